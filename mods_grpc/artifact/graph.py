@@ -1,0 +1,151 @@
+"""The policy on graphs: which operators a model may hold, checked on the bytes that are about to be loaded.
+
+The server carries no `onnx` package, and needs of a model's structure only operator names, nested graphs and references
+to outside files. So this reads the protobuf wire format of `onnx.proto` (field numbers fixed by ONNX IR) and nothing else.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mods_grpc.errors import ArtifactError
+
+OPSET = 18
+
+# What the exported architectures consist of; none can loop, branch, run code or reach outside the model.
+ALLOWED_OPERATORS = frozenset(
+    """Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv CumSum Div Einsum Elu
+    Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
+    GreaterOrEqual GRU HardSigmoid Identity LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LSTM MatMul Max
+    MaxPool Mean Min Mish Mod Mul Neg Not OneHot Or And Pad Pow PRelu Range Reciprocal ReduceL1 ReduceL2 ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round Selu Shape Sigmoid Sign Slice Softmax
+    Softplus Softsign Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Unsqueeze Where Cos Sin""".split()
+)
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphSummary:
+    """What a model's graph consists of."""
+
+    operators: Mapping[str, int]
+    opset: int
+
+
+def check_graph(model: bytes) -> GraphSummary:
+    """Check a serialized ONNX model against the policy.
+
+    Raises:
+        ArtifactError: Not ONNX, an operator or domain that is not allowed, nested graphs, functions, training
+            information, sparse or external data, or another opset.
+    """
+    operators: Counter[str] = Counter()
+    opset = 0
+    graphs = 0
+    try:
+        for field, value in _fields(model):
+            if field == 7 and isinstance(value, bytes):
+                graphs += 1
+                _check_graph_proto(value, operators)
+            elif field == 8 and isinstance(value, bytes):
+                opset = _check_opset(value)
+            elif field in (20, 25):
+                raise ArtifactError("model.onnx: holds training information or functions")
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ArtifactError("model.onnx: not a valid ONNX file") from error
+    if graphs != 1 or not operators:
+        raise ArtifactError("model.onnx: holds no graph")
+    if opset != OPSET:
+        raise ArtifactError(f"model.onnx: uses opset {opset}, expected {OPSET}")
+    return GraphSummary(operators=dict(sorted(operators.items())), opset=opset)
+
+
+def _check_opset(entry: bytes) -> int:
+    domain, version = "", 0
+    for field, value in _fields(entry):
+        if field == 1 and isinstance(value, bytes):
+            domain = value.decode()
+        elif field == 2 and isinstance(value, int):
+            version = value
+    if domain not in ("", "ai.onnx"):
+        raise ArtifactError("model.onnx: imports an operator domain that is not allowed")
+    return version
+
+
+def _check_graph_proto(graph: bytes, operators: Counter[str]) -> None:
+    for field, value in _fields(graph):
+        if not isinstance(value, bytes):
+            continue
+        if field == 1:
+            operators[_check_node(value)] += 1
+        elif field == 5:
+            _check_tensor(value)
+        elif field == 15:
+            raise ArtifactError("model.onnx: holds sparse data")
+
+
+def _check_node(node: bytes) -> str:
+    operator, domain = "", ""
+    for field, value in _fields(node):
+        if not isinstance(value, bytes):
+            continue
+        if field == 4:
+            operator = value.decode()
+        elif field == 7:
+            domain = value.decode()
+        elif field == 5:
+            _check_attribute(value)
+    if domain not in ("", "ai.onnx") or operator not in ALLOWED_OPERATORS:
+        shown = operator if operator.isidentifier() and len(operator) <= 40 else "with an odd name"
+        raise ArtifactError(f"model.onnx: operator {shown} is not allowed")
+    return operator
+
+
+def _check_attribute(attribute: bytes) -> None:
+    for field, value in _fields(attribute):
+        if field in (6, 11):
+            raise ArtifactError("model.onnx: holds a nested graph (Loop, Scan or If)")
+        if field in (5, 10) and isinstance(value, bytes):
+            _check_tensor(value)
+        if field in (22, 23):
+            raise ArtifactError("model.onnx: holds sparse data")
+
+
+def _check_tensor(tensor: bytes) -> None:
+    for field, value in _fields(tensor):
+        if field == 13 or (field == 14 and value == 1):
+            raise ArtifactError("model.onnx: refers to external data")
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield `(field number, value)` of a protobuf message; groups and unknown wire types are refused."""
+    position, end = 0, len(message)
+    while position < end:
+        key, position = _varint(message, position)
+        field, wire_type = key >> 3, key & 7
+        if wire_type == _VARINT:
+            value, position = _varint(message, position)
+            yield field, value
+            continue
+        if wire_type == _BYTES:
+            size, position = _varint(message, position)
+        elif wire_type in (_FIXED64, _FIXED32):
+            size = 8 if wire_type == _FIXED64 else 4
+        else:
+            raise ArtifactError("model.onnx: not a valid ONNX file")
+        if field == 0 or position + size > end:
+            raise ArtifactError("model.onnx: not a valid ONNX file")
+        yield field, message[position : position + size]
+        position += size
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    result = 0
+    for shift in range(0, 70, 7):
+        byte = message[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+    raise ArtifactError("model.onnx: not a valid ONNX file")

@@ -1,0 +1,158 @@
+"""The folder of a model version: written once and atomically, read once and without following links."""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mods_grpc.artifact.manifest import NAME_PATTERN, FileDigest, Manifest
+from mods_grpc.errors import ArtifactError
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+PARITY_FILE = "parity.npz"
+CARD_FILE = "MODEL_CARD.md"
+VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
+MAX_BYTES = {
+    MODEL_FILE: 256 * 1024 * 1024,
+    MANIFEST_FILE: 32 * 1024 * 1024,
+    PARITY_FILE: 64 * 1024 * 1024,
+    CARD_FILE: 1024 * 1024,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """A model version in memory: every byte was read once and agrees with the manifest.
+
+    `digest` is the SHA-256 of the manifest's bytes, which hold the digests of all other files.
+    """
+
+    manifest: Manifest
+    digest: str
+    model: bytes
+    parity: bytes
+
+
+def list_versions(repository: Path) -> list[tuple[str, int]]:
+    """List `(name, version)` of every version folder, by name and version. Hidden folders are not looked at.
+
+    Raises:
+        ArtifactError: The repository is not a folder that can be read.
+    """
+    found = []
+    try:
+        for model in repository.iterdir():
+            if not NAME_PATTERN.fullmatch(model.name) or model.is_symlink() or not model.is_dir():
+                continue
+            for version in model.iterdir():
+                if VERSION_PATTERN.fullmatch(version.name) and not version.is_symlink() and version.is_dir():
+                    found.append((model.name, int(version.name)))
+    except OSError as error:
+        raise ArtifactError(f"cannot read the model repository {repository}: {error.strerror}") from error
+    return sorted(found)
+
+
+def read_artifact(repository: Path, name: str, version: int) -> Artifact:
+    """Read a version and check its digests.
+
+    Raises:
+        ArtifactError: A file is absent, a link, too large or not what the manifest says; or the manifest is not valid.
+    """
+    folder = repository / name / str(version)
+    text = _read_file(folder, MANIFEST_FILE)
+    manifest = Manifest.from_json(text)
+    if (manifest.name, manifest.version) != (name, version):
+        raise ArtifactError(f"manifest: is of {manifest.name}/{manifest.version}, found in {name}/{version}")
+    unknown = {entry.name for entry in manifest.files} - {MODEL_FILE, PARITY_FILE, CARD_FILE}
+    if unknown:
+        raise ArtifactError(f"manifest: lists unknown files {sorted(unknown)}")
+    contents = {entry.name: _read_file(folder, entry.name) for entry in manifest.files}
+    for required in (MODEL_FILE, PARITY_FILE):
+        manifest.file(required)
+    for entry in manifest.files:
+        found = contents[entry.name]
+        if len(found) != entry.size or hashlib.sha256(found).hexdigest() != entry.sha256:
+            raise ArtifactError(f"{entry.name}: size or digest differs from the manifest")
+    return Artifact(
+        manifest=manifest,
+        digest=hashlib.sha256(text).hexdigest(),
+        model=contents[MODEL_FILE],
+        parity=contents[PARITY_FILE],
+    )
+
+
+def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Path:
+    """Write a version: to a hidden sibling folder, synced, then renamed. Published versions are never changed.
+
+    Args:
+        repository: The model repository; made when absent.
+        manifest: The manifest; its `files` are set from contents.
+        contents: Bytes by file name: the model, the parity vectors and the card.
+
+    Returns:
+        The published folder.
+
+    Raises:
+        ArtifactError: The version exists, or a file is too large or not one of the layout.
+    """
+    parent = repository / manifest.name
+    target = parent / str(manifest.version)
+    digests = []
+    for file_name, data in sorted(contents.items()):
+        if len(data) > MAX_BYTES.get(file_name, 0):
+            raise ArtifactError(f"{file_name}: not a file of an artifact, or above {MAX_BYTES.get(file_name, 0)} bytes")
+        digests.append(FileDigest(name=file_name, size=len(data), sha256=hashlib.sha256(data).hexdigest()))
+    manifest = replace(manifest, files=tuple(digests))
+    parent.mkdir(parents=True, exist_ok=True)
+    staging = parent / f".{manifest.version}.{os.getpid()}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        for file_name, data in {**contents, MANIFEST_FILE: manifest.to_json()}.items():
+            with (staging / file_name).open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _sync_folder(staging)
+        os.rename(staging, target)  # fails when the target holds a published version
+    except OSError as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            raise ArtifactError(f"{manifest.name}/{manifest.version} is published already and can't be changed") from error
+        raise ArtifactError(f"cannot write {manifest.name}/{manifest.version}: {error.strerror}") from error
+    _sync_folder(parent)
+    return target
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    """Read a regular file with a single hard link, refusing symbolic links and anything above its size limit."""
+    try:
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ArtifactError(f"{name}: cannot be opened without following links ({error.strerror})") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactError(f"{name}: not a regular file")
+        if status.st_nlink != 1:
+            raise ArtifactError(f"{name}: has {status.st_nlink} hard links, expected 1")
+        if status.st_size > MAX_BYTES[name]:
+            raise ArtifactError(f"{name}: has {status.st_size} bytes, at most {MAX_BYTES[name]} are accepted")
+        data = file.read(MAX_BYTES[name] + 1)
+        if len(data) > MAX_BYTES[name]:
+            raise ArtifactError(f"{name}: grew above {MAX_BYTES[name]} bytes while it was read")
+        return data
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,270 @@
+"""The error tree of the domain. Standard library only; the server turns it into a status in `server/status.py` alone.
+
+ModsError                        a reason, a message and what the reader needs to act on it
+├── InvalidInputError            the request is wrong whatever the state; carries every violation found
+├── OutOfRangeError              well-formed but beyond what the model or the series can take
+├── DuplicateConflictError       the same time again with other values
+├── SequenceGapError             a stream message out of order; carries the expected sequence
+├── StreamProtocolError          the stream itself was used wrongly; it ends
+├── ModelNotFoundError           no such model or version
+├── ModelUnavailableError        the model is still loading; retry
+├── ModelUnusableError           the model failed to load, or was retired under a stream
+├── ModelOutputError             the model gave something that is not a number
+├── QuotaError                   a limit of this server; carries the limit and when to retry
+├── DrainingError                the server is shutting down; retry elsewhere or later
+├── StreamTimeoutError           the peer did not read or write in time
+├── DeadlineError                the caller's deadline passed or can't be met
+├── InternalError                a defect; the client sees an id and nothing else
+├── ConnectionFailedError        client side: the server can't be reached, or broke off and retrying did not help
+├── ArtifactError                an exported model is not acceptable
+└── DataError                    training data or a query over it is not acceptable
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Reason(StrEnum):
+    """Why a request failed: `google.rpc.ErrorInfo.reason` on the wire, where a value never changes its meaning."""
+
+    MALFORMED_REQUEST = "MALFORMED_REQUEST"
+    MODEL_NAME_INVALID = "MODEL_NAME_INVALID"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    MODEL_LOADING = "MODEL_LOADING"
+    MODEL_FAILED = "MODEL_FAILED"
+    MODEL_RETIRED = "MODEL_RETIRED"
+    MODEL_OUTPUT_INVALID = "MODEL_OUTPUT_INVALID"
+    CONFIG_REQUIRED = "CONFIG_REQUIRED"
+    CONFIG_REPEATED = "CONFIG_REPEATED"
+    FIELD_REQUIRED = "FIELD_REQUIRED"
+    FIELD_INVALID = "FIELD_INVALID"
+    ENUM_UNKNOWN = "ENUM_UNKNOWN"
+    EMPTY_INPUT = "EMPTY_INPUT"
+    WINDOW_TOO_SHORT = "WINDOW_TOO_SHORT"
+    WINDOW_TOO_LONG = "WINDOW_TOO_LONG"
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+    HORIZON_INVALID = "HORIZON_INVALID"
+    HORIZON_TOO_LONG = "HORIZON_TOO_LONG"
+    SHAPE_MISMATCH = "SHAPE_MISMATCH"
+    FEATURE_MISSING = "FEATURE_MISSING"
+    FEATURE_UNKNOWN = "FEATURE_UNKNOWN"
+    FEATURE_DUPLICATE = "FEATURE_DUPLICATE"
+    VALUE_NAN = "VALUE_NAN"
+    VALUE_INFINITE = "VALUE_INFINITE"
+    VALUE_NEGATIVE = "VALUE_NEGATIVE"
+    TIMESTAMP_INVALID = "TIMESTAMP_INVALID"
+    TIMESTAMP_FUTURE = "TIMESTAMP_FUTURE"
+    TIMESTAMP_OUT_OF_ORDER = "TIMESTAMP_OUT_OF_ORDER"
+    INTERVAL_MISMATCH = "INTERVAL_MISMATCH"
+    OBSERVATION_LATE = "OBSERVATION_LATE"
+    DUPLICATE_CONFLICT = "DUPLICATE_CONFLICT"
+    GAP = "GAP"
+    SEQUENCE_GAP = "SEQUENCE_GAP"
+    SERIES_ID_INVALID = "SERIES_ID_INVALID"
+    SERIES_QUOTA = "SERIES_QUOTA"
+    STREAM_QUOTA = "STREAM_QUOTA"
+    RATE_LIMIT = "RATE_LIMIT"
+    OVERLOADED = "OVERLOADED"
+    TOO_MANY_BAD_OBSERVATIONS = "TOO_MANY_BAD_OBSERVATIONS"
+    DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    SLOW_READER = "SLOW_READER"
+    STREAM_IDLE = "STREAM_IDLE"
+    DRAINING = "DRAINING"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Violation:
+    """One thing wrong with one field: its path, such as `series[3].rows[1].values[0]`, and limit and actual value."""
+
+    field: str
+    reason: Reason
+    message: str
+    limit: str = ""
+    actual: str = ""
+
+
+class ModsError(Exception):
+    """Base of all errors of this project.
+
+    Args:
+        reason: Machine-readable reason; one of the class's `reasons`.
+        message: What was expected and what was found, for a person. Never a path, a class name or a payload.
+        limit: The limit that was hit, if one was.
+        actual: What was found, if it can be said in short.
+        retry_seconds: After how many seconds a retry makes sense; None when it does not.
+    """
+
+    reasons: ClassVar[frozenset[Reason]] = frozenset()
+
+    def __init__(
+        self, reason: Reason, message: str, *, limit: object = "", actual: object = "", retry_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.limit = str(limit)
+        self.actual = str(actual)
+        self.retry_seconds = retry_seconds
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Limit and actual value, where they are known."""
+        return {key: value for key, value in (("limit", self.limit), ("actual", self.actual)) if value}
+
+
+class InvalidInputError(ModsError):
+    """The request is wrong whatever the state.
+
+    Args:
+        violations: Everything found wrong, at least one; the first one gives the reason and the message.
+    """
+
+    reasons = frozenset(
+        {
+            Reason.MALFORMED_REQUEST,
+            Reason.MODEL_NAME_INVALID,
+            Reason.FIELD_REQUIRED,
+            Reason.FIELD_INVALID,
+            Reason.ENUM_UNKNOWN,
+            Reason.EMPTY_INPUT,
+            Reason.WINDOW_TOO_SHORT,
+            Reason.WINDOW_TOO_LONG,
+            Reason.BATCH_TOO_LARGE,
+            Reason.HORIZON_INVALID,
+            Reason.SHAPE_MISMATCH,
+            Reason.FEATURE_MISSING,
+            Reason.FEATURE_UNKNOWN,
+            Reason.FEATURE_DUPLICATE,
+            Reason.VALUE_NAN,
+            Reason.VALUE_INFINITE,
+            Reason.VALUE_NEGATIVE,
+            Reason.TIMESTAMP_INVALID,
+            Reason.TIMESTAMP_FUTURE,
+            Reason.TIMESTAMP_OUT_OF_ORDER,
+            Reason.INTERVAL_MISMATCH,
+            Reason.GAP,
+            Reason.SERIES_ID_INVALID,
+        }
+    )
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        first = violations[0]
+        more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+        where = f"{first.field}: " if first.field else ""
+        super().__init__(first.reason, f"{where}{first.message}{more}", limit=first.limit, actual=first.actual)
+        self.violations = tuple(violations)
+
+    @classmethod
+    def of(cls, field: str, reason: Reason, message: str, *, limit: object = "", actual: object = "") -> "InvalidInputError":
+        """Make the error of a single violation."""
+        return cls([Violation(field=field, reason=reason, message=message, limit=str(limit), actual=str(actual))])
+
+
+class OutOfRangeError(ModsError):
+    """Well-formed, but beyond what the model or the series can take."""
+
+    reasons = frozenset({Reason.HORIZON_TOO_LONG, Reason.OBSERVATION_LATE})
+
+
+class DuplicateConflictError(ModsError):
+    """The same time again with other values."""
+
+    reasons = frozenset({Reason.DUPLICATE_CONFLICT})
+
+
+class SequenceGapError(ModsError):
+    """A stream message is out of order; `limit` holds the expected sequence."""
+
+    reasons = frozenset({Reason.SEQUENCE_GAP})
+
+
+class StreamProtocolError(ModsError):
+    """The stream itself was used wrongly; it ends."""
+
+    reasons = frozenset({Reason.CONFIG_REQUIRED, Reason.CONFIG_REPEATED})
+
+
+class ModelNotFoundError(ModsError):
+    """No such model or version."""
+
+    reasons = frozenset({Reason.MODEL_NOT_FOUND})
+
+
+class ModelUnavailableError(ModsError):
+    """The model is still loading."""
+
+    reasons = frozenset({Reason.MODEL_LOADING})
+
+
+class ModelUnusableError(ModsError):
+    """The model failed to load, or was retired under a stream."""
+
+    reasons = frozenset({Reason.MODEL_FAILED, Reason.MODEL_RETIRED})
+
+
+class ModelOutputError(ModsError):
+    """The model gave something that is not a number."""
+
+    reasons = frozenset({Reason.MODEL_OUTPUT_INVALID})
+
+
+class QuotaError(ModsError):
+    """A limit of this server was reached."""
+
+    reasons = frozenset(
+        {
+            Reason.SERIES_QUOTA,
+            Reason.STREAM_QUOTA,
+            Reason.RATE_LIMIT,
+            Reason.OVERLOADED,
+            Reason.TOO_MANY_BAD_OBSERVATIONS,
+        }
+    )
+
+
+class DrainingError(ModsError):
+    """The server is shutting down."""
+
+    reasons = frozenset({Reason.DRAINING})
+
+
+class StreamTimeoutError(ModsError):
+    """The peer did not read or write in time."""
+
+    reasons = frozenset({Reason.SLOW_READER, Reason.STREAM_IDLE})
+
+
+class DeadlineError(ModsError):
+    """The caller's deadline can't be met."""
+
+    reasons = frozenset({Reason.DEADLINE_TOO_SHORT})
+
+
+class InternalError(ModsError):
+    """A defect of this project; the client sees an id, the log the rest."""
+
+    reasons = frozenset({Reason.INTERNAL})
+
+
+class ConnectionFailedError(ModsError):
+    """Client side: the server can't be reached, or broke off and retrying did not help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.INTERNAL, message)
+
+
+class ArtifactError(ModsError):
+    """An exported model is not acceptable. The message may name files: it is for the operator, not for clients."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.MODEL_FAILED, message)
+
+
+class DataError(ModsError):
+    """Training data, or a query over it, is not acceptable."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Reason.FIELD_INVALID, message)

@@ -1,0 +1,81 @@
+"""Options of a model and of its fitting, frozen, under the names MODS gave them."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from mods_grpc.errors import DataError
+
+ModelType = Literal[
+    "MLP",
+    "Conv1D",
+    "autoencoderMLP",
+    "LSTM",
+    "GRU",
+    "bidirectLSTM",
+    "seq2seqLSTM",
+    "stackedLSTM",
+    "attentionLSTM",
+    "TCN",
+    "stackedTCN",
+]
+MODEL_TYPES: tuple[ModelType, ...] = get_args(ModelType)
+Transform = Literal["none", "log1p"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """What the network looks like.
+
+    Attributes:
+        model_type: Architecture.
+        sequence_len: Steps the network sees. When `model_delta`, those are differences, so a window has one row more.
+        steps_ahead: Horizon: the network emits the whole path 1..steps_ahead.
+        blocks: Width: units or filters of a layer.
+        stacked_blocks: Depth: layers, or residual blocks, one on the other (architectures that are not stacked ignore
+            nothing: their depth is stated in their file).
+        batch_normalization: Whether hidden layers are batch-normalised.
+        dropout_rate: Dropout between hidden layers while fitting, 0 to below 1.
+        model_delta: Whether the network sees first differences and forecasts the change since the last row.
+        transform: Applied to raw values before anything else; "log1p" is for counts and sums.
+    """
+
+    model_type: ModelType = "LSTM"
+    sequence_len: int = 12
+    steps_ahead: int = 1
+    blocks: int = 32
+    stacked_blocks: int = 2
+    batch_normalization: bool = False
+    dropout_rate: float = 0.0
+    model_delta: bool = True
+    transform: Transform = "none"
+
+    def __post_init__(self) -> None:
+        if self.model_type not in MODEL_TYPES:
+            raise DataError(f"model_type is {self.model_type!r}, expected one of {', '.join(MODEL_TYPES)}")
+        for name, least, most in (
+            ("sequence_len", 2, 4096),
+            ("steps_ahead", 1, 1024),
+            ("blocks", 1, 4096),
+            ("stacked_blocks", 1, 32),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise DataError(f"{name} is {getattr(self, name)}, expected {least} to {most}")
+        if not 0 <= self.dropout_rate < 1:
+            raise DataError(f"dropout_rate is {self.dropout_rate}, expected 0 to below 1")
+
+    @property
+    def rows(self) -> int:
+        """Raw rows of the input window."""
+        return self.sequence_len + self.model_delta
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitConfig:
+    """How the network is fitted: Adam on `loss`, early stopping on the validation range, best weights restored."""
+
+    epochs: int = 50
+    patience: int = 8
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    loss: Literal["mse", "mae", "huber"] = "mae"
+    seed: int = 1
