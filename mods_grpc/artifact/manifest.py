@@ -72,10 +72,11 @@ class Tail:
 class ScoreCurve:
     """A sorted sample of nonconformity scores in compact form.
 
-    `scores` ascends; `counts[i]` is the number of calibration scores at or above `scores[i]`. `tail` takes over above
-    its threshold; None where the sample is too small to fit one.
+    `samples` is the size of the sample. `scores` ascends; `counts[i]` is the number of scores of the sample above
+    `scores[i]`. `tail` takes over above its threshold; None where the sample is too small to fit one.
     """
 
+    samples: int
     scores: tuple[float, ...]
     counts: tuple[int, ...]
     tail: Tail | None
@@ -169,7 +170,7 @@ class Manifest:
             size = len(curve.scores)
             self._require(size >= 1 and len(curve.counts) == size, "a score curve is empty or ragged")
             self._require(list(curve.scores) == sorted(curve.scores), "a score curve does not ascend")
-            self._require(all(0 < c <= calibration.samples for c in curve.counts), "a count of a score curve is out of range")
+            self._require(all(0 <= c < curve.samples for c in curve.counts), "a count of a score curve is out of range")
             if (tail := curve.tail) is not None:
                 self._require(tail.scale > 0 and tail.shape >= 0 and 0 < tail.probability < 1, "a tail is out of range")
 

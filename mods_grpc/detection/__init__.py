@@ -1,0 +1,24 @@
+"""From residual to alarm: pure numpy, no I/O, no gRPC. `Monitor` is the door; `calibrate` makes what it needs."""
+
+from mods_grpc.detection.calibration import calibrate
+from mods_grpc.detection.detector import Detector, shares, significance_from_budget
+from mods_grpc.detection.episodes import Phase
+from mods_grpc.detection.monitor import Forecaster, Monitor, Verdicts
+from mods_grpc.detection.reason import describe
+from mods_grpc.detection.series import NO_TIME, SeriesTable
+from mods_grpc.detection.timeline import Outcome
+
+__all__ = [
+    "NO_TIME",
+    "Detector",
+    "Forecaster",
+    "Monitor",
+    "Outcome",
+    "Phase",
+    "SeriesTable",
+    "Verdicts",
+    "calibrate",
+    "describe",
+    "shares",
+    "significance_from_budget",
+]

@@ -1,0 +1,113 @@
+"""State of many series in contiguous arrays: one ring window each, the last time, and the open episode.
+
+A series takes `rows * features * 9 + 52` bytes: 8 for each value of the window, 1 to know whether it was missing, and
+the fixed fields.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+NO_TIME = np.iinfo(np.int64).min
+FIRST_CAPACITY = 16
+
+
+class SeriesTable:
+    """Rows of state, addressed by slot. Slots are handed out by `allocate` and given back by `release`.
+
+    Args:
+        rows: Length of the window.
+        features: Number of features.
+
+    Attributes:
+        values: `(capacity, rows, features)` ring windows in raw units, holes filled.
+        missing: `(capacity, rows, features)` which of them were missing when observed.
+        head: `(capacity,)` where the next row goes. filled: `(capacity,)` rows held.
+        last_time: `(capacity,)` nanoseconds of the last row.
+        episode_start, episode_last, episode_peak_time: `(capacity,)` nanoseconds, NO_TIME when no episode is open:
+            first and last anomalous row, and the row of the highest score. episode_peak: `(capacity,)` that score.
+    """
+
+    def __init__(self, rows: int, features: int) -> None:
+        self.rows = rows
+        self.features = features
+        self._free: list[int] = []
+        self._allocate_arrays(0)
+
+    def _allocate_arrays(self, capacity: int) -> None:
+        self.values = np.zeros((capacity, self.rows, self.features))
+        self.missing = np.zeros((capacity, self.rows, self.features), np.bool_)
+        self.head = np.zeros(capacity, np.int32)
+        self.filled = np.zeros(capacity, np.int32)
+        self.last_time = np.full(capacity, NO_TIME)
+        self.episode_start = np.full(capacity, NO_TIME)
+        self.episode_last = np.full(capacity, NO_TIME)
+        self.episode_peak_time = np.full(capacity, NO_TIME)
+        self.episode_peak = np.zeros(capacity)
+
+    def _arrays(self) -> tuple[NDArray[np.generic], ...]:
+        return (
+            self.values,
+            self.missing,
+            self.head,
+            self.filled,
+            self.last_time,
+            self.episode_start,
+            self.episode_last,
+            self.episode_peak_time,
+            self.episode_peak,
+        )
+
+    @property
+    def series_bytes(self) -> int:
+        """Bytes of state of one series."""
+        return sum(array.itemsize * int(np.prod(array.shape[1:])) for array in self._arrays())
+
+    def allocate(self) -> int:
+        """Return an empty slot, growing the arrays when none is left."""
+        if not self._free:
+            old, size = self._arrays(), self.head.size
+            self._allocate_arrays(max(FIRST_CAPACITY, 2 * size))
+            for new, kept in zip(self._arrays(), old, strict=True):
+                new[:size] = kept
+            self._free = list(range(self.head.size - 1, size - 1, -1))
+        return self._free.pop()
+
+    def release(self, slot: int) -> None:
+        """Give a slot back; its state is forgotten."""
+        self.filled[slot] = 0
+        self.head[slot] = 0
+        self.last_time[slot] = NO_TIME
+        self.episode_start[slot] = self.episode_last[slot] = self.episode_peak_time[slot] = NO_TIME
+        self.episode_peak[slot] = 0.0
+        self._free.append(slot)
+
+    def windows(self, slots: Indices) -> Floats:
+        """Return the full windows of series, `(n, rows, features)`, oldest row first."""
+        order = (self.head[slots, None] + np.arange(self.rows)) % self.rows
+        return np.asarray(self.values[slots[:, None], order])
+
+    def history(self, slot: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return the rows held of one series, oldest first, `(filled, features)`, and which values were missing."""
+        order = (self.head[slot] - self.filled[slot] + np.arange(self.filled[slot])) % self.rows
+        return self.values[slot, order], self.missing[slot, order]
+
+    def push(self, slots: Indices, times: NDArray[np.int64], rows: Floats) -> None:
+        """Append one complete row to each of several different series."""
+        head = self.head[slots]
+        self.values[slots, head] = rows
+        self.missing[slots, head] = False
+        self.head[slots] = (head + 1) % self.rows
+        self.filled[slots] = np.minimum(self.filled[slots] + 1, self.rows)
+        self.last_time[slots] = times
+
+    def replace(self, slot: int, time: int, values: Floats, missing: NDArray[np.bool_]) -> None:
+        """Set the window of one series to the last rows of `values` `(n, features)`, the newest of which is at `time`."""
+        kept = min(self.rows, values.shape[0])
+        self.values[slot, :kept] = values[-kept:]
+        self.missing[slot, :kept] = missing[-kept:]
+        self.filled[slot] = kept
+        self.head[slot] = kept % self.rows
+        self.last_time[slot] = time

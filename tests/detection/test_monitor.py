@@ -1,0 +1,184 @@
+"""The detector over time: verdicts depend on the sequence of observations only."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mods_grpc.detection import Detector, Monitor, Outcome, SeriesTable, calibrate
+from mods_grpc.detection.monitor import NANOS
+from mods_grpc.detection.residuals import ResidualSpace
+from mods_grpc.errors import ModelOutputError
+
+ROWS, FEATURES, SLIDE = 4, 2, 600
+START = 1_556_668_800 * NANOS
+RNG = np.random.default_rng(7)
+LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
+
+
+def mean_forecast(windows):
+    """Forecast the mean of the window: easy to compute by hand, and every row depends on every value."""
+    return windows.mean(axis=1, keepdims=True)
+
+
+def make_detector():
+    views = np.lib.stride_tricks.sliding_window_view(LEVELS[:-1], ROWS, axis=0).transpose(0, 2, 1)
+    calibration = calibrate(LEVELS[ROWS:, None], mean_forecast(views), ["count", "sum"], 6)
+    return Detector(calibration, ResidualSpace(["count", "sum"]), (LEVELS.min(0), LEVELS.max(0)))
+
+
+DETECTOR = make_detector()
+
+
+def make_monitor(forecast=mean_forecast, series=1):
+    table = SeriesTable(ROWS, FEATURES)
+    slots = np.array([table.allocate() for _ in range(series)])
+    return Monitor(DETECTOR, forecast, table, slide_seconds=SLIDE, holdoff_rows=6), slots
+
+
+def observe(monitor, slots, times, values, **options):
+    options = {"significance": 0.01, "impute_rows": 3, "judged": np.ones(len(slots), bool)} | options
+    return monitor.observe(np.asarray(slots), np.asarray(times, np.int64), np.asarray(values, float), **options)
+
+
+def grid(n, first=0):
+    return START + (first + np.arange(n)) * SLIDE * NANOS
+
+
+def state(monitor):
+    table = monitor.table
+    return [array.copy() for array in table._arrays()]
+
+
+def columns(verdicts):
+    names = ("outcome", "p_value", "score", "anomalous", "expected", "feature_p", "gap_filled", "phase", "start", "peak_time", "peak")
+    return {name: np.asarray(getattr(verdicts, name)) for name in names}
+
+
+def joined(parts):
+    return {name: np.concatenate([columns(part)[name] for part in parts]) for name in columns(parts[0])}
+
+
+def assert_same(one, other):
+    for name, expected in one.items():
+        np.testing.assert_array_equal(expected, other[name], err_msg=name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data):
+    n = data.draw(st.integers(1, 60))
+    series = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+    steps = data.draw(st.lists(st.sampled_from([1, 1, 1, 1, 2, 4, 9, 0, -1]), min_size=n, max_size=n))
+    values = RNG.gamma(50.0, 20.0, (n, FEATURES))
+    values[data.draw(st.lists(st.integers(0, n - 1), max_size=5)), 0] = np.nan
+    values[data.draw(st.lists(st.integers(0, n - 1), max_size=5))] *= 30
+    position = [0, 0, 0]
+    times = np.zeros(n, np.int64)
+    for i, which in enumerate(series):
+        position[which] += steps[i]
+        times[i] = START + position[which] * SLIDE * NANOS
+    whole, slots = make_monitor(series=3)
+    at_once = columns(observe(whole, slots[series], times, values))
+    cuts = sorted(set(data.draw(st.lists(st.integers(0, n), max_size=8)) + [0, n]))
+    broken, _ = make_monitor(series=3)
+    parts = [
+        observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a
+    ]
+    assert_same(at_once, joined(parts))
+    np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
+    for slot in slots:
+        for mine, other in zip(whole.table.history(slot), broken.table.history(slot), strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_the_forecast_of_a_row_is_made_before_the_row_is_seen():
+    monitor, slots = make_monitor()
+    verdicts = observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
+    assert verdicts.outcome.tolist() == [Outcome.WARMING_UP] * 4 + [Outcome.SCORED] * 2
+    np.testing.assert_allclose(verdicts.expected[4], LEVELS[:4].mean(0))
+    np.testing.assert_allclose(verdicts.expected[5], LEVELS[1:5].mean(0))
+
+
+def test_a_gap_is_filled_with_forecasts_of_forecasts_and_counted():
+    monitor, slots = make_monitor()
+    observe(monitor, slots.repeat(4), grid(4), LEVELS[:4])
+    verdicts = observe(monitor, slots, [grid(1, 6)[0]], LEVELS[6:7])
+    first = LEVELS[:4].mean(0)
+    second = np.vstack([LEVELS[1:4], first]).mean(0)
+    expected = np.vstack([LEVELS[2:4], first, second]).mean(0)
+    assert verdicts.gap_filled.tolist() == [2]
+    np.testing.assert_allclose(verdicts.expected[0], expected)
+
+
+def test_a_gap_above_the_limit_starts_the_window_afresh():
+    monitor, slots = make_monitor()
+    observe(monitor, slots.repeat(5), grid(5), LEVELS[:5])
+    verdicts = observe(monitor, slots.repeat(5), grid(5, 9), LEVELS[9:14])
+    assert verdicts.outcome.tolist() == [Outcome.WARMING_UP] * 4 + [Outcome.SCORED]
+
+
+def test_a_missing_value_is_not_scored_and_is_replaced_by_its_forecast():
+    monitor, slots = make_monitor()
+    observe(monitor, slots.repeat(4), grid(4), LEVELS[:4])
+    row = np.array([[np.nan, 1e9]])
+    verdicts = observe(monitor, slots, grid(1, 4), row)
+    assert np.isnan(verdicts.feature_p[0, 0])
+    assert verdicts.feature_p[0, 1] < 1e-3
+    history, missing = monitor.table.history(int(slots[0]))
+    assert missing[-1].tolist() == [True, False]
+    np.testing.assert_allclose(history[-1], [LEVELS[:4, 0].mean(), 1e9])
+
+
+@pytest.mark.parametrize(
+    ("time", "row", "outcome"),
+    [
+        (grid(1, 5)[0], LEVELS[5], Outcome.DUPLICATE),
+        (grid(1, 3)[0], LEVELS[3], Outcome.DUPLICATE),
+        (grid(1, 5)[0], LEVELS[0], Outcome.CONFLICT),
+        (grid(1, 0)[0], LEVELS[0], Outcome.LATE),
+        (grid(1, 6)[0] + 1, LEVELS[6], Outcome.OFF_GRID),
+        (grid(1, 6)[0], [np.nan, np.nan], Outcome.INCOMPLETE),
+    ],
+)
+def test_a_refused_observation_leaves_every_array_as_it_was(time, row, outcome):
+    monitor, slots = make_monitor()
+    observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
+    before = state(monitor)
+    verdicts = observe(monitor, slots, [time], [row])
+    assert verdicts.outcome.tolist() == [outcome]
+    for old, new in zip(before, state(monitor), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_forecast_that_is_not_finite_changes_no_series():
+    good, slots = make_monitor(series=2)
+    observe(good, slots.repeat(4), np.tile(grid(4), 2), LEVELS[:8])
+    before = state(good)
+    good._forecast = lambda windows: np.full((len(windows), 1, FEATURES), np.nan)
+    with pytest.raises(ModelOutputError):
+        observe(good, slots, grid(1, 4).repeat(2), LEVELS[8:10])
+    for old, new in zip(before, state(good), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
+    monitor, slots = make_monitor()
+    values = np.tile(LEVELS.mean(0), (24, 1))
+    values[10] *= 4
+    values[11] *= 40
+    verdicts = observe(monitor, slots.repeat(24), grid(24), values)
+    phases = verdicts.phase.tolist()
+    assert phases[10] == 1
+    assert phases.count(1) == 1
+    assert phases.count(3) == 1
+    ended = phases.index(3)
+    anomalous = np.flatnonzero(verdicts.anomalous)
+    assert ended == anomalous[-1] + 7
+    assert verdicts.start[ended] == grid(24)[10]
+    assert verdicts.peak[ended] == verdicts.score[anomalous].max()
+    assert phases[ended + 1 :] == [0] * (23 - ended)
+
+
+def test_a_series_takes_the_documented_number_of_bytes():
+    assert SeriesTable(37, 4).series_bytes == 37 * 4 * 9 + 48 + 8 - 8
