@@ -1,0 +1,110 @@
+"""A plain table with a time column, comma- or tab-separated."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mods_grpc.errors import DataError
+from training.feature import Feature, describe, parse_kind
+from training.query import Selection
+from training.rows import on_grid, order_rows, parse_numbers, parse_times, parse_window_slide, require_columns
+from training.series import DataReport, Series, make_series
+from training.timerange import Interval
+
+
+def read_table(
+    path: Path,
+    time_column: str,
+    features: Sequence[str],
+    selection: Selection,
+    interval: Interval | None = None,
+    *,
+    window_slide: str | None = None,
+    zero_fill: Iterable[str] = (),
+) -> Series:
+    """Read columns of a table.
+
+    Args:
+        path: The file; tab-separated when its first line holds a tab, else comma-separated.
+        time_column: Column of ISO 8601 times or of seconds since 1970.
+        features: `name` or `name:kind`. Empty means the names of the selection.
+        selection: Tells protocol, column and kind of the names that it knows. Any other name is a count where it holds
+            whole numbers that are not negative, else a mean, unless its kind is given.
+        interval: Rows whose time lies in it are read; None reads all.
+        window_slide: Such as `w01h-s10m`. None takes the most frequent step as slide and as window.
+        zero_fill: Features whose empty cells mean "no event" and become 0.
+
+    Raises:
+        DataError: No such file or column, a cell that is not a number, or a step that is not the given slide.
+    """
+    wanted = [item.partition(":") for item in features] or [(f.name, "", "") for f in selection.features]
+    names = [name for name, _, _ in wanted]
+    table = _read(path)
+    require_columns([time_column, *names], list(table.columns), path.name)
+    times = parse_times(table[time_column], f"{path.name} {time_column}")
+    values = np.stack([parse_numbers(table[name], f"{path.name} {name}") for name in names], axis=1)
+    inside = np.ones(len(times), dtype=np.bool_) if interval is None else interval.contains(times)
+    distinct = order_rows(times[inside], values[inside])
+    window_seconds, slide_seconds = _grid(distinct.times.astype(np.int64), window_slide, path.name)
+    fitting = on_grid(distinct.times, slide_seconds, int(distinct.times[0].astype(np.int64)))
+    zero_filled = {}
+    kept = distinct.values[fitting]
+    for name in zero_fill:
+        if name not in names:
+            raise DataError(f"zero_fill: no feature {name}; there are {', '.join(names)}")
+        column = kept[:, names.index(name)]
+        zero_filled[name] = int(np.isnan(column).sum())
+        column[np.isnan(column)] = 0.0
+    described = [_describe(name, kind, selection, kept[:, index]) for index, (name, _, kind) in enumerate(wanted)]
+    report = DataReport(
+        files=1,
+        rows=int(inside.sum()),
+        duplicates=distinct.duplicates,
+        contradictions=distinct.contradictions,
+        off_grid=int((~fitting).sum()),
+        zero_filled=zero_filled,
+    )
+    return make_series(
+        distinct.times[fitting], kept, described, window_seconds=window_seconds, slide_seconds=slide_seconds, report=report
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        with path.open(encoding="utf-8") as file:
+            separator = "\t" if "\t" in file.readline() else ","
+        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a table") from error
+
+
+def _grid(seconds: "np.ndarray[tuple[int], np.dtype[np.int64]]", window_slide: str | None, name: str) -> tuple[int, int]:
+    if len(seconds) < 2:
+        raise DataError(f"{name}: fewer than two rows in the selected range")
+    steps, counts = np.unique(np.diff(seconds), return_counts=True)
+    step = int(steps[np.argmax(counts)])
+    if window_slide is None:
+        return step, step
+    window_seconds, slide_seconds = parse_window_slide(window_slide)
+    if step != slide_seconds:
+        raise DataError(f"{name}: rows are {step} s apart, window_slide {window_slide} says {slide_seconds} s")
+    return window_seconds, slide_seconds
+
+
+def _describe(name: str, kind: str, selection: Selection, column: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Feature:
+    for feature in selection.features:
+        if feature.name == name and not kind:
+            return feature
+    known = column[np.isfinite(column)]
+    guessed = "count" if bool(np.all((known >= 0) & (known == np.floor(known)))) else "mean"
+    described = describe(name, "", name)
+    return Feature(
+        name=name,
+        unit=described.unit if guessed == "count" else "1",
+        protocol="",
+        column=name,
+        kind=parse_kind(kind) if kind else parse_kind(guessed),
+        aggregation="",
+    )
