@@ -1,0 +1,131 @@
+"""Sliding windows with the rows that follow them, and chronological parts that share nothing."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.artifact import TimeRange
+from mods_grpc.errors import DataError
+from training.series import Series
+from training.timerange import Interval
+
+Array = NDArray[np.float64]
+
+PARTS = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """Windows and their future, raw units, every value finite.
+
+    Attributes:
+        windows: `(n, rows, features)`.
+        targets: `(n, horizon, features)`, the rows directly after each window.
+        origins: `(n,)` index in the series of each window's first target row.
+    """
+
+    windows: Array
+    targets: Array
+    origins: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranges:
+    """What each part is for: fitting, early stopping, calibration of the detector, and the metrics.
+
+    Where validation or calibration is None it is cut from the end of the training range: `calibration_share` of its
+    rows from the very end, `validation_share` before that.
+    """
+
+    train: Interval
+    validation: Interval | None = None
+    calibration: Interval | None = None
+    test: Interval | None = None
+    validation_share: float = 0.15
+    calibration_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not (0 < self.validation_share < 1 and 0 < self.calibration_share < 1):
+            raise DataError("validation_share and calibration_share must lie between 0 and 1")
+        if self.validation_share + self.calibration_share > 0.8:
+            raise DataError("validation_share and calibration_share leave less than a fifth of the training range to train on")
+
+    @property
+    def whole(self) -> Interval:
+        """The range from the start of training to the end of the last part."""
+        given = [part for part in (self.train, self.validation, self.calibration, self.test) if part]
+        return Interval(start=self.train.start, end=max(part.end for part in given))
+
+
+def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, slice]:
+    """Cut a series into parts of rows, a gap of one window plus one horizon between neighbours.
+
+    The gap is taken from the end of the earlier part, so the later one keeps its stated start; the first window of the
+    later part lies in the gap. A sample belongs to the part that holds all its targets.
+
+    Returns:
+        The rows of each of PARTS; "test" is left out where there is no test range.
+
+    Raises:
+        DataError: The parts are not in chronological order, overlap, or one is too short for a single window.
+    """
+    train = series.slice(ranges.train)
+    calibration = series.slice(ranges.calibration) if ranges.calibration else None
+    validation = series.slice(ranges.validation) if ranges.validation else None
+    length, end = train.stop - train.start, train.stop
+    if calibration is None:
+        calibration = slice(end - round(length * ranges.calibration_share), end)
+        end = calibration.start
+    if validation is None:
+        validation = slice(end - round(length * ranges.validation_share), end)
+        end = validation.start
+    parts = {"train": slice(train.start, end), "validation": validation, "calibration": calibration}
+    if ranges.test:
+        parts["test"] = series.slice(ranges.test)
+    names = list(parts)
+    gap = rows + horizon
+    for name, following in pairwise(names):
+        if parts[name].stop > parts[following].start:
+            raise DataError(f"the {name} range must end before the {following} range starts")
+        parts[name] = slice(parts[name].start, min(parts[name].stop, parts[following].start - gap))
+    for name, part in parts.items():
+        context = rows if part.start < rows else 0
+        if part.stop - part.start < context + horizon:
+            raise DataError(
+                f"the {name} range holds {max(part.stop - part.start, 0)} rows after the gap of {gap} rows to the next range; "
+                f"windows of {rows} rows with {horizon} steps ahead need more data"
+            )
+    return parts
+
+
+def take(values: Array, part: slice, rows: int, horizon: int) -> Samples:
+    """Take all windows whose targets lie in a part and that touch no missing value.
+
+    Args:
+        values: The whole series, `(length, features)`.
+        part: Rows that may be targets.
+        rows: Rows of a window.
+        horizon: Rows of the targets.
+    """
+    first = max(part.start, rows)
+    origins = np.arange(first, max(first, part.stop - horizon + 1))
+    broken = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
+    whole = broken[origins + horizon] == broken[origins - rows]
+    origins = origins[whole]
+    offsets = origins[:, None]
+    return Samples(
+        windows=values[offsets + np.arange(-rows, 0)],
+        targets=values[offsets + np.arange(horizon)],
+        origins=origins,
+    )
+
+
+def time_range(series: Series, part: slice) -> TimeRange:
+    """Describe a part for the manifest."""
+    end = series.times[part.stop - 1] + np.timedelta64(series.slide_seconds, "s")
+    return TimeRange(start=str(series.times[part.start]), end=str(end), rows=part.stop - part.start)
