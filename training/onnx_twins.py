@@ -1,0 +1,74 @@
+"""Twins of Keras layers, same weights and same mathematics, in the form that becomes the operators we want in ONNX.
+
+A twin is made only while a network is exported; fitting uses Keras' own layers.
+"""
+
+from typing import Any
+
+from training.backend import keras, tf
+
+
+class TwinGRUCell(keras.layers.GRUCell):  # type: ignore[misc]
+    """Keras' GRU cell, written as the pattern that the converter knows as ONNX' GRU operator (reset after, with biases)."""
+
+    biases: tuple[Any, Any]
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
+        """Take one step: inputs `(batch, features)`, state `(batch, units)`."""
+        del training
+        (state,) = states
+        input_bias, state_bias = self.biases
+        x_update, x_reset, x_new = tf.split(tf.nn.bias_add(tf.matmul(inputs, self.kernel), input_bias), 3, axis=-1)
+        h_update, h_reset, h_new = tf.split(tf.nn.bias_add(tf.matmul(state, self.recurrent_kernel), state_bias), 3, axis=-1)
+        update = tf.sigmoid(x_update + h_update)
+        reset = tf.sigmoid(x_reset + h_reset)
+        new = tf.tanh(x_new + reset * h_new)
+        output = update * state + (1 - update) * new
+        return output, [output]
+
+
+class TwinGRU(keras.layers.RNN):  # type: ignore[misc]
+    """A GRU layer over `TwinGRUCell`. The biases are read outside of the loop, else the converter misses the pattern."""
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """Run the recurrence; see Keras."""
+        self.cell.biases = tuple(tf.unstack(self.cell.bias))
+        return super().inner_loop(sequences, initial_state, mask, training)
+
+
+class TwinConv1D(keras.layers.Conv1D):  # type: ignore[misc]
+    """A convolution over time as shifted copies beside each other and one matrix product.
+
+    ONNX' Conv wants channels first, so each layer would be wrapped in transpositions, and it pads causally by a further
+    operator. This stays channels last: steps are shifted by a slice, channels joined, and multiplied by all taps at once.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Convolve `(batch, time, channels)` to `(batch, time, filters)`."""
+        (taps,), (dilation,) = self.kernel_size, self.dilation_rate
+        steps, channels = inputs.shape[1], inputs.shape[2]
+        reach = (taps - 1) * dilation
+        before = reach if self.padding == "causal" else reach // 2
+        padded = tf.pad(inputs, [[0, 0], [before, reach - before], [0, 0]]) if reach else inputs
+        shifted = [padded[:, tap * dilation : tap * dilation + steps] for tap in range(taps)]
+        kernel = tf.reshape(self.kernel, (taps * channels, self.filters))
+        joined = shifted[0] if taps == 1 else tf.concat(shifted, axis=-1)
+        outputs = tf.nn.bias_add(tf.matmul(tf.reshape(joined, (-1, taps * channels)), kernel), self.bias)
+        return tf.reshape(outputs, (-1, steps, self.filters))
+
+
+def twin(network: Any) -> Any:
+    """Clone `network` with twins in the place of layers that have one, and its weights."""
+    clone = keras.models.clone_model(network, clone_function=_twin_layer)
+    clone.set_weights(network.get_weights())
+    return clone
+
+
+def _twin_layer(layer: Any) -> Any:
+    if type(layer) is keras.layers.GRU and layer.use_bias and layer.reset_after:
+        cell = TwinGRUCell(layer.units, name=layer.cell.name)
+        return TwinGRU(cell, return_sequences=layer.return_sequences, return_state=layer.return_state, name=layer.name)
+    if type(layer) is keras.layers.Conv1D and layer.use_bias and layer.strides == (1,):
+        if layer.padding in ("causal", "same") or layer.kernel_size == (1,):
+            return TwinConv1D.from_config(layer.get_config())
+    return layer.__class__.from_config(layer.get_config())
