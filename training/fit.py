@@ -80,6 +80,7 @@ def fit(
             ),
             validation_batch_size=512,
             epochs=options.epochs,
+            shuffle=False,  # the batches are in a new order already
             verbose=0,
             callbacks=[best],
         )
@@ -95,18 +96,8 @@ def fit(
     return Fitted(network=network, scaler=scaler, history=history, best_epoch=best.best_epoch, interrupted=interrupted)
 
 
-def predict(network: Network, scaler: Scaler, windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Forecast by Keras, `(n, rows, features)` to `(n, horizon, features)`, raw units: the reference of the exported graph."""
-    z = np.log1p(windows) if scaler.transform == "log1p" else windows
-    scaled = network.predict(scaler.network_input(windows), batch_size=512, verbose=0).astype(np.float64)
-    forecast = scaled * scaler.output_scale + scaler.output_mean
-    if scaler.differencing:
-        forecast = forecast + z[:, -1:]
-    return np.asarray(np.expm1(forecast) if scaler.transform == "log1p" else forecast)
-
-
 def _batches(scaler: Scaler, samples: Samples, batch_size: int, seed: int) -> Any:
-    """Make full batches in a new order each epoch; the rest of an epoch's order is left to the next."""
+    """Make full batches in a new order each epoch; what does not fill a last batch is left out of that epoch."""
     pairs = (scaler.network_input(samples.windows), scaler.network_target(samples.windows, samples.targets))
     data = tf.data.Dataset.from_tensor_slices(pairs)
     return data.shuffle(len(samples), seed=seed).batch(batch_size, drop_remainder=True).prefetch(2)

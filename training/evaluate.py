@@ -1,0 +1,132 @@
+"""Evaluation: aligned metrics on a part of the data, and a replay through the detector that the server runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.artifact import Manifest, Metric
+from mods_grpc.artifact.manifest import DAY_SECONDS
+from mods_grpc.detection import Detector, Monitor, Phase, SeriesTable, significance_from_budget
+from training.forecaster import Forecaster
+from training.metrics import score
+from training.series import Series
+from training.windows import Samples
+
+NANOS = 1_000_000_000
+IMPUTE_ROWS = 3
+ROWS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Episode:
+    """An alarm: `start`, `peak_time` and `end` are starts of windows; `score` is -log10 of the smallest p-value."""
+
+    start: np.datetime64
+    peak_time: np.datetime64
+    end: np.datetime64
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replay:
+    """What the detector says of a part of a series.
+
+    Attributes:
+        scored: Rows that were scored.
+        days: What they span, in days of scored rows.
+        p_values: `(scored,)`.
+        episodes: The alarms.
+    """
+
+    scored: int
+    days: float
+    p_values: NDArray[np.float64]
+    episodes: tuple[Episode, ...]
+
+    @property
+    def episodes_per_day(self) -> float:
+        """Alarms per day of scored rows."""
+        return len(self.episodes) / self.days if self.days else 0.0
+
+
+def evaluate(forecast: Forecaster, samples: Samples, series: Series, naive_error: Sequence[float]) -> tuple[Metric, ...]:
+    """Score forecasts of samples beside persistence, and beside the value one day before.
+
+    Args:
+        forecast: The model.
+        samples: Windows and what followed them.
+        series: The series that the samples were taken from.
+        naive_error: MAE of no change over one step on the training rows, by feature.
+    """
+    made = forecast(samples.windows)
+    season = DAY_SECONDS // series.slide_seconds
+    seasonal = None
+    if season * series.slide_seconds == DAY_SECONDS and season >= samples.targets.shape[1]:
+        rows = samples.origins[:, None] + np.arange(samples.targets.shape[1]) - season
+        seasonal = np.where((rows >= 0)[..., None], series.values[np.maximum(rows, 0)], np.nan)
+    return score(
+        samples.targets,
+        made,
+        samples.windows,
+        series.names,
+        naive_error=np.asarray(naive_error, dtype=np.float64),
+        seasonal=seasonal,
+    )
+
+
+def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice, false_alarms_per_day: float) -> Replay:
+    """Run the server's detector over a part, warmed up with the rows before it.
+
+    Args:
+        manifest: Of the model.
+        forecast: The model.
+        series: Raw values, NaN where missing.
+        part: Rows to judge.
+        false_alarms_per_day: The budget.
+    """
+    table = SeriesTable(manifest.rows, len(manifest.features))
+    monitor = Monitor(
+        Detector.from_manifest(manifest),
+        forecast,
+        table,
+        slide_seconds=manifest.slide_seconds,
+        holdoff_rows=manifest.calibration.holdoff_rows,
+    )
+    slot = table.allocate()
+    first = max(part.start - manifest.rows, 0)
+    present = np.flatnonzero(np.isfinite(series.values[first : part.stop]).any(axis=1)) + first
+    p_values: list[NDArray[np.float64]] = []
+    episodes: list[Episode] = []
+    for begin in range(0, len(present), ROWS_AT_ONCE):
+        rows = present[begin : begin + ROWS_AT_ONCE]
+        verdicts = monitor.observe(
+            np.full(len(rows), slot, dtype=np.intp),
+            series.times[rows].astype(np.int64) * NANOS,
+            series.values[rows],
+            judged=rows >= part.start,
+            significance=significance_from_budget(false_alarms_per_day, manifest.slide_seconds),
+            impute_rows=IMPUTE_ROWS,
+        )
+        p_values.append(verdicts.p_value[np.isfinite(verdicts.p_value)])
+        _collect(episodes, series.times[rows], verdicts.phase, verdicts.peak_time, verdicts.peak)
+    scored = np.concatenate(p_values) if p_values else np.empty(0)
+    days = len(scored) * manifest.slide_seconds / DAY_SECONDS
+    return Replay(scored=len(scored), days=days, p_values=scored, episodes=tuple(episodes))
+
+
+def _collect(
+    episodes: list[Episode],
+    times: NDArray[np.datetime64],
+    phases: NDArray[np.int8],
+    peak_times: NDArray[np.int64],
+    peaks: NDArray[np.float64],
+) -> None:
+    """Append the episodes that start and extend the one that goes on."""
+    for time, phase, peak_time, peak in zip(times, phases, peak_times, peaks, strict=True):
+        if phase == Phase.NONE:
+            continue
+        start = episodes.pop().start if phase != Phase.STARTED and episodes else time
+        peak_at = np.datetime64(int(peak_time) // NANOS, "s")
+        episodes.append(Episode(start=start, peak_time=peak_at, end=time, score=float(peak)))
