@@ -1,0 +1,68 @@
+"""From a fitted network to the artifact's graph: raw window in, raw forecast out, ONNX' own operators only."""
+
+import logging
+from typing import Any
+
+import onnx
+
+from mods_grpc.artifact import check_graph
+from mods_grpc.artifact.graph import OPSET
+from mods_grpc.errors import ArtifactError
+from training.canonical import canonical_model
+from training.config import ModelConfig
+from training.onnx_twins import twin
+from training.raw_function import raw_function
+from training.scaler import Scaler
+
+
+def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: int) -> bytes:
+    """Export a network with its preprocessing as a serialized ONNX model; the same weights give the same bytes.
+
+    Args:
+        network: Keras model over scaled windows.
+        config: Its configuration.
+        scaler: Numbers of the preprocessing, which become part of the graph.
+        features: Features of a row.
+
+    Returns:
+        A model of input `window`, float64 `(batch, rows, features)`, and output `forecast`, float64
+        `(batch, steps_ahead, features)`, both in raw units.
+
+    Raises:
+        DataError: The scaler does not fit the configuration.
+        ArtifactError: The result breaks the artifact's contract.
+    """
+    import tf2onnx  # slow to import, and of use here only
+
+    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    function = raw_function(twin(network), config, scaler, features)
+    converted, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
+    model = canonical_model(converted, window=(config.rows, features), forecast=(config.steps_ahead, features))
+    data: bytes = model.SerializeToString(deterministic=True)
+    check_model(data, config, features)
+    return data
+
+
+def check_model(data: bytes, config: ModelConfig, features: int) -> None:
+    """Check a serialized model: valid ONNX with shapes that hold, allowed operators, and the artifact's input and output.
+
+    Raises:
+        ArtifactError: One of them fails.
+    """
+    check_graph(data)
+    model = onnx.load_model_from_string(data)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ArtifactError(f"model.onnx: not valid ONNX: {error}") from error
+    expected = {"window": ("batch", config.rows, features), "forecast": ("batch", config.steps_ahead, features)}
+    found = {value.name: _shape(value) for value in (*model.graph.input, *model.graph.output)}
+    if found != expected:
+        raise ArtifactError(f"model.onnx: has inputs and outputs {found}, expected {expected}")
+
+
+def _shape(value: Any) -> tuple[str | int, ...] | None:
+    tensor = value.type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.DOUBLE:
+        return None
+    return tuple(dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim)

@@ -1,0 +1,100 @@
+"""Parity: what Keras forecast, kept beside the model, so that any runtime can be held against it."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.errors import DataError
+from training.arrays import pack, unpack
+from training.config import ModelConfig
+from training.raw_function import Forecaster
+from training.scaler import Scaler
+
+Array = NDArray[np.float64]
+
+BATCHES = (1, 3, 257)  # the special case, a few, and more than any block a kernel works in
+LARGEST_ERROR = 1e-5  # relative; float32 networks differ by 1e-7 or so from runtime to runtime
+
+
+def parity_vectors(forecast: Forecaster, windows: Array) -> bytes:
+    """Write windows and what Keras forecasts for them as an `.npz`.
+
+    Args:
+        forecast: The raw function in Keras; see `raw_function.keras_forecaster`.
+        windows: Raw windows `(n, rows, features)`; see `parity_windows`. Repeated where a batch needs more.
+
+    Returns:
+        Arrays `window_1`, `forecast_1`, `window_3`, `forecast_3`, `window_257` and `forecast_257`.
+    """
+    arrays = {}
+    for batch in BATCHES:
+        chosen = windows[np.arange(batch) % len(windows)]
+        arrays[f"window_{batch}"] = chosen
+        arrays[f"forecast_{batch}"] = forecast(chosen)
+    return pack(arrays)
+
+
+def parity_windows(config: ModelConfig, scaler: Scaler, features: int, *, seed: int = 0) -> Array:
+    """Draw raw windows `(257, rows, features)` like those the scaler was fitted on, one in eight of them extreme.
+
+    Real windows are better where there are any; these are for models without data, and `extreme_windows` for both.
+    """
+    random = np.random.default_rng(seed)
+    shape = (max(BATCHES), config.rows, features)
+    if scaler.differencing:
+        steps = random.normal(scaler.input_mean, scaler.input_scale, shape)
+        level = scaler.input_scale * random.uniform(2, 20, (shape[0], 1, features))
+        z = level + np.cumsum(steps, axis=1)
+    else:
+        z = random.normal(scaler.input_mean, scaler.input_scale, shape)
+    windows = np.expm1(np.abs(z)) if scaler.transform == "log1p" else z
+    return extreme_windows(windows)
+
+
+def extreme_windows(windows: Array) -> Array:
+    """Make one window in eight extreme: silent, constant, ten times as high, a spike or a drop at its end."""
+    changed = windows.copy()
+    changed[1::40] = 0.0
+    changed[9::40] = changed[9::40, :1]
+    changed[17::40] *= 10.0
+    changed[25::40, -1] *= 10.0
+    changed[33::40, -1] = 0.0
+    return changed
+
+
+def check_parity(model: bytes, parity: bytes) -> float:
+    """Run a model on ONNX Runtime's CPU provider with one thread and measure how far it is from Keras.
+
+    Returns:
+        The largest error, relative to the magnitude of its own window and feature: the largest of the forecast, the
+        window, and the median forecast of that feature.
+
+    Raises:
+        DataError: The parity vectors are not what `parity_vectors` writes.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    arrays = unpack(parity)
+    if set(arrays) != {f"{kind}_{batch}" for kind in ("window", "forecast") for batch in BATCHES}:
+        raise DataError(f"parity vectors hold {sorted(arrays)}")
+    worst = 0.0
+    for batch in BATCHES:
+        window, expected = arrays[f"window_{batch}"], arrays[f"forecast_{batch}"]
+        (found,) = session.run(["forecast"], {"window": window})
+        worst = max(worst, relative_error(found, expected, window))
+    return worst
+
+
+def relative_error(found: Array, expected: Array, window: Array) -> float:
+    """Measure the largest error of `(batch, horizon, features)`; infinite when `found` has another shape or is not finite."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("inf")
+    magnitude = np.maximum(np.abs(expected).max(1), np.abs(window).max(1))
+    magnitude = np.maximum(magnitude, np.median(np.abs(expected), (0, 1)))[:, np.newaxis]
+    error = np.abs(found - expected)
+    return float(np.max(np.divide(error, magnitude, out=np.where(error > 0, np.inf, 0.0), where=magnitude > 0)))
