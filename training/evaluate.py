@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mods_grpc.artifact import Manifest, Metric
 from mods_grpc.artifact.manifest import DAY_SECONDS
 from mods_grpc.detection import Detector, Monitor, Phase, SeriesTable, significance_from_budget
+from training.events import Event
 from training.forecaster import Forecaster
 from training.metrics import score
 from training.series import Series
@@ -49,6 +50,37 @@ class Replay:
     def episodes_per_day(self) -> float:
         """Alarms per day of scored rows."""
         return len(self.episodes) / self.days if self.days else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """How episodes meet labelled events.
+
+    Attributes:
+        delays_minutes: By event, minutes from its start to the end of the first window that raised an alarm; None
+            where none did.
+        false_episodes: Episodes that meet no event.
+    """
+
+    delays_minutes: tuple[int | None, ...]
+    false_episodes: int
+
+
+def found_events(episodes: Sequence[Episode], events: Sequence[Event], window_seconds: int) -> Findings:
+    """Match episodes with events. Both meet when a window of the episode shares time with the event.
+
+    An hour's window that starts before an event holds part of it, and the fall when the event leaves the window is part
+    of the same episode, so an episode that starts within a window's length after the end meets the event too.
+    """
+    window = np.timedelta64(window_seconds, "s")
+    delays: list[int | None] = []
+    met: set[int] = set()
+    for event in events:
+        hits = [i for i, e in enumerate(episodes) if e.end + window > event.start and e.start < event.end + window]
+        met |= set(hits)
+        first = min((episodes[i].start for i in hits), default=None)
+        delays.append(None if first is None else max(0, int((first + window - event.start) / np.timedelta64(1, "m"))))
+    return Findings(delays_minutes=tuple(delays), false_episodes=len(episodes) - len(met))
 
 
 def evaluate(forecast: Forecaster, samples: Samples, series: Series, naive_error: Sequence[float]) -> tuple[Metric, ...]:

@@ -1,0 +1,95 @@
+"""`python -m training simulate | fit | export | evaluate | compare`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mods_grpc.errors import ModsError
+from training.options import add_model_options, add_source_options
+
+EXIT_REFUSED = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. What is wrong with data, options or a model is one line on standard error and exit status 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = make_parser().parse_args(words)
+    arguments.argv = words
+    try:
+        _run(arguments)
+    except ModsError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    parser = argparse.ArgumentParser(prog="python -m training", description="Train, evaluate and export forecasting models.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _simulate(commands.add_parser("simulate", help="make labelled, simulated traffic as a datapool"))
+    _fit(commands.add_parser("fit", help="fit a model and write its run directory"))
+    _export(commands.add_parser("export", help="export a run and publish it in a model repository"))
+    _evaluate(commands.add_parser("evaluate", help="evaluate a published model on a range of data"))
+    _compare(commands.add_parser("compare", help="fit, export and measure every architecture on the same data"))
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from training import commands  # noqa: PLC0415  # so that --help does not wait for TensorFlow
+
+    functions = {
+        "simulate": commands.simulate_command,
+        "fit": commands.fit_command,
+        "export": commands.export_command,
+        "evaluate": commands.evaluate_command,
+        "compare": commands.compare_command,
+    }
+    functions[arguments.command](arguments)
+
+
+def _simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, metavar="DIR", help="new folder for the datapool and events.csv")
+    parser.add_argument("--time-range", default="<2026-01-05,2026-03-09)", metavar="RANGE", help="(default: %(default)s)")
+    parser.add_argument("--events-time-range", default="", metavar="RANGE", help="where events may lie (default: no events)")
+    parser.add_argument(
+        "--events-per-kind", type=int, default=1, metavar="N", help="of each kind and strength (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="(default: %(default)s)")
+
+
+def _fit(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser)
+    add_model_options(parser)
+    parser.add_argument("--run", default="build/run", metavar="DIR", help="where the run is written (default: %(default)s)")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", default="build/run", metavar="DIR", help="a run directory (default: %(default)s)")
+    parser.add_argument("--repository", default="exported", metavar="DIR", help="model repository (default: %(default)s)")
+    parser.add_argument("--name", "--model-name", required=True, metavar="NAME", help="name of the model")
+    parser.add_argument("--version", type=int, default=0, metavar="N", help="default: the one after the highest published")
+    parser.add_argument(
+        "--false-alarms-per-day", type=float, default=1.0, metavar="X", help="default budget (default: %(default)s)"
+    )
+    parser.add_argument("--title", default="", metavar="TEXT", help="a line for the model card on what the data is")
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="DIR", help="a published version, such as exported/campus/1")
+    add_source_options(parser, ranges=False)
+    parser.add_argument("--false-alarms-per-day", type=float, default=0.0, metavar="X", help="budget (default: the model's)")
+    parser.add_argument("--events", default="", metavar="FILE", help="events.csv of labelled events")
+    parser.add_argument("--output", default="", metavar="FILE", help="write the metrics as JSON")
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser)
+    add_model_options(parser)
+    parser.add_argument("--name", default="compare", metavar="NAME", help="prefix of the models' names (default: %(default)s)")
+    parser.add_argument("--repository", default="", metavar="DIR", help="publish every model here")
+    parser.add_argument("--output", default="", metavar="FILE", help="write the table, tab-separated")

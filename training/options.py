@@ -1,0 +1,173 @@
+"""Options of the command line, under the names MODS gave them, and their way into the frozen configurations."""
+
+import argparse
+from dataclasses import fields
+
+from training.config import MODEL_TYPES, FitConfig, ModelConfig
+from training.query import DEFAULT_QUERY
+from training.source import DEFAULT_WINDOW_SLIDE, SourceConfig
+
+# The example of the original system: two days to train on, one to test on.
+DEFAULT_TRAIN_RANGE = "<2019-06-01,2019-06-03)"
+DEFAULT_TEST_RANGE = "<2019-06-03,2019-06-04)"
+
+_RANGE = "such as <2019-06-01,2019-06-03); < and > include a bound, ( and ) leave it out; a -- b includes both"
+
+
+def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) -> None:
+    """Add where the data is and how it is read.
+
+    Args:
+        parser: Gets the options.
+        ranges: Whether the ranges of training are options too, with MODS' example as default.
+    """
+    group = parser.add_argument_group("data")
+    place = group.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "--datapool", default="", metavar="DIR", help="folder of protocol/YYYY/MM/DD/w01h-s10m.tsv, loose or in zips"
+    )
+    place.add_argument("--csv", default="", metavar="FILE", help="a comma- or tab-separated table with a time column instead")
+    group.add_argument(
+        "--time-column", default="window_start", metavar="T", help="column of times of --csv (default: %(default)s)"
+    )
+    group.add_argument(
+        "--features", default="", metavar="A,B", help="columns of --csv, name or name:count|sum|mean; default: those of the query"
+    )
+    unset = None if not ranges else ""
+    group.add_argument(
+        "--data-select-query",
+        default=DEFAULT_QUERY if ranges else None,
+        metavar="QUERY",
+        help=f"protocol|column~alias|column;protocol|column#window_start (default: {DEFAULT_QUERY})",
+    )
+    group.add_argument(
+        "--window-slide",
+        default=unset,
+        metavar="WS",
+        help=f"window and slide (default: {DEFAULT_WINDOW_SLIDE}, or a table's own step)",
+    )
+    group.add_argument(
+        "--zero-fill", default=unset, metavar="A,B", help='features whose empty cells mean "no event" and become 0'
+    )
+    group.add_argument(
+        "--interpolate",
+        action=argparse.BooleanOptionalAction,
+        default=True if ranges else None,
+        help="fill short gaps linearly; longer ones stay missing and are not trained or scored on (default: yes)",
+    )
+    group.add_argument(
+        "--interpolate-limit",
+        type=int,
+        default=3 if ranges else None,
+        metavar="ROWS",
+        help="longest gap that is filled (default: 3)",
+    )
+    if ranges:
+        _add_ranges(group)
+    else:
+        group.add_argument(
+            "--test-time-range", default="", metavar="RANGE", help="range to evaluate on (default: the model's test range)"
+        )
+        group.add_argument(
+            "--test-time-ranges-excluded", default=None, metavar="RANGES", help="comma-separated ranges to leave out"
+        )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the network looks like and how it is fitted."""
+    model, fit = ModelConfig(), FitConfig()
+    group = parser.add_argument_group("model")
+    group.add_argument("--model-type", default=model.model_type, choices=MODEL_TYPES, help="architecture (default: %(default)s)")
+    group.add_argument(
+        "--sequence-len", type=int, default=model.sequence_len, metavar="N", help="steps it sees (default: %(default)s)"
+    )
+    group.add_argument(
+        "--steps-ahead",
+        type=int,
+        default=model.steps_ahead,
+        metavar="N",
+        help="it forecasts the path 1..N (default: %(default)s)",
+    )
+    group.add_argument(
+        "--model-delta",
+        action=argparse.BooleanOptionalAction,
+        default=model.model_delta,
+        help="see and forecast first differences (default: yes)",
+    )
+    group.add_argument(
+        "--transform", choices=("none", "log1p"), default=model.transform, help="of raw values (default: %(default)s)"
+    )
+    group.add_argument(
+        "--blocks", type=int, default=model.blocks, metavar="N", help="units or filters of a layer (default: %(default)s)"
+    )
+    group.add_argument(
+        "--stacked-blocks", type=int, default=model.stacked_blocks, metavar="N", help="layers (default: %(default)s)"
+    )
+    group.add_argument(
+        "--batch-normalization", action=argparse.BooleanOptionalAction, default=model.batch_normalization, help="(default: no)"
+    )
+    group.add_argument(
+        "--dropout-rate",
+        type=float,
+        default=model.dropout_rate,
+        metavar="P",
+        help="share dropped, 0 is none (default: %(default)s)",
+    )
+    group = parser.add_argument_group("fit")
+    group.add_argument(
+        "--epochs", "--num-epochs", type=int, default=fit.epochs, metavar="N", help="most epochs (default: %(default)s)"
+    )
+    group.add_argument(
+        "--epochs-patience",
+        type=int,
+        default=fit.patience,
+        metavar="N",
+        help="epochs without a better validation loss (default: %(default)s)",
+    )
+    group.add_argument("--batch-size", type=int, default=fit.batch_size, metavar="N", help="(default: %(default)s)")
+    group.add_argument(
+        "--learning-rate", type=float, default=fit.learning_rate, metavar="X", help="of Adam (default: %(default)s)"
+    )
+    group.add_argument("--loss", choices=("mse", "mae", "huber"), default=fit.loss, help="(default: %(default)s)")
+    group.add_argument("--seed", type=int, default=fit.seed, metavar="N", help="(default: %(default)s)")
+
+
+def source_config(arguments: argparse.Namespace) -> SourceConfig:
+    """Make the data options."""
+    return SourceConfig(**{field.name: getattr(arguments, field.name) for field in fields(SourceConfig)})
+
+
+def model_config(arguments: argparse.Namespace) -> ModelConfig:
+    """Make the network's options."""
+    return ModelConfig(**{field.name: getattr(arguments, field.name) for field in fields(ModelConfig)})
+
+
+def fit_config(arguments: argparse.Namespace) -> FitConfig:
+    """Make the options of fitting."""
+    return FitConfig(
+        epochs=arguments.epochs,
+        patience=arguments.epochs_patience,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        loss=arguments.loss,
+        seed=arguments.seed,
+    )
+
+
+def _add_ranges(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--train-time-range", default=DEFAULT_TRAIN_RANGE, metavar="RANGE", help=f"{_RANGE} (default: %(default)s)"
+    )
+    group.add_argument("--train-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to leave out")
+    group.add_argument(
+        "--validation-time-range", default="", metavar="RANGE", help="default: cut from the end of the training range"
+    )
+    group.add_argument(
+        "--calibration-time-range", default="", metavar="RANGE", help="default: cut from the very end of the training range"
+    )
+    group.add_argument(
+        "--test-time-range", default=DEFAULT_TEST_RANGE, metavar="RANGE", help="(default: %(default)s; empty for none)"
+    )
+    group.add_argument("--test-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to leave out")
+    group.add_argument("--validation-share", type=float, default=0.15, metavar="P", help="of a cut range (default: %(default)s)")
+    group.add_argument("--calibration-share", type=float, default=0.25, metavar="P", help="of a cut range (default: %(default)s)")

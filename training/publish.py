@@ -1,0 +1,169 @@
+"""From a run to a published model version: graph, parity, metrics, calibration, card."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.artifact import CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, Metric, list_versions, publish
+from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
+from mods_grpc.detection import calibrate
+from mods_grpc.errors import ArtifactError, DataError
+from training.card import write_card
+from training.evaluate import Replay, evaluate, replay
+from training.experiment import rebuild
+from training.export import export_graph
+from training.forecaster import open_graph
+from training.parity import LARGEST_ERROR, check_parity, extreme_windows, parity_vectors
+from training.prepare import Prepared
+from training.raw_function import keras_forecaster
+from training.run import Run
+from training.scaler import Scaler
+
+# Relative to the magnitude of the output. CUDA may multiply matrices in TF32, which has ten bits of mantissa.
+TOLERANCE = {"CPUExecutionProvider": LARGEST_ERROR, "CUDAExecutionProvider": 5e-3}
+DEFAULT_FALSE_ALARMS_PER_DAY = 1.0
+PARITY_WINDOWS = 257
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A model that is ready to be published.
+
+    Attributes:
+        manifest: The manifest, its files not yet filled in.
+        model: The graph. parity: The parity vectors.
+        parity_error: Largest relative error between ONNX Runtime and Keras.
+        replay: What the detector says of the test range at the default budget; None without a test range.
+    """
+
+    manifest: Manifest
+    model: bytes
+    parity: bytes
+    parity_error: float
+    replay: Replay | None
+
+
+def export_run(
+    run: Run,
+    weights: bytes,
+    prepared: Prepared,
+    *,
+    name: str,
+    version: int,
+    false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY,
+) -> Exported:
+    """Export, check, score and calibrate a run. Metrics and calibration come from the exported graph itself.
+
+    Raises:
+        DataError: The data is not what the run was fitted on, or too little of it to calibrate on.
+        ArtifactError: The graph breaks the contract or is not what Keras computes.
+    """
+    if prepared.series.digest != run.data_digest:
+        raise DataError("the data has changed since the run was fitted; fit again")
+    network = rebuild(run, weights)
+    model = export_graph(network, run.model, run.scaler, len(run.features))
+    forecast = open_graph(model)
+    calibration = prepared.samples["calibration"]
+    keras_forecast = keras_forecaster(network, run.model, run.scaler, len(run.features))
+    parity = parity_vectors(keras_forecast, _parity_windows(prepared.samples["train"].windows))
+    parity_error = check_parity(model, parity)
+    if not parity_error <= LARGEST_ERROR:
+        raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
+    test = prepared.samples.get("test")
+    metrics: tuple[Metric, ...] = ()
+    if test is not None:
+        metrics = evaluate(forecast, test, prepared.series, run.naive_error)
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        version=version,
+        created=run.created,
+        files=(),
+        architecture=run.model.model_type,
+        hyper_parameters=_hyper_parameters(run),
+        parameters=int(network.count_params()),
+        features=tuple(f.specify(low, high) for f, low, high in zip(run.features, run.minimum, run.maximum, strict=True)),
+        window_seconds=run.window_seconds,
+        slide_seconds=run.slide_seconds,
+        sequence_len=run.model.sequence_len,
+        rows=run.model.rows,
+        horizon=run.model.steps_ahead,
+        differencing=run.model.model_delta,
+        scaler=_scaler_vectors(run.scaler),
+        training_range=run.ranges["train"],
+        validation_range=run.ranges["validation"],
+        calibration_range=run.ranges["calibration"],
+        test_range=run.ranges.get("test"),
+        data_digest=run.data_digest,
+        seed=run.fit.seed,
+        libraries=run.libraries,
+        metrics=metrics,
+        calibration=calibrate(
+            calibration.targets,
+            forecast(calibration.windows),
+            [feature.kind for feature in run.features],
+            prepared.series.holdoff_rows,
+        ),
+        false_alarms_per_day=false_alarms_per_day,
+        tolerance=TOLERANCE,
+    )
+    replayed = None
+    if test is not None:
+        replayed = replay(manifest, forecast, prepared.series, prepared.parts["test"], false_alarms_per_day)
+    return Exported(manifest=manifest, model=model, parity=parity, parity_error=parity_error, replay=replayed)
+
+
+def publish_run(repository: Path, run: Run, exported: Exported, *, title: str = "", command: str = "") -> Path:
+    """Publish a version with its card.
+
+    Args:
+        repository: The model repository.
+        run: What was fitted.
+        exported: What came of it.
+        title: A line for the card on what the data is.
+        command: The command line that exported it.
+
+    Raises:
+        ArtifactError: The version exists, or can't be written.
+    """
+    card = write_card(run, exported.manifest, exported.replay, parity_error=exported.parity_error, title=title, command=command)
+    contents = {MODEL_FILE: exported.model, PARITY_FILE: exported.parity, CARD_FILE: card.encode()}
+    return publish(repository, exported.manifest, contents)
+
+
+def next_version(repository: Path, name: str) -> int:
+    """Return the version after the highest one published, 1 for a new model.
+
+    Raises:
+        ArtifactError: Not a name of a model.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise ArtifactError(f"model name {name!r} does not match {NAME_PATTERN.pattern}")
+    if not repository.exists():
+        return 1
+    return max((version for known, version in list_versions(repository) if known == name), default=0) + 1
+
+
+def _parity_windows(windows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Choose real windows, evenly spread, and make some of them extreme."""
+    chosen = np.linspace(0, len(windows) - 1, PARITY_WINDOWS).astype(np.int64)
+    return extreme_windows(windows[chosen])
+
+
+def _scaler_vectors(scaler: Scaler) -> dict[str, tuple[float, ...]]:
+    """Flatten the numbers of the preprocessing; the output's are by step, then by feature."""
+    return {
+        name: tuple(np.ravel(getattr(scaler, name)).tolist())
+        for name in ("input_mean", "input_scale", "output_mean", "output_scale")
+    }
+
+
+def _hyper_parameters(run: Run) -> dict[str, Scalar]:
+    """List every option that shapes the result, but not where the data lay."""
+    told: dict[str, Scalar] = {}
+    for options in (run.model, run.fit, run.source):
+        told |= {key: value for key, value in asdict(options).items() if key not in ("datapool", "csv", "seed")}
+    told |= {"best_epoch": run.best_epoch, "interrupted": run.interrupted}
+    return told
