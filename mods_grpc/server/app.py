@@ -1,0 +1,124 @@
+"""The server put together: start, serve, drain."""
+
+import asyncio
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.health import Health
+from mods_grpc.server.repository import Repository
+from mods_grpc.server.servicers import INFERENCE_SERVICE, MODEL_SERVICE, Streams, handlers
+
+REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+
+log = logging.getLogger(__name__)
+
+
+def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """Return the options of the main server that bound what a peer can take; each was measured to matter."""
+    return [
+        ("grpc.http2.bdp_probe", 0),  # unread input is 64 KiB a stream, not 8 MiB
+        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.http2.ping_timeout_ms", 5_000),  # keepalive_timeout_ms alone does nothing
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.so_reuseport", 0),  # a second server must not share the port silently
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        ("grpc.max_metadata_size", config.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
+    ]
+
+
+class App:
+    """A server. Make it inside a running event loop.
+
+    Args:
+        config: The configuration.
+
+    Attributes:
+        port: Port of the main server, once started. health_port: of the health server.
+
+    Raises:
+        ArtifactError: The repository can't be read.
+        OSError: An address can't be bound.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self.repository = Repository(
+            config.repository,
+            provider=config.provider,
+            max_series=config.max_series,
+            max_series_per_sensor=config.max_series_per_sensor,
+            state_idle_seconds=config.state_idle_seconds,
+        )
+        self.repository.scan()
+        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "inference")
+        self._server = grpc.aio.server(options=channel_options(config), compression=grpc.Compression.NoCompression)
+        self._streams = Streams(self.repository, config)
+        self.port = 0
+        self.health_port = 0
+
+    async def start(self) -> None:
+        """Listen, then load the models; calls that come before are told MODEL_LOADING."""
+        config = self._config
+        self._server.add_generic_rpc_handlers(handlers(self.repository, config, self._streams, self._pool))
+        if config.reflection:
+            self._server.add_generic_rpc_handlers(_reflection())
+        try:
+            self.port = self._server.add_insecure_port(config.address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {config.address}; is another server running there?") from error
+        self._health = Health(config.health_address)
+        self.health_port = self._health.port
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.on_main, self._server)
+        await self._health.set_ready(False)
+        await self._server.start()
+        await asyncio.get_running_loop().run_in_executor(self._pool, self.repository.load_all)
+        await self._health.set_ready(self.repository.ready)
+        log.info("serving address=%s port=%d health_port=%d", config.address, self.port, self.health_port)
+
+    async def stop(self) -> bool:
+        """Drain: readiness off, a delay, streams told, calls finished, health last.
+
+        Returns:
+            Whether everything ended within the grace.
+        """
+        config = self._config
+        await self._health.set_ready(False)
+        await asyncio.sleep(config.drain_delay_seconds)
+        log.info("draining grace_seconds=%g", config.grace_seconds)
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(config.grace_seconds):
+                await self._streams.drain()
+            in_time = True
+        except TimeoutError:
+            in_time = False
+        left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
+        await self._server.stop(left)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._health.stop()
+        log.info("stopped in_time=%s", in_time)
+        return in_time
+
+
+def _reflection() -> list[grpc.GenericRpcHandler]:
+    """Serve reflection under its v1 name too: grpcio ships v1alpha only, whose messages are the same on the wire."""
+    services = (INFERENCE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health", *REFLECTION_SERVICES)
+    servicer = ReflectionServicer(services)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in REFLECTION_SERVICES]

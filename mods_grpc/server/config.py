@@ -1,0 +1,126 @@
+"""Configuration: one frozen dataclass; flags, environment variables and the README's table are made from its fields.
+
+A flag wins over `MODS_GRPC_<NAME>`, which wins over the default. Nothing else reads the environment.
+"""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+ENVIRONMENT_PREFIX = "MODS_GRPC_"
+DEFAULT_REPOSITORY = Path("exported")
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
+
+
+def _option(default: Any, text: str, *, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """Everything that can be set. Field docs are the help texts."""
+
+    repository: Path = _option(DEFAULT_REPOSITORY, "model repository: <name>/<version>/ folders")
+    address: str = _option("127.0.0.1:50051", "where to listen: host:port, or unix:/path")
+    health_address: str = _option("127.0.0.1:50052", "where the health server listens, on its own thread")
+    insecure_public: bool = _option(False, "allow an address beyond loopback although nothing is encrypted")
+    provider: str = _option("auto", "ONNX Runtime execution provider; all but auto refuse a fallback", choices=PROVIDERS)
+    reflection: bool = _option(True, "serve gRPC reflection (v1 and v1alpha)")
+    max_message_bytes: int = _option(16 * 1024 * 1024, "largest request and response message")
+    max_metadata_bytes: int = _option(16 * 1024, "largest request metadata")
+    max_concurrent_streams: int = _option(128, "HTTP/2 streams per connection")
+    max_connections: int = _option(1024, "connections that may be waiting to be accepted")
+    max_streams: int = _option(1000, "open StreamDetect calls")
+    max_observations: int = _option(16_384, "observations or windows in one message")
+    max_window_rows: int = _option(16_384, "rows of one window or series in a unary request")
+    max_series: int = _option(100_000, "series held per model; the least recently used is dropped")
+    max_series_per_sensor: int = _option(50_000, "series one sensor may hold")
+    default_impute_rows: int = _option(6, "missing rows filled with the forecast where a stream names no gap policy")
+    max_impute_rows: int = _option(144, "most missing rows a gap policy may ask to fill")
+    max_future_seconds: float = _option(86_400.0, "how far ahead of this machine's clock an observation may be")
+    max_bad_messages: int = _option(100, "refused messages in a row that end a stream")
+    state_idle_seconds: float = _option(7 * 86_400.0, "how long the state of a series that sends nothing is kept")
+    stream_idle_seconds: float = _option(3_600.0, "how long a stream may send nothing")
+    slow_reader_seconds: float = _option(30.0, "how long a stream may leave an answer unread")
+    drain_delay_seconds: float = _option(0.0, "how long to keep accepting after SIGTERM, readiness already off")
+    grace_seconds: float = _option(10.0, "how long accepted calls may take to finish after SIGTERM")
+    log_level: str = _option("INFO", "least severe log line", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value, choices = getattr(self, item.name), item.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"{item.name} is {value!r}, expected one of {', '.join(choices)}")
+            if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+                raise ValueError(f"{item.name} is {value}, expected 0 or more")
+        for name in (
+            "max_message_bytes",
+            "max_observations",
+            "max_window_rows",
+            "max_series",
+            "max_series_per_sensor",
+            "max_streams",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.default_impute_rows > self.max_impute_rows:
+            raise ValueError(f"default_impute_rows is {self.default_impute_rows}, above max_impute_rows {self.max_impute_rows}")
+        if not (self.insecure_public or is_loopback(self.address)):
+            raise ValueError(f"address {self.address} is beyond loopback and nothing is encrypted; --insecure-public allows it")
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether only this machine can reach an address."""
+    host = address.rpartition(":")[0].strip("[]")
+    return address.startswith(("unix:", "unix-abstract:")) or host in ("localhost", "::1") or host.startswith("127.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every field but the repository, which is the one positional argument."""
+    hints = get_type_hints(ServerConfig)
+    for item in dataclasses.fields(ServerConfig):
+        text = f"{item.metadata['help']} (default {item.default})"
+        if item.name == "repository":
+            parser.add_argument("repository", nargs="?", type=Path, default=None, help=text)
+        elif hints[item.name] is bool:
+            parser.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            parser.add_argument(flag(item.name), type=hints[item.name], default=None, choices=item.metadata["choices"], help=text)
+
+
+def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> ServerConfig:
+    """Make the configuration of parsed flags and the environment.
+
+    Raises:
+        ValueError: A value can't be read or is out of range; the message names flag or variable.
+    """
+    hints = get_type_hints(ServerConfig)
+    chosen: dict[str, Any] = {}
+    for item in dataclasses.fields(ServerConfig):
+        variable = ENVIRONMENT_PREFIX + item.name.upper()
+        given = getattr(arguments, item.name, None)
+        if given is not None:
+            chosen[item.name] = given
+        elif variable in environment:
+            chosen[item.name] = _parse(environment[variable], hints[item.name], variable)
+    return ServerConfig(**chosen)
+
+
+def flag(name: str) -> str:
+    """Return a field's flag."""
+    return "--" + name.replace("_", "-")
+
+
+def _parse(text: str, kind: Any, variable: str) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError(f"{variable} is {text!r}, expected true or false")
+        return text.lower() in ("true", "1")
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise ValueError(f"{variable} is {text!r}, expected {kind.__name__}") from error

@@ -1,0 +1,142 @@
+"""Forecast, free of transport: a request in, a response out, everything bad an error of ours."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.errors import InvalidInputError, ModelOutputError, OutOfRangeError, Reason
+from mods_grpc.messages import pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
+from mods_grpc.server.checks import first_of, name_violation, require_at_most, require_values, time_violation
+from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.repository import LoadedModel, Repository, find_model
+from mods_grpc.server.requests import required_time, row_values
+from mods_grpc.server.responses import served
+from mods_grpc.v1 import inference_pb2 as pb
+
+Floats = NDArray[np.float64]
+NANOS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasting:
+    """The Forecast RPC over a repository."""
+
+    repository: Repository
+    config: ServerConfig
+
+    def forecast(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
+        """Forecast the windows of a request.
+
+        Raises:
+            ModsError: As protocol.md's table says for unary calls.
+        """
+        model = find_model(self.repository, request.model)
+        horizon = self._horizon(request, model)
+        coverages = _coverages(request)
+        kind = request.WhichOneof("input")
+        if kind is None:
+            raise InvalidInputError.of("input", Reason.FIELD_REQUIRED, "expected windows or batch, found neither")
+        windows, starts = self._rows(request, model) if kind == "windows" else self._batch(request, model)
+        first_of(time_violation(int(start), self.config.max_future_seconds, path) for start, path in starts)
+        paths = model.session.forecast(windows)[:, :horizon]
+        if not np.isfinite(paths).all():
+            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
+        bands = [model.detector.path_interval(paths, coverage) for coverage in coverages]
+        slide = model.manifest.slide_seconds * NANOS
+        firsts = [int(start) + model.manifest.rows * slide for start, _ in starts]
+        response = pb.ForecastResponse(model=served(model), features=model.feature_names, horizon=horizon)
+        if kind == "batch":
+            response.batch.first_forecast_time_unix_nano.extend(firsts)
+            response.batch.values = pack_float64(paths)
+            response.batch.lower = b"".join(pack_float64(low) for low, _ in bands)
+            response.batch.upper = b"".join(pack_float64(high) for _, high in bands)
+            return response
+        for i, window in enumerate(request.windows.windows):
+            forecast = response.forecasts.forecasts.add(series=window.series)
+            for k in range(horizon):
+                step = forecast.steps.add(forecast_time=timestamp_from_nanos(firsts[i] + k * slide), values=paths[i, k].tolist())
+                for coverage, (low, high) in zip(coverages, bands, strict=True):
+                    step.intervals.add(coverage=coverage, lower=low[i, k].tolist(), upper=high[i, k].tolist())
+        response.forecasts.SetInParent()
+        return response
+
+    def _horizon(self, request: pb.ForecastRequest, model: LoadedModel) -> int:
+        if not request.HasField("horizon"):
+            return model.manifest.horizon
+        if request.horizon < 1:
+            raise InvalidInputError.of("horizon", Reason.HORIZON_INVALID, "expected at least 1, found 0", limit=1, actual=0)
+        if request.horizon > model.manifest.horizon:
+            text = f"horizon: the model forecasts {model.manifest.horizon} steps, {request.horizon} were asked for"
+            raise OutOfRangeError(Reason.HORIZON_TOO_LONG, text, limit=model.manifest.horizon, actual=request.horizon)
+        return request.horizon
+
+    def _rows(self, request: pb.ForecastRequest, model: LoadedModel) -> tuple[Floats, list[tuple[int, str]]]:
+        """Read windows as rows: the last rows of each, `(n, rows, features)`, and their start times with field paths."""
+        rows = model.manifest.rows
+        messages = request.windows.windows
+        if not messages:
+            raise InvalidInputError.of("windows.windows", Reason.EMPTY_INPUT, "expected at least one window, found none")
+        require_at_most(len(messages), self.config.max_observations, "windows.windows", "windows")
+        found, starts = [], []
+        for i, message in enumerate(messages):
+            path = f"windows.windows[{i}]."
+            if message.series:
+                first_of([name_violation(message.series, f"{path}series")])
+            if not message.rows:
+                raise InvalidInputError.of(f"{path}rows", Reason.EMPTY_INPUT, "expected rows, found none")
+            if len(message.rows) < rows:
+                text = f"expected at least {rows} rows, found {len(message.rows)}"
+                raise InvalidInputError.of(f"{path}rows", Reason.WINDOW_TOO_SHORT, text, limit=rows, actual=len(message.rows))
+            require_at_most(len(message.rows), self.config.max_window_rows, f"{path}rows", "rows", Reason.WINDOW_TOO_LONG)
+            pairs = [row_values(row, model.feature_names, f"{path}rows[{r}].") for r, row in enumerate(message.rows)]
+            values, missing = np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
+
+            def place(index: tuple[int, ...], path: str = path) -> str:
+                return f"{path}rows[{index[0]}].values[{index[1]}]"
+
+            require_values(values, model.kinds_not_negative, place)
+            skipped = len(message.rows) - rows
+            start = required_time(message, "start_time", f"{path}start_time")
+            starts.append((start + skipped * model.manifest.slide_seconds * NANOS, f"{path}start_time"))
+            found.append(_carried(values[None], missing[None], f"{path}rows[0].missing")[0, skipped:])
+        return np.stack(found), starts
+
+    def _batch(self, request: pb.ForecastRequest, model: LoadedModel) -> tuple[Floats, list[tuple[int, str]]]:
+        batch, rows, count = request.batch, model.manifest.rows, len(model.feature_names)
+        values = unpack_float64(batch.values, (-1, rows, count), "batch.values")
+        n = len(values)
+        if n == 0:
+            raise InvalidInputError.of("batch.values", Reason.EMPTY_INPUT, "expected at least one window, found none")
+        require_at_most(n, self.config.max_observations, "batch.values", "windows")
+        missing = unpack_mask(batch.missing, (n, rows, count), "batch.missing")
+        starts = list(batch.start_time_unix_nano)
+        if len(starts) not in (1, n):
+            text = f"expected 1 or {n} times, found {len(starts)}"
+            raise InvalidInputError.of("batch.start_time_unix_nano", Reason.SHAPE_MISMATCH, text, limit=n, actual=len(starts))
+        if missing.any():
+            values = np.where(missing, 0.0, values)
+        place = "batch.values[window {}, row {}, feature {}]".format
+        require_values(values, model.kinds_not_negative, lambda index: place(*index))
+        starts = starts if len(starts) == n else starts * n
+        paths = [(start, f"batch.start_time_unix_nano[{i}]") for i, start in enumerate(starts)]
+        return _carried(values, missing, "batch.missing"), paths
+
+
+def _coverages(request: pb.ForecastRequest) -> list[float]:
+    require_at_most(len(request.coverages), 16, "coverages", "coverages")
+    for i, coverage in enumerate(request.coverages):
+        if not 0 < coverage < 1:
+            text = f"expected more than 0 and less than 1, found {coverage:g}"
+            raise InvalidInputError.of(f"coverages[{i}]", Reason.FIELD_INVALID, text)
+    return list(request.coverages)
+
+
+def _carried(values: Floats, missing: NDArray[np.bool_], path: str) -> Floats:
+    """Replace missing values `(n, rows, features)` by the last known one before them."""
+    if not missing.any():
+        return values
+    if missing[:, 0].any():
+        raise InvalidInputError.of(path, Reason.FEATURE_MISSING, "the first row of a window must be complete")
+    position = np.where(missing, 0, np.arange(values.shape[1])[None, :, None])
+    return np.take_along_axis(values, np.maximum.accumulate(position, axis=1), axis=1)

@@ -1,0 +1,74 @@
+"""Run a server until it is told to stop."""
+
+import asyncio
+import importlib.util
+import logging
+import signal
+import sys
+from importlib.metadata import distributions
+
+from google.protobuf.internal import api_implementation
+
+from mods_grpc.errors import ArtifactError
+from mods_grpc.server.app import App
+from mods_grpc.server.config import ServerConfig
+
+log = logging.getLogger(__name__)
+
+EXIT_OK, EXIT_UNFINISHED, EXIT_UNUSABLE = 0, 1, 2
+
+
+def run(config: ServerConfig) -> int:
+    """Serve until SIGTERM or SIGINT; a second one ends at once.
+
+    Returns:
+        Exit status: 0 when drained in time, 1 when not, 2 when the server could not start.
+    """
+    logging.basicConfig(
+        level=config.log_level, stream=sys.stderr, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
+    )
+    _check_environment()
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(config))
+    except (ArtifactError, OSError) as error:
+        log.error("cannot_start reason=%r", str(error))
+        return EXIT_UNUSABLE
+
+
+async def _serve(config: ServerConfig) -> int:
+    told = asyncio.Event()
+    again = asyncio.Event()
+
+    def on_signal() -> None:
+        (again if told.is_set() else told).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    app = App(config)
+    await app.start()
+    await told.wait()
+    stopping = asyncio.ensure_future(app.stop())
+    second = asyncio.ensure_future(again.wait())
+    done, _ = await asyncio.wait({stopping, second}, return_when=asyncio.FIRST_COMPLETED)
+    second.cancel()
+    return EXIT_OK if stopping in done and stopping.result() else EXIT_UNFINISHED
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """Use uvloop where it is installed."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    import uvloop  # noqa: PLC0415 - optional
+
+    return uvloop.Loop
+
+
+def _check_environment() -> None:
+    """Warn of installations that work, but badly."""
+    if api_implementation.Type() != "upb":
+        log.warning("slow_protobuf implementation=%s expected=upb", api_implementation.Type())
+    names = {(dist.metadata["Name"] or "").lower() for dist in distributions()}
+    if {"onnxruntime", "onnxruntime-gpu"} <= names:
+        log.warning("two_onnxruntimes onnxruntime and onnxruntime-gpu overwrite each other; install one extra, [cpu] or [gpu]")

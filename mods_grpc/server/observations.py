@@ -1,0 +1,147 @@
+"""The observations of a stream: checked, applied to their series, judged, and what became of each written down."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.detection import Monitor, Outcome, Verdicts
+from mods_grpc.errors import DuplicateConflictError, InvalidInputError, ModsError, OutOfRangeError, QuotaError, Reason
+from mods_grpc.server.checks import bad_times, bad_values, name_violation, time_violation, value_violation
+from mods_grpc.server.repository import LoadedModel
+from mods_grpc.server.requests import Columns, batch_columns, observation_columns
+from mods_grpc.server.responses import explained, plain, score_columns, statuses, to_explain
+from mods_grpc.server.series_states import NOT_HELD
+from mods_grpc.server.status import MAX_VIOLATIONS, status_of
+from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1 import verdict_pb2
+
+_REFUSALS: dict[Outcome, ModsError] = {
+    Outcome.LATE: OutOfRangeError(
+        Reason.OBSERVATION_LATE, "observe_time: is older than the last applied observation of the series"
+    ),
+    Outcome.CONFLICT: DuplicateConflictError(Reason.DUPLICATE_CONFLICT, "observe_time: was applied before with other values"),
+    Outcome.OFF_GRID: InvalidInputError.of(
+        "observe_time", Reason.INTERVAL_MISMATCH, "is not a multiple of the model's slide after the last observation"
+    ),
+    Outcome.INCOMPLETE: InvalidInputError.of(
+        "values", Reason.FEATURE_MISSING, "the first observation of a window must be complete, and every other hold a value"
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judge:
+    """Judges the observations of one sensor with one model, at one sensitivity. The rest are limits."""
+
+    model: LoadedModel
+    monitor: Monitor
+    sensor: str
+    significance: float
+    explain: int
+    impute_rows: int
+    max_observations: int
+    max_series: int
+    max_future_seconds: float
+
+    def judge(self, data: pb.StreamData) -> pb.StreamAnswer:
+        """Apply and judge the observations of a message.
+
+        Raises:
+            InvalidInputError: The message as a whole can't be read; nothing was applied.
+            ModelOutputError: The forecast is not finite; nothing was applied.
+        """
+        model = self.model
+        kind = data.WhichOneof("input")
+        if kind is None:
+            raise InvalidInputError.of("data.input", Reason.FIELD_REQUIRED, "expected observation or batch, found neither")
+        if kind == "observation":
+            columns = observation_columns(data.observation, model.feature_names, "data.observation.")
+        else:
+            columns = batch_columns(data.batch, model.feature_names, self.max_observations, "data.batch.")
+        errors = self._check(columns, "data.observation." if kind == "observation" else "data.batch.")
+        good = np.ones(len(columns.times), np.bool_)
+        good[list(errors)] = False
+        slots = np.full(len(good), NOT_HELD, np.intp)
+        used = np.unique(columns.which[good])
+        by_name = np.full(len(columns.names), NOT_HELD, np.intp)
+        by_name[used] = model.states.slots(self.sensor, [columns.names[i] for i in used.tolist()])
+        slots[good] = by_name[columns.which[good]]
+        for index in np.flatnonzero(good & (slots == NOT_HELD)).tolist():
+            limit = self.max_series
+            text = f"the sensor holds {limit} series, the most allowed"
+            errors[index] = QuotaError(Reason.SERIES_QUOTA, text, limit=limit, retry_seconds=60.0)
+        at = np.flatnonzero(slots != NOT_HELD)
+        try:
+            verdicts = self.monitor.observe(
+                slots[at],
+                columns.times[at],
+                columns.values[at],
+                judged=np.full(at.size, not data.warm_up),
+                significance=self.significance,
+                impute_rows=self.impute_rows,
+            )
+        finally:
+            model.states.forget_empty(slots[at])
+        for k, index in enumerate(at.tolist()):
+            if (refusal := _REFUSALS.get(Outcome(int(verdicts.outcome[k])))) is not None:
+                errors[index] = refusal
+        answer = self._write(columns, at, verdicts, kind == "observation")
+        answer.sequence = data.sequence
+        shown: dict[tuple[str, str], pb.ObservationError] = {}
+        for count, index in enumerate(sorted(errors)):
+            # the first in full; of the rest those that read the same share their status
+            key = (errors[index].reason, errors[index].message) if count < MAX_VIOLATIONS else (errors[index].reason, "")
+            if key not in shown:
+                shown[key] = pb.ObservationError(status=status_of(errors[index]))
+            answer.errors.add(index=index, status=shown[key].status)
+        return answer
+
+    def _check(self, columns: Columns, path: str) -> dict[int, ModsError]:
+        """Find the observations that can't be applied whatever the state of their series."""
+        errors: dict[int, ModsError] = {}
+        bad_names = {
+            i: violation
+            for i, name in enumerate(columns.names)
+            if (violation := name_violation(name, f"{path}series[{i}]")) is not None
+        }
+        for index in np.flatnonzero(np.isin(columns.which, list(bad_names))).tolist() if bad_names else []:
+            errors[index] = InvalidInputError([bad_names[int(columns.which[index])]])
+        future = self.max_future_seconds
+        for index in np.flatnonzero(bad_times(columns.times, future)).tolist():
+            violation = time_violation(int(columns.times[index]), future, f"{path}observe_time[{index}]")
+            if violation is not None:
+                errors[index] = InvalidInputError([violation])
+        bad = bad_values(columns.raw, self.model.kinds_not_negative)
+        for index in np.flatnonzero(bad.any(axis=1)).tolist():
+            errors[index] = InvalidInputError(
+                [value_violation(float(columns.raw[index, j]), f"{path}values[{index}][{j}]") for j in np.flatnonzero(bad[index])]
+            )
+        return errors
+
+    def _write(self, columns: Columns, at: NDArray[np.intp], verdicts: Verdicts, single: bool) -> pb.StreamAnswer:
+        names = [columns.names[i] for i in columns.which[at].tolist()]
+        times = columns.times[at]
+        full = to_explain(verdicts, self.explain)
+        written = explained(self.model, verdicts, times, [names[i] for i in full.tolist()], full, self.significance)
+        if single:
+            if written:
+                return pb.StreamAnswer(verdict=written[0])
+            if at.size:
+                return pb.StreamAnswer(verdict=plain(verdicts, 0, int(times[0]), names[0]))
+            return pb.StreamAnswer(
+                verdict=verdict_pb2.Verdict(series=columns.names[0], status=verdict_pb2.VERDICT_STATUS_REJECTED)
+            )
+        answer = pb.StreamAnswer(verdicts=written)
+        if at.size == len(columns.times):
+            answer.scores.CopyFrom(score_columns(verdicts, times, statuses(verdicts)))
+            return answer
+        status = np.full(len(columns.times), verdict_pb2.VERDICT_STATUS_REJECTED, np.int32)
+        status[at] = statuses(verdicts)
+        p_value, anomalous = np.full(len(status), np.nan), np.zeros(len(status), np.bool_)
+        p_value[at], anomalous[at] = verdicts.p_value, verdicts.anomalous
+        answer.scores.observe_time_unix_nano.extend(columns.times.tolist())
+        answer.scores.status.extend(status.tolist())  # type: ignore[arg-type]
+        answer.scores.p_value = p_value.astype("<f8").tobytes()
+        answer.scores.anomalous.extend(anomalous.tolist())
+        return answer

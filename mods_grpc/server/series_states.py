@@ -1,0 +1,111 @@
+"""Which series hold which slot of a model's state: found by sensor and name, bounded, the least recently used out."""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.detection import SeriesTable
+
+NOT_HELD = -1
+MAX_REMEMBERED_STREAMS = 1024
+
+Answers = deque[tuple[Any, Any]]
+"""The last requests of a stream with their answers, which may have been lost on the way."""
+
+
+class SeriesStates:
+    """The series of one model, by sensor.
+
+    Args:
+        table: Their state.
+        max_series: Series held in all; beyond it the least recently used is dropped.
+        max_series_per_sensor: Series one sensor may hold; beyond it new ones are refused.
+        idle_seconds: How long a series that sends nothing is kept.
+
+    Attributes:
+        evicted: Series dropped so far.
+    """
+
+    def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
+        self.table = table
+        self.evicted = 0
+        self._answers: OrderedDict[str, Answers] = OrderedDict()
+        self._max_series = max_series
+        self._max_per_sensor = max_series_per_sensor
+        self._idle_seconds = idle_seconds
+        self._sensors: dict[str, dict[str, int]] = {}
+        self._owners: dict[int, tuple[str, str]] = {}
+        self._used = np.zeros(0)
+
+    def held(self, sensor: str) -> int:
+        """Count the series of a sensor."""
+        self._drop_idle()
+        return len(self._sensors.get(sensor, ()))
+
+    def slots(self, sensor: str, names: Sequence[str]) -> NDArray[np.intp]:
+        """Return the slots of a sensor's series, making those that are new; NOT_HELD where the sensor may hold no more."""
+        known = self._sensors.setdefault(sensor, {})
+        slots = [known.get(name, NOT_HELD) for name in names]
+        if NOT_HELD in slots:
+            for position, name in enumerate(names):
+                if slots[position] == NOT_HELD:
+                    slots[position] = known[name] if name in known else self._new(sensor, known, name)
+        found = np.array(slots, np.intp)
+        self._used[found[found != NOT_HELD]] = time.monotonic()
+        return found
+
+    def forget_empty(self, slots: NDArray[np.intp]) -> None:
+        """Give back the slots that hold no row: series whose first observation was refused."""
+        held = slots[slots != NOT_HELD]
+        for slot in np.unique(held[self.table.filled[held] == 0]).tolist():
+            self._drop(slot)
+
+    def hand_over(self, sensor: str, answers: Answers) -> Answers:
+        """Return the last answers of the sensor's previous stream, and keep those of the stream that begins from now on."""
+        previous = self._answers.pop(sensor, deque())
+        self._answers[sensor] = answers
+        while len(self._answers) > MAX_REMEMBERED_STREAMS:
+            self._answers.popitem(last=False)
+        return previous
+
+    def _new(self, sensor: str, known: dict[str, int], name: str) -> int:
+        if len(known) >= self._max_per_sensor:
+            return NOT_HELD
+        if len(self._owners) >= self._max_series:
+            self._drop_idle()
+        if len(self._owners) >= self._max_series:
+            self._drop_oldest()
+        slot = self.table.allocate()
+        if slot >= self._used.size:
+            self._used = np.concatenate([self._used, np.zeros(self.table.head.size - self._used.size)])
+        self._used[slot] = time.monotonic()
+        known[name] = slot
+        self._owners[slot] = (sensor, name)
+        return slot
+
+    def _drop_idle(self) -> None:
+        limit = time.monotonic() - self._idle_seconds
+        for slot in np.flatnonzero(self._used < limit).tolist():
+            if slot in self._owners:
+                self._drop(slot)
+                self.evicted += 1
+
+    def _drop_oldest(self) -> None:
+        """Drop the least recently used hundredth, so that a flood of new series does not search for each."""
+        slots = np.fromiter(self._owners, np.intp, len(self._owners))
+        count = max(1, slots.size // 100)
+        for slot in slots[np.argpartition(self._used[slots], count - 1)[:count]].tolist():
+            self._drop(slot)
+            self.evicted += 1
+
+    def _drop(self, slot: int) -> None:
+        sensor, name = self._owners.pop(slot)
+        known = self._sensors[sensor]
+        del known[name]
+        if not known:
+            del self._sensors[sensor]
+        self.table.release(slot)

@@ -1,0 +1,154 @@
+"""A model ready to run: the ONNX Runtime session, made from the bytes that were checked, on a provider that was proven."""
+
+import io
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Linux builds send it by default; must be set before the import
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from mods_grpc.artifact import Artifact, check_graph
+from mods_grpc.errors import ArtifactError
+
+Floats = NDArray[np.float64]
+
+PROVIDER_NAMES = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A loaded model.
+
+    `provider` is the one that runs it. `least_batch` is the smallest batch it is given: a matrix-vector kernel may sum in
+    another order than the matrix kernels do, and a verdict must not depend on how many observations came together.
+    """
+
+    runtime: ort.InferenceSession
+    provider: str
+    least_batch: int = 1
+
+    def forecast(self, windows: Floats) -> Floats:
+        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`."""
+        n = len(windows)
+        if 0 < n < self.least_batch:
+            windows = np.concatenate([windows, np.repeat(windows[-1:], self.least_batch - n, axis=0)])
+        return np.asarray(self.runtime.run(("forecast",), {"window": windows})[0])[:n]
+
+
+def open_session(artifact: Artifact, provider: str) -> Session:
+    """Check a model and make its session.
+
+    Args:
+        artifact: The model, digests already checked.
+        provider: "auto", "cpu", "cuda" or "tensorrt". All but "auto" fail rather than run elsewhere.
+
+    Raises:
+        ArtifactError: The graph, its inputs and outputs, its answers or the provider are not as they must be.
+    """
+    check_graph(artifact.model)
+    names = [provider] if provider != "auto" else _automatic()
+    for index, name in enumerate(names):
+        try:
+            session = _open(artifact, name)
+            _check_contract(session, artifact)
+            session = _invariant(session, _check_parity(session, artifact))
+        except ArtifactError as error:
+            if index + 1 == len(names):
+                raise
+            log.warning("provider_rejected provider=%s next=%s reason=%r", name, names[index + 1], error.message)
+        else:
+            return session
+    raise ArtifactError("no execution provider is left to try")
+
+
+def _automatic() -> list[str]:
+    return ["cuda", "cpu"] if PROVIDER_NAMES["cuda"] in ort.get_available_providers() else ["cpu"]
+
+
+def _open(artifact: Artifact, provider: str) -> Session:
+    wanted = PROVIDER_NAMES[provider]
+    if wanted not in ort.get_available_providers():
+        raise ArtifactError(f"ONNX Runtime has no {wanted} here")
+    if provider != "cpu":
+        ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        runtime = ort.InferenceSession(artifact.model, options, providers=[wanted], enable_fallback=0)
+        runtime.disable_fallback()
+    except Exception as error:  # the runtime raises bare types of its own, and its text names paths
+        log.warning("session_failed model=%s version=%d error=%r", artifact.manifest.name, artifact.manifest.version, error)
+        raise ArtifactError(f"model.onnx: ONNX Runtime can't load it on {wanted}") from error
+    if runtime.get_providers()[0] != wanted:
+        raise ArtifactError(f"ONNX Runtime fell back from {wanted} to {runtime.get_providers()[0]}")
+    return Session(runtime, wanted)
+
+
+def _check_contract(session: Session, artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    inputs = [(node.name, node.type, node.shape) for node in session.runtime.get_inputs()]
+    outputs = [(node.name, node.type, node.shape) for node in session.runtime.get_outputs()]
+    count = len(manifest.features)
+    if inputs != [("window", "tensor(double)", ["batch", manifest.rows, count])]:
+        raise ArtifactError(f"model.onnx: expected input window double (batch, {manifest.rows}, {count}), found {inputs}")
+    if outputs[:1] != [("forecast", "tensor(double)", ["batch", manifest.horizon, count])]:
+        raise ArtifactError(f"model.onnx: expected output forecast double (batch, {manifest.horizon}, {count}), found {outputs}")
+
+
+def _invariant(session: Session, windows: Floats) -> Session:
+    """Return the session with the least batch from which a row's forecast does not depend on the rows beside it."""
+    whole = session.forecast(windows)
+    for least in (1, 2):
+        tried = replace(session, least_batch=least)
+        if np.array_equal(np.concatenate([tried.forecast(windows[i : i + 1]) for i in range(len(windows))]), whole):
+            return tried
+    log.warning("forecasts_depend_on_batch provider=%s", session.provider)
+    return replace(session, least_batch=2)
+
+
+def _check_parity(session: Session, artifact: Artifact) -> Floats:
+    """Run the parity vectors, compare with what Keras gave, and return the largest batch of windows."""
+    try:
+        with np.load(io.BytesIO(artifact.parity), allow_pickle=False) as vectors:
+            arrays = {name: vectors[name] for name in vectors.files}
+    except (ValueError, OSError, EOFError, KeyError) as error:
+        raise ArtifactError("parity.npz: can't be read") from error
+    batches = sorted(int(name.removeprefix("window_")) for name in arrays if name.startswith("window_"))
+    if not batches:
+        raise ArtifactError("parity.npz: holds no vectors")
+    tolerance = artifact.manifest.tolerance.get(session.provider)
+    if tolerance is None:
+        raise ArtifactError(f"manifest: states no parity tolerance for {session.provider}")
+    for batch in batches:
+        window, expected = arrays[f"window_{batch}"], arrays.get(f"forecast_{batch}", np.empty(0))
+        try:
+            found = session.forecast(window)
+        except Exception as error:
+            raise ArtifactError(f"model.onnx: can't run a batch of {batch}") from error
+        if found.shape != expected.shape or not np.isfinite(found).all():
+            raise ArtifactError(f"model.onnx: forecasts of a batch of {batch} have another shape or are not finite")
+        error_size = relative_error(found, expected)
+        if not error_size <= tolerance:
+            raise ArtifactError(f"model.onnx: parity error {error_size:.2g} at batch {batch}, accepted is {tolerance:.2g}")
+    return np.asarray(arrays[f"window_{batches[-1]}"])
+
+
+def relative_error(found: Floats, expected: Floats) -> float:
+    """Return the largest error relative to the largest absolute expected value of each feature."""
+    axes: Sequence[int] = tuple(range(expected.ndim - 1))
+    size = np.maximum(np.abs(expected).max(axis=axes), 1e-9)
+    return float((np.abs(found - expected) / size).max())

@@ -1,0 +1,76 @@
+"""The one map from our errors to gRPC statuses with `google.rpc` details. A test proves it complete."""
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from mods_grpc import errors
+from mods_grpc.errors import ModsError, Violation
+
+DOMAIN = "mods.v1"
+MAX_VIOLATIONS = 20
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+CODES: dict[type[ModsError], grpc.StatusCode] = {
+    errors.InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.OutOfRangeError: grpc.StatusCode.OUT_OF_RANGE,
+    errors.DuplicateConflictError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.SequenceGapError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.StreamProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.ModelUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.ModelUnusableError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelOutputError: grpc.StatusCode.INTERNAL,
+    errors.QuotaError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
+    errors.StreamTimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.DeadlineError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.InternalError: grpc.StatusCode.INTERNAL,
+}
+NEVER_ON_THE_WIRE = frozenset({errors.ConnectionFailedError, errors.ArtifactError, errors.DataError})
+
+
+def status_of(error: ModsError) -> Status:
+    """Translate an error to `google.rpc.Status` with ErrorInfo and what else the reader can act on."""
+    status = Status(code=CODES[type(error)].value[0], message=error.message)
+    for detail in (_error_info(error), *_further(error)):
+        status.details.add().Pack(detail)
+    return status
+
+
+def abort_arguments(error: ModsError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    """Return what `context.abort` takes: code, message and trailing metadata."""
+    return CODES[type(error)], error.message, ((STATUS_DETAILS_KEY, status_of(error).SerializeToString()),)
+
+
+def _error_info(error: ModsError) -> details.ErrorInfo:
+    return details.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.metadata))
+
+
+def _further(error: ModsError) -> list[Message]:
+    found: list[Message] = []
+    if isinstance(error, errors.InvalidInputError):
+        found.append(_bad_request(error.violations))
+    elif isinstance(error, errors.OutOfRangeError):
+        found.append(_bad_request([Violation(field="", reason=error.reason, message=error.message)]))
+    elif isinstance(error, errors.ModelNotFoundError):
+        found.append(details.ResourceInfo(resource_type="mods.v1.Model", resource_name=error.actual, description=error.message))
+    elif isinstance(error, errors.QuotaError):
+        found.append(details.QuotaFailure(violations=[{"subject": error.reason, "description": error.message}]))
+    elif isinstance(error, errors.SequenceGapError | errors.ModelUnusableError):
+        found.append(details.PreconditionFailure(violations=[{"type": error.reason, "description": error.message}]))
+    if error.retry_seconds is not None:
+        delay = Duration(seconds=int(error.retry_seconds), nanos=int(error.retry_seconds % 1 * 1e9))
+        found.append(details.RetryInfo(retry_delay=delay))
+    return found
+
+
+def _bad_request(violations: Sequence[Violation]) -> details.BadRequest:
+    shown = [{"field": v.field, "description": v.message, "reason": v.reason} for v in violations[:MAX_VIOLATIONS]]
+    if len(violations) > MAX_VIOLATIONS:
+        shown.append({"field": "", "description": f"and {len(violations) - MAX_VIOLATIONS} more violations", "reason": ""})
+    return details.BadRequest(field_violations=shown)

@@ -1,0 +1,160 @@
+"""StreamDetect, free of transport: one session per stream, a message in, the answer out.
+
+What ends the stream is raised; what is wrong with a data message is said in its answer, and changes nothing.
+"""
+
+from collections import deque
+
+from mods_grpc.errors import InvalidInputError, ModsError, QuotaError, Reason, SequenceGapError, StreamProtocolError
+from mods_grpc.messages import duration_from_seconds
+from mods_grpc.server.checks import first_of, name_violation, require_known
+from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.observations import Judge
+from mods_grpc.server.repository import LoadedModel, Repository, find_model
+from mods_grpc.server.requests import EXPLAIN_VALUES, impute_rows_of, significance_of
+from mods_grpc.server.responses import served
+from mods_grpc.server.status import status_of
+from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1 import values_pb2
+
+REMEMBERED_BYTES = 64 * 1024  # of one stream; the last message is remembered whatever its size
+
+
+class StreamSession:
+    """One stream.
+
+    Args:
+        repository: The models.
+        config: The limits.
+        peer: Namespace of the series where the client names none.
+    """
+
+    def __init__(self, repository: Repository, config: ServerConfig, peer: str) -> None:
+        self._repository = repository
+        self._config = config
+        self._sensor = peer
+        self._model: LoadedModel | None = None
+        self._bad_in_a_row = 0
+        self._answered: deque[tuple[pb.StreamData, pb.StreamAnswer]] = deque()
+        self._answered_bytes = 0
+        self.last_sequence = 0
+
+    def handle(self, request: pb.StreamDetectRequest) -> pb.StreamDetectResponse:
+        """Take one message and return its answer.
+
+        Raises:
+            ModsError: The stream ends: a protocol error, a model that can't be used, or too many bad messages.
+        """
+        kind = request.WhichOneof("message")
+        if self._model is None:
+            if kind != "config":
+                text = "expected config as the first message"
+                raise StreamProtocolError(Reason.CONFIG_REQUIRED, text)
+            return self._open(request.config)
+        if kind == "config":
+            raise StreamProtocolError(Reason.CONFIG_REPEATED, "config was sent twice")
+        response = pb.StreamDetectResponse(model=served(self._model))
+        if kind == "end":
+            response.ended.last_sequence = self.last_sequence
+        else:
+            response.answer.CopyFrom(self._answer(request))
+        return response
+
+    def draining(self) -> pb.StreamDetectResponse:
+        """Return what a client is told before the server shuts down."""
+        response = pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence))
+        if self._model is not None:
+            response.model.CopyFrom(served(self._model))
+        return response
+
+    def _open(self, message: pb.StreamConfig) -> pb.StreamDetectResponse:
+        model = find_model(self._repository, message.model)
+        require_known(message.explain, EXPLAIN_VALUES, "config.explain")
+        if message.sensor:
+            first_of([name_violation(message.sensor, "config.sensor")])
+            self._sensor = message.sensor
+        manifest, config = model.manifest, self._config
+        self._judge = Judge(
+            model=model,
+            monitor=model.monitor(model.states.table),
+            sensor=self._sensor,
+            significance=significance_of(message.sensitivity, manifest.false_alarms_per_day, manifest.slide_seconds),
+            explain=message.explain,
+            impute_rows=impute_rows_of(message.gap_policy, config.default_impute_rows, config.max_impute_rows),
+            max_observations=config.max_observations,
+            max_series=config.max_series_per_sensor,
+            max_future_seconds=config.max_future_seconds,
+        )
+        self._model = model
+        held = model.states.held(self._sensor)
+        previous = model.states.hand_over(self._sensor, self._answered)
+        self._lost = list(previous) if held else []
+        opened = pb.StreamOpened(
+            features=model.feature_names,
+            window_rows=manifest.rows,
+            window=duration_from_seconds(manifest.window_seconds),
+            slide=duration_from_seconds(manifest.slide_seconds),
+            significance=self._judge.significance,
+            state=pb.STATE_ORIGIN_RESUMED if held else pb.STATE_ORIGIN_FRESH,
+            series_held=held,
+            limits=pb.StreamLimits(
+                max_observations=config.max_observations,
+                max_series=config.max_series_per_sensor,
+                max_impute_rows=config.max_impute_rows,
+                state_idle_time=duration_from_seconds(config.state_idle_seconds),
+                stream_idle_time=duration_from_seconds(config.stream_idle_seconds),
+            ),
+        )
+        return pb.StreamDetectResponse(model=served(model), opened=opened)
+
+    def _answer(self, request: pb.StreamDetectRequest) -> pb.StreamAnswer:
+        data = request.data
+        try:
+            if request.WhichOneof("message") is None:
+                raise InvalidInputError.of("message", Reason.FIELD_REQUIRED, "expected data or end, found neither")
+            if data.sequence != self.last_sequence + 1:
+                expected = self.last_sequence + 1
+                text = f"data.sequence: expected {expected}, found {data.sequence}"
+                raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=data.sequence)
+            self.last_sequence = data.sequence
+            answer = self._recall(data) or self._judge.judge(data)
+        except ModsError as error:
+            answer = pb.StreamAnswer(sequence=data.sequence, error=status_of(error))
+            self._count_bad(True)
+            return answer
+        self._count_bad(bool(answer.errors) and len(answer.errors) == max(1, len(answer.scores.status)))
+        self._keep(data, answer)
+        return answer
+
+    def _count_bad(self, bad: bool) -> None:
+        self._bad_in_a_row = self._bad_in_a_row + 1 if bad else 0
+        limit = self._config.max_bad_messages
+        if self._bad_in_a_row > limit:
+            text = f"{self._bad_in_a_row} messages in a row were refused, at most {limit} are accepted"
+            raise QuotaError(Reason.TOO_MANY_BAD_OBSERVATIONS, text, limit=limit, actual=self._bad_in_a_row, retry_seconds=60.0)
+
+    def _keep(self, data: pb.StreamData, answer: pb.StreamAnswer) -> None:
+        self._answered.append((data, answer))
+        self._answered_bytes += data.ByteSize() + answer.ByteSize()
+        while self._answered_bytes > REMEMBERED_BYTES and len(self._answered) > 1:
+            old_data, old_answer = self._answered.popleft()
+            self._answered_bytes -= old_data.ByteSize() + old_answer.ByteSize()
+
+    def _recall(self, data: pb.StreamData) -> pb.StreamAnswer | None:
+        """Return the answer that was given to the same message on the sensor's last stream, in case it was lost there."""
+        for sent, answer in self._lost:
+            if _same(sent, data):
+                found = pb.StreamAnswer()
+                found.CopyFrom(answer)
+                found.sequence = data.sequence
+                return found
+        self._lost = []
+        return None
+
+
+def _same(one: pb.StreamData, other: pb.StreamData) -> bool:
+    if one.warm_up != other.warm_up or one.WhichOneof("input") != other.WhichOneof("input"):
+        return False
+    kind = one.WhichOneof("input")
+    first: values_pb2.Observation | values_pb2.ObservationBatch = one.batch if kind == "batch" else one.observation
+    return bool(first == (other.batch if kind == "batch" else other.observation))

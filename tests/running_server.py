@@ -1,0 +1,75 @@
+"""A real server on loopback, in a thread of the test process with an event loop of its own."""
+
+import asyncio
+import contextlib
+import threading
+
+import grpc
+
+from mods_grpc.server.app import App
+from mods_grpc.server.config import ServerConfig
+
+
+class RunningServer:
+    def __init__(self, **options):
+        self.config = ServerConfig(**{"address": "127.0.0.1:0", "health_address": "127.0.0.1:0", "grace_seconds": 5.0} | options)
+        self._started = threading.Event()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self._started.wait(30)
+        if self._failure:
+            raise self._failure
+
+    def _run(self):
+        try:
+            asyncio.run(self._main())
+        except Exception as error:
+            self._failure = error
+            self._started.set()
+
+    async def _main(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.app = App(self.config)
+        await self.app.start()
+        self._started.set()
+        await self._stop.wait()
+        self.stopped_in_time = await self.app.stop()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.app.port}"
+
+    @property
+    def health_address(self):
+        return f"127.0.0.1:{self.app.health_port}"
+
+    def model(self, name="tiny", version=None):
+        return self.app.repository.serving(name, version)
+
+    def begin_stop(self):
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    def join(self):
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def stop(self):
+        if self._thread.is_alive():
+            self.begin_stop()
+            self.join()
+
+
+@contextlib.contextmanager
+def running_server(**options):
+    server = RunningServer(**options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def channel_to(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
