@@ -8,6 +8,7 @@ from training.metrics import find
 from training.prepare import LEAST_CALIBRATION_SAMPLES
 from training.run import Run
 from training.series import DataReport
+from training.windows import PARTS
 
 MILESTONES = (1, 3, 6, 12, 24, 36)
 
@@ -65,7 +66,8 @@ def _head(run: Run, manifest: Manifest, title: str) -> str:
 def _data(run: Run) -> str:
     rows = [
         [name, run.ranges[name].start, run.ranges[name].end, str(run.ranges[name].rows), str(run.samples[name])]
-        for name in run.ranges
+        for name in PARTS
+        if name in run.ranges
     ]
     gap = run.model.rows + run.model.steps_ahead
     return "\n\n".join(

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mods_grpc.errors import DataError
+from tests.training.data import REAL_DATA, needs_mods_2019
+from training.query import DEFAULT_QUERY, parse_query
+from training.table import read_table
+
+SELECTION = parse_query(DEFAULT_QUERY)
+
+
+def test_columns_known_to_the_query_keep_their_origin_and_others_get_a_kind(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("when,conn_in,load,hits\n" + "".join(f"2024-01-01 00:{i}0:00,{i},{i}.5,{i}\n" for i in range(6)))
+    series = read_table(path, "when", ["conn_in", "load", "hits", "load:sum"][:3], SELECTION)
+    assert [(f.name, f.protocol, f.kind) for f in series.features] == [
+        ("conn_in", "conn", "count"),
+        ("load", "", "mean"),
+        ("hits", "", "count"),
+    ]
+    assert (series.window_seconds, series.slide_seconds) == (600, 600)
+    assert read_table(path, "when", ["load:sum"], SELECTION).features[0].kind == "sum"
+
+
+def test_seconds_since_1970_and_gaps_are_read_onto_the_grid(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("ts\tx\n" + "".join(f"{1_700_000_000 + 60 * i}\t{i}\n" for i in (0, 1, 2, 3, 6, 7)))
+    series = read_table(path, "ts", ["x"], SELECTION)
+    np.testing.assert_array_equal(series.values[:, 0], [0, 1, 2, 3, np.nan, np.nan, 6, 7])
+    assert series.report.inserted == 2
+
+
+def test_a_clock_change_leaves_a_gap_and_shifts_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    hours = ["00", "01", "03", "04"]  # local time: the second hour of that night does not exist
+    path.write_text("t,x\n" + "".join(f"2019-03-31T{h}:{m}0:00Z,{h}{m}\n" for h in hours for m in range(6)))
+    series = read_table(path, "t", ["x"], SELECTION)
+    assert np.isnan(series.values[12:18]).all()
+    assert series.values[18, 0] == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nope", ["x"], None), "no column nope; there are t, x"),
+        (("t", ["y"], None), "no column y"),
+        (("t", ["x:rate"], None), "feature kind is 'rate'"),
+        (("t", ["x"], "w01h-s20m"), "rows are 600 s apart"),
+        (("x", ["x"], None), "not ISO 8601"),
+    ],
+)
+def test_a_table_that_is_not_what_was_said_is_refused(
+    tmp_path: Path, arguments: tuple[str, list[str], str | None], told: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("t,x\n" + "".join(f"2024-01-01T00:{i}0:00,{i}.25\n" for i in range(6)))
+    column, features, window_slide = arguments
+    with pytest.raises(DataError, match=told):
+        read_table(path, column, features, SELECTION, window_slide=window_slide)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        read_table(tmp_path / "none.csv", "t", ["x"], SELECTION)
+
+
+@needs_mods_2019
+def test_five_months_of_mods_read_with_their_outage_missing() -> None:
+    path = next((REAL_DATA / "mods-2019").glob("mods_*.tsv"))
+    series = read_table(path, "window_start", [], SELECTION, window_slide="w01h-s10m").interpolate(3)
+    assert series.values.shape == (22_176, 4)
+    outage = series.values[series.times == np.datetime64("2019-02-18T20:00:00")]
+    assert np.isnan(outage).all()
