@@ -6,6 +6,7 @@ from pathlib import Path
 from mods_grpc.tables import DEFAULT_SERIES
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_IMPUTE_ROWS = 6
 
 
 def connection_arguments() -> argparse.ArgumentParser:
@@ -44,7 +45,13 @@ def judgement_arguments() -> argparse.ArgumentParser:
     level = group.add_mutually_exclusive_group()
     level.add_argument("--false-alarms-per-day", type=float, metavar="N", help="acceptable per series (default: the model's)")
     level.add_argument("--significance", type=float, metavar="P", help="the same, said as a p-value")
-    group.add_argument("--impute-rows", type=int, metavar="N", help="missing rows to fill with the forecast; 0 for none")
+    group.add_argument(
+        "--impute-rows",
+        type=int,
+        default=DEFAULT_IMPUTE_ROWS,
+        metavar="N",
+        help="fill up to N missing rows with the forecast, start afresh after more (default %(default)s)",
+    )
     group.add_argument("--all", action="store_true", help="show every row, not only what is anomalous")
     return parser
 

@@ -1,6 +1,7 @@
 """The commands that talk to a server: models, forecast, detect and stream."""
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from mods_grpc.cli_arguments import connection_arguments, judgement_arguments, t
 from mods_grpc.client import Client, DetectResult, ModelInfo, Observation
 from mods_grpc.client.times import nanos_of
 from mods_grpc.errors import DataError
-from mods_grpc.tables import Layout, SeriesTable, gather, read_rows
+from mods_grpc.tables import Layout, SeriesTable, TableRow, gather, read_rows
 
 STANDARD_INPUT = "-"
 FOLLOW_SECONDS = 0.2
@@ -103,14 +104,13 @@ def run_stream(arguments: argparse.Namespace) -> int:
     with _client(arguments) as client:
         model = client.model(arguments.model, arguments.model_version)
         with _lines(arguments.file, follow=arguments.follow) as lines:
-            rows = read_rows(lines, _layout(arguments, model), _name(arguments.file))
             stream = client.stream_detect(
-                (Observation(row.series, row.nanos, row.values) for row in rows),
+                (Observation(row.series, row.nanos, row.values) for row in _rows(lines, arguments, model)),
                 model=model.name,
                 version=arguments.model_version,
                 sensor=arguments.sensor,
                 explain="all" if arguments.all else "anomalies",
-                **_sensitivity(arguments),
+                **_judgement(arguments),
             )
             with stream:
                 for verdict in stream:
@@ -126,10 +126,12 @@ def run_stream(arguments: argparse.Namespace) -> int:
 def _detect(client: Client, table: SeriesTable, model: ModelInfo, arguments: argparse.Namespace) -> Iterator[DetectResult]:
     """Judge one series, in pieces where it is long; every row is told once."""
     count = len(table.nanos)
+    complete = np.flatnonzero(~np.isnan(table.values).any(axis=1))
     begin = 0 if arguments.judge_rows is None else max(0, count - arguments.judge_rows)
     for start in range(begin, count, CHUNK_ROWS):
         end = min(start + CHUNK_ROWS, count)
-        first = max(0, start - OVERLAP_ROWS - model.window_rows)
+        # what is sent has to begin with a complete row
+        first = int(next(iter(complete[complete >= start - OVERLAP_ROWS - model.window_rows]), count))
         result = client.detect(
             table.nanos[first:end],
             table.values[first:end],
@@ -137,7 +139,7 @@ def _detect(client: Client, table: SeriesTable, model: ModelInfo, arguments: arg
             model=model.name,
             version=model.version,
             explain="all" if arguments.all else "anomalies",
-            **_sensitivity(arguments),
+            **_judgement(arguments),
         )
         yield _from_time(result, table.nanos[start])
 
@@ -174,10 +176,17 @@ def _last_window(table: SeriesTable, model: ModelInfo) -> tuple[int, Any]:
 
 def _tables(arguments: argparse.Namespace, model: ModelInfo) -> list[SeriesTable]:
     with _lines(arguments.file, follow=False) as lines:
-        tables = gather(read_rows(lines, _layout(arguments, model), _name(arguments.file)))
+        tables = gather(_rows(lines, arguments, model))
     if not tables:
         raise DataError(f"{_name(arguments.file)}: holds no rows")
     return tables
+
+
+def _rows(lines: Iterator[str], arguments: argparse.Namespace, model: ModelInfo) -> Iterator[TableRow]:
+    """Read the rows of a file. One without any value is left out: to the server it is a gap like a row that is not there."""
+    for row in read_rows(lines, _layout(arguments, model), _name(arguments.file)):
+        if not all(map(math.isnan, row.values)):
+            yield row
 
 
 def _layout(arguments: argparse.Namespace, model: ModelInfo) -> Layout:
@@ -219,7 +228,7 @@ def _name(file: str) -> str:
     return "standard input" if file == STANDARD_INPUT else file
 
 
-def _sensitivity(arguments: argparse.Namespace) -> dict[str, Any]:
+def _judgement(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "false_alarms_per_day": arguments.false_alarms_per_day,
         "significance": arguments.significance,

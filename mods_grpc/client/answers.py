@@ -25,7 +25,7 @@ def verdicts_of(message: Message, response: inference_pb2.StreamDetectResponse) 
         return [_refused(message, index, error, model) for index in range(len(message.series))]
     errors = {entry.index: refusal_from_status(entry.status) for entry in answer.errors}
     if message.single:
-        if not answer.HasField("verdict"):
+        if not answer.HasField("verdict") or not answer.verdict.HasField("observe_time"):
             return [_refused(message, 0, errors.get(0), model)]
         return [_with_error(verdict(answer.verdict, model), errors.get(0))]
     return _batch_verdicts(message, answer, errors, model)
