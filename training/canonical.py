@@ -40,7 +40,8 @@ def canonical_model(model: Any, *, window: tuple[int, int], forecast: tuple[int,
     _omit_zero_states(nodes, producers, constants)
     names = {"": "", graph.input[0].name: "window"}
     weights: dict[tuple[str, tuple[int, ...], bytes], str] = {}
-    initializers, ordered = [], []
+    initializers: list[Any] = []
+    ordered: list[Any] = []
     for node in _in_order_of_need(graph.output[0].name, producers):
         for name in node.input:
             if name in names:

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import onnx
+import tf2onnx
 
 from mods_grpc.artifact import check_graph
 from mods_grpc.artifact.graph import OPSET
@@ -32,15 +33,20 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
         DataError: The scaler does not fit the configuration.
         ArtifactError: The result breaks the artifact's contract.
     """
-    import tf2onnx  # slow to import, and of use here only
-
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     function = raw_function(twin(network), config, scaler, features)
-    converted, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=OPSET)
+    converted, _ = tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=OPSET, custom_op_handlers={"Log": (_keep, [])}
+    )
     model = canonical_model(converted, window=(config.rows, features), forecast=(config.steps_ahead, features))
     data: bytes = model.SerializeToString(deterministic=True)
     check_model(data, config, features)
     return data
+
+
+def _keep(context: Any, node: Any, name: str, args: Any) -> None:
+    """Leave an operator as it is: the converter's own handler takes logarithms in float32."""
+    del context, node, name, args
 
 
 def check_model(data: bytes, config: ModelConfig, features: int) -> None:

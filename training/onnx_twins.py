@@ -68,7 +68,6 @@ def _twin_layer(layer: Any) -> Any:
     if type(layer) is keras.layers.GRU and layer.use_bias and layer.reset_after:
         cell = TwinGRUCell(layer.units, name=layer.cell.name)
         return TwinGRU(cell, return_sequences=layer.return_sequences, return_state=layer.return_state, name=layer.name)
-    if type(layer) is keras.layers.Conv1D and layer.use_bias and layer.strides == (1,):
-        if layer.padding in ("causal", "same") or layer.kernel_size == (1,):
-            return TwinConv1D.from_config(layer.get_config())
+    if type(layer) is keras.layers.Conv1D and layer.use_bias and layer.strides == (1,) and layer.padding != "valid":
+        return TwinConv1D.from_config(layer.get_config())
     return layer.__class__.from_config(layer.get_config())

@@ -2,7 +2,10 @@
 
 import os
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
@@ -73,9 +76,6 @@ def check_parity(model: bytes, parity: bytes) -> float:
     Raises:
         DataError: The parity vectors are not what `parity_vectors` writes.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -34,7 +34,7 @@ def dilations(sequence_len: int, convolutions: int) -> list[int]:
 def temporal_convolutions(x: Tensor, config: ModelConfig, *, convolutions: int) -> Tensor:
     """Add a whole TCN: `(batch, time, any)` to `(batch, time, blocks)`, each step seeing itself and the steps before it."""
     for dilation in dilations(config.sequence_len, convolutions):
-        shortcut = x if x.shape[-1] == config.blocks else keras.layers.Conv1D(config.blocks, 1)(x)
+        shortcut = x if x.shape[-1] == config.blocks else keras.layers.Conv1D(config.blocks, 1, padding="causal")(x)
         for _ in range(convolutions):
             x = keras.layers.Conv1D(config.blocks, KERNEL_STEPS, padding="causal", dilation_rate=dilation)(x)
             x = finish(x, config, activation="relu")

@@ -1,0 +1,213 @@
+"""The contract of every architecture: one set of tests, run over all eleven."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mods_grpc.errors import DataError
+from training.architectures import ARCHITECTURES, build
+from training.architectures.tcn import dilations
+from training.backend import keras
+from training.config import MODEL_TYPES, FitConfig, ModelConfig
+from training.fit import fit
+from training.raw_function import keras_forecaster
+from training.scaler import Scaler
+from training.weights import load_weights, save_weights
+from training.windows import Samples
+
+FEATURES = 3
+HORIZON = 4
+RECURRENT = {"LSTM", "GRU", "bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM"}
+
+
+@pytest.fixture(scope="module", params=MODEL_TYPES)
+def config(request):
+    return ModelConfig(model_type=request.param, sequence_len=12, steps_ahead=HORIZON, blocks=8)
+
+
+def built(config, seed=1):
+    keras.utils.set_random_seed(seed)
+    return build(config, FEATURES)
+
+
+def unit_scaler(config, center=0.0):
+    return Scaler(
+        transform=config.transform,
+        differencing=config.model_delta,
+        input_mean=np.full(FEATURES, center),
+        input_scale=np.ones(FEATURES),
+        output_mean=np.full((HORIZON, FEATURES), center),
+        output_scale=np.ones((HORIZON, FEATURES)),
+    )
+
+
+def scaled_windows(count, steps=12):
+    return np.random.default_rng(7).normal(size=(count, steps, FEATURES)).astype(np.float32)
+
+
+def layers(network, kind):
+    found = []
+    for layer in network.layers:
+        inner = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else [layer]
+        found.extend(each for each in inner if isinstance(each, kind))
+    return found
+
+
+def test_every_model_type_has_an_architecture():
+    assert set(ARCHITECTURES) == set(MODEL_TYPES)
+
+
+def test_emits_the_whole_path_of_every_feature(config):
+    assert built(config)(scaled_windows(5)).shape == (5, HORIZON, FEATURES)
+
+
+def test_emits_a_path_of_a_single_step(config):
+    assert built(replace(config, steps_ahead=1))(scaled_windows(2)).shape == (2, 1, FEATURES)
+
+
+@pytest.mark.parametrize("delta", [True, False])
+def test_is_finite_on_constant_input_and_can_leave_the_training_range(config, delta):
+    config = replace(config, model_delta=delta)
+    network = built(config)
+    forecast = keras_forecaster(network, config, unit_scaler(config, center=0.0 if delta else 100.0), FEATURES)
+    constant = np.full((4, config.rows, FEATURES), 100.0) * np.array([0.0, 1.0, 1e6, 1e300])[:, None, None]
+    assert np.isfinite(forecast(constant)).all()
+    bias = network.get_layer("path").bias
+    for sigmas in (40.0, -40.0):
+        bias.assign(np.full(bias.shape, sigmas))
+        beyond = forecast(constant[1:2]) - 100.0
+        assert (beyond * np.sign(sigmas) > 20.0).all(), "the output is bounded"
+
+
+def test_a_batch_equals_as_many_batches_of_one(config):
+    network, windows = built(config), scaled_windows(6)
+    one_by_one = np.concatenate([network(windows[row : row + 1]) for row in range(6)])
+    np.testing.assert_allclose(network(windows), one_by_one, rtol=1e-5, atol=1e-6)
+
+
+def test_the_seed_decides_the_weights(config):
+    first, again, other = (save_weights(built(config, seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+def test_weights_survive_saving_and_loading_into_a_rebuilt_network(config):
+    config = replace(config, batch_normalization=True, dropout_rate=0.2)
+    network = built(config)
+    random = np.random.default_rng(3)
+    network.set_weights([random.uniform(0.1, 0.5, weight.shape) for weight in network.weights])
+    rebuilt = built(config, seed=2)
+    load_weights(rebuilt, save_weights(network))
+    np.testing.assert_array_equal(rebuilt(scaled_windows(3)), network(scaled_windows(3)))
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing(config):
+    network = built(config)
+    before = save_weights(network)
+    for data in (save_weights(built(replace(config, blocks=9))), b"PK\x03\x04 no archive", b"\x93NUMPY", b""):
+        with pytest.raises(DataError):
+            load_weights(network, data)
+    assert save_weights(network) == before
+
+
+def test_width_and_depth_change_the_number_of_weights(config):
+    plain = built(config).count_params()
+    assert built(replace(config, blocks=16)).count_params() > plain
+    assert built(replace(config, stacked_blocks=3)).count_params() > plain
+    assert built(replace(config, stacked_blocks=1)).count_params() < plain
+
+
+def test_dropout_and_batch_normalization_are_in_the_network_only_when_asked_for(config):
+    plain = built(config)
+    assert not layers(plain, keras.layers.Dropout)
+    assert not layers(plain, keras.layers.BatchNormalization)
+    network = built(replace(config, dropout_rate=0.5, batch_normalization=True))
+    assert {layer.rate for layer in layers(network, keras.layers.Dropout)} == {0.5}
+    assert network.count_params() > plain.count_params()
+    windows = scaled_windows(8)
+    assert not np.allclose(network(windows, training=True), network(windows)), "dropout drops nothing while fitting"
+    np.testing.assert_array_equal(network(windows), network(windows))
+
+
+def test_every_step_of_the_window_matters(config):
+    network, windows = built(config), scaled_windows(4)
+    for step in range(config.sequence_len):
+        changed = windows.copy()
+        changed[:, step] += 1.0
+        assert not np.array_equal(network(changed), network(windows)), f"step {step} is not seen"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kinds"),
+    [
+        ("LSTM", {"LSTM": 1}),
+        ("GRU", {"GRU": 1}),
+        ("bidirectLSTM", {"LSTM": 2}),
+        ("stackedLSTM", {"LSTM": 3}),
+        ("attentionLSTM", {"LSTM": 3, "Attention": 1}),
+        ("seq2seqLSTM", {"LSTM": 6}),
+        ("Conv1D", {"Conv1D": 3}),
+        ("MLP", {"Dense": 4}),
+        ("autoencoderMLP", {"Dense": 8}),
+    ],
+)
+def test_is_what_its_name_says(model_type, kinds):
+    network = built(ModelConfig(model_type=model_type, blocks=16, stacked_blocks=3))
+    found = Counter(type(layer).__name__ for layer in layers(network, keras.layers.Layer))
+    assert {kind: found[kind] for kind in kinds} == kinds
+
+
+def test_autoencoder_narrows_to_a_bottleneck_and_widens_again():
+    network = built(ModelConfig(model_type="autoencoderMLP", blocks=32, stacked_blocks=2))
+    assert [layer.units for layer in layers(network, keras.layers.Dense)[:-1]] == [32, 16, 8, 16, 32]
+
+
+@pytest.mark.parametrize("stacked_blocks", [1, 2, 4])
+def test_stacked_tcn_repeats_the_dilations_of_a_whole_tcn(stacked_blocks):
+    config = ModelConfig(model_type="stackedTCN", sequence_len=40, stacked_blocks=stacked_blocks)
+    kernels = [layer for layer in layers(built(config), keras.layers.Conv1D) if layer.kernel_size != (1,)]
+    assert [layer.dilation_rate[0] for layer in kernels] == [1, 1, 2, 2, 4, 4, 8, 8] * stacked_blocks
+    assert {layer.padding for layer in kernels} == {"causal"}
+
+
+@pytest.mark.parametrize("convolutions", [1, 2, 3])
+@pytest.mark.parametrize("sequence_len", [2, 3, 12, 13, 72, 144])
+def test_tcn_sees_the_whole_window_with_no_more_blocks_than_needed(sequence_len, convolutions):
+    chosen = dilations(sequence_len, convolutions)
+    assert 1 + 2 * convolutions * sum(chosen) >= sequence_len
+    assert 1 + 2 * convolutions * sum(chosen[:-1]) < sequence_len
+
+
+def test_tcn_sees_the_first_step_of_a_long_window():
+    network = built(ModelConfig(model_type="TCN", sequence_len=72, blocks=8))
+    windows = scaled_windows(4, steps=72)
+    changed = windows.copy()
+    changed[:, 0] += 5.0
+    assert not np.array_equal(network(changed), network(windows))
+
+
+def seasonal_samples(start, count, rows):
+    steps = np.arange(start, start + count + rows + HORIZON)
+    angle = 2 * np.pi * (steps[:, None] / 12 + np.array([0.0, 0.2, 0.6]))
+    noise = np.random.default_rng(start).normal(0, 0.05, (len(steps), FEATURES))
+    series = 50 + 10 * (np.sin(angle) + 0.3 * np.sin(2 * angle) + noise)
+    at = np.arange(count)[:, None]
+    return series[at + np.arange(rows)], series[at + rows + np.arange(HORIZON)]
+
+
+@pytest.mark.train
+def test_beats_persistence_on_a_seasonal_series_after_a_short_fit(config):
+    config = replace(config, blocks=16)
+    parts = [seasonal_samples(start, count, config.rows) for start, count in ((0, 512), (1000, 128), (2000, 256))]
+    train, validation = (
+        Samples(windows=windows, targets=targets, origins=np.arange(len(windows))) for windows, targets in parts[:2]
+    )
+    options = FitConfig(epochs=12, patience=12, batch_size=32, learning_rate=1e-2)
+    fitted = fit(config, options, train, validation)
+    windows, targets = parts[2]
+    forecast = keras_forecaster(fitted.network, config, fitted.scaler, FEATURES)(windows)
+    error = np.abs(forecast - targets).mean((0, 1))
+    persistence = np.abs(windows[:, -1:] - targets).mean((0, 1))
+    assert (error < 0.5 * persistence).all(), error / persistence

@@ -1,0 +1,271 @@
+"""The contract of an exported model: the same numbers as Keras, plain operators, the same bytes every time."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from mods_grpc.artifact import check_graph
+from mods_grpc.errors import ArtifactError, DataError
+from training.architectures import build
+from training.arrays import pack, unpack
+from training.backend import keras
+from training.config import MODEL_TYPES, ModelConfig
+from training.export import check_model, export_graph
+from training.parity import (
+    LARGEST_ERROR,
+    check_parity,
+    extreme_windows,
+    parity_vectors,
+    parity_windows,
+    relative_error,
+)
+from training.raw_function import keras_forecaster
+from training.scaler import Scaler
+
+FEATURES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    config: ModelConfig
+    network: object
+    scaler: Scaler
+    model: bytes
+    parity: bytes
+
+
+def a_scaler(config):
+    random = np.random.default_rng(2)
+    scale = 0.3 if config.transform == "log1p" else 12.0
+    shape = (config.steps_ahead, FEATURES)
+    center = 0.0 if config.model_delta else 5.0
+    return Scaler(
+        transform=config.transform,
+        differencing=config.model_delta,
+        input_mean=scale * (center + random.uniform(-0.1, 0.1, FEATURES)),
+        input_scale=scale * random.uniform(0.5, 2.0, FEATURES),
+        output_mean=scale * (center + random.uniform(-0.1, 0.1, shape)),
+        output_scale=scale * random.uniform(0.5, 2.0, shape),
+    )
+
+
+def a_network(config):
+    """Build a network of which no weight is zero or one, as if it had been fitted."""
+    keras.utils.set_random_seed(3)
+    network = build(config, FEATURES)
+    random = np.random.default_rng(3)
+    network.set_weights([value + random.uniform(0.01, 0.1, value.shape).astype(value.dtype) for value in network.get_weights()])
+    return network
+
+
+def a_case(config):
+    network, scaler = a_network(config), a_scaler(config)
+    forecast = keras_forecaster(network, config, scaler, FEATURES)
+    return Case(
+        config=config,
+        network=network,
+        scaler=scaler,
+        model=export_graph(network, config, scaler, FEATURES),
+        parity=parity_vectors(forecast, parity_windows(config, scaler, FEATURES)),
+    )
+
+
+@pytest.fixture(scope="module", params=MODEL_TYPES)
+def case(request):
+    normalized = request.param in ("MLP", "TCN", "GRU")
+    return a_case(ModelConfig(model_type=request.param, steps_ahead=4, blocks=8, batch_normalization=normalized))
+
+
+def operators(model):
+    return Counter(node.op_type for node in onnx.load_model_from_string(model).graph.node)
+
+
+def run(model, window, threads=1):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(["forecast"], {"window": window})[0]
+
+
+def test_forecasts_what_keras_forecasts(case):
+    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+
+
+def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
+    found = operators(case.model)
+    assert not found.keys() & {"Loop", "Scan", "If"}
+    assert ("LSTM" in found) == ("LSTM" in case.config.model_type)
+    assert ("GRU" in found) == (case.config.model_type == "GRU")
+    assert check_graph(case.model).operators == found
+
+
+def test_takes_a_window_and_gives_a_forecast_in_a_free_batch(case):
+    session = onnxruntime.InferenceSession(case.model, providers=["CPUExecutionProvider"])
+    (window,), (forecast,) = session.get_inputs(), session.get_outputs()
+    assert (window.name, window.type, window.shape) == ("window", "tensor(double)", ["batch", 13, FEATURES])
+    assert (forecast.name, forecast.type, forecast.shape) == ("forecast", "tensor(double)", ["batch", 4, FEATURES])
+
+
+def test_exporting_again_gives_the_same_bytes(case):
+    assert export_graph(case.network, case.config, case.scaler, FEATURES) == case.model
+
+
+def test_names_nothing_of_the_machine_or_the_converter(case):
+    model = onnx.load_model_from_string(case.model)
+    assert (model.producer_name, model.producer_version, model.doc_string, model.domain) == ("mods-grpc", "", "", "")
+    assert not model.metadata_props
+    assert not model.graph.value_info
+    assert [opset.domain for opset in model.opset_import] == [""]
+
+
+def test_a_row_gets_the_same_bits_in_any_batch_and_place(case):
+    window = unpack(case.parity)["window_257"]
+    whole = run(case.model, window)
+    np.testing.assert_array_equal(
+        np.concatenate([run(case.model, window[row : row + 1]) for row in range(0, 257, 32)]), whole[::32]
+    )
+    np.testing.assert_array_equal(run(case.model, window[100:117].copy()), whole[100:117])
+    np.testing.assert_array_equal(run(case.model, window[::-1].copy()), whole[::-1])
+
+
+def test_stays_finite_on_absurd_windows(case):
+    window = np.zeros((5, 13, FEATURES))
+    window[1], window[2], window[3, -1], window[4, ::2] = 1e300, -1e300, 1e300, 1e300
+    assert np.isfinite(run(case.model, window)).all()
+
+
+@pytest.mark.parametrize("model_type", ["MLP", "Conv1D", "GRU", "seq2seqLSTM"])
+@pytest.mark.parametrize(("transform", "delta"), [("log1p", True), ("log1p", False), ("none", False)])
+def test_preprocessing_is_inside_the_graph(model_type, transform, delta):
+    case = a_case(ModelConfig(model_type=model_type, blocks=8, transform=transform, model_delta=delta))
+    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+    absurd = np.full((1, case.config.rows, FEATURES), 1e300)
+    assert np.isfinite(run(case.model, absurd)).all()
+
+
+@pytest.mark.parametrize(("transform", "delta"), [("log1p", True), ("log1p", False), ("none", False), ("none", True)])
+def test_the_raw_function_is_the_scaler_around_the_network(transform, delta):
+    config = ModelConfig(model_type="MLP", steps_ahead=2, blocks=8, transform=transform, model_delta=delta)
+    network, scaler = a_network(config), a_scaler(config)
+    windows = np.random.default_rng(1).lognormal(3, 0.5, (9, config.rows, FEATURES))
+    z = np.log1p(windows) if transform == "log1p" else windows
+    n = np.asarray(network(scaler.network_input(windows)), np.float64)
+    z_hat = n * scaler.output_scale + scaler.output_mean + (z[:, -1:] if delta else 0.0)
+    expected = np.expm1(z_hat) if transform == "log1p" else z_hat
+    found = keras_forecaster(network, config, scaler, FEATURES)(windows)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert relative_error(run(export_graph(network, config, scaler, FEATURES), windows), expected, windows) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize(("transform", "delta"), [("log1p", True), ("none", True)])
+def test_a_network_that_sees_no_change_forecasts_the_last_row_in_float64(transform, delta):
+    config = ModelConfig(model_type="MLP", blocks=8, transform=transform, model_delta=delta)
+    network, scaler = a_network(config), a_scaler(config)
+    path = network.get_layer("path")
+    path.set_weights([np.zeros(weight.shape) for weight in path.get_weights()])
+    scaler = replace(scaler, output_mean=np.zeros((1, FEATURES)))
+    windows = np.random.default_rng(1).lognormal(10, 3, (9, config.rows, FEATURES))
+    forecast = run(export_graph(network, config, scaler, FEATURES), windows)
+    np.testing.assert_allclose(forecast, windows[:, -1:], rtol=1e-12)
+
+
+def test_differences_are_taken_in_float64():
+    config = ModelConfig(model_type="MLP", blocks=8)
+    network, scaler = a_network(config), a_scaler(config)
+    small = parity_windows(config, scaler, FEATURES)[2:3]
+    model = export_graph(network, config, scaler, FEATURES)
+    change, shifted = run(model, small) - small[:, -1:], run(model, small + 2.0**40) - (small[:, -1:] + 2.0**40)
+    np.testing.assert_allclose(shifted, change, atol=0.01)  # float32 would be off by 65,536
+
+
+def test_a_scaler_of_another_configuration_is_refused():
+    config = ModelConfig(model_type="MLP", blocks=8)
+    network, scaler = a_network(config), a_scaler(config)
+    for wrong in (
+        replace(scaler, transform="log1p"),
+        replace(scaler, differencing=False),
+        replace(scaler, input_mean=np.zeros(2)),
+    ):
+        with pytest.raises(DataError):
+            export_graph(network, config, wrong, FEATURES)
+
+
+def test_a_model_of_another_shape_or_of_bad_operators_is_refused(case):
+    with pytest.raises(ArtifactError, match="inputs and outputs"):
+        check_model(case.model, replace(case.config, steps_ahead=5), FEATURES)
+    model = onnx.load_model_from_string(case.model)
+    model.graph.node[0].op_type = "NonZero"
+    with pytest.raises(ArtifactError, match="NonZero is not allowed"):
+        check_model(model.SerializeToString(), case.config, FEATURES)
+    model.graph.node[0].op_type = "Softmax"
+    with pytest.raises(ArtifactError, match="not valid ONNX"):
+        check_model(model.SerializeToString(), case.config, FEATURES)
+
+
+def test_parity_notices_a_changed_weight(case):
+    model = onnx.load_model_from_string(case.model)
+    kernel = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data) if tensor.data_type == 1 else 0)
+    values = onnx.numpy_helper.to_array(kernel).copy()
+    values.flat[:: max(1, values.size // 16)] += 0.5
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
+    assert check_parity(model.SerializeToString(), case.parity) > LARGEST_ERROR
+
+
+def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
+    arrays = unpack(case.parity)
+    assert {name: array.shape for name, array in arrays.items()} == {
+        f"{kind}_{batch}": (batch, steps, FEATURES) for batch in (1, 3, 257) for kind, steps in (("window", 13), ("forecast", 4))
+    }
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float64)}
+
+
+def test_parity_vectors_of_other_layout_are_refused(case):
+    with pytest.raises(DataError):
+        check_parity(case.model, pack({"window_1": np.zeros((1, 13, FEATURES))}))
+    with pytest.raises(DataError):
+        check_parity(case.model, b"not a zip")
+
+
+def test_one_window_in_eight_is_extreme():
+    windows = np.random.default_rng(0).uniform(1, 2, (257, 13, FEATURES))
+    changed = (extreme_windows(windows) != windows).any((1, 2))
+    assert 28 <= changed.sum() <= 34
+    assert not changed[0]
+
+
+def test_relative_error_is_infinite_for_another_shape_or_what_is_no_number():
+    ones = np.ones((2, 3, 4))
+    assert relative_error(ones, ones, ones) == 0.0
+    assert relative_error(ones * 1.5, ones, ones) == 0.5
+    assert relative_error(ones[:1], ones, ones) == np.inf
+    assert relative_error(np.where(ones, np.nan, 0), ones, ones) == np.inf
+
+
+OTHER_PROCESS = """
+import hashlib, sys
+sys.path.insert(0, "tests/training")
+from test_export import a_case
+from training.config import ModelConfig
+for model_type in reversed(sys.argv[1:]):
+    case = a_case(ModelConfig(model_type=model_type, steps_ahead=4, blocks=8))
+    print(model_type, hashlib.sha256(case.model).hexdigest())
+"""
+
+
+def test_another_process_gives_the_same_bytes(pytestconfig):
+    import hashlib
+
+    model_types = ("GRU", "attentionLSTM", "TCN")
+    expected = {name: a_case(ModelConfig(model_type=name, steps_ahead=4, blocks=8)).model for name in model_types}
+    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(pytestconfig.rootpath)}
+    command = [sys.executable, "-c", OTHER_PROCESS, *model_types]
+    done = subprocess.run(command, cwd=pytestconfig.rootpath, env=environment, capture_output=True, text=True, check=True)
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert found == {name: hashlib.sha256(model).hexdigest() for name, model in expected.items()}
