@@ -123,9 +123,9 @@ def compare_command(arguments: argparse.Namespace) -> None:
             if arguments.repository:
                 publish_run(Path(arguments.repository), contender.run, contender.exported)
     rows = table_rows(contenders)
-    table = Table(*rows[0], title="comparison, SMAPE at k = 1")
+    table = Table(*rows[0][:-1], title="comparison, SMAPE at k = 1")  # the operators are for the file
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*row[:-1])
     console.print(table)
     if arguments.output:
         text = "\n".join("\t".join(row) for row in rows) + "\n"

@@ -95,7 +95,17 @@ def table_rows(contenders: Sequence[Contender], step: int = 1) -> list[list[str]
     if not contenders:
         return []
     names = contenders[0].run.names
-    header = ["model_type", "parameters", "epochs", "fit s", "parity", "us", *(f"SMAPE {name}" for name in names), "operators"]
+    header = [
+        "model_type",
+        "parameters",
+        "epochs",
+        "fit s",
+        "parity",
+        "us",
+        *(f"SMAPE {name}" for name in names),
+        "nodes",
+        "operators",
+    ]
     rows = [header]
     for contender in contenders:
         manifest = contender.exported.manifest
@@ -109,9 +119,10 @@ def table_rows(contenders: Sequence[Contender], step: int = 1) -> list[list[str]
                 f"{contender.exported.parity_error:.0e}",
                 f"{contender.microseconds:.0f}",
                 *(f"{m.value:.2f}" if m else "-" for m in smape),
+                str(sum(contender.operators.values())),
                 " ".join(f"{operator}:{count}" for operator, count in contender.operators.items()),
             ]
         )
     unchanged: list[Metric | None] = [find(contenders[0].exported.manifest.metrics, "SMAPE", name, step) for name in names]
-    rows.append(["no change", "0", "", "", "", "", *(f"{m.persistence:.2f}" if m else "-" for m in unchanged), ""])
+    rows.append(["no change", "0", "", "", "", "", *(f"{m.persistence:.2f}" if m else "-" for m in unchanged), "", ""])
     return rows

@@ -5,7 +5,11 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from training.feature import describe
+from training.series import DataReport, Series, make_series
 
 REAL_DATA = Path(os.environ.get("MODS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 DATAPOOL = REAL_DATA / "mods-datapool"
@@ -44,3 +48,27 @@ def zip_days(root: Path, target: Path) -> None:
 
 def times(count: int, day: str = "2019-06-01") -> list[str]:
     return [f"{day}T{i // 6:02d}:{i % 6}0:00" for i in range(count)]
+
+
+def make_walk(days: int, features: int = 2, seed: int = 1) -> Series:
+    """A daily rhythm with a random walk on it, ten minutes a row, from 2024-01-01."""
+    random = np.random.default_rng(seed)
+    rows = 144 * days
+    rhythm = 1000 + 300 * np.sin(2 * np.pi * np.arange(rows) / 144)[:, None]
+    values = np.round(rhythm + np.cumsum(random.normal(0, 4, (rows, features)), axis=0))
+    return make_series(
+        np.datetime64("2024-01-01T00:00:00") + np.arange(rows) * np.timedelta64(600, "s"),
+        values,
+        [describe(f"x{i}", "conn", "in_count_uid") for i in range(features)],
+        window_seconds=3600,
+        slide_seconds=600,
+        report=DataReport(),
+    )
+
+
+def write_table(path: Path, series: Series) -> Path:
+    lines = [",".join(["time", *series.names])]
+    for time, row in zip(series.times, series.values, strict=True):
+        lines.append(",".join([str(time), *("" if np.isnan(value) else f"{value:g}" for value in row)]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
