@@ -8,8 +8,16 @@ from mods_grpc.detection import SeriesTable
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 from mods_grpc.server.checks import first_of, name_violation, require_at_most, require_known, require_values, time_violation
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.repository import LoadedModel, Repository, find_model
-from mods_grpc.server.requests import EXPLAIN_VALUES, Columns, batch_columns, impute_rows_of, observation_columns, significance_of
+from mods_grpc.server.repository import LoadedModel, Repository
+from mods_grpc.server.requests import (
+    EXPLAIN_VALUES,
+    Columns,
+    batch_columns,
+    find_model,
+    impute_rows_of,
+    observation_columns,
+    significance_of,
+)
 from mods_grpc.server.responses import explained, score_columns, served, statuses, to_explain
 from mods_grpc.v1 import inference_pb2 as pb
 

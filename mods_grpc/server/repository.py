@@ -23,7 +23,6 @@ from mods_grpc.errors import (
 )
 from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
-from mods_grpc.v1 import inference_pb2 as pb
 
 LOADING_RETRY_SECONDS = 1.0
 
@@ -196,12 +195,3 @@ class Repository:
         if entry.state is State.LOADING:
             return ModelUnavailableError(Reason.MODEL_LOADING, f"{what} is loading", retry_seconds=LOADING_RETRY_SECONDS)
         return ModelUnusableError(Reason.MODEL_FAILED, f"{what} failed to load; GetModel says why")
-
-
-def find_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
-    """Find the model of a request.
-
-    Raises:
-        ModsError: As `Repository.serving`.
-    """
-    return repository.serving(reference.name, reference.version if reference.HasField("version") else None)

@@ -10,6 +10,7 @@ from mods_grpc.detection import significance_from_budget
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 from mods_grpc.messages import nanos_from_timestamp, unpack_float64, unpack_mask
 from mods_grpc.server.checks import require_at_most
+from mods_grpc.server.repository import LoadedModel, Repository
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2, verdict_pb2
 
@@ -203,3 +204,12 @@ def impute_rows_of(message: pb.GapPolicy, default: int, limit: int) -> int:
         text = f"expected at most {limit}, found {message.impute_rows}"
         raise InvalidInputError.of("gap_policy.impute_rows", Reason.FIELD_INVALID, text, limit=limit, actual=message.impute_rows)
     return message.impute_rows
+
+
+def find_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
+    """Find the model of a request.
+
+    Raises:
+        ModsError: As `Repository.serving`.
+    """
+    return repository.serving(reference.name, reference.version if reference.HasField("version") else None)

@@ -10,8 +10,8 @@ from mods_grpc.messages import duration_from_seconds
 from mods_grpc.server.checks import first_of, name_violation, require_known
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.observations import Judge
-from mods_grpc.server.repository import LoadedModel, Repository, find_model
-from mods_grpc.server.requests import EXPLAIN_VALUES, impute_rows_of, significance_of
+from mods_grpc.server.repository import LoadedModel, Repository
+from mods_grpc.server.requests import EXPLAIN_VALUES, find_model, impute_rows_of, significance_of
 from mods_grpc.server.responses import served
 from mods_grpc.server.status import status_of
 from mods_grpc.v1 import inference_pb2 as pb

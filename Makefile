@@ -1,0 +1,56 @@
+# Each target makes the environment it needs. Python >= 3.11 and make are all it takes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-slow check format protos lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv: requirements/dev.txt pyproject.toml ## Everything for development, from the lock file
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; set PYTHON=python3.x"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch .venv
+
+.venv-protos: requirements/protos.txt ## The stub generator, which pins an older protobuf
+	$(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/python -m pip install --quiet --require-hashes -r requirements/protos.txt
+	@touch .venv-protos
+
+demo: .venv ## Simulate, train, export, serve, stream; print alerts and write a picture
+	$(BIN)/python examples/demo.py
+
+serve: .venv ## Serve the shipped models on 127.0.0.1:50051
+	$(BIN)/mods-grpc serve exported
+
+test: .venv .venv-protos ## Run the tests, all but the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
+	$(BIN)/python -m pytest -m 'slow or container or gpu'
+
+check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint 'mods_grpc/v1/mods.v1.protoset#format=binpb' --config buf.yaml --path mods_grpc/v1
+	$(BIN)/python -m pytest -q tests/test_stub_drift.py tests/test_import_rules.py
+
+format: .venv ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: .venv-protos ## Generate the stubs and the descriptor set
+	PATH="$(CURDIR)/.venv-protos/bin:$$PATH" .venv-protos/bin/python protos/generate.py .
+
+lock: .venv ## Renew the lock files
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra train --group dev --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/dev.txt
+	$(BIN)/uv pip compile requirements/protos.in --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/protos.txt
+
+clean: ## Remove environments and caches
+	rm -rf .venv .venv-protos .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,0 +1,35 @@
+import pytest
+from running_server import channel_to, running_server
+from tiny_model import publish_tiny
+
+from mods_grpc.v1 import inference_pb2_grpc, model_pb2_grpc
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("repository")
+    publish_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(repository):
+    limits = {"max_observations": 64, "max_window_rows": 64, "max_series_per_sensor": 8, "max_bad_messages": 20, "max_streams": 8}
+    with running_server(repository=repository, **limits) as running:
+        yield running
+
+
+@pytest.fixture
+def channel(server):
+    with channel_to(server) as channel:
+        yield channel
+
+
+@pytest.fixture
+def inference(channel):
+    return inference_pb2_grpc.InferenceServiceStub(channel)
+
+
+@pytest.fixture
+def directory(channel):
+    return model_pb2_grpc.ModelServiceStub(channel)

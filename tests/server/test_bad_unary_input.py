@@ -1,0 +1,295 @@
+"""Every row of the protocol's table of bad input, for unary calls: the code, the reason, the field."""
+
+import grpc
+import numpy as np
+import pytest
+from talking import at, detect_request, failure_of, forecast_request, observation, observation_batch, series, window
+from tiny_model import LEVELS
+
+from mods_grpc.messages import pack_float64, timestamp_from_nanos
+from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1 import model_pb2, values_pb2
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NAN, INF = float("nan"), float("inf")
+
+
+def rows_with(row, value, feature=0):
+    values = LEVELS[:4].copy()
+    values[row, feature] = value
+    return [values_pb2.Row(values=found) for found in values]
+
+
+def batch_of(windows=1, **changes):
+    fields = {"start_time_unix_nano": [at(0)], "values": pack_float64(np.tile(LEVELS[:4], (windows, 1)))}
+    return values_pb2.WindowBatch(**fields | changes)
+
+
+FORECASTS = {
+    "no input": (pb.ForecastRequest(), INVALID, "FIELD_REQUIRED", "input"),
+    "no windows": (pb.ForecastRequest(windows=pb.WindowList()), INVALID, "EMPTY_INPUT", "windows.windows"),
+    "no rows": (forecast_request(window(())), INVALID, "EMPTY_INPUT", "windows.windows[0].rows"),
+    "too few rows": (forecast_request(window(range(3))), INVALID, "WINDOW_TOO_SHORT", "windows.windows[0].rows"),
+    "too many rows": (forecast_request(window(range(65))), INVALID, "WINDOW_TOO_LONG", "windows.windows[0].rows"),
+    "too many windows": (forecast_request(*[window()] * 65), INVALID, "BATCH_TOO_LARGE", "windows.windows"),
+    "too large a batch": (pb.ForecastRequest(batch=batch_of(65)), INVALID, "BATCH_TOO_LARGE", "batch.values"),
+    "an empty batch": (pb.ForecastRequest(batch=batch_of(0)), INVALID, "EMPTY_INPUT", "batch.values"),
+    "a byte too many": (pb.ForecastRequest(batch=batch_of(values=bytes(65))), INVALID, "SHAPE_MISMATCH", "batch.values"),
+    "times of another number": (
+        pb.ForecastRequest(batch=batch_of(3, start_time_unix_nano=[at(0), at(1)])),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "batch.start_time_unix_nano",
+    ),
+    "a mask of another size": (pb.ForecastRequest(batch=batch_of(missing=b"\1")), INVALID, "SHAPE_MISMATCH", "batch.missing"),
+    "ragged rows": (
+        forecast_request(window(rows=[*rows_with(0, 1)[:3], values_pb2.Row(values=[1])])),
+        INVALID,
+        "SHAPE_MISMATCH",
+        "windows.windows[0].rows[3].values",
+    ),
+    "NaN": (forecast_request(window(rows=rows_with(2, NAN))), INVALID, "VALUE_NAN", "windows.windows[0].rows[2].values[0]"),
+    "infinite": (
+        forecast_request(window(rows=rows_with(1, INF, 1))),
+        INVALID,
+        "VALUE_INFINITE",
+        "windows.windows[0].rows[1].values[1]",
+    ),
+    "a negative count": (
+        forecast_request(window(rows=rows_with(3, -1))),
+        INVALID,
+        "VALUE_NEGATIVE",
+        "windows.windows[0].rows[3].values[0]",
+    ),
+    "a negative count in a batch": (
+        pb.ForecastRequest(batch=batch_of(values=pack_float64(-LEVELS[:4]))),
+        INVALID,
+        "VALUE_NEGATIVE",
+        "batch.values[window 0, row 0, feature 0]",
+    ),
+    "a first row that is missing": (
+        forecast_request(window(rows=[values_pb2.Row(values=[0, 1], missing=[True, False]), *rows_with(0, 1)[1:]])),
+        INVALID,
+        "FEATURE_MISSING",
+        "windows.windows[0].rows[0].missing",
+    ),
+    "no time": (
+        forecast_request(values_pb2.Window(rows=rows_with(0, 1))),
+        INVALID,
+        "TIMESTAMP_INVALID",
+        "windows.windows[0].start_time",
+    ),
+    "an absurd time": (
+        forecast_request(window(start_time=timestamp_from_nanos(0))),
+        INVALID,
+        "TIMESTAMP_INVALID",
+        "windows.windows[0].start_time",
+    ),
+    "a time in the future": (
+        forecast_request(window(start_time=timestamp_from_nanos(4_102_444_800 * 10**9))),
+        INVALID,
+        "TIMESTAMP_FUTURE",
+        "windows.windows[0].start_time",
+    ),
+    "horizon 0": (forecast_request(horizon=0), INVALID, "HORIZON_INVALID", "horizon"),
+    "horizon above the model's": (forecast_request(horizon=4), grpc.StatusCode.OUT_OF_RANGE, "HORIZON_TOO_LONG", ""),
+    "coverage 1": (forecast_request(coverages=[0.9, 1.0]), INVALID, "FIELD_INVALID", "coverages[1]"),
+    "coverage NaN": (forecast_request(coverages=[NAN]), INVALID, "FIELD_INVALID", "coverages[0]"),
+    "an odd series": (forecast_request(window(series="a\nb")), INVALID, "SERIES_ID_INVALID", "windows.windows[0].series"),
+    "a model name like a path": (
+        forecast_request(model=pb.ModelReference(name="../tiny")),
+        INVALID,
+        "MODEL_NAME_INVALID",
+        "model.name",
+    ),
+    "a model name too long": (
+        forecast_request(model=pb.ModelReference(name="m" * 65)),
+        INVALID,
+        "MODEL_NAME_INVALID",
+        "model.name",
+    ),
+    "an unknown model": (
+        forecast_request(model=pb.ModelReference(name="other")),
+        grpc.StatusCode.NOT_FOUND,
+        "MODEL_NOT_FOUND",
+        None,
+    ),
+    "an unknown version": (
+        forecast_request(model=pb.ModelReference(name="tiny", version=2)),
+        grpc.StatusCode.NOT_FOUND,
+        "MODEL_NOT_FOUND",
+        None,
+    ),
+    "version 0": (
+        forecast_request(model=pb.ModelReference(name="tiny", version=0)),
+        grpc.StatusCode.NOT_FOUND,
+        "MODEL_NOT_FOUND",
+        None,
+    ),
+}
+
+
+def where(index, row=0):
+    return f"series[{index}].observations.observations[{row}]"
+
+
+def listed(*observations):
+    return detect_request(series(observations=list(observations)))
+
+
+GOOD = [observation(row, series="") for row in range(8)]
+NAMED = [values_pb2.NamedValue(feature="conn_in", value=1), values_pb2.NamedValue(feature="bytes_in", value=1)]
+
+DETECTS = {
+    "no series": (pb.DetectRequest(), "EMPTY_INPUT", "series"),
+    "no rows": (listed(), "EMPTY_INPUT", "series[0].observations"),
+    "no input": (detect_request(pb.DetectSeries(series="web")), "FIELD_REQUIRED", "series[0].input"),
+    "nothing to judge": (detect_request(series(range(4))), "WINDOW_TOO_SHORT", "series[0].input"),
+    "more to judge than there is": (detect_request(series(judge_rows=5)), "WINDOW_TOO_SHORT", "series[0].judge_rows"),
+    "none to judge": (detect_request(series(judge_rows=0)), "FIELD_INVALID", "series[0].judge_rows"),
+    "too many rows": (detect_request(series(range(65))), "WINDOW_TOO_LONG", "series[0].observations"),
+    "too many rows in all": (detect_request(*[series(range(20))] * 4), "BATCH_TOO_LARGE", "series"),
+    "a series without name": (detect_request(series(name="")), "SERIES_ID_INVALID", "series[0].series"),
+    "a series of 129 bytes": (detect_request(series(), series(name="s" * 129)), "SERIES_ID_INVALID", "series[1].series"),
+    "an unknown enum": (detect_request(explain=9), "ENUM_UNKNOWN", "explain"),
+    "times that repeat": (listed(*GOOD, GOOD[7]), "TIMESTAMP_OUT_OF_ORDER", where(0, 8) + ".observe_time"),
+    "times that fall": (listed(*GOOD[:6], GOOD[7], GOOD[6]), "TIMESTAMP_OUT_OF_ORDER", where(0, 7) + ".observe_time"),
+    "times off the grid": (
+        listed(*GOOD[:7], observation(7, series="", observe_time=timestamp_from_nanos(at(7) + 10**9))),
+        "INTERVAL_MISMATCH",
+        where(0, 7) + ".observe_time",
+    ),
+    "a gap": (listed(*GOOD[:6], GOOD[7]), "GAP", where(0, 6) + ".observe_time"),
+    "no time": (listed(*GOOD[:7], values_pb2.Observation(values=[1, 1])), "TIMESTAMP_INVALID", where(0, 7) + ".observe_time"),
+    "NaN": (listed(*GOOD[:7], observation(7, [1, NAN], "")), "VALUE_NAN", where(0, 7) + ".values[1]"),
+    "negative": (listed(*GOOD[:7], observation(7, [-1, 1], "")), "VALUE_NEGATIVE", where(0, 7) + ".values[0]"),
+    "a value too few": (listed(*GOOD[:7], observation(7, [1], "")), "SHAPE_MISMATCH", where(0, 7) + ".values"),
+    "values said twice": (
+        listed(*GOOD[:7], observation(7, [1, 1], "", named_values=NAMED)),
+        "FIELD_INVALID",
+        where(0, 7) + ".named_values",
+    ),
+    "a feature absent": (
+        listed(*GOOD[:7], observation(7, [], "", named_values=NAMED[:1])),
+        "FEATURE_MISSING",
+        where(0, 7) + ".named_values",
+    ),
+    "a feature unknown": (
+        listed(*GOOD[:7], observation(7, [], "", named_values=[*NAMED, values_pb2.NamedValue(feature="x")])),
+        "FEATURE_UNKNOWN",
+        where(0, 7) + ".named_values[2].feature",
+    ),
+    "a feature twice": (
+        listed(*GOOD[:7], observation(7, [], "", named_values=[*NAMED, NAMED[0]])),
+        "FEATURE_DUPLICATE",
+        where(0, 7) + ".named_values[2].feature",
+    ),
+    "a row without values": (
+        listed(*GOOD[:7], observation(7, [0, 0], "", missing=[True, True])),
+        "EMPTY_INPUT",
+        "series[0].input",
+    ),
+    "a first row that is not complete": (
+        listed(observation(0, [0, 1], "", missing=[True, False]), *GOOD[1:]),
+        "FEATURE_MISSING",
+        "series[0].input",
+    ),
+    "bytes that do not fit": (
+        detect_request(pb.DetectSeries(series="web", batch=observation_batch([0], values=[1, 2, 3]))),
+        "SHAPE_MISMATCH",
+        "series[0].batch.values",
+    ),
+    "significance 0": (
+        detect_request(sensitivity=pb.Sensitivity(significance=0)),
+        "FIELD_INVALID",
+        "sensitivity.significance",
+    ),
+    "a budget below 0": (
+        detect_request(sensitivity=pb.Sensitivity(false_alarms_per_day=-1)),
+        "FIELD_INVALID",
+        "sensitivity.false_alarms_per_day",
+    ),
+    "a budget above the observations of a day": (
+        detect_request(sensitivity=pb.Sensitivity(false_alarms_per_day=144)),
+        "FIELD_INVALID",
+        "sensitivity.false_alarms_per_day",
+    ),
+    "too long a gap policy": (
+        detect_request(gap_policy=pb.GapPolicy(impute_rows=145)),
+        "FIELD_INVALID",
+        "gap_policy.impute_rows",
+    ),
+}
+
+
+def assert_fails(call, request, code, reason, field):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, timeout=10)
+    found_code, found_reason, details = failure_of(caught.value)
+    assert (found_code, found_reason) == (code, reason)
+    if field is not None:
+        assert details["BadRequest"].field_violations[0].field == field
+    assert all(word not in caught.value.details() for word in ("Traceback", "/", "Error:", "<class"))
+
+
+@pytest.mark.parametrize("case", FORECASTS)
+def test_a_bad_forecast_request_is_told_what_is_wrong_and_where(inference, case):
+    request, code, reason, field = FORECASTS[case]
+    assert_fails(inference.Forecast, request, code, reason, field)
+
+
+@pytest.mark.parametrize("case", DETECTS)
+def test_a_bad_detect_request_is_told_what_is_wrong_and_where(inference, case):
+    request, reason, field = DETECTS[case]
+    assert_fails(inference.Detect, request, INVALID, reason, field)
+
+
+@pytest.mark.parametrize(
+    "method", ["InferenceService/Forecast", "InferenceService/Detect", "ModelService/ListModels", "ModelService/GetModel"]
+)
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x02\xff\xfe\x12\x02\xff\xfe"], ids=["not protobuf", "bad UTF-8"])
+def test_bytes_that_are_no_message_are_an_invalid_argument(channel, method, data):
+    call = channel.unary_unary(f"/mods.v1.{method}")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(data, timeout=10)
+    assert failure_of(caught.value)[:2] == (INVALID, "MALFORMED_REQUEST")
+
+
+def test_a_message_above_the_limit_is_refused_by_grpc(inference, server):
+    request = pb.ForecastRequest(batch=values_pb2.WindowBatch(values=bytes(server.config.max_message_bytes + 1)))
+    with pytest.raises(grpc.RpcError) as caught:
+        inference.Forecast(request, timeout=10)
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_metadata_above_the_limit_is_refused_by_grpc(inference):
+    with pytest.raises(grpc.RpcError) as caught:
+        inference.Forecast(forecast_request(), timeout=10, metadata=(("x", "y" * 20_000),))
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_hundred_violations_are_told_as_twenty_and_a_count(inference):
+    rows = [values_pb2.Row(values=[-1, -1])] * 50
+    with pytest.raises(grpc.RpcError) as caught:
+        inference.Forecast(forecast_request(window(rows=rows)), timeout=10)
+    violations = failure_of(caught.value)[2]["BadRequest"].field_violations
+    assert len(violations) == 21
+    assert violations[20].description == "and 80 more violations"
+
+
+def test_a_name_is_needed_only_where_there_is_a_choice_and_pages_must_be_sane(directory):
+    assert directory.GetModel(model_pb2.GetModelRequest()).model.name == "tiny"
+    for request, reason in (
+        (model_pb2.ListModelsRequest(page_size=1001), "FIELD_INVALID"),
+        (model_pb2.ListModelsRequest(page_token="no such"), "FIELD_INVALID"),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            directory.ListModels(request, timeout=10)
+        assert failure_of(caught.value)[:2] == (INVALID, reason)
+
+
+def test_a_value_far_outside_the_training_range_is_no_error_but_flagged(inference):
+    response = inference.Detect(listed(*GOOD[:7], observation(7, [1e9, 1e15], "")), timeout=10)
+    verdict = response.series[0].verdicts[-1]
+    assert verdict.out_of_distribution
+    assert verdict.anomalous

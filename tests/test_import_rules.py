@@ -1,0 +1,82 @@
+"""The rules of the architecture on which way imports run, kept by walking them."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"training", "keras", "tensorflow", "tf2onnx", "onnx", "pandas"}
+SERVER_ONLY = {"onnxruntime", "grpc_health", "grpc_reflection", "uvloop"}
+UNPICKLERS = {"pickle", "joblib", "h5py", "marshal", "shelve", "dill", "importlib"}
+
+
+def modules(package):
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found
+    return [path for path in found if "v1" not in path.relative_to(ROOT).parts]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", modules("mods_grpc"), ids=name)
+def test_the_serving_side_imports_nothing_of_training(path):
+    assert not {found.split(".")[0] for found in imports(path)} & HEAVY
+
+
+@pytest.mark.parametrize("path", modules("training"), ids=name)
+def test_training_imports_only_artifact_errors_features_and_detection_of_mods_grpc(path):
+    ours = {found.split(".")[1] for found in imports(path) if found.split(".")[0] == "mods_grpc"}
+    assert ours <= {"artifact", "errors", "features", "detection"}
+
+
+@pytest.mark.parametrize(
+    "path", [*modules("mods_grpc/detection"), *modules("mods_grpc/artifact"), ROOT / "mods_grpc/errors.py"], ids=name
+)
+def test_detection_and_artifact_know_nothing_of_grpc_and_of_anything_but_numpy(path):
+    allowed = {"numpy", "mods_grpc.detection", "mods_grpc.artifact", "mods_grpc.errors"}
+    if "detection" not in path.parts:
+        allowed -= {"numpy", "mods_grpc.detection"}
+    for found in imports(path):
+        top, two = found.split(".")[0], ".".join(found.split(".")[:2])
+        assert top in allowed or two in allowed or top not in {"mods_grpc", "grpc", "google", "numpy", "rich", "onnxruntime"}, (
+            found
+        )
+
+
+@pytest.mark.parametrize("path", modules("mods_grpc"), ids=name)
+def test_only_the_server_imports_what_only_the_server_installs(path):
+    if "server" not in path.parts:
+        assert not {found.split(".")[0] for found in imports(path)} & SERVER_ONLY
+
+
+@pytest.mark.parametrize("path", modules("mods_grpc"), ids=name)
+def test_only_servicers_conversion_status_and_client_touch_generated_messages(path):
+    touching = {"servicers", "status", "requests", "responses", "stream", "observations", "forecasting", "detecting", "models"}
+    if any(found.startswith("mods_grpc.v1") for found in imports(path)):
+        assert path.stem in touching or "client" in path.parts
+
+
+@pytest.mark.parametrize("path", modules("mods_grpc"), ids=name)
+def test_artifacts_are_data_nothing_that_runs_code_is_imported(path):
+    found = {item.split(".")[0] for item in imports(path)} & UNPICKLERS
+    assert not found - ({"importlib"} if path.stem in {"main", "cli_serve", "__init__"} else set())
+    assert not re.search(r"allow_pickle\s*=\s*True|\beval\(|\bexec\(|__import__", path.read_text())
+
+
+@pytest.mark.parametrize("path", [*modules("mods_grpc"), *modules("training")], ids=name)
+def test_no_module_is_above_300_lines_or_named_after_nothing(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert path.stem not in {"utils", "helpers", "common", "manager", "core"}
