@@ -132,6 +132,8 @@ class Monitor:
         table = self.table
         # NO_TIME + slide is a time no observation has, so a new series is never plain
         plain: NDArray[np.bool_] = np.logical_and(times == table.last_time[slots] + self._slide, ~np.isnan(values).any(axis=1))
+        if len(slots) == 1:
+            return plain
         order = np.argsort(slots, kind="stable")
         same = slots[order[1:]] == slots[order[:-1]]
         plain[order[1:][same]] = False

@@ -67,6 +67,8 @@ class ServerConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if self.max_series < 2 * self.max_observations:
+            raise ValueError(f"max_series is {self.max_series}, expected at least twice max_observations {self.max_observations}")
         if self.default_impute_rows > self.max_impute_rows:
             raise ValueError(f"default_impute_rows is {self.default_impute_rows}, above max_impute_rows {self.max_impute_rows}")
         if not (self.insecure_public or is_loopback(self.address)):

@@ -59,14 +59,16 @@ class Judge:
             columns = observation_columns(data.observation, model.feature_names, "data.observation.")
         else:
             columns = batch_columns(data.batch, model.feature_names, self.max_observations, "data.batch.")
-        errors = self._check(columns, "data.observation." if kind == "observation" else "data.batch.")
+        held = model.states.find(self.sensor, columns.names)
+        new = np.flatnonzero(held == NOT_HELD).tolist()
+        errors = self._check(columns, new, f"data.{kind}.")
         good = np.ones(len(columns.times), np.bool_)
         good[list(errors)] = False
-        slots = np.full(len(good), NOT_HELD, np.intp)
-        used = np.unique(columns.which[good])
-        by_name = np.full(len(columns.names), NOT_HELD, np.intp)
-        by_name[used] = model.states.slots(self.sensor, [columns.names[i] for i in used.tolist()])
-        slots[good] = by_name[columns.which[good]]
+        if new:
+            wanted = set(columns.which[good].tolist())
+            for i in new:
+                held[i] = model.states.add(self.sensor, columns.names[i]) if i in wanted else NOT_HELD
+        slots = np.where(good, held[columns.which], NOT_HELD)
         for index in np.flatnonzero(good & (slots == NOT_HELD)).tolist():
             limit = self.max_series
             text = f"the sensor holds {limit} series, the most allowed"
@@ -83,9 +85,8 @@ class Judge:
             )
         finally:
             model.states.forget_empty(slots[at])
-        for k, index in enumerate(at.tolist()):
-            if (refusal := _REFUSALS.get(Outcome(int(verdicts.outcome[k])))) is not None:
-                errors[index] = refusal
+        for k in np.flatnonzero(verdicts.outcome >= Outcome.LATE).tolist():
+            errors[int(at[k])] = _REFUSALS[Outcome(int(verdicts.outcome[k]))]
         answer = self._write(columns, at, verdicts, kind == "observation")
         answer.sequence = data.sequence
         shown: dict[tuple[str, str], pb.ObservationError] = {}
@@ -97,14 +98,10 @@ class Judge:
             answer.errors.add(index=index, status=shown[key].status)
         return answer
 
-    def _check(self, columns: Columns, path: str) -> dict[int, ModsError]:
+    def _check(self, columns: Columns, new: list[int], path: str) -> dict[int, ModsError]:
         """Find the observations that can't be applied whatever the state of their series."""
         errors: dict[int, ModsError] = {}
-        bad_names = {
-            i: violation
-            for i, name in enumerate(columns.names)
-            if (violation := name_violation(name, f"{path}series[{i}]")) is not None
-        }
+        bad_names = {i: found for i in new if (found := name_violation(columns.names[i], f"{path}series[{i}]")) is not None}
         for index in np.flatnonzero(np.isin(columns.which, list(bad_names))).tolist() if bad_names else []:
             errors[index] = InvalidInputError([bad_names[int(columns.which[index])]])
         future = self.max_future_seconds
@@ -120,15 +117,16 @@ class Judge:
         return errors
 
     def _write(self, columns: Columns, at: NDArray[np.intp], verdicts: Verdicts, single: bool) -> pb.StreamAnswer:
-        names = [columns.names[i] for i in columns.which[at].tolist()]
         times = columns.times[at]
         full = to_explain(verdicts, self.explain)
-        written = explained(self.model, verdicts, times, [names[i] for i in full.tolist()], full, self.significance)
+        written = explained(
+            self.model, verdicts, times, [columns.names[i] for i in columns.which[at[full]].tolist()], full, self.significance
+        )
         if single:
             if written:
                 return pb.StreamAnswer(verdict=written[0])
             if at.size:
-                return pb.StreamAnswer(verdict=plain(verdicts, 0, int(times[0]), names[0]))
+                return pb.StreamAnswer(verdict=plain(verdicts, 0, int(times[0]), columns.names[0]))
             return pb.StreamAnswer(
                 verdict=verdict_pb2.Verdict(series=columns.names[0], status=verdict_pb2.VERDICT_STATUS_REJECTED)
             )

@@ -46,17 +46,31 @@ class SeriesStates:
         self._drop_idle()
         return len(self._sensors.get(sensor, ()))
 
-    def slots(self, sensor: str, names: Sequence[str]) -> NDArray[np.intp]:
-        """Return the slots of a sensor's series, making those that are new; NOT_HELD where the sensor may hold no more."""
-        known = self._sensors.setdefault(sensor, {})
-        slots = [known.get(name, NOT_HELD) for name in names]
-        if NOT_HELD in slots:
-            for position, name in enumerate(names):
-                if slots[position] == NOT_HELD:
-                    slots[position] = known[name] if name in known else self._new(sensor, known, name)
-        found = np.array(slots, np.intp)
+    def find(self, sensor: str, names: Sequence[str]) -> NDArray[np.intp]:
+        """Return the slots of a sensor's series; NOT_HELD where a series is new."""
+        known = self._sensors.get(sensor, {})
+        found = np.array([known.get(name, NOT_HELD) for name in names], np.intp)
         self._used[found[found != NOT_HELD]] = time.monotonic()
         return found
+
+    def add(self, sensor: str, name: str) -> int:
+        """Return the slot of a series, made if it is new; NOT_HELD where the sensor may hold no more."""
+        known = self._sensors.setdefault(sensor, {})
+        if name in known:
+            return known[name]
+        if len(known) >= self._max_per_sensor:
+            return NOT_HELD
+        if len(self._owners) >= self._max_series:
+            self._drop_idle()
+        if len(self._owners) >= self._max_series:
+            self._drop_oldest()
+        slot = self.table.allocate()
+        if slot >= self._used.size:
+            self._used = np.concatenate([self._used, np.zeros(self.table.head.size - self._used.size)])
+        self._used[slot] = time.monotonic()
+        self._sensors.setdefault(sensor, known)[name] = slot
+        self._owners[slot] = (sensor, name)
+        return slot
 
     def forget_empty(self, slots: NDArray[np.intp]) -> None:
         """Give back the slots that hold no row: series whose first observation was refused."""
@@ -71,21 +85,6 @@ class SeriesStates:
         while len(self._answers) > MAX_REMEMBERED_STREAMS:
             self._answers.popitem(last=False)
         return previous
-
-    def _new(self, sensor: str, known: dict[str, int], name: str) -> int:
-        if len(known) >= self._max_per_sensor:
-            return NOT_HELD
-        if len(self._owners) >= self._max_series:
-            self._drop_idle()
-        if len(self._owners) >= self._max_series:
-            self._drop_oldest()
-        slot = self.table.allocate()
-        if slot >= self._used.size:
-            self._used = np.concatenate([self._used, np.zeros(self.table.head.size - self._used.size)])
-        self._used[slot] = time.monotonic()
-        known[name] = slot
-        self._owners[slot] = (sensor, name)
-        return slot
 
     def _drop_idle(self) -> None:
         limit = time.monotonic() - self._idle_seconds
