@@ -98,11 +98,9 @@ def print_detection(results: Sequence[DetectResult], rows: int, *, everything: b
             table.add_row(*words, style="bold" if verdict.anomalous else "")
         console().print(table)
     summary = detection_summary(results, rows)
-    console().print(
-        "{rows} rows, {judged} judged, {anomalies} anomalous in {episodes} episodes at significance {significance:.2e}".format(
-            **summary
-        )
-    )
+    episodes = f"{summary['episodes']} episode{'' if summary['episodes'] == 1 else 's'}"
+    counts = f"{rows} rows, {summary['judged']} judged, {summary['anomalies']} anomalous in {episodes}"
+    console().print(f"{counts} at significance {summary['significance']:.2e}")
 
 
 def detection_object(results: Sequence[DetectResult], rows: int, *, everything: bool) -> dict[str, Any]:
