@@ -17,6 +17,7 @@ MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 PARITY_FILE = "parity.npz"
 CARD_FILE = "MODEL_CARD.md"
+LISTED_FILES = frozenset({MODEL_FILE, PARITY_FILE, CARD_FILE})
 VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
 MAX_BYTES = {
     MODEL_FILE: 256 * 1024 * 1024,
@@ -65,13 +66,15 @@ def read_artifact(repository: Path, name: str, version: int) -> Artifact:
         ArtifactError: A file is absent, a link, too large or not what the manifest says; or the manifest is not valid.
     """
     folder = repository / name / str(version)
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise ArtifactError(f"{name}/{version}: is a link, expected a folder")
     text = _read_file(folder, MANIFEST_FILE)
     manifest = Manifest.from_json(text)
     if (manifest.name, manifest.version) != (name, version):
         raise ArtifactError(f"manifest: is of {manifest.name}/{manifest.version}, found in {name}/{version}")
-    unknown = {entry.name for entry in manifest.files} - {MODEL_FILE, PARITY_FILE, CARD_FILE}
-    if unknown:
-        raise ArtifactError(f"manifest: lists unknown files {sorted(unknown)}")
+    names = [entry.name for entry in manifest.files]
+    if not set(names) <= LISTED_FILES or len(set(names)) != len(names):
+        raise ArtifactError(f"manifest: lists files that repeat or are none of {', '.join(sorted(LISTED_FILES))}")
     contents = {entry.name: _read_file(folder, entry.name) for entry in manifest.files}
     for required in (MODEL_FILE, PARITY_FILE):
         manifest.file(required)
@@ -99,22 +102,25 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
         The published folder.
 
     Raises:
-        ArtifactError: The version exists, or a file is too large or not one of the layout.
+        ArtifactError: The version exists, a file is absent, too large or not one of the layout, or writing failed.
     """
     parent = repository / manifest.name
     target = parent / str(manifest.version)
+    if contents.keys() != LISTED_FILES:
+        raise ArtifactError(f"expected the files {', '.join(sorted(LISTED_FILES))}, found {', '.join(sorted(contents))}")
     digests = []
     for file_name, data in sorted(contents.items()):
-        if len(data) > MAX_BYTES.get(file_name, 0):
-            raise ArtifactError(f"{file_name}: not a file of an artifact, or above {MAX_BYTES.get(file_name, 0)} bytes")
+        if len(data) > MAX_BYTES[file_name]:
+            raise ArtifactError(f"{file_name}: has {len(data)} bytes, at most {MAX_BYTES[file_name]} are accepted")
         digests.append(FileDigest(name=file_name, size=len(data), sha256=hashlib.sha256(data).hexdigest()))
     manifest = replace(manifest, files=tuple(digests))
-    parent.mkdir(parents=True, exist_ok=True)
+    written = {**contents, MANIFEST_FILE: manifest.to_json()}
     staging = parent / f".{manifest.version}.{os.getpid()}"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
     try:
-        for file_name, data in {**contents, MANIFEST_FILE: manifest.to_json()}.items():
+        parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        for file_name, data in written.items():
             with (staging / file_name).open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -122,10 +128,11 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
         _sync_folder(staging)
         os.rename(staging, target)  # fails when the target holds a published version
     except OSError as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists():
             raise ArtifactError(f"{manifest.name}/{manifest.version} is published already and can't be changed") from error
         raise ArtifactError(f"cannot write {manifest.name}/{manifest.version}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)  # gone already when it was renamed
     _sync_folder(parent)
     return target
 
@@ -136,10 +143,11 @@ def _read_file(folder: Path, name: str) -> bytes:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ArtifactError(f"{name}: cannot be opened without following links ({error.strerror})") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ArtifactError(f"{name}: not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactError(f"{name}: not a regular file")
         if status.st_nlink != 1:
             raise ArtifactError(f"{name}: has {status.st_nlink} hard links, expected 1")
         if status.st_size > MAX_BYTES[name]:

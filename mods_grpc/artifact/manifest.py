@@ -1,19 +1,19 @@
 """The manifest: everything the server knows of a model, as frozen dataclasses that read and write strict JSON."""
 
-import dataclasses
-import json
-import math
 import re
-import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
+from mods_grpc.artifact.strict_json import read_json, write_json
 from mods_grpc.errors import ArtifactError
 
 SCHEMA_VERSION = 1
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 DAY_SECONDS = 86_400
+MAX_ROWS = 1_000_000  # of a window
+MAX_SECONDS = 366 * DAY_SECONDS  # of the aggregation window
 
 FeatureKind = Literal["count", "sum", "mean"]
 Scalar = str | int | float | bool
@@ -154,13 +154,18 @@ class Manifest:
         calibration = self.calibration
         self._require(self.schema_version == SCHEMA_VERSION, f"schema_version is {self.schema_version}, not {SCHEMA_VERSION}")
         self._require(NAME_PATTERN.fullmatch(self.name) is not None, f"name does not match {NAME_PATTERN.pattern}")
-        self._require(self.version >= 1, "version is below 1")
+        self._require(1 <= self.version < 10**9, "version is not in 1..999999999")
+        self._require(_is_time(self.created), "created is not an ISO 8601 time with its zone")
+        self._require(self.parameters >= 0, "parameters is below 0")
         self._require(count >= 1, "no features")
         self._require(len({feature.name for feature in self.features}) == count, "feature names repeat")
+        self._require(all(f.name and f.name.isprintable() for f in self.features), "a feature name is empty or not printable")
         self._require(horizon >= 1, "horizon is below 1")
-        self._require(self.sequence_len >= 1, "sequence_len is below 1")
+        self._require(all(1 <= metric.step <= horizon for metric in self.metrics), "the step of a metric is not in 1..horizon")
+        self._require(1 <= self.sequence_len <= MAX_ROWS, f"sequence_len is not in 1..{MAX_ROWS}")
         self._require(self.rows == self.sequence_len + self.differencing, "rows is not sequence_len (+ 1 when differencing)")
         self._require(0 < self.slide_seconds <= self.window_seconds, "slide_seconds is not in (0, window_seconds]")
+        self._require(self.window_seconds <= MAX_SECONDS, f"window_seconds is above {MAX_SECONDS}")
         self._require(0 < self.false_alarms_per_day < DAY_SECONDS / self.slide_seconds, "false_alarms_per_day is out of range")
         for table, what in ((calibration.scales, "scales"), (calibration.curves, "curves")):
             fits = len(table) == horizon and all(len(row) == count for row in table)
@@ -191,79 +196,25 @@ class Manifest:
         raise ArtifactError(f"manifest: lists no {name}")
 
     def to_json(self) -> bytes:
-        """Write canonical JSON: sorted keys, shortest float form, a final newline."""
-        return (json.dumps(dataclasses.asdict(self), sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+        """Write canonical JSON: sorted keys, shortest float form, a final newline.
+
+        Raises:
+            ArtifactError: A number is not finite.
+        """
+        return write_json(self, "manifest")
 
     @classmethod
     def from_json(cls, text: bytes) -> "Manifest":
         """Read JSON strictly.
 
         Raises:
-            ArtifactError: Not JSON, a key unknown or absent, a value of another type, a number not finite.
+            ArtifactError: Not JSON, a key unknown, absent or repeated, a value of another type, a number not finite.
         """
-        try:
-            tree = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ArtifactError("manifest: not valid JSON") from error
-        result = _read(cls, tree, "manifest")
-        assert isinstance(result, cls)
-        return result
+        return read_json(cls, text, "manifest")
 
 
-def _refuse_constant(name: str) -> float:
-    raise ArtifactError(f"manifest: {name} is not a finite number")
-
-
-def _read(expected: Any, tree: Any, where: str) -> Any:
-    """Turn a JSON tree into `expected`, a dataclass, tuple, mapping, literal, optional or scalar type."""
-    origin = get_origin(expected)
-    if dataclasses.is_dataclass(expected) and isinstance(expected, type):
-        _expect(tree, dict, where)
-        hints = get_type_hints(expected)
-        names = {field.name for field in fields(expected)}
-        if tree.keys() != names:
-            raise ArtifactError(f"{where}: unknown keys {sorted(tree.keys() - names)}, absent keys {sorted(names - tree.keys())}")
-        return expected(**{name: _read(hints[name], tree[name], f"{where}.{name}") for name in names})
-    if origin is tuple:
-        _expect(tree, list, where)
-        item = get_args(expected)[0]
-        return tuple(_read(item, value, f"{where}[{index}]") for index, value in enumerate(tree))
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        _expect(tree, dict, where)
-        item = get_args(expected)[1]
-        return types.MappingProxyType({key: _read(item, value, f"{where}.{key}") for key, value in tree.items()})
-    if origin is Literal:
-        if tree not in get_args(expected):
-            raise ArtifactError(f"{where}: expected one of {', '.join(get_args(expected))}")
-        return tree
-    if origin in (Union, types.UnionType):
-        return _read_union(get_args(expected), tree, where)
-    if expected is float:
-        _expect(tree, (int, float), where)
-        try:
-            number = float(tree)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise ArtifactError(f"{where}: not a finite number")
-        return number
-    _expect(tree, expected, where)
-    return tree
-
-
-def _read_union(members: tuple[Any, ...], tree: Any, where: str) -> Any:
-    if tree is None and types.NoneType in members:
-        return None
-    rest = [member for member in members if member is not types.NoneType]
-    if len(rest) == 1:
-        return _read(rest[0], tree, where)
-    if type(tree) not in rest or (isinstance(tree, float) and not math.isfinite(tree)):
-        raise ArtifactError(f"{where}: expected text, a finite number or a truth value")
-    return tree
-
-
-def _expect(tree: Any, kind: Any, where: str) -> None:
-    # bool is an int to isinstance, but not to a reader of the manifest
-    if not isinstance(tree, kind) or (isinstance(tree, bool) and kind is not bool):
-        name = kind.__name__ if isinstance(kind, type) else "number"
-        raise ArtifactError(f"{where}: expected {name}, found {type(tree).__name__}")
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
