@@ -78,7 +78,7 @@ def read_rows(lines: Iterable[str], layout: Layout, name: str) -> Iterator[Table
     time_at = _time_column(header, layout, name)
     series_at = None if layout.series_column is None else _column(header, layout.series_column, "series", name)
     values_at = [_feature_column(header, feature, layout, name) for feature in layout.features]
-    for number, cells in enumerate(csv.reader(source, delimiter=delimiter), start=2):
+    for number, cells in enumerate(_cells(source, delimiter, name), start=2):
         where = f"{name}:{number}"
         if not cells:
             continue
@@ -114,21 +114,39 @@ def parse_time(text: str, where: str) -> int:
     Raises:
         DataError: It is neither.
     """
-    text = text.strip()
+    nanos = _number_nanos(text.strip())
+    if nanos is None:
+        nanos = _iso_nanos(text.strip())
+    if nanos is None or not -(2**63) <= nanos < 2**63:
+        raise DataError(f"{where}: expected a time such as 2019-01-31T12:00:00Z or 1548936000, found {text!r}")
+    return nanos
+
+
+def _number_nanos(text: str) -> int | None:
     try:
         number = Decimal(text)
-        if number.is_finite():
-            factor = next((factor for limit, factor in _NANOS_PER_UNIT if abs(number) < limit), 1)
-            return int(number * factor)
     except InvalidOperation:
-        pass
+        return None
+    if not number.is_finite() or number.adjusted() > 30:
+        return None
+    factor = next((factor for limit, factor in _NANOS_PER_UNIT if abs(number) < limit), 1)
+    return int(number * factor)
+
+
+def _iso_nanos(text: str) -> int | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        message = f"{where}: expected a time such as 2019-01-31T12:00:00Z or 1548936000, found {text!r}"
-        raise DataError(message) from error
+    except ValueError:
+        return None
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // _MICROSECOND * 1_000
+
+
+def _cells(source: Iterator[str], delimiter: str, name: str) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(source, delimiter=delimiter)
+    except csv.Error as error:
+        raise DataError(f"{name}: {error}") from error
 
 
 def _parse_value(text: str, column: str, where: str) -> float:

@@ -219,6 +219,7 @@ def test_a_server_that_is_not_there_is_told_with_a_hint(run: Command) -> None:
         (("forecast", "FILE", "--steps", "9"), "the model forecasts 3 steps"),
         (("detect", "FILE", "--model", "nobody"), "hint: mods-grpc models"),
         (("detect", "FILE", "--significance", "2"), "significance"),
+        (("forecast", "FILE", "--steps", "-1"), "horizon: expected a whole number"),
         (("detect", "absent.tsv"), "absent.tsv: No such file"),
         (("detect", "FILE", "--time-column", "when"), "found no time column when among window_start, conn_in, bytes_in"),
         (("detect", "FILE", "--columns", "nothing=conn_in"), "its features are conn_in, bytes_in"),
@@ -312,6 +313,9 @@ def test_a_time_is_read_in_many_forms_and_without_a_zone_as_utc(text: str, nanos
         ("x,a,b\n", "name it with --time-column"),
         ("time,a,b\n0,1,2\n0,1\n", "t.csv:3: expected 3 cells"),
         ("time,a,b\nyesterday,1,2\n", "t.csv:2: expected a time"),
+        ("time,a,b\n1e40,1,2\n", "t.csv:2: expected a time"),
+        ("time,a,b\n9999-01-01,1,2\n", "t.csv:2: expected a time"),
+        ("time,a,b\n" + "1" * 200_000 + ",1,2\n", "field larger than field limit"),
         ("time,a,b\n0,1,many\n", "t.csv:2: expected a number in column b, found 'many'"),
     ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -440,6 +441,22 @@ def test_an_observation_that_makes_no_sense_is_refused(peer_and_client: tuple[Pe
         list(client.stream_detect([bad]))  # type: ignore[list-item]
 
 
+def test_a_closed_client_says_so_and_leaves_no_thread_behind(serving: tuple[Peer, Client]) -> None:
+    _, client = serving
+    other = Client(client.address)
+    stream = other.stream_detect(rows(3))
+    next(stream)
+    watchers = [thread for thread in threading.enumerate() if thread.name == "mods-stream-watch"]
+    other.close()
+    for thread in watchers:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in watchers)
+    with pytest.raises(errors.ConnectionFailedError, match="closed"):
+        other.model()
+    with pytest.raises(errors.ConnectionFailedError, match="closed"):
+        list(stream)
+
+
 # Times
 
 
@@ -460,7 +477,7 @@ def test_a_time_may_be_written_in_many_ways(time: object) -> None:
     assert nanos_of_all([time]).tolist() == [START_NANOS]  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize("time", ["2019-01-01", 1.5, True, np.datetime64("NaT")])
+@pytest.mark.parametrize("time", ["2019-01-01", 1.5, True, np.datetime64("NaT"), 2**63, datetime(3000, 1, 1, tzinfo=UTC)])
 def test_what_is_not_a_time_is_refused(time: object) -> None:
     with pytest.raises(errors.InvalidInputError) as caught:
         nanos_of(time)  # type: ignore[arg-type]

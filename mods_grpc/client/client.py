@@ -17,6 +17,7 @@ from mods_grpc.client.results import DetectResult, ForecastResult, ModelInfo
 from mods_grpc.client.resuming import ResumePolicy
 from mods_grpc.client.stream import DetectStream, StreamInput
 from mods_grpc.client.times import TimeLike, TimesLike, nanos_of_all
+from mods_grpc.errors import ConnectionFailedError
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
 
 _Response = TypeVar("_Response")
@@ -81,7 +82,7 @@ class Client:
             name: Name of the model; may be empty when the server serves exactly one.
             version: None for the newest ready one, or the newest when none is ready.
         """
-        request = model_pb2.GetModelRequest(name=name, version=version)
+        request = model_pb2.GetModelRequest(name=name, version=requests.whole(version, "version"))
         return reading.model_info(self._call(self._models.GetModel, request).model)
 
     def forecast(
@@ -215,3 +216,5 @@ class Client:
             return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as failure:
             raise error_from_call(failure, self.address) from failure
+        except ValueError as error:  # what grpc says of a closed channel
+            raise ConnectionFailedError("the client was closed") from error

@@ -85,7 +85,12 @@ class Connection:
         self._waiting_until: float | None = None
         self._timed_out = False
         self._closed = threading.Event()
-        self._call = stub.StreamDetect(self._requests(), metadata=metadata)
+        try:
+            self._call = stub.StreamDetect(self._requests(), metadata=metadata)
+        except ValueError as error:  # what grpc says of a closed channel
+            raise ConnectionFailedError("the client was closed") from error
+        if not self._call.add_callback(self._over):
+            self._over()
         threading.Thread(target=self._watch, name="mods-stream-watch", daemon=True).start()
         try:
             response = self._read()
@@ -126,9 +131,12 @@ class Connection:
 
     def close(self) -> None:
         """Break off whatever is under way."""
+        self._call.cancel()
+
+    def _over(self) -> None:
+        """Let go of the threads that serve the call."""
         self._closed.set()
         self._outgoing.put(None)
-        self._call.cancel()
 
     def _requests(self) -> Iterator[inference_pb2.StreamDetectRequest]:
         while (request := self._outgoing.get()) is not None:

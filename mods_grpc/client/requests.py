@@ -11,6 +11,8 @@ from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.messages import pack_float64, pack_mask
 from mods_grpc.v1 import inference_pb2, values_pb2, verdict_pb2
 
+UINT32_MAX = 2**32 - 1
+
 Explain = Literal["none", "anomalies", "all"]
 
 _EXPLAIN = {
@@ -20,9 +22,21 @@ _EXPLAIN = {
 }
 
 
+def whole(value: int | None, field: str) -> int | None:
+    """Check a number that may be absent.
+
+    Raises:
+        InvalidInputError: It is not a whole number that fits the protocol.
+    """
+    if value is None or (isinstance(value, int | np.integer) and 0 <= value <= UINT32_MAX):
+        return None if value is None else int(value)
+    message = f"expected a whole number, 0 to {UINT32_MAX}"
+    raise InvalidInputError.of(field, Reason.FIELD_INVALID, message, limit=UINT32_MAX, actual=value)
+
+
 def model_reference(name: str, version: int | None) -> inference_pb2.ModelReference:
     """Name a model; the newest ready version when `version` is None."""
-    return inference_pb2.ModelReference(name=name, version=version)
+    return inference_pb2.ModelReference(name=name, version=whole(version, "version"))
 
 
 def sensitivity(false_alarms_per_day: float | None, significance: float | None) -> inference_pb2.Sensitivity | None:
@@ -57,7 +71,8 @@ def gap_policy(impute_rows: int | None) -> inference_pb2.GapPolicy | None:
     """Say how many missing rows to fill with the forecast: None for the server's default, 0 to start afresh after any gap."""
     if impute_rows is None:
         return None
-    return inference_pb2.GapPolicy(impute_rows=impute_rows) if impute_rows else inference_pb2.GapPolicy(reset=True)
+    rows = whole(impute_rows, "impute_rows")
+    return inference_pb2.GapPolicy(impute_rows=rows) if rows else inference_pb2.GapPolicy(reset=True)
 
 
 def forecast_request(
@@ -84,7 +99,9 @@ def forecast_request(
         raise InvalidInputError.of("start_times", Reason.SHAPE_MISMATCH, message, limit=count, actual=len(nanos))
     numbers, missing = without_nan(values)
     batch = values_pb2.WindowBatch(start_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing))
-    request = inference_pb2.ForecastRequest(model=model, batch=batch, horizon=horizon, coverages=[float(c) for c in coverages])
+    request = inference_pb2.ForecastRequest(
+        model=model, batch=batch, horizon=whole(horizon, "horizon"), coverages=[float(c) for c in coverages]
+    )
     return request, (count, rows, features)
 
 
@@ -98,7 +115,7 @@ def detect_series(times: TimesLike, values: ArrayLike, series: str, judge_rows: 
     batch = values_pb2.ObservationBatch(
         observe_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing)
     )
-    return inference_pb2.DetectSeries(series=series, batch=batch, judge_rows=judge_rows)
+    return inference_pb2.DetectSeries(series=series, batch=batch, judge_rows=whole(judge_rows, "judge_rows"))
 
 
 def rows_of(times: TimesLike, values: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:

@@ -102,8 +102,8 @@ class DetectStream(Iterator[Verdict]):
 
     def _run(self) -> Generator[Verdict, None, None]:
         messages = self._messages()
-        upcoming = next(messages, None)
         try:
+            upcoming = next(messages, None)
             while upcoming is not None or self._connection.unacknowledged:
                 if upcoming is not None and self._may_send(upcoming):
                     self._connection.submit(upcoming)

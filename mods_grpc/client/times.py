@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.errors import InvalidInputError, Reason
+from mods_grpc.messages import INT64_MAX, INT64_MIN
 
 # A datetime without a zone is read as UTC, an integer as nanoseconds.
 TimeLike = datetime | np.datetime64 | int
@@ -24,11 +25,11 @@ def nanos_of(time: TimeLike, field: str = "time") -> int:
     """
     if isinstance(time, datetime):
         aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
-        return (aware - _EPOCH) // _MICROSECOND * 1_000
+        return _in_range((aware - _EPOCH) // _MICROSECOND * 1_000, field)
     if isinstance(time, np.datetime64):
         return int(nanos_of_all(np.array([time]), field)[0])
     if isinstance(time, int | np.integer) and not isinstance(time, bool):
-        return int(time)
+        return _in_range(int(time), field)
     message = "expected a datetime, a numpy.datetime64 or an integer of nanoseconds"
     raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, message, actual=type(time).__name__)
 
@@ -52,6 +53,12 @@ def nanos_of_all(times: TimesLike | TimeLike, field: str = "times") -> NDArray[n
         return times.astype(np.int64)
     message = "expected a 1-D array of datetime64 or of integers in nanoseconds"
     raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, message, actual=f"{times.dtype} {times.shape}")
+
+
+def _in_range(nanos: int, field: str) -> int:
+    if not INT64_MIN <= nanos <= INT64_MAX:
+        raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, "expected a time between the years 1678 and 2261")
+    return nanos
 
 
 def datetime_of(nanos: int) -> datetime:
