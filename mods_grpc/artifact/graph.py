@@ -55,7 +55,7 @@ def check_graph(model: bytes) -> GraphSummary:
     except (IndexError, UnicodeDecodeError) as error:
         raise ArtifactError("model.onnx: not a valid ONNX file") from error
     if graphs != 1 or not operators:
-        raise ArtifactError("model.onnx: holds no graph")
+        raise ArtifactError("model.onnx: holds no graph, or more than one")
     if opsets != {OPSET}:
         found = ", ".join(map(str, sorted(opsets))) or "none"
         raise ArtifactError(f"model.onnx: uses opset {found}, expected {OPSET}")
