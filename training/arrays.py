@@ -32,6 +32,9 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise DataError("not an .npz file of plain arrays") from error
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise DataError("not an .npz file of plain arrays: it holds other files")
+    return arrays
