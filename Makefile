@@ -22,7 +22,7 @@ help: ## List the targets
 	@touch .venv-protos
 
 demo: .venv ## Simulate, train, export, serve, stream; print alerts and write a picture
-	$(BIN)/python examples/demo.py
+	$(BIN)/python -m examples.demo
 
 serve: .venv ## Serve the shipped models on 127.0.0.1:50051
 	$(BIN)/mods-grpc serve exported

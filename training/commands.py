@@ -1,7 +1,6 @@
 """The commands: each reads its options, calls the parts and shows what came of it."""
 
 import argparse
-import csv
 import dataclasses
 import json
 import shlex
@@ -15,7 +14,7 @@ from mods_grpc.errors import DataError
 from training.compare import compare, table_rows
 from training.console import console, epoch_progress, show_data, show_metrics, show_replay
 from training.evaluate import evaluate, replay
-from training.events import Event
+from training.events import read_events
 from training.experiment import fit_run
 from training.forecaster import open_graph
 from training.metrics import find
@@ -101,7 +100,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     budget = arguments.false_alarms_per_day or manifest.false_alarms_per_day
     replayed = replay(manifest, forecast, series, part, budget)
     events = (
-        [e for e in _read_events(Path(arguments.events)) if interval.start <= e.start < interval.end] if arguments.events else []
+        [e for e in read_events(Path(arguments.events)) if interval.start <= e.start < interval.end] if arguments.events else []
     )
     show_metrics(metrics, series.names, manifest.horizon)
     show_replay(replayed, budget, events, manifest.window_seconds)
@@ -155,20 +154,3 @@ def _naive_error(manifest: Manifest) -> list[float]:
         error, scaled = (find(manifest.metrics, metric, feature.name, 1) for metric in ("MAE", "MASE"))
         units.append(error.persistence / scaled.persistence if error and scaled and scaled.persistence else float("nan"))
     return units
-
-
-def _read_events(path: Path) -> list[Event]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                Event(
-                    kind=row["kind"],
-                    start=np.datetime64(row["start"], "s"),
-                    end=np.datetime64(row["end"], "s"),
-                    strength=float(row["strength"]),
-                    features=tuple(row["features"].split()),
-                )
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a table of events with kind, start, end, strength, features") from error

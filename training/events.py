@@ -1,7 +1,9 @@
 """Labelled events that are injected into simulated traffic. Strength 1 is plain to see, 0.3 hides in the daily rhythm."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,3 +110,25 @@ def inject(times: Times, counts: Array, names: Sequence[str], events: Sequence[E
             column = names.index(name)
             changed[rows, column] = np.round(changed[rows, column] * (1 + (factor - 1) * event.strength * course))
     return changed
+
+
+def read_events(path: Path) -> list[Event]:
+    """Read the table of events that `simulate` writes.
+
+    Raises:
+        DataError: The file can't be read or is not such a table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                Event(
+                    kind=row["kind"],
+                    start=np.datetime64(row["start"], "s"),
+                    end=np.datetime64(row["end"], "s"),
+                    strength=float(row["strength"]),
+                    features=tuple(row["features"].split()),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a table of events with kind, start, end, strength, features") from error

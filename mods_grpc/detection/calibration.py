@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.artifact.manifest import Calibration, FeatureKind
-from mods_grpc.detection.curves import Curve, make_curve
+from mods_grpc.detection.curves import Curves, make_curve
 from mods_grpc.detection.detector import evidence
 from mods_grpc.detection.residuals import ResidualSpace, robust_scale
 from mods_grpc.errors import DataError
@@ -41,7 +41,7 @@ def calibrate(observed: Floats, forecast: Floats, kinds: Sequence[FeatureKind], 
     scales = robust_scale(differences)
     sizes = np.abs(differences / scales)
     curves = tuple(tuple(make_curve(sizes[:, k, j][~np.isnan(sizes[:, k, j])]) for j in range(count)) for k in range(horizon))
-    feature_p = np.stack([Curve(curves[0][j]).p_value(sizes[:, 0, j]) for j in range(count)], axis=1)
+    feature_p = Curves(curves[0]).p_value(sizes[:, 0])
     fused = make_curve(evidence(feature_p[~np.isnan(feature_p).all(axis=1)]))
     return Calibration(
         samples=samples,

@@ -5,6 +5,8 @@ the empirical p-value can't fall below 1 / (n + 1) (peaks over threshold: Siffer
 Streams with Extreme Value Theory").
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,39 +24,50 @@ DIGITS = 9  # significant digits of stored scores
 SMALLEST_P = 1e-300
 
 
-class Curve:
-    """A score curve ready for arrays.
+class Curves:
+    """Score curves of several features, ready for arrays.
 
     Args:
-        curve: The stored form.
+        curves: The stored form, one per feature.
     """
 
-    def __init__(self, curve: ScoreCurve) -> None:
-        self._scores = np.array(curve.scores, np.float64)
+    def __init__(self, curves: Sequence[ScoreCurve]) -> None:
+        self._scores = [np.array(curve.scores, np.float64) for curve in curves]
         # a score in (scores[i - 1], scores[i]] is reached by at most the counts[i - 1] above the former
-        self._p_above = np.concatenate(([1.0], (1.0 + np.array(curve.counts)) / (curve.samples + 1)))
-        self._tail = curve.tail
+        self._p_above = [np.concatenate(([1.0], (1.0 + np.array(curve.counts)) / (curve.samples + 1))) for curve in curves]
+        nothing = Tail(threshold=np.inf, probability=1.0, shape=0.0, scale=1.0)
+        tails = [curve.tail or nothing for curve in curves]
+        self._threshold = np.array([tail.threshold for tail in tails])
+        self._probability = np.array([tail.probability for tail in tails])
+        self._shape = np.array([tail.shape for tail in tails])
+        self._safe_shape = np.where(self._shape == 0, 1.0, self._shape)
+        self._scale = np.array([tail.scale for tail in tails])
 
     def p_value(self, scores: Floats) -> Floats:
-        """Return the p-values of scores of any shape; NaN stays NaN."""
-        p = self._p_above[np.searchsorted(self._scores, scores, side="left")]
-        tail = self._tail
-        if tail is not None:
-            excess = np.maximum(scores - tail.threshold, 0.0) / tail.scale
-            log_survival = -excess if tail.shape == 0 else -np.log1p(tail.shape * excess) / tail.shape
-            p = np.where(scores > tail.threshold, np.maximum(tail.probability * np.exp(log_survival), SMALLEST_P), p)
-        return np.where(np.isnan(scores), np.nan, p)
+        """Return the p-values of scores `(n, features)`; NaN stays NaN."""
+        p = np.empty(scores.shape)
+        for j, (known, p_above) in enumerate(zip(self._scores, self._p_above, strict=True)):
+            p[:, j] = p_above[known.searchsorted(scores[:, j])]
+        above = scores > self._threshold
+        if above.any():
+            excess = np.where(above, scores - self._threshold, 0.0) / self._scale
+            log_survival = np.where(self._shape == 0, -excess, -np.log1p(self._shape * excess) / self._safe_shape)
+            p = np.where(above, np.maximum(self._probability * np.exp(log_survival), SMALLEST_P), p)
+        p[np.isnan(scores)] = np.nan
+        return p
 
-    def score_at(self, p: float) -> float:
-        """Return the score above which the p-value is at or below p; infinity where the sample can't say."""
-        tail = self._tail
-        if tail is not None and p < tail.probability:
-            log_ratio = float(np.log(tail.probability / p))
-            return tail.threshold + tail.scale * (
-                log_ratio if tail.shape == 0 else float(np.expm1(tail.shape * log_ratio)) / tail.shape
-            )
-        reached = np.flatnonzero(self._p_above[1:] <= p)
-        return float(self._scores[reached[0]]) if reached.size else float("inf")
+    def scores_at(self, p: float) -> Floats:
+        """Return per feature the score above which the p-value is at or below p; infinity where the sample can't say."""
+        found = np.empty(len(self._scores))
+        for j, (known, p_above) in enumerate(zip(self._scores, self._p_above, strict=True)):
+            reached = len(known) - int(np.searchsorted(p_above[:0:-1], p, side="right"))
+            found[j] = known[reached] if reached < len(known) else np.inf
+        in_tail = p < np.where(np.isinf(self._threshold), 0.0, self._probability)
+        if in_tail.any():
+            log_ratio = np.log(self._probability / p)
+            reach = np.where(self._shape == 0, log_ratio, np.expm1(self._shape * log_ratio) / self._safe_shape)
+            found = np.where(in_tail, np.where(in_tail, self._threshold, 0.0) + self._scale * reach, found)
+        return found
 
 
 def make_curve(sample: Floats) -> ScoreCurve:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.artifact.manifest import DAY_SECONDS, Calibration, Manifest
-from mods_grpc.detection.curves import Curve
+from mods_grpc.detection.curves import Curves
 from mods_grpc.detection.residuals import ResidualSpace
 
 Floats = NDArray[np.float64]
@@ -41,8 +41,8 @@ class Detector:
     def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
         self._space = space
         self._scales = np.array(calibration.scales, np.float64)
-        self._curves = [[Curve(curve) for curve in row] for row in calibration.curves]
-        self._fused = Curve(calibration.fused)
+        self._curves = [Curves(row) for row in calibration.curves]
+        self._fused = Curves([calibration.fused])
         low, high = training_range
         self._lowest, self._highest = low - (high - low), high + (high - low)
 
@@ -57,18 +57,18 @@ class Detector:
         """Judge observations against the forecasts made one step before; both `(n, features)` in raw units, NaN = missing."""
         feature_p = self.feature_p(observed, expected)
         present = ~np.isnan(observed)
-        p_value = self._fused.p_value(evidence(feature_p))
+        p_value = self._fused.p_value(evidence(feature_p)[:, None])[:, 0]
         outside: NDArray[np.bool_] = np.any((observed < self._lowest) | (observed > self._highest), axis=1)
         return Judgement(p_value=np.where(present.any(axis=1), p_value, np.nan), feature_p=feature_p, out_of_distribution=outside)
 
     def feature_p(self, observed: Floats, expected: Floats) -> Floats:
         """Return each feature's own p-value, `(n, features)`; NaN where observed is NaN."""
         sizes = np.abs(self._space.residuals(observed, expected, self._scales[0]))
-        return np.stack([curve.p_value(sizes[:, j]) for j, curve in enumerate(self._curves[0])], axis=1)
+        return self._curves[0].p_value(sizes)
 
     def interval(self, expected: Floats, coverage: float, step: int = 1) -> tuple[Floats, Floats]:
         """Return lower and upper ends, `(n, features)`, of the conformal interval around forecasts made `step` steps before."""
-        widths = np.array([curve.score_at(1 - coverage) for curve in self._curves[step - 1]]) * self._scales[step - 1]
+        widths = self._curves[step - 1].scores_at(1 - coverage) * self._scales[step - 1]
         centre = self._space.forward(expected)
         return self._space.inverse(centre - widths), self._space.inverse(centre + widths)
 

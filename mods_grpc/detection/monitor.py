@@ -52,14 +52,12 @@ class Verdicts:
 
     def __post_init__(self) -> None:
         n = len(self.outcome)
-        self.p_value = np.full(n, np.nan)
-        self.score = np.full(n, np.nan)
+        self.p_value, self.score = np.full((2, n), np.nan)
         self.anomalous = np.zeros(n, np.bool_)
         self.out_of_distribution = np.zeros(n, np.bool_)
         self.gap_filled = np.zeros(n, np.int64)
         self.phase = np.zeros(n, np.int8)
-        self.start = np.full(n, NO_TIME)
-        self.peak_time = np.full(n, NO_TIME)
+        self.start, self.peak_time = np.full((2, n), NO_TIME)
         self.peak = np.zeros(n)
 
 
@@ -107,12 +105,9 @@ class Monitor:
             ModelOutputError: A forecast was not finite; no series was changed.
         """
         n = len(slots)
-        verdicts = Verdicts(
-            outcome=np.full(n, Outcome.WARMING_UP, np.int8),
-            observed=values,
-            expected=np.full(values.shape, np.nan),
-            feature_p=np.full(values.shape, np.nan),
-        )
+        expected, feature_p = np.full((2, *values.shape), np.nan)
+        outcome = np.full(n, Outcome.WARMING_UP, np.int8)
+        verdicts = Verdicts(outcome=outcome, observed=values, expected=expected, feature_p=feature_p)
         plain = self._plain(slots, times, values)
         runs = self._trace(np.flatnonzero(~plain), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(plain)
@@ -225,7 +220,9 @@ class Monitor:
         score = -np.log10(judgement.p_value)
         anomalous = judgement.p_value <= significance
         is_open = self.table.episode_start[slots[scored]] != NO_TIME
-        touched = np.isin(slots[scored], slots[scored][anomalous | is_open])
+        touched = anomalous | is_open
+        if touched.any():
+            touched = np.isin(slots[scored], slots[scored][touched])
         for k in np.flatnonzero(touched).tolist():
             index = int(scored[k])
             (verdicts.phase[index], verdicts.start[index], verdicts.peak_time[index], verdicts.peak[index]) = advance(

@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MAX_NAME_BYTES = 128
+LARGEST = np.finfo(np.float64).max
 NANOS = 1_000_000_000
 EARLIEST = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * NANOS
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * NANOS
@@ -26,8 +27,7 @@ _VALUE_MESSAGES = {
 
 def bad_values(values: Floats, not_negative: Bools) -> NDArray[np.bool_]:
     """Tell which values of `(..., features)` are unacceptable. Missing values must have been replaced by 0."""
-    with np.errstate(invalid="ignore"):
-        return np.asarray(~np.isfinite(values) | ((values < 0) & not_negative), np.bool_)
+    return np.asarray(~((values >= np.where(not_negative, 0.0, -LARGEST)) & (values <= LARGEST)), np.bool_)
 
 
 def value_violation(value: float, path: str) -> Violation:

@@ -1,5 +1,7 @@
 """The detector over time: verdicts depend on the sequence of observations only."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,7 +53,19 @@ def state(monitor):
 
 
 def columns(verdicts):
-    names = ("outcome", "p_value", "score", "anomalous", "expected", "feature_p", "gap_filled", "phase", "start", "peak_time", "peak")
+    names = (
+        "outcome",
+        "p_value",
+        "score",
+        "anomalous",
+        "expected",
+        "feature_p",
+        "gap_filled",
+        "phase",
+        "start",
+        "peak_time",
+        "peak",
+    )
     return {name: np.asarray(getattr(verdicts, name)) for name in names}
 
 
@@ -80,11 +94,9 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data):
         times[i] = START + position[which] * SLIDE * NANOS
     whole, slots = make_monitor(series=3)
     at_once = columns(observe(whole, slots[series], times, values))
-    cuts = sorted(set(data.draw(st.lists(st.integers(0, n), max_size=8)) + [0, n]))
+    cuts = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=8))})
     broken, _ = make_monitor(series=3)
-    parts = [
-        observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a
-    ]
+    parts = [observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
     assert_same(at_once, joined(parts))
     np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
     for slot in slots:
