@@ -5,6 +5,7 @@ A flag wins over `MODS_GRPC_<NAME>`, which wins over the default. Nothing else r
 
 import argparse
 import dataclasses
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, get_type_hints
 
 ENVIRONMENT_PREFIX = "MODS_GRPC_"
 DEFAULT_REPOSITORY = Path("exported")
+MAX_NUMBER = 2**31 - 1  # of what gRPC takes as an option
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 
 
@@ -54,9 +56,9 @@ class ServerConfig:
         for item in dataclasses.fields(self):
             value, choices = getattr(self, item.name), item.metadata["choices"]
             if choices and value not in choices:
-                raise ValueError(f"{item.name} is {value!r}, expected one of {', '.join(choices)}")
-            if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
-                raise ValueError(f"{item.name} is {value}, expected 0 or more")
+                raise ValueError(f"{flag(item.name)} is {value!r}, expected one of {', '.join(choices)}")
+            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= MAX_NUMBER:
+                raise ValueError(f"{flag(item.name)} is {value}, expected 0 to {MAX_NUMBER}")
         for name in (
             "max_message_bytes",
             "max_observations",
@@ -66,19 +68,25 @@ class ServerConfig:
             "max_streams",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 1 or more")
+                raise ValueError(f"{flag(name)} is {getattr(self, name)}, expected 1 or more")
         if self.max_series < 2 * self.max_observations:
             raise ValueError(f"max_series is {self.max_series}, expected at least twice max_observations {self.max_observations}")
         if self.default_impute_rows > self.max_impute_rows:
-            raise ValueError(f"default_impute_rows is {self.default_impute_rows}, above max_impute_rows {self.max_impute_rows}")
+            rows = f"{self.default_impute_rows}, above --max-impute-rows {self.max_impute_rows}"
+            raise ValueError(f"--default-impute-rows is {rows}")
         if not (self.insecure_public or is_loopback(self.address)):
-            raise ValueError(f"address {self.address} is beyond loopback and nothing is encrypted; --insecure-public allows it")
+            raise ValueError(f"--address {self.address} is beyond loopback and nothing is encrypted; --insecure-public allows it")
 
 
 def is_loopback(address: str) -> bool:
     """Tell whether only this machine can reach an address."""
-    host = address.rpartition(":")[0].strip("[]")
-    return address.startswith(("unix:", "unix-abstract:")) or host in ("localhost", "::1") or host.startswith("127.")
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if address.startswith(("unix:", "unix-abstract:")) or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may mean any machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,15 @@ import numpy as np
 
 from mods_grpc.detection import SeriesTable
 from mods_grpc.errors import InvalidInputError, Reason, Violation
-from mods_grpc.server.checks import first_of, name_violation, require_at_most, require_known, require_values, time_violation
+from mods_grpc.server.checks import (
+    bad_times,
+    first_of,
+    name_violation,
+    require_at_most,
+    require_known,
+    require_values,
+    time_violation,
+)
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.repository import LoadedModel, Repository
 from mods_grpc.server.requests import (
@@ -104,9 +112,10 @@ class Detecting:
             )
             place, when = where + "values[{}]", where + "observe_time"
         require_values(columns.raw, model.kinds_not_negative, lambda index: place.format(*index))
+        future = self.config.max_future_seconds
         first_of(
-            time_violation(int(columns.times[r]), self.config.max_future_seconds, when.format(r))
-            for r in (0, len(columns.times) - 1)
+            time_violation(int(columns.times[r]), future, when.format(r))
+            for r in np.flatnonzero(bad_times(columns.times, future)).tolist()
         )
         _require_grid(columns, model.manifest.slide_seconds * NANOS, imputes, when)
         if np.isnan(columns.values[0]).any():

@@ -25,6 +25,7 @@ from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
 
 LOADING_RETRY_SECONDS = 1.0
+MAX_FAILURE_CHARACTERS = 1000
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +111,10 @@ class Repository:
                 entry.manifest, entry.digest = artifact.manifest, artifact.digest
                 entry.loaded = self._load(artifact)
             except ArtifactError as error:
-                entry.state, entry.failure = State.FAILED, error.message
-                log.error("model_failed model=%s version=%d reason=%r", entry.name, entry.version, error.message)
+                self._refuse(entry, error.message)
+            except Exception:  # whatever is wrong with one model, the others serve
+                log.exception("model_broke model=%s version=%d", entry.name, entry.version)
+                self._refuse(entry, "it made loading fail in a way that is not foreseen; the server's log says how")
             else:
                 entry.state = State.READY
                 log.info(
@@ -122,6 +125,12 @@ class Repository:
                     entry.loaded.session.provider,
                     time.perf_counter() - started,
                 )
+
+    @staticmethod
+    def _refuse(entry: Entry, reason: str) -> None:
+        entry.failure = reason.encode(errors="replace").decode()[:MAX_FAILURE_CHARACTERS]
+        entry.state = State.FAILED
+        log.error("model_failed model=%s version=%d reason=%r", entry.name, entry.version, entry.failure)
 
     def _load(self, artifact: Artifact) -> LoadedModel:
         manifest = artifact.manifest

@@ -74,11 +74,11 @@ class Streams:
         read: asyncio.Future[Any] = asyncio.ensure_future(context.read())
         seconds = self._config.stream_idle_seconds
         done, _ = await asyncio.wait({read, self._draining}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if read in done:
+        if read in done and self._draining not in done:
             data = read.result()
             return data if isinstance(data, bytes) else None
         read.add_done_callback(_forget)
-        if self._draining in done:
+        if self._draining in done:  # even when there is more to read, or a busy stream would never be told
             await self._write(context, session.draining())
             raise DrainingError(Reason.DRAINING, "the server is shutting down", retry_seconds=DRAINING_RETRY_SECONDS)
         raise StreamTimeoutError(Reason.STREAM_IDLE, f"nothing was sent for {seconds:g} s", limit=f"{seconds:g}")

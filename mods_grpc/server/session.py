@@ -3,6 +3,8 @@
 import io
 import logging
 import os
+import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +24,9 @@ PROVIDER_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+
+WINDOWS_NAME = re.compile(r"window_([1-9][0-9]{0,5})")
+MAX_VECTOR_BYTES = 256 * 1024 * 1024  # unpacked
 
 log = logging.getLogger(__name__)
 
@@ -122,19 +127,19 @@ def _invariant(session: Session, windows: Floats) -> Session:
 
 def _check_parity(session: Session, artifact: Artifact) -> Floats:
     """Run the parity vectors, compare with what Keras gave, and return the largest batch of windows."""
-    try:
-        with np.load(io.BytesIO(artifact.parity), allow_pickle=False) as vectors:
-            arrays = {name: vectors[name] for name in vectors.files}
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        raise ArtifactError("parity.npz: can't be read") from error
-    batches = sorted(int(name.removeprefix("window_")) for name in arrays if name.startswith("window_"))
+    manifest, arrays = artifact.manifest, _read_vectors(artifact.parity)
+    batches = sorted(int(match[1]) for name in arrays if (match := WINDOWS_NAME.fullmatch(name)))
     if not batches:
         raise ArtifactError("parity.npz: holds no vectors")
-    tolerance = artifact.manifest.tolerance.get(session.provider)
+    tolerance = manifest.tolerance.get(session.provider)
     if tolerance is None:
         raise ArtifactError(f"manifest: states no parity tolerance for {session.provider}")
     for batch in batches:
         window, expected = arrays[f"window_{batch}"], arrays.get(f"forecast_{batch}", np.empty(0))
+        count = len(manifest.features)
+        shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count))
+        if (window.shape, expected.shape) != shapes or {window.dtype, expected.dtype} != {np.dtype(np.float64)}:
+            raise ArtifactError(f"parity.npz: the vectors of a batch of {batch} are not float64 of {shapes[0]} and {shapes[1]}")
         try:
             found = session.forecast(window)
         except Exception as error:
@@ -145,6 +150,18 @@ def _check_parity(session: Session, artifact: Artifact) -> Floats:
         if not error_size <= tolerance:
             raise ArtifactError(f"model.onnx: parity error {error_size:.2g} at batch {batch}, accepted is {tolerance:.2g}")
     return np.asarray(arrays[f"window_{batches[-1]}"])
+
+
+def _read_vectors(data: bytes) -> dict[str, Floats]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked <= MAX_VECTOR_BYTES:
+            with np.load(io.BytesIO(data), allow_pickle=False) as vectors:
+                return {name: vectors[name] for name in vectors.files}
+    except Exception as error:  # the readers of zip and npy raise whatever their parsers stumble over
+        raise ArtifactError("parity.npz: can't be read") from error
+    raise ArtifactError(f"parity.npz: holds {unpacked} bytes unpacked, at most {MAX_VECTOR_BYTES} are accepted")
 
 
 def relative_error(found: Floats, expected: Floats) -> float:

@@ -89,6 +89,8 @@ class StreamSession:
         held = model.states.held(self._sensor)
         previous = model.states.hand_over(self._sensor, self._answered)
         self._lost = list(previous) if held else []
+        for kept in self._lost:  # this stream may break too before they are asked for
+            self._keep(*kept)
         opened = pb.StreamOpened(
             features=model.feature_names,
             window_rows=manifest.rows,
@@ -148,7 +150,8 @@ class StreamSession:
                 found.CopyFrom(answer)
                 found.sequence = data.sequence
                 return found
-        self._lost = []
+        if not data.warm_up:
+            self._lost = []
         return None
 
 
