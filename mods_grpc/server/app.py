@@ -6,18 +6,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from google.protobuf import descriptor_pool
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.health import Health
+from mods_grpc.server.reflection import reflection_handlers
 from mods_grpc.server.repository import Repository
-from mods_grpc.server.servicers import INFERENCE_SERVICE, MODEL_SERVICE, Streams, handlers
-
-REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+from mods_grpc.server.servicers import Streams, handlers
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +70,7 @@ class App:
         config = self._config
         self._server.add_generic_rpc_handlers(handlers(self.repository, config, self._streams, self._pool))
         if config.reflection:
-            self._server.add_generic_rpc_handlers(_reflection())
+            self._server.add_generic_rpc_handlers(reflection_handlers())
         try:
             self.port = self._server.add_insecure_port(config.address)
         except RuntimeError as error:
@@ -112,32 +107,3 @@ class App:
         self._health.stop()
         log.info("stopped in_time=%s", in_time)
         return in_time
-
-
-def _reflection() -> list[grpc.GenericRpcHandler]:
-    """Serve reflection under its v1 name too: grpcio ships v1alpha only, whose messages are the same on the wire."""
-    services = (INFERENCE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health", *REFLECTION_SERVICES)
-    servicer = ReflectionServicer(services, pool=_pool_with_reflection_v1())
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in REFLECTION_SERVICES]
-
-
-def _pool_with_reflection_v1() -> descriptor_pool.DescriptorPool:
-    """Describe the v1 name of reflection as well, so that clients which list all methods find it."""
-    pool = descriptor_pool.Default()
-    file = FileDescriptorProto()
-    reflection_pb2.DESCRIPTOR.CopyToProto(file)
-    file.name, file.package = "grpc/reflection/v1/reflection.proto", "grpc.reflection.v1"
-    fields = [field for message in file.message_type for field in message.field if field.type_name]
-    methods = [method for service in file.service for method in service.method]
-    for field in fields:
-        field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
-    for method in methods:
-        method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
-        method.output_type = method.output_type.replace(".v1alpha.", ".v1.")
-    pool.AddSerializedFile(file.SerializeToString())
-    return pool

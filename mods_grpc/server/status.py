@@ -13,6 +13,9 @@ from mods_grpc.errors import ModsError, Violation
 
 DOMAIN = "mods.v1"
 MAX_VIOLATIONS = 20
+# Clients refuse trailers above 8 KiB, base64 included, and would see that in place of the error.
+MAX_TEXT_CHARACTERS = 400
+MAX_VIOLATION_BYTES = 4000
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 CODES: dict[type[ModsError], grpc.StatusCode] = {
@@ -36,7 +39,7 @@ NEVER_ON_THE_WIRE = frozenset({errors.ConnectionFailedError, errors.ArtifactErro
 
 def status_of(error: ModsError) -> Status:
     """Translate an error to `google.rpc.Status` with ErrorInfo and what else the reader can act on."""
-    status = Status(code=CODES[type(error)].value[0], message=error.message)
+    status = Status(code=CODES[type(error)].value[0], message=_short(error.message))
     for detail in (_error_info(error), *_further(error)):
         status.details.add().Pack(detail)
     return status
@@ -44,7 +47,7 @@ def status_of(error: ModsError) -> Status:
 
 def abort_arguments(error: ModsError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Return what `context.abort` takes: code, message and trailing metadata."""
-    return CODES[type(error)], error.message, ((STATUS_DETAILS_KEY, status_of(error).SerializeToString()),)
+    return CODES[type(error)], _short(error.message), ((STATUS_DETAILS_KEY, status_of(error).SerializeToString()),)
 
 
 def _error_info(error: ModsError) -> details.ErrorInfo:
@@ -58,11 +61,13 @@ def _further(error: ModsError) -> list[Message]:
     elif isinstance(error, errors.OutOfRangeError):
         found.append(_bad_request([Violation(field="", reason=error.reason, message=error.message)]))
     elif isinstance(error, errors.ModelNotFoundError):
-        found.append(details.ResourceInfo(resource_type="mods.v1.Model", resource_name=error.actual, description=error.message))
+        found.append(
+            details.ResourceInfo(resource_type="mods.v1.Model", resource_name=error.actual, description=_short(error.message))
+        )
     elif isinstance(error, errors.QuotaError):
-        found.append(details.QuotaFailure(violations=[{"subject": error.reason, "description": error.message}]))
+        found.append(details.QuotaFailure(violations=[{"subject": error.reason, "description": _short(error.message)}]))
     elif isinstance(error, errors.SequenceGapError | errors.ModelUnusableError):
-        found.append(details.PreconditionFailure(violations=[{"type": error.reason, "description": error.message}]))
+        found.append(details.PreconditionFailure(violations=[{"type": error.reason, "description": _short(error.message)}]))
     if error.retry_seconds is not None:
         delay = Duration(seconds=int(error.retry_seconds), nanos=int(error.retry_seconds % 1 * 1e9))
         found.append(details.RetryInfo(retry_delay=delay))
@@ -70,7 +75,19 @@ def _further(error: ModsError) -> list[Message]:
 
 
 def _bad_request(violations: Sequence[Violation]) -> details.BadRequest:
-    shown = [{"field": v.field, "description": v.message, "reason": v.reason} for v in violations[:MAX_VIOLATIONS]]
-    if len(violations) > MAX_VIOLATIONS:
-        shown.append({"field": "", "description": f"and {len(violations) - MAX_VIOLATIONS} more violations", "reason": ""})
-    return details.BadRequest(field_violations=shown)
+    found, size = details.BadRequest(), 0
+    for violation in violations[:MAX_VIOLATIONS]:
+        entry = details.BadRequest.FieldViolation(
+            field=violation.field, description=_short(violation.message), reason=violation.reason
+        )
+        size += entry.ByteSize()
+        if size > MAX_VIOLATION_BYTES:
+            break
+        found.field_violations.append(entry)
+    if rest := len(violations) - len(found.field_violations):
+        found.field_violations.add(description=f"and {rest} more violations")
+    return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 3] + "..."

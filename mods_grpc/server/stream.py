@@ -88,8 +88,8 @@ class StreamSession:
         self._model = model
         held = model.states.held(self._sensor)
         previous = model.states.hand_over(self._sensor, self._answered)
-        self._lost = list(previous) if held else []
-        for kept in self._lost:  # this stream may break too before they are asked for
+        self._lost = previous if held else deque()  # still growing if the old stream is not done
+        for kept in tuple(self._lost):  # this stream may break too before they are asked for
             self._keep(*kept)
         opened = pb.StreamOpened(
             features=model.feature_names,
@@ -144,14 +144,14 @@ class StreamSession:
 
     def _recall(self, data: pb.StreamData) -> pb.StreamAnswer | None:
         """Return the answer that was given to the same message on the sensor's last stream, in case it was lost there."""
-        for sent, answer in self._lost:
+        for sent, answer in tuple(self._lost):
             if _same(sent, data):
                 found = pb.StreamAnswer()
                 found.CopyFrom(answer)
                 found.sequence = data.sequence
                 return found
         if not data.warm_up:
-            self._lost = []
+            self._lost = deque()
         return None
 
 

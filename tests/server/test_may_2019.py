@@ -31,8 +31,7 @@ def server():
 def at_once(server, may):
     """Detect in one go: p-values and alarms of every row that has a window before it."""
     with Client(server.address) as client:
-        result = client.detect(*may, series="site", explain="all", **OPTIONS)
-    return result
+        return client.detect(*may, series="site", explain="all", **OPTIONS)
 
 
 def stream(address, given, sensor, explain="none"):
