@@ -70,7 +70,8 @@ class ServerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{flag(name)} is {getattr(self, name)}, expected 1 or more")
         if self.max_series < 2 * self.max_observations:
-            raise ValueError(f"max_series is {self.max_series}, expected at least twice max_observations {self.max_observations}")
+            least = f"at least twice --max-observations {self.max_observations}"
+            raise ValueError(f"--max-series is {self.max_series}, expected {least}")
         if self.default_impute_rows > self.max_impute_rows:
             rows = f"{self.default_impute_rows}, above --max-impute-rows {self.max_impute_rows}"
             raise ValueError(f"--default-impute-rows is {rows}")

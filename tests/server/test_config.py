@@ -1,0 +1,194 @@
+"""The configuration: a flag wins over the environment, which wins over the default, whatever the field."""
+
+import argparse
+import dataclasses
+import io
+import re
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from mods_grpc.cli import main
+from mods_grpc.server.config import (
+    ENVIRONMENT_PREFIX,
+    ServerConfig,
+    add_arguments,
+    flag,
+    from_arguments,
+    is_loopback,
+)
+
+FIELDS = [item.name for item in dataclasses.fields(ServerConfig)]
+KINDS = get_type_hints(ServerConfig)
+EXAMPLES = {
+    "repository": ("one", "other"),
+    "address": ("127.0.0.1:1", "unix:/run/mods.sock"),
+    "health_address": ("127.0.0.1:2", "127.0.0.1:3"),
+    "provider": ("cpu", "cuda"),
+    "log_level": ("DEBUG", "ERROR"),
+    "max_series": ("33000", "44000"),
+}
+
+
+def examples(name):
+    """Two texts for a field, neither of them its default."""
+    if name in EXAMPLES:
+        return EXAMPLES[name]
+    if KINDS[name] is bool:
+        other = str(not getattr(ServerConfig(), name)).lower()
+        return other, other
+    return ("33", "44") if KINDS[name] is int else ("33.5", "44.25")
+
+
+def parse(*arguments, environment=()):
+    parser = argparse.ArgumentParser(prog="serve")
+    add_arguments(parser)
+    return from_arguments(parser.parse_args(arguments), dict(environment))
+
+
+def flags_for(name, text):
+    if name == "repository":
+        return [text]
+    if KINDS[name] is bool:
+        return [flag(name) if text == "true" else f"--no-{flag(name)[2:]}"]
+    return [flag(name), text]
+
+
+def value_of(name, text):
+    return text == "true" if KINDS[name] is bool else KINDS[name](text)
+
+
+def variable(name):
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def test_nothing_given_gives_the_defaults():
+    assert parse() == ServerConfig()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_environment_wins_over_the_default(name):
+    text, _ = examples(name)
+    found = parse(environment={variable(name): text})
+    assert found == dataclasses.replace(ServerConfig(), **{name: value_of(name, text)})
+    assert type(getattr(found, name)) is type(getattr(ServerConfig(), name))
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_flag_wins_over_the_environment(name):
+    text, other = examples(name)
+    if KINDS[name] is bool:
+        other = "false" if text == "true" else "true"
+    found = parse(*flags_for(name, text), environment={variable(name): other})
+    assert found == dataclasses.replace(ServerConfig(), **{name: value_of(name, text)})
+    assert type(getattr(found, name)) is type(getattr(ServerConfig(), name))
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("TRUE", True), ("1", True), ("false", False), ("0", False)])
+def test_truth_values_of_the_environment(text, value):
+    assert parse(environment={"MODS_GRPC_REFLECTION": text}).reflection is value
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("reflection", "yes"),
+        ("reflection", ""),
+        ("max_streams", "many"),
+        ("max_streams", "1.5"),
+        ("max_streams", ""),
+        ("grace_seconds", "long"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_named(name, text):
+    with pytest.raises(ValueError, match=f"{variable(name)} is '{text}', expected"):
+        parse(environment={variable(name): text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("max_streams", "many"), ("grace_seconds", "long"), ("provider", "tpu"), ("log_level", "LOUD")]
+)
+def test_a_flag_that_cannot_be_read_is_named(capsys, name, text):
+    with pytest.raises(SystemExit) as caught:
+        parse(flag(name), text)
+    assert caught.value.code == 2
+    assert f"argument {flag(name)}: invalid" in capsys.readouterr().err
+
+
+OUT_OF_RANGE = {
+    "provider": ["tpu", ""],
+    "log_level": ["debug"],
+    "max_message_bytes": [0, -1, 2**31],
+    "max_observations": [0],
+    "max_window_rows": [0],
+    "max_series": [0, 32_767],
+    "max_series_per_sensor": [0],
+    "max_streams": [0, -5],
+    "max_impute_rows": [-1, 5],
+    "default_impute_rows": [145],
+    "grace_seconds": [-0.5, float("nan"), float("inf")],
+    "stream_idle_seconds": [float("nan"), float("inf"), 1e300],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values])
+def test_a_value_out_of_range_is_refused_with_its_flag(name, value):
+    with pytest.raises(ValueError, match=re.escape(flag(name))) as caught:
+        ServerConfig(**{name: value})
+    assert str(value) in str(caught.value)
+    with pytest.raises(ValueError, match=re.escape(flag(name))):
+        parse(environment={variable(name): str(value)})
+
+
+LOOPBACK = ["127.0.0.1:50051", "127.8.9.1:0", "[::1]:50051", "localhost:1", "unix:/run/mods.sock", "unix-abstract:mods"]
+BEYOND = [
+    "0.0.0.0:50051",
+    "[::]:50051",
+    ":50051",
+    "192.168.1.2:1",
+    "example.org:1",
+    "127.0.0.1.example.org:1",
+    "localhost.example.org:1",
+    "127.0.0.1",
+    "",
+]
+
+
+@pytest.mark.parametrize("address", LOOPBACK)
+def test_this_machine_alone_needs_no_leave(address):
+    assert is_loopback(address)
+    assert ServerConfig(address=address).address == address
+
+
+@pytest.mark.parametrize("address", BEYOND)
+def test_listening_beyond_loopback_needs_leave(address):
+    assert not is_loopback(address)
+    with pytest.raises(ValueError, match="beyond loopback and nothing is encrypted; --insecure-public allows it"):
+        ServerConfig(address=address)
+    assert ServerConfig(address=address, insecure_public=True).address == address
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ServerConfig().max_streams = 5
+
+
+def test_the_help_lists_every_field_with_its_default(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for item in dataclasses.fields(ServerConfig):
+        assert (item.name if item.name == "repository" else flag(item.name)) in text
+        assert item.metadata["help"].replace("\n", " ") in text
+        assert f"(default {item.default})" in text
+
+
+def test_a_wrong_configuration_ends_the_command_with_one_clear_line(monkeypatch):
+    monkeypatch.setenv("MODS_GRPC_MAX_STREAMS", "many")
+    said = io.StringIO()
+    with redirect_stderr(said):
+        assert main(["serve", str(Path("exported"))]) == 2
+    assert said.getvalue() == "mods-grpc serve: MODS_GRPC_MAX_STREAMS is 'many', expected int\n"
