@@ -35,7 +35,7 @@ def milestones(horizon: int) -> list[int]:
 
 def _head(run: Run, manifest: Manifest, title: str) -> str:
     model = run.model
-    sees = "first differences of " if model.model_delta else ""
+    sees = ("first differences and the last level of " if model.level else "first differences of ") if model.model_delta else ""
     space = "log(1 + x) of the raw values" if model.transform == "log1p" else "the raw values"
     lines = [
         f"# {manifest.name}, version {manifest.version}",

@@ -36,6 +36,8 @@ class ModelConfig:
         batch_normalization: Whether hidden layers are batch-normalised.
         dropout_rate: Dropout between hidden layers while fitting, 0 to below 1.
         model_delta: Whether the network sees first differences and forecasts the change since the last row.
+        level: Whether the network sees the level of the last row too, in place of the oldest difference, so that it can
+            forecast a return to the usual; needs `model_delta`.
         transform: Applied to raw values before anything else; "log1p" is for counts and sums.
     """
 
@@ -47,6 +49,7 @@ class ModelConfig:
     batch_normalization: bool = False
     dropout_rate: float = 0.0
     model_delta: bool = True
+    level: bool = False
     transform: Transform = "none"
 
     def __post_init__(self) -> None:
@@ -62,6 +65,8 @@ class ModelConfig:
                 raise DataError(f"{name} is {getattr(self, name)}, expected {least} to {most}")
         if not 0 <= self.dropout_rate < 1:
             raise DataError(f"dropout_rate is {self.dropout_rate}, expected 0 to below 1")
+        if self.level and not self.model_delta:
+            raise DataError("level adds nothing to a network that sees levels; use it with model_delta")
 
     @property
     def rows(self) -> int:
@@ -71,11 +76,34 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitConfig:
-    """How the network is fitted: Adam on `loss`, early stopping on the validation range, best weights restored."""
+    """How the network is fitted: Adam on `loss`, early stopping on the validation range, best weights restored.
+
+    Attributes:
+        epochs: Most epochs.
+        patience: Epochs without a lower validation loss after which the fit stops.
+        batch_size: Windows of a step.
+        learning_rate: Of Adam.
+        loss: Over scaled targets.
+        averaging: Momentum of the moving average of weights that is validated and kept, 0 to below 1 (Polyak and
+            Juditsky 1992); 0 keeps the weights themselves.
+        seed: Of weights, order of batches and dropout.
+    """
 
     epochs: int = 50
     patience: int = 8
     batch_size: int = 64
     learning_rate: float = 1e-3
     loss: Literal["mse", "mae", "huber"] = "mae"
+    averaging: float = 0.0
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if not self.learning_rate > 0:
+            raise DataError(f"learning_rate is {self.learning_rate}, expected above 0")
+        if not 0 <= self.averaging < 1:
+            raise DataError(f"averaging is {self.averaging}, expected 0 to below 1")
+        if not 0 <= self.seed < 2**32:
+            raise DataError(f"seed is {self.seed}, expected 0 to {2**32 - 1}")

@@ -58,18 +58,23 @@ def fit(
     for name, samples in (("training", train), ("validation", validation)):
         if not len(samples):
             raise DataError(f"no {name} windows without missing values; lengthen the range or shorten sequence_len")
-    scaler = Scaler.fit(train.windows, train.targets, transform=config.transform, differencing=config.model_delta)
+    scaler = Scaler.fit(
+        train.windows, train.targets, transform=config.transform, differencing=config.model_delta, level=config.level
+    )
     keras.utils.set_random_seed(options.seed)
     network = build(config, train.windows.shape[2])
     batch_size = min(options.batch_size, len(train))
     steps = len(train) // batch_size
+    averaging = {"use_ema": True, "ema_momentum": options.averaging} if options.averaging else {}
     network.compile(
-        optimizer=keras.optimizers.Adam(options.learning_rate, clipnorm=1.0),
+        optimizer=keras.optimizers.Adam(options.learning_rate, clipnorm=1.0, **averaging),
         loss=options.loss,
         steps_per_execution=min(8, steps),
         jit_compile=False,
     )
     best = _BestWeights(options.patience, listener)
+    # swaps the average in for validation and for whatever comes after it in the list
+    callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True), best] if options.averaging else [best]
     interrupted = False
     try:
         network.fit(
@@ -82,7 +87,7 @@ def fit(
             epochs=options.epochs,
             shuffle=False,  # the batches are in a new order already
             verbose=0,
-            callbacks=[best],
+            callbacks=callbacks,
         )
     except KeyboardInterrupt:
         if best.weights is None:

@@ -95,6 +95,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="see and forecast first differences (default: yes)",
     )
     group.add_argument(
+        "--level",
+        action=argparse.BooleanOptionalAction,
+        default=model.level,
+        help="with --model-delta, see the level of the last row in place of the oldest difference (default: no)",
+    )
+    group.add_argument(
         "--transform", choices=("none", "log1p"), default=model.transform, help="of raw values (default: %(default)s)"
     )
     group.add_argument(
@@ -129,6 +135,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--learning-rate", type=float, default=fit.learning_rate, metavar="X", help="of Adam (default: %(default)s)"
     )
     group.add_argument("--loss", choices=("mse", "mae", "huber"), default=fit.loss, help="(default: %(default)s)")
+    group.add_argument(
+        "--averaging",
+        type=float,
+        default=fit.averaging,
+        metavar="M",
+        help="momentum of the moving average of weights that is kept (default: none)",
+    )
     group.add_argument("--seed", type=int, default=fit.seed, metavar="N", help="(default: %(default)s)")
 
 
@@ -150,6 +163,7 @@ def fit_config(arguments: argparse.Namespace) -> FitConfig:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         loss=arguments.loss,
+        averaging=arguments.averaging,
         seed=arguments.seed,
     )
 

@@ -18,7 +18,7 @@ from training.forecaster import open_graph
 from training.parity import LARGEST_ERROR, check_parity, extreme_windows, parity_vectors
 from training.prepare import Prepared
 from training.raw_function import keras_forecaster
-from training.run import Run
+from training.run import SCALER_VECTORS, Run
 from training.scaler import Scaler
 
 # Relative to the magnitude of the output. CUDA may multiply matrices in TF32, which has ten bits of mantissa.
@@ -154,10 +154,8 @@ def _parity_windows(windows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _scaler_vectors(scaler: Scaler) -> dict[str, tuple[float, ...]]:
     """Flatten the numbers of the preprocessing; the output's are by step, then by feature."""
-    return {
-        name: tuple(np.ravel(getattr(scaler, name)).tolist())
-        for name in ("input_mean", "input_scale", "output_mean", "output_scale")
-    }
+    vectors = {name: getattr(scaler, name) for name in SCALER_VECTORS}
+    return {name: tuple(np.ravel(vector).tolist()) for name, vector in vectors.items() if vector is not None}
 
 
 def _hyper_parameters(run: Run) -> dict[str, Scalar]:

@@ -36,8 +36,9 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
     _check(config, scaler, features)
     # Numpy, not tensors: a captured tensor would become a further input. Flat, because a product along a long last axis
     # is several times faster than one along a few features.
-    input_scale = np.tile(1.0 / scaler.input_scale, config.sequence_len)
-    input_shift = np.tile(-scaler.input_mean / scaler.input_scale, config.sequence_len)
+    mean, scale = scaler.input_numbers(config.sequence_len)
+    input_scale = (1.0 / scale).reshape(-1)
+    input_shift = (-mean / scale).reshape(-1)
     output_scale = scaler.output_scale.reshape(-1)
     output_shift = scaler.output_mean.reshape(-1)
     path = (-1, config.steps_ahead, features)
@@ -47,6 +48,8 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
     def forecast(window: Any) -> dict[str, Any]:
         z = tf.math.log(window + 1.0) if scaler.transform == "log1p" else window
         d = z[:, 1:] - z[:, :-1] if scaler.differencing else z
+        if config.level:
+            d = tf.concat([z[:, -1:], d[:, 1:]], axis=1)
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
         scaled = tf.cast(tf.clip_by_value(flat, -LARGEST_INPUT, LARGEST_INPUT), tf.float32)
         scaled_path = network(tf.reshape(scaled, (-1, config.sequence_len, features)), training=False)
@@ -78,6 +81,8 @@ def keras_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features
 def _check(config: ModelConfig, scaler: Scaler, features: int) -> None:
     if (scaler.transform, scaler.differencing) != (config.transform, config.model_delta):
         raise DataError("the scaler was fitted for another transform or differencing than the configuration has")
+    if (scaler.level_mean is not None) != config.level:
+        raise DataError("the scaler has a level and the configuration none, or the other way round")
     found = (scaler.input_mean.shape, scaler.input_scale.shape, scaler.output_mean.shape, scaler.output_scale.shape)
     expected = ((features,),) * 2 + ((config.steps_ahead, features),) * 2
     if found != expected:

@@ -24,6 +24,9 @@ WEIGHTS_FILE = "weights.npz"
 RUN_SCHEMA = 1
 
 _LIBRARIES = ("keras", "numpy", "onnx", "onnxruntime", "pandas", "tensorflow", "tensorflow-cpu", "tf2onnx")
+
+SCALER_VECTORS = ("input_mean", "input_scale", "output_mean", "output_scale", "level_mean", "level_scale")
+
 _T = TypeVar("_T")
 
 
@@ -110,7 +113,7 @@ def read_run(folder: Path) -> tuple[Run, bytes]:
         raise DataError(f"{folder}/{RUN_FILE}: another schema than {RUN_SCHEMA}")
     try:
         scaler = tree["scaler"]
-        vectors = {name: np.array(scaler[name]) for name in ("input_mean", "input_scale", "output_mean", "output_scale")}
+        vectors: dict[str, Any] = {name: None if (v := scaler[name]) is None else np.array(v) for name in SCALER_VECTORS}
         run = Run(
             **{
                 **tree,

@@ -17,10 +17,12 @@ class Scaler:
     With z = transform(window) and, when differencing, d = z[1:] - z[:-1] (else d = z):
     the network sees (d - input_mean) / input_scale, and its output n becomes the forecast by
     z_hat = n * output_scale + output_mean, plus z[-1] when differencing, then the inverse transform.
+    Where there is a level, the first step that the network sees is (z[-1] - level_mean) / level_scale instead.
 
     Attributes:
         input_mean: `(features,)`. input_scale: `(features,)`, above 0.
         output_mean: `(horizon, features)`. output_scale: `(horizon, features)`, above 0.
+        level_mean: `(features,)`. level_scale: `(features,)`, above 0; both None without a level.
     """
 
     transform: Transform
@@ -29,11 +31,14 @@ class Scaler:
     input_scale: Array
     output_mean: Array
     output_scale: Array
+    level_mean: Array | None = None
+    level_scale: Array | None = None
 
     @classmethod
-    def fit(cls, windows: Array, targets: Array, *, transform: Transform, differencing: bool) -> "Scaler":
+    def fit(cls, windows: Array, targets: Array, *, transform: Transform, differencing: bool, level: bool = False) -> "Scaler":
         """Fit on raw training windows `(n, rows, features)` and the rows that follow them `(n, horizon, features)`."""
-        inputs, outputs = _differences(_forward(windows, transform), _forward(targets, transform), differencing=differencing)
+        z = _forward(windows, transform)
+        inputs, outputs = _differences(z, _forward(targets, transform), differencing=differencing)
         return cls(
             transform=transform,
             differencing=differencing,
@@ -41,13 +46,25 @@ class Scaler:
             input_scale=_positive(inputs.std((0, 1))),
             output_mean=outputs.mean(0),
             output_scale=_positive(outputs.std(0)),
+            level_mean=z[:, -1].mean(0) if level else None,
+            level_scale=_positive(z[:, -1].std(0)) if level else None,
         )
+
+    def input_numbers(self, steps: int) -> tuple[Array, Array]:
+        """Return mean and scale of each step that the network sees, both `(steps, features)`."""
+        mean, scale = np.tile(self.input_mean, (steps, 1)), np.tile(self.input_scale, (steps, 1))
+        if self.level_mean is not None and self.level_scale is not None:
+            mean[0], scale[0] = self.level_mean, self.level_scale
+        return mean, scale
 
     def network_input(self, windows: Array) -> NDArray[np.float32]:
         """Turn raw windows `(n, rows, features)` into what the network sees, `(n, sequence_len, features)`."""
         z = _forward(windows, self.transform)
-        d = np.diff(z, axis=1) if self.differencing else z
-        return ((d - self.input_mean) / self.input_scale).astype(np.float32)
+        d = np.diff(z, axis=1) if self.differencing else z.copy()
+        if self.level_mean is not None:
+            d[:, 0] = z[:, -1]
+        mean, scale = self.input_numbers(d.shape[1])
+        return ((d - mean) / scale).astype(np.float32)
 
     def network_target(self, windows: Array, targets: Array) -> NDArray[np.float32]:
         """Turn the raw rows that follow, `(n, horizon, features)`, into what the network should emit."""

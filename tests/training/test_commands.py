@@ -28,10 +28,10 @@ def fit_and_export(tmp_path: Path, *options: str) -> Artifact:
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("delta", ["--model-delta", "--no-model-delta"])
+@pytest.mark.parametrize("delta", ["--model-delta", "--no-model-delta", "--level"])
 def test_metrics_are_complete_with_and_without_differences_at_every_step(tmp_path: Path, delta: str) -> None:
     manifest = fit_and_export(tmp_path, delta, "--steps-ahead", "4", "--sequence-len", "8").manifest
-    assert manifest.differencing == (delta == "--model-delta")
+    assert manifest.differencing == (delta != "--no-model-delta")
     assert (manifest.rows, manifest.horizon) == (8 + manifest.differencing, 4)
     for metric in ("MAE", "RMSE", "SMAPE", "MAPE", "R2", "COSINE", "MASE", "RELATIVE_MAE", "RELATIVE_MAE_SEASONAL"):
         for feature in ("x0", "x1"):
@@ -107,6 +107,8 @@ def test_what_is_wrong_is_one_line_and_exit_status_2(tmp_path: Path, capsys: pyt
         (["fit", "--csv", table, "--time-column", "when"], "no column when"),
         (["fit", "--csv", table, "--train-time-range", "yesterday"], "expected <start,end)"),
         (["fit", "--csv", table, "--dropout-rate", "1"], "dropout_rate is 1.0"),
+        (["fit", "--csv", table, "--level", "--no-model-delta"], "level adds nothing"),
+        (["fit", "--csv", table, "--averaging", "1"], "averaging is 1.0"),
         (["export", "--run", str(tmp_path), "--name", "x"], "is not a run directory"),
         (["evaluate", "--csv", table, "--model", str(tmp_path)], "expected REPOSITORY/NAME/VERSION"),
         (["evaluate", "--csv", table, "--model", str(tmp_path / "x" / "1")], "cannot be opened"),

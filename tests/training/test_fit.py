@@ -1,6 +1,7 @@
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,24 @@ def test_the_scaler_saw_the_training_windows_only() -> None:
         differencing=True,
     )
     assert (both.input_scale != expected.input_scale).all()
+
+
+@pytest.mark.train
+def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
+    options = FitConfig(epochs=8, patience=8, batch_size=32, learning_rate=0.05, averaging=0.9)
+    fitted = fit(MODEL, options, TRAIN, VALIDATION)
+    assert validation_loss(fitted) == pytest.approx(min(fitted.history["val_loss"]), rel=1e-4)
+    plain = fit(MODEL, replace(options, averaging=0.0), TRAIN, VALIDATION)
+    assert fitted.history["val_loss"] != plain.history["val_loss"]
+
+
+def test_with_a_level_the_first_step_is_the_last_row_and_the_rest_are_differences() -> None:
+    scaler = Scaler.fit(TRAIN.windows, TRAIN.targets, transform="none", differencing=True, level=True)
+    seen = scaler.network_input(TRAIN.windows)
+    plain = Scaler.fit(TRAIN.windows, TRAIN.targets, transform="none", differencing=True).network_input(TRAIN.windows)
+    last = TRAIN.windows[:, -1]
+    np.testing.assert_allclose(seen[:, 0], (last - last.mean(axis=0)) / last.std(axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(seen[:, 1:], plain[:, 1:])
 
 
 @pytest.mark.train
