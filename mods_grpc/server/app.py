@@ -101,6 +101,7 @@ class App:
             in_time = True
         except TimeoutError:
             in_time = False
+        self._health.on_main.close()
         left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
         await self._server.stop(left)
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,8 @@
 """Health (`grpc.health.v1`) on its own server, port and threads, so that no load on the main one can starve a probe."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -14,6 +16,31 @@ LIVENESS = "liveness"
 READINESS_NAMES = ("", "readiness", INFERENCE_SERVICE, MODEL_SERVICE)
 THREADS = 4
 OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64), ("grpc.http2.bdp_probe", 0))
+
+
+class MainHealth(AsyncHealthServicer):  # type: ignore[misc]
+    """Health on the main server. Its watches end with the drain, which would otherwise wait for them to the end of the grace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closing = asyncio.Event()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802 - gRPC's name
+        """Tell the state and every change of it."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            done, _ = await asyncio.wait({watching, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if watching in done:
+                watching.result()
+        finally:
+            watching.cancel()
+            closing.cancel()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+
+    def close(self) -> None:
+        """End all watches."""
+        self._closing.set()
 
 
 class Health:
@@ -31,7 +58,7 @@ class Health:
     """
 
     def __init__(self, address: str) -> None:
-        self.on_main = AsyncHealthServicer()
+        self.on_main = MainHealth()
         self._servicer = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(THREADS, "health"), options=OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
