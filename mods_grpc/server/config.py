@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 ENVIRONMENT_PREFIX = "MODS_GRPC_"
 DEFAULT_REPOSITORY = Path("exported")
 MAX_NUMBER = 2**31 - 1  # of what gRPC takes as an option
+UNIX = ("unix:", "unix-abstract:")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 
 
@@ -78,11 +79,18 @@ class ServerConfig:
         if not (self.insecure_public or is_loopback(self.address)):
             raise ValueError(f"--address {self.address} is beyond loopback and nothing is encrypted; --insecure-public allows it")
 
+        for name in ("address", "health_address"):
+            address = getattr(self, name)
+            port = address.rpartition(":")[2]
+            if not address.startswith(UNIX) and not (port.isdecimal() and int(port) < 2**16):
+                # gRPC takes a port modulo 65536
+                raise ValueError(f"{flag(name)} is {address!r}, expected host:port with a port of 0 to 65535, or unix:/path")
+
 
 def is_loopback(address: str) -> bool:
     """Tell whether only this machine can reach an address."""
     host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    if address.startswith(("unix:", "unix-abstract:")) or host == "localhost":
+    if address.startswith(UNIX) or host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

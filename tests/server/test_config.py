@@ -120,6 +120,8 @@ def test_a_flag_that_cannot_be_read_is_named(capsys, name, text):
 OUT_OF_RANGE = {
     "provider": ["tpu", ""],
     "log_level": ["debug"],
+    "address": ["127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http", "localhost:"],
+    "health_address": ["127.0.0.1:99999", "127.0.0.1", ""],
     "max_message_bytes": [0, -1, 2**31],
     "max_observations": [0],
     "max_window_rows": [0],
@@ -151,8 +153,6 @@ BEYOND = [
     "example.org:1",
     "127.0.0.1.example.org:1",
     "localhost.example.org:1",
-    "127.0.0.1",
-    "",
 ]
 
 
