@@ -21,8 +21,8 @@ from training.raw_function import keras_forecaster
 from training.run import SCALER_VECTORS, Run
 from training.scaler import Scaler
 
-# Relative to the magnitude of the output. CUDA may multiply matrices in TF32, which has ten bits of mantissa.
-TOLERANCE = {"CPUExecutionProvider": LARGEST_ERROR, "CUDAExecutionProvider": 5e-3}
+# Relative to the magnitude of the output. CUDA and TensorRT may multiply matrices in TF32, which has ten bits of mantissa.
+TOLERANCE = {"CPUExecutionProvider": LARGEST_ERROR, "CUDAExecutionProvider": 5e-3, "TensorrtExecutionProvider": 5e-3}
 DEFAULT_FALSE_ALARMS_PER_DAY = 1.0
 PARITY_WINDOWS = 257
 
