@@ -1,0 +1,41 @@
+"""Features of network logs: records in, rows of windows out. One semantics for batch and live.
+
+Standard library and numpy only; knows nothing of files, gRPC or how a log is spelled.
+"""
+
+from mods_grpc.features.aggregator import AggregateRow, Aggregator, AggregatorCounters
+from mods_grpc.features.definition import ALL, FEATURES, MEASURES, Definition, Feature, Kind, Measure, header
+from mods_grpc.features.distinct import STANDARD_ERROR, Distinct
+from mods_grpc.features.locality import SITE, GroupBy, Locality, parse_networks
+from mods_grpc.features.options import AggregatorOptions
+from mods_grpc.features.records import PROTOCOLS, RECORDS, Conn, Dns, Http, Record, Sip, Ssh, Ssl
+
+__all__ = [
+    "ALL",
+    "FEATURES",
+    "MEASURES",
+    "PROTOCOLS",
+    "RECORDS",
+    "SITE",
+    "STANDARD_ERROR",
+    "AggregateRow",
+    "Aggregator",
+    "AggregatorCounters",
+    "AggregatorOptions",
+    "Conn",
+    "Definition",
+    "Distinct",
+    "Dns",
+    "Feature",
+    "GroupBy",
+    "Http",
+    "Kind",
+    "Locality",
+    "Measure",
+    "Record",
+    "Sip",
+    "Ssh",
+    "Ssl",
+    "header",
+    "parse_networks",
+]

@@ -1,0 +1,125 @@
+"""Which features there are: the columns of the MODS datapool, by protocol and direction, in one table."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from mods_grpc.errors import DataError
+
+DIRECTIONS = ("in", "out", "internal")
+
+
+class Kind(Enum):
+    """How records become a number."""
+
+    COUNT = "count"  # records that have the field
+    SUM = "sum"  # of the field, over the records that have it
+    MEAN = "mean"  # of a field in nanoseconds, in seconds; no value where no record has the field
+    TRUE = "true"  # records whose field is true
+    FALSE = "false"  # records whose field is false; unset is neither
+    DISTINCT = "distinct"  # different values of the field
+
+
+class Measure(NamedTuple):
+    """One measure of a protocol; `name` is empty where the column is named by the direction alone."""
+
+    name: str
+    kind: Kind
+    field: str
+
+    def column(self, direction: str) -> str:
+        """Return the name of the datapool's column."""
+        return f"{direction}_{self.name}" if self.name else direction
+
+
+class Feature(NamedTuple):
+    """One column of the datapool."""
+
+    protocol: str
+    direction: str
+    measure: Measure
+
+    @property
+    def column(self) -> str:
+        """Return its name in the datapool, such as `in_count_uid`."""
+        return self.measure.column(self.direction)
+
+    @property
+    def key(self) -> str:
+        """Return its name over all protocols as the selection query writes it, such as `conn|in_count_uid`."""
+        return f"{self.protocol}|{self.column}"
+
+
+_FLAGS = [
+    Measure(f"{field}_{kind.value}", kind, field)
+    for field in ("AA", "RA", "RD", "TC", "rejected")
+    for kind in (Kind.FALSE, Kind.TRUE)
+]
+_ENDPOINTS = {"id.orig_h": "orig_h", "id.orig_p": "orig_p", "id.resp_h": "resp_h", "id.resp_p": "resp_p"}
+_COUNT = Measure("count_uid", Kind.COUNT, "uid")
+_ALONE = (Measure("", Kind.COUNT, "uid"),)
+
+# The order is that of the columns in the datapool's files.
+MEASURES: Mapping[str, tuple[Measure, ...]] = {
+    "conn": (
+        Measure("sum_orig_bytes", Kind.SUM, "orig_bytes"),
+        Measure("sum_resp_bytes", Kind.SUM, "resp_bytes"),
+        Measure("avg_duration", Kind.MEAN, "duration"),
+        _COUNT,
+    ),
+    "dns": (
+        _COUNT,
+        Measure("distinct_query", Kind.DISTINCT, "query"),
+        Measure("distinct_proto", Kind.DISTINCT, "proto"),
+        *_FLAGS,
+    ),
+    "http": _ALONE,
+    "ssl": _ALONE,
+    "ssh": _ALONE,
+    "sip": (
+        _COUNT,
+        *(Measure(f"distinct_`{name}`", Kind.DISTINCT, field) for name, field in _ENDPOINTS.items()),
+        Measure("distinct_user_agent", Kind.DISTINCT, "user_agent"),
+    ),
+}
+
+FEATURES: tuple[Feature, ...] = tuple(
+    Feature(protocol, direction, measure)
+    for protocol, measures in MEASURES.items()
+    for direction in DIRECTIONS
+    for measure in measures
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Features to make, in the order in which rows hold them."""
+
+    features: tuple[Feature, ...] = FEATURES
+
+    @classmethod
+    def of(cls, keys: Iterable[str]) -> "Definition":
+        """Choose features by their keys, such as `conn|in_count_uid`.
+
+        Raises:
+            DataError: A key that is no feature.
+        """
+        known = {feature.key: feature for feature in FEATURES}
+        wanted = list(dict.fromkeys(keys))
+        if unknown := [key for key in wanted if key not in known]:
+            raise DataError(f"no feature {', '.join(unknown)}; expected protocol|column such as conn|in_count_uid")
+        return cls(tuple(known[key] for key in wanted))
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Return the protocols whose records are needed."""
+        return tuple(dict.fromkeys(feature.protocol for feature in self.features))
+
+
+ALL = Definition()
+
+
+def header(protocol: str) -> list[str]:
+    """Return the columns of the datapool's files of a protocol, the two times first."""
+    return ["window_start", "window_end", *(feature.column for feature in FEATURES if feature.protocol == protocol)]

@@ -1,0 +1,106 @@
+"""Which addresses are ours, which way a record goes, and whose series it belongs to."""
+
+import ipaddress
+from collections.abc import Iterable
+from enum import StrEnum
+
+from mods_grpc.errors import DataError
+from mods_grpc.features.records import Record
+
+SITE = "site"
+# What Zeek takes as local where nobody says otherwise (Site::private_address_space).
+PRIVATE_NETWORKS = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "fc00::/7",
+    "fe80::/10",
+    "::1/128",
+)
+_REMEMBERED = 200_000
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class GroupBy(StrEnum):
+    """What one series is about."""
+
+    SITE = "site"
+    SUBNET = "subnet"
+    HOST = "host"
+    SENSOR = "sensor"
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Read networks in CIDR form; a plain address is a network of one.
+
+    Raises:
+        DataError: Not a network.
+    """
+    try:
+        return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+    except ValueError as error:
+        raise DataError(f"not a network: {error}") from None
+
+
+class Locality:
+    """Tells direction and series of records.
+
+    Where networks are configured they alone decide what is local. Where none are, the log's own `local_orig` and
+    `local_resp` decide, and for lines without them the private address space.
+
+    A subnet is the smallest configured network that holds the address; where none is configured, its /24 or /64.
+    """
+
+    def __init__(self, networks: Iterable[str] = (), group_by: GroupBy | str = GroupBy.SITE) -> None:
+        self.group_by = GroupBy(group_by)
+        self.networks = parse_networks(networks)
+        self._ordered = sorted(self.networks or parse_networks(PRIVATE_NETWORKS), key=lambda net: -net.prefixlen)
+        self._known: dict[str, Network | None] = {}
+
+    def network_of(self, address: str) -> Network | None:
+        """Return the smallest local network that holds an address, None if it is remote or no address."""
+        if address in self._known:
+            return self._known[address]
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            found = None
+        else:
+            if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+                parsed = parsed.ipv4_mapped
+            found = next((net for net in self._ordered if net.version == parsed.version and parsed in net), None)
+        if len(self._known) >= _REMEMBERED:  # a scan over many addresses must not grow this without end
+            self._known.clear()
+        self._known[address] = found
+        return found
+
+    def direction(self, record: Record) -> str | None:
+        """Return in (responder local), out (originator local), internal (both), or None for neither."""
+        orig, resp = record.local_orig, record.local_resp
+        if self.networks or orig is None or resp is None:
+            orig, resp = self.network_of(record.orig_h) is not None, self.network_of(record.resp_h) is not None
+        if resp:
+            return "internal" if orig else "in"
+        return "out" if orig else None
+
+    def series(self, record: Record, direction: str) -> tuple[str, ...]:
+        """Return the series a record counts in: an internal one counts for the hosts or subnets at both its ends."""
+        if self.group_by is GroupBy.SITE:
+            return (SITE,)
+        if self.group_by is GroupBy.SENSOR:
+            return (record.sensor or "unnamed",)
+        ends = {"in": (record.resp_h,), "out": (record.orig_h,), "internal": (record.orig_h, record.resp_h)}[direction]
+        names = ends if self.group_by is GroupBy.HOST else tuple(self._subnet(end) for end in ends)
+        return names if len(names) == 1 or names[0] != names[1] else names[:1]
+
+    def _subnet(self, address: str) -> str:
+        if self.networks and (found := self.network_of(address)):
+            return str(found)
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return "unknown"
+        return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 64), strict=False))
