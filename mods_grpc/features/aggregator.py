@@ -41,7 +41,6 @@ class AggregatorCounters:
 
     added: int = 0
     late: int = 0
-    ahead: int = 0
     remote: int = 0  # neither end is local
     unwanted: int = 0  # of a protocol that no feature needs
     over_series_limit: int = 0
@@ -86,9 +85,6 @@ class Aggregator:
         closed = self._closed
         if (closed is not None and pane < closed) or (options.begin_ns is not None and record.ts < options.begin_ns):
             counters.late += 1
-            return False
-        if closed is not None and (pane - closed) * self._pane_ns > options.max_ahead_seconds * SECOND:
-            counters.ahead += 1
             return False
         direction = self._locality.direction(record)
         if direction is None:

@@ -1,6 +1,7 @@
 """Which addresses are ours, which way a record goes, and whose series it belongs to."""
 
 import ipaddress
+import socket
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -20,6 +21,7 @@ PRIVATE_NETWORKS = (
     "::1/128",
 )
 _REMEMBERED = 200_000
+_MAPPED = bytes(10) + b"\xff\xff"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -45,6 +47,17 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
         raise DataError(f"not a network: {error}") from None
 
 
+def pack(address: str) -> bytes | None:
+    """Return the 4 or 16 bytes of an address, 4 for an IPv4 address in IPv6 clothes; None if it is no address."""
+    try:
+        if ":" not in address:
+            return socket.inet_pton(socket.AF_INET, address)
+        packed = socket.inet_pton(socket.AF_INET6, address)
+    except (OSError, ValueError):
+        return None
+    return packed[12:] if packed.startswith(_MAPPED) else packed
+
+
 class Locality:
     """Tells direction and series of records.
 
@@ -57,21 +70,22 @@ class Locality:
     def __init__(self, networks: Iterable[str] = (), group_by: GroupBy | str = GroupBy.SITE) -> None:
         self.group_by = GroupBy(group_by)
         self.networks = parse_networks(networks)
-        self._ordered = sorted(self.networks or parse_networks(PRIVATE_NETWORKS), key=lambda net: -net.prefixlen)
+        ordered = sorted(self.networks or parse_networks(PRIVATE_NETWORKS), key=lambda network: -network.prefixlen)
+        self._masks = {
+            family: [(int(n.netmask), int(n.network_address), n) for n in ordered if n.version == version]
+            for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6))
+        }
         self._known: dict[str, Network | None] = {}
 
     def network_of(self, address: str) -> Network | None:
         """Return the smallest local network that holds an address, None if it is remote or no address."""
         if address in self._known:
             return self._known[address]
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            found = None
-        else:
-            if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
-                parsed = parsed.ipv4_mapped
-            found = next((net for net in self._ordered if net.version == parsed.version and parsed in net), None)
+        found = None
+        if (packed := pack(address)) is not None:
+            family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
+            number = int.from_bytes(packed)
+            found = next((network for mask, base, network in self._masks[family] if number & mask == base), None)
         if len(self._known) >= _REMEMBERED:  # a scan over many addresses must not grow this without end
             self._known.clear()
         self._known[address] = found

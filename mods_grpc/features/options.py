@@ -27,7 +27,6 @@ class AggregatorOptions:
             window: it is missing, not zero. At least the window.
         distinct_limit: Different values counted exactly, in a slide or a window; more are estimated.
         max_series: Records of series beyond these are dropped and counted.
-        max_ahead_seconds: Records so far after the watermark are dropped and counted.
     """
 
     window_seconds: int = 3600
@@ -38,7 +37,6 @@ class AggregatorOptions:
     quiet_seconds: int = 86_400
     distinct_limit: int = DEFAULT_LIMIT
     max_series: int = 100_000
-    max_ahead_seconds: int = 7 * 86_400
 
     def __post_init__(self) -> None:
         if not 0 < self.slide_seconds <= self.window_seconds:

@@ -1,0 +1,1 @@
+"""Zeek and Suricata logs in, alerts out."""

@@ -1,0 +1,172 @@
+"""What a log line may hold: the rules that every reader keeps, and the error of a line that breaks one."""
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import floor, isfinite
+from time import time_ns
+
+from mods_grpc.features.locality import pack
+
+MAX_LINE_BYTES = 1 << 20
+MAX_COUNT = 1 << 50  # a petabyte; what is above is a broken counter
+MAX_PORT = 65_535
+MAX_DURATION_SECONDS = 10 * 366 * 86_400
+EARLIEST_NS = 946_684_800 * 10**9  # 2000-01-01: older than any log, so a clock that was never set
+FUTURE_SECONDS = 86_400
+
+CONTROL = r"[\x00-\x1f\x7f]"
+DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
+WHOLE = r"\d{1,16}"
+_CONTROL, _DECIMAL, _WHOLE = re.compile(CONTROL), re.compile(DECIMAL, re.ASCII), re.compile(WHOLE, re.ASCII)
+
+
+class MalformedLineError(ValueError):
+    """A line that is no record; `reason` is one of a few words, never the line itself."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(kw_only=True, slots=True)
+class ReadCounters:
+    """What became of the lines read."""
+
+    lines: int = 0
+    records: int = 0
+    ignored: int = 0  # other logs, other events
+    malformed: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, reason: str, number: int = 1) -> None:
+        """Count malformed lines."""
+        if number:
+            self.malformed[reason] = self.malformed.get(reason, 0) + number
+
+    @property
+    def refused(self) -> int:
+        """Return how many lines were malformed, whatever the reason."""
+        return sum(self.malformed.values())
+
+
+def latest_plausible() -> int:
+    """Return the latest time a record may have: a day from now, nanoseconds since 1970."""
+    return time_ns() + FUTURE_SECONDS * 10**9
+
+
+def time_of(seconds: float, latest_ns: int | None) -> int:
+    """Return nanoseconds since 1970, to the microsecond.
+
+    Raises:
+        MalformedLineError: Before 2000, or after `latest_ns`: None is a day from now.
+    """
+    if not isfinite(seconds):
+        raise MalformedLineError("time")
+    nanos = floor(seconds * 1e6 + 0.5) * 1000
+    if not EARLIEST_NS <= nanos <= (latest_plausible() if latest_ns is None else latest_ns):
+        raise MalformedLineError("time")
+    return nanos
+
+
+def duration_of(seconds: float) -> int:
+    """Return nanoseconds, to the microsecond.
+
+    Raises:
+        MalformedLineError: Negative, not finite or above ten years.
+    """
+    if not 0 <= seconds <= MAX_DURATION_SECONDS:
+        raise MalformedLineError("duration")
+    return floor(seconds * 1e6 + 0.5) * 1000
+
+
+def decimal(text: str) -> float:
+    """Read a number that is not negative.
+
+    Raises:
+        MalformedLineError: Something else.
+    """
+    if not _DECIMAL.fullmatch(text):
+        raise MalformedLineError("number")
+    return float(text)
+
+
+def count(text: str) -> int:
+    """Read a counter.
+
+    Raises:
+        MalformedLineError: Not a whole number from 0 to 2^50.
+    """
+    if not _WHOLE.fullmatch(text):
+        raise MalformedLineError("count")
+    return check_count(int(text))
+
+
+def check_count(value: object) -> int:
+    """Return a counter as it is.
+
+    Raises:
+        MalformedLineError: Not a whole number from 0 to 2^50.
+    """
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise MalformedLineError("count")
+    return value
+
+
+def check_port(value: object) -> int:
+    """Return a port as it is.
+
+    Raises:
+        MalformedLineError: Not a whole number from 0 to 65,535.
+    """
+    if type(value) is not int or not 0 <= value <= MAX_PORT:
+        raise MalformedLineError("port")
+    return value
+
+
+def port(text: str) -> int:
+    """Read a port.
+
+    Raises:
+        MalformedLineError: Not a whole number from 0 to 65,535.
+    """
+    if not _WHOLE.fullmatch(text):
+        raise MalformedLineError("port")
+    return check_port(int(text))
+
+
+def address(text: object) -> str:
+    """Return an address as it is.
+
+    Raises:
+        MalformedLineError: Not an IPv4 or IPv6 address.
+    """
+    if not isinstance(text, str) or len(text) > 45 or not _is_address(text):
+        raise MalformedLineError("address")
+    return text
+
+
+@lru_cache(maxsize=100_000)
+def _is_address(text: str) -> bool:
+    return pack(text) is not None
+
+
+def text(value: object) -> str:
+    """Return a text as it is.
+
+    Raises:
+        MalformedLineError: Not a text, or one with control characters: logs escape them.
+    """
+    if not isinstance(value, str) or _CONTROL.search(value):
+        raise MalformedLineError("text")
+    return value
+
+
+def flag(value: object) -> bool:
+    """Return a truth value as it is.
+
+    Raises:
+        MalformedLineError: Something else.
+    """
+    if not isinstance(value, bool):
+        raise MalformedLineError("flag")
+    return value
