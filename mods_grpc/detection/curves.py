@@ -64,7 +64,7 @@ class Curves:
             found[j] = known[reached] if reached < len(known) else np.inf
         in_tail = p < np.where(np.isinf(self._threshold), 0.0, self._probability)
         if in_tail.any():
-            log_ratio = np.log(self._probability / p)
+            log_ratio = np.log(self._probability / max(p, SMALLEST_P))  # 1 - coverage can round to 0
             reach = np.where(self._shape == 0, log_ratio, np.expm1(self._shape * log_ratio) / self._safe_shape)
             found = np.where(in_tail, np.where(in_tail, self._threshold, 0.0) + self._scale * reach, found)
         return found
