@@ -12,7 +12,16 @@ from mods_grpc.server.config import ServerConfig
 
 class RunningServer:
     def __init__(self, **options):
-        self.config = ServerConfig(**{"address": "127.0.0.1:0", "health_address": "127.0.0.1:0", "grace_seconds": 5.0} | options)
+        self.config = ServerConfig(
+            **{
+                "address": "127.0.0.1:0",
+                "health_address": "127.0.0.1:0",
+                "grace_seconds": 5.0,
+                "canary": False,
+                "reload_seconds": 0.0,
+            }
+            | options
+        )
         self._started = threading.Event()
         self._failure = None
         self._thread = threading.Thread(target=self._run)
@@ -46,6 +55,11 @@ class RunningServer:
 
     def model(self, name="tiny", version=None):
         return self.app.repository.serving(name, version)
+
+    def look(self):
+        """Look for new versions as often as it takes for a settled folder to be loaded."""
+        for _ in range(2):
+            asyncio.run_coroutine_threadsafe(self.app.reloader.look(), self._loop).result(60)
 
     def begin_stop(self):
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from mods_grpc.detection.monitor import WINDOWS_PER_RUN
+from mods_grpc.server.canary import Canary, Limits
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.health import Health
 from mods_grpc.server.reflection import reflection_handlers
+from mods_grpc.server.reloading import Reloader
 from mods_grpc.server.repository import Repository
 from mods_grpc.server.servicers import Streams, handlers
 
@@ -57,6 +60,8 @@ class App:
             max_series=config.max_series,
             max_series_per_sensor=config.max_series_per_sensor,
             state_idle_seconds=config.state_idle_seconds,
+            versions_kept=config.versions_kept,
+            canary=_canary(config) if config.canary else None,
         )
         self.repository.scan()
         self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "inference")
@@ -80,8 +85,8 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(self._health.on_main, self._server)
         await self._health.set_ready(False)
         await self._server.start()
-        await asyncio.get_running_loop().run_in_executor(self._pool, self.repository.load_all)
-        await self._health.set_ready(self.repository.ready)
+        self.reloader = Reloader(self.repository, config.reload_seconds, self._health.set_ready)
+        await self.reloader.start()
         log.info("serving address=%s port=%d health_port=%d", config.address, self.port, self.health_port)
 
     async def stop(self) -> bool:
@@ -91,6 +96,7 @@ class App:
             Whether everything ended within the grace.
         """
         config = self._config
+        self.reloader.stop()
         await self._health.set_ready(False)
         await asyncio.sleep(config.drain_delay_seconds)
         log.info("draining grace_seconds=%g", config.grace_seconds)
@@ -108,3 +114,8 @@ class App:
         self._health.stop()
         log.info("stopped in_time=%s", in_time)
         return in_time
+
+
+def _canary(config: ServerConfig) -> Canary:
+    largest = max(config.max_observations, WINDOWS_PER_RUN)
+    return Canary(Limits(memory_mib=config.canary_memory_mib, seconds=config.canary_seconds, largest_batch=largest))

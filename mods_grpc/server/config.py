@@ -32,6 +32,11 @@ class ServerConfig:
     health_address: str = _option("127.0.0.1:50052", "where the health server listens, on its own thread")
     insecure_public: bool = _option(False, "allow an address beyond loopback although nothing is encrypted")
     provider: str = _option("auto", "ONNX Runtime execution provider; all but auto refuse a fallback", choices=PROVIDERS)
+    reload_seconds: float = _option(1.0, "how often to look for new versions in the repository; 0 for never")
+    versions_kept: int = _option(2, "versions of a model kept in memory, the serving one included")
+    canary: bool = _option(True, "try every version in a child process before it is loaded")
+    canary_memory_mib: int = _option(4096, "memory in MiB a version may take in the child process")
+    canary_seconds: float = _option(60.0, "time a version may take in the child process")
     reflection: bool = _option(True, "serve gRPC reflection (v1 and v1alpha)")
     max_message_bytes: int = _option(16 * 1024 * 1024, "largest request and response message")
     max_metadata_bytes: int = _option(16 * 1024, "largest request metadata")
@@ -73,6 +78,8 @@ class ServerConfig:
         if self.max_series < 2 * self.max_observations:
             least = f"at least twice --max-observations {self.max_observations}"
             raise ValueError(f"--max-series is {self.max_series}, expected {least}")
+        if self.versions_kept < 2:
+            raise ValueError(f"--versions-kept is {self.versions_kept}, expected 2 or more: one serves, one to go back to")
         if self.default_impute_rows > self.max_impute_rows:
             rows = f"{self.default_impute_rows}, above --max-impute-rows {self.max_impute_rows}"
             raise ValueError(f"--default-impute-rows is {rows}")

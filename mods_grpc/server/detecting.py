@@ -16,7 +16,8 @@ from mods_grpc.server.checks import (
     time_violation,
 )
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.repository import LoadedModel, Repository
+from mods_grpc.server.loading import LoadedModel
+from mods_grpc.server.repository import Repository
 from mods_grpc.server.requests import (
     EXPLAIN_VALUES,
     Columns,

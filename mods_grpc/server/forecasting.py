@@ -9,7 +9,8 @@ from mods_grpc.errors import InvalidInputError, ModelOutputError, OutOfRangeErro
 from mods_grpc.messages import pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
 from mods_grpc.server.checks import first_of, name_violation, require_at_most, require_values, time_violation
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.repository import LoadedModel, Repository
+from mods_grpc.server.loading import LoadedModel
+from mods_grpc.server.repository import Repository
 from mods_grpc.server.requests import find_model, required_time, row_values
 from mods_grpc.server.responses import served
 from mods_grpc.v1 import inference_pb2 as pb

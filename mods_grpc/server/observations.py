@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mods_grpc.detection import Monitor, Outcome, Verdicts
 from mods_grpc.errors import DuplicateConflictError, InvalidInputError, ModsError, OutOfRangeError, QuotaError, Reason
 from mods_grpc.server.checks import bad_times, bad_values, name_violation, time_violation, value_violation
-from mods_grpc.server.repository import LoadedModel
+from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.requests import Columns, batch_columns, observation_columns
 from mods_grpc.server.responses import explained, plain, score_columns, statuses, to_explain
 from mods_grpc.server.series_states import NOT_HELD

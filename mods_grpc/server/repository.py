@@ -1,19 +1,21 @@
-"""The models of the repository: loaded beside each other, found by name and version, with the reason of those refused."""
+"""The models of the repository: versions beside each other, found by name and number, swapped while calls go on.
+
+The newest version that loaded is READY and answers where none is named. The ones before it are RETIRED: they stay loaded,
+up to a number, for streams that pinned them and to go back to when the newest folder is deleted. A version that can't be
+loaded is FAILED with its reason, and is tried again only when its files change.
+
+All methods that change something belong to one thread, that of the event loop; the others may be called from any.
+"""
 
 import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-import numpy as np
-
-from mods_grpc.artifact import Artifact, Manifest, list_versions, read_artifact
+from mods_grpc.artifact import Manifest, list_versions
 from mods_grpc.artifact.manifest import NAME_PATTERN
-from mods_grpc.detection import Detector, Monitor, SeriesTable
 from mods_grpc.errors import (
-    ArtifactError,
     InvalidInputError,
     ModelNotFoundError,
     ModelUnavailableError,
@@ -21,11 +23,15 @@ from mods_grpc.errors import (
     ModsError,
     Reason,
 )
-from mods_grpc.server.series_states import SeriesStates
-from mods_grpc.server.session import Session, open_session
+from mods_grpc.server.canary import Canary
+from mods_grpc.server.loading import LoadedModel, Loader, Prepared
+from mods_grpc.server.series_snapshot import adopt, take
 
 LOADING_RETRY_SECONDS = 1.0
-MAX_FAILURE_CHARACTERS = 1000
+
+Key = tuple[str, int]
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+"""Name, inode, size and time of change of every file of a version."""
 
 log = logging.getLogger(__name__)
 
@@ -39,32 +45,9 @@ class State(IntEnum):
     RETIRED = 4
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A version that serves: what it is, how it runs, how it judges, and the series it watches."""
-
-    manifest: Manifest
-    digest: str
-    session: Session
-    detector: Detector
-    kinds_not_negative: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    feature_names: tuple[str, ...]
-    states: SeriesStates
-
-    def monitor(self, table: SeriesTable) -> Monitor:
-        """Make a monitor that watches the series of a table with this model."""
-        return Monitor(
-            self.detector,
-            self.session.forecast,
-            table,
-            slide_seconds=self.manifest.slide_seconds,
-            holdoff_rows=self.manifest.calibration.holdoff_rows,
-        )
-
-
 @dataclass(kw_only=True)
 class Entry:
-    """A version of the repository. `manifest` and `digest` are known once it was read; `loaded` once it is READY."""
+    """A version of the repository. `manifest` and `digest` are known once it was read; `loaded` while it is in memory."""
 
     name: str
     version: int
@@ -73,6 +56,7 @@ class Entry:
     manifest: Manifest | None = None
     digest: str = ""
     loaded: LoadedModel | None = field(default=None, repr=False)
+    fingerprint: Fingerprint = ()
 
 
 class Repository:
@@ -83,15 +67,46 @@ class Repository:
         provider: Execution provider to load on.
         max_series: Series held per model. max_series_per_sensor: per sensor of a model.
         state_idle_seconds: How long state of a series that sends nothing is kept.
+        versions_kept: Versions of a model kept in memory, the serving one included.
+        canary: Tries a version in a child process first; None to do without.
+
+    Attributes:
+        generation: Grows whenever another version of some model begins to serve, or one is withdrawn.
     """
 
     def __init__(
-        self, folder: Path, *, provider: str, max_series: int, max_series_per_sensor: int, state_idle_seconds: float
+        self,
+        folder: Path,
+        *,
+        provider: str,
+        max_series: int,
+        max_series_per_sensor: int,
+        state_idle_seconds: float,
+        versions_kept: int = 2,
+        canary: Canary | None = None,
     ) -> None:
         self._folder = folder
-        self._provider = provider
-        self._series_limits = (max_series, max_series_per_sensor, state_idle_seconds)
-        self._entries: dict[tuple[str, int], Entry] = {}
+        self._kept = versions_kept
+        self._canary = canary
+        self._loader = Loader(
+            folder=folder,
+            provider=provider,
+            max_series=max_series,
+            max_series_per_sensor=max_series_per_sensor,
+            state_idle_seconds=state_idle_seconds,
+            canary=canary,
+        )
+        self._entries: dict[Key, Entry] = {}
+        self._seen: Mapping[Key, Fingerprint] = {}
+        self.generation = 0
+
+    def look(self) -> Mapping[Key, Fingerprint]:
+        """Look into the folder; changes nothing.
+
+        Raises:
+            ArtifactError: The folder can't be read.
+        """
+        return {key: _fingerprint(self._folder / key[0] / str(key[1])) for key in list_versions(self._folder)}
 
     def scan(self) -> None:
         """Take note of the versions in the folder, as LOADING.
@@ -99,57 +114,98 @@ class Repository:
         Raises:
             ArtifactError: The folder can't be read.
         """
-        for name, version in list_versions(self._folder):
-            self._entries.setdefault((name, version), Entry(name=name, version=version))
+        self._seen = self.look()
+        self.take_note(self._seen)
+
+    def take_note(self, seen: Mapping[Key, Fingerprint]) -> None:
+        """Take note of what `look` saw, as far as it saw the same the time before: a folder may still be written to."""
+        for key, fingerprint in seen.items():
+            entry = self._entries.get(key)
+            if self._seen.get(key) != fingerprint:
+                continue
+            if entry is None or (entry.state is State.FAILED and entry.fingerprint != fingerprint):
+                self._entries = {**self._entries, key: Entry(name=key[0], version=key[1], fingerprint=fingerprint)}
+        for key in [key for key in self._entries if key not in seen and key not in self._seen]:
+            before = self._current(key[0])
+            entry = self._entries[key]
+            if entry.loaded is before and self._awaits_another(entry):
+                continue  # next time
+            self._entries = {other: kept for other, kept in self._entries.items() if other != key}
+            log.info("model_withdrawn model=%s version=%d state=%s", *key, entry.state.name)
+            self._settle(key[0], before)
+        self._seen = seen
+
+    def _awaits_another(self, entry: Entry) -> bool:
+        """Tell whether a version that goes must wait until another one that can serve in its place is loaded."""
+        others = [other for other in self.entries() if other.name == entry.name and other is not entry]
+        if entry.loaded is None or any(other.loaded for other in others):
+            return False
+        waiting = [other for other in others if other.state in (State.LOADING, State.RETIRED)]
+        for other in waiting[:1]:
+            other.state = State.LOADING
+        return bool(waiting)
+
+    def next_waiting(self) -> Entry | None:
+        """Return a version to load next: the newest of the first model that has one."""
+        return next((entry for entry in self.entries() if entry.state is State.LOADING), None)
+
+    def prepare(self, entry: Entry) -> Prepared:
+        """Load a version; changes nothing, and takes its time."""
+        return self._loader.prepare(entry.name, entry.version)
+
+    def install(self, entry: Entry, prepared: Prepared) -> None:
+        """Take over what `prepare` made, unless the version was withdrawn meanwhile."""
+        if self._entries.get((entry.name, entry.version)) is not entry:
+            return
+        before = self._current(entry.name)
+        entry.manifest, entry.digest = prepared.manifest, prepared.digest
+        entry.loaded, entry.failure = prepared.loaded, prepared.failure
+        entry.state = State.RETIRED if prepared.loaded else State.FAILED
+        self._settle(entry.name, before)
 
     def load_all(self) -> None:
         """Load every version that is LOADING; what can't be loaded becomes FAILED with its reason."""
-        for entry in [entry for entry in self._entries.values() if entry.state is State.LOADING]:
-            started = time.perf_counter()
-            try:
-                artifact = read_artifact(self._folder, entry.name, entry.version)
-                entry.manifest, entry.digest = artifact.manifest, artifact.digest
-                entry.loaded = self._load(artifact)
-            except ArtifactError as error:
-                self._refuse(entry, error.message)
-            except Exception:  # whatever is wrong with one model, the others serve
-                log.exception("model_broke model=%s version=%d", entry.name, entry.version)
-                self._refuse(entry, "it made loading fail in a way that is not foreseen; the server's log says how")
-            else:
-                entry.state = State.READY
-                log.info(
-                    "model_ready model=%s version=%d digest=%s provider=%s seconds=%.3f",
-                    entry.name,
-                    entry.version,
-                    entry.digest[:12],
-                    entry.loaded.session.provider,
-                    time.perf_counter() - started,
-                )
+        while (entry := self.next_waiting()) is not None:
+            self.install(entry, self.prepare(entry))
 
-    @staticmethod
-    def _refuse(entry: Entry, reason: str) -> None:
-        entry.failure = reason.encode(errors="replace").decode()[:MAX_FAILURE_CHARACTERS]
-        entry.state = State.FAILED
-        log.error("model_failed model=%s version=%d reason=%r", entry.name, entry.version, entry.failure)
+    def stop(self) -> None:
+        """Break off a load that is under way."""
+        if self._canary:
+            self._canary.stop()
 
-    def _load(self, artifact: Artifact) -> LoadedModel:
-        manifest = artifact.manifest
-        session = open_session(artifact, self._provider)
-        table = SeriesTable(manifest.rows, len(manifest.features))
-        max_series, per_sensor, idle = self._series_limits
-        return LoadedModel(
-            manifest=manifest,
-            digest=artifact.digest,
-            session=session,
-            detector=Detector.from_manifest(manifest),
-            kinds_not_negative=np.array([feature.kind != "mean" for feature in manifest.features]),
-            feature_names=tuple(feature.name for feature in manifest.features),
-            states=SeriesStates(table, max_series=max_series, max_series_per_sensor=per_sensor, idle_seconds=idle),
-        )
+    def _current(self, name: str) -> LoadedModel | None:
+        return next((entry.loaded for entry in self.entries() if entry.name == name and entry.state is State.READY), None)
+
+    def _settle(self, name: str, before: LoadedModel | None) -> None:
+        """Let the newest loaded version of a model serve, with the series of the one before; let go of the oldest."""
+        versions = [entry for entry in self.entries() if entry.name == name]
+        loaded = [entry for entry in versions if entry.loaded]
+        for rank, entry in enumerate(loaded):
+            entry.state = State.RETIRED if rank else State.READY
+            if rank >= self._kept:
+                entry.loaded = None
+        held = len(loaded[: self._kept])
+        for entry in versions:
+            if entry.loaded or entry.state is State.FAILED:
+                continue
+            newer = not loaded or entry.version > loaded[0].version
+            entry.state = State.LOADING if newer or held < self._kept else State.RETIRED
+            held += 0 if newer else 1
+        now = loaded[0].loaded if loaded else None
+        if now is before:
+            return
+        if now is not None:
+            if before is not None and now.follows(before):
+                adopt(now.states, take(before.states))
+            log.info("model_serving model=%s version=%d digest=%s", name, loaded[0].version, loaded[0].digest[:12])
+        if before is not None and not before.states.pins:
+            before.states.clear()
+        self.generation += 1
 
     def entries(self) -> Iterator[Entry]:
         """Yield all versions, by name and then newest first."""
-        yield from (self._entries[key] for key in sorted(self._entries, key=lambda key: (key[0], -key[1])))
+        entries = self._entries
+        yield from (entries[key] for key in sorted(entries, key=lambda key: (key[0], -key[1])))
 
     @property
     def ready(self) -> bool:
@@ -164,7 +220,8 @@ class Repository:
             InvalidInputError: MODEL_NAME_INVALID.
             ModelNotFoundError: No such model or version.
         """
-        names = sorted({known for known, _ in self._entries})
+        entries = self._entries  # replaced as a whole, never changed
+        names = sorted({known for known, _ in entries})
         if not name:
             if len(names) != 1:
                 message = f"the server serves {len(names)} models, so the request must name one"
@@ -173,7 +230,7 @@ class Repository:
         if not NAME_PATTERN.fullmatch(name):
             message = "expected 1 to 64 characters of a-z, 0-9, _ and -, beginning with a letter or digit"
             raise InvalidInputError.of("model.name", Reason.MODEL_NAME_INVALID, message)
-        versions = {number: entry for (known, number), entry in self._entries.items() if known == name}
+        versions = {number: entry for (known, number), entry in entries.items() if known == name}
         if not versions:
             raise ModelNotFoundError(Reason.MODEL_NOT_FOUND, f"no model is named {name}", actual=name)
         if version is not None:
@@ -191,16 +248,30 @@ class Repository:
         Raises:
             InvalidInputError, ModelNotFoundError: As `find`.
             ModelUnavailableError: It is still loading.
-            ModelUnusableError: It failed to load.
+            ModelUnusableError: It failed to load, or was replaced and is no longer in memory.
         """
         entry = self.find(name, version)
-        if entry.loaded is not None and entry.state is not State.LOADING:
-            return entry.loaded
-        raise self._why_not(entry)
+        loaded = entry.loaded
+        if loaded is None:
+            raise _why_not(entry)
+        return loaded
 
-    @staticmethod
-    def _why_not(entry: Entry) -> ModsError:
-        what = f"model {entry.name} version {entry.version}"
-        if entry.state is State.LOADING:
-            return ModelUnavailableError(Reason.MODEL_LOADING, f"{what} is loading", retry_seconds=LOADING_RETRY_SECONDS)
-        return ModelUnusableError(Reason.MODEL_FAILED, f"{what} failed to load; GetModel says why")
+
+def _why_not(entry: Entry) -> ModsError:
+    what = f"model {entry.name} version {entry.version}"
+    if entry.state is State.LOADING:
+        return ModelUnavailableError(Reason.MODEL_LOADING, f"{what} is loading", retry_seconds=LOADING_RETRY_SECONDS)
+    if entry.state is State.RETIRED:
+        return ModelUnusableError(Reason.MODEL_RETIRED, f"{what} was replaced and is no longer held")
+    return ModelUnusableError(Reason.MODEL_FAILED, f"{what} failed to load; GetModel says why")
+
+
+def _fingerprint(folder: Path) -> Fingerprint:
+    found = []
+    try:
+        for path in folder.iterdir():
+            status = path.lstat()
+            found.append((path.name, status.st_ino, status.st_size, status.st_ctime_ns))
+    except OSError:
+        return ()  # gone, or not for us to read: the load says so
+    return tuple(sorted(found))

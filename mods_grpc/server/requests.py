@@ -10,7 +10,8 @@ from mods_grpc.detection import significance_from_budget
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 from mods_grpc.messages import nanos_from_timestamp, unpack_float64, unpack_mask
 from mods_grpc.server.checks import require_at_most
-from mods_grpc.server.repository import LoadedModel, Repository
+from mods_grpc.server.loading import LoadedModel
+from mods_grpc.server.repository import Repository
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2, verdict_pb2
 

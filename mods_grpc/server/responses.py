@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.detection import Outcome, Phase, Verdicts, describe, shares
 from mods_grpc.messages import pack_float64, timestamp_from_nanos
-from mods_grpc.server.repository import LoadedModel
+from mods_grpc.server.loading import LoadedModel
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
 

@@ -28,11 +28,13 @@ class SeriesStates:
 
     Attributes:
         evicted: Series dropped so far.
+        pins: Streams that stay with this version whatever comes.
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
         self.table = table
         self.evicted = 0
+        self.pins = 0
         self._answers: OrderedDict[str, Answers] = OrderedDict()
         self._max_series = max_series
         self._max_per_sensor = max_series_per_sensor
@@ -85,6 +87,30 @@ class SeriesStates:
         while len(self._answers) > MAX_REMEMBERED_STREAMS:
             self._answers.popitem(last=False)
         return previous
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    def owned(self) -> tuple[NDArray[np.intp], list[tuple[str, str]], NDArray[np.float64]]:
+        """Return the slots in use, their sensors and names, and for how many seconds each was not used."""
+        slots = np.fromiter(self._owners, np.intp, len(self._owners))
+        return slots, list(self._owners.values()), time.monotonic() - self._used[slots]
+
+    def answers(self) -> dict[str, Answers]:
+        """Return the last requests of each sensor's stream with their answers."""
+        return dict(self._answers)
+
+    def adopted(self, slots: NDArray[np.intp], idle_seconds: NDArray[np.float64], answers: dict[str, Answers]) -> None:
+        """Take over when series were last used, and what their streams were answered."""
+        if slots.size:
+            self._used[slots] = time.monotonic() - idle_seconds
+        self._answers = OrderedDict({**answers, **self._answers})
+
+    def clear(self) -> None:
+        """Forget all series, and give their memory back."""
+        self.table = SeriesTable(self.table.rows, self.table.features)
+        self._sensors, self._owners, self._used = {}, {}, np.zeros(0)
+        self._answers = OrderedDict()
 
     def _drop_idle(self) -> None:
         limit = time.monotonic() - self._idle_seconds

@@ -55,9 +55,11 @@ class Streams:
             raise QuotaError(Reason.STREAM_QUOTA, text, limit=self._config.max_streams, actual=self._open, retry_seconds=1.0)
         self._open += 1
         self._all_closed.clear()
+        session = StreamSession(self._repository, self._config, _host(context.peer()))
         try:
-            await self._serve(context, StreamSession(self._repository, self._config, _host(context.peer())))
+            await self._serve(context, session)
         finally:
+            session.close()
             self._open -= 1
             if not self._open:
                 self._all_closed.set()

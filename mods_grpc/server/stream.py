@@ -5,12 +5,21 @@ What ends the stream is raised; what is wrong with a data message is said in its
 
 from collections import deque
 
-from mods_grpc.errors import InvalidInputError, ModsError, QuotaError, Reason, SequenceGapError, StreamProtocolError
+from mods_grpc.errors import (
+    InvalidInputError,
+    ModelUnusableError,
+    ModsError,
+    QuotaError,
+    Reason,
+    SequenceGapError,
+    StreamProtocolError,
+)
 from mods_grpc.messages import duration_from_seconds
 from mods_grpc.server.checks import first_of, name_violation, require_known
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.observations import Judge
-from mods_grpc.server.repository import LoadedModel, Repository
+from mods_grpc.server.repository import Repository
 from mods_grpc.server.requests import EXPLAIN_VALUES, find_model, impute_rows_of, significance_of
 from mods_grpc.server.responses import served
 from mods_grpc.server.status import status_of
@@ -34,6 +43,7 @@ class StreamSession:
         self._config = config
         self._sensor = peer
         self._model: LoadedModel | None = None
+        self._generation = repository.generation
         self._bad_in_a_row = 0
         self._answered: deque[tuple[pb.StreamData, pb.StreamAnswer]] = deque()
         self._answered_bytes = 0
@@ -53,6 +63,8 @@ class StreamSession:
             return self._open(request.config)
         if kind == "config":
             raise StreamProtocolError(Reason.CONFIG_REPEATED, "config was sent twice")
+        if self._generation != self._repository.generation:
+            self._move(self._model)
         response = pb.StreamDetectResponse(model=served(self._model))
         if kind == "end":
             response.ended.last_sequence = self.last_sequence
@@ -73,19 +85,11 @@ class StreamSession:
         if message.sensor:
             first_of([name_violation(message.sensor, "config.sensor")])
             self._sensor = message.sensor
+        self._opening = message
+        self._use(model)
+        if self._pinned:
+            model.states.pins += 1
         manifest, config = model.manifest, self._config
-        self._judge = Judge(
-            model=model,
-            monitor=model.monitor(model.states.table),
-            sensor=self._sensor,
-            significance=significance_of(message.sensitivity, manifest.false_alarms_per_day, manifest.slide_seconds),
-            explain=message.explain,
-            impute_rows=impute_rows_of(message.gap_policy, config.default_impute_rows, config.max_impute_rows),
-            max_observations=config.max_observations,
-            max_series=config.max_series_per_sensor,
-            max_future_seconds=config.max_future_seconds,
-        )
-        self._model = model
         held = model.states.held(self._sensor)
         previous = model.states.hand_over(self._sensor, self._answered)
         self._lost = previous if held else deque()  # still growing if the old stream is not done
@@ -108,6 +112,50 @@ class StreamSession:
             ),
         )
         return pb.StreamDetectResponse(model=served(model), opened=opened)
+
+    def close(self) -> None:
+        """Let go of the version that the stream pinned."""
+        if self._model is not None and self._pinned:
+            self._model.states.pins -= 1
+
+    @property
+    def _pinned(self) -> bool:
+        return self._opening.model.HasField("version")
+
+    def _use(self, model: LoadedModel) -> None:
+        message, manifest, config = self._opening, model.manifest, self._config
+        self._judge = Judge(
+            model=model,
+            monitor=model.monitor(model.states.table),
+            sensor=self._sensor,
+            significance=significance_of(message.sensitivity, manifest.false_alarms_per_day, manifest.slide_seconds),
+            explain=message.explain,
+            impute_rows=impute_rows_of(message.gap_policy, config.default_impute_rows, config.max_impute_rows),
+            max_observations=config.max_observations,
+            max_series=config.max_series_per_sensor,
+            max_future_seconds=config.max_future_seconds,
+        )
+        self._model = model
+
+    def _move(self, old: LoadedModel) -> None:
+        """Go on with the version that serves now, whose series the repository has moved.
+
+        Raises:
+            ModelUnusableError: MODEL_RETIRED, there is none, or it has other features.
+        """
+        self._generation = self._repository.generation
+        if self._pinned:
+            return
+        name = old.manifest.name
+        try:
+            model = self._repository.serving(name, None)
+        except ModsError:
+            raise ModelUnusableError(Reason.MODEL_RETIRED, f"model {name} was withdrawn") from None
+        if not model.follows(old):
+            text = f"version {model.manifest.version} of model {name}, which serves now, has other features"
+            raise ModelUnusableError(Reason.MODEL_RETIRED, text)
+        if model is not old:
+            self._use(model)
 
     def _answer(self, request: pb.StreamDetectRequest) -> pb.StreamAnswer:
         data = request.data

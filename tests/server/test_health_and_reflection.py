@@ -82,18 +82,18 @@ def test_readiness_is_told_before_during_and_after(tmp_path):
         )
         app = App(config)
         loop, seen = asyncio.get_running_loop(), []
-        load_all = app.repository.load_all
+        prepare = app.repository.prepare
 
         def ask(port):
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 return [check(channel, name) for name in ("readiness", "liveness")]
 
-        def load_and_look():
+        def look_and_prepare(entry):
             seen.append(ask(app.health_port))
             seen.append(ask(app.port))
-            load_all()
+            return prepare(entry)
 
-        app.repository.load_all = load_and_look
+        app.repository.prepare = look_and_prepare
         await app.start()
         for port in (app.health_port, app.port):
             seen.append(await loop.run_in_executor(None, ask, port))

@@ -280,7 +280,7 @@ def test_the_newest_ready_version_answers_where_none_is_named(tmp_path):
     assert [(entry.version, entry.state) for entry in found.entries() if entry.name == "tiny"] == [
         (10, State.FAILED),
         (2, State.READY),
-        (1, State.READY),
+        (1, State.RETIRED),
     ]
     assert found.ready
     assert found.serving("tiny", None).manifest.version == 2

@@ -1,0 +1,125 @@
+"""A version on its way from the folder to serving: read, tried by the canary, opened."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mods_grpc.artifact import Manifest, read_artifact
+from mods_grpc.detection import Detector, Monitor, SeriesTable
+from mods_grpc.errors import ArtifactError
+from mods_grpc.server.canary import Canary
+from mods_grpc.server.series_states import SeriesStates
+from mods_grpc.server.session import Session, open_session
+
+MAX_FAILURE_CHARACTERS = 1000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A version that serves: what it is, how it runs, how it judges, and the series it watches."""
+
+    manifest: Manifest
+    digest: str
+    session: Session
+    detector: Detector
+    kinds_not_negative: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    feature_names: tuple[str, ...]
+    states: SeriesStates
+
+    def monitor(self, table: SeriesTable) -> Monitor:
+        """Make a monitor that watches the series of a table with this model."""
+        return Monitor(
+            self.detector,
+            self.session.forecast,
+            table,
+            slide_seconds=self.manifest.slide_seconds,
+            holdoff_rows=self.manifest.calibration.holdoff_rows,
+        )
+
+    def follows(self, other: "LoadedModel") -> bool:
+        """Tell whether this version can go on with the windows of another: same features on the same grid of time."""
+        mine, theirs = self.manifest, other.manifest
+        return (
+            [(feature.name, feature.unit, feature.kind) for feature in mine.features],
+            mine.slide_seconds,
+            mine.window_seconds,
+        ) == (
+            [(feature.name, feature.unit, feature.kind) for feature in theirs.features],
+            theirs.slide_seconds,
+            theirs.window_seconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """How loading a version went: `loaded`, or why not. Manifest and digest are known once they were read."""
+
+    manifest: Manifest | None = None
+    digest: str = ""
+    loaded: LoadedModel | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loader:
+    """Loads versions. Changes nothing, so it may run on any thread.
+
+    Attributes:
+        folder: The model repository. provider: Execution provider to load on.
+        max_series: Series held per model. max_series_per_sensor: per sensor of a model.
+        state_idle_seconds: How long state of a series that sends nothing is kept.
+        canary: Tries a version in a child process first; None to do without.
+    """
+
+    folder: Path
+    provider: str
+    max_series: int
+    max_series_per_sensor: int
+    state_idle_seconds: float
+    canary: Canary | None
+
+    def prepare(self, name: str, version: int) -> Prepared:
+        """Load a version, whatever is wrong with it."""
+        started = time.perf_counter()
+        manifest, digest = None, ""
+        try:
+            artifact = read_artifact(self.folder, name, version)
+            manifest, digest = artifact.manifest, artifact.digest
+            if self.canary and self.canary.check(self.folder, name, version, self.provider) != digest:
+                raise ArtifactError("manifest: changed while it was checked")
+            session = open_session(artifact, self.provider)
+            loaded = self._serve(manifest, digest, session)
+        except ArtifactError as error:
+            failure = error.message
+        except Exception:  # whatever is wrong with one model, the others serve
+            log.exception("model_broke model=%s version=%d", name, version)
+            failure = "it made loading fail in a way that is not foreseen; the server's log says how"
+        else:
+            seconds = time.perf_counter() - started
+            text = "model_loaded model=%s version=%d digest=%s provider=%s seconds=%.3f"
+            log.info(text, name, version, digest[:12], session.provider, seconds)
+            return Prepared(manifest=manifest, digest=digest, loaded=loaded)
+        failure = failure.encode(errors="replace").decode()[:MAX_FAILURE_CHARACTERS]
+        log.error("model_failed model=%s version=%d reason=%r", name, version, failure)
+        return Prepared(manifest=manifest, digest=digest, failure=failure)
+
+    def _serve(self, manifest: Manifest, digest: str, session: Session) -> LoadedModel:
+        return LoadedModel(
+            manifest=manifest,
+            digest=digest,
+            session=session,
+            detector=Detector.from_manifest(manifest),
+            kinds_not_negative=np.array([feature.kind != "mean" for feature in manifest.features]),
+            feature_names=tuple(feature.name for feature in manifest.features),
+            states=SeriesStates(
+                SeriesTable(manifest.rows, len(manifest.features)),
+                max_series=self.max_series,
+                max_series_per_sensor=self.max_series_per_sensor,
+                idle_seconds=self.state_idle_seconds,
+            ),
+        )

@@ -1,0 +1,81 @@
+"""The state of all series of one model version in columns: what another version, or another process, goes on with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.server.series_states import NOT_HELD, Answers, SeriesStates
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesSnapshot:
+    """State of n series.
+
+    Attributes:
+        sensors, names: n each, whose series they are.
+        values: `(n, rows, features)`, oldest first, `filled` rows of each hold something. missing: which were missing.
+        last_time: `(n,)` nanoseconds. idle_seconds: `(n,)` since they were last used.
+        episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
+        answers: The last requests and answers of each sensor's stream.
+    """
+
+    sensors: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Floats
+    missing: NDArray[np.bool_]
+    filled: NDArray[np.int32]
+    last_time: Times
+    idle_seconds: Floats
+    episode: Times
+    peak: Floats
+    answers: dict[str, Answers]
+
+
+def take(states: SeriesStates) -> SeriesSnapshot:
+    """Copy the state of all series."""
+    table = states.table
+    slots, owners, idle = states.owned()
+    order = (table.head[slots, None] - table.filled[slots, None] + np.arange(table.rows)) % table.rows
+    return SeriesSnapshot(
+        sensors=tuple(sensor for sensor, _ in owners),
+        names=tuple(name for _, name in owners),
+        values=table.values[slots[:, None], order],
+        missing=table.missing[slots[:, None], order],
+        filled=table.filled[slots],
+        last_time=table.last_time[slots],
+        idle_seconds=idle,
+        episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
+        peak=table.episode_peak[slots],
+        answers=states.answers(),
+    )
+
+
+def adopt(states: SeriesStates, snapshot: SeriesSnapshot) -> int:
+    """Go on with the series of a snapshot; those held already that are further on stay as they are.
+
+    A longer window than the snapshot's warms up for as many rows as it is longer; of a longer one the last rows are kept.
+
+    Returns:
+        How many series were adopted.
+    """
+    table, n = states.table, len(snapshot.names)
+    slots = np.array([states.add(*owner) for owner in zip(snapshot.sensors, snapshot.names, strict=True)], np.intp)
+    at = np.flatnonzero(slots != NOT_HELD)
+    at = at[table.last_time[slots[at]] < snapshot.last_time[at]] if n else at
+    mine = slots[at]
+    filled = snapshot.filled[at]
+    kept = np.minimum(filled, table.rows)
+    rows = np.minimum((filled - kept)[:, None] + np.arange(table.rows), snapshot.values.shape[1] - 1)
+    table.values[mine] = snapshot.values[at[:, None], rows]
+    table.missing[mine] = snapshot.missing[at[:, None], rows]
+    table.filled[mine] = kept
+    table.head[mine] = kept % table.rows
+    table.last_time[mine] = snapshot.last_time[at]
+    table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
+    table.episode_peak[mine] = snapshot.peak[at]
+    states.adopted(mine, snapshot.idle_seconds[at], snapshot.answers)
+    return int(at.size)
