@@ -49,7 +49,7 @@ protos: .venv-protos ## Generate the stubs and the descriptor set
 
 lock: .venv ## Renew the lock files
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra train --group dev --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra ids --extra train --group dev --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/dev.txt
 	$(BIN)/uv pip compile requirements/protos.in --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/protos.txt
 
 clean: ## Remove environments and caches
