@@ -67,16 +67,17 @@ class Findings:
 
 
 def found_events(episodes: Sequence[Episode], events: Sequence[Event], window_seconds: int) -> Findings:
-    """Match episodes with events. Both meet when a window of the episode shares time with the event.
+    """Match episodes with events. Both meet when the window that raised the episode shares time with the event.
 
     An hour's window that starts before an event holds part of it, and the fall when the event leaves the window is part
-    of the same episode, so an episode that starts within a window's length after the end meets the event too.
+    of it too, so an episode that starts within a window's length after the end meets the event. One that was raised
+    before the event began does not: it had another cause.
     """
     window = np.timedelta64(window_seconds, "s")
     delays: list[int | None] = []
     met: set[int] = set()
     for event in events:
-        hits = [i for i, e in enumerate(episodes) if e.end + window > event.start and e.start < event.end + window]
+        hits = [i for i, e in enumerate(episodes) if e.start + window > event.start and e.start < event.end + window]
         met |= set(hits)
         first = min((episodes[i].start for i in hits), default=None)
         delays.append(None if first is None else max(0, int((first + window - event.start) / np.timedelta64(1, "m"))))
