@@ -47,11 +47,17 @@ async def abort(context: Context, error: Exception) -> NoReturn:
     raise AssertionError("abort raises")
 
 
-def unary(kind: type[Request], call: Callable[[Request], Message], pool: ThreadPoolExecutor) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Make the handler of a unary RPC."""
+def unary(
+    kind: type[Request], call: Callable[[Request], Message], pool: ThreadPoolExecutor, max_bytes: int
+) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Make the handler of a unary RPC; an answer above `max_bytes` becomes an error, as gRPC's own says no reason."""
 
     def answer(data: bytes) -> bytes:
-        return call(parse(kind, data)).SerializeToString()
+        found = call(parse(kind, data)).SerializeToString()
+        if len(found) > max_bytes:
+            text = f"the answer would take {len(found)} bytes, at most {max_bytes} are sent; ask for less at a time"
+            raise InvalidInputError.of("", Reason.BATCH_TOO_LARGE, text, limit=max_bytes, actual=len(found))
+        return found
 
     async def handle(data: bytes, context: Context) -> bytes:
         try:

@@ -122,16 +122,16 @@ def handlers(
         grpc.method_handlers_generic_handler(
             INFERENCE_SERVICE,
             {
-                "Forecast": unary(pb.ForecastRequest, Forecasting(repository, config).forecast, pool),
-                "Detect": unary(pb.DetectRequest, Detecting(repository, config).detect, pool),
+                "Forecast": unary(pb.ForecastRequest, Forecasting(repository, config).forecast, pool, config.max_message_bytes),
+                "Detect": unary(pb.DetectRequest, Detecting(repository, config).detect, pool, config.max_message_bytes),
                 "StreamDetect": streaming(streams.detect),
             },
         ),
         grpc.method_handlers_generic_handler(
             MODEL_SERVICE,
             {
-                "ListModels": unary(model_pb2.ListModelsRequest, directory.list_models, pool),
-                "GetModel": unary(model_pb2.GetModelRequest, directory.get_model, pool),
+                "ListModels": unary(model_pb2.ListModelsRequest, directory.list_models, pool, config.max_message_bytes),
+                "GetModel": unary(model_pb2.GetModelRequest, directory.get_model, pool, config.max_message_bytes),
             },
         ),
     ]

@@ -3,12 +3,13 @@
 import grpc
 import numpy as np
 import pytest
+from running_server import channel_to, running_server
 from talking import at, detect_request, failure_of, forecast_request, observation, observation_batch, series, window
-from tiny_model import LEVELS
+from tiny_model import LEVELS, publish_tiny
 
 from mods_grpc.messages import pack_float64, timestamp_from_nanos
 from mods_grpc.v1 import inference_pb2 as pb
-from mods_grpc.v1 import model_pb2, values_pb2
+from mods_grpc.v1 import inference_pb2_grpc, model_pb2, values_pb2
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NAN, INF = float("nan"), float("inf")
@@ -293,3 +294,17 @@ def test_a_value_far_outside_the_training_range_is_no_error_but_flagged(inferenc
     verdict = response.series[0].verdicts[-1]
     assert verdict.out_of_distribution
     assert verdict.anomalous
+
+
+def test_an_answer_above_the_limit_is_refused_with_its_size(tmp_path):
+    publish_tiny(tmp_path)
+    with running_server(repository=tmp_path, max_message_bytes=4096) as server, channel_to(server) as channel:
+        inference = inference_pb2_grpc.InferenceServiceStub(channel)
+        request = pb.ForecastRequest(batch=batch_of(8), coverages=[0.5])
+        assert inference.Forecast(request, timeout=10).batch.lower
+        request.coverages.extend([0.6, 0.7, 0.8, 0.9, 0.91, 0.92, 0.93, 0.94])
+        with pytest.raises(grpc.RpcError) as caught:
+            inference.Forecast(request, timeout=10)
+        code, reason, details = failure_of(caught.value)
+        assert (code, reason) == (INVALID, "BATCH_TOO_LARGE")
+        assert details["ErrorInfo"].metadata["limit"] == "4096"

@@ -158,7 +158,7 @@ async def calls_to_a_broken_service(requests):
     """Call a real server whose every RPC raises; return the errors."""
     with ThreadPoolExecutor(1) as pool:
         server = grpc.aio.server()
-        methods = {"Unary": unary(pb.ForecastRequest, explode, pool), "Stream": streaming(explode_later)}
+        methods = {"Unary": unary(pb.ForecastRequest, explode, pool, 1024), "Stream": streaming(explode_later)}
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Broken", methods)])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
