@@ -11,13 +11,13 @@ help: ## List the targets
 
 .venv: requirements/dev.txt pyproject.toml ## Everything for development, from the lock file
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; set PYTHON=python3.x"; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch .venv
 
 .venv-protos: requirements/protos.txt ## The stub generator, which pins an older protobuf
-	$(PYTHON) -m venv .venv-protos
+	$(PYTHON) -m venv --clear .venv-protos
 	.venv-protos/bin/python -m pip install --quiet --require-hashes -r requirements/protos.txt
 	@touch .venv-protos
 
