@@ -46,12 +46,9 @@ class Record:
 class Conn(Record):
     """A connection. None where the log has no value; never negative."""
 
-    proto: str | None = None
-    service: str | None = None
     duration: int | None = None  # nanoseconds, so that sums are exact
     orig_bytes: int | None = None
     resp_bytes: int | None = None
-    conn_state: str | None = None
 
     @property
     def logged(self) -> int:

@@ -56,12 +56,9 @@ def _flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int | Non
     end = iso_time(flow["end"], latest_ns) if "end" in flow else common["ts"]
     return Conn(
         **{**common, "ts": start},
-        proto=_lower(event.get("proto")),
-        service=_lower(event.get("app_proto")),
         duration=lines.duration_of((end - start) / 1e9),
         orig_bytes=lines.check_count(flow.get("bytes_toserver", 0)),
         resp_bytes=lines.check_count(flow.get("bytes_toclient", 0)),
-        conn_state=_lower(flow.get("state")),
     )
 
 

@@ -24,12 +24,9 @@ _COMMON = (
 )
 _OWN: dict[str, tuple[ZeekField, ...]] = {
     "conn": (
-        ZeekField("proto", "enum", "proto"),
-        ZeekField("service", "string", "service"),
         ZeekField("duration", "interval", "duration"),
         ZeekField("orig_bytes", "count", "orig_bytes"),
         ZeekField("resp_bytes", "count", "resp_bytes"),
-        ZeekField("conn_state", "string", "conn_state"),
         ZeekField("local_orig", "bool", "local_orig"),
         ZeekField("local_resp", "bool", "local_resp"),
     ),

@@ -18,7 +18,8 @@ FUTURE_SECONDS = 86_400
 CONTROL = r"[\x00-\x1f\x7f]"
 DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
 WHOLE = r"\d{1,16}"
-_CONTROL, _DECIMAL, _WHOLE = re.compile(CONTROL), re.compile(DECIMAL, re.ASCII), re.compile(WHOLE, re.ASCII)
+_DIGITS = 16
+_CONTROL, _DECIMAL = re.compile(CONTROL), re.compile(DECIMAL, re.ASCII)
 
 
 class MalformedLineError(ValueError):
@@ -96,9 +97,9 @@ def count(text: str) -> int:
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
     """
-    if not _WHOLE.fullmatch(text):
+    if not (text.isdecimal() and text.isascii()) or len(text) > _DIGITS or (value := int(text)) > MAX_COUNT:
         raise MalformedLineError("count")
-    return check_count(int(text))
+    return value
 
 
 def check_count(value: object) -> int:
@@ -129,9 +130,9 @@ def port(text: str) -> int:
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
     """
-    if not _WHOLE.fullmatch(text):
+    if not (text.isdecimal() and text.isascii()) or len(text) > _DIGITS or (value := int(text)) > MAX_PORT:
         raise MalformedLineError("port")
-    return check_port(int(text))
+    return value
 
 
 def address(text: object) -> str:
@@ -140,7 +141,7 @@ def address(text: object) -> str:
     Raises:
         MalformedLineError: Not an IPv4 or IPv6 address.
     """
-    if not isinstance(text, str) or len(text) > 45 or not _is_address(text):
+    if not isinstance(text, str) or len(text) > 64 or not _is_address(text):
         raise MalformedLineError("address")
     return text
 
@@ -156,7 +157,7 @@ def text(value: object) -> str:
     Raises:
         MalformedLineError: Not a text, or one with control characters: logs escape them.
     """
-    if not isinstance(value, str) or _CONTROL.search(value):
+    if not isinstance(value, str) or (not value.isprintable() and _CONTROL.search(value)):
         raise MalformedLineError("text")
     return value
 

@@ -23,6 +23,10 @@ def _tsv_flag(text: str) -> bool:
         raise MalformedLineError("flag") from None
 
 
+def _tsv_interval(text: str) -> int:
+    return lines.duration_of(lines.decimal(text))
+
+
 def _tsv_time(text: str, latest_ns: int | None) -> int:
     return lines.time_of(lines.decimal(text), latest_ns)
 
@@ -34,7 +38,7 @@ _TSV: Mapping[str, Callable[[str], Any]] = {
     "bool": _tsv_flag,
     "string": lines.text,
     "enum": lines.text,
-    "interval": lambda text: lines.duration_of(lines.decimal(text)),
+    "interval": _tsv_interval,
 }
 
 
@@ -105,7 +109,7 @@ class TsvParser:
         self._kind = RECORDS[protocol]
         self._separator, self._unset, self._empty = header.separator, header.unset, header.empty
         self._number = len(header.names)
-        readers = {**_TSV, "time": partial(_tsv_time, latest_ns=latest_ns)}
+        readers: dict[str, Callable[[str], Any]] = {**_TSV, "time": partial(_tsv_time, latest_ns=latest_ns)}
         self._columns = [(f.attribute, i, readers[f.type], f.required) for f, i in header.columns(protocol)]
         self._sensor = header.sensor_column()
 
