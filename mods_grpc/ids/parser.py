@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Container
+from copy import copy
 from pathlib import PurePath
 
 from mods_grpc.features.records import PROTOCOLS, Record
@@ -50,6 +51,7 @@ class LineParser:
             raise MalformedLineError("long")
         decoded = line.decode("utf-8", "replace").rstrip("\r\n")
         if decoded.startswith("#"):
+            self.header = copy(self.header)  # a position may hold the one before
             self.header.take(decoded)
             self._tsv = None
             return None

@@ -1,10 +1,210 @@
 """Where records come from: a log, a folder of rotations, or a live folder that is followed. Bounded memory throughout.
 
-    reader = LogReader("/opt/zeek/logs/current", follow=True)
-    for record in reader.poll():      # all that is there now, in the order in which it was logged
+    reader = LogReader(Path("/opt/zeek/logs/current"), follow=True)
+    for record in reader.poll():  # all that is there now, in the order in which it was logged
         ...
-    saved = reader.position().to_json()   # after the record that was yielded last
+    saved = reader.position().to_json()  # everything up to the record that was yielded last
 
 `LogReader(path, position=Position.from_json(saved))` goes on with the record after it, even if the file was rotated,
 compressed and moved meanwhile.
 """
+
+import heapq
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+from mods_grpc.errors import DataError
+from mods_grpc.features.records import PROTOCOLS, Record
+from mods_grpc.ids.lines import ReadCounters
+from mods_grpc.ids.parser import LineParser
+from mods_grpc.ids.rotation import Identity, LogFile, classify, find, locate, without_copies
+from mods_grpc.ids.tail import Mark, Refusal, Tail
+
+POLL_SECONDS = 0.25
+POSITION_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far each log was read."""
+
+    marks: dict[str, Mark] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Write it as JSON."""
+        return json.dumps({"version": POSITION_VERSION, "logs": {name: mark.tree() for name, mark in self.marks.items()}})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Position":
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataError: Something else.
+        """
+        try:
+            tree = json.loads(text)
+            if tree["version"] != POSITION_VERSION:
+                raise ValueError
+            return cls({str(name): Mark.from_tree(mark) for name, mark in tree["logs"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DataError("not a position in logs") from None
+
+
+def ignore(_path: Path, _reason: str, _line: bytes) -> None:
+    """Do nothing with a malformed line; it is counted all the same."""
+
+
+class LogReader:
+    """Reads logs, however often they are asked for more.
+
+    Args:
+        path: A file, or a folder; of a folder that is not followed, all folders below it too.
+        protocols: Which records; files of other logs are not opened.
+        follow: Whether to wait for more. Of a folder the files in it are followed, and new ones are found.
+        archive: Where rotated files go, to find in them what was missed; for a folder called `current` its parent.
+        position: Where to go on. Logs it does not know are read from their beginning.
+        refuse: Is told of each malformed line: file, reason, and its first 4 KiB.
+        latest_ns: Records after this time are malformed; None is a day from now.
+
+    Attributes:
+        counters: What became of the lines so far.
+        lost: Logs whose position could not be found again; they were read from the live file's beginning.
+
+    Raises:
+        DataError: There is nothing to read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        protocols: Collection[str] = PROTOCOLS,
+        follow: bool = False,
+        archive: Path | None = None,
+        position: Position | None = None,
+        refuse: Refusal = ignore,
+        latest_ns: int | None = None,
+    ) -> None:
+        self._path = path
+        self._protocols = frozenset(protocols)
+        self._follow = follow
+        self._archive = path.absolute().parent if archive is None and path.name == "current" else archive
+        self._refuse = refuse
+        self._latest_ns = latest_ns
+        self._tails: dict[str, Tail] = {}
+        self._marks = dict(position.marks) if position else {}
+        self.counters = ReadCounters()
+        self.lost: list[str] = []
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+        self._look()
+        if not self._tails and not (follow and path.is_dir()):
+            raise DataError(f"{path}: no logs of {', '.join(sorted(self._protocols))}")
+
+    def poll(self) -> Iterator[Record]:
+        """Yield the records that are there now, logs merged by the time at which their lines were written."""
+        if self._follow:
+            self._look()
+        heap: list[tuple[int, str, Record, Mark, Iterator[tuple[Record, Mark]]]] = []
+        for name, tail in self._tails.items():
+            self._push(heap, 0, name, tail.poll())
+        while heap:
+            written, name, record, mark, rest = heapq.heappop(heap)
+            self._marks[name] = mark
+            yield record
+            self._push(heap, written, name, rest)
+        for name, tail in self._tails.items():
+            if tail.done is not None:
+                self._marks[name] = tail.done
+
+    @staticmethod
+    def _push(
+        heap: list[tuple[int, str, Record, Mark, Iterator[tuple[Record, Mark]]]],
+        after: int,
+        name: str,
+        rest: Iterator[tuple[Record, Mark]],
+    ) -> None:
+        for record, mark in rest:
+            heapq.heappush(heap, (max(after, record.logged), name, record, mark, rest))
+            return
+
+    def follow(self, stop: Event, poll_seconds: float = POLL_SECONDS) -> Iterator[Record]:
+        """Yield records for ever, until `stop` is set."""
+        while not stop.is_set():
+            yield from self.poll()
+            stop.wait(poll_seconds)
+
+    def position(self) -> Position:
+        """Return how far was read, the record that was yielded last included."""
+        return Position(dict(self._marks))
+
+    def close(self) -> None:
+        """Close all files."""
+        for tail in self._tails.values():
+            tail.close()
+
+    def _look(self) -> None:
+        """Find logs that are new, and live files that are there again."""
+        for name, files in self._files().items():
+            if name not in self._tails:
+                self._tails[name] = self._start(name, files)
+            elif self._follow:
+                self._tails[name].offer(files[-1])
+
+    def _files(self) -> dict[str, list[LogFile]]:
+        if self._path.is_dir():
+            found = find(self._path, self._protocols, deep=not self._follow)
+            if not self._follow:
+                return found
+            live = {name: [file for file in files if not file.rotated] for name, files in found.items()}
+            return {name: files for name, files in live.items() if files}
+        file = classify(self._path, self._protocols, asked=True)
+        return {file.stream: [file]} if file and self._path.exists() else {}
+
+    def _start(self, name: str, files: list[LogFile]) -> Tail:
+        mark = self._marks.get(name)
+        if mark is not None:
+            known = self._archived(name) if self._follow else files
+            index = locate(known, mark.identity)
+            if index is None:
+                self.lost.append(name)
+                mark = None
+            else:
+                files = without_copies(known[index:])
+        return Tail(
+            files,
+            lambda file: LineParser(file.path.name, self._protocols, self._latest_ns),
+            self.counters,
+            self._refuse,
+            follow=self._follow,
+            mark=mark,
+            missed=lambda identity: self._missed(name, identity),
+        )
+
+    def _archived(self, name: str) -> list[LogFile]:
+        """List the rotated files of a log and, last, its live one."""
+        folder = self._path if self._path.is_dir() else self._path.parent
+        found = {file.path.resolve(): file for file in find(folder, self._protocols, deep=False).get(name, ())}
+        if self._archive is not None and self._archive.is_dir():
+            archived = find(self._archive, self._protocols, deep=True).get(name, ())
+            found = {file.path.resolve(): file for file in archived} | found
+        return sorted(found.values(), key=lambda file: (not file.rotated, file.path.parent == folder, *file.order))
+
+    def _missed(self, name: str, identity: Identity) -> list[LogFile]:
+        """List the files that came after one that was rotated away; the live one alone if it is not found again."""
+        known = self._archived(name)
+        index = locate(known, identity)
+        return without_copies(known[index + 1 :]) if index is not None else [file for file in known if not file.rotated][-1:]
+
+
+def read_path(path: Path, *, protocols: Collection[str] = PROTOCOLS, follow: bool = False) -> Iterator[Record]:
+    """Yield the records of a file or folder, in the order in which they were logged; for ever if it is followed.
+
+    Raises:
+        DataError: There is nothing to read.
+    """
+    reader = LogReader(path, protocols=protocols, follow=follow)
+    yield from reader.follow(Event()) if follow else reader.poll()
