@@ -1,0 +1,219 @@
+"""Windows to verdicts, whatever happens to the server or to us.
+
+The server's state is a cache. What it is made of, the last windows of every series, is kept here and goes into the
+checkpoint. A server that lost its state is warmed up from it. A server that has seen a window already, because we died
+after sending it, answers DUPLICATE without a judgement; then the window is judged once more, statelessly, against the
+windows before it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
+from mods_grpc.client.requests import Explain
+from mods_grpc.errors import ConnectionFailedError, InvalidInputError
+from mods_grpc.ids.windows import Windows
+
+NANOS = 1_000_000_000
+FOR_EVER = ResumePolicy(total_seconds=float("inf"))
+_IN_DOUBT = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
+_Row = tuple[int, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeOptions:
+    """How windows are judged.
+
+    Attributes:
+        model, version: The model; version None for the newest.
+        namespace: Under which the server keeps the series; the same for all runs that share a checkpoint.
+        false_alarms_per_day, significance: The budget; None for the model's.
+        impute_rows: Missing windows that are filled with the forecast.
+        explain: "anomalies", or "all" for a live view.
+    """
+
+    model: str
+    version: int | None = None
+    namespace: str
+    false_alarms_per_day: float | None = None
+    significance: float | None = None
+    impute_rows: int = 6
+    explain: Explain = "anomalies"
+
+
+class Judge:
+    """Judges windows in order of time.
+
+    Args:
+        client: The server.
+        model: The model as the server described it.
+        options: How to judge.
+        wait: Called with the number of the attempt and the error when the server can't be reached at the start; raises
+            to give up.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        model: ModelInfo,
+        options: JudgeOptions,
+        wait: Callable[[int, ConnectionFailedError], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._model = model
+        self._options = options
+        self._wait = wait
+        self._next: ObservationBatch | None = None
+        self._stream: DetectStream | None = None
+        self._history: dict[str, deque[_Row]] = {}
+
+    def open(self) -> float:
+        """Open the stream, warm the server up with what we know, and return the significance level in force.
+
+        Raises:
+            ModsError: The server refused.
+        """
+        attempt = 0
+        while self._stream is None:
+            try:
+                self._stream = self._open()
+            except ConnectionFailedError as error:
+                attempt += 1
+                if self._wait is None:
+                    raise
+                self._wait(attempt, error)
+        for batch in self._known():
+            self._ask(batch)
+        return self._stream.opened.significance
+
+    def judge(self, windows: Windows) -> list[Verdict]:
+        """Judge the windows of one start; a verdict for each that is newer than what was judged before.
+
+        Raises:
+            ModsError: The server ended the stream for good.
+        """
+        new = [index for index, series in enumerate(windows.series) if self._last(series) < windows.start_ns]
+        if not new:
+            return []
+        names = [windows.series[index] for index in new]
+        values = windows.values[new]
+        verdicts = self._ask(_batch(names, windows.start_ns, values))
+        found = []
+        for series, row, verdict in zip(names, values, verdicts, strict=True):
+            judged = self._again(series, windows.start_ns, row, verdict) if verdict.status in _IN_DOUBT else verdict
+            if judged.status is not VerdictStatus.REJECTED:
+                rows = self._history.setdefault(series, deque(maxlen=2 * self._model.window_rows))
+                rows.append((windows.start_ns, row))
+            found.append(judged)
+        return found
+
+    def close(self) -> None:
+        """End the stream; the server keeps its state."""
+        if self._stream is not None:
+            self._next = None
+            for _ in self._stream:
+                pass
+            self._stream.close()
+
+    def state(self) -> dict[str, Any]:
+        """Return the last windows of every series for JSON."""
+        return {
+            series: [[nanos, [None if np.isnan(value) else value for value in row.tolist()]] for nanos, row in rows]
+            for series, rows in self._history.items()
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned, before `open`."""
+        for series, rows in state.items():
+            read = [(int(nanos), np.array(row, dtype=np.float64)) for nanos, row in rows]
+            self._history[series] = deque(read, maxlen=2 * self._model.window_rows)
+
+    def _open(self) -> DetectStream:
+        options = self._options
+        return self._client.stream_detect(
+            self._feed(),
+            model=self._model.name,
+            version=options.version,
+            sensor=options.namespace,
+            false_alarms_per_day=options.false_alarms_per_day,
+            significance=options.significance,
+            explain=options.explain,
+            impute_rows=options.impute_rows,
+            resume=FOR_EVER if self._wait else None,
+        )
+
+    def _feed(self) -> Iterator[ObservationBatch]:
+        """Hand the stream what `_ask` put down: it asks for more only when all before was answered and read."""
+        while self._next is not None:
+            batch, self._next = self._next, None
+            yield batch
+
+    def _ask(self, batch: ObservationBatch) -> list[Verdict]:
+        assert self._stream is not None
+        self._next = batch
+        return [next(self._stream) for _ in batch.series]
+
+    def _last(self, series: str) -> int:
+        rows = self._history.get(series)
+        return rows[-1][0] if rows else -(2**63)
+
+    def _known(self) -> Iterator[ObservationBatch]:
+        """Write the history down again, a batch per time."""
+        by_time: dict[int, list[tuple[str, NDArray[np.float64]]]] = {}
+        for series, rows in self._history.items():
+            for nanos, row in rows:
+                by_time.setdefault(nanos, []).append((series, row))
+        for nanos, members in sorted(by_time.items()):
+            names, values = zip(*members, strict=True)
+            yield _batch(names, nanos, np.stack(values))
+
+    def _again(self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict) -> Verdict:
+        """Judge a window statelessly, unless too little is known of its series: then it stays as it is."""
+        rows = [*self._history.get(series, ()), (nanos, row)]
+        first = next((index for index, (_, values) in enumerate(rows) if not np.isnan(values).any()), len(rows))
+        rows = rows[first:]
+        slide = round(self._model.slide_seconds * NANOS)
+        if not rows or nanos - rows[0][0] < slide * self._model.window_rows:
+            return verdict
+        try:
+            result = self._client.detect(
+                np.array([when for when, _ in rows]),
+                np.stack([values for _, values in rows]),
+                series=series,
+                judge_rows=1,
+                model=self._model.name,
+                version=self._options.version,
+                false_alarms_per_day=self._options.false_alarms_per_day,
+                significance=self._options.significance,
+                explain=self._options.explain,
+                impute_rows=self._options.impute_rows,
+            )
+        except InvalidInputError:
+            return verdict  # the history is too short, or has a gap beyond what is filled: it does warm up
+        return _only(result, verdict)
+
+
+def _batch(names: Sequence[str], nanos: int, values: NDArray[np.float64]) -> ObservationBatch:
+    return ObservationBatch(series=names, times=np.full(len(names), nanos), values=values)
+
+
+def _only(result: DetectResult, verdict: Verdict) -> Verdict:
+    if result.verdicts:
+        return result.verdicts[-1]
+    if not result.status or result.status[-1] is not VerdictStatus.SCORED:
+        return verdict
+    p_value = float(result.p_values[-1])
+    return Verdict(
+        series=verdict.series,
+        observe_time=verdict.observe_time,
+        status=VerdictStatus.SCORED,
+        p_value=p_value,
+        score=-float(np.log10(p_value)),
+        anomalous=bool(result.anomalous[-1]),
+        model=result.model,
+    )
