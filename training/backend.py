@@ -8,6 +8,7 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # sums in one order, and no word of it on standard error
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import keras

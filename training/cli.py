@@ -40,10 +40,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.command == "simulate":
+        from training.simulate_command import simulate_command  # noqa: PLC0415  # without TensorFlow
+
+        simulate_command(arguments)
+        return
     from training import commands  # noqa: PLC0415  # so that --help does not wait for TensorFlow
 
     functions = {
-        "simulate": commands.simulate_command,
         "fit": commands.fit_command,
         "export": commands.export_command,
         "evaluate": commands.evaluate_command,

@@ -22,27 +22,9 @@ from training.options import fit_config, model_config, source_config
 from training.prepare import prepare, warnings_about
 from training.publish import export_run, next_version, publish_run
 from training.run import read_run, write_run
-from training.simulate import NOTICE, SimulationConfig, simulate, write_datapool
 from training.source import SourceConfig, load
 from training.timerange import parse_interval
 from training.windows import take
-
-
-def simulate_command(arguments: argparse.Namespace) -> None:
-    """Write simulated traffic."""
-    config = SimulationConfig(
-        interval=parse_interval(arguments.time_range),
-        events_interval=parse_interval(arguments.events_time_range) if arguments.events_time_range else None,
-        events_per_kind=arguments.events_per_kind,
-        seed=arguments.seed,
-    )
-    simulation = simulate(config)
-    files = write_datapool(Path(arguments.output), simulation)
-    console.print(NOTICE, highlight=False)
-    console.print(
-        f"{files} files, {len(simulation.times)} rows, {len(simulation.events)} labelled events in {arguments.output}",
-        highlight=False,
-    )
 
 
 def fit_command(arguments: argparse.Namespace) -> None:
@@ -72,7 +54,8 @@ def export_command(arguments: argparse.Namespace) -> None:
         run, weights, prepared, name=arguments.name, version=version, false_alarms_per_day=arguments.false_alarms_per_day
     )
     folder = publish_run(repository, run, exported, title=arguments.title, command=_command(arguments))
-    show_metrics(exported.manifest.metrics, run.names, run.model.steps_ahead)
+    if exported.manifest.metrics:
+        show_metrics(exported.manifest.metrics, run.names, run.model.steps_ahead)
     if exported.replay is not None:
         show_replay(exported.replay, arguments.false_alarms_per_day, (), run.window_seconds)
     console.print(f"parity error {exported.parity_error:.1e}; published {folder}", highlight=False)

@@ -14,6 +14,7 @@ from training.experiment import fit_run
 from training.fit import EpochListener
 from training.forecaster import open_session
 from training.metrics import find
+from training.original import original_parameters
 from training.prepare import Prepared
 from training.publish import Exported, export_run
 from training.run import Run
@@ -91,13 +92,17 @@ def latency_microseconds(graph: bytes, window: NDArray[np.float64]) -> float:
 
 
 def table_rows(contenders: Sequence[Contender], step: int = 1) -> list[list[str]]:
-    """Lay out the comparison, header first. SMAPE is that of one step, beside persistence in the last row."""
+    """Lay out the comparison, header first. SMAPE is that of one step, beside persistence in the last row.
+
+    "original" is the number of parameters that the original system gives the architecture, see `original`.
+    """
     if not contenders:
         return []
     names = contenders[0].run.names
     header = [
         "model_type",
         "parameters",
+        "original",
         "epochs",
         "fit s",
         "parity",
@@ -114,6 +119,7 @@ def table_rows(contenders: Sequence[Contender], step: int = 1) -> list[list[str]
             [
                 manifest.architecture,
                 str(manifest.parameters),
+                str(original_parameters(contender.run.model.model_type, manifest.sequence_len, len(names)) or "-"),
                 f"{contender.run.best_epoch}/{len(contender.run.history['loss'])}",
                 f"{contender.fit_seconds:.1f}",
                 f"{contender.exported.parity_error:.0e}",
@@ -124,5 +130,5 @@ def table_rows(contenders: Sequence[Contender], step: int = 1) -> list[list[str]
             ]
         )
     unchanged: list[Metric | None] = [find(contenders[0].exported.manifest.metrics, "SMAPE", name, step) for name in names]
-    rows.append(["no change", "0", "", "", "", "", *(f"{m.persistence:.2f}" if m else "-" for m in unchanged), "", ""])
+    rows.append(["no change", "0", "", "", "", "", "", *(f"{m.persistence:.2f}" if m else "-" for m in unchanged), "", ""])
     return rows

@@ -1,13 +1,13 @@
 """An exported graph as a function, run as the server runs it."""
 
+import os
 from collections.abc import Callable
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # Linux builds send it by default; must be set before the import
+
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
-
-from training import backend  # noqa: F401  # settles ONNX Runtime's environment before it is imported
-
-import onnxruntime as ort  # isort: skip
 
 Array = NDArray[np.float64]
 Forecaster = Callable[[Array], Array]

@@ -1,0 +1,25 @@
+"""The command `simulate`, apart from the others so that it does not wait for TensorFlow."""
+
+import argparse
+from pathlib import Path
+
+from training.console import console
+from training.simulate import NOTICE, SimulationConfig, simulate, write_datapool
+from training.timerange import parse_interval
+
+
+def simulate_command(arguments: argparse.Namespace) -> None:
+    """Write simulated traffic."""
+    config = SimulationConfig(
+        interval=parse_interval(arguments.time_range),
+        events_interval=parse_interval(arguments.events_time_range) if arguments.events_time_range else None,
+        events_per_kind=arguments.events_per_kind,
+        seed=arguments.seed,
+    )
+    simulation = simulate(config)
+    files = write_datapool(Path(arguments.output), simulation)
+    console.print(NOTICE, highlight=False)
+    console.print(
+        f"{files} files, {len(simulation.times)} rows, {len(simulation.events)} labelled events in {arguments.output}",
+        highlight=False,
+    )
