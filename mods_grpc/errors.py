@@ -10,6 +10,8 @@ ModsError                        a reason, a message and what the reader needs t
 ├── ModelUnavailableError        the model is still loading; retry
 ├── ModelUnusableError           the model failed to load, or was retired under a stream
 ├── ModelOutputError             the model gave something that is not a number
+├── UnauthenticatedError         no credentials, or none that are known
+├── PermissionDeniedError        known, but not allowed to do this
 ├── QuotaError                   a limit of this server; carries the limit and when to retry
 ├── DrainingError                the server is shutting down; retry elsewhere or later
 ├── StreamTimeoutError           the peer did not read or write in time
@@ -63,6 +65,8 @@ class Reason(StrEnum):
     GAP = "GAP"
     SEQUENCE_GAP = "SEQUENCE_GAP"
     SERIES_ID_INVALID = "SERIES_ID_INVALID"
+    AUTH_REQUIRED = "AUTH_REQUIRED"
+    SCOPE_MISSING = "SCOPE_MISSING"
     SERIES_QUOTA = "SERIES_QUOTA"
     STREAM_QUOTA = "STREAM_QUOTA"
     RATE_LIMIT = "RATE_LIMIT"
@@ -209,6 +213,18 @@ class ModelOutputError(ModsError):
     """The model gave something that is not a number."""
 
     reasons = frozenset({Reason.MODEL_OUTPUT_INVALID})
+
+
+class UnauthenticatedError(ModsError):
+    """No credentials, or none that are known."""
+
+    reasons = frozenset({Reason.AUTH_REQUIRED})
+
+
+class PermissionDeniedError(ModsError):
+    """Known, but not allowed to do this; `limit` holds the scope that it takes."""
+
+    reasons = frozenset({Reason.SCOPE_MISSING})
 
 
 class QuotaError(ModsError):

@@ -3,15 +3,22 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from mods_grpc.detection.monitor import WINDOWS_PER_RUN
+from mods_grpc.server.access import Access, Tokens
+from mods_grpc.server.admission import Backlog, Rates
 from mods_grpc.server.canary import Canary, Limits
-from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.config import ServerConfig, host_and_port
+from mods_grpc.server.credentials import Listener
+from mods_grpc.server.edge import Edge
 from mods_grpc.server.health import Health
+from mods_grpc.server.metrics import Metrics, ModelCollector
 from mods_grpc.server.reflection import reflection_handlers
 from mods_grpc.server.reloading import Reloader
 from mods_grpc.server.repository import Repository
@@ -49,11 +56,14 @@ class App:
 
     Raises:
         ArtifactError: The repository can't be read.
-        OSError: An address can't be bound.
+        OSError: An address can't be bound, or a file of credentials can't be read.
+        ValueError: A file of credentials is not as it must be.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        self._listener = Listener(config)
+        self.metrics = Metrics()
         self.repository = Repository(
             config.repository,
             provider=config.provider,
@@ -62,26 +72,39 @@ class App:
             state_idle_seconds=config.state_idle_seconds,
             versions_kept=config.versions_kept,
             canary=_canary(config) if config.canary else None,
+            meter_of=self.metrics.meter,
         )
         self.repository.scan()
-        self._pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "inference")
+        self.metrics.registry.register(ModelCollector(self.repository))
+        threads = max(2, os.cpu_count() or 2)
+        self._pool = ThreadPoolExecutor(threads, "inference")
+        self._edge = Edge(
+            access=Access(
+                Tokens(Path(config.token_file)) if config.token_file else None, certificates=bool(config.tls_client_ca)
+            ),
+            rates=Rates(config.max_messages_per_second),
+            backlog=Backlog(config.max_pending, threads),
+            pool=self._pool,
+            max_bytes=config.max_message_bytes,
+            metrics=self.metrics,
+        )
         self._server = grpc.aio.server(options=channel_options(config), compression=grpc.Compression.NoCompression)
-        self._streams = Streams(self.repository, config)
+        self._streams = Streams(self.repository, config, self._edge)
+        self._stop_metrics: Callable[[], None] | None = None
         self.port = 0
         self.health_port = 0
 
     async def start(self) -> None:
         """Listen, then load the models; calls that come before are told MODEL_LOADING."""
         config = self._config
-        self._server.add_generic_rpc_handlers(handlers(self.repository, config, self._streams, self._pool))
+        self._server.add_generic_rpc_handlers(handlers(self.repository, config, self._streams, self._edge))
         if config.reflection:
-            self._server.add_generic_rpc_handlers(reflection_handlers())
-        try:
-            self.port = self._server.add_insecure_port(config.address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {config.address}; is another server running there?") from error
+            self._server.add_generic_rpc_handlers(reflection_handlers(self._edge))
+        self.port = self._listener.bind(self._server)
         self._health = Health(config.health_address)
         self.health_port = self._health.port
+        if config.metrics_address:
+            self._stop_metrics = self.metrics.serve(*host_and_port(config.metrics_address))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.on_main, self._server)
         await self._health.set_ready(False)
         await self._server.start()
@@ -112,6 +135,9 @@ class App:
         await self._server.stop(left)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._health.stop()
+        if self._stop_metrics:
+            self._stop_metrics()
+        self._listener.close()
         log.info("stopped in_time=%s", in_time)
         return in_time
 

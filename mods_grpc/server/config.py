@@ -30,7 +30,14 @@ class ServerConfig:
     repository: Path = _option(DEFAULT_REPOSITORY, "model repository: <name>/<version>/ folders")
     address: str = _option("127.0.0.1:50051", "where to listen: host:port, or unix:/path")
     health_address: str = _option("127.0.0.1:50052", "where the health server listens, on its own thread")
-    insecure_public: bool = _option(False, "allow an address beyond loopback although nothing is encrypted")
+    insecure_public: bool = _option(False, "allow an address beyond loopback although there is neither TLS nor a token")
+    tls_certificate: str = _option("", "file with the certificate chain (PEM); read again when it changes")
+    tls_key: str = _option("", "file with its private key (PEM)")
+    tls_client_ca: str = _option("", "file with the authorities (PEM) that client certificates must come from; mutual TLS")
+    token_file: str = _option(
+        "", "file of bearer tokens: name, SHA-256, scopes (infer, models) a line; read again when it changes"
+    )
+    metrics_address: str = _option("", "where Prometheus reads metrics: host:port; nowhere when empty")
     provider: str = _option("auto", "ONNX Runtime execution provider; all but auto refuse a fallback", choices=PROVIDERS)
     reload_seconds: float = _option(1.0, "how often to look for new versions in the repository; 0 for never")
     versions_kept: int = _option(2, "versions of a model kept in memory, the serving one included")
@@ -43,6 +50,9 @@ class ServerConfig:
     max_concurrent_streams: int = _option(128, "HTTP/2 streams per connection")
     max_connections: int = _option(1024, "connections that may be waiting to be accepted")
     max_streams: int = _option(1000, "open StreamDetect calls")
+    max_streams_per_identity: int = _option(1000, "open StreamDetect calls of one caller")
+    max_messages_per_second: float = _option(0.0, "messages one caller may send a second; 0 for no limit")
+    max_pending: int = _option(64, "large requests that may wait or run at a time")
     max_observations: int = _option(16_384, "observations or windows in one message")
     max_window_rows: int = _option(16_384, "rows of one window or series in a unary request")
     max_series: int = _option(100_000, "series held per model; the least recently used is dropped")
@@ -56,6 +66,7 @@ class ServerConfig:
     slow_reader_seconds: float = _option(30.0, "how long a stream may leave an answer unread")
     drain_delay_seconds: float = _option(0.0, "how long to keep accepting after SIGTERM, readiness already off")
     grace_seconds: float = _option(10.0, "how long accepted calls may take to finish after SIGTERM")
+    log_format: str = _option("text", "form of log lines", choices=("text", "json"))
     log_level: str = _option("INFO", "least severe log line", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
 
     def __post_init__(self) -> None:
@@ -72,6 +83,8 @@ class ServerConfig:
             "max_series",
             "max_series_per_sensor",
             "max_streams",
+            "max_streams_per_identity",
+            "max_pending",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{flag(name)} is {getattr(self, name)}, expected 1 or more")
@@ -83,8 +96,9 @@ class ServerConfig:
         if self.default_impute_rows > self.max_impute_rows:
             rows = f"{self.default_impute_rows}, above --max-impute-rows {self.max_impute_rows}"
             raise ValueError(f"--default-impute-rows is {rows}")
-        if not (self.insecure_public or is_loopback(self.address)):
-            raise ValueError(f"--address {self.address} is beyond loopback and nothing is encrypted; --insecure-public allows it")
+        if not (self.insecure_public or self.tls_certificate or self.token_file or is_loopback(self.address)):
+            text = "is beyond loopback, without --tls-certificate or --token-file; --insecure-public allows it"
+            raise ValueError(f"--address {self.address} {text}")
 
         for name in ("address", "health_address"):
             address = getattr(self, name)
@@ -103,6 +117,18 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # a name, which may mean any machine
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Take host:port apart.
+
+    Raises:
+        ValueError: It is not of this form.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"expected host:port, found {address!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,23 +5,142 @@ Requests are parsed here and not by gRPC, which answers malformed ones with UNKN
 
 import asyncio
 import logging
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from mods_grpc.errors import InternalError, InvalidInputError, ModsError, Reason
-from mods_grpc.server.status import abort_arguments
+from mods_grpc.errors import DeadlineError, InternalError, InvalidInputError, ModsError, Reason
+from mods_grpc.server.access import Access, Identity, Scope
+from mods_grpc.server.admission import Backlog, Rates
+from mods_grpc.server.metrics import CallMetrics, Metrics
+from mods_grpc.server.status import CODES, abort_arguments
 
 INLINE_BYTES = 64 * 1024  # larger unary requests run on a thread, so that the loop stays free for streams
+
+# as go-grpc-prometheus names them, for dashboards that know it
+_CODE_NAMES = {kind: code.name.title().replace("_", "") for kind, code in CODES.items()}
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Request = TypeVar("Request", bound=Message)
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edge:
+    """What every call passes.
+
+    Attributes:
+        access: Who may call. rates: how often.
+        backlog: How much large work may wait. pool: The threads that do it.
+        max_bytes: Largest answer; above it gRPC would say no reason.
+        metrics: What is counted.
+    """
+
+    access: Access
+    rates: Rates
+    backlog: Backlog
+    pool: ThreadPoolExecutor
+    max_bytes: int
+    metrics: Metrics
+
+    def unary(
+        self, service: str, method: str, kind: type[Request], call: Callable[[Request], Message], scope: Scope = Scope.INFER
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Make the handler of a unary RPC."""
+        counts = self.metrics.call("unary", service, method)
+
+        def answer(data: bytes) -> bytes:
+            found = call(parse(kind, data)).SerializeToString()
+            if len(found) > self.max_bytes:
+                text = f"the answer would take {len(found)} bytes, at most {self.max_bytes} are sent; ask for less at a time"
+                raise InvalidInputError.of("", Reason.BATCH_TOO_LARGE, text, limit=self.max_bytes, actual=len(found))
+            return found
+
+        async def handle(data: bytes, context: Context) -> bytes:
+            with _Counted(counts, self.metrics) as counted:
+                try:
+                    self.rates.take(self.access.admit(context, scope).name)
+                    if len(data) <= INLINE_BYTES:
+                        return answer(data)
+                    return await self._on_thread(answer, data, context.time_remaining())
+                except Exception as error:
+                    await abort(context, counted.failed(error))
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    async def _on_thread(self, answer: Callable[[bytes], bytes], data: bytes, seconds_left: float | None) -> bytes:
+        self.backlog.admit(seconds_left)
+        asked = time.monotonic()
+        ran: float | None = None
+
+        def run() -> bytes:
+            nonlocal ran
+            began = time.monotonic()
+            self.metrics.queue_wait.observe(began - asked)
+            if seconds_left is not None and began - asked > seconds_left:
+                raise DeadlineError(Reason.DEADLINE_TOO_SHORT, "the deadline passed before the work began")
+            try:
+                return answer(data)
+            finally:
+                ran = time.monotonic() - began
+
+        work = asyncio.get_running_loop().run_in_executor(self.pool, run)
+        work.add_done_callback(lambda _: self.backlog.done(ran))
+        return await work
+
+    def streaming(
+        self, service: str, method: str, call: Callable[[Context, Identity], Awaitable[None]], scope: Scope = Scope.INFER
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Make the handler of a bidirectional RPC that reads and writes bytes itself."""
+        counts = self.metrics.call("bidi_stream", service, method)
+
+        async def handle(_: object, context: Context) -> None:
+            with _Counted(counts, self.metrics) as counted:
+                try:
+                    identity = self.access.admit(context, scope)
+                    self.rates.take(identity.name)
+                    await call(context, identity)
+                except grpc.aio.AbortError:
+                    raise
+                except Exception as error:
+                    await abort(context, counted.failed(error))
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+
+class _Counted:
+    """Counts one call, however it ends."""
+
+    def __init__(self, counts: CallMetrics, metrics: Metrics) -> None:
+        self._counts, self._metrics = counts, metrics
+        self._error: Exception | None = None
+
+    def __enter__(self) -> "_Counted":
+        self._started = time.perf_counter()
+        self._counts.begin()
+        return self
+
+    def failed(self, error: Exception) -> Exception:
+        self._error = error
+        if isinstance(error, ModsError):
+            self._metrics.rejected(error.reason)
+        return error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if isinstance(self._error, ModsError):
+            code = _CODE_NAMES[type(self._error)]
+        elif self._error is not None:
+            code = "Internal"
+        else:
+            code = "OK" if kind is None else "Canceled" if kind is asyncio.CancelledError else "Unknown"
+        self._counts.end(code, time.perf_counter() - self._started)
 
 
 def parse(kind: type[Request], data: bytes) -> Request:
@@ -45,40 +164,3 @@ async def abort(context: Context, error: Exception) -> NoReturn:
         error = InternalError(Reason.INTERNAL, f"internal error {identity}", actual=identity)
     await context.abort(*abort_arguments(error))
     raise AssertionError("abort raises")
-
-
-def unary(
-    kind: type[Request], call: Callable[[Request], Message], pool: ThreadPoolExecutor, max_bytes: int
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Make the handler of a unary RPC; an answer above `max_bytes` becomes an error, as gRPC's own says no reason."""
-
-    def answer(data: bytes) -> bytes:
-        found = call(parse(kind, data)).SerializeToString()
-        if len(found) > max_bytes:
-            text = f"the answer would take {len(found)} bytes, at most {max_bytes} are sent; ask for less at a time"
-            raise InvalidInputError.of("", Reason.BATCH_TOO_LARGE, text, limit=max_bytes, actual=len(found))
-        return found
-
-    async def handle(data: bytes, context: Context) -> bytes:
-        try:
-            if len(data) <= INLINE_BYTES:
-                return answer(data)
-            return await asyncio.get_running_loop().run_in_executor(pool, answer, data)
-        except Exception as error:
-            await abort(context, error)
-
-    return grpc.unary_unary_rpc_method_handler(handle)
-
-
-def streaming(call: Callable[[Context], Awaitable[None]]) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Make the handler of a bidirectional RPC that reads and writes bytes itself."""
-
-    async def handle(_: object, context: Context) -> None:
-        try:
-            await call(context)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:
-            await abort(context, error)
-
-    return grpc.stream_stream_rpc_method_handler(handle)

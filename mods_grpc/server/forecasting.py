@@ -40,7 +40,7 @@ class Forecasting:
             raise InvalidInputError.of("input", Reason.FIELD_REQUIRED, "expected windows or batch, found neither")
         windows, starts = self._rows(request, model) if kind == "windows" else self._batch(request, model)
         first_of(time_violation(int(start), self.config.max_future_seconds, path) for start, path in starts)
-        paths = model.session.forecast(windows)[:, :horizon]
+        paths = model.forecast(windows)[:, :horizon]
         if not np.isfinite(paths).all():
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
         bands = [model.detector.path_interval(paths, coverage) for coverage in coverages]

@@ -2,10 +2,12 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mods_grpc.artifact import Manifest, read_artifact
 from mods_grpc.detection import Detector, Monitor, SeriesTable
@@ -14,6 +16,11 @@ from mods_grpc.server.canary import Canary
 from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
 
+Floats = NDArray[np.float64]
+Meter = Callable[[int, float], None]
+"""Is told of every run of a model: how many windows, how many seconds."""
+
+REFUSING_PARTS = frozenset({"manifest", "manifest.json", "model.onnx", "parity.npz", "MODEL_CARD.md", "canary"})
 MAX_FAILURE_CHARACTERS = 1000
 
 log = logging.getLogger(__name__)
@@ -30,12 +37,20 @@ class LoadedModel:
     kinds_not_negative: np.ndarray[tuple[int], np.dtype[np.bool_]]
     feature_names: tuple[str, ...]
     states: SeriesStates
+    meter: Meter
+
+    def forecast(self, windows: Floats) -> Floats:
+        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`."""
+        started = time.perf_counter()
+        found = self.session.forecast(windows)
+        self.meter(len(windows), time.perf_counter() - started)
+        return found
 
     def monitor(self, table: SeriesTable) -> Monitor:
         """Make a monitor that watches the series of a table with this model."""
         return Monitor(
             self.detector,
-            self.session.forecast,
+            self.forecast,
             table,
             slide_seconds=self.manifest.slide_seconds,
             holdoff_rows=self.manifest.calibration.holdoff_rows,
@@ -64,6 +79,12 @@ class Prepared:
     loaded: LoadedModel | None = None
     failure: str = ""
 
+    @property
+    def refused_by(self) -> str:
+        """Which part of the version was refused, in a word."""
+        part = self.failure.partition(":")[0]
+        return part if part in REFUSING_PARTS else "other" if part else ""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loader:
@@ -74,6 +95,7 @@ class Loader:
         max_series: Series held per model. max_series_per_sensor: per sensor of a model.
         state_idle_seconds: How long state of a series that sends nothing is kept.
         canary: Tries a version in a child process first; None to do without.
+        meter_of: Makes what is told of every run of a model.
     """
 
     folder: Path
@@ -82,6 +104,7 @@ class Loader:
     max_series_per_sensor: int
     state_idle_seconds: float
     canary: Canary | None
+    meter_of: Callable[[str], Meter]
 
     def prepare(self, name: str, version: int) -> Prepared:
         """Load a version, whatever is wrong with it."""
@@ -115,6 +138,7 @@ class Loader:
             session=session,
             detector=Detector.from_manifest(manifest),
             kinds_not_negative=np.array([feature.kind != "mean" for feature in manifest.features]),
+            meter=self.meter_of(manifest.name),
             feature_names=tuple(feature.name for feature in manifest.features),
             states=SeriesStates(
                 SeriesTable(manifest.rows, len(manifest.features)),

@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import logging
 import signal
-import sys
 from importlib.metadata import distributions
 
 from google.protobuf.internal import api_implementation
@@ -12,6 +11,7 @@ from google.protobuf.internal import api_implementation
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.logs import set_up_logging
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,12 @@ def run(config: ServerConfig) -> int:
     Returns:
         Exit status: 0 when drained in time, 1 when not, 2 when the server could not start.
     """
-    logging.basicConfig(
-        level=config.log_level, stream=sys.stderr, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
-    )
+    set_up_logging(config.log_level, config.log_format)
     _check_environment()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(config))
-    except (ArtifactError, OSError) as error:
+    except (ArtifactError, OSError, ValueError) as error:
         log.error("cannot_start reason=%r", str(error))
         return EXIT_UNUSABLE
 

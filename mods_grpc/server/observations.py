@@ -9,6 +9,7 @@ from mods_grpc.detection import Monitor, Outcome, Verdicts
 from mods_grpc.errors import DuplicateConflictError, InvalidInputError, ModsError, OutOfRangeError, QuotaError, Reason
 from mods_grpc.server.checks import bad_times, bad_values, name_violation, time_violation, value_violation
 from mods_grpc.server.loading import LoadedModel
+from mods_grpc.server.metrics import Metrics
 from mods_grpc.server.requests import Columns, batch_columns, observation_columns
 from mods_grpc.server.responses import explained, plain, score_columns, statuses, to_explain
 from mods_grpc.server.series_states import NOT_HELD
@@ -43,6 +44,7 @@ class Judge:
     max_observations: int
     max_series: int
     max_future_seconds: float
+    metrics: Metrics
 
     def judge(self, data: pb.StreamData) -> pb.StreamAnswer:
         """Apply and judge the observations of a message.
@@ -89,7 +91,10 @@ class Judge:
             errors[int(at[k])] = _REFUSALS[Outcome(int(verdicts.outcome[k]))]
         answer = self._write(columns, at, verdicts, kind == "observation")
         answer.sequence = data.sequence
+        self.metrics.observed(model.manifest.name, verdicts.outcome, verdicts.anomalous)
         shown: dict[tuple[str, str], pb.ObservationError] = {}
+        for error in errors.values():
+            self.metrics.rejected(error.reason)
         for count, index in enumerate(sorted(errors)):
             # the first in full; of the rest those that read the same share their status
             key = (errors[index].reason, errors[index].message) if count < MAX_VIOLATIONS else (errors[index].reason, "")

@@ -1,22 +1,37 @@
 """Reflection under its names v1 and v1alpha, so that grpcurl and buf curl need no files."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from mods_grpc.errors import ModsError
+from mods_grpc.server.access import Scope
+from mods_grpc.server.edge import Context, Edge, abort
 from mods_grpc.server.servicers import INFERENCE_SERVICE, MODEL_SERVICE
 
 REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def reflection_handlers() -> list[grpc.GenericRpcHandler]:
+def reflection_handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
     """Serve reflection under its v1 name too: grpcio ships v1alpha only, whose messages are the same on the wire."""
     services = (INFERENCE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health", *REFLECTION_SERVICES)
     servicer = ReflectionServicer(services, pool=_pool_with_reflection_v1())
+
+    async def answer(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        try:
+            edge.access.admit(context, Scope.MODELS)
+        except ModsError as error:
+            await abort(context, error)
+        async for response in servicer.ServerReflectionInfo(requests, context):
+            yield response
+
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        answer,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

@@ -8,7 +8,8 @@ All methods that change something belong to one thread, that of the event loop; 
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -24,7 +25,7 @@ from mods_grpc.errors import (
     Reason,
 )
 from mods_grpc.server.canary import Canary
-from mods_grpc.server.loading import LoadedModel, Loader, Prepared
+from mods_grpc.server.loading import LoadedModel, Loader, Meter, Prepared
 from mods_grpc.server.series_snapshot import adopt, take
 
 LOADING_RETRY_SECONDS = 1.0
@@ -69,9 +70,11 @@ class Repository:
         state_idle_seconds: How long state of a series that sends nothing is kept.
         versions_kept: Versions of a model kept in memory, the serving one included.
         canary: Tries a version in a child process first; None to do without.
+        meter_of: Makes what is told of every run of a model.
 
     Attributes:
         generation: Grows whenever another version of some model begins to serve, or one is withdrawn.
+        loads: Loads so far, by outcome and what refused the version.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Repository:
         state_idle_seconds: float,
         versions_kept: int = 2,
         canary: Canary | None = None,
+        meter_of: Callable[[str], Meter] = lambda _: _unmetered,
     ) -> None:
         self._folder = folder
         self._kept = versions_kept
@@ -95,10 +99,13 @@ class Repository:
             max_series_per_sensor=max_series_per_sensor,
             state_idle_seconds=state_idle_seconds,
             canary=canary,
+            meter_of=meter_of,
         )
         self._entries: dict[Key, Entry] = {}
         self._seen: Mapping[Key, Fingerprint] = {}
         self.generation = 0
+        self.loads: Counter[tuple[str, str]] = Counter()
+        self._evicted: Counter[str] = Counter()
 
     def look(self) -> Mapping[Key, Fingerprint]:
         """Look into the folder; changes nothing.
@@ -161,12 +168,21 @@ class Repository:
         entry.manifest, entry.digest = prepared.manifest, prepared.digest
         entry.loaded, entry.failure = prepared.loaded, prepared.failure
         entry.state = State.RETIRED if prepared.loaded else State.FAILED
+        self.loads["failed" if prepared.failure else "ready", prepared.refused_by] += 1
         self._settle(entry.name, before)
 
     def load_all(self) -> None:
         """Load every version that is LOADING; what can't be loaded becomes FAILED with its reason."""
         while (entry := self.next_waiting()) is not None:
             self.install(entry, self.prepare(entry))
+
+    def evicted(self) -> Counter[str]:
+        """Count the series that were dropped, by reason."""
+        total = Counter(self._evicted)
+        for entry in self.entries():
+            if entry.loaded:
+                total.update(entry.loaded.states.evicted)
+        return total
 
     def stop(self) -> None:
         """Break off a load that is under way."""
@@ -182,7 +198,8 @@ class Repository:
         loaded = [entry for entry in versions if entry.loaded]
         for rank, entry in enumerate(loaded):
             entry.state = State.RETIRED if rank else State.READY
-            if rank >= self._kept:
+            if rank >= self._kept and entry.loaded:
+                self._evicted.update(entry.loaded.states.evicted)
                 entry.loaded = None
         held = len(loaded[: self._kept])
         for entry in versions:
@@ -255,6 +272,10 @@ class Repository:
         if loaded is None:
             raise _why_not(entry)
         return loaded
+
+
+def _unmetered(windows: int, seconds: float) -> None:
+    """Tell nobody of a run."""
 
 
 def _why_not(entry: Entry) -> ModsError:

@@ -1,7 +1,7 @@
 """Which series hold which slot of a model's state: found by sensor and name, bounded, the least recently used out."""
 
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,13 +27,13 @@ class SeriesStates:
         idle_seconds: How long a series that sends nothing is kept.
 
     Attributes:
-        evicted: Series dropped so far.
+        evicted: Series dropped so far, by reason: "idle" or "capacity".
         pins: Streams that stay with this version whatever comes.
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
         self.table = table
-        self.evicted = 0
+        self.evicted: Counter[str] = Counter()
         self.pins = 0
         self._answers: OrderedDict[str, Answers] = OrderedDict()
         self._max_series = max_series
@@ -117,7 +117,7 @@ class SeriesStates:
         for slot in np.flatnonzero(self._used < limit).tolist():
             if slot in self._owners:
                 self._drop(slot)
-                self.evicted += 1
+                self.evicted["idle"] += 1
 
     def _drop_oldest(self) -> None:
         """Drop the least recently used hundredth, so that a flood of new series does not search for each."""
@@ -125,7 +125,7 @@ class SeriesStates:
         count = max(1, slots.size // 100)
         for slot in slots[np.argpartition(self._used[slots], count - 1)[:count]].tolist():
             self._drop(slot)
-            self.evicted += 1
+            self.evicted["capacity"] += 1
 
     def _drop(self, slot: int) -> None:
         sensor, name = self._owners.pop(slot)

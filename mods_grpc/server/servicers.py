@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from mods_grpc.errors import DrainingError, QuotaError, Reason, StreamTimeoutError
+from mods_grpc.server.access import Identity, Scope
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.detecting import Detecting
-from mods_grpc.server.edge import Context, parse, streaming, unary
+from mods_grpc.server.edge import Context, Edge, parse
 from mods_grpc.server.forecasting import Forecasting
 from mods_grpc.server.models import ModelDirectory
 from mods_grpc.server.repository import Repository
@@ -32,15 +32,22 @@ class Streams:
     Args:
         repository: The models.
         config: The limits.
+        edge: What is counted and limited.
     """
 
-    def __init__(self, repository: Repository, config: ServerConfig) -> None:
+    def __init__(self, repository: Repository, config: ServerConfig, edge: Edge) -> None:
+        self._edge = edge
         self._repository = repository
         self._config = config
         self._draining: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._open = 0
+        self._open: dict[str, int] = {}  # by identity
         self._all_closed = asyncio.Event()
         self._all_closed.set()
+
+    @property
+    def open(self) -> int:
+        """How many streams are open."""
+        return sum(self._open.values())
 
     async def drain(self) -> None:
         """Tell every stream that the server is shutting down, and return when all have ended."""
@@ -48,19 +55,28 @@ class Streams:
             self._draining.set_result(None)
         await self._all_closed.wait()
 
-    async def detect(self, context: Context) -> None:
+    async def detect(self, context: Context, identity: Identity) -> None:
         """Serve one stream."""
-        if self._open >= self._config.max_streams:
-            text = f"{self._open} streams are open, the most allowed"
-            raise QuotaError(Reason.STREAM_QUOTA, text, limit=self._config.max_streams, actual=self._open, retry_seconds=1.0)
-        self._open += 1
+        config, mine = self._config, self._open.get(identity.name, 0)
+        total = self.open
+        if total >= config.max_streams:
+            text = f"{total} streams are open, the most allowed"
+            raise QuotaError(Reason.STREAM_QUOTA, text, limit=config.max_streams, actual=total, retry_seconds=1.0)
+        if mine >= config.max_streams_per_identity:
+            text, limit = f"{mine} streams of this caller are open, the most allowed", config.max_streams_per_identity
+            raise QuotaError(Reason.STREAM_QUOTA, text, limit=limit, actual=mine, retry_seconds=1.0)
+        self._open[identity.name] = mine + 1
         self._all_closed.clear()
-        session = StreamSession(self._repository, self._config, _host(context.peer()))
+        session = StreamSession(self._repository, config, identity, self._edge)
+        self._edge.metrics.streams_open.inc()
         try:
             await self._serve(context, session)
         finally:
             session.close()
-            self._open -= 1
+            self._edge.metrics.streams_open.dec()
+            self._open[identity.name] -= 1
+            if not self._open[identity.name]:
+                del self._open[identity.name]
             if not self._open:
                 self._all_closed.set()
 
@@ -108,30 +124,24 @@ def _forget(task: "asyncio.Future[Result]") -> None:
         task.exception()
 
 
-def _host(peer: str) -> str:
-    """Drop the port of a peer, which changes with every connection."""
-    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer or "peer"
-
-
-def handlers(
-    repository: Repository, config: ServerConfig, streams: Streams, pool: ThreadPoolExecutor
-) -> list[grpc.GenericRpcHandler]:
+def handlers(repository: Repository, config: ServerConfig, streams: Streams, edge: Edge) -> list[grpc.GenericRpcHandler]:
     """Make the handlers of both services."""
-    directory = ModelDirectory(repository)
+    directory, infer, models = ModelDirectory(repository), INFERENCE_SERVICE, MODEL_SERVICE
+    forecasting, detecting = Forecasting(repository, config), Detecting(repository, config)
     return [
         grpc.method_handlers_generic_handler(
-            INFERENCE_SERVICE,
+            infer,
             {
-                "Forecast": unary(pb.ForecastRequest, Forecasting(repository, config).forecast, pool, config.max_message_bytes),
-                "Detect": unary(pb.DetectRequest, Detecting(repository, config).detect, pool, config.max_message_bytes),
-                "StreamDetect": streaming(streams.detect),
+                "Forecast": edge.unary(infer, "Forecast", pb.ForecastRequest, forecasting.forecast),
+                "Detect": edge.unary(infer, "Detect", pb.DetectRequest, detecting.detect),
+                "StreamDetect": edge.streaming(infer, "StreamDetect", streams.detect),
             },
         ),
         grpc.method_handlers_generic_handler(
-            MODEL_SERVICE,
+            models,
             {
-                "ListModels": unary(model_pb2.ListModelsRequest, directory.list_models, pool, config.max_message_bytes),
-                "GetModel": unary(model_pb2.GetModelRequest, directory.get_model, pool, config.max_message_bytes),
+                "ListModels": edge.unary(models, "ListModels", model_pb2.ListModelsRequest, directory.list_models, Scope.MODELS),
+                "GetModel": edge.unary(models, "GetModel", model_pb2.GetModelRequest, directory.get_model, Scope.MODELS),
             },
         ),
     ]

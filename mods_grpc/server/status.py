@@ -28,6 +28,8 @@ CODES: dict[type[ModsError], grpc.StatusCode] = {
     errors.ModelUnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.ModelUnusableError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelOutputError: grpc.StatusCode.INTERNAL,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.QuotaError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     errors.StreamTimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -15,8 +15,10 @@ from mods_grpc.errors import (
     StreamProtocolError,
 )
 from mods_grpc.messages import duration_from_seconds
+from mods_grpc.server.access import Identity
 from mods_grpc.server.checks import first_of, name_violation, require_known
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.edge import Edge
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.observations import Judge
 from mods_grpc.server.repository import Repository
@@ -35,13 +37,16 @@ class StreamSession:
     Args:
         repository: The models.
         config: The limits.
-        peer: Namespace of the series where the client names none.
+        identity: Who sends; its name is the namespace of the series where the client names none.
+        edge: What is counted and limited.
     """
 
-    def __init__(self, repository: Repository, config: ServerConfig, peer: str) -> None:
+    def __init__(self, repository: Repository, config: ServerConfig, identity: Identity, edge: Edge) -> None:
+        self._identity = identity
+        self._edge = edge
         self._repository = repository
         self._config = config
-        self._sensor = peer
+        self._sensor = identity.name
         self._model: LoadedModel | None = None
         self._generation = repository.generation
         self._bad_in_a_row = 0
@@ -85,6 +90,8 @@ class StreamSession:
         if message.sensor:
             first_of([name_violation(message.sensor, "config.sensor")])
             self._sensor = message.sensor
+        if self._identity.proven:  # nobody else's series can be reached
+            self._sensor = f"{self._identity.name}\x1f{self._sensor}"
         self._opening = message
         self._use(model)
         if self._pinned:
@@ -134,6 +141,7 @@ class StreamSession:
             max_observations=config.max_observations,
             max_series=config.max_series_per_sensor,
             max_future_seconds=config.max_future_seconds,
+            metrics=self._edge.metrics,
         )
         self._model = model
 
@@ -166,9 +174,11 @@ class StreamSession:
                 expected = self.last_sequence + 1
                 text = f"data.sequence: expected {expected}, found {data.sequence}"
                 raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=data.sequence)
+            self._edge.rates.take(self._identity.name)
             self.last_sequence = data.sequence
             answer = self._recall(data) or self._judge.judge(data)
         except ModsError as error:
+            self._edge.metrics.rejected(error.reason)
             answer = pb.StreamAnswer(sequence=data.sequence, error=status_of(error))
             self._count_bad(True)
             return answer

@@ -27,6 +27,7 @@ EXAMPLES = {
     "address": ("127.0.0.1:1", "unix:/run/mods.sock"),
     "health_address": ("127.0.0.1:2", "127.0.0.1:3"),
     "provider": ("cpu", "cuda"),
+    "log_format": ("json", "json"),
     "log_level": ("DEBUG", "ERROR"),
     "max_series": ("33000", "44000"),
 }
@@ -165,7 +166,9 @@ def test_this_machine_alone_needs_no_leave(address):
 @pytest.mark.parametrize("address", BEYOND)
 def test_listening_beyond_loopback_needs_leave(address):
     assert not is_loopback(address)
-    with pytest.raises(ValueError, match="beyond loopback and nothing is encrypted; --insecure-public allows it"):
+    with pytest.raises(
+        ValueError, match="beyond loopback, without --tls-certificate or --token-file; --insecure-public allows it"
+    ):
         ServerConfig(address=address)
     assert ServerConfig(address=address, insecure_public=True).address == address
 

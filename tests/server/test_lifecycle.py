@@ -142,7 +142,7 @@ def test_a_peer_that_never_reads_ends_and_holds_up_nobody(repository):
         call.initial_metadata()  # reads nothing more
         other = Stream(inference, sensor="other")
         row = 0
-        while server.app._streams._open > 1:
+        while server.app._streams.open > 1:
             assert not other.row(row).HasField("error")
             row += 1
         other.cut()

@@ -19,7 +19,10 @@ from tiny_model import HORIZON, ROWS, manifest, mean_graph
 from mods_grpc import errors
 from mods_grpc.artifact import publish
 from mods_grpc.errors import InvalidInputError, ModsError, QuotaError, Reason, Violation
-from mods_grpc.server.edge import INLINE_BYTES, streaming, unary
+from mods_grpc.server.access import Access
+from mods_grpc.server.admission import Backlog, Rates
+from mods_grpc.server.edge import INLINE_BYTES, Edge
+from mods_grpc.server.metrics import Metrics
 from mods_grpc.server.status import CODES, MAX_VIOLATIONS, NEVER_ON_THE_WIRE, abort_arguments, status_of
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
@@ -149,7 +152,7 @@ def explode(*_):
     raise RuntimeError("/secret/path")
 
 
-async def explode_later(context):
+async def explode_later(context, identity):
     await context.read()
     explode()
 
@@ -158,7 +161,18 @@ async def calls_to_a_broken_service(requests):
     """Call a real server whose every RPC raises; return the errors."""
     with ThreadPoolExecutor(1) as pool:
         server = grpc.aio.server()
-        methods = {"Unary": unary(pb.ForecastRequest, explode, pool, 1024), "Stream": streaming(explode_later)}
+        edge = Edge(
+            access=Access(None, certificates=False),
+            rates=Rates(0.0),
+            backlog=Backlog(8, 1),
+            pool=pool,
+            max_bytes=1024,
+            metrics=Metrics(),
+        )
+        methods = {
+            "Unary": edge.unary("test.Broken", "Unary", pb.ForecastRequest, explode),
+            "Stream": edge.streaming("test.Broken", "Stream", explode_later),
+        }
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Broken", methods)])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -1,0 +1,136 @@
+"""What Prometheus reads. Never a label by series, sensor or peer: their number is not ours to bound."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from mods_grpc.detection import Outcome
+from mods_grpc.server.repository import Repository
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+CALL_LABELS = ("grpc_type", "grpc_service", "grpc_method")
+
+
+class Metrics:
+    """The numbers of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own = self.registry
+        self._started = Counter("grpc_server_started", "Calls that began.", CALL_LABELS, registry=own)
+        self._handled = Counter("grpc_server_handled", "Calls that ended, by status.", (*CALL_LABELS, "grpc_code"), registry=own)
+        self._handling = Histogram(
+            "grpc_server_handling_seconds", "How long calls took.", CALL_LABELS, buckets=SECONDS, registry=own
+        )
+        self._inference = Histogram(
+            "mods_inference_duration_seconds", "One run of a model.", ("model",), buckets=SECONDS, registry=own
+        )
+        self._sizes = Histogram("mods_batch_size", "Windows in one run of a model.", ("model",), buckets=SIZES, registry=own)
+        self.queue_wait = Histogram("mods_queue_wait_seconds", "Wait for a thread.", buckets=SECONDS, registry=own)
+        self.streams_open = Gauge("mods_streams_open", "Open StreamDetect calls.", registry=own)
+        self._observations = Counter("mods_observations", "Observations of streams, by outcome.", ("outcome",), registry=own)
+        self._anomalies = Counter("mods_anomalies", "Anomalous observations of streams.", ("model",), registry=own)
+        self._rejected = Counter("mods_input_rejected", "Refused requests and observations.", ("reason",), registry=own)
+        self._outcomes = {outcome: self._observations.labels(outcome.name.lower()) for outcome in Outcome}
+
+    def call(self, kind: str, service: str, method: str) -> "CallMetrics":
+        """Make the numbers of one RPC."""
+        labels = (kind, service, method)
+        return CallMetrics(self._started.labels(*labels), self._handling.labels(*labels), self._handled, labels)
+
+    def meter(self, model: str) -> Callable[[int, float], None]:
+        """Return what is told of every run of a model: windows and seconds."""
+        inference, sizes = self._inference.labels(model), self._sizes.labels(model)
+
+        def note(windows: int, seconds: float) -> None:
+            inference.observe(seconds)
+            sizes.observe(windows)
+
+        return note
+
+    def observed(self, model: str, outcomes: NDArray[np.int8], anomalous: NDArray[np.bool_]) -> None:
+        """Count what became of the observations of a message."""
+        if len(outcomes) == 1:
+            self._outcomes[Outcome(int(outcomes[0]))].inc()
+            if anomalous[0]:
+                self._anomalies.labels(model).inc()
+            return
+        for outcome, count in enumerate(np.bincount(outcomes).tolist()):
+            if count:
+                self._outcomes[Outcome(outcome)].inc(count)
+        if anomalies := int(anomalous.sum()):
+            self._anomalies.labels(model).inc(anomalies)
+
+    def rejected(self, reason: str, count: int = 1) -> None:
+        """Count what was refused."""
+        self._rejected.labels(reason).inc(count)
+
+    def serve(self, host: str, port: int) -> Callable[[], None]:
+        """Answer Prometheus on a port of its own, and return what ends that."""
+        server, thread = start_http_server(port, host, self.registry)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        self.port = int(server.server_port)
+        return close
+
+
+class CallMetrics:
+    """The numbers of one RPC."""
+
+    def __init__(self, started: Counter, handling: Histogram, handled: Counter, labels: tuple[str, str, str]) -> None:
+        self._started, self._handling, self._labels = started, handling, labels
+        self._handled = handled
+        self._by_code: dict[str, Counter] = {}
+
+    def begin(self) -> None:
+        """Count a call that begins."""
+        self._started.inc()
+
+    def end(self, code: str, seconds: float) -> None:
+        """Count a call that ended with a status code, such as "InvalidArgument"."""
+        known = self._by_code.get(code)
+        if known is None:
+            known = self._by_code[code] = self._handled.labels(*self._labels, code)
+        known.inc()
+        self._handling.observe(seconds)
+
+
+class ModelCollector:
+    """The numbers of the models, read when Prometheus asks.
+
+    Args:
+        repository: The models.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing before the first reading."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the numbers as they are now."""
+        info = GaugeMetricFamily("mods_model_info", "Versions in memory.", labels=("model", "version", "digest", "provider"))
+        live = GaugeMetricFamily("mods_series_live", "Series held.", labels=("model",))
+        evicted = CounterMetricFamily("mods_series_evicted", "Series dropped.", labels=("reason",))
+        for entry in self._repository.entries():
+            loaded = entry.loaded
+            if loaded is not None:
+                info.add_metric([entry.name, str(entry.version), entry.digest, loaded.session.provider], 1)
+                if entry.state is entry.state.READY:
+                    live.add_metric([entry.name], len(loaded.states))
+        for reason, count in self._repository.evicted().items():
+            evicted.add_metric([reason], count)
+        loads = CounterMetricFamily("mods_model_load", "Loads of versions.", labels=("outcome", "reason"))
+        for (outcome, reason), count in sorted(self._repository.loads.items()):
+            loads.add_metric([outcome, reason], count)
+        yield from (info, live, evicted, loads)
