@@ -4,9 +4,10 @@ Standard library and numpy only; knows nothing of files, gRPC or how a log is sp
 """
 
 from mods_grpc.features.aggregator import AggregateRow, Aggregator, AggregatorCounters
+from mods_grpc.features.cells import Partial, Plan, plan
 from mods_grpc.features.definition import ALL, FEATURES, MEASURES, Definition, Feature, Kind, Measure, header
 from mods_grpc.features.distinct import STANDARD_ERROR, Distinct
-from mods_grpc.features.locality import SITE, GroupBy, Locality, parse_networks
+from mods_grpc.features.locality import SITE, UNNAMED, GroupBy, Locality, parse_networks
 from mods_grpc.features.options import AggregatorOptions
 from mods_grpc.features.records import PROTOCOLS, RECORDS, Conn, Dns, Http, Record, Sip, Ssh, Ssl
 
@@ -18,6 +19,7 @@ __all__ = [
     "RECORDS",
     "SITE",
     "STANDARD_ERROR",
+    "UNNAMED",
     "AggregateRow",
     "Aggregator",
     "AggregatorCounters",
@@ -32,10 +34,13 @@ __all__ = [
     "Kind",
     "Locality",
     "Measure",
+    "Partial",
+    "Plan",
     "Record",
     "Sip",
     "Ssh",
     "Ssl",
     "header",
     "parse_networks",
+    "plan",
 ]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from mods_grpc.errors import DataError
-from mods_grpc.features.cells import Cell, plan
+from mods_grpc.features.cells import Cell, Partial, Plan, plan
 from mods_grpc.features.definition import ALL, Definition, Kind
 from mods_grpc.features.locality import Locality
 from mods_grpc.features.options import SECOND, AggregatorOptions
@@ -90,33 +90,71 @@ class Aggregator:
         if direction is None:
             counters.remote += 1
             return False
-        cells = self._panes.get(pane)
-        if cells is None:
-            cells = self._panes[pane] = {}
         added = False
         for series in self._locality.series(record, direction):
-            of_series = cells.get(series)
-            if of_series is None:
-                if series not in self._references and len(self._references) >= options.max_series:
-                    counters.over_series_limit += 1
-                    continue
-                of_series = cells[series] = {}
-                self._references[series] = self._references.get(series, 0) + 1
-            key = (type(record), direction)
-            cell = of_series.get(key)
+            cell = self._cell(pane, series, (type(record), direction), made)
             if cell is None:
-                cell = of_series[key] = made.make(options.distinct_limit)
+                counters.over_series_limit += 1
+                continue
             made.add(cell, record)
             added = True
         if added:
             counters.added += 1
-            if options.begin_ns is None and (self._earliest is None or record.ts < self._earliest):
-                self._earliest = record.ts
+            self._note_earliest(record.ts)
         return added
+
+    def _note_earliest(self, ts: int) -> None:
+        if self.options.begin_ns is None and (self._earliest is None or ts < self._earliest):
+            self._earliest = ts
+
+    def _cell(self, pane: int, series: str, key: tuple[type[Record], str], made: Plan) -> Cell | None:
+        """Return the cell to count in, made if it isn't there; None if there are too many series already."""
+        cells = self._panes.get(pane)
+        if cells is None:
+            cells = self._panes[pane] = {}
+        of_series = cells.get(series)
+        if of_series is None:
+            if series not in self._references and len(self._references) >= self.options.max_series:
+                return None
+            of_series = cells[series] = {}
+            self._references[series] = self._references.get(series, 0) + 1
+        cell = of_series.get(key)
+        if cell is None:
+            cell = of_series[key] = made.make(self.options.distinct_limit)
+        return cell
+
+    @property
+    def open_ns(self) -> int:
+        """Return the time before which a record is late, nanoseconds since 1970."""
+        closed = 0 if self._closed is None else self._closed * self._pane_ns
+        return max(closed, self.options.begin_ns or 0)
 
     def add_many(self, records: Iterable[Record]) -> int:
         """Count records and return how many were not dropped."""
         return sum(map(self.add, records))
+
+    def add_partial(self, partials: Iterable[Partial], *, earliest_ns: int, added: int, late: int, remote: int) -> None:
+        """Count records that something columnar has already counted, none of them late.
+
+        Args:
+            partials: Cells by pane, series, protocol and direction, as the plan of the protocol lays them out.
+            earliest_ns: Time of the earliest record in them.
+            added: Records in them.
+            late: Records that were left out because they are before `open_ns`.
+            remote: Records that were left out because neither end is local.
+        """
+        for partial in partials:
+            kind = RECORDS[partial.protocol]
+            cell = self._cell(partial.pane, partial.series, (kind, partial.direction), self._plans[kind])
+            if cell is None:
+                self.counters.over_series_limit += 1
+            else:
+                self._plans[kind].merge(cell, partial.cell)
+        self.counters.added += added
+        self.counters.late += late
+        self.counters.remote += remote
+        if added:
+            self._note_earliest(earliest_ns)
 
     def advance(self, watermark_ns: int) -> list[AggregateRow]:
         """Close all panes that end at or before the watermark, and return the rows of the windows that are complete.
@@ -140,6 +178,11 @@ class Aggregator:
         while self._skip() + self.options.window_panes <= self._closed:
             yield from self._window(self._next)
             self._next += self.options.slide_panes
+
+    def finish(self) -> Iterator[AggregateRow]:
+        """Yield the rows that are left when no more records come: of windows that end at or before the last pane's end."""
+        if self._panes:
+            yield from self.rows((max(self._panes) + 1) * self._pane_ns)
 
     def _skip(self) -> int:
         """Move to the next window in which a series can be active, or that isn't complete, and return its first pane."""

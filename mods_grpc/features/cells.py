@@ -15,6 +15,16 @@ _BLANKS: dict[Kind, tuple[Any, ...]] = {Kind.DISTINCT: (None,), Kind.MEAN: (0, 0
 Cell = list[Any]  # an int for each count and sum, two for a mean (sum, number), a Distinct
 
 
+class Partial(NamedTuple):
+    """A cell that was made elsewhere, and where it belongs; `pane` counts panes since 1970."""
+
+    pane: int
+    series: str
+    protocol: str
+    direction: str
+    cell: Cell
+
+
 class Step(NamedTuple):
     """One measure of a cell: where it lies, and what it takes of a record."""
 
@@ -50,6 +60,14 @@ class Plan:
             elif kind is Kind.MEAN:
                 cell[slot] += value
                 cell[slot + 1] += 1
+
+    def merge(self, cell: Cell, other: Cell) -> None:
+        """Add to a cell what another one has counted."""
+        for slot, value in enumerate(other):
+            if isinstance(value, Distinct):
+                cell[slot].merge(value)
+            else:
+                cell[slot] += value
 
     def read(self, cells: Sequence[Cell], direction: str, values: dict[str, float], distinct_limit: int) -> None:
         """Put the features of a window, made of the cells of its panes, into `values`."""

@@ -9,6 +9,7 @@ from mods_grpc.errors import DataError
 from mods_grpc.features.records import Record
 
 SITE = "site"
+UNNAMED = "unnamed"  # what wrote a line that does not name its sensor
 # What Zeek takes as local where nobody says otherwise (Site::private_address_space).
 PRIVATE_NETWORKS = (
     "10.0.0.0/8",
@@ -105,10 +106,14 @@ class Locality:
         if self.group_by is GroupBy.SITE:
             return (SITE,)
         if self.group_by is GroupBy.SENSOR:
-            return (record.sensor or "unnamed",)
+            return (record.sensor or UNNAMED,)
         ends = {"in": (record.resp_h,), "out": (record.orig_h,), "internal": (record.orig_h, record.resp_h)}[direction]
-        names = ends if self.group_by is GroupBy.HOST else tuple(self._subnet(end) for end in ends)
+        names = tuple(map(self.series_of, ends))
         return names if len(names) == 1 or names[0] != names[1] else names[:1]
+
+    def series_of(self, address: str) -> str:
+        """Return the series of a local address, where series are hosts or subnets."""
+        return address if self.group_by is GroupBy.HOST else self._subnet(address)
 
     def _subnet(self, address: str) -> str:
         if self.networks and (found := self.network_of(address)):

@@ -19,6 +19,7 @@ CONTROL = r"[\x00-\x1f\x7f]"
 DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
 WHOLE = r"\d{1,16}"
 _DIGITS = 16
+_ADDRESS_CHARACTERS = 45
 _CONTROL, _DECIMAL = re.compile(CONTROL), re.compile(DECIMAL, re.ASCII)
 
 
@@ -141,14 +142,15 @@ def address(text: object) -> str:
     Raises:
         MalformedLineError: Not an IPv4 or IPv6 address.
     """
-    if not isinstance(text, str) or len(text) > 64 or not _is_address(text):
+    if not isinstance(text, str) or not is_address(text):
         raise MalformedLineError("address")
     return text
 
 
 @lru_cache(maxsize=100_000)
-def _is_address(text: str) -> bool:
-    return pack(text) is not None
+def is_address(text: str) -> bool:
+    """Tell whether a text is an IPv4 or IPv6 address."""
+    return len(text) <= _ADDRESS_CHARACTERS and pack(text) is not None
 
 
 def text(value: object) -> str:

@@ -1,0 +1,152 @@
+"""Recorded logs to rows of windows, at scale: Zeek TSV through polars, other formats line by line, one aggregator."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from mods_grpc.errors import DataError
+from mods_grpc.features import ALL, AggregateRow, Aggregator, AggregatorOptions, Definition, Locality, plan
+from mods_grpc.features.options import SECOND
+from mods_grpc.features.records import RECORDS
+from mods_grpc.ids.blocks import BLOCK_BYTES, Block, read_blocks
+from mods_grpc.ids.columns import read_columns
+from mods_grpc.ids.lines import MalformedLineError, ReadCounters, latest_plausible
+from mods_grpc.ids.parser import LineParser
+from mods_grpc.ids.reduce import add_columns
+from mods_grpc.ids.rotation import LogFile, classify, find, open_log
+from mods_grpc.ids.sources import ignore
+from mods_grpc.ids.tail import QUARANTINED_BYTES, Refusal
+
+DEFAULT_LATENESS_SECONDS = 86_400
+_SMALL_BYTES = 1 << 15  # not worth a frame
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A log that is being read: `progress` is about the event time that it has reached."""
+
+    blocks: Iterator[tuple[LogFile, LineParser, Block]]
+    progress: int = 0
+
+
+class Batch:
+    """Aggregates recorded logs.
+
+    Logs are read side by side, the one that is behind in event time first, so that what has to be kept at one time
+    does not grow with their number or length.
+
+    Args:
+        paths: Files, or folders with everything below them.
+        definition: Features to make.
+        options: Windows, series and limits.
+        lateness_seconds: How much older a record may be than what its log, or another one, has come to.
+        refuse: Is told of each malformed line.
+        show: Is told of each block read: the file, and its bytes of text.
+        block_bytes: How much is read at a time.
+
+    Raises:
+        DataError: There is nothing to read.
+    """
+
+    def __init__(
+        self,
+        paths: list[Path],
+        definition: Definition = ALL,
+        options: AggregatorOptions | None = None,
+        *,
+        lateness_seconds: float = DEFAULT_LATENESS_SECONDS,
+        refuse: Refusal = ignore,
+        show: Callable[[Path, int], None] = lambda _path, _bytes: None,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        self.aggregator = Aggregator(definition, options)
+        self.counters = ReadCounters()
+        self.seen: set[str] = set()  # protocols of which there were records
+        self._locality = Locality(self.aggregator.options.local_networks, self.aggregator.options.group_by)
+        self._plans = {protocol: plan(definition)[RECORDS[protocol]] for protocol in definition.protocols}
+        self._lateness_ns = round(lateness_seconds * SECOND)
+        self._refuse, self._show, self._block_bytes = refuse, show, block_bytes
+        self._streams = [_Stream(self._read(files)) for path in paths for files in self._find(path)]
+
+    def _find(self, path: Path) -> list[list[LogFile]]:
+        if path.is_dir():
+            found = list(find(path, self._plans, deep=True).values())
+        else:
+            file = classify(path, self._plans, asked=True)
+            found = [[file]] if file and path.exists() else []
+        if not found:
+            raise DataError(f"{path}: no logs of {', '.join(self._plans)}")
+        return found
+
+    def rows(self) -> Iterator[AggregateRow]:
+        """Yield the rows of all complete windows, in order of start, then series.
+
+        The last window is the last one that ends before, or in the same slide as, the last record.
+        """
+        while self._streams:
+            stream = min(self._streams, key=lambda stream: stream.progress)
+            block = next(stream.blocks, None)
+            if block is None:
+                self._streams.remove(stream)
+                continue
+            stream.progress = max(stream.progress, self._count(*block))
+            reached = min(stream.progress for stream in self._streams)
+            yield from self.aggregator.rows(reached - self._lateness_ns)
+        yield from self.aggregator.finish()
+
+    def _read(self, files: list[LogFile]) -> Iterator[tuple[LogFile, LineParser, Block]]:
+        for file in files:
+            parser = LineParser(file.path.name, self._plans, latest_plausible())
+            try:
+                refuse = partial(self._malformed, file)
+                with open_log(file.path) as text:
+                    for block in read_blocks(text, refuse, self._block_bytes):
+                        yield file, parser, block
+            except OSError:
+                self._malformed(file, "unreadable file", b"")
+
+    def _count(self, file: LogFile, parser: LineParser, block: Block) -> int:
+        """Count a block; return the event time it has reached, 0 if it says nothing of that."""
+        self._show(file.path, len(block.text))
+        protocol = None if block.text.startswith(b"{") or block.header else parser.tsv_protocol
+        if protocol is None or len(block.text) < _SMALL_BYTES or len(parser.header.separator.encode()) != 1:
+            return self._one_by_one(file, parser, block.text.rstrip(b"\n").split(b"\n"))
+        try:
+            columns = read_columns(block.text, parser.header, protocol, parser.latest_ns or latest_plausible())
+        except (MalformedLineError, pl.exceptions.PolarsError):
+            return self._one_by_one(file, parser, block.text.rstrip(b"\n").split(b"\n"))
+        frame = columns.frame
+        add_columns(self.aggregator, self._locality, self._plans[protocol], protocol, frame)
+        self.counters.lines += len(frame)
+        self.counters.records += len(frame)
+        self._one_by_one(file, parser, columns.doubtful)
+        if len(frame):
+            self.seen.add(protocol)
+        middle = frame["ts"].median()
+        return int(middle) if isinstance(middle, float | int) else 0
+
+    def _one_by_one(self, file: LogFile, parser: LineParser, lines: list[bytes]) -> int:
+        times = []
+        for line in lines:
+            self.counters.lines += 1
+            try:
+                record = parser.parse(line)
+            except MalformedLineError as error:
+                self._malformed(file, error.reason, line)
+                continue
+            if record is None:
+                self.counters.ignored += 1
+                continue
+            self.counters.records += 1
+            self.seen.add(record.protocol)
+            self.aggregator.add(record)
+            times.append(record.ts)
+        return int(statistics.median_low(times)) if times else 0
+
+    def _malformed(self, file: LogFile, reason: str, line: bytes) -> None:
+        self.counters.refuse(reason)
+        self._refuse(file.path, reason, line[:QUARANTINED_BYTES])

@@ -1,0 +1,103 @@
+"""Columns of records reduced to cells: what the aggregator keeps of them, counted by polars."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from mods_grpc.features import SITE, UNNAMED, Aggregator, Distinct, GroupBy, Kind, Locality, Partial, Plan
+
+_KEY = ["pane", "series", "direction"]
+
+
+def add_columns(aggregator: Aggregator, locality: Locality, plan: Plan, protocol: str, frame: pl.DataFrame) -> None:
+    """Count the records of a frame in an aggregator, as `Aggregator.add` would one by one.
+
+    Args:
+        aggregator: Counts them.
+        locality: The aggregator's networks and grouping.
+        plan: How the protocol's cells are laid out.
+        protocol: Whose records they are.
+        frame: Records, from `read_columns`.
+    """
+    placed = _place(frame, locality)
+    in_time = placed.filter(pl.col("ts") >= aggregator.open_ns)
+    ours = in_time.filter(pl.col("direction").is_not_null())
+    pane_ns = aggregator.options.pane_ns
+    grouped = _by_series(ours.with_columns(pane=pl.col("ts") // pane_ns), locality.group_by).group_by(_KEY).agg(_measures(plan))
+    aggregator.add_partial(
+        _partials(grouped, plan, protocol, aggregator.options.distinct_limit),
+        earliest_ns=ours["ts"].min() or 0,  # type: ignore[arg-type]
+        added=len(ours),
+        late=len(placed) - len(in_time),
+        remote=len(in_time) - len(ours),
+    )
+
+
+def _place(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
+    """Add the direction, and the series of both ends."""
+    known = pl.concat([frame["orig_h"], frame["resp_h"]]).unique()
+    texts = known.to_list()
+    local = [locality.network_of(text) is not None for text in texts]
+    grouped = locality.group_by in {GroupBy.HOST, GroupBy.SUBNET}
+    by_log = not locality.networks
+    ends = pl.DataFrame(
+        {
+            "end": known,
+            "local": local,
+            "name": [
+                locality.series_of(text) if grouped and (ours or by_log) else "" for text, ours in zip(texts, local, strict=True)
+            ],
+        },
+        schema_overrides={"name": pl.String},
+    )
+    for side in ("orig", "resp"):
+        renamed = ends.rename({"end": f"{side}_h", "local": f"{side}_local", "name": f"{side}_name"})
+        frame = frame.join(renamed, on=f"{side}_h", how="left", maintain_order="left")
+    orig, resp = pl.col("orig_local"), pl.col("resp_local")
+    if not locality.networks and {"local_orig", "local_resp"} <= set(frame.columns):
+        said = pl.col("local_orig").is_not_null() & pl.col("local_resp").is_not_null()
+        orig = pl.when(said).then("local_orig").otherwise(orig)
+        resp = pl.when(said).then("local_resp").otherwise(resp)
+    direction = pl.when(resp & orig).then(pl.lit("internal")).when(resp).then(pl.lit("in")).when(orig).then(pl.lit("out"))
+    return frame.with_columns(direction=direction)
+
+
+def _by_series(frame: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
+    """Add the series; a record that counts for two of them is there twice."""
+    if group_by is GroupBy.SITE:
+        return frame.with_columns(series=pl.lit(SITE))
+    if group_by is GroupBy.SENSOR:
+        return frame.with_columns(series=pl.when(pl.col("sensor") == "").then(pl.lit(UNNAMED)).otherwise("sensor"))
+    first = pl.when(pl.col("direction") == "in").then("resp_name").otherwise("orig_name")
+    both = frame.filter((pl.col("direction") == "internal") & (pl.col("orig_name") != pl.col("resp_name")))
+    return pl.concat([frame.with_columns(series=first), both.with_columns(series=pl.col("resp_name"))])
+
+
+def _measures(plan: Plan) -> list[pl.Expr]:
+    """Return an expression for each slot of a cell, named by the slot's number."""
+    made = []
+    for slot, kind, field in plan.steps:
+        value = pl.col(field)
+        if kind is Kind.COUNT:
+            made.append(value.is_not_null().sum().cast(pl.Int64).alias(str(slot)))
+        elif kind in {Kind.TRUE, Kind.FALSE}:
+            made.append((value == (kind is Kind.TRUE)).sum().cast(pl.Int64).alias(str(slot)))
+        elif kind is Kind.DISTINCT:
+            made.append(value.drop_nulls().unique().alias(str(slot)))
+        else:
+            made.append(value.sum().alias(str(slot)))
+            if kind is Kind.MEAN:
+                made.append(value.is_not_null().sum().cast(pl.Int64).alias(str(slot + 1)))
+    return made
+
+
+def _partials(grouped: pl.DataFrame, plan: Plan, protocol: str, distinct_limit: int) -> Iterator[Partial]:
+    slots = [str(slot) for slot in range(len(plan.blank))]
+    for pane, series, direction, *cell in grouped.select(*_KEY, *slots).iter_rows():
+        for slot, blank in enumerate(plan.blank):
+            if blank is None:
+                counted = Distinct(distinct_limit)
+                for value in cell[slot]:
+                    counted.add(value)
+                cell[slot] = counted
+        yield Partial(pane, series, protocol, direction, cell)
