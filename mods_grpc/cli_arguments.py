@@ -13,7 +13,7 @@ def connection_arguments() -> argparse.ArgumentParser:
     """Make the flags of every command that talks to a server."""
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("connection")
-    group.add_argument("--address", default=DEFAULT_ADDRESS, help="host:port or unix:/path (default %(default)s)")
+    group.add_argument("--address", "--server", default=DEFAULT_ADDRESS, help="host:port or unix:/path (default %(default)s)")
     group.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="how long an answer may take (default 10)")
     group.add_argument("--tls", action="store_true", help="encrypt, and trust the system's authorities")
     group.add_argument("--tls-ca", type=Path, metavar="FILE", help="encrypt, and trust the authorities in this PEM file")
@@ -39,8 +39,15 @@ def table_arguments() -> argparse.ArgumentParser:
 
 
 def judgement_arguments() -> argparse.ArgumentParser:
-    """Make the flags of every command that judges."""
+    """Make the flags of every command that judges and shows what it judged."""
     parser = argparse.ArgumentParser(add_help=False)
+    group = add_budget_arguments(parser)
+    group.add_argument("--all", action="store_true", help="show every row, not only what is anomalous")
+    return parser
+
+
+def add_budget_arguments(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Add the flags of every command that judges."""
     group = parser.add_argument_group("judgement")
     level = group.add_mutually_exclusive_group()
     level.add_argument("--false-alarms-per-day", type=float, metavar="N", help="acceptable per series (default: the model's)")
@@ -52,8 +59,7 @@ def judgement_arguments() -> argparse.ArgumentParser:
         metavar="N",
         help="fill up to N missing rows with the forecast, start afresh after more (default %(default)s)",
     )
-    group.add_argument("--all", action="store_true", help="show every row, not only what is anomalous")
-    return parser
+    return group
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ def add_client_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def run_models(arguments: argparse.Namespace) -> int:
     """List the models."""
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         models = client.models()
     if arguments.json:
         cli_output.write_json(models)
@@ -63,7 +63,7 @@ def run_models(arguments: argparse.Namespace) -> int:
 
 def run_forecast(arguments: argparse.Namespace) -> int:
     """Forecast what comes after the last rows of every series of a file."""
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         model = client.model(arguments.model, arguments.model_version)
         forecasts = []
         for table in _tables(arguments, model):
@@ -87,7 +87,7 @@ def run_forecast(arguments: argparse.Namespace) -> int:
 
 def run_detect(arguments: argparse.Namespace) -> int:
     """Judge the rows of a file."""
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         model = client.model(arguments.model, arguments.model_version)
         tables = _tables(arguments, model)
         results = [result for table in tables for result in _detect(client, table, model, arguments)]
@@ -101,7 +101,7 @@ def run_detect(arguments: argparse.Namespace) -> int:
 
 def run_stream(arguments: argparse.Namespace) -> int:
     """Judge rows as they come."""
-    with _client(arguments) as client:
+    with open_client(arguments) as client:
         model = client.model(arguments.model, arguments.model_version)
         with _lines(arguments.file, follow=arguments.follow) as lines:
             stream = client.stream_detect(
@@ -236,7 +236,8 @@ def _judgement(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _client(arguments: argparse.Namespace) -> Client:
+def open_client(arguments: argparse.Namespace) -> Client:
+    """Make the client that the connection flags ask for."""
     credentials = None
     if arguments.tls or arguments.tls_ca is not None:
         roots = None if arguments.tls_ca is None else arguments.tls_ca.read_bytes()

@@ -9,6 +9,7 @@ from mods_grpc.features import Aggregator, Record
 from mods_grpc.ids.windows import Columns, Windows
 
 SECOND = 1_000_000_000
+BREATH_RECORDS = 20_000
 
 
 class Reader(Protocol):
@@ -56,7 +57,7 @@ class Feed:
         self._live = False
 
     def poll(self) -> Iterator[list[Windows]]:
-        """Read what is there now; yield windows as soon as they are complete."""
+        """Read what is there now; yield windows as soon as they are complete, and nothing now and then to let others work."""
         before = self.records
         for record in self.reader.poll():
             self.records += 1
@@ -66,6 +67,8 @@ class Feed:
                 self.latest_ns = logged
                 if logged - self._lateness_ns >= self._boundary:
                     yield from self._advance(logged - self._lateness_ns)
+            if self.records % BREATH_RECORDS == 0:
+                yield []
         if self._silence_ns is not None and self.latest_ns:
             yield from self._watch_silence(read=self.records > before)
 

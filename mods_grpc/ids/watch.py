@@ -61,6 +61,24 @@ class Watch:
         self._observe = observe
         self._pending: list[Windows] = []
 
+    def open(self) -> None:
+        """Open the stream, after `restore` if there is something to restore.
+
+        Raises:
+            ModsError: The server refused.
+        """
+        self._judge.open()
+
+    def close(self) -> None:
+        """End the stream, and finish what the sink has under way."""
+        self._judge.close()
+        self._sink.close()
+
+    @property
+    def pending(self) -> int:
+        """How many starts wait to be judged."""
+        return len(self._pending)
+
     def take(self, found: Iterable[Windows]) -> None:
         """Put windows down to be judged by `work`; save between the two."""
         self._pending += found

@@ -1,0 +1,137 @@
+"""Puts together what watch and replay need, from what the user asked for and what the model says."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mods_grpc import cli_output
+from mods_grpc.client import Client, ModelInfo, Verdict
+from mods_grpc.errors import ConnectionFailedError, DataError
+from mods_grpc.features import Aggregator, AggregatorOptions
+from mods_grpc.ids.alert import Alert, headline
+from mods_grpc.ids.episodes import AlertOptions, Episodes
+from mods_grpc.ids.judge import Judge, JudgeOptions
+from mods_grpc.ids.suppression import Suppression, read_suppression
+from mods_grpc.ids.watch import Watch
+from mods_grpc.ids.windows import Columns
+from mods_grpc.ids.writers.destination import open_sinks
+from mods_grpc.ids.writers.sink import Sink
+
+Observer = Callable[[list[Verdict], list[Alert]], None]
+
+
+class DrySink:
+    """Prints a line for people instead of writing an alert."""
+
+    def mark(self) -> None:
+        """Return nothing."""
+
+    def recover(self, mark: Any) -> None:
+        """Do nothing."""
+
+    def write(self, alert: Alert) -> None:
+        """Print an alert."""
+        sys.stdout.write(
+            f"{cli_output.iso(alert.window_start)}  {alert.severity.name.lower():8}  {alert.phase:6}  {_plain(alert)}\n"
+        )
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def check_windows(arguments: argparse.Namespace, model: ModelInfo) -> None:
+    """Compare the windows asked for with the model's.
+
+    Raises:
+        DataError: They differ.
+    """
+    for name, asked, have in (
+        ("window", arguments.window, model.window_seconds),
+        ("slide", arguments.slide, model.slide_seconds),
+    ):
+        if asked is not None and asked != have:
+            raise DataError(f"--{name}: {model.name} was trained with {have:g} s, found {asked:g} s; leave the flag out")
+
+
+def make_columns(arguments: argparse.Namespace, model: ModelInfo) -> Columns:
+    """Find the model's features among the aggregates."""
+    return Columns(model.features, dict(arguments.features))
+
+
+def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: Columns) -> Aggregator:
+    """Make the aggregator of the model's features."""
+    options = AggregatorOptions(
+        window_seconds=round(model.window_seconds),
+        slide_seconds=round(model.slide_seconds),
+        group_by=arguments.group_by,
+        local_networks=tuple(arguments.local),
+    )
+    return Aggregator(columns.definition, options)
+
+
+def make_sink(arguments: argparse.Namespace, state: Path | None) -> Sink:
+    """Open the sinks."""
+    if arguments.dry_run:
+        return DrySink()
+    return open_sinks(arguments.alerts or ["stdout"], state)
+
+
+def make_watch(
+    arguments: argparse.Namespace,
+    client: Client,
+    model: ModelInfo,
+    namespace: str,
+    sink: Sink,
+    *,
+    wait: Callable[[int, ConnectionFailedError], None] | None = None,
+    observe: Observer | None = None,
+) -> Watch:
+    """Make the watch; `Watch.open` connects it."""
+    judge = Judge(
+        client,
+        model,
+        JudgeOptions(
+            model=model.name,
+            version=arguments.model_version,
+            namespace=namespace,
+            false_alarms_per_day=arguments.false_alarms_per_day,
+            significance=arguments.significance,
+            impute_rows=arguments.impute_rows,
+            explain="all" if arguments.tui else "anomalies",
+        ),
+        wait,
+    )
+    options = AlertOptions(
+        sensor=arguments.sensor,
+        window_seconds=model.window_seconds,
+        slide_seconds=model.slide_seconds,
+        significance=significance_of(arguments, model),
+        updates=arguments.updates,
+        ends=arguments.ends,
+        suppression=_suppression(arguments),
+    )
+    return Watch(judge, Episodes(options), sink, observe)
+
+
+def significance_of(arguments: argparse.Namespace, model: ModelInfo) -> float:
+    """Return the significance level of one window that the budget amounts to."""
+    if arguments.significance is not None:
+        return float(arguments.significance)
+    budget = arguments.false_alarms_per_day
+    per_day = model.default_false_alarms_per_day if budget is None else budget
+    return float(per_day * model.slide_seconds / 86_400)
+
+
+def _suppression(arguments: argparse.Namespace) -> Suppression:
+    found = Suppression() if arguments.suppress is None else read_suppression(arguments.suppress)
+    if arguments.minimum_severity is None:
+        return found
+    return dataclasses.replace(found, minimum_severity=arguments.minimum_severity)
+
+
+def _plain(alert: Alert) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in headline(alert))
