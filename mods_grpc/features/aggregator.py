@@ -179,10 +179,16 @@ class Aggregator:
             yield from self._window(self._next)
             self._next += self.options.slide_panes
 
-    def finish(self) -> Iterator[AggregateRow]:
-        """Yield the rows that are left when no more records come: of windows that end at or before the last pane's end."""
-        if self._panes:
-            yield from self.rows((max(self._panes) + 1) * self._pane_ns)
+    def finish(self, end_ns: int | None = None) -> Iterator[AggregateRow]:
+        """Yield the rows that are left when no more records come: of windows that end at or before `end_ns`.
+
+        Args:
+            end_ns: Until when records were taken; None is the time of the latest one.
+        """
+        if end_ns is None and self._panes:
+            end_ns = max(self._panes) * self._pane_ns  # the latest record is in this pane, which is not over with it
+        if end_ns is not None:
+            yield from self.rows(end_ns)
 
     def _skip(self) -> int:
         """Move to the next window in which a series can be active, or that isn't complete, and return its first pane."""

@@ -43,6 +43,7 @@ class Batch:
         paths: Files, or folders with everything below them.
         definition: Features to make.
         options: Windows, series and limits.
+        end_ns: Windows that end later are left out; None is the time of the last record.
         lateness_seconds: How much older a record may be than what its log, or another one, has come to.
         refuse: Is told of each malformed line.
         show: Is told of each block read: the file, and its bytes of text.
@@ -58,6 +59,7 @@ class Batch:
         definition: Definition = ALL,
         options: AggregatorOptions | None = None,
         *,
+        end_ns: int | None = None,
         lateness_seconds: float = DEFAULT_LATENESS_SECONDS,
         refuse: Refusal = ignore,
         show: Callable[[Path, int], None] = lambda _path, _bytes: None,
@@ -68,6 +70,7 @@ class Batch:
         self.seen: set[str] = set()  # protocols of which there were records
         self._locality = Locality(self.aggregator.options.local_networks, self.aggregator.options.group_by)
         self._plans = {protocol: plan(definition)[RECORDS[protocol]] for protocol in definition.protocols}
+        self._end_ns = end_ns
         self._lateness_ns = round(lateness_seconds * SECOND)
         self._refuse, self._show, self._block_bytes = refuse, show, block_bytes
         self._streams = [_Stream(self._read(files)) for path in paths for files in self._find(path)]
@@ -83,10 +86,7 @@ class Batch:
         return found
 
     def rows(self) -> Iterator[AggregateRow]:
-        """Yield the rows of all complete windows, in order of start, then series.
-
-        The last window is the last one that ends before, or in the same slide as, the last record.
-        """
+        """Yield the rows of all complete windows, in order of start, then series."""
         while self._streams:
             stream = min(self._streams, key=lambda stream: stream.progress)
             block = next(stream.blocks, None)
@@ -94,9 +94,9 @@ class Batch:
                 self._streams.remove(stream)
                 continue
             stream.progress = max(stream.progress, self._count(*block))
-            reached = min(stream.progress for stream in self._streams)
-            yield from self.aggregator.rows(reached - self._lateness_ns)
-        yield from self.aggregator.finish()
+            reached = min(stream.progress for stream in self._streams) - self._lateness_ns
+            yield from self.aggregator.rows(reached if self._end_ns is None else min(reached, self._end_ns))
+        yield from self.aggregator.finish(self._end_ns)
 
     def _read(self, files: list[LogFile]) -> Iterator[tuple[LogFile, LineParser, Block]]:
         for file in files:

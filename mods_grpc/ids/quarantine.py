@@ -1,0 +1,36 @@
+"""Where malformed lines go when somebody wants to see them."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+MAX_BYTES = 64 << 20
+
+
+class Quarantine:
+    """A file of malformed lines, one JSON object each: `file`, `reason` and the line's first 4 KiB.
+
+    Args:
+        path: Where to write, at the end of what is there; None is nowhere.
+        max_bytes: Nothing more is written after about so many.
+    """
+
+    def __init__(self, path: Path | None, max_bytes: int = MAX_BYTES) -> None:
+        self._file: TextIO | None = None if path is None else path.open("a", encoding="utf-8")
+        self._left = max_bytes
+
+    def put(self, path: Path, reason: str, line: bytes) -> None:
+        """Keep a line."""
+        if self._file is None or self._left <= 0:
+            return
+        text = json.dumps({"file": str(path), "reason": reason, "line": line.decode("utf-8", "backslashreplace")}) + "\n"
+        self._left -= len(text)
+        self._file.write(text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is not None:
+            self._file.close()
