@@ -70,6 +70,8 @@ def _fit(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     add_model_options(parser)
     parser.add_argument("--run", default="build/run", metavar="DIR", help="where the run is written (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="go on after the last epoch of a fit that was interrupted")
+    parser.add_argument("--tensorboard", default="", metavar="DIR", help="write the losses as TensorBoard logs")
 
 
 def _export(parser: argparse.ArgumentParser) -> None:

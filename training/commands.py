@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mods_grpc.artifact import Manifest, read_artifact
 from mods_grpc.errors import DataError
+from training.checkpoint import CHECKPOINT_FILE, Checkpointing
 from training.compare import compare, table_rows
 from training.console import console, epoch_progress, show_data, show_metrics, show_replay
 from training.evaluate import evaluate, replay
@@ -23,6 +24,7 @@ from training.prepare import prepare, warnings_about
 from training.publish import export_run, next_version, publish_run
 from training.run import read_run, write_run
 from training.source import SourceConfig, load
+from training.tensorboard import log_epochs
 from training.timerange import parse_interval
 from training.windows import take
 
@@ -32,10 +34,20 @@ def fit_command(arguments: argparse.Namespace) -> None:
     source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
     prepared = prepare(source, model)
     show_data(prepared, warnings_about(source, prepared))
+    folder = Path(arguments.run)
+    checkpointing = Checkpointing(path=folder / CHECKPOINT_FILE, resume=arguments.resume)
+    if arguments.resume and not checkpointing.path.exists():
+        console.print(f"note: no checkpoint in {folder}; starting afresh", style="yellow", highlight=False)
     with epoch_progress(options.epochs) as listener_of:
         listener = listener_of(model.model_type)
-        run, weights = fit_run(source, model, options, prepared, command=_command(arguments), listener=listener)
-    write_run(Path(arguments.run), run, weights)
+        if arguments.tensorboard:
+            listener = log_epochs(Path(arguments.tensorboard), listener)
+        run, weights = fit_run(
+            source, model, options, prepared, command=_command(arguments), listener=listener, checkpointing=checkpointing
+        )
+    write_run(folder, run, weights)
+    if not run.interrupted:
+        checkpointing.path.unlink(missing_ok=True)
     ended = " (ended by hand)" if run.interrupted else ""
     console.print(
         f"best epoch {run.best_epoch} of {len(run.history['loss'])}{ended}, validation loss {min(run.history['val_loss']):.4f}; "

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from training.architectures import Network, build
+from training.checkpoint import Checkpointing
 from training.config import FitConfig, ModelConfig
 from training.fit import EpochListener, fit
 from training.prepare import Prepared
@@ -23,6 +24,7 @@ def fit_run(
     *,
     command: str = "",
     listener: EpochListener | None = None,
+    checkpointing: Checkpointing | None = None,
 ) -> tuple[Run, bytes]:
     """Fit a network on prepared data.
 
@@ -33,6 +35,7 @@ def fit_run(
         prepared: What `prepare(source, model)` gave.
         command: The command line that makes the run again.
         listener: Told of every epoch.
+        checkpointing: Where the state of the fit is kept; None keeps none.
 
     Returns:
         The run and the bytes of its weights.
@@ -40,7 +43,7 @@ def fit_run(
     Raises:
         DataError: The data does not allow a fit.
     """
-    fitted = fit(model, options, prepared.samples["train"], prepared.samples["validation"], listener)
+    fitted = fit(model, options, prepared.samples["train"], prepared.samples["validation"], listener, checkpointing)
     series = prepared.series
     values = prepared.training_values()
     known = series.values[prepared.parts["train"]]

@@ -3,19 +3,24 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.architectures import Network, build
-from training.backend import keras, tf
+from training.averaging import AveragedWeights
+from training.backend import keras
+from training.batches import Batches
+from training.checkpoint import Checkpointing, Progress, identify, load_state, save_state
 from training.config import FitConfig, ModelConfig
 from training.scaler import Scaler
 from training.windows import Samples
 
 logger = logging.getLogger(__name__)
+
+STEPS_AT_ONCE = 16
+COMPILED_STEPS = 3000
+"""Steps from which on compiling the network with XLA, which takes seconds, can be expected to pay."""
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
 """Called after each epoch with its number, from 1, and its losses."""
@@ -41,7 +46,12 @@ class Fitted:
 
 
 def fit(
-    config: ModelConfig, options: FitConfig, train: Samples, validation: Samples, listener: EpochListener | None = None
+    config: ModelConfig,
+    options: FitConfig,
+    train: Samples,
+    validation: Samples,
+    listener: EpochListener | None = None,
+    checkpointing: Checkpointing | None = None,
 ) -> Fitted:
     """Fit a network. Ctrl-C ends it cleanly after at least one epoch.
 
@@ -51,9 +61,11 @@ def fit(
         train: Training windows and targets; the scaler sees these only.
         validation: What early stopping watches.
         listener: Told of every epoch.
+        checkpointing: Where the state after each epoch is kept; a fit that resumes from it ends with the weights of one
+            that was never interrupted. None keeps none.
 
     Raises:
-        DataError: No windows to train or to validate on, or the loss was never finite.
+        DataError: No windows to train or to validate on, the loss was never finite, or the checkpoint is of another fit.
     """
     for name, samples in (("training", train), ("validation", validation)):
         if not len(samples):
@@ -63,75 +75,90 @@ def fit(
     )
     keras.utils.set_random_seed(options.seed)
     network = build(config, train.windows.shape[2])
-    batch_size = min(options.batch_size, len(train))
-    steps = len(train) // batch_size
+    batches = Batches(
+        scaler.network_input(train.windows),
+        scaler.network_target(train.windows, train.targets),
+        min(options.batch_size, len(train)),
+        options.seed,
+    )
     averaging = {"use_ema": True, "ema_momentum": options.averaging} if options.averaging else {}
     network.compile(
         optimizer=keras.optimizers.Adam(options.learning_rate, clipnorm=1.0, **averaging),
         loss=options.loss,
-        steps_per_execution=min(8, steps),
-        jit_compile=False,
+        steps_per_execution=min(STEPS_AT_ONCE, batches.steps),
+        jit_compile=batches.steps * options.epochs >= COMPILED_STEPS,
     )
-    best = _BestWeights(options.patience, listener)
-    # swaps the average in for validation and for whatever comes after it in the list
-    callbacks = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True), best] if options.averaging else [best]
+    averaged = AveragedWeights() if options.averaging else None
+    keeper = _Keeper(options.patience, listener, averaged)
+    if checkpointing:
+        keeper.keep_state(checkpointing, identify(config, options, (train, validation)), network)
     interrupted = False
     try:
-        network.fit(
-            _batches(scaler, train, batch_size, options.seed),
-            validation_data=(
-                scaler.network_input(validation.windows),
-                scaler.network_target(validation.windows, validation.targets),
-            ),
-            validation_batch_size=512,
-            epochs=options.epochs,
-            shuffle=False,  # the batches are in a new order already
-            verbose=0,
-            callbacks=callbacks,
-        )
+        if not keeper.ended:
+            network.fit(
+                batches.dataset(),
+                validation_data=(
+                    scaler.network_input(validation.windows),
+                    scaler.network_target(validation.windows, validation.targets),
+                ),
+                validation_batch_size=512,
+                initial_epoch=keeper.progress.epochs,
+                epochs=options.epochs,
+                shuffle=False,  # the batches are in a new order already
+                verbose=0,
+                callbacks=[batches, *([averaged] if averaged else []), keeper],
+            )
     except KeyboardInterrupt:
-        if best.weights is None:
+        if keeper.progress.best_weights is None:
             raise
         interrupted = True
-        logger.info("fit=interrupted epochs=%d", best.epochs)
-    if best.weights is None:
+        logger.info("fit=interrupted epochs=%d", keeper.progress.epochs)
+    progress = keeper.progress
+    if progress.best_weights is None:
         raise DataError("the validation loss was never finite; lower --learning-rate or look at the data")
-    network.set_weights(best.weights)
-    history = {name: tuple(values) for name, values in best.history.items()}
-    return Fitted(network=network, scaler=scaler, history=history, best_epoch=best.best_epoch, interrupted=interrupted)
+    network.set_weights(progress.best_weights)
+    history = {name: tuple(values) for name, values in progress.history.items()}
+    return Fitted(network=network, scaler=scaler, history=history, best_epoch=progress.best_epoch, interrupted=interrupted)
 
 
-def _batches(scaler: Scaler, samples: Samples, batch_size: int, seed: int) -> Any:
-    """Make full batches in a new order each epoch; what does not fill a last batch is left out of that epoch."""
-    pairs = (scaler.network_input(samples.windows), scaler.network_target(samples.windows, samples.targets))
-    data = tf.data.Dataset.from_tensor_slices(pairs)
-    return data.shuffle(len(samples), seed=seed).batch(batch_size, drop_remainder=True).prefetch(2)
-
-
-class _BestWeights(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
+class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
     """Keeps the weights of the lowest validation loss and stops after `patience` epochs without a lower one."""
 
-    def __init__(self, patience: int, listener: EpochListener | None) -> None:
+    def __init__(self, patience: int, listener: EpochListener | None, averaged: AveragedWeights | None) -> None:
         super().__init__()
-        self.weights: list[NDArray[np.float32]] | None = None
-        self.best_epoch = 0
-        self.epochs = 0
-        self.history: dict[str, list[float]] = {"loss": [], "val_loss": []}
-        self._lowest = np.inf
+        self.progress = Progress()
         self._patience = patience
         self._listener = listener
+        self._averaged = averaged
+        self._kept: tuple[Checkpointing, str] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the patience is at its end."""
+        return self.progress.epochs - self.progress.best_epoch >= self._patience
+
+    def keep_state(self, checkpointing: Checkpointing, identity: str, network: Network) -> None:
+        """Keep the state from now on; go on from the one that is kept already where that is asked for."""
+        self._kept = (checkpointing, identity)
+        if checkpointing.resume and checkpointing.path.exists():
+            self.progress = load_state(checkpointing.path, identity, network)
+            logger.info("fit=resumed epochs=%d", self.progress.epochs)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         """Note the losses of an epoch."""
-        losses = {name: float((logs or {}).get(name, np.nan)) for name in self.history}
-        self.epochs = epoch + 1
+        progress = self.progress
+        losses = {name: float((logs or {}).get(name, np.nan)) for name in progress.history}
         for name, value in losses.items():
-            self.history[name].append(value)
-        if losses["val_loss"] < self._lowest:
-            self._lowest = losses["val_loss"]
-            self.best_epoch = self.epochs
-            self.weights = self.model.get_weights()
-        elif self.epochs - self.best_epoch >= self._patience:
+            progress.history[name].append(value)
+        if losses["val_loss"] < progress.lowest:
+            progress.lowest = losses["val_loss"]
+            progress.best_epoch = epoch + 1
+            progress.best_weights = self.model.get_weights()
+        elif self.ended:
             self.model.stop_training = True
+        if self._kept:
+            checkpointing, identity = self._kept
+            own = self._averaged.own_weights() if self._averaged else [v.numpy() for v in self.model.trainable_variables]
+            save_state(checkpointing.path, identity, progress, self.model, own)
         if self._listener:
-            self._listener(self.epochs, losses)
+            self._listener(progress.epochs, losses)
