@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MAX_NAME_BYTES = 128
-LARGEST = np.finfo(np.float64).max
+LARGEST = float(np.finfo(np.float64).max)
 NANOS = 1_000_000_000
 EARLIEST = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * NANOS
 LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * NANOS
@@ -63,6 +63,11 @@ def time_violation(nanos: int, max_future_seconds: float, path: str) -> Violatio
             field=path, reason=Reason.TIMESTAMP_FUTURE, message=message, limit=f"{max_future_seconds:.0f}", actual=f"{ahead:.0f}"
         )
     return None
+
+
+def is_plausible(nanos: int, max_future_seconds: float) -> bool:
+    """Tell whether `time_violation` has nothing to say about a time."""
+    return EARLIEST <= nanos < LATEST and nanos - time.time_ns() <= max_future_seconds * NANOS
 
 
 def bad_times(nanos: NDArray[np.int64], max_future_seconds: float) -> NDArray[np.bool_]:

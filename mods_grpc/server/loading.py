@@ -1,6 +1,7 @@
 """A version on its way from the folder to serving: read, tried by the canary, opened."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,13 +29,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A version that serves: what it is, how it runs, how it judges, and the series it watches."""
+    """A version that serves: what it is, how it runs, how it judges, and the series it watches.
+
+    `kinds_not_negative` and `lowest` say for every feature whether it can't be negative, and its least value.
+    """
 
     manifest: Manifest
     digest: str
     session: Session
     detector: Detector
     kinds_not_negative: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    lowest: tuple[float, ...]
     feature_names: tuple[str, ...]
     states: SeriesStates
     meter: Meter
@@ -138,6 +143,7 @@ class Loader:
             session=session,
             detector=Detector.from_manifest(manifest),
             kinds_not_negative=np.array([feature.kind != "mean" for feature in manifest.features]),
+            lowest=tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features),
             meter=self.meter_of(manifest.name),
             feature_names=tuple(feature.name for feature in manifest.features),
             states=SeriesStates(

@@ -35,7 +35,7 @@ class Metrics:
         self._observations = Counter("mods_observations", "Observations of streams, by outcome.", ("outcome",), registry=own)
         self._anomalies = Counter("mods_anomalies", "Anomalous observations of streams.", ("model",), registry=own)
         self._rejected = Counter("mods_input_rejected", "Refused requests and observations.", ("reason",), registry=own)
-        self._outcomes = {outcome: self._observations.labels(outcome.name.lower()) for outcome in Outcome}
+        self._outcomes = {int(outcome): self._observations.labels(outcome.name.lower()) for outcome in Outcome}
 
     def call(self, kind: str, service: str, method: str) -> "CallMetrics":
         """Make the numbers of one RPC."""
@@ -54,16 +54,17 @@ class Metrics:
 
     def observed(self, model: str, outcomes: NDArray[np.int8], anomalous: NDArray[np.bool_]) -> None:
         """Count what became of the observations of a message."""
-        if len(outcomes) == 1:
-            self._outcomes[Outcome(int(outcomes[0]))].inc()
-            if anomalous[0]:
-                self._anomalies.labels(model).inc()
-            return
         for outcome, count in enumerate(np.bincount(outcomes).tolist()):
             if count:
-                self._outcomes[Outcome(outcome)].inc(count)
+                self._outcomes[outcome].inc(count)
         if anomalies := int(anomalous.sum()):
             self._anomalies.labels(model).inc(anomalies)
+
+    def observed_one(self, model: str, outcome: int, anomalous: bool) -> None:
+        """Count what became of one observation."""
+        self._outcomes[outcome].inc()
+        if anomalous:
+            self._anomalies.labels(model).inc()
 
     def rejected(self, reason: str, count: int = 1) -> None:
         """Count what was refused."""

@@ -24,6 +24,8 @@ STATUS_OF = {
     Outcome.INCOMPLETE: verdict_pb2.VERDICT_STATUS_REJECTED,
 }
 _STATUS_TABLE = np.array([STATUS_OF.get(value, 0) for value in range(max(Outcome) + 1)], np.int32)  # type: ignore[call-overload]
+_STATUS_LIST = _STATUS_TABLE.tolist()
+_SCORED, _NO_PHASE = int(Outcome.SCORED), int(Phase.NONE)
 PHASE_OF = {
     Phase.STARTED: verdict_pb2.EPISODE_PHASE_STARTED,
     Phase.ONGOING: verdict_pb2.EPISODE_PHASE_ONGOING,
@@ -88,18 +90,19 @@ def explained(
 
 def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.Verdict:
     """Write one verdict without its explanation."""
+    outcome = int(verdicts.outcome[index])
     verdict = verdict_pb2.Verdict(
         series=name,
         observe_time=timestamp_from_nanos(time),
-        status=STATUS_OF[Outcome(int(verdicts.outcome[index]))],
+        status=_STATUS_LIST[outcome],
         gap_filled=int(verdicts.gap_filled[index]),
     )
-    if verdicts.outcome[index] == Outcome.SCORED:
+    if outcome == _SCORED:
         verdict.p_value = float(verdicts.p_value[index])
         verdict.score = float(verdicts.score[index])
         verdict.anomalous = bool(verdicts.anomalous[index])
         verdict.out_of_distribution = bool(verdicts.out_of_distribution[index])
-    if verdicts.phase[index] != Phase.NONE:
+    if int(verdicts.phase[index]) != _NO_PHASE:
         start = int(verdicts.start[index])
         verdict.episode.id = datetime.fromtimestamp(start // NANOS, UTC).strftime("%Y%m%dT%H%M%SZ")
         verdict.episode.phase = PHASE_OF[Phase(int(verdicts.phase[index]))]

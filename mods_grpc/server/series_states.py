@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mods_grpc.detection import SeriesTable
 
 NOT_HELD = -1
+_NONE: dict[str, int] = {}
 MAX_REMEMBERED_STREAMS = 1024
 
 Answers = deque[tuple[Any, Any]]
@@ -53,6 +54,13 @@ class SeriesStates:
         known = self._sensors.get(sensor, {})
         found = np.array([known.get(name, NOT_HELD) for name in names], np.intp)
         self._used[found[found != NOT_HELD]] = time.monotonic()
+        return found
+
+    def slot(self, sensor: str, name: str) -> int:
+        """Return the slot of one series; NOT_HELD where it is new."""
+        found = self._sensors.get(sensor, _NONE).get(name, NOT_HELD)
+        if found != NOT_HELD:
+            self._used[found] = time.monotonic()
         return found
 
     def add(self, sensor: str, name: str) -> int:

@@ -1,8 +1,7 @@
 """The RPCs as gRPC sees them. They only translate; `stream`, `forecasting`, `detecting` and `models` do the work."""
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -16,14 +15,13 @@ from mods_grpc.server.forecasting import Forecasting
 from mods_grpc.server.models import ModelDirectory
 from mods_grpc.server.repository import Repository
 from mods_grpc.server.stream import StreamSession
+from mods_grpc.server.watch import OVERDUE, Watch, forget
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import model_pb2
 
 INFERENCE_SERVICE = "mods.v1.InferenceService"
 MODEL_SERVICE = "mods.v1.ModelService"
 DRAINING_RETRY_SECONDS = 1.0
-
-Result = TypeVar("Result")
 
 
 class Streams:
@@ -39,7 +37,8 @@ class Streams:
         self._edge = edge
         self._repository = repository
         self._config = config
-        self._draining: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._watch = Watch()
+        self._draining = asyncio.Event()
         self._open: dict[str, int] = {}  # by identity
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -51,8 +50,8 @@ class Streams:
 
     async def drain(self) -> None:
         """Tell every stream that the server is shutting down, and return when all have ended."""
-        if not self._draining.done():
-            self._draining.set_result(None)
+        self._draining.set()
+        self._watch.wake(self._draining)
         await self._all_closed.wait()
 
     async def detect(self, context: Context, identity: Identity) -> None:
@@ -81,47 +80,32 @@ class Streams:
                 self._all_closed.set()
 
     async def _serve(self, context: Context, session: StreamSession) -> None:
-        while (data := await self._read(context, session)) is not None:
-            response = session.handle(parse(pb.StreamDetectRequest, data))
-            await self._write(context, response)
-            if response.HasField("ended"):
-                return
+        reading: asyncio.Future[Any] = asyncio.ensure_future(context.read())
+        try:
+            while (data := await self._next(reading, context, session)) is not None:
+                reading = asyncio.ensure_future(context.read())  # the next one may come while this one is judged
+                response = session.handle(parse(pb.StreamDetectRequest, data))
+                await self._write(context, response)
+                if response.HasField("ended"):
+                    return
+        finally:
+            reading.add_done_callback(forget)
 
-    async def _read(self, context: Context, session: StreamSession) -> bytes | None:
-        """Read a message; None when the peer is gone. A cancelled read would end the call, so it is raced instead."""
-        read: asyncio.Future[Any] = asyncio.ensure_future(context.read())
+    async def _next(self, reading: "asyncio.Future[Any]", context: Context, session: StreamSession) -> bytes | None:
+        """Wait for the next message; None when the peer is gone."""
         seconds = self._config.stream_idle_seconds
-        done, _ = await asyncio.wait({read, self._draining}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if read in done and self._draining not in done:
-            data = read.result()
-            return data if isinstance(data, bytes) else None
-        read.add_done_callback(_forget)
-        if self._draining in done:  # even when there is more to read, or a busy stream would never be told
+        data = await self._watch.within(reading, seconds, unless=self._draining)
+        if self._draining.is_set():  # even when there is more to read, or a busy stream would never be told
             await self._write(context, session.draining())
             raise DrainingError(Reason.DRAINING, "the server is shutting down", retry_seconds=DRAINING_RETRY_SECONDS)
-        raise StreamTimeoutError(Reason.STREAM_IDLE, f"nothing was sent for {seconds:g} s", limit=f"{seconds:g}")
+        if data is OVERDUE:
+            raise StreamTimeoutError(Reason.STREAM_IDLE, f"nothing was sent for {seconds:g} s", limit=f"{seconds:g}")
+        return data if isinstance(data, bytes) else None
 
     async def _write(self, context: Context, response: Message) -> None:
         seconds = self._config.slow_reader_seconds
-        if not await _within(context.write(response.SerializeToString()), seconds):
+        if await self._watch.within(context.write(response.SerializeToString()), seconds) is OVERDUE:
             raise StreamTimeoutError(Reason.SLOW_READER, f"an answer was not read for {seconds:g} s", limit=f"{seconds:g}")
-
-
-async def _within(work: Awaitable[object], seconds: float) -> bool:
-    """Run until done or out of time; unlike wait_for it does not cancel, which would end the call without a status."""
-    task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=seconds)
-    if not done:
-        task.add_done_callback(_forget)
-        return False
-    task.result()
-    return True
-
-
-def _forget(task: "asyncio.Future[Result]") -> None:
-    """Take note of the outcome of something nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
 
 
 def handlers(repository: Repository, config: ServerConfig, streams: Streams, edge: Edge) -> list[grpc.GenericRpcHandler]:

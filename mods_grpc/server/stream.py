@@ -70,12 +70,9 @@ class StreamSession:
             raise StreamProtocolError(Reason.CONFIG_REPEATED, "config was sent twice")
         if self._generation != self._repository.generation:
             self._move(self._model)
-        response = pb.StreamDetectResponse(model=served(self._model))
         if kind == "end":
-            response.ended.last_sequence = self.last_sequence
-        else:
-            response.answer.CopyFrom(self._answer(request))
-        return response
+            return pb.StreamDetectResponse(model=self._served, ended=pb.StreamEnded(last_sequence=self.last_sequence))
+        return pb.StreamDetectResponse(model=self._served, answer=self._answer(request))
 
     def draining(self) -> pb.StreamDetectResponse:
         """Return what a client is told before the server shuts down."""
@@ -144,6 +141,7 @@ class StreamSession:
             metrics=self._edge.metrics,
         )
         self._model = model
+        self._served = served(model)
 
     def _move(self, old: LoadedModel) -> None:
         """Go on with the version that serves now, whose series the repository has moved.
