@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from mods_grpc.artifact import FeatureSpec, Manifest, TimeRange, publish
+from mods_grpc.artifact import FeatureSpec, LevelReference, Manifest, TimeRange, publish
 from mods_grpc.detection import calibrate
 
 ROWS, HORIZON, SLIDE = 4, 3, 600
@@ -35,9 +35,35 @@ def mean_forecast(windows, horizon=HORIZON):
     return np.repeat(windows.mean(axis=1, keepdims=True), horizon, axis=1)
 
 
+CALIBRATION = calibrate(
+    mean_forecast,
+    np.arange(len(LEVELS)) * SLIDE * 10**9,
+    LEVELS,
+    training=slice(0, 300),
+    calibration=slice(0, len(LEVELS)),
+    kinds=["count", "sum"],
+    rows=ROWS,
+    slide_seconds=SLIDE,
+    holdoff_rows=6,
+)
+
+
+def calibration_of(features, horizon):
+    """A calibration for a model of another shape, which says nothing sensible."""
+    known = CALIBRATION
+    row = (1.0,) * features
+    return replace(
+        known,
+        scales=(row,) * horizon,
+        curves=((known.fused,) * features,) * horizon,
+        level=LevelReference(centres=(row,), scales=(row,)),
+        level_curves=(known.fused,) * features,
+        pattern=None,
+        pattern_curves=(),
+    )
+
+
 def manifest(name="tiny", version=1, **changes):
-    views = np.lib.stride_tricks.sliding_window_view(LEVELS, ROWS + HORIZON, axis=0).transpose(0, 2, 1)
-    windows, observed = views[:, :ROWS], views[:, ROWS:]
     whole = TimeRange(start="2019-01-01T00:00:00", end="2019-01-05T00:00:00", rows=576)
     base = Manifest(
         schema_version=1,
@@ -76,7 +102,7 @@ def manifest(name="tiny", version=1, **changes):
         seed=1,
         libraries={},
         metrics=(),
-        calibration=calibrate(observed, mean_forecast(windows), ["count", "sum"], 6),
+        calibration=CALIBRATION,
         false_alarms_per_day=1.0,
         tolerance={"CPUExecutionProvider": 1e-12, "CUDAExecutionProvider": 1e-12},
     )

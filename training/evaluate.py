@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import Manifest, Metric
 from mods_grpc.artifact.manifest import DAY_SECONDS
-from mods_grpc.detection import Detector, Monitor, Phase, SeriesTable, significance_from_budget
+from mods_grpc.detection import Detector, Monitor, Phase, significance_from_budget
 from training.events import Event
 from training.forecaster import Forecaster
 from training.metrics import score
 from training.series import Series
+from training.timerange import Times
 from training.windows import Samples
 
 NANOS = 1_000_000_000
@@ -119,9 +120,10 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice
         part: Rows to judge.
         false_alarms_per_day: The budget.
     """
-    table = SeriesTable(manifest.rows, len(manifest.features))
+    detector = Detector.from_manifest(manifest)
+    table = detector.table(manifest.rows)
     monitor = Monitor(
-        Detector.from_manifest(manifest),
+        detector,
         forecast,
         table,
         slide_seconds=manifest.slide_seconds,
@@ -136,7 +138,7 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice
         rows = present[begin : begin + ROWS_AT_ONCE]
         verdicts = monitor.observe(
             np.full(len(rows), slot, dtype=np.intp),
-            series.times[rows].astype(np.int64) * NANOS,
+            nanoseconds(series.times[rows]),
             series.values[rows],
             judged=rows >= part.start,
             significance=significance_from_budget(false_alarms_per_day, manifest.slide_seconds),
@@ -147,6 +149,11 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice
     scored = np.concatenate(p_values) if p_values else np.empty(0)
     days = len(scored) * manifest.slide_seconds / DAY_SECONDS
     return Replay(scored=len(scored), days=days, p_values=scored, episodes=tuple(episodes))
+
+
+def nanoseconds(times: Times) -> NDArray[np.int64]:
+    """Return times as the detector takes them."""
+    return times.astype("datetime64[s]").astype(np.int64) * NANOS
 
 
 def _collect(

@@ -11,7 +11,7 @@ from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
 from mods_grpc.detection import calibrate
 from mods_grpc.errors import ArtifactError, DataError
 from training.card import write_card
-from training.evaluate import Replay, evaluate, replay
+from training.evaluate import Replay, evaluate, nanoseconds, replay
 from training.experiment import rebuild
 from training.export import export_graph
 from training.forecaster import open_graph
@@ -65,7 +65,6 @@ def export_run(
     network = rebuild(run, weights)
     model = export_graph(network, run.model, run.scaler, len(run.features))
     forecast = open_graph(model)
-    calibration = prepared.samples["calibration"]
     keras_forecast = keras_forecaster(network, run.model, run.scaler, len(run.features))
     parity = parity_vectors(keras_forecast, _parity_windows(prepared.samples["train"].windows))
     parity_error = check_parity(model, parity)
@@ -101,10 +100,15 @@ def export_run(
         libraries=run.libraries,
         metrics=metrics,
         calibration=calibrate(
-            calibration.targets,
-            forecast(calibration.windows),
-            [feature.kind for feature in run.features],
-            prepared.series.holdoff_rows,
+            forecast,
+            nanoseconds(prepared.series.times),
+            prepared.series.values,
+            training=prepared.parts["train"],
+            calibration=prepared.parts["calibration"],
+            kinds=[feature.kind for feature in run.features],
+            rows=run.model.rows,
+            slide_seconds=run.slide_seconds,
+            holdoff_rows=prepared.series.holdoff_rows,
         ),
         false_alarms_per_day=false_alarms_per_day,
         tolerance=TOLERANCE,

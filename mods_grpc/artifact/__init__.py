@@ -4,6 +4,7 @@ A model is a folder `<name>/<version>/` of `model.onnx`, `manifest.json`, `parit
 once published. `manifest` says what is in it, `layout` writes and reads it, `graph` holds the policy on operators.
 """
 
+from mods_grpc.artifact.calibration import Calibration, LevelReference, PatternReference, ScoreCurve, Tail
 from mods_grpc.artifact.graph import ALLOWED_OPERATORS, GraphSummary, check_graph
 from mods_grpc.artifact.layout import (
     CARD_FILE,
@@ -16,13 +17,10 @@ from mods_grpc.artifact.layout import (
     read_artifact,
 )
 from mods_grpc.artifact.manifest import (
-    Calibration,
     FeatureSpec,
     FileDigest,
     Manifest,
     Metric,
-    ScoreCurve,
-    Tail,
     TimeRange,
 )
 
@@ -37,8 +35,10 @@ __all__ = [
     "FeatureSpec",
     "FileDigest",
     "GraphSummary",
+    "LevelReference",
     "Manifest",
     "Metric",
+    "PatternReference",
     "ScoreCurve",
     "Tail",
     "TimeRange",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from mods_grpc.artifact.calibration import Calibration
 from mods_grpc.artifact.strict_json import read_json, write_json
 from mods_grpc.errors import ArtifactError
 
@@ -53,52 +54,6 @@ class TimeRange:
     start: str
     end: str
     rows: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tail:
-    """A generalised Pareto tail above `threshold`: P(score > s) = probability * (1 + shape (s - threshold) / scale)^(-1/shape).
-
-    A shape of 0 means the exponential limit. The shape is never negative, so no score has probability 0.
-    """
-
-    threshold: float
-    probability: float
-    shape: float
-    scale: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreCurve:
-    """A sorted sample of nonconformity scores in compact form.
-
-    `samples` is the size of the sample. `scores` ascends; `counts[i]` is the number of scores of the sample above
-    `scores[i]`. `tail` takes over above its threshold; None where the sample is too small to fit one.
-    """
-
-    samples: int
-    scores: tuple[float, ...]
-    counts: tuple[int, ...]
-    tail: Tail | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
-    """What turns residuals into p-values.
-
-    Attributes:
-        samples: Rows of the calibration range that were scored.
-        scales: Robust scale of the residuals, `[horizon][feature]`, in the space they are scored in; above 0.
-        curves: Absolute scaled residuals, `[horizon][feature]`.
-        fused: Fused evidence of all features at step 1.
-        holdoff_rows: Rows without an anomaly that end an episode.
-    """
-
-    samples: int
-    scales: tuple[tuple[float, ...], ...]
-    curves: tuple[tuple[ScoreCurve, ...], ...]
-    fused: ScoreCurve
-    holdoff_rows: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +106,6 @@ class Manifest:
 
     def __post_init__(self) -> None:
         count, horizon = len(self.features), self.horizon
-        calibration = self.calibration
         self._require(self.schema_version == SCHEMA_VERSION, f"schema_version is {self.schema_version}, not {SCHEMA_VERSION}")
         self._require(NAME_PATTERN.fullmatch(self.name) is not None, f"name does not match {NAME_PATTERN.pattern}")
         self._require(1 <= self.version < 10**9, "version is not in 1..999999999")
@@ -167,17 +121,8 @@ class Manifest:
         self._require(0 < self.slide_seconds <= self.window_seconds, "slide_seconds is not in (0, window_seconds]")
         self._require(self.window_seconds <= MAX_SECONDS, f"window_seconds is above {MAX_SECONDS}")
         self._require(0 < self.false_alarms_per_day < DAY_SECONDS / self.slide_seconds, "false_alarms_per_day is out of range")
-        for table, what in ((calibration.scales, "scales"), (calibration.curves, "curves")):
-            fits = len(table) == horizon and all(len(row) == count for row in table)
-            self._require(fits, f"calibration {what} are not (horizon, features)")
-        self._require(all(s > 0 for row in calibration.scales for s in row), "a calibration scale is not positive")
-        for curve in (calibration.fused, *(curve for row in calibration.curves for curve in row)):
-            size = len(curve.scores)
-            self._require(size >= 1 and len(curve.counts) == size, "a score curve is empty or ragged")
-            self._require(list(curve.scores) == sorted(curve.scores), "a score curve does not ascend")
-            self._require(all(0 <= c < curve.samples for c in curve.counts), "a count of a score curve is out of range")
-            if (tail := curve.tail) is not None:
-                self._require(tail.scale > 0 and tail.shape >= 0 and 0 < tail.probability < 1, "a tail is out of range")
+        for fault in self.calibration.faults(horizon, count, self.rows):
+            self._require(False, fault)
 
     @staticmethod
     def _require(condition: bool, message: str) -> None:

@@ -1,7 +1,7 @@
 """From residual to alarm: pure numpy, no I/O, no gRPC. `Monitor` is the door; `calibrate` makes what it needs."""
 
 from mods_grpc.detection.calibration import calibrate
-from mods_grpc.detection.detector import Detector, shares, significance_from_budget
+from mods_grpc.detection.detector import Detector, significance_from_budget
 from mods_grpc.detection.episodes import Phase
 from mods_grpc.detection.monitor import Forecaster, Monitor, Verdicts
 from mods_grpc.detection.reason import describe
@@ -19,6 +19,5 @@ __all__ = [
     "Verdicts",
     "calibrate",
     "describe",
-    "shares",
     "significance_from_budget",
 ]

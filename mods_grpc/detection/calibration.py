@@ -1,52 +1,198 @@
-"""Calibration: from what was observed and forecast on a range never used in fitting to the numbers the detector needs."""
+"""Calibration: from what was observed and forecast on a range never used in fitting to the numbers the detector needs.
+
+References (usual levels, principal components) are learnt on the training range; all score curves come from the
+calibration range, which is replayed through the monitor that serves, so that both see the same.
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact.manifest import Calibration, FeatureKind
-from mods_grpc.detection.curves import Curves, make_curve
-from mods_grpc.detection.detector import evidence
+from mods_grpc.artifact.calibration import Calibration, ScoreCurve
+from mods_grpc.artifact.manifest import FeatureKind
+from mods_grpc.detection.ahead import DelayLines, choose_horizons
+from mods_grpc.detection.curves import make_curve
+from mods_grpc.detection.detector import Detector, Judgement, Sightings
+from mods_grpc.detection.level import Level, fit_level
+from mods_grpc.detection.monitor import Forecaster, Monitor
+from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
 from mods_grpc.detection.residuals import ResidualSpace, robust_scale
+from mods_grpc.detection.series import SeriesTable
 from mods_grpc.errors import DataError
 
 Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
 
 LEAST_SAMPLES = 20
+IMPUTE_ROWS = 3
+MOST_PATTERNS = 100_000  # that components are learnt from
+_ANY = ScoreCurve(samples=1, scores=(0.0,), counts=(0,), tail=None)
 
 
-def calibrate(observed: Floats, forecast: Floats, kinds: Sequence[FeatureKind], holdoff_rows: int) -> Calibration:
-    """Calibrate on forecasts of a range that was not used in fitting.
+def calibrate(
+    forecast: Forecaster,
+    times: Times,
+    values: Floats,
+    *,
+    training: slice,
+    calibration: slice,
+    kinds: Sequence[FeatureKind],
+    rows: int,
+    slide_seconds: int,
+    holdoff_rows: int,
+) -> Calibration:
+    """Calibrate a model.
 
     Args:
-        observed: `(n, horizon, features)` raw rows that followed each window, NaN where missing.
-        forecast: `(n, horizon, features)` what was forecast for them.
+        forecast: The model.
+        times: `(length,)` nanoseconds, one slide apart.
+        values: `(length, features)` raw values, NaN where missing.
+        training: Rows that references are learnt from.
+        calibration: Rows that were not used in fitting; all score curves come from them.
         kinds: Kind of each feature.
+        rows: Rows of the model's window.
+        slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode: window over slide.
 
     Raises:
-        DataError: Shapes differ, or a feature has fewer than LEAST_SAMPLES values.
+        DataError: Shapes differ, or a feature has fewer than LEAST_SAMPLES values in the calibration range.
     """
-    if observed.shape != forecast.shape or observed.ndim != 3 or observed.shape[2] != len(kinds):
-        raise DataError(f"calibration needs two arrays (n, horizon, {len(kinds)}), found {observed.shape} and {forecast.shape}")
-    samples, horizon, count = observed.shape
-    present = (~np.isnan(observed)).sum(axis=0)
-    if present.size == 0 or present.min() < LEAST_SAMPLES:
-        raise DataError(
-            f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found {present.min(initial=samples)}"
-        )
+    if values.shape != (len(times), len(kinds)):
+        raise DataError(f"calibration needs values ({len(times)}, {len(kinds)}), found {values.shape}")
     space = ResidualSpace(kinds)
-    differences = space.forward(observed) - space.forward(forecast)
-    scales = robust_scale(differences)
-    sizes = np.abs(differences / scales)
-    curves = tuple(tuple(make_curve(sizes[:, k, j][~np.isnan(sizes[:, k, j])]) for j in range(count)) for k in range(horizon))
-    feature_p = Curves(curves[0]).p_value(sizes[:, 0])
-    fused = make_curve(evidence(feature_p[~np.isnan(feature_p).all(axis=1)]))
-    return Calibration(
-        samples=samples,
+    observed, made = _paths(forecast, values, calibration, rows)
+    scales, curves = residual_curves(observed, made, space)
+    horizons = choose_horizons(observed.shape[1], rows)
+    learnt = space.forward(values[training])
+    before, after = values[calibration], times[calibration]
+    level = fit_level(times[training], learnt, (after, space.forward(before)), slide_seconds)
+    reference = fit_pattern(_patterns(learnt, pattern_rows(len(kinds), rows)))
+    first = max(calibration.start - rows - max(horizons), 0)
+    seen = _replay(
+        forecast,
+        times[first : calibration.stop],
+        values[first : calibration.stop],
+        calibration.start - first,
+        (space, DelayLines(horizons), reference.rows if reference else 1),
+        rows,
+        slide_seconds,
+    )
+    distances = Level(level).scores(seen.times, space.forward(seen.observed))
+    found = Calibration(
+        samples=len(seen.times),
         scales=tuple(tuple(float(scale) for scale in row) for row in scales),
         curves=curves,
-        fused=fused,
+        horizons=horizons,
+        level=level,
+        level_curves=tuple(make_curve(column[~np.isnan(column)]) for column in distances.T),
+        pattern=reference,
+        pattern_curves=(),
+        member_curves=(_ANY,) * (len(horizons) + 1),
+        fused=_ANY,
         holdoff_rows=holdoff_rows,
     )
+    if reference:
+        pattern_scores = Pattern(reference).scores(space.forward(seen.patterns))
+        found = replace(found, pattern_curves=tuple(map(make_curve, pattern_scores.T)))
+    return _fuse(found, space, seen)
+
+
+def residual_curves(observed: Floats, made: Floats, space: ResidualSpace) -> tuple[Floats, tuple[tuple[ScoreCurve, ...], ...]]:
+    """Return scales and curves, `[horizon][feature]`, of forecasts.
+
+    Args:
+        observed: `(n, horizon, features)` raw rows that followed each window, NaN where missing.
+        made: `(n, horizon, features)` what was forecast for them.
+        space: Where residuals live.
+
+    Raises:
+        DataError: A feature has fewer than LEAST_SAMPLES values.
+    """
+    present = (~np.isnan(observed)).sum(axis=0)
+    if present.size == 0 or present.min() < LEAST_SAMPLES:
+        found = present.min(initial=len(observed))
+        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found {found}")
+    differences = space.forward(observed) - space.forward(made)
+    scales = robust_scale(differences)
+    sizes = np.abs(differences / scales)
+    _, horizon, count = observed.shape
+    curves = tuple(tuple(make_curve(sizes[:, k, j][~np.isnan(sizes[:, k, j])]) for j in range(count)) for k in range(horizon))
+    return scales, curves
+
+
+def _paths(forecast: Forecaster, values: Floats, part: slice, rows: int) -> tuple[Floats, Floats]:
+    """Forecast from every window without holes before a row of the part; return what followed and the forecasts."""
+    whole = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
+    origins = np.arange(max(part.start, rows), part.stop)
+    origins = origins[whole[origins] == whole[origins - rows]]
+    if not origins.size:
+        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found 0")
+    made = forecast(values[origins[:, None] + np.arange(-rows, 0)])
+    steps = origins[:, None] + np.arange(made.shape[1])
+    inside = steps < part.stop
+    return np.where(inside[..., None], values[np.minimum(steps, part.stop - 1)], np.nan), made
+
+
+def _patterns(values: Floats, length: int) -> Floats:
+    """Return the patterns without holes, `(n, length, features)`, evenly thinned."""
+    if len(values) < length:
+        return np.zeros((0, length, values.shape[1]))
+    views = np.lib.stride_tricks.sliding_window_view(values, length, axis=0).transpose(0, 2, 1)
+    good = np.flatnonzero(np.isfinite(views).all(axis=(1, 2)))
+    return np.ascontiguousarray(views[good[:: 1 + len(good) // MOST_PATTERNS]])
+
+
+class _Recorder:
+    """Takes the detector's place in a monitor and keeps what it would be shown."""
+
+    def __init__(self, space: ResidualSpace, lines: DelayLines, pattern_rows: int) -> None:
+        self.space = space
+        self.lines = lines
+        self.pattern_rows = pattern_rows
+        self.seen: list[Sightings] = []
+
+    def judge(self, seen: Sightings) -> Judgement:
+        """Find everything ordinary."""
+        self.seen.append(seen)
+        ordinary = np.ones(len(seen.times))
+        by_feature = np.ones(seen.observed.shape)
+        return Judgement(p_value=ordinary, feature_p=by_feature, share=by_feature, out_of_distribution=ordinary == 0)
+
+
+def _replay(
+    forecast: Forecaster,
+    times: Times,
+    values: Floats,
+    warm_up: int,
+    shape: tuple[ResidualSpace, DelayLines, int],
+    rows: int,
+    slide_seconds: int,
+) -> Sightings:
+    """Run rows through a monitor and return what it saw after the first `warm_up` of them."""
+    recorder = _Recorder(*shape)
+    table = SeriesTable(rows, values.shape[1], int(recorder.lines.delays.sum()))
+    monitor = Monitor(recorder, forecast, table, slide_seconds=slide_seconds, holdoff_rows=1)
+    present = np.flatnonzero(~np.isnan(values).all(axis=1))
+    everyone = np.full(present.size, table.allocate(), np.intp)
+    judged = np.ones(present.size, np.bool_)
+    monitor.observe(everyone, times[present], values[present], judged=judged, significance=0.5, impute_rows=IMPUTE_ROWS)
+    seen = recorder.seen[0]
+    late = seen.times >= times[warm_up]
+    parts = (seen.times, seen.observed, seen.expected, seen.ahead, seen.patterns)
+    then, observed, expected, ahead, patterns = (part[late] for part in parts)
+    return Sightings(times=then, observed=observed, expected=expected, ahead=ahead, patterns=patterns)
+
+
+def _fuse(found: Calibration, space: ResidualSpace, seen: Sightings) -> Calibration:
+    """Calibrate the sums over features, then the sum over members."""
+    nowhere = np.zeros(seen.observed.shape[1])
+    first = Detector(found, space, (nowhere, nowhere))
+    _, strengths = first.feature_strengths(seen)
+    present = ~np.isnan(seen.observed).all(axis=1)
+    sums = strengths[present].sum(axis=2)
+    second = Detector(replace(found, member_curves=tuple(map(make_curve, sums.T))), space, (nowhere, nowhere))
+    members, patterns = second.member_strengths(strengths, second.pattern_scores(seen))
+    fused = make_curve((members.sum(axis=1) + patterns.sum(axis=1))[present])
+    return replace(found, member_curves=tuple(map(make_curve, sums.T)), fused=fused)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact.manifest import ScoreCurve, Tail
+from mods_grpc.artifact.calibration import ScoreCurve, Tail
 
 Floats = NDArray[np.float64]
 

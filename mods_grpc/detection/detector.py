@@ -5,13 +5,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact.manifest import DAY_SECONDS, Calibration, Manifest
+from mods_grpc.artifact.calibration import Calibration
+from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
+from mods_grpc.detection.ahead import DelayLines
 from mods_grpc.detection.curves import Curves
+from mods_grpc.detection.level import Level
+from mods_grpc.detection.pattern import Pattern
 from mods_grpc.detection.residuals import ResidualSpace
+from mods_grpc.detection.series import SeriesTable
+from mods_grpc.detection.strength import StrengthTable
 
 Floats = NDArray[np.float64]
 
-LARGEST_COUNTED_P = 0.5  # features that look ordinary say nothing, rather than speaking against the others
+EXPLAINED_STRENGTH = 2.0  # of the pattern, from where on its share is told apart by feature
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sightings:
+    """n observations as the detector is shown them.
+
+    Attributes:
+        times: `(n,)` nanoseconds.
+        observed: `(n, features)` raw units, NaN where missing.
+        expected: `(n, features)` raw units, forecast one step before.
+        ahead: `(n, horizons - 1, features)` residual space, forecast more steps before; NaN where there was no forecast.
+        patterns: `(n, rows, features)` raw units, the last rows with the observation itself, what is missing filled.
+    """
+
+    times: NDArray[np.int64]
+    observed: Floats
+    expected: Floats
+    ahead: Floats
+    patterns: Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,29 +44,40 @@ class Judgement:
     """Verdicts on n observations.
 
     Attributes:
-        p_value: `(n,)`, fused over the features; NaN where every value was missing.
-        feature_p: `(n, features)`; NaN where the value was missing.
+        p_value: `(n,)`, of all evidence; NaN where every value was missing.
+        feature_p: `(n, features)`, of the forecast one step before; NaN where the value was missing.
+        share: `(n, features)`, of the evidence, 0 to 1, adding up to 1 over a row.
         out_of_distribution: `(n,)`, whether a value lies further outside the training range than that range is wide.
     """
 
     p_value: Floats
     feature_p: Floats
+    share: Floats
     out_of_distribution: NDArray[np.bool_]
 
 
 class Detector:
-    """Turns residuals into calibrated p-values.
+    """Turns observations into calibrated p-values.
 
-    Per feature the p-value is conformal, from the absolute scaled residual. Features are fused by the truncated Cauchy
-    combination (Liu & Xie 2020, "Cauchy combination test"; truncated at 0.5 so that an ordinary feature can't cancel an
-    extraordinary one), whose own distribution was calibrated on the same rows, so that the fused p is uniform there
-    whatever the dependence between features.
+    Each member of the evidence (residuals at several horizons, level, pattern) is conformal: by feature the p-value of
+    the score, then over features the sum of -log10 p, each term capped (Fisher 1932), whose own distribution was
+    calibrated on the same rows; and the same again over the members. So the p-value at the end is uniform on ordinary
+    rows whatever the dependence between features and between members.
     """
 
     def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
-        self._space = space
+        self.space = space
+        self.lines = DelayLines(calibration.horizons)
+        self.pattern = Pattern(calibration.pattern) if calibration.pattern else None
+        self.pattern_rows = self.pattern.rows if self.pattern else 1
         self._scales = np.array(calibration.scales, np.float64)
+        self._ahead_scales = self._scales[self.lines.columns]
+        self._level = Level(calibration.level)
         self._curves = [Curves(row) for row in calibration.curves]
+        by_feature = [curve for step in calibration.horizons for curve in calibration.curves[step - 1]]
+        self._features = StrengthTable([*by_feature, *calibration.level_curves])
+        self._members = StrengthTable(calibration.member_curves)
+        self._pattern_members = StrengthTable(calibration.pattern_curves) if self.pattern else None
         self._fused = Curves([calibration.fused])
         low, high = training_range
         self._lowest, self._highest = low - (high - low), high + (high - low)
@@ -53,42 +89,71 @@ class Detector:
         high = np.array([feature.training_maximum for feature in manifest.features])
         return cls(manifest.calibration, ResidualSpace([feature.kind for feature in manifest.features]), (low, high))
 
-    def judge(self, observed: Floats, expected: Floats) -> Judgement:
-        """Judge observations against the forecasts made one step before; both `(n, features)` in raw units, NaN = missing."""
-        feature_p = self.feature_p(observed, expected)
-        present = ~np.isnan(observed)
-        p_value = self._fused.p_value(evidence(feature_p)[:, None])[:, 0]
-        outside: NDArray[np.bool_] = np.any((observed < self._lowest) | (observed > self._highest), axis=1)
-        return Judgement(p_value=np.where(present.any(axis=1), p_value, np.nan), feature_p=feature_p, out_of_distribution=outside)
+    def table(self, rows: int) -> SeriesTable:
+        """Make an empty table for the series that a monitor with this detector watches."""
+        return SeriesTable(rows, self._scales.shape[1], int(self.lines.delays.sum()))
 
-    def feature_p(self, observed: Floats, expected: Floats) -> Floats:
-        """Return each feature's own p-value, `(n, features)`; NaN where observed is NaN."""
-        sizes = np.abs(self._space.residuals(observed, expected, self._scales[0]))
-        return self._curves[0].p_value(sizes)
+    def judge(self, seen: Sightings) -> Judgement:
+        """Judge observations."""
+        with np.errstate(over="ignore", invalid="ignore"):  # any finite number may come
+            places, strengths = self.feature_strengths(seen)
+            patterns = self.pattern_scores(seen)
+            members, pattern_members = self.member_strengths(strengths, patterns)
+        missing = np.isnan(seen.observed)
+        p_value = self._fused.p_value((members.sum(axis=1) + pattern_members.sum(axis=1))[:, None])[:, 0]
+        feature_p = self._features.p_value(places[:, : missing.shape[1]])
+        if missing.any():
+            feature_p[missing] = np.nan
+            p_value[missing.all(axis=1)] = np.nan
+        outside: NDArray[np.bool_] = np.any((seen.observed < self._lowest) | (seen.observed > self._highest), axis=1)
+        share = self._shares(seen, strengths, pattern_members, missing)
+        return Judgement(p_value=p_value, feature_p=feature_p, share=share, out_of_distribution=outside)
+
+    def feature_strengths(self, seen: Sightings) -> tuple[NDArray[np.int64], Floats]:
+        """Return places in the table, and strengths `(n, horizons + 1, features)`: of each residual, then of the level."""
+        n, features = seen.observed.shape
+        observed = self.space.forward(seen.observed)
+        scores = np.empty((n, len(self.lines.columns) + 1, features))
+        np.subtract(observed, self.space.forward(seen.expected), out=scores[:, 0])
+        np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
+        scores[:, :-1] /= self._ahead_scales
+        np.abs(scores[:, :-1], out=scores[:, :-1])
+        scores[:, -1] = self._level.scores(seen.times, observed)
+        places = self._features.find(scores.reshape(n, -1))
+        return places, self._features.strength(places).reshape(scores.shape)
+
+    def pattern_scores(self, seen: Sightings) -> Floats:
+        """Return left-over and T of the patterns, `(n, 2)`; `(n, 0)` without them."""
+        if self.pattern is None:
+            return np.zeros((len(seen.times), 0))
+        return self.pattern.scores(self.space.forward(seen.patterns))
+
+    def member_strengths(self, strengths: Floats, patterns: Floats) -> tuple[Floats, Floats]:
+        """Return the strengths of the members that are summed over features, and those of the pattern."""
+        members = self._members.strength(self._members.find(strengths.sum(axis=2)))
+        if self._pattern_members is None:
+            return members, patterns
+        return members, self._pattern_members.strength(self._pattern_members.find(patterns))
+
+    def _shares(self, seen: Sightings, strengths: Floats, pattern: Floats, missing: NDArray[np.bool_]) -> Floats:
+        parts = strengths.sum(axis=1)
+        strong = np.flatnonzero(pattern.sum(axis=1) > EXPLAINED_STRENGTH)
+        if strong.size and self.pattern is not None:
+            by_feature = self.pattern.strangeness(self.space.forward(seen.patterns[strong]))
+            parts[strong] += pattern[strong].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, by_feature)
+        total = parts.sum(axis=1, keepdims=True)
+        return np.asarray(np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1 / parts.shape[1]), np.float64)
 
     def interval(self, expected: Floats, coverage: float, step: int = 1) -> tuple[Floats, Floats]:
         """Return lower and upper ends, `(n, features)`, of the conformal interval around forecasts made `step` steps before."""
         widths = self._curves[step - 1].scores_at(1 - coverage) * self._scales[step - 1]
-        centre = self._space.forward(expected)
-        return self._space.inverse(centre - widths), self._space.inverse(centre + widths)
+        centre = self.space.forward(expected)
+        return self.space.inverse(centre - widths), self.space.inverse(centre + widths)
 
     def path_interval(self, forecast: Floats, coverage: float) -> tuple[Floats, Floats]:
         """Return lower and upper ends, `(n, steps, features)`, of intervals around forecast paths."""
         ends = [self.interval(forecast[:, k], coverage, k + 1) for k in range(forecast.shape[1])]
         return np.stack([low for low, _ in ends], axis=1), np.stack([high for _, high in ends], axis=1)
-
-
-def evidence(feature_p: Floats) -> Floats:
-    """Fuse p-values `(n, features)` into one score `(n,)`, higher for stranger rows; missing features count nothing."""
-    counted = np.minimum(np.where(np.isnan(feature_p), LARGEST_COUNTED_P, feature_p), LARGEST_COUNTED_P)
-    return np.asarray(np.log10(1 + (1 / np.tan(np.pi * counted)).clip(0).mean(axis=1)), np.float64)
-
-
-def shares(feature_p: Floats) -> Floats:
-    """Return each feature's share of the evidence, `(n, features)`, 0 to 1, adding up to 1 over a row."""
-    strength = -np.log10(np.where(np.isnan(feature_p), 1.0, feature_p))
-    total = strength.sum(axis=1, keepdims=True)
-    return np.asarray(np.where(total > 0, strength / np.where(total > 0, total, 1.0), 1 / feature_p.shape[1]), np.float64)
 
 
 def significance_from_budget(false_alarms_per_day: float, slide_seconds: int) -> float:

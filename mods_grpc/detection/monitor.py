@@ -7,12 +7,16 @@ series at once; nothing is changed until every forecast of the call is known to 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.detection.detector import Detector
+from mods_grpc.detection.ahead import DelayLines, pack
+from mods_grpc.detection.detector import Judgement, Sightings
 from mods_grpc.detection.episodes import Phase, advance
+from mods_grpc.detection.residuals import ResidualSpace
+from mods_grpc.detection.runs import RunForecasts
 from mods_grpc.detection.series import NO_TIME, SeriesTable
 from mods_grpc.detection.timeline import Outcome, Run, trace
 from mods_grpc.errors import ModelOutputError, Reason
@@ -32,14 +36,15 @@ class Verdicts:
     Attributes:
         outcome: `(n,)` of Outcome. p_value: `(n,)`. score: `(n,)`, -log10 of it. anomalous: `(n,)`.
         out_of_distribution: `(n,)`. gap_filled: `(n,)` rows filled directly before.
-        observed, expected, feature_p: `(n, features)`.
+        observed, expected, feature_p, share: `(n, features)`.
         phase: `(n,)` of Phase; start, peak_time: `(n,)` nanoseconds and peak: `(n,)` of the episode.
     """
 
     outcome: NDArray[np.int8]
     observed: Floats
-    expected: Floats
-    feature_p: Floats
+    expected: Floats = field(init=False)
+    feature_p: Floats = field(init=False)
+    share: Floats = field(init=False)
     p_value: Floats = field(init=False)
     score: Floats = field(init=False)
     anomalous: NDArray[np.bool_] = field(init=False)
@@ -52,6 +57,7 @@ class Verdicts:
 
     def __post_init__(self) -> None:
         n = len(self.outcome)
+        self.expected, self.feature_p, self.share = np.full((3, *self.observed.shape), np.nan)
         self.p_value, self.score = np.full((2, n), np.nan)
         self.anomalous = np.zeros(n, np.bool_)
         self.out_of_distribution = np.zeros(n, np.bool_)
@@ -59,6 +65,17 @@ class Verdicts:
         self.phase = np.zeros(n, np.int8)
         self.start, self.peak_time = np.full((2, n), NO_TIME)
         self.peak = np.zeros(n)
+
+
+class Judge(Protocol):
+    """What a monitor needs of a detector."""
+
+    space: ResidualSpace
+    lines: DelayLines
+    pattern_rows: int
+
+    def judge(self, seen: Sightings) -> Judgement:
+        """Judge observations."""
 
 
 class Monitor:
@@ -73,7 +90,7 @@ class Monitor:
     """
 
     def __init__(
-        self, detector: Detector, forecast: Forecaster, table: SeriesTable, *, slide_seconds: int, holdoff_rows: int
+        self, detector: Judge, forecast: Forecaster, table: SeriesTable, *, slide_seconds: int, holdoff_rows: int
     ) -> None:
         self.table = table
         self._detector = detector
@@ -105,21 +122,32 @@ class Monitor:
             ModelOutputError: A forecast was not finite; no series was changed.
         """
         n = len(slots)
-        expected, feature_p = np.full((2, *values.shape), np.nan)
-        outcome = np.full(n, Outcome.WARMING_UP, np.int8)
-        verdicts = Verdicts(outcome=outcome, observed=values, expected=expected, feature_p=feature_p)
+        verdicts = Verdicts(outcome=np.full(n, Outcome.WARMING_UP, np.int8), observed=values)
         plain = self._plain(slots, times, values)
         runs = self._trace(np.flatnonzero(~plain), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(plain)
         full = at[self.table.filled[slots[at]] == self.table.rows]
+        features, kept, lines = values.shape[1], self._detector.pattern_rows, self._detector.lines
+        ahead, patterns = np.full((n, lines.count, features), np.nan), np.zeros((n, kept, features))
+        forecasts = RunForecasts(self.table, runs, lines, self._slide)
+        made = np.zeros((0, lines.count + 1, features))
         if full.size:
-            verdicts.expected[full] = self._first_step(self.table.windows(slots[full]))
-        self._fill(runs, verdicts)
+            windows = self.table.windows(slots[full])
+            patterns[full, : kept - 1], patterns[full, kept - 1] = windows[:, self.table.rows + 1 - kept :], values[full]
+            made = self._steps(windows)
+            verdicts.expected[full] = made[:, 0]
+        forecasts.fill(self._steps, self._detector.space)
+        if lines.count and full.size:  # from here on series change
+            places = lines.places(times[full] // self._slide)
+            ahead[full] = self.table.ahead[slots[full, None], places]
+            self.table.ahead[slots[full, None], places] = pack(self._detector.space.forward(made[:, 1:]))
+        forecasts.tell(verdicts.expected, verdicts.gap_filled, ahead, patterns)
         self.table.push(slots[at], times[at], values[at])
-        for run in runs:
+        for index, run in enumerate(runs):
             if run.last:
                 self.table.replace(run.slot, run.last_time, run.values, run.missing)
-        self._judge(verdicts, slots, times, judged, significance)
+                self.table.ahead[run.slot] = forecasts.waiting(index)
+        self._judge(verdicts, slots, times, judged, significance, ahead, patterns)
         return verdicts
 
     def _plain(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> NDArray[np.bool_]:
@@ -154,56 +182,17 @@ class Monitor:
                 verdicts.outcome[index] = outcome
         return runs
 
-    def _fill(self, runs: list[Run], verdicts: Verdicts) -> None:
-        """Forecast every row of the runs that has a full window before it, and fill holes with the forecast.
-
-        A hole must be filled before the next forecast can be made, so each wave takes a run up to its next hole.
-        """
-        length = self.table.rows
-        position = [0] * len(runs)
-        while pending := [i for i, run in enumerate(runs) if position[i] < len(run.observation)]:
-            windows, targets = [], []
-            for i in pending:
-                run, first = runs[i], runs[i].held + position[i]
-                holes: NDArray[np.bool_] = np.any(np.isnan(run.values[first:]), axis=1)
-                if first < length:  # no window yet: the last known row stands in
-                    if holes[0]:
-                        run.values[first] = np.where(np.isnan(run.values[first]), run.values[first - 1], run.values[first])
-                        position[i] += 1
-                        continue
-                    end = min(length, first + int(np.argmax(holes)) if holes.any() else len(run.values))
-                    position[i] = end - run.held
-                    continue
-                end = first + (int(np.argmax(holes)) + 1 if holes.any() else len(holes))
-                views = np.lib.stride_tricks.sliding_window_view(run.values[first - length : end - 1], length, axis=0)
-                windows.append(views.transpose(0, 2, 1))
-                targets.append((run, first, end))
-                position[i] = end - run.held
-            if windows:
-                self._apply(targets, self._first_step(np.concatenate(windows)), verdicts)
-        for run in runs:
-            told = run.observation >= 0
-            verdicts.gap_filled[run.observation[told]] = run.gaps[told]
-
-    def _apply(self, targets: list[tuple[Run, int, int]], expected: Floats, verdicts: Verdicts) -> None:
-        offset = 0
-        for run, first, end in targets:
-            made = expected[offset : offset + end - first]
-            offset += end - first
-            run.values[end - 1] = np.where(np.isnan(run.values[end - 1]), made[-1], run.values[end - 1])
-            index = run.observation[first - run.held : end - run.held]
-            verdicts.expected[index[index >= 0]] = made[index >= 0]
-
-    def _first_step(self, windows: Floats) -> Floats:
-        """Return the forecasts of the next row, `(n, features)`."""
+    def _steps(self, windows: Floats) -> Floats:
+        """Return the steps of the forecasts that are held against what comes, `(n, horizons, features)`."""
+        columns = self._detector.lines.columns
         parts = [
-            self._forecast(np.ascontiguousarray(windows[start : start + WINDOWS_PER_RUN]))[:, 0]
+            self._forecast(np.ascontiguousarray(windows[start : start + WINDOWS_PER_RUN]))[:, columns]
             for start in range(0, len(windows), WINDOWS_PER_RUN)
         ]
-        expected = np.concatenate(parts)
-        if not np.isfinite(expected).all():
+        steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        if not np.isfinite(steps).all():
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
-        return expected
+        return steps
 
     def _judge(
         self,
@@ -212,11 +201,21 @@ class Monitor:
         times: NDArray[np.int64],
         judged: NDArray[np.bool_],
         significance: float,
+        ahead: Floats,
+        patterns: Floats,
     ) -> None:
         scored = np.flatnonzero(~np.isnan(verdicts.expected[:, 0]))
         if not scored.size:
             return
-        judgement = self._detector.judge(verdicts.observed[scored], verdicts.expected[scored])
+        part = slice(None) if scored.size == len(slots) else scored
+        seen = Sightings(
+            times=times[part],
+            observed=verdicts.observed[part],
+            expected=verdicts.expected[part],
+            ahead=ahead[part],
+            patterns=patterns[part],
+        )
+        judgement = self._detector.judge(seen)
         score = -np.log10(judgement.p_value)
         anomalous = judgement.p_value <= significance
         is_open = self.table.episode_start[slots[scored]] != NO_TIME
@@ -239,5 +238,5 @@ class Monitor:
         verdicts.p_value[at], verdicts.score[at] = judgement.p_value[told], score[told]
         verdicts.anomalous[at] = anomalous[told]
         verdicts.out_of_distribution[at] = judgement.out_of_distribution[told]
-        verdicts.feature_p[at] = judgement.feature_p[told]
+        verdicts.feature_p[at], verdicts.share[at] = judgement.feature_p[told], judgement.share[told]
         verdicts.phase[scored[~told]] = Phase.NONE

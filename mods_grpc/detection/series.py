@@ -1,7 +1,7 @@
 """State of many series in contiguous arrays: one ring window each, the last time, and the open episode.
 
-A series takes `rows * features * 9 + 52` bytes: 8 for each value of the window, 1 to know whether it was missing, and
-the fixed fields.
+A series takes `rows * features * 9 + waiting * features * 4 + 48` bytes: 8 for each value of the window, 1 to know
+whether it was missing, 4 for each number of the forecasts that wait for their row, and the fixed fields.
 """
 
 import numpy as np
@@ -20,6 +20,7 @@ class SeriesTable:
     Args:
         rows: Length of the window.
         features: Number of features.
+        waiting: Rows of forecasts that wait for their row.
 
     Attributes:
         values: `(capacity, rows, features)` ring windows in raw units, holes filled.
@@ -28,11 +29,13 @@ class SeriesTable:
         last_time: `(capacity,)` nanoseconds of the last row.
         episode_start, episode_last, episode_peak_time: `(capacity,)` nanoseconds, NO_TIME when no episode is open:
             first and last anomalous row, and the row of the highest score. episode_peak: `(capacity,)` that score.
+        ahead: `(capacity, waiting, features)` forecasts that wait for their row, see `ahead`; NaN where there is none.
     """
 
-    def __init__(self, rows: int, features: int) -> None:
+    def __init__(self, rows: int, features: int, waiting: int = 0) -> None:
         self.rows = rows
         self.features = features
+        self.waiting = waiting
         self._free: list[int] = []
         self._allocate_arrays(0)
 
@@ -46,6 +49,7 @@ class SeriesTable:
         self.episode_last = np.full(capacity, NO_TIME)
         self.episode_peak_time = np.full(capacity, NO_TIME)
         self.episode_peak = np.zeros(capacity)
+        self.ahead = np.full((capacity, self.waiting, self.features), np.nan, np.float32)
 
     def _arrays(self) -> tuple[NDArray[np.generic], ...]:
         return (
@@ -58,6 +62,7 @@ class SeriesTable:
             self.episode_last,
             self.episode_peak_time,
             self.episode_peak,
+            self.ahead,
         )
 
     @property
@@ -82,7 +87,12 @@ class SeriesTable:
         self.last_time[slot] = NO_TIME
         self.episode_start[slot] = self.episode_last[slot] = self.episode_peak_time[slot] = NO_TIME
         self.episode_peak[slot] = 0.0
+        self.ahead[slot] = np.nan
         self._free.append(slot)
+
+    def like(self) -> "SeriesTable":
+        """Make an empty table of the same shape."""
+        return SeriesTable(self.rows, self.features, self.waiting)
 
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mods_grpc.detection import SeriesTable
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 from mods_grpc.server.checks import (
     bad_times,
@@ -57,7 +56,7 @@ class Detecting:
         columns = [self._series(message, model, i, imputes) for i, message in enumerate(request.series)]
         sizes = [len(column.times) for column in columns]
         require_at_most(sum(sizes), self.config.max_observations, "series", "rows in all")
-        table = SeriesTable(model.manifest.rows, len(model.feature_names))
+        table = model.states.table.like()
         slots = np.repeat([table.allocate() for _ in columns], sizes)
         times = np.concatenate([column.times for column in columns])
         judged = [

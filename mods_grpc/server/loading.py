@@ -137,17 +137,18 @@ class Loader:
         return Prepared(manifest=manifest, digest=digest, failure=failure)
 
     def _serve(self, manifest: Manifest, digest: str, session: Session) -> LoadedModel:
+        detector = Detector.from_manifest(manifest)
         return LoadedModel(
             manifest=manifest,
             digest=digest,
             session=session,
-            detector=Detector.from_manifest(manifest),
+            detector=detector,
             kinds_not_negative=np.array([feature.kind != "mean" for feature in manifest.features]),
             lowest=tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features),
             meter=self.meter_of(manifest.name),
             feature_names=tuple(feature.name for feature in manifest.features),
             states=SeriesStates(
-                SeriesTable(manifest.rows, len(manifest.features)),
+                detector.table(manifest.rows),
                 max_series=self.max_series,
                 max_series_per_sensor=self.max_series_per_sensor,
                 idle_seconds=self.state_idle_seconds,

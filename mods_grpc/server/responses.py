@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.detection import Outcome, Phase, Verdicts, describe, shares
+from mods_grpc.detection import Outcome, Phase, Verdicts, describe
 from mods_grpc.messages import pack_float64, timestamp_from_nanos
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.v1 import inference_pb2 as pb
@@ -78,7 +78,7 @@ def explained(
     if not at.size:
         return []
     lower, upper = model.detector.interval(verdicts.expected[at], 1 - significance)
-    share = shares(verdicts.feature_p[at])
+    share = verdicts.share[at]
     found = []
     for k, (index, name) in enumerate(zip(at.tolist(), names, strict=True)):
         verdict = plain(verdicts, index, int(times[index]), name)

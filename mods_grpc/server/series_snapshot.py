@@ -19,6 +19,7 @@ class SeriesSnapshot:
         sensors, names: n each, whose series they are.
         values: `(n, rows, features)`, oldest first, `filled` rows of each hold something. missing: which were missing.
         last_time: `(n,)` nanoseconds. idle_seconds: `(n,)` since they were last used.
+        ahead: `(n, waiting, features)` forecasts that wait for their row.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
         answers: The last requests and answers of each sensor's stream.
     """
@@ -30,6 +31,7 @@ class SeriesSnapshot:
     filled: NDArray[np.int32]
     last_time: Times
     idle_seconds: Floats
+    ahead: NDArray[np.float32]
     episode: Times
     peak: Floats
     answers: dict[str, Answers]
@@ -48,6 +50,7 @@ def take(states: SeriesStates) -> SeriesSnapshot:
         filled=table.filled[slots],
         last_time=table.last_time[slots],
         idle_seconds=idle,
+        ahead=table.ahead[slots],
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
         answers=states.answers(),
@@ -75,6 +78,8 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot) -> int:
     table.filled[mine] = kept
     table.head[mine] = kept % table.rows
     table.last_time[mine] = snapshot.last_time[at]
+    # forecasts that wait were made in residual space, the same for both; another model may keep other ones
+    table.ahead[mine] = snapshot.ahead[at] if snapshot.ahead.shape[1:] == table.ahead.shape[1:] else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
     table.episode_peak[mine] = snapshot.peak[at]
     states.adopted(mine, snapshot.idle_seconds[at], snapshot.answers)

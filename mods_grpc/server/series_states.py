@@ -116,7 +116,7 @@ class SeriesStates:
 
     def clear(self) -> None:
         """Forget all series, and give their memory back."""
-        self.table = SeriesTable(self.table.rows, self.table.features)
+        self.table = self.table.like()
         self._sensors, self._owners, self._used = {}, {}, np.zeros(0)
         self._answers = OrderedDict()
 

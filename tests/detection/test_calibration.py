@@ -5,9 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mods_grpc.detection import Detector, calibrate, describe, shares, significance_from_budget
+from mods_grpc.detection import Detector, Monitor, calibrate, describe, significance_from_budget
 from mods_grpc.detection.curves import Curves, make_curve
+from mods_grpc.detection.level import fit_level
+from mods_grpc.detection.monitor import NANOS
+from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
 from mods_grpc.detection.residuals import ResidualSpace
+from mods_grpc.detection.strength import StrengthTable
 from mods_grpc.errors import DataError
 
 RNG = np.random.default_rng(11)
@@ -53,54 +57,135 @@ def test_p_values_fall_as_scores_rise_also_where_the_tail_begins():
     assert p[-1] > 0
 
 
-def calibrated(n=3000, features=3):
-    truth = RNG.gamma(40.0, 10.0, (n, 2, features))
-    noise = RNG.normal(0, 0.1, (n, 2, features)) + RNG.normal(0, 0.1, (n, 2, 1))
-    return truth, truth * np.exp(noise)
+ROWS, HORIZON, SLIDE = 3, 2, 600
 
 
-def test_intervals_cover_as_often_as_they_say_and_the_fused_p_is_uniform_on_dependent_features():
-    kinds = ["count", "sum", "mean"]
-    observed, forecast = calibrated()
-    calibration = calibrate(observed, forecast, kinds, 6)
-    detector = Detector(calibration, ResidualSpace(kinds), (observed.min((0, 1)), observed.max((0, 1))))
-    observed, forecast = calibrated(20_000)
+def persistence(windows):
+    return np.repeat(windows[:, -1:], HORIZON, axis=1)
+
+
+def walks(n=3000, features=3):
+    """Counts whose logs wander about a level, together and each on its own."""
+    noise = RNG.normal(0, 0.1, (n, features)) + RNG.normal(0, 0.1, (n, 1))
+    return np.exp(6 + noise)
+
+
+def calibrated(values, kinds, **options):
+    n = len(values)
+    options = {"training": slice(0, n // 2), "calibration": slice(n // 2, n)} | options
+    calibration = calibrate(
+        persistence,
+        np.arange(n) * SLIDE * NANOS,
+        values,
+        kinds=kinds,
+        rows=ROWS,
+        slide_seconds=SLIDE,
+        holdoff_rows=6,
+        **options,
+    )
+    return Detector(calibration, ResidualSpace(kinds), (values.min(0), values.max(0)))
+
+
+def judged(detector, values):
+    table = detector.table(ROWS)
+    n = len(values)
+    monitor = Monitor(detector, persistence, table, slide_seconds=SLIDE, holdoff_rows=6)
+    slots, times = np.full(n, table.allocate()), np.arange(n) * SLIDE * NANOS
+    return monitor.observe(slots, times, values, judged=np.ones(n, bool), significance=0.01, impute_rows=3)
+
+
+@pytest.mark.parametrize("features", [1, 3, 40])
+def test_intervals_cover_as_often_as_they_say_and_the_fused_p_is_uniform_on_dependent_features(features):
+    kinds = ["count", "sum", *["mean"] * 38][:features]
+    detector = calibrated(walks(8000, features), kinds)
+    fresh = walks(20_000, features)
+    windows = np.lib.stride_tricks.sliding_window_view(fresh, ROWS, axis=0).transpose(0, 2, 1)[:-HORIZON]
+    observed = np.stack([fresh[ROWS + k : len(windows) + ROWS + k] for k in range(HORIZON)], axis=1)
     for coverage in (0.8, 0.95, 0.99):
-        low, high = detector.path_interval(forecast, coverage)
+        low, high = detector.path_interval(persistence(windows), coverage)
         inside = ((low <= observed) & (observed <= high)).mean((0,))
         assert np.abs(inside - coverage).max() < 0.02 + 0.1 * (1 - coverage)
-    judgement = detector.judge(observed[:, 0], forecast[:, 0])
+    p_value = judged(detector, fresh).p_value[ROWS:]
     for level in (0.2, 0.05, 0.01):
-        assert 0.7 < (judgement.p_value <= level).mean() / level < 1.4
+        assert 0.7 < (p_value <= level).mean() / level < 1.4
 
 
 def test_a_missing_feature_neither_raises_nor_lowers_the_alarm_of_the_others():
-    kinds = ["count"] * 3
-    observed, forecast = calibrated()
-    detector = Detector(calibrate(observed, forecast, kinds, 6), ResidualSpace(kinds), (np.zeros(3), np.full(3, 1e4)))
-    row = forecast[:1, 0].copy()
-    row[0, 0] *= 20
-    partial = row.copy()
-    partial[0, 1] = np.nan
-    whole, without = detector.judge(row, forecast[:1, 0]), detector.judge(partial, forecast[:1, 0])
-    assert without.p_value[0] < 1e-3
-    assert without.p_value[0] == pytest.approx(whole.p_value[0], rel=0.5)
-    assert shares(without.feature_p).sum() == pytest.approx(1)
-    assert shares(without.feature_p)[0, 0] > 0.8
+    values = walks()
+    detector = calibrated(values, ["count"] * 3)
+    rows = values[:12].copy()
+    rows[-1, 0] *= 20
+    partial = rows.copy()
+    partial[-1, 1] = np.nan
+    whole, without = judged(detector, rows), judged(detector, partial)
+    assert whole.p_value[-1] < 1e-3
+    assert without.p_value[-1] < 1e-3
+    assert without.share[-1].sum() == pytest.approx(1)
+    assert without.share[-1, 0] > 0.6
+    assert without.share[-1, 1] == 0
+
+
+def test_a_level_that_shifts_and_stays_is_strange_as_long_as_it_stays():
+    values = walks(6000, 1)
+    detector = calibrated(values, ["count"])
+    rows = walks(60, 1)
+    rows[20:] *= 5
+    p_value = judged(detector, rows).p_value
+    assert (p_value[20:] < 0.01).all()
+    assert np.median(p_value[ROWS:20]) > 0.1
+
+
+def test_the_level_is_told_apart_by_hour_where_the_hour_matters():
+    hour = np.arange(144 * 20) // 6 % 24
+    values = walks(len(hour), 2)
+    values[:, 1] *= np.where((hour >= 8) & (hour < 18), 30.0, 1.0)
+    n = len(values) // 2
+    times = np.arange(2 * n) * SLIDE * NANOS
+    space = ResidualSpace(["count", "count"])
+    found = fit_level(times[:n], space.forward(values[:n]), (times[n:], space.forward(values[n:])), SLIDE)
+    centres = np.array(found.centres)
+    assert centres.shape == (24, 2)
+    assert (centres[:, 0] == centres[0, 0]).all()
+    assert centres[12, 1] - centres[2, 1] == pytest.approx(np.log(30), abs=0.1)
+    flat = values[:, :1]
+    assert len(fit_level(times[:n], space.forward(flat[:n]), (times[n:], space.forward(flat[n:])), SLIDE).centres) == 1
+
+
+def test_what_is_looked_up_is_the_p_value_of_the_curve_within_a_percent_of_the_score():
+    curves = [make_curve(RNG.gamma(2.0, 1.0, 4000)), make_curve(RNG.pareto(2.0, 300)), make_curve(np.zeros(50))]
+    table = StrengthTable(curves)
+    scores = np.geomspace(0.1, 100, 5000)[:, None] * np.ones(3)
+    found = table.p_value(table.find(scores))
+    exact, below = Curves(curves).p_value(scores), Curves(curves).p_value(scores * 0.992)
+    assert ((exact <= found) & (found <= below)).all()
+    np.testing.assert_allclose(table.strength(table.find(scores)), np.minimum(-np.log10(found), 20))
+    assert table.p_value(table.find(np.array([[0.0, np.nan, 0.0]]))).tolist() == [[1.0, 1.0, 1.0]]
+    assert table.p_value(table.find(np.array([[np.inf] * 3])))[0, 2] == pytest.approx(1 / 51)
+
+
+@pytest.mark.parametrize("features", [1, 4, 38])
+def test_the_score_of_a_pattern_does_not_depend_on_the_patterns_beside_it_to_the_last_bit(features):
+    rows = pattern_rows(features, 36)
+    patterns = RNG.normal(0, 1, (1000, rows, features)).cumsum(axis=1)
+    reference = fit_pattern(patterns)
+    pattern = Pattern(reference)
+    whole = pattern.scores(patterns)
+    for n in (1, 2, 3, 7, 15, 16, 17, 64, 255):
+        np.testing.assert_array_equal(pattern.scores(patterns[:n]), whole[:n])
+        np.testing.assert_array_equal(pattern.scores(patterns[-n:]), whole[-n:])
 
 
 def test_calibration_refuses_a_range_that_is_too_short():
     with pytest.raises(DataError, match="at least 20 rows"):
-        calibrate(np.ones((19, 1, 1)), np.ones((19, 1, 1)), ["count"], 6)
+        calibrated(walks(60, 1), ["count"], calibration=slice(40, 50))
 
 
 def test_a_feature_that_never_moved_alarms_when_it_does():
-    observed = np.zeros((100, 1, 1))
-    calibration = calibrate(observed, observed, ["count"], 6)
-    detector = Detector(calibration, ResidualSpace(["count"]), (np.zeros(1), np.zeros(1)))
-    judged = detector.judge(np.array([[0.0], [1.0]]), np.zeros((2, 1)))
-    assert judged.p_value.tolist() == [1.0, pytest.approx(1 / 101)]
-    assert judged.out_of_distribution.tolist() == [False, True]
+    detector = calibrated(np.zeros((200, 1)), ["count"])
+    found = judged(detector, np.array([[0.0], [0.0], [0.0], [0.0], [1.0]]))
+    assert found.p_value[3] == 1.0
+    assert found.p_value[4] < 0.02
+    assert found.out_of_distribution[3:].tolist() == [False, True]
 
 
 def test_a_budget_of_one_a_day_at_ten_minutes_is_one_in_144():

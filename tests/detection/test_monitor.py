@@ -1,5 +1,6 @@
 """The detector over time: verdicts depend on the sequence of observations only."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -12,7 +13,7 @@ from mods_grpc.detection.monitor import NANOS
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.errors import ModelOutputError
 
-ROWS, FEATURES, SLIDE = 4, 2, 600
+ROWS, HORIZON, FEATURES, SLIDE = 4, 4, 2, 600
 START = 1_556_668_800 * NANOS
 RNG = np.random.default_rng(7)
 LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
@@ -20,12 +21,25 @@ LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
 
 def mean_forecast(windows):
     """Forecast the mean of the window: easy to compute by hand, and every row depends on every value."""
-    return windows.mean(axis=1, keepdims=True)
+    return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
+
+
+def grid(n, first=0):
+    return START + (first + np.arange(n)) * SLIDE * NANOS
 
 
 def make_detector():
-    views = np.lib.stride_tricks.sliding_window_view(LEVELS[:-1], ROWS, axis=0).transpose(0, 2, 1)
-    calibration = calibrate(LEVELS[ROWS:, None], mean_forecast(views), ["count", "sum"], 6)
+    calibration = calibrate(
+        mean_forecast,
+        grid(400),
+        LEVELS,
+        training=slice(0, 200),
+        calibration=slice(0, 400),
+        kinds=["count", "sum"],
+        rows=ROWS,
+        slide_seconds=SLIDE,
+        holdoff_rows=6,
+    )
     return Detector(calibration, ResidualSpace(["count", "sum"]), (LEVELS.min(0), LEVELS.max(0)))
 
 
@@ -33,7 +47,7 @@ DETECTOR = make_detector()
 
 
 def make_monitor(forecast=mean_forecast, series=1):
-    table = SeriesTable(ROWS, FEATURES)
+    table = DETECTOR.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
     return Monitor(DETECTOR, forecast, table, slide_seconds=SLIDE, holdoff_rows=6), slots
 
@@ -41,10 +55,6 @@ def make_monitor(forecast=mean_forecast, series=1):
 def observe(monitor, slots, times, values, **options):
     options = {"significance": 0.01, "impute_rows": 3, "judged": np.ones(len(slots), bool)} | options
     return monitor.observe(np.asarray(slots), np.asarray(times, np.int64), np.asarray(values, float), **options)
-
-
-def grid(n, first=0):
-    return START + (first + np.arange(n)) * SLIDE * NANOS
 
 
 def state(monitor):
@@ -60,6 +70,7 @@ def columns(verdicts):
         "anomalous",
         "expected",
         "feature_p",
+        "share",
         "gap_filled",
         "phase",
         "start",
@@ -99,6 +110,7 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data):
     parts = [observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
     assert_same(at_once, joined(parts))
     np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
+    np.testing.assert_array_equal(whole.table.ahead, broken.table.ahead)
     for slot in slots:
         for mine, other in zip(whole.table.history(slot), broken.table.history(slot), strict=True):
             np.testing.assert_array_equal(mine, other)
@@ -167,7 +179,7 @@ def test_a_forecast_that_is_not_finite_changes_no_series():
     good, slots = make_monitor(series=2)
     observe(good, slots.repeat(4), np.tile(grid(4), 2), LEVELS[:8])
     before = state(good)
-    good._forecast = lambda windows: np.full((len(windows), 1, FEATURES), np.nan)
+    good._forecast = lambda windows: np.full((len(windows), HORIZON, FEATURES), np.nan)
     with pytest.raises(ModelOutputError):
         observe(good, slots, grid(1, 4).repeat(2), LEVELS[8:10])
     for old, new in zip(before, state(good), strict=True):
@@ -176,10 +188,10 @@ def test_a_forecast_that_is_not_finite_changes_no_series():
 
 def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
     monitor, slots = make_monitor()
-    values = np.tile(LEVELS.mean(0), (24, 1))
+    values = np.tile(LEVELS.mean(0), (36, 1))
     values[10] *= 4
     values[11] *= 40
-    verdicts = observe(monitor, slots.repeat(24), grid(24), values)
+    verdicts = observe(monitor, slots.repeat(36), grid(36), values)
     phases = verdicts.phase.tolist()
     assert phases[10] == 1
     assert phases.count(1) == 1
@@ -187,10 +199,25 @@ def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
     ended = phases.index(3)
     anomalous = np.flatnonzero(verdicts.anomalous)
     assert ended == anomalous[-1] + 7
-    assert verdicts.start[ended] == grid(24)[10]
+    assert verdicts.start[ended] == grid(36)[10]
     assert verdicts.peak[ended] == verdicts.score[anomalous].max()
-    assert phases[ended + 1 :] == [0] * (23 - ended)
+    assert phases[ended + 1 :] == [0] * (35 - ended)
 
 
 def test_a_series_takes_the_documented_number_of_bytes():
-    assert SeriesTable(37, 4).series_bytes == 37 * 4 * 9 + 48 + 8 - 8
+    assert SeriesTable(37, 4, 16).series_bytes == 37 * 4 * 9 + 16 * 4 * 4 + 48
+
+
+def test_a_forecast_of_several_steps_waits_for_its_row():
+    monitor, slots = make_monitor()
+    seen = []
+    judge = monitor._detector.judge
+    monitor._detector = copy.copy(DETECTOR)
+    monitor._detector.judge = lambda given: seen.append(given) or judge(given)
+    for row in range(12):
+        observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
+    made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)])))[:, 3]
+    found = np.array([given.ahead[0, 0] for given in seen])
+    assert np.isnan(found[:3]).all()
+    np.testing.assert_array_equal(found[3:], made[:5].astype(np.float32))
+    np.testing.assert_array_equal(seen[-1].patterns[0], LEVELS[12 - DETECTOR.pattern_rows : 12])

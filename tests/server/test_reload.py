@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from running_server import channel_to, running_server
 from talking import Stream, detect_request, failure_of, forecast_request, observation
-from tiny_model import FEATURES, HORIZON, LEVELS, ROWS, manifest, mean_graph, parity, publish_tiny
+from tiny_model import FEATURES, HORIZON, LEVELS, ROWS, calibration_of, manifest, mean_graph, parity, publish_tiny
 
 from mods_grpc.artifact import publish
 from mods_grpc.server.canary import Canary, Limits
@@ -44,7 +44,7 @@ def listed(server):
 
 
 def longer_window(rows):
-    changes = {"rows": rows, "sequence_len": rows}
+    changes = {"rows": rows, "sequence_len": rows, "calibration": calibration_of(2, HORIZON)}
     vectors = {"window_2": np.ones((2, rows, 2)), "forecast_2": np.ones((2, HORIZON, 2))}
     return {"model": mean_graph(rows=rows), "vectors": vectors, **changes}
 

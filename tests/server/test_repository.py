@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from running_server import channel_to, running_server
 from talking import Stream, detect_request, failure_of, forecast_request
-from tiny_model import HORIZON, ROWS, manifest, mean_forecast, mean_graph, publish_tiny
+from tiny_model import HORIZON, ROWS, calibration_of, manifest, mean_forecast, mean_graph, publish_tiny
 
 from mods_grpc.artifact import layout, publish, read_artifact
 from mods_grpc.errors import ArtifactError, ModelNotFoundError, ModelUnavailableError, ModelUnusableError
@@ -386,11 +386,7 @@ def test_a_forecast_does_not_depend_on_the_rows_beside_it_to_the_last_bit(tmp_pa
     windows = np.random.default_rng(9).normal(0, 1, (65, 12, 3))
     expected = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"window": windows})
     known = manifest()
-    shape = replace(
-        known.calibration,
-        scales=((1.0,) * 3,) * 4,
-        curves=((known.calibration.fused,) * 3,) * 4,
-    )
+    shape = calibration_of(3, 4)
     features = tuple(replace(known.features[0], name=f"f{number}") for number in range(3))
     changes = {"sequence_len": 12, "rows": 12, "horizon": 4, "features": features, "calibration": shape}
     parity = vectors(window_65=windows, forecast_65=expected[0])

@@ -14,7 +14,7 @@ import pytest
 from google.rpc import code_pb2
 from running_server import channel_to, running_server
 from talking import details_of, failure_of, reading
-from tiny_model import HORIZON, ROWS, manifest, mean_graph
+from tiny_model import HORIZON, ROWS, calibration_of, manifest, mean_graph
 
 from mods_grpc import errors
 from mods_grpc.artifact import publish
@@ -127,8 +127,7 @@ def test_a_model_of_many_features_can_still_say_what_is_wrong(tmp_path):
     names = [f"feature_with_a_long_name_{number:03}" for number in range(60)]
     count = len(names)
     features = tuple(replace(one.features[0], name=name) for name in names)
-    known = one.calibration
-    calibration = replace(known, scales=((1.0,) * count,) * HORIZON, curves=((known.fused,) * count,) * HORIZON)
+    calibration = calibration_of(count, HORIZON)
     file = io.BytesIO()
     np.savez(file, window_1=np.ones((1, ROWS, count)), forecast_1=np.ones((1, HORIZON, count)))
     contents = {

@@ -1,0 +1,132 @@
+"""Calibration: the part of the manifest that turns observations and forecasts into p-values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tail:
+    """A generalised Pareto tail above `threshold`: P(score > s) = probability * (1 + shape (s - threshold) / scale)^(-1/shape).
+
+    A shape of 0 means the exponential limit. The shape is never negative, so no score has probability 0.
+    """
+
+    threshold: float
+    probability: float
+    shape: float
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreCurve:
+    """A sorted sample of nonconformity scores in compact form.
+
+    `samples` is the size of the sample. `scores` ascends; `counts[i]` is the number of scores of the sample above
+    `scores[i]`. `tail` takes over above its threshold; None where the sample is too small to fit one.
+    """
+
+    samples: int
+    scores: tuple[float, ...]
+    counts: tuple[int, ...]
+    tail: Tail | None
+
+    def faults(self) -> Iterator[str]:
+        """Say what can't be."""
+        if not self.scores or len(self.counts) != len(self.scores):
+            yield "a score curve is empty or ragged"
+        if list(self.scores) != sorted(self.scores):
+            yield "a score curve does not ascend"
+        if not all(0 <= count < self.samples for count in self.counts):
+            yield "a count of a score curve is out of range"
+        if (tail := self.tail) is not None and not (tail.scale > 0 and tail.shape >= 0 and 0 < tail.probability < 1):
+            yield "a tail is out of range"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LevelReference:
+    """The usual level of each feature: `centres` and `scales` by hour of the day, UTC, or one row for the whole day.
+
+    Both `[hour][feature]` in the space that residuals are scored in; scales above 0.
+    """
+
+    centres: tuple[tuple[float, ...], ...]
+    scales: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PatternReference:
+    """Principal components of ordinary patterns: of `rows` rows, the newest last.
+
+    Values are scaled by `centre` and `scale` of their feature, clipped, and flattened row by row; then `mean` is taken
+    off. `components` are orthonormal rows; `deviations` the standard deviations along them, above 0.
+    """
+
+    rows: int
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    mean: tuple[float, ...]
+    components: tuple[tuple[float, ...], ...]
+    deviations: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """What turns observations into p-values.
+
+    Members are the kinds of evidence: one for each of `horizons`, then the level, then left-over and T of the pattern.
+
+    Attributes:
+        samples: Rows of the calibration range that were scored.
+        scales: Robust scale of the residuals, `[horizon][feature]`, in the space they are scored in; above 0.
+        curves: Absolute scaled residuals, `[horizon][feature]`.
+        horizons: Steps, ascending from 1, at which forecasts are held against what came.
+        level: The usual levels. level_curves: Distances from them, by feature.
+        pattern: Principal components, or None. pattern_curves: Of its two scores; empty without it.
+        member_curves: Evidence of each of the members that is summed over features: horizons, then level.
+        fused: Evidence of all members together.
+        holdoff_rows: Rows without an anomaly that end an episode.
+    """
+
+    samples: int
+    scales: tuple[tuple[float, ...], ...]
+    curves: tuple[tuple[ScoreCurve, ...], ...]
+    horizons: tuple[int, ...]
+    level: LevelReference
+    level_curves: tuple[ScoreCurve, ...]
+    pattern: PatternReference | None
+    pattern_curves: tuple[ScoreCurve, ...]
+    member_curves: tuple[ScoreCurve, ...]
+    fused: ScoreCurve
+    holdoff_rows: int
+
+    def all_curves(self) -> tuple[ScoreCurve, ...]:
+        """Return every curve."""
+        by_step = tuple(curve for row in self.curves for curve in row)
+        return (self.fused, *self.member_curves, *self.pattern_curves, *self.level_curves, *by_step)
+
+    def faults(self, horizon: int, features: int, rows: int) -> Iterator[str]:
+        """Say what can't be, for a model of so many steps, features and rows of its window."""
+        for table, what in ((self.scales, "scales"), (self.curves, "curves")):
+            if len(table) != horizon or any(len(row) != features for row in table):
+                yield f"calibration {what} are not (horizon, features)"
+        if any(s <= 0 for row in (*self.scales, *self.level.scales) for s in row):
+            yield "a calibration scale is not positive"
+        steps = self.horizons
+        if not steps or steps[0] != 1 or sorted({*steps}) != [*steps] or steps[-1] > horizon:
+            yield "calibration horizons do not ascend from 1 to at most horizon"
+        if len(self.level.centres) not in (1, 24) or len(self.level.scales) != len(self.level.centres):
+            yield "the level has neither 1 nor 24 rows"
+        if any(len(row) != features for row in (*self.level.centres, *self.level.scales, self.level_curves)):
+            yield "the level is not that of the features"
+        if len(self.member_curves) != len(steps) + 1 or len(self.pattern_curves) != (2 if self.pattern else 0):
+            yield "the members of the calibration have not one curve each"
+        if (pattern := self.pattern) is not None:
+            numbers, kept = pattern.rows * features, len(pattern.components)
+            fits = 1 <= pattern.rows <= rows + 1 and len(pattern.centre) == len(pattern.scale) == features
+            fits = fits and len(pattern.mean) == numbers and all(len(row) == numbers for row in pattern.components)
+            if not (fits and kept >= 1 and len(pattern.deviations) == kept):
+                yield "the pattern is not (components, rows * features)"
+            if any(number <= 0 for number in (*pattern.scale, *pattern.deviations)):
+                yield "a scale or deviation of the pattern is not positive"
+        for curve in self.all_curves():
+            yield from curve.faults()

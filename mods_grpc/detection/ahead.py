@@ -1,0 +1,74 @@
+"""Forecasts made several steps ago, kept until their row comes: delay lines in residual space.
+
+A forecast made h steps ahead waits h - 1 rows. Its place is the number of its row on the grid of time modulo h - 1, so
+nothing has to move. An anomaly that ramps slowly hides from the forecast of the next row, which starts from what it has
+reached already, and shows in a forecast that was made before it began.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Waiting = NDArray[np.float32]
+
+LARGEST = float(np.finfo(np.float32).max)
+WANTED_STEPS = (1, 6, 12)
+
+
+def choose_horizons(horizon: int, rows: int) -> tuple[int, ...]:
+    """Choose the steps at which forecasts are held against what came, ascending from 1.
+
+    Args:
+        horizon: Steps the model forecasts.
+        rows: Rows of its window: after that many rows more no forecast made before them is waiting any longer.
+    """
+    return tuple(sorted({min(step, horizon, rows + 1) for step in WANTED_STEPS}))
+
+
+class DelayLines:
+    """Where forecasts wait.
+
+    Args:
+        horizons: Steps, ascending from 1.
+    """
+
+    def __init__(self, horizons: Sequence[int]) -> None:
+        self.columns = np.array([step - 1 for step in horizons])  # of a forecast path
+        self.delays = self.columns[1:]
+        self.count = len(self.delays)
+        self.longest = int(self.delays.max(initial=0))
+        self._base = np.cumsum(self.delays) - self.delays
+
+    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where what is due at rows of the grid waits, `(n, lines)`, by the number of the row, `(n,)`."""
+        return np.asarray(self._base + numbers[:, None] % self.delays, np.int64)
+
+    def unroll(self, waiting: Waiting, number: int, rows: int) -> Waiting:
+        """Lay out what waits of one series, `(waiting, features)`, by the row it is due at.
+
+        Args:
+            waiting: What waits.
+            number: Of the first row on the grid.
+            rows: How many rows to lay out, beyond which there is room for what is made at them.
+
+        Returns:
+            `(rows + longest, lines, features)`, NaN where nothing is due.
+        """
+        due = np.full((rows + self.longest, self.count, waiting.shape[1]), np.nan, np.float32)
+        for line, delay in enumerate(self.delays.tolist()):
+            due[:delay, line] = waiting[self._base[line] + (number + np.arange(delay)) % delay]
+        return due
+
+    def roll(self, due: Waiting, number: int) -> Waiting:
+        """Put together again what is due from row `number` on, `(longest, lines, features)`: the inverse of `unroll`."""
+        waiting = np.empty((int(self.delays.sum()), due.shape[2]), np.float32)
+        for line, delay in enumerate(self.delays.tolist()):
+            waiting[self._base[line] + (number + np.arange(delay)) % delay] = due[:delay, line]
+        return waiting
+
+
+def pack(forecasts: Floats) -> Waiting:
+    """Make forecasts in residual space ready to wait."""
+    return np.clip(forecasts, -LARGEST, LARGEST).astype(np.float32)

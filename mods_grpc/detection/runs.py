@@ -1,0 +1,102 @@
+"""Forecasts along runs: series with holes, repeats or several rows in one call. Nothing of the table is changed here."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.detection.ahead import DelayLines, Waiting, pack
+from mods_grpc.detection.residuals import ResidualSpace
+from mods_grpc.detection.series import SeriesTable
+from mods_grpc.detection.timeline import Run
+
+Floats = NDArray[np.float64]
+Steps = Callable[[Floats], Floats]
+"""Maps raw windows `(n, rows, features)` to the steps of their forecasts that count, `(n, horizons, features)`."""
+
+
+class RunForecasts:
+    """Forecasts every row of the runs that has a full window before it, and fills holes with the forecast.
+
+    Args:
+        table: State of all series.
+        runs: The runs; the holes in their values are filled.
+        lines: Where forecasts wait.
+        slide: Distance between rows in nanoseconds.
+    """
+
+    def __init__(self, table: SeriesTable, runs: Sequence[Run], lines: DelayLines, slide: int) -> None:
+        self._rows = table.rows
+        self._runs = runs
+        self._lines = lines
+        self._slide = slide
+        self._expected = [np.full(run.values[run.held :].shape, np.nan) for run in runs]
+        nothing = np.full((table.waiting, table.features), np.nan, np.float32)
+        self._due = [
+            lines.unroll(table.ahead[run.slot] if run.held else nothing, self._number(run), len(run.observation)) for run in runs
+        ]
+
+    def _number(self, run: Run) -> int:
+        """Return the number on the grid of a run's first new row."""
+        return run.last_time // self._slide - len(run.observation) + 1
+
+    def fill(self, steps: Steps, space: ResidualSpace) -> None:
+        """Forecast. A hole must be filled before the next forecast can be made, so each wave takes a run up to its next hole.
+
+        Raises:
+            ModelOutputError: As `steps`.
+        """
+        length = self._rows
+        position = [0] * len(self._runs)
+        while pending := [i for i, run in enumerate(self._runs) if position[i] < len(run.observation)]:
+            windows, targets = [], []
+            for i in pending:
+                run, first = self._runs[i], self._runs[i].held + position[i]
+                holes: NDArray[np.bool_] = np.any(np.isnan(run.values[first:]), axis=1)
+                if first < length:  # no window yet: the last known row stands in
+                    if holes[0]:
+                        run.values[first] = np.where(np.isnan(run.values[first]), run.values[first - 1], run.values[first])
+                        position[i] += 1
+                        continue
+                    end = min(length, first + int(np.argmax(holes)) if holes.any() else len(run.values))
+                    position[i] = end - run.held
+                    continue
+                end = first + (int(np.argmax(holes)) + 1 if holes.any() else len(holes))
+                views = np.lib.stride_tricks.sliding_window_view(run.values[first - length : end - 1], length, axis=0)
+                windows.append(views.transpose(0, 2, 1))
+                targets.append((i, first, end))
+                position[i] = end - run.held
+            if windows:
+                self._apply(targets, steps(np.concatenate(windows)), space)
+
+    def _apply(self, targets: list[tuple[int, int, int]], made: Floats, space: ResidualSpace) -> None:
+        waiting = pack(space.forward(made[:, 1:]))
+        offset = 0
+        for i, first, end in targets:
+            run, new = self._runs[i], first - self._runs[i].held
+            part = slice(offset, offset + end - first)
+            offset += end - first
+            run.values[end - 1] = np.where(np.isnan(run.values[end - 1]), made[part.stop - 1, 0], run.values[end - 1])
+            self._expected[i][new : new + end - first] = made[part, 0]
+            for line, delay in enumerate(self._lines.delays.tolist()):
+                self._due[i][new + delay : new + delay + end - first, line] = waiting[part, line]
+
+    def tell(self, expected: Floats, gap_filled: NDArray[np.int64], ahead: Floats, patterns: Floats) -> None:
+        """Write what was found into arrays over the observations of the call."""
+        kept = patterns.shape[1]
+        for run, forecast, due in zip(self._runs, self._expected, self._due, strict=True):
+            told = np.flatnonzero(run.observation >= 0)
+            index = run.observation[told]
+            expected[index] = forecast[told]
+            gap_filled[index] = run.gaps[told]
+            ahead[index] = due[told]
+            told = told[run.held + told >= self._rows]
+            if told.size:
+                views = np.lib.stride_tricks.sliding_window_view(run.values, kept, axis=0).transpose(0, 2, 1)
+                patterns[run.observation[told]] = views[run.held + told - kept + 1]
+
+    def waiting(self, index: int) -> Waiting:
+        """Return what waits after a run, as the table holds it."""
+        run = self._runs[index]
+        count = len(run.observation)
+        return self._lines.roll(self._due[index][count:], self._number(run) + count)

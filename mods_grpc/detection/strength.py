@@ -1,0 +1,62 @@
+"""Strength of evidence: -log10 of conformal p-values, looked up in one table for many curves at once.
+
+The leading bits of a positive float64 ascend with it, so they are the index: no search, no logarithm. Neighbouring
+entries differ by less than one percent of the score, and a score counts as the lowest of its entry.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.artifact.calibration import ScoreCurve
+from mods_grpc.detection.curves import Curves
+
+Floats = NDArray[np.float64]
+
+MANTISSA_BITS = 7
+SHIFT = 52 - MANTISSA_BITS
+OCTAVES_BELOW = 9  # of the score where the tail begins: what lies further below is ordinary
+OCTAVES_ABOVE = 9
+STRONGEST = 20.0  # what one feature or member can add at most, so that a single one that drifts doesn't hide the rest
+
+
+class StrengthTable:
+    """Strength of evidence of several curves.
+
+    Args:
+        curves: The stored form, m of them.
+    """
+
+    def __init__(self, curves: Sequence[ScoreCurve]) -> None:
+        middle = np.array([curve.tail.threshold if curve.tail else curve.scores[-1] for curve in curves])
+        anchor = _keys(np.maximum(middle, np.finfo(np.float64).tiny * 2.0**OCTAVES_BELOW * 2))
+        self._lowest = anchor - (OCTAVES_BELOW << MANTISSA_BITS)
+        size = (OCTAVES_BELOW + OCTAVES_ABOVE) << MANTISSA_BITS
+        self._highest = self._lowest + size - 1
+        self._offset = np.arange(len(curves)) * size - self._lowest
+        edges = ((self._lowest[None] + np.arange(size)[:, None]) << SHIFT).view(np.float64)
+        p = Curves(curves).p_value(edges)
+        p[0] = 1.0
+        self._p = np.ascontiguousarray(p.T).ravel()
+        self._strength = np.minimum(-np.log10(self._p), STRONGEST)
+
+    def find(self, scores: Floats) -> NDArray[np.int64]:
+        """Return where scores `(n, m)`, 0 or above, stand in the table; where NaN, as the most ordinary."""
+        keys = _keys(np.fmax(scores, 0.0))
+        np.maximum(keys, self._lowest, out=keys)
+        np.minimum(keys, self._highest, out=keys)
+        keys += self._offset
+        return keys
+
+    def strength(self, places: NDArray[np.int64]) -> Floats:
+        """Return the strengths, 0 to STRONGEST, at what `find` returned."""
+        return self._strength.take(places)
+
+    def p_value(self, places: NDArray[np.int64]) -> Floats:
+        """Return the p-values at what `find` returned."""
+        return self._p.take(places)
+
+
+def _keys(scores: Floats) -> NDArray[np.int64]:
+    return np.ascontiguousarray(scores, np.float64).view(np.int64) >> SHIFT
