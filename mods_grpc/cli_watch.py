@@ -96,7 +96,8 @@ def run_watch(arguments: argparse.Namespace) -> int:
         saver = Saver(checkpoint, identity, {"position": position, "feed": feed.state, "watch": watch.state})
         follow(feed, watch, saver, stop)
         watch.close()
-        logger.info("stopped records=%d windows=%d alerts=%d", feed.records, watch.tally.windows, watch.tally.alerts)
+        tally, late = watch.tally, feed.aggregator.counters.late
+        logger.info("stopped records=%d late=%d windows=%d alerts=%d", feed.records, late, tally.windows, tally.alerts)
     return 0
 
 

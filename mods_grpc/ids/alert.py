@@ -160,9 +160,8 @@ def feature_table(alert: Alert) -> str:
     cells = []
     for part in alert.features:
         observed = "missing" if part.observed is None else f"{part.observed:.6g}"
-        cells.append(
-            f"{part.feature} {observed}, expected {part.expected:.6g} ({part.lower:.6g} to {part.upper:.6g}), {part.share:.0%}"
-        )
+        band = f"{part.lower:.6g} to {part.upper:.6g}"
+        cells.append(f"{part.feature} {observed}, expected {part.expected:.6g} ({band}), {part.share + 0.0:.0%}")
     return "; ".join(cells)
 
 

@@ -71,6 +71,8 @@ class Judge:
         self._next: ObservationBatch | None = None
         self._stream: DetectStream | None = None
         self._history: dict[str, deque[_Row]] = {}
+        # a gap inside the last window is filled from the window before it; forecasts wait up to the horizon for their row
+        self._rows_kept = 2 * model.window_rows + model.horizon
 
     def open(self) -> float:
         """Open the stream, warm the server up with what we know, and return the significance level in force.
@@ -107,7 +109,7 @@ class Judge:
         for series, row, verdict in zip(names, values, verdicts, strict=True):
             judged = self._again(series, windows.start_ns, row, verdict) if verdict.status in _IN_DOUBT else verdict
             if judged.status is not VerdictStatus.REJECTED:
-                rows = self._history.setdefault(series, deque(maxlen=2 * self._model.window_rows))
+                rows = self._history.setdefault(series, deque(maxlen=self._rows_kept))
                 rows.append((windows.start_ns, row))
             found.append(judged)
         return found
@@ -131,7 +133,7 @@ class Judge:
         """Take over what `state` returned, before `open`."""
         for series, rows in state.items():
             read = [(int(nanos), np.array(row, dtype=np.float64)) for nanos, row in rows]
-            self._history[series] = deque(read, maxlen=2 * self._model.window_rows)
+            self._history[series] = deque(read, maxlen=self._rows_kept)
 
     def _open(self) -> DetectStream:
         options = self._options

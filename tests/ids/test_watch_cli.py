@@ -1,0 +1,183 @@
+"""`mods-grpc watch` and `replay`: the same alerts from live logs, recorded logs, their aggregates, and in pieces."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+import live_day
+import pytest
+from day_model import publish_day_model
+from running_server import running_server
+
+from mods_grpc.cli import main
+
+MINUTES = 260
+OPTIONS = ["--false-alarms-per-day", "4", "--local", "10.0.0.0/24", "--sensor", "tap"]
+
+
+@pytest.fixture(scope="module")
+def day():
+    return live_day.lines(MINUTES, live_day.PER_MINUTE / len(live_day.HOSTS))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models")
+    publish_day_model(path)
+    with running_server(repository=path) as server:
+        yield server.address
+
+
+def write_logs(folder, lines):
+    """Add lines to the logs of a folder, as Zeek would."""
+    folder.mkdir(exist_ok=True)
+    for log in live_day.COLUMNS:
+        path = folder / f"{log}.log"
+        with path.open("a") as file:
+            if not file.tell():
+                file.write(live_day.header(log))
+            file.writelines(line for _, of, line in lines if of == log)
+
+
+@pytest.fixture(scope="module")
+def logs(day, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    write_logs(folder, day)
+    return folder
+
+
+def alerts(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def replay(source, server, output, *options):
+    assert main(["replay", str(source), "--server", server, *OPTIONS, "--alerts", f"jsonl:{output}", *options]) == 0
+    return alerts(output)
+
+
+@pytest.fixture(scope="module")
+def expected(logs, server, tmp_path_factory):
+    found = replay(logs, server, tmp_path_factory.mktemp("expected") / "alerts.jsonl", "--updates", "--ends")
+    assert {alert["phase"] for alert in found} >= {"start", "end"}
+    assert len(found) >= 6
+    return found
+
+
+def test_a_burst_is_told_within_minutes_with_what_was_observed_and_expected(expected):
+    first = expected[0]
+    assert first["features"][0]["observed"] > 1_300
+    assert "above expected" in first["reason"]
+    told = datetime.fromisoformat(first["window"]["end"]).timestamp()
+    assert 70 < (told - live_day.START) / 60 <= 78
+
+
+def test_aggregates_give_the_alerts_of_their_logs(logs, server, expected, tmp_path):
+    pool = tmp_path / "pool"
+    assert (
+        main(["aggregate", str(logs), "--output", str(pool), "--window", "20m", "--slide", "1m", "--local", "10.0.0.0/24"]) == 0
+    )
+    found = replay(pool, server, tmp_path / "alerts.jsonl", "--updates", "--ends")
+    assert [alert["id"] for alert in found] == [alert["id"] for alert in expected]
+    assert found == expected
+
+
+def test_a_table_of_aggregates_names_its_series(logs, server, tmp_path):
+    table = tmp_path / "aggregates.csv"
+    rows = [
+        f"2026-03-02T{minute // 60:02}:{minute % 60:02}:00Z,{host},{1000 + minute % 7 + (9000 if minute == 40 else 0)},1000"
+        for minute in range(60)
+        for host in "ab"
+    ]
+    table.write_text("\n".join(["window_start,host,conn_in,ssh_in", *rows]) + "\n")
+    found = replay(table, server, tmp_path / "alerts.jsonl", "--series-column", "host")
+    assert [(alert["series"], alert["window"]["start"]) for alert in found] == [(host, "2026-03-02T00:40:00Z") for host in "ab"]
+
+
+def test_each_host_can_be_a_series(logs, server, tmp_path):
+    found = replay(logs, server, tmp_path / "alerts.jsonl", "--group-by", "host")
+    assert {alert["series"] for alert in found} == set(live_day.HOSTS)
+
+
+def test_a_dry_run_prints_and_writes_nothing(logs, server, tmp_path, capsys, expected):
+    assert main(["replay", str(logs), "--server", server, *OPTIONS, "--dry-run", "--alerts", f"jsonl:{tmp_path / 'x'}"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == sum(alert["phase"] == "start" for alert in expected)
+    assert told[0].startswith("2026-03-02T0")
+    assert "above expected" in told[0]
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_is_suppressed_is_not_told(logs, server, tmp_path, expected):
+    rules = tmp_path / "rules.toml"
+    end = expected[0]["window"]["end"]
+    rules.write_text(f'[[planned]]\nname = "tests"\nstart = 2026-03-02T00:00:00Z\nend = {end}\nseries = ["si*"]\n')
+    found = replay(logs, server, tmp_path / "alerts.jsonl", "--suppress", str(rules))
+    assert found[0]["window"]["start"] >= end
+    none = tmp_path / "none.jsonl"
+    rules.write_text('allow = ["site"]\n')
+    assert main(["replay", str(logs), "--server", server, *OPTIONS, "--alerts", f"jsonl:{none}", "--suppress", str(rules)]) == 0
+    assert not none.exists()
+
+
+def watch(server, folder, until_ns):
+    """Watch a folder until its records up to a time were read and judged, and stop in good order."""
+    command = ["watch", "--zeek", folder / "logs", "--server", server, *OPTIONS, "--updates", "--ends", "--lateness", "20m"]
+    outputs = [
+        "--state",
+        folder / "state",
+        "--alerts",
+        f"jsonl:{folder / 'alerts.jsonl'}",
+        "--alerts",
+        f"eve:{folder / 'eve.json'}",
+    ]
+    with subprocess.Popen(
+        [sys.executable, "-m", "mods_grpc.cli", *map(str, [*command, *outputs])], stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                if json.loads((folder / "state" / "checkpoint.json").read_text())["feed"]["latest_ns"] >= until_ns:
+                    break
+            except FileNotFoundError:
+                pass
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 0, log
+    return log
+
+
+def test_watching_in_pieces_gives_the_alerts_of_the_whole_recording(day, server, expected, tmp_path):
+    cut = len(day) * 3 // 5
+    for part in (day[:cut], day[cut:]):
+        write_logs(tmp_path / "logs", part)
+        log = watch(server, tmp_path, round(part[-1][0] * 1e9) - 1_000)
+    assert "resumed=True" in log
+    assert "late=0" in log
+    found = alerts(tmp_path / "alerts.jsonl")
+    complete = [alert for alert in expected if alert["window"]["end"] <= "2026-03-02T04:00:00Z"]
+    assert found == complete
+    assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--window", "1h"], "--window: tiny was trained with 1200 s, found 3600 s"),
+        (["--features", "x=conn|in_count_uid"], "the model has no feature x"),
+        (["--features", "ssh_in=conn|nothing"], "no feature conn|nothing"),
+        (["--local", "10.0.0.0/99"], "not a network"),
+        (["--alerts", "xml:x"], "expected stdout or FORMAT:DESTINATION"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(logs, server, capsys, arguments, complaint):
+    assert main(["replay", str(logs), "--server", server, *arguments]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_logs_that_are_not_there_are_said_so(server, tmp_path, capsys):
+    assert main(["replay", str(tmp_path / "nowhere"), "--server", server]) == 1
+    assert "no such file or folder" in capsys.readouterr().err
