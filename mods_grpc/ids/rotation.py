@@ -100,10 +100,11 @@ def locate(files: Iterable[LogFile], identity: Identity) -> int | None:
 
 
 def without_copies(files: Iterable[LogFile]) -> list[LogFile]:
-    """Leave out files of which a later one is a copy: for a while a rotated file lies beside its compressed self."""
+    """Leave out rotated files that are empty, or of which a later one is a copy: a file may lie beside its compressed self."""
     kept: dict[bytes, LogFile] = {}
     for file in files:
         head = head_of(file.path)
         kept.pop(head, None)
-        kept[head or str(file.path).encode()] = file
+        if head or not file.rotated:
+            kept[head] = file
     return list(kept.values())

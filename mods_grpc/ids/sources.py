@@ -15,6 +15,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from types import TracebackType
+from typing import Self
 
 from mods_grpc.errors import DataError
 from mods_grpc.features.records import PROTOCOLS, Record
@@ -95,6 +97,7 @@ class LogReader:
         self._refuse = refuse
         self._latest_ns = latest_ns
         self._tails: dict[str, Tail] = {}
+        self._heap: list[tuple[int, str, Record, Mark, Iterator[tuple[Record, Mark]]]] = []  # the next record of each log
         self._marks = dict(position.marks) if position else {}
         self.counters = ReadCounters()
         self.lost: list[str] = []
@@ -105,30 +108,27 @@ class LogReader:
             raise DataError(f"{path}: no logs of {', '.join(sorted(self._protocols))}")
 
     def poll(self) -> Iterator[Record]:
-        """Yield the records that are there now, logs merged by the time at which their lines were written."""
-        if self._follow:
-            self._look()
-        heap: list[tuple[int, str, Record, Mark, Iterator[tuple[Record, Mark]]]] = []
-        for name, tail in self._tails.items():
-            self._push(heap, 0, name, tail.poll())
-        while heap:
-            written, name, record, mark, rest = heapq.heappop(heap)
+        """Yield the records that are there now, logs merged by the time at which their lines were written.
+
+        An iterator that is left before its end may be taken up by another call.
+        """
+        if not self._heap:
+            if self._follow:
+                self._look()
+            for name, tail in self._tails.items():
+                self._push(0, name, tail.poll())
+        while self._heap:
+            written, name, record, mark, rest = heapq.heappop(self._heap)
+            self._push(written, name, rest)
             self._marks[name] = mark
             yield record
-            self._push(heap, written, name, rest)
         for name, tail in self._tails.items():
             if tail.done is not None:
                 self._marks[name] = tail.done
 
-    @staticmethod
-    def _push(
-        heap: list[tuple[int, str, Record, Mark, Iterator[tuple[Record, Mark]]]],
-        after: int,
-        name: str,
-        rest: Iterator[tuple[Record, Mark]],
-    ) -> None:
+    def _push(self, after: int, name: str, rest: Iterator[tuple[Record, Mark]]) -> None:
         for record, mark in rest:
-            heapq.heappush(heap, (max(after, record.logged), name, record, mark, rest))
+            heapq.heappush(self._heap, (max(after, record.logged), name, record, mark, rest))
             return
 
     def follow(self, stop: Event, poll_seconds: float = POLL_SECONDS) -> Iterator[Record]:
@@ -146,13 +146,20 @@ class LogReader:
         for tail in self._tails.values():
             tail.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
     def _look(self) -> None:
         """Find logs that are new, and live files that are there again."""
         for name, files in self._files().items():
             if name not in self._tails:
                 self._tails[name] = self._start(name, files)
-            elif self._follow:
-                self._tails[name].offer(files[-1])
+            elif self._follow and self._tails[name].idle:
+                done = self._tails[name].done
+                self._tails[name].extend(self._since(name, done.identity)[1:] if done else files)
 
     def _files(self) -> dict[str, list[LogFile]]:
         if self._path.is_dir():
@@ -160,7 +167,8 @@ class LogReader:
             if not self._follow:
                 return found
             live = {name: [file for file in files if not file.rotated] for name, files in found.items()}
-            return {name: files for name, files in live.items() if files}
+            left = self._marks.keys() - self._tails.keys()  # a log that was begun may be rotated away, and have more to read
+            return {name: [] for name in left} | {name: files for name, files in live.items() if files}
         file = classify(self._path, self._protocols, asked=True)
         return {file.stream: [file]} if file and self._path.exists() else {}
 
@@ -181,7 +189,7 @@ class LogReader:
             self._refuse,
             follow=self._follow,
             mark=mark,
-            missed=lambda identity: self._missed(name, identity),
+            since=lambda identity: self._since(name, identity),
         )
 
     def _archived(self, name: str) -> list[LogFile]:
@@ -193,11 +201,14 @@ class LogReader:
             found = {file.path.resolve(): file for file in archived} | found
         return sorted(found.values(), key=lambda file: (not file.rotated, file.path.parent == folder, *file.order))
 
-    def _missed(self, name: str, identity: Identity) -> list[LogFile]:
-        """List the files that came after one that was rotated away; the live one alone if it is not found again."""
+    def _since(self, name: str, identity: Identity) -> list[LogFile]:
+        """List a file, wherever it is now, and those that came after it; if it is gone, the live one takes both places."""
         known = self._archived(name)
         index = locate(known, identity)
-        return without_copies(known[index + 1 :]) if index is not None else [file for file in known if not file.rotated][-1:]
+        if index is not None:
+            return without_copies(known[index:])
+        live = [file for file in known if not file.rotated][-1:]
+        return live * 2
 
 
 def read_path(path: Path, *, protocols: Collection[str] = PROTOCOLS, follow: bool = False) -> Iterator[Record]:
@@ -206,5 +217,5 @@ def read_path(path: Path, *, protocols: Collection[str] = PROTOCOLS, follow: boo
     Raises:
         DataError: There is nothing to read.
     """
-    reader = LogReader(path, protocols=protocols, follow=follow)
-    yield from reader.follow(Event()) if follow else reader.poll()
+    with LogReader(path, protocols=protocols, follow=follow) as reader:
+        yield from reader.follow(Event()) if follow else reader.poll()

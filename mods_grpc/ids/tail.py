@@ -11,10 +11,11 @@ from typing import IO, Any
 from mods_grpc.features.records import Record
 from mods_grpc.ids.lines import MAX_LINE_BYTES, MalformedLineError, ReadCounters
 from mods_grpc.ids.parser import LineParser
-from mods_grpc.ids.rotation import GZIP_ERRORS, HEAD_BYTES, Identity, LogFile, head_of, open_log
+from mods_grpc.ids.rotation import GZIP_ERRORS, HEAD_BYTES, Identity, LogFile, open_log
 from mods_grpc.ids.zeek import TsvHeader
 
 QUARANTINED_BYTES = 4_096
+TRIES = 5
 
 Refusal = Callable[[Path, str, bytes], None]  # file, reason, the line's first 4 KiB
 
@@ -103,7 +104,7 @@ class Tail:
         refuse: Is told of malformed lines.
         follow: Whether the last file may still grow, and be replaced by another of its name.
         mark: Where to go on; it lies in the first of the files.
-        missed: Returns, given the identity of a file that was rotated away, the files that follow it.
+        since: Lists, given the identity of a file, where it lies now and, after it, the files that follow it.
     """
 
     def __init__(
@@ -114,15 +115,15 @@ class Tail:
         refuse: Refusal,
         *,
         follow: bool,
+        since: Callable[[Identity], list[LogFile]],
         mark: Mark | None = None,
-        missed: Callable[[Identity], list[LogFile]] | None = None,
     ) -> None:
         self._queue = deque(files)
         self._make_parser = make_parser
         self._counters = counters
         self._refuse = refuse
         self._follow = follow
-        self._missed = missed
+        self._since = since
         self._open: _Open | None = None
         self._resume = mark
         self.done = mark  # where the reader stands after the record that was handed out last
@@ -132,13 +133,13 @@ class Tail:
         while self._advance():
             assert self._open is not None
             source = self._open
-            final = not self._follow or not source.plain or bool(self._queue)
+            final = not self._follow or source.file.rotated or not source.plain or bool(self._queue)
+            if source.truncated():
+                self._counters.refuse("truncated file")
+                self._restart(source)
+                continue
             yield from self._records(source, final=final)
             if not final:
-                if source.truncated():
-                    self._counters.refuse("truncated file")
-                    self._restart(source)
-                    continue
                 if not source.replaced():
                     self.done = source.mark()
                     return
@@ -150,26 +151,36 @@ class Tail:
 
     def _after(self, source: _Open) -> list[LogFile]:
         """List what to read after a file that was rotated away."""
-        if self._missed is not None:
-            return self._missed(source.identity)
-        return [source.file] if source.file.path.exists() else []
+        return self._since(source.identity)[1:]
 
     def _advance(self) -> bool:
         """Open the next file if none is open. False if there is none."""
-        while self._open is None and self._queue:
+        tries = TRIES
+        while self._open is None and self._queue and tries:
+            if self._follow and (reference := self._resume or self.done):
+                # names may mean other files than when they were listed
+                self._queue = deque(self._since(reference.identity)[0 if self._resume else 1 :])
+                if not self._queue:
+                    break
             file = self._queue.popleft()
             try:
-                mark = self._resume or (self.done if self.done and self.done.identity.matches(head_of(file.path)) else None)
-                self._open = _Open(file, self._make_parser(file), mark)
+                self._open = _Open(file, self._make_parser(file), self._resume)
             except OSError:
-                self._counters.refuse("unreadable file")
-            self._resume = None
+                tries -= 1
+                if not self._follow:
+                    self._counters.refuse("unreadable file")
+            else:
+                self._resume = None
         return self._open is not None
 
-    def offer(self, file: LogFile) -> None:
-        """Tell that the live file is there (again); ignored while one is open or waits."""
-        if self._open is None and not self._queue:
-            self._queue.append(file)
+    @property
+    def idle(self) -> bool:
+        """Tell whether no file is open and none waits."""
+        return self._open is None and not self._queue
+
+    def extend(self, files: Iterable[LogFile]) -> None:
+        """Tell of files that follow those known."""
+        self._queue.extend(files)
 
     def _restart(self, source: _Open) -> None:
         source.text.close()

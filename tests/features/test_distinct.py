@@ -50,7 +50,7 @@ def test_its_state_comes_back_and_a_damaged_one_does_not():
         found.add("more")
         assert again.count() == found.count()
     for damaged in ("AAAA", [1 << 64], [-1], "(" * 20_480):
-        with pytest.raises(ValueError, match="not the registers|not hashes"):
+        with pytest.raises(ValueError, match=r"not the registers|not hashes"):
             Distinct.restore(damaged, 100)
 
 
