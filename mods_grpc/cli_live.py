@@ -32,11 +32,11 @@ class LiveView:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._live = Live(console=self._console, get_renderable=self.render, auto_refresh=False, screen=False)
         self._series: OrderedDict[str, Verdict] = OrderedDict()
         self._history: dict[tuple[str, str], deque[float]] = {}
         self._alerts: deque[Alert] = deque(maxlen=MOST_ALERTS)
         self._told = 0
+        self._live = Live(console=self._console, get_renderable=self.render, auto_refresh=False)
 
     def __enter__(self) -> Self:
         self._live.start()

@@ -15,7 +15,7 @@ from mods_grpc import cli_output
 from mods_grpc.cli_client import open_client
 from mods_grpc.cli_live import LiveView
 from mods_grpc.cli_watch_arguments import watch_arguments
-from mods_grpc.cli_watch_parts import check_windows, make_aggregator, make_columns, make_sink, make_watch
+from mods_grpc.cli_watch_parts import check_windows, make_aggregator, make_columns, make_sink, make_watch, ready_model
 from mods_grpc.client import ModelInfo
 from mods_grpc.errors import DataError
 from mods_grpc.ids.feed import Feed
@@ -50,7 +50,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
     """Replay to the end."""
     with ExitStack() as stack:
         client = stack.enter_context(open_client(arguments))
-        model = client.model(arguments.model, arguments.model_version)
+        model = ready_model(client, arguments)
         check_windows(arguments, model)
         found, total, done, column = _recording(arguments, model, stack)
         view = stack.enter_context(LiveView()) if arguments.tui else None

@@ -14,7 +14,7 @@ from typing import Any
 from mods_grpc.cli_client import open_client
 from mods_grpc.cli_live import LiveView
 from mods_grpc.cli_watch_arguments import parse_span, watch_arguments
-from mods_grpc.cli_watch_parts import check_windows, make_aggregator, make_columns, make_sink, make_watch
+from mods_grpc.cli_watch_parts import check_windows, make_aggregator, make_columns, make_sink, make_watch, ready_model
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.errors import ConnectionFailedError, ModelUnavailableError
 from mods_grpc.ids.checkpoint import Checkpoint
@@ -133,7 +133,7 @@ def _model(client: Client, arguments: argparse.Namespace, wait: Callable[[int, C
     while True:
         attempt += 1
         try:
-            return client.model(arguments.model, arguments.model_version)
+            return ready_model(client, arguments)
         except ConnectionFailedError as error:
             wait(attempt, error)
         except ModelUnavailableError as error:

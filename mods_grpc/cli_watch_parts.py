@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mods_grpc import cli_output
-from mods_grpc.client import Client, ModelInfo, Verdict
-from mods_grpc.errors import ConnectionFailedError, DataError
+from mods_grpc.client import Client, ModelInfo, ModelState, Verdict
+from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
 from mods_grpc.features import Aggregator, AggregatorOptions
 from mods_grpc.ids.alert import Alert, headline
 from mods_grpc.ids.episodes import AlertOptions, Episodes
@@ -41,6 +41,21 @@ class DrySink:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def ready_model(client: Client, arguments: argparse.Namespace) -> ModelInfo:
+    """Ask the server for the model, which says nothing of itself before it is loaded.
+
+    Raises:
+        ModelUnavailableError: It is still loading.
+        ModelUnusableError: It can't be loaded, or was withdrawn.
+    """
+    model = client.model(arguments.model, arguments.model_version)
+    if model.state is ModelState.LOADING:
+        raise ModelUnavailableError(Reason.MODEL_LOADING, f"{model.name} {model.version} is still loading", retry_seconds=1.0)
+    if model.state is not ModelState.READY:
+        raise ModelUnusableError(Reason.MODEL_FAILED, f"{model.name} {model.version} is {model.state.lower()}: {model.failure}")
+    return model
 
 
 def check_windows(arguments: argparse.Namespace, model: ModelInfo) -> None:
