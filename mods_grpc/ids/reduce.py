@@ -48,7 +48,7 @@ def _place(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
                 locality.series_of(text) if grouped and (ours or by_log) else "" for text, ours in zip(texts, local, strict=True)
             ],
         },
-        schema_overrides={"name": pl.String},
+        schema_overrides={"local": pl.Boolean, "name": pl.String},
     )
     for side in ("orig", "resp"):
         renamed = ends.rename({"end": f"{side}_h", "local": f"{side}_local", "name": f"{side}_name"})
