@@ -57,8 +57,18 @@ def run_watch(arguments: argparse.Namespace) -> int:
     """Watch until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     stop = Event()
+    with _stopped_by_signals(stop):
+        try:
+            return _watch(arguments, stop)
+        except ConnectionFailedError:
+            if not stop.is_set():
+                raise
+            logger.info("stopped while the server was away")
+            return 0
+
+
+def _watch(arguments: argparse.Namespace, stop: Event) -> int:
     with ExitStack() as stack:
-        stack.enter_context(_stopped_by_signals(stop))
         checkpoint = stack.enter_context(_checkpoint(arguments))
         client = stack.enter_context(open_client(arguments))
         wait = _waiting(stop)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.requests import Explain
-from mods_grpc.errors import ConnectionFailedError, InvalidInputError
+from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
 from mods_grpc.ids.windows import Windows
 
 NANOS = 1_000_000_000
-FOR_EVER = ResumePolicy(total_seconds=float("inf"))
+RESUME = ResumePolicy(total_seconds=5.0)  # then `wait` decides
 _IN_DOUBT = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
 _Row = tuple[int, NDArray[np.float64]]
 
@@ -53,8 +53,8 @@ class Judge:
         client: The server.
         model: The model as the server described it.
         options: How to judge.
-        wait: Called with the number of the attempt and the error when the server can't be reached at the start; raises
-            to give up.
+        wait: Called with the number of the attempt and the error when the server can't be reached; raises to give up.
+            None gives up by itself, after a minute.
     """
 
     def __init__(
@@ -81,17 +81,16 @@ class Judge:
             ModsError: The server refused.
         """
         attempt = 0
-        while self._stream is None:
+        while True:
             try:
                 self._stream = self._open()
+                for batch in self._known():
+                    self._send(self._stream, batch)
             except ConnectionFailedError as error:
                 attempt += 1
-                if self._wait is None:
-                    raise
-                self._wait(attempt, error)
-        for batch in self._known():
-            self._ask(batch)
-        return self._stream.opened.significance
+                self._away(attempt, error)
+            else:
+                return self._stream.opened.significance
 
     def judge(self, windows: Windows) -> list[Verdict]:
         """Judge the windows of one start; a verdict for each that is newer than what was judged before.
@@ -146,7 +145,7 @@ class Judge:
             significance=options.significance,
             explain=options.explain,
             impute_rows=options.impute_rows,
-            resume=FOR_EVER if self._wait else None,
+            resume=RESUME if self._wait else None,
         )
 
     def _feed(self) -> Iterator[ObservationBatch]:
@@ -156,9 +155,22 @@ class Judge:
             yield batch
 
     def _ask(self, batch: ObservationBatch) -> list[Verdict]:
-        assert self._stream is not None
+        while True:
+            assert self._stream is not None
+            try:
+                return self._send(self._stream, batch)
+            except ConnectionFailedError as error:
+                self._away(1, error)
+                self.open()
+
+    def _send(self, stream: DetectStream, batch: ObservationBatch) -> list[Verdict]:
         self._next = batch
-        return [next(self._stream) for _ in batch.series]
+        return [next(stream) for _ in batch.series]
+
+    def _away(self, attempt: int, error: ConnectionFailedError) -> None:
+        if self._wait is None:
+            raise error
+        self._wait(attempt, error)
 
     def _last(self, series: str) -> int:
         rows = self._history.get(series)
@@ -183,21 +195,29 @@ class Judge:
         if not rows or nanos - rows[0][0] < slide * self._model.window_rows:
             return verdict
         try:
-            result = self._client.detect(
-                np.array([when for when, _ in rows]),
-                np.stack([values for _, values in rows]),
-                series=series,
-                judge_rows=1,
-                model=self._model.name,
-                version=self._options.version,
-                false_alarms_per_day=self._options.false_alarms_per_day,
-                significance=self._options.significance,
-                explain=self._options.explain,
-                impute_rows=self._options.impute_rows,
-            )
+            return _only(self._detect(series, rows), verdict)
         except InvalidInputError:
             return verdict  # the history is too short, or has a gap beyond what is filled: it does warm up
-        return _only(result, verdict)
+
+    def _detect(self, series: str, rows: list[_Row]) -> DetectResult:
+        attempt = 0
+        while True:
+            try:
+                return self._client.detect(
+                    np.array([when for when, _ in rows]),
+                    np.stack([values for _, values in rows]),
+                    series=series,
+                    judge_rows=1,
+                    model=self._model.name,
+                    version=self._options.version,
+                    false_alarms_per_day=self._options.false_alarms_per_day,
+                    significance=self._options.significance,
+                    explain=self._options.explain,
+                    impute_rows=self._options.impute_rows,
+                )
+            except (ConnectionFailedError, DrainingError, ModelUnavailableError) as error:
+                attempt += 1
+                self._away(attempt, ConnectionFailedError(error.message))
 
 
 def _batch(names: Sequence[str], nanos: int, values: NDArray[np.float64]) -> ObservationBatch:

@@ -12,6 +12,7 @@ import idmefv2
 import jsonschema
 import pycef
 import pytest
+from eve_schema import EVE_SCHEMA
 from hypothesis import example, given, settings
 from parsezeeklogs.reader import ZeekLog
 from sample_alerts import ALERT, END, HOST, REASON, UPDATE, hostile_alerts
@@ -23,25 +24,6 @@ from mods_grpc.ids.writers.formats import FORMATS
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that its grammar library imports
     from syslog_rfc5424_parser import SyslogMessage
-
-# The fields of an anomaly in Suricata's EVE, and what every event has.
-EVE_SCHEMA = {
-    "type": "object",
-    "required": ["timestamp", "event_type", "anomaly"],
-    "properties": {
-        "timestamp": {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d+[+\-]\d+$"},
-        "event_type": {"const": "anomaly"},
-        "host": {"type": "string"},
-        "src_ip": {"type": "string"},
-        "anomaly": {
-            "type": "object",
-            "properties": {key: {"type": "string"} for key in ("app_proto", "event", "layer", "type")},
-            "additionalProperties": False,
-        },
-        "mods": {"type": "object"},
-    },
-    "additionalProperties": False,
-}
 
 
 def read_zeek(content):

@@ -1,4 +1,4 @@
-"""Watch, server and log writer are killed at random, over and over, while half a day passes at 720 times its speed."""
+"""Watch, server and log writer are killed at random, over and over, while eight hours pass at 720 times its speed."""
 
 import json
 import random
@@ -98,6 +98,7 @@ def test_whatever_is_killed_no_alert_is_lost_and_none_told_twice(tmp_path):
         victim.kill_and_start()
         kills[name] += 1
     watch.stop(kill=False)
+    writer.stop(kill=True)
     for log in live_day.COLUMNS:
         live_day.rotate(current, archive, log)
     server.kill_and_start()
@@ -125,7 +126,7 @@ def test_whatever_is_killed_no_alert_is_lost_and_none_told_twice(tmp_path):
     print(f"kills {kills}, {len(expected)} alerts, {len(notices)} notices")
     shutil.rmtree(current)
     assert min(kills.values()) >= 3
-    assert len(expected) >= 20
+    assert len(expected) >= 15
     assert found == expected
     assert len({alert["id"] for alert in found}) == len(found)
     assert len(notices) == len((tmp_path / "live.jsonl").read_text().splitlines())
