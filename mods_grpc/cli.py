@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from mods_grpc import __version__
+from mods_grpc.cli_aggregate import add_aggregate_parser
 from mods_grpc.cli_client import add_client_parsers
 from mods_grpc.cli_replay import add_replay_parser
 from mods_grpc.cli_serve import add_serve_parser
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_serve_parser(commands)
     add_client_parsers(commands)
+    add_aggregate_parser(commands)
     add_watch_parser(commands)
     add_replay_parser(commands)
     return parser
