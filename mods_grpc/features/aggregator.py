@@ -7,8 +7,8 @@ a record of a closed pane is late and dropped, so every window that a pane belon
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import asdict, fields
+from typing import Any
 
 from mods_grpc.errors import DataError
 from mods_grpc.features.cells import Cell, Partial, Plan, plan
@@ -16,34 +16,9 @@ from mods_grpc.features.definition import ALL, Definition, Kind
 from mods_grpc.features.locality import Locality
 from mods_grpc.features.options import SECOND, AggregatorOptions
 from mods_grpc.features.records import PROTOCOLS, RECORDS, Record
+from mods_grpc.features.rows import AggregateRow, AggregatorCounters
 
 STATE_VERSION = 1
-
-
-class AggregateRow(NamedTuple):
-    """A complete window of a series.
-
-    Attributes:
-        series: What `group_by` makes of the records: `site`, a subnet, an address, a sensor.
-        start_ns: Start of the window, nanoseconds since 1970.
-        values: By feature key, such as `conn|in_count_uid`, in the definition's order: counts, sums and distinct values
-            of nothing are 0; a mean of nothing is NaN.
-    """
-
-    series: str
-    start_ns: int
-    values: dict[str, float]
-
-
-@dataclass(kw_only=True, slots=True)
-class AggregatorCounters:
-    """What became of the records given."""
-
-    added: int = 0
-    late: int = 0
-    remote: int = 0  # neither end is local
-    unwanted: int = 0  # of a protocol that no feature needs
-    over_series_limit: int = 0
 
 
 _Cells = dict[tuple[type[Record], str], Cell]
@@ -73,6 +48,8 @@ class Aggregator:
         self._earliest = self.options.begin_ns
         self._next: int | None = None  # pane in which the next window starts
         self._closed: int | None = None  # first pane that is open
+        self._kept: int | None = None  # no pane before it is held
+        self._scanned: int | None = None  # the panes before it are in `_active`
 
     def add(self, record: Record) -> bool:
         """Count a record; False if it was dropped, and `counters` then says why."""
@@ -199,23 +176,27 @@ class Aggregator:
             first = min(min(self._panes, default=self._closed), self._closed)
             if first >= end:  # the first window that ends after it
                 self._next += -(-(first + 1 - end) // self.options.slide_panes) * self.options.slide_panes
+                self._kept = self._scanned = first
         return self._next
 
     def _window(self, start: int) -> Iterator[AggregateRow]:
+        """Make the rows of a window. Only its own panes are looked at, however many are open."""
         end = start + self.options.window_panes
-        for pane in sorted(pane for pane in self._panes if pane < end):
-            for series in self._panes[pane]:
-                before = self._active.get(series)
-                if before is None:
+        if self._kept is None or self._scanned is None:
+            self._kept = self._scanned = min(self._panes, default=start)
+        for pane in range(self._scanned, end):
+            for series in self._panes.get(pane, ()):
+                if series not in self._active:
                     self._references[series] += 1
-                self._active[series] = pane if before is None else max(before, pane)
-        for pane in [pane for pane in self._panes if pane < start]:
-            for series in self._panes.pop(pane):
+                self._active[series] = pane
+        for pane in range(self._kept, start):
+            for series in self._panes.pop(pane, ()):
                 self._release(series)
+        self._kept, self._scanned = max(start, self._kept), end
         for series in [series for series, last in self._active.items() if last < end - self.options.quiet_panes]:
             del self._active[series]
             self._release(series)
-        panes = [cells for pane, cells in sorted(self._panes.items()) if pane < end]
+        panes = [self._panes[pane] for pane in range(start, end) if pane in self._panes]
         for series in sorted(self._active):
             found = [cells[series] for cells in panes if series in cells]
             yield AggregateRow(series, start * self._pane_ns, self._values(found))
@@ -291,6 +272,7 @@ class Aggregator:
             None if state[name] is None else int(state[name]) for name in ("earliest", "next", "closed")
         )
         self._panes, self._active, self._references = panes, active, references
+        self._kept = self._scanned = None
 
 
 def _name(kind: type[Record]) -> str:
