@@ -1,7 +1,11 @@
-"""A real server on loopback, in a thread of the test process with an event loop of its own."""
+"""A real server on loopback: in a thread of the test process with an event loop of its own, or as a process."""
 
 import asyncio
 import contextlib
+import os
+import re
+import subprocess
+import sys
 import threading
 
 import grpc
@@ -87,3 +91,37 @@ def running_server(**options):
 def channel_to(server):
     with grpc.insecure_channel(server.address) as channel:
         yield channel
+
+
+class Process:
+    """`mods-grpc serve` as an operator runs it."""
+
+    def __init__(self, *arguments, command="serve"):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MODS_GRPC_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mods_grpc.cli", command, *map(str, arguments)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.lines = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=30)
+
+    def port(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if match := re.search(r"serving address=\S+ port=(\d+)", line):
+                return int(match[1])
+        raise AssertionError("".join(self.lines))
+
+    def finish(self):
+        _, rest = self.process.communicate(timeout=30)
+        self.lines += rest.splitlines(keepends=True)
+        return self.process.returncode

@@ -18,6 +18,7 @@ from mods_grpc.server.config import ServerConfig, host_and_port
 from mods_grpc.server.credentials import Listener
 from mods_grpc.server.edge import Edge
 from mods_grpc.server.health import Health
+from mods_grpc.server.keeping import Keeper
 from mods_grpc.server.metrics import Metrics, ModelCollector
 from mods_grpc.server.reflection import reflection_handlers
 from mods_grpc.server.reloading import Reloader
@@ -73,6 +74,7 @@ class App:
             versions_kept=config.versions_kept,
             canary=_canary(config) if config.canary else None,
             meter_of=self.metrics.meter,
+            run_seconds=config.max_run_seconds,
         )
         self.repository.scan()
         self.metrics.registry.register(ModelCollector(self.repository))
@@ -90,6 +92,8 @@ class App:
         )
         self._server = grpc.aio.server(options=channel_options(config), compression=grpc.Compression.NoCompression)
         self._streams = Streams(self.repository, config, self._edge)
+        path = Path(config.state_file)
+        self._keeper = Keeper(self.repository, path, config.state_interval_seconds) if config.state_file else None
         self._stop_metrics: Callable[[], None] | None = None
         self.port = 0
         self.health_port = 0
@@ -110,6 +114,9 @@ class App:
         await self._server.start()
         self.reloader = Reloader(self.repository, config.reload_seconds, self._health.set_ready)
         await self.reloader.start()
+        if self._keeper:
+            self._keeper.start()
+        await self._health.set_ready(self.repository.ready)
         log.info("serving address=%s port=%d health_port=%d", config.address, self.port, self.health_port)
 
     async def stop(self) -> bool:
@@ -133,6 +140,8 @@ class App:
         self._health.on_main.close()
         left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
         await self._server.stop(left)
+        if self._keeper:
+            await self._keeper.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._health.stop()
         if self._stop_metrics:

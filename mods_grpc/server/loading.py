@@ -4,8 +4,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,18 +62,16 @@ class LoadedModel:
             holdoff_rows=self.manifest.calibration.holdoff_rows,
         )
 
+    @property
+    def grid(self) -> Any:
+        """What another version must agree on to go on with the windows of this one: features, and their grid of time."""
+        manifest = self.manifest
+        features = tuple((feature.name, feature.unit, feature.kind) for feature in manifest.features)
+        return (features, manifest.slide_seconds, manifest.window_seconds)
+
     def follows(self, other: "LoadedModel") -> bool:
-        """Tell whether this version can go on with the windows of another: same features on the same grid of time."""
-        mine, theirs = self.manifest, other.manifest
-        return (
-            [(feature.name, feature.unit, feature.kind) for feature in mine.features],
-            mine.slide_seconds,
-            mine.window_seconds,
-        ) == (
-            [(feature.name, feature.unit, feature.kind) for feature in theirs.features],
-            theirs.slide_seconds,
-            theirs.window_seconds,
-        )
+        """Tell whether this version can go on with the windows of another."""
+        return bool(self.grid == other.grid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +100,7 @@ class Loader:
         state_idle_seconds: How long state of a series that sends nothing is kept.
         canary: Tries a version in a child process first; None to do without.
         meter_of: Makes what is told of every run of a model.
+        run_seconds: How long a run may take.
     """
 
     folder: Path
@@ -110,6 +110,7 @@ class Loader:
     state_idle_seconds: float
     canary: Canary | None
     meter_of: Callable[[str], Meter]
+    run_seconds: float
 
     def prepare(self, name: str, version: int) -> Prepared:
         """Load a version, whatever is wrong with it."""
@@ -120,7 +121,7 @@ class Loader:
             manifest, digest = artifact.manifest, artifact.digest
             if self.canary and self.canary.check(self.folder, name, version, self.provider) != digest:
                 raise ArtifactError("manifest: changed while it was checked")
-            session = open_session(artifact, self.provider)
+            session = replace(open_session(artifact, self.provider), run_seconds=self.run_seconds)
             loaded = self._serve(manifest, digest, session)
         except ArtifactError as error:
             failure = error.message

@@ -25,15 +25,13 @@ from mods_grpc.errors import (
     Reason,
 )
 from mods_grpc.server.canary import Canary
+from mods_grpc.server.fingerprint import Fingerprint, fingerprint_of
 from mods_grpc.server.loading import LoadedModel, Loader, Meter, Prepared
 from mods_grpc.server.series_snapshot import adopt, take
 
 LOADING_RETRY_SECONDS = 1.0
 
 Key = tuple[str, int]
-Fingerprint = tuple[tuple[str, int, int, int], ...]
-"""Name, inode, size and time of change of every file of a version."""
-
 log = logging.getLogger(__name__)
 
 
@@ -71,6 +69,7 @@ class Repository:
         versions_kept: Versions of a model kept in memory, the serving one included.
         canary: Tries a version in a child process first; None to do without.
         meter_of: Makes what is told of every run of a model.
+        run_seconds: How long a run may take.
 
     Attributes:
         generation: Grows whenever another version of some model begins to serve, or one is withdrawn.
@@ -88,6 +87,7 @@ class Repository:
         versions_kept: int = 2,
         canary: Canary | None = None,
         meter_of: Callable[[str], Meter] = lambda _: _unmetered,
+        run_seconds: float = 30.0,
     ) -> None:
         self._folder = folder
         self._kept = versions_kept
@@ -100,6 +100,7 @@ class Repository:
             state_idle_seconds=state_idle_seconds,
             canary=canary,
             meter_of=meter_of,
+            run_seconds=run_seconds,
         )
         self._entries: dict[Key, Entry] = {}
         self._seen: Mapping[Key, Fingerprint] = {}
@@ -113,7 +114,7 @@ class Repository:
         Raises:
             ArtifactError: The folder can't be read.
         """
-        return {key: _fingerprint(self._folder / key[0] / str(key[1])) for key in list_versions(self._folder)}
+        return {key: fingerprint_of(self._folder / key[0] / str(key[1])) for key in list_versions(self._folder)}
 
     def scan(self) -> None:
         """Take note of the versions in the folder, as LOADING.
@@ -285,14 +286,3 @@ def _why_not(entry: Entry) -> ModsError:
     if entry.state is State.RETIRED:
         return ModelUnusableError(Reason.MODEL_RETIRED, f"{what} was replaced and is no longer held")
     return ModelUnusableError(Reason.MODEL_FAILED, f"{what} failed to load; GetModel says why")
-
-
-def _fingerprint(folder: Path) -> Fingerprint:
-    found = []
-    try:
-        for path in folder.iterdir():
-            status = path.lstat()
-            found.append((path.name, status.st_ino, status.st_size, status.st_ctime_ns))
-    except OSError:
-        return ()  # gone, or not for us to read: the load says so
-    return tuple(sorted(found))

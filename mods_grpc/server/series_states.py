@@ -36,6 +36,7 @@ class SeriesStates:
         self.table = table
         self.evicted: Counter[str] = Counter()
         self.pins = 0
+        self._doubted: set[str] = set()
         self._answers: OrderedDict[str, Answers] = OrderedDict()
         self._max_series = max_series
         self._max_per_sensor = max_series_per_sensor
@@ -113,6 +114,16 @@ class SeriesStates:
         if slots.size:
             self._used[slots] = time.monotonic() - idle_seconds
         self._answers = OrderedDict({**answers, **self._answers})
+
+    def doubt(self, sensors: set[str]) -> None:
+        """Note that the series of these sensors may be older than what their clients were told."""
+        self._doubted |= sensors
+
+    def trust(self, sensor: str) -> bool:
+        """Note that a sensor's client will send again what may be lacking, and return whether that was needed."""
+        doubted = sensor in self._doubted
+        self._doubted.discard(sensor)
+        return doubted
 
     def clear(self) -> None:
         """Forget all series, and give their memory back."""

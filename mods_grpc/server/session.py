@@ -15,7 +15,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mods_grpc.artifact import Artifact, check_graph
-from mods_grpc.errors import ArtifactError
+from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
+from mods_grpc.server.watchdog import Watchdog
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +25,9 @@ PROVIDER_NAMES = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+
+WATCHED_BATCH = 64  # the canary has seen how long smaller ones take, and watching costs time too
+WATCHDOG = Watchdog()
 
 WINDOWS_NAME = re.compile(r"window_([1-9][0-9]{0,5})")
 MAX_VECTOR_BYTES = 256 * 1024 * 1024  # unpacked
@@ -37,18 +41,34 @@ class Session:
 
     `provider` is the one that runs it. `least_batch` is the smallest batch it is given: a matrix-vector kernel may sum in
     another order than the matrix kernels do, and a verdict must not depend on how many observations came together.
+    `run_seconds` is how long a run of WATCHED_BATCH windows or more may take.
     """
 
     runtime: ort.InferenceSession
     provider: str
     least_batch: int = 1
+    run_seconds: float = 30.0
 
     def forecast(self, windows: Floats) -> Floats:
-        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`."""
+        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`.
+
+        Raises:
+            ModelOutputError: The run took too long and was ended.
+        """
         n = len(windows)
         if 0 < n < self.least_batch:
             windows = np.concatenate([windows, np.repeat(windows[-1:], self.least_batch - n, axis=0)])
-        return np.asarray(self.runtime.run(("forecast",), {"window": windows})[0])[:n]
+        if n < WATCHED_BATCH:
+            return np.asarray(self.runtime.run(("forecast",), {"window": windows})[0])[:n]
+        options = ort.RunOptions()
+        try:
+            with WATCHDOG.over(options, self.run_seconds):
+                return np.asarray(self.runtime.run(("forecast",), {"window": windows}, options)[0])
+        except Exception as error:  # the runtime raises bare types of its own
+            if not options.terminate:
+                raise
+            text = f"the model took longer than {self.run_seconds:g} s and was stopped"
+            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, text) from error
 
 
 def open_session(artifact: Artifact, provider: str) -> Session:

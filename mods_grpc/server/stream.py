@@ -95,6 +95,7 @@ class StreamSession:
             model.states.pins += 1
         manifest, config = model.manifest, self._config
         held = model.states.held(self._sensor)
+        certain = held > 0 and not model.states.trust(self._sensor)
         previous = model.states.hand_over(self._sensor, self._answered)
         self._lost = previous if held else deque()  # still growing if the old stream is not done
         for kept in tuple(self._lost):  # this stream may break too before they are asked for
@@ -105,7 +106,7 @@ class StreamSession:
             window=duration_from_seconds(manifest.window_seconds),
             slide=duration_from_seconds(manifest.slide_seconds),
             significance=self._judge.significance,
-            state=pb.STATE_ORIGIN_RESUMED if held else pb.STATE_ORIGIN_FRESH,
+            state=pb.STATE_ORIGIN_RESUMED if certain else pb.STATE_ORIGIN_FRESH,
             series_held=held,
             limits=pb.StreamLimits(
                 max_observations=config.max_observations,
@@ -209,6 +210,18 @@ class StreamSession:
         if not data.warm_up:
             self._lost = deque()
         return None
+
+
+def pack_exchange(data: pb.StreamData, answer: pb.StreamAnswer) -> bytes:
+    """Write a request and its answer as bytes."""
+    request = pb.StreamDetectRequest(data=data).SerializeToString()
+    return len(request).to_bytes(4, "big") + request + pb.StreamDetectResponse(answer=answer).SerializeToString()
+
+
+def unpack_exchange(packed: bytes) -> tuple[pb.StreamData, pb.StreamAnswer]:
+    """Read what `pack_exchange` wrote."""
+    end = 4 + int.from_bytes(packed[:4], "big")
+    return pb.StreamDetectRequest.FromString(packed[4:end]).data, pb.StreamDetectResponse.FromString(packed[end:]).answer
 
 
 def _same(one: pb.StreamData, other: pb.StreamData) -> bool:

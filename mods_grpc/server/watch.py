@@ -27,13 +27,16 @@ class Watch:
     def __init__(self) -> None:
         self._waiting: dict[Waiter, tuple[float, asyncio.Event | None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._ticked = 0.0
+        self._awake = 0.0  # time that passed while the loop was not held up: what it did not see is not the peer's fault
 
     async def within(
         self, work: Awaitable[Any], seconds: float, unless: asyncio.Event | None = None
     ) -> Any | Literal[_Overdue.OVERDUE]:
         """Return the result of `work`; OVERDUE when it takes longer than `seconds`, or than until the event is set.
 
-        Overdue is known at most TICK_SECONDS late. What is overdue goes on, and its outcome is forgotten.
+        Overdue is known two TICK_SECONDS late at most, longer when the loop was held up. What is overdue goes on, and its
+        outcome is forgotten.
         """
         loop = asyncio.get_running_loop()
         task = asyncio.ensure_future(work)
@@ -44,9 +47,10 @@ class Watch:
         if task.done():
             return task.result()
         task.add_done_callback(lambda _: _release(waiter))
-        self._waiting[waiter] = (loop.time() + seconds, unless)
         if self._timer is None:
+            self._ticked = loop.time()
             self._timer = loop.call_later(TICK_SECONDS, self._tick)
+        self._waiting[waiter] = (self._awake + TICK_SECONDS + seconds, unless)
         try:
             await waiter
         finally:
@@ -64,8 +68,10 @@ class Watch:
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._awake += min(now - self._ticked, 2 * TICK_SECONDS)
+        self._ticked = now
         for waiter, (until, _) in list(self._waiting.items()):
-            if now >= until:
+            if self._awake >= until:
                 _release(waiter)
         self._timer = loop.call_later(TICK_SECONDS, self._tick) if self._waiting else None
 

@@ -1,10 +1,7 @@
 """From start to end: streams that idle, do not read or break off, the drain, and the process with its exit codes."""
 
 import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,7 +9,7 @@ from queue import SimpleQueue
 import grpc
 import numpy as np
 import pytest
-from running_server import channel_to, running_server
+from running_server import Process, channel_to, running_server
 from talking import Stream, at, forecast_request, observation_batch
 from tiny_model import LEVELS, ROWS, publish_tiny
 
@@ -201,40 +198,6 @@ def test_the_runtime_sends_no_telemetry():
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
     source = Path(session.__file__).read_text()
     assert source.index("ORT_DISABLE_TELEMETRY") < source.index("import onnxruntime")
-
-
-class Process:
-    """`mods-grpc serve` as an operator runs it."""
-
-    def __init__(self, *arguments, command="serve"):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MODS_GRPC_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mods_grpc.cli", command, *map(str, arguments)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.lines = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate(timeout=30)
-
-    def port(self):
-        for line in self.process.stderr:
-            self.lines.append(line)
-            if match := re.search(r"serving address=\S+ port=(\d+)", line):
-                return int(match[1])
-        raise AssertionError("".join(self.lines))
-
-    def finish(self):
-        _, rest = self.process.communicate(timeout=30)
-        self.lines += rest.splitlines(keepends=True)
-        return self.process.returncode
 
 
 def test_sigterm_ends_the_process_with_0_and_a_second_server_on_its_port_ends_with_2(repository):

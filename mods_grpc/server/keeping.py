@@ -1,0 +1,83 @@
+"""Keeps the state of the series over a restart: restores it at the start, writes it at intervals and at the end."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mods_grpc.errors import ModsError
+from mods_grpc.server.repository import Repository
+from mods_grpc.server.series_snapshot import adopt, take
+from mods_grpc.server.state_file import SavedModel, SavedState, read_state, saved, write_state
+
+log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Writes the state file of a repository.
+
+    Args:
+        repository: The models.
+        path: The file.
+        seconds: How often to write it; 0 for only at the end.
+    """
+
+    def __init__(self, repository: Repository, path: Path, seconds: float) -> None:
+        self._repository = repository
+        self._path = path
+        self._seconds = seconds
+        self._thread = ThreadPoolExecutor(1, "keeper")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Restore what the file holds, then write it at intervals."""
+        self._restore()
+        if self._seconds:
+            self._task = asyncio.ensure_future(self._writing())
+
+    async def stop(self) -> None:
+        """Write for the last time; nothing may change the series any more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self.write(complete=True)
+        self._thread.shutdown()
+
+    async def write(self, *, complete: bool) -> None:
+        """Write the state as it is now; a failure is logged."""
+        state = SavedState(models=tuple(self._snapshots()), complete=complete)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, write_state, self._path, state)
+        except OSError as error:
+            log.error("state_not_written reason=%r", error.strerror)
+
+    def _snapshots(self) -> list[SavedModel]:
+        ready = [entry.loaded for entry in self._repository.entries() if entry.state is entry.state.READY and entry.loaded]
+        return [saved(model, take(model.states)) for model in ready]
+
+    async def _writing(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds)
+            await self.write(complete=False)
+
+    def _restore(self) -> None:
+        try:
+            state = read_state(self._path)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            log.error("state_refused reason=%r", str(error))
+            return
+        for part in state.models:
+            try:
+                model = self._repository.serving(part.name, None)
+            except ModsError:
+                log.warning("state_left_aside model=%s reason='it is not served'", part.name)
+                continue
+            if model.grid != part.grid:
+                log.warning("state_left_aside model=%s reason='it has other features now'", part.name)
+                continue
+            count = adopt(model.states, part.series)
+            if not state.complete:
+                model.states.doubt(set(part.series.sensors))
+            log.info("state_restored model=%s series=%d complete=%s", part.name, count, state.complete)
