@@ -4,7 +4,7 @@ The converter numbers names by a global counter and orders nodes by the order of
 in bytes. Here nodes are put into the order in which the output needs them, and everything is named by that order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,20 @@ _KEEPS_ZEROS = frozenset({"Cast", "Concat", "Expand", "Identity", "Reshape", "Sq
 _INITIAL_STATES = slice(5, 7)  # inputs of LSTM and GRU
 
 
-def canonical_model(model: Any, *, window: tuple[int, int], forecast: tuple[int, int]) -> Any:
-    """Rewrite a converted model, dropping whatever does not reach its output.
+def canonical_model(model: Any, *, window: tuple[int, int], outputs: Mapping[str, tuple[int, ...]]) -> Any:
+    """Rewrite a converted model, dropping whatever does not reach its outputs.
 
     Args:
-        model: An `onnx.ModelProto` of one input and one output, both float64 with a free batch dimension.
+        model: An `onnx.ModelProto` of one input and the outputs, all float64 with a free batch dimension.
         window: `(rows, features)` of the input.
-        forecast: `(horizon, features)` of the output.
+        outputs: Shape of each output but for the batch, by its name and in order.
 
     Raises:
         ArtifactError: There is another number of inputs or outputs.
     """
     graph = model.graph
-    if (len(graph.input), len(graph.output)) != (1, 1):
+    results = {name: graph.output[index].name for index, name in enumerate(outputs)} if len(graph.output) == len(outputs) else {}
+    if len(graph.input) != 1 or not results:
         raise ArtifactError(f"model.onnx: takes {[i.name for i in graph.input]} and gives {[o.name for o in graph.output]}")
     constants = _constants(graph)
     nodes = [node for node in graph.node if node.op_type != "Constant"]
@@ -42,7 +43,7 @@ def canonical_model(model: Any, *, window: tuple[int, int], forecast: tuple[int,
     weights: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     initializers: list[Any] = []
     ordered: list[Any] = []
-    for node in _in_order_of_need(graph.output[0].name, producers):
+    for node in _in_order_of_need(list(results.values()), producers):
         for name in node.input:
             if name in names:
                 continue
@@ -56,12 +57,12 @@ def canonical_model(model: Any, *, window: tuple[int, int], forecast: tuple[int,
         for index, name in enumerate(node.output):
             names[name] = (f"{label}_{index}" if index else label) if name else ""
         ordered.append(_rewrite(node, names, label))
-    _name_output(ordered, names[graph.output[0].name])
+    _name_outputs(ordered, {names[result]: name for name, result in results.items()})
     made = helper.make_graph(
         ordered,
         "forecaster",
         [helper.make_tensor_value_info("window", onnx.TensorProto.DOUBLE, ("batch", *window))],
-        [helper.make_tensor_value_info("forecast", onnx.TensorProto.DOUBLE, ("batch", *forecast))],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, ("batch", *shape)) for name, shape in outputs.items()],
         initializers,
     )
     opset = helper.make_opsetid("", OPSET)
@@ -97,10 +98,10 @@ def _omit_zero_states(nodes: list[Any], producers: dict[str, Any], constants: di
             node.input.extend(kept)
 
 
-def _in_order_of_need(output: str, producers: dict[str, Any]) -> Iterator[Any]:
-    """Yield the nodes that `output` needs, each after those it needs, inputs from first to last."""
+def _in_order_of_need(outputs: list[str], producers: dict[str, Any]) -> Iterator[Any]:
+    """Yield the nodes that the outputs need, each after those it needs, inputs from first to last."""
     done: set[str] = set()
-    pending = [(output, False)]
+    pending = [(output, False) for output in reversed(outputs)]
     while pending:
         name, ready = pending.pop()
         if name in done or name not in producers:
@@ -122,9 +123,8 @@ def _rewrite(node: Any, names: dict[str, str], label: str) -> Any:
     return made
 
 
-def _name_output(nodes: list[Any], name: str) -> None:
+def _name_outputs(nodes: list[Any], names: dict[str, str]) -> None:
     for node in nodes:
         for edges in (node.input, node.output):
             for index, edge in enumerate(edges):
-                if edge == name:
-                    edges[index] = "forecast"
+                edges[index] = names.get(edge, edge)

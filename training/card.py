@@ -41,7 +41,7 @@ def _head(run: Run, manifest: Manifest, title: str) -> str:
         f"# {manifest.name}, version {manifest.version}",
         *([title] if title else []),
         (
-            f"{model.model_type} with {manifest.parameters:,} parameters. From the last {manifest.rows} rows of raw "
+            f"{_architecture(run)} with {manifest.parameters:,} parameters. From the last {manifest.rows} rows of raw "
             f"values it forecasts "
             f"the next {manifest.horizon}, one row every {manifest.slide_seconds} s over windows of {manifest.window_seconds} s. "
             f"It sees {sees}{space}, {model.sequence_len} steps; scaling and its inverse are inside the graph."
@@ -61,6 +61,14 @@ def _head(run: Run, manifest: Manifest, title: str) -> str:
         ),
     ]
     return "\n\n".join(lines)
+
+
+def _architecture(run: Run) -> str:
+    model = run.model
+    name = f"Mean of {' and '.join(model.member_types)}" if model.member_types else model.model_type
+    name += ", each beside a linear map of the window," if model.member_types and model.linear else ""
+    name += " beside a linear map of the window," if model.linear and not model.member_types else ""
+    return name + (f", which emits the quantiles {model.quantiles} too," if model.quantiles else "")
 
 
 def _data(run: Run) -> str:

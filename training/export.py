@@ -27,7 +27,8 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
 
     Returns:
         A model of input `window`, float64 `(batch, rows, features)`, and output `forecast`, float64
-        `(batch, steps_ahead, features)`, both in raw units.
+        `(batch, steps_ahead, features)`, both in raw units, and where the network has them `quantiles`, float64
+        `(batch, steps_ahead, features, levels)`.
 
     Raises:
         DataError: The scaler does not fit the configuration.
@@ -38,7 +39,7 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
     converted, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET, custom_op_handlers={"Log": (_keep, [])}
     )
-    model = canonical_model(converted, window=(config.rows, features), forecast=(config.steps_ahead, features))
+    model = canonical_model(converted, window=(config.rows, features), outputs=_outputs(config, features))
     data: bytes = model.SerializeToString(deterministic=True)
     check_model(data, config, features)
     return data
@@ -50,7 +51,7 @@ def _keep(context: Any, node: Any, name: str, args: Any) -> None:
 
 
 def check_model(data: bytes, config: ModelConfig, features: int) -> None:
-    """Check a serialized model: valid ONNX with shapes that hold, allowed operators, and the artifact's input and output.
+    """Check a serialized model: valid ONNX with shapes that hold, allowed operators, and the artifact's input and outputs.
 
     Raises:
         ArtifactError: One of them fails.
@@ -61,10 +62,17 @@ def check_model(data: bytes, config: ModelConfig, features: int) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ArtifactError(f"model.onnx: not valid ONNX: {error}") from error
-    expected = {"window": ("batch", config.rows, features), "forecast": ("batch", config.steps_ahead, features)}
+    outputs = {name: ("batch", *shape) for name, shape in _outputs(config, features).items()}
+    expected = {"window": ("batch", config.rows, features), **outputs}
     found = {value.name: _shape(value) for value in (*model.graph.input, *model.graph.output)}
     if found != expected:
         raise ArtifactError(f"model.onnx: has inputs and outputs {found}, expected {expected}")
+
+
+def _outputs(config: ModelConfig, features: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each output, but for the batch."""
+    path = (config.steps_ahead, features)
+    return {"forecast": path, "quantiles": (*path, config.heads)} if config.levels else {"forecast": path}
 
 
 def _shape(value: Any) -> tuple[str | int, ...] | None:

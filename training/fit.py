@@ -8,11 +8,13 @@ import numpy as np
 
 from mods_grpc.errors import DataError
 from training.architectures import Network, build
+from training.architectures.ensemble import apart
 from training.averaging import AveragedWeights
 from training.backend import keras
 from training.batches import Batches
 from training.checkpoint import Checkpointing, Progress, identify, load_state, save_state
 from training.config import FitConfig, ModelConfig
+from training.losses import make_loss
 from training.scaler import Scaler
 from training.windows import Samples
 
@@ -75,6 +77,7 @@ def fit(
     )
     keras.utils.set_random_seed(options.seed)
     network = build(config, train.windows.shape[2])
+    fitted = apart(network)  # the same weights; members of an ensemble are held against the targets one by one
     batches = Batches(
         scaler.network_input(train.windows),
         scaler.network_target(train.windows, train.targets),
@@ -82,20 +85,20 @@ def fit(
         options.seed,
     )
     averaging = {"use_ema": True, "ema_momentum": options.averaging} if options.averaging else {}
-    network.compile(
+    fitted.compile(
         optimizer=keras.optimizers.Adam(options.learning_rate, clipnorm=1.0, **averaging),
-        loss=options.loss,
+        loss=make_loss(options.loss, config),
         steps_per_execution=min(STEPS_AT_ONCE, batches.steps),
         jit_compile=batches.steps * options.epochs >= COMPILED_STEPS,
     )
     averaged = AveragedWeights() if options.averaging else None
     keeper = _Keeper(options.patience, listener, averaged)
     if checkpointing:
-        keeper.keep_state(checkpointing, identify(config, options, (train, validation)), network)
+        keeper.keep_state(checkpointing, identify(config, options, (train, validation)), fitted)
     interrupted = False
     try:
         if not keeper.ended:
-            network.fit(
+            fitted.fit(
                 batches.dataset(),
                 validation_data=(
                     scaler.network_input(validation.windows),

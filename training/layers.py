@@ -38,6 +38,6 @@ def lstm(units: int, *, sequences: bool = False, state: bool = False) -> Tensor:
 
 
 def path(x: Tensor, config: ModelConfig, features: int) -> Tensor:
-    """Map a state `(batch, width)` to the path `(batch, steps_ahead, features)`: linear, so no range bounds it."""
-    x = keras.layers.Dense(config.steps_ahead * features, name="path")(x)
-    return keras.layers.Reshape((config.steps_ahead, features), name="scaled_forecast")(x)
+    """Map a state `(batch, width)` to the path `(batch, steps_ahead, heads * features)`: linear, so no range bounds it."""
+    x = keras.layers.Dense(config.steps_ahead * config.heads * features, name="path")(x)
+    return keras.layers.Reshape((config.steps_ahead, config.heads * features), name="scaled_forecast")(x)

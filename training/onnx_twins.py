@@ -57,9 +57,21 @@ class TwinConv1D(keras.layers.Conv1D):  # type: ignore[misc]
         return tf.reshape(outputs, (-1, steps, self.filters))
 
 
+class TwinDense(keras.layers.Dense):  # type: ignore[misc]
+    """A dense layer over the last axis as one matrix product of known shape; Keras' computes the shape at run time."""
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Map `(batch, …, features)` to `(batch, …, units)`."""
+        if len(inputs.shape) == 2:
+            return super().call(inputs, training)
+        x = tf.matmul(tf.reshape(inputs, (-1, inputs.shape[-1])), self.kernel)
+        x = tf.nn.bias_add(x, self.bias) if self.use_bias else x
+        return self.activation(tf.reshape(x, (-1, *inputs.shape[1:-1], self.units)))
+
+
 def twin(network: Any) -> Any:
     """Clone `network` with twins in the place of layers that have one, and its weights."""
-    clone = keras.models.clone_model(network, clone_function=_twin_layer)
+    clone = keras.models.clone_model(network, clone_function=_twin_layer, recursive=True)
     clone.set_weights(network.get_weights())
     return clone
 
@@ -70,4 +82,6 @@ def _twin_layer(layer: Any) -> Any:
         return TwinGRU(cell, return_sequences=layer.return_sequences, return_state=layer.return_state, name=layer.name)
     if type(layer) is keras.layers.Conv1D and layer.use_bias and layer.strides == (1,) and layer.padding != "valid":
         return TwinConv1D.from_config(layer.get_config())
+    if type(layer) is keras.layers.Dense:
+        return TwinDense.from_config(layer.get_config())
     return layer.__class__.from_config(layer.get_config())

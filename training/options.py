@@ -2,8 +2,9 @@
 
 import argparse
 from dataclasses import fields
+from typing import get_args
 
-from training.config import MODEL_TYPES, FitConfig, ModelConfig
+from training.config import DEFAULT_MEMBERS, MODEL_TYPES, FitConfig, Loss, ModelConfig
 from training.query import DEFAULT_QUERY
 from training.source import DEFAULT_WINDOW_SLIDE, SourceConfig
 
@@ -104,6 +105,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--transform", choices=("none", "log1p"), default=model.transform, help="of raw values (default: %(default)s)"
     )
     group.add_argument(
+        "--linear",
+        action=argparse.BooleanOptionalAction,
+        default=model.linear,
+        help="add a linear map from the window to the path (default: no)",
+    )
+    group.add_argument(
+        "--quantiles", default=model.quantiles, metavar="Q,Q", help="levels to emit beside the forecast, such as 0.05,0.5,0.95"
+    )
+    group.add_argument(
+        "--members", default=model.members, metavar="M,M", help=f"model types of an ensemble (default: {DEFAULT_MEMBERS})"
+    )
+    group.add_argument(
         "--blocks", type=int, default=model.blocks, metavar="N", help="units or filters of a layer (default: %(default)s)"
     )
     group.add_argument(
@@ -134,7 +147,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--learning-rate", type=float, default=fit.learning_rate, metavar="X", help="of Adam (default: %(default)s)"
     )
-    group.add_argument("--loss", choices=("mse", "mae", "huber"), default=fit.loss, help="(default: %(default)s)")
+    group.add_argument("--loss", choices=get_args(Loss), default=fit.loss, help="(default: %(default)s)")
     group.add_argument(
         "--averaging",
         type=float,

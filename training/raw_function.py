@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.backend import tf
-from training.config import ModelConfig
+from training.config import MEDIAN, ModelConfig
 from training.scaler import Scaler
 
 Forecaster = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -28,7 +28,8 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
 
     Returns:
         A `tf.function` of `window`, float64 `(batch, rows, features)` in raw units, that gives `{"forecast": …}`, float64
-        `(batch, steps_ahead, features)` in raw units.
+        `(batch, steps_ahead, features)` in raw units, and where the network has them `"quantiles"`, `(batch, steps_ahead,
+        features, levels)`, of which the median is the forecast.
 
     Raises:
         DataError: The scaler does not fit the configuration.
@@ -39,9 +40,10 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
     mean, scale = scaler.input_numbers(config.sequence_len)
     input_scale = (1.0 / scale).reshape(-1)
     input_shift = (-mean / scale).reshape(-1)
-    output_scale = scaler.output_scale.reshape(-1)
-    output_shift = scaler.output_mean.reshape(-1)
-    path = (-1, config.steps_ahead, features)
+    output_scale = np.repeat(scaler.output_scale.reshape(-1), config.heads)
+    output_shift = np.repeat(scaler.output_mean.reshape(-1), config.heads)
+    path = (-1, config.steps_ahead, features, *([config.heads] if config.levels else []))
+    median = config.levels.index(MEDIAN) if config.levels else 0
 
     # log1p and expm1 are no ONNX operators; in float64 the plain forms are exact to 1e-16 of a unit.
     @tf.function(input_signature=[tf.TensorSpec((None, config.rows, features), tf.float64, name="window")])  # type: ignore[untyped-decorator]
@@ -53,19 +55,19 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
         scaled = tf.cast(tf.clip_by_value(flat, -LARGEST_INPUT, LARGEST_INPUT), tf.float32)
         scaled_path = network(tf.reshape(scaled, (-1, config.sequence_len, features)), training=False)
-        change = tf.cast(tf.reshape(scaled_path, (-1, config.steps_ahead * features)), tf.float64)
+        change = tf.cast(tf.reshape(scaled_path, (-1, len(output_scale))), tf.float64)
         z_hat = tf.reshape(change * output_scale + output_shift, path)
         if scaler.differencing:
-            z_hat += z[:, -1:]
+            z_hat += z[:, -1:, :, tf.newaxis] if config.levels else z[:, -1:]
         if scaler.transform == "log1p":
             z_hat = tf.exp(tf.minimum(z_hat, LARGEST_EXPONENT)) - 1.0
-        return {"forecast": z_hat}
+        return {"forecast": z_hat[..., median], "quantiles": z_hat} if config.levels else {"forecast": z_hat}
 
     return forecast
 
 
-def keras_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features: int) -> Forecaster:
-    """Compile the raw function for numpy: windows `(batch, rows, features)` to forecasts `(batch, steps_ahead, features)`.
+def keras_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features: int, *, output: str = "forecast") -> Forecaster:
+    """Compile the raw function for numpy: windows `(batch, rows, features)` to one of its outputs.
 
     Raises:
         DataError: The scaler does not fit the configuration.
@@ -73,7 +75,7 @@ def keras_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features
     concrete = raw_function(network, config, scaler, features).get_concrete_function()
 
     def forecast(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(concrete(tf.constant(windows, tf.float64))["forecast"])
+        return np.asarray(concrete(tf.constant(windows, tf.float64))[output])
 
     return forecast
 

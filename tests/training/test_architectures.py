@@ -1,4 +1,4 @@
-"""The contract of every architecture: one set of tests, run over all eleven."""
+"""The contract of every architecture: one set of tests, run over all of them."""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,6 +8,8 @@ import pytest
 
 from mods_grpc.errors import DataError
 from training.architectures import ARCHITECTURES, build
+from training.architectures.dlinear import moving_average
+from training.architectures.ensemble import apart
 from training.architectures.tcn import dilations
 from training.backend import keras, tf
 from training.config import MODEL_TYPES, FitConfig, ModelConfig
@@ -19,7 +21,9 @@ from training.windows import Samples
 
 FEATURES = 3
 HORIZON = 4
-RECURRENT = {"LSTM", "GRU", "bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM"}
+RECURRENT = {"LSTM", "GRU", "bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM", "GRU-FCN"}
+NO_HIDDEN_LAYER = {"DLinear", "NLinear"}
+SLOW_TO_FIT = {"bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM", "stackedTCN", "GRU-FCN"}
 
 
 @pytest.fixture(scope="module", params=MODEL_TYPES)
@@ -57,13 +61,16 @@ def scaled_windows(count, steps=12):
 def layers(network, kind):
     found = []
     for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            found.extend(layers(layer, kind))
+            continue
         inner = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else [layer]
         found.extend(each for each in inner if isinstance(each, kind))
     return found
 
 
 def test_every_model_type_has_an_architecture():
-    assert set(ARCHITECTURES) == set(MODEL_TYPES)
+    assert {*ARCHITECTURES, "ensemble"} == set(MODEL_TYPES)
 
 
 def test_emits_the_whole_path_of_every_feature(config):
@@ -80,9 +87,10 @@ def test_is_finite_on_constant_input_and_can_leave_the_training_range(config, de
     forecast = keras_forecaster(network, config, unit_scaler(config, center=0.0 if delta else 100.0), FEATURES)
     constant = np.full((4, config.rows, FEATURES), 100.0) * np.array([0.0, 1.0, 1e6, 1e300])[:, None, None]
     assert np.isfinite(forecast(constant)).all()
-    bias = network.get_layer("path").bias
+    biases = [layer.bias for layer in layers(network, keras.layers.Layer) if layer.name.startswith("path")]
     for sigmas in (40.0, -40.0):
-        bias.assign(np.full(bias.shape, sigmas))
+        for bias in biases:
+            bias.assign(np.full(bias.shape, sigmas))
         beyond = forecast(constant[1:2]) - 100.0
         assert (beyond * np.sign(sigmas) > 20.0).all(), "the output is bounded"
 
@@ -115,7 +123,7 @@ def test_weights_survive_saving_and_loading_into_a_rebuilt_network(config):
 def test_weights_of_another_network_are_refused_and_change_nothing(config):
     network = built(config)
     before = save_weights(network)
-    for data in (save_weights(built(replace(config, blocks=9))), b"PK\x03\x04 no archive", b"\x93NUMPY", b""):
+    for data in (save_weights(built(replace(config, quantiles="0.1,0.5,0.9"))), b"PK\x03\x04 no archive", b"\x93NUMPY", b""):
         with pytest.raises(DataError):
             load_weights(network, data)
     assert save_weights(network) == before
@@ -123,6 +131,9 @@ def test_weights_of_another_network_are_refused_and_change_nothing(config):
 
 def test_width_and_depth_change_the_number_of_weights(config):
     plain = built(config).count_params()
+    if config.model_type in NO_HIDDEN_LAYER:
+        assert built(replace(config, blocks=16, stacked_blocks=3)).count_params() == plain
+        return
     assert built(replace(config, blocks=16)).count_params() > plain
     assert built(replace(config, stacked_blocks=3)).count_params() > plain
     assert built(replace(config, stacked_blocks=1)).count_params() < plain
@@ -133,6 +144,9 @@ def test_dropout_and_batch_normalization_are_in_the_network_only_when_asked_for(
     assert not layers(plain, keras.layers.Dropout)
     assert not layers(plain, keras.layers.BatchNormalization)
     network = built(replace(config, dropout_rate=0.5, batch_normalization=True))
+    if config.model_type in NO_HIDDEN_LAYER:
+        assert network.count_params() == plain.count_params()
+        return
     assert {layer.rate for layer in layers(network, keras.layers.Dropout)} == {0.5}
     assert network.count_params() > plain.count_params()
     assert not np.allclose(network(scaled_windows(2), training=True), network(scaled_windows(2), training=True))
@@ -147,6 +161,75 @@ def test_every_step_of_the_window_matters(config, network):
     assert not unseen
 
 
+def test_a_linear_map_beside_the_network_changes_nothing_before_it_is_fitted(config):
+    beside = built(replace(config, linear=True))
+    maps = [layer for layer in layers(beside, keras.layers.Dense) if layer.name == "linear"]
+    assert beside.count_params() == built(config).count_params() + len(maps) * 12 * FEATURES * HORIZON * FEATURES
+    assert len(maps) == (3 if config.model_type == "ensemble" else 1)
+    assert not any(map_.kernel.numpy().any() for map_ in maps)
+
+
+def test_emits_quantiles_that_do_not_cross(config):
+    network = built(replace(config, quantiles="0.05,0.25,0.5,0.9"))
+    assert network.output_shape == (None, HORIZON, FEATURES, 4)
+    network.set_weights([5 * weight for weight in network.get_weights()])
+    assert (np.diff(network(scaled_windows(5)), axis=-1) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"quantiles": "0.1,0.9"}, "0.5"),
+        ({"quantiles": "0.5"}, "one more"),
+        ({"quantiles": "0.9,0.5"}, "rising order"),
+        ({"quantiles": "0,0.5"}, "between 0 and 1"),
+        ({"quantiles": "0.5,high"}, "comma-separated numbers"),
+        ({"model_type": "ensemble", "members": "MLP"}, "two"),
+        ({"model_type": "ensemble", "members": "MLP,ensemble"}, "other than ensemble"),
+        ({"model_type": "ensemble", "members": "MLP,MPL"}, "MPL"),
+        ({"model_type": "MLP", "members": "MLP,GRU"}, "of an ensemble"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, reason):
+    with pytest.raises(DataError, match=reason):
+        ModelConfig(**options)
+
+
+def test_an_ensemble_is_the_mean_of_its_members_which_start_from_weights_of_their_own():
+    network = built(ModelConfig(model_type="ensemble", members="MLP,MLP,NLinear", blocks=8, steps_ahead=HORIZON))
+    windows = scaled_windows(3)
+    members = [layer(windows).numpy() for layer in network.layers if isinstance(layer, keras.Model)]
+    np.testing.assert_allclose(network(windows), np.mean(members, axis=0), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(members[0], members[1])
+    beside = apart(network)
+    np.testing.assert_array_equal(beside(windows), np.concatenate(members, axis=1))
+    for ours, theirs in zip(beside.weights, network.weights, strict=True):
+        assert ours is theirs
+
+
+def test_dlinear_averages_about_each_step_with_the_ends_repeated():
+    inputs = keras.Input((6, 1))
+    averaged = keras.Model(inputs, moving_average(inputs, 4))(np.arange(6.0).reshape(1, 6, 1)).numpy()
+    padded = np.array([0, 0, 1, 2, 3, 4, 5, 5, 5.0])
+    np.testing.assert_allclose(averaged[0, :, 0], [padded[i : i + 4].mean() for i in range(6)])
+
+
+@pytest.mark.parametrize("model_type", sorted(NO_HIDDEN_LAYER))
+def test_linear_models_keep_features_apart_and_are_linear(model_type):
+    network = built(ModelConfig(model_type=model_type, steps_ahead=HORIZON))
+    windows = scaled_windows(1)
+    changed = windows.copy()
+    changed[..., 0] += 1.0
+    np.testing.assert_array_equal(network(changed)[..., 1:], network(windows)[..., 1:])
+    np.testing.assert_allclose(network(2 * windows), 2 * network(windows).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_nlinear_of_levels_follows_the_last_level():
+    network = built(ModelConfig(model_type="NLinear", model_delta=False, steps_ahead=HORIZON))
+    windows = scaled_windows(2)
+    np.testing.assert_allclose(network(windows + 100.0), network(windows).numpy() + 100.0, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("model_type", "kinds"),
     [
@@ -158,6 +241,9 @@ def test_every_step_of_the_window_matters(config, network):
         ("seq2seqLSTM", {"LSTM": 6}),
         ("Conv1D", {"Conv1D": 3}),
         ("MLP", {"Dense": 4}),
+        ("TSMixer", {"Dense": 10}),
+        ("GRU-FCN", {"GRU": 1, "Conv1D": 3}),
+        ("ensemble", {"Functional": 0, "Conv1D": 3}),
         ("autoencoderMLP", {"Dense": 8}),
     ],
 )
@@ -206,8 +292,11 @@ def seasonal_samples(start, count, rows):
 
 
 @pytest.mark.train
-def test_beats_persistence_on_a_seasonal_series_after_a_short_fit(config):
-    config = replace(config, blocks=16)
+@pytest.mark.parametrize(
+    "model_type", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW_TO_FIT else name for name in MODEL_TYPES]
+)
+def test_beats_persistence_on_a_seasonal_series_after_a_short_fit(model_type):
+    config = ModelConfig(model_type=model_type, steps_ahead=HORIZON, blocks=16)
     parts = [seasonal_samples(start, count, config.rows) for start, count in ((0, 256), (1000, 64), (2000, 128))]
     train, validation = (
         Samples(windows=windows, targets=targets, origins=np.arange(len(windows))) for windows, targets in parts[:2]

@@ -105,8 +105,25 @@ def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
     found = operators(case.model)
     assert not found.keys() & {"Loop", "Scan", "If"}
     assert ("LSTM" in found) == ("LSTM" in case.config.model_type)
-    assert ("GRU" in found) == (case.config.model_type == "GRU")
+    assert ("GRU" in found) == (case.config.model_type in ("GRU", "GRU-FCN"))
     assert check_graph(case.model).operators == found
+
+
+@pytest.mark.parametrize("model_type", ["MLP", "seq2seqLSTM", "TSMixer", "ensemble"])
+def test_gives_quantiles_beside_the_forecast(model_type):
+    config = ModelConfig(model_type=model_type, steps_ahead=4, blocks=8, transform="log1p", quantiles="0.1,0.5,0.75", linear=True)
+    network, scaler = a_network(config), a_scaler(config)
+    model = export_graph(network, config, scaler, FEATURES)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    shapes = {node.name: node.shape for node in session.get_outputs()}
+    assert shapes == {"forecast": ["batch", 4, FEATURES], "quantiles": ["batch", 4, FEATURES, 3]}
+    windows = parity_windows(config, scaler, FEATURES)
+    quantiles, forecast = session.run(["quantiles", "forecast"], {"window": windows})
+    np.testing.assert_array_equal(forecast, quantiles[..., 1])
+    assert (np.diff(quantiles, axis=-1) >= 0).all()
+    expected = keras_forecaster(network, config, scaler, FEATURES, output="quantiles")(windows)
+    for level in range(3):
+        assert relative_error(quantiles[..., level], expected[..., level], windows) <= LARGEST_ERROR
 
 
 def test_takes_a_window_and_gives_a_forecast_in_a_free_batch(case):
@@ -116,7 +133,7 @@ def test_takes_a_window_and_gives_a_forecast_in_a_free_batch(case):
     assert (forecast.name, forecast.type, forecast.shape) == ("forecast", "tensor(double)", ["batch", 4, FEATURES])
 
 
-@pytest.mark.parametrize("case", ["MLP", "bidirectLSTM", "seq2seqLSTM", "stackedTCN"], indirect=True)
+@pytest.mark.parametrize("case", ["MLP", "bidirectLSTM", "seq2seqLSTM", "stackedTCN", "ensemble"], indirect=True)
 def test_exporting_again_gives_the_same_bytes(case):
     assert export_graph(case.network, case.config, case.scaler, FEATURES) == case.model
 

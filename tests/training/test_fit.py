@@ -94,6 +94,25 @@ def test_an_interrupt_ends_the_fit_cleanly_with_the_best_weights_so_far() -> Non
     assert validation_loss(fitted) == pytest.approx(min(fitted.history["val_loss"]), rel=1e-4)
 
 
+@pytest.mark.train
+def test_the_members_of_an_ensemble_are_fitted_by_themselves_and_their_mean_is_better_than_they_are() -> None:
+    config = replace(MODEL, model_type="ensemble", members="MLP,NLinear", linear=True)
+    fitted = fit(config, FitConfig(epochs=6, patience=6, batch_size=32, learning_rate=0.01), TRAIN, VALIDATION)
+    assert validation_loss(fitted) <= min(fitted.history["val_loss"])
+
+
+@pytest.mark.train
+def test_quantiles_are_fitted_to_the_shares_they_name() -> None:
+    values = np.random.default_rng(1).exponential(10, (3000, 1))
+    config = ModelConfig(model_type="MLP", sequence_len=3, blocks=8, model_delta=False, quantiles="0.1,0.5,0.9")
+    parts = [take(values, part, config.rows, 1) for part in (slice(0, 2000), slice(2000, 2400), slice(2400, 3000))]
+    options = FitConfig(epochs=12, patience=12, batch_size=64, learning_rate=0.01, loss="pinball")
+    fitted = fit(config, options, parts[0], parts[1])
+    scaled = fitted.scaler.network_target(parts[2].windows, parts[2].targets)
+    below = scaled[..., None] <= fitted.network(fitted.scaler.network_input(parts[2].windows)).numpy()
+    np.testing.assert_allclose(below.mean(axis=(0, 1, 2)), [0.1, 0.5, 0.9], atol=0.07)
+
+
 def test_a_part_without_windows_is_refused() -> None:
     with pytest.raises(DataError, match="no validation windows"):
         fit(MODEL, OPTIONS, TRAIN, NOTHING)

@@ -2,9 +2,11 @@
 
 Each maps a scaled window `(batch, sequence_len, features)` to the scaled path `(batch, steps_ahead, features)` by a linear
 output. A new one is a file with `build(config, features)` and a line in `ARCHITECTURES`; the contract test runs over it.
+With quantiles the last axis holds `heads` times the features: the median of each, then the distances between levels.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from training.architectures import (
@@ -12,15 +14,21 @@ from training.architectures import (
     autoencoder_mlp,
     bidirect_lstm,
     conv1d,
+    dlinear,
+    ensemble,
     gru,
+    gru_fcn,
     lstm,
     mlp,
+    nlinear,
     seq2seq_lstm,
     stacked_lstm,
     stacked_tcn,
     tcn,
+    tsmixer,
 )
 from training.config import ModelConfig, ModelType
+from training.heads import complete
 
 Network = Any  # keras.Model; Keras ships no types
 
@@ -36,6 +44,10 @@ ARCHITECTURES: Mapping[ModelType, Callable[[ModelConfig, int], Network]] = {
     "attentionLSTM": attention_lstm.build,
     "TCN": tcn.build,
     "stackedTCN": stacked_tcn.build,
+    "DLinear": dlinear.build,
+    "NLinear": nlinear.build,
+    "TSMixer": tsmixer.build,
+    "GRU-FCN": gru_fcn.build,
 }
 
 
@@ -47,9 +59,13 @@ def build(config: ModelConfig, features: int) -> Network:
         features: Features of a row, at least 1.
 
     Returns:
-        A `keras.Model` from float32 `(batch, sequence_len, features)` to `(batch, steps_ahead, features)`, both scaled.
+        A `keras.Model` from float32 `(batch, sequence_len, features)` to `(batch, steps_ahead, features)`, both scaled;
+        with quantiles to `(batch, steps_ahead, features, levels)`.
     """
-    return ARCHITECTURES[config.model_type](config, features)
+    if config.model_type == "ensemble":
+        members = [build(replace(config, model_type=member, members=""), features) for member in config.member_types]
+        return ensemble.join(members, config, features)
+    return complete(ARCHITECTURES[config.model_type](config, features), config, features)
 
 
 __all__ = ["ARCHITECTURES", "Network", "build"]

@@ -22,5 +22,5 @@ def build(config: ModelConfig, features: int) -> Any:
     x = keras.layers.RepeatVector(config.steps_ahead)(summary)
     for state in states:
         x = finish(lstm(config.blocks, sequences=True)(x, initial_state=list(state)), config)
-    outputs = keras.layers.Dense(features, name="path")(x)
+    outputs = keras.layers.Dense(config.heads * features, name="path")(x)
     return keras.Model(inputs, outputs, name="seq2seqLSTM")
