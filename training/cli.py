@@ -45,12 +45,16 @@ def _run(arguments: argparse.Namespace) -> None:
 
         simulate_command(arguments)
         return
+    if arguments.command == "evaluate":
+        from training.evaluate_command import evaluate_command  # noqa: PLC0415
+
+        evaluate_command(arguments)
+        return
     from training import commands  # noqa: PLC0415  # so that --help does not wait for TensorFlow
 
     functions = {
         "fit": commands.fit_command,
         "export": commands.export_command,
-        "evaluate": commands.evaluate_command,
         "compare": commands.compare_command,
     }
     functions[arguments.command](arguments)
@@ -90,7 +94,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser, ranges=False)
     parser.add_argument("--false-alarms-per-day", type=float, default=0.0, metavar="X", help="budget (default: the model's)")
     parser.add_argument("--events", default="", metavar="FILE", help="events.csv of labelled events")
-    parser.add_argument("--output", default="", metavar="FILE", help="write the metrics as JSON")
+    parser.add_argument(
+        "--output", default="build/evaluation", metavar="DIR", help="gets metrics.json and report.html (default: %(default)s)"
+    )
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:

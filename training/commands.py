@@ -1,32 +1,20 @@
 """The commands: each reads its options, calls the parts and shows what came of it."""
 
 import argparse
-import dataclasses
-import json
 import shlex
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
-from mods_grpc.artifact import Manifest, read_artifact
-from mods_grpc.errors import DataError
 from training.checkpoint import CHECKPOINT_FILE, Checkpointing
 from training.compare import compare, table_rows
 from training.console import console, epoch_progress, show_data, show_metrics, show_replay
-from training.evaluate import evaluate, replay
-from training.events import read_events
 from training.experiment import fit_run
-from training.forecaster import open_graph
-from training.metrics import find
 from training.options import fit_config, model_config, source_config
 from training.prepare import prepare, warnings_about
 from training.publish import export_run, next_version, publish_run
 from training.run import read_run, write_run
-from training.source import SourceConfig, load
 from training.tensorboard import log_epochs
-from training.timerange import parse_interval
-from training.windows import take
 
 
 def fit_command(arguments: argparse.Namespace) -> None:
@@ -73,37 +61,6 @@ def export_command(arguments: argparse.Namespace) -> None:
     console.print(f"parity error {exported.parity_error:.1e}; published {folder}", highlight=False)
 
 
-def evaluate_command(arguments: argparse.Namespace) -> None:
-    """Evaluate a published version on any range of data."""
-    folder = Path(arguments.model)
-    if not folder.name.isdigit():
-        raise DataError(f"--model is {arguments.model!r}, expected REPOSITORY/NAME/VERSION")
-    artifact = read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))
-    manifest = artifact.manifest
-    source = _source_of(manifest, arguments)
-    interval = parse_interval(source.test_time_range)
-    lead = np.timedelta64(86_400 + manifest.rows * manifest.slide_seconds, "s")  # the window and the day before
-    series = load(source, dataclasses.replace(interval, start=interval.start - lead))
-    if series.names != [feature.name for feature in manifest.features]:
-        raise DataError(f"the data has the features {series.names}, the model {[f.name for f in manifest.features]}")
-    part = series.slice(interval)
-    samples = take(series.values, part, manifest.rows, manifest.horizon)
-    if not len(samples):
-        raise DataError(f"no windows without missing values in {interval}")
-    forecast = open_graph(artifact.model)
-    metrics = evaluate(forecast, samples, series, _naive_error(manifest))
-    budget = arguments.false_alarms_per_day or manifest.false_alarms_per_day
-    replayed = replay(manifest, forecast, series, part, budget)
-    events = (
-        [e for e in read_events(Path(arguments.events)) if interval.start <= e.start < interval.end] if arguments.events else []
-    )
-    show_metrics(metrics, series.names, manifest.horizon)
-    show_replay(replayed, budget, events, manifest.window_seconds)
-    if arguments.output:
-        tree = [dataclasses.asdict(metric) for metric in metrics]
-        Path(arguments.output).write_text(json.dumps(tree, indent=1) + "\n", encoding="utf-8")
-
-
 def compare_command(arguments: argparse.Namespace) -> None:
     """Fit, export and measure every architecture on the same data."""
     source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
@@ -128,24 +85,3 @@ def compare_command(arguments: argparse.Namespace) -> None:
 
 def _command(arguments: argparse.Namespace) -> str:
     return shlex.join(["python", "-m", "training", *arguments.argv])
-
-
-def _source_of(manifest: Manifest, arguments: argparse.Namespace) -> SourceConfig:
-    """Read data as the model's run did, with whatever the command line says otherwise."""
-    options: dict[str, object] = {}
-    known = {field.name for field in dataclasses.fields(SourceConfig)}
-    options |= {key: value for key, value in manifest.hyper_parameters.items() if key in known}
-    options |= {key: value for key, value in vars(arguments).items() if key in known and value not in (None, "")}
-    if not options.get("test_time_range"):
-        raise DataError("the model has no test range; give --test-time-range")
-    options["train_time_ranges_excluded"] = ""
-    return SourceConfig(**options)  # type: ignore[arg-type]
-
-
-def _naive_error(manifest: Manifest) -> list[float]:
-    """Return the unit of MASE as far as the manifest's metrics tell it; NaN, so no MASE, where they do not."""
-    units = []
-    for feature in manifest.features:
-        error, scaled = (find(manifest.metrics, metric, feature.name, 1) for metric in ("MAE", "MASE"))
-        units.append(error.persistence / scaled.persistence if error and scaled and scaled.persistence else float("nan"))
-    return units

@@ -11,7 +11,7 @@ from mods_grpc.artifact import Metric
 from training.card import milestones
 from training.evaluate import Replay, found_events
 from training.events import Event
-from training.metrics import find
+from training.metrics import find, geometric_mean
 from training.prepare import Prepared
 
 console = Console()
@@ -73,6 +73,17 @@ def show_metrics(metrics: Sequence[Metric], names: Sequence[str], horizon: int) 
             cells = [f"{m.value:.4g} ({m.persistence:.4g})" if m else "-" for m in found.values()]
             relative = [find(metrics, metric, name, step) for metric in ("RELATIVE_MAE", "RELATIVE_MAE_SEASONAL")]
             table.add_row(name, str(step), *cells, *(f"{m.value:.3f}" if m else "-" for m in relative))
+    console.print(table)
+
+
+def show_baselines(scored: Mapping[str, Sequence[Metric]], names: Sequence[str], horizon: int) -> None:
+    """Show the MAE relative to no change of a model and of the baselines beside it."""
+    table = Table("model", "k", *names, "geometric mean", title="MAE / no change")
+    for step in milestones(horizon):
+        for model, metrics in scored.items():
+            found = [find(metrics, "RELATIVE_MAE", name, step) for name in names]
+            mean = geometric_mean(metrics, "RELATIVE_MAE", step)
+            table.add_row(model, str(step), *(f"{m.value:.3f}" if m else "-" for m in found), f"{mean:.3f}")
     console.print(table)
 
 

@@ -94,7 +94,13 @@ def evaluate(forecast: Forecaster, samples: Samples, series: Series, naive_error
         series: The series that the samples were taken from.
         naive_error: MAE of no change over one step on the training rows, by feature.
     """
-    made = forecast(samples.windows)
+    return score_forecasts(forecast(samples.windows), samples, series, naive_error)
+
+
+def score_forecasts(
+    made: NDArray[np.float64], samples: Samples, series: Series, naive_error: Sequence[float]
+) -> tuple[Metric, ...]:
+    """Score forecasts `(n, horizon, features)` that were made for samples; the other arguments as for `evaluate`."""
     season = DAY_SECONDS // series.slide_seconds
     seasonal = None
     if season * series.slide_seconds == DAY_SECONDS and season >= samples.targets.shape[1]:

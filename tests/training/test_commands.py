@@ -59,12 +59,14 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
     assert forecast.shape == (3, 2, 2)
     assert np.isfinite(forecast).all()
 
-    output = tmp_path / "metrics.json"
+    output = tmp_path / "evaluation"
     model = str(tmp_path / "repository" / "walk" / "1")
     told = ["--csv", str(tmp_path / "x.csv"), "--time-column", "time", "--features", "x0,x1:sum", "--output", str(output)]
     assert main(["evaluate", "--model", model, *told]) == 0
     assert "episodes in" in capsys.readouterr().out
-    again = {(m["metric"], m["feature"], m["step"]): m["value"] for m in json.loads(output.read_text())}
+    again = {
+        (m["metric"], m["feature"], m["step"]): m["value"] for m in json.loads((output / "metrics.json").read_text())["metrics"]
+    }
     for metric in manifest.metrics:
         assert again[metric.metric, metric.feature, metric.step] == pytest.approx(metric.value)
 
@@ -93,6 +95,7 @@ def test_simulated_traffic_is_fitted_and_exported_and_its_events_are_looked_for(
     manifest = read_artifact(Path(repository), "campus", 1).manifest
     assert [feature.name for feature in manifest.features] == ["conn_in", "conn_out", "dns_in_distinct", "ssh_in"]
     told = ["--model", f"{repository}/campus/1", "--datapool", pool, "--events", f"{pool}/events.csv"]
+    told += ["--output", str(tmp_path / "evaluation")]
     capsys.readouterr()
     assert main(["evaluate", *told, "--false-alarms-per-day", "1"]) == 0
     shown = capsys.readouterr().out

@@ -1,0 +1,89 @@
+"""The command `evaluate`: a published model on any range of data, as tables, metrics.json and report.html."""
+
+import argparse
+import dataclasses
+import shlex
+from pathlib import Path
+
+import numpy as np
+
+from mods_grpc.artifact import Manifest, read_artifact
+from mods_grpc.errors import DataError
+from training.baselines import SEASONS
+from training.console import console, show_baselines, show_metrics, show_replay
+from training.evaluation import Evaluation, evaluate_model
+from training.events import Event, read_events
+from training.forecaster import open_graph
+from training.report import write_report
+from training.source import SourceConfig, load
+from training.timerange import Interval, parse_interval, parse_intervals
+
+METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
+
+
+def evaluate_command(arguments: argparse.Namespace) -> None:
+    """Evaluate a published version, show what was found and write it."""
+    folder = Path(arguments.model)
+    if not folder.name.isdigit():
+        raise DataError(f"--model is {arguments.model!r}, expected REPOSITORY/NAME/VERSION")
+    artifact = read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))
+    manifest = artifact.manifest
+    source = _source_of(manifest, arguments)
+    interval = parse_interval(source.test_time_range)
+    fitting = Interval(start=np.datetime64(manifest.training_range.start), end=np.datetime64(manifest.validation_range.end))
+    lead = np.timedelta64(max(SEASONS.values()) + manifest.rows * manifest.slide_seconds, "s")
+    start = min(interval.start - lead, fitting.start) if fitting.end <= interval.start else interval.start - lead
+    series = load(source, Interval(start=start, end=interval.end))
+    excluded = str(manifest.hyper_parameters.get("train_time_ranges_excluded", ""))
+    series = series.exclude([part for part in parse_intervals(excluded) if part.end <= interval.start])
+    evaluation = evaluate_model(
+        manifest,
+        open_graph(artifact.model),
+        series,
+        interval,
+        false_alarms_per_day=arguments.false_alarms_per_day or manifest.false_alarms_per_day,
+        fitting=fitting if fitting.end <= interval.start else None,
+        events=_events(arguments.events, interval),
+    )
+    _show(evaluation)
+    _write(Path(arguments.output), evaluation, shlex.join(["python", "-m", "training", *arguments.argv]))
+
+
+def _show(evaluation: Evaluation) -> None:
+    show_metrics(evaluation.metrics, evaluation.names, evaluation.manifest.horizon)
+    show_baselines(
+        {evaluation.manifest.architecture: evaluation.metrics, **evaluation.baselines},
+        evaluation.names,
+        evaluation.manifest.horizon,
+    )
+    show_replay(evaluation.replay, evaluation.budget, evaluation.events, evaluation.manifest.window_seconds)
+    for note in evaluation.notes:
+        console.print(f"note: {note}", style="yellow", highlight=False)
+
+
+def _write(folder: Path, evaluation: Evaluation, command: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / METRICS_FILE).write_text(evaluation.text(), encoding="utf-8")
+        (folder / REPORT_FILE).write_text(write_report(evaluation, command=command), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write the report to {folder}: {error.strerror}") from error
+    console.print(f"{METRICS_FILE} and {REPORT_FILE} written to {folder}", highlight=False)
+
+
+def _events(file: str, interval: Interval) -> list[Event]:
+    if not file:
+        return []
+    return [event for event in read_events(Path(file)) if interval.start <= event.start < interval.end]
+
+
+def _source_of(manifest: Manifest, arguments: argparse.Namespace) -> SourceConfig:
+    """Read data as the model's run did, with whatever the command line says otherwise."""
+    options: dict[str, object] = {}
+    known = {field.name for field in dataclasses.fields(SourceConfig)}
+    options |= {key: value for key, value in manifest.hyper_parameters.items() if key in known}
+    options |= {key: value for key, value in vars(arguments).items() if key in known and value not in (None, "")}
+    if not options.get("test_time_range"):
+        raise DataError("the model has no test range; give --test-time-range")
+    options["train_time_ranges_excluded"] = ""
+    return SourceConfig(**options)  # type: ignore[arg-type]
