@@ -68,6 +68,11 @@ def _simulate(parser: argparse.ArgumentParser) -> None:
         "--events-per-kind", type=int, default=1, metavar="N", help="of each kind and strength (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--logs", action="store_true", help="write Zeek logs of conn, dns and ssh instead of a datapool")
+    parser.add_argument("--log-format", choices=("tsv", "json"), default="tsv", help="of the logs (default: %(default)s)")
+    parser.add_argument(
+        "--log-scale", type=float, default=0.05, metavar="X", help="share of connections that is written (default: %(default)s)"
+    )
 
 
 def _fit(parser: argparse.ArgumentParser) -> None:

@@ -57,10 +57,14 @@ class SimulationConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Simulation:
-    """Hourly windows, one every ten minutes: `times (rows,)`, `counts (rows, features)`, and what was injected."""
+    """Hourly windows, one every ten minutes: `times (rows,)`, `counts (rows, features)`, and what was injected.
+
+    `slides` holds what the windows are made of, the counts of ten minutes, `(rows + 5, features)`.
+    """
 
     times: Times
     counts: Array
+    slides: Array
     events: tuple[Event, ...]
 
 
@@ -91,7 +95,7 @@ def simulate(config: SimulationConfig) -> Simulation:
     # queries repeat within the hour: distinct ones are fewer than the sum of the parts
     distinct = FEATURES.index("dns_in_distinct")
     hourly[:, distinct] = np.floor(hourly[:, distinct] * 0.62)
-    return Simulation(times=times[:rows], counts=hourly, events=events)
+    return Simulation(times=times[:rows], counts=hourly, slides=counts, events=events)
 
 
 def write_datapool(root: Path, simulation: Simulation) -> int:
@@ -108,7 +112,7 @@ def write_datapool(root: Path, simulation: Simulation) -> int:
         if any(root.iterdir()):
             raise DataError(f"{root} is not empty; give a new folder")
         (root / "SIMULATED.txt").write_text(NOTICE + "\n", encoding="utf-8")
-        (root / "events.csv").write_text(_events_table(simulation.events), encoding="utf-8")
+        (root / "events.csv").write_text(events_table(simulation.events), encoding="utf-8")
         days = simulation.times.astype("datetime64[D]")
         files = 0
         for day in np.unique(days):
@@ -184,7 +188,8 @@ def _day_table(simulation: Simulation, rows: NDArray[np.bool_], protocol: str) -
     return "\n".join(lines) + "\n"
 
 
-def _events_table(events: Sequence[Event]) -> str:
+def events_table(events: Sequence[Event]) -> str:
+    """Return the table of events that `read_events` reads."""
     lines = ["kind,start,end,strength,features"]
     for event in events:
         lines.append(f"{event.kind},{event.start},{event.end},{event.strength:g},{' '.join(event.features)}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from training.console import console
 from training.simulate import NOTICE, SimulationConfig, simulate, write_datapool
+from training.simulate_logs import LOCAL_NETWORK, LogOptions, write_logs
 from training.timerange import parse_interval
 
 
@@ -17,6 +18,16 @@ def simulate_command(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     simulation = simulate(config)
+    if arguments.logs:
+        options = LogOptions(format=arguments.log_format, scale=arguments.log_scale, seed=arguments.seed)
+        written = write_logs(Path(arguments.output), simulation, options)
+        lines = ", ".join(f"{number} lines of {log}" for log, number in written.items())
+        console.print(NOTICE, highlight=False)
+        console.print(
+            f"{lines}, {len(simulation.events)} labelled events in {arguments.output}; our network is {LOCAL_NETWORK}",
+            highlight=False,
+        )
+        return
     files = write_datapool(Path(arguments.output), simulation)
     console.print(NOTICE, highlight=False)
     console.print(
