@@ -1,4 +1,4 @@
-"""`python -m training simulate | fit | export | evaluate | compare`."""
+"""`python -m training simulate | fit | export | evaluate | compare | search`."""
 
 import argparse
 import sys
@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     _export(commands.add_parser("export", help="export a run and publish it in a model repository"))
     _evaluate(commands.add_parser("evaluate", help="evaluate a published model on a range of data"))
     _compare(commands.add_parser("compare", help="fit, export and measure every architecture on the same data"))
+    _search(commands.add_parser("search", help="search window length, width and learning rate on the validation range"))
     return parser
 
 
@@ -51,11 +52,13 @@ def _run(arguments: argparse.Namespace) -> None:
         evaluate_command(arguments)
         return
     from training import commands  # noqa: PLC0415  # so that --help does not wait for TensorFlow
+    from training.search_command import search_command  # noqa: PLC0415
 
     functions = {
         "fit": commands.fit_command,
         "export": commands.export_command,
         "compare": commands.compare_command,
+        "search": search_command,
     }
     functions[arguments.command](arguments)
 
@@ -110,3 +113,16 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="compare", metavar="NAME", help="prefix of the models' names (default: %(default)s)")
     parser.add_argument("--repository", default="", metavar="DIR", help="publish every model here")
     parser.add_argument("--output", default="", metavar="FILE", help="write the table, tab-separated")
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser)
+    add_model_options(parser)
+    group = parser.add_argument_group("search")
+    group.add_argument(
+        "--trials", type=int, default=20, metavar="N", help="sets of options that are tried (default: %(default)s)"
+    )
+    group.add_argument("--sequence-lens", default="12,24,36,72", metavar="N,N", help="(default: %(default)s)")
+    group.add_argument("--widths", default="16,32,64,128", metavar="N,N", help="of --blocks (default: %(default)s)")
+    group.add_argument("--learning-rates", default="3e-4,1e-2", metavar="X,X", help="least and greatest (default: %(default)s)")
+    group.add_argument("--output", default="build/search.json", metavar="FILE", help="every trial (default: %(default)s)")
