@@ -60,7 +60,7 @@ def test_whole_logs_go_through_columns_and_their_odd_lines_alone_one_by_one(tmp_
     assert all(line.startswith(b"#") for line in one_by_one)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 19), st.integers(0, 12), st.sampled_from("\t\n\r\x00-x9+. _\"'#é\ufffd(") | st.text(max_size=3)),
