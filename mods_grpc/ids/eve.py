@@ -64,7 +64,7 @@ def _flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int | Non
 
 def _dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -> Record:
     dns = _object(event, "dns")
-    asked = dns.get("type") in _QUERIES
+    asked = str(dns.get("type")) in _QUERIES
     if not asked and common.get("orig_p") == DNS_PORT != common.get("resp_p"):  # written in the packet's direction
         turned = {"orig_h": common["resp_h"], "orig_p": common.get("resp_p")}
         common |= {"resp_h": common["orig_h"], "resp_p": DNS_PORT} | turned

@@ -303,6 +303,7 @@ def test_the_other_events_of_eve_are_records_or_passed_over():
         (eve("flow", flow={"start": "2024-04-19T05:59:59+0200", "bytes_toserver": -1}), "count"),
         (eve("dns", dns=[1]), "dns"),
         (eve("dns", dns={"type": "answer", "aa": "yes"}), "flag"),
+        (eve("dns", dns={"type": [], "aa": 1}), "flag"),
         (eve("tls", src_ip=None), "address"),
         (eve("tls", flow_id="x"), "count"),
         (eve("tls", dest_port=-1), "port"),
