@@ -43,12 +43,19 @@ def test_training_imports_only_artifact_errors_features_and_detection_of_mods_gr
 
 
 @pytest.mark.parametrize(
-    "path", [*modules("mods_grpc/detection"), *modules("mods_grpc/artifact"), ROOT / "mods_grpc/errors.py"], ids=name
+    "path",
+    [
+        *modules("mods_grpc/detection"),
+        *modules("mods_grpc/features"),
+        *modules("mods_grpc/artifact"),
+        ROOT / "mods_grpc/errors.py",
+    ],
+    ids=name,
 )
-def test_detection_and_artifact_know_nothing_of_grpc_and_of_anything_but_numpy(path):
-    allowed = {"numpy", "mods_grpc.detection", "mods_grpc.artifact", "mods_grpc.errors"}
-    if "detection" not in path.parts:
-        allowed -= {"numpy", "mods_grpc.detection"}
+def test_detection_features_and_artifact_know_nothing_of_grpc_and_of_anything_but_numpy(path):
+    allowed = {"mods_grpc.artifact", "mods_grpc.errors"}
+    for part in ("detection", "features"):
+        allowed |= {"numpy", f"mods_grpc.{part}"} if part in path.parts else set()
     for found in imports(path):
         top, two = found.split(".")[0], ".".join(found.split(".")[:2])
         assert top in allowed or two in allowed or top not in {"mods_grpc", "grpc", "google", "numpy", "rich", "onnxruntime"}, (
@@ -79,3 +86,9 @@ def test_artifacts_are_data_nothing_that_runs_code_is_imported(path):
 def test_no_module_is_above_300_lines_or_named_after_nothing(path):
     assert len(path.read_text().splitlines()) <= 300
     assert path.stem not in {"utils", "helpers", "common", "manager", "core"}
+
+
+@pytest.mark.parametrize("path", modules("mods_grpc/ids"), ids=name)
+def test_the_log_side_knows_the_server_only_through_the_client(path):
+    ours = {".".join(found.split(".")[:2]) for found in imports(path) if found.startswith("mods_grpc.")}
+    assert ours <= {"mods_grpc.ids", "mods_grpc.features", "mods_grpc.client", "mods_grpc.errors", "mods_grpc.tables"}

@@ -3,8 +3,12 @@
 import math
 
 
-def describe(feature: str, observed: float, expected: float, lower: float, upper: float, p_value: float, share: float) -> str:
+def describe(
+    feature: str, observed: float, expected: float, lower: float, upper: float, p_value: float, share: float, fused_p: float
+) -> str:
     """Say why, for example "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score".
+
+    Where the value is what was forecast one step before, other members of the evidence have spoken, and it says so.
 
     Args:
         feature: Name of the feature with the largest share of the score.
@@ -14,9 +18,15 @@ def describe(feature: str, observed: float, expected: float, lower: float, upper
         upper: Upper end of the interval.
         p_value: Its own p-value.
         share: Its share of the score, 0 to 1.
+        fused_p: The p-value of all evidence.
     """
     direction = "above" if observed > expected else "below"
     band = f"{number(lower)}-{number(upper)}"
+    if lower <= observed <= upper:
+        return (
+            f"{feature} {number(observed)}, as forecast one step before ({band}) but unusual over several steps, "
+            f"as a level or in its pattern, p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
+        )
     return (
         f"{feature} {number(observed)}, {direction} expected {number(expected)} ({band}), "
         f"p = {p_value:.1g}; {100 * share:.0f} % of the score"

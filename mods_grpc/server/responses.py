@@ -137,4 +137,5 @@ def _add_features(
         float(upper[top]),
         float(p[top]),
         float(share[top]),
+        float(verdicts.p_value[index]),
     )

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mods_grpc.detection import Detector, Monitor, calibrate, describe, significance_from_budget
+from mods_grpc.detection import Detector, Monitor, Phase, calibrate, describe, significance_from_budget
+from mods_grpc.detection.calibration import extremal_index
 from mods_grpc.detection.curves import Curves, make_curve
-from mods_grpc.detection.level import fit_level
 from mods_grpc.detection.monitor import NANOS
 from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
 from mods_grpc.detection.residuals import ResidualSpace
@@ -86,12 +86,12 @@ def calibrated(values, kinds, **options):
     return Detector(calibration, ResidualSpace(kinds), (values.min(0), values.max(0)))
 
 
-def judged(detector, values):
+def judged(detector, values, significance=0.01):
     table = detector.table(ROWS)
     n = len(values)
     monitor = Monitor(detector, persistence, table, slide_seconds=SLIDE, holdoff_rows=6)
     slots, times = np.full(n, table.allocate()), np.arange(n) * SLIDE * NANOS
-    return monitor.observe(slots, times, values, judged=np.ones(n, bool), significance=0.01, impute_rows=3)
+    return monitor.observe(slots, times, values, judged=np.ones(n, bool), significance=significance, impute_rows=3)
 
 
 @pytest.mark.parametrize("features", [1, 3, 40])
@@ -135,22 +135,6 @@ def test_a_level_that_shifts_and_stays_is_strange_as_long_as_it_stays():
     assert np.median(p_value[ROWS:20]) > 0.1
 
 
-def test_the_level_is_told_apart_by_hour_where_the_hour_matters():
-    hour = np.arange(144 * 20) // 6 % 24
-    values = walks(len(hour), 2)
-    values[:, 1] *= np.where((hour >= 8) & (hour < 18), 30.0, 1.0)
-    n = len(values) // 2
-    times = np.arange(2 * n) * SLIDE * NANOS
-    space = ResidualSpace(["count", "count"])
-    found = fit_level(times[:n], space.forward(values[:n]), (times[n:], space.forward(values[n:])), SLIDE)
-    centres = np.array(found.centres)
-    assert centres.shape == (24, 2)
-    assert (centres[:, 0] == centres[0, 0]).all()
-    assert centres[12, 1] - centres[2, 1] == pytest.approx(np.log(30), abs=0.1)
-    flat = values[:, :1]
-    assert len(fit_level(times[:n], space.forward(flat[:n]), (times[n:], space.forward(flat[n:])), SLIDE).centres) == 1
-
-
 def test_what_is_looked_up_is_the_p_value_of_the_curve_within_a_percent_of_the_score():
     curves = [make_curve(RNG.gamma(2.0, 1.0, 4000)), make_curve(RNG.pareto(2.0, 300)), make_curve(np.zeros(50))]
     table = StrengthTable(curves)
@@ -190,8 +174,34 @@ def test_a_feature_that_never_moved_alarms_when_it_does():
 
 def test_a_budget_of_one_a_day_at_ten_minutes_is_one_in_144():
     assert significance_from_budget(1.0, 600) == pytest.approx(1 / 144)
+    assert significance_from_budget(1.0, 600, 0.25) == pytest.approx(1 / 36)
+    assert significance_from_budget(1.0, 600, 0.01) == 0.2
+    assert significance_from_budget(144.0, 600, 0.01) == 1.0
+
+
+@pytest.mark.parametrize("run", [1, 5])
+def test_anomalous_rows_that_come_in_runs_are_as_many_episodes(run):
+    evidence = RNG.normal(size=20_000 // run).repeat(run) + RNG.normal(0, 1e-9, 20_000)
+    assert extremal_index(evidence, 6) == pytest.approx(1 / run, rel=0.2)
+    assert extremal_index(np.zeros(100), 6) == 1.0
+
+
+@pytest.mark.parametrize("budget", [0.5, 4.0])
+def test_the_realised_rate_of_episodes_is_the_budget_though_evidence_lasts(budget):
+    detector = calibrated(walks(8000, 2), ["count"] * 2)
+    calibration = detector.calibration
+    level = significance_from_budget(budget, SLIDE, calibration.extremal_index)
+    found = judged(detector, walks(30_000, 2), level)
+    days = 30_000 * SLIDE / 86_400
+    assert 1 / 1.5 < (found.phase == Phase.STARTED).sum() / days / budget < 1.5
 
 
 def test_the_reason_names_feature_direction_and_size():
-    text = describe("ssh_in", 19686, 4310, 3050, 5890, 2e-6, 0.81)
+    text = describe("ssh_in", 19686, 4310, 3050, 5890, 2e-6, 0.81, 1e-6)
     assert text == "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score"
+
+
+def test_the_reason_says_so_when_the_forecast_one_step_before_was_right():
+    text = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, 2e-4)
+    assert text.startswith("conn_in 627, as forecast one step before (590-660) but unusual over several steps")
+    assert text.endswith("p = 0.0002 in all; 40 % of the score")
