@@ -27,7 +27,7 @@ MODEL_TYPES: tuple[ModelType, ...] = get_args(ModelType)
 Transform = Literal["none", "log1p"]
 Loss = Literal["mse", "mae", "huber", "pinball"]
 MEDIAN = 0.5
-DEFAULT_MEMBERS = "DLinear,MLP,Conv1D"
+DEFAULT_MEMBERS = "TSMixer,Conv1D"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -165,7 +165,7 @@ def test_a_linear_map_beside_the_network_changes_nothing_before_it_is_fitted(con
     beside = built(replace(config, linear=True))
     maps = [layer for layer in layers(beside, keras.layers.Dense) if layer.name == "linear"]
     assert beside.count_params() == built(config).count_params() + len(maps) * 12 * FEATURES * HORIZON * FEATURES
-    assert len(maps) == (3 if config.model_type == "ensemble" else 1)
+    assert len(maps) == (len(config.member_types) or 1)
     assert not any(map_.kernel.numpy().any() for map_ in maps)
 
 
@@ -243,7 +243,7 @@ def test_nlinear_of_levels_follows_the_last_level():
         ("MLP", {"Dense": 4}),
         ("TSMixer", {"Dense": 10}),
         ("GRU-FCN", {"GRU": 1, "Conv1D": 3}),
-        ("ensemble", {"Functional": 0, "Conv1D": 3}),
+        ("ensemble", {"Conv1D": 3, "Average": 1}),
         ("autoencoderMLP", {"Dense": 8}),
     ],
 )
