@@ -37,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     _evaluate(commands.add_parser("evaluate", help="evaluate a published model on a range of data"))
     _compare(commands.add_parser("compare", help="fit, export and measure every architecture on the same data"))
     _search(commands.add_parser("search", help="search window length, width and learning rate on the validation range"))
+    _select_features(commands.add_parser("select-features", help="examine columns: which are worth forecasting"))
     return parser
 
 
@@ -50,6 +51,11 @@ def _run(arguments: argparse.Namespace) -> None:
         from training.evaluate_command import evaluate_command  # noqa: PLC0415
 
         evaluate_command(arguments)
+        return
+    if arguments.command == "select-features":
+        from training.select_command import select_features_command  # noqa: PLC0415
+
+        select_features_command(arguments)
         return
     from training import commands  # noqa: PLC0415  # so that --help does not wait for TensorFlow
     from training.search_command import search_command  # noqa: PLC0415
@@ -126,3 +132,17 @@ def _search(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--widths", default="16,32,64,128", metavar="N,N", help="of --blocks (default: %(default)s)")
     group.add_argument("--learning-rates", default="3e-4,1e-2", metavar="X,X", help="least and greatest (default: %(default)s)")
     group.add_argument("--output", default="build/search.json", metavar="FILE", help="every trial (default: %(default)s)")
+
+
+def _select_features(parser: argparse.ArgumentParser) -> None:
+    add_source_options(parser, ranges=False)
+    parser.add_argument(
+        "--protocols", default="", metavar="A,B", help="of a datapool, all their columns (default: all; a query goes first)"
+    )
+    parser.add_argument("--time-range", default="<1970,2200)", metavar="RANGE", help="(default: all)")
+    parser.add_argument(
+        "--steps-ahead", type=int, default=1, metavar="N", help="how far ahead mutual information looks (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", default="build/selection", metavar="DIR", help="gets tables and pictures (default: %(default)s)"
+    )

@@ -53,7 +53,8 @@ def show_data(prepared: Prepared, warnings: Sequence[str]) -> None:
     console.print(
         f"{report.rows} rows read, {report.duplicates} duplicates, {report.contradictions} contradictions, "
         f"{report.off_grid} off the grid, "
-        f"{report.inserted} missing rows inserted, {sum(report.missing.values())} values missing, "
+        f"{report.inserted} missing rows inserted, {report.holes} holes (the longest of {report.longest_hole} rows), "
+        f"{report.clock_changes} changes of the clock, {sum(report.missing.values())} values missing, "
         f"{sum(report.interpolated.values())} interpolated, {sum(report.zero_filled.values())} read as no event, "
         f"{report.excluded} rows excluded",
         highlight=False,

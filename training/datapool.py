@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.feature import Feature
-from training.query import Selection
+from training.query import JOIN_COLUMNS, Selection
 from training.rows import Array, on_grid, order_rows, parse_numbers, parse_times, parse_window_slide, require_columns
 from training.series import DataReport, Series, make_series
 from training.timerange import Interval, Times
@@ -55,6 +55,7 @@ class _Rows:
     duplicates: int
     contradictions: int
     off_grid: int
+    repeated: Times
 
 
 def read_datapool(
@@ -117,7 +118,31 @@ def _join(parts: list[_Rows], selection: Selection, grid: tuple[int, int], zeros
         off_grid=sum(part.off_grid for part in parts),
         zero_filled=zero_filled,
     )
-    return make_series(times, values, selection.features, window_seconds=grid[0], slide_seconds=grid[1], report=report)
+    return make_series(
+        times,
+        values,
+        selection.features,
+        window_seconds=grid[0],
+        slide_seconds=grid[1],
+        report=report,
+        repeated=np.concatenate([part.repeated for part in parts]),
+    )
+
+
+def list_columns(root: Path, window_slide: str = "w01h-s10m") -> dict[str, list[str]]:
+    """List the columns of numbers by protocol, both in order.
+
+    Raises:
+        DataError: No such folder, nothing in it, or a file that can't be read.
+    """
+    sources = _index(root, window_slide)
+    if not sources:
+        raise DataError(f"no files of {window_slide} in {root}")
+    found = {}
+    for protocol, files in sorted(sources.items()):
+        columns = dict.fromkeys(column for source in files for column in _read_table(source).columns)
+        found[protocol] = [column for column in columns if column not in JOIN_COLUMNS]
+    return found
 
 
 def _index(root: Path, window_slide: str) -> dict[str, list[_Source]]:
@@ -171,6 +196,7 @@ def _read_protocol(
         duplicates=distinct.duplicates,
         contradictions=distinct.contradictions,
         off_grid=int((inside & ~fitting).sum()),
+        repeated=distinct.repeated,
     )
 
 

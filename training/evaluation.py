@@ -108,8 +108,8 @@ class Evaluation:
             },
             "worst_hours": [{**dataclasses.asdict(hour), "start": str(hour.start)} for hour in self.hours],
         }
-        finite: dict[str, Any] = _finite(tree)
-        return finite
+        plain: dict[str, Any] = finite(tree)
+        return plain
 
     def text(self) -> str:
         """Write it as JSON."""
@@ -203,9 +203,10 @@ def _baselines(manifest: Manifest, series: Series, fitting: Interval | None, not
     return fit_baselines(series, train, validation)
 
 
-def _finite(tree: Any) -> Any:
+def finite(tree: Any) -> Any:
+    """Put None in place of numbers that JSON has no form for."""
     if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
+        return {key: finite(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_finite(value) for value in tree]
+        return [finite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -18,12 +18,13 @@ _WINDOW_SLIDE = re.compile(r"w(\d{1,4})([smhd])-s(\d{1,4})([smhd])")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distinct:
-    """Rows with distinct ascending times, and what stood in the way."""
+    """Rows with distinct ascending times, and what stood in the way; `repeated` are times that more than one row had."""
 
     times: Times
     values: Array
     duplicates: int
     contradictions: int
+    repeated: Times
 
 
 def parse_window_slide(text: str) -> tuple[int, int]:
@@ -98,7 +99,13 @@ def order_rows(times: Times, values: Array) -> Distinct:
         conflicting[target[row]] |= differs
         merged[target[row]] = np.where(np.isfinite(kept), kept, other)
     merged[conflicting] = np.nan
-    return Distinct(times=times[first], values=merged, duplicates=duplicates, contradictions=contradictions)
+    return Distinct(
+        times=times[first],
+        values=merged,
+        duplicates=duplicates,
+        contradictions=contradictions,
+        repeated=np.unique(times[~first]),
+    )
 
 
 def on_grid(times: Times, slide_seconds: int, origin: int = 0) -> NDArray[np.bool_]:

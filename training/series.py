@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
+from training.clock import find_holes
 from training.feature import Feature
 from training.timerange import Interval, Times
 
@@ -26,6 +27,8 @@ class DataReport:
         contradictions: Rows that repeat a time with other values; the cells that disagree become missing.
         off_grid: Rows whose time is not on the slide grid, or whose window has another length; set aside.
         inserted: Rows of the grid that no protocol has.
+        holes: Runs of rows without any value, inserted ones included. longest_hole: Rows of the longest.
+        clock_changes: Hours of the night to a Sunday that are missing or repeated, as when a local clock is changed.
         missing: Cells missing before the repair, inserted rows included.
         zero_filled: Empty cells read as "no event".
         interpolated: Cells filled by the repair.
@@ -38,6 +41,9 @@ class DataReport:
     contradictions: int = 0
     off_grid: int = 0
     inserted: int = 0
+    holes: int = 0
+    longest_hole: int = 0
+    clock_changes: int = 0
     missing: Mapping[str, int] = field(default_factory=dict)
     zero_filled: Mapping[str, int] = field(default_factory=dict)
     interpolated: Mapping[str, int] = field(default_factory=dict)
@@ -104,7 +110,14 @@ class Series:
 
 
 def make_series(
-    times: Times, values: Array, features: Sequence[Feature], *, window_seconds: int, slide_seconds: int, report: DataReport
+    times: Times,
+    values: Array,
+    features: Sequence[Feature],
+    *,
+    window_seconds: int,
+    slide_seconds: int,
+    report: DataReport,
+    repeated: Sequence[np.datetime64] | Times = (),
 ) -> Series:
     """Put rows with distinct, ascending times onto the full grid between the first and the last.
 
@@ -114,7 +127,8 @@ def make_series(
         features: Their features.
         window_seconds: Length of a window.
         slide_seconds: Step of the grid.
-        report: What reading found; inserted rows and missing cells are added to it.
+        report: What reading found; inserted rows, holes and missing cells are added to it.
+        repeated: Times that more than one row had.
 
     Raises:
         DataError: No rows.
@@ -131,6 +145,15 @@ def make_series(
     digest = hashlib.sha256("\n".join(names).encode())
     digest.update(full_times.astype("<i8").tobytes())
     digest.update(np.where(np.isnan(grid), np.nan, grid).astype("<f8").tobytes())
+    holes = find_holes(full_times, np.isnan(grid).all(axis=1), repeated, slide_seconds)
+    found = replace(
+        report,
+        inserted=len(grid) - len(times),
+        missing=missing,
+        holes=holes.count,
+        longest_hole=holes.longest,
+        clock_changes=holes.clock_changes,
+    )
     return Series(
         times=full_times,
         values=grid,
@@ -138,7 +161,7 @@ def make_series(
         window_seconds=window_seconds,
         slide_seconds=slide_seconds,
         digest=digest.hexdigest(),
-        report=replace(report, inserted=len(grid) - len(times), missing=missing),
+        report=found,
     )
 
 

@@ -1,5 +1,6 @@
-"""A plain table with a time column, comma- or tab-separated."""
+"""A plain table with a time column: comma- or tab-separated, compressed or not, or Parquet."""
 
+import gzip
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from training.query import Selection
 from training.rows import on_grid, order_rows, parse_numbers, parse_times, parse_window_slide, require_columns
 from training.series import DataReport, Series, make_series
 from training.timerange import Interval
+
+PARQUET = (".parquet", ".pq")
 
 
 def read_table(
@@ -27,7 +30,8 @@ def read_table(
     """Read columns of a table.
 
     Args:
-        path: The file; tab-separated when its first line holds a tab, else comma-separated.
+        path: The file. Parquet by its name, which needs pyarrow; else text, decompressed by gzip where its name ends in
+            `.gz`, tab-separated when its first line holds a tab, else comma-separated.
         time_column: Column of ISO 8601 times or of seconds since 1970.
         features: `name` or `name:kind`. Empty means the names of the selection.
         selection: Tells protocol, column and kind of the names that it knows. Any other name is a count where it holds
@@ -67,17 +71,65 @@ def read_table(
         zero_filled=zero_filled,
     )
     return make_series(
-        distinct.times[fitting], kept, described, window_seconds=window_seconds, slide_seconds=slide_seconds, report=report
+        distinct.times[fitting],
+        kept,
+        described,
+        window_seconds=window_seconds,
+        slide_seconds=slide_seconds,
+        report=report,
+        repeated=distinct.repeated,
     )
+
+
+def number_columns(path: Path, time_column: str) -> list[str]:
+    """List the columns of a table that hold numbers, less the one of times.
+
+    Raises:
+        DataError: The file can't be read, or has no such columns.
+    """
+    table = _read(path)
+    require_columns([time_column], list(table.columns), path.name)
+    found = [name for name in table.columns if name != time_column and _holds_numbers(table[name])]
+    if not found:
+        raise DataError(f"{path.name}: no column of numbers beside {time_column}")
+    return found
+
+
+def _holds_numbers(column: "pd.Series[str]") -> bool:
+    try:
+        return bool(np.isfinite(parse_numbers(column, "")).any())
+    except DataError:
+        return False
 
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        with path.open(encoding="utf-8") as file:
+        if path.suffix in PARQUET:
+            return _as_text(pd.read_parquet(path))
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8") as file:
             separator = "\t" if "\t" in file.readline() else ","
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
+    except ImportError as error:
+        raise DataError(f"{path}: Parquet needs the package pyarrow; install it, or give the table as CSV") from error
+    except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: cannot be read as a table") from error
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Turn typed columns into the text that files of text hold, an index with a name into a column."""
+    if table.index.name:
+        table = table.reset_index()
+    columns = {}
+    for name in table.columns:
+        column = table[name]
+        if isinstance(column.dtype, pd.DatetimeTZDtype) or np.issubdtype(column.to_numpy().dtype, np.datetime64):
+            texts = column.map(lambda value: value.isoformat())
+        else:
+            texts = column.map(lambda value: repr(value.item() if isinstance(value, np.generic) else value))
+            texts = column.astype(str).where(column.map(lambda value: isinstance(value, str)), texts)
+        columns[str(name)] = texts.astype(object).where(column.notna(), "").astype(str)
+    return pd.DataFrame(columns)
 
 
 def _grid(seconds: "np.ndarray[tuple[int], np.dtype[np.int64]]", window_slide: str | None, name: str) -> tuple[int, int]:

@@ -1,12 +1,14 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mods_grpc.errors import DataError
 from tests.training.data import REAL_DATA, needs_mods_2019
 from training.query import DEFAULT_QUERY, parse_query
-from training.table import read_table
+from training.table import number_columns, read_table
 
 SELECTION = parse_query(DEFAULT_QUERY)
 
@@ -39,6 +41,45 @@ def test_a_clock_change_leaves_a_gap_and_shifts_nothing(tmp_path: Path) -> None:
     series = read_table(path, "t", ["x"], SELECTION)
     assert np.isnan(series.values[12:18]).all()
     assert series.values[18, 0] == 30
+    assert (series.report.holes, series.report.longest_hole, series.report.clock_changes) == (1, 6, 1)
+
+
+def test_an_hour_that_the_clock_repeats_is_counted_and_what_disagrees_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    hours = ["00", "01", "02", "02", "03"]
+    rows = [f"2024-10-27T{hour}:{m}0:00,{100 * i + m}" for i, hour in enumerate(hours) for m in range(6)]
+    path.write_text("t,x\n" + "\n".join(rows) + "\n")
+    series = read_table(path, "t", ["x"], SELECTION)
+    assert (series.report.contradictions, series.report.duplicates, series.report.clock_changes) == (6, 0, 1)
+    assert np.isnan(series.values[12:18]).all()
+
+
+def test_a_compressed_table_is_read_as_the_plain_one(tmp_path: Path) -> None:
+    text = "timestamp,value,label\n" + "".join(f"{1_469_894_400 + 300 * i},0.{i + 1},0\n" for i in range(6))
+    plain, packed = tmp_path / "t.csv", tmp_path / "t.csv.gz"
+    plain.write_text(text)
+    packed.write_bytes(gzip.compress(text.encode()))
+    first, second = (read_table(path, "timestamp", ["value"], SELECTION) for path in (plain, packed))
+    assert first.digest == second.digest
+    packed.write_bytes(b"\x1f\x8b no archive")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        read_table(packed, "timestamp", ["value"], SELECTION)
+    assert number_columns(plain, "timestamp") == ["value", "label"]
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_a_parquet_file_is_read_as_the_text_of_the_same_table(tmp_path: Path, zone: str | None) -> None:
+    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
+    times = pd.date_range("2024-01-01", periods=6, freq="10min", tz=zone)
+    table = pd.DataFrame({"time": times, "x": [1.5, None, 3.25, 4.0, 5.0, 6.1], "hits": [1, 2, 3, 4, 5, 6], "site": "a"})
+    table.to_parquet(tmp_path / "t.parquet", index=False)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    first, second = (read_table(tmp_path / name, "time", ["x", "hits"], SELECTION) for name in ("t.parquet", "t.csv"))
+    assert first.digest == second.digest
+    np.testing.assert_array_equal(first.values[:, 0], [1.5, np.nan, 3.25, 4.0, 5.0, 6.1])
+    assert number_columns(tmp_path / "t.parquet", "time") == ["x", "hits"]
+    table.set_index("time").to_parquet(tmp_path / "i.parquet")
+    assert read_table(tmp_path / "i.parquet", "time", ["x", "hits"], SELECTION).digest == first.digest
 
 
 @pytest.mark.parametrize(
