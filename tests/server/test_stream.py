@@ -16,7 +16,7 @@ from talking import (
     reading,
     stamp,
 )
-from tiny_model import FEATURES, LEVELS, ROWS, SLIDE
+from tiny_model import CALIBRATION, FEATURES, LEVELS, ROWS, SLIDE
 
 from mods_grpc.messages import timestamp_from_nanos
 from mods_grpc.v1 import inference_pb2 as pb
@@ -58,7 +58,7 @@ def test_the_stream_opens_with_what_a_client_must_know(stream, server):
     opened = stream.opened
     assert list(opened.features) == list(FEATURES)
     assert (opened.window_rows, opened.window.seconds, opened.slide.seconds) == (ROWS, 3600, SLIDE)
-    assert opened.significance == pytest.approx(1 / 144)
+    assert opened.significance == pytest.approx(1 / 144 / CALIBRATION.extremal_index)
     assert opened.state == pb.STATE_ORIGIN_FRESH
     assert opened.limits.max_observations == server.config.max_observations
 

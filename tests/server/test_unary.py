@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from running_server import channel_to, running_server
 from talking import at, detect_request, forecast_request, observation, observation_batch, p_values, series, window
-from tiny_model import FEATURES, HORIZON, LEVELS, ROWS, SLIDE, publish_tiny
+from tiny_model import CALIBRATION, FEATURES, HORIZON, LEVELS, ROWS, SLIDE, publish_tiny
 
 from mods_grpc.messages import pack_float64, unpack_float64
 from mods_grpc.v1 import inference_pb2 as pb
@@ -78,7 +78,7 @@ def test_detect_judges_every_row_that_has_a_window_before_it(inference):
     (part,) = response.series
     assert list(part.scores.status) == [VERDICT_STATUS_SCORED] * (20 - ROWS)
     assert list(part.scores.observe_time_unix_nano) == [at(row) for row in range(ROWS, 20)]
-    assert response.significance == pytest.approx(1 / 144)
+    assert response.significance == pytest.approx(1 / 144 / CALIBRATION.extremal_index)
     for row, verdict in enumerate(part.verdicts, start=ROWS):
         for j, feature in enumerate(verdict.features):
             assert feature.expected == pytest.approx(LEVELS[row - ROWS : row, j].mean())
@@ -121,9 +121,9 @@ def test_detect_fills_gaps_where_the_policy_says_so(inference):
 
 def test_a_budget_is_turned_into_a_significance_level(inference):
     for sensitivity, level in (
-        (pb.Sensitivity(false_alarms_per_day=0.5), 0.5 / 144),
+        (pb.Sensitivity(false_alarms_per_day=0.5), 0.5 / 144 / CALIBRATION.extremal_index),
         (pb.Sensitivity(significance=0.02), 0.02),
-        (None, 1 / 144),
+        (None, 1 / 144 / CALIBRATION.extremal_index),
     ):
         assert inference.Detect(detect_request(sensitivity=sensitivity)).significance == pytest.approx(level)
 
