@@ -56,7 +56,7 @@ def calibration_of(features, horizon):
         known,
         scales=(row,) * horizon,
         curves=((known.fused,) * features,) * horizon,
-        level=LevelReference(centres=(row,), scales=(row,)),
+        level=LevelReference(centre=row, scale=row),
         level_curves=(known.fused,) * features,
         pattern=None,
         pattern_curves=(),

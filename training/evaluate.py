@@ -147,7 +147,9 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice
             nanoseconds(series.times[rows]),
             series.values[rows],
             judged=rows >= part.start,
-            significance=significance_from_budget(false_alarms_per_day, manifest.slide_seconds),
+            significance=significance_from_budget(
+                false_alarms_per_day, manifest.slide_seconds, manifest.calibration.extremal_index
+            ),
             impute_rows=IMPUTE_ROWS,
         )
         p_values.append(verdicts.p_value[np.isfinite(verdicts.p_value)])

@@ -44,13 +44,10 @@ class ScoreCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LevelReference:
-    """The usual level of each feature: `centres` and `scales` by hour of the day, UTC, or one row for the whole day.
+    """The usual level of each feature and its scale, above 0, in the space that residuals are scored in."""
 
-    Both `[hour][feature]` in the space that residuals are scored in; scales above 0.
-    """
-
-    centres: tuple[tuple[float, ...], ...]
-    scales: tuple[tuple[float, ...], ...]
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +81,7 @@ class Calibration:
         pattern: Principal components, or None. pattern_curves: Of its two scores; empty without it.
         member_curves: Evidence of each of the members that is summed over features: horizons, then level.
         fused: Evidence of all members together.
+        extremal_index: Episodes per anomalous row of the calibration range, above 0, at most 1.
         holdoff_rows: Rows without an anomaly that end an episode.
     """
 
@@ -97,6 +95,7 @@ class Calibration:
     pattern_curves: tuple[ScoreCurve, ...]
     member_curves: tuple[ScoreCurve, ...]
     fused: ScoreCurve
+    extremal_index: float
     holdoff_rows: int
 
     def all_curves(self) -> tuple[ScoreCurve, ...]:
@@ -109,14 +108,14 @@ class Calibration:
         for table, what in ((self.scales, "scales"), (self.curves, "curves")):
             if len(table) != horizon or any(len(row) != features for row in table):
                 yield f"calibration {what} are not (horizon, features)"
-        if any(s <= 0 for row in (*self.scales, *self.level.scales) for s in row):
+        if any(s <= 0 for row in (*self.scales, self.level.scale) for s in row):
             yield "a calibration scale is not positive"
+        if not 0 < self.extremal_index <= 1:
+            yield "extremal_index is not above 0 and at most 1"
         steps = self.horizons
         if not steps or steps[0] != 1 or sorted({*steps}) != [*steps] or steps[-1] > horizon:
             yield "calibration horizons do not ascend from 1 to at most horizon"
-        if len(self.level.centres) not in (1, 24) or len(self.level.scales) != len(self.level.centres):
-            yield "the level has neither 1 nor 24 rows"
-        if any(len(row) != features for row in (*self.level.centres, *self.level.scales, self.level_curves)):
+        if any(len(row) != features for row in (self.level.centre, self.level.scale, self.level_curves)):
             yield "the level is not that of the features"
         if len(self.member_curves) != len(steps) + 1 or len(self.pattern_curves) != (2 if self.pattern else 0):
             yield "the members of the calibration have not one curve each"

@@ -27,6 +27,8 @@ Times = NDArray[np.int64]
 
 LEAST_SAMPLES = 20
 IMPUTE_ROWS = 3
+EPISODE_SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # of rows that are the most anomalous
+LEAST_EPISODES = 8
 MOST_PATTERNS = 100_000  # that components are learnt from
 _ANY = ScoreCurve(samples=1, scores=(0.0,), counts=(0,), tail=None)
 
@@ -66,8 +68,7 @@ def calibrate(
     scales, curves = residual_curves(observed, made, space)
     horizons = choose_horizons(observed.shape[1], rows)
     learnt = space.forward(values[training])
-    before, after = values[calibration], times[calibration]
-    level = fit_level(times[training], learnt, (after, space.forward(before)), slide_seconds)
+    level = fit_level(learnt)
     reference = fit_pattern(_patterns(learnt, pattern_rows(len(kinds), rows)))
     first = max(calibration.start - rows - max(horizons), 0)
     seen = _replay(
@@ -79,7 +80,7 @@ def calibrate(
         rows,
         slide_seconds,
     )
-    distances = Level(level).scores(seen.times, space.forward(seen.observed))
+    distances = Level(level).scores(space.forward(seen.observed))
     found = Calibration(
         samples=len(seen.times),
         scales=tuple(tuple(float(scale) for scale in row) for row in scales),
@@ -91,6 +92,7 @@ def calibrate(
         pattern_curves=(),
         member_curves=(_ANY,) * (len(horizons) + 1),
         fused=_ANY,
+        extremal_index=1.0,
         holdoff_rows=holdoff_rows,
     )
     if reference:
@@ -151,6 +153,7 @@ class _Recorder:
         self.space = space
         self.lines = lines
         self.pattern_rows = pattern_rows
+        self.extremal_index = 1.0
         self.seen: list[Sightings] = []
 
     def judge(self, seen: Sightings) -> Judgement:
@@ -194,5 +197,27 @@ def _fuse(found: Calibration, space: ResidualSpace, seen: Sightings) -> Calibrat
     sums = strengths[present].sum(axis=2)
     second = Detector(replace(found, member_curves=tuple(map(make_curve, sums.T))), space, (nowhere, nowhere))
     members, patterns = second.member_strengths(strengths, second.pattern_scores(seen))
-    fused = make_curve((members.sum(axis=1) + patterns.sum(axis=1))[present])
-    return replace(found, member_curves=tuple(map(make_curve, sums.T)), fused=fused)
+    evidence = (members.sum(axis=1) + patterns.sum(axis=1))[present]
+    return replace(
+        found,
+        member_curves=tuple(map(make_curve, sums.T)),
+        fused=make_curve(evidence),
+        extremal_index=extremal_index(evidence, found.holdoff_rows),
+    )
+
+
+def extremal_index(evidence: Floats, holdoff_rows: int) -> float:
+    """Return how many episodes there are for each anomalous row (runs estimator: Smith & Weissman 1994).
+
+    At the highest of a few levels at which there are LEAST_EPISODES of them; 1 where there is none.
+
+    Args:
+        evidence: `(n,)` in order of time.
+        holdoff_rows: Rows without an anomaly that end an episode.
+    """
+    for share in EPISODE_SHARES:
+        rows = np.flatnonzero(evidence >= np.quantile(evidence, 1 - share))
+        episodes = 1 + int((np.diff(rows) > holdoff_rows).sum())
+        if episodes >= LEAST_EPISODES and rows.size < 2 * share * evidence.size + 1:
+            return episodes / rows.size
+    return 1.0

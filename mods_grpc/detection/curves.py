@@ -93,7 +93,10 @@ def _fit_tail(scores: Floats, counts: NDArray[np.int64], sample: Floats) -> Tail
     wanted = max(TAIL_LEAST, round(TAIL_SHARE * sample.size))
     if wanted > TAIL_MOST_SHARE * sample.size:
         return None
-    at = int(np.flatnonzero(counts >= wanted)[-1])
+    enough = np.flatnonzero(counts >= wanted)
+    if not enough.size:  # all but a few are the same
+        return None
+    at = int(enough[-1])
     excess = sample[sample > scores[at]] - scores[at]
     if excess.size < TAIL_LEAST // 2 or excess[-1] <= 0:
         return None

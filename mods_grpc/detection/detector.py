@@ -17,6 +17,7 @@ from mods_grpc.detection.strength import StrengthTable
 
 Floats = NDArray[np.float64]
 
+LARGEST_SIGNIFICANCE = 0.2  # above which rows are not told apart from ordinary ones
 EXPLAINED_STRENGTH = 2.0  # of the pattern, from where on its share is told apart by feature
 
 
@@ -66,6 +67,8 @@ class Detector:
     """
 
     def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
+        self.calibration = calibration
+        self.extremal_index = calibration.extremal_index
         self.space = space
         self.lines = DelayLines(calibration.horizons)
         self.pattern = Pattern(calibration.pattern) if calibration.pattern else None
@@ -118,7 +121,7 @@ class Detector:
         np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
         scores[:, :-1] /= self._ahead_scales
         np.abs(scores[:, :-1], out=scores[:, :-1])
-        scores[:, -1] = self._level.scores(seen.times, observed)
+        scores[:, -1] = self._level.scores(observed)
         places = self._features.find(scores.reshape(n, -1))
         return places, self._features.strength(places).reshape(scores.shape)
 
@@ -156,10 +159,19 @@ class Detector:
         return np.stack([low for low, _ in ends], axis=1), np.stack([high for _, high in ends], axis=1)
 
 
-def significance_from_budget(false_alarms_per_day: float, slide_seconds: int) -> float:
-    """Turn a budget into the significance level of one observation: alarms a day over observations a day.
+def significance_from_budget(false_alarms_per_day: float, slide_seconds: int, extremal_index: float = 1.0) -> float:
+    """Turn a budget into the significance level of one observation.
 
-    Neighbouring windows overlap, so anomalous rows come in runs and an episode, which is what counts as an alarm, takes
-    several of them: the realised rate of episodes lies at or below the budget.
+    Alarms are episodes. Anomalous rows come in runs, since windows overlap and evidence lasts, so at a level of p there
+    are extremal_index * p episodes per observation (Leadbetter 1983).
+
+    Args:
+        false_alarms_per_day: Episodes per series and day.
+        slide_seconds: Distance between rows.
+        extremal_index: Episodes per anomalous row.
+
+    Returns:
+        The level; 1 or above where the budget is as many as there are observations.
     """
-    return false_alarms_per_day * slide_seconds / DAY_SECONDS
+    rate = false_alarms_per_day * slide_seconds / DAY_SECONDS
+    return max(rate, min(rate / extremal_index, LARGEST_SIGNIFICANCE))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection.ahead import DelayLines, pack
+from mods_grpc.detection.alarms import raise_alarms
 from mods_grpc.detection.detector import Judgement, Sightings
-from mods_grpc.detection.episodes import Phase, advance
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import RunForecasts
 from mods_grpc.detection.series import NO_TIME, SeriesTable
@@ -34,7 +34,7 @@ class Verdicts:
     """What is to be said about n observations. NaN where an observation was not scored.
 
     Attributes:
-        outcome: `(n,)` of Outcome. p_value: `(n,)`. score: `(n,)`, -log10 of it. anomalous: `(n,)`.
+        outcome: `(n,)` of Outcome. p_value: `(n,)`. score: `(n,)`, -log10 of it. anomalous, drift: `(n,)`.
         out_of_distribution: `(n,)`. gap_filled: `(n,)` rows filled directly before.
         observed, expected, feature_p, share: `(n, features)`.
         phase: `(n,)` of Phase; start, peak_time: `(n,)` nanoseconds and peak: `(n,)` of the episode.
@@ -48,6 +48,7 @@ class Verdicts:
     p_value: Floats = field(init=False)
     score: Floats = field(init=False)
     anomalous: NDArray[np.bool_] = field(init=False)
+    drift: NDArray[np.bool_] = field(init=False)
     out_of_distribution: NDArray[np.bool_] = field(init=False)
     gap_filled: NDArray[np.int64] = field(init=False)
     phase: NDArray[np.int8] = field(init=False)
@@ -59,7 +60,7 @@ class Verdicts:
         n = len(self.outcome)
         self.expected, self.feature_p, self.share = np.full((3, *self.observed.shape), np.nan)
         self.p_value, self.score = np.full((2, n), np.nan)
-        self.anomalous = np.zeros(n, np.bool_)
+        self.anomalous, self.drift = np.zeros((2, n), np.bool_)
         self.out_of_distribution = np.zeros(n, np.bool_)
         self.gap_filled = np.zeros(n, np.int64)
         self.phase = np.zeros(n, np.int8)
@@ -73,6 +74,7 @@ class Judge(Protocol):
     space: ResidualSpace
     lines: DelayLines
     pattern_rows: int
+    extremal_index: float
 
     def judge(self, seen: Sightings) -> Judgement:
         """Judge observations."""
@@ -87,16 +89,25 @@ class Monitor:
         table: State of the series.
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode.
+        adapt: Whether the level at which a series alarms adapts to it, see `alarms`. p-values do not.
     """
 
     def __init__(
-        self, detector: Judge, forecast: Forecaster, table: SeriesTable, *, slide_seconds: int, holdoff_rows: int
+        self,
+        detector: Judge,
+        forecast: Forecaster,
+        table: SeriesTable,
+        *,
+        slide_seconds: int,
+        holdoff_rows: int,
+        adapt: bool = False,
     ) -> None:
         self.table = table
         self._detector = detector
         self._forecast = forecast
         self._slide = slide_seconds * NANOS
         self._holdoff = holdoff_rows * self._slide
+        self._adapt = adapt
 
     def observe(
         self,
@@ -216,27 +227,25 @@ class Monitor:
             patterns=patterns[part],
         )
         judgement = self._detector.judge(seen)
-        score = -np.log10(judgement.p_value)
-        anomalous = judgement.p_value <= significance
-        is_open = self.table.episode_start[slots[scored]] != NO_TIME
-        touched = anomalous | is_open
-        if touched.any():
-            touched = np.isin(slots[scored], slots[scored][touched])
-        for k in np.flatnonzero(touched).tolist():
-            index = int(scored[k])
-            (verdicts.phase[index], verdicts.start[index], verdicts.peak_time[index], verdicts.peak[index]) = advance(
-                self.table,
-                int(slots[index]),
-                int(times[index]),
-                float(score[k]),
-                anomalous=bool(anomalous[k]),
-                holdoff=self._holdoff,
-            )
+        alarms = raise_alarms(
+            self.table,
+            slots[scored],
+            times[scored],
+            judgement.p_value,
+            significance=significance,
+            extremal_index=self._detector.extremal_index,
+            holdoff=self._holdoff,
+            adapt=self._adapt,
+        )
+        verdicts.start[scored], verdicts.peak_time[scored], verdicts.peak[scored] = alarms.start, alarms.peak_time, alarms.peak
         told = judged[scored]
         at = scored[told]
         verdicts.outcome[at] = Outcome.SCORED
-        verdicts.p_value[at], verdicts.score[at] = judgement.p_value[told], score[told]
-        verdicts.anomalous[at] = anomalous[told]
+        verdicts.p_value[at], verdicts.score[at] = judgement.p_value[told], -np.log10(judgement.p_value[told])
+        verdicts.anomalous[at], verdicts.drift[at], verdicts.phase[at] = (
+            alarms.anomalous[told],
+            alarms.drift[told],
+            alarms.phase[told],
+        )
         verdicts.out_of_distribution[at] = judgement.out_of_distribution[told]
         verdicts.feature_p[at], verdicts.share[at] = judgement.feature_p[told], judgement.share[told]
-        verdicts.phase[scored[~told]] = Phase.NONE

@@ -1,6 +1,6 @@
 """State of many series in contiguous arrays: one ring window each, the last time, and the open episode.
 
-A series takes `rows * features * 9 + waiting * features * 4 + 48` bytes: 8 for each value of the window, 1 to know
+A series takes `rows * features * 9 + waiting * features * 4 + 64` bytes: 8 for each value of the window, 1 to know
 whether it was missing, 4 for each number of the forecasts that wait for their row, and the fixed fields.
 """
 
@@ -29,6 +29,8 @@ class SeriesTable:
         last_time: `(capacity,)` nanoseconds of the last row.
         episode_start, episode_last, episode_peak_time: `(capacity,)` nanoseconds, NO_TIME when no episode is open:
             first and last anomalous row, and the row of the highest score. episode_peak: `(capacity,)` that score.
+        factor: `(capacity,)` what the significance level of the series is multiplied by. wealth: `(capacity,)` logarithm
+            of what the bet on drift has won. Both see `alarms`.
         ahead: `(capacity, waiting, features)` forecasts that wait for their row, see `ahead`; NaN where there is none.
     """
 
@@ -49,6 +51,8 @@ class SeriesTable:
         self.episode_last = np.full(capacity, NO_TIME)
         self.episode_peak_time = np.full(capacity, NO_TIME)
         self.episode_peak = np.zeros(capacity)
+        self.factor = np.ones(capacity)
+        self.wealth = np.zeros(capacity)
         self.ahead = np.full((capacity, self.waiting, self.features), np.nan, np.float32)
 
     def _arrays(self) -> tuple[NDArray[np.generic], ...]:
@@ -62,6 +66,8 @@ class SeriesTable:
             self.episode_last,
             self.episode_peak_time,
             self.episode_peak,
+            self.factor,
+            self.wealth,
             self.ahead,
         )
 
@@ -87,6 +93,7 @@ class SeriesTable:
         self.last_time[slot] = NO_TIME
         self.episode_start[slot] = self.episode_last[slot] = self.episode_peak_time[slot] = NO_TIME
         self.episode_peak[slot] = 0.0
+        self.factor[slot], self.wealth[slot] = 1.0, 0.0
         self.ahead[slot] = np.nan
         self._free.append(slot)
 

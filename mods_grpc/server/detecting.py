@@ -47,7 +47,7 @@ class Detecting:
         """
         model = find_model(self.repository, request.model)
         require_known(request.explain, EXPLAIN_VALUES, "explain")
-        significance = significance_of(request.sensitivity, model.manifest.false_alarms_per_day, model.manifest.slide_seconds)
+        significance = significance_of(request.sensitivity, model.manifest)
         imputes = request.HasField("gap_policy") and request.gap_policy.WhichOneof("policy") is not None
         impute_rows = impute_rows_of(request.gap_policy, 0, self.config.max_impute_rows)
         if not request.series:

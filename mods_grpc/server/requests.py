@@ -6,6 +6,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
+from mods_grpc.artifact import Manifest
 from mods_grpc.detection import significance_from_budget
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 from mods_grpc.messages import nanos_from_timestamp, unpack_float64, unpack_mask
@@ -169,7 +170,7 @@ def _series_index(message: values_pb2.ObservationBatch, n: int, path: str) -> ND
     return which
 
 
-def significance_of(message: pb.Sensitivity, default_per_day: float, slide_seconds: int) -> float:
+def significance_of(message: pb.Sensitivity, manifest: Manifest) -> float:
     """Read how easily the detector fires, as a significance level.
 
     Raises:
@@ -181,8 +182,9 @@ def significance_of(message: pb.Sensitivity, default_per_day: float, slide_secon
             text = f"expected more than 0 and less than 1, found {message.significance:g}"
             raise InvalidInputError.of("sensitivity.significance", Reason.FIELD_INVALID, text)
         return message.significance
-    budget = message.false_alarms_per_day if kind else default_per_day
-    level = significance_from_budget(budget, slide_seconds) if budget > 0 else 0.0
+    slide_seconds = manifest.slide_seconds
+    budget = message.false_alarms_per_day if kind else manifest.false_alarms_per_day
+    level = significance_from_budget(budget, slide_seconds, manifest.calibration.extremal_index) if budget > 0 else 0.0
     if not 0 < level < 1:
         most = 86_400 / slide_seconds
         text = f"expected more than 0 and less than {most:g}, the observations of a day, found {budget:g}"

@@ -101,6 +101,7 @@ def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.V
         verdict.p_value = float(verdicts.p_value[index])
         verdict.score = float(verdicts.score[index])
         verdict.anomalous = bool(verdicts.anomalous[index])
+        verdict.drift = bool(verdicts.drift[index])
         verdict.out_of_distribution = bool(verdicts.out_of_distribution[index])
     if int(verdicts.phase[index]) != _NO_PHASE:
         start = int(verdicts.start[index])

@@ -20,6 +20,7 @@ class SeriesSnapshot:
         values: `(n, rows, features)`, oldest first, `filled` rows of each hold something. missing: which were missing.
         last_time: `(n,)` nanoseconds. idle_seconds: `(n,)` since they were last used.
         ahead: `(n, waiting, features)` forecasts that wait for their row.
+        adaptation: `(2, n)` factor of the significance level, and what the bet on drift has won.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
         answers: The last requests and answers of each sensor's stream.
     """
@@ -32,6 +33,7 @@ class SeriesSnapshot:
     last_time: Times
     idle_seconds: Floats
     ahead: NDArray[np.float32]
+    adaptation: Floats
     episode: Times
     peak: Floats
     answers: dict[str, Answers]
@@ -51,6 +53,7 @@ def take(states: SeriesStates) -> SeriesSnapshot:
         last_time=table.last_time[slots],
         idle_seconds=idle,
         ahead=table.ahead[slots],
+        adaptation=np.stack([table.factor[slots], table.wealth[slots]]),
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
         answers=states.answers(),
@@ -81,6 +84,7 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot) -> int:
     # forecasts that wait were made in residual space, the same for both; another model may keep other ones
     table.ahead[mine] = snapshot.ahead[at] if snapshot.ahead.shape[1:] == table.ahead.shape[1:] else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
+    table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at]
     table.episode_peak[mine] = snapshot.peak[at]
     states.adopted(mine, snapshot.idle_seconds[at], snapshot.answers)
     return int(at.size)

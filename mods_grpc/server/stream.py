@@ -133,7 +133,7 @@ class StreamSession:
             model=model,
             monitor=model.monitor(model.states.table),
             sensor=self._sensor,
-            significance=significance_of(message.sensitivity, manifest.false_alarms_per_day, manifest.slide_seconds),
+            significance=significance_of(message.sensitivity, manifest),
             explain=message.explain,
             impute_rows=impute_rows_of(message.gap_policy, config.default_impute_rows, config.max_impute_rows),
             max_observations=config.max_observations,

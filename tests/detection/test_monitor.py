@@ -46,10 +46,10 @@ def make_detector():
 DETECTOR = make_detector()
 
 
-def make_monitor(forecast=mean_forecast, series=1):
+def make_monitor(forecast=mean_forecast, series=1, adapt=False):
     table = DETECTOR.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
-    return Monitor(DETECTOR, forecast, table, slide_seconds=SLIDE, holdoff_rows=6), slots
+    return Monitor(DETECTOR, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, adapt=adapt), slots
 
 
 def observe(monitor, slots, times, values, **options):
@@ -71,6 +71,7 @@ def columns(verdicts):
         "expected",
         "feature_p",
         "share",
+        "drift",
         "gap_filled",
         "phase",
         "start",
@@ -90,8 +91,8 @@ def assert_same(one, other):
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data):
+@given(data=st.data(), adapt=st.booleans())
+def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt):
     n = data.draw(st.integers(1, 60))
     series = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     steps = data.draw(st.lists(st.sampled_from([1, 1, 1, 1, 2, 4, 9, 0, -1]), min_size=n, max_size=n))
@@ -103,14 +104,15 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data):
     for i, which in enumerate(series):
         position[which] += steps[i]
         times[i] = START + position[which] * SLIDE * NANOS
-    whole, slots = make_monitor(series=3)
+    whole, slots = make_monitor(series=3, adapt=adapt)
     at_once = columns(observe(whole, slots[series], times, values))
     cuts = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=8))})
-    broken, _ = make_monitor(series=3)
+    broken, _ = make_monitor(series=3, adapt=adapt)
     parts = [observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
     assert_same(at_once, joined(parts))
     np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
-    np.testing.assert_array_equal(whole.table.ahead, broken.table.ahead)
+    for name in ("ahead", "factor", "wealth"):
+        np.testing.assert_array_equal(getattr(whole.table, name), getattr(broken.table, name))
     for slot in slots:
         for mine, other in zip(whole.table.history(slot), broken.table.history(slot), strict=True):
             np.testing.assert_array_equal(mine, other)
@@ -205,7 +207,7 @@ def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
 
 
 def test_a_series_takes_the_documented_number_of_bytes():
-    assert SeriesTable(37, 4, 16).series_bytes == 37 * 4 * 9 + 16 * 4 * 4 + 48
+    assert SeriesTable(37, 4, 16).series_bytes == 37 * 4 * 9 + 16 * 4 * 4 + 64
 
 
 def test_a_forecast_of_several_steps_waits_for_its_row():

@@ -1,0 +1,79 @@
+"""Alarms: the level adapts to a series within bounds, drift is told apart from anomalies."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mods_grpc.detection import Phase, SeriesTable
+from mods_grpc.detection.alarms import LARGEST_FACTOR, STRICTER, raise_alarms
+
+SLIDE = 600 * 10**9
+WEEK = 7 * 144
+RNG = np.random.default_rng(3)
+
+
+def make_table(series=1):
+    table = SeriesTable(1, 1)
+    return table, np.array([table.allocate() for _ in range(series)])
+
+
+def alarms(table, slots, p_value, significance=0.01, adapt=True, extremal_index=1.0, first=1):
+    n = len(p_value)
+    return raise_alarms(
+        table,
+        slots,
+        (first + np.arange(n)) * SLIDE if len(slots) == 1 or len(slots) == n else None,
+        np.asarray(p_value, float),
+        significance=significance,
+        extremal_index=extremal_index,
+        holdoff=2 * SLIDE,
+        adapt=adapt,
+    )
+
+
+def over_time(table, slot, p_value, **options):
+    return alarms(table, np.full(len(p_value), slot), p_value, **options)
+
+
+@pytest.mark.parametrize("excess", [0.5, 1.0, 4.0])
+def test_the_rate_of_episodes_comes_to_the_budget_though_p_values_are_not_uniform(excess):
+    table, (slot,) = make_table()
+    p_value = np.minimum(RNG.uniform(size=200_000) / excess, 1.0)
+    found = over_time(table, slot, p_value)
+    rate = (found.phase[100_000:] == Phase.STARTED).mean()
+    assert rate == pytest.approx(0.01, rel=0.15)
+    fixed = over_time(*[make_table()[0], 0], p_value, adapt=False)
+    assert (fixed.phase == Phase.STARTED).mean() == pytest.approx(0.01 * excess, rel=0.25)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-12, 0), min_size=1, max_size=20), st.floats(1e-6, 0.1))
+def test_whoever_ramps_for_a_week_does_not_move_the_level_beyond_its_bound(knots, significance):
+    """Whatever course the evidence takes, a row ten times stranger than the level asks for is an alarm."""
+    table, (slot,) = make_table()
+    p_value = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
+    found = over_time(table, slot, p_value, significance=significance)
+    assert 1 / LARGEST_FACTOR <= table.factor[slot] <= LARGEST_FACTOR
+    assert found.anomalous[p_value < significance / LARGEST_FACTOR * (1 - 1e-9)].all()
+    starts = int((found.phase == Phase.STARTED).sum())
+    assert table.factor[slot] >= STRICTER**starts * (1 - 1e-9)
+
+
+def test_nothing_is_learnt_while_an_episode_is_open():
+    table, (slot,) = make_table()
+    over_time(table, slot, [0.001])
+    before = table.factor[slot]
+    over_time(table, slot, [0.001] * WEEK, first=2)
+    assert table.factor[slot] == before
+
+
+def test_p_values_that_are_a_little_too_small_are_drift_and_a_few_tiny_ones_are_not():
+    table, (slot,) = make_table()
+    ordinary = RNG.uniform(size=20_000)
+    ordinary[::2000] = 1e-12
+    assert not over_time(table, slot, ordinary).drift.any()
+    found = over_time(table, slot, RNG.uniform(size=2000) ** 2, first=30_000)
+    assert found.drift[200:].all()
+    assert not found.anomalous[200:].all()
+    assert not over_time(table, slot, RNG.uniform(size=2000), first=40_000).drift[-500:].any()
