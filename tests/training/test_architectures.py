@@ -23,7 +23,7 @@ FEATURES = 3
 HORIZON = 4
 RECURRENT = {"LSTM", "GRU", "bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM", "GRU-FCN"}
 NO_HIDDEN_LAYER = {"DLinear", "NLinear"}
-SLOW_TO_FIT = {"bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM", "stackedTCN", "GRU-FCN"}
+SLOW_TO_FIT = {"bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM", "TCN", "stackedTCN", "GRU-FCN"}
 
 
 @pytest.fixture(scope="module", params=MODEL_TYPES)
