@@ -1,0 +1,85 @@
+"""Our detector on a labelled set: fitted, exported, calibrated and replayed with the project's own code."""
+
+import numpy as np
+
+from mods_grpc.detection import Detector, Monitor, calibrate, significance_from_budget
+from mods_grpc.detection.residuals import ResidualSpace
+from training.config import FitConfig, ModelConfig
+from training.export import export_graph
+from training.fit import fit
+from training.forecaster import open_graph
+from training.windows import take
+
+NANOS = 10**9
+HOLDOFF_ROWS = 6
+HORIZON = 12
+LONGEST, SHORTEST, ROWS_PER_STEP = 60, 8, 25
+VALIDATION_SHARE, CALIBRATION_SHARE = 0.1, 0.3
+FIT = FitConfig(epochs=20, patience=3, batch_size=128, loss="mae", seed=1)
+
+
+def model_config(model_type, rows):
+    """The same for every set: 60 rows where there are enough of them to learn from."""
+    length = int(np.clip(rows // ROWS_PER_STEP, SHORTEST, LONGEST))
+    return ModelConfig(
+        model_type=model_type, sequence_len=length, steps_ahead=HORIZON, model_delta=True, level=True, transform="none"
+    )
+
+
+def cut(count, gap):
+    """Cut the rows of the training half into train, validation and calibration, a gap between neighbours."""
+    calibration = round(count * (1 - CALIBRATION_SHARE))
+    validation = round(count * (1 - CALIBRATION_SHARE - VALIDATION_SHARE))
+    return slice(0, validation - gap), slice(validation, calibration - gap), slice(calibration, count)
+
+
+def prepare(given, model_type):
+    """Fit on the training half and return everything a detector is made of."""
+    times, values, test = given.on_grid()
+    known = int(test[0])
+    model = model_config(model_type, known)
+    train, validation, calibration = cut(known, model.rows + HORIZON)
+    # a few hundred rows leave no room for a gap before a part of a few dozen: then the parts touch
+    if validation.stop - validation.start < 2 * HORIZON or train.stop < 4 * model.rows:
+        train, validation, calibration = cut(known, 0)
+    samples = [take(values, part, model.rows, HORIZON) for part in (train, validation)]
+    fitted = fit(model, FIT, *samples)
+    forecast = open_graph(export_graph(fitted.network, model, fitted.scaler, values.shape[1]))
+    return {
+        "forecast": forecast,
+        "times": times * NANOS,
+        "values": values,
+        "training": train,
+        "calibration": calibration,
+        "rows": model.rows,
+        "test": test,
+        "slide_seconds": given.slide_seconds,
+    }
+
+
+def detector_of(prepared):
+    kinds = ["mean"] * prepared["values"].shape[1]
+    names = ("forecast", "times", "values", "training", "calibration", "rows", "slide_seconds")
+    calibration = calibrate(**{name: prepared[name] for name in names}, kinds=kinds, holdoff_rows=HOLDOFF_ROWS)
+    known = prepared["values"][prepared["training"]]
+    return Detector(calibration, ResidualSpace(kinds), (np.nanmin(known, axis=0), np.nanmax(known, axis=0)))
+
+
+def replay(prepared, detector, budget):
+    """Return scores and alarms of the test's rows."""
+    table = detector.table(prepared["rows"])
+    monitor = Monitor(
+        detector, prepared["forecast"], table, slide_seconds=prepared["slide_seconds"], holdoff_rows=HOLDOFF_ROWS, adapt=True
+    )
+    first = max(int(prepared["test"][0]) - 2 * prepared["rows"] - HORIZON, 0)
+    rows = first + np.flatnonzero(~np.isnan(prepared["values"][first:]).any(axis=1))
+    verdicts = monitor.observe(
+        np.full(len(rows), table.allocate()),
+        prepared["times"][rows],
+        prepared["values"][rows],
+        judged=np.ones(len(rows), np.bool_),
+        significance=significance_from_budget(budget, prepared["slide_seconds"], detector.calibration.extremal_index),
+        impute_rows=6,
+    )
+    at = np.searchsorted(rows, prepared["test"])
+    return np.nan_to_num(verdicts.score[at], nan=0.0), verdicts.anomalous[at]
