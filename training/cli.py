@@ -58,12 +58,13 @@ def _run(arguments: argparse.Namespace) -> None:
         select_features_command(arguments)
         return
     from training import commands  # noqa: PLC0415  # so that --help does not wait for TensorFlow
+    from training.compare_command import compare_command  # noqa: PLC0415
     from training.search_command import search_command  # noqa: PLC0415
 
     functions = {
         "fit": commands.fit_command,
         "export": commands.export_command,
-        "compare": commands.compare_command,
+        "compare": compare_command,
         "search": search_command,
     }
     functions[arguments.command](arguments)
@@ -118,7 +119,10 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument("--name", default="compare", metavar="NAME", help="prefix of the models' names (default: %(default)s)")
     parser.add_argument("--repository", default="", metavar="DIR", help="publish every model here")
-    parser.add_argument("--output", default="", metavar="FILE", help="write the table, tab-separated")
+    parser.add_argument("--models", default="", metavar="A,B", help="architectures (default: all)")
+    parser.add_argument(
+        "--output", default="build/comparison", metavar="DIR", help="gets compare.tsv, .json and .png (default: %(default)s)"
+    )
 
 
 def _search(parser: argparse.ArgumentParser) -> None:

@@ -4,10 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from rich.table import Table
-
 from training.checkpoint import CHECKPOINT_FILE, Checkpointing
-from training.compare import compare, table_rows
 from training.console import console, epoch_progress, show_data, show_metrics, show_replay
 from training.experiment import fit_run
 from training.options import fit_config, model_config, source_config
@@ -59,28 +56,6 @@ def export_command(arguments: argparse.Namespace) -> None:
     if exported.replay is not None:
         show_replay(exported.replay, arguments.false_alarms_per_day, (), run.window_seconds)
     console.print(f"parity error {exported.parity_error:.1e}; published {folder}", highlight=False)
-
-
-def compare_command(arguments: argparse.Namespace) -> None:
-    """Fit, export and measure every architecture on the same data."""
-    source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
-    prepared = prepare(source, model)
-    show_data(prepared, warnings_about(source, prepared))
-    contenders = []
-    with epoch_progress(options.epochs) as listener_of:
-        told = _command(arguments)
-        for contender in compare(source, model, options, prepared, name=arguments.name, command=told, listener_of=listener_of):
-            contenders.append(contender)
-            if arguments.repository:
-                publish_run(Path(arguments.repository), contender.run, contender.exported)
-    rows = table_rows(contenders)
-    table = Table(*rows[0][:-1], title="comparison, SMAPE at k = 1")  # the operators are for the file
-    for row in rows[1:]:
-        table.add_row(*row[:-1])
-    console.print(table)
-    if arguments.output:
-        text = "\n".join("\t".join(row) for row in rows) + "\n"
-        Path(arguments.output).write_text(text, encoding="utf-8")
 
 
 def _command(arguments: argparse.Namespace) -> str:

@@ -1,20 +1,19 @@
-"""All architectures on the same data, in one table: size, metrics beside persistence, and what ONNX makes of them."""
+"""All architectures on the same data: each is fitted, exported, measured and timed."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact import Metric, check_graph
-from training.config import MODEL_TYPES, FitConfig, ModelConfig
+from mods_grpc.artifact import check_graph
+from training.config import MODEL_TYPES, FitConfig, ModelConfig, ModelType
 from training.experiment import fit_run
 from training.fit import EpochListener
 from training.forecaster import open_session
-from training.metrics import find
-from training.original import original_parameters
 from training.prepare import Prepared
 from training.publish import Exported, export_run
 from training.run import Run
@@ -32,6 +31,7 @@ class Contender:
         run: What was fitted. exported: What came of it.
         operators: How often each operator occurs in the graph.
         fit_seconds: Time of the whole fit.
+        epoch_seconds: Median time of an epoch, validation included, the first left out; NaN where there was only one.
         microseconds: Median time of ONNX Runtime at batch 1 with one thread.
     """
 
@@ -39,6 +39,7 @@ class Contender:
     exported: Exported
     operators: Mapping[str, int]
     fit_seconds: float
+    epoch_seconds: float
     microseconds: float
 
 
@@ -49,10 +50,11 @@ def compare(
     prepared: Prepared,
     *,
     name: str,
+    model_types: Sequence[ModelType] = MODEL_TYPES,
     command: str = "",
     listener_of: ListenerOf | None = None,
 ) -> Iterator[Contender]:
-    """Fit and export every architecture, one after the other.
+    """Fit and export architectures, one after the other.
 
     Args:
         source: Where the data came from.
@@ -60,14 +62,15 @@ def compare(
         options: How they are fitted.
         prepared: The data.
         name: Prefix of the models' names.
+        model_types: The architectures.
         command: The command line that makes them again.
         listener_of: Gives the listener of epochs for an architecture.
     """
-    for model_type in MODEL_TYPES:
+    for model_type in model_types:
         config = replace(model, model_type=model_type)
-        listener = listener_of(model_type) if listener_of else None
+        clock = _EpochClock(listener_of(model_type) if listener_of else None)
         start = time.perf_counter()
-        run, weights = fit_run(source, config, options, prepared, command=command, listener=listener)
+        run, weights = fit_run(source, config, options, prepared, command=command, listener=clock)
         fit_seconds = time.perf_counter() - start
         exported = export_run(run, weights, prepared, name=f"{name}-{model_type.lower()}", version=1)
         yield Contender(
@@ -75,8 +78,27 @@ def compare(
             exported=exported,
             operators=check_graph(exported.model).operators,
             fit_seconds=fit_seconds,
+            epoch_seconds=clock.seconds,
             microseconds=latency_microseconds(exported.model, prepared.samples["calibration"].windows[:1]),
         )
+
+
+class _EpochClock:
+    """A listener that takes the time between epochs and tells another one."""
+
+    def __init__(self, listener: EpochListener | None) -> None:
+        self._listener = listener
+        self._ends: list[float] = []
+
+    def __call__(self, epoch: int, losses: Mapping[str, float]) -> None:
+        self._ends.append(time.perf_counter())
+        if self._listener:
+            self._listener(epoch, losses)
+
+    @property
+    def seconds(self) -> float:
+        """Median time of an epoch but the first, which compiles."""
+        return median(after - before for before, after in pairwise(self._ends)) if len(self._ends) > 1 else float("nan")
 
 
 def latency_microseconds(graph: bytes, window: NDArray[np.float64]) -> float:
@@ -89,46 +111,3 @@ def latency_microseconds(graph: bytes, window: NDArray[np.float64]) -> float:
         session.run(["forecast"], feed)
         times.append(time.perf_counter_ns() - start)
     return median(times) / 1000
-
-
-def table_rows(contenders: Sequence[Contender], step: int = 1) -> list[list[str]]:
-    """Lay out the comparison, header first. SMAPE is that of one step, beside persistence in the last row.
-
-    "original" is the number of parameters that the original system gives the architecture, see `original`.
-    """
-    if not contenders:
-        return []
-    names = contenders[0].run.names
-    header = [
-        "model_type",
-        "parameters",
-        "original",
-        "epochs",
-        "fit s",
-        "parity",
-        "us",
-        *(f"SMAPE {name}" for name in names),
-        "nodes",
-        "operators",
-    ]
-    rows = [header]
-    for contender in contenders:
-        manifest = contender.exported.manifest
-        smape = [find(manifest.metrics, "SMAPE", name, step) for name in names]
-        rows.append(
-            [
-                manifest.architecture,
-                str(manifest.parameters),
-                str(original_parameters(contender.run.model.model_type, manifest.sequence_len, len(names)) or "-"),
-                f"{contender.run.best_epoch}/{len(contender.run.history['loss'])}",
-                f"{contender.fit_seconds:.1f}",
-                f"{contender.exported.parity_error:.0e}",
-                f"{contender.microseconds:.0f}",
-                *(f"{m.value:.2f}" if m else "-" for m in smape),
-                str(sum(contender.operators.values())),
-                " ".join(f"{operator}:{count}" for operator, count in contender.operators.items()),
-            ]
-        )
-    unchanged: list[Metric | None] = [find(contenders[0].exported.manifest.metrics, "SMAPE", name, step) for name in names]
-    rows.append(["no change", "0", "", "", "", "", "", *(f"{m.persistence:.2f}" if m else "-" for m in unchanged), "", ""])
-    return rows

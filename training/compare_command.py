@@ -1,0 +1,87 @@
+"""The command `compare`: architectures and baselines on the same data, as a table, JSON and a picture."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from mods_grpc.artifact import Metric
+from mods_grpc.errors import DataError
+from training.compare import Contender, compare
+from training.comparison import Comparison, score_baselines, table_rows, tree
+from training.comparison_plot import comparison_figure
+from training.config import MODEL_TYPES, ModelType
+from training.console import console, epoch_progress, show_data
+from training.figures import render
+from training.options import fit_config, model_config, source_config
+from training.prepare import Prepared, prepare, warnings_about
+from training.publish import publish_run
+
+TABLE_FILE, TREE_FILE, PICTURE_FILE = "compare.tsv", "compare.json", "compare.png"
+
+
+def compare_command(arguments: argparse.Namespace) -> None:
+    """Fit, export and measure architectures on the same data; what is done is written after each."""
+    source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
+    model_types = _model_types(arguments.models)
+    prepared = prepare(source, model)
+    show_data(prepared, warnings_about(source, prepared))
+    folder = Path(arguments.output)
+    contenders: list[Contender] = []
+    comparison = _gather(contenders, prepared, {})
+    with epoch_progress(options.epochs) as listener_of:
+        told = shlex.join(["python", "-m", "training", *arguments.argv])
+        for contender in compare(
+            source,
+            model,
+            options,
+            prepared,
+            name=arguments.name,
+            model_types=model_types,
+            command=told,
+            listener_of=listener_of,
+        ):
+            contenders.append(contender)
+            baselines = comparison.baselines or score_baselines(prepared, contender.run.naive_error)
+            comparison = _gather(contenders, prepared, baselines)
+            _write(folder, comparison)
+            if arguments.repository:
+                publish_run(Path(arguments.repository), contender.run, contender.exported)
+    rows = table_rows(comparison, features=False)
+    table = Table(*rows[0], title="comparison on the test range; mean: MAE / no change over all features")
+    for row in rows[1:]:
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"{TABLE_FILE}, {TREE_FILE} and {PICTURE_FILE} written to {folder}", highlight=False)
+
+
+def _model_types(text: str) -> tuple[ModelType, ...]:
+    """Read a comma-separated list of architectures; empty means all."""
+    wanted = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in MODEL_TYPES]:
+        raise DataError(f"no architecture {', '.join(unknown)}; there are {', '.join(MODEL_TYPES)}")
+    return tuple(known for known in MODEL_TYPES if known in wanted) if wanted else MODEL_TYPES
+
+
+def _gather(contenders: Sequence[Contender], prepared: Prepared, baselines: Mapping[str, tuple[Metric, ...]]) -> Comparison:
+    return Comparison(
+        contenders=tuple(contenders),
+        baselines=baselines,
+        names=tuple(prepared.series.names),
+        horizon=prepared.samples["train"].targets.shape[1],
+        report=prepared.series.report,
+    )
+
+
+def _write(folder: Path, comparison: Comparison) -> None:
+    text = "\n".join("\t".join(row) for row in table_rows(comparison)) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TABLE_FILE).write_text(text, encoding="utf-8")
+        (folder / TREE_FILE).write_text(json.dumps(tree(comparison), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / PICTURE_FILE).write_bytes(render(lambda: comparison_figure(comparison)))
+    except OSError as error:
+        raise DataError(f"cannot write the comparison to {folder}: {error.strerror}") from error
