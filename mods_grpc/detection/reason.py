@@ -8,7 +8,8 @@ def describe(
 ) -> str:
     """Say why, for example "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score".
 
-    Where the value is what was forecast one step before, other members of the evidence have spoken, and it says so.
+    Where the value lies in the interval of one step, it is its level, its course over several steps or the pattern of
+    the last rows that is unusual, and the line says so.
 
     Args:
         feature: Name of the feature with the largest share of the score.
@@ -24,8 +25,8 @@ def describe(
     band = f"{number(lower)}-{number(upper)}"
     if lower <= observed <= upper:
         return (
-            f"{feature} {number(observed)}, as forecast one step before ({band}) but unusual over several steps, "
-            f"as a level or in its pattern, p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
+            f"{feature} {number(observed)}, {direction} expected {number(expected)} ({band}), "
+            f"unusual over several rows, p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
         )
     return (
         f"{feature} {number(observed)}, {direction} expected {number(expected)} ({band}), "

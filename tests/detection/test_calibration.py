@@ -203,5 +203,4 @@ def test_the_reason_names_feature_direction_and_size():
 
 def test_the_reason_says_so_when_the_forecast_one_step_before_was_right():
     text = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, 2e-4)
-    assert text.startswith("conn_in 627, as forecast one step before (590-660) but unusual over several steps")
-    assert text.endswith("p = 0.0002 in all; 40 % of the score")
+    assert text == "conn_in 627, above expected 624 (590-660), unusual over several rows, p = 0.0002 in all; 40 % of the score"
