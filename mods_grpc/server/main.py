@@ -27,7 +27,7 @@ def run(config: ServerConfig) -> int:
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(config))
     except (ArtifactError, OSError, ValueError) as error:
         log.error("cannot_start reason=%r", str(error))
@@ -54,7 +54,7 @@ async def _serve(config: ServerConfig) -> int:
     return EXIT_OK if stopping in done and stopping.result() else EXIT_UNFINISHED
 
 
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     """Use uvloop where it is installed."""
     if importlib.util.find_spec("uvloop") is None:
         return None
