@@ -39,7 +39,7 @@ FALSE_ALARMS_PER_DAY = 0.25
 HIGHEST_SCORE = 12  # of the picture
 MINUTE = np.timedelta64(1, "m")
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> int:
