@@ -11,7 +11,7 @@ help: ## List the targets
 
 .venv: requirements/dev.txt pyproject.toml ## Everything for development, from the lock file
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; set PYTHON=python3.x"; exit 1; }
-	@echo "Making .venv: about 500 MB of packages, a minute or two"
+	@echo "Making .venv: 2.8 GB on disk, a minute or two"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
