@@ -29,9 +29,44 @@ DRIFT_WEALTH = math.log(1e6)  # without drift, a bet wins a millionfold once in 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Alarms:
-    """What is raised at n rows: `anomalous`, `drift`, and of the episode `phase`, `start`, `peak_time`, `peak`, all `(n,)`."""
+class AlarmRule:
+    """When rows raise an alarm.
 
+    Attributes:
+        significance: p-value at or below which a row is anomalous, before adaptation.
+        extremal_index: Episodes per anomalous row.
+        holdoff: Nanoseconds without an anomalous row that end an episode.
+        adapt: Whether the level adapts to the series.
+    """
+
+    significance: float
+    extremal_index: float
+    holdoff: int
+    adapt: bool
+
+    @property
+    def lenient(self) -> float:
+        """What a quiet row multiplies the level by: episodes at the rate of the budget make up for it."""
+        return float(STRICTER ** (-self.significance * self.extremal_index)) if self.adapt else 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredRows:
+    """n rows in order, all `(n,)`: `slots`, the series (one may occur more than once), `times` in nanoseconds, `p_value`."""
+
+    slots: NDArray[np.intp]
+    times: NDArray[np.int64]
+    p_value: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alarms:
+    """What is raised at n rows: `anomalous`, `drift`, and of the episode `phase`, `start`, `peak_time`, `peak`, all `(n,)`.
+
+    `score` is -log10 of the p-value.
+    """
+
+    score: Floats
     anomalous: NDArray[np.bool_]
     drift: NDArray[np.bool_]
     phase: NDArray[np.int8]
@@ -40,31 +75,11 @@ class Alarms:
     peak: Floats
 
 
-def raise_alarms(
-    table: SeriesTable,
-    slots: NDArray[np.intp],
-    times: NDArray[np.int64],
-    p_value: Floats,
-    *,
-    significance: float,
-    extremal_index: float,
-    holdoff: int,
-    adapt: bool,
-) -> Alarms:
-    """Take scored rows into account, in order.
-
-    Args:
-        table: State of all series: factor, wealth and episode are changed.
-        slots: `(n,)` the series; one may occur more than once.
-        times: `(n,)` nanoseconds.
-        p_value: `(n,)`.
-        significance: p-value at or below which a row is anomalous, before adaptation.
-        extremal_index: Episodes per anomalous row.
-        holdoff: Nanoseconds without an anomalous row that end an episode.
-        adapt: Whether the level adapts to the series.
-    """
-    n = len(slots)
+def raise_alarms(table: SeriesTable, rows: ScoredRows, rule: AlarmRule) -> Alarms:
+    """Take scored rows into account, in order: factor, wealth and episode of their series are changed."""
+    n = len(rows.slots)
     found = Alarms(
+        score=-np.log10(rows.p_value),
         anomalous=np.zeros(n, np.bool_),
         drift=np.zeros(n, np.bool_),
         phase=np.zeros(n, np.int8),
@@ -72,64 +87,42 @@ def raise_alarms(
         peak_time=np.full(n, NO_TIME),
         peak=np.zeros(n),
     )
-    bets = extremal_index * (math.log(BET) + (BET - 1) * np.log(np.clip(np.nan_to_num(p_value, nan=1.0), SMALLEST_BET, 1.0)))
-    score = -np.log10(p_value)
-    lenient = STRICTER ** (-significance * extremal_index) if adapt else 1.0
-    if n == 1 or np.unique(slots).size == n:
-        _at_once(table, slots, times, (p_value, score, bets), found, significance, lenient, holdoff)
-    else:
-        _in_turn(table, slots, times, (p_value, score, bets), found, significance, lenient, holdoff)
+    odds = math.log(BET) + (BET - 1) * np.log(np.fmax(np.fmin(rows.p_value, 1.0), SMALLEST_BET))
+    each = n == 1 or bool((np.diff(np.sort(rows.slots)) != 0).all())
+    (_at_once if each else _in_turn)(table, rows, rule, rule.extremal_index * odds, found)
     return found
 
 
-def _at_once(
-    table: SeriesTable,
-    slots: NDArray[np.intp],
-    times: NDArray[np.int64],
-    rows: tuple[Floats, Floats, Floats],
-    found: Alarms,
-    significance: float,
-    lenient: float,
-    holdoff: int,
-) -> None:
-    p_value, score, bets = rows
-    factor = table.factor[slots]
-    found.anomalous[:] = p_value <= (significance * factor if lenient != 1.0 else significance)
+def _at_once(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
+    """Take rows of as many series."""
+    slots, factor = rows.slots, table.factor[rows.slots]
+    found.anomalous[:] = rows.p_value <= (rule.significance * factor if rule.adapt else rule.significance)
     wealth = np.maximum(table.wealth[slots] + bets, 0.0)
     found.drift[:] = wealth > DRIFT_WEALTH
     table.wealth[slots] = np.minimum(wealth, 2 * DRIFT_WEALTH)
     touched = found.anomalous | (table.episode_start[slots] != NO_TIME)
     for i in np.flatnonzero(touched).tolist():
-        _episode(table, slots, times, score, found, i, holdoff)
-    if lenient != 1.0:
-        quiet = np.minimum(factor * lenient, LARGEST_FACTOR)
+        _episode(table, rows, i, rule.holdoff, found)
+    if rule.adapt:
+        quiet = np.minimum(factor * rule.lenient, LARGEST_FACTOR)
         stricter = np.maximum(factor * STRICTER, 1 / LARGEST_FACTOR)
         started = found.phase == Phase.STARTED
         table.factor[slots] = np.where(started, stricter, np.where(touched, factor, quiet))
 
 
-def _in_turn(
-    table: SeriesTable,
-    slots: NDArray[np.intp],
-    times: NDArray[np.int64],
-    rows: tuple[Floats, Floats, Floats],
-    found: Alarms,
-    significance: float,
-    lenient: float,
-    holdoff: int,
-) -> None:
+def _in_turn(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
     """The same, row by row, with the same operations on the same numbers."""
-    p_value, score, bets = rows
-    for i, (slot, p, bet) in enumerate(zip(slots.tolist(), p_value.tolist(), bets.tolist(), strict=True)):
+    lenient = rule.lenient
+    for i, (slot, p, bet) in enumerate(zip(rows.slots.tolist(), rows.p_value.tolist(), bets.tolist(), strict=True)):
         factor = float(table.factor[slot])
-        anomalous = p <= (significance * factor if lenient != 1.0 else significance)
+        anomalous = p <= (rule.significance * factor if rule.adapt else rule.significance)
         wealth = max(float(table.wealth[slot]) + bet, 0.0)
         found.anomalous[i], found.drift[i] = anomalous, wealth > DRIFT_WEALTH
         table.wealth[slot] = min(wealth, 2 * DRIFT_WEALTH)
         touched = anomalous or table.episode_start[slot] != NO_TIME
         if touched:
-            _episode(table, slots, times, score, found, i, holdoff)
-        if lenient == 1.0:
+            _episode(table, rows, i, rule.holdoff, found)
+        if not rule.adapt:
             continue
         if found.phase[i] == Phase.STARTED:
             table.factor[slot] = max(factor * STRICTER, 1 / LARGEST_FACTOR)
@@ -137,15 +130,12 @@ def _in_turn(
             table.factor[slot] = min(factor * lenient, LARGEST_FACTOR)
 
 
-def _episode(
-    table: SeriesTable,
-    slots: NDArray[np.intp],
-    times: NDArray[np.int64],
-    score: Floats,
-    found: Alarms,
-    i: int,
-    holdoff: int,
-) -> None:
+def _episode(table: SeriesTable, rows: ScoredRows, i: int, holdoff: int, found: Alarms) -> None:
     found.phase[i], found.start[i], found.peak_time[i], found.peak[i] = advance(
-        table, int(slots[i]), int(times[i]), float(score[i]), anomalous=bool(found.anomalous[i]), holdoff=holdoff
+        table,
+        int(rows.slots[i]),
+        int(rows.times[i]),
+        float(found.score[i]),
+        anomalous=bool(found.anomalous[i]),
+        holdoff=holdoff,
     )

@@ -80,7 +80,7 @@ def calibrate(
         rows,
         slide_seconds,
     )
-    distances = Level(level).scores(space.forward(seen.observed))
+    distances = np.abs(Level(level).scores(space.forward(seen.observed)))
     found = Calibration(
         samples=len(seen.times),
         scales=tuple(tuple(float(scale) for scale in row) for row in scales),
@@ -96,7 +96,7 @@ def calibrate(
         holdoff_rows=holdoff_rows,
     )
     if reference:
-        pattern_scores = Pattern(reference).scores(space.forward(seen.patterns))
+        pattern_scores = Pattern(reference).scores(space.forward_roughly(seen.patterns))
         found = replace(found, pattern_curves=tuple(map(make_curve, pattern_scores.T)))
     return _fuse(found, space, seen)
 
@@ -161,7 +161,13 @@ class _Recorder:
         self.seen.append(seen)
         ordinary = np.ones(len(seen.times))
         by_feature = np.ones(seen.observed.shape)
-        return Judgement(p_value=ordinary, feature_p=by_feature, share=by_feature, out_of_distribution=ordinary == 0)
+        return Judgement(
+            p_value=ordinary,
+            feature_p=by_feature,
+            share=by_feature,
+            direction=np.zeros(by_feature.shape, np.int8),
+            out_of_distribution=ordinary == 0,
+        )
 
 
 def _replay(
@@ -192,7 +198,7 @@ def _fuse(found: Calibration, space: ResidualSpace, seen: Sightings) -> Calibrat
     """Calibrate the sums over features, then the sum over members."""
     nowhere = np.zeros(seen.observed.shape[1])
     first = Detector(found, space, (nowhere, nowhere))
-    _, strengths = first.feature_strengths(seen)
+    strengths = first.feature_evidence(seen).strength
     present = ~np.isnan(seen.observed).all(axis=1)
     sums = strengths[present].sum(axis=2)
     second = Detector(replace(found, member_curves=tuple(map(make_curve, sums.T))), space, (nowhere, nowhere))

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 
 LARGEST_SIGNIFICANCE = 0.2  # above which rows are not told apart from ordinary ones
 EXPLAINED_STRENGTH = 2.0  # of the pattern, from where on its share is told apart by feature
+TELLING_STRENGTH = 1.0  # of a feature's strongest evidence, from where on its direction is told
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,14 +31,15 @@ class Sightings:
         observed: `(n, features)` raw units, NaN where missing.
         expected: `(n, features)` raw units, forecast one step before.
         ahead: `(n, horizons - 1, features)` residual space, forecast more steps before; NaN where there was no forecast.
-        patterns: `(n, rows, features)` raw units, the last rows with the observation itself, what is missing filled.
+        patterns: `(n, rows, features)` raw units, single precision: the last rows with the observation itself,
+            what is missing filled.
     """
 
     times: NDArray[np.int64]
     observed: Floats
     expected: Floats
     ahead: Floats
-    patterns: Floats
+    patterns: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +50,28 @@ class Judgement:
         p_value: `(n,)`, of all evidence; NaN where every value was missing.
         feature_p: `(n, features)`, of the forecast one step before; NaN where the value was missing.
         share: `(n, features)`, of the evidence, 0 to 1, adding up to 1 over a row.
+        direction: `(n, features)`, 1 where the strongest evidence of the forecasts and of the level says too high, -1 where
+            too low, 0 where there is little of it.
         out_of_distribution: `(n,)`, whether a value lies further outside the training range than that range is wide.
     """
 
     p_value: Floats
     feature_p: Floats
     share: Floats
+    direction: NDArray[np.int8]
     out_of_distribution: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """Of each residual, then of the level: `score`, signed, and its `strength`, both `(n, horizons + 1, features)`.
+
+    `places` are those of the scores in the table of strengths, `(n, (horizons + 1) * features)`.
+    """
+
+    score: Floats
+    strength: Floats
+    places: NDArray[np.int64]
 
 
 class Detector:
@@ -98,38 +115,40 @@ class Detector:
 
     def judge(self, seen: Sightings) -> Judgement:
         """Judge observations."""
-        with np.errstate(over="ignore", invalid="ignore"):  # any finite number may come
-            places, strengths = self.feature_strengths(seen)
-            patterns = self.pattern_scores(seen)
-            members, pattern_members = self.member_strengths(strengths, patterns)
+        evidence = self.feature_evidence(seen)
+        members, pattern_members = self.member_strengths(evidence.strength, self.pattern_scores(seen))
         missing = np.isnan(seen.observed)
         p_value = self._fused.p_value((members.sum(axis=1) + pattern_members.sum(axis=1))[:, None])[:, 0]
-        feature_p = self._features.p_value(places[:, : missing.shape[1]])
+        feature_p = self._features.p_value(evidence.places[:, : missing.shape[1]])
         if missing.any():
             feature_p[missing] = np.nan
             p_value[missing.all(axis=1)] = np.nan
         outside: NDArray[np.bool_] = np.any((seen.observed < self._lowest) | (seen.observed > self._highest), axis=1)
-        share = self._shares(seen, strengths, pattern_members, missing)
-        return Judgement(p_value=p_value, feature_p=feature_p, share=share, out_of_distribution=outside)
+        return Judgement(
+            p_value=p_value,
+            feature_p=feature_p,
+            share=self._shares(seen, evidence.strength, pattern_members, missing),
+            direction=_directions(evidence, p_value <= LARGEST_SIGNIFICANCE),
+            out_of_distribution=outside,
+        )
 
-    def feature_strengths(self, seen: Sightings) -> tuple[NDArray[np.int64], Floats]:
-        """Return places in the table, and strengths `(n, horizons + 1, features)`: of each residual, then of the level."""
+    def feature_evidence(self, seen: Sightings) -> Evidence:
+        """Hold observations against the forecasts and the usual level."""
         n, features = seen.observed.shape
         observed = self.space.forward(seen.observed)
         scores = np.empty((n, len(self.lines.columns) + 1, features))
         np.subtract(observed, self.space.forward(seen.expected), out=scores[:, 0])
         np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
         scores[:, :-1] /= self._ahead_scales
-        np.abs(scores[:, :-1], out=scores[:, :-1])
         scores[:, -1] = self._level.scores(observed)
-        places = self._features.find(scores.reshape(n, -1))
-        return places, self._features.strength(places).reshape(scores.shape)
+        places = self._features.find(np.abs(scores).reshape(n, -1))
+        return Evidence(score=scores, strength=self._features.strength(places).reshape(scores.shape), places=places)
 
     def pattern_scores(self, seen: Sightings) -> Floats:
         """Return left-over and T of the patterns, `(n, 2)`; `(n, 0)` without them."""
         if self.pattern is None:
             return np.zeros((len(seen.times), 0))
-        return self.pattern.scores(self.space.forward(seen.patterns))
+        return self.pattern.scores(self.space.forward_roughly(seen.patterns))
 
     def member_strengths(self, strengths: Floats, patterns: Floats) -> tuple[Floats, Floats]:
         """Return the strengths of the members that are summed over features, and those of the pattern."""
@@ -142,7 +161,7 @@ class Detector:
         parts = strengths.sum(axis=1)
         strong = np.flatnonzero(pattern.sum(axis=1) > EXPLAINED_STRENGTH)
         if strong.size and self.pattern is not None:
-            by_feature = self.pattern.strangeness(self.space.forward(seen.patterns[strong]))
+            by_feature = self.pattern.strangeness(self.space.forward_roughly(seen.patterns[strong]))
             parts[strong] += pattern[strong].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, by_feature)
         total = parts.sum(axis=1, keepdims=True)
         return np.asarray(np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1 / parts.shape[1]), np.float64)
@@ -157,6 +176,20 @@ class Detector:
         """Return lower and upper ends, `(n, steps, features)`, of intervals around forecast paths."""
         ends = [self.interval(forecast[:, k], coverage, k + 1) for k in range(forecast.shape[1])]
         return np.stack([low for low, _ in ends], axis=1), np.stack([high for _, high in ends], axis=1)
+
+
+def _directions(evidence: Evidence, unusual: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """Return the direction of the strongest evidence by feature; 0 on rows that are not unusual."""
+    n, _, features = evidence.score.shape
+    found = np.zeros((n, features), np.int8)
+    at = np.flatnonzero(unusual)
+    if at.size:
+        strength = evidence.strength[at]
+        strongest = strength.argmax(axis=1)[:, None]
+        sign = np.sign(np.nan_to_num(np.take_along_axis(evidence.score[at], strongest, axis=1)))
+        told = np.take_along_axis(strength, strongest, axis=1) >= TELLING_STRENGTH
+        found[at] = np.where(told, sign, 0)[:, 0]
+    return found
 
 
 def significance_from_budget(false_alarms_per_day: float, slide_seconds: int, extremal_index: float = 1.0) -> float:

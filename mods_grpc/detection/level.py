@@ -25,8 +25,8 @@ class Level:
         self._scale = np.array(reference.scale, np.float64)
 
     def scores(self, observed: Floats) -> Floats:
-        """Return distances in scales, `(n, features)`, of values in residual space; NaN stays NaN."""
-        return np.asarray(np.abs((observed - self._centre) / self._scale), np.float64)
+        """Return signed distances in scales, `(n, features)`, of values in residual space; NaN stays NaN."""
+        return np.asarray((observed - self._centre) / self._scale, np.float64)
 
 
 def fit_level(values: Floats) -> LevelReference:

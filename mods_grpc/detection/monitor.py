@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection.ahead import DelayLines, pack
-from mods_grpc.detection.alarms import raise_alarms
+from mods_grpc.detection.alarms import AlarmRule, ScoredRows, raise_alarms
 from mods_grpc.detection.detector import Judgement, Sightings
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import RunForecasts
@@ -27,6 +27,8 @@ Forecaster = Callable[[Floats], Floats]
 
 NANOS = 1_000_000_000
 WINDOWS_PER_RUN = 4096
+TOLD_OF_JUDGEMENT = ("p_value", "feature_p", "share", "direction", "out_of_distribution")
+TOLD_OF_ALARMS = ("score", "anomalous", "drift", "phase")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,7 +38,7 @@ class Verdicts:
     Attributes:
         outcome: `(n,)` of Outcome. p_value: `(n,)`. score: `(n,)`, -log10 of it. anomalous, drift: `(n,)`.
         out_of_distribution: `(n,)`. gap_filled: `(n,)` rows filled directly before.
-        observed, expected, feature_p, share: `(n, features)`.
+        observed, expected, feature_p, share, direction: `(n, features)`; direction is of Judgement, 0 where not scored.
         phase: `(n,)` of Phase; start, peak_time: `(n,)` nanoseconds and peak: `(n,)` of the episode.
     """
 
@@ -45,6 +47,7 @@ class Verdicts:
     expected: Floats = field(init=False)
     feature_p: Floats = field(init=False)
     share: Floats = field(init=False)
+    direction: NDArray[np.int8] = field(init=False)
     p_value: Floats = field(init=False)
     score: Floats = field(init=False)
     anomalous: NDArray[np.bool_] = field(init=False)
@@ -59,6 +62,7 @@ class Verdicts:
     def __post_init__(self) -> None:
         n = len(self.outcome)
         self.expected, self.feature_p, self.share = np.full((3, *self.observed.shape), np.nan)
+        self.direction = np.zeros(self.observed.shape, np.int8)
         self.p_value, self.score = np.full((2, n), np.nan)
         self.anomalous, self.drift = np.zeros((2, n), np.bool_)
         self.out_of_distribution = np.zeros(n, np.bool_)
@@ -109,6 +113,7 @@ class Monitor:
         self._holdoff = holdoff_rows * self._slide
         self._adapt = adapt
 
+    @np.errstate(over="ignore", invalid="ignore")  # any finite number may come
     def observe(
         self,
         slots: NDArray[np.intp],
@@ -139,7 +144,7 @@ class Monitor:
         at = np.flatnonzero(plain)
         full = at[self.table.filled[slots[at]] == self.table.rows]
         features, kept, lines = values.shape[1], self._detector.pattern_rows, self._detector.lines
-        ahead, patterns = np.full((n, lines.count, features), np.nan), np.zeros((n, kept, features))
+        ahead, patterns = np.full((n, lines.count, features), np.nan), np.zeros((n, kept, features), np.float32)
         forecasts = RunForecasts(self.table, runs, lines, self._slide)
         made = np.zeros((0, lines.count + 1, features))
         if full.size:
@@ -213,7 +218,7 @@ class Monitor:
         judged: NDArray[np.bool_],
         significance: float,
         ahead: Floats,
-        patterns: Floats,
+        patterns: NDArray[np.float32],
     ) -> None:
         scored = np.flatnonzero(~np.isnan(verdicts.expected[:, 0]))
         if not scored.size:
@@ -227,25 +232,21 @@ class Monitor:
             patterns=patterns[part],
         )
         judgement = self._detector.judge(seen)
-        alarms = raise_alarms(
-            self.table,
-            slots[scored],
-            times[scored],
-            judgement.p_value,
+        rows = ScoredRows(slots=slots[part], times=times[part], p_value=judgement.p_value)
+        alarms = raise_alarms(self.table, rows, self._rule(significance))
+        verdicts.start[part], verdicts.peak_time[part], verdicts.peak[part] = alarms.start, alarms.peak_time, alarms.peak
+        told = judged[part]
+        at, which = (part, slice(None)) if told.all() else (scored[told], told)
+        verdicts.outcome[at] = Outcome.SCORED
+        for name in TOLD_OF_JUDGEMENT:
+            getattr(verdicts, name)[at] = getattr(judgement, name)[which]
+        for name in TOLD_OF_ALARMS:
+            getattr(verdicts, name)[at] = getattr(alarms, name)[which]
+
+    def _rule(self, significance: float) -> AlarmRule:
+        return AlarmRule(
             significance=significance,
             extremal_index=self._detector.extremal_index,
             holdoff=self._holdoff,
             adapt=self._adapt,
         )
-        verdicts.start[scored], verdicts.peak_time[scored], verdicts.peak[scored] = alarms.start, alarms.peak_time, alarms.peak
-        told = judged[scored]
-        at = scored[told]
-        verdicts.outcome[at] = Outcome.SCORED
-        verdicts.p_value[at], verdicts.score[at] = judgement.p_value[told], -np.log10(judgement.p_value[told])
-        verdicts.anomalous[at], verdicts.drift[at], verdicts.phase[at] = (
-            alarms.anomalous[told],
-            alarms.drift[told],
-            alarms.phase[told],
-        )
-        verdicts.out_of_distribution[at] = judgement.out_of_distribution[told]
-        verdicts.feature_p[at], verdicts.share[at] = judgement.feature_p[told], judgement.share[told]

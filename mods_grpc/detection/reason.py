@@ -2,14 +2,25 @@
 
 import math
 
+UNUSUAL = {1: "unusually high", -1: "unusually low", 0: "unusual"}
+NOT_UNUSUAL = 0.2  # p-value from which on a row is ordinary
+
 
 def describe(
-    feature: str, observed: float, expected: float, lower: float, upper: float, p_value: float, share: float, fused_p: float
+    feature: str,
+    observed: float,
+    expected: float,
+    lower: float,
+    upper: float,
+    p_value: float,
+    share: float,
+    direction: int,
+    fused_p: float,
 ) -> str:
     """Say why, for example "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score".
 
     Where the value lies in the interval of one step, it is its level, its course over several steps or the pattern of
-    the last rows that is unusual, and the line says so.
+    the last rows that is unusual; the line says so, and in which direction.
 
     Args:
         feature: Name of the feature with the largest share of the score.
@@ -19,19 +30,19 @@ def describe(
         upper: Upper end of the interval.
         p_value: Its own p-value.
         share: Its share of the score, 0 to 1.
+        direction: Of its strongest evidence: 1 too high, -1 too low, 0 neither.
         fused_p: The p-value of all evidence.
     """
-    direction = "above" if observed > expected else "below"
-    band = f"{number(lower)}-{number(upper)}"
+    band = f"{number(expected)} ({number(lower)}-{number(upper)})"
+    if fused_p > NOT_UNUSUAL:
+        return f"nothing unusual, p = {fused_p:.1g} in all; {feature} {number(observed)}, expected {band}"
     if lower <= observed <= upper:
         return (
-            f"{feature} {number(observed)}, {direction} expected {number(expected)} ({band}), "
-            f"unusual over several rows, p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
+            f"{feature} {number(observed)}, {UNUSUAL[direction]} over several rows; from the last one expected {band}, "
+            f"p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
         )
-    return (
-        f"{feature} {number(observed)}, {direction} expected {number(expected)} ({band}), "
-        f"p = {p_value:.1g}; {100 * share:.0f} % of the score"
-    )
+    side = "above" if observed > expected else "below"
+    return f"{feature} {number(observed)}, {side} expected {band}, p = {p_value:.1g}; {100 * share:.0f} % of the score"
 
 
 def number(value: float) -> str:

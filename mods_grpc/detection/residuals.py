@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from mods_grpc.artifact.manifest import FeatureKind
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 MAD_TO_SIGMA = 1.4826  # the median absolute deviation of a normal distribution times this is its standard deviation
 SMALLEST_SCALE = 1e-6
@@ -23,11 +24,21 @@ class ResidualSpace:
 
     def __init__(self, kinds: Sequence[FeatureKind]) -> None:
         self._logarithmic = np.array([kind != "mean" for kind in kinds])
+        self._every, self._any = bool(self._logarithmic.all()), bool(self._logarithmic.any())
 
     def forward(self, raw: Floats) -> Floats:
         """Map raw values `(..., features)`; forecasts of counts below 0 are taken as 0."""
+        if not self._any:
+            return raw
         logs = np.log1p(np.maximum(raw, 0.0))
-        return np.where(self._logarithmic, logs, raw)
+        return logs if self._every else np.where(self._logarithmic, logs, raw)
+
+    def forward_roughly(self, raw: Singles) -> Singles:
+        """Map raw values `(..., features)` in single precision, which takes a tenth of the time."""
+        if not self._any:
+            return raw
+        logs = np.log(np.maximum(raw, np.float32(0)) + np.float32(1))
+        return logs if self._every else np.where(self._logarithmic, logs, raw)
 
     def inverse(self, values: Floats) -> Floats:
         """Map back to raw units `(..., features)`; lower bounds of counts end at 0."""

@@ -81,7 +81,7 @@ class RunForecasts:
             for line, delay in enumerate(self._lines.delays.tolist()):
                 self._due[i][new + delay : new + delay + end - first, line] = waiting[part, line]
 
-    def tell(self, expected: Floats, gap_filled: NDArray[np.int64], ahead: Floats, patterns: Floats) -> None:
+    def tell(self, expected: Floats, gap_filled: NDArray[np.int64], ahead: Floats, patterns: NDArray[np.float32]) -> None:
         """Write what was found into arrays over the observations of the call."""
         kept = patterns.shape[1]
         for run, forecast, due in zip(self._runs, self._expected, self._due, strict=True):

@@ -138,5 +138,6 @@ def _add_features(
         float(upper[top]),
         float(p[top]),
         float(share[top]),
+        int(verdicts.direction[index, top]),
         float(verdicts.p_value[index]),
     )

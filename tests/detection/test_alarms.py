@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mods_grpc.detection import Phase, SeriesTable
-from mods_grpc.detection.alarms import LARGEST_FACTOR, STRICTER, raise_alarms
+from mods_grpc.detection.alarms import LARGEST_FACTOR, STRICTER, AlarmRule, ScoredRows, raise_alarms
 
 SLIDE = 600 * 10**9
 WEEK = 7 * 144
@@ -22,13 +22,8 @@ def alarms(table, slots, p_value, significance=0.01, adapt=True, extremal_index=
     n = len(p_value)
     return raise_alarms(
         table,
-        slots,
-        (first + np.arange(n)) * SLIDE if len(slots) == 1 or len(slots) == n else None,
-        np.asarray(p_value, float),
-        significance=significance,
-        extremal_index=extremal_index,
-        holdoff=2 * SLIDE,
-        adapt=adapt,
+        ScoredRows(slots=slots, times=(first + np.arange(n)) * SLIDE, p_value=np.asarray(p_value, float)),
+        AlarmRule(significance=significance, extremal_index=extremal_index, holdoff=2 * SLIDE, adapt=adapt),
     )
 
 

@@ -150,9 +150,9 @@ def test_what_is_looked_up_is_the_p_value_of_the_curve_within_a_percent_of_the_s
 @pytest.mark.parametrize("features", [1, 4, 38])
 def test_the_score_of_a_pattern_does_not_depend_on_the_patterns_beside_it_to_the_last_bit(features):
     rows = pattern_rows(features, 36)
-    patterns = RNG.normal(0, 1, (1000, rows, features)).cumsum(axis=1)
-    reference = fit_pattern(patterns)
-    pattern = Pattern(reference)
+    walk = RNG.normal(0, 1, (1000, rows, features)).cumsum(axis=1)
+    reference = fit_pattern(walk)
+    pattern, patterns = Pattern(reference), walk.astype(np.float32)
     whole = pattern.scores(patterns)
     for n in (1, 2, 3, 7, 15, 16, 17, 64, 255):
         np.testing.assert_array_equal(pattern.scores(patterns[:n]), whole[:n])
@@ -197,10 +197,31 @@ def test_the_realised_rate_of_episodes_is_the_budget_though_evidence_lasts(budge
 
 
 def test_the_reason_names_feature_direction_and_size():
-    text = describe("ssh_in", 19686, 4310, 3050, 5890, 2e-6, 0.81, 1e-6)
+    text = describe("ssh_in", 19686, 4310, 3050, 5890, 2e-6, 0.81, 1, 1e-6)
     assert text == "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score"
 
 
-def test_the_reason_says_so_when_the_forecast_one_step_before_was_right():
-    text = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, 2e-4)
-    assert text == "conn_in 627, above expected 624 (590-660), unusual over several rows, p = 0.0002 in all; 40 % of the score"
+@pytest.mark.parametrize(("direction", "word"), [(1, "unusually high"), (-1, "unusually low"), (0, "unusual")])
+def test_where_the_forecast_one_step_before_was_right_the_reason_names_the_direction_of_the_strongest_evidence(direction, word):
+    text = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, direction, 2e-4)
+    told = (
+        f"conn_in 627, {word} over several rows; from the last one expected 624 (590-660), p = 0.0002 in all; 40 % of the score"
+    )
+    assert text == told
+
+
+def test_the_reason_of_an_ordinary_row_is_that_there_is_none():
+    text = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, 0, 0.7)
+    assert text == "nothing unusual, p = 0.7 in all; conn_in 627, expected 624 (590-660)"
+
+
+@pytest.mark.parametrize(("factor", "direction"), [(5.0, 1), (0.2, -1)])
+def test_a_level_that_shifted_keeps_its_direction_though_the_forecast_follows_it(factor, direction):
+    values = walks(6000, 1)
+    detector = calibrated(values, ["count"])
+    rows = walks(60, 1)
+    rows[20:] *= factor
+    found = judged(detector, rows)
+    assert (np.sign(rows[40:, 0] - found.expected[40:, 0]) == -direction).any()
+    assert (found.direction[20:, 0] == direction).all()
+    assert (found.direction[ROWS:20, 0] == 0).mean() > 0.5

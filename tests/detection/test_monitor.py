@@ -222,4 +222,4 @@ def test_a_forecast_of_several_steps_waits_for_its_row():
     found = np.array([given.ahead[0, 0] for given in seen])
     assert np.isnan(found[:3]).all()
     np.testing.assert_array_equal(found[3:], made[:5].astype(np.float32))
-    np.testing.assert_array_equal(seen[-1].patterns[0], LEVELS[12 - DETECTOR.pattern_rows : 12])
+    np.testing.assert_array_equal(seen[-1].patterns[0], LEVELS[12 - DETECTOR.pattern_rows : 12].astype(np.float32))

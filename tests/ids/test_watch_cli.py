@@ -69,7 +69,7 @@ def expected(logs, server, tmp_path_factory):
 def test_a_burst_is_told_within_minutes_with_what_was_observed_and_expected(expected):
     first = expected[0]
     assert first["features"][0]["observed"] > 1_300
-    assert "above expected" in first["reason"]
+    assert "unusually high over several rows" in first["reason"]
     told = datetime.fromisoformat(first["window"]["end"]).timestamp()
     assert 70 < (told - live_day.START) / 60 <= 78
 
@@ -106,7 +106,7 @@ def test_a_dry_run_prints_and_writes_nothing(logs, server, tmp_path, capsys, exp
     told = capsys.readouterr().out.splitlines()
     assert len(told) == sum(alert["phase"] == "start" for alert in expected)
     assert told[0].startswith("2026-03-02T0")
-    assert "above expected" in told[0]
+    assert "unusually high over several rows" in told[0]
     assert not (tmp_path / "x").exists()
 
 
