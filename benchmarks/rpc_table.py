@@ -1,0 +1,37 @@
+"""The table of `rpc.py`: seconds of many calls into ratios."""
+
+import numpy as np
+
+COLUMNS = (
+    ("rpc", "RPC", "{:<14}"),
+    ("observations", "obs/message", "{:>12}"),
+    ("p50_us", "p50 us", "{:>9.0f}"),
+    ("p99_us", "p99 us", "{:>9.0f}"),
+    ("echo_p50_us", "echo us", "{:>9.0f}"),
+    ("p50_over_echo", "x echo", "{:>8.2f}"),
+    ("ort_p50_us", "ORT us", "{:>9.0f}"),
+    ("observations_per_second", "obs/s", "{:>10,.0f}"),
+    ("share_of_ort_rate", "of ORT", "{:>8.0%}"),
+)
+
+
+def rows_of(cases, batches):
+    """Return a row for each RPC and number of observations. `cases` holds seconds by (name, observations)."""
+    rows = []
+    for name in ("Forecast", "Detect", "StreamDetect"):
+        for n in batches:
+            found, echo, ort = (np.array(cases[key]) for key in ((name, n), (f"echo {name}", n), ("ort", n)))
+            p50, p99 = np.quantile(found, [0.5, 0.99]) * 1e6
+            echo50, ort50 = np.median(echo) * 1e6, np.median(ort) * 1e6
+            figures = (name, n, p50, p99, echo50, p50 / echo50, ort50, n / p50 * 1e6, ort50 / p50)
+            rows.append({key: figure for (key, _, _), figure in zip(COLUMNS, figures, strict=True)})
+    return rows
+
+
+def show(rows, in_flight):
+    width = {name: len(form.format(1 if ">" in form else "")) for name, _, form in COLUMNS}
+    print("".join(title.ljust(width[name]) if name == "rpc" else title.rjust(width[name]) for name, title, _ in COLUMNS))
+    for row in rows:
+        print("".join(form.format(row[name]) for name, _, form in COLUMNS))
+    ours, echo = in_flight["forecast_per_second"], in_flight["echo_per_second"]
+    print(f"Forecast at 64 in flight: {ours:,.0f} calls/s, echo {echo:,.0f}: x {in_flight['ratio']:.2f}")
