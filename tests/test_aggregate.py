@@ -15,8 +15,9 @@ from mods_grpc.features import ALL, AggregateRow, Aggregator, AggregatorOptions,
 from mods_grpc.ids.batch import Batch
 from mods_grpc.ids.datapool import DatapoolWriter, folder_name, window_slide
 from mods_grpc.ids.sources import LogReader
-
-pytest.importorskip("polars")
+from training.datapool import read_datapool
+from training.query import parse_query
+from training.timerange import parse_interval
 
 NETWORKS = ("10.0.0.0/16", "10.0.7.0/24", "fd00::/8")
 
@@ -54,7 +55,7 @@ def test_whole_logs_go_through_columns_and_their_odd_lines_alone_one_by_one(tmp_
     batch = Batch([tmp_path])
     one_by_one = []
     single = batch._one_by_one
-    monkeypatch.setattr(batch, "_one_by_one", lambda *given: one_by_one.extend(given[2]) or single(*given))
+    monkeypatch.setattr(batch, "_one_by_one", lambda *given: one_by_one.extend(given[3]) or single(*given))
     list(batch.rows())
     assert batch.counters.records == len(records) == 4_000
     assert all(line.startswith(b"#") for line in one_by_one)
@@ -161,6 +162,19 @@ def test_a_line_longer_than_a_block_is_refused_in_bounded_memory(tmp_path):
     assert batch.counters.malformed == {"long": 2}
 
 
+def test_small_rotations_are_read_together_and_a_bad_line_still_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("mods_grpc.ids.batch._SMALL_BYTES", 0)
+    write_zeek_tsv(tmp_path, random_records(4, 1_000, 3_600), rows_per_file=50)
+    files = sorted(tmp_path.glob("conn.*"))
+    for number, log in enumerate(files):
+        log.write_text(log.read_text().replace("#close", f"torn line {number}\n#close"))
+    refused = []
+    batch = Batch([tmp_path], refuse=lambda path, reason, line: refused.append((path, reason, line)))
+    list(batch.rows())
+    assert refused == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
+    assert batch.counters.records == 1_000
+
+
 def test_grouped_series_have_a_datapool_each_that_training_reads(tmp_path, capsys):
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -170,12 +184,9 @@ def test_grouped_series_have_a_datapool_each_that_training_reads(tmp_path, capsy
     assert main(["aggregate", str(logs), "--output", str(pool), *arguments]) == 0
     assert "records of conn, dns, http, sip, ssh, ssl" in capsys.readouterr().out
     assert sorted(folder.name for folder in pool.iterdir()) == ["10.0.0.0%2F16", "10.0.7.0%2F24"]
-    datapool = pytest.importorskip("training.datapool")
-    query = pytest.importorskip("training.query").parse_query(
-        "conn|in_count_uid~conn_in;dns|out_distinct_query#window_start,window_end"
-    )
-    interval = pytest.importorskip("training.timerange").parse_interval("<2024-04-19,2024-04-20)")
-    found = datapool.read_datapool(pool / "10.0.0.0%2F16", query, interval, window_slide="w30m-s10m")
+    query = parse_query("conn|in_count_uid~conn_in;dns|out_distinct_query#window_start,window_end")
+    interval = parse_interval("<2024-04-19,2024-04-20)")
+    found = read_datapool(pool / "10.0.0.0%2F16", query, interval, window_slide="w30m-s10m")
     options = AggregatorOptions(group_by="subnet", local_networks=("10.0.0.0/16", "10.0.7.0/24"), window_seconds=1_800)
     rows = [row for row in Batch([logs], options=options).rows() if row.series == "10.0.0.0/16"]
     expected = [[row.values["conn|in_count_uid"], row.values["dns|out_distinct_query"]] for row in rows]

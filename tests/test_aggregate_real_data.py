@@ -4,6 +4,7 @@ import gzip
 import io
 
 import numpy as np
+import polars as pl
 import pytest
 from real_data import DATA
 
@@ -11,8 +12,6 @@ from mods_grpc.cli import main
 from mods_grpc.features import FEATURES, PROTOCOLS, Aggregator, AggregatorOptions, Definition, Partial, header
 from mods_grpc.ids.batch import Batch
 from mods_grpc.ids.sources import LogReader
-
-pl = pytest.importorskip("polars")
 
 ZEEK_TSV, ZEEK_JSON, DATAPOOL, MODS_2018 = (
     DATA / "zeek-tsv/2024-04-19",

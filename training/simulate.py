@@ -98,11 +98,8 @@ def simulate(config: SimulationConfig) -> Simulation:
     return Simulation(times=times[:rows], counts=hourly, slides=counts, events=events)
 
 
-def write_datapool(root: Path, simulation: Simulation) -> int:
-    """Write the layout of MODS, `events.csv` and a notice that the data is simulated.
-
-    Returns:
-        Files written.
+def begin_folder(root: Path, simulation: Simulation) -> None:
+    """Make a folder for simulated data, with `events.csv` and a notice that the data is simulated.
 
     Raises:
         DataError: The folder holds something already, or can't be written.
@@ -112,7 +109,22 @@ def write_datapool(root: Path, simulation: Simulation) -> int:
         if any(root.iterdir()):
             raise DataError(f"{root} is not empty; give a new folder")
         (root / "SIMULATED.txt").write_text(NOTICE + "\n", encoding="utf-8")
-        (root / "events.csv").write_text(events_table(simulation.events), encoding="utf-8")
+        (root / "events.csv").write_text(_events_table(simulation.events), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {root}: {error.strerror}") from error
+
+
+def write_datapool(root: Path, simulation: Simulation) -> int:
+    """Write the layout of MODS, `events.csv` and a notice that the data is simulated.
+
+    Returns:
+        Files written.
+
+    Raises:
+        DataError: The folder holds something already, or can't be written.
+    """
+    begin_folder(root, simulation)
+    try:
         days = simulation.times.astype("datetime64[D]")
         files = 0
         for day in np.unique(days):
@@ -188,7 +200,7 @@ def _day_table(simulation: Simulation, rows: NDArray[np.bool_], protocol: str) -
     return "\n".join(lines) + "\n"
 
 
-def events_table(events: Sequence[Event]) -> str:
+def _events_table(events: Sequence[Event]) -> str:
     """Return the table of events that `read_events` reads."""
     lines = ["kind,start,end,strength,features"]
     for event in events:

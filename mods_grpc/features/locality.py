@@ -5,6 +5,9 @@ import socket
 from collections.abc import Iterable
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mods_grpc.errors import DataError
 from mods_grpc.features.records import Record
 
@@ -91,6 +94,13 @@ class Locality:
             self._known.clear()
         self._known[address] = found
         return found
+
+    def hold_ipv4(self, numbers: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """Tell of many IPv4 addresses at once, given as numbers, whether a local network holds them."""
+        held = np.zeros(len(numbers), dtype=np.bool_)
+        for mask, base, _ in self._masks[socket.AF_INET]:
+            held |= numbers & np.uint32(mask) == np.uint32(base)
+        return held
 
     def direction(self, record: Record) -> str | None:
         """Return in (responder local), out (originator local), internal (both), or None for neither."""

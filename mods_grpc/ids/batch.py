@@ -1,9 +1,11 @@
 """Recorded logs to rows of windows, at scale: Zeek TSV through polars, other formats line by line, one aggregator."""
 
 import statistics
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +15,7 @@ from mods_grpc.features import ALL, AggregateRow, Aggregator, AggregatorOptions,
 from mods_grpc.features.options import SECOND
 from mods_grpc.features.records import RECORDS
 from mods_grpc.ids.blocks import BLOCK_BYTES, Block, read_blocks
-from mods_grpc.ids.columns import read_columns
+from mods_grpc.ids.columns import Columns, read_columns
 from mods_grpc.ids.lines import MalformedLineError, ReadCounters, latest_plausible
 from mods_grpc.ids.parser import LineParser
 from mods_grpc.ids.reduce import add_columns
@@ -23,14 +25,39 @@ from mods_grpc.ids.tail import QUARANTINED_BYTES, Refusal
 
 DEFAULT_LATENESS_SECONDS = 86_400
 _SMALL_BYTES = 1 << 15  # not worth a frame
+_GATHERED_BYTES = 4 << 20  # rotations are often small, and a frame costs the same for a few lines as for thousands
+
+_Piece = tuple[LogFile, LineParser, bytes]
 
 
 @dataclass(slots=True)
 class _Stream:
-    """A log that is being read: `progress` is about the event time that it has reached."""
+    """A log that is being read: `progress` is about the event time that it has reached.
+
+    `gathered` holds whole lines below headers that say the same.
+    """
 
     blocks: Iterator[tuple[LogFile, LineParser, Block]]
     progress: int = 0
+    gathered: list[_Piece] = field(default_factory=list)
+    gathered_bytes: int = 0
+
+    def goes_with(self, parser: LineParser) -> bool:
+        """Tell whether lines of a parser can be read together with those gathered."""
+        if not self.gathered:
+            return True
+        _, other, _ = self.gathered[0]
+        return (other.header, other.tsv_protocol) == (parser.header, parser.tsv_protocol)
+
+    def gather(self, piece: _Piece) -> None:
+        """Put lines to those gathered."""
+        self.gathered.append(piece)
+        self.gathered_bytes += len(piece[2])
+
+    def take(self) -> list[_Piece]:
+        """Return what was gathered, once."""
+        gathered, self.gathered, self.gathered_bytes = self.gathered, [], 0
+        return gathered
 
 
 class Batch:
@@ -89,12 +116,13 @@ class Batch:
         """Yield the rows of all complete windows, in order of start, then series."""
         while self._streams:
             stream = min(self._streams, key=lambda stream: stream.progress)
-            block = next(stream.blocks, None)
-            if block is None:
+            found = next(stream.blocks, None)
+            if found is not None:
+                self._take(stream, *found)
+            else:
+                self._count(stream)
                 self._streams.remove(stream)
-                continue
-            stream.progress = max(stream.progress, self._count(*block))
-            reached = min(stream.progress for stream in self._streams) - self._lateness_ns
+            reached = min((stream.progress for stream in self._streams), default=0) - self._lateness_ns
             yield from self.aggregator.rows(reached if self._end_ns is None else min(reached, self._end_ns))
         yield from self.aggregator.finish(self._end_ns)
 
@@ -109,27 +137,41 @@ class Batch:
             except OSError:
                 self._malformed(file, "unreadable file", b"")
 
-    def _count(self, file: LogFile, parser: LineParser, block: Block) -> int:
-        """Count a block; return the event time it has reached, 0 if it says nothing of that."""
+    def _take(self, stream: _Stream, file: LogFile, parser: LineParser, block: Block) -> None:
+        """Gather a block with those before it, or count it."""
         self._show(file.path, len(block.text))
-        protocol = None if block.text.startswith(b"{") or block.header else parser.tsv_protocol
-        if protocol is None or len(block.text) < _SMALL_BYTES or len(parser.header.separator.encode()) != 1:
-            return self._one_by_one(file, parser, block.text.rstrip(b"\n").split(b"\n"))
-        try:
-            columns = read_columns(block.text, parser.header, protocol, parser.latest_ns or latest_plausible())
-        except (MalformedLineError, pl.exceptions.PolarsError):
-            return self._one_by_one(file, parser, block.text.rstrip(b"\n").split(b"\n"))
-        frame = columns.frame
+        together = not block.header and not block.text.startswith(b"{") and parser.tsv_protocol is not None
+        if not together or len(parser.header.separator.encode()) != 1:
+            self._one_by_one(stream, file, parser, block.text.rstrip(b"\n").split(b"\n"))
+            return
+        if not stream.goes_with(parser):
+            self._count(stream)
+        stream.gather((file, parser, block.text if block.text.endswith(b"\n") else block.text + b"\n"))
+        if stream.gathered_bytes >= _GATHERED_BYTES:
+            self._count(stream)
+
+    def _count(self, stream: _Stream) -> None:
+        """Count what was gathered."""
+        pieces = stream.take()
+        columns = _columns(pieces) if sum(len(text) for _, _, text in pieces) >= _SMALL_BYTES else None
+        if columns is None:
+            for file, parser, text in pieces:
+                self._one_by_one(stream, file, parser, text.rstrip(b"\n").split(b"\n"))
+            return
+        protocol, frame = pieces[0][1].tsv_protocol, columns.frame
+        assert protocol is not None
         add_columns(self.aggregator, self._locality, self._plans[protocol], protocol, frame)
         self.counters.lines += len(frame)
         self.counters.records += len(frame)
-        self._one_by_one(file, parser, columns.doubtful)
         if len(frame):
             self.seen.add(protocol)
-        middle = frame["ts"].median()
-        return int(middle) if isinstance(middle, float | int) else 0
+            stream.progress = max(stream.progress, int(frame["ts"].median()))  # type: ignore[arg-type]
+        ends = list(accumulate(len(text) for _, _, text in pieces))
+        for at, line in columns.doubtful:
+            file, parser, _ = pieces[bisect_right(ends, at)]
+            self._one_by_one(stream, file, parser, [line])
 
-    def _one_by_one(self, file: LogFile, parser: LineParser, lines: list[bytes]) -> int:
+    def _one_by_one(self, stream: _Stream, file: LogFile, parser: LineParser, lines: list[bytes]) -> None:
         times = []
         for line in lines:
             self.counters.lines += 1
@@ -145,8 +187,19 @@ class Batch:
             self.seen.add(record.protocol)
             self.aggregator.add(record)
             times.append(record.ts)
-        return int(statistics.median_low(times)) if times else 0
+        if len(times) > 1:
+            stream.progress = max(stream.progress, int(statistics.median_low(times)))
 
     def _malformed(self, file: LogFile, reason: str, line: bytes) -> None:
         self.counters.refuse(reason)
         self._refuse(file.path, reason, line[:QUARANTINED_BYTES])
+
+
+def _columns(pieces: list[_Piece]) -> Columns | None:
+    """Read lines as columns; None if they can't be."""
+    parser, protocol = pieces[0][1], pieces[0][1].tsv_protocol
+    assert protocol is not None
+    try:
+        return read_columns(b"".join(text for _, _, text in pieces), parser.header, protocol, latest_plausible())
+    except (MalformedLineError, pl.exceptions.PolarsError):
+        return None

@@ -15,6 +15,8 @@ from mods_grpc.ids.zeek import TsvHeader
 _EXTRA = "extra field"  # no field of Zeek's has a space in its name
 _TIME = r"^[0-9]{9,10}(\.[0-9]{1,9})?$"
 _DECIMAL = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
 _WHOLE = r"^[0-9]{1,16}$"
 
 
@@ -24,12 +26,12 @@ class Columns:
 
     Attributes:
         frame: Lines that are certainly records, with our names; times and durations in nanoseconds, None where unset.
-        doubtful: The other lines.
+        doubtful: The other lines, each with where it begins.
         lines: How many lines there were.
     """
 
     frame: pl.DataFrame
-    doubtful: list[bytes]
+    doubtful: list[tuple[int, bytes]]
     lines: int
 
 
@@ -65,7 +67,7 @@ def read_columns(text: bytes, header: TsvHeader, protocol: str, latest_ns: int) 
     if len(starts) != len(sure):
         raise pl.exceptions.ComputeError("lines and rows do not agree")
     sure = sure & (ends - starts <= lines.MAX_LINE_BYTES)
-    doubtful = [text[starts[row] : ends[row]] for row in np.flatnonzero(~sure)]
+    doubtful = [(int(starts[row]), text[starts[row] : ends[row]]) for row in np.flatnonzero(~sure)]
     return Columns(raw.filter(pl.Series(sure)).select(made), doubtful, len(sure))
 
 
@@ -135,6 +137,7 @@ def _address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
 def _addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
     """Tell whether all of some columns are addresses, asking once for each text."""
     texts = pl.concat([raw[name] for name in names]).unique().drop_nulls()
+    texts = texts.filter(~texts.str.contains(_IPV4))
     wrong = pl.Series([text for text in texts if not lines.is_address(text)], dtype=pl.String)
     return pl.all_horizontal([~pl.col(name).is_in(wrong.implode()) for name in names]) if len(wrong) else pl.lit(value=True)
 
