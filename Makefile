@@ -22,7 +22,7 @@ help: ## List the targets
 	.venv-protos/bin/python -m pip install --quiet --require-hashes -r requirements/protos.txt
 	@touch .venv-protos
 
-demo: .venv ## Simulate, train, export, serve, stream; print alerts and write a picture
+demo: .venv ## Raw logs to alerts: simulate, aggregate, train, serve, replay; write a picture
 	$(BIN)/python -m examples.demo
 
 serve: .venv ## Serve the shipped models on 127.0.0.1:50051
