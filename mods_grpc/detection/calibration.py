@@ -14,7 +14,8 @@ from mods_grpc.artifact.calibration import Calibration, ScoreCurve
 from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.detection.ahead import DelayLines, choose_horizons
 from mods_grpc.detection.curves import make_curve
-from mods_grpc.detection.detector import Detector, Judgement, Sightings
+from mods_grpc.detection.detector import Detector
+from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level, fit_level
 from mods_grpc.detection.monitor import Forecaster, Monitor
 from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
@@ -160,14 +161,11 @@ class _Recorder:
         """Find everything ordinary."""
         self.seen.append(seen)
         ordinary = np.ones(len(seen.times))
-        by_feature = np.ones(seen.observed.shape)
-        return Judgement(
-            p_value=ordinary,
-            feature_p=by_feature,
-            share=by_feature,
-            direction=np.zeros(by_feature.shape, np.int8),
-            out_of_distribution=ordinary == 0,
-        )
+        return Judgement(p_value=ordinary, out_of_distribution=ordinary == 0, explain=_not_at_all)
+
+
+def _not_at_all(_: NDArray[np.intp]) -> Explanation:
+    raise NotImplementedError("nothing is explained while calibrating")
 
 
 def _replay(
@@ -188,10 +186,7 @@ def _replay(
     judged = np.ones(present.size, np.bool_)
     monitor.observe(everyone, times[present], values[present], judged=judged, significance=0.5, impute_rows=IMPUTE_ROWS)
     seen = recorder.seen[0]
-    late = seen.times >= times[warm_up]
-    parts = (seen.times, seen.observed, seen.expected, seen.ahead, seen.patterns)
-    then, observed, expected, ahead, patterns = (part[late] for part in parts)
-    return Sightings(times=then, observed=observed, expected=expected, ahead=ahead, patterns=patterns)
+    return seen.of(np.flatnonzero(seen.times >= times[warm_up]))
 
 
 def _fuse(found: Calibration, space: ResidualSpace, seen: Sightings) -> Calibration:

@@ -9,6 +9,7 @@ from mods_grpc.artifact.calibration import Calibration
 from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
 from mods_grpc.detection.ahead import DelayLines
 from mods_grpc.detection.curves import Curves
+from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level
 from mods_grpc.detection.pattern import Pattern
 from mods_grpc.detection.residuals import ResidualSpace
@@ -20,46 +21,6 @@ Floats = NDArray[np.float64]
 LARGEST_SIGNIFICANCE = 0.2  # above which rows are not told apart from ordinary ones
 EXPLAINED_STRENGTH = 2.0  # of the pattern, from where on its share is told apart by feature
 TELLING_STRENGTH = 1.0  # of a feature's strongest evidence, from where on its direction is told
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sightings:
-    """n observations as the detector is shown them.
-
-    Attributes:
-        times: `(n,)` nanoseconds.
-        observed: `(n, features)` raw units, NaN where missing.
-        expected: `(n, features)` raw units, forecast one step before.
-        ahead: `(n, horizons - 1, features)` residual space, forecast more steps before; NaN where there was no forecast.
-        patterns: `(n, rows, features)` raw units, single precision: the last rows with the observation itself,
-            what is missing filled.
-    """
-
-    times: NDArray[np.int64]
-    observed: Floats
-    expected: Floats
-    ahead: Floats
-    patterns: NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
-    """Verdicts on n observations.
-
-    Attributes:
-        p_value: `(n,)`, of all evidence; NaN where every value was missing.
-        feature_p: `(n, features)`, of the forecast one step before; NaN where the value was missing.
-        share: `(n, features)`, of the evidence, 0 to 1, adding up to 1 over a row.
-        direction: `(n, features)`, 1 where the strongest evidence of the forecasts and of the level says too high, -1 where
-            too low, 0 where there is little of it.
-        out_of_distribution: `(n,)`, whether a value lies further outside the training range than that range is wide.
-    """
-
-    p_value: Floats
-    feature_p: Floats
-    share: Floats
-    direction: NDArray[np.int8]
-    out_of_distribution: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,21 +77,16 @@ class Detector:
     def judge(self, seen: Sightings) -> Judgement:
         """Judge observations."""
         evidence = self.feature_evidence(seen)
-        members, pattern_members = self.member_strengths(evidence.strength, self.pattern_scores(seen))
-        missing = np.isnan(seen.observed)
-        p_value = self._fused.p_value((members.sum(axis=1) + pattern_members.sum(axis=1))[:, None])[:, 0]
-        feature_p = self._features.p_value(evidence.places[:, : missing.shape[1]])
-        if missing.any():
-            feature_p[missing] = np.nan
-            p_value[missing.all(axis=1)] = np.nan
-        outside: NDArray[np.bool_] = np.any((seen.observed < self._lowest) | (seen.observed > self._highest), axis=1)
-        return Judgement(
-            p_value=p_value,
-            feature_p=feature_p,
-            share=self._shares(seen, evidence.strength, pattern_members, missing),
-            direction=_directions(evidence, p_value <= LARGEST_SIGNIFICANCE),
-            out_of_distribution=outside,
-        )
+        members, pattern = self.member_strengths(evidence.strength, self.pattern_scores(seen))
+        p_value = self._fused.p_value((np.add.reduce(members, axis=1) + np.add.reduce(pattern, axis=1))[:, None])[:, 0]
+        if not seen.complete:
+            p_value[np.isnan(seen.observed).all(axis=1)] = np.nan
+        outside = (seen.observed < self._lowest) | (seen.observed > self._highest)
+
+        def explain(at: NDArray[np.intp]) -> Explanation:
+            return self._explain(seen, evidence, pattern, p_value, at)
+
+        return Judgement(p_value=p_value, out_of_distribution=np.logical_or.reduce(outside, axis=1), explain=explain)
 
     def feature_evidence(self, seen: Sightings) -> Evidence:
         """Hold observations against the forecasts and the usual level."""
@@ -141,7 +97,7 @@ class Detector:
         np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
         scores[:, :-1] /= self._ahead_scales
         scores[:, -1] = self._level.scores(observed)
-        places = self._features.find(np.abs(scores).reshape(n, -1))
+        places = self._features.find(np.abs(scores.reshape(n, -1)))
         return Evidence(score=scores, strength=self._features.strength(places).reshape(scores.shape), places=places)
 
     def pattern_scores(self, seen: Sightings) -> Floats:
@@ -152,19 +108,27 @@ class Detector:
 
     def member_strengths(self, strengths: Floats, patterns: Floats) -> tuple[Floats, Floats]:
         """Return the strengths of the members that are summed over features, and those of the pattern."""
-        members = self._members.strength(self._members.find(strengths.sum(axis=2)))
+        members = self._members.strength(self._members.find(np.add.reduce(strengths, axis=2)))
         if self._pattern_members is None:
             return members, patterns
         return members, self._pattern_members.strength(self._pattern_members.find(patterns))
 
-    def _shares(self, seen: Sightings, strengths: Floats, pattern: Floats, missing: NDArray[np.bool_]) -> Floats:
-        parts = strengths.sum(axis=1)
-        strong = np.flatnonzero(pattern.sum(axis=1) > EXPLAINED_STRENGTH)
+    def _explain(
+        self, seen: Sightings, evidence: Evidence, pattern: Floats, p_value: Floats, at: NDArray[np.intp]
+    ) -> Explanation:
+        missing = np.isnan(seen.observed[at])
+        feature_p = self._features.p_value(evidence.places[at, : missing.shape[1]])
+        feature_p[missing] = np.nan
+        parts = evidence.strength[at].sum(axis=1)
+        strong = np.flatnonzero(pattern[at].sum(axis=1) > EXPLAINED_STRENGTH)
         if strong.size and self.pattern is not None:
-            by_feature = self.pattern.strangeness(self.space.forward_roughly(seen.patterns[strong]))
-            parts[strong] += pattern[strong].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, by_feature)
+            by_feature = self.pattern.strangeness(self.space.forward_roughly(seen.patterns[at[strong]]))
+            parts[strong] += pattern[at[strong]].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, by_feature)
         total = parts.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1 / parts.shape[1]), np.float64)
+        share = np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1 / parts.shape[1])
+        direction = _directions(evidence.score[at], evidence.strength[at])
+        direction[p_value[at] > LARGEST_SIGNIFICANCE] = 0
+        return Explanation(feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction)
 
     def interval(self, expected: Floats, coverage: float, step: int = 1) -> tuple[Floats, Floats]:
         """Return lower and upper ends, `(n, features)`, of the conformal interval around forecasts made `step` steps before."""
@@ -178,18 +142,12 @@ class Detector:
         return np.stack([low for low, _ in ends], axis=1), np.stack([high for _, high in ends], axis=1)
 
 
-def _directions(evidence: Evidence, unusual: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Return the direction of the strongest evidence by feature; 0 on rows that are not unusual."""
-    n, _, features = evidence.score.shape
-    found = np.zeros((n, features), np.int8)
-    at = np.flatnonzero(unusual)
-    if at.size:
-        strength = evidence.strength[at]
-        strongest = strength.argmax(axis=1)[:, None]
-        sign = np.sign(np.nan_to_num(np.take_along_axis(evidence.score[at], strongest, axis=1)))
-        told = np.take_along_axis(strength, strongest, axis=1) >= TELLING_STRENGTH
-        found[at] = np.where(told, sign, 0)[:, 0]
-    return found
+def _directions(score: Floats, strength: Floats) -> NDArray[np.int8]:
+    """Return the direction of the strongest evidence by feature, of evidence `(n, horizons + 1, features)`."""
+    strongest = strength.argmax(axis=1)[:, None]
+    sign = np.sign(np.nan_to_num(np.take_along_axis(score, strongest, axis=1)))
+    told = np.take_along_axis(strength, strongest, axis=1) >= TELLING_STRENGTH
+    return np.where(told, sign, 0)[:, 0].astype(np.int8)
 
 
 def significance_from_budget(false_alarms_per_day: float, slide_seconds: int, extremal_index: float = 1.0) -> float:

@@ -6,19 +6,19 @@ series at once; nothing is changed until every forecast of the call is known to 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection.ahead import DelayLines, pack
-from mods_grpc.detection.alarms import AlarmRule, ScoredRows, raise_alarms
-from mods_grpc.detection.detector import Judgement, Sightings
+from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alarms
+from mods_grpc.detection.judgement import Judgement, Sightings
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import RunForecasts
-from mods_grpc.detection.series import NO_TIME, SeriesTable
-from mods_grpc.detection.timeline import Outcome, Run, trace
+from mods_grpc.detection.series import SeriesTable
+from mods_grpc.detection.timeline import Run, trace
+from mods_grpc.detection.verdicts import Verdicts
 from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
@@ -27,49 +27,6 @@ Forecaster = Callable[[Floats], Floats]
 
 NANOS = 1_000_000_000
 WINDOWS_PER_RUN = 4096
-TOLD_OF_JUDGEMENT = ("p_value", "feature_p", "share", "direction", "out_of_distribution")
-TOLD_OF_ALARMS = ("score", "anomalous", "drift", "phase")
-
-
-@dataclass(kw_only=True, slots=True)
-class Verdicts:
-    """What is to be said about n observations. NaN where an observation was not scored.
-
-    Attributes:
-        outcome: `(n,)` of Outcome. p_value: `(n,)`. score: `(n,)`, -log10 of it. anomalous, drift: `(n,)`.
-        out_of_distribution: `(n,)`. gap_filled: `(n,)` rows filled directly before.
-        observed, expected, feature_p, share, direction: `(n, features)`; direction is of Judgement, 0 where not scored.
-        phase: `(n,)` of Phase; start, peak_time: `(n,)` nanoseconds and peak: `(n,)` of the episode.
-    """
-
-    outcome: NDArray[np.int8]
-    observed: Floats
-    expected: Floats = field(init=False)
-    feature_p: Floats = field(init=False)
-    share: Floats = field(init=False)
-    direction: NDArray[np.int8] = field(init=False)
-    p_value: Floats = field(init=False)
-    score: Floats = field(init=False)
-    anomalous: NDArray[np.bool_] = field(init=False)
-    drift: NDArray[np.bool_] = field(init=False)
-    out_of_distribution: NDArray[np.bool_] = field(init=False)
-    gap_filled: NDArray[np.int64] = field(init=False)
-    phase: NDArray[np.int8] = field(init=False)
-    start: NDArray[np.int64] = field(init=False)
-    peak_time: NDArray[np.int64] = field(init=False)
-    peak: Floats = field(init=False)
-
-    def __post_init__(self) -> None:
-        n = len(self.outcome)
-        self.expected, self.feature_p, self.share = np.full((3, *self.observed.shape), np.nan)
-        self.direction = np.zeros(self.observed.shape, np.int8)
-        self.p_value, self.score = np.full((2, n), np.nan)
-        self.anomalous, self.drift = np.zeros((2, n), np.bool_)
-        self.out_of_distribution = np.zeros(n, np.bool_)
-        self.gap_filled = np.zeros(n, np.int64)
-        self.phase = np.zeros(n, np.int8)
-        self.start, self.peak_time = np.full((2, n), NO_TIME)
-        self.peak = np.zeros(n)
 
 
 class Judge(Protocol):
@@ -137,9 +94,49 @@ class Monitor:
         Raises:
             ModelOutputError: A forecast was not finite; no series was changed.
         """
-        n = len(slots)
-        verdicts = Verdicts(outcome=np.full(n, Outcome.WARMING_UP, np.int8), observed=values)
         plain = self._plain(slots, times, values)
+        if plain.size and plain.all() and (self.table.filled[slots] == self.table.rows).all():
+            expected, seen = self._take_full(slots, times, values)
+            judgement, alarms = self._judge(seen, slots, significance)
+            if judged.all():
+                return Verdicts.of_all(values, expected, judgement, alarms)
+            verdicts, scored = Verdicts.of_nothing(values), np.arange(len(slots))
+            verdicts.expected = expected
+        else:
+            verdicts, some = self._take_any(slots, times, values, plain, impute_rows)
+            scored = np.flatnonzero(~np.isnan(verdicts.expected[:, 0]))
+            if not scored.size:
+                return verdicts
+            judgement, alarms = self._judge(some.of(scored), slots[scored], significance)
+        verdicts.tell(judgement, alarms, scored, judged[scored])
+        return verdicts
+
+    def _take_full(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> tuple[Floats, Sightings]:
+        """Apply rows of as many series, each complete and right after a full window, as most calls bring them."""
+        table, lines, kept = self.table, self._detector.lines, self._detector.pattern_rows
+        windows = table.windows(slots)
+        patterns = np.empty((len(slots), kept, table.features), np.float32)
+        patterns[:, : kept - 1], patterns[:, kept - 1] = windows[:, table.rows + 1 - kept :], values
+        made = self._steps(windows)
+        place = (slots[:, None], lines.places(times // self._slide))  # from here on series change
+        ahead = table.ahead[place]
+        table.ahead[place] = pack(self._detector.space.forward(made[:, 1:]))
+        table.push(slots, times, values)
+        expected = made[:, 0]
+        seen = Sightings(times=times, observed=values, expected=expected, ahead=ahead, patterns=patterns, complete=True)
+        return expected, seen
+
+    def _take_any(
+        self,
+        slots: NDArray[np.intp],
+        times: NDArray[np.int64],
+        values: Floats,
+        plain: NDArray[np.bool_],
+        impute_rows: int,
+    ) -> tuple[Verdicts, Sightings]:
+        """Apply whatever comes; some of it may be there to score."""
+        n = len(slots)
+        verdicts = Verdicts.of_nothing(values)
         runs = self._trace(np.flatnonzero(~plain), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(plain)
         full = at[self.table.filled[slots[at]] == self.table.rows]
@@ -163,8 +160,8 @@ class Monitor:
             if run.last:
                 self.table.replace(run.slot, run.last_time, run.values, run.missing)
                 self.table.ahead[run.slot] = forecasts.waiting(index)
-        self._judge(verdicts, slots, times, judged, significance, ahead, patterns)
-        return verdicts
+        expected = verdicts.expected
+        return verdicts, Sightings(times=times, observed=values, expected=expected, ahead=ahead, patterns=patterns)
 
     def _plain(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> NDArray[np.bool_]:
         """Tell which observations are the only one of their series, complete, and directly follow its last row."""
@@ -210,38 +207,10 @@ class Monitor:
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
         return steps
 
-    def _judge(
-        self,
-        verdicts: Verdicts,
-        slots: NDArray[np.intp],
-        times: NDArray[np.int64],
-        judged: NDArray[np.bool_],
-        significance: float,
-        ahead: Floats,
-        patterns: NDArray[np.float32],
-    ) -> None:
-        scored = np.flatnonzero(~np.isnan(verdicts.expected[:, 0]))
-        if not scored.size:
-            return
-        part = slice(None) if scored.size == len(slots) else scored
-        seen = Sightings(
-            times=times[part],
-            observed=verdicts.observed[part],
-            expected=verdicts.expected[part],
-            ahead=ahead[part],
-            patterns=patterns[part],
-        )
+    def _judge(self, seen: Sightings, slots: NDArray[np.intp], significance: float) -> tuple[Judgement, Alarms]:
         judgement = self._detector.judge(seen)
-        rows = ScoredRows(slots=slots[part], times=times[part], p_value=judgement.p_value)
-        alarms = raise_alarms(self.table, rows, self._rule(significance))
-        verdicts.start[part], verdicts.peak_time[part], verdicts.peak[part] = alarms.start, alarms.peak_time, alarms.peak
-        told = judged[part]
-        at, which = (part, slice(None)) if told.all() else (scored[told], told)
-        verdicts.outcome[at] = Outcome.SCORED
-        for name in TOLD_OF_JUDGEMENT:
-            getattr(verdicts, name)[at] = getattr(judgement, name)[which]
-        for name in TOLD_OF_ALARMS:
-            getattr(verdicts, name)[at] = getattr(alarms, name)[which]
+        rows = ScoredRows(slots=slots, times=seen.times, p_value=judgement.p_value)
+        return judgement, raise_alarms(self.table, rows, self._rule(significance))
 
     def _rule(self, significance: float) -> AlarmRule:
         return AlarmRule(

@@ -35,6 +35,7 @@ class StrengthTable:
         size = (OCTAVES_BELOW + OCTAVES_ABOVE) << MANTISSA_BITS
         self._highest = self._lowest + size - 1
         self._offset = np.arange(len(curves)) * size - self._lowest
+        self._least = (self._lowest << SHIFT).view(np.float64)
         edges = ((self._lowest[None] + np.arange(size)[:, None]) << SHIFT).view(np.float64)
         p = Curves(curves).p_value(edges)
         p[0] = 1.0
@@ -43,8 +44,7 @@ class StrengthTable:
 
     def find(self, scores: Floats) -> NDArray[np.int64]:
         """Return where scores `(n, m)`, 0 or above, stand in the table; where NaN, as the most ordinary."""
-        keys = _keys(np.fmax(scores, 0.0))
-        np.maximum(keys, self._lowest, out=keys)
+        keys = _keys(np.fmax(scores, self._least))
         np.minimum(keys, self._highest, out=keys)
         keys += self._offset
         return keys

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     """Return the options of the main server that bound what a peer can take; each was measured to matter."""
     return [
+        ("grpc.http.overload_protection", 0),
         ("grpc.http2.bdp_probe", 0),  # unread input is 64 KiB a stream, not 8 MiB
         ("grpc.max_concurrent_streams", config.max_concurrent_streams),
         ("grpc.max_allowed_incoming_connections", config.max_connections),

@@ -1,7 +1,9 @@
 """From arrays to response messages."""
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,12 +80,16 @@ def explained(
     if not at.size:
         return []
     lower, upper = model.detector.interval(verdicts.expected[at], 1 - significance)
-    share = verdicts.share[at]
+    why = verdicts.explain(at)
+    columns = (verdicts.observed[at], verdicts.expected[at], lower, upper, why.feature_p, why.share, why.direction)
     found = []
-    for k, (index, name) in enumerate(zip(at.tolist(), names, strict=True)):
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    for index, name, row in zip(at.tolist(), names, rows, strict=True):
         verdict = plain(verdicts, index, int(times[index]), name)
         if verdict.status == verdict_pb2.VERDICT_STATUS_SCORED:
-            _add_features(verdict, model.feature_names, verdicts, index, lower[k], upper[k], share[k])
+            parts = [FeaturePart(*part) for part in zip(model.feature_names, *row, strict=True)]
+            verdict.features.extend(map(_feature, parts))
+            verdict.reason = _reason(max(parts, key=lambda part: part.share), verdict.p_value)
         found.append(verdict)
     return found
 
@@ -113,31 +119,25 @@ def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.V
     return verdict
 
 
-def _add_features(
-    verdict: verdict_pb2.Verdict,
-    features: tuple[str, ...],
-    verdicts: Verdicts,
-    index: int,
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    share: NDArray[np.float64],
-) -> None:
-    observed, expected, p = verdicts.observed[index], verdicts.expected[index], verdicts.feature_p[index]
-    for j, name in enumerate(features):
-        part = verdict.features.add(
-            feature=name, expected=float(expected[j]), lower=float(lower[j]), upper=float(upper[j]), share=float(share[j])
-        )
-        if not np.isnan(observed[j]):
-            part.observed, part.p_value = float(observed[j]), float(p[j])
-    top = int(np.argmax(share))
-    verdict.reason = describe(
-        features[top],
-        float(observed[top]),
-        float(expected[top]),
-        float(lower[top]),
-        float(upper[top]),
-        float(p[top]),
-        float(share[top]),
-        int(verdicts.direction[index, top]),
-        float(verdicts.p_value[index]),
+class FeaturePart(NamedTuple):
+    """What is said of one feature of an observation."""
+
+    feature: str
+    observed: float
+    expected: float
+    lower: float
+    upper: float
+    p_value: float
+    share: float
+    direction: int
+
+
+def _feature(part: FeaturePart) -> verdict_pb2.FeatureVerdict:
+    known = {} if math.isnan(part.observed) else {"observed": part.observed, "p_value": part.p_value}
+    return verdict_pb2.FeatureVerdict(
+        feature=part.feature, expected=part.expected, lower=part.lower, upper=part.upper, share=part.share, **known
     )
+
+
+def _reason(top: FeaturePart, fused_p: float) -> str:
+    return describe(top.feature, top.observed, top.expected, top.lower, top.upper, top.p_value, top.share, top.direction, fused_p)

@@ -120,9 +120,10 @@ def test_a_missing_feature_neither_raises_nor_lowers_the_alarm_of_the_others():
     whole, without = judged(detector, rows), judged(detector, partial)
     assert whole.p_value[-1] < 1e-3
     assert without.p_value[-1] < 1e-3
-    assert without.share[-1].sum() == pytest.approx(1)
-    assert without.share[-1, 0] > 0.6
-    assert without.share[-1, 1] == 0
+    (share,) = without.explain(np.array([-1])).share
+    assert share.sum() == pytest.approx(1)
+    assert share[0] > 0.6
+    assert share[1] == 0
 
 
 def test_a_level_that_shifts_and_stays_is_strange_as_long_as_it_stays():
@@ -223,5 +224,6 @@ def test_a_level_that_shifted_keeps_its_direction_though_the_forecast_follows_it
     rows[20:] *= factor
     found = judged(detector, rows)
     assert (np.sign(rows[40:, 0] - found.expected[40:, 0]) == -direction).any()
-    assert (found.direction[20:, 0] == direction).all()
-    assert (found.direction[ROWS:20, 0] == 0).mean() > 0.5
+    told = found.explain(np.arange(len(found.outcome))).direction[:, 0]
+    assert (told[20:] == direction).all()
+    assert (told[ROWS:20] == 0).mean() > 0.5

@@ -69,8 +69,6 @@ def columns(verdicts):
         "score",
         "anomalous",
         "expected",
-        "feature_p",
-        "share",
         "drift",
         "gap_filled",
         "phase",
@@ -78,7 +76,9 @@ def columns(verdicts):
         "peak_time",
         "peak",
     )
-    return {name: np.asarray(getattr(verdicts, name)) for name in names}
+    why = verdicts.explain(np.arange(len(verdicts.outcome)))
+    reasons = {"feature_p": why.feature_p, "share": why.share, "direction": why.direction}
+    return {name: np.asarray(getattr(verdicts, name)) for name in names} | reasons
 
 
 def joined(parts):
@@ -149,8 +149,9 @@ def test_a_missing_value_is_not_scored_and_is_replaced_by_its_forecast():
     observe(monitor, slots.repeat(4), grid(4), LEVELS[:4])
     row = np.array([[np.nan, 1e9]])
     verdicts = observe(monitor, slots, grid(1, 4), row)
-    assert np.isnan(verdicts.feature_p[0, 0])
-    assert verdicts.feature_p[0, 1] < 1e-3
+    (feature_p,) = verdicts.explain(np.zeros(1, np.intp)).feature_p
+    assert np.isnan(feature_p[0])
+    assert feature_p[1] < 1e-3
     history, missing = monitor.table.history(int(slots[0]))
     assert missing[-1].tolist() == [True, False]
     np.testing.assert_allclose(history[-1], [LEVELS[:4, 0].mean(), 1e9])

@@ -1,0 +1,72 @@
+"""What the detector is shown, and what it says."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sightings:
+    """n observations as the detector is shown them.
+
+    Attributes:
+        times: `(n,)` nanoseconds.
+        observed: `(n, features)` raw units, NaN where missing.
+        expected: `(n, features)` raw units, forecast one step before.
+        ahead: `(n, horizons - 1, features)` residual space, forecast more steps before; NaN where there was no forecast.
+        patterns: `(n, rows, features)` raw units, single precision: the last rows with the observation itself,
+            what is missing filled.
+        complete: Whether it is known that no value is missing.
+    """
+
+    times: NDArray[np.int64]
+    observed: Floats
+    expected: Floats
+    ahead: Floats | NDArray[np.float32]
+    patterns: NDArray[np.float32]
+    complete: bool = False
+
+    def of(self, at: NDArray[np.intp]) -> "Sightings":
+        """Return some of them."""
+        return Sightings(
+            times=self.times[at],
+            observed=self.observed[at],
+            expected=self.expected[at],
+            ahead=self.ahead[at],
+            patterns=self.patterns[at],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """Why observations were judged as they were, all `(n, features)`.
+
+    Attributes:
+        feature_p: Of the forecast one step before; NaN where the value was missing.
+        share: Of the evidence, 0 to 1, adding up to 1 over a row.
+        direction: 1 where the strongest evidence of the forecasts and of the level says too high, -1 where too low, 0 where
+            there is little of it.
+    """
+
+    feature_p: Floats
+    share: Floats
+    direction: NDArray[np.int8]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """Verdicts on n observations.
+
+    Attributes:
+        p_value: `(n,)`, of all evidence; NaN where every value was missing.
+        out_of_distribution: `(n,)`, whether a value lies further outside the training range than that range is wide.
+        explain: Says why, for the observations of these numbers; most need no explanation.
+    """
+
+    p_value: Floats
+    out_of_distribution: NDArray[np.bool_]
+    explain: Callable[[NDArray[np.intp]], Explanation]
