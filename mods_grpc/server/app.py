@@ -31,9 +31,9 @@ log = logging.getLogger(__name__)
 def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     """Return the options of the main server that bound what a peer can take; each was measured to matter."""
     return [
-        ("grpc.http.overload_protection", 0),
         ("grpc.http2.bdp_probe", 0),  # unread input is 64 KiB a stream, not 8 MiB
         ("grpc.max_concurrent_streams", config.max_concurrent_streams),
+        ("grpc.http.overload_protection", 0),  # counts ended calls too, and refuses those of a client within the limit
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.keepalive_time_ms", 20_000),

@@ -97,6 +97,14 @@ def test_calls_that_began_are_finished_and_none_hangs(repository):
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
+def test_more_calls_at_once_than_a_connection_takes_wait_their_turn_and_none_is_refused(repository):
+    with running_server(repository=repository, max_concurrent_streams=8) as server, channel_to(server) as channel:
+        inference = inference_pb2_grpc.InferenceServiceStub(channel)
+        for _ in range(5):
+            calls = [inference.Forecast.future(forecast_request(), timeout=30) for _ in range(100)]
+            assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
 def test_a_server_with_open_streams_stops_well_within_its_grace(repository):
     with running_server(repository=repository, grace_seconds=25.0) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
