@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
@@ -18,12 +19,14 @@ from mods_grpc.cli_watch_parts import check_windows, make_aggregator, make_colum
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.errors import ConnectionFailedError, ModelUnavailableError
 from mods_grpc.ids.checkpoint import Checkpoint
+from mods_grpc.ids.eve_socket import EveReceiver
 from mods_grpc.ids.feed import Feed
 from mods_grpc.ids.following import follow
 from mods_grpc.ids.sources import LogReader, Position
 from mods_grpc.ids.watch import Saver, identify
 
 DEFAULT_STATE = Path("mods-watch-state")
+EVENTS = "events"  # below the state: what came over a socket
 LONGEST_WAIT_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,10 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--zeek", type=Path, metavar="DIR", help="folder that Zeek writes to, such as /opt/zeek/logs/current")
     source.add_argument("--eve", type=Path, metavar="FILE", help="eve.json of Suricata")
+    source.add_argument(
+        "--eve-socket", type=Path, metavar="PATH", help="make a unix socket that Suricata writes to (filetype: unix_stream)"
+    )
+    parser.add_argument("--eve-datagram", action="store_true", help="the socket takes datagrams (filetype: unix_dgram)")
     parser.add_argument("--archive", type=Path, metavar="DIR", help="where rotated logs go (default: guessed)")
     parser.add_argument(
         "--state",
@@ -85,9 +92,9 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         )
         view = stack.enter_context(LiveView()) if arguments.tui else None
         columns = make_columns(arguments, model)
-        reader = _reader(arguments, columns.definition.protocols, saved)
+        source = _Source(arguments, columns.definition.protocols, saved, stack)
         feed = Feed(
-            reader,
+            source.reader,
             make_aggregator(arguments, model, columns),
             columns,
             lateness_seconds=arguments.lateness,
@@ -102,13 +109,41 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             watch.restore(saved["watch"])
         watch.open()
         logger.info("watching model=%s version=%d resumed=%s", model.name, model.version, saved is not None)
-        position = lambda: reader.position().to_json()  # noqa: E731
-        saver = Saver(checkpoint, identity, {"position": position, "feed": feed.state, "watch": watch.state})
+        parts = {"position": source.position, "feed": feed.state, "watch": watch.state}
+        saver = Saver(checkpoint, identity, parts, source.forget)
         follow(feed, watch, saver, stop)
         watch.close()
         tally, late = watch.tally, feed.aggregator.counters.late
         logger.info("stopped records=%d late=%d windows=%d alerts=%d", feed.records, late, tally.windows, tally.alerts)
     return 0
+
+
+class _Source:
+    """The logs that are followed: those of Zeek or Suricata, or what came over a socket."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, protocols: tuple[str, ...], saved: dict[str, Any] | None, stack: ExitStack
+    ) -> None:
+        path, self._receiver = arguments.zeek or arguments.eve, None
+        if arguments.eve_socket is not None:
+            path = Path(stack.enter_context(TemporaryDirectory())) if arguments.dry_run else arguments.state / EVENTS
+            self._receiver = stack.enter_context(EveReceiver(arguments.eve_socket, path, datagram=arguments.eve_datagram))
+        position = None if self._receiver is None else self._receiver.beginning
+        if saved is not None:
+            position = Position.from_json(saved["position"])
+        self.reader = LogReader(path, protocols=protocols, follow=True, archive=arguments.archive, position=position)
+        stack.callback(self.reader.close)
+        for name in self.reader.lost:
+            logger.warning("position_lost log=%s: rotated away and not found again; --archive says where rotated logs go", name)
+
+    def position(self) -> str:
+        """Return how far was read."""
+        return self.reader.position().to_json()
+
+    def forget(self) -> None:
+        """Remove what need not be read again."""
+        if self._receiver is not None:
+            self._receiver.forget(self.reader.position())
 
 
 class _NoCheckpoint(Checkpoint):
@@ -126,16 +161,6 @@ class _NoCheckpoint(Checkpoint):
 
 def _checkpoint(arguments: argparse.Namespace) -> Checkpoint:
     return _NoCheckpoint() if arguments.dry_run else Checkpoint(arguments.state)
-
-
-def _reader(arguments: argparse.Namespace, protocols: tuple[str, ...], saved: dict[str, Any] | None) -> LogReader:
-    position = None if saved is None else Position.from_json(saved["position"])
-    reader = LogReader(
-        arguments.zeek or arguments.eve, protocols=protocols, follow=True, archive=arguments.archive, position=position
-    )
-    for name in reader.lost:
-        logger.warning("position_lost log=%s: rotated away and not found again; --archive says where rotated logs go", name)
-    return reader
 
 
 def _model(client: Client, arguments: argparse.Namespace, wait: Callable[[int, ConnectionFailedError], None]) -> ModelInfo:

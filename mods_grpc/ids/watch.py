@@ -190,9 +190,17 @@ class Saver:
         checkpoint: Where to.
         identity: Whose it is.
         parts: Name and state of each part.
+        then: Called after each time.
     """
 
-    def __init__(self, checkpoint: Checkpoint, identity: Identity, parts: dict[str, Callable[[], Any]]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        identity: Identity,
+        parts: dict[str, Callable[[], Any]],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._then = then
         self._checkpoint = checkpoint
         self._identity = identity
         self._parts = parts
@@ -201,3 +209,4 @@ class Saver:
         """Save everything now."""
         state = {name: part() for name, part in self._parts.items()}
         self._checkpoint.save({"identity": self._identity.to_json(), **state})
+        self._then()

@@ -2,10 +2,12 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 import live_day
 import pytest
@@ -122,30 +124,35 @@ def test_what_is_suppressed_is_not_told(logs, server, tmp_path, expected):
     assert not none.exists()
 
 
-def watch(server, folder, until_ns):
-    """Watch a folder until its records up to a time were read and judged, and stop in good order."""
-    command = ["watch", "--zeek", folder / "logs", "--server", server, *OPTIONS, "--updates", "--ends", "--lateness", "20m"]
-    outputs = [
-        "--state",
-        folder / "state",
-        "--alerts",
-        f"jsonl:{folder / 'alerts.jsonl'}",
-        "--alerts",
-        f"eve:{folder / 'eve.json'}",
-    ]
-    with subprocess.Popen(
-        [sys.executable, "-m", "mods_grpc.cli", *map(str, [*command, *outputs])], stderr=subprocess.PIPE
-    ) as process:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if json.loads((folder / "state" / "checkpoint.json").read_text())["feed"]["latest_ns"] >= until_ns:
-                    break
-            except FileNotFoundError:
-                pass
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        log = process.communicate(timeout=30)[1].decode()
+@contextmanager
+def watching(server, folder, *source):
+    """Watch in a process of its own; leaves it running to be killed or stopped."""
+    command = ["watch", *source, "--server", server, *OPTIONS, "--updates", "--ends", "--lateness", "20m"]
+    outputs = ["--state", folder / "state"]
+    for form, file in (("jsonl", "alerts.jsonl"), ("eve", "eve.json")):
+        outputs += ["--alerts", f"{form}:{folder / file}"]
+    words = [sys.executable, "-m", "mods_grpc.cli", *map(str, [*command, *outputs])]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until_read(folder, process, until_ns):
+    """Wait until the checkpoint says that the records up to a time were read."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(FileNotFoundError):
+            if json.loads((folder / "state" / "checkpoint.json").read_text())["feed"]["latest_ns"] >= until_ns:
+                return
+        time.sleep(0.05)
+
+
+def stop(process):
+    """Stop in good order, and return what was logged."""
+    process.send_signal(signal.SIGTERM)
+    log = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 0, log
     return log
 
@@ -154,13 +161,60 @@ def test_watching_in_pieces_gives_the_alerts_of_the_whole_recording(day, server,
     cut = len(day) * 3 // 5
     for part in (day[:cut], day[cut:]):
         write_logs(tmp_path / "logs", part)
-        log = watch(server, tmp_path, round(part[-1][0] * 1e9) - 1_000)
+        with watching(server, tmp_path, "--zeek", tmp_path / "logs") as process:
+            wait_until_read(tmp_path, process, round(part[-1][0] * 1e9) - 1_000)
+            log = stop(process)
     assert "resumed=True" in log
     assert "late=0" in log
     found = alerts(tmp_path / "alerts.jsonl")
     complete = [alert for alert in expected if alert["window"]["end"] <= "2026-03-02T04:00:00Z"]
     assert found == complete
     assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == found
+
+
+def as_event(when, log, line):
+    """Write a line of the day as Suricata would, when it was logged."""
+    ts, uid, orig, port, resp, _, *rest = line.split("\t")
+    start, end = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+0000") for at in (float(ts), when))
+    event = {"timestamp": end, "flow_id": int(uid[1:], 16), "event_type": "flow" if log == "conn" else "ssh"}
+    event |= {"src_ip": orig, "src_port": int(port), "dest_ip": resp, "dest_port": 22, "proto": "TCP"}
+    if log == "conn":
+        event["flow"] = {"start": start, "end": end, "bytes_toserver": int(rest[2]), "bytes_toclient": 9}
+    return json.dumps(event).encode() + b"\n"
+
+
+def connected(path, process):
+    """Connect as Suricata does: when there is somebody to listen."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.connect(str(path))
+        except OSError:
+            made.close()
+            time.sleep(0.05)
+        else:
+            return made
+    raise AssertionError(process.communicate()[1].decode())
+
+
+def test_a_watch_on_a_socket_that_is_killed_goes_on_where_it_was(day, server, tmp_path):
+    events = [as_event(*entry) for entry in day]
+    (tmp_path / "recorded.json").write_bytes(b"".join(events))
+    expected = replay(tmp_path / "recorded.json", server, tmp_path / "expected.jsonl", "--updates", "--ends")
+    assert len(expected) >= 6
+    cut = len(day) * 3 // 5
+    for part, last in ((events[:cut], day[cut - 1]), (events[cut:], day[-1])):
+        with watching(server, tmp_path, "--eve-socket", tmp_path / "eve.sock") as process:
+            with connected(tmp_path / "eve.sock", process) as suricata:
+                for at in range(0, len(part), 100):
+                    suricata.sendall(b"".join(part[at : at + 100]))
+            wait_until_read(tmp_path, process, round(last[0] * 1e9) - 1_000)
+            if last is day[-1]:
+                stop(process)
+    complete = [alert for alert in expected if alert["window"]["end"] <= "2026-03-02T04:00:00Z"]
+    assert alerts(tmp_path / "alerts.jsonl") == complete
+    assert sorted(path.name for path in (tmp_path / "state" / "events").iterdir()) == ["eve.json"]
 
 
 @pytest.mark.parametrize(
