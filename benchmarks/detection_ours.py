@@ -4,6 +4,7 @@ import numpy as np
 
 from mods_grpc.detection import Detector, Monitor, calibrate, significance_from_budget
 from mods_grpc.detection.residuals import ResidualSpace
+from training.architectures import build
 from training.config import FitConfig, ModelConfig
 from training.export import export_graph
 from training.fit import fit
@@ -44,7 +45,9 @@ def prepare(given, model_type):
         train, validation, calibration = cut(known, 0)
     samples = [take(values, part, model.rows, HORIZON) for part in (train, validation)]
     fitted = fit(model, FIT, *samples)
-    forecast = open_graph(export_graph(fitted.network, model, fitted.scaler, values.shape[1]))
+    network = build(model, values.shape[1])  # as it is exported from a run: not compiled
+    network.set_weights(fitted.network.get_weights())
+    forecast = open_graph(export_graph(network, model, fitted.scaler, values.shape[1]))
     return {
         "forecast": forecast,
         "times": times * NANOS,

@@ -53,6 +53,11 @@ def add_budget_arguments(parser: argparse.ArgumentParser) -> "argparse._Argument
     level.add_argument("--false-alarms-per-day", type=float, metavar="N", help="acceptable per series (default: the model's)")
     level.add_argument("--significance", type=float, metavar="P", help="the same, said as a p-value")
     group.add_argument(
+        "--fixed-level",
+        action="store_true",
+        help="do not let the level of a series adapt to what it raised; rows of a file judged by detect never do",
+    )
+    group.add_argument(
         "--impute-rows",
         type=int,
         default=DEFAULT_IMPUTE_ROWS,

@@ -110,6 +110,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
                 version=arguments.model_version,
                 sensor=arguments.sensor,
                 explain="all" if arguments.all else "anomalies",
+                fixed_level=arguments.fixed_level,
                 **_judgement(arguments),
             )
             with stream:

@@ -113,10 +113,11 @@ def make_watch(
             model=model.name,
             version=arguments.model_version,
             namespace=namespace,
-            false_alarms_per_day=arguments.false_alarms_per_day,
+            false_alarms_per_day=budget_of(arguments, model),
             significance=arguments.significance,
             impute_rows=arguments.impute_rows,
             explain="all" if arguments.tui else "anomalies",
+            fixed_level=arguments.fixed_level,
         ),
         wait,
     )
@@ -124,7 +125,8 @@ def make_watch(
         sensor=arguments.sensor,
         window_seconds=model.window_seconds,
         slide_seconds=model.slide_seconds,
-        significance=significance_of(arguments, model),
+        significance=arguments.significance or 1.0,  # of a budget the server says it when the stream opens
+        false_alarms_per_day=budget_of(arguments, model),
         updates=arguments.updates,
         ends=arguments.ends,
         suppression=_suppression(arguments),
@@ -132,13 +134,12 @@ def make_watch(
     return Watch(judge, Episodes(options), sink, observe)
 
 
-def significance_of(arguments: argparse.Namespace, model: ModelInfo) -> float:
-    """Return the significance level of one window that the budget amounts to."""
+def budget_of(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
+    """Return the false alarms per series and day that are acceptable; None where a significance level was given."""
     if arguments.significance is not None:
-        return float(arguments.significance)
-    budget = arguments.false_alarms_per_day
-    per_day = model.default_false_alarms_per_day if budget is None else budget
-    return float(per_day * model.slide_seconds / 86_400)
+        return None
+    asked: float | None = arguments.false_alarms_per_day
+    return model.default_false_alarms_per_day if asked is None else asked
 
 
 def _suppression(arguments: argparse.Namespace) -> Suppression:

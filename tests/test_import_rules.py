@@ -48,12 +48,13 @@ def test_training_imports_only_artifact_errors_features_and_detection_of_mods_gr
         *modules("mods_grpc/detection"),
         *modules("mods_grpc/features"),
         *modules("mods_grpc/artifact"),
+        ROOT / "mods_grpc/adaptation.py",
         ROOT / "mods_grpc/errors.py",
     ],
     ids=name,
 )
 def test_detection_features_and_artifact_know_nothing_of_grpc_and_of_anything_but_numpy(path):
-    allowed = {"mods_grpc.artifact", "mods_grpc.errors"}
+    allowed = {"mods_grpc.adaptation", "mods_grpc.artifact", "mods_grpc.errors"}
     for part in ("detection", "features"):
         allowed |= {"numpy", f"mods_grpc.{part}"} if part in path.parts else set()
     for found in imports(path):
@@ -93,6 +94,7 @@ def test_the_log_side_knows_the_server_only_through_the_client(path):
     ours = {".".join(found.split(".")[:2]) for found in imports(path) if found.startswith("mods_grpc.")}
     assert ours <= {
         "mods_grpc.__version__",
+        "mods_grpc.adaptation",
         "mods_grpc.ids",
         "mods_grpc.features",
         "mods_grpc.client",

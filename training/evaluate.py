@@ -117,7 +117,7 @@ def score_forecasts(
 
 
 def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice, false_alarms_per_day: float) -> Replay:
-    """Run the server's detector over a part, warmed up with the rows before it.
+    """Run the server's detector over a part, warmed up with the rows before it, as a stream with this budget does.
 
     Args:
         manifest: Of the model.
@@ -134,6 +134,7 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice
         table,
         slide_seconds=manifest.slide_seconds,
         holdoff_rows=manifest.calibration.holdoff_rows,
+        adapt=True,
     )
     slot = table.allocate()
     first = max(part.start - manifest.rows, 0)

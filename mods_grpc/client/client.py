@@ -166,6 +166,7 @@ class Client:
         significance: float | None = None,
         explain: Explain = "anomalies",
         impute_rows: int | None = None,
+        fixed_level: bool = False,
         in_flight: int = 1,
         resume: ResumePolicy | None = None,
     ) -> DetectStream:
@@ -180,6 +181,8 @@ class Client:
             significance: The same said as a p-value; only one of the two.
             explain: Which verdicts come with features and a reason: "none", "anomalies" or "all".
             impute_rows: How many missing rows to fill with the forecast; None for the server's default, 0 for none.
+            fixed_level: Whether every series is judged at the level in `opened`. Otherwise the level of each adapts, so that
+                it raises as many alarms as the budget allows; never where `significance` is given.
             in_flight: Most messages to send ahead of their answers, as far as they share no series. Leave it at 1 for a
                 live source: above that a verdict may wait for the next observations.
             resume: How a lost connection is mended; None for `ResumePolicy()`.
@@ -198,6 +201,7 @@ class Client:
             sensitivity=requests.sensitivity(false_alarms_per_day, significance),
             explain=requests.explain_of(explain),
             gap_policy=requests.gap_policy(impute_rows),
+            fixed_level=fixed_level,
         )
 
         def connect() -> Connection:

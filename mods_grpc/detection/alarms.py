@@ -1,9 +1,8 @@
 """From p-values to alarms: the threshold that adapts to a series, the drift flag, and episodes.
 
-Adaptive conformal inference (Gibbs & Candes 2021) moves the level at which a series alarms, so that it starts as many
-episodes as the budget says though its evidence isn't distributed as in calibration: each start makes it stricter, each
-quiet row a little more lenient. It stands still while an episode is open, and never leaves a factor of LARGEST_FACTOR
-either way: whoever teaches the detector to accept him raises an alarm for each step, and gets no further than that.
+The level at which a series alarms moves (see `mods_grpc.adaptation`) so that it starts as many episodes as the budget says
+though its evidence isn't distributed as in calibration. It is bounded: whoever teaches the detector to accept him raises an
+alarm for each step, and gets no further than STRICTEST.
 
 The drift flag is that of a conformal test martingale (Volkhonskiy et al. 2017, "Inductive conformal martingales for
 change-point detection"): the bet that p-values are too small, kept at its start from below. Very small ones are
@@ -16,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
 from mods_grpc.detection.episodes import Phase, advance
 from mods_grpc.detection.series import NO_TIME, SeriesTable
 
 Floats = NDArray[np.float64]
 
-STRICTER = 10.0**-0.1  # at each start of an episode
-LARGEST_FACTOR = 10.0
 BET = 0.7  # power of the martingale: increments log(BET) + (BET - 1) log(p)
 SMALLEST_BET = 0.01
 DRIFT_WEALTH = math.log(1e6)  # without drift, a bet wins a millionfold once in a million rows or less often
@@ -45,9 +43,9 @@ class AlarmRule:
     adapt: bool
 
     @property
-    def lenient(self) -> float:
-        """What a quiet row multiplies the level by: episodes at the rate of the budget make up for it."""
-        return float(STRICTER ** (-self.significance * self.extremal_index)) if self.adapt else 1.0
+    def adaptation(self) -> Adaptation:
+        """How the level adapts."""
+        return Adaptation(self.significance * self.extremal_index)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,15 +102,15 @@ def _at_once(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats
     for i in np.flatnonzero(touched).tolist():
         _episode(table, rows, i, rule.holdoff, found)
     if rule.adapt:
-        quiet = np.minimum(factor * rule.lenient, LARGEST_FACTOR)
-        stricter = np.maximum(factor * STRICTER, 1 / LARGEST_FACTOR)
+        quiet = np.minimum(factor * rule.adaptation.more_lenient, MOST_LENIENT)
+        stricter = np.maximum(factor * STRICTER, STRICTEST)
         started = found.phase == Phase.STARTED
         table.factor[slots] = np.where(started, stricter, np.where(touched, factor, quiet))
 
 
 def _in_turn(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
     """The same, row by row, with the same operations on the same numbers."""
-    lenient = rule.lenient
+    adaptation = rule.adaptation
     for i, (slot, p, bet) in enumerate(zip(rows.slots.tolist(), rows.p_value.tolist(), bets.tolist(), strict=True)):
         factor = float(table.factor[slot])
         anomalous = p <= (rule.significance * factor if rule.adapt else rule.significance)
@@ -125,9 +123,9 @@ def _in_turn(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats
         if not rule.adapt:
             continue
         if found.phase[i] == Phase.STARTED:
-            table.factor[slot] = max(factor * STRICTER, 1 / LARGEST_FACTOR)
+            table.factor[slot] = adaptation.after_start(factor)
         elif not touched:
-            table.factor[slot] = min(factor * lenient, LARGEST_FACTOR)
+            table.factor[slot] = adaptation.after_quiet(factor)
 
 
 def _episode(table: SeriesTable, rows: ScoredRows, i: int, holdoff: int, found: Alarms) -> None:

@@ -22,7 +22,8 @@ class AlertOptions:
     Attributes:
         sensor: Namespace of the series.
         window_seconds: Length of a window. slide_seconds: From one to the next.
-        significance: p-value at or below which a window is anomalous.
+        significance: p-value at or below which a window is anomalous, before the level of its series adapts.
+        false_alarms_per_day: The same as a budget per series; None for what the significance amounts to.
         updates: Tell when an episode becomes much stranger.
         ends: Tell when an episode that was told is over.
         suppression: What is not told.
@@ -32,15 +33,22 @@ class AlertOptions:
     window_seconds: float
     slide_seconds: float
     significance: float
+    false_alarms_per_day: float | None = None
     updates: bool = False
     ends: bool = False
     suppression: Suppression = Suppression()
 
     @property
-    def holdoff(self) -> timedelta:
-        """Time without an anomalous window that ends an episode: as many windows as share an event."""
-        rows = -(-self.window_seconds // self.slide_seconds)
-        return timedelta(seconds=rows * self.slide_seconds)
+    def budget(self) -> float:
+        """False alarms per series and day."""
+        if self.false_alarms_per_day is None:
+            return self.significance * DAY_SECONDS / self.slide_seconds
+        return self.false_alarms_per_day
+
+
+def holdoff(window_seconds: float, slide_seconds: float) -> timedelta:
+    """Return the time without an anomalous window that ends an episode: as many windows as share an event."""
+    return timedelta(seconds=-(-window_seconds // slide_seconds) * slide_seconds)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -68,6 +76,7 @@ class Episodes:
 
     def __init__(self, options: AlertOptions) -> None:
         self.options = options
+        self._holdoff = holdoff(options.window_seconds, options.slide_seconds)
         self.suppressed = 0
         self._open: dict[str, OpenEpisode] = {}
 
@@ -80,7 +89,7 @@ class Episodes:
             return []
         alerts: list[Alert] = []
         episode = self._open.get(verdict.series)
-        if episode is not None and verdict.observe_time - episode.last > self.options.holdoff:
+        if episode is not None and verdict.observe_time - episode.last > self._holdoff:
             del self._open[verdict.series]
             if self.options.ends and episode.told is not None:
                 alerts.append(self._end(verdict, episode))
@@ -152,7 +161,7 @@ class Episodes:
             p_value=10**-verdict.score if verdict.p_value is None else verdict.p_value,
             peak_score=episode.peak,
             significance=options.significance,
-            false_alarms_per_day=options.significance * DAY_SECONDS / options.slide_seconds,
+            false_alarms_per_day=options.budget,
             reason=verdict.reason,
             features=verdict.features,
             model=verdict.model,

@@ -3,20 +3,24 @@
 The server's state is a cache. What it is made of, the last windows of every series, is kept here and goes into the
 checkpoint. A server that lost its state is warmed up from it. A server that has seen a window already, because we died
 after sending it, answers DUPLICATE without a judgement; then the window is judged once more, statelessly, against the
-windows before it.
+windows before it. The level at which a series alarms is kept here too, see `levels`; the server judges at a fixed one.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.adaptation import Adaptation
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.requests import Explain
 from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
+from mods_grpc.ids.alert import DAY_SECONDS
+from mods_grpc.ids.episodes import holdoff
+from mods_grpc.ids.levels import Levels
 from mods_grpc.ids.windows import Windows
 
 NANOS = 1_000_000_000
@@ -35,6 +39,7 @@ class JudgeOptions:
         false_alarms_per_day, significance: The budget; None for the model's.
         impute_rows: Missing windows that are filled with the forecast.
         explain: "anomalies", or "all" for a live view.
+        fixed_level: Whether the level of a series stays where it is; it does where it was said as a significance.
     """
 
     model: str
@@ -44,6 +49,7 @@ class JudgeOptions:
     significance: float | None = None
     impute_rows: int = 6
     explain: Explain = "anomalies"
+    fixed_level: bool = False
 
 
 class Judge:
@@ -73,9 +79,10 @@ class Judge:
         self._history: dict[str, deque[_Row]] = {}
         # a gap inside the last window is filled from the window before it; forecasts wait up to the horizon for their row
         self._rows_kept = 2 * model.window_rows + model.horizon
+        self._levels = _levels(model, options)
 
     def open(self) -> float:
-        """Open the stream, warm the server up with what we know, and return the significance level in force.
+        """Open the stream, warm the server up with what we know, and return the significance level that levels start from.
 
         Raises:
             ModsError: The server refused.
@@ -90,7 +97,10 @@ class Judge:
                 attempt += 1
                 self._away(attempt, error)
             else:
-                return self._stream.opened.significance
+                significance = self._stream.opened.significance
+                if self._levels is not None:
+                    self._levels.significance = significance
+                return significance
 
     def judge(self, windows: Windows) -> list[Verdict]:
         """Judge the windows of one start; a verdict for each that is newer than what was judged before.
@@ -107,6 +117,9 @@ class Judge:
         found = []
         for series, row, verdict in zip(names, values, verdicts, strict=True):
             judged = self._again(series, windows.start_ns, row, verdict) if verdict.status in _IN_DOUBT else verdict
+            if self._levels is not None:
+                judged = self._at_its_level(self._levels, judged, windows.start_ns, row)
+                self._levels.learn(judged)
             if judged.status is not VerdictStatus.REJECTED:
                 rows = self._history.setdefault(series, deque(maxlen=self._rows_kept))
                 rows.append((windows.start_ns, row))
@@ -122,15 +135,18 @@ class Judge:
             self._stream.close()
 
     def state(self) -> dict[str, Any]:
-        """Return the last windows of every series for JSON."""
-        return {
+        """Return the last windows and the level of every series for JSON."""
+        rows = {
             series: [[nanos, [None if np.isnan(value) else value for value in row.tolist()]] for nanos, row in rows]
             for series, rows in self._history.items()
         }
+        return {"rows": rows, "levels": None if self._levels is None else self._levels.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned, before `open`."""
-        for series, rows in state.items():
+        if self._levels is not None and state["levels"] is not None:
+            self._levels.restore(state["levels"])
+        for series, rows in state["rows"].items():
             read = [(int(nanos), np.array(row, dtype=np.float64)) for nanos, row in rows]
             self._history[series] = deque(read, maxlen=self._rows_kept)
 
@@ -145,6 +161,7 @@ class Judge:
             significance=options.significance,
             explain=options.explain,
             impute_rows=options.impute_rows,
+            fixed_level=True,
             resume=RESUME if self._wait else None,
         )
 
@@ -186,7 +203,9 @@ class Judge:
             names, values = zip(*members, strict=True)
             yield _batch(names, nanos, np.stack(values))
 
-    def _again(self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict) -> Verdict:
+    def _again(
+        self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict, explain: Explain | None = None
+    ) -> Verdict:
         """Judge a window statelessly, unless too little is known of its series: then it stays as it is."""
         rows = [*self._history.get(series, ()), (nanos, row)]
         first = next((index for index, (_, values) in enumerate(rows) if not np.isnan(values).any()), len(rows))
@@ -195,11 +214,19 @@ class Judge:
         if not rows or nanos - rows[0][0] < slide * self._model.window_rows:
             return verdict
         try:
-            return _only(self._detect(series, rows), verdict)
+            return _only(self._detect(series, rows, explain or self._options.explain), verdict)
         except InvalidInputError:
             return verdict  # the history is too short, or has a gap beyond what is filled: it does warm up
 
-    def _detect(self, series: str, rows: list[_Row]) -> DetectResult:
+    def _at_its_level(self, levels: Levels, verdict: Verdict, nanos: int, row: NDArray[np.float64]) -> Verdict:
+        """Judge at the level of the series, and ask why where the server saw no reason to say it."""
+        judged = levels.judge(verdict)
+        if not judged.anomalous or judged.features:
+            return judged
+        told = self._again(judged.series, nanos, row, judged, explain="all")
+        return replace(judged, features=told.features, reason=told.reason)
+
+    def _detect(self, series: str, rows: list[_Row], explain: Explain) -> DetectResult:
         attempt = 0
         while True:
             try:
@@ -212,12 +239,20 @@ class Judge:
                     version=self._options.version,
                     false_alarms_per_day=self._options.false_alarms_per_day,
                     significance=self._options.significance,
-                    explain=self._options.explain,
+                    explain=explain,
                     impute_rows=self._options.impute_rows,
                 )
             except (ConnectionFailedError, DrainingError, ModelUnavailableError) as error:
                 attempt += 1
                 self._away(attempt, ConnectionFailedError(error.message))
+
+
+def _levels(model: ModelInfo, options: JudgeOptions) -> Levels | None:
+    if options.fixed_level or options.significance is not None:
+        return None
+    asked = options.false_alarms_per_day
+    rate = (model.default_false_alarms_per_day if asked is None else asked) * model.slide_seconds / DAY_SECONDS
+    return Levels(Adaptation(rate), holdoff(model.window_seconds, model.slide_seconds))
 
 
 def _batch(names: Sequence[str], nanos: int, values: NDArray[np.float64]) -> ObservationBatch:

@@ -8,7 +8,7 @@ alerts that they hold already.
 import logging
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mods_grpc.client import Verdict, VerdictStatus
@@ -67,7 +67,8 @@ class Watch:
         Raises:
             ModsError: The server refused.
         """
-        self._judge.open()
+        significance = self._judge.open()
+        self._episodes.options = replace(self._episodes.options, significance=significance)
 
     def close(self) -> None:
         """End the stream, and finish what the sink has under way."""

@@ -77,7 +77,7 @@ class Keeper:
             if model.grid != part.grid:
                 log.warning("state_left_aside model=%s reason='it has other features now'", part.name)
                 continue
-            count = adopt(model.states, part.series)
+            count = adopt(model.states, part.series, same_model=model.digest == part.digest)
             if not state.complete:
                 model.states.doubt(set(part.series.sensors))
             log.info("state_restored model=%s series=%d complete=%s", part.name, count, state.complete)

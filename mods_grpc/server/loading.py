@@ -52,14 +52,15 @@ class LoadedModel:
         self.meter(len(windows), time.perf_counter() - started)
         return found
 
-    def monitor(self, table: SeriesTable) -> Monitor:
-        """Make a monitor that watches the series of a table with this model."""
+    def monitor(self, table: SeriesTable, *, adapt: bool = False) -> Monitor:
+        """Make a monitor that watches the series of a table with this model; `adapt` as for Monitor."""
         return Monitor(
             self.detector,
             self.forecast,
             table,
             slide_seconds=self.manifest.slide_seconds,
             holdoff_rows=self.manifest.calibration.holdoff_rows,
+            adapt=adapt,
         )
 
     @property

@@ -60,8 +60,10 @@ def take(states: SeriesStates) -> SeriesSnapshot:
     )
 
 
-def adopt(states: SeriesStates, snapshot: SeriesSnapshot) -> int:
+def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -> int:
     """Go on with the series of a snapshot; those held already that are further on stay as they are.
+
+    What a series taught of a model's calibration, its level and the bet on drift, stays with that model.
 
     A longer window than the snapshot's warms up for as many rows as it is longer; of a longer one the last rows are kept.
 
@@ -84,7 +86,7 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot) -> int:
     # forecasts that wait were made in residual space, the same for both; another model may keep other ones
     table.ahead[mine] = snapshot.ahead[at] if snapshot.ahead.shape[1:] == table.ahead.shape[1:] else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
-    table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at]
+    table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at] if same_model else ((1.0,), (0.0,))
     table.episode_peak[mine] = snapshot.peak[at]
     states.adopted(mine, snapshot.idle_seconds[at], snapshot.answers)
     return int(at.size)

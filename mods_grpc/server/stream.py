@@ -131,7 +131,7 @@ class StreamSession:
         message, manifest, config = self._opening, model.manifest, self._config
         self._judge = Judge(
             model=model,
-            monitor=model.monitor(model.states.table),
+            monitor=model.monitor(model.states.table, adapt=_adapts(message)),
             sensor=self._sensor,
             significance=significance_of(message.sensitivity, manifest),
             explain=message.explain,
@@ -210,6 +210,11 @@ class StreamSession:
         if not data.warm_up:
             self._lost = deque()
         return None
+
+
+def _adapts(message: pb.StreamConfig) -> bool:
+    """Tell whether the level adapts: a budget is a rate to come to, a significance level is a level."""
+    return not message.fixed_level and message.sensitivity.WhichOneof("level") != "significance"
 
 
 def pack_exchange(data: pb.StreamData, answer: pb.StreamAnswer) -> bytes:

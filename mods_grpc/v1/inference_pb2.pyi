@@ -719,10 +719,15 @@ class StreamConfig(_message.Message):
     SENSITIVITY_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     GAP_POLICY_FIELD_NUMBER: _builtins.int
+    FIXED_LEVEL_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     """Namespace of the series. Empty means the peer's address or identity."""
     explain: _verdict_pb2.Explain.ValueType
     """Which verdicts are written out in full."""
+    fixed_level: _builtins.bool
+    """True to judge every series at the level in `opened`. Otherwise, where the sensitivity is a budget, the level of each
+    series adapts within bounds, so that it raises as many alarms as the budget allows. p-values do not adapt.
+    """
     @_builtins.property
     def model(self) -> Global___ModelReference:
         """The model to use."""
@@ -743,10 +748,11 @@ class StreamConfig(_message.Message):
         sensitivity: Global___Sensitivity | None = ...,
         explain: _verdict_pb2.Explain.ValueType = ...,
         gap_policy: Global___GapPolicy | None = ...,
+        fixed_level: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity", "sensor", b"sensor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity", "sensor", b"sensor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -876,7 +882,7 @@ class StreamOpened(_message.Message):
     window_rows: _builtins.int
     """Rows a series needs before it is judged."""
     significance: _builtins.float
-    """Significance level in force."""
+    """Significance level in force, from which that of each series may depart; see `fixed_level`."""
     state: Global___StateOrigin.ValueType
     """Whether the server still holds series of this sensor."""
     series_held: _builtins.int

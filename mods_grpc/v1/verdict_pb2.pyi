@@ -234,7 +234,7 @@ class Verdict(_message.Message):
     score: _builtins.float
     """-log10(p_value). Absent unless SCORED."""
     anomalous: _builtins.bool
-    """True when p_value is at or below the significance level in force."""
+    """True when p_value is at or below the significance level in force for the series."""
     drift: _builtins.bool
     """True when the series no longer behaves as the model was calibrated, apart from single anomalies."""
     out_of_distribution: _builtins.bool

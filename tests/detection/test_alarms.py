@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mods_grpc.adaptation import MOST_LENIENT, STRICTER, STRICTEST
 from mods_grpc.detection import Phase, SeriesTable
-from mods_grpc.detection.alarms import LARGEST_FACTOR, STRICTER, AlarmRule, ScoredRows, raise_alarms
+from mods_grpc.detection.alarms import AlarmRule, ScoredRows, raise_alarms
 
 SLIDE = 600 * 10**9
 WEEK = 7 * 144
@@ -45,12 +46,12 @@ def test_the_rate_of_episodes_comes_to_the_budget_though_p_values_are_not_unifor
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-12, 0), min_size=1, max_size=20), st.floats(1e-6, 0.1))
 def test_whoever_ramps_for_a_week_does_not_move_the_level_beyond_its_bound(knots, significance):
-    """Whatever course the evidence takes, a row ten times stranger than the level asks for is an alarm."""
+    """Whatever course the evidence takes, a row a hundred times stranger than the level asks for is an alarm."""
     table, (slot,) = make_table()
     p_value = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
     found = over_time(table, slot, p_value, significance=significance)
-    assert 1 / LARGEST_FACTOR <= table.factor[slot] <= LARGEST_FACTOR
-    assert found.anomalous[p_value < significance / LARGEST_FACTOR * (1 - 1e-9)].all()
+    assert STRICTEST <= table.factor[slot] <= MOST_LENIENT
+    assert found.anomalous[p_value < significance * STRICTEST * (1 - 1e-9)].all()
     starts = int((found.phase == Phase.STARTED).sum())
     assert table.factor[slot] >= STRICTER**starts * (1 - 1e-9)
 

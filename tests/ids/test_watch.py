@@ -75,7 +75,7 @@ def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
         if saved is not None:
             watch.restore(saved["watch"])
             position = saved["position"]
-        judge.open()
+        watch.open()
         watch.work()
         for start in range(position, upto, batch):
             watch.take(windows()[start : min(start + batch, upto)])

@@ -1,4 +1,7 @@
-"""May 2019, real traffic through the shipped model: every way of asking gives the same verdicts to the bit."""
+"""May 2019, real traffic through the shipped model: every way of asking gives the same verdicts to the bit.
+
+At a fixed level, as Detect judges; tests/server/test_adaptation.py is about the level that adapts.
+"""
 
 import numpy as np
 import pytest
@@ -37,7 +40,8 @@ def at_once(server, may):
 
 def stream(address, given, sensor, explain="none"):
     with Client(address) as client:
-        verdicts = list(client.stream_detect(given, sensor=sensor, explain=explain, resume=QUICK, **OPTIONS))
+        options = {"sensor": sensor, "explain": explain, "resume": QUICK, "fixed_level": True}
+        verdicts = list(client.stream_detect(given, **options, **OPTIONS))
     judged = [verdict for verdict in verdicts if verdict.status is not VerdictStatus.WARMING_UP]
     assert all(verdict.status is VerdictStatus.SCORED for verdict in judged)
     return judged
