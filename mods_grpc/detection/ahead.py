@@ -45,6 +45,10 @@ class DelayLines:
         """Return where what is due at rows of the grid waits, `(n, lines)`, by the number of the row, `(n,)`."""
         return np.asarray(self._base + numbers[:, None] % self.delays, np.int64)
 
+    def places_of(self, number: int) -> NDArray[np.int64]:
+        """Return the same for one row, `(lines,)`."""
+        return np.asarray(self._base + number % self.delays, np.int64)
+
     def unroll(self, waiting: Waiting, number: int, rows: int) -> Waiting:
         """Lay out what waits of one series, `(waiting, features)`, by the row it is due at.
 
@@ -71,4 +75,4 @@ class DelayLines:
 
 def pack(forecasts: Floats) -> Waiting:
     """Make forecasts in residual space ready to wait."""
-    return np.clip(forecasts, -LARGEST, LARGEST).astype(np.float32)
+    return np.minimum(np.maximum(forecasts, -LARGEST), LARGEST).astype(np.float32)

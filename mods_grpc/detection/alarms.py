@@ -11,6 +11,7 @@ anomalies, not drift, and count no more than SMALLEST_BET; rows that say the sam
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from mods_grpc.detection.series import NO_TIME, SeriesTable
 Floats = NDArray[np.float64]
 
 BET = 0.7  # power of the martingale: increments log(BET) + (BET - 1) log(p)
+_LOG_BET = math.log(BET)
 SMALLEST_BET = 0.01
 DRIFT_WEALTH = math.log(1e6)  # without drift, a bet wins a millionfold once in a million rows or less often
 
@@ -57,6 +59,18 @@ class ScoredRows:
     p_value: Floats
 
 
+class Alarm(NamedTuple):
+    """What is raised at one row: as Alarms."""
+
+    score: float
+    anomalous: bool
+    drift: bool
+    phase: int
+    start: int
+    peak_time: int
+    peak: float
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alarms:
     """What is raised at n rows: `anomalous`, `drift`, and of the episode `phase`, `start`, `peak_time`, `peak`, all `(n,)`.
@@ -85,7 +99,7 @@ def raise_alarms(table: SeriesTable, rows: ScoredRows, rule: AlarmRule) -> Alarm
         peak_time=np.full(n, NO_TIME),
         peak=np.zeros(n),
     )
-    odds = math.log(BET) + (BET - 1) * np.log(np.fmax(np.fmin(rows.p_value, 1.0), SMALLEST_BET))
+    odds = _LOG_BET + (BET - 1) * np.log(np.fmax(np.fmin(rows.p_value, 1.0), SMALLEST_BET))
     each = n == 1 or bool((np.diff(np.sort(rows.slots)) != 0).all())
     (_at_once if each else _in_turn)(table, rows, rule, rule.extremal_index * odds, found)
     return found
@@ -109,23 +123,35 @@ def _at_once(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats
 
 
 def _in_turn(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
-    """The same, row by row, with the same operations on the same numbers."""
-    adaptation = rule.adaptation
-    for i, (slot, p, bet) in enumerate(zip(rows.slots.tolist(), rows.p_value.tolist(), bets.tolist(), strict=True)):
-        factor = float(table.factor[slot])
-        anomalous = p <= (rule.significance * factor if rule.adapt else rule.significance)
-        wealth = max(float(table.wealth[slot]) + bet, 0.0)
-        found.anomalous[i], found.drift[i] = anomalous, wealth > DRIFT_WEALTH
-        table.wealth[slot] = min(wealth, 2 * DRIFT_WEALTH)
-        touched = anomalous or table.episode_start[slot] != NO_TIME
-        if touched:
-            _episode(table, rows, i, rule.holdoff, found)
-        if not rule.adapt:
-            continue
-        if found.phase[i] == Phase.STARTED:
-            table.factor[slot] = adaptation.after_start(factor)
-        elif not touched:
-            table.factor[slot] = adaptation.after_quiet(factor)
+    """The same, row by row."""
+    columns = (rows.slots, rows.times, rows.p_value, found.score, bets)
+    for i, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        _, found.anomalous[i], found.drift[i], *episode = _next(table, rule, *row)
+        found.phase[i], found.start[i], found.peak_time[i], found.peak[i] = episode
+
+
+def raise_alarm(table: SeriesTable, slot: int, time: int, p_value: float, rule: AlarmRule) -> Alarm:
+    """Take one scored row into account, as `raise_alarms` does. Logarithms are numpy's, whose last bit may differ."""
+    log = np.log(max(min(p_value, 1.0), SMALLEST_BET))
+    bet = rule.extremal_index * (_LOG_BET + (BET - 1) * float(log))
+    return _next(table, rule, slot, time, p_value, -float(np.log10(p_value)), bet)
+
+
+def _next(table: SeriesTable, rule: AlarmRule, slot: int, time: int, p_value: float, score: float, bet: float) -> Alarm:
+    """Take one row into account, with the same operations on the same numbers as `_at_once`."""
+    factor = float(table.factor[slot])
+    anomalous = p_value <= (rule.significance * factor if rule.adapt else rule.significance)
+    wealth = max(float(table.wealth[slot]) + bet, 0.0)
+    table.wealth[slot] = min(wealth, 2 * DRIFT_WEALTH)
+    touched = anomalous or int(table.episode_start[slot]) != NO_TIME
+    phase, start, peak_time, peak = Phase.NONE, NO_TIME, NO_TIME, 0.0
+    if touched:
+        phase, start, peak_time, peak = advance(table, slot, time, score, anomalous=anomalous, holdoff=rule.holdoff)
+    if rule.adapt and phase == Phase.STARTED:
+        table.factor[slot] = rule.adaptation.after_start(factor)
+    elif rule.adapt and not touched:
+        table.factor[slot] = rule.adaptation.after_quiet(factor)
+    return Alarm(score, anomalous, wealth > DRIFT_WEALTH, phase, start, peak_time, peak)
 
 
 def _episode(table: SeriesTable, rows: ScoredRows, i: int, holdoff: int, found: Alarms) -> None:

@@ -47,9 +47,9 @@ class Curves:
         """Return the p-values of scores `(n, features)`; NaN stays NaN."""
         p = np.empty(scores.shape)
         for j, (known, p_above) in enumerate(zip(self._scores, self._p_above, strict=True)):
-            p[:, j] = p_above[known.searchsorted(scores[:, j])]
+            p[:, j] = p_above.take(known.searchsorted(scores[:, j]))
         above = scores > self._threshold
-        if above.any():
+        if np.logical_or.reduce(above, axis=None):
             excess = np.where(above, scores - self._threshold, 0.0) / self._scale
             log_survival = np.where(self._shape == 0, -excess, -np.log1p(self._shape * excess) / self._safe_shape)
             p = np.where(above, np.maximum(self._probability * np.exp(log_survival), SMALLEST_P), p)

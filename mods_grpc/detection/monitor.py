@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection.ahead import DelayLines, pack
-from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alarms
+from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
 from mods_grpc.detection.judgement import Judgement, Sightings
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import RunForecasts
 from mods_grpc.detection.series import SeriesTable
 from mods_grpc.detection.timeline import Run, trace
-from mods_grpc.detection.verdicts import Verdicts
+from mods_grpc.detection.verdicts import Verdict, Verdicts
 from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
@@ -27,6 +27,9 @@ Forecaster = Callable[[Floats], Floats]
 
 NANOS = 1_000_000_000
 WINDOWS_PER_RUN = 4096
+
+
+_NO_TIMES = np.zeros(1, np.int64)
 
 
 class Judge(Protocol):
@@ -69,6 +72,7 @@ class Monitor:
         self._slide = slide_seconds * NANOS
         self._holdoff = holdoff_rows * self._slide
         self._adapt = adapt
+        self._last_rule = self._make_rule(0.0)
 
     @np.errstate(over="ignore", invalid="ignore")  # any finite number may come
     def observe(
@@ -110,6 +114,40 @@ class Monitor:
             judgement, alarms = self._judge(some.of(scored), slots[scored], significance)
         verdicts.tell(judgement, alarms, scored, judged[scored])
         return verdicts
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def observe_one(self, slot: int, time: int, row: Floats, *, significance: float) -> Verdict | None:
+        """Apply and judge one row, as most messages bring it: what `observe` does, in less time.
+
+        Args:
+            slot: Slot of the series.
+            time: Nanoseconds.
+            row: `(1, features)` raw values, none missing.
+            significance: As of `observe`.
+
+        Returns:
+            None where the window is not full or the row is not the next one; nothing was changed then.
+
+        Raises:
+            ModelOutputError: As `observe`.
+        """
+        table, lines, kept = self.table, self._detector.lines, self._detector.pattern_rows
+        if table.last_time[slot] + self._slide != time or table.filled[slot] != table.rows:
+            return None
+        window = table.window(slot)
+        patterns = np.empty((1, kept, table.features), np.float32)
+        patterns[:, : kept - 1], patterns[:, kept - 1] = window[:, table.rows + 1 - kept :], row
+        made = self._steps(window)
+        places = lines.places_of(time // self._slide)  # from here on the series changes
+        waiting = table.ahead[slot]
+        ahead = waiting.take(places, axis=0)
+        waiting[places] = pack(self._detector.space.forward(made[0, 1:]))
+        table.push_one(slot, time, row[0])
+        expected = made[:, 0]
+        seen = Sightings(times=_NO_TIMES, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
+        judgement = self._detector.judge(seen)
+        alarm = raise_alarm(table, slot, time, float(judgement.p_value[0]), self._rule(significance))
+        return Verdict(observed=row, expected=expected, judgement=judgement, alarm=alarm)
 
     def _take_full(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> tuple[Floats, Sightings]:
         """Apply rows of as many series, each complete and right after a full window, as most calls bring them."""
@@ -197,13 +235,13 @@ class Monitor:
 
     def _steps(self, windows: Floats) -> Floats:
         """Return the steps of the forecasts that are held against what comes, `(n, horizons, features)`."""
-        columns = self._detector.lines.columns
+        columns, n = self._detector.lines.columns, len(windows)
         parts = [
-            self._forecast(np.ascontiguousarray(windows[start : start + WINDOWS_PER_RUN]))[:, columns]
-            for start in range(0, len(windows), WINDOWS_PER_RUN)
+            self._forecast(np.ascontiguousarray(windows[start : start + WINDOWS_PER_RUN])).take(columns, axis=1)
+            for start in range(0, n, WINDOWS_PER_RUN)
         ]
         steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        if not np.isfinite(steps).all():
+        if not np.logical_and.reduce(np.isfinite(steps), axis=None):
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
         return steps
 
@@ -213,6 +251,11 @@ class Monitor:
         return judgement, raise_alarms(self.table, rows, self._rule(significance))
 
     def _rule(self, significance: float) -> AlarmRule:
+        if self._last_rule.significance != significance:
+            self._last_rule = self._make_rule(significance)
+        return self._last_rule
+
+    def _make_rule(self, significance: float) -> AlarmRule:
         return AlarmRule(
             significance=significance,
             extremal_index=self._detector.extremal_index,

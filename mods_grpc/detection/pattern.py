@@ -45,33 +45,33 @@ class Pattern:
 
     def scores(self, patterns: Singles) -> Floats:
         """Return left-over and T, `(n, 2)`, of patterns `(n, rows, features)` in residual space without NaN."""
-        centred = self._centred(patterns)
-        inside = _product(centred, self._basis).astype(np.float64)
-        left = np.einsum("ij,ij->i", centred, centred, dtype=np.float64) - np.square(inside).sum(axis=1)
-        distance = np.square(inside / self._deviations).sum(axis=1)
-        return np.asarray(np.sqrt(np.maximum(np.stack([left, distance], axis=1), 0.0)), np.float64)
+        n, padded = len(patterns), self._centred(patterns)
+        centred, inside = padded[:n], (padded @ self._basis)[:n].astype(np.float64)
+        found = np.empty((n, 2))
+        np.einsum("ij,ij->i", centred, centred, dtype=np.float64, out=found[:, 0])
+        found[:, 0] -= np.add.reduce(inside * inside, axis=1)
+        inside /= self._deviations
+        np.add.reduce(inside * inside, axis=1, out=found[:, 1])
+        return np.sqrt(np.maximum(found, 0.0, out=found), out=found)
 
     def strangeness(self, patterns: Singles) -> Floats:
         """Return the share of each feature in what the components leave over, `(n, features)`, adding up to 1."""
-        centred = self._centred(patterns)
-        left = np.square(centred - _product(_product(centred, self._basis), self._basis.T)).astype(np.float64)
+        padded = self._centred(patterns)
+        left = np.square(padded - (padded @ self._basis) @ self._basis.T)[: len(patterns)].astype(np.float64)
         parts = left.reshape(len(patterns), self.rows, -1).sum(axis=1) + np.finfo(np.float64).tiny
         return np.asarray(parts / parts.sum(axis=1, keepdims=True), np.float64)
 
     def _centred(self, patterns: Singles) -> Singles:
-        scaled = patterns - self._centre
+        """Return centred and scaled patterns, `(n, rows * features)`, and rows of zeros up to a multiple of BLOCK."""
+        n = len(patterns)
+        padded = np.zeros((n + -n % BLOCK, self._mean.size), np.float32)
+        scaled = padded[:n].reshape(patterns.shape)
+        np.subtract(patterns, self._centre, out=scaled)
         scaled *= self._per_scale
         np.maximum(scaled, -LARGEST_DEVIATION, out=scaled)
         np.minimum(scaled, LARGEST_DEVIATION, out=scaled)
-        centred = scaled.reshape(len(patterns), -1)
-        centred -= self._mean
-        return np.asarray(centred, np.float32)
-
-
-def _product(rows: Singles, matrix: Singles) -> Singles:
-    spare = -len(rows) % BLOCK
-    padded = np.concatenate([rows, np.zeros((spare, rows.shape[1]), np.float32)]) if spare else rows
-    return (padded @ matrix)[: len(rows)]
+        padded[:n] -= self._mean
+        return padded
 
 
 def fit_pattern(patterns: Floats) -> PatternReference | None:

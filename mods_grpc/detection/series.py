@@ -107,6 +107,12 @@ class SeriesTable:
         # taking whole rows by one index is two to three times as fast as indexing by series and row
         return self.values.reshape(-1, self.features).take(slots[:, None] * self.rows + order, axis=0)
 
+    def window(self, slot: int) -> Floats:
+        """Return the full window of one series, `(1, rows, features)`: what `windows` does, in less time."""
+        found, head = np.empty((1, self.rows, self.features)), int(self.head[slot])
+        found[0, : self.rows - head], found[0, self.rows - head :] = self.values[slot, head:], self.values[slot, :head]
+        return found
+
     def history(self, slot: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the rows held of one series, oldest first, `(filled, features)`, and which values were missing."""
         order = (self.head[slot] - self.filled[slot] + np.arange(self.filled[slot])) % self.rows
@@ -120,6 +126,14 @@ class SeriesTable:
         self.head[slots] = (head + 1) % self.rows
         self.filled[slots] = np.minimum(self.filled[slots] + 1, self.rows)
         self.last_time[slots] = times
+
+    def push_one(self, slot: int, time: int, row: Floats) -> None:
+        """Append one complete row `(features,)` to a full window."""
+        head = int(self.head[slot])
+        self.values[slot, head] = row
+        self.missing[slot, head] = False
+        self.head[slot] = (head + 1) % self.rows
+        self.last_time[slot] = time
 
     def replace(self, slot: int, time: int, values: Floats, missing: NDArray[np.bool_]) -> None:
         """Set the window of one series to the last rows of `values` `(n, features)`, the newest of which is at `time`."""

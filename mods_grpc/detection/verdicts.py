@@ -5,12 +5,29 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.detection.alarms import Alarms
+from mods_grpc.detection.alarms import Alarm, Alarms
 from mods_grpc.detection.judgement import Explanation, Judgement
 from mods_grpc.detection.series import NO_TIME
 from mods_grpc.detection.timeline import Outcome
 
 Floats = NDArray[np.float64]
+
+
+_FIRST = np.zeros(1, np.intp)
+
+
+@dataclass(kw_only=True, slots=True)
+class Verdict:
+    """What is to be said about one observation that was scored; `observed` and `expected` are `(1, features)`."""
+
+    observed: Floats
+    expected: Floats
+    judgement: Judgement
+    alarm: Alarm
+
+    def explain(self) -> Explanation:
+        """Say why, `(1, features)`."""
+        return self.judgement.explain(_FIRST)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -20,14 +20,13 @@ from mods_grpc.server.checks import (
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.metrics import Metrics
 from mods_grpc.server.requests import Columns, batch_columns, observation_columns
-from mods_grpc.server.responses import explained, plain, score_columns, statuses, to_explain
+from mods_grpc.server.responses import explain_one, explained, plain, score_columns, statuses, to_explain, written
 from mods_grpc.server.series_states import NOT_HELD
 from mods_grpc.server.status import MAX_VIOLATIONS, status_of
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
 
-JUDGED, NOT_JUDGED = np.ones(1, np.bool_), np.zeros(1, np.bool_)
-FIRST = np.zeros(1, np.intp)
+CHANGES = (Phase.STARTED, Phase.ENDED)
 
 _REFUSALS: dict[Outcome, ModsError] = {
     Outcome.LATE: OutOfRangeError(
@@ -119,11 +118,10 @@ class Judge:
         return answer
 
     def _judge_known(self, data: pb.StreamData) -> pb.StreamAnswer | None:
-        """Judge one complete row of a known series, as most messages are; None where there is more to see to.
-
-        Does what `judge` does, with numbers in place of arrays of one.
-        """
+        """Judge the next, complete row of a series with a full window, as most messages are; None where it is not that."""
         message, model = data.observation, self.model
+        if data.warm_up:
+            return None
         row, time = list(message.values), message.observe_time.seconds * NANOS + message.observe_time.nanos
         slot = model.states.slot(self.sensor, message.series)
         usual = slot != NOT_HELD and len(row) == len(model.feature_names) and not message.missing and not message.named_values
@@ -131,26 +129,16 @@ class Judge:
             return None
         if not all(low <= value <= LARGEST for low, value in zip(model.lowest, row, strict=True)):
             return None
-        verdicts = self.monitor.observe(
-            np.array([slot]),
-            np.array([time]),
-            np.array([row]),
-            judged=NOT_JUDGED if data.warm_up else JUDGED,
-            significance=self.significance,
-            impute_rows=self.impute_rows,
-        )
-        outcome = int(verdicts.outcome[0])
-        if outcome >= Outcome.LATE:
-            return None  # nothing was changed, and the whole way says why
-        self.metrics.observed_one(model.manifest.name, outcome, bool(verdicts.anomalous[0]))
-        full = self.explain == verdict_pb2.EXPLAIN_ALL or (
-            self.explain != verdict_pb2.EXPLAIN_NONE
-            and (verdicts.anomalous[0] or int(verdicts.phase[0]) in (Phase.STARTED, Phase.ENDED))
-        )
-        if full:
-            (verdict,) = explained(model, verdicts, np.array([time]), [message.series], FIRST, self.significance)
-        else:
-            verdict = plain(verdicts, 0, time, message.series)
+        found = self.monitor.observe_one(slot, time, np.array([row]), significance=self.significance)
+        if found is None:
+            return None
+        alarm = found.alarm
+        self.metrics.observed_one(model.manifest.name, Outcome.SCORED, alarm.anomalous)
+        verdict = written(found, message.series, message.observe_time)
+        if self.explain == verdict_pb2.EXPLAIN_ALL or (
+            self.explain != verdict_pb2.EXPLAIN_NONE and (alarm.anomalous or alarm.phase in CHANGES)
+        ):
+            explain_one(verdict, model, found, self.significance)
         return pb.StreamAnswer(sequence=data.sequence, verdict=verdict)
 
     def _check(self, columns: Columns, new: list[int], path: str) -> dict[int, ModsError]:

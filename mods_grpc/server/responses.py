@@ -3,12 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from mods_grpc.detection import Outcome, Phase, Verdicts, describe
+from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
 from mods_grpc.messages import pack_float64, timestamp_from_nanos
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.v1 import inference_pb2 as pb
@@ -79,44 +81,91 @@ def explained(
     """Write verdicts in full: with episode, features and reason. `names` are the series of the observations `at`."""
     if not at.size:
         return []
-    lower, upper = model.detector.interval(verdicts.expected[at], 1 - significance)
-    why = verdicts.explain(at)
-    columns = (verdicts.observed[at], verdicts.expected[at], lower, upper, why.feature_p, why.share, why.direction)
-    found = []
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    for index, name, row in zip(at.tolist(), names, rows, strict=True):
-        verdict = plain(verdicts, index, int(times[index]), name)
-        if verdict.status == verdict_pb2.VERDICT_STATUS_SCORED:
-            parts = [FeaturePart(*part) for part in zip(model.feature_names, *row, strict=True)]
-            verdict.features.extend(map(_feature, parts))
-            verdict.reason = _reason(max(parts, key=lambda part: part.share), verdict.p_value)
-        found.append(verdict)
+    found = [plain(verdicts, index, int(times[index]), name) for index, name in zip(at.tolist(), names, strict=True)]
+    _explain(found, model, verdicts.observed[at], verdicts.expected[at], verdicts.explain(at), significance)
     return found
+
+
+def explain_one(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, significance: float) -> None:
+    """Add features and reason to what `written` wrote."""
+    _explain([message], model, verdict.observed, verdict.expected, verdict.explain(), significance)
 
 
 def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.Verdict:
     """Write one verdict without its explanation."""
-    outcome = int(verdicts.outcome[index])
+    alarm = Alarm(
+        score=float(verdicts.score[index]),
+        anomalous=bool(verdicts.anomalous[index]),
+        drift=bool(verdicts.drift[index]),
+        phase=int(verdicts.phase[index]),
+        start=int(verdicts.start[index]),
+        peak_time=int(verdicts.peak_time[index]),
+        peak=float(verdicts.peak[index]),
+    )
+    outcome, gap_filled = int(verdicts.outcome[index]), int(verdicts.gap_filled[index])
+    if outcome == _SCORED:
+        p_value, outside = float(verdicts.p_value[index]), bool(verdicts.out_of_distribution[index])
+        return _scored(name, timestamp_from_nanos(time), gap_filled, p_value, outside, alarm)
+    verdict = verdict_pb2.Verdict(
+        series=name, observe_time=timestamp_from_nanos(time), status=_STATUS_LIST[outcome], gap_filled=gap_filled
+    )
+    _add_episode(verdict, alarm)
+    return verdict
+
+
+def written(verdict: Verdict, name: str, time: Timestamp) -> verdict_pb2.Verdict:
+    """Write the verdict on one row without its explanation."""
+    judgement = verdict.judgement
+    outside = bool(judgement.out_of_distribution[0])
+    return _scored(name, time, 0, float(judgement.p_value[0]), outside, verdict.alarm)
+
+
+def _scored(name: str, time: Timestamp, gap_filled: int, p_value: float, outside: bool, alarm: Alarm) -> verdict_pb2.Verdict:
     verdict = verdict_pb2.Verdict(
         series=name,
-        observe_time=timestamp_from_nanos(time),
-        status=_STATUS_LIST[outcome],
-        gap_filled=int(verdicts.gap_filled[index]),
+        observe_time=time,
+        status=verdict_pb2.VERDICT_STATUS_SCORED,
+        gap_filled=gap_filled,
+        p_value=p_value,
+        score=alarm.score,
+        anomalous=alarm.anomalous,
+        drift=alarm.drift,
+        out_of_distribution=outside,
     )
-    if outcome == _SCORED:
-        verdict.p_value = float(verdicts.p_value[index])
-        verdict.score = float(verdicts.score[index])
-        verdict.anomalous = bool(verdicts.anomalous[index])
-        verdict.drift = bool(verdicts.drift[index])
-        verdict.out_of_distribution = bool(verdicts.out_of_distribution[index])
-    if int(verdicts.phase[index]) != _NO_PHASE:
-        start = int(verdicts.start[index])
-        verdict.episode.id = datetime.fromtimestamp(start // NANOS, UTC).strftime("%Y%m%dT%H%M%SZ")
-        verdict.episode.phase = PHASE_OF[Phase(int(verdicts.phase[index]))]
-        verdict.episode.start_time.CopyFrom(timestamp_from_nanos(start))
-        verdict.episode.peak_time.CopyFrom(timestamp_from_nanos(int(verdicts.peak_time[index])))
-        verdict.episode.peak_score = float(verdicts.peak[index])
+    _add_episode(verdict, alarm)
     return verdict
+
+
+def _add_episode(verdict: verdict_pb2.Verdict, alarm: Alarm) -> None:
+    if alarm.phase == _NO_PHASE:
+        return
+    verdict.episode.id = _episode_id(alarm.start // NANOS)
+    verdict.episode.phase = PHASE_OF[Phase(alarm.phase)]
+    verdict.episode.start_time.CopyFrom(timestamp_from_nanos(alarm.start))
+    verdict.episode.peak_time.CopyFrom(timestamp_from_nanos(alarm.peak_time))
+    verdict.episode.peak_score = alarm.peak
+
+
+@lru_cache(maxsize=1024)
+def _episode_id(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _explain(
+    messages: list[verdict_pb2.Verdict],
+    model: LoadedModel,
+    observed: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    why: Explanation,
+    significance: float,
+) -> None:
+    lower, upper = model.detector.interval(expected, 1 - significance)
+    columns = (observed, expected, lower, upper, why.feature_p, why.share, why.direction)
+    for message, row in zip(messages, zip(*(column.tolist() for column in columns), strict=True), strict=True):
+        if message.status == verdict_pb2.VERDICT_STATUS_SCORED:
+            parts = [FeaturePart(*part) for part in zip(model.feature_names, *row, strict=True)]
+            message.features.extend(map(_feature, parts))
+            message.reason = _reason(max(parts, key=lambda part: part.share), message.p_value)
 
 
 class FeaturePart(NamedTuple):

@@ -90,6 +90,45 @@ def assert_same(one, other):
         np.testing.assert_array_equal(expected, other[name], err_msg=name)
 
 
+@pytest.mark.parametrize("adapt", [False, True])
+def test_a_single_row_is_judged_as_it_is_among_others(adapt):
+    whole, slots = make_monitor(adapt=adapt)
+    single, _ = make_monitor(adapt=adapt)
+    n = 400
+    values = RNG.gamma(50.0, 20.0, (n, FEATURES))
+    values[::17] *= 20
+    times = START + np.arange(n) * SLIDE * NANOS
+    at_once = columns(observe(whole, np.repeat(slots, n), times, values))
+    observe(single, np.repeat(slots, ROWS), times[:ROWS], values[:ROWS])
+    for i in range(ROWS, n):
+        found = single.observe_one(int(slots[0]), int(times[i]), values[i : i + 1], significance=0.01)
+        why = found.explain()
+        told = found.alarm._asdict() | {
+            "p_value": found.judgement.p_value[0],
+            "expected": found.expected[0],
+            "feature_p": why.feature_p[0],
+            "share": why.share[0],
+            "direction": why.direction[0],
+        }
+        for name, value in told.items():
+            np.testing.assert_array_equal(value, at_once[name][i], err_msg=name)
+    for one, other in zip(state(whole), state(single), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_row_that_is_not_the_next_of_a_full_window_is_not_taken_alone():
+    monitor, slots = make_monitor()
+    slot, row = int(slots[0]), LEVELS[:1]
+    times = START + np.arange(ROWS + 2) * SLIDE * NANOS
+    assert monitor.observe_one(slot, int(times[0]), row, significance=0.01) is None
+    observe(monitor, np.repeat(slots, ROWS), times[:ROWS], LEVELS[:ROWS])
+    before = state(monitor)
+    assert monitor.observe_one(slot, int(times[ROWS + 1]), row, significance=0.01) is None
+    for one, other in zip(before, state(monitor), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert monitor.observe_one(slot, int(times[ROWS]), row, significance=0.01) is not None
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), adapt=st.booleans())
 def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt):
