@@ -50,9 +50,10 @@ protos: .venv-protos ## Generate the stubs and the descriptor set
 
 lock: .venv ## Renew the lock files
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra ids --extra train --group dev --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/dev.txt
-	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra ids --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/serve.txt
-	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra ids --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/serve-gpu.txt
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra ids --extra otel --extra signing --extra train --group dev --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra ids --extra otel --extra signing --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/serve.txt
+	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra ids --extra otel --extra signing --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/serve-gpu.txt
+	$(BIN)/uv pip compile requirements/build.in --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/build.txt
 	$(BIN)/uv pip compile requirements/protos.in --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/protos.txt
 
 clean: ## Remove environments and caches

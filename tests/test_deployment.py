@@ -1,13 +1,16 @@
 """What is deployed: linted, valid by its schema, without rights it does not need, and with flags that exist."""
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import compose_spec
 import pytest
+import yaml
 from running_server import running_server
 from tiny_model import publish_tiny
 
@@ -18,24 +21,26 @@ ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 
-def tool(name):
-    """Find a tool beside this interpreter or on the path, or skip visibly."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
+def check(*command):
+    """Run a tool that is installed beside this interpreter."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def with_defaults(text):
+    """Put the default of every variable in its place."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
 def loaded(path):
-    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+    return [document for document in yaml.safe_load_all(with_defaults(path.read_text())) if document]
 
 
 def test_the_dockerfile_passes_hadolint():
-    done = subprocess.run([tool("hadolint"), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    check("hadolint", ROOT / "Dockerfile")
 
 
 def test_every_final_target_runs_as_nobody_in_exec_form_and_without_telemetry():
@@ -56,9 +61,7 @@ def test_the_build_sees_only_what_it_is_meant_to():
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_manifests_are_valid_to_the_letter(path):
-    command = [tool("kubernetes-validate"), "--strict", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    check("kubernetes-validate", "--strict", path)
 
 
 def pods():
@@ -104,6 +107,20 @@ def test_nothing_goes_out():
     assert rule["ports"][0]["port"] in {port["name"] for port in pod["initContainers"][0]["ports"]}
 
 
+def test_the_compose_file_is_one_and_passes_its_linter():
+    spec = compose_spec.PyCompose.from_yaml(with_defaults((DEPLOY / "compose.yaml").read_text()))
+    assert set(spec.service_names()) == {"server", "watch", "zeek"}
+    options = ("--fail-on=low", "--strict-config", f"--config={DEPLOY / 'compose-lint.yml'}")
+    check("compose-lint", *options, DEPLOY / "compose.yaml")
+
+
+def test_the_alert_rules_are_ones_that_prometheus_takes():
+    promtool = shutil.which("promtool", path=f"{ROOT / 'build/tools/usr/bin'}{os.pathsep}{os.environ['PATH']}")
+    if promtool is None:
+        pytest.skip("promtool, of Debian's package prometheus, is not installed")
+    check(promtool, "check", "rules", DEPLOY / "prometheus/alerts.yaml")
+
+
 def compose():
     return loaded(DEPLOY / "compose.yaml")[0]["services"]
 
@@ -128,10 +145,9 @@ def commands():
 
 @pytest.mark.parametrize(("where", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_command_is_one_that_the_program_takes(where, command):
-    text = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in command]
-    parsed = build_parser().parse_args(text)
+    parsed = build_parser().parse_args(command)
     assert isinstance(parsed, argparse.Namespace)
-    assert parsed.command == text[0]
+    assert parsed.command == command[0]
 
 
 def test_the_probe_of_containers_tells_ready_from_not(tmp_path, capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from running_server import channel_to, running_server
 from talking import Stream, forecast_request, observation
@@ -148,7 +149,6 @@ def test_the_dashboard_is_one_that_grafana_can_import():
 
 
 def test_every_alert_says_what_to_do():
-    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
     rules = [
         rule for group in yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())["groups"] for rule in group["rules"]
     ]

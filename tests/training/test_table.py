@@ -69,7 +69,6 @@ def test_a_compressed_table_is_read_as_the_plain_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zone", [None, "UTC"])
 def test_a_parquet_file_is_read_as_the_text_of_the_same_table(tmp_path: Path, zone: str | None) -> None:
-    pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
     times = pd.date_range("2024-01-01", periods=6, freq="10min", tz=zone)
     table = pd.DataFrame({"time": times, "x": [1.5, None, 3.25, 4.0, 5.0, 6.1], "hits": [1, 2, 3, 4, 5, 6], "site": "a"})
     table.to_parquet(tmp_path / "t.parquet", index=False)
