@@ -10,6 +10,7 @@ from mods_grpc.cli_aggregate import add_aggregate_parser
 from mods_grpc.cli_client import add_client_parsers
 from mods_grpc.cli_replay import add_replay_parser
 from mods_grpc.cli_serve import add_serve_parser
+from mods_grpc.cli_sign import add_sign_parser
 from mods_grpc.cli_watch import add_watch_parser
 from mods_grpc.errors import ConnectionFailedError, DeadlineError, ModelNotFoundError, ModsError
 
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_serve_parser(commands)
+    add_sign_parser(commands)
     add_client_parsers(commands)
     add_aggregate_parser(commands)
     add_watch_parser(commands)

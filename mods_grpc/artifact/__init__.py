@@ -1,7 +1,8 @@
-"""The artifact contract: what `training` writes and the server reads. Standard library only.
+"""The artifact contract: what `training` writes and the server reads. Standard library only, but for signatures.
 
 A model is a folder `<name>/<version>/` of `model.onnx`, `manifest.json`, `parity.npz` and `MODEL_CARD.md`, immutable
-once published. `manifest` says what is in it, `layout` writes and reads it, `graph` holds the policy on operators.
+once published; `manifest.sig` may be put beside them. `manifest` says what is in it, `layout` writes and reads it, `graph`
+holds the policy on operators, `signature` says who may be believed.
 """
 
 from mods_grpc.artifact.calibration import Calibration, LevelReference, PatternReference, ScoreCurve, Tail
@@ -11,10 +12,12 @@ from mods_grpc.artifact.layout import (
     MANIFEST_FILE,
     MODEL_FILE,
     PARITY_FILE,
+    SIGNATURE_FILE,
     Artifact,
     list_versions,
     publish,
     read_artifact,
+    sign_version,
 )
 from mods_grpc.artifact.manifest import (
     FeatureSpec,
@@ -23,6 +26,7 @@ from mods_grpc.artifact.manifest import (
     Metric,
     TimeRange,
 )
+from mods_grpc.artifact.signature import TrustedKeys, read_signing_key
 
 __all__ = [
     "ALLOWED_OPERATORS",
@@ -30,6 +34,7 @@ __all__ = [
     "MANIFEST_FILE",
     "MODEL_FILE",
     "PARITY_FILE",
+    "SIGNATURE_FILE",
     "Artifact",
     "Calibration",
     "FeatureSpec",
@@ -42,8 +47,11 @@ __all__ = [
     "ScoreCurve",
     "Tail",
     "TimeRange",
+    "TrustedKeys",
     "check_graph",
     "list_versions",
     "publish",
     "read_artifact",
+    "read_signing_key",
+    "sign_version",
 ]

@@ -6,17 +6,19 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mods_grpc.artifact.manifest import NAME_PATTERN, FileDigest, Manifest
+from mods_grpc.artifact.signature import TrustedKeys
 from mods_grpc.errors import ArtifactError
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 PARITY_FILE = "parity.npz"
 CARD_FILE = "MODEL_CARD.md"
+SIGNATURE_FILE = "manifest.sig"
 LISTED_FILES = frozenset({MODEL_FILE, PARITY_FILE, CARD_FILE})
 VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
 MAX_BYTES = {
@@ -24,6 +26,7 @@ MAX_BYTES = {
     MANIFEST_FILE: 32 * 1024 * 1024,
     PARITY_FILE: 64 * 1024 * 1024,
     CARD_FILE: 1024 * 1024,
+    SIGNATURE_FILE: 64,
 }
 
 
@@ -59,16 +62,27 @@ def list_versions(repository: Path) -> list[tuple[str, int]]:
     return sorted(found)
 
 
-def read_artifact(repository: Path, name: str, version: int) -> Artifact:
+def read_artifact(repository: Path, name: str, version: int, trusted: TrustedKeys | None = None) -> Artifact:
     """Read a version and check its digests.
 
+    Args:
+        repository: The model repository.
+        name: Name of the model.
+        version: Its version.
+        trusted: Keys of which one must have signed the manifest; None to do without.
+
     Raises:
-        ArtifactError: A file is absent, a link, too large or not what the manifest says; or the manifest is not valid.
+        ArtifactError: A file is absent, a link, too large or not what the manifest says; or the manifest is not valid, or
+            not signed by a trusted key.
     """
     folder = repository / name / str(version)
     if folder.is_symlink() or folder.parent.is_symlink():
         raise ArtifactError(f"{name}/{version}: is a link, expected a folder")
     text = _read_file(folder, MANIFEST_FILE)
+    if trusted is not None:
+        if not os.path.lexists(folder / SIGNATURE_FILE):
+            raise ArtifactError(f"{SIGNATURE_FILE}: is absent, and only signed versions are accepted")
+        trusted.require(text, _read_file(folder, SIGNATURE_FILE))
     manifest = Manifest.from_json(text)
     if (manifest.name, manifest.version) != (name, version):
         raise ArtifactError(f"manifest: is of {manifest.name}/{manifest.version}, found in {name}/{version}")
@@ -121,10 +135,7 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         for file_name, data in written.items():
-            with (staging / file_name).open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(staging / file_name, data)
         _sync_folder(staging)
         os.rename(staging, target)  # fails when the target holds a published version
     except OSError as error:
@@ -135,6 +146,46 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
         shutil.rmtree(staging, ignore_errors=True)  # gone already when it was renamed
     _sync_folder(parent)
     return target
+
+
+def sign_version(repository: Path, name: str, version: int, sign: Callable[[bytes], bytes]) -> Path:
+    """Put a signature beside the manifest of a published version, in place of one that is there.
+
+    Args:
+        repository: The model repository.
+        name: Name of the model.
+        version: Its version.
+        sign: Makes the signature of bytes.
+
+    Returns:
+        The file with the signature.
+
+    Raises:
+        ArtifactError: The version is not as its manifest says, or the file can't be written.
+    """
+    artifact = read_artifact(repository, name, version)
+    folder = repository / name / str(version)
+    text = _read_file(folder, MANIFEST_FILE)
+    if hashlib.sha256(text).hexdigest() != artifact.digest:
+        raise ArtifactError("manifest: changed while it was read")
+    target = folder / SIGNATURE_FILE
+    staging = folder / f".{SIGNATURE_FILE}.{os.getpid()}"
+    try:
+        _write_synced(staging, sign(text))
+        staging.replace(target)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {SIGNATURE_FILE} of {name}/{version}: {error.strerror}") from error
+    finally:
+        staging.unlink(missing_ok=True)
+    _sync_folder(folder)
+    return target
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read_file(folder: Path, name: str) -> bytes:

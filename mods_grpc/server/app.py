@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
+from mods_grpc.artifact import TrustedKeys
 from mods_grpc.detection.monitor import WINDOWS_PER_RUN
 from mods_grpc.server.access import Access, Tokens
 from mods_grpc.server.admission import Backlog, Rates
@@ -24,6 +25,7 @@ from mods_grpc.server.reflection import reflection_handlers
 from mods_grpc.server.reloading import Reloader
 from mods_grpc.server.repository import Repository
 from mods_grpc.server.servicers import Streams, handlers
+from mods_grpc.server.watched_file import WatchedFiles
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ class App:
             canary=_canary(config) if config.canary else None,
             meter_of=self.metrics.meter,
             run_seconds=config.max_run_seconds,
+            trusted=_trusted_keys(Path(config.trusted_key_file)) if config.trusted_key_file else None,
         )
         self.repository.scan()
         self.metrics.registry.register(ModelCollector(self.repository))
@@ -155,3 +158,7 @@ class App:
 def _canary(config: ServerConfig) -> Canary:
     largest = max(config.max_observations, WINDOWS_PER_RUN)
     return Canary(Limits(memory_mib=config.canary_memory_mib, seconds=config.canary_seconds, largest_batch=largest))
+
+
+def _trusted_keys(path: Path) -> WatchedFiles[TrustedKeys]:
+    return WatchedFiles((path,), lambda: TrustedKeys.read(path), check_seconds=0.0)

@@ -37,6 +37,9 @@ class ServerConfig:
     token_file: str = _option(
         "", "file of bearer tokens: name, SHA-256, scopes (infer, models) a line; read again when it changes"
     )
+    trusted_key_file: str = _option(
+        "", "file of Ed25519 public keys (PEM), one of which must have signed every version; read again when it changes"
+    )
     metrics_address: str = _option("", "where Prometheus reads metrics: host:port; nowhere when empty")
     provider: str = _option("auto", "ONNX Runtime execution provider; all but auto refuse a fallback", choices=PROVIDERS)
     reload_seconds: float = _option(1.0, "how often to look for new versions in the repository; 0 for never")

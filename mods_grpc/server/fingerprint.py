@@ -1,5 +1,6 @@
 """What a version's folder looks like from outside: enough to see that something in it has changed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -8,11 +9,19 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 def fingerprint_of(folder: Path) -> Fingerprint:
     """Look at a folder; what can't be looked at looks empty."""
+    try:
+        return fingerprint_of_files(folder.iterdir())
+    except OSError:
+        return ()  # not for us to read: the load says so
+
+
+def fingerprint_of_files(paths: Iterable[Path]) -> Fingerprint:
+    """Look at files; when one is gone meanwhile it looks as if there were none."""
     found = []
     try:
-        for path in folder.iterdir():
+        for path in paths:
             status = path.lstat()
             found.append((path.name, status.st_ino, status.st_size, status.st_ctime_ns))
     except OSError:
-        return ()  # gone, or not for us to read: the load says so
+        return ()
     return tuple(sorted(found))

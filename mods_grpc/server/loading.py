@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact import Manifest, read_artifact
+from mods_grpc.artifact import Manifest, TrustedKeys, read_artifact
 from mods_grpc.detection import Detector, Monitor, SeriesTable
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Meter = Callable[[int, float], None]
 """Is told of every run of a model: how many windows, how many seconds."""
 
-REFUSING_PARTS = frozenset({"manifest", "manifest.json", "model.onnx", "parity.npz", "MODEL_CARD.md", "canary"})
+REFUSING_PARTS = frozenset({"manifest", "manifest.json", "manifest.sig", "model.onnx", "parity.npz", "MODEL_CARD.md", "canary"})
 MAX_FAILURE_CHARACTERS = 1000
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ class Loader:
         canary: Tries a version in a child process first; None to do without.
         meter_of: Makes what is told of every run of a model.
         run_seconds: How long a run may take.
+        trusted: Tells the keys of which one must have signed a version; None to do without.
     """
 
     folder: Path
@@ -112,13 +113,14 @@ class Loader:
     canary: Canary | None
     meter_of: Callable[[str], Meter]
     run_seconds: float
+    trusted: Callable[[], TrustedKeys] | None = None
 
     def prepare(self, name: str, version: int) -> Prepared:
         """Load a version, whatever is wrong with it."""
         started = time.perf_counter()
         manifest, digest = None, ""
         try:
-            artifact = read_artifact(self.folder, name, version)
+            artifact = read_artifact(self.folder, name, version, self.trusted() if self.trusted else None)
             manifest, digest = artifact.manifest, artifact.digest
             if self.canary and self.canary.check(self.folder, name, version, self.provider) != digest:
                 raise ArtifactError("manifest: changed while it was checked")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from mods_grpc.artifact import Manifest, list_versions
+from mods_grpc.artifact import Manifest, TrustedKeys, list_versions
 from mods_grpc.artifact.manifest import NAME_PATTERN
 from mods_grpc.errors import (
     InvalidInputError,
@@ -25,9 +25,10 @@ from mods_grpc.errors import (
     Reason,
 )
 from mods_grpc.server.canary import Canary
-from mods_grpc.server.fingerprint import Fingerprint, fingerprint_of
+from mods_grpc.server.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_files
 from mods_grpc.server.loading import LoadedModel, Loader, Meter, Prepared
 from mods_grpc.server.series_snapshot import adopt, take
+from mods_grpc.server.watched_file import WatchedFiles
 
 LOADING_RETRY_SECONDS = 1.0
 
@@ -70,6 +71,7 @@ class Repository:
         canary: Tries a version in a child process first; None to do without.
         meter_of: Makes what is told of every run of a model.
         run_seconds: How long a run may take.
+        trusted: Keys of which one must have signed a version; None to do without.
 
     Attributes:
         generation: Grows whenever another version of some model begins to serve, or one is withdrawn.
@@ -88,10 +90,12 @@ class Repository:
         canary: Canary | None = None,
         meter_of: Callable[[str], Meter] = lambda _: _unmetered,
         run_seconds: float = 30.0,
+        trusted: WatchedFiles[TrustedKeys] | None = None,
     ) -> None:
         self._folder = folder
         self._kept = versions_kept
         self._canary = canary
+        self._trusted = trusted
         self._loader = Loader(
             folder=folder,
             provider=provider,
@@ -101,6 +105,7 @@ class Repository:
             canary=canary,
             meter_of=meter_of,
             run_seconds=run_seconds,
+            trusted=trusted.content if trusted else None,
         )
         self._entries: dict[Key, Entry] = {}
         self._seen: Mapping[Key, Fingerprint] = {}
@@ -109,12 +114,13 @@ class Repository:
         self._evicted: Counter[str] = Counter()
 
     def look(self) -> Mapping[Key, Fingerprint]:
-        """Look into the folder; changes nothing.
+        """Look into the folder; changes nothing. With other trusted keys every version looks changed.
 
         Raises:
             ArtifactError: The folder can't be read.
         """
-        return {key: fingerprint_of(self._folder / key[0] / str(key[1])) for key in list_versions(self._folder)}
+        keys = fingerprint_of_files(self._trusted.paths) if self._trusted else ()
+        return {key: fingerprint_of(self._folder / key[0] / str(key[1])) + keys for key in list_versions(self._folder)}
 
     def scan(self) -> None:
         """Take note of the versions in the folder, as LOADING.

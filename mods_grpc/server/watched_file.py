@@ -23,12 +23,15 @@ class WatchedFiles(Generic[Content]):
         read: Reads them.
         check_seconds: How often to look whether one has changed.
 
+    Attributes:
+        paths: The files.
+
     Raises:
         OSError, ValueError: They can't be read the first time.
     """
 
     def __init__(self, paths: tuple[Path, ...], read: Callable[[], Content], check_seconds: float = CHECK_SECONDS) -> None:
-        self._paths = paths
+        self.paths = paths
         self._read = read
         self._check_seconds = check_seconds
         self._lock = threading.Lock()
@@ -47,11 +50,11 @@ class WatchedFiles(Generic[Content]):
                 if stamps != self._stamps:
                     self._content = self._read()
                     self._stamps = stamps
-                    log.info("credentials_renewed file=%s", self._paths[0].name)
+                    log.info("credentials_renewed file=%s", self.paths[0].name)
             except (OSError, ValueError) as error:
-                log.warning("credentials_unreadable file=%s reason=%r", self._paths[0].name, str(error))
+                log.warning("credentials_unreadable file=%s reason=%r", self.paths[0].name, str(error))
             return self._content
 
     def _stamp(self) -> tuple[Stamp, ...]:
-        found = [path.stat() for path in self._paths]
+        found = [path.stat() for path in self.paths]
         return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in found)

@@ -399,5 +399,5 @@ def test_a_forecast_does_not_depend_on_the_rows_beside_it_to_the_last_bit(tmp_pa
 
 
 def test_the_manifest_that_is_read_names_the_limits_of_files():
-    assert set(layout.MAX_BYTES) == {*layout.LISTED_FILES, layout.MANIFEST_FILE}
+    assert set(layout.MAX_BYTES) == {*layout.LISTED_FILES, layout.MANIFEST_FILE, layout.SIGNATURE_FILE}
     assert json.loads(manifest().to_json())["files"] == []
