@@ -28,10 +28,11 @@ def needs(path):
 def streamed(path, **options):
     aggregator = Aggregator(options=AggregatorOptions(**options))
     with LogReader(path) as reader:
-        aggregator.add_many(reader.poll())
+        records = list(reader.poll())
+        aggregator.add_many(records)
     assert reader.counters.refused == 0
     assert reader.lost == []
-    return list(aggregator.finish())
+    return list(aggregator.finish(max(record.logged for record in records)))
 
 
 def zeek_table(protocol):

@@ -5,6 +5,7 @@ Standard library and numpy only; knows nothing of files, gRPC or how a log is sp
 
 from mods_grpc.features.aggregator import Aggregator
 from mods_grpc.features.cells import Partial, Plan, plan
+from mods_grpc.features.clock import AHEAD_SECONDS, EventClock
 from mods_grpc.features.definition import ALL, FEATURES, MEASURES, Definition, Feature, Kind, Measure, header
 from mods_grpc.features.distinct import STANDARD_ERROR, Distinct
 from mods_grpc.features.locality import SITE, UNNAMED, GroupBy, Locality, parse_networks
@@ -13,6 +14,7 @@ from mods_grpc.features.records import PROTOCOLS, RECORDS, Conn, Dns, Http, Reco
 from mods_grpc.features.rows import AggregateRow, AggregatorCounters
 
 __all__ = [
+    "AHEAD_SECONDS",
     "ALL",
     "FEATURES",
     "MEASURES",
@@ -29,6 +31,7 @@ __all__ = [
     "Definition",
     "Distinct",
     "Dns",
+    "EventClock",
     "Feature",
     "GroupBy",
     "Http",

@@ -18,7 +18,7 @@ from mods_grpc.features.options import SECOND, AggregatorOptions
 from mods_grpc.features.records import PROTOCOLS, RECORDS, Record
 from mods_grpc.features.rows import AggregateRow, AggregatorCounters
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 _Cells = dict[tuple[type[Record], str], Cell]
@@ -160,7 +160,7 @@ class Aggregator:
         """Yield the rows that are left when no more records come: of windows that end at or before `end_ns`.
 
         Args:
-            end_ns: Until when records were taken; None is the time of the latest one.
+            end_ns: Until when records were taken; None is the start of the pane of the latest one.
         """
         if end_ns is None and self._panes:
             end_ns = max(self._panes) * self._pane_ns  # the latest record is in this pane, which is not over with it

@@ -25,6 +25,7 @@ class AggregatorCounters:
 
     added: int = 0
     late: int = 0
+    ahead: int = 0  # by more than an hour of all others to the end
     remote: int = 0  # neither end is local
     unwanted: int = 0  # of a protocol that no feature needs
     over_series_limit: int = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from mods_grpc.errors import DataError
-from mods_grpc.features import ALL, AggregateRow, Aggregator, AggregatorOptions, Definition, Locality, plan
+from mods_grpc.features import ALL, AggregateRow, Aggregator, AggregatorOptions, Definition, EventClock, Locality, plan
 from mods_grpc.features.options import SECOND
 from mods_grpc.features.records import RECORDS
 from mods_grpc.ids.blocks import BLOCK_BYTES, Block, read_blocks
@@ -70,7 +70,7 @@ class Batch:
         paths: Files, or folders with everything below them.
         definition: Features to make.
         options: Windows, series and limits.
-        end_ns: Windows that end later are left out; None is the time of the last record.
+        end_ns: Windows that end later are left out; None is when the last record was logged.
         lateness_seconds: How much older a record may be than what its log, or another one, has come to.
         refuse: Is told of each malformed line.
         show: Is told of each block read: the file, and its bytes of text.
@@ -95,6 +95,7 @@ class Batch:
         self.aggregator = Aggregator(definition, options)
         self.counters = ReadCounters()
         self.seen: set[str] = set()  # protocols of which there were records
+        self._clock = EventClock()
         self._locality = Locality(self.aggregator.options.local_networks, self.aggregator.options.group_by)
         self._plans = {protocol: plan(definition)[RECORDS[protocol]] for protocol in definition.protocols}
         self._end_ns = end_ns
@@ -122,9 +123,11 @@ class Batch:
             else:
                 self._count(stream)
                 self._streams.remove(stream)
-            reached = min((stream.progress for stream in self._streams), default=0) - self._lateness_ns
+            reached = min((self._clock.now_ns, *(stream.progress for stream in self._streams))) - self._lateness_ns
             yield from self.aggregator.rows(reached if self._end_ns is None else min(reached, self._end_ns))
-        yield from self.aggregator.finish(self._end_ns)
+        self.aggregator.add_many(self._clock.finish())
+        self.aggregator.counters.ahead = self._clock.held
+        yield from self.aggregator.finish(self._end_ns if self._end_ns is not None else self._clock.latest_ns)
 
     def _read(self, files: list[LogFile]) -> Iterator[tuple[LogFile, LineParser, Block]]:
         for file in files:
@@ -160,7 +163,8 @@ class Batch:
             return
         protocol, frame = pieces[0][1].tsv_protocol, columns.frame
         assert protocol is not None
-        add_columns(self.aggregator, self._locality, self._plans[protocol], protocol, frame)
+        in_time = self._admit(frame, protocol)
+        add_columns(self.aggregator, self._locality, self._plans[protocol], protocol, in_time)
         self.counters.lines += len(frame)
         self.counters.records += len(frame)
         if len(frame):
@@ -170,6 +174,13 @@ class Batch:
         for at, line in columns.doubtful:
             file, parser, _ = pieces[bisect_right(ends, at)]
             self._one_by_one(stream, file, parser, [line])
+
+    def _admit(self, frame: pl.DataFrame, protocol: str) -> pl.DataFrame:
+        """Show records to the clock, and return all but those it holds, which are two at most."""
+        logged = frame["ts"] + frame["duration"].fill_null(0) if "duration" in frame.columns else frame["ts"]
+        beyond = self._clock.admit_many(logged.to_numpy(), lambda row: RECORDS[protocol](**frame.row(row, named=True)))
+        self.aggregator.add_many(self._clock.release())
+        return frame.filter(~pl.Series(beyond)) if beyond.any() else frame
 
     def _one_by_one(self, stream: _Stream, file: LogFile, parser: LineParser, lines: list[bytes]) -> None:
         times = []
@@ -185,7 +196,7 @@ class Batch:
                 continue
             self.counters.records += 1
             self.seen.add(record.protocol)
-            self.aggregator.add(record)
+            self.aggregator.add_many(self._clock.admit(record))
             times.append(record.ts)
         if len(times) > 1:
             stream.progress = max(stream.progress, int(statistics.median_low(times)))

@@ -109,7 +109,7 @@ def _time(value: pl.Expr, latest_ns: int) -> tuple[pl.Expr, pl.Expr]:
 
 def _interval(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     nanos = _microseconds(value)
-    return value.str.contains(_DECIMAL) & (nanos <= lines.MAX_DURATION_SECONDS * 10**9), nanos
+    return value.str.contains(_DECIMAL) & (nanos <= lines.LONG_NS), nanos
 
 
 def _count(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from mods_grpc.features import Aggregator, Record
+from mods_grpc.features import Aggregator, EventClock, Record
 from mods_grpc.ids.windows import Columns, Windows
 
 SECOND = 1_000_000_000
@@ -22,7 +22,7 @@ class Reader(Protocol):
 class Feed:
     """Makes windows of records.
 
-    A window is complete when the watermark has passed its end: the latest time at which a record was logged, less
+    A window is complete when the watermark has passed its end: what the clock of the logs says, less
     `lateness_seconds`. It moves by event time, so the same logs give the same windows at any speed.
 
     Args:
@@ -32,7 +32,7 @@ class Feed:
         lateness_seconds: How much later than others a record may be logged and still count.
         silence_seconds: A live source that logs nothing for so long is taken at its word: the windows of that time are
             complete, and as empty as they look. None waits for the next record.
-        clock: Seconds since 1970.
+        wall_clock: Seconds since 1970.
     """
 
     def __init__(
@@ -43,42 +43,43 @@ class Feed:
         *,
         lateness_seconds: float,
         silence_seconds: float | None = None,
-        clock: Callable[[], float] = time.time,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.reader = reader
         self.aggregator = aggregator
-        self.latest_ns = 0
+        self.clock = EventClock()
         self.records = 0
         self._columns = columns
         self._lateness_ns = round(lateness_seconds * SECOND)
         self._silence_ns = None if silence_seconds is None else round(silence_seconds * SECOND)
-        self._clock = clock
+        self._wall_clock = wall_clock
         self._boundary = 0
         self._live = False
 
     def poll(self) -> Iterator[list[Windows]]:
         """Read what is there now; yield windows as soon as they are complete, and nothing now and then to let others work."""
         before = self.records
+        clock, aggregator = self.clock, self.aggregator
         for record in self.reader.poll():
             self.records += 1
-            self.aggregator.add(record)
-            logged = record.logged
-            if logged > self.latest_ns:
-                self.latest_ns = logged
-                if logged - self._lateness_ns >= self._boundary:
-                    yield from self._advance(logged - self._lateness_ns)
+            for counted in clock.admit(record):
+                aggregator.add(counted)
+            if clock.now_ns - self._lateness_ns >= self._boundary:
+                yield from self._advance(clock.now_ns - self._lateness_ns)
             if self.records % BREATH_RECORDS == 0:
                 yield []
-        if self._silence_ns is not None and self.latest_ns:
+        if self._silence_ns is not None and clock.latest_ns:
             yield from self._watch_silence(read=self.records > before)
 
     def finish(self) -> Iterator[list[Windows]]:
         """Hand out the windows that end before the last record: of a recorded log nothing more will come."""
-        yield from self._advance(self.latest_ns)
+        self.aggregator.add_many(self.clock.finish())
+        self.aggregator.counters.ahead = self.clock.held
+        yield from self._advance(self.clock.latest_ns)
 
     def state(self) -> dict[str, Any]:
         """Return the state of the aggregation for JSON."""
-        return {"aggregator": base64.b64encode(self.aggregator.save()).decode(), "latest_ns": self.latest_ns, "live": self._live}
+        return {"aggregator": base64.b64encode(self.aggregator.save()).decode(), "clock": self.clock.state(), "live": self._live}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned.
@@ -87,7 +88,7 @@ class Feed:
             DataError: It is of other features or windows.
         """
         self.aggregator.restore(base64.b64decode(state["aggregator"]))
-        self.latest_ns = int(state["latest_ns"])
+        self.clock.restore(state["clock"])
         self._live = bool(state["live"])
 
     def _advance(self, watermark_ns: int) -> Iterator[list[Windows]]:
@@ -98,8 +99,9 @@ class Feed:
 
     def _watch_silence(self, *, read: bool) -> Iterator[list[Windows]]:
         assert self._silence_ns is not None
-        now = round(self._clock() * SECOND)
+        now = round(self._wall_clock() * SECOND)
         if read:  # logs that are read long after they were written are not live, and their silence says nothing
-            self._live = now - self.latest_ns < self._silence_ns
+            self._live = now - self.clock.latest_ns < self._silence_ns
         elif self._live and now - self._silence_ns - self._lateness_ns >= self._boundary:
+            self.aggregator.add_many(self.clock.release(now))
             yield from self._advance(now - self._silence_ns - self._lateness_ns)

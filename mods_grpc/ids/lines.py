@@ -14,6 +14,7 @@ MAX_PORT = 65_535
 MAX_DURATION_SECONDS = 10 * 366 * 86_400
 EARLIEST_NS = 946_684_800 * 10**9  # 2000-01-01: older than any log, so a clock that was never set
 FUTURE_SECONDS = 86_400
+LONG_NS = 86_400 * 10**9  # durations above it are looked at twice
 
 CONTROL = r"[\x00-\x1f\x7f]"
 DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"

@@ -6,9 +6,9 @@ from collections.abc import Container
 from copy import copy
 from pathlib import PurePath
 
-from mods_grpc.features.records import PROTOCOLS, Record
-from mods_grpc.ids import eve, zeek
-from mods_grpc.ids.lines import MAX_LINE_BYTES, MalformedLineError
+from mods_grpc.features.records import PROTOCOLS, Conn, Record
+from mods_grpc.ids import eve, lines, zeek
+from mods_grpc.ids.lines import LONG_NS, MAX_LINE_BYTES, MalformedLineError
 
 _STEM = re.compile(r"(?:^|[_\W])(" + "|".join(PROTOCOLS) + r")(?=[_\W]|$)")
 
@@ -47,6 +47,12 @@ class LineParser:
         Raises:
             MalformedLineError: It is neither a record nor anything else that belongs in a log.
         """
+        record = self._parse(line)
+        if isinstance(record, Conn) and (record.duration or 0) > LONG_NS:  # a line is written at the end of its connection
+            lines.time_of(record.logged / 1e9, self.latest_ns)
+        return record
+
+    def _parse(self, line: bytes) -> Record | None:
         if len(line) > MAX_LINE_BYTES:
             raise MalformedLineError("long")
         decoded = line.decode("utf-8", "replace").rstrip("\r\n")

@@ -10,7 +10,7 @@ from threading import Event
 from mods_grpc.features import PROTOCOLS, Record
 from mods_grpc.ids.feed import SECOND, Feed
 from mods_grpc.ids.rotation import Identity, LogFile, classify, find, head_of
-from mods_grpc.ids.sources import LogReader
+from mods_grpc.ids.sources import LogReader, by_writing
 from mods_grpc.ids.watch import Watch
 from mods_grpc.ids.windows import Windows
 
@@ -29,7 +29,8 @@ class MergedReader:
         """Yield all records."""
         if len(self._readers) == 1:
             return self._readers[0].poll()
-        return heapq.merge(*(reader.poll() for reader in self._readers), key=lambda record: record.logged)
+        streams = [by_writing(iter(reader.poll()), lambda record: record.logged) for reader in self._readers]
+        return (record for _, record in heapq.merge(*streams, key=lambda found: found[0]))
 
 
 class BytesRead:

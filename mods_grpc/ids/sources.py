@@ -11,14 +11,15 @@ compressed and moved meanwhile.
 
 import heapq
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from mods_grpc.errors import DataError
+from mods_grpc.features import AHEAD_SECONDS
 from mods_grpc.features.records import PROTOCOLS, Record
 from mods_grpc.ids.lines import ReadCounters
 from mods_grpc.ids.parser import LineParser
@@ -27,6 +28,9 @@ from mods_grpc.ids.tail import Mark, Refusal, Tail
 
 POLL_SECONDS = 0.25
 POSITION_VERSION = 1
+_AHEAD_NS = AHEAD_SECONDS * 10**9
+_Item = TypeVar("_Item")
+_Marked = tuple[Record, Mark]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,24 @@ class Position:
             return cls({str(name): Mark.from_tree(mark) for name, mark in tree["logs"].items()})
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DataError("not a position in logs") from None
+
+
+def by_writing(found: Iterator[_Item], logged: Callable[[_Item], int]) -> Iterator[tuple[int, _Item]]:
+    """Pair each item of a log with when it was written, which never goes back.
+
+    One that is more than an hour ahead of its neighbours has a wrong time; it counts as written with them, so that the
+    rest of its log need not wait until other logs have come to that time.
+    """
+    written = 0
+    item = next(found, None)
+    while item is not None:
+        following = next(found, None)
+        when = max(written, logged(item))
+        if when > written + _AHEAD_NS and following is not None and (then := logged(following)) < when - _AHEAD_NS:
+            when = max(written, then)
+        written = when
+        yield written, item
+        item = following
 
 
 def ignore(_path: Path, _reason: str, _line: bytes) -> None:
@@ -97,7 +119,7 @@ class LogReader:
         self._refuse = refuse
         self._latest_ns = latest_ns
         self._tails: dict[str, Tail] = {}
-        self._heap: list[tuple[int, str, Record, Mark, Iterator[tuple[Record, Mark]]]] = []  # the next record of each log
+        self._heap: list[tuple[int, str, _Marked, Iterator[tuple[int, _Marked]]]] = []  # the next record of each log
         self._marks = dict(position.marks) if position else {}
         self.counters = ReadCounters()
         self.lost: list[str] = []
@@ -116,19 +138,19 @@ class LogReader:
             if self._follow:
                 self._look()
             for name, tail in self._tails.items():
-                self._push(0, name, tail.poll())
+                self._push(name, by_writing(tail.poll(), _logged))
         while self._heap:
-            written, name, record, mark, rest = heapq.heappop(self._heap)
-            self._push(written, name, rest)
+            _, name, (record, mark), rest = heapq.heappop(self._heap)
+            self._push(name, rest)
             self._marks[name] = mark
             yield record
         for name, tail in self._tails.items():
             if tail.done is not None:
                 self._marks[name] = tail.done
 
-    def _push(self, after: int, name: str, rest: Iterator[tuple[Record, Mark]]) -> None:
-        for record, mark in rest:
-            heapq.heappush(self._heap, (max(after, record.logged), name, record, mark, rest))
+    def _push(self, name: str, rest: Iterator[tuple[int, _Marked]]) -> None:
+        for written, found in rest:
+            heapq.heappush(self._heap, (written, name, found, rest))
             return
 
     def follow(self, stop: Event, poll_seconds: float = POLL_SECONDS) -> Iterator[Record]:
@@ -209,6 +231,10 @@ class LogReader:
             return without_copies(known[index:])
         live = [file for file in known if not file.rotated][-1:]
         return live * 2
+
+
+def _logged(found: _Marked) -> int:
+    return found[0].logged
 
 
 def read_path(path: Path, *, protocols: Collection[str] = PROTOCOLS, follow: bool = False) -> Iterator[Record]:

@@ -125,6 +125,7 @@ def test_a_header_in_the_middle_of_a_file_holds_from_there_on():
         ({"duration": "-0.1"}, "number"),
         ({"duration": "999999999.0"}, "duration"),
         ({"duration": "inf"}, "number"),
+        ({"duration": "300000000.0"}, "time"),
         ({"local_orig": "true"}, "flag"),
         ({"uid": "C\x00c6"}, "text"),
         ({"uid": "C\x1b[31m"}, "text"),

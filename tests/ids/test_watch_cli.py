@@ -144,7 +144,7 @@ def wait_until_read(folder, process, until_ns):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(FileNotFoundError):
-            if json.loads((folder / "state" / "checkpoint.json").read_text())["feed"]["latest_ns"] >= until_ns:
+            if json.loads((folder / "state" / "checkpoint.json").read_text())["feed"]["clock"]["latest"] >= until_ns:
                 return
         time.sleep(0.05)
 

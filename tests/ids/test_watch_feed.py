@@ -1,5 +1,6 @@
 """Records to windows: by the time in the logs, and what silence means."""
 
+import json
 import math
 
 import pytest
@@ -45,6 +46,11 @@ def ssh(second):
     return Ssh(ts=START + second * SECOND, uid="S", **ENDS)
 
 
+def thrice(record):
+    """What moves the clock of the logs: it is that of their third latest record."""
+    return [record] * 3
+
+
 def feed(source, **options):
     columns = Columns(FEATURES)
     aggregator = Aggregator(
@@ -58,24 +64,24 @@ def told(windows):
 
 
 def test_windows_hold_the_models_features_in_its_order_and_units():
-    source = Source([ssh(1), conn(2), conn(3), ssh(59), conn(95)])
+    source = Source([ssh(1), conn(2), conn(3), ssh(59), *thrice(conn(95))])
     assert told(feed(source).poll()) == [(0, [[2.0, 4.0]])]
 
 
 def test_a_window_waits_for_records_that_are_late_and_then_drops_them():
-    source = Source([ssh(1), ssh(80), ssh(59), ssh(91), ssh(58)])
+    source = Source([ssh(1), ssh(80), ssh(59), *thrice(ssh(91)), ssh(58)])
     watched = feed(source)
     assert told(watched.poll()) == [(0, [[2.0, 0.0]])]
     assert watched.aggregator.counters.late == 1
 
 
 def test_the_clock_of_a_connection_is_its_end_because_it_is_logged_then():
-    source = Source([ssh(1), conn(10, duration=85)])
-    assert told(feed(source).poll()) == [(0, [[1.0, 2.0]])]
+    source = Source([ssh(1), *thrice(conn(10, duration=85))])
+    assert told(feed(source).poll()) == [(0, [[1.0, 6.0]])]
 
 
 def test_a_recording_is_judged_to_its_end():
-    watched = feed(Source([ssh(1), ssh(125)]))
+    watched = feed(Source([ssh(1), *thrice(ssh(125))]))
     assert told(watched.poll()) == [(0, [[1.0, 0.0]])]
     assert told(watched.finish()) == [(60, [[0.0, 0.0]])]
 
@@ -83,24 +89,43 @@ def test_a_recording_is_judged_to_its_end():
 def test_the_state_goes_on_in_the_middle_of_a_window():
     first = feed(Source([ssh(1), ssh(2)]))
     assert told(first.poll()) == []
-    second = feed(Source([ssh(3), ssh(95)]))
+    second = feed(Source([ssh(3), *thrice(ssh(95))]))
     second.restore(first.state())
     assert told(second.poll()) == [(0, [[3.0, 0.0]])]
-    assert second.latest_ns == START + 95 * SECOND
+    assert second.clock.latest_ns == START + 95 * SECOND
 
 
 def test_live_logs_that_fall_silent_are_judged_and_old_ones_are_not():
     now = [START / SECOND + 10]
-    watched = feed(Source([ssh(5)], [], []), silence_seconds=60, clock=lambda: now[0])
+    watched = feed(Source(thrice(ssh(5)), [], []), silence_seconds=60, wall_clock=lambda: now[0])
     assert told(watched.poll()) == []
     now[0] += 130
     assert told(watched.poll()) == []
     now[0] += 30
-    assert told(watched.poll()) == [(0, [[1.0, 0.0]])]
+    assert told(watched.poll()) == [(0, [[3.0, 0.0]])]
     now[0] += 120
     assert told(watched.poll()) == [(60, [[0.0, 0.0]]), (120, [[0.0, 0.0]])]
-    old = feed(Source([ssh(5)], [], []), silence_seconds=60, clock=lambda: START / SECOND + 86_400)
+    old = feed(Source(thrice(ssh(5)), [], []), silence_seconds=60, wall_clock=lambda: START / SECOND + 86_400)
     assert told(old.poll()) == told(old.poll()) == []
+
+
+def test_a_record_from_the_future_closes_no_window_and_is_counted_at_the_end():
+    records = [ssh(second) for second in range(0, 300, 10)]
+    expected = feed(Source(records))
+    rows = told(expected.poll()) + told(expected.finish())
+    for at in (0, 1, 2, 10, 29, 30):
+        source = feed(Source([*records[:at], conn(86_400), *records[at:]]))
+        assert told(source.poll()) + told(source.finish()) == rows
+        assert (source.aggregator.counters.ahead, source.aggregator.counters.late) == (1, 0)
+
+
+def test_a_held_record_survives_a_restart_and_counts_when_its_time_comes():
+    first = feed(Source([ssh(second) for second in range(0, 60, 5)] + [ssh(7_300)]))
+    assert told(first.poll()) == []
+    second = feed(Source(thrice(ssh(7_310)) + thrice(ssh(7_400))))
+    second.restore(json.loads(json.dumps(first.state())))
+    assert told(second.poll())[-1] == (7_260, [[4.0, 0.0]])
+    assert second.aggregator.counters.late == 0
 
 
 def test_a_long_look_gives_others_a_turn():

@@ -66,7 +66,7 @@ def told(path):
 
 def position(state):
     try:
-        return json.loads((state / "checkpoint.json").read_text())["feed"]["latest_ns"]
+        return json.loads((state / "checkpoint.json").read_text())["feed"]["clock"]["latest"]
     except FileNotFoundError:
         return 0
 
