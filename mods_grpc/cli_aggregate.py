@@ -116,7 +116,7 @@ def _summary(batch: "Batch", writer: DatapoolWriter, options: AggregatorOptions,
         "records": read.records,
         "ignored": read.ignored,
         "malformed": read.malformed,
-        **{name: counted[name] for name in ("added", "late", "remote", "over_series_limit")},
+        **{name: counted[name] for name in ("added", "late", "ahead", "remote", "over_series_limit")},
         "rows": writer.rows,
         "files": len(writer.files),
         "window_slide": window_slide(options.window_seconds, options.slide_seconds),
@@ -130,7 +130,7 @@ def _text(summary: dict[str, Any]) -> str:
     return (
         f"{summary['records']} records of {', '.join(summary['protocols']) or 'nothing'} in {summary['lines']} lines; "
         f"malformed: {malformed}\n"
-        f"{summary['late']} late, {summary['remote']} with no local end, "
+        f"{summary['late']} late, {summary['ahead']} ahead of all others, {summary['remote']} with no local end, "
         f"{summary['over_series_limit']} beyond the limit of series\n"
         f"{summary['rows']} windows in {summary['files']} files {summary['window_slide']}.tsv, {summary['seconds']:.1f} s\n"
     )

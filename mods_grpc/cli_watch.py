@@ -113,8 +113,9 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         saver = Saver(checkpoint, identity, parts, source.forget)
         follow(feed, watch, saver, stop)
         watch.close()
-        tally, late = watch.tally, feed.aggregator.counters.late
-        logger.info("stopped records=%d late=%d windows=%d alerts=%d", feed.records, late, tally.windows, tally.alerts)
+        tally, late, ahead = watch.tally, feed.aggregator.counters.late, feed.clock.held
+        told = (feed.records, source.reader.counters.refused, late, ahead, tally.windows, tally.alerts)
+        logger.info("stopped records=%d malformed=%d late=%d ahead=%d windows=%d alerts=%d", *told)
     return 0
 
 
