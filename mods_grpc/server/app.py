@@ -24,7 +24,8 @@ from mods_grpc.server.metrics import Metrics, ModelCollector
 from mods_grpc.server.reflection import reflection_handlers
 from mods_grpc.server.reloading import Reloader
 from mods_grpc.server.repository import Repository
-from mods_grpc.server.servicers import Streams, handlers
+from mods_grpc.server.servicers import handlers
+from mods_grpc.server.streams import Streams
 from mods_grpc.server.watched_file import WatchedFiles
 
 log = logging.getLogger(__name__)

@@ -109,10 +109,20 @@ class Edge:
                     await call(context, identity)
                 except grpc.aio.AbortError:
                     raise
+                except EndedError as ended:
+                    counted.failed(ended.error)
                 except Exception as error:
                     await abort(context, counted.failed(error))
 
         return grpc.stream_stream_rpc_method_handler(handle)
+
+
+class EndedError(Exception):
+    """A call whose status was sent already: that of `error`."""
+
+    def __init__(self, error: ModsError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class _Counted:
