@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"training", "keras", "tensorflow", "tf2onnx", "onnx", "pandas"}
-SERVER_ONLY = {"onnxruntime", "prometheus_client", "grpc_health", "grpc_reflection", "uvloop"}
+SERVER_ONLY = {"onnxruntime", "opentelemetry", "prometheus_client", "grpc_health", "grpc_reflection", "uvloop"}
 UNPICKLERS = {"pickle", "joblib", "h5py", "marshal", "shelve", "dill"}
 
 
@@ -79,6 +79,7 @@ def test_only_servicers_conversion_status_and_client_touch_generated_messages(pa
         "requests",
         "responses",
         "stream",
+        "tracing",
         "observations",
         "forecasting",
         "detecting",

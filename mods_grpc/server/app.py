@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -27,6 +28,9 @@ from mods_grpc.server.repository import Repository
 from mods_grpc.server.servicers import handlers
 from mods_grpc.server.streams import Streams
 from mods_grpc.server.watched_file import WatchedFiles
+
+if TYPE_CHECKING:
+    from mods_grpc.server.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +99,12 @@ class App:
             max_bytes=config.max_message_bytes,
             metrics=self.metrics,
         )
-        self._server = grpc.aio.server(options=channel_options(config), compression=grpc.Compression.NoCompression)
+        self._tracing = _tracing(config.otlp_endpoint) if config.otlp_endpoint else None
+        self._server = grpc.aio.server(
+            interceptors=[self._tracing] if self._tracing else None,
+            options=channel_options(config),
+            compression=grpc.Compression.NoCompression,
+        )
         self._streams = Streams(self.repository, config, self._edge)
         path = Path(config.state_file)
         self._keeper = Keeper(self.repository, path, config.state_interval_seconds) if config.state_file else None
@@ -151,6 +160,8 @@ class App:
         self._health.stop()
         if self._stop_metrics:
             self._stop_metrics()
+        if self._tracing:
+            await asyncio.to_thread(self._tracing.close)
         self._listener.close()
         log.info("stopped in_time=%s", in_time)
         return in_time
@@ -163,3 +174,11 @@ def _canary(config: ServerConfig) -> Canary:
 
 def _trusted_keys(path: Path) -> WatchedFiles[TrustedKeys]:
     return WatchedFiles((path,), lambda: TrustedKeys.read(path), check_seconds=0.0)
+
+
+def _tracing(endpoint: str) -> "Tracing":
+    try:
+        from mods_grpc.server.tracing import Tracing  # noqa: PLC0415 - of no cost where it is not asked for
+    except ModuleNotFoundError as error:
+        raise ValueError("--otlp-endpoint needs OpenTelemetry: pip install 'mods-grpc[otel]'") from error
+    return Tracing(endpoint)

@@ -41,6 +41,7 @@ class ServerConfig:
         "", "file of Ed25519 public keys (PEM), one of which must have signed every version; read again when it changes"
     )
     metrics_address: str = _option("", "where Prometheus reads metrics: host:port; nowhere when empty")
+    otlp_endpoint: str = _option("", "collector that traces are sent to with OTLP: http(s)://host:port; none when empty")
     provider: str = _option("auto", "ONNX Runtime execution provider; all but auto refuse a fallback", choices=PROVIDERS)
     reload_seconds: float = _option(1.0, "how often to look for new versions in the repository; 0 for never")
     versions_kept: int = _option(2, "versions of a model kept in memory, the serving one included")
@@ -106,6 +107,8 @@ class ServerConfig:
             text = "is beyond loopback, without --tls-certificate or --token-file; --insecure-public allows it"
             raise ValueError(f"--address {self.address} {text}")
 
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"--otlp-endpoint is {self.otlp_endpoint!r}, expected http://host:port or https://host:port")
         for name in ("address", "health_address"):
             address = getattr(self, name)
             port = address.rpartition(":")[2]
