@@ -26,6 +26,7 @@ EXAMPLES = {
     "repository": ("one", "other"),
     "address": ("127.0.0.1:1", "unix:/run/mods.sock"),
     "health_address": ("127.0.0.1:2", "127.0.0.1:3"),
+    "otlp_endpoint": ("http://127.0.0.1:4317", "https://collector:4317"),
     "provider": ("cpu", "cuda"),
     "log_format": ("json", "json"),
     "log_level": ("DEBUG", "ERROR"),
@@ -195,3 +196,8 @@ def test_a_wrong_configuration_ends_the_command_with_one_clear_line(monkeypatch)
     with redirect_stderr(said):
         assert main(["serve", str(Path("exported"))]) == 2
     assert said.getvalue() == "mods-grpc serve: MODS_GRPC_MAX_STREAMS is 'many', expected int\n"
+
+
+def test_an_endpoint_of_a_collector_says_whether_to_encrypt():
+    with pytest.raises(ValueError, match="--otlp-endpoint is 'collector:4317', expected http://host:port"):
+        ServerConfig(otlp_endpoint="collector:4317")
