@@ -1,0 +1,10 @@
+"""ONNX Runtime with the options that our server uses too. Imported by the peers, so it must not need this project."""
+
+import onnxruntime
+
+
+def open_session(path):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
