@@ -31,11 +31,13 @@ RUN --mount=type=secret,id=pip-config,target=/etc/pip.conf \
     /opt/mods/bin/pip install --no-cache-dir --require-hashes -r requirements/dev.txt
 COPY --from=wheel /wheels /wheels
 RUN /opt/mods/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
-COPY training ./training
+COPY training /opt/training/training
+COPY --from=wheel --chown=65532:65532 /empty /work
+WORKDIR /work
 LABEL org.opencontainers.image.title="mods-grpc-train" \
       org.opencontainers.image.description="Fits, evaluates and exports the models that mods-grpc serves" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH=/opt/mods/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1
+ENV PATH=/opt/mods/bin:$PATH PYTHONPATH=/opt/training HOME=/tmp PYTHONUNBUFFERED=1
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "training"]
 

@@ -96,10 +96,11 @@ def channel_to(server):
 class Process:
     """`mods-grpc serve` as an operator runs it."""
 
-    def __init__(self, *arguments, command="serve"):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MODS_GRPC_")}
+    def __init__(self, *arguments, command="serve", under=()):
+        ours = ("MODS_GRPC_", "ORT_")  # the tests' own process has set some of them
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "mods_grpc.cli", command, *map(str, arguments)],
+            [*under, sys.executable, "-m", "mods_grpc.cli", command, *map(str, arguments)],
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
