@@ -1,10 +1,14 @@
 """What Prometheus reads. Never a label by series, sensor or peer: their number is not ours to bound."""
 
+import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from socketserver import TCPServer, ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from mods_grpc.detection import Outcome
@@ -72,7 +76,9 @@ class Metrics:
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Answer Prometheus on a port of its own, and return what ends that."""
-        server, thread = start_http_server(port, host, self.registry)
+        server = make_server(host, port, make_wsgi_app(self.registry), _MetricsServer, _SilentHandler)
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
 
         def close() -> None:
             server.shutdown()
@@ -81,6 +87,29 @@ class Metrics:
 
         self.port = int(server.server_port)
         return close
+
+
+class _MetricsServer(ThreadingMixIn, WSGIServer):
+    """An HTTP server that does not look up its own name, which takes long where there is no name server to be reached."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
+        self.setup_environ()
+
+
+class _SilentHandler(WSGIRequestHandler):
+    """Logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
+        """Log nothing."""
 
 
 class CallMetrics:
