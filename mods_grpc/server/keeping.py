@@ -53,7 +53,11 @@ class Keeper:
 
     def _snapshots(self) -> list[SavedModel]:
         ready = [entry.loaded for entry in self._repository.entries() if entry.state is entry.state.READY and entry.loaded]
-        return [saved(model, take(model.states)) for model in ready]
+        found = []
+        for model in ready:
+            with model.states.turn.lock:
+                found.append(saved(model, take(model.states)))
+        return found
 
     async def _writing(self) -> None:
         while True:

@@ -15,6 +15,7 @@ from mods_grpc.artifact import Manifest, TrustedKeys, read_artifact
 from mods_grpc.detection import Detector, Monitor, SeriesTable
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
+from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
 
@@ -38,6 +39,7 @@ class LoadedModel:
     manifest: Manifest
     digest: str
     session: Session
+    cost: RunCost
     detector: Detector
     kinds_not_negative: np.ndarray[tuple[int], np.dtype[np.bool_]]
     lowest: tuple[float, ...]
@@ -142,10 +144,13 @@ class Loader:
 
     def _serve(self, manifest: Manifest, digest: str, session: Session) -> LoadedModel:
         detector = Detector.from_manifest(manifest)
+        middle = [(feature.training_minimum + feature.training_maximum) / 2 for feature in manifest.features]
+        windows = np.tile(np.array(middle), (1, manifest.rows, 1))
         return LoadedModel(
             manifest=manifest,
             digest=digest,
             session=session,
+            cost=measure(session.forecast, windows),
             detector=detector,
             kinds_not_negative=np.array([feature.kind != "mean" for feature in manifest.features]),
             lowest=tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.detection import Monitor, Outcome, Phase, Verdicts
 from mods_grpc.errors import DuplicateConflictError, InvalidInputError, ModsError, OutOfRangeError, QuotaError, Reason
+from mods_grpc.messages import FLOAT64_BYTES
 from mods_grpc.server.checks import (
     LARGEST,
     NANOS,
@@ -27,6 +28,7 @@ from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
 
 CHANGES = (Phase.STARTED, Phase.ENDED)
+SECONDS_A_CALL, SECONDS_A_ROW, SECONDS_AN_EXPLANATION = 200e-6, 6e-6, 50e-6  # beside the model, on a usual machine
 
 _REFUSALS: dict[Outcome, ModsError] = {
     Outcome.LATE: OutOfRangeError(
@@ -56,6 +58,14 @@ class Judge:
     max_series: int
     max_future_seconds: float
     metrics: Metrics
+
+    def seconds(self, data: pb.StreamData) -> float:
+        """Return how long it is expected to take to judge a message."""
+        if data.WhichOneof("input") != "batch":
+            return self.model.cost.of(1) + SECONDS_A_CALL
+        n = len(data.batch.values) // (FLOAT64_BYTES * len(self.model.feature_names))
+        each = SECONDS_AN_EXPLANATION if self.explain == verdict_pb2.EXPLAIN_ALL else SECONDS_A_ROW
+        return self.model.cost.of(n) + SECONDS_A_CALL + n * each
 
     def judge(self, data: pb.StreamData) -> pb.StreamAnswer:
         """Apply and judge the observations of a message.

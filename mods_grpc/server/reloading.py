@@ -1,11 +1,12 @@
 """Hot reload: the repository is looked at again and again, and what changed is loaded beside what serves."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from mods_grpc.errors import ArtifactError
+from mods_grpc.errors import ArtifactError, ModsError
 from mods_grpc.server.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,10 @@ class Reloader:
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
         while (entry := self._repository.next_waiting()) is not None:
-            self._repository.install(entry, await loop.run_in_executor(self._thread, self._repository.prepare, entry))
+            prepared = await loop.run_in_executor(self._thread, self._repository.prepare, entry)
+            with contextlib.suppress(ModsError):  # a thread may be at work on the series that the new version takes over
+                await self._repository.serving(entry.name, None).states.turn.idle()
+            self._repository.install(entry, prepared)
         await self._changed(self._repository.ready)
 
     async def _watching(self) -> None:

@@ -220,7 +220,8 @@ class Repository:
             return
         if now is not None:
             if before is not None and now.follows(before):
-                adopt(now.states, take(before.states), same_model=now.digest == before.digest)
+                with before.states.turn.lock:
+                    adopt(now.states, take(before.states), same_model=now.digest == before.digest)
             log.info("model_serving model=%s version=%d digest=%s", name, loaded[0].version, loaded[0].digest[:12])
         if before is not None and not before.states.pins:
             before.states.clear()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection import SeriesTable
+from mods_grpc.server.turn import Turn
 
 NOT_HELD = -1
 _NONE: dict[str, int] = {}
@@ -30,12 +31,14 @@ class SeriesStates:
     Attributes:
         evicted: Series dropped so far, by reason: "idle" or "capacity".
         pins: Streams that stay with this version whatever comes.
+        turn: Whose turn it is to work on them.
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
         self.table = table
         self.evicted: Counter[str] = Counter()
         self.pins = 0
+        self.turn = Turn()
         self._doubted: set[str] = set()
         self._answers: OrderedDict[str, Answers] = OrderedDict()
         self._max_series = max_series

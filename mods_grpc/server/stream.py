@@ -3,6 +3,7 @@
 What ends the stream is raised; what is wrong with a data message is said in its answer, and changes nothing.
 """
 
+import asyncio
 from collections import deque
 
 from mods_grpc.errors import (
@@ -25,6 +26,7 @@ from mods_grpc.server.repository import Repository
 from mods_grpc.server.requests import EXPLAIN_VALUES, find_model, impute_rows_of, significance_of
 from mods_grpc.server.responses import served
 from mods_grpc.server.status import status_of
+from mods_grpc.server.turn import INLINE_SECONDS, Turn
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2
 
@@ -54,8 +56,8 @@ class StreamSession:
         self._answered_bytes = 0
         self.last_sequence = 0
 
-    def handle(self, request: pb.StreamDetectRequest) -> pb.StreamDetectResponse:
-        """Take one message and return its answer.
+    async def handle(self, request: pb.StreamDetectRequest) -> pb.StreamDetectResponse:
+        """Take one message and return its answer. Cancelled, it still does what it began.
 
         Raises:
             ModsError: The stream ends: a protocol error, a model that can't be used, or too many bad messages.
@@ -65,14 +67,15 @@ class StreamSession:
             if kind != "config":
                 text = "expected config as the first message"
                 raise StreamProtocolError(Reason.CONFIG_REQUIRED, text)
-            return self._open(request.config)
+            return await self._open(request.config)
         if kind == "config":
             raise StreamProtocolError(Reason.CONFIG_REPEATED, "config was sent twice")
         if self._generation != self._repository.generation:
             self._move(self._model)
         if kind == "end":
             return pb.StreamDetectResponse(model=self._served, ended=pb.StreamEnded(last_sequence=self.last_sequence))
-        return pb.StreamDetectResponse(model=self._served, answer=self._answer(request))
+        answer = await self._answer(request)
+        return pb.StreamDetectResponse(model=self._served, answer=answer)
 
     def draining(self) -> pb.StreamDetectResponse:
         """Return what a client is told before the server shuts down."""
@@ -81,8 +84,10 @@ class StreamSession:
             response.model.CopyFrom(served(self._model))
         return response
 
-    def _open(self, message: pb.StreamConfig) -> pb.StreamDetectResponse:
-        model = find_model(self._repository, message.model)
+    async def _open(self, message: pb.StreamConfig) -> pb.StreamDetectResponse:
+        while (model := find_model(self._repository, message.model)).states.turn.busy:
+            await model.states.turn.idle()
+            self._generation = self._repository.generation
         require_known(message.explain, EXPLAIN_VALUES, "config.explain")
         if message.sensor:
             first_of([name_violation(message.sensor, "config.sensor")])
@@ -164,7 +169,7 @@ class StreamSession:
         if model is not old:
             self._use(model)
 
-    def _answer(self, request: pb.StreamDetectRequest) -> pb.StreamAnswer:
+    async def _answer(self, request: pb.StreamDetectRequest) -> pb.StreamAnswer:
         data = request.data
         try:
             if request.WhichOneof("message") is None:
@@ -175,12 +180,55 @@ class StreamSession:
                 raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=data.sequence)
             self._edge.rates.take(self._identity.name)
             self.last_sequence = data.sequence
-            answer = self._recall(data) or self._judge.judge(data)
+            answer = self._recall(data)
+            if answer is None:
+                seconds = self._judge.seconds(data)
+                if seconds > INLINE_SECONDS or self._judge.model.states.turn.busy:
+                    working = asyncio.ensure_future(self._judged_in_turn(data, seconds))
+                    working.add_done_callback(_forget)
+                    return await asyncio.shield(working)
+                answer = self._judge.judge(data)
         except ModsError as error:
-            self._edge.metrics.rejected(error.reason)
-            answer = pb.StreamAnswer(sequence=data.sequence, error=status_of(error))
-            self._count_bad(True)
-            return answer
+            return self._refused(data, error)
+        return self._judged(data, answer)
+
+    async def _judged_in_turn(self, data: pb.StreamData, seconds: float) -> pb.StreamAnswer:
+        try:
+            turn = await self._turn(seconds)
+            try:
+                if seconds <= INLINE_SECONDS:
+                    answer = self._judge.judge(data)
+                else:
+                    judge = self._judge
+                    answer = await turn.on_thread(self._edge.pool, lambda: judge.judge(data))
+            finally:
+                turn.give_back()
+        except ModsError as error:
+            return self._refused(data, error)
+        return self._judged(data, answer)
+
+    async def _turn(self, seconds: float) -> Turn:
+        """Wait for the turn on the model that serves then."""
+        while True:
+            model = self._judge.model
+            await model.states.turn.take(seconds)
+            if self._generation == self._repository.generation:
+                return model.states.turn
+            try:
+                self._move(model)
+            except ModsError:
+                model.states.turn.give_back()
+                raise
+            if self._judge.model is model:
+                return model.states.turn
+            model.states.turn.give_back()
+
+    def _refused(self, data: pb.StreamData, error: ModsError) -> pb.StreamAnswer:
+        self._edge.metrics.rejected(error.reason)
+        self._count_bad(True)
+        return pb.StreamAnswer(sequence=data.sequence, error=status_of(error))
+
+    def _judged(self, data: pb.StreamData, answer: pb.StreamAnswer) -> pb.StreamAnswer:
         self._count_bad(bool(answer.errors) and len(answer.errors) == max(1, len(answer.scores.status)))
         self._keep(data, answer)
         return answer
@@ -235,3 +283,9 @@ def _same(one: pb.StreamData, other: pb.StreamData) -> bool:
     kind = one.WhichOneof("input")
     first: values_pb2.Observation | values_pb2.ObservationBatch = one.batch if kind == "batch" else one.observation
     return bool(first == (other.batch if kind == "batch" else other.observation))
+
+
+def _forget(task: "asyncio.Task[pb.StreamAnswer]") -> None:
+    """Take note of how work ended that nobody may wait for any more."""
+    if not task.cancelled():
+        task.exception()

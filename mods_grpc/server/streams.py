@@ -91,7 +91,7 @@ class Streams:
             data = await stream.read()
             if data is None:
                 return
-            response = session.handle(parse(pb.StreamDetectRequest, data))
+            response = await session.handle(parse(pb.StreamDetectRequest, data))
             await stream.write(response)
             if response.HasField("ended"):
                 return

@@ -1,0 +1,44 @@
+"""What a run of a model costs, measured when it is loaded: by it work is done on the event loop or on a thread."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+SIZES = (1, 16, 256)
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """Seconds that runs of SIZES windows took."""
+
+    seconds: tuple[float, ...]
+
+    def of(self, windows: int) -> float:
+        """Return how many seconds a run of so many windows is expected to take."""
+        if windows > SIZES[-1]:
+            return self.seconds[-1] * windows / SIZES[-1]
+        return float(np.interp(windows, SIZES, self.seconds))
+
+
+def measure(forecast: Callable[[Floats], Floats], window: Floats) -> RunCost:
+    """Measure it, as the best of a few tries.
+
+    Args:
+        forecast: The model.
+        window: Some windows `(n, rows, features)`.
+    """
+    found = []
+    for size in SIZES:
+        windows, seconds = np.resize(window, (size, *window.shape[1:])), []
+        for _ in range(TRIES):
+            started = time.perf_counter()
+            forecast(windows)
+            seconds.append(time.perf_counter() - started)
+        found.append(min(seconds))
+    return RunCost(tuple(found))
