@@ -85,9 +85,13 @@ class StreamSession:
         return response
 
     async def _open(self, message: pb.StreamConfig) -> pb.StreamDetectResponse:
-        while (model := find_model(self._repository, message.model)).states.turn.busy:
+        model = find_model(self._repository, message.model)
+        while model.states.turn.busy:
             await model.states.turn.idle()
-            self._generation = self._repository.generation
+            before, model = model, find_model(self._repository, message.model)
+            if model is before:
+                break
+        self._generation = self._repository.generation
         require_known(message.explain, EXPLAIN_VALUES, "config.explain")
         if message.sensor:
             first_of([name_violation(message.sensor, "config.sensor")])
