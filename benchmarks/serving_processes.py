@@ -9,7 +9,7 @@ import grpc
 
 from mods_grpc.server.app import App, channel_options
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.main import loop_factory
+from mods_grpc.server.main import loop_factory, share_the_interpreter
 
 START_SECONDS = 120
 LOCAL = {"address": "127.0.0.1:0", "health_address": "127.0.0.1:0"}
@@ -48,6 +48,7 @@ def _in_a_loop(target, *arguments):
 
 
 async def _serve_mods(options, ready):
+    share_the_interpreter()
     app = App(ServerConfig(**options))
     await app.start()
     ready.put((app.port, app.health_port))

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import logging
 import signal
+import sys
 from importlib.metadata import distributions
 
 from google.protobuf.internal import api_implementation
@@ -15,6 +16,7 @@ from mods_grpc.server.logs import set_up_logging
 
 log = logging.getLogger(__name__)
 
+SWITCH_SECONDS = 0.0005
 EXIT_OK, EXIT_UNFINISHED, EXIT_UNUSABLE = 0, 1, 2
 
 
@@ -26,6 +28,7 @@ def run(config: ServerConfig) -> int:
     """
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
+    share_the_interpreter()
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(config))
@@ -61,6 +64,11 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     import uvloop  # noqa: PLC0415 - optional
 
     return uvloop.Loop
+
+
+def share_the_interpreter() -> None:
+    """Let threads take turns often: a health probe needs the interpreter a few times, each after a thread that is busy."""
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def _check_environment() -> None:
