@@ -1,6 +1,7 @@
 """Who may call: tokens, certificates, quotas, unix sockets."""
 
 import hashlib
+import logging
 import shutil
 import ssl
 from pathlib import Path
@@ -212,6 +213,7 @@ def keys(tmp_path_factory):
     ours, others = authority(folder), authority(folder, "others")
     return {
         "authority": ours,
+        "others": others,
         "server": signed(folder, ours, "server"),
         "zeek": signed(folder, ours, "zeek"),
         "stranger": signed(folder, others, "stranger"),
@@ -273,6 +275,48 @@ def test_a_renewed_certificate_is_shown_to_new_connections_and_open_ones_live_on
                 after = ssl.get_server_certificate(host_and_port(server.address))
             assert len(list(stream)) == 2
         assert after == keys["zeek"][1].read_text()
+
+
+@needs_openssl
+def test_a_pair_that_is_half_renewed_leaves_the_old_certificate_in_place(repository, keys, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    served = {"tls_key": str(tmp_path / "key"), "tls_certificate": str(tmp_path / "certificate")}
+    for source, target in zip(keys["server"], served.values(), strict=True):
+        shutil.copy(source, target)
+    with running_server(repository=repository, **served) as server:
+
+        def shown():
+            return ssl.get_server_certificate(host_and_port(server.address))
+
+        before = shown()
+        shutil.copy(keys["zeek"][1], served["tls_certificate"])
+        while "credentials_renewed" not in caplog.text:
+            assert shown() == before
+        assert shown() == before
+        shutil.copy(keys["zeek"][0], served["tls_key"])
+        while (after := shown()) == before:
+            pass
+        assert after == keys["zeek"][1].read_text()
+
+
+@needs_openssl
+def test_renewed_authorities_admit_their_clients_and_no_others(repository, keys, tmp_path):
+    trusted = tmp_path / "authorities"
+    shutil.copy(keys["authority"][1], trusted)
+
+    def admitted(server, name):
+        with Client(server.address, credentials=channel_credentials(keys, name), timeout_seconds=0.5) as client:
+            try:
+                return bool(client.models())
+            except (ConnectionFailedError, DeadlineError):
+                return False
+
+    with running_server(repository=repository, **tls(keys, tls_client_ca=str(trusted))) as server:
+        assert (admitted(server, "zeek"), admitted(server, "stranger")) == (True, False)
+        shutil.copy(keys["others"][1], trusted)
+        while not admitted(server, "stranger"):
+            pass
+        assert not admitted(server, "zeek")
 
 
 @pytest.mark.parametrize("given", [{"tls_key": "k"}, {"tls_certificate": "c"}, {"tls_client_ca": "a"}])
