@@ -1,6 +1,7 @@
 """What is deployed: linted, valid by its schema, without rights it does not need, and with flags that exist."""
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -114,11 +115,35 @@ def test_the_compose_file_is_one_and_passes_its_linter():
     check("compose-lint", *options, DEPLOY / "compose.yaml")
 
 
-def test_the_alert_rules_are_ones_that_prometheus_takes():
+@pytest.fixture
+def promtool():
     promtool = shutil.which("promtool", path=f"{ROOT / 'build/tools/usr/bin'}{os.pathsep}{os.environ['PATH']}")
     if promtool is None:
         pytest.skip("promtool, of Debian's package prometheus, is not installed")
+    return promtool
+
+
+def test_the_alert_rules_are_ones_that_prometheus_takes(promtool):
     check(promtool, "check", "rules", DEPLOY / "prometheus/alerts.yaml")
+
+
+def test_alerts_fire_when_they_should_and_not_before(promtool):
+    check(promtool, "test", "rules", DEPLOY / "prometheus/alerts.test.yaml")
+
+
+def test_every_alert_is_tried():
+    rules = loaded(DEPLOY / "prometheus/alerts.yaml")[0]["groups"][0]["rules"]
+    tests = loaded(DEPLOY / "prometheus/alerts.test.yaml")[0]["tests"]
+    fired = {item["alertname"] for test in tests for item in test["alert_rule_test"] if item.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in rules}
+
+
+def test_the_expressions_of_the_dashboard_are_ones_that_prometheus_takes(promtool, tmp_path):
+    panels = json.loads((DEPLOY / "grafana/mods-grpc.json").read_text())["panels"]
+    expressions = [target["expr"].replace("$instance", ".*") for panel in panels for target in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(expressions)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    check(promtool, "check", "rules", tmp_path / "rules.yaml")
 
 
 def compose():

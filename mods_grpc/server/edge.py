@@ -18,13 +18,12 @@ from google.protobuf.message import DecodeError, Message
 from mods_grpc.errors import DeadlineError, InternalError, InvalidInputError, ModsError, Reason
 from mods_grpc.server.access import Access, Identity, Scope
 from mods_grpc.server.admission import Backlog, Rates
-from mods_grpc.server.metrics import CallMetrics, Metrics
+from mods_grpc.server.metrics import CODE_NAMES, CallMetrics, Metrics
 from mods_grpc.server.status import CODES, abort_arguments
 
 INLINE_BYTES = 64 * 1024  # larger unary requests run on a thread, so that the loop stays free for streams
 
-# as go-grpc-prometheus names them, for dashboards that know it
-_CODE_NAMES = {kind: code.name.title().replace("_", "") for kind, code in CODES.items()}
+_CODE_NAMES = {kind: CODE_NAMES[code] for kind, code in CODES.items()}
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Request = TypeVar("Request", bound=Message)

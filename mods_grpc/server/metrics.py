@@ -1,4 +1,8 @@
-"""What Prometheus reads. Never a label by series, sensor or peer: their number is not ours to bound."""
+"""What Prometheus reads. Never a label by series, sensor or peer: their number is not ours to bound.
+
+What can happen is told from the start, as 0: a counter that begins with its first event has not increased as far as
+Prometheus can see, so an alert on it would miss that event.
+"""
 
 import socket
 import threading
@@ -6,16 +10,23 @@ from collections.abc import Callable, Iterable, Iterator
 from socketserver import TCPServer, ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from mods_grpc.detection import Outcome
+from mods_grpc.errors import Reason
+from mods_grpc.server.loading import REFUSING_PARTS
 from mods_grpc.server.repository import Repository
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+EVICTION_REASONS = ("capacity", "idle")
+# as go-grpc-prometheus names them, for dashboards that know it
+CODE_NAMES = {code: code.name.title().replace("_", "") for code in grpc.StatusCode}
+CODE_NAMES |= {grpc.StatusCode.OK: "OK", grpc.StatusCode.CANCELLED: "Canceled"}
 CALL_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -39,6 +50,8 @@ class Metrics:
         self._observations = Counter("mods_observations", "Observations of streams, by outcome.", ("outcome",), registry=own)
         self._anomalies = Counter("mods_anomalies", "Anomalous observations of streams.", ("model",), registry=own)
         self._rejected = Counter("mods_input_rejected", "Refused requests and observations.", ("reason",), registry=own)
+        for reason in Reason:
+            self._rejected.labels(reason)
         self._outcomes = {int(outcome): self._observations.labels(outcome.name.lower()) for outcome in Outcome}
 
     def call(self, kind: str, service: str, method: str) -> "CallMetrics":
@@ -49,6 +62,7 @@ class Metrics:
     def meter(self, model: str) -> Callable[[int, float], None]:
         """Return what is told of every run of a model: windows and seconds."""
         inference, sizes = self._inference.labels(model), self._sizes.labels(model)
+        self._anomalies.labels(model)
 
         def note(windows: int, seconds: float) -> None:
             inference.observe(seconds)
@@ -116,9 +130,8 @@ class CallMetrics:
     """The numbers of one RPC."""
 
     def __init__(self, started: Counter, handling: Histogram, handled: Counter, labels: tuple[str, str, str]) -> None:
-        self._started, self._handling, self._labels = started, handling, labels
-        self._handled = handled
-        self._by_code: dict[str, Counter] = {}
+        self._started, self._handling = started, handling
+        self._by_code = {name: handled.labels(*labels, name) for name in CODE_NAMES.values()}
 
     def begin(self) -> None:
         """Count a call that begins."""
@@ -126,10 +139,7 @@ class CallMetrics:
 
     def end(self, code: str, seconds: float) -> None:
         """Count a call that ended with a status code, such as "InvalidArgument"."""
-        known = self._by_code.get(code)
-        if known is None:
-            known = self._by_code[code] = self._handled.labels(*self._labels, code)
-        known.inc()
+        self._by_code[code].inc()
         self._handling.observe(seconds)
 
 
@@ -158,9 +168,10 @@ class ModelCollector:
                 info.add_metric([entry.name, str(entry.version), entry.digest, loaded.session.provider], 1)
                 if entry.state is entry.state.READY:
                     live.add_metric([entry.name], len(loaded.states))
-        for reason, count in self._repository.evicted().items():
-            evicted.add_metric([reason], count)
+        dropped = self._repository.evicted()
+        for reason in EVICTION_REASONS:
+            evicted.add_metric([reason], dropped[reason])
         loads = CounterMetricFamily("mods_model_load", "Loads of versions.", labels=("outcome", "reason"))
-        for (outcome, reason), count in sorted(self._repository.loads.items()):
-            loads.add_metric([outcome, reason], count)
+        for outcome, reason in (("ready", ""), *(("failed", part) for part in sorted({*REFUSING_PARTS, "other"}))):
+            loads.add_metric([outcome, reason], self._repository.loads[outcome, reason])
         yield from (info, live, evicted, loads)

@@ -110,6 +110,17 @@ def test_dropped_series_are_counted_even_after_their_version_is_gone(tmp_path):
         assert read(server, "mods_series_evicted_total", reason="capacity") == 4
 
 
+def test_what_can_go_wrong_is_told_as_0_before_it_does(server):
+    found = [sample for family in families(server) for sample in family.samples if sample.value == 0]
+    told = {(sample.name, *sample.labels.values()) for sample in found if not sample.name.startswith("grpc")}
+    assert ("mods_model_load_total", "failed", "manifest.sig") in told
+    assert ("mods_input_rejected_total", "OVERLOADED") in told
+    assert ("mods_series_evicted_total", "capacity") in told
+    assert ("mods_anomalies_total", "tiny") in told
+    codes = {sample.labels["grpc_code"] for sample in found if sample.name == "grpc_server_handled_total"}
+    assert codes >= {"OK", "Canceled", "Internal", "Unknown", "ResourceExhausted"}
+
+
 def test_no_label_is_a_series_a_sensor_or_a_peer(server, inference):
     stream = Stream(inference, sensor="very-secret-sensor")
     stream.row(0, series="very-secret-series")
@@ -131,7 +142,7 @@ def test_dashboard_and_alerts_use_only_metrics_that_exist(server, inference, pat
     stream.batch(list(range(20)), values=[*LEVELS[:19], [1e15, 1e15]])
     stream.row(20, [-1.0, 2.0])
     stream.end()
-    known = {sample.name for family in families(server) for sample in family.samples} | {"mods_series_evicted_total"}
+    known = {sample.name for family in families(server) for sample in family.samples}
     used = used_metrics((DEPLOY / path).read_text())
     assert used
     assert not used - known - {"mods_grpc"}
