@@ -52,6 +52,8 @@ def buildah(*arguments):
 
 
 def clear_storage():
+    """Let go of what an earlier run left, mounts first."""
+    subprocess.run(["buildah", *map(str, storage(storage_driver())), "rm", "--all"], capture_output=True, check=False)
     for name in ("storage", "run"):
         shutil.rmtree(WORKPLACE / name, ignore_errors=True)
 
@@ -131,8 +133,6 @@ class Image:
         self.root = Path(buildah("mount", self._container).strip())
 
     def close(self):
-        buildah("umount", self._container)
-        buildah("rm", self._container)
         clear_storage()
 
 

@@ -160,6 +160,11 @@ def test_our_containers_have_no_network_no_rights_and_a_read_only_root(name):
     assert {"mem_limit", "pids_limit"} <= service.keys()
 
 
+def test_only_the_server_is_asked_for_its_health():
+    assert compose()["server"]["healthcheck"]["test"] == ["CMD", "python", "-m", "mods_grpc.server.probe"]
+    assert compose()["watch"]["healthcheck"] == {"disable": True}
+
+
 def commands():
     for name in ("server", "watch"):
         yield f"compose {name}", compose()[name]["command"]
