@@ -188,3 +188,10 @@ def test_the_probe_of_containers_tells_ready_from_not(tmp_path, capsys):
         assert probe([server.health_address, "unknown"]) == 1
     assert probe([server.health_address]) == 1
     assert capsys.readouterr().out.split("\n")[:3] == ["readiness: SERVING", "liveness: SERVING", "unknown: NOT_FOUND"]
+
+
+def test_every_test_that_the_threat_model_names_is_there():
+    text = (ROOT / "docs/security.md").read_text()
+    named = set(re.findall(r"`((?:server|artifact)/[\w/]*(?:\.py)?|test_\w+\.py|benchmarks/\w+\.py)`", text))
+    assert len(named) > 12
+    assert [name for name in sorted(named) if not any((folder / name).exists() for folder in (ROOT, ROOT / "tests"))] == []
