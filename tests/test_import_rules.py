@@ -113,3 +113,8 @@ def test_the_log_side_knows_the_server_only_through_the_client(path):
         "mods_grpc.errors",
         "mods_grpc.tables",
     }
+
+
+def test_test_modules_have_names_of_their_own():
+    names = [path.stem for path in modules("tests")]
+    assert [each for each in sorted(set(names)) if names.count(each) > 1] == []
