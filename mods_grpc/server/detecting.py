@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mods_grpc.errors import InvalidInputError, Reason, Violation
+from mods_grpc.errors import InvalidInputError, ModsError, Reason, Violation
+from mods_grpc.messages import FLOAT64_BYTES
 from mods_grpc.server.checks import (
     bad_times,
     first_of,
@@ -16,6 +17,7 @@ from mods_grpc.server.checks import (
 )
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.loading import LoadedModel
+from mods_grpc.server.observations import seconds_to_judge
 from mods_grpc.server.repository import Repository
 from mods_grpc.server.requests import (
     EXPLAIN_VALUES,
@@ -38,6 +40,16 @@ class Detecting:
 
     repository: Repository
     config: ServerConfig
+
+    def seconds(self, request: pb.DetectRequest) -> float:
+        """Return how long a request is expected to take; 0 where it will be refused."""
+        try:
+            model = find_model(self.repository, request.model)
+        except ModsError:
+            return 0.0
+        bytes_a_row = len(model.feature_names) * FLOAT64_BYTES
+        batches = (len(one.observations.observations) or len(one.batch.values) // bytes_a_row for one in request.series)
+        return seconds_to_judge(model, sum(batches), request.explain)
 
     def detect(self, request: pb.DetectRequest) -> pb.DetectResponse:
         """Judge the rows of a request.

@@ -20,8 +20,10 @@ from mods_grpc.server.access import Access, Identity, Scope
 from mods_grpc.server.admission import Backlog, Rates
 from mods_grpc.server.metrics import CODE_NAMES, CallMetrics, Metrics
 from mods_grpc.server.status import CODES, abort_arguments
+from mods_grpc.server.turn import INLINE_SECONDS
 
-INLINE_BYTES = 64 * 1024  # larger unary requests run on a thread, so that the loop stays free for streams
+INLINE_BYTES = 64 * 1024  # larger unary requests run on a thread without a look at them, so that the loop stays free
+SMALL_BYTES = 4 * 1024  # up to which no request takes long
 
 _CODE_NAMES = {kind: CODE_NAMES[code] for kind, code in CODES.items()}
 
@@ -50,31 +52,55 @@ class Edge:
     metrics: Metrics
 
     def unary(
-        self, service: str, method: str, kind: type[Request], call: Callable[[Request], Message], scope: Scope = Scope.INFER
+        self,
+        service: str,
+        method: str,
+        kind: type[Request],
+        call: Callable[[Request], Message],
+        scope: Scope = Scope.INFER,
+        *,
+        seconds: Callable[[Request], float] = lambda _: 0.0,
+        gathered: Callable[[Request], Awaitable[Message]] | None = None,
     ) -> "grpc.RpcMethodHandler[Any, Any]":
-        """Make the handler of a unary RPC."""
+        """Make the handler of a unary RPC.
+
+        Args:
+            service: Its service.
+            method: Its name.
+            kind: Its request.
+            call: Answers a request, on any thread.
+            scope: What the caller needs.
+            seconds: Expects how long a request takes; what takes long runs on a thread.
+            gathered: Answers a request that does not take long, on the event loop, together with others; None for `call`.
+        """
         counts = self.metrics.call("unary", service, method)
 
-        def answer(data: bytes) -> bytes:
-            found = call(parse(kind, data)).SerializeToString()
-            if len(found) > self.max_bytes:
-                text = f"the answer would take {len(found)} bytes, at most {self.max_bytes} are sent; ask for less at a time"
-                raise InvalidInputError.of("", Reason.BATCH_TOO_LARGE, text, limit=self.max_bytes, actual=len(found))
-            return found
+        def written(found: Message) -> bytes:
+            data = found.SerializeToString()
+            if len(data) > self.max_bytes:
+                text = f"the answer would take {len(data)} bytes, at most {self.max_bytes} are sent; ask for less at a time"
+                raise InvalidInputError.of("", Reason.BATCH_TOO_LARGE, text, limit=self.max_bytes, actual=len(data))
+            return data
+
+        async def answer(data: bytes, context: Context) -> bytes:
+            if len(data) > INLINE_BYTES:
+                return await self._on_thread(lambda: written(call(parse(kind, data))), context.time_remaining())
+            request = parse(kind, data)
+            if len(data) > SMALL_BYTES and seconds(request) > INLINE_SECONDS:
+                return await self._on_thread(lambda: written(call(request)), context.time_remaining())
+            return written(call(request) if gathered is None else await gathered(request))
 
         async def handle(data: bytes, context: Context) -> bytes:
             with _Counted(counts, self.metrics) as counted:
                 try:
                     self.rates.take(self.access.admit(context, scope).name)
-                    if len(data) <= INLINE_BYTES:
-                        return answer(data)
-                    return await self._on_thread(answer, data, context.time_remaining())
+                    return await answer(data, context)
                 except Exception as error:
                     await abort(context, counted.failed(error))
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    async def _on_thread(self, answer: Callable[[bytes], bytes], data: bytes, seconds_left: float | None) -> bytes:
+    async def _on_thread(self, answer: Callable[[], bytes], seconds_left: float | None) -> bytes:
         self.backlog.admit(seconds_left)
         asked = time.monotonic()
         ran: float | None = None
@@ -86,7 +112,7 @@ class Edge:
             if seconds_left is not None and began - asked > seconds_left:
                 raise DeadlineError(Reason.DEADLINE_TOO_SHORT, "the deadline passed before the work began")
             try:
-                return answer(data)
+                return answer()
             finally:
                 ran = time.monotonic() - began
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.errors import InvalidInputError, ModelOutputError, OutOfRangeError, Reason
-from mods_grpc.messages import pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
+from mods_grpc.errors import InvalidInputError, ModelOutputError, ModsError, OutOfRangeError, Reason
+from mods_grpc.messages import FLOAT64_BYTES, pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
 from mods_grpc.server.checks import first_of, name_violation, require_at_most, require_values, time_violation
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.loading import LoadedModel
@@ -32,6 +32,27 @@ class Forecasting:
         Raises:
             ModsError: As protocol.md's table says for unary calls.
         """
+        asked = self._read(request)
+        return _answer(request, asked, asked.model.forecast(asked.windows))
+
+    async def gathered(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
+        """Forecast the windows of a request, together with others where the model gains by it."""
+        asked = self._read(request)
+        model = asked.model
+        if not model.gains_by_batches:
+            return _answer(request, asked, model.forecast(asked.windows))
+        return _answer(request, asked, await model.gatherer.forecast(asked.windows))
+
+    def seconds(self, request: pb.ForecastRequest) -> float:
+        """Return how long a request is expected to take; 0 where it will be refused."""
+        try:
+            model = find_model(self.repository, request.model)
+        except ModsError:
+            return 0.0
+        bytes_a_window = model.manifest.rows * len(model.feature_names) * FLOAT64_BYTES
+        return model.cost.of(len(request.windows.windows) or len(request.batch.values) // bytes_a_window)
+
+    def _read(self, request: pb.ForecastRequest) -> "_Asked":
         model = find_model(self.repository, request.model)
         horizon = self._horizon(request, model)
         coverages = _coverages(request)
@@ -40,27 +61,9 @@ class Forecasting:
             raise InvalidInputError.of("input", Reason.FIELD_REQUIRED, "expected windows or batch, found neither")
         windows, starts = self._rows(request, model) if kind == "windows" else self._batch(request, model)
         first_of(time_violation(int(start), self.config.max_future_seconds, path) for start, path in starts)
-        paths = model.forecast(windows)[:, :horizon]
-        if not np.isfinite(paths).all():
-            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
-        bands = [model.detector.path_interval(paths, coverage) for coverage in coverages]
-        slide = model.manifest.slide_seconds * NANOS
-        firsts = [int(start) + model.manifest.rows * slide for start, _ in starts]
-        response = pb.ForecastResponse(model=served(model), features=model.feature_names, horizon=horizon)
-        if kind == "batch":
-            response.batch.first_forecast_time_unix_nano.extend(firsts)
-            response.batch.values = pack_float64(paths)
-            response.batch.lower = b"".join(pack_float64(low) for low, _ in bands)
-            response.batch.upper = b"".join(pack_float64(high) for _, high in bands)
-            return response
-        for i, window in enumerate(request.windows.windows):
-            forecast = response.forecasts.forecasts.add(series=window.series)
-            for k in range(horizon):
-                step = forecast.steps.add(forecast_time=timestamp_from_nanos(firsts[i] + k * slide), values=paths[i, k].tolist())
-                for coverage, (low, high) in zip(coverages, bands, strict=True):
-                    step.intervals.add(coverage=coverage, lower=low[i, k].tolist(), upper=high[i, k].tolist())
-        response.forecasts.SetInParent()
-        return response
+        lead = model.manifest.rows * model.manifest.slide_seconds * NANOS
+        firsts = [int(start) + lead for start, _ in starts]
+        return _Asked(model=model, horizon=horizon, coverages=coverages, windows=windows, firsts=firsts)
 
     def _horizon(self, request: pb.ForecastRequest, model: LoadedModel) -> int:
         if not request.HasField("horizon"):
@@ -122,6 +125,41 @@ class Forecasting:
         starts = starts if len(starts) == n else starts * n
         paths = [(start, f"batch.start_time_unix_nano[{i}]") for i, start in enumerate(starts)]
         return _carried(values, missing, "batch.missing"), paths
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """A request, checked: `windows` `(n, rows, features)`, and `firsts`, the time of the first step of each, nanoseconds."""
+
+    model: LoadedModel
+    horizon: int
+    coverages: list[float]
+    windows: Floats
+    firsts: list[int]
+
+
+def _answer(request: pb.ForecastRequest, asked: _Asked, forecasts: Floats) -> pb.ForecastResponse:
+    model, horizon, firsts = asked.model, asked.horizon, asked.firsts
+    paths = forecasts[:, :horizon]
+    if not np.logical_and.reduce(np.isfinite(paths), axis=None):
+        raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
+    bands = [model.detector.path_interval(paths, coverage) for coverage in asked.coverages]
+    response = pb.ForecastResponse(model=served(model), features=model.feature_names, horizon=horizon)
+    if request.WhichOneof("input") == "batch":
+        response.batch.first_forecast_time_unix_nano.extend(firsts)
+        response.batch.values = pack_float64(paths)
+        response.batch.lower = b"".join(pack_float64(low) for low, _ in bands)
+        response.batch.upper = b"".join(pack_float64(high) for _, high in bands)
+        return response
+    slide = model.manifest.slide_seconds * NANOS
+    for i, window in enumerate(request.windows.windows):
+        forecast = response.forecasts.forecasts.add(series=window.series)
+        for k in range(horizon):
+            step = forecast.steps.add(forecast_time=timestamp_from_nanos(firsts[i] + k * slide), values=paths[i, k].tolist())
+            for coverage, (low, high) in zip(asked.coverages, bands, strict=True):
+                step.intervals.add(coverage=coverage, lower=low[i, k].tolist(), upper=high[i, k].tolist())
+    response.forecasts.SetInParent()
+    return response
 
 
 def _coverages(request: pb.ForecastRequest) -> list[float]:

@@ -44,6 +44,12 @@ _REFUSALS: dict[Outcome, ModsError] = {
 }
 
 
+def seconds_to_judge(model: LoadedModel, rows: int, explain: int) -> float:
+    """Return how long it is expected to take to judge so many rows."""
+    each = SECONDS_AN_EXPLANATION if explain == verdict_pb2.EXPLAIN_ALL else SECONDS_A_ROW
+    return model.cost.of(rows) + SECONDS_A_CALL + rows * each
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judge:
     """Judges the observations of one sensor with one model, at one sensitivity. The rest are limits."""
@@ -62,10 +68,9 @@ class Judge:
     def seconds(self, data: pb.StreamData) -> float:
         """Return how long it is expected to take to judge a message."""
         if data.WhichOneof("input") != "batch":
-            return self.model.cost.of(1) + SECONDS_A_CALL
+            return 0.0
         n = len(data.batch.values) // (FLOAT64_BYTES * len(self.model.feature_names))
-        each = SECONDS_AN_EXPLANATION if self.explain == verdict_pb2.EXPLAIN_ALL else SECONDS_A_ROW
-        return self.model.cost.of(n) + SECONDS_A_CALL + n * each
+        return seconds_to_judge(self.model, n, self.explain)
 
     def judge(self, data: pb.StreamData) -> pb.StreamAnswer:
         """Apply and judge the observations of a message.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.errors import ModelOutputError
+
 Floats = NDArray[np.float64]
 
 SIZES = (1, 16, 256)
@@ -26,19 +28,24 @@ class RunCost:
         return float(np.interp(windows, SIZES, self.seconds))
 
 
-def measure(forecast: Callable[[Floats], Floats], window: Floats) -> RunCost:
+def measure(forecast: Callable[[Floats], Floats], window: Floats, longest: float) -> RunCost:
     """Measure it, as the best of a few tries.
 
     Args:
         forecast: The model.
         window: Some windows `(n, rows, features)`.
+        longest: What stands for runs that are stopped because they take too long.
     """
     found = []
     for size in SIZES:
         windows, seconds = np.resize(window, (size, *window.shape[1:])), []
         for _ in range(TRIES):
             started = time.perf_counter()
-            forecast(windows)
+            try:
+                forecast(windows)
+            except ModelOutputError:
+                seconds.append(longest)
+                break
             seconds.append(time.perf_counter() - started)
         found.append(min(seconds))
     return RunCost(tuple(found))

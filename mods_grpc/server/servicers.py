@@ -25,8 +25,15 @@ def handlers(repository: Repository, config: ServerConfig, streams: Streams, edg
         grpc.method_handlers_generic_handler(
             infer,
             {
-                "Forecast": edge.unary(infer, "Forecast", pb.ForecastRequest, forecasting.forecast),
-                "Detect": edge.unary(infer, "Detect", pb.DetectRequest, detecting.detect),
+                "Forecast": edge.unary(
+                    infer,
+                    "Forecast",
+                    pb.ForecastRequest,
+                    forecasting.forecast,
+                    seconds=forecasting.seconds,
+                    gathered=forecasting.gathered,
+                ),
+                "Detect": edge.unary(infer, "Detect", pb.DetectRequest, detecting.detect, seconds=detecting.seconds),
                 "StreamDetect": edge.streaming(infer, "StreamDetect", streams.detect),
             },
         ),

@@ -41,12 +41,13 @@ class Session:
 
     `provider` is the one that runs it. `least_batch` is the smallest batch it is given: a matrix-vector kernel may sum in
     another order than the matrix kernels do, and a verdict must not depend on how many observations came together.
-    `run_seconds` is how long a run of WATCHED_BATCH windows or more may take.
+    `invariant` tells whether that was seen to be so. `run_seconds` is how long a run of WATCHED_BATCH windows or more may take.
     """
 
     runtime: ort.InferenceSession
     provider: str
     least_batch: int = 1
+    invariant: bool = True
     run_seconds: float = 30.0
 
     def forecast(self, windows: Floats) -> Floats:
@@ -142,7 +143,7 @@ def _invariant(session: Session, windows: Floats) -> Session:
         if np.array_equal(np.concatenate([tried.forecast(windows[i : i + 1]) for i in range(len(windows))]), whole):
             return tried
     log.warning("forecasts_depend_on_batch provider=%s", session.provider)
-    return replace(session, least_batch=2)
+    return replace(session, least_batch=2, invariant=False)
 
 
 def _check_parity(session: Session, artifact: Artifact) -> Floats:
