@@ -25,9 +25,14 @@ _VALUE_MESSAGES = {
 }
 
 
-def bad_values(values: Floats, not_negative: Bools) -> NDArray[np.bool_]:
-    """Tell which values of `(..., features)` are unacceptable. Missing values must have been replaced by 0."""
-    return np.asarray(~((values >= np.where(not_negative, 0.0, -LARGEST)) & (values <= LARGEST)), np.bool_)
+def bad_values(values: Floats, least: Floats) -> NDArray[np.bool_]:
+    """Tell which values of `(..., features)` are unacceptable: NaN, infinite or below what their feature can be.
+
+    Args:
+        values: Missing ones must have been replaced by 0.
+        least: `(features,)`, 0 for counts and sums, else the lowest finite number.
+    """
+    return np.asarray(~((values >= least) & (values <= LARGEST)), np.bool_)
 
 
 def value_violation(value: float, path: str) -> Violation:
@@ -38,14 +43,14 @@ def value_violation(value: float, path: str) -> Violation:
     )
 
 
-def require_values(values: Floats, not_negative: Bools, path: Callable[[tuple[int, ...]], str]) -> None:
+def require_values(values: Floats, least: Floats, path: Callable[[tuple[int, ...]], str]) -> None:
     """Require every value to be acceptable.
 
     Raises:
         InvalidInputError: VALUE_NAN, VALUE_INFINITE or VALUE_NEGATIVE; `path` turns an index into a field path.
     """
-    bad = bad_values(values, not_negative)
-    if bad.any():
+    bad = bad_values(values, least)
+    if np.logical_or.reduce(bad, axis=None):
         raise InvalidInputError(
             [value_violation(float(values[tuple(index)]), path(tuple(index))) for index in np.argwhere(bad).tolist()]
         )

@@ -123,7 +123,7 @@ class Detecting:
                 raw=np.concatenate([part.raw for part in parts]),
             )
             place, when = where + "values[{}]", where + "observe_time"
-        require_values(columns.raw, model.kinds_not_negative, lambda index: place.format(*index))
+        require_values(columns.raw, model.least, lambda index: place.format(*index))
         future = self.config.max_future_seconds
         first_of(
             time_violation(int(columns.times[r]), future, when.format(r))

@@ -99,7 +99,7 @@ class Forecasting:
             def place(index: tuple[int, ...], path: str = path) -> str:
                 return f"{path}rows[{index[0]}].values[{index[1]}]"
 
-            require_values(values, model.kinds_not_negative, place)
+            require_values(values, model.least, place)
             skipped = len(message.rows) - rows
             start = required_time(message, "start_time", f"{path}start_time")
             starts.append((start + skipped * model.manifest.slide_seconds * NANOS, f"{path}start_time"))
@@ -113,18 +113,18 @@ class Forecasting:
         if n == 0:
             raise InvalidInputError.of("batch.values", Reason.EMPTY_INPUT, "expected at least one window, found none")
         require_at_most(n, self.config.max_observations, "batch.values", "windows")
-        missing = unpack_mask(batch.missing, (n, rows, count), "batch.missing")
+        missing = unpack_mask(batch.missing, (n, rows, count), "batch.missing") if batch.missing else None
         starts = list(batch.start_time_unix_nano)
         if len(starts) not in (1, n):
             text = f"expected 1 or {n} times, found {len(starts)}"
             raise InvalidInputError.of("batch.start_time_unix_nano", Reason.SHAPE_MISMATCH, text, limit=n, actual=len(starts))
-        if missing.any():
+        if missing is not None:
             values = np.where(missing, 0.0, values)
         place = "batch.values[window {}, row {}, feature {}]".format
-        require_values(values, model.kinds_not_negative, lambda index: place(*index))
+        require_values(values, model.least, lambda index: place(*index))
         starts = starts if len(starts) == n else starts * n
         paths = [(start, f"batch.start_time_unix_nano[{i}]") for i, start in enumerate(starts)]
-        return _carried(values, missing, "batch.missing"), paths
+        return values if missing is None else _carried(values, missing, "batch.missing"), paths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
-    `kinds_not_negative` and `lowest` say for every feature whether it can't be negative, and its least value.
+    `least` is the least value that each feature can have, and `lowest` the same in numbers.
     """
 
     manifest: Manifest
@@ -44,7 +44,7 @@ class LoadedModel:
     session: Session
     cost: RunCost
     detector: Detector
-    kinds_not_negative: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    least: Floats
     lowest: tuple[float, ...]
     feature_names: tuple[str, ...]
     states: SeriesStates
@@ -157,6 +157,7 @@ class Loader:
 
     def _serve(self, manifest: Manifest, digest: str, session: Session) -> LoadedModel:
         detector = Detector.from_manifest(manifest)
+        lowest = tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features)
         middle = [(feature.training_minimum + feature.training_maximum) / 2 for feature in manifest.features]
         windows = np.tile(np.array(middle), (1, manifest.rows, 1))
         return LoadedModel(
@@ -165,8 +166,8 @@ class Loader:
             session=session,
             cost=measure(session.forecast, windows, session.run_seconds),
             detector=detector,
-            kinds_not_negative=np.array([feature.kind != "mean" for feature in manifest.features]),
-            lowest=tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features),
+            least=np.array(lowest),
+            lowest=lowest,
             meter=self.meter_of(manifest.name),
             feature_names=tuple(feature.name for feature in manifest.features),
             states=SeriesStates(

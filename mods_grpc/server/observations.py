@@ -167,7 +167,7 @@ class Judge:
             violation = time_violation(int(columns.times[index]), future, f"{path}observe_time[{index}]")
             if violation is not None:
                 errors[index] = InvalidInputError([violation])
-        bad = bad_values(columns.raw, self.model.kinds_not_negative)
+        bad = bad_values(columns.raw, self.model.least)
         for index in np.flatnonzero(bad.any(axis=1)).tolist():
             errors[index] = InvalidInputError(
                 [value_violation(float(columns.raw[index, j]), f"{path}values[{index}][{j}]") for j in np.flatnonzero(bad[index])]

@@ -1,0 +1,77 @@
+"""Calls that come together run as one, each gets its own."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from mods_grpc.errors import ModelOutputError, Reason
+from mods_grpc.server.gathering import MOST_WINDOWS, Gatherer
+
+
+class Model:
+    """Doubles the windows, and remembers how many came at a time."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, windows):
+        self.sizes.append(len(windows))
+        if np.isnan(windows).any():
+            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "not finite")
+        return windows * 2
+
+
+def windows(first, count=1):
+    return np.arange(first, first + count, dtype=float)[:, None, None]
+
+
+def together(*asked):
+    model = Model()
+
+    async def run():
+        gatherer = Gatherer(model)
+        return await asyncio.gather(*(gatherer.forecast(one) for one in asked), return_exceptions=True)
+
+    return asyncio.run(run()), model.sizes
+
+
+def test_calls_of_one_turn_are_one_run_and_each_gets_its_own():
+    asked = [windows(10 * i, 1 + i % 3) for i in range(12)]
+    found, sizes = together(*asked)
+    assert sizes == [24]
+    for one, answer in zip(asked, found, strict=True):
+        np.testing.assert_array_equal(answer, one * 2)
+
+
+def test_a_run_takes_no_more_than_the_loop_can_be_held_up_for():
+    asked = [windows(i, 20) for i in range(10)]
+    found, sizes = together(*asked)
+    assert max(sizes) <= MOST_WINDOWS
+    assert sum(sizes) == 200
+    for one, answer in zip(asked, found, strict=True):
+        np.testing.assert_array_equal(answer, one * 2)
+
+
+def test_a_run_that_fails_fails_for_all_that_asked_and_for_nobody_after():
+    found, _ = together(windows(1), np.full((1, 1, 1), np.nan))
+    assert all(isinstance(error, ModelOutputError) for error in found)
+    found, _ = together(windows(1))
+    np.testing.assert_array_equal(found[0], windows(1) * 2)
+
+
+def test_who_gives_up_needs_no_run():
+    model = Model()
+
+    async def run():
+        gatherer = Gatherer(model)
+        first = asyncio.ensure_future(gatherer.forecast(windows(1)))
+        second = asyncio.ensure_future(gatherer.forecast(windows(2)))
+        await asyncio.sleep(0)
+        first.cancel()
+        np.testing.assert_array_equal(await second, windows(2) * 2)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    asyncio.run(run())
+    assert model.sizes == [1]
