@@ -66,10 +66,14 @@ class OpenStream:
 
         Raises:
             EndedError: The stream was ended meanwhile.
+            CancelledError: The peer is gone.
         """
         self.until = self._watch.clock + TICK_SECONDS + self._slow_seconds
         try:
             await self._context.write(response.SerializeToString())
+        except grpc.aio.InternalError:  # as the core calls it when a peer goes away while it is written to
+            if self._ending is None:
+                raise asyncio.CancelledError from None
         except Exception:
             if self._ending is None:
                 raise
