@@ -60,6 +60,12 @@ class RunningServer:
     def model(self, name="tiny", version=None):
         return self.app.repository.serving(name, version)
 
+    def snapshot(self, series="web"):
+        """Return everything that the verdicts of series of this name depend on, as bytes."""
+        states = self.model().states
+        slots = [slot for slot, (_, name) in sorted(states._owners.items()) if name == series]
+        return [array[slots].tobytes() for array in states.table._arrays()]
+
     def look(self):
         """Look for new versions as often as it takes for a settled folder to be loaded."""
         for _ in range(2):

@@ -4,6 +4,7 @@ import queue
 
 import grpc
 import numpy as np
+import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from tiny_model import LEVELS, SLIDE
@@ -84,6 +85,16 @@ def reading(status: status_pb2.Status):
     found = details_of(status)
     assert found["ErrorInfo"].domain == "mods.v1"
     return status.code, found["ErrorInfo"].reason, found
+
+
+def assert_fails(call, request, code, reason, field):
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, timeout=10)
+    found_code, found_reason, details = failure_of(caught.value)
+    assert (found_code, found_reason) == (code, reason)
+    if field is not None:
+        assert details["BadRequest"].field_violations[0].field == field
+    assert all(word not in caught.value.details() for word in ("Traceback", "/", "Error:", "<class"))
 
 
 class Stream:

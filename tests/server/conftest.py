@@ -1,5 +1,6 @@
 import pytest
 from running_server import channel_to, running_server
+from talking import Stream
 from tiny_model import publish_tiny
 
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2_grpc
@@ -33,3 +34,16 @@ def inference(channel):
 @pytest.fixture
 def directory(channel):
     return model_pb2_grpc.ModelServiceStub(channel)
+
+
+@pytest.fixture
+def stream(inference, request):
+    opened = Stream(inference, sensor=request.node.name[:100])
+    yield opened
+    opened.cut()
+
+
+@pytest.fixture
+def warm(stream):
+    stream.batch(list(range(8)))
+    return stream

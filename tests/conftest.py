@@ -1,0 +1,25 @@
+"""A client and the peer it talks to, for all tests of the client."""
+
+from collections.abc import Iterator
+
+import hand_written_peer as hand
+import pytest
+from hand_written_peer import Peer
+
+from mods_grpc.client import Client
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[tuple[Peer, Client]]:
+    peer = Peer()
+    server, address = hand.start(peer)
+    with Client(address, timeout_seconds=5) as client:
+        yield peer, client
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def peer_and_client(serving: tuple[Peer, Client]) -> tuple[Peer, Client]:
+    peer, client = serving
+    peer.__dict__.update(Peer().__dict__)
+    return peer, client
