@@ -156,7 +156,9 @@ def main():
         folder = Path(temporary) / arguments.model
         shutil.copytree(arguments.repository / arguments.model, folder)
         manifest = read_artifact(Path(temporary), arguments.model, 1).manifest
-        with mods_server(repository=Path(temporary), reload_seconds=0.2, max_streams=2 * STREAMS, max_streams_per_identity=2 * STREAMS) as server:
+        with mods_server(
+            repository=Path(temporary), reload_seconds=0.2, max_streams=2 * STREAMS, max_streams_per_identity=2 * STREAMS
+        ) as server:
             rows = asyncio.run(measure(arguments, server, folder, manifest))
     if arguments.json:
         arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
