@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from open_inference import forecast_of, request_of
-from peer_processes import SERVERS, call, free_ports, method_of, running
+from peer_processes import OURS, SERVERS, call, free_ports, method_of, running
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -38,7 +38,7 @@ FIRST_GUESS = 2000  # calls a second
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a server is to serve, where it may write, and with which Python."""
+    """What a server is to serve, where it may write, with which Python; and what an echo is to answer."""
 
     name: str
     manifest: Manifest
@@ -47,6 +47,7 @@ class Task:
     folder: Path
     port: int
     python: Path
+    answer: bytes
 
 
 class Server:
@@ -55,7 +56,7 @@ class Server:
     def __init__(self, name, port, request, expected):
         self.name, self.port, self.request = name, port, request
         answer = call(port, method_of(name), request)
-        found = pb.ForecastResponse.FromString(answer).batch.values if name == "mods-grpc" else forecast_of(answer)
+        found = pb.ForecastResponse.FromString(answer).batch.values if name in OURS else forecast_of(answer)
         np.testing.assert_allclose(np.frombuffer(found), expected.ravel(), rtol=1e-5, err_msg=name)
         self.answer_bytes = len(answer) + 5  # and the prefix of a gRPC message
         self.rates = {load: [] for load in LOADS}
@@ -94,11 +95,23 @@ def table(rows):
         yield f"| {row['server']} | {' | '.join(figures)} |"
 
 
+def answer_with(artifact, forecast):
+    """Return the bytes of an answer of ours."""
+    manifest = artifact.manifest
+    answer = pb.ForecastResponse(features=[feature.name for feature in manifest.features], horizon=manifest.horizon)
+    answer.model.MergeFrom(pb.ServedModel(name=manifest.name, version=manifest.version, digest=artifact.digest))
+    answer.batch.first_forecast_time_unix_nano.append(2**60)
+    answer.batch.values = forecast.tobytes()
+    return answer.SerializeToString()
+
+
 def start(stack, name, arguments, artifact, window):
     """Start a server and check that it forecasts what ONNX Runtime does."""
     (port,) = free_ports(1)
     version = arguments.repository / arguments.model / str(artifact.manifest.version)
     peer = name.split(",")[0].lower()
+    expected = open_session(artifact, "cpu").forecast(window)
+    request = Values(artifact.manifest).forecast(1) if name in OURS else request_of(arguments.model, window)
     task = Task(
         name=arguments.model,
         manifest=artifact.manifest,
@@ -107,10 +120,10 @@ def start(stack, name, arguments, artifact, window):
         folder=Path(stack.enter_context(tempfile.TemporaryDirectory())),
         port=port,
         python=(arguments.environments / peer / "bin" / "python").absolute(),
+        answer=answer_with(artifact, expected),
     )
-    request = Values(artifact.manifest).forecast(1) if name == "mods-grpc" else request_of(arguments.model, window)
     stack.enter_context(running(name, task, request))
-    return Server(name, port, request, open_session(artifact, "cpu").forecast(window))
+    return Server(name, port, request, expected)
 
 
 def main():

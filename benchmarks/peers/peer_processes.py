@@ -16,6 +16,7 @@ from open_inference import METHOD
 
 HERE = Path(__file__).absolute().parent
 START_SECONDS = 120
+OURS = ("mods-grpc", "a bare grpc.aio echo")  # those that take our message
 TRITON_CONFIG = """\
 name: "{name}"
 backend: "python"
@@ -39,6 +40,11 @@ def free_ports(count):
 def mods_grpc(task):
     command = [sys.executable, "-m", "mods_grpc.cli", "serve", task.repository, f"--address=127.0.0.1:{task.port}"]
     return [*command, "--health-address=127.0.0.1:0", "--reload-seconds=0", "--log-level=WARNING"], {}
+
+
+def echo(task):
+    (task.folder / "answer").write_bytes(task.answer)
+    return [sys.executable, HERE / "echo_server.py", task.port, task.folder / "answer"], {}
 
 
 def mlserver(task):
@@ -88,6 +94,7 @@ def triton_batching(task):
 
 SERVERS = {
     "mods-grpc": mods_grpc,
+    "a bare grpc.aio echo": echo,
     "MLServer": mlserver,
     "KServe": kserve,
     "Triton": triton,
@@ -121,7 +128,7 @@ def running(name, task, request):
 
 
 def method_of(name):
-    return "/mods.v1.InferenceService/Forecast" if name == "mods-grpc" else METHOD
+    return "/mods.v1.InferenceService/Forecast" if name in OURS else METHOD
 
 
 def call(port, method, request):
