@@ -15,7 +15,7 @@ from mods_grpc.server.main import loop_factory
 
 
 async def serve(port, answer):
-    async def unary(data, context):
+    async def unary(data, context):  # noqa: ARG001 - gRPC's signature
         return answer
 
     server = grpc.aio.server(options=channel_options(ServerConfig()), compression=grpc.Compression.NoCompression)
