@@ -23,6 +23,7 @@ from mods_grpc.server.edge import Context
 from mods_grpc.v1 import inference_pb2 as pb
 
 EXPORT_SECONDS = 2.0
+END_SECONDS = 0.005  # in which the news of a cancel follows the end of input that it looks like
 TRACED = "/mods.v1."
 # The server's fault, by OpenTelemetry's conventions for gRPC; other codes are the caller's.
 FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
@@ -125,13 +126,19 @@ class _Call:
 
 
 class _Noting:
-    """The context of a stream, whose answers are noted on their way out."""
+    """The context of a stream, whose answers are noted on their way out, and whose end is told from a cancel."""
 
     def __init__(self, context: Context, call: _Call, span: Span) -> None:
         self._context, self._call, self._span = context, call, span
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        data: Any = await self._context.read()
+        if data is grpc.aio.EOF:
+            await asyncio.sleep(END_SECONDS)  # is cancelled in it where the call was
+        return data
 
     async def write(self, answer: bytes) -> None:
         self._call.note(self._span, answer)
