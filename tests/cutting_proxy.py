@@ -18,7 +18,12 @@ class CuttingProxy:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
         self._sockets: list[socket.socket] = []
+        self._silent = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def fall_silent(self) -> None:
+        """Pass nothing on any more, as a cable that was cut: neither end is told."""
+        self._silent.set()
 
     def close(self) -> None:
         for open_socket in (self._listener, *self._sockets):
@@ -40,6 +45,8 @@ class CuttingProxy:
     def _pump(self, source: socket.socket, sink: socket.socket, budget: int | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
+                if self._silent.is_set():
+                    continue
                 if budget is not None:
                     data = data[:budget]
                     budget -= len(data)

@@ -19,6 +19,7 @@ from mods_grpc.server.canary import Canary, Limits
 from mods_grpc.server.config import ServerConfig, host_and_port
 from mods_grpc.server.credentials import Listener
 from mods_grpc.server.edge import Edge
+from mods_grpc.server.foreign import Parsing, parsing
 from mods_grpc.server.health import Health
 from mods_grpc.server.keeping import Keeper
 from mods_grpc.server.metrics import Metrics, ModelCollector
@@ -123,7 +124,7 @@ class App:
         self.health_port = self._health.port
         if config.metrics_address:
             self._stop_metrics = self.metrics.serve(*host_and_port(config.metrics_address))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.on_main, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.on_main, Parsing(self._server, parsing))
         await self._health.set_ready(False)
         await self._server.start()
         self.reloader = Reloader(self.repository, config.reload_seconds, self._health.set_ready)

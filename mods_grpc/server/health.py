@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer as AsyncHealthServicer
 
+from mods_grpc.server.foreign import Parsing, parsing_in_threads
 from mods_grpc.server.servicers import INFERENCE_SERVICE, MODEL_SERVICE
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -61,7 +62,7 @@ class Health:
         self.on_main = MainHealth()
         self._servicer = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(THREADS, "health"), options=OPTIONS)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, Parsing(self._server, parsing_in_threads))
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:

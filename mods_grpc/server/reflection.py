@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from mods_grpc.errors import ModsError
 from mods_grpc.server.access import Scope
 from mods_grpc.server.edge import Context, Edge, abort
+from mods_grpc.server.foreign import parsing
 from mods_grpc.server.servicers import INFERENCE_SERVICE, MODEL_SERVICE
 
 REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -35,7 +36,8 @@ def reflection_handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in REFLECTION_SERVICES]
+    methods = {"ServerReflectionInfo": parsing(handler)}
+    return [grpc.method_handlers_generic_handler(name, methods) for name in REFLECTION_SERVICES]
 
 
 def _pool_with_reflection_v1() -> descriptor_pool.DescriptorPool:

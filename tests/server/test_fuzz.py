@@ -6,6 +6,8 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import code_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from talking import (
@@ -136,6 +138,41 @@ def test_streams_of_any_bytes(channel, still_serving):
         talk(channel, [STREAM[0].SerializeToString(), *messages] if begin_well else messages)
 
     fuzz()
+
+
+FOREIGN = {
+    "grpc.health.v1.Health/Check": health_pb2.HealthCheckRequest(service="readiness"),
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(list_services=""),
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": reflection_pb2.ServerReflectionRequest(file_by_filename="x"),
+}
+
+
+FOREIGN_CODES = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
+
+
+def assert_polite(error):
+    assert error.code() in FOREIGN_CODES
+    assert "class" not in error.details()
+
+
+@pytest.mark.parametrize("method", FOREIGN)
+def test_health_and_reflection_of_any_bytes(server, channel, still_serving, method):
+    """Not ours, but on our ports: no class names, never UNKNOWN; a name that is not served is NOT_FOUND."""
+
+    @FUZZ
+    @given(bytes_of([FOREIGN[method]]))
+    def fuzz(data):
+        for place in (channel, health):
+            try:
+                if method.endswith("Check"):
+                    place.unary_unary(f"/{method}")(data, timeout=10)
+                else:
+                    next(place.stream_stream(f"/{method}")(iter([data]), timeout=10))
+            except grpc.RpcError as error:
+                assert_polite(error)
+
+    with grpc.insecure_channel(server.health_address) as health:
+        fuzz()
 
 
 EXTREMES = st.sampled_from([0.0, -0.0, 5e-324, 2.2e-308, 1.0, 1e15, 1e150, 1e300, 1.7e308, float("nan"), float("inf"), -1e308])
