@@ -18,6 +18,7 @@ from mods_grpc.cli_watch_arguments import watch_arguments
 from mods_grpc.cli_watch_parts import check_windows, make_aggregator, make_columns, make_sink, make_watch, ready_model
 from mods_grpc.client import ModelInfo
 from mods_grpc.errors import DataError
+from mods_grpc.ids.alert import AlertPhase
 from mods_grpc.ids.feed import Feed
 from mods_grpc.ids.recorded import find_pool, pool_windows, table_windows
 from mods_grpc.ids.replay import BytesRead, MergedReader, feed_windows, replay
@@ -76,10 +77,19 @@ def run_replay(arguments: argparse.Namespace) -> int:
             bar.update(task, completed=total, alerts=watch.tally.alerts)
         watch.close()
     tally = watch.tally
+    updates, ends = tally.by_phase[AlertPhase.UPDATE], tally.by_phase[AlertPhase.END]
     if arguments.json:
-        cli_output.write_json({"windows": tally.windows, "anomalous": tally.anomalous, "alerts": tally.alerts}, indent=None)
-    sys.stderr.write(f"{tally.windows:,} windows judged, {tally.anomalous:,} anomalous, {tally.alerts:,} alerts\n")
+        counts = {"alerts": tally.alerts, "updates": updates, "ends": ends}
+        cli_output.write_json({"windows": tally.windows, "anomalous": tally.anomalous, **counts}, indent=None)
+    sys.stderr.write(
+        f"{tally.windows:,} windows judged, {tally.anomalous:,} anomalous, {tally.alerts:,} alerts{_told(updates, ends)}\n"
+    )
     return 0
+
+
+def _told(updates: int, ends: int) -> str:
+    told = [f"{count:,} {name}" for count, name in ((updates, "updates"), (ends, "ends")) if count]
+    return f" ({' and '.join(told)} told as well)" if told else ""
 
 
 def _recording(arguments: argparse.Namespace, model: ModelInfo, stack: ExitStack) -> Recording:

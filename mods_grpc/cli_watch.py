@@ -18,6 +18,7 @@ from mods_grpc.cli_watch_arguments import parse_span, watch_arguments
 from mods_grpc.cli_watch_parts import check_windows, make_aggregator, make_columns, make_sink, make_watch, ready_model
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.errors import ConnectionFailedError, ModelUnavailableError
+from mods_grpc.ids.alert import AlertPhase
 from mods_grpc.ids.checkpoint import Checkpoint
 from mods_grpc.ids.eve_socket import EveReceiver
 from mods_grpc.ids.feed import Feed
@@ -114,8 +115,9 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         follow(feed, watch, saver, stop)
         watch.close()
         tally, late, ahead = watch.tally, feed.aggregator.counters.late, feed.clock.held
-        told = (feed.records, source.reader.counters.refused, late, ahead, tally.windows, tally.alerts)
-        logger.info("stopped records=%d malformed=%d late=%d ahead=%d windows=%d alerts=%d", *told)
+        read = (feed.records, source.reader.counters.refused, late, ahead)
+        told = (tally.windows, tally.alerts, tally.by_phase[AlertPhase.UPDATE], tally.by_phase[AlertPhase.END])
+        logger.info("stopped records=%d malformed=%d late=%d ahead=%d windows=%d alerts=%d updates=%d ends=%d", *read, *told)
     return 0
 
 

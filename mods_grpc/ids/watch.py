@@ -13,7 +13,7 @@ from typing import Any
 
 from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.errors import DataError
-from mods_grpc.ids.alert import Alert
+from mods_grpc.ids.alert import Alert, AlertPhase
 from mods_grpc.ids.checkpoint import Checkpoint
 from mods_grpc.ids.episodes import Episodes
 from mods_grpc.ids.judge import Judge
@@ -25,16 +25,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True, slots=True)
 class Tally:
-    """What happened so far: windows by status, anomalous ones, and alerts."""
+    """What happened so far: windows by status, anomalous ones, and what was told of episodes, by phase."""
 
     by_status: dict[str, int] = field(default_factory=dict)
     anomalous: int = 0
-    alerts: int = 0
+    by_phase: dict[AlertPhase, int] = field(default_factory=lambda: dict.fromkeys(AlertPhase, 0))
 
     @property
     def windows(self) -> int:
         """Return how many windows were judged or refused."""
         return sum(self.by_status.values())
+
+    @property
+    def alerts(self) -> int:
+        """Return how many episodes were told; their updates and ends don't count."""
+        return self.by_phase[AlertPhase.START]
 
 
 class Watch:
@@ -125,7 +130,8 @@ class Watch:
             if verdict.status is VerdictStatus.REJECTED:
                 told = verdict.error.message if verdict.error else "no reason given"
                 logger.warning("window_refused series=%r start=%s reason=%s", verdict.series, verdict.observe_time, told)
-        self.tally.alerts += len(alerts)
+        for alert in alerts:
+            self.tally.by_phase[alert.phase] += 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
