@@ -1,11 +1,14 @@
 """The image builds, holds what serving takes and nothing else, and runs without any right."""
 
+import json
 import re
 from datetime import UTC, datetime
 
+import live_day
 import numpy as np
 import pytest
 from container_image import Image, container, locked, needed_tools
+from day_model import publish_day_model
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -83,10 +86,26 @@ def test_the_image_serves_as_nobody_on_a_read_only_root_without_capabilities_and
     assert (tmp_path / "state" / "series").is_file()
 
 
-def test_the_image_holds_the_other_commands_too(image, tmp_path):
-    with container(image, tmp_path, ("watch", "--help"), {}) as running:
-        assert running.finish() == 0
-        assert "--zeek" in "".join(running.lines)
+def test_two_containers_that_share_a_socket_turn_logs_into_alerts(image, tmp_path):
+    folders = {name: tmp_path / name for name in ("server", "replay", "s", "models", "logs", "alerts")}
+    for folder in folders.values():
+        folder.mkdir()
+    publish_day_model(folders["models"])
+    lines = live_day.lines(260, live_day.PER_MINUTE / len(live_day.HOSTS))
+    for log in live_day.COLUMNS:
+        text = "".join(line for _, of, line in lines if of == log)
+        (folders["logs"] / f"{log}.log").write_text(live_day.header(log) + text)
+    shared = {"/run/mods": folders["s"]}
+    serve = ("serve", "/models", "--address=unix:/run/mods/grpc.sock")
+    replay = ("replay", "/logs", "--address=unix:/run/mods/grpc.sock", "--local=10.0.0.0/24", "--alerts=eve:/alerts/eve.json")
+    with container(image, folders["server"], serve, {**shared, "/models": folders["models"]}) as server:
+        server.wait_for("serving address=")
+        volumes = {**shared, "/logs": folders["logs"], "/alerts": folders["alerts"]}
+        with container(image, folders["replay"], (*replay, "--false-alarms-per-day=4"), volumes) as running:
+            assert running.finish() == 0, running.lines
+    alerts = [json.loads(line) for line in (folders["alerts"] / "eve.json").read_text().splitlines()]
+    assert alerts
+    assert {alert["event_type"] for alert in alerts} == {"anomaly"}
 
 
 def test_folders_for_volumes_belong_to_the_user_that_runs(image):
