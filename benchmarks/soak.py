@@ -56,13 +56,14 @@ class Soak:
         for channel in channels:
             await channel.close()
 
-    async def many_series(self, count):
+    async def many_series(self, count, sensors=SENSORS):
         """Send rows of many series of a few sensors."""
+        each = count // sensors
         async with self.channel() as channel:
-            for sensor in range(SENSORS):
+            for sensor in range(sensors):
                 call = await self._open(channel, f"large-{sensor}")
-                for k, first in enumerate(range(0, count // SENSORS, SERIES_A_MESSAGE)):
-                    names = [f"host-{i}" for i in range(first, min(first + SERIES_A_MESSAGE, count // SENSORS))]
+                for k, first in enumerate(range(0, each, SERIES_A_MESSAGE)):
+                    names = [f"host-{i}" for i in range(first, min(first + SERIES_A_MESSAGE, each))]
                     rows = np.resize(self.values.rows, (len(names), self.values.rows.shape[1]))
                     when = START + self.row * self.values.slide
                     batch = values_pb2.ObservationBatch(series=names, observe_time_unix_nano=[when], values=pack_float64(rows))
@@ -149,6 +150,7 @@ def main():
     parser.add_argument("--repository", type=Path, default=Path("exported"))
     parser.add_argument("--model", default="mods-2019")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full numbers")
+    parser.add_argument("--no-canary", action="store_true", help="load versions without a child process first")
     parser.add_argument("--only", nargs="*", choices=("open streams", "series", "short streams", "reloads"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -156,9 +158,9 @@ def main():
         folder = Path(temporary) / arguments.model
         shutil.copytree(arguments.repository / arguments.model, folder)
         manifest = read_artifact(Path(temporary), arguments.model, 1).manifest
-        with mods_server(
-            repository=Path(temporary), reload_seconds=0.2, max_streams=2 * STREAMS, max_streams_per_identity=2 * STREAMS
-        ) as server:
+        limits = {"max_streams": 2 * STREAMS, "max_streams_per_identity": 2 * STREAMS}
+        options = {"repository": Path(temporary), "reload_seconds": 0.2, "canary": not arguments.no_canary}
+        with mods_server(**options, **limits) as server:
             rows = asyncio.run(measure(arguments, server, folder, manifest))
     if arguments.json:
         arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")

@@ -39,7 +39,7 @@ class Forecasting:
         """Forecast the windows of a request, together with others where the model gains by it."""
         asked = self._read(request)
         model = asked.model
-        if not model.gains_by_batches:
+        if model.gatherer is None:
             return _answer(request, asked, model.forecast(asked.windows))
         return _answer(request, asked, await model.gatherer.forecast(asked.windows))
 

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,36 +35,21 @@ log = logging.getLogger(__name__)
 class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
-    `least` is the least value that each feature can have, and `lowest` the same in numbers.
+    `forecast` maps windows `(n, rows, features)` in raw units to `(n, horizon, features)`; `gatherer` does so for many calls at
+    once, None where that does not pay. `least` is the least value that each feature can have, and `lowest` the same in numbers.
     """
 
     manifest: Manifest
     digest: str
     session: Session
+    forecast: Callable[[Floats], Floats]
+    gatherer: Gatherer | None
     cost: RunCost
     detector: Detector
     least: Floats
     lowest: tuple[float, ...]
     feature_names: tuple[str, ...]
     states: SeriesStates
-    meter: Meter
-
-    def forecast(self, windows: Floats) -> Floats:
-        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`."""
-        started = time.perf_counter()
-        found = self.session.forecast(windows)
-        self.meter(len(windows), time.perf_counter() - started)
-        return found
-
-    @cached_property
-    def gatherer(self) -> Gatherer:
-        """Runs it for many calls at once."""
-        return Gatherer(self.forecast)
-
-    @cached_property
-    def gains_by_batches(self) -> bool:
-        """Whether calls may run together, and a window among others costs so much less that it pays."""
-        return self.session.invariant and self.cost.of(1) - self.cost.of(16) / 16 > GATHERING_SECONDS
 
     def monitor(self, table: SeriesTable, *, adapt: bool = False) -> Monitor:
         """Make a monitor that watches the series of a table with this model; `adapt` as for Monitor."""
@@ -159,16 +143,19 @@ class Loader:
         detector = Detector.from_manifest(manifest)
         lowest = tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features)
         middle = [(feature.training_minimum + feature.training_maximum) / 2 for feature in manifest.features]
-        windows = np.tile(np.array(middle), (1, manifest.rows, 1))
+        cost = measure(session.forecast, np.tile(np.array(middle), (1, manifest.rows, 1)), session.run_seconds)
+        gain = cost.of(1) - cost.of(16) / 16  # what a window costs less among others
+        forecast = _metered(session, self.meter_of(manifest.name))
         return LoadedModel(
             manifest=manifest,
             digest=digest,
             session=session,
-            cost=measure(session.forecast, windows, session.run_seconds),
+            forecast=forecast,
+            gatherer=Gatherer(forecast) if session.invariant and gain > GATHERING_SECONDS else None,
+            cost=cost,
             detector=detector,
             least=np.array(lowest),
             lowest=lowest,
-            meter=self.meter_of(manifest.name),
             feature_names=tuple(feature.name for feature in manifest.features),
             states=SeriesStates(
                 detector.table(manifest.rows),
@@ -177,3 +164,15 @@ class Loader:
                 idle_seconds=self.state_idle_seconds,
             ),
         )
+
+
+def _metered(session: Session, meter: Meter) -> Callable[[Floats], Floats]:
+    """Return what runs a model and tells of it. It holds nothing of the model but the session, so no cycle keeps that alive."""
+
+    def forecast(windows: Floats) -> Floats:
+        started = time.perf_counter()
+        found = session.forecast(windows)
+        meter(len(windows), time.perf_counter() - started)
+        return found
+
+    return forecast
