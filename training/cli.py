@@ -121,6 +121,9 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repository", default="", metavar="DIR", help="publish every model here")
     parser.add_argument("--models", default="", metavar="A,B", help="architectures (default: all)")
     parser.add_argument(
+        "--apart-time-range", default="", metavar="RANGE", help="score a further range too, apart from the test range"
+    )
+    parser.add_argument(
         "--output", default="build/comparison", metavar="DIR", help="gets compare.tsv, .json and .png (default: %(default)s)"
     )
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from mods_grpc.artifact import Metric
 from mods_grpc.errors import DataError
 from training.compare import Contender, compare
-from training.comparison import Comparison, score_baselines, table_rows, tree
+from training.comparison import Comparison, Scores, parts_to_score, score_baselines, score_contender, table_rows, tree
 from training.comparison_plot import comparison_figure
 from training.config import MODEL_TYPES, ModelType
 from training.console import console, epoch_progress, show_data
@@ -29,9 +29,11 @@ def compare_command(arguments: argparse.Namespace) -> None:
     model_types = _model_types(arguments.models)
     prepared = prepare(source, model)
     show_data(prepared, warnings_about(source, prepared))
+    parts = parts_to_score(source, model, prepared, arguments.apart_time_range)
     folder = Path(arguments.output)
     contenders: list[Contender] = []
-    comparison = _gather(contenders, prepared, {})
+    scores: dict[str, dict[str, tuple[Metric, ...]]] = {name: {} for name in parts}
+    baselines: Mapping[str, Scores] = {}
     with epoch_progress(options.epochs) as listener_of:
         told = shlex.join(["python", "-m", "training", *arguments.argv])
         for contender in compare(
@@ -45,13 +47,17 @@ def compare_command(arguments: argparse.Namespace) -> None:
             listener_of=listener_of,
         ):
             contenders.append(contender)
-            baselines = comparison.baselines or score_baselines(prepared, contender.run.naive_error)
-            comparison = _gather(contenders, prepared, baselines)
+            baselines = baselines or score_baselines(prepared, parts, contender.run.naive_error)
+            for name, metrics in score_contender(contender, parts).items():
+                scores[name][contender.run.model.model_type] = metrics
+            comparison = _gather(contenders, prepared, {name: {**scores[name], **baselines[name]} for name in parts})
             _write(folder, comparison)
             if arguments.repository:
                 publish_run(Path(arguments.repository), contender.run, contender.exported)
     rows = table_rows(comparison, features=False)
-    table = Table(*rows[0], title="comparison on the test range; mean: MAE / no change over all features")
+    apart = f"; apart: the same on {arguments.apart_time_range}" if arguments.apart_time_range else ""
+    title = f"comparison on the test range; mean: MAE / no change over all features{apart}"
+    table = Table(*rows[0], title=title)
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)
@@ -66,10 +72,10 @@ def _model_types(text: str) -> tuple[ModelType, ...]:
     return tuple(known for known in MODEL_TYPES if known in wanted) if wanted else MODEL_TYPES
 
 
-def _gather(contenders: Sequence[Contender], prepared: Prepared, baselines: Mapping[str, tuple[Metric, ...]]) -> Comparison:
+def _gather(contenders: Sequence[Contender], prepared: Prepared, scores: Mapping[str, Scores]) -> Comparison:
     return Comparison(
         contenders=tuple(contenders),
-        baselines=baselines,
+        scores=scores,
         names=tuple(prepared.series.names),
         horizon=prepared.samples["train"].targets.shape[1],
         report=prepared.series.report,

@@ -6,25 +6,45 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mods_grpc.artifact import Metric
+from mods_grpc.errors import DataError
 from training.baselines import fit_baselines
 from training.card import milestones
 from training.compare import Contender
-from training.evaluate import score_forecasts
+from training.config import ModelConfig
+from training.evaluate import evaluate, score_forecasts
 from training.evaluation import finite
+from training.forecaster import open_graph
 from training.metrics import find, geometric_mean
 from training.original import original_parameters
 from training.prepare import Prepared
-from training.series import DataReport
+from training.series import DataReport, Series
+from training.source import SourceConfig, load
+from training.timerange import Interval, parse_interval
+from training.windows import Samples, take
 
 SCHEMA = 1
+
+TEST, APART = "test", "apart"
+"""Ranges that models are scored on: that of the test, and one that is told of apart from it."""
+
+Scores = Mapping[str, tuple[Metric, ...]]
+"""Metrics by the name of a contender or a baseline."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Windows of a range and the series that they are of."""
+
+    series: Series
+    samples: Samples
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Contenders in the order they were fitted, and metrics of the baselines by name; none without a test range."""
+    """Contenders in the order they were fitted, and what they and the baselines scored, by range; none without one."""
 
     contenders: tuple[Contender, ...]
-    baselines: Mapping[str, tuple[Metric, ...]]
+    scores: Mapping[str, Scores]
     names: tuple[str, ...]
     horizon: int
     report: DataReport
@@ -34,21 +54,59 @@ class Comparison:
         """Steps that are told of in tables: 1, 6 and 12 as far as the horizon reaches, and the last."""
         return [step for step in milestones(self.horizon) if step in {1, 6, 12, self.horizon}]
 
-    def scored(self) -> dict[str, tuple[Metric, ...]]:
-        """Return the metrics of contenders and baselines by name."""
-        found: dict[str, tuple[Metric, ...]] = {c.run.model.model_type: c.exported.manifest.metrics for c in self.contenders}
-        return {**found, **self.baselines}
+    def scored(self, part: str = TEST) -> Scores:
+        """Return the metrics on a range, contenders first; without a test range the contenders have none."""
+        unscored: Scores = {contender.run.model.model_type: () for contender in self.contenders} if part == TEST else {}
+        return {**unscored, **self.scores.get(part, {})}
 
 
-def score_baselines(prepared: Prepared, naive_error: Sequence[float]) -> dict[str, tuple[Metric, ...]]:
-    """Fit the baselines and score them on the test windows; nothing without a test range."""
-    test = prepared.samples.get("test")
-    if test is None:
+def parts_to_score(source: SourceConfig, model: ModelConfig, prepared: Prepared, apart: str) -> dict[str, Part]:
+    """Return the test range and the one apart, as far as there are such.
+
+    Args:
+        source: Where the data is.
+        model: Options of the contenders.
+        prepared: The data up to the end of the test range.
+        apart: A range of time; empty for none. It may lie after the rest.
+
+    Raises:
+        DataError: Not a range, or one without a whole window.
+    """
+    parts = {TEST: Part(series=prepared.series, samples=prepared.samples["test"])} if "test" in prepared.samples else {}
+    if apart:
+        interval = parse_interval(apart)
+        series = load(source, Interval(start=source.ranges().train.start, end=interval.end))
+        samples = take(series.values, series.slice(interval), model.rows, model.steps_ahead)
+        if not len(samples):
+            raise DataError(f"no windows without missing values in {interval}")
+        parts[APART] = Part(series=series, samples=samples)
+    return parts
+
+
+def score_contender(contender: Contender, parts: Mapping[str, Part]) -> dict[str, tuple[Metric, ...]]:
+    """Score an exported graph, by range; the metrics of the test range are in its manifest."""
+    graph = open_graph(contender.exported.model)
+    return {
+        name: contender.exported.manifest.metrics
+        if name == TEST
+        else evaluate(graph, part.samples, part.series, contender.run.naive_error)
+        for name, part in parts.items()
+    }
+
+
+def score_baselines(prepared: Prepared, parts: Mapping[str, Part], naive_error: Sequence[float]) -> dict[str, Scores]:
+    """Fit the baselines and score them, by range."""
+    if not parts:
         return {}
     baselines = fit_baselines(prepared.series, prepared.samples["train"], prepared.samples["validation"])
     return {
-        str(baseline): score_forecasts(baseline.forecast(prepared.series, test.origins), test, prepared.series, naive_error)
-        for baseline in baselines
+        name: {
+            str(baseline): score_forecasts(
+                baseline.forecast(part.series, part.samples.origins), part.samples, part.series, naive_error
+            )
+            for baseline in baselines
+        }
+        for name, part in parts.items()
     }
 
 
@@ -56,7 +114,7 @@ def table_rows(comparison: Comparison, *, features: bool = True) -> list[list[st
     """Lay out the comparison, header first.
 
     "mean k" is the MAE over that of no change, averaged geometrically over features; "original" the number of parameters
-    that the original system gives the architecture, see `original`.
+    that the original system gives the architecture, see `original`. "apart k" is the mean on the range that is told of apart.
 
     Args:
         comparison: What was found.
@@ -66,6 +124,8 @@ def table_rows(comparison: Comparison, *, features: bool = True) -> list[list[st
     rows = [
         ["model", "parameters", "original", "best epoch", "fit s", "epoch ms", "us", "parity", *(f"mean k={k}" for k in steps)]
     ]
+    apart = comparison.scored(APART)
+    rows[0] += [f"apart k={k}" for k in steps] if apart else []
     if features:
         rows[0] += [f"{name} k={k}" for k in steps for name in names]
         rows[0] += [f"SMAPE {name} k={k}" for k in steps for name in names] + ["operators"]
@@ -74,6 +134,7 @@ def table_rows(comparison: Comparison, *, features: bool = True) -> list[list[st
         contender = known.get(name)
         row = [name, *(_sizes(contender, len(names)) if contender else [""] * 7)]
         row += [_cell(geometric_mean(metrics, "RELATIVE_MAE", k)) for k in steps]
+        row += [_cell(geometric_mean(apart[name], "RELATIVE_MAE", k)) for k in steps] if apart else []
         if features:
             for metric in ("RELATIVE_MAE", "SMAPE"):
                 found = [find(metrics, metric, feature, k) for k in steps for feature in names]
@@ -86,34 +147,38 @@ def table_rows(comparison: Comparison, *, features: bool = True) -> list[list[st
 
 def tree(comparison: Comparison) -> Any:
     """Make the form for JSON."""
+    horizon = comparison.horizon
+    scored, apart = comparison.scored(), comparison.scored(APART)
     contenders = []
     for contender in comparison.contenders:
-        manifest = contender.exported.manifest
+        run = contender.run
         contenders.append(
             {
-                "model_type": contender.run.model.model_type,
-                "parameters": manifest.parameters,
-                "model": asdict(contender.run.model),
-                "fit": asdict(contender.run.fit),
-                "epochs": len(contender.run.history["loss"]),
-                "best_epoch": contender.run.best_epoch,
-                "validation_loss": min(contender.run.history["val_loss"]),
+                "model_type": run.model.model_type,
+                "parameters": contender.exported.manifest.parameters,
+                "model": asdict(run.model),
+                "fit": asdict(run.fit),
+                "epochs": len(run.history["loss"]),
+                "best_epoch": run.best_epoch,
+                "validation_loss": min(run.history["val_loss"]),
                 "fit_seconds": contender.fit_seconds,
                 "epoch_seconds": contender.epoch_seconds,
                 "microseconds": contender.microseconds,
                 "parity_error": contender.exported.parity_error,
                 "operators": dict(contender.operators),
-                **_metrics(manifest.metrics, comparison.horizon),
+                **_metrics(scored[run.model.model_type], horizon),
             }
         )
+    known = {contender["model_type"] for contender in contenders}
     return finite(
         {
             "schema": SCHEMA,
             "features": list(comparison.names),
-            "horizon": comparison.horizon,
+            "horizon": horizon,
             "data": asdict(comparison.report),
             "contenders": contenders,
-            "baselines": [{"name": n, **_metrics(m, comparison.horizon)} for n, m in comparison.baselines.items()],
+            "baselines": [{"name": n, **_metrics(m, horizon)} for n, m in scored.items() if n not in known],
+            "apart": [{"name": n, **_metrics(m, horizon)} for n, m in apart.items()],
         }
     )
 

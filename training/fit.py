@@ -20,9 +20,11 @@ from training.windows import Samples
 
 logger = logging.getLogger(__name__)
 
-STEPS_AT_ONCE = 16
-COMPILED_STEPS = 3000
-"""Steps from which on compiling the network with XLA, which takes seconds, can be expected to pay."""
+COMPILED_STEPS = 2000
+"""Steps from which on compiling the network with XLA, which takes seconds, can be expected to pay.
+
+It never pays for convolutions: within a loop XLA has but a slow form of them on the CPU.
+"""
 
 EpochListener = Callable[[int, Mapping[str, float]], None]
 """Called after each epoch with its number, from 1, and its losses."""
@@ -84,13 +86,14 @@ def fit(
         min(options.batch_size, len(train)),
         options.seed,
     )
+    compiled = batches.steps * options.epochs >= COMPILED_STEPS and not _convolves(network)
     averaging = {"use_ema": True, "ema_momentum": options.averaging} if options.averaging else {}
     fitted.compile(
         optimizer=keras.optimizers.Adam(options.learning_rate, clipnorm=1.0, **averaging),
         loss=make_loss(options.loss, config),
-        steps_per_execution=min(STEPS_AT_ONCE, batches.steps),
-        jit_compile=batches.steps * options.epochs >= COMPILED_STEPS,
+        jit_compile=compiled,
     )
+    fitted.train_function = batches.train_function(fitted, compiled=compiled)
     averaged = AveragedWeights() if options.averaging else None
     keeper = _Keeper(options.patience, listener, averaged)
     if checkpointing:
@@ -122,6 +125,12 @@ def fit(
     network.set_weights(progress.best_weights)
     history = {name: tuple(values) for name, values in progress.history.items()}
     return Fitted(network=network, scaler=scaler, history=history, best_epoch=progress.best_epoch, interrupted=interrupted)
+
+
+def _convolves(network: Network) -> bool:
+    """Tell whether a network, or a member of it, has a convolution."""
+    inner = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+    return any(isinstance(layer, keras.layers.Conv1D) for layer in network.layers) or any(map(_convolves, inner))
 
 
 class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types

@@ -26,14 +26,16 @@ def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path) -> 
     packed = tmp_path / "x.csv.gz"
     packed.write_bytes(gzip.compress("\n".join(["timestamp,value,label", *rows, rows[9]]).encode()))
     data = ["--csv", str(packed), "--time-column", "timestamp", "--features", "value"]
-    ranges = ["--train-time-range", "<2016-07-30,2016-08-02)", "--test-time-range", "<2016-08-02,2016-08-04)"]
+    ranges = ["--train-time-range", "<2016-07-30,2016-08-02)", "--test-time-range", "<2016-08-02,2016-08-03)"]
+    ranges += ["--apart-time-range", "<2016-08-03,2016-08-04)"]
     options = ["--models", "MLP,NLinear", "--epochs", "2", "--steps-ahead", "6", "--output", str(tmp_path / "out")]
     assert main(["compare", *data, *ranges, *options]) == 0
 
     table = [line.split("\t") for line in (tmp_path / "out" / "compare.tsv").read_text().splitlines()]
     assert [row[0].split(" (")[0] for row in table[1:]] == ["MLP", "NLinear", "persistence", "seasonal naive", "ridge"]
     assert table[0][8:10] == ["mean k=1", "mean k=6"]
-    assert table[3][8:10] == ["1.000", "1.000"]
+    assert table[0][10:12] == ["apart k=1", "apart k=6"]
+    assert table[3][8:12] == ["1.000", "1.000", "1.000", "1.000"]
     assert all(len(row) == len(table[0]) for row in table)
     tree = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert (tree["data"]["inserted"], tree["data"]["holes"], tree["data"]["duplicates"]) == (1, 1, 1)
@@ -41,6 +43,10 @@ def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path) -> 
         assert contender["epoch_seconds"] > 0
         assert contender["microseconds"] > 0
         assert len(contender["relative_mae_geometric_mean"]) == 6
+    test, apart = tree["contenders"][0], tree["apart"][0]
+    assert apart["name"] == "MLP"
+    assert len(tree["apart"]) == len(tree["contenders"]) + len(tree["baselines"])
+    assert apart["relative_mae_geometric_mean"] != test["relative_mae_geometric_mean"]
     assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
 
 
