@@ -11,9 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MODS_DATA", ROOT.parent / "shared" / "data"))
 MODS_2019 = DATA / "mods-2019" / "mods_2019-01-01_2019-06-03_w01h-s10m.tsv"
+DATAPOOL = DATA / "mods-datapool"
 FEATURES = ("conn_in", "conn_out", "dns_in_distinct", "ssh_in")
 
 needs_mods_2019 = pytest.mark.skipif(not MODS_2019.exists(), reason=f"no real data: {MODS_2019.name} (set MODS_DATA)")
+needs_datapool = pytest.mark.skipif(not DATAPOOL.is_dir(), reason=f"no real data: {DATAPOOL.name} (set MODS_DATA)")
 
 
 def read_mods_2019(start, end):

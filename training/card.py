@@ -1,6 +1,6 @@
 """MODEL_CARD.md: what a person should know before trusting a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mods_grpc.artifact import Manifest, Metric
 from training.evaluate import Replay
@@ -41,10 +41,10 @@ def _head(run: Run, manifest: Manifest, title: str) -> str:
         f"# {manifest.name}, version {manifest.version}",
         *([title] if title else []),
         (
-            f"{_architecture(run)} with {manifest.parameters:,} parameters. From the last {manifest.rows} rows of raw "
-            f"values it forecasts "
-            f"the next {manifest.horizon}, one row every {manifest.slide_seconds} s over windows of {manifest.window_seconds} s. "
-            f"It sees {sees}{space}, {model.sequence_len} steps; scaling and its inverse are inside the graph."
+            f"{_architecture(run)} with {manifest.parameters:,} parameters. From the last {manifest.rows} rows of raw values it "
+            f"forecasts the next {manifest.horizon}, one row every {manifest.slide_seconds} s over windows of "
+            f"{manifest.window_seconds} s. It sees {sees}{space}, {model.sequence_len} steps; scaling and its inverse are inside "
+            "the graph."
         ),
         _table(
             ["feature", "unit", "from", "kind", "training range"],
@@ -83,11 +83,9 @@ def _data(run: Run) -> str:
             "## Data",
             _table(["part", "from", "to (exclusive)", "rows", "windows without missing values"], rows),
             (
-                f"Between neighbouring parts lies a gap of {gap} rows (one window plus one horizon) at the end of the "
-                f"earlier one. "
-                "The scaler saw the training part only; early stopping watched the validation part; calibration and test "
-                "parts were not "
-                f"used in fitting. Digest of the data: `{run.data_digest}`."
+                f"Between neighbouring parts lies a gap of {gap} rows (one window plus one horizon) at the end of the earlier "
+                "one. The scaler saw the training part only; early stopping watched the validation part; calibration and test "
+                f"parts were not used in fitting. Digest of the data: `{run.data_digest}`."
             ),
             _report(run.report),
         ]
@@ -95,17 +93,14 @@ def _data(run: Run) -> str:
 
 
 def _report(report: DataReport) -> str:
-    def by_name(counts: object) -> str:
-        assert isinstance(counts, dict)
+    def by_name(counts: Mapping[str, int]) -> str:
         return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
 
     return (
-        f"Read: {report.rows} rows. Duplicates: {report.duplicates}. Contradicting rows: {report.contradictions}. "
-        f"Rows off the grid: "
-        f"{report.off_grid}. Missing rows inserted: {report.inserted}. Missing values: "
-        f"{by_name(dict(report.missing))}; of these "
-        f"interpolated: {by_name(dict(report.interpolated))}. Empty cells read as no event: "
-        f"{by_name(dict(report.zero_filled))}. "
+        f"Read: {report.rows} rows. Duplicates: {report.duplicates}. Contradicting rows: {report.contradictions}. Rows off the "
+        f"grid: {report.off_grid}. Missing rows inserted: {report.inserted}. Holes: {report.holes}, the longest of "
+        f"{report.longest_hole} rows. Changes of the clock: {report.clock_changes}. Missing values: {by_name(report.missing)}; "
+        f"of these interpolated: {by_name(report.interpolated)}. Empty cells read as no event: {by_name(report.zero_filled)}. "
         f"Rows in excluded ranges: {report.excluded}. What stayed missing was neither trained nor scored on."
     )
 
@@ -152,17 +147,15 @@ def _relative_table(manifest: Manifest, steps: Sequence[int]) -> str:
 def _detection(manifest: Manifest, replayed: Replay | None) -> str:
     calibration = manifest.calibration
     text = (
-        f"## Detection\n\nCalibrated on {calibration.samples} windows of the calibration range, forecast by the "
-        f"exported graph. Default "
-        f"budget: {manifest.false_alarms_per_day:g} false alarms per series and day; an episode ends after "
-        f"{calibration.holdoff_rows} rows "
-        "without an anomaly."
+        f"## Detection\n\nCalibrated on {calibration.samples} windows of the calibration range, forecast by the exported graph. "
+        f"Default budget: {manifest.false_alarms_per_day:g} false alarms per series and day; an episode ends after "
+        f"{calibration.holdoff_rows} rows without an anomaly."
     )
     if replayed is not None and replayed.scored:
         text += (
             f" Replayed over the test range at that budget: {len(replayed.episodes)} episodes in {replayed.days:.1f} days, "
-            f"{replayed.episodes_per_day:.2f} a day. The test range is not known to be free of anomalies, so not all "
-            f"of them are false."
+            f"{replayed.episodes_per_day:.2f} a day. The test range is not known to be free of anomalies, so not all of them are "
+            "false."
         )
     return text
 
@@ -172,16 +165,15 @@ def _limits(run: Run, manifest: Manifest) -> str:
     lines = [
         "## Limits",
         (
-            "- Fitted on one network. On another one the forecasts and the false-alarm rate are not to be relied on "
-            "until it is fitted and "
-            "calibrated there."
+            "- Fitted on one network. On another one the forecasts and the false-alarm rate are not to be relied on until it is "
+            "fitted and calibrated there."
         ),
         (
-            f"- The false-alarm rate holds while traffic is like that of the calibration range, "
-            f"{manifest.calibration_range.start} to "
-            f"{manifest.calibration_range.end}: holidays, new services and growth are not in it."
+            "- The false-alarm rate holds while traffic is like that of the calibration range, "
+            f"{manifest.calibration_range.start} to {manifest.calibration_range.end}: holidays, new services and growth are not "
+            "in it."
         ),
-        "- An anomaly that ramps slowly looks like a trend to a one-step forecast.",
+        "- What changes slowly over days looks like growth.",
     ]
     if calibration < LEAST_CALIBRATION_SAMPLES:
         lines.append(f"- **Only {calibration} calibration windows**: p-values are coarse; take this model as an example.")
@@ -197,10 +189,8 @@ def _reproduction(run: Run, manifest: Manifest, parity_error: float, command: st
     commands = "\n".join(line for line in (run.command, command) if line)
     return (
         f"## How to make it again\n\n```\n{commands}\n```\n\nSeed {manifest.seed}; best epoch {run.best_epoch} of "
-        f"{len(run.history['loss'])}. "
-        f"Made with {libraries}. ONNX Runtime and Keras differ by at most {parity_error:.1e} relative, at batches of "
-        f"1, 3 and 257.\n\n"
-        f"Created {run.created}."
+        f"{len(run.history['loss'])}. Made with {libraries}. ONNX Runtime and Keras differ by at most {parity_error:.1e} "
+        f"relative, at batches of 1, 3 and 257.\n\nCreated {run.created}."
     )
 
 

@@ -1,10 +1,10 @@
 """The commands: each reads its options, calls the parts and shows what came of it."""
 
 import argparse
-import shlex
 from pathlib import Path
 
 from training.checkpoint import CHECKPOINT_FILE, Checkpointing
+from training.command_line import tell
 from training.console import console, epoch_progress, show_data, show_metrics, show_replay
 from training.experiment import fit_run
 from training.options import fit_config, model_config, source_config
@@ -28,7 +28,7 @@ def fit_command(arguments: argparse.Namespace) -> None:
         if arguments.tensorboard:
             listener = log_epochs(Path(arguments.tensorboard), listener)
         run, weights = fit_run(
-            source, model, options, prepared, command=_command(arguments), listener=listener, checkpointing=checkpointing
+            source, model, options, prepared, command=tell(arguments.argv), listener=listener, checkpointing=checkpointing
         )
     write_run(folder, run, weights)
     if not run.interrupted:
@@ -50,13 +50,9 @@ def export_command(arguments: argparse.Namespace) -> None:
     exported = export_run(
         run, weights, prepared, name=arguments.name, version=version, false_alarms_per_day=arguments.false_alarms_per_day
     )
-    folder = publish_run(repository, run, exported, title=arguments.title, command=_command(arguments))
+    folder = publish_run(repository, run, exported, title=arguments.title, command=tell(arguments.argv))
     if exported.manifest.metrics:
         show_metrics(exported.manifest.metrics, run.names, run.model.steps_ahead)
     if exported.replay is not None:
         show_replay(exported.replay, arguments.false_alarms_per_day, (), run.window_seconds)
     console.print(f"parity error {exported.parity_error:.1e}; published {folder}", highlight=False)
-
-
-def _command(arguments: argparse.Namespace) -> str:
-    return shlex.join(["python", "-m", "training", *arguments.argv])

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from mods_grpc.artifact import Metric
 from mods_grpc.errors import DataError
+from training.command_line import tell
 from training.compare import Contender, compare
 from training.comparison import Comparison, Scores, parts_to_score, score_baselines, score_contender, table_rows, tree
 from training.comparison_plot import comparison_figure
@@ -35,7 +35,6 @@ def compare_command(arguments: argparse.Namespace) -> None:
     scores: dict[str, dict[str, tuple[Metric, ...]]] = {name: {} for name in parts}
     baselines: Mapping[str, Scores] = {}
     with epoch_progress(options.epochs) as listener_of:
-        told = shlex.join(["python", "-m", "training", *arguments.argv])
         for contender in compare(
             source,
             model,
@@ -43,7 +42,7 @@ def compare_command(arguments: argparse.Namespace) -> None:
             prepared,
             name=arguments.name,
             model_types=model_types,
-            command=told,
+            command=tell(arguments.argv),
             listener_of=listener_of,
         ):
             contenders.append(contender)

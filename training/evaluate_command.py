@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from mods_grpc.artifact import Manifest, read_artifact
 from mods_grpc.errors import DataError
 from training.baselines import SEASONS
+from training.command_line import tell
 from training.console import console, show_baselines, show_metrics, show_replay
 from training.evaluation import Evaluation, evaluate_model
 from training.events import Event, read_events
@@ -46,7 +46,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         events=_events(arguments.events, interval),
     )
     _show(evaluation)
-    _write(Path(arguments.output), evaluation, shlex.join(["python", "-m", "training", *arguments.argv]))
+    _write(Path(arguments.output), evaluation, tell(arguments.argv))
 
 
 def _show(evaluation: Evaluation) -> None:

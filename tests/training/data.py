@@ -1,23 +1,13 @@
-"""Small data for the tests, and where the real data lies."""
+"""Small data made for the tests."""
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from training.feature import describe
 from training.series import DataReport, Series, make_series
-
-REAL_DATA = Path(os.environ.get("MODS_DATA", Path(__file__).parents[3] / "shared" / "data"))
-DATAPOOL = REAL_DATA / "mods-datapool"
-
-needs_datapool = pytest.mark.skipif(not DATAPOOL.is_dir(), reason=f"no MODS datapool in {REAL_DATA} (set MODS_DATA)")
-needs_mods_2019 = pytest.mark.skipif(
-    not (REAL_DATA / "mods-2019").is_dir(), reason=f"no mods-2019 in {REAL_DATA} (set MODS_DATA)"
-)
 
 Rows = Sequence[tuple[str, Mapping[str, str]]]
 """Rows of a file: start of the window, and text by column."""

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import DATAPOOL, needs_datapool
 
 from mods_grpc.artifact import Artifact, read_artifact
-from tests.training.data import DATAPOOL, make_walk, needs_datapool, write_table
+from tests.training.data import make_walk, write_table
 from training.cli import main
 from training.forecaster import open_graph
 from training.metrics import find
@@ -55,6 +56,8 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
     card = (tmp_path / "repository" / "walk" / "1" / "MODEL_CARD.md").read_text()
     assert "python -m training fit --csv" in card
     assert "python -m training export --run" in card
+    assert str(tmp_path) not in card
+    assert str(tmp_path) not in (tmp_path / "repository" / "walk" / "1" / "manifest.json").read_text()
     forecast = open_graph(artifact.model)(train.windows[:3])
     assert forecast.shape == (3, 2, 2)
     assert np.isfinite(forecast).all()
@@ -63,6 +66,7 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
     model = str(tmp_path / "repository" / "walk" / "1")
     told = ["--csv", str(tmp_path / "x.csv"), "--time-column", "time", "--features", "x0,x1:sum", "--output", str(output)]
     assert main(["evaluate", "--model", model, *told]) == 0
+    assert str(tmp_path) not in (output / "report.html").read_text()
     assert "episodes in" in capsys.readouterr().out
     again = {
         (m["metric"], m["feature"], m["step"]): m["value"] for m in json.loads((output / "metrics.json").read_text())["metrics"]

@@ -3,9 +3,10 @@ import json
 from pathlib import Path
 
 import pytest
+from real_data import DATAPOOL, needs_datapool
 
 from mods_grpc.artifact import check_graph, list_versions, read_artifact
-from tests.training.data import DATAPOOL, make_walk, needs_datapool, write_table
+from tests.training.data import make_walk, write_table
 from training.arrays import unpack
 from training.cli import main
 from training.compare import latency_microseconds

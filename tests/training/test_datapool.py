@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import DATAPOOL, needs_datapool
 
 from mods_grpc.errors import DataError
-from tests.training.data import DATAPOOL, file_text, needs_datapool, times, write_day, zip_days
+from tests.training.data import file_text, times, write_day, zip_days
 from training.datapool import read_datapool
 from training.query import DEFAULT_QUERY, parse_query
 from training.timerange import parse_interval

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import DATAPOOL, needs_datapool
 
 from mods_grpc.errors import DataError
-from tests.training.data import DATAPOOL, make_walk, needs_datapool, write_table
+from tests.training.data import make_walk, write_table
 from training.cli import main
 from training.feature import describe
 from training.intermittent import classify, croston, croston_tsb

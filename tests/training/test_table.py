@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from real_data import MODS_2019, needs_mods_2019
 
 from mods_grpc.errors import DataError
-from tests.training.data import REAL_DATA, needs_mods_2019
 from training.query import DEFAULT_QUERY, parse_query
 from training.table import number_columns, read_table
 
@@ -108,7 +108,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 @needs_mods_2019
 def test_five_months_of_mods_read_with_their_outage_missing() -> None:
-    path = next((REAL_DATA / "mods-2019").glob("mods_*.tsv"))
+    path = MODS_2019
     series = read_table(path, "window_start", [], SELECTION, window_slide="w01h-s10m").interpolate(3)
     assert series.values.shape == (22_176, 4)
     outage = series.values[series.times == np.datetime64("2019-02-18T20:00:00")]
