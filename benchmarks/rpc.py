@@ -171,7 +171,7 @@ def main():
             publish_mlp(read_artifact(arguments.repository, "campus", 1).manifest, Path(temporary))
             arguments.repository = Path(temporary)
         artifact = read_artifact(arguments.repository, arguments.model, 1)
-        with mods_server(repository=arguments.repository) as (_, port, _), echo_server() as echo_port:
+        with mods_server(repository=arguments.repository) as (_, port, _), echo_server() as (_, echo_port):
             rows, in_flight = asyncio.run(measure(arguments, artifact, port, echo_port))
     show(rows, in_flight)
     if arguments.json:

@@ -36,7 +36,7 @@ class Forecasting:
         return _answer(request, asked, asked.model.forecast(asked.windows))
 
     async def gathered(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
-        """Forecast the windows of a request, together with others where the model gains by it."""
+        """Forecast the windows of a request, together with those of other calls."""
         asked = self._read(request)
         model = asked.model
         if model.gatherer is None:

@@ -26,7 +26,6 @@ Meter = Callable[[int, float], None]
 
 REFUSING_PARTS = frozenset({"manifest", "manifest.json", "manifest.sig", "model.onnx", "parity.npz", "MODEL_CARD.md", "canary"})
 MAX_FAILURE_CHARACTERS = 1000
-GATHERING_SECONDS = 15e-6  # what it costs a call to wait for the end of the event loop's turn
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,8 @@ class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
     `forecast` maps windows `(n, rows, features)` in raw units to `(n, horizon, features)`; `gatherer` does so for many calls at
-    once, None where that does not pay. `least` is the least value that each feature can have, and `lowest` the same in numbers.
+    once, None where a window's forecast may depend on others. `least` is the least value that each feature can have, and
+    `lowest` the same in numbers.
     """
 
     manifest: Manifest
@@ -144,14 +144,13 @@ class Loader:
         lowest = tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features)
         middle = [(feature.training_minimum + feature.training_maximum) / 2 for feature in manifest.features]
         cost = measure(session.forecast, np.tile(np.array(middle), (1, manifest.rows, 1)), session.run_seconds)
-        gain = cost.of(1) - cost.of(16) / 16  # what a window costs less among others
         forecast = _metered(session, self.meter_of(manifest.name))
         return LoadedModel(
             manifest=manifest,
             digest=digest,
             session=session,
             forecast=forecast,
-            gatherer=Gatherer(forecast) if session.invariant and gain > GATHERING_SECONDS else None,
+            gatherer=Gatherer(forecast) if session.invariant else None,
             cost=cost,
             detector=detector,
             least=np.array(lowest),

@@ -1,6 +1,7 @@
 """Run a server until it is told to stop."""
 
 import asyncio
+import gc
 import importlib.util
 import logging
 import signal
@@ -49,6 +50,7 @@ async def _serve(config: ServerConfig) -> int:
         loop.add_signal_handler(number, on_signal)
     app = App(config)
     await app.start()
+    spare_the_collector()
     await told.wait()
     stopping = asyncio.ensure_future(app.stop())
     second = asyncio.ensure_future(again.wait())
@@ -69,6 +71,12 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 def share_the_interpreter() -> None:
     """Let threads take turns often: a health probe needs the interpreter a few times, each after a thread that is busy."""
     sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def spare_the_collector() -> None:
+    """Keep what was made at the start, modules and models, out of the sight of Python's collector, which stops all calls."""
+    gc.collect()
+    gc.freeze()
 
 
 def _check_environment() -> None:
