@@ -30,7 +30,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     skill.set_title("MAE over that of no change, geometric mean of all features (best at the horizon first)")
     skill.set_ylabel("MAE / no change")
     skill.set_xlabel("steps ahead")
-    skill.set_ylim(0, min(1.6, max(1.1, skill.get_ylim()[1])))
+    skill.set_ylim(*_skill_limits(comparison))
     whole_steps(skill, comparison.horizon)
     skill.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     for column, (title, values) in enumerate(
@@ -53,6 +53,16 @@ def comparison_figure(comparison: Comparison) -> Figure:
         bars.grid(visible=False, axis="y")
         bars.set_title(title)
     return figure
+
+
+def _skill_limits(comparison: Comparison) -> tuple[float, float]:
+    """Frame the contenders and no change; a baseline that is far worse leaves the picture."""
+    scored, steps = comparison.scored(), range(1, comparison.horizon + 1)
+    names = [contender.run.model.model_type for contender in comparison.contenders]
+    values = [geometric_mean(scored[name], "RELATIVE_MAE", step) for name in names for step in steps]
+    values = [1.0, *(value for value in values if math.isfinite(value))]
+    margin = 0.05 * (max(values) - min(values)) + 0.01
+    return min(values) - margin, min(1.6, max(values) + margin)
 
 
 def _style(index: int) -> tuple[str, str]:

@@ -14,9 +14,17 @@ from training.events import Event
 from training.metrics import find, geometric_mean
 from training.prepare import Prepared
 
-console = Console()
-errors = Console(stderr=True)
+WIDTH_OF_FILES = 200
+"""Characters of a line where output is no terminal, which would be taken for 80 and crowd the widest table."""
 
+
+def _open_console(*, stderr: bool = False) -> Console:
+    opened = Console(stderr=stderr)
+    return opened if opened.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)
+
+
+console = _open_console()
+errors = _open_console(stderr=True)
 
 Listener = Callable[[int, Mapping[str, float]], None]
 

@@ -15,9 +15,9 @@ from training.evaluate import Replay, evaluate, nanoseconds, replay
 from training.experiment import rebuild
 from training.export import export_graph
 from training.forecaster import open_graph
-from training.parity import LARGEST_ERROR, check_parity, extreme_windows, parity_vectors
+from training.parity import LARGEST_ERROR, check_parity, comparable_windows, extreme_windows, parity_vectors
 from training.prepare import Prepared
-from training.raw_function import keras_forecaster
+from training.raw_function import Forecaster, keras_forecaster
 from training.run import SCALER_VECTORS, Run
 from training.scaler import Scaler
 
@@ -66,7 +66,7 @@ def export_run(
     model = export_graph(network, run.model, run.scaler, len(run.features))
     forecast = open_graph(model)
     keras_forecast = keras_forecaster(network, run.model, run.scaler, len(run.features))
-    parity = parity_vectors(keras_forecast, _parity_windows(prepared.samples["train"].windows))
+    parity = parity_vectors(keras_forecast, _parity_windows(keras_forecast, prepared.samples["train"].windows))
     parity_error = check_parity(model, parity)
     if not parity_error <= LARGEST_ERROR:
         raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
@@ -150,10 +150,10 @@ def next_version(repository: Path, name: str) -> int:
     return max((version for known, version in list_versions(repository) if known == name), default=0) + 1
 
 
-def _parity_windows(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Choose real windows, evenly spread, and make some of them extreme."""
-    chosen = np.linspace(0, len(windows) - 1, PARITY_WINDOWS).astype(np.int64)
-    return extreme_windows(windows[chosen])
+def _parity_windows(forecast: Forecaster, windows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Choose real windows, evenly spread, and make some of them extreme, as far as forecasts of those can be compared."""
+    chosen = windows[np.linspace(0, len(windows) - 1, PARITY_WINDOWS).astype(np.int64)]
+    return comparable_windows(forecast, extreme_windows(chosen), chosen)
 
 
 def _scaler_vectors(scaler: Scaler) -> dict[str, tuple[float, ...]]:

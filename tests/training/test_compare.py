@@ -20,7 +20,7 @@ def test_architectures_that_do_not_exist_are_refused(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.train
-def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path) -> None:
+def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As the labelled sets are: compressed, seconds since 1970, five minutes a row, a column of labels beside."""
     plain = write_table(tmp_path / "x.csv", make_walk(days=8, features=1)).read_text().splitlines()[1:]
     rows = [f"{1_469_894_400 + 300 * i},{line.split(',')[1]},0" for i, line in enumerate(plain) if i != 700]
@@ -31,6 +31,8 @@ def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path) -> 
     ranges += ["--apart-time-range", "<2016-08-03,2016-08-04)"]
     options = ["--models", "MLP,NLinear", "--epochs", "2", "--steps-ahead", "6", "--output", str(tmp_path / "out")]
     assert main(["compare", *data, *ranges, *options]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert any("best epoch" in line and "apart k=6" in line for line in shown)  # whole headers, though this is no terminal
 
     table = [line.split("\t") for line in (tmp_path / "out" / "compare.tsv").read_text().splitlines()]
     assert [row[0].split(" (")[0] for row in table[1:]] == ["MLP", "NLinear", "persistence", "seasonal naive", "ridge"]
