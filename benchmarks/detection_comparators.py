@@ -16,6 +16,7 @@ SUBSEQUENCE = 60  # rows, of one feature; with many features a row is enough
 MOST_NUMBERS = 64
 SEED = 1
 HST_ROWS = 5000
+MATRIX_BLOCK = 256
 
 
 def _scaled(learn, rows):
@@ -24,8 +25,12 @@ def _scaled(learn, rows):
     return np.clip((learn - mean) / deviation, -30, 30), np.clip((rows - mean) / deviation, -30, 30)
 
 
-def _subsequences(rows):
-    length = max(1, min(SUBSEQUENCE, MOST_NUMBERS // rows.shape[1], len(rows) // 4))
+def _subsequences(learn, rows):
+    length = max(1, min(SUBSEQUENCE, MOST_NUMBERS // rows.shape[1], len(learn) // 4))
+    return _views(learn, length), _views(rows, length)
+
+
+def _views(rows, length):
     padded = np.concatenate([np.repeat(rows[:1], length - 1, axis=0), rows])
     return np.lib.stride_tricks.sliding_window_view(padded, length, axis=0).reshape(len(rows), -1)
 
@@ -55,7 +60,7 @@ def seasonal_naive(learn, rows, rows_a_day):
 
 
 def pca(learn, rows, _rows_a_day):
-    learn, rows = (_subsequences(part) for part in _scaled(learn, rows))
+    learn, rows = _subsequences(*_scaled(learn, rows))
     model = PCA(0.9, svd_solver="full").fit(learn)
     return np.square(rows - model.inverse_transform(model.transform(rows))).sum(axis=1)
 
@@ -66,9 +71,35 @@ def isolation_forest(learn, rows, _rows_a_day):
 
 
 def kmeans_ad(learn, rows, _rows_a_day):
-    learn, rows = (_subsequences(part) for part in _scaled(learn, rows))
-    model = MiniBatchKMeans(min(20, len(learn) // 10), random_state=SEED, n_init=3).fit(learn)
+    learn, rows = _subsequences(*_scaled(learn, rows))
+    model = MiniBatchKMeans(max(2, min(20, len(learn) // 10)), random_state=SEED, n_init=3).fit(learn)
     return model.transform(rows).min(axis=1)
+
+
+def matrix_profile(learn, rows, _rows_a_day):
+    """Distance of the last rows to the nearest of those learnt from, z-normalised by feature, mean over features (Yeh et
+    al. 2016 and 2017). A stretch that does not move is like another, whatever its level."""
+    length = min(SUBSEQUENCE, max(2, len(learn) // 10))
+    nearest = np.empty(len(rows))
+    known, sought = ([_normalised(part[:, j], length) for j in range(rows.shape[1])] for part in (learn, rows))
+    for start in range(0, len(rows), MATRIX_BLOCK):
+        block = slice(start, start + MATRIX_BLOCK)
+        sums = 0.0
+        for there, here in zip(known, sought, strict=True):
+            similar = here[block] @ there[length - 1 :].T
+            np.subtract(1.0, similar, out=similar)
+            sums = sums + np.sqrt(np.maximum(similar, 0.0, out=similar), out=similar)
+        nearest[block] = sums.min(axis=1)
+    return nearest * np.sqrt(2 * length) / rows.shape[1]
+
+
+def _normalised(values, length):
+    padded = np.concatenate([np.repeat(values[:1], length - 1), values])
+    views = np.lib.stride_tricks.sliding_window_view(padded, length)
+    centred = views - views.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(centred, axis=1, keepdims=True)
+    still = size <= 1e-9 * np.sqrt(length)
+    return np.concatenate([centred / np.where(still, np.inf, size), still], axis=1, dtype=np.float32)
 
 
 def half_space_trees(learn, rows, _rows_a_day):
@@ -120,6 +151,7 @@ COMPARATORS = {
     "PCA": pca,
     "Isolation Forest": isolation_forest,
     "KMeans-AD": kmeans_ad,
+    "matrix profile": matrix_profile,
     "HalfSpaceTrees": half_space_trees,
     "ridge residual": ridge_residual,
     "LightGBM residual": lightgbm_residual,

@@ -41,19 +41,28 @@ def episodes(alarm, holdoff):
     return merged
 
 
+def _near(label, holdoff):
+    """Tell which rows lie so near to a labelled range that an alarm there may belong to it."""
+    return np.convolve(label, np.ones(2 * holdoff + 1), "same") > 0
+
+
+def false_episodes(label, alarm, holdoff):
+    """Count the episodes that have nothing to do with a labelled range."""
+    near = _near(label, holdoff)
+    return sum(not near[slice(*span)].any() for span in episodes(alarm, holdoff))
+
+
 def alarm_measures(label, alarm, holdoff, rows_a_day):
     """Return what the alarms are worth: labelled ranges found, delay in rows, false episodes a day of unlabelled rows."""
     real = ranges(label)
     delays = [int(np.argmax(alarm[a:b])) for a, b in real if alarm[a:b].any()]
-    near = np.convolve(label, np.ones(2 * holdoff + 1), "same") > 0
-    false = [span for span in episodes(alarm, holdoff) if not near[slice(*span)].any()]
-    quiet_days = float((~near).sum() / rows_a_day)
+    quiet_days = float((~_near(label, holdoff)).sum() / rows_a_day)
     return {
         "range_f1": range_f1(label, alarm),
         "found": len(delays),
         "events": len(real),
         "delay_rows": float(np.median(delays)) if delays else None,
-        "false_episodes": len(false),
+        "false_episodes": false_episodes(label, alarm, holdoff),
         "quiet_days": quiet_days,
         "alarm_share": float(np.mean(alarm)),
     }

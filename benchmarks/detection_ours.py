@@ -1,6 +1,7 @@
 """Our detector on a labelled set: fitted, exported, calibrated and replayed with the project's own code."""
 
 import numpy as np
+import pandas as pd
 
 from mods_grpc.detection import Detector, Monitor, calibrate, significance_from_budget
 from mods_grpc.detection.residuals import ResidualSpace
@@ -15,6 +16,7 @@ NANOS = 10**9
 HOLDOFF_ROWS = 6
 HORIZON = 12
 LONGEST, SHORTEST, ROWS_PER_STEP = 60, 8, 25
+LEAST_WINDOWS = 30
 VALIDATION_SHARE, CALIBRATION_SHARE = 0.1, 0.3
 FIT = FitConfig(epochs=20, patience=3, batch_size=128, loss="mae", seed=1)
 
@@ -34,6 +36,15 @@ def cut(count, gap):
     return slice(0, validation - gap), slice(validation, calibration - gap), slice(calibration, count)
 
 
+def _whole_windows(values, rows):
+    """Count the windows of a part with what follows them that have no gap in them."""
+    length = rows + HORIZON
+    if len(values) < length:
+        return 0
+    gaps = np.concatenate([[0], np.cumsum(np.isnan(values).any(axis=1))])
+    return int((gaps[length:] == gaps[:-length]).sum())
+
+
 def prepare(given, model_type):
     """Fit on the training half and return everything a detector is made of."""
     times, values, test = given.on_grid()
@@ -43,6 +54,8 @@ def prepare(given, model_type):
     # a few hundred rows leave no room for a gap before a part of a few dozen: then the parts touch
     if validation.stop - validation.start < 2 * HORIZON or train.stop < 4 * model.rows:
         train, validation, calibration = cut(known, 0)
+    if min(_whole_windows(values[part], model.rows) for part in (train, validation, calibration)) < LEAST_WINDOWS:
+        values[:known] = pd.DataFrame(values[:known]).interpolate().to_numpy()  # gaps leave too little of a part
     samples = [take(values, part, model.rows, HORIZON) for part in (train, validation)]
     fitted = fit(model, FIT, *samples)
     network = build(model, values.shape[1])  # as it is exported from a run: not compiled
