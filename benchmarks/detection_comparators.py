@@ -137,7 +137,7 @@ def lightgbm_residual(learn, rows, _rows_a_day):
     learn, rows = _scaled(learn, rows)
     learnt, found = np.empty_like(learn), np.empty_like(rows)
     for j in range(rows.shape[1]):
-        model = lightgbm.LGBMRegressor(n_estimators=60, verbose=-1, random_state=SEED, n_jobs=2)
+        model = lightgbm.LGBMRegressor(n_estimators=60, verbose=-1, random_state=SEED, n_jobs=1)
         x, every = _lag_matrix(learn, j), _lag_matrix(rows, j)
         model.fit(x, learn[:, j])
         learnt[:, j] = learn[:, j] - model.booster_.predict(x)

@@ -28,7 +28,11 @@ def _scores(results, labelled, methods, budget):
     rows[f"episodes found, of {events}"] = [sum(found[m]["found"] for found in labelled.values()) for m in methods]
     rows["median delay, rows"] = [_median_delay(labelled, m) for m in methods]
     rows[f"false episodes a day at a budget of {budget:g}"] = [_rate(results, m) for m in methods]
-    return lines + [f"| *{title}* | " + " | ".join(f"{value:.3g}" for value in values) + " |" for title, values in rows.items()]
+    return lines + [f"| *{title}* | " + " | ".join(map(_number, values)) + " |" for title, values in rows.items()]
+
+
+def _number(value):
+    return "-" if np.isnan(value) else f"{value:.3g}"
 
 
 def _means(labelled, methods, what):
