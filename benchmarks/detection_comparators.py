@@ -16,7 +16,6 @@ SUBSEQUENCE = 60  # rows, of one feature; with many features a row is enough
 MOST_NUMBERS = 64
 SEED = 1
 HST_ROWS = 5000
-MATRIX_BLOCK = 256
 
 
 def _scaled(learn, rows):
@@ -76,32 +75,6 @@ def kmeans_ad(learn, rows, _rows_a_day):
     return model.transform(rows).min(axis=1)
 
 
-def matrix_profile(learn, rows, _rows_a_day):
-    """Distance of the last rows to the nearest of those learnt from, z-normalised by feature, mean over features (Yeh et
-    al. 2016 and 2017). A stretch that does not move is like another, whatever its level."""
-    length = min(SUBSEQUENCE, max(2, len(learn) // 10))
-    nearest = np.empty(len(rows))
-    known, sought = ([_normalised(part[:, j], length) for j in range(rows.shape[1])] for part in (learn, rows))
-    for start in range(0, len(rows), MATRIX_BLOCK):
-        block = slice(start, start + MATRIX_BLOCK)
-        sums = 0.0
-        for there, here in zip(known, sought, strict=True):
-            similar = here[block] @ there[length - 1 :].T
-            np.subtract(1.0, similar, out=similar)
-            sums = sums + np.sqrt(np.maximum(similar, 0.0, out=similar), out=similar)
-        nearest[block] = sums.min(axis=1)
-    return nearest * np.sqrt(2 * length) / rows.shape[1]
-
-
-def _normalised(values, length):
-    padded = np.concatenate([np.repeat(values[:1], length - 1), values])
-    views = np.lib.stride_tricks.sliding_window_view(padded, length)
-    centred = views - views.mean(axis=1, keepdims=True)
-    size = np.linalg.norm(centred, axis=1, keepdims=True)
-    still = size <= 1e-9 * np.sqrt(length)
-    return np.concatenate([centred / np.where(still, np.inf, size), still], axis=1, dtype=np.float32)
-
-
 def half_space_trees(learn, rows, _rows_a_day):
     low, high = learn.min(axis=0), learn.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
@@ -151,7 +124,6 @@ COMPARATORS = {
     "PCA": pca,
     "Isolation Forest": isolation_forest,
     "KMeans-AD": kmeans_ad,
-    "matrix profile": matrix_profile,
     "HalfSpaceTrees": half_space_trees,
     "ridge residual": ridge_residual,
     "LightGBM residual": lightgbm_residual,

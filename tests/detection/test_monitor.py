@@ -157,6 +157,23 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt):
             np.testing.assert_array_equal(mine, other)
 
 
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), adapt=st.booleans())
+def test_the_order_of_series_within_calls_changes_nothing(data, adapt):
+    series = 4
+    given_order, slots = make_monitor(series=series, adapt=adapt)
+    other_order, _ = make_monitor(series=series, adapt=adapt)
+    for row in range(data.draw(st.integers(1, 30))):
+        values = RNG.gamma(50.0, 20.0, (series, FEATURES)) * data.draw(st.sampled_from([1, 1, 1, 30]))
+        values[data.draw(st.integers(0, series - 1)), 0] = data.draw(st.sampled_from([1.0, 1e6, np.nan]))
+        order, times = data.draw(st.permutations(range(series))), grid(1, row).repeat(series)
+        one = columns(observe(given_order, slots, times, values))
+        other = columns(observe(other_order, slots[order], times, values[order]))
+        assert_same({name: column[order] for name, column in one.items()}, other)
+    for mine, theirs in zip(state(given_order), state(other_order), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
 def test_the_forecast_of_a_row_is_made_before_the_row_is_seen():
     monitor, slots = make_monitor()
     verdicts = observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
