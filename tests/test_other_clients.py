@@ -16,16 +16,23 @@ from tiny_model import FEATURES, HORIZON, ROWS, SLIDE, publish_tiny
 
 ROOT = Path(__file__).parents[1]
 NODE_EXAMPLE = ROOT / "examples" / "node"
+CPP_EXAMPLE = ROOT / "examples" / "cpp"
 BUF = shutil.which("buf", path=str(Path(sys.executable).parent)) or shutil.which("buf")
 GRPCURL = shutil.which("grpcurl")
 NODE = shutil.which("node")
 LIMIT_SECONDS = 60
+BUILD_LIMIT_SECONDS = 280
 
 needs_buf = pytest.mark.skipif(BUF is None, reason="buf is not installed (PyPI: buf-bin)")
 needs_grpcurl = pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
 needs_node = pytest.mark.skipif(
     NODE is None or not (NODE_EXAMPLE / "node_modules" / "@grpc" / "grpc-js").is_dir(),
     reason="node or its modules are not installed (npm install --no-package-lock in examples/node)",
+)
+needs_cpp = pytest.mark.skipif(
+    not all(map(shutil.which, ("g++", "make", "pkg-config", "protoc", "grpc_cpp_plugin")))
+    or subprocess.run(["pkg-config", "--exists", "grpc++", "protobuf"], check=False).returncode != 0,
+    reason="no gRPC for C++ (Debian: g++ make pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler-grpc)",
 )
 
 
@@ -172,5 +179,27 @@ def test_the_node_example_forecasts_detects_and_streams(server: RunningServer) -
 @needs_node
 def test_the_node_example_says_why_it_failed(server: RunningServer) -> None:
     failed = run(NODE, NODE_EXAMPLE / "client.js", "127.0.0.1:1", check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("14: ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(BUILD_LIMIT_SECONDS + 20)
+@needs_cpp
+def test_the_cpp_example_is_built_forecasts_detects_and_streams(server: RunningServer, tmp_path: Path) -> None:
+    build = ["make", "-C", str(CPP_EXAMPLE), "-j2", "CXXFLAGS=-O0 -Werror", f"OUT={tmp_path}"]
+    built = subprocess.run(build, capture_output=True, text=True, timeout=BUILD_LIMIT_SECONDS, check=False)
+    assert built.returncode == 0, built.stderr
+    client = tmp_path / "client"
+    said = {line["what"]: line["value"] for line in map(json.loads, run(client, server.address).stdout.splitlines())}
+    assert said["model"]["name"] == "tiny"
+    assert len(said["forecast"]["forecasts"]["forecasts"][0]["steps"]) == HORIZON
+    (judged,) = said["detected"]["series"]
+    assert judged["scores"]["status"] == ["VERDICT_STATUS_SCORED"] * 12
+    assert said["opened"]["features"] == list(FEATURES)
+    assert said["last"]["anomalous"] is True
+    assert said["last"]["reason"] == judged["verdicts"][-1]["reason"]
+    assert said["ended"]["lastSequence"] == str(ROWS + 12)
+    failed = run(client, "127.0.0.1:1", check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith("14: ")
