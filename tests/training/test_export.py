@@ -24,7 +24,6 @@ from training.export import check_model, export_graph
 from training.parity import (
     LARGEST_ERROR,
     check_parity,
-    extreme_windows,
     parity_vectors,
     parity_windows,
     relative_error,
@@ -265,21 +264,6 @@ def test_parity_vectors_of_other_layout_are_refused(case):
     for data in (b"not a zip", b"", foreign.getvalue()):
         with pytest.raises(DataError):
             check_parity(case.model, data)
-
-
-def test_one_window_in_eight_is_extreme():
-    windows = np.random.default_rng(0).uniform(1, 2, (257, 13, FEATURES))
-    changed = (extreme_windows(windows) != windows).any((1, 2))
-    assert 28 <= changed.sum() <= 34
-    assert not changed[0]
-
-
-def test_relative_error_is_infinite_for_another_shape_or_what_is_no_number():
-    ones = np.ones((2, 3, 4))
-    assert relative_error(ones, ones, ones) == 0.0
-    assert relative_error(ones * 1.5, ones, ones) == 0.5
-    assert relative_error(ones[:1], ones, ones) == np.inf
-    assert relative_error(np.where(ones, np.nan, 0), ones, ones) == np.inf
 
 
 OTHER_PROCESS = """

@@ -83,6 +83,7 @@ def test_with_a_level_the_first_step_is_the_last_row_and_the_rest_are_difference
 
 
 @pytest.mark.train
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_fit_cleanly_with_the_best_weights_so_far() -> None:
     def press_ctrl_c(epoch: int, losses: Mapping[str, float]) -> None:
         if epoch == 2:

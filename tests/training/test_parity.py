@@ -1,6 +1,6 @@
 import numpy as np
 
-from training.parity import comparable_windows, extreme_windows
+from training.parity import comparable_windows, extreme_windows, relative_error
 
 
 def test_windows_whose_forecast_explodes_are_exchanged_for_others():
@@ -18,3 +18,18 @@ def test_windows_whose_forecast_explodes_are_exchanged_for_others():
     found = comparable_windows(forecast, windows, calm)
     np.testing.assert_array_equal(found[exploding], calm[exploding])
     np.testing.assert_array_equal(found[~exploding], windows[~exploding])
+
+
+def test_one_window_in_eight_is_extreme():
+    windows = np.random.default_rng(0).uniform(1, 2, (257, 13, 3))
+    changed = (extreme_windows(windows) != windows).any((1, 2))
+    assert 28 <= changed.sum() <= 34
+    assert not changed[0]
+
+
+def test_relative_error_is_infinite_for_another_shape_or_what_is_no_number():
+    ones = np.ones((2, 3, 4))
+    assert relative_error(ones, ones, ones) == 0.0
+    assert relative_error(ones * 1.5, ones, ones) == 0.5
+    assert relative_error(ones[:1], ones, ones) == np.inf
+    assert relative_error(np.where(ones, np.nan, 0), ones, ones) == np.inf

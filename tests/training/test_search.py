@@ -93,6 +93,7 @@ def test_the_command_to_fit_leaves_out_what_belongs_to_the_search(source) -> Non
 
 
 @pytest.mark.train
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_search_and_leaves_what_was_found(source) -> None:
     pressed = [False]
 
