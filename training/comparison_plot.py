@@ -9,6 +9,7 @@ from training.figures import COLORS, FAINT, INK, color_of, whole_steps
 from training.metrics import geometric_mean
 
 _DASHES = ("-", "--", ":", "-.")
+WORST_SHOWN = 1.6  # MAE over that of no change; what is worse leaves the picture
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
@@ -56,13 +57,13 @@ def comparison_figure(comparison: Comparison) -> Figure:
 
 
 def _skill_limits(comparison: Comparison) -> tuple[float, float]:
-    """Frame the contenders and no change; a baseline that is far worse leaves the picture."""
+    """Frame the contenders and no change; baselines may leave the picture."""
     scored, steps = comparison.scored(), range(1, comparison.horizon + 1)
     names = [contender.run.model.model_type for contender in comparison.contenders]
     values = [geometric_mean(scored[name], "RELATIVE_MAE", step) for name in names for step in steps]
-    values = [1.0, *(value for value in values if math.isfinite(value))]
-    margin = 0.05 * (max(values) - min(values)) + 0.01
-    return min(values) - margin, min(1.6, max(values) + margin)
+    shown = [1.0, *(min(value, WORST_SHOWN) for value in values if math.isfinite(value))]
+    margin = 0.05 * (max(shown) - min(shown)) + 0.01
+    return min(shown) - margin, min(WORST_SHOWN, max(shown) + margin)
 
 
 def _style(index: int) -> tuple[str, str]:
