@@ -225,7 +225,7 @@ def test_a_missing_value_is_not_scored_and_is_replaced_by_its_forecast():
     ],
 )
 def test_a_refused_observation_leaves_every_array_as_it_was(time, row, outcome):
-    monitor, slots = make_monitor()
+    monitor, slots = make_monitor(adapt=True)
     observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
     before = state(monitor)
     verdicts = observe(monitor, slots, [time], [row])
