@@ -65,6 +65,7 @@ class Watch:
         self._sink = sink
         self._observe = observe
         self._pending: list[Windows] = []
+        self._marks: Any = None  # where the sink stood before windows that are judged once more; None when there are none
 
     def open(self) -> None:
         """Open the stream, after `restore` if there is something to restore.
@@ -105,6 +106,7 @@ class Watch:
             if self._observe is not None:
                 self._observe(verdicts, alerts)
             del self._pending[0]
+        self._marks = None
 
     def state(self) -> dict[str, Any]:
         """Return everything for JSON; consistent whenever no call is under way."""
@@ -112,12 +114,17 @@ class Watch:
             "pending": [windows.to_json() for windows in self._pending],
             "history": self._judge.state(),
             "episodes": self._episodes.state(),
-            "marks": self._sink.mark(),
+            "marks": self._sink.mark() if self._marks is None else self._marks,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned, and let the sink find out what was written since."""
+        """Take over what `state` returned, and let the sink find out what was written since.
+
+        Its marks stay until what was pending is judged: the alerts of those windows may stand behind them, and would be told
+        again after a second crash.
+        """
         self._pending = [Windows.from_json(found) for found in state["pending"]]
+        self._marks = state["marks"] if self._pending else None
         self._judge.restore(state["history"])
         self._episodes.restore(state["episodes"])
         self._sink.recover(state["marks"])

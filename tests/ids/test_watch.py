@@ -76,6 +76,7 @@ def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
             watch.restore(saved["watch"])
             position = saved["position"]
         watch.open()
+        saver.save()
         watch.work()
         for start in range(position, upto, batch):
             watch.take(windows()[start : min(start + batch, upto)])
