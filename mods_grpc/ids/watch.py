@@ -65,7 +65,8 @@ class Watch:
         self._sink = sink
         self._observe = observe
         self._pending: list[Windows] = []
-        self._marks: Any = None  # where the sink stood before windows that are judged once more; None when there are none
+        self._judging_again = False  # whether windows of before a crash are pending
+        self._marks: Any = None  # if so, where the sink stood before them
 
     def open(self) -> None:
         """Open the stream, after `restore` if there is something to restore.
@@ -106,7 +107,7 @@ class Watch:
             if self._observe is not None:
                 self._observe(verdicts, alerts)
             del self._pending[0]
-        self._marks = None
+        self._judging_again = False
 
     def state(self) -> dict[str, Any]:
         """Return everything for JSON; consistent whenever no call is under way."""
@@ -114,7 +115,7 @@ class Watch:
             "pending": [windows.to_json() for windows in self._pending],
             "history": self._judge.state(),
             "episodes": self._episodes.state(),
-            "marks": self._sink.mark() if self._marks is None else self._marks,
+            "marks": self._marks if self._judging_again else self._sink.mark(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -124,7 +125,7 @@ class Watch:
         again after a second crash.
         """
         self._pending = [Windows.from_json(found) for found in state["pending"]]
-        self._marks = state["marks"] if self._pending else None
+        self._judging_again, self._marks = bool(self._pending), state["marks"]
         self._judge.restore(state["history"])
         self._episodes.restore(state["episodes"])
         self._sink.recover(state["marks"])
