@@ -14,7 +14,8 @@ help: ## List the targets
 	@echo "Making .venv: 2.8 GB on disk, a minute or two"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+# compat: the checkout itself is on the path, and with it training, which no distribution holds
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch .venv
 
 .venv-protos: requirements/protos.txt ## The stub generator, which pins an older protobuf
