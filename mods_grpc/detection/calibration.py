@@ -160,12 +160,13 @@ class _Recorder:
     def judge(self, seen: Sightings) -> Judgement:
         """Find everything ordinary."""
         self.seen.append(seen)
-        ordinary = np.ones(len(seen.times))
-        return Judgement(p_value=ordinary, out_of_distribution=ordinary == 0, explain=_not_at_all)
+        n, features = seen.observed.shape
+        ordinary = np.ones(n)
 
+        def explain(at: NDArray[np.intp]) -> Explanation:
+            return Explanation.of_nothing(len(at), features)
 
-def _not_at_all(_: NDArray[np.intp]) -> Explanation:
-    raise NotImplementedError("nothing is explained while calibrating")
+        return Judgement(p_value=ordinary, out_of_distribution=ordinary == 0, explain=explain)
 
 
 def _replay(

@@ -56,6 +56,12 @@ class Explanation:
     share: Floats
     direction: NDArray[np.int8]
 
+    @classmethod
+    def of_nothing(cls, n: int, features: int) -> "Explanation":
+        """Say of n observations that nothing is known: NaN and direction 0."""
+        shape = (n, features)
+        return cls(feature_p=np.full(shape, np.nan), share=np.full(shape, np.nan), direction=np.zeros(shape, np.int8))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:

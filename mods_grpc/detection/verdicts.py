@@ -114,8 +114,7 @@ class Verdicts:
 
     def explain(self, at: NDArray[np.intp]) -> Explanation:
         """Say why, for some of the observations; NaN and direction 0 where one was not scored."""
-        rows, shape = self.rows[at], (len(at), self.observed.shape[1])
-        found = Explanation(feature_p=np.full(shape, np.nan), share=np.full(shape, np.nan), direction=np.zeros(shape, np.int8))
+        rows, found = self.rows[at], Explanation.of_nothing(len(at), self.observed.shape[1])
         scored = rows >= 0
         if self.judgement is not None and scored.any():
             part = self.judgement.explain(rows[scored])
