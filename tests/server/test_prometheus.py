@@ -29,12 +29,6 @@ def server(tmp_path):
         yield running
 
 
-@pytest.fixture
-def inference(server):
-    with channel_to(server) as channel:
-        yield inference_pb2_grpc.InferenceServiceStub(channel)
-
-
 def families(server):
     with urllib.request.urlopen(f"http://127.0.0.1:{server.app.metrics.port}/metrics", timeout=10) as answer:
         return list(text_string_to_metric_families(answer.read().decode()))

@@ -15,7 +15,7 @@ from tiny_model import FEATURES, HORIZON, LEVELS, ROWS, calibration_of, manifest
 from mods_grpc.artifact import publish
 from mods_grpc.server.repository import Repository, State
 from mods_grpc.v1 import inference_pb2 as pb
-from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, verdict_pb2
+from mods_grpc.v1 import model_pb2, model_pb2_grpc, verdict_pb2
 
 SCORED, WARMING_UP = verdict_pb2.VERDICT_STATUS_SCORED, verdict_pb2.VERDICT_STATUS_WARMING_UP
 READY, RETIRED, FAILED = model_pb2.MODEL_STATE_READY, model_pb2.MODEL_STATE_RETIRED, model_pb2.MODEL_STATE_FAILED
@@ -26,12 +26,6 @@ def server(tmp_path):
     publish_tiny(tmp_path)
     with running_server(repository=tmp_path) as running:
         yield running
-
-
-@pytest.fixture
-def inference(server):
-    with channel_to(server) as channel:
-        yield inference_pb2_grpc.InferenceServiceStub(channel)
 
 
 def listed(server):

@@ -32,12 +32,6 @@ def server(tmp_path, collector, monkeypatch):
         yield running
 
 
-@pytest.fixture
-def inference(server):
-    with channel_to(server) as channel:
-        yield inference_pb2_grpc.InferenceServiceStub(channel)
-
-
 def traced(server, collector):
     """Stop the server, which sends what is left, and return the spans."""
     server.stop()
