@@ -56,6 +56,7 @@ def calibration_of(features, horizon):
         known,
         scales=(row,) * horizon,
         curves=((known.fused,) * features,) * horizon,
+        day_scales=(),
         level=LevelReference(centre=row, scale=row),
         level_curves=(known.fused,) * features,
         pattern=None,

@@ -5,7 +5,7 @@ once published; `manifest.sig` may be put beside them. `manifest` says what is i
 holds the policy on operators, `signature` says who may be believed.
 """
 
-from mods_grpc.artifact.calibration import Calibration, LevelReference, PatternReference, ScoreCurve, Tail
+from mods_grpc.artifact.calibration import Calibration, DayScale, LevelReference, PatternReference, ScoreCurve, Tail
 from mods_grpc.artifact.graph import ALLOWED_OPERATORS, GraphSummary, check_graph
 from mods_grpc.artifact.layout import (
     CARD_FILE,
@@ -37,6 +37,7 @@ __all__ = [
     "SIGNATURE_FILE",
     "Artifact",
     "Calibration",
+    "DayScale",
     "FeatureSpec",
     "FileDigest",
     "GraphSummary",

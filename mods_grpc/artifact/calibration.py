@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+DAY_PARTS = 24  # equal parts of the day, from midnight in the clock of the data
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tail:
@@ -67,6 +69,18 @@ class PatternReference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DayScale:
+    """How the scale of residuals changes over the day.
+
+    `factors` of the DAY_PARTS parts of the day, above 0, multiply the scale; `curve` is that of the absolute residuals in
+    scales of their part.
+    """
+
+    factors: tuple[float, ...]
+    curve: ScoreCurve
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
     """What turns observations into p-values.
 
@@ -83,6 +97,7 @@ class Calibration:
         fused: Evidence of all members together.
         extremal_index: Episodes per anomalous row of the calibration range, above 0, at most 1.
         holdoff_rows: Rows without an anomaly that end an episode.
+        day_scales: `[horizon of horizons][feature]`, None where the scale is the same all day; empty where all are.
     """
 
     samples: int
@@ -97,11 +112,20 @@ class Calibration:
     fused: ScoreCurve
     extremal_index: float
     holdoff_rows: int
+    day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
+
+    def judged_curves(self, index: int) -> tuple[ScoreCurve, ...]:
+        """Return the curves that residuals of `horizons[index]` are judged by, one for each feature."""
+        plain = self.curves[self.horizons[index] - 1]
+        if not self.day_scales:
+            return plain
+        return tuple(day.curve if day else curve for curve, day in zip(plain, self.day_scales[index], strict=True))
 
     def all_curves(self) -> tuple[ScoreCurve, ...]:
         """Return every curve."""
         by_step = tuple(curve for row in self.curves for curve in row)
-        return (self.fused, *self.member_curves, *self.pattern_curves, *self.level_curves, *by_step)
+        by_day = tuple(scale.curve for row in self.day_scales for scale in row if scale)
+        return (self.fused, *self.member_curves, *self.pattern_curves, *self.level_curves, *by_step, *by_day)
 
     def faults(self, horizon: int, features: int, rows: int) -> Iterator[str]:
         """Say what can't be, for a model of so many steps, features and rows of its window."""
@@ -115,6 +139,11 @@ class Calibration:
         steps = self.horizons
         if not steps or steps[0] != 1 or sorted({*steps}) != [*steps] or steps[-1] > horizon:
             yield "calibration horizons do not ascend from 1 to at most horizon"
+        if len(self.day_scales) not in (0, len(steps)) or any(len(row) != features for row in self.day_scales):
+            yield "calibration day_scales are not (horizons, features)"
+        factors = [scale.factors for row in self.day_scales for scale in row if scale]
+        if any(len(parts) != DAY_PARTS or min(parts) <= 0 for parts in factors):
+            yield f"factors of a day are not {DAY_PARTS} numbers above 0"
         if any(len(row) != features for row in (self.level.centre, self.level.scale, self.level_curves)):
             yield "the level is not that of the features"
         if len(self.member_curves) != len(steps) + 1 or len(self.pattern_curves) != (2 if self.pattern else 0):

@@ -1,4 +1,7 @@
-"""Frozen dataclasses as strict JSON: what is read has exactly the keys and types declared, and finite numbers only."""
+"""Frozen dataclasses as strict JSON: what is read has exactly the keys and types declared, and finite numbers only.
+
+Keys that have a default may be absent: they are younger than some files.
+"""
 
 import dataclasses
 import json
@@ -70,10 +73,11 @@ def _read(expected: Any, tree: Any, where: str) -> Any:
         _expect(tree, dict, where)
         hints = get_type_hints(expected)
         names = {field.name for field in fields(expected)}
-        if tree.keys() != names:
-            unknown, absent = sorted(tree.keys() - names)[:MAX_SHOWN], sorted(names - tree.keys())
+        required = {field.name for field in fields(expected) if field.default is dataclasses.MISSING}
+        if not required <= tree.keys() <= names:
+            unknown, absent = sorted(tree.keys() - names)[:MAX_SHOWN], sorted(required - tree.keys())
             raise ArtifactError(f"{where}: unknown keys {[key[:MAX_KEY] for key in unknown]}, absent keys {absent}")
-        return expected(**{name: _read(hints[name], tree[name], f"{where}.{name}") for name in names})
+        return expected(**{name: _read(hints[name], tree[name], f"{where}.{name}") for name in names & tree.keys()})
     if origin is tuple:
         _expect(tree, list, where)
         item = get_args(expected)[0]

@@ -10,14 +10,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact.calibration import Calibration, ScoreCurve
+from mods_grpc.artifact.calibration import Calibration, DayScale, ScoreCurve
 from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.detection.ahead import DelayLines, choose_horizons
 from mods_grpc.detection.curves import make_curve
+from mods_grpc.detection.daytime import choose_day_scales
 from mods_grpc.detection.detector import Detector
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level, fit_level
-from mods_grpc.detection.monitor import Forecaster, Monitor
+from mods_grpc.detection.monitor import NANOS, Forecaster, Monitor
 from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
 from mods_grpc.detection.residuals import ResidualSpace, robust_scale
 from mods_grpc.detection.series import SeriesTable
@@ -30,6 +31,7 @@ LEAST_SAMPLES = 20
 IMPUTE_ROWS = 3
 EPISODE_SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # of rows that are the most anomalous
 LEAST_EPISODES = 8
+MOST_PATHS = 10_000  # of the training range, that the course over the day is learnt from
 MOST_PATTERNS = 100_000  # that components are learnt from
 _ANY = ScoreCurve(samples=1, scores=(0.0,), counts=(0,), tail=None)
 
@@ -65,9 +67,24 @@ def calibrate(
     if values.shape != (len(times), len(kinds)):
         raise DataError(f"calibration needs values ({len(times)}, {len(kinds)}), found {values.shape}")
     space = ResidualSpace(kinds)
-    observed, made = _paths(forecast, values, calibration, rows)
-    scales, curves = residual_curves(observed, made, space)
-    horizons = choose_horizons(observed.shape[1], rows)
+    origins = _origins(values, calibration, rows)
+    if not origins.size:
+        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found 0")
+    differences = _differences(forecast, values, calibration, origins, rows, space)
+    scales, curves = residual_curves(differences)
+    horizons = choose_horizons(differences.shape[1], rows)
+    early = _origins(values, training, rows)[:: 1 + (training.stop - training.start) // MOST_PATHS]
+    day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
+    if early.size:
+        learnt_from = _differences(forecast, values, training, early, rows, space)
+        day_scales = tuple(
+            choose_day_scales(
+                (times[early] + (step - 1) * slide_seconds * NANOS, learnt_from[:, step - 1]),
+                (times[origins] + (step - 1) * slide_seconds * NANOS, differences[:, step - 1]),
+                scales[step - 1],
+            )
+            for step in horizons
+        )
     learnt = space.forward(values[training])
     level = fit_level(learnt)
     reference = fit_pattern(_patterns(learnt, pattern_rows(len(kinds), rows)))
@@ -87,6 +104,7 @@ def calibrate(
         scales=tuple(tuple(float(scale) for scale in row) for row in scales),
         curves=curves,
         horizons=horizons,
+        day_scales=day_scales if any(day for row in day_scales for day in row) else (),
         level=level,
         level_curves=tuple(make_curve(column[~np.isnan(column)]) for column in distances.T),
         pattern=reference,
@@ -102,40 +120,37 @@ def calibrate(
     return _fuse(found, space, seen)
 
 
-def residual_curves(observed: Floats, made: Floats, space: ResidualSpace) -> tuple[Floats, tuple[tuple[ScoreCurve, ...], ...]]:
-    """Return scales and curves, `[horizon][feature]`, of forecasts.
-
-    Args:
-        observed: `(n, horizon, features)` raw rows that followed each window, NaN where missing.
-        made: `(n, horizon, features)` what was forecast for them.
-        space: Where residuals live.
+def residual_curves(differences: Floats) -> tuple[Floats, tuple[tuple[ScoreCurve, ...], ...]]:
+    """Return scales and curves, `[horizon][feature]`, of unscaled residuals `(n, horizon, features)`, NaN where missing.
 
     Raises:
         DataError: A feature has fewer than LEAST_SAMPLES values.
     """
-    present = (~np.isnan(observed)).sum(axis=0)
-    if present.size == 0 or present.min() < LEAST_SAMPLES:
-        found = present.min(initial=len(observed))
+    found = int((~np.isnan(differences)).sum(axis=0).min())
+    if found < LEAST_SAMPLES:
         raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found {found}")
-    differences = space.forward(observed) - space.forward(made)
     scales = robust_scale(differences)
     sizes = np.abs(differences / scales)
-    _, horizon, count = observed.shape
+    _, horizon, count = sizes.shape
     curves = tuple(tuple(make_curve(sizes[:, k, j][~np.isnan(sizes[:, k, j])]) for j in range(count)) for k in range(horizon))
     return scales, curves
 
 
-def _paths(forecast: Forecaster, values: Floats, part: slice, rows: int) -> tuple[Floats, Floats]:
-    """Forecast from every window without holes before a row of the part; return what followed and the forecasts."""
+def _origins(values: Floats, part: slice, rows: int) -> NDArray[np.int64]:
+    """Return the rows of a part that have a window without holes before them."""
     whole = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
     origins = np.arange(max(part.start, rows), part.stop)
-    origins = origins[whole[origins] == whole[origins - rows]]
-    if not origins.size:
-        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found 0")
+    return np.asarray(origins[whole[origins] == whole[origins - rows]], np.int64)
+
+
+def _differences(
+    forecast: Forecaster, values: Floats, part: slice, origins: NDArray[np.int64], rows: int, space: ResidualSpace
+) -> Floats:
+    """Return the unscaled residuals of forecasts from `origins` on, `(n, horizon, features)`; NaN beyond the part."""
     made = forecast(values[origins[:, None] + np.arange(-rows, 0)])
     steps = origins[:, None] + np.arange(made.shape[1])
-    inside = steps < part.stop
-    return np.where(inside[..., None], values[np.minimum(steps, part.stop - 1)], np.nan), made
+    came = np.where((steps < part.stop)[..., None], values[np.minimum(steps, part.stop - 1)], np.nan)
+    return space.forward(came) - space.forward(made)
 
 
 def _patterns(values: Floats, length: int) -> Floats:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact.calibration import Calibration
+from mods_grpc.artifact.calibration import DAY_PARTS, Calibration
 from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
 from mods_grpc.detection.ahead import DelayLines
 from mods_grpc.detection.curves import Curves
+from mods_grpc.detection.daytime import day_part
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level
 from mods_grpc.detection.pattern import Pattern
@@ -53,9 +54,14 @@ class Detector:
         self.pattern_rows = self.pattern.rows if self.pattern else 1
         self._scales = np.array(calibration.scales, np.float64)
         self._ahead_scales = self._scales[self.lines.columns]
+        self._day_scales = np.repeat(self._ahead_scales[None], DAY_PARTS, axis=0)
+        for index, row in enumerate(calibration.day_scales):
+            for j, day in enumerate(row):
+                self._day_scales[:, index, j] *= day.factors if day else 1.0
         self._level = Level(calibration.level)
         self._curves = [Curves(row) for row in calibration.curves]
-        by_feature = [curve for step in calibration.horizons for curve in calibration.curves[step - 1]]
+        self._next_curves = Curves(calibration.judged_curves(0))
+        by_feature = [curve for step in range(self.lines.count + 1) for curve in calibration.judged_curves(step)]
         self._features = StrengthTable([*by_feature, *calibration.level_curves])
         self._members = StrengthTable(calibration.member_curves)
         self._pattern_members = StrengthTable(calibration.pattern_curves) if self.pattern else None
@@ -95,7 +101,7 @@ class Detector:
         scores = np.empty((n, len(self.lines.columns) + 1, features))
         np.subtract(observed, self.space.forward(seen.expected), out=scores[:, 0])
         np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
-        scores[:, :-1] /= self._ahead_scales
+        scores[:, :-1] /= self._day_scales.take(day_part(seen.times), axis=0)
         scores[:, -1] = self._level.scores(observed)
         places = self._features.find(np.abs(scores.reshape(n, -1)))
         return Evidence(score=scores, strength=self._features.strength(places).reshape(scores.shape), places=places)
@@ -130,16 +136,30 @@ class Detector:
         direction[p_value[at] > LARGEST_SIGNIFICANCE] = 0
         return Explanation(feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction)
 
-    def interval(self, expected: Floats, coverage: float, step: int = 1) -> tuple[Floats, Floats]:
-        """Return lower and upper ends, `(n, features)`, of the conformal interval around forecasts made `step` steps before."""
-        widths = self._curves[step - 1].scores_at(1 - coverage) * self._scales[step - 1]
-        centre = self.space.forward(expected)
-        return self.space.inverse(centre - widths), self.space.inverse(centre + widths)
+    def interval(self, times: NDArray[np.int64], expected: Floats, significance: float) -> tuple[Floats, Floats]:
+        """Return where values are no less likely than the significance, as residuals of one step are judged.
+
+        Args:
+            times: `(n,)` nanoseconds.
+            expected: `(n, features)` forecast one step before.
+            significance: One feature's p-value at the ends.
+
+        Returns:
+            Lower and upper ends, `(n, features)`.
+        """
+        return self._around(expected, self._next_curves.scores_at(significance) * self._day_scales[day_part(times), 0])
 
     def path_interval(self, forecast: Floats, coverage: float) -> tuple[Floats, Floats]:
-        """Return lower and upper ends, `(n, steps, features)`, of intervals around forecast paths."""
-        ends = [self.interval(forecast[:, k], coverage, k + 1) for k in range(forecast.shape[1])]
-        return np.stack([low for low, _ in ends], axis=1), np.stack([high for _, high in ends], axis=1)
+        """Return lower and upper ends, `(n, steps, features)`, of conformal intervals around forecast paths, at any hour."""
+        widths = [
+            curves.scores_at(1 - coverage) * scales
+            for curves, scales in zip(self._curves[: forecast.shape[1]], self._scales, strict=False)
+        ]
+        return self._around(forecast, np.stack(widths))
+
+    def _around(self, expected: Floats, widths: Floats) -> tuple[Floats, Floats]:
+        centre = self.space.forward(expected)
+        return self.space.inverse(centre - widths), self.space.inverse(centre + widths)
 
 
 def _directions(score: Floats, strength: Floats) -> NDArray[np.int8]:

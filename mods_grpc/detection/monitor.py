@@ -29,9 +29,6 @@ NANOS = 1_000_000_000
 WINDOWS_PER_RUN = 4096
 
 
-_NO_TIMES = np.zeros(1, np.int64)
-
-
 class Judge(Protocol):
     """What a monitor needs of a detector."""
 
@@ -144,7 +141,8 @@ class Monitor:
         waiting[places] = pack(self._detector.space.forward(made[0, 1:]))
         table.push_one(slot, time, row[0])
         expected = made[:, 0]
-        seen = Sightings(times=_NO_TIMES, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
+        times = np.array([time])
+        seen = Sightings(times=times, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
         judgement = self._detector.judge(seen)
         alarm = raise_alarm(table, slot, time, float(judgement.p_value[0]), self._rule(significance))
         return Verdict(observed=row, expected=expected, judgement=judgement, alarm=alarm)

@@ -153,7 +153,7 @@ class Judge:
         if self.explain == verdict_pb2.EXPLAIN_ALL or (
             self.explain != verdict_pb2.EXPLAIN_NONE and (alarm.anomalous or alarm.phase in CHANGES)
         ):
-            explain_one(verdict, model, found, self.significance)
+            explain_one(verdict, model, found, time, self.significance)
         return pb.StreamAnswer(sequence=data.sequence, verdict=verdict)
 
     def _check(self, columns: Columns, new: list[int], path: str) -> dict[int, ModsError]:

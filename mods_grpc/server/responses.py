@@ -82,13 +82,15 @@ def explained(
     if not at.size:
         return []
     found = [plain(verdicts, index, int(times[index]), name) for index, name in zip(at.tolist(), names, strict=True)]
-    _explain(found, model, verdicts.observed[at], verdicts.expected[at], verdicts.explain(at), significance)
+    lower, upper = model.detector.interval(times[at], verdicts.expected[at], significance)
+    _explain(found, model, verdicts.observed[at], verdicts.expected[at], (lower, upper), verdicts.explain(at))
     return found
 
 
-def explain_one(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, significance: float) -> None:
-    """Add features and reason to what `written` wrote."""
-    _explain([message], model, verdict.observed, verdict.expected, verdict.explain(), significance)
+def explain_one(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, time: int, significance: float) -> None:
+    """Add features and reason to what `written` wrote of a row at `time`, nanoseconds."""
+    interval = model.detector.interval(np.array([time]), verdict.expected, significance)
+    _explain([message], model, verdict.observed, verdict.expected, interval, verdict.explain())
 
 
 def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.Verdict:
@@ -156,11 +158,10 @@ def _explain(
     model: LoadedModel,
     observed: NDArray[np.float64],
     expected: NDArray[np.float64],
+    interval: tuple[NDArray[np.float64], NDArray[np.float64]],
     why: Explanation,
-    significance: float,
 ) -> None:
-    lower, upper = model.detector.interval(expected, 1 - significance)
-    columns = (observed, expected, lower, upper, why.feature_p, why.share, why.direction)
+    columns = (observed, expected, *interval, why.feature_p, why.share, why.direction)
     for message, row in zip(messages, zip(*(column.tolist() for column in columns), strict=True), strict=True):
         if message.status == verdict_pb2.VERDICT_STATUS_SCORED:
             parts = [FeaturePart(*part) for part in zip(model.feature_names, *row, strict=True)]
