@@ -28,6 +28,19 @@ def write_card(
     return "\n\n".join(sections) + "\n"
 
 
+def recalibrated_card(card: str, manifest: Manifest, replayed: Replay | None, *, command: str) -> str:
+    """Return the card of a model that was calibrated anew by `command`, from the one that it had."""
+    head, _, rest = card.partition("\n\n")
+    before, detection, after = rest.partition("## Detection")
+    limits = after[after.find("## Limits") :] if detection else ""
+    ranges = manifest.calibration_range
+    text = _detection(manifest, replayed) + (
+        f"\n\nCalibrated anew on {ranges.start} to {ranges.end}, the graph as it was, by\n\n```\n{command}\n```"
+    )
+    assert head.startswith("# ")
+    return f"# {manifest.name}, version {manifest.version}\n\n{before}{text}\n\n{limits}"
+
+
 def milestones(horizon: int) -> list[int]:
     """Return the steps worth showing: 1, 6, 12 and so on, and the last one."""
     return sorted({step for step in MILESTONES if step <= horizon} | {horizon})

@@ -1,4 +1,4 @@
-"""`python -m training simulate | fit | export | evaluate | compare | search`."""
+"""`python -m training simulate | fit | export | evaluate | recalibrate | compare | search`."""
 
 import argparse
 import sys
@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _fit(commands.add_parser("fit", help="fit a model and write its run directory"))
     _export(commands.add_parser("export", help="export a run and publish it in a model repository"))
     _evaluate(commands.add_parser("evaluate", help="evaluate a published model on a range of data"))
+    _recalibrate(commands.add_parser("recalibrate", help="calibrate a published model anew, as a version of its own"))
     _compare(commands.add_parser("compare", help="fit, export and measure every architecture on the same data"))
     _search(commands.add_parser("search", help="search window length, width and learning rate on the validation range"))
     _select_features(commands.add_parser("select-features", help="examine columns: which are worth forecasting"))
@@ -59,11 +60,13 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     from training import commands  # noqa: PLC0415  # so that --help does not wait for TensorFlow
     from training.compare_command import compare_command  # noqa: PLC0415
+    from training.recalibrate_command import recalibrate_command  # noqa: PLC0415
     from training.search_command import search_command  # noqa: PLC0415
 
     functions = {
         "fit": commands.fit_command,
         "export": commands.export_command,
+        "recalibrate": recalibrate_command,
         "compare": compare_command,
         "search": search_command,
     }
@@ -112,6 +115,18 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", default="build/evaluation", metavar="DIR", help="gets metrics.json and report.html (default: %(default)s)"
     )
+
+
+def _recalibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, metavar="DIR", help="a published version, such as exported/campus/1")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--datapool", default="", metavar="DIR", help="the data of the model's run, its options as in the run")
+    place.add_argument("--csv", default="", metavar="FILE", help="the same as a table")
+    parser.add_argument(
+        "--calibration-time-range", default="", metavar="RANGE", help="a later range to calibrate on (default: the model's)"
+    )
+    parser.add_argument("--repository", default="", metavar="DIR", help="model repository (default: that of the model)")
+    parser.add_argument("--version", type=int, default=0, metavar="N", help="default: the one after the highest published")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:

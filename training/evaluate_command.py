@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mods_grpc.artifact import Manifest, read_artifact
+from mods_grpc.artifact import Artifact, Manifest, read_artifact
 from mods_grpc.errors import DataError
 from training.baselines import SEASONS
 from training.command_line import tell
@@ -23,10 +23,7 @@ METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
     """Evaluate a published version, show what was found and write it."""
-    folder = Path(arguments.model)
-    if not folder.name.isdigit():
-        raise DataError(f"--model is {arguments.model!r}, expected REPOSITORY/NAME/VERSION")
-    artifact = read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))
+    artifact = read_version(Path(arguments.model))
     manifest = artifact.manifest
     source = _source_of(manifest, arguments)
     interval = parse_interval(source.test_time_range)
@@ -79,11 +76,19 @@ def _events(file: str, interval: Interval) -> list[Event]:
 
 def _source_of(manifest: Manifest, arguments: argparse.Namespace) -> SourceConfig:
     """Read data as the model's run did, with whatever the command line says otherwise."""
-    options: dict[str, object] = {}
-    known = {field.name for field in dataclasses.fields(SourceConfig)}
-    options |= {key: value for key, value in manifest.hyper_parameters.items() if key in known}
-    options |= {key: value for key, value in vars(arguments).items() if key in known and value not in (None, "")}
-    if not options.get("test_time_range"):
+    source = SourceConfig.of_model(manifest, vars(arguments))
+    if not source.test_time_range:
         raise DataError("the model has no test range; give --test-time-range")
-    options["train_time_ranges_excluded"] = ""
-    return SourceConfig(**options)  # type: ignore[arg-type]
+    return dataclasses.replace(source, train_time_ranges_excluded="")
+
+
+def read_version(folder: Path) -> Artifact:
+    """Read the published version at REPOSITORY/NAME/VERSION.
+
+    Raises:
+        DataError: Not the folder of a version.
+        ArtifactError: It can't be read.
+    """
+    if not folder.name.isdigit():
+        raise DataError(f"--model is {str(folder)!r}, expected REPOSITORY/NAME/VERSION")
+    return read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))

@@ -29,7 +29,10 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
     )
     place.add_argument("--csv", default="", metavar="FILE", help="a comma- or tab-separated table with a time column instead")
     group.add_argument(
-        "--time-column", default="window_start", metavar="T", help="column of times of --csv (default: %(default)s)"
+        "--time-column",
+        default="window_start" if ranges else None,
+        metavar="T",
+        help="column of times of --csv (default: window_start)" if ranges else "column of times of --csv",
     )
     group.add_argument(
         "--features", default="", metavar="A,B", help="columns of --csv, name or name:count|sum|mean; default: those of the query"

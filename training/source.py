@@ -1,8 +1,10 @@
 """Where a run's data comes from, as frozen options that can be read again."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mods_grpc.artifact import Manifest
 from mods_grpc.errors import DataError
 from training.datapool import read_datapool
 from training.query import DEFAULT_QUERY, parse_query
@@ -52,6 +54,18 @@ class SourceConfig:
             raise DataError("give either --datapool or --csv")
         if self.interpolate_limit < 0:
             raise DataError(f"interpolate_limit is {self.interpolate_limit}, expected 0 or more")
+
+    @classmethod
+    def of_model(cls, manifest: Manifest, options: Mapping[str, object]) -> "SourceConfig":
+        """Read data as a published model's run did, with whatever `options` say otherwise; None and "" say nothing.
+
+        Raises:
+            DataError: The options contradict each other.
+        """
+        known = {field.name for field in fields(cls)}
+        told: dict[str, object] = {key: value for key, value in manifest.hyper_parameters.items() if key in known}
+        told |= {key: value for key, value in options.items() if key in known and value not in (None, "")}
+        return cls(**told)  # type: ignore[arg-type]
 
     def ranges(self) -> Ranges:
         """Parse the ranges.

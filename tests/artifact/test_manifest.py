@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import manifest
 
-from mods_grpc.artifact import Calibration, Manifest, Metric, ScoreCurve, Tail
+from mods_grpc.artifact import Calibration, DayScale, Manifest, Metric, ScoreCurve, Tail
 from mods_grpc.errors import ArtifactError
 
 METRIC = Metric(metric="mae", feature="conn_in", step=1, value=0.1, persistence=1 / 3)
@@ -73,6 +73,23 @@ def test_a_key_of_a_nested_part_is_named_with_its_place(whole):
     tree = tree_of(whole)
     tree["features"][1]["colour"] = "red"
     assert refusal(tree) == "manifest.features[1]: unknown keys ['colour'], absent keys []"
+
+
+def test_what_is_younger_than_a_file_may_be_absent_from_it(whole):
+    tree = tree_of(whole)
+    del tree["calibration"]["day_scales"]
+    read = Manifest.from_json(json.dumps(tree).encode())
+    assert read == replace(whole, calibration=replace(whole.calibration, day_scales=()))
+
+
+def test_scales_of_the_day_fit_the_model_and_survive_being_written(whole):
+    day = DayScale(factors=(1.5,) * 24, curve=whole.calibration.fused)
+    rows = ((None, day),) * len(whole.calibration.horizons)
+    told = replace(whole, calibration=replace(whole.calibration, day_scales=rows))
+    assert Manifest.from_json(told.to_json()) == told
+    for wrong in (rows[:1], ((day,),) * len(rows), ((None, replace(day, factors=(1.0,) * 23)),) * len(rows)):
+        with pytest.raises(ArtifactError, match=r"calibration day_scales|factors of a day"):
+            replace(whole, calibration=replace(whole.calibration, day_scales=wrong))
 
 
 WRONG = {

@@ -87,6 +87,39 @@ def test_a_second_export_is_the_next_version_with_the_same_graph(tmp_path: Path)
 
 
 @pytest.mark.train
+def test_a_model_calibrated_anew_on_its_own_data_is_the_same_and_on_later_data_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = fit_and_export(tmp_path, "--sequence-len", "8", "--steps-ahead", "4")
+    model = ["recalibrate", "--model", str(tmp_path / "repository" / "walk" / "1")]
+    table = write_table(tmp_path / "longer.csv", make_walk(days=9))
+    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 0
+    again = read_artifact(tmp_path / "repository", "walk", 2)
+    assert again.manifest.calibration == first.manifest.calibration
+    assert again.manifest.calibration_range == first.manifest.calibration_range
+    card = (tmp_path / "repository" / "walk" / "2" / "MODEL_CARD.md").read_text()
+    assert card.startswith("# walk, version 2\n")
+    assert "python -m training recalibrate --model" in card
+    assert card.count("\n## Detection\n") == card.count("\n## Limits\n") == 1
+    assert str(tmp_path) not in card
+
+    later = ["--calibration-time-range", "<2024-01-07,2024-01-10)"]
+    assert main([*model, "--csv", str(table), *later]) == 0
+    moved = read_artifact(tmp_path / "repository", "walk", 3)
+    assert moved.model == first.model
+    assert moved.manifest.calibration_range.start == "2024-01-07T00:00:00"
+    assert moved.manifest.calibration.samples == 3 * 144
+    assert moved.manifest.calibration != first.manifest.calibration
+
+    capsys.readouterr()
+    assert main([*model, "--csv", str(tmp_path / "x.csv"), "--calibration-time-range", "<2024-01-02,2024-01-03)"]) == 2
+    assert "must begin a window and a horizon after" in capsys.readouterr().err
+    write_table(tmp_path / "x.csv", make_walk(days=6, seed=2))
+    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 2
+    assert "not that of the model's run" in capsys.readouterr().err
+
+
+@pytest.mark.train
 def test_simulated_traffic_is_fitted_and_exported_and_its_events_are_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
