@@ -48,7 +48,12 @@ def watch(manifest, detector, series):
     table.values[slots] = middle * np.random.default_rng(2).normal(1, 0.02, (1, manifest.rows, len(middle)))
     table.filled[slots], table.last_time[slots] = manifest.rows, START * NANOS
     monitor = Monitor(
-        detector, lambda windows: path[: len(windows)], table, slide_seconds=manifest.slide_seconds, holdoff_rows=6, adapt=True
+        detector,
+        lambda windows, _: path[: len(windows)],
+        table,
+        slide_seconds=manifest.slide_seconds,
+        holdoff_rows=6,
+        adapt=True,
     )
     return monitor, slots, middle
 

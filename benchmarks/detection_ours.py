@@ -8,8 +8,10 @@ from mods_grpc.detection.residuals import ResidualSpace
 from training.architectures import build
 from training.config import FitConfig, ModelConfig
 from training.export import export_graph
+from training.feature import describe
 from training.fit import fit
 from training.forecaster import open_graph
+from training.series import DataReport, Series
 from training.windows import take
 
 NANOS = 10**9
@@ -56,7 +58,16 @@ def prepare(given, model_type):
         train, validation, calibration = cut(known, 0)
     if min(_whole_windows(values[part], model.rows) for part in (train, validation, calibration)) < LEAST_WINDOWS:
         values[:known] = pd.DataFrame(values[:known]).interpolate().to_numpy()  # gaps leave too little of a part
-    samples = [take(values, part, model.rows, HORIZON) for part in (train, validation)]
+    series = Series(
+        times=times.astype("datetime64[s]"),
+        values=values,
+        features=tuple(describe(f"x{i}", "", f"x{i}") for i in range(values.shape[1])),
+        window_seconds=given.slide_seconds,
+        slide_seconds=given.slide_seconds,
+        digest="",
+        report=DataReport(),
+    )
+    samples = [take(series, part, model.rows, HORIZON) for part in (train, validation)]
     fitted = fit(model, FIT, *samples)
     network = build(model, values.shape[1])  # as it is exported from a run: not compiled
     network.set_weights(fitted.network.get_weights())

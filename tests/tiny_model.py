@@ -31,8 +31,8 @@ def mean_graph(rows=ROWS, horizon=HORIZON, features=2, opset=18, factor=None):
     return model
 
 
-def mean_forecast(windows, horizon=HORIZON):
-    return np.repeat(windows.mean(axis=1, keepdims=True), horizon, axis=1)
+def mean_forecast(windows, times=None):
+    return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
 
 CALIBRATION = calibrate(

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import helper, numpy_helper
 
 from mods_grpc.artifact.graph import OPSET
@@ -17,29 +16,32 @@ from mods_grpc.errors import ArtifactError
 IR_VERSION = 8  # of opset 18
 PRODUCER = "mods-grpc"
 _KEEPS_ZEROS = frozenset({"Cast", "Concat", "Expand", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
+Value = tuple[int, tuple[int, ...]]
+"""Type of an input or output, of `onnx.TensorProto`, and its shape but for the batch."""
+
 _INITIAL_STATES = slice(5, 7)  # inputs of LSTM and GRU
 
 
-def canonical_model(model: Any, *, window: tuple[int, int], outputs: Mapping[str, tuple[int, ...]]) -> Any:
+def canonical_model(model: Any, *, inputs: Mapping[str, Value], outputs: Mapping[str, Value]) -> Any:
     """Rewrite a converted model, dropping whatever does not reach its outputs.
 
     Args:
-        model: An `onnx.ModelProto` of one input and the outputs, all float64 with a free batch dimension.
-        window: `(rows, features)` of the input.
-        outputs: Shape of each output but for the batch, by its name and in order.
+        model: An `onnx.ModelProto` of these inputs and outputs, in this order, with a free batch dimension.
+        inputs: Type and shape of each but for the batch, by its name.
+        outputs: The same.
 
     Raises:
         ArtifactError: There is another number of inputs or outputs.
     """
     graph = model.graph
     results = {name: graph.output[index].name for index, name in enumerate(outputs)} if len(graph.output) == len(outputs) else {}
-    if len(graph.input) != 1 or not results:
+    if len(graph.input) != len(inputs) or not results:
         raise ArtifactError(f"model.onnx: takes {[i.name for i in graph.input]} and gives {[o.name for o in graph.output]}")
     constants = _constants(graph)
     nodes = [node for node in graph.node if node.op_type != "Constant"]
     producers = {output: node for node in nodes for output in node.output}
     _omit_zero_states(nodes, producers, constants)
-    names = {"": "", graph.input[0].name: "window"}
+    names = {"": "", **{value.name: name for value, name in zip(graph.input, inputs, strict=True)}}
     weights: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     initializers: list[Any] = []
     ordered: list[Any] = []
@@ -61,12 +63,16 @@ def canonical_model(model: Any, *, window: tuple[int, int], outputs: Mapping[str
     made = helper.make_graph(
         ordered,
         "forecaster",
-        [helper.make_tensor_value_info("window", onnx.TensorProto.DOUBLE, ("batch", *window))],
-        [helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, ("batch", *shape)) for name, shape in outputs.items()],
+        _values(inputs),
+        _values(outputs),
         initializers,
     )
     opset = helper.make_opsetid("", OPSET)
     return helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION, producer_name=PRODUCER)
+
+
+def _values(values: Mapping[str, Value]) -> list[Any]:
+    return [helper.make_tensor_value_info(name, kind, ("batch", *shape)) for name, (kind, shape) in values.items()]
 
 
 def _constants(graph: Any) -> dict[str, Any]:

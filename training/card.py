@@ -81,6 +81,7 @@ def _architecture(run: Run) -> str:
     name = f"Mean of {' and '.join(model.member_types)}" if model.member_types else model.model_type
     name += ", each beside a linear map of the window," if model.member_types and model.linear else ""
     name += " beside a linear map of the window," if model.linear and not model.member_types else ""
+    name += " which sees time of day and day of week," if model.calendar else ""
     return name + (f", which emits the quantiles {model.quantiles} too," if model.quantiles else "")
 
 

@@ -58,6 +58,7 @@ def identify(model: ModelConfig, options: FitConfig, parts: Sequence[Samples]) -
     for part in parts:
         digest.update(np.ascontiguousarray(part.windows).tobytes())
         digest.update(np.ascontiguousarray(part.targets).tobytes())
+        digest.update(part.times.tobytes())
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from mods_grpc.artifact import check_graph
 from training.config import MODEL_TYPES, FitConfig, ModelConfig, ModelType
 from training.experiment import fit_run
 from training.fit import EpochListener
-from training.forecaster import open_session
+from training.forecaster import feed, open_session
 from training.prepare import Prepared
 from training.publish import Exported, export_run
 from training.run import Run
@@ -104,10 +104,10 @@ class _EpochClock:
 def latency_microseconds(graph: bytes, window: NDArray[np.float64]) -> float:
     """Time one window `(1, rows, features)` on one thread and return the median in microseconds."""
     session = open_session(graph)
-    feed = {"window": np.ascontiguousarray(window)}
+    given = feed(session, window, np.zeros(1, np.int64))
     times = []
     for _ in range(TIMED_RUNS):
         start = time.perf_counter_ns()
-        session.run(["forecast"], feed)
+        session.run(["forecast"], given)
         times.append(time.perf_counter_ns() - start)
     return median(times) / 1000

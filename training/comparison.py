@@ -76,7 +76,7 @@ def parts_to_score(source: SourceConfig, model: ModelConfig, prepared: Prepared,
     if apart:
         interval = parse_interval(apart)
         series = load(source, Interval(start=source.ranges().train.start, end=interval.end))
-        samples = take(series.values, series.slice(interval), model.rows, model.steps_ahead)
+        samples = take(series, series.slice(interval), model.rows, model.steps_ahead)
         if not len(samples):
             raise DataError(f"no windows without missing values in {interval}")
         parts[APART] = Part(series=series, samples=samples)

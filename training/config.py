@@ -27,6 +27,7 @@ MODEL_TYPES: tuple[ModelType, ...] = get_args(ModelType)
 Transform = Literal["none", "log1p"]
 Loss = Literal["mse", "mae", "huber", "pinball"]
 MEDIAN = 0.5
+CHANNELS = 4  # of the calendar: sine and cosine of the day, sine and cosine of the week
 DEFAULT_MEMBERS = "TSMixer,Conv1D"
 
 
@@ -49,6 +50,7 @@ class ModelConfig:
         transform: Applied to raw values before anything else; "log1p" is for counts and sums.
         linear: Whether a linear map from the window to the path stands beside the network, their sum being the output
             (the autoregressive part of Lai et al. 2018, LSTNet).
+        calendar: Whether the network sees time of day and day of week, see `calendar`; the graph takes the time then.
         quantiles: Comma-separated levels between 0 and 1, the median among them, that the network emits beside the
             forecast, which is the median; empty for none.
         members: Comma-separated architectures that an ensemble averages; the same one may occur more than once. Empty for
@@ -66,6 +68,7 @@ class ModelConfig:
     level: bool = False
     transform: Transform = "none"
     linear: bool = False
+    calendar: bool = False
     quantiles: str = ""
     members: str = ""
 
@@ -116,6 +119,11 @@ class ModelConfig:
         """Architectures of an ensemble; none where the model is none."""
         members = self.members or (DEFAULT_MEMBERS if self.model_type == "ensemble" else "")
         return cast("tuple[ModelType, ...]", tuple(name.strip() for name in members.split(",") if name.strip()))
+
+    @property
+    def channels(self) -> int:
+        """Numbers beside the features at every step that the network sees."""
+        return CHANNELS if self.calendar else 0
 
     @property
     def rows(self) -> int:

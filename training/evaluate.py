@@ -13,7 +13,7 @@ from training.events import Event
 from training.forecaster import Forecaster
 from training.metrics import score
 from training.series import Series
-from training.timerange import Times
+from training.timerange import nanoseconds
 from training.windows import Samples
 
 NANOS = 1_000_000_000
@@ -94,7 +94,7 @@ def evaluate(forecast: Forecaster, samples: Samples, series: Series, naive_error
         series: The series that the samples were taken from.
         naive_error: MAE of no change over one step on the training rows, by feature.
     """
-    return score_forecasts(forecast(samples.windows), samples, series, naive_error)
+    return score_forecasts(forecast(samples.windows, samples.times), samples, series, naive_error)
 
 
 def score_forecasts(
@@ -158,11 +158,6 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice
     scored = np.concatenate(p_values) if p_values else np.empty(0)
     days = len(scored) * manifest.slide_seconds / DAY_SECONDS
     return Replay(scored=len(scored), days=days, p_values=scored, episodes=tuple(episodes))
-
-
-def nanoseconds(times: Times) -> NDArray[np.int64]:
-    """Return times as the detector takes them."""
-    return times.astype("datetime64[s]").astype(np.int64) * NANOS
 
 
 def _collect(

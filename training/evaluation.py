@@ -144,10 +144,10 @@ def evaluate_model(
     if series.names != [feature.name for feature in manifest.features]:
         raise DataError(f"the data has the features {series.names}, the model {[f.name for f in manifest.features]}")
     part = series.slice(interval)
-    samples = take(series.values, part, manifest.rows, manifest.horizon)
+    samples = take(series, part, manifest.rows, manifest.horizon)
     if not len(samples):
         raise DataError(f"no windows without missing values in {interval}")
-    made = forecast(samples.windows)
+    made = forecast(samples.windows, samples.times)
     unit = naive_error(manifest)
     notes: list[str] = []
     baselines = _baselines(manifest, series, fitting, notes)
@@ -192,8 +192,8 @@ def _baselines(manifest: Manifest, series: Series, fitting: Interval | None, not
         rows = series.slice(fitting)
         validation_rows = max(manifest.validation_range.rows, manifest.horizon + 1)
         cut = rows.stop - validation_rows
-        train = take(series.values, slice(rows.start, cut - manifest.rows - manifest.horizon), manifest.rows, manifest.horizon)
-        validation = take(series.values, slice(cut, rows.stop), manifest.rows, manifest.horizon)
+        train = take(series, slice(rows.start, cut - manifest.rows - manifest.horizon), manifest.rows, manifest.horizon)
+        validation = take(series, slice(cut, rows.stop), manifest.rows, manifest.horizon)
         if not (len(train) and len(validation)):
             raise DataError("too few windows")
     except DataError as error:

@@ -9,7 +9,7 @@ import tf2onnx
 from mods_grpc.artifact import check_graph
 from mods_grpc.artifact.graph import OPSET
 from mods_grpc.errors import ArtifactError
-from training.canonical import canonical_model
+from training.canonical import Value, canonical_model
 from training.config import ModelConfig
 from training.onnx_twins import twin
 from training.raw_function import raw_function
@@ -26,7 +26,8 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
         features: Features of a row.
 
     Returns:
-        A model of input `window`, float64 `(batch, rows, features)`, and output `forecast`, float64
+        A model of input `window`, float64 `(batch, rows, features)`, and with a calendar `time`, int64 `(batch,)`, that of
+        each window's last row in nanoseconds since 1970; of output `forecast`, float64
         `(batch, steps_ahead, features)`, both in raw units, and where the network has them `quantiles`, float64
         `(batch, steps_ahead, features, levels)`.
 
@@ -39,7 +40,7 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
     converted, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET, custom_op_handlers={"Log": (_keep, [])}
     )
-    model = canonical_model(converted, window=(config.rows, features), outputs=_outputs(config, features))
+    model = canonical_model(converted, inputs=_inputs(config, features), outputs=_outputs(config, features))
     data: bytes = model.SerializeToString(deterministic=True)
     check_model(data, config, features)
     return data
@@ -62,21 +63,30 @@ def check_model(data: bytes, config: ModelConfig, features: int) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ArtifactError(f"model.onnx: not valid ONNX: {error}") from error
-    outputs = {name: ("batch", *shape) for name, shape in _outputs(config, features).items()}
-    expected = {"window": ("batch", config.rows, features), **outputs}
-    found = {value.name: _shape(value) for value in (*model.graph.input, *model.graph.output)}
+    values = _inputs(config, features) | _outputs(config, features)
+    expected = {name: (kind, ("batch", *shape)) for name, (kind, shape) in values.items()}
+    found = {value.name: _value(value) for value in (*model.graph.input, *model.graph.output)}
     if found != expected:
         raise ArtifactError(f"model.onnx: has inputs and outputs {found}, expected {expected}")
 
 
-def _outputs(config: ModelConfig, features: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each output, but for the batch."""
+def _inputs(config: ModelConfig, features: int) -> dict[str, Value]:
+    """Return type and shape, but for the batch, of each input."""
+    values: dict[str, Value] = {"window": (int(onnx.TensorProto.DOUBLE), (config.rows, features))}
+    if config.calendar:
+        values["time"] = (int(onnx.TensorProto.INT64), ())
+    return values
+
+
+def _outputs(config: ModelConfig, features: int) -> dict[str, Value]:
+    """Return type and shape, but for the batch, of each output."""
     path = (config.steps_ahead, features)
-    return {"forecast": path, "quantiles": (*path, config.heads)} if config.levels else {"forecast": path}
+    values: dict[str, Value] = {"forecast": (int(onnx.TensorProto.DOUBLE), path)}
+    if config.levels:
+        values["quantiles"] = (int(onnx.TensorProto.DOUBLE), (*path, config.heads))
+    return values
 
 
-def _shape(value: Any) -> tuple[str | int, ...] | None:
+def _value(value: Any) -> tuple[int, tuple[str | int, ...]]:
     tensor = value.type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.DOUBLE:
-        return None
-    return tuple(dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim)
+    return tensor.elem_type, tuple(dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.architectures import Network, build
@@ -12,6 +13,7 @@ from training.architectures.ensemble import apart
 from training.averaging import AveragedWeights
 from training.backend import keras
 from training.batches import Batches
+from training.calendar import with_calendar
 from training.checkpoint import Checkpointing, Progress, identify, load_state, save_state
 from training.config import FitConfig, ModelConfig
 from training.losses import make_loss
@@ -81,7 +83,7 @@ def fit(
     network = build(config, train.windows.shape[2])
     fitted = apart(network)  # the same weights; members of an ensemble are held against the targets one by one
     batches = Batches(
-        scaler.network_input(train.windows),
+        network_input(config, scaler, train),
         scaler.network_target(train.windows, train.targets),
         min(options.batch_size, len(train)),
         options.seed,
@@ -104,7 +106,7 @@ def fit(
             fitted.fit(
                 batches.dataset(),
                 validation_data=(
-                    scaler.network_input(validation.windows),
+                    network_input(config, scaler, validation),
                     scaler.network_target(validation.windows, validation.targets),
                 ),
                 validation_batch_size=512,
@@ -125,6 +127,12 @@ def fit(
     network.set_weights(progress.best_weights)
     history = {name: tuple(values) for name, values in progress.history.items()}
     return Fitted(network=network, scaler=scaler, history=history, best_epoch=progress.best_epoch, interrupted=interrupted)
+
+
+def network_input(config: ModelConfig, scaler: Scaler, samples: Samples) -> NDArray[np.float32]:
+    """Turn samples into what the network sees, `(n, sequence_len, features + channels)`."""
+    inputs = scaler.network_input(samples.windows)
+    return with_calendar(inputs, samples.times) if config.calendar else inputs
 
 
 def _convolves(network: Network) -> bool:

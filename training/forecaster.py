@@ -10,8 +10,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Forecaster = Callable[[Array], Array]
-"""Maps raw windows `(n, rows, features)` to forecasts `(n, horizon, features)`, raw units."""
+Times = NDArray[np.int64]
+Forecaster = Callable[[Array, Times], Array]
+"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
+features)`, raw units."""
 
 BATCH = 512
 
@@ -29,9 +31,14 @@ def open_graph(graph: bytes) -> Forecaster:
     """Open a graph as a forecaster that takes any number of windows."""
     session = open_session(graph)
 
-    def forecast(windows: Array) -> Array:
-        starts = range(0, len(windows), BATCH)
-        made = [session.run(["forecast"], {"window": np.ascontiguousarray(windows[i : i + BATCH])})[0] for i in starts]
-        return np.concatenate(made)
+    def forecast(windows: Array, times: Times) -> Array:
+        cuts = [slice(start, start + BATCH) for start in range(0, len(windows), BATCH)]
+        return np.concatenate([session.run(["forecast"], feed(session, windows[cut], times[cut]))[0] for cut in cuts])
 
     return forecast
+
+
+def feed(session: "ort.InferenceSession", windows: Array, times: Times) -> dict[str, Array | Times]:
+    """Name what a graph takes: windows, and their times where it looks at the calendar."""
+    given: dict[str, Array | Times] = {"window": np.ascontiguousarray(windows), "time": np.ascontiguousarray(times)}
+    return {node.name: given[node.name] for node in session.get_inputs()}

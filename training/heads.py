@@ -11,7 +11,7 @@ def complete(network: Any, config: ModelConfig, features: int) -> Any:
     """Add to an architecture what the options ask for; without any it stays as it is.
 
     Args:
-        network: Maps `(batch, sequence_len, features)` to `(batch, steps_ahead, heads * features)`.
+        network: Maps `(batch, sequence_len, features + channels)` to `(batch, steps_ahead, heads * features)`.
         config: The options.
         features: Features of a row.
 
@@ -30,7 +30,7 @@ def complete(network: Any, config: ModelConfig, features: int) -> Any:
 
 def linear_path(inputs: Tensor, config: ModelConfig, features: int) -> Tensor:
     """Map the window to the path `(batch, steps_ahead, features)` linearly, all features to all, from no map at all."""
-    flat = keras.layers.Flatten()(inputs)
+    flat = keras.layers.Flatten()(inputs[:, :, :features] if config.calendar else inputs)
     steps = keras.layers.Dense(config.steps_ahead * features, use_bias=False, kernel_initializer="zeros", name="linear")(flat)
     return keras.layers.Reshape((config.steps_ahead, features))(steps)
 

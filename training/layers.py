@@ -12,8 +12,8 @@ Tensor = Any  # keras.KerasTensor while a network is put together; Keras ships n
 
 
 def window(config: ModelConfig, features: int) -> Tensor:
-    """Make the input `(batch, sequence_len, features)`."""
-    return keras.Input((config.sequence_len, features), name="scaled_window")
+    """Make the input `(batch, sequence_len, features + channels)`."""
+    return keras.Input((config.sequence_len, features + config.channels), name="scaled_window")
 
 
 def finish(x: Tensor, config: ModelConfig, *, activation: str | None = None) -> Tensor:
@@ -35,6 +35,13 @@ def dense(x: Tensor, width: int, config: ModelConfig) -> Tensor:
 def lstm(units: int, *, sequences: bool = False, state: bool = False) -> Tensor:
     """Make an LSTM layer, never the cuDNN one, which can't be exported."""
     return keras.layers.LSTM(units, return_sequences=sequences, return_state=state, use_cudnn=False)
+
+
+def calendar_path(inputs: Tensor, config: ModelConfig, features: int) -> Tensor:
+    """Map the calendar at the end of a window to the path `(batch, steps_ahead, heads * features)` linearly."""
+    width = config.steps_ahead * config.heads * features
+    steps = keras.layers.Dense(width, use_bias=False, kernel_initializer="zeros", name="calendar")(inputs[:, -1, features:])
+    return keras.layers.Reshape((config.steps_ahead, config.heads * features))(steps)
 
 
 def path(x: Tensor, config: ModelConfig, features: int) -> Tensor:

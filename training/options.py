@@ -114,6 +114,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="add a linear map from the window to the path (default: no)",
     )
     group.add_argument(
+        "--calendar",
+        action=argparse.BooleanOptionalAction,
+        default=model.calendar,
+        help="see time of day and day of week; the graph takes the time of each window then (default: no)",
+    )
+    group.add_argument(
         "--quantiles", default=model.quantiles, metavar="Q,Q", help="levels to emit beside the forecast, such as 0.05,0.5,0.95"
     )
     group.add_argument(

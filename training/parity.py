@@ -1,41 +1,41 @@
 """Parity: what Keras forecast, kept beside the model, so that any runtime can be held against it."""
 
-import os
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.arrays import pack, unpack
 from training.config import ModelConfig
+from training.forecaster import feed, open_session
 from training.raw_function import Forecaster
 from training.scaler import Scaler
 
 Array = NDArray[np.float64]
+Times = NDArray[np.int64]
 
+KINDS = ("window", "time", "forecast")
 BATCHES = (1, 3, 257)  # the special case, a few, and more than any block a kernel works in
 LARGEST_ERROR = 1e-5  # relative; float32 networks differ by 1e-7 or so from runtime to runtime
 LARGEST_RISE = 1e6  # of a forecast above the highest value of its feature, where it can still be compared
 
 
-def parity_vectors(forecast: Forecaster, windows: Array) -> bytes:
+def parity_vectors(forecast: Forecaster, windows: Array, times: Times) -> bytes:
     """Write windows and what Keras forecasts for them as an `.npz`.
 
     Args:
         forecast: The raw function in Keras; see `raw_function.keras_forecaster`.
         windows: Raw windows `(n, rows, features)`; see `parity_windows`. Repeated where a batch needs more.
+        times: `(n,)` of their last rows, nanoseconds since 1970.
 
     Returns:
-        Arrays `window_1`, `forecast_1`, `window_3`, `forecast_3`, `window_257` and `forecast_257`.
+        Arrays `window_1`, `time_1`, `forecast_1`, and the same for the other BATCHES.
     """
-    arrays = {}
+    arrays: dict[str, Array | Times] = {}
     for batch in BATCHES:
-        chosen = windows[np.arange(batch) % len(windows)]
-        arrays[f"window_{batch}"] = chosen
-        arrays[f"forecast_{batch}"] = forecast(chosen)
+        chosen = np.arange(batch) % len(windows)
+        arrays[f"window_{batch}"] = windows[chosen]
+        arrays[f"time_{batch}"] = times[chosen]
+        arrays[f"forecast_{batch}"] = forecast(windows[chosen], times[chosen])
     return pack(arrays)
 
 
@@ -67,7 +67,7 @@ def extreme_windows(windows: Array) -> Array:
     return changed
 
 
-def comparable_windows(forecast: Forecaster, windows: Array, instead: Array) -> Array:
+def comparable_windows(forecast: Forecaster, windows: Array, times: Times, instead: Array) -> Array:
     """Put other windows in place of those whose forecast explodes.
 
     Behind log1p a forecast is the exponential of what the network emits: an emitted 100, as for a burst in a feature that was
@@ -76,10 +76,11 @@ def comparable_windows(forecast: Forecaster, windows: Array, instead: Array) -> 
     Args:
         forecast: The raw function in Keras.
         windows: Raw windows `(n, rows, features)`.
+        times: `(n,)` of their last rows, nanoseconds since 1970.
         instead: What stands in for each of them, of the same shape.
     """
     highest = np.maximum(np.abs(windows).max((0, 1)), 1.0)
-    exploding = (np.abs(forecast(windows)) > LARGEST_RISE * highest).any((1, 2))
+    exploding = (np.abs(forecast(windows, times)) > LARGEST_RISE * highest).any((1, 2))
     return np.where(exploding[:, np.newaxis, np.newaxis], instead, windows)
 
 
@@ -93,16 +94,14 @@ def check_parity(model: bytes, parity: bytes) -> float:
     Raises:
         DataError: The parity vectors are not what `parity_vectors` writes.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model)
     arrays = unpack(parity)
-    if set(arrays) != {f"{kind}_{batch}" for kind in ("window", "forecast") for batch in BATCHES}:
+    if set(arrays) != {f"{kind}_{batch}" for kind in KINDS for batch in BATCHES}:
         raise DataError(f"parity vectors hold {sorted(arrays)}")
     worst = 0.0
     for batch in BATCHES:
         window, expected = arrays[f"window_{batch}"], arrays[f"forecast_{batch}"]
-        (found,) = session.run(["forecast"], {"window": window})
+        (found,) = session.run(["forecast"], feed(session, window, arrays[f"time_{batch}"]))
         worst = max(worst, relative_error(found, expected, window))
     return worst
 

@@ -42,7 +42,7 @@ def prepare(source: SourceConfig, model: ModelConfig) -> Prepared:
     if model.transform == "log1p" and bool((series.values < 0).any()):
         raise DataError("transform log1p takes no values below 0; use --transform none for this data")
     parts = split(series, ranges, model.rows, model.steps_ahead)
-    samples = {name: take(series.values, part, model.rows, model.steps_ahead) for name, part in parts.items()}
+    samples = {name: take(series, part, model.rows, model.steps_ahead) for name, part in parts.items()}
     for name in PARTS:
         if name in samples and not len(samples[name]):
             raise DataError(f"the {name} range holds no window without missing values")

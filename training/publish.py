@@ -11,7 +11,7 @@ from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
 from mods_grpc.detection import calibrate
 from mods_grpc.errors import ArtifactError, DataError
 from training.card import write_card
-from training.evaluate import Replay, evaluate, nanoseconds, replay
+from training.evaluate import Replay, evaluate, replay
 from training.experiment import rebuild
 from training.export import export_graph
 from training.forecaster import open_graph
@@ -20,6 +20,8 @@ from training.prepare import Prepared
 from training.raw_function import Forecaster, keras_forecaster
 from training.run import SCALER_VECTORS, Run
 from training.scaler import Scaler
+from training.timerange import nanoseconds
+from training.windows import Samples
 
 # Relative to the magnitude of the output. CUDA and TensorRT may multiply matrices in TF32, which has ten bits of mantissa.
 TOLERANCE = {"CPUExecutionProvider": LARGEST_ERROR, "CUDAExecutionProvider": 5e-3, "TensorrtExecutionProvider": 5e-3}
@@ -66,7 +68,7 @@ def export_run(
     model = export_graph(network, run.model, run.scaler, len(run.features))
     forecast = open_graph(model)
     keras_forecast = keras_forecaster(network, run.model, run.scaler, len(run.features))
-    parity = parity_vectors(keras_forecast, _parity_windows(keras_forecast, prepared.samples["train"].windows))
+    parity = parity_vectors(keras_forecast, *_parity_windows(keras_forecast, prepared.samples["train"]))
     parity_error = check_parity(model, parity)
     if not parity_error <= LARGEST_ERROR:
         raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
@@ -150,10 +152,11 @@ def next_version(repository: Path, name: str) -> int:
     return max((version for known, version in list_versions(repository) if known == name), default=0) + 1
 
 
-def _parity_windows(forecast: Forecaster, windows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Choose real windows, evenly spread, and make some of them extreme, as far as forecasts of those can be compared."""
-    chosen = windows[np.linspace(0, len(windows) - 1, PARITY_WINDOWS).astype(np.int64)]
-    return comparable_windows(forecast, extreme_windows(chosen), chosen)
+def _parity_windows(forecast: Forecaster, samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Choose real windows, evenly spread, with their times, and make some of them extreme, as far as those can be compared."""
+    chosen = np.linspace(0, len(samples) - 1, PARITY_WINDOWS).astype(np.int64)
+    windows, times = samples.windows[chosen], samples.times[chosen]
+    return comparable_windows(forecast, extreme_windows(windows), times, windows), times
 
 
 def _scaler_vectors(scaler: Scaler) -> dict[str, tuple[float, ...]]:

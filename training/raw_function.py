@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.backend import tf
+from training.calendar import MINUTE, TABLE, WEEK_MINUTES
 from training.config import MEDIAN, ModelConfig
 from training.scaler import Scaler
 
-Forecaster = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+Forecaster = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
+"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts."""
 
 LARGEST_EXPONENT = 700.0  # exp of it is about 1e304: the inverse of log1p stays finite
 LARGEST_INPUT = 1e6  # standard deviations: an absurd window is clipped before it overflows float32
@@ -27,7 +29,8 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
         features: Features of a row.
 
     Returns:
-        A `tf.function` of `window`, float64 `(batch, rows, features)` in raw units, that gives `{"forecast": …}`, float64
+        A `tf.function` of `window`, float64 `(batch, rows, features)` in raw units, and with a calendar of `time`, int64
+        `(batch,)`, that of each window's last row in nanoseconds since 1970. It gives `{"forecast": …}`, float64
         `(batch, steps_ahead, features)` in raw units, and where the network has them `"quantiles"`, `(batch, steps_ahead,
         features, levels)`, of which the median is the forecast.
 
@@ -46,15 +49,20 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
     median = config.levels.index(MEDIAN) if config.levels else 0
 
     # log1p and expm1 are no ONNX operators; in float64 the plain forms are exact to 1e-16 of a unit.
-    @tf.function(input_signature=[tf.TensorSpec((None, config.rows, features), tf.float64, name="window")])  # type: ignore[untyped-decorator]
-    def forecast(window: Any) -> dict[str, Any]:
+    signature = [tf.TensorSpec((None, config.rows, features), tf.float64, name="window")]
+    if config.calendar:
+        signature.append(tf.TensorSpec((None,), tf.int64, name="time"))
+
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    def forecast(window: Any, time: Any = None) -> dict[str, Any]:
         z = tf.math.log(window + 1.0) if scaler.transform == "log1p" else window
         d = z[:, 1:] - z[:, :-1] if scaler.differencing else z
         if config.level:
             d = tf.concat([z[:, -1:], d[:, 1:]], axis=1)
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
         scaled = tf.cast(tf.clip_by_value(flat, -LARGEST_INPUT, LARGEST_INPUT), tf.float32)
-        scaled_path = network(tf.reshape(scaled, (-1, config.sequence_len, features)), training=False)
+        steps = tf.reshape(scaled, (-1, config.sequence_len, features))
+        scaled_path = network(_with_calendar(steps, time) if config.calendar else steps, training=False)
         change = tf.cast(tf.reshape(scaled_path, (-1, len(output_scale))), tf.float64)
         z_hat = tf.reshape(change * output_scale + output_shift, path)
         if scaler.differencing:
@@ -67,17 +75,26 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
 
 
 def keras_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features: int, *, output: str = "forecast") -> Forecaster:
-    """Compile the raw function for numpy: windows `(batch, rows, features)` to one of its outputs.
+    """Compile the raw function for numpy: windows `(batch, rows, features)` and times `(batch,)` to one of its outputs.
 
     Raises:
         DataError: The scaler does not fit the configuration.
     """
     concrete = raw_function(network, config, scaler, features).get_concrete_function()
 
-    def forecast(windows: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(concrete(tf.constant(windows, tf.float64))[output])
+    def forecast(windows: NDArray[np.float64], times: NDArray[np.int64]) -> NDArray[np.float64]:
+        given = [tf.constant(windows, tf.float64), *([tf.constant(times, tf.int64)] if config.calendar else [])]
+        return np.asarray(concrete(*given)[output])
 
     return forecast
+
+
+def _with_calendar(steps: Any, times: Any) -> Any:
+    """Do what `calendar.with_calendar` does, of operators that every ONNX runtime has."""
+    # a remainder is below 2**53, so float64 holds it and the minute is exact
+    minutes = tf.floor(tf.cast(tf.math.floormod(times, WEEK_MINUTES * MINUTE), tf.float64) / MINUTE)
+    channels = tf.gather(TABLE, tf.cast(minutes, tf.int32))
+    return tf.concat([steps, tf.tile(channels[:, tf.newaxis], [1, steps.shape[1], 1])], axis=2)
 
 
 def _check(config: ModelConfig, scaler: Scaler, features: int) -> None:

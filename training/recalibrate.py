@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from mods_grpc.artifact import Artifact, Manifest
 from mods_grpc.detection import calibrate
 from mods_grpc.errors import DataError
-from training.evaluate import Replay, nanoseconds, replay
+from training.evaluate import Replay, replay
 from training.forecaster import open_graph
 from training.source import SourceConfig, load
-from training.timerange import Interval, parse_interval
+from training.timerange import Interval, nanoseconds, parse_interval
 from training.windows import split, time_range
 
 

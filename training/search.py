@@ -131,7 +131,8 @@ def _try(model: ModelConfig, options: FitConfig, prepared: Prepared, listener: E
     if fitted.interrupted:
         raise KeyboardInterrupt
     forecast = keras_forecaster(fitted.network, model, fitted.scaler, validation.windows.shape[2])
-    parts = [forecast(validation.windows[start : start + BATCH]) for start in range(0, len(validation), BATCH)]
+    cuts = [slice(start, start + BATCH) for start in range(0, len(validation), BATCH)]
+    parts = [forecast(validation.windows[cut], validation.times[cut]) for cut in cuts]
     return Trial(
         model=model,
         fit=options,

@@ -83,3 +83,8 @@ def _extent(bound: str) -> tuple[np.datetime64, np.datetime64]:
     except ValueError as error:
         raise DataError(f"time range: {bound!r} is not a date") from error
     return start.astype("datetime64[s]"), (start + 1).astype("datetime64[s]")
+
+
+def nanoseconds(times: Times) -> NDArray[np.int64]:
+    """Return times as nanoseconds since 1970, as the detector and the graph take them."""
+    return times.astype("datetime64[s]").astype(np.int64) * 1_000_000_000

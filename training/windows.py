@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mods_grpc.artifact import TimeRange
 from mods_grpc.errors import DataError
 from training.series import Series
-from training.timerange import Interval
+from training.timerange import Interval, nanoseconds
 
 Array = NDArray[np.float64]
 
@@ -24,11 +24,13 @@ class Samples:
         windows: `(n, rows, features)`.
         targets: `(n, horizon, features)`, the rows directly after each window.
         origins: `(n,)` index in the series of each window's first target row.
+        times: `(n,)` time of each window's last row, nanoseconds since 1970.
     """
 
     windows: Array
     targets: Array
     origins: NDArray[np.int64]
+    times: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -103,17 +105,18 @@ def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, 
     return parts
 
 
-def take(values: Array, part: slice, rows: int, horizon: int) -> Samples:
+def take(series: Series, part: slice, rows: int, horizon: int) -> Samples:
     """Take all windows whose targets lie in a part and that touch no missing value.
 
     Args:
-        values: The whole series, `(length, features)`.
+        series: The whole series.
         part: Rows that may be targets.
         rows: Rows of a window.
         horizon: Rows of the targets.
     """
     first = max(part.start, rows)
     origins = np.arange(first, max(first, part.stop - horizon + 1))
+    values, times = series.values, nanoseconds(series.times)
     broken = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
     whole = broken[origins + horizon] == broken[origins - rows]
     origins = origins[whole]
@@ -122,6 +125,7 @@ def take(values: Array, part: slice, rows: int, horizon: int) -> Samples:
         windows=values[offsets + np.arange(-rows, 0)],
         targets=values[offsets + np.arange(horizon)],
         origins=origins,
+        times=times[origins - 1],
     )
 
 

@@ -70,13 +70,13 @@ def calibrate(
     origins = _origins(values, calibration, rows)
     if not origins.size:
         raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found 0")
-    differences = _differences(forecast, values, calibration, origins, rows, space)
+    differences = _differences(forecast, (times, values), calibration, origins, rows, space)
     scales, curves = residual_curves(differences)
     horizons = choose_horizons(differences.shape[1], rows)
     early = _origins(values, training, rows)[:: 1 + (training.stop - training.start) // MOST_PATHS]
     day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
     if early.size:
-        learnt_from = _differences(forecast, values, training, early, rows, space)
+        learnt_from = _differences(forecast, (times, values), training, early, rows, space)
         day_scales = tuple(
             choose_day_scales(
                 (times[early] + (step - 1) * slide_seconds * NANOS, learnt_from[:, step - 1]),
@@ -144,10 +144,14 @@ def _origins(values: Floats, part: slice, rows: int) -> NDArray[np.int64]:
 
 
 def _differences(
-    forecast: Forecaster, values: Floats, part: slice, origins: NDArray[np.int64], rows: int, space: ResidualSpace
+    forecast: Forecaster, known: tuple[Times, Floats], part: slice, origins: NDArray[np.int64], rows: int, space: ResidualSpace
 ) -> Floats:
-    """Return the unscaled residuals of forecasts from `origins` on, `(n, horizon, features)`; NaN beyond the part."""
-    made = forecast(values[origins[:, None] + np.arange(-rows, 0)])
+    """Return the unscaled residuals of forecasts from `origins` on, `(n, horizon, features)`; NaN beyond the part.
+
+    `known` are the times and the values of all rows.
+    """
+    times, values = known
+    made = forecast(values[origins[:, None] + np.arange(-rows, 0)], times[origins - 1])
     steps = origins[:, None] + np.arange(made.shape[1])
     came = np.where((steps < part.stop)[..., None], values[np.minimum(steps, part.stop - 1)], np.nan)
     return space.forward(came) - space.forward(made)

@@ -22,8 +22,10 @@ from mods_grpc.detection.verdicts import Verdict, Verdicts
 from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
-Forecaster = Callable[[Floats], Floats]
-"""Maps raw windows `(n, rows, features)` to forecasts `(n, horizon, features)`, each row whatever n is."""
+Times = NDArray[np.int64]
+Forecaster = Callable[[Floats, Times], Floats]
+"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
+features)`, each row whatever n is."""
 
 NANOS = 1_000_000_000
 WINDOWS_PER_RUN = 4096
@@ -134,7 +136,7 @@ class Monitor:
         window = table.window(slot)
         patterns = np.empty((1, kept, table.features), np.float32)
         patterns[:, : kept - 1], patterns[:, kept - 1] = window[:, table.rows + 1 - kept :], row
-        made = self._steps(window)
+        made = self._steps(window, np.array([time - self._slide]))
         places = lines.places_of(time // self._slide)  # from here on the series changes
         waiting = table.ahead[slot]
         ahead = waiting.take(places, axis=0)
@@ -153,7 +155,7 @@ class Monitor:
         windows = table.windows(slots)
         patterns = np.empty((len(slots), kept, table.features), np.float32)
         patterns[:, : kept - 1], patterns[:, kept - 1] = windows[:, table.rows + 1 - kept :], values
-        made = self._steps(windows)
+        made = self._steps(windows, times - self._slide)
         place = (slots[:, None], lines.places(times // self._slide))  # from here on series change
         ahead = table.ahead[place]
         table.ahead[place] = pack(self._detector.space.forward(made[:, 1:]))
@@ -183,7 +185,7 @@ class Monitor:
         if full.size:
             windows = self.table.windows(slots[full])
             patterns[full, : kept - 1], patterns[full, kept - 1] = windows[:, self.table.rows + 1 - kept :], values[full]
-            made = self._steps(windows)
+            made = self._steps(windows, times[full] - self._slide)
             verdicts.expected[full] = made[:, 0]
         forecasts.fill(self._steps, self._detector.space)
         if lines.count and full.size:  # from here on series change
@@ -231,13 +233,11 @@ class Monitor:
                 verdicts.outcome[index] = outcome
         return runs
 
-    def _steps(self, windows: Floats) -> Floats:
+    def _steps(self, windows: Floats, times: Times) -> Floats:
         """Return the steps of the forecasts that are held against what comes, `(n, horizons, features)`."""
         columns, n = self._detector.lines.columns, len(windows)
-        parts = [
-            self._forecast(np.ascontiguousarray(windows[start : start + WINDOWS_PER_RUN])).take(columns, axis=1)
-            for start in range(0, n, WINDOWS_PER_RUN)
-        ]
+        cuts = [slice(start, start + WINDOWS_PER_RUN) for start in range(0, n, WINDOWS_PER_RUN)]
+        parts = [self._forecast(np.ascontiguousarray(windows[cut]), times[cut]).take(columns, axis=1) for cut in cuts]
         steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if not np.logical_and.reduce(np.isfinite(steps), axis=None):
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")

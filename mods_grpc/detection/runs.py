@@ -11,8 +11,9 @@ from mods_grpc.detection.series import SeriesTable
 from mods_grpc.detection.timeline import Run
 
 Floats = NDArray[np.float64]
-Steps = Callable[[Floats], Floats]
-"""Maps raw windows `(n, rows, features)` to the steps of their forecasts that count, `(n, horizons, features)`."""
+Steps = Callable[[Floats, NDArray[np.int64]], Floats]
+"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)`, to the steps of their forecasts that count,
+`(n, horizons, features)`."""
 
 
 class RunForecasts:
@@ -49,7 +50,7 @@ class RunForecasts:
         length = self._rows
         position = [0] * len(self._runs)
         while pending := [i for i, run in enumerate(self._runs) if position[i] < len(run.observation)]:
-            windows, targets = [], []
+            windows, times, targets = [], [], []
             for i in pending:
                 run, first = self._runs[i], self._runs[i].held + position[i]
                 holes: NDArray[np.bool_] = np.any(np.isnan(run.values[first:]), axis=1)
@@ -64,10 +65,11 @@ class RunForecasts:
                 end = first + (int(np.argmax(holes)) + 1 if holes.any() else len(holes))
                 views = np.lib.stride_tricks.sliding_window_view(run.values[first - length : end - 1], length, axis=0)
                 windows.append(views.transpose(0, 2, 1))
+                times.append(run.last_time - (len(run.values) - np.arange(first, end)) * self._slide)
                 targets.append((i, first, end))
                 position[i] = end - run.held
             if windows:
-                self._apply(targets, steps(np.concatenate(windows)), space)
+                self._apply(targets, steps(np.concatenate(windows), np.concatenate(times)), space)
 
     def _apply(self, targets: list[tuple[int, int, int]], made: Floats, space: ResidualSpace) -> None:
         waiting = pack(space.forward(made[:, 1:]))

@@ -122,7 +122,7 @@ def run_task(task: dict[str, Any]) -> str:
     manifest = artifact.manifest
     largest = np.ones((task["largest_batch"], manifest.rows, len(manifest.features)))
     try:
-        found = session.forecast(largest)
+        found = session.forecast(largest, np.zeros(len(largest), np.int64))
     except MemoryError:
         raise
     except Exception as error:

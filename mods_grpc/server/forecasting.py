@@ -33,15 +33,15 @@ class Forecasting:
             ModsError: As protocol.md's table says for unary calls.
         """
         asked = self._read(request)
-        return _answer(request, asked, asked.model.forecast(asked.windows))
+        return _answer(request, asked, asked.model.forecast(asked.windows, asked.times))
 
     async def gathered(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
         """Forecast the windows of a request, together with those of other calls."""
         asked = self._read(request)
         model = asked.model
         if model.gatherer is None:
-            return _answer(request, asked, model.forecast(asked.windows))
-        return _answer(request, asked, await model.gatherer.forecast(asked.windows))
+            return _answer(request, asked, model.forecast(asked.windows, asked.times))
+        return _answer(request, asked, await model.gatherer.forecast(asked.windows, asked.times))
 
     def seconds(self, request: pb.ForecastRequest) -> float:
         """Return how long a request is expected to take; 0 where it will be refused."""
@@ -136,6 +136,11 @@ class _Asked:
     coverages: list[float]
     windows: Floats
     firsts: list[int]
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """Times of the windows' last rows, `(n,)` nanoseconds."""
+        return np.array(self.firsts, np.int64) - self.model.manifest.slide_seconds * NANOS
 
 
 def _answer(request: pb.ForecastRequest, asked: _Asked, forecasts: Floats) -> pb.ForecastResponse:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
 QUIET_TURNS = 5  # of the loop without another call, after which none is on its way: it takes about as many from byte to call
 MOST_WINDOWS = 64  # of one run: the loop is not held up for longer
 
@@ -21,18 +22,19 @@ class Gatherer:
     """Runs a model for many calls at once, on one event loop.
 
     Args:
-        forecast: Maps windows `(n, rows, features)` to forecasts `(n, horizon, features)`, each row whatever n is.
+        forecast: Maps windows `(n, rows, features)` and the times of their last rows `(n,)` to forecasts
+            `(n, horizon, features)`, each row whatever n is.
     """
 
-    def __init__(self, forecast: Callable[[Floats], Floats]) -> None:
+    def __init__(self, forecast: Callable[[Floats, Times], Floats]) -> None:
         self._forecast = forecast
-        self._waiting: list[tuple[Floats, asyncio.Future[Floats]]] = []
+        self._waiting: list[tuple[Floats, Times, asyncio.Future[Floats]]] = []
         self._windows = 0
         self._quiet_turns = 0
         self._turning = False
 
-    async def forecast(self, windows: Floats) -> Floats:
-        """Forecast windows, `(n, rows, features)`, together with those of other calls.
+    async def forecast(self, windows: Floats, times: Times) -> Floats:
+        """Forecast windows, `(n, rows, features)`, whose last rows are of `times`, `(n,)`, together with those of other calls.
 
         Raises:
             ModelOutputError: As the model.
@@ -44,7 +46,7 @@ class Gatherer:
         if not self._turning:
             self._turning = True
             loop.call_soon(self._turn, loop)
-        self._waiting.append((windows, mine))
+        self._waiting.append((windows, times, mine))
         self._windows += len(windows)
         self._quiet_turns = 0
         return await mine
@@ -58,18 +60,20 @@ class Gatherer:
             loop.call_soon(self._turn, loop)
 
     def _run(self) -> None:
-        waiting = [(windows, mine) for windows, mine in self._waiting if not mine.done()]  # who gave up needs none
+        waiting = [one for one in self._waiting if not one[2].done()]  # who gave up needs none
         self._waiting, self._windows = [], 0
         if not waiting:
             return
         try:
-            parts = [windows for windows, _ in waiting]
-            found = self._forecast(np.concatenate(parts) if len(parts) > 1 else parts[0])
+            windows, times, _ = waiting[0]
+            if len(waiting) > 1:
+                windows, times = np.concatenate([one[0] for one in waiting]), np.concatenate([one[1] for one in waiting])
+            found = self._forecast(windows, times)
         except Exception as error:  # it goes to all that asked
-            for _, mine in waiting:
+            for _, _, mine in waiting:
                 mine.set_exception(error)
             return
         start = 0
-        for windows, mine in waiting:
+        for windows, _, mine in waiting:
             mine.set_result(found[start : start + len(windows)])
             start += len(windows)

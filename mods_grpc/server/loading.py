@@ -21,6 +21,7 @@ from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
 
 Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
 Meter = Callable[[int, float], None]
 """Is told of every run of a model: how many windows, how many seconds."""
 
@@ -34,15 +35,15 @@ log = logging.getLogger(__name__)
 class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
-    `forecast` maps windows `(n, rows, features)` in raw units to `(n, horizon, features)`; `gatherer` does so for many calls at
-    once, None where a window's forecast may depend on others. `least` is the least value that each feature can have, and
-    `lowest` the same in numbers.
+    `forecast` maps windows `(n, rows, features)` in raw units and the times of their last rows, `(n,)` nanoseconds, to
+    `(n, horizon, features)`; `gatherer` does so for many calls at once, None where a window's forecast may depend on others.
+    `least` is the least value that each feature can have, and `lowest` the same in numbers.
     """
 
     manifest: Manifest
     digest: str
     session: Session
-    forecast: Callable[[Floats], Floats]
+    forecast: Callable[[Floats, Times], Floats]
     gatherer: Gatherer | None
     cost: RunCost
     detector: Detector
@@ -165,12 +166,12 @@ class Loader:
         )
 
 
-def _metered(session: Session, meter: Meter) -> Callable[[Floats], Floats]:
+def _metered(session: Session, meter: Meter) -> Callable[[Floats, Times], Floats]:
     """Return what runs a model and tells of it. It holds nothing of the model but the session, so no cycle keeps that alive."""
 
-    def forecast(windows: Floats) -> Floats:
+    def forecast(windows: Floats, times: Times) -> Floats:
         started = time.perf_counter()
-        found = session.forecast(windows)
+        found = session.forecast(windows, times)
         meter(len(windows), time.perf_counter() - started)
         return found
 

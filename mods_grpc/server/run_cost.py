@@ -28,7 +28,7 @@ class RunCost:
         return float(np.interp(windows, SIZES, self.seconds))
 
 
-def measure(forecast: Callable[[Floats], Floats], window: Floats, longest: float) -> RunCost:
+def measure(forecast: Callable[[Floats, NDArray[np.int64]], Floats], window: Floats, longest: float) -> RunCost:
     """Measure it, as the best of a few tries.
 
     Args:
@@ -38,11 +38,11 @@ def measure(forecast: Callable[[Floats], Floats], window: Floats, longest: float
     """
     found = []
     for size in SIZES:
-        windows, seconds = np.resize(window, (size, *window.shape[1:])), []
+        windows, times, seconds = np.resize(window, (size, *window.shape[1:])), np.zeros(size, np.int64), []
         for _ in range(TRIES):
             started = time.perf_counter()
             try:
-                forecast(windows)
+                forecast(windows, times)
             except ModelOutputError:
                 seconds.append(longest)
                 break

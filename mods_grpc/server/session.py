@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Linux builds send it by default; must be set before the import
 
@@ -19,6 +20,7 @@ from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
 from mods_grpc.server.watchdog import Watchdog
 
 Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
 
 PROVIDER_NAMES = {
     "cpu": "CPUExecutionProvider",
@@ -41,30 +43,37 @@ class Session:
 
     `provider` is the one that runs it. `least_batch` is the smallest batch it is given: a matrix-vector kernel may sum in
     another order than the matrix kernels do, and a verdict must not depend on how many observations came together.
-    `invariant` tells whether that was seen to be so. `run_seconds` is how long a run of WATCHED_BATCH windows or more may take.
+    `invariant` tells whether that was seen to be so. `calendar` tells whether the model looks at the time. `run_seconds` is
+    how long a run of WATCHED_BATCH windows or more may take.
     """
 
     runtime: ort.InferenceSession
     provider: str
     least_batch: int = 1
     invariant: bool = True
+    calendar: bool = False
     run_seconds: float = 30.0
 
-    def forecast(self, windows: Floats) -> Floats:
+    def forecast(self, windows: Floats, times: Times) -> Floats:
         """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`.
+
+        `times` holds the time of each window's last row, `(n,)` nanoseconds since 1970.
 
         Raises:
             ModelOutputError: The run took too long and was ended.
         """
         n = len(windows)
         if 0 < n < self.least_batch:
-            windows = np.concatenate([windows, np.repeat(windows[-1:], self.least_batch - n, axis=0)])
+            lack = self.least_batch - n
+            windows = np.concatenate([windows, np.repeat(windows[-1:], lack, axis=0)])
+            times = np.concatenate([times, np.repeat(times[-1:], lack)])
+        feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
         if n < WATCHED_BATCH:
-            return np.asarray(self.runtime.run(("forecast",), {"window": windows})[0])[:n]
+            return np.asarray(self.runtime.run(("forecast",), feed)[0])[:n]
         options = ort.RunOptions()
         try:
             with WATCHDOG.over(options, self.run_seconds):
-                return np.asarray(self.runtime.run(("forecast",), {"window": windows}, options)[0])
+                return np.asarray(self.runtime.run(("forecast",), feed, options)[0])
         except Exception as error:  # the runtime raises bare types of its own
             if not options.terminate:
                 raise
@@ -87,8 +96,8 @@ def open_session(artifact: Artifact, provider: str) -> Session:
     for index, name in enumerate(names):
         try:
             session = _open(artifact, name)
-            _check_contract(session, artifact)
-            session = _invariant(session, _check_parity(session, artifact))
+            session = replace(session, calendar=_check_contract(session, artifact))
+            session = _invariant(session, *_check_parity(session, artifact))
         except ArtifactError as error:
             if index + 1 == len(names):
                 raise
@@ -124,30 +133,35 @@ def _open(artifact: Artifact, provider: str) -> Session:
     return Session(runtime, wanted)
 
 
-def _check_contract(session: Session, artifact: Artifact) -> None:
+def _check_contract(session: Session, artifact: Artifact) -> bool:
+    """Check inputs and outputs; return whether the time is one of the inputs."""
     manifest = artifact.manifest
     inputs = [(node.name, node.type, node.shape) for node in session.runtime.get_inputs()]
     outputs = [(node.name, node.type, node.shape) for node in session.runtime.get_outputs()]
     count = len(manifest.features)
-    if inputs != [("window", "tensor(double)", ["batch", manifest.rows, count])]:
-        raise ArtifactError(f"model.onnx: expected input window double (batch, {manifest.rows}, {count}), found {inputs}")
+    window, time = ("window", "tensor(double)", ["batch", manifest.rows, count]), ("time", "tensor(int64)", ["batch"])
+    if inputs not in ([window], [window, time]):
+        expected = f"input window double (batch, {manifest.rows}, {count}), with or without time int64 (batch)"
+        raise ArtifactError(f"model.onnx: expected {expected}, found {inputs}")
     if outputs[:1] != [("forecast", "tensor(double)", ["batch", manifest.horizon, count])]:
         raise ArtifactError(f"model.onnx: expected output forecast double (batch, {manifest.horizon}, {count}), found {outputs}")
+    return len(inputs) > 1
 
 
-def _invariant(session: Session, windows: Floats) -> Session:
+def _invariant(session: Session, windows: Floats, times: Times) -> Session:
     """Return the session with the least batch from which a row's forecast does not depend on the rows beside it."""
-    whole = session.forecast(windows)
+    whole = session.forecast(windows, times)
     for least in (1, 2):
         tried = replace(session, least_batch=least)
-        if np.array_equal(np.concatenate([tried.forecast(windows[i : i + 1]) for i in range(len(windows))]), whole):
+        single = [tried.forecast(windows[i : i + 1], times[i : i + 1]) for i in range(len(windows))]
+        if np.array_equal(np.concatenate(single), whole):
             return tried
     log.warning("forecasts_depend_on_batch provider=%s", session.provider)
     return replace(session, least_batch=2, invariant=False)
 
 
-def _check_parity(session: Session, artifact: Artifact) -> Floats:
-    """Run the parity vectors, compare with what Keras gave, and return the largest batch of windows."""
+def _check_parity(session: Session, artifact: Artifact) -> tuple[Floats, Times]:
+    """Run the parity vectors, compare with what Keras gave, and return the largest batch of windows with their times."""
     manifest, arrays = artifact.manifest, _read_vectors(artifact.parity)
     batches = sorted(int(match[1]) for name in arrays if (match := WINDOWS_NAME.fullmatch(name)))
     if not batches:
@@ -161,8 +175,11 @@ def _check_parity(session: Session, artifact: Artifact) -> Floats:
         shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count))
         if (window.shape, expected.shape) != shapes or {window.dtype, expected.dtype} != {np.dtype(np.float64)}:
             raise ArtifactError(f"parity.npz: the vectors of a batch of {batch} are not float64 of {shapes[0]} and {shapes[1]}")
+        times = arrays.get(f"time_{batch}", np.empty(0)) if session.calendar else np.zeros(batch, np.int64)
+        if (times.shape, times.dtype) != ((batch,), np.dtype(np.int64)):
+            raise ArtifactError(f"parity.npz: the times of a batch of {batch} are not int64 of {(batch,)}")
         try:
-            found = session.forecast(window)
+            found = session.forecast(window, times)
         except Exception as error:
             raise ArtifactError(f"model.onnx: can't run a batch of {batch}") from error
         if found.shape != expected.shape or not np.isfinite(found).all():
@@ -170,10 +187,10 @@ def _check_parity(session: Session, artifact: Artifact) -> Floats:
         error_size = relative_error(found, expected)
         if not error_size <= tolerance:
             raise ArtifactError(f"model.onnx: parity error {error_size:.2g} at batch {batch}, accepted is {tolerance:.2g}")
-    return np.asarray(arrays[f"window_{batches[-1]}"])
+    return window, times
 
 
-def _read_vectors(data: bytes) -> dict[str, Floats]:
+def _read_vectors(data: bytes) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

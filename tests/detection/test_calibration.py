@@ -60,7 +60,7 @@ def test_p_values_fall_as_scores_rise_also_where_the_tail_begins():
 ROWS, HORIZON, SLIDE = 3, 2, 600
 
 
-def persistence(windows):
+def persistence(windows, times):
     return np.repeat(windows[:, -1:], HORIZON, axis=1)
 
 
@@ -102,7 +102,7 @@ def test_intervals_cover_as_often_as_they_say_and_the_fused_p_is_uniform_on_depe
     windows = np.lib.stride_tricks.sliding_window_view(fresh, ROWS, axis=0).transpose(0, 2, 1)[:-HORIZON]
     observed = np.stack([fresh[ROWS + k : len(windows) + ROWS + k] for k in range(HORIZON)], axis=1)
     for coverage in (0.8, 0.95, 0.99):
-        low, high = detector.path_interval(persistence(windows), coverage)
+        low, high = detector.path_interval(persistence(windows, None), coverage)
         inside = ((low <= observed) & (observed <= high)).mean((0,))
         assert np.abs(inside - coverage).max() < 0.02 + 0.1 * (1 - coverage)
     p_value = judged(detector, fresh).p_value[ROWS:]

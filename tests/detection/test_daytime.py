@@ -14,7 +14,7 @@ NIGHT = slice(0, 6 * 6)  # rows of a day
 DEEP, BUSY = slice(2 * 6, 5 * 6), slice(12 * 6, 18 * 6)
 
 
-def mean_forecast(windows):
+def mean_forecast(windows, times):
     return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
 

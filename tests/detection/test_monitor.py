@@ -19,7 +19,7 @@ RNG = np.random.default_rng(7)
 LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
 
 
-def mean_forecast(windows):
+def mean_forecast(windows, times):
     """Forecast the mean of the window: easy to compute by hand, and every row depends on every value."""
     return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
@@ -238,7 +238,7 @@ def test_a_forecast_that_is_not_finite_changes_no_series():
     good, slots = make_monitor(series=2)
     observe(good, slots.repeat(4), np.tile(grid(4), 2), LEVELS[:8])
     before = state(good)
-    good._forecast = lambda windows: np.full((len(windows), HORIZON, FEATURES), np.nan)
+    good._forecast = lambda windows, times: np.full((len(windows), HORIZON, FEATURES), np.nan)
     with pytest.raises(ModelOutputError):
         observe(good, slots, grid(1, 4).repeat(2), LEVELS[8:10])
     for old, new in zip(before, state(good), strict=True):
@@ -275,7 +275,7 @@ def test_a_forecast_of_several_steps_waits_for_its_row():
     monitor._detector.judge = lambda given: seen.append(given) or judge(given)
     for row in range(12):
         observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
-    made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)])))[:, 3]
+    made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]
     found = np.array([given.ahead[0, 0] for given in seen])
     assert np.isnan(found[:3]).all()
     np.testing.assert_array_equal(found[3:], made[:5].astype(np.float32))

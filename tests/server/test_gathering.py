@@ -10,20 +10,29 @@ from mods_grpc.server.gathering import MOST_WINDOWS, Gatherer
 
 
 class Model:
-    """Doubles the windows, and remembers how many came at a time."""
+    """Doubles the windows and adds their times, and remembers how many came at a time."""
 
     def __init__(self):
         self.sizes = []
 
-    def __call__(self, windows):
+    def __call__(self, windows, times):
         self.sizes.append(len(windows))
         if np.isnan(windows).any():
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "not finite")
-        return windows * 2
+        return windows * 2 + times[:, None, None]
 
 
 def windows(first, count=1):
     return np.arange(first, first + count, dtype=float)[:, None, None]
+
+
+def at(windows):
+    """Make up a time for each window."""
+    return np.nan_to_num(windows[:, 0, 0]).astype(np.int64) % 7
+
+
+def doubled(windows):
+    return windows * 2 + at(windows)[:, None, None]
 
 
 def together(*asked):
@@ -31,7 +40,7 @@ def together(*asked):
 
     async def run():
         gatherer = Gatherer(model)
-        return await asyncio.gather(*(gatherer.forecast(one) for one in asked), return_exceptions=True)
+        return await asyncio.gather(*(gatherer.forecast(one, at(one)) for one in asked), return_exceptions=True)
 
     return asyncio.run(run()), model.sizes
 
@@ -41,7 +50,7 @@ def test_calls_of_one_turn_are_one_run_and_each_gets_its_own():
     found, sizes = together(*asked)
     assert sizes == [24]
     for one, answer in zip(asked, found, strict=True):
-        np.testing.assert_array_equal(answer, one * 2)
+        np.testing.assert_array_equal(answer, doubled(one))
 
 
 def test_a_run_takes_no_more_than_the_loop_can_be_held_up_for():
@@ -50,14 +59,14 @@ def test_a_run_takes_no_more_than_the_loop_can_be_held_up_for():
     assert max(sizes) <= MOST_WINDOWS
     assert sum(sizes) == 200
     for one, answer in zip(asked, found, strict=True):
-        np.testing.assert_array_equal(answer, one * 2)
+        np.testing.assert_array_equal(answer, doubled(one))
 
 
 def test_a_run_that_fails_fails_for_all_that_asked_and_for_nobody_after():
     found, _ = together(windows(1), np.full((1, 1, 1), np.nan))
     assert all(isinstance(error, ModelOutputError) for error in found)
     found, _ = together(windows(1))
-    np.testing.assert_array_equal(found[0], windows(1) * 2)
+    np.testing.assert_array_equal(found[0], doubled(windows(1)))
 
 
 def test_who_gives_up_needs_no_run():
@@ -65,11 +74,11 @@ def test_who_gives_up_needs_no_run():
 
     async def run():
         gatherer = Gatherer(model)
-        first = asyncio.ensure_future(gatherer.forecast(windows(1)))
-        second = asyncio.ensure_future(gatherer.forecast(windows(2)))
+        first = asyncio.ensure_future(gatherer.forecast(windows(1), at(windows(1))))
+        second = asyncio.ensure_future(gatherer.forecast(windows(2), at(windows(2))))
         await asyncio.sleep(0)
         first.cancel()
-        np.testing.assert_array_equal(await second, windows(2) * 2)
+        np.testing.assert_array_equal(await second, doubled(windows(2)))
         with pytest.raises(asyncio.CancelledError):
             await first
 

@@ -42,7 +42,9 @@ def test_the_bytes_that_were_checked_are_the_ones_that_run(tmp_path):
     artifact = read_artifact(tmp_path, "tiny", 1)
     (version / "model.onnx").write_bytes(mean_graph(factor=2.0).SerializeToString())
     windows = np.random.default_rng(1).gamma(2, 2, (3, ROWS, 2))
-    np.testing.assert_allclose(open_session(artifact, "cpu").forecast(windows), mean_forecast(windows))
+    np.testing.assert_allclose(
+        open_session(artifact, "cpu").forecast(windows, np.zeros(len(windows), np.int64)), mean_forecast(windows)
+    )
     with pytest.raises(ArtifactError):
         read_artifact(tmp_path, "tiny", 1)
 
@@ -104,10 +106,11 @@ def test_a_forecast_does_not_depend_on_the_rows_beside_it_to_the_last_bit(tmp_pa
     parity = vectors(window_65=windows, forecast_65=expected[0])
     publish_with(tmp_path, kind.lower(), parity=parity, model=model, tolerance={"CPUExecutionProvider": 1e-4}, **changes)
     session = loaded(tmp_path).serving("", None).session
-    one_by_one = np.concatenate([session.forecast(windows[i : i + 1]) for i in range(len(windows))])
+    times = np.zeros(len(windows), np.int64)
+    one_by_one = np.concatenate([session.forecast(windows[i : i + 1], times[:1]) for i in range(len(windows))])
     for n in (2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 33, 64, 65):
-        assert np.array_equal(session.forecast(windows[:n]), one_by_one[:n]), n
-        assert np.array_equal(session.forecast(windows[-n:]), one_by_one[-n:]), n
+        assert np.array_equal(session.forecast(windows[:n], times[:n]), one_by_one[:n]), n
+        assert np.array_equal(session.forecast(windows[-n:], times[-n:]), one_by_one[-n:]), n
 
 
 def test_the_manifest_that_is_read_names_the_limits_of_files():

@@ -58,7 +58,7 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
     assert "python -m training export --run" in card
     assert str(tmp_path) not in card
     assert str(tmp_path) not in (tmp_path / "repository" / "walk" / "1" / "manifest.json").read_text()
-    forecast = open_graph(artifact.model)(train.windows[:3])
+    forecast = open_graph(artifact.model)(train.windows[:3], train.times[:3])
     assert forecast.shape == (3, 2, 2)
     assert np.isfinite(forecast).all()
 

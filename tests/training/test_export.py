@@ -32,6 +32,7 @@ from training.raw_function import keras_forecaster
 from training.scaler import Scaler
 
 FEATURES = 3
+TIMES = np.zeros(257, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def a_case(config):
         network=network,
         scaler=scaler,
         model=export_graph(network, config, scaler, FEATURES),
-        parity=parity_vectors(forecast, parity_windows(config, scaler, FEATURES)),
+        parity=parity_vectors(forecast, parity_windows(config, scaler, FEATURES), TIMES),
     )
 
 
@@ -120,7 +121,7 @@ def test_gives_quantiles_beside_the_forecast(model_type):
     quantiles, forecast = session.run(["quantiles", "forecast"], {"window": windows})
     np.testing.assert_array_equal(forecast, quantiles[..., 1])
     assert (np.diff(quantiles, axis=-1) >= 0).all()
-    expected = keras_forecaster(network, config, scaler, FEATURES, output="quantiles")(windows)
+    expected = keras_forecaster(network, config, scaler, FEATURES, output="quantiles")(windows, TIMES)
     for level in range(3):
         assert relative_error(quantiles[..., level], expected[..., level], windows) <= LARGEST_ERROR
 
@@ -187,7 +188,7 @@ def test_the_raw_function_is_the_scaler_around_the_network(transform, delta):
     n = np.asarray(network(scaler.network_input(windows)), np.float64)
     z_hat = n * scaler.output_scale + scaler.output_mean + (z[:, -1:] if delta else 0.0)
     expected = np.expm1(z_hat) if transform == "log1p" else z_hat
-    found = keras_forecaster(network, config, scaler, FEATURES)(windows)
+    found = keras_forecaster(network, config, scaler, FEATURES)(windows, TIMES[: len(windows)])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert relative_error(run(export_graph(network, config, scaler, FEATURES), windows), expected, windows) <= LARGEST_ERROR
 
@@ -248,10 +249,12 @@ def test_parity_notices_a_changed_weight(case):
 
 def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
     arrays = unpack(case.parity)
-    assert {name: array.shape for name, array in arrays.items()} == {
-        f"{kind}_{batch}": (batch, steps, FEATURES) for batch in (1, 3, 257) for kind, steps in (("window", 13), ("forecast", 4))
-    }
-    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float64)}
+    shapes = {"window": (13, FEATURES), "time": (), "forecast": (4, FEATURES)}
+    expected = {f"{kind}_{batch}": (batch, *shape) for batch in (1, 3, 257) for kind, shape in shapes.items()}
+    assert {name: array.shape for name, array in arrays.items()} == expected
+    times = {array.dtype for name, array in arrays.items() if name.startswith("time")}
+    assert times == {np.dtype(np.int64)}
+    assert {array.dtype for name, array in arrays.items() if not name.startswith("time")} == {np.dtype(np.float64)}
 
 
 @pytest.mark.parametrize("case", ["MLP"], indirect=True)

@@ -21,7 +21,7 @@ def test_a_model_with_quantiles_is_served_and_its_quantiles_are_in_the_graph_for
     artifact = read_artifact(tmp_path / "models", "x", 1)
     assert artifact.manifest.hyper_parameters["quantiles"] == "0.1,0.5,0.9"
     windows = np.cumsum(np.random.default_rng(1).normal(size=(5, artifact.manifest.rows, 2)), axis=1) + 1000.0
-    forecast = open_session(artifact, "cpu").forecast(windows)
+    forecast = open_session(artifact, "cpu").forecast(windows, np.zeros(len(windows), np.int64))
     session = onnxruntime.InferenceSession(artifact.model, providers=["CPUExecutionProvider"])
     (quantiles,) = session.run(["quantiles"], {"window": windows})
     np.testing.assert_array_equal(quantiles[..., 1], forecast)

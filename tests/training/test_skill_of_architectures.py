@@ -30,7 +30,8 @@ def test_beats_persistence_on_a_seasonal_series_after_a_short_fit(model_type):
     config = ModelConfig(model_type=model_type, steps_ahead=HORIZON, blocks=16)
     parts = [seasonal_samples(start, count, config.rows) for start, count in ((0, 256), (1000, 64), (2000, 128))]
     train, validation = (
-        Samples(windows=windows, targets=targets, origins=np.arange(len(windows))) for windows, targets in parts[:2]
+        Samples(windows=windows, targets=targets, origins=np.arange(len(windows)), times=np.arange(len(windows)))
+        for windows, targets in parts[:2]
     )
     epochs = 3 if config.model_type in RECURRENT else 8
     options = FitConfig(epochs=epochs, patience=epochs, batch_size=16, learning_rate=1e-2)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -5,24 +6,25 @@ import pytest
 
 from mods_grpc.errors import DataError
 from tests.training.data import make_walk
-from training.timerange import parse_interval
+from training.timerange import nanoseconds, parse_interval
 from training.windows import Ranges, split, take, time_range
 
 ROWS, HORIZON = 5, 3
 
 
 def test_targets_are_the_rows_directly_after_their_window() -> None:
-    values = np.arange(20.0)[:, None]
-    samples = take(values, slice(0, 20), ROWS, HORIZON)
+    series = replace(make_walk(1), values=np.arange(144.0)[:, None])
+    samples = take(series, slice(0, 20), ROWS, HORIZON)
     assert len(samples) == 20 - ROWS - HORIZON + 1
     for window, target, origin in zip(samples.windows, samples.targets, samples.origins, strict=True):
         np.testing.assert_array_equal(np.concatenate([window, target])[:, 0], np.arange(origin - ROWS, origin + HORIZON))
+    np.testing.assert_array_equal(samples.times, nanoseconds(series.times)[samples.origins - 1])
 
 
 def test_no_window_and_no_target_touches_a_missing_value() -> None:
-    values = np.arange(60.0).reshape(30, 2)
+    values = np.arange(288.0).reshape(144, 2)
     values[12, 1] = np.nan
-    samples = take(values, slice(0, 30), ROWS, HORIZON)
+    samples = take(replace(make_walk(1), values=values), slice(0, 30), ROWS, HORIZON)
     assert np.isfinite(samples.windows).all()
     assert np.isfinite(samples.targets).all()
     touching = {origin for origin in range(ROWS, 28) if origin - ROWS <= 12 < origin + HORIZON}
@@ -37,8 +39,8 @@ def test_neighbouring_parts_are_a_window_and_a_horizon_apart() -> None:
     ordered = list(parts.values())
     for earlier, later in pairwise(ordered):
         assert later.start - earlier.stop == ROWS + HORIZON
-        first = take(series.values, earlier, ROWS, HORIZON)
-        second = take(series.values, later, ROWS, HORIZON)
+        first = take(series, earlier, ROWS, HORIZON)
+        second = take(series, later, ROWS, HORIZON)
         assert first.origins[-1] + HORIZON <= second.origins[0] - ROWS - HORIZON
     assert time_range(series, parts["test"]).start == "2024-01-04T00:00:00"
 

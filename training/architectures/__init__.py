@@ -59,8 +59,8 @@ def build(config: ModelConfig, features: int) -> Network:
         features: Features of a row, at least 1.
 
     Returns:
-        A `keras.Model` from float32 `(batch, sequence_len, features)` to `(batch, steps_ahead, features)`, both scaled;
-        with quantiles to `(batch, steps_ahead, features, levels)`.
+        A `keras.Model` from float32 `(batch, sequence_len, features + channels)` to `(batch, steps_ahead, features)`, both
+        scaled; with quantiles to `(batch, steps_ahead, features, levels)`.
     """
     if config.model_type == "ensemble":
         members = [build(replace(config, model_type=member, members=""), features) for member in config.member_types]

@@ -8,7 +8,7 @@ from typing import Any
 
 from training.backend import keras
 from training.config import ModelConfig
-from training.layers import Tensor, window
+from training.layers import Tensor, calendar_path, window
 
 AVERAGED_STEPS = 25
 
@@ -16,9 +16,11 @@ AVERAGED_STEPS = 25
 def build(config: ModelConfig, features: int) -> Any:
     """Build the network; see the module."""
     inputs = window(config, features)
-    trend = moving_average(inputs, min(AVERAGED_STEPS, config.sequence_len))
-    rest = keras.layers.Subtract()([inputs, trend])
-    outputs = keras.layers.Add()([each_feature(trend, config, features, "trend"), each_feature(rest, config, features, "path")])
+    seen = inputs[:, :, :features] if config.calendar else inputs
+    trend = moving_average(seen, min(AVERAGED_STEPS, config.sequence_len))
+    rest = keras.layers.Subtract()([seen, trend])
+    parts = [each_feature(trend, config, features, "trend"), each_feature(rest, config, features, "path")]
+    outputs = keras.layers.Add()([*parts, calendar_path(inputs, config, features)] if config.calendar else parts)
     return keras.Model(inputs, outputs, name="DLinear")
 
 

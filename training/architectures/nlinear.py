@@ -11,16 +11,19 @@ from typing import Any
 from training.architectures.dlinear import each_feature
 from training.backend import keras
 from training.config import ModelConfig
-from training.layers import window
+from training.layers import calendar_path, window
 
 
 def build(config: ModelConfig, features: int) -> Any:
     """Build the network; see the module."""
     inputs = window(config, features)
+    seen = inputs[:, :, :features] if config.calendar else inputs
+    last = seen[:, -1:]
+    path = each_feature(seen if config.model_delta else keras.layers.Subtract()([seen, last]), config, features, "path")
+    if config.calendar:
+        path = keras.layers.Add()([path, calendar_path(inputs, config, features)])
     if config.model_delta:
-        return keras.Model(inputs, each_feature(inputs, config, features, "path"), name="NLinear")
-    last = inputs[:, -1:]
-    path = each_feature(keras.layers.Subtract()([inputs, last]), config, features, "path")
+        return keras.Model(inputs, path, name="NLinear")
     # of the heads only the first is a level, the others are distances from it
     first = keras.layers.Add()([path[:, :, :features], last])
     outputs = first if config.heads == 1 else keras.layers.Concatenate()([first, path[:, :, features:]])

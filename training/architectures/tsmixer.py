@@ -17,8 +17,8 @@ def build(config: ModelConfig, features: int) -> Any:
     x = inputs
     for _ in range(config.stacked_blocks):
         x = keras.layers.Add()([x, _over_time(x, config)])
-        x = keras.layers.Add()([x, _over_features(x, config, features)])
-    x = keras.layers.Permute((2, 1))(x)
+        x = keras.layers.Add()([x, _over_features(x, config, features + config.channels)])
+    x = keras.layers.Permute((2, 1))(x[:, :, :features] if config.calendar else x)
     x = keras.layers.Dense(config.heads * config.steps_ahead, name="path")(x)
     x = keras.layers.Reshape((features, config.heads, config.steps_ahead))(x)
     x = keras.layers.Permute((3, 2, 1))(x)
