@@ -75,7 +75,7 @@ def test_only_the_server_imports_what_only_the_server_installs(path):
 def test_only_servicers_conversion_status_and_client_touch_generated_messages(path):
     touching = {
         "servicers",
-        "streams",
+        "remembered",
         "status",
         "requests",
         "responses",

@@ -73,7 +73,7 @@ class Judge:
         return seconds_to_judge(self.model, n, self.explain)
 
     def judge(self, data: pb.StreamData) -> pb.StreamAnswer:
-        """Apply and judge the observations of a message.
+        """Apply and judge the observations of a message. The answer lacks its sequence.
 
         Raises:
             InvalidInputError: The message as a whole can't be read; nothing was applied.
@@ -119,7 +119,6 @@ class Judge:
         for k in np.flatnonzero(verdicts.outcome >= Outcome.LATE).tolist():
             errors[int(at[k])] = _REFUSALS[Outcome(int(verdicts.outcome[k]))]
         answer = self._write(columns, at, verdicts, kind == "observation")
-        answer.sequence = data.sequence
         self.metrics.observed(model.manifest.name, verdicts.outcome, verdicts.anomalous)
         shown: dict[tuple[str, str], pb.ObservationError] = {}
         for error in errors.values():
@@ -154,7 +153,7 @@ class Judge:
             self.explain != verdict_pb2.EXPLAIN_NONE and (alarm.anomalous or alarm.phase in CHANGES)
         ):
             explain_one(verdict, model, found, time, self.significance)
-        return pb.StreamAnswer(sequence=data.sequence, verdict=verdict)
+        return pb.StreamAnswer(verdict=verdict)
 
     def _check(self, columns: Columns, new: list[int], path: str) -> dict[int, ModsError]:
         """Find the observations that can't be applied whatever the state of their series."""

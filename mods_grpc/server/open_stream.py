@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import Callable
 
 import grpc
-from google.protobuf.message import Message
 
 from mods_grpc.errors import ModsError, Reason, StreamTimeoutError
 from mods_grpc.server.edge import Context, EndedError, abort
@@ -61,7 +60,7 @@ class OpenStream:
             await self._ended(self._ending)
         return data if isinstance(data, bytes) else None
 
-    async def write(self, response: Message) -> None:
+    async def write(self, response: bytes) -> None:
         """Send a message.
 
         Raises:
@@ -70,7 +69,7 @@ class OpenStream:
         """
         self.until = self._watch.clock + TICK_SECONDS + self._slow_seconds
         try:
-            await self._context.write(response.SerializeToString())
+            await self._context.write(response)
         except grpc.aio.InternalError:  # as the core calls it when a peer goes away while it is written to
             if self._ending is None:
                 raise asyncio.CancelledError from None
@@ -90,18 +89,18 @@ class OpenStream:
             seconds = self._slow_seconds
             self.end(StreamTimeoutError(Reason.SLOW_READER, f"an answer was not read for {seconds:g} s", limit=f"{seconds:g}"))
 
-    def end(self, error: ModsError, farewell: Message | None = None) -> None:
+    def end(self, error: ModsError, farewell: bytes | None = None) -> None:
         """End the stream with the status of an error, and a last message before it; nothing that was not read yet is read."""
         if self._ending is None:
             self.until, self._error = NEVER, error
             self._ending = asyncio.ensure_future(self._end(error, farewell))
 
-    async def _end(self, error: ModsError, farewell: Message | None) -> None:
+    async def _end(self, error: ModsError, farewell: bytes | None) -> None:
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
                 with contextlib.suppress(grpc.aio.AbortError):
                     if farewell is not None:
-                        await self._context.write(farewell.SerializeToString())
+                        await self._context.write(farewell)
                     self._leave()
                     await abort(self._context, error)
         except Exception:  # the call is over, or can't take a status: let go of it

@@ -11,7 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
-from mods_grpc.messages import pack_float64, timestamp_from_nanos
+from mods_grpc.messages import duration_from_seconds, pack_float64, timestamp_from_nanos
+from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
@@ -40,6 +41,30 @@ PHASE_OF = {
 def served(model: LoadedModel) -> pb.ServedModel:
     """Name the model that answered."""
     return pb.ServedModel(name=model.manifest.name, version=model.manifest.version, digest=model.digest)
+
+
+def opened(
+    model: LoadedModel, config: ServerConfig, *, significance: float, state: "pb.StateOrigin.ValueType", held: int
+) -> pb.StreamOpened:
+    """Say what a client must know of its stream; `held` is how many of its series are there already."""
+    manifest = model.manifest
+    limits = pb.StreamLimits(
+        max_observations=config.max_observations,
+        max_series=config.max_series_per_sensor,
+        max_impute_rows=config.max_impute_rows,
+        state_idle_time=duration_from_seconds(config.state_idle_seconds),
+        stream_idle_time=duration_from_seconds(config.stream_idle_seconds),
+    )
+    return pb.StreamOpened(
+        features=model.feature_names,
+        window_rows=manifest.rows,
+        window=duration_from_seconds(manifest.window_seconds),
+        slide=duration_from_seconds(manifest.slide_seconds),
+        significance=significance,
+        state=state,
+        series_held=held,
+        limits=limits,
+    )
 
 
 def statuses(verdicts: Verdicts) -> list[int]:

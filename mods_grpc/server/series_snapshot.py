@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.server.series_states import NOT_HELD, Answers, SeriesStates
+from mods_grpc.server.remembered import Exchanges
+from mods_grpc.server.series_states import NOT_HELD, SeriesStates
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -36,7 +37,7 @@ class SeriesSnapshot:
     adaptation: Floats
     episode: Times
     peak: Floats
-    answers: dict[str, Answers]
+    answers: dict[str, Exchanges]
 
 
 def take(states: SeriesStates) -> SeriesSnapshot:

@@ -3,20 +3,17 @@
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection import SeriesTable
+from mods_grpc.server.remembered import Exchanges
 from mods_grpc.server.turn import Turn
 
 NOT_HELD = -1
 _NONE: dict[str, int] = {}
 MAX_REMEMBERED_STREAMS = 1024
-
-Answers = deque[tuple[Any, Any]]
-"""The last requests of a stream with their answers, which may have been lost on the way."""
 
 
 class SeriesStates:
@@ -40,7 +37,7 @@ class SeriesStates:
         self.pins = 0
         self.turn = Turn()
         self._doubted: set[str] = set()
-        self._answers: OrderedDict[str, Answers] = OrderedDict()
+        self._answers: OrderedDict[str, Exchanges] = OrderedDict()
         self._max_series = max_series
         self._max_per_sensor = max_series_per_sensor
         self._idle_seconds = idle_seconds
@@ -92,7 +89,7 @@ class SeriesStates:
         for slot in np.unique(held[self.table.filled[held] == 0]).tolist():
             self._drop(slot)
 
-    def hand_over(self, sensor: str, answers: Answers) -> Answers:
+    def hand_over(self, sensor: str, answers: Exchanges) -> Exchanges:
         """Return the last answers of the sensor's previous stream, and keep those of the stream that begins from now on."""
         previous = self._answers.pop(sensor, deque())
         self._answers[sensor] = answers
@@ -108,11 +105,11 @@ class SeriesStates:
         slots = np.fromiter(self._owners, np.intp, len(self._owners))
         return slots, list(self._owners.values()), time.monotonic() - self._used[slots]
 
-    def answers(self) -> dict[str, Answers]:
+    def answers(self) -> dict[str, Exchanges]:
         """Return the last requests of each sensor's stream with their answers."""
         return dict(self._answers)
 
-    def adopted(self, slots: NDArray[np.intp], idle_seconds: NDArray[np.float64], answers: dict[str, Answers]) -> None:
+    def adopted(self, slots: NDArray[np.intp], idle_seconds: NDArray[np.float64], answers: dict[str, Exchanges]) -> None:
         """Take over when series were last used, and what their streams were answered."""
         if slots.size:
             self._used[slots] = time.monotonic() - idle_seconds

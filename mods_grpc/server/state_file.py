@@ -1,7 +1,7 @@
 r"""The state of all series on disk: written whole and atomically, read only if every byte is as it was written.
 
 ```
-mods-grpc state 1\n
+mods-grpc state 2\n
 SHA-256 of the rest, in hexadecimal\n
 npz: "header" (JSON as bytes), and for model number i each array of its SeriesSnapshot as "i.<field>"
 ```
@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.server.loading import LoadedModel
+from mods_grpc.server.remembered import Exchange, Exchanges
 from mods_grpc.server.series_snapshot import SeriesSnapshot
-from mods_grpc.server.series_states import Answers
-from mods_grpc.server.stream import pack_exchange, unpack_exchange
 
-MAGIC = b"mods-grpc state 1\n"
+MAGIC = b"mods-grpc state 2\n"
 MAX_FILE_BYTES = 16 << 30
 _ARRAYS = tuple(item.name for item in dataclasses.fields(SeriesSnapshot) if item.name not in ("sensors", "names", "answers"))
 
@@ -74,7 +73,7 @@ def write_state(path: Path, state: SavedState) -> None:
                 "grid": model.grid,
                 "sensors": series.sensors,
                 "names": series.names,
-                "answers": {sensor: [_text(pack_exchange(*pair)) for pair in kept] for sensor, kept in series.answers.items()},
+                "answers": {sensor: [list(map(_text, pair)) for pair in kept] for sensor, kept in series.answers.items()},
             }
         )
     header = json.dumps({"complete": state.complete, "models": models}).encode()
@@ -117,8 +116,8 @@ def read_state(path: Path) -> SavedState:
 
 
 def _read_model(model: Mapping[str, Any], number: int, arrays: Mapping[str, Any]) -> SavedModel:
-    answers: dict[str, Answers] = {
-        sensor: deque(unpack_exchange(base64.b64decode(text)) for text in kept) for sensor, kept in model["answers"].items()
+    answers: dict[str, Exchanges] = {
+        sensor: deque(Exchange(*map(base64.b64decode, pair)) for pair in kept) for sensor, kept in model["answers"].items()
     }
     series = SeriesSnapshot(
         sensors=tuple(model["sensors"]),

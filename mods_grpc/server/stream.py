@@ -4,7 +4,6 @@ What ends the stream is raised; what is wrong with a data message is said in its
 """
 
 import asyncio
-from collections import deque
 
 from mods_grpc.errors import (
     InvalidInputError,
@@ -15,22 +14,19 @@ from mods_grpc.errors import (
     SequenceGapError,
     StreamProtocolError,
 )
-from mods_grpc.messages import duration_from_seconds
 from mods_grpc.server.access import Identity
 from mods_grpc.server.checks import first_of, name_violation, require_known
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.edge import Edge
+from mods_grpc.server.edge import Edge, parse
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.observations import Judge
+from mods_grpc.server.remembered import Exchange, Remembered, as_sent, with_answer
 from mods_grpc.server.repository import Repository
 from mods_grpc.server.requests import EXPLAIN_VALUES, find_model, impute_rows_of, significance_of
-from mods_grpc.server.responses import served
+from mods_grpc.server.responses import opened, served
 from mods_grpc.server.status import status_of
 from mods_grpc.server.turn import INLINE_SECONDS, Turn
 from mods_grpc.v1 import inference_pb2 as pb
-from mods_grpc.v1 import values_pb2
-
-REMEMBERED_BYTES = 64 * 1024  # of one stream; the last message is remembered whatever its size
 
 
 class StreamSession:
@@ -41,6 +37,9 @@ class StreamSession:
         config: The limits.
         identity: Who sends; its name is the namespace of the series where the client names none.
         edge: What is counted and limited.
+
+    Attributes:
+        last_sequence: Of the last data message that was taken. ended: whether the client has closed the stream.
     """
 
     def __init__(self, repository: Repository, config: ServerConfig, identity: Identity, edge: Edge) -> None:
@@ -50,18 +49,20 @@ class StreamSession:
         self._config = config
         self._sensor = identity.name
         self._model: LoadedModel | None = None
+        self._said_by = b""  # what every response begins with
         self._generation = repository.generation
         self._bad_in_a_row = 0
-        self._answered: deque[tuple[pb.StreamData, pb.StreamAnswer]] = deque()
-        self._answered_bytes = 0
+        self._remembered = Remembered()
         self.last_sequence = 0
+        self.ended = False
 
-    async def handle(self, request: pb.StreamDetectRequest) -> pb.StreamDetectResponse:
-        """Take one message and return its answer. Cancelled, it still does what it began.
+    async def handle(self, message: bytes) -> bytes:
+        """Take one StreamDetectRequest and return a StreamDetectResponse. Cancelled, it still does what it began.
 
         Raises:
             ModsError: The stream ends: a protocol error, a model that can't be used, or too many bad messages.
         """
+        request = parse(pb.StreamDetectRequest, message)
         kind = request.WhichOneof("message")
         if self._model is None:
             if kind != "config":
@@ -73,18 +74,22 @@ class StreamSession:
         if self._generation != self._repository.generation:
             self._move(self._model)
         if kind == "end":
-            return pb.StreamDetectResponse(model=self._served, ended=pb.StreamEnded(last_sequence=self.last_sequence))
-        answer = await self._answer(request)
-        return pb.StreamDetectResponse(model=self._served, answer=answer)
+            self.ended = True
+            return (
+                self._said_by
+                + pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)).SerializeToString()
+            )
+        answer = await self._answer(request.data, found=kind is not None)
+        return with_answer(self._said_by, answer)
 
-    def draining(self) -> pb.StreamDetectResponse:
+    def draining(self) -> bytes:
         """Return what a client is told before the server shuts down."""
-        response = pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence))
-        if self._model is not None:
-            response.model.CopyFrom(served(self._model))
-        return response
+        return (
+            self._said_by
+            + pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)).SerializeToString()
+        )
 
-    async def _open(self, message: pb.StreamConfig) -> pb.StreamDetectResponse:
+    async def _open(self, message: pb.StreamConfig) -> bytes:
         model = find_model(self._repository, message.model)
         while model.states.turn.busy:
             await model.states.turn.idle()
@@ -102,30 +107,14 @@ class StreamSession:
         self._use(model)
         if self._pinned:
             model.states.pins += 1
-        manifest, config = model.manifest, self._config
         held = model.states.held(self._sensor)
         certain = held > 0 and not model.states.trust(self._sensor)
-        previous = model.states.hand_over(self._sensor, self._answered)
-        self._lost = previous if held else deque()  # still growing if the old stream is not done
-        for kept in tuple(self._lost):  # this stream may break too before they are asked for
-            self._keep(*kept)
-        opened = pb.StreamOpened(
-            features=model.feature_names,
-            window_rows=manifest.rows,
-            window=duration_from_seconds(manifest.window_seconds),
-            slide=duration_from_seconds(manifest.slide_seconds),
-            significance=self._judge.significance,
-            state=pb.STATE_ORIGIN_RESUMED if certain else pb.STATE_ORIGIN_FRESH,
-            series_held=held,
-            limits=pb.StreamLimits(
-                max_observations=config.max_observations,
-                max_series=config.max_series_per_sensor,
-                max_impute_rows=config.max_impute_rows,
-                state_idle_time=duration_from_seconds(config.state_idle_seconds),
-                stream_idle_time=duration_from_seconds(config.stream_idle_seconds),
-            ),
-        )
-        return pb.StreamDetectResponse(model=served(model), opened=opened)
+        asked_before = model.states.hand_over(self._sensor, self._remembered.kept)
+        if held:
+            self._remembered.follow(asked_before)
+        state = pb.STATE_ORIGIN_RESUMED if certain else pb.STATE_ORIGIN_FRESH
+        said = opened(model, self._config, significance=self._judge.significance, state=state, held=held)
+        return self._said_by + pb.StreamDetectResponse(opened=said).SerializeToString()
 
     def close(self) -> None:
         """Let go of the version that the stream pinned."""
@@ -151,7 +140,7 @@ class StreamSession:
             metrics=self._edge.metrics,
         )
         self._model = model
-        self._served = served(model)
+        self._said_by = pb.StreamDetectResponse(model=served(model)).SerializeToString()
 
     def _move(self, old: LoadedModel) -> None:
         """Go on with the version that serves now, whose series the repository has moved.
@@ -173,30 +162,34 @@ class StreamSession:
         if model is not old:
             self._use(model)
 
-    async def _answer(self, request: pb.StreamDetectRequest) -> pb.StreamAnswer:
-        data = request.data
+    async def _answer(self, data: pb.StreamData, *, found: bool) -> bytes:
+        sequence = data.sequence
         try:
-            if request.WhichOneof("message") is None:
+            if not found:
                 raise InvalidInputError.of("message", Reason.FIELD_REQUIRED, "expected data or end, found neither")
-            if data.sequence != self.last_sequence + 1:
+            if sequence != self.last_sequence + 1:
                 expected = self.last_sequence + 1
-                text = f"data.sequence: expected {expected}, found {data.sequence}"
-                raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=data.sequence)
+                text = f"data.sequence: expected {expected}, found {sequence}"
+                raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=sequence)
             self._edge.rates.take(self._identity.name)
-            self.last_sequence = data.sequence
-            answer = self._recall(data)
-            if answer is None:
-                seconds = self._judge.seconds(data)
-                if seconds > INLINE_SECONDS or self._judge.model.states.turn.busy:
-                    working = asyncio.ensure_future(self._judged_in_turn(data, seconds))
-                    working.add_done_callback(_forget)
-                    return await asyncio.shield(working)
-                answer = self._judge.judge(data)
+            self.last_sequence = sequence
+            sent = as_sent(data)
+            known = self._remembered.recall(sent, sequence)
+            if known is not None:
+                return self._answered(sent, known, bad=False)
+            if not data.warm_up:
+                self._remembered.catch_up()
+            seconds = self._judge.seconds(data)
+            if seconds > INLINE_SECONDS or self._judge.model.states.turn.busy:
+                working = asyncio.ensure_future(self._judged_in_turn(data, sequence, sent, seconds))
+                working.add_done_callback(_forget)
+                return await asyncio.shield(working)
+            answer = self._judge.judge(data)
         except ModsError as error:
-            return self._refused(data, error)
-        return self._judged(data, answer)
+            return self._refused(sequence, error)
+        return self._judged(sequence, sent, answer)
 
-    async def _judged_in_turn(self, data: pb.StreamData, seconds: float) -> pb.StreamAnswer:
+    async def _judged_in_turn(self, data: pb.StreamData, sequence: int, sent: bytes, seconds: float) -> bytes:
         try:
             turn = await self._turn(seconds)
             try:
@@ -208,8 +201,8 @@ class StreamSession:
             finally:
                 turn.give_back()
         except ModsError as error:
-            return self._refused(data, error)
-        return self._judged(data, answer)
+            return self._refused(sequence, error)
+        return self._judged(sequence, sent, answer)
 
     async def _turn(self, seconds: float) -> Turn:
         """Wait for the turn on the model that serves then."""
@@ -227,14 +220,19 @@ class StreamSession:
                 return model.states.turn
             model.states.turn.give_back()
 
-    def _refused(self, data: pb.StreamData, error: ModsError) -> pb.StreamAnswer:
+    def _refused(self, sequence: int, error: ModsError) -> bytes:
         self._edge.metrics.rejected(error.reason)
         self._count_bad(True)
-        return pb.StreamAnswer(sequence=data.sequence, error=status_of(error))
+        return pb.StreamAnswer(sequence=sequence, error=status_of(error)).SerializeToString()
 
-    def _judged(self, data: pb.StreamData, answer: pb.StreamAnswer) -> pb.StreamAnswer:
-        self._count_bad(bool(answer.errors) and len(answer.errors) == max(1, len(answer.scores.status)))
-        self._keep(data, answer)
+    def _judged(self, sequence: int, sent: bytes, answer: pb.StreamAnswer) -> bytes:
+        answer.sequence = sequence
+        bad = bool(answer.errors) and len(answer.errors) == max(1, len(answer.scores.status))
+        return self._answered(sent, answer.SerializeToString(), bad=bad)
+
+    def _answered(self, sent: bytes, answer: bytes, *, bad: bool) -> bytes:
+        self._count_bad(bad)
+        self._remembered.keep(Exchange(sent, answer))
         return answer
 
     def _count_bad(self, bad: bool) -> None:
@@ -244,52 +242,13 @@ class StreamSession:
             text = f"{self._bad_in_a_row} messages in a row were refused, at most {limit} are accepted"
             raise QuotaError(Reason.TOO_MANY_BAD_OBSERVATIONS, text, limit=limit, actual=self._bad_in_a_row, retry_seconds=60.0)
 
-    def _keep(self, data: pb.StreamData, answer: pb.StreamAnswer) -> None:
-        self._answered.append((data, answer))
-        self._answered_bytes += data.ByteSize() + answer.ByteSize()
-        while self._answered_bytes > REMEMBERED_BYTES and len(self._answered) > 1:
-            old_data, old_answer = self._answered.popleft()
-            self._answered_bytes -= old_data.ByteSize() + old_answer.ByteSize()
-
-    def _recall(self, data: pb.StreamData) -> pb.StreamAnswer | None:
-        """Return the answer that was given to the same message on the sensor's last stream, in case it was lost there."""
-        for sent, answer in tuple(self._lost):
-            if _same(sent, data):
-                found = pb.StreamAnswer()
-                found.CopyFrom(answer)
-                found.sequence = data.sequence
-                return found
-        if not data.warm_up:
-            self._lost = deque()
-        return None
-
 
 def _adapts(message: pb.StreamConfig) -> bool:
     """Tell whether the level adapts: a budget is a rate to come to, a significance level is a level."""
     return not message.fixed_level and message.sensitivity.WhichOneof("level") != "significance"
 
 
-def pack_exchange(data: pb.StreamData, answer: pb.StreamAnswer) -> bytes:
-    """Write a request and its answer as bytes."""
-    request = pb.StreamDetectRequest(data=data).SerializeToString()
-    return len(request).to_bytes(4, "big") + request + pb.StreamDetectResponse(answer=answer).SerializeToString()
-
-
-def unpack_exchange(packed: bytes) -> tuple[pb.StreamData, pb.StreamAnswer]:
-    """Read what `pack_exchange` wrote."""
-    end = 4 + int.from_bytes(packed[:4], "big")
-    return pb.StreamDetectRequest.FromString(packed[4:end]).data, pb.StreamDetectResponse.FromString(packed[end:]).answer
-
-
-def _same(one: pb.StreamData, other: pb.StreamData) -> bool:
-    if one.warm_up != other.warm_up or one.WhichOneof("input") != other.WhichOneof("input"):
-        return False
-    kind = one.WhichOneof("input")
-    first: values_pb2.Observation | values_pb2.ObservationBatch = one.batch if kind == "batch" else one.observation
-    return bool(first == (other.batch if kind == "batch" else other.observation))
-
-
-def _forget(task: "asyncio.Task[pb.StreamAnswer]") -> None:
+def _forget(task: "asyncio.Task[bytes]") -> None:
     """Take note of how work ended that nobody may wait for any more."""
     if not task.cancelled():
         task.exception()

@@ -5,12 +5,11 @@ import asyncio
 from mods_grpc.errors import DrainingError, QuotaError, Reason
 from mods_grpc.server.access import Identity
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.edge import Context, Edge, parse
+from mods_grpc.server.edge import Context, Edge
 from mods_grpc.server.open_stream import OpenStream
 from mods_grpc.server.repository import Repository
 from mods_grpc.server.stream import StreamSession
 from mods_grpc.server.watch import Watch
-from mods_grpc.v1 import inference_pb2 as pb
 
 DRAINING_RETRY_SECONDS = 1.0
 
@@ -91,9 +90,8 @@ class Streams:
             data = await stream.read()
             if data is None:
                 return
-            response = await session.handle(parse(pb.StreamDetectRequest, data))
-            await stream.write(response)
-            if response.HasField("ended"):
+            await stream.write(await session.handle(data))
+            if session.ended:
                 return
 
 
