@@ -19,6 +19,7 @@ from mods_grpc.server.gathering import Gatherer
 from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
+from mods_grpc.server.standing_forecasts import StandingForecasts
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -36,8 +37,8 @@ class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
     `forecast` maps windows `(n, rows, features)` in raw units and the times of their last rows, `(n,)` nanoseconds, to
-    `(n, horizon, features)`; `gatherer` does so for many calls at once, None where a window's forecast may depend on others.
-    `least` is the least value that each feature can have, and `lowest` the same in numbers.
+    `(n, horizon, features)`; `gatherer` does so for many calls at once, None where a window's forecast may depend on others;
+    `standing` before it is asked for. `least` is the least value that each feature can have, and `lowest` the same in numbers.
     """
 
     manifest: Manifest
@@ -45,6 +46,7 @@ class LoadedModel:
     session: Session
     forecast: Callable[[Floats, Times], Floats]
     gatherer: Gatherer | None
+    standing: StandingForecasts
     cost: RunCost
     detector: Detector
     least: Floats
@@ -56,7 +58,7 @@ class LoadedModel:
         """Make a monitor that watches the series of a table with this model; `adapt` as for Monitor."""
         return Monitor(
             self.detector,
-            self.forecast,
+            self.standing,
             table,
             slide_seconds=self.manifest.slide_seconds,
             holdoff_rows=self.manifest.calibration.holdoff_rows,
@@ -152,6 +154,7 @@ class Loader:
             session=session,
             forecast=forecast,
             gatherer=Gatherer(forecast) if session.invariant else None,
+            standing=StandingForecasts(forecast),
             cost=cost,
             detector=detector,
             least=np.array(lowest),

@@ -68,9 +68,17 @@ class Judge:
     def seconds(self, data: pb.StreamData) -> float:
         """Return how long it is expected to take to judge a message."""
         if data.WhichOneof("input") != "batch":
-            return 0.0
+            return self.model.cost.seconds[0]
         n = len(data.batch.values) // (FLOAT64_BYTES * len(self.model.feature_names))
         return seconds_to_judge(self.model, n, self.explain)
+
+    def look_ahead(self, data: pb.StreamData) -> None:
+        """Forecast the row after the one that a message brought, once there is nothing else to do."""
+        if data.WhichOneof("input") == "observation":
+            states = self.model.states
+            slot = states.slot(self.sensor, data.observation.series)
+            if slot != NOT_HELD:
+                self.model.standing.prepare(states, slot)
 
     def judge(self, data: pb.StreamData) -> pb.StreamAnswer:
         """Apply and judge the observations of a message. The answer lacks its sequence.

@@ -11,13 +11,17 @@ from mods_grpc.server.edge import Context, EndedError, abort
 from mods_grpc.server.watch import NEVER, TICK_SECONDS, Watch
 
 LAST_WORDS_SECONDS = 5.0  # in which the status must be on its way; a peer that reads nothing never takes it
+CANCEL_SECONDS = 0.01  # in which a peer that went away is told from one that has nothing more to send
+SMALL_BYTES = 4 * 1024  # of an answer that may be on its way while the next message is read
 
 
 class OpenStream:
     """A stream that waits for its peer. Make it in the task that serves the stream.
 
-    Reads and writes are awaited as they are, without a task each. What ends the stream while it waits, an idle peer, one that
-    does not read, or the drain, sends the status itself; the read or write that waited then returns, and raises EndedError.
+    Reads and large writes are awaited as they are. A small answer is on its way while the next message is read, and awaited
+    before the next answer: to learn that it went out takes longer than a peer takes to send again. What ends the stream while
+    it waits, an idle peer, one that does not read, or the drain, sends the status itself; the read or write that waited then
+    returns, and raises EndedError.
 
     Args:
         context: The call.
@@ -26,63 +30,92 @@ class OpenStream:
         idle_seconds: How long the peer may send nothing. slow_seconds: How long it may leave an answer unread.
 
     Attributes:
-        until: When the peer has taken too long, on the clock of the watch.
         reading: Whether it waits for the next message.
     """
 
     def __init__(
         self, context: Context, watch: Watch, leave: Callable[[], None], *, idle_seconds: float, slow_seconds: float
     ) -> None:
-        self.until = NEVER
         self.reading = False
         self._context = context
         self._watch = watch
         self._leave = leave
         self._idle_seconds, self._slow_seconds = idle_seconds, slow_seconds
+        self._idle_until, self._slow_until = NEVER, NEVER
         self._served_by = asyncio.current_task()
+        self._writing: asyncio.Task[None] | None = None
+        self._written_before = False
         self._error: ModsError | None = None
         self._ending: asyncio.Task[None] | None = None
 
-    async def read(self) -> bytes | None:
-        """Return the next message; None when the peer is done or gone.
-
-        Raises:
-            EndedError: The stream was ended meanwhile.
-        """
-        self.reading, self.until = True, self._watch.clock + TICK_SECONDS + self._idle_seconds
-        try:
-            data = await self._context.read()
-        except Exception:
-            if self._ending is None:
-                raise
-        self.reading, self.until = False, NEVER
+    @property
+    def until(self) -> float:
+        """When the peer has taken too long, on the clock of the watch."""
         if self._ending is not None:
-            await self._ended(self._ending)
-        return data if isinstance(data, bytes) else None
+            return NEVER
+        if self._writing is None or self._writing.done():
+            return self._idle_until
+        return min(self._idle_until, self._slow_until)
 
-    async def write(self, response: bytes) -> None:
-        """Send a message.
+    async def read(self) -> bytes | None:
+        """Return the next message; None when the peer has nothing more to send.
 
         Raises:
             EndedError: The stream was ended meanwhile.
             CancelledError: The peer is gone.
         """
-        self.until = self._watch.clock + TICK_SECONDS + self._slow_seconds
+        self.reading, self._idle_until = True, self._watch.clock + TICK_SECONDS + self._idle_seconds
         try:
-            await self._context.write(response)
-        except grpc.aio.InternalError:  # as the core calls it when a peer goes away while it is written to
-            if self._ending is None:
-                raise asyncio.CancelledError from None
+            data = await self._context.read()
+            if not isinstance(data, bytes):  # gRPC says the same of a peer that is gone, and cancels a moment later
+                await asyncio.sleep(CANCEL_SECONDS)
         except Exception:
             if self._ending is None:
                 raise
-        self.until = NEVER
+        self.reading, self._idle_until = False, NEVER
+        if self._ending is not None:
+            await self._ended(self._ending)
+        return data if isinstance(data, bytes) else None
+
+    async def write(self, response: bytes) -> None:
+        """Send a message. A small one may be still on its way afterwards, see `written`.
+
+        Raises:
+            EndedError: The stream was ended meanwhile.
+            CancelledError: The peer is gone.
+        """
+        await self.written()
+        self._slow_until = self._watch.clock + TICK_SECONDS + self._slow_seconds
+        self._writing = asyncio.ensure_future(self._context.write(response))
+        self._writing.add_done_callback(_forget)
+        if self._written_before and len(response) <= SMALL_BYTES:
+            await asyncio.sleep(0)  # it goes out before anything else is done
+        else:  # before the first message is out, no status can be sent
+            await self.written()
+            self._written_before = True
+
+    async def written(self) -> None:
+        """Return when everything is out.
+
+        Raises:
+            EndedError, CancelledError: As `write`.
+        """
+        writing = self._writing
+        if writing is not None:
+            if not writing.done():
+                await asyncio.wait((writing,))
+            error = None if writing.cancelled() else writing.exception()
+            self._writing = None
+            if error is not None and self._ending is None:
+                if isinstance(error, grpc.aio.InternalError):  # as the core calls it when a peer goes away while it is written to
+                    raise asyncio.CancelledError from None
+                raise error
         if self._ending is not None:
             await self._ended(self._ending)
 
     def overdue(self) -> None:
         """End the stream: its peer has taken too long."""
-        if self.reading:
+        if self._idle_until <= self._watch.clock:
             seconds = self._idle_seconds
             self.end(StreamTimeoutError(Reason.STREAM_IDLE, f"nothing was sent for {seconds:g} s", limit=f"{seconds:g}"))
         else:
@@ -92,7 +125,7 @@ class OpenStream:
     def end(self, error: ModsError, farewell: bytes | None = None) -> None:
         """End the stream with the status of an error, and a last message before it; nothing that was not read yet is read."""
         if self._ending is None:
-            self.until, self._error = NEVER, error
+            self._error = error
             self._ending = asyncio.ensure_future(self._end(error, farewell))
 
     async def _end(self, error: ModsError, farewell: bytes | None) -> None:
@@ -100,6 +133,8 @@ class OpenStream:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
                 with contextlib.suppress(grpc.aio.AbortError):
                     if farewell is not None:
+                        if self._writing is not None:
+                            await asyncio.wait((self._writing,))
                         await self._context.write(farewell)
                     self._leave()
                     await abort(self._context, error)
@@ -112,3 +147,9 @@ class OpenStream:
         await asyncio.shield(ending)
         assert self._error is not None
         raise EndedError(self._error)
+
+
+def _forget(task: "asyncio.Task[None]") -> None:
+    """Take note of how a write ended that nobody may wait for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -185,6 +185,7 @@ class StreamSession:
                 working.add_done_callback(_forget)
                 return await asyncio.shield(working)
             answer = self._judge.judge(data)
+            self._judge.look_ahead(data)
         except ModsError as error:
             return self._refused(sequence, error)
         return self._judged(sequence, sent, answer)

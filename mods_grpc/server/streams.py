@@ -86,12 +86,14 @@ class Streams:
         while True:
             if self._draining:  # even when there is more to read, or a busy stream would never be told
                 await stream.write(session.draining())
+                await stream.written()
                 raise _draining()
             data = await stream.read()
             if data is None:
                 return
             await stream.write(await session.handle(data))
             if session.ended:
+                await stream.written()
                 return
 
 

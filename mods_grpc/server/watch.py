@@ -14,7 +14,9 @@ NEVER = math.inf
 class Watched(Protocol):
     """Something that may wait too long; `until` is when it does, on the clock of the watch."""
 
-    until: float
+    @property
+    def until(self) -> float:
+        """When it does."""
 
     def overdue(self) -> None:
         """Take note of it."""
