@@ -134,6 +134,9 @@ class Stream:
         self.call.cancel()
         self._requests.put(None)
 
+    def stop_sending(self):
+        self._requests.put(None)
+
     def failure(self):
         try:
             while True:

@@ -75,6 +75,23 @@ def test_observations_are_counted_by_outcome_and_alarms_by_model(server, inferen
         pass
 
 
+def test_a_stream_that_breaks_off_is_not_counted_as_one_that_was_closed(server, inference):
+    ends = {"grpc_service": "mods.v1.InferenceService", "grpc_method": "StreamDetect"}
+    broken, closed, done = (
+        Stream(inference, sensor="broken"),
+        Stream(inference, sensor="closed"),
+        Stream(inference, sensor="done"),
+    )
+    broken.row(0)
+    broken.cut()
+    closed.end()
+    done.stop_sending()
+    while read(server, "mods_streams_open"):
+        pass
+    assert read(server, "grpc_server_handled_total", grpc_code="Canceled", **ends) == 1
+    assert read(server, "grpc_server_handled_total", grpc_code="OK", **ends) == 2
+
+
 def test_models_and_loads_are_told(server, tmp_path):
     publish_tiny(tmp_path, version=2)
     server.look()
