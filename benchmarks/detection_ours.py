@@ -67,7 +67,7 @@ def prepare(given, model_type):
         digest="",
         report=DataReport(),
     )
-    samples = [take(series, part, model.rows, HORIZON) for part in (train, validation)]
+    samples = [take(series, (part,), model.rows, HORIZON) for part in (train, validation)]
     fitted = fit(model, FIT, *samples)
     network = build(model, values.shape[1])  # as it is exported from a run: not compiled
     network.set_weights(fitted.network.get_weights())

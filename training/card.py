@@ -50,6 +50,7 @@ def _head(run: Run, manifest: Manifest, title: str) -> str:
     model = run.model
     sees = ("first differences and the last level of " if model.level else "first differences of ") if model.model_delta else ""
     space = "log(1 + x) of the raw values" if model.transform == "log1p" else "the raw values"
+    space += ", measured by the size of each window's own differences" if model.window_scale else ""
     lines = [
         f"# {manifest.name}, version {manifest.version}",
         *([title] if title else []),
@@ -111,10 +112,11 @@ def _report(report: DataReport) -> str:
         return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
 
     return (
-        f"Read: {report.rows} rows. Duplicates: {report.duplicates}. Contradicting rows: {report.contradictions}. Rows off the "
-        f"grid: {report.off_grid}. Missing rows inserted: {report.inserted}. Holes: {report.holes}, the longest of "
-        f"{report.longest_hole} rows. Changes of the clock: {report.clock_changes}. Missing values: {by_name(report.missing)}; "
-        f"of these interpolated: {by_name(report.interpolated)}. Empty cells read as no event: {by_name(report.zero_filled)}. "
+        f"Read: {report.series} series, {report.rows} rows. Duplicates: {report.duplicates}. Contradicting rows: "
+        f"{report.contradictions}. Rows off the grid: {report.off_grid}. Missing rows inserted: {report.inserted}. Holes: "
+        f"{report.holes}, the longest of {report.longest_hole} rows. Changes of the clock: {report.clock_changes}. Missing "
+        f"values: {by_name(report.missing)}; of these interpolated: {by_name(report.interpolated)}. Empty cells read as no "
+        f"event: {by_name(report.zero_filled)}. "
         f"Rows in excluded ranges: {report.excluded}. What stayed missing was neither trained nor scored on."
     )
 

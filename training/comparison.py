@@ -17,7 +17,7 @@ from training.forecaster import open_graph
 from training.metrics import find, geometric_mean
 from training.original import original_parameters
 from training.prepare import Prepared
-from training.series import DataReport, Series
+from training.series import DataReport, Series, in_each
 from training.source import SourceConfig, load
 from training.timerange import Interval, parse_interval
 from training.windows import Samples, take
@@ -76,7 +76,7 @@ def parts_to_score(source: SourceConfig, model: ModelConfig, prepared: Prepared,
     if apart:
         interval = parse_interval(apart)
         series = load(source, Interval(start=source.ranges().train.start, end=interval.end))
-        samples = take(series, series.slice(interval), model.rows, model.steps_ahead)
+        samples = take(series, in_each(series, series.slice(interval)), model.rows, model.steps_ahead)
         if not len(samples):
             raise DataError(f"no windows without missing values in {interval}")
         parts[APART] = Part(series=series, samples=samples)

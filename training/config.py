@@ -47,6 +47,8 @@ class ModelConfig:
         model_delta: Whether the network sees first differences and forecasts the change since the last row.
         level: Whether the network sees the level of the last row too, in place of the oldest difference, so that it can
             forecast a return to the usual; needs `model_delta`.
+        window_scale: Whether each window is measured by the size of its own differences, so that quiet and lively series
+            look alike to one network (Kim et al. 2022, RevIN, on differences); needs `model_delta`.
         transform: Applied to raw values before anything else; "log1p" is for counts and sums.
         linear: Whether a linear map from the window to the path stands beside the network, their sum being the output
             (the autoregressive part of Lai et al. 2018, LSTNet).
@@ -66,6 +68,7 @@ class ModelConfig:
     dropout_rate: float = 0.0
     model_delta: bool = True
     level: bool = False
+    window_scale: bool = False
     transform: Transform = "none"
     linear: bool = False
     calendar: bool = False
@@ -87,6 +90,8 @@ class ModelConfig:
             raise DataError(f"dropout_rate is {self.dropout_rate}, expected 0 to below 1")
         if self.level and not self.model_delta:
             raise DataError("level adds nothing to a network that sees levels; use it with model_delta")
+        if self.window_scale and not self.model_delta:
+            raise DataError("window_scale measures windows by their differences; use it with model_delta")
         if self.levels and (list(self.levels) != sorted(set(self.levels)) or not 0 < self.levels[0] <= self.levels[-1] < 1):
             raise DataError(f"quantiles are {self.quantiles!r}, expected levels between 0 and 1 in rising order")
         if self.levels and (MEDIAN not in self.levels or len(self.levels) < 2):

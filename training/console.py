@@ -53,14 +53,14 @@ def show_data(prepared: Prepared, warnings: Sequence[str]) -> None:
     series, report = prepared.series, prepared.series.report
     table = Table("part", "from", "to", "rows", "windows", title="data")
     for name, part in prepared.parts.items():
-        end = series.times[part.stop - 1]
-        table.add_row(
-            name, str(series.times[part.start]), str(end), str(part.stop - part.start), str(len(prepared.samples[name]))
-        )
+        first = part[0]
+        rows = sum(cut.stop - cut.start for cut in part)
+        start, end = str(series.times[first.start]), str(series.times[first.stop - 1])
+        table.add_row(name, start, end, str(rows), str(len(prepared.samples[name])))
     console.print(table)
     console.print(
-        f"{report.rows} rows read, {report.duplicates} duplicates, {report.contradictions} contradictions, "
-        f"{report.off_grid} off the grid, "
+        f"{report.rows} rows of {report.series} series read, {report.duplicates} duplicates, "
+        f"{report.contradictions} contradictions, {report.off_grid} off the grid, "
         f"{report.inserted} missing rows inserted, {report.holes} holes (the longest of {report.longest_hole} rows), "
         f"{report.clock_changes} changes of the clock, {sum(report.missing.values())} values missing, "
         f"{sum(report.interpolated.values())} interpolated, {sum(report.zero_filled.values())} read as no event, "

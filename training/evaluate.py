@@ -12,7 +12,7 @@ from mods_grpc.detection import Detector, Monitor, Phase, significance_from_budg
 from training.events import Event
 from training.forecaster import Forecaster
 from training.metrics import score
-from training.series import Series
+from training.series import Rows, Series
 from training.timerange import nanoseconds
 from training.windows import Samples
 
@@ -116,14 +116,16 @@ def score_forecasts(
     )
 
 
-def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice, false_alarms_per_day: float) -> Replay:
+def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: Rows, false_alarms_per_day: float) -> Replay:
     """Run the server's detector over a part, warmed up with the rows before it, as a stream with this budget does.
+
+    The series of a pool are replayed one after another.
 
     Args:
         manifest: Of the model.
         forecast: The model.
         series: Raw values, NaN where missing.
-        part: Rows to judge.
+        part: Rows to judge, by series.
         false_alarms_per_day: The budget.
     """
     detector = Detector.from_manifest(manifest)
@@ -136,25 +138,24 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: slice
         holdoff_rows=manifest.calibration.holdoff_rows,
         adapt=True,
     )
-    slot = table.allocate()
-    first = max(part.start - manifest.rows, 0)
-    present = np.flatnonzero(np.isfinite(series.values[first : part.stop]).any(axis=1)) + first
+    level = significance_from_budget(false_alarms_per_day, manifest.slide_seconds, manifest.calibration.extremal_index)
     p_values: list[NDArray[np.float64]] = []
     episodes: list[Episode] = []
-    for begin in range(0, len(present), ROWS_AT_ONCE):
-        rows = present[begin : begin + ROWS_AT_ONCE]
-        verdicts = monitor.observe(
-            np.full(len(rows), slot, dtype=np.intp),
-            nanoseconds(series.times[rows]),
-            series.values[rows],
-            judged=rows >= part.start,
-            significance=significance_from_budget(
-                false_alarms_per_day, manifest.slide_seconds, manifest.calibration.extremal_index
-            ),
-            impute_rows=IMPUTE_ROWS,
-        )
-        p_values.append(verdicts.p_value[np.isfinite(verdicts.p_value)])
-        _collect(episodes, series.times[rows], verdicts.phase, verdicts.peak_time, verdicts.peak)
+    for cut in part:
+        slot, first = table.allocate(), max(cut.start - manifest.rows, 0)
+        present = np.flatnonzero(np.isfinite(series.values[first : cut.stop]).any(axis=1)) + first
+        for begin in range(0, len(present), ROWS_AT_ONCE):
+            rows = present[begin : begin + ROWS_AT_ONCE]
+            verdicts = monitor.observe(
+                np.full(len(rows), slot, dtype=np.intp),
+                nanoseconds(series.times[rows]),
+                series.values[rows],
+                judged=rows >= cut.start,
+                significance=level,
+                impute_rows=IMPUTE_ROWS,
+            )
+            p_values.append(verdicts.p_value[np.isfinite(verdicts.p_value)])
+            _collect(episodes, series.times[rows], verdicts.phase, verdicts.peak_time, verdicts.peak)
     scored = np.concatenate(p_values) if p_values else np.empty(0)
     days = len(scored) * manifest.slide_seconds / DAY_SECONDS
     return Replay(scored=len(scored), days=days, p_values=scored, episodes=tuple(episodes))

@@ -31,6 +31,8 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     lead = np.timedelta64(max(SEASONS.values()) + manifest.rows * manifest.slide_seconds, "s")
     start = min(interval.start - lead, fitting.start) if fitting.end <= interval.start else interval.start - lead
     series = load(source, Interval(start=start, end=interval.end))
+    if series.members:
+        raise DataError(f"evaluate looks at one series, the data holds {len(series.members)}; name one with --only-series")
     excluded = str(manifest.hyper_parameters.get("train_time_ranges_excluded", ""))
     series = series.exclude([part for part in parse_intervals(excluded) if part.end <= interval.start])
     evaluation = evaluate_model(
@@ -79,7 +81,9 @@ def _source_of(manifest: Manifest, arguments: argparse.Namespace) -> SourceConfi
     source = SourceConfig.of_model(manifest, vars(arguments))
     if not source.test_time_range:
         raise DataError("the model has no test range; give --test-time-range")
-    return dataclasses.replace(source, train_time_ranges_excluded="")
+    # how the files are laid out is not the model's
+    layout = {"series_folders": bool(arguments.series_folders), "only_series": arguments.only_series}
+    return dataclasses.replace(source, train_time_ranges_excluded="", series_column=arguments.series_column, **layout)
 
 
 def read_version(folder: Path) -> Artifact:

@@ -20,7 +20,7 @@ from training.events import Event
 from training.forecaster import Forecaster
 from training.intervals import CURVE, Coverage, measure_coverage
 from training.metrics import find, geometric_mean
-from training.series import Series
+from training.series import Series, in_each
 from training.timerange import Interval
 from training.windows import Samples, take
 from training.worst_hours import WorstHour, worst_hours
@@ -143,7 +143,7 @@ def evaluate_model(
     """
     if series.names != [feature.name for feature in manifest.features]:
         raise DataError(f"the data has the features {series.names}, the model {[f.name for f in manifest.features]}")
-    part = series.slice(interval)
+    part = in_each(series, series.slice(interval))
     samples = take(series, part, manifest.rows, manifest.horizon)
     if not len(samples):
         raise DataError(f"no windows without missing values in {interval}")
@@ -192,8 +192,8 @@ def _baselines(manifest: Manifest, series: Series, fitting: Interval | None, not
         rows = series.slice(fitting)
         validation_rows = max(manifest.validation_range.rows, manifest.horizon + 1)
         cut = rows.stop - validation_rows
-        train = take(series, slice(rows.start, cut - manifest.rows - manifest.horizon), manifest.rows, manifest.horizon)
-        validation = take(series, slice(cut, rows.stop), manifest.rows, manifest.horizon)
+        train = take(series, (slice(rows.start, cut - manifest.rows - manifest.horizon),), manifest.rows, manifest.horizon)
+        validation = take(series, (slice(cut, rows.stop),), manifest.rows, manifest.horizon)
         if not (len(train) and len(validation)):
             raise DataError("too few windows")
     except DataError as error:

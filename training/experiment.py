@@ -46,8 +46,7 @@ def fit_run(
     fitted = fit(model, options, prepared.samples["train"], prepared.samples["validation"], listener, checkpointing)
     series = prepared.series
     values = prepared.training_values()
-    known = series.values[prepared.parts["train"]]
-    steps = np.abs(np.diff(known, axis=0))
+    steps = np.concatenate([np.abs(np.diff(series.values[cut], axis=0)) for cut in prepared.parts["train"]])
     run = Run(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,

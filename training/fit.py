@@ -77,7 +77,12 @@ def fit(
         if not len(samples):
             raise DataError(f"no {name} windows without missing values; lengthen the range or shorten sequence_len")
     scaler = Scaler.fit(
-        train.windows, train.targets, transform=config.transform, differencing=config.model_delta, level=config.level
+        train.windows,
+        train.targets,
+        transform=config.transform,
+        differencing=config.model_delta,
+        level=config.level,
+        window_scale=config.window_scale,
     )
     keras.utils.set_random_seed(options.seed)
     network = build(config, train.windows.shape[2])

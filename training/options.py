@@ -29,6 +29,19 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
     )
     place.add_argument("--csv", default="", metavar="FILE", help="a comma- or tab-separated table with a time column instead")
     group.add_argument(
+        "--series-column",
+        default="",
+        metavar="S",
+        help="column of --csv that names the series of a row: one model for all of them",
+    )
+    group.add_argument(
+        "--series-folders",
+        action=argparse.BooleanOptionalAction,
+        default=False if ranges else None,
+        help="each folder in the datapool is that of a series, as aggregate writes them by host: one model for all (default: no)",
+    )
+    group.add_argument("--only-series", default="", metavar="A,B", help="names of the series to read (default: all)")
+    group.add_argument(
         "--time-column",
         default="window_start" if ranges else None,
         metavar="T",
@@ -103,6 +116,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=model.level,
         help="with --model-delta, see the level of the last row in place of the oldest difference (default: no)",
+    )
+    group.add_argument(
+        "--window-scale",
+        action=argparse.BooleanOptionalAction,
+        default=model.window_scale,
+        help="with --model-delta, measure each window by its own differences: for series of different size (default: no)",
     )
     group.add_argument(
         "--transform", choices=("none", "log1p"), default=model.transform, help="of raw values (default: %(default)s)"

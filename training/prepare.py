@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.config import ModelConfig
-from training.series import Series
+from training.series import Rows, Series
 from training.source import SourceConfig, load
 from training.windows import PARTS, Samples, split, take
 
@@ -20,15 +20,14 @@ class Prepared:
     """A series, the rows of its parts, and the samples of each, by name in `windows.PARTS`."""
 
     series: Series
-    parts: Mapping[str, slice]
+    parts: Mapping[str, Rows]
     samples: Mapping[str, Samples]
 
     def training_values(self) -> NDArray[np.float64]:
         """Return all raw rows that the training windows and targets touch, `(n, features)`."""
         train = self.samples["train"]
-        first = max(int(train.origins[0]) - train.windows.shape[1], 0)
-        values = self.series.values[first : self.parts["train"].stop]
-        return values[np.isfinite(values).all(axis=1)]
+        touched = train.origins[:, None] + np.arange(-train.windows.shape[1], train.targets.shape[1])
+        return self.series.values[np.unique(touched)]
 
 
 def prepare(source: SourceConfig, model: ModelConfig) -> Prepared:

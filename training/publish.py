@@ -16,6 +16,7 @@ from training.experiment import rebuild
 from training.export import export_graph
 from training.forecaster import open_graph
 from training.parity import LARGEST_ERROR, check_parity, comparable_windows, extreme_windows, parity_vectors
+from training.pool import in_two
 from training.prepare import Prepared
 from training.raw_function import Forecaster, keras_forecaster
 from training.run import SCALER_VECTORS, Run
@@ -73,6 +74,7 @@ def export_run(
     if not parity_error <= LARGEST_ERROR:
         raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
     test = prepared.samples.get("test")
+    known, training, calibration = in_two(prepared.series, prepared.parts["train"], prepared.parts["calibration"], run.model.rows)
     metrics: tuple[Metric, ...] = ()
     if test is not None:
         metrics = evaluate(forecast, test, prepared.series, run.naive_error)
@@ -103,10 +105,10 @@ def export_run(
         metrics=metrics,
         calibration=calibrate(
             forecast,
-            nanoseconds(prepared.series.times),
-            prepared.series.values,
-            training=prepared.parts["train"],
-            calibration=prepared.parts["calibration"],
+            nanoseconds(known.times),
+            known.values,
+            training=training,
+            calibration=calibration,
             kinds=[feature.kind for feature in run.features],
             rows=run.model.rows,
             slide_seconds=run.slide_seconds,

@@ -10,7 +10,7 @@ from mods_grpc.errors import DataError
 from training.backend import tf
 from training.calendar import MINUTE, TABLE, WEEK_MINUTES
 from training.config import MEDIAN, ModelConfig
-from training.scaler import Scaler
+from training.scaler import LEAST_SIZE, Scaler
 
 Forecaster = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts."""
@@ -57,6 +57,9 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
     def forecast(window: Any, time: Any = None) -> dict[str, Any]:
         z = tf.math.log(window + 1.0) if scaler.transform == "log1p" else window
         d = z[:, 1:] - z[:, :-1] if scaler.differencing else z
+        size = _sizes_of_windows(z, d) if scaler.window_scale else None
+        if size is not None:
+            d /= size
         if config.level:
             d = tf.concat([z[:, -1:], d[:, 1:]], axis=1)
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
@@ -65,6 +68,8 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
         scaled_path = network(_with_calendar(steps, time) if config.calendar else steps, training=False)
         change = tf.cast(tf.reshape(scaled_path, (-1, len(output_scale))), tf.float64)
         z_hat = tf.reshape(change * output_scale + output_shift, path)
+        if size is not None:
+            z_hat *= size[..., tf.newaxis] if config.levels else size
         if scaler.differencing:
             z_hat += z[:, -1:, :, tf.newaxis] if config.levels else z[:, -1:]
         if scaler.transform == "log1p":
@@ -89,6 +94,11 @@ def keras_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features
     return forecast
 
 
+def _sizes_of_windows(z: Any, d: Any) -> Any:
+    """Do what `scaler.sizes_of_windows` does."""
+    return tf.sqrt(tf.reduce_mean(d * d, axis=1, keepdims=True)) + LEAST_SIZE * (tf.abs(z[:, -1:]) + 1.0)
+
+
 def _with_calendar(steps: Any, times: Any) -> Any:
     """Do what `calendar.with_calendar` does, of operators that every ONNX runtime has."""
     # a remainder is below 2**53, so float64 holds it and the minute is exact
@@ -100,6 +110,8 @@ def _with_calendar(steps: Any, times: Any) -> Any:
 def _check(config: ModelConfig, scaler: Scaler, features: int) -> None:
     if (scaler.transform, scaler.differencing) != (config.transform, config.model_delta):
         raise DataError("the scaler was fitted for another transform or differencing than the configuration has")
+    if scaler.window_scale != config.window_scale:
+        raise DataError("the scaler was fitted for windows that are scaled and the configuration is not, or the other way round")
     if (scaler.level_mean is not None) != config.level:
         raise DataError("the scaler has a level and the configuration none, or the other way round")
     found = (scaler.input_mean.shape, scaler.input_scale.shape, scaler.output_mean.shape, scaler.output_scale.shape)

@@ -7,6 +7,8 @@ from mods_grpc.detection import calibrate
 from mods_grpc.errors import DataError
 from training.evaluate import Replay, replay
 from training.forecaster import open_graph
+from training.pool import in_two
+from training.series import in_each
 from training.source import SourceConfig, load
 from training.timerange import Interval, nanoseconds, parse_interval
 from training.windows import split, time_range
@@ -40,17 +42,18 @@ def recalibrate(artifact: Artifact, source: SourceConfig, *, version: int, calib
     series = load(source, Interval(start=ranges.whole.start, end=max(ranges.whole.end, later.end)) if later else ranges.whole)
     parts = split(series, ranges, manifest.rows, manifest.horizon)
     if later:
-        parts["calibration"] = series.slice(later)
-        if parts["calibration"].start < parts["validation"].stop + manifest.rows + manifest.horizon:
+        parts["calibration"] = in_each(series, series.slice(later))
+        if parts["calibration"][0].start < parts["validation"][0].stop + manifest.rows + manifest.horizon:
             raise DataError("the calibration range must begin a window and a horizon after the ranges that were fitted on")
     elif series.digest != manifest.data_digest:
         raise DataError("the data is not that of the model's run; give --calibration-time-range to calibrate on other data")
+    known, early, late = in_two(series, parts["train"], parts["calibration"], manifest.rows)
     calibration = calibrate(
         forecast,
-        nanoseconds(series.times),
-        series.values,
-        training=parts["train"],
-        calibration=parts["calibration"],
+        nanoseconds(known.times),
+        known.values,
+        training=early,
+        calibration=late,
         kinds=[feature.kind for feature in manifest.features],
         rows=manifest.rows,
         slide_seconds=manifest.slide_seconds,

@@ -125,7 +125,12 @@ def read_run(folder: Path) -> tuple[Run, bytes]:
                 "maximum": tuple(tree["maximum"]),
                 "ranges": {name: _make(TimeRange, part) for name, part in tree["ranges"].items()},
                 "report": _make(DataReport, tree["report"]),
-                "scaler": Scaler(transform=scaler["transform"], differencing=scaler["differencing"], **vectors),
+                "scaler": Scaler(
+                    transform=scaler["transform"],
+                    differencing=scaler["differencing"],
+                    window_scale=scaler.get("window_scale", False),
+                    **vectors,
+                ),
                 "naive_error": tuple(tree["naive_error"]),
                 "history": {name: tuple(values) for name, values in tree["history"].items()},
             }

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from training.config import Transform
 
 Array = NDArray[np.float64]
+LEAST_SIZE = 1e-3  # of a window's differences, relative to its level
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +18,7 @@ class Scaler:
     With z = transform(window) and, when differencing, d = z[1:] - z[:-1] (else d = z):
     the network sees (d - input_mean) / input_scale, and its output n becomes the forecast by
     z_hat = n * output_scale + output_mean, plus z[-1] when differencing, then the inverse transform.
+    Where windows are scaled, d and n are in units of the window's own differences, see `window_scale`.
     Where there is a level, the first step that the network sees is (z[-1] - level_mean) / level_scale instead.
 
     Attributes:
@@ -33,12 +35,25 @@ class Scaler:
     output_scale: Array
     level_mean: Array | None = None
     level_scale: Array | None = None
+    window_scale: bool = False
 
     @classmethod
-    def fit(cls, windows: Array, targets: Array, *, transform: Transform, differencing: bool, level: bool = False) -> "Scaler":
+    def fit(
+        cls,
+        windows: Array,
+        targets: Array,
+        *,
+        transform: Transform,
+        differencing: bool,
+        level: bool = False,
+        window_scale: bool = False,
+    ) -> "Scaler":
         """Fit on raw training windows `(n, rows, features)` and the rows that follow them `(n, horizon, features)`."""
         z = _forward(windows, transform)
         inputs, outputs = _differences(z, _forward(targets, transform), differencing=differencing)
+        if window_scale:
+            size = sizes_of_windows(z, inputs)
+            inputs, outputs = inputs / size, outputs / size
         return cls(
             transform=transform,
             differencing=differencing,
@@ -48,6 +63,7 @@ class Scaler:
             output_scale=_positive(outputs.std(0)),
             level_mean=z[:, -1].mean(0) if level else None,
             level_scale=_positive(z[:, -1].std(0)) if level else None,
+            window_scale=window_scale,
         )
 
     def input_numbers(self, steps: int) -> tuple[Array, Array]:
@@ -61,6 +77,8 @@ class Scaler:
         """Turn raw windows `(n, rows, features)` into what the network sees, `(n, sequence_len, features)`."""
         z = _forward(windows, self.transform)
         d = np.diff(z, axis=1) if self.differencing else z.copy()
+        if self.window_scale:
+            d = d / sizes_of_windows(z, d)
         if self.level_mean is not None:
             d[:, 0] = z[:, -1]
         mean, scale = self.input_numbers(d.shape[1])
@@ -68,10 +86,24 @@ class Scaler:
 
     def network_target(self, windows: Array, targets: Array) -> NDArray[np.float32]:
         """Turn the raw rows that follow, `(n, horizon, features)`, into what the network should emit."""
-        _, outputs = _differences(
-            _forward(windows, self.transform), _forward(targets, self.transform), differencing=self.differencing
-        )
+        z = _forward(windows, self.transform)
+        inputs, outputs = _differences(z, _forward(targets, self.transform), differencing=self.differencing)
+        if self.window_scale:
+            outputs = outputs / sizes_of_windows(z, inputs)
         return ((outputs - self.output_mean) / self.output_scale).astype(np.float32)
+
+
+def sizes_of_windows(z: Array, differences: Array) -> Array:
+    """Return the size of the differences of each window, `(n, 1, features)`: their root mean square.
+
+    A thousandth of the level is added, so that a window that stands still is not divided by nothing.
+
+    Args:
+        z: Transformed windows `(n, rows, features)`.
+        differences: Of them, `(n, rows - 1, features)`.
+    """
+    size: Array = np.sqrt((differences**2).mean(axis=1, keepdims=True)) + LEAST_SIZE * (np.abs(z[:, -1:]) + 1.0)
+    return size
 
 
 def _forward(values: Array, transform: Transform) -> Array:

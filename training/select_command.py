@@ -33,6 +33,8 @@ def select_features_command(arguments: argparse.Namespace) -> None:
     """Examine the columns, show what was found and write it."""
     source = _source(arguments)
     series = load(source, parse_interval(source.train_time_range))
+    if series.members:
+        raise DataError(f"select-features looks at one series, the data holds {len(series.members)}; name one with --only-series")
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("examining", total=len(series.names))
         selection = examine(series, arguments.steps_ahead, lambda name: progress.update(task, advance=1, description=name))

@@ -14,6 +14,8 @@ from training.feature import Feature
 from training.timerange import Interval, Times
 
 Array = NDArray[np.float64]
+Rows = tuple[slice, ...]
+"""The same part of each series of a pool, in its order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +23,7 @@ class DataReport:
     """What was found while reading and what was done about it; every mapping is by feature name.
 
     Attributes:
+        series: Series that were read: more than one make a pool.
         files: Files read, members of archives included.
         rows: Rows read, over all protocols.
         duplicates: Rows that repeat a time with the same values; one is kept.
@@ -35,6 +38,7 @@ class DataReport:
         excluded: Rows masked by excluded time ranges.
     """
 
+    series: int = 1
     files: int = 0
     rows: int = 0
     duplicates: int = 0
@@ -52,7 +56,7 @@ class DataReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """A multivariate series.
+    """A multivariate series, or several on one axis, see `pool`.
 
     Attributes:
         times: Start of each window, `(rows,)`, one slide apart, in the data's own clock.
@@ -61,6 +65,7 @@ class Series:
         window_seconds: Length of a window. slide_seconds: Step of the grid.
         digest: SHA-256 of names, times and values as read, before any repair, in hexadecimal.
         report: What was found and done.
+        members: Rows of each series of a pool, all over the same time; empty where there is one series.
     """
 
     times: Times
@@ -70,6 +75,7 @@ class Series:
     slide_seconds: int
     digest: str
     report: DataReport
+    members: tuple[slice, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -82,14 +88,15 @@ class Series:
         return -(-self.window_seconds // self.slide_seconds)
 
     def slice(self, interval: Interval) -> slice:
-        """Return the rows that start in an interval.
+        """Return the rows that start in an interval; of a pool, those of its first series.
 
         Raises:
             DataError: There are none.
         """
-        first, last = np.searchsorted(self.times, [interval.start, interval.end])
+        times = self.times[self.members[0]] if self.members else self.times
+        first, last = np.searchsorted(times, [interval.start, interval.end])
         if first == last:
-            raise DataError(f"no data in {interval}; there is data from {self.times[0]} to {self.times[-1]}")
+            raise DataError(f"no data in {interval}; there is data from {times[0]} to {times[-1]}")
         return slice(int(first), int(last))
 
     def interpolate(self, limit: int) -> "Series":
@@ -107,6 +114,12 @@ class Series:
             masked |= interval.contains(self.times)
         values = np.where(masked[:, None], np.nan, self.values)
         return replace(self, values=values, report=replace(self.report, excluded=int(masked.sum())))
+
+
+def in_each(series: Series, part: slice) -> Rows:
+    """Return the rows that every series of a pool has at the times that a part of its first series covers."""
+    starts = [member.start for member in series.members] or [0]
+    return tuple(slice(start + part.start, start + part.stop) for start in starts)
 
 
 def make_series(

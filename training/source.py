@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from urllib.parse import unquote
 
 from mods_grpc.artifact import Manifest
 from mods_grpc.errors import DataError
 from training.datapool import read_datapool
+from training.pool import join
 from training.query import DEFAULT_QUERY, parse_query
 from training.series import Series
-from training.table import read_table
+from training.table import read_tables
 from training.timerange import Interval, parse_interval, parse_intervals
 from training.windows import Ranges
 
 DEFAULT_WINDOW_SLIDE = "w01h-s10m"
+SHOWN_SERIES = 10  # in an error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +25,10 @@ class SourceConfig:
 
     Attributes:
         datapool: Root of a MODS datapool. csv: A plain table instead; one of the two.
+        series_column: Column of the table that names the series of each row: many of them are one pool, see `pool`.
+        series_folders: Whether each folder in the datapool is a datapool of a series of its own, as `mods-grpc aggregate`
+            writes them by host, subnet or sensor.
+        only_series: Comma-separated names of the series that are read; empty for all.
         time_column: Column of times of the table. features: `name` or `name:kind`, comma-separated, of the table.
         data_select_query: What is read of the datapool, and what the table's columns mean.
         window_slide: Such as `w01h-s10m`; empty means that for a datapool, and the table's own step for a table.
@@ -33,6 +40,9 @@ class SourceConfig:
 
     datapool: str = ""
     csv: str = ""
+    series_column: str = ""
+    series_folders: bool = False
+    only_series: str = ""
     time_column: str = "window_start"
     features: str = ""
     data_select_query: str = DEFAULT_QUERY
@@ -52,6 +62,12 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if bool(self.datapool) == bool(self.csv):
             raise DataError("give either --datapool or --csv")
+        if self.series_column and not self.csv:
+            raise DataError("series_column names a column of --csv; of a datapool, --series-folders tells that it holds many")
+        if self.series_folders and not self.datapool:
+            raise DataError("series_folders goes with --datapool; of a table, --series-column tells the series")
+        if self.only_series and not (self.series_column or self.series_folders):
+            raise DataError("only_series needs --series-column or --series-folders")
         if self.interpolate_limit < 0:
             raise DataError(f"interpolate_limit is {self.interpolate_limit}, expected 0 or more")
 
@@ -65,6 +81,11 @@ class SourceConfig:
         known = {field.name for field in fields(cls)}
         told: dict[str, object] = {key: value for key, value in manifest.hyper_parameters.items() if key in known}
         told |= {key: value for key, value in options.items() if key in known and value not in (None, "")}
+        for layout, place in (("series_column", "csv"), ("series_folders", "datapool")):
+            if not told.get(place):
+                told.pop(layout, None)
+        if not (told.get("series_column") or told.get("series_folders")):
+            told.pop("only_series", None)
         return cls(**told)  # type: ignore[arg-type]
 
     def ranges(self) -> Ranges:
@@ -89,29 +110,49 @@ def load(source: SourceConfig, interval: Interval) -> Series:
     Raises:
         DataError: The data can't be read as the options say.
     """
+    excluded = parse_intervals(source.train_time_ranges_excluded) + parse_intervals(source.test_time_ranges_excluded)
+    limit = source.interpolate_limit if source.interpolate else 0
+    return join({name: series.interpolate(limit).exclude(excluded) for name, series in _read(source, interval).items()})
+
+
+def _read(source: SourceConfig, interval: Interval) -> dict[str, Series]:
     selection = parse_query(source.data_select_query)
     zero_fill = _list(source.zero_fill)
     if source.csv:
-        series = read_table(
+        found = read_tables(
             Path(source.csv),
             source.time_column,
             _list(source.features),
             selection,
             interval,
+            series_column=source.series_column,
             window_slide=source.window_slide or None,
             zero_fill=zero_fill,
         )
-    else:
-        series = read_datapool(
-            Path(source.datapool),
-            selection,
-            interval,
-            window_slide=source.window_slide or DEFAULT_WINDOW_SLIDE,
-            zero_fill=zero_fill,
-        )
-    repaired = series.interpolate(source.interpolate_limit if source.interpolate else 0)
-    excluded = parse_intervals(source.train_time_ranges_excluded) + parse_intervals(source.test_time_ranges_excluded)
-    return repaired.exclude(excluded)
+        return {name: found[name] for name in _chosen(source, list(found))}
+    root = Path(source.datapool)
+    folders = {unquote(folder.name): folder for folder in _folders(root)} if source.series_folders else {"": root}
+    window_slide = source.window_slide or DEFAULT_WINDOW_SLIDE
+    return {
+        name: read_datapool(folders[name], selection, interval, window_slide=window_slide, zero_fill=zero_fill)
+        for name in _chosen(source, list(folders))
+    }
+
+
+def _folders(root: Path) -> list[Path]:
+    found = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    if not found:
+        raise DataError(f"no folders of series in {root}")
+    return found
+
+
+def _chosen(source: SourceConfig, known: list[str]) -> list[str]:
+    """Return the series to read of those that there are."""
+    wanted = _list(source.only_series) or known
+    if unknown := sorted(set(wanted) - set(known)):
+        shown = ", ".join(known[:SHOWN_SERIES]) + (f" and {len(known) - SHOWN_SERIES} more" if len(known) > SHOWN_SERIES else "")
+        raise DataError(f"only_series: no series {', '.join(unknown)}; there are {shown}")
+    return wanted
 
 
 def _optional(text: str) -> Interval | None:

@@ -1,18 +1,19 @@
 """A plain table with a time column: comma- or tab-separated, compressed or not, or Parquet."""
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mods_grpc.errors import DataError
 from training.feature import Feature, describe, parse_kind
 from training.query import Selection
-from training.rows import on_grid, order_rows, parse_numbers, parse_times, parse_window_slide, require_columns
+from training.rows import Array, on_grid, order_rows, parse_numbers, parse_times, parse_window_slide, require_columns
 from training.series import DataReport, Series, make_series
-from training.timerange import Interval
+from training.timerange import Interval, Times
 
 PARQUET = (".parquet", ".pq")
 
@@ -27,7 +28,7 @@ def read_table(
     window_slide: str | None = None,
     zero_fill: Iterable[str] = (),
 ) -> Series:
-    """Read columns of a table.
+    """Read columns of a table that holds one series.
 
     Args:
         path: The file. Parquet by its name, which needs pyarrow; else text, decompressed by gzip where its name ends in
@@ -43,28 +44,88 @@ def read_table(
     Raises:
         DataError: No such file or column, a cell that is not a number, or a step that is not the given slide.
     """
+    (series,) = read_tables(
+        path, time_column, features, selection, interval, window_slide=window_slide, zero_fill=zero_fill
+    ).values()
+    return series
+
+
+def read_tables(
+    path: Path,
+    time_column: str,
+    features: Sequence[str],
+    selection: Selection,
+    interval: Interval | None = None,
+    *,
+    series_column: str = "",
+    window_slide: str | None = None,
+    zero_fill: Iterable[str] = (),
+) -> dict[str, Series]:
+    """Read columns of a table, as `read_table`, by the series that a further column names.
+
+    Args:
+        path: As for `read_table`, and so are the others.
+        time_column: Column of times.
+        features: What is read.
+        selection: Tells what it knows of them.
+        interval: Rows whose time lies in it are read; None reads all.
+        series_column: Column with the name of each row's series. Empty: all rows are of one series, without a name.
+        window_slide: None takes the most frequent step of each series.
+        zero_fill: Features whose empty cells become 0.
+
+    Returns:
+        The series that have rows in the interval, by name.
+
+    Raises:
+        DataError: As `read_table`, or a series has an empty name.
+    """
     wanted = [item.partition(":") for item in features] or [(f.name, "", "") for f in selection.features]
     names = [name for name, _, _ in wanted]
+    zeros = set(zero_fill)
+    if unknown := zeros - set(names):
+        raise DataError(f"zero_fill: no feature {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     table = _read(path)
-    require_columns([time_column, *names], list(table.columns), path.name)
+    require_columns([time_column, *names, *([series_column] if series_column else [])], list(table.columns), path.name)
     times = parse_times(table[time_column], f"{path.name} {time_column}")
     values = np.stack([parse_numbers(table[name], f"{path.name} {name}") for name in names], axis=1)
     inside = np.ones(len(times), dtype=np.bool_) if interval is None else interval.contains(times)
-    distinct = order_rows(times[inside], values[inside])
-    window_seconds, slide_seconds = _grid(distinct.times.astype(np.int64), window_slide, path.name)
+    described = [_describe(name, kind, selection, values[inside, index]) for index, (name, _, kind) in enumerate(wanted)]
+    found = {}
+    for name, rows in _series_rows(table[series_column] if series_column else None, inside):
+        where = f"{path.name} {name}".rstrip()
+        if name == "" and series_column:
+            raise DataError(f"{path.name}: {len(rows)} rows have no {series_column}")
+        found[name] = _one_series(times[rows], values[rows], described, zeros, (window_slide, where))
+    return found
+
+
+def _series_rows(column: "pd.Series[str] | None", inside: NDArray[np.bool_]) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    """Yield each series with its rows that are inside, in the order of the names."""
+    if column is None:
+        yield "", np.flatnonzero(inside)
+        return
+    names, which = np.unique(column.to_numpy(dtype=str)[inside], return_inverse=True)
+    order = np.flatnonzero(inside)[np.argsort(which, kind="stable")]
+    yield from zip(names.tolist(), np.split(order, np.cumsum(np.bincount(which))[:-1]), strict=True)
+
+
+def _one_series(
+    times: Times, values: Array, features: list[Feature], zero_fill: set[str], told: tuple[str | None, str]
+) -> Series:
+    """Put the rows of one series in order on its grid; `told` are the window and slide asked for, and where the rows are from."""
+    distinct = order_rows(times, values)
+    window_seconds, slide_seconds = _grid(distinct.times.astype(np.int64), *told)
     fitting = on_grid(distinct.times, slide_seconds, int(distinct.times[0].astype(np.int64)))
     zero_filled = {}
     kept = distinct.values[fitting]
-    for name in zero_fill:
-        if name not in names:
-            raise DataError(f"zero_fill: no feature {name}; there are {', '.join(names)}")
-        column = kept[:, names.index(name)]
-        zero_filled[name] = int(np.isnan(column).sum())
-        column[np.isnan(column)] = 0.0
-    described = [_describe(name, kind, selection, kept[:, index]) for index, (name, _, kind) in enumerate(wanted)]
+    for index, feature in enumerate(features):
+        if feature.name in zero_fill:
+            column = kept[:, index]
+            zero_filled[feature.name] = int(np.isnan(column).sum())
+            column[np.isnan(column)] = 0.0
     report = DataReport(
         files=1,
-        rows=int(inside.sum()),
+        rows=len(times),
         duplicates=distinct.duplicates,
         contradictions=distinct.contradictions,
         off_grid=int((~fitting).sum()),
@@ -73,7 +134,7 @@ def read_table(
     return make_series(
         distinct.times[fitting],
         kept,
-        described,
+        features,
         window_seconds=window_seconds,
         slide_seconds=slide_seconds,
         report=report,

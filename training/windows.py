@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import TimeRange
 from mods_grpc.errors import DataError
-from training.series import Series
+from training.series import Rows, Series, in_each
 from training.timerange import Interval, nanoseconds
 
 Array = NDArray[np.float64]
@@ -64,14 +64,14 @@ class Ranges:
         return Interval(start=self.train.start, end=max(part.end for part in given))
 
 
-def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, slice]:
+def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, Rows]:
     """Cut a series into parts of rows, a gap of one window plus one horizon between neighbours.
 
     The gap is taken from the end of the earlier part, so the later one keeps its stated start; the first window of the
     later part lies in the gap. A sample belongs to the part that holds all its targets.
 
     Returns:
-        The rows of each of PARTS; "test" is left out where there is no test range.
+        The rows of each of PARTS, by series; "test" is left out where there is no test range.
 
     Raises:
         DataError: The parts are not in chronological order, overlap, or one is too short for a single window.
@@ -102,20 +102,22 @@ def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, 
                 f"the {name} range holds {max(part.stop - part.start, 0)} rows after the gap of {gap} rows to the next range; "
                 f"windows of {rows} rows with {horizon} steps ahead need more data"
             )
-    return parts
+    return {name: in_each(series, part) for name, part in parts.items()}
 
 
-def take(series: Series, part: slice, rows: int, horizon: int) -> Samples:
+def take(series: Series, part: Rows, rows: int, horizon: int) -> Samples:
     """Take all windows whose targets lie in a part and that touch no missing value.
 
     Args:
         series: The whole series.
-        part: Rows that may be targets.
+        part: Rows that may be targets, by series.
         rows: Rows of a window.
         horizon: Rows of the targets.
     """
-    first = max(part.start, rows)
-    origins = np.arange(first, max(first, part.stop - horizon + 1))
+    firsts = [max(cut.start, rows) for cut in part]
+    origins = np.concatenate(
+        [np.arange(first, max(first, cut.stop - horizon + 1)) for first, cut in zip(firsts, part, strict=True)]
+    )
     values, times = series.values, nanoseconds(series.times)
     broken = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
     whole = broken[origins + horizon] == broken[origins - rows]
@@ -129,7 +131,8 @@ def take(series: Series, part: slice, rows: int, horizon: int) -> Samples:
     )
 
 
-def time_range(series: Series, part: slice) -> TimeRange:
-    """Describe a part for the manifest."""
-    end = series.times[part.stop - 1] + np.timedelta64(series.slide_seconds, "s")
-    return TimeRange(start=str(series.times[part.start]), end=str(end), rows=part.stop - part.start)
+def time_range(series: Series, part: Rows) -> TimeRange:
+    """Describe a part for the manifest; of a pool, the time that its first series covers and the rows of all."""
+    end = series.times[part[0].stop - 1] + np.timedelta64(series.slide_seconds, "s")
+    rows = sum(cut.stop - cut.start for cut in part)
+    return TimeRange(start=str(series.times[part[0].start]), end=str(end), rows=rows)

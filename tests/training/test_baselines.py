@@ -29,7 +29,7 @@ def seasonal_series(days: int = 20) -> Series:
 
 def test_persistence_scores_exactly_as_no_change() -> None:
     series = make_walk(days=4)
-    samples = take(series, slice(200, 500), ROWS, HORIZON)
+    samples = take(series, (slice(200, 500),), ROWS, HORIZON)
     made = make_persistence(HORIZON).forecast(series, samples.origins)
     np.testing.assert_array_equal(made, persistence(samples.windows, HORIZON))
     metrics = score(samples.targets, made, samples.windows, series.names, naive_error=np.ones(2))
@@ -38,10 +38,10 @@ def test_persistence_scores_exactly_as_no_change() -> None:
 
 def test_the_season_of_the_series_is_chosen_and_forecast_without_error() -> None:
     series = seasonal_series()
-    validation = take(series, slice(10 * DAY, 14 * DAY), ROWS, HORIZON)
+    validation = take(series, (slice(10 * DAY, 14 * DAY),), ROWS, HORIZON)
     chosen = choose_season(series, validation)
     assert chosen.detail == "day"
-    test = take(series, slice(15 * DAY, 20 * DAY), ROWS, HORIZON)
+    test = take(series, (slice(15 * DAY, 20 * DAY),), ROWS, HORIZON)
     np.testing.assert_array_equal(chosen.forecast(series, test.origins), test.targets)
 
 
@@ -54,8 +54,8 @@ def test_a_season_shorter_than_the_horizon_repeats_and_uses_nothing_of_the_futur
 
 def test_no_baseline_sees_what_it_forecasts() -> None:
     series = make_walk(days=16)
-    train = take(series, slice(0, 9 * DAY), ROWS, HORIZON)
-    validation = take(series, slice(10 * DAY, 12 * DAY), ROWS, HORIZON)
+    train = take(series, (slice(0, 9 * DAY),), ROWS, HORIZON)
+    validation = take(series, (slice(10 * DAY, 12 * DAY),), ROWS, HORIZON)
     origin = np.array([14 * DAY])
     hidden = series.values.copy()
     hidden[origin[0] :] = np.nan
@@ -68,7 +68,7 @@ def test_no_baseline_sees_what_it_forecasts() -> None:
 def test_ridge_beats_no_change_on_a_rhythm_with_noise() -> None:
     series = seasonal_series()
     noisy = replace(series, values=series.values + np.random.default_rng(4).normal(0, 5, series.values.shape).clip(-1, 9))
-    parts = [take(noisy, slice(a * DAY, b * DAY), ROWS, HORIZON) for a, b in ((0, 10), (11, 14), (15, 20))]
+    parts = [take(noisy, (slice(a * DAY, b * DAY),), ROWS, HORIZON) for a, b in ((0, 10), (11, 14), (15, 20))]
     ridge = fit_ridge(noisy, parts[0], parts[1], lags=6)
     assert ridge.detail.startswith("6 lags, alpha ")
     made = ridge.forecast(noisy, parts[2].origins)

@@ -97,7 +97,7 @@ def test_a_network_with_a_calendar_foresees_what_only_the_time_tells():
     errors = {}
     for calendar in (False, True):
         config = ModelConfig(model_type="MLP", sequence_len=6, blocks=16, model_delta=False, calendar=calendar)
-        train, validation, test = (take(series, part, config.rows, 1) for part in parts)
+        train, validation, test = (take(series, (part,), config.rows, 1) for part in parts)
         fitted = fit(config, FitConfig(epochs=30, patience=30, batch_size=32, learning_rate=3e-3), train, validation)
         made = keras_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
         rises = test.targets[:, 0, 0] - test.windows[:, -1, 0] > 200

@@ -51,7 +51,7 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
     expected = Scaler.fit(train.windows, train.targets, transform="log1p", differencing=True)
     assert manifest.scaler["input_scale"] == tuple(expected.input_scale)
     assert manifest.scaler["output_mean"] == tuple(expected.output_mean.ravel())
-    touched = prepared.series.values[prepared.parts["train"]]
+    touched = prepared.series.values[prepared.parts["train"][0]]
     assert [f.training_maximum for f in manifest.features] == touched.max(axis=0).tolist()
     card = (tmp_path / "repository" / "walk" / "1" / "MODEL_CARD.md").read_text()
     assert "python -m training fit --csv" in card

@@ -16,8 +16,8 @@ from training.windows import Samples, take
 MODEL = ModelConfig(model_type="MLP", sequence_len=6, steps_ahead=3, blocks=8, stacked_blocks=1)
 OPTIONS = FitConfig(epochs=6, patience=2, batch_size=32)
 SERIES = make_walk(days=3)
-TRAIN = take(SERIES, slice(0, 280), MODEL.rows, MODEL.steps_ahead)
-VALIDATION = take(SERIES, slice(300, 430), MODEL.rows, MODEL.steps_ahead)
+TRAIN = take(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
+VALIDATION = take(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
 NOTHING = Samples(windows=TRAIN.windows[:0], targets=TRAIN.targets[:0], origins=TRAIN.origins[:0], times=TRAIN.times[:0])
 
 
@@ -107,7 +107,7 @@ def test_quantiles_are_fitted_to_the_shares_they_name() -> None:
     values = np.random.default_rng(1).exponential(10, (21 * 144, 1))
     config = ModelConfig(model_type="MLP", sequence_len=3, blocks=8, model_delta=False, quantiles="0.1,0.5,0.9")
     series = replace(make_walk(21, 1), values=values)
-    parts = [take(series, part, config.rows, 1) for part in (slice(0, 2000), slice(2000, 2400), slice(2400, 3000))]
+    parts = [take(series, (part,), config.rows, 1) for part in (slice(0, 2000), slice(2000, 2400), slice(2400, 3000))]
     options = FitConfig(epochs=12, patience=12, batch_size=64, learning_rate=0.01, loss="pinball")
     fitted = fit(config, options, parts[0], parts[1])
     scaled = fitted.scaler.network_target(parts[2].windows, parts[2].targets)

@@ -34,7 +34,7 @@ def test_a_perfect_forecast_scores_perfectly() -> None:
 
 def test_a_no_change_forecaster_scores_exactly_persistence() -> None:
     series = make_walk(days=4)
-    samples = take(series, slice(144, len(series.times)), 13, 6)
+    samples = take(series, (slice(144, len(series.times)),), 13, 6)
     metrics = evaluate(lambda windows, times: persistence(windows, 6), samples, series, [1.0, 1.0])
     assert {metric.metric for metric in metrics} == {*FUNCTIONS, "MASE", "RELATIVE_MAE", "RELATIVE_MAE_SEASONAL"}
     for metric in metrics:
@@ -47,7 +47,7 @@ def test_a_no_change_forecaster_scores_exactly_persistence() -> None:
 
 def test_the_forecast_for_a_step_is_compared_with_the_value_at_that_step() -> None:
     series = make_walk(days=2)
-    samples = take(series, slice(20, 200), 13, 4)
+    samples = take(series, (slice(20, 200),), 13, 4)
 
     def oracle(windows: np.ndarray, times: np.ndarray) -> np.ndarray:
         return samples.targets
@@ -63,7 +63,7 @@ def test_the_forecast_for_a_step_is_compared_with_the_value_at_that_step() -> No
 
 def test_a_forecast_of_the_day_before_scores_1_against_the_seasonal_naive() -> None:
     series = make_walk(days=4)
-    samples = take(series, slice(200, 500), 13, 3)
+    samples = take(series, (slice(200, 500),), 13, 3)
     rows = samples.origins[:, None] + np.arange(3) - 144
     metrics = evaluate(lambda windows, times: series.values[rows], samples, series, [1.0, 1.0])
     assert {metric.value for metric in metrics if metric.metric == "RELATIVE_MAE_SEASONAL"} == {1.0}

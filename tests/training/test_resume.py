@@ -22,8 +22,8 @@ MODEL = ModelConfig(
 )
 OPTIONS = FitConfig(epochs=6, patience=6, batch_size=32, averaging=0.9)
 SERIES = make_walk(days=3)
-TRAIN = take(SERIES, slice(0, 280), MODEL.rows, MODEL.steps_ahead)
-VALIDATION = take(SERIES, slice(300, 430), MODEL.rows, MODEL.steps_ahead)
+TRAIN = take(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
+VALIDATION = take(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
 
 
 class PulledPlug(Exception):

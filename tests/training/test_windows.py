@@ -14,7 +14,7 @@ ROWS, HORIZON = 5, 3
 
 def test_targets_are_the_rows_directly_after_their_window() -> None:
     series = replace(make_walk(1), values=np.arange(144.0)[:, None])
-    samples = take(series, slice(0, 20), ROWS, HORIZON)
+    samples = take(series, (slice(0, 20),), ROWS, HORIZON)
     assert len(samples) == 20 - ROWS - HORIZON + 1
     for window, target, origin in zip(samples.windows, samples.targets, samples.origins, strict=True):
         np.testing.assert_array_equal(np.concatenate([window, target])[:, 0], np.arange(origin - ROWS, origin + HORIZON))
@@ -24,7 +24,7 @@ def test_targets_are_the_rows_directly_after_their_window() -> None:
 def test_no_window_and_no_target_touches_a_missing_value() -> None:
     values = np.arange(288.0).reshape(144, 2)
     values[12, 1] = np.nan
-    samples = take(replace(make_walk(1), values=values), slice(0, 30), ROWS, HORIZON)
+    samples = take(replace(make_walk(1), values=values), (slice(0, 30),), ROWS, HORIZON)
     assert np.isfinite(samples.windows).all()
     assert np.isfinite(samples.targets).all()
     touching = {origin for origin in range(ROWS, 28) if origin - ROWS <= 12 < origin + HORIZON}
@@ -38,7 +38,7 @@ def test_neighbouring_parts_are_a_window_and_a_horizon_apart() -> None:
     assert list(parts) == ["train", "validation", "calibration", "test"]
     ordered = list(parts.values())
     for earlier, later in pairwise(ordered):
-        assert later.start - earlier.stop == ROWS + HORIZON
+        assert later[0].start - earlier[0].stop == ROWS + HORIZON
         first = take(series, earlier, ROWS, HORIZON)
         second = take(series, later, ROWS, HORIZON)
         assert first.origins[-1] + HORIZON <= second.origins[0] - ROWS - HORIZON
@@ -52,7 +52,7 @@ def test_given_ranges_are_kept_and_only_their_ends_make_the_gap() -> None:
     )
     parts = split(series, ranges, ROWS, HORIZON)
     gap = ROWS + HORIZON
-    assert parts == {"train": slice(0, 144 - gap), "validation": slice(144, 288 - gap), "calibration": slice(288, 432)}
+    assert parts == {"train": (slice(0, 144 - gap),), "validation": (slice(144, 288 - gap),), "calibration": (slice(288, 432),)}
 
 
 @pytest.mark.parametrize(
