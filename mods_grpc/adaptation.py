@@ -5,7 +5,7 @@ the level stricter, each quiet row a little more lenient, so much that both canc
 the budget. It stands still while an episode is open, so an anomaly is learnt from once, by the alarm it raised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 STRICTER = 10.0**-0.2  # at each start of an episode
 STRICTEST = 0.01
@@ -18,14 +18,14 @@ class Adaptation:
 
     Attributes:
         rate: Episodes per row that the budget allows.
+        more_lenient: What a quiet row multiplies the factor by.
     """
 
     rate: float
+    more_lenient: float = field(init=False)
 
-    @property
-    def more_lenient(self) -> float:
-        """What a quiet row multiplies the factor by."""
-        return float(STRICTER**-self.rate)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "more_lenient", float(STRICTER**-self.rate))
 
     def after_start(self, factor: float) -> float:
         """Return the factor after a row that started an episode."""

@@ -40,14 +40,15 @@ class DelayLines:
         self.count = len(self.delays)
         self.longest = int(self.delays.max(initial=0))
         self._base = np.cumsum(self.delays) - self.delays
+        self._lines = list(zip(self._base.tolist(), self.delays.tolist(), strict=True))
 
     def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where what is due at rows of the grid waits, `(n, lines)`, by the number of the row, `(n,)`."""
         return np.asarray(self._base + numbers[:, None] % self.delays, np.int64)
 
-    def places_of(self, number: int) -> NDArray[np.int64]:
-        """Return the same for one row, `(lines,)`."""
-        return np.asarray(self._base + number % self.delays, np.int64)
+    def places_of(self, number: int) -> list[int]:
+        """Return the same for one row."""
+        return [base + number % delay for base, delay in self._lines]
 
     def unroll(self, waiting: Waiting, number: int, rows: int) -> Waiting:
         """Lay out what waits of one series, `(waiting, features)`, by the row it is due at.

@@ -36,18 +36,13 @@ class AlarmRule:
         significance: p-value at or below which a row is anomalous, before adaptation.
         extremal_index: Episodes per anomalous row.
         holdoff: Nanoseconds without an anomalous row that end an episode.
-        adapt: Whether the level adapts to the series.
+        adaptation: How the level adapts to the series; None where it stays.
     """
 
     significance: float
     extremal_index: float
     holdoff: int
-    adapt: bool
-
-    @property
-    def adaptation(self) -> Adaptation:
-        """How the level adapts."""
-        return Adaptation(self.significance * self.extremal_index)
+    adaptation: Adaptation | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,14 +103,14 @@ def raise_alarms(table: SeriesTable, rows: ScoredRows, rule: AlarmRule) -> Alarm
 def _at_once(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
     """Take rows of as many series."""
     slots, factor = rows.slots, table.factor[rows.slots]
-    found.anomalous[:] = rows.p_value <= (rule.significance * factor if rule.adapt else rule.significance)
+    found.anomalous[:] = rows.p_value <= (rule.significance * factor if rule.adaptation else rule.significance)
     wealth = np.maximum(table.wealth[slots] + bets, 0.0)
     found.drift[:] = wealth > DRIFT_WEALTH
     table.wealth[slots] = np.minimum(wealth, 2 * DRIFT_WEALTH)
     touched = found.anomalous | (table.episode_start[slots] != NO_TIME)
     for i in np.flatnonzero(touched).tolist():
         _episode(table, rows, i, rule.holdoff, found)
-    if rule.adapt:
+    if rule.adaptation:
         quiet = np.minimum(factor * rule.adaptation.more_lenient, MOST_LENIENT)
         stricter = np.maximum(factor * STRICTER, STRICTEST)
         started = found.phase == Phase.STARTED
@@ -139,19 +134,19 @@ def raise_alarm(table: SeriesTable, slot: int, time: int, p_value: float, rule: 
 
 def _next(table: SeriesTable, rule: AlarmRule, slot: int, time: int, p_value: float, score: float, bet: float) -> Alarm:
     """Take one row into account, with the same operations on the same numbers as `_at_once`."""
-    factor = float(table.factor[slot])
-    anomalous = p_value <= (rule.significance * factor if rule.adapt else rule.significance)
-    wealth = max(float(table.wealth[slot]) + bet, 0.0)
+    adaptation, factor = rule.adaptation, table.factor.item(slot)
+    anomalous = p_value <= (rule.significance * factor if adaptation else rule.significance)
+    wealth = max(table.wealth.item(slot) + bet, 0.0)
     table.wealth[slot] = min(wealth, 2 * DRIFT_WEALTH)
-    touched = anomalous or int(table.episode_start[slot]) != NO_TIME
-    phase, start, peak_time, peak = Phase.NONE, NO_TIME, NO_TIME, 0.0
-    if touched:
-        phase, start, peak_time, peak = advance(table, slot, time, score, anomalous=anomalous, holdoff=rule.holdoff)
-    if rule.adapt and phase == Phase.STARTED:
-        table.factor[slot] = rule.adaptation.after_start(factor)
-    elif rule.adapt and not touched:
-        table.factor[slot] = rule.adaptation.after_quiet(factor)
-    return Alarm(score, anomalous, wealth > DRIFT_WEALTH, phase, start, peak_time, peak)
+    drift = wealth > DRIFT_WEALTH
+    if not anomalous and table.episode_start.item(slot) == NO_TIME:
+        if adaptation:
+            table.factor[slot] = adaptation.after_quiet(factor)
+        return Alarm(score, False, drift, Phase.NONE, NO_TIME, NO_TIME, 0.0)
+    episode = advance(table, slot, time, score, anomalous=anomalous, holdoff=rule.holdoff)
+    if adaptation and episode[0] == Phase.STARTED:
+        table.factor[slot] = adaptation.after_start(factor)
+    return Alarm(score, anomalous, drift, *episode)
 
 
 def _episode(table: SeriesTable, rows: ScoredRows, i: int, holdoff: int, found: Alarms) -> None:

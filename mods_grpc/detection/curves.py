@@ -56,6 +56,10 @@ class Curves:
         p[np.isnan(scores)] = np.nan
         return p
 
+    def first(self) -> tuple[list[float], list[float], float]:
+        """Return of the first curve its scores, the p-values below and above them, and where its tail begins."""
+        return self._scores[0].tolist(), self._p_above[0].tolist(), float(self._threshold[0])
+
     def scores_at(self, p: float) -> Floats:
         """Return per feature the score above which the p-value is at or below p; infinity where the sample can't say."""
         found = np.empty(len(self._scores))

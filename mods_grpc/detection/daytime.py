@@ -30,6 +30,11 @@ def day_part(times: Times) -> NDArray[np.int64]:
     return times % DAY // PART
 
 
+def day_part_of(time: int) -> int:
+    """Return the same for one time."""
+    return time % DAY // PART
+
+
 def choose_day_scales(
     learnt_from: tuple[Times, Floats], calibration: tuple[Times, Floats], scales: Floats
 ) -> tuple[DayScale | None, ...]:

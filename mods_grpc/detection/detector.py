@@ -18,6 +18,7 @@ from mods_grpc.detection.series import SeriesTable
 from mods_grpc.detection.strength import StrengthTable
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 LARGEST_SIGNIFICANCE = 0.2  # above which rows are not told apart from ordinary ones
 EXPLAINED_STRENGTH = 2.0  # of the pattern, from where on its share is told apart by feature
@@ -49,25 +50,25 @@ class Detector:
         self.calibration = calibration
         self.extremal_index = calibration.extremal_index
         self.space = space
+        self.features = len(training_range[0])
         self.lines = DelayLines(calibration.horizons)
         self.pattern = Pattern(calibration.pattern) if calibration.pattern else None
         self.pattern_rows = self.pattern.rows if self.pattern else 1
         self._scales = np.array(calibration.scales, np.float64)
         self._ahead_scales = self._scales[self.lines.columns]
-        self._day_scales = np.repeat(self._ahead_scales[None], DAY_PARTS, axis=0)
+        self.day_scales = np.repeat(self._ahead_scales[None], DAY_PARTS, axis=0)
         for index, row in enumerate(calibration.day_scales):
             for j, day in enumerate(row):
-                self._day_scales[:, index, j] *= day.factors if day else 1.0
-        self._level = Level(calibration.level)
+                self.day_scales[:, index, j] *= day.factors if day else 1.0
+        self.level = Level(calibration.level)
         self._curves = [Curves(row) for row in calibration.curves]
         self._next_curves = Curves(calibration.judged_curves(0))
         by_feature = [curve for step in range(self.lines.count + 1) for curve in calibration.judged_curves(step)]
-        self._features = StrengthTable([*by_feature, *calibration.level_curves])
-        self._members = StrengthTable(calibration.member_curves)
-        self._pattern_members = StrengthTable(calibration.pattern_curves) if self.pattern else None
-        self._fused = Curves([calibration.fused])
+        self.feature_table = StrengthTable([*by_feature, *calibration.level_curves])
+        self.member_table = StrengthTable([*calibration.member_curves, *calibration.pattern_curves])
+        self.fused = Curves([calibration.fused])
         low, high = training_range
-        self._lowest, self._highest = low - (high - low), high + (high - low)
+        self.lowest, self.highest = low - (high - low), high + (high - low)
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> "Detector":
@@ -78,18 +79,18 @@ class Detector:
 
     def table(self, rows: int) -> SeriesTable:
         """Make an empty table for the series that a monitor with this detector watches."""
-        return SeriesTable(rows, self._scales.shape[1], int(self.lines.delays.sum()))
+        return SeriesTable(rows, self.features, int(self.lines.delays.sum()))
 
     def judge(self, seen: Sightings) -> Judgement:
         """Judge observations."""
         evidence = self.feature_evidence(seen)
         members, pattern = self.member_strengths(evidence.strength, self.pattern_scores(seen))
-        p_value = self._fused.p_value((np.add.reduce(members, axis=1) + np.add.reduce(pattern, axis=1))[:, None])[:, 0]
+        p_value = self.fused.p_value((np.add.reduce(members, axis=1) + np.add.reduce(pattern, axis=1))[:, None])[:, 0]
         if not seen.complete:
             p_value[np.isnan(seen.observed).all(axis=1)] = np.nan
-        outside = (seen.observed < self._lowest) | (seen.observed > self._highest)
+        outside = (seen.observed < self.lowest) | (seen.observed > self.highest)
 
-        def explain(at: NDArray[np.intp]) -> Explanation:
+        def explain(at: Indices) -> Explanation:
             return self._explain(seen, evidence, pattern, p_value, at)
 
         return Judgement(p_value=p_value, out_of_distribution=np.logical_or.reduce(outside, axis=1), explain=explain)
@@ -101,10 +102,10 @@ class Detector:
         scores = np.empty((n, len(self.lines.columns) + 1, features))
         np.subtract(observed, self.space.forward(seen.expected), out=scores[:, 0])
         np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
-        scores[:, :-1] /= self._day_scales.take(day_part(seen.times), axis=0)
-        scores[:, -1] = self._level.scores(observed)
-        places = self._features.find(np.abs(scores.reshape(n, -1)))
-        return Evidence(score=scores, strength=self._features.strength(places).reshape(scores.shape), places=places)
+        scores[:, :-1] /= self.day_scales.take(day_part(seen.times), axis=0)
+        scores[:, -1] = self.level.scores(observed)
+        places = self.feature_table.find(np.abs(scores.reshape(n, -1)))
+        return Evidence(score=scores, strength=self.feature_table.strength(places).reshape(scores.shape), places=places)
 
     def pattern_scores(self, seen: Sightings) -> Floats:
         """Return left-over and T of the patterns, `(n, 2)`; `(n, 0)` without them."""
@@ -114,16 +115,18 @@ class Detector:
 
     def member_strengths(self, strengths: Floats, patterns: Floats) -> tuple[Floats, Floats]:
         """Return the strengths of the members that are summed over features, and those of the pattern."""
-        members = self._members.strength(self._members.find(np.add.reduce(strengths, axis=2)))
-        if self._pattern_members is None:
-            return members, patterns
-        return members, self._pattern_members.strength(self._pattern_members.find(patterns))
+        n, summed = strengths.shape[:2]
+        scores = np.empty((n, summed + patterns.shape[1]))
+        np.add.reduce(strengths, axis=2, out=scores[:, :summed])
+        scores[:, summed:] = patterns
+        found = self.member_table.strength(self.member_table.find(scores))
+        return found[:, :summed], found[:, summed:]
 
     def _explain(
         self, seen: Sightings, evidence: Evidence, pattern: Floats, p_value: Floats, at: NDArray[np.intp]
     ) -> Explanation:
         missing = np.isnan(seen.observed[at])
-        feature_p = self._features.p_value(evidence.places[at, : missing.shape[1]])
+        feature_p = self.feature_table.p_value(evidence.places[at, : missing.shape[1]])
         feature_p[missing] = np.nan
         parts = evidence.strength[at].sum(axis=1)
         strong = np.flatnonzero(pattern[at].sum(axis=1) > EXPLAINED_STRENGTH)
@@ -147,7 +150,7 @@ class Detector:
         Returns:
             Lower and upper ends, `(n, features)`.
         """
-        return self._around(expected, self._next_curves.scores_at(significance) * self._day_scales[day_part(times), 0])
+        return self._around(expected, self._next_curves.scores_at(significance) * self.day_scales[day_part(times), 0])
 
     def path_interval(self, forecast: Floats, coverage: float) -> tuple[Floats, Floats]:
         """Return lower and upper ends, `(n, steps, features)`, of conformal intervals around forecast paths, at any hour."""

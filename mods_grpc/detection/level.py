@@ -18,15 +18,18 @@ class Level:
 
     Args:
         reference: The usual levels, in the space that residuals are scored in.
+
+    Attributes:
+        centre, scale: `(features,)`.
     """
 
     def __init__(self, reference: LevelReference) -> None:
-        self._centre = np.array(reference.centre, np.float64)
-        self._scale = np.array(reference.scale, np.float64)
+        self.centre = np.array(reference.centre, np.float64)
+        self.scale = np.array(reference.scale, np.float64)
 
     def scores(self, observed: Floats) -> Floats:
         """Return signed distances in scales, `(n, features)`, of values in residual space; NaN stays NaN."""
-        return np.asarray((observed - self._centre) / self._scale, np.float64)
+        return np.asarray((observed - self.centre) / self.scale, np.float64)
 
 
 def fit_level(values: Floats) -> LevelReference:

@@ -11,12 +11,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.adaptation import Adaptation
 from mods_grpc.detection.ahead import DelayLines, pack
 from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
-from mods_grpc.detection.judgement import Judgement, Sightings
+from mods_grpc.detection.detector import Detector
+from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import RunForecasts
 from mods_grpc.detection.series import SeriesTable
+from mods_grpc.detection.single import SingleRow
 from mods_grpc.detection.timeline import Run, trace
 from mods_grpc.detection.verdicts import Verdict, Verdicts
 from mods_grpc.errors import ModelOutputError, Reason
@@ -29,6 +32,9 @@ features)`, each row whatever n is."""
 
 NANOS = 1_000_000_000
 WINDOWS_PER_RUN = 4096
+NOT_FINITE = "the model's forecast is not finite"
+
+_FIRST = np.zeros(1, np.intp)
 
 
 class Judge(Protocol):
@@ -72,6 +78,7 @@ class Monitor:
         self._holdoff = holdoff_rows * self._slide
         self._adapt = adapt
         self._last_rule = self._make_rule(0.0)
+        self._alone: SingleRow | None = None
 
     @np.errstate(over="ignore", invalid="ignore")  # any finite number may come
     def observe(
@@ -130,24 +137,47 @@ class Monitor:
         Raises:
             ModelOutputError: As `observe`.
         """
-        table, lines, kept = self.table, self._detector.lines, self._detector.pattern_rows
-        if table.last_time[slot] + self._slide != time or table.filled[slot] != table.rows:
+        table, detector = self.table, self._detector
+        if table.last_time.item(slot) + self._slide != time or table.filled.item(slot) != table.rows:
             return None
-        window = table.window(slot)
-        patterns = np.empty((1, kept, table.features), np.float32)
-        patterns[:, : kept - 1], patterns[:, kept - 1] = window[:, table.rows + 1 - kept :], row
-        made = self._steps(window, np.array([time - self._slide]))
-        places = lines.places_of(time // self._slide)  # from here on the series changes
+        alone = self._alone or self._judge_alone()
+        window, pattern = table.window(slot, alone.window), alone.pattern
+        pattern[:-1], pattern[-1] = window[0, table.rows + 1 - len(pattern) :], row[0]
+        waits = alone.take_forecast(row[0], self._forecast(window, np.array([time - self._slide]))[0])
+        if waits is None:
+            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
+        places = detector.lines.places_of(time // self._slide)  # from here on the series changes
         waiting = table.ahead[slot]
         ahead = waiting.take(places, axis=0)
-        waiting[places] = pack(self._detector.space.forward(made[0, 1:]))
+        waiting[places] = waits
         table.push_one(slot, time, row[0])
-        expected = made[:, 0]
-        times = np.array([time])
-        seen = Sightings(times=times, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
-        judgement = self._detector.judge(seen)
-        alarm = raise_alarm(table, slot, time, float(judgement.p_value[0]), self._rule(significance))
-        return Verdict(observed=row, expected=expected, judgement=judgement, alarm=alarm)
+        p_value = alone.judge(time, ahead)
+        seen_pattern, expected = pattern.copy(), alone.expected()
+
+        def explain() -> Explanation:
+            seen = Sightings(
+                times=np.array([time]),
+                observed=row,
+                expected=expected,
+                ahead=ahead[None],
+                patterns=seen_pattern[None],
+                complete=True,
+            )
+            return detector.judge(seen).explain(_FIRST)
+
+        return Verdict(
+            observed=row,
+            expected=expected,
+            p_value=p_value,
+            out_of_distribution=alone.is_outside(row[0].tolist()),
+            alarm=raise_alarm(table, slot, time, p_value, self._rule(significance)),
+            explain=explain,
+        )
+
+    def _judge_alone(self) -> SingleRow:
+        assert isinstance(self._detector, Detector)
+        self._alone = SingleRow(self._detector, self.table.rows)
+        return self._alone
 
     def _take_full(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> tuple[Floats, Sightings]:
         """Apply rows of as many series, each complete and right after a full window, as most calls bring them."""
@@ -240,7 +270,7 @@ class Monitor:
         parts = [self._forecast(np.ascontiguousarray(windows[cut]), times[cut]).take(columns, axis=1) for cut in cuts]
         steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if not np.logical_and.reduce(np.isfinite(steps), axis=None):
-            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
+            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
         return steps
 
     def _judge(self, seen: Sightings, slots: NDArray[np.intp], significance: float) -> tuple[Judgement, Alarms]:
@@ -258,5 +288,5 @@ class Monitor:
             significance=significance,
             extremal_index=self._detector.extremal_index,
             holdoff=self._holdoff,
-            adapt=self._adapt,
+            adaptation=Adaptation(significance * self._detector.extremal_index) if self._adapt else None,
         )

@@ -5,6 +5,8 @@ pattern is an hour or more of its course (Sub-PCA of Liu & Paparrizos 2024, the 
 compare); with many features it is one row.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +40,9 @@ class Pattern:
     def __init__(self, reference: PatternReference) -> None:
         self.rows = reference.rows
         scale = np.array(reference.scale)
-        self._centre, self._per_scale = np.array(reference.centre, np.float32), (1 / scale).astype(np.float32)
+        # laid out as a pattern is: short rows are slow to go along
+        self._centre = np.tile(np.array(reference.centre, np.float32), self.rows)
+        self._per_scale = np.tile((1 / scale).astype(np.float32), self.rows)
         self._mean = np.array(reference.mean, np.float32)
         self._basis = np.ascontiguousarray(np.array(reference.components, np.float32).T)
         self._inverse = np.ascontiguousarray(self._basis.T)
@@ -55,6 +59,10 @@ class Pattern:
         np.add.reduce(inside * inside, axis=1, out=found[:, 1])
         return np.sqrt(np.maximum(found, 0.0, out=found), out=found)
 
+    def for_one(self) -> "SinglePattern":
+        """Return what scores one pattern."""
+        return SinglePattern((self._centre, self._per_scale, self._mean), self._basis, self._deviations)
+
     def strangeness(self, patterns: Singles) -> Floats:
         """Return the share of each feature in what the components leave over, `(n, features)`, adding up to 1."""
         padded = self._centred(patterns)
@@ -67,13 +75,50 @@ class Pattern:
         """Return centred and scaled patterns, `(n, rows * features)`, and rows of zeros up to a multiple of BLOCK."""
         n = len(patterns)
         padded = np.zeros((n + -n % BLOCK, self._mean.size), np.float32)
-        scaled = padded[:n].reshape(patterns.shape)
-        np.subtract(patterns, self._centre, out=scaled)
+        scaled = padded[:n]
+        np.subtract(patterns.reshape(n, -1), self._centre, out=scaled)
         scaled *= self._per_scale
         np.maximum(scaled, -LARGEST_DEVIATION, out=scaled)
         np.minimum(scaled, LARGEST_DEVIATION, out=scaled)
-        padded[:n] -= self._mean
+        scaled -= self._mean
         return padded
+
+
+class SinglePattern:
+    """Scores one pattern into arrays that are kept.
+
+    Args:
+        scaling: Centre, inverse scale, and the mean of what was scaled, `(rows * features,)` each.
+        basis: `(rows * features, components)`.
+        deviations: `(components,)`.
+    """
+
+    def __init__(self, scaling: tuple[Singles, Singles, Singles], basis: Singles, deviations: Floats) -> None:
+        self._centre, self._per_scale, self._mean = scaling
+        self._basis, self._deviations = basis, deviations
+        self._padded = np.zeros((BLOCK, len(basis)), np.float32)
+        self._first = self._padded[:1]
+        self._least = np.full(len(basis), -LARGEST_DEVIATION)
+        self._most = -self._least
+        self._product = np.empty((BLOCK, basis.shape[1]), np.float32)
+        self._inside = np.empty((1, basis.shape[1]))
+        self._square = np.empty((1, basis.shape[1]))
+
+    def scores(self, pattern: Singles) -> tuple[float, float]:
+        """Return left-over and T of a pattern `(rows * features,)`, as `Pattern.scores` does."""
+        scaled, first, inside, square = self._padded[0], self._first, self._inside, self._square
+        np.subtract(pattern, self._centre, scaled)
+        np.multiply(scaled, self._per_scale, scaled)
+        np.maximum(scaled, self._least, out=scaled)
+        np.minimum(scaled, self._most, out=scaled)
+        np.subtract(scaled, self._mean, scaled)
+        np.dot(self._padded, self._basis, self._product)
+        inside[:] = self._product[:1]
+        whole = np.einsum("ij,ij->i", first, first, dtype=np.float64).item()
+        left_over = whole - np.add.reduce(np.multiply(inside, inside, square), axis=1).item()
+        np.divide(inside, self._deviations, inside)
+        within = np.add.reduce(np.multiply(inside, inside, square), axis=1).item()
+        return math.sqrt(max(left_over, 0.0)), math.sqrt(within)
 
 
 def _product(rows: Singles, matrix: Singles) -> Singles:

@@ -49,6 +49,10 @@ class StrengthTable:
         keys += self._offset
         return keys
 
+    def for_one(self) -> "SingleScores":
+        """Return what looks up one row of scores."""
+        return SingleScores(self._least, self._highest, self._offset, self._strength)
+
     def strength(self, places: NDArray[np.int64]) -> Floats:
         """Return the strengths, 0 to STRONGEST, at what `find` returned."""
         return self._strength.take(places)
@@ -56,6 +60,24 @@ class StrengthTable:
     def p_value(self, places: NDArray[np.int64]) -> Floats:
         """Return the p-values at what `find` returned."""
         return self._p.take(places)
+
+
+class SingleScores:
+    """Looks up one row of scores into arrays that are kept; arguments as of StrengthTable."""
+
+    def __init__(self, least: Floats, highest: NDArray[np.int64], offset: NDArray[np.int64], strength: Floats) -> None:
+        self._least, self._highest, self._offset, self._strength = least, highest, offset, strength
+        self._scores, self._found = np.empty(least.shape), np.empty(least.shape)
+        self._keys, self._shift = self._scores.view(np.int64), np.full(least.shape, SHIFT)
+
+    def __call__(self, scores: Floats) -> Floats:
+        """Return the strengths of scores `(m,)`, 0 or above; valid until the next call."""
+        keys = self._keys
+        np.fmax(scores, self._least, self._scores)
+        np.right_shift(keys, self._shift, keys)
+        np.minimum(keys, self._highest, out=keys)
+        np.add(keys, self._offset, keys)
+        return self._strength.take(keys, None, self._found, "clip")
 
 
 def _keys(scores: Floats) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """What is to be said about observations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,21 +14,19 @@ from mods_grpc.detection.timeline import Outcome
 Floats = NDArray[np.float64]
 
 
-_FIRST = np.zeros(1, np.intp)
-
-
 @dataclass(kw_only=True, slots=True)
 class Verdict:
-    """What is to be said about one observation that was scored; `observed` and `expected` are `(1, features)`."""
+    """What is to be said about one observation that was scored; `observed` and `expected` are `(1, features)`.
+
+    `explain` says why, `(1, features)`.
+    """
 
     observed: Floats
     expected: Floats
-    judgement: Judgement
+    p_value: float
+    out_of_distribution: bool
     alarm: Alarm
-
-    def explain(self) -> Explanation:
-        """Say why, `(1, features)`."""
-        return self.judgement.explain(_FIRST)
+    explain: Callable[[], Explanation]
 
 
 @dataclass(kw_only=True, slots=True)

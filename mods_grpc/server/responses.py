@@ -142,9 +142,7 @@ def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.V
 
 def written(verdict: Verdict, name: str, time: Timestamp) -> verdict_pb2.Verdict:
     """Write the verdict on one row without its explanation."""
-    judgement = verdict.judgement
-    outside = bool(judgement.out_of_distribution[0])
-    return _scored(name, time, 0, float(judgement.p_value[0]), outside, verdict.alarm)
+    return _scored(name, time, 0, verdict.p_value, verdict.out_of_distribution, verdict.alarm)
 
 
 def _scored(name: str, time: Timestamp, gap_filled: int, p_value: float, outside: bool, alarm: Alarm) -> verdict_pb2.Verdict:

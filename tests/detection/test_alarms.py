@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mods_grpc.adaptation import MOST_LENIENT, STRICTER, STRICTEST
+from mods_grpc.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
 from mods_grpc.detection import Phase, SeriesTable
 from mods_grpc.detection.alarms import AlarmRule, ScoredRows, raise_alarms
 
@@ -20,11 +20,11 @@ def make_table(series=1):
 
 
 def alarms(table, slots, p_value, significance=0.01, adapt=True, extremal_index=1.0, first=1):
-    n = len(p_value)
+    n, rule = len(p_value), Adaptation(significance * extremal_index) if adapt else None
     return raise_alarms(
         table,
         ScoredRows(slots=slots, times=(first + np.arange(n)) * SLIDE, p_value=np.asarray(p_value, float)),
-        AlarmRule(significance=significance, extremal_index=extremal_index, holdoff=2 * SLIDE, adapt=adapt),
+        AlarmRule(significance=significance, extremal_index=extremal_index, holdoff=2 * SLIDE, adaptation=rule),
     )
 
 

@@ -5,128 +5,30 @@ import itertools
 
 import numpy as np
 import pytest
+from detection_monitors import (
+    DETECTOR,
+    FEATURES,
+    HORIZON,
+    LEVELS,
+    RNG,
+    ROWS,
+    SLIDE,
+    START,
+    assert_same,
+    columns,
+    grid,
+    joined,
+    make_monitor,
+    mean_forecast,
+    observe,
+    state,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mods_grpc.detection import Detector, Monitor, Outcome, SeriesTable, calibrate
+from mods_grpc.detection import Outcome, SeriesTable
 from mods_grpc.detection.monitor import NANOS
-from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.errors import ModelOutputError
-
-ROWS, HORIZON, FEATURES, SLIDE = 4, 4, 2, 600
-START = 1_556_668_800 * NANOS
-RNG = np.random.default_rng(7)
-LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
-
-
-def mean_forecast(windows, times):
-    """Forecast the mean of the window: easy to compute by hand, and every row depends on every value."""
-    return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
-
-
-def grid(n, first=0):
-    return START + (first + np.arange(n)) * SLIDE * NANOS
-
-
-def make_detector():
-    calibration = calibrate(
-        mean_forecast,
-        grid(400),
-        LEVELS,
-        training=slice(0, 200),
-        calibration=slice(0, 400),
-        kinds=["count", "sum"],
-        rows=ROWS,
-        slide_seconds=SLIDE,
-        holdoff_rows=6,
-    )
-    return Detector(calibration, ResidualSpace(["count", "sum"]), (LEVELS.min(0), LEVELS.max(0)))
-
-
-DETECTOR = make_detector()
-
-
-def make_monitor(forecast=mean_forecast, series=1, adapt=False):
-    table = DETECTOR.table(ROWS)
-    slots = np.array([table.allocate() for _ in range(series)])
-    return Monitor(DETECTOR, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, adapt=adapt), slots
-
-
-def observe(monitor, slots, times, values, **options):
-    options = {"significance": 0.01, "impute_rows": 3, "judged": np.ones(len(slots), bool)} | options
-    return monitor.observe(np.asarray(slots), np.asarray(times, np.int64), np.asarray(values, float), **options)
-
-
-def state(monitor):
-    table = monitor.table
-    return [array.copy() for array in table._arrays()]
-
-
-def columns(verdicts):
-    names = (
-        "outcome",
-        "p_value",
-        "score",
-        "anomalous",
-        "expected",
-        "drift",
-        "gap_filled",
-        "phase",
-        "start",
-        "peak_time",
-        "peak",
-    )
-    why = verdicts.explain(np.arange(len(verdicts.outcome)))
-    reasons = {"feature_p": why.feature_p, "share": why.share, "direction": why.direction}
-    return {name: np.asarray(getattr(verdicts, name)) for name in names} | reasons
-
-
-def joined(parts):
-    return {name: np.concatenate([columns(part)[name] for part in parts]) for name in columns(parts[0])}
-
-
-def assert_same(one, other):
-    for name, expected in one.items():
-        np.testing.assert_array_equal(expected, other[name], err_msg=name)
-
-
-@pytest.mark.parametrize("adapt", [False, True])
-def test_a_single_row_is_judged_as_it_is_among_others(adapt):
-    whole, slots = make_monitor(adapt=adapt)
-    single, _ = make_monitor(adapt=adapt)
-    n = 400
-    values = RNG.gamma(50.0, 20.0, (n, FEATURES))
-    values[::17] *= 20
-    times = START + np.arange(n) * SLIDE * NANOS
-    at_once = columns(observe(whole, np.repeat(slots, n), times, values))
-    observe(single, np.repeat(slots, ROWS), times[:ROWS], values[:ROWS])
-    for i in range(ROWS, n):
-        found = single.observe_one(int(slots[0]), int(times[i]), values[i : i + 1], significance=0.01)
-        why = found.explain()
-        told = found.alarm._asdict() | {
-            "p_value": found.judgement.p_value[0],
-            "expected": found.expected[0],
-            "feature_p": why.feature_p[0],
-            "share": why.share[0],
-            "direction": why.direction[0],
-        }
-        for name, value in told.items():
-            np.testing.assert_array_equal(value, at_once[name][i], err_msg=name)
-    for one, other in zip(state(whole), state(single), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_a_row_that_is_not_the_next_of_a_full_window_is_not_taken_alone():
-    monitor, slots = make_monitor()
-    slot, row = int(slots[0]), LEVELS[:1]
-    times = START + np.arange(ROWS + 2) * SLIDE * NANOS
-    assert monitor.observe_one(slot, int(times[0]), row, significance=0.01) is None
-    observe(monitor, np.repeat(slots, ROWS), times[:ROWS], LEVELS[:ROWS])
-    before = state(monitor)
-    assert monitor.observe_one(slot, int(times[ROWS + 1]), row, significance=0.01) is None
-    for one, other in zip(before, state(monitor), strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert monitor.observe_one(slot, int(times[ROWS]), row, significance=0.01) is not None
 
 
 @settings(max_examples=60, deadline=None)
@@ -241,6 +143,8 @@ def test_a_forecast_that_is_not_finite_changes_no_series():
     good._forecast = lambda windows, times: np.full((len(windows), HORIZON, FEATURES), np.nan)
     with pytest.raises(ModelOutputError):
         observe(good, slots, grid(1, 4).repeat(2), LEVELS[8:10])
+    with pytest.raises(ModelOutputError):
+        good.observe_one(int(slots[0]), int(grid(1, 4)[0]), LEVELS[8:9], significance=0.01)
     for old, new in zip(before, state(good), strict=True):
         np.testing.assert_array_equal(old, new)
 

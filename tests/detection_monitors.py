@@ -1,0 +1,86 @@
+"""Monitors of a model whose forecasts one can compute by hand, and what they say as columns."""
+
+import numpy as np
+
+from mods_grpc.detection import Detector, Monitor, calibrate
+from mods_grpc.detection.monitor import NANOS
+from mods_grpc.detection.residuals import ResidualSpace
+
+ROWS, HORIZON, FEATURES, SLIDE = 4, 4, 2, 600
+START = 1_556_668_800 * NANOS
+RNG = np.random.default_rng(7)
+LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
+
+
+def mean_forecast(windows, times):
+    """Forecast the mean of the window: easy to compute by hand, and every row depends on every value."""
+    return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
+
+
+def grid(n, first=0):
+    return START + (first + np.arange(n)) * SLIDE * NANOS
+
+
+def make_detector(kinds=("count", "sum"), levels=LEVELS):
+    calibration = calibrate(
+        mean_forecast,
+        grid(400),
+        levels,
+        training=slice(0, 200),
+        calibration=slice(0, 400),
+        kinds=kinds,
+        rows=ROWS,
+        slide_seconds=SLIDE,
+        holdoff_rows=6,
+    )
+    return Detector(calibration, ResidualSpace(kinds), (levels.min(0), levels.max(0)))
+
+
+DETECTOR = make_detector()
+WIDE = make_detector(["mean", *["count"] * 9], RNG.gamma(50.0, 20.0, (400, 10)))
+MEANS = make_detector(["mean"], RNG.normal(0.0, 1.0, (400, 1)))
+
+
+def make_monitor(forecast=mean_forecast, series=1, adapt=False, detector=DETECTOR):
+    table = detector.table(ROWS)
+    slots = np.array([table.allocate() for _ in range(series)])
+    return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, adapt=adapt), slots
+
+
+def observe(monitor, slots, times, values, **options):
+    options = {"significance": 0.01, "impute_rows": 3, "judged": np.ones(len(slots), bool)} | options
+    return monitor.observe(np.asarray(slots), np.asarray(times, np.int64), np.asarray(values, float), **options)
+
+
+def state(monitor):
+    table = monitor.table
+    return [array.copy() for array in table._arrays()]
+
+
+def columns(verdicts):
+    names = (
+        "outcome",
+        "p_value",
+        "score",
+        "anomalous",
+        "out_of_distribution",
+        "expected",
+        "drift",
+        "gap_filled",
+        "phase",
+        "start",
+        "peak_time",
+        "peak",
+    )
+    why = verdicts.explain(np.arange(len(verdicts.outcome)))
+    reasons = {"feature_p": why.feature_p, "share": why.share, "direction": why.direction}
+    return {name: np.asarray(getattr(verdicts, name)) for name in names} | reasons
+
+
+def joined(parts):
+    return {name: np.concatenate([columns(part)[name] for part in parts]) for name in columns(parts[0])}
+
+
+def assert_same(one, other):
+    for name, expected in one.items():
+        np.testing.assert_array_equal(expected, other[name], err_msg=name)
