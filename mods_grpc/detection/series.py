@@ -107,8 +107,9 @@ class SeriesTable:
         # taking whole rows by one index is two to three times as fast as indexing by series and row
         return self.values.reshape(-1, self.features).take(slots[:, None] * self.rows + order, axis=0)
 
-    def window(self, slot: int, out: Floats) -> Floats:
-        """Return the full window of one series in `out`, `(1, rows, features)`: what `windows` does, in less time."""
+    def window(self, slot: int, out: Floats | None = None) -> Floats:
+        """Return the full window of one series, `(1, rows, features)`, in `out` if given: what `windows` does, in less time."""
+        out = np.empty((1, self.rows, self.features)) if out is None else out
         held, head = self.values[slot], self.head.item(slot)
         out[0, : self.rows - head] = held[head:]
         if head:
