@@ -121,6 +121,10 @@ class Stream:
         self._sequence = self._sequence + 1 if sequence is None else sequence
         return self.ask(data=pb.StreamData(sequence=self._sequence, **fields)).answer
 
+    def begin(self, **fields):
+        self._sequence += 1
+        self.put(data=pb.StreamData(sequence=self._sequence, **fields))
+
     def row(self, row, values=None, **changes):
         return self.send(observation=observation(row, values, **changes))
 

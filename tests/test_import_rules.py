@@ -76,6 +76,7 @@ def test_only_servicers_conversion_status_and_client_touch_generated_messages(pa
     touching = {
         "servicers",
         "remembered",
+        "gathered_rows",
         "status",
         "requests",
         "responses",

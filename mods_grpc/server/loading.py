@@ -15,6 +15,7 @@ from mods_grpc.artifact import Manifest, TrustedKeys, read_artifact
 from mods_grpc.detection import Detector, Monitor, SeriesTable
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
+from mods_grpc.server.gathered_rows import RowGatherer
 from mods_grpc.server.gathering import Gatherer
 from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.series_states import SeriesStates
@@ -37,8 +38,9 @@ class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
     `forecast` maps windows `(n, rows, features)` in raw units and the times of their last rows, `(n,)` nanoseconds, to
-    `(n, horizon, features)`; `gatherer` does so for many calls at once, None where a window's forecast may depend on others;
-    `standing` before it is asked for. `least` is the least value that each feature can have, and `lowest` the same in numbers.
+    `(n, horizon, features)`; `gatherer` does so for many calls at once, `standing` before it is asked for. `rows` judges those
+    of several streams at once. `gatherer` and `rows` are None where a window's forecast may depend on others. `least` is the
+    least value that each feature can have, and `lowest` the same in numbers.
     """
 
     manifest: Manifest
@@ -47,6 +49,7 @@ class LoadedModel:
     forecast: Callable[[Floats, Times], Floats]
     gatherer: Gatherer | None
     standing: StandingForecasts
+    rows: RowGatherer | None
     cost: RunCost
     detector: Detector
     least: Floats
@@ -148,6 +151,12 @@ class Loader:
         middle = [(feature.training_minimum + feature.training_maximum) / 2 for feature in manifest.features]
         cost = measure(session.forecast, np.tile(np.array(middle), (1, manifest.rows, 1)), session.run_seconds)
         forecast = _metered(session, self.meter_of(manifest.name))
+        states = SeriesStates(
+            detector.table(manifest.rows),
+            max_series=self.max_series,
+            max_series_per_sensor=self.max_series_per_sensor,
+            idle_seconds=self.state_idle_seconds,
+        )
         return LoadedModel(
             manifest=manifest,
             digest=digest,
@@ -160,12 +169,8 @@ class Loader:
             least=np.array(lowest),
             lowest=lowest,
             feature_names=tuple(feature.name for feature in manifest.features),
-            states=SeriesStates(
-                detector.table(manifest.rows),
-                max_series=self.max_series,
-                max_series_per_sensor=self.max_series_per_sensor,
-                idle_seconds=self.state_idle_seconds,
-            ),
+            states=states,
+            rows=RowGatherer(states) if session.invariant else None,
         )
 
 

@@ -1,6 +1,8 @@
 """The observations of a stream: checked, applied to their series, judged, and what became of each written down."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from mods_grpc.server.responses import explain_one, explained, plain, score_colu
 from mods_grpc.server.series_states import NOT_HELD
 from mods_grpc.server.status import MAX_VIOLATIONS, status_of
 from mods_grpc.v1 import inference_pb2 as pb
-from mods_grpc.v1 import verdict_pb2
+from mods_grpc.v1 import values_pb2, verdict_pb2
 
 CHANGES = (Phase.STARTED, Phase.ENDED)
 SECONDS_A_CALL, SECONDS_A_ROW, SECONDS_AN_EXPLANATION = 200e-6, 6e-6, 50e-6  # beside the model, on a usual machine
@@ -50,12 +52,25 @@ def seconds_to_judge(model: LoadedModel, rows: int, explain: int) -> float:
     return model.cost.of(rows) + SECONDS_A_CALL + rows * each
 
 
+class KnownRow(NamedTuple):
+    """A complete row of a series that is held: its `slot`, name, `time` in nanoseconds, and `values`, one a feature."""
+
+    slot: int
+    series: str
+    time: int
+    values: list[float]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judge:
-    """Judges the observations of one sensor with one model, at one sensitivity. The rest are limits."""
+    """Judges the observations of one sensor with one model, at one sensitivity.
+
+    `adapt` is as for the monitor. The rest are limits.
+    """
 
     model: LoadedModel
     monitor: Monitor
+    adapt: bool
     sensor: str
     significance: float
     explain: int
@@ -71,6 +86,10 @@ class Judge:
             return self.model.cost.seconds[0]
         n = len(data.batch.values) // (FLOAT64_BYTES * len(self.model.feature_names))
         return seconds_to_judge(self.model, n, self.explain)
+
+    def is_row(self, data: pb.StreamData) -> bool:
+        """Tell whether a message brings one row to be judged."""
+        return data.WhichOneof("input") == "observation" and not data.warm_up
 
     def look_ahead(self, data: pb.StreamData) -> None:
         """Forecast the row after the one that a message brought, once there is nothing else to do."""
@@ -92,7 +111,7 @@ class Judge:
         if kind is None:
             raise InvalidInputError.of("data.input", Reason.FIELD_REQUIRED, "expected observation or batch, found neither")
         if kind == "observation":
-            answer = self._judge_known(data)
+            answer = None if data.warm_up else self._judge_next(data.observation)
             if answer is not None:
                 return answer
             columns = observation_columns(data.observation, model.feature_names, "data.observation.")
@@ -139,28 +158,70 @@ class Judge:
             answer.errors.add(index=index, status=shown[key].status)
         return answer
 
-    def _judge_known(self, data: pb.StreamData) -> pb.StreamAnswer | None:
-        """Judge the next, complete row of a series with a full window, as most messages are; None where it is not that."""
-        message, model = data.observation, self.model
-        if data.warm_up:
-            return None
-        row, time = list(message.values), message.observe_time.seconds * NANOS + message.observe_time.nanos
-        slot = model.states.slot(self.sensor, message.series)
+    @property
+    def manner(self) -> object:
+        """What judges must agree on to judge rows of their streams together."""
+        return self.significance, self.explain, self.impute_rows, self.adapt
+
+    def known(self, message: values_pb2.Observation) -> KnownRow | None:
+        """Read a complete row of a series that is held, as most messages bring it; None where it is not that."""
+        model, stamp, row = self.model, message.observe_time, list(message.values)
+        slot, nanos = model.states.slot(self.sensor, message.series), stamp.nanos
         usual = slot != NOT_HELD and len(row) == len(model.feature_names) and not message.missing and not message.named_values
-        if not usual or not 0 <= message.observe_time.nanos < NANOS or not is_plausible(time, self.max_future_seconds):
+        if not usual or not 0 <= nanos < NANOS:
+            return None
+        time = stamp.seconds * NANOS + nanos
+        if not is_plausible(time, self.max_future_seconds):
             return None
         if not all(low <= value <= LARGEST for low, value in zip(model.lowest, row, strict=True)):
             return None
-        found = self.monitor.observe_one(slot, time, np.array([row]), significance=self.significance)
+        return KnownRow(slot, message.series, time, row)
+
+    def judge_known(self, rows: Sequence[KnownRow]) -> list[pb.StreamAnswer]:
+        """Judge rows of several streams that are judged in the same manner, and answer each.
+
+        Raises:
+            ModelOutputError: A forecast is not finite; nothing was applied.
+        """
+        times, model = np.array([row.time for row in rows]), self.model
+        verdicts = self.monitor.observe(
+            np.array([row.slot for row in rows]),
+            times,
+            np.array([row.values for row in rows]),
+            judged=np.ones(len(rows), np.bool_),
+            significance=self.significance,
+            impute_rows=self.impute_rows,
+        )
+        self.metrics.observed(model.manifest.name, verdicts.outcome, verdicts.anomalous)
+        full = to_explain(verdicts, self.explain)
+        names = [rows[i].series for i in full.tolist()]
+        in_full = dict(zip(full.tolist(), explained(model, verdicts, times, names, full, self.significance), strict=True))
+        answers = []
+        for index, (row, outcome) in enumerate(zip(rows, verdicts.outcome.tolist(), strict=True)):
+            verdict = in_full.get(index) or plain(verdicts, index, row.time, row.series)
+            answer = pb.StreamAnswer(verdict=verdict)
+            if outcome >= Outcome.LATE:
+                error = _REFUSALS[Outcome(outcome)]
+                self.metrics.rejected(error.reason)
+                answer.errors.add(index=0, status=status_of(error))
+            answers.append(answer)
+        return answers
+
+    def _judge_next(self, message: values_pb2.Observation) -> pb.StreamAnswer | None:
+        """Judge the next row of a series with a full window; None where it is not that."""
+        row, model = self.known(message), self.model
+        if row is None:
+            return None
+        found = self.monitor.observe_one(row.slot, row.time, np.array([row.values]), significance=self.significance)
         if found is None:
             return None
         alarm = found.alarm
         self.metrics.observed_one(model.manifest.name, Outcome.SCORED, alarm.anomalous)
-        verdict = written(found, message.series, message.observe_time)
+        verdict = written(found, row.series, message.observe_time)
         if self.explain == verdict_pb2.EXPLAIN_ALL or (
             self.explain != verdict_pb2.EXPLAIN_NONE and (alarm.anomalous or alarm.phase in CHANGES)
         ):
-            explain_one(verdict, model, found, time, self.significance)
+            explain_one(verdict, model, found, row.time, self.significance)
         return pb.StreamAnswer(verdict=verdict)
 
     def _check(self, columns: Columns, new: list[int], path: str) -> dict[int, ModsError]:

@@ -18,6 +18,7 @@ from mods_grpc.server.access import Identity
 from mods_grpc.server.checks import first_of, name_violation, require_known
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.edge import Edge, parse
+from mods_grpc.server.gathered_rows import Row
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.observations import Judge
 from mods_grpc.server.remembered import Exchange, Remembered, as_sent, with_answer
@@ -130,6 +131,7 @@ class StreamSession:
         self._judge = Judge(
             model=model,
             monitor=model.monitor(model.states.table, adapt=_adapts(message)),
+            adapt=_adapts(message),
             sensor=self._sensor,
             significance=significance_of(message.sensitivity, manifest),
             explain=message.explain,
@@ -172,23 +174,45 @@ class StreamSession:
                 text = f"data.sequence: expected {expected}, found {sequence}"
                 raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=sequence)
             self._edge.rates.take(self._identity.name)
-            self.last_sequence = sequence
-            sent = as_sent(data)
-            known = self._remembered.recall(sent, sequence)
-            if known is not None:
-                return self._answered(sent, known, bad=False)
-            if not data.warm_up:
-                self._remembered.catch_up()
-            seconds = self._judge.seconds(data)
-            if seconds > INLINE_SECONDS or self._judge.model.states.turn.busy:
-                working = asyncio.ensure_future(self._judged_in_turn(data, sequence, sent, seconds))
-                working.add_done_callback(_forget)
-                return await asyncio.shield(working)
-            answer = self._judge.judge(data)
-            self._judge.look_ahead(data)
         except ModsError as error:
             return self._refused(sequence, error)
-        return self._judged(sequence, sent, answer)
+        self.last_sequence = sequence
+        sent = as_sent(data)
+        known = self._remembered.recall(sent, sequence)
+        if known is not None:
+            return self._answered(sent, known, bad=False)
+        if not data.warm_up:
+            self._remembered.catch_up()
+        return await self._judge_now(data, sequence, sent)
+
+    async def _judge_now(self, data: pb.StreamData, sequence: int, sent: bytes) -> bytes:
+        """Judge a message as soon as may be: at once, with rows of other streams, or when it is its turn."""
+        judge = self._judge
+        seconds, gatherer = judge.seconds(data), judge.model.rows
+        if seconds <= INLINE_SECONDS and not judge.model.states.turn.busy:
+            if gatherer is None or not judge.is_row(data) or not gatherer.in_company(self):
+                try:
+                    answer = judge.judge(data)
+                except ModsError as error:
+                    return self._refused(sequence, error)
+                judge.look_ahead(data)
+                return self._judged(sequence, sent, answer)
+            gathered = await gatherer.judge(
+                Row(
+                    judge=judge,
+                    data=data,
+                    stays=lambda: self._generation == self._repository.generation,
+                    settle=lambda found: self._settled(sequence, sent, found),
+                )
+            )
+            if gathered is not None:
+                return gathered
+        working = asyncio.ensure_future(self._judged_in_turn(data, sequence, sent, seconds))
+        working.add_done_callback(_forget)
+        return await asyncio.shield(working)
+
+    def _settled(self, sequence: int, sent: bytes, found: pb.StreamAnswer | ModsError) -> bytes:
+        return self._refused(sequence, found) if isinstance(found, ModsError) else self._judged(sequence, sent, found)
 
     async def _judged_in_turn(self, data: pb.StreamData, sequence: int, sent: bytes, seconds: float) -> bytes:
         try:
