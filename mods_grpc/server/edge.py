@@ -15,12 +15,13 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from mods_grpc.errors import DeadlineError, InternalError, InvalidInputError, ModsError, Reason
+from mods_grpc.errors import InternalError, InvalidInputError, ModsError, Reason
 from mods_grpc.server.access import Access, Identity, Scope
 from mods_grpc.server.admission import Backlog, Rates
 from mods_grpc.server.metrics import CODE_NAMES, CallMetrics, Metrics
 from mods_grpc.server.status import CODES, abort_arguments
 from mods_grpc.server.turn import INLINE_SECONDS
+from mods_grpc.server.watchdog import Caller, working_for
 
 INLINE_BYTES = 64 * 1024  # larger unary requests run on a thread without a look at them, so that the loop stays free
 SMALL_BYTES = 4 * 1024  # up to which no request takes long
@@ -102,23 +103,26 @@ class Edge:
 
     async def _on_thread(self, answer: Callable[[], bytes], seconds_left: float | None) -> bytes:
         self.backlog.admit(seconds_left)
-        asked = time.monotonic()
+        asked, caller = time.monotonic(), Caller(seconds_left)
         ran: float | None = None
 
         def run() -> bytes:
             nonlocal ran
             began = time.monotonic()
             self.metrics.queue_wait.observe(began - asked)
-            if seconds_left is not None and began - asked > seconds_left:
-                raise DeadlineError(Reason.DEADLINE_TOO_SHORT, "the deadline passed before the work began")
+            caller.require()
             try:
-                return answer()
+                with working_for(caller):
+                    return answer()
             finally:
                 ran = time.monotonic() - began
 
         work = asyncio.get_running_loop().run_in_executor(self.pool, run)
         work.add_done_callback(lambda _: self.backlog.done(ran))
-        return await work
+        try:
+            return await work
+        finally:
+            caller.gone = True
 
     def streaming(
         self, service: str, method: str, call: Callable[[Context, Identity], Awaitable[None]], scope: Scope = Scope.INFER

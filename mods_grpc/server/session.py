@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import Artifact, check_graph
 from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
-from mods_grpc.server.watchdog import Watchdog
+from mods_grpc.server.watchdog import Watchdog, caller_waiting
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -61,6 +61,7 @@ class Session:
 
         Raises:
             ModelOutputError: The run took too long and was ended.
+            DeadlineError: The caller that this thread works for waits no longer.
         """
         n = len(windows)
         if 0 < n < self.least_batch:
@@ -68,15 +69,18 @@ class Session:
             windows = np.concatenate([windows, np.repeat(windows[-1:], lack, axis=0)])
             times = np.concatenate([times, np.repeat(times[-1:], lack)])
         feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
-        if n < WATCHED_BATCH:
+        caller = caller_waiting()
+        if n < WATCHED_BATCH and caller is None:
             return np.asarray(self.runtime.run(("forecast",), feed)[0])[:n]
         options = ort.RunOptions()
         try:
-            with WATCHDOG.over(options, self.run_seconds):
-                return np.asarray(self.runtime.run(("forecast",), feed, options)[0])
+            with WATCHDOG.over(options, self.run_seconds, caller):
+                return np.asarray(self.runtime.run(("forecast",), feed, options)[0])[:n]
         except Exception as error:  # the runtime raises bare types of its own
             if not options.terminate:
                 raise
+            if caller is not None:
+                caller.require()
             text = f"the model took longer than {self.run_seconds:g} s and was stopped"
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, text) from error
 

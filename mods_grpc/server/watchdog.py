@@ -1,4 +1,7 @@
-"""Ends runs of a model that take too long: a thread of its own looks at those under way, since the one that runs can't."""
+"""Ends runs of a model that take too long or that nobody waits for any more.
+
+A thread of its own looks at those under way, since the one that runs can't.
+"""
 
 import threading
 import time
@@ -6,7 +9,61 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mods_grpc.errors import DeadlineError, Reason
+
 LOOK_SECONDS = 0.05
+_working = threading.local()
+
+
+class Caller:
+    """For whom a thread works.
+
+    Args:
+        seconds_left: Time until the deadline of the call; None where there is none.
+
+    Attributes:
+        gone: Whether the call was cancelled. May be set by any thread.
+    """
+
+    def __init__(self, seconds_left: float | None) -> None:
+        self.gone = False
+        self._until = None if seconds_left is None else time.monotonic() + seconds_left
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is still somebody to answer."""
+        return not self.gone and (self._until is None or time.monotonic() <= self._until)
+
+    def require(self) -> None:
+        """Require somebody to wait.
+
+        Raises:
+            DeadlineError: DEADLINE_TOO_SHORT, the deadline passed, or the call was cancelled.
+        """
+        if not self.waits:
+            raise DeadlineError(Reason.DEADLINE_TOO_SHORT, "the deadline passed before the answer was ready")
+
+
+@contextmanager
+def working_for(caller: Caller) -> Iterator[None]:
+    """Let the runs that this thread begins inside be ended when the caller waits no longer."""
+    _working.caller = caller
+    try:
+        yield
+    finally:
+        _working.caller = None
+
+
+def caller_waiting() -> Caller | None:
+    """Return for whom this thread works; None where it works to the end whatever becomes of the caller.
+
+    Raises:
+        DeadlineError: The caller waits no longer.
+    """
+    caller: Caller | None = getattr(_working, "caller", None)
+    if caller is not None:
+        caller.require()
+    return caller
 
 
 class Watchdog:
@@ -14,20 +71,21 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
-        self._runs: dict[int, tuple[float, Any]] = {}
+        self._runs: dict[int, tuple[float, Caller | None, Any]] = {}
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def over(self, options: Any, seconds: float) -> Iterator[None]:
-        """Watch the run inside: when it takes longer, `options.terminate` is set, which ends it at its next operator.
+    def over(self, options: Any, seconds: float, caller: Caller | None = None) -> Iterator[None]:
+        """Watch the run inside: when it has to end, `options.terminate` is set, which ends it at its next operator.
 
         Args:
             options: RunOptions that the run was given.
             seconds: How long it may take.
+            caller: Who waits for it; None where it is not to end before its time.
         """
         key = id(options)
         with self._lock:
-            self._runs[key] = (time.monotonic() + seconds, options)
+            self._runs[key] = (time.monotonic() + seconds, caller, options)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
                 self._thread.start()
@@ -41,8 +99,8 @@ class Watchdog:
         with self._lock:
             while self._runs:
                 now = time.monotonic()
-                for until, options in self._runs.values():
-                    if now > until:
+                for until, caller, options in self._runs.values():
+                    if now > until or (caller is not None and not caller.waits):
                         options.terminate = True
                 self._lock.wait(LOOK_SECONDS)
             self._thread = None
