@@ -121,10 +121,12 @@ def parity():
     return file.getvalue()
 
 
-def publish_tiny(repository, name="tiny", version=1, model=None, **changes):
+def publish_tiny(repository, name="tiny", version=1, model=None, batch_model=None, **changes):
     contents = {
         "model.onnx": (model or mean_graph()).SerializeToString(),
         "parity.npz": parity(),
         "MODEL_CARD.md": b"# The mean of the window\n",
     }
+    if batch_model is not None:
+        contents["model.batch.onnx"] = batch_model.SerializeToString()
     return publish(repository, manifest(name, version, **changes), contents)

@@ -14,16 +14,23 @@ MILESTONES = (1, 3, 6, 12, 24, 36)
 
 
 def write_card(
-    run: Run, manifest: Manifest, replayed: Replay | None, *, parity_error: float, title: str = "", command: str = ""
+    run: Run,
+    manifest: Manifest,
+    replayed: Replay | None,
+    *,
+    parity_error: float,
+    batch_graph: str = "",
+    title: str = "",
+    command: str = "",
 ) -> str:
-    """Write the card of a model version in Markdown."""
+    """Write the card of a model version in Markdown; `batch_graph` is what there is to say of the second graph."""
     sections = [
         _head(run, manifest, title),
         _data(run),
         _metrics(manifest),
         _detection(manifest, replayed),
         _limits(run, manifest),
-        _reproduction(run, manifest, parity_error, command),
+        _reproduction(run, manifest, parity_error, batch_graph, command),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -200,13 +207,14 @@ def _limits(run: Run, manifest: Manifest) -> str:
     return "\n".join([lines[0], "", *lines[1:]])
 
 
-def _reproduction(run: Run, manifest: Manifest, parity_error: float, command: str) -> str:
+def _reproduction(run: Run, manifest: Manifest, parity_error: float, batch_graph: str, command: str) -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in sorted(manifest.libraries.items()))
     commands = "\n".join(line for line in (run.command, command) if line)
     return (
         f"## How to make it again\n\n```\n{commands}\n```\n\nSeed {manifest.seed}; best epoch {run.best_epoch} of "
         f"{len(run.history['loss'])}. Made with {libraries}. ONNX Runtime and Keras differ by at most {parity_error:.1e} "
-        f"relative, at batches of 1, 3 and 257.\n\nCreated {run.created}."
+        f"relative, at batches of 1, 3 and 257. {batch_graph}".rstrip()
+        + f"\n\nCreated {run.created}."
     )
 
 

@@ -104,6 +104,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--false-alarms-per-day", type=float, default=1.0, metavar="X", help="default budget (default: %(default)s)"
     )
+    parser.add_argument(
+        "--batch-graph", action="store_true", help="add a second graph for large batches where that gives the same bits (LSTM)"
+    )
     parser.add_argument("--title", default="", metavar="TEXT", help="a line for the model card on what the data is")
 
 

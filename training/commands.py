@@ -48,11 +48,21 @@ def export_command(arguments: argparse.Namespace) -> None:
     version = arguments.version or next_version(repository, arguments.name)
     prepared = prepare(run.source, run.model)
     exported = export_run(
-        run, weights, prepared, name=arguments.name, version=version, false_alarms_per_day=arguments.false_alarms_per_day
+        run,
+        weights,
+        prepared,
+        name=arguments.name,
+        version=version,
+        false_alarms_per_day=arguments.false_alarms_per_day,
+        batch_graph=arguments.batch_graph,
     )
     folder = publish_run(repository, run, exported, title=arguments.title, command=tell(arguments.argv))
     if exported.manifest.metrics:
         show_metrics(exported.manifest.metrics, run.names, run.model.steps_ahead)
     if exported.replay is not None:
         show_replay(exported.replay, arguments.false_alarms_per_day, (), run.window_seconds)
+    if exported.batch_graph is not None:
+        gains = ", ".join(f"{gain:.2f} at {batch:,}" for batch, gain in exported.batch_graph.gains.items())
+        timed = f" Times as fast as the first, by the number of windows: {gains}." if gains else ""
+        console.print(exported.batch_graph.note + timed, highlight=False)
     console.print(f"parity error {exported.parity_error:.1e}; published {folder}", highlight=False)

@@ -16,7 +16,7 @@ from training.raw_function import raw_function
 from training.scaler import Scaler
 
 
-def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: int) -> bytes:
+def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: int, *, unroll: bool = False) -> bytes:
     """Export a network with its preprocessing as a serialized ONNX model; the same weights give the same bytes.
 
     Args:
@@ -24,6 +24,7 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
         config: Its configuration.
         scaler: Numbers of the preprocessing, which become part of the graph.
         features: Features of a row.
+        unroll: Write LSTMs out step by step; see `batch_graph`.
 
     Returns:
         A model of input `window`, float64 `(batch, rows, features)`, and with a calendar `time`, int64 `(batch,)`, that of
@@ -36,7 +37,7 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
         ArtifactError: The result breaks the artifact's contract.
     """
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
-    function = raw_function(twin(network), config, scaler, features)
+    function = raw_function(twin(network, unroll=unroll), config, scaler, features)
     converted, _ = tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=OPSET, custom_op_handlers={"Log": (_keep, [])}
     )

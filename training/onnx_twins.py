@@ -36,6 +36,20 @@ class TwinGRU(keras.layers.RNN):  # type: ignore[misc]
         return super().inner_loop(sequences, initial_state, mask, training)
 
 
+@keras.saving.register_keras_serializable("training")
+class UnrolledLSTM(keras.layers.LSTM):  # type: ignore[misc]
+    """An LSTM layer written out step by step, which has the bits of ONNX Runtime's operator up to 256 units.
+
+    A normalisation that follows would be multiplied into the last step, another order of products, so the output is handed on
+    through a change of shape that changes nothing.
+    """
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """Run the recurrence; see Keras."""
+        last, every, states = super().inner_loop(sequences, initial_state, mask, training)
+        return tf.reshape(last, (-1, self.units)), every, states
+
+
 class TwinConv1D(keras.layers.Conv1D):  # type: ignore[misc]
     """A convolution over time as shifted copies beside each other and one matrix product.
 
@@ -69,9 +83,10 @@ class TwinDense(keras.layers.Dense):  # type: ignore[misc]
         return self.activation(tf.reshape(x, (-1, *inputs.shape[1:-1], self.units)))
 
 
-def twin(network: Any) -> Any:
-    """Clone `network` with twins in the place of layers that have one, and its weights."""
-    clone = keras.models.clone_model(network, clone_function=_twin_layer, recursive=True)
+def twin(network: Any, *, unroll: bool = False) -> Any:
+    """Clone `network` with its weights and with twins of the layers that have one; `unroll` writes LSTMs out step by step."""
+    make = _unrolled_layer if unroll else _twin_layer
+    clone = keras.models.clone_model(network, clone_function=make, recursive=True)
     clone.set_weights(network.get_weights())
     return clone
 
@@ -85,3 +100,12 @@ def _twin_layer(layer: Any) -> Any:
     if type(layer) is keras.layers.Dense:
         return TwinDense.from_config(layer.get_config())
     return layer.__class__.from_config(layer.get_config())
+
+
+def _unrolled_layer(layer: Any) -> Any:
+    if type(layer) is keras.layers.LSTM:
+        return UnrolledLSTM.from_config({**layer.get_config(), "unroll": True})
+    if type(layer) is keras.layers.Bidirectional:
+        both = _unrolled_layer(layer.forward_layer), _unrolled_layer(layer.backward_layer)
+        return keras.layers.Bidirectional(both[0], layer.merge_mode, backward_layer=both[1], name=layer.name)
+    return _twin_layer(layer)

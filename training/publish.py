@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact import CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, Metric, list_versions, publish
+from mods_grpc.artifact import BATCH_MODEL_FILE, CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, Metric, list_versions, publish
 from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
 from mods_grpc.detection import calibrate
 from mods_grpc.errors import ArtifactError, DataError
+from training.batch_graph import BatchGraph, make_batch_graph
 from training.card import write_card
 from training.evaluate import Replay, evaluate, replay
 from training.experiment import rebuild
@@ -38,6 +39,7 @@ class Exported:
         manifest: The manifest, its files not yet filled in.
         model: The graph. parity: The parity vectors.
         parity_error: Largest relative error between ONNX Runtime and Keras.
+        batch_graph: The second graph, for large batches; None where none was asked for.
         replay: What the detector says of the test range at the default budget; None without a test range.
     """
 
@@ -45,6 +47,7 @@ class Exported:
     model: bytes
     parity: bytes
     parity_error: float
+    batch_graph: BatchGraph | None
     replay: Replay | None
 
 
@@ -56,6 +59,7 @@ def export_run(
     name: str,
     version: int,
     false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY,
+    batch_graph: bool = False,
 ) -> Exported:
     """Export, check, score and calibrate a run. Metrics and calibration come from the exported graph itself.
 
@@ -73,6 +77,9 @@ def export_run(
     parity_error = check_parity(model, parity)
     if not parity_error <= LARGEST_ERROR:
         raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
+    second = None
+    if batch_graph:
+        second = make_batch_graph(network, run.model, run.scaler, len(run.features), model=model, parity=parity)
     test = prepared.samples.get("test")
     known, training, calibration = in_two(prepared.series, prepared.parts["train"], prepared.parts["calibration"], run.model.rows)
     metrics: tuple[Metric, ...] = ()
@@ -120,7 +127,7 @@ def export_run(
     replayed = None
     if test is not None:
         replayed = replay(manifest, forecast, prepared.series, prepared.parts["test"], false_alarms_per_day)
-    return Exported(manifest=manifest, model=model, parity=parity, parity_error=parity_error, replay=replayed)
+    return Exported(manifest=manifest, model=model, parity=parity, parity_error=parity_error, batch_graph=second, replay=replayed)
 
 
 def publish_run(repository: Path, run: Run, exported: Exported, *, title: str = "", command: str = "") -> Path:
@@ -136,8 +143,19 @@ def publish_run(repository: Path, run: Run, exported: Exported, *, title: str = 
     Raises:
         ArtifactError: The version exists, or can't be written.
     """
-    card = write_card(run, exported.manifest, exported.replay, parity_error=exported.parity_error, title=title, command=command)
+    second = exported.batch_graph
+    card = write_card(
+        run,
+        exported.manifest,
+        exported.replay,
+        parity_error=exported.parity_error,
+        batch_graph=second.note if second else "",
+        title=title,
+        command=command,
+    )
     contents = {MODEL_FILE: exported.model, PARITY_FILE: exported.parity, CARD_FILE: card.encode()}
+    if second and second.model:
+        contents[BATCH_MODEL_FILE] = second.model
     return publish(repository, exported.manifest, contents)
 
 

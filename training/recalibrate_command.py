@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mods_grpc.artifact import CARD_FILE, MODEL_FILE, PARITY_FILE, publish
+from mods_grpc.artifact import CARD_FILE, PARITY_FILE, publish
 from training.card import recalibrated_card
 from training.command_line import tell
 from training.console import console, show_replay
@@ -26,7 +26,7 @@ def recalibrate_command(arguments: argparse.Namespace) -> None:
     card = recalibrated_card(
         (folder / CARD_FILE).read_text(encoding="utf-8"), manifest, found.replay, command=tell(arguments.argv)
     )
-    contents = {MODEL_FILE: artifact.model, PARITY_FILE: artifact.parity, CARD_FILE: card.encode()}
+    contents = {**artifact.graphs, PARITY_FILE: artifact.parity, CARD_FILE: card.encode()}
     published = publish(repository, manifest, contents)
     if found.replay is not None:
         show_replay(found.replay, manifest.false_alarms_per_day, (), manifest.window_seconds)

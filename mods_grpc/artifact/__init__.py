@@ -1,14 +1,16 @@
 """The artifact contract: what `training` writes and the server reads. Standard library only, but for signatures.
 
-A model is a folder `<name>/<version>/` of `model.onnx`, `manifest.json`, `parity.npz` and `MODEL_CARD.md`, immutable
-once published; `manifest.sig` may be put beside them. `manifest` says what is in it, `layout` writes and reads it, `graph`
-holds the policy on operators, `signature` says who may be believed.
+A model is a folder `<name>/<version>/` of `model.onnx`, `manifest.json`, `parity.npz` and `MODEL_CARD.md`, perhaps with
+`model.batch.onnx`, immutable once published; `manifest.sig` may be put beside them. `manifest` says what is in it, `layout`
+writes and reads it, `graph` holds the policy on operators, `signature` says who may be believed.
 """
 
 from mods_grpc.artifact.calibration import Calibration, DayScale, LevelReference, PatternReference, ScoreCurve, Tail
 from mods_grpc.artifact.graph import ALLOWED_OPERATORS, GraphSummary, check_graph
 from mods_grpc.artifact.layout import (
+    BATCH_MODEL_FILE,
     CARD_FILE,
+    LISTED_FILES,
     MANIFEST_FILE,
     MODEL_FILE,
     PARITY_FILE,
@@ -30,7 +32,9 @@ from mods_grpc.artifact.signature import TrustedKeys, read_signing_key
 
 __all__ = [
     "ALLOWED_OPERATORS",
+    "BATCH_MODEL_FILE",
     "CARD_FILE",
+    "LISTED_FILES",
     "MANIFEST_FILE",
     "MODEL_FILE",
     "PARITY_FILE",

@@ -33,32 +33,38 @@ class GraphSummary:
     opset: int
 
 
-def check_graph(model: bytes) -> GraphSummary:
-    """Check a serialized ONNX model against the policy.
+def check_graph(model: bytes, file: str = "model.onnx") -> GraphSummary:
+    """Check a serialized ONNX model against the policy; `file` is what an error calls it.
 
     Raises:
         ArtifactError: Not ONNX, an operator or domain that is not allowed, nested graphs, functions, training
             information, sparse or external data, or another opset.
     """
+    try:
+        return _summarize(model)
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{file}: not a valid ONNX file") from error
+    except ArtifactError as error:
+        raise ArtifactError(f"{file}: {error.message}") from None
+
+
+def _summarize(model: bytes) -> GraphSummary:
     operators: Counter[str] = Counter()
     opsets: set[int] = set()
     graphs = 0
-    try:
-        for field, value in _fields(model):
-            if field == 7 and isinstance(value, bytes):
-                graphs += 1
-                _check_graph_proto(value, operators)
-            elif field == 8 and isinstance(value, bytes):
-                opsets.add(_check_opset(value))
-            elif field in (20, 25):
-                raise ArtifactError("model.onnx: holds training information or functions")
-    except (IndexError, UnicodeDecodeError) as error:
-        raise ArtifactError("model.onnx: not a valid ONNX file") from error
+    for field, value in _fields(model):
+        if field == 7 and isinstance(value, bytes):
+            graphs += 1
+            _check_graph_proto(value, operators)
+        elif field == 8 and isinstance(value, bytes):
+            opsets.add(_check_opset(value))
+        elif field in (20, 25):
+            raise ArtifactError("holds training information or functions")
     if graphs != 1 or not operators:
-        raise ArtifactError("model.onnx: holds no graph, or more than one")
+        raise ArtifactError("holds no graph, or more than one")
     if opsets != {OPSET}:
         found = ", ".join(map(str, sorted(opsets))) or "none"
-        raise ArtifactError(f"model.onnx: uses opset {found}, expected {OPSET}")
+        raise ArtifactError(f"uses opset {found}, expected {OPSET}")
     return GraphSummary(operators=dict(sorted(operators.items())), opset=OPSET)
 
 
@@ -70,7 +76,7 @@ def _check_opset(entry: bytes) -> int:
         elif field == 2 and isinstance(value, int):
             version = value
     if domain not in ("", "ai.onnx"):
-        raise ArtifactError("model.onnx: imports an operator domain that is not allowed")
+        raise ArtifactError("imports an operator domain that is not allowed")
     return version
 
 
@@ -83,7 +89,7 @@ def _check_graph_proto(graph: bytes, operators: Counter[str]) -> None:
         elif field == 5:
             _check_tensor(value)
         elif field == 15:
-            raise ArtifactError("model.onnx: holds sparse data")
+            raise ArtifactError("holds sparse data")
 
 
 def _check_node(node: bytes) -> str:
@@ -99,24 +105,24 @@ def _check_node(node: bytes) -> str:
             _check_attribute(value)
     if domain not in ("", "ai.onnx") or operator not in ALLOWED_OPERATORS:
         shown = operator if operator.isidentifier() and len(operator) <= 40 else "with an odd name"
-        raise ArtifactError(f"model.onnx: operator {shown} is not allowed")
+        raise ArtifactError(f"operator {shown} is not allowed")
     return operator
 
 
 def _check_attribute(attribute: bytes) -> None:
     for field, value in _fields(attribute):
         if field in (6, 11):
-            raise ArtifactError("model.onnx: holds a nested graph (Loop, Scan or If)")
+            raise ArtifactError("holds a nested graph (Loop, Scan or If)")
         if field in (5, 10) and isinstance(value, bytes):
             _check_tensor(value)
         if field in (22, 23):
-            raise ArtifactError("model.onnx: holds sparse data")
+            raise ArtifactError("holds sparse data")
 
 
 def _check_tensor(tensor: bytes) -> None:
     for field, value in _fields(tensor):
         if field == 13 or (field == 14 and value != 0):
-            raise ArtifactError("model.onnx: refers to external data")
+            raise ArtifactError("refers to external data")
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -126,7 +132,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         key, position = _varint(message, position)
         field, wire_type = key >> 3, key & 7
         if not 0 < field < 2**29:  # other readers drop the bits above, and would see another field than is checked here
-            raise ArtifactError("model.onnx: not a valid ONNX file")
+            raise ArtifactError("not a valid ONNX file")
         if wire_type == _VARINT:
             value, position = _varint(message, position)
             yield field, value
@@ -136,9 +142,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif wire_type in (_FIXED64, _FIXED32):
             size = 8 if wire_type == _FIXED64 else 4
         else:
-            raise ArtifactError("model.onnx: not a valid ONNX file")
+            raise ArtifactError("not a valid ONNX file")
         if position + size > end:
-            raise ArtifactError("model.onnx: not a valid ONNX file")
+            raise ArtifactError("not a valid ONNX file")
         yield field, message[position : position + size]
         position += size
 
@@ -151,4 +157,4 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
         result |= (byte & 0x7F) << shift
         if byte < 0x80:
             return result, position
-    raise ArtifactError("model.onnx: not a valid ONNX file")
+    raise ArtifactError("not a valid ONNX file")

@@ -15,14 +15,18 @@ from mods_grpc.artifact.signature import TrustedKeys
 from mods_grpc.errors import ArtifactError
 
 MODEL_FILE = "model.onnx"
+BATCH_MODEL_FILE = "model.batch.onnx"
 MANIFEST_FILE = "manifest.json"
 PARITY_FILE = "parity.npz"
 CARD_FILE = "MODEL_CARD.md"
 SIGNATURE_FILE = "manifest.sig"
-LISTED_FILES = frozenset({MODEL_FILE, PARITY_FILE, CARD_FILE})
+GRAPH_FILES = (MODEL_FILE, BATCH_MODEL_FILE)
+REQUIRED_FILES = frozenset({MODEL_FILE, PARITY_FILE, CARD_FILE})
+LISTED_FILES = REQUIRED_FILES | {BATCH_MODEL_FILE}
 VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
 MAX_BYTES = {
     MODEL_FILE: 256 * 1024 * 1024,
+    BATCH_MODEL_FILE: 256 * 1024 * 1024,
     MANIFEST_FILE: 32 * 1024 * 1024,
     PARITY_FILE: 64 * 1024 * 1024,
     CARD_FILE: 1024 * 1024,
@@ -34,13 +38,19 @@ MAX_BYTES = {
 class Artifact:
     """A model version in memory: every byte was read once and agrees with the manifest.
 
-    `digest` is the SHA-256 of the manifest's bytes, which hold the digests of all other files.
+    `digest` is the SHA-256 of the manifest's bytes, which hold the digests of all other files. `graphs` are the model's, by
+    file: MODEL_FILE, and BATCH_MODEL_FILE where there is a second one for large batches.
     """
 
     manifest: Manifest
     digest: str
-    model: bytes
+    graphs: Mapping[str, bytes]
     parity: bytes
+
+    @property
+    def model(self) -> bytes:
+        """The graph that runs any batch."""
+        return self.graphs[MODEL_FILE]
 
 
 def list_versions(repository: Path) -> list[tuple[str, int]]:
@@ -99,7 +109,7 @@ def read_artifact(repository: Path, name: str, version: int, trusted: TrustedKey
     return Artifact(
         manifest=manifest,
         digest=hashlib.sha256(text).hexdigest(),
-        model=contents[MODEL_FILE],
+        graphs={name: contents[name] for name in GRAPH_FILES if name in contents},
         parity=contents[PARITY_FILE],
     )
 
@@ -110,7 +120,7 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
     Args:
         repository: The model repository; made when absent.
         manifest: The manifest; its `files` are set from contents.
-        contents: Bytes by file name: the model, the parity vectors and the card.
+        contents: Bytes by file name: the model, the parity vectors and the card, and perhaps a second graph.
 
     Returns:
         The published folder.
@@ -120,8 +130,9 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
     """
     parent = repository / manifest.name
     target = parent / str(manifest.version)
-    if contents.keys() != LISTED_FILES:
-        raise ArtifactError(f"expected the files {', '.join(sorted(LISTED_FILES))}, found {', '.join(sorted(contents))}")
+    if not REQUIRED_FILES <= contents.keys() <= LISTED_FILES:
+        expected = f"{', '.join(sorted(REQUIRED_FILES))} and perhaps {BATCH_MODEL_FILE}"
+        raise ArtifactError(f"expected the files {expected}, found {', '.join(sorted(contents))}")
     digests = []
     for file_name, data in sorted(contents.items()):
         if len(data) > MAX_BYTES[file_name]:

@@ -121,16 +121,17 @@ def run_task(task: dict[str, Any]) -> str:
     session = open_session(artifact, task["provider"])
     manifest = artifact.manifest
     largest = np.ones((task["largest_batch"], manifest.rows, len(manifest.features)))
-    try:
-        found = session.forecast(largest, np.zeros(len(largest), np.int64))
-    except MemoryError:
-        raise
-    except Exception as error:
-        if _is_about_memory(error):
-            raise MemoryError from error
-        raise ArtifactError(f"model.onnx: can't run a batch of {len(largest)}") from error
-    if found.shape != (len(largest), manifest.horizon, len(manifest.features)):
-        raise ArtifactError(f"model.onnx: forecasts of a batch of {len(largest)} have another shape")
+    for file, graph in session.graphs:
+        try:
+            found = graph.forecast(largest, np.zeros(len(largest), np.int64))
+        except MemoryError:
+            raise
+        except Exception as error:
+            if _is_about_memory(error):
+                raise MemoryError from error
+            raise ArtifactError(f"{file}: can't run a batch of {len(largest)}") from error
+        if found.shape != (len(largest), manifest.horizon, len(manifest.features)):
+            raise ArtifactError(f"{file}: forecasts of a batch of {len(largest)} have another shape")
     return artifact.digest
 
 

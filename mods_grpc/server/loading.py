@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact import Manifest, TrustedKeys, read_artifact
+from mods_grpc.artifact import LISTED_FILES, MANIFEST_FILE, SIGNATURE_FILE, Manifest, TrustedKeys, read_artifact
 from mods_grpc.detection import Detector, Monitor, SeriesTable
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
 from mods_grpc.server.gathered_rows import RowGatherer
 from mods_grpc.server.gathering import Gatherer
+from mods_grpc.server.graph_choice import choose_graph
 from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
@@ -27,7 +28,7 @@ Times = NDArray[np.int64]
 Meter = Callable[[int, float], None]
 """Is told of every run of a model: how many windows, how many seconds."""
 
-REFUSING_PARTS = frozenset({"manifest", "manifest.json", "manifest.sig", "model.onnx", "parity.npz", "MODEL_CARD.md", "canary"})
+REFUSING_PARTS = LISTED_FILES | {MANIFEST_FILE, SIGNATURE_FILE, "manifest", "canary"}
 MAX_FAILURE_CHARACTERS = 1000
 
 log = logging.getLogger(__name__)
@@ -149,7 +150,12 @@ class Loader:
         detector = Detector.from_manifest(manifest)
         lowest = tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features)
         middle = [(feature.training_minimum + feature.training_maximum) / 2 for feature in manifest.features]
-        cost = measure(session.forecast, np.tile(np.array(middle), (1, manifest.rows, 1)), session.run_seconds)
+        usual = np.tile(np.array(middle), (1, manifest.rows, 1))
+        if session.large is not None:
+            session = choose_graph(session, usual)
+            text = "second_graph model=%s version=%d batches_from=%s"
+            log.info(text, manifest.name, manifest.version, session.large_from if session.large else "none")
+        cost = measure(session.forecast, usual, session.run_seconds)
         forecast = _metered(session, self.meter_of(manifest.name))
         states = SeriesStates(
             detector.table(manifest.rows),

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mods_grpc.artifact import Artifact, check_graph
+from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, check_graph
 from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
 from mods_grpc.server.watchdog import Watchdog, caller_waiting
 
@@ -29,6 +29,7 @@ PROVIDER_NAMES = {
 }
 
 WATCHED_BATCH = 64  # the canary has seen how long smaller ones take, and watching costs time too
+EQUAL_BATCH = 257  # more than any block a kernel works in
 WATCHDOG = Watchdog()
 
 WINDOWS_NAME = re.compile(r"window_([1-9][0-9]{0,5})")
@@ -45,6 +46,7 @@ class Session:
     another order than the matrix kernels do, and a verdict must not depend on how many observations came together.
     `invariant` tells whether that was seen to be so. `calendar` tells whether the model looks at the time. `run_seconds` is
     how long a run of WATCHED_BATCH windows or more may take.
+    `large` is a second graph that gives the same bits, for batches of `large_from` windows or more; None without one.
     """
 
     runtime: ort.InferenceSession
@@ -53,6 +55,15 @@ class Session:
     invariant: bool = True
     calendar: bool = False
     run_seconds: float = 30.0
+    large: ort.InferenceSession | None = None
+    large_from: int = WATCHED_BATCH
+
+    @property
+    def graphs(self) -> list[tuple[str, "Session"]]:
+        """Each graph alone, by its file."""
+        alone = replace(self, large=None)
+        second = [] if self.large is None else [(BATCH_MODEL_FILE, replace(alone, runtime=self.large))]
+        return [(MODEL_FILE, alone), *second]
 
     def forecast(self, windows: Floats, times: Times) -> Floats:
         """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`.
@@ -72,10 +83,11 @@ class Session:
         caller = caller_waiting()
         if n < WATCHED_BATCH and caller is None:
             return np.asarray(self.runtime.run(("forecast",), feed)[0])[:n]
+        runtime = self.large if self.large is not None and n >= self.large_from else self.runtime
         options = ort.RunOptions()
         try:
             with WATCHDOG.over(options, self.run_seconds, caller):
-                return np.asarray(self.runtime.run(("forecast",), feed, options)[0])[:n]
+                return np.asarray(runtime.run(("forecast",), feed, options)[0])[:n]
         except Exception as error:  # the runtime raises bare types of its own
             if not options.terminate:
                 raise
@@ -95,13 +107,15 @@ def open_session(artifact: Artifact, provider: str) -> Session:
     Raises:
         ArtifactError: The graph, its inputs and outputs, its answers or the provider are not as they must be.
     """
-    check_graph(artifact.model)
+    for file, graph in artifact.graphs.items():
+        check_graph(graph, file)
     names = [provider] if provider != "auto" else _automatic()
     for index, name in enumerate(names):
         try:
-            session = _open(artifact, name)
-            session = replace(session, calendar=_check_contract(session, artifact))
-            session = _invariant(session, *_check_parity(session, artifact))
+            session, windows, times = _checked(artifact, name, MODEL_FILE)
+            session = _invariant(session, windows, times)
+            if BATCH_MODEL_FILE in artifact.graphs and name == "cpu":  # elsewhere its many small operators would be slower
+                session = _with_second(session, *_checked(artifact, name, BATCH_MODEL_FILE))
         except ArtifactError as error:
             if index + 1 == len(names):
                 raise
@@ -115,7 +129,25 @@ def _automatic() -> list[str]:
     return ["cuda", "cpu"] if PROVIDER_NAMES["cuda"] in ort.get_available_providers() else ["cpu"]
 
 
-def _open(artifact: Artifact, provider: str) -> Session:
+def _checked(artifact: Artifact, provider: str, file: str) -> tuple[Session, Floats, Times]:
+    """Open a graph of a model alone, hold it against the contract and Keras, and return the largest batch of windows too."""
+    session = _open(artifact, provider, file)
+    session = replace(session, calendar=_check_contract(session, artifact, file))
+    return session, *_check_parity(session, artifact, file)
+
+
+def _with_second(session: Session, second: Session, windows: Floats, times: Times) -> Session:
+    """Return the session with a second graph, which must take what its own takes and give the same bits."""
+    if second.calendar != session.calendar:
+        raise ArtifactError(f"{BATCH_MODEL_FILE}: one of the two graphs takes the time and the other does not")
+    for n in (WATCHED_BATCH, WATCHED_BATCH + 1, EQUAL_BATCH, len(windows)):
+        some, when = np.resize(windows, (n, *windows.shape[1:])), np.resize(times, n)
+        if not np.array_equal(session.forecast(some, when), second.forecast(some, when)):
+            raise ArtifactError(f"{BATCH_MODEL_FILE}: forecasts of a batch of {n} are not those of {MODEL_FILE} in every bit")
+    return replace(session, large=second.runtime)
+
+
+def _open(artifact: Artifact, provider: str, file: str) -> Session:
     wanted = PROVIDER_NAMES[provider]
     if wanted not in ort.get_available_providers():
         raise ArtifactError(f"ONNX Runtime has no {wanted} here")
@@ -127,17 +159,17 @@ def _open(artifact: Artifact, provider: str) -> Session:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        runtime = ort.InferenceSession(artifact.model, options, providers=[wanted], enable_fallback=0)
+        runtime = ort.InferenceSession(artifact.graphs[file], options, providers=[wanted], enable_fallback=0)
         runtime.disable_fallback()
     except Exception as error:  # the runtime raises bare types of its own, and its text names paths
         log.warning("session_failed model=%s version=%d error=%r", artifact.manifest.name, artifact.manifest.version, error)
-        raise ArtifactError(f"model.onnx: ONNX Runtime can't load it on {wanted}") from error
+        raise ArtifactError(f"{file}: ONNX Runtime can't load it on {wanted}") from error
     if runtime.get_providers()[0] != wanted:
         raise ArtifactError(f"ONNX Runtime fell back from {wanted} to {runtime.get_providers()[0]}")
     return Session(runtime, wanted)
 
 
-def _check_contract(session: Session, artifact: Artifact) -> bool:
+def _check_contract(session: Session, artifact: Artifact, file: str) -> bool:
     """Check inputs and outputs; return whether the time is one of the inputs."""
     manifest = artifact.manifest
     inputs = [(node.name, node.type, node.shape) for node in session.runtime.get_inputs()]
@@ -146,9 +178,9 @@ def _check_contract(session: Session, artifact: Artifact) -> bool:
     window, time = ("window", "tensor(double)", ["batch", manifest.rows, count]), ("time", "tensor(int64)", ["batch"])
     if inputs not in ([window], [window, time]):
         expected = f"input window double (batch, {manifest.rows}, {count}), with or without time int64 (batch)"
-        raise ArtifactError(f"model.onnx: expected {expected}, found {inputs}")
+        raise ArtifactError(f"{file}: expected {expected}, found {inputs}")
     if outputs[:1] != [("forecast", "tensor(double)", ["batch", manifest.horizon, count])]:
-        raise ArtifactError(f"model.onnx: expected output forecast double (batch, {manifest.horizon}, {count}), found {outputs}")
+        raise ArtifactError(f"{file}: expected output forecast double (batch, {manifest.horizon}, {count}), found {outputs}")
     return len(inputs) > 1
 
 
@@ -164,7 +196,7 @@ def _invariant(session: Session, windows: Floats, times: Times) -> Session:
     return replace(session, least_batch=2, invariant=False)
 
 
-def _check_parity(session: Session, artifact: Artifact) -> tuple[Floats, Times]:
+def _check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Floats, Times]:
     """Run the parity vectors, compare with what Keras gave, and return the largest batch of windows with their times."""
     manifest, arrays = artifact.manifest, _read_vectors(artifact.parity)
     batches = sorted(int(match[1]) for name in arrays if (match := WINDOWS_NAME.fullmatch(name)))
@@ -185,12 +217,12 @@ def _check_parity(session: Session, artifact: Artifact) -> tuple[Floats, Times]:
         try:
             found = session.forecast(window, times)
         except Exception as error:
-            raise ArtifactError(f"model.onnx: can't run a batch of {batch}") from error
+            raise ArtifactError(f"{file}: can't run a batch of {batch}") from error
         if found.shape != expected.shape or not np.isfinite(found).all():
-            raise ArtifactError(f"model.onnx: forecasts of a batch of {batch} have another shape or are not finite")
+            raise ArtifactError(f"{file}: forecasts of a batch of {batch} have another shape or are not finite")
         error_size = relative_error(found, expected)
         if not error_size <= tolerance:
-            raise ArtifactError(f"model.onnx: parity error {error_size:.2g} at batch {batch}, accepted is {tolerance:.2g}")
+            raise ArtifactError(f"{file}: parity error {error_size:.2g} at batch {batch}, accepted is {tolerance:.2g}")
     return window, times
 
 

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from tiny_model import manifest, mean_graph, parity, publish_tiny
 
-from mods_grpc.artifact import CARD_FILE, MANIFEST_FILE, MODEL_FILE, PARITY_FILE, layout, list_versions, publish, read_artifact
+from mods_grpc.artifact import (
+    BATCH_MODEL_FILE,
+    CARD_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    PARITY_FILE,
+    layout,
+    list_versions,
+    publish,
+    read_artifact,
+)
 from mods_grpc.errors import ArtifactError
 
 CONTENTS = {MODEL_FILE: mean_graph().SerializeToString(), PARITY_FILE: parity(), CARD_FILE: b"# Card\n"}
@@ -262,3 +272,18 @@ def test_the_files_are_data_and_nothing_else(version):
     assert everything_in(version) == sorted([MODEL_FILE, PARITY_FILE, CARD_FILE, MANIFEST_FILE])
     with np.load(version / PARITY_FILE, allow_pickle=False) as vectors:
         assert all(vectors[name].dtype == np.float64 for name in vectors.files)
+
+
+def test_a_second_graph_is_optional_and_held_to_its_digest_as_all_files_are(tmp_path):
+    folder = publish(tmp_path, manifest(), {**CONTENTS, BATCH_MODEL_FILE: b"another graph"})
+    assert everything_in(folder) == sorted([*CONTENTS, BATCH_MODEL_FILE, MANIFEST_FILE])
+    assert read_artifact(tmp_path, "tiny", 1).graphs == {MODEL_FILE: CONTENTS[MODEL_FILE], BATCH_MODEL_FILE: b"another graph"}
+    (folder / BATCH_MODEL_FILE).write_bytes(b"another grapf")
+    assert refusal(tmp_path) == f"{BATCH_MODEL_FILE}: size or digest differs from the manifest"
+    (folder / BATCH_MODEL_FILE).unlink()
+    assert refusal(tmp_path).startswith(f"{BATCH_MODEL_FILE}: cannot be opened")
+
+
+def test_a_second_graph_that_the_manifest_does_not_list_is_not_read(tmp_path, version):
+    (version / BATCH_MODEL_FILE).write_bytes(b"anything")
+    assert list(read_artifact(tmp_path, "tiny", 1).graphs) == [MODEL_FILE]
