@@ -77,7 +77,10 @@ def same_bits(model: bytes, other: bytes, parity: bytes) -> bool:
     arrays = unpack(parity)
     sessions = open_session(model), open_session(other)
     for batch in BATCHES:
-        one, two = (session.run(["forecast"], feed(session, arrays[f"window_{batch}"], arrays[f"time_{batch}"]))[0] for session in sessions)
+        one, two = (
+            session.run(["forecast"], feed(session, arrays[f"window_{batch}"], arrays[f"time_{batch}"]))[0]
+            for session in sessions
+        )
         if not np.array_equal(one, two):
             return False
     return True

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime as ort
 import pytest
-from loaded_repository import loaded
+from loaded_repository import loaded, vectors
 from onnx import TensorProto, helper, numpy_helper
 from running_server import channel_to, running_server
 from talking import forecast_request
@@ -13,6 +13,7 @@ from test_canary import hungry_graph, tried
 from tiny_model import HORIZON, ROWS, mean_forecast, mean_graph, publish_tiny
 
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, read_artifact
+from mods_grpc.errors import ArtifactError
 from mods_grpc.server.graph_choice import SIZES, choose_graph
 from mods_grpc.server.repository import State
 from mods_grpc.server.session import open_session
@@ -111,7 +112,6 @@ WRONG = {
     ),
     "not finite": (lambda: mean_graph(factor=np.nan), "model.batch.onnx: forecasts of a batch of 1 have another shape or"),
     "of another shape": (lambda: mean_graph(rows=5), "model.batch.onnx: expected input window double (batch, 4, 2)"),
-    "of another input": (timed_graph, "model.batch.onnx: one of the two graphs takes the time and the other does not"),
     "an operator that is not allowed": (forbidden_graph, "model.batch.onnx: operator NonZero is not allowed"),
 }
 
@@ -128,6 +128,14 @@ def test_a_wrong_second_graph_is_refused_while_the_version_before_serves(tmp_pat
         assert entry.failure.startswith(reason)
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         assert inference.Forecast(forecast_request()).model.version == 1
+
+
+def test_a_second_graph_that_looks_at_the_time_where_the_first_does_not_is_refused(tmp_path):
+    publish_tiny(tmp_path, batch_model=timed_graph())
+    artifact = read_artifact(tmp_path, "tiny", 1)
+    parity = vectors(window_1=WINDOW, forecast_1=np.ones((1, HORIZON, 2)), time_1=TIMES[:1])
+    with pytest.raises(ArtifactError, match="one of the two graphs takes the time and the other does not"):
+        open_session(replace(artifact, parity=parity), "cpu")
 
 
 def test_a_second_graph_that_was_tampered_with_is_refused(tmp_path):
