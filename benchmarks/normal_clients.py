@@ -1,6 +1,8 @@
 """Clients that do what clients do while something else goes on: they must not notice."""
 
 import asyncio
+import contextlib
+import multiprocessing
 import time
 from collections import Counter
 
@@ -33,18 +35,20 @@ class NormalClients:
         self._reset()
 
     def _reset(self):
-        self.seconds, self.health_seconds, self.failures, self.peak = [], [], [], 0.0
+        self.seconds, self.failures, self.peak = [], [], 0.0
 
     async def beside(self, name, work):
         """Work until something else is done; return what was seen as a row of the table, which is shown."""
         self._reset()
         stop = asyncio.Event()
-        working = [asyncio.ensure_future(one(stop)) for one in (self._stream, self._forecast, self._health, self._memory)]
-        try:
-            await work
-        finally:
-            stop.set()
-            await asyncio.gather(*working)
+        working = [asyncio.ensure_future(one(stop)) for one in (self._stream, self._forecast, self._memory)]
+        with probing(self.health_port) as probed:
+            try:
+                await work
+            finally:
+                stop.set()
+                await asyncio.gather(*working)
+        self.health_seconds = probed
         return self._row_of(name)
 
     async def _stream(self, stop):
@@ -89,15 +93,6 @@ class NormalClients:
                 self.seconds.append(time.perf_counter() - started)
                 await asyncio.sleep(FORECAST_PAUSE)
 
-    async def _health(self, stop):
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.health_port}") as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            while not stop.is_set():
-                started = time.perf_counter()
-                await stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=10)
-                self.health_seconds.append(time.perf_counter() - started)
-                await asyncio.sleep(HEALTH_PAUSE)
-
     async def _memory(self, stop):
         while not stop.is_set():
             self.peak = max(self.peak, resident_mib(self.pid))
@@ -118,6 +113,35 @@ class NormalClients:
         }
         print("".join(str(value).rjust(width) for value, width in zip(found.values(), WIDTHS, strict=True)), flush=True)
         return found
+
+
+@contextlib.contextmanager
+def probing(port):
+    """Ask for health all the while, from a process that does nothing else; yields a list that holds the seconds afterwards."""
+    context, found = multiprocessing.get_context("spawn"), []
+    ours, theirs = context.Pipe()
+    prober = context.Process(target=_probe, args=(port, theirs), daemon=True)
+    prober.start()
+    ours.recv()
+    try:
+        yield found
+    finally:
+        ours.send(None)
+        found += ours.recv()
+        prober.join()
+
+
+def _probe(port, pipe):
+    seconds = []
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=10)
+        pipe.send(None)
+        while not pipe.poll(HEALTH_PAUSE):
+            started = time.perf_counter()
+            stub.Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=10)
+            seconds.append(time.perf_counter() - started)
+    pipe.send(seconds)
 
 
 def show_titles():
