@@ -17,16 +17,12 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, check_graph
 from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
+from mods_grpc.server.providers import PROVIDER_NAMES, PROVIDER_OPTIONS, candidates, quickest
+from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.watchdog import Watchdog, caller_waiting
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
-
-PROVIDER_NAMES = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 
 WATCHED_BATCH = 64  # the canary has seen how long smaller ones take, and watching costs time too
 EQUAL_BATCH = 257  # more than any block a kernel works in
@@ -109,24 +105,23 @@ def open_session(artifact: Artifact, provider: str) -> Session:
     """
     for file, graph in artifact.graphs.items():
         check_graph(graph, file)
-    names = [provider] if provider != "auto" else _automatic()
-    for index, name in enumerate(names):
+    names = [provider] if provider != "auto" else candidates(ort.get_available_providers())
+    found: list[tuple[Session, RunCost]] = []
+    for name in names:
         try:
             session, windows, times = _checked(artifact, name, MODEL_FILE)
             session = _invariant(session, windows, times)
             if BATCH_MODEL_FILE in artifact.graphs and name == "cpu":  # elsewhere its many small operators would be slower
                 session = _with_second(session, *_checked(artifact, name, BATCH_MODEL_FILE))
         except ArtifactError as error:
-            if index + 1 == len(names):
+            if name == names[-1] and not found:
                 raise
-            log.warning("provider_rejected provider=%s next=%s reason=%r", name, names[index + 1], error.message)
+            log.warning("provider_rejected provider=%s reason=%r", name, error.message)
         else:
-            return session
-    raise ArtifactError("no execution provider is left to try")
-
-
-def _automatic() -> list[str]:
-    return ["cuda", "cpu"] if PROVIDER_NAMES["cuda"] in ort.get_available_providers() else ["cpu"]
+            if len(names) == 1:
+                return session
+            found.append((session, measure(session.forecast, windows, session.run_seconds)))
+    return found[quickest([cost for _, cost in found])][0]
 
 
 def _checked(artifact: Artifact, provider: str, file: str) -> tuple[Session, Floats, Times]:
@@ -159,7 +154,9 @@ def _open(artifact: Artifact, provider: str, file: str) -> Session:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        runtime = ort.InferenceSession(artifact.graphs[file], options, providers=[wanted], enable_fallback=0)
+        runtime = ort.InferenceSession(
+            artifact.graphs[file], options, providers=[(wanted, PROVIDER_OPTIONS[provider])], enable_fallback=0
+        )
         runtime.disable_fallback()
     except Exception as error:  # the runtime raises bare types of its own, and its text names paths
         log.warning("session_failed model=%s version=%d error=%r", artifact.manifest.name, artifact.manifest.version, error)

@@ -13,7 +13,9 @@ from tiny_model import ROWS, calibration_of, manifest, mean_forecast, mean_graph
 
 from mods_grpc.artifact import layout, read_artifact
 from mods_grpc.errors import ArtifactError
+from mods_grpc.server.providers import candidates, quickest
 from mods_grpc.server.repository import State
+from mods_grpc.server.run_cost import RunCost
 from mods_grpc.server.session import open_session, relative_error
 
 HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
@@ -35,6 +37,18 @@ def test_a_provider_that_is_not_there_fails_the_load_and_never_falls_back(tmp_pa
 def test_auto_takes_the_cpu_where_there_is_nothing_else(tmp_path):
     publish_tiny(tmp_path)
     assert loaded(tmp_path, "auto").serving("tiny", None).session.provider == "CPUExecutionProvider"
+
+
+# seconds at 1, 16 and 256 windows
+SMALL, LARGE = RunCost((10e-6, 23e-6, 287e-6)), RunCost((65e-6, 284e-6, 7100e-6))
+DEVICE = RunCost((110e-6, 115e-6, 160e-6))
+
+
+@pytest.mark.parametrize(("processor", "taken"), [(SMALL, "cpu"), (LARGE, "cuda")])
+def test_auto_takes_the_provider_that_takes_less_time_over_all_sizes(processor, taken):
+    names = candidates(["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert names == ["cuda", "cpu"]
+    assert names[quickest([DEVICE, processor])] == taken
 
 
 def test_the_bytes_that_were_checked_are_the_ones_that_run(tmp_path):

@@ -1,0 +1,30 @@
+"""On a CUDA device: the shipped models load there and say what they say on the processor."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from mods_grpc.artifact import list_versions, read_artifact
+from mods_grpc.server.session import open_session, relative_error
+
+EXPORTED = Path(__file__).resolve().parents[2] / "exported"
+
+HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not HAS_CUDA, reason="this build of ONNX Runtime has no CUDA")]
+
+
+@pytest.mark.parametrize("which", list_versions(EXPORTED), ids=lambda which: f"{which[0]}-{which[1]}")
+def test_a_model_says_on_the_device_what_it_says_on_the_processor(which):
+    artifact = read_artifact(EXPORTED, *which)
+    device, processor = open_session(artifact, "cuda"), open_session(artifact, "cpu")
+    assert device.provider == "CUDAExecutionProvider"
+    low, high = (np.array([getattr(f, f"training_{end}") for f in artifact.manifest.features]) for end in ("minimum", "maximum"))
+    for batch in (1, 2, 17, 256, 4096):
+        rng = np.random.default_rng(batch)
+        windows = rng.uniform(low, high, (batch, artifact.manifest.rows, len(low)))
+        times = rng.integers(0, 2**60, batch)
+        expected = processor.forecast(windows, times)
+        assert relative_error(device.forecast(windows, times), expected) < artifact.manifest.tolerance[device.provider]
