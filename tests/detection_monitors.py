@@ -44,7 +44,7 @@ MEANS = make_detector(["mean"], RNG.normal(0.0, 1.0, (400, 1)))
 def make_monitor(forecast=mean_forecast, series=1, adapt=False, detector=DETECTOR):
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
-    return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, adapt=adapt), slots
+    return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, adapt=adapt, own_scales=adapt), slots
 
 
 def observe(monitor, slots, times, values, **options):
@@ -73,7 +73,7 @@ def columns(verdicts):
         "peak",
     )
     why = verdicts.explain(np.arange(len(verdicts.outcome)))
-    reasons = {"feature_p": why.feature_p, "share": why.share, "direction": why.direction}
+    reasons = {"feature_p": why.feature_p, "share": why.share, "direction": why.direction, "scale": why.scale}
     return {name: np.asarray(getattr(verdicts, name)) for name in names} | reasons
 
 

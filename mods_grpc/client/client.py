@@ -167,6 +167,7 @@ class Client:
         explain: Explain = "anomalies",
         impute_rows: int | None = None,
         fixed_level: bool = False,
+        own_scales: bool = False,
         in_flight: int = 1,
         resume: ResumePolicy | None = None,
     ) -> DetectStream:
@@ -183,6 +184,8 @@ class Client:
             impute_rows: How many missing rows to fill with the forecast; None for the server's default, 0 for none.
             fixed_level: Whether every series is judged at the level in `opened`. Otherwise the level of each adapts, so that
                 it raises as many alarms as the budget allows; never where `significance` is given.
+            own_scales: Whether every series moves from the scales that the model was calibrated with to its own, as it fills:
+                for series unlike those. p-values depend on all rows of a series then, not on the last ones only.
             in_flight: Most messages to send ahead of their answers, as far as they share no series. Leave it at 1 for a
                 live source: above that a verdict may wait for the next observations.
             resume: How a lost connection is mended; None for `ResumePolicy()`.
@@ -202,6 +205,7 @@ class Client:
             explain=requests.explain_of(explain),
             gap_policy=requests.gap_policy(impute_rows),
             fixed_level=fixed_level,
+            own_scales=own_scales,
         )
 
         def connect() -> Connection:

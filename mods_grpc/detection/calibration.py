@@ -15,7 +15,7 @@ from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.detection.ahead import DelayLines, choose_horizons
 from mods_grpc.detection.curves import make_curve
 from mods_grpc.detection.daytime import choose_day_scales
-from mods_grpc.detection.detector import Detector
+from mods_grpc.detection.detector import Detector, Own
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level, fit_level
 from mods_grpc.detection.monitor import NANOS, Forecaster, Monitor
@@ -176,7 +176,7 @@ class _Recorder:
         self.extremal_index = 1.0
         self.seen: list[Sightings] = []
 
-    def judge(self, seen: Sightings) -> Judgement:
+    def judge(self, seen: Sightings, _: Own | None = None, /) -> Judgement:
         """Find everything ordinary."""
         self.seen.append(seen)
         n, features = seen.observed.shape

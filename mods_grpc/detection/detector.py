@@ -1,5 +1,6 @@
 """The detector: from observation and forecast to p-values, fused and explained. Static: it holds calibration, no state."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from mods_grpc.detection.curves import Curves
 from mods_grpc.detection.daytime import day_part
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level
+from mods_grpc.detection.own_scale import OwnScale
 from mods_grpc.detection.pattern import Pattern
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.series import SeriesTable
@@ -19,6 +21,9 @@ from mods_grpc.detection.strength import StrengthTable
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+
+Own = Callable[[Floats], NDArray[np.float32]]
+"""Divides scores of residuals, `(n, horizons, features)`, by what is the series' own, and tells the factors of one step."""
 
 LARGEST_SIGNIFICANCE = 0.2  # above which rows are not told apart from ordinary ones
 EXPLAINED_STRENGTH = 2.0  # of the pattern, from where on its share is told apart by feature
@@ -29,12 +34,14 @@ TELLING_STRENGTH = 1.0  # of a feature's strongest evidence, from where on its d
 class Evidence:
     """Of each residual, then of the level: `score`, signed, and its `strength`, both `(n, horizons + 1, features)`.
 
-    `places` are those of the scores in the table of strengths, `(n, (horizons + 1) * features)`.
+    `places` are those of the scores in the table of strengths, `(n, (horizons + 1) * features)`; `scale` the factors of the
+    series' own scale of residuals of one step, `(n, features)`.
     """
 
     score: Floats
     strength: Floats
     places: NDArray[np.int64]
+    scale: NDArray[np.float32]
 
 
 class Detector:
@@ -61,6 +68,7 @@ class Detector:
             for j, day in enumerate(row):
                 self.day_scales[:, index, j] *= day.factors if day else 1.0
         self.level = Level(calibration.level)
+        self.own_scale = OwnScale(calibration)
         self._curves = [Curves(row) for row in calibration.curves]
         self._next_curves = Curves(calibration.judged_curves(0))
         by_feature = [curve for step in range(self.lines.count + 1) for curve in calibration.judged_curves(step)]
@@ -79,11 +87,11 @@ class Detector:
 
     def table(self, rows: int) -> SeriesTable:
         """Make an empty table for the series that a monitor with this detector watches."""
-        return SeriesTable(rows, self.features, int(self.lines.delays.sum()))
+        return SeriesTable(rows, self.features, int(self.lines.delays.sum()), self.lines.count + 1)
 
-    def judge(self, seen: Sightings) -> Judgement:
-        """Judge observations."""
-        evidence = self.feature_evidence(seen)
+    def judge(self, seen: Sightings, own: Own | None = None, /) -> Judgement:
+        """Judge observations; `own`, where given, applies the scales of their series to the scores of their residuals."""
+        evidence = self.feature_evidence(seen, own)
         members, pattern = self.member_strengths(evidence.strength, self.pattern_scores(seen))
         p_value = self.fused.p_value((np.add.reduce(members, axis=1) + np.add.reduce(pattern, axis=1))[:, None])[:, 0]
         if not seen.complete:
@@ -95,7 +103,7 @@ class Detector:
 
         return Judgement(p_value=p_value, out_of_distribution=np.logical_or.reduce(outside, axis=1), explain=explain)
 
-    def feature_evidence(self, seen: Sightings) -> Evidence:
+    def feature_evidence(self, seen: Sightings, own: Own | None = None) -> Evidence:
         """Hold observations against the forecasts and the usual level."""
         n, features = seen.observed.shape
         observed = self.space.forward(seen.observed)
@@ -103,9 +111,11 @@ class Detector:
         np.subtract(observed, self.space.forward(seen.expected), out=scores[:, 0])
         np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
         scores[:, :-1] /= self.day_scales.take(day_part(seen.times), axis=0)
+        scale = own(scores[:, :-1]) if own else np.ones(observed.shape, np.float32)
         scores[:, -1] = self.level.scores(observed)
         places = self.feature_table.find(np.abs(scores.reshape(n, -1)))
-        return Evidence(score=scores, strength=self.feature_table.strength(places).reshape(scores.shape), places=places)
+        strength = self.feature_table.strength(places).reshape(scores.shape)
+        return Evidence(score=scores, strength=strength, places=places, scale=scale)
 
     def pattern_scores(self, seen: Sightings) -> Floats:
         """Return left-over and T of the patterns, `(n, 2)`; `(n, 0)` without them."""
@@ -137,20 +147,26 @@ class Detector:
         share = np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1 / parts.shape[1])
         direction = _directions(evidence.score[at], evidence.strength[at])
         direction[p_value[at] > LARGEST_SIGNIFICANCE] = 0
-        return Explanation(feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction)
+        return Explanation(
+            feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction, scale=evidence.scale[at]
+        )
 
-    def interval(self, times: NDArray[np.int64], expected: Floats, significance: float) -> tuple[Floats, Floats]:
+    def interval(
+        self, times: NDArray[np.int64], expected: Floats, scale: NDArray[np.float32], significance: float
+    ) -> tuple[Floats, Floats]:
         """Return where values are no less likely than the significance, as residuals of one step are judged.
 
         Args:
             times: `(n,)` nanoseconds.
             expected: `(n, features)` forecast one step before.
+            scale: `(n, features)` factors of the series' own scale, as its explanation tells.
             significance: One feature's p-value at the ends.
 
         Returns:
             Lower and upper ends, `(n, features)`.
         """
-        return self._around(expected, self._next_curves.scores_at(significance) * self.day_scales[day_part(times), 0])
+        widths = self._next_curves.scores_at(significance) * self.day_scales[day_part(times), 0] * scale
+        return self._around(expected, widths)
 
     def path_interval(self, forecast: Floats, coverage: float) -> tuple[Floats, Floats]:
         """Return lower and upper ends, `(n, steps, features)`, of conformal intervals around forecast paths, at any hour."""

@@ -50,17 +50,24 @@ class Explanation:
         share: Of the evidence, 0 to 1, adding up to 1 over a row.
         direction: 1 where the strongest evidence of the forecasts and of the level says too high, -1 where too low, 0 where
             there is little of it.
+        scale: What the scale of residuals of one step is multiplied by for the series' own sake.
     """
 
     feature_p: Floats
     share: Floats
     direction: NDArray[np.int8]
+    scale: NDArray[np.float32]
 
     @classmethod
     def of_nothing(cls, n: int, features: int) -> "Explanation":
-        """Say of n observations that nothing is known: NaN and direction 0."""
+        """Say of n observations that nothing is known: NaN, direction 0 and scale 1."""
         shape = (n, features)
-        return cls(feature_p=np.full(shape, np.nan), share=np.full(shape, np.nan), direction=np.zeros(shape, np.int8))
+        return cls(
+            feature_p=np.full(shape, np.nan),
+            share=np.full(shape, np.nan),
+            direction=np.zeros(shape, np.int8),
+            scale=np.ones(shape, np.float32),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

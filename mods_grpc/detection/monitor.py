@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mods_grpc.adaptation import Adaptation
 from mods_grpc.detection.ahead import DelayLines, pack
 from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
-from mods_grpc.detection.detector import Detector
+from mods_grpc.detection.detector import Detector, Own
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
+from mods_grpc.detection.own_scale import applied
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import RunForecasts
 from mods_grpc.detection.series import SeriesTable
@@ -45,8 +46,8 @@ class Judge(Protocol):
     pattern_rows: int
     extremal_index: float
 
-    def judge(self, seen: Sightings) -> Judgement:
-        """Judge observations."""
+    def judge(self, seen: Sightings, own: Own | None = None, /) -> Judgement:
+        """Judge observations, residuals by what is the series' own where `own` is given."""
 
 
 class Monitor:
@@ -59,6 +60,8 @@ class Monitor:
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode.
         adapt: Whether the level at which a series alarms adapts to it, see `alarms`. p-values do not.
+        own_scales: Whether a series moves from the calibration's scales of residuals to its own, see `own_scale`. p-values
+            depend on all its rows then.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Monitor:
         slide_seconds: int,
         holdoff_rows: int,
         adapt: bool = False,
+        own_scales: bool = False,
     ) -> None:
         self.table = table
         self._detector = detector
@@ -77,10 +81,11 @@ class Monitor:
         self._slide = slide_seconds * NANOS
         self._holdoff = holdoff_rows * self._slide
         self._adapt = adapt
+        self._own_scales = own_scales
         self._last_rule = self._make_rule(0.0)
         self._alone: SingleRow | None = None
 
-    @np.errstate(over="ignore", invalid="ignore")  # any finite number may come
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # any finite number may come
     def observe(
         self,
         slots: NDArray[np.intp],
@@ -121,7 +126,7 @@ class Monitor:
         verdicts.tell(judgement, alarms, scored, judged[scored])
         return verdicts
 
-    @np.errstate(over="ignore", invalid="ignore")
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def observe_one(self, slot: int, time: int, row: Floats, *, significance: float) -> Verdict | None:
         """Apply and judge one row, as most messages bring it: what `observe` does, in less time.
 
@@ -151,19 +156,14 @@ class Monitor:
         ahead = waiting.take(places, axis=0)
         waiting[places] = waits
         table.push_one(slot, time, row[0])
-        p_value = alone.judge(time, ahead)
-        seen_pattern, expected = pattern.copy(), alone.expected()
+        p_value, factors = alone.judge(time, ahead, (table, slot) if self._own_scales else None)
+        patterns, expected = pattern[None].copy(), alone.expected()
+        own = None if factors is None else applied(factors.copy())
 
         def explain() -> Explanation:
-            seen = Sightings(
-                times=np.array([time]),
-                observed=row,
-                expected=expected,
-                ahead=ahead[None],
-                patterns=seen_pattern[None],
-                complete=True,
-            )
-            return detector.judge(seen).explain(_FIRST)
+            times = np.array([time])
+            seen = Sightings(times=times, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
+            return detector.judge(seen, own).explain(_FIRST)
 
         return Verdict(
             observed=row,
@@ -274,9 +274,16 @@ class Monitor:
         return steps
 
     def _judge(self, seen: Sightings, slots: NDArray[np.intp], significance: float) -> tuple[Judgement, Alarms]:
-        judgement = self._detector.judge(seen)
+        judgement = self._detector.judge(seen, self._own(slots))
         rows = ScoredRows(slots=slots, times=seen.times, p_value=judgement.p_value)
         return judgement, raise_alarms(self.table, rows, self._rule(significance))
+
+    def _own(self, slots: NDArray[np.intp]) -> Own | None:
+        if not self._own_scales:
+            return None
+        assert isinstance(self._detector, Detector)
+        apply, table = self._detector.own_scale.apply, self.table
+        return lambda scores: apply(table, slots, scores)
 
     def _rule(self, significance: float) -> AlarmRule:
         if self._last_rule.significance != significance:

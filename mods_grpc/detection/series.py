@@ -1,7 +1,8 @@
 """State of many series in contiguous arrays: one ring window each, the last time, and the open episode.
 
-A series takes `rows * features * 9 + waiting * features * 4 + 64` bytes: 8 for each value of the window, 1 to know
-whether it was missing, 4 for each number of the forecasts that wait for their row, and the fixed fields.
+A series takes `rows * features * 9 + (waiting + horizons) * features * 4 + 68` bytes: 8 for each value of the window, 1 to
+know whether it was missing, 4 for each number of the forecasts that wait for their row and for each residual's own scale,
+and the fixed fields.
 """
 
 import numpy as np
@@ -21,6 +22,7 @@ class SeriesTable:
         rows: Length of the window.
         features: Number of features.
         waiting: Rows of forecasts that wait for their row.
+        horizons: Residuals of a feature that have a scale of the series' own.
 
     Attributes:
         values: `(capacity, rows, features)` ring windows in raw units, holes filled.
@@ -32,12 +34,15 @@ class SeriesTable:
         factor: `(capacity,)` what the significance level of the series is multiplied by. wealth: `(capacity,)` logarithm
             of what the bet on drift has won. Both see `alarms`.
         ahead: `(capacity, waiting, features)` forecasts that wait for their row, see `ahead`; NaN where there is none.
+        own: `(capacity, horizons, features)` logarithms of what the scales of residuals are multiplied by. taught:
+            `(capacity,)` rows they were learnt from. See `own_scale`.
     """
 
-    def __init__(self, rows: int, features: int, waiting: int = 0) -> None:
+    def __init__(self, rows: int, features: int, waiting: int = 0, horizons: int = 0) -> None:
         self.rows = rows
         self.features = features
         self.waiting = waiting
+        self.horizons = horizons
         self._free: list[int] = []
         self._allocate_arrays(0)
 
@@ -54,6 +59,8 @@ class SeriesTable:
         self.factor = np.ones(capacity)
         self.wealth = np.zeros(capacity)
         self.ahead = np.full((capacity, self.waiting, self.features), np.nan, np.float32)
+        self.own = np.zeros((capacity, self.horizons, self.features), np.float32)
+        self.taught = np.zeros(capacity, np.int32)
 
     def _arrays(self) -> tuple[NDArray[np.generic], ...]:
         return (
@@ -69,6 +76,8 @@ class SeriesTable:
             self.factor,
             self.wealth,
             self.ahead,
+            self.own,
+            self.taught,
         )
 
     @property
@@ -95,11 +104,12 @@ class SeriesTable:
         self.episode_peak[slot] = 0.0
         self.factor[slot], self.wealth[slot] = 1.0, 0.0
         self.ahead[slot] = np.nan
+        self.own[slot], self.taught[slot] = 0.0, 0
         self._free.append(slot)
 
     def like(self) -> "SeriesTable":
         """Make an empty table of the same shape."""
-        return SeriesTable(self.rows, self.features, self.waiting)
+        return SeriesTable(self.rows, self.features, self.waiting, self.horizons)
 
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mods_grpc.detection.ahead import pack
 from mods_grpc.detection.daytime import day_part_of
 from mods_grpc.detection.detector import Detector
+from mods_grpc.detection.series import SeriesTable
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -41,6 +42,7 @@ class SingleRow:
         self._told = self._raw[1:]
         self._rough = np.empty(self.pattern.shape, np.float32)
         self._against, self._scores = np.empty((members, features)), np.empty((members, features))
+        self._residuals = self._scores[:-1]
         self._against[-1] = detector.level.centre
         level = np.repeat(detector.level.scale[None, None], len(detector.day_scales), axis=0)
         self._scales = np.ascontiguousarray(np.concatenate([detector.day_scales, level], axis=1))
@@ -50,7 +52,7 @@ class SingleRow:
         self._pattern = detector.pattern.for_one() if detector.pattern else None
         self._evidence = np.empty(members + (2 if self._pattern else 0))
         self._members = members
-        self._fused = detector.fused
+        self._fused, self._own = detector.fused, detector.own_scale.for_one()
         self._known, self._p_above, self._threshold = detector.fused.first()
 
     def take_forecast(self, row: Floats, made: Floats) -> Singles | None:
@@ -71,19 +73,22 @@ class SingleRow:
         self._space.forward_into(raw, self._logs)
         return pack(self._logs[2:])
 
-    def judge(self, time: int, ahead: Singles) -> float:
-        """Return the p-value of the row that was taken.
+    def judge(self, time: int, ahead: Singles, series: tuple[SeriesTable, int] | None) -> tuple[float, Singles | None]:
+        """Return the p-value of the row that was taken, and the factors of the series' own scales.
 
         Args:
             time: Nanoseconds.
             ahead: `(lines, features)`, what waited for the row.
+            series: Table and slot of the series, where its own scales count and learn; None where they don't.
         """
         against, scores = self._against, self._scores
         against[0], against[1:-1] = self._logs[1], ahead
         np.subtract(self._logs[0], against, scores)
         np.divide(scores, self._scales[day_part_of(time)], scores)
+        np.abs(scores, scores)
+        factors = self._own.apply(*series, self._residuals) if series else None
         evidence, members = self._evidence, self._members
-        strength = self._by_feature(np.abs(scores, scores).ravel()).reshape(scores.shape)
+        strength = self._by_feature(scores.ravel()).reshape(scores.shape)
         np.add.reduce(strength, axis=1, out=evidence[:members])
         if self._pattern is not None:
             self._space.forward_roughly_into(self.pattern, self._rough)
@@ -91,8 +96,8 @@ class SingleRow:
         found = self._by_member(evidence).tolist()
         total = sum(found[:members]) + sum(found[members:])
         if total > self._threshold:
-            return float(self._fused.p_value(np.array([[total]]))[0, 0])
-        return self._p_above[bisect_left(self._known, total)]
+            return float(self._fused.p_value(np.array([[total]]))[0, 0]), factors
+        return self._p_above[bisect_left(self._known, total)], factors
 
     def expected(self) -> Floats:
         """Return what was forecast for the row, `(1, features)`, raw units."""

@@ -117,5 +117,6 @@ class Verdicts:
         scored = rows >= 0
         if self.judgement is not None and scored.any():
             part = self.judgement.explain(rows[scored])
-            found.feature_p[scored], found.share[scored], found.direction[scored] = part.feature_p, part.share, part.direction
+            found.feature_p[scored], found.share[scored] = part.feature_p, part.share
+            found.direction[scored], found.scale[scored] = part.direction, part.scale
         return found

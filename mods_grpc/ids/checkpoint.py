@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from mods_grpc.errors import DataError
 
-VERSION = 3
+VERSION = 2
 FILE, LOCK = "checkpoint.json", "lock"
 _MODE = 0o600
 

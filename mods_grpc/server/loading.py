@@ -58,8 +58,8 @@ class LoadedModel:
     feature_names: tuple[str, ...]
     states: SeriesStates
 
-    def monitor(self, table: SeriesTable, *, adapt: bool = False) -> Monitor:
-        """Make a monitor that watches the series of a table with this model; `adapt` as for Monitor."""
+    def monitor(self, table: SeriesTable, *, adapt: bool = False, own_scales: bool = False) -> Monitor:
+        """Make a monitor that watches the series of a table with this model; `adapt` and `own_scales` as for Monitor."""
         return Monitor(
             self.detector,
             self.standing,
@@ -67,6 +67,7 @@ class LoadedModel:
             slide_seconds=self.manifest.slide_seconds,
             holdoff_rows=self.manifest.calibration.holdoff_rows,
             adapt=adapt,
+            own_scales=own_scales,
         )
 
     @property

@@ -65,12 +65,13 @@ class KnownRow(NamedTuple):
 class Judge:
     """Judges the observations of one sensor with one model, at one sensitivity.
 
-    `adapt` is as for the monitor. The rest are limits.
+    `adapt` and `own_scales` are as for the monitor. The rest are limits.
     """
 
     model: LoadedModel
     monitor: Monitor
     adapt: bool
+    own_scales: bool
     sensor: str
     significance: float
     explain: int
@@ -161,7 +162,7 @@ class Judge:
     @property
     def manner(self) -> object:
         """What judges must agree on to judge rows of their streams together."""
-        return self.significance, self.explain, self.impute_rows, self.adapt
+        return self.significance, self.explain, self.impute_rows, self.adapt, self.own_scales
 
     def known(self, message: values_pb2.Observation) -> KnownRow | None:
         """Read a complete row of a series that is held, as most messages bring it; None where it is not that."""

@@ -22,6 +22,7 @@ class SeriesSnapshot:
         last_time: `(n,)` nanoseconds. idle_seconds: `(n,)` since they were last used.
         ahead: `(n, waiting, features)` forecasts that wait for their row.
         adaptation: `(2, n)` factor of the significance level, and what the bet on drift has won.
+        own: `(n, horizons, features)` logarithms of the series' own scales. taught: `(n,)` rows they were learnt from.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
         answers: The last requests and answers of each sensor's stream.
     """
@@ -35,6 +36,8 @@ class SeriesSnapshot:
     idle_seconds: Floats
     ahead: NDArray[np.float32]
     adaptation: Floats
+    own: NDArray[np.float32]
+    taught: NDArray[np.int32]
     episode: Times
     peak: Floats
     answers: dict[str, Exchanges]
@@ -55,6 +58,8 @@ def take(states: SeriesStates) -> SeriesSnapshot:
         idle_seconds=idle,
         ahead=table.ahead[slots],
         adaptation=np.stack([table.factor[slots], table.wealth[slots]]),
+        own=table.own[slots],
+        taught=table.taught[slots],
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
         answers=states.answers(),
@@ -64,7 +69,7 @@ def take(states: SeriesStates) -> SeriesSnapshot:
 def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -> int:
     """Go on with the series of a snapshot; those held already that are further on stay as they are.
 
-    What a series taught of a model's calibration, its level and the bet on drift, stays with that model.
+    What a series taught of a model's calibration, its level, its scales and the bet on drift, stays with that model.
 
     A longer window than the snapshot's warms up for as many rows as it is longer; of a longer one the last rows are kept.
 
@@ -88,6 +93,7 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -
     table.ahead[mine] = snapshot.ahead[at] if snapshot.ahead.shape[1:] == table.ahead.shape[1:] else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
     table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at] if same_model else ((1.0,), (0.0,))
+    table.own[mine], table.taught[mine] = (snapshot.own[at], snapshot.taught[at]) if same_model else (0.0, 0)
     table.episode_peak[mine] = snapshot.peak[at]
     states.adopted(mine, snapshot.idle_seconds[at], snapshot.answers)
     return int(at.size)

@@ -1,7 +1,7 @@
 r"""The state of all series on disk: written whole and atomically, read only if every byte is as it was written.
 
 ```
-mods-grpc state 2\n
+mods-grpc state 3\n
 SHA-256 of the rest, in hexadecimal\n
 npz: "header" (JSON as bytes), and for model number i each array of its SeriesSnapshot as "i.<field>"
 ```
@@ -24,7 +24,7 @@ from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.remembered import Exchange, Exchanges
 from mods_grpc.server.series_snapshot import SeriesSnapshot
 
-MAGIC = b"mods-grpc state 2\n"
+MAGIC = b"mods-grpc state 3\n"
 MAX_FILE_BYTES = 16 << 30
 _ARRAYS = tuple(item.name for item in dataclasses.fields(SeriesSnapshot) if item.name not in ("sensors", "names", "answers"))
 

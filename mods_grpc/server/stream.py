@@ -130,8 +130,9 @@ class StreamSession:
         message, manifest, config = self._opening, model.manifest, self._config
         self._judge = Judge(
             model=model,
-            monitor=model.monitor(model.states.table, adapt=_adapts(message)),
+            monitor=model.monitor(model.states.table, adapt=_adapts(message), own_scales=message.own_scales),
             adapt=_adapts(message),
+            own_scales=message.own_scales,
             sensor=self._sensor,
             significance=significance_of(message.sensitivity, manifest),
             explain=message.explain,

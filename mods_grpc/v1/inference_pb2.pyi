@@ -720,6 +720,7 @@ class StreamConfig(_message.Message):
     EXPLAIN_FIELD_NUMBER: _builtins.int
     GAP_POLICY_FIELD_NUMBER: _builtins.int
     FIXED_LEVEL_FIELD_NUMBER: _builtins.int
+    OWN_SCALES_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     """Namespace of the series. Empty means the peer's address or identity."""
     explain: _verdict_pb2.Explain.ValueType
@@ -727,6 +728,10 @@ class StreamConfig(_message.Message):
     fixed_level: _builtins.bool
     """True to judge every series at the level in `opened`. Otherwise, where the sensitivity is a budget, the level of each
     series adapts within bounds, so that it raises as many alarms as the budget allows. p-values do not adapt.
+    """
+    own_scales: _builtins.bool
+    """True to let every series move, within bounds, from the scales that the model was calibrated with to those of its own
+    residuals as it fills. p-values then depend on all rows of a series, which no warm-up of a window brings back.
     """
     @_builtins.property
     def model(self) -> Global___ModelReference:
@@ -749,10 +754,11 @@ class StreamConfig(_message.Message):
         explain: _verdict_pb2.Explain.ValueType = ...,
         gap_policy: Global___GapPolicy | None = ...,
         fixed_level: _builtins.bool = ...,
+        own_scales: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity", "sensor", b"sensor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

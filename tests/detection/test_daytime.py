@@ -60,7 +60,7 @@ def test_what_is_ordinary_by_day_is_strange_in_a_quiet_night():
     for part in (DEEP, BUSY):
         assert 0.5 < np.nanmean(p_value[:, part] < 0.05) / 0.05 < 1.6
     expected = np.convolve(values[:, 0], np.ones(ROWS) / ROWS)[ROWS - 1 : len(values) - 1, None]
-    low, high = detector.interval(times[ROWS:], expected, 0.05)
+    low, high = detector.interval(times[ROWS:], expected, np.ones(expected.shape, np.float32), 0.05)
     inside = np.concatenate([np.ones((ROWS, 1)), (low <= values[ROWS:]) & (values[ROWS:] <= high)]).reshape(28, A_DAY)
     assert np.abs([inside[:, part].mean() - 0.95 for part in (DEEP, BUSY)]).max() < 0.04
     night, busy = 3 * A_DAY + DEEP.start + 6, 3 * A_DAY + BUSY.start + 6

@@ -52,7 +52,7 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt):
     parts = [observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
     assert_same(at_once, joined(parts))
     np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
-    for name in ("ahead", "factor", "wealth"):
+    for name in ("ahead", "factor", "wealth", "own", "taught"):
         np.testing.assert_array_equal(getattr(whole.table, name), getattr(broken.table, name))
     for slot in slots:
         for mine, other in zip(whole.table.history(slot), broken.table.history(slot), strict=True):
@@ -168,7 +168,7 @@ def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
 
 
 def test_a_series_takes_the_documented_number_of_bytes():
-    assert SeriesTable(37, 4, 16).series_bytes == 37 * 4 * 9 + 16 * 4 * 4 + 64
+    assert SeriesTable(37, 4, 16, 3).series_bytes == 37 * 4 * 9 + (16 + 3) * 4 * 4 + 68
 
 
 def test_a_forecast_of_several_steps_waits_for_its_row():
@@ -176,7 +176,7 @@ def test_a_forecast_of_several_steps_waits_for_its_row():
     seen = []
     judge = monitor._detector.judge
     monitor._detector = copy.copy(DETECTOR)
-    monitor._detector.judge = lambda given: seen.append(given) or judge(given)
+    monitor._detector.judge = lambda given, own: seen.append(given) or judge(given, own)
     for row in range(12):
         observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
     made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]

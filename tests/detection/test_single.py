@@ -29,6 +29,7 @@ def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt):
             "feature_p": why.feature_p[0],
             "share": why.share[0],
             "direction": why.direction[0],
+            "scale": why.scale[0],
         }
         for name, value in told.items():
             np.testing.assert_array_equal(value, at_once[name][i], err_msg=name)

@@ -1,4 +1,4 @@
-"""The level of a series adapts on streams, in the same way however it is sent, and nowhere else."""
+"""The level of a series adapts on streams, in the same way however it is sent, and nowhere else; its scales where asked to."""
 
 from datetime import timedelta
 
@@ -62,9 +62,23 @@ def factor_of(server):
     return states.table.factor[states.slot("zeek", "site")]
 
 
-def replayed(model, adapt):
+def scales_of(server):
+    states = server.model().states
+    return states.table.own[states.slot("zeek", "site")].copy()
+
+
+def p_values(verdicts):
+    return [verdict.p_value for verdict in verdicts if verdict.status is VerdictStatus.SCORED]
+
+
+def replayed(model, **options):
+    verdicts, table = replay(model, **options)
+    return verdicts.anomalous[4:].tolist(), table.factor[0]
+
+
+def replay(model, **options):
     table = model.states.table.like()
-    verdicts = Monitor(model.detector, model.forecast, table, slide_seconds=600, holdoff_rows=6, adapt=adapt).observe(
+    verdicts = Monitor(model.detector, model.forecast, table, slide_seconds=600, holdoff_rows=6, **options).observe(
         np.full(COUNT, table.allocate()),
         TIMES,
         VALUES,
@@ -72,7 +86,7 @@ def replayed(model, adapt):
         significance=significance_from_budget(BUDGET, 600, model.detector.extremal_index),
         impute_rows=6,
     )
-    return verdicts.anomalous[4:].tolist(), table.factor[0]
+    return verdicts, table
 
 
 def test_one_by_one_in_batches_cut_and_replayed_the_level_adapts_the_same(server):
@@ -93,6 +107,32 @@ def test_where_the_client_says_so_or_names_a_significance_the_level_stays(server
     level = {key: value for key, value in options.items() if key != "fixed_level"}
     assert flags(stream(server.address, rows(), **options)) == detected(server.address, **level)
     assert factor_of(server) == 1.0
+
+
+def test_scales_move_to_those_of_the_series_where_the_client_says_so_the_same_however_rows_are_sent(server):
+    verdicts, table = replay(server.model(), adapt=True, own_scales=True)
+    expected = verdicts.p_value[4:].tolist()
+    assert table.own[0].mean() > 0.2
+    assert p_values(stream(server.address, rows(), own_scales=True)) == expected
+    np.testing.assert_array_equal(scales_of(server), table.own[0])
+    whole = stream(server.address, batches(COUNT), "whole", own_scales=True)
+    assert p_values(whole) == expected
+    assert p_values(stream(server.address, batches(7), "batches", own_scales=True)) == expected
+    assert p_values(stream(server.address, rows(), "pooled")) != expected
+    assert sum(flags(whole)) < sum(detected(server.address))
+
+
+def test_scales_outlive_a_restart_with_a_state_file_and_end_with_the_model(repository, tmp_path, server):
+    expected = p_values(stream(server.address, rows(), own_scales=True))
+    found = []
+    for first in range(0, COUNT, 350):
+        with running_server(repository=repository, state_file=str(tmp_path / "state")) as again:
+            found += p_values(stream(again.address, rows(first, first + 350), own_scales=True))
+    assert found == expected
+    assert scales_of(server).any()
+    publish_tiny(repository, version=2)
+    server.look()
+    assert not scales_of(server).any()
 
 
 def test_the_level_outlives_a_restart_with_a_state_file(repository, tmp_path, server):

@@ -34,7 +34,8 @@ def through_a_file(snapshot):
 
 def judge(states, series, times, values, adapt):
     slots = np.array([states.add(*OWNERS[which]) for which in series])
-    monitor = Monitor(DETECTOR, mean_forecast, states.table, slide_seconds=SLIDE, holdoff_rows=6, adapt=adapt)
+    options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, "own_scales": adapt}
+    monitor = Monitor(DETECTOR, mean_forecast, states.table, **options)
     found = monitor.observe(slots, times, values, judged=np.ones(len(slots), bool), significance=0.02, impute_rows=2)
     states.forget_empty(slots)
     names = ("outcome", "p_value", "anomalous", "expected", "drift", "gap_filled", "phase", "start", "peak_time", "peak")

@@ -91,7 +91,7 @@ DAMAGES = {
     "a flipped bit": lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
     "empty": lambda data: b"",
     "something else": lambda data: b"\x80\x04K\x01.",
-    "another version": lambda data: data.replace(b"state 2", b"state 9"),
+    "another version": lambda data: data.replace(b"state 3", b"state 9"),
 }
 
 
