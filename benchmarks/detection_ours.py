@@ -88,15 +88,25 @@ def detector_of(prepared):
     kinds = ["mean"] * prepared["values"].shape[1]
     names = ("forecast", "times", "values", "training", "calibration", "rows", "slide_seconds")
     calibration = calibrate(**{name: prepared[name] for name in names}, kinds=kinds, holdoff_rows=HOLDOFF_ROWS)
+    return Detector(calibration, ResidualSpace(kinds), training_range(prepared))
+
+
+def training_range(prepared):
     known = prepared["values"][prepared["training"]]
-    return Detector(calibration, ResidualSpace(kinds), (np.nanmin(known, axis=0), np.nanmax(known, axis=0)))
+    return np.nanmin(known, axis=0), np.nanmax(known, axis=0)
 
 
-def replay(prepared, detector, budget):
+def replay(prepared, detector, budget, own_scales=False):
     """Return scores and alarms of the test's rows."""
     table = detector.table(prepared["rows"])
     monitor = Monitor(
-        detector, prepared["forecast"], table, slide_seconds=prepared["slide_seconds"], holdoff_rows=HOLDOFF_ROWS, adapt=True
+        detector,
+        prepared["forecast"],
+        table,
+        slide_seconds=prepared["slide_seconds"],
+        holdoff_rows=HOLDOFF_ROWS,
+        adapt=True,
+        own_scales=own_scales,
     )
     first = max(int(prepared["test"][0]) - 2 * prepared["rows"] - HORIZON, 0)
     rows = first + np.flatnonzero(~np.isnan(prepared["values"][first:]).any(axis=1))
