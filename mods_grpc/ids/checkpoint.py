@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from mods_grpc.errors import DataError
 
-VERSION = 2
+VERSION = 3
 FILE, LOCK = "checkpoint.json", "lock"
 _MODE = 0o600
 

@@ -6,7 +6,6 @@ after sending it, answers DUPLICATE without a judgement; then the window is judg
 windows before it. The level at which a series alarms is kept here too, see `levels`; the server judges at a fixed one.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.adaptation import Adaptation
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
+from mods_grpc.client.kept_rows import KeptRows
 from mods_grpc.client.requests import Explain
 from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
 from mods_grpc.ids.alert import DAY_SECONDS
@@ -26,7 +26,6 @@ from mods_grpc.ids.windows import Windows
 NANOS = 1_000_000_000
 RESUME = ResumePolicy(total_seconds=5.0)  # then `wait` decides
 _IN_DOUBT = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
-_Row = tuple[int, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,9 +75,8 @@ class Judge:
         self._wait = wait
         self._next: ObservationBatch | None = None
         self._stream: DetectStream | None = None
-        self._history: dict[str, deque[_Row]] = {}
         # a gap inside the last window is filled from the window before it; forecasts wait up to the horizon for their row
-        self._rows_kept = 2 * model.window_rows + model.horizon
+        self._history = KeptRows(2 * model.window_rows + model.horizon)
         self._levels = _levels(model, options)
 
     def open(self) -> float:
@@ -121,8 +119,7 @@ class Judge:
                 judged = self._at_its_level(self._levels, judged, windows.start_ns, row)
                 self._levels.learn(judged)
             if judged.status is not VerdictStatus.REJECTED:
-                rows = self._history.setdefault(series, deque(maxlen=self._rows_kept))
-                rows.append((windows.start_ns, row))
+                self._history.append(series, windows.start_ns, row)
             found.append(judged)
         return found
 
@@ -136,19 +133,13 @@ class Judge:
 
     def state(self) -> dict[str, Any]:
         """Return the last windows and the level of every series for JSON."""
-        rows = {
-            series: [[nanos, [None if np.isnan(value) else value for value in row.tolist()]] for nanos, row in rows]
-            for series, rows in self._history.items()
-        }
-        return {"rows": rows, "levels": None if self._levels is None else self._levels.state()}
+        return {"rows": self._history.state(), "levels": None if self._levels is None else self._levels.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned, before `open`."""
         if self._levels is not None and state["levels"] is not None:
             self._levels.restore(state["levels"])
-        for series, rows in state["rows"].items():
-            read = [(int(nanos), np.array(row, dtype=np.float64)) for nanos, row in rows]
-            self._history[series] = deque(read, maxlen=self._rows_kept)
+        self._history.restore(state["rows"])
 
     def _open(self) -> DetectStream:
         options = self._options
@@ -190,31 +181,32 @@ class Judge:
         self._wait(attempt, error)
 
     def _last(self, series: str) -> int:
-        rows = self._history.get(series)
-        return rows[-1][0] if rows else -(2**63)
+        last = self._history.last(series)
+        return -(2**63) if last is None else last
 
     def _known(self) -> Iterator[ObservationBatch]:
         """Write the history down again, a batch per time."""
-        by_time: dict[int, list[tuple[str, NDArray[np.float64]]]] = {}
-        for series, rows in self._history.items():
-            for nanos, row in rows:
-                by_time.setdefault(nanos, []).append((series, row))
-        for nanos, members in sorted(by_time.items()):
-            names, values = zip(*members, strict=True)
-            yield _batch(names, nanos, np.stack(values))
+        names, which, times, values = self._history.all_rows()
+        order = np.argsort(times, kind="stable")
+        starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
+        for rows in np.split(order, starts)[1:]:
+            yield _batch([names[index] for index in which[rows].tolist()], int(times[rows[0]]), values[rows])
 
     def _again(
         self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict, explain: Explain | None = None
     ) -> Verdict:
         """Judge a window statelessly, unless too little is known of its series: then it stays as it is."""
-        rows = [*self._history.get(series, ()), (nanos, row)]
-        first = next((index for index, (_, values) in enumerate(rows) if not np.isnan(values).any()), len(rows))
-        rows = rows[first:]
+        if self._history.last(series) is None:
+            return verdict
+        times, values = self._history.rows(series)
+        times, values = np.append(times, nanos), np.vstack([values, row])
+        whole = np.flatnonzero(~np.isnan(values).any(axis=1))
         slide = round(self._model.slide_seconds * NANOS)
-        if not rows or nanos - rows[0][0] < slide * self._model.window_rows:
+        if not whole.size or nanos - times[whole[0]] < slide * self._model.window_rows:
             return verdict
         try:
-            return _only(self._detect(series, rows, explain or self._options.explain), verdict)
+            found = self._detect(series, times[whole[0] :], values[whole[0] :], explain or self._options.explain)
+            return _only(found, verdict)
         except InvalidInputError:
             return verdict  # the history is too short, or has a gap beyond what is filled: it does warm up
 
@@ -226,13 +218,13 @@ class Judge:
         told = self._again(judged.series, nanos, row, judged, explain="all")
         return replace(judged, features=told.features, reason=told.reason)
 
-    def _detect(self, series: str, rows: list[_Row], explain: Explain) -> DetectResult:
+    def _detect(self, series: str, times: NDArray[np.int64], values: NDArray[np.float64], explain: Explain) -> DetectResult:
         attempt = 0
         while True:
             try:
                 return self._client.detect(
-                    np.array([when for when, _ in rows]),
-                    np.stack([values for _, values in rows]),
+                    times,
+                    values,
                     series=series,
                     judge_rows=1,
                     model=self._model.name,
