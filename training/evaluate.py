@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import Manifest, Metric
 from mods_grpc.artifact.manifest import DAY_SECONDS
-from mods_grpc.detection import Detector, Monitor, Phase, significance_from_budget
+from mods_grpc.detection import Detector, Monitor, Phase, Verdicts, significance_from_budget
 from training.events import Event
 from training.forecaster import Forecaster
 from training.metrics import score
 from training.series import Rows, Series
-from training.timerange import nanoseconds
+from training.timerange import Times, nanoseconds
 from training.windows import Samples
 
 NANOS = 1_000_000_000
@@ -23,12 +23,19 @@ ROWS_AT_ONCE = 2048
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Episode:
-    """An alarm: `start`, `peak_time` and `end` are starts of windows; `score` is -log10 of the smallest p-value."""
+    """An alarm.
+
+    Attributes:
+        start: Of the first window. peak_time: Start of the strongest. end: Start of the last.
+        score: -log10 of the smallest p-value.
+        reason: The feature that most of the evidence at the peak comes from, and whether it was too high or too low.
+    """
 
     start: np.datetime64
     peak_time: np.datetime64
     end: np.datetime64
     score: float
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,23 +162,31 @@ def replay(manifest: Manifest, forecast: Forecaster, series: Series, part: Rows,
                 impute_rows=IMPUTE_ROWS,
             )
             p_values.append(verdicts.p_value[np.isfinite(verdicts.p_value)])
-            _collect(episodes, series.times[rows], verdicts.phase, verdicts.peak_time, verdicts.peak)
+            _collect(episodes, series.times[rows], verdicts, series.names)
     scored = np.concatenate(p_values) if p_values else np.empty(0)
     days = len(scored) * manifest.slide_seconds / DAY_SECONDS
     return Replay(scored=len(scored), days=days, p_values=scored, episodes=tuple(episodes))
 
 
-def _collect(
-    episodes: list[Episode],
-    times: NDArray[np.datetime64],
-    phases: NDArray[np.int8],
-    peak_times: NDArray[np.int64],
-    peaks: NDArray[np.float64],
-) -> None:
+def _collect(episodes: list[Episode], times: Times, verdicts: Verdicts, names: Sequence[str]) -> None:
     """Append the episodes that start and extend the one that goes on."""
-    for time, phase, peak_time, peak in zip(times, phases, peak_times, peaks, strict=True):
-        if phase == Phase.NONE:
-            continue
-        start = episodes.pop().start if phase != Phase.STARTED and episodes else time
-        peak_at = np.datetime64(int(peak_time) // NANOS, "s")
-        episodes.append(Episode(start=start, peak_time=peak_at, end=time, score=float(peak)))
+    for row in np.flatnonzero(verdicts.phase != Phase.NONE):
+        before = episodes.pop() if verdicts.phase[row] != Phase.STARTED and episodes else None
+        peak_time = np.datetime64(int(verdicts.peak_time[row]) // NANOS, "s")
+        reason = before.reason if before and before.peak_time == peak_time else _reason(verdicts, row, names)
+        episodes.append(
+            Episode(
+                start=before.start if before else times[row],
+                peak_time=peak_time,
+                end=times[row],
+                score=float(verdicts.peak[row]),
+                reason=reason,
+            )
+        )
+
+
+def _reason(verdicts: Verdicts, row: np.intp, names: Sequence[str]) -> str:
+    why = verdicts.explain(np.array([row]))
+    first = int(np.argmax(np.nan_to_num(why.share[0])))
+    told = {1: " too high", -1: " too low"}.get(int(why.direction[0, first]), "")
+    return names[first] + told

@@ -5,7 +5,7 @@ from html import escape
 
 import numpy as np
 
-from mods_grpc.artifact import Metric
+from mods_grpc.artifact import Metric, TimeRange
 from training.card import milestones
 from training.evaluation import Evaluation
 from training.figures import MOST_PANELS, embed
@@ -14,7 +14,17 @@ from training.metrics import find
 from training.report_plots import calibration_figure, coverage_figure, forecast_figure, residual_figure, skill_figure
 
 EPISODES_SHOWN = 15
+_METRIC_HEADINGS = {
+    "MAE": "MAE",
+    "RMSE": "RMSE",
+    "SMAPE": "SMAPE, %",
+    "MAPE": "MAPE, %",
+    "R2": "R2",
+    "COSINE": "cosine",
+    "MASE": "MASE",
+}
 
+_FORECAST_TEXT = "Seven days in the middle of the range, with conformal intervals at 80, 95 and 99 %."
 _CSS = """
 :root { color: #1f2933; background: #f5f7fa; font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
 body { max-width: 1180px; margin: 0 auto; padding: 24px; }
@@ -30,6 +40,9 @@ th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid #e4e7eb;
 td { font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; } th { color: #52606d; font-weight: 600; }
 .good { color: #0b6e4f; font-weight: 600; } .bad { color: #b3261e; font-weight: 600; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 2px 28px; margin: 8px 0 0; }
+dl div { font-size: 13px; display: flex; justify-content: space-between; border-bottom: 1px solid #e4e7eb; padding: 4px 0; }
+dt { color: #52606d; } dd { margin: 0; font-variant-numeric: tabular-nums; }
 .note { background: #fff8e6; border-color: #f0d58c; }
 footer { color: #616e7c; font-size: 13px; }
 """
@@ -56,7 +69,7 @@ def write_report(evaluation: Evaluation, *, command: str = "") -> str:
         ),
         _section(
             "Forecast against reality",
-            "Seven days in the middle of the range, with conformal intervals at 80, 95 and 99 %.",
+            _FORECAST_TEXT + (" Of the pool's series, the first." if evaluation.series.members else ""),
             embed(lambda: forecast_figure(evaluation), "Observed values, forecasts and intervals", "png"),
         ),
         _section(
@@ -79,7 +92,7 @@ def write_report(evaluation: Evaluation, *, command: str = "") -> str:
         ),
         _section(
             "Worst hours",
-            "The hours in which the forecast one step ahead was furthest off, by the feature that was.",
+            "The hours in which the forecast one step ahead was furthest off, by the feature that was, as means over the hour.",
             _table(["hour", "feature", "observed", "forecast", "error, times the usual"], list(_worst_rows(evaluation))),
         ),
         _section("Detector", *_detector(evaluation)),
@@ -87,10 +100,7 @@ def write_report(evaluation: Evaluation, *, command: str = "") -> str:
         _section("Data", "", _data(evaluation)),
     ]
     again = f"<code>{escape(command)}</code><br>" if command else ""
-    ranges = (
-        f"Trained on {manifest.training_range.start} to {manifest.training_range.end}; "
-        f"calibrated on {manifest.calibration_range.start} to {manifest.calibration_range.end}."
-    )
+    ranges = f"Trained on {_range(manifest.training_range)}; calibrated on {_range(manifest.calibration_range)}."
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_CSS}</style></head>\n<body>\n"
@@ -121,7 +131,7 @@ def _tiles(evaluation: Evaluation) -> str:
     realised = [entry.realised for entry in evaluation.coverage if entry.nominal == 0.95]
     tiles.append((f"{np.mean(realised):.1%}", "realised by the 95 % intervals"))
     rate = f"{evaluation.replay.episodes_per_day:.2f}" if evaluation.replay.days else "-"
-    tiles.append((rate, f"alarms a day at a budget of {evaluation.budget:g} false ones"))
+    tiles.append((rate, f"alarms a day; the budget is {evaluation.budget:g} false a day"))
     if evaluation.events:
         found = sum(delay is not None for delay in evaluation.findings.delays_minutes)
         tiles.append((f"{found} of {len(evaluation.events)}", "labelled events found"))
@@ -135,6 +145,8 @@ def _skill_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for step in steps:
         for name, metrics in scored.items():
+            if name == "persistence":  # the very unit
+                continue
             values = [find(metrics, "RELATIVE_MAE", feature, step) for feature in evaluation.names]
             cells = [_judged(metric.value if metric else float("nan")) for metric in values]
             rows.append([f"k = {step}: {escape(name)}", *cells, _judged(evaluation.mean_skill(metrics, step))])
@@ -169,20 +181,28 @@ def _detector(evaluation: Evaluation) -> tuple[str, str]:
     else:
         text += "Without labels nobody knows how many of them are false."
     strongest = sorted(replay.episodes, key=lambda episode: -episode.score)[:EPISODES_SHOWN]
-    rows = [[_minute(e.start), _minute(e.peak_time), _minute(e.end), f"{e.score:.1f}"] for e in strongest]
-    return text, _table(["strongest episodes: start", "peak", "end", "-log10 p at the peak"], rows)
+    rows = [[_minute(e.start), _minute(e.peak_time), _minute(e.end), escape(e.reason), f"{e.score:.1f}"] for e in strongest]
+    return text, _table(["strongest episodes: start", "peak", "end", "first of the reasons", "-log10 p at the peak"], rows)
 
 
 def _metric_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    shown = ("MAE", "RMSE", "SMAPE", "MAPE", "R2", "COSINE", "MASE")
     rows = []
     for name in evaluation.names:
         for step in milestones(evaluation.manifest.horizon):
-            found = [find(evaluation.metrics, metric, name, step) for metric in shown]
-            rows.append(
-                [escape(name), str(step), *(f"{_number(m.value)} ({_number(m.persistence)})" if m else "-" for m in found)]
-            )
-    return ["feature (no change in brackets)", "k", *shown], rows
+            cells = [_beside(find(evaluation.metrics, metric, name, step)) for metric in _METRIC_HEADINGS]
+            rows.append([escape(name), str(step), *cells])
+    return ["feature (no change in brackets)", "k", *_METRIC_HEADINGS.values()], rows
+
+
+def _beside(metric: Metric | None) -> str:
+    """Tell a metric with that of no change in brackets: ratios with three decimals, per cent with one."""
+    if metric is None:
+        return "-"
+    decimals = {"SMAPE": 1, "MAPE": 1, "R2": 3, "COSINE": 3, "MASE": 3}.get(metric.metric)
+    return " ".join(
+        form.format(_number(value) if decimals is None else f"{value:.{decimals}f}")
+        for form, value in (("{}", metric.value), ("({})", metric.persistence))
+    )
 
 
 def _data(evaluation: Evaluation) -> str:
@@ -202,7 +222,8 @@ def _data(evaluation: Evaluation) -> str:
         "read as no event": sum(report.zero_filled.values()),
         "rows excluded": report.excluded,
     }
-    return _table(list(told), [[str(count) for count in told.values()]])
+    inside = "".join(f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in told.items())
+    return f"<dl>{inside}</dl>"
 
 
 def _section(title: str, text: str, *contents: str) -> str:
@@ -231,6 +252,10 @@ def _number(value: float) -> str:
 
 def _minute(time: np.datetime64) -> str:
     return str(time.astype("datetime64[m]")).replace("T", " ")
+
+
+def _range(time_range: TimeRange) -> str:
+    return f"{_minute(np.datetime64(time_range.start))} to {_minute(np.datetime64(time_range.end))}"
 
 
 def _duration(seconds: int) -> str:

@@ -74,7 +74,7 @@ def residual_figure(evaluation: Evaluation) -> Figure:
         by_hour.axhline(0, color=INK, linewidth=0.7)
         by_hour.set_title("by hour of the day")
         by_hour.set_xticks(range(0, 24, 6))
-    panels[0, 2].legend(loc="upper right", ncols=3)
+    name_lines(figure, panels[0, 2])
     return figure
 
 
@@ -166,10 +166,11 @@ def skill_figure(evaluation: Evaluation) -> Figure:
 
 
 def _shown_rows(evaluation: Evaluation, step: int) -> tuple[Times, NDArray[np.int64]]:
-    """Return seven days in the middle of the range: times of the forecast rows and numbers of their windows."""
-    times = evaluation.series.times[evaluation.samples.origins] + (step - 1) * np.timedelta64(
-        evaluation.series.slide_seconds, "s"
-    )
+    """Return seven days in the middle of the range, of the first series: times of the forecast rows, numbers of their windows."""
+    series, origins = evaluation.series, evaluation.samples.origins
+    if series.members:
+        origins = origins[origins < series.members[0].stop]
+    times = series.times[origins] + (step - 1) * np.timedelta64(series.slide_seconds, "s")
     days = np.timedelta64(DAYS_SHOWN, "D")
     start = times[0] + max((times[-1] - times[0] - days) // 2, np.timedelta64(0, "s"))
     chosen = np.flatnonzero((times >= start) & (times < start + days))

@@ -138,6 +138,9 @@ def test_simulated_traffic_is_fitted_and_exported_and_its_events_are_looked_for(
     shown = capsys.readouterr().out
     assert "of 18 events found" in shown
     assert int(shown.split(" of 18 events found")[0].split()[-1]) >= 6
+    episodes = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["detector"]["episodes"]
+    reasons = [episode["reason"].partition(" ")[0] for episode in episodes]
+    assert {"conn_in", "ssh_in"} <= set(reasons) <= {"conn_in", "conn_out", "dns_in_distinct", "ssh_in"}
 
 
 def test_what_is_wrong_is_one_line_and_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ def event(start: str, end: str) -> Event:
 
 
 def episode(start: str, end: str) -> Episode:
-    return Episode(start=at(start), peak_time=at(start), end=at(end), score=4.0)
+    return Episode(start=at(start), peak_time=at(start), end=at(end), score=4.0, reason="conn_in too high")
 
 
 def test_an_episode_meets_an_event_that_lies_in_one_of_its_windows() -> None:
