@@ -32,12 +32,12 @@ class BatchGraph:
     Attributes:
         model: The graph; None where there can be none.
         note: A sentence on it, or on why there is none.
-        gains: How many times as fast as the first it is, by the number of windows.
+        microseconds: Processor time that the first graph and this one take, by the number of windows.
     """
 
     model: bytes | None
     note: str
-    gains: Mapping[int, float]
+    microseconds: Mapping[int, tuple[float, float]]
 
 
 def make_batch_graph(
@@ -57,7 +57,7 @@ def make_batch_graph(
         ArtifactError: The graph breaks the contract or is not what Keras computes.
     """
     if "LSTM" not in check_graph(model).operators:
-        return BatchGraph(model=None, note="No second graph for large batches: there is no LSTM to unroll.", gains={})
+        return BatchGraph(model=None, note="No second graph for large batches: there is no LSTM to unroll.", microseconds={})
     unrolled = export_graph(network, config, scaler, features, unroll=True)
     error = check_parity(unrolled, parity)
     if not error <= LARGEST_ERROR:
@@ -66,10 +66,10 @@ def make_batch_graph(
         return BatchGraph(
             model=None,
             note="No second graph for large batches: unrolled, forecasts differ in bits, and they must not depend on the batch.",
-            gains={},
+            microseconds={},
         )
     note = "For large batches there is a second graph, LSTMs unrolled, that gives the same forecasts to the last bit."
-    return BatchGraph(model=unrolled, note=note, gains=_gains(model, unrolled, parity))
+    return BatchGraph(model=unrolled, note=note, microseconds=_time(model, unrolled, parity))
 
 
 def same_bits(model: bytes, other: bytes, parity: bytes) -> bool:
@@ -86,12 +86,12 @@ def same_bits(model: bytes, other: bytes, parity: bytes) -> bool:
     return True
 
 
-def _gains(model: bytes, other: bytes, parity: bytes) -> dict[int, float]:
-    """Return how many times as fast the other graph is, by processor time."""
+def _time(model: bytes, other: bytes, parity: bytes) -> dict[int, tuple[float, float]]:
+    """Return the best processor time of both graphs in microseconds, in turns, at each of TIMED_BATCHES."""
     arrays = unpack(parity)
     windows, times = arrays[f"window_{BATCHES[-1]}"], arrays[f"time_{BATCHES[-1]}"]
     sessions = open_session(model), open_session(other)
-    gains = {}
+    found = {}
     for batch in TIMED_BATCHES:
         given = feed(sessions[0], np.resize(windows, (batch, *windows.shape[1:])), np.resize(times, batch))
         best = [float("inf")] * 2
@@ -100,5 +100,5 @@ def _gains(model: bytes, other: bytes, parity: bytes) -> dict[int, float]:
                 started = time.process_time()
                 session.run(["forecast"], given)
                 best[index] = min(best[index], time.process_time() - started)
-        gains[batch] = best[0] / best[1]
-    return gains
+        found[batch] = best[0] * 1e6, best[1] * 1e6
+    return found

@@ -62,7 +62,7 @@ def export_command(arguments: argparse.Namespace) -> None:
     if exported.replay is not None:
         show_replay(exported.replay, arguments.false_alarms_per_day, (), run.window_seconds)
     if exported.batch_graph is not None:
-        gains = ", ".join(f"{gain:.2f} at {batch:,}" for batch, gain in exported.batch_graph.gains.items())
+        gains = ", ".join(f"{one / other:.2f} at {batch:,}" for batch, (one, other) in exported.batch_graph.microseconds.items())
         timed = f" Times as fast as the first, by the number of windows: {gains}." if gains else ""
         console.print(exported.batch_graph.note + timed, highlight=False)
     console.print(f"parity error {exported.parity_error:.1e}; published {folder}", highlight=False)

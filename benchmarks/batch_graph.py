@@ -1,0 +1,63 @@
+"""The second graph of LSTMs beside the first: processor time of ONNX Runtime, one thread, the best of a few tries in turns.
+
+    python benchmarks/batch_graph.py
+
+Weights are random: time does not depend on them. Writes a table in Markdown.
+"""
+
+import sys
+
+import numpy as np
+
+from training.architectures import build
+from training.batch_graph import TIMED_BATCHES, make_batch_graph
+from training.config import ModelConfig, ModelType
+from training.export import export_graph
+from training.parity import parity_vectors, parity_windows
+from training.raw_function import keras_forecaster
+from training.scaler import Scaler
+
+FEATURES, HORIZON = 4, 12
+CASES: list[tuple[ModelType, int, int]] = [
+    *((model_type, 36, 32) for model_type in ("LSTM", "bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM")),
+    ("LSTM", 12, 8),
+    ("LSTM", 12, 32),
+    ("LSTM", 36, 64),
+    ("LSTM", 36, 128),
+]
+
+
+def measure(model_type: ModelType, sequence_len: int, blocks: int) -> list[str]:
+    """Return a row of the table."""
+    config = ModelConfig(model_type=model_type, sequence_len=sequence_len, steps_ahead=HORIZON, blocks=blocks)
+    each, path = np.ones(FEATURES), np.ones((HORIZON, FEATURES))
+    scaler = Scaler(
+        transform="none", differencing=True, input_mean=0 * each, input_scale=each, output_mean=0 * path, output_scale=path
+    )
+    network = build(config, FEATURES)
+    windows = parity_windows(config, scaler, FEATURES)
+    forecast = keras_forecaster(network, config, scaler, FEATURES)
+    made = make_batch_graph(
+        network,
+        config,
+        scaler,
+        FEATURES,
+        model=export_graph(network, config, scaler, FEATURES),
+        parity=parity_vectors(forecast, windows, np.zeros(len(windows), np.int64)),
+    )
+    times = [f"{one:,.0f} / {other:,.0f} ({one / other:.2f})" for one, other in made.microseconds.values()]
+    return [model_type, str(sequence_len), str(blocks), *(times or [made.note])]
+
+
+def main() -> None:
+    """Measure all cases."""
+    header = ["model", "steps", "units", *(f"{batch:,} window{'s' if batch > 1 else ''}, us" for batch in TIMED_BATCHES)]
+    for row in (header, ["---"] * len(header)):
+        sys.stdout.write(f"| {' | '.join(row)} |\n")
+    for case in CASES:
+        sys.stdout.write(f"| {' | '.join(measure(*case))} |\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
