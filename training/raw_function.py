@@ -15,7 +15,10 @@ from training.scaler import LEAST_SIZE, Scaler
 Forecaster = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts."""
 
-LARGEST_EXPONENT = 700.0  # exp of it is about 1e304: the inverse of log1p stays finite
+# Behind log1p a forecast is the exponential of what the network emits, which for a burst in a feature that was all but constant
+# in training would be a number without meaning. A bound of the window's own would cost a tenth of a small model's time.
+LARGEST_RISE = 1000.0  # of such a forecast, over the highest value of training
+LEAST_BOUND = 1e6  # of such a forecast: what was silent in training may be anything
 LARGEST_INPUT = 1e6  # standard deviations: an absurd window is clipped before it overflows float32
 
 
@@ -46,6 +49,7 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
     output_scale = np.repeat(scaler.output_scale.reshape(-1), config.heads)
     output_shift = np.repeat(scaler.output_mean.reshape(-1), config.heads)
     path = (-1, config.steps_ahead, features, *([config.heads] if config.levels else []))
+    bound = _bound(scaler, config)
     median = config.levels.index(MEDIAN) if config.levels else 0
 
     # log1p and expm1 are no ONNX operators; in float64 the plain forms are exact to 1e-16 of a unit.
@@ -72,8 +76,8 @@ def raw_function(network: Any, config: ModelConfig, scaler: Scaler, features: in
             z_hat *= size[..., tf.newaxis] if config.levels else size
         if scaler.differencing:
             z_hat += z[:, -1:, :, tf.newaxis] if config.levels else z[:, -1:]
-        if scaler.transform == "log1p":
-            z_hat = tf.exp(tf.minimum(z_hat, LARGEST_EXPONENT)) - 1.0
+        if bound is not None:
+            z_hat = tf.exp(tf.minimum(z_hat, bound)) - 1.0
         return {"forecast": z_hat[..., median], "quantiles": z_hat} if config.levels else {"forecast": z_hat}
 
     return forecast
@@ -94,6 +98,14 @@ def keras_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features
     return forecast
 
 
+def _bound(scaler: Scaler, config: ModelConfig) -> NDArray[np.float64] | None:
+    """Return the largest z that is forecast, by feature, with one axis more where there are quantiles; None without log1p."""
+    if scaler.highest is None:
+        return None
+    bound: NDArray[np.float64] = np.maximum(scaler.highest + np.log(LARGEST_RISE), np.log1p(LEAST_BOUND))
+    return bound[:, np.newaxis] if config.levels else bound
+
+
 def _sizes_of_windows(z: Any, d: Any) -> Any:
     """Do what `scaler.sizes_of_windows` does."""
     return tf.sqrt(tf.reduce_mean(d * d, axis=1, keepdims=True)) + LEAST_SIZE * (tf.abs(z[:, -1:]) + 1.0)
@@ -112,6 +124,8 @@ def _check(config: ModelConfig, scaler: Scaler, features: int) -> None:
         raise DataError("the scaler was fitted for another transform or differencing than the configuration has")
     if scaler.window_scale != config.window_scale:
         raise DataError("the scaler was fitted for windows that are scaled and the configuration is not, or the other way round")
+    if (scaler.highest is not None) != (config.transform == "log1p"):
+        raise DataError("the scaler knows the highest values of training and has no transform, or the other way round")
     if (scaler.level_mean is not None) != config.level:
         raise DataError("the scaler has a level and the configuration none, or the other way round")
     found = (scaler.input_mean.shape, scaler.input_scale.shape, scaler.output_mean.shape, scaler.output_scale.shape)

@@ -25,7 +25,7 @@ RUN_SCHEMA = 1
 
 _LIBRARIES = ("keras", "numpy", "onnx", "onnxruntime", "pandas", "tensorflow", "tensorflow-cpu", "tf2onnx")
 
-SCALER_VECTORS = ("input_mean", "input_scale", "output_mean", "output_scale", "level_mean", "level_scale")
+SCALER_VECTORS = ("input_mean", "input_scale", "output_mean", "output_scale", "level_mean", "level_scale", "highest")
 
 _T = TypeVar("_T")
 

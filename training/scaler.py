@@ -25,6 +25,7 @@ class Scaler:
         input_mean: `(features,)`. input_scale: `(features,)`, above 0.
         output_mean: `(horizon, features)`. output_scale: `(horizon, features)`, above 0.
         level_mean: `(features,)`. level_scale: `(features,)`, above 0; both None without a level.
+        highest: `(features,)`, the largest z of training, by which forecasts are bounded; None without a transform.
     """
 
     transform: Transform
@@ -35,6 +36,7 @@ class Scaler:
     output_scale: Array
     level_mean: Array | None = None
     level_scale: Array | None = None
+    highest: Array | None = None
     window_scale: bool = False
 
     @classmethod
@@ -63,6 +65,7 @@ class Scaler:
             output_scale=_positive(outputs.std(0)),
             level_mean=z[:, -1].mean(0) if level else None,
             level_scale=_positive(z[:, -1].std(0)) if level else None,
+            highest=np.maximum(z.max((0, 1)), _forward(targets, transform).max((0, 1))) if transform == "log1p" else None,
             window_scale=window_scale,
         )
 

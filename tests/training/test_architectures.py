@@ -48,6 +48,7 @@ def unit_scaler(config, center=0.0):
         input_scale=np.ones(FEATURES),
         output_mean=np.full((HORIZON, FEATURES), center),
         output_scale=np.ones((HORIZON, FEATURES)),
+        highest=np.full(FEATURES, 20.0) if config.transform == "log1p" else None,
     )
 
 

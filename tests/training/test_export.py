@@ -56,6 +56,7 @@ def a_scaler(config):
         input_scale=scale * random.uniform(0.5, 2.0, FEATURES),
         output_mean=scale * (center + random.uniform(-0.1, 0.1, shape)),
         output_scale=scale * random.uniform(0.5, 2.0, shape),
+        highest=np.full(FEATURES, 20.0) if config.transform == "log1p" else None,
     )
 
 
@@ -203,6 +204,22 @@ def test_a_network_that_sees_no_change_forecasts_the_last_row_in_float64(transfo
     windows = np.random.default_rng(1).lognormal(10, 3, (9, config.rows, FEATURES))
     forecast = run(export_graph(network, config, scaler, FEATURES), windows)
     np.testing.assert_allclose(forecast, windows[:, -1:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("delta", [True, False])
+def test_a_burst_in_a_feature_that_was_constant_in_training_is_not_forecast_beyond_reason(delta):
+    config = ModelConfig(model_type="MLP", blocks=8, steps_ahead=2, transform="log1p", model_delta=delta, quantiles="0.1,0.5,0.9")
+    network, scaler = a_network(config), a_scaler(config)
+    scaler = replace(scaler, input_scale=np.full(FEATURES, 1e-3), highest=np.log1p([0.0, 1.0, 5000.0]))
+    windows = np.ones((4, config.rows, FEATURES))
+    windows[1, -1], windows[2, -3], windows[3] = 1000.0, 1e6, np.finfo(np.float64).max
+    session = onnxruntime.InferenceSession(export_graph(network, config, scaler, FEATURES), providers=["CPUExecutionProvider"])
+    forecast, quantiles = session.run(["forecast", "quantiles"], {"window": windows})
+    bound = np.array([1e6, 1e6, 5001e3 - 1])  # a thousand times the highest of training, and a million at least
+    for found in (forecast, quantiles[..., 0], quantiles[..., -1]):
+        assert np.isfinite(found).all()
+        assert (found <= bound * (1 + 1e-9)).all()
+    assert (quantiles[1:, ..., -1] > 0.999 * bound).any((0, 1)).all()  # it would have been beyond
 
 
 def test_differences_are_taken_in_float64():

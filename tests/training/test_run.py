@@ -35,6 +35,7 @@ RUN = Run(
         input_scale=np.array([2.0]),
         output_mean=np.array([[0.1], [0.2]]),
         output_scale=np.array([[1.0], [1.5]]),
+        highest=np.array([7.5]),
     ),
     naive_error=(1.0,),
     history={"loss": (0.5, 0.4)},
