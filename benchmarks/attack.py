@@ -1,7 +1,8 @@
 """Attack a server while normal clients work; tell failures, latency and memory.
 
 Server, attackers and normal clients are three processes. The attacks come one after the other and then all together. Each
-row shows p50 and p99 of the normal clients, their failures, the slowest health answer, and the server's resident memory.
+row shows p50 and p99 of the normal clients, their failures, health answers of the
+server and of a bare one, and the server's resident memory.
 
 Usage: python benchmarks/attack.py [--seconds 10] [--together 600] [--phases "rapid reset" ...] [--json FILE]
 """

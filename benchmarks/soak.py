@@ -2,7 +2,8 @@
 
 1,000 open streams, 100,000 series, 24,000 short streams and 500 reloads, each in three passes of the same kind. Memory that is
 taken for good by the first pass is a cost; memory that each pass adds to is a leak. Shows for every pass p50 and p99 of
-the normal clients, their failures, the slowest health answer, and the server's resident memory.
+the normal clients, their failures, health answers of the
+server and of a bare one, and the server's resident memory.
 
 Usage: python benchmarks/soak.py [--scale 1.0] [--json FILE]
 """

@@ -9,9 +9,9 @@ import pytest
 from tiny_model import publish_tiny
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-LARGEST_MIB = 200  # of the process, with a model of next to nothing
+LARGEST_MIB = 150  # of the process, with a model of next to nothing
 GROWTH_MIB = 3  # from one pass to the next of the same kind, once the first took what it needs
-HEALTH_MS = 200
+HEALTH_MS = 200  # for the slowest probe, beside what a server that does nothing else takes on a machine as busy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -31,7 +31,7 @@ def test_no_attack_fails_a_call_of_others_or_takes_more_memory_than_it_may_and_h
         assert row["failures"] == "0", row
         assert row["calls"] > 0, row
         assert row["peak_rss_mib"] < LARGEST_MIB, row
-        assert row["health_p99_ms"] < HEALTH_MS, row
+        assert row["health_slowest_ms"] < HEALTH_MS + row["bare_slowest_ms"], row
 
 
 def test_memory_stays_flat_over_streams_series_and_reloads(tmp_path):
