@@ -1,4 +1,4 @@
-"""A health probe in a process of its own, beside it one of a server that does nothing else: what that takes, the machine takes."""
+"""A health probe in a process of its own, and beside it one of a server that does nothing else."""
 
 import contextlib
 import multiprocessing
