@@ -5,6 +5,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -116,13 +117,18 @@ class Access:
             PermissionDeniedError: SCOPE_MISSING.
         """
         if self._tokens is None:
-            return _certified(call) if self._certificates else Identity(name=host_of(call.peer()))
+            return _certified(call) if self._certificates else _anonymous(call.peer())
         identity = self._tokens.find(_bearer(call))
         if identity is None:
             raise UnauthenticatedError(Reason.AUTH_REQUIRED, "expected authorization: Bearer with a token that is known here")
         if scope not in identity.scopes:
             raise PermissionDeniedError(Reason.SCOPE_MISSING, f"the token lacks the scope {scope}", limit=scope)
         return identity
+
+
+@lru_cache(maxsize=1024)
+def _anonymous(peer: str) -> Identity:
+    return Identity(name=host_of(peer))
 
 
 def host_of(peer: str) -> str:

@@ -168,6 +168,8 @@ def _answer(request: pb.ForecastRequest, asked: _Asked, forecasts: Floats) -> pb
 
 
 def _coverages(request: pb.ForecastRequest) -> list[float]:
+    if not request.coverages:
+        return []
     require_at_most(len(request.coverages), 16, "coverages", "coverages")
     for i, coverage in enumerate(request.coverages):
         if not 0 < coverage < 1:

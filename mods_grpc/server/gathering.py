@@ -4,6 +4,9 @@ A run of a model lets go of the interpreter, and to get it back from the threads
 model does. So it pays to look whether more calls are on their way: the loop goes round a few times, which takes microseconds
 when nothing comes, and each call that comes starts that afresh. Nobody sleeps. A forecast does not depend on the windows
 beside it (`Session.invariant`), so nobody can tell.
+
+Where a while no call had company, as those of a client have none that sends again only when it was answered, calls run as they
+come, and every now and then one looks round.
 """
 
 import asyncio
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 QUIET_TURNS = 5  # of the loop without another call, after which none is on its way: it takes about as many from byte to call
+USUAL = 8  # runs of one call after which calls are taken to be alone, and calls that run so before one looks round again
 MOST_WINDOWS = 64  # of one run: the loop is not held up for longer
 
 
@@ -32,6 +36,7 @@ class Gatherer:
         self._windows = 0
         self._quiet_turns = 0
         self._turning = False
+        self._single, self._alone = 0, 0  # runs of one call in a row that had looked round, and calls since that did not
 
     async def forecast(self, windows: Floats, times: Times) -> Floats:
         """Forecast windows, `(n, rows, features)`, whose last rows are of `times`, `(n,)`, together with those of other calls.
@@ -39,6 +44,9 @@ class Gatherer:
         Raises:
             ModelOutputError: As the model.
         """
+        if self._single >= USUAL and self._alone < USUAL:
+            self._alone += 1
+            return self._forecast(windows, times)
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[Floats] = loop.create_future()
         if self._windows + len(windows) > MOST_WINDOWS:
@@ -64,6 +72,7 @@ class Gatherer:
         self._waiting, self._windows = [], 0
         if not waiting:
             return
+        self._single, self._alone = (self._single + 1 if len(waiting) == 1 else 0), 0
         try:
             windows, times, _ = waiting[0]
             if len(waiting) > 1:

@@ -108,6 +108,7 @@ class Repository:
             trusted=trusted.content if trusted else None,
         )
         self._entries: dict[Key, Entry] = {}
+        self._served: dict[tuple[str, int | None], LoadedModel] = {}  # what `serving` found, until something changes
         self._seen: Mapping[Key, Fingerprint] = {}
         self.generation = 0
         self.loads: Counter[tuple[str, str]] = Counter()
@@ -147,7 +148,7 @@ class Repository:
             self._entries = {other: kept for other, kept in self._entries.items() if other != key}
             log.info("model_withdrawn model=%s version=%d state=%s", *key, entry.state.name)
             self._settle(key[0], before)
-        self._seen = seen
+        self._seen, self._served = seen, {}
 
     def _awaits_another(self, entry: Entry) -> bool:
         """Tell whether a version that goes must wait until another one that can serve in its place is loaded."""
@@ -177,6 +178,7 @@ class Repository:
         entry.state = State.RETIRED if prepared.loaded else State.FAILED
         self.loads["failed" if prepared.failure else "ready", prepared.refused_by] += 1
         self._settle(entry.name, before)
+        self._served = {}
 
     def load_all(self) -> None:
         """Load every version that is LOADING; what can't be loaded becomes FAILED with its reason."""
@@ -275,11 +277,13 @@ class Repository:
             ModelUnavailableError: It is still loading.
             ModelUnusableError: It failed to load, or was replaced and is no longer in memory.
         """
-        entry = self.find(name, version)
-        loaded = entry.loaded
-        if loaded is None:
-            raise _why_not(entry)
-        return loaded
+        served = self._served  # on another thread than the loop's, what is found goes where it may be out of date already
+        if (name, version) not in served:
+            entry = self.find(name, version)
+            if entry.loaded is None:
+                raise _why_not(entry)
+            served[name, version] = entry.loaded
+        return served[name, version]
 
 
 def _unmetered(windows: int, seconds: float) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.errors import ModelOutputError, Reason
-from mods_grpc.server.gathering import MOST_WINDOWS, Gatherer
+from mods_grpc.server.gathering import MOST_WINDOWS, USUAL, Gatherer
 
 
 class Model:
@@ -84,3 +84,23 @@ def test_who_gives_up_needs_no_run():
 
     asyncio.run(run())
     assert model.sizes == [1]
+
+
+def test_calls_without_company_run_at_once_and_notice_when_they_have_some():
+    model = Model()
+
+    async def run():
+        gatherer = Gatherer(model)
+        for _ in range(USUAL):
+            await gatherer.forecast(windows(1), at(windows(1)))
+        alone = gatherer.forecast(windows(2), at(windows(2)))
+        with pytest.raises(StopIteration) as told:  # without a turn of the loop
+            alone.send(None)
+        np.testing.assert_array_equal(told.value.value, doubled(windows(2)))
+        model.sizes.clear()
+        for _ in range(USUAL):
+            await asyncio.gather(*(gatherer.forecast(windows(i), at(windows(i))) for i in range(USUAL)))
+
+    asyncio.run(run())
+    assert max(model.sizes) == USUAL
+    assert model.sizes[-1] == USUAL
