@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.errors import ModelOutputError
-from mods_grpc.server.session import WATCHED_BATCH, Session
+from mods_grpc.server.session import MOST_WINDOWS, WATCHED_BATCH, Session
 
 Floats = NDArray[np.float64]
 
-SIZES = (WATCHED_BATCH, 256, 1024)
+SIZES = (WATCHED_BATCH, MOST_WINDOWS["CPUExecutionProvider"])
 TRIES = 3
 LEAST_GAIN = 1.1  # times faster, below which a measurement says nothing
 LONG_SECONDS = 0.1  # of a run, from which on larger batches are not tried

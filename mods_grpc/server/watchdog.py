@@ -75,17 +75,17 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def over(self, options: Any, seconds: float, caller: Caller | None = None) -> Iterator[None]:
+    def over(self, options: Any, until: float, caller: Caller | None = None) -> Iterator[None]:
         """Watch the run inside: when it has to end, `options.terminate` is set, which ends it at its next operator.
 
         Args:
             options: RunOptions that the run was given.
-            seconds: How long it may take.
+            until: When it has to end, on the monotonic clock.
             caller: Who waits for it; None where it is not to end before its time.
         """
         key = id(options)
         with self._lock:
-            self._runs[key] = (time.monotonic() + seconds, caller, options)
+            self._runs[key] = (until, caller, options)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
                 self._thread.start()

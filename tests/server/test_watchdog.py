@@ -97,7 +97,7 @@ class Options:
 
 def test_what_ends_in_time_is_left_alone_and_the_thread_goes():
     watchdog, options = Watchdog(), Options()
-    with watchdog.over(options, 60.0):
+    with watchdog.over(options, time.monotonic() + 60.0):
         thread = watchdog._thread
         assert thread.is_alive()
     thread.join(10)
