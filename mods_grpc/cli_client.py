@@ -47,6 +47,9 @@ def add_client_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     stream = commands.add_parser("stream", help="judge rows as they come, from a file or standard input", parents=shared)
     stream.add_argument("--sensor", help="name under which the server keeps the series (default: the name of this host)")
     stream.add_argument("--follow", action="store_true", help="wait for more rows at the end of the file")
+    stream.add_argument(
+        "--own-scales", action="store_true", help="let each series move from the scales of the model's calibration to its own"
+    )
     stream.set_defaults(run=run_stream)
 
 
@@ -111,6 +114,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
                 sensor=arguments.sensor,
                 explain="all" if arguments.all else "anomalies",
                 fixed_level=arguments.fixed_level,
+                own_scales=arguments.own_scales,
                 **_judgement(arguments),
             )
             with stream:

@@ -164,6 +164,16 @@ def test_stream_gives_the_verdicts_of_detect(run: Command, table: Path) -> None:
     ]
 
 
+def test_stream_lets_a_series_move_to_its_own_scales_when_asked(run: Command, table: Path) -> None:
+    def p_values(*options: str) -> list[float]:
+        lines = run("stream", table, "--json", "--all", "--sensor", f"scales {options}", *options)[1].splitlines()
+        return [found["p_value"] for line in lines if (found := json.loads(line))["status"] == "SCORED"]
+
+    pooled, own = p_values(), p_values("--own-scales")
+    assert len(pooled) == len(own) == 60 - ROWS
+    assert pooled != own
+
+
 def test_stream_reads_standard_input(run: Command, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(table.read_text()))
     code, out, _ = run("stream", "-", "--all", "--sensor", "standard input")
