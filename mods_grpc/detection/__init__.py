@@ -1,11 +1,12 @@
 """From residual to alarm: pure numpy, no I/O, no gRPC. `Monitor` is the door; `calibrate` makes what it needs."""
 
+from mods_grpc.detection.ahead import Forecaster
 from mods_grpc.detection.alarms import Alarm
 from mods_grpc.detection.calibration import calibrate
 from mods_grpc.detection.detector import Detector, significance_from_budget
 from mods_grpc.detection.episodes import Phase
 from mods_grpc.detection.judgement import Explanation
-from mods_grpc.detection.monitor import Forecaster, Monitor
+from mods_grpc.detection.monitor import Monitor
 from mods_grpc.detection.reason import describe
 from mods_grpc.detection.series import NO_TIME, SeriesTable
 from mods_grpc.detection.timeline import Outcome

@@ -5,13 +5,16 @@ nothing has to move. An anomaly that ramps slowly hides from the forecast of the
 reached already, and shows in a forecast that was made before it began.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Waiting = NDArray[np.float32]
+Forecaster = Callable[[Floats, NDArray[np.int64]], Floats]
+"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
+features)`, each row whatever n is."""
 
 LARGEST = float(np.finfo(np.float32).max)
 WANTED_STEPS = (1, 6, 12)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact.calibration import Calibration, DayScale, ScoreCurve
 from mods_grpc.artifact.manifest import FeatureKind
-from mods_grpc.detection.ahead import DelayLines, choose_horizons
+from mods_grpc.detection.ahead import DelayLines, Forecaster, choose_horizons
 from mods_grpc.detection.curves import make_curve
 from mods_grpc.detection.daytime import choose_day_scales
 from mods_grpc.detection.detector import Detector, Own
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level, fit_level
-from mods_grpc.detection.monitor import NANOS, Forecaster, Monitor
+from mods_grpc.detection.monitor import NANOS, Monitor
 from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
 from mods_grpc.detection.residuals import ResidualSpace, robust_scale
 from mods_grpc.detection.series import SeriesTable

@@ -5,37 +5,28 @@ of a series only: not on how they were cut into calls, nor on which other series
 series at once; nothing is changed until every forecast of the call is known to be finite.
 """
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.adaptation import Adaptation
-from mods_grpc.detection.ahead import DelayLines, pack
+from mods_grpc.detection.ahead import DelayLines, Forecaster, pack
 from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
 from mods_grpc.detection.detector import Detector, Own
-from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
-from mods_grpc.detection.own_scale import applied
+from mods_grpc.detection.judgement import Judgement, Sightings
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import RunForecasts
 from mods_grpc.detection.series import SeriesTable
-from mods_grpc.detection.single import SingleRow
+from mods_grpc.detection.single import NOT_FINITE, SingleRow
 from mods_grpc.detection.timeline import Run, trace
 from mods_grpc.detection.verdicts import Verdict, Verdicts
 from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
-Forecaster = Callable[[Floats, Times], Floats]
-"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
-features)`, each row whatever n is."""
-
 NANOS = 1_000_000_000
 WINDOWS_PER_RUN = 4096
-NOT_FINITE = "the model's forecast is not finite"
-
-_FIRST = np.zeros(1, np.intp)
 
 
 class Judge(Protocol):
@@ -142,41 +133,22 @@ class Monitor:
         Raises:
             ModelOutputError: As `observe`.
         """
-        table, detector = self.table, self._detector
+        table = self.table
         if table.last_time.item(slot) + self._slide != time or table.filled.item(slot) != table.rows:
             return None
-        alone = self._alone or self._judge_alone()
-        window, pattern = table.window(slot, alone.window), alone.pattern
-        pattern[:-1], pattern[-1] = window[0, table.rows + 1 - len(pattern) :], row[0]
-        waits = alone.take_forecast(row[0], self._forecast(window, np.array([time - self._slide]))[0])
-        if waits is None:
-            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
-        places = detector.lines.places_of(time // self._slide)  # from here on the series changes
-        waiting = table.ahead[slot]
-        ahead = waiting.take(places, axis=0)
-        waiting[places] = waits
-        table.push_one(slot, time, row[0])
-        p_value, factors = alone.judge(time, ahead, (table, slot) if self._own_scales else None)
-        patterns, expected = pattern[None].copy(), alone.expected()
-        own = None if factors is None else applied(factors.copy())
-
-        def explain() -> Explanation:
-            times = np.array([time])
-            seen = Sightings(times=times, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
-            return detector.judge(seen, own).explain(_FIRST)
-
+        found = (self._alone or self._judge_alone()).observe(slot, time, row, self._forecast)
         return Verdict(
             observed=row,
-            expected=expected,
-            p_value=p_value,
-            out_of_distribution=alone.is_outside(row[0].tolist()),
-            alarm=raise_alarm(table, slot, time, p_value, self._rule(significance)),
-            explain=explain,
+            expected=found.expected,
+            p_value=found.p_value,
+            out_of_distribution=found.out_of_distribution,
+            alarm=raise_alarm(table, slot, time, found.p_value, self._rule(significance)),
+            explain=found.explain,
         )
 
     def _judge_alone(self) -> SingleRow:
         assert isinstance(self._detector, Detector)
-        self._alone = SingleRow(self._detector, self.table.rows)
+        self._alone = SingleRow(self._detector, self.table, slide=self._slide, own_scales=self._own_scales)
         return self._alone
 
     def _take_full(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> tuple[Floats, Sightings]:

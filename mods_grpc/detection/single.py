@@ -6,41 +6,57 @@ so the p-value is the same to the bit; tests hold both together.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.detection.ahead import pack
+from mods_grpc.detection.ahead import Forecaster, pack
 from mods_grpc.detection.daytime import day_part_of
-from mods_grpc.detection.detector import Detector
+from mods_grpc.detection.detector import Detector, Own
+from mods_grpc.detection.judgement import Explanation, Sightings
+from mods_grpc.detection.own_scale import applied
 from mods_grpc.detection.series import SeriesTable
+from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
+NOT_FINITE = "the model's forecast is not finite"
+
+_FIRST = np.zeros(1, np.intp)
+
+
+class JudgedRow(NamedTuple):
+    """What the detector says of a row; as in Verdict."""
+
+    expected: Floats
+    p_value: float
+    out_of_distribution: bool
+    explain: Callable[[], Explanation]
 
 
 class SingleRow:
-    """Judges a row at a time; not for several threads at once.
+    """Applies and judges a row at a time; not for several threads at once.
 
     Args:
         detector: The calibrated detector.
-        rows: Rows of the model's window.
-
-    Attributes:
-        window: `(1, rows, features)`, to be filled with the rows before.
-        pattern: `(rows of a pattern, features)`, to be filled with the last rows and the new one.
+        table: State of the series.
+        slide: Nanoseconds between rows.
+        own_scales: Whether a series' own scales count and learn.
     """
 
-    def __init__(self, detector: Detector, rows: int) -> None:
+    def __init__(self, detector: Detector, table: SeriesTable, *, slide: int, own_scales: bool) -> None:
         features, lines = detector.features, detector.lines
         members = lines.count + 2
-        self.window = np.empty((1, rows, features))
-        self.pattern = np.empty((detector.pattern_rows, features), np.float32)
-        self._columns, self._lines, self._space = lines.columns, lines.count, detector.space
+        self._detector, self._table, self._slide, self._own_scales = detector, table, slide, own_scales
+        self._window = np.empty((1, table.rows, features))
+        self._rows = np.empty((detector.pattern_rows, features), np.float32)
+        self._columns, self._lines, self._space = lines.columns, lines, detector.space
         self._raw, self._logs = np.empty((members, features)), np.empty((members, features))
         self._told = self._raw[1:]
-        self._rough = np.empty(self.pattern.shape, np.float32)
+        self._rough = np.empty(self._rows.shape, np.float32)
         self._against, self._scores = np.empty((members, features)), np.empty((members, features))
         self._residuals = self._scores[:-1]
         self._against[-1] = detector.level.centre
@@ -55,54 +71,77 @@ class SingleRow:
         self._fused, self._own = detector.fused, detector.own_scale.for_one()
         self._known, self._p_above, self._threshold = detector.fused.first()
 
-    def take_forecast(self, row: Floats, made: Floats) -> Singles | None:
-        """Take a row and the forecast `(horizon, features)` of it and of what comes after.
+    def observe(self, slot: int, time: int, row: Floats, forecast: Forecaster) -> JudgedRow:
+        """Apply and judge the next row of a series with a full window.
 
         Args:
-            row: `(features,)` raw units, none missing.
-            made: The forecast, raw units.
+            slot: Slot of the series.
+            time: Nanoseconds.
+            row: `(1, features)` raw values, none missing.
+            forecast: The model.
+
+        Raises:
+            ModelOutputError: The forecast is not finite; nothing was changed.
+        """
+        table, rows = self._table, self._rows
+        window = table.window(slot, self._window)
+        rows[:-1], rows[-1] = window[0, table.rows + 1 - len(rows) :], row[0]
+        waits = self._take_forecast(row[0], forecast(window, np.array([time - self._slide]))[0])
+        places = self._lines.places_of(time // self._slide)  # from here on the series changes
+        waiting = table.ahead[slot]
+        ahead = waiting.take(places, axis=0)
+        waiting[places] = waits
+        table.push_one(slot, time, row[0])
+        p_value, own = self._judge(slot, time, ahead)
+        expected, patterns, detector = self._raw[1:2].copy(), rows[None].copy(), self._detector
+
+        def explain() -> Explanation:
+            times = np.array([time])
+            seen = Sightings(times=times, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
+            return detector.judge(seen, own).explain(_FIRST)
+
+        return JudgedRow(expected, p_value, self._is_outside(row[0].tolist()), explain)
+
+    def _take_forecast(self, row: Floats, made: Floats) -> Singles:
+        """Take a row, `(features,)`, and the forecast of it and of what comes after, `(horizon, features)`, in raw units.
 
         Returns:
-            `(lines, features)`, what is to wait; None where the forecast is not finite.
+            `(lines, features)`, what is to wait.
         """
         raw, told = self._raw, self._told
         raw[0] = row
         made.take(self._columns, 0, told, "clip")
         if not all(map(isfinite, told.ravel().tolist())):
-            return None
+            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
         self._space.forward_into(raw, self._logs)
         return pack(self._logs[2:])
 
-    def judge(self, time: int, ahead: Singles, series: tuple[SeriesTable, int] | None) -> tuple[float, Singles | None]:
-        """Return the p-value of the row that was taken, and the factors of the series' own scales.
+    def _judge(self, slot: int, time: int, ahead: Singles) -> tuple[float, Own | None]:
+        """Return the p-value of the row that was taken, and what applies the series' own scales as they were.
 
         Args:
+            slot: Slot of the series.
             time: Nanoseconds.
             ahead: `(lines, features)`, what waited for the row.
-            series: Table and slot of the series, where its own scales count and learn; None where they don't.
         """
         against, scores = self._against, self._scores
         against[0], against[1:-1] = self._logs[1], ahead
         np.subtract(self._logs[0], against, scores)
         np.divide(scores, self._scales[day_part_of(time)], scores)
         np.abs(scores, scores)
-        factors = self._own.apply(*series, self._residuals) if series else None
+        own = applied(self._own.apply(self._table, slot, self._residuals).copy()) if self._own_scales else None
         evidence, members = self._evidence, self._members
         strength = self._by_feature(scores.ravel()).reshape(scores.shape)
         np.add.reduce(strength, axis=1, out=evidence[:members])
         if self._pattern is not None:
-            self._space.forward_roughly_into(self.pattern, self._rough)
+            self._space.forward_roughly_into(self._rows, self._rough)
             evidence[members:] = self._pattern.scores(self._rough.ravel())
         found = self._by_member(evidence).tolist()
         total = sum(found[:members]) + sum(found[members:])
         if total > self._threshold:
-            return float(self._fused.p_value(np.array([[total]]))[0, 0]), factors
-        return self._p_above[bisect_left(self._known, total)], factors
+            return float(self._fused.p_value(np.array([[total]]))[0, 0]), own
+        return self._p_above[bisect_left(self._known, total)], own
 
-    def expected(self) -> Floats:
-        """Return what was forecast for the row, `(1, features)`, raw units."""
-        return self._raw[1:2].copy()
-
-    def is_outside(self, row: list[float]) -> bool:
+    def _is_outside(self, row: list[float]) -> bool:
         """Tell whether a value lies further outside the training range than that range is wide."""
         return any(value < low or value > high for value, low, high in zip(row, self._lowest, self._highest, strict=True))
