@@ -170,7 +170,8 @@ def report(alerts: list[dict[str, Any]], events: list[Event]) -> list[Episode]:
     episodes = []
     for alert in alerts:
         start, peak = at(alert["window"]["start"]), alert["peak"]
-        episodes.append(Episode(start=start, peak_time=at(peak["peak_time"]), end=start, score=peak["peak_score"]))
+        found = {"peak_time": at(peak["peak_time"]), "score": peak["peak_score"], "reason": alert["reason"]}
+        episodes.append(Episode(start=start, end=start, **found))
         causes = [event for event in events if found_events(episodes[-1:], [event], WINDOW_SECONDS).false_episodes == 0]
         right = ", ".join(f"[green]right: {name(event)}[/green]" for event in causes) or "[yellow]false[/yellow]"
         console.print(f"[red]ALERT[/red] {start.astype(datetime):%a %d %b %H:%M}  {alert['reason']}  {right}")
