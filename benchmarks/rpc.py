@@ -20,49 +20,18 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from rpc_messages import STREAM, UNARY, Values
+from rpc_messages import UNARY, Values
+from rpc_streams import EchoCase, StreamCase, messages_per_second, ping_pong
 from rpc_table import rows_of, show
 from serving_processes import echo_server, mods_server
 from small_network import publish_mlp
 
 from mods_grpc.artifact import read_artifact
 from mods_grpc.server.session import open_session
-from mods_grpc.v1 import inference_pb2 as pb
 
 BATCHES = (1, 16, 256, 4096)
 IN_FLIGHT = 64
 CLIENT_OPTIONS = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
-
-
-class StreamCase:
-    """An open StreamDetect call whose windows are warm; each stretch sends more of the same series."""
-
-    def __init__(self, channel, values, n):
-        self.values, self.n, self.position = values, n, 0
-        self.call = channel.stream_stream(STREAM)()
-
-    async def open(self):
-        config = pb.StreamConfig(model=self.values.model, sensor=f"bench-{self.n}", explain=1)
-        await self.call.write(pb.StreamDetectRequest(config=config).SerializeToString())
-        await self.call.read()
-        await self.stretch(self.values.manifest.rows + 5)
-        return self
-
-    async def stretch(self, count):
-        messages = list(self.values.stream(self.n, self.position, count))
-        self.position += count
-        return await ping_pong(self.call, messages)
-
-
-async def ping_pong(call, messages):
-    """Send one message, wait for its answer, and so on; return seconds of each, and the sizes of the last two."""
-    seconds = []
-    for message in messages:
-        started = time.perf_counter()
-        await call.write(message)
-        answer = await call.read()
-        seconds.append(time.perf_counter() - started)
-    return seconds, len(answer), len(messages[-1])
 
 
 async def unary_calls(method, request, count, metadata=None):
@@ -90,10 +59,13 @@ async def calls_per_second(method, request, seconds, metadata=None):
 
 
 def ort_seconds(session, windows, count):
-    times, seconds = np.zeros(len(windows), np.int64), []
+    """Return seconds of runs of the first graph, of all windows in one run."""
+    feed, seconds = {"window": windows}, []
+    if session.calendar:
+        feed["time"] = np.zeros(len(windows), np.int64)
     for _ in range(count):
         started = time.perf_counter()
-        session.forecast(windows, times)
+        session.runtime.run(("forecast",), feed)
         seconds.append(time.perf_counter() - started)
     return seconds
 
@@ -103,18 +75,19 @@ class Measurement:
 
     def __init__(self, mods, echo, values, session, batches):
         self.mods, self.echo, self.values, self.session, self.batches = mods, echo, values, session, batches
-        self.cases, self.echo_streams, self.answer_bytes = {}, {}, 0
-        self.rates = {"forecast": [], "echo": []}
+        self.cases, self.echo_streams, self.many_echo, self.answer_bytes = {}, {}, [], 0
+        self.rates = {name: [] for name in ("forecast", "echo", "streams", "echo streams")}
 
     async def run(self, rounds):
-        self.streams = {n: await StreamCase(self.mods, self.values, n).open() for n in self.batches}
+        self.streams = {n: await StreamCase(self.mods, self.values, n, f"bench-{n}").open() for n in self.batches}
+        self.many = [await StreamCase(self.mods, self.values, 1, f"many-{i}").open() for i in range(IN_FLIGHT)]
         for number in range(rounds):
             sys.stderr.write(f"\rround {number + 1} of {rounds}")
             for n in self.batches:
                 await self._round(n, max(2, min(50, 1000 // n)))
             await self._in_flight()
         sys.stderr.write("\n")
-        for call in [*self.echo_streams.values(), *(case.call for case in self.streams.values())]:
+        for call in [*self.echo_streams.values(), *(case.call for case in (*self.streams.values(), *self.many, *self.many_echo))]:
             call.cancel()
 
     def _note(self, name, n, seconds):
@@ -133,6 +106,8 @@ class Measurement:
             self._note(f"echo {name}", n, found)
         seconds, size, sent = await self.streams[n].stretch(count)
         self._note("StreamDetect", n, seconds)
+        if n == 1 and not self.many_echo:
+            self.many_echo = [EchoCase(self.echo, str(size), bytes(sent)) for _ in range(IN_FLIGHT)]
         if n not in self.echo_streams:
             self.echo_streams[n] = self.echo.stream_stream("/echo/Stream")(metadata=(("answer-bytes", str(size)),))
             await ping_pong(self.echo_streams[n], [bytes(sent)] * 20)
@@ -144,6 +119,8 @@ class Measurement:
         request, metadata = self.values.forecast(1), (("answer-bytes", str(self.answer_bytes)),)
         self.rates["forecast"].append(await calls_per_second(self.mods.unary_unary(UNARY + "Forecast"), request, 0.5))
         self.rates["echo"].append(await calls_per_second(self.echo.unary_unary("/echo/Unary"), request, 0.5, metadata))
+        self.rates["streams"].append(await messages_per_second(self.many, 0.5))
+        self.rates["echo streams"].append(await messages_per_second(self.many_echo, 0.5))
 
 
 async def measure(arguments, artifact, mods_port, echo_port):
@@ -154,9 +131,8 @@ async def measure(arguments, artifact, mods_port, echo_port):
     ):
         found = Measurement(mods, echo, values, session, arguments.batches)
         await found.run(arguments.rounds)
-    ours, bare = (statistics.median(found.rates[name] or [1.0]) for name in ("forecast", "echo"))
-    in_flight = {"forecast_per_second": ours, "echo_per_second": bare, "ratio": ours / bare}
-    return rows_of(found.cases, arguments.batches), in_flight
+    medians = {name: statistics.median(rates or [1.0]) for name, rates in found.rates.items()}
+    return rows_of(found.cases, arguments.batches), medians
 
 
 def main():
@@ -173,11 +149,11 @@ def main():
             arguments.repository = Path(temporary)
         artifact = read_artifact(arguments.repository, arguments.model, 1)
         with mods_server(repository=arguments.repository) as (_, port, _), echo_server() as (_, echo_port):
-            rows, in_flight = asyncio.run(measure(arguments, artifact, port, echo_port))
-    show(rows, in_flight)
+            rows, per_second = asyncio.run(measure(arguments, artifact, port, echo_port))
+    show(rows, per_second)
     if arguments.json:
         machine = {"python": platform.python_version(), "cores": os.cpu_count(), "grpcio": grpc.__version__}
-        found = {"machine": machine, "model": arguments.model, "rows": rows, "in_flight_64": in_flight}
+        found = {"machine": machine, "model": arguments.model, "rows": rows, "per_second_of_64": per_second}
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 

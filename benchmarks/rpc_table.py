@@ -28,10 +28,14 @@ def rows_of(cases, batches):
     return rows
 
 
-def show(rows, in_flight):
+def show(rows, per_second):
     width = {name: len(form.format(1 if ">" in form else "")) for name, _, form in COLUMNS}
     print("".join(title.ljust(width[name]) if name == "rpc" else title.rjust(width[name]) for name, title, _ in COLUMNS))
     for row in rows:
         print("".join(form.format(row[name]) for name, _, form in COLUMNS))
-    ours, echo = in_flight["forecast_per_second"], in_flight["echo_per_second"]
-    print(f"Forecast at 64 in flight: {ours:,.0f} calls/s, echo {echo:,.0f}: x {in_flight['ratio']:.2f}")
+    for what, ours, echo in (
+        ("Forecast at 64 in flight, calls/s", "forecast", "echo"),
+        ("StreamDetect of one observation on 64 streams, messages/s", "streams", "echo streams"),
+    ):
+        one, other = per_second[ours], per_second[echo]
+        print(f"{what}: {one:,.0f}, echo {other:,.0f}: x {one / other:.2f}")
