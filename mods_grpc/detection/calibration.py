@@ -73,7 +73,8 @@ def calibrate(
     differences = _differences(forecast, (times, values), calibration, origins, rows, space)
     scales, curves = residual_curves(differences)
     horizons = choose_horizons(differences.shape[1], rows)
-    early = _origins(values, training, rows)[:: 1 + (training.stop - training.start) // MOST_PATHS]
+    early = _origins(values, training, rows)
+    early = early[:: 1 + len(early) // MOST_PATHS]
     day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
     if early.size:
         learnt_from = _differences(forecast, (times, values), training, early, rows, space)

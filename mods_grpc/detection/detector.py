@@ -51,6 +51,18 @@ class Detector:
     the score, then over features the sum of -log10 p, each term capped (Fisher 1932), whose own distribution was
     calibrated on the same rows; and the same again over the members. So the p-value at the end is uniform on ordinary
     rows whatever the dependence between features and between members.
+
+    Args:
+        calibration: What was learnt of ordinary rows.
+        space: Where residuals live.
+        training_range: Lowest and highest values of the training range, `(features,)` each.
+
+    Attributes:
+        lines: Where forecasts of several steps wait. pattern_rows: Rows of a pattern.
+        day_scales: `(DAY_PARTS, horizons, features)` scales of residuals. own_scale: How a series moves to its own.
+        level, pattern: The other members; no pattern where there was too little to learn one from.
+        feature_table, member_table, fused: From scores of residuals and level, of members, and of all to what they say.
+        lowest, highest: `(features,)`, beyond which values are out of distribution.
     """
 
     def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
@@ -62,8 +74,7 @@ class Detector:
         self.pattern = Pattern(calibration.pattern) if calibration.pattern else None
         self.pattern_rows = self.pattern.rows if self.pattern else 1
         self._scales = np.array(calibration.scales, np.float64)
-        self._ahead_scales = self._scales[self.lines.columns]
-        self.day_scales = np.repeat(self._ahead_scales[None], DAY_PARTS, axis=0)
+        self.day_scales = np.repeat(self._scales[None, self.lines.columns], DAY_PARTS, axis=0)
         for index, row in enumerate(calibration.day_scales):
             for j, day in enumerate(row):
                 self.day_scales[:, index, j] *= day.factors if day else 1.0
