@@ -11,7 +11,8 @@ from tiny_model import publish_tiny
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LARGEST_MIB = 150  # of the process, with a model of next to nothing
 GROWTH_MIB = 3  # from one pass to the next of the same kind, once the first took what it needs
-HEALTH_MS = 200  # for the slowest probe, beside what a server that does nothing else takes on a machine as busy
+HEALTH_MS = 200  # for the slowest probe
+TURNS = 3  # of the interpreter that a probe needs: each waits for a core as long as a server that does nothing else waits once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -31,7 +32,7 @@ def test_no_attack_fails_a_call_of_others_or_takes_more_memory_than_it_may_and_h
         assert row["failures"] == "0", row
         assert row["calls"] > 0, row
         assert row["peak_rss_mib"] < LARGEST_MIB, row
-        assert row["health_slowest_ms"] < HEALTH_MS + row["bare_slowest_ms"], row
+        assert row["health_slowest_ms"] < HEALTH_MS + TURNS * row["bare_slowest_ms"], row
 
 
 def test_memory_stays_flat_over_streams_series_and_reloads(tmp_path):
