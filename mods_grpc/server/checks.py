@@ -49,11 +49,11 @@ def require_values(values: Floats, least: Floats, path: Callable[[tuple[int, ...
     Raises:
         InvalidInputError: VALUE_NAN, VALUE_INFINITE or VALUE_NEGATIVE; `path` turns an index into a field path.
     """
-    bad = bad_values(values, least)
-    if np.logical_or.reduce(bad, axis=None):
-        raise InvalidInputError(
-            [value_violation(float(values[tuple(index)]), path(tuple(index))) for index in np.argwhere(bad).tolist()]
-        )
+    # NaN is neither, so this is all there is to check where all is well
+    if np.logical_and.reduce(values >= least, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= LARGEST:
+        return
+    bad = np.argwhere(bad_values(values, least)).tolist()
+    raise InvalidInputError([value_violation(float(values[tuple(index)]), path(tuple(index))) for index in bad])
 
 
 def time_violation(nanos: int, max_future_seconds: float, path: str) -> Violation | None:
