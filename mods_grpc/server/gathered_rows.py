@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # a judge knows its model, and that the gatherer of its rows
     from mods_grpc.server.observations import Judge, KnownRow
 
 MOMENT_SECONDS = 0.002
-MOST_ROWS = 64  # judged in one go, so that the loop is not held up for long
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -42,10 +41,12 @@ class RowGatherer:
 
     Args:
         states: The series of the model.
+        most: Rows judged in one go.
     """
 
-    def __init__(self, states: SeriesStates) -> None:
+    def __init__(self, states: SeriesStates, most: int) -> None:
         self._states = states
+        self._most = most
         self._waiting: list[tuple[Row, asyncio.Future[bytes | None]]] = []
         self._last: tuple[object, float] = (None, 0.0)
 
@@ -88,8 +89,8 @@ class RowGatherer:
                 told_of[id(row)].set_exception(error)
 
         for alike in known.values():  # before the rest: a new series may take the place of one of these
-            for start in range(0, len(alike), MOST_ROWS):
-                self._judge(alike[start : start + MOST_ROWS], tell)
+            for start in range(0, len(alike), self._most):
+                self._judge(alike[start : start + self._most], tell)
         for row in rest:
             tell(row, _judged_alone(row))
 

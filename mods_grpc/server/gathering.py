@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 QUIET_TURNS = 5  # of the loop without another call, after which none is on its way: it takes about as many from byte to call
 USUAL = 8  # runs of one call after which calls are taken to be alone, and calls that run so before one looks round again
-MOST_WINDOWS = 64  # of one run: the loop is not held up for longer
+MOST_WINDOWS, MOST_SECONDS = 64, 0.004  # of one run: the loop is not held up for longer
 
 
 class Gatherer:
@@ -28,10 +28,12 @@ class Gatherer:
     Args:
         forecast: Maps windows `(n, rows, features)` and the times of their last rows `(n,)` to forecasts
             `(n, horizon, features)`, each row whatever n is.
+        most: Windows of one run.
     """
 
-    def __init__(self, forecast: Callable[[Floats, Times], Floats]) -> None:
+    def __init__(self, forecast: Callable[[Floats, Times], Floats], most: int = MOST_WINDOWS) -> None:
         self._forecast = forecast
+        self._most = most
         self._waiting: list[tuple[Floats, Times, asyncio.Future[Floats]]] = []
         self._windows = 0
         self._quiet_turns = 0
@@ -49,7 +51,7 @@ class Gatherer:
             return self._forecast(windows, times)
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[Floats] = loop.create_future()
-        if self._windows + len(windows) > MOST_WINDOWS:
+        if self._windows + len(windows) > self._most:
             self._run()
         if not self._turning:
             self._turning = True

@@ -16,7 +16,7 @@ from mods_grpc.detection import Detector, Monitor, SeriesTable
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
 from mods_grpc.server.gathered_rows import RowGatherer
-from mods_grpc.server.gathering import Gatherer
+from mods_grpc.server.gathering import MOST_SECONDS, MOST_WINDOWS, Gatherer
 from mods_grpc.server.graph_choice import choose_graph
 from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.series_states import SeriesStates
@@ -157,6 +157,7 @@ class Loader:
             text = "second_graph model=%s version=%d batches_from=%s"
             log.info(text, manifest.name, manifest.version, session.large_from if session.large else "none")
         cost = measure(session.forecast, usual, session.run_seconds)
+        most = cost.most_within(MOST_SECONDS, MOST_WINDOWS)
         forecast = _metered(session, self.meter_of(manifest.name))
         states = SeriesStates(
             detector.table(manifest.rows),
@@ -169,7 +170,7 @@ class Loader:
             digest=digest,
             session=session,
             forecast=forecast,
-            gatherer=Gatherer(forecast) if session.invariant else None,
+            gatherer=Gatherer(forecast, most) if session.invariant else None,
             standing=StandingForecasts(forecast),
             cost=cost,
             detector=detector,
@@ -177,7 +178,7 @@ class Loader:
             lowest=lowest,
             feature_names=tuple(feature.name for feature in manifest.features),
             states=states,
-            rows=RowGatherer(states) if session.invariant else None,
+            rows=RowGatherer(states, most) if session.invariant else None,
         )
 
 

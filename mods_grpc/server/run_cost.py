@@ -27,6 +27,10 @@ class RunCost:
             return self.seconds[-1] * windows / SIZES[-1]
         return float(np.interp(windows, SIZES, self.seconds))
 
+    def most_within(self, seconds: float, limit: int) -> int:
+        """Return how many windows, at most `limit`, are expected to run in no more than so many seconds; at least 1."""
+        return max((windows for windows in range(1, limit + 1) if self.of(windows) <= seconds), default=1)
+
 
 def measure(forecast: Callable[[Floats, NDArray[np.int64]], Floats], window: Floats, longest: float) -> RunCost:
     """Measure it, as the best of a few tries.

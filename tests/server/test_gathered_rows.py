@@ -117,7 +117,7 @@ def test_a_forecast_that_is_not_finite_fails_its_own_stream_alone(inference):
 
 
 def gatherer():
-    return RowGatherer(SeriesStates(None, max_series=1, max_series_per_sensor=1, idle_seconds=1))
+    return RowGatherer(SeriesStates(None, max_series=1, max_series_per_sensor=1, idle_seconds=1), most=64)
 
 
 def never_judged(**changes):

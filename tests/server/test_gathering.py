@@ -7,6 +7,7 @@ import pytest
 
 from mods_grpc.errors import ModelOutputError, Reason
 from mods_grpc.server.gathering import MOST_WINDOWS, USUAL, Gatherer
+from mods_grpc.server.run_cost import RunCost
 
 
 class Model:
@@ -60,6 +61,19 @@ def test_a_run_takes_no_more_than_the_loop_can_be_held_up_for():
     assert sum(sizes) == 200
     for one, answer in zip(asked, found, strict=True):
         np.testing.assert_array_equal(answer, doubled(one))
+
+
+def test_a_slow_model_takes_fewer_windows_at_a_time():
+    quick, slow, slowest = RunCost((1e-5, 1e-4, 1e-3)), RunCost((1e-4, 2e-3, 4e-2)), RunCost((1.0, 2.0, 3.0))
+    assert [cost.most_within(0.004, MOST_WINDOWS) for cost in (quick, slow, slowest)] == [MOST_WINDOWS, 28, 1]
+    model = Model()
+
+    async def run():
+        gatherer = Gatherer(model, 28)
+        await asyncio.gather(*(gatherer.forecast(windows(i), at(windows(i))) for i in range(60)))
+
+    asyncio.run(run())
+    assert model.sizes == [28, 28, 4]
 
 
 def test_a_run_that_fails_fails_for_all_that_asked_and_for_nobody_after():
