@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from mods_grpc.errors import ArtifactError, ModsError
+from mods_grpc.server.memory import give_back_memory
 from mods_grpc.server.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class Reloader:
             with contextlib.suppress(ModsError):  # a thread may be at work on the series that the new version takes over
                 await self._repository.serving(entry.name, None).states.turn.idle()
             self._repository.install(entry, prepared)
+            del prepared
+            await loop.run_in_executor(self._thread, give_back_memory)
         await self._changed(self._repository.ready)
 
     async def _watching(self) -> None:
