@@ -22,7 +22,7 @@ from training.parity import BATCHES, LARGEST_ERROR, check_parity
 from training.scaler import Scaler
 
 TIMED_BATCHES = (1, 256, 4096)
-TRIES = 5
+TRIES = 9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -34,7 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
     _simulate(commands.add_parser("simulate", help="make labelled, simulated traffic as a datapool"))
     _fit(commands.add_parser("fit", help="fit a model and write its run directory"))
     _export(commands.add_parser("export", help="export a run and publish it in a model repository"))
-    _evaluate(commands.add_parser("evaluate", help="evaluate a published model on a range of data"))
+    _evaluate(
+        commands.add_parser("evaluate", help="evaluate a published model on a range of data, read as its run did unless told")
+    )
     _recalibrate(commands.add_parser("recalibrate", help="calibrate a published model anew, as a version of its own"))
     _compare(commands.add_parser("compare", help="fit, export and measure every architecture on the same data"))
     _search(commands.add_parser("search", help="search window length, width and learning rate on the validation range"))
@@ -113,6 +115,10 @@ def _export(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="a published version, such as exported/campus/1")
     add_source_options(parser, ranges=False)
+    parser.add_argument(
+        "--test-time-range", default="", metavar="RANGE", help="range to evaluate on (default: the model's test range)"
+    )
+    parser.add_argument("--test-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to leave out")
     parser.add_argument("--false-alarms-per-day", type=float, default=0.0, metavar="X", help="budget (default: the model's)")
     parser.add_argument("--events", default="", metavar="FILE", help="events.csv of labelled events")
     parser.add_argument(

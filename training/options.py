@@ -12,6 +12,7 @@ from training.source import DEFAULT_WINDOW_SLIDE, SourceConfig
 DEFAULT_TRAIN_RANGE = "<2019-06-01,2019-06-03)"
 DEFAULT_TEST_RANGE = "<2019-06-03,2019-06-04)"
 
+_WITH_DEFAULTS = ("series_folders", "time_column", "data_select_query", "interpolate", "interpolate_limit")
 _RANGE = "such as <2019-06-01,2019-06-03); < and > include a bound, ( and ) leave it out; a -- b includes both"
 
 
@@ -20,7 +21,8 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
 
     Args:
         parser: Gets the options.
-        ranges: Whether the ranges of training are options too, with MODS' example as default.
+        ranges: Whether the ranges of training are options too, with MODS' example as default. Without them what is not said is
+            empty or None, for the command to fill in.
     """
     group = parser.add_argument_group("data")
     place = group.add_mutually_exclusive_group(required=True)
@@ -37,62 +39,82 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
     group.add_argument(
         "--series-folders",
         action=argparse.BooleanOptionalAction,
-        default=False if ranges else None,
+        default=False,
         help="each folder in the datapool is that of a series, as aggregate writes them by host: one model for all (default: no)",
     )
     group.add_argument("--only-series", default="", metavar="A,B", help="names of the series to read (default: all)")
     group.add_argument(
         "--time-column",
-        default="window_start" if ranges else None,
+        default="window_start",
         metavar="T",
-        help="column of times of --csv (default: window_start)" if ranges else "column of times of --csv",
+        help="column of times of --csv (default: window_start)",
     )
     group.add_argument(
         "--features", default="", metavar="A,B", help="columns of --csv, name or name:count|sum|mean; default: those of the query"
     )
-    unset = None if not ranges else ""
     group.add_argument(
         "--data-select-query",
-        default=DEFAULT_QUERY if ranges else None,
+        default=DEFAULT_QUERY,
         metavar="QUERY",
         help=f"protocol|column~alias|column;protocol|column#window_start (default: {DEFAULT_QUERY})",
     )
     group.add_argument(
         "--window-slide",
-        default=unset,
+        default="",
         metavar="WS",
         help=f"window and slide (default: {DEFAULT_WINDOW_SLIDE}, or a table's own step)",
     )
-    group.add_argument(
-        "--zero-fill", default=unset, metavar="A,B", help='features whose empty cells mean "no event" and become 0'
-    )
+    group.add_argument("--zero-fill", default="", metavar="A,B", help='features whose empty cells mean "no event" and become 0')
     group.add_argument(
         "--interpolate",
         action=argparse.BooleanOptionalAction,
-        default=True if ranges else None,
+        default=True,
         help="fill short gaps linearly; longer ones stay missing and are not trained or scored on (default: yes)",
     )
     group.add_argument(
         "--interpolate-limit",
         type=int,
-        default=3 if ranges else None,
+        default=3,
         metavar="ROWS",
         help="longest gap that is filled (default: 3)",
     )
     if ranges:
         _add_ranges(group)
     else:
-        group.add_argument(
-            "--test-time-range", default="", metavar="RANGE", help="range to evaluate on (default: the model's test range)"
-        )
-        group.add_argument(
-            "--test-time-ranges-excluded", default=None, metavar="RANGES", help="comma-separated ranges to leave out"
-        )
+        parser.set_defaults(**dict.fromkeys(_WITH_DEFAULTS))
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add what the network looks like and how it is fitted."""
-    model, fit = ModelConfig(), FitConfig()
+    _add_network(parser)
+    _add_fit(parser)
+
+
+def source_config(arguments: argparse.Namespace) -> SourceConfig:
+    """Make the data options."""
+    return SourceConfig(**{field.name: getattr(arguments, field.name) for field in fields(SourceConfig)})
+
+
+def model_config(arguments: argparse.Namespace) -> ModelConfig:
+    """Make the network's options."""
+    return ModelConfig(**{field.name: getattr(arguments, field.name) for field in fields(ModelConfig)})
+
+
+def fit_config(arguments: argparse.Namespace) -> FitConfig:
+    """Make the options of fitting."""
+    return FitConfig(
+        epochs=arguments.epochs,
+        patience=arguments.epochs_patience,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        loss=arguments.loss,
+        averaging=arguments.averaging,
+        seed=arguments.seed,
+    )
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    model = ModelConfig()
     group = parser.add_argument_group("model")
     group.add_argument("--model-type", default=model.model_type, choices=MODEL_TYPES, help="architecture (default: %(default)s)")
     group.add_argument(
@@ -160,6 +182,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="share dropped, 0 is none (default: %(default)s)",
     )
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    fit = FitConfig()
     group = parser.add_argument_group("fit")
     group.add_argument(
         "--epochs", "--num-epochs", type=int, default=fit.epochs, metavar="N", help="most epochs (default: %(default)s)"
@@ -184,29 +210,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="momentum of the moving average of weights that is kept (default: none)",
     )
     group.add_argument("--seed", type=int, default=fit.seed, metavar="N", help="(default: %(default)s)")
-
-
-def source_config(arguments: argparse.Namespace) -> SourceConfig:
-    """Make the data options."""
-    return SourceConfig(**{field.name: getattr(arguments, field.name) for field in fields(SourceConfig)})
-
-
-def model_config(arguments: argparse.Namespace) -> ModelConfig:
-    """Make the network's options."""
-    return ModelConfig(**{field.name: getattr(arguments, field.name) for field in fields(ModelConfig)})
-
-
-def fit_config(arguments: argparse.Namespace) -> FitConfig:
-    """Make the options of fitting."""
-    return FitConfig(
-        epochs=arguments.epochs,
-        patience=arguments.epochs_patience,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        loss=arguments.loss,
-        averaging=arguments.averaging,
-        seed=arguments.seed,
-    )
 
 
 def _add_ranges(group: "argparse._ArgumentGroup") -> None:

@@ -2,27 +2,26 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.artifact import BATCH_MODEL_FILE, CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, Metric, list_versions, publish
+from mods_grpc.artifact import BATCH_MODEL_FILE, CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, list_versions, publish
 from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
-from mods_grpc.detection import calibrate
 from mods_grpc.errors import ArtifactError, DataError
 from training.batch_graph import BatchGraph, make_batch_graph
+from training.calibrating import calibrate_on
 from training.card import write_card
 from training.evaluate import Replay, evaluate, replay
 from training.experiment import rebuild
 from training.export import export_graph
 from training.forecaster import open_graph
 from training.parity import LARGEST_ERROR, check_parity, comparable_windows, extreme_windows, parity_vectors
-from training.pool import in_two
 from training.prepare import Prepared
 from training.raw_function import Forecaster, keras_forecaster
 from training.run import SCALER_VECTORS, Run
 from training.scaler import Scaler
-from training.timerange import nanoseconds
 from training.windows import Samples
 
 # Relative to the magnitude of the output. CUDA and TensorRT may multiply matrices in TF32, which has ten bits of mantissa.
@@ -69,64 +68,27 @@ def export_run(
     """
     if prepared.series.digest != run.data_digest:
         raise DataError("the data has changed since the run was fitted; fit again")
-    network = rebuild(run, weights)
-    model = export_graph(network, run.model, run.scaler, len(run.features))
-    forecast = open_graph(model)
-    keras_forecast = keras_forecaster(network, run.model, run.scaler, len(run.features))
+    network, features = rebuild(run, weights), len(run.features)
+    model = export_graph(network, run.model, run.scaler, features)
+    keras_forecast = keras_forecaster(network, run.model, run.scaler, features)
     parity = parity_vectors(keras_forecast, *_parity_windows(keras_forecast, prepared.samples["train"]))
     parity_error = check_parity(model, parity)
     if not parity_error <= LARGEST_ERROR:
         raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
     second = None
     if batch_graph:
-        second = make_batch_graph(network, run.model, run.scaler, len(run.features), model=model, parity=parity)
-    test = prepared.samples.get("test")
-    known, training, calibration = in_two(prepared.series, prepared.parts["train"], prepared.parts["calibration"], run.model.rows)
-    metrics: tuple[Metric, ...] = ()
-    if test is not None:
-        metrics = evaluate(forecast, test, prepared.series, run.naive_error)
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
+        second = make_batch_graph(network, run.model, run.scaler, features, model=model, parity=parity)
+    forecast, series, parts, test = open_graph(model), prepared.series, prepared.parts, prepared.samples.get("test")
+    manifest = _manifest(
+        run,
         name=name,
         version=version,
-        created=run.created,
-        files=(),
-        architecture=run.model.model_type,
-        hyper_parameters=_hyper_parameters(run),
         parameters=int(network.count_params()),
-        features=tuple(f.specify(low, high) for f, low, high in zip(run.features, run.minimum, run.maximum, strict=True)),
-        window_seconds=run.window_seconds,
-        slide_seconds=run.slide_seconds,
-        sequence_len=run.model.sequence_len,
-        rows=run.model.rows,
-        horizon=run.model.steps_ahead,
-        differencing=run.model.model_delta,
-        scaler=_scaler_vectors(run.scaler),
-        training_range=run.ranges["train"],
-        validation_range=run.ranges["validation"],
-        calibration_range=run.ranges["calibration"],
-        test_range=run.ranges.get("test"),
-        data_digest=run.data_digest,
-        seed=run.fit.seed,
-        libraries=run.libraries,
-        metrics=metrics,
-        calibration=calibrate(
-            forecast,
-            nanoseconds(known.times),
-            known.values,
-            training=training,
-            calibration=calibration,
-            kinds=[feature.kind for feature in run.features],
-            rows=run.model.rows,
-            slide_seconds=run.slide_seconds,
-            holdoff_rows=prepared.series.holdoff_rows,
-        ),
+        metrics=() if test is None else evaluate(forecast, test, series, run.naive_error),
+        calibration=calibrate_on(forecast, series, parts["train"], parts["calibration"], rows=run.model.rows),
         false_alarms_per_day=false_alarms_per_day,
-        tolerance=TOLERANCE,
     )
-    replayed = None
-    if test is not None:
-        replayed = replay(manifest, forecast, prepared.series, prepared.parts["test"], false_alarms_per_day)
+    replayed = None if test is None else replay(manifest, forecast, series, parts["test"], false_alarms_per_day)
     return Exported(manifest=manifest, model=model, parity=parity, parity_error=parity_error, batch_graph=second, replay=replayed)
 
 
@@ -170,6 +132,34 @@ def next_version(repository: Path, name: str) -> int:
     if not repository.exists():
         return 1
     return max((version for known, version in list_versions(repository) if known == name), default=0) + 1
+
+
+def _manifest(run: Run, **found: Any) -> Manifest:
+    """Make the manifest, its files not yet filled in, of what the run says and what was found while exporting."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        created=run.created,
+        files=(),
+        architecture=run.model.model_type,
+        hyper_parameters=_hyper_parameters(run),
+        features=tuple(f.specify(low, high) for f, low, high in zip(run.features, run.minimum, run.maximum, strict=True)),
+        window_seconds=run.window_seconds,
+        slide_seconds=run.slide_seconds,
+        sequence_len=run.model.sequence_len,
+        rows=run.model.rows,
+        horizon=run.model.steps_ahead,
+        differencing=run.model.model_delta,
+        scaler=_scaler_vectors(run.scaler),
+        training_range=run.ranges["train"],
+        validation_range=run.ranges["validation"],
+        calibration_range=run.ranges["calibration"],
+        test_range=run.ranges.get("test"),
+        data_digest=run.data_digest,
+        seed=run.fit.seed,
+        libraries=run.libraries,
+        tolerance=TOLERANCE,
+        **found,
+    )
 
 
 def _parity_windows(forecast: Forecaster, samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

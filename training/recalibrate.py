@@ -3,14 +3,13 @@
 from dataclasses import dataclass, replace
 
 from mods_grpc.artifact import Artifact, Manifest
-from mods_grpc.detection import calibrate
 from mods_grpc.errors import DataError
+from training.calibrating import calibrate_on
 from training.evaluate import Replay, replay
 from training.forecaster import open_graph
-from training.pool import in_two
 from training.series import in_each
 from training.source import SourceConfig, load
-from training.timerange import Interval, nanoseconds, parse_interval
+from training.timerange import Interval, parse_interval
 from training.windows import split, time_range
 
 
@@ -47,18 +46,7 @@ def recalibrate(artifact: Artifact, source: SourceConfig, *, version: int, calib
             raise DataError("the calibration range must begin a window and a horizon after the ranges that were fitted on")
     elif series.digest != manifest.data_digest:
         raise DataError("the data is not that of the model's run; give --calibration-time-range to calibrate on other data")
-    known, early, late = in_two(series, parts["train"], parts["calibration"], manifest.rows)
-    calibration = calibrate(
-        forecast,
-        nanoseconds(known.times),
-        known.values,
-        training=early,
-        calibration=late,
-        kinds=[feature.kind for feature in manifest.features],
-        rows=manifest.rows,
-        slide_seconds=manifest.slide_seconds,
-        holdoff_rows=series.holdoff_rows,
-    )
+    calibration = calibrate_on(forecast, series, parts["train"], parts["calibration"], rows=manifest.rows)
     where = time_range(series, parts["calibration"])
     made = replace(manifest, version=version, calibration=calibration, calibration_range=where)
     replayed = replay(made, forecast, series, parts["test"], made.false_alarms_per_day) if "test" in parts else None

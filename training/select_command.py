@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,8 @@ def everything(protocols: dict[str, list[str]]) -> str:
 
 def _source(arguments: argparse.Namespace) -> SourceConfig:
     """Read all columns where none are asked for."""
-    source = SourceConfig(
-        datapool=arguments.datapool,
-        csv=arguments.csv,
-        time_column=arguments.time_column,
-        features=arguments.features,
-        window_slide=arguments.window_slide or "",
-        train_time_range=arguments.time_range,
-        zero_fill=arguments.zero_fill or "",
-    )
+    told = {field.name: value for field in fields(SourceConfig) if (value := vars(arguments).get(field.name)) is not None}
+    source = SourceConfig(train_time_range=arguments.time_range, **told)
     if source.csv and not source.features:
         return replace(source, features=",".join(number_columns(Path(source.csv), source.time_column)))
     if arguments.data_select_query:

@@ -110,6 +110,21 @@ def test_a_table_is_examined_with_all_its_columns_of_numbers(tmp_path: Path) -> 
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_options_of_the_data_are_honoured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path / "x.csv", make_walk(days=3))
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head.replace("time", "window_start") + ",site", *(f"{line},north" for line in lines)]) + "\n")
+    told = ["select-features", "--csv", str(table), "--output", str(tmp_path / "out"), "--features", "x1"]
+    assert main(told) == 0
+    both = tmp_path / "both.csv"
+    both.write_text(table.read_text() + "\n".join(f"{line},south" for line in lines) + "\n")
+    told[2] = str(both)
+    assert main([*told, "--series-column", "site"]) == 2
+    assert "name one with --only-series" in capsys.readouterr().err
+    assert main([*told, "--series-column", "site", "--only-series", "south"]) == 0
+    assert main([*told, "--interpolate-limit", "-1"]) == 2
+
+
 @needs_datapool
 def test_the_columns_of_chosen_protocols_are_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = ["select-features", "--datapool", str(DATAPOOL / "features"), "--output", str(tmp_path), "--protocols"]
