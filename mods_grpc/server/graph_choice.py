@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.errors import ModelOutputError
-from mods_grpc.server.session import MOST_WINDOWS, WATCHED_BATCH, Session
+from mods_grpc.server.session import LARGE_WINDOWS, Session
 
 Floats = NDArray[np.float64]
 
-SIZES = (WATCHED_BATCH, MOST_WINDOWS["CPUExecutionProvider"])
-TRIES = 3
+SIZES = (LARGE_WINDOWS // 2, LARGE_WINDOWS)
+TRIES = 5
 LEAST_GAIN = 1.1  # times faster, below which a measurement says nothing
 LONG_SECONDS = 0.1  # of a run, from which on larger batches are not tried
 
