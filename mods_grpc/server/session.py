@@ -31,6 +31,7 @@ WATCHDOG = Watchdog()
 # of one run: what they need at a time fits into the caches, and the arena of a session, which keeps the most it ever needed,
 # stays at a few MiB. A run of 4,096 takes 1.1 to 2 times as long as 32 runs of these, and keeps a hundred MiB and more for good.
 MOST_WINDOWS = {"CPUExecutionProvider": 128}
+LARGE_WINDOWS = 512  # of one run of a second graph, whose many small operators cost less in the long run
 
 WINDOWS_NAME = re.compile(r"window_([1-9][0-9]{0,5})")
 MAX_VECTOR_BYTES = 256 * 1024 * 1024  # unpacked
@@ -46,7 +47,8 @@ class Session:
     another order than the matrix kernels do, and a verdict must not depend on how many observations came together.
     `invariant` tells whether that was seen to be so. `calendar` tells whether the model looks at the time. `run_seconds` is
     how long WATCHED_BATCH windows or more may take together.
-    `large` is a second graph that gives the same bits, for batches of `large_from` windows or more; None without one.
+    `large` is a second graph that gives the same bits, for batches of `large_from` windows or more, LARGE_WINDOWS at a time;
+    None without one.
     """
 
     runtime: ort.InferenceSession
@@ -56,14 +58,13 @@ class Session:
     calendar: bool = False
     run_seconds: float = 30.0
     large: ort.InferenceSession | None = None
-    large_from: int = WATCHED_BATCH
+    large_from: int = LARGE_WINDOWS
 
     @property
     def graphs(self) -> list[tuple[str, "Session"]]:
         """Each graph alone, by its file."""
-        alone = replace(self, large=None)
-        second = [] if self.large is None else [(BATCH_MODEL_FILE, replace(alone, runtime=self.large))]
-        return [(MODEL_FILE, alone), *second]
+        second = [] if self.large is None else [(BATCH_MODEL_FILE, replace(self, large_from=0))]
+        return [(MODEL_FILE, replace(self, large=None)), *second]
 
     def forecast(self, windows: Floats, times: Times) -> Floats:
         """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`.
@@ -74,13 +75,15 @@ class Session:
             ModelOutputError: The run took too long and was ended.
             DeadlineError: The caller that this thread works for waits no longer.
         """
-        most, until = MOST_WINDOWS.get(self.provider, len(windows)), time.monotonic() + self.run_seconds
+        runtime, most, until = self.runtime, MOST_WINDOWS.get(self.provider, len(windows)), time.monotonic() + self.run_seconds
+        if self.large is not None and len(windows) >= self.large_from:
+            runtime, most = self.large, LARGE_WINDOWS
         if len(windows) <= most:
-            return self._run(windows, times, until)
+            return self._run(runtime, windows, times, until)
         cuts = [slice(first, first + most) for first in range(0, len(windows), most)]
-        return np.concatenate([self._run(windows[cut], times[cut], until) for cut in cuts])
+        return np.concatenate([self._run(runtime, windows[cut], times[cut], until) for cut in cuts])
 
-    def _run(self, windows: Floats, times: Times, until: float) -> Floats:
+    def _run(self, runtime: ort.InferenceSession, windows: Floats, times: Times, until: float) -> Floats:
         """Run a graph once."""
         n = len(windows)
         if 0 < n < self.least_batch:
@@ -90,8 +93,7 @@ class Session:
         feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
         caller = caller_waiting()
         if n < WATCHED_BATCH and caller is None:
-            return np.asarray(self.runtime.run(("forecast",), feed)[0])[:n]
-        runtime = self.large if self.large is not None and n >= self.large_from else self.runtime
+            return np.asarray(runtime.run(("forecast",), feed)[0])[:n]
         options = ort.RunOptions()
         try:
             with WATCHDOG.over(options, until, caller):
@@ -147,11 +149,13 @@ def _with_second(session: Session, second: Session, windows: Floats, times: Time
     """Return the session with a second graph, which must take what its own takes and give the same bits."""
     if second.calendar != session.calendar:
         raise ArtifactError(f"{BATCH_MODEL_FILE}: one of the two graphs takes the time and the other does not")
-    for n in (WATCHED_BATCH, WATCHED_BATCH + 1, EQUAL_BATCH, len(windows)):
+    both = replace(session, large=second.runtime)
+    (_, first), (_, other) = both.graphs
+    for n in (WATCHED_BATCH, WATCHED_BATCH + 1, EQUAL_BATCH, len(windows), LARGE_WINDOWS):
         some, when = np.resize(windows, (n, *windows.shape[1:])), np.resize(times, n)
-        if not np.array_equal(session.forecast(some, when), second.forecast(some, when)):
+        if not np.array_equal(first.forecast(some, when), other.forecast(some, when)):
             raise ArtifactError(f"{BATCH_MODEL_FILE}: forecasts of a batch of {n} are not those of {MODEL_FILE} in every bit")
-    return replace(session, large=second.runtime)
+    return both
 
 
 def _open(artifact: Artifact, provider: str, file: str) -> Session:
