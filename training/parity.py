@@ -16,7 +16,7 @@ Times = NDArray[np.int64]
 KINDS = ("window", "time", "forecast")
 BATCHES = (1, 3, 257)  # the special case, a few, and more than any block a kernel works in
 LARGEST_ERROR = 1e-5  # relative; float32 networks differ by 1e-7 or so from runtime to runtime
-LARGEST_RISE = 1e6  # of a forecast above the highest value of its feature, where it can still be compared
+COMPARABLE_RISE = 100.0  # of a forecast above the highest value of its feature, where it can still be compared
 
 
 def parity_vectors(forecast: Forecaster, windows: Array, times: Times) -> bytes:
@@ -70,8 +70,9 @@ def extreme_windows(windows: Array) -> Array:
 def comparable_windows(forecast: Forecaster, windows: Array, times: Times, instead: Array) -> Array:
     """Put other windows in place of those whose forecast explodes.
 
-    Behind log1p a forecast is the exponential of what the network emits: an emitted 100, as for a burst in a feature that was
-    all but constant in training, turns a rounding of float32 into a relative error of 1e-5, whatever the runtime.
+    Behind log1p a forecast is the exponential of what the network emits: what is large for a burst in a feature that was all
+    but constant in training, and short of the bound of `raw_function`, turns roundings of float32 into relative errors above
+    1e-5, whatever the runtime.
 
     Args:
         forecast: The raw function in Keras.
@@ -80,7 +81,7 @@ def comparable_windows(forecast: Forecaster, windows: Array, times: Times, inste
         instead: What stands in for each of them, of the same shape.
     """
     highest = np.maximum(np.abs(windows).max((0, 1)), 1.0)
-    exploding = (np.abs(forecast(windows, times)) > LARGEST_RISE * highest).any((1, 2))
+    exploding = (np.abs(forecast(windows, times)) > COMPARABLE_RISE * highest).any((1, 2))
     return np.where(exploding[:, np.newaxis, np.newaxis], instead, windows)
 
 
