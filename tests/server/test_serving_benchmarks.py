@@ -12,6 +12,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 LARGEST_MIB = 150  # of the process, with a model of next to nothing
 GROWTH_MIB = 3  # from one pass to the next of the same kind, once the first took what it needs
 HEALTH_MS = 200  # for the slowest probe
+TRIES = 3  # an attack that starves health does so each time, other work on the machine does not
 TURNS = 3  # of the interpreter that a probe needs: each waits for a core as long as a server that does nothing else waits once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,13 +27,21 @@ def run(script, folder, *arguments):
 
 
 def test_no_attack_fails_a_call_of_others_or_takes_more_memory_than_it_may_and_health_answers(tmp_path):
-    rows = run("attack.py", tmp_path, "--seconds", 5, "--together", 15)
-    assert len(rows) == 9
-    for row in rows:
-        assert row["failures"] == "0", row
-        assert row["calls"] > 0, row
-        assert row["peak_rss_mib"] < LARGEST_MIB, row
-        assert row["health_slowest_ms"] < HEALTH_MS + TURNS * row["bare_slowest_ms"], row
+    late: dict[str, float] = {}
+    for attempt in range(TRIES):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        rows = run("attack.py", folder, "--seconds", 5, "--together", 15)
+        assert len(rows) == 9
+        for row in rows:
+            assert row["failures"] == "0", row
+            assert row["calls"] > 0, row
+            assert row["peak_rss_mib"] < LARGEST_MIB, row
+            beyond = row["health_slowest_ms"] - TURNS * row["bare_slowest_ms"]
+            late[row["phase"]] = min(beyond, late.get(row["phase"], beyond))
+        if max(late.values()) < HEALTH_MS:
+            break
+    assert max(late.values()) < HEALTH_MS, late
 
 
 def test_memory_stays_flat_over_streams_series_and_reloads(tmp_path):
