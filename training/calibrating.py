@@ -1,8 +1,7 @@
 """Calibration of a graph on the parts of a series, or of a pool of them, for export and for doing it anew."""
 
 from mods_grpc.artifact import Calibration
-from mods_grpc.detection import calibrate
-from training.forecaster import Forecaster
+from mods_grpc.detection import Forecaster, calibrate
 from training.pool import in_two
 from training.series import Rows, Series
 from training.timerange import nanoseconds

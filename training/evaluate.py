@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import Manifest, Metric
 from mods_grpc.artifact.manifest import DAY_SECONDS
-from mods_grpc.detection import Detector, Monitor, Phase, Verdicts, significance_from_budget
+from mods_grpc.detection import Detector, Forecaster, Monitor, Phase, Verdicts, significance_from_budget
 from training.events import Event
-from training.forecaster import Forecaster
 from training.metrics import score
 from training.series import Rows, Series
 from training.timerange import Times, nanoseconds

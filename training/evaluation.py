@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import Manifest, Metric
 from mods_grpc.artifact.manifest import DAY_SECONDS
-from mods_grpc.detection import Detector
+from mods_grpc.detection import Detector, Forecaster
 from mods_grpc.errors import DataError
 from training.baselines import Baseline, fit_baselines, make_persistence, make_seasonal
 from training.evaluate import Findings, Replay, found_events, replay, score_forecasts
 from training.events import Event
-from training.forecaster import Forecaster
 from training.intervals import CURVE, Coverage, measure_coverage
 from training.metrics import find, geometric_mean
-from training.series import Series, in_each
+from training.series import Series
 from training.timerange import Interval
 from training.windows import Samples, take
 from training.worst_hours import WorstHour, worst_hours
@@ -143,7 +142,7 @@ def evaluate_model(
     """
     if series.names != [feature.name for feature in manifest.features]:
         raise DataError(f"the data has the features {series.names}, the model {[f.name for f in manifest.features]}")
-    part = in_each(series, series.slice(interval))
+    part = (series.slice(interval),)
     samples = take(series, part, manifest.rows, manifest.horizon)
     if not len(samples):
         raise DataError(f"no windows without missing values in {interval}")

@@ -1,7 +1,6 @@
 """An exported graph as a function, run as the server runs it."""
 
 import os
-from collections.abc import Callable
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # Linux builds send it by default; must be set before the import
 
@@ -9,12 +8,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from mods_grpc.detection import Forecaster
+
 Array = NDArray[np.float64]
 Times = NDArray[np.int64]
-Forecaster = Callable[[Array, Times], Array]
-"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
-features)`, raw units."""
-
 BATCH = 512
 
 

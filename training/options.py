@@ -36,11 +36,11 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         metavar="S",
         help="column of --csv that names the series of a row: one model for all of them",
     )
-    group.add_argument(
+    _switch(
+        group,
         "--series-folders",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="each folder in the datapool is that of a series, as aggregate writes them by host: one model for all (default: no)",
+        False,
+        "each folder in the datapool is that of a series, as aggregate writes them by host: one model for all",
     )
     group.add_argument("--only-series", default="", metavar="A,B", help="names of the series to read (default: all)")
     group.add_argument(
@@ -65,12 +65,7 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         help=f"window and slide (default: {DEFAULT_WINDOW_SLIDE}, or a table's own step)",
     )
     group.add_argument("--zero-fill", default="", metavar="A,B", help='features whose empty cells mean "no event" and become 0')
-    group.add_argument(
-        "--interpolate",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="fill short gaps linearly; longer ones stay missing and are not trained or scored on (default: yes)",
-    )
+    _switch(group, "--interpolate", True, "fill short gaps linearly; longer ones stay missing and are not trained or scored on")
     group.add_argument(
         "--interpolate-limit",
         type=int,
@@ -113,6 +108,12 @@ def fit_config(arguments: argparse.Namespace) -> FitConfig:
     )
 
 
+def _switch(group: "argparse._ArgumentGroup", option: str, default: bool, told: str) -> None:
+    """Add an option that is there as `--no-…` too."""
+    told = f"{told} (default: {'yes' if default else 'no'})".lstrip()
+    group.add_argument(option, action=argparse.BooleanOptionalAction, default=default, help=told)
+
+
 def _add_network(parser: argparse.ArgumentParser) -> None:
     model = ModelConfig()
     group = parser.add_argument_group("model")
@@ -127,39 +128,19 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="it forecasts the path 1..N (default: %(default)s)",
     )
-    group.add_argument(
-        "--model-delta",
-        action=argparse.BooleanOptionalAction,
-        default=model.model_delta,
-        help="see and forecast first differences (default: yes)",
-    )
-    group.add_argument(
-        "--level",
-        action=argparse.BooleanOptionalAction,
-        default=model.level,
-        help="with --model-delta, see the level of the last row in place of the oldest difference (default: no)",
-    )
-    group.add_argument(
+    _switch(group, "--model-delta", model.model_delta, "see and forecast first differences")
+    _switch(group, "--level", model.level, "with --model-delta, see the level of the last row in place of the oldest difference")
+    _switch(
+        group,
         "--window-scale",
-        action=argparse.BooleanOptionalAction,
-        default=model.window_scale,
-        help="with --model-delta, measure each window by its own differences: for series of different size (default: no)",
+        model.window_scale,
+        "with --model-delta, measure each window by its own differences: for series of different size",
     )
     group.add_argument(
         "--transform", choices=("none", "log1p"), default=model.transform, help="of raw values (default: %(default)s)"
     )
-    group.add_argument(
-        "--linear",
-        action=argparse.BooleanOptionalAction,
-        default=model.linear,
-        help="add a linear map from the window to the path (default: no)",
-    )
-    group.add_argument(
-        "--calendar",
-        action=argparse.BooleanOptionalAction,
-        default=model.calendar,
-        help="see time of day and day of week; the graph takes the time of each window then (default: no)",
-    )
+    _switch(group, "--linear", model.linear, "add a linear map from the window to the path")
+    _switch(group, "--calendar", model.calendar, "see time of day and day of week; the graph takes the time of each window then")
     group.add_argument(
         "--quantiles", default=model.quantiles, metavar="Q,Q", help="levels to emit beside the forecast, such as 0.05,0.5,0.95"
     )
@@ -172,9 +153,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--stacked-blocks", type=int, default=model.stacked_blocks, metavar="N", help="layers (default: %(default)s)"
     )
-    group.add_argument(
-        "--batch-normalization", action=argparse.BooleanOptionalAction, default=model.batch_normalization, help="(default: no)"
-    )
+    _switch(group, "--batch-normalization", model.batch_normalization, "")
     group.add_argument(
         "--dropout-rate",
         type=float,

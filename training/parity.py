@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.detection import Forecaster
 from mods_grpc.errors import DataError
 from training.arrays import pack, unpack
 from training.config import ModelConfig
 from training.forecaster import feed, open_session
-from training.raw_function import Forecaster
 from training.scaler import Scaler
 
 Array = NDArray[np.float64]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import BATCH_MODEL_FILE, CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, list_versions, publish
 from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
+from mods_grpc.detection import Forecaster
 from mods_grpc.errors import ArtifactError, DataError
 from training.batch_graph import BatchGraph, make_batch_graph
 from training.calibrating import calibrate_on
@@ -19,7 +20,7 @@ from training.export import export_graph
 from training.forecaster import open_graph
 from training.parity import LARGEST_ERROR, check_parity, comparable_windows, extreme_windows, parity_vectors
 from training.prepare import Prepared
-from training.raw_function import Forecaster, keras_forecaster
+from training.raw_function import keras_forecaster
 from training.run import SCALER_VECTORS, Run
 from training.scaler import Scaler
 from training.windows import Samples

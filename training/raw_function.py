@@ -1,19 +1,16 @@
 """The whole model, raw window to raw forecast, as one TensorFlow function: what is exported, and what parity is held against."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.detection import Forecaster
 from mods_grpc.errors import DataError
 from training.backend import tf
 from training.calendar import MINUTE, TABLE, WEEK_MINUTES
 from training.config import MEDIAN, ModelConfig
 from training.scaler import LEAST_SIZE, Scaler
-
-Forecaster = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]
-"""Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts."""
 
 # Behind log1p a forecast is the exponential of what the network emits, which for a burst in a feature that was all but constant
 # in training would be a number without meaning. A bound of the window's own would cost a tenth of a small model's time.

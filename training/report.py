@@ -24,7 +24,6 @@ _METRIC_HEADINGS = {
     "MASE": "MASE",
 }
 
-_FORECAST_TEXT = "Seven days in the middle of the range, with conformal intervals at 80, 95 and 99 %."
 _CSS = """
 :root { color: #1f2933; background: #f5f7fa; font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
 body { max-width: 1180px; margin: 0 auto; padding: 24px; }
@@ -69,7 +68,7 @@ def write_report(evaluation: Evaluation, *, command: str = "") -> str:
         ),
         _section(
             "Forecast against reality",
-            _FORECAST_TEXT + (" Of the pool's series, the first." if evaluation.series.members else ""),
+            "Seven days in the middle of the range, with conformal intervals at 80, 95 and 99 %.",
             embed(lambda: forecast_figure(evaluation), "Observed values, forecasts and intervals", "png"),
         ),
         _section(

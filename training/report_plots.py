@@ -166,10 +166,8 @@ def skill_figure(evaluation: Evaluation) -> Figure:
 
 
 def _shown_rows(evaluation: Evaluation, step: int) -> tuple[Times, NDArray[np.int64]]:
-    """Return seven days in the middle of the range, of the first series: times of the forecast rows, numbers of their windows."""
+    """Return seven days in the middle of the range: times of the forecast rows, numbers of their windows."""
     series, origins = evaluation.series, evaluation.samples.origins
-    if series.members:
-        origins = origins[origins < series.members[0].stop]
     times = series.times[origins] + (step - 1) * np.timedelta64(series.slide_seconds, "s")
     days = np.timedelta64(DAYS_SHOWN, "D")
     start = times[0] + max((times[-1] - times[0] - days) // 2, np.timedelta64(0, "s"))

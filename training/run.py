@@ -128,7 +128,7 @@ def read_run(folder: Path) -> tuple[Run, bytes]:
                 "scaler": Scaler(
                     transform=scaler["transform"],
                     differencing=scaler["differencing"],
-                    window_scale=scaler.get("window_scale", False),
+                    window_scale=scaler["window_scale"],
                     **vectors,
                 ),
                 "naive_error": tuple(tree["naive_error"]),

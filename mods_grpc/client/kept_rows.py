@@ -106,14 +106,13 @@ class KeptRows:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
+        if not state["series"]:
+            return
         times = np.frombuffer(_unpack(state["times"]), "<i8").astype(np.int64)
-        values = np.frombuffer(_unpack(state["values"]), "<f8").astype(np.float64).reshape(len(times), -1) if len(times) else None
-        at = 0
-        for series, count in zip(state["series"], state["rows"], strict=True):
-            for row in range(at, at + count):
-                assert values is not None
-                self.append(series, int(times[row]), values[row])
-            at += count
+        values = np.frombuffer(_unpack(state["values"]), "<f8").astype(np.float64).reshape(len(times), -1)
+        names = np.repeat(np.array(state["series"], object), state["rows"])
+        for series, nanos, row in zip(names.tolist(), times.tolist(), values, strict=True):
+            self.append(series, nanos, row)
 
     def _new_slot(self, features: int) -> int:
         if self._free:

@@ -203,3 +203,9 @@ async def abort(context: Context, error: Exception) -> NoReturn:
         error = InternalError(Reason.INTERNAL, f"internal error {identity}", actual=identity)
     await context.abort(*abort_arguments(error))
     raise AssertionError("abort raises")
+
+
+def note_end(task: "asyncio.Task[Any]") -> None:
+    """Take note of how work ended that nobody may wait for any more."""
+    if not task.cancelled():
+        task.exception()

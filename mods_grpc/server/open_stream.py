@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 
 from mods_grpc.errors import ModsError, Reason, StreamTimeoutError
-from mods_grpc.server.edge import Context, EndedError, abort
+from mods_grpc.server.edge import Context, EndedError, abort, note_end
 from mods_grpc.server.watch import NEVER, TICK_SECONDS, Watch
 
 LAST_WORDS_SECONDS = 5.0  # in which the status must be on its way; a peer that reads nothing never takes it
@@ -87,7 +87,7 @@ class OpenStream:
         await self.written()
         self._slow_until = self._watch.clock + TICK_SECONDS + self._slow_seconds
         self._writing = asyncio.ensure_future(self._context.write(response))
-        self._writing.add_done_callback(_forget)
+        self._writing.add_done_callback(note_end)
         if self._written_before and len(response) <= SMALL_BYTES:
             await asyncio.sleep(0)  # it goes out before anything else is done
         else:  # before the first message is out, no status can be sent
@@ -147,9 +147,3 @@ class OpenStream:
         await asyncio.shield(ending)
         assert self._error is not None
         raise EndedError(self._error)
-
-
-def _forget(task: "asyncio.Task[None]") -> None:
-    """Take note of how a write ended that nobody may wait for any more."""
-    if not task.cancelled():
-        task.exception()

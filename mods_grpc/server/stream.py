@@ -17,7 +17,7 @@ from mods_grpc.errors import (
 from mods_grpc.server.access import Identity
 from mods_grpc.server.checks import first_of, name_violation, require_known
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.edge import Edge, parse
+from mods_grpc.server.edge import Edge, note_end, parse
 from mods_grpc.server.gathered_rows import Row
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.observations import Judge
@@ -76,19 +76,16 @@ class StreamSession:
             self._move(self._model)
         if kind == "end":
             self.ended = True
-            return (
-                self._said_by
-                + pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)).SerializeToString()
-            )
+            return self._say(pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)))
         answer = await self._answer(request.data, found=kind is not None)
         return with_answer(self._said_by, answer)
 
     def draining(self) -> bytes:
         """Return what a client is told before the server shuts down."""
-        return (
-            self._said_by
-            + pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)).SerializeToString()
-        )
+        return self._say(pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)))
+
+    def _say(self, response: pb.StreamDetectResponse) -> bytes:
+        return self._said_by + response.SerializeToString()
 
     async def _open(self, message: pb.StreamConfig) -> bytes:
         model = find_model(self._repository, message.model)
@@ -115,7 +112,7 @@ class StreamSession:
             self._remembered.follow(asked_before)
         state = pb.STATE_ORIGIN_RESUMED if certain else pb.STATE_ORIGIN_FRESH
         said = opened(model, self._config, significance=self._judge.significance, state=state, held=held)
-        return self._said_by + pb.StreamDetectResponse(opened=said).SerializeToString()
+        return self._say(pb.StreamDetectResponse(opened=said))
 
     def close(self) -> None:
         """Let go of the version that the stream pinned."""
@@ -209,7 +206,7 @@ class StreamSession:
             if gathered is not None:
                 return gathered
         working = asyncio.ensure_future(self._judged_in_turn(data, sequence, sent, seconds))
-        working.add_done_callback(_forget)
+        working.add_done_callback(note_end)
         return await asyncio.shield(working)
 
     def _settled(self, sequence: int, sent: bytes, found: pb.StreamAnswer | ModsError) -> bytes:
@@ -272,9 +269,3 @@ class StreamSession:
 def _adapts(message: pb.StreamConfig) -> bool:
     """Tell whether the level adapts: a budget is a rate to come to, a significance level is a level."""
     return not message.fixed_level and message.sensitivity.WhichOneof("level") != "significance"
-
-
-def _forget(task: "asyncio.Task[bytes]") -> None:
-    """Take note of how work ended that nobody may wait for any more."""
-    if not task.cancelled():
-        task.exception()
