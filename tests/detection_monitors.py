@@ -4,6 +4,7 @@ import numpy as np
 
 from mods_grpc.detection import Detector, Monitor, calibrate
 from mods_grpc.detection.monitor import NANOS
+from mods_grpc.detection.parts import AT_ONCE
 from mods_grpc.detection.residuals import ResidualSpace
 
 ROWS, HORIZON, FEATURES, SLIDE = 4, 4, 2, 600
@@ -41,10 +42,11 @@ WIDE = make_detector(["mean", *["count"] * 9], RNG.gamma(50.0, 20.0, (400, 10)))
 MEANS = make_detector(["mean"], RNG.normal(0.0, 1.0, (400, 1)))
 
 
-def make_monitor(forecast=mean_forecast, series=1, adapt=False, detector=DETECTOR):
+def make_monitor(forecast=mean_forecast, series=1, adapt=False, detector=DETECTOR, sharing=AT_ONCE):
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
-    return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, adapt=adapt, own_scales=adapt), slots
+    options = {"adapt": adapt, "own_scales": adapt, "sharing": sharing}
+    return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, **options), slots
 
 
 def observe(monitor, slots, times, values, **options):

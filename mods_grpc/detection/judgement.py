@@ -1,6 +1,6 @@
 """What the detector is shown, and what it says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class Sightings:
     patterns: NDArray[np.float32]
     complete: bool = False
 
-    def of(self, at: NDArray[np.intp]) -> "Sightings":
+    def of(self, at: NDArray[np.intp] | slice) -> "Sightings":
         """Return some of them."""
         return Sightings(
             times=self.times[at],
@@ -38,6 +38,7 @@ class Sightings:
             expected=self.expected[at],
             ahead=self.ahead[at],
             patterns=self.patterns[at],
+            complete=self.complete,
         )
 
 
@@ -83,3 +84,25 @@ class Judgement:
     p_value: Floats
     out_of_distribution: NDArray[np.bool_]
     explain: Callable[[NDArray[np.intp]], Explanation]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Judgement"]) -> "Judgement":
+        """Put verdicts on parts of a batch together, all but the last of which are of the same size."""
+        if len(parts) == 1:
+            return parts[0]
+        rows = len(parts[0].p_value)
+
+        def explain(at: NDArray[np.intp]) -> Explanation:
+            which, numbers = np.divmod(at, rows)
+            found = [(which == part, parts[part].explain(numbers[which == part])) for part in np.unique(which).tolist()]
+            whole = Explanation.of_nothing(len(at), found[0][1].share.shape[1] if found else 0)
+            for mine, told in found:
+                whole.feature_p[mine], whole.share[mine] = told.feature_p, told.share
+                whole.direction[mine], whole.scale[mine] = told.direction, told.scale
+            return whole
+
+        return cls(
+            p_value=np.concatenate([part.p_value for part in parts]),
+            out_of_distribution=np.concatenate([part.out_of_distribution for part in parts]),
+            explain=explain,
+        )

@@ -5,40 +5,27 @@ of a series only: not on how they were cut into calls, nor on which other series
 series at once; nothing is changed until every forecast of the call is known to be finite.
 """
 
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.adaptation import Adaptation
-from mods_grpc.detection.ahead import DelayLines, Forecaster, pack
+from mods_grpc.detection.ahead import Forecaster, pack
 from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
 from mods_grpc.detection.detector import Detector, Own
+from mods_grpc.detection.full_windows import FullWindows, Judge, patterns_of
 from mods_grpc.detection.judgement import Judgement, Sightings
-from mods_grpc.detection.residuals import ResidualSpace
-from mods_grpc.detection.runs import RunForecasts
+from mods_grpc.detection.parts import AT_ONCE, Sharing
+from mods_grpc.detection.runs import RunForecasts, steps_of
 from mods_grpc.detection.series import SeriesTable
-from mods_grpc.detection.single import NOT_FINITE, SingleRow
+from mods_grpc.detection.single import SingleRow
 from mods_grpc.detection.timeline import Run, trace
 from mods_grpc.detection.verdicts import Verdict, Verdicts
-from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 NANOS = 1_000_000_000
-WINDOWS_PER_RUN = 4096
-
-
-class Judge(Protocol):
-    """What a monitor needs of a detector."""
-
-    space: ResidualSpace
-    lines: DelayLines
-    pattern_rows: int
-    extremal_index: float
-
-    def judge(self, seen: Sightings, own: Own | None = None, /) -> Judgement:
-        """Judge observations, residuals by what is the series' own where `own` is given."""
 
 
 class Monitor:
@@ -53,6 +40,7 @@ class Monitor:
         adapt: Whether the level at which a series alarms adapts to it, see `alarms`. p-values do not.
         own_scales: Whether a series moves from the calibration's scales of residuals to its own, see `own_scale`. p-values
             depend on all its rows then.
+        sharing: How large batches are worked on.
     """
 
     def __init__(
@@ -65,6 +53,7 @@ class Monitor:
         holdoff_rows: int,
         adapt: bool = False,
         own_scales: bool = False,
+        sharing: Sharing = AT_ONCE,
     ) -> None:
         self.table = table
         self._detector = detector
@@ -73,6 +62,18 @@ class Monitor:
         self._holdoff = holdoff_rows * self._slide
         self._adapt = adapt
         self._own_scales = own_scales
+        # no methods of this monitor, which would then hold itself, and with it a model that is served no more
+        self._steps = partial(steps_of, forecast, detector.lines.columns)
+        self._own_of = partial(_own_scales, detector, table) if own_scales else None
+        self._sharing = sharing
+        self._full = FullWindows(
+            detector=detector,
+            steps=self._steps,
+            table=table,
+            slide=self._slide,
+            own_of=self._own_of,
+            sharing=sharing,
+        )
         self._last_rule = self._make_rule(0.0)
         self._alone: SingleRow | None = None
 
@@ -102,18 +103,19 @@ class Monitor:
         """
         plain = self._plain(slots, times, values)
         if plain.size and plain.all() and (self.table.filled[slots] == self.table.rows).all():
-            expected, seen = self._take_full(slots, times, values)
-            judgement, alarms = self._judge(seen, slots, significance)
+            expected, judgement = self._full.take(slots, times, values)
+            alarms = self._alarms(slots, times, judgement, significance)
             if judged.all():
                 return Verdicts.of_all(values, expected, judgement, alarms)
             verdicts, scored = Verdicts.of_nothing(values), np.arange(len(slots))
             verdicts.expected = expected
         else:
-            verdicts, some = self._take_any(slots, times, values, plain, impute_rows)
+            verdicts, seen = self._take_any(slots, times, values, plain, impute_rows)
             scored = np.flatnonzero(~np.isnan(verdicts.expected[:, 0]))
             if not scored.size:
                 return verdicts
-            judgement, alarms = self._judge(some.of(scored), slots[scored], significance)
+            judgement = self._judge(seen.of(scored), slots[scored])
+            alarms = self._alarms(slots[scored], times[scored], judgement, significance)
         verdicts.tell(judgement, alarms, scored, judged[scored])
         return verdicts
 
@@ -151,21 +153,6 @@ class Monitor:
         self._alone = SingleRow(self._detector, self.table, slide=self._slide, own_scales=self._own_scales)
         return self._alone
 
-    def _take_full(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> tuple[Floats, Sightings]:
-        """Apply rows of as many series, each complete and right after a full window, as most calls bring them."""
-        table, lines, kept = self.table, self._detector.lines, self._detector.pattern_rows
-        windows = table.windows(slots)
-        patterns = np.empty((len(slots), kept, table.features), np.float32)
-        patterns[:, : kept - 1], patterns[:, kept - 1] = windows[:, table.rows + 1 - kept :], values
-        made = self._steps(windows, times - self._slide)
-        place = (slots[:, None], lines.places(times // self._slide))  # from here on series change
-        ahead = table.ahead[place]
-        table.ahead[place] = pack(self._detector.space.forward(made[:, 1:]))
-        table.push(slots, times, values)
-        expected = made[:, 0]
-        seen = Sightings(times=times, observed=values, expected=expected, ahead=ahead, patterns=patterns, complete=True)
-        return expected, seen
-
     def _take_any(
         self,
         slots: NDArray[np.intp],
@@ -186,7 +173,7 @@ class Monitor:
         made = np.zeros((0, lines.count + 1, features))
         if full.size:
             windows = self.table.windows(slots[full])
-            patterns[full, : kept - 1], patterns[full, kept - 1] = windows[:, self.table.rows + 1 - kept :], values[full]
+            patterns[full] = patterns_of(windows, values[full], kept)
             made = self._steps(windows, times[full] - self._slide)
             verdicts.expected[full] = made[:, 0]
         forecasts.fill(self._steps, self._detector.space)
@@ -235,27 +222,15 @@ class Monitor:
                 verdicts.outcome[index] = outcome
         return runs
 
-    def _steps(self, windows: Floats, times: Times) -> Floats:
-        """Return the steps of the forecasts that are held against what comes, `(n, horizons, features)`."""
-        columns, n = self._detector.lines.columns, len(windows)
-        cuts = [slice(start, start + WINDOWS_PER_RUN) for start in range(0, n, WINDOWS_PER_RUN)]
-        parts = [self._forecast(np.ascontiguousarray(windows[cut]), times[cut]).take(columns, axis=1) for cut in cuts]
-        steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        if not np.logical_and.reduce(np.isfinite(steps), axis=None):
-            raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
-        return steps
+    def _judge(self, seen: Sightings, slots: NDArray[np.intp]) -> Judgement:
+        """Judge rows of any series, which may be several of one."""
+        if self._own_of:  # which what comes first changes for what comes later
+            return self._detector.judge(seen, self._own_of(slots))
+        return Judgement.joined(self._sharing.each(lambda part: self._detector.judge(seen.of(part), None), len(slots)))
 
-    def _judge(self, seen: Sightings, slots: NDArray[np.intp], significance: float) -> tuple[Judgement, Alarms]:
-        judgement = self._detector.judge(seen, self._own(slots))
-        rows = ScoredRows(slots=slots, times=seen.times, p_value=judgement.p_value)
-        return judgement, raise_alarms(self.table, rows, self._rule(significance))
-
-    def _own(self, slots: NDArray[np.intp]) -> Own | None:
-        if not self._own_scales:
-            return None
-        assert isinstance(self._detector, Detector)
-        apply, table = self._detector.own_scale.apply, self.table
-        return lambda scores: apply(table, slots, scores)
+    def _alarms(self, slots: NDArray[np.intp], times: Times, judgement: Judgement, significance: float) -> Alarms:
+        rows = ScoredRows(slots=slots, times=times, p_value=judgement.p_value)
+        return raise_alarms(self.table, rows, self._rule(significance))
 
     def _rule(self, significance: float) -> AlarmRule:
         if self._last_rule.significance != significance:
@@ -269,3 +244,9 @@ class Monitor:
             holdoff=self._holdoff,
             adaptation=Adaptation(significance * self._detector.extremal_index) if self._adapt else None,
         )
+
+
+def _own_scales(detector: Judge, table: SeriesTable, slots: NDArray[np.intp]) -> Own:
+    assert isinstance(detector, Detector)
+    apply = detector.own_scale.apply
+    return lambda scores: apply(table, slots, scores)

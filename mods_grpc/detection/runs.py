@@ -5,15 +5,42 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.detection.ahead import DelayLines, Waiting, pack
+from mods_grpc.detection.ahead import DelayLines, Forecaster, Waiting, pack
+from mods_grpc.detection.parts import parts_of
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.series import SeriesTable
 from mods_grpc.detection.timeline import Run
+from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
 Steps = Callable[[Floats, NDArray[np.int64]], Floats]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)`, to the steps of their forecasts that count,
 `(n, horizons, features)`."""
+
+WINDOWS_PER_RUN = 4096
+NOT_FINITE = "the model's forecast is not finite"
+
+
+def steps_of(forecast: Forecaster, columns: NDArray[np.intp], windows: Floats, times: NDArray[np.int64]) -> Floats:
+    """Forecast, and return the steps that are held against what comes, `(n, horizons, features)`.
+
+    Args:
+        forecast: The model.
+        columns: `(horizons,)` which steps those are.
+        windows: `(n, rows, features)`, n at least 1.
+        times: Of their last rows, `(n,)` nanoseconds.
+
+    Raises:
+        ModelOutputError: One of them is not finite.
+    """
+    parts = [
+        forecast(np.ascontiguousarray(windows[part]), times[part]).take(columns, axis=1)
+        for part in parts_of(len(windows), WINDOWS_PER_RUN)
+    ]
+    steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    if not np.logical_and.reduce(np.isfinite(steps), axis=None):
+        raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
+    return steps
 
 
 class RunForecasts:

@@ -18,12 +18,12 @@ from mods_grpc.detection.daytime import day_part_of
 from mods_grpc.detection.detector import Detector, Own
 from mods_grpc.detection.judgement import Explanation, Sightings
 from mods_grpc.detection.own_scale import applied
+from mods_grpc.detection.runs import NOT_FINITE
 from mods_grpc.detection.series import SeriesTable
 from mods_grpc.errors import ModelOutputError, Reason
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-NOT_FINITE = "the model's forecast is not finite"
 
 _FIRST = np.zeros(1, np.intp)
 

@@ -12,12 +12,13 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from mods_grpc.artifact import TrustedKeys
-from mods_grpc.detection.monitor import WINDOWS_PER_RUN
+from mods_grpc.detection.runs import WINDOWS_PER_RUN
 from mods_grpc.server.access import Access, Tokens
 from mods_grpc.server.admission import Backlog, Rates
 from mods_grpc.server.canary import Canary, Limits
 from mods_grpc.server.config import ServerConfig, host_and_port
 from mods_grpc.server.credentials import Listener
+from mods_grpc.server.crew import MOST_BY_DEFAULT, Crew
 from mods_grpc.server.edge import Edge
 from mods_grpc.server.foreign import Parsing, parsing
 from mods_grpc.server.health import Health
@@ -73,6 +74,8 @@ class App:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._listener = Listener(config)
+        cores = os.cpu_count() or 1
+        self._crew = Crew(config.run_threads or min(cores, MOST_BY_DEFAULT))
         self.metrics = Metrics()
         self.repository = Repository(
             config.repository,
@@ -85,11 +88,12 @@ class App:
             meter_of=self.metrics.meter,
             run_seconds=config.max_run_seconds,
             trusted=_trusted_keys(Path(config.trusted_key_file)) if config.trusted_key_file else None,
+            share=self._crew.share,
         )
         self.repository.scan()
         self.metrics.registry.register(ModelCollector(self.repository))
-        threads = max(2, os.cpu_count() or 2)
-        self._pool = ThreadPoolExecutor(threads, "inference")
+        threads = max(2, cores)
+        self._pool = ThreadPoolExecutor(threads, "inference", initializer=self._crew.enlist)
         self._edge = Edge(
             access=Access(
                 Tokens(Path(config.token_file)) if config.token_file else None, certificates=bool(config.tls_client_ca)
@@ -158,6 +162,7 @@ class App:
         if self._keeper:
             await self._keeper.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._crew.close()
         self._health.stop()
         if self._stop_metrics:
             self._stop_metrics()

@@ -58,6 +58,7 @@ class ServerConfig:
     max_messages_per_second: float = _option(0.0, "messages one caller may send a second; 0 for no limit")
     max_pending: int = _option(64, "large requests that may wait or run at a time")
     max_run_seconds: float = _option(30.0, "how long a model may run on one batch before it is stopped")
+    run_threads: int = _option(0, "threads that share one large batch; 0 for one a core, 4 at most")
     max_observations: int = _option(16_384, "observations or windows in one message")
     max_window_rows: int = _option(16_384, "rows of one window or series in a unary request")
     max_series: int = _option(100_000, "series held per model; the least recently used is dropped")

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact import LISTED_FILES, MANIFEST_FILE, SIGNATURE_FILE, Manifest, TrustedKeys, read_artifact
 from mods_grpc.detection import Detector, Monitor, SeriesTable
+from mods_grpc.detection.parts import Share, Sharing, alone
+from mods_grpc.detection.runs import WINDOWS_PER_RUN
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
 from mods_grpc.server.gathered_rows import RowGatherer
@@ -30,6 +32,9 @@ Meter = Callable[[int, float], None]
 
 REFUSING_PARTS = LISTED_FILES | {MANIFEST_FILE, SIGNATURE_FILE, "manifest", "canary"}
 MAX_FAILURE_CHARACTERS = 1000
+# of a part of a large batch, from window to p-value: what is between stays in the caches, and several threads find enough to
+# do. A device takes all at once.
+PART_ROWS = {"CPUExecutionProvider": 512}
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +46,7 @@ class LoadedModel:
     `forecast` maps windows `(n, rows, features)` in raw units and the times of their last rows, `(n,)` nanoseconds, to
     `(n, horizon, features)`; `gatherer` does so for many calls at once, `standing` before it is asked for. `rows` judges those
     of several streams at once. `gatherer` and `rows` are None where a window's forecast may depend on others. `least` is the
-    least value that each feature can have, and `lowest` the same in numbers.
+    least value that each feature can have, and `lowest` the same in numbers. `sharing` tells how large batches are worked on.
     """
 
     manifest: Manifest
@@ -57,6 +62,7 @@ class LoadedModel:
     lowest: tuple[float, ...]
     feature_names: tuple[str, ...]
     states: SeriesStates
+    sharing: Sharing
 
     def monitor(self, table: SeriesTable, *, adapt: bool = False, own_scales: bool = False) -> Monitor:
         """Make a monitor that watches the series of a table with this model; `adapt` and `own_scales` as for Monitor."""
@@ -68,6 +74,7 @@ class LoadedModel:
             holdoff_rows=self.manifest.calibration.holdoff_rows,
             adapt=adapt,
             own_scales=own_scales,
+            sharing=self.sharing,
         )
 
     @property
@@ -110,6 +117,7 @@ class Loader:
         meter_of: Makes what is told of every run of a model.
         run_seconds: How long a run may take.
         trusted: Tells the keys of which one must have signed a version; None to do without.
+        share: Works on the parts of large batches.
     """
 
     folder: Path
@@ -121,6 +129,7 @@ class Loader:
     meter_of: Callable[[str], Meter]
     run_seconds: float
     trusted: Callable[[], TrustedKeys] | None = None
+    share: Share = alone
 
     def prepare(self, name: str, version: int) -> Prepared:
         """Load a version, whatever is wrong with it."""
@@ -131,7 +140,7 @@ class Loader:
             manifest, digest = artifact.manifest, artifact.digest
             if self.canary and self.canary.check(self.folder, name, version, self.provider) != digest:
                 raise ArtifactError("manifest: changed while it was checked")
-            session = replace(open_session(artifact, self.provider), run_seconds=self.run_seconds)
+            session = replace(open_session(artifact, self.provider), run_seconds=self.run_seconds, share=self.share)
             loaded = self._serve(manifest, digest, session)
         except ArtifactError as error:
             failure = error.message
@@ -178,6 +187,7 @@ class Loader:
             lowest=lowest,
             feature_names=tuple(feature.name for feature in manifest.features),
             states=states,
+            sharing=Sharing(self.share, PART_ROWS.get(session.provider, WINDOWS_PER_RUN)),
             rows=RowGatherer(states, most) if session.invariant else None,
         )
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from mods_grpc.artifact import TimeRange
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.messages import duration_from_seconds, timestamp_from_nanos
-from mods_grpc.server.repository import Entry, Repository
+from mods_grpc.server.repository import Repository
+from mods_grpc.server.versions import Entry
 from mods_grpc.v1 import model_pb2 as pb
 
 DEFAULT_PAGE = 100

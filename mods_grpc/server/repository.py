@@ -10,53 +10,18 @@ All methods that change something belong to one thread, that of the event loop; 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 
-from mods_grpc.artifact import Manifest, TrustedKeys, list_versions
-from mods_grpc.artifact.manifest import NAME_PATTERN
-from mods_grpc.errors import (
-    InvalidInputError,
-    ModelNotFoundError,
-    ModelUnavailableError,
-    ModelUnusableError,
-    ModsError,
-    Reason,
-)
+from mods_grpc.artifact import TrustedKeys, list_versions
+from mods_grpc.detection.parts import Share, alone
 from mods_grpc.server.canary import Canary
 from mods_grpc.server.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_files
 from mods_grpc.server.loading import LoadedModel, Loader, Meter, Prepared
 from mods_grpc.server.series_snapshot import adopt, take
+from mods_grpc.server.versions import Entry, Key, State, find_version, why_not_serving
 from mods_grpc.server.watched_file import WatchedFiles
 
-LOADING_RETRY_SECONDS = 1.0
-
-Key = tuple[str, int]
 log = logging.getLogger(__name__)
-
-
-class State(IntEnum):
-    """State of a version, numbered as on the wire."""
-
-    LOADING = 1
-    READY = 2
-    FAILED = 3
-    RETIRED = 4
-
-
-@dataclass(kw_only=True)
-class Entry:
-    """A version of the repository. `manifest` and `digest` are known once it was read; `loaded` while it is in memory."""
-
-    name: str
-    version: int
-    state: State = State.LOADING
-    failure: str = ""
-    manifest: Manifest | None = None
-    digest: str = ""
-    loaded: LoadedModel | None = field(default=None, repr=False)
-    fingerprint: Fingerprint = ()
 
 
 class Repository:
@@ -72,6 +37,7 @@ class Repository:
         meter_of: Makes what is told of every run of a model.
         run_seconds: How long a run may take.
         trusted: Keys of which one must have signed a version; None to do without.
+        share: Works on the parts of large batches.
 
     Attributes:
         generation: Grows whenever another version of some model begins to serve, or one is withdrawn.
@@ -91,6 +57,7 @@ class Repository:
         meter_of: Callable[[str], Meter] = lambda _: _unmetered,
         run_seconds: float = 30.0,
         trusted: WatchedFiles[TrustedKeys] | None = None,
+        share: Share = alone,
     ) -> None:
         self._folder = folder
         self._kept = versions_kept
@@ -106,6 +73,7 @@ class Repository:
             meter_of=meter_of,
             run_seconds=run_seconds,
             trusted=trusted.content if trusted else None,
+            share=share,
         )
         self._entries: dict[Key, Entry] = {}
         self._served: dict[tuple[str, int | None], LoadedModel] = {}  # what `serving` found, until something changes
@@ -241,33 +209,8 @@ class Repository:
         return State.LOADING not in states and State.READY in states
 
     def find(self, name: str, version: int | None) -> Entry:
-        """Find a version: of the only model when the name is empty, the newest ready one when the version is None.
-
-        Raises:
-            InvalidInputError: MODEL_NAME_INVALID.
-            ModelNotFoundError: No such model or version.
-        """
-        entries = self._entries  # replaced as a whole, never changed
-        names = sorted({known for known, _ in entries})
-        if not name:
-            if len(names) != 1:
-                message = f"the server serves {len(names)} models, so the request must name one"
-                raise InvalidInputError.of("model.name", Reason.MODEL_NAME_INVALID, message, actual=len(names), limit=1)
-            name = names[0]
-        if not NAME_PATTERN.fullmatch(name):
-            message = "expected 1 to 64 characters of a-z, 0-9, _ and -, beginning with a letter or digit"
-            raise InvalidInputError.of("model.name", Reason.MODEL_NAME_INVALID, message)
-        versions = {number: entry for (known, number), entry in entries.items() if known == name}
-        if not versions:
-            raise ModelNotFoundError(Reason.MODEL_NOT_FOUND, f"no model is named {name}", actual=name)
-        if version is not None:
-            if version not in versions:
-                raise ModelNotFoundError(
-                    Reason.MODEL_NOT_FOUND, f"model {name} has no version {version}", actual=f"{name}/{version}"
-                )
-            return versions[version]
-        ready = [number for number, entry in versions.items() if entry.state is State.READY]
-        return versions[max(ready or versions)]
+        """Find a version, as `find_version` does."""
+        return find_version(self._entries, name, version)
 
     def serving(self, name: str, version: int | None) -> LoadedModel:
         """Find a version that serves.
@@ -281,19 +224,10 @@ class Repository:
         if (name, version) not in served:
             entry = self.find(name, version)
             if entry.loaded is None:
-                raise _why_not(entry)
+                raise why_not_serving(entry)
             served[name, version] = entry.loaded
         return served[name, version]
 
 
 def _unmetered(windows: int, seconds: float) -> None:
     """Tell nobody of a run."""
-
-
-def _why_not(entry: Entry) -> ModsError:
-    what = f"model {entry.name} version {entry.version}"
-    if entry.state is State.LOADING:
-        return ModelUnavailableError(Reason.MODEL_LOADING, f"{what} is loading", retry_seconds=LOADING_RETRY_SECONDS)
-    if entry.state is State.RETIRED:
-        return ModelUnusableError(Reason.MODEL_RETIRED, f"{what} was replaced and is no longer held")
-    return ModelUnusableError(Reason.MODEL_FAILED, f"{what} failed to load; GetModel says why")

@@ -4,7 +4,6 @@ import io
 import logging
 import os
 import re
-import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, check_graph
+from mods_grpc.detection.parts import Share, alone, parts_of
 from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
 from mods_grpc.server.providers import PROVIDER_NAMES, PROVIDER_OPTIONS, candidates, quickest
 from mods_grpc.server.run_cost import RunCost, measure
-from mods_grpc.server.watchdog import Watchdog, caller_waiting
+from mods_grpc.server.watchdog import Watchdog, caller_waiting, run_began
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -48,7 +48,7 @@ class Session:
     `invariant` tells whether that was seen to be so. `calendar` tells whether the model looks at the time. `run_seconds` is
     how long WATCHED_BATCH windows or more may take together.
     `large` is a second graph that gives the same bits, for batches of `large_from` windows or more, LARGE_WINDOWS at a time;
-    None without one.
+    None without one. `share` works on the parts of a large batch.
     """
 
     runtime: ort.InferenceSession
@@ -59,6 +59,7 @@ class Session:
     run_seconds: float = 30.0
     large: ort.InferenceSession | None = None
     large_from: int = LARGE_WINDOWS
+    share: Share = alone
 
     @property
     def graphs(self) -> list[tuple[str, "Session"]]:
@@ -75,29 +76,22 @@ class Session:
             ModelOutputError: The run took too long and was ended.
             DeadlineError: The caller that this thread works for waits no longer.
         """
-        runtime, most, until = self.runtime, MOST_WINDOWS.get(self.provider, len(windows)), time.monotonic() + self.run_seconds
+        runtime, most = self.runtime, MOST_WINDOWS.get(self.provider, len(windows))
         if self.large is not None and len(windows) >= self.large_from:
             runtime, most = self.large, LARGE_WINDOWS
-        if len(windows) <= most:
-            return self._run(runtime, windows, times, until)
-        cuts = [slice(first, first + most) for first in range(0, len(windows), most)]
-        return np.concatenate([self._run(runtime, windows[cut], times[cut], until) for cut in cuts])
-
-    def _run(self, runtime: ort.InferenceSession, windows: Floats, times: Times, until: float) -> Floats:
-        """Run a graph once."""
-        n = len(windows)
-        if 0 < n < self.least_batch:
-            lack = self.least_batch - n
-            windows = np.concatenate([windows, np.repeat(windows[-1:], lack, axis=0)])
-            times = np.concatenate([times, np.repeat(times[-1:], lack)])
-        feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
         caller = caller_waiting()
-        if n < WATCHED_BATCH and caller is None:
-            return np.asarray(runtime.run(("forecast",), feed)[0])[:n]
-        options = ort.RunOptions()
+        if len(windows) < WATCHED_BATCH and caller is None:
+            return self._run(runtime, windows, times)
+        options = ort.RunOptions()  # of all parts: when one has to end, they all have
+
+        def run(part: slice) -> Floats:
+            if caller is not None:
+                caller.require()
+            return self._run(runtime, windows[part], times[part], options)
+
         try:
-            with WATCHDOG.over(options, until, caller):
-                return np.asarray(runtime.run(("forecast",), feed, options)[0])[:n]
+            with WATCHDOG.over(options, run_began() + self.run_seconds, caller):
+                found = self.share(run, parts_of(len(windows), max(1, most)))
         except Exception as error:  # the runtime raises bare types of its own
             if not options.terminate:
                 raise
@@ -105,6 +99,17 @@ class Session:
                 caller.require()
             text = f"the model took longer than {self.run_seconds:g} s and was stopped"
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, text) from error
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _run(self, runtime: ort.InferenceSession, windows: Floats, times: Times, options: ort.RunOptions | None = None) -> Floats:
+        """Run a graph once."""
+        n = len(windows)
+        if 0 < n < self.least_batch:
+            lack = self.least_batch - n
+            windows = np.concatenate([windows, np.repeat(windows[-1:], lack, axis=0)])
+            times = np.concatenate([times, np.repeat(times[-1:], lack)])
+        feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
+        return np.asarray(runtime.run(("forecast",), feed, options)[0])[:n]
 
 
 def open_session(artifact: Artifact, provider: str) -> Session:

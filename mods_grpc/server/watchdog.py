@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from mods_grpc.errors import DeadlineError, Reason
 
 LOOK_SECONDS = 0.05
-_working = threading.local()
+_caller: ContextVar["Caller | None"] = ContextVar("caller", default=None)
+_began: ContextVar[float | None] = ContextVar("began", default=None)
 
 
 class Caller:
@@ -46,21 +48,37 @@ class Caller:
 
 @contextmanager
 def working_for(caller: Caller) -> Iterator[None]:
-    """Let the runs that this thread begins inside be ended when the caller waits no longer."""
-    _working.caller = caller
+    """Let the runs that begin inside be ended when the caller waits no longer."""
+    token = _caller.set(caller)
     try:
         yield
     finally:
-        _working.caller = None
+        _caller.reset(token)
+
+
+@contextmanager
+def beginning_at(began: float) -> Iterator[None]:
+    """Let the runs inside be parts of one that began then, on the monotonic clock: together they may take as long as one."""
+    token = _began.set(began)
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
+def run_began() -> float:
+    """Return when the run began that this thread is at: now, unless it is a part of one."""
+    began = _began.get()
+    return time.monotonic() if began is None else began
 
 
 def caller_waiting() -> Caller | None:
-    """Return for whom this thread works; None where it works to the end whatever becomes of the caller.
+    """Return for whom one works here; None where it is worked to the end whatever becomes of the caller.
 
     Raises:
         DeadlineError: The caller waits no longer.
     """
-    caller: Caller | None = getattr(_working, "caller", None)
+    caller = _caller.get()
     if caller is not None:
         caller.require()
     return caller

@@ -8,7 +8,6 @@ import pytest
 from detection_monitors import (
     DETECTOR,
     FEATURES,
-    HORIZON,
     LEVELS,
     RNG,
     ROWS,
@@ -137,10 +136,11 @@ def test_a_refused_observation_leaves_every_array_as_it_was(time, row, outcome):
 
 
 def test_a_forecast_that_is_not_finite_changes_no_series():
-    good, slots = make_monitor(series=2)
+    broken = False
+    good, slots = make_monitor(lambda windows, times: mean_forecast(windows, times) * (np.nan if broken else 1.0), series=2)
     observe(good, slots.repeat(4), np.tile(grid(4), 2), LEVELS[:8])
     before = state(good)
-    good._forecast = lambda windows, times: np.full((len(windows), HORIZON, FEATURES), np.nan)
+    broken = True
     with pytest.raises(ModelOutputError):
         observe(good, slots, grid(1, 4).repeat(2), LEVELS[8:10])
     with pytest.raises(ModelOutputError):
@@ -172,11 +172,9 @@ def test_a_series_takes_the_documented_number_of_bytes():
 
 
 def test_a_forecast_of_several_steps_waits_for_its_row():
-    monitor, slots = make_monitor()
-    seen = []
-    judge = monitor._detector.judge
-    monitor._detector = copy.copy(DETECTOR)
-    monitor._detector.judge = lambda given, own: seen.append(given) or judge(given, own)
+    seen, watched = [], copy.copy(DETECTOR)
+    watched.judge = lambda given, own: seen.append(given) or DETECTOR.judge(given, own)
+    monitor, slots = make_monitor(detector=watched)
     for row in range(12):
         observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
     made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]

@@ -10,7 +10,7 @@ from talking import Stream, at, detect_request, forecast_request, series, stamp,
 from tiny_model import HORIZON, LEVELS, ROWS, mean_forecast
 
 from mods_grpc.messages import pack_float64, unpack_float64
-from mods_grpc.server.repository import State
+from mods_grpc.server.versions import State
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL

@@ -5,7 +5,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_model import HORIZON, ROWS, mean_graph, publish_tiny
 
 from mods_grpc.server.canary import Canary, Limits
-from mods_grpc.server.repository import Repository, State
+from mods_grpc.server.repository import Repository
+from mods_grpc.server.versions import State
 
 
 def hungry_graph(gibibytes):

@@ -14,9 +14,9 @@ from tiny_model import ROWS, calibration_of, manifest, mean_forecast, mean_graph
 from mods_grpc.artifact import layout, read_artifact
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.providers import candidates, quickest
-from mods_grpc.server.repository import State
 from mods_grpc.server.run_cost import RunCost
 from mods_grpc.server.session import MOST_WINDOWS, open_session, relative_error
+from mods_grpc.server.versions import State
 
 HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
 

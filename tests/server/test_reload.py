@@ -13,7 +13,8 @@ from talking import Stream, detect_request, failure_of, forecast_request, observ
 from tiny_model import FEATURES, HORIZON, LEVELS, ROWS, calibration_of, manifest, mean_graph, parity, publish_tiny
 
 from mods_grpc.artifact import publish
-from mods_grpc.server.repository import Repository, State
+from mods_grpc.server.repository import Repository
+from mods_grpc.server.versions import State
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import model_pb2, model_pb2_grpc, verdict_pb2
 

@@ -15,8 +15,8 @@ from tiny_model import HORIZON, ROWS, mean_forecast, mean_graph, publish_tiny
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, read_artifact
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.graph_choice import SIZES, choose_graph
-from mods_grpc.server.repository import State
 from mods_grpc.server.session import open_session
+from mods_grpc.server.versions import State
 from mods_grpc.v1 import inference_pb2_grpc
 
 WINDOW = np.ones((1, ROWS, 2))

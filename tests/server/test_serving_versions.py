@@ -6,8 +6,8 @@ from loaded_repository import loaded, open_repository, states
 from tiny_model import publish_tiny
 
 from mods_grpc.errors import ModelNotFoundError, ModelUnavailableError, ModelUnusableError
-from mods_grpc.server.repository import State
 from mods_grpc.server.status import status_of
+from mods_grpc.server.versions import State
 
 
 def test_a_model_is_loading_until_it_was_loaded(tmp_path):
