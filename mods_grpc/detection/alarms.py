@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
-from mods_grpc.detection.episodes import Phase, advance
+from mods_grpc.detection.episodes import Phase, advance, advance_each, episode_of, follow, keep_episode
 from mods_grpc.detection.series import NO_TIME, SeriesTable
 
 Floats = NDArray[np.float64]
@@ -108,8 +108,10 @@ def _at_once(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats
     found.drift[:] = wealth > DRIFT_WEALTH
     table.wealth[slots] = np.minimum(wealth, 2 * DRIFT_WEALTH)
     touched = found.anomalous | (table.episode_start[slots] != NO_TIME)
-    for i in np.flatnonzero(touched).tolist():
-        _episode(table, rows, i, rule.holdoff, found)
+    at = np.flatnonzero(touched)
+    if at.size:
+        told = advance_each(table, slots[at], rows.times[at], found.score[at], found.anomalous[at], rule.holdoff)
+        found.phase[at], found.start[at], found.peak_time[at], found.peak[at] = told
     if rule.adaptation:
         quiet = np.minimum(factor * rule.adaptation.more_lenient, MOST_LENIENT)
         stricter = np.maximum(factor * STRICTER, STRICTEST)
@@ -118,23 +120,43 @@ def _at_once(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats
 
 
 def _in_turn(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
-    """The same, row by row."""
-    columns = (rows.slots, rows.times, rows.p_value, found.score, bets)
-    for i, row in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
-        _, found.anomalous[i], found.drift[i], *episode = _next(table, rule, *row)
-        found.phase[i], found.start[i], found.peak_time[i], found.peak[i] = episode
+    """The same for series some of which bring several rows: one series after the other, row by row."""
+    order = np.argsort(rows.slots, kind="stable")
+    for at in np.split(order, np.flatnonzero(np.diff(rows.slots[order])) + 1):
+        _one_series(table, int(rows.slots[at[0]]), at, rows, rule, bets, found)
+
+
+def _one_series(
+    table: SeriesTable, slot: int, at: NDArray[np.intp], rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms
+) -> None:
+    """Take the rows `at`, `(k,)`, of one series, with the same operations on the same numbers as `_at_once`."""
+    adaptation, holdoff, level = rule.adaptation, rule.holdoff, rule.significance
+    factor, wealth, episode = table.factor.item(slot), table.wealth.item(slot), episode_of(table, slot)
+    columns = (at, rows.times[at], rows.p_value[at], found.score[at], bets[at])
+    strange, drifting = [], []
+    for i, time, p_value, score, bet in zip(*(column.tolist() for column in columns), strict=True):
+        anomalous = p_value <= (level * factor if adaptation else level)
+        wealth = max(wealth + bet, 0.0)
+        strange.append(anomalous)
+        drifting.append(wealth > DRIFT_WEALTH)
+        wealth = min(wealth, 2 * DRIFT_WEALTH)
+        if not anomalous and episode.start == NO_TIME:
+            factor = adaptation.after_quiet(factor) if adaptation else factor
+            continue
+        phase, told, episode = follow(episode, time, score, anomalous=anomalous, holdoff=holdoff)
+        found.phase[i], found.start[i], found.peak_time[i], found.peak[i] = phase, told.start, told.peak_time, told.peak
+        if adaptation and phase == Phase.STARTED:
+            factor = adaptation.after_start(factor)
+    found.anomalous[at], found.drift[at] = strange, drifting
+    table.factor[slot], table.wealth[slot] = factor, wealth
+    keep_episode(table, slot, episode)
 
 
 def raise_alarm(table: SeriesTable, slot: int, time: int, p_value: float, rule: AlarmRule) -> Alarm:
     """Take one scored row into account, as `raise_alarms` does. Logarithms are numpy's, whose last bit may differ."""
     log = np.log(max(min(p_value, 1.0), SMALLEST_BET))
     bet = rule.extremal_index * (_LOG_BET + (BET - 1) * float(log))
-    return _next(table, rule, slot, time, p_value, -float(np.log10(p_value)), bet)
-
-
-def _next(table: SeriesTable, rule: AlarmRule, slot: int, time: int, p_value: float, score: float, bet: float) -> Alarm:
-    """Take one row into account, with the same operations on the same numbers as `_at_once`."""
-    adaptation, factor = rule.adaptation, table.factor.item(slot)
+    score, adaptation, factor = -float(np.log10(p_value)), rule.adaptation, table.factor.item(slot)
     anomalous = p_value <= (rule.significance * factor if adaptation else rule.significance)
     wealth = max(table.wealth.item(slot) + bet, 0.0)
     table.wealth[slot] = min(wealth, 2 * DRIFT_WEALTH)
@@ -147,14 +169,3 @@ def _next(table: SeriesTable, rule: AlarmRule, slot: int, time: int, p_value: fl
     if adaptation and episode[0] == Phase.STARTED:
         table.factor[slot] = adaptation.after_start(factor)
     return Alarm(score, anomalous, drift, *episode)
-
-
-def _episode(table: SeriesTable, rows: ScoredRows, i: int, holdoff: int, found: Alarms) -> None:
-    found.phase[i], found.start[i], found.peak_time[i], found.peak[i] = advance(
-        table,
-        int(rows.slots[i]),
-        int(rows.times[i]),
-        float(found.score[i]),
-        anomalous=bool(found.anomalous[i]),
-        holdoff=holdoff,
-    )

@@ -4,8 +4,15 @@ Windows overlap, so one burst sits in several rows; the hold-off is the number o
 """
 
 from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mods_grpc.detection.series import NO_TIME, SeriesTable
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 class Phase(IntEnum):
@@ -17,40 +24,90 @@ class Phase(IntEnum):
     ENDED = 3
 
 
-def advance(
-    table: SeriesTable, slot: int, time: int, score: float, *, anomalous: bool, holdoff: int
-) -> tuple[Phase, int, int, float]:
+class Episode(NamedTuple):
+    """The open episode of a series: its first and last anomalous row and that of the highest score, nanoseconds; that score.
+
+    NOT_OPEN where there is none.
+    """
+
+    start: int
+    last: int
+    peak_time: int
+    peak: float
+
+
+NOT_OPEN = Episode(NO_TIME, NO_TIME, NO_TIME, 0.0)
+
+
+def follow(before: Episode, time: int, score: float, *, anomalous: bool, holdoff: int) -> tuple[Phase, Episode, Episode]:
     """Take one scored row into account.
 
     Args:
-        table: State of all series; the episode of `slot` is changed.
-        slot: The series.
+        before: The episode of its series.
         time: The row's time in nanoseconds, after that of every row before.
         score: -log10 of its p-value.
         anomalous: Whether it is anomalous.
         holdoff: Nanoseconds without an anomalous row that end an episode.
 
     Returns:
+        Phase, the episode the row belongs to or ends, and the one that is open afterwards.
+    """
+    is_open = before.start != NO_TIME
+    over = is_open and time - before.last > holdoff
+    if not anomalous:
+        if not is_open:
+            return Phase.NONE, NOT_OPEN, NOT_OPEN
+        return (Phase.ENDED, before, NOT_OPEN) if over else (Phase.ONGOING, before, before)
+    if not is_open or over:
+        begun = Episode(time, time, time, score)
+        return Phase.STARTED, begun, begun
+    peak = (time, score) if score > before.peak else (before.peak_time, before.peak)
+    now = Episode(before.start, time, *peak)
+    return Phase.ONGOING, now, now
+
+
+def episode_of(table: SeriesTable, slot: int) -> Episode:
+    """Return the episode of a series as the table holds it."""
+    return Episode(
+        table.episode_start.item(slot),
+        table.episode_last.item(slot),
+        table.episode_peak_time.item(slot),
+        table.episode_peak.item(slot),
+    )
+
+
+def keep_episode(table: SeriesTable, slot: int, episode: Episode) -> None:
+    """Write the episode of a series into the table."""
+    table.episode_start[slot], table.episode_last[slot], table.episode_peak_time[slot], table.episode_peak[slot] = episode
+
+
+def advance(
+    table: SeriesTable, slot: int, time: int, score: float, *, anomalous: bool, holdoff: int
+) -> tuple[Phase, int, int, float]:
+    """Take one scored row of a series into account, as `follow` does; the table is changed.
+
+    Returns:
         Phase, and of the episode the row belongs to or ends: start time, peak time (nanoseconds) and peak score.
     """
-    start = int(table.episode_start[slot])
+    phase, told, after = follow(episode_of(table, slot), time, score, anomalous=anomalous, holdoff=holdoff)
+    if phase != Phase.NONE:
+        keep_episode(table, slot, after)
+    return phase, told.start, told.peak_time, told.peak
+
+
+def advance_each(
+    table: SeriesTable, slots: NDArray[np.intp], times: NDArray[np.int64], scores: Floats, anomalous: Bools, holdoff: int
+) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Take a row of each of n different series into account, as `advance` does, all arguments and results `(n,)`."""
+    start, last = table.episode_start[slots], table.episode_last[slots]
+    peak_time, peak = table.episode_peak_time[slots], table.episode_peak[slots]
     is_open = start != NO_TIME
-    if not is_open and not anomalous:
-        return Phase.NONE, NO_TIME, NO_TIME, 0.0
-    over = is_open and time - int(table.episode_last[slot]) > holdoff
-    if not anomalous:
-        ended = (start, int(table.episode_peak_time[slot]), float(table.episode_peak[slot]))
-        if over:
-            table.episode_start[slot] = table.episode_last[slot] = table.episode_peak_time[slot] = NO_TIME
-            table.episode_peak[slot] = 0.0
-        return (Phase.ENDED if over else Phase.ONGOING, *ended)
-    phase = Phase.ONGOING
-    if not is_open or over:
-        phase, start = Phase.STARTED, time
-        table.episode_start[slot] = time
-        table.episode_peak[slot] = -1.0
-    table.episode_last[slot] = time
-    if score > table.episode_peak[slot]:
-        table.episode_peak[slot] = score
-        table.episode_peak_time[slot] = time
-    return phase, start, int(table.episode_peak_time[slot]), float(table.episode_peak[slot])
+    over = is_open & (times - last > holdoff)
+    ends, begins = over & ~anomalous, anomalous & (over | ~is_open)
+    higher = begins | (anomalous & (scores > peak))
+    start, last = np.where(begins, times, start), np.where(anomalous, times, last)
+    peak_time, peak = np.where(higher, times, peak_time), np.where(higher, scores, peak)
+    table.episode_start[slots], table.episode_last[slots] = np.where(ends, NO_TIME, start), np.where(ends, NO_TIME, last)
+    table.episode_peak_time[slots], table.episode_peak[slots] = np.where(ends, NO_TIME, peak_time), np.where(ends, 0.0, peak)
+    phase = np.where(begins, Phase.STARTED, np.where(ends, Phase.ENDED, np.where(anomalous | is_open, Phase.ONGOING, Phase.NONE)))
+    return phase.astype(np.int8), start, peak_time, peak

@@ -96,7 +96,8 @@ class RunForecasts:
                 targets.append((i, first, end))
                 position[i] = end - run.held
             if windows:
-                self._apply(targets, steps(np.concatenate(windows), np.concatenate(times)), space)
+                together = np.concatenate(windows) if len(windows) > 1 else windows[0]
+                self._apply(targets, steps(together, np.concatenate(times)), space)
 
     def _apply(self, targets: list[tuple[int, int, int]], made: Floats, space: ResidualSpace) -> None:
         waiting = pack(space.forward(made[:, 1:]))

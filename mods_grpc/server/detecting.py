@@ -94,7 +94,8 @@ class Detecting:
         for message, end, count in zip(request.series, ends.tolist(), judged, strict=True):
             mine = full[(full >= end - count) & (full < end)]
             part = response.series.add(series=message.series)
-            part.scores.CopyFrom(score_columns(verdicts, times, status, slice(end - count, end)))
+            told = slice(end - count, end)
+            part.scores.CopyFrom(score_columns(times[told], status[told], verdicts.p_value[told], verdicts.anomalous[told]))
             part.verdicts.extend(explained(model, verdicts, times, [message.series] * mine.size, mine, significance))
         return response
 

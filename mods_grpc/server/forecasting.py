@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.errors import InvalidInputError, ModelOutputError, ModsError, OutOfRangeError, Reason
-from mods_grpc.messages import FLOAT64_BYTES, pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
-from mods_grpc.server.checks import first_of, name_violation, require_at_most, require_values, time_violation
+from mods_grpc.messages import FLOAT64_BYTES, INT64_MAX, pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
+from mods_grpc.server.checks import bad_times, first_of, name_violation, require_at_most, require_values, time_violation
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.repository import Repository
@@ -16,6 +16,7 @@ from mods_grpc.server.responses import served
 from mods_grpc.v1 import inference_pb2 as pb
 
 Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
 NANOS = 1_000_000_000
 
 
@@ -59,10 +60,11 @@ class Forecasting:
         kind = request.WhichOneof("input")
         if kind is None:
             raise InvalidInputError.of("input", Reason.FIELD_REQUIRED, "expected windows or batch, found neither")
-        windows, starts = self._rows(request, model) if kind == "windows" else self._batch(request, model)
-        first_of(time_violation(int(start), self.config.max_future_seconds, path) for start, path in starts)
-        lead = model.manifest.rows * model.manifest.slide_seconds * NANOS
-        firsts = [int(start) + lead for start, _ in starts]
+        windows, starts, path = self._rows(request, model) if kind == "windows" else self._batch(request, model)
+        future = self.config.max_future_seconds
+        bad = np.flatnonzero(bad_times(starts, future)).tolist()
+        first_of(time_violation(int(starts[i]), future, path.format(i)) for i in bad)
+        firsts = starts + model.manifest.rows * model.manifest.slide_seconds * NANOS
         return _Asked(model=model, horizon=horizon, coverages=coverages, windows=windows, firsts=firsts)
 
     def _horizon(self, request: pb.ForecastRequest, model: LoadedModel) -> int:
@@ -75,8 +77,12 @@ class Forecasting:
             raise OutOfRangeError(Reason.HORIZON_TOO_LONG, text, limit=model.manifest.horizon, actual=request.horizon)
         return request.horizon
 
-    def _rows(self, request: pb.ForecastRequest, model: LoadedModel) -> tuple[Floats, list[tuple[int, str]]]:
-        """Read windows as rows: the last rows of each, `(n, rows, features)`, and their start times with field paths."""
+    def _rows(self, request: pb.ForecastRequest, model: LoadedModel) -> tuple[Floats, Times, str]:
+        """Read windows as rows.
+
+        Returns:
+            The last rows of each, `(n, rows, features)`; when they start, `(n,)` nanoseconds; the path of these times.
+        """
         rows = model.manifest.rows
         messages = request.windows.windows
         if not messages:
@@ -102,11 +108,12 @@ class Forecasting:
             require_values(values, model.least, place)
             skipped = len(message.rows) - rows
             start = required_time(message, "start_time", f"{path}start_time")
-            starts.append((start + skipped * model.manifest.slide_seconds * NANOS, f"{path}start_time"))
+            starts.append(min(start + skipped * model.manifest.slide_seconds * NANOS, INT64_MAX))  # which is refused
             found.append(_carried(values[None], missing[None], f"{path}rows[0].missing")[0, skipped:])
-        return np.stack(found), starts
+        return np.stack(found), np.array(starts, np.int64), "windows.windows[{}].start_time"
 
-    def _batch(self, request: pb.ForecastRequest, model: LoadedModel) -> tuple[Floats, list[tuple[int, str]]]:
+    def _batch(self, request: pb.ForecastRequest, model: LoadedModel) -> tuple[Floats, Times, str]:
+        """Read windows as columns, and return what `_rows` does."""
         batch, rows, count = request.batch, model.manifest.rows, len(model.feature_names)
         values = unpack_float64(batch.values, (-1, rows, count), "batch.values")
         n = len(values)
@@ -114,37 +121,36 @@ class Forecasting:
             raise InvalidInputError.of("batch.values", Reason.EMPTY_INPUT, "expected at least one window, found none")
         require_at_most(n, self.config.max_observations, "batch.values", "windows")
         missing = unpack_mask(batch.missing, (n, rows, count), "batch.missing") if batch.missing else None
-        starts = list(batch.start_time_unix_nano)
-        if len(starts) not in (1, n):
-            text = f"expected 1 or {n} times, found {len(starts)}"
-            raise InvalidInputError.of("batch.start_time_unix_nano", Reason.SHAPE_MISMATCH, text, limit=n, actual=len(starts))
+        starts = np.array(batch.start_time_unix_nano, np.int64)
+        if starts.size not in (1, n):
+            text = f"expected 1 or {n} times, found {starts.size}"
+            raise InvalidInputError.of("batch.start_time_unix_nano", Reason.SHAPE_MISMATCH, text, limit=n, actual=starts.size)
         if missing is not None:
             values = np.where(missing, 0.0, values)
         place = "batch.values[window {}, row {}, feature {}]".format
         require_values(values, model.least, lambda index: place(*index))
-        starts = starts if len(starts) == n else starts * n
-        paths = [(start, f"batch.start_time_unix_nano[{i}]") for i, start in enumerate(starts)]
-        return values if missing is None else _carried(values, missing, "batch.missing"), paths
+        windows = values if missing is None else _carried(values, missing, "batch.missing")
+        return windows, starts if starts.size == n else starts.repeat(n), "batch.start_time_unix_nano[{}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Asked:
-    """A request, checked: `windows` `(n, rows, features)`, and `firsts`, the time of the first step of each, nanoseconds."""
+    """A request, checked: `windows` `(n, rows, features)`, `firsts` `(n,)`, the time of the first step of each in nanoseconds."""
 
     model: LoadedModel
     horizon: int
     coverages: list[float]
     windows: Floats
-    firsts: list[int]
+    firsts: Times
 
     @property
-    def times(self) -> NDArray[np.int64]:
+    def times(self) -> Times:
         """Times of the windows' last rows, `(n,)` nanoseconds."""
-        return np.array(self.firsts, np.int64) - self.model.manifest.slide_seconds * NANOS
+        return self.firsts - self.model.manifest.slide_seconds * NANOS
 
 
 def _answer(request: pb.ForecastRequest, asked: _Asked, forecasts: Floats) -> pb.ForecastResponse:
-    model, horizon, firsts = asked.model, asked.horizon, asked.firsts
+    model, horizon, firsts = asked.model, asked.horizon, asked.firsts.tolist()
     paths = forecasts[:, :horizon]
     if not np.logical_and.reduce(np.isfinite(paths), axis=None):
         raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from mods_grpc.server.series_states import NOT_HELD
 from mods_grpc.server.status import MAX_VIOLATIONS, status_of
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2, verdict_pb2
+
+Number = TypeVar("Number", bound=np.generic)
 
 CHANGES = (Phase.STARTED, Phase.ENDED)
 SECONDS_A_CALL, SECONDS_A_ROW, SECONDS_AN_EXPLANATION = 200e-6, 6e-6, 50e-6  # beside the model, on a usual machine
@@ -237,7 +239,7 @@ class Judge:
             if violation is not None:
                 errors[index] = InvalidInputError([violation])
         bad = bad_values(columns.raw, self.model.least)
-        for index in np.flatnonzero(bad.any(axis=1)).tolist():
+        for index in np.flatnonzero(bad.any(axis=1)).tolist() if bad.any() else ():
             errors[index] = InvalidInputError(
                 [value_violation(float(columns.raw[index, j]), f"{path}values[{index}][{j}]") for j in np.flatnonzero(bad[index])]
             )
@@ -258,15 +260,15 @@ class Judge:
                 verdict=verdict_pb2.Verdict(series=columns.names[0], status=verdict_pb2.VERDICT_STATUS_REJECTED)
             )
         answer = pb.StreamAnswer(verdicts=written)
-        if at.size == len(columns.times):
-            answer.scores.CopyFrom(score_columns(verdicts, times, statuses(verdicts)))
-            return answer
-        status = np.full(len(columns.times), verdict_pb2.VERDICT_STATUS_REJECTED, np.int32)
-        status[at] = statuses(verdicts)
-        p_value, anomalous = np.full(len(status), np.nan), np.zeros(len(status), np.bool_)
-        p_value[at], anomalous[at] = verdicts.p_value, verdicts.anomalous
-        answer.scores.observe_time_unix_nano.extend(columns.times.tolist())
-        answer.scores.status.extend(status.tolist())  # type: ignore[arg-type]
-        answer.scores.p_value = p_value.astype("<f8").tobytes()
-        answer.scores.anomalous.extend(anomalous.tolist())
+        n, status, p_value, anomalous = len(columns.times), statuses(verdicts), verdicts.p_value, verdicts.anomalous
+        if at.size < n:
+            status = _spread(status, at, np.full(n, verdict_pb2.VERDICT_STATUS_REJECTED, np.uint8))
+            p_value, anomalous = _spread(p_value, at, np.full(n, np.nan)), _spread(anomalous, at, np.zeros(n, np.bool_))
+        answer.scores.CopyFrom(score_columns(columns.times, status, p_value, anomalous))
         return answer
+
+
+def _spread(values: NDArray[Number], at: NDArray[np.intp], among: NDArray[Number]) -> NDArray[Number]:
+    """Write values to their places among others."""
+    among[at] = values
+    return among

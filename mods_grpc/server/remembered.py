@@ -3,12 +3,10 @@
 from collections import deque
 from typing import NamedTuple
 
+from mods_grpc.server.wire import delimited
 from mods_grpc.v1 import inference_pb2 as pb
 
 REMEMBERED_BYTES = 64 * 1024  # of one stream; the last message is remembered whatever its size
-
-_LENGTH_DELIMITED = 2  # of the wire types of protocol buffers
-_ANSWER_TAG = bytes([pb.StreamDetectResponse.ANSWER_FIELD_NUMBER << 3 | _LENGTH_DELIMITED])
 
 
 class Exchange(NamedTuple):
@@ -74,13 +72,4 @@ def as_sent(data: pb.StreamData) -> bytes:
 
 def with_answer(response: bytes, answer: bytes) -> bytes:
     """Add a StreamAnswer to a StreamDetectResponse, both as bytes: a field more at the end, without writing it once more."""
-    return b"".join((response, _ANSWER_TAG, _varint(len(answer)), answer))
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
+    return response + delimited(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER, answer)

@@ -1,7 +1,7 @@
 """From arrays to response messages."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,9 +11,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
-from mods_grpc.messages import duration_from_seconds, pack_float64, timestamp_from_nanos
+from mods_grpc.messages import duration_from_seconds, timestamp_from_nanos
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.loading import LoadedModel
+from mods_grpc.server.wire import delimited
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
 
@@ -28,8 +29,14 @@ STATUS_OF = {
     Outcome.OFF_GRID: verdict_pb2.VERDICT_STATUS_REJECTED,
     Outcome.INCOMPLETE: verdict_pb2.VERDICT_STATUS_REJECTED,
 }
-_STATUS_TABLE = np.array([STATUS_OF.get(value, 0) for value in range(max(Outcome) + 1)], np.int32)  # type: ignore[call-overload]
+_STATUS_TABLE = np.array([STATUS_OF.get(value, 0) for value in range(max(Outcome) + 1)], np.uint8)  # type: ignore[call-overload]
 _STATUS_LIST = _STATUS_TABLE.tolist()
+_SCORE_FIELDS = (
+    pb.ScoreColumns.OBSERVE_TIME_UNIX_NANO_FIELD_NUMBER,
+    pb.ScoreColumns.STATUS_FIELD_NUMBER,
+    pb.ScoreColumns.P_VALUE_FIELD_NUMBER,
+    pb.ScoreColumns.ANOMALOUS_FIELD_NUMBER,
+)
 _SCORED, _NO_PHASE = int(Outcome.SCORED), int(Phase.NONE)
 PHASE_OF = {
     Phase.STARTED: verdict_pb2.EPISODE_PHASE_STARTED,
@@ -67,22 +74,22 @@ def opened(
     )
 
 
-def statuses(verdicts: Verdicts) -> list[int]:
-    """Return the wire status of every observation."""
-    found: list[int] = _STATUS_TABLE[verdicts.outcome].tolist()
+def statuses(verdicts: Verdicts) -> NDArray[np.uint8]:
+    """Return the wire status of every observation, `(n,)`."""
+    found: NDArray[np.uint8] = _STATUS_TABLE[verdicts.outcome]
     return found
 
 
 def score_columns(
-    verdicts: Verdicts, times: NDArray[np.int64], status: Sequence[int], at: slice = slice(None)
+    times: NDArray[np.int64], status: NDArray[np.uint8], p_value: NDArray[np.float64], anomalous: NDArray[np.bool_]
 ) -> pb.ScoreColumns:
-    """Write the scores of some observations as columns."""
-    return pb.ScoreColumns(
-        observe_time_unix_nano=times[at].tolist(),
-        status=status[at],  # type: ignore[arg-type]
-        p_value=pack_float64(verdicts.p_value[at]),
-        anomalous=verdicts.anomalous[at].tolist(),
-    )
+    """Write scores of observations, all `(n,)`, as columns: as the bytes they are on the wire, since lists take 20 times as long.
+
+    `status` is that of `statuses`.
+    """
+    columns = (times.astype("<i8"), status, p_value.astype("<f8"), anomalous)
+    fields = zip(_SCORE_FIELDS, columns, strict=True)
+    return pb.ScoreColumns.FromString(b"".join(delimited(number, column.tobytes()) for number, column in fields))
 
 
 def to_explain(verdicts: Verdicts, explain: int) -> NDArray[np.intp]:

@@ -53,8 +53,13 @@ class SeriesStates:
     def find(self, sensor: str, names: Sequence[str]) -> NDArray[np.intp]:
         """Return the slots of a sensor's series; NOT_HELD where a series is new."""
         known = self._sensors.get(sensor, {})
-        found = np.array([known.get(name, NOT_HELD) for name in names], np.intp)
-        self._used[found[found != NOT_HELD]] = time.monotonic()
+        try:
+            found = np.array(list(map(known.__getitem__, names)), np.intp)
+        except KeyError:
+            found = np.array([known.get(name, NOT_HELD) for name in names], np.intp)
+            self._used[found[found != NOT_HELD]] = time.monotonic()
+        else:
+            self._used[found] = time.monotonic()
         return found
 
     def slot(self, sensor: str, name: str) -> int:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mods_grpc.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
 from mods_grpc.detection import Phase, SeriesTable
-from mods_grpc.detection.alarms import AlarmRule, ScoredRows, raise_alarms
+from mods_grpc.detection.alarms import AlarmRule, ScoredRows, raise_alarm, raise_alarms
 
 SLIDE = 600 * 10**9
 WEEK = 7 * 144
@@ -73,3 +73,41 @@ def test_p_values_that_are_a_little_too_small_are_drift_and_a_few_tiny_ones_are_
     assert found.drift[200:].all()
     assert not found.anomalous[200:].all()
     assert not over_time(table, slot, RNG.uniform(size=2000), first=40_000).drift[-500:].any()
+
+
+@pytest.mark.parametrize("adapt", [False, True], ids=["fixed", "adapting"])
+def test_rows_raise_the_same_alarms_one_by_one_in_columns_and_series_after_series(adapt):
+    """Three ways to take the same rows into account; of logarithms the last bit may differ."""
+    series, steps = 7, 400
+    p_value = 10.0 ** -RNG.gamma(1.0, np.where(np.arange(steps) % 90 < 12, 2.5, 0.3)[:, None], (steps, series))
+    p_value[300:360, 2] = 0.03  # drift
+    rule = AlarmRule(significance=0.02, extremal_index=0.7, holdoff=2 * SLIDE, adaptation=Adaptation(0.014) if adapt else None)
+    times = np.arange(1, steps + 1) * SLIDE
+
+    def in_columns(table, slots):
+        rows = (
+            ScoredRows(slots=slots, times=np.repeat(time, series), p_value=row) for time, row in zip(times, p_value, strict=True)
+        )
+        return [raise_alarms(table, step, rule) for step in rows]
+
+    def one_by_one(table, slots):
+        return [
+            [raise_alarm(table, int(slot), int(time), float(p), rule) for slot, p in zip(slots, row, strict=True)]
+            for time, row in zip(times, p_value, strict=True)
+        ]
+
+    def mixed(table, slots):
+        rows = ScoredRows(slots=np.tile(slots, steps), times=times.repeat(series), p_value=p_value.ravel())
+        return raise_alarms(table, rows, rule)
+
+    tables = [make_table(series) for _ in range(3)]
+    columns, single, whole = (way(*made) for way, made in zip((in_columns, one_by_one, mixed), tables, strict=True))
+    for name in ("score", "anomalous", "drift", "phase", "start", "peak_time", "peak"):
+        expected = getattr(whole, name)
+        assert len(np.unique(expected)) > 1
+        np.testing.assert_array_equal(np.concatenate([getattr(step, name) for step in columns]), expected, err_msg=name)
+        found = np.array([getattr(one, name) for step in single for one in step])
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0, err_msg=name)
+    for one, other, another in zip(*(table._arrays() for table, _ in tables), strict=True):
+        np.testing.assert_array_equal(one, another)
+        np.testing.assert_allclose(other, another, rtol=1e-12)
