@@ -16,7 +16,7 @@ import numpy as np
 
 from mods_grpc.artifact import read_artifact
 from mods_grpc.detection import Detector, Monitor, significance_from_budget
-from training.forecaster import open_graph
+from training.forecaster import open_model
 from training.simulate import SimulationConfig, simulate
 from training.timerange import parse_interval
 
@@ -35,7 +35,7 @@ def judge(repository, simulation, adapt):
     slot = table.allocate()
     holdoff = manifest.calibration.holdoff_rows
     monitor = Monitor(
-        detector, open_graph(artifact.model), table, slide_seconds=manifest.slide_seconds, holdoff_rows=holdoff, adapt=adapt
+        detector, open_model(artifact), table, slide_seconds=manifest.slide_seconds, holdoff_rows=holdoff, adapt=adapt
     )
     level = significance_from_budget(BUDGET, manifest.slide_seconds, detector.calibration.extremal_index)
     rows = np.flatnonzero(simulation.times >= EVENTS.start - np.timedelta64(7, "D"))

@@ -23,7 +23,7 @@ import pandas as pd
 from mods_grpc.artifact import read_artifact
 from mods_grpc.detection import Detector, Monitor, Phase, significance_from_budget
 from training.events import SHAPES
-from training.forecaster import open_graph
+from training.forecaster import open_model
 
 NANOS = 10**9
 DATA = Path(os.environ.get("MODS_DATA", "../shared/data")) / "mods-2019" / "mods_2019-01-01_2019-06-03_w01h-s10m.tsv"
@@ -41,7 +41,7 @@ class Watched:
     def __init__(self, repository, name):
         artifact = read_artifact(Path(repository), name, max(int(p.name) for p in (Path(repository) / name).iterdir()))
         self.manifest = artifact.manifest
-        self.forecast = open_graph(artifact.model)
+        self.forecast = open_model(artifact)
         self.detector = Detector.from_manifest(self.manifest)
 
     def watch(self, times, values, budget, adapt=True):

@@ -95,12 +95,12 @@ def evaluate(forecast: Forecaster, samples: Samples, series: Series, naive_error
     """Score forecasts of samples beside persistence, and beside the value one day before.
 
     Args:
-        forecast: The model.
+        forecast: The model, with or without intervals.
         samples: Windows and what followed them.
         series: The series that the samples were taken from.
         naive_error: MAE of no change over one step on the training rows, by feature.
     """
-    return score_forecasts(forecast(samples.windows, samples.times), samples, series, naive_error)
+    return score_forecasts(forecast(samples.windows, samples.times)[..., : len(series.names)], samples, series, naive_error)
 
 
 def score_forecasts(

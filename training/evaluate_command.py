@@ -13,7 +13,7 @@ from training.command_line import tell
 from training.console import console, show_baselines, show_metrics, show_replay
 from training.evaluation import Evaluation, evaluate_model
 from training.events import Event, read_events
-from training.forecaster import open_graph
+from training.forecaster import open_model
 from training.report import write_report
 from training.source import SourceConfig, load
 from training.timerange import Interval, parse_interval, parse_intervals
@@ -37,7 +37,7 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     series = series.exclude([part for part in parse_intervals(excluded) if part.end <= interval.start])
     evaluation = evaluate_model(
         manifest,
-        open_graph(artifact.model),
+        open_model(artifact),
         series,
         interval,
         false_alarms_per_day=arguments.false_alarms_per_day or manifest.false_alarms_per_day,

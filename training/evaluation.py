@@ -35,7 +35,7 @@ class Evaluation:
     Attributes:
         manifest: Of the model.
         interval: The range. series: The data, with what lies before the range. samples: The windows of the range.
-        made: `(n, horizon, features)`, what was forecast.
+        made: `(n, horizon, parts * features)`, what was forecast: the forecasts, and their intervals where the model has them.
         detector: For intervals.
         metrics: Of the model. baselines: Metrics by name of the baseline, on the same windows.
         coverage: Of intervals at several nominal coverages.
@@ -147,6 +147,7 @@ def evaluate_model(
     if not len(samples):
         raise DataError(f"no windows without missing values in {interval}")
     made = forecast(samples.windows, samples.times)
+    expected = made[..., : len(series.names)]
     unit = naive_error(manifest)
     notes: list[str] = []
     baselines = _baselines(manifest, series, fitting, notes)
@@ -159,7 +160,7 @@ def evaluate_model(
         samples=samples,
         made=made,
         detector=detector,
-        metrics=score_forecasts(made, samples, series, unit),
+        metrics=score_forecasts(expected, samples, series, unit),
         baselines={
             str(baseline): score_forecasts(baseline.forecast(series, samples.origins), samples, series, unit)
             for baseline in baselines
@@ -169,7 +170,7 @@ def evaluate_model(
         replay=replayed,
         events=tuple(events),
         findings=found_events(replayed.episodes, events, manifest.window_seconds),
-        hours=worst_hours(series.times[samples.origins], samples.targets[:, 0], made[:, 0], series.names),
+        hours=worst_hours(series.times[samples.origins], samples.targets[:, 0], expected[:, 0], series.names),
         notes=tuple(notes),
     )
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mods_grpc.detection import Forecaster
+from mods_grpc.artifact import Artifact
+from mods_grpc.detection import Forecaster, side_by_side
 
 Array = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -24,15 +25,25 @@ def open_session(graph: bytes, threads: int = 1) -> "ort.InferenceSession":
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def open_graph(graph: bytes) -> Forecaster:
-    """Open a graph as a forecaster that takes any number of windows."""
+def open_graph(graph: bytes, *, intervals: bool = False) -> Forecaster:
+    """Open a graph as a forecaster that takes any number of windows; `intervals` adds the ends of its quantiles."""
     session = open_session(graph)
+    outputs = ["forecast", "quantiles"] if intervals else ["forecast"]
+
+    def run(windows: Array, times: Times) -> Array:
+        found: list[Array] = session.run(outputs, feed(session, windows, times))
+        return side_by_side(*found) if intervals else found[0]
 
     def forecast(windows: Array, times: Times) -> Array:
         cuts = [slice(start, start + BATCH) for start in range(0, len(windows), BATCH)]
-        return np.concatenate([session.run(["forecast"], feed(session, windows[cut], times[cut]))[0] for cut in cuts])
+        return np.concatenate([run(windows[cut], times[cut]) for cut in cuts])
 
     return forecast
+
+
+def open_model(artifact: Artifact) -> Forecaster:
+    """Open a model as its detector was calibrated for."""
+    return open_graph(artifact.model, intervals=artifact.manifest.calibration.interval is not None)
 
 
 def feed(session: "ort.InferenceSession", windows: Array, times: Times) -> dict[str, Array | Times]:

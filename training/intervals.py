@@ -42,7 +42,7 @@ def measure_coverage(
     Args:
         detector: Of the model; it was calibrated on a range before.
         observed: `(n, horizon, features)`, raw units.
-        forecast: The same shape.
+        forecast: `(n, horizon, parts * features)`.
         names: Names of the features.
         nominal: Coverages to ask for.
     """
@@ -52,7 +52,8 @@ def measure_coverage(
         inside = ((observed >= low) & (observed <= high)).mean(axis=0)
         widths = high - low
         median = np.median(widths, axis=0)
-        relative = np.divide(widths, np.abs(forecast), out=np.full_like(widths, np.nan), where=forecast != 0)
+        expected = forecast[..., : len(names)]
+        relative = np.divide(widths, np.abs(expected), out=np.full_like(widths, np.nan), where=expected != 0)
         for step in range(observed.shape[1]):
             for j, name in enumerate(names):
                 known = relative[:, step, j][~np.isnan(relative[:, step, j])]

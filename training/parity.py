@@ -13,22 +13,23 @@ from training.scaler import Scaler
 Array = NDArray[np.float64]
 Times = NDArray[np.int64]
 
-KINDS = ("window", "time", "forecast")
+KINDS = ("window", "time", "forecast")  # and quantiles, of a model that has them
 BATCHES = (1, 3, 257)  # the special case, a few, and more than any block a kernel works in
 LARGEST_ERROR = 1e-5  # relative; float32 networks differ by 1e-7 or so from runtime to runtime
 COMPARABLE_RISE = 100.0  # of a forecast above the highest value of its feature, where it can still be compared
 
 
-def parity_vectors(forecast: Forecaster, windows: Array, times: Times) -> bytes:
+def parity_vectors(forecast: Forecaster, windows: Array, times: Times, quantiles: Forecaster | None = None) -> bytes:
     """Write windows and what Keras forecasts for them as an `.npz`.
 
     Args:
         forecast: The raw function in Keras; see `raw_function.keras_forecaster`.
         windows: Raw windows `(n, rows, features)`; see `parity_windows`. Repeated where a batch needs more.
         times: `(n,)` of their last rows, nanoseconds since 1970.
+        quantiles: The same of the quantiles, for a model that has them.
 
     Returns:
-        Arrays `window_1`, `time_1`, `forecast_1`, and the same for the other BATCHES.
+        Arrays `window_1`, `time_1`, `forecast_1`, perhaps `quantiles_1`, and the same for the other BATCHES.
     """
     arrays: dict[str, Array | Times] = {}
     for batch in BATCHES:
@@ -36,6 +37,8 @@ def parity_vectors(forecast: Forecaster, windows: Array, times: Times) -> bytes:
         arrays[f"window_{batch}"] = windows[chosen]
         arrays[f"time_{batch}"] = times[chosen]
         arrays[f"forecast_{batch}"] = forecast(windows[chosen], times[chosen])
+        if quantiles is not None:
+            arrays[f"quantiles_{batch}"] = quantiles(windows[chosen], times[chosen])
     return pack(arrays)
 
 
@@ -75,13 +78,15 @@ def comparable_windows(forecast: Forecaster, windows: Array, times: Times, inste
     1e-5, whatever the runtime.
 
     Args:
-        forecast: The raw function in Keras.
+        forecast: The raw function in Keras, or its quantiles.
         windows: Raw windows `(n, rows, features)`.
         times: `(n,)` of their last rows, nanoseconds since 1970.
         instead: What stands in for each of them, of the same shape.
     """
     highest = np.maximum(np.abs(windows).max((0, 1)), 1.0)
-    exploding = (np.abs(forecast(windows, times)) > COMPARABLE_RISE * highest).any((1, 2))
+    made = np.abs(forecast(windows, times))
+    made = made.max(-1) if made.ndim > windows.ndim else made
+    exploding = (made > COMPARABLE_RISE * highest).any((1, 2))
     return np.where(exploding[:, np.newaxis, np.newaxis], instead, windows)
 
 
@@ -89,28 +94,37 @@ def check_parity(model: bytes, parity: bytes) -> float:
     """Run a model on ONNX Runtime's CPU provider with one thread and measure how far it is from Keras.
 
     Returns:
-        The largest error, relative to the magnitude of its own window and feature: the largest of the forecast, the
-        window, and the median forecast of that feature.
+        The largest error of forecasts, and of quantiles where there are some, relative to the magnitude of its own window
+        and feature: the largest of the forecast, the window, and the median forecast of that feature.
 
     Raises:
         DataError: The parity vectors are not what `parity_vectors` writes.
     """
     session = open_session(model)
-    arrays = unpack(parity)
-    if set(arrays) != {f"{kind}_{batch}" for kind in KINDS for batch in BATCHES}:
+    arrays, outputs = unpack(parity), [node.name for node in session.get_outputs()]
+    if set(arrays) != {f"{kind}_{batch}" for kind in {*KINDS, *outputs} for batch in BATCHES}:
         raise DataError(f"parity vectors hold {sorted(arrays)}")
     worst = 0.0
     for batch in BATCHES:
-        window, expected = arrays[f"window_{batch}"], arrays[f"forecast_{batch}"]
-        (found,) = session.run(["forecast"], feed(session, window, arrays[f"time_{batch}"]))
-        worst = max(worst, relative_error(found, expected, window))
+        window = arrays[f"window_{batch}"]
+        for output, found in zip(outputs, session.run(outputs, feed(session, window, arrays[f"time_{batch}"])), strict=True):
+            expected = arrays[f"{output}_{batch}"]
+            worst = max(worst, relative_error(found, expected, window))
     return worst
 
 
 def relative_error(found: Array, expected: Array, window: Array) -> float:
-    """Measure the largest error of `(batch, horizon, features)`; infinite when `found` has another shape or is not finite."""
+    """Measure the largest error; infinite when `found` has another shape or is not finite.
+
+    Args:
+        found: `(batch, horizon, features)`, or the same with levels as a last axis.
+        expected: As `found`.
+        window: `(batch, rows, features)`.
+    """
     if found.shape != expected.shape or not np.isfinite(found).all():
         return float("inf")
+    if found.ndim > window.ndim:
+        window = window[..., np.newaxis]
     magnitude = np.maximum(np.abs(expected).max(1), np.abs(window).max(1))
     magnitude = np.maximum(magnitude, np.median(np.abs(expected), (0, 1)))[:, np.newaxis]
     error = np.abs(found - expected)

@@ -72,21 +72,24 @@ def export_run(
     network, features = rebuild(run, weights), len(run.features)
     model = export_graph(network, run.model, run.scaler, features)
     keras_forecast = keras_forecaster(network, run.model, run.scaler, features)
-    parity = parity_vectors(keras_forecast, *_parity_windows(keras_forecast, prepared.samples["train"]))
+    keras_quantiles = keras_forecaster(network, run.model, run.scaler, features, output="quantiles") if run.model.levels else None
+    windows, times = _parity_windows(keras_quantiles or keras_forecast, prepared.samples["train"])
+    parity = parity_vectors(keras_forecast, windows, times, keras_quantiles)
     parity_error = check_parity(model, parity)
     if not parity_error <= LARGEST_ERROR:
         raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
     second = None
     if batch_graph:
         second = make_batch_graph(network, run.model, run.scaler, features, model=model, parity=parity)
-    forecast, series, parts, test = open_graph(model), prepared.series, prepared.parts, prepared.samples.get("test")
+    levels, series, parts, test = run.model.levels, prepared.series, prepared.parts, prepared.samples.get("test")
+    forecast = open_graph(model, intervals=bool(levels))
     manifest = _manifest(
         run,
         name=name,
         version=version,
         parameters=int(network.count_params()),
         metrics=() if test is None else evaluate(forecast, test, series, run.naive_error),
-        calibration=calibrate_on(forecast, series, parts["train"], parts["calibration"], rows=run.model.rows),
+        calibration=calibrate_on(forecast, series, parts["train"], parts["calibration"], rows=run.model.rows, levels=levels),
         false_alarms_per_day=false_alarms_per_day,
     )
     replayed = None if test is None else replay(manifest, forecast, series, parts["test"], false_alarms_per_day)

@@ -45,8 +45,8 @@ def residual_figure(evaluation: Evaluation) -> Figure:
     """Show residuals one step ahead in the space they are judged in: over time, as a distribution, by hour of the day."""
     names = evaluation.names[:MOST_PANELS]
     space = evaluation.detector.space
-    observed, made = evaluation.samples.targets[:, 0], evaluation.made[:, 0]
-    residuals = space.forward(observed) - space.forward(made)
+    observed = evaluation.samples.targets[:, 0]
+    residuals = space.forward(observed) - space.forward(evaluation.made[:, 0, : observed.shape[1]])
     times = evaluation.series.times[evaluation.samples.origins]
     hours = times.astype("datetime64[h]").astype(np.int64) % 24
     figure, panels = make_figure(len(names), 3, width_ratios=[2.2, 1, 1.6])

@@ -5,7 +5,15 @@ A model is a folder `<name>/<version>/` of `model.onnx`, `manifest.json`, `parit
 writes and reads it, `graph` holds the policy on operators, `signature` says who may be believed.
 """
 
-from mods_grpc.artifact.calibration import Calibration, DayScale, LevelReference, PatternReference, ScoreCurve, Tail
+from mods_grpc.artifact.calibration import (
+    Calibration,
+    DayScale,
+    IntervalReference,
+    LevelReference,
+    PatternReference,
+    ScoreCurve,
+    Tail,
+)
 from mods_grpc.artifact.graph import ALLOWED_OPERATORS, GraphSummary, check_graph
 from mods_grpc.artifact.layout import (
     BATCH_MODEL_FILE,
@@ -45,6 +53,7 @@ __all__ = [
     "FeatureSpec",
     "FileDigest",
     "GraphSummary",
+    "IntervalReference",
     "LevelReference",
     "Manifest",
     "Metric",

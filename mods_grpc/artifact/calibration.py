@@ -81,6 +81,18 @@ class DayScale:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IntervalReference:
+    """The interval that a quantile model forecasts: its residuals are distances from the middle in widths of it.
+
+    `levels` are those of the graph's output `quantiles`, ascending, of which the first and the last are the ends; `floors` the
+    least width that counts, `[horizon][feature]`, above 0, in the space that residuals are scored in.
+    """
+
+    levels: tuple[float, ...]
+    floors: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
     """What turns observations into p-values.
 
@@ -98,6 +110,7 @@ class Calibration:
         extremal_index: Episodes per anomalous row of the calibration range, above 0, at most 1.
         holdoff_rows: Rows without an anomaly that end an episode.
         day_scales: `[horizon of horizons][feature]`, None where the scale is the same all day; empty where all are.
+        interval: What residuals are of a model whose quantiles are the evidence; None where they are those of its forecast.
     """
 
     samples: int
@@ -113,6 +126,12 @@ class Calibration:
     extremal_index: float
     holdoff_rows: int
     day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
+    interval: IntervalReference | None = None
+
+    @property
+    def parts(self) -> int:
+        """Numbers that a value's forecast has: itself, and with an interval its lower and upper end."""
+        return 3 if self.interval else 1
 
     def judged_curves(self, index: int) -> tuple[ScoreCurve, ...]:
         """Return the curves that residuals of `horizons[index]` are judged by, one for each feature."""
@@ -129,11 +148,14 @@ class Calibration:
 
     def faults(self, horizon: int, features: int, rows: int) -> Iterator[str]:
         """Say what can't be, for a model of so many steps, features and rows of its window."""
-        for table, what in ((self.scales, "scales"), (self.curves, "curves")):
+        floors = self.interval.floors if self.interval else self.scales
+        for table, what in ((self.scales, "scales"), (self.curves, "curves"), (floors, "floors of the interval")):
             if len(table) != horizon or any(len(row) != features for row in table):
                 yield f"calibration {what} are not (horizon, features)"
-        if any(s <= 0 for row in (*self.scales, self.level.scale) for s in row):
+        if any(s <= 0 for row in (*self.scales, *floors, self.level.scale) for s in row):
             yield "a calibration scale is not positive"
+        if self.interval and not _are_levels(self.interval.levels):
+            yield "levels of the interval are not two or more between 0 and 1 in rising order"
         if not 0 < self.extremal_index <= 1:
             yield "extremal_index is not above 0 and at most 1"
         steps = self.horizons
@@ -158,3 +180,7 @@ class Calibration:
                 yield "a scale or deviation of the pattern is not positive"
         for curve in self.all_curves():
             yield from curve.faults()
+
+
+def _are_levels(levels: tuple[float, ...]) -> bool:
+    return len(levels) > 1 and levels[0] > 0 and levels[-1] < 1 and sorted({*levels}) == [*levels]

@@ -5,6 +5,7 @@ from mods_grpc.detection.alarms import Alarm
 from mods_grpc.detection.calibration import calibrate
 from mods_grpc.detection.detector import Detector, significance_from_budget
 from mods_grpc.detection.episodes import Phase
+from mods_grpc.detection.expectation import side_by_side
 from mods_grpc.detection.judgement import Explanation
 from mods_grpc.detection.monitor import Monitor
 from mods_grpc.detection.reason import describe
@@ -26,5 +27,6 @@ __all__ = [
     "Verdicts",
     "calibrate",
     "describe",
+    "side_by_side",
     "significance_from_budget",
 ]

@@ -14,7 +14,8 @@ Floats = NDArray[np.float64]
 Waiting = NDArray[np.float32]
 Forecaster = Callable[[Floats, NDArray[np.int64]], Floats]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
-features)`, each row whatever n is."""
+parts * features)`, each row whatever n is. The parts are the forecast alone, or with it the ends of an interval, see
+`expectation`."""
 
 LARGEST = float(np.finfo(np.float32).max)
 WANTED_STEPS = (1, 6, 12)
@@ -54,7 +55,7 @@ class DelayLines:
         return [base + number % delay for base, delay in self._lines]
 
     def unroll(self, waiting: Waiting, number: int, rows: int) -> Waiting:
-        """Lay out what waits of one series, `(waiting, features)`, by the row it is due at.
+        """Lay out what waits of one series, `(waiting, numbers)`, by the row it is due at.
 
         Args:
             waiting: What waits.
@@ -62,7 +63,7 @@ class DelayLines:
             rows: How many rows to lay out, beyond which there is room for what is made at them.
 
         Returns:
-            `(rows + longest, lines, features)`, NaN where nothing is due.
+            `(rows + longest, lines, numbers)`, NaN where nothing is due.
         """
         due = np.full((rows + self.longest, self.count, waiting.shape[1]), np.nan, np.float32)
         for line, delay in enumerate(self.delays.tolist()):
@@ -70,7 +71,7 @@ class DelayLines:
         return due
 
     def roll(self, due: Waiting, number: int) -> Waiting:
-        """Put together again what is due from row `number` on, `(longest, lines, features)`: the inverse of `unroll`."""
+        """Put together again what is due from row `number` on, `(longest, lines, numbers)`: the inverse of `unroll`."""
         waiting = np.empty((int(self.delays.sum()), due.shape[2]), np.float32)
         for line, delay in enumerate(self.delays.tolist()):
             waiting[self._base[line] + (number + np.arange(delay)) % delay] = due[:delay, line]

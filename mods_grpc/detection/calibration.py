@@ -16,6 +16,7 @@ from mods_grpc.detection.ahead import DelayLines, Forecaster, choose_horizons
 from mods_grpc.detection.curves import make_curve
 from mods_grpc.detection.daytime import choose_day_scales
 from mods_grpc.detection.detector import Detector, Own
+from mods_grpc.detection.expectation import Expectation, learn_interval
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level, fit_level
 from mods_grpc.detection.monitor import NANOS, Monitor
@@ -47,11 +48,12 @@ def calibrate(
     rows: int,
     slide_seconds: int,
     holdoff_rows: int,
+    levels: Sequence[float] = (),
 ) -> Calibration:
     """Calibrate a model.
 
     Args:
-        forecast: The model.
+        forecast: The model, with the ends of its intervals where there are `levels`.
         times: `(length,)` nanoseconds, one slide apart.
         values: `(length, features)` raw values, NaN where missing.
         training: Rows that references are learnt from.
@@ -60,6 +62,7 @@ def calibrate(
         rows: Rows of the model's window.
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode: window over slide.
+        levels: Of the model's quantiles, ascending, that are to be the evidence; none where its forecast is.
 
     Raises:
         DataError: Shapes differ, or a feature has fewer than LEAST_SAMPLES values in the calibration range.
@@ -70,14 +73,18 @@ def calibrate(
     origins = _origins(values, calibration, rows)
     if not origins.size:
         raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found 0")
-    differences = _differences(forecast, (times, values), calibration, origins, rows, space)
+    made, came = _forecasts(forecast, (times, values), calibration, origins, rows)
+    interval = learn_interval(space, levels, came, made) if levels else None
+    expectation = Expectation(space, interval)
+    differences = expectation.residuals(came, made)
     scales, curves = residual_curves(differences)
     horizons = choose_horizons(differences.shape[1], rows)
     early = _origins(values, training, rows)
     early = early[:: 1 + len(early) // MOST_PATHS]
     day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
     if early.size:
-        learnt_from = _differences(forecast, (times, values), training, early, rows, space)
+        made, came = _forecasts(forecast, (times, values), training, early, rows)
+        learnt_from = expectation.residuals(came, made)
         day_scales = tuple(
             choose_day_scales(
                 (times[early] + (step - 1) * slide_seconds * NANOS, learnt_from[:, step - 1]),
@@ -95,7 +102,7 @@ def calibrate(
         times[first : calibration.stop],
         values[first : calibration.stop],
         calibration.start - first,
-        (space, DelayLines(horizons), reference.rows if reference else 1),
+        (expectation, DelayLines(horizons), reference.rows if reference else 1),
         rows,
         slide_seconds,
     )
@@ -114,6 +121,7 @@ def calibrate(
         fused=_ANY,
         extremal_index=1.0,
         holdoff_rows=holdoff_rows,
+        interval=interval,
     )
     if reference:
         pattern_scores = Pattern(reference).scores(space.forward_roughly(seen.patterns))
@@ -144,18 +152,17 @@ def _origins(values: Floats, part: slice, rows: int) -> NDArray[np.int64]:
     return np.asarray(origins[whole[origins] == whole[origins - rows]], np.int64)
 
 
-def _differences(
-    forecast: Forecaster, known: tuple[Times, Floats], part: slice, origins: NDArray[np.int64], rows: int, space: ResidualSpace
-) -> Floats:
-    """Return the unscaled residuals of forecasts from `origins` on, `(n, horizon, features)`; NaN beyond the part.
+def _forecasts(
+    forecast: Forecaster, known: tuple[Times, Floats], part: slice, origins: NDArray[np.int64], rows: int
+) -> tuple[Floats, Floats]:
+    """Return forecasts from `origins` on, `(n, horizon, parts * features)`, and what came, `(n, horizon, features)`.
 
-    `known` are the times and the values of all rows.
+    `known` are the times and the values of all rows; what came beyond the part is NaN.
     """
     times, values = known
     made = forecast(values[origins[:, None] + np.arange(-rows, 0)], times[origins - 1])
     steps = origins[:, None] + np.arange(made.shape[1])
-    came = np.where((steps < part.stop)[..., None], values[np.minimum(steps, part.stop - 1)], np.nan)
-    return space.forward(came) - space.forward(made)
+    return made, np.where((steps < part.stop)[..., None], values[np.minimum(steps, part.stop - 1)], np.nan)
 
 
 def _patterns(values: Floats, length: int) -> Floats:
@@ -170,8 +177,8 @@ def _patterns(values: Floats, length: int) -> Floats:
 class _Recorder:
     """Takes the detector's place in a monitor and keeps what it would be shown."""
 
-    def __init__(self, space: ResidualSpace, lines: DelayLines, pattern_rows: int) -> None:
-        self.space = space
+    def __init__(self, expectation: Expectation, lines: DelayLines, pattern_rows: int) -> None:
+        self.expectation = expectation
         self.lines = lines
         self.pattern_rows = pattern_rows
         self.extremal_index = 1.0
@@ -194,13 +201,14 @@ def _replay(
     times: Times,
     values: Floats,
     warm_up: int,
-    shape: tuple[ResidualSpace, DelayLines, int],
+    shape: tuple[Expectation, DelayLines, int],
     rows: int,
     slide_seconds: int,
 ) -> Sightings:
     """Run rows through a monitor and return what it saw after the first `warm_up` of them."""
     recorder = _Recorder(*shape)
-    table = SeriesTable(rows, values.shape[1], int(recorder.lines.delays.sum()))
+    waiting = int(recorder.lines.delays.sum())
+    table = SeriesTable(rows, values.shape[1], waiting, numbers=recorder.expectation.numbers)
     monitor = Monitor(recorder, forecast, table, slide_seconds=slide_seconds, holdoff_rows=1)
     present = np.flatnonzero(~np.isnan(values).all(axis=1))
     everyone = np.full(present.size, table.allocate(), np.intp)

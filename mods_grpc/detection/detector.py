@@ -11,6 +11,7 @@ from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
 from mods_grpc.detection.ahead import DelayLines
 from mods_grpc.detection.curves import Curves
 from mods_grpc.detection.daytime import day_part
+from mods_grpc.detection.expectation import Expectation
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level
 from mods_grpc.detection.own_scale import OwnScale
@@ -58,7 +59,7 @@ class Detector:
         training_range: Lowest and highest values of the training range, `(features,)` each.
 
     Attributes:
-        lines: Where forecasts of several steps wait. pattern_rows: Rows of a pattern.
+        expectation: What forecasts say. lines: Where those of several steps wait. pattern_rows: Rows of a pattern.
         day_scales: `(DAY_PARTS, horizons, features)` scales of residuals. own_scale: How a series moves to its own.
         level, pattern: The other members; no pattern where there was too little to learn one from.
         feature_table, member_table, fused: From scores of residuals and level, of members, and of all to what they say.
@@ -68,7 +69,7 @@ class Detector:
     def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
         self.calibration = calibration
         self.extremal_index = calibration.extremal_index
-        self.space = space
+        self.space, self.expectation = space, Expectation(space, calibration.interval)
         self.features = len(training_range[0])
         self.lines = DelayLines(calibration.horizons)
         self.pattern = Pattern(calibration.pattern) if calibration.pattern else None
@@ -98,7 +99,7 @@ class Detector:
 
     def table(self, rows: int) -> SeriesTable:
         """Make an empty table for the series that a monitor with this detector watches."""
-        return SeriesTable(rows, self.features, int(self.lines.delays.sum()), self.lines.count + 1)
+        return SeriesTable(rows, self.features, int(self.lines.delays.sum()), self.lines.count + 1, self.expectation.numbers)
 
     def judge(self, seen: Sightings, own: Own | None = None, /) -> Judgement:
         """Judge observations; `own`, where given, applies the scales of their series to the scores of their residuals."""
@@ -119,8 +120,15 @@ class Detector:
         n, features = seen.observed.shape
         observed = self.space.forward(seen.observed)
         scores = np.empty((n, len(self.lines.columns) + 1, features))
-        np.subtract(observed, self.space.forward(seen.expected), out=scores[:, 0])
-        np.subtract(observed[:, None], seen.ahead, out=scores[:, 1:-1])
+        expected, ahead = self.expectation.of(seen.forecast, 0), seen.ahead
+        if self.expectation.numbers > 1:
+            expected, width = expected[:, :features], expected[:, features:]
+            ahead, widths = ahead[..., :features], ahead[..., features:]
+        np.subtract(observed, expected, out=scores[:, 0])
+        np.subtract(observed[:, None], ahead, out=scores[:, 1:-1])
+        if self.expectation.numbers > 1:
+            scores[:, 0] /= width
+            scores[:, 1:-1] /= widths
         scores[:, :-1] /= self.day_scales.take(day_part(seen.times), axis=0)
         scale = own(scores[:, :-1]) if own else np.ones(observed.shape, np.float32)
         scores[:, -1] = self.level.scores(observed)
@@ -163,33 +171,44 @@ class Detector:
         )
 
     def interval(
-        self, times: NDArray[np.int64], expected: Floats, scale: NDArray[np.float32], significance: float
+        self, times: NDArray[np.int64], forecast: Floats, scale: NDArray[np.float32], significance: float
     ) -> tuple[Floats, Floats]:
         """Return where values are no less likely than the significance, as residuals of one step are judged.
 
         Args:
             times: `(n,)` nanoseconds.
-            expected: `(n, features)` forecast one step before.
+            forecast: `(n, parts * features)`, made one step before.
             scale: `(n, features)` factors of the series' own scale, as its explanation tells.
             significance: One feature's p-value at the ends.
 
         Returns:
             Lower and upper ends, `(n, features)`.
         """
-        widths = self._next_curves.scores_at(significance) * self.day_scales[day_part(times), 0] * scale
-        return self._around(expected, widths)
+        reach = self._next_curves.scores_at(significance) * self.day_scales[day_part(times), 0] * scale
+        return self._around(self.expectation.of(forecast, 0), reach)
 
     def path_interval(self, forecast: Floats, coverage: float) -> tuple[Floats, Floats]:
-        """Return lower and upper ends, `(n, steps, features)`, of conformal intervals around forecast paths, at any hour."""
-        widths = [
-            curves.scores_at(1 - coverage) * scales
-            for curves, scales in zip(self._curves[: forecast.shape[1]], self._scales, strict=False)
-        ]
-        return self._around(forecast, np.stack(widths))
+        """Return the ends of conformal intervals of forecast paths, at any hour.
 
-    def _around(self, expected: Floats, widths: Floats) -> tuple[Floats, Floats]:
-        centre = self.space.forward(expected)
-        return self.space.inverse(centre - widths), self.space.inverse(centre + widths)
+        Args:
+            forecast: `(n, steps, parts * features)`.
+            coverage: Share of values that are to lie inside, 0 to 1.
+
+        Returns:
+            Lower and upper ends, `(n, steps, features)`.
+        """
+        steps = forecast.shape[1]
+        reach = [
+            curves.scores_at(1 - coverage) * scales for curves, scales in zip(self._curves[:steps], self._scales, strict=False)
+        ]
+        return self._around(self.expectation.of(forecast, slice(0, steps)), np.stack(reach))
+
+    def _around(self, expected: Floats, reach: Floats) -> tuple[Floats, Floats]:
+        """Return the ends of intervals that reach so many units of residuals from what is expected."""
+        if self.expectation.numbers > 1:
+            expected, width = expected[..., : self.features], expected[..., self.features :]
+            reach = reach * width
+        return self.space.inverse(expected - reach), self.space.inverse(expected + reach)
 
 
 def _directions(score: Floats, strength: Floats) -> NDArray[np.int8]:

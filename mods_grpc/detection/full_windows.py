@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from mods_grpc.detection.ahead import DelayLines, Waiting, pack
 from mods_grpc.detection.detector import Own
+from mods_grpc.detection.expectation import Expectation
 from mods_grpc.detection.judgement import Judgement, Sightings
 from mods_grpc.detection.parts import Sharing, parts_of
-from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.runs import Steps
 from mods_grpc.detection.series import SeriesTable
 
@@ -23,7 +23,7 @@ Times = NDArray[np.int64]
 class Judge(Protocol):
     """What a monitor needs of a detector."""
 
-    space: ResidualSpace
+    expectation: Expectation
     lines: DelayLines
     pattern_rows: int
     extremal_index: float
@@ -54,7 +54,7 @@ class FullWindows:
         """Apply and judge rows `(n, features)` of n series.
 
         Returns:
-            What was expected, `(n, features)`, and the judgement.
+            What was forecast, `(n, parts * features)`, and the judgement.
 
         Raises:
             ModelOutputError: As `steps`; nothing was changed.
@@ -68,23 +68,23 @@ class FullWindows:
             seen = Sightings(
                 times=times[part],
                 observed=values[part],
-                expected=made[:, 0],
+                forecast=made[:, 0],
                 ahead=table.ahead[places[0][part], places[1][part]],
                 patterns=patterns_of(windows, values[part], detector.pattern_rows),
                 complete=True,
             )
-            waits = pack(detector.space.forward(made[:, 1:]))
+            waits = pack(detector.expectation.of(made[:, 1:], detector.lines.delays))
             return seen, waits, None if own_of else detector.judge(seen, None)
 
         found = self.sharing.each(look, len(slots))
         table.ahead[places] = np.concatenate([waits for _, waits, _ in found])  # from here on series change
         table.push(slots, times, values)
-        expected = np.concatenate([seen.expected for seen, _, _ in found])
+        forecasts = np.concatenate([seen.forecast for seen, _, _ in found])
         judged = [judgement for _, _, judgement in found if judgement is not None]
         if own_of:
             parts = parts_of(len(slots), self.sharing.rows)
             judged = [detector.judge(seen, own_of(slots[part])) for (seen, _, _), part in zip(found, parts, strict=True)]
-        return expected, Judgement.joined(judged)
+        return forecasts, Judgement.joined(judged)
 
 
 def patterns_of(windows: Floats, values: Floats, rows: int) -> NDArray[np.float32]:

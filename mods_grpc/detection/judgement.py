@@ -16,8 +16,9 @@ class Sightings:
     Attributes:
         times: `(n,)` nanoseconds.
         observed: `(n, features)` raw units, NaN where missing.
-        expected: `(n, features)` raw units, forecast one step before.
-        ahead: `(n, horizons - 1, features)` residual space, forecast more steps before; NaN where there was no forecast.
+        forecast: `(n, parts * features)` raw units, what was forecast one step before.
+        ahead: `(n, horizons - 1, numbers * features)` what was forecast more steps before, as an `Expectation` keeps it; NaN
+            where there was no forecast.
         patterns: `(n, rows, features)` raw units, single precision: the last rows with the observation itself,
             what is missing filled.
         complete: Whether it is known that no value is missing.
@@ -25,7 +26,7 @@ class Sightings:
 
     times: NDArray[np.int64]
     observed: Floats
-    expected: Floats
+    forecast: Floats
     ahead: Floats | NDArray[np.float32]
     patterns: NDArray[np.float32]
     complete: bool = False
@@ -35,7 +36,7 @@ class Sightings:
         return Sightings(
             times=self.times[at],
             observed=self.observed[at],
-            expected=self.expected[at],
+            forecast=self.forecast[at],
             ahead=self.ahead[at],
             patterns=self.patterns[at],
             complete=self.complete,

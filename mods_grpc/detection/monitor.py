@@ -103,15 +103,15 @@ class Monitor:
         """
         plain = self._plain(slots, times, values)
         if plain.size and plain.all() and (self.table.filled[slots] == self.table.rows).all():
-            expected, judgement = self._full.take(slots, times, values)
+            forecasts, judgement = self._full.take(slots, times, values)
             alarms = self._alarms(slots, times, judgement, significance)
             if judged.all():
-                return Verdicts.of_all(values, expected, judgement, alarms)
-            verdicts, scored = Verdicts.of_nothing(values), np.arange(len(slots))
-            verdicts.expected = expected
+                return Verdicts.of_all(values, forecasts, judgement, alarms)
+            verdicts, scored = Verdicts.of_nothing(values, self._detector.expectation.parts), np.arange(len(slots))
+            verdicts.forecast = forecasts
         else:
             verdicts, seen = self._take_any(slots, times, values, plain, impute_rows)
-            scored = np.flatnonzero(~np.isnan(verdicts.expected[:, 0]))
+            scored = np.flatnonzero(~np.isnan(verdicts.forecast[:, 0]))
             if not scored.size:
                 return verdicts
             judgement = self._judge(seen.of(scored), slots[scored])
@@ -141,7 +141,7 @@ class Monitor:
         found = (self._alone or self._judge_alone()).observe(slot, time, row, self._forecast)
         return Verdict(
             observed=row,
-            expected=found.expected,
+            forecast=found.forecast,
             p_value=found.p_value,
             out_of_distribution=found.out_of_distribution,
             alarm=raise_alarm(table, slot, time, found.p_value, self._rule(significance)),
@@ -162,33 +162,34 @@ class Monitor:
         impute_rows: int,
     ) -> tuple[Verdicts, Sightings]:
         """Apply whatever comes; some of it may be there to score."""
-        n = len(slots)
-        verdicts = Verdicts.of_nothing(values)
+        n, expectation = len(slots), self._detector.expectation
+        verdicts = Verdicts.of_nothing(values, expectation.parts)
         runs = self._trace(np.flatnonzero(~plain), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(plain)
         full = at[self.table.filled[slots[at]] == self.table.rows]
         features, kept, lines = values.shape[1], self._detector.pattern_rows, self._detector.lines
-        ahead, patterns = np.full((n, lines.count, features), np.nan), np.zeros((n, kept, features), np.float32)
-        forecasts = RunForecasts(self.table, runs, lines, self._slide)
-        made = np.zeros((0, lines.count + 1, features))
+        ahead = np.full((n, lines.count, expectation.numbers * features), np.nan)
+        patterns = np.zeros((n, kept, features), np.float32)
+        forecasts = RunForecasts(self.table, runs, lines, self._slide, expectation)
+        made = np.zeros((0, lines.count + 1, expectation.parts * features))
         if full.size:
             windows = self.table.windows(slots[full])
             patterns[full] = patterns_of(windows, values[full], kept)
             made = self._steps_in_parts(windows, times[full] - self._slide)
-            verdicts.expected[full] = made[:, 0]
-        forecasts.fill(self._steps_in_parts, self._detector.space)
+            verdicts.forecast[full] = made[:, 0]
+        forecasts.fill(self._steps_in_parts)
         if lines.count and full.size:  # from here on series change
             places = lines.places(times[full] // self._slide)
             ahead[full] = self.table.ahead[slots[full, None], places]
-            self.table.ahead[slots[full, None], places] = pack(self._detector.space.forward(made[:, 1:]))
-        forecasts.tell(verdicts.expected, verdicts.gap_filled, ahead, patterns)
+            self.table.ahead[slots[full, None], places] = pack(expectation.of(made[:, 1:], lines.delays))
+        forecasts.tell(verdicts.forecast, verdicts.gap_filled, ahead, patterns)
         self.table.push(slots[at], times[at], values[at])
         for index, run in enumerate(runs):
             if run.last:
                 self.table.replace(run.slot, run.last_time, run.values, run.missing, run.last_time // self._slide)
                 self.table.ahead[run.slot] = forecasts.waiting(index)
-        expected = verdicts.expected
-        return verdicts, Sightings(times=times, observed=values, expected=expected, ahead=ahead, patterns=patterns)
+        seen = Sightings(times=times, observed=values, forecast=verdicts.forecast, ahead=ahead, patterns=patterns)
+        return verdicts, seen
 
     def _plain(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> NDArray[np.bool_]:
         """Tell which observations are the only one of their series, complete, and directly follow its last row."""

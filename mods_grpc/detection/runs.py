@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection.ahead import DelayLines, Forecaster, Waiting, pack
+from mods_grpc.detection.expectation import Expectation
 from mods_grpc.detection.parts import parts_of
-from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.series import SeriesTable
 from mods_grpc.detection.timeline import Run
 from mods_grpc.errors import ModelOutputError, Reason
@@ -15,14 +15,14 @@ from mods_grpc.errors import ModelOutputError, Reason
 Floats = NDArray[np.float64]
 Steps = Callable[[Floats, NDArray[np.int64]], Floats]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)`, to the steps of their forecasts that count,
-`(n, horizons, features)`."""
+`(n, horizons, parts * features)`."""
 
 WINDOWS_PER_RUN = 4096
 NOT_FINITE = "the model's forecast is not finite"
 
 
 def steps_of(forecast: Forecaster, columns: NDArray[np.intp], windows: Floats, times: NDArray[np.int64]) -> Floats:
-    """Forecast, and return the steps that are held against what comes, `(n, horizons, features)`.
+    """Forecast, and return the steps that are held against what comes, `(n, horizons, parts * features)`.
 
     Args:
         forecast: The model.
@@ -51,15 +51,19 @@ class RunForecasts:
         runs: The runs; the holes in their values are filled.
         lines: Where forecasts wait.
         slide: Distance between rows in nanoseconds.
+        expectation: Says what of them waits.
     """
 
-    def __init__(self, table: SeriesTable, runs: Sequence[Run], lines: DelayLines, slide: int) -> None:
-        self._rows = table.rows
+    def __init__(
+        self, table: SeriesTable, runs: Sequence[Run], lines: DelayLines, slide: int, expectation: Expectation
+    ) -> None:
+        self._rows, self._features = table.rows, table.features
         self._runs = runs
         self._lines = lines
         self._slide = slide
-        self._expected = [np.full(run.values[run.held :].shape, np.nan) for run in runs]
-        nothing = np.full((table.waiting, table.features), np.nan, np.float32)
+        self._expectation = expectation
+        self._forecasts = [np.full((len(run.observation), expectation.parts * table.features), np.nan) for run in runs]
+        nothing = np.full((table.waiting, table.numbers * table.features), np.nan, np.float32)
         self._due = [
             lines.unroll(table.ahead[run.slot] if run.held else nothing, self._number(run), len(run.observation)) for run in runs
         ]
@@ -68,7 +72,7 @@ class RunForecasts:
         """Return the number on the grid of a run's first new row."""
         return run.last_time // self._slide - len(run.observation) + 1
 
-    def fill(self, steps: Steps, space: ResidualSpace) -> None:
+    def fill(self, steps: Steps) -> None:
         """Forecast. A hole must be filled before the next forecast can be made, so each wave takes a run up to its next hole.
 
         Raises:
@@ -97,27 +101,29 @@ class RunForecasts:
                 position[i] = end - run.held
             if windows:
                 together = np.concatenate(windows) if len(windows) > 1 else windows[0]
-                self._apply(targets, steps(together, np.concatenate(times)), space)
+                self._apply(targets, steps(together, np.concatenate(times)))
 
-    def _apply(self, targets: list[tuple[int, int, int]], made: Floats, space: ResidualSpace) -> None:
-        waiting = pack(space.forward(made[:, 1:]))
+    def _apply(self, targets: list[tuple[int, int, int]], made: Floats) -> None:
+        waiting = pack(self._expectation.of(made[:, 1:], self._lines.delays))
         offset = 0
         for i, first, end in targets:
             run, new = self._runs[i], first - self._runs[i].held
             part = slice(offset, offset + end - first)
             offset += end - first
-            run.values[end - 1] = np.where(np.isnan(run.values[end - 1]), made[part.stop - 1, 0], run.values[end - 1])
-            self._expected[i][new : new + end - first] = made[part, 0]
+            run.values[end - 1] = np.where(
+                np.isnan(run.values[end - 1]), made[part.stop - 1, 0, : self._features], run.values[end - 1]
+            )
+            self._forecasts[i][new : new + end - first] = made[part, 0]
             for line, delay in enumerate(self._lines.delays.tolist()):
                 self._due[i][new + delay : new + delay + end - first, line] = waiting[part, line]
 
-    def tell(self, expected: Floats, gap_filled: NDArray[np.int64], ahead: Floats, patterns: NDArray[np.float32]) -> None:
+    def tell(self, forecasts: Floats, gap_filled: NDArray[np.int64], ahead: Floats, patterns: NDArray[np.float32]) -> None:
         """Write what was found into arrays over the observations of the call."""
         kept = patterns.shape[1]
-        for run, forecast, due in zip(self._runs, self._expected, self._due, strict=True):
+        for run, forecast, due in zip(self._runs, self._forecasts, self._due, strict=True):
             told = np.flatnonzero(run.observation >= 0)
             index = run.observation[told]
-            expected[index] = forecast[told]
+            forecasts[index] = forecast[told]
             gap_filled[index] = run.gaps[told]
             ahead[index] = due[told]
             told = told[run.held + told >= self._rows]

@@ -1,8 +1,8 @@
 """State of many series in contiguous arrays: one ring window each, the last time, and the open episode.
 
-A series takes `rows * features * 9 + (waiting + horizons) * features * 4 + 68` bytes: 8 for each value of the window, 1 to
-know whether it was missing, 4 for each number of the forecasts that wait for their row and for each residual's own scale,
-and the fixed fields.
+A series takes `rows * features * 9 + (waiting * numbers + horizons) * features * 4 + 68` bytes: 8 for each value of the window,
+1 to know whether it was missing, 4 for each number of the forecasts that wait for their row and for each residual's own
+scale, and the fixed fields.
 """
 
 import numpy as np
@@ -23,6 +23,7 @@ class SeriesTable:
         features: Number of features.
         waiting: Rows of forecasts that wait for their row.
         horizons: Residuals of a feature that have a scale of the series' own.
+        numbers: Numbers of a feature in a forecast that waits: 1, or middle and width of an interval.
 
     Attributes:
         values: `(capacity, rows, features)` ring windows in raw units, holes filled.
@@ -33,16 +34,17 @@ class SeriesTable:
             first and last anomalous row, and the row of the highest score. episode_peak: `(capacity,)` that score.
         factor: `(capacity,)` what the significance level of the series is multiplied by. wealth: `(capacity,)` logarithm
             of what the bet on drift has won. Both see `alarms`.
-        ahead: `(capacity, waiting, features)` forecasts that wait for their row, see `ahead`; NaN where there is none.
+        ahead: `(capacity, waiting, numbers * features)` forecasts that wait for their row, see `ahead`; NaN where there is none.
         own: `(capacity, horizons, features)` logarithms of what the scales of residuals are multiplied by. taught:
             `(capacity,)` rows they were learnt from. See `own_scale`.
     """
 
-    def __init__(self, rows: int, features: int, waiting: int = 0, horizons: int = 0) -> None:
+    def __init__(self, rows: int, features: int, waiting: int = 0, horizons: int = 0, numbers: int = 1) -> None:
         self.rows = rows
         self.features = features
         self.waiting = waiting
         self.horizons = horizons
+        self.numbers = numbers
         self._free: list[int] = []
         self._allocate_arrays(0)
 
@@ -58,7 +60,7 @@ class SeriesTable:
         self.episode_peak = np.zeros(capacity)
         self.factor = np.ones(capacity)
         self.wealth = np.zeros(capacity)
-        self.ahead = np.full((capacity, self.waiting, self.features), np.nan, np.float32)
+        self.ahead = np.full((capacity, self.waiting, self.numbers * self.features), np.nan, np.float32)
         self.own = np.zeros((capacity, self.horizons, self.features), np.float32)
         self.taught = np.zeros(capacity, np.int32)
 
@@ -109,7 +111,7 @@ class SeriesTable:
 
     def like(self) -> "SeriesTable":
         """Make an empty table of the same shape."""
-        return SeriesTable(self.rows, self.features, self.waiting, self.horizons)
+        return SeriesTable(self.rows, self.features, self.waiting, self.horizons, self.numbers)
 
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""

@@ -31,7 +31,7 @@ _FIRST = np.zeros(1, np.intp)
 class JudgedRow(NamedTuple):
     """What the detector says of a row; as in Verdict."""
 
-    expected: Floats
+    forecast: Floats
     p_value: float
     out_of_distribution: bool
     explain: Callable[[], Explanation]
@@ -53,9 +53,15 @@ class SingleRow:
         self._detector, self._table, self._slide, self._own_scales = detector, table, slide, own_scales
         self._window = np.empty((1, table.rows, features))
         self._rows = np.empty((detector.pattern_rows, features), np.float32)
-        self._columns, self._lines, self._space = lines.columns, lines, detector.space
-        self._raw, self._logs = np.empty((members, features)), np.empty((members, features))
-        self._told = self._raw[1:]
+        self._columns, self._lines = lines.columns, lines
+        self._space, self._expectation = detector.space, detector.expectation
+        parts = detector.expectation.parts
+        shape = 1 + (members - 1) * parts, features  # the row, and what was forecast of it and of those after
+        self._raw, self._logs = np.empty(shape), np.empty(shape)
+        self._told = self._raw[1:].reshape(members - 1, -1)
+        self._parts = self._logs[1:].reshape(members - 1, parts, features)
+        self._first = self._told[:1]
+        self._widths = np.empty((members - 1, features)) if parts > 1 else None
         self._rough = np.empty(self._rows.shape, np.float32)
         self._against, self._scores = np.empty((members, features)), np.empty((members, features))
         self._residuals = self._scores[:-1]
@@ -93,20 +99,20 @@ class SingleRow:
         waiting[places] = waits
         table.push_one(slot, time, row[0])
         p_value, own = self._judge(slot, time, ahead)
-        expected, patterns, detector = self._raw[1:2].copy(), rows[None].copy(), self._detector
+        made, patterns, detector = self._first.copy(), rows[None].copy(), self._detector
 
         def explain() -> Explanation:
             times = np.array([time])
-            seen = Sightings(times=times, observed=row, expected=expected, ahead=ahead[None], patterns=patterns, complete=True)
+            seen = Sightings(times=times, observed=row, forecast=made, ahead=ahead[None], patterns=patterns, complete=True)
             return detector.judge(seen, own).explain(_FIRST)
 
-        return JudgedRow(expected, p_value, self._is_outside(row[0].tolist()), explain)
+        return JudgedRow(made, p_value, self._is_outside(row[0].tolist()), explain)
 
     def _take_forecast(self, row: Floats, made: Floats) -> Singles:
-        """Take a row, `(features,)`, and the forecast of it and of what comes after, `(horizon, features)`, in raw units.
+        """Take a row, `(features,)`, and the forecast of it and of what comes after, `(horizon, parts * features)`, in raw units.
 
         Returns:
-            `(lines, features)`, what is to wait.
+            `(lines, numbers * features)`, what is to wait.
         """
         raw, told = self._raw, self._told
         raw[0] = row
@@ -114,7 +120,12 @@ class SingleRow:
         if not all(map(isfinite, told.ravel().tolist())):
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
         self._space.forward_into(raw, self._logs)
-        return pack(self._logs[2:])
+        if self._widths is None:
+            self._against[0] = self._logs[1]
+            return pack(self._logs[2:])
+        found = self._expectation.of_parts(self._parts, self._columns)
+        self._against[0], self._widths[0] = found[0]
+        return pack(found[1:].reshape(len(found) - 1, -1))
 
     def _judge(self, slot: int, time: int, ahead: Singles) -> tuple[float, Own | None]:
         """Return the p-value of the row that was taken, and what applies the series' own scales as they were.
@@ -122,11 +133,17 @@ class SingleRow:
         Args:
             slot: Slot of the series.
             time: Nanoseconds.
-            ahead: `(lines, features)`, what waited for the row.
+            ahead: `(lines, numbers * features)`, what waited for the row.
         """
-        against, scores = self._against, self._scores
-        against[0], against[1:-1] = self._logs[1], ahead
-        np.subtract(self._logs[0], against, scores)
+        against, scores, widths = self._against, self._scores, self._widths
+        if widths is None:
+            against[1:-1] = ahead
+            np.subtract(self._logs[0], against, scores)
+        else:
+            features = against.shape[1]
+            against[1:-1], widths[1:] = ahead[:, :features], ahead[:, features:]
+            np.subtract(self._logs[0], against, scores)
+            np.divide(self._residuals, widths, self._residuals)
         np.divide(scores, self._scales[day_part_of(time)], scores)
         np.abs(scores, scores)
         own = applied(self._own.apply(self._table, slot, self._residuals).copy()) if self._own_scales else None

@@ -16,17 +16,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(kw_only=True, slots=True)
 class Verdict:
-    """What is to be said about one observation that was scored; `observed` and `expected` are `(1, features)`.
+    """What is to be said about one observation that was scored.
 
-    `explain` says why, `(1, features)`.
+    `observed` and `forecast` are `(1, features)` and `(1, parts * features)`; `explain` says why, `(1, features)`.
     """
 
     observed: Floats
-    expected: Floats
+    forecast: Floats
     p_value: float
     out_of_distribution: bool
     alarm: Alarm
     explain: Callable[[], Explanation]
+
+    @property
+    def expected(self) -> Floats:
+        """The forecast without its interval, `(1, features)`."""
+        return self.forecast[:, : self.observed.shape[1]]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,7 +41,7 @@ class Verdicts:
     Attributes:
         outcome: `(n,)` of Outcome. p_value: `(n,)`. score: `(n,)`, -log10 of it. anomalous, drift: `(n,)`.
         out_of_distribution: `(n,)`. gap_filled: `(n,)` rows filled directly before.
-        observed, expected: `(n, features)`.
+        observed: `(n, features)`. forecast: `(n, parts * features)`, what was forecast one step before.
         phase: `(n,)` of Phase; start, peak_time: `(n,)` nanoseconds and peak: `(n,)` of the episode.
         judgement: What the detector said of those that were scored, and told, None where of none; `rows`: `(n,)` their
             number in it, -1 for the others.
@@ -44,7 +49,7 @@ class Verdicts:
 
     outcome: NDArray[np.int8]
     observed: Floats
-    expected: Floats
+    forecast: Floats
     p_value: Floats
     score: Floats
     anomalous: NDArray[np.bool_]
@@ -59,13 +64,13 @@ class Verdicts:
     rows: NDArray[np.intp] = field(repr=False)
 
     @classmethod
-    def of_nothing(cls, observed: Floats) -> "Verdicts":
-        """Begin with observations of which nothing is known yet: none is scored."""
-        n = len(observed)
+    def of_nothing(cls, observed: Floats, parts: int) -> "Verdicts":
+        """Begin with observations of which nothing is known yet: none is scored, forecasts will have so many parts."""
+        n, features = observed.shape
         return cls(
             outcome=np.full(n, Outcome.WARMING_UP, np.int8),
             observed=observed,
-            expected=np.full(observed.shape, np.nan),
+            forecast=np.full((n, parts * features), np.nan),
             p_value=np.full(n, np.nan),
             score=np.full(n, np.nan),
             anomalous=np.zeros(n, np.bool_),
@@ -80,13 +85,13 @@ class Verdicts:
         )
 
     @classmethod
-    def of_all(cls, observed: Floats, expected: Floats, judgement: Judgement, alarms: Alarms) -> "Verdicts":
+    def of_all(cls, observed: Floats, forecast: Floats, judgement: Judgement, alarms: Alarms) -> "Verdicts":
         """Tell of observations all of which were scored."""
         n = len(observed)
         return cls(
             outcome=np.full(n, Outcome.SCORED, np.int8),
             observed=observed,
-            expected=expected,
+            forecast=forecast,
             p_value=judgement.p_value,
             score=alarms.score,
             anomalous=alarms.anomalous,
@@ -100,6 +105,11 @@ class Verdicts:
             judgement=judgement,
             rows=np.arange(n),
         )
+
+    @property
+    def expected(self) -> Floats:
+        """The forecasts without their intervals, `(n, features)`."""
+        return self.forecast[:, : self.observed.shape[1]]
 
     def tell(self, judgement: Judgement, alarms: Alarms, scored: NDArray[np.intp], told: NDArray[np.bool_]) -> None:
         """Tell of the observations `scored`, `(k,)`; of those that are not `told`, `(k,)`, only the episode."""

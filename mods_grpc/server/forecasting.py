@@ -151,10 +151,11 @@ class _Asked:
 
 def _answer(request: pb.ForecastRequest, asked: _Asked, forecasts: Floats) -> pb.ForecastResponse:
     model, horizon, firsts = asked.model, asked.horizon, asked.firsts.tolist()
-    paths = forecasts[:, :horizon]
-    if not np.logical_and.reduce(np.isfinite(paths), axis=None):
+    made = forecasts[:, :horizon]
+    if not np.logical_and.reduce(np.isfinite(made), axis=None):
         raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
-    bands = [model.detector.path_interval(paths, coverage) for coverage in asked.coverages]
+    paths = made[..., : len(model.feature_names)]
+    bands = [model.detector.path_interval(made, coverage) for coverage in asked.coverages]
     response = pb.ForecastResponse(model=served(model), features=model.feature_names, horizon=horizon)
     if request.WhichOneof("input") == "batch":
         response.batch.first_forecast_time_unix_nano.extend(firsts)

@@ -114,16 +114,16 @@ def explained(
     if not at.size:
         return []
     found = [plain(verdicts, index, int(times[index]), name) for index, name in zip(at.tolist(), names, strict=True)]
-    expected, why = verdicts.expected[at], verdicts.explain(at)
-    interval = model.detector.interval(times[at], expected, why.scale, significance)
-    _explain(found, model, verdicts.observed[at], expected, interval, why)
+    why = verdicts.explain(at)
+    interval = model.detector.interval(times[at], verdicts.forecast[at], why.scale, significance)
+    _explain(found, model, verdicts.observed[at], verdicts.expected[at], interval, why)
     return found
 
 
 def explain_one(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, time: int, significance: float) -> None:
     """Add features and reason to what `written` wrote of a row at `time`, nanoseconds."""
     why = verdict.explain()
-    interval = model.detector.interval(np.array([time]), verdict.expected, why.scale, significance)
+    interval = model.detector.interval(np.array([time]), verdict.forecast, why.scale, significance)
     _explain([message], model, verdict.observed, verdict.expected, interval, why)
 
 

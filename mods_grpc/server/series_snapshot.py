@@ -20,7 +20,7 @@ class SeriesSnapshot:
         sensors, names: n each, whose series they are.
         values: `(n, rows, features)`, oldest first, `filled` rows of each hold something. missing: which were missing.
         last_time: `(n,)` nanoseconds. idle_seconds: `(n,)` since they were last used.
-        ahead: `(n, waiting, features)` forecasts that wait for their row.
+        ahead: `(n, waiting, numbers * features)` forecasts that wait for their row.
         adaptation: `(2, n)` factor of the significance level, and what the bet on drift has won.
         own: `(n, horizons, features)` logarithms of the series' own scales. taught: `(n,)` rows they were learnt from.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
@@ -89,8 +89,10 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -
     table.filled[mine] = kept
     table.head[mine] = kept % table.rows
     table.last_time[mine] = snapshot.last_time[at]
-    # forecasts that wait were made in residual space, the same for both; another model may keep other ones
-    table.ahead[mine] = snapshot.ahead[at] if snapshot.ahead.shape[1:] == table.ahead.shape[1:] else np.nan
+    # forecasts that wait were made in residual space, the same for both; another model may keep other ones, and takes its own
+    # intervals for its measure
+    comparable = snapshot.ahead.shape[1:] == table.ahead.shape[1:] and (same_model or table.numbers == 1)
+    table.ahead[mine] = snapshot.ahead[at] if comparable else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
     table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at] if same_model else ((1.0,), (0.0,))
     table.own[mine], table.taught[mine] = (snapshot.own[at], snapshot.taught[at]) if same_model else (0.0, 0)

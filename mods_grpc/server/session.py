@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, check_graph
+from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, Manifest, check_graph
+from mods_grpc.detection import side_by_side
 from mods_grpc.detection.parts import Share, alone, parts_of
 from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
 from mods_grpc.server.providers import PROVIDER_NAMES, PROVIDER_OPTIONS, candidates, quickest
@@ -45,8 +46,9 @@ class Session:
 
     `provider` is the one that runs it. `least_batch` is the smallest batch it is given: a matrix-vector kernel may sum in
     another order than the matrix kernels do, and a verdict must not depend on how many observations came together.
-    `invariant` tells whether that was seen to be so. `calendar` tells whether the model looks at the time. `run_seconds` is
-    how long WATCHED_BATCH windows or more may take together.
+    `invariant` tells whether that was seen to be so. `calendar` tells whether the model looks at the time, `intervals` whether
+    the ends of its quantiles are wanted beside the forecast. `run_seconds` is how long WATCHED_BATCH windows or more may take
+    together.
     `large` is a second graph that gives the same bits, for batches of `large_from` windows or more, LARGE_WINDOWS at a time;
     None without one. `share` works on the parts of a large batch.
     """
@@ -56,6 +58,7 @@ class Session:
     least_batch: int = 1
     invariant: bool = True
     calendar: bool = False
+    intervals: bool = False
     run_seconds: float = 30.0
     large: ort.InferenceSession | None = None
     large_from: int = LARGE_WINDOWS
@@ -68,7 +71,7 @@ class Session:
         return [(MODEL_FILE, replace(self, large=None)), *second]
 
     def forecast(self, windows: Floats, times: Times) -> Floats:
-        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, features)`.
+        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, parts * features)`, see `Forecaster`.
 
         `times` holds the time of each window's last row, `(n,)` nanoseconds since 1970.
 
@@ -109,6 +112,8 @@ class Session:
             windows = np.concatenate([windows, np.repeat(windows[-1:], lack, axis=0)])
             times = np.concatenate([times, np.repeat(times[-1:], lack)])
         feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
+        if self.intervals:
+            return side_by_side(*runtime.run(("forecast", "quantiles"), feed, options))[:n]
         return np.asarray(runtime.run(("forecast",), feed, options)[0])[:n]
 
 
@@ -145,7 +150,7 @@ def open_session(artifact: Artifact, provider: str) -> Session:
 
 def _checked(artifact: Artifact, provider: str, file: str) -> tuple[Session, Floats, Times]:
     """Open a graph of a model alone, hold it against the contract and Keras, and return the largest batch of windows too."""
-    session = _open(artifact, provider, file)
+    session = replace(_open(artifact, provider, file), intervals=artifact.manifest.calibration.interval is not None)
     session = replace(session, calendar=_check_contract(session, artifact, file))
     return session, *_check_parity(session, artifact, file)
 
@@ -199,6 +204,11 @@ def _check_contract(session: Session, artifact: Artifact, file: str) -> bool:
         raise ArtifactError(f"{file}: expected {expected}, found {inputs}")
     if outputs[:1] != [("forecast", "tensor(double)", ["batch", manifest.horizon, count])]:
         raise ArtifactError(f"{file}: expected output forecast double (batch, {manifest.horizon}, {count}), found {outputs}")
+    if (interval := manifest.calibration.interval) is not None:
+        shape = ["batch", manifest.horizon, count, len(interval.levels)]
+        if outputs[1:] != [("quantiles", "tensor(double)", shape)]:
+            expected = f"output quantiles double (batch, {', '.join(map(str, shape[1:]))}), for evidence"
+            raise ArtifactError(f"{file}: expected {expected}, found {outputs[1:]}")
     return len(inputs) > 1
 
 
@@ -224,9 +234,9 @@ def _check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Floa
     if tolerance is None:
         raise ArtifactError(f"manifest: states no parity tolerance for {session.provider}")
     for batch in batches:
-        window, expected = arrays[f"window_{batch}"], arrays.get(f"forecast_{batch}", np.empty(0))
+        window, expected = arrays[f"window_{batch}"], _expected(arrays, batch, manifest)
         count = len(manifest.features)
-        shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count))
+        shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count * manifest.calibration.parts))
         if (window.shape, expected.shape) != shapes or {window.dtype, expected.dtype} != {np.dtype(np.float64)}:
             raise ArtifactError(f"parity.npz: the vectors of a batch of {batch} are not float64 of {shapes[0]} and {shapes[1]}")
         times = arrays.get(f"time_{batch}", np.empty(0)) if session.calendar else np.zeros(batch, np.int64)
@@ -242,6 +252,16 @@ def _check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Floa
         if not error_size <= tolerance:
             raise ArtifactError(f"{file}: parity error {error_size:.2g} at batch {batch}, accepted is {tolerance:.2g}")
     return window, times
+
+
+def _expected(arrays: dict[str, Any], batch: int, manifest: Manifest) -> Floats:
+    """Return what Keras gave for a batch, as `Session.forecast` gives it; of another shape where that is not there."""
+    forecast: Floats = arrays.get(f"forecast_{batch}", np.empty(0))
+    if manifest.calibration.interval is None:
+        return forecast
+    quantiles: Floats = arrays.get(f"quantiles_{batch}", np.empty(0))
+    shape = (*forecast.shape, len(manifest.calibration.interval.levels))
+    return side_by_side(forecast, quantiles) if forecast.shape and quantiles.shape == shape else np.empty(0)
 
 
 def _read_vectors(data: bytes) -> dict[str, Any]:

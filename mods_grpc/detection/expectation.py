@@ -1,0 +1,103 @@
+"""What forecasts say of an observation that is still to come: a value, or an interval whose width the hour asks for.
+
+Beside the forecast a quantile model gives the ends of an interval, and the evidence is that of conformalised quantile
+regression (Romano, Patterson & Candes 2019), measured in widths of the interval (Sesia & Candes 2020): of an observation x
+
+    max(lower - x, x - upper) / width  =  |x - middle| / width - 1/2
+
+in the space that residuals live in. So an interval is kept as its middle and its width, and a residual is the signed
+distance from the middle in widths: calibrated, its size has the same p-values as that score, and its sign is the direction.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.artifact.calibration import IntervalReference
+from mods_grpc.detection.residuals import SMALLEST_SCALE, ResidualSpace, robust_scale
+
+Floats = NDArray[np.float64]
+Steps = int | slice | NDArray[np.int64]
+
+NARROWEST = 0.25  # of the usual width: an interval that all but vanishes must not make a trifle infinitely strange
+
+
+class Expectation:
+    """Turns what a model gives into what observations are held against.
+
+    Args:
+        space: Where residuals live.
+        interval: How the model's intervals are taken; None where residuals are those of its forecast.
+
+    Attributes:
+        space: As given.
+        parts: Numbers that the model gives for a value: the forecast, and with an interval its lower and upper end.
+        numbers: Numbers that are kept of them: the forecast, or middle and width of the interval.
+    """
+
+    def __init__(self, space: ResidualSpace, interval: IntervalReference | None) -> None:
+        self.space = space
+        self.parts, self.numbers = (3, 2) if interval else (1, 1)
+        self._floors = np.array(interval.floors) if interval else None
+
+    def of(self, made: Floats, steps: Steps) -> Floats:
+        """Return what forecasts say, in the space of residuals.
+
+        Args:
+            made: `(..., parts * features)` raw units, the parts side by side.
+            steps: Which steps these are, counted from 0: one, or one for each entry of the last axis but one.
+
+        Returns:
+            `(..., numbers * features)`.
+        """
+        if self._floors is None:
+            return self.space.forward(made)
+        found = self.space.forward(made.reshape(*made.shape[:-1], self.parts, -1))
+        return self.of_parts(found, steps).reshape(*made.shape[:-1], -1)
+
+    def of_parts(self, parts: Floats, steps: Steps) -> Floats:
+        """Return middle and width, `(..., numbers, features)`, of what is in residual space, `(..., parts, features)`."""
+        assert self._floors is not None
+        lower, upper = parts[..., 1, :], parts[..., 2, :]
+        found = np.empty((*lower.shape[:-1], self.numbers, lower.shape[-1]))
+        found[..., 0, :] = 0.5 * lower + 0.5 * upper
+        np.maximum(upper - lower, self._floors[steps], out=found[..., 1, :])
+        return found
+
+    def residuals(self, observed: Floats, made: Floats) -> Floats:
+        """Return unscaled residuals `(n, steps, features)`: distances, in widths where there are intervals.
+
+        Args:
+            observed: `(n, steps, features)` raw units; NaN stays NaN.
+            made: `(n, steps, parts * features)` raw units, of the steps from the first on.
+        """
+        expected, count = self.of(made, slice(0, made.shape[1])), observed.shape[-1]
+        found = self.space.forward(observed) - expected[..., :count]
+        return found if self._floors is None else found / expected[..., count:]
+
+
+def side_by_side(forecast: Floats, quantiles: Floats) -> Floats:
+    """Put the ends of intervals beside forecasts: `(..., 3 * features)`.
+
+    Args:
+        forecast: `(..., features)`.
+        quantiles: `(..., features, levels)`, levels ascending: the first and the last are the ends.
+    """
+    return np.concatenate((forecast, quantiles[..., 0], quantiles[..., -1]), axis=-1)
+
+
+def learn_interval(space: ResidualSpace, levels: Sequence[float], observed: Floats, made: Floats) -> IntervalReference:
+    """Learn how wide intervals usually are.
+
+    Args:
+        space: Where residuals live.
+        levels: Of the model's quantiles, ascending.
+        observed: `(n, horizon, features)` raw units, NaN where missing.
+        made: `(n, horizon, 3 * features)` raw units: what was forecast of them.
+    """
+    _, lower, upper = np.moveaxis(space.forward(made.reshape(*made.shape[:-1], 3, -1)), -2, 0)
+    usual = np.median(upper - lower, axis=0)
+    usual = np.where(usual > SMALLEST_SCALE, usual, robust_scale(space.forward(observed) - 0.5 * lower - 0.5 * upper))
+    floors = np.maximum(NARROWEST * usual, SMALLEST_SCALE)
+    return IntervalReference(levels=tuple(levels), floors=tuple(tuple(row) for row in floors.tolist()))
