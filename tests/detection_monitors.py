@@ -18,13 +18,19 @@ def mean_forecast(windows, times):
     return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
 
+def interval_forecast(windows, times):
+    """Forecast the mean of the window, and beside it the lowest and the highest value as an interval."""
+    made = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
+    return np.repeat(made[:, None], HORIZON, axis=1)
+
+
 def grid(n, first=0):
     return START + (first + np.arange(n)) * SLIDE * NANOS
 
 
-def make_detector(kinds=("count", "sum"), levels=LEVELS):
+def make_detector(kinds=("count", "sum"), levels=LEVELS, quantiles=()):
     calibration = calibrate(
-        mean_forecast,
+        interval_forecast if quantiles else mean_forecast,
         grid(400),
         levels,
         training=slice(0, 200),
@@ -33,6 +39,7 @@ def make_detector(kinds=("count", "sum"), levels=LEVELS):
         rows=ROWS,
         slide_seconds=SLIDE,
         holdoff_rows=6,
+        levels=quantiles,
     )
     return Detector(calibration, ResidualSpace(kinds), (levels.min(0), levels.max(0)))
 
@@ -40,9 +47,12 @@ def make_detector(kinds=("count", "sum"), levels=LEVELS):
 DETECTOR = make_detector()
 WIDE = make_detector(["mean", *["count"] * 9], RNG.gamma(50.0, 20.0, (400, 10)))
 MEANS = make_detector(["mean"], RNG.normal(0.0, 1.0, (400, 1)))
+QUANTILES = make_detector(quantiles=(0.05, 0.5, 0.95))
+MIXED = make_detector(["mean", "count"], quantiles=(0.1, 0.5, 0.9))
 
 
-def make_monitor(forecast=mean_forecast, series=1, adapt=False, detector=DETECTOR, sharing=AT_ONCE):
+def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, sharing=AT_ONCE):
+    forecast = forecast or (interval_forecast if detector.calibration.interval else mean_forecast)
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
     options = {"adapt": adapt, "own_scales": adapt, "sharing": sharing}
@@ -66,7 +76,7 @@ def columns(verdicts):
         "score",
         "anomalous",
         "out_of_distribution",
-        "expected",
+        "forecast",
         "drift",
         "gap_filled",
         "phase",

@@ -20,7 +20,9 @@ from mods_grpc.detection.residuals import SMALLEST_SCALE, ResidualSpace, robust_
 Floats = NDArray[np.float64]
 Steps = int | slice | NDArray[np.int64]
 
-NARROWEST = 0.25  # of the usual width: an interval that all but vanishes must not make a trifle infinitely strange
+# An interval that all but vanishes must not make a trifle infinitely strange: none counts as narrower than this quantile of
+# the widths that were calibrated on, or than this share of the usual one.
+NARROWEST = 0.01
 
 
 class Expectation:
@@ -99,5 +101,5 @@ def learn_interval(space: ResidualSpace, levels: Sequence[float], observed: Floa
     _, lower, upper = np.moveaxis(space.forward(made.reshape(*made.shape[:-1], 3, -1)), -2, 0)
     usual = np.median(upper - lower, axis=0)
     usual = np.where(usual > SMALLEST_SCALE, usual, robust_scale(space.forward(observed) - 0.5 * lower - 0.5 * upper))
-    floors = np.maximum(NARROWEST * usual, SMALLEST_SCALE)
+    floors = np.maximum(np.quantile(upper - lower, NARROWEST, axis=0), np.maximum(NARROWEST * usual, SMALLEST_SCALE))
     return IntervalReference(levels=tuple(levels), floors=tuple(tuple(row) for row in floors.tolist()))

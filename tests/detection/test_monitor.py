@@ -9,6 +9,7 @@ from detection_monitors import (
     DETECTOR,
     FEATURES,
     LEVELS,
+    QUANTILES,
     RNG,
     ROWS,
     SLIDE,
@@ -16,6 +17,7 @@ from detection_monitors import (
     assert_same,
     columns,
     grid,
+    interval_forecast,
     joined,
     make_monitor,
     mean_forecast,
@@ -29,10 +31,13 @@ from mods_grpc.detection import Outcome, SeriesTable
 from mods_grpc.detection.monitor import NANOS
 from mods_grpc.errors import ModelOutputError
 
+detectors = st.sampled_from([DETECTOR, QUANTILES])
+either = pytest.mark.parametrize("detector", [DETECTOR, QUANTILES], ids=["forecast", "quantiles"])
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.data(), adapt=st.booleans())
-def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt):
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), adapt=st.booleans(), detector=detectors)
+def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt, detector):
     n = data.draw(st.integers(1, 60))
     series = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     steps = data.draw(st.lists(st.sampled_from([1, 1, 1, 1, 2, 4, 9, 0, -1]), min_size=n, max_size=n))
@@ -44,10 +49,10 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt):
     for i, which in enumerate(series):
         position[which] += steps[i]
         times[i] = START + position[which] * SLIDE * NANOS
-    whole, slots = make_monitor(series=3, adapt=adapt)
+    whole, slots = make_monitor(series=3, adapt=adapt, detector=detector)
     at_once = columns(observe(whole, slots[series], times, values))
     cuts = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=8))})
-    broken, _ = make_monitor(series=3, adapt=adapt)
+    broken, _ = make_monitor(series=3, adapt=adapt, detector=detector)
     parts = [observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
     assert_same(at_once, joined(parts))
     np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
@@ -58,12 +63,12 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt):
             np.testing.assert_array_equal(mine, other)
 
 
-@settings(max_examples=30, deadline=None)
-@given(data=st.data(), adapt=st.booleans())
-def test_the_order_of_series_within_calls_changes_nothing(data, adapt):
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), adapt=st.booleans(), detector=detectors)
+def test_the_order_of_series_within_calls_changes_nothing(data, adapt, detector):
     series = 4
-    given_order, slots = make_monitor(series=series, adapt=adapt)
-    other_order, _ = make_monitor(series=series, adapt=adapt)
+    given_order, slots = make_monitor(series=series, adapt=adapt, detector=detector)
+    other_order, _ = make_monitor(series=series, adapt=adapt, detector=detector)
     for row in range(data.draw(st.integers(1, 30))):
         values = RNG.gamma(50.0, 20.0, (series, FEATURES)) * data.draw(st.sampled_from([1, 1, 1, 30]))
         values[data.draw(st.integers(0, series - 1)), 0] = data.draw(st.sampled_from([1.0, 1e6, np.nan]))
@@ -83,8 +88,9 @@ def test_the_forecast_of_a_row_is_made_before_the_row_is_seen():
     np.testing.assert_allclose(verdicts.expected[5], LEVELS[1:5].mean(0))
 
 
-def test_a_gap_is_filled_with_forecasts_of_forecasts_and_counted():
-    monitor, slots = make_monitor()
+@either
+def test_a_gap_is_filled_with_forecasts_of_forecasts_and_counted(detector):
+    monitor, slots = make_monitor(detector=detector)
     observe(monitor, slots.repeat(4), grid(4), LEVELS[:4])
     verdicts = observe(monitor, slots, [grid(1, 6)[0]], LEVELS[6:7])
     first = LEVELS[:4].mean(0)
@@ -125,8 +131,9 @@ def test_a_missing_value_is_not_scored_and_is_replaced_by_its_forecast():
         (grid(1, 6)[0], [np.nan, np.nan], Outcome.INCOMPLETE),
     ],
 )
-def test_a_refused_observation_leaves_every_array_as_it_was(time, row, outcome):
-    monitor, slots = make_monitor(adapt=True)
+@either
+def test_a_refused_observation_leaves_every_array_as_it_was(time, row, outcome, detector):
+    monitor, slots = make_monitor(adapt=True, detector=detector)
     observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
     before = state(monitor)
     verdicts = observe(monitor, slots, [time], [row])
@@ -135,9 +142,19 @@ def test_a_refused_observation_leaves_every_array_as_it_was(time, row, outcome):
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_forecast_that_is_not_finite_changes_no_series():
+@pytest.mark.parametrize(
+    ("detector", "forecast", "bad"),
+    [(DETECTOR, mean_forecast, 0), (QUANTILES, interval_forecast, 0), (QUANTILES, interval_forecast, 2 * FEATURES)],
+)
+def test_a_forecast_that_is_not_finite_changes_no_series(detector, forecast, bad):
     broken = False
-    good, slots = make_monitor(lambda windows, times: mean_forecast(windows, times) * (np.nan if broken else 1.0), series=2)
+
+    def made(windows, times):
+        path = forecast(windows, times)
+        path[-1, -1, bad] *= np.nan if broken else 1.0
+        return path
+
+    good, slots = make_monitor(made, series=2, detector=detector)
     observe(good, slots.repeat(4), np.tile(grid(4), 2), LEVELS[:8])
     before = state(good)
     broken = True
@@ -169,6 +186,7 @@ def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
 
 def test_a_series_takes_the_documented_number_of_bytes():
     assert SeriesTable(37, 4, 16, 3).series_bytes == 37 * 4 * 9 + (16 + 3) * 4 * 4 + 68
+    assert SeriesTable(37, 4, 16, 3, 2).series_bytes == 37 * 4 * 9 + (16 * 2 + 3) * 4 * 4 + 68
 
 
 def test_a_forecast_of_several_steps_waits_for_its_row():

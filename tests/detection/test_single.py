@@ -2,13 +2,33 @@
 
 import numpy as np
 import pytest
-from detection_monitors import DETECTOR, LEVELS, MEANS, RNG, ROWS, SLIDE, START, WIDE, columns, grid, make_monitor, observe, state
+from detection_monitors import (
+    DETECTOR,
+    LEVELS,
+    MEANS,
+    MIXED,
+    QUANTILES,
+    RNG,
+    ROWS,
+    SLIDE,
+    START,
+    WIDE,
+    columns,
+    grid,
+    make_monitor,
+    observe,
+    state,
+)
 
 from mods_grpc.detection.monitor import NANOS
 
 
 @pytest.mark.parametrize("adapt", [False, True])
-@pytest.mark.parametrize("detector", [DETECTOR, WIDE, MEANS], ids=["two features", "ten features", "one mean"])
+@pytest.mark.parametrize(
+    "detector",
+    [DETECTOR, WIDE, MEANS, QUANTILES, MIXED],
+    ids=["two features", "ten features", "one mean", "quantiles", "quantiles of a mean and a count"],
+)
 def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt):
     whole, slots = make_monitor(adapt=adapt, detector=detector)
     single, _ = make_monitor(adapt=adapt, detector=detector)
@@ -25,7 +45,7 @@ def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt):
         told = found.alarm._asdict() | {
             "p_value": found.p_value,
             "out_of_distribution": found.out_of_distribution,
-            "expected": found.expected[0],
+            "forecast": found.forecast[0],
             "feature_p": why.feature_p[0],
             "share": why.share[0],
             "direction": why.direction[0],
@@ -50,11 +70,12 @@ def test_a_row_that_is_not_the_next_of_a_full_window_is_not_taken_alone():
     assert monitor.observe_one(slot, int(times[ROWS]), row, significance=0.01) is not None
 
 
-def test_what_was_said_of_a_row_stays_when_the_next_one_is_judged():
-    monitor, slots = make_monitor()
+@pytest.mark.parametrize("detector", [DETECTOR, QUANTILES], ids=["forecast", "quantiles"])
+def test_what_was_said_of_a_row_stays_when_the_next_one_is_judged(detector):
+    monitor, slots = make_monitor(detector=detector)
     observe(monitor, slots.repeat(ROWS), grid(ROWS), LEVELS[:ROWS])
     kept = [monitor.observe_one(int(slots[0]), int(grid(1, i)[0]), LEVELS[i : i + 1], significance=0.1) for i in range(ROWS, 30)]
-    again, _ = make_monitor()
+    again, _ = make_monitor(detector=detector)
     whole = observe(again, slots.repeat(30), grid(30), LEVELS[:30]).explain(np.arange(ROWS, 30))
     for i, verdict in enumerate(kept):
         why = verdict.explain()
