@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantile_model import QUANTILE_CALIBRATION, quantile_forecast
 from tiny_model import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast
 
 from mods_grpc.detection import Detector, Monitor
@@ -15,14 +16,17 @@ from mods_grpc.server.series_snapshot import adopt, take
 from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.state_file import SavedModel, SavedState, read_state, write_state
 
-DETECTOR = Detector(CALIBRATION, ResidualSpace(["count", "sum"]), (LEVELS.min(axis=0), LEVELS.max(axis=0)))
+MODELS = [
+    (Detector(calibration, ResidualSpace(["count", "sum"]), (LEVELS.min(axis=0), LEVELS.max(axis=0))), forecast)
+    for calibration, forecast in ((CALIBRATION, mean_forecast), (QUANTILE_CALIBRATION, quantile_forecast))
+]
 NAMES = ("web", "mail", "dns")
 OWNERS = [("zeek", name) for name in NAMES]
 SECOND = 10**9
 
 
-def fresh_states():
-    return SeriesStates(DETECTOR.table(ROWS), max_series=10, max_series_per_sensor=5, idle_seconds=3600.0)
+def fresh_states(detector):
+    return SeriesStates(detector.table(ROWS), max_series=10, max_series_per_sensor=5, idle_seconds=3600.0)
 
 
 def through_a_file(snapshot):
@@ -32,10 +36,10 @@ def through_a_file(snapshot):
         return read_state(Path(folder) / "state").models[0].series
 
 
-def judge(states, series, times, values, adapt):
+def judge(states, model, series, times, values, adapt):
     slots = np.array([states.add(*OWNERS[which]) for which in series])
     options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, "own_scales": adapt}
-    monitor = Monitor(DETECTOR, mean_forecast, states.table, **options)
+    monitor = Monitor(*model, states.table, **options)
     found = monitor.observe(slots, times, values, judged=np.ones(len(slots), bool), significance=0.02, impute_rows=2)
     states.forget_empty(slots)
     names = ("outcome", "p_value", "anomalous", "expected", "drift", "gap_filled", "phase", "start", "peak_time", "peak")
@@ -43,8 +47,8 @@ def judge(states, series, times, values, adapt):
 
 
 @settings(max_examples=40, deadline=None)
-@given(data=st.data(), adapt=st.booleans())
-def test_taking_writing_reading_and_adopting_the_state_changes_no_verdict(data, adapt):
+@given(data=st.data(), adapt=st.booleans(), model=st.sampled_from(MODELS))
+def test_taking_writing_reading_and_adopting_the_state_changes_no_verdict(data, adapt, model):
     n = data.draw(st.integers(10, 90))
     generator = np.random.default_rng(data.draw(st.integers(0, 1000)))
     series = generator.integers(0, len(NAMES), n)
@@ -55,12 +59,12 @@ def test_taking_writing_reading_and_adopting_the_state_changes_no_verdict(data, 
         times[i] = position[which] * SLIDE * SECOND
     values = generator.gamma(50.0, 20.0, (n, 2)) * generator.choice([1, 1, 1, 1, 10], (n, 1))
     values[generator.random(n) < 0.1, 0] = np.nan
-    expected = judge(fresh_states(), series, times, values, adapt)
+    expected = judge(fresh_states(model[0]), model, series, times, values, adapt)
     cuts = sorted({0, n, *data.draw(st.lists(st.integers(1, n - 1), min_size=1, max_size=3))})
-    states, parts = fresh_states(), []
+    states, parts = fresh_states(model[0]), []
     for a, b in itertools.pairwise(cuts):
-        held, states = states, fresh_states()
+        held, states = states, fresh_states(model[0])
         assert adopt(states, through_a_file(take(held)), same_model=True) == len(held)
-        parts.append(judge(states, series[a:b], times[a:b], values[a:b], adapt))
+        parts.append(judge(states, model, series[a:b], times[a:b], values[a:b], adapt))
     for name, column in expected.items():
         np.testing.assert_array_equal(column, np.concatenate([part[name] for part in parts]), err_msg=name)
