@@ -174,6 +174,11 @@ def _detection(manifest: Manifest, replayed: Replay | None) -> str:
         f"Default budget: {manifest.false_alarms_per_day:g} false alarms per series and day; an episode ends after "
         f"{calibration.holdoff_rows} rows without an anomaly."
     )
+    if (interval := calibration.interval) is not None:
+        text += (
+            " Evidence of the forecasts is how far a value lies outside the interval between its quantiles "
+            f"{interval.levels[0]:g} and {interval.levels[-1]:g}, in widths of it."
+        )
     if replayed is not None and replayed.scored:
         text += (
             f" Replayed over the test range at that budget: {len(replayed.episodes)} episodes in {replayed.days:.1f} days, "

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from mods_grpc.artifact import Artifact, Manifest
 from mods_grpc.errors import DataError
 from training.calibrating import calibrate_on
-from training.config import ModelConfig
 from training.evaluate import Replay, replay
-from training.forecaster import open_graph
+from training.forecaster import open_model
 from training.series import in_each
 from training.source import SourceConfig, load
 from training.timerange import Interval, parse_interval
@@ -23,7 +22,7 @@ class Recalibrated:
 
 
 def recalibrate(artifact: Artifact, source: SourceConfig, *, version: int, calibration_time_range: str = "") -> Recalibrated:
-    """Calibrate a model with what calibration is now.
+    """Calibrate a model with what calibration is now, by the same kind of evidence.
 
     Args:
         artifact: The model.
@@ -35,9 +34,8 @@ def recalibrate(artifact: Artifact, source: SourceConfig, *, version: int, calib
     Raises:
         DataError: The data is not that of the run, can't be cut, or the range is not after those that were fitted on.
     """
-    manifest = artifact.manifest
-    levels = ModelConfig(quantiles=str(manifest.hyper_parameters.get("quantiles", ""))).levels
-    forecast = open_graph(artifact.model, intervals=bool(levels))
+    manifest, forecast = artifact.manifest, open_model(artifact)
+    interval = manifest.calibration.interval
     ranges, later = source.ranges(), None
     if calibration_time_range:
         later, ranges = parse_interval(calibration_time_range), replace(ranges, test=None)
@@ -49,6 +47,7 @@ def recalibrate(artifact: Artifact, source: SourceConfig, *, version: int, calib
             raise DataError("the calibration range must begin a window and a horizon after the ranges that were fitted on")
     elif series.digest != manifest.data_digest:
         raise DataError("the data is not that of the model's run; give --calibration-time-range to calibrate on other data")
+    levels = interval.levels if interval else ()
     calibration = calibrate_on(forecast, series, parts["train"], parts["calibration"], rows=manifest.rows, levels=levels)
     where = time_range(series, parts["calibration"])
     made = replace(manifest, version=version, calibration=calibration, calibration_range=where)

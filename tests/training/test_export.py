@@ -72,12 +72,13 @@ def a_network(config):
 def a_case(config):
     network, scaler = a_network(config), a_scaler(config)
     forecast = keras_forecaster(network, config, scaler, FEATURES)
+    quantiles = keras_forecaster(network, config, scaler, FEATURES, output="quantiles") if config.levels else None
     return Case(
         config=config,
         network=network,
         scaler=scaler,
         model=export_graph(network, config, scaler, FEATURES),
-        parity=parity_vectors(forecast, parity_windows(config, scaler, FEATURES), TIMES),
+        parity=parity_vectors(forecast, parity_windows(config, scaler, FEATURES), TIMES, quantiles),
     )
 
 
@@ -221,6 +222,17 @@ def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
     times = {array.dtype for name, array in arrays.items() if name.startswith("time")}
     assert times == {np.dtype(np.int64)}
     assert {array.dtype for name, array in arrays.items() if not name.startswith("time")} == {np.dtype(np.float64)}
+
+
+def test_quantiles_are_held_against_keras_too():
+    case = a_case(ModelConfig(model_type="MLP", steps_ahead=4, blocks=8, quantiles="0.1,0.5,0.75"))
+    arrays = unpack(case.parity)
+    assert arrays["quantiles_3"].shape == (3, 4, FEATURES, 3)
+    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+    arrays["quantiles_257"][200, 3, 1, 2] *= 1.001
+    assert check_parity(case.model, pack(arrays)) > 1e-4
+    with pytest.raises(DataError, match="parity vectors hold"):
+        check_parity(case.model, pack({name: array for name, array in arrays.items() if "quantiles" not in name}))
 
 
 @pytest.mark.parametrize("case", ["MLP"], indirect=True)
