@@ -4,7 +4,9 @@ Understood: npz with train, test and label; csv or csv.gz with timestamp, value 
 first half is for training, rows labelled anomalous there dropped; csv without label of which a combined_windows.json
 beside it or above it knows the windows. Sets without an anomaly count for false episodes only.
 
-Usage: python benchmarks/detection.py DIR... [--models MLP,Conv1D,GRU] [--json FILE] [--markdown FILE] [--budget 1.0]
+Usage: python benchmarks/detection.py DIR... [--models MLP,Conv1D,GRU] [--quantiles Q,Q] [--json FILE] [--markdown FILE]
+           [--budget 1.0]
+With quantiles each model is measured a second time, fitted with them and judged by them.
 What FILE holds already is not measured again, so a run that was broken off can be gone on with.
 
 Needs the extra `train` and the dependency group `bench`, and the package vus without its dependencies, of which some can't
@@ -34,10 +36,10 @@ def measured(given, score, alarm, seconds):
     return found | volumes(given.label, score) if given.label.any() else found
 
 
-def judge_ours(given, model, budget):
+def judge_ours(given, model, quantiles, budget):
     """Fit, calibrate and replay a model; measure it at the budget, and count its false episodes at all of BUDGETS."""
     started = time.perf_counter()
-    prepared = ours.prepare(given, model)
+    prepared = ours.prepare(given, model, quantiles)
     detector = ours.detector_of(prepared)
     score, alarm = ours.replay(prepared, detector, budget)
     found = measured(given, score, alarm, time.perf_counter() - started)
@@ -56,10 +58,10 @@ def judge_other(given, name, budget):
 
 
 def judge(given, models, budget, known):
-    """Yield the name of each method that is not known yet with its measures."""
-    for model in models:
-        if f"ours, {model}" not in known:
-            yield f"ours, {model}", judge_ours(given, model, budget)
+    """Yield the name of each method that is not known yet with its measures; `models` are architecture and quantiles by name."""
+    for title, (model, quantiles) in models.items():
+        if title not in known:
+            yield title, judge_ours(given, model, quantiles, budget)
     for name in comparators.COMPARATORS:
         if name not in known:
             yield name, judge_other(given, name, budget)
@@ -69,12 +71,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="DIR")
     parser.add_argument("--models", default="MLP,Conv1D,GRU")
+    parser.add_argument("--quantiles", default="", metavar="Q,Q")
     parser.add_argument("--budget", type=float, default=1.0, help="false alarms per series and day")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    models, results = arguments.models.split(","), {}
+    models = {f"ours, {model}": (model, "") for model in arguments.models.split(",")}
+    if arguments.quantiles:
+        models |= {f"{title}, quantiles": (model, arguments.quantiles) for title, (model, _) in models.items()}
+    results = {}
     if arguments.json and arguments.json.exists():
         held = json.loads(arguments.json.read_text())
         if held["budget"] != arguments.budget:

@@ -1,5 +1,7 @@
 """Our detector on a labelled set: fitted, exported, calibrated and replayed with the project's own code."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -23,11 +25,17 @@ VALIDATION_SHARE, CALIBRATION_SHARE = 0.1, 0.3
 FIT = FitConfig(epochs=20, patience=3, batch_size=128, loss="mae", seed=1)
 
 
-def model_config(model_type, rows):
+def model_config(model_type, rows, quantiles):
     """The same for every set: 60 rows where there are enough of them to learn from."""
     length = int(np.clip(rows // ROWS_PER_STEP, SHORTEST, LONGEST))
     return ModelConfig(
-        model_type=model_type, sequence_len=length, steps_ahead=HORIZON, model_delta=True, level=True, transform="none"
+        model_type=model_type,
+        sequence_len=length,
+        steps_ahead=HORIZON,
+        model_delta=True,
+        level=True,
+        transform="none",
+        quantiles=quantiles,
     )
 
 
@@ -47,11 +55,11 @@ def _whole_windows(values, rows):
     return int((gaps[length:] == gaps[:-length]).sum())
 
 
-def prepare(given, model_type):
-    """Fit on the training half and return everything a detector is made of."""
+def prepare(given, model_type, quantiles=""):
+    """Fit on the training half and return everything a detector is made of; with `quantiles` these are its evidence."""
     times, values, test = given.on_grid()
     known = int(test[0])
-    model = model_config(model_type, known)
+    model = model_config(model_type, known, quantiles)
     train, validation, calibration = cut(known, model.rows + HORIZON)
     # a few hundred rows leave no room for a gap before a part of a few dozen: then the parts touch
     if validation.stop - validation.start < 2 * HORIZON or train.stop < 4 * model.rows:
@@ -68,10 +76,10 @@ def prepare(given, model_type):
         report=DataReport(),
     )
     samples = [take(series, (part,), model.rows, HORIZON) for part in (train, validation)]
-    fitted = fit(model, FIT, *samples)
+    fitted = fit(model, replace(FIT, loss="pinball") if quantiles else FIT, *samples)
     network = build(model, values.shape[1])  # as it is exported from a run: not compiled
     network.set_weights(fitted.network.get_weights())
-    forecast = open_graph(export_graph(network, model, fitted.scaler, values.shape[1]))
+    forecast = open_graph(export_graph(network, model, fitted.scaler, values.shape[1]), intervals=bool(quantiles))
     return {
         "forecast": forecast,
         "times": times * NANOS,
@@ -81,12 +89,13 @@ def prepare(given, model_type):
         "rows": model.rows,
         "test": test,
         "slide_seconds": given.slide_seconds,
+        "levels": model.levels,
     }
 
 
 def detector_of(prepared):
     kinds = ["mean"] * prepared["values"].shape[1]
-    names = ("forecast", "times", "values", "training", "calibration", "rows", "slide_seconds")
+    names = ("forecast", "times", "values", "training", "calibration", "rows", "slide_seconds", "levels")
     calibration = calibrate(**{name: prepared[name] for name in names}, kinds=kinds, holdoff_rows=HOLDOFF_ROWS)
     return Detector(calibration, ResidualSpace(kinds), training_range(prepared))
 
