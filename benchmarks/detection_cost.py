@@ -42,7 +42,7 @@ def watch(manifest, detector, series):
     low = np.array([feature.training_minimum for feature in manifest.features])
     high = np.array([feature.training_maximum for feature in manifest.features])
     middle = np.sqrt((low + 1) * (high + 1))
-    made = np.concatenate([middle, 0.97 * middle, 1.04 * middle][: detector.expectation.parts])
+    made = np.concatenate([middle, 0.97 * middle, 1.04 * middle][: detector.expectation.told])
     path = np.tile(made, (4096, manifest.horizon, 1))
     table = detector.table(manifest.rows)
     slots = np.array([table.allocate() for _ in range(series)])

@@ -35,7 +35,7 @@ class Evaluation:
     Attributes:
         manifest: Of the model.
         interval: The range. series: The data, with what lies before the range. samples: The windows of the range.
-        made: `(n, horizon, parts * features)`, what was forecast: the forecasts, and their intervals where the model has them.
+        made: `(n, horizon, told * features)`, what was forecast: the forecasts, and their intervals where the model has them.
         detector: For intervals.
         metrics: Of the model. baselines: Metrics by name of the baseline, on the same windows.
         coverage: Of intervals at several nominal coverages.

@@ -42,7 +42,7 @@ def measure_coverage(
     Args:
         detector: Of the model; it was calibrated on a range before.
         observed: `(n, horizon, features)`, raw units.
-        forecast: `(n, horizon, parts * features)`.
+        forecast: `(n, horizon, told * features)`.
         names: Names of the features.
         nominal: Coverages to ask for.
     """

@@ -129,8 +129,8 @@ class Calibration:
     interval: IntervalReference | None = None
 
     @property
-    def parts(self) -> int:
-        """Numbers that a value's forecast has: itself, and with an interval its lower and upper end."""
+    def told(self) -> int:
+        """Numbers that the model gives for a value: the forecast, and with an interval its lower and upper end."""
         return 3 if self.interval else 1
 
     def judged_curves(self, index: int) -> tuple[ScoreCurve, ...]:

@@ -14,8 +14,7 @@ Floats = NDArray[np.float64]
 Waiting = NDArray[np.float32]
 Forecaster = Callable[[Floats, NDArray[np.int64]], Floats]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
-parts * features)`, each row whatever n is. The parts are the forecast alone, or with it the ends of an interval, see
-`expectation`."""
+told * features)`, each row whatever n is. Told is the forecast alone, or with it the ends of an interval, see `expectation`."""
 
 LARGEST = float(np.finfo(np.float32).max)
 WANTED_STEPS = (1, 6, 12)

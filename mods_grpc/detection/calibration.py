@@ -155,7 +155,7 @@ def _origins(values: Floats, part: slice, rows: int) -> NDArray[np.int64]:
 def _forecasts(
     forecast: Forecaster, known: tuple[Times, Floats], part: slice, origins: NDArray[np.int64], rows: int
 ) -> tuple[Floats, Floats]:
-    """Return forecasts from `origins` on, `(n, horizon, parts * features)`, and what came, `(n, horizon, features)`.
+    """Return forecasts from `origins` on, `(n, horizon, told * features)`, and what came, `(n, horizon, features)`.
 
     `known` are the times and the values of all rows; what came beyond the part is NaN.
     """

@@ -177,7 +177,7 @@ class Detector:
 
         Args:
             times: `(n,)` nanoseconds.
-            forecast: `(n, parts * features)`, made one step before.
+            forecast: `(n, told * features)`, made one step before.
             scale: `(n, features)` factors of the series' own scale, as its explanation tells.
             significance: One feature's p-value at the ends.
 
@@ -191,7 +191,7 @@ class Detector:
         """Return the ends of conformal intervals of forecast paths, at any hour.
 
         Args:
-            forecast: `(n, steps, parts * features)`.
+            forecast: `(n, steps, told * features)`.
             coverage: Share of values that are to lie inside, 0 to 1.
 
         Returns:

@@ -34,20 +34,20 @@ class Expectation:
 
     Attributes:
         space: As given.
-        parts: Numbers that the model gives for a value: the forecast, and with an interval its lower and upper end.
+        told: Numbers that the model gives for a value: the forecast, and with an interval its lower and upper end.
         numbers: Numbers that are kept of them: the forecast, or middle and width of the interval.
     """
 
     def __init__(self, space: ResidualSpace, interval: IntervalReference | None) -> None:
         self.space = space
-        self.parts, self.numbers = (3, 2) if interval else (1, 1)
+        self.told, self.numbers = (3, 2) if interval else (1, 1)
         self._floors = np.array(interval.floors) if interval else None
 
     def of(self, made: Floats, steps: Steps) -> Floats:
         """Return what forecasts say, in the space of residuals.
 
         Args:
-            made: `(..., parts * features)` raw units, the parts side by side.
+            made: `(..., told * features)` raw units, side by side.
             steps: Which steps these are, counted from 0: one, or one for each entry of the last axis but one.
 
         Returns:
@@ -55,13 +55,13 @@ class Expectation:
         """
         if self._floors is None:
             return self.space.forward(made)
-        found = self.space.forward(made.reshape(*made.shape[:-1], self.parts, -1))
-        return self.of_parts(found, steps).reshape(*made.shape[:-1], -1)
+        found = self.space.forward(made.reshape(*made.shape[:-1], self.told, -1))
+        return self.of_ends(found, steps).reshape(*made.shape[:-1], -1)
 
-    def of_parts(self, parts: Floats, steps: Steps) -> Floats:
-        """Return middle and width, `(..., numbers, features)`, of what is in residual space, `(..., parts, features)`."""
+    def of_ends(self, told: Floats, steps: Steps) -> Floats:
+        """Return middle and width, `(..., numbers, features)`, of what is in residual space, `(..., told, features)`."""
         assert self._floors is not None
-        lower, upper = parts[..., 1, :], parts[..., 2, :]
+        lower, upper = told[..., 1, :], told[..., 2, :]
         found = np.empty((*lower.shape[:-1], self.numbers, lower.shape[-1]))
         found[..., 0, :] = 0.5 * lower + 0.5 * upper
         np.maximum(upper - lower, self._floors[steps], out=found[..., 1, :])
@@ -72,7 +72,7 @@ class Expectation:
 
         Args:
             observed: `(n, steps, features)` raw units; NaN stays NaN.
-            made: `(n, steps, parts * features)` raw units, of the steps from the first on.
+            made: `(n, steps, told * features)` raw units, of the steps from the first on.
         """
         expected, count = self.of(made, slice(0, made.shape[1])), observed.shape[-1]
         found = self.space.forward(observed) - expected[..., :count]

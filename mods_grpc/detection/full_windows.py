@@ -54,7 +54,7 @@ class FullWindows:
         """Apply and judge rows `(n, features)` of n series.
 
         Returns:
-            What was forecast, `(n, parts * features)`, and the judgement.
+            What was forecast, `(n, told * features)`, and the judgement.
 
         Raises:
             ModelOutputError: As `steps`; nothing was changed.

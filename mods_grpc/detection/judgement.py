@@ -16,7 +16,7 @@ class Sightings:
     Attributes:
         times: `(n,)` nanoseconds.
         observed: `(n, features)` raw units, NaN where missing.
-        forecast: `(n, parts * features)` raw units, what was forecast one step before.
+        forecast: `(n, told * features)` raw units, what was forecast one step before.
         ahead: `(n, horizons - 1, numbers * features)` what was forecast more steps before, as an `Expectation` keeps it; NaN
             where there was no forecast.
         patterns: `(n, rows, features)` raw units, single precision: the last rows with the observation itself,

@@ -107,7 +107,7 @@ class Monitor:
             alarms = self._alarms(slots, times, judgement, significance)
             if judged.all():
                 return Verdicts.of_all(values, forecasts, judgement, alarms)
-            verdicts, scored = Verdicts.of_nothing(values, self._detector.expectation.parts), np.arange(len(slots))
+            verdicts, scored = Verdicts.of_nothing(values, self._detector.expectation.told), np.arange(len(slots))
             verdicts.forecast = forecasts
         else:
             verdicts, seen = self._take_any(slots, times, values, plain, impute_rows)
@@ -163,7 +163,7 @@ class Monitor:
     ) -> tuple[Verdicts, Sightings]:
         """Apply whatever comes; some of it may be there to score."""
         n, expectation = len(slots), self._detector.expectation
-        verdicts = Verdicts.of_nothing(values, expectation.parts)
+        verdicts = Verdicts.of_nothing(values, expectation.told)
         runs = self._trace(np.flatnonzero(~plain), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(plain)
         full = at[self.table.filled[slots[at]] == self.table.rows]
@@ -171,7 +171,7 @@ class Monitor:
         ahead = np.full((n, lines.count, expectation.numbers * features), np.nan)
         patterns = np.zeros((n, kept, features), np.float32)
         forecasts = RunForecasts(self.table, runs, lines, self._slide, expectation)
-        made = np.zeros((0, lines.count + 1, expectation.parts * features))
+        made = np.zeros((0, lines.count + 1, expectation.told * features))
         if full.size:
             windows = self.table.windows(slots[full])
             patterns[full] = patterns_of(windows, values[full], kept)

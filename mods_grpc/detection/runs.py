@@ -15,14 +15,14 @@ from mods_grpc.errors import ModelOutputError, Reason
 Floats = NDArray[np.float64]
 Steps = Callable[[Floats, NDArray[np.int64]], Floats]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)`, to the steps of their forecasts that count,
-`(n, horizons, parts * features)`."""
+`(n, horizons, told * features)`."""
 
 WINDOWS_PER_RUN = 4096
 NOT_FINITE = "the model's forecast is not finite"
 
 
 def steps_of(forecast: Forecaster, columns: NDArray[np.intp], windows: Floats, times: NDArray[np.int64]) -> Floats:
-    """Forecast, and return the steps that are held against what comes, `(n, horizons, parts * features)`.
+    """Forecast, and return the steps that are held against what comes, `(n, horizons, told * features)`.
 
     Args:
         forecast: The model.
@@ -54,15 +54,13 @@ class RunForecasts:
         expectation: Says what of them waits.
     """
 
-    def __init__(
-        self, table: SeriesTable, runs: Sequence[Run], lines: DelayLines, slide: int, expectation: Expectation
-    ) -> None:
+    def __init__(self, table: SeriesTable, runs: Sequence[Run], lines: DelayLines, slide: int, expectation: Expectation) -> None:
         self._rows, self._features = table.rows, table.features
         self._runs = runs
         self._lines = lines
         self._slide = slide
         self._expectation = expectation
-        self._forecasts = [np.full((len(run.observation), expectation.parts * table.features), np.nan) for run in runs]
+        self._forecasts = [np.full((len(run.observation), expectation.told * table.features), np.nan) for run in runs]
         nothing = np.full((table.waiting, table.numbers * table.features), np.nan, np.float32)
         self._due = [
             lines.unroll(table.ahead[run.slot] if run.held else nothing, self._number(run), len(run.observation)) for run in runs

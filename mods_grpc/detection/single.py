@@ -55,13 +55,13 @@ class SingleRow:
         self._rows = np.empty((detector.pattern_rows, features), np.float32)
         self._columns, self._lines = lines.columns, lines
         self._space, self._expectation = detector.space, detector.expectation
-        parts = detector.expectation.parts
-        shape = 1 + (members - 1) * parts, features  # the row, and what was forecast of it and of those after
+        told = detector.expectation.told
+        shape = 1 + (members - 1) * told, features  # the row, and what was forecast of it and of those after
         self._raw, self._logs = np.empty(shape), np.empty(shape)
         self._told = self._raw[1:].reshape(members - 1, -1)
-        self._parts = self._logs[1:].reshape(members - 1, parts, features)
+        self._ends = self._logs[1:].reshape(members - 1, told, features)
         self._first = self._told[:1]
-        self._widths = np.empty((members - 1, features)) if parts > 1 else None
+        self._widths = np.empty((members - 1, features)) if told > 1 else None
         self._rough = np.empty(self._rows.shape, np.float32)
         self._against, self._scores = np.empty((members, features)), np.empty((members, features))
         self._residuals = self._scores[:-1]
@@ -109,7 +109,7 @@ class SingleRow:
         return JudgedRow(made, p_value, self._is_outside(row[0].tolist()), explain)
 
     def _take_forecast(self, row: Floats, made: Floats) -> Singles:
-        """Take a row, `(features,)`, and the forecast of it and of what comes after, `(horizon, parts * features)`, in raw units.
+        """Take a row, `(features,)`, and the forecast of it and of what comes after, `(horizon, told * features)`, in raw units.
 
         Returns:
             `(lines, numbers * features)`, what is to wait.
@@ -123,7 +123,7 @@ class SingleRow:
         if self._widths is None:
             self._against[0] = self._logs[1]
             return pack(self._logs[2:])
-        found = self._expectation.of_parts(self._parts, self._columns)
+        found = self._expectation.of_ends(self._ends, self._columns)
         self._against[0], self._widths[0] = found[0]
         return pack(found[1:].reshape(len(found) - 1, -1))
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 class Verdict:
     """What is to be said about one observation that was scored.
 
-    `observed` and `forecast` are `(1, features)` and `(1, parts * features)`; `explain` says why, `(1, features)`.
+    `observed` and `forecast` are `(1, features)` and `(1, told * features)`; `explain` says why, `(1, features)`.
     """
 
     observed: Floats
@@ -41,7 +41,7 @@ class Verdicts:
     Attributes:
         outcome: `(n,)` of Outcome. p_value: `(n,)`. score: `(n,)`, -log10 of it. anomalous, drift: `(n,)`.
         out_of_distribution: `(n,)`. gap_filled: `(n,)` rows filled directly before.
-        observed: `(n, features)`. forecast: `(n, parts * features)`, what was forecast one step before.
+        observed: `(n, features)`. forecast: `(n, told * features)`, what was forecast one step before.
         phase: `(n,)` of Phase; start, peak_time: `(n,)` nanoseconds and peak: `(n,)` of the episode.
         judgement: What the detector said of those that were scored, and told, None where of none; `rows`: `(n,)` their
             number in it, -1 for the others.
@@ -64,13 +64,13 @@ class Verdicts:
     rows: NDArray[np.intp] = field(repr=False)
 
     @classmethod
-    def of_nothing(cls, observed: Floats, parts: int) -> "Verdicts":
-        """Begin with observations of which nothing is known yet: none is scored, forecasts will have so many parts."""
+    def of_nothing(cls, observed: Floats, told: int) -> "Verdicts":
+        """Begin with observations of which nothing is known: none is scored; forecasts will tell so many numbers of a value."""
         n, features = observed.shape
         return cls(
             outcome=np.full(n, Outcome.WARMING_UP, np.int8),
             observed=observed,
-            forecast=np.full((n, parts * features), np.nan),
+            forecast=np.full((n, told * features), np.nan),
             p_value=np.full(n, np.nan),
             score=np.full(n, np.nan),
             anomalous=np.zeros(n, np.bool_),

@@ -130,7 +130,7 @@ def run_task(task: dict[str, Any]) -> str:
             if _is_about_memory(error):
                 raise MemoryError from error
             raise ArtifactError(f"{file}: can't run a batch of {len(largest)}") from error
-        if found.shape != (len(largest), manifest.horizon, manifest.calibration.parts * len(manifest.features)):
+        if found.shape != (len(largest), manifest.horizon, manifest.calibration.told * len(manifest.features)):
             raise ArtifactError(f"{file}: forecasts of a batch of {len(largest)} have another shape")
     return artifact.digest
 

@@ -27,7 +27,7 @@ class Gatherer:
 
     Args:
         forecast: Maps windows `(n, rows, features)` and the times of their last rows `(n,)` to forecasts
-            `(n, horizon, parts * features)`, each row whatever n is.
+            `(n, horizon, told * features)`, each row whatever n is.
         most: Windows of one run.
     """
 

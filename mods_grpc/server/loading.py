@@ -44,7 +44,7 @@ class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
     `forecast` maps windows `(n, rows, features)` in raw units and the times of their last rows, `(n,)` nanoseconds, to
-    `(n, horizon, parts * features)`, see `Forecaster`; `gatherer` does so for many calls at once, `standing` before it is
+    `(n, horizon, told * features)`, see `Forecaster`; `gatherer` does so for many calls at once, `standing` before it is
     asked for. `rows` judges those of several streams at once. `gatherer` and `rows` are None where a window's forecast may
     depend on others. `least` is the least value that each feature can have, and `lowest` the same in numbers. `sharing` tells
     how large batches are worked on.

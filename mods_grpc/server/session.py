@@ -71,7 +71,7 @@ class Session:
         return [(MODEL_FILE, replace(self, large=None)), *second]
 
     def forecast(self, windows: Floats, times: Times) -> Floats:
-        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, parts * features)`, see `Forecaster`.
+        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, told * features)`, see `Forecaster`.
 
         `times` holds the time of each window's last row, `(n,)` nanoseconds since 1970.
 
@@ -236,7 +236,7 @@ def _check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Floa
     for batch in batches:
         window, expected = arrays[f"window_{batch}"], _expected(arrays, batch, manifest)
         count = len(manifest.features)
-        shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count * manifest.calibration.parts))
+        shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count * manifest.calibration.told))
         if (window.shape, expected.shape) != shapes or {window.dtype, expected.dtype} != {np.dtype(np.float64)}:
             raise ArtifactError(f"parity.npz: the vectors of a batch of {batch} are not float64 of {shapes[0]} and {shapes[1]}")
         times = arrays.get(f"time_{batch}", np.empty(0)) if session.calendar else np.zeros(batch, np.int64)

@@ -23,7 +23,7 @@ class StandingForecasts:
 
     Args:
         forecast: The model, from windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts
-            `(n, horizon, parts * features)`.
+            `(n, horizon, told * features)`.
     """
 
     def __init__(self, forecast: Callable[[Floats, Times], Floats]) -> None:

@@ -2,7 +2,19 @@
 
 import numpy as np
 import pytest
-from detection_monitors import FEATURES, LEVELS, ROWS, assert_same, columns, grid, make_monitor, observe, state
+from detection_monitors import (
+    DETECTOR,
+    FEATURES,
+    LEVELS,
+    QUANTILES,
+    ROWS,
+    assert_same,
+    columns,
+    grid,
+    make_monitor,
+    observe,
+    state,
+)
 
 from mods_grpc.detection.parts import Sharing
 
@@ -32,9 +44,10 @@ def vars_of(why):
 
 @pytest.mark.parametrize("adapt", [False, True], ids=["fixed", "adapting, own scales"])
 @pytest.mark.parametrize("rows", [1, 7, 16])
-def test_parts_change_nothing(rows, adapt):
-    whole, slots = make_monitor(series=SERIES, adapt=adapt)
-    cut, _ = make_monitor(series=SERIES, adapt=adapt, sharing=Sharing(backwards, rows))
+@pytest.mark.parametrize("detector", [DETECTOR, QUANTILES], ids=["forecast", "quantiles"])
+def test_parts_change_nothing(rows, adapt, detector):
+    whole, slots = make_monitor(series=SERIES, adapt=adapt, detector=detector)
+    cut, _ = make_monitor(series=SERIES, adapt=adapt, sharing=Sharing(backwards, rows), detector=detector)
     for (one, why), (other, also) in zip(judge(whole, slots), judge(cut, slots), strict=True):
         assert_same(one, other)
         assert_same(why, also)
