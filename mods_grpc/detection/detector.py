@@ -120,13 +120,11 @@ class Detector:
         n, features = seen.observed.shape
         observed = self.space.forward(seen.observed)
         scores = np.empty((n, len(self.lines.columns) + 1, features))
-        expected, ahead = self.expectation.of(seen.forecast, 0), seen.ahead
-        if self.expectation.numbers > 1:
-            expected, width = expected[:, :features], expected[:, features:]
-            ahead, widths = ahead[..., :features], ahead[..., features:]
-        np.subtract(observed, expected, out=scores[:, 0])
-        np.subtract(observed[:, None], ahead, out=scores[:, 1:-1])
-        if self.expectation.numbers > 1:
+        middle, width = self.expectation.split(self.expectation.of(seen.forecast, 0))
+        middles, widths = self.expectation.split(seen.ahead)
+        np.subtract(observed, middle, out=scores[:, 0])
+        np.subtract(observed[:, None], middles, out=scores[:, 1:-1])
+        if width is not None and widths is not None:
             scores[:, 0] /= width
             scores[:, 1:-1] /= widths
         scores[:, :-1] /= self.day_scales.take(day_part(seen.times), axis=0)
@@ -205,10 +203,9 @@ class Detector:
 
     def _around(self, expected: Floats, reach: Floats) -> tuple[Floats, Floats]:
         """Return the ends of intervals that reach so many units of residuals from what is expected."""
-        if self.expectation.numbers > 1:
-            expected, width = expected[..., : self.features], expected[..., self.features :]
-            reach = reach * width
-        return self.space.inverse(expected - reach), self.space.inverse(expected + reach)
+        middle, width = self.expectation.split(expected)
+        reach = reach if width is None else reach * width
+        return self.space.inverse(middle - reach), self.space.inverse(middle + reach)
 
 
 def _directions(score: Floats, strength: Floats) -> NDArray[np.int8]:

@@ -10,6 +10,7 @@ distance from the middle in widths: calibrated, its size has the same p-values a
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from mods_grpc.detection.residuals import SMALLEST_SCALE, ResidualSpace, robust_
 
 Floats = NDArray[np.float64]
 Steps = int | slice | NDArray[np.int64]
+Kept = TypeVar("Kept", Floats, Floats | NDArray[np.float32])
 
 # An interval that all but vanishes must not make a trifle infinitely strange: none counts as narrower than this quantile of
 # the widths that were calibrated on, or than this share of the usual one.
@@ -67,6 +69,13 @@ class Expectation:
         np.maximum(upper - lower, self._floors[steps], out=found[..., 1, :])
         return found
 
+    def split(self, kept: Kept) -> tuple[Kept, Kept | None]:
+        """Return the middle, `(..., features)`, and the width of what is kept, None where there is none to measure by."""
+        if self._floors is None:
+            return kept, None
+        features = kept.shape[-1] // self.numbers
+        return kept[..., :features], kept[..., features:]
+
     def residuals(self, observed: Floats, made: Floats) -> Floats:
         """Return unscaled residuals `(n, steps, features)`: distances, in widths where there are intervals.
 
@@ -74,9 +83,9 @@ class Expectation:
             observed: `(n, steps, features)` raw units; NaN stays NaN.
             made: `(n, steps, told * features)` raw units, of the steps from the first on.
         """
-        expected, count = self.of(made, slice(0, made.shape[1])), observed.shape[-1]
-        found = self.space.forward(observed) - expected[..., :count]
-        return found if self._floors is None else found / expected[..., count:]
+        middle, width = self.split(self.of(made, slice(0, made.shape[1])))
+        found = self.space.forward(observed) - middle
+        return found if width is None else found / width
 
 
 def side_by_side(forecast: Floats, quantiles: Floats) -> Floats:
