@@ -8,8 +8,9 @@ from pathlib import Path
 
 import grpc
 
-from mods_grpc.server.app import App, channel_options
+from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.listening import channel_options
 from mods_grpc.server.main import loop_factory, share_the_interpreter, spare_the_collector
 
 START_SECONDS = 120

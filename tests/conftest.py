@@ -4,9 +4,19 @@ from collections.abc import Iterator
 
 import hand_written_peer as hand
 import pytest
+import running_server
 from hand_written_peer import Peer
 
 from mods_grpc.client import Client
+from mods_grpc.server.config import TRANSPORTS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--transport", choices=TRANSPORTS, default=TRANSPORTS[0], help="what carries the calls of the servers that tests start")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    running_server.transport = config.getoption("--transport")
 
 
 @pytest.fixture(scope="module")

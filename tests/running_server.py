@@ -13,12 +13,16 @@ import grpc
 from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
 
+transport = "grpcio"
+"""What carries calls; set by `--transport`, so that every test of a server is one of both."""
+
 
 class RunningServer:
     def __init__(self, **options):
         self.config = ServerConfig(
             **{
                 "address": "127.0.0.1:0",
+                "transport": transport,
                 "health_address": "127.0.0.1:0",
                 "grace_seconds": 5.0,
                 "canary": False,
@@ -105,6 +109,7 @@ class Process:
     def __init__(self, *arguments, command="serve", under=()):
         ours = ("MODS_GRPC_", "ORT_")  # the tests' own process has set some of them
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        environment["MODS_GRPC_TRANSPORT"] = transport
         self.process = subprocess.Popen(
             [*under, sys.executable, "-m", "mods_grpc.cli", command, *map(str, arguments)],
             stderr=subprocess.PIPE,

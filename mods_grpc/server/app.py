@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from mods_grpc.artifact import TrustedKeys
@@ -17,12 +16,12 @@ from mods_grpc.server.access import Access, Tokens
 from mods_grpc.server.admission import Backlog, Rates
 from mods_grpc.server.canary import Canary, Limits
 from mods_grpc.server.config import ServerConfig, host_and_port
-from mods_grpc.server.credentials import Listener
 from mods_grpc.server.crew import MOST_BY_DEFAULT, Crew
 from mods_grpc.server.edge import Edge
 from mods_grpc.server.foreign import Parsing, parsing
 from mods_grpc.server.health import Health
 from mods_grpc.server.keeping import Keeper
+from mods_grpc.server.listening import listener
 from mods_grpc.server.metrics import Metrics, ModelCollector
 from mods_grpc.server.reflection import reflection_handlers
 from mods_grpc.server.reloading import Reloader
@@ -35,25 +34,6 @@ if TYPE_CHECKING:
     from mods_grpc.server.tracing import Tracing
 
 log = logging.getLogger(__name__)
-
-
-def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
-    """Return the options of the main server that bound what a peer can take; each was measured to matter."""
-    return [
-        ("grpc.http2.bdp_probe", 0),  # unread input is 64 KiB a stream, not 8 MiB
-        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
-        ("grpc.http.overload_protection", 0),  # counts ended calls too, and refuses those of a client within the limit
-        ("grpc.max_allowed_incoming_connections", config.max_connections),
-        ("grpc.server_handshake_timeout_ms", 5_000),
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.http2.ping_timeout_ms", 5_000),  # keepalive_timeout_ms alone does nothing
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.so_reuseport", 0),  # a second server must not share the port silently
-        ("grpc.max_receive_message_length", config.max_message_bytes),
-        ("grpc.max_send_message_length", config.max_message_bytes),
-        ("grpc.max_metadata_size", config.max_metadata_bytes),
-        ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
-    ]
 
 
 class App:
@@ -73,7 +53,7 @@ class App:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._listener = Listener(config)
+        self._listener = listener(config)
         cores = os.cpu_count() or 1
         self._crew = Crew(config.run_threads or min(cores, MOST_BY_DEFAULT))
         self.metrics = Metrics()
@@ -105,11 +85,7 @@ class App:
             metrics=self.metrics,
         )
         self._tracing = _tracing(config.otlp_endpoint) if config.otlp_endpoint else None
-        self._server = grpc.aio.server(
-            interceptors=[self._tracing] if self._tracing else None,
-            options=channel_options(config),
-            compression=grpc.Compression.NoCompression,
-        )
+        self._server = self._listener.server([self._tracing] if self._tracing else [])
         self._streams = Streams(self.repository, config, self._edge)
         path = Path(config.state_file)
         self._keeper = Keeper(self.repository, path, config.state_interval_seconds) if config.state_file else None
@@ -123,7 +99,7 @@ class App:
         self._server.add_generic_rpc_handlers(handlers(self.repository, config, self._streams, self._edge))
         if config.reflection:
             self._server.add_generic_rpc_handlers(reflection_handlers(self._edge))
-        self.port = self._listener.bind(self._server)
+        self.port = self._listener.bind()
         self._health = Health(config.health_address)
         self.health_port = self._health.port
         if config.metrics_address:

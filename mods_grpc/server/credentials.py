@@ -1,10 +1,11 @@
-"""Where the server listens and how it proves who it is: TLS files that rotate, unix sockets that are not stolen."""
+"""How the server proves who it is, and keeps its address: TLS files that rotate, unix sockets that are not stolen."""
 
 import fcntl
-import logging
 import os
+import ssl
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
@@ -12,80 +13,89 @@ import grpc
 
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.watched_file import WatchedFiles
+from mods_grpc.transport.tls import server_context
 
-log = logging.getLogger(__name__)
 
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files that TLS needs: certificate chain and key, and the authorities of client certificates, if those are asked for."""
 
-class Listener:
-    """Binds the main server to its address.
+    certificate: Path
+    key: Path
+    client_authorities: Path | None
 
-    Args:
-        config: Address and files.
-
-    Raises:
-        OSError: A file can't be read, or another server holds the socket.
-        ValueError: Files are named that do not go together.
-    """
-
-    def __init__(self, config: ServerConfig) -> None:
-        self._address = config.address
-        self._lock: IO[bytes] | None = None
-        self._credentials = _credentials(config)
-        if config.address.startswith("unix:"):
-            self._lock = _lock_socket(Path(config.address.removeprefix("unix://").removeprefix("unix:")))
-
-    def bind(self, server: grpc.aio.Server) -> int:
-        """Bind the server and return its port; 0 for a unix socket.
+    @classmethod
+    def of(cls, config: ServerConfig) -> "TlsFiles | None":
+        """Return the files of a configuration; None where there is no TLS.
 
         Raises:
-            OSError: The address can't be bound.
+            ValueError: Files are named that do not go together.
         """
-        try:
-            if self._credentials is not None:
-                return server.add_secure_port(self._address, self._credentials)
-            return server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._address}; is another server running there?") from error
-
-    def close(self) -> None:
-        """Let another server have the socket."""
-        if self._lock is not None:
-            self._lock.close()
-
-
-def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
-    if bool(config.tls_certificate) != bool(config.tls_key):
-        raise ValueError("--tls-certificate and --tls-key go together")
-    if not config.tls_certificate:
-        if config.tls_client_ca:
-            raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key")
-        return None
-    names = [config.tls_certificate, config.tls_key, *([config.tls_client_ca] if config.tls_client_ca else [])]
-    paths = tuple(Path(name) for name in names)
-    mutual = bool(config.tls_client_ca)
-
-    def read() -> grpc.ServerCertificateConfiguration:
-        certificate, key, *authority = (path.read_bytes() for path in paths)
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if mutual else None)
-
-    files = WatchedFiles(paths, read)
-    given = files.content()
-
-    def renewed() -> grpc.ServerCertificateConfiguration | None:
-        """Return the certificates if they changed since the last handshake."""
-        nonlocal given
-        now = files.content()
-        if now is given:
+        if bool(config.tls_certificate) != bool(config.tls_key):
+            raise ValueError("--tls-certificate and --tls-key go together")
+        if not config.tls_certificate:
+            if config.tls_client_ca:
+                raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key")
             return None
-        given = now
-        return now
+        authorities = Path(config.tls_client_ca) if config.tls_client_ca else None
+        return cls(Path(config.tls_certificate), Path(config.tls_key), authorities)
 
-    fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", renewed)  # None means: as before
-    return grpc.dynamic_ssl_server_credentials(given, fetch, require_client_authentication=mutual)
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (self.certificate, self.key, *([self.client_authorities] if self.client_authorities else []))
+
+    def grpcio(self) -> grpc.ServerCredentials:
+        """Return credentials of grpcio, which follow the files.
+
+        Raises:
+            OSError: A file can't be read.
+        """
+        mutual = self.client_authorities is not None
+
+        def read() -> grpc.ServerCertificateConfiguration:
+            certificate, key, *authority = (path.read_bytes() for path in self.paths)
+            return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if mutual else None)
+
+        files = WatchedFiles(self.paths, read)
+        given = files.content()
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            """Return the certificates if they changed since the last handshake."""
+            nonlocal given
+            now = files.content()
+            if now is given:
+                return None
+            given = now
+            return now
+
+        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", renewed)  # None means: as before
+        return grpc.dynamic_ssl_server_credentials(given, fetch, require_client_authentication=mutual)
+
+    def direct(self) -> Callable[[], ssl.SSLContext]:
+        """Return what tells the context of the next handshake.
+
+        Raises:
+            OSError: A file can't be read, or is not what it must be.
+        """
+        return WatchedFiles(self.paths, lambda: server_context(self.certificate, self.key, self.client_authorities)).content
 
 
-def _lock_socket(path: Path) -> IO[bytes]:
-    """Hold a lock beside a unix socket, which a second server would otherwise take over without a word."""
+def lock_socket(address: str) -> IO[bytes] | None:
+    """Hold a lock beside a unix socket, which a second server would otherwise take over without a word.
+
+    Args:
+        address: Where a server listens.
+
+    Returns:
+        The lock; None where the address is no file.
+
+    Raises:
+        OSError: Another server holds it, or something else is there.
+    """
+    if not address.startswith("unix:"):
+        return None
+    path = Path(address.removeprefix("unix://").removeprefix("unix:"))
     lock = path.with_name(path.name + ".lock").open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

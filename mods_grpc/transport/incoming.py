@@ -1,0 +1,162 @@
+"""What comes of a call from the peer: bytes that become messages when they are asked for, and credit for more of them."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from mods_grpc.transport.messages import MessageBuffer
+from mods_grpc.transport.request_headers import RefusedError
+
+if TYPE_CHECKING:
+    from mods_grpc.transport.stream import Http2Stream
+
+
+class Arriving:
+    """Memory for messages that have come in part, of all calls of a server.
+
+    Args:
+        limit: Bytes that they may take.
+    """
+
+    __slots__ = ("_held", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    def borrow(self, count: int) -> None:
+        """Take memory.
+
+        Raises:
+            RefusedError: There is none left.
+        """
+        if self._held + count > self._limit:
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many large messages are on their way; try again later")
+        self._held += count
+
+    def give_back(self, count: int) -> None:
+        """Let others have it."""
+        self._held -= count
+
+
+class Incoming:
+    """The receiving side of a call.
+
+    A peer gets credit for what was read, and for a message that is waited for as it comes: what nobody reads stays within the
+    window of the stream. Messages stay bytes in a row until then, so that many small ones take no more than they weigh.
+
+    Args:
+        stream: Carries the call.
+        buffer: Holds what was not read.
+        arriving: Memory for messages larger than the window.
+        unary: Whether the request is one message.
+    """
+
+    __slots__ = ("_arriving", "_borrowed", "_buffer", "_ended", "_half_closed", "_stream", "_unary", "_waiter", "task")
+
+    def __init__(self, stream: "Http2Stream", buffer: MessageBuffer, arriving: Arriving, *, unary: bool) -> None:
+        self._stream, self._buffer, self._arriving, self._unary = stream, buffer, arriving, unary
+        self._borrowed = 0  # bytes of the buffer that the peer was given credit for
+        self._half_closed = self._ended = False
+        self._waiter: asyncio.Future[Any] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def data(self, data: bytes, end: bool) -> None:
+        """Take what came; `end` says that no more will."""
+        if self._ended:
+            return
+        self._half_closed = end
+        try:
+            if self._unary:
+                self._part_of_request(data)
+            elif self._waiter is None:
+                self._buffer.add(data)
+            else:
+                self._awaited(data, self._waiter)
+        except RefusedError as error:
+            self.refuse(error)
+
+    def closed(self, code: int | None) -> None:  # noqa: ARG002 - why the peer left changes nothing
+        """Take note that the peer has given the call up, or is gone."""
+        self.over()
+        if self.task is not None:
+            self.task.cancel()
+
+    def over(self) -> None:
+        """Take note that nothing more is sent."""
+        self._ended = True
+        self._settle()
+
+    def begin(self, message: bytes) -> None:
+        """Answer the request of a unary call."""
+        raise NotImplementedError
+
+    def refuse(self, error: RefusedError) -> None:
+        """End the call before its handler does."""
+        raise NotImplementedError
+
+    async def _next(self) -> bytes | None:
+        """Return the next message; None at the end of them."""
+        try:
+            message = self._taken()
+        except RefusedError as error:
+            self.refuse(error)
+            return None
+        if message is not None or self._half_closed or self._ended:
+            return message
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            found: bytes | None = await self._waiter
+            return found
+        finally:
+            self._waiter = None
+
+    def _part_of_request(self, data: bytes) -> None:
+        self._stream.consumed(len(data))
+        message = self._buffer.only(data) if self._half_closed else None
+        if message is None:
+            self._buffer.add(data)
+            if not self._half_closed:
+                self._buffer.look()
+                self._borrow(len(data))
+                return
+            message = self._buffer.take()
+            if message is None or len(self._buffer):
+                raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "expected one message as the request")
+            self._settle()
+        self.begin(message)
+
+    def _awaited(self, data: bytes, waiter: "asyncio.Future[Any]") -> None:
+        message = self._buffer.only(data)
+        if message is not None:
+            self._stream.consumed(len(data))
+        else:
+            self._buffer.add(data)
+            message = self._taken()
+        if (message is not None or self._half_closed) and not waiter.done():
+            waiter.set_result(message)
+
+    def _taken(self) -> bytes | None:
+        """Take a message, and see to the credit: for the message, or for what has come of it."""
+        before = len(self._buffer)
+        message = self._buffer.take()
+        if message is not None:
+            self._stream.consumed(before - len(self._buffer) - self._borrowed)
+            self._settle()
+        elif self._half_closed:
+            if before:
+                raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the last message is not complete")
+        elif before > self._borrowed:
+            self._stream.consumed(before - self._borrowed)
+            self._borrow(before - self._borrowed)
+        return message
+
+    def _borrow(self, count: int) -> None:
+        self._arriving.borrow(count)
+        self._borrowed += count
+
+    def _settle(self) -> None:
+        if self._borrowed:
+            self._arriving.give_back(self._borrowed)
+            self._borrowed = 0
