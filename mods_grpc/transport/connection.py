@@ -1,0 +1,270 @@
+"""An HTTP/2 connection as an asyncio protocol, the server's side (RFC 9113)."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from mods_grpc.transport import frames
+from mods_grpc.transport.errors import Code, ConnectionFault, StreamFault
+from mods_grpc.transport.floods import Floods
+from mods_grpc.transport.inbound import Inbound
+from mods_grpc.transport.limits import Limits
+from mods_grpc.transport.outbound import Outbound
+from mods_grpc.transport.request_head import RequestHead
+from mods_grpc.transport.settings import announcement
+from mods_grpc.transport.stream import Http2Stream, Receiver
+from mods_grpc.transport.stream_table import StreamTable
+from mods_grpc.transport.vigil import Vigil
+
+log = logging.getLogger(__name__)
+
+_DRAIN_PING = b"go away!"
+_MAX_DISCARDED = 1_048_576  # bytes that a peer may send after it was told why it is closed
+
+
+class Acceptor(Protocol):
+    """Takes the connections of a server and what is asked on them."""
+
+    def connected(self, connection: "Connection") -> bool:
+        """Take a new connection; False refuses it."""
+
+    def opened(self, stream: Http2Stream, end: bool) -> Receiver:
+        """Take a request whose fields are complete and valid; `end` says that it has no body."""
+
+    def turn_ended(self) -> None:
+        """Take note that all frames that came together were handed over."""
+
+    def lost(self, connection: "Connection") -> None:
+        """Take note that a connection is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """One peer.
+
+    Args:
+        acceptor: Takes its requests.
+        limits: What it may take.
+
+    Attributes:
+        peer: Its address as grpc writes it: "ipv4:127.0.0.1:1234", "ipv6:[::1]:1234" or "unix:".
+        transport: The socket.
+        table: Its streams.
+        outbound, inbound: Its halves.
+        floods: Its budgets.
+    """
+
+    transport: asyncio.Transport
+    outbound: Outbound
+    inbound: Inbound
+    floods: Floods
+
+    def __init__(self, acceptor: Acceptor, limits: Limits) -> None:
+        self.limits = limits
+        self.peer = ""
+        self.table = StreamTable()
+        self.closing = False  # GOAWAY with an error was sent, or the last stream of a graceful end is gone
+        self.going = False  # graceful: GOAWAY was sent, what is open may end
+        self._last_taken = frames.MAX_STREAM_ID
+        self._accepted = False
+        self._acceptor = acceptor
+        self._discarded = 0
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self.table.open)
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Announce our settings, or refuse a connection too many."""
+        assert isinstance(transport, asyncio.Transport)
+        loop = asyncio.get_running_loop()
+        self.transport = transport
+        self.peer = _address(transport)
+        transport.set_write_buffer_limits(high=self.limits.write_high_water)
+        self.outbound = Outbound(loop, transport)
+        self.floods = Floods(loop, self.limits, self.table, self.outbound)
+        self.inbound = Inbound(self)
+        self._vigil = Vigil(loop, self)
+        self._accepted = self._acceptor.connected(self)
+        if not self._accepted:
+            self.closing = True
+            transport.abort()
+            return
+        self.outbound.write(announcement(self.limits))
+        self.outbound.flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle what the socket read; answers that are made meanwhile leave in one write."""
+        if self.closing:
+            self._discard(len(data))
+            return
+        outbound = self.outbound
+        outbound.hold()
+        try:
+            self.inbound.feed(data)
+        except ConnectionFault as fault:
+            self._fail(fault)
+        except Exception:
+            log.exception("a frame could not be handled")
+            self._fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
+        self._acceptor.turn_ended()
+        outbound.flush()
+
+    def eof_received(self) -> None:
+        """Let the socket close: a peer that sends nothing more can't open its windows."""
+
+    def pause_writing(self) -> None:
+        """Read nothing while the peer does not read, so that answers can't pile up."""
+        self.outbound.paused = True
+        self.transport.pause_reading()
+        self._vigil.stalled()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self.outbound.paused = False
+        self._vigil.resumed()
+        self.transport.resume_reading()
+        self.outbound.pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+        """Tell everybody."""
+        self.closing = True
+        self._vigil.end()
+        self._end_streams()
+        if self._accepted:
+            self._acceptor.lost(self)
+
+    # What the application calls
+
+    def flush(self) -> None:
+        """Hand what was written so far to the socket; without it that happens at the end of the turn."""
+        self.outbound.flush()
+
+    def go_away(self, code: int = Code.NO_ERROR) -> None:
+        """End gracefully: what is open may end, what the peer opens from now on is refused (RFC 9113, section 6.8)."""
+        if self.going or self.closing:
+            return
+        self.going = True
+        self.outbound.write(frames.goaway(frames.MAX_STREAM_ID, code))  # what is under way is still taken
+        self.outbound.write(frames.ping(_DRAIN_PING, ack=False))
+        self._vigil.drain()
+
+    def close(self) -> None:
+        """End at once."""
+        self._fail(ConnectionFault(Code.NO_ERROR, "closed"))
+
+    # What the parts call
+
+    def open_stream(self, stream_id: int, head: RequestHead, *, end: bool) -> None:
+        """Open a stream, or refuse it (RFC 9113, section 5.1.2)."""
+        if len(self.table.open) >= self.limits.max_concurrent_streams or stream_id > self._last_taken:
+            raise StreamFault(Code.REFUSED_STREAM, "more streams than allowed", stream_id)
+        stream = Http2Stream(stream_id, head, self, ended=end)
+        self.table.open[stream_id] = stream
+        stream.receiver = self._acceptor.opened(stream, end)
+
+    def finished(self, stream: Http2Stream) -> None:
+        """Take note that all of an answer was sent."""
+        if not stream.ended_there:
+            self.outbound.write(frames.reset(stream.id, Code.NO_ERROR))  # nothing more is wanted (RFC 9113, section 8.1)
+            self.table.reset_here(stream.id)
+            self.table.completed += 1
+            stream.close()
+        else:
+            self.table.complete(stream)
+        self._stream_ended()
+
+    def abandon(self, stream: Http2Stream, code: int) -> None:
+        """Reset a stream because the application wants it."""
+        self.outbound.write(frames.reset(stream.id, code))
+        self.table.reset_here(stream.id)
+        stream.close()
+        self._stream_ended()
+
+    def fail_stream(self, fault: StreamFault) -> None:
+        """Reset a stream because of what its peer did.
+
+        Raises:
+            ConnectionFault: That happened too often (the "made you reset" attack).
+        """
+        self.outbound.write(frames.reset(fault.stream_id, fault.code))
+        stream = self.table.reset_here(fault.stream_id)
+        if stream is not None:
+            self._tell_closed(stream, fault.code)
+        self.floods.reset()
+
+    def reset_by_peer(self, stream_id: int, code: int) -> None:
+        """Close a stream that the peer reset."""
+        stream = self.table.reset_there(stream_id)
+        if stream is not None:
+            self._tell_closed(stream, code)
+
+    def pong(self, opaque: bytes) -> None:
+        """Take the answer to a PING of ours."""
+        if opaque == _DRAIN_PING:
+            self.settle()
+        else:
+            self._vigil.pong()
+
+    def settle(self) -> None:
+        """Say which streams of a graceful end are taken, now that the peer knows of it."""
+        if self.going and self._last_taken == frames.MAX_STREAM_ID:
+            self._last_taken = self.table.last_id
+            self.outbound.write(frames.goaway(self._last_taken, Code.NO_ERROR))
+            self._stream_ended()
+
+    def expire(self, code: Code, text: str) -> None:
+        """Close because the peer took too long."""
+        self._fail(ConnectionFault(code, text))
+
+    def _stream_ended(self) -> None:
+        if self._last_taken != frames.MAX_STREAM_ID and not self.table.open and not self.closing:
+            self._shut()
+
+    def _tell_closed(self, stream: Http2Stream, code: int | None) -> None:
+        receiver = stream.receiver
+        stream.close()
+        receiver.closed(code)
+        self._stream_ended()
+
+    def _end_streams(self) -> None:
+        streams = tuple(self.table.open.values())
+        self.table.open.clear()
+        for stream in streams:
+            stream.gone = True
+        for stream in streams:
+            self._tell_closed(stream, None)
+
+    def _fail(self, fault: ConnectionFault) -> None:
+        if self.closing:
+            return
+        if fault.code:
+            log.info("closing peer=%s code=%s reason=%s", self.peer, fault.code.name, fault)
+        self.outbound.write(frames.goaway(self.table.last_id, fault.code))
+        self._shut()
+
+    def _shut(self) -> None:
+        """Send what is written, then close the socket, and don't wait for ever for a peer that does not read."""
+        self.closing = True
+        self._end_streams()
+        self.outbound.flush()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()  # the peer can read why before it sees a reset
+        else:
+            self.transport.close()
+        self._vigil.linger()
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > _MAX_DISCARDED:
+            self.transport.abort()
+
+
+def _address(transport: asyncio.Transport) -> str:
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return "unix:"
+    host, port = name[:2]
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"

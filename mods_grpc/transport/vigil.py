@@ -1,0 +1,102 @@
+"""The clock of a connection: who takes too long is closed, and who is silent is asked for a sign of life."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from mods_grpc.transport import frames
+from mods_grpc.transport.errors import Code
+
+if TYPE_CHECKING:
+    from mods_grpc.transport.connection import Connection
+
+_TICK_SECONDS = 1.0
+_DRAIN_SECONDS = 1.0  # for the answer to the PING of a graceful end
+_OPAQUE = b"alive?\0\0"
+
+
+class Vigil:
+    """Looks at a connection once a second.
+
+    Args:
+        loop: The clock.
+        connection: Whom to watch.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: "Connection") -> None:
+        self._loop = loop
+        self._connection = connection
+        now = loop.time()
+        self._since = now
+        self._handled = 0  # frames, when it was looked at last
+        self._heard = now
+        self._busy = now
+        self._block_since: float | None = None
+        self._pinged: float | None = None
+        self._stalled: float | None = None
+        self._drain: float | None = None
+        self._timer = loop.call_later(_TICK_SECONDS, self._tick)
+
+    def pong(self) -> None:
+        """Take a sign of life."""
+        self._pinged = None
+
+    def stalled(self) -> None:
+        """Take note that the peer reads nothing."""
+        self._stalled = self._loop.time()
+
+    def resumed(self) -> None:
+        """Take note that it reads again."""
+        self._stalled = None
+        self._heard = self._loop.time()
+
+    def drain(self) -> None:
+        """Take note that a graceful end began."""
+        self._drain = self._loop.time()
+
+    def linger(self) -> None:
+        """Give the peer a moment to read why it is closed, then cut."""
+        self._timer.cancel()
+        self._timer = self._loop.call_later(self._connection.limits.linger_seconds, self._connection.transport.abort)
+
+    def end(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
+        late = self._late(now)
+        if late:
+            self._connection.expire(*late)
+
+    def _late(self, now: float) -> tuple[Code, str] | None:
+        connection, limits = self._connection, self._connection.limits
+        inbound = connection.inbound
+        if self._stalled is not None:
+            late = now - self._stalled > limits.stall_seconds
+            return (Code.ENHANCE_YOUR_CALM, "the peer reads nothing") if late else None
+        if not inbound.acknowledged and now - self._since > limits.handshake_seconds:
+            return (Code.SETTINGS_TIMEOUT, "no preface, SETTINGS and acknowledgement in time")
+        self._block_since = None if inbound.block is None else self._block_since or now
+        if self._block_since is not None and now - self._block_since > limits.header_seconds:
+            return (Code.ENHANCE_YOUR_CALM, "a header block that does not end")
+        if inbound.handled != self._handled:
+            self._handled, self._heard = inbound.handled, now
+        if connection.streams:
+            self._busy = now
+        elif now - self._busy > limits.idle_seconds:
+            connection.go_away()
+        if self._drain is not None and now - self._drain > _DRAIN_SECONDS:
+            self._drain = None
+            connection.settle()
+        return self._sign_of_life(now)
+
+    def _sign_of_life(self, now: float) -> tuple[Code, str] | None:
+        connection, limits = self._connection, self._connection.limits
+        if self._pinged is not None:
+            late = now - self._pinged > limits.ping_timeout_seconds
+            return (Code.NO_ERROR, "the peer is dead") if late else None
+        if now - self._heard > limits.keepalive_seconds:
+            self._pinged = now
+            connection.outbound.write(frames.ping(_OPAQUE, ack=False))
+        return None
