@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import Protocol, cast
 
 from mods_grpc.transport import frames
 from mods_grpc.transport.errors import Code, ConnectionFault, StreamFault
@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._accepted = False
         self._acceptor = acceptor
         self._discarded = 0
+        self._waiting = False  # whether complete frames wait for the next turn of the loop
 
     @property
     def streams(self) -> int:
@@ -78,9 +79,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Announce our settings, or refuse a connection too many."""
-        assert isinstance(transport, asyncio.Transport)
         loop = asyncio.get_running_loop()
-        self.transport = transport
+        self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's derives from neither
         self.peer = _address(transport)
         transport.set_write_buffer_limits(high=self.limits.write_high_water)
         self.outbound = Outbound(loop, transport)
@@ -100,10 +100,10 @@ class Connection(asyncio.Protocol):
         if self.closing:
             self._discard(len(data))
             return
-        outbound = self.outbound
+        outbound, inbound = self.outbound, self.inbound
         outbound.hold()
         try:
-            self.inbound.feed(data)
+            inbound.feed(data)
         except ConnectionFault as fault:
             self._fail(fault)
         except Exception:
@@ -111,6 +111,10 @@ class Connection(asyncio.Protocol):
             self._fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
         self._acceptor.turn_ended()
         outbound.flush()
+        if inbound.backlog and not self._waiting:
+            self._waiting = True
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     def eof_received(self) -> None:
         """Let the socket close: a peer that sends nothing more can't open its windows."""
@@ -125,13 +129,14 @@ class Connection(asyncio.Protocol):
         """Go on."""
         self.outbound.paused = False
         self._vigil.resumed()
-        self.transport.resume_reading()
         self.outbound.pump()
+        self._read_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         """Tell everybody."""
         self.closing = True
         self._vigil.end()
+        self.outbound.close()
         self._end_streams()
         if self._accepted:
             self._acceptor.lost(self)
@@ -163,7 +168,9 @@ class Connection(asyncio.Protocol):
             raise StreamFault(Code.REFUSED_STREAM, "more streams than allowed", stream_id)
         stream = Http2Stream(stream_id, head, self, ended=end)
         self.table.open[stream_id] = stream
-        stream.receiver = self._acceptor.opened(stream, end)
+        receiver = self._acceptor.opened(stream, end)
+        if not stream.gone:
+            stream.receiver = receiver
 
     def finished(self, stream: Http2Stream) -> None:
         """Take note that all of an answer was sent."""
@@ -195,6 +202,10 @@ class Connection(asyncio.Protocol):
             self._tell_closed(stream, fault.code)
         self.floods.reset()
 
+    def abandon_slow(self, stream: Http2Stream) -> None:
+        """Reset a stream whose peer takes next to nothing of it."""
+        self.fail_stream(StreamFault(Code.ENHANCE_YOUR_CALM, "the peer takes too little", stream.id))
+
     def reset_by_peer(self, stream_id: int, code: int) -> None:
         """Close a stream that the peer reset."""
         stream = self.table.reset_there(stream_id)
@@ -206,7 +217,7 @@ class Connection(asyncio.Protocol):
         if opaque == _DRAIN_PING:
             self.settle()
         else:
-            self._vigil.pong()
+            self._vigil.pong(opaque)
 
     def settle(self) -> None:
         """Say which streams of a graceful end are taken, now that the peer knows of it."""
@@ -218,6 +229,21 @@ class Connection(asyncio.Protocol):
     def expire(self, code: Code, text: str) -> None:
         """Close because the peer took too long."""
         self._fail(ConnectionFault(code, text))
+
+    def _next_turn(self) -> None:
+        self._waiting = False
+        if not self.closing and not self.outbound.paused:
+            self.data_received(b"")
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self.outbound.paused or self._waiting:
+            return
+        if self.inbound.backlog and not self.closing:
+            self._waiting = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        else:
+            self.transport.resume_reading()
 
     def _stream_ended(self) -> None:
         if self._last_taken != frames.MAX_STREAM_ID and not self.table.open and not self.closing:
@@ -249,7 +275,8 @@ class Connection(asyncio.Protocol):
         """Send what is written, then close the socket, and don't wait for ever for a peer that does not read."""
         self.closing = True
         self._end_streams()
-        self.outbound.flush()
+        self.outbound.close()
+        self.transport.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()  # the peer can read why before it sees a reset
         else:

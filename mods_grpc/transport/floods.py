@@ -36,13 +36,13 @@ class Floods:
         """
         self._resets.spend(self._loop.time, self._table.completed)
 
-    def nuisance(self) -> None:
-        """Note a frame without use.
+    def nuisance(self, cost: int = 1) -> None:
+        """Note a frame without use, or one that costs as much as several.
 
         Raises:
             ConnectionFault: There were too many.
         """
-        self._nuisances.spend(self._loop.time, 2 * self._outbound.sent)
+        self._nuisances.spend(self._loop.time, 2 * self._outbound.sent, cost)
 
     def window_update(self) -> None:
         """Note a WINDOW_UPDATE, and the bodies that were cut into crumbs by small ones.

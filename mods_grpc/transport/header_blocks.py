@@ -1,6 +1,6 @@
 """Header blocks: requests decoded with HPACK's state, answers encoded without any (RFC 7541)."""
 
-from hpack.exceptions import HPACKError, OversizedHeaderListError
+from hpack.exceptions import HPACKDecodingError, HPACKError, OversizedHeaderListError
 from hpack.hpack import Decoder, encode_integer
 from hpack.table import HeaderTable, table_entry_size
 
@@ -9,6 +9,7 @@ from mods_grpc.transport.limits import Limits
 from mods_grpc.transport.request_head import Fields, RequestHead
 
 HARD_LIMIT = 4  # times max_header_list
+_RESIZINGS = 2  # at most, at the start of a block (RFC 7541, section 4.2): the smallest size since the last one, and the new
 _CACHED_BLOCKS = 16
 _CACHED_BYTES = 1_024
 _CACHED_FIELDS = 32
@@ -20,6 +21,7 @@ class _Table(HeaderTable):
     """The dynamic table of a peer, which counts its changes (RFC 7541, section 2.3.2)."""
 
     changes = 0
+    resizings = 0  # in this block
 
     def add(self, name: bytes, value: bytes) -> None:
         self.changes += 1
@@ -33,6 +35,9 @@ class _Table(HeaderTable):
     @maxsize.setter
     def maxsize(self, newmax: int) -> None:
         self.changes += 1
+        self.resizings += 1
+        if self.resizings > _RESIZINGS:
+            raise HPACKDecodingError("the size of the table changes more often than needed")
         HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
 
 
@@ -84,7 +89,7 @@ class BlockDecoder:
         Raises:
             ConnectionFault: The block can't be decoded.
         """
-        before = self._table.changes
+        before, self._table.resizings = self._table.changes, 0
         try:
             return tuple(self._decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:

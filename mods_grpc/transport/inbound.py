@@ -14,6 +14,9 @@ from mods_grpc.transport.windows import ReceiveWindow
 if TYPE_CHECKING:
     from mods_grpc.transport.connection import Connection
 
+_FRAMES_PER_TURN = 1_024  # then it is the turn of other connections; more than a peer within its limits has reason to send
+_COST_OF_SETTINGS = 10  # every open stream is looked at
+
 
 class Inbound:
     """The receiving half of a connection.
@@ -26,6 +29,7 @@ class Inbound:
         acknowledged: Whether the peer acknowledged our SETTINGS.
         block: The header block that is not complete yet.
         handled: How many frames there were.
+        backlog: Whether complete frames wait for the next turn of the loop.
     """
 
     __slots__ = (
@@ -36,6 +40,7 @@ class Inbound:
         "_rest",
         "_window",
         "acknowledged",
+        "backlog",
         "block",
         "greeted",
         "handled",
@@ -51,6 +56,7 @@ class Inbound:
         self.greeted = False
         self.acknowledged = False
         self.handled = 0
+        self.backlog = False
         self._handlers = (
             self._data,
             self._headers,
@@ -65,7 +71,7 @@ class Inbound:
         )
 
     def feed(self, data: bytes) -> None:
-        """Handle all frames that are complete, and keep the rest.
+        """Handle the frames that are complete, but not too many in one turn of the loop, and keep the rest.
 
         Raises:
             ConnectionFault: The peer broke the protocol.
@@ -77,14 +83,19 @@ class Inbound:
             start = self._greeting(data)
             if not self.greeted:
                 return
-        unpack, handlers, largest = frames.FRAME_HEADER.unpack_from, self._handlers, self._limits.max_frame
-        while size - start >= frames.HEADER_BYTES:
+        connection, handlers, largest = self._connection, self._handlers, self._limits.max_frame
+        unpack, last = frames.FRAME_HEADER.unpack_from, self.handled + _FRAMES_PER_TURN
+        self.backlog = False
+        while size - start >= frames.HEADER_BYTES and not connection.closing:
             upper, lower, kind, flags, stream_id = unpack(data, start)
             length = upper << 8 | lower
             if length > largest:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {largest}")
             end = start + frames.HEADER_BYTES + length
             if end > size:
+                break
+            if self.handled == last:
+                self.backlog = True
                 break
             if self.block is not None and kind != frames.CONTINUATION:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "another frame inside a header block")
@@ -95,9 +106,9 @@ class Inbound:
                 if kind < len(handlers):
                     handlers[kind](flags, stream_id & frames.MAX_STREAM_ID, body)
                 else:
-                    self._connection.floods.nuisance()  # unknown types are ignored (RFC 9113, section 4.1)
+                    connection.floods.nuisance()  # unknown types are ignored (RFC 9113, section 4.1)
             except StreamFault as fault:
-                self._connection.fail_stream(fault)
+                connection.fail_stream(fault)
         self._rest = data[start:]
 
     def _greeting(self, data: bytes) -> int:
@@ -132,7 +143,9 @@ class Inbound:
             stream.arrived(size, data, end=end)
         elif connection.table.is_idle(stream_id):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA on an idle stream")
-        elif not connection.table.was_reset_here(stream_id):
+        elif connection.table.was_reset_here(stream_id):
+            connection.floods.nuisance()
+        else:
             raise ConnectionFault(Code.STREAM_CLOSED, "DATA on a closed stream")
 
     def _headers(self, flags: int, stream_id: int, body: bytes) -> None:
@@ -207,7 +220,7 @@ class Inbound:
 
     def _settings(self, flags: int, stream_id: int, body: bytes) -> None:
         connection = self._connection
-        connection.floods.nuisance()
+        connection.floods.nuisance(_COST_OF_SETTINGS)
         if stream_id:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS on a stream")
         if flags & frames.ACK:

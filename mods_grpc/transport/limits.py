@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from mods_grpc.transport.errors import Code, ConnectionFault
 
+SLOW_STREAM_BYTES = 4_096
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -24,6 +26,7 @@ class Limits:
         keepalive_seconds: Silence after which the peer is asked for a sign of life.
         ping_timeout_seconds: Time for that sign.
         stall_seconds: Time for which a peer may leave our bytes unread; nothing of it is read meanwhile.
+        slow_stream_seconds: Time in which a stream that has something to send must get rid of `SLOW_STREAM_BYTES`, or of all.
         idle_seconds: Time without a stream after which the connection is closed.
         linger_seconds: Time for which a closed connection waits until its peer has read why.
         write_high_water: Bytes waiting for the socket above which nothing is read from the peer.
@@ -45,11 +48,12 @@ class Limits:
     keepalive_seconds: float = 20.0
     ping_timeout_seconds: float = 5.0
     stall_seconds: float = 20.0
+    slow_stream_seconds: float = 60.0
     idle_seconds: float = 300.0
     linger_seconds: float = 1.0
     write_high_water: int = 65_536
-    resets: int = 500
-    resets_per_second: float = 50.0
+    resets: int = 1_000
+    resets_per_second: float = 200.0
     nuisances: int = 1_000
     nuisances_per_second: float = 100.0
 
@@ -74,21 +78,22 @@ class Budget:
         self._now = now
         self._earned = 0
 
-    def spend(self, clock: Callable[[], float], earned: int) -> None:
-        """Note one event.
+    def spend(self, clock: Callable[[], float], earned: int, cost: int = 1) -> None:
+        """Note an event.
 
         Args:
             clock: Tells seconds; looked at when the budget is spent, and not before.
             earned: Units of useful work so far; each allows one event more.
+            cost: For how many events it counts.
 
         Raises:
             ConnectionFault: There were too many.
         """
-        if self._left < 1.0:
+        if self._left < cost:
             now = clock()
             gained = (now - self._now) * self._per_second + earned - self._earned
             self._left = min(self._left + gained, float(self._burst))
             self._now, self._earned = now, earned
-            if self._left < 1.0:
+            if self._left < cost:
                 raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"more than {self._burst} {self._what} in a burst")
-        self._left -= 1.0
+        self._left -= cost

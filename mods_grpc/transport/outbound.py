@@ -28,7 +28,9 @@ class Outbound:
         largest_frame: Bytes of a body that go into one frame.
         sent: Frames of answers so far, but for those that a window cut so small that they were hardly worth sending.
         cut: The frames that it did.
+        unsent: Bytes of bodies that wait for windows or the socket.
         paused: Whether the socket takes nothing more for now.
+        closed: Whether nothing is sent any more; what is written is dropped.
     """
 
     __slots__ = (
@@ -37,11 +39,13 @@ class Outbound:
         "_planned",
         "_ready",
         "_transport",
+        "closed",
         "cut",
         "largest_frame",
         "paused",
         "peer",
         "sent",
+        "unsent",
         "window",
     )
 
@@ -56,7 +60,9 @@ class Outbound:
         self.largest_frame = self.peer.max_frame
         self.sent = 0
         self.cut = 0
+        self.unsent = 0
         self.paused = False
+        self.closed = False
 
     def write(self, frame: bytes | memoryview) -> None:
         """Send a frame, or a part of one, at the end of this turn of the loop."""
@@ -75,7 +81,14 @@ class Outbound:
         if self._frames:
             everything = b"".join(self._frames)
             self._frames.clear()
-            self._transport.write(everything)
+            if not self.closed:
+                self._transport.write(everything)
+
+    def close(self) -> None:
+        """Send what was written, and nothing after it."""
+        self.flush()
+        self.closed = True
+        self._ready.clear()
 
     def apply_settings(self, body: bytes) -> int:
         """Take over SETTINGS of the peer.
@@ -109,7 +122,7 @@ class Outbound:
     def pump(self) -> None:
         """Send queued bodies, one frame of each stream in turn, as far as the window and the socket allow."""
         ready, left = self._ready, _AT_ONCE
-        while ready and self.window > 0 and not self.paused:
+        while ready and self.window > 0 and not self.paused and not self.closed:
             if left <= 0:
                 self._loop.call_soon(self.pump)
                 return

@@ -52,6 +52,7 @@ class Http2Stream:
         receiver: Takes the body of the request.
         oversized: Whether the fields are more than allowed, so that the request must be refused in words.
         unsent: Bytes of the answer's body that flow control or the socket hold back.
+        progress: Bytes that were held back, and no longer are.
         window: Bytes of the answer's body that the peer takes now; below 0 after it shrank its window.
         gone: Whether the stream has ended, in whatever way.
     """
@@ -69,6 +70,7 @@ class Http2Stream:
         "gone",
         "head",
         "id",
+        "progress",
         "queued",
         "receiver",
         "unsent",
@@ -81,6 +83,7 @@ class Http2Stream:
         self.connection = connection
         self.receiver: Receiver = NOBODY
         self.unsent = 0
+        self.progress = 0
         self.gone = False
         self.ended_there = ended
         self.queued = False  # whether it waits for its turn in the outbound half
@@ -140,6 +143,7 @@ class Http2Stream:
                 self._queue = deque()
             self._queue.append(memoryview(data))
             self.unsent += size
+            outbound.unsent += size
             self._take_turn()
 
     async def drained(self) -> None:
@@ -245,6 +249,8 @@ class Http2Stream:
         self.window -= size
         outbound.window -= size
         self.unsent -= size
+        self.progress += size
+        outbound.unsent -= size
         if size < len(piece) and size < _HARDLY_WORTH_IT:
             outbound.cut += 1
         else:
@@ -260,6 +266,7 @@ class Http2Stream:
         """Let go of everything, so that nothing keeps anything alive."""
         self.gone = True
         self.receiver = NOBODY
+        self._outbound.unsent -= self.unsent
         self._queue = None
         self._wake()
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from mods_grpc.transport import frames
 from mods_grpc.transport.errors import Code
+from mods_grpc.transport.limits import SLOW_STREAM_BYTES
 
 if TYPE_CHECKING:
     from mods_grpc.transport.connection import Connection
@@ -34,11 +35,13 @@ class Vigil:
         self._pinged: float | None = None
         self._stalled: float | None = None
         self._drain: float | None = None
+        self._slow: dict[int, tuple[float, int]] = {}  # by stream: since when, and what it had sent then
         self._timer = loop.call_later(_TICK_SECONDS, self._tick)
 
-    def pong(self) -> None:
-        """Take a sign of life."""
-        self._pinged = None
+    def pong(self, opaque: bytes) -> None:
+        """Take the answer to a PING."""
+        if opaque == _OPAQUE:
+            self._pinged = None
 
     def stalled(self) -> None:
         """Take note that the peer reads nothing."""
@@ -86,10 +89,27 @@ class Vigil:
             self._busy = now
         elif now - self._busy > limits.idle_seconds:
             connection.go_away()
+        self._look_for_slow_streams(now)
         if self._drain is not None and now - self._drain > _DRAIN_SECONDS:
             self._drain = None
             connection.settle()
         return self._sign_of_life(now)
+
+    def _look_for_slow_streams(self, now: float) -> None:
+        connection, seconds = self._connection, self._connection.limits.slow_stream_seconds
+        slow, self._slow = self._slow, {}
+        if not connection.outbound.unsent:
+            return
+        for stream in tuple(connection.table.open.values()):
+            if not stream.unsent:
+                continue
+            since, before = slow.get(stream.id, (now, stream.progress))
+            if stream.progress - before >= SLOW_STREAM_BYTES:
+                since, before = now, stream.progress
+            if now - since > seconds:
+                connection.abandon_slow(stream)
+            else:
+                self._slow[stream.id] = since, before
 
     def _sign_of_life(self, now: float) -> tuple[Code, str] | None:
         connection, limits = self._connection, self._connection.limits
