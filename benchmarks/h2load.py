@@ -1,13 +1,15 @@
 """Forecast measured with h2load, a client in C (Debian's nghttp2-client), beside the bare echo of the same bytes.
 
 The Python client takes more time for a call than the server does; this one takes next to none. One connection; calls one
-after the other, then many in flight. Ours and the echo take turns, so read the ratios; where the machine does other work as
-well, read those of the processor time that the servers take.
+after the other, then many in flight. Ours over each transport and the echo take turns, so read the ratios; where the machine
+does other work as well, read those of the processor time that the servers take.
 
 Usage: python benchmarks/h2load.py [--repository exported] [--model mods-2019] [--rounds 5] [--seconds 2]
+                                   [--transport direct]
 """
 
 import argparse
+import contextlib
 import re
 import statistics
 import subprocess
@@ -19,8 +21,10 @@ from serving_processes import cpu_seconds, echo_server, mods_server
 from small_network import publish_mlp
 
 from mods_grpc.artifact import read_artifact
+from mods_grpc.server.config import TRANSPORTS
 
 IN_FLIGHT = (1, 8, 64)
+COLUMNS = ("p50", "p99", "calls/s", "processor"), (" us", " us", "", " us a call")
 
 
 def load(port, path, body, in_flight, seconds, metadata=()):
@@ -42,8 +46,10 @@ def main():
     parser.add_argument("--model", default="mods-2019")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--transport", choices=TRANSPORTS, nargs="+", default=TRANSPORTS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory())
         folder = Path(temporary)
         if arguments.model == "mlp":
             publish_mlp(read_artifact(arguments.repository, "campus", 1).manifest, folder)
@@ -53,40 +59,38 @@ def main():
         body = folder / "body"
         body.write_bytes(b"\0" + len(request).to_bytes(4, "big") + request)
         answer_bytes = manifest.horizon * len(manifest.features) * 8 + 120
-        with mods_server(repository=arguments.repository) as (pid, port, _), echo_server() as (echo_pid, echo_port):
-            cases = {
-                "Forecast": (pid, port, UNARY + "Forecast", body, ()),
-                "echo": (echo_pid, echo_port, "/echo/Unary", body, (f"answer-bytes: {answer_bytes}",)),
-            }
-            for in_flight in IN_FLIGHT:
-                found = {name: ([], [], []) for name in cases}
-                for _ in range(arguments.rounds):
-                    for name, (server, *where, metadata) in cases.items():
-                        before = cpu_seconds(server)
-                        latencies, rate = load(*where, in_flight, arguments.seconds, metadata)
-                        found[name][0].extend(latencies)
-                        found[name][1].append(rate)
-                        found[name][2].append((cpu_seconds(server) - before) / len(latencies) * 1e6)
-                show(in_flight, found)
+        cases = {}
+        for transport in arguments.transport:
+            server = mods_server(repository=arguments.repository, transport=transport)
+            pid, port, _ = stack.enter_context(server)
+            cases[transport] = (pid, port, UNARY + "Forecast", body, ())
+        echo_pid, echo_port = stack.enter_context(echo_server())
+        cases["echo"] = (echo_pid, echo_port, "/echo/Unary", body, (f"answer-bytes: {answer_bytes}",))
+        for in_flight in IN_FLIGHT:
+            found = {name: ([], [], []) for name in cases}
+            for _ in range(arguments.rounds):
+                for name, (server, *where, metadata) in cases.items():
+                    before = cpu_seconds(server)
+                    latencies, rate = load(*where, in_flight, arguments.seconds, metadata)
+                    found[name][0].extend(latencies)
+                    found[name][1].append(rate)
+                    found[name][2].append((cpu_seconds(server) - before) / len(latencies) * 1e6)
+            show(in_flight, found)
 
 
 def show(in_flight, found):
-    def pair(title, unit, measured):
-        ours, echo = measured(*found["Forecast"]), measured(*found["echo"])
-        return f"{title} {ours:,.0f}{unit}, echo {echo:,.0f}, x {ours / echo:.2f}"
+    figures = {name: (*quantiles(latencies), *map(statistics.median, rest)) for name, (latencies, *rest) in found.items()}
+    echo = figures["echo"]
+    for name, values in figures.items():
+        parts = [
+            f"{title} {value:,.0f}{unit} (x {value / one:.2f})"
+            for title, unit, value, one in zip(*COLUMNS, values, echo, strict=True)
+        ]
+        print(f"{in_flight:>3} in flight, {name:>6}: {'; '.join(parts)}", flush=True)
 
-    print(
-        f"{in_flight:>3} in flight: "
-        + "; ".join(
-            (
-                pair("p50", " us", lambda latencies, _, __: statistics.median(latencies)),
-                pair("p99", " us", lambda latencies, _, __: statistics.quantiles(latencies, n=100)[98]),
-                pair("calls/s", "", lambda _, rates, __: statistics.median(rates)),
-                pair("processor", " us a call", lambda _, __, spent: statistics.median(spent)),
-            )
-        ),
-        flush=True,
-    )
+
+def quantiles(latencies):
+    return statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
 
 
 if __name__ == "__main__":
