@@ -70,7 +70,7 @@ class Incoming:
         try:
             if self._unary:
                 self._part_of_request(data)
-            elif self._waiter is None:
+            elif self._waiter is None or self._waiter.done():
                 self._buffer.add(data)
             else:
                 self._awaited(data, self._waiter)
@@ -134,7 +134,7 @@ class Incoming:
         else:
             self._buffer.add(data)
             message = self._taken()
-        if (message is not None or self._half_closed) and not waiter.done():
+        if message is not None or self._half_closed:
             waiter.set_result(message)
 
     def _taken(self) -> bytes | None:
