@@ -277,10 +277,13 @@ class Connection(asyncio.Protocol):
         self._end_streams()
         self.outbound.close()
         self.transport.resume_reading()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()  # the peer can read why before it sees a reset
-        else:
-            self.transport.close()
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()  # the peer can read why before it sees a reset
+            else:
+                self.transport.close()
+        except OSError:  # the peer is gone already
+            self.transport.abort()
         self._vigil.linger()
 
     def _discard(self, size: int) -> None:
