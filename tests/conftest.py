@@ -12,7 +12,9 @@ from mods_grpc.server.config import TRANSPORTS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--transport", choices=TRANSPORTS, default=TRANSPORTS[0], help="what carries the calls of the servers that tests start")
+    parser.addoption(
+        "--transport", choices=TRANSPORTS, default=TRANSPORTS[0], help="what carries the calls of the servers that tests start"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

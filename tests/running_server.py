@@ -81,6 +81,8 @@ class RunningServer:
     def join(self):
         self._thread.join(30)
         assert not self._thread.is_alive()
+        if self._failure:
+            raise self._failure
 
     def stop(self):
         if self._thread.is_alive():

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,20 @@ def test_detection_features_and_artifact_know_nothing_of_grpc_and_of_anything_bu
 def test_only_the_server_imports_what_only_the_server_installs(path):
     if "server" not in path.parts:
         assert not {found.split(".")[0] for found in imports(path)} & SERVER_ONLY
+
+
+@pytest.mark.parametrize("path", modules("mods_grpc/transport"), ids=name)
+def test_the_transport_knows_nothing_of_what_it_carries(path):
+    for found in imports(path):
+        top = found.split(".")[0]
+        assert top in {"grpc", "hpack", *sys.stdlib_module_names} or found.startswith("mods_grpc.transport."), found
+
+
+@pytest.mark.parametrize("path", modules("mods_grpc"), ids=name)
+def test_only_the_transport_knows_http2_and_only_the_server_knows_the_transport(path):
+    found = set(imports(path))
+    assert "transport" in path.parts or not any(each.split(".")[0] == "hpack" for each in found)
+    assert {"transport", "server"} & set(path.parts) or not any(each.startswith("mods_grpc.transport") for each in found)
 
 
 @pytest.mark.parametrize("path", modules("mods_grpc"), ids=name)

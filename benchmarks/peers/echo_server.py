@@ -9,8 +9,8 @@ from pathlib import Path
 
 import grpc
 
-from mods_grpc.server.listening import channel_options
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.listening import channel_options
 from mods_grpc.server.main import loop_factory
 
 

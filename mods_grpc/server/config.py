@@ -56,7 +56,7 @@ class ServerConfig:
     max_message_bytes: int = _option(16 * 1024 * 1024, "largest request and response message")
     max_metadata_bytes: int = _option(16 * 1024, "largest request metadata")
     max_concurrent_streams: int = _option(128, "HTTP/2 streams per connection")
-    max_connections: int = _option(1024, "connections that may be waiting to be accepted")
+    max_connections: int = _option(1024, "connections that may wait to be accepted; that may be open, over the direct transport")
     max_streams: int = _option(1000, "open StreamDetect calls")
     max_streams_per_identity: int = _option(1000, "open StreamDetect calls of one caller")
     max_messages_per_second: float = _option(0.0, "messages one caller may send a second; 0 for no limit")

@@ -52,7 +52,8 @@ class Call(Incoming):
         unary: Whether the request is one message.
 
     Attributes:
-        method: What was called. task: runs the handler, where it did not finish at once.
+        method: What was called.
+        task: Runs the handler, where it did not finish at once. running: whether there is a handler at work.
         read_as, write_as: Make messages of bytes and bytes of messages; None for a handler of bytes.
     """
 
@@ -67,6 +68,7 @@ class Call(Incoming):
         "_timer",
         "_trailers",
         "read_as",
+        "running",
         "write_as",
     )
 
@@ -80,6 +82,7 @@ class Call(Incoming):
         self._details = ""
         self._trailers: tuple[tuple[str, str | bytes], ...] = ()
         self._callbacks: list[Callable[[Any], None]] = []
+        self.running = False
         self.read_as: Codec | None = None
         self.write_as: Codec | None = None
 
@@ -240,9 +243,15 @@ class Call(Incoming):
             self._timer.cancel()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        self._host.over(self)
+        if not self.running:
+            self._host.over(self)
         for callback in self._callbacks:
             callback(self)
+
+    def left(self) -> None:
+        """Take note that the handler has come to its end."""
+        self.running = False
+        self._host.over(self)
 
     def _expire(self) -> None:
         self.refuse(RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, LATE))

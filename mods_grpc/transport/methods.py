@@ -45,7 +45,7 @@ class Methods:
         handler = self._known.get(method)
         if handler is None:
             handler = self._look_up(Details(method, metadata))
-            if handler is not None:
+            if handler is not None:  # others are without number
                 self._known[method] = handler
         return handler
 
@@ -53,10 +53,9 @@ class Methods:
         """Run the handler of a call, with the message of a unary request."""
         if self._interceptors:
             running = Run(self._intercepted(call, message), call)
-        elif handler.unary_unary is not None:
+        elif handler.unary_unary is not None and handler.request_deserializer is None:
             call.write_as = handler.response_serializer
-            request = message if handler.request_deserializer is None else handler.request_deserializer(message)
-            running = Run(handler.unary_unary(request, call), call)
+            running = Run(handler.unary_unary(message, call), call)
         else:
             running = Run(_run(handler, call, message), call)
         if handler.request_streaming or handler.response_streaming:
@@ -73,7 +72,7 @@ class Methods:
 
     async def _intercepted(self, call: Call, message: bytes | None) -> Any:
         async def found(details: Any) -> Handler | None:
-            return self._look_up(details)
+            return self.find(details.method, details.invocation_metadata)
 
         continuation: Callable[[Any], Awaitable[Handler | None]] = found
         for interceptor in reversed(self._interceptors):

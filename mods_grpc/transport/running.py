@@ -26,6 +26,7 @@ class Run(Coroutine[Any, None, None]):
     def __init__(self, handler: Coroutine[Any, None, Any], call: Call) -> None:
         self._handler, self._call = handler, call
         self._waits_for: Any = None  # what it waits for already when its task begins
+        call.running = True
 
     def at_once(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run it until it waits, without a task; asyncio.current_task is nobody until then."""
@@ -65,19 +66,30 @@ class Run(Coroutine[Any, None, None]):
             self._end(end)
 
     def _end(self, end: BaseException) -> NoReturn:
-        call = self._call
-        if isinstance(end, StopIteration):
-            if end.value is None:
-                call.end()
+        try:
+            if isinstance(end, StopIteration):
+                self._finish(end.value)
+            elif isinstance(end, asyncio.CancelledError):
+                self._call.drop()
+                raise end
+            elif isinstance(end, Exception):
+                self._fail(end)
             else:
-                call.answer(end.value)
-        elif isinstance(end, asyncio.CancelledError):
-            call.drop()
-            raise end
-        elif isinstance(end, Exception):
-            if not (call.done() and isinstance(end, grpc.aio.BaseError)):
-                log.error("handler_failed method=%s", call.method, exc_info=end)
-            call.fail(grpc.StatusCode.INTERNAL, "internal error")
-        else:
-            raise end
+                raise end
+        finally:
+            self._call.left()
         raise StopIteration
+
+    def _finish(self, response: Any) -> None:
+        try:
+            if response is None:
+                self._call.end()
+            else:
+                self._call.answer(response)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not (self._call.done() and isinstance(error, grpc.aio.BaseError)):  # which says no more than that
+            log.error("handler_failed method=%s", self._call.method, exc_info=error)
+        self._call.fail(grpc.StatusCode.INTERNAL, "internal error")

@@ -70,6 +70,7 @@ class DirectServer:
         self._shown: dict[Connection, Mapping[str, Iterable[bytes]]] = {}
         self._calls: dict[Call, Any] = {}  # and their handlers
         self._opened: list[Call] = []  # since the turn began
+        self._ready: list[tuple[Call, bytes | None]] = []  # since then: may be answered, with the message of a unary request
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -154,23 +155,27 @@ class DirectServer:
         call = Call(stream, headers, self, unary=not handler.request_streaming)
         self._calls[call] = handler
         self._opened.append(call)
+        if handler.request_streaming:
+            self._ready.append((call, None))
         if end:
             call.data(b"", True)
-        if handler.request_streaming and not call.done():
-            self._methods.serve(handler, call, None, self._loop)
         return call
 
     def turn_ended(self) -> None:
-        """Take note that everything was handed over that came together."""
-        for call in self._opened:
+        """Run the handlers of what came together. One that was given up in the same breath costs nothing more."""
+        ready, self._ready = self._ready, []
+        for call, message in ready:
+            if not call.done():
+                self._methods.serve(self._calls[call], call, message, self._loop)
+        opened, self._opened = self._opened, []
+        for call in opened:
             call.watch(self._loop)
-        self._opened.clear()
 
     # What a call tells
 
     def begin(self, call: Call, message: bytes) -> None:
         """Have a unary request answered."""
-        self._methods.serve(self._calls[call], call, message, self._loop)
+        self._ready.append((call, message))
 
     def over(self, call: Call) -> None:
         """Forget a call."""

@@ -27,6 +27,7 @@ EXAMPLES = {
     "address": ("127.0.0.1:1", "unix:/run/mods.sock"),
     "health_address": ("127.0.0.1:2", "127.0.0.1:3"),
     "otlp_endpoint": ("http://127.0.0.1:4317", "https://collector:4317"),
+    "transport": ("direct", "direct"),
     "provider": ("cpu", "cuda"),
     "log_format": ("json", "json"),
     "log_level": ("DEBUG", "ERROR"),
@@ -120,6 +121,7 @@ def test_a_flag_that_cannot_be_read_is_named(capsys, name, text):
 
 
 OUT_OF_RANGE = {
+    "transport": ["http", ""],
     "provider": ["tpu", ""],
     "log_level": ["debug"],
     "address": ["127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http", "localhost:"],
