@@ -75,6 +75,8 @@ def without_padding(body: bytes, flags: int) -> bytes:
         start, end = 1, end - body[0]
     if flags & PRIORITISED:
         start += _PRIORITY_BYTES
+    if start > len(body):
+        raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"a frame of {len(body)} bytes, without room for its priority")
     if start > end:
-        raise ConnectionFault(Code.PROTOCOL_ERROR, f"padding and priority leave {end - start} bytes of a frame")
+        raise ConnectionFault(Code.PROTOCOL_ERROR, "padding as long as its frame, or longer")
     return body[start:end]

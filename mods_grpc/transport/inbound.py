@@ -150,11 +150,6 @@ class Inbound:
 
     def _headers(self, flags: int, stream_id: int, body: bytes) -> None:
         block = frames.without_padding(body, flags) if flags & (frames.PADDED | frames.PRIORITISED) else body
-        if (
-            flags & frames.PRIORITISED
-            and int.from_bytes(body[(flags & frames.PADDED) >> 3 :][:4]) & frames.MAX_STREAM_ID == stream_id
-        ):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "a stream that depends on itself")
         end = flags & frames.END_STREAM != 0
         if flags & frames.END_HEADERS:
             self._fields(stream_id, block, end=end)
@@ -207,8 +202,6 @@ class Inbound:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(body) != 5:
             raise StreamFault(Code.FRAME_SIZE_ERROR, f"PRIORITY of {len(body)} bytes, not 5", stream_id)
-        if int.from_bytes(body[:4]) & frames.MAX_STREAM_ID == stream_id:
-            raise StreamFault(Code.PROTOCOL_ERROR, "a stream that depends on itself", stream_id)
 
     def _rst_stream(self, _flags: int, stream_id: int, body: bytes) -> None:
         if len(body) != 4:

@@ -9,6 +9,7 @@ from mods_grpc.transport.limits import SLOW_STREAM_BYTES
 
 if TYPE_CHECKING:
     from mods_grpc.transport.connection import Connection
+    from mods_grpc.transport.open_block import OpenBlock
 
 _TICK_SECONDS = 1.0
 _DRAIN_SECONDS = 1.0  # for the answer to the PING of a graceful end
@@ -31,7 +32,8 @@ class Vigil:
         self._handled = 0  # frames, when it was looked at last
         self._heard = now
         self._busy = now
-        self._block_since: float | None = None
+        self._block: OpenBlock | None = None
+        self._block_since = now
         self._pinged: float | None = None
         self._stalled: float | None = None
         self._drain: float | None = None
@@ -80,8 +82,9 @@ class Vigil:
             return (Code.ENHANCE_YOUR_CALM, "the peer reads nothing") if late else None
         if not inbound.acknowledged and now - self._since > limits.handshake_seconds:
             return (Code.SETTINGS_TIMEOUT, "no preface, SETTINGS and acknowledgement in time")
-        self._block_since = None if inbound.block is None else self._block_since or now
-        if self._block_since is not None and now - self._block_since > limits.header_seconds:
+        if inbound.block is not self._block:
+            self._block, self._block_since = inbound.block, now
+        if self._block is not None and now - self._block_since > limits.header_seconds:
             return (Code.ENHANCE_YOUR_CALM, "a header block that does not end")
         if inbound.handled != self._handled:
             self._handled, self._heard = inbound.handled, now
