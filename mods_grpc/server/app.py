@@ -69,6 +69,7 @@ class App:
             run_seconds=config.max_run_seconds,
             trusted=_trusted_keys(Path(config.trusted_key_file)) if config.trusted_key_file else None,
             share=self._crew.share,
+            at_end_of_round=self._listener.at_end_of_round,
         )
         self.repository.scan()
         self.metrics.registry.register(ModelCollector(self.repository))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
+Planner = Callable[[Callable[[], None]], None]
 QUIET_TURNS = 5  # of the loop without another call, after which none is on its way: it takes about as many from byte to call
 USUAL = 8  # runs of one call after which calls are taken to be alone, and calls that run so before one looks round again
 MOST_WINDOWS, MOST_SECONDS = 64, 0.004  # of one run: the loop is not held up for longer
@@ -29,11 +30,19 @@ class Gatherer:
         forecast: Maps windows `(n, rows, features)` and the times of their last rows `(n,)` to forecasts
             `(n, horizon, told * features)`, each row whatever n is.
         most: Windows of one run.
+        at_end_of_round: Has a function called when all calls have begun that came together; None where nobody knows when that
+            is, and one has to look round.
     """
 
-    def __init__(self, forecast: Callable[[Floats, Times], Floats], most: int = MOST_WINDOWS) -> None:
+    def __init__(
+        self,
+        forecast: Callable[[Floats, Times], Floats],
+        most: int = MOST_WINDOWS,
+        at_end_of_round: Planner | None = None,
+    ) -> None:
         self._forecast = forecast
         self._most = most
+        self._at_end_of_round = at_end_of_round
         self._waiting: list[tuple[Floats, Times, asyncio.Future[Floats]]] = []
         self._windows = 0
         self._quiet_turns = 0
@@ -46,7 +55,7 @@ class Gatherer:
         Raises:
             ModelOutputError: As the model.
         """
-        if self._single >= USUAL and self._alone < USUAL:
+        if self._at_end_of_round is None and self._single >= USUAL and self._alone < USUAL:
             self._alone += 1
             return self._forecast(windows, times)
         loop = asyncio.get_running_loop()
@@ -55,7 +64,10 @@ class Gatherer:
             self._run()
         if not self._turning:
             self._turning = True
-            loop.call_soon(self._turn, loop)
+            if self._at_end_of_round is None:
+                loop.call_soon(self._turn, loop)
+            else:
+                self._at_end_of_round(self._end_of_round)
         self._waiting.append((windows, times, mine))
         self._windows += len(windows)
         self._quiet_turns = 0
@@ -68,6 +80,10 @@ class Gatherer:
         self._turning = bool(self._waiting)
         if self._turning:
             loop.call_soon(self._turn, loop)
+
+    def _end_of_round(self) -> None:
+        self._turning = False
+        self._run()
 
     def _run(self) -> None:
         waiting = [one for one in self._waiting if not one[2].done()]  # who gave up needs none

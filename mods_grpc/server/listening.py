@@ -1,12 +1,13 @@
 """Where the server listens, and over which transport: the one place that chooses between grpcio and our own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import grpc
 
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.credentials import TlsFiles, lock_socket
+from mods_grpc.server.gathering import Planner
 from mods_grpc.transport.limits import Limits
 from mods_grpc.transport.server import DirectServer
 
@@ -31,7 +32,14 @@ class Server(Protocol):
 
 
 class Listener(Protocol):
-    """Makes a server and binds it to its address."""
+    """Makes a server and binds it to its address.
+
+    Attributes:
+        at_end_of_round: Has a function called when the calls have begun that came together; None where nobody knows.
+    """
+
+    @property
+    def at_end_of_round(self) -> Planner | None: ...  # noqa: D102
 
     def server(self, interceptors: Interceptors) -> Server:
         """Make the server. Needs a running event loop."""
@@ -69,6 +77,8 @@ class _Locked:
 
 
 class _Grpcio(_Locked):
+    at_end_of_round = None
+
     def __init__(self, config: ServerConfig) -> None:
         files = TlsFiles.of(config)
         self._config = config
@@ -109,6 +119,9 @@ class _Direct(_Locked):
         most, largest = config.max_connections, config.max_message_bytes
         self._server = DirectServer(interceptors, limits=limits, max_bytes=largest, max_connections=most)
         return self._server
+
+    def at_end_of_round(self, function: Callable[[], None]) -> None:
+        self._server.at_end_of_round(function)
 
     def bind(self) -> int:
         try:

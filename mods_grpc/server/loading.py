@@ -18,7 +18,7 @@ from mods_grpc.detection.runs import WINDOWS_PER_RUN
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
 from mods_grpc.server.gathered_rows import RowGatherer
-from mods_grpc.server.gathering import MOST_SECONDS, MOST_WINDOWS, Gatherer
+from mods_grpc.server.gathering import MOST_SECONDS, MOST_WINDOWS, Gatherer, Planner
 from mods_grpc.server.graph_choice import choose_graph
 from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.series_states import SeriesStates
@@ -119,6 +119,7 @@ class Loader:
         run_seconds: How long a run may take.
         trusted: Tells the keys of which one must have signed a version; None to do without.
         share: Works on the parts of large batches.
+        at_end_of_round: Of gatherers.
     """
 
     folder: Path
@@ -131,6 +132,7 @@ class Loader:
     run_seconds: float
     trusted: Callable[[], TrustedKeys] | None = None
     share: Share = alone
+    at_end_of_round: Planner | None = None
 
     def prepare(self, name: str, version: int) -> Prepared:
         """Load a version, whatever is wrong with it."""
@@ -180,7 +182,7 @@ class Loader:
             digest=digest,
             session=session,
             forecast=forecast,
-            gatherer=Gatherer(forecast, most) if session.invariant else None,
+            gatherer=Gatherer(forecast, most, self.at_end_of_round) if session.invariant else None,
             standing=StandingForecasts(forecast),
             cost=cost,
             detector=detector,

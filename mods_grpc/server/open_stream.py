@@ -9,6 +9,7 @@ import grpc
 from mods_grpc.errors import ModsError, Reason, StreamTimeoutError
 from mods_grpc.server.edge import Context, EndedError, abort, note_end
 from mods_grpc.server.watch import NEVER, TICK_SECONDS, Watch
+from mods_grpc.transport.begun import Begun
 
 LAST_WORDS_SECONDS = 5.0  # in which the status must be on its way; a peer that reads nothing never takes it
 CANCEL_SECONDS = 0.01  # in which a peer that went away is told from one that has nothing more to send
@@ -86,8 +87,15 @@ class OpenStream:
         """
         await self.written()
         self._slow_until = self._watch.clock + TICK_SECONDS + self._slow_seconds
-        self._writing = asyncio.ensure_future(self._context.write(response))
-        self._writing.add_done_callback(note_end)
+        writing = Begun(self._context.write(response))
+        try:
+            out = writing.begin()
+        except Exception as error:
+            await self._broken(error)
+            return
+        if not out:
+            self._writing = writing.in_task(asyncio.get_running_loop())
+            self._writing.add_done_callback(note_end)
         if self._written_before and len(response) <= SMALL_BYTES:
             await asyncio.sleep(0)  # it goes out before anything else is done
         else:  # before the first message is out, no status can be sent
@@ -106,12 +114,17 @@ class OpenStream:
                 await asyncio.wait((writing,))
             error = None if writing.cancelled() else writing.exception()
             self._writing = None
-            if error is not None and self._ending is None:
-                if isinstance(error, grpc.aio.InternalError):  # as the core calls it when a peer goes away while it is written to
-                    raise asyncio.CancelledError from None
-                raise error
+            if error is not None:
+                await self._broken(error)
         if self._ending is not None:
             await self._ended(self._ending)
+
+    async def _broken(self, error: BaseException) -> None:
+        if self._ending is not None:
+            await self._ended(self._ending)
+        if isinstance(error, grpc.aio.InternalError):  # as the core calls it when a peer goes away while it is written to
+            raise asyncio.CancelledError from None
+        raise error
 
     def overdue(self) -> None:
         """End the stream: its peer has taken too long."""

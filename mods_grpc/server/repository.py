@@ -16,6 +16,7 @@ from mods_grpc.artifact import TrustedKeys, list_versions
 from mods_grpc.detection.parts import Share, alone
 from mods_grpc.server.canary import Canary
 from mods_grpc.server.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_files
+from mods_grpc.server.gathering import Planner
 from mods_grpc.server.loading import LoadedModel, Loader, Meter, Prepared
 from mods_grpc.server.series_snapshot import adopt, take
 from mods_grpc.server.versions import Entry, Key, State, find_version, why_not_serving
@@ -28,16 +29,14 @@ class Repository:
     """The models a server serves.
 
     Args:
-        folder: The model repository.
-        provider: Execution provider to load on.
+        folder: The model repository. provider: execution provider to load on.
         max_series: Series held per model. max_series_per_sensor: per sensor of a model.
         state_idle_seconds: How long state of a series that sends nothing is kept.
         versions_kept: Versions of a model kept in memory, the serving one included.
         canary: Tries a version in a child process first; None to do without.
-        meter_of: Makes what is told of every run of a model.
-        run_seconds: How long a run may take.
+        meter_of: Makes what is told of every run of a model. run_seconds: how long one may take.
         trusted: Keys of which one must have signed a version; None to do without.
-        share: Works on the parts of large batches.
+        share: Works on the parts of large batches. at_end_of_round: of gatherers.
 
     Attributes:
         generation: Grows whenever another version of some model begins to serve, or one is withdrawn.
@@ -58,6 +57,7 @@ class Repository:
         run_seconds: float = 30.0,
         trusted: WatchedFiles[TrustedKeys] | None = None,
         share: Share = alone,
+        at_end_of_round: Planner | None = None,
     ) -> None:
         self._folder = folder
         self._kept = versions_kept
@@ -74,6 +74,7 @@ class Repository:
             run_seconds=run_seconds,
             trusted=trusted.content if trusted else None,
             share=share,
+            at_end_of_round=at_end_of_round,
         )
         self._entries: dict[Key, Entry] = {}
         self._served: dict[tuple[str, int | None], LoadedModel] = {}  # what `serving` found, until something changes

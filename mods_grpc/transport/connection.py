@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
             log.exception("a frame could not be handled")
             self._fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
         self._acceptor.turn_ended()
-        outbound.flush()
+        outbound.release()
         if inbound.backlog and not self._waiting:
             self._waiting = True
             self.transport.pause_reading()

@@ -1,6 +1,5 @@
 """The methods of a server, and how each kind of handler is run."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,19 +48,14 @@ class Methods:
                 self._known[method] = handler
         return handler
 
-    def serve(self, handler: Handler, call: Call, message: bytes | None, loop: asyncio.AbstractEventLoop) -> None:
-        """Run the handler of a call, with the message of a unary request."""
+    def run(self, handler: Handler, call: Call, message: bytes | None) -> Run:
+        """Return the handler of a call at work, with the message of a unary request."""
         if self._interceptors:
-            running = Run(self._intercepted(call, message), call)
-        elif handler.unary_unary is not None and handler.request_deserializer is None:
+            return Run(self._intercepted(call, message), call)
+        if handler.unary_unary is not None and handler.request_deserializer is None:
             call.write_as = handler.response_serializer
-            running = Run(handler.unary_unary(message, call), call)
-        else:
-            running = Run(_run(handler, call, message), call)
-        if handler.request_streaming or handler.response_streaming:
-            call.task = loop.create_task(running)
-        else:
-            running.at_once(loop)
+            return Run(handler.unary_unary(message, call), call)
+        return Run(_run(handler, call, message), call)
 
     def _look_up(self, details: Details) -> Handler | None:
         for service in self._services:

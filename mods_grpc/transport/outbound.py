@@ -38,6 +38,7 @@ class Outbound:
         "_loop",
         "_planned",
         "_ready",
+        "_sent_before",
         "_transport",
         "closed",
         "cut",
@@ -59,6 +60,7 @@ class Outbound:
         self.window = DEFAULT_WINDOW
         self.largest_frame = self.peer.max_frame
         self.sent = 0
+        self._sent_before = 0
         self.cut = 0
         self.unsent = 0
         self.paused = False
@@ -72,8 +74,18 @@ class Outbound:
             self._loop.call_soon(self.flush)
 
     def hold(self) -> None:
-        """Keep what is written until `flush`, which the caller promises to call."""
+        """Keep what is written until `release`, which the caller promises to call."""
         self._planned = True
+        self._sent_before = self.sent
+
+    def release(self) -> None:
+        """Send what was written since `hold`: answers now, acknowledgements alone in a moment, as answers may go with them."""
+        if self.sent != self._sent_before:
+            self.flush()
+        elif self._frames:
+            self._loop.call_soon(self.flush)
+        else:
+            self._planned = False
 
     def flush(self) -> None:
         """Hand everything written so far to the socket in one piece."""

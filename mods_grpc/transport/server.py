@@ -19,6 +19,7 @@ from mods_grpc.transport.listening import Listening, bound
 from mods_grpc.transport.methods import Methods
 from mods_grpc.transport.request_head import RequestHead
 from mods_grpc.transport.request_headers import RefusedError, RequestHeaders, read_headers
+from mods_grpc.transport.running import Run
 from mods_grpc.transport.stream import Http2Stream
 from mods_grpc.transport.tls import auth_context, speaks_http2
 
@@ -71,6 +72,9 @@ class DirectServer:
         self._calls: dict[Call, Any] = {}  # and their handlers
         self._opened: list[Call] = []  # since the turn began
         self._ready: list[tuple[Call, bytes | None]] = []  # since then: may be answered, with the message of a unary request
+        self._begun: list[Run] = []  # in this round, and waiting
+        self._at_end: list[Callable[[], None]] = []
+        self._planned = False  # whether the end of the round is
         self._changed = asyncio.Event()
         self._stopping = False
 
@@ -124,6 +128,14 @@ class DirectServer:
         for connection in tuple(self._connections):
             connection.transport.abort()
 
+    def at_end_of_round(self, function: Callable[[], None]) -> None:
+        """Have a function called when the calls that came in this round of the loop have begun.
+
+        What it completes is answered without another round: the way for handlers to do together what came together.
+        """
+        self._at_end.append(function)
+        self._plan_end()
+
     # What a connection tells
 
     def connected(self, connection: Connection) -> bool:
@@ -166,7 +178,7 @@ class DirectServer:
         ready, self._ready = self._ready, []
         for call, message in ready:
             if not call.done():
-                self._methods.serve(self._calls[call], call, message, self._loop)
+                self._begin(call, message)
         opened, self._opened = self._opened, []
         for call in opened:
             call.watch(self._loop)
@@ -188,6 +200,33 @@ class DirectServer:
         if connection not in self._shown:
             self._shown[connection] = auth_context(connection.transport)
         return self._shown[connection]
+
+    def _begin(self, call: Call, message: bytes | None) -> None:
+        handler = self._calls[call]
+        run = self._methods.run(handler, call, message)
+        if handler.request_streaming or handler.response_streaming:
+            call.task = run.in_task(self._loop)
+        elif not run.begin():
+            self._begun.append(run)
+            self._plan_end()
+
+    def _plan_end(self) -> None:
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._end_round)
+
+    def _end_round(self) -> None:
+        """Do what waits for everything that came in one round of the loop; handlers that still wait then get tasks."""
+        self._planned = False
+        at_end, self._at_end = self._at_end, []
+        for function in at_end:
+            function()
+        begun, self._begun = self._begun, []
+        for run in begun:
+            if not run.go_on():
+                run.call.task = run.in_task(self._loop)
+                if run.call.done():
+                    run.call.task.cancel()
 
     def _connection(self) -> Connection:
         return Connection(self, self._limits)
