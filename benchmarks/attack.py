@@ -4,7 +4,7 @@ Server, attackers and normal clients are three processes. The attacks come one a
 row shows p50 and p99 of the normal clients, their failures, health answers of the
 server and of a bare one, and the server's resident memory.
 
-Usage: python benchmarks/attack.py [--seconds 10] [--together 600] [--phases "rapid reset" ...] [--json FILE]
+Usage: python benchmarks/attack.py [--seconds 10] [--together 600] [--phases "rapid reset" ...] [--transport direct] [--json FILE]
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from attack_floods import ATTACKS, attack
 from normal_clients import NormalClients, show_titles
-from serving_processes import mods_server
+from serving_processes import add_transport, mods_server
 
 from mods_grpc.artifact import read_artifact
 
@@ -60,8 +60,9 @@ def main():
     parser.add_argument("--together", type=float, default=10.0, help="seconds of all attacks together")
     parser.add_argument("--phases", nargs="*", default=list(ATTACKS), choices=list(ATTACKS))
     parser.add_argument("--json", type=Path)
+    add_transport(parser)
     arguments = parser.parse_args()
-    with mods_server(repository=arguments.repository) as server:
+    with mods_server(repository=arguments.repository, transport=arguments.transport) as server:
         rows = asyncio.run(measure(arguments, server))
     if arguments.json:
         arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")

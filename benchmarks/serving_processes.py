@@ -9,12 +9,16 @@ from pathlib import Path
 import grpc
 
 from mods_grpc.server.app import App
-from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.config import TRANSPORTS, ServerConfig
 from mods_grpc.server.listening import channel_options
 from mods_grpc.server.main import loop_factory, share_the_interpreter, spare_the_collector
 
 START_SECONDS = 120
 LOCAL = {"address": "127.0.0.1:0", "health_address": "127.0.0.1:0"}
+
+
+def add_transport(parser):
+    parser.add_argument("--transport", choices=TRANSPORTS, default=TRANSPORTS[0], help="what carries the calls of the server")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import grpc
 import numpy as np
 from normal_clients import NormalClients, show_titles
 from rpc_messages import START, STREAM, Values
-from serving_processes import mods_server
+from serving_processes import add_transport, mods_server
 
 from mods_grpc.artifact import read_artifact
 from mods_grpc.messages import pack_float64
@@ -154,6 +154,7 @@ def main():
     parser.add_argument("--no-canary", action="store_true", help="load versions without a child process first")
     parser.add_argument("--only", nargs="*", choices=("open streams", "series", "short streams", "reloads"))
     parser.add_argument("--json", type=Path)
+    add_transport(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / arguments.model
@@ -161,7 +162,7 @@ def main():
         manifest = read_artifact(Path(temporary), arguments.model, 1).manifest
         limits = {"max_streams": 2 * STREAMS, "max_streams_per_identity": 2 * STREAMS}
         options = {"repository": Path(temporary), "reload_seconds": 0.2, "canary": not arguments.no_canary}
-        with mods_server(**options, **limits) as server:
+        with mods_server(transport=arguments.transport, **options, **limits) as server:
             rows = asyncio.run(measure(arguments, server, folder, manifest))
     if arguments.json:
         arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
