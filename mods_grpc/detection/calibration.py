@@ -20,6 +20,7 @@ from mods_grpc.detection.expectation import Expectation, learn_interval
 from mods_grpc.detection.judgement import Explanation, Judgement, Sightings
 from mods_grpc.detection.level import Level, fit_level
 from mods_grpc.detection.monitor import NANOS, Monitor
+from mods_grpc.detection.parts import Sharing
 from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
 from mods_grpc.detection.residuals import ResidualSpace, robust_scale
 from mods_grpc.detection.series import SeriesTable
@@ -209,12 +210,13 @@ def _replay(
     recorder = _Recorder(*shape)
     waiting = int(recorder.lines.delays.sum())
     table = SeriesTable(rows, values.shape[1], waiting, numbers=recorder.expectation.numbers)
-    monitor = Monitor(recorder, forecast, table, slide_seconds=slide_seconds, holdoff_rows=1)
     present = np.flatnonzero(~np.isnan(values).all(axis=1))
+    whole = Sharing(rows=max(1, present.size))  # so that all of it is seen at once
+    monitor = Monitor(recorder, forecast, table, slide_seconds=slide_seconds, holdoff_rows=1, sharing=whole)
     everyone = np.full(present.size, table.allocate(), np.intp)
     judged = np.ones(present.size, np.bool_)
     monitor.observe(everyone, times[present], values[present], judged=judged, significance=0.5, impute_rows=IMPUTE_ROWS)
-    seen = recorder.seen[0]
+    (seen,) = recorder.seen
     return seen.of(np.flatnonzero(seen.times >= times[warm_up]))
 
 
