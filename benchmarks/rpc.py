@@ -1,7 +1,8 @@
 """Latency and throughput of Forecast, Detect and StreamDetect beside a bare gRPC echo of the same bytes and ORT alone.
 
 The server under test and the echo have a process of their own each; the Python client is this one. All cases take turns
-in short stretches, so read the ratios, not the microseconds.
+in short stretches, so read the ratios, not the microseconds. The worst case is StreamDetect where every row is an anomaly and
+each verdict is told in full. ORT alone runs all windows at once, with one thread as the sessions of the server, and with two.
 
 Usage: python benchmarks/rpc.py [--repository exported] [--model mods-2019] [--rounds 20] [--json FILE]
        python benchmarks/rpc.py --model mlp        a small network made for the purpose
@@ -20,14 +21,16 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import onnxruntime as ort
 from rpc_messages import UNARY, Values
 from rpc_streams import EchoCase, StreamCase, messages_per_second, ping_pong
 from rpc_table import rows_of, show
 from serving_processes import echo_server, mods_server
 from small_network import publish_mlp
 
-from mods_grpc.artifact import read_artifact
+from mods_grpc.artifact import MODEL_FILE, read_artifact
 from mods_grpc.server.session import open_session
+from mods_grpc.v1.verdict_pb2 import EXPLAIN_ANOMALIES, EXPLAIN_NONE
 
 BATCHES = (1, 16, 256, 4096)
 IN_FLIGHT = 64
@@ -58,14 +61,22 @@ async def calls_per_second(method, request, seconds, metadata=None):
     return done / (time.perf_counter() - started)
 
 
-def ort_seconds(session, windows, count):
+def two_threads(artifact):
+    """Return ONNX Runtime's own session of the first graph with two threads an operator."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(artifact.graphs[MODEL_FILE], options, providers=["CPUExecutionProvider"])
+
+
+def ort_seconds(runtime, windows, count):
     """Return seconds of runs of the first graph, of all windows in one run."""
     feed, seconds = {"window": windows}, []
-    if session.calendar:
+    if len(runtime.get_inputs()) > 1:
         feed["time"] = np.zeros(len(windows), np.int64)
     for _ in range(count):
         started = time.perf_counter()
-        session.runtime.run(("forecast",), feed)
+        runtime.run(("forecast",), feed)
         seconds.append(time.perf_counter() - started)
     return seconds
 
@@ -73,13 +84,19 @@ def ort_seconds(session, windows, count):
 class Measurement:
     """All cases, in turns."""
 
-    def __init__(self, mods, echo, values, session, batches):
-        self.mods, self.echo, self.values, self.session, self.batches = mods, echo, values, session, batches
+    def __init__(self, mods, echo, values, wild, runtimes, batches):
+        self.mods, self.echo, self.values, self.wild, self.runtimes, self.batches = mods, echo, values, wild, runtimes, batches
         self.cases, self.echo_streams, self.many_echo, self.answer_bytes = {}, {}, [], 0
         self.rates = {name: [] for name in ("forecast", "echo", "streams", "echo streams")}
 
     async def run(self, rounds):
-        self.streams = {n: await StreamCase(self.mods, self.values, n, f"bench-{n}").open() for n in self.batches}
+        self.streams = {
+            name: {n: await StreamCase(self.mods, values, n, f"{name}-{n}", explain).open() for n in self.batches}
+            for name, values, explain in (
+                ("StreamDetect", self.values, EXPLAIN_NONE),
+                ("worst case", self.wild, EXPLAIN_ANOMALIES),
+            )
+        }
         self.many = [await StreamCase(self.mods, self.values, 1, f"many-{i}").open() for i in range(IN_FLIGHT)]
         for number in range(rounds):
             sys.stderr.write(f"\rround {number + 1} of {rounds}")
@@ -87,14 +104,16 @@ class Measurement:
                 await self._round(n, max(2, min(50, 1000 // n)))
             await self._in_flight()
         sys.stderr.write("\n")
-        for call in [*self.echo_streams.values(), *(case.call for case in (*self.streams.values(), *self.many, *self.many_echo))]:
+        cases = [*self.many, *self.many_echo, *(case for some in self.streams.values() for case in some.values())]
+        for call in (*self.echo_streams.values(), *(case.call for case in cases)):
             call.cancel()
 
     def _note(self, name, n, seconds):
         self.cases.setdefault((name, n), []).extend(seconds)
 
     async def _round(self, n, count):
-        self._note("ort", n, ort_seconds(self.session, self.values.windows(n), count))
+        for name, runtime in self.runtimes.items():
+            self._note(name, n, ort_seconds(runtime, self.values.windows(n), count))
         for name, make in (("Forecast", self.values.forecast), ("Detect", self.values.detect)):
             request = make(n)
             seconds, size = await unary_calls(self.mods.unary_unary(UNARY + name), request, count)
@@ -104,14 +123,18 @@ class Measurement:
             metadata = (("answer-bytes", str(size)),)
             found, _ = await unary_calls(self.echo.unary_unary("/echo/Unary"), request, count, metadata)
             self._note(f"echo {name}", n, found)
-        seconds, size, sent = await self.streams[n].stretch(count)
-        self._note("StreamDetect", n, seconds)
+        for name, cases in self.streams.items():
+            seconds, size, sent = await cases[n].stretch(count)
+            self._note(name, n, seconds)
+            await self._echo_stream(name, n, size, bytes(sent), count)
+
+    async def _echo_stream(self, name, n, size, message, count):
         if n == 1 and not self.many_echo:
-            self.many_echo = [EchoCase(self.echo, str(size), bytes(sent)) for _ in range(IN_FLIGHT)]
-        if n not in self.echo_streams:
-            self.echo_streams[n] = self.echo.stream_stream("/echo/Stream")(metadata=(("answer-bytes", str(size)),))
-            await ping_pong(self.echo_streams[n], [bytes(sent)] * 20)
-        self._note("echo StreamDetect", n, (await ping_pong(self.echo_streams[n], [bytes(sent)] * count))[0])
+            self.many_echo = [EchoCase(self.echo, str(size), message) for _ in range(IN_FLIGHT)]
+        if (name, n) not in self.echo_streams:
+            call = self.echo_streams[name, n] = self.echo.stream_stream("/echo/Stream")(metadata=(("answer-bytes", str(size)),))
+            await ping_pong(call, [message] * 20)
+        self._note(f"echo {name}", n, (await ping_pong(self.echo_streams[name, n], [message] * count))[0])
 
     async def _in_flight(self):
         if 1 not in self.batches:
@@ -124,12 +147,13 @@ class Measurement:
 
 
 async def measure(arguments, artifact, mods_port, echo_port):
-    values, session = Values(artifact.manifest), open_session(artifact, "cpu")
+    values, wild = Values(artifact.manifest), Values(artifact.manifest, wild=True)
+    runtimes = {"ort": open_session(artifact, "cpu").runtime, "ort on two": two_threads(artifact)}
     async with (
         grpc.aio.insecure_channel(f"127.0.0.1:{mods_port}", options=CLIENT_OPTIONS) as mods,
         grpc.aio.insecure_channel(f"127.0.0.1:{echo_port}", options=CLIENT_OPTIONS) as echo,
     ):
-        found = Measurement(mods, echo, values, session, arguments.batches)
+        found = Measurement(mods, echo, values, wild, runtimes, arguments.batches)
         await found.run(arguments.rounds)
     medians = {name: statistics.median(rates or [1.0]) for name, rates in found.rates.items()}
     return rows_of(found.cases, arguments.batches), medians

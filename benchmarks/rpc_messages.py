@@ -11,15 +11,22 @@ START = 1_556_668_800 * NANOS
 UNARY, STREAM = "/mods.v1.InferenceService/", "/mods.v1.InferenceService/StreamDetect"
 
 
-class Values:
-    """Raw rows that wander within the range of the model's training data."""
+def wandering(manifest, seed):
+    """Return raw rows, `(6000, features)`, that wander within the range of a model's training data."""
+    rng = np.random.default_rng(seed)
+    low = np.array([feature.training_minimum for feature in manifest.features])
+    high = np.array([feature.training_maximum for feature in manifest.features])
+    walk = np.cumsum(rng.normal(0, 0.01, (6000, len(low))), axis=0)
+    return np.maximum(low, low + (high - low) * (0.3 + 0.2 * np.tanh(walk)))
 
-    def __init__(self, manifest):
-        rng = np.random.default_rng(1)
-        low = np.array([feature.training_minimum for feature in manifest.features])
-        high = np.array([feature.training_maximum for feature in manifest.features])
-        walk = np.cumsum(rng.normal(0, 0.01, (6000, len(low))), axis=0)
-        self.rows = np.maximum(low, low + (high - low) * (0.3 + 0.2 * np.tanh(walk)))
+
+class Values:
+    """Requests of rows that wander within the range of the model's training data; wildly, every row is an anomaly."""
+
+    def __init__(self, manifest, wild=False):
+        self.rows = wandering(manifest, 1)
+        if wild:
+            self.rows *= np.exp(np.random.default_rng(2).normal(0, 4, self.rows.shape))
         self.manifest = manifest
         self.model = pb.ModelReference(name=manifest.name)
         self.slide = manifest.slide_seconds * NANOS

@@ -6,19 +6,23 @@ import time
 from rpc_messages import STREAM
 
 from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1.verdict_pb2 import EXPLAIN_NONE
 
 MOST_MESSAGES = 200  # of each stream in a stretch of many
 
 
 class StreamCase:
-    """An open StreamDetect call whose windows are warm; each stretch sends more of the same series."""
+    """An open StreamDetect call whose windows are warm; each stretch sends more of the same series.
 
-    def __init__(self, channel, values, n, sensor):
-        self.values, self.n, self.sensor, self.position = values, n, sensor, 0
+    `explain` is which verdicts are to be told in full.
+    """
+
+    def __init__(self, channel, values, n, sensor, explain=EXPLAIN_NONE):
+        self.values, self.n, self.sensor, self.explain, self.position = values, n, sensor, explain, 0
         self.call = channel.stream_stream(STREAM)()
 
     async def open(self):
-        config = pb.StreamConfig(model=self.values.model, sensor=self.sensor, explain=1)
+        config = pb.StreamConfig(model=self.values.model, sensor=self.sensor, explain=self.explain)
         await self.call.write(pb.StreamDetectRequest(config=config).SerializeToString())
         await self.call.read()
         await self.stretch(self.values.manifest.rows + 5)
