@@ -1,4 +1,4 @@
-"""One run of each shipped model by provider and batch: median time, windows a second, and how far the provider is from the CPU.
+"""Runs of each shipped model by provider, way and batch: median time, windows a second, how far from the CPU they are.
 
 Usage: python benchmarks/providers.py [--providers cpu cuda] [--repository exported] [--largest 65536] [--json FILE]
 """
@@ -7,16 +7,19 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rpc_messages import START, Values
 
 from mods_grpc.artifact import list_versions, read_artifact
+from mods_grpc.server.bound_runs import BoundRuns
+from mods_grpc.server.device_choice import ways_on_cuda
 from mods_grpc.server.session import open_session, relative_error
 
 BATCHES = (1, 16, 256, 4096, 65536)
-TITLES = ("model", "provider", "batch", "p50 us", "windows/s", "largest difference from cpu")
+TITLES = ("model", "provider", "runs", "batch", "p50 us", "windows/s", "largest difference from cpu")
 
 
 def seconds_of(session, windows, times):
@@ -30,17 +33,35 @@ def seconds_of(session, windows, times):
     return statistics.median(found)
 
 
+def ways_of(artifact, provider):
+    """Return the sessions that run a model on a provider, by how: plainly, in buffers that stay, and captured in them."""
+    session = open_session(artifact, provider)
+    ways = {
+        "cpu": lambda: [(session.runtime, None), (session.runtime, BoundRuns(session.runtime, "cpu", session.outputs))],
+        "cuda": lambda: ways_on_cuda(artifact, session.runtime, session.outputs),
+        "tensorrt": lambda: [(session.runtime, None)],
+    }[provider]()
+    return {name_of(runs): replace(session, runtime=runtime, runs=runs, large=None) for runtime, runs in ways}
+
+
+def name_of(runs):
+    if isinstance(runs, BoundRuns):
+        return ("captured" if runs.captures else "in buffers") + (", pinned" if runs.pinned else "")
+    return "plain"
+
+
 def rows_of(artifact, providers, batches):
-    """Yield a row for each provider and batch."""
+    """Yield a row for each provider, way and batch."""
     values, name = Values(artifact.manifest), artifact.manifest.name
-    sessions = {provider: open_session(artifact, provider) for provider in {"cpu", *providers}}
+    sessions = {provider: ways_of(artifact, provider) for provider in {"cpu", *providers}}
     for batch in batches:
         windows, times = values.windows(batch), np.full(batch, START)
-        expected = sessions["cpu"].forecast(windows, times)
+        expected = sessions["cpu"]["plain"].forecast(windows, times)
         for provider in providers:
-            seconds = seconds_of(sessions[provider], windows, times)
-            difference = relative_error(sessions[provider].forecast(windows, times), expected)
-            yield name, provider, batch, round(seconds * 1e6), round(batch / seconds), f"{difference:.1e}"
+            for way, session in sessions[provider].items():
+                seconds = seconds_of(session, windows, times)
+                difference = relative_error(session.forecast(windows, times), expected)
+                yield name, provider, way, batch, round(seconds * 1e6), round(batch / seconds), f"{difference:.1e}"
 
 
 def main():

@@ -3,7 +3,6 @@
 The options for CUDA come from the documentation of the provider and were not run on a device; docs/gpu.md says what that means.
 """
 
-import math
 from collections.abc import Sequence
 
 from mods_grpc.server.run_cost import RunCost
@@ -36,5 +35,5 @@ def quickest(costs: Sequence[RunCost]) -> int:
     A device takes longer than a processor for one window and less for thousands, and a model runs on one provider alone:
     on two its verdicts would depend on how many observations come together.
     """
-    means = [math.fsum(map(math.log, cost.seconds)) for cost in costs]
+    means = [cost.mean for cost in costs]
     return means.index(min(means))

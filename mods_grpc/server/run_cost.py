@@ -1,5 +1,6 @@
 """What a run of a model costs, measured when it is loaded: by it work is done on the event loop or on a thread."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ class RunCost:
     """Seconds that runs of SIZES windows took."""
 
     seconds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Seconds over all sizes alike: the geometric mean."""
+        return math.exp(math.fsum(map(math.log, self.seconds)) / len(self.seconds))
 
     def of(self, windows: int) -> float:
         """Return how many seconds a run of so many windows is expected to take."""

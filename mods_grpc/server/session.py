@@ -2,25 +2,24 @@
 
 import io
 import logging
-import os
 import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Linux builds send it by default; must be set before the import
-
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, Manifest, check_graph
 from mods_grpc.detection import side_by_side
 from mods_grpc.detection.parts import Share, alone, parts_of
 from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
-from mods_grpc.server.providers import PROVIDER_NAMES, PROVIDER_OPTIONS, candidates, quickest
+from mods_grpc.server.bound_runs import SIZES, Runs
+from mods_grpc.server.device_choice import best_way, ways_on_cuda
+from mods_grpc.server.providers import PROVIDER_NAMES, candidates, quickest
 from mods_grpc.server.run_cost import RunCost, measure
+from mods_grpc.server.runtime import open_runtime, ort
 from mods_grpc.server.watchdog import Watchdog, caller_waiting, run_began
 
 Floats = NDArray[np.float64]
@@ -33,6 +32,7 @@ WATCHDOG = Watchdog()
 # stays at a few MiB. A run of 4,096 takes 1.1 to 2 times as long as 32 runs of these, and keeps a hundred MiB and more for good.
 MOST_WINDOWS = {"CPUExecutionProvider": 128}
 LARGE_WINDOWS = 512  # of one run of a second graph, whose many small operators cost less in the long run
+
 
 WINDOWS_NAME = re.compile(r"window_([1-9][0-9]{0,5})")
 MAX_VECTOR_BYTES = 256 * 1024 * 1024  # unpacked
@@ -50,7 +50,8 @@ class Session:
     the ends of its quantiles are wanted beside the forecast. `run_seconds` is how long WATCHED_BATCH windows or more may take
     together.
     `large` is a second graph that gives the same bits, for batches of `large_from` windows or more, LARGE_WINDOWS at a time;
-    None without one. `share` works on the parts of a large batch.
+    None without one. `share` works on the parts of a large batch. `runs` runs the graph on a device; None on the
+    processor.
     """
 
     runtime: ort.InferenceSession
@@ -63,6 +64,12 @@ class Session:
     large: ort.InferenceSession | None = None
     large_from: int = LARGE_WINDOWS
     share: Share = alone
+    runs: Runs | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Outputs of the graph that are wanted, in its order."""
+        return ("forecast", "quantiles") if self.intervals else ("forecast",)
 
     @property
     def graphs(self) -> list[tuple[str, "Session"]]:
@@ -79,7 +86,7 @@ class Session:
             ModelOutputError: The run took too long and was ended.
             DeadlineError: The caller that this thread works for waits no longer.
         """
-        runtime, most = self.runtime, MOST_WINDOWS.get(self.provider, len(windows))
+        runtime, most = self.runtime, MOST_WINDOWS.get(self.provider, SIZES[-1])
         if self.large is not None and len(windows) >= self.large_from:
             runtime, most = self.large, LARGE_WINDOWS
         caller = caller_waiting()
@@ -112,9 +119,8 @@ class Session:
             windows = np.concatenate([windows, np.repeat(windows[-1:], lack, axis=0)])
             times = np.concatenate([times, np.repeat(times[-1:], lack)])
         feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
-        if self.intervals:
-            return side_by_side(*runtime.run(("forecast", "quantiles"), feed, options))[:n]
-        return np.asarray(runtime.run(("forecast",), feed, options)[0])[:n]
+        found = runtime.run(self.outputs, feed, options) if self.runs is None else self.runs.run(feed, options)
+        return (side_by_side(*found) if self.intervals else np.asarray(found[0]))[:n]
 
 
 def open_session(artifact: Artifact, provider: str) -> Session:
@@ -134,6 +140,8 @@ def open_session(artifact: Artifact, provider: str) -> Session:
     for name in names:
         try:
             session, windows, times = _checked(artifact, name, MODEL_FILE)
+            if name == "cuda":
+                session = _on_device(session, artifact, windows, times)
             session = _invariant(session, windows, times)
             if BATCH_MODEL_FILE in artifact.graphs and name == "cpu":  # elsewhere its many small operators would be slower
                 session = _with_second(session, *_checked(artifact, name, BATCH_MODEL_FILE))
@@ -150,9 +158,20 @@ def open_session(artifact: Artifact, provider: str) -> Session:
 
 def _checked(artifact: Artifact, provider: str, file: str) -> tuple[Session, Floats, Times]:
     """Open a graph of a model alone, hold it against the contract and Keras, and return the largest batch of windows too."""
-    session = replace(_open(artifact, provider, file), intervals=artifact.manifest.calibration.interval is not None)
+    intervals = artifact.manifest.calibration.interval is not None
+    session = Session(open_runtime(artifact, file, provider), PROVIDER_NAMES[provider], intervals=intervals)
     session = replace(session, calendar=_check_contract(session, artifact, file))
     return session, *_check_parity(session, artifact, file)
+
+
+def _on_device(session: Session, artifact: Artifact, windows: Floats, times: Times) -> Session:
+    """Return the session as it runs there: in buffers that stay where that is measured to pay."""
+    tolerance = artifact.manifest.tolerance[session.provider]
+    ways = [
+        replace(session, runtime=runtime, runs=runs) for runtime, runs in ways_on_cuda(artifact, session.runtime, session.outputs)
+    ]
+    forecasts = [way.forecast for way in ways]
+    return ways[best_way(forecasts, windows, times, lambda *both: relative_error(*both) <= tolerance, session.run_seconds)]
 
 
 def _with_second(session: Session, second: Session, windows: Floats, times: Times) -> Session:
@@ -166,30 +185,6 @@ def _with_second(session: Session, second: Session, windows: Floats, times: Time
         if not np.array_equal(first.forecast(some, when), other.forecast(some, when)):
             raise ArtifactError(f"{BATCH_MODEL_FILE}: forecasts of a batch of {n} are not those of {MODEL_FILE} in every bit")
     return both
-
-
-def _open(artifact: Artifact, provider: str, file: str) -> Session:
-    wanted = PROVIDER_NAMES[provider]
-    if wanted not in ort.get_available_providers():
-        raise ArtifactError(f"ONNX Runtime has no {wanted} here")
-    if provider != "cpu":
-        ort.preload_dlls()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        runtime = ort.InferenceSession(
-            artifact.graphs[file], options, providers=[(wanted, PROVIDER_OPTIONS[provider])], enable_fallback=0
-        )
-        runtime.disable_fallback()
-    except Exception as error:  # the runtime raises bare types of its own, and its text names paths
-        log.warning("session_failed model=%s version=%d error=%r", artifact.manifest.name, artifact.manifest.version, error)
-        raise ArtifactError(f"{file}: ONNX Runtime can't load it on {wanted}") from error
-    if runtime.get_providers()[0] != wanted:
-        raise ArtifactError(f"ONNX Runtime fell back from {wanted} to {runtime.get_providers()[0]}")
-    return Session(runtime, wanted)
 
 
 def _check_contract(session: Session, artifact: Artifact, file: str) -> bool:

@@ -1,5 +1,6 @@
-"""On a CUDA device: the shipped models load there and say what they say on the processor."""
+"""On a CUDA device: the shipped models load there and say, whichever way they run, what they say on the processor."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from mods_grpc.artifact import list_versions, read_artifact
+from mods_grpc.server.device_choice import ways_on_cuda
 from mods_grpc.server.session import open_session, relative_error
 
 EXPORTED = Path(__file__).resolve().parents[2] / "exported"
@@ -21,10 +23,15 @@ def test_a_model_says_on_the_device_what_it_says_on_the_processor(which):
     artifact = read_artifact(EXPORTED, *which)
     device, processor = open_session(artifact, "cuda"), open_session(artifact, "cpu")
     assert device.provider == "CUDAExecutionProvider"
+    ways = [
+        replace(device, runtime=runtime, runs=runs) for runtime, runs in ways_on_cuda(artifact, device.runtime, device.outputs)
+    ]
+    assert len(ways) >= 2  # plainly and in buffers; not every graph can be captured
     low, high = (np.array([getattr(f, f"training_{end}") for f in artifact.manifest.features]) for end in ("minimum", "maximum"))
     for batch in (1, 2, 17, 256, 4096):
         rng = np.random.default_rng(batch)
         windows = rng.uniform(low, high, (batch, artifact.manifest.rows, len(low)))
         times = rng.integers(0, 2**60, batch)
         expected = processor.forecast(windows, times)
-        assert relative_error(device.forecast(windows, times), expected) < artifact.manifest.tolerance[device.provider]
+        for way in (device, *ways):
+            assert relative_error(way.forecast(windows, times), expected) < artifact.manifest.tolerance[device.provider]
