@@ -8,7 +8,7 @@ free, whatever comes at the same time, and each part is what it would have been 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
@@ -44,8 +44,7 @@ class Crew:
             return alone(work, parts)
         job = _Job(work, parts)
         with beginning_at(time.monotonic()):
-            # numpy's error state and whom this thread works for go with the context
-            helpers = [self._helpers.submit(copy_context().run, job.run) for _ in range(min(self._threads, len(parts)) - 1)]
+            helpers = self._call_helpers(min(self._threads, len(parts)) - 1, job)
             self._here.leads = False
             try:
                 job.run()
@@ -55,6 +54,14 @@ class Crew:
             if not helper.cancel():
                 helper.result()
         return job.result()
+
+    def _call_helpers(self, count: int, job: "_Job[Found]") -> "list[Future[None]]":
+        """Ask threads to help, who take over numpy's error state and whom this thread works for; none once they were let go."""
+        assert self._helpers is not None
+        try:
+            return [self._helpers.submit(copy_context().run, job.run) for _ in range(count)]
+        except RuntimeError:
+            return []
 
     def close(self) -> None:
         """Let the helpers go; what they are at they finish."""

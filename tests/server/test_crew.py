@@ -103,6 +103,13 @@ def test_who_answers_does_everything_while_the_helpers_are_busy(crew):
         free.set()
 
 
+def test_who_still_works_when_the_helpers_are_let_go_goes_on_alone(crew):
+    crew.close()
+    names = in_a_thread_of(crew, lambda: crew.share(lambda part: threading.current_thread().name, PARTS))
+    assert len(names) == len(PARTS)
+    assert len(set(names)) == 1
+
+
 def test_what_a_part_raises_is_raised_and_the_rest_is_left_out(crew):
     begun = []
 

@@ -80,9 +80,9 @@ def test_calls_that_began_are_finished_and_none_hangs(repository):
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         batch = values_pb2.WindowBatch(start_time_unix_nano=[10**18], values=pack_float64(np.tile(LEVELS[:ROWS], (4 * MANY, 1))))
         large = pb.ForecastRequest(batch=batch, coverages=[0.9])
-        pool = server.app._pool
+        backlog = server.app._edge.backlog
         first = inference.Forecast.future(large, timeout=30)
-        while pool._idle_semaphore._value and not first.done():
+        while not backlog.pending and not first.done():
             assert first.is_active()
         calls = [inference.Forecast.future(large, timeout=30) for _ in range(8)]
         server.begin_stop()
