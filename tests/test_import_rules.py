@@ -96,6 +96,8 @@ def test_only_servicers_conversion_status_and_client_touch_generated_messages(pa
         "requests",
         "responses",
         "stream",
+        "stream_model",
+        "refusals",
         "tracing",
         "observations",
         "forecasting",

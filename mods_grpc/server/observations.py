@@ -8,24 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection import Monitor, Outcome, Phase, Verdicts
-from mods_grpc.errors import DuplicateConflictError, InvalidInputError, ModsError, OutOfRangeError, QuotaError, Reason
+from mods_grpc.errors import InvalidInputError, QuotaError, Reason
 from mods_grpc.messages import FLOAT64_BYTES
 from mods_grpc.server.checks import (
     LARGEST,
     NANOS,
-    bad_times,
-    bad_values,
     is_plausible,
-    name_violation,
-    time_violation,
-    value_violation,
 )
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.metrics import Metrics
+from mods_grpc.server.refusals import REFUSALS, add_errors, unacceptable
 from mods_grpc.server.requests import Columns, batch_columns, observation_columns
 from mods_grpc.server.responses import explain_one, explained, plain, score_columns, statuses, to_explain, written
 from mods_grpc.server.series_states import NOT_HELD
-from mods_grpc.server.status import MAX_VIOLATIONS, status_of
+from mods_grpc.server.status import status_of
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2, verdict_pb2
 
@@ -33,19 +29,6 @@ Number = TypeVar("Number", bound=np.generic)
 
 CHANGES = (Phase.STARTED, Phase.ENDED)
 SECONDS_A_CALL, SECONDS_A_ROW, SECONDS_AN_EXPLANATION = 200e-6, 6e-6, 50e-6  # beside the model, on a usual machine
-
-_REFUSALS: dict[Outcome, ModsError] = {
-    Outcome.LATE: OutOfRangeError(
-        Reason.OBSERVATION_LATE, "observe_time: is older than the last applied observation of the series"
-    ),
-    Outcome.CONFLICT: DuplicateConflictError(Reason.DUPLICATE_CONFLICT, "observe_time: was applied before with other values"),
-    Outcome.OFF_GRID: InvalidInputError.of(
-        "observe_time", Reason.INTERVAL_MISMATCH, "is not a multiple of the model's slide after the last observation"
-    ),
-    Outcome.INCOMPLETE: InvalidInputError.of(
-        "values", Reason.FEATURE_MISSING, "the first observation of a window must be complete, and every other hold a value"
-    ),
-}
 
 
 def seconds_to_judge(model: LoadedModel, rows: int, explain: int) -> float:
@@ -122,7 +105,7 @@ class Judge:
             columns = batch_columns(data.batch, model.feature_names, self.max_observations, "data.batch.")
         held = model.states.find(self.sensor, columns.names)
         new = np.flatnonzero(held == NOT_HELD).tolist()
-        errors = self._check(columns, new, f"data.{kind}.")
+        errors = unacceptable(columns, new, f"data.{kind}.", model.least, self.max_future_seconds)
         good = np.ones(len(columns.times), np.bool_)
         good[list(errors)] = False
         if new:
@@ -147,18 +130,10 @@ class Judge:
         finally:
             model.states.forget_empty(slots[at])
         for k in np.flatnonzero(verdicts.outcome >= Outcome.LATE).tolist():
-            errors[int(at[k])] = _REFUSALS[Outcome(int(verdicts.outcome[k]))]
+            errors[int(at[k])] = REFUSALS[Outcome(int(verdicts.outcome[k]))]
         answer = self._write(columns, at, verdicts, kind == "observation")
         self.metrics.observed(model.manifest.name, verdicts.outcome, verdicts.anomalous)
-        shown: dict[tuple[str, str], pb.ObservationError] = {}
-        for error in errors.values():
-            self.metrics.rejected(error.reason)
-        for count, index in enumerate(sorted(errors)):
-            # the first in full; of the rest those that read the same share their status
-            key = (errors[index].reason, errors[index].message) if count < MAX_VIOLATIONS else (errors[index].reason, "")
-            if key not in shown:
-                shown[key] = pb.ObservationError(status=status_of(errors[index]))
-            answer.errors.add(index=index, status=shown[key].status)
+        add_errors(answer, errors, self.metrics)
         return answer
 
     @property
@@ -204,7 +179,7 @@ class Judge:
             verdict = in_full.get(index) or plain(verdicts, index, row.time, row.series)
             answer = pb.StreamAnswer(verdict=verdict)
             if outcome >= Outcome.LATE:
-                error = _REFUSALS[Outcome(outcome)]
+                error = REFUSALS[Outcome(outcome)]
                 self.metrics.rejected(error.reason)
                 answer.errors.add(index=0, status=status_of(error))
             answers.append(answer)
@@ -226,24 +201,6 @@ class Judge:
         ):
             explain_one(verdict, model, found, row.time, self.significance)
         return pb.StreamAnswer(verdict=verdict)
-
-    def _check(self, columns: Columns, new: list[int], path: str) -> dict[int, ModsError]:
-        """Find the observations that can't be applied whatever the state of their series."""
-        errors: dict[int, ModsError] = {}
-        bad_names = {i: found for i in new if (found := name_violation(columns.names[i], f"{path}series[{i}]")) is not None}
-        for index in np.flatnonzero(np.isin(columns.which, list(bad_names))).tolist() if bad_names else []:
-            errors[index] = InvalidInputError([bad_names[int(columns.which[index])]])
-        future = self.max_future_seconds
-        for index in np.flatnonzero(bad_times(columns.times, future)).tolist():
-            violation = time_violation(int(columns.times[index]), future, f"{path}observe_time[{index}]")
-            if violation is not None:
-                errors[index] = InvalidInputError([violation])
-        bad = bad_values(columns.raw, self.model.least)
-        for index in np.flatnonzero(bad.any(axis=1)).tolist() if bad.any() else ():
-            errors[index] = InvalidInputError(
-                [value_violation(float(columns.raw[index, j]), f"{path}values[{index}][{j}]") for j in np.flatnonzero(bad[index])]
-            )
-        return errors
 
     def _write(self, columns: Columns, at: NDArray[np.intp], verdicts: Verdicts, single: bool) -> pb.StreamAnswer:
         times = columns.times[at]

@@ -7,7 +7,6 @@ import asyncio
 
 from mods_grpc.errors import (
     InvalidInputError,
-    ModelUnusableError,
     ModsError,
     QuotaError,
     Reason,
@@ -19,14 +18,13 @@ from mods_grpc.server.checks import first_of, name_violation, require_known
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.edge import Edge, note_end, parse
 from mods_grpc.server.gathered_rows import Row
-from mods_grpc.server.loading import LoadedModel
-from mods_grpc.server.observations import Judge
 from mods_grpc.server.remembered import Exchange, Remembered, as_sent, with_answer
 from mods_grpc.server.repository import Repository
-from mods_grpc.server.requests import EXPLAIN_VALUES, find_model, impute_rows_of, significance_of
-from mods_grpc.server.responses import opened, served
+from mods_grpc.server.requests import EXPLAIN_VALUES
+from mods_grpc.server.responses import opened
 from mods_grpc.server.status import status_of
-from mods_grpc.server.turn import INLINE_SECONDS, Turn
+from mods_grpc.server.stream_model import StreamModel, idle_model
+from mods_grpc.server.turn import INLINE_SECONDS
 from mods_grpc.v1 import inference_pb2 as pb
 
 
@@ -48,10 +46,7 @@ class StreamSession:
         self._edge = edge
         self._repository = repository
         self._config = config
-        self._sensor = identity.name
-        self._model: LoadedModel | None = None
-        self._said_by = b""  # what every response begins with
-        self._generation = repository.generation
+        self._model: StreamModel | None = None
         self._bad_in_a_row = 0
         self._remembered = Remembered()
         self.last_sequence = 0
@@ -72,97 +67,46 @@ class StreamSession:
             return await self._open(request.config)
         if kind == "config":
             raise StreamProtocolError(Reason.CONFIG_REPEATED, "config was sent twice")
-        if self._generation != self._repository.generation:
-            self._move(self._model)
+        self._model.follow()
         if kind == "end":
             self.ended = True
             return self._say(pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)))
-        answer = await self._answer(request.data, found=kind is not None)
-        return with_answer(self._said_by, answer)
+        answer = await self._answer(self._model, request.data, found=kind is not None)
+        return with_answer(self._model.said_by, answer)
 
     def draining(self) -> bytes:
         """Return what a client is told before the server shuts down."""
         return self._say(pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)))
 
     def _say(self, response: pb.StreamDetectResponse) -> bytes:
-        return self._said_by + response.SerializeToString()
+        said_by = b"" if self._model is None else self._model.said_by
+        return said_by + response.SerializeToString()
 
     async def _open(self, message: pb.StreamConfig) -> bytes:
-        model = find_model(self._repository, message.model)
-        while model.states.turn.busy:
-            await model.states.turn.idle()
-            before, model = model, find_model(self._repository, message.model)
-            if model is before:
-                break
-        self._generation = self._repository.generation
+        model, sensor = await idle_model(self._repository, message.model), self._identity.name
         require_known(message.explain, EXPLAIN_VALUES, "config.explain")
         if message.sensor:
             first_of([name_violation(message.sensor, "config.sensor")])
-            self._sensor = message.sensor
+            sensor = message.sensor
         if self._identity.proven:  # nobody else's series can be reached
-            self._sensor = f"{self._identity.name}\x1f{self._sensor}"
-        self._opening = message
-        self._use(model)
-        if self._pinned:
-            model.states.pins += 1
-        held = model.states.held(self._sensor)
-        certain = held > 0 and not model.states.trust(self._sensor)
-        asked_before = model.states.hand_over(self._sensor, self._remembered.kept)
+            sensor = f"{self._identity.name}\x1f{sensor}"
+        metrics = self._edge.metrics
+        self._model = StreamModel(self._repository, self._config, metrics, opening=message, sensor=sensor, model=model)
+        held = model.states.held(sensor)
+        certain = held > 0 and not model.states.trust(sensor)
+        asked_before = model.states.hand_over(sensor, self._remembered.kept)
         if held:
             self._remembered.follow(asked_before)
         state = pb.STATE_ORIGIN_RESUMED if certain else pb.STATE_ORIGIN_FRESH
-        said = opened(model, self._config, significance=self._judge.significance, state=state, held=held)
+        said = opened(model, self._config, significance=self._model.judge.significance, state=state, held=held)
         return self._say(pb.StreamDetectResponse(opened=said))
 
     def close(self) -> None:
         """Let go of the version that the stream pinned."""
-        if self._model is not None and self._pinned:
-            self._model.states.pins -= 1
+        if self._model is not None:
+            self._model.let_go()
 
-    @property
-    def _pinned(self) -> bool:
-        return self._opening.model.HasField("version")
-
-    def _use(self, model: LoadedModel) -> None:
-        message, manifest, config = self._opening, model.manifest, self._config
-        self._judge = Judge(
-            model=model,
-            monitor=model.monitor(model.states.table, adapt=_adapts(message), own_scales=message.own_scales),
-            adapt=_adapts(message),
-            own_scales=message.own_scales,
-            sensor=self._sensor,
-            significance=significance_of(message.sensitivity, manifest),
-            explain=message.explain,
-            impute_rows=impute_rows_of(message.gap_policy, config.default_impute_rows, config.max_impute_rows),
-            max_observations=config.max_observations,
-            max_series=config.max_series_per_sensor,
-            max_future_seconds=config.max_future_seconds,
-            metrics=self._edge.metrics,
-        )
-        self._model = model
-        self._said_by = pb.StreamDetectResponse(model=served(model)).SerializeToString()
-
-    def _move(self, old: LoadedModel) -> None:
-        """Go on with the version that serves now, whose series the repository has moved.
-
-        Raises:
-            ModelUnusableError: MODEL_RETIRED, there is none, or it has other features.
-        """
-        self._generation = self._repository.generation
-        if self._pinned:
-            return
-        name = old.manifest.name
-        try:
-            model = self._repository.serving(name, None)
-        except ModsError:
-            raise ModelUnusableError(Reason.MODEL_RETIRED, f"model {name} was withdrawn") from None
-        if not model.follows(old):
-            text = f"version {model.manifest.version} of model {name}, which serves now, has other features"
-            raise ModelUnusableError(Reason.MODEL_RETIRED, text)
-        if model is not old:
-            self._use(model)
-
-    async def _answer(self, data: pb.StreamData, *, found: bool) -> bytes:
+    async def _answer(self, model: StreamModel, data: pb.StreamData, *, found: bool) -> bytes:
         sequence = data.sequence
         try:
             if not found:
@@ -181,11 +125,11 @@ class StreamSession:
             return self._answered(sent, known, bad=False)
         if not data.warm_up:
             self._remembered.catch_up()
-        return await self._judge_now(data, sequence, sent)
+        return await self._judge_now(model, data, sequence, sent)
 
-    async def _judge_now(self, data: pb.StreamData, sequence: int, sent: bytes) -> bytes:
+    async def _judge_now(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes) -> bytes:
         """Judge a message as soon as may be: at once, with rows of other streams, or when it is its turn."""
-        judge = self._judge
+        judge = model.judge
         seconds, gatherer = judge.seconds(data), judge.model.rows
         if seconds <= INLINE_SECONDS and not judge.model.states.turn.busy:
             if gatherer is None or not judge.is_row(data) or not gatherer.in_company(self):
@@ -199,49 +143,33 @@ class StreamSession:
                 Row(
                     judge=judge,
                     data=data,
-                    stays=lambda: self._generation == self._repository.generation,
+                    stays=lambda: model.stays,
                     settle=lambda found: self._settled(sequence, sent, found),
                 )
             )
             if gathered is not None:
                 return gathered
-        working = asyncio.ensure_future(self._judged_in_turn(data, sequence, sent, seconds))
+        working = asyncio.ensure_future(self._judged_in_turn(model, data, sequence, sent, seconds))
         working.add_done_callback(note_end)
         return await asyncio.shield(working)
 
     def _settled(self, sequence: int, sent: bytes, found: pb.StreamAnswer | ModsError) -> bytes:
         return self._refused(sequence, found) if isinstance(found, ModsError) else self._judged(sequence, sent, found)
 
-    async def _judged_in_turn(self, data: pb.StreamData, sequence: int, sent: bytes, seconds: float) -> bytes:
+    async def _judged_in_turn(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes, seconds: float) -> bytes:
         try:
-            turn = await self._turn(seconds)
+            turn = await model.turn(seconds)
+            judge = model.judge
             try:
                 if seconds <= INLINE_SECONDS:
-                    answer = self._judge.judge(data)
+                    answer = judge.judge(data)
                 else:
-                    judge = self._judge
                     answer = await turn.on_thread(self._edge.pool, lambda: judge.judge(data))
             finally:
                 turn.give_back()
         except ModsError as error:
             return self._refused(sequence, error)
         return self._judged(sequence, sent, answer)
-
-    async def _turn(self, seconds: float) -> Turn:
-        """Wait for the turn on the model that serves then."""
-        while True:
-            model = self._judge.model
-            await model.states.turn.take(seconds)
-            if self._generation == self._repository.generation:
-                return model.states.turn
-            try:
-                self._move(model)
-            except ModsError:
-                model.states.turn.give_back()
-                raise
-            if self._judge.model is model:
-                return model.states.turn
-            model.states.turn.give_back()
 
     def _refused(self, sequence: int, error: ModsError) -> bytes:
         self._edge.metrics.rejected(error.reason)
@@ -264,8 +192,3 @@ class StreamSession:
         if self._bad_in_a_row > limit:
             text = f"{self._bad_in_a_row} messages in a row were refused, at most {limit} are accepted"
             raise QuotaError(Reason.TOO_MANY_BAD_OBSERVATIONS, text, limit=limit, actual=self._bad_in_a_row, retry_seconds=60.0)
-
-
-def _adapts(message: pb.StreamConfig) -> bool:
-    """Tell whether the level adapts: a budget is a rate to come to, a significance level is a level."""
-    return not message.fixed_level and message.sensitivity.WhichOneof("level") != "significance"
