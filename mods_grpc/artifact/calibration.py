@@ -84,12 +84,23 @@ class DayScale:
 class IntervalReference:
     """The interval that a quantile model forecasts: its residuals are distances from the middle in widths of it.
 
-    `levels` are those of the graph's output `quantiles`, ascending, of which the first and the last are the ends; `floors` the
-    least width that counts, `[horizon][feature]`, above 0, in the space that residuals are scored in.
+    `levels` are those of the graph's output `quantiles`, ascending, of which the first and the last are the ends; `narrowest` and
+    `widest` the least and the largest width that counts, `[horizon][feature]`, above 0, in the space that residuals are scored
+    in.
     """
 
     levels: tuple[float, ...]
-    floors: tuple[tuple[float, ...], ...]
+    narrowest: tuple[tuple[float, ...], ...]
+    widest: tuple[tuple[float, ...], ...]
+
+    def faults(self) -> Iterator[str]:
+        """Say what can't be."""
+        levels = self.levels
+        if len(levels) < 2 or not 0 < levels[0] < levels[-1] < 1 or sorted({*levels}) != [*levels]:
+            yield "levels of the interval are not two or more between 0 and 1 in rising order"
+        rows = zip(self.narrowest, self.widest, strict=False)
+        if any(low > high for one, other in rows for low, high in zip(one, other, strict=False)):
+            yield "the widest interval is narrower than the narrowest"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,14 +159,14 @@ class Calibration:
 
     def faults(self, horizon: int, features: int, rows: int) -> Iterator[str]:
         """Say what can't be, for a model of so many steps, features and rows of its window."""
-        floors = self.interval.floors if self.interval else self.scales
-        for table, what in ((self.scales, "scales"), (self.curves, "curves"), (floors, "floors of the interval")):
+        widths = (self.interval.narrowest, self.interval.widest) if self.interval else ()
+        for table, what in ((self.scales, "scales"), (self.curves, "curves"), *((width, "widths") for width in widths)):
             if len(table) != horizon or any(len(row) != features for row in table):
                 yield f"calibration {what} are not (horizon, features)"
-        if any(s <= 0 for row in (*self.scales, *floors, self.level.scale) for s in row):
+        if any(s <= 0 for row in (*self.scales, *(row for width in widths for row in width), self.level.scale) for s in row):
             yield "a calibration scale is not positive"
-        if self.interval and not _are_levels(self.interval.levels):
-            yield "levels of the interval are not two or more between 0 and 1 in rising order"
+        if self.interval:
+            yield from self.interval.faults()
         if not 0 < self.extremal_index <= 1:
             yield "extremal_index is not above 0 and at most 1"
         steps = self.horizons
@@ -180,7 +191,3 @@ class Calibration:
                 yield "a scale or deviation of the pattern is not positive"
         for curve in self.all_curves():
             yield from curve.faults()
-
-
-def _are_levels(levels: tuple[float, ...]) -> bool:
-    return len(levels) > 1 and levels[0] > 0 and levels[-1] < 1 and sorted({*levels}) == [*levels]

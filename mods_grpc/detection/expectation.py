@@ -22,9 +22,9 @@ Floats = NDArray[np.float64]
 Steps = int | slice | NDArray[np.int64]
 Kept = TypeVar("Kept", Floats, Floats | NDArray[np.float32])
 
-# An interval that all but vanishes must not make a trifle infinitely strange: none counts as narrower than this quantile of
-# the widths that were calibrated on, or than this share of the usual one.
-NARROWEST = 0.01
+# An interval that all but vanishes must not make a trifle infinitely strange, nor whoever is erratic widen his own without end:
+# none counts as narrower or wider than all but this share of those that were calibrated on.
+BEYOND = 0.01
 
 
 class Expectation:
@@ -43,7 +43,7 @@ class Expectation:
     def __init__(self, space: ResidualSpace, interval: IntervalReference | None) -> None:
         self.space = space
         self.told, self.numbers = (3, 2) if interval else (1, 1)
-        self._floors = np.array(interval.floors) if interval else None
+        self._widths = (np.array(interval.narrowest), np.array(interval.widest)) if interval else None
 
     def of(self, made: Floats, steps: Steps) -> Floats:
         """Return what forecasts say, in the space of residuals.
@@ -55,23 +55,24 @@ class Expectation:
         Returns:
             `(..., numbers * features)`.
         """
-        if self._floors is None:
+        if self._widths is None:
             return self.space.forward(made)
         found = self.space.forward(made.reshape(*made.shape[:-1], self.told, -1))
         return self.of_ends(found, steps).reshape(*made.shape[:-1], -1)
 
     def of_ends(self, told: Floats, steps: Steps) -> Floats:
         """Return middle and width, `(..., numbers, features)`, of what is in residual space, `(..., told, features)`."""
-        assert self._floors is not None
+        assert self._widths is not None
+        narrowest, widest = self._widths
         lower, upper = told[..., 1, :], told[..., 2, :]
         found = np.empty((*lower.shape[:-1], self.numbers, lower.shape[-1]))
         found[..., 0, :] = 0.5 * lower + 0.5 * upper
-        np.maximum(upper - lower, self._floors[steps], out=found[..., 1, :])
+        found[..., 1, :] = np.minimum(np.maximum(upper - lower, narrowest[steps]), widest[steps])
         return found
 
     def split(self, kept: Kept) -> tuple[Kept, Kept | None]:
         """Return the middle, `(..., features)`, and the width of what is kept, None where there is none to measure by."""
-        if self._floors is None:
+        if self._widths is None:
             return kept, None
         features = kept.shape[-1] // self.numbers
         return kept[..., :features], kept[..., features:]
@@ -108,7 +109,11 @@ def learn_interval(space: ResidualSpace, levels: Sequence[float], observed: Floa
         made: `(n, horizon, 3 * features)` raw units: what was forecast of them.
     """
     _, lower, upper = np.moveaxis(space.forward(made.reshape(*made.shape[:-1], 3, -1)), -2, 0)
-    usual = np.median(upper - lower, axis=0)
+    narrowest, usual, widest = np.quantile(upper - lower, (BEYOND, 0.5, 1 - BEYOND), axis=0)
     usual = np.where(usual > SMALLEST_SCALE, usual, robust_scale(space.forward(observed) - 0.5 * lower - 0.5 * upper))
-    floors = np.maximum(np.quantile(upper - lower, NARROWEST, axis=0), np.maximum(NARROWEST * usual, SMALLEST_SCALE))
-    return IntervalReference(levels=tuple(levels), floors=tuple(tuple(row) for row in floors.tolist()))
+    narrowest = np.maximum(narrowest, np.maximum(BEYOND * usual, SMALLEST_SCALE))
+    return IntervalReference(
+        levels=tuple(levels),
+        narrowest=tuple(map(tuple, narrowest.tolist())),
+        widest=tuple(map(tuple, np.maximum(widest, narrowest).tolist())),
+    )

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import manifest
 
-from mods_grpc.artifact import Calibration, DayScale, Manifest, Metric, ScoreCurve, Tail
+from mods_grpc.artifact import Calibration, DayScale, IntervalReference, Manifest, Metric, ScoreCurve, Tail
 from mods_grpc.errors import ArtifactError
 
 METRIC = Metric(metric="mae", feature="conn_in", step=1, value=0.1, persistence=1 / 3)
@@ -77,9 +77,9 @@ def test_a_key_of_a_nested_part_is_named_with_its_place(whole):
 
 def test_what_is_younger_than_a_file_may_be_absent_from_it(whole):
     tree = tree_of(whole)
-    del tree["calibration"]["day_scales"]
+    del tree["calibration"]["day_scales"], tree["calibration"]["interval"]
     read = Manifest.from_json(json.dumps(tree).encode())
-    assert read == replace(whole, calibration=replace(whole.calibration, day_scales=()))
+    assert read == replace(whole, calibration=replace(whole.calibration, day_scales=(), interval=None))
 
 
 def test_scales_of_the_day_fit_the_model_and_survive_being_written(whole):
@@ -90,6 +90,29 @@ def test_scales_of_the_day_fit_the_model_and_survive_being_written(whole):
     for wrong in (rows[:1], ((day,),) * len(rows), ((None, replace(day, factors=(1.0,) * 23)),) * len(rows)):
         with pytest.raises(ArtifactError, match=r"calibration day_scales|factors of a day"):
             replace(whole, calibration=replace(whole.calibration, day_scales=wrong))
+
+
+def test_what_is_known_of_intervals_fits_the_model_and_survives_being_written(whole):
+    row = ((0.5, 1.0),) * whole.horizon
+    interval = IntervalReference(levels=(0.05, 0.5, 0.95), narrowest=row, widest=row)
+    told = replace(whole, calibration=replace(whole.calibration, interval=interval))
+    assert Manifest.from_json(told.to_json()) == told
+    assert (told.calibration.told, whole.calibration.told) == (3, 1)
+    for wrong, reason in (
+        ({"levels": (0.5,)}, "levels of the interval are not two or more"),
+        ({"levels": (0.5, 0.05)}, "levels of the interval are not two or more"),
+        ({"levels": (0.0, 0.95)}, "levels of the interval are not two or more"),
+        ({"narrowest": row[1:]}, r"calibration widths are not \(horizon, features\)"),
+        ({"widest": ((1.0,),) * len(row)}, r"calibration widths are not \(horizon, features\)"),
+        ({"narrowest": ((0.0, 1.0),) * len(row)}, "a calibration scale is not positive"),
+        ({"widest": ((0.4, 1.0),) * len(row)}, "the widest interval is narrower than the narrowest"),
+    ):
+        with pytest.raises(ArtifactError, match=reason):
+            replace(whole, calibration=replace(whole.calibration, interval=replace(interval, **wrong)))
+    tree = tree_of(told)
+    tree["calibration"]["interval"]["floors"] = []
+    with pytest.raises(ArtifactError, match="unknown keys"):
+        Manifest.from_json(json.dumps(tree).encode())
 
 
 WRONG = {

@@ -8,22 +8,23 @@ from hypothesis import strategies as st
 
 from mods_grpc.artifact.calibration import IntervalReference
 from mods_grpc.detection import Detector, calibrate, describe
-from mods_grpc.detection.expectation import NARROWEST, Expectation, learn_interval
+from mods_grpc.detection.expectation import BEYOND, Expectation, learn_interval
 from mods_grpc.detection.monitor import NANOS
 from mods_grpc.detection.residuals import MAD_TO_SIGMA, SMALLEST_SCALE, ResidualSpace
 
-FLOORS = ((0.5, 0.5), (2.0, 2.0))
+NARROW, WIDE = ((0.5, 0.5), (2.0, 2.0)), ((1e9, 3.0), (1e9, 1e9))
 SPACE = ResidualSpace(["mean", "mean"])
 DAY_ROWS = 144
 
 
-def expectation(floors=FLOORS, space=SPACE):
-    return Expectation(space, IntervalReference(levels=(0.1, 0.5, 0.9), floors=floors))
+def expectation():
+    return Expectation(SPACE, IntervalReference(levels=(0.1, 0.5, 0.9), narrowest=NARROW, widest=WIDE))
 
 
-def test_an_interval_is_kept_as_its_middle_and_its_width_which_has_a_floor():
+def test_an_interval_is_kept_as_its_middle_and_its_width_within_bounds():
     made = np.array([[[1.0, 2.0, 0.0, 1.0, 4.0, 1.1], [1.0, 2.0, 0.0, 1.0, 4.0, 1.1]]])
     assert expectation().of(made, slice(0, 2))[0].tolist() == [[2.0, 1.05, 4.0, 0.5], [2.0, 1.05, 4.0, 2.0]]
+    assert expectation().of(np.array([[1.0, 2.0, 0.0, 1.0, 4.0, 11.0]]), 0).tolist() == [[2.0, 6.0, 4.0, 3.0]]
 
 
 @settings(max_examples=200, deadline=None)
@@ -150,13 +151,14 @@ def test_the_reason_names_the_side_on_which_a_value_lies_outside():
         assert f"{word} expected" in told
 
 
-def test_no_interval_counts_as_narrower_than_nearly_all_that_were_calibrated_on():
-    floors = np.array(QUANTILES.calibration.interval.floors)
+def test_no_interval_counts_as_narrower_or_wider_than_nearly_all_that_were_calibrated_on():
+    interval = QUANTILES.calibration.interval
     windows = np.stack([LEVELS[i : i + ROWS] for i in range(len(LEVELS) - ROWS)])
     widths = np.log1p(windows.max(axis=1)) - np.log1p(windows.min(axis=1))
-    np.testing.assert_allclose(floors, np.tile(np.quantile(widths, NARROWEST, axis=0), (HORIZON, 1)))
+    np.testing.assert_allclose(interval.narrowest, np.tile(np.quantile(widths, BEYOND, axis=0), (HORIZON, 1)))
+    np.testing.assert_allclose(interval.widest, np.tile(np.quantile(widths, 1 - BEYOND, axis=0), (HORIZON, 1)))
     still = learn_interval(SPACE, (0.1, 0.9), np.ones((9, 1, 2)), np.tile([1.0, 1.0, 0.5, 1.0, 0.5, 1.0], (9, 1, 1)))
-    assert still.floors[0] == pytest.approx((NARROWEST * MAD_TO_SIGMA * 0.5, SMALLEST_SCALE))
+    assert still.narrowest[0] == still.widest[0] == pytest.approx((BEYOND * MAD_TO_SIGMA * 0.5, SMALLEST_SCALE))
     monitor, slots = make_monitor(detector=QUANTILES)
     values = np.full((40, FEATURES), 1000.0)  # so windows have no width at all
     values[30] *= 1.02
