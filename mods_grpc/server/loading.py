@@ -34,7 +34,7 @@ REFUSING_PARTS = LISTED_FILES | {MANIFEST_FILE, SIGNATURE_FILE, "manifest", "can
 MAX_FAILURE_CHARACTERS = 1000
 # of a part of a large batch, from window to p-value: what is between stays in the caches, and several threads find enough to
 # do. A device takes all at once.
-PART_ROWS = {"CPUExecutionProvider": 512}
+PART_ROWS = {"CPUExecutionProvider": 1024}
 
 log = logging.getLogger(__name__)
 
