@@ -18,7 +18,7 @@ from mods_grpc.detection.own_scale import OwnScale
 from mods_grpc.detection.pattern import Pattern
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.series import SeriesTable
-from mods_grpc.detection.strength import StrengthTable
+from mods_grpc.detection.strength import StrengthTable, total
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -105,15 +105,18 @@ class Detector:
         """Judge observations; `own`, where given, applies the scales of their series to the scores of their residuals."""
         evidence = self.feature_evidence(seen, own)
         members, pattern = self.member_strengths(evidence.strength, self.pattern_scores(seen))
-        p_value = self.fused.p_value((np.add.reduce(members, axis=1) + np.add.reduce(pattern, axis=1))[:, None])[:, 0]
+        p_value = self.fused.p_value((total(members) + total(pattern))[:, None])[:, 0]
         if not seen.complete:
             p_value[np.isnan(seen.observed).all(axis=1)] = np.nan
-        outside = (seen.observed < self.lowest) | (seen.observed > self.highest)
+        beyond = (seen.observed < self.lowest) | (seen.observed > self.highest)
+        outside = np.zeros(len(beyond), np.bool_)
+        if beyond.any():  # along rows this takes several times as long
+            outside = np.logical_or.reduce(beyond, axis=1)
 
         def explain(at: Indices) -> Explanation:
             return self._explain(seen, evidence, pattern, p_value, at)
 
-        return Judgement(p_value=p_value, out_of_distribution=np.logical_or.reduce(outside, axis=1), explain=explain)
+        return Judgement(p_value=p_value, out_of_distribution=outside, explain=explain)
 
     def feature_evidence(self, seen: Sightings, own: Own | None = None) -> Evidence:
         """Hold observations against the forecasts and the usual level."""
@@ -144,7 +147,7 @@ class Detector:
         """Return the strengths of the members that are summed over features, and those of the pattern."""
         n, summed = strengths.shape[:2]
         scores = np.empty((n, summed + patterns.shape[1]))
-        np.add.reduce(strengths, axis=2, out=scores[:, :summed])
+        scores[:, :summed] = total(strengths)
         scores[:, summed:] = patterns
         found = self.member_table.strength(self.member_table.find(scores))
         return found[:, :summed], found[:, summed:]
@@ -160,8 +163,8 @@ class Detector:
         if strong.size and self.pattern is not None:
             by_feature = self.pattern.strangeness(self.space.forward_roughly(seen.patterns[at[strong]]))
             parts[strong] += pattern[at[strong]].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, by_feature)
-        total = parts.sum(axis=1, keepdims=True)
-        share = np.where(total > 0, parts / np.where(total > 0, total, 1.0), 1 / parts.shape[1])
+        whole = parts.sum(axis=1, keepdims=True)
+        share = np.where(whole > 0, parts / np.where(whole > 0, whole, 1.0), 1 / parts.shape[1])
         direction = _directions(evidence.score[at], evidence.strength[at])
         direction[p_value[at] > LARGEST_SIGNIFICANCE] = 0
         return Explanation(

@@ -18,6 +18,7 @@ MANTISSA_BITS = 7
 SHIFT = 52 - MANTISSA_BITS
 OCTAVES_BELOW = 9  # of the score where the tail begins: what lies further below is ordinary
 OCTAVES_ABOVE = 9
+PAIRWISE_FROM = 8  # numbers that numpy no longer adds one after the other
 STRONGEST = 20.0  # what one feature or member can add at most, so that a single one that drifts doesn't hide the rest
 
 
@@ -78,6 +79,17 @@ class SingleScores:
         np.minimum(keys, self._highest, out=keys)
         np.add(keys, self._offset, keys)
         return self._strength.take(keys, None, self._found, "clip")
+
+
+def total(strengths: Floats) -> Floats:
+    """Sum along the last axis: what `np.add.reduce` finds, to the bit, but it takes ten times as long to go along short rows."""
+    count = strengths.shape[-1]
+    if not 0 < count < PAIRWISE_FROM:
+        return np.asarray(np.add.reduce(strengths, axis=-1), np.float64)
+    found: Floats = strengths[..., 0].copy()
+    for column in range(1, count):
+        found += strengths[..., column]
+    return found
 
 
 def _keys(scores: Floats) -> NDArray[np.int64]:
