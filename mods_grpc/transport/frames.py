@@ -42,6 +42,22 @@ def headers(stream_id: int, block: bytes, *, end: bool, max_frame: int) -> bytes
     return b"".join(parts)
 
 
+def answer(stream_id: int, opening: bytes, body: bytes, trailers: bytes) -> bytes:
+    """Build HEADERS, DATA and the HEADERS that end the stream, each at most the largest frame that the peer allows."""
+    pack = FRAME_HEADER.pack
+    first, second, third = len(opening), len(body), len(trailers)
+    return b"".join(
+        (
+            pack(first >> 8, first & 0xFF, HEADERS, END_HEADERS, stream_id),
+            opening,
+            pack(second >> 8, second & 0xFF, DATA, 0, stream_id),
+            body,
+            pack(third >> 8, third & 0xFF, HEADERS, END_HEADERS | END_STREAM, stream_id),
+            trailers,
+        )
+    )
+
+
 def reset(stream_id: int, code: int) -> bytes:
     """Build RST_STREAM (RFC 9113, section 6.4)."""
     return _FIXED.pack(0, 4, RST_STREAM, 0, stream_id, code)

@@ -37,6 +37,7 @@ class Outbound:
         "_frames",
         "_loop",
         "_planned",
+        "_pumping",
         "_ready",
         "_sent_before",
         "_transport",
@@ -55,6 +56,7 @@ class Outbound:
         self._transport = transport
         self._frames: list[bytes | memoryview] = []
         self._planned = False  # whether a flush is to come
+        self._pumping = False  # whether backlogs are being sent, or will be in the next turn of the loop
         self._ready: deque[Http2Stream] = deque()  # those whose own window is open, while the connection's or the socket is not
         self.peer = PeerSettings()
         self.window = DEFAULT_WINDOW
@@ -126,21 +128,23 @@ class Outbound:
         self.window += increment
         self.pump()
 
+    def takes(self, size: int) -> bool:
+        """Tell whether so many bytes of a body can leave at once, in one frame."""
+        return size <= self.window and size <= self.largest_frame and not self.paused
+
     def add(self, stream: "Http2Stream") -> None:
         """Let a stream take its turn: it has a body to send and its window is open."""
         self._ready.append(stream)
-        self.pump()
+        if not self._pumping:
+            self.pump()
 
     def pump(self) -> None:
-        """Send queued bodies, one frame of each stream in turn, as far as the window and the socket allow."""
+        """Send backlogs, one frame of each stream in turn, as far as the window and the socket allow."""
+        self._pumping = True
         ready, left = self._ready, _AT_ONCE
         while ready and self.window > 0 and not self.paused and not self.closed:
             if left <= 0:
                 self._loop.call_soon(self.pump)
                 return
-            stream = ready.popleft()
-            left -= stream.send_next()
-            if stream.sendable:
-                ready.append(stream)
-            else:
-                stream.queued = False
+            left -= ready.popleft().send_next()
+        self._pumping = False

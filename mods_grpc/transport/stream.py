@@ -1,10 +1,9 @@
 """One stream: a request that arrives, an answer that leaves, and how either ends (RFC 9113, section 5.1)."""
 
-import asyncio
-from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from mods_grpc.transport import frames
+from mods_grpc.transport.backlog import Backlog
 from mods_grpc.transport.errors import Code, StreamFault
 from mods_grpc.transport.request_head import Fields, MalformedError, RequestHead, check_trailers
 from mods_grpc.transport.windows import ReceiveWindow
@@ -47,13 +46,13 @@ class Http2Stream:
         stream_id: Its number.
         head: The fields of the request.
         connection: Where it is.
+        ended: Whether the request has no body.
 
     Attributes:
         receiver: Takes the body of the request.
-        oversized: Whether the fields are more than allowed, so that the request must be refused in words.
-        unsent: Bytes of the answer's body that flow control or the socket hold back.
-        progress: Bytes that were held back, and no longer are.
         window: Bytes of the answer's body that the peer takes now; below 0 after it shrank its window.
+        backlog: What of the answer can't be sent yet; None for nothing.
+        ended_there: Whether the request has come whole.
         gone: Whether the stream has ended, in whatever way.
     """
 
@@ -61,19 +60,14 @@ class Http2Stream:
         "_ended_here",
         "_expected",
         "_outbound",
-        "_queue",
         "_receive_window",
-        "_trailers",
-        "_waiters",
+        "backlog",
         "connection",
         "ended_there",
         "gone",
         "head",
         "id",
-        "progress",
-        "queued",
         "receiver",
-        "unsent",
         "window",
     )
 
@@ -82,19 +76,14 @@ class Http2Stream:
         self.head = head
         self.connection = connection
         self.receiver: Receiver = NOBODY
-        self.unsent = 0
-        self.progress = 0
         self.gone = False
         self.ended_there = ended
-        self.queued = False  # whether it waits for its turn in the outbound half
-        self._outbound = connection.outbound
-        self.window = self._outbound.peer.initial_window
-        self._receive_window = ReceiveWindow(connection.limits.initial_window)
+        self.backlog: Backlog | None = None
+        self._outbound = outbound = connection.outbound
+        self.window = outbound.peer.initial_window
+        self._receive_window: ReceiveWindow | None = None  # made when the body comes in parts
         self._expected = head.content_length
         self._ended_here = False
-        self._queue: deque[memoryview] | None = None
-        self._trailers: bytes | None = None
-        self._waiters: list[asyncio.Future[None]] | None = None
 
     @property
     def fields(self) -> Fields:
@@ -103,8 +92,13 @@ class Http2Stream:
 
     @property
     def oversized(self) -> bool:
-        """Whether the fields are more than allowed, so that the request must be refused."""
+        """Whether the fields are more than allowed, so that the request must be refused in words."""
         return self.head.oversized
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the answer's body that flow control or the socket hold back."""
+        return 0 if self.backlog is None else self.backlog.unsent
 
     # What the application does
 
@@ -112,8 +106,8 @@ class Http2Stream:
         """Send a block of fields made by `header_blocks.encode`: those that open the answer, or with `end` the trailers."""
         if self.gone or self._ended_here:
             return
-        if self._queue:
-            self._trailers, self._ended_here = block, True
+        if self.backlog is not None:
+            self.backlog.trailers, self._ended_here = block, True
             return
         outbound = self._outbound
         outbound.write(frames.headers(self.id, block, end=end, max_frame=outbound.peer.max_frame))
@@ -126,10 +120,7 @@ class Http2Stream:
         if self.gone or self._ended_here:
             return
         outbound, size = self._outbound, len(data)
-        if not self._queue and (
-            not size
-            or (size <= self.window and size <= outbound.window and size <= outbound.largest_frame and not outbound.paused)
-        ):
+        if self.backlog is None and (not size or (size <= self.window and outbound.takes(size))):
             self.window -= size
             outbound.window -= size
             outbound.write(frames.frame(frames.DATA, frames.END_STREAM if end else 0, self.id, data))
@@ -139,12 +130,24 @@ class Http2Stream:
             return
         self._ended_here = end
         if size:
-            if self._queue is None:
-                self._queue = deque()
-            self._queue.append(memoryview(data))
-            self.unsent += size
+            if self.backlog is None:
+                self.backlog = Backlog()
+            self.backlog.add(data)
             outbound.unsent += size
-            self._take_turn()
+            self._take_turn(self.backlog)
+
+    def answer(self, opening: bytes, body: bytes, trailers: bytes) -> None:
+        """Send a whole answer: two blocks of fields, which fit into a frame each, and the body between them."""
+        outbound, size = self._outbound, len(body)
+        if self.gone or self._ended_here or self.backlog is not None or size > self.window or not outbound.takes(size):
+            self.send_headers(opening)
+            self.send_data(body)
+            self.send_headers(trailers, end=True)
+            return
+        outbound.window -= size
+        outbound.sent += 3
+        outbound.write(frames.answer(self.id, opening, body, trailers))
+        self.connection.finished(self)
 
     async def drained(self) -> None:
         """Return when all of the body so far was handed to the socket.
@@ -152,18 +155,16 @@ class Http2Stream:
         Raises:
             ConnectionResetError: The stream ended before.
         """
-        if self.unsent and not self.gone:
-            if self._waiters is None:
-                self._waiters = []
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
-        if self.unsent:
-            raise ConnectionResetError("the stream ended before its answer was sent")
+        backlog = self.backlog
+        if backlog is not None:
+            await backlog.emptied()
+            if backlog.unsent:
+                raise ConnectionResetError("the stream ended before its answer was sent")
 
     def consumed(self, count: int) -> None:
         """Let the peer send so many bytes more: the application took them."""
-        if not self.ended_there and (increment := self._receive_window.give_back(count)):
+        window = self._receive_window
+        if window is not None and not self.ended_there and not self.gone and (increment := window.give_back(count)):
             self._outbound.write(frames.window_update(self.id, increment))
 
     def reset(self, code: int) -> None:
@@ -187,6 +188,8 @@ class Http2Stream:
         if self.ended_there:
             raise StreamFault(Code.STREAM_CLOSED, "DATA after the end of the stream", self.id)
         window = self._receive_window
+        if window is None:
+            window = self._receive_window = ReceiveWindow(self.connection.limits.initial_window)
         window.left -= size
         if window.left < 0:
             raise StreamFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window of the stream", self.id)
@@ -223,71 +226,59 @@ class Http2Stream:
         if self.window + increment > frames.MAX_WINDOW:
             raise StreamFault(Code.FLOW_CONTROL_ERROR, "the window of the stream exceeds 2^31-1", self.id)
         self.window += increment
-        if self.unsent:
-            self._take_turn()
-
-    @property
-    def sendable(self) -> bool:
-        """Whether it has a body to send and its own window is open."""
-        return bool(self.unsent) and self.window > 0 and not self.gone
+        if self.backlog is not None:
+            self._take_turn(self.backlog)
 
     def send_next(self) -> int:
-        """Send one frame of what is queued.
+        """Send one frame of the backlog, and take the next turn if there is more that could be sent.
 
         Returns:
             Bytes that left.
         """
-        queue, outbound = self._queue, self._outbound
-        if not queue or self.window <= 0 or self.gone:
+        backlog, outbound = self.backlog, self._outbound
+        if backlog is None:
             return 0
-        piece = queue[0]
-        size = min(len(piece), self.window, outbound.window, outbound.largest_frame)
-        if size == len(piece):
-            queue.popleft()
-        else:
-            queue[0] = piece[size:]
+        backlog.has_turn = False
+        if self.window <= 0:
+            return 0
+        part = backlog.take(min(self.window, outbound.window, outbound.largest_frame))
+        size = len(part)
         self.window -= size
         outbound.window -= size
-        self.unsent -= size
-        self.progress += size
         outbound.unsent -= size
-        if size < len(piece) and size < _HARDLY_WORTH_IT:
+        if backlog.unsent and size < _HARDLY_WORTH_IT:
             outbound.cut += 1
         else:
             outbound.sent += 1
-        end = not queue and self._ended_here and self._trailers is None
-        outbound.write(frames.frame_header(frames.DATA, frames.END_STREAM if end else 0, self.id, size))
-        outbound.write(piece[:size])
-        if not queue:
-            self._drained(end)
+        last = not backlog.unsent and self._ended_here and backlog.trailers is None
+        outbound.write(frames.frame_header(frames.DATA, frames.END_STREAM if last else 0, self.id, size))
+        outbound.write(part)
+        if backlog.unsent:
+            self._take_turn(backlog)
+        else:
+            self._caught_up(backlog)
         return size
 
     def close(self) -> None:
         """Let go of everything, so that nothing keeps anything alive."""
         self.gone = True
         self.receiver = NOBODY
-        self._outbound.unsent -= self.unsent
-        self._queue = None
-        self._wake()
+        if self.backlog is not None:
+            self._outbound.unsent -= self.backlog.unsent
+            self.backlog.wake()
+            self.backlog = None
 
-    def _take_turn(self) -> None:
-        if not self.queued and self.window > 0:
-            self.queued = True
+    def _take_turn(self, backlog: Backlog) -> None:
+        if not backlog.has_turn and self.window > 0:
+            backlog.has_turn = True
             self._outbound.add(self)
 
-    def _drained(self, ended: bool) -> None:
-        if self._trailers is not None:
-            outbound = self._outbound
-            outbound.write(frames.headers(self.id, self._trailers, end=True, max_frame=outbound.peer.max_frame))
-            ended = True
-        if ended:
+    def _caught_up(self, backlog: Backlog) -> None:
+        self.backlog = None
+        backlog.wake()
+        if backlog.trailers is not None:
+            self._outbound.write(
+                frames.headers(self.id, backlog.trailers, end=True, max_frame=self._outbound.peer.max_frame),
+            )
+        if self._ended_here:
             self.connection.finished(self)
-        else:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiters:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiters = None

@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from mods_grpc.transport import frames
+from mods_grpc.transport.backlog import Backlog
 from mods_grpc.transport.errors import Code
 from mods_grpc.transport.limits import SLOW_STREAM_BYTES
 
@@ -37,7 +38,7 @@ class Vigil:
         self._pinged: float | None = None
         self._stalled: float | None = None
         self._drain: float | None = None
-        self._slow: dict[int, tuple[float, int]] = {}  # by stream: since when, and what it had sent then
+        self._slow: dict[Backlog, tuple[float, int]] = {}  # since when it waits, and its progress then
         self._timer = loop.call_later(_TICK_SECONDS, self._tick)
 
     def pong(self, opaque: bytes) -> None:
@@ -104,15 +105,16 @@ class Vigil:
         if not connection.outbound.unsent:
             return
         for stream in tuple(connection.table.open.values()):
-            if not stream.unsent:
+            backlog = stream.backlog
+            if backlog is None:
                 continue
-            since, before = slow.get(stream.id, (now, stream.progress))
-            if stream.progress - before >= SLOW_STREAM_BYTES:
-                since, before = now, stream.progress
+            since, before = slow.get(backlog, (now, backlog.progress))
+            if backlog.progress - before >= SLOW_STREAM_BYTES:
+                since, before = now, backlog.progress
             if now - since > seconds:
                 connection.abandon_slow(stream)
             else:
-                self._slow[stream.id] = since, before
+                self._slow[backlog] = since, before
 
     def _sign_of_life(self, now: float) -> tuple[Code, str] | None:
         connection, limits = self._connection, self._connection.limits
