@@ -10,6 +10,7 @@ from mods_grpc.transport.request_head import Fields, RequestHead
 
 HARD_LIMIT = 4  # times max_header_list
 _RESIZINGS = 2  # at most, at the start of a block (RFC 7541, section 4.2): the smallest size since the last one, and the new
+_INDEXED, _LONG_INDEX, _RESIZING = 0x80, 0xFF, 0x20  # first bytes of representations (RFC 7541, section 6)
 _CACHED_BLOCKS = 16
 _CACHED_BYTES = 1_024
 _CACHED_FIELDS = 32
@@ -51,10 +52,11 @@ class BlockDecoder:
         limits: Largest list of fields.
     """
 
-    __slots__ = ("_decoder", "_heads", "_limits", "_table")
+    __slots__ = ("_decoder", "_heads", "_limits", "_most", "_table")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._most = limits.max_header_fields  # more of them is the business of the decoder, which counts their bytes
         self._decoder = Decoder(limits.max_header_list * HARD_LIMIT)
         self._table = self._decoder.header_table = _Table()
         self._heads: dict[bytes, RequestHead] = {}
@@ -91,7 +93,11 @@ class BlockDecoder:
         """
         before, self._table.resizings = self._table.changes, 0
         try:
-            return tuple(self._decoder.decode(block, raw=True))
+            known = self._known(block)
+            rest = block[len(known) :]
+            if known and rest and rest[0] & 0xE0 == _RESIZING:
+                raise HPACKDecodingError("the size of the table changes after a field")
+            return (*known, *self._decoder.decode(rest, raw=True)) if rest else tuple(known)
         except OversizedHeaderListError as error:
             text = f"a header list above {self._decoder.max_header_list_size} bytes"
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, text) from error
@@ -100,6 +106,16 @@ class BlockDecoder:
         finally:
             if before != self._table.changes:
                 self._heads.clear()
+
+    def _known(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        """Look up the leading fields that are an index of one byte (RFC 7541, section 6.1): most of a steady client's block."""
+        known: list[tuple[bytes, bytes]] = []
+        entry = self._table.get_by_index
+        for byte in block[: self._most]:
+            if not _INDEXED < byte < _LONG_INDEX:
+                break
+            known.append(entry(byte - _INDEXED))
+        return known
 
 
 def encode(fields: Fields) -> bytes:
