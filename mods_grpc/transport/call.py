@@ -203,18 +203,21 @@ class Call(Incoming):
 
     def answer(self, message: Any) -> None:
         """End the call with the one message of its response."""
-        if not self._ended:
-            self._send(message)
-            self.end()
+        if self._ended:
+            return
+        body = framed(message if self.write_as is None else self.write_as(message))
+        if self._begun:
+            self._stream.send_data(body)
+            self._stream.send_headers(self._status(alone=False), end=True)
+        else:
+            self._stream.answer(response_headers.BEGIN, body, self._status(alone=False))
+        self.over()
 
     def end(self) -> None:
         """End the call with the status that was set; without one, that is OK."""
-        if self._ended:
-            return
-        code = self._code or grpc.StatusCode.OK
-        alone = not self._begun
-        self._stream.send_headers(response_headers.trailers(code, self._details, self._trailers, alone=alone), end=True)
-        self.over()
+        if not self._ended:
+            self._stream.send_headers(self._status(alone=not self._begun), end=True)
+            self.over()
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
         """End the call with another status than was set."""
@@ -257,11 +260,14 @@ class Call(Incoming):
         self.refuse(RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, LATE))
 
     def _send(self, message: Any) -> None:
-        data = message if self.write_as is None else self.write_as(message)
+        body = framed(message if self.write_as is None else self.write_as(message))
         if not self._begun:
             self._begun = True
             self._stream.send_headers(response_headers.BEGIN)
-        self._stream.send_data(framed(data))
+        self._stream.send_data(body)
+
+    def _status(self, *, alone: bool) -> bytes:
+        return response_headers.trailers(self._code or grpc.StatusCode.OK, self._details, self._trailers, alone=alone)
 
     async def _drained(self) -> None:
         try:
