@@ -247,7 +247,7 @@ class Wire:
             return None
         last = self.read()[-1]
         assert type(last).__name__ == "GoAwayFrame"
-        assert self.connection.closing
+        assert self.connection.ending.closing
         assert not self.connection.streams
         return last.error_code
 

@@ -5,6 +5,7 @@ import logging
 from typing import Protocol, cast
 
 from mods_grpc.transport import frames
+from mods_grpc.transport.ending import DRAIN_PING, Ending
 from mods_grpc.transport.errors import Code, ConnectionFault, StreamFault
 from mods_grpc.transport.floods import Floods
 from mods_grpc.transport.inbound import Inbound
@@ -17,9 +18,6 @@ from mods_grpc.transport.stream_table import StreamTable
 from mods_grpc.transport.vigil import Vigil
 
 log = logging.getLogger(__name__)
-
-_DRAIN_PING = b"go away!"
-_MAX_DISCARDED = 1_048_576  # bytes that a peer may send after it was told why it is closed
 
 
 class Acceptor(Protocol):
@@ -51,23 +49,23 @@ class Connection(asyncio.Protocol):
         table: Its streams.
         outbound, inbound: Its halves.
         floods: Its budgets.
+        vigil: Its clock.
+        ending: How far its end has come.
     """
 
     transport: asyncio.Transport
     outbound: Outbound
     inbound: Inbound
     floods: Floods
+    vigil: Vigil
 
     def __init__(self, acceptor: Acceptor, limits: Limits) -> None:
         self.limits = limits
         self.peer = ""
-        self.table = StreamTable()
-        self.closing = False  # GOAWAY with an error was sent, or the last stream of a graceful end is gone
-        self.going = False  # graceful: GOAWAY was sent, what is open may end
-        self._last_taken = frames.MAX_STREAM_ID
+        self.table = StreamTable(2 * limits.max_concurrent_streams)
+        self.ending = Ending(self)
         self._accepted = False
         self._acceptor = acceptor
-        self._discarded = 0
         self._waiting = False  # whether complete frames wait for the next turn of the loop
 
     @property
@@ -86,10 +84,10 @@ class Connection(asyncio.Protocol):
         self.outbound = Outbound(loop, transport)
         self.floods = Floods(loop, self.limits, self.table, self.outbound)
         self.inbound = Inbound(self)
-        self._vigil = Vigil(loop, self)
+        self.vigil = Vigil(loop, self)
         self._accepted = self._acceptor.connected(self)
         if not self._accepted:
-            self.closing = True
+            self.ending.closing = True
             transport.abort()
             return
         self.outbound.write(announcement(self.limits))
@@ -97,18 +95,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle what the socket read; answers that are made meanwhile leave in one write."""
-        if self.closing:
-            self._discard(len(data))
+        if self.ending.closing:
+            self.ending.discard(len(data))
             return
         outbound, inbound = self.outbound, self.inbound
         outbound.hold()
         try:
             inbound.feed(data)
         except ConnectionFault as fault:
-            self._fail(fault)
+            self.ending.fail(fault)
         except Exception:
             log.exception("a frame could not be handled")
-            self._fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
+            self.ending.fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
         self._acceptor.turn_ended()
         outbound.release()
         if inbound.backlog and not self._waiting:
@@ -123,21 +121,21 @@ class Connection(asyncio.Protocol):
         """Read nothing while the peer does not read, so that answers can't pile up."""
         self.outbound.paused = True
         self.transport.pause_reading()
-        self._vigil.stalled()
+        self.vigil.stalled()
 
     def resume_writing(self) -> None:
         """Go on."""
         self.outbound.paused = False
-        self._vigil.resumed()
+        self.vigil.resumed()
         self.outbound.pump()
         self._read_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         """Tell everybody."""
-        self.closing = True
-        self._vigil.end()
+        self.ending.closing = True
+        self.vigil.end()
         self.outbound.close()
-        self._end_streams()
+        self.end_streams()
         if self._accepted:
             self._acceptor.lost(self)
 
@@ -149,22 +147,17 @@ class Connection(asyncio.Protocol):
 
     def go_away(self, code: int = Code.NO_ERROR) -> None:
         """End gracefully: what is open may end, what the peer opens from now on is refused (RFC 9113, section 6.8)."""
-        if self.going or self.closing:
-            return
-        self.going = True
-        self.outbound.write(frames.goaway(frames.MAX_STREAM_ID, code))  # what is under way is still taken
-        self.outbound.write(frames.ping(_DRAIN_PING, ack=False))
-        self._vigil.drain()
+        self.ending.begin(code)
 
     def close(self) -> None:
         """End at once."""
-        self._fail(ConnectionFault(Code.NO_ERROR, "closed"))
+        self.ending.fail(ConnectionFault(Code.NO_ERROR, "closed"))
 
     # What the parts call
 
     def open_stream(self, stream_id: int, head: RequestHead, *, end: bool) -> None:
         """Open a stream, or refuse it (RFC 9113, section 5.1.2)."""
-        if len(self.table.open) >= self.limits.max_concurrent_streams or stream_id > self._last_taken:
+        if len(self.table.open) >= self.limits.max_concurrent_streams or self.ending.refuses(stream_id):
             raise StreamFault(Code.REFUSED_STREAM, "more streams than allowed", stream_id)
         stream = Http2Stream(stream_id, head, self, ended=end)
         self.table.open[stream_id] = stream
@@ -181,14 +174,14 @@ class Connection(asyncio.Protocol):
             stream.close()
         else:
             self.table.complete(stream)
-        self._stream_ended()
+        self.ending.stream_ended()
 
     def abandon(self, stream: Http2Stream, code: int) -> None:
         """Reset a stream because the application wants it."""
         self.outbound.write(frames.reset(stream.id, code))
         self.table.reset_here(stream.id)
         stream.close()
-        self._stream_ended()
+        self.ending.stream_ended()
 
     def fail_stream(self, fault: StreamFault) -> None:
         """Reset a stream because of what its peer did.
@@ -214,48 +207,13 @@ class Connection(asyncio.Protocol):
 
     def pong(self, opaque: bytes) -> None:
         """Take the answer to a PING of ours."""
-        if opaque == _DRAIN_PING:
-            self.settle()
+        if opaque == DRAIN_PING:
+            self.ending.settle()
         else:
-            self._vigil.pong(opaque)
+            self.vigil.pong(opaque)
 
-    def settle(self) -> None:
-        """Say which streams of a graceful end are taken, now that the peer knows of it."""
-        if self.going and self._last_taken == frames.MAX_STREAM_ID:
-            self._last_taken = self.table.last_id
-            self.outbound.write(frames.goaway(self._last_taken, Code.NO_ERROR))
-            self._stream_ended()
-
-    def expire(self, code: Code, text: str) -> None:
-        """Close because the peer took too long."""
-        self._fail(ConnectionFault(code, text))
-
-    def _next_turn(self) -> None:
-        self._waiting = False
-        if not self.closing and not self.outbound.paused:
-            self.data_received(b"")
-        self._read_on()
-
-    def _read_on(self) -> None:
-        if self.outbound.paused or self._waiting:
-            return
-        if self.inbound.backlog and not self.closing:
-            self._waiting = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
-        else:
-            self.transport.resume_reading()
-
-    def _stream_ended(self) -> None:
-        if self._last_taken != frames.MAX_STREAM_ID and not self.table.open and not self.closing:
-            self._shut()
-
-    def _tell_closed(self, stream: Http2Stream, code: int | None) -> None:
-        receiver = stream.receiver
-        stream.close()
-        receiver.closed(code)
-        self._stream_ended()
-
-    def _end_streams(self) -> None:
+    def end_streams(self) -> None:
+        """Tell everybody that the connection is gone."""
         streams = tuple(self.table.open.values())
         self.table.open.clear()
         for stream in streams:
@@ -263,33 +221,26 @@ class Connection(asyncio.Protocol):
         for stream in streams:
             self._tell_closed(stream, None)
 
-    def _fail(self, fault: ConnectionFault) -> None:
-        if self.closing:
+    def _next_turn(self) -> None:
+        self._waiting = False
+        if not self.ending.closing and not self.outbound.paused:
+            self.data_received(b"")
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self.outbound.paused or self._waiting:
             return
-        if fault.code:
-            log.info("closing peer=%s code=%s reason=%s", self.peer, fault.code.name, fault)
-        self.outbound.write(frames.goaway(self.table.last_id, fault.code))
-        self._shut()
+        if self.inbound.backlog and not self.ending.closing:
+            self._waiting = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        else:
+            self.transport.resume_reading()
 
-    def _shut(self) -> None:
-        """Send what is written, then close the socket, and don't wait for ever for a peer that does not read."""
-        self.closing = True
-        self._end_streams()
-        self.outbound.close()
-        self.transport.resume_reading()
-        try:
-            if self.transport.can_write_eof():
-                self.transport.write_eof()  # the peer can read why before it sees a reset
-            else:
-                self.transport.close()
-        except OSError:  # the peer is gone already
-            self.transport.abort()
-        self._vigil.linger()
-
-    def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded > _MAX_DISCARDED:
-            self.transport.abort()
+    def _tell_closed(self, stream: Http2Stream, code: int | None) -> None:
+        receiver = stream.receiver
+        stream.close()
+        receiver.closed(code)
+        self.ending.stream_ended()
 
 
 def _address(transport: asyncio.Transport) -> str:

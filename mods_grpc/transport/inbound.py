@@ -86,7 +86,7 @@ class Inbound:
         connection, handlers, largest = self._connection, self._handlers, self._limits.max_frame
         unpack, last = frames.FRAME_HEADER.unpack_from, self.handled + _FRAMES_PER_TURN
         self.backlog = False
-        while size - start >= frames.HEADER_BYTES and not connection.closing:
+        while size - start >= frames.HEADER_BYTES and not connection.ending.closing:
             upper, lower, kind, flags, stream_id = unpack(data, start)
             length = upper << 8 | lower
             if length > largest:

@@ -4,11 +4,12 @@ from collections import deque
 
 from mods_grpc.transport.stream import Http2Stream
 
-_REMEMBERED = 256
-
 
 class StreamTable:
     """The streams of one connection.
+
+    Args:
+        remembered: How many that have ended are remembered; twice as many as may be open are all whose frames can be under way.
 
     Attributes:
         open: By number.
@@ -18,12 +19,12 @@ class StreamTable:
 
     __slots__ = ("_ended", "_reset", "completed", "last_id", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: int) -> None:
         self.open: dict[int, Http2Stream] = {}
         self.last_id = 0
         self.completed = 0
-        self._ended: deque[int] = deque(maxlen=_REMEMBERED)
-        self._reset: deque[int] = deque(maxlen=_REMEMBERED)
+        self._ended: deque[int] = deque(maxlen=remembered)
+        self._reset: deque[int] = deque(maxlen=remembered)
 
     def complete(self, stream: Http2Stream) -> None:
         """Remove a stream that both sides ended."""

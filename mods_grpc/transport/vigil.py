@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mods_grpc.transport import frames
 from mods_grpc.transport.backlog import Backlog
-from mods_grpc.transport.errors import Code
+from mods_grpc.transport.errors import Code, ConnectionFault
 from mods_grpc.transport.limits import SLOW_STREAM_BYTES
 
 if TYPE_CHECKING:
@@ -71,22 +71,25 @@ class Vigil:
     def _tick(self) -> None:
         now = self._loop.time()
         self._timer = self._loop.call_later(_TICK_SECONDS, self._tick)
-        late = self._late(now)
+        try:
+            late = self._late(now)
+        except ConnectionFault as fault:  # one slow stream too many
+            late = fault
         if late:
-            self._connection.expire(*late)
+            self._connection.ending.fail(late)
 
-    def _late(self, now: float) -> tuple[Code, str] | None:
+    def _late(self, now: float) -> ConnectionFault | None:
         connection, limits = self._connection, self._connection.limits
         inbound = connection.inbound
         if self._stalled is not None:
             late = now - self._stalled > limits.stall_seconds
-            return (Code.ENHANCE_YOUR_CALM, "the peer reads nothing") if late else None
+            return ConnectionFault(Code.ENHANCE_YOUR_CALM, "the peer reads nothing") if late else None
         if not inbound.acknowledged and now - self._since > limits.handshake_seconds:
-            return (Code.SETTINGS_TIMEOUT, "no preface, SETTINGS and acknowledgement in time")
+            return ConnectionFault(Code.SETTINGS_TIMEOUT, "no preface, SETTINGS and acknowledgement in time")
         if inbound.block is not self._block:
             self._block, self._block_since = inbound.block, now
         if self._block is not None and now - self._block_since > limits.header_seconds:
-            return (Code.ENHANCE_YOUR_CALM, "a header block that does not end")
+            return ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block that does not end")
         if inbound.handled != self._handled:
             self._handled, self._heard = inbound.handled, now
         if connection.streams:
@@ -96,7 +99,7 @@ class Vigil:
         self._look_for_slow_streams(now)
         if self._drain is not None and now - self._drain > _DRAIN_SECONDS:
             self._drain = None
-            connection.settle()
+            connection.ending.settle()
         return self._sign_of_life(now)
 
     def _look_for_slow_streams(self, now: float) -> None:
@@ -116,11 +119,11 @@ class Vigil:
             else:
                 self._slow[backlog] = since, before
 
-    def _sign_of_life(self, now: float) -> tuple[Code, str] | None:
+    def _sign_of_life(self, now: float) -> ConnectionFault | None:
         connection, limits = self._connection, self._connection.limits
         if self._pinged is not None:
             late = now - self._pinged > limits.ping_timeout_seconds
-            return (Code.NO_ERROR, "the peer is dead") if late else None
+            return ConnectionFault(Code.NO_ERROR, "the peer is dead") if late else None
         if now - self._heard > limits.keepalive_seconds:
             self._pinged = now
             connection.outbound.write(frames.ping(_OPAQUE, ack=False))

@@ -87,11 +87,11 @@ def check(wire):
     assert len(connection.table.open) <= LIMITS.max_concurrent_streams
     assert connection.outbound.unsent == sum(stream.unsent for stream in connection.table.open.values())
     assert connection.outbound.unsent >= 0
-    assert len(connection.inbound._rest) <= LIMITS.max_frame + 9 or connection.closing or connection.inbound.backlog
+    assert len(connection.inbound._rest) <= LIMITS.max_frame + 9 or connection.ending.closing or connection.inbound.backlog
     for number, stream in connection.table.open.items():
         assert stream.id == number
         assert not stream.gone
-    if connection.closing:
+    if connection.ending.closing:
         assert not connection.streams
         open_codes = [heard for heard in wire.listener.streams.values() if not heard.stream.gone]
         assert not open_codes
@@ -119,7 +119,7 @@ def play(loop, script, seed, cut):
         check(wire)
     wire.do(wire.transport.unstick)
     loop.settle(20)
-    if not wire.connection.closing:
+    if not wire.connection.ending.closing:
         assert not wire.transport.ended
     wire.transport.abort()
     loop.settle()

@@ -131,7 +131,7 @@ def test_peers_that_never_read_cost_a_bounded_buffer_and_then_their_connection_a
             mute = listener.connections[:5]
         for connection in mute:
             assert connection.transport.get_write_buffer_size() < 65_536 + 262_144 + 2_000
-        while not all(connection.closing for connection in mute):
+        while not all(connection.ending.closing for connection in mute):
             listener.lost_one.clear()
             await listener.lost_one.wait()
         await asyncio.gather(*asking, return_exceptions=True)
