@@ -4,7 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow check format protos lock clean
+OVER_EITHER := tests/server tests/ids tests/test_client.py tests/test_client_streams.py tests/test_resuming.py tests/test_other_clients.py tests/test_cli.py
+QUICKLY := $(addprefix tests/server/test_,unary.py stream.py lifecycle.py listening.py health_and_reflection.py access.py open_session.py) tests/test_client_streams.py tests/test_other_clients.py
+
+.PHONY: help demo serve test test-slow test-direct check format protos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,9 +34,14 @@ serve: .venv ## Serve the shipped models on 127.0.0.1:50051
 
 test: .venv .venv-protos ## Run the tests, all but the slow ones
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --transport direct -q $(QUICKLY)
 
 test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 	$(BIN)/python -m pytest -m 'slow or container or gpu'
+
+test-direct: .venv .venv-protos ## Run the tests that talk to a server over the direct transport
+	$(BIN)/python -m pytest --transport direct $(OVER_EITHER)
+	$(BIN)/python -m pytest --transport direct -m slow tests/server tests/test_other_clients.py
 
 check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, import rules
 	$(BIN)/ruff format --check .

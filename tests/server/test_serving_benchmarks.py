@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import running_server
 from tiny_model import publish_tiny
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def run(script, folder, *arguments):
     repository, found = folder / "repository", folder / "found.json"
     publish_tiny(repository)
-    where = ["--repository", str(repository), "--model", "tiny", "--json", str(found)]
+    where = ["--repository", str(repository), "--model", "tiny", "--json", str(found), "--transport", running_server.transport]
     subprocess.run([sys.executable, str(BENCHMARKS / script), *where, *map(str, arguments)], check=True, timeout=500)
     return json.loads(found.read_text())["rows"]
 
