@@ -4,8 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-OVER_EITHER := tests/server tests/ids tests/test_client.py tests/test_client_streams.py tests/test_resuming.py tests/test_other_clients.py tests/test_cli.py
-QUICKLY := $(addprefix tests/server/test_,unary.py stream.py lifecycle.py listening.py health_and_reflection.py access.py open_session.py) tests/test_client_streams.py tests/test_other_clients.py
+# The tests that talk to a server are tests of both transports; some go over the direct one every time.
+OVER_EITHER := tests/server tests/ids $(addprefix tests/test_,client.py client_streams.py resuming.py other_clients.py cli.py)
+OVER_DIRECT := tests/test_client_streams.py tests/test_other_clients.py $(addprefix tests/server/test_,unary.py stream.py \
+	lifecycle.py listening.py health_and_reflection.py access.py open_session.py)
 
 .PHONY: help demo serve test test-slow test-direct check format protos lock clean
 
@@ -34,7 +36,7 @@ serve: .venv ## Serve the shipped models on 127.0.0.1:50051
 
 test: .venv .venv-protos ## Run the tests, all but the slow ones
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --transport direct -q $(QUICKLY)
+	$(BIN)/python -m pytest --transport direct -q $(OVER_DIRECT)
 
 test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 	$(BIN)/python -m pytest -m 'slow or container or gpu'

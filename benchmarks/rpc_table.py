@@ -3,6 +3,7 @@
 import numpy as np
 
 COLUMNS = (
+    ("transport", "over", "{:<7}"),
     ("rpc", "RPC", "{:<13}"),
     ("observations", "obs/message", "{:>12}"),
     ("p50_us", "p50 us", "{:>9.0f}"),
@@ -17,29 +18,46 @@ COLUMNS = (
 )
 
 
-RPCS = ("Forecast", "Detect", "StreamDetect", "worst case")
+STREAMS = ("StreamDetect", "worst case")
+RPCS = ("Forecast", "Detect", *STREAMS)
+RATES = {
+    "Forecast": "Forecast at 64 in flight, calls/s",
+    "StreamDetect": "StreamDetect of one observation on 64 streams, messages/s",
+}
 
 
-def rows_of(cases, batches):
-    """Return a row for each RPC and number of observations. `cases` holds seconds by (name, observations)."""
+def rows_of(cases, transports, batches):
+    """Return a row for each transport, RPC and number of observations. `cases` holds seconds by these three."""
     rows = []
     for name in RPCS:
         for n in batches:
-            p50, p99 = np.quantile(cases[name, n], [0.5, 0.99]) * 1e6
-            echo50, ort50, two50 = (np.median(cases[other, n]) * 1e6 for other in (f"echo {name}", "ort", "ort on two"))
-            figures = (name, n, p50, p99, echo50, p50 / echo50, ort50, two50, n / p50 * 1e6, ort50 / p50, two50 / p50)
-            rows.append({key: figure for (key, _, _), figure in zip(COLUMNS, figures, strict=True)})
+            keys = (("echo", name, n), ("ort", "", n), ("ort on two", "", n))
+            echo50, ort50, two50 = (np.median(cases[key]) * 1e6 for key in keys)
+            for transport in transports:
+                p50, p99 = np.quantile(cases[transport, name, n], [0.5, 0.99]) * 1e6
+                ratios = (p50 / echo50, ort50, two50, n / p50 * 1e6, ort50 / p50, two50 / p50)
+                figures = (transport, name, n, p50, p99, echo50, *ratios)
+                rows.append({key: figure for (key, _, _), figure in zip(COLUMNS, figures, strict=True)})
     return rows
 
 
-def show(rows, per_second):
+def rates_of(medians, transports):
+    """Return a row for each transport and what is done by many at a time. `medians` holds rates by (transport, RPC)."""
+    found = []
+    for name, what in RATES.items():
+        if ("echo", name) in medians:
+            echo = medians["echo", name]
+            for transport in transports:
+                ours = medians[transport, name]
+                found.append({"what": what, "transport": transport, "per_second": ours, "echo": echo, "over_echo": ours / echo})
+    return found
+
+
+def show(rows, rates):
     width = {name: len(form.format(1 if ">" in form else "")) for name, _, form in COLUMNS}
-    print("".join(title.ljust(width[name]) if name == "rpc" else title.rjust(width[name]) for name, title, _ in COLUMNS))
+    left = {name for name, _, form in COLUMNS if "<" in form}
+    print("".join(title.ljust(width[name]) if name in left else title.rjust(width[name]) for name, title, _ in COLUMNS))
     for row in rows:
         print("".join(form.format(row[name]) for name, _, form in COLUMNS))
-    for what, ours, echo in (
-        ("Forecast at 64 in flight, calls/s", "forecast", "echo"),
-        ("StreamDetect of one observation on 64 streams, messages/s", "streams", "echo streams"),
-    ):
-        one, other = per_second[ours], per_second[echo]
-        print(f"{what}: {one:,.0f}, echo {other:,.0f}: x {one / other:.2f}")
+    for rate in rates:
+        print("{what}: {transport} {per_second:,.0f}, echo {echo:,.0f}: x {over_echo:.2f}".format(**rate))
