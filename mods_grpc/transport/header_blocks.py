@@ -11,9 +11,8 @@ from mods_grpc.transport.request_head import Fields, RequestHead
 HARD_LIMIT = 4  # times max_header_list
 _RESIZINGS = 2  # at most, at the start of a block (RFC 7541, section 4.2): the smallest size since the last one, and the new
 _INDEXED, _LONG_INDEX, _RESIZING = 0x80, 0xFF, 0x20  # first bytes of representations (RFC 7541, section 6)
-_CACHED_BLOCKS = 16
-_CACHED_BYTES = 1_024
-_CACHED_FIELDS = 32
+_CACHED = 16_384  # bytes of lists of fields that are kept; what the acceptor made of them may be a few times that
+_LARGEST_CACHED = 4_096
 _STATIC = {entry: index for index, entry in enumerate(HeaderTable.STATIC_TABLE, 1)}
 _STATIC_NAMES = {name: index for (name, _), index in _STATIC.items()}
 
@@ -52,7 +51,7 @@ class BlockDecoder:
         limits: Largest list of fields.
     """
 
-    __slots__ = ("_decoder", "_heads", "_limits", "_most", "_table")
+    __slots__ = ("_decoder", "_heads", "_kept", "_limits", "_most", "_table")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -60,6 +59,7 @@ class BlockDecoder:
         self._decoder = Decoder(limits.max_header_list * HARD_LIMIT)
         self._table = self._decoder.header_table = _Table()
         self._heads: dict[bytes, RequestHead] = {}
+        self._kept = 0  # the size of their lists of fields
 
     def head(self, block: bytes) -> RequestHead:
         """Decode the block that opens a request.
@@ -79,11 +79,19 @@ class BlockDecoder:
         limits = self._limits
         size = sum(table_entry_size(name, value) for name, value in fields)
         head = RequestHead(fields, oversized=size > limits.max_header_list or len(fields) > limits.max_header_fields)
-        if before == self._table.changes and len(block) <= _CACHED_BYTES and len(fields) <= _CACHED_FIELDS:
-            if len(self._heads) == _CACHED_BLOCKS:
-                self._heads.clear()
-            self._heads[block] = head
+        if before == self._table.changes and size <= _LARGEST_CACHED:
+            self._keep(block, head, size)
         return head
+
+    def _keep(self, block: bytes, head: RequestHead, size: int) -> None:
+        if self._kept + size > _CACHED:
+            self._forget()
+        self._heads[block] = head
+        self._kept += size
+
+    def _forget(self) -> None:
+        self._heads.clear()
+        self._kept = 0
 
     def fields(self, block: bytes) -> Fields:
         """Decode a block that opens no request.
@@ -105,7 +113,7 @@ class BlockDecoder:
             raise ConnectionFault(Code.COMPRESSION_ERROR, "a header block that HPACK can't decode") from error
         finally:
             if before != self._table.changes:
-                self._heads.clear()
+                self._forget()
 
     def _known(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """Look up the leading fields that are an index of one byte (RFC 7541, section 6.1): most of a steady client's block."""

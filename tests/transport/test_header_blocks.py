@@ -90,9 +90,18 @@ def test_a_block_is_looked_up_until_the_table_changes_in_any_way():
         assert again.fields == first.fields
 
 
-def test_blocks_that_never_repeat_are_not_kept():
+def test_what_is_kept_is_bounded_whatever_is_sent():
     decoder = BlockDecoder(Limits())
-    for number in range(1_000):
-        decoder.head(encode([*REQUEST, (b"n", b"%d" % number)]))
-    decoder.head(encode([*REQUEST, (b"n", b"x" * 2_000)]))
-    assert len(decoder._heads) <= 16
+    blocks = [encode([*REQUEST, (b"n", b"%d" % number)]) for number in range(1_000)]
+    blocks += [encode([*REQUEST, (b"n", b"x" * size)]) for size in range(3_000, 5_000, 100)]
+    blocks += [b"\x40\x04bomb\x7f\xa1\x1e" + b"x" * 4_000 + encode(REQUEST[4:])]
+    for block in blocks[:-1]:
+        decoder.head(block)
+        kept = [head.fields for head in decoder._heads.values()]
+        assert sum(32 + len(name) + len(value) for fields in kept for name, value in fields) <= 16_384
+    decoder.fields(blocks[-1])
+    assert not decoder._heads
+    decoder.head(encode(REQUEST) + b"\xbe" * 3)
+    assert not decoder._heads
+    decoder.head(encode(REQUEST))
+    assert len(decoder._heads) == 1
