@@ -110,7 +110,7 @@ def start(stack, name, arguments, artifact, window):
     (port,) = free_ports(1)
     version = arguments.repository / arguments.model / str(artifact.manifest.version)
     peer = name.split(",")[0].lower()
-    expected = open_session(artifact, "cpu").forecast(window)
+    expected = open_session(artifact, "cpu").forecast(window, np.zeros(1, np.int64))
     request = Values(artifact.manifest).forecast(1) if name in OURS else request_of(arguments.model, window)
     task = Task(
         name=arguments.model,

@@ -33,18 +33,18 @@ def bound(address: str) -> list[socket.socket]:
                 path.unlink()
         return [_bound(socket.AF_UNIX, str(path))]
     host, _, port = address.rpartition(":")
-    found = socket.getaddrinfo(
-        host.removeprefix("[").removesuffix("]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    bare = host.removeprefix("[").removesuffix("]")
+    found = socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
-    try:
-        for family, _, _, _, where in dict.fromkeys(found):
-            same = sockets[0].getsockname()[1] if sockets else where[1]  # a name may stand for several addresses, at one port
+    refusal: OSError | None = None
+    for family, _, _, _, where in dict.fromkeys(found):  # a name may stand for several addresses, which share a port
+        same = sockets[0].getsockname()[1] if sockets else where[1]
+        try:
             sockets.append(_bound(family, (where[0], same, *where[2:])))
-    except OSError:
-        for one in sockets:
-            one.close()
-        raise
+        except OSError as error:  # such as of IPv6 where there is none
+            refusal = error
+    if not sockets:
+        raise refusal or OSError(f"{host} has no address")
     return sockets
 
 
@@ -70,6 +70,9 @@ class Listening:
         protocol: Makes what serves a connection.
         room: Tells whether there may be one more.
         tls: Tells what the server proves itself with now; None for no TLS.
+
+    Attributes:
+        beginning: Connections that are at the handshake.
     """
 
     def __init__(
@@ -80,7 +83,7 @@ class Listening:
         tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
         self._listener, self._protocol, self._room, self._tls = listener, protocol, room, tls
-        self._beginning: set[asyncio.Task[None]] = set()
+        self.beginning: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -94,7 +97,7 @@ class Listening:
             self._loop.remove_reader(self._listener)
         self._loop = None
         self._listener.close()
-        for task in self._beginning:
+        for task in self.beginning:
             task.cancel()
 
     def _accept(self) -> None:
@@ -113,8 +116,8 @@ class Listening:
                 connection.close()
                 continue
             task = self._loop.create_task(self._begin(self._loop, connection))
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            self.beginning.add(task)
+            task.add_done_callback(self.beginning.discard)
 
     def _go_on(self) -> None:
         if self._loop is not None:

@@ -232,7 +232,8 @@ class DirectServer:
         return Connection(self, self._limits)
 
     def _room(self) -> bool:
-        return len(self._connections) < self._max_connections
+        beginning = sum(len(each.beginning) for each in self._listening)
+        return len(self._connections) + beginning < self._max_connections
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():

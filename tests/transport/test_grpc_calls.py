@@ -274,3 +274,16 @@ def test_an_interceptor_stands_before_every_handler(handlers):
         with pytest.raises(grpc.RpcError) as caught:
             unary(channel, "Echo")(b"x", metadata=(("refuse", "1"),))
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, "/test.Test/Echo")
+
+
+def test_a_name_of_this_machine_is_bound_at_one_port(handlers):
+    async def bound():
+        server = direct.DirectServer(limits=direct.Limits(), max_bytes=1, max_connections=1)
+        port = server.bind("localhost:0")
+        found = {listening._listener.getsockname()[1] for listening in server._listening}
+        await server.start()
+        await server.stop(0)
+        return port, found
+
+    port, found = asyncio.run(bound())
+    assert found == {port}
