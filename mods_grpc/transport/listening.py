@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -41,11 +42,19 @@ def bound(address: str) -> list[socket.socket]:
         same = sockets[0].getsockname()[1] if sockets else where[1]
         try:
             sockets.append(_bound(family, (where[0], same, *where[2:])))
-        except OSError as error:  # such as of IPv6 where there is none
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as of IPv6 where there is none
+                _close(sockets)
+                raise
             refusal = error
     if not sockets:
         raise refusal or OSError(f"{host} has no address")
     return sockets
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        one.close()
 
 
 def _bound(family: int, where: object) -> socket.socket:
