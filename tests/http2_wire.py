@@ -196,11 +196,13 @@ class Listener:
 class Wire:
     """A peer's end of a connection."""
 
-    def __init__(self, loop: SteppedLoop, limits: Limits | None = None, *, echoing=False, greet=True, room=True) -> None:
+    def __init__(
+        self, loop: SteppedLoop, limits: Limits | None = None, *, acceptor=None, echoing=False, greet=True, room=True
+    ) -> None:
         self.loop = loop
         self.listener = Listener(echoing=echoing)
         self.listener.room = room
-        self.connection = Connection(self.listener, limits or Limits())
+        self.connection = Connection(acceptor or self.listener, limits or Limits())
         self.transport = RecordedTransport(loop)
         self.transport.protocol = self.connection
         self.hpack = Encoder()

@@ -1,0 +1,285 @@
+"""Any requests, in pieces, cut off, cancelled, late or compressed, on several connections: each call ends once and in order."""
+
+import asyncio
+import logging
+import random
+
+import grpc
+import pytest
+from hpack import Decoder
+from http2_wire import SteppedLoop, Wire, data, headers, parsed, settings
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from mods_grpc.transport import frames
+from mods_grpc.transport.header_blocks import encode
+from mods_grpc.transport.limits import Limits
+from mods_grpc.transport.server import DirectServer
+
+MAX_BYTES = 100_000
+LIMITS = Limits(max_concurrent_streams=10)
+UNKNOWN = b"2"
+METHODS = ("Echo", "Slow", "Fail", "All", "Many", "Nothing", "Deaf", "Missing")
+
+
+async def echo(message, _):
+    return message
+
+
+async def slow(message, _):
+    await asyncio.sleep(1)
+    return message
+
+
+async def fail(_, context):
+    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as asked: 100 % \u00e4", (("why", "so"), ("raw-bin", b"\0\xff")))
+
+
+async def echo_all(_, context):
+    while (message := await context.read()) is not grpc.aio.EOF:
+        await context.write(message)
+
+
+async def many(message, context):
+    for _ in range(20):
+        await context.write(message)
+
+
+async def deaf(_, context):
+    await context.write(b"go on")
+    await asyncio.sleep(3)
+
+
+async def nothing(_, context):
+    return None
+
+
+HANDLERS = {
+    "Echo": grpc.unary_unary_rpc_method_handler(echo),
+    "Slow": grpc.unary_unary_rpc_method_handler(slow),
+    "Fail": grpc.unary_unary_rpc_method_handler(fail),
+    "All": grpc.stream_stream_rpc_method_handler(echo_all),
+    "Many": grpc.unary_stream_rpc_method_handler(many),
+    "Deaf": grpc.stream_stream_rpc_method_handler(deaf),
+    "Nothing": grpc.stream_stream_rpc_method_handler(nothing),
+}
+
+sizes = st.sampled_from([0, 1, 100, 16_000, 70_000, MAX_BYTES, MAX_BYTES + 1])
+messages = st.builds(
+    lambda size, mark, more: bytes([mark]) + (size + more).to_bytes(4) + bytes(size),
+    sizes,
+    st.sampled_from([0] * 20 + [1, 7]),
+    st.sampled_from([0] * 20 + [1, 2**31]),
+)
+bodies = st.one_of(messages, messages, st.lists(messages, max_size=4).map(b"".join), st.binary(max_size=20))
+timeouts = st.one_of(
+    st.none(),
+    st.none(),
+    st.none(),
+    st.sampled_from([b"0n", b"1m", b"500m", b"2S", b"99999999H", b"", b"1", b"-1S", b"123456789S", b"1s", b"S"]),
+)
+metadata = st.one_of(
+    st.just([]),
+    st.just([]),
+    st.lists(
+        st.sampled_from(
+            [
+                (b"a", b"b"),
+                (b"a-bin", b"AA=="),
+                (b"a-bin", b"?"),
+                (b"a-bin", b"," * 500),
+                (b"a", b"\xff"),
+                (b"grpc-encoding", b"gzip"),
+                (b"grpc-encoding", b"\xff"),
+                (b"content-length", b"5"),
+            ]
+        ),
+        max_size=3,
+    ),
+)
+kinds = st.sampled_from([*[b"application/grpc"] * 9, b"application/grpc+proto", b"text/html"])
+calls = st.tuples(
+    st.sampled_from(METHODS),
+    kinds,
+    timeouts,
+    metadata,
+    bodies,
+    st.sampled_from(["end", "end", "end", "open", "reset", "trailers"]),
+    st.integers(1, 5),
+)
+acts = st.one_of(
+    calls,
+    calls,
+    calls,
+    st.sampled_from(
+        ["wait", "long", "window 0", "window", "credit", "reset all", "stick", "unstick", "vanish", "go away", "ping"]
+    ),
+)
+
+
+def opening(method, kind, timeout, fields):
+    more = [(b"grpc-timeout", timeout)] if timeout is not None else []
+    path = f"/test.Test/{method}".encode()
+    return encode(
+        [
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", path),
+            (b"te", b"trailers"),
+            (b"content-type", kind),
+            *more,
+            *fields,
+        ]
+    )
+
+
+class Caller:
+    """A peer of the server, which remembers what it asked."""
+
+    def __init__(self, loop, server):
+        self.wire = Wire(loop, LIMITS, acceptor=server)
+        self.number = -1
+
+    def ask(self, choice, call):
+        method, kind, timeout, fields, body, end, pieces = call
+        self.number += 2
+        wire, number = self.wire, self.number
+        parts = [headers(number, opening(method, kind, timeout, fields), end=end == "end" and not body)]
+        cuts = sorted(choice.randrange(len(body) + 1) for _ in range(pieces - 1))
+        for start, stop in zip([0, *cuts], [*cuts, len(body)], strict=True):
+            for at in range(start, stop, 16_384):
+                parts.append(
+                    data(number, body[at : min(at + 16_384, stop)], end=end == "end" and min(at + 16_384, stop) == len(body))
+                )
+        if end == "reset":
+            parts.append(frames.reset(number, 8))
+        elif end == "trailers":
+            parts.append(headers(number, encode([(b"bye", b"now")]), end=True))
+        if choice.random() < 0.5:
+            wire.send(*parts)
+        else:
+            for part in parts:
+                if not wire.transport.ended:
+                    wire.send(part)
+
+    def act(self, what):
+        wire, loop = self.wire, self.wire.loop
+        if what == "wait":
+            loop.advance(0.5)
+        elif what == "long":
+            loop.advance(4)
+        elif what == "stick":
+            wire.transport.stuck = True
+        elif what == "unstick" and not wire.transport.aborted:
+            wire.do(wire.transport.unstick)
+        elif what == "vanish":
+            wire.transport.abort()
+            loop.settle()
+        elif not wire.transport.ended:
+            wire.send(
+                *{
+                    "window 0": [settings(initial_window=0)],
+                    "window": [settings(initial_window=1_000_000)],
+                    "credit": [frames.window_update(0, 1_000_000)],
+                    "reset all": [frames.reset(number, 8) for number in list(wire.connection.table.open)],
+                    "go away": [frames.goaway(0, 0)],
+                    "ping": [frames.ping(b"go away!", ack=True)],
+                }.get(what, [])
+            )
+
+
+def check_answers(caller):
+    """Each stream has fields, then bodies, then at most one end; a status where it has trailers, and none that says no reason."""
+    state: dict[int, str] = {}
+    decoder = Decoder()
+    for frame in parsed(bytes(caller.wire.transport.taken)):
+        number, kind = frame.stream_id, type(frame).__name__
+        if not number or kind == "WindowUpdateFrame":
+            continue
+        assert state.get(number) != "ended", (number, kind)
+        if kind == "HeadersFrame":
+            fields = dict(decoder.decode(frame.data, raw=True))
+            last = "END_STREAM" in frame.flags
+            assert (b":status" in fields) == (number not in state)
+            assert last == (b"grpc-status" in fields)
+            assert fields.get(b"grpc-status") != UNKNOWN
+            state[number] = "closed" if last else "open"
+        elif kind == "DataFrame":
+            assert state[number] == "open"
+            assert "END_STREAM" not in frame.flags
+        elif kind == "RstStreamFrame":
+            assert state.get(number) != "closed" or frame.error_code in {0, 5}, frame
+            state[number] = "ended"
+
+
+class Failures(logging.Handler):
+    """Remembers what was logged of exceptions."""
+
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        if record.exc_info:
+            self.records.append(record)
+
+
+@pytest.fixture(scope="module")
+def raging():
+    loop, failures = SteppedLoop(), Failures()
+    loop.set_exception_handler(lambda _, context: failures.records.append(context))
+    logging.getLogger("mods_grpc").addHandler(failures)
+    loop.failures = failures
+    yield loop
+    logging.getLogger("mods_grpc").removeHandler(failures)
+    loop.close()
+    assert not failures.records
+
+
+def play(loop, script, seed):
+    choice = random.Random(seed)
+
+    async def make():
+        server = DirectServer(limits=LIMITS, max_bytes=MAX_BYTES, max_connections=10)
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Test", HANDLERS)])
+        return server
+
+    server = loop.run_until_complete(make())
+    callers = [Caller(loop, server) for _ in range(2)]
+    for act in script:
+        caller = choice.choice(callers)
+        if isinstance(act, str):
+            caller.act(act)
+        else:
+            caller.ask(choice, act)
+    last = Caller(loop, server)
+    last.ask(choice, ("Echo", b"application/grpc", None, [], b"\0\0\0\0\3and", "end", 1))
+    assert b"\0\0\0\0\3and" in last.wire.transport.taken
+    for caller in callers:
+        if not caller.wire.transport.aborted:
+            caller.wire.do(caller.wire.transport.unstick)
+        loop.settle(10)
+        check_answers(caller)
+    loop.advance(5)
+    for caller in (*callers, last):
+        caller.wire.transport.abort()
+    loop.settle(10)
+    assert not server._calls
+    assert server.arriving._held == 0
+    assert len(asyncio.all_tasks(loop)) == 0
+    loop.run_until_complete(server.stop(0))
+    assert not loop.failures.records
+
+
+@given(st.lists(acts, min_size=1, max_size=25), st.integers())
+@profile(max_examples=60, deadline=None)
+def test_any_calls_are_answered_in_order_and_leave_nothing_behind(raging, script, seed):
+    play(raging, script, seed)
+
+
+@pytest.mark.slow
+@given(st.lists(acts, min_size=10, max_size=80), st.integers())
+@profile(max_examples=1_000, deadline=None)
+def test_any_many_calls_are_answered_in_order_and_leave_nothing_behind(raging, script, seed):
+    play(raging, script, seed)
