@@ -58,6 +58,8 @@ class RequestFrames:
 
     def headers(self, flags: int, stream_id: int, body: bytes) -> None:
         """Handle HEADERS (RFC 9113, section 6.2)."""
+        if not stream_id & 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "HEADERS on a stream that clients can't open")
         block = frames.without_padding(body, flags) if flags & (frames.PADDED | frames.PRIORITISED) else body
         end = flags & frames.END_STREAM != 0
         if flags & frames.END_HEADERS:
@@ -80,8 +82,6 @@ class RequestFrames:
         stream = table.open.get(stream_id)
         if stream is not None:
             self._trailers(stream, block, end=end)
-        elif not stream_id & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "HEADERS on a stream that clients can't open")
         elif stream_id > table.last_id:
             table.last_id = stream_id
             try:
