@@ -150,13 +150,18 @@ def test_a_client_goes_on_over_kills_and_every_verdict_is_that_of_one_replay(rep
         *(repository, "--address", address, "--health-address", "127.0.0.1:0", "--no-canary"),
         *("--state-file", tmp_path / "state", "--state-interval-seconds", "0.02"),
     )
-    at_row = [40, 101, 170]
-    reached = [threading.Event() for _ in at_row]
+    at_row, within_episode = [40, 101, 170], 101
+    reached, killed = [threading.Event() for _ in at_row], threading.Event()
 
     def source():
         for row, one in enumerate(observations):
+            if row == within_episode:  # an episode that is open outlives a kill as far as it was written
+                while read_state(tmp_path / "state").models[0].series.last_time.tolist() != [at(row - 1)]:
+                    pass
             if row in at_row:
                 reached[at_row.index(row)].set()
+            if row == within_episode:
+                assert killed.wait(60)
             yield one
 
     found = []
@@ -175,6 +180,8 @@ def test_a_client_goes_on_over_kills_and_every_verdict_is_that_of_one_replay(rep
         with process:
             process.process.send_signal(signals[number])
             assert process.finish() in (0, -signal.SIGKILL)
+        if at_row[number] == within_episode:
+            killed.set()
         process = Process(*arguments)
         process.port()
     with process:
