@@ -1,8 +1,9 @@
 """Latency and throughput of Forecast, Detect and StreamDetect beside a bare gRPC echo of the same bytes and ORT alone.
 
 The server under test, once over each transport, and the echo have a process of their own each; the Python client is this one.
-All cases take turns in short stretches, so read the ratios, not the microseconds. The worst case is StreamDetect where every row is an anomaly and
-each verdict is told in full. ORT alone runs all windows at once, with one thread as the sessions of the server, and with two.
+All cases take turns in short stretches, so read the ratios, not the microseconds. The worst case is StreamDetect where every row
+is an anomaly and each verdict is told in full. ORT alone runs all windows at once, with one thread as the sessions of the server,
+and with two.
 
 Usage: python benchmarks/rpc.py [--repository exported] [--model mods-2019] [--rounds 20] [--json FILE]
        python benchmarks/rpc.py --model mlp        a small network made for the purpose
