@@ -15,9 +15,12 @@ from mods_grpc.transport.request_head import RequestHead
 from mods_grpc.transport.settings import announcement
 from mods_grpc.transport.stream import Http2Stream, Receiver
 from mods_grpc.transport.stream_table import StreamTable
+from mods_grpc.transport.unsent import Unsent
 from mods_grpc.transport.vigil import Vigil
 
 log = logging.getLogger(__name__)
+
+_UNSENT = 67_108_864  # bytes, where nothing else is said
 
 
 class Acceptor(Protocol):
@@ -42,6 +45,7 @@ class Connection(asyncio.Protocol):
     Args:
         acceptor: Takes its requests.
         limits: What it may take.
+        unsent: What waits for the peers of the server; by default, for this one.
 
     Attributes:
         peer: Its address as grpc writes it: "ipv4:127.0.0.1:1234", "ipv6:[::1]:1234" or "unix:".
@@ -59,8 +63,9 @@ class Connection(asyncio.Protocol):
     floods: Floods
     vigil: Vigil
 
-    def __init__(self, acceptor: Acceptor, limits: Limits) -> None:
+    def __init__(self, acceptor: Acceptor, limits: Limits, unsent: Unsent | None = None) -> None:
         self.limits = limits
+        self.unsent = unsent or Unsent(_UNSENT)
         self.peer = ""
         self.table = StreamTable(2 * limits.max_concurrent_streams)
         self.ending = Ending(self)
@@ -189,11 +194,12 @@ class Connection(asyncio.Protocol):
         Raises:
             ConnectionFault: That happened too often (the "made you reset" attack).
         """
-        self.outbound.write(frames.reset(fault.stream_id, fault.code))
-        stream = self.table.reset_here(fault.stream_id)
-        if stream is not None:
-            self._tell_closed(stream, fault.code)
+        self._reset(fault.stream_id, fault.code)
         self.floods.reset()
+
+    def evict(self, stream: Http2Stream) -> None:
+        """Reset a stream whose peer takes nothing, for the sake of others."""
+        self._reset(stream.id, Code.ENHANCE_YOUR_CALM)
 
     def abandon_slow(self, stream: Http2Stream) -> None:
         """Reset a stream whose peer takes next to nothing of it."""
@@ -220,6 +226,12 @@ class Connection(asyncio.Protocol):
             stream.gone = True
         for stream in streams:
             self._tell_closed(stream, None)
+
+    def _reset(self, stream_id: int, code: int) -> None:
+        self.outbound.write(frames.reset(stream_id, code))
+        stream = self.table.reset_here(stream_id)
+        if stream is not None:
+            self._tell_closed(stream, code)
 
     def _next_turn(self) -> None:
         self._waiting = False

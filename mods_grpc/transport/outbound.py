@@ -28,7 +28,6 @@ class Outbound:
         largest_frame: Bytes of a body that go into one frame.
         sent: Frames of answers so far, but for those that a window cut so small that they were hardly worth sending.
         cut: The frames that it did.
-        unsent: Bytes of bodies that wait for windows or the socket.
         paused: Whether the socket takes nothing more for now.
         closed: Whether nothing is sent any more; what is written is dropped.
     """
@@ -47,7 +46,6 @@ class Outbound:
         "paused",
         "peer",
         "sent",
-        "unsent",
         "window",
     )
 
@@ -64,7 +62,6 @@ class Outbound:
         self.sent = 0
         self._sent_before = 0
         self.cut = 0
-        self.unsent = 0
         self.paused = False
         self.closed = False
 

@@ -22,8 +22,9 @@ from mods_grpc.transport.request_headers import RefusedError, RequestHeaders, re
 from mods_grpc.transport.running import Run
 from mods_grpc.transport.stream import Http2Stream
 from mods_grpc.transport.tls import auth_context, speaks_http2
+from mods_grpc.transport.unsent import Unsent
 
-LARGE_MESSAGES = 8  # of the largest size, that may be on their way at a time
+LARGE_MESSAGES = 8  # of the largest size, that may be on their way at a time, in either direction
 LAST_SECONDS = 1.0  # in which cancelled handlers end and connections say what they have to say
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class DirectServer:
     ) -> None:
         self.max_bytes = max_bytes
         self.arriving = Arriving(LARGE_MESSAGES * max_bytes)
+        self._unsent = Unsent(LARGE_MESSAGES * max_bytes)
         self._loop = asyncio.get_running_loop()
         self._methods = Methods(interceptors)
         self._limits = limits
@@ -229,7 +231,7 @@ class DirectServer:
                     run.call.task.cancel()
 
     def _connection(self) -> Connection:
-        return Connection(self, self._limits)
+        return Connection(self, self._limits, self._unsent)
 
     def _room(self) -> bool:
         beginning = sum(len(each.beginning) for each in self._listening)

@@ -133,8 +133,9 @@ class Http2Stream:
             if self.backlog is None:
                 self.backlog = Backlog()
             self.backlog.add(data)
-            outbound.unsent += size
+            self.connection.unsent.hold(self, size)
             self._take_turn(self.backlog)
+            self.connection.unsent.make_room()
 
     def answer(self, opening: bytes, body: bytes, trailers: bytes) -> None:
         """Send a whole answer: two blocks of fields, which fit into a frame each, and the body between them."""
@@ -245,7 +246,7 @@ class Http2Stream:
         size = len(part)
         self.window -= size
         outbound.window -= size
-        outbound.unsent -= size
+        self.connection.unsent.release(self, size, backlog.progress)
         if backlog.unsent and size < _HARDLY_WORTH_IT:
             outbound.cut += 1
         else:
@@ -264,7 +265,7 @@ class Http2Stream:
         self.gone = True
         self.receiver = NOBODY
         if self.backlog is not None:
-            self._outbound.unsent -= self.backlog.unsent
+            self.connection.unsent.forget(self, self.backlog.unsent)
             self.backlog.wake()
             self.backlog = None
 
@@ -275,6 +276,7 @@ class Http2Stream:
 
     def _caught_up(self, backlog: Backlog) -> None:
         self.backlog = None
+        self.connection.unsent.forget(self, 0)
         backlog.wake()
         if backlog.trailers is not None:
             self._outbound.write(

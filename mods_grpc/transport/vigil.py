@@ -105,7 +105,7 @@ class Vigil:
     def _look_for_slow_streams(self, now: float) -> None:
         connection, seconds = self._connection, self._connection.limits.slow_stream_seconds
         slow, self._slow = self._slow, {}
-        if not connection.outbound.unsent:
+        if not connection.unsent.total:
             return
         for stream in tuple(connection.table.open.values()):
             backlog = stream.backlog

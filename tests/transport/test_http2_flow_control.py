@@ -8,6 +8,7 @@ from http2_wire import OPENING, TRAILERS, Wire, data, request, settings
 
 from mods_grpc.transport import frames
 from mods_grpc.transport.limits import Limits
+from mods_grpc.transport.unsent import Unsent
 
 
 def sizes(wire, stream_id=1):
@@ -32,7 +33,7 @@ def test_a_body_stops_at_the_window_of_its_stream_and_goes_on_with_it(wire):
     last = wire.read()
     assert [type(frame).__name__ for frame in last] == ["DataFrame", "HeadersFrame"]
     assert "END_STREAM" in last[1].flags
-    assert stream.unsent == wire.connection.outbound.unsent == 0
+    assert stream.unsent == wire.connection.unsent.total == 0
     assert not wire.connection.streams
 
 
@@ -110,7 +111,7 @@ def test_waiting_for_room_ends_with_room_and_fails_with_the_stream(wire):
     wire.send(frames.window_update(1, 2), frames.reset(3, Code.CANCEL))
     assert waiting[0].result() is None
     assert isinstance(waiting[1].exception(), ConnectionResetError)
-    assert wire.connection.outbound.unsent == 0
+    assert wire.connection.unsent.total == 0
     wire.loop.run_until_complete(one.drained())
 
 
@@ -184,4 +185,39 @@ def test_a_window_of_one_byte_is_served_byte_by_byte_but_not_for_ever(wire):
     wire.send(frames.window_update(1, 1))
     wire.send(frames.window_update(1, 1))
     assert sizes(wire) == [1, 1, 1]
+    assert not wire.connection.streams
+
+
+def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(stepped):
+    unsent = Unsent(1_000_000)
+    silent, slow, other = (Wire(stepped, unsent=unsent) for _ in range(3))
+    for wire in (silent, slow):
+        wire.send(settings(initial_window=0), *[request(number, end=True) for number in range(1, 11, 2)])
+        for number in range(1, 11, 2):
+            answering(wire, bytes(95_000), number)
+    assert unsent.total == 950_000
+    for number in range(1, 11, 2):
+        slow.send(frames.window_update(number, 5_000))
+    other.send(request(1, end=True))
+    answering(other, bytes(300_000))
+    assert unsent.total <= 1_000_000
+    assert [heard.codes for heard in silent.listener.streams.values()] == [[Code.ENHANCE_YOUR_CALM]] * 2 + [[]] * 3
+    assert silent.reset_code(3) == Code.ENHANCE_YOUR_CALM
+    other.send(settings(initial_window=10**6), frames.window_update(0, 10**6))
+    assert sum(sizes(other)) == 300_000
+    for wire in (silent, slow):
+        assert wire.alive()
+    assert not any(heard.codes for heard in (*slow.listener.streams.values(), *other.listener.streams.values()))
+    for wire in (silent, slow, other):
+        wire.transport.abort()
+    stepped.settle()
+    assert unsent.total == 0
+
+
+def test_one_answer_may_be_larger_than_all_that_may_wait(stepped):
+    wire = Wire(stepped, unsent=Unsent(1_000))
+    wire.send(request(1, end=True))
+    answering(wire, bytes(200_000))
+    wire.send(settings(initial_window=10**6), frames.window_update(0, 10**6))
+    assert sum(sizes(wire)) == 200_000
     assert not wire.connection.streams

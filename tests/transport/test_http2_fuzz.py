@@ -85,8 +85,8 @@ def check(wire):
     connection, transport = wire.connection, wire.transport
     assert transport.most <= BOUND + 262_144 + 20_100  # a turn of queued bodies, and of fields
     assert len(connection.table.open) <= LIMITS.max_concurrent_streams
-    assert connection.outbound.unsent == sum(stream.unsent for stream in connection.table.open.values())
-    assert connection.outbound.unsent >= 0
+    assert connection.unsent.total == sum(stream.unsent for stream in connection.table.open.values())
+    assert connection.unsent.total >= 0
     assert len(connection.inbound._rest) <= LIMITS.max_frame + 9 or connection.ending.closing or connection.inbound.backlog
     for number, stream in connection.table.open.items():
         assert stream.id == number

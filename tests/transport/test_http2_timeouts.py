@@ -147,7 +147,7 @@ def test_a_stream_of_which_next_to_nothing_is_taken_is_reset_even_if_its_handler
     assert wire.reset_code(1) == Code.ENHANCE_YOUR_CALM
     assert wire.listener.streams[1].codes == [Code.ENHANCE_YOUR_CALM]
     assert set(wire.connection.table.open) == {3}
-    assert wire.connection.outbound.unsent == 100_000
+    assert wire.connection.unsent.total == 100_000
     assert wire.alive()
 
 
