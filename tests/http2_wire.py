@@ -197,12 +197,20 @@ class Wire:
     """A peer's end of a connection."""
 
     def __init__(
-        self, loop: SteppedLoop, limits: Limits | None = None, *, acceptor=None, unsent=None, echoing=False, greet=True, room=True
+        self,
+        loop: SteppedLoop,
+        limits: Limits | None = None,
+        *,
+        connection=None,
+        unsent=None,
+        echoing=False,
+        greet=True,
+        room=True,
     ) -> None:
         self.loop = loop
         self.listener = Listener(echoing=echoing)
         self.listener.room = room
-        self.connection = Connection(acceptor or self.listener, limits or Limits(), unsent)
+        self.connection = connection or Connection(self.listener, limits or Limits(), unsent)
         self.transport = RecordedTransport(loop)
         self.transport.protocol = self.connection
         self.hpack = Encoder()

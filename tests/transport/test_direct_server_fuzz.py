@@ -138,7 +138,7 @@ class Caller:
     """A peer of the server, which remembers what it asked."""
 
     def __init__(self, loop, server):
-        self.wire = Wire(loop, LIMITS, acceptor=server)
+        self.wire = Wire(loop, connection=server._connection())
         self.number = -1
 
     def ask(self, choice, call):
@@ -237,15 +237,18 @@ def raging():
     assert not failures.records
 
 
-def play(loop, script, seed):
-    choice = random.Random(seed)
-
+def serving(loop):
     async def make():
         server = DirectServer(limits=LIMITS, max_bytes=MAX_BYTES, max_connections=10)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Test", HANDLERS)])
         return server
 
-    server = loop.run_until_complete(make())
+    return loop.run_until_complete(make())
+
+
+def play(loop, script, seed):
+    choice = random.Random(seed)
+    server = serving(loop)
     callers = [Caller(loop, server) for _ in range(2)]
     for act in script:
         caller = choice.choice(callers)
@@ -283,3 +286,22 @@ def test_any_calls_are_answered_in_order_and_leave_nothing_behind(raging, script
 @profile(max_examples=1_000, deadline=None)
 def test_any_many_calls_are_answered_in_order_and_leave_nothing_behind(raging, script, seed):
     play(raging, script, seed)
+
+
+def test_answers_that_nobody_takes_are_bounded_over_all_connections(raging):
+    server = serving(raging)
+    body = bytes([0]) + MAX_BYTES.to_bytes(4) + bytes(MAX_BYTES)
+    callers = [Caller(raging, server) for _ in range(4)]
+    for caller in callers:
+        caller.wire.send(settings(initial_window=0))
+        for _ in range(5):
+            caller.ask(random.Random(1), ("Echo", b"application/grpc", None, [], body, "end", 1))
+    assert server._unsent.total <= 8 * MAX_BYTES + 100
+    resets = [sum(type(frame).__name__ == "RstStreamFrame" for frame in caller.wire.read()) for caller in callers]
+    assert resets == [5, 5, 3, 0]
+    for caller in callers:
+        assert caller.wire.alive()
+        caller.wire.transport.abort()
+    raging.settle(10)
+    assert server._unsent.total == 0
+    assert not server._calls
