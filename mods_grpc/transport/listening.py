@@ -10,11 +10,14 @@ import ssl
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 BACKLOG = 1024
 ACCEPTED_AT_ONCE = 64  # connections, before the loop does something else
 PAUSE_SECONDS = 0.1  # where there are no file descriptors left
 HANDSHAKE_SECONDS = 5.0
+
+Protocol = TypeVar("Protocol", bound=asyncio.Protocol)
 
 log = logging.getLogger(__name__)
 
@@ -71,28 +74,28 @@ def _bound(family: int, where: object) -> socket.socket:
     return made
 
 
-class Listening:
+class Listening(Generic[Protocol]):
     """Accepts connections on one socket.
 
     Args:
         listener: The socket.
         protocol: Makes what serves a connection.
+        failed: Told of one that did not come to be.
         room: Tells whether there may be one more.
         tls: Tells what the server proves itself with now; None for no TLS.
-
-    Attributes:
-        beginning: Connections that are at the handshake.
     """
 
     def __init__(
         self,
         listener: socket.socket,
-        protocol: Callable[[], asyncio.Protocol],
+        *,
+        protocol: Callable[[], Protocol],
+        failed: Callable[[Protocol], None],
         room: Callable[[], bool],
         tls: Callable[[], ssl.SSLContext] | None,
     ) -> None:
-        self._listener, self._protocol, self._room, self._tls = listener, protocol, room, tls
-        self.beginning: set[asyncio.Task[None]] = set()
+        self._listener, self._protocol, self._failed, self._room, self._tls = listener, protocol, failed, room, tls
+        self._beginning: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -106,7 +109,7 @@ class Listening:
             self._loop.remove_reader(self._listener)
         self._loop = None
         self._listener.close()
-        for task in self.beginning:
+        for task in self._beginning:
             task.cancel()
 
     def _accept(self) -> None:
@@ -124,21 +127,22 @@ class Listening:
             if not self._room():
                 connection.close()
                 continue
-            task = self._loop.create_task(self._begin(self._loop, connection))
-            self.beginning.add(task)
-            task.add_done_callback(self.beginning.discard)
+            task = self._loop.create_task(self._begin(self._loop, connection, self._protocol()))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
 
     def _go_on(self) -> None:
         if self._loop is not None:
             self._loop.add_reader(self._listener, self._accept)
 
-    async def _begin(self, loop: asyncio.AbstractEventLoop, connection: socket.socket) -> None:
+    async def _begin(self, loop: asyncio.AbstractEventLoop, connection: socket.socket, protocol: Protocol) -> None:
         try:
             connection.setblocking(False)
             tls = self._tls() if self._tls is not None else None
             if connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             seconds = HANDSHAKE_SECONDS if tls is not None else None
-            await loop.connect_accepted_socket(self._protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
+            await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
         except (OSError, asyncio.CancelledError):  # a handshake that failed is the peer's business
             connection.close()
+            self._failed(protocol)

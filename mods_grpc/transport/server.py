@@ -68,7 +68,8 @@ class DirectServer:
         self._methods = Methods(interceptors)
         self._limits = limits
         self._max_connections = max_connections
-        self._listening: list[Listening] = []
+        self._listening: list[Listening[Connection]] = []
+        self._accepted: set[Connection] = set()  # those included that are at the handshake
         self._connections: set[Connection] = set()
         self._shown: dict[Connection, Mapping[str, Iterable[bytes]]] = {}
         self._calls: dict[Call, Any] = {}  # and their handlers
@@ -98,7 +99,9 @@ class DirectServer:
             OSError: It can't be had.
         """
         sockets = bound(address)
-        self._listening.extend(Listening(one, self._connection, self._room, tls) for one in sockets)
+        for one in sockets:
+            listening = Listening(one, protocol=self._connection, failed=self._accepted.discard, room=self._room, tls=tls)
+            self._listening.append(listening)
         name = sockets[0].getsockname()
         return int(name[1]) if sockets[0].family in (socket.AF_INET, socket.AF_INET6) else 0
 
@@ -143,6 +146,7 @@ class DirectServer:
     def connected(self, connection: Connection) -> bool:
         """Take note of a connection, and tell whether it may stay."""
         if self._stopping or not speaks_http2(connection.transport):
+            self._accepted.discard(connection)
             return False
         self._connections.add(connection)
         return True
@@ -150,6 +154,7 @@ class DirectServer:
     def lost(self, connection: Connection) -> None:
         """Take note that a connection is gone."""
         self._connections.discard(connection)
+        self._accepted.discard(connection)
         self._shown.pop(connection, None)
         self._changed.set()
 
@@ -231,11 +236,12 @@ class DirectServer:
                     run.call.task.cancel()
 
     def _connection(self) -> Connection:
-        return Connection(self, self._limits, self._unsent)
+        connection = Connection(self, self._limits, self._unsent)
+        self._accepted.add(connection)
+        return connection
 
     def _room(self) -> bool:
-        beginning = sum(len(each.beginning) for each in self._listening)
-        return len(self._connections) + beginning < self._max_connections
+        return len(self._accepted) < self._max_connections
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():

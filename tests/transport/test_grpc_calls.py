@@ -132,7 +132,7 @@ def test_metadata_goes_both_ways_and_a_status_may_come_with_an_answer(channel, h
     assert "user-agent" in metadata
     assert peer.startswith("ipv4:127.0.0.1:")
     assert shown == {}
-    assert 3 < seconds <= 5
+    assert 3 < seconds < 6  # clients round up
 
 
 def test_what_a_handler_raises_is_logged_and_not_told(channel, caplog):
@@ -209,21 +209,19 @@ def test_large_messages_go_both_ways(channel):
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_large_messages_that_never_end_take_no_more_memory_than_there_is_for_them(server):
-    part, refused = framed(bytes(MAX_BYTES))[:60_000], 0
-    most = direct.LARGE_MESSAGES * MAX_BYTES // len(part)
-    with Peer(server.port) as first, Peer(server.port) as second:
-        numbers = []
-        for number in range(most + 5):
-            peer = first if number % 2 else second
-            numbers.append((peer, peer.send(part, end=False)))
-        for peer, number in numbers[-3:]:
-            refused += peer.answer(number)[2]["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
-        assert refused == 3
-        assert first.status(framed(b"x"))[0] == 0  # small ones come in all the same
-    while server.server._connections:  # goes on when both are known to be gone
-        server.do(asyncio.sleep(0)).result(5)
-    assert server.server.arriving._held == 0
+def test_large_messages_that_never_end_take_no_more_memory_than_there_is_for_them(handlers):
+    largest = 500_000
+    part = framed(bytes(largest))[:60_000]
+    most = direct.LARGE_MESSAGES * largest // len(part)
+    with running(handlers, max_bytes=largest) as server:
+        with Peer(server.port) as peer:
+            numbers = [peer.send(part, end=False) for _ in range(most + 3)]
+            for number in numbers[most:]:
+                assert peer.answer(number)[2]["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+            assert peer.status(framed(b"x"))[0] == 0  # small ones come in all the same
+        while server.server._connections:  # until the server knows that the peer is gone
+            server.do(asyncio.sleep(0)).result(5)
+        assert server.server.arriving._held == 0
 
 
 def test_stopping_waits_for_calls_within_the_grace(server, handlers):
