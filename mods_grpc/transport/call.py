@@ -196,6 +196,13 @@ class Call(Incoming):
         """Have the request answered."""
         self._host.begin(self, message)
 
+    def expired(self) -> bool:
+        """Tell whether the deadline has passed, and end the call if so."""
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return False
+        self._expire()
+        return True
+
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """See to it that the call ends at its deadline."""
         if self._deadline is not None and self._timer is None and not self._ended:

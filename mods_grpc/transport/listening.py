@@ -143,6 +143,8 @@ class Listening(Generic[Protocol]):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             seconds = HANDSHAKE_SECONDS if tls is not None else None
             await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
-        except (OSError, asyncio.CancelledError):  # a handshake that failed is the peer's business
+        except BaseException as error:
             connection.close()
             self._failed(protocol)
+            if not isinstance(error, OSError):  # a handshake that failed is the peer's business
+                raise

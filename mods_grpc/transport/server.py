@@ -184,7 +184,7 @@ class DirectServer:
         """Run the handlers of what came together. One that was given up in the same breath costs nothing more."""
         ready, self._ready = self._ready, []
         for call, message in ready:
-            if not call.done():
+            if not call.done() and not call.expired():
                 self._begin(call, message)
         opened, self._opened = self._opened, []
         for call in opened:

@@ -158,6 +158,12 @@ def test_a_deadline_ends_the_call_and_cancels_its_handler(server, handlers):
     assert handlers.noted == ["done", "cancelled"]
 
 
+def test_a_deadline_that_has_passed_lets_no_handler_begin(server, handlers):
+    with Peer(server.port) as peer:
+        assert peer.status(framed(b"x"), fields={"grpc-timeout": "0n"})[0] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    assert handlers.noted == []
+
+
 def test_a_deadline_ends_a_request_that_does_not_come(server):
     with Peer(server.port) as peer:
         fields = {"grpc-timeout": "50m"}
