@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import grpc
 
 from mods_grpc.transport import response_headers
-from mods_grpc.transport.incoming import Arriving, Incoming
+from mods_grpc.transport.incoming import Incoming
 from mods_grpc.transport.messages import MessageBuffer, framed
 from mods_grpc.transport.request_headers import Metadata, RefusedError, RequestHeaders
+from mods_grpc.transport.room import Room
 
 if TYPE_CHECKING:
     from mods_grpc.transport.stream import Http2Stream
@@ -29,7 +30,7 @@ class Host(Protocol):
         max_bytes: Of the largest message that is taken.
     """
 
-    arriving: Arriving
+    arriving: Room
     max_bytes: int
 
     def begin(self, call: "Call", message: bytes) -> None:

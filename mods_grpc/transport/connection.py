@@ -12,10 +12,10 @@ from mods_grpc.transport.inbound import Inbound
 from mods_grpc.transport.limits import Limits
 from mods_grpc.transport.outbound import Outbound
 from mods_grpc.transport.request_head import RequestHead
+from mods_grpc.transport.room import Room
 from mods_grpc.transport.settings import announcement
 from mods_grpc.transport.stream import Http2Stream, Receiver
 from mods_grpc.transport.stream_table import StreamTable
-from mods_grpc.transport.unsent import Unsent
 from mods_grpc.transport.vigil import Vigil
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,9 @@ class Connection(asyncio.Protocol):
     floods: Floods
     vigil: Vigil
 
-    def __init__(self, acceptor: Acceptor, limits: Limits, unsent: Unsent | None = None) -> None:
+    def __init__(self, acceptor: Acceptor, limits: Limits, unsent: Room | None = None) -> None:
         self.limits = limits
-        self.unsent = unsent or Unsent(_UNSENT)
+        self.unsent = unsent or Room(_UNSENT)
         self.peer = ""
         self.table = StreamTable(2 * limits.max_concurrent_streams)
         self.ending = Ending(self)

@@ -7,37 +7,10 @@ import grpc
 
 from mods_grpc.transport.messages import MessageBuffer
 from mods_grpc.transport.request_headers import RefusedError
+from mods_grpc.transport.room import Room
 
 if TYPE_CHECKING:
     from mods_grpc.transport.stream import Http2Stream
-
-
-class Arriving:
-    """Memory for messages that have come in part, of all calls of a server.
-
-    Args:
-        limit: Bytes that they may take.
-    """
-
-    __slots__ = ("_held", "_limit")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-
-    def borrow(self, count: int) -> None:
-        """Take memory.
-
-        Raises:
-            RefusedError: There is none left.
-        """
-        if self._held + count > self._limit:
-            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many large messages are on their way; try again later")
-        self._held += count
-
-    def give_back(self, count: int) -> None:
-        """Let others have it."""
-        self._held -= count
 
 
 class Incoming:
@@ -49,13 +22,13 @@ class Incoming:
     Args:
         stream: Carries the call.
         buffer: Holds what was not read.
-        arriving: Memory for messages larger than the window.
+        arriving: Memory for messages that have come in part.
         unary: Whether the request is one message.
     """
 
     __slots__ = ("_arriving", "_borrowed", "_buffer", "_ended", "_half_closed", "_stream", "_unary", "_waiter", "task")
 
-    def __init__(self, stream: "Http2Stream", buffer: MessageBuffer, arriving: Arriving, *, unary: bool) -> None:
+    def __init__(self, stream: "Http2Stream", buffer: MessageBuffer, arriving: Room, *, unary: bool) -> None:
         self._stream, self._buffer, self._arriving, self._unary = stream, buffer, arriving, unary
         self._borrowed = 0  # bytes of the buffer that the peer was given credit for
         self._half_closed = self._ended = False
@@ -152,11 +125,19 @@ class Incoming:
             self._borrow(before - self._borrowed)
         return message
 
+    def make_room(self) -> None:
+        """End for the sake of others: nobody's message has been longer on its way without getting on."""
+        self.refuse(
+            RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many messages are on their way, and this one stands still")
+        )
+
     def _borrow(self, count: int) -> None:
-        self._arriving.borrow(count)
         self._borrowed += count
+        self._arriving.take(self, count)
+        self._arriving.moved(self, count)
+        self._arriving.enforce()
 
     def _settle(self) -> None:
         if self._borrowed:
-            self._arriving.give_back(self._borrowed)
+            self._arriving.leave(self, self._borrowed)
             self._borrowed = 0

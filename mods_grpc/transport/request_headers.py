@@ -14,6 +14,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 CONTENT_TYPE = b"application/grpc"
+MAX_ENTRIES = 128  # of metadata; a value of commas would else be thousands
 PRINTABLE = re.compile(rb"[\x20-\x7e]*")
 OURS = frozenset({b"te", b"content-type", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"content-length"})
 """Fields that are between client and server, and not the metadata of a call."""
@@ -68,6 +69,8 @@ def read_headers(fields: Fields) -> RequestHeaders:
                 raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "expected the HTTP method POST", 405)
         elif name not in OURS:
             metadata.extend(_metadata(name, value))
+            if len(metadata) > MAX_ENTRIES:
+                raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, f"metadata: expected at most {MAX_ENTRIES} entries")
         elif name == b"content-type":
             kind = value
         elif name == b"grpc-timeout":
@@ -90,7 +93,7 @@ def _seconds(value: bytes) -> float:
 def _metadata(name: bytes, value: bytes) -> list[tuple[str, str | bytes]]:
     key = name.decode("latin-1")
     if name[-4:] == b"-bin":  # several may have been joined on the way
-        return [(key, _decoded(part.strip())) for part in value.split(b",")]
+        return [(key, _decoded(part.strip())) for part in value.split(b",", MAX_ENTRIES)]
     if not PRINTABLE.fullmatch(value):
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "metadata: expected printable ASCII, or a key that ends with -bin")
     return [(key, value.decode("ascii"))]

@@ -13,16 +13,15 @@ import grpc
 from mods_grpc.transport import response_headers
 from mods_grpc.transport.call import Call
 from mods_grpc.transport.connection import Connection
-from mods_grpc.transport.incoming import Arriving
 from mods_grpc.transport.limits import Limits
 from mods_grpc.transport.listening import Listening, bound
 from mods_grpc.transport.methods import Methods
 from mods_grpc.transport.request_head import RequestHead
 from mods_grpc.transport.request_headers import RefusedError, RequestHeaders, read_headers
+from mods_grpc.transport.room import Room
 from mods_grpc.transport.running import Run
 from mods_grpc.transport.stream import Http2Stream
 from mods_grpc.transport.tls import auth_context, speaks_http2
-from mods_grpc.transport.unsent import Unsent
 
 LARGE_MESSAGES = 8  # of the largest size, that may be on their way at a time, in either direction
 LAST_SECONDS = 1.0  # in which cancelled handlers end and connections say what they have to say
@@ -62,8 +61,8 @@ class DirectServer:
         max_connections: int,
     ) -> None:
         self.max_bytes = max_bytes
-        self.arriving = Arriving(LARGE_MESSAGES * max_bytes)
-        self._unsent = Unsent(LARGE_MESSAGES * max_bytes)
+        self.arriving = Room(LARGE_MESSAGES * max_bytes)
+        self._unsent = Room(LARGE_MESSAGES * max_bytes)
         self._loop = asyncio.get_running_loop()
         self._methods = Methods(interceptors)
         self._limits = limits

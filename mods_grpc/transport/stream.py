@@ -133,9 +133,9 @@ class Http2Stream:
             if self.backlog is None:
                 self.backlog = Backlog()
             self.backlog.add(data)
-            self.connection.unsent.hold(self, size)
+            self.connection.unsent.take(self, size)
             self._take_turn(self.backlog)
-            self.connection.unsent.make_room()
+            self.connection.unsent.enforce()
 
     def answer(self, opening: bytes, body: bytes, trailers: bytes) -> None:
         """Send a whole answer: two blocks of fields, which fit into a frame each, and the body between them."""
@@ -246,7 +246,8 @@ class Http2Stream:
         size = len(part)
         self.window -= size
         outbound.window -= size
-        self.connection.unsent.release(self, size, backlog.progress)
+        self.connection.unsent.give_back(size)
+        self.connection.unsent.moved(self, size)
         if backlog.unsent and size < _HARDLY_WORTH_IT:
             outbound.cut += 1
         else:
@@ -260,12 +261,16 @@ class Http2Stream:
             self._caught_up(backlog)
         return size
 
+    def make_room(self) -> None:
+        """End for the sake of others: nobody has waited longer for a peer to take something."""
+        self.connection.evict(self)
+
     def close(self) -> None:
         """Let go of everything, so that nothing keeps anything alive."""
         self.gone = True
         self.receiver = NOBODY
         if self.backlog is not None:
-            self.connection.unsent.forget(self, self.backlog.unsent)
+            self.connection.unsent.leave(self, self.backlog.unsent)
             self.backlog.wake()
             self.backlog = None
 
@@ -276,7 +281,7 @@ class Http2Stream:
 
     def _caught_up(self, backlog: Backlog) -> None:
         self.backlog = None
-        self.connection.unsent.forget(self, 0)
+        self.connection.unsent.leave(self, 0)
         backlog.wake()
         if backlog.trailers is not None:
             self._outbound.write(

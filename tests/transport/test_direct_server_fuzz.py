@@ -269,7 +269,7 @@ def play(loop, script, seed):
         caller.wire.transport.abort()
     loop.settle(10)
     assert not server._calls
-    assert server.arriving._held == 0
+    assert server.arriving.total == 0
     assert len(asyncio.all_tasks(loop)) == 0
     loop.run_until_complete(server.stop(0))
     assert not loop.failures.records

@@ -8,7 +8,7 @@ from http2_wire import OPENING, TRAILERS, Wire, data, request, settings
 
 from mods_grpc.transport import frames
 from mods_grpc.transport.limits import Limits
-from mods_grpc.transport.unsent import Unsent
+from mods_grpc.transport.room import Room
 
 
 def sizes(wire, stream_id=1):
@@ -189,7 +189,7 @@ def test_a_window_of_one_byte_is_served_byte_by_byte_but_not_for_ever(wire):
 
 
 def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(stepped):
-    unsent = Unsent(1_000_000)
+    unsent = Room(1_000_000)
     silent, slow, other = (Wire(stepped, unsent=unsent) for _ in range(3))
     for wire in (silent, slow):
         wire.send(settings(initial_window=0), *[request(number, end=True) for number in range(1, 11, 2)])
@@ -215,7 +215,7 @@ def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(steppe
 
 
 def test_one_answer_may_be_larger_than_all_that_may_wait(stepped):
-    wire = Wire(stepped, unsent=Unsent(1_000))
+    wire = Wire(stepped, unsent=Room(1_000))
     wire.send(request(1, end=True))
     answering(wire, bytes(200_000))
     wire.send(settings(initial_window=10**6), frames.window_update(0, 10**6))
