@@ -14,6 +14,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from mods_grpc.transport import frames
+from mods_grpc.transport.header_blocks import encode
 from mods_grpc.transport.limits import Limits
 from mods_grpc.transport.server import DirectServer
 
