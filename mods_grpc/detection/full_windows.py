@@ -60,7 +60,7 @@ class FullWindows:
             ModelOutputError: As `steps`; nothing was changed.
         """
         table, detector, own_of = self.table, self.detector, self.own_of
-        places = (slots[:, None], detector.lines.places(times // self.slide))
+        places = detector.lines.places(times // self.slide)
 
         def look(part: slice) -> tuple[Sightings, Waiting, Judgement | None]:
             windows = table.windows(slots[part])
@@ -69,7 +69,7 @@ class FullWindows:
                 times=times[part],
                 observed=values[part],
                 forecast=made[:, 0],
-                ahead=table.ahead[places[0][part], places[1][part]],
+                ahead=table.waiting_at(slots[part], places[part]),
                 patterns=patterns_of(windows, values[part], detector.pattern_rows),
                 complete=True,
             )
@@ -77,7 +77,7 @@ class FullWindows:
             return seen, waits, None if own_of else detector.judge(seen, None)
 
         found = self.sharing.each(look, len(slots))
-        table.ahead[places] = np.concatenate([waits for _, waits, _ in found])  # from here on series change
+        table.keep_waiting(slots, places, np.concatenate([waits for _, waits, _ in found]))  # from here on series change
         table.push(slots, times, values)
         forecasts = np.concatenate([seen.forecast for seen, _, _ in found])
         judged = [judgement for _, _, judgement in found if judgement is not None]

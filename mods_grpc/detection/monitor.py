@@ -180,8 +180,8 @@ class Monitor:
         forecasts.fill(self._steps_in_parts)
         if lines.count and full.size:  # from here on series change
             places = lines.places(times[full] // self._slide)
-            ahead[full] = self.table.ahead[slots[full, None], places]
-            self.table.ahead[slots[full, None], places] = pack(expectation.of(made[:, 1:], lines.delays))
+            ahead[full] = self.table.waiting_at(slots[full], places)
+            self.table.keep_waiting(slots[full], places, pack(expectation.of(made[:, 1:], lines.delays)))
         forecasts.tell(verdicts.forecast, verdicts.gap_filled, ahead, patterns)
         self.table.push(slots[at], times[at], values[at])
         for index, run in enumerate(runs):

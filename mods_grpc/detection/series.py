@@ -116,17 +116,31 @@ class SeriesTable:
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""
         head, rows = self.head[slots], self.rows
-        first = int(head[0]) * self.features if head.size else 0
         if (head == head[:1]).all():  # as of series that bring their rows at the same time: see `replace`
-            held = self.values.reshape(len(self.head), -1).take(slots, axis=0)
-            if not first:
-                return held.reshape(-1, rows, self.features)
-            windows = np.empty_like(held)
-            windows[:, :-first], windows[:, -first:] = held[:, first:], held[:, :first]
-            return windows.reshape(-1, rows, self.features)
+            return self._turned(slots, int(head[0]) * self.features if head.size else 0)
         order = (head[:, None] + np.arange(rows)) % rows
         # taking whole rows by one index is two to three times as fast as indexing by series and row
         return self.values.reshape(-1, self.features).take(slots[:, None] * rows + order, axis=0)
+
+    def _turned(self, slots: Indices, first: int) -> Floats:
+        """Return the windows of series whose oldest number is the one of this index."""
+        held = self.values.reshape(len(self.head), -1)
+        if slots.size > 1 and (slots[1:] - slots[:-1] == 1).all():  # as of series that came together
+            held = held[slots[0] : slots[-1] + 1]
+        else:
+            held = held.take(slots, axis=0)
+        windows = np.empty_like(held)
+        turn = held.shape[1] - first
+        windows[:, :turn], windows[:, turn:] = held[:, first:], held[:, :first]
+        return windows.reshape(-1, self.rows, self.features)
+
+    def waiting_at(self, slots: Indices, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what waits of series at some places `(n, k)`, `(n, k, numbers * features)`."""
+        return self.ahead.reshape(-1, self.ahead.shape[2]).take(slots[:, None] * self.waiting + places, axis=0)
+
+    def keep_waiting(self, slots: Indices, places: NDArray[np.int64], waits: NDArray[np.float32]) -> None:
+        """Let forecasts wait at the places of different series, shaped as `waiting_at` returns them."""
+        self.ahead.reshape(-1, self.ahead.shape[2])[slots[:, None] * self.waiting + places] = waits
 
     def window(self, slot: int, out: Floats | None = None) -> Floats:
         """Return the full window of one series, `(1, rows, features)`, in `out` if given: what `windows` does, in less time."""
