@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MAX_NAME_BYTES = 128
+FEW_VALUES = 4096  # of a request of one window or some
 LARGEST = float(np.finfo(np.float64).max)
 NANOS = 1_000_000_000
 EARLIEST = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * NANOS
@@ -49,10 +50,13 @@ def require_values(values: Floats, least: Floats, path: Callable[[tuple[int, ...
     Raises:
         InvalidInputError: VALUE_NAN, VALUE_INFINITE or VALUE_NEGATIVE; `path` turns an index into a field path.
     """
-    flat = values.reshape(len(values), -1)  # short rows are slow to go along
-    lowest = np.tile(least, flat.shape[1] // least.size)
+    if values.size > FEW_VALUES:  # short rows are slow to go along
+        flat = values.reshape(len(values), -1)
+        enough = flat >= np.tile(least, flat.shape[1] // least.size)
+    else:
+        enough = values >= least
     # NaN is neither, so this is all there is to check where all is well
-    if np.logical_and.reduce(flat >= lowest, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= LARGEST:
+    if np.logical_and.reduce(enough, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= LARGEST:
         return
     bad = np.argwhere(bad_values(values, least)).tolist()
     raise InvalidInputError([value_violation(float(values[tuple(index)]), path(tuple(index))) for index in bad])
@@ -81,6 +85,23 @@ def bad_times(nanos: NDArray[np.int64], max_future_seconds: float) -> NDArray[np
     """Tell which times `time_violation` has something to say about."""
     latest = min(LATEST - 1, time.time_ns() + int(max_future_seconds * NANOS))
     return np.asarray((nanos < EARLIEST) | (nanos > latest), np.bool_)
+
+
+def require_times(nanos: NDArray[np.int64], max_future_seconds: float, path: str) -> None:
+    """Require every time to be plausible.
+
+    Args:
+        nanos: The times, `(n,)`.
+        max_future_seconds: How far ahead of this machine's clock they may be.
+        path: Field of one, which takes its index.
+
+    Raises:
+        InvalidInputError: TIMESTAMP_INVALID or TIMESTAMP_FUTURE.
+    """
+    if nanos.size == 1 and is_plausible(int(nanos[0]), max_future_seconds):
+        return
+    bad = np.flatnonzero(bad_times(nanos, max_future_seconds)).tolist()
+    first_of(time_violation(int(nanos[i]), max_future_seconds, path.format(i)) for i in bad)
 
 
 def name_violation(name: str, path: str) -> Violation | None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.errors import InvalidInputError, ModelOutputError, ModsError, OutOfRangeError, Reason
 from mods_grpc.messages import FLOAT64_BYTES, INT64_MAX, pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
-from mods_grpc.server.checks import bad_times, first_of, name_violation, require_at_most, require_values, time_violation
+from mods_grpc.server.checks import first_of, name_violation, require_at_most, require_times, require_values
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.loading import LoadedModel
 from mods_grpc.server.repository import Repository
@@ -61,9 +61,7 @@ class Forecasting:
         if kind is None:
             raise InvalidInputError.of("input", Reason.FIELD_REQUIRED, "expected windows or batch, found neither")
         windows, starts, path = self._rows(request, model) if kind == "windows" else self._batch(request, model)
-        future = self.config.max_future_seconds
-        bad = np.flatnonzero(bad_times(starts, future)).tolist()
-        first_of(time_violation(int(starts[i]), future, path.format(i)) for i in bad)
+        require_times(starts, self.config.max_future_seconds, path)
         firsts = starts + model.manifest.rows * model.manifest.slide_seconds * NANOS
         return _Asked(model=model, horizon=horizon, coverages=coverages, windows=windows, firsts=firsts)
 
