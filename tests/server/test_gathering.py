@@ -118,3 +118,22 @@ def test_calls_without_company_run_at_once_and_notice_when_they_have_some():
     asyncio.run(run())
     assert max(model.sizes) == USUAL
     assert model.sizes[-1] == USUAL
+
+
+def test_where_the_end_of_a_round_is_told_calls_run_there_and_none_looks_round():
+    model, at_end = Model(), []
+
+    async def run():
+        gatherer = Gatherer(model, at_end_of_round=at_end.append)
+        for count in [1] * 2 * USUAL + [3]:
+            waiting = [asyncio.ensure_future(gatherer.forecast(windows(i), at(windows(i)))) for i in range(count)]
+            await asyncio.sleep(0)
+            assert not any(one.done() for one in waiting)
+            (run_now,) = at_end
+            at_end.clear()
+            run_now()
+            for i, answer in enumerate(await asyncio.gather(*waiting)):
+                np.testing.assert_array_equal(answer, doubled(windows(i)))
+
+    asyncio.run(run())
+    assert model.sizes == [1] * 2 * USUAL + [3]
