@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,23 +19,11 @@ from mods_grpc.transport.request_head import RequestHead
 from mods_grpc.transport.request_headers import RefusedError, RequestHeaders, read_headers
 from mods_grpc.transport.room import Room
 from mods_grpc.transport.running import Run
-from mods_grpc.transport.stream import Http2Stream
+from mods_grpc.transport.stream import NOBODY, Http2Stream, Receiver
 from mods_grpc.transport.tls import auth_context, speaks_http2
 
 LARGE_MESSAGES = 8  # of the largest size, that may be on their way at a time, in either direction
 LAST_SECONDS = 1.0  # in which cancelled handlers end and connections say what they have to say
-
-log = logging.getLogger(__name__)
-
-
-class Ignoring:
-    """Receives what still comes of a stream that was answered."""
-
-    def data(self, data: bytes, end: bool) -> None:
-        """Drop it."""
-
-    def closed(self, code: int | None) -> None:
-        """Do nothing."""
 
 
 class DirectServer:
@@ -157,7 +144,7 @@ class DirectServer:
         self._shown.pop(connection, None)
         self._changed.set()
 
-    def opened(self, stream: Http2Stream, end: bool) -> Call | Ignoring:
+    def opened(self, stream: Http2Stream, end: bool) -> Receiver:
         """Take a request."""
         try:
             if stream.oversized:
@@ -169,7 +156,7 @@ class DirectServer:
         except RefusedError as error:
             block = response_headers.trailers(error.code, error.details, (), alone=True, http_status=error.http_status)
             stream.send_headers(block, end=True)
-            return Ignoring()
+            return NOBODY
         call = Call(stream, headers, self, unary=not handler.request_streaming)
         self._calls[call] = handler
         self._opened.append(call)
