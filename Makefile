@@ -43,7 +43,7 @@ test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 
 test-direct: .venv .venv-protos ## Run the tests that talk to a server over the direct transport
 	$(BIN)/python -m pytest --transport direct $(OVER_EITHER)
-	$(BIN)/python -m pytest --transport direct -m slow tests/server tests/test_other_clients.py
+	$(BIN)/python -m pytest --transport direct -m slow $(addprefix tests/server/test_,serving_benchmarks.py dead_peer.py state_file.py)
 
 check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, import rules
 	$(BIN)/ruff format --check .
