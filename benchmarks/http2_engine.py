@@ -60,6 +60,12 @@ class Nowhere(asyncio.Transport):
     def set_write_buffer_limits(self, high=None, low=None):
         pass
 
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
     def abort(self):
         pass
 
@@ -108,6 +114,8 @@ def ours(brought):
     began = time.process_time()
     for data in brought:
         connection.data_received(data)
+    while connection.inbound.backlog:
+        connection.data_received(b"")
     seconds = time.process_time() - began
     connection.connection_lost(None)
     return seconds, connection.table.completed

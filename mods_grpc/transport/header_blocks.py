@@ -8,7 +8,7 @@ from mods_grpc.transport.errors import Code, ConnectionFault
 from mods_grpc.transport.limits import Limits
 from mods_grpc.transport.request_head import Fields, RequestHead
 
-HARD_LIMIT = 4  # times max_header_list
+HARD_LIMIT = 2  # times max_header_list
 _RESIZINGS = 2  # at most, at the start of a block (RFC 7541, section 4.2): the smallest size since the last one, and the new
 _INDEXED, _LONG_INDEX, _RESIZING = 0x80, 0xFF, 0x20  # first bytes of representations (RFC 7541, section 6)
 _CACHED = 16_384  # bytes of lists of fields that are kept; what the acceptor made of them may be a few times that

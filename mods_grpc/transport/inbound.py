@@ -1,5 +1,6 @@
 """What a connection receives: the preface, then bytes that are cut into frames (RFC 9113, sections 3.4 and 4)."""
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from mods_grpc.transport import frames
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from mods_grpc.transport.connection import Connection
 
 _FRAMES_PER_TURN = 1_024  # then it is the turn of other connections; more than a peer within its limits has reason to send
+_SECONDS_PER_TURN = 0.003  # the same; what frames cost differs a hundredfold
+_FRAMES_PER_LOOK = 8  # at the clock
 
 
 class Inbound:
@@ -74,7 +77,7 @@ class Inbound:
                 return
         connection, requests, handlers = self._connection, self._requests, self._handlers
         unpack, last, largest = frames.FRAME_HEADER.unpack_from, self.handled + _FRAMES_PER_TURN, connection.limits.max_frame
-        self.backlog = False
+        self.backlog, until = False, monotonic() + _SECONDS_PER_TURN
         while size - start >= frames.HEADER_BYTES and not connection.ending.closing:
             upper, lower, kind, flags, stream_id = unpack(data, start)
             length = upper << 8 | lower
@@ -83,7 +86,7 @@ class Inbound:
             end = start + frames.HEADER_BYTES + length
             if end > size:
                 break
-            if self.handled == last:
+            if self.handled == last or (not self.handled % _FRAMES_PER_LOOK and monotonic() > until):
                 self.backlog = True
                 break
             if requests.block is not None and kind != frames.CONTINUATION:

@@ -12,6 +12,8 @@ from mods_grpc.transport.room import Room
 if TYPE_CHECKING:
     from mods_grpc.transport.stream import Http2Stream
 
+ONE_MESSAGE = "expected one message as the request"
+
 
 class Incoming:
     """The receiving side of a call.
@@ -91,12 +93,14 @@ class Incoming:
         if message is None:
             self._buffer.add(data)
             if not self._half_closed:
-                self._buffer.look()
+                end = self._buffer.look()
+                if end is not None and len(self._buffer) > end:
+                    raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, ONE_MESSAGE)
                 self._borrow(len(data))
                 return
             message = self._buffer.take()
             if message is None or len(self._buffer):
-                raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "expected one message as the request")
+                raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, ONE_MESSAGE)
             self._settle()
         self.begin(message)
 

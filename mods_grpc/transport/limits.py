@@ -18,7 +18,7 @@ class Limits:
         connection_window: Bytes of all streams at once; given back on arrival, as the streams' windows bound memory.
         max_frame: Largest payload of a frame that is taken, bytes; at least 16,384.
         max_header_list: Size of a header list (RFC 9113, section 6.5.2: names, values and 32 for each field) that is taken. A
-            stream above it is opened with `oversized`, for an answer in words; four times that ends the connection.
+            stream above it is opened with `oversized`, for an answer in words; twice that ends the connection.
         max_header_fields: Fields of a header list, treated like its size.
         max_continuations: CONTINUATION frames of a header block.
         handshake_seconds: Time for the preface and the first SETTINGS, and for the acknowledgement of ours.

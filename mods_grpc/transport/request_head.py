@@ -9,7 +9,6 @@ _REQUIRED = frozenset((b":method", b":scheme", b":path"))
 _PSEUDO = _REQUIRED | {b":authority"}
 _OF_THE_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a token (RFC 9110, section 5.6.2) without upper case
-_BAD_VALUE = re.compile(rb"[\x00\r\n]")  # white space at the ends, which HTTP/2 forbids, is what gRPC allows in metadata
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 
 
@@ -84,5 +83,6 @@ def _check_regular(fields: Fields) -> int | None:
 
 
 def _check_value(value: bytes) -> None:
-    if _BAD_VALUE.search(value):
+    """Check a value; white space at its ends, which HTTP/2 forbids, is what gRPC allows in metadata."""
+    if b"\0" in value or b"\r" in value or b"\n" in value:  # a regular expression takes a hundred times as long over large ones
         raise MalformedError("a field value with a control character")

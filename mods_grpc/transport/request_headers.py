@@ -15,7 +15,6 @@ UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9
 TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 CONTENT_TYPE = b"application/grpc"
 MAX_ENTRIES = 128  # of metadata; a value of commas would else be thousands
-PRINTABLE = re.compile(rb"[\x20-\x7e]*")
 OURS = frozenset({b"te", b"content-type", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"content-length"})
 """Fields that are between client and server, and not the metadata of a call."""
 
@@ -94,9 +93,10 @@ def _metadata(name: bytes, value: bytes) -> list[tuple[str, str | bytes]]:
     key = name.decode("latin-1")
     if name[-4:] == b"-bin":  # several may have been joined on the way
         return [(key, _decoded(part.strip())) for part in value.split(b",", MAX_ENTRIES)]
-    if not PRINTABLE.fullmatch(value):
+    text = value.decode("latin-1")
+    if not (text.isascii() and text.isprintable()):
         raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "metadata: expected printable ASCII, or a key that ends with -bin")
-    return [(key, value.decode("ascii"))]
+    return [(key, text)]
 
 
 def _decoded(value: bytes) -> bytes:

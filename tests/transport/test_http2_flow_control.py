@@ -214,10 +214,11 @@ def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(steppe
     assert unsent.total == 0
 
 
-def test_one_answer_may_be_larger_than_all_that_may_wait(stepped):
-    wire = Wire(stepped, unsent=Room(1_000))
+def test_an_answer_larger_than_all_that_may_wait_is_not_kept(stepped):
+    wire = Wire(stepped, unsent=Room(100_000))
     wire.send(request(1, end=True))
     answering(wire, bytes(200_000))
-    wire.send(settings(initial_window=10**6), frames.window_update(0, 10**6))
-    assert sum(sizes(wire)) == 200_000
-    assert not wire.connection.streams
+    assert wire.reset_code(1) == Code.ENHANCE_YOUR_CALM
+    assert wire.listener.streams[1].codes == [Code.ENHANCE_YOUR_CALM]
+    assert wire.connection.unsent.total == 0
+    assert wire.alive()
