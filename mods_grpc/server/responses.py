@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -193,33 +192,13 @@ def _explain(
     interval: tuple[NDArray[np.float64], NDArray[np.float64]],
     why: Explanation,
 ) -> None:
+    names = model.feature_names
     columns = (observed, expected, *interval, why.feature_p, why.share, why.direction)
     for message, row in zip(messages, zip(*(column.tolist() for column in columns), strict=True), strict=True):
         if message.status == verdict_pb2.VERDICT_STATUS_SCORED:
-            parts = [FeaturePart(*part) for part in zip(model.feature_names, *row, strict=True)]
-            message.features.extend(map(_feature, parts))
-            message.reason = _reason(max(parts, key=lambda part: part.share), message.p_value)
-
-
-class FeaturePart(NamedTuple):
-    """What is said of one feature of an observation."""
-
-    feature: str
-    observed: float
-    expected: float
-    lower: float
-    upper: float
-    p_value: float
-    share: float
-    direction: int
-
-
-def _feature(part: FeaturePart) -> verdict_pb2.FeatureVerdict:
-    known = {} if math.isnan(part.observed) else {"observed": part.observed, "p_value": part.p_value}
-    return verdict_pb2.FeatureVerdict(
-        feature=part.feature, expected=part.expected, lower=part.lower, upper=part.upper, share=part.share, **known
-    )
-
-
-def _reason(top: FeaturePart, fused_p: float) -> str:
-    return describe(top.feature, top.observed, top.expected, top.lower, top.upper, top.p_value, top.share, top.direction, fused_p)
+            for name, seen, middle, lower, upper, p_value, share in zip(names, *row[:6], strict=True):
+                known = {} if math.isnan(seen) else {"observed": seen, "p_value": p_value}
+                message.features.add(feature=name, expected=middle, lower=lower, upper=upper, share=share, **known)
+            top = row[5].index(max(row[5]))  # of the shares
+            seen, middle, lower, upper, p_value, share, direction = (values[top] for values in row)
+            message.reason = describe(names[top], seen, middle, lower, upper, p_value, share, direction, message.p_value)
