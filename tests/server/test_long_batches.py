@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from running_server import channel_to, running_server
 from slow_model import slow_graph
-from talking import Stream, at
+from talking import Stream, at, reading
 from tiny_model import LEVELS, ROWS, publish_tiny
 
 from mods_grpc.messages import pack_float64
+from mods_grpc.server.loading import PART_ROWS
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import VERDICT_STATUS_SCORED
 
@@ -24,9 +25,9 @@ def served(tmp_path):
         yield server, *stubs
 
 
-def row_of_many(row):
-    series = [f"host {number}" for number in range(MANY)]
-    values = pack_float64(np.tile(LEVELS[row], (MANY, 1)))
+def row_of_many(row, many=MANY):
+    series = [f"host {number}" for number in range(many)]
+    values = pack_float64(np.tile(LEVELS[row], (many, 1)))
     return values_pb2.ObservationBatch(series=series, observe_time_unix_nano=[at(row)], values=values)
 
 
@@ -89,3 +90,14 @@ def test_a_stream_that_breaks_off_while_its_batch_is_judged_gets_the_answer_when
     assert set(answer.scores.status) == {VERDICT_STATUS_SCORED}
     assert set(second.send(batch=row_of_many(ROWS + 1)).scores.status) == {VERDICT_STATUS_SCORED}
     second.cut()
+
+
+def test_parts_of_a_message_that_together_take_too_long_are_all_stopped_and_nothing_is_applied(tmp_path):
+    publish_tiny(tmp_path, model=slow_graph())
+    parts = 3 * PART_ROWS["CPUExecutionProvider"]
+    with running_server(repository=tmp_path, run_threads=2, max_run_seconds=0.05) as server, channel_to(server) as channel:
+        stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel))
+        for row in range(ROWS):
+            assert not stream.send(batch=row_of_many(row, parts)).HasField("error")
+        for _ in range(2):  # sent again it is still new
+            assert reading(stream.send(batch=row_of_many(ROWS, parts)).error)[1] == "MODEL_OUTPUT_INVALID"
