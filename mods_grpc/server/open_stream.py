@@ -20,9 +20,9 @@ class OpenStream:
     """A stream that waits for its peer. Make it in the task that serves the stream.
 
     Reads and large writes are awaited as they are. A small answer is on its way while the next message is read, and awaited
-    before the next answer: to learn that it went out takes longer than a peer takes to send again. What ends the stream while
-    it waits, an idle peer, one that does not read, or the drain, sends the status itself; the read or write that waited then
-    returns, and raises EndedError.
+    before the next answer: to learn that it went out takes longer than a peer takes to send again. (Over the direct transport it
+    is out at once, unless the peer or the socket takes no more.) What ends the stream while it waits, an idle peer, one that does
+    not read, or the drain, sends the status itself; the read or write that waited then returns, and raises EndedError.
 
     Args:
         context: The call.
