@@ -17,6 +17,7 @@ from mods_grpc.transport.header_blocks import encode
 
 ECHO = tuple((name, b"/test.Test/Echo" if name == b":path" else value) for name, value in REQUEST)
 BLOCK = encode(ECHO)
+STREAM = encode([(name, b"/test.Test/All" if name == b":path" else value) for name, value in REQUEST])
 ATTACKERS = 3
 
 
@@ -36,6 +37,13 @@ def bombs():
 def continuations():
     yield headers(1, BLOCK, complete=False)
     yield from itertools.repeat(frames.frame(frames.CONTINUATION, 0, 1, b"\0\1a\1b" * 10))
+
+
+def endless(block, parts):
+    """Open streams, and go on with each: its window ends one, and then the next begins."""
+    for number in range(1, 2**31, 2):
+        yield headers(number, block)
+        yield from (frames.frame(frames.DATA, 0, number, part[frames.HEADER_BYTES :]) for part in parts * 5)
 
 
 def crumbs():
@@ -63,6 +71,9 @@ ATTACKS = {
     "bombs": bombs,
     "crumbs": crumbs,
     "large frames": lambda: itertools.chain([opened(1)], itertools.repeat(data(1, bytes(16_384)))),
+    "an endless request": lambda: endless(BLOCK, [data(1, b"\0\0\x0f\x42\x40" + bytes(16_000))]),
+    "an endless stream": lambda: endless(STREAM, [data(1, b"\0\0\0\0\3abc" * 1_000)]),
+    "streams of crumbs": lambda: endless(STREAM, [data(1, bytes([byte])) for byte in b"\0\0\0\0\3abc"]),
     "another protocol": lambda: itertools.repeat(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10),
 }
 

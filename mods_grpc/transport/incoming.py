@@ -136,6 +136,8 @@ class Incoming:
         )
 
     def _borrow(self, count: int) -> None:
+        if not count:
+            return
         self._borrowed += count
         self._arriving.take(self, count)
         self._arriving.moved(self, count)

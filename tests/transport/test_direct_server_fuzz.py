@@ -201,6 +201,8 @@ def play(loop, script, seed):
     loop.settle(10)
     assert not server._calls
     assert server.arriving.total == 0
+    assert not server.arriving._holders
+    assert not server._unsent._holders
     assert len(asyncio.all_tasks(loop)) == 0
     loop.run_until_complete(server.stop(0))
     assert not loop.failures.records
@@ -260,3 +262,17 @@ def test_a_request_without_end_takes_no_more_memory_than_a_message_and_a_window(
     wire.transport.abort()
     raging.settle(10)
     assert server.arriving.total == 0
+    assert not server.arriving._holders
+    assert not server._unsent._holders
+
+
+def test_an_empty_part_of_a_message_holds_nothing(raging):
+    server = serving(raging)
+    caller = Caller(raging, server)
+    for _ in range(5):
+        caller.ask(random.Random(1), ("Echo", b"application/grpc", None, [], b"", "open", 1))
+        caller.wire.send(data(caller.number), data(caller.number))
+    assert not server.arriving._holders
+    caller.wire.transport.abort()
+    raging.settle(10)
+    assert not server._calls

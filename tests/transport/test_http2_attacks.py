@@ -1,6 +1,7 @@
 """Attacks as they were recorded in the wild, on real sockets, several peers at a time: a normal client sees nothing of them."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -13,9 +14,14 @@ from direct_server import running
 
 CALLS = 200
 SLOWEST_SECONDS = 2.0  # of a call; it takes a millisecond, and the machine may be busy
+MOST_MIB = 64  # that an attack may take; the largest message has one
 ATTACKERS = Path(http2_attackers.__file__)
 
 pytestmark = pytest.mark.slow
+
+
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +29,18 @@ def server():
     async def echo(message, _):
         return message
 
-    with running({"Echo": grpc.unary_unary_rpc_method_handler(echo)}) as started:
+    async def echo_all(_, context):
+        while (message := await context.read()) is not grpc.aio.EOF:
+            await context.write(message)
+
+    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo), "All": grpc.stream_stream_rpc_method_handler(echo_all)}
+    with running(handlers) as started:
         yield started
 
 
 @pytest.mark.parametrize("shape", http2_attackers.ATTACKS)
 def test_a_normal_client_is_served_beside_it(server, shape):
+    before = peak_mib()
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ATTACKERS.parents[1], ATTACKERS.parent)))}
     command = [sys.executable, str(ATTACKERS), str(server.port), shape]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as attackers:
@@ -45,5 +57,6 @@ def test_a_normal_client_is_served_beside_it(server, shape):
         finally:
             attackers.kill()
     assert slowest < SLOWEST_SECONDS
+    assert peak_mib() - before < MOST_MIB
     assert server.server.arriving.total <= 8 * server.server.max_bytes
     assert server.server._unsent.total <= 8 * server.server.max_bytes
