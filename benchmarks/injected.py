@@ -82,20 +82,21 @@ def spreads_by_hour(stamps, values):
     return np.array([1.4826 * np.nanmedian(np.abs(rows - np.nanmedian(rows, axis=0)), axis=0) for rows in by_hour])
 
 
-def inject(values, names, kind, strength, start, length, spread, generator):
+def inject(values, names, kind, size, start, length, spread, generator):
     """Return a copy of windows `(rows, features)` with an event in the ten minutes `start` to `start + length`.
 
-    `spread` is that of each feature at the hour at which the event starts.
+    `size` is in spreads, of an outage the share that is lost; `spread` is that of each feature at the hour at which the event
+    starts.
     """
     shape, changed = SHAPES[kind], values.copy()
     course = np.linspace(0, 1, length) if shape.ramps else np.ones(length)
     effect = np.zeros(len(values) + OVERLAP)
     if kind == "outage":
-        effect[start : start + length] = -LOST[strength] / OVERLAP
+        effect[start : start + length] = -size / OVERLAP
         share = 1 + np.convolve(effect, np.ones(OVERLAP))[OVERLAP - 1 :][: len(values), None]
         return np.round(changed * share)
     (leading, *others) = shape.added or shape.factor
-    fullest = SPREADS[strength] * spread[names.index(leading)]
+    fullest = size * spread[names.index(leading)]
     effect[start : start + length] = generator.poisson(fullest / min(OVERLAP, length) * course)
     for name in (leading, *others):
         changed[:, names.index(name)] += np.convolve(effect, np.ones(OVERLAP))[OVERLAP - 1 :][: len(values)]
@@ -115,7 +116,7 @@ def found_events(watched, times, values, spreads, per_kind, budget):
     results = {}
     for kind, shape in SHAPES.items():
         rows = BEFORE + shape.rows[1] + AFTER
-        for strength in SPREADS:
+        for strength, size in (LOST if kind == "outage" else SPREADS).items():
             copies, clean, spans, when = [], [], [], []
             for start, length in place(kind, per_kind, len(values), generator):
                 part = slice(start - BEFORE, start - BEFORE + rows)
@@ -124,7 +125,7 @@ def found_events(watched, times, values, spreads, per_kind, budget):
                 copy[: len(source)] = source
                 clean.append(copy)
                 spread = spreads[times[start] // 3600 % 24]
-                copies.append(inject(copy, names, kind, strength, BEFORE, length, spread, generator))
+                copies.append(inject(copy, names, kind, size, BEFORE, length, spread, generator))
                 spans.append(slice(BEFORE - OVERLAP + 1, BEFORE + length))
                 when.append(times[0] + (start - BEFORE + np.arange(rows)) * 600)
             touched, _, _ = watched.watch(np.stack(when), np.stack(copies), budget)
@@ -160,11 +161,11 @@ def main():
     stamps = pd.to_datetime(table.iloc[:, 0]).to_numpy().astype("datetime64[s]").astype(np.int64)
     values = table[names].to_numpy(np.float64)
     month = {
-        name: (stamps >= _second(a)) & (stamps < _second(b))
+        name: (stamps >= seconds(a)) & (stamps < seconds(b))
         for name, a, b in (("April", "2019-04-01", "2019-05-01"), ("May", "2019-05-01", "2019-06-01"))
     }
     fitted = watched.manifest.training_range
-    learnt = (stamps >= _second(fitted.start)) & (stamps < _second(fitted.end))
+    learnt = (stamps >= seconds(fitted.start)) & (stamps < seconds(fitted.end))
     spreads = spreads_by_hour(stamps[learnt], values[learnt])
     results = {"seed": SEED, "untouched": {}, "injected": {}}
     for title, budget in BUDGETS.items():
@@ -184,7 +185,8 @@ def main():
     print(markdown(results))
 
 
-def _second(text):
+def seconds(text):
+    """Return the seconds since 1970 of a date."""
     return int(np.datetime64(text, "s").astype(np.int64))
 
 

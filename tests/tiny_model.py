@@ -61,6 +61,8 @@ def calibration_of(features, horizon):
         level_curves=(known.fused,) * features,
         pattern=None,
         pattern_curves=(),
+        revision_curves=(),
+        course_curves=(),
     )
 
 

@@ -107,7 +107,8 @@ class IntervalReference:
 class Calibration:
     """What turns observations into p-values.
 
-    Members are the kinds of evidence: one for each of `horizons`, then the level, then left-over and T of the pattern.
+    Members are the kinds of evidence: one for each of `horizons`, the first together with the course, then the level, then
+    left-over and T of the pattern.
 
     Attributes:
         samples: Rows of the calibration range that were scored.
@@ -122,6 +123,8 @@ class Calibration:
         holdoff_rows: Rows without an anomaly that end an episode.
         day_scales: `[horizon of horizons][feature]`, None where the scale is the same all day; empty where all are.
         interval: What residuals are of a model whose quantiles are the evidence; None where they are those of its forecast.
+        revision_curves: Of the sizes of revisions, `[rows of the course - 1][feature]`, the latest first. course_curves: How far
+            surprises of one direction add up, by feature. Empty, both, where they don't count.
     """
 
     samples: int
@@ -138,6 +141,8 @@ class Calibration:
     holdoff_rows: int
     day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
     interval: IntervalReference | None = None
+    revision_curves: tuple[tuple[ScoreCurve, ...], ...] = ()
+    course_curves: tuple[ScoreCurve, ...] = ()
 
     @property
     def told(self) -> int:
@@ -151,11 +156,17 @@ class Calibration:
             return plain
         return tuple(day.curve if day else curve for curve, day in zip(plain, self.day_scales[index], strict=True))
 
+    def waiting_steps(self) -> tuple[int, ...]:
+        """Return the steps, ascending from 1, of the forecasts that are held against what comes or one another."""
+        return tuple(sorted({*self.horizons, *range(1, len(self.revision_curves) + 2)}))
+
     def all_curves(self) -> tuple[ScoreCurve, ...]:
         """Return every curve."""
         by_step = tuple(curve for row in self.curves for curve in row)
         by_day = tuple(scale.curve for row in self.day_scales for scale in row if scale)
-        return (self.fused, *self.member_curves, *self.pattern_curves, *self.level_curves, *by_step, *by_day)
+        revisions = tuple(curve for row in self.revision_curves for curve in row)
+        members = (*self.member_curves, *self.pattern_curves, *self.level_curves, *self.course_curves)
+        return (self.fused, *members, *revisions, *by_step, *by_day)
 
     def faults(self, horizon: int, features: int, rows: int) -> Iterator[str]:
         """Say what can't be, for a model of so many steps, features and rows of its window."""
@@ -179,6 +190,10 @@ class Calibration:
             yield f"factors of a day are not {DAY_PARTS} numbers above 0"
         if any(len(row) != features for row in (self.level.centre, self.level.scale, self.level_curves)):
             yield "the level is not that of the features"
+        if len(self.course_curves) not in (0, features) or any(len(row) != features for row in self.revision_curves):
+            yield "the course is not that of the features"
+        if len(self.revision_curves) >= (horizon if self.course_curves else 1):
+            yield "a course needs curves, and as many forecast steps as it has rows"
         if len(self.member_curves) != len(steps) + 1 or len(self.pattern_curves) != (2 if self.pattern else 0):
             yield "the members of the calibration have not one curve each"
         if (pattern := self.pattern) is not None:

@@ -18,6 +18,7 @@ told * features)`, each row whatever n is. Told is the forecast alone, or with i
 
 LARGEST = float(np.finfo(np.float32).max)
 WANTED_STEPS = (1, 6, 12)
+COURSE_ROWS = 4
 
 
 def choose_horizons(horizon: int, rows: int) -> tuple[int, ...]:
@@ -28,6 +29,11 @@ def choose_horizons(horizon: int, rows: int) -> tuple[int, ...]:
         rows: Rows of its window: after that many rows more no forecast made before them is waiting any longer.
     """
     return tuple(sorted({min(step, horizon, rows + 1) for step in WANTED_STEPS}))
+
+
+def choose_course(horizon: int, rows: int) -> int:
+    """Choose over how many rows surprises of the same direction add up: as many as there are forecasts of one row for."""
+    return min(COURSE_ROWS, horizon, rows + 1)
 
 
 class DelayLines:

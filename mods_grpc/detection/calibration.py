@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.artifact.calibration import Calibration, ScoreCurve
 from mods_grpc.artifact.manifest import FeatureKind
-from mods_grpc.detection.ahead import DelayLines, Forecaster
+from mods_grpc.detection.ahead import DelayLines, Forecaster, choose_course
 from mods_grpc.detection.curves import make_curve
 from mods_grpc.detection.detector import Detector, Own
 from mods_grpc.detection.expectation import Expectation
@@ -71,7 +71,8 @@ def calibrate(
     space = ResidualSpace(kinds)
     record = Record(forecast=forecast, times=times, values=values, rows=rows, slide_seconds=slide_seconds)
     residuals = learn_residuals(record, space, levels, training=training, calibration=calibration)
-    expectation, lines = Expectation(space, residuals.interval), DelayLines(residuals.horizons)
+    expectation, course = Expectation(space, residuals.interval), choose_course(len(residuals.curves), rows)
+    lines = DelayLines(sorted({*residuals.horizons, *range(1, course + 1)}))
     learnt = space.forward(values[training])
     level = fit_level(learnt)
     reference = fit_pattern(_patterns(learnt, pattern_rows(len(kinds), rows)))
@@ -92,11 +93,13 @@ def calibrate(
         extremal_index=1.0,
         holdoff_rows=holdoff_rows,
         interval=residuals.interval,
+        revision_curves=((_ANY,) * len(kinds),) * (course - 1),
+        course_curves=(_ANY,) * len(kinds),
     )
     if reference:
         pattern_scores = Pattern(reference).scores(space.forward_roughly(seen.patterns))
         found = replace(found, pattern_curves=tuple(map(make_curve, pattern_scores.T)))
-    return _fuse(found, space, seen)
+    return _fuse(_follow(found, space, seen), space, seen)
 
 
 def _patterns(values: Floats, length: int) -> Floats:
@@ -144,6 +147,21 @@ def _replay(record: Record, part: slice, recorder: _Recorder) -> Sightings:
     monitor.observe(everyone, times[present], values[present], judged=judged, significance=0.5, impute_rows=IMPUTE_ROWS)
     (seen,) = recorder.seen
     return seen.of(np.flatnonzero(seen.times >= record.times[part.start]))
+
+
+def _curve_of(sample: Floats) -> ScoreCurve:
+    present = sample[~np.isnan(sample)]
+    return make_curve(present) if present.size else _ANY
+
+
+def _follow(found: Calibration, space: ResidualSpace, seen: Sightings) -> Calibration:
+    """Calibrate revisions, then how far surprises add up."""
+    nowhere = np.zeros(seen.observed.shape[1])
+    sizes = np.abs(Detector(found, space, (nowhere, nowhere)).feature_evidence(seen).revisions)
+    curves = tuple(tuple(_curve_of(column) for column in step.T) for step in sizes.transpose(1, 0, 2))
+    found = replace(found, revision_curves=curves)
+    sums = np.abs(Detector(found, space, (nowhere, nowhere)).feature_evidence(seen).course)
+    return replace(found, course_curves=tuple(make_curve(column) for column in sums.T))
 
 
 def _fuse(found: Calibration, space: ResidualSpace, seen: Sightings) -> Calibration:

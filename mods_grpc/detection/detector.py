@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mods_grpc.artifact.calibration import DAY_PARTS, Calibration
 from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
 from mods_grpc.detection.ahead import DelayLines
+from mods_grpc.detection.course import Course
 from mods_grpc.detection.curves import Curves
 from mods_grpc.detection.daytime import day_part
 from mods_grpc.detection.expectation import Expectation
@@ -35,23 +36,26 @@ TELLING_STRENGTH = 1.0  # of a feature's strongest evidence, from where on its d
 class Evidence:
     """Of each residual, then of the level: `score`, signed, and its `strength`, both `(n, horizons + 1, features)`.
 
-    `places` are those of the scores in the table of strengths, `(n, (horizons + 1) * features)`; `scale` the factors of the
-    series' own scale of residuals of one step, `(n, features)`.
+    The strength of one step is that of the course where that is larger. `places` are those of the scores in the table of
+    strengths, `(n, (horizons + 1) * features)`; `scale` the factors of the series' own scale of residuals of one step,
+    `(n, features)`; `course`, `(n, features)`, and `revisions` as of `Course.scores`.
     """
 
     score: Floats
     strength: Floats
     places: NDArray[np.int64]
     scale: NDArray[np.float32]
+    course: Floats
+    revisions: Floats
 
 
 class Detector:
     """Turns observations into calibrated p-values.
 
     Each member of the evidence (residuals at several horizons, level, pattern) is conformal: by feature the p-value of
-    the score, then over features the sum of -log10 p, each term capped (Fisher 1932), whose own distribution was
-    calibrated on the same rows; and the same again over the members. So the p-value at the end is uniform on ordinary
-    rows whatever the dependence between features and between members.
+    the score, for one step the smaller of that and the course's, then over features the sum of -log10 p, each term capped
+    (Fisher 1932), whose own distribution was calibrated on the same rows; and the same again over the members. So the
+    p-value at the end is uniform on ordinary rows whatever the dependence between features and between members.
 
     Args:
         calibration: What was learnt of ordinary rows.
@@ -61,7 +65,9 @@ class Detector:
     Attributes:
         expectation: What forecasts say. lines: Where those of several steps wait. pattern_rows: Rows of a pattern.
         day_scales: `(DAY_PARTS, horizons, features)` scales of residuals. own_scale: How a series moves to its own.
+        course: Adds up surprises, None where they don't count.
         level, pattern: The other members; no pattern where there was too little to learn one from.
+        judged: Where in `lines` the steps are whose residuals are members, `(horizons,)`.
         feature_table, member_table, fused: From scores of residuals and level, of members, and of all to what they say.
         lowest, highest: `(features,)`, beyond which values are out of distribution.
     """
@@ -71,19 +77,21 @@ class Detector:
         self.extremal_index = calibration.extremal_index
         self.space, self.expectation = space, Expectation(space, calibration.interval)
         self.features = len(training_range[0])
-        self.lines = DelayLines(calibration.horizons)
+        self.lines = DelayLines(calibration.waiting_steps())
+        self.judged = np.searchsorted(calibration.waiting_steps(), calibration.horizons)
         self.pattern = Pattern(calibration.pattern) if calibration.pattern else None
         self.pattern_rows = self.pattern.rows if self.pattern else 1
         self._scales = np.array(calibration.scales, np.float64)
-        self.day_scales = np.repeat(self._scales[None, self.lines.columns], DAY_PARTS, axis=0)
+        self.day_scales = np.repeat(self._scales[None, self.lines.columns[self.judged]], DAY_PARTS, axis=0)
         for index, row in enumerate(calibration.day_scales):
             for j, day in enumerate(row):
                 self.day_scales[:, index, j] *= day.factors if day else 1.0
         self.level = Level(calibration.level)
         self.own_scale = OwnScale(calibration)
+        self.course = Course(calibration.revision_curves, calibration.course_curves) if calibration.course_curves else None
         self._curves = [Curves(row) for row in calibration.curves]
         self._next_curves = Curves(calibration.judged_curves(0))
-        by_feature = [curve for step in range(self.lines.count + 1) for curve in calibration.judged_curves(step)]
+        by_feature = [curve for step in range(len(calibration.horizons)) for curve in calibration.judged_curves(step)]
         self.feature_table = StrengthTable([*by_feature, *calibration.level_curves])
         self.member_table = StrengthTable([*calibration.member_curves, *calibration.pattern_curves])
         self.fused = Curves([calibration.fused])
@@ -99,7 +107,7 @@ class Detector:
 
     def table(self, rows: int) -> SeriesTable:
         """Make an empty table for the series that a monitor with this detector watches."""
-        return SeriesTable(rows, self.features, int(self.lines.delays.sum()), self.lines.count + 1, self.expectation.numbers)
+        return SeriesTable(rows, self.features, int(self.lines.delays.sum()), len(self.judged), self.expectation.numbers)
 
     def judge(self, seen: Sightings, own: Own | None = None, /) -> Judgement:
         """Judge observations; `own`, where given, applies the scales of their series to the scores of their residuals."""
@@ -119,23 +127,34 @@ class Detector:
         return Judgement(p_value=p_value, out_of_distribution=outside, explain=explain)
 
     def feature_evidence(self, seen: Sightings, own: Own | None = None) -> Evidence:
-        """Hold observations against the forecasts and the usual level."""
+        """Hold observations against the forecasts and the usual level, and forecasts against one another."""
         n, features = seen.observed.shape
         observed = self.space.forward(seen.observed)
-        scores = np.empty((n, len(self.lines.columns) + 1, features))
+        scores = np.empty((n, len(self.judged) + 1, features))
         middle, width = self.expectation.split(self.expectation.of(seen.forecast, 0))
         middles, widths = self.expectation.split(seen.ahead)
         np.subtract(observed, middle, out=scores[:, 0])
-        np.subtract(observed[:, None], middles, out=scores[:, 1:-1])
+        residuals, far = scores[:, :-1], self.judged[1:] - 1
+        np.subtract(observed[:, None], middles.take(far, axis=1), out=residuals[:, 1:])
+        said = np.concatenate([middle[:, None], middles[:, : self.course.rows - 1 if self.course else 0]], axis=1)
+        revisions = said[:, :-1] - said[:, 1:]
         if width is not None and widths is not None:
             scores[:, 0] /= width
-            scores[:, 1:-1] /= widths
-        scores[:, :-1] /= self.day_scales.take(day_part(seen.times), axis=0)
-        scale = own(scores[:, :-1]) if own else np.ones(observed.shape, np.float32)
+            residuals[:, 1:] /= widths.take(far, axis=1)
+            revisions /= width[:, None]
+        scales = self.day_scales.take(day_part(seen.times), axis=0)
+        residuals /= scales
+        revisions /= scales[:, :1]
+        scale = own(residuals) if own else np.ones(observed.shape, np.float32)
+        revisions /= scale[:, None]
         scores[:, -1] = self.level.scores(observed)
         places = self.feature_table.find(np.abs(scores.reshape(n, -1)))
         strength = self.feature_table.strength(places).reshape(scores.shape)
-        return Evidence(score=scores, strength=strength, places=places, scale=scale)
+        course = scores[:, 0]
+        if self.course:
+            course = self.course.scores(scores[:, 0], strength[:, 0], revisions)
+            np.maximum(strength[:, 0], self.course.strength(course), out=strength[:, 0])
+        return Evidence(score=scores, strength=strength, places=places, scale=scale, course=course, revisions=revisions)
 
     def pattern_scores(self, seen: Sightings) -> Floats:
         """Return left-over and T of the patterns, `(n, 2)`; `(n, 0)` without them."""
@@ -165,7 +184,10 @@ class Detector:
             parts[strong] += pattern[at[strong]].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, by_feature)
         whole = parts.sum(axis=1, keepdims=True)
         share = np.where(whole > 0, parts / np.where(whole > 0, whole, 1.0), 1 / parts.shape[1])
-        direction = _directions(evidence.score[at], evidence.strength[at])
+        added = evidence.strength[at, 0] > self.feature_table.strength(evidence.places[at, : missing.shape[1]])
+        score = evidence.score[at]
+        score[:, 0] = np.where(added, evidence.course[at], score[:, 0])
+        direction = _directions(score, evidence.strength[at])
         direction[p_value[at] > LARGEST_SIGNIFICANCE] = 0
         return Explanation(
             feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction, scale=evidence.scale[at]

@@ -49,22 +49,25 @@ class SingleRow:
 
     def __init__(self, detector: Detector, table: SeriesTable, *, slide: int, own_scales: bool) -> None:
         features, lines = detector.features, detector.lines
-        members = lines.count + 2
+        steps, judged = lines.count + 1, len(detector.judged)
         self._detector, self._table, self._slide, self._own_scales = detector, table, slide, own_scales
         self._window = np.empty((1, table.rows, features))
         self._rows = np.empty((detector.pattern_rows, features), np.float32)
         self._columns, self._lines = lines.columns, lines
         self._space, self._expectation = detector.space, detector.expectation
         told = detector.expectation.told
-        shape = 1 + (members - 1) * told, features  # the row, and what was forecast of it and of those after
+        shape = 1 + steps * told, features  # the row, and what was forecast of it and of those after
         self._raw, self._logs = np.empty(shape), np.empty(shape)
-        self._told = self._raw[1:].reshape(members - 1, -1)
-        self._ends = self._logs[1:].reshape(members - 1, told, features)
+        self._told = self._raw[1:].reshape(steps, -1)
+        self._ends = self._logs[1:].reshape(steps, told, features)
         self._first = self._told[:1]
-        self._widths = np.empty((members - 1, features)) if told > 1 else None
+        self._widths = np.empty((judged, features)) if told > 1 else None
         self._rough = np.empty(self._rows.shape, np.float32)
-        self._against, self._scores = np.empty((members, features)), np.empty((members, features))
-        self._residuals = self._scores[:-1]
+        self._against, self._scores = np.empty((judged + 1, features)), np.empty((judged + 1, features))
+        self._residuals, self._far = self._scores[:-1], detector.judged[1:] - 1
+        self._course = detector.course.for_one(features) if detector.course else None
+        kept = detector.course.rows if detector.course else 1
+        self._said, self._revisions, self._next = np.empty((kept, features)), np.empty((kept - 1, features)), np.empty(features)
         self._against[-1] = detector.level.centre
         level = np.repeat(detector.level.scale[None, None], len(detector.day_scales), axis=0)
         self._scales = np.ascontiguousarray(np.concatenate([detector.day_scales, level], axis=1))
@@ -72,8 +75,8 @@ class SingleRow:
         self._by_feature = detector.feature_table.for_one()
         self._by_member = detector.member_table.for_one()
         self._pattern = detector.pattern.for_one() if detector.pattern else None
-        self._evidence = np.empty(members + (2 if self._pattern else 0))
-        self._members = members
+        self._members = judged + 1
+        self._evidence = np.empty(self._members + (2 if self._pattern else 0))
         self._fused, self._own = detector.fused, detector.own_scale.for_one()
         self._known, self._p_above, self._threshold = detector.fused.first()
 
@@ -136,19 +139,29 @@ class SingleRow:
             ahead: `(lines, numbers * features)`, what waited for the row.
         """
         against, scores, widths = self._against, self._scores, self._widths
-        if widths is None:
-            against[1:-1] = ahead
-            np.subtract(self._logs[0], against, scores)
-        else:
-            features = against.shape[1]
-            against[1:-1], widths[1:] = ahead[:, :features], ahead[:, features:]
-            np.subtract(self._logs[0], against, scores)
+        features, said, revisions, far = against.shape[1], self._said, self._revisions, self._far
+        said[0], said[1:] = against[0], ahead[: len(said) - 1, :features]
+        np.subtract(said[:-1], said[1:], revisions)
+        against[1:-1] = ahead[far, :features]
+        np.subtract(self._logs[0], against, scores)
+        if widths is not None:
+            widths[1:] = ahead[far, features:]
             np.divide(self._residuals, widths, self._residuals)
-        np.divide(scores, self._scales[day_part_of(time)], scores)
+            np.divide(revisions, widths[0], revisions)
+        scales = self._scales[day_part_of(time)]
+        np.divide(scores, scales, scores)
+        np.divide(revisions, scales[0], revisions)
+        self._next[...] = scores[0]
         np.abs(scores, scores)
-        own = applied(self._own.apply(self._table, slot, self._residuals).copy()) if self._own_scales else None
+        own = None
+        if self._own_scales:
+            factors = self._own.apply(self._table, slot, self._residuals).copy()
+            np.divide(revisions, factors[0], revisions)
+            own = applied(factors)
         evidence, members = self._evidence, self._members
         strength = self._by_feature(scores.ravel()).reshape(scores.shape)
+        if self._course is not None:
+            np.maximum(strength[0], self._course.strength(self._next, strength[0], revisions), out=strength[0])
         np.add.reduce(strength, axis=1, out=evidence[:members])
         if self._pattern is not None:
             self._space.forward_roughly_into(self._rows, self._rough)

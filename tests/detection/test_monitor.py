@@ -196,7 +196,7 @@ def test_a_forecast_of_several_steps_waits_for_its_row():
     for row in range(12):
         observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
     made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]
-    found = np.array([given.ahead[0, 0] for given in seen])
+    found = np.array([given.ahead[0, -1] for given in seen])
     assert np.isnan(found[:3]).all()
     np.testing.assert_array_equal(found[3:], made[:5].astype(np.float32))
     np.testing.assert_array_equal(seen[-1].patterns[0], LEVELS[12 - DETECTOR.pattern_rows : 12].astype(np.float32))
