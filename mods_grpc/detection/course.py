@@ -45,15 +45,17 @@ class Course:
             strength: `(n, features)` their strengths.
             revisions: `(n, rows - 1, features)` in scales, the latest first; NaN where there is none.
         """
-        n, features = score.shape
-        bounded = np.empty((n, self.rows, features))
-        np.copysign(np.minimum(strength, LARGEST), score, out=bounded[:, 0])
+        added: Floats = np.copysign(np.minimum(strength, LARGEST), score)
+        high, low = added - ALLOWANCE, added + ALLOWANCE
         if self._table is not None:
-            found = self._table.strength(self._table.find(np.abs(revisions.reshape(n, -1)))).reshape(revisions.shape)
-            np.copysign(np.minimum(found, LARGEST), revisions, out=bounded[:, 1:])
-        up = np.maximum.reduce(np.add.accumulate(bounded - ALLOWANCE, axis=1), axis=1)
-        down = np.maximum.reduce(np.add.accumulate(-bounded - ALLOWANCE, axis=1), axis=1)
-        return np.asarray(np.where(up >= down, np.maximum(up, 0.0), np.minimum(-down, 0.0)), np.float64)
+            found = self._table.strength(self._table.find(np.abs(revisions.reshape(len(score), -1)))).reshape(revisions.shape)
+            np.copysign(np.minimum(found, LARGEST, out=found), revisions, out=found)
+            for row in range(self.rows - 1):
+                added += found[:, row]
+                allowed = (row + 2) * ALLOWANCE
+                np.maximum(high, added - allowed, out=high)
+                np.minimum(low, added + allowed, out=low)
+        return np.asarray(np.where(high >= -low, np.maximum(high, 0.0), np.minimum(low, 0.0)), np.float64)
 
     def strength(self, scores: Floats) -> Floats:
         """Return the strengths of scores `(n, features)`."""
@@ -76,13 +78,12 @@ class SingleCourse:
     def __init__(self, table: StrengthTable | None, sums: StrengthTable, rows: int, features: int) -> None:
         self._strengths, self._sum_strengths = table.for_one() if table is not None else None, sums.for_one()
         self._sizes, self._bounded = np.empty((rows - 1, features)), np.empty((rows, features))
-        self._both, self._sums = np.empty((2, rows, features)), np.empty((2, rows, features))
-        self._most = np.empty((2, features))
-        self._size: Floats = self._most[1]
+        self._added, self._allowed = np.empty((rows, features)), ALLOWANCE * np.arange(1.0, rows + 1)[:, None]
+        self._high, self._low = np.empty(features), np.empty(features)
 
     def strength(self, score: Floats, strength: Floats, revisions: Floats) -> Floats:
         """Return the strengths, `(features,)`, valid until the next call; arguments as of `Course.scores`, without n."""
-        bounded, both, most = self._bounded, self._both, self._most
+        bounded, added, high, low = self._bounded, self._added, self._high, self._low
         bounded[0] = strength
         if self._strengths is not None:
             np.abs(revisions, self._sizes)
@@ -90,11 +91,8 @@ class SingleCourse:
         np.minimum(bounded, LARGEST, out=bounded)
         np.copysign(bounded[0], score, bounded[0])
         np.copysign(bounded[1:], revisions, bounded[1:])
-        np.subtract(bounded, ALLOWANCE, both[0])
-        np.negative(bounded, bounded)
-        np.subtract(bounded, ALLOWANCE, both[1])
-        np.add.accumulate(both, 1, None, self._sums)
-        np.maximum.reduce(self._sums, axis=1, out=most)
-        np.maximum(most[0], most[1], out=most[0])
-        np.maximum(most[0], 0.0, out=most[1])
-        return self._sum_strengths(self._size)
+        np.add.accumulate(bounded, 0, None, added)
+        np.maximum.reduce(np.subtract(added, self._allowed, bounded), axis=0, out=high)
+        np.minimum.reduce(np.add(added, self._allowed, bounded), axis=0, out=low)
+        np.maximum(high, np.negative(low, low), out=high)
+        return self._sum_strengths(np.maximum(high, 0.0, out=high))
