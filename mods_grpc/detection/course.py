@@ -78,19 +78,23 @@ class SingleCourse:
     def __init__(self, table: StrengthTable | None, sums: StrengthTable, rows: int, features: int) -> None:
         self._strengths, self._sum_strengths = table.for_one() if table is not None else None, sums.for_one()
         self._sizes, self._bounded = np.empty((rows - 1, features)), np.empty((rows, features))
+        self._before = self._bounded[1:]
         self._added, self._allowed = np.empty((rows, features)), ALLOWANCE * np.arange(1.0, rows + 1)[:, None]
         self._high, self._low = np.empty(features), np.empty(features)
 
-    def strength(self, score: Floats, strength: Floats, revisions: Floats) -> Floats:
-        """Return the strengths, `(features,)`, valid until the next call; arguments as of `Course.scores`, without n."""
+    def strength(self, strength: Floats, surprises: Floats) -> Floats:
+        """Return the strengths, `(features,)`, valid until the next call.
+
+        Args:
+            strength: `(features,)` of the residuals of one step.
+            surprises: `(rows, features)` these residuals, then the revisions, as of `Course.scores`.
+        """
         bounded, added, high, low = self._bounded, self._added, self._high, self._low
         bounded[0] = strength
         if self._strengths is not None:
-            np.abs(revisions, self._sizes)
-            bounded[1:] = self._strengths(self._sizes.ravel()).reshape(revisions.shape)
-        np.minimum(bounded, LARGEST, out=bounded)
-        np.copysign(bounded[0], score, bounded[0])
-        np.copysign(bounded[1:], revisions, bounded[1:])
+            np.abs(surprises[1:], self._sizes)
+            self._before[...] = self._strengths(self._sizes.ravel()).reshape(self._sizes.shape)
+        np.copysign(np.minimum(bounded, LARGEST, out=bounded), surprises, bounded)
         np.add.accumulate(bounded, 0, None, added)
         np.maximum.reduce(np.subtract(added, self._allowed, bounded), axis=0, out=high)
         np.minimum.reduce(np.add(added, self._allowed, bounded), axis=0, out=low)

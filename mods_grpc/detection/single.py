@@ -67,7 +67,8 @@ class SingleRow:
         self._residuals, self._far = self._scores[:-1], detector.judged[1:] - 1
         self._course = detector.course.for_one(features) if detector.course else None
         kept = detector.course.rows if detector.course else 1
-        self._said, self._revisions, self._next = np.empty((kept, features)), np.empty((kept - 1, features)), np.empty(features)
+        self._said, self._surprises = np.empty((kept, features)), np.empty((kept, features))
+        self._newer, self._older, self._before = self._said[:-1], self._said[1:], self._surprises[1:]
         self._against[-1] = detector.level.centre
         level = np.repeat(detector.level.scale[None, None], len(detector.day_scales), axis=0)
         self._scales = np.ascontiguousarray(np.concatenate([detector.day_scales, level], axis=1))
@@ -139,19 +140,19 @@ class SingleRow:
             ahead: `(lines, numbers * features)`, what waited for the row.
         """
         against, scores, widths = self._against, self._scores, self._widths
-        features, said, revisions, far = against.shape[1], self._said, self._revisions, self._far
-        said[0], said[1:] = against[0], ahead[: len(said) - 1, :features]
-        np.subtract(said[:-1], said[1:], revisions)
-        against[1:-1] = ahead[far, :features]
+        features, revisions, far = against.shape[1], self._before, ahead.take(self._far, 0)
+        self._said[0], self._older[...] = against[0], ahead[: len(revisions), :features]
+        np.subtract(self._newer, self._older, revisions)
+        against[1:-1] = far[:, :features]
         np.subtract(self._logs[0], against, scores)
         if widths is not None:
-            widths[1:] = ahead[far, features:]
+            widths[1:] = far[:, features:]
             np.divide(self._residuals, widths, self._residuals)
             np.divide(revisions, widths[0], revisions)
         scales = self._scales[day_part_of(time)]
         np.divide(scores, scales, scores)
         np.divide(revisions, scales[0], revisions)
-        self._next[...] = scores[0]
+        self._surprises[0] = scores[0]
         np.abs(scores, scores)
         own = None
         if self._own_scales:
@@ -161,7 +162,7 @@ class SingleRow:
         evidence, members = self._evidence, self._members
         strength = self._by_feature(scores.ravel()).reshape(scores.shape)
         if self._course is not None:
-            np.maximum(strength[0], self._course.strength(self._next, strength[0], revisions), out=strength[0])
+            np.maximum(strength[0], self._course.strength(strength[0], self._surprises), out=strength[0])
         np.add.reduce(strength, axis=1, out=evidence[:members])
         if self._pattern is not None:
             self._space.forward_roughly_into(self._rows, self._rough)

@@ -53,7 +53,7 @@ def test_one_row_is_scored_as_it_is_among_others(score, strength, revisions):
     strength[np.isnan(score)] = 0
     found, single = COURSE.scores(score, strength, revisions), COURSE.for_one(FEATURES)
     for i in range(5):
-        alone = single.strength(score[i], strength[i], revisions[i])
+        alone = single.strength(strength[i], np.concatenate([score[i : i + 1], revisions[i]]))
         np.testing.assert_array_equal(alone, COURSE.strength(found)[i])
 
 
