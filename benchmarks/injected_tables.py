@@ -40,7 +40,7 @@ def markdown(results):
 
 def draw(results, path):
     """Draw the share found against the size, a panel for each kind."""
-    figure, grid = plt.subplots(2, 3, figsize=(12, 6), sharey=True, layout="constrained")
+    figure, grid = plt.subplots(2, 3, figsize=(13, 6.5), sharey=True, layout="constrained")
     for axes, (kind, told) in zip(grid.flat, results.items(), strict=True):
         for title, colour in COLOURS.items():
             axes.plot(told["sizes"], told["found"]["ours"][title], color=colour, marker=".", label=f"ours, {title}")
@@ -56,5 +56,5 @@ def draw(results, path):
         axes.set_xlabel("share lost" if kind == "outage" else "robust spreads of the hour")
     for row in grid:
         row[0].set_ylabel("found within 3 rows")
-    grid[0][0].legend(fontsize=7)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize=8)
     figure.savefig(path, dpi=90, metadata={"Software": None})
