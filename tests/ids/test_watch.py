@@ -23,7 +23,7 @@ from mods_grpc.ids.writers.formats import FORMATS
 
 SERIES = ("site", "lab")
 COUNT = 40
-SPIKES = {("site", 12), ("site", 13), ("lab", 14), ("site", 18), ("site", 30), ("lab", 31)}
+SPIKES = {("site", 12), ("site", 13), ("lab", 14), ("site", 24), ("site", 35), ("lab", 31)}
 
 
 class KilledError(Exception):
