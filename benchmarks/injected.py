@@ -31,6 +31,7 @@ BUDGETS = {"1 a day": 1.0, "1 a week": 1 / 7, "1 a month": 1 / 30}
 OVERLAP = 6  # windows that hold the same ten minutes
 BEFORE, AFTER = 3 * 144, 36  # rows of the copy around an event
 SEED = 20190501
+MAY = ("2019-05-01", "2019-06-01")
 SPREADS = {"weak": 2.0, "medium": 4.0, "strong": 8.0}  # above the usual, in the window that holds most of an event
 LOST = {"weak": 0.3, "medium": 0.6, "strong": 0.98}  # share of everything that an outage takes
 
@@ -73,6 +74,34 @@ class Watched:
             anomalous[at, row], started[at, row] = found.anomalous, found.phase == Phase.STARTED
             judged[at, row] = np.isfinite(found.p_value)
         return anomalous, started, judged
+
+
+class Aggregates:
+    """What was recorded: `times` `(n,)` seconds, `values` `(n, features)`, and their `spreads` by hour in the training range."""
+
+    def __init__(self, watched, data):
+        table = pd.read_csv(data, sep="\t")
+        self.names = [feature.name for feature in watched.manifest.features]
+        self.times = pd.to_datetime(table.iloc[:, 0]).to_numpy().astype("datetime64[s]").astype(np.int64)
+        self.values = table[self.names].to_numpy(np.float64)
+        fitted = watched.manifest.training_range
+        self.learnt = self.rows(fitted.start, fitted.end)
+        self.spreads = spreads_by_hour(self.times[self.learnt], self.values[self.learnt])
+
+    def rows(self, start, end):
+        """Return the rows from one date up to another, which is not among them."""
+        return slice(*np.searchsorted(self.times, [np.datetime64(text, "s").astype(np.int64) for text in (start, end)]))
+
+
+def options(purpose, per_kind):
+    """Return the parser of what a benchmark of injected events is told."""
+    parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--repository", default="exported")
+    parser.add_argument("--model", default="mods-2019")
+    parser.add_argument("--per-kind", type=int, default=per_kind, help="events of each kind and size (default: %(default)s)")
+    parser.add_argument("--json", type=Path)
+    return parser
 
 
 def spreads_by_hour(stamps, values):
@@ -148,46 +177,28 @@ def found_events(watched, times, values, spreads, per_kind, budget):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--repository", default="exported")
-    parser.add_argument("--model", default="mods-2019")
-    parser.add_argument("--per-kind", type=int, default=50, help="events of each kind and strength (default: 50)")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, per_kind=50).parse_args()
     watched = Watched(arguments.repository, arguments.model)
-    names = [feature.name for feature in watched.manifest.features]
-    table = pd.read_csv(arguments.data, sep="\t")
-    stamps = pd.to_datetime(table.iloc[:, 0]).to_numpy().astype("datetime64[s]").astype(np.int64)
-    values = table[names].to_numpy(np.float64)
-    month = {
-        name: (stamps >= seconds(a)) & (stamps < seconds(b))
-        for name, a, b in (("April", "2019-04-01", "2019-05-01"), ("May", "2019-05-01", "2019-06-01"))
-    }
-    fitted = watched.manifest.training_range
-    learnt = (stamps >= seconds(fitted.start)) & (stamps < seconds(fitted.end))
-    spreads = spreads_by_hour(stamps[learnt], values[learnt])
+    data = Aggregates(watched, arguments.data)
+    month = {"April": data.rows("2019-04-01", "2019-05-01"), "May": data.rows(*MAY)}
     results = {"seed": SEED, "untouched": {}, "injected": {}}
     for title, budget in BUDGETS.items():
         for name, rows in month.items():
             for adapt in (True, False):
-                _, started, judged = watched.watch(stamps[rows][None], values[rows][None], budget, adapt)
+                _, started, judged = watched.watch(data.times[rows][None], data.values[rows][None], budget, adapt)
                 days = judged.sum() * watched.manifest.slide_seconds / 86_400
                 told = {"episodes": int(started.sum()), "days": float(days), "budget": budget * days}
                 results["untouched"][f"{name}, {title}, {'adapting' if adapt else 'fixed'}"] = told
                 print(f"{name}, budget {title}, {'adapting' if adapt else 'fixed'}: {told['episodes']} episodes", flush=True)
         may = month["May"]
-        results["injected"][title] = found_events(watched, stamps[may], values[may], spreads, arguments.per_kind, budget)
+        results["injected"][title] = found_events(
+            watched, data.times[may], data.values[may], data.spreads, arguments.per_kind, budget
+        )
         for event, told in results["injected"][title].items():
             print(f"  {event}: {told['found']}/{told['events']}, delay {told['median_delay']}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(markdown(results))
-
-
-def seconds(text):
-    """Return the seconds since 1970 of a date."""
-    return int(np.datetime64(text, "s").astype(np.int64))
 
 
 def markdown(results):

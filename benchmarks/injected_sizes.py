@@ -10,14 +10,13 @@ Usage: python benchmarks/injected_sizes.py [--sizes 1,1.4,2,...] [--per-kind 30]
 Needs the dependency group `bench`, as `detection.py` does.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 import injected_power as power
 import numpy as np
 import pandas as pd
-from injected import AFTER, BEFORE, BUDGETS, DATA, OVERLAP, SEED, Watched, inject, place, seconds, spreads_by_hour
+from injected import AFTER, BEFORE, BUDGETS, MAY, OVERLAP, SEED, Aggregates, Watched, inject, options, place
 from injected_tables import draw, markdown
 
 from training.events import SHAPES
@@ -27,21 +26,13 @@ SIZES = tuple(round(float(size), 2) for size in np.geomspace(1.4, 32, 10))
 LOST = tuple(round(float(share), 3) for share in np.geomspace(0.05, 0.98, 10))
 
 
-class Month:
-    """May, with what the detectors learn from before it: `times` `(n,)` seconds, `values` `(n, features)`."""
+class Month(Aggregates):
+    """May, from `first` to before `last`, with what the detectors learn from before it."""
 
     def __init__(self, watched, data):
-        table = pd.read_csv(data, sep="\t")
-        self.names = [feature.name for feature in watched.manifest.features]
-        self.times = pd.to_datetime(table.iloc[:, 0]).to_numpy().astype("datetime64[s]").astype(np.int64)
-        self.values = table[self.names].to_numpy(np.float64)
-        ranges = watched.manifest
-        self.learnt, self.calibration = self._part(ranges.training_range), self._part(ranges.calibration_range)
-        self.first, self.last = np.searchsorted(self.times, (seconds("2019-05-01"), seconds("2019-06-01")))
-        self.spreads = spreads_by_hour(self.times[self.learnt], self.values[self.learnt])
-
-    def _part(self, named):
-        return slice(*np.searchsorted(self.times, (seconds(named.start), seconds(named.end))))
+        super().__init__(watched, data)
+        quiet, may = watched.manifest.calibration_range, self.rows(*MAY)
+        self.calibration, self.first, self.last = self.rows(quiet.start, quiet.end), may.start, may.stop
 
 
 class Events:
@@ -149,14 +140,9 @@ def oracle(watched, events, budgets):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--repository", default="exported")
-    parser.add_argument("--model", default="mods-2019")
-    parser.add_argument("--per-kind", type=int, default=30, help="events of each kind and size (default: 30)")
+    parser = options(__doc__, per_kind=30)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="in spreads, of all kinds but outages")
     parser.add_argument("--lost", default=",".join(map(str, LOST)), help="shares that outages take")
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     watched = Watched(arguments.repository, arguments.model)

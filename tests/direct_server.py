@@ -24,6 +24,18 @@ REQUEST = {
 }
 
 
+async def echo(message, _):
+    return message
+
+
+async def echo_all(_, context):
+    while (message := await context.read()) is not grpc.aio.EOF:
+        await context.write(message)
+
+
+ECHOES = {"Echo": grpc.unary_unary_rpc_method_handler(echo), "All": grpc.stream_stream_rpc_method_handler(echo_all)}
+
+
 class Running:
     """The server, its loop, and the port it listens on."""
 

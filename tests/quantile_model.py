@@ -5,10 +5,9 @@ import io
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from tiny_model import FEATURES, HORIZON, LEVELS, ROWS, SLIDE, manifest, mean_graph
+from tiny_model import FEATURES, HORIZON, ROWS, calibrated, manifest, mean_graph
 
 from mods_grpc.artifact import publish
-from mods_grpc.detection import calibrate
 
 QUANTILES = (0.05, 0.5, 0.95)
 
@@ -45,18 +44,7 @@ def quantile_forecast(windows, times=None):
     return np.repeat(made[:, None], HORIZON, axis=1)
 
 
-QUANTILE_CALIBRATION = calibrate(
-    quantile_forecast,
-    np.arange(len(LEVELS)) * SLIDE * 10**9,
-    LEVELS,
-    training=slice(0, 300),
-    calibration=slice(0, len(LEVELS)),
-    kinds=["count", "sum"],
-    rows=ROWS,
-    slide_seconds=SLIDE,
-    holdoff_rows=6,
-    levels=QUANTILES,
-)
+QUANTILE_CALIBRATION = calibrated(quantile_forecast, QUANTILES)
 
 
 def quantile_parity(drop=(), **changes):

@@ -35,17 +35,23 @@ def mean_forecast(windows, times=None):
     return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
 
-CALIBRATION = calibrate(
-    mean_forecast,
-    np.arange(len(LEVELS)) * SLIDE * 10**9,
-    LEVELS,
-    training=slice(0, 300),
-    calibration=slice(0, len(LEVELS)),
-    kinds=["count", "sum"],
-    rows=ROWS,
-    slide_seconds=SLIDE,
-    holdoff_rows=6,
-)
+def calibrated(forecast, levels=()):
+    """Calibrate a forecaster of this shape on LEVELS; `levels` are those of its quantiles."""
+    return calibrate(
+        forecast,
+        np.arange(len(LEVELS)) * SLIDE * 10**9,
+        LEVELS,
+        training=slice(0, 300),
+        calibration=slice(0, len(LEVELS)),
+        kinds=["count", "sum"],
+        rows=ROWS,
+        slide_seconds=SLIDE,
+        holdoff_rows=6,
+        levels=levels,
+    )
+
+
+CALIBRATION = calibrated(mean_forecast)
 
 
 def calibration_of(features, horizon):

@@ -33,7 +33,6 @@ WATCHDOG = Watchdog()
 MOST_WINDOWS = {"CPUExecutionProvider": 128}
 LARGE_WINDOWS = 512  # of one run of a second graph, whose many small operators cost less in the long run
 
-
 WINDOWS_NAME = re.compile(r"window_([1-9][0-9]{0,5})")
 MAX_VECTOR_BYTES = 256 * 1024 * 1024  # unpacked
 

@@ -6,11 +6,13 @@ A thread of its own looks at those under way, since the one that runs can't.
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from mods_grpc.errors import DeadlineError, Reason
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.05
 _caller: ContextVar["Caller | None"] = ContextVar("caller", default=None)
@@ -47,23 +49,22 @@ class Caller:
 
 
 @contextmanager
-def working_for(caller: Caller) -> Iterator[None]:
+def _holding(variable: ContextVar[T], value: T) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def working_for(caller: Caller) -> AbstractContextManager[None]:
     """Let the runs that begin inside be ended when the caller waits no longer."""
-    token = _caller.set(caller)
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+    return _holding(_caller, caller)
 
 
-@contextmanager
-def beginning_at(began: float) -> Iterator[None]:
+def beginning_at(began: float) -> AbstractContextManager[None]:
     """Let the runs inside be parts of one that began then, on the monotonic clock: together they may take as long as one."""
-    token = _began.set(began)
-    try:
-        yield
-    finally:
-        _began.reset(token)
+    return _holding(_began, began)
 
 
 def run_began() -> float:

@@ -1,6 +1,7 @@
 """What comes of a call from the peer: bytes that become messages when they are asked for, and credit for more of them."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 ONE_MESSAGE = "expected one message as the request"
 
 
-class Incoming:
+class Incoming(ABC):
     """The receiving side of a call.
 
     A peer gets credit for what was read, and for a message that is waited for as it comes: what nobody reads stays within the
@@ -63,13 +64,13 @@ class Incoming:
         self._ended = True
         self._settle()
 
+    @abstractmethod
     def begin(self, message: bytes) -> None:
         """Answer the request of a unary call."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse(self, error: RefusedError) -> None:
         """End the call before its handler does."""
-        raise NotImplementedError
 
     async def _next(self) -> bytes | None:
         """Return the next message; None at the end of them."""

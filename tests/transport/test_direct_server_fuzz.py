@@ -7,6 +7,7 @@ import random
 import grpc
 import pytest
 from calls_at_random import MAX_BYTES, acts, opening
+from direct_server import ECHOES
 from hpack import Decoder
 from http2_wire import SteppedLoop, Wire, data, headers, parsed, settings
 from hypothesis import given
@@ -22,10 +23,6 @@ LIMITS = Limits(max_concurrent_streams=10)
 UNKNOWN = b"2"
 
 
-async def echo(message, _):
-    return message
-
-
 async def slow(message, _):
     await asyncio.sleep(1)
     return message
@@ -33,11 +30,6 @@ async def slow(message, _):
 
 async def fail(_, context):
     await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as asked: 100 % \u00e4", (("why", "so"), ("raw-bin", b"\0\xff")))
-
-
-async def echo_all(_, context):
-    while (message := await context.read()) is not grpc.aio.EOF:
-        await context.write(message)
 
 
 async def many(message, context):
@@ -54,11 +46,9 @@ async def nothing(_, context):
     return None
 
 
-HANDLERS = {
-    "Echo": grpc.unary_unary_rpc_method_handler(echo),
+HANDLERS = ECHOES | {
     "Slow": grpc.unary_unary_rpc_method_handler(slow),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
-    "All": grpc.stream_stream_rpc_method_handler(echo_all),
     "Many": grpc.unary_stream_rpc_method_handler(many),
     "Deaf": grpc.stream_stream_rpc_method_handler(deaf),
     "Nothing": grpc.stream_stream_rpc_method_handler(nothing),

@@ -2,7 +2,7 @@
 
 import grpc
 import pytest
-from direct_server import MAX_BYTES, Peer, framed, running
+from direct_server import ECHOES, MAX_BYTES, Peer, framed, running
 
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 3, 8, 12, 13
 
@@ -18,12 +18,7 @@ def server(asked):
         asked.append(message)
         return message
 
-    async def echo_all(requests, context):
-        while (message := await context.read()) is not grpc.aio.EOF:
-            await context.write(message)
-
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo), "All": grpc.stream_stream_rpc_method_handler(echo_all)}
-    with running(handlers) as started:
+    with running(ECHOES | {"Echo": grpc.unary_unary_rpc_method_handler(echo)}) as started:
         yield started
 
 

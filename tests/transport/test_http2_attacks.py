@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import http2_attackers
 import pytest
-from direct_server import running
+from direct_server import ECHOES, running
 
 CALLS = 200
 SLOWEST_SECONDS = 2.0  # of a call; it takes a millisecond, and the machine may be busy
@@ -26,15 +26,7 @@ def peak_mib():
 
 @pytest.fixture(scope="module")
 def server():
-    async def echo(message, _):
-        return message
-
-    async def echo_all(_, context):
-        while (message := await context.read()) is not grpc.aio.EOF:
-            await context.write(message)
-
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo), "All": grpc.stream_stream_rpc_method_handler(echo_all)}
-    with running(handlers) as started:
+    with running(ECHOES) as started:
         yield started
 
 
