@@ -150,3 +150,18 @@ class Peer:
 
 def framed(message, mark=0):
     return bytes([mark]) + len(message).to_bytes(4, "big") + message
+
+
+def echoes_and_held(server):
+    """The echoes, and a method that tells the bytes that the server holds at most: of requests, or of answers not yet sent."""
+
+    async def held(_, __):
+        return str(max(server.arriving.total, server._unsent.total)).encode()
+
+    return ECHOES | {"Held": grpc.unary_unary_rpc_method_handler(held)}
+
+
+if __name__ == "__main__":
+    with running(echoes_and_held) as serving:
+        print(serving.port, flush=True)
+        threading.Event().wait()

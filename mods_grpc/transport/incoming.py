@@ -60,8 +60,9 @@ class Incoming(ABC):
             self.task.cancel()
 
     def over(self) -> None:
-        """Take note that nothing more is sent."""
+        """Take note that nothing more is sent, and let go of what was not read: a cancelled task may keep this for long."""
         self._ended = True
+        self._buffer.clear()
         self._settle()
 
     @abstractmethod

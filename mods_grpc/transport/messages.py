@@ -30,6 +30,10 @@ class MessageBuffer:
         """Take what has come."""
         self._bytes += data
 
+    def clear(self) -> None:
+        """Let go of everything that was not read."""
+        self._bytes.clear()
+
     def only(self, data: bytes) -> bytes | None:
         """Return the message that these bytes are from end to end; None where they are not, or others came before."""
         if not self._bytes and len(data) >= PREFIX_BYTES and not data[0]:
