@@ -51,11 +51,11 @@ QUANTILES = make_detector(quantiles=(0.05, 0.5, 0.95))
 MIXED = make_detector(["mean", "count"], quantiles=(0.1, 0.5, 0.9))
 
 
-def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, sharing=AT_ONCE):
+def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, sharing=AT_ONCE, standing=None):
     forecast = forecast or (interval_forecast if detector.calibration.interval else mean_forecast)
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
-    options = {"adapt": adapt, "own_scales": adapt, "sharing": sharing}
+    options = {"adapt": adapt, "own_scales": adapt, "sharing": sharing, "standing": standing}
     return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, **options), slots
 
 

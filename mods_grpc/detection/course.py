@@ -67,7 +67,7 @@ class Course:
 
 
 class SingleCourse:
-    """Does as `Course` to one row, in arrays that are kept.
+    """Does as `Course` to one row, in arrays that are kept, and what was before it ahead of time.
 
     Args:
         table: Of the revisions; None where there are none. sums: Of what they add up to.
@@ -77,26 +77,28 @@ class SingleCourse:
 
     def __init__(self, table: StrengthTable | None, sums: StrengthTable, rows: int, features: int) -> None:
         self._strengths, self._sum_strengths = table.for_one() if table is not None else None, sums.for_one()
-        self._sizes, self._bounded = np.empty((rows - 1, features)), np.empty((rows, features))
-        self._before = self._bounded[1:]
-        self._added, self._allowed = np.empty((rows, features)), ALLOWANCE * np.arange(1.0, rows + 1)[:, None]
-        self._high, self._low = np.empty(features), np.empty(features)
+        self._sizes, self._largest = np.empty((rows - 1, features)), np.full(features, LARGEST)
+        reached = np.zeros((rows + 1, features))  # the last of which stays 0, below which nothing counts
+        self._reached, self._added = reached, reached[:-1]
+        self._allowed = np.repeat(ALLOWANCE * np.arange(1.0, rows + 1)[:, None], features, axis=1)
+        self._high = np.empty(features)
 
-    def strength(self, strength: Floats, surprises: Floats) -> Floats:
-        """Return the strengths, `(features,)`, valid until the next call.
+    def count(self, revisions: Floats, surprises: Floats) -> None:
+        """Write what revisions `(rows - 1, features)` count, signed, into `surprises`, `(rows, features)`, but the first row."""
+        if self._strengths is not None:
+            found = self._strengths(np.abs(revisions, self._sizes).ravel()).reshape(revisions.shape)
+            np.copysign(np.minimum(found, LARGEST, out=found), revisions, surprises[1:])
+
+    def strength(self, strength: Floats, score: Floats, surprises: Floats) -> Floats:
+        """Return the strengths of a row's course, `(features,)`, valid until the next call.
 
         Args:
             strength: `(features,)` of the residuals of one step.
-            surprises: `(rows, features)` these residuals, then the revisions, as of `Course.scores`.
+            score: `(features,)` these residuals; only the sign counts.
+            surprises: `(rows, features)` as of `count`; what the row itself counts is written into the first.
         """
-        bounded, added, high, low = self._bounded, self._added, self._high, self._low
-        bounded[0] = strength
-        if self._strengths is not None:
-            np.abs(surprises[1:], self._sizes)
-            self._before[...] = self._strengths(self._sizes.ravel()).reshape(self._sizes.shape)
-        np.copysign(np.minimum(bounded, LARGEST, out=bounded), surprises, bounded)
-        np.add.accumulate(bounded, 0, None, added)
-        np.maximum.reduce(np.subtract(added, self._allowed, bounded), axis=0, out=high)
-        np.minimum.reduce(np.add(added, self._allowed, bounded), axis=0, out=low)
-        np.maximum(high, np.negative(low, low), out=high)
-        return self._sum_strengths(np.maximum(high, 0.0, out=high))
+        first, added = surprises[0], self._added
+        np.copysign(np.minimum(strength, self._largest, out=first), score, first)
+        np.add.accumulate(surprises, 0, None, added)
+        np.subtract(np.abs(added, added), self._allowed, added)  # so far in the direction that they add up in
+        return self._sum_strengths(np.maximum.reduce(self._reached, axis=0, out=self._high))

@@ -16,10 +16,12 @@ from mods_grpc.detection.alarms import AlarmRule, Alarms, ScoredRows, raise_alar
 from mods_grpc.detection.detector import Detector, Own
 from mods_grpc.detection.full_windows import FullWindows, Judge, patterns_of
 from mods_grpc.detection.judgement import Judgement, Sightings
+from mods_grpc.detection.next_row import Foresight
 from mods_grpc.detection.parts import AT_ONCE, Sharing
 from mods_grpc.detection.runs import RunForecasts, steps_of
 from mods_grpc.detection.series import SeriesTable
 from mods_grpc.detection.single import SingleRow
+from mods_grpc.detection.standing import StandingRows
 from mods_grpc.detection.timeline import Run, trace
 from mods_grpc.detection.verdicts import Verdict, Verdicts
 
@@ -41,6 +43,7 @@ class Monitor:
         own_scales: Whether a series moves from the calibration's scales of residuals to its own, see `own_scale`. p-values
             depend on all its rows then.
         sharing: How large batches are worked on.
+        standing: Where what is known of next rows is kept; of this table and model alone. None for nowhere.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Monitor:
         adapt: bool = False,
         own_scales: bool = False,
         sharing: Sharing = AT_ONCE,
+        standing: StandingRows | None = None,
     ) -> None:
         self.table = table
         self._detector = detector
@@ -75,7 +79,8 @@ class Monitor:
             sharing=sharing,
         )
         self._last_rule = self._make_rule(0.0)
-        self._alone: SingleRow | None = None
+        self._standing = standing
+        self._alone: tuple[Foresight, SingleRow] | None = None
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # any finite number may come
     def observe(
@@ -138,19 +143,34 @@ class Monitor:
         table = self.table
         if table.last_time.item(slot) + self._slide != time or table.filled.item(slot) != table.rows:
             return None
-        found = (self._alone or self._judge_alone()).observe(slot, time, row, self._forecast)
+        foresight, alone = self._alone or self._judge_alone()
+        expected = self._standing.take(table, slot, time) if self._standing is not None else None
+        expected = expected or foresight.of(slot)
+        found = alone.observe(slot, row, expected)
         return Verdict(
             observed=row,
-            forecast=found.forecast,
+            forecast=expected.forecast,
             p_value=found.p_value,
             out_of_distribution=found.out_of_distribution,
             alarm=raise_alarm(table, slot, time, found.p_value, self._rule(significance)),
             explain=found.explain,
         )
 
-    def _judge_alone(self) -> SingleRow:
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def look_ahead(self, slot: int) -> None:
+        """Work out what is known of the next row of a series with a full window, for `observe_one` to find. Changes no series.
+
+        Raises:
+            ModelOutputError: The forecast is not finite.
+        """
+        if self._standing is not None and self.table.filled.item(slot) == self.table.rows:
+            foresight, _ = self._alone or self._judge_alone()
+            self._standing.keep(slot, foresight.of(slot))
+
+    def _judge_alone(self) -> tuple[Foresight, SingleRow]:
         assert isinstance(self._detector, Detector)
-        self._alone = SingleRow(self._detector, self.table, slide=self._slide, own_scales=self._own_scales)
+        foresight = Foresight(self._detector, self.table, self._forecast, slide=self._slide)
+        self._alone = foresight, SingleRow(self._detector, self.table, own_scales=self._own_scales)
         return self._alone
 
     def _take_any(

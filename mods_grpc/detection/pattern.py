@@ -6,6 +6,7 @@ compare); with many features it is one row.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,16 +53,15 @@ class Pattern:
         """Return left-over and T, `(n, 2)`, of patterns `(n, rows, features)` in residual space without NaN."""
         n, padded = len(patterns), self._centred(patterns)
         centred, inside = padded[:n], _product(padded, self._basis)[:n].astype(np.float64)
-        found = np.empty((n, 2))
-        np.einsum("ij,ij->i", centred, centred, dtype=np.float64, out=found[:, 0])
-        found[:, 0] -= np.add.reduce(inside * inside, axis=1)
+        found, whole = np.empty((n, 2)), centred.astype(np.float64)
+        found[:, 0] = np.vecdot(whole, whole) - np.vecdot(inside, inside)
         inside /= self._deviations
-        np.add.reduce(inside * inside, axis=1, out=found[:, 1])
+        np.vecdot(inside, inside, out=found[:, 1])
         return np.sqrt(np.maximum(found, 0.0, out=found), out=found)
 
     def for_one(self) -> "SinglePattern":
         """Return what scores one pattern."""
-        return SinglePattern((self._centre, self._per_scale, self._mean), self._basis, self._deviations)
+        return SinglePattern((self._centre, self._per_scale, self._mean), self._basis, self._deviations, self.rows)
 
     def strangeness(self, patterns: Singles) -> Floats:
         """Return the share of each feature in what the components leave over, `(n, features)`, adding up to 1."""
@@ -75,50 +75,63 @@ class Pattern:
         """Return centred and scaled patterns, `(n, rows * features)`, and rows of zeros up to a multiple of BLOCK."""
         n = len(patterns)
         padded = np.zeros((n + -n % BLOCK, self._mean.size), np.float32)
-        scaled = padded[:n]
-        np.subtract(patterns.reshape(n, -1), self._centre, out=scaled)
-        scaled *= self._per_scale
-        np.maximum(scaled, -LARGEST_DEVIATION, out=scaled)
-        np.minimum(scaled, LARGEST_DEVIATION, out=scaled)
-        scaled -= self._mean
+        scaling = (self._centre, self._per_scale, self._mean, -LARGEST_DEVIATION, LARGEST_DEVIATION)
+        _scale_into(patterns.reshape(n, -1), scaling, padded[:n])
         return padded
 
 
 class SinglePattern:
-    """Scores one pattern into arrays that are kept.
+    """Scores one pattern into arrays that are kept, the rows before the last ahead of time.
 
     Args:
         scaling: Centre, inverse scale, and the mean of what was scaled, `(rows * features,)` each.
         basis: `(rows * features, components)`.
         deviations: `(components,)`.
+        rows: Of a pattern.
     """
 
-    def __init__(self, scaling: tuple[Singles, Singles, Singles], basis: Singles, deviations: Floats) -> None:
-        self._centre, self._per_scale, self._mean = scaling
+    def __init__(self, scaling: tuple[Singles, Singles, Singles], basis: Singles, deviations: Floats, rows: int) -> None:
+        before = len(basis) - len(basis) // rows  # numbers of the rows before the last
+        bounds = np.full(len(basis), -LARGEST_DEVIATION), np.full(len(basis), LARGEST_DEVIATION)  # faster than numbers are
+        parts = [np.split(part, [before]) for part in (*scaling, *bounds)]
+        self._scaling_before, self._scaling_last = [part[0] for part in parts], [part[1] for part in parts]
         self._basis, self._deviations = basis, deviations
         self._padded = np.zeros((BLOCK, len(basis)), np.float32)
-        self._first = self._padded[:1]
-        self._least = np.full(len(basis), -LARGEST_DEVIATION)
-        self._most = -self._least
+        self._first = self._padded[0]
+        self._before, self._last = self._first[:before], self._first[before:]
         self._product = np.empty((BLOCK, basis.shape[1]), np.float32)
-        self._inside = np.empty((1, basis.shape[1]))
-        self._square = np.empty((1, basis.shape[1]))
+        self._product_first = self._product[0]
+        self._whole, self._inside = np.empty(len(basis)), np.empty(basis.shape[1])
 
-    def scores(self, pattern: Singles) -> tuple[float, float]:
-        """Return left-over and T of a pattern `(rows * features,)`, as `Pattern.scores` does."""
-        scaled, first, inside, square = self._padded[0], self._first, self._inside, self._square
-        np.subtract(pattern, self._centre, scaled)
-        np.multiply(scaled, self._per_scale, scaled)
-        np.maximum(scaled, self._least, out=scaled)
-        np.minimum(scaled, self._most, out=scaled)
-        np.subtract(scaled, self._mean, scaled)
+    def scaled(self, before: Singles) -> Singles:
+        """Return the rows of a pattern before the last, `((rows - 1) * features,)` in residual space, as `scores` takes them."""
+        return _scale_into(before, self._scaling_before, np.empty_like(before))
+
+    def scores(self, scaled: Singles, last: Singles) -> tuple[float, float]:
+        """Return left-over and T of a pattern, as `Pattern.scores` does.
+
+        Args:
+            scaled: As `scaled` returned it.
+            last: `(features,)`, the last row in residual space.
+        """
+        inside, whole = self._inside, self._whole
+        self._before[...] = scaled
+        _scale_into(last, self._scaling_last, self._last)
         np.dot(self._padded, self._basis, self._product)
-        inside[:] = self._product[:1]
-        whole = np.einsum("ij,ij->i", first, first, dtype=np.float64).item()
-        left_over = whole - np.add.reduce(np.multiply(inside, inside, square), axis=1).item()
+        whole[...], inside[...] = self._first, self._product_first
+        left_over = float(whole.dot(whole)) - float(inside.dot(inside))
         np.divide(inside, self._deviations, inside)
-        within = np.add.reduce(np.multiply(inside, inside, square), axis=1).item()
-        return math.sqrt(max(left_over, 0.0)), math.sqrt(within)
+        return math.sqrt(max(left_over, 0.0)), math.sqrt(float(inside.dot(inside)))
+
+
+def _scale_into(values: Singles, scaling: Sequence[Singles | np.float32], out: Singles) -> Singles:
+    """Scale values by `scaling`: centre, inverse scale, the mean of what was scaled, and the bounds before that is taken away."""
+    centre, per_scale, mean, least, most = scaling
+    np.subtract(values, centre, out)
+    np.multiply(out, per_scale, out)
+    np.maximum(out, least, out=out)
+    np.minimum(out, most, out=out)
+    return np.subtract(out, mean, out)
 
 
 def _product(rows: Singles, matrix: Singles) -> Singles:

@@ -151,6 +151,10 @@ class SeriesTable:
             out[0, self.rows - head :] = held[:head]
         return out
 
+    def content(self, slot: int) -> bytes:
+        """Return all that forecasts of one series follow from but its time: its window, and what waits for its next rows."""
+        return b"".join((self.values[slot].tobytes(), self.ahead[slot].tobytes(), self.head[slot].tobytes()))
+
     def history(self, slot: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the rows held of one series, oldest first, `(filled, features)`, and which values were missing."""
         order = (self.head[slot] - self.filled[slot] + np.arange(self.filled[slot])) % self.rows

@@ -54,6 +54,10 @@ class StrengthTable:
         """Return what looks up one row of scores."""
         return SingleScores(self._least, self._highest, self._offset, self._strength)
 
+    def for_few(self) -> "FewScores":
+        """Return what looks up one row of few scores."""
+        return FewScores(self._lowest.tolist(), self._highest.tolist(), self._offset.tolist(), self._strength)
+
     def strength(self, places: NDArray[np.int64]) -> Floats:
         """Return the strengths, 0 to STRONGEST, at what `find` returned."""
         return self._strength.take(places)
@@ -79,6 +83,26 @@ class SingleScores:
         np.minimum(keys, self._highest, out=keys)
         np.add(keys, self._offset, keys)
         return self._strength.take(keys, None, self._found, "clip")
+
+
+class FewScores:
+    """Looks up one row of so few scores that numbers of Python's are faster; arguments as of StrengthTable."""
+
+    def __init__(self, lowest: list[int], highest: list[int], offset: list[int], strength: Floats) -> None:
+        self._curves = list(zip(lowest, highest, offset, strict=True))
+        self._strength = strength.data
+
+    def __call__(self, scores: Floats) -> list[float]:
+        """Return the strengths of scores `(m,)`, 0 or above, none of which is NaN."""
+        found, strength = [], self._strength
+        for key, (lowest, highest, offset) in zip(scores.view(np.int64).tolist(), self._curves, strict=True):
+            place = key >> SHIFT
+            if place < lowest:
+                place = lowest
+            elif place > highest:
+                place = highest
+            found.append(strength[place + offset])
+        return found
 
 
 def total(strengths: Floats) -> Floats:

@@ -15,15 +15,16 @@ from mods_grpc.artifact import LISTED_FILES, MANIFEST_FILE, SIGNATURE_FILE, Mani
 from mods_grpc.detection import Detector, Monitor, SeriesTable
 from mods_grpc.detection.parts import Share, Sharing, alone
 from mods_grpc.detection.runs import WINDOWS_PER_RUN
+from mods_grpc.detection.standing import StandingRows
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.canary import Canary
 from mods_grpc.server.gathered_rows import RowGatherer
 from mods_grpc.server.gathering import MOST_SECONDS, MOST_WINDOWS, Gatherer, Planner
 from mods_grpc.server.graph_choice import choose_graph
+from mods_grpc.server.look_ahead import LookAhead
 from mods_grpc.server.run_cost import RunCost, measure
 from mods_grpc.server.series_states import SeriesStates
 from mods_grpc.server.session import Session, open_session
-from mods_grpc.server.standing_forecasts import StandingForecasts
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -44,10 +45,10 @@ class LoadedModel:
     """A version that serves: what it is, how it runs, how it judges, and the series it watches.
 
     `forecast` maps windows `(n, rows, features)` in raw units and the times of their last rows, `(n,)` nanoseconds, to
-    `(n, horizon, told * features)`, see `Forecaster`; `gatherer` does so for many calls at once, `standing` before it is
-    asked for. `rows` judges those of several streams at once. `gatherer` and `rows` are None where a window's forecast may
-    depend on others. `least` is the least value that each feature can have, and `lowest` the same in numbers. `sharing` tells
-    how large batches are worked on.
+    `(n, horizon, told * features)`, see `Forecaster`; `gatherer` does so for many calls at once. `standing` holds what is
+    known of next rows, which `ahead` works out. `rows` judges those of several streams at once. `gatherer` and `rows` are None
+    where a window's forecast may depend on others. `least` is the least value that each feature can have, and `lowest` the same
+    in numbers. `sharing` tells how large batches are worked on.
     """
 
     manifest: Manifest
@@ -55,7 +56,8 @@ class LoadedModel:
     session: Session
     forecast: Callable[[Floats, Times], Floats]
     gatherer: Gatherer | None
-    standing: StandingForecasts
+    standing: StandingRows
+    ahead: LookAhead
     rows: RowGatherer | None
     cost: RunCost
     detector: Detector
@@ -69,13 +71,14 @@ class LoadedModel:
         """Make a monitor that watches the series of a table with this model; `adapt` and `own_scales` as for Monitor."""
         return Monitor(
             self.detector,
-            self.standing,
+            self.forecast,
             table,
             slide_seconds=self.manifest.slide_seconds,
             holdoff_rows=self.manifest.calibration.holdoff_rows,
             adapt=adapt,
             own_scales=own_scales,
             sharing=self.sharing,
+            standing=self.standing if table is self.states.table else None,
         )
 
     @property
@@ -183,7 +186,8 @@ class Loader:
             session=session,
             forecast=forecast,
             gatherer=Gatherer(forecast, most, self.at_end_of_round) if session.invariant else None,
-            standing=StandingForecasts(forecast),
+            standing=StandingRows(),
+            ahead=LookAhead(states.turn),
             cost=cost,
             detector=detector,
             least=np.array(lowest),

@@ -78,12 +78,11 @@ class Judge:
         return data.WhichOneof("input") == "observation" and not data.warm_up
 
     def look_ahead(self, data: pb.StreamData) -> None:
-        """Forecast the row after the one that a message brought, once there is nothing else to do."""
+        """Work out what is known of the row after the one that a message brought, once there is nothing else to do."""
         if data.WhichOneof("input") == "observation":
-            states = self.model.states
-            slot = states.slot(self.sensor, data.observation.series)
+            slot = self.model.states.slot(self.sensor, data.observation.series)
             if slot != NOT_HELD:
-                self.model.standing.prepare(states, slot)
+                self.model.ahead.at(self.monitor, slot)
 
     def judge(self, data: pb.StreamData) -> pb.StreamAnswer:
         """Apply and judge the observations of a message. The answer lacks its sequence.
@@ -145,14 +144,15 @@ class Judge:
         """Read a complete row of a series that is held, as most messages bring it; None where it is not that."""
         model, stamp, row = self.model, message.observe_time, list(message.values)
         slot, nanos = model.states.slot(self.sensor, message.series), stamp.nanos
-        usual = slot != NOT_HELD and len(row) == len(model.feature_names) and not message.missing and not message.named_values
+        usual = slot != NOT_HELD and len(row) == len(model.lowest) and not message.missing and not message.named_values
         if not usual or not 0 <= nanos < NANOS:
             return None
         time = stamp.seconds * NANOS + nanos
         if not is_plausible(time, self.max_future_seconds):
             return None
-        if not all(low <= value <= LARGEST for low, value in zip(model.lowest, row, strict=True)):
-            return None
+        for low, value in zip(model.lowest, row, strict=True):
+            if not low <= value <= LARGEST:
+                return None
         return KnownRow(slot, message.series, time, row)
 
     def judge_known(self, rows: Sequence[KnownRow]) -> list[pb.StreamAnswer]:

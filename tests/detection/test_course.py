@@ -53,7 +53,9 @@ def test_one_row_is_scored_as_it_is_among_others(score, strength, revisions):
     strength[np.isnan(score)] = 0
     found, single = COURSE.scores(score, strength, revisions), COURSE.for_one(FEATURES)
     for i in range(5):
-        alone = single.strength(strength[i], np.concatenate([score[i : i + 1], revisions[i]]))
+        surprises = np.empty((ROWS, FEATURES))
+        single.count(revisions[i], surprises)
+        alone = single.strength(strength[i], score[i], surprises)
         np.testing.assert_array_equal(alone, COURSE.strength(found)[i])
 
 

@@ -21,17 +21,19 @@ from detection_monitors import (
 )
 
 from mods_grpc.detection.monitor import NANOS
+from mods_grpc.detection.standing import StandingRows
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["when it comes", "looked ahead"])
 @pytest.mark.parametrize("adapt", [False, True])
 @pytest.mark.parametrize(
     "detector",
     [DETECTOR, WIDE, MEANS, QUANTILES, MIXED],
     ids=["two features", "ten features", "one mean", "quantiles", "quantiles of a mean and a count"],
 )
-def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt):
+def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt, ahead):
     whole, slots = make_monitor(adapt=adapt, detector=detector)
-    single, _ = make_monitor(adapt=adapt, detector=detector)
+    single, _ = make_monitor(adapt=adapt, detector=detector, standing=StandingRows() if ahead else None)
     n = 400
     values = RNG.gamma(50.0, 20.0, (n, detector.features)) if detector is not MEANS else RNG.normal(0.0, 1.0, (n, 1))
     values[::17] *= 20
@@ -40,6 +42,7 @@ def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt):
     at_once = columns(observe(whole, np.repeat(slots, n), times, values))
     observe(single, np.repeat(slots, ROWS), times[:ROWS], values[:ROWS])
     for i in range(ROWS, n):
+        single.look_ahead(int(slots[0]))
         found = single.observe_one(int(slots[0]), int(times[i]), values[i : i + 1], significance=0.01)
         why = found.explain()
         told = found.alarm._asdict() | {
