@@ -125,6 +125,8 @@ class Calibration:
         interval: What residuals are of a model whose quantiles are the evidence; None where they are those of its forecast.
         revision_curves: Of the sizes of revisions, `[rows of the course - 1][feature]`, the latest first. course_curves: How far
             surprises of one direction add up, by feature. Empty, both, where they don't count.
+        soft_threshold: Strength, -log10 p, up to which a feature counts next to nothing in the sum over features; 0 where
+            all of it counts.
     """
 
     samples: int
@@ -143,6 +145,7 @@ class Calibration:
     interval: IntervalReference | None = None
     revision_curves: tuple[tuple[ScoreCurve, ...], ...] = ()
     course_curves: tuple[ScoreCurve, ...] = ()
+    soft_threshold: float = 0.0
 
     @property
     def told(self) -> int:
@@ -196,6 +199,8 @@ class Calibration:
             yield "a course needs curves, and as many forecast steps as it has rows"
         if len(self.member_curves) != len(steps) + 1 or len(self.pattern_curves) != (2 if self.pattern else 0):
             yield "the members of the calibration have not one curve each"
+        if self.soft_threshold < 0:
+            yield "soft_threshold is below 0"
         if (pattern := self.pattern) is not None:
             numbers, kept = pattern.rows * features, len(pattern.components)
             fits = 1 <= pattern.rows <= rows + 1 and len(pattern.centre) == len(pattern.scale) == features

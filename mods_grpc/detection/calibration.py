@@ -24,6 +24,7 @@ from mods_grpc.detection.paths import Record, learn_residuals
 from mods_grpc.detection.pattern import Pattern, fit_pattern, pattern_rows
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.series import SeriesTable
+from mods_grpc.detection.strength import soften
 from mods_grpc.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -32,6 +33,7 @@ Times = NDArray[np.int64]
 IMPUTE_ROWS = 3
 EPISODE_SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # of rows that are the most anomalous
 LEAST_EPISODES = 8
+SOFT_THRESHOLD = 1.3  # a p-value of 0.05
 MOST_PATTERNS = 100_000  # that components are learnt from
 _ANY = ScoreCurve(samples=1, scores=(0.0,), counts=(0,), tail=None)
 
@@ -95,6 +97,7 @@ def calibrate(
         interval=residuals.interval,
         revision_curves=((_ANY,) * len(kinds),) * (course - 1),
         course_curves=(_ANY,) * len(kinds),
+        soft_threshold=SOFT_THRESHOLD,
     )
     if reference:
         pattern_scores = Pattern(reference).scores(space.forward_roughly(seen.patterns))
@@ -170,7 +173,7 @@ def _fuse(found: Calibration, space: ResidualSpace, seen: Sightings) -> Calibrat
     first = Detector(found, space, (nowhere, nowhere))
     strengths = first.feature_evidence(seen).strength
     present = ~np.isnan(seen.observed).all(axis=1)
-    sums = strengths[present].sum(axis=2)
+    sums = soften(strengths[present], first.discount).sum(axis=2)
     second = Detector(replace(found, member_curves=tuple(map(make_curve, sums.T))), space, (nowhere, nowhere))
     members, patterns = second.member_strengths(strengths, second.pattern_scores(seen))
     evidence = (members.sum(axis=1) + patterns.sum(axis=1))[present]

@@ -19,7 +19,7 @@ from mods_grpc.detection.own_scale import OwnScale
 from mods_grpc.detection.pattern import Pattern
 from mods_grpc.detection.residuals import ResidualSpace
 from mods_grpc.detection.series import SeriesTable
-from mods_grpc.detection.strength import StrengthTable, total
+from mods_grpc.detection.strength import LITTLE, StrengthTable, soften, total
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -54,8 +54,9 @@ class Detector:
 
     Each member of the evidence (residuals at several horizons, level, pattern) is conformal: by feature the p-value of
     the score, for one step the smaller of that and the course's, then over features the sum of -log10 p, each term capped
-    (Fisher 1932), whose own distribution was calibrated on the same rows; and the same again over the members. So the
-    p-value at the end is uniform on ordinary rows whatever the dependence between features and between members.
+    and hardly counting where it is small (see `soften`), whose own distribution was calibrated on the same rows; and over the
+    members the plain sum (Fisher 1932), calibrated again. So the p-value at the end is uniform on ordinary rows whatever the
+    dependence between features and between members.
 
     Args:
         calibration: What was learnt of ordinary rows.
@@ -68,6 +69,7 @@ class Detector:
         course: Adds up surprises, None where they don't count.
         level, pattern: The other members; no pattern where there was too little to learn one from.
         judged: Where in `lines` the steps are whose residuals are members, `(horizons,)`.
+        discount: What is taken off of the strengths of features in their sum, see `soften`.
         feature_table, member_table, fused: From scores of residuals and level, of members, and of all to what they say.
         lowest, highest: `(features,)`, beyond which values are out of distribution.
     """
@@ -95,6 +97,7 @@ class Detector:
         self.feature_table = StrengthTable([*by_feature, *calibration.level_curves])
         self.member_table = StrengthTable([*calibration.member_curves, *calibration.pattern_curves])
         self.fused = Curves([calibration.fused])
+        self.discount = calibration.soft_threshold * (1 - LITTLE)
         low, high = training_range
         self.lowest, self.highest = low - (high - low), high + (high - low)
 
@@ -166,7 +169,7 @@ class Detector:
         """Return the strengths of the members that are summed over features, and those of the pattern."""
         n, summed = strengths.shape[:2]
         scores = np.empty((n, summed + patterns.shape[1]))
-        scores[:, :summed] = total(strengths)
+        scores[:, :summed] = total(soften(strengths, self.discount))
         scores[:, summed:] = patterns
         found = self.member_table.strength(self.member_table.find(scores))
         return found[:, :summed], found[:, summed:]
@@ -177,7 +180,7 @@ class Detector:
         missing = np.isnan(seen.observed[at])
         feature_p = self.feature_table.p_value(evidence.places[at, : missing.shape[1]])
         feature_p[missing] = np.nan
-        parts = evidence.strength[at].sum(axis=1)
+        parts = soften(evidence.strength[at], self.discount).sum(axis=1)
         strong = np.flatnonzero(pattern[at].sum(axis=1) > EXPLAINED_STRENGTH)
         if strong.size and self.pattern is not None:
             by_feature = self.pattern.strangeness(self.space.forward_roughly(seen.patterns[at[strong]]))

@@ -18,6 +18,7 @@ from mods_grpc.detection.judgement import Explanation, Sightings
 from mods_grpc.detection.next_row import NextRow
 from mods_grpc.detection.own_scale import applied
 from mods_grpc.detection.series import SeriesTable
+from mods_grpc.detection.strength import LITTLE
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +54,7 @@ class SingleRow:
         self._by_member = detector.member_table.for_few()
         self._pattern, self._rough = detector.pattern.for_one() if detector.pattern else None, np.empty(features, np.float32)
         self._members = judged + 1
+        self._little, self._discount = np.empty((self._members, features)), detector.discount
         self._evidence = np.empty(self._members + (2 if self._pattern else 0))
         self._summed = self._evidence[: self._members]
         self._fused, self._own = detector.fused, detector.own_scale.for_one() if own_scales else None
@@ -105,7 +107,9 @@ class SingleRow:
         if self._course is not None:
             first = strength[0]
             np.maximum(first, self._course.strength(first, scores[0], surprises), out=first)
-        np.add.reduce(strength, axis=1, out=self._summed)
+        little = np.multiply(strength, LITTLE, self._little)
+        np.maximum(little, np.subtract(strength, self._discount, strength), little)
+        np.add.reduce(little, axis=1, out=self._summed)
         if self._pattern is not None:
             self._space.forward_roughly_into(expected.pattern[-1], self._rough)
             self._evidence[self._members :] = self._pattern.scores(expected.scaled, self._rough)

@@ -19,6 +19,7 @@ SHIFT = 52 - MANTISSA_BITS
 OCTAVES_BELOW = 9  # of the score where the tail begins: what lies further below is ordinary
 OCTAVES_ABOVE = 9
 PAIRWISE_FROM = 8  # numbers that numpy no longer adds one after the other
+LITTLE = 0.05  # of what a feature counts up to the soft threshold
 STRONGEST = 20.0  # what one feature or member can add at most, so that a single one that drifts doesn't hide the rest
 
 
@@ -103,6 +104,20 @@ class FewScores:
                 place = highest
             found.append(strength[place + offset])
         return found
+
+
+def soften(strengths: Floats, discount: float) -> Floats:
+    """Return what features count for in their sum: next to nothing up to the soft threshold, in full what is above it.
+
+    Dependent features are often a little strange together, and what all of them say then hides what a single one says. So
+    they count by soft thresholding (TFisher: Zhang, Tong, Landers & Wu 2020); a little of what is below the threshold still
+    orders ordinary rows, of a single feature as without it.
+
+    Args:
+        strengths: Of any shape, 0 or above.
+        discount: What is taken off: of the soft threshold all but LITTLE. 0 leaves strengths as they are.
+    """
+    return np.maximum(strengths * LITTLE, strengths - discount)
 
 
 def total(strengths: Floats) -> Floats:
