@@ -108,7 +108,7 @@ class SingleRow:
             first = strength[0]
             np.maximum(first, self._course.strength(first, scores[0], surprises), out=first)
         little = np.multiply(strength, LITTLE, self._little)
-        np.maximum(little, np.subtract(strength, self._discount, strength), little)
+        np.maximum(little, np.subtract(strength, self._discount, strength), out=little)
         np.add.reduce(little, axis=1, out=self._summed)
         if self._pattern is not None:
             self._space.forward_roughly_into(expected.pattern[-1], self._rough)

@@ -77,9 +77,11 @@ def test_a_key_of_a_nested_part_is_named_with_its_place(whole):
 
 def test_what_is_younger_than_a_file_may_be_absent_from_it(whole):
     tree = tree_of(whole)
-    del tree["calibration"]["day_scales"], tree["calibration"]["interval"]
+    for younger in ("day_scales", "interval", "soft_threshold"):
+        del tree["calibration"][younger]
     read = Manifest.from_json(json.dumps(tree).encode())
-    assert read == replace(whole, calibration=replace(whole.calibration, day_scales=(), interval=None))
+    assert read == replace(whole, calibration=replace(whole.calibration, day_scales=(), interval=None, soft_threshold=0.0))
+    assert whole.calibration.soft_threshold > 0
 
 
 def test_scales_of_the_day_fit_the_model_and_survive_being_written(whole):
@@ -237,6 +239,7 @@ def test_a_calibration_of_another_shape_is_refused(whole):
         (replace(known, curves=known.curves[:-1]), "curves are not"),
         (replace(known, curves=((*known.curves[0], curve()), *known.curves[1:])), "curves are not"),
         (replace(known, scales=((0.0, 1.0), *known.scales[1:])), "scale is not positive"),
+        (replace(known, soft_threshold=-1.0), "soft_threshold is below 0"),
     ):
         assert isinstance(changed, Calibration)
         with pytest.raises(ArtifactError, match=message):
