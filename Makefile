@@ -4,12 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-# The tests that talk to a server are tests of both transports; some go over the direct one every time.
+# The tests that talk to a server are tests of both transports; some go over grpcio every time.
 OVER_EITHER := tests/server tests/ids $(addprefix tests/test_,client.py client_streams.py resuming.py other_clients.py cli.py)
-OVER_DIRECT := tests/test_client_streams.py tests/test_other_clients.py $(addprefix tests/server/test_,unary.py stream.py \
+OVER_GRPCIO := tests/test_client_streams.py tests/test_other_clients.py $(addprefix tests/server/test_,unary.py stream.py \
 	lifecycle.py listening.py health_and_reflection.py access.py open_session.py)
 
-.PHONY: help demo serve test test-slow test-direct check format protos lock clean
+.PHONY: help demo serve test test-slow test-grpcio check format protos lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,14 +36,14 @@ serve: .venv ## Serve the shipped models on 127.0.0.1:50051
 
 test: .venv .venv-protos ## Run the tests, all but the slow ones
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --transport direct -q $(OVER_DIRECT)
+	$(BIN)/python -m pytest --transport grpcio -q $(OVER_GRPCIO)
 
 test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 	$(BIN)/python -m pytest -m 'slow or container or gpu'
 
-test-direct: .venv .venv-protos ## Run the tests that talk to a server over the direct transport
-	$(BIN)/python -m pytest --transport direct $(OVER_EITHER)
-	$(BIN)/python -m pytest --transport direct -m slow $(addprefix tests/server/test_,serving_benchmarks.py dead_peer.py state_file.py)
+test-grpcio: .venv .venv-protos ## Run the tests that talk to a server over grpcio
+	$(BIN)/python -m pytest --transport grpcio $(OVER_EITHER)
+	$(BIN)/python -m pytest --transport grpcio -m slow $(addprefix tests/server/test_,serving_benchmarks.py dead_peer.py state_file.py)
 
 check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, import rules
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@ Server, attackers and normal clients are three processes. The attacks come one a
 row shows p50 and p99 of the normal clients, their failures, health answers of the
 server and of a bare one, and the server's resident memory.
 
-Usage: python benchmarks/attack.py [--seconds 10] [--together 600] [--phases "rapid reset" ...] [--transport direct] [--json FILE]
+Usage: python benchmarks/attack.py [--seconds 10] [--together 600] [--phases "rapid reset" ...] [--transport grpcio] [--json FILE]
 """
 
 import argparse

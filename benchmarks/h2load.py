@@ -5,7 +5,7 @@ after the other, then many in flight. Ours over each transport and the echo take
 does other work as well, read those of the processor time that the servers take.
 
 Usage: python benchmarks/h2load.py [--repository exported] [--model mods-2019] [--rounds 5] [--seconds 2]
-                                   [--transport direct]
+                                   [--transport grpcio]
 """
 
 import argparse

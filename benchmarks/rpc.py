@@ -7,7 +7,7 @@ and with two.
 
 Usage: python benchmarks/rpc.py [--repository exported] [--model mods-2019] [--rounds 20] [--json FILE]
        python benchmarks/rpc.py --model mlp        a small network made for the purpose
-       python benchmarks/rpc.py --transport direct
+       python benchmarks/rpc.py --transport grpcio
 """
 
 import argparse

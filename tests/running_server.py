@@ -11,9 +11,9 @@ import threading
 import grpc
 
 from mods_grpc.server.app import App
-from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.config import TRANSPORTS, ServerConfig
 
-transport = "grpcio"
+transport = TRANSPORTS[0]
 """What carries calls; set by `--transport`, so that every test of a server is one of both."""
 
 

@@ -16,7 +16,7 @@ from open_inference import METHOD
 
 HERE = Path(__file__).absolute().parent
 START_SECONDS = 120
-OURS = ("mods-grpc", "mods-grpc, direct", "a bare grpc.aio echo")  # those that take our message
+OURS = ("mods-grpc", "mods-grpc, grpcio", "a bare grpc.aio echo")  # those that take our message
 TRITON_CONFIG = """\
 name: "{name}"
 backend: "python"
@@ -37,14 +37,14 @@ def free_ports(count):
     return ports
 
 
-def mods_grpc(task, transport="grpcio"):
+def mods_grpc(task, transport="direct"):
     command = [sys.executable, "-m", "mods_grpc.cli", "serve", task.repository, f"--address=127.0.0.1:{task.port}"]
     options = (f"--transport={transport}", "--health-address=127.0.0.1:0", "--reload-seconds=0", "--log-level=WARNING")
     return [*command, *options], {}
 
 
-def mods_grpc_direct(task):
-    return mods_grpc(task, "direct")
+def mods_grpc_over_grpcio(task):
+    return mods_grpc(task, "grpcio")
 
 
 def echo(task):
@@ -99,7 +99,7 @@ def triton_batching(task):
 
 SERVERS = {
     "mods-grpc": mods_grpc,
-    "mods-grpc, direct": mods_grpc_direct,
+    "mods-grpc, grpcio": mods_grpc_over_grpcio,
     "a bare grpc.aio echo": echo,
     "MLServer": mlserver,
     "KServe": kserve,

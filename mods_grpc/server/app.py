@@ -113,7 +113,8 @@ class App:
         if self._keeper:
             self._keeper.start()
         await self._health.set_ready(self.repository.ready)
-        log.info("serving address=%s port=%d health_port=%d", config.address, self.port, self.health_port)
+        text = "serving address=%s port=%d health_port=%d transport=%s"
+        log.info(text, config.address, self.port, self.health_port, config.transport)
 
     async def stop(self) -> bool:
         """Drain: readiness off, a delay, streams told, calls finished, health last.

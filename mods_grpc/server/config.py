@@ -16,7 +16,7 @@ ENVIRONMENT_PREFIX = "MODS_GRPC_"
 DEFAULT_REPOSITORY = Path("exported")
 MAX_NUMBER = 2**31 - 1  # of what gRPC takes as an option
 UNIX = ("unix:", "unix-abstract:")
-TRANSPORTS = ("grpcio", "direct")
+TRANSPORTS = ("direct", "grpcio")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 
 
@@ -31,7 +31,7 @@ class ServerConfig:
     repository: Path = _option(DEFAULT_REPOSITORY, "model repository: <name>/<version>/ folders")
     address: str = _option("127.0.0.1:50051", "where to listen: host:port, or unix:/path")
     transport: str = _option(
-        "grpcio", "what carries calls: gRPC's own library, or this package's HTTP/2, which is faster", choices=TRANSPORTS
+        "direct", "what carries calls: this package's HTTP/2, or gRPC's own library, which is slower", choices=TRANSPORTS
     )
     health_address: str = _option("127.0.0.1:50052", "where the health server listens, on its own thread")
     insecure_public: bool = _option(False, "allow an address beyond loopback although there is neither TLS nor a token")

@@ -27,7 +27,7 @@ EXAMPLES = {
     "address": ("127.0.0.1:1", "unix:/run/mods.sock"),
     "health_address": ("127.0.0.1:2", "127.0.0.1:3"),
     "otlp_endpoint": ("http://127.0.0.1:4317", "https://collector:4317"),
-    "transport": ("direct", "direct"),
+    "transport": ("grpcio", "grpcio"),
     "provider": ("cpu", "cuda"),
     "log_format": ("json", "json"),
     "log_level": ("DEBUG", "ERROR"),
