@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from mods_grpc.transport.stream import Http2Stream
 
 ONE_MESSAGE = "expected one message as the request"
+LARGEST_LOAN = 524_288  # bytes; a loan is a WINDOW_UPDATE, and time for the peer to hear of it
+SMALLEST_LOAN = 65_536
 
 
 class Incoming(ABC):
     """The receiving side of a call.
 
-    A peer gets credit for what was read, and for a message that is waited for as it comes: what nobody reads stays within the
-    window of the stream. Messages stay bytes in a row until then, so that many small ones take no more than they weigh.
+    A peer gets credit for what was read, and for a message that is waited for as it comes, of a large one ahead of time: what
+    nobody reads stays within the window of the stream. Messages stay bytes in a row until then, so that many small ones take no
+    more than they weigh.
 
     Args:
         stream: Carries the call.
@@ -29,11 +32,12 @@ class Incoming(ABC):
         unary: Whether the request is one message.
     """
 
-    __slots__ = ("_arriving", "_borrowed", "_buffer", "_ended", "_half_closed", "_stream", "_unary", "_waiter", "task")
+    __slots__ = ("_arriving", "_borrowed", "_buffer", "_ended", "_half_closed", "_lent", "_stream", "_unary", "_waiter", "task")
 
     def __init__(self, stream: "Http2Stream", buffer: MessageBuffer, arriving: Room, *, unary: bool) -> None:
         self._stream, self._buffer, self._arriving, self._unary = stream, buffer, arriving, unary
         self._borrowed = 0  # bytes of the buffer that the peer was given credit for
+        self._lent = 0  # bytes of a message to come that it was given credit for
         self._half_closed = self._ended = False
         self._waiter: asyncio.Future[Any] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -90,7 +94,7 @@ class Incoming(ABC):
             self._waiter = None
 
     def _part_of_request(self, data: bytes) -> None:
-        self._stream.consumed(len(data))
+        self._give_credit(len(data))
         message = self._buffer.only(data) if self._half_closed else None
         if message is None:
             self._buffer.add(data)
@@ -99,6 +103,7 @@ class Incoming(ABC):
                 if end is not None and len(self._buffer) > end:
                     raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, ONE_MESSAGE)
                 self._borrow(len(data))
+                self._lend(end)
                 return
             message = self._buffer.take()
             if message is None or len(self._buffer):
@@ -121,14 +126,15 @@ class Incoming(ABC):
         before = len(self._buffer)
         message = self._buffer.take()
         if message is not None:
-            self._stream.consumed(before - len(self._buffer) - self._borrowed)
+            self._give_credit(before - len(self._buffer) - self._borrowed)
             self._settle()
         elif self._half_closed:
             if before:
                 raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the last message is not complete")
         elif before > self._borrowed:
-            self._stream.consumed(before - self._borrowed)
+            self._give_credit(before - self._borrowed)
             self._borrow(before - self._borrowed)
+            self._lend(self._buffer.look())
         return message
 
     def make_room(self) -> None:
@@ -136,6 +142,19 @@ class Incoming(ABC):
         self.refuse(
             RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many messages are on their way, and this one stands still")
         )
+
+    def _give_credit(self, count: int) -> None:
+        """Let the peer send as many bytes more as were taken, less what it was lent before."""
+        lent = min(self._lent, count)
+        self._lent -= lent
+        self._stream.consumed(count - lent)
+
+    def _lend(self, end: int | None) -> None:
+        """Let the peer send more of a message that ends there in the buffer, where much of it is still to come."""
+        missing = 0 if end is None else end - len(self._buffer)
+        if not self._lent and missing >= SMALLEST_LOAN and not self._ended:
+            self._lent = min(missing, LARGEST_LOAN)
+            self._stream.lend(self._lent)
 
     def _borrow(self, count: int) -> None:
         if not count:

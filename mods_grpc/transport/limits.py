@@ -39,7 +39,7 @@ class Limits:
     max_concurrent_streams: int = 128
     initial_window: int = 65_535
     connection_window: int = 1_048_576
-    max_frame: int = 16_384
+    max_frame: int = 65_536
     max_header_list: int = 16_384
     max_header_fields: int = 128
     max_continuations: int = 16

@@ -168,6 +168,13 @@ class Http2Stream:
         if window is not None and not self.ended_there and not self.gone and (increment := window.give_back(count)):
             self._outbound.write(frames.window_update(self.id, increment))
 
+    def lend(self, count: int) -> None:
+        """Let the peer send so many bytes more before the application took any."""
+        window = self._receive_window
+        if window is not None and not self.ended_there and not self.gone:
+            window.left += count
+            self._outbound.write(frames.window_update(self.id, count))
+
     def reset(self, code: int) -> None:
         """End the stream at once, without telling the receiver."""
         if not self.gone:

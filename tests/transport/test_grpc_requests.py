@@ -1,9 +1,13 @@
 """Requests that are HTTP/2 and are not gRPC, or not quite: each has its status, and no handler sees it."""
 
 import grpc
+import h2.events
 import pytest
 from direct_server import ECHOES, MAX_BYTES, Peer, framed, running
 
+from mods_grpc.transport.limits import Limits
+
+WINDOW = Limits().initial_window
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 3, 8, 12, 13
 
 
@@ -49,6 +53,30 @@ def test_a_message_larger_than_the_window_comes_in_as_it_is_read(peer):
         peer.h2.increment_flow_control_window(300_000, which)
     peer.flush()
     assert peer.answer(number)[1] == whole
+
+
+@pytest.mark.parametrize("method", ["Echo", "All"])
+def test_more_of_a_large_message_may_be_sent_once_its_size_is_known(peer, method):
+    whole, first = framed(bytes(300_000)), 5_000
+    number = peer.send(whole[:first], fields={":path": f"/test.Test/{method}"}, end=False)
+    missing = len(whole) - first
+    while peer.h2.local_flow_control_window(number) < missing:
+        peer.read()
+    assert peer.h2.local_flow_control_window(number) <= missing + WINDOW
+
+
+def test_what_was_lent_for_large_messages_is_owed_when_they_have_come(peer):
+    peer.h2.increment_flow_control_window(2**30)
+    number = peer.send(fields={":path": "/test.Test/All"}, end=False)
+    peer.h2.increment_flow_control_window(2**30, number)
+    for size in (300_000, 10, 70_000, 990_000, 65_530, 3):
+        peer._write(number, framed(bytes(size)), end=False)
+        came = 0
+        while came < size + 5:
+            peer.read()
+            came = sum(len(event.data) for event in peer.events if isinstance(event, h2.events.DataReceived))
+        peer.events.clear()
+        assert WINDOW // 2 <= peer.h2.local_flow_control_window(number) <= WINDOW
 
 
 @pytest.mark.parametrize("kind", [None, "text/html", "application/json", "application/grpcish", "application/grp"])

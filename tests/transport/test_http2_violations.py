@@ -26,8 +26,8 @@ def padded(kind, stream_id, padding, body):
 
 
 CONNECTION_ERRORS = {
-    "frame above the largest": (frame(frames.DATA, 0, 1, bytes(16_385)), SIZE),
-    "unknown frame above the largest": (frame(200, 0, 0, bytes(16_385)), SIZE),
+    "frame above the largest": (frame(frames.DATA, 0, 1, bytes(Limits().max_frame + 1)), SIZE),
+    "unknown frame above the largest": (frame(200, 0, 0, bytes(Limits().max_frame + 1)), SIZE),
     "DATA on stream 0": (data(0, b"x"), PROTOCOL),
     "DATA on an idle stream": (data(1, b"x"), PROTOCOL),
     "DATA on an idle stream of the server": (data(2, b"x"), PROTOCOL),
