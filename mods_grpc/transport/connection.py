@@ -16,6 +16,7 @@ from mods_grpc.transport.room import Room
 from mods_grpc.transport.settings import announcement
 from mods_grpc.transport.stream import Http2Stream, Receiver
 from mods_grpc.transport.stream_table import StreamTable
+from mods_grpc.transport.unwanted import Unwanted
 from mods_grpc.transport.vigil import Vigil
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         table: Its streams.
         outbound, inbound: Its halves.
         floods: Its budgets.
+        unwanted: What has been answered, and still comes.
         vigil: Its clock.
         ending: How far its end has come.
     """
@@ -61,6 +63,7 @@ class Connection(asyncio.Protocol):
     outbound: Outbound
     inbound: Inbound
     floods: Floods
+    unwanted: Unwanted
     vigil: Vigil
 
     def __init__(self, acceptor: Acceptor, limits: Limits, unsent: Room | None = None) -> None:
@@ -88,6 +91,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=self.limits.write_high_water)
         self.outbound = Outbound(loop, transport)
         self.floods = Floods(loop, self.limits, self.table, self.outbound)
+        self.unwanted = Unwanted(loop, self)
         self.inbound = Inbound(self)
         self.vigil = Vigil(loop, self)
         self._accepted = self._acceptor.connected(self)
@@ -139,6 +143,7 @@ class Connection(asyncio.Protocol):
         """Tell everybody."""
         self.ending.closing = True
         self.vigil.end()
+        self.unwanted.clear()
         self.outbound.close()
         self.end_streams()
         if self._accepted:
@@ -173,7 +178,7 @@ class Connection(asyncio.Protocol):
     def finished(self, stream: Http2Stream) -> None:
         """Take note that all of an answer was sent."""
         if not stream.ended_there:
-            self.outbound.write(frames.reset(stream.id, Code.NO_ERROR))  # nothing more is wanted (RFC 9113, section 8.1)
+            self.unwanted.add(stream.id)
             self.table.reset_here(stream.id)
             self.table.completed += 1
             stream.close()
@@ -210,6 +215,8 @@ class Connection(asyncio.Protocol):
         stream = self.table.reset_there(stream_id)
         if stream is not None:
             self._tell_closed(stream, code)
+        else:
+            self.unwanted.ended(stream_id)
 
     def pong(self, opaque: bytes) -> None:
         """Take the answer to a PING of ours."""

@@ -56,8 +56,9 @@ class Ending:
         return self._last_taken is not None and stream_id > self._last_taken
 
     def stream_ended(self) -> None:
-        """Close when the last stream that was taken is gone."""
-        if self._last_taken is not None and not self._connection.table.open and not self.closing:
+        """Close when the last stream that was taken is gone, on either side."""
+        connection = self._connection
+        if self._last_taken is not None and not (connection.table.open or connection.unwanted or self.closing):
             self._shut()
 
     def fail(self, fault: ConnectionFault) -> None:

@@ -51,6 +51,9 @@ class RequestFrames:
             stream.arrived(size, data, end=end)
         elif connection.table.is_idle(stream_id):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA on an idle stream")
+        elif stream_id in connection.unwanted:
+            if end:
+                connection.unwanted.ended(stream_id)
         elif connection.table.was_reset_here(stream_id):
             connection.floods.nuisance()
         else:
@@ -93,6 +96,8 @@ class RequestFrames:
             self._connection.open_stream(stream_id, head, end=end)
         elif table.was_reset_here(stream_id):
             self._decoder.fields(block)
+            if end:
+                self._connection.unwanted.ended(stream_id)
         elif table.has_ended(stream_id):
             raise ConnectionFault(Code.STREAM_CLOSED, "HEADERS on a closed stream")
         else:
