@@ -43,7 +43,7 @@ test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 
 test-grpcio: .venv .venv-protos ## Run the tests that talk to a server over grpcio
 	$(BIN)/python -m pytest --transport grpcio $(OVER_EITHER)
-	$(BIN)/python -m pytest --transport grpcio -m slow $(addprefix tests/server/test_,serving_benchmarks.py dead_peer.py state_file.py)
+	$(BIN)/python -m pytest --transport grpcio -m slow $(addprefix tests/server/test_,serving_benchmarks.py dead_peer.py state_file.py proxies.py)
 
 check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, import rules
 	$(BIN)/ruff format --check .
@@ -65,6 +65,7 @@ lock: .venv ## Renew the lock files
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra ids --extra otel --extra signing --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/serve.txt
 	$(BIN)/uv pip compile pyproject.toml --extra gpu --extra ids --extra otel --extra signing --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/serve-gpu.txt
 	$(BIN)/uv pip compile requirements/build.in --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/build.txt
+	$(BIN)/uv pip compile requirements/proxies.in --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/proxies.txt
 	$(BIN)/uv pip compile requirements/protos.in --python-version 3.11 --universal --generate-hashes --quiet --upgrade --no-header --output-file requirements/protos.txt
 
 clean: ## Remove environments and caches

@@ -100,9 +100,9 @@ def assert_fails(call, request, code, reason, field):
 class Stream:
     """A StreamDetect call, one message at a time."""
 
-    def __init__(self, inference, config=True, **fields):
+    def __init__(self, inference, config=True, timeout=30, **fields):
         self._requests = queue.SimpleQueue()
-        self.call = inference.StreamDetect(iter(self._requests.get, None), timeout=30)
+        self.call = inference.StreamDetect(iter(self._requests.get, None), timeout=timeout)
         self._sequence = 0
         if config:
             self.opened = self.ask(config=pb.StreamConfig(**{"sensor": "test"} | fields)).opened
