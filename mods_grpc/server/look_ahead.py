@@ -5,10 +5,12 @@ answer is sent and not before the next one.
 """
 
 import asyncio
-import contextlib
+import logging
 
 from mods_grpc.detection import Monitor
 from mods_grpc.server.turn import Turn
+
+log = logging.getLogger(__name__)
 
 
 class LookAhead:
@@ -33,5 +35,7 @@ class LookAhead:
         due, self._due = self._due, []
         for monitor, slot in due:
             if not self._turn.busy:
-                with contextlib.suppress(Exception):  # of which the next row will tell, as it runs the model itself
+                try:
                     monitor.look_ahead(slot)
+                except Exception:  # the next row will tell of it, as it runs the model itself
+                    log.debug("look_ahead_failed", exc_info=True)

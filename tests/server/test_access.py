@@ -7,7 +7,7 @@ import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from running_server import running_server
 from talking import forecast_request
-from tiny_model import LEVELS, publish_tiny
+from tiny_model import LEVELS
 
 from mods_grpc.client import Client, ResumePolicy
 from mods_grpc.errors import (
@@ -25,13 +25,6 @@ from mods_grpc.v1 import inference_pb2_grpc
 
 def line(name, token, scopes="infer,models"):
     return f"{name} {hashlib.sha256(token.encode()).hexdigest()} {scopes}\n"
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("repository")
-    publish_tiny(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,12 @@ import grpc
 import pytest
 from certificates import authority, needs_openssl, signed
 from running_server import running_server
-from tiny_model import LEVELS, publish_tiny
+from tiny_model import LEVELS
 
 from mods_grpc.client import Client
 from mods_grpc.errors import ConnectionFailedError, DeadlineError
 from mods_grpc.server.config import host_and_port
 from mods_grpc.server.watched_file import WatchedFiles
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("repository")
-    publish_tiny(folder)
-    return folder
 
 
 def rows(count, first=0):

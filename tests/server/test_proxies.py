@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from proxies import PROXIES, RunningProxy
 from running_server import channel_to, running_server
 from talking import Stream, at, detect_request, failure_of, forecast_request, observation_batch, series
-from tiny_model import HORIZON, LEVELS, publish_tiny
+from tiny_model import HORIZON, LEVELS
 
 from mods_grpc.messages import pack_float64
 from mods_grpc.v1 import inference_pb2 as pb
@@ -26,13 +26,6 @@ OPTIONS = {"max_observations": MANY, "max_series": 2 * MANY, "max_message_bytes"
 _sensors = count()
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("repository")
-    publish_tiny(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
