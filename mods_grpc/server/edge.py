@@ -180,6 +180,7 @@ class _Counted:
         else:
             code = "OK" if kind is None else "Canceled" if kind is asyncio.CancelledError else "Unknown"
         self._counts.end(code, time.perf_counter() - self._started)
+        self._error = None  # its traceback leads back here
 
 
 def parse(kind: type[Request], data: bytes) -> Request:

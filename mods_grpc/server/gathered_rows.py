@@ -48,13 +48,13 @@ class RowGatherer:
         self._states = states
         self._most = most
         self._waiting: list[tuple[Row, asyncio.Future[bytes | None]]] = []
-        self._last: tuple[object, float] = (None, 0.0)
+        self._last = (0, 0.0)  # whose row came last, and when; a stream itself would be kept, and its model with it
 
     def in_company(self, stream: object) -> bool:
         """Take note of a row, and tell whether another stream sent one a moment ago."""
         (before, then), now = self._last, time.monotonic()
-        self._last = (stream, now)
-        return before is not stream and now - then < MOMENT_SECONDS
+        self._last = (id(stream), now)
+        return before != id(stream) and now - then < MOMENT_SECONDS
 
     async def judge(self, row: Row) -> bytes | None:
         """Judge a row together with others, and return its answer; None where that can't be done this way now.

@@ -35,7 +35,7 @@ class OpenStream:
     """
 
     def __init__(
-        self, context: Context, watch: Watch, leave: Callable[[], None], *, idle_seconds: float, slow_seconds: float
+        self, context: Context, watch: Watch, leave: Callable[["OpenStream"], None], *, idle_seconds: float, slow_seconds: float
     ) -> None:
         self.reading = False
         self._context = context
@@ -126,6 +126,10 @@ class OpenStream:
             raise asyncio.CancelledError from None
         raise error
 
+    def left(self) -> None:
+        """Take note that its task is done with it, and let go of that."""
+        self._served_by = None
+
     def overdue(self) -> None:
         """End the stream: its peer has taken too long."""
         if self._idle_until <= self._watch.clock:
@@ -149,10 +153,10 @@ class OpenStream:
                         if self._writing is not None:
                             await asyncio.wait((self._writing,))
                         await self._context.write(farewell)
-                    self._leave()
+                    self._leave(self)
                     await abort(self._context, error)
         except Exception:  # the call is over, or can't take a status: let go of it
-            self._leave()
+            self._leave(self)
             if self._served_by is not None:
                 self._served_by.cancel()
 

@@ -102,9 +102,10 @@ class StreamSession:
         return self._say(pb.StreamDetectResponse(opened=said))
 
     def close(self) -> None:
-        """Let go of the version that the stream pinned."""
-        if self._model is not None:
-            self._model.let_go()
+        """Let go of the model."""
+        model, self._model = self._model, None
+        if model is not None:
+            model.let_go()
 
     async def _answer(self, model: StreamModel, data: pb.StreamData, *, found: bool) -> bytes:
         sequence = data.sequence

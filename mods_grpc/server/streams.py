@@ -61,7 +61,7 @@ class Streams:
         self._all_closed.clear()
         session = StreamSession(self._repository, config, identity, self._edge)
         limits = {"idle_seconds": config.stream_idle_seconds, "slow_seconds": config.slow_reader_seconds}
-        stream = OpenStream(context, self._watch, lambda: self._leave(stream, identity.name), **limits)
+        stream = OpenStream(context, self._watch, lambda over: self._leave(over, identity.name), **limits)
         self._sessions[stream] = session
         self._watch.begin(stream)
         self._edge.metrics.streams_open.inc()
@@ -70,6 +70,7 @@ class Streams:
         finally:
             session.close()
             self._leave(stream, identity.name)
+            stream.left()
 
     def _leave(self, stream: OpenStream, name: str) -> None:
         if self._sessions.pop(stream, None) is None:

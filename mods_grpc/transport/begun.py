@@ -47,7 +47,10 @@ class Begun(Coroutine[Any, None, None]):
     def throw(self, *error: Any) -> Any:
         """Go on with an error."""
         self._waits_for = None
-        return self._coroutine.throw(*error)
+        try:
+            return self._coroutine.throw(*error)
+        finally:
+            del error  # its traceback leads back here
 
     def close(self) -> None:
         """Give up."""

@@ -180,8 +180,8 @@ class Call(Incoming):
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def cancelled(self) -> bool:
-        """Tell whether the handler was cancelled."""
-        return self.task is not None and self.task.cancelled()
+        """Tell whether the peer gave the call up, or is gone."""
+        return self._given_up
 
     def done(self) -> bool:
         """Tell whether the call is over."""
@@ -256,12 +256,13 @@ class Call(Incoming):
             self._waiter.set_result(None)
         if not self.running:
             self._host.over(self)
-        for callback in self._callbacks:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             callback(self)
 
     def left(self) -> None:
-        """Take note that the handler has come to its end."""
-        self.running = False
+        """Take note that the handler has come to its end, and let go of its task, which holds the call."""
+        self.running, self.task = False, None
         self._host.over(self)
 
     def _expire(self) -> None:

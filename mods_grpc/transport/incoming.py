@@ -32,13 +32,25 @@ class Incoming(ABC):
         unary: Whether the request is one message.
     """
 
-    __slots__ = ("_arriving", "_borrowed", "_buffer", "_ended", "_half_closed", "_lent", "_stream", "_unary", "_waiter", "task")
+    __slots__ = (
+        "_arriving",
+        "_borrowed",
+        "_buffer",
+        "_ended",
+        "_given_up",
+        "_half_closed",
+        "_lent",
+        "_stream",
+        "_unary",
+        "_waiter",
+        "task",
+    )
 
     def __init__(self, stream: "Http2Stream", buffer: MessageBuffer, arriving: Room, *, unary: bool) -> None:
         self._stream, self._buffer, self._arriving, self._unary = stream, buffer, arriving, unary
         self._borrowed = 0  # bytes of the buffer that the peer was given credit for
         self._lent = 0  # bytes of a message to come that it was given credit for
-        self._half_closed = self._ended = False
+        self._half_closed = self._ended = self._given_up = False
         self._waiter: asyncio.Future[Any] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -59,6 +71,7 @@ class Incoming(ABC):
 
     def closed(self, code: int | None) -> None:  # noqa: ARG002 - why the peer left changes nothing
         """Take note that the peer has given the call up, or is gone."""
+        self._given_up = not self._ended
         self.over()
         if self.task is not None:
             self.task.cancel()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
@@ -33,28 +33,35 @@ class Run(Begun):
         try:
             return super().throw(*error)
         except BaseException as end:
-            self._end(end)
+            if not self._ended_by(end):
+                raise
+        finally:
+            del error  # its traceback leads back here
+        raise StopIteration
 
     def _step(self, value: None) -> Any:
         try:
             return self._coroutine.send(value)
         except BaseException as end:
-            self._end(end)
+            if not self._ended_by(end):
+                raise
+        raise StopIteration
 
-    def _end(self, end: BaseException) -> NoReturn:
+    def _ended_by(self, end: BaseException) -> bool:
+        """End the call as its handler ended, and tell whether that is all there is to it."""
         try:
             if isinstance(end, StopIteration):
                 self._finish(end.value)
             elif isinstance(end, asyncio.CancelledError):
                 self.call.drop()
-                raise end
+                return False
             elif isinstance(end, Exception):
                 self._fail(end)
             else:
-                raise end
+                return False
         finally:
             self.call.left()
-        raise StopIteration
+        return True
 
     def _finish(self, response: Any) -> None:
         try:
