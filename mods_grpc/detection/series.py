@@ -109,9 +109,21 @@ class SeriesTable:
         self.own[slot], self.taught[slot] = 0.0, 0
         self._free.append(slot)
 
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """What of a series is kept: rows, features, and so on, as the table is made with."""
+        return self.rows, self.features, self.waiting, self.horizons, self.numbers
+
     def like(self) -> "SeriesTable":
         """Make an empty table of the same shape."""
-        return SeriesTable(self.rows, self.features, self.waiting, self.horizons, self.numbers)
+        return SeriesTable(*self.shape)
+
+    def forget_learnt(self, *, ahead: bool) -> None:
+        """Let all series begin anew with what they learnt of a calibration, and with `ahead` also with forecasts that wait."""
+        self.factor[:], self.wealth[:] = 1.0, 0.0
+        self.own[:], self.taught[:] = 0.0, 0
+        if ahead:
+            self.ahead[:] = np.nan
 
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""

@@ -18,7 +18,7 @@ from mods_grpc.server.canary import Canary
 from mods_grpc.server.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_files
 from mods_grpc.server.gathering import Planner
 from mods_grpc.server.loading import LoadedModel, Loader, Meter, Prepared
-from mods_grpc.server.series_snapshot import adopt, take
+from mods_grpc.server.succession import succeed
 from mods_grpc.server.versions import Entry, Key, State, find_version, why_not_serving
 from mods_grpc.server.watched_file import WatchedFiles
 
@@ -192,7 +192,7 @@ class Repository:
         if now is not None:
             if before is not None and now.follows(before):
                 with before.states.turn.lock:
-                    adopt(now.states, take(before.states), same_model=now.digest == before.digest)
+                    succeed(before.states, now.states, same_model=now.digest == before.digest)
             log.info("model_serving model=%s version=%d digest=%s", name, loaded[0].version, loaded[0].digest[:12])
         if before is not None and not before.states.pins:
             before.states.clear()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.detection import SeriesTable
 from mods_grpc.server.remembered import Exchanges
 from mods_grpc.server.series_states import NOT_HELD, SeriesStates
 
@@ -89,13 +90,19 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -
     table.filled[mine] = kept
     table.head[mine] = kept % table.rows
     table.last_time[mine] = snapshot.last_time[at]
-    # forecasts that wait were made in residual space, the same for both; another model may keep other ones, and takes its own
-    # intervals for its measure
-    comparable = snapshot.ahead.shape[1:] == table.ahead.shape[1:] and (same_model or table.numbers == 1)
-    table.ahead[mine] = snapshot.ahead[at] if comparable else np.nan
+    table.ahead[mine] = snapshot.ahead[at] if comparable(table, snapshot, same_model=same_model) else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
     table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at] if same_model else ((1.0,), (0.0,))
     table.own[mine], table.taught[mine] = (snapshot.own[at], snapshot.taught[at]) if same_model else (0.0, 0)
     table.episode_peak[mine] = snapshot.peak[at]
     states.adopted(mine, snapshot.idle_seconds[at], snapshot.answers)
     return int(at.size)
+
+
+def comparable(table: SeriesTable, other: SeriesTable | SeriesSnapshot, *, same_model: bool) -> bool:
+    """Tell whether forecasts that wait elsewhere can wait in a table.
+
+    They were made in residual space, the same for both; another model may keep other ones, and takes its own intervals for its
+    measure.
+    """
+    return other.ahead.shape[1:] == table.ahead.shape[1:] and (same_model or table.numbers == 1)

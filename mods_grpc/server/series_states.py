@@ -29,6 +29,7 @@ class SeriesStates:
         evicted: Series dropped so far, by reason: "idle" or "capacity".
         pins: Streams that stay with this version whatever comes.
         turn: Whose turn it is to work on them.
+        doubted: Sensors whose series may be older than what their clients were told.
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
@@ -36,7 +37,7 @@ class SeriesStates:
         self.evicted: Counter[str] = Counter()
         self.pins = 0
         self.turn = Turn()
-        self._doubted: set[str] = set()
+        self.doubted: set[str] = set()
         self._answers: OrderedDict[str, Exchanges] = OrderedDict()
         self._max_series = max_series
         self._max_per_sensor = max_series_per_sensor
@@ -121,20 +122,27 @@ class SeriesStates:
         self._answers = OrderedDict({**answers, **self._answers})
 
     def doubt(self, sensors: set[str]) -> None:
-        """Note that the series of these sensors may be older than what their clients were told."""
-        self._doubted |= sensors
+        """Add to `doubted`."""
+        self.doubted |= sensors
 
     def trust(self, sensor: str) -> bool:
         """Note that a sensor's client will send again what may be lacking, and return whether that was needed."""
-        doubted = sensor in self._doubted
-        self._doubted.discard(sensor)
+        doubted = sensor in self.doubted
+        self.doubted.discard(sensor)
         return doubted
+
+    def take_over(self, other: "SeriesStates") -> None:
+        """Go on with all series of another version, which holds none afterwards. There must be none yet."""
+        self.table, self._sensors, self._owners, self._used = other.table, other._sensors, other._owners, other._used
+        self._answers = OrderedDict({**other._answers, **self._answers})
+        self.doubt(other.doubted)
+        other.clear()
 
     def clear(self) -> None:
         """Forget all series, and give their memory back."""
         self.table = self.table.like()
         self._sensors, self._owners, self._used = {}, {}, np.zeros(0)
-        self._answers = OrderedDict()
+        self._answers, self.doubted = OrderedDict(), set()
 
     def _drop_idle(self) -> None:
         limit = time.monotonic() - self._idle_seconds

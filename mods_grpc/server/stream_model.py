@@ -77,8 +77,7 @@ class StreamModel:
         if not model.follows(old):
             text = f"version {model.manifest.version} of model {name}, which serves now, has other features"
             raise ModelUnusableError(Reason.MODEL_RETIRED, text)
-        if model is not old:
-            self._use(model)
+        self._use(model)  # even the same one: its series may have been elsewhere in between
 
     async def turn(self, seconds: float) -> Turn:
         """Wait for the turn on the model that serves then; `seconds` is how long the work is expected to take.
