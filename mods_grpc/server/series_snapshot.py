@@ -1,5 +1,7 @@
 """The state of all series of one model version in columns: what another version, or another process, goes on with."""
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,16 +46,17 @@ class SeriesSnapshot:
     answers: dict[str, Exchanges]
 
 
-def take(states: SeriesStates) -> SeriesSnapshot:
-    """Copy the state of all series."""
-    table = states.table
-    slots, owners, idle = states.owned()
+def take(states: SeriesStates, sensors: Sequence[str] | None = None) -> SeriesSnapshot:
+    """Copy the state of the series of some sensors; None for all."""
+    table, sensors = states.table, states.sensors() if sensors is None else sensors
+    slots, owners, idle = states.owned(sensors)
     order = (table.head[slots, None] - table.filled[slots, None] + np.arange(table.rows)) % table.rows
+    rows = slots[:, None] * table.rows + order  # one index is twice as fast as two
     return SeriesSnapshot(
         sensors=tuple(sensor for sensor, _ in owners),
         names=tuple(name for _, name in owners),
-        values=table.values[slots[:, None], order],
-        missing=table.missing[slots[:, None], order],
+        values=table.values.reshape(-1, table.features).take(rows, axis=0),
+        missing=table.missing.reshape(-1, table.features).take(rows, axis=0),
         filled=table.filled[slots],
         last_time=table.last_time[slots],
         idle_seconds=idle,
@@ -63,7 +66,7 @@ def take(states: SeriesStates) -> SeriesSnapshot:
         taught=table.taught[slots],
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
-        answers=states.answers(),
+        answers={sensor: deque(kept) for sensor, kept in states.answers(sensors).items()},
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,14 +106,31 @@ class SeriesStates:
     def __len__(self) -> int:
         return len(self._owners)
 
-    def owned(self) -> tuple[NDArray[np.intp], list[tuple[str, str]], NDArray[np.float64]]:
-        """Return the slots in use, their sensors and names, and for how many seconds each was not used."""
-        slots = np.fromiter(self._owners, np.intp, len(self._owners))
-        return slots, list(self._owners.values()), time.monotonic() - self._used[slots]
+    def sensors(self) -> list[str]:
+        """Return all sensors of which anything is held."""
+        return list({**self._sensors, **self._answers})
 
-    def answers(self) -> dict[str, Exchanges]:
-        """Return the last requests of each sensor's stream with their answers."""
-        return dict(self._answers)
+    def groups(self, series: int) -> Iterator[list[str]]:
+        """Yield all sensors, as many at a time as have so many series together."""
+        group, held = list[str](), 0
+        for sensor in self.sensors():
+            group.append(sensor)
+            held += len(self._sensors.get(sensor, ()))
+            if held >= series:
+                yield group
+                group, held = [], 0
+        if group:
+            yield group
+
+    def owned(self, sensors: Sequence[str]) -> tuple[NDArray[np.intp], list[tuple[str, str]], NDArray[np.float64]]:
+        """Return the slots of some sensors, the sensor and name of each, and for how many seconds it was not used."""
+        listed = [slot for sensor in sensors for slot in self._sensors.get(sensor, _NONE).values()]
+        slots = np.array(listed, np.intp)
+        return slots, [self._owners[slot] for slot in listed], time.monotonic() - self._used[slots]
+
+    def answers(self, sensors: Sequence[str]) -> dict[str, Exchanges]:
+        """Return the last requests of some sensors' streams with their answers, to which those streams add."""
+        return {sensor: self._answers[sensor] for sensor in sensors if sensor in self._answers}
 
     def adopted(self, slots: NDArray[np.intp], idle_seconds: NDArray[np.float64], answers: dict[str, Exchanges]) -> None:
         """Take over when series were last used, and what their streams were answered."""

@@ -3,7 +3,7 @@ r"""The state of all series on disk: written whole and atomically, read only if 
 ```
 mods-grpc state 3\n
 SHA-256 of the rest, in hexadecimal\n
-npz: "header" (JSON as bytes), and for model number i each array of its SeriesSnapshot as "i.<field>"
+npz: "header" (JSON as bytes), and for part number i each array of its SeriesSnapshot as "i.<field>"
 ```
 """
 
@@ -31,7 +31,7 @@ _ARRAYS = tuple(item.name for item in dataclasses.fields(SeriesSnapshot) if item
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModel:
-    """The series of one model. `grid` tells which versions can go on with them: LoadedModel.grid."""
+    """Series of one model, all or a part. `grid` tells which versions can go on with them: LoadedModel.grid."""
 
     name: str
     version: int
@@ -42,7 +42,7 @@ class SavedModel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SavedState:
-    """What a file holds. `complete` is False for one written while streams went on, as it is after a crash."""
+    """What a file holds, parts of one model after another. `complete` is False for one written while streams went on."""
 
     models: tuple[SavedModel, ...]
     complete: bool

@@ -1,5 +1,7 @@
 """How the series of a version come to the one that serves after it."""
 
+from dataclasses import replace
+
 from mods_grpc.server.series_snapshot import adopt, comparable, take
 from mods_grpc.server.series_states import SeriesStates
 
@@ -11,7 +13,8 @@ def succeed(before: SeriesStates, now: SeriesStates, *, same_model: bool) -> Non
     nor memory depends on how many there are. Otherwise they are copied; a stream that has pinned a version stays with its series.
     """
     if before.pins or now.pins or len(now) or before.table.shape != now.table.shape:
-        adopt(now, take(before), same_model=same_model)
+        going_on = before.answers(before.sensors())  # not copies: the streams that follow add to them
+        adopt(now, replace(take(before), answers=going_on), same_model=same_model)
         now.doubt(before.doubted)
     else:
         now.take_over(before)

@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,24 @@ def test_taking_writing_reading_and_adopting_the_state_changes_no_verdict(data, 
         parts.append(judge(states, model, series[a:b], times[a:b], values[a:b], adapt))
     for name, column in expected.items():
         np.testing.assert_array_equal(column, np.concatenate([part[name] for part in parts]), err_msg=name)
+
+
+def test_a_snapshot_keeps_the_answers_that_fit_its_series_while_the_stream_goes_on():
+    states = fresh_states(MODELS[0][0])
+    states.add(*OWNERS[0])
+    told = deque(["first"])
+    states.hand_over("zeek", told)
+    snapshot = take(states)
+    told.append("second")
+    assert list(snapshot.answers["zeek"]) == ["first"]
+
+
+def test_sensors_are_grouped_whole_and_none_is_left_out():
+    states = SeriesStates(MODELS[0][0].table(ROWS), max_series=99, max_series_per_sensor=99, idle_seconds=60.0)
+    for sensor, count in (("a", 3), ("b", 1), ("c", 5), ("d", 2)):
+        for number in range(count):
+            states.add(sensor, str(number))
+    states.hand_over("answers alone", deque())
+    groups = list(states.groups(4))
+    assert groups == [["a", "b"], ["c"], ["d", "answers alone"]]
+    assert [take(states, group).sensors for group in groups] == [("a",) * 3 + ("b",), ("c",) * 5, ("d",) * 2]

@@ -12,9 +12,11 @@ from talking import Stream, at, observation
 from tiny_model import LEVELS, publish_tiny
 
 from mods_grpc.client import Client, Observation, ResumePolicy, VerdictStatus
+from mods_grpc.messages import pack_float64
+from mods_grpc.server.keeping import PART_SERIES
 from mods_grpc.server.state_file import MAGIC, read_state
 from mods_grpc.v1 import inference_pb2 as pb
-from mods_grpc.v1 import inference_pb2_grpc, verdict_pb2
+from mods_grpc.v1 import inference_pb2_grpc, values_pb2, verdict_pb2
 
 SCORED = verdict_pb2.VERDICT_STATUS_SCORED
 
@@ -29,8 +31,8 @@ def served(repository, path, **options):
     return running_server(repository=repository, state_file=str(path), **{"state_interval_seconds": 0.0} | options)
 
 
-def stream_to(channel, **fields):
-    return Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="zeek", **fields)
+def stream_to(channel, sensor="zeek"):
+    return Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor=sensor)
 
 
 def test_after_a_drain_a_stream_goes_on_as_if_nothing_had_been(repository, tmp_path):
@@ -129,6 +131,26 @@ def test_the_file_is_replaced_whole_and_holds_nothing_but_arrays(repository, tmp
     assert (model.name, model.version, model.series.names) == ("tiny", 1, ("web",))
     np.testing.assert_array_equal(model.series.values[0], LEVELS[2:6])
     assert model.series.last_time.tolist() == [at(5)]
+
+
+def test_many_series_are_written_in_parts_each_sensor_whole_and_all_come_back(repository, tmp_path, caplog):
+    path, names = tmp_path / "state", [f"host-{number}" for number in range(PART_SERIES * 3 // 4)]
+    batch = values_pb2.ObservationBatch(
+        series=names, observe_time_unix_nano=[at(0)], values=pack_float64(np.tile(LEVELS[0], (len(names), 1)))
+    )
+    with served(repository, path) as server, channel_to(server) as channel:
+        for sensor in ("a", "b", "c"):
+            stream = stream_to(channel, sensor=sensor)
+            assert not stream.send(batch=batch).HasField("error")
+            stream.end()
+    found = [sorted(set(part.series.sensors)) for part in read_state(path).models]
+    assert found == [["a", "b"], ["c"]]
+    with caplog.at_level(logging.INFO), served(repository, path) as server, channel_to(server) as channel:
+        for sensor in ("a", "b", "c"):
+            stream = stream_to(channel, sensor=sensor)
+            assert (stream.opened.state, stream.opened.series_held) == (pb.STATE_ORIGIN_RESUMED, len(names))
+            stream.end()
+    assert f"state_restored model=tiny series={3 * len(names)} complete=True" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a version that serves next goes on with: the same whether series are moved or copied, in no time, and all of it."""
 
 import shutil
+from collections import deque
 
 import numpy as np
 import pytest
@@ -49,6 +50,17 @@ def test_series_stay_with_a_version_that_a_stream_has_pinned_and_are_copied():
     assert len(before) == len(now) == len(NAMES)
     assert now.doubted == {"zeek"}
     assert now.table is not before.table
+
+
+def test_a_stream_that_follows_to_copied_series_goes_on_telling_what_it_answered():
+    before, now = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
+    before.add(*OWNERS[0])
+    told = deque(["first"])
+    before.hand_over("zeek", told)
+    before.pins = 1
+    succeed(before, now, same_model=True)
+    told.append("second")
+    assert list(now.hand_over("zeek", deque())) == ["first", "second"]
 
 
 def test_what_a_moved_sensor_was_answered_and_whether_it_is_doubted_goes_along():
