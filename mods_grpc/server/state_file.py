@@ -10,11 +10,11 @@ npz: "header" (JSON as bytes), and for part number i each array of its SeriesSna
 import base64
 import dataclasses
 import hashlib
-import io
 import json
 import os
 from collections import deque
 from collections.abc import Mapping
+from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mods_grpc.server.remembered import Exchange, Exchanges
 from mods_grpc.server.series_snapshot import SeriesSnapshot
 
 MAGIC = b"mods-grpc state 3\n"
+DIGEST_BYTES = 65  # in hexadecimal, with the end of the line
 MAX_FILE_BYTES = 16 << 30
 _ARRAYS = tuple(item.name for item in dataclasses.fields(SeriesSnapshot) if item.name not in ("sensors", "names", "answers"))
 
@@ -77,13 +78,14 @@ def write_state(path: Path, state: SavedState) -> None:
             }
         )
     header = json.dumps({"complete": state.complete, "models": models}).encode()
-    body = io.BytesIO()
-    np.savez(body, header=np.frombuffer(header, np.uint8), **arrays)
-    content = body.getvalue()
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with fresh.open("wb") as file:
-            file.write(MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+        with fresh.open("w+b") as file:  # piece by piece: nothing is held twice, nor the interpreter for long
+            file.write(MAGIC + bytes(DIGEST_BYTES))
+            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+            digest = _digest(file)
+            file.seek(len(MAGIC))
+            file.write(digest)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
@@ -100,19 +102,25 @@ def read_state(path: Path) -> SavedState:
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError("it is too large")
-    content = path.read_bytes()
-    start = len(MAGIC) + 65
-    if content[: len(MAGIC)] != MAGIC:
-        raise ValueError("it does not begin as a state file of this version does")
-    if hashlib.sha256(content[start:]).hexdigest().encode() + b"\n" != content[len(MAGIC) : start]:
-        raise ValueError("its digest differs, so it is damaged")
-    try:
-        with np.load(io.BytesIO(content[start:]), allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            models = tuple(_read_model(model, number, arrays) for number, model in enumerate(header["models"]))
-            return SavedState(models=models, complete=bool(header["complete"]))
-    except (KeyError, TypeError, AttributeError, OSError) as error:
-        raise ValueError("it was written by another version") from error
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError("it does not begin as a state file of this version does")
+        if file.read(DIGEST_BYTES) != _digest(file):
+            raise ValueError("its digest differs, so it is damaged")
+        file.seek(len(MAGIC) + DIGEST_BYTES)
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                header = json.loads(arrays["header"].tobytes())
+                models = tuple(_read_model(model, number, arrays) for number, model in enumerate(header["models"]))
+                return SavedState(models=models, complete=bool(header["complete"]))
+        except (KeyError, TypeError, AttributeError, OSError) as error:
+            raise ValueError("it was written by another version") from error
+
+
+def _digest(file: BufferedReader | BufferedRandom) -> bytes:
+    """Return the digest of what follows it in a file."""
+    file.seek(len(MAGIC) + DIGEST_BYTES)
+    return hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n"
 
 
 def _read_model(model: Mapping[str, Any], number: int, arrays: Mapping[str, Any]) -> SavedModel:
