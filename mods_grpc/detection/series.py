@@ -13,6 +13,7 @@ Indices = NDArray[np.intp]
 
 NO_TIME = np.iinfo(np.int64).min
 FIRST_CAPACITY = 16
+BLOCK = 1024  # slots made ready at a time
 
 
 class SeriesTable:
@@ -46,21 +47,23 @@ class SeriesTable:
         self.horizons = horizons
         self.numbers = numbers
         self._free: list[int] = []
+        self._ready = 0  # slots before this one were made ready, those after it are zeros
         self._allocate_arrays(0)
 
     def _allocate_arrays(self, capacity: int) -> None:
+        """Make arrays of zeros, whose memory the system gives as it is written to."""
         self.values = np.zeros((capacity, self.rows, self.features))
         self.missing = np.zeros((capacity, self.rows, self.features), np.bool_)
         self.head = np.zeros(capacity, np.int32)
         self.filled = np.zeros(capacity, np.int32)
-        self.last_time = np.full(capacity, NO_TIME)
-        self.episode_start = np.full(capacity, NO_TIME)
-        self.episode_last = np.full(capacity, NO_TIME)
-        self.episode_peak_time = np.full(capacity, NO_TIME)
+        self.last_time = np.zeros(capacity, np.int64)
+        self.episode_start = np.zeros(capacity, np.int64)
+        self.episode_last = np.zeros(capacity, np.int64)
+        self.episode_peak_time = np.zeros(capacity, np.int64)
         self.episode_peak = np.zeros(capacity)
-        self.factor = np.ones(capacity)
+        self.factor = np.zeros(capacity)
         self.wealth = np.zeros(capacity)
-        self.ahead = np.full((capacity, self.waiting, self.numbers * self.features), np.nan, np.float32)
+        self.ahead = np.zeros((capacity, self.waiting, self.numbers * self.features), np.float32)
         self.own = np.zeros((capacity, self.horizons, self.features), np.float32)
         self.taught = np.zeros(capacity, np.int32)
 
@@ -87,27 +90,49 @@ class SeriesTable:
         """Bytes of state of one series."""
         return sum(array.itemsize * int(np.prod(array.shape[1:])) for array in self._arrays())
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for so many series, of which only those there are take memory. The table must be empty.
+
+        Without, or where the system doesn't give as much, the arrays grow by powers of two, which copies what they hold.
+        """
+        try:
+            self._allocate_arrays(capacity)
+        except MemoryError:
+            self._allocate_arrays(0)
+
     def allocate(self) -> int:
         """Return an empty slot, growing the arrays when none is left."""
         if not self._free:
-            old, size = self._arrays(), self.head.size
-            self._allocate_arrays(max(FIRST_CAPACITY, 2 * size))
-            for new, kept in zip(self._arrays(), old, strict=True):
-                new[:size] = kept
-            self._free = list(range(self.head.size - 1, size - 1, -1))
+            if self._ready == self.head.size:
+                self._grow()
+            last = min(self.head.size, self._ready + BLOCK)
+            self._empty(slice(self._ready, last))
+            self._free = list(range(last - 1, self._ready - 1, -1))
+            self._ready = last
         return self._free.pop()
 
     def release(self, slot: int) -> None:
         """Give a slot back; its state is forgotten."""
-        self.filled[slot] = 0
-        self.head[slot] = 0
-        self.last_time[slot] = NO_TIME
-        self.episode_start[slot] = self.episode_last[slot] = self.episode_peak_time[slot] = NO_TIME
-        self.episode_peak[slot] = 0.0
-        self.factor[slot], self.wealth[slot] = 1.0, 0.0
-        self.ahead[slot] = np.nan
-        self.own[slot], self.taught[slot] = 0.0, 0
+        self._empty(slot)
         self._free.append(slot)
+
+    def _grow(self) -> None:
+        old, size = self._arrays(), self.head.size
+        self._allocate_arrays(max(FIRST_CAPACITY, 2 * size))
+        for new, kept in zip(self._arrays(), old, strict=True):
+            new[:size] = kept
+
+    def _empty(self, slots: slice | int) -> None:
+        self.filled[slots] = self.head[slots] = 0
+        self.last_time[slots] = NO_TIME
+        self.episode_start[slots] = self.episode_last[slots] = self.episode_peak_time[slots] = NO_TIME
+        self.episode_peak[slots] = 0.0
+        self._unlearn(slots)
+        self.ahead[slots] = np.nan
+
+    def _unlearn(self, slots: slice | int) -> None:
+        self.factor[slots], self.wealth[slots] = 1.0, 0.0
+        self.own[slots], self.taught[slots] = 0.0, 0
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -120,10 +145,9 @@ class SeriesTable:
 
     def forget_learnt(self, *, ahead: bool) -> None:
         """Let all series begin anew with what they learnt of a calibration, and with `ahead` also with forecasts that wait."""
-        self.factor[:], self.wealth[:] = 1.0, 0.0
-        self.own[:], self.taught[:] = 0.0, 0
+        self._unlearn(slice(self._ready))
         if ahead:
-            self.ahead[:] = np.nan
+            self.ahead[: self._ready] = np.nan
 
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""

@@ -14,13 +14,15 @@ from mods_grpc.server.turn import Turn
 NOT_HELD = -1
 _NONE: dict[str, int] = {}
 MAX_REMEMBERED_STREAMS = 1024
+MOST_RESERVED = 1 << 20  # series that room is made for ahead of time
+NEVER = np.inf  # when what is not held will have been used
 
 
 class SeriesStates:
     """The series of one model, by sensor.
 
     Args:
-        table: Their state.
+        table: Their state, empty.
         max_series: Series held in all; beyond it the least recently used is dropped.
         max_series_per_sensor: Series one sensor may hold; beyond it new ones are refused.
         idle_seconds: How long a series that sends nothing is kept.
@@ -33,6 +35,7 @@ class SeriesStates:
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
+        table.reserve(min(max_series, MOST_RESERVED))
         self.table = table
         self.evicted: Counter[str] = Counter()
         self.pins = 0
@@ -83,7 +86,7 @@ class SeriesStates:
             self._drop_oldest()
         slot = self.table.allocate()
         if slot >= self._used.size:
-            self._used = np.concatenate([self._used, np.zeros(self.table.head.size - self._used.size)])
+            self._used = np.concatenate([self._used, np.full(self.table.head.size - self._used.size, NEVER)])
         self._used[slot] = time.monotonic()
         self._sensors.setdefault(sensor, known)[name] = slot
         self._owners[slot] = (sensor, name)
@@ -158,15 +161,15 @@ class SeriesStates:
     def clear(self) -> None:
         """Forget all series, and give their memory back."""
         self.table = self.table.like()
+        self.table.reserve(min(self._max_series, MOST_RESERVED))
         self._sensors, self._owners, self._used = {}, {}, np.zeros(0)
         self._answers, self.doubted = OrderedDict(), set()
 
     def _drop_idle(self) -> None:
         limit = time.monotonic() - self._idle_seconds
         for slot in np.flatnonzero(self._used < limit).tolist():
-            if slot in self._owners:
-                self._drop(slot)
-                self.evicted["idle"] += 1
+            self._drop(slot)
+            self.evicted["idle"] += 1
 
     def _drop_oldest(self) -> None:
         """Drop the least recently used hundredth, so that a flood of new series does not search for each."""
@@ -182,4 +185,5 @@ class SeriesStates:
         del known[name]
         if not known:
             del self._sensors[sensor]
+        self._used[slot] = NEVER
         self.table.release(slot)

@@ -7,6 +7,7 @@ import pytest
 from talking import Stream, at, details_of, observation
 from tiny_model import LEVELS, ROWS
 
+from mods_grpc.detection import SeriesTable
 from mods_grpc.errors import Reason
 from mods_grpc.messages import timestamp_from_nanos
 from mods_grpc.server import gathered_rows
@@ -117,7 +118,7 @@ def test_a_forecast_that_is_not_finite_fails_its_own_stream_alone(inference):
 
 
 def gatherer():
-    return RowGatherer(SeriesStates(None, max_series=1, max_series_per_sensor=1, idle_seconds=1), most=64)
+    return RowGatherer(SeriesStates(SeriesTable(1, 1), max_series=1, max_series_per_sensor=1, idle_seconds=1), most=64)
 
 
 def never_judged(**changes):
