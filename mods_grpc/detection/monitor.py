@@ -19,7 +19,7 @@ from mods_grpc.detection.judgement import Judgement, Sightings
 from mods_grpc.detection.next_row import Foresight
 from mods_grpc.detection.parts import AT_ONCE, Sharing
 from mods_grpc.detection.runs import RunForecasts, steps_of
-from mods_grpc.detection.series import SeriesTable
+from mods_grpc.detection.series import NO_TIME, SeriesTable
 from mods_grpc.detection.single import SingleRow
 from mods_grpc.detection.standing import StandingRows
 from mods_grpc.detection.timeline import Run, trace
@@ -203,6 +203,8 @@ class Monitor:
             ahead[full] = self.table.waiting_at(slots[full], places)
             self.table.keep_waiting(slots[full], places, pack(expectation.of(made[:, 1:], lines.delays)))
         forecasts.tell(verdicts.forecast, verdicts.gap_filled, ahead, patterns)
+        first = at[self.table.last_time[slots[at]] == NO_TIME]
+        self.table.head[slots[first]] = times[first] // self._slide % self.table.rows  # where `replace` would put it
         self.table.push(slots[at], times[at], values[at])
         for index, run in enumerate(runs):
             if run.last:
@@ -212,10 +214,11 @@ class Monitor:
         return verdicts, seen
 
     def _plain(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> NDArray[np.bool_]:
-        """Tell which observations are the only one of their series, complete, and directly follow its last row."""
-        table = self.table
-        # NO_TIME + slide is a time no observation has, so a new series is never plain
-        plain: NDArray[np.bool_] = times == table.last_time[slots] + self._slide
+        """Tell which observations are complete, the only one of their series, and right after its last row or its first."""
+        last = self.table.last_time[slots]
+        plain: NDArray[np.bool_] = times == last + self._slide
+        if (last == NO_TIME).any():
+            plain |= last == NO_TIME
         missing = np.isnan(values)
         if missing.any():  # along rows this takes ten times as long
             plain &= ~missing.any(axis=1)
