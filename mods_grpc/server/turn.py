@@ -13,7 +13,8 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 INLINE_SECONDS = 0.002
-PATIENCE = 20.0  # who needs a second lets go first who comes within this many seconds after and needs next to none
+PATIENCE = 100.0  # who needs a millisecond lets go first who comes within a tenth of a second after and needs next to none,
+MOST_PATIENCE_SECONDS = 20.0  # and nobody lets others go first for longer
 
 Found = TypeVar("Found")
 
@@ -43,7 +44,8 @@ class Turn:
             return
         loop = asyncio.get_running_loop()
         mine = loop.create_future()
-        heapq.heappush(self._waiting, (loop.time() + PATIENCE * seconds, next(self._number), mine))
+        waits = min(PATIENCE * seconds, MOST_PATIENCE_SECONDS) + seconds
+        heapq.heappush(self._waiting, (loop.time() + waits, next(self._number), mine))
         try:
             await mine
         except asyncio.CancelledError:

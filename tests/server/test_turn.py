@@ -30,6 +30,32 @@ def test_who_takes_long_lets_those_go_first_who_come_later_and_do_not():
     asyncio.run(run())
 
 
+def test_one_row_waits_for_next_to_none_of_a_hundred_streams_that_ask_for_much_again_and_again():
+    async def run():
+        turn, clock, turns, over = Turn(), 0.0, 0, False
+        asyncio.get_running_loop().time = lambda: clock
+
+        async def asks_again_and_again():
+            nonlocal clock, turns
+            while not over:
+                await turn.take(0.003)
+                turns, clock = turns + 1, clock + 0.003
+                await asyncio.sleep(0)
+                turn.give_back()
+
+        flood = [asyncio.ensure_future(asks_again_and_again()) for _ in range(100)]
+        while turns < 250:
+            await asyncio.sleep(0)
+        before = turns
+        await turn.take(0.0001)
+        waited, over = turns - before, True
+        turn.give_back()
+        await asyncio.gather(*flood)
+        assert waited < 15
+
+    asyncio.run(run())
+
+
 def test_many_that_only_wait_until_nobody_is_at_it_all_get_there():
     async def run():
         turn, order = Turn(), []
