@@ -8,6 +8,8 @@ scale, and the fixed fields.
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.detection.zeros import zeros
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
@@ -51,21 +53,21 @@ class SeriesTable:
         self._allocate_arrays(0)
 
     def _allocate_arrays(self, capacity: int) -> None:
-        """Make arrays of zeros, whose memory the system gives as it is written to."""
-        self.values = np.zeros((capacity, self.rows, self.features))
-        self.missing = np.zeros((capacity, self.rows, self.features), np.bool_)
-        self.head = np.zeros(capacity, np.int32)
-        self.filled = np.zeros(capacity, np.int32)
-        self.last_time = np.zeros(capacity, np.int64)
-        self.episode_start = np.zeros(capacity, np.int64)
-        self.episode_last = np.zeros(capacity, np.int64)
-        self.episode_peak_time = np.zeros(capacity, np.int64)
-        self.episode_peak = np.zeros(capacity)
-        self.factor = np.zeros(capacity)
-        self.wealth = np.zeros(capacity)
-        self.ahead = np.zeros((capacity, self.waiting, self.numbers * self.features), np.float32)
-        self.own = np.zeros((capacity, self.horizons, self.features), np.float32)
-        self.taught = np.zeros(capacity, np.int32)
+        window, ahead = (self.rows, self.features), (self.waiting, self.numbers * self.features)
+        self.values = zeros(capacity, *window)
+        self.missing = zeros(capacity, *window, kind=np.bool_)
+        self.head = zeros(capacity, kind=np.int32)
+        self.filled = zeros(capacity, kind=np.int32)
+        self.last_time = zeros(capacity, kind=np.int64)
+        self.episode_start = zeros(capacity, kind=np.int64)
+        self.episode_last = zeros(capacity, kind=np.int64)
+        self.episode_peak_time = zeros(capacity, kind=np.int64)
+        self.episode_peak = zeros(capacity)
+        self.factor = zeros(capacity)
+        self.wealth = zeros(capacity)
+        self.ahead = zeros(capacity, *ahead, kind=np.float32)
+        self.own = zeros(capacity, self.horizons, self.features, kind=np.float32)
+        self.taught = zeros(capacity, kind=np.int32)
 
     def _arrays(self) -> tuple[NDArray[np.generic], ...]:
         return (
@@ -97,7 +99,7 @@ class SeriesTable:
         """
         try:
             self._allocate_arrays(capacity)
-        except MemoryError:
+        except (MemoryError, OSError, OverflowError):
             self._allocate_arrays(0)
 
     def allocate(self) -> int:
