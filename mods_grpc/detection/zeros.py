@@ -1,5 +1,6 @@
 """Arrays of zeros whose memory the system gives as it is written to, and takes back when they go."""
 
+import contextlib
 import math
 import mmap
 from typing import Any
@@ -24,5 +25,6 @@ def zeros(*shape: int, kind: type[np.generic] = np.float64) -> NDArray[Any]:
         return np.zeros(shape, kind)
     mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        mapping.madvise(mmap.MADV_HUGEPAGE)  # as numpy does
+        with contextlib.suppress(OSError):  # a kernel may have no large pages
+            mapping.madvise(mmap.MADV_HUGEPAGE)  # as numpy does
     return np.frombuffer(mapping, kind).reshape(shape)
