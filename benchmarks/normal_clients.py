@@ -19,6 +19,7 @@ TITLES = (
     "failures",
     "p50 ms",
     "p99 ms",
+    "slowest",
     "health p99 ms",
     "slowest",
     "bare p99 ms",
@@ -26,7 +27,7 @@ TITLES = (
     "RSS MiB",
     "peak RSS MiB",
 )
-WIDTHS = (26, 9, 20, 9, 9, 15, 9, 13, 9, 10, 14)
+WIDTHS = (26, 9, 20, 9, 9, 9, 15, 9, 13, 9, 10, 14)
 
 
 class NormalClients:
@@ -115,6 +116,7 @@ class NormalClients:
             "failures": ", ".join(f"{code} {count}" for code, count in Counter(self.failures).items()) or "0",
             "p50_ms": round(p50, 2),
             "p99_ms": round(p99, 2),
+            "slowest_ms": round(max(self.seconds) * 1e3, 1),
             "health_p99_ms": round(float(np.quantile(self.health_seconds, 0.99)) * 1e3, 1),
             "health_slowest_ms": round(max(self.health_seconds) * 1e3, 1),
             "bare_p99_ms": round(float(np.quantile(self.bare_seconds, 0.99)) * 1e3, 1),
