@@ -204,7 +204,7 @@ class Monitor:
             self.table.keep_waiting(slots[full], places, pack(expectation.of(made[:, 1:], lines.delays)))
         forecasts.tell(verdicts.forecast, verdicts.gap_filled, ahead, patterns)
         first = at[self.table.last_time[slots[at]] == NO_TIME]
-        self.table.head[slots[first]] = times[first] // self._slide % self.table.rows  # where `replace` would put it
+        self.table.begin(slots[first], times[first] // self._slide)
         self.table.push(slots[at], times[at], values[at])
         for index, run in enumerate(runs):
             if run.last:
@@ -216,9 +216,7 @@ class Monitor:
     def _plain(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> NDArray[np.bool_]:
         """Tell which observations are complete, the only one of their series, and right after its last row or its first."""
         last = self.table.last_time[slots]
-        plain: NDArray[np.bool_] = times == last + self._slide
-        if (last == NO_TIME).any():
-            plain |= last == NO_TIME
+        plain: NDArray[np.bool_] = (times == last + self._slide) | (last == NO_TIME)
         missing = np.isnan(values)
         if missing.any():  # along rows this takes ten times as long
             plain &= ~missing.any(axis=1)

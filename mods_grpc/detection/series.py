@@ -198,6 +198,10 @@ class SeriesTable:
         order = (self.head[slot] - self.filled[slot] + np.arange(self.filled[slot])) % self.rows
         return self.values[slot, order], self.missing[slot, order]
 
+    def begin(self, slots: Indices, numbers: NDArray[np.int64]) -> None:
+        """Let empty windows begin where rows of these numbers stand, see `replace`."""
+        self.head[slots] = numbers % self.rows
+
     def push(self, slots: Indices, times: NDArray[np.int64], rows: Floats) -> None:
         """Append one complete row to each of several different series."""
         head = self.head[slots]

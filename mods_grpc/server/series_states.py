@@ -35,7 +35,8 @@ class SeriesStates:
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
-        table.reserve(min(max_series, MOST_RESERVED))
+        self._reserved = min(max_series, MOST_RESERVED)
+        table.reserve(self._reserved)
         self.table = table
         self.evicted: Counter[str] = Counter()
         self.pins = 0
@@ -110,8 +111,8 @@ class SeriesStates:
         return len(self._owners)
 
     def sensors(self) -> list[str]:
-        """Return all sensors of which anything is held."""
-        return list({**self._sensors, **self._answers})
+        """Return all sensors of which anything is held: those whose streams were answered first, as they were opened."""
+        return list({**self._answers, **self._sensors})
 
     def groups(self, series: int) -> Iterator[list[str]]:
         """Yield all sensors, as many at a time as have so many series together."""
@@ -161,7 +162,7 @@ class SeriesStates:
     def clear(self) -> None:
         """Forget all series, and give their memory back."""
         self.table = self.table.like()
-        self.table.reserve(min(self._max_series, MOST_RESERVED))
+        self.table.reserve(self._reserved)
         self._sensors, self._owners, self._used = {}, {}, np.zeros(0)
         self._answers, self.doubted = OrderedDict(), set()
 

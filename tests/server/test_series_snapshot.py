@@ -88,5 +88,5 @@ def test_sensors_are_grouped_whole_and_none_is_left_out():
             states.add(sensor, str(number))
     states.hand_over("answers alone", deque())
     groups = list(states.groups(4))
-    assert groups == [["a", "b"], ["c"], ["d", "answers alone"]]
+    assert groups == [["answers alone", "a", "b"], ["c"], ["d"]]
     assert [take(states, group).sensors for group in groups] == [("a",) * 3 + ("b",), ("c",) * 5, ("d",) * 2]

@@ -76,9 +76,8 @@ def test_what_a_moved_sensor_was_answered_and_whether_it_is_doubted_goes_along()
 
 def test_how_many_series_there_are_makes_no_difference_to_how_much_memory_a_move_takes():
     detector = MODELS[0][0]
-    before, now = (
-        SeriesStates(detector.table(ROWS), max_series=10**6, max_series_per_sensor=10**6, idle_seconds=60) for _ in "12"
-    )
+    limits = {"max_series": 10**6, "max_series_per_sensor": 10**6, "idle_seconds": 60.0}
+    before, now = SeriesStates(detector.table(ROWS), **limits), SeriesStates(detector.table(ROWS), **limits)
     for number in range(5000):
         before.add("zeek", str(number))
     table = before.table
