@@ -5,9 +5,11 @@ BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 # The tests that talk to a server are tests of both transports; some go over grpcio every time.
-OVER_EITHER := tests/server tests/ids $(addprefix tests/test_,client.py client_streams.py resuming.py other_clients.py cli.py)
-OVER_GRPCIO := tests/test_client_streams.py tests/test_other_clients.py $(addprefix tests/server/test_,unary.py stream.py \
-	lifecycle.py listening.py health_and_reflection.py access.py open_session.py)
+OVER_EITHER := tests/server tests/ids tests/client tests/cli/test_commands.py tests/deploy/test_no_egress.py tests/deploy/test_proxies.py \
+	tests/project/test_other_clients.py tests/project/test_integration_page.py
+OVER_GRPCIO := tests/client/test_streams.py tests/project/test_other_clients.py tests/server/services/test_unary.py tests/server/streaming/test_session.py \
+	tests/server/test_lifecycle.py tests/server/net/test_listener.py tests/server/services/test_health_and_reflection.py \
+	tests/server/security/test_authentication.py tests/server/onnx/test_open_session.py
 
 .PHONY: help demo serve test test-slow test-grpcio check format protos lock clean
 
@@ -43,14 +45,14 @@ test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 
 test-grpcio: .venv .venv-protos ## Run the tests that talk to a server over grpcio
 	$(BIN)/python -m pytest --transport grpcio $(OVER_EITHER)
-	$(BIN)/python -m pytest --transport grpcio -m slow $(addprefix tests/server/test_,serving_benchmarks.py dead_peer.py state_file.py proxies.py)
+	$(BIN)/python -m pytest --transport grpcio -m slow tests/benchmarks/test_serving.py tests/server/streaming/test_dead_peer.py tests/server/persistence tests/deploy/test_proxies.py
 
 check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/buf lint 'mods_grpc/v1/mods.v1.protoset#format=binpb' --config buf.yaml --path mods_grpc/v1
-	$(BIN)/python -m pytest -q tests/test_stub_drift.py tests/test_import_rules.py
+	$(BIN)/python -m pytest -q tests/project/test_stub_drift.py tests/project/test_import_rules.py
 
 format: .venv ## Format the code
 	$(BIN)/ruff format .

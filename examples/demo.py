@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mods_grpc.client import Client, Verdict, VerdictStatus
-from training.datapool import read_datapool
-from training.evaluate import Episode, found_events
-from training.events import Event, read_events
-from training.query import parse_query
-from training.simulate_logs import LOCAL_NETWORK
-from training.timerange import parse_interval
+from training.data.datapool import read_datapool
+from training.data.events import Event, read_events
+from training.data.query import parse_query
+from training.data.time_range import parse_interval
+from training.evaluation.scoring import Episode, found_events
+from training.simulation.zeek_logs import LOCAL_NETWORK
 
 FOLDER = Path(".demo")
 LOGS, NEW_LOGS, POOL, NEW_POOL = (FOLDER / name for name in ("logs", "new-logs", "datapool", "new-datapool"))
@@ -91,7 +91,7 @@ def training(*arguments: object) -> None:
 
 def mods_grpc(*arguments: object) -> None:
     """Run `mods-grpc`."""
-    run("mods_grpc.cli", *arguments)
+    run("mods_grpc.cli.main", *arguments)
 
 
 def run(module: str, *arguments: object) -> None:
@@ -113,7 +113,7 @@ def keep_new_logs_apart() -> None:
 @contextmanager
 def server(repository: Path) -> Iterator[str]:
     """Run `mods-grpc serve` on a free port; yield its address."""
-    command = [sys.executable, "-m", "mods_grpc.cli", "serve", str(repository)]
+    command = [sys.executable, "-m", "mods_grpc.cli.main", "serve", str(repository)]
     options = ["--address", "127.0.0.1:0", "--health-address", "127.0.0.1:0"]
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-import hand_written_peer as hand
 import pytest
-import running_server
-from hand_written_peer import Peer
 
 from mods_grpc.client import Client
 from mods_grpc.server.config import TRANSPORTS
+from tests.support import running_server
+from tests.support.http2 import raw_peer as hand
+from tests.support.http2.raw_peer import Peer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

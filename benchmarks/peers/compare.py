@@ -20,15 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from open_inference import forecast_of, request_of
-from peer_processes import OURS, SERVERS, call, free_ports, method_of, running
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from rpc_messages import Values
-
+from benchmarks.peers.open_inference import forecast_of, request_of
+from benchmarks.peers.processes import OURS, SERVERS, call, free_ports, method_of, running
+from benchmarks.support.rpc_messages import Values
 from mods_grpc.artifact import Manifest, read_artifact
-from mods_grpc.server.session import open_session
+from mods_grpc.server.onnx.session import open_session
 from mods_grpc.v1 import inference_pb2 as pb
 
 LOADS = {1: (1, 1), 8: (8, 1), 64: (8, 8)}  # in flight: connections, calls on each

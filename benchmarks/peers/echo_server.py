@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.listening import channel_options
 from mods_grpc.server.main import loop_factory
+from mods_grpc.server.net.listener import channel_options
 
 
 async def serve(port, answer):

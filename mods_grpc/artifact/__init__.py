@@ -14,8 +14,16 @@ from mods_grpc.artifact.calibration import (
     ScoreCurve,
     Tail,
 )
-from mods_grpc.artifact.graph import ALLOWED_OPERATORS, GraphSummary, check_graph
-from mods_grpc.artifact.layout import (
+from mods_grpc.artifact.graph_policy import ALLOWED_OPERATORS, GraphSummary, check_graph
+from mods_grpc.artifact.manifest import (
+    FeatureSpec,
+    FileDigest,
+    Manifest,
+    Metric,
+    TimeRange,
+)
+from mods_grpc.artifact.signature import TrustedKeys, read_signing_key
+from mods_grpc.artifact.version_folder import (
     BATCH_MODEL_FILE,
     CARD_FILE,
     LISTED_FILES,
@@ -29,14 +37,6 @@ from mods_grpc.artifact.layout import (
     read_artifact,
     sign_version,
 )
-from mods_grpc.artifact.manifest import (
-    FeatureSpec,
-    FileDigest,
-    Manifest,
-    Metric,
-    TimeRange,
-)
-from mods_grpc.artifact.signature import TrustedKeys, read_signing_key
 
 __all__ = [
     "ALLOWED_OPERATORS",

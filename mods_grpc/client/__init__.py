@@ -6,7 +6,6 @@ with Client("127.0.0.1:50051") as client:
 """
 
 from mods_grpc.client.client import Client
-from mods_grpc.client.observations import Observation, ObservationBatch
 from mods_grpc.client.results import (
     DetectResult,
     Episode,
@@ -21,8 +20,9 @@ from mods_grpc.client.results import (
     Verdict,
     VerdictStatus,
 )
-from mods_grpc.client.resuming import ResumePolicy
-from mods_grpc.client.stream import DetectStream, OpenedStream
+from mods_grpc.client.streaming.observations import Observation, ObservationBatch
+from mods_grpc.client.streaming.reconnecting import ResumePolicy
+from mods_grpc.client.streaming.stream import DetectStream, OpenedStream
 
 __all__ = [
     "Client",

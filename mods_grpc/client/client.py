@@ -8,15 +8,16 @@ from typing import Self, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from mods_grpc.client import reading, requests
-from mods_grpc.client.channel import open_channel
-from mods_grpc.client.connection import Connection
-from mods_grpc.client.failures import error_from_call
-from mods_grpc.client.requests import Explain
+from mods_grpc.client.codec import decode as reading
+from mods_grpc.client.codec import encode as requests
+from mods_grpc.client.codec.encode import Explain
+from mods_grpc.client.codec.times import TimeLike, TimesLike, nanos_of_all
 from mods_grpc.client.results import DetectResult, ForecastResult, ModelInfo
-from mods_grpc.client.resuming import ResumePolicy
-from mods_grpc.client.stream import DetectStream, StreamInput
-from mods_grpc.client.times import TimeLike, TimesLike, nanos_of_all
+from mods_grpc.client.rpc.channel import open_channel
+from mods_grpc.client.rpc.errors import error_from_call
+from mods_grpc.client.streaming.call import Connection
+from mods_grpc.client.streaming.reconnecting import ResumePolicy
+from mods_grpc.client.streaming.stream import DetectStream, StreamInput
 from mods_grpc.errors import ConnectionFailedError
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
 

@@ -1,17 +1,17 @@
 """From residual to alarm: pure numpy, no I/O, no gRPC. `Monitor` is the door; `calibrate` makes what it needs."""
 
-from mods_grpc.detection.ahead import Forecaster
-from mods_grpc.detection.alarms import Alarm
-from mods_grpc.detection.calibration import calibrate
-from mods_grpc.detection.detector import Detector, significance_from_budget
-from mods_grpc.detection.episodes import Phase
-from mods_grpc.detection.expectation import side_by_side
-from mods_grpc.detection.judgement import Explanation
-from mods_grpc.detection.monitor import Monitor
-from mods_grpc.detection.reason import describe
-from mods_grpc.detection.series import NO_TIME, SeriesTable
-from mods_grpc.detection.timeline import Outcome
-from mods_grpc.detection.verdicts import Verdict, Verdicts
+from mods_grpc.detection.calibration.calibrate import calibrate
+from mods_grpc.detection.decision.alarms import Alarm
+from mods_grpc.detection.decision.episodes import Phase
+from mods_grpc.detection.decision.reason import describe
+from mods_grpc.detection.engine.monitor import Monitor
+from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
+from mods_grpc.detection.scores.detector import Detector, significance_from_budget
+from mods_grpc.detection.scores.expectation import side_by_side
+from mods_grpc.detection.scores.judgement import Explanation
+from mods_grpc.detection.state.forecast_buffer import Forecaster
+from mods_grpc.detection.state.grid_alignment import Outcome
+from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 
 __all__ = [
     "NO_TIME",

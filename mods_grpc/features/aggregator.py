@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import DataError
-from mods_grpc.features.cells import Cell, Partial, Plan, plan
-from mods_grpc.features.definition import ALL, Definition, Kind
+from mods_grpc.features.accumulators import Cell, Partial, Plan, plan
+from mods_grpc.features.aggregate_rows import AggregateRow, AggregatorCounters
+from mods_grpc.features.definitions import ALL, Definition, Kind
 from mods_grpc.features.locality import Locality
-from mods_grpc.features.options import SECOND, AggregatorOptions
+from mods_grpc.features.options import AggregatorOptions
 from mods_grpc.features.records import PROTOCOLS, RECORDS, Record
-from mods_grpc.features.rows import AggregateRow, AggregatorCounters
 
 STATE_VERSION = 2
 
@@ -148,7 +149,7 @@ class Aggregator:
         if self._next is None:
             if self._earliest is None:
                 return
-            first = -(-self._earliest // (self.options.slide_seconds * SECOND)) * self.options.slide_panes
+            first = -(-self._earliest // (self.options.slide_seconds * NANOS_PER_SECOND)) * self.options.slide_panes
             if first + self.options.window_panes > self._closed:
                 return  # an earlier record may still come
             self._next = first

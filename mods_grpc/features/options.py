@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import DataError
-from mods_grpc.features.distinct import DEFAULT_LIMIT
+from mods_grpc.features.distinct_count import DEFAULT_LIMIT
 from mods_grpc.features.locality import GroupBy, parse_networks
-
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,22 +47,22 @@ class AggregatorOptions:
     @property
     def pane_ns(self) -> int:
         """Return the length of the panes that windows are made of: what window and slide are both multiples of."""
-        return gcd(self.window_seconds, self.slide_seconds) * SECOND
+        return gcd(self.window_seconds, self.slide_seconds) * NANOS_PER_SECOND
 
     @property
     def window_panes(self) -> int:
         """Return how many panes a window is."""
-        return self.window_seconds * SECOND // self.pane_ns
+        return self.window_seconds * NANOS_PER_SECOND // self.pane_ns
 
     @property
     def slide_panes(self) -> int:
         """Return how many panes a slide is."""
-        return self.slide_seconds * SECOND // self.pane_ns
+        return self.slide_seconds * NANOS_PER_SECOND // self.pane_ns
 
     @property
     def quiet_panes(self) -> int:
         """Return after how many panes without a record a series is missing."""
-        return -(-max(self.quiet_seconds, self.window_seconds) * SECOND // self.pane_ns)
+        return -(-max(self.quiet_seconds, self.window_seconds) * NANOS_PER_SECOND // self.pane_ns)
 
     @property
     def windowing(self) -> dict[str, Any]:

@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health_pb2_grpc
 
 from mods_grpc.artifact import TrustedKeys
-from mods_grpc.detection.runs import WINDOWS_PER_RUN
-from mods_grpc.server.access import Access, Tokens
-from mods_grpc.server.admission import Backlog, Rates
-from mods_grpc.server.canary import Canary, Limits
+from mods_grpc.detection.engine.gap_forecasts import WINDOWS_PER_RUN
 from mods_grpc.server.config import ServerConfig, host_and_port
-from mods_grpc.server.crew import MOST_BY_DEFAULT, Crew
-from mods_grpc.server.edge import Edge
-from mods_grpc.server.foreign import Parsing, parsing
-from mods_grpc.server.health import Health
-from mods_grpc.server.keeping import Keeper
-from mods_grpc.server.listening import listener
-from mods_grpc.server.metrics import Metrics, ModelCollector
-from mods_grpc.server.reflection import reflection_handlers
-from mods_grpc.server.reloading import Reloader
-from mods_grpc.server.repository import Repository
-from mods_grpc.server.servicers import handlers
-from mods_grpc.server.streams import Streams
-from mods_grpc.server.watched_file import WatchedFiles
+from mods_grpc.server.models.canary import Canary, Limits
+from mods_grpc.server.models.reloader import Reloader
+from mods_grpc.server.models.repository import Repository
+from mods_grpc.server.net.listener import listener
+from mods_grpc.server.persistence.snapshotter import Keeper
+from mods_grpc.server.rpc.boundary import Edge
+from mods_grpc.server.rpc.third_party import Parsing, parsing
+from mods_grpc.server.scheduling.admission import Backlog, Rates
+from mods_grpc.server.scheduling.worker_pool import MOST_BY_DEFAULT, Crew
+from mods_grpc.server.security.authentication import Access, Tokens
+from mods_grpc.server.security.file_watcher import WatchedFiles
+from mods_grpc.server.services.health import Health
+from mods_grpc.server.services.reflection import reflection_handlers
+from mods_grpc.server.services.registration import handlers
+from mods_grpc.server.streaming.registry import Streams
+from mods_grpc.server.telemetry.metrics import Metrics, ModelCollector
 
 if TYPE_CHECKING:
-    from mods_grpc.server.tracing import Tracing
+    from mods_grpc.server.rpc.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ def _trusted_keys(path: Path) -> WatchedFiles[TrustedKeys]:
 
 def _tracing(endpoint: str) -> "Tracing":
     try:
-        from mods_grpc.server.tracing import Tracing  # noqa: PLC0415 - of no cost where it is not asked for
+        from mods_grpc.server.rpc.tracing import Tracing  # noqa: PLC0415 - of no cost where it is not asked for
     except ModuleNotFoundError as error:
         raise ValueError("--otlp-endpoint needs OpenTelemetry: pip install 'mods-grpc[otel]'") from error
     return Tracing(endpoint)

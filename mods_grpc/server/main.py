@@ -13,7 +13,7 @@ from google.protobuf.internal import api_implementation
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.logs import set_up_logging
+from mods_grpc.server.log_setup import set_up_logging
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_model import manifest
 
 from mods_grpc.artifact import Calibration, DayScale, IntervalReference, Manifest, Metric, ScoreCurve, Tail
 from mods_grpc.errors import ArtifactError
+from tests.support.models.tiny import manifest
 
 METRIC = Metric(metric="mae", feature="conn_in", step=1, value=0.1, persistence=1 / 3)
 

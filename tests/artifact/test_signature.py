@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from certificates import needs_openssl, openssl
-from signing_keys import key_pair
-from tiny_model import publish_tiny
 
 from mods_grpc.artifact import SIGNATURE_FILE, TrustedKeys, read_artifact, read_signing_key, sign_version
-from mods_grpc.cli import main
+from mods_grpc.cli.main import main
 from mods_grpc.errors import ArtifactError
+from tests.support.certificates import needs_openssl, openssl
+from tests.support.models.tiny import publish_tiny
+from tests.support.signing_keys import key_pair
 
 pytestmark = needs_openssl
 

@@ -6,10 +6,10 @@ import random
 from collections import Counter
 
 import pytest
-from log_records import SECOND, START, random_records
 
 from mods_grpc.errors import DataError
 from mods_grpc.features import ALL, Aggregator, AggregatorOptions, Conn, Definition, Dns, GroupBy, Ssh
+from tests.support.log_records import SECOND, START, random_records
 
 HOUR = 3_600 * SECOND
 

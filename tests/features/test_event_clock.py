@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from log_records import SECOND, START
 
 from mods_grpc.features import Conn, EventClock, Ssh
+from tests.support.log_records import SECOND, START
 
 HOUR = 3_600
 

@@ -1,9 +1,9 @@
 import pytest
-from running_server import channel_to, running_server
-from talking import Stream
-from tiny_model import publish_tiny
 
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2_grpc
+from tests.support.http2.client import Stream
+from tests.support.models.tiny import publish_tiny
+from tests.support.running_server import channel_to, running_server
 
 
 @pytest.fixture(scope="module")

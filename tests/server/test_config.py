@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 import pytest
 
-from mods_grpc.cli import main
+from mods_grpc.cli.main import main
 from mods_grpc.server.config import (
     ENVIRONMENT_PREFIX,
     ServerConfig,

@@ -9,16 +9,16 @@ from queue import SimpleQueue
 import grpc
 import numpy as np
 import pytest
-from running_server import Process, channel_to, running_server
-from talking import Stream, at, forecast_request, observation_batch
-from tiny_model import LEVELS, ROWS, publish_tiny
 
-from mods_grpc.messages import pack_float64
-from mods_grpc.server import runtime
+from mods_grpc.protobuf.arrays import pack_float64
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.onnx import ort as runtime
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, VERDICT_STATUS_SCORED
+from tests.support.http2.client import Stream, at, forecast_request, observation_batch
+from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
+from tests.support.running_server import Process, channel_to, running_server
 
 MANY = 4096
 
@@ -203,10 +203,10 @@ def test_a_call_whose_deadline_passes_frees_its_stream(repository):
 def test_the_runtime_sends_no_telemetry():
     assert runtime.ort
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
-    importing = {path: path.read_text() for path in Path(runtime.__file__).parent.rglob("*.py")}
+    importing = {path: path.read_text() for path in Path(runtime.__file__).parents[1].rglob("*.py")}
     importing = {path.name: source for path, source in importing.items() if "import onnxruntime" in source}
-    assert list(importing) == ["runtime.py"]
-    assert importing["runtime.py"].index("ORT_DISABLE_TELEMETRY") < importing["runtime.py"].index("import onnxruntime")
+    assert list(importing) == ["ort.py"]
+    assert importing["ort.py"].index("ORT_DISABLE_TELEMETRY") < importing["ort.py"].index("import onnxruntime")
 
 
 def test_sigterm_ends_the_process_with_0_and_a_second_server_on_its_port_ends_with_2(repository):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from http2_wire import SteppedLoop, Wire
+
+from tests.support.http2.wire import SteppedLoop, Wire
 
 
 @pytest.fixture

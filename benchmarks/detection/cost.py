@@ -1,0 +1,122 @@
+"""What judging costs beside forecasting: microseconds and bytes per series, and a million series in memory.
+
+The detector is that of a shipped model; forecasts are made beforehand, so what is timed is all that happens around the
+model: gathering windows, delay lines, evidence, p-values, alarms, and pushing the rows. Beside it ONNX Runtime's time for an
+untrained LSTM of 32 units on the same windows, in turns. Times are the lowest of many rounds; a single observation takes
+the way that the server has for it.
+
+Usage: python benchmarks/detection/cost.py [--repository exported] [--model mods-2019] [--series 1000000] [--json FILE]
+"""
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mods_grpc.artifact import read_artifact
+from mods_grpc.detection import Detector, Monitor
+from training.export.onnx_forecaster import open_session
+from training.export.to_onnx import export_graph
+from training.network.architectures import build
+from training.network.config import ModelConfig
+from training.network.scaler import Scaler
+
+NANOS = 10**9
+SIZES = (1, 256, 4096)
+ROUNDS = {1: 400, 256: 100, 4096: 80}
+START = 1_556_668_800
+
+
+def lstm_session(rows, horizon, features):
+    config = ModelConfig(model_type="LSTM", sequence_len=rows - 1, steps_ahead=horizon)
+    values = np.random.default_rng(1).gamma(50, 20, (64, rows + horizon, features))
+    scaler = Scaler.fit(values[:, :rows], values[:, rows:], transform="none", differencing=True)
+    return open_session(export_graph(build(config, features), config, scaler, features))
+
+
+def watch(manifest, detector, series):
+    """Return a monitor whose series have full windows and nothing to forecast with, and the slots."""
+    low = np.array([feature.training_minimum for feature in manifest.features])
+    high = np.array([feature.training_maximum for feature in manifest.features])
+    middle = np.sqrt((low + 1) * (high + 1))
+    made = np.concatenate([middle, 0.97 * middle, 1.04 * middle][: detector.expectation.told])
+    path = np.tile(made, (4096, manifest.horizon, 1))
+    table = detector.table(manifest.rows)
+    slots = np.array([table.allocate() for _ in range(series)])
+    table.values[slots] = middle * np.random.default_rng(2).normal(1, 0.02, (1, manifest.rows, len(middle)))
+    table.filled[slots], table.last_time[slots] = manifest.rows, START * NANOS
+    monitor = Monitor(
+        detector,
+        lambda windows, _: path[: len(windows)],
+        table,
+        slide_seconds=manifest.slide_seconds,
+        holdoff_rows=6,
+        adapt=True,
+    )
+    return monitor, slots, middle
+
+
+def judging_seconds(monitor, slots, middle, manifest, size, rounds):
+    """Return the lowest time of a call with `size` observations of as many series."""
+    rng, best = np.random.default_rng(3), np.inf
+    judged = np.ones(size, np.bool_)
+    mine = slots[:size] if len(slots) <= 4096 else rng.choice(slots, size, replace=False)
+    for _ in range(rounds):
+        values = middle * rng.normal(1, 0.02, (size, len(middle)))
+        times = monitor.table.last_time[mine] + manifest.slide_seconds * NANOS
+        began = time.perf_counter()
+        if size == 1:
+            assert monitor.observe_one(int(mine[0]), int(times[0]), values, significance=1e-4) is not None
+        else:
+            monitor.observe(mine, times, values, judged=judged, significance=1e-4, impute_rows=3)
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repository", type=Path, default=Path("exported"))
+    parser.add_argument("--model", default="mods-2019")
+    parser.add_argument("--series", type=int, default=1_000_000)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    artifact = read_artifact(arguments.repository, arguments.model, 1)
+    manifest, detector = artifact.manifest, Detector.from_manifest(artifact.manifest)
+    session = lstm_session(manifest.rows, manifest.horizon, len(manifest.features))
+    results = {"model": arguments.model, "rows": manifest.rows, "features": len(manifest.features), "sizes": {}}
+    print("| observations a call | judging, us | us each | LSTM, us | judging / LSTM |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    for size in SIZES:
+        monitor, slots, middle = watch(manifest, detector, 4096)
+        judging = ort = np.inf
+        for _ in range(ROUNDS[size] // 4):
+            judging = min(judging, judging_seconds(monitor, slots, middle, manifest, size, 4))
+            windows = monitor.table.windows(slots[:size])
+            began = time.perf_counter()
+            session.run(["forecast"], {"window": windows})
+            ort = min(ort, time.perf_counter() - began)
+        results["sizes"][size] = {"judging_us": judging * 1e6, "lstm_us": ort * 1e6}
+        print(
+            f"| {size} | {judging * 1e6:.0f} | {judging * 1e6 / size:.2f} | {ort * 1e6:.0f} | {judging / ort:.0%} |", flush=True
+        )
+    results["bytes_a_series"] = monitor.table.series_bytes
+    del monitor
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    monitor, slots, middle = watch(manifest, detector, arguments.series)
+    many = judging_seconds(monitor, slots, middle, manifest, 4096, 10)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    held = monitor.table.series_bytes * len(monitor.table.head) / 2**20
+    results["many"] = {"series": arguments.series, "judging_us_4096": many * 1e6, "grown_mib": grown, "held_mib": held}
+    print(
+        f"\n{results['bytes_a_series']} bytes a series; {arguments.series} series hold {held:.0f} MiB, arrays for a power of two"
+    )
+    print(f"of series, peak memory grew by {grown:.0f} MiB; 4096 observations of them: {many * 1e6:.0f} us")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Our detector on a labelled set: fitted, exported, calibrated and replayed with the project's own code."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from mods_grpc.detection import Detector, Monitor, calibrate, significance_from_budget
+from mods_grpc.detection.scores.residuals import ResidualSpace
+from training.data.feature import describe
+from training.data.series import DataReport, Series
+from training.data.windows import take
+from training.export.onnx_forecaster import open_graph
+from training.export.to_onnx import export_graph
+from training.fitting.fit import fit
+from training.network.architectures import build
+from training.network.config import FitConfig, ModelConfig
+
+NANOS = 10**9
+HOLDOFF_ROWS = 6
+HORIZON = 12
+LONGEST, SHORTEST, ROWS_PER_STEP = 60, 8, 25
+LEAST_WINDOWS = 30
+VALIDATION_SHARE, CALIBRATION_SHARE = 0.1, 0.3
+FIT = FitConfig(epochs=20, patience=3, batch_size=128, loss="mae", seed=1)
+
+
+def model_config(model_type, rows, quantiles):
+    """The same for every set: 60 rows where there are enough of them to learn from."""
+    length = int(np.clip(rows // ROWS_PER_STEP, SHORTEST, LONGEST))
+    return ModelConfig(
+        model_type=model_type,
+        sequence_len=length,
+        steps_ahead=HORIZON,
+        model_delta=True,
+        level=True,
+        transform="none",
+        quantiles=quantiles,
+    )
+
+
+def cut(count, gap):
+    """Cut the rows of the training half into train, validation and calibration, a gap between neighbours."""
+    calibration = round(count * (1 - CALIBRATION_SHARE))
+    validation = round(count * (1 - CALIBRATION_SHARE - VALIDATION_SHARE))
+    return slice(0, validation - gap), slice(validation, calibration - gap), slice(calibration, count)
+
+
+def _whole_windows(values, rows):
+    """Count the windows of a part with what follows them that have no gap in them."""
+    length = rows + HORIZON
+    if len(values) < length:
+        return 0
+    gaps = np.concatenate([[0], np.cumsum(np.isnan(values).any(axis=1))])
+    return int((gaps[length:] == gaps[:-length]).sum())
+
+
+def prepare(given, model_type, quantiles=""):
+    """Fit on the training half and return everything a detector is made of; with `quantiles` these are its evidence."""
+    times, values, test = given.on_grid()
+    known = int(test[0])
+    model = model_config(model_type, known, quantiles)
+    train, validation, calibration = cut(known, model.rows + HORIZON)
+    # a few hundred rows leave no room for a gap before a part of a few dozen: then the parts touch
+    if validation.stop - validation.start < 2 * HORIZON or train.stop < 4 * model.rows:
+        train, validation, calibration = cut(known, 0)
+    if min(_whole_windows(values[part], model.rows) for part in (train, validation, calibration)) < LEAST_WINDOWS:
+        values[:known] = pd.DataFrame(values[:known]).interpolate().to_numpy()  # gaps leave too little of a part
+    series = Series(
+        times=times.astype("datetime64[s]"),
+        values=values,
+        features=tuple(describe(f"x{i}", "", f"x{i}") for i in range(values.shape[1])),
+        window_seconds=given.slide_seconds,
+        slide_seconds=given.slide_seconds,
+        digest="",
+        report=DataReport(),
+    )
+    samples = [take(series, (part,), model.rows, HORIZON) for part in (train, validation)]
+    fitted = fit(model, replace(FIT, loss="pinball") if quantiles else FIT, *samples)
+    network = build(model, values.shape[1])  # as it is exported from a run: not compiled
+    network.set_weights(fitted.network.get_weights())
+    forecast = open_graph(export_graph(network, model, fitted.scaler, values.shape[1]), intervals=bool(quantiles))
+    return {
+        "forecast": forecast,
+        "times": times * NANOS,
+        "values": values,
+        "training": train,
+        "calibration": calibration,
+        "rows": model.rows,
+        "test": test,
+        "slide_seconds": given.slide_seconds,
+        "levels": model.levels,
+    }
+
+
+def detector_of(prepared):
+    kinds = ["mean"] * prepared["values"].shape[1]
+    names = ("forecast", "times", "values", "training", "calibration", "rows", "slide_seconds", "levels")
+    calibration = calibrate(**{name: prepared[name] for name in names}, kinds=kinds, holdoff_rows=HOLDOFF_ROWS)
+    return Detector(calibration, ResidualSpace(kinds), training_range(prepared))
+
+
+def training_range(prepared):
+    known = prepared["values"][prepared["training"]]
+    return np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+
+
+def replay(prepared, detector, budget, own_scales=False):
+    """Return scores and alarms of the test's rows."""
+    table = detector.table(prepared["rows"])
+    monitor = Monitor(
+        detector,
+        prepared["forecast"],
+        table,
+        slide_seconds=prepared["slide_seconds"],
+        holdoff_rows=HOLDOFF_ROWS,
+        adapt=True,
+        own_scales=own_scales,
+    )
+    first = max(int(prepared["test"][0]) - 2 * prepared["rows"] - HORIZON, 0)
+    rows = first + np.flatnonzero(~np.isnan(prepared["values"][first:]).any(axis=1))
+    verdicts = monitor.observe(
+        np.full(len(rows), table.allocate()),
+        prepared["times"][rows],
+        prepared["values"][rows],
+        judged=np.ones(len(rows), np.bool_),
+        significance=significance_from_budget(budget, prepared["slide_seconds"], detector.calibration.extremal_index),
+        impute_rows=6,
+    )
+    at = np.searchsorted(rows, prepared["test"])
+    return np.nan_to_num(verdicts.score[at], nan=0.0), verdicts.anomalous[at]

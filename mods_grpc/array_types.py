@@ -1,0 +1,16 @@
+"""The array types that modules share: one name for each dtype, and the unit of times."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Times = NDArray[np.int64]
+"""Nanoseconds since 1970-01-01T00:00Z."""
+Integers = NDArray[np.int64]
+"""Whole numbers that are not times, such as positions of rows in a file."""
+Indices = NDArray[np.intp]
+"""What numpy indexes with."""
+Bools = NDArray[np.bool_]
+
+NANOS_PER_SECOND = 1_000_000_000

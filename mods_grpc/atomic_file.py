@@ -1,0 +1,58 @@
+"""Files that are replaced whole: after a crash or power cut there is the old content or the new, never a part."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+DEFAULT_MODE = 0o666  # less the umask
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its place when the block ends without an error.
+
+    The content is on disk (fsync) before the name points to it, and the name is on disk (fsync of the folder) when this returns.
+    After an error the temporary file is removed and `path` is what it was.
+
+    Args:
+        path: The file to replace or create. Its folder must exist.
+        mode: Permissions of the new file, before the umask.
+
+    Yields:
+        The temporary file, open for writing and reading.
+
+    Raises:
+        OSError: It can't be written, synced or renamed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, mode: int = DEFAULT_MODE) -> None:
+    """Replace a file's content, whole or not at all, synced to disk; see `replacing`."""
+    with replacing(path, mode) as file:
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync a folder's entries to disk, so that a new or renamed file in it outlives a power cut.
+
+    Raises:
+        OSError: It can't be opened or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,150 @@
+"""`mods-grpc aggregate`: recorded logs to the datapool that training reads."""
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.cli.watch_arguments import parse_span
+from mods_grpc.data.datapool_writer import DatapoolWriter, window_slide
+from mods_grpc.features import ALL, PROTOCOLS, AggregatorOptions, Definition, GroupBy
+from mods_grpc.ids.logs.quarantine import Quarantine
+
+if TYPE_CHECKING:
+    from mods_grpc.ids.bulk.aggregate import Batch
+
+EXIT_UNUSABLE = 2
+
+
+def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the `aggregate` command."""
+    parser = commands.add_parser("aggregate", help="turn recorded logs into tables that training reads")
+    parser.add_argument("logs", nargs="+", type=Path, metavar="LOGS", help="files, or folders with all below them; plain or gzip")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the tables")
+    parser.add_argument("--window", type=parse_span, default=3_600.0, metavar="SPAN", help="length of a window (default 1h)")
+    parser.add_argument(
+        "--slide", type=parse_span, default=600.0, metavar="SPAN", help="from one window to the next (default 10m)"
+    )
+    parser.add_argument(
+        "--local", nargs="+", action="extend", default=[], metavar="CIDR", help="our networks (default: private ones)"
+    )
+    parser.add_argument(
+        "--group-by",
+        type=GroupBy,
+        choices=list(GroupBy),
+        default=GroupBy.SITE,
+        help="what a series is about; each but site has its own folder (default %(default)s)",
+    )
+    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="logs to read (default: all)")
+    parser.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="leave out what is before (ISO 8601, UTC)")
+    parser.add_argument(
+        "--to", dest="end", type=_time, metavar="TIME", help="the logs are complete until then (default: last record)"
+    )
+    parser.add_argument(
+        "--lateness", type=parse_span, default=86_400.0, metavar="SPAN", help="how far out of order records may be (default 1d)"
+    )
+    parser.add_argument(
+        "--quarantine", type=Path, metavar="FILE", help="write malformed lines here, with the reason, as JSON lines"
+    )
+    parser.add_argument("--json", action="store_true", help="write what was done as JSON")
+    parser.set_defaults(run=run_aggregate)
+
+
+def run_aggregate(arguments: argparse.Namespace) -> int:
+    """Aggregate logs and say what became of their lines."""
+    if importlib.util.find_spec("polars") is None:
+        sys.stderr.write("mods-grpc: aggregate needs polars: pip install 'mods-grpc[ids]'\n")
+        return EXIT_UNUSABLE
+    from mods_grpc.ids.bulk.aggregate import Batch  # noqa: PLC0415 - the base install has no polars
+
+    options = AggregatorOptions(
+        window_seconds=round(arguments.window),
+        slide_seconds=round(arguments.slide),
+        group_by=arguments.group_by,
+        local_networks=tuple(arguments.local),
+        begin_ns=arguments.begin,
+        quiet_seconds=max(86_400, round(arguments.window)),
+    )
+    definition = Definition(tuple(feature for feature in ALL.features if feature.protocol in arguments.protocols))
+    started = time.monotonic()
+    with ExitStack() as stack:
+        quarantine = stack.enter_context(Quarantine(arguments.quarantine))
+        progress = stack.enter_context(_progress())
+        task = progress.add_task("", total=None)
+
+        def show(path: Path, size: int) -> None:
+            progress.update(task, advance=size, description=path.name)
+
+        batch = Batch(
+            arguments.logs,
+            definition,
+            options,
+            end_ns=arguments.end,
+            lateness_seconds=arguments.lateness,
+            refuse=quarantine.put,
+            show=show,
+        )
+        writer = DatapoolWriter(
+            arguments.output,
+            options.window_seconds,
+            options.slide_seconds,
+            arguments.protocols,
+            by_series=options.group_by is not GroupBy.SITE,
+        )
+        for row in batch.rows():
+            writer.write(row)
+        writer.close(batch.seen)
+    summary = _summary(batch, writer, options, time.monotonic() - started)
+    sys.stdout.write(json.dumps(summary) + "\n" if arguments.json else _text(summary))
+    return 0
+
+
+def _summary(batch: "Batch", writer: DatapoolWriter, options: AggregatorOptions, seconds: float) -> dict[str, Any]:
+    read, counted = batch.counters, asdict(batch.aggregator.counters)
+    return {
+        "lines": read.lines,
+        "records": read.records,
+        "ignored": read.ignored,
+        "malformed": read.malformed,
+        **{name: counted[name] for name in ("added", "late", "ahead", "remote", "over_series_limit")},
+        "rows": writer.rows,
+        "files": len(writer.files),
+        "window_slide": window_slide(options.window_seconds, options.slide_seconds),
+        "protocols": sorted(batch.seen),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _text(summary: dict[str, Any]) -> str:
+    malformed = ", ".join(f"{number} {reason}" for reason, number in sorted(summary["malformed"].items())) or "none"
+    return (
+        f"{summary['records']} records of {', '.join(summary['protocols']) or 'nothing'} in {summary['lines']} lines; "
+        f"malformed: {malformed}\n"
+        f"{summary['late']} late, {summary['ahead']} ahead of all others, {summary['remote']} with no local end, "
+        f"{summary['over_series_limit']} beyond the limit of series\n"
+        f"{summary['rows']} windows in {summary['files']} files {summary['window_slide']}.tsv, {summary['seconds']:.1f} s\n"
+    )
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _time(text: str) -> int:
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a time such as 2024-04-19T00:00, found {text!r}") from None
+    return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()) * NANOS_PER_SECOND

@@ -1,0 +1,178 @@
+"""What the command line prints: tables for people, JSON for machines."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mods_grpc.client.codec.times import datetime_of
+from mods_grpc.client.results import DetectResult, EpisodePhase, ForecastResult, ModelInfo, Verdict, VerdictStatus
+from mods_grpc.errors import ModsError
+
+PIPE_WIDTH = 200
+_STATE_STYLES = {"READY": "green", "FAILED": "red", "LOADING": "yellow", "RETIRED": "dim"}
+
+
+def console() -> Console:
+    """Make a console on standard output; wide where that is not a terminal, so that nothing is cut off in a pipe."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
+
+
+def write_json(value: object, *, indent: int | None = 2) -> None:
+    """Write JSON and a newline to standard output; numbers that are not finite become null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=indent, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_models(models: Sequence[ModelInfo]) -> None:
+    """Print one line per model version."""
+    table = Table("model", "version", "state", "features", "window", "horizon", "provider", "digest", box=None, pad_edge=False)
+    for model in models:
+        style = _STATE_STYLES.get(model.state, "")
+        table.add_row(
+            escape(model.name),
+            str(model.version),
+            f"[{style}]{model.state}[/]" if style else str(model.state),
+            escape(" ".join(model.feature_names) or model.failure),
+            f"{model.window_rows} rows of {_span(model.window_seconds)} every {_span(model.slide_seconds)}",
+            f"{model.horizon} steps",
+            escape(model.provider.removesuffix("ExecutionProvider")),
+            model.digest[:12],
+        )
+    console().print(table)
+
+
+def print_forecast(series: str, result: ForecastResult) -> None:
+    """Print the forecast of one window: a line per step, a column per feature."""
+    title = f"{series}, model {result.model.name} {result.model.version}"
+    table = Table("time", title=escape(title), title_justify="left", box=None, pad_edge=False)
+    for feature in result.features:
+        table.add_column(escape(feature), justify="right")
+        for coverage in result.coverages:
+            table.add_column(f"{coverage:.0%} interval" if (coverage * 100).is_integer() else f"{coverage:.3%} interval")
+    for step, time in enumerate(result.times[0]):
+        cells = [iso(time)]
+        for column in range(len(result.features)):
+            cells.append(_number(float(result.values[0, step, column])))
+            for index in range(len(result.coverages)):
+                low, high = (float(ends[index, 0, step, column]) for ends in (result.lower, result.upper))
+                cells.append(f"{_number(low)} to {_number(high)}")
+        table.add_row(*cells)
+    console().print(table)
+
+
+def forecast_object(series: str, result: ForecastResult) -> dict[str, Any]:
+    """Describe the forecast of one window for JSON."""
+    steps = []
+    for step, time in enumerate(result.times[0]):
+        intervals = [
+            {
+                "coverage": coverage,
+                "lower": dict(zip(result.features, result.lower[index, 0, step].tolist(), strict=True)),
+                "upper": dict(zip(result.features, result.upper[index, 0, step].tolist(), strict=True)),
+            }
+            for index, coverage in enumerate(result.coverages)
+        ]
+        values = dict(zip(result.features, result.values[0, step].tolist(), strict=True))
+        steps.append({"time": iso(time), "values": values, "intervals": intervals})
+    return {"series": series, "model": result.model, "steps": steps}
+
+
+def print_detection(results: Sequence[DetectResult], rows: int, *, everything: bool) -> None:
+    """Print the anomalous rows with their reasons, or all explained ones, and what they add up to."""
+    shown = [verdict for result in results for verdict in result.verdicts if everything or is_alert(verdict)]
+    if shown:
+        table = Table("time", "series", "verdict", "score", "p", "reason", box=None, pad_edge=False)
+        for verdict in shown:
+            score = "" if verdict.score is None else f"{verdict.score:.2f}"
+            p_value = "" if verdict.p_value is None else f"{verdict.p_value:.1e}"
+            words = (iso(verdict.observe_time), escape(verdict.series), _word(verdict), score, p_value, escape(verdict.reason))
+            table.add_row(*words, style="bold" if verdict.anomalous else "")
+        console().print(table)
+    summary = detection_summary(results, rows)
+    episodes = f"{summary['episodes']} episode{'' if summary['episodes'] == 1 else 's'}"
+    counts = f"{rows} rows, {summary['judged']} judged, {summary['anomalies']} anomalous in {episodes}"
+    console().print(f"{counts} at significance {summary['significance']:.2e}")
+
+
+def detection_object(results: Sequence[DetectResult], rows: int, *, everything: bool) -> dict[str, Any]:
+    """Describe verdicts for JSON."""
+    verdicts = [verdict for result in results for verdict in result.verdicts if everything or is_alert(verdict)]
+    model = results[0].model if results else None
+    return {"model": model, "summary": detection_summary(results, rows), "verdicts": verdicts}
+
+
+def detection_summary(results: Sequence[DetectResult], rows: int) -> dict[str, Any]:
+    """Count rows, judged rows, anomalies and episodes."""
+    return {
+        "rows": rows,
+        "judged": sum(result.status.count(VerdictStatus.SCORED) for result in results),
+        "anomalies": sum(int(result.anomalous.sum()) for result in results),
+        "episodes": len({(r.series, v.episode.id) for r in results for v in r.verdicts if v.episode is not None}),
+        "significance": results[0].significance if results else math.nan,
+    }
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print one line at once."""
+    p_value = "" if verdict.p_value is None else f"  p={verdict.p_value:.1e}"
+    why = verdict.error.message if verdict.error is not None else verdict.reason
+    line = f"{iso(verdict.observe_time)}  {verdict.series}  {_word(verdict)}{p_value}" + (f"  {why}" if why else "")
+    console().print(line, style="bold red" if verdict.anomalous else None, markup=False, soft_wrap=True)
+    sys.stdout.flush()
+
+
+def is_alert(verdict: Verdict) -> bool:
+    """Tell whether a person should see the verdict: anomalous, ends an episode, or refused."""
+    ended = verdict.episode is not None and verdict.episode.phase is EpisodePhase.ENDED
+    return verdict.anomalous or ended or verdict.error is not None
+
+
+def iso(moment: datetime | np.datetime64) -> str:
+    """Write a time in UTC down to the second, or further where it has fractions."""
+    if isinstance(moment, np.datetime64):
+        moment = datetime_of(int(moment.astype("datetime64[ns]").astype(np.int64)))
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _word(verdict: Verdict) -> str:
+    if verdict.episode is not None:
+        return f"{'ANOMALY' if verdict.anomalous else 'episode'} ({verdict.episode.phase.lower()})"
+    if verdict.anomalous:
+        return "ANOMALY"
+    return "ok" if verdict.status is VerdictStatus.SCORED else verdict.status.lower().replace("_", " ")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("h", 3_600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, ModsError):
+        return {"reason": str(value.reason), "message": value.message}
+    if isinstance(value, datetime | np.datetime64):
+        return iso(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,195 @@
+"""From response messages to results."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.client.codec.times import datetime64_of, datetime_of
+from mods_grpc.client.results import (
+    DetectResult,
+    Episode,
+    EpisodePhase,
+    FeatureInfo,
+    FeatureVerdict,
+    ForecastResult,
+    MetricInfo,
+    ModelInfo,
+    ModelState,
+    ServedModel,
+    Verdict,
+    VerdictStatus,
+)
+from mods_grpc.protobuf.arrays import nanos_from_timestamp, seconds_from_duration, unpack_float64
+from mods_grpc.v1 import inference_pb2, model_pb2, verdict_pb2
+
+
+def _names(wrapper: Any, prefix: str) -> Mapping[int, str]:
+    return {number: name.removeprefix(prefix) for name, number in wrapper.items()}
+
+
+def _members(wrapper: Any, prefix: str, enum: Any) -> Mapping[int, Any]:
+    return {number: enum[name] for number, name in _names(wrapper, prefix).items() if name in enum.__members__}
+
+
+_STATES = _members(model_pb2.ModelState, "MODEL_STATE_", ModelState)
+_STATUS = _members(verdict_pb2.VerdictStatus, "VERDICT_STATUS_", VerdictStatus)
+_PHASES = _members(verdict_pb2.EpisodePhase, "EPISODE_PHASE_", EpisodePhase)
+_KINDS = {number: name.lower() for number, name in _names(model_pb2.FeatureKind, "FEATURE_KIND_").items() if number}
+
+
+def served_model(message: inference_pb2.ServedModel) -> ServedModel:
+    """Read which model answered."""
+    return ServedModel(name=message.name, version=message.version, digest=message.digest)
+
+
+def model_info(message: model_pb2.Model) -> ModelInfo:
+    """Read the description of a model version."""
+    features = tuple(
+        FeatureInfo(
+            name=feature.name,
+            unit=feature.unit,
+            protocol=feature.protocol,
+            column=feature.column,
+            kind=_KINDS.get(feature.kind, "unknown"),
+            training_minimum=feature.training_minimum,
+            training_maximum=feature.training_maximum,
+        )
+        for feature in message.features
+    )
+    metrics = tuple(
+        MetricInfo(metric=m.metric, feature=m.feature, step=m.step, value=m.value, persistence=m.persistence)
+        for m in message.metrics
+    )
+    created = datetime_of(nanos_from_timestamp(message.create_time)) if message.HasField("create_time") else None
+    return ModelInfo(
+        name=message.name,
+        version=message.version,
+        state=_STATES.get(message.state, ModelState.UNKNOWN),
+        failure=message.failure,
+        digest=message.digest,
+        provider=message.provider,
+        features=features,
+        window_rows=message.window_rows,
+        horizon=message.horizon,
+        window_seconds=seconds_from_duration(message.window),
+        slide_seconds=seconds_from_duration(message.slide),
+        architecture=message.architecture,
+        parameters=message.parameters,
+        create_time=created,
+        training_range=message.training_range,
+        test_range=message.test_range,
+        metrics=metrics,
+        default_false_alarms_per_day=message.default_false_alarms_per_day,
+    )
+
+
+def forecast_result(
+    response: inference_pb2.ForecastResponse,
+    starts: NDArray[np.int64],
+    shape: tuple[int, int, int],
+    coverages: tuple[float, ...],
+) -> ForecastResult:
+    """Read forecasts in columns.
+
+    Args:
+        response: The answer.
+        starts: Times of the first rows of the windows that were sent, `(n,)` or `(1,)`, in nanoseconds.
+        shape: Their shape `(n, rows, features)`.
+        coverages: The coverages that were asked for.
+    """
+    count, rows, features = shape
+    batch, horizon = response.batch, response.horizon
+    first = np.array(batch.first_forecast_time_unix_nano, dtype=np.int64)
+    # The forecast goes on where the window ends, so the distance between rows is known.
+    slide = (first - starts) // rows
+    times = first[:, np.newaxis] + slide[:, np.newaxis] * np.arange(horizon)
+    ends = (len(coverages), count, horizon, features)
+    return ForecastResult(
+        model=served_model(response.model),
+        features=tuple(response.features),
+        values=unpack_float64(batch.values, (count, horizon, features)),
+        coverages=coverages,
+        lower=unpack_float64(batch.lower, ends, "lower"),
+        upper=unpack_float64(batch.upper, ends, "upper"),
+        times=datetime64_of(times),
+    )
+
+
+def detect_result(response: inference_pb2.DetectResponse) -> DetectResult:
+    """Read the verdicts on the one series of a request."""
+    model, series = served_model(response.model), response.series[0]
+    scores = series.scores
+    nanos = np.array(scores.observe_time_unix_nano, dtype=np.int64)
+    return DetectResult(
+        model=model,
+        significance=response.significance,
+        series=series.series,
+        times=datetime64_of(nanos),
+        status=statuses(scores),
+        p_values=unpack_float64(scores.p_value, (len(nanos),), "p_value"),
+        anomalous=np.array(scores.anomalous, dtype=np.bool_),
+        verdicts=tuple(verdict(message, model) for message in series.verdicts),
+    )
+
+
+def statuses(scores: inference_pb2.ScoreColumns) -> tuple[VerdictStatus, ...]:
+    """Read a column of statuses."""
+    return tuple(_STATUS.get(number, VerdictStatus.UNKNOWN) for number in scores.status)
+
+
+def verdict(message: verdict_pb2.Verdict, model: ServedModel) -> Verdict:
+    """Read one full verdict."""
+    return Verdict(
+        series=message.series,
+        observe_time=datetime_of(nanos_from_timestamp(message.observe_time)),
+        status=_STATUS.get(message.status, VerdictStatus.UNKNOWN),
+        p_value=message.p_value if message.HasField("p_value") else None,
+        score=message.score if message.HasField("score") else None,
+        anomalous=message.anomalous,
+        episode=_episode(message.episode) if message.HasField("episode") else None,
+        drift=message.drift,
+        out_of_distribution=message.out_of_distribution,
+        gap_filled=message.gap_filled,
+        features=tuple(_feature_verdict(feature) for feature in message.features),
+        reason=message.reason,
+        model=model,
+    )
+
+
+def column_verdict(series: str, nanos: int, status: VerdictStatus, p: float, anomalous: bool, model: ServedModel) -> Verdict:
+    """Make a verdict of what the columns say: no episode, no explanation."""
+    scored = status is VerdictStatus.SCORED and not math.isnan(p)
+    return Verdict(
+        series=series,
+        observe_time=datetime_of(nanos),
+        status=status,
+        p_value=p if scored else None,
+        score=(-math.log10(p) if p > 0 else math.inf) if scored else None,
+        anomalous=anomalous,
+        model=model,
+    )
+
+
+def _episode(message: verdict_pb2.Episode) -> Episode:
+    return Episode(
+        id=message.id,
+        phase=_PHASES.get(message.phase, EpisodePhase.UNKNOWN),
+        start_time=datetime_of(nanos_from_timestamp(message.start_time)),
+        peak_time=datetime_of(nanos_from_timestamp(message.peak_time)),
+        peak_score=message.peak_score,
+    )
+
+
+def _feature_verdict(message: verdict_pb2.FeatureVerdict) -> FeatureVerdict:
+    return FeatureVerdict(
+        feature=message.feature,
+        observed=message.observed if message.HasField("observed") else None,
+        expected=message.expected,
+        lower=message.lower,
+        upper=message.upper,
+        p_value=message.p_value if message.HasField("p_value") else None,
+        share=message.share,
+    )

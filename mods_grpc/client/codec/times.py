@@ -1,0 +1,71 @@
+"""Times as callers write them, as nanoseconds since 1970-01-01T00:00:00Z, and back."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.errors import InvalidInputError, Reason
+from mods_grpc.protobuf.arrays import INT64_MAX, INT64_MIN
+
+# A datetime without a zone is read as UTC, an integer as nanoseconds.
+TimeLike = datetime | np.datetime64 | int
+TimesLike = NDArray[np.datetime64] | NDArray[np.int64] | Iterable[TimeLike]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def nanos_of(time: TimeLike, field: str = "time") -> int:
+    """Read one time.
+
+    Raises:
+        InvalidInputError: TIMESTAMP_INVALID: not a time, or NaT.
+    """
+    if isinstance(time, datetime):
+        aware = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+        return _in_range((aware - _EPOCH) // _MICROSECOND * 1_000, field)
+    if isinstance(time, np.datetime64):
+        return int(nanos_of_all(np.array([time]), field)[0])
+    if isinstance(time, int | np.integer) and not isinstance(time, bool):
+        return _in_range(int(time), field)
+    message = "expected a datetime, a numpy.datetime64 or an integer of nanoseconds"
+    raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, message, actual=type(time).__name__)
+
+
+def nanos_of_all(times: TimesLike | TimeLike, field: str = "times") -> NDArray[np.int64]:
+    """Read many times, or one, as an array `(n,)`.
+
+    Raises:
+        InvalidInputError: TIMESTAMP_INVALID: something is not a time, or NaT.
+    """
+    if isinstance(times, datetime | np.datetime64 | int | np.integer):
+        times = [times]
+    if not isinstance(times, np.ndarray) or times.dtype.kind == "O":
+        return np.array([nanos_of(time, f"{field}[{index}]") for index, time in enumerate(times)], dtype=np.int64)
+    if times.ndim == 1 and times.dtype.kind == "M":
+        if np.isnat(times).any():
+            index = int(np.flatnonzero(np.isnat(times))[0])
+            raise InvalidInputError.of(f"{field}[{index}]", Reason.TIMESTAMP_INVALID, "expected a time, found NaT")
+        return times.astype("datetime64[ns]").astype(np.int64)
+    if times.ndim == 1 and times.dtype.kind in "iu":
+        return times.astype(np.int64)
+    message = "expected a 1-D array of datetime64 or of integers in nanoseconds"
+    raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, message, actual=f"{times.dtype} {times.shape}")
+
+
+def _in_range(nanos: int, field: str) -> int:
+    if not INT64_MIN <= nanos <= INT64_MAX:
+        raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, "expected a time between the years 1678 and 2261")
+    return nanos
+
+
+def datetime_of(nanos: int) -> datetime:
+    """Make a datetime in UTC; what is below a microsecond is cut off."""
+    return _EPOCH + timedelta(microseconds=nanos // 1_000)
+
+
+def datetime64_of(nanos: NDArray[np.int64]) -> NDArray[np.datetime64]:
+    """Make an array of datetime64[ns] in UTC."""
+    return nanos.astype("datetime64[ns]")

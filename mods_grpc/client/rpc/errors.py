@@ -1,0 +1,110 @@
+"""From a gRPC status to the error of `mods_grpc.errors` that the server raised: the inverse of the server's one map."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from mods_grpc.errors import (
+    ConnectionFailedError,
+    DeadlineError,
+    InternalError,
+    InvalidInputError,
+    ModsError,
+    QuotaError,
+    Reason,
+    Violation,
+)
+from mods_grpc.protobuf.arrays import seconds_from_duration
+
+ERROR_DOMAIN = "mods.v1"
+
+CLASS_OF_REASON: Mapping[Reason, type[ModsError]] = {reason: cls for cls in ModsError.__subclasses__() for reason in cls.reasons}
+
+
+def error_from_call(failure: grpc.RpcError, address: str) -> ModsError:
+    """Make the error that a failed call stands for.
+
+    Args:
+        failure: What grpc raised.
+        address: Where the server was expected, for the message.
+    """
+    return error_from_details(failure) or error_from_code(failure, address)
+
+
+def error_from_details(failure: grpc.RpcError) -> ModsError | None:
+    """Rebuild the server's error from a failed call; None where the failure does not come from a server of ours."""
+    try:
+        status = rpc_status.from_call(failure)
+    except ValueError:  # the details belong to another code: believe the code
+        return None
+    return error_from_status(status) if status is not None else None
+
+
+def error_from_code(failure: grpc.RpcError, address: str) -> ModsError:
+    """Make the error that gRPC's own status code stands for."""
+    assert isinstance(failure, grpc.Call)
+    return _error_without_details(failure.code(), failure.details() or "no details", address)
+
+
+def error_from_status(status: status_pb2.Status) -> ModsError | None:
+    """Rebuild the server's error from a status; None where it does not carry one of ours."""
+    info, request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    if not _unpack(status, info) or info.domain != ERROR_DOMAIN or info.reason not in Reason.__members__:
+        return None
+    _unpack(status, request)
+    reason = Reason[info.reason]
+    cls = CLASS_OF_REASON.get(reason, InternalError)
+    if issubclass(cls, InvalidInputError):
+        return InvalidInputError(_violations(status, info, request, reason))
+    retry_seconds = seconds_from_duration(retry.retry_delay) if _unpack(status, retry) else None
+    limit, actual = info.metadata.get("limit", ""), info.metadata.get("actual", "")
+    return cls(reason, status.message, limit=limit, actual=actual, retry_seconds=retry_seconds)
+
+
+def refusal_from_status(status: status_pb2.Status) -> ModsError:
+    """Rebuild the error of an answer on a stream; an InternalError where it does not carry one of ours."""
+    return error_from_status(status) or InternalError(Reason.INTERNAL, status.message or f"status {status.code}")
+
+
+def _violations(
+    status: status_pb2.Status, info: error_details_pb2.ErrorInfo, request: error_details_pb2.BadRequest, reason: Reason
+) -> list[Violation]:
+    limit, actual = info.metadata.get("limit", ""), info.metadata.get("actual", "")
+    violations = []
+    for index, field in enumerate(request.field_violations):
+        own = Reason.__members__.get(field.reason, reason)
+        first = index == 0  # limit and actual value travel for the first violation only
+        violations.append(
+            Violation(
+                field=field.field,
+                reason=own,
+                message=field.description,
+                limit=limit if first else "",
+                actual=actual if first else "",
+            )
+        )
+    return violations or [Violation(field="", reason=reason, message=status.message, limit=limit, actual=actual)]
+
+
+def _error_without_details(code: grpc.StatusCode, details: str, address: str) -> ModsError:
+    match code:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return ConnectionFailedError(f"no server answers at {address}: {details}")
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineError(Reason.DEADLINE_TOO_SHORT, f"{address} did not answer in time: {details}")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return ConnectionFailedError(f"the server at {address} does not speak mods.v1: {details}")
+        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+            return ConnectionFailedError(f"{address} refused the credentials: {details}")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return QuotaError(Reason.OVERLOADED, details)
+        case _:
+            return InternalError(Reason.INTERNAL, f"{code.name}: {details}")
+
+
+def _unpack(status: status_pb2.Status, detail: Any) -> bool:
+    """Read into `detail` the first detail of its type; False where the status holds none."""
+    return any(entry.Unpack(detail) for entry in status.details if entry.Is(detail.DESCRIPTOR))

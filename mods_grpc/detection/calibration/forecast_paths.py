@@ -1,0 +1,121 @@
+"""Forecast paths of a range beside what came, and what calibration learns from them: scales and curves of residuals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Integers, Times
+from mods_grpc.artifact.calibration import DayScale, IntervalReference, ScoreCurve
+from mods_grpc.detection.scores.conformal import make_curve
+from mods_grpc.detection.scores.expectation import Expectation, learn_interval
+from mods_grpc.detection.scores.residuals import ResidualSpace, robust_scale
+from mods_grpc.detection.scores.time_of_day_scale import choose_day_scales
+from mods_grpc.detection.state.forecast_buffer import Forecaster, choose_horizons
+from mods_grpc.errors import DataError
+
+LEAST_SAMPLES = 20
+MOST_PATHS = 10_000  # of the training range, that the course over the day is learnt from
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """What is known of a series, and the model that forecasts it.
+
+    Attributes:
+        forecast: The model, of windows of `rows` rows.
+        times: `(length,)` nanoseconds, `slide_seconds` apart.
+        values: `(length, features)` raw values, NaN where missing.
+    """
+
+    forecast: Forecaster
+    times: Times
+    values: Floats
+    rows: int
+    slide_seconds: int
+
+    def origins(self, part: slice) -> Times:
+        """Return the rows of a part that have a window without holes before them."""
+        whole = np.concatenate([[0], np.cumsum(~np.isfinite(self.values).all(axis=1))])
+        origins = np.arange(max(part.start, self.rows), part.stop)
+        return np.asarray(origins[whole[origins] == whole[origins - self.rows]], np.int64)
+
+    def paths(self, part: slice, origins: Integers) -> tuple[Floats, Floats]:
+        """Return forecasts from `origins` on, `(n, horizon, told * features)`, and what came, `(n, horizon, features)`.
+
+        What came beyond the part is NaN.
+        """
+        made = self.forecast(self.values[origins[:, None] + np.arange(-self.rows, 0)], self.times[origins - 1])
+        steps = origins[:, None] + np.arange(made.shape[1])
+        return made, np.where((steps < part.stop)[..., None], self.values[np.minimum(steps, part.stop - 1)], np.nan)
+
+    def due(self, origins: Integers, step: int) -> Times:
+        """Return the times that forecasts of `step` steps, counted from 1, are of."""
+        return np.asarray(self.times[origins] + (step - 1) * self.slide_seconds * NANOS_PER_SECOND, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResidualReference:
+    """What is learnt of residuals; as in Calibration."""
+
+    scales: tuple[tuple[float, ...], ...]
+    curves: tuple[tuple[ScoreCurve, ...], ...]
+    horizons: tuple[int, ...]
+    day_scales: tuple[tuple[DayScale | None, ...], ...]
+    interval: IntervalReference | None
+
+
+def learn_residuals(
+    record: Record, space: ResidualSpace, levels: Sequence[float], *, training: slice, calibration: slice
+) -> ResidualReference:
+    """Learn how large residuals are, on the calibration range, and how that changes over the day, on the training range.
+
+    Raises:
+        DataError: A feature has fewer than LEAST_SAMPLES values in the calibration range.
+    """
+    origins = record.origins(calibration)
+    if not origins.size:
+        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found 0")
+    made, came = record.paths(calibration, origins)
+    interval = learn_interval(space, levels, came, made) if levels else None
+    expectation = Expectation(space, interval)
+    residuals = expectation.residuals(came, made)
+    scales, curves = _curves(residuals)
+    horizons = choose_horizons(residuals.shape[1], record.rows)
+    day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
+    early = record.origins(training)
+    early = early[:: 1 + len(early) // MOST_PATHS]
+    if early.size:
+        made, came = record.paths(training, early)
+        before = expectation.residuals(came, made)
+        day_scales = tuple(
+            choose_day_scales(
+                (record.due(early, step), before[:, step - 1]),
+                (record.due(origins, step), residuals[:, step - 1]),
+                scales[step - 1],
+            )
+            for step in horizons
+        )
+    return ResidualReference(
+        scales=tuple(tuple(float(scale) for scale in row) for row in scales),
+        curves=curves,
+        horizons=horizons,
+        day_scales=day_scales if any(day for row in day_scales for day in row) else (),
+        interval=interval,
+    )
+
+
+def _curves(residuals: Floats) -> tuple[Floats, tuple[tuple[ScoreCurve, ...], ...]]:
+    """Return scales and curves, `[horizon][feature]`, of unscaled residuals `(n, horizon, features)`, NaN where missing.
+
+    Raises:
+        DataError: A feature has fewer than LEAST_SAMPLES values.
+    """
+    found = int((~np.isnan(residuals)).sum(axis=0).min())
+    if found < LEAST_SAMPLES:
+        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found {found}")
+    scales = robust_scale(residuals)
+    sizes = np.abs(residuals / scales)
+    _, horizon, count = sizes.shape
+    curves = tuple(tuple(make_curve(sizes[:, k, j][~np.isnan(sizes[:, k, j])]) for j in range(count)) for k in range(horizon))
+    return scales, curves

@@ -1,0 +1,115 @@
+"""Score curves: from a nonconformity score to a conformal p-value and back (Vovk, Gammerman & Shafer 2005).
+
+A curve is the sorted calibration sample in compact form, with a generalised Pareto tail above the 98 % quantile, since
+the empirical p-value can't fall below 1 / (n + 1) (peaks over threshold: Siffer et al. 2017, "Anomaly Detection in
+Streams with Extreme Value Theory").
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.array_types import Floats
+from mods_grpc.artifact.calibration import ScoreCurve, Tail
+
+EXACT_RANKS = 32  # the highest scores are all kept
+RANK_STEP = 1.03  # below them, every rank within 3 % of the next: p-values are at most 3 % too high
+TAIL_SHARE = 0.02
+TAIL_LEAST = 30  # exceedances needed to fit a tail
+TAIL_MOST_SHARE = 0.1
+LARGEST_SHAPE = 0.9
+DIGITS = 9  # significant digits of stored scores
+SMALLEST_P = 1e-300
+
+
+class Curves:
+    """Score curves of several features, ready for arrays.
+
+    Args:
+        curves: The stored form, one per feature.
+    """
+
+    def __init__(self, curves: Sequence[ScoreCurve]) -> None:
+        self._scores = [np.array(curve.scores, np.float64) for curve in curves]
+        # a score in (scores[i - 1], scores[i]] is reached by at most the counts[i - 1] above the former
+        self._p_above = [np.concatenate(([1.0], (1.0 + np.array(curve.counts)) / (curve.samples + 1))) for curve in curves]
+        nothing = Tail(threshold=np.inf, probability=1.0, shape=0.0, scale=1.0)
+        tails = [curve.tail or nothing for curve in curves]
+        self._threshold = np.array([tail.threshold for tail in tails])
+        self._probability = np.array([tail.probability for tail in tails])
+        self._shape = np.array([tail.shape for tail in tails])
+        self._safe_shape = np.where(self._shape == 0, 1.0, self._shape)
+        self._scale = np.array([tail.scale for tail in tails])
+
+    def p_value(self, scores: Floats) -> Floats:
+        """Return the p-values of scores `(n, features)`; NaN stays NaN."""
+        p = np.empty(scores.shape)
+        for j, (known, p_above) in enumerate(zip(self._scores, self._p_above, strict=True)):
+            p[:, j] = p_above.take(known.searchsorted(scores[:, j]))
+        above = scores > self._threshold
+        if np.logical_or.reduce(above, axis=None):
+            excess = np.where(above, scores - self._threshold, 0.0) / self._scale
+            log_survival = np.where(self._shape == 0, -excess, -np.log1p(self._shape * excess) / self._safe_shape)
+            p = np.where(above, np.maximum(self._probability * np.exp(log_survival), SMALLEST_P), p)
+        p[np.isnan(scores)] = np.nan
+        return p
+
+    def first(self) -> tuple[list[float], list[float], float]:
+        """Return of the first curve its scores, the p-values below and above them, and where its tail begins."""
+        return self._scores[0].tolist(), self._p_above[0].tolist(), float(self._threshold[0])
+
+    def scores_at(self, p: float) -> Floats:
+        """Return per feature the score above which the p-value is at or below p; infinity where the sample can't say."""
+        found = np.empty(len(self._scores))
+        for j, (known, p_above) in enumerate(zip(self._scores, self._p_above, strict=True)):
+            reached = len(known) - int(np.searchsorted(p_above[:0:-1], p, side="right"))
+            found[j] = known[reached] if reached < len(known) else np.inf
+        in_tail = p < np.where(np.isinf(self._threshold), 0.0, self._probability)
+        if in_tail.any():
+            log_ratio = np.log(self._probability / max(p, SMALLEST_P))  # 1 - coverage can round to 0
+            reach = np.where(self._shape == 0, log_ratio, np.expm1(self._shape * log_ratio) / self._safe_shape)
+            found = np.where(in_tail, np.where(in_tail, self._threshold, 0.0) + self._scale * reach, found)
+        return found
+
+
+def make_curve(sample: Floats) -> ScoreCurve:
+    """Make the curve of a calibration sample `(n,)` of scores without NaN, n at least 1."""
+    rounded = np.array([float(f"{value:.{DIGITS}g}") for value in np.sort(sample)])
+    scores, occurrences = np.unique(rounded, return_counts=True)
+    counts = rounded.size - np.cumsum(occurrences)
+    keep, last = [], np.inf
+    for index in range(scores.size):  # ascending scores, descending counts
+        if counts[index] < EXACT_RANKS or (counts[index] + 1) * RANK_STEP <= last:
+            keep.append(index)
+            last = counts[index] + 1
+    return ScoreCurve(
+        samples=int(rounded.size),
+        scores=tuple(float(scores[i]) for i in keep),
+        counts=tuple(int(counts[i]) for i in keep),
+        tail=_fit_tail(scores[keep], counts[keep], rounded),
+    )
+
+
+def _fit_tail(scores: Floats, counts: NDArray[np.int64], sample: Floats) -> Tail | None:
+    """Fit the tail by probability-weighted moments (Hosking & Wallis 1987); None where there are too few exceedances."""
+    wanted = max(TAIL_LEAST, round(TAIL_SHARE * sample.size))
+    if wanted > TAIL_MOST_SHARE * sample.size:
+        return None
+    enough = np.flatnonzero(counts >= wanted)
+    if not enough.size:  # all but a few are the same
+        return None
+    at = int(enough[-1])
+    excess = sample[sample > scores[at]] - scores[at]
+    if excess.size < TAIL_LEAST // 2 or excess[-1] <= 0:
+        return None
+    weights = 1 - (np.arange(1, excess.size + 1) - 0.35) / excess.size
+    mean, weighted = float(excess.mean()), float((weights * excess).mean())
+    shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else LARGEST_SHAPE
+    shape = min(max(shape, 0.0), LARGEST_SHAPE)  # a finite end point would make p-values of 0
+    return Tail(
+        threshold=float(scores[at]),
+        probability=float((1 + counts[at]) / (sample.size + 1)),
+        shape=shape,
+        scale=mean * (1 - shape),
+    )

@@ -1,0 +1,81 @@
+"""The space residuals live in: log1p for counts and sums, as it is for means; and the scale they are measured with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mods_grpc.array_types import Floats, Singles
+from mods_grpc.artifact.manifest import FeatureKind
+
+MAD_TO_SIGMA = 1.4826  # the median absolute deviation of a normal distribution times this is its standard deviation
+SMALLEST_SCALE = 1e-6
+_ZERO, _ONE = np.float32(0), np.float32(1)
+LARGEST_LOG = 700.0  # exp of it is still finite
+
+
+class ResidualSpace:
+    """Maps raw values of the features to the space in which residuals are scored, and back.
+
+    Args:
+        kinds: Kind of each feature, in order.
+    """
+
+    def __init__(self, kinds: Sequence[FeatureKind]) -> None:
+        self._logarithmic = np.array([kind != "mean" for kind in kinds])
+        self._as_they_are = ~self._logarithmic
+        self._every, self._any = bool(self._logarithmic.all()), bool(self._logarithmic.any())
+
+    def forward(self, raw: Floats) -> Floats:
+        """Map raw values `(..., features)`; forecasts of counts below 0 are taken as 0."""
+        if not self._any:
+            return raw
+        out = np.empty_like(raw)
+        self.forward_into(raw, out)
+        return out
+
+    def forward_into(self, raw: Floats, out: Floats) -> None:
+        """Do as `forward`, into an array of the same shape."""
+        if not self._any:
+            out[...] = raw
+            return
+        np.log1p(np.maximum(raw, 0.0, out=out), out)
+        if not self._every:
+            np.copyto(out, raw, where=self._as_they_are)
+
+    def forward_roughly_into(self, raw: Singles, out: Singles) -> None:
+        """Do as `forward_roughly`, into an array of the same shape."""
+        if not self._any:
+            out[...] = raw
+            return
+        np.maximum(raw, _ZERO, out=out)
+        np.log(np.add(out, _ONE, out), out)
+        if not self._every:
+            np.copyto(out, raw, where=self._as_they_are)
+
+    def forward_roughly(self, raw: Singles) -> Singles:
+        """Map raw values `(..., features)` in single precision, which takes a tenth of the time."""
+        if not self._any:
+            return raw
+        out = np.empty_like(raw)
+        self.forward_roughly_into(raw, out)
+        return out
+
+    def inverse(self, values: Floats) -> Floats:
+        """Map back to raw units `(..., features)`; lower bounds of counts end at 0."""
+        raw = np.expm1(np.clip(values, 0.0, LARGEST_LOG))
+        return np.where(self._logarithmic, np.where(values > LARGEST_LOG, np.inf, raw), values)
+
+    def residuals(self, observed: Floats, expected: Floats, scales: Floats) -> Floats:
+        """Return the signed residuals in units of `scales`, NaN where observed is NaN. All `(..., features)`."""
+        return np.asarray((self.forward(observed) - self.forward(expected)) / scales, np.float64)
+
+
+def robust_scale(differences: Floats) -> Floats:
+    """Return the scale of unscaled residuals `(n, ...)` over the first axis: MAD about zero, NaN ignored.
+
+    Where more than half of them are zero the mean absolute deviation stands in; never below SMALLEST_SCALE.
+    """
+    sizes = np.abs(differences)
+    scale = MAD_TO_SIGMA * np.nanmedian(sizes, axis=0)
+    scale = np.where(scale > SMALLEST_SCALE, scale, np.nanmean(sizes, axis=0))
+    return np.maximum(scale, SMALLEST_SCALE)

@@ -1,0 +1,189 @@
+"""From verdicts to alerts: one for each episode, and updates and an end where they are wanted.
+
+The episodes are kept here, by the server's own rule, rather than taken from its answers: a server that was restarted and
+warmed up again has forgotten that an episode was open, and would begin another one.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from mods_grpc.client.results import FeatureVerdict, ServedModel, Verdict, VerdictStatus
+from mods_grpc.ids.alerts.alert import DAY_SECONDS, Alert, AlertPhase, Severity
+from mods_grpc.ids.alerts.suppression import Suppression
+
+UPDATE_DECADES = 1.0  # an update is due when the p-value has become ten times smaller than the one last told
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlertOptions:
+    """What is told of episodes.
+
+    Attributes:
+        sensor: Namespace of the series.
+        window_seconds: Length of a window. slide_seconds: From one to the next.
+        significance: p-value at or below which a window is anomalous, before the level of its series adapts.
+        false_alarms_per_day: The same as a budget per series; None for what the significance amounts to.
+        updates: Tell when an episode becomes much stranger.
+        ends: Tell when an episode that was told is over.
+        suppression: What is not told.
+    """
+
+    sensor: str
+    window_seconds: float
+    slide_seconds: float
+    significance: float
+    false_alarms_per_day: float | None = None
+    updates: bool = False
+    ends: bool = False
+    suppression: Suppression = Suppression()
+
+    @property
+    def budget(self) -> float:
+        """False alarms per series and day."""
+        if self.false_alarms_per_day is None:
+            return self.significance * DAY_SECONDS / self.slide_seconds
+        return self.false_alarms_per_day
+
+
+def holdoff(window_seconds: float, slide_seconds: float) -> timedelta:
+    """Return the time without an anomalous window that ends an episode: as many windows as share an event."""
+    return timedelta(seconds=-(-window_seconds // slide_seconds) * slide_seconds)
+
+
+@dataclass(kw_only=True, slots=True)
+class OpenEpisode:
+    """An episode that has not ended: its last anomalous window, its strangest one, and what was told of it."""
+
+    start: datetime
+    last: datetime
+    peak_time: datetime
+    peak: float
+    reason: str
+    features: tuple[FeatureVerdict, ...]
+    model: ServedModel | None
+    out_of_distribution: bool
+    told: float | None = None  # the score last told
+    updates: int = 0
+
+
+class Episodes:
+    """The open episodes of all series.
+
+    Args:
+        options: What is told.
+    """
+
+    def __init__(self, options: AlertOptions) -> None:
+        self.options = options
+        self._holdoff = holdoff(options.window_seconds, options.slide_seconds)
+        self.suppressed = 0
+        self._open: dict[str, OpenEpisode] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, verdict: Verdict) -> list[Alert]:
+        """Take a verdict into account, in order of time per series, and return what is to be told."""
+        if verdict.status is not VerdictStatus.SCORED or verdict.score is None:
+            return []
+        alerts: list[Alert] = []
+        episode = self._open.get(verdict.series)
+        if episode is not None and verdict.observe_time - episode.last > self._holdoff:
+            del self._open[verdict.series]
+            if self.options.ends and episode.told is not None:
+                alerts.append(self._end(verdict, episode))
+            episode = None
+        if verdict.anomalous:
+            told = self._tell(verdict, self._grown(verdict, episode))
+            alerts += [told] if told else []
+        return alerts
+
+    def _grown(self, verdict: Verdict, episode: OpenEpisode | None) -> OpenEpisode:
+        assert verdict.score is not None
+        if episode is not None and verdict.score <= episode.peak:
+            episode.last = verdict.observe_time
+            return episode
+        episode = OpenEpisode(
+            start=verdict.observe_time if episode is None else episode.start,
+            last=verdict.observe_time,
+            peak_time=verdict.observe_time,
+            peak=verdict.score,
+            reason=verdict.reason,
+            features=verdict.features,
+            model=verdict.model,
+            out_of_distribution=verdict.out_of_distribution,
+            told=None if episode is None else episode.told,
+            updates=0 if episode is None else episode.updates,
+        )
+        self._open[verdict.series] = episode
+        return episode
+
+    def _tell(self, verdict: Verdict, episode: OpenEpisode) -> Alert | None:
+        assert verdict.score is not None
+        first = episode.told is None
+        if episode.told is not None and not (self.options.updates and verdict.score >= episode.told + UPDATE_DECADES):
+            return None
+        alert = self._alert(verdict, episode, AlertPhase.START if first else AlertPhase.UPDATE)
+        severity = Severity.of(episode.peak, self.options.significance)
+        if self.options.suppression.reason(verdict.series, alert.window_start, alert.window_end, severity) is not None:
+            self.suppressed += first
+            return None
+        episode.told = max(verdict.score, episode.told or 0.0)
+        episode.updates += not first
+        return replace(alert, number=episode.updates)
+
+    def _end(self, verdict: Verdict, episode: OpenEpisode) -> Alert:
+        peak = replace(
+            verdict,
+            score=episode.peak,
+            p_value=10**-episode.peak,
+            reason=f"at its peak {episode.reason}",
+            features=episode.features,
+            out_of_distribution=episode.out_of_distribution,
+        )
+        return self._alert(peak, episode, AlertPhase.END)
+
+    def _alert(self, verdict: Verdict, episode: OpenEpisode, phase: AlertPhase) -> Alert:
+        options = self.options
+        assert verdict.score is not None
+        return Alert(
+            sensor=options.sensor,
+            series=verdict.series,
+            phase=phase,
+            number=episode.updates,
+            episode_id=episode.start.strftime("%Y%m%dT%H%M%SZ"),
+            window_start=verdict.observe_time,
+            window_end=verdict.observe_time + timedelta(seconds=options.window_seconds),
+            episode_start=episode.start,
+            peak_time=episode.peak_time,
+            score=verdict.score,
+            p_value=10**-verdict.score if verdict.p_value is None else verdict.p_value,
+            peak_score=episode.peak,
+            significance=options.significance,
+            false_alarms_per_day=options.budget,
+            reason=verdict.reason,
+            features=verdict.features,
+            model=verdict.model,
+            out_of_distribution=verdict.out_of_distribution,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return the open episodes for JSON."""
+        return {series: _plain(episode) for series, episode in self._open.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self._open = {series: _episode(found) for series, found in state.items()}
+
+
+def _plain(episode: OpenEpisode) -> dict[str, Any]:
+    found = asdict(episode)
+    return found | {key: found[key].isoformat() for key in ("start", "last", "peak_time")}
+
+
+def _episode(found: dict[str, Any]) -> OpenEpisode:
+    times = {key: datetime.fromisoformat(found[key]) for key in ("start", "last", "peak_time")}
+    features = tuple(FeatureVerdict(**part) for part in found["features"])
+    model = None if found["model"] is None else ServedModel(**found["model"])
+    return OpenEpisode(**(found | times | {"features": features, "model": model}))

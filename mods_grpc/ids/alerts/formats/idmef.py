@@ -1,0 +1,59 @@
+"""IDMEFv2 JSON (draft-lehmann-idmefv2, version 2.D.V08).
+
+The draft has no category for traffic that is unlike itself, so ours is an extension value. An update or end names the
+alert before it in `PredID`, which obsoletes that one. The whole verdict is attached as JSON.
+"""
+
+import socket
+from typing import Any
+
+from mods_grpc.ids.alerts.alert import PRODUCT, Alert, AlertPhase, Severity, alert_object, headline, iso, stable_uuid
+from mods_grpc.ids.alerts.formats.jsonl import dump
+
+VERSION = "2.D.V08"
+_PRIORITY = {Severity.LOW: "Low", Severity.MEDIUM: "Medium", Severity.HIGH: "High", Severity.CRITICAL: "High"}
+
+
+def line(alert: Alert) -> str:
+    """Write an alert."""
+    return dump(message(alert))
+
+
+def message(alert: Alert) -> dict[str, Any]:
+    """Describe an alert as an IDMEFv2 message."""
+    over = alert.phase is AlertPhase.END
+    target: dict[str, Any] = {"ID": stable_uuid("series", alert.sensor, alert.series), "Note": alert.series}
+    if alert.address is not None:
+        target["IP"] = alert.address
+    analyzer: dict[str, Any] = {
+        "Name": PRODUCT,
+        "Hostname": socket.gethostname(),
+        "Category": ["NET.NBAD"],
+        "Data": ["Flow"],
+        "Method": ["AI", "Predictive", "Statistical"],
+    }
+    if alert.model is not None:
+        analyzer["Model"] = f"{alert.model.name}/{alert.model.version}"
+    found: dict[str, Any] = {
+        "Version": VERSION,
+        "ID": alert.id,
+        "Type": ["Cyber"],
+        "Category": ["Other.ext-value"],
+        "ext-Category": ["Anomaly.Traffic"],
+        "Cause": "Unknown",
+        "Description": headline(alert),
+        "Status": ["Event", "Closed" if over else "Open"],
+        "Priority": _PRIORITY[alert.severity],
+        "CreateTime": iso(alert.window_end),
+        "StartTime": iso(alert.episode_start),
+        "AltNames": [alert.episode_id],
+        "Analyzer": analyzer,
+        "Sensor": [{"Name": alert.sensor}],
+        "Target": [target],
+        "Attachment": [{"Name": "verdict", "ContentType": "application/json", "Content": alert_object(alert)}],
+    }
+    if over:
+        found["EndTime"] = iso(alert.window_end)
+    if alert.previous_id is not None:
+        found["PredID"] = [alert.previous_id]
+    return found

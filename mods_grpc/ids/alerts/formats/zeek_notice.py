@@ -1,0 +1,135 @@
+"""Zeek's notice.log, as TSV with its header and as JSON.
+
+The columns are Zeek's own, followed by ours, as a script that extends `Notice::Info` would add them. Connection fields
+stay unset: an alert is about an aggregate, not about one connection.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, feature_table, headline, well_formed
+from mods_grpc.ids.alerts.formats.jsonl import dump
+
+SEPARATOR, SET_SEPARATOR, EMPTY, UNSET = "\t", ",", "(empty)", "-"
+NOTES = {
+    AlertPhase.START: "MODS::Traffic_Anomaly",
+    AlertPhase.UPDATE: "MODS::Traffic_Anomaly_Grew",
+    AlertPhase.END: "MODS::Traffic_Anomaly_Ended",
+}
+COLUMNS = (
+    ("ts", "time"),
+    ("uid", "string"),
+    ("id.orig_h", "addr"),
+    ("id.orig_p", "port"),
+    ("id.resp_h", "addr"),
+    ("id.resp_p", "port"),
+    ("fuid", "string"),
+    ("file_mime_type", "string"),
+    ("file_desc", "string"),
+    ("proto", "enum"),
+    ("note", "enum"),
+    ("msg", "string"),
+    ("sub", "string"),
+    ("src", "addr"),
+    ("dst", "addr"),
+    ("p", "port"),
+    ("n", "count"),
+    ("peer_descr", "string"),
+    ("actions", "set[enum]"),
+    ("email_dest", "set[string]"),
+    ("suppress_for", "interval"),
+    ("mods_id", "string"),
+    ("mods_series", "string"),
+    ("mods_phase", "string"),
+    ("mods_severity", "string"),
+    ("mods_episode", "string"),
+    ("mods_window_start", "time"),
+    ("mods_score", "double"),
+    ("mods_p_value", "double"),
+    ("mods_false_alarms_per_day", "double"),
+    ("mods_model", "string"),
+    ("mods_model_digest", "string"),
+)
+
+
+def tsv_header() -> str:
+    """Write the lines that a log file begins with."""
+    opened = datetime.now(UTC).strftime("%Y-%m-%d-%H-%M-%S")
+    lines = [
+        "#separator \\x09",
+        f"#set_separator\t{SET_SEPARATOR}",
+        f"#empty_field\t{EMPTY}",
+        f"#unset_field\t{UNSET}",
+        "#path\tnotice",
+        f"#open\t{opened}",
+        "\t".join(["#fields", *(name for name, _ in COLUMNS)]),
+        "\t".join(["#types", *(kind for _, kind in COLUMNS)]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def tsv_line(alert: Alert) -> str:
+    """Write an alert as a row."""
+    values = _values(alert)
+    return SEPARATOR.join(_cell(values.get(name), kind) for name, kind in COLUMNS)
+
+
+def json_line(alert: Alert) -> str:
+    """Write an alert as Zeek does with `LogAscii::use_json`: unset fields are left out."""
+    return dump({name: value for name, value in _values(alert).items() if value is not None})
+
+
+def _values(alert: Alert) -> dict[str, Any]:
+    model = alert.model
+    return {
+        "ts": alert.window_end.timestamp(),
+        "note": NOTES[alert.phase],
+        "msg": headline(alert),
+        "sub": feature_table(alert),
+        "src": alert.address,
+        "peer_descr": alert.sensor,
+        "actions": ["Notice::ACTION_LOG"],
+        "email_dest": [],
+        "suppress_for": 0.0,
+        "mods_id": alert.id,
+        "mods_series": alert.series,
+        "mods_phase": str(alert.phase),
+        "mods_severity": alert.severity.name.lower(),
+        "mods_episode": alert.episode_id,
+        "mods_window_start": alert.window_start.timestamp(),
+        "mods_score": alert.score,
+        "mods_p_value": alert.p_value,
+        "mods_false_alarms_per_day": alert.false_alarms_per_day,
+        "mods_model": None if model is None else f"{model.name}/{model.version}",
+        "mods_model_digest": None if model is None else model.digest,
+    }
+
+
+def _cell(value: Any, kind: str) -> str:
+    if value is None:
+        return UNSET
+    if isinstance(value, list):
+        return SET_SEPARATOR.join(_escaped(item, SET_SEPARATOR) for item in value) or EMPTY
+    if kind in {"time", "interval"}:
+        return f"{value:.6f}"
+    return _escaped(value) if isinstance(value, str) else repr(value)
+
+
+def _escaped(text: str, also: str = "") -> str:
+    r"""Escape as Zeek's writer does: a backslash twice, and bytes of what does not print as \xHH."""
+    text = well_formed(text)
+    if not text:
+        return EMPTY
+    if text in {UNSET, EMPTY} or text.startswith("#"):
+        return _bytes(text[0]) + "".join(_character(c, also) for c in text[1:])
+    return "".join(_character(character, also) for character in text)
+
+
+def _character(character: str, also: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    return character if character.isprintable() and character not in also else _bytes(character)
+
+
+def _bytes(text: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in text.encode())

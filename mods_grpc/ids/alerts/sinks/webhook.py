@@ -1,0 +1,62 @@
+"""Lines to a webhook: one POST per alert. `Idempotency-Key` is the alert's id, so a receiver can tell a repetition."""
+
+import http.client
+import ssl
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mods_grpc import __version__
+from mods_grpc.ids.alerts.sinks.spool import RefusedError
+
+_SECONDS = 10.0
+_RETRIED = {408, 425, 429}
+
+
+class WebhookSender:
+    """Posts messages.
+
+    Args:
+        url: http or https.
+        media_type: Of what is posted.
+        authorities: PEM file of the authorities to trust; None for the system's.
+        token: Bearer token.
+    """
+
+    def __init__(self, url: str, media_type: str, *, authorities: Path | None = None, token: str | None = None) -> None:
+        self._parts = urlsplit(url)
+        self._context = ssl.create_default_context(cafile=authorities) if self._parts.scheme == "https" else None
+        self._headers = {"Content-Type": media_type, "User-Agent": f"mods-grpc/{__version__}"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def __call__(self, identity: str, content: bytes) -> None:
+        """Post one message.
+
+        Raises:
+            OSError: Not delivered; a later attempt may succeed.
+            RefusedError: The receiver won't have it.
+        """
+        connection = self._connection()
+        try:
+            target = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
+            connection.request("POST", target, content, {**self._headers, "Idempotency-Key": identity})
+            response = connection.getresponse()
+            status = response.status
+            response.read(65_536)
+        except http.client.HTTPException as error:
+            raise OSError(f"the webhook broke off: {type(error).__name__}") from error
+        finally:
+            connection.close()
+        if status in _RETRIED or status >= 500:
+            raise OSError(f"the webhook answered {status}")
+        if not 200 <= status < 300:
+            raise RefusedError(f"HTTP {status}")
+
+    def close(self) -> None:
+        """Do nothing: every post has a connection of its own."""
+
+    def _connection(self) -> http.client.HTTPConnection:
+        host = self._parts.hostname or ""
+        if self._context is not None:
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=_SECONDS, context=self._context)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=_SECONDS)

@@ -1,0 +1,154 @@
+"""Blocks of Zeek TSV as columns, by polars. Only lines that are beyond doubt are taken; the others are handed back.
+
+A line that is handed back goes through the reader of single lines, which knows what is wrong with it, or that nothing
+is. So both readers agree on every line, and this one may be strict.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from mods_grpc.ids.logs import line_rules as lines
+from mods_grpc.ids.logs.zeek import TsvHeader
+
+_EXTRA = "extra field"  # no field of Zeek's has a space in its name
+_TIME = r"^[0-9]{9,10}(\.[0-9]{1,9})?$"
+_DECIMAL = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
+_WHOLE = r"^[0-9]{1,16}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a block holds.
+
+    Attributes:
+        frame: Lines that are certainly records, with our names; times and durations in nanoseconds, None where unset.
+        doubtful: The other lines, each with where it begins.
+        lines: How many lines there were.
+    """
+
+    frame: pl.DataFrame
+    doubtful: list[tuple[int, bytes]]
+    lines: int
+
+
+def read_columns(text: bytes, header: TsvHeader, protocol: str, latest_ns: int) -> Columns:
+    """Read a block of whole lines.
+
+    Raises:
+        MalformedLineError: The header doesn't suit the protocol.
+        polars.exceptions.PolarsError: The block can't be read so; its lines can, one by one.
+    """
+    wanted = [(field, header.names[index]) for field, index in header.columns(protocol)]
+    sensor = header.sensor_column()
+    raw = _split(text, header, {name for _, name in wanted} | ({header.names[sensor]} if sensor is not None else set()))
+    checks = [pl.col(_EXTRA).is_null(), pl.col(header.names[-1]).is_not_null()]
+    made = []
+    for field, name in wanted:
+        value = pl.col(name)
+        known = value != header.unset
+        good, parsed = _CONVERSIONS[field.type](value, latest_ns)
+        checks.append((good & known if field.required else good | ~known).fill_null(value=False))
+        made.append(
+            pl.when(known).then(parsed.replace(header.empty, "") if field.type == "string" else parsed).alias(field.attribute)
+        )
+    if sensor is not None:
+        value = pl.col(header.names[sensor])
+        checks.append((~value.str.contains(lines.CONTROL)).fill_null(value=False))
+        made.append(pl.when(value != header.unset).then(value).otherwise(pl.lit("")).alias("sensor"))
+    else:
+        made.append(pl.lit("").alias("sensor"))
+    checks.append(_addresses(raw, [name for field, name in wanted if field.type == "addr"]))
+    sure = raw.select(pl.all_horizontal(checks)).to_series().to_numpy()
+    starts, ends = _bounds(text)
+    if len(starts) != len(sure):
+        raise pl.exceptions.ComputeError("lines and rows do not agree")
+    sure = sure & (ends - starts <= lines.MAX_LINE_BYTES)
+    doubtful = [(int(starts[row]), text[starts[row] : ends[row]]) for row in np.flatnonzero(~sure)]
+    return Columns(raw.filter(pl.Series(sure)).select(made), doubtful, len(sure))
+
+
+def _split(text: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame:
+    first = header.separator.join([*header.names, _EXTRA]).encode() + b"\n"
+    for encoding in ("utf8", "utf8-lossy"):
+        try:
+            return pl.read_csv(
+                first + text,
+                separator=header.separator,
+                quote_char=None,
+                infer_schema=False,
+                truncate_ragged_lines=True,
+                encoding=encoding,
+                columns=[*names, header.names[-1], _EXTRA] if header.names[-1] not in names else [*names, _EXTRA],
+            )
+        except pl.exceptions.ComputeError:
+            if encoding == "utf8-lossy":
+                raise
+    raise AssertionError
+
+
+def _bounds(text: bytes) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Return where lines start and end, without the end of line itself."""
+    ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))
+    if not text.endswith(b"\n"):
+        ends = np.append(ends, len(text))
+    return np.concatenate([[0], ends[:-1] + 1]), ends
+
+
+def _microseconds(value: pl.Expr) -> pl.Expr:
+    return (value.cast(pl.Float64, strict=False) * 1e6 + 0.5).floor().cast(pl.Int64, strict=False) * 1000
+
+
+def _time(value: pl.Expr, latest_ns: int) -> tuple[pl.Expr, pl.Expr]:
+    nanos = _microseconds(value)
+    return value.str.contains(_TIME) & nanos.is_between(lines.EARLIEST_NS, latest_ns), nanos
+
+
+def _interval(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    nanos = _microseconds(value)
+    return value.str.contains(_DECIMAL) & (nanos <= lines.LONG_NS), nanos
+
+
+def _count(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    whole = value.cast(pl.Int64, strict=False)
+    return value.str.contains(_WHOLE) & (whole <= lines.MAX_COUNT), whole
+
+
+def _port(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    whole = value.cast(pl.Int64, strict=False)
+    return value.str.contains(_WHOLE) & (whole <= lines.MAX_PORT), whole
+
+
+def _flag(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    return value.is_in(["T", "F"]), value == "T"
+
+
+def _text(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    return ~value.str.contains(lines.CONTROL), value
+
+
+def _address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    return value.is_not_null(), value  # whether it is one, `_addresses` asks
+
+
+def _addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
+    """Tell whether all of some columns are addresses, asking once for each text."""
+    texts = pl.concat([raw[name] for name in names]).unique().drop_nulls()
+    texts = texts.filter(~texts.str.contains(_IPV4))
+    wrong = pl.Series([text for text in texts if not lines.is_address(text)], dtype=pl.String)
+    return pl.all_horizontal([~pl.col(name).is_in(wrong.implode()) for name in names]) if len(wrong) else pl.lit(value=True)
+
+
+_CONVERSIONS = {
+    "time": _time,
+    "interval": _interval,
+    "count": _count,
+    "port": _port,
+    "bool": _flag,
+    "string": _text,
+    "enum": _text,
+    "addr": _address,
+}

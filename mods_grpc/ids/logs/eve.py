@@ -1,0 +1,115 @@
+"""Suricata's EVE JSON: flow, dns, tls, ssh, http and sip events as records.
+
+A flow's bytes hold the packets' headers, where Zeek's count payload alone: models of the one do not fit the other.
+A DNS query and its answer are two events: the query counts and has the name, the answer has the flags, and its uid is
+None so that a transaction counts once.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mods_grpc.features.records import Conn, Dns, Http, Record, Sip, Ssh, Ssl
+from mods_grpc.ids.logs import line_rules as lines
+from mods_grpc.ids.logs.line_rules import MalformedLineError
+from mods_grpc.ids.logs.zeek import iso_time
+
+PROTOCOL_OF = {"flow": "conn", "dns": "dns", "http": "http", "tls": "ssl", "ssh": "ssh", "sip": "sip"}
+DNS_PORT = 53
+_QUERIES = {"query", "request"}
+
+
+def is_eve(event: Mapping[str, Any]) -> bool:
+    """Tell whether a JSON object is an EVE event."""
+    return "event_type" in event and "timestamp" in event
+
+
+def parse_eve(event: Mapping[str, Any], latest_ns: int | None) -> Record | None:
+    """Make a record of an event; None for the types that have no features.
+
+    Raises:
+        MalformedLineError: It is not such an event.
+    """
+    kind = event["event_type"]
+    read = _READERS.get(kind) if isinstance(kind, str) else None
+    return read(event, _common(event, latest_ns), latest_ns) if read else None
+
+
+def _common(event: Mapping[str, Any], latest_ns: int | None) -> dict[str, Any]:
+    flow = event.get("flow_id")
+    sensor = event.get("host") or event.get("in_iface") or ""
+    made = {
+        "ts": iso_time(event["timestamp"], latest_ns),
+        "uid": None if flow is None else str(_whole(flow)),
+        "orig_h": lines.address(event.get("src_ip")),
+        "resp_h": lines.address(event.get("dest_ip")),
+        "sensor": lines.text(sensor),
+    }
+    for name, ours in (("src_port", "orig_p"), ("dest_port", "resp_p")):
+        if event.get(name) is not None:
+            made[ours] = lines.check_port(event[name])
+    return made
+
+
+def _flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int | None) -> Record:
+    flow = _object(event, "flow")
+    start = iso_time(flow.get("start"), latest_ns)
+    end = iso_time(flow["end"], latest_ns) if "end" in flow else common["ts"]
+    return Conn(
+        **{**common, "ts": start},
+        duration=lines.duration_of((end - start) / 1e9),
+        orig_bytes=lines.check_count(flow.get("bytes_toserver", 0)),
+        resp_bytes=lines.check_count(flow.get("bytes_toclient", 0)),
+    )
+
+
+def _dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -> Record:
+    dns = _object(event, "dns")
+    asked = str(dns.get("type")) in _QUERIES
+    if not asked and common.get("orig_p") == DNS_PORT != common.get("resp_p"):  # written in the packet's direction
+        turned = {"orig_h": common["resp_h"], "orig_p": common.get("resp_p")}
+        common |= {"resp_h": common["orig_h"], "resp_p": DNS_PORT} | turned
+    if asked:
+        queries = dns.get("queries")
+        first = queries[0] if isinstance(queries, list) and queries and isinstance(queries[0], dict) else dns
+        name = first.get("rrname")
+        return Dns(**common, proto=_lower(event.get("proto")), query=None if name is None else lines.text(name))
+    sections = ("answers", "authorities", "additionals", "grouped")
+    return Dns(
+        **{**common, "uid": None},
+        AA=lines.flag(dns.get("aa", False)),
+        TC=lines.flag(dns.get("tc", False)),
+        RD=lines.flag(dns.get("rd", False)),
+        RA=lines.flag(dns.get("ra", False)),
+        rejected=not any(dns.get(section) for section in sections),
+    )
+
+
+def _plain(kind: type[Record]) -> Callable[[Mapping[str, Any], dict[str, Any], int | None], Record]:
+    return lambda _event, common, _latest: kind(**common)
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], dict[str, Any], int | None], Record]] = {
+    "flow": _flow,
+    "dns": _dns,
+    "http": _plain(Http),
+    "tls": _plain(Ssl),
+    "ssh": _plain(Ssh),
+    "sip": _plain(Sip),
+}
+
+
+def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = event.get(name)
+    if not isinstance(found, dict):
+        raise MalformedLineError(name)
+    return found
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 64:
+        raise MalformedLineError("count")
+    return value
+
+
+def _lower(value: object) -> str | None:
+    return None if value is None else lines.text(value).lower()

@@ -1,0 +1,89 @@
+"""From the lines of one log to records, whatever its format: it shows in the first line and is asked again for each."""
+
+import json
+import re
+from collections.abc import Container
+from copy import copy
+from pathlib import PurePath
+
+from mods_grpc.features.records import PROTOCOLS, Conn, Record
+from mods_grpc.ids.logs import eve, zeek
+from mods_grpc.ids.logs import line_rules as lines
+from mods_grpc.ids.logs.line_rules import LONG_NS, MAX_LINE_BYTES, MalformedLineError
+
+_STEM = re.compile(r"(?:^|[_\W])(" + "|".join(PROTOCOLS) + r")(?=[_\W]|$)")
+
+
+def protocol_of(path: str | PurePath) -> str | None:
+    """Guess whose log a file is from its name: `conn.log`, `conn.04:00:00-05:00:00.log.gz`, `host_dns.log`."""
+    found = _STEM.search(PurePath(path).name)
+    return found[1] if found else None
+
+
+class LineParser:
+    """Parses the lines of one file in their order.
+
+    Args:
+        name: Its name, which says whose log it is where the lines don't.
+        protocols: Records of others are skipped.
+        latest_ns: Records after this time are malformed; None is a day from now.
+    """
+
+    def __init__(self, name: str, protocols: Container[str] = PROTOCOLS, latest_ns: int | None = None) -> None:
+        self.header = zeek.TsvHeader()
+        self._named = protocol_of(name)
+        self._protocols = protocols
+        self.latest_ns = latest_ns
+        self._tsv: zeek.TsvParser | None = None
+
+    @property
+    def tsv_protocol(self) -> str | None:
+        """Return whose log the header, or else the name, says it is; None if it is none of ours or not wanted."""
+        protocol = self.header.path or self._named
+        return protocol if protocol in PROTOCOLS and protocol in self._protocols else None
+
+    def parse(self, line: bytes) -> Record | None:
+        """Parse a line, with or without its end. None if it is no record but nothing is wrong with it either.
+
+        Raises:
+            MalformedLineError: It is neither a record nor anything else that belongs in a log.
+        """
+        record = self._parse(line)
+        if isinstance(record, Conn) and (record.duration or 0) > LONG_NS:  # a line is written at the end of its connection
+            lines.time_of(record.logged / 1e9, self.latest_ns)
+        return record
+
+    def _parse(self, line: bytes) -> Record | None:
+        if len(line) > MAX_LINE_BYTES:
+            raise MalformedLineError("long")
+        decoded = line.decode("utf-8", "replace").rstrip("\r\n")
+        if decoded.startswith("#"):
+            self.header = copy(self.header)  # a position may hold the one before
+            self.header.take(decoded)
+            self._tsv = None
+            return None
+        if decoded.startswith("{"):
+            return self._json(decoded)
+        if not decoded:
+            return None
+        if self._tsv is None:
+            protocol = self.tsv_protocol
+            if protocol is None:
+                if self.header.names:
+                    return None
+                raise MalformedLineError("header")
+            self._tsv = zeek.TsvParser(self.header, protocol, self.latest_ns)
+        return self._tsv.parse(decoded)
+
+    def _json(self, line: str) -> Record | None:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            raise MalformedLineError("json") from None
+        if eve.is_eve(event):
+            record = eve.parse_eve(event, self.latest_ns)
+            return record if record is not None and record.protocol in self._protocols else None
+        protocol = zeek.json_protocol(event) or self._named
+        if protocol not in PROTOCOLS or protocol not in self._protocols:
+            return None
+        return zeek.parse_json(event, protocol, self.latest_ns)

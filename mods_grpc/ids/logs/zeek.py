@@ -1,0 +1,202 @@
+"""Zeek's logs: TSV, which says of itself how it is laid out, and JSON."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from mods_grpc.features.records import RECORDS, Record
+from mods_grpc.ids.logs import line_rules as lines
+from mods_grpc.ids.logs.line_rules import MalformedLineError
+from mods_grpc.ids.logs.zeek_fields import FIELDS, SENSOR_FIELDS, ZeekField
+
+_FLAGS = {"T": True, "F": False}
+_HEX = re.compile(r"\\x([0-9a-fA-F]{2})")
+
+
+def _tsv_flag(text: str) -> bool:
+    try:
+        return _FLAGS[text]
+    except KeyError:
+        raise MalformedLineError("flag") from None
+
+
+def _tsv_interval(text: str) -> int:
+    return lines.duration_of(lines.decimal(text))
+
+
+def _tsv_time(text: str, latest_ns: int | None) -> int:
+    return lines.time_of(lines.decimal(text), latest_ns)
+
+
+_TSV: Mapping[str, Callable[[str], Any]] = {
+    "addr": lines.address,
+    "port": lines.port,
+    "count": lines.count,
+    "bool": _tsv_flag,
+    "string": lines.text,
+    "enum": lines.text,
+    "interval": _tsv_interval,
+}
+
+
+@dataclass(kw_only=True, slots=True)
+class TsvHeader:
+    """What the lines that begin with # say. They may come again in the middle of a file and then hold from there on."""
+
+    separator: str = "\t"
+    unset: str = "-"
+    empty: str = "(empty)"
+    path: str = ""
+    names: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+
+    def take(self, line: str) -> None:
+        """Read a header line; unknown ones are ignored."""
+        key, _, rest = line.rstrip("\r\n").partition(" " if line.startswith("#separator") else self.separator)
+        if key == "#separator":
+            self.separator = _HEX.sub(lambda match: chr(int(match[1], 16)), rest)[:1] or "\t"
+        elif key == "#unset_field":
+            self.unset = rest
+        elif key == "#empty_field":
+            self.empty = rest
+        elif key == "#path":
+            self.path = rest
+        elif key == "#fields":
+            self.names, self.types = rest.split(self.separator), []
+        elif key == "#types":
+            self.types = rest.split(self.separator)
+
+    def columns(self, protocol: str) -> list[tuple[ZeekField, int]]:
+        """Return the fields of a protocol and where they stand.
+
+        Raises:
+            MalformedLineError: There is no header, it repeats a field, lacks a required one or calls its type another.
+        """
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise MalformedLineError("header")
+        types = dict(zip(self.names, self.types, strict=False))
+        found = []
+        for one in FIELDS[protocol]:
+            if one.name in self.names:
+                if types.get(one.name, one.type) != one.type:
+                    raise MalformedLineError("header")
+                found.append((one, self.names.index(one.name)))
+            elif one.required:
+                raise MalformedLineError("header")
+        return found
+
+    def sensor_column(self) -> int | None:
+        """Return where the sensor's name stands."""
+        return next((self.names.index(name) for name in SENSOR_FIELDS if name in self.names), None)
+
+
+class TsvParser:
+    """Parses the lines below a header, of one protocol.
+
+    Args:
+        header: What the header says.
+        protocol: Whose log it is.
+        latest_ns: Records after this time are malformed; None is a day from now.
+
+    Raises:
+        MalformedLineError: The header doesn't suit the protocol.
+    """
+
+    def __init__(self, header: TsvHeader, protocol: str, latest_ns: int | None) -> None:
+        self._kind = RECORDS[protocol]
+        self._separator, self._unset, self._empty = header.separator, header.unset, header.empty
+        self._number = len(header.names)
+        readers: dict[str, Callable[[str], Any]] = {**_TSV, "time": partial(_tsv_time, latest_ns=latest_ns)}
+        self._columns = [(f.attribute, i, readers[f.type], f.required) for f, i in header.columns(protocol)]
+        self._sensor = header.sensor_column()
+
+    def parse(self, line: str) -> Record:
+        """Parse a line without its end.
+
+        Raises:
+            MalformedLineError: It is not a record.
+        """
+        parts = line.split(self._separator)
+        if len(parts) != self._number or not parts[-1]:
+            raise MalformedLineError("columns")
+        values: dict[str, Any] = {}
+        for attribute, index, read, required in self._columns:
+            text = parts[index]
+            if text != self._unset:
+                values[attribute] = read(text if text != self._empty else "")
+            elif required:
+                raise MalformedLineError("unset")
+        if self._sensor is not None and parts[self._sensor] != self._unset:
+            values["sensor"] = lines.text(parts[self._sensor])
+        return self._kind(**values)
+
+
+_JSON: Mapping[str, Callable[[Any], Any]] = {
+    "addr": lines.address,
+    "port": lines.check_port,
+    "count": lines.check_count,
+    "bool": lines.flag,
+    "string": lines.text,
+    "enum": lines.text,
+    "interval": lambda value: lines.duration_of(_number(value)),
+}
+# Dots are Zeek's own; Elastic and others flatten with underscores.
+_NAMES = {protocol: [(f, f.name, f.name.replace(".", "_")) for f in found] for protocol, found in FIELDS.items()}
+
+
+def json_protocol(event: Mapping[str, Any]) -> str | None:
+    """Return which log a JSON object says it belongs to, None if it doesn't say."""
+    path = event.get("_path", event.get("@stream"))
+    return path if isinstance(path, str) else None
+
+
+def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None) -> Record:
+    """Make a record of a JSON object.
+
+    Raises:
+        MalformedLineError: It is not a record.
+    """
+    values: dict[str, Any] = {}
+    if isinstance(nested := event.get("id"), dict):
+        event = {**event, **{f"id.{name}": value for name, value in nested.items()}}
+    for one, dotted, underscored in _NAMES[protocol]:
+        value = event.get(dotted)
+        if value is None:
+            value = event.get(underscored)
+        if value is not None:
+            values[one.attribute] = _json_time(value, latest_ns) if one.type == "time" else _JSON[one.type](value)
+        elif one.required:
+            raise MalformedLineError("unset")
+    sensor = next((event[name] for name in SENSOR_FIELDS if name in event), None)
+    return RECORDS[protocol](**values, sensor=lines.text(sensor) if sensor is not None else "")
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MalformedLineError("number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise MalformedLineError("number") from None
+
+
+def _json_time(value: object, latest_ns: int | None) -> int:
+    return iso_time(value, latest_ns) if isinstance(value, str) else lines.time_of(_number(value), latest_ns)
+
+
+def iso_time(text: object, latest_ns: int | None) -> int:
+    """Read an ISO 8601 time; without a zone it is UTC.
+
+    Raises:
+        MalformedLineError: It is none, or not plausible.
+    """
+    try:
+        parsed = datetime.fromisoformat(text if isinstance(text, str) else "")
+        parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        seconds = (parsed.replace(microsecond=0)).timestamp()
+    except (ValueError, OverflowError):
+        raise MalformedLineError("time") from None
+    return lines.time_of(seconds, latest_ns) + parsed.microsecond * 1000

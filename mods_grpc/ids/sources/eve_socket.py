@@ -1,0 +1,206 @@
+"""EVE over a unix socket: Suricata's `filetype: unix_stream` or `unix_dgram`, which connects to a socket that we make.
+
+What comes is written to a file at once, by a thread of its own, and read from there like any other log. So Suricata is
+never kept waiting, and a watch that was killed, or that waits for the server, judges everything that had come. Only what
+Suricata writes while nobody listens is lost: nothing can be asked for again.
+"""
+
+import logging
+import math
+import os
+import selectors
+import socket
+import stat
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mods_grpc.errors import DataError
+from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
+from mods_grpc.ids.logs.zeek import TsvHeader
+from mods_grpc.ids.sources.reader import Position
+from mods_grpc.ids.sources.rotation import Identity, LogFile, find, head_of, locate
+from mods_grpc.ids.sources.tail import Mark
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES = 1 << 18
+MOST_WRITERS = 64
+FILE_BYTES = 64 << 20
+MOST_FILES = 64  # of FILE_BYTES each: for how long the reader may be away
+LAST_SECONDS = 1.0  # at most so long it takes what still comes when it is closed
+LIVE = "eve.json"
+MODE = 0o660  # of the socket: who may write to it can raise and hide alerts
+_FILE_MODE = 0o600
+
+
+class EveReceiver:
+    """Takes events from all that write to a socket, and keeps them in a folder until they were judged.
+
+    Args:
+        path: Where the socket is made; a socket that is left there from before is replaced, anything else is not.
+        folder: Where the events go: `eve.json`, and numbered files before it. Made if it is not there.
+        datagram: Whether each datagram is an event, instead of each line.
+        file_bytes: About how large a file grows.
+        most_files: How many files are kept for a reader that is away; beyond them the oldest goes, which is logged.
+
+    Raises:
+        DataError: Something else lies at the path.
+        OSError: The socket or the folder can't be made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        folder: Path,
+        *,
+        datagram: bool = False,
+        file_bytes: int = FILE_BYTES,
+        most_files: int = MOST_FILES,
+    ) -> None:
+        self._path, self._folder, self._datagram = path, folder, datagram
+        self._file_bytes, self._most_files = file_bytes, most_files
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = self._open()
+        self._unwritable = False
+        self._own = _listen(path, datagram=datagram)
+        self._begun: dict[socket.socket, bytes] = {}
+        self._waker, self._woken = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        for source in (self._own, self._woken):
+            self._selector.register(source, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="mods-eve-socket", daemon=True)
+        self._thread.start()
+
+    @property
+    def beginning(self) -> Position:
+        """Return the position before all that is kept, for a reader that has none yet."""
+        rotated = _rotated(self._folder)
+        return Position({"eve": Mark(Identity.of(head_of(rotated[0].path)), 0, TsvHeader())} if rotated else {})
+
+    def forget(self, position: Position) -> None:
+        """Remove the files that lie wholly before a position."""
+        rotated = _rotated(self._folder)
+        live = LogFile(path=self._folder / LIVE, stream="eve", rotated=False)
+        for mark in position.marks.values():
+            index = locate([*rotated, live], mark.identity)
+            for file in rotated[: index or 0]:
+                file.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Take what has come until now, close the socket and remove it."""
+        self._waker.close()
+        self._thread.join()
+        for source in [*self._begun, self._own, self._woken]:
+            source.close()
+        self._selector.close()
+        os.close(self._file)
+        self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        until = math.inf
+        while time.monotonic() < until:
+            ready = {key.fileobj for key, _ in self._selector.select(timeout=None if until == math.inf else 0)}
+            if self._woken in ready and until == math.inf:
+                until = time.monotonic() + LAST_SECONDS
+            if until < math.inf and ready == {self._woken}:
+                return
+            for source in ready - {self._woken}:
+                assert isinstance(source, socket.socket)
+                if source is self._own and not self._datagram:
+                    self._accept()
+                else:
+                    self._read(source)
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):
+            writer, _ = self._own.accept()
+            if len(self._begun) >= MOST_WRITERS:
+                writer.close()
+                return
+            writer.setblocking(False)
+            self._begun[writer] = b""
+            self._selector.register(writer, selectors.EVENT_READ)
+
+    def _read(self, source: socket.socket) -> None:
+        try:
+            text = source.recv(MAX_LINE_BYTES + 1 if self._datagram else READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            text = b""
+        if self._datagram:
+            self._write(text)
+            return
+        whole, end, begun = (self._begun[source] + text).rpartition(b"\n")
+        self._write(whole + end)
+        # of a line that is too long only so much is kept as shows that it is
+        self._begun[source] = begun[: MAX_LINE_BYTES + 1]
+        if not text:
+            self._selector.unregister(source)
+            del self._begun[source]
+            source.close()
+            self._write(begun)
+
+    def _write(self, text: bytes) -> None:
+        if not text.strip(b"\n"):
+            return
+        try:
+            if os.fstat(self._file).st_size >= self._file_bytes:
+                self._rotate()
+            written = 0
+            text = text if text.endswith(b"\n") else text + b"\n"
+            while written < len(text):
+                written += os.write(self._file, text[written:])
+            self._unwritable = False
+        except OSError as error:
+            if not self._unwritable:
+                logger.error("eve_unwritable folder=%s error=%s: events are lost", self._folder, error)
+            self._unwritable = True
+
+    def _rotate(self) -> None:
+        rotated = _rotated(self._folder)
+        number = 1 + max((int(file.path.stem.rpartition("-")[2]) for file in rotated), default=0)
+        (self._folder / LIVE).rename(self._folder / f"eve-{number:09d}.json")
+        os.close(self._file)
+        self._file = self._open()
+        for file in rotated[: max(0, len(rotated) + 1 - self._most_files)]:
+            logger.error("eve_dropped file=%s: not read in time", file.path.name)
+            file.path.unlink(missing_ok=True)
+
+    def _open(self) -> int:
+        file = os.open(self._folder / LIVE, os.O_RDWR | os.O_CREAT | os.O_APPEND, _FILE_MODE)
+        size = os.fstat(file).st_size
+        if size and os.pread(file, 1, size - 1) != b"\n":  # torn when the machine went down
+            os.write(file, b"\n")
+        return file
+
+
+def _listen(path: Path, *, datagram: bool) -> socket.socket:
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise DataError(f"{path}: is there already and is no socket")
+        path.unlink()
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM)
+    made.setblocking(False)
+    before = os.umask(0o777 & ~MODE)
+    try:
+        made.bind(str(path))
+    finally:
+        os.umask(before)
+    if not datagram:
+        made.listen(MOST_WRITERS)
+    return made
+
+
+def _rotated(folder: Path) -> list[LogFile]:
+    return [file for file in find(folder, (), deep=False).get("eve", ()) if file.rotated]

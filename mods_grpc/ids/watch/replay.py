@@ -1,0 +1,121 @@
+"""Recorded logs as fast as they can be read, or at a pace: the same windows, verdicts and alerts as live."""
+
+import heapq
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.features import PROTOCOLS, Record
+from mods_grpc.ids.sources.reader import LogReader, by_writing
+from mods_grpc.ids.sources.rotation import Identity, LogFile, classify, find, head_of
+from mods_grpc.ids.watch.watch import Watch
+from mods_grpc.ids.windows.feed import Feed
+from mods_grpc.ids.windows.window import Windows
+
+
+class MergedReader:
+    """Several logs or folders as one, in the order in which their lines were written.
+
+    Args:
+        readers: To merge.
+    """
+
+    def __init__(self, readers: Sequence[LogReader]) -> None:
+        self._readers = readers
+
+    def poll(self) -> Iterator[Record]:
+        """Yield all records."""
+        if len(self._readers) == 1:
+            return self._readers[0].poll()
+        streams = [by_writing(iter(reader.poll()), lambda record: record.logged) for reader in self._readers]
+        return (record for _, record in heapq.merge(*streams, key=lambda found: found[0]))
+
+
+class BytesRead:
+    """How much of recorded logs was read, in bytes of text, for a progress bar.
+
+    Args:
+        paths: Files and folders.
+        readers: What reads each.
+    """
+
+    def __init__(self, paths: Sequence[Path], readers: Sequence[LogReader]) -> None:
+        self._readers = readers
+        self._before: list[dict[Identity, int]] = []
+        self.total = 0
+        for path in paths:
+            before: dict[Identity, int] = {}
+            for files in _files(path).values():
+                offset = 0
+                for file in files:
+                    before[Identity.of(head_of(file.path))] = offset
+                    offset += _text_bytes(file.path)
+                self.total += offset
+            self._before.append(before)
+
+    def __call__(self) -> int:
+        """Return how much was read so far."""
+        done = 0
+        for reader, before in zip(self._readers, self._before, strict=True):
+            done += sum(before.get(mark.identity, 0) + mark.offset for mark in reader.position().marks.values())
+        return min(done, self.total)
+
+
+def replay(
+    found: Iterable[list[Windows]],
+    watch: Watch,
+    stop: Event,
+    *,
+    speed: float | None = None,
+    progress: Callable[[], None] | None = None,
+) -> None:
+    """Judge recorded windows.
+
+    Args:
+        found: The windows; a list without any gives only the progress bar a turn.
+        watch: Judges them.
+        stop: Ends the replay when set.
+        speed: How much faster than life; None for as fast as can be.
+        progress: Called after each list.
+
+    Raises:
+        ModsError: The server ended the stream for good.
+        OSError: An alert can't be written.
+    """
+    began, first = time.monotonic(), None
+    for windows in found:
+        if speed is not None and windows:
+            first = windows[0].start_ns if first is None else first
+            due = began + (windows[-1].start_ns - first) / NANOS_PER_SECOND / speed
+            stop.wait(max(0.0, due - time.monotonic()))
+        if stop.is_set():
+            return
+        watch.take(windows)
+        watch.work()
+        if progress is not None:
+            progress()
+
+
+def feed_windows(feed: Feed) -> Iterator[list[Windows]]:
+    """Yield the windows of a recorded log to its end."""
+    yield from feed.poll()
+    yield from feed.finish()
+
+
+def _files(path: Path) -> dict[str, list[LogFile]]:
+    if path.is_dir():
+        return find(path, PROTOCOLS, deep=True)
+    file = classify(path, PROTOCOLS, asked=True)
+    return {file.stream: [file]} if file is not None else {}
+
+
+def _text_bytes(path: Path) -> int:
+    """Return the size of a file's text; for gzip as its trailer says, which wraps at 4 GiB."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path.stat().st_size
+        file.seek(-4, 2)
+        return int(struct.unpack("<I", file.read(4))[0])

@@ -1,0 +1,268 @@
+"""Windows to verdicts, whatever happens to the server or to us.
+
+The server's state is a cache. What it is made of, the last windows of every series, is kept here and goes into the
+checkpoint. A server that lost its state is warmed up from it. A server that has seen a window already, because we died
+after sending it, answers DUPLICATE without a judgement; then the window is judged once more, statelessly, against the
+windows before it. The level at which a series alarms is kept here too, see `levels`; the server judges at a fixed one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.alarm_rules.adaptation import Adaptation
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
+from mods_grpc.client.codec.encode import Explain
+from mods_grpc.client.streaming.kept_rows import KeptRows
+from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
+from mods_grpc.ids.alerts.alert import DAY_SECONDS
+from mods_grpc.ids.alerts.episodes import holdoff
+from mods_grpc.ids.watch.alarm_levels import Levels
+from mods_grpc.ids.windows.window import Windows
+
+RESUME = ResumePolicy(total_seconds=5.0)  # then `wait` decides
+_IN_DOUBT = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeOptions:
+    """How windows are judged.
+
+    Attributes:
+        model, version: The model; version None for the newest.
+        namespace: Under which the server keeps the series; the same for all runs that share a checkpoint.
+        false_alarms_per_day, significance: The budget; None for the model's.
+        impute_rows: Missing windows that are filled with the forecast.
+        explain: "anomalies", or "all" for a live view.
+        fixed_level: Whether the level of a series stays where it is; it does where it was said as a significance.
+    """
+
+    model: str
+    version: int | None = None
+    namespace: str
+    false_alarms_per_day: float | None = None
+    significance: float | None = None
+    impute_rows: int = 6
+    explain: Explain = "anomalies"
+    fixed_level: bool = False
+
+
+class Judge:
+    """Judges windows in order of time.
+
+    Args:
+        client: The server.
+        model: The model as the server described it.
+        options: How to judge.
+        wait: Called with the number of the attempt and the error when the server can't be reached; raises to give up.
+            None gives up by itself, after a minute.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        model: ModelInfo,
+        options: JudgeOptions,
+        wait: Callable[[int, ConnectionFailedError], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._model = model
+        self._options = options
+        self._wait = wait
+        self._next: ObservationBatch | None = None
+        self._stream: DetectStream | None = None
+        # a gap inside the last window is filled from the window before it; forecasts wait up to the horizon for their row
+        self._history = KeptRows(2 * model.window_rows + model.horizon)
+        self._levels = _levels(model, options)
+
+    def open(self) -> float:
+        """Open the stream, warm the server up with what we know, and return the significance level that levels start from.
+
+        Raises:
+            ModsError: The server refused.
+        """
+        attempt = 0
+        while True:
+            try:
+                self._stream = self._open()
+                for batch in self._known():
+                    self._send(self._stream, batch)
+            except ConnectionFailedError as error:
+                attempt += 1
+                self._away(attempt, error)
+            else:
+                significance = self._stream.opened.significance
+                if self._levels is not None:
+                    self._levels.significance = significance
+                return significance
+
+    def judge(self, windows: Windows) -> list[Verdict]:
+        """Judge the windows of one start; a verdict for each that is newer than what was judged before.
+
+        Raises:
+            ModsError: The server ended the stream for good.
+        """
+        new = [index for index, series in enumerate(windows.series) if self._last(series) < windows.start_ns]
+        if not new:
+            return []
+        names = [windows.series[index] for index in new]
+        values = windows.values[new]
+        verdicts = self._ask(_batch(names, windows.start_ns, values))
+        found = []
+        for series, row, verdict in zip(names, values, verdicts, strict=True):
+            judged = self._again(series, windows.start_ns, row, verdict) if verdict.status in _IN_DOUBT else verdict
+            if self._levels is not None:
+                judged = self._at_its_level(self._levels, judged, windows.start_ns, row)
+                self._levels.learn(judged)
+            if judged.status is not VerdictStatus.REJECTED:
+                self._history.append(series, windows.start_ns, row)
+            found.append(judged)
+        return found
+
+    def close(self) -> None:
+        """End the stream; the server keeps its state."""
+        if self._stream is not None:
+            self._next = None
+            for _ in self._stream:
+                pass
+            self._stream.close()
+
+    def state(self) -> dict[str, Any]:
+        """Return the last windows and the level of every series for JSON."""
+        return {"rows": self._history.state(), "levels": None if self._levels is None else self._levels.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned, before `open`."""
+        if self._levels is not None and state["levels"] is not None:
+            self._levels.restore(state["levels"])
+        self._history.restore(state["rows"])
+
+    def _open(self) -> DetectStream:
+        options = self._options
+        return self._client.stream_detect(
+            self._feed(),
+            model=self._model.name,
+            version=options.version,
+            sensor=options.namespace,
+            false_alarms_per_day=options.false_alarms_per_day,
+            significance=options.significance,
+            explain=options.explain,
+            impute_rows=options.impute_rows,
+            fixed_level=True,
+            resume=RESUME if self._wait else None,
+        )
+
+    def _feed(self) -> Iterator[ObservationBatch]:
+        """Hand the stream what `_ask` put down: it asks for more only when all before was answered and read."""
+        while self._next is not None:
+            batch, self._next = self._next, None
+            yield batch
+
+    def _ask(self, batch: ObservationBatch) -> list[Verdict]:
+        while True:
+            assert self._stream is not None
+            try:
+                return self._send(self._stream, batch)
+            except ConnectionFailedError as error:
+                self._away(1, error)
+                self.open()
+
+    def _send(self, stream: DetectStream, batch: ObservationBatch) -> list[Verdict]:
+        self._next = batch
+        return [next(stream) for _ in batch.series]
+
+    def _away(self, attempt: int, error: ConnectionFailedError) -> None:
+        if self._wait is None:
+            raise error
+        self._wait(attempt, error)
+
+    def _last(self, series: str) -> int:
+        last = self._history.last(series)
+        return -(2**63) if last is None else last
+
+    def _known(self) -> Iterator[ObservationBatch]:
+        """Write the history down again, a batch per time."""
+        names, which, times, values = self._history.all_rows()
+        order = np.argsort(times, kind="stable")
+        starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
+        for rows in np.split(order, starts)[1:]:
+            yield _batch([names[index] for index in which[rows].tolist()], int(times[rows[0]]), values[rows])
+
+    def _again(
+        self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict, explain: Explain | None = None
+    ) -> Verdict:
+        """Judge a window statelessly, unless too little is known of its series: then it stays as it is."""
+        if self._history.last(series) is None:
+            return verdict
+        times, values = self._history.rows(series)
+        times, values = np.append(times, nanos), np.vstack([values, row])
+        whole = np.flatnonzero(~np.isnan(values).any(axis=1))
+        slide = round(self._model.slide_seconds * NANOS_PER_SECOND)
+        if not whole.size or nanos - times[whole[0]] < slide * self._model.window_rows:
+            return verdict
+        try:
+            found = self._detect(series, times[whole[0] :], values[whole[0] :], explain or self._options.explain)
+            return _only(found, verdict)
+        except InvalidInputError:
+            return verdict  # the history is too short, or has a gap beyond what is filled: it does warm up
+
+    def _at_its_level(self, levels: Levels, verdict: Verdict, nanos: int, row: NDArray[np.float64]) -> Verdict:
+        """Judge at the level of the series, and ask why where the server saw no reason to say it."""
+        judged = levels.judge(verdict)
+        if not judged.anomalous or judged.features:
+            return judged
+        told = self._again(judged.series, nanos, row, judged, explain="all")
+        return replace(judged, features=told.features, reason=told.reason)
+
+    def _detect(self, series: str, times: NDArray[np.int64], values: NDArray[np.float64], explain: Explain) -> DetectResult:
+        attempt = 0
+        while True:
+            try:
+                return self._client.detect(
+                    times,
+                    values,
+                    series=series,
+                    judge_rows=1,
+                    model=self._model.name,
+                    version=self._options.version,
+                    false_alarms_per_day=self._options.false_alarms_per_day,
+                    significance=self._options.significance,
+                    explain=explain,
+                    impute_rows=self._options.impute_rows,
+                )
+            except (ConnectionFailedError, DrainingError, ModelUnavailableError) as error:
+                attempt += 1
+                self._away(attempt, ConnectionFailedError(error.message))
+
+
+def _levels(model: ModelInfo, options: JudgeOptions) -> Levels | None:
+    if options.fixed_level or options.significance is not None:
+        return None
+    asked = options.false_alarms_per_day
+    rate = (model.default_false_alarms_per_day if asked is None else asked) * model.slide_seconds / DAY_SECONDS
+    return Levels(Adaptation(rate), holdoff(model.window_seconds, model.slide_seconds))
+
+
+def _batch(names: Sequence[str], nanos: int, values: NDArray[np.float64]) -> ObservationBatch:
+    return ObservationBatch(series=names, times=np.full(len(names), nanos), values=values)
+
+
+def _only(result: DetectResult, verdict: Verdict) -> Verdict:
+    if result.verdicts:
+        return result.verdicts[-1]
+    if not result.status or result.status[-1] is not VerdictStatus.SCORED:
+        return verdict
+    p_value = float(result.p_values[-1])
+    return Verdict(
+        series=verdict.series,
+        observe_time=verdict.observe_time,
+        status=VerdictStatus.SCORED,
+        p_value=p_value,
+        score=-float(np.log10(p_value)),
+        anomalous=bool(result.anomalous[-1]),
+        model=result.model,
+    )

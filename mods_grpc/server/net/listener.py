@@ -1,0 +1,154 @@
+"""Where the server listens, and over which transport: the one place that chooses between grpcio and our own."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import grpc
+
+from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.scheduling.micro_batcher import Planner
+from mods_grpc.server.security.tls import TlsFiles, lock_socket
+from mods_grpc.transport.grpc.server import DirectServer
+from mods_grpc.transport.http2.limits import Limits
+
+HANDSHAKE_SECONDS = 5
+KEEPALIVE_SECONDS = 20
+PING_TIMEOUT_SECONDS = 5
+
+Interceptors = Sequence[grpc.aio.ServerInterceptor]
+
+
+class Server(Protocol):
+    """What serves calls, whatever carries them."""
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler], /) -> None:
+        """Add the methods of services."""
+
+    async def start(self) -> None:
+        """Serve from now on."""
+
+    async def stop(self, grace: float | None, /) -> None:
+        """Take nothing new, and end what takes longer than the grace, in seconds."""
+
+
+class Listener(Protocol):
+    """Makes a server and binds it to its address.
+
+    Attributes:
+        at_end_of_round: Has a function called when the calls have begun that came together; None where nobody knows.
+    """
+
+    @property
+    def at_end_of_round(self) -> Planner | None: ...  # noqa: D102
+
+    def server(self, interceptors: Interceptors) -> Server:
+        """Make the server. Needs a running event loop."""
+
+    def bind(self) -> int:
+        """Bind it, and return its port; 0 for a unix socket.
+
+        Raises:
+            OSError: The address can't be bound.
+        """
+
+    def close(self) -> None:
+        """Let another server have the address."""
+
+
+def listener(config: ServerConfig) -> Listener:
+    """Return what listens as configured.
+
+    Raises:
+        OSError: A file can't be read, or another server holds the socket.
+        ValueError: Files are named that do not go together.
+    """
+    return _Direct(config) if config.transport == "direct" else _Grpcio(config)
+
+
+class _Locked:
+    """Holds the lock of a unix socket."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._lock = lock_socket(config.address)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+
+class _Grpcio(_Locked):
+    at_end_of_round = None
+
+    def __init__(self, config: ServerConfig) -> None:
+        files = TlsFiles.of(config)
+        self._config = config
+        self._credentials = files.grpcio() if files else None
+        super().__init__(config)
+
+    def server(self, interceptors: Interceptors) -> Server:
+        options, compression = channel_options(self._config), grpc.Compression.NoCompression
+        self._server = grpc.aio.server(interceptors=interceptors or None, options=options, compression=compression)
+        return self._server
+
+    def bind(self) -> int:
+        address = self._config.address
+        try:
+            if self._credentials is not None:
+                return self._server.add_secure_port(address, self._credentials)
+            return self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise cannot_listen(address) from error
+
+
+class _Direct(_Locked):
+    def __init__(self, config: ServerConfig) -> None:
+        files = TlsFiles.of(config)
+        self._config = config
+        self._tls = files.direct() if files else None
+        super().__init__(config)
+
+    def server(self, interceptors: Interceptors) -> Server:
+        config = self._config
+        limits = Limits(
+            max_concurrent_streams=config.max_concurrent_streams,
+            max_header_list=config.max_metadata_bytes,
+            handshake_seconds=HANDSHAKE_SECONDS,
+            keepalive_seconds=KEEPALIVE_SECONDS,
+            ping_timeout_seconds=PING_TIMEOUT_SECONDS,
+        )
+        most, largest = config.max_connections, config.max_message_bytes
+        self._server = DirectServer(interceptors, limits=limits, max_bytes=largest, max_connections=most)
+        return self._server
+
+    def at_end_of_round(self, function: Callable[[], None]) -> None:
+        self._server.at_end_of_round(function)
+
+    def bind(self) -> int:
+        try:
+            return self._server.bind(self._config.address, self._tls)
+        except OSError as error:
+            raise cannot_listen(self._config.address) from error
+
+
+def cannot_listen(address: str) -> OSError:
+    """Say that an address can't be had."""
+    return OSError(f"cannot listen on {address}; is another server running there?")
+
+
+def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """Return the options of grpcio that bound what a peer can take; each was measured to matter."""
+    return [
+        ("grpc.http2.bdp_probe", 0),  # unread input is 64 KiB a stream, not 8 MiB
+        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
+        ("grpc.http.overload_protection", 0),  # counts ended calls too, and refuses those of a client within the limit
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_SECONDS * 1000),  # keepalive_timeout_ms alone does nothing
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.so_reuseport", 0),  # a second server must not share the port silently
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        ("grpc.max_metadata_size", config.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_metadata_bytes),
+    ]

@@ -1,0 +1,85 @@
+"""Health (`grpc.health.v1`) on its own server, port and threads, so that no load on the main one can starve a probe."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer as AsyncHealthServicer
+
+from mods_grpc.server.rpc.third_party import Parsing, parsing_in_threads
+from mods_grpc.server.services.registration import INFERENCE_SERVICE, MODEL_SERVICE
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+LIVENESS = "liveness"
+READINESS_NAMES = ("", "readiness", INFERENCE_SERVICE, MODEL_SERVICE)
+THREADS = 4
+OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64), ("grpc.http2.bdp_probe", 0))
+
+
+class MainHealth(AsyncHealthServicer):  # type: ignore[misc]
+    """Health on the main server. Its watches end with the drain, which would otherwise wait for them to the end of the grace."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closing = asyncio.Event()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802 - gRPC's name
+        """Tell the state and every change of it."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            done, _ = await asyncio.wait({watching, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if watching in done:
+                watching.result()
+        finally:
+            watching.cancel()
+            closing.cancel()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+
+    def close(self) -> None:
+        """End all watches."""
+        self._closing.set()
+
+
+class Health:
+    """Liveness and readiness, told on the health server and on the main one.
+
+    Args:
+        address: Where the health server listens.
+
+    Attributes:
+        on_main: The servicer to register with the main server.
+        port: The port the health server is bound to; 0 for a unix socket.
+
+    Raises:
+        OSError: The address can't be bound.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.on_main = MainHealth()
+        self._servicer = health.HealthServicer()
+        self._server = grpc.server(ThreadPoolExecutor(THREADS, "health"), options=OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, Parsing(self._server, parsing_in_threads))
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address} for health checks") from error
+        self._servicer.set(LIVENESS, SERVING)
+        for name in READINESS_NAMES:
+            self._servicer.set(name, NOT_SERVING)
+        self._server.start()
+
+    async def set_ready(self, ready: bool) -> None:
+        """Tell whether calls are served."""
+        status = SERVING if ready else NOT_SERVING
+        await self.on_main.set(LIVENESS, SERVING)
+        for name in READINESS_NAMES:
+            self._servicer.set(name, status)
+            await self.on_main.set(name, status)
+
+    def stop(self) -> None:
+        """Stop the health server: the last thing to go."""
+        self._server.stop(grace=0.5).wait()

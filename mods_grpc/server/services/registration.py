@@ -1,0 +1,47 @@
+"""The RPCs as gRPC sees them. They only translate; `stream`, `forecasting`, `detecting` and `models` do the work."""
+
+import grpc
+
+from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.models.repository import Repository
+from mods_grpc.server.rpc.boundary import Edge
+from mods_grpc.server.security.authentication import Scope
+from mods_grpc.server.services.detect import Detecting
+from mods_grpc.server.services.forecast import Forecasting
+from mods_grpc.server.services.model_directory import ModelDirectory
+from mods_grpc.server.streaming.registry import Streams
+from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1 import model_pb2
+
+INFERENCE_SERVICE = "mods.v1.InferenceService"
+MODEL_SERVICE = "mods.v1.ModelService"
+
+
+def handlers(repository: Repository, config: ServerConfig, streams: Streams, edge: Edge) -> list[grpc.GenericRpcHandler]:
+    """Make the handlers of both services."""
+    directory, infer, models = ModelDirectory(repository), INFERENCE_SERVICE, MODEL_SERVICE
+    forecasting, detecting = Forecasting(repository, config), Detecting(repository, config)
+    return [
+        grpc.method_handlers_generic_handler(
+            infer,
+            {
+                "Forecast": edge.unary(
+                    infer,
+                    "Forecast",
+                    pb.ForecastRequest,
+                    forecasting.forecast,
+                    seconds=forecasting.seconds,
+                    gathered=forecasting.gathered,
+                ),
+                "Detect": edge.unary(infer, "Detect", pb.DetectRequest, detecting.detect, seconds=detecting.seconds),
+                "StreamDetect": edge.streaming(infer, "StreamDetect", streams.detect),
+            },
+        ),
+        grpc.method_handlers_generic_handler(
+            models,
+            {
+                "ListModels": edge.unary(models, "ListModels", model_pb2.ListModelsRequest, directory.list_models, Scope.MODELS),
+                "GetModel": edge.unary(models, "GetModel", model_pb2.GetModelRequest, directory.get_model, Scope.MODELS),
+            },
+        ),
+    ]

@@ -1,0 +1,244 @@
+"""`mods-grpc aggregate` and what is under it: columns and single lines agree to the bit, and hostile logs stop nothing."""
+
+import gzip
+import json
+import random
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mods_grpc.cli.main import main
+from mods_grpc.data.datapool_writer import DatapoolWriter, folder_name, window_slide
+from mods_grpc.features import ALL, AggregateRow, Aggregator, AggregatorOptions, GroupBy
+from mods_grpc.ids.bulk.aggregate import Batch
+from mods_grpc.ids.sources.reader import LogReader
+from tests.support.log_records import SECOND, START, random_records, write_zeek_tsv
+from training.data.datapool import read_datapool
+from training.data.query import parse_query
+from training.data.time_range import parse_interval
+
+NETWORKS = ("10.0.0.0/16", "10.0.7.0/24", "fd00::/8")
+
+
+def both(path, options, **batch_options):
+    """Return the rows and counters of the columnar and of the single-line way."""
+    batch = Batch([path], options=options, **batch_options)
+    columnar = list(batch.rows())
+    single = Aggregator(options=options)
+    with LogReader(path) as reader:
+        records = list(reader.poll())
+        single.add_many(records)
+        rows = list(single.finish(max((record.logged for record in records), default=None)))
+    return (columnar, batch.counters, batch.aggregator.counters), (rows, reader.counters, single.counters)
+
+
+@pytest.mark.parametrize("group_by", list(GroupBy))
+@pytest.mark.parametrize("networks", [(), NETWORKS])
+def test_columns_and_single_lines_give_the_same_rows(tmp_path, monkeypatch, group_by, networks):
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
+    records = random_records(3, 4_000, 3 * 3_600)
+    write_zeek_tsv(tmp_path, records, rows_per_file=700)
+    options = AggregatorOptions(group_by=group_by, local_networks=networks, distinct_limit=40)
+    columnar, single = both(tmp_path, options, block_bytes=20_000)
+    assert len(columnar[0]) >= 10
+    assert repr(columnar) == repr(single)
+    direct = Aggregator(options=options)
+    direct.add_many(records)
+    assert repr(list(direct.finish(max(record.logged for record in records)))) == repr(columnar[0])
+
+
+def test_whole_logs_go_through_columns_and_their_odd_lines_alone_one_by_one(tmp_path, monkeypatch):
+    records = random_records(3, 4_000, 3_600)
+    write_zeek_tsv(tmp_path, records)
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
+    batch = Batch([tmp_path])
+    one_by_one = []
+    single = batch._one_by_one
+    monkeypatch.setattr(batch, "_one_by_one", lambda *given: one_by_one.extend(given[3]) or single(*given))
+    list(batch.rows())
+    assert batch.counters.records == len(records) == 4_000
+    assert all(line.startswith(b"#") for line in one_by_one)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 19), st.integers(0, 12), st.sampled_from("\t\n\r\x00-x9+. _\"'#é\ufffd(") | st.text(max_size=3)),
+        max_size=12,
+    )
+)
+def test_lines_with_anything_in_them_are_judged_alike(tmp_path_factory, monkeypatch, damages):
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
+    folder = tmp_path_factory.mktemp("logs")
+    write_zeek_tsv(folder, [record for record in random_records(5, 40, 600) if record.protocol in {"conn", "dns"}])
+    for log in folder.iterdir():
+        lines = log.read_text().split("\n")
+        for row, column, text in damages:
+            index = 7 + row % (len(lines) - 7)
+            cells = lines[index].split("\t")
+            cells[column % len(cells)] = text
+            lines[index] = "\t".join(cells)
+        log.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+    columnar, single = both(folder, AggregatorOptions(window_seconds=60, slide_seconds=60))
+    assert repr(columnar[0]) == repr(single[0])
+    assert columnar[1:] == single[1:]
+
+
+def test_records_out_of_order_within_the_lateness_make_no_difference(tmp_path):
+    records = sorted(random_records(6, 3_000, 6 * 3_600), key=lambda record: record.ts)
+    draw = random.Random(2)
+    records.sort(key=lambda record: record.ts + draw.randrange(600) * SECOND)
+    write_zeek_tsv(tmp_path, records)
+    rows = [list(Batch([tmp_path], lateness_seconds=late, block_bytes=8_192).rows()) for late in (7_200, 10**9)]
+    assert len(rows[0]) > 20
+    assert repr(rows[0]) == repr(rows[1])
+
+
+def hostile_lines():
+    good = f"{START // SECOND + 5}.000000\tC1\t203.0.113.1\t1024\t10.0.0.1\t22\t1.0\t10\t20\n".encode()
+    fields = good.rstrip().split(b"\t")
+
+    def with_field(index, value):
+        return b"\t".join([*fields[:index], value, *fields[index + 1 :]]) + b"\n"
+
+    return (
+        good,
+        {
+            "long": b"x" * (10 << 20) + b"\n",
+            "columns": good[:30] + b"\n",
+            "text": with_field(1, b"\x1b[2J\x00"),
+            "count": with_field(7, b"-10"),
+            "address": with_field(2, b"not an address"),
+            "port": with_field(3, b"99999"),
+            "time": with_field(0, b"4294967295.0"),
+            "number": with_field(6, b"long"),
+            "unset": with_field(4, b"-"),
+        },
+        with_field(0, b"0.000000"),
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_hostile_lines_are_counted_quarantined_and_never_fatal(tmp_path, packed, capsys):
+    good, bad, in_1970 = hostile_lines()
+    header = (
+        b"#separator \\x09\n#unset_field\t-\n#path\tconn\n"
+        b"#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\n"
+        b"#types\ttime\tstring\taddr\tport\taddr\tport\tinterval\tcount\tcount\n"
+    )
+    text = (
+        header
+        + good * 500
+        + b"".join(line + good for line in bad.values())
+        + in_1970
+        + bytes(range(11, 256)) * 4
+        + b"\n"
+        + good[:20]
+    )
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / ("conn.log.gz" if packed else "conn.log")).write_bytes(gzip.compress(text) if packed else text)
+    quarantine = tmp_path / "malformed.jsonl"
+    arguments = [str(logs), "--output", str(tmp_path / "pool"), "--quarantine", str(quarantine), "--json"]
+    assert main(["aggregate", *arguments, "--from", "2024-04-19", "--to", "2024-04-19T02:00"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["records"] == found["added"] == 500 + len(bad)
+    assert found["malformed"] == dict.fromkeys(bad, 1) | {"time": 2, "columns": 3}
+    kept = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert sorted(entry["reason"] for entry in kept) == sorted([*bad, "time", "columns", "columns"])
+    assert max(len(entry["line"]) for entry in kept) <= 4_096
+    first = (tmp_path / "pool/conn/2024/04/19/w01h-s10m.tsv").read_text().splitlines()[1].split("\t")
+    assert first[5] == str(500 + len(bad))
+
+
+def test_a_line_longer_than_a_block_is_refused_in_bounded_memory(tmp_path):
+    good, _, _ = hostile_lines()
+    fields = b"#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\n"
+    (tmp_path / "conn.log").write_bytes(fields + good + b"z" * 3_000_000 + b"\n" + good * 2 + b"z" * 3_000_000)
+    batch = Batch([tmp_path], block_bytes=100_000)
+    list(batch.rows())
+    assert batch.counters.records == 3
+    assert batch.counters.malformed == {"long": 2}
+
+
+def test_small_rotations_are_read_together_and_a_bad_line_still_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
+    write_zeek_tsv(tmp_path, random_records(4, 1_000, 3_600), rows_per_file=50)
+    files = sorted(tmp_path.glob("conn.*"))
+    for number, log in enumerate(files):
+        log.write_text(log.read_text().replace("#close", f"torn line {number}\n#close"))
+    refused = []
+    batch = Batch([tmp_path], refuse=lambda path, reason, line: refused.append((path, reason, line)))
+    list(batch.rows())
+    assert refused == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
+    assert batch.counters.records == 1_000
+
+
+def test_grouped_series_have_a_datapool_each_that_training_reads(tmp_path, capsys):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    write_zeek_tsv(logs, random_records(8, 3_000, 4 * 3_600))
+    pool = tmp_path / "pool"
+    arguments = ["--group-by", "subnet", "--local", "10.0.0.0/16", "10.0.7.0/24", "--window", "30m"]
+    assert main(["aggregate", str(logs), "--output", str(pool), *arguments]) == 0
+    assert "records of conn, dns, http, sip, ssh, ssl" in capsys.readouterr().out
+    assert sorted(folder.name for folder in pool.iterdir()) == ["10.0.0.0%2F16", "10.0.7.0%2F24"]
+    query = parse_query("conn|in_count_uid~conn_in;dns|out_distinct_query#window_start,window_end")
+    interval = parse_interval("<2024-04-19,2024-04-20)")
+    found = read_datapool(pool / "10.0.0.0%2F16", query, interval, window_slide="w30m-s10m")
+    options = AggregatorOptions(group_by="subnet", local_networks=("10.0.0.0/16", "10.0.7.0/24"), window_seconds=1_800)
+    rows = [row for row in Batch([logs], options=options).rows() if row.series == "10.0.0.0/16"]
+    expected = [[row.values["conn|in_count_uid"], row.values["dns|out_distinct_query"]] for row in rows]
+    assert found.values.tolist() == expected
+    assert len(expected) > 10
+
+
+def test_a_protocol_that_was_not_logged_has_no_table(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    write_zeek_tsv(logs, [record for record in random_records(8, 500, 7_200) if record.protocol in {"ssh", "dns"}])
+    assert main(["aggregate", str(logs), "--output", str(tmp_path / "pool")]) == 0
+    assert sorted(folder.name for folder in (tmp_path / "pool").iterdir()) == ["dns", "ssh"]
+
+
+def test_without_polars_or_into_a_full_folder_it_says_what_to_do(tmp_path, capsys, monkeypatch):
+    (tmp_path / "conn.log").write_text("#fields\tts\n")
+    assert main(["aggregate", str(tmp_path), "--output", str(tmp_path)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert main(["aggregate", str(tmp_path / "nothing"), "--output", str(tmp_path / "pool")]) == 1
+    monkeypatch.setitem(sys.modules, "polars", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["aggregate", str(tmp_path), "--output", str(tmp_path / "pool")]) == 2
+    assert "mods-grpc[ids]" in capsys.readouterr().err
+
+
+def test_files_are_named_as_the_datapool_names_them():
+    assert [window_slide(*pair) for pair in ((3_600, 600), (600, 60), (86_400, 5_400), (90, 45))] == [
+        "w01h-s10m",
+        "w10m-s01m",
+        "w01d-s90m",
+        "w90s-s45s",
+    ]
+
+
+@pytest.mark.parametrize("series", ["..", ".", "../../etc/passwd", "a/b", "fe80::1", "x" * 10_000, "\x00\n", "ü"])
+def test_no_name_of_a_series_leaves_the_folder(series):
+    name = folder_name(series)
+    assert "/" not in name
+    assert name not in {"", ".", ".."}
+    assert len(name) <= 120
+    assert name.isascii()
+
+
+def test_rows_of_many_hosts_are_written_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("mods_grpc.data.datapool_writer.BUFFERED_CHARACTERS", 1_000)
+    writer = DatapoolWriter(tmp_path, 3_600, 600, ["ssh"], by_series=True)
+    empty = {feature.key: 0.0 for feature in ALL.features}
+    for start in range(3):
+        for host in range(20):
+            writer.write(AggregateRow(f"10.0.0.{host}", START + start * 600 * SECOND, empty))
+    writer.close({"ssh"})
+    assert len(writer.files) == 20
+    assert all(len(path.read_text().splitlines()) == 4 for path in writer.files)

@@ -1,0 +1,273 @@
+"""The command line against a real server."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mods_grpc.cli import client as cli_client
+from mods_grpc.cli import main as cli
+from mods_grpc.client import Client
+from tests.support.models.tiny import FEATURES, HORIZON, ROWS, SLIDE, publish_tiny
+from tests.support.paths import ROOT
+from tests.support.running_server import RunningServer, running_server
+
+START = datetime(2019, 1, 1, tzinfo=UTC)
+BURST = 30
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("repository")
+    publish_tiny(folder)
+    with running_server(repository=folder) as running:
+        yield running
+
+
+@pytest.fixture
+def run(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> Command:
+    def command(*words: object, address: str = server.address) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in (*words, "--address", address)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def rows(count: int = 60) -> list[tuple[datetime, float, float]]:
+    rng = np.random.default_rng(7)
+    values = rng.gamma(50.0, 20.0, (60, 2)).round()
+    values[BURST] *= 20
+    return [(START + timedelta(seconds=SLIDE * i), *pair) for i, pair in enumerate(values[:count].tolist())]
+
+
+def write(path: Path, given: list, header: tuple[str, ...] = ("window_start", *FEATURES), delimiter: str = "\t") -> Path:
+    lines = [delimiter.join(header)]
+    for time, *values in given:
+        cells = ["" if isinstance(value, float) and math.isnan(value) else str(value) for value in values]
+        lines.append(delimiter.join([time.strftime("%Y-%m-%d %H:%M:%S"), *cells]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write(tmp_path / "rows.tsv", rows())
+
+
+# Commands
+
+
+def test_models_prints_a_table(run: Command) -> None:
+    code, out, _ = run("models")
+    assert code == 0
+    for word in ("tiny", "READY", "conn_in bytes_in", "4 rows of 1 h every 10 min", "3 steps", "CPU"):
+        assert word in out
+
+
+def test_models_in_json_say_everything(run: Command) -> None:
+    (model,) = json.loads(run("models", "--json")[1])
+    assert (model["name"], model["state"], model["slide_seconds"]) == ("tiny", "READY", SLIDE)
+    assert model["create_time"] == "2019-06-01T00:00:00Z"
+
+
+def test_forecast_goes_on_where_the_file_ends(run: Command, table: Path) -> None:
+    (forecast,) = json.loads(run("forecast", table, "--json", "--coverage", "0.5", "--coverage", "0.95")[1])
+    last = np.array([values for _, *values in rows()])[-ROWS:]
+    assert len(forecast["steps"]) == HORIZON
+    first = forecast["steps"][0]
+    assert first["time"] == "2019-01-01T10:00:00Z"
+    assert list(first["values"].values()) == pytest.approx(last.mean(axis=0))
+    assert [interval["coverage"] for interval in first["intervals"]] == [0.5, 0.95]
+    assert first["intervals"][1]["lower"]["conn_in"] < first["values"]["conn_in"] < first["intervals"][0]["upper"]["conn_in"]
+
+
+def test_forecast_prints_a_line_per_step(run: Command, table: Path) -> None:
+    code, out, _ = run("forecast", table, "--steps", "2", "--coverage", "0.95", "--series", "campus")
+    assert code == 0
+    assert "campus, model tiny 1" in out
+    assert "95% interval" in out
+    assert out.count("2019-01-01T10") == 2
+
+
+def test_forecast_refuses_rows_with_a_hole(run: Command, tmp_path: Path) -> None:
+    given = rows()
+    del given[-2]
+    code, _, err = run("forecast", write(tmp_path / "hole.tsv", given))
+    assert code == 1
+    assert "600 s apart" in err
+    assert "2019-01-01T09:30:00Z" in err
+
+
+def test_detect_shows_alerts_and_counts(run: Command, table: Path) -> None:
+    code, out, _ = run("detect", table)
+    assert code == 0
+    assert "2019-01-01T05:00:00Z  series  ANOMALY (started)" in out
+    assert "expected" in out
+    assert "60 rows, 56 judged" in out
+
+
+def test_detect_in_json_agrees_with_the_client(run: Command, table: Path, server: RunningServer) -> None:
+    found = json.loads(run("detect", table, "--json", "--all", "--significance", "0.01")[1])
+    given = rows()
+    with Client(server.address) as client:
+        result = client.detect([row[0] for row in given], [row[1:] for row in given], significance=0.01)
+    assert [verdict["p_value"] for verdict in found["verdicts"]] == result.p_values.tolist()
+    assert found["summary"]["anomalies"] == int(result.anomalous.sum()) > 0
+    assert found["summary"]["significance"] == 0.01
+
+
+def test_a_long_file_is_judged_in_pieces_with_the_same_verdicts(
+    run: Command, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = json.loads(run("detect", table, "--json", "--all")[1])
+    monkeypatch.setattr(cli_client, "CHUNK_ROWS", 9)
+    monkeypatch.setattr(cli_client, "OVERLAP_ROWS", 20)
+    assert json.loads(run("detect", table, "--json", "--all")[1]) == whole
+
+
+def test_detect_judges_only_the_last_rows_when_asked(run: Command, table: Path) -> None:
+    assert json.loads(run("detect", table, "--json", "--judge-rows", "10")[1])["summary"]["judged"] == 10
+
+
+def test_rows_that_are_empty_or_missing_are_imputed(run: Command, tmp_path: Path) -> None:
+    given = rows()
+    given[0] = (given[0][0], math.nan, 1.0)
+    given[12] = (given[12][0], math.nan, math.nan)
+    del given[20]
+    code, out, err = run("detect", write(tmp_path / "gaps.tsv", given), "--json", "--all")
+    assert (code, err) == (0, "")
+    filled = [verdict["gap_filled"] for verdict in json.loads(out)["verdicts"]]
+    assert sorted(filled)[-3:] == [0, 1, 1]
+
+
+def test_every_series_of_a_file_is_judged_apart(run: Command, tmp_path: Path) -> None:
+    given = [(time, *values, name) for time, *values in rows(20) for name in ("lab", "campus")]
+    path = write(tmp_path / "many.csv", given, ("time", *FEATURES, "site"), ",")
+    found = json.loads(run("detect", path, "--json", "--all", "--series-column", "site")[1])
+    assert found["summary"]["judged"] == 2 * (20 - ROWS)
+    assert {verdict["series"] for verdict in found["verdicts"]} == {"lab", "campus"}
+
+
+def test_stream_gives_the_verdicts_of_detect(run: Command, table: Path) -> None:
+    detected = json.loads(run("detect", table, "--json")[1])["verdicts"]
+    lines = run("stream", table, "--json", "--sensor", "like detect")[1].splitlines()
+    streamed = [json.loads(line) for line in lines]
+    assert [(v["observe_time"], v["p_value"], v["reason"]) for v in streamed] == [
+        (v["observe_time"], v["p_value"], v["reason"]) for v in detected
+    ]
+
+
+def test_stream_lets_a_series_move_to_its_own_scales_when_asked(run: Command, table: Path) -> None:
+    def p_values(*options: str) -> list[float]:
+        lines = run("stream", table, "--json", "--all", "--sensor", f"scales {options}", *options)[1].splitlines()
+        return [found["p_value"] for line in lines if (found := json.loads(line))["status"] == "SCORED"]
+
+    pooled, own = p_values(), p_values("--own-scales")
+    assert len(pooled) == len(own) == 60 - ROWS
+    assert pooled != own
+
+
+def test_stream_reads_standard_input(run: Command, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(table.read_text()))
+    code, out, _ = run("stream", "-", "--all", "--sensor", "standard input")
+    assert code == 0
+    lines = out.splitlines()
+    assert len(lines) == 60
+    assert "warming up" in lines[0]
+    assert "ANOMALY" in lines[BURST]
+    assert "  ok  " in lines[-1]
+
+
+def test_stream_tells_what_was_refused_and_goes_on(run: Command, tmp_path: Path) -> None:
+    given = rows(12)
+    given[6], given[7] = given[7], given[6]
+    code, out, _ = run("stream", write(tmp_path / "late.tsv", given), "--json", "--sensor", "late")
+    assert code == 0
+    late = [json.loads(line) for line in out.splitlines() if '"LATE"' in line]
+    assert [verdict["error"]["reason"] for verdict in late] == ["OBSERVATION_LATE"]
+
+
+def test_a_followed_file_is_read_as_it_grows(tmp_path: Path) -> None:
+    path = tmp_path / "growing"
+    path.write_text("one\ntw")
+    with cli_client._lines(str(path), follow=True) as lines:
+        assert next(lines) == "one\n"
+        with path.open("a") as more:
+            more.write("o\n")
+        assert next(lines) == "two\n"
+
+
+def test_columns_may_be_called_differently(run: Command, tmp_path: Path) -> None:
+    path = write(tmp_path / "other.csv", rows(), ("when", "connections", "bytes"), ";")
+    mapping = ("--columns", "conn_in=connections,bytes_in=bytes", "--time-column", "when")
+    assert json.loads(run("detect", path, "--json", *mapping)[1])["summary"]["rows"] == 60
+
+
+# What goes wrong
+
+
+def test_a_server_that_is_not_there_is_told_with_a_hint(run: Command) -> None:
+    code, out, err = run("models", address="127.0.0.1:1")
+    assert (code, out) == (1, "")
+    assert err.startswith("mods-grpc: no server answers at 127.0.0.1:1")
+    assert "mods-grpc serve exported" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("forecast", "FILE", "--steps", "9"), "the model forecasts 3 steps"),
+        (("detect", "FILE", "--model", "nobody"), "hint: mods-grpc models"),
+        (("detect", "FILE", "--significance", "2"), "significance"),
+        (("forecast", "FILE", "--steps", "-1"), "horizon: expected a whole number"),
+        (("detect", "absent.tsv"), "absent.tsv: No such file"),
+        (("detect", "FILE", "--time-column", "when"), "found no time column when among window_start, conn_in, bytes_in"),
+        (("detect", "FILE", "--columns", "nothing=conn_in"), "its features are conn_in, bytes_in"),
+        (("detect", "FILE", "--columns", "conn_in=nothing"), "found no column nothing for the feature conn_in"),
+        (("detect", "FILE", "--series-column", "site"), "found no series column site"),
+        (("models", "--tls-ca", "absent.pem"), "absent.pem: No such file"),
+    ],
+)
+def test_a_failure_is_one_line_that_says_what_there_is(run: Command, table: Path, words: tuple[str, ...], expected: str) -> None:
+    code, out, err = run(*(table if word == "FILE" else word for word in words))
+    assert (code, out) == (1, "")
+    assert expected in err
+    assert len([line for line in err.splitlines() if not line.startswith("hint: ")]) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("nothing",), ("detect",), ("detect", "f", "--columns", "x"), ("forecast", "f", "--steps", "x")]
+)
+def test_a_wrong_call_exits_with_two(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(list(words))
+    assert caught.value.code == 2
+    assert "usage: mods-grpc" in capsys.readouterr().err
+
+
+def test_the_command_line_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "mods_grpc.cli.main", "--version"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT)
+    assert found.stdout.startswith("mods-grpc ")
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback(server: RunningServer, table: Path) -> None:
+    words = ["stream", str(table), "--all", "--sensor", "pipe", "--address", server.address]
+    command = [sys.executable, "-m", "mods_grpc.cli.main", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+        process.wait(30)

@@ -1,0 +1,112 @@
+"""The client's stream and the server's state together: connections that break anywhere, and servers that restart."""
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
+from tests.support.cutting_proxy import cutting_proxy
+from tests.support.models.tiny import FEATURES, ROWS, SLIDE, publish_tiny
+from tests.support.running_server import RunningServer, running_server
+
+START = datetime(2019, 1, 1, tzinfo=UTC)
+QUICK = ResumePolicy(total_seconds=20, first_wait_seconds=0.001, longest_wait_seconds=0.01)
+_sensors = count()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    publish_tiny(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[RunningServer]:
+    with running_server(repository=repository) as running:
+        yield running
+
+
+def observations(rows: int = 40, names: tuple[str, ...] = ("a", "b")) -> list[Observation]:
+    """Rows of several series by turns, with a burst, a missing value and a short gap in each."""
+    rng = np.random.default_rng(11)
+    found = []
+    for row in range(rows):
+        for position, name in enumerate(names):
+            values = rng.gamma(50.0, 20.0, len(FEATURES)).round()
+            values *= 8 if row in (20 + position, 21 + position) else 1
+            values[1] = np.nan if row == 15 else values[1]
+            if row != 28 + position:
+                found.append(Observation(name, START + timedelta(seconds=SLIDE * row), values))
+    return found
+
+
+def batches(rows: list[Observation], size: int) -> list[ObservationBatch]:
+    parts = [rows[at : at + size] for at in range(0, len(rows), size)]
+    return [
+        ObservationBatch(
+            series=[row.series for row in part], times=[row.time for row in part], values=[row.values for row in part]
+        )
+        for part in parts
+    ]
+
+
+def judge(address: str, rows: list, *, sensor: str, in_flight: int = 1) -> list[Verdict]:
+    with Client(address, timeout_seconds=5) as client:
+        return list(client.stream_detect(rows, sensor=sensor, in_flight=in_flight, explain="all", resume=QUICK))
+
+
+def test_the_verdicts_are_those_of_detect(server: RunningServer) -> None:
+    rows = observations(names=("a",))
+    streamed = judge(server.address, rows, sensor="like detect")
+    with Client(server.address) as client:
+        result = client.detect([row.time for row in rows], [row.values for row in rows], series="a", impute_rows=6)
+    assert [verdict.status for verdict in streamed[:ROWS]] == [VerdictStatus.WARMING_UP] * ROWS
+    assert [verdict.p_value for verdict in streamed[ROWS:]] == result.p_values.tolist()
+    assert [verdict.anomalous for verdict in streamed[ROWS:]] == result.anomalous.tolist()
+    assert result.anomalous.any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("form", ["rows", "batches"])
+def test_no_verdict_depends_on_where_the_connection_was_cut(server: RunningServer, form: str, seed: int) -> None:
+    given: list = observations() if form == "rows" else batches(observations(), 7)
+    expected = judge(server.address, given, sensor=f"unbroken {next(_sensors)}")
+    rng = np.random.default_rng(seed)
+    # From inside the handshake to after many answers; small ones in a row break a stream while it resumes. The first
+    # connection has to come about: a client that never met its server gives up.
+    cuts = [int(cut) for cut in rng.choice([rng.integers(1, 400), rng.integers(400, 3_000)], 8)]
+    with cutting_proxy(server.address, [600, *cuts]) as proxy:
+        verdicts = judge(proxy.address, given, sensor=f"broken {next(_sensors)}", in_flight=1 + seed % 3)
+        assert proxy.connections > 1
+    assert verdicts == expected
+
+
+def test_a_restart_costs_no_judgement(repository: Path) -> None:
+    given = observations()
+    with running_server(repository=repository) as first:
+        expected = judge(first.address, given, sensor="unbroken")
+        verdicts = []
+        with Client(first.address, timeout_seconds=5) as client:
+            stream = client.stream_detect(given, sensor="broken", explain="all", resume=QUICK)
+            for verdict in stream:
+                verdicts.append(verdict)
+                if len(verdicts) == 36:
+                    break
+            address = first.address
+            first.stop()
+            with running_server(repository=repository, address=address):
+                verdicts.extend(stream)
+    without_episodes = [dataclasses.replace(verdict, episode=None, drift=False) for verdict in verdicts]
+    assert without_episodes == [dataclasses.replace(verdict, episode=None, drift=False) for verdict in expected]
+
+
+def test_a_restarted_client_goes_on_where_it_was(server: RunningServer) -> None:
+    given = observations()
+    expected = judge(server.address, given, sensor="whole")
+    assert judge(server.address, given[:30], sensor="parts") + judge(server.address, given[30:], sensor="parts") == expected

@@ -1,0 +1,197 @@
+"""What is deployed: linted, valid by its schema, without rights it does not need, and with flags that exist."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import compose_spec
+import pytest
+import yaml
+
+from mods_grpc.cli.main import build_parser
+from mods_grpc.server.probe import main as probe
+from tests.support.models.tiny import publish_tiny
+from tests.support.paths import ROOT
+from tests.support.running_server import running_server
+
+DEPLOY = ROOT / "deploy"
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def check(*command):
+    """Run a tool that is installed beside this interpreter."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def with_defaults(text):
+    """Put the default of every variable in its place."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def loaded(path):
+    return [document for document in yaml.safe_load_all(with_defaults(path.read_text())) if document]
+
+
+def test_the_dockerfile_passes_hadolint():
+    check("hadolint", ROOT / "Dockerfile")
+
+
+def test_every_final_target_runs_as_nobody_in_exec_form_and_without_telemetry():
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+    served = [stage for stage in stages if re.match(r"\S+ AS (cpu|cuda)\n", stage)]
+    assert len(served) == 2
+    for stage in served:
+        assert "USER 65532:65532" in stage
+        assert re.search(r'^ENTRYPOINT \["mods-grpc"\]$', stage, re.MULTILINE)
+        assert "ORT_DISABLE_TELEMETRY=1" in stage
+
+
+def test_the_build_sees_only_what_it_is_meant_to():
+    lines = (ROOT / ".dockerignore").read_text().split()
+    assert lines[0] == "*"
+    assert not {"!.git", "!tests", "!.venv"} & set(lines)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_manifests_are_valid_to_the_letter(path):
+    check("kubernetes-validate", "--strict", path)
+
+
+def pods():
+    documents = [document for path in MANIFESTS for document in loaded(path)]
+    return [document["spec"]["template"]["spec"] for document in documents if "template" in document.get("spec", {})]
+
+
+def test_pods_need_no_right_that_restricted_pod_security_forbids():
+    (pod,) = pods()
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert pod["automountServiceAccountToken"] is False
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        context = container["securityContext"]
+        assert context == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_the_server_is_a_native_sidecar_that_is_asked_on_its_health_port():
+    (pod,) = pods()
+    (server,) = pod["initContainers"]
+    assert server["restartPolicy"] == "Always"
+    health = next(port["containerPort"] for port in server["ports"] if port["name"] == "health")
+    assert f"--health-address=0.0.0.0:{health}" in server["args"]
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert server[name]["grpc"]["port"] == health
+    assert server["livenessProbe"]["grpc"]["service"] == "liveness"
+    assert "--address=127.0.0.1:50051" in server["args"]
+
+
+def test_nothing_goes_out():
+    policy = loaded(DEPLOY / "kubernetes/network-policy.yaml")[0]["spec"]
+    assert policy["egress"] == []
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    (pod,) = pods()
+    labels = loaded(DEPLOY / "kubernetes/sensor.yaml")[0]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    (rule,) = policy["ingress"]
+    assert rule["ports"][0]["port"] in {port["name"] for port in pod["initContainers"][0]["ports"]}
+
+
+def test_the_compose_file_is_one_and_passes_its_linter():
+    spec = compose_spec.PyCompose.from_yaml(with_defaults((DEPLOY / "compose.yaml").read_text()))
+    assert set(spec.service_names()) == {"server", "watch", "zeek"}
+    options = ("--fail-on=low", "--strict-config", f"--config={DEPLOY / 'compose-lint.yml'}")
+    check("compose-lint", *options, DEPLOY / "compose.yaml")
+
+
+@pytest.fixture
+def promtool():
+    promtool = shutil.which("promtool", path=f"{ROOT / 'build/tools/usr/bin'}{os.pathsep}{os.environ['PATH']}")
+    if promtool is None:
+        pytest.skip("promtool, of Debian's package prometheus, is not installed")
+    return promtool
+
+
+def test_the_alert_rules_are_ones_that_prometheus_takes(promtool):
+    check(promtool, "check", "rules", DEPLOY / "prometheus/alerts.yaml")
+
+
+def test_alerts_fire_when_they_should_and_not_before(promtool):
+    check(promtool, "test", "rules", DEPLOY / "prometheus/alerts.test.yaml")
+
+
+def test_every_alert_is_tried():
+    rules = loaded(DEPLOY / "prometheus/alerts.yaml")[0]["groups"][0]["rules"]
+    tests = loaded(DEPLOY / "prometheus/alerts.test.yaml")[0]["tests"]
+    fired = {item["alertname"] for test in tests for item in test["alert_rule_test"] if item.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in rules}
+
+
+def test_the_expressions_of_the_dashboard_are_ones_that_prometheus_takes(promtool, tmp_path):
+    panels = json.loads((DEPLOY / "grafana/mods-grpc.json").read_text())["panels"]
+    expressions = [target["expr"].replace("$instance", ".*") for panel in panels for target in panel["targets"]]
+    rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(expressions)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    check(promtool, "check", "rules", tmp_path / "rules.yaml")
+
+
+def compose():
+    return loaded(DEPLOY / "compose.yaml")[0]["services"]
+
+
+@pytest.mark.parametrize("name", ["server", "watch"])
+def test_our_containers_have_no_network_no_rights_and_a_read_only_root(name):
+    service = compose()[name]
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["network_mode"] == "none"
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert {"mem_limit", "pids_limit"} <= service.keys()
+
+
+def test_only_the_server_is_asked_for_its_health():
+    assert compose()["server"]["healthcheck"]["test"] == ["CMD", "python", "-m", "mods_grpc.server.probe"]
+    assert compose()["watch"]["healthcheck"] == {"disable": True}
+
+
+def commands():
+    for name in ("server", "watch"):
+        yield f"compose {name}", compose()[name]["command"]
+    (pod,) = pods()
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        yield f"kubernetes {container['name']}", container["args"]
+
+
+@pytest.mark.parametrize(("where", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else "")
+def test_every_command_is_one_that_the_program_takes(where, command):
+    parsed = build_parser().parse_args(command)
+    assert isinstance(parsed, argparse.Namespace)
+    assert parsed.command == command[0]
+
+
+def test_the_probe_of_containers_tells_ready_from_not(tmp_path, capsys):
+    publish_tiny(tmp_path)
+    with running_server(repository=tmp_path) as server:
+        assert probe([server.health_address]) == 0
+        assert probe([server.health_address, "liveness"]) == 0
+        assert probe([server.health_address, "unknown"]) == 1
+    assert probe([server.health_address]) == 1
+    assert capsys.readouterr().out.split("\n")[:3] == ["readiness: SERVING", "liveness: SERVING", "unknown: NOT_FOUND"]
+
+
+def test_every_test_that_the_threat_model_names_is_there():
+    text = (ROOT / "docs/security.md").read_text()
+    named = set(re.findall(r"`((?:tests|benchmarks)/[\w/]*(?:\.py)?)`", text))
+    assert len(named) > 12
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []

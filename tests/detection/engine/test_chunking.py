@@ -1,0 +1,63 @@
+"""Cut into parts, a batch is judged as it is in one piece, to the bit."""
+
+import numpy as np
+import pytest
+
+from mods_grpc.detection.engine.chunking import Sharing
+from tests.support.monitors import (
+    DETECTOR,
+    FEATURES,
+    LEVELS,
+    QUANTILES,
+    ROWS,
+    assert_same,
+    columns,
+    grid,
+    make_monitor,
+    observe,
+    state,
+)
+
+SERIES, STEPS = 23, 14
+RNG = np.random.default_rng(5)
+VALUES = RNG.gamma(50.0, 20.0, (STEPS, SERIES, FEATURES)) * np.where(RNG.random((STEPS, SERIES, 1)) < 0.05, 9.0, 1.0)
+
+
+def backwards(work, parts):
+    """Work on the last part first: parts must not depend on each other."""
+    return [work(part) for part in parts[::-1]][::-1]
+
+
+def judge(monitor, slots):
+    """Judge step by step, the series in turn in one order and the other; say why for every other one, the last first."""
+    found = []
+    for step in range(STEPS):
+        some = slots if step % 5 else slots[::-1]
+        verdicts = observe(monitor, some, np.repeat(grid(1, step), SERIES), VALUES[step])
+        found.append((columns(verdicts), vars_of(verdicts.explain(np.arange(SERIES)[::-2]))))
+    return found
+
+
+def vars_of(why):
+    return {name: getattr(why, name) for name in ("feature_p", "share", "direction", "scale")}
+
+
+@pytest.mark.parametrize("adapt", [False, True], ids=["fixed", "adapting, own scales"])
+@pytest.mark.parametrize("rows", [1, 7, 16])
+@pytest.mark.parametrize("detector", [DETECTOR, QUANTILES], ids=["forecast", "quantiles"])
+def test_parts_change_nothing(rows, adapt, detector):
+    whole, slots = make_monitor(series=SERIES, adapt=adapt, detector=detector)
+    cut, _ = make_monitor(series=SERIES, adapt=adapt, sharing=Sharing(backwards, rows), detector=detector)
+    for (one, why), (other, also) in zip(judge(whole, slots), judge(cut, slots), strict=True):
+        assert_same(one, other)
+        assert_same(why, also)
+    for before, after in zip(state(whole), state(cut), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_several_rows_of_a_series_are_judged_alike_in_parts():
+    (whole, slots), (cut, _) = make_monitor(), make_monitor(sharing=Sharing(backwards, 5))
+    each, times = np.repeat(slots, 60), grid(60)
+    one, other = (observe(monitor, each, times, LEVELS[:60]) for monitor in (whole, cut))
+    assert np.isfinite(one.p_value[ROWS:]).all()
+    assert_same(columns(one), columns(other))

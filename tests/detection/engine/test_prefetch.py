@@ -1,0 +1,123 @@
+"""What is known of next rows before they come: used once, and only where the series is as it was."""
+
+import numpy as np
+import pytest
+
+from mods_grpc.detection.engine import prefetch as standing
+from mods_grpc.detection.engine.prefetch import StandingRows
+from mods_grpc.errors import ModelOutputError
+from tests.support.monitors import LEVELS, ROWS, grid, make_monitor, mean_forecast, observe, state
+
+
+class Model:
+    """The mean of the window, and how many runs it took."""
+
+    def __init__(self):
+        self.runs = 0
+
+    def __call__(self, windows, times):
+        self.runs += 1
+        return mean_forecast(windows, times)
+
+
+def looking_ahead(series=1):
+    """Return a model, a monitor that looked ahead of series with full windows, and their slots."""
+    model = Model()
+    monitor, slots = make_monitor(forecast=model, series=series, standing=StandingRows())
+    for number, slot in enumerate(slots):
+        observe(monitor, [slot] * ROWS, grid(ROWS), LEVELS[number : number + ROWS])
+    for slot in slots.tolist():
+        monitor.look_ahead(slot)
+    model.runs = 0
+    return model, monitor, slots.tolist()
+
+
+def judge(monitor, slot, number, value):
+    return monitor.observe_one(slot, int(grid(1, number)[0]), LEVELS[value : value + 1], significance=0.01)
+
+
+def test_a_row_that_was_looked_ahead_of_needs_no_run_and_the_next_one_does():
+    model, monitor, slots = looking_ahead(2)
+    for slot in reversed(slots):
+        judge(monitor, slot, ROWS, 10)
+    assert model.runs == 0
+    judge(monitor, slots[0], ROWS + 1, 11)
+    assert model.runs == 1
+
+
+def test_to_look_ahead_changes_no_series():
+    _, monitor, slots = looking_ahead()
+    before = state(monitor)
+    monitor.look_ahead(slots[0])
+    for one, other in zip(before, state(monitor), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def another_window(monitor, slot):
+    monitor.table.values[slot, 0, 0] += 1.0
+    return ROWS
+
+
+def another_forecast_waits(monitor, slot):
+    monitor.table.ahead[slot] = 3.0
+    return ROWS
+
+
+def another_time(monitor, slot):
+    monitor.table.last_time[slot] = grid(1, ROWS)[0]
+    return ROWS + 1
+
+
+def rows_after_it(monitor, slot):
+    observe(monitor, [slot] * 2, grid(2, ROWS), LEVELS[50:52])
+    return ROWS + 2
+
+
+@pytest.mark.parametrize("change", [another_window, another_forecast_waits, another_time, rows_after_it])
+def test_what_was_known_is_not_used_where_the_series_has_changed(change):
+    model, monitor, (slot,) = looking_ahead()
+    fresh, (other,) = make_monitor()
+    observe(fresh, [other] * ROWS, grid(ROWS), LEVELS[:ROWS])
+    number = change(monitor, slot)
+    change(fresh, other)
+    model.runs = 0
+    found, expected = judge(monitor, slot, number, 60), judge(fresh, other, number, 60)
+    assert model.runs == 1
+    assert found.p_value == expected.p_value
+    np.testing.assert_array_equal(found.forecast, expected.forecast)
+
+
+def test_nothing_is_known_of_a_series_whose_window_is_not_full():
+    model = Model()
+    monitor, (slot,) = make_monitor(forecast=model, standing=StandingRows())
+    observe(monitor, [slot] * (ROWS - 1), grid(ROWS - 1), LEVELS[: ROWS - 1])
+    model.runs = 0
+    monitor.look_ahead(slot)
+    assert model.runs == 0
+
+
+def test_a_forecast_that_is_not_finite_is_not_kept():
+    monitor, (slot,) = make_monitor(
+        forecast=lambda windows, times: mean_forecast(windows, times) + np.inf, standing=StandingRows()
+    )
+    monitor.table.replace(slot, int(grid(1)[0]), LEVELS[:ROWS], np.zeros((ROWS, 2), np.bool_))
+    with pytest.raises(ModelOutputError):
+        monitor.look_ahead(slot)
+    before = state(monitor)
+    with pytest.raises(ModelOutputError):
+        judge(monitor, slot, 1, 10)
+    for one, other in zip(before, state(monitor), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_rows_that_never_come_are_bounded(monkeypatch):
+    model, monitor, slots = looking_ahead(1)
+    monkeypatch.setattr(
+        standing, "MOST_BYTES", 10 * monitor._standing.take(monitor.table, slots[0], int(grid(1, ROWS)[0])).nbytes
+    )
+    model, monitor, slots = looking_ahead(30)
+    for slot in slots[20:]:
+        judge(monitor, slot, ROWS, 10)
+    assert model.runs == 0
+    judge(monitor, slots[19], ROWS, 10)
+    assert model.runs == 1

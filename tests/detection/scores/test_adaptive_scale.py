@@ -1,0 +1,145 @@
+"""A series starts with the scales of the calibration and moves to its own, so far and no further."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mods_grpc.detection import Detector, calibrate
+from mods_grpc.detection.scores.adaptive_scale import LARGEST_FACTOR, MOST_ROWS, PRIOR_ROWS, OwnScale
+from mods_grpc.detection.scores.residuals import ResidualSpace
+from tests.support.monitors import HORIZON, LEVELS, RNG, ROWS, grid, make_monitor, observe
+
+WEEK = 7 * 144
+
+
+def noise(rows, spread, seed=5):
+    """Counts whose logarithms have a spread of `spread` times that of those that were calibrated on."""
+    return np.exp(np.log(LEVELS).mean(0) + spread * np.log(LEVELS).std(0) * np.random.default_rng(seed).normal(size=(rows, 2)))
+
+
+CALIBRATION = calibrate(
+    lambda windows, times: np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1),
+    grid(4000),
+    noise(4000, 1.0, 4),
+    training=slice(0, 2000),
+    calibration=slice(2000, 4000),
+    kinds=["count", "count"],
+    rows=ROWS,
+    slide_seconds=600,
+    holdoff_rows=6,
+)
+
+
+def own_detector():
+    return Detector(CALIBRATION, ResidualSpace(["count", "count"]), (LEVELS.min(0), LEVELS.max(0)))
+
+
+def small_p(spread, adapt):
+    """Return how often the residuals of a series' fourth week have p-values of a twentieth and less."""
+    monitor, slots = make_monitor(adapt=adapt, detector=own_detector())
+    verdicts = observe(monitor, slots.repeat(4 * WEEK), grid(4 * WEEK), noise(4 * WEEK, spread))
+    return float((verdicts.explain(np.arange(3 * WEEK, 4 * WEEK)).feature_p <= 0.05).mean())
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
+def test_residuals_of_a_series_noisier_or_quieter_than_the_calibration_come_to_be_judged_as_ordinary(spread):
+    assert 0.03 < small_p(spread, adapt=True) < 0.12
+    if spread != 1.0:
+        assert not 0.02 < small_p(spread, adapt=False) < 0.2
+
+
+def learn(sizes, rows=None):
+    """Return the logarithm of the factor of one step after residuals `(n,)`, in scales, of the first feature."""
+    detector = own_detector()
+    table, own = detector.table(ROWS), OwnScale(CALIBRATION)
+    slot = table.allocate()
+    scores = np.zeros((len(sizes), len(CALIBRATION.horizons), 2))
+    scores[:] = np.asarray(sizes)[:, None, None]
+    if rows is not None:
+        table.taught[slot] = rows
+    with np.errstate(divide="ignore"):
+        own.apply(table, np.full(len(sizes), slot), scores)
+    return table.own[slot, 0, 0], table
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=20), st.integers(0, 2 * MOST_ROWS))
+def test_whoever_ramps_for_a_week_raises_no_scale_beyond_its_bound(knots, rows):
+    """Whatever course the residuals take: to a factor of 3, and in a week by no more than a week weighs beside what is known."""
+    sizes = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
+    known = min(rows, MOST_ROWS)
+    found, _ = learn(sizes, known)
+    assert found <= math.log(LARGEST_FACTOR) + 1e-6
+    assert found <= math.log((PRIOR_ROWS + known + WEEK) / (PRIOR_ROWS + known - 1)) * (1 if known + WEEK <= MOST_ROWS else 1.2)
+
+
+def test_a_residual_beyond_the_ordinary_or_missing_teaches_nothing():
+    for size in (1e9, 50.0, np.inf, np.nan):
+        assert learn([size] * 100)[0] == 0
+    assert learn([0.9] * 100)[0] > 0
+    assert learn([0.1] * 100)[0] < 0
+    assert learn([0.0] * 100)[0] < 0
+
+
+def test_what_is_strange_stays_strange_to_a_series_whose_scale_was_driven_to_its_bound():
+    found, table = learn(np.geomspace(0.8, 3.0 * 0.9, 20_000))
+    assert found > 0.9 * math.log(LARGEST_FACTOR)
+    assert np.abs(table.own).max() <= np.float32(math.log(LARGEST_FACTOR))
+    curve = own_detector().feature_table
+    alone = np.zeros((1, 2 * (len(CALIBRATION.horizons) + 1)))
+    alone[:] = 15.0
+    with_bound = curve.p_value(curve.find(alone / LARGEST_FACTOR))
+    assert (with_bound[0, :2] < 1e-3).all()
+
+
+def test_a_feature_that_mostly_does_nothing_keeps_its_scale():
+    values = np.where(RNG.random((400, 1)) < 0.1, RNG.gamma(5.0, 1.0, (400, 1)), 0.0)
+    calibration = calibrate(
+        lambda windows, times: np.zeros((len(windows), 2, 1)),
+        grid(400),
+        values,
+        training=slice(0, 200),
+        calibration=slice(0, 400),
+        kinds=["mean"],
+        rows=ROWS,
+        slide_seconds=600,
+        holdoff_rows=6,
+    )
+    detector = Detector(calibration, ResidualSpace(["mean"]), (values.min(0), values.max(0)))
+    table = detector.table(ROWS)
+    slots = np.full(300, table.allocate())
+    detector.own_scale.apply(table, slots, np.full((300, len(calibration.horizons), 1), 0.5))
+    assert (table.own == 0).all()
+
+
+def test_a_monitor_that_does_not_adapt_leaves_the_scales_alone():
+    monitor, slots = make_monitor()
+    observe(monitor, slots.repeat(100), grid(100), LEVELS[:100])
+    monitor.observe_one(int(slots[0]), int(grid(1, 100)[0]), LEVELS[100:101], significance=0.01)
+    assert not monitor.table.own.any()
+    assert not monitor.table.taught.any()
+
+
+def test_a_slot_given_back_forgets_what_its_series_taught():
+    monitor, slots = make_monitor(adapt=True)
+    observe(monitor, slots.repeat(50), grid(50), LEVELS[:50])
+    assert monitor.table.own[slots[0]].any()
+    monitor.table.release(int(slots[0]))
+    assert monitor.table.allocate() == slots[0]
+    assert not monitor.table.own[slots[0]].any()
+    assert monitor.table.taught[slots[0]] == 0
+
+
+def test_the_interval_that_is_told_is_that_of_the_series_own_scale():
+    monitor, slots = make_monitor(adapt=True, detector=own_detector())
+    n = 2 * WEEK
+    verdicts = observe(monitor, slots.repeat(n), grid(n), noise(n, 2.0))
+    at = np.arange(WEEK, n)
+    why = verdicts.explain(at)
+    low, high = monitor._detector.interval(grid(n)[at], verdicts.expected[at], why.scale, 0.05)
+    inside = (low <= verdicts.observed[at]) & (verdicts.observed[at] <= high)
+    assert (inside == (why.feature_p > 0.05)).mean() > 0.97
+    assert np.median(why.scale) > 1.5

@@ -1,0 +1,94 @@
+"""The course: bounded surprises that add up along the rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mods_grpc.artifact.calibration import ScoreCurve
+from mods_grpc.detection import Detector
+from mods_grpc.detection.scores.cusum import ALLOWANCE, LARGEST, Course
+from mods_grpc.detection.scores.judgement import Sightings
+from mods_grpc.detection.state.forecast_buffer import COURSE_ROWS, choose_course
+from tests.support.monitors import DETECTOR, LEVELS, grid, make_monitor, observe
+
+ROWS, FEATURES = 4, 3
+CURVE = ScoreCurve(samples=999, scores=tuple(float(i) for i in range(1, 1000)), counts=tuple(range(998, -1, -1)), tail=None)
+SUMS = ScoreCurve(samples=99, scores=tuple(0.05 * i for i in range(1, 100)), counts=tuple(range(98, -1, -1)), tail=None)
+COURSE = Course([[CURVE] * FEATURES] * (ROWS - 1), [SUMS] * FEATURES)
+numbers = st.floats(-2000, 2000) | st.just(np.nan)
+
+
+def scores_of(strengths, directions):
+    """Scores of one feature where each row's surprise has such a strength and direction, the newest first."""
+    sizes = 1000 * (1 - 10.0 ** -np.array(strengths[1:]))
+    revisions = np.tile((sizes * directions[1:])[None, :, None], (1, 1, FEATURES))
+    first = np.full((1, FEATURES), directions[0])
+    return COURSE.scores(first, np.full((1, FEATURES), strengths[0]), revisions)[0, 0]
+
+
+def test_surprises_of_one_direction_add_up_and_those_of_both_do_not():
+    assert scores_of([1, 1, 1, 1], [1, 1, 1, 1]) == pytest.approx(4 * (1 - ALLOWANCE), abs=0.05)
+    assert scores_of([1, 1, 1, 1], [-1, -1, -1, -1]) == pytest.approx(-4 * (1 - ALLOWANCE), abs=0.05)
+    assert abs(scores_of([1, 1, 1, 1], [1, -1, 1, -1])) <= 1 - ALLOWANCE
+
+
+def test_the_largest_surprise_counts_for_no_more_than_one_of_a_p_value_of_three_percent():
+    assert scores_of([20, 0, 0, 0], [1, 1, 1, 1]) == LARGEST - ALLOWANCE
+
+
+def test_a_course_that_has_only_begun_counts_from_where_it_began():
+    assert scores_of([1, 1, 0, 0], [1, 1, -1, -1]) == pytest.approx(2 * (1 - ALLOWANCE), abs=0.05)
+
+
+@given(
+    score=arrays(np.float64, (5, FEATURES), elements=numbers),
+    strength=arrays(np.float64, (5, FEATURES), elements=st.floats(0, 20)),
+    revisions=arrays(np.float64, (5, ROWS - 1, FEATURES), elements=numbers),
+)
+def test_one_row_is_scored_as_it_is_among_others(score, strength, revisions):
+    strength[np.isnan(score)] = 0
+    found, single = COURSE.scores(score, strength, revisions), COURSE.for_one(FEATURES)
+    for i in range(5):
+        surprises = np.empty((ROWS, FEATURES))
+        single.count(revisions[i], surprises)
+        alone = single.strength(strength[i], score[i], surprises)
+        np.testing.assert_array_equal(alone, COURSE.strength(found)[i])
+
+
+def test_a_model_of_one_step_has_a_course_of_one_row():
+    assert (choose_course(1, 12), choose_course(3, 12), choose_course(12, 12)) == (1, 3, COURSE_ROWS)
+    score = np.array([[3.0, -3.0, np.nan]])
+    found = Course([], [SUMS] * 3).scores(score, np.array([[1.0, 1.0, 0.0]]), np.zeros((1, 0, FEATURES)))
+    np.testing.assert_array_equal(found, [[0.5, -0.5, 0.0]])
+
+
+def test_a_calibration_without_a_course_is_judged_without_it():
+    calibration = replace(DETECTOR.calibration, revision_curves=(), course_curves=())
+    detector = Detector(calibration, DETECTOR.space, (LEVELS.min(0), LEVELS.max(0)))
+    many, slots = make_monitor(detector=detector)
+    alone, _ = make_monitor(detector=detector)
+    found = observe(many, slots.repeat(40), grid(40), LEVELS[:40])
+    observe(alone, slots.repeat(20), grid(20), LEVELS[:20])
+    told = [alone.observe_one(int(slots[0]), int(grid(40)[i]), LEVELS[i : i + 1], significance=0.01) for i in range(20, 40)]
+    assert [verdict.p_value for verdict in told] == found.p_value[20:].tolist()
+    assert many.table.waiting == 3
+
+
+def test_a_forecast_that_was_revised_upwards_row_by_row_makes_a_surprise_upwards_stranger():
+    def course_of(before):
+        seen = Sightings(
+            times=grid(1),
+            observed=np.array([[1100.0, 1100.0]]),
+            forecast=np.array([[1050.0, 1050.0]]),
+            ahead=np.log1p(np.array(before))[None, :, None].repeat(2, axis=2),
+            patterns=np.zeros((1, DETECTOR.pattern_rows, 2), np.float32),
+        )
+        return DETECTOR.feature_evidence(seen).course[0]
+
+    assert (course_of([1000.0, 900.0, 800.0]) > course_of([1050.0, 1050.0, 1050.0])).all()
+    assert (course_of([1050.0, 1150.0, 1350.0]) < 0).all()
+    assert DETECTOR.course.rows == COURSE_ROWS

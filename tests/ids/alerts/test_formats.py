@@ -1,0 +1,188 @@
+"""Every format, read back by a parser that is not ours where there is one."""
+
+import io
+import json
+import re
+import uuid
+import warnings
+from dataclasses import replace
+from datetime import datetime
+
+import idmefv2
+import jsonschema
+import pycef
+import pytest
+from hypothesis import example, given, settings
+from parsezeeklogs.reader import ZeekLog
+
+from mods_grpc.ids.alerts.alert import Severity, well_formed
+from mods_grpc.ids.alerts.formats.registry import FORMATS
+from mods_grpc.ids.alerts.sinks import syslog
+from tests.support.eve_schema import EVE_SCHEMA
+from tests.support.sample_alerts import ALERT, END, HOST, REASON, UPDATE, hostile_alerts
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that its grammar library imports
+    from syslog_rfc5424_parser import SyslogMessage
+
+
+def read_zeek(content):
+    return list(ZeekLog(io.StringIO(content, newline="")))
+
+
+def write_zeek(*alerts):
+    form = FORMATS["zeek"]
+    return form.header() + "".join(form.line(alert) + "\n" for alert in alerts)
+
+
+def parse_cef(line):
+    """Read CEF by its specification: fields parted by unescaped bars, then key=value with escapes."""
+    fields = re.split(r"(?<!\\)(?:\\\\)*\|", line, maxsplit=7)
+    assert line.startswith("CEF:0|")
+    assert len(fields) == 8
+    found = {}
+    for match in re.finditer(r"(\w+)=((?:\\[\\=nr]|[^\\=])*?)(?=\s\w+=|$)", fields[7]):
+        found[match[1]] = re.sub(r"\\([\\=nr])", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), match[2])
+    assert " ".join(f"{key}=" for key in found) == " ".join(re.findall(r"(?:^|(?<= ))\w+=", re.sub(r"\\.", "", fields[7])))
+    return fields[:7], found
+
+
+def test_an_eve_event_has_the_fields_and_the_timestamp_that_suricata_writes():
+    event = json.loads(FORMATS["eve"].line(HOST))
+    jsonschema.validate(event, EVE_SCHEMA)
+    assert event["timestamp"] == "2019-05-03T11:20:00.000000+0000"
+    assert event["src_ip"] == "2001:db8::7"
+    assert event["host"] == "campus-tap"
+    assert event["mods"]["features"][1]["observed"] == 19_686
+    assert event["mods"]["false_alarms_per_day"] == 1.0
+    assert "src_ip" not in json.loads(FORMATS["eve"].line(ALERT))
+
+
+def test_a_zeek_reader_finds_every_column_of_a_notice():
+    first, second = read_zeek(write_zeek(ALERT, HOST))
+    assert first["note"] == "MODS::Traffic_Anomaly"
+    assert first["msg"] == f"site: {REASON}"
+    assert first["actions"] == ["Notice::ACTION_LOG"]
+    assert first["email_dest"] == []
+    assert first["src"] is None
+    assert second["src"] == "2001:db8::7"
+    assert first["mods_score"] == 5.7
+    assert first["mods_model"] == "campus/3"
+    assert first["mods_id"] == ALERT.id
+    assert "ssh_in 19686, expected 4310" in first["sub"]
+
+
+def test_a_zeek_json_notice_says_the_same_as_the_row():
+    (row,) = read_zeek(write_zeek(ALERT))
+    (read,) = read_zeek(FORMATS["zeek-json"].line(ALERT) + "\n")
+    assert read == {
+        **{key: value for key, value in row.items() if value is not None},
+        "ts": read["ts"],
+        "mods_window_start": 1556878800.0,
+    }
+    assert read["ts"] == ALERT.window_end.timestamp()
+
+
+@pytest.mark.parametrize("alert", [ALERT, UPDATE, END, HOST], ids=["start", "update", "end", "host"])
+def test_idmef_messages_are_valid_by_the_schema_of_the_idmefv2_package(alert):
+    message = idmefv2.Message()
+    message.update(json.loads(FORMATS["idmef"].line(alert)))
+    message.validate()
+    assert message["Attachment"][0]["Content"]["reason"] == REASON
+
+
+def test_idmef_chains_the_alerts_of_an_episode():
+    start, update, end = (json.loads(FORMATS["idmef"].line(alert)) for alert in (ALERT, UPDATE, END))
+    assert "PredID" not in start
+    assert update["PredID"] == [start["ID"]]
+    assert end["PredID"] == [update["ID"]]
+    assert end["Status"] == ["Event", "Closed"]
+
+
+def test_cef_within_syslog_is_read_by_an_rfc_5424_parser_and_a_cef_parser():
+    parsed = SyslogMessage.parse(syslog.message(HOST, FORMATS["cef"].line(HOST), "ids.example").decode())
+    assert (parsed.hostname, parsed.appname, parsed.msgid) == ("ids.example", "mods-grpc", "anomaly-start")
+    assert parsed.timestamp == "2019-05-03T11:20:00.000Z"
+    assert parsed.severity.name == "crit"
+    fields = pycef.parse(parsed.msg)
+    assert fields["DeviceVendor"] == "mods-grpc"
+    assert fields["Name"] == "Traffic anomaly"
+    assert fields["Severity"] == "10"
+    assert fields["externalId"] == HOST.id
+    assert fields["series"] == "2001:db8::7"
+    assert fields["model"] == "campus/3"
+    assert fields["msg"] == f"2001:db8::7: {REASON}".replace("=", "\\=")
+
+
+def test_all_formats_carry_the_id_by_which_a_repetition_is_known():
+    for form in FORMATS.values():
+        assert ALERT.id in form.line(ALERT)
+
+
+def test_ids_are_uuids_of_what_the_alert_tells_of():
+    assert len({alert.id for alert in (ALERT, UPDATE, END, HOST)}) == 4
+    assert uuid.UUID(ALERT.id).version == 5
+    assert UPDATE.previous_id == ALERT.id
+    assert END.previous_id == UPDATE.id
+
+
+@pytest.mark.parametrize(
+    ("score", "grade"), [(2.2, Severity.LOW), (3.3, Severity.MEDIUM), (4.3, Severity.HIGH), (9.0, Severity.CRITICAL)]
+)
+def test_severity_counts_the_powers_of_ten_beyond_the_budget(score, grade):
+    assert Severity.of(score, 1 / 144) is grade
+
+
+@settings(max_examples=60, deadline=None)
+@given(hostile_alerts)
+@example(ALERT)
+def test_no_name_breaks_a_json_format(alert):
+    for name in ("eve", "jsonl", "zeek-json", "idmef"):
+        line = FORMATS[name].line(alert)
+        assert line.isascii()
+        assert line.isprintable()
+        json.loads(line)
+    event = json.loads(FORMATS["eve"].line(alert))
+    jsonschema.validate(event, EVE_SCHEMA)
+    assert event["mods"]["series"] == well_formed(alert.series)
+    message = idmefv2.Message()
+    message.update(json.loads(FORMATS["idmef"].line(alert)))
+    message.validate()
+
+
+@settings(max_examples=60, deadline=None)
+@given(alert=hostile_alerts)
+@example(alert=ALERT)
+def test_no_name_breaks_a_zeek_row(alert):
+    rows = read_zeek(write_zeek(alert, ALERT))
+    assert len(rows) == 2
+    assert rows[0]["mods_series"] == well_formed(alert.series)
+    assert rows[0]["peer_descr"] == well_formed(alert.sensor)
+    assert rows[1]["mods_id"] == ALERT.id
+
+
+@settings(max_examples=100, deadline=None)
+@given(alert=hostile_alerts)
+@example(alert=ALERT)
+def test_no_name_breaks_cef_or_adds_a_field(alert):
+    line = FORMATS["cef"].line(alert)
+    assert line.isprintable()
+    header, fields = parse_cef(line)
+    assert len(header) == 7
+    assert fields["externalId"] == alert.id
+    assert fields["cs2"] == alert.episode_id
+    parsed = SyslogMessage.parse(syslog.message(alert, line, "host").decode())
+    assert parsed.msg == line
+
+
+def test_a_hostile_series_can_be_read_back_from_cef():
+    alert = replace(ALERT, series="a=b\\c|d\ne externalId=1")
+    _, fields = parse_cef(FORMATS["cef"].line(alert))
+    assert fields["cs1"] == alert.series
+    assert fields["externalId"] == alert.id
+
+
+def test_times_are_those_of_the_window_that_was_judged():
+    event = json.loads(FORMATS["jsonl"].line(ALERT))
+    assert datetime.fromisoformat(event["window"]["start"]) == ALERT.window_start
+    assert datetime.fromisoformat(event["window"]["end"]) == ALERT.window_end

@@ -1,0 +1,119 @@
+"""A record whose time is wrong, in a log of a day: aggregated or replayed, it changes nothing but a counter."""
+
+from dataclasses import replace
+
+import pytest
+
+from mods_grpc.client import FeatureInfo
+from mods_grpc.features import Aggregator, AggregatorOptions, Conn, Dns
+from mods_grpc.ids.bulk.aggregate import Batch
+from mods_grpc.ids.sources.reader import LogReader
+from mods_grpc.ids.watch.replay import MergedReader, feed_windows
+from mods_grpc.ids.windows.feed import Feed
+from mods_grpc.ids.windows.window import Columns
+from tests.support.log_records import SECOND, random_records, write_zeek_tsv
+
+KEYS = ("conn|in_count_uid", "conn|out_sum_orig_bytes", "dns|in_count_uid", "ssh|in")
+HOURS = 8
+
+
+def feature(key):
+    protocol, _, column = key.partition("|")
+    limits = {"training_minimum": 0.0, "training_maximum": 1.0}
+    return FeatureInfo(name=key, unit="", protocol=protocol, column=column, kind="count", **limits)
+
+
+COLUMNS = Columns([feature(key) for key in KEYS])
+OPTIONS = AggregatorOptions(quiet_seconds=10**7)
+
+
+def aggregated(folder):
+    """Return the rows that `aggregate` makes, and its counters."""
+    batch = Batch([folder], COLUMNS.definition, OPTIONS, block_bytes=30_000)
+    rows = [(row.start_ns, [row.values[key] for key in KEYS]) for row in batch.rows()]
+    return rows, batch.aggregator.counters
+
+
+def replayed(folder, *, apart=False):
+    """Return the rows that `replay` makes of one source, or of each log as a source of its own."""
+    protocols = COLUMNS.definition.protocols
+    paths = sorted(path for path in folder.iterdir() if path.name.startswith(protocols)) if apart else [folder]
+    readers = [LogReader(path, protocols=protocols) for path in paths]
+    feed = Feed(MergedReader(readers), Aggregator(COLUMNS.definition, OPTIONS), COLUMNS, lateness_seconds=1_800)
+    rows = [(found.start_ns, found.values[0].tolist()) for group in feed_windows(feed) for found in group]
+    for reader in readers:
+        reader.close()
+    return rows, feed.aggregator.counters
+
+
+WAYS = {"aggregate": aggregated, "replay": replayed, "replay of several": lambda folder: replayed(folder, apart=True)}
+
+
+def write(folder, records):
+    folder.mkdir()
+    write_zeek_tsv(folder, records)
+    return folder
+
+
+def day():
+    """Return records in the order of logging; durations are short enough for the lateness."""
+    found = random_records(12, 6_000, HOURS * 3_600)
+    for record in found:
+        if isinstance(record, Conn) and record.duration:
+            record.duration %= 600 * SECOND
+    return sorted(found, key=lambda record: record.logged)
+
+
+def wrong(record, **changed):
+    return replace(record, **changed)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ahead_seconds", [2 * 3_600, 40 * 3_600, 366 * 86_400], ids=["hours", "days", "a year"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0], ids=["first", "middle", "last"])
+def test_a_record_from_the_future_changes_no_window(tmp_path, way, ahead_seconds, share):
+    records = day()
+    right = WAYS[way](write(tmp_path / "right", records))
+    ssh = [index for index, record in enumerate(records) if record.protocol == "dns"]
+    index = ssh[round(share * (len(ssh) - 1))]
+    future = records[-1].logged + ahead_seconds * SECOND
+    rows, counters = WAYS[way](write(tmp_path / "wrong", [*records[:index], wrong(records[index], ts=future), *records[index:]]))
+    assert rows == right[0]
+    assert len(rows) > 30
+    assert (counters.ahead, counters.late) == (1, 0)
+    assert counters.added == right[1].added
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_connection_of_ten_years_makes_nothing_late(tmp_path, way):
+    records = day()
+    index = next(index for index, record in enumerate(records) if index > 3_000 and isinstance(record, Conn))
+    long = wrong(records[index], duration=3 * 366 * 86_400 * SECOND, orig_h="8.8.8.8", resp_h="8.8.8.8")
+    right, rows = (
+        WAYS[way](write(tmp_path / name, [*records[:index], *more, *records[index:]]))
+        for name, more in (("a", []), ("b", [long]))
+    )
+    assert rows[0] == right[0]
+    assert rows[1].late == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_gap_of_a_day_loses_nothing(tmp_path, way):
+    records = day()
+    for record in records[3_000:]:
+        record.ts += 86_400 * SECOND
+    rows, counters = WAYS[way](write(tmp_path / "logs", records))
+    assert (counters.ahead, counters.late) == (0, 0)
+    assert counters.added + counters.remote == sum(record.protocol in {"conn", "dns", "ssh"} for record in records)
+    assert len(rows) > 24 * 6
+
+
+def test_aggregate_and_replay_make_the_same_of_wrong_times(tmp_path):
+    records = day()
+    for index in (100, 4_000):
+        records.insert(index, wrong(Dns(ts=0, orig_h="8.8.8.8", resp_h="10.0.0.1"), ts=records[index].ts + 5 * 3_600 * SECOND))
+    folder = write(tmp_path / "logs", records)
+    (made, counted), *others = [WAYS[way](folder) for way in WAYS]
+    for rows, counters in others:
+        assert rows == made
+        assert (counters.added, counters.late, counters.ahead) == (counted.added, counted.late, counted.ahead)

@@ -1,0 +1,266 @@
+"""Logs that grow, rotate, are emptied, compressed and moved while they are read; and reading on where one left off."""
+
+import gzip
+import json
+import random
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from mods_grpc.errors import DataError
+from mods_grpc.ids.sources.reader import LogReader, Position, read_path
+
+START = 1_713_484_800
+
+
+def header(opened, protocol="conn"):
+    return (
+        f"#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\t{protocol}\n#open\t{opened}\n"
+        "#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\n#types\ttime\tstring\taddr\tport\taddr\tport\n"
+    )
+
+
+def line(number):
+    return f"{START + number}.000000\tC{number}\t203.0.113.1\t1024\t10.0.0.1\t22\n"
+
+
+def numbers(records):
+    return [int(record.uid[1:]) for record in records]
+
+
+class Zeek:
+    """Writes conn.log as Zeek does: header first, a new file at each rotation, the old one moved away and compressed."""
+
+    def __init__(self, root):
+        self.live = root / "current"
+        self.archive = root / "2024-04-19"
+        self.live.mkdir()
+        self.archive.mkdir()
+        self.log = self.live / "conn.log"
+        self.written = self.rotations = 0
+
+    def write(self, count):
+        if not self.log.exists():
+            self.log.write_text(header(f"2024-04-19-{self.rotations:02d}-00-00"))
+        with self.log.open("a") as file:
+            for _ in range(count):
+                file.write(line(self.written))
+                self.written += 1
+
+    def rotate(self):
+        rotated = self.live / f"conn-24-04-19_{self.rotations:02d}.00.00.log"
+        self.log.rename(rotated)
+        self.rotations += 1
+        return rotated
+
+    def compress(self, rotated):
+        stamp = f"{self.rotations - 1:02d}:00:00-{self.rotations:02d}:00:00"
+        (self.archive / f"conn.{stamp}.log.gz").write_bytes(gzip.compress(rotated.read_bytes()))
+        rotated.unlink()
+
+
+@pytest.fixture
+def zeek(tmp_path):
+    return Zeek(tmp_path)
+
+
+def test_what_is_appended_is_read_once(zeek):
+    zeek.write(3)
+    reader = LogReader(zeek.live, follow=True)
+    assert numbers(reader.poll()) == [0, 1, 2]
+    assert numbers(reader.poll()) == []
+    zeek.write(2)
+    assert numbers(reader.poll()) == [3, 4]
+    reader.close()
+
+
+def test_a_line_that_is_half_written_waits_for_its_rest(zeek):
+    zeek.write(1)
+    reader = LogReader(zeek.live, follow=True)
+    with zeek.log.open("a") as file:
+        file.write(line(1)[:20])
+        file.flush()
+        assert numbers(reader.poll()) == [0]
+        assert numbers(reader.poll()) == []
+        file.write(line(1)[20:])
+    assert numbers(reader.poll()) == [1]
+    assert reader.counters.refused == 0
+    reader.close()
+
+
+def test_a_live_folder_may_be_empty_at_first_and_logs_may_come_later(zeek):
+    reader = LogReader(zeek.live, follow=True)
+    assert numbers(reader.poll()) == []
+    zeek.write(2)
+    (zeek.live / "ssh.log").write_text(header("x", "ssh") + line(7))
+    (zeek.live / "weird.log").write_text(header("x", "weird") + line(8))
+    assert numbers(reader.poll()) == [0, 1, 7]
+    reader.close()
+
+
+def test_rotation_loses_and_repeats_nothing(zeek):
+    zeek.write(3)
+    reader = LogReader(zeek.live, follow=True)
+    assert numbers(reader.poll()) == [0, 1, 2]
+    zeek.write(1)
+    rotated = zeek.rotate()
+    assert numbers(reader.poll()) == [3]
+    zeek.compress(rotated)
+    zeek.write(2)
+    assert numbers(reader.poll()) == [4, 5]
+    for _ in range(3):  # three rotations between two looks
+        zeek.write(2)
+        zeek.compress(zeek.rotate())
+    zeek.write(1)
+    assert numbers(reader.poll()) == [6, 7, 8, 9, 10, 11, 12]
+    assert numbers(reader.poll()) == []
+    reader.close()
+
+
+def test_a_file_that_is_emptied_is_read_from_its_beginning(zeek):
+    zeek.write(3)
+    reader = LogReader(zeek.log, follow=True)
+    assert numbers(reader.poll()) == [0, 1, 2]
+    zeek.log.write_text(header("2024-04-19-09-00-00") + line(50))
+    assert numbers(reader.poll()) == [50]
+    zeek.log.write_text(header("2024-04-19-10-00-00") + "".join(line(60 + i) for i in range(20)))  # longer than before
+    assert numbers(reader.poll()) == list(range(60, 80))
+    reader.close()
+
+
+def test_a_saved_position_goes_on_after_rotation_compression_and_move(zeek):
+    zeek.write(5)
+    reader = LogReader(zeek.live, follow=True)
+    records = reader.poll()
+    assert numbers(next(records) for _ in range(3)) == [0, 1, 2]
+    saved = reader.position().to_json()
+    reader.close()
+    zeek.compress(zeek.rotate())
+    zeek.write(2)
+    zeek.compress(zeek.rotate())
+    zeek.write(2)
+    zeek.rotate()
+    zeek.write(2)
+    again = LogReader(zeek.live, follow=True, position=Position.from_json(saved))
+    assert numbers(again.poll()) == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert again.lost == []
+    again.close()
+
+
+def test_a_rotated_file_beside_its_compressed_copy_is_read_once(zeek):
+    zeek.write(2)
+    reader = LogReader(zeek.live, follow=True)
+    list(reader.poll())
+    saved = Position.from_json(reader.position().to_json())
+    reader.close()
+    zeek.compress(zeek.rotate())
+    zeek.write(2)
+    rotated = zeek.rotate()
+    copy = zeek.live / "kept"
+    shutil.copy(rotated, copy)
+    zeek.compress(rotated)
+    copy.rename(rotated)
+    zeek.write(1)
+    again = LogReader(zeek.live, follow=True, position=saved)
+    assert numbers(again.poll()) == [2, 3, 4]
+    again.close()
+
+
+def test_a_position_whose_file_is_gone_is_said_to_be_lost(zeek):
+    zeek.write(2)
+    reader = LogReader(zeek.live, follow=True)
+    list(reader.poll())
+    saved = reader.position()
+    reader.close()
+    zeek.rotate().unlink()
+    zeek.write(2)
+    again = LogReader(zeek.live, follow=True, position=saved)
+    assert again.lost == ["conn"]
+    assert numbers(again.poll()) == [2, 3]
+    again.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_happens_between_looks_nothing_is_lost_or_read_twice(zeek, seed):
+    draw = random.Random(seed)
+    reader = LogReader(zeek.live, follow=True)
+    found, waiting = [], []
+    for _ in range(60):
+        for _ in range(draw.randrange(4)):
+            action = draw.choice(("write", "write", "rotate", "compress"))
+            if action == "write":
+                zeek.write(draw.randrange(1, 5))
+            elif action == "rotate" and zeek.log.exists():
+                for rotated in waiting:
+                    zeek.compress(rotated)
+                waiting = [zeek.rotate()]
+            elif action == "compress" and waiting:
+                zeek.compress(waiting.pop())
+        records = reader.poll()
+        if draw.random() < 0.3:  # killed after some records, started again
+            found += numbers(islice(records, draw.randrange(1, 4)))
+            saved = reader.position().to_json()
+            records.close()
+            reader.close()
+            reader = LogReader(zeek.live, follow=True, position=Position.from_json(saved))
+        else:
+            found += numbers(records)
+    zeek.write(1)
+    found += numbers(reader.poll())
+    reader.close()
+    assert found == list(range(zeek.written))
+
+
+def test_a_folder_of_rotations_is_read_in_order_and_logs_are_merged_by_time(tmp_path):
+    for part in range(3):
+        (tmp_path / f"conn.{part:02d}:00:00-{part + 1:02d}:00:00.log.gz").write_bytes(
+            gzip.compress((header(str(part)) + line(100 * part) + line(100 * part + 2)).encode())
+        )
+    (tmp_path / "ssh.log").write_text(header("x", "ssh") + line(1) + line(101) + line(300))
+    assert numbers(read_path(tmp_path)) == [0, 1, 2, 100, 101, 102, 200, 202, 300]
+    with LogReader(tmp_path) as reader:
+        assert numbers(islice(reader.poll(), 4)) == [0, 1, 2, 100]
+        position = reader.position()
+        assert numbers(reader.poll()) == [101, 102, 200, 202, 300]
+    with LogReader(tmp_path, position=position) as again:
+        assert numbers(again.poll()) == [101, 102, 200, 202, 300]
+
+
+def test_damaged_and_unreadable_files_are_counted_and_the_others_read(tmp_path):
+    whole = gzip.compress((header("a") + "".join(map(line, range(2_000)))).encode())
+    (tmp_path / "conn.00:00:00-01:00:00.log.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "conn.01:00:00-02:00:00.log.gz").write_bytes(b"\x1f\x8b" + bytes(range(200)))
+    (tmp_path / "conn.02:00:00-03:00:00.log.gz").write_bytes(b"")
+    (tmp_path / "conn.03:00:00-04:00:00.log").write_text(header("b") + line(5_000))
+    reader = LogReader(tmp_path)
+    found = numbers(reader.poll())
+    assert found[:-1] == list(range(len(found) - 1))
+    assert 500 < len(found) < 2_000
+    assert found[-1] == 5_000
+    assert reader.counters.malformed["damaged file"] == 2
+
+
+def test_lines_of_any_length_are_refused_in_bounded_memory(tmp_path):
+    log = tmp_path / "conn.log"
+    with log.open("w") as file:
+        file.write(header("a") + line(0))
+        file.write("x" * (10 << 20) + "\n")
+        file.write(line(1))
+        file.write("y" * (10 << 20))
+    refused = []
+    reader = LogReader(log, refuse=lambda path, reason, text: refused.append((Path(path).name, reason, len(text))))
+    assert numbers(reader.poll()) == [0, 1]
+    assert refused == [("conn.log", "long", 4_096)] * 2
+    assert reader.counters.lines == 12
+
+
+def test_a_source_without_logs_and_a_damaged_position_are_refused(tmp_path):
+    with pytest.raises(DataError, match="no such"):
+        LogReader(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="no logs of"):
+        LogReader(tmp_path)
+    for damaged in ("", "[]", "{}", json.dumps({"version": 1, "logs": {"conn": {}}}), json.dumps({"version": 1, "logs": 3})):
+        with pytest.raises(DataError, match="position"):
+            Position.from_json(damaged)

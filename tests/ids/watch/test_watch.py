@@ -1,0 +1,224 @@
+"""The watch against a real server: killed at every moment, the server too, and no alert is lost or told twice."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from mods_grpc.client import Client
+from mods_grpc.errors import ConnectionFailedError, DataError
+from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
+from mods_grpc.ids.alerts.formats.registry import FORMATS
+from mods_grpc.ids.alerts.sinks.file import FileSink
+from mods_grpc.ids.watch.checkpoint import FILE, VERSION, Checkpoint
+from mods_grpc.ids.watch.scoring_client import Judge, JudgeOptions
+from mods_grpc.ids.watch.watch import Saver, Watch, identify
+from mods_grpc.ids.windows.window import Windows
+from tests.support.http2.client import at
+from tests.support.models.tiny import LEVELS, ROWS, manifest, publish_tiny
+from tests.support.running_server import running_server
+
+SERIES = ("site", "lab")
+COUNT = 40
+SPIKES = {("site", 12), ("site", 13), ("lab", 14), ("site", 24), ("site", 35), ("lab", 31)}
+
+
+class KilledError(Exception):
+    """Where a process would have died."""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models")
+    publish_tiny(path)
+    return path
+
+
+def windows(count=COUNT):
+    found = []
+    for row in range(count):
+        values = np.stack([LEVELS[row] * (5 if (series, row) in SPIKES else 1) for series in SERIES])
+        found.append(Windows(start_ns=at(row), series=SERIES, values=values))
+    return found
+
+
+class DyingSink(FileSink):
+    """A file that dies before and after it writes each of some alerts, once each."""
+
+    deaths: ClassVar[set[tuple[str, str]]] = set()
+
+    def write(self, alert):
+        for moment in ("before", "after"):
+            if moment == "after":
+                super().write(alert)
+            if (alert.id, moment) in self.deaths:
+                self.deaths.remove((alert.id, moment))
+                raise KilledError
+
+
+def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
+    """Do what the command does, from the checkpoint on; `die_at` is a moment, as (start of batch, which step)."""
+    with Checkpoint(folder) as checkpoint, Client(address) as client:
+        model = client.model()
+        saved = checkpoint.load()
+        identity = identify(
+            saved, sensor="tap", model="tiny", features=model.feature_names, window_seconds=3600, slide_seconds=600
+        )
+        judge = Judge(client, model, JudgeOptions(model="tiny", namespace=identity.namespace, significance=0.003), wait=wait)
+        options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
+        watch = Watch(judge, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]))
+        position = 0
+        saver = Saver(checkpoint, identity, {"watch": watch.state, "position": lambda: position})
+        if saved is not None:
+            watch.restore(saved["watch"])
+            position = saved["position"]
+        watch.open()
+        saver.save()
+        watch.work()
+        for start in range(position, upto, batch):
+            watch.take(windows()[start : min(start + batch, upto)])
+            position = min(start + batch, upto)
+            if die_at == (start, "before save"):
+                raise KilledError
+            saver.save()
+            if die_at == (start, "after save"):
+                raise KilledError
+            watch.work()
+            if die_at == (start, "after work"):
+                raise KilledError
+        saver.save()
+        judge.close()
+        return watch.tally
+
+
+def alerts(folder):
+    return [json.loads(line) for line in (folder / "alerts.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(repository, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with running_server(repository=repository) as server:
+        tally = run(server.address, folder)
+    assert tally.by_status == {"WARMING_UP": ROWS * len(SERIES), "SCORED": (COUNT - ROWS) * len(SERIES)}
+    found = alerts(folder)
+    assert {alert["phase"] for alert in found} == {"start", "update", "end"} or {alert["phase"] for alert in found} == {
+        "start",
+        "end",
+    }
+    assert len(found) == sum(tally.by_phase.values()) > tally.alerts >= 4
+    assert tally.alerts == sum(alert["phase"] == "start" for alert in found)
+    return found
+
+
+@pytest.mark.parametrize("moment", ["before save", "after save", "after work"])
+def test_a_watch_that_dies_goes_on_without_losing_or_repeating_an_alert(repository, undisturbed, tmp_path, moment):
+    with running_server(repository=repository) as server:
+        for start in (9, 12, 18, 30):
+            with pytest.raises(KilledError):
+                run(server.address, tmp_path, die_at=(start, moment))
+        run(server.address, tmp_path)
+    assert alerts(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("moment", ["before save", "after save", "after work"])
+def test_it_does_not_matter_that_the_server_died_too(repository, undisturbed, tmp_path, moment):
+    for start in (9, 12, 15, 30):
+        with running_server(repository=repository) as server, pytest.raises(KilledError):
+            run(server.address, tmp_path, die_at=(start, moment))
+    with running_server(repository=repository) as server:
+        run(server.address, tmp_path)
+    assert alerts(tmp_path) == undisturbed
+
+
+def test_a_watch_that_dies_around_each_alert_writes_it_once(repository, undisturbed, tmp_path):
+    DyingSink.deaths |= {(alert["id"], moment) for alert in undisturbed for moment in ("before", "after")}
+    with running_server(repository=repository) as server:
+        for _ in range(len(DyingSink.deaths)):
+            with pytest.raises(KilledError):
+                run(server.address, tmp_path)
+        run(server.address, tmp_path)
+    assert not DyingSink.deaths
+    assert alerts(tmp_path) == undisturbed
+
+
+def test_a_server_that_is_restarted_under_a_running_watch_changes_nothing(repository, undisturbed, tmp_path):
+    server = running_server(repository=repository)
+    first = server.__enter__()
+    address = first.address
+    with Checkpoint(tmp_path), Client(address) as client:
+        model = client.model()
+        judge = Judge(client, model, JudgeOptions(model="tiny", namespace="x", significance=0.003), wait=lambda *_: None)
+        options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
+        watch = Watch(judge, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]))
+        judge.open()
+        for index, found in enumerate(windows()):
+            if index in {2, 13, 16, 31}:
+                first.stop()
+                server = running_server(repository=repository, address=address)
+                first = server.__enter__()
+            watch.take([found])
+            watch.work()
+        judge.close()
+    first.stop()
+    assert alerts(tmp_path) == undisturbed
+
+
+def test_a_checkpoint_of_another_model_is_refused(repository, tmp_path):
+    with running_server(repository=repository) as server:
+        run(server.address, tmp_path, upto=3)
+    saved = Checkpoint(tmp_path).load()
+    with pytest.raises(DataError, match="of another sensor, features"):
+        identify(saved, sensor="other", model="tiny", features=("x",), window_seconds=3600, slide_seconds=600)
+
+
+def test_two_watches_cannot_share_a_state_folder(tmp_path):
+    with Checkpoint(tmp_path), pytest.raises(DataError, match="another watch"):
+        Checkpoint(tmp_path)
+
+
+def test_a_torn_checkpoint_leaves_the_one_before(tmp_path):
+    with Checkpoint(tmp_path) as checkpoint:
+        checkpoint.save({"identity": {"n": 1}})
+        (tmp_path / f"{FILE}.part").write_text('{"version":1,"ident')
+        assert checkpoint.load() == {"version": VERSION, "identity": {"n": 1}}
+        (tmp_path / FILE).write_text("{")
+        with pytest.raises(DataError, match="not a checkpoint"):
+            checkpoint.load()
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    with Checkpoint(tmp_path) as checkpoint:
+        checkpoint.save({"identity": {"n": 1}})
+        (tmp_path / FILE).write_text((tmp_path / FILE).read_text().replace(f'"version":{VERSION}', f'"version":{VERSION - 1}'))
+        with pytest.raises(DataError, match=f"expected a checkpoint of version {VERSION}"):
+            checkpoint.load()
+
+
+def test_without_a_server_the_watch_asks_before_it_tries_again(repository, tmp_path):
+    with running_server(repository=repository) as server:
+        model = Client(server.address).model()
+    attempts = []
+
+    def give_up(attempt, error):
+        attempts.append(attempt)
+        if attempt == 3:
+            raise error
+
+    with Client("127.0.0.1:9", timeout_seconds=1) as client, pytest.raises(ConnectionFailedError):
+        Judge(client, model, JudgeOptions(model="tiny", namespace="x"), wait=give_up).open()
+    assert attempts == [1, 2, 3]
+
+
+def test_windows_survive_json():
+    found = windows(2)[1]
+    values = found.values.copy()
+    values[0, 1] = np.nan
+    read = Windows.from_json(json.loads(json.dumps(replace(found, values=values).to_json())))
+    assert (read.start_ns, read.series) == (found.start_ns, found.series)
+    np.testing.assert_array_equal(read.values, values)
+    assert all(a.start_ns < b.start_ns for a, b in pairwise(windows()))
+    assert manifest().slide_seconds == 600

@@ -1,0 +1,237 @@
+"""`mods-grpc watch` and `replay`: the same alerts from live logs, recorded logs, their aggregates, and in pieces."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+import pytest
+
+from mods_grpc.cli.main import main
+from tests.support import live_day
+from tests.support.models.time_of_day import publish_day_model
+from tests.support.running_server import running_server
+
+MINUTES = 260
+OPTIONS = ["--false-alarms-per-day", "4", "--local", "10.0.0.0/24", "--sensor", "tap"]
+
+
+@pytest.fixture(scope="module")
+def day():
+    return live_day.lines(MINUTES, live_day.PER_MINUTE / len(live_day.HOSTS))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models")
+    publish_day_model(path)
+    with running_server(repository=path) as server:
+        yield server.address
+
+
+def write_logs(folder, lines):
+    """Add lines to the logs of a folder, as Zeek would."""
+    folder.mkdir(exist_ok=True)
+    for log in live_day.COLUMNS:
+        path = folder / f"{log}.log"
+        with path.open("a") as file:
+            if not file.tell():
+                file.write(live_day.header(log))
+            file.writelines(line for _, of, line in lines if of == log)
+
+
+@pytest.fixture(scope="module")
+def logs(day, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    write_logs(folder, day)
+    return folder
+
+
+def alerts(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def replay(source, server, output, *options):
+    assert main(["replay", str(source), "--server", server, *OPTIONS, "--alerts", f"jsonl:{output}", *options]) == 0
+    return alerts(output)
+
+
+@pytest.fixture(scope="module")
+def expected(logs, server, tmp_path_factory):
+    found = replay(logs, server, tmp_path_factory.mktemp("expected") / "alerts.jsonl", "--updates", "--ends")
+    assert {alert["phase"] for alert in found} >= {"start", "end"}
+    assert len(found) >= 6
+    return found
+
+
+def test_a_burst_is_told_within_minutes_with_what_was_observed_and_expected(expected):
+    first = expected[0]
+    assert first["features"][0]["observed"] > 1_300
+    assert "unusually high over several rows" in first["reason"]
+    told = datetime.fromisoformat(first["window"]["end"]).timestamp()
+    assert 70 < (told - live_day.START) / 60 <= 78
+
+
+def test_aggregates_give_the_alerts_of_their_logs(logs, server, expected, tmp_path):
+    pool = tmp_path / "pool"
+    assert (
+        main(["aggregate", str(logs), "--output", str(pool), "--window", "20m", "--slide", "1m", "--local", "10.0.0.0/24"]) == 0
+    )
+    found = replay(pool, server, tmp_path / "alerts.jsonl", "--updates", "--ends")
+    assert [alert["id"] for alert in found] == [alert["id"] for alert in expected]
+    assert found == expected
+
+
+def test_a_table_of_aggregates_names_its_series(logs, server, tmp_path):
+    table = tmp_path / "aggregates.csv"
+    rows = [
+        f"2026-03-02T{minute // 60:02}:{minute % 60:02}:00Z,{host},{1000 + minute % 7 + (9000 if minute == 40 else 0)},1000"
+        for minute in range(60)
+        for host in "ab"
+    ]
+    table.write_text("\n".join(["window_start,host,conn_in,ssh_in", *rows]) + "\n")
+    found = replay(table, server, tmp_path / "alerts.jsonl", "--series-column", "host")
+    assert [(alert["series"], alert["window"]["start"]) for alert in found] == [(host, "2026-03-02T00:40:00Z") for host in "ab"]
+
+
+def test_each_host_can_be_a_series(logs, server, tmp_path):
+    found = replay(logs, server, tmp_path / "alerts.jsonl", "--group-by", "host")
+    assert {alert["series"] for alert in found} == set(live_day.HOSTS)
+
+
+def test_a_dry_run_prints_and_writes_nothing(logs, server, tmp_path, capsys, expected):
+    assert main(["replay", str(logs), "--server", server, *OPTIONS, "--dry-run", "--alerts", f"jsonl:{tmp_path / 'x'}"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == sum(alert["phase"] == "start" for alert in expected)
+    assert told[0].startswith("2026-03-02T0")
+    assert "unusually high over several rows" in told[0]
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_is_suppressed_is_not_told(logs, server, tmp_path, expected):
+    rules = tmp_path / "rules.toml"
+    end = expected[0]["window"]["end"]
+    rules.write_text(f'[[planned]]\nname = "tests"\nstart = 2026-03-02T00:00:00Z\nend = {end}\nseries = ["si*"]\n')
+    found = replay(logs, server, tmp_path / "alerts.jsonl", "--suppress", str(rules))
+    assert found[0]["window"]["start"] >= end
+    none = tmp_path / "none.jsonl"
+    rules.write_text('allow = ["site"]\n')
+    assert main(["replay", str(logs), "--server", server, *OPTIONS, "--alerts", f"jsonl:{none}", "--suppress", str(rules)]) == 0
+    assert not none.exists()
+
+
+@contextmanager
+def watching(server, folder, *source):
+    """Watch in a process of its own; leaves it running to be killed or stopped."""
+    command = ["watch", *source, "--server", server, *OPTIONS, "--updates", "--ends", "--lateness", "20m"]
+    outputs = ["--state", folder / "state"]
+    for form, file in (("jsonl", "alerts.jsonl"), ("eve", "eve.json")):
+        outputs += ["--alerts", f"{form}:{folder / file}"]
+    words = [sys.executable, "-m", "mods_grpc.cli.main", *map(str, [*command, *outputs])]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until_read(folder, process, until_ns):
+    """Wait until the checkpoint says that the records up to a time were read."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(FileNotFoundError):
+            if json.loads((folder / "state" / "checkpoint.json").read_text())["feed"]["clock"]["latest"] >= until_ns:
+                return
+        time.sleep(0.05)
+
+
+def stop(process):
+    """Stop in good order, and return what was logged."""
+    process.send_signal(signal.SIGTERM)
+    log = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 0, log
+    return log
+
+
+def test_watching_in_pieces_gives_the_alerts_of_the_whole_recording(day, server, expected, tmp_path):
+    cut = len(day) * 3 // 5
+    for part in (day[:cut], day[cut:]):
+        write_logs(tmp_path / "logs", part)
+        with watching(server, tmp_path, "--zeek", tmp_path / "logs") as process:
+            wait_until_read(tmp_path, process, round(part[-1][0] * 1e9) - 1_000)
+            log = stop(process)
+    assert "resumed=True" in log
+    assert "late=0" in log
+    found = alerts(tmp_path / "alerts.jsonl")
+    complete = [alert for alert in expected if alert["window"]["end"] <= "2026-03-02T04:00:00Z"]
+    assert found == complete
+    assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == found
+
+
+def as_event(when, log, line):
+    """Write a line of the day as Suricata would, when it was logged."""
+    ts, uid, orig, port, resp, _, *rest = line.split("\t")
+    start, end = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+0000") for at in (float(ts), when))
+    event = {"timestamp": end, "flow_id": int(uid[1:], 16), "event_type": "flow" if log == "conn" else "ssh"}
+    event |= {"src_ip": orig, "src_port": int(port), "dest_ip": resp, "dest_port": 22, "proto": "TCP"}
+    if log == "conn":
+        event["flow"] = {"start": start, "end": end, "bytes_toserver": int(rest[2]), "bytes_toclient": 9}
+    return json.dumps(event).encode() + b"\n"
+
+
+def connected(path, process):
+    """Connect as Suricata does: when there is somebody to listen."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.connect(str(path))
+        except OSError:
+            made.close()
+            time.sleep(0.05)
+        else:
+            return made
+    raise AssertionError(process.communicate()[1].decode())
+
+
+def test_a_watch_on_a_socket_that_is_killed_goes_on_where_it_was(day, server, tmp_path):
+    events = [as_event(*entry) for entry in day]
+    (tmp_path / "recorded.json").write_bytes(b"".join(events))
+    expected = replay(tmp_path / "recorded.json", server, tmp_path / "expected.jsonl", "--updates", "--ends")
+    assert len(expected) >= 6
+    cut = len(day) * 3 // 5
+    for part, last in ((events[:cut], day[cut - 1]), (events[cut:], day[-1])):
+        with watching(server, tmp_path, "--eve-socket", tmp_path / "eve.sock") as process:
+            with connected(tmp_path / "eve.sock", process) as suricata:
+                for at in range(0, len(part), 100):
+                    suricata.sendall(b"".join(part[at : at + 100]))
+            wait_until_read(tmp_path, process, round(last[0] * 1e9) - 1_000)
+            if last is day[-1]:
+                stop(process)
+    complete = [alert for alert in expected if alert["window"]["end"] <= "2026-03-02T04:00:00Z"]
+    assert alerts(tmp_path / "alerts.jsonl") == complete
+    assert sorted(path.name for path in (tmp_path / "state" / "events").iterdir()) == ["eve.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--window", "1h"], "--window: tiny was trained with 1200 s, found 3600 s"),
+        (["--features", "x=conn|in_count_uid"], "the model has no feature x"),
+        (["--features", "ssh_in=conn|nothing"], "no feature conn|nothing"),
+        (["--local", "10.0.0.0/99"], "not a network"),
+        (["--alerts", "xml:x"], "expected stdout or FORMAT:DESTINATION"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(logs, server, capsys, arguments, complaint):
+    assert main(["replay", str(logs), "--server", server, *arguments]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_logs_that_are_not_there_are_said_so(server, tmp_path, capsys):
+    assert main(["replay", str(tmp_path / "nowhere"), "--server", server]) == 1
+    assert "no such file or folder" in capsys.readouterr().err

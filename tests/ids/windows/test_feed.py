@@ -1,0 +1,180 @@
+"""Records to windows: by the time in the logs, and what silence means."""
+
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from mods_grpc.cli.live_view import LiveView, band, sparkline
+from mods_grpc.client import FeatureInfo, FeatureVerdict, Verdict, VerdictStatus
+from mods_grpc.errors import DataError
+from mods_grpc.features import Aggregator, AggregatorOptions, Conn, Ssh
+from mods_grpc.ids.windows.feed import BREATH_RECORDS, Feed
+from mods_grpc.ids.windows.window import Columns
+from tests.support.sample_alerts import ALERT
+
+SECOND = 10**9
+START = 1_772_409_600 * SECOND
+ENDS = {"orig_h": "192.0.2.1", "resp_h": "10.0.0.1"}
+
+
+def feature(name, protocol, column, unit="connections"):
+    return FeatureInfo(
+        name=name, unit=unit, protocol=protocol, column=column, kind="count", training_minimum=0.0, training_maximum=9.0
+    )
+
+
+FEATURES = (feature("ssh_in", "ssh", "in"), feature("sent_kB", "conn", "in_sum_orig_bytes", "kB"))
+
+
+class Source:
+    """Records that are there at each look."""
+
+    def __init__(self, *looks):
+        self.looks = list(looks)
+
+    def poll(self):
+        yield from self.looks.pop(0) if self.looks else ()
+
+
+def conn(second, size=2048, duration=0):
+    return Conn(ts=START + second * SECOND, uid="C", orig_bytes=size, duration=duration * SECOND, **ENDS)
+
+
+def ssh(second):
+    return Ssh(ts=START + second * SECOND, uid="S", **ENDS)
+
+
+def thrice(record):
+    """What moves the clock of the logs: it is that of their third latest record."""
+    return [record] * 3
+
+
+def feed(source, **options):
+    columns = Columns(FEATURES)
+    aggregator = Aggregator(
+        columns.definition, AggregatorOptions(window_seconds=60, slide_seconds=60, local_networks=("10.0.0.0/8",), begin_ns=START)
+    )
+    return Feed(source, aggregator, columns, **{"lateness_seconds": 30} | options)
+
+
+def told(windows):
+    return [((found.start_ns - START) // SECOND, found.values.tolist()) for group in windows for found in group]
+
+
+def test_windows_hold_the_models_features_in_its_order_and_units():
+    source = Source([ssh(1), conn(2), conn(3), ssh(59), *thrice(conn(95))])
+    assert told(feed(source).poll()) == [(0, [[2.0, 4.0]])]
+
+
+def test_a_window_waits_for_records_that_are_late_and_then_drops_them():
+    source = Source([ssh(1), ssh(80), ssh(59), *thrice(ssh(91)), ssh(58)])
+    watched = feed(source)
+    assert told(watched.poll()) == [(0, [[2.0, 0.0]])]
+    assert watched.aggregator.counters.late == 1
+
+
+def test_the_clock_of_a_connection_is_its_end_because_it_is_logged_then():
+    source = Source([ssh(1), *thrice(conn(10, duration=85))])
+    assert told(feed(source).poll()) == [(0, [[1.0, 6.0]])]
+
+
+def test_a_recording_is_judged_to_its_end():
+    watched = feed(Source([ssh(1), *thrice(ssh(125))]))
+    assert told(watched.poll()) == [(0, [[1.0, 0.0]])]
+    assert told(watched.finish()) == [(60, [[0.0, 0.0]])]
+
+
+def test_the_state_goes_on_in_the_middle_of_a_window():
+    first = feed(Source([ssh(1), ssh(2)]))
+    assert told(first.poll()) == []
+    second = feed(Source([ssh(3), *thrice(ssh(95))]))
+    second.restore(first.state())
+    assert told(second.poll()) == [(0, [[3.0, 0.0]])]
+    assert second.clock.latest_ns == START + 95 * SECOND
+
+
+def test_live_logs_that_fall_silent_are_judged_and_old_ones_are_not():
+    now = [START / SECOND + 10]
+    watched = feed(Source(thrice(ssh(5)), [], []), silence_seconds=60, wall_clock=lambda: now[0])
+    assert told(watched.poll()) == []
+    now[0] += 130
+    assert told(watched.poll()) == []
+    now[0] += 30
+    assert told(watched.poll()) == [(0, [[3.0, 0.0]])]
+    now[0] += 120
+    assert told(watched.poll()) == [(60, [[0.0, 0.0]]), (120, [[0.0, 0.0]])]
+    old = feed(Source(thrice(ssh(5)), [], []), silence_seconds=60, wall_clock=lambda: START / SECOND + 86_400)
+    assert told(old.poll()) == told(old.poll()) == []
+
+
+def test_a_record_from_the_future_closes_no_window_and_is_counted_at_the_end():
+    records = [ssh(second) for second in range(0, 300, 10)]
+    expected = feed(Source(records))
+    rows = told(expected.poll()) + told(expected.finish())
+    for at in (0, 1, 2, 10, 29, 30):
+        source = feed(Source([*records[:at], conn(86_400), *records[at:]]))
+        assert told(source.poll()) + told(source.finish()) == rows
+        assert (source.aggregator.counters.ahead, source.aggregator.counters.late) == (1, 0)
+
+
+def test_a_held_record_survives_a_restart_and_counts_when_its_time_comes():
+    first = feed(Source([ssh(second) for second in range(0, 60, 5)] + [ssh(7_300)]))
+    assert told(first.poll()) == []
+    second = feed(Source(thrice(ssh(7_310)) + thrice(ssh(7_400))))
+    second.restore(json.loads(json.dumps(first.state())))
+    assert told(second.poll())[-1] == (7_260, [[4.0, 0.0]])
+    assert second.aggregator.counters.late == 0
+
+
+def test_a_long_look_gives_others_a_turn():
+    watched = feed(Source([ssh(1) for _ in range(2 * BREATH_RECORDS)]))
+    assert list(watched.poll()) == [[], []]
+
+
+def test_a_feature_without_an_aggregate_must_be_named():
+    plain = feature("x", "", "x")
+    with pytest.raises(DataError, match=r"--features x=PROTOCOL\|COLUMN"):
+        Columns([plain])
+    assert Columns([plain], {"x": "conn|in_count_uid"}).keys == ("conn|in_count_uid",)
+
+
+def part(name, observed, share=0.9):
+    return FeatureVerdict(feature=name, observed=observed, expected=100.0, lower=80.0, upper=120.0, p_value=0.001, share=share)
+
+
+def test_the_live_view_shows_each_series_its_band_and_the_alerts():
+    console = Console(record=True, width=160, height=40, force_terminal=False)
+    view = LiveView(console)
+    for step in range(3):
+        verdict = Verdict(
+            series="10.0.0.[7]",
+            observe_time=ALERT.window_start,
+            status=VerdictStatus.SCORED,
+            p_value=0.001,
+            score=3.0,
+            anomalous=True,
+            features=(part("conn_in", 100.0 + step), part("ssh_in", 900.0)),
+        )
+        view.observe([verdict], [ALERT] if step == 0 else [])
+    view.observe([Verdict(series="new", observe_time=ALERT.window_start, status=VerdictStatus.WARMING_UP)], [])
+    console.print(view.render())
+    text = console.export_text()
+    for piece in ("10.0.0.[7]", "conn_in", "▁", ">>>", "warming up", "1 alerts", "ssh_in 19 686, above expected"):
+        assert piece in text
+
+
+@pytest.mark.parametrize(
+    ("observed", "drawn"), [(100.0, "●"), (1e9, ">>>"), (-1e9, "<<<"), (None, "┼")], ids=["inside", "above", "below", "missing"]
+)
+def test_the_band_shows_where_the_value_lies(observed, drawn):
+    line = band(part("x", observed))
+    assert len(line) == 24
+    assert drawn in line
+
+
+def test_a_sparkline_spans_its_values():
+    assert sparkline((1.0, 2.0, 3.0))[::2] == "▁█"
+    assert sparkline(()) == ""
+    assert len(sparkline((math.pi,) * 5)) == 5

@@ -1,0 +1,35 @@
+"""`make demo` from raw logs to alerts, as a stranger runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.real_data import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.train
+@pytest.mark.timeout(600)
+def test_the_demo_leads_from_raw_logs_to_alerts_and_says_which_were_right(tmp_path):
+    assert re.search(r"^demo: .*\n\t\$\(BIN\)/python -m examples\.demo$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "examples.demo"]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    print(ran.stdout)
+    assert "malformed: none" in ran.stdout
+    assert "The data are simulated." in ran.stdout
+    found = re.search(r"(\d+) of (\d+) at full strength; (\d+) of (\d+) alarms were right, (\d+) false", ran.stdout)
+    assert found
+    strong, all_strong, right, alarms, false = map(int, found.groups())
+    assert strong >= all_strong - 1
+    assert right + false == alarms == len(re.findall(r"^ALERT .*(?:right: |false$)", ran.stdout, re.MULTILINE))
+    assert right > false
+    demo = tmp_path / ".demo"
+    assert (demo / "alarms.png").stat().st_size > 50_000
+    events = [json.loads(line) for line in (demo / "eve.json").read_text().splitlines()]
+    assert sum(event["anomaly"]["event"] == "episode_start" for event in events) >= alarms

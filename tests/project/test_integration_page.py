@@ -1,0 +1,144 @@
+"""docs/integration.md, command by command, on a real day of logs; then the alerts in every format, read back."""
+
+import gzip
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+
+import idmefv2
+import jsonschema
+import pycef
+import pytest
+from parsezeeklogs.reader import ZeekLog
+
+from tests.support.eve_schema import EVE_SCHEMA
+from tests.support.real_data import DATA, ROOT
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # of a module that its grammar library imports
+    from syslog_rfc5424_parser import SyslogMessage
+
+from mods_grpc.ids.alerts.sinks import syslog
+
+LOGS = DATA / "zeek-tsv"
+FORMATS = {
+    "eve": "eve.json",
+    "jsonl": "alerts.jsonl",
+    "zeek": "notice.log",
+    "zeek-json": "notice.json",
+    "idmef": "idmef.json",
+    "cef": "cef.log",
+}
+
+
+def commands():
+    """Return the commands of the page by their first two words."""
+    page = (ROOT / "docs" / "integration.md").read_text()
+    found = re.findall(r"^(?:mods-grpc|python -m training) .+$", page, re.MULTILINE)
+    return {command.split()[1 if command.startswith("mods-grpc") else 3]: command for command in found}
+
+
+def prepared(command, folder):
+    """Adapt a command of the page to this machine: the interpreter, the socket, and where Zeek would be."""
+    words = shlex.split(command)
+    words = [sys.executable, "-m", "mods_grpc.cli.main", *words[1:]] if words[0] == "mods-grpc" else [sys.executable, *words[1:]]
+    places = {
+        "/run/mods.sock": f"{folder}/mods.sock",
+        "/opt/zeek/logs/current": f"{folder}/current",
+        "/var/lib/mods-grpc/watch": f"{folder}/state",
+        "/var/log/mods": f"{folder}/out",
+    }
+    for place, ours in places.items():
+        words = [word.replace(place, ours) for word in words]
+    return words
+
+
+def run(command, folder, *more):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*prepared(command, folder), *map(str, more)], cwd=folder, check=True, capture_output=True, text=True, env=environment
+    )
+
+
+@contextmanager
+def background(command, folder, *more):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [*prepared(command, folder), *more],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def read_back(folder):
+    """Parse each format's file with a parser that is not ours; return the ids of its alerts, in order."""
+    lines = {name: (folder / file).read_text().splitlines() for name, file in FORMATS.items()}
+    events = [json.loads(line) for line in lines["eve"]]
+    for event in events:
+        jsonschema.validate(event, EVE_SCHEMA)
+    messages = []
+    for line in lines["idmef"]:
+        messages.append(idmefv2.Message())
+        messages[-1].update(json.loads(line))
+        messages[-1].validate()
+    yield [event["mods"]["id"] for event in events]
+    yield [json.loads(line)["id"] for line in lines["jsonl"]]
+    yield [message["ID"] for message in messages]
+    for name in ("zeek", "zeek-json"):
+        yield [row["mods_id"] for row in ZeekLog(io.StringIO("\n".join(lines[name]) + "\n", newline=""))]
+    yield [pycef.parse(line)["externalId"] for line in lines["cef"]]
+    wrapped = [f"<134>1 2024-04-19T00:00:00Z host {syslog.PRODUCT} 1 anomaly - {line}" for line in lines["cef"]]
+    yield [pycef.parse(SyslogMessage.parse(line).msg)["externalId"] for line in wrapped]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not LOGS.exists(), reason="no real data: zeek-tsv (set MODS_DATA)")
+def test_the_page_leads_from_a_day_of_logs_to_alerts_in_every_format(tmp_path):
+    known = commands()
+    (tmp_path / "logs").symlink_to(LOGS)
+    assert "malformed: none" in run(known["aggregate"], tmp_path).stdout + run(known["fit"], tmp_path).stdout
+    run(known["export"], tmp_path)
+    with background(known["serve"], tmp_path, "--health-address", "127.0.0.1:0"):
+        listing = prepared("mods-grpc models --address unix:/run/mods.sock", tmp_path)
+        wait_for(lambda: "READY" in subprocess.run(listing, capture_output=True, text=True, check=False).stdout)
+        told = run(known["replay"], tmp_path).stdout.splitlines()
+        assert told
+        last = tmp_path / "last"
+        last.mkdir()
+        for hour in range(16, 24):
+            for file in LOGS.glob(f"*/*.{hour}:00:00-*.log.gz"):
+                (last / file.name).symlink_to(file)
+        everything = [word for name, file in FORMATS.items() for word in ("--alerts", f"{name}:{tmp_path / 'all' / file}")]
+        replay = "mods-grpc replay last --server unix:/run/mods.sock --model site --local 64.225.56.201 --false-alarms-per-day 16"
+        run(replay, tmp_path, "--updates", "--ends", *everything)
+        found = list(read_back(tmp_path / "all"))
+        assert found[0]
+        assert all(ids == found[0] for ids in found)
+        (tmp_path / "current").mkdir()
+        for file in LOGS.glob("*/*.19:00:00-*.log.gz"):
+            (tmp_path / "current" / f"{file.name.split('.')[0]}.log").write_bytes(gzip.decompress(file.read_bytes()))
+        with background(known["watch"], tmp_path):
+            wait_for((tmp_path / "state" / "checkpoint.json").exists)

@@ -1,0 +1,64 @@
+"""The child process that tries a version before it is loaded."""
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from mods_grpc.server.models.canary import Canary, Limits
+from mods_grpc.server.models.repository import Repository
+from mods_grpc.server.models.versions import State
+from tests.support.models.tiny import HORIZON, ROWS, mean_graph, publish_tiny
+
+
+def hungry_graph(gibibytes):
+    """A mean that first makes a large array of ones; nothing in it is forbidden."""
+    window = helper.make_tensor_value_info("window", TensorProto.DOUBLE, ["batch", ROWS, 2])
+    forecast = helper.make_tensor_value_info("forecast", TensorProto.DOUBLE, ["batch", HORIZON, 2])
+    numbers = [
+        numpy_helper.from_array(np.array([1], np.int64), "axes"),
+        numpy_helper.from_array(np.array(1.0), "one"),
+        numpy_helper.from_array(np.array([gibibytes << 27], np.int64), "size"),
+    ]
+    ones = helper.make_tensor("value", TensorProto.DOUBLE, [1], [1.0])
+    nodes = [
+        helper.make_node("ReduceMin", ["window"], ["least"], keepdims=0),
+        helper.make_node("Cast", ["least"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["whole", "nothing"], ["zero"]),
+        helper.make_node("Add", ["size", "zero"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["many"], value=ones),
+        helper.make_node("ReduceMax", ["many"], ["most"], keepdims=0),
+        helper.make_node("ReduceMean", ["window", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Mul", ["mean", "most"], ["scaled"]),
+        helper.make_node("Concat", ["scaled"] * HORIZON, ["forecast"], axis=1),
+    ]
+    numbers.append(numpy_helper.from_array(np.array([0], np.int64), "nothing"))
+    graph = helper.make_graph(nodes, "hungry", [window], [forecast], numbers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def tried(folder, memory_mib=2048, seconds=60.0):
+    canary = Canary(Limits(memory_mib=memory_mib, seconds=seconds, largest_batch=4096))
+    options = {"max_series": 9, "max_series_per_sensor": 9, "state_idle_seconds": 9}
+    repository = Repository(folder, provider="cpu", canary=canary, **options)
+    repository.scan()
+    repository.load_all()
+    return {entry.version: (entry.state, entry.failure) for entry in repository.entries()}
+
+
+def test_the_canary_lets_a_good_model_pass_and_refuses_one_that_takes_12_gigabytes(tmp_path):
+    publish_tiny(tmp_path)
+    publish_tiny(tmp_path, version=2, model=hungry_graph(12))
+    found = tried(tmp_path)
+    assert found[1] == (State.READY, "")
+    assert found[2] == (State.FAILED, "canary: needs more than 2048 MiB of memory")
+
+
+def test_the_canary_refuses_what_takes_too_long(tmp_path):
+    publish_tiny(tmp_path)
+    assert tried(tmp_path, seconds=0.001)[1] == (State.FAILED, "canary: took longer than 0.001 s")
+
+
+def test_the_canary_says_why_a_model_is_refused(tmp_path):
+    publish_tiny(tmp_path, model=mean_graph(factor=3.0))
+    state, failure = tried(tmp_path)[1]
+    assert state is State.FAILED
+    assert failure.startswith("model.onnx: parity error")

@@ -1,0 +1,261 @@
+"""Versions that come and go while calls and streams go on."""
+
+import io
+import shutil
+import threading
+import weakref
+
+import grpc
+import numpy as np
+import pytest
+
+from mods_grpc.artifact import publish
+from mods_grpc.server.models.repository import Repository
+from mods_grpc.server.models.versions import State
+from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1 import model_pb2, model_pb2_grpc, verdict_pb2
+from tests.support.http2.client import Stream, detect_request, failure_of, forecast_request, observation
+from tests.support.models.tiny import FEATURES, HORIZON, LEVELS, ROWS, calibration_of, manifest, mean_graph, parity, publish_tiny
+from tests.support.running_server import channel_to, running_server
+
+SCORED, WARMING_UP = verdict_pb2.VERDICT_STATUS_SCORED, verdict_pb2.VERDICT_STATUS_WARMING_UP
+READY, RETIRED, FAILED = model_pb2.MODEL_STATE_READY, model_pb2.MODEL_STATE_RETIRED, model_pb2.MODEL_STATE_FAILED
+
+
+@pytest.fixture
+def server(tmp_path):
+    publish_tiny(tmp_path)
+    with running_server(repository=tmp_path) as running:
+        yield running
+
+
+def listed(server):
+    with channel_to(server) as channel:
+        models = model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest()).models
+    return {(model.name, model.version): model.state for model in models}
+
+
+def longer_window(rows):
+    changes = {"rows": rows, "sequence_len": rows, "calibration": calibration_of(2, HORIZON)}
+    vectors = {"window_2": np.ones((2, rows, 2)), "forecast_2": np.ones((2, HORIZON, 2))}
+    return {"model": mean_graph(rows=rows), "vectors": vectors, **changes}
+
+
+def publish_other(folder, version, model=None, vectors=None, **changes):
+    file = io.BytesIO()
+    if vectors:
+        np.savez(file, **vectors)
+    contents = {
+        "model.onnx": (model or mean_graph()).SerializeToString(),
+        "parity.npz": file.getvalue() or parity(),
+        "MODEL_CARD.md": b"# Card\n",
+    }
+    return publish(folder, manifest("tiny", version, **changes), contents)
+
+
+def judged(stream, rows, first=0):
+    return [stream.row(row).verdict for row in range(first, rows)]
+
+
+def test_a_stream_moves_to_a_new_version_at_a_message_and_its_verdicts_do_not_change(server, inference, tmp_path):
+    moved, still = Stream(inference, sensor="moved"), Stream(inference, sensor="still")
+    expected = judged(still, 40)
+    found = judged(moved, 20)
+    publish_tiny(tmp_path, version=2)
+    server.look()
+    answer = moved.ask(data=pb.StreamData(sequence=21, observation=observation(20)))
+    assert answer.model.version == 2
+    moved._sequence = 21
+    found += [answer.answer.verdict, *judged(moved, 40, 21)]
+    assert [v.p_value for v in found] == [v.p_value for v in expected]
+    assert [v.status for v in found] == [WARMING_UP] * ROWS + [SCORED] * (40 - ROWS)
+    moved.end()
+    still.end()
+
+
+def test_a_stream_that_pinned_its_version_keeps_it(server, inference, tmp_path):
+    stream = Stream(inference, sensor="pinned", model=pb.ModelReference(name="tiny", version=1))
+    judged(stream, 10)
+    publish_tiny(tmp_path, version=2)
+    server.look()
+    assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
+    answer = stream.ask(data=pb.StreamData(sequence=11, observation=observation(10)))
+    assert (answer.model.version, answer.answer.verdict.status) == (1, SCORED)
+    stream.ask(end=pb.StreamEnd())
+
+
+def test_a_stream_ends_when_the_new_version_has_other_features(server, inference, tmp_path):
+    stream = Stream(inference)
+    judged(stream, 6)
+    features = tuple(
+        type(one)(**{name: getattr(one, name) for name in one.__slots__} | {"name": f"new_{one.name}"})
+        for one in manifest().features
+    )
+    publish_other(tmp_path, 2, features=features)
+    server.look()
+    stream.put(data=pb.StreamData(sequence=7, observation=observation(6)))
+    code, reason, _ = stream.failure()
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
+    opened = Stream(inference)
+    assert list(opened.opened.features) == [f"new_{name}" for name in FEATURES]
+    opened.end()
+
+
+def test_a_longer_window_warms_up_for_the_rows_it_lacks(server, inference, tmp_path):
+    stream = Stream(inference)
+    judged(stream, 10)
+    publish_other(tmp_path, 2, **longer_window(ROWS + 3))
+    server.look()
+    assert [v.status for v in judged(stream, 15, 10)] == [WARMING_UP] * 3 + [SCORED] * 2
+    stream.end()
+
+
+def test_a_shorter_window_goes_on_with_the_last_rows(server, inference, tmp_path):
+    stream = Stream(inference, explain=verdict_pb2.EXPLAIN_ALL)
+    judged(stream, 10)
+    publish_other(tmp_path, 2, **longer_window(2))
+    server.look()
+    verdict = stream.row(10).verdict
+    assert verdict.features[0].expected == pytest.approx(LEVELS[8:10, 0].mean())
+    stream.end()
+
+
+def test_deleting_the_newest_version_goes_back_to_the_one_before_with_its_series(server, inference, tmp_path):
+    publish_tiny(tmp_path, version=2)
+    server.look()
+    stream = Stream(inference)
+    judged(stream, 10)
+    shutil.rmtree(tmp_path / "tiny" / "2")
+    server.look()
+    assert listed(server) == {("tiny", 1): READY}
+    answer = stream.ask(data=pb.StreamData(sequence=11, observation=observation(10)))
+    assert (answer.model.version, answer.answer.verdict.status) == (1, SCORED)
+    stream.ask(end=pb.StreamEnd())
+
+
+def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, tmp_path):
+    stream = Stream(inference)
+    judged(stream, 5)
+    shutil.rmtree(tmp_path / "tiny")
+    server.look()
+    stream.put(data=pb.StreamData(sequence=6, observation=observation(5)))
+    assert stream.failure()[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
+    with pytest.raises(grpc.RpcError) as caught:
+        inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny")))
+    assert failure_of(caught.value)[:2] == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+
+
+def test_a_repository_that_can_not_be_read_changes_nothing(server, inference, tmp_path):
+    moved = tmp_path.with_name(tmp_path.name + "-away")
+    tmp_path.rename(moved)
+    server.look()
+    assert inference.Forecast(forecast_request()).model.version == 1
+    moved.rename(tmp_path)
+
+
+def test_only_the_last_versions_are_kept_and_one_that_is_older_is_retired_and_freed_at_once(server, inference, tmp_path):
+    first = weakref.ref(server.model())
+    for version in (2, 3):
+        publish_tiny(tmp_path, version=version)
+        server.look()
+    assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): RETIRED, ("tiny", 3): READY}
+    assert first() is None
+    assert inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=2))).model.version == 2
+    with pytest.raises(grpc.RpcError) as caught:
+        inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=1)))
+    assert failure_of(caught.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
+    shutil.rmtree(tmp_path / "tiny" / "3")
+    server.look()
+    assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
+    assert inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=1))).model.version == 1
+
+
+BREAKAGES = {
+    "truncated": lambda folder: (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:-20]),
+    "bit-flipped": lambda folder: (folder / "model.onnx").write_bytes(_flipped((folder / "model.onnx").read_bytes())),
+    "without a manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "hard-linked": lambda folder: (folder.parent / "twin").hardlink_to(folder / "model.onnx"),
+    "linked": lambda folder: _replace_by_link(folder / "model.onnx"),
+    "another manifest": lambda folder: (folder / "manifest.json").write_text("{}"),
+}
+
+
+def _flipped(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def _replace_by_link(path):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("kind", BREAKAGES)
+def test_a_bad_version_is_refused_with_a_reason_while_the_old_one_serves(server, inference, tmp_path, kind):
+    stream = Stream(inference)
+    judged(stream, 6)
+    BREAKAGES[kind](publish_tiny(tmp_path, version=2))
+    server.look()
+    assert listed(server) == {("tiny", 1): READY, ("tiny", 2): FAILED}
+    assert server.app.repository.find("tiny", 2).failure
+    assert inference.Forecast(forecast_request()).model.version == 1
+    assert inference.Detect(detect_request()).model.version == 1
+    assert stream.row(6).verdict.status == SCORED
+    stream.end()
+
+
+def test_a_failed_version_is_tried_again_when_its_files_change_and_only_then(server, tmp_path):
+    folder = publish_tiny(tmp_path, version=2)
+    good = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(good[:-1])
+    server.look()
+    failed = server.app.repository.find("tiny", 2)
+    server.look()
+    assert server.app.repository.find("tiny", 2) is failed
+    assert failed.state is State.FAILED
+    (folder / "model.onnx").write_bytes(good)
+    server.look()
+    assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
+
+
+def test_a_folder_that_is_still_written_to_is_left_alone(tmp_path):
+    publish_tiny(tmp_path)
+    repository = Repository(tmp_path, provider="cpu", max_series=9, max_series_per_sensor=9, state_idle_seconds=9)
+    repository.scan()
+    folder = tmp_path / "tiny" / "2"
+    folder.mkdir()
+    for name in ("one", "two", "three"):
+        (folder / name).write_text(name)
+        repository.take_note(repository.look())
+        assert [entry.version for entry in repository.entries()] == [1]
+    repository.take_note(repository.look())
+    assert [entry.version for entry in repository.entries()] == [2, 1]
+
+
+def test_no_call_fails_while_versions_come_and_go(server, inference, tmp_path):
+    failures, versions, over = [], set(), threading.Event()
+
+    def call():
+        while not over.is_set():
+            try:
+                versions.add(inference.Forecast(forecast_request()).model.version)
+            except grpc.RpcError as error:
+                failures.append(error)
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    stream = Stream(inference)
+    try:
+        for version in range(2, 12):
+            publish_tiny(tmp_path, version=version, model=mean_graph(factor=3.0) if version % 3 == 0 else None)
+            server.look()
+            assert stream.row(version).verdict.status in (SCORED, WARMING_UP)
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
+    stream.end()
+    assert failures == []
+    assert {1, 11} <= versions
+    assert not versions & {3, 6, 9}

@@ -1,0 +1,60 @@
+"""Which version answers, and what is said where none does."""
+
+import grpc
+import pytest
+
+from mods_grpc.errors import ModelNotFoundError, ModelUnavailableError, ModelUnusableError
+from mods_grpc.server.models.versions import State
+from mods_grpc.server.rpc.status import status_of
+from tests.support.loaded_repository import loaded, open_repository, states
+from tests.support.models.tiny import publish_tiny
+
+
+def test_a_model_is_loading_until_it_was_loaded(tmp_path):
+    publish_tiny(tmp_path)
+    found = open_repository(tmp_path)
+    assert not found.ready
+    assert states(found) == {("tiny", 1): State.LOADING}
+    with pytest.raises(ModelUnavailableError) as caught:
+        found.serving("tiny", None)
+    status = status_of(caught.value)
+    assert status.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert [detail.type_url.rpartition(".")[2] for detail in status.details] == ["ErrorInfo", "RetryInfo"]
+    found.load_all()
+    assert found.ready
+    assert found.serving("tiny", None).manifest.version == 1
+
+
+def test_the_newest_ready_version_answers_where_none_is_named(tmp_path):
+    for version in (1, 2, 10):
+        publish_tiny(tmp_path, version=version)
+    (tmp_path / "tiny" / "10" / "model.onnx").write_bytes(b"")
+    found = loaded(tmp_path)
+    assert [(entry.version, entry.state) for entry in found.entries() if entry.name == "tiny"] == [
+        (10, State.FAILED),
+        (2, State.READY),
+        (1, State.RETIRED),
+    ]
+    assert found.ready
+    assert found.serving("tiny", None).manifest.version == 2
+    assert found.serving("", None).manifest.version == 2
+    assert found.serving("tiny", 1).manifest.version == 1
+    with pytest.raises(ModelUnusableError):
+        found.serving("tiny", 10)
+    with pytest.raises(ModelNotFoundError):
+        found.serving("tiny", 3)
+
+
+def test_a_model_without_any_ready_version_is_described_by_its_newest(tmp_path):
+    for version in (1, 2):
+        (publish_tiny(tmp_path, version=version) / "model.onnx").write_bytes(b"")
+    found = loaded(tmp_path)
+    assert not found.ready
+    assert found.find("tiny", None).version == 2
+
+
+def test_an_empty_repository_is_not_ready(tmp_path):
+    found = loaded(tmp_path)
+    assert not found.ready
+    with pytest.raises(ModelNotFoundError):
+        found.serving("tiny", None)

@@ -1,0 +1,193 @@
+"""Who may call, and how much: tokens, scopes, quotas."""
+
+import hashlib
+
+import grpc
+import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from mods_grpc.client import Client, ResumePolicy
+from mods_grpc.errors import (
+    ConnectionFailedError,
+    DeadlineError,
+    PermissionDeniedError,
+    QuotaError,
+    Reason,
+    UnauthenticatedError,
+)
+from mods_grpc.server.scheduling.admission import Backlog, Rates
+from mods_grpc.server.security.authentication import Identity, Scope, Tokens
+from mods_grpc.v1 import inference_pb2_grpc
+from tests.support.http2.client import forecast_request
+from tests.support.models.tiny import LEVELS
+from tests.support.running_server import running_server
+
+
+def line(name, token, scopes="infer,models"):
+    return f"{name} {hashlib.sha256(token.encode()).hexdigest()} {scopes}\n"
+
+
+@pytest.fixture(scope="module")
+def guarded(repository, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokens") / "tokens"
+    path.write_text(
+        "# who may call\n\n" + line("zeek", "secret-1") + line("suricata", "secret-2", "infer") + line("cli", "s3", "models")
+    )
+    with running_server(repository=repository, token_file=str(path), max_streams_per_identity=2) as server:
+        yield server
+
+
+def forecast(client):
+    return client.forecast(LEVELS[:4], 1_556_668_800 * 10**9)
+
+
+def rows(count, first=0):
+    return [("web", (1_556_668_800 + row * 600) * 10**9, LEVELS[row]) for row in range(first, first + count)]
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", "secret-1x", "SECRET-1", "ünbekannt".encode().decode("latin1")])
+def test_without_a_known_token_every_rpc_is_refused(guarded, token):
+    with grpc.insecure_channel(guarded.address) as channel:
+        metadata = (("authorization", f"Bearer {token}"),) if token is not None and token.isascii() else ()
+        for method in (
+            "InferenceService/Forecast",
+            "InferenceService/Detect",
+            "ModelService/ListModels",
+            "ModelService/GetModel",
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(f"/mods.v1.{method}")(b"", metadata=metadata, timeout=10)
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        call = channel.stream_stream("/mods.v1.InferenceService/StreamDetect")(iter([b""]), metadata=metadata, timeout=10)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(call)
+        assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_known_token_may_do_what_its_scopes_say(guarded):
+    with Client(guarded.address, token="secret-1") as client:
+        assert forecast(client).values.size
+        assert client.models()
+        assert len(list(client.stream_detect(rows(6)))) == 6
+    with Client(guarded.address, token="secret-2") as client:
+        assert forecast(client).values.size
+        with pytest.raises(PermissionDeniedError, match="scope models") as caught:
+            client.models()
+        assert caught.value.reason is Reason.SCOPE_MISSING
+    with Client(guarded.address, token="s3") as client:
+        assert client.models()
+        for call in (lambda: forecast(client), lambda: list(client.stream_detect(rows(1)))):
+            with pytest.raises(PermissionDeniedError):
+                call()
+    with Client(guarded.address) as client, pytest.raises(UnauthenticatedError) as refused:
+        client.models()
+    assert refused.value.reason is Reason.AUTH_REQUIRED
+
+
+def test_reflection_takes_a_token_that_may_read_models(guarded):
+    def services(token):
+        class WithToken(grpc.StreamStreamClientInterceptor):
+            def intercept_stream_stream(self, continuation, details, requests):
+                return continuation(details._replace(metadata=(("authorization", f"Bearer {token}"),)), requests)
+
+        with grpc.insecure_channel(guarded.address) as channel:
+            return ProtoReflectionDescriptorDatabase(grpc.intercept_channel(channel, WithToken())).get_services()
+
+    assert "mods.v1.InferenceService" in services("secret-1")
+    with pytest.raises(grpc.RpcError) as caught:
+        services("unknown")
+    assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_series_of_two_callers_are_apart_although_their_sensor_has_the_same_name(guarded):
+    for token in ("secret-1", "secret-2"):
+        with Client(guarded.address, token=token) as client:
+            stream = client.stream_detect(rows(5), sensor="shared")
+            assert not stream.opened.resumed
+            assert len(list(stream)) == 5
+    with Client(guarded.address, token="secret-2") as client:
+        stream = client.stream_detect(rows(1, 5), sensor="shared")
+        assert stream.opened.resumed
+        stream.close()
+
+
+def test_one_caller_can_not_take_all_streams(guarded):
+    with Client(guarded.address, token="secret-1") as one, Client(guarded.address, token="secret-2") as other:
+        held = [one.stream_detect(iter(rows(1)), sensor=f"s{i}") for i in range(2)]
+        with pytest.raises(ConnectionFailedError, match="2 streams of this caller are open") as caught:
+            list(one.stream_detect(rows(1), sensor="third", resume=ResumePolicy(total_seconds=0.0)))
+        assert caught.value.__cause__.reason is Reason.STREAM_QUOTA
+        assert len(list(other.stream_detect(rows(1)))) == 1
+        for stream in held:
+            stream.close()
+
+
+def test_a_token_file_is_read_again_when_it_changes_and_kept_when_it_breaks(tmp_path):
+    path = tmp_path / "tokens"
+    path.write_text(line("one", "old"))
+    tokens = Tokens(path)
+    tokens._files._check_seconds = tokens._files._next_check = 0.0
+    assert tokens.find("old") == Identity(name="one", scopes=frozenset(Scope), proven=True)
+    path.write_text(line("one", "new") + line("two", "more", "infer"))
+    assert tokens.find("old") is None
+    assert tokens.find("more").scopes == {Scope.INFER}
+    path.write_text("not a token file\n")
+    assert tokens.find("new").name == "one"
+    path.unlink()
+    assert tokens.find("new").name == "one"
+
+
+@pytest.mark.parametrize("text", ["a b c", "name " + "0" * 64, "name " + "0" * 64 + " root", "na/me " + "0" * 64 + " infer"])
+def test_a_token_file_with_a_bad_line_is_refused_without_repeating_it(tmp_path, text):
+    path = tmp_path / "tokens"
+    path.write_text(f"# fine\n{text}\n")
+    with pytest.raises(ValueError, match="line 2 of the token file") as caught:
+        Tokens(path)
+    assert "0000" not in str(caught.value)
+
+
+def test_a_rate_is_a_limit_with_a_time_to_wait(repository):
+    with (
+        running_server(repository=repository, max_messages_per_second=5.0) as server,
+        grpc.insecure_channel(server.address) as ch,
+    ):
+        inference = inference_pb2_grpc.InferenceServiceStub(ch)
+        calls = [inference.Forecast.future(forecast_request(), timeout=10) for _ in range(50)]
+        assert {call.code() for call in calls} == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_rates_are_counted_by_identity():
+    rates = Rates(2.0)
+    for _ in range(4):
+        rates.take("one")
+    with pytest.raises(QuotaError) as caught:
+        rates.take("one")
+    assert caught.value.reason is Reason.RATE_LIMIT
+    assert 0 < caught.value.retry_seconds <= 0.5
+    rates.take("other")
+
+
+def test_a_full_backlog_sheds_load_at_once():
+    backlog = Backlog(2, 1)
+    backlog.admit(None)
+    backlog.admit(None)
+    with pytest.raises(QuotaError) as caught:
+        backlog.admit(None)
+    assert caught.value.reason is Reason.OVERLOADED
+    backlog.done(1.0)
+    backlog.admit(None)
+
+
+def test_a_deadline_that_can_not_be_met_is_refused_at_once_but_not_for_ever():
+    backlog = Backlog(8, 1)
+    backlog.admit(None)
+    backlog.done(1.0)
+    with pytest.raises(DeadlineError) as caught:
+        backlog.admit(0.5)
+    assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
+    for _ in range(4):
+        try:
+            backlog.admit(0.5)
+        except DeadlineError:
+            continue
+    assert backlog.pending > 0

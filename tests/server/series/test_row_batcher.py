@@ -1,0 +1,155 @@
+"""Rows of several streams that come together are judged in one go, each as if it had come alone."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from mods_grpc.detection import SeriesTable
+from mods_grpc.errors import Reason
+from mods_grpc.protobuf.arrays import timestamp_from_nanos
+from mods_grpc.server.series import row_batcher as gathered_rows
+from mods_grpc.server.series.row_batcher import Row, RowGatherer
+from mods_grpc.server.series.slots import SeriesStates
+from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
+from tests.support.http2.client import Stream, at, details_of, observation
+from tests.support.models.tiny import LEVELS, ROWS
+
+STREAMS = 7
+
+
+@pytest.fixture
+def runs(server, monkeypatch):
+    """How many windows each run of the model had."""
+    sizes, session = [], type(server.model().session)
+    forecast = session.forecast
+
+    def noted(self, windows, times):
+        sizes.append(len(windows))
+        return forecast(self, windows, times)
+
+    monkeypatch.setattr(session, "forecast", noted)
+    return sizes
+
+
+def opened(inference, name, count=STREAMS, **fields):
+    return [Stream(inference, sensor=f"{name} {number}", **fields) for number in range(count)]
+
+
+def together(streams, *messages):
+    """Send every stream its message before any answer is read."""
+    for stream, message in zip(streams, messages, strict=True):
+        stream.begin(observation=message)
+    return [stream.read().answer for stream in streams]
+
+
+def cut(streams):
+    for stream in streams:
+        stream.cut()
+
+
+def told(answer):
+    """What an answer says, but for which message it answers."""
+    return answer.verdict, list(answer.errors)
+
+
+def test_rows_that_come_together_are_judged_as_if_each_had_come_alone(inference, runs):
+    values = [np.random.default_rng(seed).permutation(LEVELS)[:40] for seed in range(STREAMS)]
+    for number, row in ((2, 20), (5, 20), (5, 21), (3, 30)):
+        values[number][row] *= 30  # alarms
+    lone = []
+    for own in values:
+        stream = Stream(inference, sensor="alone", explain=EXPLAIN_ALL if len(lone) == 3 else 0)
+        lone.append([told(stream.row(row, own[row], series=f"series {len(lone)}")) for row in range(len(own))])
+        stream.cut()
+    streams = [
+        Stream(inference, sensor=f"together {number}", explain=EXPLAIN_ALL if number == 3 else 0) for number in range(STREAMS)
+    ]
+    runs.clear()
+    found = [[] for _ in streams]
+    for row in range(40):
+        messages = [observation(row, own[row], series=f"series {number}") for number, own in enumerate(values)]
+        for mine, answer in zip(found, together(streams, *messages), strict=True):
+            mine.append(told(answer))
+    cut(streams)
+    assert found == lone
+    assert max(runs) > 1
+
+
+def test_what_is_wrong_with_one_row_is_said_to_its_stream_alone_and_changes_nothing(inference):
+    streams = opened(inference, "wrong")
+    for row in range(8):
+        together(streams, *[observation(row)] * STREAMS)
+    answers = together(
+        streams,
+        observation(8),
+        observation(7),  # again
+        observation(2, LEVELS[3]),  # late
+        observation(7, LEVELS[3]),  # contradicts
+        observation(8, [-1.0, 2.0]),
+        observation(8, observe_time=timestamp_from_nanos(at(8) + 10**9)),
+        observation(8, series=""),
+    )
+    reasons = [[details_of(error.status)["ErrorInfo"].reason for error in answer.errors] for answer in answers]
+    assert reasons == [
+        [],
+        [],
+        [Reason.OBSERVATION_LATE],
+        [Reason.DUPLICATE_CONFLICT],
+        [Reason.VALUE_NEGATIVE],
+        [Reason.INTERVAL_MISMATCH],
+        [Reason.SERIES_ID_INVALID],
+    ]
+    answers = together(streams, observation(9), *[observation(8)] * (STREAMS - 1))
+    cut(streams)
+    assert not any(answer.errors for answer in answers)
+
+
+def test_a_forecast_that_is_not_finite_fails_its_own_stream_alone(inference):
+    streams = opened(inference, "infinite")
+    huge = np.full(2, 1.7e308)
+    for row in range(ROWS):
+        together(streams, observation(row, huge), *[observation(row)] * (STREAMS - 1))
+    answers = together(streams, *[observation(ROWS)] * STREAMS)
+    cut(streams)
+    assert [answer.HasField("error") for answer in answers] == [True] + [False] * (STREAMS - 1)
+    assert all(answer.verdict.HasField("p_value") for answer in answers[1:])
+
+
+def gatherer():
+    return RowGatherer(SeriesStates(SeriesTable(1, 1), max_series=1, max_series_per_sensor=1, idle_seconds=1), most=64)
+
+
+def never_judged(**changes):
+    data = pb.StreamData(observation=observation(0))
+    return Row(**{"judge": None, "data": data, "stays": lambda: True, "settle": None} | changes)
+
+
+@pytest.mark.parametrize("hindrance", ["another version serves", "somebody's turn"])
+def test_rows_whose_series_moved_or_are_at_work_on_are_given_back(hindrance):
+    async def run():
+        rows = gatherer()
+        rows._states.turn.busy = hindrance == "somebody's turn"
+        return await rows.judge(never_judged(stays=lambda: hindrance == "somebody's turn"))
+
+    assert asyncio.run(run()) is None
+
+
+def test_a_row_whose_stream_broke_off_is_not_applied():
+    async def run():
+        rows = gatherer()
+        waiting = asyncio.ensure_future(rows.judge(never_judged()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not rows._waiting
+
+    asyncio.run(run())
+
+
+def test_a_stream_is_in_company_while_others_send(monkeypatch):
+    monkeypatch.setattr(gathered_rows, "MOMENT_SECONDS", 60.0)
+    rows, one, other = gatherer(), object(), object()
+    assert [rows.in_company(stream) for stream in (one, one, other, other, one)] == [False, False, True, False, True]

@@ -1,0 +1,178 @@
+"""The level of a series adapts on streams, in the same way however it is sent, and nowhere else; its scales where asked to."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from mods_grpc.alarm_rules.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
+from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, VerdictStatus
+from mods_grpc.detection import Monitor, significance_from_budget
+from mods_grpc.ids.watch.alarm_levels import Levels
+from tests.support.cutting_proxy import cutting_proxy
+from tests.support.models.tiny import publish_tiny
+from tests.support.running_server import running_server
+
+QUICK = ResumePolicy(total_seconds=30, first_wait_seconds=0.001, longest_wait_seconds=0.01)
+SLIDE = 600 * 10**9
+COUNT, BUDGET = 700, 12.0
+TIMES = 1_556_668_800 * 10**9 + np.arange(COUNT) * SLIDE
+# twice as restless as what the model was calibrated on, so that it alarms far more often than the budget says
+VALUES = np.random.default_rng(9).gamma(20.0, 50.0, (COUNT, 2))
+
+
+@pytest.fixture
+def repository(tmp_path):
+    publish_tiny(tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def server(repository):
+    with running_server(repository=repository) as running:
+        yield running
+
+
+def rows(first=0, last=COUNT):
+    return [Observation("site", time, row) for time, row in zip(TIMES[first:last], VALUES[first:last], strict=True)]
+
+
+def batches(size):
+    parts = [slice(first, first + size) for first in range(0, COUNT, size)]
+    return [ObservationBatch(series=["site"] * len(TIMES[part]), times=TIMES[part], values=VALUES[part]) for part in parts]
+
+
+def stream(address, given, sensor="zeek", **options):
+    options = {"false_alarms_per_day": BUDGET} | options
+    with Client(address) as client:
+        return list(client.stream_detect(given, sensor=sensor, resume=QUICK, **options))
+
+
+def flags(verdicts):
+    return [verdict.anomalous for verdict in verdicts if verdict.status is VerdictStatus.SCORED]
+
+
+def detected(address, **options):
+    with Client(address) as client:
+        return client.detect(TIMES, VALUES, series="site", **{"false_alarms_per_day": BUDGET} | options).anomalous.tolist()
+
+
+def factor_of(server):
+    states = server.model().states
+    return states.table.factor[states.slot("zeek", "site")]
+
+
+def scales_of(server):
+    states = server.model().states
+    return states.table.own[states.slot("zeek", "site")].copy()
+
+
+def p_values(verdicts):
+    return [verdict.p_value for verdict in verdicts if verdict.status is VerdictStatus.SCORED]
+
+
+def replayed(model, **options):
+    verdicts, table = replay(model, **options)
+    return verdicts.anomalous[4:].tolist(), table.factor[0]
+
+
+def replay(model, **options):
+    table = model.states.table.like()
+    verdicts = Monitor(model.detector, model.forecast, table, slide_seconds=600, holdoff_rows=6, **options).observe(
+        np.full(COUNT, table.allocate()),
+        TIMES,
+        VALUES,
+        judged=np.ones(COUNT, bool),
+        significance=significance_from_budget(BUDGET, 600, model.detector.extremal_index),
+        impute_rows=6,
+    )
+    return verdicts, table
+
+
+def test_one_by_one_in_batches_cut_and_replayed_the_level_adapts_the_same(server):
+    expected, factor = replayed(server.model(), adapt=True)
+    assert sum(expected) < 0.9 * sum(detected(server.address))
+    assert STRICTEST <= factor < STRICTER
+    assert flags(stream(server.address, rows())) == expected
+    assert factor_of(server) == factor
+    assert flags(stream(server.address, batches(7), "batches")) == expected
+    assert flags(stream(server.address, batches(COUNT), "whole")) == expected
+    with cutting_proxy(server.address, [600, 2_000, 9_000, 20_000]) as proxy:
+        assert flags(stream(proxy.address, rows(), "cut")) == expected
+        assert proxy.connections >= 4
+
+
+@pytest.mark.parametrize("options", [{"fixed_level": True}, {"false_alarms_per_day": None, "significance": 0.05}])
+def test_where_the_client_says_so_or_names_a_significance_the_level_stays(server, options):
+    level = {key: value for key, value in options.items() if key != "fixed_level"}
+    assert flags(stream(server.address, rows(), **options)) == detected(server.address, **level)
+    assert factor_of(server) == 1.0
+
+
+def test_scales_move_to_those_of_the_series_where_the_client_says_so_the_same_however_rows_are_sent(server):
+    verdicts, table = replay(server.model(), adapt=True, own_scales=True)
+    expected = verdicts.p_value[4:].tolist()
+    assert table.own[0].mean() > 0.2
+    assert p_values(stream(server.address, rows(), own_scales=True)) == expected
+    np.testing.assert_array_equal(scales_of(server), table.own[0])
+    whole = stream(server.address, batches(COUNT), "whole", own_scales=True)
+    assert p_values(whole) == expected
+    assert p_values(stream(server.address, batches(7), "batches", own_scales=True)) == expected
+    assert p_values(stream(server.address, rows(), "pooled")) != expected
+    assert sum(flags(whole)) < sum(detected(server.address))
+
+
+def test_scales_outlive_a_restart_with_a_state_file_and_end_with_the_model(repository, tmp_path, server):
+    expected = p_values(stream(server.address, rows(), own_scales=True))
+    found = []
+    for first in range(0, COUNT, 350):
+        with running_server(repository=repository, state_file=str(tmp_path / "state")) as again:
+            found += p_values(stream(again.address, rows(first, first + 350), own_scales=True))
+    assert found == expected
+    assert scales_of(server).any()
+    publish_tiny(repository, version=2)
+    server.look()
+    assert not scales_of(server).any()
+
+
+def test_the_level_outlives_a_restart_with_a_state_file(repository, tmp_path, server):
+    expected = flags(stream(server.address, rows()))
+    found = []
+    for first in range(0, COUNT, 175):
+        with running_server(repository=repository, state_file=str(tmp_path / "state")) as again:
+            found += flags(stream(again.address, rows(first, first + 175)))
+    assert found == expected
+
+
+def test_a_new_version_which_was_calibrated_anew_starts_from_its_own_level(server, repository):
+    stream(server.address, rows(0, 300))
+    assert factor_of(server) != 1.0
+    publish_tiny(repository, version=2)
+    server.look()
+    assert server.model().manifest.version == 2
+    assert factor_of(server) == 1.0
+
+
+def test_the_watch_which_keeps_levels_itself_comes_to_the_same_alarms(server):
+    expected = flags(stream(server.address, rows()))
+    levels = Levels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
+    levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.extremal_index)
+    judged = []
+    for index, verdict in enumerate(stream(server.address, rows(), "watch", fixed_level=True)):
+        if index == 400:  # as over a checkpoint
+            state, levels = levels.state(), Levels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
+            levels.restore(state)
+            levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.extremal_index)
+        judged.append(levels.judge(verdict))
+        levels.learn(judged[-1])
+    assert flags(judged) == expected
+
+
+def test_the_factor_stays_within_its_bounds():
+    rule, factor = Adaptation(0.01), 1.0
+    for _ in range(100):
+        factor = rule.after_start(factor)
+    assert factor == STRICTEST
+    for _ in range(3000):
+        factor = rule.after_quiet(factor)
+    assert factor == MOST_LENIENT

@@ -1,0 +1,40 @@
+"""Repositories of small models, opened without a server."""
+
+import io
+
+import numpy as np
+
+from mods_grpc.artifact import publish
+from mods_grpc.server.models.repository import Repository
+from tests.support.models.tiny import HORIZON, ROWS, manifest, mean_graph
+
+
+def open_repository(folder, provider="cpu"):
+    found = Repository(folder, provider=provider, max_series=100, max_series_per_sensor=100, state_idle_seconds=60)
+    found.scan()
+    return found
+
+
+def loaded(folder, provider="cpu"):
+    found = open_repository(folder, provider)
+    found.load_all()
+    return found
+
+
+def states(repository):
+    return {(entry.name, entry.version): entry.state for entry in repository.entries()}
+
+
+def vectors(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def publish_with(folder, name, parity=None, model=None, **changes):
+    contents = {
+        "model.onnx": (model or mean_graph()).SerializeToString(),
+        "parity.npz": vectors(window_1=np.ones((1, ROWS, 2)), forecast_1=np.ones((1, HORIZON, 2))) if parity is None else parity,
+        "MODEL_CARD.md": b"# Card\n",
+    }
+    return publish(folder, manifest(name, **changes), contents)

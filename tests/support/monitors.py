@@ -1,0 +1,98 @@
+"""Monitors of a model whose forecasts one can compute by hand, and what they say as columns."""
+
+import numpy as np
+
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.detection import Detector, Monitor, calibrate
+from mods_grpc.detection.engine.chunking import AT_ONCE
+from mods_grpc.detection.scores.residuals import ResidualSpace
+
+ROWS, HORIZON, FEATURES, SLIDE = 4, 4, 2, 600
+START = 1_556_668_800 * NANOS_PER_SECOND
+RNG = np.random.default_rng(7)
+LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
+
+
+def mean_forecast(windows, times):
+    """Forecast the mean of the window: easy to compute by hand, and every row depends on every value."""
+    return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
+
+
+def interval_forecast(windows, times):
+    """Forecast the mean of the window, and beside it the lowest and the highest value as an interval."""
+    made = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
+    return np.repeat(made[:, None], HORIZON, axis=1)
+
+
+def grid(n, first=0):
+    return START + (first + np.arange(n)) * SLIDE * NANOS_PER_SECOND
+
+
+def make_detector(kinds=("count", "sum"), levels=LEVELS, quantiles=()):
+    calibration = calibrate(
+        interval_forecast if quantiles else mean_forecast,
+        grid(400),
+        levels,
+        training=slice(0, 200),
+        calibration=slice(0, 400),
+        kinds=kinds,
+        rows=ROWS,
+        slide_seconds=SLIDE,
+        holdoff_rows=6,
+        levels=quantiles,
+    )
+    return Detector(calibration, ResidualSpace(kinds), (levels.min(0), levels.max(0)))
+
+
+DETECTOR = make_detector()
+WIDE = make_detector(["mean", *["count"] * 9], RNG.gamma(50.0, 20.0, (400, 10)))
+MEANS = make_detector(["mean"], RNG.normal(0.0, 1.0, (400, 1)))
+QUANTILES = make_detector(quantiles=(0.05, 0.5, 0.95))
+MIXED = make_detector(["mean", "count"], quantiles=(0.1, 0.5, 0.9))
+
+
+def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, sharing=AT_ONCE, standing=None):
+    forecast = forecast or (interval_forecast if detector.calibration.interval else mean_forecast)
+    table = detector.table(ROWS)
+    slots = np.array([table.allocate() for _ in range(series)])
+    options = {"adapt": adapt, "own_scales": adapt, "sharing": sharing, "standing": standing}
+    return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, **options), slots
+
+
+def observe(monitor, slots, times, values, **options):
+    options = {"significance": 0.01, "impute_rows": 3, "judged": np.ones(len(slots), bool)} | options
+    return monitor.observe(np.asarray(slots), np.asarray(times, np.int64), np.asarray(values, float), **options)
+
+
+def state(monitor):
+    table = monitor.table
+    return [array.copy() for array in table._arrays()]
+
+
+def columns(verdicts):
+    names = (
+        "outcome",
+        "p_value",
+        "score",
+        "anomalous",
+        "out_of_distribution",
+        "forecast",
+        "drift",
+        "gap_filled",
+        "phase",
+        "start",
+        "peak_time",
+        "peak",
+    )
+    why = verdicts.explain(np.arange(len(verdicts.outcome)))
+    reasons = {"feature_p": why.feature_p, "share": why.share, "direction": why.direction, "scale": why.scale}
+    return {name: np.asarray(getattr(verdicts, name)) for name in names} | reasons
+
+
+def joined(parts):
+    return {name: np.concatenate([columns(part)[name] for part in parts]) for name in columns(parts[0])}
+
+
+def assert_same(one, other):
+    for name, expected in one.items():
+        np.testing.assert_array_equal(expected, other[name], err_msg=name)

@@ -1,0 +1,141 @@
+"""A real server on loopback: in a thread of the test process with an event loop of its own, or as a process."""
+
+import asyncio
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import grpc
+
+from mods_grpc.server.app import App
+from mods_grpc.server.config import TRANSPORTS, ServerConfig
+
+transport = TRANSPORTS[0]
+"""What carries calls; set by `--transport`, so that every test of a server is one of both."""
+
+
+class RunningServer:
+    def __init__(self, **options):
+        self.config = ServerConfig(
+            **{
+                "address": "127.0.0.1:0",
+                "transport": transport,
+                "health_address": "127.0.0.1:0",
+                "grace_seconds": 5.0,
+                "canary": False,
+                "reload_seconds": 0.0,
+            }
+            | options
+        )
+        self._started = threading.Event()
+        self._failure = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self._started.wait(30)
+        if self._failure:
+            raise self._failure
+
+    def _run(self):
+        try:
+            asyncio.run(self._main())
+        except Exception as error:
+            self._failure = error
+            self._started.set()
+
+    async def _main(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.app = App(self.config)
+        await self.app.start()
+        self._started.set()
+        await self._stop.wait()
+        self.stopped_in_time = await self.app.stop()
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.app.port}"
+
+    @property
+    def health_address(self):
+        return f"127.0.0.1:{self.app.health_port}"
+
+    def model(self, name="tiny", version=None):
+        return self.app.repository.serving(name, version)
+
+    def snapshot(self, series="web"):
+        """Return everything that the verdicts of series of this name depend on, as bytes."""
+        states = self.model().states
+        slots = [slot for slot, (_, name) in sorted(states._owners.items()) if name == series]
+        return [array[slots].tobytes() for array in states.table._arrays()]
+
+    def look(self):
+        """Look for new versions as often as it takes for a settled folder to be loaded."""
+        for _ in range(2):
+            asyncio.run_coroutine_threadsafe(self.app.reloader.look(), self._loop).result(60)
+
+    def begin_stop(self):
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    def join(self):
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        if self._failure:
+            raise self._failure
+
+    def stop(self):
+        if self._thread.is_alive():
+            self.begin_stop()
+            self.join()
+
+
+@contextlib.contextmanager
+def running_server(**options):
+    server = RunningServer(**options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def channel_to(server):
+    with grpc.insecure_channel(server.address) as channel:
+        yield channel
+
+
+class Process:
+    """`mods-grpc serve` as an operator runs it."""
+
+    def __init__(self, *arguments, command="serve", under=()):
+        ours = ("MODS_GRPC_", "ORT_")  # the tests' own process has set some of them
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        environment["MODS_GRPC_TRANSPORT"] = transport
+        self.process = subprocess.Popen(
+            [*under, sys.executable, "-m", "mods_grpc.cli.main", command, *map(str, arguments)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.lines = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=30)
+
+    def port(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if match := re.search(r"serving address=\S+ port=(\d+)", line):
+                return int(match[1])
+        raise AssertionError("".join(self.lines))
+
+    def finish(self):
+        _, rest = self.process.communicate(timeout=30)
+        self.lines += rest.splitlines(keepends=True)
+        return self.process.returncode

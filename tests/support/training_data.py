@@ -1,0 +1,64 @@
+"""Small data made for the tests."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from training.data.feature import describe
+from training.data.series import DataReport, Series, make_series
+
+Rows = Sequence[tuple[str, Mapping[str, str]]]
+"""Rows of a file: start of the window, and text by column."""
+
+
+def file_text(rows: Rows, end_shift_hours: int = 1) -> str:
+    columns = list(rows[0][1])
+    lines = ["\t".join(["window_start", "window_end", *columns])]
+    for start, cells in rows:
+        hour = int(start[11:13]) + end_shift_hours
+        end = f"{start[:11]}{hour:02d}{start[13:]}"
+        lines.append("\t".join([f"{start}.000Z", f"{end}.000Z", *(cells[column] for column in columns)]))
+    return "\n".join(lines) + "\n"
+
+
+def write_day(root: Path, protocol: str, day: str, text: str, window_slide: str = "w01h-s10m") -> Path:
+    path = root / protocol / day.replace("-", "/") / f"{window_slide}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def zip_days(root: Path, target: Path) -> None:
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in sorted(root.rglob("*.tsv")):
+            archive.write(path, path.relative_to(root).as_posix())
+
+
+def times(count: int, day: str = "2019-06-01") -> list[str]:
+    return [f"{day}T{i // 6:02d}:{i % 6}0:00" for i in range(count)]
+
+
+def make_walk(days: int, features: int = 2, seed: int = 1) -> Series:
+    """A daily rhythm with a random walk on it, ten minutes a row, from 2024-01-01."""
+    random = np.random.default_rng(seed)
+    rows = 144 * days
+    rhythm = 1000 + 300 * np.sin(2 * np.pi * np.arange(rows) / 144)[:, None]
+    values = np.round(rhythm + np.cumsum(random.normal(0, 4, (rows, features)), axis=0))
+    return make_series(
+        np.datetime64("2024-01-01T00:00:00") + np.arange(rows) * np.timedelta64(600, "s"),
+        values,
+        [describe(f"x{i}", "conn", "in_count_uid") for i in range(features)],
+        window_seconds=3600,
+        slide_seconds=600,
+        report=DataReport(),
+    )
+
+
+def write_table(path: Path, series: Series) -> Path:
+    lines = [",".join(["time", *series.names])]
+    for time, row in zip(series.times, series.values, strict=True):
+        lines.append(",".join([str(time), *("" if np.isnan(value) else f"{value:g}" for value in row)]))
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,189 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mods_grpc.artifact import Artifact, read_artifact
+from tests.support.real_data import DATAPOOL, needs_datapool
+from tests.support.training_data import make_walk, write_table
+from training.cli.main import main
+from training.cli.options import DEFAULT_TEST_RANGE, DEFAULT_TRAIN_RANGE
+from training.evaluation.metrics import find
+from training.export.onnx_forecaster import open_graph
+from training.export.parity import check_parity
+from training.fitting.prepare import prepare
+from training.fitting.run import read_run
+from training.network.scaler import Scaler
+
+TABLE_RANGES = ["--train-time-range", "<2024-01-01,2024-01-06)", "--test-time-range", "2024-01-06"]
+
+
+def fit_and_export(tmp_path: Path, *options: str) -> Artifact:
+    table = write_table(tmp_path / "x.csv", make_walk(days=6))
+    run, repository = str(tmp_path / "run"), str(tmp_path / "repository")
+    data = ["--csv", str(table), "--time-column", "time", "--features", "x0,x1:sum", "--window-slide", "w01h-s10m", *TABLE_RANGES]
+    assert main(["fit", *data, "--run", run, "--model-type", "MLP", "--epochs", "3", *options]) == 0
+    assert main(["export", "--run", run, "--repository", repository, "--name", "walk"]) == 0
+    return read_artifact(Path(repository), "walk", 1)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("delta", ["--model-delta", "--no-model-delta", "--level"])
+def test_metrics_are_complete_with_and_without_differences_at_every_step(tmp_path: Path, delta: str) -> None:
+    manifest = fit_and_export(tmp_path, delta, "--steps-ahead", "4", "--sequence-len", "8").manifest
+    assert manifest.differencing == (delta != "--no-model-delta")
+    assert (manifest.rows, manifest.horizon) == (8 + manifest.differencing, 4)
+    for metric in ("MAE", "RMSE", "SMAPE", "MAPE", "R2", "COSINE", "MASE", "RELATIVE_MAE", "RELATIVE_MAE_SEASONAL"):
+        for feature in ("x0", "x1"):
+            assert all(find(manifest.metrics, metric, feature, step) for step in (1, 2, 3, 4)), metric
+
+
+@pytest.mark.train
+def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = fit_and_export(tmp_path, "--transform", "log1p", "--steps-ahead", "2")
+    manifest = artifact.manifest
+    assert [(f.name, f.kind) for f in manifest.features] == [("x0", "count"), ("x1", "sum")]
+    assert check_parity(artifact.model, artifact.parity) < 1e-5
+    run, _ = read_run(tmp_path / "run")
+    prepared = prepare(run.source, run.model)
+    train = prepared.samples["train"]
+    expected = Scaler.fit(train.windows, train.targets, transform="log1p", differencing=True)
+    assert manifest.scaler["input_scale"] == tuple(expected.input_scale)
+    assert manifest.scaler["output_mean"] == tuple(expected.output_mean.ravel())
+    touched = prepared.series.values[prepared.parts["train"][0]]
+    assert [f.training_maximum for f in manifest.features] == touched.max(axis=0).tolist()
+    card = (tmp_path / "repository" / "walk" / "1" / "MODEL_CARD.md").read_text()
+    assert "python -m training fit --csv" in card
+    assert "python -m training export --run" in card
+    assert str(tmp_path) not in card
+    assert str(tmp_path) not in (tmp_path / "repository" / "walk" / "1" / "manifest.json").read_text()
+    forecast = open_graph(artifact.model)(train.windows[:3], train.times[:3])
+    assert forecast.shape == (3, 2, 2)
+    assert np.isfinite(forecast).all()
+
+    output = tmp_path / "evaluation"
+    model = str(tmp_path / "repository" / "walk" / "1")
+    told = ["--csv", str(tmp_path / "x.csv"), "--time-column", "time", "--features", "x0,x1:sum", "--output", str(output)]
+    assert main(["evaluate", "--model", model, *told]) == 0
+    assert str(tmp_path) not in (output / "report.html").read_text()
+    assert "episodes in" in capsys.readouterr().out
+    again = {
+        (m["metric"], m["feature"], m["step"]): m["value"] for m in json.loads((output / "metrics.json").read_text())["metrics"]
+    }
+    for metric in manifest.metrics:
+        assert again[metric.metric, metric.feature, metric.step] == pytest.approx(metric.value)
+
+
+@pytest.mark.train
+def test_a_second_export_is_the_next_version_with_the_same_graph(tmp_path: Path) -> None:
+    first = fit_and_export(tmp_path)
+    told = ["export", "--run", str(tmp_path / "run"), "--repository", str(tmp_path / "repository"), "--name", "walk"]
+    assert main(told) == 0
+    second = read_artifact(tmp_path / "repository", "walk", 2)
+    assert first.model == second.model
+    assert first.parity == second.parity
+    assert main([*told, "--version", "2"]) == 2
+
+
+@pytest.mark.train
+def test_a_model_calibrated_anew_on_its_own_data_is_the_same_and_on_later_data_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = fit_and_export(tmp_path, "--sequence-len", "8", "--steps-ahead", "4")
+    model = ["recalibrate", "--model", str(tmp_path / "repository" / "walk" / "1")]
+    table = write_table(tmp_path / "longer.csv", make_walk(days=9))
+    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 0
+    again = read_artifact(tmp_path / "repository", "walk", 2)
+    assert again.manifest.calibration == first.manifest.calibration
+    assert again.manifest.calibration_range == first.manifest.calibration_range
+    card = (tmp_path / "repository" / "walk" / "2" / "MODEL_CARD.md").read_text()
+    assert card.startswith("# walk, version 2\n")
+    assert "python -m training recalibrate --model" in card
+    assert card.count("\n## Detection\n") == card.count("\n## Limits\n") == 1
+    assert str(tmp_path) not in card
+
+    later = ["--calibration-time-range", "<2024-01-07,2024-01-10)"]
+    assert main([*model, "--csv", str(table), *later]) == 0
+    moved = read_artifact(tmp_path / "repository", "walk", 3)
+    assert moved.model == first.model
+    assert moved.manifest.calibration_range.start == "2024-01-07T00:00:00"
+    assert moved.manifest.calibration.samples == 3 * 144
+    assert moved.manifest.calibration != first.manifest.calibration
+
+    capsys.readouterr()
+    assert main([*model, "--csv", str(tmp_path / "x.csv"), "--calibration-time-range", "<2024-01-02,2024-01-03)"]) == 2
+    assert "must begin a window and a horizon after" in capsys.readouterr().err
+    write_table(tmp_path / "x.csv", make_walk(days=6, seed=2))
+    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 2
+    assert "not that of the model's run" in capsys.readouterr().err
+
+
+@pytest.mark.train
+def test_simulated_traffic_is_fitted_and_exported_and_its_events_are_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool, run, repository = str(tmp_path / "pool"), str(tmp_path / "run"), str(tmp_path / "repository")
+    ranges = ["--time-range", "<2026-01-05,2026-01-26)", "--events-time-range", "<2026-01-13,2026-01-26)"]
+    assert main(["simulate", "--output", pool, *ranges]) == 0
+    times = ["--train-time-range", "<2026-01-05,2026-01-13)", "--test-time-range", "<2026-01-13,2026-01-26)"]
+    assert main(["fit", "--datapool", pool, *times, "--epochs", "4", "--model-type", "GRU", "--blocks", "8", "--run", run]) == 0
+    assert main(["export", "--run", run, "--repository", repository, "--name", "campus"]) == 0
+    manifest = read_artifact(Path(repository), "campus", 1).manifest
+    assert [feature.name for feature in manifest.features] == ["conn_in", "conn_out", "dns_in_distinct", "ssh_in"]
+    told = ["--model", f"{repository}/campus/1", "--datapool", pool, "--events", f"{pool}/events.csv"]
+    told += ["--output", str(tmp_path / "evaluation")]
+    capsys.readouterr()
+    assert main(["evaluate", *told, "--false-alarms-per-day", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "of 18 events found" in shown
+    assert int(shown.split(" of 18 events found")[0].split()[-1]) >= 6
+    episodes = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["detector"]["episodes"]
+    reasons = [episode["reason"].partition(" ")[0] for episode in episodes]
+    assert {"conn_in", "ssh_in"} <= set(reasons) <= {"conn_in", "conn_out", "dns_in_distinct", "ssh_in"}
+
+
+def test_what_is_wrong_is_one_line_and_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(write_table(tmp_path / "x.csv", make_walk(days=2)))
+    cases = [
+        (["fit", "--datapool", str(tmp_path / "none")], "no datapool folder"),
+        (["fit", "--csv", table, "--time-column", "when"], "no column when"),
+        (["fit", "--csv", table, "--train-time-range", "yesterday"], "expected <start,end)"),
+        (["fit", "--csv", table, "--dropout-rate", "1"], "dropout_rate is 1.0"),
+        (["fit", "--csv", table, "--level", "--no-model-delta"], "level adds nothing"),
+        (["fit", "--csv", table, "--averaging", "1"], "averaging is 1.0"),
+        (["export", "--run", str(tmp_path), "--name", "x"], "is not a run directory"),
+        (["evaluate", "--csv", table, "--model", str(tmp_path)], "expected REPOSITORY/NAME/VERSION"),
+        (["evaluate", "--csv", table, "--model", str(tmp_path / "x" / "1")], "cannot be opened"),
+        (["simulate", "--output", str(tmp_path)], "is not empty"),
+    ]
+    for words, told in cases:
+        assert main(words) == 2
+        shown = capsys.readouterr().err
+        assert told in shown
+        assert shown.startswith("error: ")
+        assert shown.count("\n") == 1
+
+
+def test_the_parameters_of_mods_are_options_under_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    shown = capsys.readouterr().out
+    names = """data-select-query train-time-range train-time-ranges-excluded test-time-range test-time-ranges-excluded
+        window-slide
+        sequence-len model-delta steps-ahead model-type num-epochs epochs-patience blocks stacked-blocks batch-size
+        batch-normalization dropout-rate interpolate"""
+    assert [name for name in names.split() if f"--{name}" not in shown] == []
+
+
+@needs_datapool
+@pytest.mark.train
+def test_the_example_of_the_original_system_fits_and_exports(tmp_path: Path) -> None:
+    run, repository = str(tmp_path / "run"), str(tmp_path / "repository")
+    assert main(["fit", "--datapool", str(DATAPOOL / "zip"), "--run", run, "--epochs", "2"]) == 0
+    assert main(["export", "--run", run, "--repository", repository, "--name", "example"]) == 0
+    manifest = read_artifact(Path(repository), "example", 1).manifest
+    assert (manifest.sequence_len, manifest.horizon, manifest.differencing) == (12, 1, True)
+    assert (DEFAULT_TRAIN_RANGE, DEFAULT_TEST_RANGE) == ("<2019-06-01,2019-06-03)", "<2019-06-03,2019-06-04)")
+    assert manifest.test_range is not None
+    assert manifest.test_range.rows == 144

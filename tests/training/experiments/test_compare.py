@@ -1,0 +1,83 @@
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from mods_grpc.artifact import check_graph, list_versions, read_artifact
+from tests.support.real_data import DATAPOOL, needs_datapool
+from tests.support.training_data import make_walk, write_table
+from training.cli.main import main
+from training.experiments.contenders import latency_microseconds
+from training.export.parity import LARGEST_ERROR, check_parity
+from training.network.config import MODEL_TYPES
+from training.npz import unpack
+
+
+def test_architectures_that_do_not_exist_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--csv", str(tmp_path / "x.csv"), "--models", "MLP,RNN"]) == 2
+    assert "no architecture RNN" in capsys.readouterr().err
+
+
+@pytest.mark.train
+def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the labelled sets are: compressed, seconds since 1970, five minutes a row, a column of labels beside."""
+    plain = write_table(tmp_path / "x.csv", make_walk(days=8, features=1)).read_text().splitlines()[1:]
+    rows = [f"{1_469_894_400 + 300 * i},{line.split(',')[1]},0" for i, line in enumerate(plain) if i != 700]
+    packed = tmp_path / "x.csv.gz"
+    packed.write_bytes(gzip.compress("\n".join(["timestamp,value,label", *rows, rows[9]]).encode()))
+    data = ["--csv", str(packed), "--time-column", "timestamp", "--features", "value"]
+    ranges = ["--train-time-range", "<2016-07-30,2016-08-02)", "--test-time-range", "<2016-08-02,2016-08-03)"]
+    ranges += ["--apart-time-range", "<2016-08-03,2016-08-04)"]
+    options = ["--models", "MLP,NLinear", "--epochs", "2", "--steps-ahead", "6", "--output", str(tmp_path / "out")]
+    assert main(["compare", *data, *ranges, *options]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert any("best epoch" in line and "apart k=6" in line for line in shown)  # whole headers, though this is no terminal
+
+    table = [line.split("\t") for line in (tmp_path / "out" / "compare.tsv").read_text().splitlines()]
+    assert [row[0].split(" (")[0] for row in table[1:]] == ["MLP", "NLinear", "persistence", "seasonal naive", "ridge"]
+    assert table[0][8:10] == ["mean k=1", "mean k=6"]
+    assert table[0][10:12] == ["apart k=1", "apart k=6"]
+    assert table[3][8:12] == ["1.000", "1.000", "1.000", "1.000"]
+    assert all(len(row) == len(table[0]) for row in table)
+    tree = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert (tree["data"]["inserted"], tree["data"]["holes"], tree["data"]["duplicates"]) == (1, 1, 1)
+    for contender in tree["contenders"]:
+        assert contender["epoch_seconds"] > 0
+        assert contender["microseconds"] > 0
+        assert len(contender["relative_mae_geometric_mean"]) == 6
+    test, apart = tree["contenders"][0], tree["apart"][0]
+    assert apart["name"] == "MLP"
+    assert len(tree["apart"]) == len(tree["contenders"]) + len(tree["baselines"])
+    assert apart["relative_mae_geometric_mean"] != test["relative_mae_geometric_mean"]
+    assert (tmp_path / "out" / "compare.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.train
+def test_the_latency_of_a_graph_is_a_time_above_zero(tmp_path: Path) -> None:
+    table = str(write_table(tmp_path / "x.csv", make_walk(days=5)))
+    ranges = ["--train-time-range", "<2024-01-01,2024-01-06)", "--test-time-range", ""]
+    data = ["--csv", table, "--time-column", "time", "--features", "x0"]
+    assert main(["fit", *data, *ranges, "--model-type", "MLP", "--epochs", "1", "--run", str(tmp_path / "run")]) == 0
+    assert main(["export", "--run", str(tmp_path / "run"), "--repository", str(tmp_path / "models"), "--name", "x"]) == 0
+    artifact = read_artifact(tmp_path / "models", "x", 1)
+    assert artifact.manifest.metrics == ()
+    assert artifact.manifest.test_range is None
+    assert 0 < latency_microseconds(artifact.model, unpack(artifact.parity)["window_1"]) < 100_000
+
+
+@needs_datapool
+@pytest.mark.slow
+@pytest.mark.train
+@pytest.mark.timeout(600)
+def test_every_architecture_fits_exports_and_publishes_the_example_of_the_original_system(tmp_path: Path) -> None:
+    output, repository = tmp_path / "comparison", tmp_path / "models"
+    told = ["--datapool", str(DATAPOOL / "features"), "--epochs", "3", "--name", "example"]
+    assert main(["compare", *told, "--repository", str(repository), "--output", str(output)]) == 0
+    rows = [line.split("\t") for line in (output / "compare.tsv").read_text().splitlines()]
+    assert [row[0] for row in rows[1:-3]] == list(MODEL_TYPES)
+    assert list_versions(repository) == sorted((f"example-{model_type.lower()}", 1) for model_type in MODEL_TYPES)
+    for name, version in list_versions(repository):
+        artifact = read_artifact(repository, name, version)
+        check_graph(artifact.model)
+        assert check_parity(artifact.model, artifact.parity) <= LARGEST_ERROR

@@ -1,0 +1,124 @@
+"""The second graph, for large batches: no recurrent operator in it, and the same forecasts to the last bit."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from mods_grpc.artifact import BATCH_MODEL_FILE, read_artifact
+from mods_grpc.errors import ArtifactError
+from tests.support.loaded_repository import loaded
+from tests.support.training_data import make_walk, write_table
+from tests.training.export.test_to_onnx import FEATURES, a_case, operators
+from training.cli.main import main
+from training.export.batch_graph import make_batch_graph, same_bits
+from training.export.onnx_forecaster import feed, open_session
+from training.export.parity import LARGEST_ERROR, check_parity
+from training.export.to_onnx import export_graph
+from training.network.config import ModelConfig
+from training.npz import unpack
+
+UNROLLED = {
+    "LSTM": {"batch_normalization": True, "transform": "log1p"},
+    "bidirectLSTM": {"linear": True, "batch_normalization": True, "calendar": True},
+    "seq2seqLSTM": {"quantiles": "0.1,0.5,0.9", "calendar": True},
+    "stackedLSTM": {"stacked_blocks": 3},
+    "attentionLSTM": {"model_delta": False, "batch_normalization": True},
+    "ensemble": {"members": "LSTM,GRU"},
+}
+
+
+def batch_graph_of(case):
+    return make_batch_graph(case.network, case.config, case.scaler, FEATURES, model=case.model, parity=case.parity)
+
+
+FAST = ("LSTM", "bidirectLSTM")
+
+
+@pytest.fixture(
+    scope="module", params=[name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in UNROLLED]
+)
+def case(request):
+    options = UNROLLED[request.param]
+    return a_case(ModelConfig(model_type=request.param, sequence_len=4, steps_ahead=2, blocks=8, **options))
+
+
+def test_an_unrolled_graph_gives_the_bits_of_the_other_in_every_batch(case):
+    made = batch_graph_of(case)
+    assert made.model
+    assert "LSTM" in operators(case.model)
+    assert "LSTM" not in operators(made.model)
+    assert check_parity(made.model, case.parity) <= LARGEST_ERROR
+    arrays = unpack(case.parity)
+    windows, times = np.resize(arrays["window_257"], (1000, case.config.rows, FEATURES)), np.resize(arrays["time_257"], 1000)
+    one, other = open_session(case.model), open_session(made.model)
+    for batch in (1, 2, 3, 64, 65, 257, 1000):
+        given = feed(one, windows[:batch], times[:batch])
+        for mine, theirs in zip(one.run(None, given), other.run(None, given), strict=True):
+            np.testing.assert_array_equal(theirs, mine)
+
+
+@pytest.mark.parametrize("model_type", ["GRU", "GRU-FCN", "Conv1D"])
+def test_there_is_no_second_graph_where_there_is_no_lstm(model_type):
+    made = batch_graph_of(a_case(ModelConfig(model_type=model_type, sequence_len=6, blocks=8)))
+    assert made.model is None
+    assert "no LSTM" in made.note
+
+
+def test_a_graph_that_differs_in_bits_is_left_out_and_the_note_says_so():
+    # above 256 units a product is summed in blocks, in which the operator begins with what was there
+    case = a_case(ModelConfig(model_type="LSTM", sequence_len=3, blocks=300))
+    made = batch_graph_of(case)
+    unrolled = export_graph(case.network, case.config, case.scaler, FEATURES, unroll=True)
+    assert (made.model is None) == (not same_bits(case.model, unrolled, case.parity))
+    assert made.model or "differ in bits" in made.note
+
+
+def test_a_changed_weight_is_seen_in_the_bits_and_a_wrong_one_in_the_parity(monkeypatch):
+    case = a_case(ModelConfig(model_type="LSTM", sequence_len=3, blocks=8))
+    for change, seen in ((lambda weight: np.nextafter(weight, np.float32(9)), "bits"), (lambda weight: weight + 0.5, "parity")):
+        changed = onnx.load_model_from_string(batch_graph_of(case).model)
+        kernel = next(tensor for tensor in changed.graph.initializer if list(tensor.dims) == [8, 32])
+        kernel.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(kernel)), kernel.name))
+        data = changed.SerializeToString()
+        assert not same_bits(case.model, data, case.parity)
+        assert (check_parity(data, case.parity) > LARGEST_ERROR) == (seen == "parity")
+        with monkeypatch.context() as patched:
+            patched.setattr("training.export.batch_graph.export_graph", lambda *_, data=data, **__: data)
+            if seen == "bits":
+                assert batch_graph_of(case).model is None
+            else:
+                with pytest.raises(ArtifactError, match="the unrolled graph differs from Keras"):
+                    batch_graph_of(case)
+
+
+def test_unrolling_again_gives_the_same_bytes():
+    case = a_case(ModelConfig(model_type="LSTM", sequence_len=3, blocks=8))
+    assert export_graph(case.network, case.config, case.scaler, FEATURES, unroll=True) == batch_graph_of(case).model
+
+
+@pytest.mark.train
+def test_a_second_graph_is_published_on_request_served_and_kept_by_a_new_calibration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, run_folder, repository = write_table(tmp_path / "x.csv", make_walk(days=6)), str(tmp_path / "run"), tmp_path / "models"
+    data = ["--csv", str(table), "--time-column", "time", "--features", "x0,x1", "--window-slide", "w01h-s10m"]
+    ranges = ["--train-time-range", "<2024-01-01,2024-01-06)", "--test-time-range", "2024-01-06"]
+    network = ["--model-type", "LSTM", "--blocks", "8", "--epochs", "1"]
+    assert main(["fit", *data, *ranges, *network, "--run", run_folder]) == 0
+    export = ["export", "--run", run_folder, "--repository", str(repository), "--name", "walk"]
+    assert main(export) == 0
+    assert main([*export, "--batch-graph"]) == 0
+    assert "Times as fast as the first" in capsys.readouterr().out
+    assert main(["recalibrate", "--model", str(repository / "walk" / "2"), "--csv", str(table)]) == 0
+    plain, both, again = (read_artifact(repository, "walk", version) for version in (1, 2, 3))
+    assert BATCH_MODEL_FILE not in plain.graphs
+    assert both.graphs == again.graphs
+    assert both.model == plain.model
+    assert "second graph" in (repository / "walk" / "2" / "MODEL_CARD.md").read_text()
+    assert "second graph" not in (repository / "walk" / "1" / "MODEL_CARD.md").read_text()
+    assert both.manifest.file(BATCH_MODEL_FILE).size == len(both.graphs[BATCH_MODEL_FILE])
+    entry = loaded(repository).find("walk", 2)
+    assert entry is not None
+    assert entry.loaded is not None

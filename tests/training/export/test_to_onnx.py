@@ -1,0 +1,267 @@
+"""The contract of an exported model: the same numbers as Keras, plain operators, the same bytes every time."""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from mods_grpc.artifact import check_graph
+from mods_grpc.errors import ArtifactError, DataError
+from training.export.parity import (
+    LARGEST_ERROR,
+    check_parity,
+    parity_vectors,
+    parity_windows,
+    relative_error,
+)
+from training.export.raw_function import keras_forecaster
+from training.export.to_onnx import check_model, export_graph
+from training.network.architectures import build
+from training.network.backend import keras
+from training.network.config import MODEL_TYPES, ModelConfig
+from training.network.scaler import Scaler
+from training.npz import pack, unpack
+
+FEATURES = 3
+TIMES = np.zeros(257, np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    config: ModelConfig
+    network: object
+    scaler: Scaler
+    model: bytes
+    parity: bytes
+
+
+def a_scaler(config):
+    random = np.random.default_rng(2)
+    scale = 0.3 if config.transform == "log1p" else 12.0
+    shape = (config.steps_ahead, FEATURES)
+    center = 0.0 if config.model_delta else 5.0
+    return Scaler(
+        transform=config.transform,
+        differencing=config.model_delta,
+        input_mean=scale * (center + random.uniform(-0.1, 0.1, FEATURES)),
+        input_scale=scale * random.uniform(0.5, 2.0, FEATURES),
+        output_mean=scale * (center + random.uniform(-0.1, 0.1, shape)),
+        output_scale=scale * random.uniform(0.5, 2.0, shape),
+        highest=np.full(FEATURES, 20.0) if config.transform == "log1p" else None,
+    )
+
+
+def a_network(config):
+    """Build a network of which no weight is zero or one, as if it had been fitted."""
+    keras.utils.set_random_seed(3)
+    network = build(config, FEATURES)
+    random = np.random.default_rng(3)
+    network.set_weights([value + random.uniform(0.01, 0.1, value.shape).astype(value.dtype) for value in network.get_weights()])
+    return network
+
+
+def a_case(config):
+    network, scaler = a_network(config), a_scaler(config)
+    forecast = keras_forecaster(network, config, scaler, FEATURES)
+    quantiles = keras_forecaster(network, config, scaler, FEATURES, output="quantiles") if config.levels else None
+    return Case(
+        config=config,
+        network=network,
+        scaler=scaler,
+        model=export_graph(network, config, scaler, FEATURES),
+        parity=parity_vectors(forecast, parity_windows(config, scaler, FEATURES), TIMES, quantiles),
+    )
+
+
+@pytest.fixture(scope="module", params=MODEL_TYPES)
+def case(request):
+    normalized = request.param in ("MLP", "TCN", "GRU")
+    return a_case(ModelConfig(model_type=request.param, steps_ahead=4, blocks=8, batch_normalization=normalized))
+
+
+def operators(model):
+    return Counter(node.op_type for node in onnx.load_model_from_string(model).graph.node)
+
+
+def run(model, window, threads=1):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session.run(["forecast"], {"window": window})[0]
+
+
+def test_forecasts_what_keras_forecasts(case):
+    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+
+
+def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
+    found = operators(case.model)
+    assert not found.keys() & {"Loop", "Scan", "If"}
+    assert ("LSTM" in found) == ("LSTM" in case.config.model_type)
+    assert ("GRU" in found) == (case.config.model_type in ("GRU", "GRU-FCN"))
+    assert check_graph(case.model).operators == found
+
+
+@pytest.mark.parametrize("model_type", ["MLP", "seq2seqLSTM", "TSMixer", "ensemble"])
+def test_gives_quantiles_beside_the_forecast(model_type):
+    config = ModelConfig(model_type=model_type, steps_ahead=4, blocks=8, transform="log1p", quantiles="0.1,0.5,0.75", linear=True)
+    network, scaler = a_network(config), a_scaler(config)
+    model = export_graph(network, config, scaler, FEATURES)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    shapes = {node.name: node.shape for node in session.get_outputs()}
+    assert shapes == {"forecast": ["batch", 4, FEATURES], "quantiles": ["batch", 4, FEATURES, 3]}
+    windows = parity_windows(config, scaler, FEATURES)
+    quantiles, forecast = session.run(["quantiles", "forecast"], {"window": windows})
+    np.testing.assert_array_equal(forecast, quantiles[..., 1])
+    assert (np.diff(quantiles, axis=-1) >= 0).all()
+    expected = keras_forecaster(network, config, scaler, FEATURES, output="quantiles")(windows, TIMES)
+    for level in range(3):
+        assert relative_error(quantiles[..., level], expected[..., level], windows) <= LARGEST_ERROR
+
+
+def test_takes_a_window_and_gives_a_forecast_in_a_free_batch(case):
+    session = onnxruntime.InferenceSession(case.model, providers=["CPUExecutionProvider"])
+    (window,), (forecast,) = session.get_inputs(), session.get_outputs()
+    assert (window.name, window.type, window.shape) == ("window", "tensor(double)", ["batch", 13, FEATURES])
+    assert (forecast.name, forecast.type, forecast.shape) == ("forecast", "tensor(double)", ["batch", 4, FEATURES])
+
+
+@pytest.mark.parametrize("case", ["MLP", "bidirectLSTM", "seq2seqLSTM", "stackedTCN", "ensemble"], indirect=True)
+def test_exporting_again_gives_the_same_bytes(case):
+    assert export_graph(case.network, case.config, case.scaler, FEATURES) == case.model
+
+
+def test_names_nothing_of_the_machine_or_the_converter(case):
+    model = onnx.load_model_from_string(case.model)
+    assert (model.producer_name, model.producer_version, model.doc_string, model.domain) == ("mods-grpc", "", "", "")
+    assert not model.metadata_props
+    assert not model.graph.value_info
+    assert [opset.domain for opset in model.opset_import] == [""]
+
+
+def test_a_row_gets_the_same_bits_in_any_batch_and_place(case):
+    window = unpack(case.parity)["window_257"]
+    whole = run(case.model, window)
+    np.testing.assert_array_equal(
+        np.concatenate([run(case.model, window[row : row + 1]) for row in range(0, 257, 32)]), whole[::32]
+    )
+    np.testing.assert_array_equal(run(case.model, window[100:117].copy()), whole[100:117])
+    np.testing.assert_array_equal(run(case.model, window[::-1].copy()), whole[::-1])
+
+
+def test_stays_finite_on_absurd_windows(case):
+    window = np.zeros((5, 13, FEATURES))
+    window[1], window[2], window[3, -1], window[4, ::2] = 1e300, -1e300, 1e300, 1e300
+    assert np.isfinite(run(case.model, window)).all()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "transform", "delta"),
+    [
+        ("MLP", "log1p", True),
+        ("MLP", "log1p", False),
+        ("MLP", "none", False),
+        ("stackedLSTM", "log1p", True),
+        ("TCN", "none", False),
+    ],
+)
+def test_preprocessing_is_inside_the_graph(model_type, transform, delta):
+    case = a_case(ModelConfig(model_type=model_type, blocks=8, transform=transform, model_delta=delta))
+    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+    absurd = np.full((1, case.config.rows, FEATURES), 1e300)
+    assert np.isfinite(run(case.model, absurd)).all()
+
+
+def test_a_scaler_of_another_configuration_is_refused():
+    config = ModelConfig(model_type="MLP", blocks=8)
+    network, scaler = a_network(config), a_scaler(config)
+    for wrong in (
+        replace(scaler, transform="log1p"),
+        replace(scaler, differencing=False),
+        replace(scaler, input_mean=np.zeros(2)),
+    ):
+        with pytest.raises(DataError):
+            export_graph(network, config, wrong, FEATURES)
+
+
+def test_a_model_of_another_shape_or_of_bad_operators_is_refused(case):
+    with pytest.raises(ArtifactError, match="inputs and outputs"):
+        check_model(case.model, replace(case.config, steps_ahead=5), FEATURES)
+    model = onnx.load_model_from_string(case.model)
+    model.graph.node[0].op_type = "NonZero"
+    with pytest.raises(ArtifactError, match="NonZero is not allowed"):
+        check_model(model.SerializeToString(), case.config, FEATURES)
+    model.graph.node[0].op_type = "Softmax"
+    with pytest.raises(ArtifactError, match="not valid ONNX"):
+        check_model(model.SerializeToString(), case.config, FEATURES)
+
+
+def test_parity_notices_a_changed_weight(case):
+    model = onnx.load_model_from_string(case.model)
+    kernel = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data) if tensor.data_type == 1 else 0)
+    values = onnx.numpy_helper.to_array(kernel).copy()
+    values.flat[:: max(1, values.size // 16)] += 0.5
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
+    assert check_parity(model.SerializeToString(), case.parity) > LARGEST_ERROR
+
+
+def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
+    arrays = unpack(case.parity)
+    shapes = {"window": (13, FEATURES), "time": (), "forecast": (4, FEATURES)}
+    expected = {f"{kind}_{batch}": (batch, *shape) for batch in (1, 3, 257) for kind, shape in shapes.items()}
+    assert {name: array.shape for name, array in arrays.items()} == expected
+    times = {array.dtype for name, array in arrays.items() if name.startswith("time")}
+    assert times == {np.dtype(np.int64)}
+    assert {array.dtype for name, array in arrays.items() if not name.startswith("time")} == {np.dtype(np.float64)}
+
+
+def test_quantiles_are_held_against_keras_too():
+    case = a_case(ModelConfig(model_type="MLP", steps_ahead=4, blocks=8, quantiles="0.1,0.5,0.75"))
+    arrays = unpack(case.parity)
+    assert arrays["quantiles_3"].shape == (3, 4, FEATURES, 3)
+    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+    arrays["quantiles_257"][200, 3, 1, 2] *= 1.001
+    assert check_parity(case.model, pack(arrays)) > 1e-4
+    with pytest.raises(DataError, match="parity vectors hold"):
+        check_parity(case.model, pack({name: array for name, array in arrays.items() if "quantiles" not in name}))
+
+
+@pytest.mark.parametrize("case", ["MLP"], indirect=True)
+def test_parity_vectors_of_other_layout_are_refused(case):
+    with pytest.raises(DataError):
+        check_parity(case.model, pack({"window_1": np.zeros((1, 13, FEATURES))}))
+    foreign = io.BytesIO()
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("window_1.txt", "1 2 3")
+    for data in (b"not a zip", b"", foreign.getvalue()):
+        with pytest.raises(DataError):
+            check_parity(case.model, data)
+
+
+OTHER_PROCESS = """
+import hashlib, sys
+from tests.training.export.test_to_onnx import a_case
+from training.network.config import ModelConfig
+for model_type in reversed(sys.argv[1:]):
+    case = a_case(ModelConfig(model_type=model_type, steps_ahead=4, blocks=8))
+    print(model_type, hashlib.sha256(case.model).hexdigest())
+"""
+
+
+def test_another_process_gives_the_same_bytes(pytestconfig):
+    model_types = ("GRU", "attentionLSTM", "TCN")
+    expected = {name: a_case(ModelConfig(model_type=name, steps_ahead=4, blocks=8)).model for name in model_types}
+    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(pytestconfig.rootpath)}
+    command = [sys.executable, "-c", OTHER_PROCESS, *model_types]
+    done = subprocess.run(command, cwd=pytestconfig.rootpath, env=environment, capture_output=True, text=True, check=True)
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert found == {name: hashlib.sha256(model).hexdigest() for name, model in expected.items()}

@@ -1,0 +1,137 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mods_grpc.errors import DataError
+from tests.support.real_data import DATAPOOL, needs_datapool
+from tests.support.training_data import make_walk, write_table
+from training.cli.main import main
+from training.data.feature import describe
+from training.data.series import Series
+from training.feature_selection.intermittent_demand import classify, croston, croston_tsb
+from training.feature_selection.selection import examine
+
+NAN = np.nan
+
+
+def series_of(**columns: np.ndarray) -> Series:
+    walk = make_walk(days=4)
+    features = tuple(describe(name, "", name) for name in columns)
+    return replace(walk, values=np.stack(list(columns.values()), axis=1), features=features)
+
+
+def test_croston_smooths_sizes_and_intervals_at_demands_only() -> None:
+    values = np.array([[0.0], [4.0], [0.0], [0.0], [8.0], [0.0]])
+    made = croston(values, smoothing=0.5)[:, 0]
+    np.testing.assert_allclose(made, [NAN, NAN, 2.0, 2.0, 2.0, 6.0 / 2.5])
+
+
+def test_croston_tsb_decays_while_nothing_comes() -> None:
+    values = np.array([[4.0], [0.0], [0.0], [2.0], [0.0]])
+    made = croston_tsb(values, smoothing=0.5, probability_smoothing=0.5)[:, 0]
+    np.testing.assert_allclose(made, [NAN, 4.0, 2.0, 1.0, 3.0 * 0.625])
+
+
+def test_missing_rows_change_neither_forecast() -> None:
+    with_holes = np.array([[0.0], [NAN], [4.0], [NAN], [0.0], [NAN], [8.0], [0.0]])
+    without = with_holes[np.isfinite(with_holes[:, 0])]
+    for method in (croston, croston_tsb):
+        np.testing.assert_array_equal(method(with_holes)[np.isfinite(with_holes[:, 0])], method(without))
+
+
+def test_a_series_without_demand_has_no_forecast() -> None:
+    for method in (croston, croston_tsb):
+        assert np.isnan(method(np.zeros((5, 2)))).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "demand"),
+    [
+        ([5, 6, 5, 6], "smooth"),
+        ([1, 100, 1, 1], "erratic"),
+        ([0, 0, 5, 0, 0, 6], "intermittent"),
+        ([0, 0, 1, 0, 0, 100], "lumpy"),
+        ([0, 0, NAN], "none"),
+    ],
+)
+def test_demand_is_classed_by_how_often_and_how_evenly_it_comes(values: list[float], demand: str) -> None:
+    assert classify(np.array(values, dtype=float)).demand == demand
+
+
+def test_features_are_told_apart_by_what_they_are() -> None:
+    random = np.random.default_rng(1)
+    rows = 4 * 144
+    white, walk = random.normal(100, 5, rows), 1000 + np.cumsum(random.normal(0, 5, rows))
+    selection = examine(
+        series_of(
+            white=white,
+            walk=walk,
+            total=white + walk,
+            constant=np.full(rows, 7.0),
+            absent=np.full(rows, NAN),
+            rare=np.where(random.random(rows) < 0.05, random.integers(1, 9, rows), 0).astype(float),
+        )
+    )
+    white_facts, walk_facts, total, constant, absent, rare = selection.facts
+    assert white_facts.adf_p < 0.01 < walk_facts.adf_p
+    assert walk_facts.adf_difference_p < 0.01
+    assert (white_facts.advice, walk_facts.advice) == ("use", "use, with differences")
+    assert walk_facts.acf["next"] > 0.95 > abs(white_facts.acf["next"]) + 0.5
+    assert walk_facts.information > white_facts.information + 0.5
+    assert total.advice == "leave out: follows from those before"
+    assert not walk_facts.depends_on_earlier
+    assert walk_facts.r2_on_others > 0.999
+    assert constant.advice == absent.advice == "leave out: constant"
+    assert rare.demand.demand in {"intermittent", "lumpy"}
+    assert rare.croston_tsb > 0
+    assert rare.advice.startswith("mostly zero")
+    assert selection.information.shape == selection.correlation.shape == (6, 6)
+
+
+def test_too_few_rows_are_refused() -> None:
+    walk = make_walk(days=1)
+    with pytest.raises(DataError, match="51 or more"):
+        examine(replace(walk, times=walk.times[:40], values=walk.values[:40]))
+
+
+def test_a_table_is_examined_with_all_its_columns_of_numbers(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "x.csv", make_walk(days=3))
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([f"{lines[0]},site", *(f"{line},north" for line in lines[1:])]) + "\n")
+    told = ["select-features", "--csv", str(table), "--time-column", "time", "--output", str(tmp_path / "out")]
+    assert main(told) == 0
+    tree = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert [feature["name"] for feature in tree["features"]] == ["x0", "x1"]
+    assert (tmp_path / "out" / "selection.tsv").read_text().startswith("feature\tmissing\tnot 0")
+    for name in ("memory.png", "dependence.png", "intermittence.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_options_of_the_data_are_honoured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_table(tmp_path / "x.csv", make_walk(days=3))
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head.replace("time", "window_start") + ",site", *(f"{line},north" for line in lines)]) + "\n")
+    told = ["select-features", "--csv", str(table), "--output", str(tmp_path / "out"), "--features", "x1"]
+    assert main(told) == 0
+    both = tmp_path / "both.csv"
+    both.write_text(table.read_text() + "\n".join(f"{line},south" for line in lines) + "\n")
+    told[2] = str(both)
+    assert main([*told, "--series-column", "site"]) == 2
+    assert "name one with --only-series" in capsys.readouterr().err
+    assert main([*told, "--series-column", "site", "--only-series", "south"]) == 0
+    assert main([*told, "--interpolate-limit", "-1"]) == 2
+
+
+@needs_datapool
+def test_the_columns_of_chosen_protocols_are_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["select-features", "--datapool", str(DATAPOOL / "features"), "--output", str(tmp_path), "--protocols"]
+    assert main([*told, "conn,ssl"]) == 0
+    names = [feature["name"] for feature in json.loads((tmp_path / "selection.json").read_text())["features"]]
+    assert len(names) == 12 + 3
+    assert names[0] == "conn_in_sum_orig_bytes"
+    assert names[-1] == "ssl_internal"
+    assert main([*told, "smtp"]) == 2
+    assert "there are conn, dns, http, sip, ssh, ssl" in capsys.readouterr().err

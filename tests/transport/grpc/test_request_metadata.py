@@ -1,0 +1,162 @@
+"""Requests that are HTTP/2 and are not gRPC, or not quite: each has its status, and no handler sees it."""
+
+import grpc
+import h2.events
+import pytest
+
+from mods_grpc.transport.http2.limits import Limits
+from tests.support.direct_server import ECHOES, MAX_BYTES, Peer, framed, running
+
+WINDOW = Limits().initial_window
+OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 3, 8, 12, 13
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return []
+
+
+@pytest.fixture(scope="module")
+def server(asked):
+    async def echo(message, context):
+        asked.append(message)
+        return message
+
+    with running(ECHOES | {"Echo": grpc.unary_unary_rpc_method_handler(echo)}) as started:
+        yield started
+
+
+@pytest.fixture
+def peer(server, asked):
+    asked.clear()
+    with Peer(server.port) as connected:
+        yield connected
+
+
+def test_an_answer_is_framed_and_ends_with_its_status(peer):
+    first, body, last = peer.answer(peer.send(framed(b"three words here")))
+    assert first == {":status": "200", "content-type": "application/grpc"}
+    assert body == framed(b"three words here")
+    assert last == {"grpc-status": "0"}
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 6])
+def test_a_message_may_come_in_pieces(peer, cut):
+    whole = framed(b"in pieces")
+    assert peer.answer(peer.send(whole[:cut], whole[cut:], b""))[1] == whole
+
+
+def test_a_message_larger_than_the_window_comes_in_as_it_is_read(peer):
+    whole = framed(bytes(300_000))
+    number = peer.send(whole)
+    for which in (None, number):
+        peer.h2.increment_flow_control_window(300_000, which)
+    peer.flush()
+    assert peer.answer(number)[1] == whole
+
+
+@pytest.mark.parametrize("method", ["Echo", "All"])
+def test_more_of_a_large_message_may_be_sent_once_its_size_is_known(peer, method):
+    whole, first = framed(bytes(300_000)), 5_000
+    number = peer.send(whole[:first], fields={":path": f"/test.Test/{method}"}, end=False)
+    missing = len(whole) - first
+    while peer.h2.local_flow_control_window(number) < missing:
+        peer.read()
+    assert peer.h2.local_flow_control_window(number) <= missing + WINDOW
+
+
+def test_what_was_lent_for_large_messages_is_owed_when_they_have_come(peer):
+    peer.h2.increment_flow_control_window(2**30)
+    number = peer.send(fields={":path": "/test.Test/All"}, end=False)
+    peer.h2.increment_flow_control_window(2**30, number)
+    for size in (300_000, 10, 70_000, 990_000, 65_530, 3):
+        peer._write(number, framed(bytes(size)), end=False)
+        came = 0
+        while came < size + 5:
+            peer.read()
+            came = sum(len(event.data) for event in peer.events if isinstance(event, h2.events.DataReceived))
+        peer.events.clear()
+        assert WINDOW // 2 <= peer.h2.local_flow_control_window(number) <= WINDOW
+
+
+@pytest.mark.parametrize("kind", [None, "text/html", "application/json", "application/grpcish", "application/grp"])
+def test_another_content_type_is_told_415(peer, kind, asked):
+    status, first = peer.status(framed(b"x"), fields={"content-type": kind})
+    assert (status, first[":status"]) == (INVALID_ARGUMENT, "415")
+    assert not asked
+
+
+@pytest.mark.parametrize("kind", ["application/grpc+proto", "application/grpc;charset=utf-8", "application/grpc+json"])
+def test_a_content_type_may_say_more(peer, kind):
+    assert peer.status(framed(b"x"), fields={"content-type": kind})[0] == OK
+
+
+def test_another_method_of_http_is_told_405(peer, asked):
+    status, first = peer.status(fields={":method": "GET"})
+    assert (status, first[":status"]) == (INVALID_ARGUMENT, "405")
+    assert not asked
+
+
+@pytest.mark.parametrize("path", ["/test.Test/None", "/", "/test.Test/", "/test.Test/Echo/", "*", "/x" * 1000])
+def test_a_method_that_is_not_there_is_unimplemented(peer, path):
+    status, first = peer.status(framed(b"x"), fields={":path": path})
+    assert (status, first[":status"]) == (UNIMPLEMENTED, "200")
+
+
+@pytest.mark.parametrize("timeout", ["", "1", "S", "1s", "123456789S", "-1S", "1.5S", "1 S"])
+def test_a_timeout_that_is_none_is_refused(peer, timeout, asked):
+    assert peer.status(framed(b"x"), fields={"grpc-timeout": timeout})[0] == INVALID_ARGUMENT
+    assert not asked
+
+
+@pytest.mark.parametrize("timeout", ["1H", "1M", "1S", "99999999m", "99999999u", "99999999n"])
+def test_a_timeout_has_a_number_and_a_unit(peer, timeout):
+    assert peer.status(framed(b"x"), fields={"grpc-timeout": timeout})[0] == OK
+
+
+@pytest.mark.parametrize("metadata", [{"key-bin": "," * 200}, {"key-bin": "%"}, {"key-bin": "a"}, {"key": "ä"}])
+def test_metadata_that_is_none_is_refused(peer, metadata, asked):
+    assert peer.status(framed(b"x"), fields=metadata)[0] == INVALID_ARGUMENT
+    assert not asked
+
+
+def test_metadata_that_is_too_large_is_refused_and_the_connection_lives(peer, asked):
+    assert peer.status(framed(b"x"), fields={"key": "x" * 20_000})[0] == RESOURCE_EXHAUSTED
+    assert not asked
+    assert peer.status(framed(b"x"))[0] == OK
+
+
+@pytest.mark.parametrize("path", ["/test.Test/Echo", "/test.Test/All"])
+@pytest.mark.parametrize(
+    ("mark", "encoding", "expected"),
+    [(1, None, INTERNAL), (1, "identity", INTERNAL), (2, "gzip", INTERNAL), (1, "gzip", UNIMPLEMENTED), (0, "gzip", OK)],
+)
+def test_a_compressed_message_is_refused_as_the_specification_says(peer, path, mark, encoding, expected):
+    status, first = peer.status(framed(b"x", mark), fields={":path": path, "grpc-encoding": encoding})
+    assert status == expected
+    if status == UNIMPLEMENTED:
+        assert first["grpc-accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("path", ["/test.Test/Echo", "/test.Test/All"])
+def test_a_message_above_the_limit_is_refused_before_it_comes(peer, path):
+    head = framed(bytes(MAX_BYTES + 1))[:100]
+    assert peer.status(head, fields={":path": path}, end=False)[0] == RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    "body", [[], [b""], [b"\0"], [framed(b"abc")[:-1]], [framed(b"abc"), framed(b"def")], [framed(b"abc") + b"\0"]]
+)
+def test_a_unary_request_is_one_message(peer, body, asked):
+    assert peer.status(*body)[0] == INVALID_ARGUMENT
+    assert not asked
+
+
+def test_a_stream_that_ends_within_a_message_is_refused(peer):
+    assert peer.status(framed(b"abc") + b"\0", fields={":path": "/test.Test/All"})[0] == INVALID_ARGUMENT
+
+
+def test_messages_that_come_in_one_go_are_all_answered(peer):
+    messages = [b"", b"a", b"b" * 500] * 20
+    body = b"".join(map(framed, messages))
+    assert peer.answer(peer.send(body, fields={":path": "/test.Test/All"}))[1] == body

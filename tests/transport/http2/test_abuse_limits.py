@@ -1,0 +1,223 @@
+"""Attacks by mere quantity: the peer loses its connection or its stream, and nobody else anything."""
+
+import pytest
+from h2.errors import ErrorCodes as Code
+
+from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.hpack import encode
+from mods_grpc.transport.http2.limits import Limits
+from tests.support.http2.wire import OPENING, REQUEST, Heard, Wire, data, headers, request, settings
+
+CALM = Code.ENHANCE_YOUR_CALM
+BLOCK = encode(REQUEST)
+ODD = range(1, 200_001, 2)
+
+
+def repeated(wire, parts, *, at_once=100, most=20_000):
+    """Send parts until the connection ends; tell how many it took."""
+    sent, buffer = 0, []
+    for part in parts:
+        buffer.append(part)
+        sent += 1
+        if len(buffer) == at_once:
+            wire.send(*buffer)
+            buffer.clear()
+            if wire.transport.ended or sent >= most:
+                break
+    return sent
+
+
+NUISANCES = {
+    "PING": lambda _: frames.ping(bytes(8), ack=False),
+    "PING acknowledgements": lambda _: frames.ping(bytes(8), ack=True),
+    "SETTINGS": lambda _: settings(initial_window=1_000),
+    "SETTINGS acknowledgements": lambda _: frames.frame(frames.SETTINGS, frames.ACK, 0, b""),
+    "PRIORITY": lambda _: frames.frame(frames.PRIORITY, 0, 1, b"\0\0\0\3\0"),
+    "PRIORITY of idle streams": lambda number: frames.frame(frames.PRIORITY, 0, number + 2, b"\0\0\0\1\0"),
+    "empty DATA": lambda _: data(1),
+    "DATA of padding": lambda _: frames.frame(frames.DATA, frames.PADDED, 1, b"\x03\0\0\0"),
+    "unknown frames": lambda _: frames.frame(99, 0, 0, b"spam"),
+    "GOAWAY": lambda _: frames.goaway(0, 0),
+    "WINDOW_UPDATE of the connection": lambda _: frames.window_update(0, 1),
+    "WINDOW_UPDATE of a stream": lambda _: frames.window_update(1, 1),
+    "ALTSVC": lambda _: frames.frame(10, 0, 0, b"\0\0"),
+}
+
+
+@pytest.mark.parametrize("part", NUISANCES.values(), ids=NUISANCES)
+def test_frames_without_use_are_taken_in_a_burst_and_end_a_flood(stepped, part):
+    wire = Wire(stepped)
+    wire.send(request(1))
+    sent = repeated(wire, map(part, ODD))
+    assert 100 <= sent <= 1_200
+    assert wire.end_code() == CALM
+    assert wire.listener.streams[1].codes == [None]
+    assert len(wire.transport.taken) < 40_000
+
+
+@pytest.mark.parametrize("part", NUISANCES.values(), ids=NUISANCES)
+def test_some_frames_without_use_a_second_harm_nobody(stepped, part):
+    wire = Wire(stepped, Limits(idle_seconds=1e9, keepalive_seconds=1e9))
+    wire.send(request(1), frames.ping(bytes(8), ack=True))
+    for number in range(150):
+        wire.send(*[part(2 * number * 8 + 1)] * 8)
+        stepped.now += 1
+        wire.do(lambda: None)
+    assert not wire.transport.ended
+
+
+@pytest.mark.parametrize("per_answer", [frames.ping(bytes(8), ack=False), frames.window_update(0, 100)])
+def test_a_busy_client_may_ask_and_credit_as_often_as_it_is_answered(echo, per_answer):
+    for start in range(1, 12_001, 80):
+        echo.send(*[request(number) + data(number, b"x", end=True) + per_answer * 2 for number in range(start, start + 80, 2)])
+    assert echo.alive()
+
+
+def test_rapid_reset_costs_the_peer_its_connection(stepped):
+    wire = Wire(stepped)
+    sent = repeated(wire, (request(number) + frames.reset(number, 8) for number in ODD))
+    assert 1_000 <= sent <= 1_100
+    assert wire.end_code() == CALM
+    assert all(heard.codes == [Code.CANCEL] for heard in list(wire.listener.streams.values())[:1_000])
+    assert not wire.connection.streams
+
+
+MADE_YOU_RESET = {
+    "a window update by 0": lambda number: request(number) + frames.window_update(number, 0),
+    "a window above its limit": lambda number: request(number) + frames.window_update(number, 2**31 - 1),
+    "data after the end": lambda number: request(number, end=True) + data(number, b"x"),
+    "a bad priority": lambda number: request(number) + frames.frame(frames.PRIORITY, 0, number, b"bad"),
+    "a wrong content-length": lambda number: request(number, more=[(b"content-length", b"1")]) + data(number, b"xx"),
+    "a malformed request": lambda number: request(number, REQUEST[1:]),
+    "trailers in mid-stream": lambda number: request(number) + headers(number, b""),
+}
+
+
+@pytest.mark.parametrize("part", MADE_YOU_RESET.values(), ids=MADE_YOU_RESET)
+def test_making_the_server_reset_streams_costs_the_peer_its_connection(stepped, part):
+    wire = Wire(stepped)
+    sent = repeated(wire, map(part, ODD))
+    assert 900 <= sent <= 1_100
+    assert wire.end_code() == CALM
+    assert not wire.connection.streams
+
+
+def test_a_peer_that_ignores_the_number_of_streams_loses_its_connection(stepped):
+    wire = Wire(stepped)
+    sent = repeated(wire, map(request, ODD))
+    assert 1_100 <= sent <= 1_300
+    assert wire.end_code() == CALM
+    assert len(wire.listener.streams) == 128
+
+
+def test_a_client_that_cancels_what_it_asks_as_often_as_not_is_served(echo):
+    for start in range(1, 12_001, 80):
+        some = range(start, start + 80, 4)
+        echo.send(*[request(number, end=True) + request(number + 2) + frames.reset(number + 2, 8) for number in some])
+        echo.listener.streams.clear()
+    assert echo.alive()
+
+
+def test_a_continuation_flood_costs_the_peer_its_connection_and_little_memory(stepped):
+    wire = Wire(stepped)
+    wire.send(headers(1, b"", complete=False))
+    sent = repeated(wire, (frames.frame(frames.CONTINUATION, 0, 1, b"") for _ in ODD), at_once=5)
+    assert sent <= 20
+    assert wire.end_code() == CALM
+    wire = Wire(stepped)
+    wire.send(headers(1, BLOCK, complete=False))
+    sent = repeated(wire, (frames.frame(frames.CONTINUATION, 0, 1, encode([(b"a", b"x" * 16_000)])) for _ in ODD), at_once=1)
+    assert sent <= 3
+    assert wire.end_code() == CALM
+
+
+def test_a_header_bomb_is_not_unpacked(stepped):
+    wire = Wire(stepped)
+    wire.send(headers(1, wire.hpack.encode([*REQUEST, (b"bomb", b"x" * 4_000)])))
+    wire.send(headers(3, BLOCK + b"\xbe" * 16_000))
+    assert wire.end_code() == CALM
+    assert 3 not in wire.listener.streams
+
+
+def test_crumbs_of_a_body_cost_the_peer_its_connection(stepped):
+    wire = Wire(stepped)
+    wire.send(settings(initial_window=0), request(1, end=True))
+    stream = wire.listener.streams[1].stream
+    wire.do(lambda: (stream.send_headers(OPENING), stream.send_data(bytes(100_000))))
+    sent = repeated(wire, (frames.window_update(1, 1) for _ in ODD))
+    assert sent <= 600
+    assert wire.end_code() == CALM
+
+
+def test_crumbs_of_many_bodies_by_settings_cost_the_peer_its_connection(stepped):
+    wire = Wire(stepped)
+    wire.send(settings(initial_window=0), *[request(number, end=True) for number in range(1, 201, 2)])
+    wire.do(lambda: [heard.stream.send_data(bytes(50_000)) for heard in wire.listener.streams.values()])
+    sent = repeated(wire, (settings(initial_window=size) for size in range(1, 10_000)), at_once=1)
+    assert sent <= 110
+    assert wire.end_code() == CALM
+
+
+def test_a_peer_that_never_reads_is_not_read(stepped):
+    wire = Wire(stepped, Limits(nuisances=10**9), echoing=True)
+    wire.transport.stuck = True
+    while not wire.transport.reading_paused:
+        wire.send(frames.ping(bytes(8), ack=False) * 500)
+    before = len(wire.transport.buffer)
+    assert before < 65_536 + 500 * 17
+    stepped.advance(19)
+    assert not wire.transport.ended
+    stepped.advance(5)
+    assert wire.transport.aborted
+    assert wire.listener.gone == 1
+    assert len(wire.transport.buffer) - before < 100
+
+
+def test_a_peer_that_asks_and_never_reads_is_bounded_too(stepped):
+    wire = Wire(stepped, echoing=True)
+    wire.transport.stuck = True
+    number = 1
+    while not wire.transport.reading_paused:
+        wire.send(request(number), data(number, bytes(1_000), end=True))
+        number += 2
+    assert len(wire.transport.buffer) < 65_536 + 1_100
+    wire.transport.unstick()
+    assert wire.alive()
+
+
+def test_one_read_of_very_many_frames_is_handled_in_turns(stepped):
+    wire = Wire(stepped, Limits(nuisances=10**9))
+    pings = b"".join(frames.ping(number.to_bytes(8), ack=False) for number in range(5_000))
+
+    async def once():
+        wire.connection.data_received(pings)
+        return wire.connection.inbound.handled, wire.transport.reading_paused
+
+    before = wire.connection.inbound.handled
+    handled, paused = stepped.run_until_complete(once())
+    assert 8 <= handled - before <= 1_024
+    assert paused
+    stepped.settle(1_000)
+    assert [int.from_bytes(frame.opaque_data) for frame in wire.read()] == list(range(5_000))
+    assert not wire.transport.reading_paused
+
+
+def test_another_connection_of_the_same_server_is_untouched_by_all_of_it(stepped):
+    bystander = Wire(stepped, echoing=True)
+    for part in [*NUISANCES.values(), *MADE_YOU_RESET.values()]:
+        attacker = Wire(stepped)
+        attacker.send(request(1))
+        repeated(attacker, map(part, ODD[1:]))
+        assert attacker.transport.ended
+    bystander.send(request(1), data(1, b"still", end=True))
+    assert [frame.data for frame in bystander.read() if type(frame).__name__ == "DataFrame"] == [b"still"]
+
+
+def test_no_receiver_is_told_twice_whatever_ends_the_stream(stepped):
+    wire = Wire(stepped)
+    wire.send(request(1), request(3), frames.reset(1, 8), frames.reset(1, 8))
+    wire.send(b"\0\0\0\0\0\0\0\0\0")
+    assert wire.end_code() == Code.PROTOCOL_ERROR
+    stepped.advance(2)
+    heard: dict[int, Heard] = wire.listener.streams
+    assert [heard[1].codes, heard[3].codes] == [[Code.CANCEL], [None]]

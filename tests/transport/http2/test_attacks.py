@@ -1,0 +1,66 @@
+"""Attacks as they were recorded in the wild, on real sockets, several peers at a time: a normal client sees nothing of them."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.support import direct_server
+from tests.support.http2 import attackers as http2_attackers
+from tests.support.paths import ROOT
+
+CALLS = 200
+SLOWEST_SECONDS = 2.0  # of a call; it takes a millisecond, and the machine may be busy
+MOST_MIB = 64  # that an attack may take; the largest message has one
+ATTACKERS, SERVER = Path(http2_attackers.__file__), Path(direct_server.__file__)
+
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def started(script, *arguments):
+    """A script in a process of its own, and its first line."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server with a memory of its own: what an attack takes of it is not lost in what tests before it left behind."""
+    with started(SERVER) as (process, port):
+        yield process, int(port)
+
+
+def peak_mib(process):
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[1]) / 1024
+
+
+@pytest.mark.parametrize("shape", http2_attackers.ATTACKS)
+def test_a_normal_client_is_served_beside_it(server, shape):
+    process, port = server
+    before = peak_mib(process)
+    with started(ATTACKERS, str(port), shape) as (attackers, first), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert first == "attacking"
+        call = channel.unary_unary("/test.Test/Echo")
+        slowest = 0.0
+        for number in range(CALLS):
+            began = time.monotonic()
+            assert call(b"%d" % number, timeout=30) == b"%d" % number
+            slowest = max(slowest, time.monotonic() - began)
+        held = int(channel.unary_unary("/test.Test/Held")(b"", timeout=30))
+        assert attackers.poll() is None
+    assert slowest < SLOWEST_SECONDS
+    assert peak_mib(process) - before < MOST_MIB
+    assert held <= 8 * direct_server.MAX_BYTES
+    assert process.poll() is None

@@ -1,0 +1,99 @@
+"""Requests that are answered before they have come whole (RFC 9113, section 8.1)."""
+
+import pytest
+from h2.errors import ErrorCodes as Code
+
+from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.limits import Limits
+from tests.support.http2.wire import TRAILERS, Wire, data, headers, request
+
+
+def answered(wire, *numbers):
+    """Open streams, answer them, and read the answers."""
+    for number in numbers:
+        wire.send(request(number), data(number, b"the beginning"))
+        wire.do(wire.listener.streams[number].echo)
+        assert wire.names() == ["Headers", "Data", "Headers"]
+
+
+def test_the_reset_does_not_come_with_the_answer(wire):
+    answered(wire, 1)
+    wire.loop.advance(0.19)
+    assert not wire.read()
+    wire.loop.advance(0.02)
+    assert wire.reset_code(1) == Code.NO_ERROR
+    wire.loop.advance(1)
+    assert not wire.read()
+
+
+def test_each_reset_has_its_own_time(wire):
+    answered(wire, 1)
+    wire.loop.advance(0.11)
+    answered(wire, 3)
+    wire.loop.advance(0.11)
+    assert [frame.stream_id for frame in wire.read()] == [1]
+    wire.loop.advance(0.11)
+    assert [frame.stream_id for frame in wire.read()] == [3]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [data(1, b"the end", end=True), headers(1, TRAILERS, end=True), frames.reset(1, Code.CANCEL)],
+    ids=["body", "trailers", "reset"],
+)
+def test_a_peer_that_ends_the_request_itself_gets_no_reset(wire, last):
+    answered(wire, 1)
+    wire.send(data(1, b"more"), last)
+    wire.loop.advance(1)
+    assert not wire.read()
+    assert wire.alive()
+
+
+def test_what_still_comes_is_no_flood(stepped):
+    wire = Wire(stepped, Limits(nuisances=40, nuisances_per_second=0.0))
+    answered(wire, 1)
+    wire.send(*[data(1, b"x")] * 500)
+    assert wire.alive()
+
+
+def test_what_comes_long_after_the_reset_is_one(stepped):
+    wire = Wire(stepped, Limits(nuisances=40, nuisances_per_second=0.0))
+    answered(wire, 1)
+    wire.loop.advance(0.3)
+    wire.send(*[data(1, b"x")] * 500)
+    assert wire.end_code() == Code.ENHANCE_YOUR_CALM
+
+
+def test_no_more_wait_than_may_be_open(stepped):
+    wire = Wire(stepped, Limits(max_concurrent_streams=2))
+    answered(wire, 1, 3)
+    wire.send(request(5))
+    wire.do(wire.listener.streams[5].echo)
+    assert wire.reset_code(1) == Code.NO_ERROR
+    wire.loop.advance(0.3)
+    assert [frame.stream_id for frame in wire.read()] == [3, 5]
+
+
+@pytest.mark.parametrize("helps", [True, False], ids=["the peer ends it", "it is reset"])
+def test_a_graceful_end_waits_for_the_peer_to_take_the_answer_in(wire, helps):
+    wire.send(request(1))
+    wire.do(wire.connection.go_away)
+    wire.send(frames.ping(b"go away!", ack=True))
+    wire.do(wire.listener.streams[1].echo)
+    assert not wire.transport.ended
+    if helps:
+        wire.send(data(1, b"", end=True))
+        assert wire.transport.ended
+        assert wire.reset_code(1) is None
+    else:
+        wire.loop.advance(0.3)
+        assert wire.transport.ended
+        assert wire.reset_code(1) == Code.NO_ERROR
+
+
+def test_a_connection_that_is_lost_meanwhile_is_no_trouble(wire):
+    answered(wire, 1)
+    wire.do(wire.connection.connection_lost, None)
+    wire.loop.advance(1)
+    assert not wire.read()
+    assert wire.listener.gone == 1

@@ -1,0 +1,159 @@
+"""What takes too long: slow openings, header blocks without end, silence, peers that read nothing or next to nothing."""
+
+import pytest
+from h2.errors import ErrorCodes as Code
+
+from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.hpack import encode
+from mods_grpc.transport.http2.limits import Limits
+from tests.support.http2.wire import HELLO, OPENING, REQUEST, SETTINGS_ACK, Wire, data, headers, request, settings
+
+BLOCK = encode(REQUEST)
+
+
+def pings(wire):
+    return [frame.opaque_data for frame in wire.read() if type(frame).__name__ == "PingFrame" and "ACK" not in frame.flags]
+
+
+@pytest.mark.parametrize("opening", [b"", HELLO[:10], HELLO[:24], HELLO[: -len(SETTINGS_ACK)]])
+def test_an_opening_that_is_not_finished_in_time_ends_the_connection(stepped, opening):
+    wire = Wire(stepped, greet=False)
+    if opening:
+        wire.send(opening)
+    stepped.advance(4.5)
+    assert not wire.transport.ended
+    stepped.advance(2)
+    assert wire.end_code() == Code.SETTINGS_TIMEOUT
+
+
+def test_an_opening_that_drips_is_no_better(stepped):
+    wire = Wire(stepped, greet=False)
+    for byte in HELLO[:14]:
+        wire.send(bytes([byte]))
+        stepped.advance(0.5)
+        if wire.transport.ended:
+            break
+    assert wire.end_code() == Code.SETTINGS_TIMEOUT
+
+
+@pytest.mark.parametrize("drip", [b"", frames.frame(frames.CONTINUATION, 0, 1, b"")])
+def test_a_header_block_without_end_ends_the_connection(wire, drip):
+    wire.send(headers(1, BLOCK, complete=False))
+    for _ in range(7):
+        wire.loop.advance(1)
+        if drip and not wire.transport.ended:
+            wire.send(drip)
+    assert wire.end_code() == Code.ENHANCE_YOUR_CALM
+
+
+def test_a_header_block_that_takes_a_while_is_taken_and_the_next_has_its_own_time(wire):
+    for number in (1, 3, 5):
+        wire.send(headers(number, BLOCK[:9], complete=False))
+        wire.loop.advance(3)
+        wire.send(frames.frame(frames.CONTINUATION, frames.END_HEADERS, number, BLOCK[9:]))
+    assert set(wire.listener.streams) == {1, 3, 5}
+    assert wire.alive()
+
+
+def test_a_dead_peer_is_found_within_thirty_seconds(wire):
+    wire.send(request(1))
+    wire.loop.advance(19)
+    assert not pings(wire)
+    wire.loop.advance(11)
+    assert wire.transport.aborted
+    assert wire.listener.streams[1].codes == [None]
+    assert wire.listener.gone == 1
+
+
+def test_a_frame_that_drips_is_no_sign_of_life(wire):
+    wire.send(request(1))
+    for byte in data(1, bytes(100))[:60]:
+        wire.send(bytes([byte]))
+        wire.loop.advance(0.5)
+        if wire.transport.ended:
+            break
+    assert wire.transport.ended
+    assert wire.listener.streams[1].codes == [None]
+
+
+def test_a_silent_peer_that_answers_pings_stays(wire):
+    wire.send(request(1))
+    asked = 0
+    for _ in range(600):
+        wire.loop.advance(1)
+        for opaque in pings(wire):
+            asked += 1
+            wire.send(frames.ping(opaque, ack=True))
+    assert 20 <= asked <= 31
+    assert wire.alive()
+
+
+def test_an_answer_to_another_ping_is_no_sign_of_life(wire):
+    for _ in range(30):
+        wire.loop.advance(1)
+        if pings(wire):
+            wire.send(frames.ping(b"whatever", ack=True))
+    assert wire.transport.aborted
+
+
+def test_a_talking_peer_is_not_asked(wire):
+    wire.send(request(1))
+    for _ in range(100):
+        wire.loop.advance(1)
+        wire.send(data(1, b"x"))
+    assert not pings(wire)
+
+
+def test_a_connection_without_streams_is_closed_after_a_while_with_a_word(stepped):
+    wire = Wire(stepped, Limits(idle_seconds=30, keepalive_seconds=1e9))
+    wire.send(request(1, end=True))
+    stepped.advance(100)
+    wire.do(wire.listener.streams[1].echo)
+    stepped.advance(29)
+    wire.read()
+    stepped.advance(6)
+    codes = [(frame.last_stream_id, frame.error_code) for frame in wire.read() if type(frame).__name__ == "GoAwayFrame"]
+    assert codes == [(2**31 - 1, 0), (1, 0)]
+    assert wire.transport.aborted
+
+
+def test_a_peer_that_reads_again_in_time_loses_nothing(stepped):
+    wire = Wire(stepped, echoing=True)
+    wire.transport.stuck = True
+    wire.send(request(1), *[data(1, bytes(16_000))] * 4)
+    wire.do(wire.listener.streams[1].stream.consumed, 64_000)
+    wire.send(
+        settings(initial_window=10**6),
+        frames.window_update(0, 10**6),
+        *[data(1, bytes(10_000), end=end) for end in (False, True)],
+    )
+    assert wire.transport.reading_paused
+    stepped.advance(19)
+    wire.transport.unstick()
+    stepped.settle(20)
+    assert sum(len(frame.data) for frame in wire.read() if type(frame).__name__ == "DataFrame") == 84_000
+    stepped.advance(10)
+    assert wire.alive()
+
+
+def test_a_stream_of_which_next_to_nothing_is_taken_is_reset_even_if_its_handler_has_ended(wire):
+    wire.send(settings(initial_window=0), request(1, end=True), request(3, end=True))
+    for heard in wire.listener.streams.values():
+        wire.do(lambda heard=heard: (heard.stream.send_headers(OPENING), heard.stream.send_data(bytes(200_000), end=True)))
+    wire.send(frames.window_update(0, 10**6))
+    for _ in range(100):
+        wire.loop.advance(1)
+        wire.send(frames.window_update(1, 10), frames.window_update(3, 1_000))
+    assert wire.reset_code(1) == Code.ENHANCE_YOUR_CALM
+    assert wire.listener.streams[1].codes == [Code.ENHANCE_YOUR_CALM]
+    assert set(wire.connection.table.open) == {3}
+    assert wire.connection.unsent.total == 100_000
+    assert wire.alive()
+
+
+def test_a_stream_that_has_nothing_to_send_may_wait_for_ever(wire):
+    wire.send(request(1))
+    for _ in range(40):
+        wire.loop.advance(5)
+        wire.send(frames.ping(bytes(8), ack=True))
+    assert not wire.listener.streams[1].codes

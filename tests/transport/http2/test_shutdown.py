@@ -1,0 +1,129 @@
+"""How connections end: gracefully, at once, by the peer, and what a peer still gets to read."""
+
+from h2.errors import ErrorCodes as Code
+
+from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.limits import Limits
+from tests.support.http2.wire import TRAILERS, Wire, data, request
+
+
+def goaways(wire):
+    return [(frame.last_stream_id, frame.error_code) for frame in wire.read() if type(frame).__name__ == "GoAwayFrame"]
+
+
+def test_a_graceful_end_takes_what_is_under_way_then_refuses_then_closes(wire):
+    wire.send(request(1))
+    wire.do(wire.connection.go_away)
+    assert goaways(wire) == [(2**31 - 1, Code.NO_ERROR)]
+    wire.send(request(3))
+    assert 3 in wire.listener.streams
+    wire.send(frames.ping(b"go away!", ack=True))
+    assert goaways(wire) == [(3, Code.NO_ERROR)]
+    wire.send(request(5))
+    assert wire.reset_code(5) == Code.REFUSED_STREAM
+    wire.send(data(1, b"x", end=True), data(3, b"", end=True))
+    for number in (1, 3):
+        assert not wire.transport.ended
+        wire.do(wire.listener.streams[number].echo)
+    assert wire.transport.ended
+    assert [heard.codes for heard in wire.listener.streams.values()] == [[], []]
+    wire.loop.advance(1.5)
+    assert wire.listener.gone == 1
+
+
+def test_a_graceful_end_does_not_need_the_help_of_the_peer(wire):
+    wire.do(wire.connection.go_away)
+    wire.do(wire.connection.go_away)
+    wire.loop.advance(2.5)
+    assert goaways(wire) == [(2**31 - 1, Code.NO_ERROR), (0, Code.NO_ERROR)]
+    assert wire.transport.ended
+    wire.loop.advance(1.5)
+    assert wire.transport.aborted
+
+
+def test_a_peer_that_goes_away_may_finish(wire):
+    wire.send(request(1), frames.goaway(0, 0))
+    wire.send(frames.ping(b"go away!", ack=True), data(1, b"", end=True))
+    wire.do(wire.listener.streams[1].echo)
+    assert wire.transport.ended
+    assert not wire.listener.streams[1].codes
+
+
+def test_an_end_at_once_tells_streams_and_peer(wire):
+    wire.send(request(1))
+    wire.do(wire.connection.close)
+    assert goaways(wire) == [(1, Code.NO_ERROR)]
+    assert wire.listener.streams[1].codes == [None]
+    wire.do(wire.connection.close)
+    wire.do(wire.listener.streams[1].echo)
+    assert not wire.read()
+
+
+def test_a_lost_connection_tells_streams_and_server_once(wire):
+    wire.send(request(1), request(3))
+    wire.do(wire.connection.connection_lost, ConnectionResetError())
+    assert [heard.codes for heard in wire.listener.streams.values()] == [[None], [None]]
+    assert wire.listener.gone == 1
+    for heard in wire.listener.streams.values():
+        wire.do(heard.echo)
+        wire.do(heard.stream.reset, Code.CANCEL)
+        wire.do(heard.stream.consumed, 100_000)
+    assert not wire.read()
+
+
+def test_a_closed_connection_reads_on_for_a_moment_so_that_its_peer_can_read_why_but_not_for_ever(wire):
+    wire.send(b"\0" * 9)
+    assert wire.end_code() == Code.PROTOCOL_ERROR
+    assert not wire.transport.aborted
+    for _ in range(20):
+        wire.send(bytes(65_536))
+    assert wire.transport.aborted
+
+
+def test_nothing_is_handled_after_the_frame_that_ended_the_connection(wire):
+    wire.send(request(1), b"\0" * 9, request(3), request(5))
+    assert set(wire.listener.streams) == {1}
+
+
+def test_an_application_may_close_in_the_middle_of_a_read(stepped):
+    wire = Wire(stepped)
+    opened = wire.listener.opened
+
+    def closing(stream, end):
+        heard = opened(stream, end)
+        if stream.id == 3:
+            wire.connection.close()
+        return heard
+
+    wire.listener.opened = closing
+    wire.send(request(1), request(3), request(5))
+    assert set(wire.listener.streams) == {1, 3}
+    assert wire.end_code() == Code.NO_ERROR
+
+
+def test_an_application_may_answer_before_it_returns_a_receiver(stepped):
+    wire = Wire(stepped)
+    opened = wire.listener.opened
+
+    def answering(stream, end):
+        stream.send_headers(TRAILERS, end=True)
+        return opened(stream, end)
+
+    wire.listener.opened = answering
+    wire.send(request(1), data(1, b"late"), request(3, end=True))
+    wire.loop.advance(0.3)
+    assert wire.names() == ["Headers", "Headers", "RstStream"]
+    assert not wire.listener.streams[1].body
+    assert wire.alive()
+
+
+def test_streams_may_end_while_the_socket_is_stuck(stepped):
+    wire = Wire(stepped, Limits(write_high_water=100), echoing=True)
+    wire.transport.stuck = True
+    wire.send(request(1), data(1, bytes(1_000), end=True))
+    assert wire.transport.reading_paused
+    wire.do(wire.connection.go_away)
+    wire.transport.unstick()
+    stepped.advance(3)
+    assert wire.transport.ended
+    assert not wire.connection.streams

@@ -1,0 +1,134 @@
+"""Labelled events that are injected into simulated traffic. Strength 1 is plain to see, 0.3 hides in the daily rhythm."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mods_grpc.array_types import Floats
+from mods_grpc.errors import DataError
+from training.data.time_range import DateTimes, Interval
+
+SLIDE = np.timedelta64(600, "s")
+STRENGTHS = (0.3, 0.6, 1.0)
+ROWS_BETWEEN = 36
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """What an event does to ten-minute counts.
+
+    Attributes:
+        rows: Shortest and longest duration in rows of ten minutes.
+        added: Counts added in ten minutes at strength 1, by feature.
+        factor: What counts are multiplied by at strength 1, by feature; weaker events lie between 1 and it.
+        ramps: Whether the effect grows from nothing over the event.
+    """
+
+    rows: tuple[int, int]
+    added: Mapping[str, float]
+    factor: Mapping[str, float]
+    ramps: bool = False
+
+
+SHAPES: Mapping[str, Shape] = {
+    "port_scan": Shape(rows=(2, 6), added={"conn_in": 14_000.0}, factor={}),
+    "ssh_brute_force": Shape(rows=(6, 24), added={"ssh_in": 900.0, "conn_in": 900.0}, factor={}),
+    "dns_tunnel": Shape(rows=(6, 36), added={"dns_in_distinct": 30.0}, factor={}),
+    "exfiltration": Shape(rows=(6, 18), added={"conn_out": 3_500.0}, factor={}),
+    "outage": Shape(rows=(3, 12), added={}, factor={"conn_in": 0.02, "conn_out": 0.02, "dns_in_distinct": 0.02, "ssh_in": 0.02}),
+    "slow_drift": Shape(rows=(72, 144), added={}, factor={"conn_out": 1.9}, ramps=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """An injected event.
+
+    `start` is the first second and `end` the first second after it, of the traffic itself; windows of an hour touch
+    the event from an hour before its start.
+    """
+
+    kind: str
+    start: np.datetime64
+    end: np.datetime64
+    strength: float
+    features: tuple[str, ...]
+
+
+def place_events(interval: Interval, per_kind: int, generator: np.random.Generator) -> tuple[Event, ...]:
+    """Place every kind at every strength, `per_kind` times each, in random order and at least six hours apart.
+
+    Raises:
+        DataError: The interval is too short for them.
+    """
+    kinds = [(kind, strength) for kind in SHAPES for strength in STRENGTHS for _ in range(per_kind)]
+    order = generator.permutation(len(kinds))
+    lengths = [int(generator.integers(SHAPES[kinds[i][0]].rows[0], SHAPES[kinds[i][0]].rows[1] + 1)) for i in order]
+    rows = int((interval.end - interval.start) / SLIDE)
+    spare = rows - sum(lengths) - ROWS_BETWEEN * (len(lengths) + 1)
+    if spare < 0:
+        raise DataError(f"{interval} has no room for {len(kinds)} events; about {-(-(rows - spare) // 144)} days are needed")
+    gaps = np.diff(np.sort(np.concatenate([[0], generator.integers(0, spare + 1, len(lengths))])))
+    events = []
+    row = 0
+    for index, length, gap in zip(order, lengths, gaps, strict=True):
+        kind, strength = kinds[index]
+        row += ROWS_BETWEEN + int(gap)
+        shape = SHAPES[kind]
+        start = interval.start + row * SLIDE
+        touched = tuple(sorted({*shape.added, *shape.factor}))
+        events.append(Event(kind=kind, start=start, end=start + length * SLIDE, strength=strength, features=touched))
+        row += length
+    return tuple(events)
+
+
+def inject(
+    times: DateTimes, counts: Floats, names: Sequence[str], events: Sequence[Event], generator: np.random.Generator
+) -> Floats:
+    """Return ten-minute counts `(rows, features)` with the events in them.
+
+    Args:
+        times: `(rows,)` start of each ten minutes.
+        counts: What there is without events.
+        names: Names of the features.
+        events: What is injected.
+        generator: Source of the events' own noise.
+    """
+    changed = counts.copy()
+    for event in events:
+        rows = np.flatnonzero((times >= event.start) & (times < event.end))
+        if not rows.size:
+            continue
+        shape = SHAPES[event.kind]
+        course = np.linspace(0, 1, rows.size) if shape.ramps else np.ones(rows.size)
+        for name, amount in shape.added.items():
+            changed[rows, names.index(name)] += generator.poisson(amount * event.strength * course)
+        for name, factor in shape.factor.items():
+            column = names.index(name)
+            changed[rows, column] = np.round(changed[rows, column] * (1 + (factor - 1) * event.strength * course))
+    return changed
+
+
+def read_events(path: Path) -> list[Event]:
+    """Read the table of events that `simulate` writes.
+
+    Raises:
+        DataError: The file can't be read or is not such a table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                Event(
+                    kind=row["kind"],
+                    start=np.datetime64(row["start"], "s"),
+                    end=np.datetime64(row["end"], "s"),
+                    strength=float(row["strength"]),
+                    features=tuple(row["features"].split()),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a table of events with kind, start, end, strength, features") from error

@@ -1,0 +1,189 @@
+"""A series on a regular grid of time: missing stays missing until one recorded repair."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import numpy as np
+
+from mods_grpc.array_types import Floats
+from mods_grpc.errors import DataError
+from training.data.feature import Feature
+from training.data.gaps import find_holes
+from training.data.time_range import DateTimes, Interval
+
+Rows = tuple[slice, ...]
+"""The same part of each series of a pool, in its order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataReport:
+    """What was found while reading and what was done about it; every mapping is by feature name.
+
+    Attributes:
+        series: Series that were read: more than one make a pool.
+        files: Files read, members of archives included.
+        rows: Rows read, over all protocols.
+        duplicates: Rows that repeat a time with the same values; one is kept.
+        contradictions: Rows that repeat a time with other values; the cells that disagree become missing.
+        off_grid: Rows whose time is not on the slide grid, or whose window has another length; set aside.
+        inserted: Rows of the grid that no protocol has.
+        holes: Runs of rows without any value, inserted ones included. longest_hole: Rows of the longest.
+        clock_changes: Hours of the night to a Sunday that are missing or repeated, as when a local clock is changed.
+        missing: Cells missing before the repair, inserted rows included.
+        zero_filled: Empty cells read as "no event".
+        interpolated: Cells filled by the repair.
+        excluded: Rows masked by excluded time ranges.
+    """
+
+    series: int = 1
+    files: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    contradictions: int = 0
+    off_grid: int = 0
+    inserted: int = 0
+    holes: int = 0
+    longest_hole: int = 0
+    clock_changes: int = 0
+    missing: Mapping[str, int] = field(default_factory=dict)
+    zero_filled: Mapping[str, int] = field(default_factory=dict)
+    interpolated: Mapping[str, int] = field(default_factory=dict)
+    excluded: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """A multivariate series, or several on one axis, see `pool`.
+
+    Attributes:
+        times: Start of each window, `(rows,)`, one slide apart, in the data's own clock.
+        values: Raw values `(rows, features)`, NaN where missing.
+        features: The features in order.
+        window_seconds: Length of a window. slide_seconds: Step of the grid.
+        digest: SHA-256 of names, times and values as read, before any repair, in hexadecimal.
+        report: What was found and done.
+        members: Rows of each series of a pool, all over the same time; empty where there is one series.
+    """
+
+    times: DateTimes
+    values: Floats
+    features: tuple[Feature, ...]
+    window_seconds: int
+    slide_seconds: int
+    digest: str
+    report: DataReport
+    members: tuple[slice, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the features."""
+        return [feature.name for feature in self.features]
+
+    @property
+    def holdoff_rows(self) -> int:
+        """Rows whose windows share events with a given one: window over slide, rounded up."""
+        return -(-self.window_seconds // self.slide_seconds)
+
+    def slice(self, interval: Interval) -> slice:
+        """Return the rows that start in an interval; of a pool, those of its first series.
+
+        Raises:
+            DataError: There are none.
+        """
+        times = self.times[self.members[0]] if self.members else self.times
+        first, last = np.searchsorted(times, [interval.start, interval.end])
+        if first == last:
+            raise DataError(f"no data in {interval}; there is data from {times[0]} to {times[-1]}")
+        return slice(int(first), int(last))
+
+    def interpolate(self, limit: int) -> "Series":
+        """Fill gaps of at most `limit` rows linearly in time; longer ones, and those at the ends, stay missing."""
+        values = self.values.copy()
+        filled = {}
+        for index, name in enumerate(self.names):
+            filled[name] = _fill(values[:, index], limit)
+        return replace(self, values=values, report=replace(self.report, interpolated=filled))
+
+    def exclude(self, intervals: Sequence[Interval]) -> "Series":
+        """Mask all rows in the intervals, so that no window touches them."""
+        masked = np.zeros(len(self.times), dtype=np.bool_)
+        for interval in intervals:
+            masked |= interval.contains(self.times)
+        values = np.where(masked[:, None], np.nan, self.values)
+        return replace(self, values=values, report=replace(self.report, excluded=int(masked.sum())))
+
+
+def in_each(series: Series, part: slice) -> Rows:
+    """Return the rows that every series of a pool has at the times that a part of its first series covers."""
+    starts = [member.start for member in series.members] or [0]
+    return tuple(slice(start + part.start, start + part.stop) for start in starts)
+
+
+def make_series(
+    times: DateTimes,
+    values: Floats,
+    features: Sequence[Feature],
+    *,
+    window_seconds: int,
+    slide_seconds: int,
+    report: DataReport,
+    repeated: Sequence[np.datetime64] | DateTimes = (),
+) -> Series:
+    """Put rows with distinct, ascending times onto the full grid between the first and the last.
+
+    Args:
+        times: `(rows,)`, all on one grid.
+        values: `(rows, features)`.
+        features: Their features.
+        window_seconds: Length of a window.
+        slide_seconds: Step of the grid.
+        report: What reading found; inserted rows, holes and missing cells are added to it.
+        repeated: DateTimes that more than one row had.
+
+    Raises:
+        DataError: No rows.
+    """
+    if not len(times):
+        raise DataError("no rows on the time grid in the selected range")
+    seconds = times.astype("datetime64[s]").astype(np.int64)
+    positions = (seconds - seconds[0]) // slide_seconds
+    grid = np.full((int(positions[-1]) + 1, len(features)), np.nan)
+    grid[positions] = values
+    full_times = times[0].astype("datetime64[s]") + np.arange(len(grid)) * np.timedelta64(slide_seconds, "s")
+    names = [feature.name for feature in features]
+    missing = dict(zip(names, np.isnan(grid).sum(0).tolist(), strict=True))
+    digest = hashlib.sha256("\n".join(names).encode())
+    digest.update(full_times.astype("<i8").tobytes())
+    digest.update(np.where(np.isnan(grid), np.nan, grid).astype("<f8").tobytes())
+    holes = find_holes(full_times, np.isnan(grid).all(axis=1), repeated, slide_seconds)
+    found = replace(
+        report,
+        inserted=len(grid) - len(times),
+        missing=missing,
+        holes=holes.count,
+        longest_hole=holes.longest,
+        clock_changes=holes.clock_changes,
+    )
+    return Series(
+        times=full_times,
+        values=grid,
+        features=tuple(features),
+        window_seconds=window_seconds,
+        slide_seconds=slide_seconds,
+        digest=digest.hexdigest(),
+        report=found,
+    )
+
+
+def _fill(column: Floats, limit: int) -> int:
+    """Interpolate short gaps of one column in place and return how many cells were filled."""
+    known = np.flatnonzero(np.isfinite(column))
+    filled = 0
+    for before, after in pairwise(known):
+        gap = after - before - 1
+        if 0 < gap <= limit:
+            column[before + 1 : after] = np.linspace(column[before], column[after], gap + 2)[1:-1]
+            filled += int(gap)
+    return filled

@@ -1,0 +1,137 @@
+"""Sliding windows with the rows that follow them, and chronological parts that share nothing."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.array_types import Floats
+from mods_grpc.artifact import TimeRange
+from mods_grpc.errors import DataError
+from training.data.series import Rows, Series, in_each
+from training.data.time_range import Interval, nanoseconds
+
+PARTS = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """Windows and their future, raw units, every value finite.
+
+    Attributes:
+        windows: `(n, rows, features)`.
+        targets: `(n, horizon, features)`, the rows directly after each window.
+        origins: `(n,)` index in the series of each window's first target row.
+        times: `(n,)` time of each window's last row, nanoseconds since 1970.
+    """
+
+    windows: Floats
+    targets: Floats
+    origins: NDArray[np.int64]
+    times: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranges:
+    """What each part is for: fitting, early stopping, calibration of the detector, and the metrics.
+
+    Where validation or calibration is None it is cut from the end of the training range: `calibration_share` of its
+    rows from the very end, `validation_share` before that.
+    """
+
+    train: Interval
+    validation: Interval | None = None
+    calibration: Interval | None = None
+    test: Interval | None = None
+    validation_share: float = 0.15
+    calibration_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not (0 < self.validation_share < 1 and 0 < self.calibration_share < 1):
+            raise DataError("validation_share and calibration_share must lie between 0 and 1")
+        if self.validation_share + self.calibration_share > 0.8:
+            raise DataError("validation_share and calibration_share leave less than a fifth of the training range to train on")
+
+    @property
+    def whole(self) -> Interval:
+        """The range from the start of training to the end of the last part."""
+        given = [part for part in (self.train, self.validation, self.calibration, self.test) if part]
+        return Interval(start=self.train.start, end=max(part.end for part in given))
+
+
+def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, Rows]:
+    """Cut a series into parts of rows, a gap of one window plus one horizon between neighbours.
+
+    The gap is taken from the end of the earlier part, so the later one keeps its stated start; the first window of the
+    later part lies in the gap. A sample belongs to the part that holds all its targets.
+
+    Returns:
+        The rows of each of PARTS, by series; "test" is left out where there is no test range.
+
+    Raises:
+        DataError: The parts are not in chronological order, overlap, or one is too short for a single window.
+    """
+    train = series.slice(ranges.train)
+    calibration = series.slice(ranges.calibration) if ranges.calibration else None
+    validation = series.slice(ranges.validation) if ranges.validation else None
+    length, end = train.stop - train.start, train.stop
+    if calibration is None:
+        calibration = slice(end - round(length * ranges.calibration_share), end)
+        end = calibration.start
+    if validation is None:
+        validation = slice(end - round(length * ranges.validation_share), end)
+        end = validation.start
+    parts = {"train": slice(train.start, end), "validation": validation, "calibration": calibration}
+    if ranges.test:
+        parts["test"] = series.slice(ranges.test)
+    names = list(parts)
+    gap = rows + horizon
+    for name, following in pairwise(names):
+        if parts[name].stop > parts[following].start:
+            raise DataError(f"the {name} range must end before the {following} range starts")
+        parts[name] = slice(parts[name].start, min(parts[name].stop, parts[following].start - gap))
+    for name, part in parts.items():
+        context = rows if part.start < rows else 0
+        if part.stop - part.start < context + horizon:
+            raise DataError(
+                f"the {name} range holds {max(part.stop - part.start, 0)} rows after the gap of {gap} rows to the next range; "
+                f"windows of {rows} rows with {horizon} steps ahead need more data"
+            )
+    return {name: in_each(series, part) for name, part in parts.items()}
+
+
+def take(series: Series, part: Rows, rows: int, horizon: int) -> Samples:
+    """Take all windows whose targets lie in a part and that touch no missing value.
+
+    Args:
+        series: The whole series.
+        part: Rows that may be targets, by series.
+        rows: Rows of a window.
+        horizon: Rows of the targets.
+    """
+    firsts = [max(cut.start, rows) for cut in part]
+    origins = np.concatenate(
+        [np.arange(first, max(first, cut.stop - horizon + 1)) for first, cut in zip(firsts, part, strict=True)]
+    )
+    values, times = series.values, nanoseconds(series.times)
+    broken = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
+    whole = broken[origins + horizon] == broken[origins - rows]
+    origins = origins[whole]
+    offsets = origins[:, None]
+    return Samples(
+        windows=values[offsets + np.arange(-rows, 0)],
+        targets=values[offsets + np.arange(horizon)],
+        origins=origins,
+        times=times[origins - 1],
+    )
+
+
+def time_range(series: Series, part: Rows) -> TimeRange:
+    """Describe a part for the manifest; of a pool, the time that its first series covers and the rows of all."""
+    end = series.times[part[0].stop - 1] + np.timedelta64(series.slide_seconds, "s")
+    rows = sum(cut.stop - cut.start for cut in part)
+    return TimeRange(start=str(series.times[part[0].start]), end=str(end), rows=rows)

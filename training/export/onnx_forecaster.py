@@ -1,0 +1,50 @@
+"""An exported graph as a function, run as the server runs it."""
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # Linux builds send it by default; must be set before the import
+
+import numpy as np
+import onnxruntime as ort
+
+from mods_grpc.array_types import Floats, Times
+from mods_grpc.artifact import Artifact
+from mods_grpc.detection import Forecaster, side_by_side
+
+BATCH = 512
+
+
+def open_session(graph: bytes, threads: int = 1) -> "ort.InferenceSession":
+    """Open a graph on the CPU."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def open_graph(graph: bytes, *, intervals: bool = False) -> Forecaster:
+    """Open a graph as a forecaster that takes any number of windows; `intervals` adds the ends of its quantiles."""
+    session = open_session(graph)
+    outputs = ["forecast", "quantiles"] if intervals else ["forecast"]
+
+    def run(windows: Floats, times: Times) -> Floats:
+        found: list[Floats] = session.run(outputs, feed(session, windows, times))
+        return side_by_side(*found) if intervals else found[0]
+
+    def forecast(windows: Floats, times: Times) -> Floats:
+        cuts = [slice(start, start + BATCH) for start in range(0, len(windows), BATCH)]
+        return np.concatenate([run(windows[cut], times[cut]) for cut in cuts])
+
+    return forecast
+
+
+def open_model(artifact: Artifact) -> Forecaster:
+    """Open a model as its detector was calibrated for."""
+    return open_graph(artifact.model, intervals=artifact.manifest.calibration.interval is not None)
+
+
+def feed(session: "ort.InferenceSession", windows: Floats, times: Times) -> dict[str, Floats | Times]:
+    """Name what a graph takes: windows, and their times where it looks at the calendar."""
+    given: dict[str, Floats | Times] = {"window": np.ascontiguousarray(windows), "time": np.ascontiguousarray(times)}
+    return {node.name: given[node.name] for node in session.get_inputs()}

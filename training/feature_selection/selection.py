@@ -1,0 +1,241 @@
+"""What each feature is worth to a forecast: stationarity, memory, dependence on the others, intermittence."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.feature_selection import mutual_info_regression
+from sklearn.linear_model import LinearRegression
+from statsmodels.tools.sm_exceptions import CollinearityWarning, InterpolationWarning
+from statsmodels.tsa.stattools import acf, adfuller, pacf
+
+from mods_grpc.array_types import Floats
+from mods_grpc.artifact.manifest import DAY_SECONDS
+from mods_grpc.errors import DataError
+from training.data.series import Series
+from training.evaluation.baselines import carry_forward
+from training.feature_selection.intermittent_demand import Demand, classify, croston, croston_tsb
+
+LEAST_ROWS = 50
+PACF_LAGS = 36
+MOST_ROWS = 3000
+"""Rows that mutual information is estimated on, evenly spread: its cost grows with their square."""
+MOST_ADF_ROWS = 6000
+"""Rows of the test of a unit root, the latest ones."""
+LEAST_ADF_ROWS, MOST_ADF_LAGS = 20, 24
+STATIONARY_P = 0.05
+DEPENDENT_R2 = 0.999
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureFacts:
+    """What is known of one feature.
+
+    Attributes:
+        name: Of the feature.
+        missing: Share of rows without a value.
+        demand: How intermittent it is.
+        adf_p, adf_difference_p: p-value of the augmented Dickey-Fuller test (null hypothesis: a unit root) of the values
+            and of their differences; NaN for a constant.
+        acf: Autocorrelation by name of the lag. acf_path: At lags 0, 1, 2 and so on. pacf_path: Partial.
+        pacf_lag: The largest lag, up to PACF_LAGS, whose partial autocorrelation is outside 1.96 / sqrt(rows).
+        information: Mutual information, in nats, of its last value with its own value `steps` ahead.
+        most_informative: The other feature whose last value tells most of it, and how much; empty for a single feature.
+        r2_on_others: How well the other features together explain it linearly at the same time.
+        depends_on_earlier: Whether those before it in order explain it all but exactly.
+        croston, croston_tsb: MAE one step ahead over that of no change; NaN where that is 0.
+    """
+
+    name: str
+    missing: float
+    demand: Demand
+    adf_p: float
+    adf_difference_p: float
+    acf: Mapping[str, float]
+    acf_path: Floats
+    pacf_path: Floats
+    pacf_lag: int
+    information: float
+    most_informative: str
+    r2_on_others: float
+    depends_on_earlier: bool
+    croston: float
+    croston_tsb: float
+
+    @property
+    def advice(self) -> str:
+        """Say in a few words what follows."""
+        if self.demand.demand == "none" or np.isnan(self.adf_p):
+            return "leave out: constant"
+        if self.missing > 0.5:
+            return "leave out: mostly missing"
+        if self.depends_on_earlier:
+            return "leave out: follows from those before"
+        if self.demand.nonzero < 0.5:
+            return "mostly zero: aggregate over a longer window"
+        return "use" if self.adf_p < STATIONARY_P else "use, with differences"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selection:
+    """All features: their facts, `correlation` and `information`, `(features, features)`, row of the one that tells."""
+
+    facts: tuple[FeatureFacts, ...]
+    correlation: Floats
+    information: Floats
+    steps: int
+
+
+def examine(series: Series, steps: int = 1, told: Callable[[str], None] | None = None) -> Selection:
+    """Examine all features of a series.
+
+    Args:
+        series: The data; missing values take the last known one for what can't do without.
+        steps: How far ahead mutual information looks.
+        told: Called with the name of each feature when it is begun.
+
+    Raises:
+        DataError: Too few rows.
+    """
+    count = len(series.times)
+    if count < LEAST_ROWS + steps:
+        raise DataError(f"there are {count} rows, expected {LEAST_ROWS + steps} or more")
+    values = carry_forward(series.values)
+    information = _information(values, steps)
+    others = _explained(values)
+    naive = _error(series.values[1:], values[:-1])
+    made = [_error(series.values[1:], method(series.values)[1:]) for method in (croston, croston_tsb)]
+    ratios = [np.divide(error, naive, out=np.full_like(error, np.nan), where=naive > 0) for error in made]
+    facts = []
+    for j, name in enumerate(series.names):
+        if told:
+            told(name)
+        column = values[:, j]
+        acf_path, pacf_path = _memory(column, max(PACF_LAGS, _day_rows(series)))
+        bound = 1.96 / np.sqrt(count)
+        strong = np.flatnonzero(np.abs(pacf_path[1:]) > bound)
+        rest = np.delete(information[:, j], j)
+        best = int(np.argmax(np.where(np.arange(values.shape[1]) == j, -1, information[:, j])))
+        facts.append(
+            FeatureFacts(
+                name=name,
+                missing=float(np.isnan(series.values[:, j]).mean()),
+                demand=classify(series.values[:, j]),
+                adf_p=_unit_root(column),
+                adf_difference_p=_unit_root(np.diff(column)),
+                acf={lag: float(acf_path[at]) for lag, at in _lags(series).items() if at < len(acf_path)},
+                acf_path=acf_path,
+                pacf_path=pacf_path,
+                pacf_lag=int(strong[-1]) + 1 if strong.size else 0,
+                information=float(information[j, j]),
+                most_informative=f"{series.names[best]} {rest.max():.2f}" if rest.size else "",
+                r2_on_others=others[0][j],
+                depends_on_earlier=others[1][j],
+                croston=float(ratios[0][j]),
+                croston_tsb=float(ratios[1][j]),
+            )
+        )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = np.atleast_2d(np.corrcoef(values, rowvar=False))
+    return Selection(facts=tuple(facts), correlation=correlation, information=information, steps=steps)
+
+
+def _information(values: Floats, steps: int) -> Floats:
+    """Return mutual information of each feature's last value (row) with each feature's value `steps` ahead (column)."""
+    rows = np.unique(np.linspace(0, len(values) - 1 - steps, MOST_ROWS).astype(np.int64))
+    last, ahead = values[rows], values[rows + steps]
+    found = [mutual_info_regression(last, target, random_state=1) for target in ahead.T]
+    return np.stack(found, axis=1)
+
+
+def _explained(values: Floats) -> tuple[list[float], list[bool]]:
+    """Return R2 of each feature on the others, and whether those before it, less the dependent ones, explain it."""
+    spread = values.std(axis=0)
+    scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    on_others: list[float] = []
+    on_earlier: list[bool] = []
+    kept: list[int] = []
+    for j in range(values.shape[1]):
+        on_others.append(_r2(np.delete(scaled, j, axis=1), scaled[:, j]) if spread[j] > 0 else float("nan"))
+        dependent = spread[j] > 0 and _r2(scaled[:, kept], scaled[:, j]) >= DEPENDENT_R2
+        on_earlier.append(bool(dependent))
+        if not dependent and spread[j] > 0:
+            kept.append(j)
+    return on_others, on_earlier
+
+
+def _r2(inputs: Floats, target: Floats) -> float:
+    return float(LinearRegression().fit(inputs, target).score(inputs, target)) if inputs.shape[1] else 0.0
+
+
+def _unit_root(column: Floats) -> float:
+    column = column[-MOST_ADF_ROWS:]
+    if np.ptp(column) == 0 or len(column) < LEAST_ADF_ROWS:
+        return float("nan")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollinearityWarning)
+        warnings.simplefilter("ignore", InterpolationWarning)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(adfuller(column, maxlag=min(MOST_ADF_LAGS, len(column) // 4), autolag="AIC", result_object=False)[1])
+
+
+def _memory(column: Floats, lags: int) -> tuple[Floats, Floats]:
+    """Return autocorrelations up to `lags` and partial ones up to PACF_LAGS, as far as the rows reach; zeros of a constant."""
+    most = min(lags, len(column) // 2 - 1)
+    if np.ptp(column) == 0:
+        return np.eye(1, most + 1)[0], np.eye(1, min(PACF_LAGS, most) + 1)[0]
+    return acf(column, nlags=most, fft=True), pacf(column, nlags=min(PACF_LAGS, most), method="burg")
+
+
+def _lags(series: Series) -> dict[str, int]:
+    overlap = series.holdoff_rows
+    named = {"next": 1, "next window": overlap, "day": _day_rows(series)}
+    return {name: lag for name, lag in named.items() if lag > 1 or name == "next"}
+
+
+def _day_rows(series: Series) -> int:
+    return max(1, DAY_SECONDS // series.slide_seconds)
+
+
+def _error(observed: Floats, made: Floats) -> Floats:
+    """Return the MAE by feature over the rows where both are known."""
+    differences = np.abs(observed - made)
+    known = np.isfinite(differences)
+    sums = np.where(known, differences, 0.0).sum(axis=0)
+    return np.asarray(sums / np.maximum(known.sum(axis=0), 1))
+
+
+def table_rows(facts: Sequence[FeatureFacts]) -> list[list[str]]:
+    """Lay out the facts, header first."""
+    lags = list(facts[0].acf) if facts else []
+    header = ["feature", "missing", "not 0", "interval", "CV2", "class", "ADF p", "ADF p of differences"]
+    header += [*(f"ACF {lag}" for lag in lags), "PACF to lag", "MI with itself ahead", "MI, best other", "R2 on others"]
+    header += ["Croston", "Croston-TSB", "advice"]
+    rows = [header]
+    for f in facts:
+        rows.append(
+            [
+                f.name,
+                f"{f.missing:.1%}",
+                f"{f.demand.nonzero:.1%}",
+                _number(f.demand.interval),
+                _number(f.demand.variation),
+                f.demand.demand,
+                _number(f.adf_p),
+                _number(f.adf_difference_p),
+                *(_number(value) for value in f.acf.values()),
+                str(f.pacf_lag),
+                _number(f.information),
+                f.most_informative or "-",
+                _number(f.r2_on_others),
+                _number(f.croston),
+                _number(f.croston_tsb),
+                f.advice,
+            ]
+        )
+    return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if np.isfinite(value) else "-"

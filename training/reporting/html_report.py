@@ -1,0 +1,261 @@
+"""The report on an evaluation: one HTML file that holds everything it shows and loads nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from mods_grpc.artifact import Metric, TimeRange
+from training.evaluation.evaluation import Evaluation
+from training.evaluation.intervals import NOMINAL
+from training.evaluation.metrics import find
+from training.export.model_card import milestones
+from training.reporting.figures import MOST_PANELS, embed
+from training.reporting.report_plots import calibration_figure, coverage_figure, forecast_figure, residual_figure, skill_figure
+
+EPISODES_SHOWN = 15
+_METRIC_HEADINGS = {
+    "MAE": "MAE",
+    "RMSE": "RMSE",
+    "SMAPE": "SMAPE, %",
+    "MAPE": "MAPE, %",
+    "R2": "R2",
+    "COSINE": "cosine",
+    "MASE": "MASE",
+}
+
+_CSS = """
+:root { color: #1f2933; background: #f5f7fa; font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
+body { max-width: 1180px; margin: 0 auto; padding: 24px; }
+h1 { margin: 0; font-size: 28px; } h2 { margin: 0 0 4px; font-size: 19px; }
+p { margin: 4px 0 12px; } .faint { color: #616e7c; }
+section { background: #fff; border: 1px solid #e4e7eb; border-radius: 8px; padding: 18px 22px; margin: 18px 0; }
+img { width: 100%; height: auto; display: block; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 18px 0; }
+.tile { background: #fff; border: 1px solid #e4e7eb; border-radius: 8px; padding: 12px 16px; }
+.tile b { display: block; font-size: 24px; line-height: 1.25; } .tile span { color: #616e7c; font-size: 13px; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 13px; }
+th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
+td { font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { text-align: left; } th { color: #52606d; font-weight: 600; }
+.good { color: #0b6e4f; font-weight: 600; } .bad { color: #b3261e; font-weight: 600; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 2px 28px; margin: 8px 0 0; }
+dl div { font-size: 13px; display: flex; justify-content: space-between; border-bottom: 1px solid #e4e7eb; padding: 4px 0; }
+dt { color: #52606d; } dd { margin: 0; font-variant-numeric: tabular-nums; }
+.note { background: #fff8e6; border-color: #f0d58c; }
+footer { color: #616e7c; font-size: 13px; }
+"""
+
+
+def write_report(evaluation: Evaluation, *, command: str = "") -> str:
+    """Write the report.
+
+    Args:
+        evaluation: What was found.
+        command: The command line that makes it again.
+    """
+    manifest = evaluation.manifest
+    title = f"{manifest.name}, version {manifest.version}"
+    parts = [
+        _head(evaluation, title),
+        _tiles(evaluation),
+        *(f"<section class=note>{escape(note)}</section>" for note in evaluation.notes),
+        _section(
+            "Skill by horizon",
+            "Mean absolute error over that of a forecast of no change, on the same windows: below 1 is better.",
+            embed(lambda: skill_figure(evaluation), "Relative error by step and feature"),
+            _table(*_skill_rows(evaluation)),
+        ),
+        _section(
+            "Forecast against reality",
+            "Seven days in the middle of the range, with conformal intervals at 80, 95 and 99 %.",
+            embed(lambda: forecast_figure(evaluation), "Observed values, forecasts and intervals", "png"),
+        ),
+        _section(
+            "Calibration",
+            "An interval of 95 % should hold 95 % of what comes; below the dashed line it holds less. The detector's p-values "
+            "should be uniform where nothing is wrong: above the dashed line of the tail lie more small ones than the budget "
+            "allows for, those of real anomalies included.",
+            embed(lambda: calibration_figure(evaluation), "Realised against nominal coverage, and p-values"),
+        ),
+        _section(
+            "Intervals by step",
+            "Coverage realised and median width over the forecast.",
+            embed(lambda: coverage_figure(evaluation), "Coverage and width by step"),
+            _table(*_coverage_rows(evaluation)),
+        ),
+        _section(
+            "Residuals, one step ahead",
+            "In the space they are judged in: of log(1 + x) for counts and sums, of the value itself for means.",
+            embed(lambda: residual_figure(evaluation), "Residuals over time, their distribution, by hour of the day", "png"),
+        ),
+        _section(
+            "Worst hours",
+            "The hours in which the forecast one step ahead was furthest off, by the feature that was, as means over the hour.",
+            _table(["hour", "feature", "observed", "forecast", "error, times the usual"], list(_worst_rows(evaluation))),
+        ),
+        _section("Detector", *_detector(evaluation)),
+        _section("Metrics", "", _table(*_metric_rows(evaluation))),
+        _section("Data", "", _data(evaluation)),
+    ]
+    again = f"<code>{escape(command)}</code><br>" if command else ""
+    ranges = f"Trained on {_range(manifest.training_range)}; calibrated on {_range(manifest.calibration_range)}."
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_CSS}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + f"\n<footer><p>{again}{ranges}</p></footer>\n</body></html>\n"
+    )
+
+
+def _head(evaluation: Evaluation, title: str) -> str:
+    manifest = evaluation.manifest
+    text = (
+        f"{manifest.architecture}, {manifest.parameters:,} parameters; forecasts {manifest.horizon} rows of "
+        f"{_duration(manifest.slide_seconds)} from the last {manifest.rows}. Evaluated on "
+        f"{_minute(evaluation.interval.start)} to {_minute(evaluation.interval.end)}, "
+        f"{len(evaluation.samples):,} windows without missing values."
+    )
+    if len(evaluation.names) > MOST_PANELS:
+        text += f" Of {len(evaluation.names)} features the first {MOST_PANELS} are drawn; the tables hold all."
+    return f"<header><h1>{escape(title)}</h1><p class=faint>{escape(text)}</p></header>"
+
+
+def _tiles(evaluation: Evaluation) -> str:
+    steps = [step for step in milestones(evaluation.manifest.horizon) if step in (1, 6, 12)] or [evaluation.manifest.horizon]
+    tiles = [
+        (f"{evaluation.mean_skill(evaluation.metrics, step):.3f}", f"MAE over no change, k = {step} (geometric mean)")
+        for step in steps
+    ]
+    realised = [entry.realised for entry in evaluation.coverage if entry.nominal == 0.95]
+    tiles.append((f"{np.mean(realised):.1%}", "realised by the 95 % intervals"))
+    rate = f"{evaluation.replay.episodes_per_day:.2f}" if evaluation.replay.days else "-"
+    tiles.append((rate, f"alarms a day; the budget is {evaluation.budget:g} false a day"))
+    if evaluation.events:
+        found = sum(delay is not None for delay in evaluation.findings.delays_minutes)
+        tiles.append((f"{found} of {len(evaluation.events)}", "labelled events found"))
+    inside = "".join(f"<div class=tile><b>{value}</b><span>{escape(told)}</span></div>" for value, told in tiles)
+    return f"<div class=tiles>{inside}</div>"
+
+
+def _skill_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    steps = milestones(evaluation.manifest.horizon)
+    scored: Mapping[str, Sequence[Metric]] = {evaluation.manifest.architecture: evaluation.metrics, **evaluation.baselines}
+    rows = []
+    for step in steps:
+        for name, metrics in scored.items():
+            if name == "persistence":  # the very unit
+                continue
+            values = [find(metrics, "RELATIVE_MAE", feature, step) for feature in evaluation.names]
+            cells = [_judged(metric.value if metric else float("nan")) for metric in values]
+            rows.append([f"k = {step}: {escape(name)}", *cells, _judged(evaluation.mean_skill(metrics, step))])
+    return ["MAE / no change", *map(escape, evaluation.names), "geometric mean"], rows
+
+
+def _coverage_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name in evaluation.names:
+        for step in milestones(evaluation.manifest.horizon):
+            found = [evaluation.covered(name, step, nominal) for nominal in NOMINAL]
+            rows.append([escape(name), str(step), *(f"{c.realised:.1%}" for c in found), *(_number(c.width) for c in found)])
+    wanted = [f"{nominal:.0%}" for nominal in NOMINAL]
+    return ["feature", "k", *(f"in {w}" for w in wanted), *(f"median width, {w}" for w in wanted)], rows
+
+
+def _worst_rows(evaluation: Evaluation) -> Iterator[list[str]]:
+    for hour in evaluation.hours:
+        start = str(hour.start.astype("datetime64[m]")).replace("T", " ")
+        yield [start, escape(hour.feature), _number(hour.observed), _number(hour.forecast), f"{hour.times_usual:.1f}"]
+
+
+def _detector(evaluation: Evaluation) -> tuple[str, str]:
+    """Return what the detector said, as text and as a table."""
+    replay = evaluation.replay
+    text = (
+        f"At a budget of {evaluation.budget:g} false alarms a day: {len(replay.episodes)} episodes in {replay.days:.1f} days of "
+        f"scored rows, {replay.episodes_per_day:.2f} a day. "
+    )
+    if evaluation.events:
+        text += f"{evaluation.findings.false_episodes} of them meet no labelled event."
+    else:
+        text += "Without labels nobody knows how many of them are false."
+    strongest = sorted(replay.episodes, key=lambda episode: -episode.score)[:EPISODES_SHOWN]
+    rows = [[_minute(e.start), _minute(e.peak_time), _minute(e.end), escape(e.reason), f"{e.score:.1f}"] for e in strongest]
+    return text, _table(["strongest episodes: start", "peak", "end", "first of the reasons", "-log10 p at the peak"], rows)
+
+
+def _metric_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name in evaluation.names:
+        for step in milestones(evaluation.manifest.horizon):
+            cells = [_beside(find(evaluation.metrics, metric, name, step)) for metric in _METRIC_HEADINGS]
+            rows.append([escape(name), str(step), *cells])
+    return ["feature (no change in brackets)", "k", *_METRIC_HEADINGS.values()], rows
+
+
+def _beside(metric: Metric | None) -> str:
+    """Tell a metric with that of no change in brackets: ratios with three decimals, per cent with one."""
+    if metric is None:
+        return "-"
+    decimals = {"SMAPE": 1, "MAPE": 1, "R2": 3, "COSINE": 3, "MASE": 3}.get(metric.metric)
+    return " ".join(
+        form.format(_number(value) if decimals is None else f"{value:.{decimals}f}")
+        for form, value in (("{}", metric.value), ("({})", metric.persistence))
+    )
+
+
+def _data(evaluation: Evaluation) -> str:
+    report = evaluation.series.report
+    told = {
+        "files": report.files,
+        "rows read": report.rows,
+        "duplicates": report.duplicates,
+        "contradictions": report.contradictions,
+        "off the grid": report.off_grid,
+        "missing rows inserted": report.inserted,
+        "holes": report.holes,
+        "rows of the longest": report.longest_hole,
+        "clock changes": report.clock_changes,
+        "values missing": sum(report.missing.values()),
+        "interpolated": sum(report.interpolated.values()),
+        "read as no event": sum(report.zero_filled.values()),
+        "rows excluded": report.excluded,
+    }
+    inside = "".join(f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in told.items())
+    return f"<dl>{inside}</dl>"
+
+
+def _section(title: str, text: str, *contents: str) -> str:
+    told = f"<p class=faint>{escape(text)}</p>" if text else ""
+    return f"<section><h2>{escape(title)}</h2>{told}{''.join(contents)}</section>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _judged(ratio: float) -> str:
+    if not np.isfinite(ratio):
+        return "-"
+    kind = "good" if ratio < 0.995 else "bad" if ratio > 1.005 else ""
+    return f'<span class="{kind}">{ratio:.3f}</span>' if kind else f"{ratio:.3f}"
+
+
+def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return "unbounded"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _minute(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]")).replace("T", " ")
+
+
+def _range(time_range: TimeRange) -> str:
+    return f"{_minute(np.datetime64(time_range.start))} to {_minute(np.datetime64(time_range.end))}"
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"

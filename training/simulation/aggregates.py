@@ -1,0 +1,207 @@
+"""Simulated aggregates of a campus network: daily and weekly rhythm, heavy tails, and labelled events. Not real traffic.
+
+Ten-minute counts are drawn from rates and summed over six, so hourly windows that slide by ten minutes overlap as they do
+in reality. Four features of the original system are made: connections in and out, distinct DNS queries in, and SSH
+connections in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.array_types import Floats
+from mods_grpc.errors import DataError
+from training.data.events import Event, inject, place_events
+from training.data.time_range import DateTimes, Interval
+
+SLIDE_SECONDS = 600
+ROWS_PER_WINDOW = 6
+ROWS_PER_DAY = 144
+DAYS_PER_WEEK = 7
+WINDOW_SLIDE = "w01h-s10m"
+FEATURES = ("conn_in", "conn_out", "dns_in_distinct", "ssh_in")
+COLUMNS = (("conn", "in_count_uid"), ("conn", "out_count_uid"), ("dns", "in_distinct_query"), ("ssh", "in"))
+NOTICE = "Simulated network traffic: made by `python -m training simulate`, not measured anywhere."
+
+# Counts in ten minutes at night, what a full working hour adds, and how far the counts are over-dispersed.
+_FLOOR = np.array([5200.0, 2300.0, 6.0, 480.0])
+_WORK = np.array([4200.0, 2900.0, 5.0, 90.0])
+_DISPERSION = np.array([0.06, 0.05, 0.10, 0.12])
+_WEEKDAY = np.array([1.0, 1.05, 1.04, 1.02, 0.88, 0.24, 0.20])  # Monday first
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulationConfig:
+    """What is simulated.
+
+    Attributes:
+        interval: Range of time.
+        events_interval: Range in which events may lie; None is no events at all.
+        events_per_kind: Events of each kind and strength.
+        seed: The same seed gives the same bytes.
+    """
+
+    interval: Interval
+    events_interval: Interval | None = None
+    events_per_kind: int = 1
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.events_per_kind < 1:
+            raise DataError(f"events_per_kind is {self.events_per_kind}, expected 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulation:
+    """Hourly windows, one every ten minutes: `times (rows,)`, `counts (rows, features)`, and what was injected.
+
+    `slides` holds what the windows are made of, the counts of ten minutes, `(rows + 5, features)`.
+    """
+
+    times: DateTimes
+    counts: Floats
+    slides: Floats
+    events: tuple[Event, ...]
+
+
+def simulate(config: SimulationConfig) -> Simulation:
+    """Simulate a campus network.
+
+    Raises:
+        DataError: The interval holds no whole row, or has no room for the events.
+    """
+    generator = np.random.default_rng(config.seed)
+    step = np.timedelta64(SLIDE_SECONDS, "s")
+    rows = int((config.interval.end - config.interval.start) / step)
+    if rows < ROWS_PER_WINDOW:
+        raise DataError(f"{config.interval} is too short to simulate; expected at least an hour")
+    # a window needs the counts of the hour after its start, so the last one reaches beyond the interval
+    times = config.interval.start + np.arange(rows + ROWS_PER_WINDOW - 1) * step
+    rates = _rates(times, generator)
+    events: tuple[Event, ...] = ()
+    if config.events_interval is not None:
+        events = place_events(config.events_interval, config.events_per_kind, generator)
+    shape = 1.0 / _DISPERSION
+    # gamma-mixed Poisson, that is negative binomial, with a tail of bursts on top
+    mixed = rates * generator.gamma(shape, 1.0 / shape, rates.shape) ** _smoothing(generator, len(times))
+    counts = generator.poisson(mixed).astype(np.float64) + _bursts(rates, generator)
+    counts = inject(times, counts, FEATURES, events, generator)
+    cumulative = np.vstack([np.zeros(len(FEATURES)), np.cumsum(counts, axis=0)])
+    hourly = cumulative[ROWS_PER_WINDOW:] - cumulative[:-ROWS_PER_WINDOW]
+    # queries repeat within the hour: distinct ones are fewer than the sum of the parts
+    distinct = FEATURES.index("dns_in_distinct")
+    hourly[:, distinct] = np.floor(hourly[:, distinct] * 0.62)
+    return Simulation(times=times[:rows], counts=hourly, slides=counts, events=events)
+
+
+def begin_folder(root: Path, simulation: Simulation) -> None:
+    """Make a folder for simulated data, with `events.csv` and a notice that the data is simulated.
+
+    Raises:
+        DataError: The folder holds something already, or can't be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            raise DataError(f"{root} is not empty; give a new folder")
+        (root / "SIMULATED.txt").write_text(NOTICE + "\n", encoding="utf-8")
+        (root / "events.csv").write_text(_events_table(simulation.events), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {root}: {error.strerror}") from error
+
+
+def write_datapool(root: Path, simulation: Simulation) -> int:
+    """Write the layout of MODS, `events.csv` and a notice that the data is simulated.
+
+    Returns:
+        Files written.
+
+    Raises:
+        DataError: The folder holds something already, or can't be written.
+    """
+    begin_folder(root, simulation)
+    try:
+        days = simulation.times.astype("datetime64[D]")
+        files = 0
+        for day in np.unique(days):
+            for protocol in dict.fromkeys(protocol for protocol, _ in COLUMNS):
+                path = root / protocol / str(day).replace("-", "/") / f"{WINDOW_SLIDE}.tsv"
+                path.parent.mkdir(parents=True)
+                path.write_text(_day_table(simulation, days == day, protocol), encoding="utf-8")
+                files += 1
+    except OSError as error:
+        raise DataError(f"cannot write {root}: {error.strerror}") from error
+    return files
+
+
+def _rates(times: DateTimes, generator: np.random.Generator) -> Floats:
+    """Return expected counts in ten minutes, `(rows, features)`."""
+    seconds = times.astype(np.int64)
+    hour = (seconds % 86_400) / 3600
+    day = seconds // 86_400
+    weekday = (day + 3) % DAYS_PER_WEEK  # 1970-01-01 was a Thursday
+    work = 1 / (1 + np.exp(-(hour - 8.3) / 0.55)) - 1 / (1 + np.exp(-(hour - 18.2) / 1.3))
+    lunch = 1 - 0.22 * np.exp(-(((hour - 12.6) / 0.65) ** 2))
+    evening = 0.35 * np.exp(-(((hour - 20.8) / 1.6) ** 2))
+    level = _WEEKDAY[weekday] * (work * lunch + evening)
+    level *= _by_day(day, generator)
+    night = 1 + 0.12 * np.cos(2 * np.pi * (hour - 2) / 24)
+    drift = 1 + 0.05 * np.sin(2 * np.pi * (seconds - seconds[0]) / (86_400 * 45))
+    rates = _FLOOR * night[:, None] + _WORK * level[:, None]
+    # night jobs: backups go out at 01:30, a mirror is pulled in at 04:00
+    rates[:, 1] += 1100 * np.exp(-(((hour - 1.5) / 0.3) ** 2))
+    rates[:, 0] += 900 * np.exp(-(((hour - 4.0) / 0.4) ** 2))
+    wander = np.exp(_wander(len(times), generator))
+    return np.asarray(rates * drift[:, None] * wander)
+
+
+def _by_day(day: NDArray[np.int64], generator: np.random.Generator) -> Floats:
+    """Draw a factor for each day: its own level, and a holiday about once in three weeks."""
+    index = day - day[0]
+    count = int(index[-1]) + 1
+    levels = np.exp(generator.normal(0, 0.04, count))
+    levels[generator.random(count) < 1 / 21] *= 0.25
+    return np.asarray(levels[index])
+
+
+def _wander(rows: int, generator: np.random.Generator) -> Floats:
+    """Draw a slow wander of the logarithm of the rates: an autoregression over hours, `(rows, features)`."""
+    keep = np.exp(-1 / 30)
+    noise = generator.normal(0, 0.05 * np.sqrt(1 - keep**2), (rows, len(FEATURES)))
+    path = np.zeros_like(noise)
+    for row in range(1, rows):
+        path[row] = keep * path[row - 1] + noise[row]
+    return path
+
+
+def _smoothing(generator: np.random.Generator, rows: int) -> Floats:
+    """Draw how strongly over-dispersion acts on each row: mostly a little, sometimes in full."""
+    return np.asarray(generator.beta(1.5, 3.0, (rows, 1)))
+
+
+def _bursts(rates: Floats, generator: np.random.Generator) -> Floats:
+    """Draw rare bursts of harmless traffic with a Pareto tail, cut at twice the rate."""
+    rare = generator.random(rates.shape) < 0.004
+    sizes = np.minimum(generator.pareto(2.5, rates.shape), 4.0) * 0.5
+    return np.floor(rare * sizes * rates)
+
+
+def _day_table(simulation: Simulation, rows: NDArray[np.bool_], protocol: str) -> str:
+    chosen = [index for index, (name, _) in enumerate(COLUMNS) if name == protocol]
+    header = "\t".join(["window_start", "window_end", *(COLUMNS[index][1] for index in chosen)])
+    ends = simulation.times[rows] + np.timedelta64(SLIDE_SECONDS * ROWS_PER_WINDOW, "s")
+    lines = [header]
+    for start, end, counts in zip(simulation.times[rows], ends, simulation.counts[rows][:, chosen], strict=True):
+        lines.append("\t".join([f"{start}.000Z", f"{end}.000Z", *(str(int(count)) for count in counts)]))
+    return "\n".join(lines) + "\n"
+
+
+def _events_table(events: Sequence[Event]) -> str:
+    """Return the table of events that `read_events` reads."""
+    lines = ["kind,start,end,strength,features"]
+    for event in events:
+        lines.append(f"{event.kind},{event.start},{event.end},{event.strength:g},{' '.join(event.features)}")
+    return "\n".join(lines) + "\n"
