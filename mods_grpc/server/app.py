@@ -20,8 +20,8 @@ from mods_grpc.server.net.listener import listener
 from mods_grpc.server.persistence.snapshotter import Keeper
 from mods_grpc.server.rpc.boundary import Edge
 from mods_grpc.server.rpc.third_party import Parsing, parsing
-from mods_grpc.server.scheduling.admission import Backlog, Rates
-from mods_grpc.server.scheduling.worker_pool import MOST_BY_DEFAULT, Crew
+from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
+from mods_grpc.server.scheduling.worker_pool import DEFAULT_THREADS, WorkerPool
 from mods_grpc.server.security.authentication import Access, Tokens
 from mods_grpc.server.security.file_watcher import WatchedFiles
 from mods_grpc.server.services.health import Health
@@ -55,7 +55,7 @@ class App:
         self._config = config
         self._listener = listener(config)
         cores = os.cpu_count() or 1
-        self._crew = Crew(config.run_threads or min(cores, MOST_BY_DEFAULT))
+        self._workers = WorkerPool(config.run_threads or min(cores, DEFAULT_THREADS))
         self.metrics = Metrics()
         self.repository = Repository(
             config.repository,
@@ -68,19 +68,19 @@ class App:
             meter_of=self.metrics.meter,
             run_seconds=config.max_run_seconds,
             trusted=_trusted_keys(Path(config.trusted_key_file)) if config.trusted_key_file else None,
-            share=self._crew.share,
+            share=self._workers.map_chunks,
             at_end_of_round=self._listener.at_end_of_round,
         )
         self.repository.scan()
         self.metrics.registry.register(ModelCollector(self.repository))
         threads = max(2, cores)
-        self._pool = ThreadPoolExecutor(threads, "inference", initializer=self._crew.enlist)
+        self._pool = ThreadPoolExecutor(threads, "inference", initializer=self._workers.register_thread)
         self._edge = Edge(
             access=Access(
                 Tokens(Path(config.token_file)) if config.token_file else None, certificates=bool(config.tls_client_ca)
             ),
-            rates=Rates(config.max_messages_per_second),
-            backlog=Backlog(config.max_pending, threads),
+            rates=RateLimiter(config.max_messages_per_second),
+            backlog=AdmissionQueue(config.max_pending, threads),
             pool=self._pool,
             max_bytes=config.max_message_bytes,
             metrics=self.metrics,
@@ -140,7 +140,7 @@ class App:
         if self._keeper:
             await self._keeper.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._crew.close()
+        self._workers.close()
         self._health.stop()
         if self._stop_metrics:
             self._stop_metrics()

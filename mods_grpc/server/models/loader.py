@@ -21,7 +21,7 @@ from mods_grpc.server.models.canary import Canary
 from mods_grpc.server.onnx.cost_model import RunCost, measure
 from mods_grpc.server.onnx.graph_choice import choose_graph
 from mods_grpc.server.onnx.session import Session, open_session
-from mods_grpc.server.scheduling.micro_batcher import MOST_SECONDS, MOST_WINDOWS, Gatherer, Planner
+from mods_grpc.server.scheduling.micro_batcher import MAX_RUN_SECONDS, MAX_WINDOWS, MicroBatcher, RoundHook
 from mods_grpc.server.series.prefetcher import LookAhead
 from mods_grpc.server.series.row_batcher import RowGatherer
 from mods_grpc.server.series.slots import SeriesStates
@@ -53,7 +53,7 @@ class LoadedModel:
     digest: str
     session: Session
     forecast: Callable[[Floats, Times], Floats]
-    gatherer: Gatherer | None
+    gatherer: MicroBatcher | None
     standing: StandingRows
     ahead: LookAhead
     rows: RowGatherer | None
@@ -133,7 +133,7 @@ class Loader:
     run_seconds: float
     trusted: Callable[[], TrustedKeys] | None = None
     share: Share = alone
-    at_end_of_round: Planner | None = None
+    at_end_of_round: RoundHook | None = None
 
     def prepare(self, name: str, version: int) -> Prepared:
         """Load a version, whatever is wrong with it."""
@@ -170,7 +170,7 @@ class Loader:
             text = "second_graph model=%s version=%d batches_from=%s"
             log.info(text, manifest.name, manifest.version, session.large_from if session.large else "none")
         cost = measure(session.forecast, usual, session.run_seconds)
-        most = cost.most_within(MOST_SECONDS, MOST_WINDOWS)
+        most = cost.most_within(MAX_RUN_SECONDS, MAX_WINDOWS)
         forecast = _metered(session, self.meter_of(manifest.name))
         states = SeriesStates(
             detector.table(manifest.rows),
@@ -183,7 +183,7 @@ class Loader:
             digest=digest,
             session=session,
             forecast=forecast,
-            gatherer=Gatherer(forecast, most, self.at_end_of_round) if session.invariant else None,
+            gatherer=MicroBatcher(forecast, most, self.at_end_of_round) if session.invariant else None,
             standing=StandingRows(),
             ahead=LookAhead(states.turn),
             cost=cost,

@@ -59,7 +59,7 @@ class Reloader:
         while (entry := self._repository.next_waiting()) is not None:
             prepared = await loop.run_in_executor(self._thread, self._repository.prepare, entry)
             with contextlib.suppress(ModsError):  # a thread may be at work on the series that the new version takes over
-                await self._repository.serving(entry.name, None).states.turn.idle()
+                await self._repository.serving(entry.name, None).states.turn.wait_idle()
             self._repository.install(entry, prepared)
             del prepared
             await loop.run_in_executor(self._thread, give_back_memory)

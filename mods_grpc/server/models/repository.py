@@ -18,7 +18,7 @@ from mods_grpc.server.models.canary import Canary
 from mods_grpc.server.models.fingerprint import Fingerprint, fingerprint_of, fingerprint_of_files
 from mods_grpc.server.models.loader import LoadedModel, Loader, Meter, Prepared
 from mods_grpc.server.models.versions import Entry, Key, State, find_version, why_not_serving
-from mods_grpc.server.scheduling.micro_batcher import Planner
+from mods_grpc.server.scheduling.micro_batcher import RoundHook
 from mods_grpc.server.security.file_watcher import WatchedFiles
 from mods_grpc.server.series.handover import succeed
 
@@ -57,7 +57,7 @@ class Repository:
         run_seconds: float = 30.0,
         trusted: WatchedFiles[TrustedKeys] | None = None,
         share: Share = alone,
-        at_end_of_round: Planner | None = None,
+        at_end_of_round: RoundHook | None = None,
     ) -> None:
         self._folder = folder
         self._kept = versions_kept
@@ -191,7 +191,7 @@ class Repository:
             return
         if now is not None:
             if before is not None and now.follows(before):
-                with before.states.turn.lock:
+                with before.states.turn.thread_lock:
                     succeed(before.states, now.states, same_model=now.digest == before.digest)
             log.info("model_serving model=%s version=%d digest=%s", name, loaded[0].version, loaded[0].digest[:12])
         if before is not None and not before.states.pins:

@@ -6,7 +6,7 @@ from typing import Protocol
 import grpc
 
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.scheduling.micro_batcher import Planner
+from mods_grpc.server.scheduling.micro_batcher import RoundHook
 from mods_grpc.server.security.tls import TlsFiles, lock_socket
 from mods_grpc.transport.grpc.server import DirectServer
 from mods_grpc.transport.http2.limits import Limits
@@ -39,7 +39,7 @@ class Listener(Protocol):
     """
 
     @property
-    def at_end_of_round(self) -> Planner | None: ...  # noqa: D102
+    def at_end_of_round(self) -> RoundHook | None: ...  # noqa: D102
 
     def server(self, interceptors: Interceptors) -> Server:
         """Make the server. Needs a running event loop."""

@@ -20,7 +20,7 @@ from mods_grpc.server.onnx.execution_choice import best_way, ways_on_cuda
 from mods_grpc.server.onnx.io_binding import SIZES, Runs
 from mods_grpc.server.onnx.ort import open_runtime, ort
 from mods_grpc.server.onnx.providers import PROVIDER_NAMES, candidates, quickest
-from mods_grpc.server.scheduling.run_watchdog import Watchdog, caller_waiting, run_began
+from mods_grpc.server.scheduling.run_watchdog import Watchdog, current_call, run_start
 
 WATCHED_BATCH = 64  # the canary has seen how long smaller ones take, and watching costs time too
 EQUAL_BATCH = 257  # more than any block a kernel works in
@@ -85,24 +85,24 @@ class Session:
         runtime, most = self.runtime, MOST_WINDOWS.get(self.provider, SIZES[-1])
         if self.large is not None and len(windows) >= self.large_from:
             runtime, most = self.large, LARGE_WINDOWS
-        caller = caller_waiting()
+        caller = current_call()
         if len(windows) < WATCHED_BATCH and caller is None:
             return self._run(runtime, windows, times)
         options = ort.RunOptions()  # of all parts: when one has to end, they all have
 
         def run(part: slice) -> Floats:
             if caller is not None:
-                caller.require()
+                caller.raise_if_gone()
             return self._run(runtime, windows[part], times[part], options)
 
         try:
-            with WATCHDOG.over(options, run_began() + self.run_seconds, caller):
+            with WATCHDOG.watch(options, run_start() + self.run_seconds, caller):
                 found = self.share(run, parts_of(len(windows), max(1, most)))
         except Exception as error:  # the runtime raises bare types of its own
             if not options.terminate:
                 raise
             if caller is not None:
-                caller.require()
+                caller.raise_if_gone()
             text = f"the model took longer than {self.run_seconds:g} s and was stopped"
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, text) from error
         return found[0] if len(found) == 1 else np.concatenate(found)

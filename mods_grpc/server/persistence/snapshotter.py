@@ -63,7 +63,7 @@ class Keeper:
             generation, found = self._repository.generation, []
             for model in self._serving():
                 for sensors in model.states.groups(PART_SERIES):
-                    await model.states.turn.idle()
+                    await model.states.turn.wait_idle()
                     found.append(saved(model, take(model.states, sensors)))
                     await asyncio.sleep(0)
         return found

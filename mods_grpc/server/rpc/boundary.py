@@ -17,9 +17,9 @@ from google.protobuf.message import DecodeError, Message
 
 from mods_grpc.errors import InternalError, InvalidInputError, ModsError, Reason
 from mods_grpc.server.rpc.status import CODES, abort_arguments
-from mods_grpc.server.scheduling.admission import Backlog, Rates
+from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.scheduling.fair_lock import INLINE_SECONDS
-from mods_grpc.server.scheduling.run_watchdog import Caller, working_for
+from mods_grpc.server.scheduling.run_watchdog import CallScope, call_scope
 from mods_grpc.server.security.authentication import Access, Identity, Scope
 from mods_grpc.server.telemetry.metrics import CODE_NAMES, CallMetrics, Metrics
 
@@ -46,8 +46,8 @@ class Edge:
     """
 
     access: Access
-    rates: Rates
-    backlog: Backlog
+    rates: RateLimiter
+    backlog: AdmissionQueue
     pool: ThreadPoolExecutor
     max_bytes: int
     metrics: Metrics
@@ -94,7 +94,7 @@ class Edge:
         async def handle(data: bytes, context: Context) -> bytes:
             with _Counted(counts, self.metrics) as counted:
                 try:
-                    self.rates.take(self.access.admit(context, scope).name)
+                    self.rates.acquire(self.access.admit(context, scope).name)
                     return await answer(data, context)
                 except Exception as error:
                     await abort(context, counted.failed(error))
@@ -103,16 +103,16 @@ class Edge:
 
     async def _on_thread(self, answer: Callable[[], bytes], seconds_left: float | None) -> bytes:
         self.backlog.admit(seconds_left)
-        asked, caller = time.monotonic(), Caller(seconds_left)
+        asked, caller = time.monotonic(), CallScope(seconds_left)
         ran: float | None = None
 
         def run() -> bytes:
             nonlocal ran
             began = time.monotonic()
             self.metrics.queue_wait.observe(began - asked)
-            caller.require()
+            caller.raise_if_gone()
             try:
-                with working_for(caller):
+                with call_scope(caller):
                     return answer()
             finally:
                 ran = time.monotonic() - began
@@ -134,7 +134,7 @@ class Edge:
             with _Counted(counts, self.metrics) as counted:
                 try:
                     identity = self.access.admit(context, scope)
-                    self.rates.take(identity.name)
+                    self.rates.acquire(identity.name)
                     await call(context, identity)
                 except grpc.aio.AbortError:
                     raise

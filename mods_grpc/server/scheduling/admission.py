@@ -11,7 +11,7 @@ RETRY_SECONDS = 0.1
 SMOOTHING = 0.2  # of the running mean of how long a piece of work takes
 
 
-class Rates:
+class RateLimiter:
     """A token bucket for every identity.
 
     Args:
@@ -23,7 +23,7 @@ class Rates:
         self._burst = max(1.0, per_second * BURST_SECONDS)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, identity: str) -> None:
+    def acquire(self, identity: str) -> None:
         """Count a message.
 
         Raises:
@@ -44,7 +44,7 @@ class Rates:
             self._buckets.popitem(last=False)
 
 
-class Backlog:
+class AdmissionQueue:
     """Work that waits for a thread, and how long it is likely to wait.
 
     Args:
@@ -55,9 +55,9 @@ class Backlog:
         pending: Pieces that wait or run.
     """
 
-    def __init__(self, most: int, threads: int) -> None:
+    def __init__(self, max_pending: int, threads: int) -> None:
         self.pending = 0
-        self._most = most
+        self._max_pending = max_pending
         self._threads = threads
         self._mean_seconds = 0.0
 
@@ -71,9 +71,9 @@ class Backlog:
             QuotaError: OVERLOADED, too much waits already.
             DeadlineError: DEADLINE_TOO_SHORT, it would not be done in time.
         """
-        if self.pending >= self._most:
+        if self.pending >= self._max_pending:
             text = f"{self.pending} requests wait or run, the most allowed"
-            raise QuotaError(Reason.OVERLOADED, text, limit=self._most, actual=self.pending, retry_seconds=RETRY_SECONDS)
+            raise QuotaError(Reason.OVERLOADED, text, limit=self._max_pending, actual=self.pending, retry_seconds=RETRY_SECONDS)
         expected = self._mean_seconds * (1 + self.pending / self._threads)
         if seconds_left is not None and seconds_left < expected:
             text = f"the answer takes about {expected:.3f} s, the deadline leaves {max(0.0, seconds_left):.3f} s"

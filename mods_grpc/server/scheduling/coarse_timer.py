@@ -8,21 +8,21 @@ import math
 from typing import Protocol
 
 TICK_SECONDS = 0.05
-NEVER = math.inf
+NO_DEADLINE = math.inf
 
 
-class Watched(Protocol):
+class TimeoutTarget(Protocol):
     """Something that may wait too long; `until` is when it does, on the clock of the watch."""
 
     @property
-    def until(self) -> float:
+    def deadline(self) -> float:
         """When it does."""
 
-    def overdue(self) -> None:
+    def on_timeout(self) -> None:
         """Take note of it."""
 
 
-class Watch:
+class CoarseTimer:
     """Looks at what waits on one event loop.
 
     Attributes:
@@ -31,27 +31,27 @@ class Watch:
 
     def __init__(self) -> None:
         self.clock = 0.0
-        self._watched: set[Watched] = set()
+        self._targets: set[TimeoutTarget] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ticked = 0.0
 
-    def begin(self, one: Watched) -> None:
+    def add(self, one: TimeoutTarget) -> None:
         """Look at it from now on. It is told two TICK_SECONDS late at most, later when the loop was held up."""
-        self._watched.add(one)
+        self._targets.add(one)
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._ticked = loop.time()
             self._timer = loop.call_later(TICK_SECONDS, self._tick)
 
-    def end(self, one: Watched) -> None:
+    def remove(self, one: TimeoutTarget) -> None:
         """Look at it no longer."""
-        self._watched.discard(one)
+        self._targets.discard(one)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self.clock += min(now - self._ticked, 2 * TICK_SECONDS)
         self._ticked = now
-        for one in [one for one in self._watched if self.clock >= one.until]:
-            one.overdue()
-        self._timer = loop.call_later(TICK_SECONDS, self._tick) if self._watched else None
+        for one in [one for one in self._targets if self.clock >= one.deadline]:
+            one.on_timeout()
+        self._timer = loop.call_later(TICK_SECONDS, self._tick) if self._targets else None

@@ -1,7 +1,7 @@
-"""Whose turn it is to work on the series of a model: one at a time, and who takes long lets others go first.
+"""A fair lock for a model's series state. Waiters are served shortest-job-first with ageing.
 
-What takes no longer than INLINE_SECONDS is done on the event loop at once, as long as nobody else is at it: a hop to a
-thread and back would take longer. The rest waits for its turn and runs on a thread, so that the loop stays free.
+A job expected to take at most INLINE_SECONDS runs on the event loop if the lock is free, because handing it to a thread and back
+would take longer. Longer jobs wait for the lock and run on a pool thread, so that the loop stays free.
 """
 
 import asyncio
@@ -13,68 +13,71 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 INLINE_SECONDS = 0.002
-PATIENCE = 100.0  # who needs a millisecond lets go first who comes within a tenth of a second after and needs next to none,
-MOST_PATIENCE_SECONDS = 20.0  # and nobody lets others go first for longer
+AGEING_RATE = 100.0  # a job of 1 ms yields to shorter jobs that arrive within the next 100 ms
+MAX_YIELD_SECONDS = 20.0  # upper bound, so that no job starves
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-class Turn:
-    """One piece of work at a time. All but `lock` belongs to one event loop.
+class FairLock:
+    """A mutual-exclusion lock whose waiters are ordered by expected duration and age. Belongs to one event loop.
 
     Attributes:
-        busy: Whether it is somebody's turn who has not given it back.
-        lock: Held while a thread is at work; who works without a turn, on the thread of the loop, takes it.
+        locked: Whether the lock is held.
+        thread_lock: Held while a pool thread works under the lock. Code that works on the loop's thread without the fair lock
+            takes it instead. The only attribute that other threads may use.
     """
 
     def __init__(self) -> None:
-        self.busy = False
-        self.lock = threading.Lock()
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._number = itertools.count()
+        self.locked = False
+        self.thread_lock = threading.Lock()
+        self._waiters: list[
+            tuple[float, int, asyncio.Future[None]]
+        ] = []  # heap of (time by which it yields no longer, number, _)
+        self._numbers = itertools.count()
 
-    async def take(self, seconds: float) -> None:
-        """Wait for the turn.
+    async def acquire(self, seconds: float) -> None:
+        """Wait for the lock.
 
         Args:
-            seconds: How long the work is expected to take.
+            seconds: Expected duration of the job, in seconds.
         """
-        if not self.busy:
-            self.busy = True
+        if not self.locked:
+            self.locked = True
             return
         loop = asyncio.get_running_loop()
-        mine = loop.create_future()
-        waits = min(PATIENCE * seconds, MOST_PATIENCE_SECONDS) + seconds
-        heapq.heappush(self._waiting, (loop.time() + waits, next(self._number), mine))
+        waiter = loop.create_future()
+        yield_seconds = min(AGEING_RATE * seconds, MAX_YIELD_SECONDS) + seconds
+        heapq.heappush(self._waiters, (loop.time() + yield_seconds, next(self._numbers), waiter))
         try:
-            await mine
+            await waiter
         except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():
-                self.give_back()
+            if waiter.done() and not waiter.cancelled():
+                self.release()
             raise
 
-    def give_back(self) -> None:
-        """Let the next one have its turn."""
-        while self._waiting:
-            _, _, waiting = heapq.heappop(self._waiting)
-            if not waiting.done():
-                waiting.set_result(None)
+    def release(self) -> None:
+        """Pass the lock to the next waiter, or unlock it if there is none."""
+        while self._waiters:
+            _, _, waiter = heapq.heappop(self._waiters)
+            if not waiter.done():
+                waiter.set_result(None)
                 return
-        self.busy = False
+        self.locked = False
 
-    async def idle(self) -> None:
-        """Wait until nobody is at it; this remains so until the event loop goes on to something else."""
-        await self.take(0.0)
-        self.give_back()
+    async def wait_idle(self) -> None:
+        """Wait until the lock is free. It stays free until the caller yields to the event loop."""
+        await self.acquire(0.0)
+        self.release()
 
-    async def on_thread(self, pool: Executor, work: Callable[[], Found]) -> Found:
-        """Work on a thread, during one's turn."""
-        self.lock.acquire()  # nobody holds it now: threads work during somebody's turn, others never leave the loop
+    async def run_in_executor(self, pool: Executor, function: Callable[[], Result]) -> Result:
+        """Call `function` on a pool thread under `thread_lock`. The caller must hold the fair lock."""
+        self.thread_lock.acquire()  # never blocks: a thread works only under the fair lock, all other users stay on the loop
 
-        def locked() -> Found:
+        def call() -> Result:
             try:
-                return work()
+                return function()
             finally:
-                self.lock.release()
+                self.thread_lock.release()
 
-        return await asyncio.get_running_loop().run_in_executor(pool, locked)
+        return await asyncio.get_running_loop().run_in_executor(pool, call)

@@ -16,13 +16,13 @@ import numpy as np
 
 from mods_grpc.array_types import Floats, Times
 
-Planner = Callable[[Callable[[], None]], None]
-QUIET_TURNS = 5  # of the loop without another call, after which none is on its way: it takes about as many from byte to call
-USUAL = 8  # runs of one call after which calls are taken to be alone, and calls that run so before one looks round again
-MOST_WINDOWS, MOST_SECONDS = 64, 0.004  # of one run: the loop is not held up for longer
+RoundHook = Callable[[Callable[[], None]], None]
+IDLE_ITERATIONS = 5  # of the loop without another call, after which none is on its way: it takes about as many from byte to call
+PROBE_INTERVAL = 8  # runs of one call after which calls are taken to be alone, and calls that run so before one looks round again
+MAX_WINDOWS, MAX_RUN_SECONDS = 64, 0.004  # of one run: the loop is not held up for longer
 
 
-class Gatherer:
+class MicroBatcher:
     """Runs a model for many calls at once, on one event loop.
 
     Args:
@@ -36,12 +36,12 @@ class Gatherer:
     def __init__(
         self,
         forecast: Callable[[Floats, Times], Floats],
-        most: int = MOST_WINDOWS,
-        at_end_of_round: Planner | None = None,
+        max_windows: int = MAX_WINDOWS,
+        on_round_end: RoundHook | None = None,
     ) -> None:
         self._forecast = forecast
-        self._most = most
-        self._at_end_of_round = at_end_of_round
+        self._max_windows = max_windows
+        self._on_round_end = on_round_end
         self._waiting: list[tuple[Floats, Times, asyncio.Future[Floats]]] = []
         self._windows = 0
         self._quiet_turns = 0
@@ -54,33 +54,33 @@ class Gatherer:
         Raises:
             ModelOutputError: As the model.
         """
-        if self._at_end_of_round is None and self._single >= USUAL and self._alone < USUAL:
+        if self._on_round_end is None and self._single >= PROBE_INTERVAL and self._alone < PROBE_INTERVAL:
             self._alone += 1
             return self._forecast(windows, times)
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[Floats] = loop.create_future()
-        if self._windows + len(windows) > self._most:
+        if self._windows + len(windows) > self._max_windows:
             self._run()
         if not self._turning:
             self._turning = True
-            if self._at_end_of_round is None:
-                loop.call_soon(self._turn, loop)
+            if self._on_round_end is None:
+                loop.call_soon(self._poll, loop)
             else:
-                self._at_end_of_round(self._end_of_round)
+                self._on_round_end(self._flush)
         self._waiting.append((windows, times, mine))
         self._windows += len(windows)
         self._quiet_turns = 0
         return await mine
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
         self._quiet_turns += 1
-        if self._quiet_turns > QUIET_TURNS:
+        if self._quiet_turns > IDLE_ITERATIONS:
             self._run()
         self._turning = bool(self._waiting)
         if self._turning:
-            loop.call_soon(self._turn, loop)
+            loop.call_soon(self._poll, loop)
 
-    def _end_of_round(self) -> None:
+    def _flush(self) -> None:
         self._turning = False
         self._run()
 

@@ -14,12 +14,12 @@ from mods_grpc.errors import DeadlineError, Reason
 
 T = TypeVar("T")
 
-LOOK_SECONDS = 0.05
-_caller: ContextVar["Caller | None"] = ContextVar("caller", default=None)
+CHECK_SECONDS = 0.05
+_caller: ContextVar["CallScope | None"] = ContextVar("caller", default=None)
 _began: ContextVar[float | None] = ContextVar("began", default=None)
 
 
-class Caller:
+class CallScope:
     """For whom a thread works.
 
     Args:
@@ -34,17 +34,17 @@ class Caller:
         self._until = None if seconds_left is None else time.monotonic() + seconds_left
 
     @property
-    def waits(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether there is still somebody to answer."""
         return not self.gone and (self._until is None or time.monotonic() <= self._until)
 
-    def require(self) -> None:
+    def raise_if_gone(self) -> None:
         """Require somebody to wait.
 
         Raises:
             DeadlineError: DEADLINE_TOO_SHORT, the deadline passed, or the call was cancelled.
         """
-        if not self.waits:
+        if not self.is_waiting:
             raise DeadlineError(Reason.DEADLINE_TOO_SHORT, "the deadline passed before the answer was ready")
 
 
@@ -57,23 +57,23 @@ def _holding(variable: ContextVar[T], value: T) -> Iterator[None]:
         variable.reset(token)
 
 
-def working_for(caller: Caller) -> AbstractContextManager[None]:
+def call_scope(caller: CallScope) -> AbstractContextManager[None]:
     """Let the runs that begin inside be ended when the caller waits no longer."""
     return _holding(_caller, caller)
 
 
-def beginning_at(began: float) -> AbstractContextManager[None]:
+def run_started_at(began: float) -> AbstractContextManager[None]:
     """Let the runs inside be parts of one that began then, on the monotonic clock: together they may take as long as one."""
     return _holding(_began, began)
 
 
-def run_began() -> float:
+def run_start() -> float:
     """Return when the run began that this thread is at: now, unless it is a part of one."""
     began = _began.get()
     return time.monotonic() if began is None else began
 
 
-def caller_waiting() -> Caller | None:
+def current_call() -> CallScope | None:
     """Return for whom one works here; None where it is worked to the end whatever becomes of the caller.
 
     Raises:
@@ -81,7 +81,7 @@ def caller_waiting() -> Caller | None:
     """
     caller = _caller.get()
     if caller is not None:
-        caller.require()
+        caller.raise_if_gone()
     return caller
 
 
@@ -90,11 +90,11 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
-        self._runs: dict[int, tuple[float, Caller | None, Any]] = {}
+        self._runs: dict[int, tuple[float, CallScope | None, Any]] = {}
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def over(self, options: Any, until: float, caller: Caller | None = None) -> Iterator[None]:
+    def watch(self, options: Any, until: float, caller: CallScope | None = None) -> Iterator[None]:
         """Watch the run inside: when it has to end, `options.terminate` is set, which ends it at its next operator.
 
         Args:
@@ -119,7 +119,7 @@ class Watchdog:
             while self._runs:
                 now = time.monotonic()
                 for until, caller, options in self._runs.values():
-                    if now > until or (caller is not None and not caller.waits):
+                    if now > until or (caller is not None and not caller.is_waiting):
                         options.terminate = True
-                self._lock.wait(LOOK_SECONDS)
+                self._lock.wait(CHECK_SECONDS)
             self._thread = None

@@ -1,8 +1,8 @@
-"""Threads that share the parts of a large batch.
+"""A pool of threads that process the chunks of one large batch in parallel.
 
-ONNX Runtime and numpy let go of the interpreter while they compute, so two threads do nearly twice as much. The thread that
-answers a request works on its parts itself; others help where they are free. So nothing ever waits for a thread to become
-free, whatever comes at the same time, and each part is what it would have been alone: the parts do not depend on who works.
+ONNX Runtime and numpy release the GIL while they compute, so two threads do nearly twice the work of one. The thread that
+answers a request processes chunks itself and pool threads help as they become free. So a request never waits for a pool thread,
+and the result of a chunk does not depend on the thread that computed it.
 """
 
 import threading
@@ -13,50 +13,53 @@ from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from mods_grpc.detection.engine.chunking import alone
-from mods_grpc.server.scheduling.run_watchdog import beginning_at
+from mods_grpc.server.scheduling.run_watchdog import run_started_at
 
-MOST_BY_DEFAULT = 4
+DEFAULT_THREADS = 4
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-class Crew:
-    """So many threads, at most, work on one batch.
+class WorkerPool:
+    """Maps a function over the chunks of a batch, on the calling thread and on helper threads.
 
-    Only threads that `enlist` was called on share their work: not the event loop's, which must not wait for others.
+    Only threads that called `register_thread` get help. The event loop's thread must not call it: it would wait for the helpers.
 
     Args:
-        threads: Threads a batch, the one that answers included; 1 for no helpers.
+        threads: Maximum number of threads per batch, the calling one included; 1 means no helpers.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._helpers = ThreadPoolExecutor(threads - 1, "helper") if threads > 1 else None
-        self._here = threading.local()
+        self._thread_state = threading.local()
 
-    def enlist(self) -> None:
-        """Let this thread share its work from now on."""
-        self._here.leads = True
+    def register_thread(self) -> None:
+        """Allow the calling thread to split batches from now on."""
+        self._thread_state.may_split = True
 
-    def share(self, work: Callable[[slice], Found], parts: Sequence[slice], /) -> list[Found]:
-        """Work on parts together, as `Share` says. The runs of models inside count as one for how long they may take."""
-        if self._helpers is None or len(parts) < 2 or not getattr(self._here, "leads", False):
-            return alone(work, parts)
-        job = _Job(work, parts)
-        with beginning_at(time.monotonic()):
-            helpers = self._call_helpers(min(self._threads, len(parts)) - 1, job)
-            self._here.leads = False
+    def map_chunks(self, function: Callable[[slice], Result], chunks: Sequence[slice], /) -> list[Result]:
+        """Apply `function` to every chunk and return the results in the order of `chunks`.
+
+        The model runs of all chunks share one time limit. An error of one chunk is raised here; no further chunks are started.
+        """
+        if self._helpers is None or len(chunks) < 2 or not getattr(self._thread_state, "may_split", False):
+            return alone(function, chunks)
+        job = _ChunkJob(function, chunks)
+        with run_started_at(time.monotonic()):
+            helpers = self._submit_helpers(min(self._threads, len(chunks)) - 1, job)
+            self._thread_state.may_split = False
             try:
                 job.run()
             finally:
-                self._here.leads = True
+                self._thread_state.may_split = True
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
         return job.result()
 
-    def _call_helpers(self, count: int, job: "_Job[Found]") -> "list[Future[None]]":
-        """Ask threads to help, who take over numpy's error state and whom this thread works for; none once they were let go."""
+    def _submit_helpers(self, count: int, job: "_ChunkJob[Result]") -> "list[Future[None]]":
+        """Submit `count` helpers that inherit this thread's context (numpy error state, call scope). Returns [] after `close`."""
         assert self._helpers is not None
         try:
             return [self._helpers.submit(copy_context().run, job.run) for _ in range(count)]
@@ -64,30 +67,30 @@ class Crew:
             return []
 
     def close(self) -> None:
-        """Let the helpers go; what they are at they finish."""
+        """Shut the pool down without waiting. Running chunks complete."""
         if self._helpers is not None:
             self._helpers.shutdown(wait=False, cancel_futures=True)
 
 
-class _Job(Generic[Found]):
-    """One batch: whoever runs it takes the next part until there is none, or one failed."""
+class _ChunkJob(Generic[Result]):
+    """The chunks of one batch. Every thread that calls `run` takes the next chunk until none is left or one has failed."""
 
-    def __init__(self, work: Callable[[slice], Found], parts: Sequence[slice]) -> None:
-        self._work, self._parts = work, parts
-        self._next = iter(range(len(parts)))  # one step of it can't be interrupted
-        self._found: dict[int, Found] = {}
+    def __init__(self, function: Callable[[slice], Result], chunks: Sequence[slice]) -> None:
+        self._function, self._chunks = function, chunks
+        self._next_index = iter(range(len(chunks)))  # next() on a range iterator is atomic under the GIL
+        self._results: dict[int, Result] = {}
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        for index in self._next:
+        for index in self._next_index:
             if self._error is not None:
                 return
             try:
-                self._found[index] = self._work(self._parts[index])
-            except BaseException as error:  # goes to who asked
+                self._results[index] = self._function(self._chunks[index])
+            except BaseException as error:  # raised by result(), on the calling thread
                 self._error = error
 
-    def result(self) -> list[Found]:
+    def result(self) -> list[Result]:
         if self._error is not None:
             raise self._error
-        return [self._found[index] for index in range(len(self._parts))]
+        return [self._results[index] for index in range(len(self._chunks))]

@@ -8,7 +8,7 @@ import asyncio
 import logging
 
 from mods_grpc.detection import Monitor
-from mods_grpc.server.scheduling.fair_lock import Turn
+from mods_grpc.server.scheduling.fair_lock import FairLock
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class LookAhead:
         turn: Whose turn it is to work on the series.
     """
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: FairLock) -> None:
         self._turn = turn
         self._due: list[tuple[Monitor, int]] = []
 
@@ -34,7 +34,7 @@ class LookAhead:
     def _run(self) -> None:
         due, self._due = self._due, []
         for monitor, slot in due:
-            if not self._turn.busy:
+            if not self._turn.locked:
                 try:
                     monitor.look_ahead(slot)
                 except Exception:  # the next row will tell of it, as it runs the model itself

@@ -75,7 +75,7 @@ class RowGatherer:
         rest: list[Row] = []
         told_of = {id(row): told for row, told in waiting}
         for row, told in waiting:
-            if self._states.turn.busy or not row.stays():
+            if self._states.turn.locked or not row.stays():
                 told.set_result(None)
             elif (found := row.judge.known(row.data.observation)) is None:
                 rest.append(row)

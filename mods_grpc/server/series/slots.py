@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.detection import SeriesTable
-from mods_grpc.server.scheduling.fair_lock import Turn
+from mods_grpc.server.scheduling.fair_lock import FairLock
 from mods_grpc.server.series.replay_cache import Exchanges
 
 NOT_HELD = -1
@@ -40,7 +40,7 @@ class SeriesStates:
         self.table = table
         self.evicted: Counter[str] = Counter()
         self.pins = 0
-        self.turn = Turn()
+        self.turn = FairLock()
         self.doubted: set[str] = set()
         self._answers: OrderedDict[str, Exchanges] = OrderedDict()
         self._max_series = max_series

@@ -6,7 +6,7 @@ from mods_grpc.errors import DrainingError, QuotaError, Reason
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.rpc.boundary import Context, Edge
-from mods_grpc.server.scheduling.coarse_timer import Watch
+from mods_grpc.server.scheduling.coarse_timer import CoarseTimer
 from mods_grpc.server.security.authentication import Identity
 from mods_grpc.server.streaming.session import StreamSession
 from mods_grpc.server.streaming.stream_io import OpenStream
@@ -27,7 +27,7 @@ class Streams:
         self._edge = edge
         self._repository = repository
         self._config = config
-        self._watch = Watch()
+        self._watch = CoarseTimer()
         self._draining = False
         self._sessions: dict[OpenStream, StreamSession] = {}
         self._open: dict[str, int] = {}  # by identity
@@ -63,7 +63,7 @@ class Streams:
         limits = {"idle_seconds": config.stream_idle_seconds, "slow_seconds": config.slow_reader_seconds}
         stream = OpenStream(context, self._watch, lambda over: self._leave(over, identity.name), **limits)
         self._sessions[stream] = session
-        self._watch.begin(stream)
+        self._watch.add(stream)
         self._edge.metrics.streams_open.inc()
         try:
             await self._serve(stream, session)
@@ -75,7 +75,7 @@ class Streams:
     def _leave(self, stream: OpenStream, name: str) -> None:
         if self._sessions.pop(stream, None) is None:
             return
-        self._watch.end(stream)
+        self._watch.remove(stream)
         self._edge.metrics.streams_open.dec()
         self._open[name] -= 1
         if not self._open[name]:

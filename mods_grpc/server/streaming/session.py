@@ -116,7 +116,7 @@ class StreamSession:
                 expected = self.last_sequence + 1
                 text = f"data.sequence: expected {expected}, found {sequence}"
                 raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=sequence)
-            self._edge.rates.take(self._identity.name)
+            self._edge.rates.acquire(self._identity.name)
         except ModsError as error:
             return self._refused(sequence, error)
         self.last_sequence = sequence
@@ -132,7 +132,7 @@ class StreamSession:
         """Judge a message as soon as may be: at once, with rows of other streams, or when it is its turn."""
         judge = model.judge
         seconds, gatherer = judge.seconds(data), judge.model.rows
-        if seconds <= INLINE_SECONDS and not judge.model.states.turn.busy:
+        if seconds <= INLINE_SECONDS and not judge.model.states.turn.locked:
             if gatherer is None or not judge.is_row(data) or not gatherer.in_company(self):
                 try:
                     answer = judge.judge(data)
@@ -165,9 +165,9 @@ class StreamSession:
                 if seconds <= INLINE_SECONDS:
                     answer = judge.judge(data)
                 else:
-                    answer = await turn.on_thread(self._edge.pool, lambda: judge.judge(data))
+                    answer = await turn.run_in_executor(self._edge.pool, lambda: judge.judge(data))
             finally:
-                turn.give_back()
+                turn.release()
         except ModsError as error:
             return self._refused(sequence, error)
         return self._judged(sequence, sent, answer)

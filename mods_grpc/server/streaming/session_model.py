@@ -6,7 +6,7 @@ from mods_grpc.server.codec.encode import served
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loader import LoadedModel
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.scheduling.fair_lock import Turn
+from mods_grpc.server.scheduling.fair_lock import FairLock
 from mods_grpc.server.streaming.row_scorer import Judge
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
@@ -79,7 +79,7 @@ class StreamModel:
             raise ModelUnusableError(Reason.MODEL_RETIRED, text)
         self._use(model)  # even the same one: its series may have been elsewhere in between
 
-    async def turn(self, seconds: float) -> Turn:
+    async def turn(self, seconds: float) -> FairLock:
         """Wait for the turn on the model that serves then; `seconds` is how long the work is expected to take.
 
         Raises:
@@ -87,15 +87,15 @@ class StreamModel:
         """
         while True:
             model = self.judge.model
-            await model.states.turn.take(seconds)
+            await model.states.turn.acquire(seconds)
             try:
                 self.follow()
             except ModsError:
-                model.states.turn.give_back()
+                model.states.turn.release()
                 raise
             if self.judge.model is model:
                 return model.states.turn
-            model.states.turn.give_back()
+            model.states.turn.release()
 
     @property
     def _pinned(self) -> bool:
@@ -128,8 +128,8 @@ async def idle_model(repository: Repository, reference: pb.ModelReference) -> Lo
         ModsError: As `Repository.serving`.
     """
     model = find_model(repository, reference)
-    while model.states.turn.busy:
-        await model.states.turn.idle()
+    while model.states.turn.locked:
+        await model.states.turn.wait_idle()
         before, model = model, find_model(repository, reference)
         if model is before:
             break

@@ -8,7 +8,7 @@ import grpc
 
 from mods_grpc.errors import ModsError, Reason, StreamTimeoutError
 from mods_grpc.server.rpc.boundary import Context, EndedError, abort, note_end
-from mods_grpc.server.scheduling.coarse_timer import NEVER, TICK_SECONDS, Watch
+from mods_grpc.server.scheduling.coarse_timer import NO_DEADLINE, TICK_SECONDS, CoarseTimer
 from mods_grpc.transport.sockets.eager_task import Begun
 
 LAST_WORDS_SECONDS = 5.0  # in which the status must be on its way; a peer that reads nothing never takes it
@@ -35,14 +35,14 @@ class OpenStream:
     """
 
     def __init__(
-        self, context: Context, watch: Watch, leave: Callable[["OpenStream"], None], *, idle_seconds: float, slow_seconds: float
+        self, context: Context, watch: CoarseTimer, leave: Callable[["OpenStream"], None], *, idle_seconds: float, slow_seconds: float
     ) -> None:
         self.reading = False
         self._context = context
         self._watch = watch
         self._leave = leave
         self._idle_seconds, self._slow_seconds = idle_seconds, slow_seconds
-        self._idle_until, self._slow_until = NEVER, NEVER
+        self._idle_until, self._slow_until = NO_DEADLINE, NO_DEADLINE
         self._served_by = asyncio.current_task()
         self._writing: asyncio.Task[None] | None = None
         self._written_before = False
@@ -50,10 +50,10 @@ class OpenStream:
         self._ending: asyncio.Task[None] | None = None
 
     @property
-    def until(self) -> float:
+    def deadline(self) -> float:
         """When the peer has taken too long, on the clock of the watch."""
         if self._ending is not None:
-            return NEVER
+            return NO_DEADLINE
         if self._writing is None or self._writing.done():
             return self._idle_until
         return min(self._idle_until, self._slow_until)
@@ -73,7 +73,7 @@ class OpenStream:
         except Exception:
             if self._ending is None:
                 raise
-        self.reading, self._idle_until = False, NEVER
+        self.reading, self._idle_until = False, NO_DEADLINE
         if self._ending is not None:
             await self._ended(self._ending)
         return data if isinstance(data, bytes) else None
@@ -130,7 +130,7 @@ class OpenStream:
         """Take note that its task is done with it, and let go of that."""
         self._served_by = None
 
-    def overdue(self) -> None:
+    def on_timeout(self) -> None:
         """End the stream: its peer has taken too long."""
         if self._idle_until <= self._watch.clock:
             seconds = self._idle_seconds

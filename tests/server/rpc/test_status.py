@@ -18,7 +18,7 @@ from mods_grpc.artifact import publish
 from mods_grpc.errors import InvalidInputError, ModsError, QuotaError, Reason, Violation
 from mods_grpc.server.rpc.boundary import INLINE_BYTES, Edge
 from mods_grpc.server.rpc.status import CODES, MAX_VIOLATIONS, NEVER_ON_THE_WIRE, abort_arguments, status_of
-from mods_grpc.server.scheduling.admission import Backlog, Rates
+from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.security.authentication import Access
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
@@ -162,8 +162,8 @@ async def calls_to_a_broken_service(requests):
         server = grpc.aio.server()
         edge = Edge(
             access=Access(None, certificates=False),
-            rates=Rates(0.0),
-            backlog=Backlog(8, 1),
+            rates=RateLimiter(0.0),
+            backlog=AdmissionQueue(8, 1),
             pool=pool,
             max_bytes=1024,
             metrics=Metrics(),

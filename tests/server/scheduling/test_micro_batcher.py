@@ -7,7 +7,7 @@ import pytest
 
 from mods_grpc.errors import ModelOutputError, Reason
 from mods_grpc.server.onnx.cost_model import RunCost
-from mods_grpc.server.scheduling.micro_batcher import MOST_WINDOWS, USUAL, Gatherer
+from mods_grpc.server.scheduling.micro_batcher import MAX_WINDOWS, PROBE_INTERVAL, MicroBatcher
 
 
 class Model:
@@ -40,7 +40,7 @@ def together(*asked):
     model = Model()
 
     async def run():
-        gatherer = Gatherer(model)
+        gatherer = MicroBatcher(model)
         return await asyncio.gather(*(gatherer.forecast(one, at(one)) for one in asked), return_exceptions=True)
 
     return asyncio.run(run()), model.sizes
@@ -57,7 +57,7 @@ def test_calls_of_one_turn_are_one_run_and_each_gets_its_own():
 def test_a_run_takes_no_more_than_the_loop_can_be_held_up_for():
     asked = [windows(i, 20) for i in range(10)]
     found, sizes = together(*asked)
-    assert max(sizes) <= MOST_WINDOWS
+    assert max(sizes) <= MAX_WINDOWS
     assert sum(sizes) == 200
     for one, answer in zip(asked, found, strict=True):
         np.testing.assert_array_equal(answer, doubled(one))
@@ -65,11 +65,11 @@ def test_a_run_takes_no_more_than_the_loop_can_be_held_up_for():
 
 def test_a_slow_model_takes_fewer_windows_at_a_time():
     quick, slow, slowest = RunCost((1e-5, 1e-4, 1e-3)), RunCost((1e-4, 2e-3, 4e-2)), RunCost((1.0, 2.0, 3.0))
-    assert [cost.most_within(0.004, MOST_WINDOWS) for cost in (quick, slow, slowest)] == [MOST_WINDOWS, 28, 1]
+    assert [cost.most_within(0.004, MAX_WINDOWS) for cost in (quick, slow, slowest)] == [MAX_WINDOWS, 28, 1]
     model = Model()
 
     async def run():
-        gatherer = Gatherer(model, 28)
+        gatherer = MicroBatcher(model, 28)
         await asyncio.gather(*(gatherer.forecast(windows(i), at(windows(i))) for i in range(60)))
 
     asyncio.run(run())
@@ -87,7 +87,7 @@ def test_who_gives_up_needs_no_run():
     model = Model()
 
     async def run():
-        gatherer = Gatherer(model)
+        gatherer = MicroBatcher(model)
         first = asyncio.ensure_future(gatherer.forecast(windows(1), at(windows(1))))
         second = asyncio.ensure_future(gatherer.forecast(windows(2), at(windows(2))))
         await asyncio.sleep(0)
@@ -104,28 +104,28 @@ def test_calls_without_company_run_at_once_and_notice_when_they_have_some():
     model = Model()
 
     async def run():
-        gatherer = Gatherer(model)
-        for _ in range(USUAL):
+        gatherer = MicroBatcher(model)
+        for _ in range(PROBE_INTERVAL):
             await gatherer.forecast(windows(1), at(windows(1)))
         alone = gatherer.forecast(windows(2), at(windows(2)))
         with pytest.raises(StopIteration) as told:  # without a turn of the loop
             alone.send(None)
         np.testing.assert_array_equal(told.value.value, doubled(windows(2)))
         model.sizes.clear()
-        for _ in range(USUAL):
-            await asyncio.gather(*(gatherer.forecast(windows(i), at(windows(i))) for i in range(USUAL)))
+        for _ in range(PROBE_INTERVAL):
+            await asyncio.gather(*(gatherer.forecast(windows(i), at(windows(i))) for i in range(PROBE_INTERVAL)))
 
     asyncio.run(run())
-    assert max(model.sizes) == USUAL
-    assert model.sizes[-1] == USUAL
+    assert max(model.sizes) == PROBE_INTERVAL
+    assert model.sizes[-1] == PROBE_INTERVAL
 
 
 def test_where_the_end_of_a_round_is_told_calls_run_there_and_none_looks_round():
     model, at_end = Model(), []
 
     async def run():
-        gatherer = Gatherer(model, at_end_of_round=at_end.append)
-        for count in [1] * 2 * USUAL + [3]:
+        gatherer = MicroBatcher(model, on_round_end=at_end.append)
+        for count in [1] * 2 * PROBE_INTERVAL + [3]:
             waiting = [asyncio.ensure_future(gatherer.forecast(windows(i), at(windows(i)))) for i in range(count)]
             await asyncio.sleep(0)
             assert not any(one.done() for one in waiting)
@@ -136,4 +136,4 @@ def test_where_the_end_of_a_round_is_told_calls_run_there_and_none_looks_round()
                 np.testing.assert_array_equal(answer, doubled(windows(i)))
 
     asyncio.run(run())
-    assert model.sizes == [1] * 2 * USUAL + [3]
+    assert model.sizes == [1] * 2 * PROBE_INTERVAL + [3]

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from mods_grpc.errors import DeadlineError
-from mods_grpc.server.scheduling.run_watchdog import Caller, Watchdog, caller_waiting, working_for
+from mods_grpc.server.scheduling.run_watchdog import CallScope, Watchdog, call_scope, current_call
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc
 from tests.support.http2.client import failure_of, forecast_request, window
@@ -86,9 +86,9 @@ def test_work_whose_caller_is_gone_before_it_begins_is_dropped(slow, whole_secon
 
 
 def test_who_waits_no_longer_is_told_before_anything_runs():
-    with working_for(Caller(-1.0)), pytest.raises(DeadlineError):
-        caller_waiting()
-    assert caller_waiting() is None
+    with call_scope(CallScope(-1.0)), pytest.raises(DeadlineError):
+        current_call()
+    assert current_call() is None
 
 
 class Options:
@@ -97,7 +97,7 @@ class Options:
 
 def test_what_ends_in_time_is_left_alone_and_the_thread_goes():
     watchdog, options = Watchdog(), Options()
-    with watchdog.over(options, time.monotonic() + 60.0):
+    with watchdog.watch(options, time.monotonic() + 60.0):
         thread = watchdog._thread
         assert thread.is_alive()
     thread.join(10)

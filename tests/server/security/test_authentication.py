@@ -15,7 +15,7 @@ from mods_grpc.errors import (
     Reason,
     UnauthenticatedError,
 )
-from mods_grpc.server.scheduling.admission import Backlog, Rates
+from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.security.authentication import Identity, Scope, Tokens
 from mods_grpc.v1 import inference_pb2_grpc
 from tests.support.http2.client import forecast_request
@@ -157,18 +157,18 @@ def test_a_rate_is_a_limit_with_a_time_to_wait(repository):
 
 
 def test_rates_are_counted_by_identity():
-    rates = Rates(2.0)
+    rates = RateLimiter(2.0)
     for _ in range(4):
-        rates.take("one")
+        rates.acquire("one")
     with pytest.raises(QuotaError) as caught:
-        rates.take("one")
+        rates.acquire("one")
     assert caught.value.reason is Reason.RATE_LIMIT
     assert 0 < caught.value.retry_seconds <= 0.5
-    rates.take("other")
+    rates.acquire("other")
 
 
 def test_a_full_backlog_sheds_load_at_once():
-    backlog = Backlog(2, 1)
+    backlog = AdmissionQueue(2, 1)
     backlog.admit(None)
     backlog.admit(None)
     with pytest.raises(QuotaError) as caught:
@@ -179,7 +179,7 @@ def test_a_full_backlog_sheds_load_at_once():
 
 
 def test_a_deadline_that_can_not_be_met_is_refused_at_once_but_not_for_ever():
-    backlog = Backlog(8, 1)
+    backlog = AdmissionQueue(8, 1)
     backlog.admit(None)
     backlog.done(1.0)
     with pytest.raises(DeadlineError) as caught:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mods_grpc.server.scheduling.fair_lock import Turn
+from mods_grpc.server.scheduling.fair_lock import FairLock
 from mods_grpc.server.series.prefetcher import LookAhead
 
 
@@ -22,8 +22,8 @@ class Monitor:
 
 def looked_ahead_of(slots, *, busy=False):
     """Return in which order things were done: slots looked ahead of, and other work of the loop."""
-    done, turn = [], Turn()
-    turn.busy = busy
+    done, turn = [], FairLock()
+    turn.locked = busy
     ahead = LookAhead(turn)
 
     async def run():

@@ -130,7 +130,7 @@ def never_judged(**changes):
 def test_rows_whose_series_moved_or_are_at_work_on_are_given_back(hindrance):
     async def run():
         rows = gatherer()
-        rows._states.turn.busy = hindrance == "somebody's turn"
+        rows._states.turn.locked = hindrance == "somebody's turn"
         return await rows.judge(never_judged(stays=lambda: hindrance == "somebody's turn"))
 
     assert asyncio.run(run()) is None
