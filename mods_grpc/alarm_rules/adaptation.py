@@ -1,36 +1,49 @@
-"""How the level at which a series alarms adapts to it: one rule for the server's streams and for the watch.
+"""How the alarm level of a series adapts to it.
 
 Adaptive conformal inference (Gibbs & Candes 2021), on a logarithmic scale and for episodes: each start of an episode makes
-the level stricter, each quiet row a little more lenient, so much that both cancel out where episodes start at the rate of
-the budget. It stands still while an episode is open, so an anomaly is learnt from once, by the alarm it raised.
+the level stricter, each row outside of episodes a little more lenient. The two cancel out at the rate of episodes that the
+budget allows. The level doesn't move while an episode is open, so an anomaly is learned from once, by the alarm it raised.
 """
 
 from dataclasses import dataclass, field
 
-STRICTER = 10.0**-0.2  # at each start of an episode
-STRICTEST = 0.01
-MOST_LENIENT = 10.0
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.alarm_rules.episode_rule import Phase
+from mods_grpc.array_types import Floats
+
+START_MULTIPLIER = 10.0**-0.2  # of the factor, at each start of an episode
+MIN_FACTOR = 0.01
+MAX_FACTOR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """The rule for one budget. The level of a series is the budget's significance level times its factor, which begins at 1.
+    """The adaptation rule for one budget.
+
+    The level of a series is the budget's significance level times the factor of the series, which starts at 1 and stays in
+    MIN_FACTOR to MAX_FACTOR.
 
     Attributes:
         rate: Episodes per row that the budget allows.
-        more_lenient: What a quiet row multiplies the factor by.
+        quiet_multiplier: Multiplies the factor at each row outside of episodes; above 1.
     """
 
     rate: float
-    more_lenient: float = field(init=False)
+    quiet_multiplier: float = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "more_lenient", float(STRICTER**-self.rate))
+        object.__setattr__(self, "quiet_multiplier", float(START_MULTIPLIER**-self.rate))
 
-    def after_start(self, factor: float) -> float:
-        """Return the factor after a row that started an episode."""
-        return max(factor * STRICTER, STRICTEST)
+    def next_factor(self, factor: float, phase: Phase) -> float:
+        """Return the factor after a row of this phase."""
+        if phase == Phase.NONE:
+            return min(factor * self.quiet_multiplier, MAX_FACTOR)
+        return max(factor * START_MULTIPLIER, MIN_FACTOR) if phase == Phase.STARTED else factor
 
-    def after_quiet(self, factor: float) -> float:
-        """Return the factor after a row outside of episodes."""
-        return min(factor * self.more_lenient, MOST_LENIENT)
+    def next_factors(self, factors: Floats, phases: NDArray[np.int8]) -> Floats:
+        """Return the factors of n series after a row of each, `(n,)`, as `next_factor` does."""
+        quiet = np.minimum(factors * self.quiet_multiplier, MAX_FACTOR)
+        started = np.maximum(factors * START_MULTIPLIER, MIN_FACTOR)
+        return np.where(phases == Phase.NONE, quiet, np.where(phases == Phase.STARTED, started, factors))

@@ -1,8 +1,8 @@
 """From residual to alarm: pure numpy, no I/O, no gRPC. `Monitor` is the door; `calibrate` makes what it needs."""
 
+from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.detection.calibration.calibrate import calibrate
 from mods_grpc.detection.decision.alarms import Alarm
-from mods_grpc.detection.decision.episodes import Phase
 from mods_grpc.detection.decision.reason import describe
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts

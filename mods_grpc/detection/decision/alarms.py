@@ -1,12 +1,12 @@
-"""From p-values to alarms: the threshold that adapts to a series, the drift flag, and episodes.
+"""From p-values to alarms: the level that adapts to a series, the drift flag, and episodes.
 
-The level at which a series alarms moves (see `mods_grpc.alarm_rules.adaptation`) so that it starts as many episodes as the
-budget says though its evidence isn't distributed as in calibration. It is bounded: whoever teaches the detector to accept him
-raises an alarm for each step, and gets no further than STRICTEST.
+The level moves (see `mods_grpc.alarm_rules.adaptation`) so that a series starts as many episodes as the budget allows, even if
+its evidence isn't distributed as in calibration. It is bounded: every step towards a stricter level costs an attacker an alarm,
+and MIN_FACTOR is the strictest.
 
 The drift flag is that of a conformal test martingale (Volkhonskiy et al. 2017, "Inductive conformal martingales for
-change-point detection"): the bet that p-values are too small, kept at its start from below. Very small ones are
-anomalies, not drift, and count no more than SMALLEST_BET; rows that say the same count as one.
+change-point detection"): a bet that p-values are too small, whose wealth never falls below its start. Very small p-values are
+anomalies, not drift, so none counts as less than MIN_BET_P. Rows that belong to one event count as one.
 """
 
 import math
@@ -16,15 +16,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.alarm_rules.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
-from mods_grpc.array_types import Floats
-from mods_grpc.detection.decision.episodes import Phase, advance, advance_each, episode_of, follow, keep_episode
+from mods_grpc.alarm_rules.adaptation import Adaptation
+from mods_grpc.alarm_rules.episode_rule import Phase
+from mods_grpc.array_types import Bools, Floats, Indices, Times
+from mods_grpc.detection.decision.episodes import advance, advance_each, episode_of, store_episode, update
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 
 BET = 0.7  # power of the martingale: increments log(BET) + (BET - 1) log(p)
 _LOG_BET = math.log(BET)
-SMALLEST_BET = 0.01
-DRIFT_WEALTH = math.log(1e6)  # without drift, a bet wins a millionfold once in a million rows or less often
+MIN_BET_P = 0.01
+DRIFT_WEALTH = math.log(1e6)  # without drift, a bet multiplies its stake by a million in less than one of a million rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +33,10 @@ class AlarmRule:
     """When rows raise an alarm.
 
     Attributes:
-        significance: p-value at or below which a row is anomalous, before adaptation.
+        significance: A row is anomalous if its p-value is at or below this level, before adaptation.
         extremal_index: Episodes per anomalous row.
         holdoff: Nanoseconds without an anomalous row that end an episode.
-        adaptation: How the level adapts to the series; None where it stays.
+        adaptation: How the level adapts to the series; None for a fixed level.
     """
 
     significance: float
@@ -46,15 +47,15 @@ class AlarmRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredRows:
-    """n rows in order, all `(n,)`: `slots`, the series (one may occur more than once), `times` in nanoseconds, `p_value`."""
+    """n rows in order, all `(n,)`: `slots` of the series (may repeat), `times` in nanoseconds, `p_value`."""
 
-    slots: NDArray[np.intp]
-    times: NDArray[np.int64]
+    slots: Indices
+    times: Times
     p_value: Floats
 
 
 class Alarm(NamedTuple):
-    """What is raised at one row: as Alarms."""
+    """The alarm state after one row; fields as in Alarms."""
 
     score: float
     anomalous: bool
@@ -67,24 +68,28 @@ class Alarm(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alarms:
-    """What is raised at n rows: `anomalous`, `drift`, and of the episode `phase`, `start`, `peak_time`, `peak`, all `(n,)`.
+    """The alarm state after each of n rows, all `(n,)`.
 
-    `score` is -log10 of the p-value.
+    Attributes:
+        score: -log10 of the p-value.
+        anomalous: Whether the p-value is at or below the level of the series. drift: Whether the drift flag is up.
+        phase: Phase of the row. start, peak_time: Nanoseconds, of the episode it belongs to or ends; NO_TIME if none.
+        peak: Highest score of that episode; 0 if none.
     """
 
     score: Floats
-    anomalous: NDArray[np.bool_]
-    drift: NDArray[np.bool_]
+    anomalous: Bools
+    drift: Bools
     phase: NDArray[np.int8]
-    start: NDArray[np.int64]
-    peak_time: NDArray[np.int64]
+    start: Times
+    peak_time: Times
     peak: Floats
 
 
 def raise_alarms(table: SeriesTable, rows: ScoredRows, rule: AlarmRule) -> Alarms:
-    """Take scored rows into account, in order: factor, wealth and episode of their series are changed."""
+    """Apply scored rows in order: updates factor, wealth and episode of their series in the table."""
     n = len(rows.slots)
-    found = Alarms(
+    alarms = Alarms(
         score=-np.log10(rows.p_value),
         anomalous=np.zeros(n, np.bool_),
         drift=np.zeros(n, np.bool_),
@@ -93,67 +98,63 @@ def raise_alarms(table: SeriesTable, rows: ScoredRows, rule: AlarmRule) -> Alarm
         peak_time=np.full(n, NO_TIME),
         peak=np.zeros(n),
     )
-    odds = _LOG_BET + (BET - 1) * np.log(np.fmax(np.fmin(rows.p_value, 1.0), SMALLEST_BET))
-    each = n == 1 or bool((np.diff(np.sort(rows.slots)) != 0).all())
-    (_at_once if each else _in_turn)(table, rows, rule, rule.extremal_index * odds, found)
-    return found
+    log_odds = _LOG_BET + (BET - 1) * np.log(np.fmax(np.fmin(rows.p_value, 1.0), MIN_BET_P))
+    distinct = n == 1 or bool((np.diff(np.sort(rows.slots)) != 0).all())
+    (_vectorised if distinct else _sequential)(table, rows, rule, rule.extremal_index * log_odds, alarms)
+    return alarms
 
 
-def _at_once(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
-    """Take rows of as many series."""
+def _vectorised(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, alarms: Alarms) -> None:
+    """Apply one row of each of n different series."""
     slots, factor = rows.slots, table.factor[rows.slots]
-    found.anomalous[:] = rows.p_value <= (rule.significance * factor if rule.adaptation else rule.significance)
+    alarms.anomalous[:] = rows.p_value <= (rule.significance * factor if rule.adaptation else rule.significance)
     wealth = np.maximum(table.wealth[slots] + bets, 0.0)
-    found.drift[:] = wealth > DRIFT_WEALTH
+    alarms.drift[:] = wealth > DRIFT_WEALTH
     table.wealth[slots] = np.minimum(wealth, 2 * DRIFT_WEALTH)
-    touched = found.anomalous | (table.episode_start[slots] != NO_TIME)
-    at = np.flatnonzero(touched)
+    at = np.flatnonzero(alarms.anomalous | (table.episode_start[slots] != NO_TIME))
     if at.size:
-        told = advance_each(table, slots[at], rows.times[at], found.score[at], found.anomalous[at], rule.holdoff)
-        found.phase[at], found.start[at], found.peak_time[at], found.peak[at] = told
+        episodes = advance_each(table, slots[at], rows.times[at], alarms.score[at], alarms.anomalous[at], rule.holdoff)
+        alarms.phase[at], alarms.start[at], alarms.peak_time[at], alarms.peak[at] = episodes
     if rule.adaptation:
-        quiet = np.minimum(factor * rule.adaptation.more_lenient, MOST_LENIENT)
-        stricter = np.maximum(factor * STRICTER, STRICTEST)
-        started = found.phase == Phase.STARTED
-        table.factor[slots] = np.where(started, stricter, np.where(touched, factor, quiet))
+        table.factor[slots] = rule.adaptation.next_factors(factor, alarms.phase)
 
 
-def _in_turn(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms) -> None:
-    """The same for series some of which bring several rows: one series after the other, row by row."""
+def _sequential(table: SeriesTable, rows: ScoredRows, rule: AlarmRule, bets: Floats, alarms: Alarms) -> None:
+    """Apply rows of series of which some have several: series by series, row by row."""
     order = np.argsort(rows.slots, kind="stable")
     for at in np.split(order, np.flatnonzero(np.diff(rows.slots[order])) + 1):
-        _one_series(table, int(rows.slots[at[0]]), at, rows, rule, bets, found)
+        _single_series(table, int(rows.slots[at[0]]), at, rows, rule, bets, alarms)
 
 
-def _one_series(
-    table: SeriesTable, slot: int, at: NDArray[np.intp], rows: ScoredRows, rule: AlarmRule, bets: Floats, found: Alarms
+def _single_series(
+    table: SeriesTable, slot: int, at: Indices, rows: ScoredRows, rule: AlarmRule, bets: Floats, alarms: Alarms
 ) -> None:
-    """Take the rows `at`, `(k,)`, of one series, with the same operations on the same numbers as `_at_once`."""
+    """Apply the rows `at`, `(k,)`, of one series, with the same operations on the same numbers as `_vectorised`."""
     adaptation, holdoff, level = rule.adaptation, rule.holdoff, rule.significance
     factor, wealth, episode = table.factor.item(slot), table.wealth.item(slot), episode_of(table, slot)
-    columns = (at, rows.times[at], rows.p_value[at], found.score[at], bets[at])
-    strange, drifting = [], []
+    columns = (at, rows.times[at], rows.p_value[at], alarms.score[at], bets[at])
+    anomalous_rows, drift_rows = [], []
     for i, time, p_value, score, bet in zip(*(column.tolist() for column in columns), strict=True):
         anomalous = p_value <= (level * factor if adaptation else level)
         wealth = max(wealth + bet, 0.0)
-        strange.append(anomalous)
-        drifting.append(wealth > DRIFT_WEALTH)
+        anomalous_rows.append(anomalous)
+        drift_rows.append(wealth > DRIFT_WEALTH)
         wealth = min(wealth, 2 * DRIFT_WEALTH)
-        if not anomalous and episode.start == NO_TIME:
-            factor = adaptation.after_quiet(factor) if adaptation else factor
-            continue
-        phase, told, episode = follow(episode, time, score, anomalous=anomalous, holdoff=holdoff)
-        found.phase[i], found.start[i], found.peak_time[i], found.peak[i] = phase, told.start, told.peak_time, told.peak
-        if adaptation and phase == Phase.STARTED:
-            factor = adaptation.after_start(factor)
-    found.anomalous[at], found.drift[at] = strange, drifting
+        phase = Phase.NONE
+        if anomalous or episode.start != NO_TIME:
+            phase, current, episode = update(episode, time, score, anomalous=anomalous, holdoff=holdoff)
+            alarms.phase[i], alarms.start[i] = phase, current.start
+            alarms.peak_time[i], alarms.peak[i] = current.peak_time, current.peak
+        if adaptation:
+            factor = adaptation.next_factor(factor, phase)
+    alarms.anomalous[at], alarms.drift[at] = anomalous_rows, drift_rows
     table.factor[slot], table.wealth[slot] = factor, wealth
-    keep_episode(table, slot, episode)
+    store_episode(table, slot, episode)
 
 
 def raise_alarm(table: SeriesTable, slot: int, time: int, p_value: float, rule: AlarmRule) -> Alarm:
-    """Take one scored row into account, as `raise_alarms` does. Logarithms are numpy's, whose last bit may differ."""
-    log = np.log(max(min(p_value, 1.0), SMALLEST_BET))
+    """Apply one scored row, as `raise_alarms` does. numpy's scalar logarithms may differ in the last bit from those of arrays."""
+    log = np.log(max(min(p_value, 1.0), MIN_BET_P))
     bet = rule.extremal_index * (_LOG_BET + (BET - 1) * float(log))
     score, adaptation, factor = -float(np.log10(p_value)), rule.adaptation, table.factor.item(slot)
     anomalous = p_value <= (rule.significance * factor if adaptation else rule.significance)
@@ -162,9 +163,9 @@ def raise_alarm(table: SeriesTable, slot: int, time: int, p_value: float, rule: 
     drift = wealth > DRIFT_WEALTH
     if not anomalous and table.episode_start.item(slot) == NO_TIME:
         if adaptation:
-            table.factor[slot] = adaptation.after_quiet(factor)
+            table.factor[slot] = adaptation.next_factor(factor, Phase.NONE)
         return Alarm(score, False, drift, Phase.NONE, NO_TIME, NO_TIME, 0.0)
     episode = advance(table, slot, time, score, anomalous=anomalous, holdoff=rule.holdoff)
     if adaptation and episode[0] == Phase.STARTED:
-        table.factor[slot] = adaptation.after_start(factor)
+        table.factor[slot] = adaptation.next_factor(factor, Phase.STARTED)
     return Alarm(score, anomalous, drift, *episode)

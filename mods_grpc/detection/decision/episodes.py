@@ -1,31 +1,20 @@
-"""Episodes: consecutive anomalous rows within a hold-off are one alarm with a start, a peak and an end.
+"""The open episodes of the series of a table: their start and peak, updated row by row by the episode rule."""
 
-Windows overlap, so one burst sits in several rows; the hold-off is the number of rows that share it.
-"""
-
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.array_types import Bools, Floats
+from mods_grpc.alarm_rules.episode_rule import Phase, next_phase, next_phases
+from mods_grpc.array_types import Bools, Floats, Indices, Times
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 
 
-class Phase(IntEnum):
-    """Where an observation stands in an episode."""
-
-    NONE = 0
-    STARTED = 1
-    ONGOING = 2
-    ENDED = 3
-
-
 class Episode(NamedTuple):
-    """The open episode of a series: its first and last anomalous row and that of the highest score, nanoseconds; that score.
+    """The open episode of a series; NOT_OPEN if there is none.
 
-    NOT_OPEN where there is none.
+    `start`, `last` and `peak_time` are the times of its first and last anomalous row and of the row of the highest score, in
+    nanoseconds; `peak` is that score.
     """
 
     start: int
@@ -37,35 +26,35 @@ class Episode(NamedTuple):
 NOT_OPEN = Episode(NO_TIME, NO_TIME, NO_TIME, 0.0)
 
 
-def follow(before: Episode, time: int, score: float, *, anomalous: bool, holdoff: int) -> tuple[Phase, Episode, Episode]:
-    """Take one scored row into account.
+def update(episode: Episode, time: int, score: float, *, anomalous: bool, holdoff: int) -> tuple[Phase, Episode, Episode]:
+    """Apply one scored row to the episode of its series.
 
     Args:
-        before: The episode of its series.
-        time: The row's time in nanoseconds, after that of every row before.
+        episode: The open episode of the series, or NOT_OPEN.
+        time: Time of the row in nanoseconds, later than every row before.
         score: -log10 of its p-value.
-        anomalous: Whether it is anomalous.
+        anomalous: Whether the row is anomalous.
         holdoff: Nanoseconds without an anomalous row that end an episode.
 
     Returns:
-        Phase, the episode the row belongs to or ends, and the one that is open afterwards.
+        The phase, the episode that the row belongs to or ends, and the episode that is open afterwards.
     """
-    is_open = before.start != NO_TIME
-    over = is_open and time - before.last > holdoff
+    since_anomalous = None if episode.start == NO_TIME else time - episode.last
+    phase = next_phase(since_anomalous, holdoff, anomalous=anomalous)
+    if phase == Phase.STARTED:
+        started = Episode(time, time, time, score)
+        return phase, started, started
+    if phase == Phase.ENDED:
+        return phase, episode, NOT_OPEN
     if not anomalous:
-        if not is_open:
-            return Phase.NONE, NOT_OPEN, NOT_OPEN
-        return (Phase.ENDED, before, NOT_OPEN) if over else (Phase.ONGOING, before, before)
-    if not is_open or over:
-        begun = Episode(time, time, time, score)
-        return Phase.STARTED, begun, begun
-    peak = (time, score) if score > before.peak else (before.peak_time, before.peak)
-    now = Episode(before.start, time, *peak)
-    return Phase.ONGOING, now, now
+        return phase, episode, episode
+    peak = (time, score) if score > episode.peak else (episode.peak_time, episode.peak)
+    ongoing = Episode(episode.start, time, *peak)
+    return phase, ongoing, ongoing
 
 
 def episode_of(table: SeriesTable, slot: int) -> Episode:
-    """Return the episode of a series as the table holds it."""
+    """Return the episode of a series from the table."""
     return Episode(
         table.episode_start.item(slot),
         table.episode_last.item(slot),
@@ -74,38 +63,36 @@ def episode_of(table: SeriesTable, slot: int) -> Episode:
     )
 
 
-def keep_episode(table: SeriesTable, slot: int, episode: Episode) -> None:
-    """Write the episode of a series into the table."""
+def store_episode(table: SeriesTable, slot: int, episode: Episode) -> None:
+    """Write the episode of a series to the table."""
     table.episode_start[slot], table.episode_last[slot], table.episode_peak_time[slot], table.episode_peak[slot] = episode
 
 
 def advance(
     table: SeriesTable, slot: int, time: int, score: float, *, anomalous: bool, holdoff: int
 ) -> tuple[Phase, int, int, float]:
-    """Take one scored row of a series into account, as `follow` does; the table is changed.
+    """Apply one scored row to the episode of its series in the table, as `update` does.
 
     Returns:
-        Phase, and of the episode the row belongs to or ends: start time, peak time (nanoseconds) and peak score.
+        The phase, and of the episode that the row belongs to or ends: start time, peak time (nanoseconds) and peak score.
     """
-    phase, told, after = follow(episode_of(table, slot), time, score, anomalous=anomalous, holdoff=holdoff)
+    phase, current, open_episode = update(episode_of(table, slot), time, score, anomalous=anomalous, holdoff=holdoff)
     if phase != Phase.NONE:
-        keep_episode(table, slot, after)
-    return phase, told.start, told.peak_time, told.peak
+        store_episode(table, slot, open_episode)
+    return phase, current.start, current.peak_time, current.peak
 
 
 def advance_each(
-    table: SeriesTable, slots: NDArray[np.intp], times: NDArray[np.int64], scores: Floats, anomalous: Bools, holdoff: int
-) -> tuple[NDArray[np.int8], NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Take a row of each of n different series into account, as `advance` does, all arguments and results `(n,)`."""
+    table: SeriesTable, slots: Indices, times: Times, scores: Floats, anomalous: Bools, holdoff: int
+) -> tuple[NDArray[np.int8], Times, Times, Floats]:
+    """Apply one row of each of n different series, as `advance` does; all arguments and results `(n,)`."""
     start, last = table.episode_start[slots], table.episode_last[slots]
     peak_time, peak = table.episode_peak_time[slots], table.episode_peak[slots]
-    is_open = start != NO_TIME
-    over = is_open & (times - last > holdoff)
-    ends, begins = over & ~anomalous, anomalous & (over | ~is_open)
-    higher = begins | (anomalous & (scores > peak))
-    start, last = np.where(begins, times, start), np.where(anomalous, times, last)
-    peak_time, peak = np.where(higher, times, peak_time), np.where(higher, scores, peak)
-    table.episode_start[slots], table.episode_last[slots] = np.where(ends, NO_TIME, start), np.where(ends, NO_TIME, last)
-    table.episode_peak_time[slots], table.episode_peak[slots] = np.where(ends, NO_TIME, peak_time), np.where(ends, 0.0, peak)
-    phase = np.where(begins, Phase.STARTED, np.where(ends, Phase.ENDED, np.where(anomalous | is_open, Phase.ONGOING, Phase.NONE)))
-    return phase.astype(np.int8), start, peak_time, peak
+    phase = next_phases(start != NO_TIME, times - last, holdoff, anomalous)
+    started, ended = phase == Phase.STARTED, phase == Phase.ENDED
+    is_peak = started | (anomalous & (scores > peak))
+    start, last = np.where(started, times, start), np.where(anomalous, times, last)
+    peak_time, peak = np.where(is_peak, times, peak_time), np.where(is_peak, scores, peak)
+    table.episode_start[slots], table.episode_last[slots] = np.where(ended, NO_TIME, start), np.where(ended, NO_TIME, last)
+    table.episode_peak_time[slots], table.episode_peak[slots] = np.where(ended, NO_TIME, peak_time), np.where(ended, 0.0, peak)
+    return phase, start, peak_time, peak

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import Adaptation
+from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.client.results import Verdict, VerdictStatus
 
 
@@ -47,9 +48,9 @@ class Levels:
         if verdict.anomalous:
             self._last[series] = verdict.observe_time
             if last is None or over:
-                self._factors[series] = self._adaptation.after_start(factor)
+                self._factors[series] = self._adaptation.next_factor(factor, Phase.STARTED)
         elif last is None:
-            self._factors[series] = self._adaptation.after_quiet(factor)
+            self._factors[series] = self._adaptation.next_factor(factor, Phase.NONE)
         elif over:
             del self._last[series]
 

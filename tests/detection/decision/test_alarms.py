@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mods_grpc.alarm_rules.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
+from mods_grpc.alarm_rules.adaptation import MAX_FACTOR, MIN_FACTOR, START_MULTIPLIER, Adaptation
 from mods_grpc.detection import Phase, SeriesTable
 from mods_grpc.detection.decision.alarms import AlarmRule, ScoredRows, raise_alarm, raise_alarms
 
@@ -50,10 +50,10 @@ def test_whoever_ramps_for_a_week_does_not_move_the_level_beyond_its_bound(knots
     table, (slot,) = make_table()
     p_value = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
     found = over_time(table, slot, p_value, significance=significance)
-    assert STRICTEST <= table.factor[slot] <= MOST_LENIENT
-    assert found.anomalous[p_value < significance * STRICTEST * (1 - 1e-9)].all()
+    assert MIN_FACTOR <= table.factor[slot] <= MAX_FACTOR
+    assert found.anomalous[p_value < significance * MIN_FACTOR * (1 - 1e-9)].all()
     starts = int((found.phase == Phase.STARTED).sum())
-    assert table.factor[slot] >= STRICTER**starts * (1 - 1e-9)
+    assert table.factor[slot] >= START_MULTIPLIER**starts * (1 - 1e-9)
 
 
 def test_nothing_is_learnt_while_an_episode_is_open():

@@ -5,7 +5,8 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from mods_grpc.alarm_rules.adaptation import MOST_LENIENT, STRICTER, STRICTEST, Adaptation
+from mods_grpc.alarm_rules.adaptation import MAX_FACTOR, MIN_FACTOR, START_MULTIPLIER, Adaptation
+from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, VerdictStatus
 from mods_grpc.detection import Monitor, significance_from_budget
 from mods_grpc.ids.watch.alarm_levels import Levels
@@ -92,7 +93,7 @@ def replay(model, **options):
 def test_one_by_one_in_batches_cut_and_replayed_the_level_adapts_the_same(server):
     expected, factor = replayed(server.model(), adapt=True)
     assert sum(expected) < 0.9 * sum(detected(server.address))
-    assert STRICTEST <= factor < STRICTER
+    assert MIN_FACTOR <= factor < START_MULTIPLIER
     assert flags(stream(server.address, rows())) == expected
     assert factor_of(server) == factor
     assert flags(stream(server.address, batches(7), "batches")) == expected
@@ -171,8 +172,8 @@ def test_the_watch_which_keeps_levels_itself_comes_to_the_same_alarms(server):
 def test_the_factor_stays_within_its_bounds():
     rule, factor = Adaptation(0.01), 1.0
     for _ in range(100):
-        factor = rule.after_start(factor)
-    assert factor == STRICTEST
+        factor = rule.next_factor(factor, Phase.STARTED)
+    assert factor == MIN_FACTOR
     for _ in range(3000):
-        factor = rule.after_quiet(factor)
-    assert factor == MOST_LENIENT
+        factor = rule.next_factor(factor, Phase.NONE)
+    assert factor == MAX_FACTOR
