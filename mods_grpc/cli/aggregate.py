@@ -16,7 +16,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.cli.watch_arguments import parse_span
-from mods_grpc.data.datapool_writer import DatapoolWriter, window_slide
+from mods_grpc.data.datapool_layout import format_window_slide
+from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.features import ALL, PROTOCOLS, AggregatorOptions, Definition, GroupBy
 from mods_grpc.ids.logs.quarantine import Quarantine
 
@@ -119,7 +120,7 @@ def _summary(batch: "Batch", writer: DatapoolWriter, options: AggregatorOptions,
         **{name: counted[name] for name in ("added", "late", "ahead", "remote", "over_series_limit")},
         "rows": writer.rows,
         "files": len(writer.files),
-        "window_slide": window_slide(options.window_seconds, options.slide_seconds),
+        "window_slide": format_window_slide(options.window_seconds, options.slide_seconds),
         "protocols": sorted(batch.seen),
         "seconds": round(seconds, 3),
     }

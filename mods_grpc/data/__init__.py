@@ -1,1 +1,1 @@
-"""data."""
+"""Tables and the datapool: reading, writing, their layout and their units."""

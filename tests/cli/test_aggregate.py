@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mods_grpc.cli.main import main
-from mods_grpc.data.datapool_writer import DatapoolWriter, folder_name, window_slide
-from mods_grpc.features import ALL, AggregateRow, Aggregator, AggregatorOptions, GroupBy
+from mods_grpc.features import Aggregator, AggregatorOptions, GroupBy
 from mods_grpc.ids.bulk.aggregate import Batch
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.log_records import SECOND, START, random_records, write_zeek_tsv
@@ -212,33 +211,3 @@ def test_without_polars_or_into_a_full_folder_it_says_what_to_do(tmp_path, capsy
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["aggregate", str(tmp_path), "--output", str(tmp_path / "pool")]) == 2
     assert "mods-grpc[ids]" in capsys.readouterr().err
-
-
-def test_files_are_named_as_the_datapool_names_them():
-    assert [window_slide(*pair) for pair in ((3_600, 600), (600, 60), (86_400, 5_400), (90, 45))] == [
-        "w01h-s10m",
-        "w10m-s01m",
-        "w01d-s90m",
-        "w90s-s45s",
-    ]
-
-
-@pytest.mark.parametrize("series", ["..", ".", "../../etc/passwd", "a/b", "fe80::1", "x" * 10_000, "\x00\n", "ü"])
-def test_no_name_of_a_series_leaves_the_folder(series):
-    name = folder_name(series)
-    assert "/" not in name
-    assert name not in {"", ".", ".."}
-    assert len(name) <= 120
-    assert name.isascii()
-
-
-def test_rows_of_many_hosts_are_written_piece_by_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr("mods_grpc.data.datapool_writer.BUFFERED_CHARACTERS", 1_000)
-    writer = DatapoolWriter(tmp_path, 3_600, 600, ["ssh"], by_series=True)
-    empty = {feature.key: 0.0 for feature in ALL.features}
-    for start in range(3):
-        for host in range(20):
-            writer.write(AggregateRow(f"10.0.0.{host}", START + start * 600 * SECOND, empty))
-    writer.close({"ssh"})
-    assert len(writer.files) == 20
-    assert all(len(path.read_text().splitlines()) == 4 for path in writer.files)

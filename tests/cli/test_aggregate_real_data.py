@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from mods_grpc.cli.main import main
-from mods_grpc.features import FEATURES, PROTOCOLS, Aggregator, AggregatorOptions, Definition, Partial, header
+from mods_grpc.features import FEATURES, PROTOCOLS, Aggregator, AggregatorOptions, Definition, PartialCell, header
 from mods_grpc.ids.bulk.aggregate import Batch
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.real_data import DATA
@@ -161,7 +161,7 @@ def test_sliding_hours_are_the_sums_of_the_published_tumbling_ten_minutes():
         counts[name] = {np.datetime64(row[at].replace(" ", "T"), "m"): int(float(row[value])) for row in cells if row[value]}
     aggregator = Aggregator(Definition.of(["conn|in_count_uid"]), AggregatorOptions(quiet_seconds=10**9))
     tumbling = {int(start.astype(np.int64)) // 10: count for start, count in counts["w10m-s10m"].items()}
-    partials = [Partial(pane, "site", "conn", "in", [count]) for pane, count in tumbling.items()]
+    partials = [PartialCell(pane, "site", "conn", "in", [count]) for pane, count in tumbling.items()]
     aggregator.add_partial(partials, earliest_ns=min(tumbling) * 600 * 10**9, added=len(partials), late=0, remote=0)
     compared = equal = 0
     for row in aggregator.finish():

@@ -1,0 +1,48 @@
+"""The writer of the datapool: files, headers and what its buffer does."""
+
+from pathlib import Path
+
+import pytest
+
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.data.datapool_writer import DatapoolWriter
+from mods_grpc.errors import DataError
+from mods_grpc.features import ALL, AggregateRow
+
+START_NS = 1_700_000_400 * NANOS_PER_SECOND  # on the grid of ten minutes
+ZEROS = {feature.key: 0.0 for feature in ALL.features}
+
+
+def test_rows_of_many_hosts_are_written_in_several_flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mods_grpc.data.datapool_writer.BUFFERED_CHARACTERS", 1_000)
+    writer = DatapoolWriter(tmp_path, 3_600, 600, ["ssh"], by_series=True)
+    for start in range(3):
+        for host in range(20):
+            writer.write(AggregateRow(f"10.0.0.{host}", START_NS + start * 600 * NANOS_PER_SECOND, ZEROS))
+    writer.close({"ssh"})
+    assert len(writer.files) == 20
+    assert all(len(path.read_text().splitlines()) == 4 for path in writer.files)
+
+
+def test_a_row_is_written_to_the_file_of_each_protocol(tmp_path: Path) -> None:
+    writer = DatapoolWriter(tmp_path, 3_600, 600, ["ssh", "dns"], by_series=False)
+    writer.write(AggregateRow("site", START_NS, ZEROS))
+    writer.close({"ssh", "dns"})
+    assert writer.files == {tmp_path / protocol / "2023/11/14/w01h-s10m.tsv" for protocol in ("ssh", "dns")}
+    header, row = (tmp_path / "ssh/2023/11/14/w01h-s10m.tsv").read_text().splitlines()
+    assert header.split("\t")[:3] == ["window_start", "window_end", "in"]
+    assert row.split("\t")[:3] == ["2023-11-14T22:20:00.000Z", "2023-11-14T23:20:00.000Z", "0"]
+
+
+def test_protocols_without_any_record_are_removed(tmp_path: Path) -> None:
+    writer = DatapoolWriter(tmp_path, 3_600, 600, ["ssh", "dns"], by_series=False)
+    writer.write(AggregateRow("site", START_NS, ZEROS))
+    writer.close({"ssh"})
+    assert [folder.name for folder in tmp_path.iterdir()] == ["ssh"]
+    assert len(writer.files) == 1
+
+
+def test_a_folder_that_is_not_empty_raises_data_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(DataError, match="is not empty"):
+        DatapoolWriter(tmp_path, 3_600, 600, ["ssh"], by_series=False)
