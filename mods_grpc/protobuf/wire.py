@@ -3,7 +3,7 @@
 _LENGTH_DELIMITED = 2  # of the wire types of protocol buffers
 
 
-def delimited(number: int, data: bytes) -> bytes:
+def length_delimited_field(number: int, data: bytes) -> bytes:
     """Write a field that is a message, bytes, or packed numbers whose bytes are `data`."""
     return b"".join((_varint(number << 3 | _LENGTH_DELIMITED), _varint(len(data)), data))
 

@@ -21,7 +21,7 @@ EXPLAIN_VALUES = tuple(verdict_pb2.Explain.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Columns:
+class ObservationColumns:
     """Observations in columns.
 
     Attributes:
@@ -33,13 +33,13 @@ class Columns:
     """
 
     names: tuple[str, ...]
-    which: NDArray[np.intp]
+    series_index: NDArray[np.intp]
     times: NDArray[np.int64]
     values: Floats
-    raw: Floats
+    zero_filled: Floats
 
 
-def required_time(message: values_pb2.Observation | values_pb2.Window, name: str, path: str) -> int:
+def decode_time(message: values_pb2.Observation | values_pb2.Window, name: str, path: str) -> int:
     """Read a time that must be set, in nanoseconds.
 
     Raises:
@@ -51,7 +51,7 @@ def required_time(message: values_pb2.Observation | values_pb2.Window, name: str
     return nanos_from_timestamp(stamp, path)
 
 
-def row_values(message: values_pb2.Observation | values_pb2.Row, features: tuple[str, ...], path: str) -> tuple[Floats, Bools]:
+def decode_row_values(message: values_pb2.Observation | values_pb2.Row, features: tuple[str, ...], path: str) -> tuple[Floats, Bools]:
     """Read the values of one row and which are missing (0 there), both `(features,)`.
 
     Raises:
@@ -60,7 +60,7 @@ def row_values(message: values_pb2.Observation | values_pb2.Row, features: tuple
     if isinstance(message, values_pb2.Observation) and message.named_values:
         if message.values or message.missing:
             raise InvalidInputError.of(f"{path}named_values", Reason.FIELD_INVALID, "is set beside values; use one of the two")
-        return _named(message, features, path)
+        return _decode_named_values(message, features, path)
     if len(message.values) != len(features):
         found, expected = len(message.values), len(features)
         text = f"expected {expected} values ({', '.join(features)}), found {found}"
@@ -74,7 +74,7 @@ def row_values(message: values_pb2.Observation | values_pb2.Row, features: tuple
     return values, missing
 
 
-def _named(message: values_pb2.Observation, features: tuple[str, ...], path: str) -> tuple[Floats, Bools]:
+def _decode_named_values(message: values_pb2.Observation, features: tuple[str, ...], path: str) -> tuple[Floats, Bools]:
     values, seen, missing = np.zeros(len(features)), np.zeros(len(features), np.bool_), np.zeros(len(features), np.bool_)
     violations = []
     for index, pair in enumerate(message.named_values):
@@ -97,26 +97,26 @@ def _named(message: values_pb2.Observation, features: tuple[str, ...], path: str
     return values, missing
 
 
-def observation_columns(message: values_pb2.Observation, features: tuple[str, ...], path: str) -> Columns:
+def decode_observation(message: values_pb2.Observation, features: tuple[str, ...], path: str) -> ObservationColumns:
     """Read one observation.
 
     Raises:
         InvalidInputError: As `required_time` and `row_values`.
     """
-    values, missing = row_values(message, features, path)
-    time = required_time(message, "observe_time", f"{path}observe_time")
-    return Columns(
+    values, missing = decode_row_values(message, features, path)
+    time = decode_time(message, "observe_time", f"{path}observe_time")
+    return ObservationColumns(
         names=(message.series,),
-        which=np.zeros(1, np.intp),
+        series_index=np.zeros(1, np.intp),
         times=np.array([time]),
         values=np.where(missing, np.nan, values)[None],
-        raw=values[None],
+        zero_filled=values[None],
     )
 
 
-def batch_columns(
+def decode_batch(
     message: values_pb2.ObservationBatch, features: tuple[str, ...], limit: int, path: str, *, named: bool = True
-) -> Columns:
+) -> ObservationColumns:
     """Read a batch of observations.
 
     Args:
@@ -142,16 +142,16 @@ def batch_columns(
         raise InvalidInputError.of(f"{path}observe_time_unix_nano", Reason.SHAPE_MISMATCH, text, limit=n, actual=times.size)
     if missing.any():
         raw = np.where(missing, 0.0, raw)
-    return Columns(
+    return ObservationColumns(
         names=tuple(message.series),
-        which=_series_index(message, n, path) if named else np.zeros(n, np.intp),
+        series_index=_decode_series_index(message, n, path) if named else np.zeros(n, np.intp),
         times=times if times.size == n else np.repeat(times, n),
         values=np.where(missing, np.nan, raw) if missing.any() else raw,
-        raw=raw,
+        zero_filled=raw,
     )
 
 
-def _series_index(message: values_pb2.ObservationBatch, n: int, path: str) -> NDArray[np.intp]:
+def _decode_series_index(message: values_pb2.ObservationBatch, n: int, path: str) -> NDArray[np.intp]:
     names = len(message.series)
     if not message.series_index:
         if names != n:
@@ -168,7 +168,7 @@ def _series_index(message: values_pb2.ObservationBatch, n: int, path: str) -> ND
     return which
 
 
-def significance_of(message: pb.Sensitivity, manifest: Manifest) -> float:
+def decode_significance(message: pb.Sensitivity, manifest: Manifest) -> float:
     """Read how easily the detector fires, as a significance level.
 
     Raises:
@@ -190,7 +190,7 @@ def significance_of(message: pb.Sensitivity, manifest: Manifest) -> float:
     return level
 
 
-def impute_rows_of(message: pb.GapPolicy, default: int, limit: int) -> int:
+def decode_impute_rows(message: pb.GapPolicy, default: int, limit: int) -> int:
     """Read how many missing rows are filled.
 
     Raises:

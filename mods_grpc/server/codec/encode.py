@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
-from mods_grpc.protobuf.wire import delimited
+from mods_grpc.protobuf.wire import length_delimited_field
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loader import LoadedModel
 from mods_grpc.v1 import inference_pb2 as pb
@@ -43,12 +43,12 @@ PHASE_OF = {
 }
 
 
-def served(model: LoadedModel) -> pb.ServedModel:
+def encode_served_model(model: LoadedModel) -> pb.ServedModel:
     """Name the model that answered."""
     return pb.ServedModel(name=model.manifest.name, version=model.manifest.version, digest=model.digest)
 
 
-def opened(
+def encode_opened(
     model: LoadedModel, config: ServerConfig, *, significance: float, state: "pb.StateOrigin.ValueType", held: int
 ) -> pb.StreamOpened:
     """Say what a client must know of its stream; `held` is how many of its series are there already."""
@@ -72,13 +72,13 @@ def opened(
     )
 
 
-def statuses(verdicts: Verdicts) -> NDArray[np.uint8]:
+def status_column(verdicts: Verdicts) -> NDArray[np.uint8]:
     """Return the wire status of every observation, `(n,)`."""
     found: NDArray[np.uint8] = _STATUS_TABLE[verdicts.outcome]
     return found
 
 
-def score_columns(
+def encode_scores(
     times: NDArray[np.int64], status: NDArray[np.uint8], p_value: NDArray[np.float64], anomalous: NDArray[np.bool_]
 ) -> pb.ScoreColumns:
     """Write scores of observations, all `(n,)`, as columns: as the bytes they are on the wire, since lists take 20 times as long.
@@ -87,10 +87,10 @@ def score_columns(
     """
     columns = (times.astype("<i8"), status, p_value.astype("<f8"), anomalous)
     fields = zip(_SCORE_FIELDS, columns, strict=True)
-    return pb.ScoreColumns.FromString(b"".join(delimited(number, column.tobytes()) for number, column in fields))
+    return pb.ScoreColumns.FromString(b"".join(length_delimited_field(number, column.tobytes()) for number, column in fields))
 
 
-def to_explain(verdicts: Verdicts, explain: int) -> NDArray[np.intp]:
+def rows_to_explain(verdicts: Verdicts, explain: int) -> NDArray[np.intp]:
     """Return the observations whose verdicts are written in full."""
     if explain == verdict_pb2.EXPLAIN_NONE:
         return np.zeros(0, np.intp)
@@ -100,7 +100,7 @@ def to_explain(verdicts: Verdicts, explain: int) -> NDArray[np.intp]:
     return np.flatnonzero(verdicts.anomalous | changes)
 
 
-def explained(
+def encode_explained(
     model: LoadedModel,
     verdicts: Verdicts,
     times: NDArray[np.int64],
@@ -111,21 +111,21 @@ def explained(
     """Write verdicts in full: with episode, features and reason. `names` are the series of the observations `at`."""
     if not at.size:
         return []
-    found = [plain(verdicts, index, int(times[index]), name) for index, name in zip(at.tolist(), names, strict=True)]
+    found = [encode_plain(verdicts, index, int(times[index]), name) for index, name in zip(at.tolist(), names, strict=True)]
     why = verdicts.explain(at)
     interval = model.detector.interval(times[at], verdicts.forecast[at], why.scale, significance)
-    _explain(found, model, verdicts.observed[at], verdicts.expected[at], interval, why)
+    _add_explanations(found, model, verdicts.observed[at], verdicts.expected[at], interval, why)
     return found
 
 
-def explain_one(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, time: int, significance: float) -> None:
+def add_explanation(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, time: int, significance: float) -> None:
     """Add features and reason to what `written` wrote of a row at `time`, nanoseconds."""
     why = verdict.explain()
     interval = model.detector.interval(np.array([time]), verdict.forecast, why.scale, significance)
-    _explain([message], model, verdict.observed, verdict.expected, interval, why)
+    _add_explanations([message], model, verdict.observed, verdict.expected, interval, why)
 
 
-def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.Verdict:
+def encode_plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.Verdict:
     """Write one verdict without its explanation."""
     alarm = Alarm(
         score=float(verdicts.score[index]),
@@ -139,7 +139,7 @@ def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.V
     outcome, gap_filled = int(verdicts.outcome[index]), int(verdicts.gap_filled[index])
     if outcome == _SCORED:
         p_value, outside = float(verdicts.p_value[index]), bool(verdicts.out_of_distribution[index])
-        return _scored(name, timestamp_from_nanos(time), gap_filled, p_value, outside, alarm)
+        return _encode_scored(name, timestamp_from_nanos(time), gap_filled, p_value, outside, alarm)
     verdict = verdict_pb2.Verdict(
         series=name, observe_time=timestamp_from_nanos(time), status=_STATUS_LIST[outcome], gap_filled=gap_filled
     )
@@ -147,12 +147,12 @@ def plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.V
     return verdict
 
 
-def written(verdict: Verdict, name: str, time: Timestamp) -> verdict_pb2.Verdict:
+def encode_verdict(verdict: Verdict, name: str, time: Timestamp) -> verdict_pb2.Verdict:
     """Write the verdict on one row without its explanation."""
-    return _scored(name, time, 0, verdict.p_value, verdict.out_of_distribution, verdict.alarm)
+    return _encode_scored(name, time, 0, verdict.p_value, verdict.out_of_distribution, verdict.alarm)
 
 
-def _scored(name: str, time: Timestamp, gap_filled: int, p_value: float, outside: bool, alarm: Alarm) -> verdict_pb2.Verdict:
+def _encode_scored(name: str, time: Timestamp, gap_filled: int, p_value: float, outside: bool, alarm: Alarm) -> verdict_pb2.Verdict:
     verdict = verdict_pb2.Verdict(
         series=name,
         observe_time=time,
@@ -183,7 +183,7 @@ def _episode_id(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def _explain(
+def _add_explanations(
     messages: list[verdict_pb2.Verdict],
     model: LoadedModel,
     observed: NDArray[np.float64],

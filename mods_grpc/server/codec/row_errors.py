@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 
 from mods_grpc.detection import Outcome
 from mods_grpc.errors import DuplicateConflictError, InvalidInputError, ModsError, OutOfRangeError, Reason
-from mods_grpc.server.codec.decode import Columns
-from mods_grpc.server.codec.validation import bad_times, bad_values, name_violation, time_violation, value_violation
+from mods_grpc.server.codec.decode import ObservationColumns
+from mods_grpc.server.codec.validation import invalid_times, invalid_values, check_name, check_time, describe_invalid_value
 from mods_grpc.server.rpc.status import MAX_VIOLATIONS, status_of
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
 
-REFUSALS: dict[Outcome, ModsError] = {
+OUTCOME_ERRORS: dict[Outcome, ModsError] = {
     Outcome.LATE: OutOfRangeError(
         Reason.OBSERVATION_LATE, "observe_time: is older than the last applied observation of the series"
     ),
@@ -26,8 +26,8 @@ REFUSALS: dict[Outcome, ModsError] = {
 """Of what the monitor does not apply."""
 
 
-def unacceptable(
-    columns: Columns, new: list[int], path: str, least: NDArray[np.float64], max_future_seconds: float
+def find_row_errors(
+    columns: ObservationColumns, new: list[int], path: str, least: NDArray[np.float64], max_future_seconds: float
 ) -> dict[int, ModsError]:
     """Find the observations that can't be applied whatever the state of their series.
 
@@ -42,22 +42,22 @@ def unacceptable(
         Why, by the number of the observation.
     """
     errors: dict[int, ModsError] = {}
-    bad_names = {i: found for i in new if (found := name_violation(columns.names[i], f"{path}series[{i}]")) is not None}
-    for index in np.flatnonzero(np.isin(columns.which, list(bad_names))).tolist() if bad_names else []:
-        errors[index] = InvalidInputError([bad_names[int(columns.which[index])]])
-    for index in np.flatnonzero(bad_times(columns.times, max_future_seconds)).tolist():
-        violation = time_violation(int(columns.times[index]), max_future_seconds, f"{path}observe_time[{index}]")
+    bad_names = {i: found for i in new if (found := check_name(columns.names[i], f"{path}series[{i}]")) is not None}
+    for index in np.flatnonzero(np.isin(columns.series_index, list(bad_names))).tolist() if bad_names else []:
+        errors[index] = InvalidInputError([bad_names[int(columns.series_index[index])]])
+    for index in np.flatnonzero(invalid_times(columns.times, max_future_seconds)).tolist():
+        violation = check_time(int(columns.times[index]), max_future_seconds, f"{path}observe_time[{index}]")
         if violation is not None:
             errors[index] = InvalidInputError([violation])
-    bad = bad_values(columns.raw, least)
+    bad = invalid_values(columns.zero_filled, least)
     for index in np.flatnonzero(bad.any(axis=1)).tolist() if bad.any() else ():
         errors[index] = InvalidInputError(
-            [value_violation(float(columns.raw[index, j]), f"{path}values[{index}][{j}]") for j in np.flatnonzero(bad[index])]
+            [describe_invalid_value(float(columns.zero_filled[index, j]), f"{path}values[{index}][{j}]") for j in np.flatnonzero(bad[index])]
         )
     return errors
 
 
-def add_errors(answer: pb.StreamAnswer, errors: dict[int, ModsError], metrics: Metrics) -> None:
+def add_row_errors(answer: pb.StreamAnswer, errors: dict[int, ModsError], metrics: Metrics) -> None:
     """Tell in an answer, and count, which observations were refused and why, by their numbers."""
     shown: dict[tuple[str, str], pb.ObservationError] = {}
     for error in errors.values():

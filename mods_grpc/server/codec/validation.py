@@ -11,10 +11,10 @@ from mods_grpc.array_types import NANOS_PER_SECOND, Floats
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 
 MAX_NAME_BYTES = 128
-FEW_VALUES = 4096  # of a request of one window or some
-LARGEST = float(np.finfo(np.float64).max)
-EARLIEST = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * NANOS_PER_SECOND
-LATEST = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * NANOS_PER_SECOND
+SMALL_REQUEST_VALUES = 4096  # of a request of one window or some
+MAX_VALUE = float(np.finfo(np.float64).max)
+MIN_TIME_NANOS = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * NANOS_PER_SECOND
+END_TIME_NANOS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * NANOS_PER_SECOND
 
 _VALUE_MESSAGES = {
     Reason.VALUE_NAN: "expected a number, found NaN; say a missing value with the mask",
@@ -23,17 +23,17 @@ _VALUE_MESSAGES = {
 }
 
 
-def bad_values(values: Floats, least: Floats) -> NDArray[np.bool_]:
+def invalid_values(values: Floats, least: Floats) -> NDArray[np.bool_]:
     """Tell which values of `(..., features)` are unacceptable: NaN, infinite or below what their feature can be.
 
     Args:
         values: Missing ones must have been replaced by 0.
         least: `(features,)`, 0 for counts and sums, else the lowest finite number.
     """
-    return np.asarray(~((values >= least) & (values <= LARGEST)), np.bool_)
+    return np.asarray(~((values >= least) & (values <= MAX_VALUE)), np.bool_)
 
 
-def value_violation(value: float, path: str) -> Violation:
+def describe_invalid_value(value: float, path: str) -> Violation:
     """Say what is wrong with a value that `bad_values` found."""
     reason = Reason.VALUE_NAN if np.isnan(value) else Reason.VALUE_INFINITE if np.isinf(value) else Reason.VALUE_NEGATIVE
     return Violation(
@@ -47,21 +47,21 @@ def require_values(values: Floats, least: Floats, path: Callable[[tuple[int, ...
     Raises:
         InvalidInputError: VALUE_NAN, VALUE_INFINITE or VALUE_NEGATIVE; `path` turns an index into a field path.
     """
-    if values.size > FEW_VALUES:  # short rows are slow to go along
+    if values.size > SMALL_REQUEST_VALUES:  # short rows are slow to go along
         flat = values.reshape(len(values), -1)
         enough = flat >= np.tile(least, flat.shape[1] // least.size)
     else:
         enough = values >= least
     # NaN is neither, so this is all there is to check where all is well
-    if np.logical_and.reduce(enough, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= LARGEST:
+    if np.logical_and.reduce(enough, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= MAX_VALUE:
         return
-    bad = np.argwhere(bad_values(values, least)).tolist()
-    raise InvalidInputError([value_violation(float(values[tuple(index)]), path(tuple(index))) for index in bad])
+    bad = np.argwhere(invalid_values(values, least)).tolist()
+    raise InvalidInputError([describe_invalid_value(float(values[tuple(index)]), path(tuple(index))) for index in bad])
 
 
-def time_violation(nanos: int, max_future_seconds: float, path: str) -> Violation | None:
+def check_time(nanos: int, max_future_seconds: float, path: str) -> Violation | None:
     """Say what is wrong with a time, if anything is."""
-    if not EARLIEST <= nanos < LATEST:
+    if not MIN_TIME_NANOS <= nanos < END_TIME_NANOS:
         message = "expected a time between the years 1980 and 2200"
         return Violation(field=path, reason=Reason.TIMESTAMP_INVALID, message=message)
     ahead = (nanos - time.time_ns()) / NANOS_PER_SECOND
@@ -73,15 +73,15 @@ def time_violation(nanos: int, max_future_seconds: float, path: str) -> Violatio
     return None
 
 
-def is_plausible(nanos: int, max_future_seconds: float) -> bool:
+def is_time_in_range(nanos: int, max_future_seconds: float) -> bool:
     """Tell whether `time_violation` has nothing to say about a time."""
-    return EARLIEST <= nanos < LATEST and nanos - time.time_ns() <= max_future_seconds * NANOS_PER_SECOND
+    return MIN_TIME_NANOS <= nanos < END_TIME_NANOS and nanos - time.time_ns() <= max_future_seconds * NANOS_PER_SECOND
 
 
-def bad_times(nanos: NDArray[np.int64], max_future_seconds: float) -> NDArray[np.bool_]:
+def invalid_times(nanos: NDArray[np.int64], max_future_seconds: float) -> NDArray[np.bool_]:
     """Tell which times `time_violation` has something to say about."""
-    latest = min(LATEST - 1, time.time_ns() + int(max_future_seconds * NANOS_PER_SECOND))
-    return np.asarray((nanos < EARLIEST) | (nanos > latest), np.bool_)
+    latest = min(END_TIME_NANOS - 1, time.time_ns() + int(max_future_seconds * NANOS_PER_SECOND))
+    return np.asarray((nanos < MIN_TIME_NANOS) | (nanos > latest), np.bool_)
 
 
 def require_times(nanos: NDArray[np.int64], max_future_seconds: float, path: str) -> None:
@@ -95,13 +95,13 @@ def require_times(nanos: NDArray[np.int64], max_future_seconds: float, path: str
     Raises:
         InvalidInputError: TIMESTAMP_INVALID or TIMESTAMP_FUTURE.
     """
-    if nanos.size == 1 and is_plausible(int(nanos[0]), max_future_seconds):
+    if nanos.size == 1 and is_time_in_range(int(nanos[0]), max_future_seconds):
         return
-    bad = np.flatnonzero(bad_times(nanos, max_future_seconds)).tolist()
-    first_of(time_violation(int(nanos[i]), max_future_seconds, path.format(i)) for i in bad)
+    bad = np.flatnonzero(invalid_times(nanos, max_future_seconds)).tolist()
+    raise_violations(check_time(int(nanos[i]), max_future_seconds, path.format(i)) for i in bad)
 
 
-def name_violation(name: str, path: str) -> Violation | None:
+def check_name(name: str, path: str) -> Violation | None:
     """Say what is wrong with the name of a series or sensor, if anything is."""
     if name.isascii() and name.isprintable() and 0 < len(name) <= MAX_NAME_BYTES:
         return None
@@ -112,7 +112,7 @@ def name_violation(name: str, path: str) -> Violation | None:
     return Violation(field=path, reason=Reason.SERIES_ID_INVALID, message=message, limit=str(MAX_NAME_BYTES), actual=str(size))
 
 
-def first_of(violations: Iterable[Violation | None]) -> None:
+def raise_violations(violations: Iterable[Violation | None]) -> None:
     """Raise what was found.
 
     Raises:
@@ -133,7 +133,7 @@ def require_at_most(size: int, limit: int, path: str, what: str, reason: Reason 
         raise InvalidInputError.of(path, reason, f"expected at most {limit} {what}, found {size}", limit=limit, actual=size)
 
 
-def require_known(value: int, known: Sequence[int], path: str) -> None:
+def require_enum_value(value: int, known: Sequence[int], path: str) -> None:
     """Require an enum value to be one this version knows.
 
     Raises:

@@ -12,36 +12,36 @@ import numpy as np
 
 from mods_grpc.array_types import Floats
 from mods_grpc.errors import ModelOutputError
-from mods_grpc.server.onnx.session import LARGE_WINDOWS, Session
+from mods_grpc.server.onnx.session import LARGE_RUN_WINDOWS, Session
 
-SIZES = (LARGE_WINDOWS // 2, LARGE_WINDOWS)
-TRIES = 5
-LEAST_GAIN = 1.1  # times faster, below which a measurement says nothing
-LONG_SECONDS = 0.1  # of a run, from which on larger batches are not tried
+BATCH_SIZES = (LARGE_RUN_WINDOWS // 2, LARGE_RUN_WINDOWS)
+REPEATS = 5
+MIN_SPEEDUP = 1.1  # times faster, below which a measurement says nothing
+MAX_RUN_SECONDS = 0.1  # of a run, from which on larger batches are not tried
 
 
 def choose_graph(session: Session, window: Floats) -> Session:
-    """Return the session with `large_from` as it was measured, without its second graph where that never pays.
+    """Return the session with `min_large_batch` as it was measured, without its second graph where that never pays.
 
     Args:
         session: With one graph or two.
         window: Some windows `(n, rows, features)`.
     """
-    if session.large is None:
+    if session.large_graph is None:
         return session
     chosen, whole = None, session.graphs
-    for size in SIZES:
-        one, other = _race([graph for _, graph in whole], np.resize(window, (size, *window.shape[1:])))
-        chosen = (chosen or size) if other * LEAST_GAIN <= one else None
-        if max(one, other) > LONG_SECONDS:
+    for size in BATCH_SIZES:
+        one, other = _benchmark([graph for _, graph in whole], np.resize(window, (size, *window.shape[1:])))
+        chosen = (chosen or size) if other * MIN_SPEEDUP <= one else None
+        if max(one, other) > MAX_RUN_SECONDS:
             break
-    return replace(session, large=None) if chosen is None else replace(session, large_from=chosen)
+    return replace(session, large_graph=None) if chosen is None else replace(session, min_large_batch=chosen)
 
 
-def _race(sessions: list[Session], windows: Floats) -> list[float]:
+def _benchmark(sessions: list[Session], windows: Floats) -> list[float]:
     """Return the best time of each in seconds, of tries in turns; infinite where a run was stopped."""
     best = [math.inf] * len(sessions)
-    for _ in range(TRIES):
+    for _ in range(REPEATS):
         for index, session in enumerate(sessions):
             started = time.perf_counter()
             try:

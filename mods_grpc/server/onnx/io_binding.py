@@ -24,21 +24,21 @@ from mods_grpc.server.onnx.ort import ort
 Array = NDArray[Any]
 Values = Mapping[str, Array]
 
-SIZES: tuple[int, ...] = tuple(1 << power for power in range(13))  # 1 to 4,096 windows
-RUNS_TO_CAPTURE = 4  # two that allocate, one that captures, one that replays
+BUFFER_SIZES: tuple[int, ...] = tuple(1 << power for power in range(13))  # 1 to 4,096 windows
+CAPTURE_RUNS = 4  # two that allocate, one that captures, one that replays
 _DEVICE = threading.Lock()
 
 log = logging.getLogger(__name__)
 
 
-class Runs(Protocol):
+class Runner(Protocol):
     """Runs one graph on a device."""
 
     def run(self, feed: Values, options: ort.RunOptions | None, /) -> list[Array]:
         """Run n windows, `(n, ...)` for each input, n from 1 to the largest of SIZES; `options` may end the run."""
 
 
-class PlainRuns:
+class DirectRunner:
     """Runs one graph as `session.run` does.
 
     Args:
@@ -56,7 +56,7 @@ class PlainRuns:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Buffers:
+class BoundBuffers:
     """The memory of runs of one size, by the name of the input or output.
 
     `staged` is the processor's side of the inputs, `pinned` what holds it where it is pinned.
@@ -69,7 +69,7 @@ class Buffers:
     outputs: dict[str, ort.OrtValue]
 
 
-class BoundRuns:
+class IoBindingRunner:
     """Runs one graph.
 
     Args:
@@ -88,7 +88,7 @@ class BoundRuns:
         self._inputs = {node.name: (node.shape[1:], _NUMPY[node.type]) for node in runtime.get_inputs()}
         wanted = [node for node in runtime.get_outputs() if node.name in outputs]
         self._outputs = {node.name: (node.shape[1:], _NUMPY[node.type]) for node in wanted}
-        self._buffers: dict[int, Buffers] = {}
+        self._buffers: dict[int, BoundBuffers] = {}
         self._thread = ThreadPoolExecutor(1, "device") if captures else None
         self.pinned = False
 
@@ -98,26 +98,26 @@ class BoundRuns:
 
     def warm_up(self) -> None:
         """Make the buffers of all sizes, and capture their graphs."""
-        for size in SIZES:
+        for size in BUFFER_SIZES:
             empty = {name: np.zeros((size, *shape), kind) for name, (shape, kind) in self._inputs.items()}
-            for _ in range(RUNS_TO_CAPTURE if self.captures else 1):
+            for _ in range(CAPTURE_RUNS if self.captures else 1):
                 self.run(empty)
 
     def _run(self, feed: Values, options: ort.RunOptions | None) -> list[Array]:
         n = len(next(iter(feed.values())))
-        size = size_for(n)
+        size = buffer_size_for(n)
         with _DEVICE:
-            buffers = self._buffers.get(size) or self._make(size)
+            buffers = self._buffers.get(size) or self._allocate(size)
             for name, staged in buffers.staged.items():
                 staged[:n], staged[n:] = feed[name], feed[name][-1:]
                 buffers.inputs[name].update_inplace(staged)
             if self.captures:  # a graph that is replayed can't be ended on its way, and has no loops
                 options = ort.RunOptions()
-                options.add_run_config_entry("gpu_graph_id", str(SIZES.index(size) + 1))
+                options.add_run_config_entry("gpu_graph_id", str(BUFFER_SIZES.index(size) + 1))
             self._runtime.run_with_iobinding(buffers.binding, options)
             return [output.numpy()[:n].copy() for output in buffers.outputs.values()]
 
-    def _make(self, size: int) -> Buffers:
+    def _allocate(self, size: int) -> BoundBuffers:
         binding = self._runtime.io_binding()
         inputs = {name: self._value(size, *kind) for name, kind in self._inputs.items()}
         outputs = {name: self._value(size, *kind) for name, kind in self._outputs.items()}
@@ -130,7 +130,7 @@ class BoundRuns:
         staged = {name: np.empty((size, *shape), kind) for name, (shape, kind) in self._inputs.items()}
         if pinned:
             staged = {name: value.numpy() for name, value in zip(self._inputs, pinned, strict=True)}
-        self._buffers[size] = Buffers(binding=binding, staged=staged, pinned=pinned, inputs=inputs, outputs=outputs)
+        self._buffers[size] = BoundBuffers(binding=binding, staged=staged, pinned=pinned, inputs=inputs, outputs=outputs)
         return self._buffers[size]
 
     def _value(self, size: int, shape: Sequence[int], kind: type[np.generic]) -> ort.OrtValue:
@@ -138,7 +138,7 @@ class BoundRuns:
 
     def _pinned(self, size: int) -> list[ort.OrtValue]:
         """Allocate what is copied to the device in pinned memory; nothing where this build has no way to it."""
-        memory = pinned_memory()
+        memory = find_pinned_memory()
         if memory is None:
             return []
         make = ort.OrtValue.ortvalue_from_shape_and_type
@@ -152,12 +152,12 @@ class BoundRuns:
 _NUMPY: dict[str, type[np.generic]] = {"tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 
-def size_for(n: int) -> int:
+def buffer_size_for(n: int) -> int:
     """Return the smallest of SIZES that n windows fit into."""
-    return next(size for size in SIZES if n <= size)
+    return next(size for size in BUFFER_SIZES if n <= size)
 
 
-def pinned_memory() -> Any:
+def find_pinned_memory() -> Any:
     """Return where the CUDA provider gives out memory that both sides reach; None where it does not."""
     for device in ort.get_ep_devices():
         if device.ep_name == "CUDAExecutionProvider":

@@ -14,12 +14,12 @@ from mods_grpc.server.onnx.providers import PROVIDER_NAMES, PROVIDER_OPTIONS
 
 __all__ = ["open_runtime", "ort"]
 
-NOTHING_ELSE: Mapping[str, str] = {}
+NO_OPTIONS: Mapping[str, str] = {}
 
 log = logging.getLogger(__name__)
 
 
-def open_runtime(artifact: Artifact, file: str, provider: str, others: Mapping[str, str] = NOTHING_ELSE) -> ort.InferenceSession:
+def open_runtime(artifact: Artifact, file: str, provider: str, extra_options: Mapping[str, str] = NO_OPTIONS) -> ort.InferenceSession:
     """Open a graph.
 
     Args:
@@ -43,7 +43,7 @@ def open_runtime(artifact: Artifact, file: str, provider: str, others: Mapping[s
     options.log_severity_level = 3
     try:
         runtime = ort.InferenceSession(
-            artifact.graphs[file], options, providers=[(wanted, PROVIDER_OPTIONS[provider] | dict(others))], enable_fallback=0
+            artifact.graphs[file], options, providers=[(wanted, PROVIDER_OPTIONS[provider] | dict(extra_options))], enable_fallback=0
         )
         runtime.disable_fallback()
     except Exception as error:  # the runtime raises bare types of its own, and its text names paths

@@ -5,7 +5,7 @@ The options for CUDA come from the documentation of the provider and were not ru
 
 from collections.abc import Sequence
 
-from mods_grpc.server.onnx.cost_model import RunCost
+from mods_grpc.server.onnx.cost_model import CostModel
 
 PROVIDER_NAMES = {
     "cpu": "CPUExecutionProvider",
@@ -24,12 +24,12 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 }
 
 
-def candidates(available: Sequence[str]) -> list[str]:
+def list_candidates(available: Sequence[str]) -> list[str]:
     """Return what `auto` tries, of the providers that this build of ONNX Runtime has."""
     return [name for name in ("cuda", "cpu") if PROVIDER_NAMES[name] in available]
 
 
-def quickest(costs: Sequence[RunCost]) -> int:
+def choose_fastest(costs: Sequence[CostModel]) -> int:
     """Return which of several ways to run a model takes least, over all sizes alike: by the geometric mean.
 
     A device takes longer than a processor for one window and less for thousands, and a model runs on one provider alone:

@@ -15,20 +15,20 @@ from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, Manifest,
 from mods_grpc.detection import side_by_side
 from mods_grpc.detection.engine.chunking import Share, alone, parts_of
 from mods_grpc.errors import ArtifactError, ModelOutputError, Reason
-from mods_grpc.server.onnx.cost_model import RunCost, measure
-from mods_grpc.server.onnx.execution_choice import best_way, ways_on_cuda
-from mods_grpc.server.onnx.io_binding import SIZES, Runs
+from mods_grpc.server.onnx.cost_model import CostModel, measure_cost
+from mods_grpc.server.onnx.execution_choice import fastest_runner, cuda_runners
+from mods_grpc.server.onnx.io_binding import BUFFER_SIZES, Runner
 from mods_grpc.server.onnx.ort import open_runtime, ort
-from mods_grpc.server.onnx.providers import PROVIDER_NAMES, candidates, quickest
+from mods_grpc.server.onnx.providers import PROVIDER_NAMES, list_candidates, choose_fastest
 from mods_grpc.server.scheduling.run_watchdog import Watchdog, current_call, run_start
 
-WATCHED_BATCH = 64  # the canary has seen how long smaller ones take, and watching costs time too
+MIN_WATCHED_BATCH = 64  # the canary has seen how long smaller ones take, and watching costs time too
 EQUAL_BATCH = 257  # more than any block a kernel works in
 WATCHDOG = Watchdog()
 # of one run: what they need at a time fits into the caches, and the arena of a session, which keeps the most it ever needed,
 # stays at a few MiB. A run of 4,096 takes 1.1 to 2 times as long as 32 runs of these, and keeps a hundred MiB and more for good.
-MOST_WINDOWS = {"CPUExecutionProvider": 128}
-LARGE_WINDOWS = 512  # of one run of a second graph, whose many small operators cost less in the long run
+MAX_RUN_WINDOWS = {"CPUExecutionProvider": 128}
+LARGE_RUN_WINDOWS = 512  # of one run of a second graph, whose many small operators cost less in the long run
 
 WINDOWS_NAME = re.compile(r"window_([1-9][0-9]{0,5})")
 MAX_VECTOR_BYTES = 256 * 1024 * 1024  # unpacked
@@ -52,26 +52,26 @@ class Session:
 
     runtime: ort.InferenceSession
     provider: str
-    least_batch: int = 1
-    invariant: bool = True
-    calendar: bool = False
-    intervals: bool = False
+    min_batch: int = 1
+    batch_invariant: bool = True
+    uses_time: bool = False
+    with_quantiles: bool = False
     run_seconds: float = 30.0
-    large: ort.InferenceSession | None = None
-    large_from: int = LARGE_WINDOWS
+    large_graph: ort.InferenceSession | None = None
+    min_large_batch: int = LARGE_RUN_WINDOWS
     share: Share = alone
-    runs: Runs | None = None
+    runner: Runner | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Outputs of the graph that are wanted, in its order."""
-        return ("forecast", "quantiles") if self.intervals else ("forecast",)
+        return ("forecast", "quantiles") if self.with_quantiles else ("forecast",)
 
     @property
     def graphs(self) -> list[tuple[str, "Session"]]:
         """Each graph alone, by its file."""
-        second = [] if self.large is None else [(BATCH_MODEL_FILE, replace(self, large_from=0))]
-        return [(MODEL_FILE, replace(self, large=None)), *second]
+        second = [] if self.large_graph is None else [(BATCH_MODEL_FILE, replace(self, min_large_batch=0))]
+        return [(MODEL_FILE, replace(self, large_graph=None)), *second]
 
     def forecast(self, windows: Floats, times: Times) -> Floats:
         """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, told * features)`, see `Forecaster`.
@@ -82,11 +82,11 @@ class Session:
             ModelOutputError: The run took too long and was ended.
             DeadlineError: The caller that this thread works for waits no longer.
         """
-        runtime, most = self.runtime, MOST_WINDOWS.get(self.provider, SIZES[-1])
-        if self.large is not None and len(windows) >= self.large_from:
-            runtime, most = self.large, LARGE_WINDOWS
+        runtime, most = self.runtime, MAX_RUN_WINDOWS.get(self.provider, BUFFER_SIZES[-1])
+        if self.large_graph is not None and len(windows) >= self.min_large_batch:
+            runtime, most = self.large_graph, LARGE_RUN_WINDOWS
         caller = current_call()
-        if len(windows) < WATCHED_BATCH and caller is None:
+        if len(windows) < MIN_WATCHED_BATCH and caller is None:
             return self._run(runtime, windows, times)
         options = ort.RunOptions()  # of all parts: when one has to end, they all have
 
@@ -110,13 +110,13 @@ class Session:
     def _run(self, runtime: ort.InferenceSession, windows: Floats, times: Times, options: ort.RunOptions | None = None) -> Floats:
         """Run a graph once."""
         n = len(windows)
-        if 0 < n < self.least_batch:
-            lack = self.least_batch - n
+        if 0 < n < self.min_batch:
+            lack = self.min_batch - n
             windows = np.concatenate([windows, np.repeat(windows[-1:], lack, axis=0)])
             times = np.concatenate([times, np.repeat(times[-1:], lack)])
-        feed = {"window": windows, "time": times} if self.calendar else {"window": windows}
-        found = runtime.run(self.outputs, feed, options) if self.runs is None else self.runs.run(feed, options)
-        return (side_by_side(*found) if self.intervals else np.asarray(found[0]))[:n]
+        feed = {"window": windows, "time": times} if self.uses_time else {"window": windows}
+        found = runtime.run(self.outputs, feed, options) if self.runner is None else self.runner.run(feed, options)
+        return (side_by_side(*found) if self.with_quantiles else np.asarray(found[0]))[:n]
 
 
 def open_session(artifact: Artifact, provider: str) -> Session:
@@ -131,8 +131,8 @@ def open_session(artifact: Artifact, provider: str) -> Session:
     """
     for file, graph in artifact.graphs.items():
         check_graph(graph, file)
-    names = [provider] if provider != "auto" else candidates(ort.get_available_providers())
-    found: list[tuple[Session, RunCost]] = []
+    names = [provider] if provider != "auto" else list_candidates(ort.get_available_providers())
+    found: list[tuple[Session, CostModel]] = []
     for name in names:
         try:
             session, windows, times = _checked(artifact, name, MODEL_FILE)
@@ -148,15 +148,15 @@ def open_session(artifact: Artifact, provider: str) -> Session:
         else:
             if len(names) == 1:
                 return session
-            found.append((session, measure(session.forecast, windows, session.run_seconds)))
-    return found[quickest([cost for _, cost in found])][0]
+            found.append((session, measure_cost(session.forecast, windows, session.run_seconds)))
+    return found[choose_fastest([cost for _, cost in found])][0]
 
 
 def _checked(artifact: Artifact, provider: str, file: str) -> tuple[Session, Floats, Times]:
     """Open a graph of a model alone, hold it against the contract and Keras, and return the largest batch of windows too."""
     intervals = artifact.manifest.calibration.interval is not None
-    session = Session(open_runtime(artifact, file, provider), PROVIDER_NAMES[provider], intervals=intervals)
-    session = replace(session, calendar=_check_contract(session, artifact, file))
+    session = Session(open_runtime(artifact, file, provider), PROVIDER_NAMES[provider], with_quantiles=intervals)
+    session = replace(session, uses_time=_check_contract(session, artifact, file))
     return session, *_check_parity(session, artifact, file)
 
 
@@ -164,19 +164,19 @@ def _on_device(session: Session, artifact: Artifact, windows: Floats, times: Tim
     """Return the session as it runs there: in buffers that stay where that is measured to pay."""
     tolerance = artifact.manifest.tolerance[session.provider]
     ways = [
-        replace(session, runtime=runtime, runs=runs) for runtime, runs in ways_on_cuda(artifact, session.runtime, session.outputs)
+        replace(session, runtime=runtime, runner=runner) for runtime, runner in cuda_runners(artifact, session.runtime, session.outputs)
     ]
     forecasts = [way.forecast for way in ways]
-    return ways[best_way(forecasts, windows, times, lambda *both: relative_error(*both) <= tolerance, session.run_seconds)]
+    return ways[fastest_runner(forecasts, windows, times, lambda *both: relative_error(*both) <= tolerance, session.run_seconds)]
 
 
 def _with_second(session: Session, second: Session, windows: Floats, times: Times) -> Session:
     """Return the session with a second graph, which must take what its own takes and give the same bits."""
-    if second.calendar != session.calendar:
+    if second.uses_time != session.uses_time:
         raise ArtifactError(f"{BATCH_MODEL_FILE}: one of the two graphs takes the time and the other does not")
-    both = replace(session, large=second.runtime)
+    both = replace(session, large_graph=second.runtime)
     (_, first), (_, other) = both.graphs
-    for n in (WATCHED_BATCH, WATCHED_BATCH + 1, EQUAL_BATCH, len(windows), LARGE_WINDOWS):
+    for n in (MIN_WATCHED_BATCH, MIN_WATCHED_BATCH + 1, EQUAL_BATCH, len(windows), LARGE_RUN_WINDOWS):
         some, when = np.resize(windows, (n, *windows.shape[1:])), np.resize(times, n)
         if not np.array_equal(first.forecast(some, when), other.forecast(some, when)):
             raise ArtifactError(f"{BATCH_MODEL_FILE}: forecasts of a batch of {n} are not those of {MODEL_FILE} in every bit")
@@ -207,12 +207,12 @@ def _invariant(session: Session, windows: Floats, times: Times) -> Session:
     """Return the session with the least batch from which a row's forecast does not depend on the rows beside it."""
     whole = session.forecast(windows, times)
     for least in (1, 2):
-        tried = replace(session, least_batch=least)
+        tried = replace(session, min_batch=least)
         single = [tried.forecast(windows[i : i + 1], times[i : i + 1]) for i in range(len(windows))]
         if np.array_equal(np.concatenate(single), whole):
             return tried
     log.warning("forecasts_depend_on_batch provider=%s", session.provider)
-    return replace(session, least_batch=2, invariant=False)
+    return replace(session, min_batch=2, batch_invariant=False)
 
 
 def _check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Floats, Times]:
@@ -230,7 +230,7 @@ def _check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Floa
         shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count * manifest.calibration.told))
         if (window.shape, expected.shape) != shapes or {window.dtype, expected.dtype} != {np.dtype(np.float64)}:
             raise ArtifactError(f"parity.npz: the vectors of a batch of {batch} are not float64 of {shapes[0]} and {shapes[1]}")
-        times = arrays.get(f"time_{batch}", np.empty(0)) if session.calendar else np.zeros(batch, np.int64)
+        times = arrays.get(f"time_{batch}", np.empty(0)) if session.uses_time else np.zeros(batch, np.int64)
         if (times.shape, times.dtype) != ((batch,), np.dtype(np.int64)):
             raise ArtifactError(f"parity.npz: the times of a batch of {batch} are not int64 of {(batch,)}")
         try:

@@ -13,7 +13,7 @@ from mods_grpc.server.scheduling.fair_lock import FairLock
 log = logging.getLogger(__name__)
 
 
-class LookAhead:
+class Prefetcher:
     """Has monitors of one model look ahead.
 
     Args:
@@ -24,7 +24,7 @@ class LookAhead:
         self._turn = turn
         self._due: list[tuple[Monitor, int]] = []
 
-    def at(self, monitor: Monitor, slot: int) -> None:
+    def schedule(self, monitor: Monitor, slot: int) -> None:
         """Look ahead of a series as soon as the event loop has done what it is at."""
         if not self._due:
             loop = asyncio.get_running_loop()

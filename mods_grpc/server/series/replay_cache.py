@@ -3,28 +3,28 @@
 from collections import deque
 from typing import NamedTuple
 
-from mods_grpc.protobuf.wire import delimited
+from mods_grpc.protobuf.wire import length_delimited_field
 from mods_grpc.v1 import inference_pb2 as pb
 
-REMEMBERED_BYTES = 64 * 1024  # of one stream; the last message is remembered whatever its size
+MAX_CACHED_BYTES = 64 * 1024  # of one stream; the last message is remembered whatever its size
 
 
-class Exchange(NamedTuple):
+class CachedReply(NamedTuple):
     """A message and its answer: `sent` is a StreamData without its sequence, `answer` a StreamAnswer."""
 
-    sent: bytes
-    answer: bytes
+    request: bytes
+    reply: bytes
 
     @property
     def size(self) -> int:
         """Bytes of both."""
-        return len(self.sent) + len(self.answer)
+        return len(self.request) + len(self.reply)
 
 
-Exchanges = deque[Exchange]
+CachedReplies = deque[CachedReply]
 
 
-class Remembered:
+class ReplayCache:
     """What one stream was sent and answered.
 
     Attributes:
@@ -32,44 +32,44 @@ class Remembered:
     """
 
     def __init__(self) -> None:
-        self.kept: Exchanges = deque()
-        self.lost: Exchanges = deque()
+        self.entries: CachedReplies = deque()
+        self.pending: CachedReplies = deque()
         self._bytes = 0
 
-    def follow(self, before: Exchanges) -> None:
+    def attach(self, before: CachedReplies) -> None:
         """Go on after another stream, which may still be at work on its last message."""
-        self.lost = before
+        self.pending = before
         for exchange in tuple(before):  # this stream may break too before they are asked for
-            self.keep(exchange)
+            self.store(exchange)
 
-    def keep(self, exchange: Exchange) -> None:
+    def store(self, exchange: CachedReply) -> None:
         """Remember an exchange, and forget the oldest."""
-        self.kept.append(exchange)
+        self.entries.append(exchange)
         self._bytes += exchange.size
-        while self._bytes > REMEMBERED_BYTES and len(self.kept) > 1:
-            self._bytes -= self.kept.popleft().size
+        while self._bytes > MAX_CACHED_BYTES and len(self.entries) > 1:
+            self._bytes -= self.entries.popleft().size
 
-    def recall(self, sent: bytes, sequence: int) -> bytes | None:
+    def lookup(self, sent: bytes, sequence: int) -> bytes | None:
         """Return the answer that the stream before gave to the same message, under the sequence that it has now."""
-        for known, answer in tuple(self.lost):
+        for known, answer in tuple(self.pending):
             if known == sent:
                 found = pb.StreamAnswer.FromString(answer)
                 found.sequence = sequence
                 return found.SerializeToString()
         return None
 
-    def catch_up(self) -> None:
+    def end_replay(self) -> None:
         """Take note that the client has gone on to what the stream before was not sent."""
-        if self.lost:
-            self.lost = deque()
+        if self.pending:
+            self.pending = deque()
 
 
-def as_sent(data: pb.StreamData) -> bytes:
+def serialize_request(data: pb.StreamData) -> bytes:
     """Write a message as it is remembered. Takes its sequence away."""
     data.sequence = 0
     return data.SerializeToString()
 
 
-def with_answer(response: bytes, answer: bytes) -> bytes:
+def with_reply(response: bytes, answer: bytes) -> bytes:
     """Add a StreamAnswer to a StreamDetectResponse, both as bytes: a field more at the end, without writing it once more."""
-    return response + delimited(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER, answer)
+    return response + length_delimited_field(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER, answer)

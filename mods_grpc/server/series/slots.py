@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from mods_grpc.detection import SeriesTable
 from mods_grpc.server.scheduling.fair_lock import FairLock
-from mods_grpc.server.series.replay_cache import Exchanges
+from mods_grpc.server.series.replay_cache import CachedReplies
 
-NOT_HELD = -1
+NO_SLOT = -1
 _NONE: dict[str, int] = {}
-MAX_REMEMBERED_STREAMS = 1024
-MOST_RESERVED = 1 << 20  # series that room is made for ahead of time
-NEVER = np.inf  # when what is not held will have been used
+MAX_CACHED_STREAMS = 1024
+MAX_RESERVED = 1 << 20  # series that room is made for ahead of time
+NEVER_USED = np.inf  # when what is not held will have been used
 
 
-class SeriesStates:
+class SeriesSlots:
     """The series of one model, by sensor.
 
     Args:
@@ -35,14 +35,14 @@ class SeriesStates:
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
-        self._reserved = min(max_series, MOST_RESERVED)
+        self._reserved = min(max_series, MAX_RESERVED)
         table.reserve(self._reserved)
         self.table = table
         self.evicted: Counter[str] = Counter()
         self.pins = 0
-        self.turn = FairLock()
-        self.doubted: set[str] = set()
-        self._answers: OrderedDict[str, Exchanges] = OrderedDict()
+        self.lock = FairLock()
+        self.stale_sensors: set[str] = set()
+        self._replies: OrderedDict[str, CachedReplies] = OrderedDict()
         self._max_series = max_series
         self._max_per_sensor = max_series_per_sensor
         self._idle_seconds = idle_seconds
@@ -50,27 +50,27 @@ class SeriesStates:
         self._owners: dict[int, tuple[str, str]] = {}
         self._used = np.zeros(0)
 
-    def held(self, sensor: str) -> int:
+    def count_series(self, sensor: str) -> int:
         """Count the series of a sensor."""
         self._drop_idle()
         return len(self._sensors.get(sensor, ()))
 
-    def find(self, sensor: str, names: Sequence[str]) -> NDArray[np.intp]:
+    def find_slots(self, sensor: str, names: Sequence[str]) -> NDArray[np.intp]:
         """Return the slots of a sensor's series; NOT_HELD where a series is new."""
         known = self._sensors.get(sensor, {})
         try:
             found = np.array(list(map(known.__getitem__, names)), np.intp)
         except KeyError:
-            found = np.array([known.get(name, NOT_HELD) for name in names], np.intp)
-            self._used[found[found != NOT_HELD]] = time.monotonic()
+            found = np.array([known.get(name, NO_SLOT) for name in names], np.intp)
+            self._used[found[found != NO_SLOT]] = time.monotonic()
         else:
             self._used[found] = time.monotonic()
         return found
 
-    def slot(self, sensor: str, name: str) -> int:
+    def find_slot(self, sensor: str, name: str) -> int:
         """Return the slot of one series; NOT_HELD where it is new."""
-        found = self._sensors.get(sensor, _NONE).get(name, NOT_HELD)
-        if found != NOT_HELD:
+        found = self._sensors.get(sensor, _NONE).get(name, NO_SLOT)
+        if found != NO_SLOT:
             self._used[found] = time.monotonic()
         return found
 
@@ -80,31 +80,31 @@ class SeriesStates:
         if name in known:
             return known[name]
         if len(known) >= self._max_per_sensor:
-            return NOT_HELD
+            return NO_SLOT
         if len(self._owners) >= self._max_series:
             self._drop_idle()
         if len(self._owners) >= self._max_series:
             self._drop_oldest()
         slot = self.table.allocate()
         if slot >= self._used.size:
-            self._used = np.concatenate([self._used, np.full(self.table.head.size - self._used.size, NEVER)])
+            self._used = np.concatenate([self._used, np.full(self.table.head.size - self._used.size, NEVER_USED)])
         self._used[slot] = time.monotonic()
         self._sensors.setdefault(sensor, known)[name] = slot
         self._owners[slot] = (sensor, name)
         return slot
 
-    def forget_empty(self, slots: NDArray[np.intp]) -> None:
+    def release_empty(self, slots: NDArray[np.intp]) -> None:
         """Give back the slots that hold no row: series whose first observation was refused."""
-        held = slots[slots != NOT_HELD]
+        held = slots[slots != NO_SLOT]
         for slot in np.unique(held[self.table.filled[held] == 0]).tolist():
             self._drop(slot)
 
-    def hand_over(self, sensor: str, answers: Exchanges) -> Exchanges:
+    def swap_replies(self, sensor: str, answers: CachedReplies) -> CachedReplies:
         """Return the last answers of the sensor's previous stream, and keep those of the stream that begins from now on."""
-        previous = self._answers.pop(sensor, deque())
-        self._answers[sensor] = answers
-        while len(self._answers) > MAX_REMEMBERED_STREAMS:
-            self._answers.popitem(last=False)
+        previous = self._replies.pop(sensor, deque())
+        self._replies[sensor] = answers
+        while len(self._replies) > MAX_CACHED_STREAMS:
+            self._replies.popitem(last=False)
         return previous
 
     def __len__(self) -> int:
@@ -112,9 +112,9 @@ class SeriesStates:
 
     def sensors(self) -> list[str]:
         """Return all sensors of which anything is held: those whose streams were answered first, as they were opened."""
-        return list({**self._answers, **self._sensors})
+        return list({**self._replies, **self._sensors})
 
-    def groups(self, series: int) -> Iterator[list[str]]:
+    def sensor_groups(self, series: int) -> Iterator[list[str]]:
         """Yield all sensors, as many at a time as have so many series together."""
         group, held = list[str](), 0
         for sensor in self.sensors():
@@ -126,37 +126,37 @@ class SeriesStates:
         if group:
             yield group
 
-    def owned(self, sensors: Sequence[str]) -> tuple[NDArray[np.intp], list[tuple[str, str]], NDArray[np.float64]]:
+    def owners_of(self, sensors: Sequence[str]) -> tuple[NDArray[np.intp], list[tuple[str, str]], NDArray[np.float64]]:
         """Return the slots of some sensors, the sensor and name of each, and for how many seconds it was not used."""
         listed = [slot for sensor in sensors for slot in self._sensors.get(sensor, _NONE).values()]
         slots = np.array(listed, np.intp)
         return slots, [self._owners[slot] for slot in listed], time.monotonic() - self._used[slots]
 
-    def answers(self, sensors: Sequence[str]) -> dict[str, Exchanges]:
+    def cached_replies(self, sensors: Sequence[str]) -> dict[str, CachedReplies]:
         """Return the last requests of some sensors' streams with their answers, to which those streams add."""
-        return {sensor: self._answers[sensor] for sensor in sensors if sensor in self._answers}
+        return {sensor: self._replies[sensor] for sensor in sensors if sensor in self._replies}
 
-    def adopted(self, slots: NDArray[np.intp], idle_seconds: NDArray[np.float64], answers: dict[str, Exchanges]) -> None:
+    def restore_usage(self, slots: NDArray[np.intp], idle_seconds: NDArray[np.float64], answers: dict[str, CachedReplies]) -> None:
         """Take over when series were last used, and what their streams were answered."""
         if slots.size:
             self._used[slots] = time.monotonic() - idle_seconds
-        self._answers = OrderedDict({**answers, **self._answers})
+        self._replies = OrderedDict({**answers, **self._replies})
 
-    def doubt(self, sensors: set[str]) -> None:
+    def mark_stale(self, sensors: set[str]) -> None:
         """Add to `doubted`."""
-        self.doubted |= sensors
+        self.stale_sensors |= sensors
 
-    def trust(self, sensor: str) -> bool:
+    def clear_stale(self, sensor: str) -> bool:
         """Note that a sensor's client will send again what may be lacking, and return whether that was needed."""
-        doubted = sensor in self.doubted
-        self.doubted.discard(sensor)
+        doubted = sensor in self.stale_sensors
+        self.stale_sensors.discard(sensor)
         return doubted
 
-    def take_over(self, other: "SeriesStates") -> None:
+    def absorb(self, other: "SeriesSlots") -> None:
         """Go on with all series of another version, which holds none afterwards. There must be none yet."""
         self.table, self._sensors, self._owners, self._used = other.table, other._sensors, other._owners, other._used
-        self._answers = OrderedDict({**other._answers, **self._answers})
-        self.doubt(other.doubted)
+        self._replies = OrderedDict({**other._replies, **self._replies})
+        self.mark_stale(other.stale_sensors)
         other.clear()
 
     def clear(self) -> None:
@@ -164,7 +164,7 @@ class SeriesStates:
         self.table = self.table.like()
         self.table.reserve(self._reserved)
         self._sensors, self._owners, self._used = {}, {}, np.zeros(0)
-        self._answers, self.doubted = OrderedDict(), set()
+        self._replies, self.stale_sensors = OrderedDict(), set()
 
     def _drop_idle(self) -> None:
         limit = time.monotonic() - self._idle_seconds
@@ -186,5 +186,5 @@ class SeriesStates:
         del known[name]
         if not known:
             del self._sensors[sensor]
-        self._used[slot] = NEVER
+        self._used[slot] = NEVER_USED
         self.table.release(slot)

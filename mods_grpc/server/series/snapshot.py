@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mods_grpc.array_types import Floats, Times
 from mods_grpc.detection import SeriesTable
-from mods_grpc.server.series.replay_cache import Exchanges
-from mods_grpc.server.series.slots import NOT_HELD, SeriesStates
+from mods_grpc.server.series.replay_cache import CachedReplies
+from mods_grpc.server.series.slots import NO_SLOT, SeriesSlots
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,13 +41,13 @@ class SeriesSnapshot:
     taught: NDArray[np.int32]
     episode: Times
     peak: Floats
-    answers: dict[str, Exchanges]
+    answers: dict[str, CachedReplies]
 
 
-def take(states: SeriesStates, sensors: Sequence[str] | None = None) -> SeriesSnapshot:
+def capture(states: SeriesSlots, sensors: Sequence[str] | None = None) -> SeriesSnapshot:
     """Copy the state of the series of some sensors; None for all."""
     table, sensors = states.table, states.sensors() if sensors is None else sensors
-    slots, owners, idle = states.owned(sensors)
+    slots, owners, idle = states.owners_of(sensors)
     order = (table.head[slots, None] - table.filled[slots, None] + np.arange(table.rows)) % table.rows
     rows = slots[:, None] * table.rows + order  # one index is twice as fast as two
     return SeriesSnapshot(
@@ -64,11 +64,11 @@ def take(states: SeriesStates, sensors: Sequence[str] | None = None) -> SeriesSn
         taught=table.taught[slots],
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
-        answers={sensor: deque(kept) for sensor, kept in states.answers(sensors).items()},
+        answers={sensor: deque(kept) for sensor, kept in states.cached_replies(sensors).items()},
     )
 
 
-def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -> int:
+def restore(states: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool) -> int:
     """Go on with the series of a snapshot; those held already that are further on stay as they are.
 
     What a series taught of a model's calibration, its level, its scales and the bet on drift, stays with that model.
@@ -80,7 +80,7 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -
     """
     table, n = states.table, len(snapshot.names)
     slots = np.array([states.add(*owner) for owner in zip(snapshot.sensors, snapshot.names, strict=True)], np.intp)
-    at = np.flatnonzero(slots != NOT_HELD)
+    at = np.flatnonzero(slots != NO_SLOT)
     at = at[table.last_time[slots[at]] < snapshot.last_time[at]] if n else at
     mine = slots[at]
     filled = snapshot.filled[at]
@@ -91,16 +91,16 @@ def adopt(states: SeriesStates, snapshot: SeriesSnapshot, *, same_model: bool) -
     table.filled[mine] = kept
     table.head[mine] = kept % table.rows
     table.last_time[mine] = snapshot.last_time[at]
-    table.ahead[mine] = snapshot.ahead[at] if comparable(table, snapshot, same_model=same_model) else np.nan
+    table.ahead[mine] = snapshot.ahead[at] if is_compatible(table, snapshot, same_model=same_model) else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
     table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at] if same_model else ((1.0,), (0.0,))
     table.own[mine], table.taught[mine] = (snapshot.own[at], snapshot.taught[at]) if same_model else (0.0, 0)
     table.episode_peak[mine] = snapshot.peak[at]
-    states.adopted(mine, snapshot.idle_seconds[at], snapshot.answers)
+    states.restore_usage(mine, snapshot.idle_seconds[at], snapshot.answers)
     return int(at.size)
 
 
-def comparable(table: SeriesTable, other: SeriesTable | SeriesSnapshot, *, same_model: bool) -> bool:
+def is_compatible(table: SeriesTable, other: SeriesTable | SeriesSnapshot, *, same_model: bool) -> bool:
     """Tell whether forecasts that wait elsewhere can wait in a table.
 
     They were made in residual space, the same for both; another model may keep other ones, and takes its own intervals for its

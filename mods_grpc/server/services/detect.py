@@ -9,38 +9,38 @@ from mods_grpc.errors import InvalidInputError, ModsError, Reason, Violation
 from mods_grpc.protobuf.arrays import FLOAT64_BYTES
 from mods_grpc.server.codec.decode import (
     EXPLAIN_VALUES,
-    Columns,
-    batch_columns,
+    ObservationColumns,
+    decode_batch,
     find_model,
-    impute_rows_of,
-    observation_columns,
-    significance_of,
+    decode_impute_rows,
+    decode_observation,
+    decode_significance,
 )
-from mods_grpc.server.codec.encode import explained, score_columns, served, statuses, to_explain
+from mods_grpc.server.codec.encode import encode_explained, encode_scores, encode_served_model, status_column, rows_to_explain
 from mods_grpc.server.codec.validation import (
-    bad_times,
-    first_of,
-    name_violation,
+    invalid_times,
+    raise_violations,
+    check_name,
     require_at_most,
-    require_known,
+    require_enum_value,
     require_values,
-    time_violation,
+    check_time,
 )
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loader import LoadedModel
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.streaming.row_scorer import seconds_to_judge
+from mods_grpc.server.streaming.row_scorer import estimate_seconds
 from mods_grpc.v1 import inference_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
-class Detecting:
+class DetectServicer:
     """The Detect RPC over a repository."""
 
     repository: Repository
     config: ServerConfig
 
-    def seconds(self, request: pb.DetectRequest) -> float:
+    def estimate_seconds(self, request: pb.DetectRequest) -> float:
         """Return how long a request is expected to take; 0 where it will be refused."""
         try:
             model = find_model(self.repository, request.model)
@@ -48,7 +48,7 @@ class Detecting:
             return 0.0
         bytes_a_row = len(model.feature_names) * FLOAT64_BYTES
         batches = (len(one.observations.observations) or len(one.batch.values) // bytes_a_row for one in request.series)
-        return seconds_to_judge(model, sum(batches), request.explain)
+        return estimate_seconds(model, sum(batches), request.explain)
 
     def detect(self, request: pb.DetectRequest) -> pb.DetectResponse:
         """Judge the rows of a request.
@@ -57,10 +57,10 @@ class Detecting:
             ModsError: As protocol.md's table says for unary calls.
         """
         model = find_model(self.repository, request.model)
-        require_known(request.explain, EXPLAIN_VALUES, "explain")
-        significance = significance_of(request.sensitivity, model.manifest)
+        require_enum_value(request.explain, EXPLAIN_VALUES, "explain")
+        significance = decode_significance(request.sensitivity, model.manifest)
         imputes = request.HasField("gap_policy") and request.gap_policy.WhichOneof("policy") is not None
-        impute_rows = impute_rows_of(request.gap_policy, 0, self.config.max_impute_rows)
+        impute_rows = decode_impute_rows(request.gap_policy, 0, self.config.max_impute_rows)
         if not request.series:
             raise InvalidInputError.of("series", Reason.EMPTY_INPUT, "expected at least one series, found none")
         require_at_most(len(request.series), self.config.max_observations, "series", "series")
@@ -86,27 +86,27 @@ class Detecting:
             significance=significance,
             impute_rows=impute_rows,
         )
-        status = statuses(verdicts)
-        response = pb.DetectResponse(model=served(model), significance=significance)
-        full = to_explain(verdicts, request.explain)
+        status = status_column(verdicts)
+        response = pb.DetectResponse(model=encode_served_model(model), significance=significance)
+        full = rows_to_explain(verdicts, request.explain)
         full = full[mask[full]]
         for message, end, count in zip(request.series, ends.tolist(), judged, strict=True):
             mine = full[(full >= end - count) & (full < end)]
             part = response.series.add(series=message.series)
             told = slice(end - count, end)
-            part.scores.CopyFrom(score_columns(times[told], status[told], verdicts.p_value[told], verdicts.anomalous[told]))
-            part.verdicts.extend(explained(model, verdicts, times, [message.series] * mine.size, mine, significance))
+            part.scores.CopyFrom(encode_scores(times[told], status[told], verdicts.p_value[told], verdicts.anomalous[told]))
+            part.verdicts.extend(encode_explained(model, verdicts, times, [message.series] * mine.size, mine, significance))
         return response
 
-    def _series(self, message: pb.DetectSeries, model: LoadedModel, i: int, imputes: bool) -> Columns:
+    def _series(self, message: pb.DetectSeries, model: LoadedModel, i: int, imputes: bool) -> ObservationColumns:
         """Read one series: its rows in time order on the grid."""
         path = f"series[{i}]."
-        first_of([name_violation(message.series, f"{path}series")])
+        raise_violations([check_name(message.series, f"{path}series")])
         kind = message.WhichOneof("input")
         if kind is None:
             raise InvalidInputError.of(f"{path}input", Reason.FIELD_REQUIRED, "expected observations or batch, found neither")
         if kind == "batch":
-            columns = batch_columns(message.batch, model.feature_names, self.config.max_window_rows, f"{path}batch.", named=False)
+            columns = decode_batch(message.batch, model.feature_names, self.config.max_window_rows, f"{path}batch.", named=False)
             place, when = f"{path}batch.values[row {{}}, feature {{}}]", f"{path}batch.observe_time_unix_nano[{{}}]"
         else:
             rows = message.observations.observations
@@ -114,20 +114,20 @@ class Detecting:
                 raise InvalidInputError.of(f"{path}observations", Reason.EMPTY_INPUT, "expected rows, found none")
             require_at_most(len(rows), self.config.max_window_rows, f"{path}observations", "rows", Reason.WINDOW_TOO_LONG)
             where = f"{path}observations.observations[{{}}]."
-            parts = [observation_columns(row, model.feature_names, where.format(r)) for r, row in enumerate(rows)]
-            columns = Columns(
+            parts = [decode_observation(row, model.feature_names, where.format(r)) for r, row in enumerate(rows)]
+            columns = ObservationColumns(
                 names=(),
-                which=np.zeros(len(rows), np.intp),
+                series_index=np.zeros(len(rows), np.intp),
                 times=np.concatenate([part.times for part in parts]),
                 values=np.concatenate([part.values for part in parts]),
-                raw=np.concatenate([part.raw for part in parts]),
+                zero_filled=np.concatenate([part.zero_filled for part in parts]),
             )
             place, when = where + "values[{}]", where + "observe_time"
-        require_values(columns.raw, model.least, lambda index: place.format(*index))
+        require_values(columns.zero_filled, model.least, lambda index: place.format(*index))
         future = self.config.max_future_seconds
-        first_of(
-            time_violation(int(columns.times[r]), future, when.format(r))
-            for r in np.flatnonzero(bad_times(columns.times, future)).tolist()
+        raise_violations(
+            check_time(int(columns.times[r]), future, when.format(r))
+            for r in np.flatnonzero(invalid_times(columns.times, future)).tolist()
         )
         _require_grid(columns, model.manifest.slide_seconds * NANOS_PER_SECOND, imputes, when)
         if np.isnan(columns.values[0]).any():
@@ -152,7 +152,7 @@ def _judged_rows(message: pb.DetectSeries, size: int, rows: int, i: int) -> int:
     return message.judge_rows
 
 
-def _require_grid(columns: Columns, slide: int, imputes: bool, when: str) -> None:
+def _require_grid(columns: ObservationColumns, slide: int, imputes: bool, when: str) -> None:
     steps = np.diff(columns.times)
     for wrong, reason, text in (
         (steps <= 0, Reason.TIMESTAMP_OUT_OF_ORDER, "expected times to increase from row to row"),

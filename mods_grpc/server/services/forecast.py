@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.errors import InvalidInputError, ModelOutputError, ModsError, OutOfRangeError, Reason
 from mods_grpc.protobuf.arrays import FLOAT64_BYTES, INT64_MAX, pack_float64, timestamp_from_nanos, unpack_float64, unpack_mask
-from mods_grpc.server.codec.decode import find_model, required_time, row_values
-from mods_grpc.server.codec.encode import served
-from mods_grpc.server.codec.validation import first_of, name_violation, require_at_most, require_times, require_values
+from mods_grpc.server.codec.decode import find_model, decode_time, decode_row_values
+from mods_grpc.server.codec.encode import encode_served_model
+from mods_grpc.server.codec.validation import raise_violations, check_name, require_at_most, require_times, require_values
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loader import LoadedModel
 from mods_grpc.server.models.repository import Repository
@@ -18,7 +18,7 @@ from mods_grpc.v1 import inference_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
-class Forecasting:
+class ForecastServicer:
     """The Forecast RPC over a repository."""
 
     repository: Repository
@@ -33,7 +33,7 @@ class Forecasting:
         asked = self._read(request)
         return _answer(request, asked, asked.model.forecast(asked.windows, asked.times))
 
-    async def gathered(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
+    async def forecast_batched(self, request: pb.ForecastRequest) -> pb.ForecastResponse:
         """Forecast the windows of a request, together with those of other calls."""
         asked = self._read(request)
         model = asked.model
@@ -41,14 +41,14 @@ class Forecasting:
             return _answer(request, asked, model.forecast(asked.windows, asked.times))
         return _answer(request, asked, await model.gatherer.forecast(asked.windows, asked.times))
 
-    def seconds(self, request: pb.ForecastRequest) -> float:
+    def estimate_seconds(self, request: pb.ForecastRequest) -> float:
         """Return how long a request is expected to take; 0 where it will be refused."""
         try:
             model = find_model(self.repository, request.model)
         except ModsError:
             return 0.0
         bytes_a_window = model.manifest.rows * len(model.feature_names) * FLOAT64_BYTES
-        return model.cost.of(len(request.windows.windows) or len(request.batch.values) // bytes_a_window)
+        return model.cost.estimate(len(request.windows.windows) or len(request.batch.values) // bytes_a_window)
 
     def _read(self, request: pb.ForecastRequest) -> "_Asked":
         model = find_model(self.repository, request.model)
@@ -87,14 +87,14 @@ class Forecasting:
         for i, message in enumerate(messages):
             path = f"windows.windows[{i}]."
             if message.series:
-                first_of([name_violation(message.series, f"{path}series")])
+                raise_violations([check_name(message.series, f"{path}series")])
             if not message.rows:
                 raise InvalidInputError.of(f"{path}rows", Reason.EMPTY_INPUT, "expected rows, found none")
             if len(message.rows) < rows:
                 text = f"expected at least {rows} rows, found {len(message.rows)}"
                 raise InvalidInputError.of(f"{path}rows", Reason.WINDOW_TOO_SHORT, text, limit=rows, actual=len(message.rows))
             require_at_most(len(message.rows), self.config.max_window_rows, f"{path}rows", "rows", Reason.WINDOW_TOO_LONG)
-            pairs = [row_values(row, model.feature_names, f"{path}rows[{r}].") for r, row in enumerate(message.rows)]
+            pairs = [decode_row_values(row, model.feature_names, f"{path}rows[{r}].") for r, row in enumerate(message.rows)]
             values, missing = np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
 
             def place(index: tuple[int, ...], path: str = path) -> str:
@@ -102,9 +102,9 @@ class Forecasting:
 
             require_values(values, model.least, place)
             skipped = len(message.rows) - rows
-            start = required_time(message, "start_time", f"{path}start_time")
+            start = decode_time(message, "start_time", f"{path}start_time")
             starts.append(min(start + skipped * model.manifest.slide_seconds * NANOS_PER_SECOND, INT64_MAX))  # which is refused
-            found.append(_carried(values[None], missing[None], f"{path}rows[0].missing")[0, skipped:])
+            found.append(_forward_fill(values[None], missing[None], f"{path}rows[0].missing")[0, skipped:])
         return np.stack(found), np.array(starts, np.int64), "windows.windows[{}].start_time"
 
     def _batch(self, request: pb.ForecastRequest, model: LoadedModel) -> tuple[Floats, Times, str]:
@@ -124,7 +124,7 @@ class Forecasting:
             values = np.where(missing, 0.0, values)
         place = "batch.values[window {}, row {}, feature {}]".format
         require_values(values, model.least, lambda index: place(*index))
-        windows = values if missing is None else _carried(values, missing, "batch.missing")
+        windows = values if missing is None else _forward_fill(values, missing, "batch.missing")
         return windows, starts if starts.size == n else starts.repeat(n), "batch.start_time_unix_nano[{}]"
 
 
@@ -151,7 +151,7 @@ def _answer(request: pb.ForecastRequest, asked: _Asked, forecasts: Floats) -> pb
         raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, "the model's forecast is not finite")
     paths = made[..., : len(model.feature_names)]
     bands = [model.detector.path_interval(made, coverage) for coverage in asked.coverages]
-    response = pb.ForecastResponse(model=served(model), features=model.feature_names, horizon=horizon)
+    response = pb.ForecastResponse(model=encode_served_model(model), features=model.feature_names, horizon=horizon)
     if request.WhichOneof("input") == "batch":
         response.batch.first_forecast_time_unix_nano.extend(firsts)
         response.batch.values = pack_float64(paths)
@@ -180,7 +180,7 @@ def _coverages(request: pb.ForecastRequest) -> list[float]:
     return list(request.coverages)
 
 
-def _carried(values: Floats, missing: NDArray[np.bool_], path: str) -> Floats:
+def _forward_fill(values: Floats, missing: NDArray[np.bool_], path: str) -> Floats:
     """Replace missing values `(n, rows, features)` by the last known one before them."""
     if not missing.any():
         return values

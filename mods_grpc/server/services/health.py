@@ -19,7 +19,7 @@ THREADS = 4
 OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64), ("grpc.http2.bdp_probe", 0))
 
 
-class MainHealth(AsyncHealthServicer):  # type: ignore[misc]
+class MainHealthServicer(AsyncHealthServicer):  # type: ignore[misc]
     """Health on the main server. Its watches end with the drain, which would otherwise wait for them to the end of the grace."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class MainHealth(AsyncHealthServicer):  # type: ignore[misc]
         self._closing.set()
 
 
-class Health:
+class HealthServer:
     """Liveness and readiness, told on the health server and on the main one.
 
     Args:
@@ -59,7 +59,7 @@ class Health:
     """
 
     def __init__(self, address: str) -> None:
-        self.on_main = MainHealth()
+        self.main_servicer = MainHealthServicer()
         self._servicer = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(THREADS, "health"), options=OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, Parsing(self._server, parsing_in_threads))
@@ -75,10 +75,10 @@ class Health:
     async def set_ready(self, ready: bool) -> None:
         """Tell whether calls are served."""
         status = SERVING if ready else NOT_SERVING
-        await self.on_main.set(LIVENESS, SERVING)
+        await self.main_servicer.set(LIVENESS, SERVING)
         for name in READINESS_NAMES:
             self._servicer.set(name, status)
-            await self.on_main.set(name, status)
+            await self.main_servicer.set(name, status)
 
     def stop(self) -> None:
         """Stop the health server: the last thing to go."""

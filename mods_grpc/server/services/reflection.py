@@ -18,7 +18,7 @@ from mods_grpc.server.services.registration import INFERENCE_SERVICE, MODEL_SERV
 REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def reflection_handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
+def make_reflection_handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
     """Serve reflection under its v1 name too: grpcio ships v1alpha only, whose messages are the same on the wire."""
     services = (INFERENCE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health", *REFLECTION_SERVICES)
     servicer = ReflectionServicer(services, pool=_pool_with_reflection_v1())

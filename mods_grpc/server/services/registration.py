@@ -6,10 +6,10 @@ from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.rpc.boundary import Edge
 from mods_grpc.server.security.authentication import Scope
-from mods_grpc.server.services.detect import Detecting
-from mods_grpc.server.services.forecast import Forecasting
+from mods_grpc.server.services.detect import DetectServicer
+from mods_grpc.server.services.forecast import ForecastServicer
 from mods_grpc.server.services.model_directory import ModelDirectory
-from mods_grpc.server.streaming.registry import Streams
+from mods_grpc.server.streaming.registry import StreamRegistry
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import model_pb2
 
@@ -17,10 +17,10 @@ INFERENCE_SERVICE = "mods.v1.InferenceService"
 MODEL_SERVICE = "mods.v1.ModelService"
 
 
-def handlers(repository: Repository, config: ServerConfig, streams: Streams, edge: Edge) -> list[grpc.GenericRpcHandler]:
+def make_handlers(repository: Repository, config: ServerConfig, streams: StreamRegistry, edge: Edge) -> list[grpc.GenericRpcHandler]:
     """Make the handlers of both services."""
     directory, infer, models = ModelDirectory(repository), INFERENCE_SERVICE, MODEL_SERVICE
-    forecasting, detecting = Forecasting(repository, config), Detecting(repository, config)
+    forecasting, detecting = ForecastServicer(repository, config), DetectServicer(repository, config)
     return [
         grpc.method_handlers_generic_handler(
             infer,
@@ -30,10 +30,10 @@ def handlers(repository: Repository, config: ServerConfig, streams: Streams, edg
                     "Forecast",
                     pb.ForecastRequest,
                     forecasting.forecast,
-                    seconds=forecasting.seconds,
-                    gathered=forecasting.gathered,
+                    seconds=forecasting.estimate_seconds,
+                    gathered=forecasting.forecast_batched,
                 ),
-                "Detect": edge.unary(infer, "Detect", pb.DetectRequest, detecting.detect, seconds=detecting.seconds),
+                "Detect": edge.unary(infer, "Detect", pb.DetectRequest, detecting.detect, seconds=detecting.estimate_seconds),
                 "StreamDetect": edge.streaming(infer, "StreamDetect", streams.detect),
             },
         ),

@@ -9,12 +9,12 @@ from mods_grpc.server.rpc.boundary import Context, Edge
 from mods_grpc.server.scheduling.coarse_timer import CoarseTimer
 from mods_grpc.server.security.authentication import Identity
 from mods_grpc.server.streaming.session import StreamSession
-from mods_grpc.server.streaming.stream_io import OpenStream
+from mods_grpc.server.streaming.stream_io import StreamIO
 
 DRAINING_RETRY_SECONDS = 1.0
 
 
-class Streams:
+class StreamRegistry:
     """The StreamDetect calls of a server.
 
     Args:
@@ -27,15 +27,15 @@ class Streams:
         self._edge = edge
         self._repository = repository
         self._config = config
-        self._watch = CoarseTimer()
+        self._timer = CoarseTimer()
         self._draining = False
-        self._sessions: dict[OpenStream, StreamSession] = {}
+        self._sessions: dict[StreamIO, StreamSession] = {}
         self._open: dict[str, int] = {}  # by identity
         self._all_closed = asyncio.Event()
         self._all_closed.set()
 
     @property
-    def open(self) -> int:
+    def open_count(self) -> int:
         """How many streams are open."""
         return sum(self._open.values())
 
@@ -50,7 +50,7 @@ class Streams:
     async def detect(self, context: Context, identity: Identity) -> None:
         """Serve one stream."""
         config, mine = self._config, self._open.get(identity.name, 0)
-        total = self.open
+        total = self.open_count
         if total >= config.max_streams:
             text = f"{total} streams are open, the most allowed"
             raise QuotaError(Reason.STREAM_QUOTA, text, limit=config.max_streams, actual=total, retry_seconds=1.0)
@@ -61,21 +61,21 @@ class Streams:
         self._all_closed.clear()
         session = StreamSession(self._repository, config, identity, self._edge)
         limits = {"idle_seconds": config.stream_idle_seconds, "slow_seconds": config.slow_reader_seconds}
-        stream = OpenStream(context, self._watch, lambda over: self._leave(over, identity.name), **limits)
+        stream = StreamIO(context, self._timer, lambda over: self.remove(over, identity.name), **limits)
         self._sessions[stream] = session
-        self._watch.add(stream)
+        self._timer.add(stream)
         self._edge.metrics.streams_open.inc()
         try:
             await self._serve(stream, session)
         finally:
             session.close()
-            self._leave(stream, identity.name)
-            stream.left()
+            self.remove(stream, identity.name)
+            stream.detach()
 
-    def _leave(self, stream: OpenStream, name: str) -> None:
+    def remove(self, stream: StreamIO, name: str) -> None:
         if self._sessions.pop(stream, None) is None:
             return
-        self._watch.remove(stream)
+        self._timer.remove(stream)
         self._edge.metrics.streams_open.dec()
         self._open[name] -= 1
         if not self._open[name]:
@@ -83,18 +83,18 @@ class Streams:
         if not self._open:
             self._all_closed.set()
 
-    async def _serve(self, stream: OpenStream, session: StreamSession) -> None:
+    async def _serve(self, stream: StreamIO, session: StreamSession) -> None:
         while True:
             if self._draining:  # even when there is more to read, or a busy stream would never be told
                 await stream.write(session.draining())
-                await stream.written()
+                await stream.flush()
                 raise _draining()
             data = await stream.read()
             if data is None:
                 return
             await stream.write(await session.handle(data))
             if session.ended:
-                await stream.written()
+                await stream.flush()
                 return
 
 

@@ -14,17 +14,17 @@ from mods_grpc.errors import (
     StreamProtocolError,
 )
 from mods_grpc.server.codec.decode import EXPLAIN_VALUES
-from mods_grpc.server.codec.encode import opened
-from mods_grpc.server.codec.validation import first_of, name_violation, require_known
+from mods_grpc.server.codec.encode import encode_opened
+from mods_grpc.server.codec.validation import raise_violations, check_name, require_enum_value
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.rpc.boundary import Edge, note_end, parse
 from mods_grpc.server.rpc.status import status_of
 from mods_grpc.server.scheduling.fair_lock import INLINE_SECONDS
 from mods_grpc.server.security.authentication import Identity
-from mods_grpc.server.series.replay_cache import Exchange, Remembered, as_sent, with_answer
-from mods_grpc.server.series.row_batcher import Row
-from mods_grpc.server.streaming.session_model import StreamModel, idle_model
+from mods_grpc.server.series.replay_cache import CachedReply, ReplayCache, serialize_request, with_reply
+from mods_grpc.server.series.row_batcher import PendingRow
+from mods_grpc.server.streaming.session_model import StreamModel, unbound_model
 from mods_grpc.v1 import inference_pb2 as pb
 
 
@@ -48,7 +48,7 @@ class StreamSession:
         self._config = config
         self._model: StreamModel | None = None
         self._bad_in_a_row = 0
-        self._remembered = Remembered()
+        self._replay_cache = ReplayCache()
         self.last_sequence = 0
         self.ended = False
 
@@ -70,36 +70,36 @@ class StreamSession:
         self._model.follow()
         if kind == "end":
             self.ended = True
-            return self._say(pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)))
+            return self._reply(pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)))
         answer = await self._answer(self._model, request.data, found=kind is not None)
-        return with_answer(self._model.said_by, answer)
+        return with_reply(self._model.said_by, answer)
 
     def draining(self) -> bytes:
         """Return what a client is told before the server shuts down."""
-        return self._say(pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)))
+        return self._reply(pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)))
 
-    def _say(self, response: pb.StreamDetectResponse) -> bytes:
+    def _reply(self, response: pb.StreamDetectResponse) -> bytes:
         said_by = b"" if self._model is None else self._model.said_by
         return said_by + response.SerializeToString()
 
     async def _open(self, message: pb.StreamConfig) -> bytes:
-        model, sensor = await idle_model(self._repository, message.model), self._identity.name
-        require_known(message.explain, EXPLAIN_VALUES, "config.explain")
+        model, sensor = await unbound_model(self._repository, message.model), self._identity.name
+        require_enum_value(message.explain, EXPLAIN_VALUES, "config.explain")
         if message.sensor:
-            first_of([name_violation(message.sensor, "config.sensor")])
+            raise_violations([check_name(message.sensor, "config.sensor")])
             sensor = message.sensor
         if self._identity.proven:  # nobody else's series can be reached
             sensor = f"{self._identity.name}\x1f{sensor}"
         metrics = self._edge.metrics
         self._model = StreamModel(self._repository, self._config, metrics, opening=message, sensor=sensor, model=model)
-        held = model.states.held(sensor)
-        certain = held > 0 and not model.states.trust(sensor)
-        asked_before = model.states.hand_over(sensor, self._remembered.kept)
+        held = model.states.count_series(sensor)
+        certain = held > 0 and not model.states.clear_stale(sensor)
+        asked_before = model.states.swap_replies(sensor, self._replay_cache.entries)
         if held:
-            self._remembered.follow(asked_before)
+            self._replay_cache.attach(asked_before)
         state = pb.STATE_ORIGIN_RESUMED if certain else pb.STATE_ORIGIN_FRESH
-        said = opened(model, self._config, significance=self._model.judge.significance, state=state, held=held)
-        return self._say(pb.StreamDetectResponse(opened=said))
+        said = encode_opened(model, self._config, significance=self._model.judge.significance, state=state, held=held)
+        return self._reply(pb.StreamDetectResponse(opened=said))
 
     def close(self) -> None:
         """Let go of the model."""
@@ -118,63 +118,63 @@ class StreamSession:
                 raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=sequence)
             self._edge.rates.acquire(self._identity.name)
         except ModsError as error:
-            return self._refused(sequence, error)
+            return self._reject(sequence, error)
         self.last_sequence = sequence
-        sent = as_sent(data)
-        known = self._remembered.recall(sent, sequence)
+        sent = serialize_request(data)
+        known = self._replay_cache.lookup(sent, sequence)
         if known is not None:
             return self._answered(sent, known, bad=False)
         if not data.warm_up:
-            self._remembered.catch_up()
-        return await self._judge_now(model, data, sequence, sent)
+            self._replay_cache.end_replay()
+        return await self._score_inline(model, data, sequence, sent)
 
-    async def _judge_now(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes) -> bytes:
+    async def _score_inline(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes) -> bytes:
         """Judge a message as soon as may be: at once, with rows of other streams, or when it is its turn."""
         judge = model.judge
-        seconds, gatherer = judge.seconds(data), judge.model.rows
-        if seconds <= INLINE_SECONDS and not judge.model.states.turn.locked:
-            if gatherer is None or not judge.is_row(data) or not gatherer.in_company(self):
+        seconds, gatherer = judge.estimate_seconds(data), judge.model.rows
+        if seconds <= INLINE_SECONDS and not judge.model.states.lock.locked:
+            if gatherer is None or not judge.is_single_row(data) or not gatherer.has_concurrent_streams(self):
                 try:
-                    answer = judge.judge(data)
+                    answer = judge.score(data)
                 except ModsError as error:
-                    return self._refused(sequence, error)
-                judge.look_ahead(data)
+                    return self._reject(sequence, error)
+                judge.prefetch_next(data)
                 return self._judged(sequence, sent, answer)
-            gathered = await gatherer.judge(
-                Row(
-                    judge=judge,
+            gathered = await gatherer.score(
+                PendingRow(
+                    scorer=judge,
                     data=data,
-                    stays=lambda: model.stays,
-                    settle=lambda found: self._settled(sequence, sent, found),
+                    is_current=lambda: model.stays,
+                    finish=lambda found: self._finish(sequence, sent, found),
                 )
             )
             if gathered is not None:
                 return gathered
-        working = asyncio.ensure_future(self._judged_in_turn(model, data, sequence, sent, seconds))
+        working = asyncio.ensure_future(self._score_queued(model, data, sequence, sent, seconds))
         working.add_done_callback(note_end)
         return await asyncio.shield(working)
 
-    def _settled(self, sequence: int, sent: bytes, found: pb.StreamAnswer | ModsError) -> bytes:
-        return self._refused(sequence, found) if isinstance(found, ModsError) else self._judged(sequence, sent, found)
+    def _finish(self, sequence: int, sent: bytes, found: pb.StreamAnswer | ModsError) -> bytes:
+        return self._reject(sequence, found) if isinstance(found, ModsError) else self._judged(sequence, sent, found)
 
-    async def _judged_in_turn(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes, seconds: float) -> bytes:
+    async def _score_queued(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes, seconds: float) -> bytes:
         try:
             turn = await model.turn(seconds)
             judge = model.judge
             try:
                 if seconds <= INLINE_SECONDS:
-                    answer = judge.judge(data)
+                    answer = judge.score(data)
                 else:
-                    answer = await turn.run_in_executor(self._edge.pool, lambda: judge.judge(data))
+                    answer = await turn.run_in_executor(self._edge.pool, lambda: judge.score(data))
             finally:
                 turn.release()
         except ModsError as error:
-            return self._refused(sequence, error)
+            return self._reject(sequence, error)
         return self._judged(sequence, sent, answer)
 
-    def _refused(self, sequence: int, error: ModsError) -> bytes:
+    def _reject(self, sequence: int, error: ModsError) -> bytes:
         self._edge.metrics.rejected(error.reason)
-        self._count_bad(True)
+        self._count_invalid(True)
         return pb.StreamAnswer(sequence=sequence, error=status_of(error)).SerializeToString()
 
     def _judged(self, sequence: int, sent: bytes, answer: pb.StreamAnswer) -> bytes:
@@ -183,11 +183,11 @@ class StreamSession:
         return self._answered(sent, answer.SerializeToString(), bad=bad)
 
     def _answered(self, sent: bytes, answer: bytes, *, bad: bool) -> bytes:
-        self._count_bad(bad)
-        self._remembered.keep(Exchange(sent, answer))
+        self._count_invalid(bad)
+        self._replay_cache.store(CachedReply(sent, answer))
         return answer
 
-    def _count_bad(self, bad: bool) -> None:
+    def _count_invalid(self, bad: bool) -> None:
         self._bad_in_a_row = self._bad_in_a_row + 1 if bad else 0
         limit = self._config.max_bad_messages
         if self._bad_in_a_row > limit:

@@ -1,13 +1,13 @@
 """Which model a stream is with: the one it asked for, or, unless it pinned a version, whatever serves by that name then."""
 
 from mods_grpc.errors import ModelUnusableError, ModsError, Reason
-from mods_grpc.server.codec.decode import find_model, impute_rows_of, significance_of
-from mods_grpc.server.codec.encode import served
+from mods_grpc.server.codec.decode import find_model, decode_impute_rows, decode_significance
+from mods_grpc.server.codec.encode import encode_served_model
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loader import LoadedModel
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.scheduling.fair_lock import FairLock
-from mods_grpc.server.streaming.row_scorer import Judge
+from mods_grpc.server.streaming.row_scorer import RowScorer
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
 
@@ -87,15 +87,15 @@ class StreamModel:
         """
         while True:
             model = self.judge.model
-            await model.states.turn.acquire(seconds)
+            await model.states.lock.acquire(seconds)
             try:
                 self.follow()
             except ModsError:
-                model.states.turn.release()
+                model.states.lock.release()
                 raise
             if self.judge.model is model:
-                return model.states.turn
-            model.states.turn.release()
+                return model.states.lock
+            model.states.lock.release()
 
     @property
     def _pinned(self) -> bool:
@@ -104,32 +104,32 @@ class StreamModel:
     def _use(self, model: LoadedModel) -> None:
         opening, manifest, config = self._opening, model.manifest, self._config
         adapt = _adapts(opening)
-        self.judge = Judge(
+        self.judge = RowScorer(
             model=model,
             monitor=model.monitor(model.states.table, adapt=adapt, own_scales=opening.own_scales),
             adapt=adapt,
             own_scales=opening.own_scales,
             sensor=self._sensor,
-            significance=significance_of(opening.sensitivity, manifest),
+            significance=decode_significance(opening.sensitivity, manifest),
             explain=opening.explain,
-            impute_rows=impute_rows_of(opening.gap_policy, config.default_impute_rows, config.max_impute_rows),
+            impute_rows=decode_impute_rows(opening.gap_policy, config.default_impute_rows, config.max_impute_rows),
             max_observations=config.max_observations,
             max_series=config.max_series_per_sensor,
             max_future_seconds=config.max_future_seconds,
             metrics=self._metrics,
         )
-        self.said_by = pb.StreamDetectResponse(model=served(model)).SerializeToString()
+        self.said_by = pb.StreamDetectResponse(model=encode_served_model(model)).SerializeToString()
 
 
-async def idle_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
+async def unbound_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
     """Find the model of a request, once nobody works on its series any more.
 
     Raises:
         ModsError: As `Repository.serving`.
     """
     model = find_model(repository, reference)
-    while model.states.turn.locked:
-        await model.states.turn.wait_idle()
+    while model.states.lock.locked:
+        await model.states.lock.wait_idle()
         before, model = model, find_model(repository, reference)
         if model is before:
             break

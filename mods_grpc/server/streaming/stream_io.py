@@ -11,12 +11,12 @@ from mods_grpc.server.rpc.boundary import Context, EndedError, abort, note_end
 from mods_grpc.server.scheduling.coarse_timer import NO_DEADLINE, TICK_SECONDS, CoarseTimer
 from mods_grpc.transport.sockets.eager_task import Begun
 
-LAST_WORDS_SECONDS = 5.0  # in which the status must be on its way; a peer that reads nothing never takes it
+FINAL_STATUS_SECONDS = 5.0  # in which the status must be on its way; a peer that reads nothing never takes it
 CANCEL_SECONDS = 0.01  # in which a peer that went away is told from one that has nothing more to send
 SMALL_BYTES = 4 * 1024  # of an answer that may be on its way while the next message is read
 
 
-class OpenStream:
+class StreamIO:
     """A stream that waits for its peer. Make it in the task that serves the stream.
 
     Reads and large writes are awaited as they are. A small answer is on its way while the next message is read, and awaited
@@ -35,7 +35,7 @@ class OpenStream:
     """
 
     def __init__(
-        self, context: Context, watch: CoarseTimer, leave: Callable[["OpenStream"], None], *, idle_seconds: float, slow_seconds: float
+        self, context: Context, watch: CoarseTimer, leave: Callable[["StreamIO"], None], *, idle_seconds: float, slow_seconds: float
     ) -> None:
         self.reading = False
         self._context = context
@@ -85,13 +85,13 @@ class OpenStream:
             EndedError: The stream was ended meanwhile.
             CancelledError: The peer is gone.
         """
-        await self.written()
+        await self.flush()
         self._slow_until = self._watch.clock + TICK_SECONDS + self._slow_seconds
         writing = Begun(self._context.write(response))
         try:
             out = writing.begin()
         except Exception as error:
-            await self._broken(error)
+            await self._fail(error)
             return
         if not out:
             self._writing = writing.in_task(asyncio.get_running_loop())
@@ -99,10 +99,10 @@ class OpenStream:
         if self._written_before and len(response) <= SMALL_BYTES:
             await asyncio.sleep(0)  # it goes out before anything else is done
         else:  # before the first message is out, no status can be sent
-            await self.written()
+            await self.flush()
             self._written_before = True
 
-    async def written(self) -> None:
+    async def flush(self) -> None:
         """Return when everything is out.
 
         Raises:
@@ -115,18 +115,18 @@ class OpenStream:
             error = None if writing.cancelled() else writing.exception()
             self._writing = None
             if error is not None:
-                await self._broken(error)
+                await self._fail(error)
         if self._ending is not None:
             await self._ended(self._ending)
 
-    async def _broken(self, error: BaseException) -> None:
+    async def _fail(self, error: BaseException) -> None:
         if self._ending is not None:
             await self._ended(self._ending)
         if isinstance(error, grpc.aio.InternalError):  # as the core calls it when a peer goes away while it is written to
             raise asyncio.CancelledError from None
         raise error
 
-    def left(self) -> None:
+    def detach(self) -> None:
         """Take note that its task is done with it, and let go of that."""
         self._served_by = None
 
@@ -147,7 +147,7 @@ class OpenStream:
 
     async def _end(self, error: ModsError, farewell: bytes | None) -> None:
         try:
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
+            async with asyncio.timeout(FINAL_STATUS_SECONDS):
                 with contextlib.suppress(grpc.aio.AbortError):
                     if farewell is not None:
                         if self._writing is not None:

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from mods_grpc.artifact import list_versions, read_artifact
-from mods_grpc.server.onnx.execution_choice import ways_on_cuda
+from mods_grpc.server.onnx.execution_choice import cuda_runners
 from mods_grpc.server.onnx.session import open_session, relative_error
 from tests.support.paths import EXPORTED
 
@@ -22,7 +22,7 @@ def test_a_model_says_on_the_device_what_it_says_on_the_processor(which):
     device, processor = open_session(artifact, "cuda"), open_session(artifact, "cpu")
     assert device.provider == "CUDAExecutionProvider"
     ways = [
-        replace(device, runtime=runtime, runs=runs) for runtime, runs in ways_on_cuda(artifact, device.runtime, device.outputs)
+        replace(device, runtime=runtime, runner=runner) for runtime, runner in cuda_runners(artifact, device.runtime, device.outputs)
     ]
     assert len(ways) >= 2  # plainly and in buffers; not every graph can be captured
     low, high = (np.array([getattr(f, f"training_{end}") for f in artifact.manifest.features]) for end in ("minimum", "maximum"))

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, read_artifact
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.models.versions import State
-from mods_grpc.server.onnx.graph_choice import SIZES, choose_graph
+from mods_grpc.server.onnx.graph_choice import BATCH_SIZES, choose_graph
 from mods_grpc.server.onnx.session import open_session
 from mods_grpc.v1 import inference_pb2_grpc
 from tests.server.models.test_canary import hungry_graph, tried
@@ -60,7 +60,7 @@ def test_both_graphs_are_opened_from_the_version(tmp_path):
 
 def test_the_size_of_the_batch_chooses_the_graph(tmp_path):
     doubling = ort.InferenceSession(mean_graph(factor=2.0).SerializeToString(), providers=["CPUExecutionProvider"])
-    session = replace(session_of(tmp_path), large=doubling, large_from=100)
+    session = replace(session_of(tmp_path), large_graph=doubling, min_large_batch=100)
     windows = np.ones((256, ROWS, 2))
     assert (session.forecast(windows[:99], TIMES[:99]) == 1.0).all()
     assert (session.forecast(windows[:100], TIMES[:100]) == 2.0).all()
@@ -69,13 +69,13 @@ def test_the_size_of_the_batch_chooses_the_graph(tmp_path):
 
 def test_the_second_graph_runs_from_where_it_is_faster(tmp_path):
     chosen = choose_graph(session_of(tmp_path, model=laboured_graph(), batch_model=mean_graph()), WINDOW)
-    assert chosen.large is not None
-    assert chosen.large_from == SIZES[0]
+    assert chosen.large_graph is not None
+    assert chosen.min_large_batch == BATCH_SIZES[0]
 
 
 def test_a_second_graph_that_is_never_faster_is_put_aside(tmp_path):
     chosen = choose_graph(session_of(tmp_path, batch_model=laboured_graph()), WINDOW)
-    assert chosen.large is None
+    assert chosen.large_graph is None
 
 
 def test_a_model_of_one_graph_is_left_as_it_is(tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mods_grpc.artifact import list_versions, read_artifact
-from mods_grpc.server.onnx.execution_choice import best_way
-from mods_grpc.server.onnx.io_binding import SIZES, BoundRuns, PlainRuns, size_for
+from mods_grpc.server.onnx.execution_choice import fastest_runner
+from mods_grpc.server.onnx.io_binding import BUFFER_SIZES, IoBindingRunner, DirectRunner, buffer_size_for
 from mods_grpc.server.onnx.ort import ort
 from mods_grpc.server.onnx.session import open_session
 from tests.support.models.slow import slow_graph
@@ -27,8 +27,8 @@ def sample_of(artifact, n):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 4095, 4096])
 def test_a_batch_runs_at_the_next_larger_size(n):
-    size = size_for(n)
-    assert size in SIZES
+    size = buffer_size_for(n)
+    assert size in BUFFER_SIZES
     assert n <= size < 2 * n
 
 
@@ -37,7 +37,7 @@ def test_a_batch_runs_at_the_next_larger_size(n):
 def test_a_shipped_model_says_the_same_in_buffers(which, captures):
     artifact = read_artifact(EXPORTED, *which)
     plain = open_session(artifact, "cpu")
-    bound = replace(plain, runs=BoundRuns(plain.runtime, "cpu", plain.outputs, captures=captures))
+    bound = replace(plain, runner=IoBindingRunner(plain.runtime, "cpu", plain.outputs, captures=captures))
     for n in (1, 3, 17, 300, 5, 1):
         windows, times = sample_of(artifact, n)
         np.testing.assert_array_equal(bound.forecast(windows, times), plain.forecast(windows, times))
@@ -54,13 +54,13 @@ def windows_of(n):
 
 
 def test_batches_larger_than_all_buffers_run_in_parts(tiny):
-    windows, times = windows_of(2 * SIZES[-1] + 5), np.zeros(2 * SIZES[-1] + 5, np.int64)
-    bound = replace(tiny, provider="of a device", runs=BoundRuns(tiny.runtime, "cpu", OUTPUTS))
+    windows, times = windows_of(2 * BUFFER_SIZES[-1] + 5), np.zeros(2 * BUFFER_SIZES[-1] + 5, np.int64)
+    bound = replace(tiny, provider="of a device", runner=IoBindingRunner(tiny.runtime, "cpu", OUTPUTS))
     np.testing.assert_array_equal(bound.forecast(windows, times), tiny.forecast(windows, times))
 
 
 def test_buffers_are_made_once_and_what_was_returned_is_not_written_to_again(tiny):
-    runs = BoundRuns(tiny.runtime, "cpu", OUTPUTS)
+    runs = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS)
     windows = windows_of(7)
     first = runs.run({"window": windows})[0]
     places = {name: value.data_ptr() for name, value in runs._buffers[8].inputs.items()}
@@ -72,25 +72,25 @@ def test_buffers_are_made_once_and_what_was_returned_is_not_written_to_again(tin
 
 
 def test_warming_up_makes_the_buffers_of_every_size(tiny):
-    runs = BoundRuns(tiny.runtime, "cpu", OUTPUTS)
+    runs = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS)
     runs.warm_up()
-    assert tuple(runs._buffers) == SIZES
+    assert tuple(runs._buffers) == BUFFER_SIZES
     assert not runs.pinned
 
 
 @pytest.mark.parametrize("captures", [False, True], ids=["bound", "captured"])
 def test_many_threads_get_what_is_theirs(tiny, captures):
-    runs, batches = BoundRuns(tiny.runtime, "cpu", OUTPUTS, captures=captures), [windows_of(n % 40 + 1) for n in range(200)]
+    runs, batches = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS, captures=captures), [windows_of(n % 40 + 1) for n in range(200)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda windows: runs.run({"window": windows})[0], batches))
     for windows, forecasts in zip(batches, found, strict=True):
-        np.testing.assert_array_equal(forecasts, PlainRuns(tiny.runtime, OUTPUTS).run({"window": windows})[0])
+        np.testing.assert_array_equal(forecasts, DirectRunner(tiny.runtime, OUTPUTS).run({"window": windows})[0])
 
 
 def test_captured_runs_are_all_on_one_thread_of_their_own(tiny):
-    runs, seen = BoundRuns(tiny.runtime, "cpu", OUTPUTS, captures=True), []
-    make = runs._make
-    runs._make = lambda size: seen.append(threading.current_thread().name) or make(size)
+    runs, seen = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS, captures=True), []
+    make = runs._allocate
+    runs._allocate = lambda size: seen.append(threading.current_thread().name) or make(size)
     for size in (1, 2, 4):
         runs.run({"window": windows_of(size)})
     assert len(set(seen)) == 1
@@ -100,7 +100,7 @@ def test_captured_runs_are_all_on_one_thread_of_their_own(tiny):
 def test_a_run_in_buffers_is_ended_as_any_other(tmp_path):
     publish_tiny(tmp_path, model=slow_graph())
     session = open_session(read_artifact(tmp_path, "tiny", 1), "cpu")
-    runs, options = BoundRuns(session.runtime, "cpu", OUTPUTS), ort.RunOptions()
+    runs, options = IoBindingRunner(session.runtime, "cpu", OUTPUTS), ort.RunOptions()
     options.terminate = True
     with pytest.raises(Exception, match="terminate"):
         runs.run({"window": windows_of(64)}, options)
@@ -137,4 +137,4 @@ def broken(windows, times):
     ids=["faster", "slower", "not the same", "one that fails", "only one"],
 )
 def test_another_way_than_the_plain_one_is_taken_where_it_says_the_same_and_pays(ways, best):
-    assert best_way(ways, windows_of(9), np.zeros(9, np.int64), np.allclose, 1.0) == best
+    assert fastest_runner(ways, windows_of(9), np.zeros(9, np.int64), np.allclose, 1.0) == best

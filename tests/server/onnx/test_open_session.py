@@ -13,9 +13,9 @@ from mods_grpc.artifact import read_artifact
 from mods_grpc.artifact import version_folder as layout
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.models.versions import State
-from mods_grpc.server.onnx.cost_model import RunCost
-from mods_grpc.server.onnx.providers import candidates, quickest
-from mods_grpc.server.onnx.session import MOST_WINDOWS, open_session, relative_error
+from mods_grpc.server.onnx.cost_model import CostModel
+from mods_grpc.server.onnx.providers import list_candidates, choose_fastest
+from mods_grpc.server.onnx.session import MAX_RUN_WINDOWS, open_session, relative_error
 from tests.support.loaded_repository import loaded, publish_with, vectors
 from tests.support.models.tiny import ROWS, calibration_of, manifest, mean_forecast, mean_graph, publish_tiny
 
@@ -41,15 +41,15 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else(tmp_path):
 
 
 # seconds at 1, 16 and 256 windows
-SMALL, LARGE = RunCost((10e-6, 23e-6, 287e-6)), RunCost((65e-6, 284e-6, 7100e-6))
-DEVICE = RunCost((110e-6, 115e-6, 160e-6))
+SMALL, LARGE = CostModel((10e-6, 23e-6, 287e-6)), CostModel((65e-6, 284e-6, 7100e-6))
+DEVICE = CostModel((110e-6, 115e-6, 160e-6))
 
 
 @pytest.mark.parametrize(("processor", "taken"), [(SMALL, "cpu"), (LARGE, "cuda")])
 def test_auto_takes_the_provider_that_takes_less_time_over_all_sizes(processor, taken):
-    names = candidates(["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"])
+    names = list_candidates(["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"])
     assert names == ["cuda", "cpu"]
-    assert names[quickest([DEVICE, processor])] == taken
+    assert names[choose_fastest([DEVICE, processor])] == taken
 
 
 def test_the_bytes_that_were_checked_are_the_ones_that_run(tmp_path):
@@ -112,7 +112,7 @@ def network(kind, rows=12, features=3, horizon=4, hidden=24):
 @pytest.mark.parametrize("kind", ["LSTM", "MLP"])
 def test_a_forecast_does_not_depend_on_the_rows_beside_it_to_the_last_bit(tmp_path, kind):
     model = network(kind)
-    windows, most = np.random.default_rng(9).normal(0, 1, (600, 12, 3)), MOST_WINDOWS["CPUExecutionProvider"]
+    windows, most = np.random.default_rng(9).normal(0, 1, (600, 12, 3)), MAX_RUN_WINDOWS["CPUExecutionProvider"]
     alone = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = alone.run(None, {"window": windows[:65]})
     known = manifest()

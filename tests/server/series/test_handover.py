@@ -6,9 +6,9 @@ from collections import deque
 import numpy as np
 import pytest
 
-from mods_grpc.server.series.handover import succeed
-from mods_grpc.server.series.slots import SeriesStates
-from mods_grpc.server.series.snapshot import adopt, take
+from mods_grpc.server.series.handover import hand_over
+from mods_grpc.server.series.slots import SeriesSlots
+from mods_grpc.server.series.snapshot import restore, capture
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
 from tests.server.models.test_reload import judged, longer_window, publish_other
 from tests.server.series.test_snapshot import MODELS, NAMES, OWNERS, fresh_states, judge
@@ -33,8 +33,8 @@ def test_series_that_are_moved_are_judged_as_series_that_are_copied(model, same_
     for states in (moved, copied):
         judge(states, model, *observations(0, 60), adapt=True)
     by_copy, by_move = fresh_states(model[0]), fresh_states(model[0])
-    adopt(by_copy, take(copied), same_model=same_model)
-    succeed(moved, by_move, same_model=same_model)
+    restore(by_copy, capture(copied), same_model=same_model)
+    hand_over(moved, by_move, same_model=same_model)
     assert len(moved) == 0
     expected, found = (judge(states, model, *observations(60, 60), adapt=True) for states in (by_copy, by_move))
     for name, column in expected.items():
@@ -45,10 +45,10 @@ def test_series_stay_with_a_version_that_a_stream_has_pinned_and_are_copied():
     model = MODELS[0]
     before, now = fresh_states(model[0]), fresh_states(model[0])
     judge(before, model, *observations(0, 30), adapt=True)
-    before.pins, before.doubted = 1, {"zeek"}
-    succeed(before, now, same_model=True)
+    before.pins, before.stale_sensors = 1, {"zeek"}
+    hand_over(before, now, same_model=True)
     assert len(before) == len(now) == len(NAMES)
-    assert now.doubted == {"zeek"}
+    assert now.stale_sensors == {"zeek"}
     assert now.table is not before.table
 
 
@@ -56,32 +56,32 @@ def test_a_stream_that_follows_to_copied_series_goes_on_telling_what_it_answered
     before, now = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
     before.add(*OWNERS[0])
     told = deque(["first"])
-    before.hand_over("zeek", told)
+    before.swap_replies("zeek", told)
     before.pins = 1
-    succeed(before, now, same_model=True)
+    hand_over(before, now, same_model=True)
     told.append("second")
-    assert list(now.hand_over("zeek", deque())) == ["first", "second"]
+    assert list(now.swap_replies("zeek", deque())) == ["first", "second"]
 
 
 def test_what_a_moved_sensor_was_answered_and_whether_it_is_doubted_goes_along():
     before, now = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
     before.add(*OWNERS[0])
-    before.hand_over("zeek", "answers")
-    before.doubt({"zeek"})
-    succeed(before, now, same_model=True)
-    assert now.trust("zeek")
-    assert now.hand_over("zeek", None) == "answers"
-    assert not before.doubted
+    before.swap_replies("zeek", "answers")
+    before.mark_stale({"zeek"})
+    hand_over(before, now, same_model=True)
+    assert now.clear_stale("zeek")
+    assert now.swap_replies("zeek", None) == "answers"
+    assert not before.stale_sensors
 
 
 def test_how_many_series_there_are_makes_no_difference_to_how_much_memory_a_move_takes():
     detector = MODELS[0][0]
     limits = {"max_series": 10**6, "max_series_per_sensor": 10**6, "idle_seconds": 60.0}
-    before, now = SeriesStates(detector.table(ROWS), **limits), SeriesStates(detector.table(ROWS), **limits)
+    before, now = SeriesSlots(detector.table(ROWS), **limits), SeriesSlots(detector.table(ROWS), **limits)
     for number in range(5000):
         before.add("zeek", str(number))
     table = before.table
-    succeed(before, now, same_model=True)
+    hand_over(before, now, same_model=True)
     assert now.table is table
     assert len(now) == 5000
     assert before.table is not table

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mods_grpc.server.scheduling.fair_lock import FairLock
-from mods_grpc.server.series.prefetcher import LookAhead
+from mods_grpc.server.series.prefetcher import Prefetcher
 
 
 class Monitor:
@@ -24,11 +24,11 @@ def looked_ahead_of(slots, *, busy=False):
     """Return in which order things were done: slots looked ahead of, and other work of the loop."""
     done, turn = [], FairLock()
     turn.locked = busy
-    ahead = LookAhead(turn)
+    ahead = Prefetcher(turn)
 
     async def run():
         for slot in slots:
-            ahead.at(Monitor(done), slot)
+            ahead.schedule(Monitor(done), slot)
         asyncio.get_running_loop().call_soon(done.append, "an answer is sent")
         done.append("the answer is made")
         for _ in range(3):

@@ -8,9 +8,9 @@ import pytest
 from mods_grpc.detection import SeriesTable
 from mods_grpc.errors import Reason
 from mods_grpc.protobuf.arrays import timestamp_from_nanos
-from mods_grpc.server.series import row_batcher as gathered_rows
-from mods_grpc.server.series.row_batcher import Row, RowGatherer
-from mods_grpc.server.series.slots import SeriesStates
+from mods_grpc.server.series import row_batcher
+from mods_grpc.server.series.row_batcher import PendingRow, RowBatcher
+from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
 from tests.support.http2.client import Stream, at, details_of, observation
@@ -118,20 +118,20 @@ def test_a_forecast_that_is_not_finite_fails_its_own_stream_alone(inference):
 
 
 def gatherer():
-    return RowGatherer(SeriesStates(SeriesTable(1, 1), max_series=1, max_series_per_sensor=1, idle_seconds=1), most=64)
+    return RowBatcher(SeriesSlots(SeriesTable(1, 1), max_series=1, max_series_per_sensor=1, idle_seconds=1), most=64)
 
 
 def never_judged(**changes):
     data = pb.StreamData(observation=observation(0))
-    return Row(**{"judge": None, "data": data, "stays": lambda: True, "settle": None} | changes)
+    return PendingRow(**{"scorer": None, "data": data, "is_current": lambda: True, "finish": None} | changes)
 
 
 @pytest.mark.parametrize("hindrance", ["another version serves", "somebody's turn"])
 def test_rows_whose_series_moved_or_are_at_work_on_are_given_back(hindrance):
     async def run():
         rows = gatherer()
-        rows._states.turn.locked = hindrance == "somebody's turn"
-        return await rows.judge(never_judged(stays=lambda: hindrance == "somebody's turn"))
+        rows._states.lock.locked = hindrance == "somebody's turn"
+        return await rows.score(never_judged(is_current=lambda: hindrance == "somebody's turn"))
 
     assert asyncio.run(run()) is None
 
@@ -139,7 +139,7 @@ def test_rows_whose_series_moved_or_are_at_work_on_are_given_back(hindrance):
 def test_a_row_whose_stream_broke_off_is_not_applied():
     async def run():
         rows = gatherer()
-        waiting = asyncio.ensure_future(rows.judge(never_judged()))
+        waiting = asyncio.ensure_future(rows.score(never_judged()))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.sleep(0)
@@ -150,6 +150,6 @@ def test_a_row_whose_stream_broke_off_is_not_applied():
 
 
 def test_a_stream_is_in_company_while_others_send(monkeypatch):
-    monkeypatch.setattr(gathered_rows, "MOMENT_SECONDS", 60.0)
+    monkeypatch.setattr(row_batcher, "CONCURRENCY_SECONDS", 60.0)
     rows, one, other = gatherer(), object(), object()
-    assert [rows.in_company(stream) for stream in (one, one, other, other, one)] == [False, False, True, False, True]
+    assert [rows.has_concurrent_streams(stream) for stream in (one, one, other, other, one)] == [False, False, True, False, True]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mods_grpc.detection import Detector, Monitor
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, read_state, write_state
-from mods_grpc.server.series.slots import SeriesStates
-from mods_grpc.server.series.snapshot import adopt, take
+from mods_grpc.server.series.slots import SeriesSlots
+from mods_grpc.server.series.snapshot import restore, capture
 from tests.support.models.quantile import QUANTILE_CALIBRATION, quantile_forecast
 from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast
 
@@ -27,7 +27,7 @@ SECOND = 10**9
 
 
 def fresh_states(detector):
-    return SeriesStates(detector.table(ROWS), max_series=10, max_series_per_sensor=5, idle_seconds=3600.0)
+    return SeriesSlots(detector.table(ROWS), max_series=10, max_series_per_sensor=5, idle_seconds=3600.0)
 
 
 def through_a_file(snapshot):
@@ -42,7 +42,7 @@ def judge(states, model, series, times, values, adapt):
     options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, "own_scales": adapt}
     monitor = Monitor(*model, states.table, **options)
     found = monitor.observe(slots, times, values, judged=np.ones(len(slots), bool), significance=0.02, impute_rows=2)
-    states.forget_empty(slots)
+    states.release_empty(slots)
     names = ("outcome", "p_value", "anomalous", "expected", "drift", "gap_filled", "phase", "start", "peak_time", "peak")
     return {name: np.asarray(getattr(found, name)) for name in names}
 
@@ -65,7 +65,7 @@ def test_taking_writing_reading_and_adopting_the_state_changes_no_verdict(data, 
     states, parts = fresh_states(model[0]), []
     for a, b in itertools.pairwise(cuts):
         held, states = states, fresh_states(model[0])
-        assert adopt(states, through_a_file(take(held)), same_model=True) == len(held)
+        assert restore(states, through_a_file(capture(held)), same_model=True) == len(held)
         parts.append(judge(states, model, series[a:b], times[a:b], values[a:b], adapt))
     for name, column in expected.items():
         np.testing.assert_array_equal(column, np.concatenate([part[name] for part in parts]), err_msg=name)
@@ -75,18 +75,18 @@ def test_a_snapshot_keeps_the_answers_that_fit_its_series_while_the_stream_goes_
     states = fresh_states(MODELS[0][0])
     states.add(*OWNERS[0])
     told = deque(["first"])
-    states.hand_over("zeek", told)
-    snapshot = take(states)
+    states.swap_replies("zeek", told)
+    snapshot = capture(states)
     told.append("second")
     assert list(snapshot.answers["zeek"]) == ["first"]
 
 
 def test_sensors_are_grouped_whole_and_none_is_left_out():
-    states = SeriesStates(MODELS[0][0].table(ROWS), max_series=99, max_series_per_sensor=99, idle_seconds=60.0)
+    states = SeriesSlots(MODELS[0][0].table(ROWS), max_series=99, max_series_per_sensor=99, idle_seconds=60.0)
     for sensor, count in (("a", 3), ("b", 1), ("c", 5), ("d", 2)):
         for number in range(count):
             states.add(sensor, str(number))
-    states.hand_over("answers alone", deque())
-    groups = list(states.groups(4))
+    states.swap_replies("answers alone", deque())
+    groups = list(states.sensor_groups(4))
     assert groups == [["answers alone", "a", "b"], ["c"], ["d"]]
-    assert [take(states, group).sensors for group in groups] == [("a",) * 3 + ("b",), ("c",) * 5, ("d",) * 2]
+    assert [capture(states, group).sensors for group in groups] == [("a",) * 3 + ("b",), ("c",) * 5, ("d",) * 2]

@@ -60,12 +60,12 @@ def detected(address, **options):
 
 def factor_of(server):
     states = server.model().states
-    return states.table.factor[states.slot("zeek", "site")]
+    return states.table.factor[states.find_slot("zeek", "site")]
 
 
 def scales_of(server):
     states = server.model().states
-    return states.table.own[states.slot("zeek", "site")].copy()
+    return states.table.own[states.find_slot("zeek", "site")].copy()
 
 
 def p_values(verdicts):
