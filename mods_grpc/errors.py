@@ -162,7 +162,7 @@ class InvalidInputError(ModsError):
         self.violations = tuple(violations)
 
     @classmethod
-    def of(cls, field: str, reason: Reason, message: str, *, limit: object = "", actual: object = "") -> "InvalidInputError":
+    def for_field(cls, field: str, reason: Reason, message: str, *, limit: object = "", actual: object = "") -> "InvalidInputError":
         """Make the error of a single violation."""
         return cls([Violation(field=field, reason=reason, message=message, limit=str(limit), actual=str(actual))])
 

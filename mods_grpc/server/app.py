@@ -12,26 +12,26 @@ from grpc_health.v1 import health_pb2_grpc
 
 from mods_grpc.artifact import TrustedKeys
 from mods_grpc.detection.engine.gap_forecasts import WINDOWS_PER_RUN
-from mods_grpc.server.config import ServerConfig, host_and_port
-from mods_grpc.server.models.canary import Canary, Limits
+from mods_grpc.server.config import ServerConfig, split_host_port
+from mods_grpc.server.models.canary import Canary, CanaryLimits
 from mods_grpc.server.models.reloader import Reloader
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.net.listener import listener
-from mods_grpc.server.persistence.snapshotter import Keeper
-from mods_grpc.server.rpc.boundary import Edge
-from mods_grpc.server.rpc.third_party import Parsing, parsing
+from mods_grpc.server.net.listener import create_listener
+from mods_grpc.server.persistence.snapshotter import Snapshotter
+from mods_grpc.server.rpc.boundary import RpcBoundary
+from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_parse_errors
 from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.scheduling.worker_pool import DEFAULT_THREADS, WorkerPool
-from mods_grpc.server.security.authentication import Access, Tokens
-from mods_grpc.server.security.file_watcher import WatchedFiles
-from mods_grpc.server.services.health import Health
-from mods_grpc.server.services.reflection import reflection_handlers
-from mods_grpc.server.services.registration import handlers
-from mods_grpc.server.streaming.registry import Streams
+from mods_grpc.server.security.authentication import Authenticator, TokenFile
+from mods_grpc.server.security.file_watcher import FileWatcher
+from mods_grpc.server.services.health import HealthServer
+from mods_grpc.server.services.reflection import make_reflection_handlers
+from mods_grpc.server.services.registration import make_handlers
+from mods_grpc.server.streaming.registry import StreamRegistry
 from mods_grpc.server.telemetry.metrics import Metrics, ModelCollector
 
 if TYPE_CHECKING:
-    from mods_grpc.server.rpc.tracing import Tracing
+    from mods_grpc.server.rpc.tracing import TracingInterceptor
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class App:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._listener = listener(config)
+        self._listener = create_listener(config)
         cores = os.cpu_count() or 1
         self._workers = WorkerPool(config.run_threads or min(cores, DEFAULT_THREADS))
         self.metrics = Metrics()
@@ -65,31 +65,31 @@ class App:
             state_idle_seconds=config.state_idle_seconds,
             versions_kept=config.versions_kept,
             canary=_canary(config) if config.canary else None,
-            meter_of=self.metrics.meter,
+            meter_of=self.metrics.instrument,
             run_seconds=config.max_run_seconds,
             trusted=_trusted_keys(Path(config.trusted_key_file)) if config.trusted_key_file else None,
             share=self._workers.map_chunks,
-            at_end_of_round=self._listener.at_end_of_round,
+            at_end_of_round=self._listener.on_round_end,
         )
         self.repository.scan()
         self.metrics.registry.register(ModelCollector(self.repository))
         threads = max(2, cores)
         self._pool = ThreadPoolExecutor(threads, "inference", initializer=self._workers.register_thread)
-        self._edge = Edge(
-            access=Access(
-                Tokens(Path(config.token_file)) if config.token_file else None, certificates=bool(config.tls_client_ca)
+        self._boundary = RpcBoundary(
+            authenticator=Authenticator(
+                TokenFile(Path(config.token_file)) if config.token_file else None, certificates=bool(config.tls_client_ca)
             ),
-            rates=RateLimiter(config.max_messages_per_second),
-            backlog=AdmissionQueue(config.max_pending, threads),
+            rate_limiter=RateLimiter(config.max_messages_per_second),
+            admission=AdmissionQueue(config.max_pending, threads),
             pool=self._pool,
             max_bytes=config.max_message_bytes,
             metrics=self.metrics,
         )
         self._tracing = _tracing(config.otlp_endpoint) if config.otlp_endpoint else None
-        self._server = self._listener.server([self._tracing] if self._tracing else [])
-        self._streams = Streams(self.repository, config, self._edge)
+        self._server = self._listener.create_server([self._tracing] if self._tracing else [])
+        self._streams = StreamRegistry(self.repository, config, self._boundary)
         path = Path(config.state_file)
-        self._keeper = Keeper(self.repository, path, config.state_interval_seconds) if config.state_file else None
+        self._snapshotter = Snapshotter(self.repository, path, config.state_interval_seconds) if config.state_file else None
         self._stop_metrics: Callable[[], None] | None = None
         self.port = 0
         self.health_port = 0
@@ -97,21 +97,21 @@ class App:
     async def start(self) -> None:
         """Listen, then load the models; calls that come before are told MODEL_LOADING."""
         config = self._config
-        self._server.add_generic_rpc_handlers(handlers(self.repository, config, self._streams, self._edge))
+        self._server.add_generic_rpc_handlers(make_handlers(self.repository, config, self._streams, self._boundary))
         if config.reflection:
-            self._server.add_generic_rpc_handlers(reflection_handlers(self._edge))
+            self._server.add_generic_rpc_handlers(make_reflection_handlers(self._boundary))
         self.port = self._listener.bind()
-        self._health = Health(config.health_address)
+        self._health = HealthServer(config.health_address)
         self.health_port = self._health.port
         if config.metrics_address:
-            self._stop_metrics = self.metrics.serve(*host_and_port(config.metrics_address))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.on_main, Parsing(self._server, parsing))
+            self._stop_metrics = self.metrics.serve(*split_host_port(config.metrics_address))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.main_servicer, ParsingRegistrar(self._server, with_parse_errors))
         await self._health.set_ready(False)
         await self._server.start()
         self.reloader = Reloader(self.repository, config.reload_seconds, self._health.set_ready)
         await self.reloader.start()
-        if self._keeper:
-            self._keeper.start()
+        if self._snapshotter:
+            self._snapshotter.start()
         await self._health.set_ready(self.repository.ready)
         text = "serving address=%s port=%d health_port=%d transport=%s"
         log.info(text, config.address, self.port, self.health_port, config.transport)
@@ -134,11 +134,11 @@ class App:
             in_time = True
         except TimeoutError:
             in_time = False
-        self._health.on_main.close()
+        self._health.main_servicer.close()
         left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
         await self._server.stop(left)
-        if self._keeper:
-            await self._keeper.stop()
+        if self._snapshotter:
+            await self._snapshotter.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._workers.close()
         self._health.stop()
@@ -153,16 +153,16 @@ class App:
 
 def _canary(config: ServerConfig) -> Canary:
     largest = max(config.max_observations, WINDOWS_PER_RUN)
-    return Canary(Limits(memory_mib=config.canary_memory_mib, seconds=config.canary_seconds, largest_batch=largest))
+    return Canary(CanaryLimits(memory_mib=config.canary_memory_mib, seconds=config.canary_seconds, max_batch=largest))
 
 
-def _trusted_keys(path: Path) -> WatchedFiles[TrustedKeys]:
-    return WatchedFiles((path,), lambda: TrustedKeys.read(path), check_seconds=0.0)
+def _trusted_keys(path: Path) -> FileWatcher[TrustedKeys]:
+    return FileWatcher((path,), lambda: TrustedKeys.read(path), check_seconds=0.0)
 
 
-def _tracing(endpoint: str) -> "Tracing":
+def _tracing(endpoint: str) -> "TracingInterceptor":
     try:
-        from mods_grpc.server.rpc.tracing import Tracing  # noqa: PLC0415 - of no cost where it is not asked for
+        from mods_grpc.server.rpc.tracing import TracingInterceptor  # noqa: PLC0415 - of no cost where it is not asked for
     except ModuleNotFoundError as error:
         raise ValueError("--otlp-endpoint needs OpenTelemetry: pip install 'mods-grpc[otel]'") from error
-    return Tracing(endpoint)
+    return TracingInterceptor(endpoint)

@@ -14,8 +14,8 @@ from typing import Any, get_type_hints
 
 ENVIRONMENT_PREFIX = "MODS_GRPC_"
 DEFAULT_REPOSITORY = Path("exported")
-MAX_NUMBER = 2**31 - 1  # of what gRPC takes as an option
-UNIX = ("unix:", "unix-abstract:")
+MAX_OPTION_VALUE = 2**31 - 1  # of what gRPC takes as an option
+UNIX_PREFIXES = ("unix:", "unix-abstract:")
 TRANSPORTS = ("direct", "grpcio")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 
@@ -85,9 +85,9 @@ class ServerConfig:
         for item in dataclasses.fields(self):
             value, choices = getattr(self, item.name), item.metadata["choices"]
             if choices and value not in choices:
-                raise ValueError(f"{flag(item.name)} is {value!r}, expected one of {', '.join(choices)}")
-            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= MAX_NUMBER:
-                raise ValueError(f"{flag(item.name)} is {value}, expected 0 to {MAX_NUMBER}")
+                raise ValueError(f"{to_flag(item.name)} is {value!r}, expected one of {', '.join(choices)}")
+            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= MAX_OPTION_VALUE:
+                raise ValueError(f"{to_flag(item.name)} is {value}, expected 0 to {MAX_OPTION_VALUE}")
         for name in (
             "max_message_bytes",
             "max_observations",
@@ -99,7 +99,7 @@ class ServerConfig:
             "max_pending",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{flag(name)} is {getattr(self, name)}, expected 1 or more")
+                raise ValueError(f"{to_flag(name)} is {getattr(self, name)}, expected 1 or more")
         if self.max_series < 2 * self.max_observations:
             least = f"at least twice --max-observations {self.max_observations}"
             raise ValueError(f"--max-series is {self.max_series}, expected {least}")
@@ -117,15 +117,15 @@ class ServerConfig:
         for name in ("address", "health_address"):
             address = getattr(self, name)
             port = address.rpartition(":")[2]
-            if not address.startswith(UNIX) and not (port.isdecimal() and int(port) < 2**16):
+            if not address.startswith(UNIX_PREFIXES) and not (port.isdecimal() and int(port) < 2**16):
                 # gRPC takes a port modulo 65536
-                raise ValueError(f"{flag(name)} is {address!r}, expected host:port with a port of 0 to 65535, or unix:/path")
+                raise ValueError(f"{to_flag(name)} is {address!r}, expected host:port with a port of 0 to 65535, or unix:/path")
 
 
 def is_loopback(address: str) -> bool:
     """Tell whether only this machine can reach an address."""
     host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    if address.startswith(UNIX) or host == "localhost":
+    if address.startswith(UNIX_PREFIXES) or host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -133,7 +133,7 @@ def is_loopback(address: str) -> bool:
         return False  # a name, which may mean any machine
 
 
-def host_and_port(address: str) -> tuple[str, int]:
+def split_host_port(address: str) -> tuple[str, int]:
     """Take host:port apart.
 
     Raises:
@@ -153,9 +153,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if item.name == "repository":
             parser.add_argument("repository", nargs="?", type=Path, default=None, help=text)
         elif hints[item.name] is bool:
-            parser.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, default=None, help=text)
+            parser.add_argument(to_flag(item.name), action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            parser.add_argument(flag(item.name), type=hints[item.name], default=None, choices=item.metadata["choices"], help=text)
+            parser.add_argument(to_flag(item.name), type=hints[item.name], default=None, choices=item.metadata["choices"], help=text)
 
 
 def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> ServerConfig:
@@ -176,7 +176,7 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
     return ServerConfig(**chosen)
 
 
-def flag(name: str) -> str:
+def to_flag(name: str) -> str:
     """Return a field's flag."""
     return "--" + name.replace("_", "-")
 

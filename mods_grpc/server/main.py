@@ -17,7 +17,7 @@ from mods_grpc.server.log_setup import set_up_logging
 
 log = logging.getLogger(__name__)
 
-SWITCH_SECONDS = 0.0005
+SWITCH_INTERVAL_SECONDS = 0.0005
 EXIT_OK, EXIT_UNFINISHED, EXIT_UNUSABLE = 0, 1, 2
 
 
@@ -29,7 +29,7 @@ def run(config: ServerConfig) -> int:
     """
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
-    share_the_interpreter()
+    set_switch_interval()
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(config))
@@ -39,21 +39,21 @@ def run(config: ServerConfig) -> int:
 
 
 async def _serve(config: ServerConfig) -> int:
-    told = asyncio.Event()
-    again = asyncio.Event()
+    stop_requested = asyncio.Event()
+    stop_repeated = asyncio.Event()
 
     def on_signal() -> None:
-        (again if told.is_set() else told).set()
+        (stop_repeated if stop_requested.is_set() else stop_requested).set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     app = App(config)
     await app.start()
-    spare_the_collector()
-    await told.wait()
+    freeze_gc()
+    await stop_requested.wait()
     stopping = asyncio.ensure_future(app.stop())
-    second = asyncio.ensure_future(again.wait())
+    second = asyncio.ensure_future(stop_repeated.wait())
     done, _ = await asyncio.wait({stopping, second}, return_when=asyncio.FIRST_COMPLETED)
     second.cancel()
     return EXIT_OK if stopping in done and stopping.result() else EXIT_UNFINISHED
@@ -68,12 +68,12 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return uvloop.Loop
 
 
-def share_the_interpreter() -> None:
+def set_switch_interval() -> None:
     """Let threads take turns often: a health probe needs the interpreter a few times, each after a thread that is busy."""
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
 
 
-def spare_the_collector() -> None:
+def freeze_gc() -> None:
     """Keep what was made at the start, modules and models, out of the sight of Python's collector, which stops all calls."""
     gc.collect()
     gc.freeze()

@@ -15,9 +15,9 @@ from mods_grpc.server.config import (
     ENVIRONMENT_PREFIX,
     ServerConfig,
     add_arguments,
-    flag,
     from_arguments,
     is_loopback,
+    to_flag,
 )
 
 FIELDS = [item.name for item in dataclasses.fields(ServerConfig)]
@@ -55,8 +55,8 @@ def flags_for(name, text):
     if name == "repository":
         return [text]
     if KINDS[name] is bool:
-        return [flag(name) if text == "true" else f"--no-{flag(name)[2:]}"]
-    return [flag(name), text]
+        return [to_flag(name) if text == "true" else f"--no-{to_flag(name)[2:]}"]
+    return [to_flag(name), text]
 
 
 def value_of(name, text):
@@ -115,9 +115,9 @@ def test_a_variable_that_cannot_be_read_is_named(name, text):
 )
 def test_a_flag_that_cannot_be_read_is_named(capsys, name, text):
     with pytest.raises(SystemExit) as caught:
-        parse(flag(name), text)
+        parse(to_flag(name), text)
     assert caught.value.code == 2
-    assert f"argument {flag(name)}: invalid" in capsys.readouterr().err
+    assert f"argument {to_flag(name)}: invalid" in capsys.readouterr().err
 
 
 OUT_OF_RANGE = {
@@ -141,10 +141,10 @@ OUT_OF_RANGE = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values])
 def test_a_value_out_of_range_is_refused_with_its_flag(name, value):
-    with pytest.raises(ValueError, match=re.escape(flag(name))) as caught:
+    with pytest.raises(ValueError, match=re.escape(to_flag(name))) as caught:
         ServerConfig(**{name: value})
     assert str(value) in str(caught.value)
-    with pytest.raises(ValueError, match=re.escape(flag(name))):
+    with pytest.raises(ValueError, match=re.escape(to_flag(name))):
         parse(environment={variable(name): str(value)})
 
 
@@ -187,7 +187,7 @@ def test_the_help_lists_every_field_with_its_default(capsys):
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for item in dataclasses.fields(ServerConfig):
-        assert (item.name if item.name == "repository" else flag(item.name)) in text
+        assert (item.name if item.name == "repository" else to_flag(item.name)) in text
         assert item.metadata["help"].replace("\n", " ") in text
         assert f"(default {item.default})" in text
 

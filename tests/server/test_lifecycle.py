@@ -80,7 +80,7 @@ def test_calls_that_began_are_finished_and_none_hangs(repository):
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         batch = values_pb2.WindowBatch(start_time_unix_nano=[10**18], values=pack_float64(np.tile(LEVELS[:ROWS], (4 * MANY, 1))))
         large = pb.ForecastRequest(batch=batch, coverages=[0.9])
-        backlog = server.app._edge.backlog
+        backlog = server.app._boundary.admission
         first = inference.Forecast.future(large, timeout=30)
         while not backlog.pending and not first.done():
             assert first.is_active()
@@ -146,7 +146,7 @@ def test_a_peer_that_never_reads_ends_and_holds_up_nobody(repository):
         call.initial_metadata()  # reads nothing more
         other = Stream(inference, sensor="other")
         row = 0
-        while server.app._streams.open > 1:
+        while server.app._streams.open_count > 1:
             assert not other.row(row, LEVELS[row % len(LEVELS)]).HasField("error")
             row += 1
         other.cut()

@@ -73,7 +73,7 @@ class RunningServer:
     def look(self):
         """Look for new versions as often as it takes for a settled folder to be loaded."""
         for _ in range(2):
-            asyncio.run_coroutine_threadsafe(self.app.reloader.look(), self._loop).result(60)
+            asyncio.run_coroutine_threadsafe(self.app.reloader.rescan(), self._loop).result(60)
 
     def begin_stop(self):
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -21,7 +21,7 @@ _MODULE = "mods_grpc.server.models.canary"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class CanaryLimits:
     """Limits of a canary.
 
     Attributes:
@@ -32,7 +32,7 @@ class Limits:
 
     memory_mib: int
     seconds: float
-    largest_batch: int
+    max_batch: int
 
 
 class Canary:
@@ -42,7 +42,7 @@ class Canary:
         limits: What a child may take.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: CanaryLimits) -> None:
         self._limits = limits
         self._child: subprocess.Popen[str] | None = None
         self._stopped = False
@@ -75,7 +75,7 @@ class Canary:
             finally:
                 child.kill()
                 self._child = None
-        return self._verdict(child.returncode, output)
+        return self._read_result(child.returncode, output)
 
     def stop(self) -> None:
         """Let no child hold up the end of the server."""
@@ -84,7 +84,7 @@ class Canary:
         if child is not None:
             child.kill()
 
-    def _verdict(self, code: int, output: str) -> str:
+    def _read_result(self, code: int, output: str) -> str:
         if code == -signal.SIGXCPU:
             raise ArtifactError(f"canary: took more than {cpu_seconds(self._limits.seconds)} s of processor time")
         if code == OUT_OF_MEMORY_EXIT:
@@ -127,7 +127,7 @@ def run_task(task: dict[str, Any]) -> str:
         except MemoryError:
             raise
         except Exception as error:
-            if _is_about_memory(error):
+            if _is_out_of_memory(error):
                 raise MemoryError from error
             raise ArtifactError(f"{file}: can't run a batch of {len(largest)}") from error
         if found.shape != (len(largest), manifest.horizon, manifest.calibration.told * len(manifest.features)):
@@ -150,14 +150,14 @@ def main() -> int:
         return OUT_OF_MEMORY_EXIT
     except ArtifactError as error:
         cause = error.__cause__
-        if isinstance(cause, MemoryError) or (cause is not None and _is_about_memory(cause)):
+        if isinstance(cause, MemoryError) or (cause is not None and _is_out_of_memory(cause)):
             return OUT_OF_MEMORY_EXIT
         answer["failure"] = error.message
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 
 
-def _is_about_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     """Tell whether ONNX Runtime, whose errors are all alike, ran out of memory."""
     text = str(error).lower()
     return any(sign in text for sign in ("bad_alloc", "failed to allocate", "out of memory"))

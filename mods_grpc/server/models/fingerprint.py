@@ -7,15 +7,15 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and time of change of every file."""
 
 
-def fingerprint_of(folder: Path) -> Fingerprint:
+def fingerprint_folder(folder: Path) -> Fingerprint:
     """Look at a folder; what can't be looked at looks empty."""
     try:
-        return fingerprint_of_files(folder.iterdir())
+        return fingerprint_files(folder.iterdir())
     except OSError:
         return ()  # not for us to read: the load says so
 
 
-def fingerprint_of_files(paths: Iterable[Path]) -> Fingerprint:
+def fingerprint_files(paths: Iterable[Path]) -> Fingerprint:
     """Look at files; when one is gone meanwhile it looks as if there were none."""
     found = []
     try:

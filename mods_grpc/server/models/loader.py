@@ -18,22 +18,22 @@ from mods_grpc.detection.engine.gap_forecasts import WINDOWS_PER_RUN
 from mods_grpc.detection.engine.prefetch import StandingRows
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.models.canary import Canary
-from mods_grpc.server.onnx.cost_model import RunCost, measure
+from mods_grpc.server.onnx.cost_model import CostModel, measure_cost
 from mods_grpc.server.onnx.graph_choice import choose_graph
 from mods_grpc.server.onnx.session import Session, open_session
 from mods_grpc.server.scheduling.micro_batcher import MAX_RUN_SECONDS, MAX_WINDOWS, MicroBatcher, RoundHook
-from mods_grpc.server.series.prefetcher import LookAhead
-from mods_grpc.server.series.row_batcher import RowGatherer
-from mods_grpc.server.series.slots import SeriesStates
+from mods_grpc.server.series.prefetcher import Prefetcher
+from mods_grpc.server.series.row_batcher import RowBatcher
+from mods_grpc.server.series.slots import SeriesSlots
 
-Meter = Callable[[int, float], None]
+Instrument = Callable[[int, float], None]
 """Is told of every run of a model: how many windows, how many seconds."""
 
-REFUSING_PARTS = LISTED_FILES | {MANIFEST_FILE, SIGNATURE_FILE, "manifest", "canary"}
+REJECTION_STAGES = LISTED_FILES | {MANIFEST_FILE, SIGNATURE_FILE, "manifest", "canary"}
 MAX_FAILURE_CHARACTERS = 1000
 # of a part of a large batch, from window to p-value: what is between stays in the caches, and several threads find enough to
 # do. A device takes all at once.
-PART_ROWS = {"CPUExecutionProvider": 1024}
+CHUNK_ROWS = {"CPUExecutionProvider": 1024}
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +53,16 @@ class LoadedModel:
     digest: str
     session: Session
     forecast: Callable[[Floats, Times], Floats]
-    gatherer: MicroBatcher | None
-    standing: StandingRows
-    ahead: LookAhead
-    rows: RowGatherer | None
-    cost: RunCost
+    micro_batcher: MicroBatcher | None
+    prefetch_cache: StandingRows
+    prefetcher: Prefetcher
+    row_batcher: RowBatcher | None
+    cost: CostModel
     detector: Detector
-    least: Floats
-    lowest: tuple[float, ...]
+    minimums: Floats
+    minimum_values: tuple[float, ...]
     feature_names: tuple[str, ...]
-    states: SeriesStates
+    states: SeriesSlots
     sharing: Sharing
 
     def monitor(self, table: SeriesTable, *, adapt: bool = False, own_scales: bool = False) -> Monitor:
@@ -76,7 +76,7 @@ class LoadedModel:
             adapt=adapt,
             own_scales=own_scales,
             sharing=self.sharing,
-            standing=self.standing if table is self.states.table else None,
+            standing=self.prefetch_cache if table is self.states.table else None,
         )
 
     @property
@@ -86,13 +86,13 @@ class LoadedModel:
         features = tuple((feature.name, feature.unit, feature.kind) for feature in manifest.features)
         return (features, manifest.slide_seconds, manifest.window_seconds)
 
-    def follows(self, other: "LoadedModel") -> bool:
+    def tracks_state(self, other: "LoadedModel") -> bool:
         """Tell whether this version can go on with the windows of another."""
         return bool(self.grid == other.grid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class LoadResult:
     """How loading a version went: `loaded`, or why not. Manifest and digest are known once they were read."""
 
     manifest: Manifest | None = None
@@ -101,10 +101,10 @@ class Prepared:
     failure: str = ""
 
     @property
-    def refused_by(self) -> str:
+    def rejected_by(self) -> str:
         """Which part of the version was refused, in a word."""
         part = self.failure.partition(":")[0]
-        return part if part in REFUSING_PARTS else "other" if part else ""
+        return part if part in REJECTION_STAGES else "other" if part else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,13 +129,13 @@ class Loader:
     max_series_per_sensor: int
     state_idle_seconds: float
     canary: Canary | None
-    meter_of: Callable[[str], Meter]
+    instrument_for: Callable[[str], Instrument]
     run_seconds: float
     trusted: Callable[[], TrustedKeys] | None = None
     share: Share = alone
-    at_end_of_round: RoundHook | None = None
+    on_round_end: RoundHook | None = None
 
-    def prepare(self, name: str, version: int) -> Prepared:
+    def load(self, name: str, version: int) -> LoadResult:
         """Load a version, whatever is wrong with it."""
         started = time.perf_counter()
         manifest, digest = None, ""
@@ -145,7 +145,7 @@ class Loader:
             if self.canary and self.canary.check(self.folder, name, version, self.provider) != digest:
                 raise ArtifactError("manifest: changed while it was checked")
             session = replace(open_session(artifact, self.provider), run_seconds=self.run_seconds, share=self.share)
-            loaded = self._serve(manifest, digest, session)
+            loaded = self._build(manifest, digest, session)
         except ArtifactError as error:
             failure = error.message
         except Exception:  # whatever is wrong with one model, the others serve
@@ -155,24 +155,24 @@ class Loader:
             seconds = time.perf_counter() - started
             text = "model_loaded model=%s version=%d digest=%s provider=%s seconds=%.3f"
             log.info(text, name, version, digest[:12], session.provider, seconds)
-            return Prepared(manifest=manifest, digest=digest, loaded=loaded)
+            return LoadResult(manifest=manifest, digest=digest, loaded=loaded)
         failure = failure.encode(errors="replace").decode()[:MAX_FAILURE_CHARACTERS]
         log.error("model_failed model=%s version=%d reason=%r", name, version, failure)
-        return Prepared(manifest=manifest, digest=digest, failure=failure)
+        return LoadResult(manifest=manifest, digest=digest, failure=failure)
 
-    def _serve(self, manifest: Manifest, digest: str, session: Session) -> LoadedModel:
+    def _build(self, manifest: Manifest, digest: str, session: Session) -> LoadedModel:
         detector = Detector.from_manifest(manifest)
         lowest = tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features)
         middle = [(feature.training_minimum + feature.training_maximum) / 2 for feature in manifest.features]
         usual = np.tile(np.array(middle), (1, manifest.rows, 1))
-        if session.large is not None:
+        if session.large_graph is not None:
             session = choose_graph(session, usual)
             text = "second_graph model=%s version=%d batches_from=%s"
-            log.info(text, manifest.name, manifest.version, session.large_from if session.large else "none")
-        cost = measure(session.forecast, usual, session.run_seconds)
-        most = cost.most_within(MAX_RUN_SECONDS, MAX_WINDOWS)
-        forecast = _metered(session, self.meter_of(manifest.name))
-        states = SeriesStates(
+            log.info(text, manifest.name, manifest.version, session.min_large_batch if session.large_graph else "none")
+        cost = measure_cost(session.forecast, usual, session.run_seconds)
+        most = cost.max_batch_within(MAX_RUN_SECONDS, MAX_WINDOWS)
+        forecast = _instrumented(session, self.instrument_for(manifest.name))
+        states = SeriesSlots(
             detector.table(manifest.rows),
             max_series=self.max_series,
             max_series_per_sensor=self.max_series_per_sensor,
@@ -183,21 +183,21 @@ class Loader:
             digest=digest,
             session=session,
             forecast=forecast,
-            gatherer=MicroBatcher(forecast, most, self.at_end_of_round) if session.invariant else None,
-            standing=StandingRows(),
-            ahead=LookAhead(states.turn),
+            micro_batcher=MicroBatcher(forecast, most, self.on_round_end) if session.batch_invariant else None,
+            prefetch_cache=StandingRows(),
+            prefetcher=Prefetcher(states.lock),
             cost=cost,
             detector=detector,
-            least=np.array(lowest),
-            lowest=lowest,
+            minimums=np.array(lowest),
+            minimum_values=lowest,
             feature_names=tuple(feature.name for feature in manifest.features),
             states=states,
-            sharing=Sharing(self.share, PART_ROWS.get(session.provider, WINDOWS_PER_RUN)),
-            rows=RowGatherer(states, most) if session.invariant else None,
+            sharing=Sharing(self.share, CHUNK_ROWS.get(session.provider, WINDOWS_PER_RUN)),
+            row_batcher=RowBatcher(states, most) if session.batch_invariant else None,
         )
 
 
-def _metered(session: Session, meter: Meter) -> Callable[[Floats, Times], Floats]:
+def _instrumented(session: Session, meter: Instrument) -> Callable[[Floats, Times], Floats]:
     """Return what runs a model and tells of it. It holds nothing of the model but the session, so no cycle keeps that alive."""
 
     def forecast(windows: Floats, times: Times) -> Floats:

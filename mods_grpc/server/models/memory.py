@@ -7,7 +7,7 @@ this a process that had loaded the shipped ensemble forty times took 131 MiB, an
 import ctypes
 
 
-def give_back_memory() -> None:
+def trim_malloc() -> None:
     """Give back what was freed; does nothing where the C library is not glibc. Takes milliseconds."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -18,7 +18,7 @@ PING_TIMEOUT_SECONDS = 5
 Interceptors = Sequence[grpc.aio.ServerInterceptor]
 
 
-class Server(Protocol):
+class RpcServer(Protocol):
     """What serves calls, whatever carries them."""
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler], /) -> None:
@@ -31,7 +31,7 @@ class Server(Protocol):
         """Take nothing new, and end what takes longer than the grace, in seconds."""
 
 
-class Listener(Protocol):
+class RpcListener(Protocol):
     """Makes a server and binds it to its address.
 
     Attributes:
@@ -39,9 +39,9 @@ class Listener(Protocol):
     """
 
     @property
-    def at_end_of_round(self) -> RoundHook | None: ...  # noqa: D102
+    def on_round_end(self) -> RoundHook | None: ...  # noqa: D102
 
-    def server(self, interceptors: Interceptors) -> Server:
+    def create_server(self, interceptors: Interceptors) -> RpcServer:
         """Make the server. Needs a running event loop."""
 
     def bind(self) -> int:
@@ -55,17 +55,17 @@ class Listener(Protocol):
         """Let another server have the address."""
 
 
-def listener(config: ServerConfig) -> Listener:
+def create_listener(config: ServerConfig) -> RpcListener:
     """Return what listens as configured.
 
     Raises:
         OSError: A file can't be read, or another server holds the socket.
         ValueError: Files are named that do not go together.
     """
-    return _Direct(config) if config.transport == "direct" else _Grpcio(config)
+    return DirectListener(config) if config.transport == "direct" else GrpcioListener(config)
 
 
-class _Locked:
+class LockedSocket:
     """Holds the lock of a unix socket."""
 
     def __init__(self, config: ServerConfig) -> None:
@@ -76,16 +76,16 @@ class _Locked:
             self._lock.close()
 
 
-class _Grpcio(_Locked):
-    at_end_of_round = None
+class GrpcioListener(LockedSocket):
+    on_round_end = None
 
     def __init__(self, config: ServerConfig) -> None:
-        files = TlsFiles.of(config)
+        files = TlsFiles.from_config(config)
         self._config = config
-        self._credentials = files.grpcio() if files else None
+        self._credentials = files.grpcio_credentials() if files else None
         super().__init__(config)
 
-    def server(self, interceptors: Interceptors) -> Server:
+    def create_server(self, interceptors: Interceptors) -> RpcServer:
         options, compression = channel_options(self._config), grpc.Compression.NoCompression
         self._server = grpc.aio.server(interceptors=interceptors or None, options=options, compression=compression)
         return self._server
@@ -97,17 +97,17 @@ class _Grpcio(_Locked):
                 return self._server.add_secure_port(address, self._credentials)
             return self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise cannot_listen(address) from error
+            raise listen_error(address) from error
 
 
-class _Direct(_Locked):
+class DirectListener(LockedSocket):
     def __init__(self, config: ServerConfig) -> None:
-        files = TlsFiles.of(config)
+        files = TlsFiles.from_config(config)
         self._config = config
-        self._tls = files.direct() if files else None
+        self._tls = files.ssl_context_provider() if files else None
         super().__init__(config)
 
-    def server(self, interceptors: Interceptors) -> Server:
+    def create_server(self, interceptors: Interceptors) -> RpcServer:
         config = self._config
         limits = Limits(
             max_concurrent_streams=config.max_concurrent_streams,
@@ -120,17 +120,17 @@ class _Direct(_Locked):
         self._server = DirectServer(interceptors, limits=limits, max_bytes=largest, max_connections=most)
         return self._server
 
-    def at_end_of_round(self, function: Callable[[], None]) -> None:
+    def on_round_end(self, function: Callable[[], None]) -> None:
         self._server.at_end_of_round(function)
 
     def bind(self) -> int:
         try:
             return self._server.bind(self._config.address, self._tls)
         except OSError as error:
-            raise cannot_listen(self._config.address) from error
+            raise listen_error(self._config.address) from error
 
 
-def cannot_listen(address: str) -> OSError:
+def listen_error(address: str) -> OSError:
     """Say that an address can't be had."""
     return OSError(f"cannot listen on {address}; is another server running there?")
 

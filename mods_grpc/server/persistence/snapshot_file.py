@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.server.models.loader import LoadedModel
-from mods_grpc.server.series.replay_cache import Exchange, Exchanges
+from mods_grpc.server.series.replay_cache import CachedReplies, CachedReply
 from mods_grpc.server.series.snapshot import SeriesSnapshot
 
 MAGIC = b"mods-grpc state 3\n"
@@ -49,7 +49,7 @@ class SavedState:
     complete: bool
 
 
-def saved(model: LoadedModel, series: SeriesSnapshot) -> SavedModel:
+def label_snapshot(model: LoadedModel, series: SeriesSnapshot) -> SavedModel:
     """Name the model that a snapshot belongs to."""
     manifest = model.manifest
     return SavedModel(name=manifest.name, version=manifest.version, digest=model.digest, grid=model.grid, series=series)
@@ -74,7 +74,7 @@ def write_state(path: Path, state: SavedState) -> None:
                 "grid": model.grid,
                 "sensors": series.sensors,
                 "names": series.names,
-                "answers": {sensor: [list(map(_text, pair)) for pair in kept] for sensor, kept in series.answers.items()},
+                "answers": {sensor: [list(map(_to_base64, pair)) for pair in kept] for sensor, kept in series.answers.items()},
             }
         )
     header = json.dumps({"complete": state.complete, "models": models}).encode()
@@ -124,8 +124,8 @@ def _digest(file: BufferedReader | BufferedRandom) -> bytes:
 
 
 def _read_model(model: Mapping[str, Any], number: int, arrays: Mapping[str, Any]) -> SavedModel:
-    answers: dict[str, Exchanges] = {
-        sensor: deque(Exchange(*map(base64.b64decode, pair)) for pair in kept) for sensor, kept in model["answers"].items()
+    answers: dict[str, CachedReplies] = {
+        sensor: deque(CachedReply(*map(base64.b64decode, pair)) for pair in kept) for sensor, kept in model["answers"].items()
     }
     series = SeriesSnapshot(
         sensors=tuple(model["sensors"]),
@@ -134,14 +134,14 @@ def _read_model(model: Mapping[str, Any], number: int, arrays: Mapping[str, Any]
         **{name: arrays[f"{number}.{name}"] for name in _ARRAYS},
     )
     return SavedModel(
-        name=model["name"], version=model["version"], digest=model["digest"], grid=_tuples(model["grid"]), series=series
+        name=model["name"], version=model["version"], digest=model["digest"], grid=_to_tuples(model["grid"]), series=series
     )
 
 
-def _tuples(value: Any) -> Any:
+def _to_tuples(value: Any) -> Any:
     """Make tuples of what JSON made lists."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+    return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _text(data: bytes) -> str:
+def _to_base64(data: bytes) -> str:
     return base64.b64encode(data).decode()

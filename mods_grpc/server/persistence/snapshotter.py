@@ -9,15 +9,15 @@ from pathlib import Path
 from mods_grpc.errors import ModsError
 from mods_grpc.server.models.loader import LoadedModel
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, read_state, saved, write_state
-from mods_grpc.server.series.snapshot import adopt, take
+from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, label_snapshot, read_state, write_state
+from mods_grpc.server.series.snapshot import capture, restore
 
-PART_SERIES = 2000  # copied without a pause, which takes a few milliseconds; a sensor is always copied whole
+CHUNK_SERIES = 2000  # copied without a pause, which takes a few milliseconds; a sensor is always copied whole
 
 log = logging.getLogger(__name__)
 
 
-class Keeper:
+class Snapshotter:
     """Writes the state file of a repository.
 
     Args:
@@ -26,18 +26,18 @@ class Keeper:
         seconds: How often to write it; 0 for only at the end.
     """
 
-    def __init__(self, repository: Repository, path: Path, seconds: float) -> None:
+    def __init__(self, repository: Repository, path: Path, interval_seconds: float) -> None:
         self._repository = repository
         self._path = path
-        self._seconds = seconds
+        self._interval_seconds = interval_seconds
         self._thread = ThreadPoolExecutor(1, "keeper")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Restore what the file holds, then write it at intervals."""
         self._restore()
-        if self._seconds:
-            self._task = asyncio.ensure_future(self._writing())
+        if self._interval_seconds:
+            self._task = asyncio.ensure_future(self._write_periodically())
 
     async def stop(self) -> None:
         """Write for the last time; nothing may change the series any more."""
@@ -49,31 +49,31 @@ class Keeper:
 
     async def write(self, *, complete: bool) -> None:
         """Write the state as it is now; a failure is logged."""
-        state = SavedState(models=tuple(await self._snapshots()), complete=complete)
+        state = SavedState(models=tuple(await self._take_snapshots()), complete=complete)
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, write_state, self._path, state)
         except OSError as error:
             log.error("state_not_written reason=%r", error.strerror)
 
-    async def _snapshots(self) -> list[SavedModel]:
+    async def _take_snapshots(self) -> list[SavedModel]:
         """Copy all series, those of a few sensors at a time, so that calls go on in between. A sensor's fit its answers."""
         found: list[SavedModel] = []
         generation = None
         while generation != self._repository.generation:  # series moved to another version meanwhile
             generation, found = self._repository.generation, []
-            for model in self._serving():
-                for sensors in model.states.groups(PART_SERIES):
-                    await model.states.turn.wait_idle()
-                    found.append(saved(model, take(model.states, sensors)))
+            for model in self._serving_models():
+                for sensors in model.states.sensor_groups(CHUNK_SERIES):
+                    await model.states.lock.wait_idle()
+                    found.append(label_snapshot(model, capture(model.states, sensors)))
                     await asyncio.sleep(0)
         return found
 
-    def _serving(self) -> list[LoadedModel]:
+    def _serving_models(self) -> list[LoadedModel]:
         return [entry.loaded for entry in self._repository.entries() if entry.state is entry.state.READY and entry.loaded]
 
-    async def _writing(self) -> None:
+    async def _write_periodically(self) -> None:
         while True:
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(self._interval_seconds)
             try:
                 await self.write(complete=False)
             except Exception:  # the next one may succeed
@@ -97,7 +97,7 @@ class Keeper:
             if model.grid != parts[0].grid:
                 log.warning("state_left_aside model=%s reason='it has other features now'", name)
                 continue
-            count = sum(adopt(model.states, part.series, same_model=model.digest == part.digest) for part in parts)
+            count = sum(restore(model.states, part.series, same_model=model.digest == part.digest) for part in parts)
             if not state.complete:
-                model.states.doubt({sensor for part in parts for sensor in part.series.sensors})
+                model.states.mark_stale({sensor for part in parts for sensor in part.series.sensors})
             log.info("state_restored model=%s series=%d complete=%s", name, count, state.complete)

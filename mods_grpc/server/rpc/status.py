@@ -39,24 +39,24 @@ CODES: dict[type[ModsError], grpc.StatusCode] = {
 NEVER_ON_THE_WIRE = frozenset({errors.ConnectionFailedError, errors.ArtifactError, errors.DataError})
 
 
-def status_of(error: ModsError) -> Status:
+def to_status(error: ModsError) -> Status:
     """Translate an error to `google.rpc.Status` with ErrorInfo and what else the reader can act on."""
-    status = Status(code=CODES[type(error)].value[0], message=_short(error.message))
-    for detail in (_error_info(error), *_further(error)):
+    status = Status(code=CODES[type(error)].value[0], message=_truncate(error.message))
+    for detail in (_error_info(error), *_more_details(error)):
         status.details.add().Pack(detail)
     return status
 
 
 def abort_arguments(error: ModsError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Return what `context.abort` takes: code, message and trailing metadata."""
-    return CODES[type(error)], _short(error.message), ((STATUS_DETAILS_KEY, status_of(error).SerializeToString()),)
+    return CODES[type(error)], _truncate(error.message), ((STATUS_DETAILS_KEY, to_status(error).SerializeToString()),)
 
 
 def _error_info(error: ModsError) -> details.ErrorInfo:
     return details.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.metadata))
 
 
-def _further(error: ModsError) -> list[Message]:
+def _more_details(error: ModsError) -> list[Message]:
     found: list[Message] = []
     if isinstance(error, errors.InvalidInputError):
         found.append(_bad_request(error.violations))
@@ -64,12 +64,12 @@ def _further(error: ModsError) -> list[Message]:
         found.append(_bad_request([Violation(field="", reason=error.reason, message=error.message)]))
     elif isinstance(error, errors.ModelNotFoundError):
         found.append(
-            details.ResourceInfo(resource_type="mods.v1.Model", resource_name=error.actual, description=_short(error.message))
+            details.ResourceInfo(resource_type="mods.v1.Model", resource_name=error.actual, description=_truncate(error.message))
         )
     elif isinstance(error, errors.QuotaError):
-        found.append(details.QuotaFailure(violations=[{"subject": error.reason, "description": _short(error.message)}]))
+        found.append(details.QuotaFailure(violations=[{"subject": error.reason, "description": _truncate(error.message)}]))
     elif isinstance(error, errors.SequenceGapError | errors.ModelUnusableError):
-        found.append(details.PreconditionFailure(violations=[{"type": error.reason, "description": _short(error.message)}]))
+        found.append(details.PreconditionFailure(violations=[{"type": error.reason, "description": _truncate(error.message)}]))
     if error.retry_seconds is not None:
         delay = Duration(seconds=int(error.retry_seconds), nanos=int(error.retry_seconds % 1 * 1e9))
         found.append(details.RetryInfo(retry_delay=delay))
@@ -80,7 +80,7 @@ def _bad_request(violations: Sequence[Violation]) -> details.BadRequest:
     found, size = details.BadRequest(), 0
     for violation in violations[:MAX_VIOLATIONS]:
         entry = details.BadRequest.FieldViolation(
-            field=violation.field, description=_short(violation.message), reason=violation.reason
+            field=violation.field, description=_truncate(violation.message), reason=violation.reason
         )
         size += entry.ByteSize()
         if size > MAX_VIOLATION_BYTES:
@@ -91,5 +91,5 @@ def _bad_request(violations: Sequence[Violation]) -> details.BadRequest:
     return found
 
 
-def _short(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= MAX_TEXT_CHARACTERS else text[: MAX_TEXT_CHARACTERS - 3] + "..."

@@ -20,7 +20,7 @@ Handler = Any
 NOT_IMPLEMENTED = {"List"}  # of health: grpcio registers it, but its servicers do not have it
 
 
-class Parsing:
+class ParsingRegistrar:
     """Stands for a server where a package adds its handlers, and adds them to the server so that they are given messages.
 
     Args:
@@ -40,7 +40,7 @@ class Parsing:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
 
-def parsing(handler: Handler) -> Handler:
+def with_parse_errors(handler: Handler) -> Handler:
     """Wrap a handler of asyncio so that it is given bytes, parses them and passes messages on."""
     write = {"response_serializer": handler.response_serializer}
 
@@ -68,7 +68,7 @@ def parsing(handler: Handler) -> Handler:
     return kind(unary, **write)
 
 
-def parsing_in_threads(handler: Handler) -> Handler:
+def with_parse_errors_sync(handler: Handler) -> Handler:
     """Wrap a handler of the server with threads."""
 
     def unary(data: bytes, context: Any) -> Any:
@@ -85,4 +85,4 @@ def parsing_in_threads(handler: Handler) -> Handler:
 
 
 def _malformed(data: bytes) -> InvalidInputError:
-    return InvalidInputError.of("", Reason.MALFORMED_REQUEST, f"expected a message, found {len(data)} bytes that are not one")
+    return InvalidInputError.for_field("", Reason.MALFORMED_REQUEST, f"expected a message, found {len(data)} bytes that are not one")

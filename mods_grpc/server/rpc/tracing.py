@@ -18,21 +18,21 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mods_grpc import __version__
 from mods_grpc.server.rpc.boundary import Context
 from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.version import __version__
 
 EXPORT_SECONDS = 2.0
-END_SECONDS = 0.005  # in which the news of a cancel follows the end of input that it looks like
-TRACED = "/mods.v1."
+CANCEL_GRACE_SECONDS = 0.005  # in which the news of a cancel follows the end of input that it looks like
+TRACED_PREFIX = "/mods.v1."
 # The server's fault, by OpenTelemetry's conventions for gRPC; other codes are the caller's.
-FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 
 Unary = Callable[[bytes, Any], Awaitable[bytes]]
 Stream = Callable[[object, Any], Awaitable[None]]
 
 
-class Tracing(grpc.aio.ServerInterceptor):
+class TracingInterceptor(grpc.aio.ServerInterceptor):
     """Makes the spans of a server, and sends them from a thread of its own: a collector that is slow or gone holds up no call.
 
     Args:
@@ -51,10 +51,10 @@ class Tracing(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """Put a span around a call of one of our services."""
         handler, method = await continuation(handler_call_details), handler_call_details.method
-        if handler is None or not method.startswith(TRACED):
+        if handler is None or not method.startswith(TRACED_PREFIX):
             return handler
         metadata = {key: value for key, value in handler_call_details.invocation_metadata if isinstance(value, str)}
-        call = _Call(self._tracer, method[1:], self._propagator.extract(metadata))
+        call = _TracedCall(self._tracer, method[1:], self._propagator.extract(metadata))
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(call.unary(handler.unary_unary))
         return grpc.stream_stream_rpc_method_handler(call.stream(handler.stream_stream))
@@ -65,7 +65,7 @@ class Tracing(grpc.aio.ServerInterceptor):
         self._provider.shutdown()
 
 
-class _Call:
+class _TracedCall:
     """One call and its span."""
 
     def __init__(self, tracer: Tracer, method: str, parent: Parent) -> None:
@@ -79,7 +79,7 @@ class _Call:
             span = self._begin()
             try:
                 answer = await behaviour(data, context)
-                self.note(span, answer)
+                self.record(span, answer)
                 return answer
             finally:
                 self._end(span, context)
@@ -92,13 +92,13 @@ class _Call:
         async def handle(requests: object, context: Context) -> None:
             span = self._begin()
             try:
-                await behaviour(requests, _Noting(context, self, span))
+                await behaviour(requests, _RecordingContext(context, self, span))
             finally:
                 self._end(span, context)
 
         return handle
 
-    def note(self, span: Span, answer: bytes) -> None:
+    def record(self, span: Span, answer: bytes) -> None:
         """Take over what an answer tells."""
         reader = _READERS.get(self._method)
         if reader is None or not span.is_recording():
@@ -119,16 +119,16 @@ class _Call:
             status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
         code = status.name
         span.set_attribute("rpc.response.status_code", code)
-        if code in FAULTS:
+        if code in SERVER_FAULTS:
             span.set_attribute("error.type", code)
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
 
-class _Noting:
+class _RecordingContext:
     """The context of a stream, whose answers are noted on their way out, and whose end is told from a cancel."""
 
-    def __init__(self, context: Context, call: _Call, span: Span) -> None:
+    def __init__(self, context: Context, call: _TracedCall, span: Span) -> None:
         self._context, self._call, self._span = context, call, span
 
     def __getattr__(self, name: str) -> Any:
@@ -137,31 +137,31 @@ class _Noting:
     async def read(self) -> Any:
         data: Any = await self._context.read()
         if data is grpc.aio.EOF:
-            await asyncio.sleep(END_SECONDS)  # is cancelled in it where the call was
+            await asyncio.sleep(CANCEL_GRACE_SECONDS)  # is cancelled in it where the call was
         return data
 
     async def write(self, answer: bytes) -> None:
-        self._call.note(self._span, answer)
+        self._call.record(self._span, answer)
         await self._context.write(answer)
 
 
-def _of_forecast(answer: bytes) -> tuple[pb.ServedModel, int]:
+def _read_forecast(answer: bytes) -> tuple[pb.ServedModel, int]:
     found = pb.ForecastResponse.FromString(answer)
     return found.model, len(found.batch.first_forecast_time_unix_nano) + len(found.forecasts.forecasts)
 
 
-def _of_detect(answer: bytes) -> tuple[pb.ServedModel, int]:
+def _read_detect(answer: bytes) -> tuple[pb.ServedModel, int]:
     found = pb.DetectResponse.FromString(answer)
     return found.model, sum(len(series.scores.status) for series in found.series)
 
 
-def _of_stream(answer: bytes) -> tuple[pb.ServedModel, int]:
+def _read_stream(answer: bytes) -> tuple[pb.ServedModel, int]:
     found = pb.StreamDetectResponse.FromString(answer)
     return found.model, len(found.answer.scores.status) + found.answer.HasField("verdict")
 
 
 _READERS = {
-    "mods.v1.InferenceService/Forecast": _of_forecast,
-    "mods.v1.InferenceService/Detect": _of_detect,
-    "mods.v1.InferenceService/StreamDetect": _of_stream,
+    "mods.v1.InferenceService/Forecast": _read_forecast,
+    "mods.v1.InferenceService/Detect": _read_detect,
+    "mods.v1.InferenceService/StreamDetect": _read_stream,
 }

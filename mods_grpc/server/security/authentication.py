@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mods_grpc.errors import PermissionDeniedError, Reason, UnauthenticatedError
-from mods_grpc.server.security.file_watcher import WatchedFiles
+from mods_grpc.server.security.file_watcher import FileWatcher
 
 MAX_TOKEN_CHARACTERS = 1024
 MAX_FILE_BYTES = 1024 * 1024
@@ -26,7 +26,7 @@ class Scope(StrEnum):
     MODELS = "models"
 
 
-class Caller(Protocol):
+class CallerContext(Protocol):
     """The parts of a call's context that tell who calls."""
 
     def invocation_metadata(self) -> Any: ...  # noqa: D102
@@ -35,15 +35,15 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
+class CallerIdentity:
     """A caller. `proven` tells whether the name comes from a credential or is only where the call came from."""
 
     name: str
     scopes: frozenset[Scope] = frozenset(Scope)
-    proven: bool = False
+    authenticated: bool = False
 
 
-class Tokens:
+class TokenFile:
     """Tokens of a file, which holds one a line: name, SHA-256 of the token in hexadecimal, scopes with commas between.
 
     Lines that are empty or begin with # are skipped. The file is read again when it changes.
@@ -57,19 +57,19 @@ class Tokens:
     """
 
     def __init__(self, path: Path) -> None:
-        self._files = WatchedFiles((path,), lambda: read_tokens(path))
+        self._files = FileWatcher((path,), lambda: read_tokens(path))
 
-    def find(self, token: str) -> Identity | None:
+    def lookup(self, token: str) -> CallerIdentity | None:
         """Return whose token it is. Takes as long for one that is unknown."""
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
         found = None
-        for known, identity in self._files.content():
+        for known, identity in self._files.read():
             if hmac.compare_digest(known, digest):
                 found = identity
         return found
 
 
-def read_tokens(path: Path) -> tuple[tuple[str, Identity], ...]:
+def read_tokens(path: Path) -> tuple[tuple[str, CallerIdentity], ...]:
     """Read a token file.
 
     Raises:
@@ -93,11 +93,11 @@ def read_tokens(path: Path) -> tuple[tuple[str, Identity], ...]:
             or not DIGEST_PATTERN.fullmatch(fields[1])
         ):
             raise ValueError(f"line {number} of the token file: expected a name, a SHA-256 and scopes of {', '.join(Scope)}")
-        found.append((fields[1], Identity(name=fields[0], scopes=frozenset(map(Scope, scopes)), proven=True)))
+        found.append((fields[1], CallerIdentity(name=fields[0], scopes=frozenset(map(Scope, scopes)), authenticated=True)))
     return tuple(found)
 
 
-class Access:
+class Authenticator:
     """Lets callers in.
 
     Args:
@@ -105,11 +105,11 @@ class Access:
         certificates: Whether callers have shown a certificate.
     """
 
-    def __init__(self, tokens: Tokens | None, *, certificates: bool) -> None:
+    def __init__(self, tokens: TokenFile | None, *, certificates: bool) -> None:
         self._tokens = tokens
         self._certificates = certificates
 
-    def admit(self, call: Caller, scope: Scope) -> Identity:
+    def authenticate(self, call: CallerContext, scope: Scope) -> CallerIdentity:
         """Tell who calls.
 
         Raises:
@@ -117,8 +117,8 @@ class Access:
             PermissionDeniedError: SCOPE_MISSING.
         """
         if self._tokens is None:
-            return _certified(call) if self._certificates else _anonymous(call.peer())
-        identity = self._tokens.find(_bearer(call))
+            return _identity_from_certificate(call) if self._certificates else _anonymous_identity(call.peer())
+        identity = self._tokens.lookup(_bearer_token(call))
         if identity is None:
             raise UnauthenticatedError(Reason.AUTH_REQUIRED, "expected authorization: Bearer with a token that is known here")
         if scope not in identity.scopes:
@@ -127,24 +127,24 @@ class Access:
 
 
 @lru_cache(maxsize=1024)
-def _anonymous(peer: str) -> Identity:
-    return Identity(name=host_of(peer))
+def _anonymous_identity(peer: str) -> CallerIdentity:
+    return CallerIdentity(name=peer_host(peer))
 
 
-def host_of(peer: str) -> str:
+def peer_host(peer: str) -> str:
     """Drop the port of a peer, which changes with every connection."""
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer or "peer"
 
 
-def _bearer(call: Caller) -> str:
+def _bearer_token(call: CallerContext) -> str:
     for key, value in call.invocation_metadata() or ():
         if key == "authorization" and isinstance(value, str) and value[: len(BEARER)].lower() == BEARER:
             return value[len(BEARER) :].strip()[:MAX_TOKEN_CHARACTERS]
     return ""
 
 
-def _certified(call: Caller) -> Identity:
+def _identity_from_certificate(call: CallerContext) -> CallerIdentity:
     names = call.auth_context().get("x509_common_name") or ()
     for name in names:
-        return Identity(name=name.decode(errors="replace")[:128], proven=True)
+        return CallerIdentity(name=name.decode(errors="replace")[:128], authenticated=True)
     raise UnauthenticatedError(Reason.AUTH_REQUIRED, "expected a client certificate with a common name")

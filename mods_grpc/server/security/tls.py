@@ -12,7 +12,7 @@ from typing import IO, cast
 import grpc
 
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.security.file_watcher import WatchedFiles
+from mods_grpc.server.security.file_watcher import FileWatcher
 from mods_grpc.transport.sockets.tls import server_context
 
 
@@ -25,7 +25,7 @@ class TlsFiles:
     client_authorities: Path | None
 
     @classmethod
-    def of(cls, config: ServerConfig) -> "TlsFiles | None":
+    def from_config(cls, config: ServerConfig) -> "TlsFiles | None":
         """Return the files of a configuration; None where there is no TLS.
 
         Raises:
@@ -45,7 +45,7 @@ class TlsFiles:
         """All of them."""
         return (self.certificate, self.key, *([self.client_authorities] if self.client_authorities else []))
 
-    def grpcio(self) -> grpc.ServerCredentials:
+    def grpcio_credentials(self) -> grpc.ServerCredentials:
         """Return credentials of grpcio, which follow the files.
 
         Raises:
@@ -57,13 +57,13 @@ class TlsFiles:
             certificate, key, *authority = (path.read_bytes() for path in self.paths)
             return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if mutual else None)
 
-        files = WatchedFiles(self.paths, read)
-        given = files.content()
+        files = FileWatcher(self.paths, read)
+        given = files.read()
 
         def renewed() -> grpc.ServerCertificateConfiguration | None:
             """Return the certificates if they changed since the last handshake."""
             nonlocal given
-            now = files.content()
+            now = files.read()
             if now is given:
                 return None
             given = now
@@ -72,13 +72,13 @@ class TlsFiles:
         fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", renewed)  # None means: as before
         return grpc.dynamic_ssl_server_credentials(given, fetch, require_client_authentication=mutual)
 
-    def direct(self) -> Callable[[], ssl.SSLContext]:
+    def ssl_context_provider(self) -> Callable[[], ssl.SSLContext]:
         """Return what tells the context of the next handshake.
 
         Raises:
             OSError: A file can't be read, or is not what it must be.
         """
-        return WatchedFiles(self.paths, lambda: server_context(self.certificate, self.key, self.client_authorities)).content
+        return FileWatcher(self.paths, lambda: server_context(self.certificate, self.key, self.client_authorities)).read
 
 
 def lock_socket(address: str) -> IO[bytes] | None:

@@ -18,11 +18,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from mods_grpc.detection import Outcome
 from mods_grpc.errors import Reason
-from mods_grpc.server.models.loader import REFUSING_PARTS
+from mods_grpc.server.models.loader import REJECTION_STAGES
 from mods_grpc.server.models.repository import Repository
 
-SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_SIZE_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 EVICTION_REASONS = ("capacity", "idle")
 # as go-grpc-prometheus names them, for dashboards that know it
 CODE_NAMES = {code: code.name.title().replace("_", "") for code in grpc.StatusCode}
@@ -39,13 +39,13 @@ class Metrics:
         self._started = Counter("grpc_server_started", "Calls that began.", CALL_LABELS, registry=own)
         self._handled = Counter("grpc_server_handled", "Calls that ended, by status.", (*CALL_LABELS, "grpc_code"), registry=own)
         self._handling = Histogram(
-            "grpc_server_handling_seconds", "How long calls took.", CALL_LABELS, buckets=SECONDS, registry=own
+            "grpc_server_handling_seconds", "How long calls took.", CALL_LABELS, buckets=LATENCY_BUCKETS, registry=own
         )
         self._inference = Histogram(
-            "mods_inference_duration_seconds", "One run of a model.", ("model",), buckets=SECONDS, registry=own
+            "mods_inference_duration_seconds", "One run of a model.", ("model",), buckets=LATENCY_BUCKETS, registry=own
         )
-        self._sizes = Histogram("mods_batch_size", "Windows in one run of a model.", ("model",), buckets=SIZES, registry=own)
-        self.queue_wait = Histogram("mods_queue_wait_seconds", "Wait for a thread.", buckets=SECONDS, registry=own)
+        self._sizes = Histogram("mods_batch_size", "Windows in one run of a model.", ("model",), buckets=BATCH_SIZE_BUCKETS, registry=own)
+        self.queue_wait = Histogram("mods_queue_wait_seconds", "Wait for a thread.", buckets=LATENCY_BUCKETS, registry=own)
         self.streams_open = Gauge("mods_streams_open", "Open StreamDetect calls.", registry=own)
         self._observations = Counter("mods_observations", "Observations of streams, by outcome.", ("outcome",), registry=own)
         self._anomalies = Counter("mods_anomalies", "Anomalous observations of streams.", ("model",), registry=own)
@@ -54,12 +54,12 @@ class Metrics:
             self._rejected.labels(reason)
         self._outcomes = {int(outcome): self._observations.labels(outcome.name.lower()) for outcome in Outcome}
 
-    def call(self, kind: str, service: str, method: str) -> "CallMetrics":
+    def call_metrics(self, kind: str, service: str, method: str) -> "CallMetrics":
         """Make the numbers of one RPC."""
         labels = (kind, service, method)
         return CallMetrics(self._started.labels(*labels), self._handling.labels(*labels), self._handled, labels)
 
-    def meter(self, model: str) -> Callable[[int, float], None]:
+    def instrument(self, model: str) -> Callable[[int, float], None]:
         """Return what is told of every run of a model: windows and seconds."""
         inference, sizes = self._inference.labels(model), self._sizes.labels(model)
         self._anomalies.labels(model)
@@ -70,7 +70,7 @@ class Metrics:
 
         return note
 
-    def observed(self, model: str, outcomes: NDArray[np.int8], anomalous: NDArray[np.bool_]) -> None:
+    def count_observations(self, model: str, outcomes: NDArray[np.int8], anomalous: NDArray[np.bool_]) -> None:
         """Count what became of the observations of a message."""
         for outcome, count in enumerate(np.bincount(outcomes).tolist()):
             if count:
@@ -78,13 +78,13 @@ class Metrics:
         if anomalies := int(anomalous.sum()):
             self._anomalies.labels(model).inc(anomalies)
 
-    def observed_one(self, model: str, outcome: int, anomalous: bool) -> None:
+    def count_observation(self, model: str, outcome: int, anomalous: bool) -> None:
         """Count what became of one observation."""
         self._outcomes[outcome].inc()
         if anomalous:
             self._anomalies.labels(model).inc()
 
-    def rejected(self, reason: str, count: int = 1) -> None:
+    def count_rejected(self, reason: str, count: int = 1) -> None:
         """Count what was refused."""
         self._rejected.labels(reason).inc(count)
 
@@ -133,11 +133,11 @@ class CallMetrics:
         self._started, self._handling = started, handling
         self._by_code = {name: handled.labels(*labels, name) for name in CODE_NAMES.values()}
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Count a call that begins."""
         self._started.inc()
 
-    def end(self, code: str, seconds: float) -> None:
+    def finish(self, code: str, seconds: float) -> None:
         """Count a call that ended with a status code, such as "InvalidArgument"."""
         self._by_code[code].inc()
         self._handling.observe(seconds)
@@ -168,10 +168,10 @@ class ModelCollector:
                 info.add_metric([entry.name, str(entry.version), entry.digest, loaded.session.provider], 1)
                 if entry.state is entry.state.READY:
                     live.add_metric([entry.name], len(loaded.states))
-        dropped = self._repository.evicted()
+        dropped = self._repository.eviction_counts()
         for reason in EVICTION_REASONS:
             evicted.add_metric([reason], dropped[reason])
         loads = CounterMetricFamily("mods_model_load", "Loads of versions.", labels=("outcome", "reason"))
-        for outcome, reason in (("ready", ""), *(("failed", part) for part in sorted({*REFUSING_PARTS, "other"}))):
-            loads.add_metric([outcome, reason], self._repository.loads[outcome, reason])
+        for outcome, reason in (("ready", ""), *(("failed", part) for part in sorted({*REJECTION_STAGES, "other"}))):
+            loads.add_metric([outcome, reason], self._repository.load_counts[outcome, reason])
         yield from (info, live, evicted, loads)

@@ -3,9 +3,9 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from mods_grpc.server.models.canary import Canary, Limits
+from mods_grpc.server.models.canary import Canary, CanaryLimits
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.models.versions import State
+from mods_grpc.server.models.versions import VersionState
 from tests.support.models.tiny import HORIZON, ROWS, mean_graph, publish_tiny
 
 
@@ -36,7 +36,7 @@ def hungry_graph(gibibytes):
 
 
 def tried(folder, memory_mib=2048, seconds=60.0):
-    canary = Canary(Limits(memory_mib=memory_mib, seconds=seconds, largest_batch=4096))
+    canary = Canary(CanaryLimits(memory_mib=memory_mib, seconds=seconds, max_batch=4096))
     options = {"max_series": 9, "max_series_per_sensor": 9, "state_idle_seconds": 9}
     repository = Repository(folder, provider="cpu", canary=canary, **options)
     repository.scan()
@@ -48,17 +48,17 @@ def test_the_canary_lets_a_good_model_pass_and_refuses_one_that_takes_12_gigabyt
     publish_tiny(tmp_path)
     publish_tiny(tmp_path, version=2, model=hungry_graph(12))
     found = tried(tmp_path)
-    assert found[1] == (State.READY, "")
-    assert found[2] == (State.FAILED, "canary: needs more than 2048 MiB of memory")
+    assert found[1] == (VersionState.READY, "")
+    assert found[2] == (VersionState.FAILED, "canary: needs more than 2048 MiB of memory")
 
 
 def test_the_canary_refuses_what_takes_too_long(tmp_path):
     publish_tiny(tmp_path)
-    assert tried(tmp_path, seconds=0.001)[1] == (State.FAILED, "canary: took longer than 0.001 s")
+    assert tried(tmp_path, seconds=0.001)[1] == (VersionState.FAILED, "canary: took longer than 0.001 s")
 
 
 def test_the_canary_says_why_a_model_is_refused(tmp_path):
     publish_tiny(tmp_path, model=mean_graph(factor=3.0))
     state, failure = tried(tmp_path)[1]
-    assert state is State.FAILED
+    assert state is VersionState.FAILED
     assert failure.startswith("model.onnx: parity error")

@@ -11,7 +11,7 @@ import pytest
 
 from mods_grpc.artifact import publish
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.models.versions import State
+from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import model_pb2, model_pb2_grpc, verdict_pb2
 from tests.support.http2.client import Stream, detect_request, failure_of, forecast_request, observation
@@ -212,7 +212,7 @@ def test_a_failed_version_is_tried_again_when_its_files_change_and_only_then(ser
     failed = server.app.repository.find("tiny", 2)
     server.look()
     assert server.app.repository.find("tiny", 2) is failed
-    assert failed.state is State.FAILED
+    assert failed.state is VersionState.FAILED
     (folder / "model.onnx").write_bytes(good)
     server.look()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
@@ -226,9 +226,9 @@ def test_a_folder_that_is_still_written_to_is_left_alone(tmp_path):
     folder.mkdir()
     for name in ("one", "two", "three"):
         (folder / name).write_text(name)
-        repository.take_note(repository.look())
+        repository.apply_scan(repository.stat())
         assert [entry.version for entry in repository.entries()] == [1]
-    repository.take_note(repository.look())
+    repository.apply_scan(repository.stat())
     assert [entry.version for entry in repository.entries()] == [2, 1]
 
 

@@ -70,7 +70,7 @@ def test_unsigned_and_foreign_and_changed_versions_are_refused_while_the_signed_
         assert found[version][1].startswith("manifest.sig: none of the 1 trusted keys made it for this manifest")
     assert found[5] == ("FAILED", "model.onnx: size or digest differs from the manifest")
     assert serving(server) == 1
-    assert server.app.repository.loads["failed", "manifest.sig"] == 3
+    assert server.app.repository.load_counts["failed", "manifest.sig"] == 3
 
 
 def test_a_version_serves_as_soon_as_it_is_signed(server, models, keys):

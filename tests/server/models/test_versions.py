@@ -4,8 +4,8 @@ import grpc
 import pytest
 
 from mods_grpc.errors import ModelNotFoundError, ModelUnavailableError, ModelUnusableError
-from mods_grpc.server.models.versions import State
-from mods_grpc.server.rpc.status import status_of
+from mods_grpc.server.models.versions import VersionState
+from mods_grpc.server.rpc.status import to_status
 from tests.support.loaded_repository import loaded, open_repository, states
 from tests.support.models.tiny import publish_tiny
 
@@ -14,10 +14,10 @@ def test_a_model_is_loading_until_it_was_loaded(tmp_path):
     publish_tiny(tmp_path)
     found = open_repository(tmp_path)
     assert not found.ready
-    assert states(found) == {("tiny", 1): State.LOADING}
+    assert states(found) == {("tiny", 1): VersionState.LOADING}
     with pytest.raises(ModelUnavailableError) as caught:
         found.serving("tiny", None)
-    status = status_of(caught.value)
+    status = to_status(caught.value)
     assert status.code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert [detail.type_url.rpartition(".")[2] for detail in status.details] == ["ErrorInfo", "RetryInfo"]
     found.load_all()
@@ -31,9 +31,9 @@ def test_the_newest_ready_version_answers_where_none_is_named(tmp_path):
     (tmp_path / "tiny" / "10" / "model.onnx").write_bytes(b"")
     found = loaded(tmp_path)
     assert [(entry.version, entry.state) for entry in found.entries() if entry.name == "tiny"] == [
-        (10, State.FAILED),
-        (2, State.READY),
-        (1, State.RETIRED),
+        (10, VersionState.FAILED),
+        (2, VersionState.READY),
+        (1, VersionState.RETIRED),
     ]
     assert found.ready
     assert found.serving("tiny", None).manifest.version == 2

@@ -11,8 +11,8 @@ import pytest
 
 from mods_grpc.client import Client
 from mods_grpc.errors import ConnectionFailedError, DeadlineError
-from mods_grpc.server.config import host_and_port
-from mods_grpc.server.security.file_watcher import WatchedFiles
+from mods_grpc.server.config import split_host_port
+from mods_grpc.server.security.file_watcher import FileWatcher
 from tests.support.certificates import authority, needs_openssl, signed
 from tests.support.models.tiny import LEVELS
 from tests.support.running_server import running_server
@@ -80,14 +80,14 @@ def test_a_renewed_certificate_is_shown_to_new_connections_and_open_ones_live_on
 
     install("server")
     with running_server(repository=repository, **served) as server:
-        before = ssl.get_server_certificate(host_and_port(server.address))
+        before = ssl.get_server_certificate(split_host_port(server.address))
         with Client(server.address, credentials=channel_credentials(keys)) as client:
             stream = client.stream_detect(iter(rows(3)))
             next(stream)
             install("zeek")
             after = before
             while after == before:
-                after = ssl.get_server_certificate(host_and_port(server.address))
+                after = ssl.get_server_certificate(split_host_port(server.address))
             assert len(list(stream)) == 2
         assert after == keys["zeek"][1].read_text()
 
@@ -101,7 +101,7 @@ def test_a_pair_that_is_half_renewed_leaves_the_old_certificate_in_place(reposit
     with running_server(repository=repository, **served) as server:
 
         def shown():
-            return ssl.get_server_certificate(host_and_port(server.address))
+            return ssl.get_server_certificate(split_host_port(server.address))
 
         before = shown()
         shutil.copy(keys["zeek"][1], served["tls_certificate"])
@@ -174,11 +174,11 @@ def test_a_unix_socket_takes_the_place_of_nothing_else(repository, tmp_path):
 
 def test_files_that_can_not_be_read_at_first_are_an_error(tmp_path):
     with pytest.raises(OSError, match="No such file"):
-        WatchedFiles((tmp_path / "no",), lambda: None)
+        FileWatcher((tmp_path / "no",), lambda: None)
 
 
 @pytest.mark.parametrize("address", ["9000", ":9000", "host:", "host:x", "host:70000"])
 def test_an_address_of_metrics_is_host_and_port(address):
     with pytest.raises(ValueError, match="expected host:port"):
-        host_and_port(address)
-    assert host_and_port("[::1]:9") == ("::1", 9)
+        split_host_port(address)
+    assert split_host_port("[::1]:9") == ("::1", 9)

@@ -11,7 +11,7 @@ import pytest
 from mods_grpc.client import Client, Observation, ResumePolicy, VerdictStatus
 from mods_grpc.protobuf.arrays import pack_float64
 from mods_grpc.server.persistence.snapshot_file import MAGIC, read_state
-from mods_grpc.server.persistence.snapshotter import PART_SERIES
+from mods_grpc.server.persistence.snapshotter import CHUNK_SERIES
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2, verdict_pb2
 from tests.support.http2.client import Stream, at, observation
@@ -134,7 +134,7 @@ def test_the_file_is_replaced_whole_and_holds_nothing_but_arrays(repository, tmp
 
 
 def test_many_series_are_written_in_parts_each_sensor_whole_and_all_come_back(repository, tmp_path, caplog):
-    path, names = tmp_path / "state", [f"host-{number}" for number in range(PART_SERIES * 3 // 4)]
+    path, names = tmp_path / "state", [f"host-{number}" for number in range(CHUNK_SERIES * 3 // 4)]
     batch = values_pb2.ObservationBatch(
         series=names, observe_time_unix_nano=[at(0)], values=pack_float64(np.tile(LEVELS[0], (len(names), 1)))
     )

@@ -16,10 +16,10 @@ from google.rpc import code_pb2
 from mods_grpc import errors
 from mods_grpc.artifact import publish
 from mods_grpc.errors import InvalidInputError, ModsError, QuotaError, Reason, Violation
-from mods_grpc.server.rpc.boundary import INLINE_BYTES, Edge
-from mods_grpc.server.rpc.status import CODES, MAX_VIOLATIONS, NEVER_ON_THE_WIRE, abort_arguments, status_of
+from mods_grpc.server.rpc.boundary import INLINE_BYTES, RpcBoundary
+from mods_grpc.server.rpc.status import CODES, MAX_VIOLATIONS, NEVER_ON_THE_WIRE, abort_arguments, to_status
 from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
-from mods_grpc.server.security.authentication import Access
+from mods_grpc.server.security.authentication import Authenticator
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
@@ -34,7 +34,7 @@ def subclasses(kind):
 
 def example(kind, reason, **changes):
     if kind is InvalidInputError:
-        return InvalidInputError.of("field", reason, "expected something else")
+        return InvalidInputError.for_field("field", reason, "expected something else")
     return kind(reason, "expected something else", **changes)
 
 
@@ -62,7 +62,7 @@ def test_every_reason_belongs_to_exactly_one_error(reason):
 def test_every_status_names_its_reason_in_our_domain(kind):
     assert kind.reasons
     for reason in kind.reasons:
-        code, found, details = reading(status_of(example(kind, reason)))
+        code, found, details = reading(to_status(example(kind, reason)))
         assert (code, found) == (CODES[kind].value[0], reason.value)
         assert "RetryInfo" not in details
         code, message, trailers = abort_arguments(example(kind, reason))
@@ -83,7 +83,7 @@ FURTHER = {
 
 @pytest.mark.parametrize("kind", SENDABLE, ids=lambda kind: kind.__name__)
 def test_a_status_carries_what_its_reader_can_act_on(kind):
-    found = set(details_of(status_of(example(kind, min(kind.reasons)))))
+    found = set(details_of(to_status(example(kind, min(kind.reasons)))))
     assert found == {"ErrorInfo"} | ({FURTHER[kind]} if kind in FURTHER else set())
 
 
@@ -92,14 +92,14 @@ def test_a_status_carries_what_its_reader_can_act_on(kind):
 )
 def test_when_to_retry_is_said_as_a_duration(seconds, whole, nanos):
     error = QuotaError(Reason.OVERLOADED, "too much", retry_seconds=seconds)
-    delay = details_of(status_of(error))["RetryInfo"].retry_delay
+    delay = details_of(to_status(error))["RetryInfo"].retry_delay
     assert (delay.seconds, delay.nanos) == (whole, nanos)
 
 
 def test_limit_and_actual_value_are_metadata_where_they_are_known():
     error = QuotaError(Reason.SERIES_QUOTA, "too many series", limit=8, actual=9)
-    assert details_of(status_of(error))["ErrorInfo"].metadata == {"limit": "8", "actual": "9"}
-    assert details_of(status_of(QuotaError(Reason.SERIES_QUOTA, "too many")))["ErrorInfo"].metadata == {}
+    assert details_of(to_status(error))["ErrorInfo"].metadata == {"limit": "8", "actual": "9"}
+    assert details_of(to_status(QuotaError(Reason.SERIES_QUOTA, "too many")))["ErrorInfo"].metadata == {}
 
 
 def violations(number, size=10):
@@ -107,17 +107,17 @@ def violations(number, size=10):
 
 
 def test_violations_are_told_in_order_and_the_rest_is_counted():
-    found = details_of(status_of(InvalidInputError(violations(MAX_VIOLATIONS + 3))))["BadRequest"].field_violations
+    found = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS + 3))))["BadRequest"].field_violations
     assert [violation.field for violation in found[:-1]] == [f"rows[{i}]" for i in range(MAX_VIOLATIONS)]
     assert found[-1].description == "and 3 more violations"
-    found = details_of(status_of(InvalidInputError(violations(MAX_VIOLATIONS))))["BadRequest"].field_violations
+    found = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS))))["BadRequest"].field_violations
     assert len(found) == MAX_VIOLATIONS
 
 
 def test_a_status_fits_into_the_metadata_that_clients_accept():
     _, message, trailers = abort_arguments(InvalidInputError(violations(1000, size=3000)))
     assert len(message) + sum(len(base64.b64encode(value)) for _, value in trailers) < 7_500
-    kept = details_of(status_of(InvalidInputError(violations(1000, size=3000))))["BadRequest"].field_violations
+    kept = details_of(to_status(InvalidInputError(violations(1000, size=3000))))["BadRequest"].field_violations
     assert kept[0].field == "rows[0]"
     assert kept[-1].description == f"and {1000 - len(kept) + 1} more violations"
 
@@ -160,17 +160,17 @@ async def calls_to_a_broken_service(requests):
     """Call a real server whose every RPC raises; return the errors."""
     with ThreadPoolExecutor(1) as pool:
         server = grpc.aio.server()
-        edge = Edge(
-            access=Access(None, certificates=False),
-            rates=RateLimiter(0.0),
-            backlog=AdmissionQueue(8, 1),
+        edge = RpcBoundary(
+            authenticator=Authenticator(None, certificates=False),
+            rate_limiter=RateLimiter(0.0),
+            admission=AdmissionQueue(8, 1),
             pool=pool,
             max_bytes=1024,
             metrics=Metrics(),
         )
         methods = {
-            "Unary": edge.unary("test.Broken", "Unary", pb.ForecastRequest, explode),
-            "Stream": edge.streaming("test.Broken", "Stream", explode_later),
+            "Unary": edge.unary_handler("test.Broken", "Unary", pb.ForecastRequest, explode),
+            "Stream": edge.stream_handler("test.Broken", "Stream", explode_later),
         }
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Broken", methods)])
         port = server.add_insecure_port("127.0.0.1:0")

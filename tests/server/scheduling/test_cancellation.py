@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 from mods_grpc.server.models.loader import LoadedModel
-from mods_grpc.server.rpc.boundary import _Counted
+from mods_grpc.server.rpc.boundary import _CountedCall
 from mods_grpc.server.streaming.session import StreamSession
-from mods_grpc.server.streaming.stream_io import OpenStream
+from mods_grpc.server.streaming.stream_io import StreamIO
 from mods_grpc.transport.grpc.call import Call
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc
@@ -20,7 +20,7 @@ from tests.support.http2.client import Stream, detect_request, forecast_request,
 from tests.support.models.tiny import publish_tiny
 from tests.support.running_server import channel_to
 
-OF_A_CALL = (Call, StreamSession, OpenStream, _Counted)
+OF_A_CALL = (Call, StreamSession, StreamIO, _CountedCall)
 SOON_SECONDS = 10
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.errors import ModelOutputError, Reason
-from mods_grpc.server.onnx.cost_model import RunCost
+from mods_grpc.server.onnx.cost_model import CostModel
 from mods_grpc.server.scheduling.micro_batcher import MAX_WINDOWS, PROBE_INTERVAL, MicroBatcher
 
 
@@ -64,8 +64,8 @@ def test_a_run_takes_no_more_than_the_loop_can_be_held_up_for():
 
 
 def test_a_slow_model_takes_fewer_windows_at_a_time():
-    quick, slow, slowest = RunCost((1e-5, 1e-4, 1e-3)), RunCost((1e-4, 2e-3, 4e-2)), RunCost((1.0, 2.0, 3.0))
-    assert [cost.most_within(0.004, MAX_WINDOWS) for cost in (quick, slow, slowest)] == [MAX_WINDOWS, 28, 1]
+    quick, slow, slowest = CostModel((1e-5, 1e-4, 1e-3)), CostModel((1e-4, 2e-3, 4e-2)), CostModel((1.0, 2.0, 3.0))
+    assert [cost.max_batch_within(0.004, MAX_WINDOWS) for cost in (quick, slow, slowest)] == [MAX_WINDOWS, 28, 1]
     model = Model()
 
     async def run():

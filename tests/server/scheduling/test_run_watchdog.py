@@ -39,7 +39,7 @@ def slow(tmp_path_factory):
 def idle(server):
     """Return when no work is left, and how long that took."""
     started = time.monotonic()
-    while server.app._edge.backlog.pending:
+    while server.app._boundary.admission.pending:
         assert time.monotonic() - started < 60
     return time.monotonic() - started
 
@@ -57,9 +57,9 @@ def whole_seconds(slow):
 @pytest.mark.parametrize("end", ["deadline", "cancelled"])
 def test_a_run_that_nobody_waits_for_any_more_is_ended(slow, whole_seconds, end):
     server, inference = slow
-    server.app._edge.backlog._mean_seconds = 0.0  # or it would be refused at once
+    server.app._boundary.admission._mean_seconds = 0.0  # or it would be refused at once
     call = inference.Forecast.future(LARGE, timeout=whole_seconds / 4 if end == "deadline" else 60)
-    while not server.app._edge.backlog.pending:
+    while not server.app._boundary.admission.pending:
         assert not call.done()
     if end == "cancelled":
         call.cancel()
@@ -73,10 +73,10 @@ def test_work_whose_caller_is_gone_before_it_begins_is_dropped(slow, whole_secon
     threads, runs = server.app._pool._max_workers, server.app.metrics
     before = runs._sizes.labels("tiny")._sum.get()
     first = [inference.Forecast.future(LARGE, timeout=60) for _ in range(threads)]
-    while server.app._edge.backlog.pending < threads:
+    while server.app._boundary.admission.pending < threads:
         assert not any(call.done() for call in first)
     waiting = inference.Forecast.future(LARGE, timeout=60)
-    while server.app._edge.backlog.pending <= threads:
+    while server.app._boundary.admission.pending <= threads:
         assert not waiting.done()
     waiting.cancel()
     for call in first:

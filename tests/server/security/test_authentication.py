@@ -16,7 +16,7 @@ from mods_grpc.errors import (
     UnauthenticatedError,
 )
 from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
-from mods_grpc.server.security.authentication import Identity, Scope, Tokens
+from mods_grpc.server.security.authentication import CallerIdentity, Scope, TokenFile
 from mods_grpc.v1 import inference_pb2_grpc
 from tests.support.http2.client import forecast_request
 from tests.support.models.tiny import LEVELS
@@ -125,16 +125,16 @@ def test_one_caller_can_not_take_all_streams(guarded):
 def test_a_token_file_is_read_again_when_it_changes_and_kept_when_it_breaks(tmp_path):
     path = tmp_path / "tokens"
     path.write_text(line("one", "old"))
-    tokens = Tokens(path)
+    tokens = TokenFile(path)
     tokens._files._check_seconds = tokens._files._next_check = 0.0
-    assert tokens.find("old") == Identity(name="one", scopes=frozenset(Scope), proven=True)
+    assert tokens.lookup("old") == CallerIdentity(name="one", scopes=frozenset(Scope), authenticated=True)
     path.write_text(line("one", "new") + line("two", "more", "infer"))
-    assert tokens.find("old") is None
-    assert tokens.find("more").scopes == {Scope.INFER}
+    assert tokens.lookup("old") is None
+    assert tokens.lookup("more").scopes == {Scope.INFER}
     path.write_text("not a token file\n")
-    assert tokens.find("new").name == "one"
+    assert tokens.lookup("new").name == "one"
     path.unlink()
-    assert tokens.find("new").name == "one"
+    assert tokens.lookup("new").name == "one"
 
 
 @pytest.mark.parametrize("text", ["a b c", "name " + "0" * 64, "name " + "0" * 64 + " root", "na/me " + "0" * 64 + " infer"])
@@ -142,7 +142,7 @@ def test_a_token_file_with_a_bad_line_is_refused_without_repeating_it(tmp_path, 
     path = tmp_path / "tokens"
     path.write_text(f"# fine\n{text}\n")
     with pytest.raises(ValueError, match="line 2 of the token file") as caught:
-        Tokens(path)
+        TokenFile(path)
     assert "0000" not in str(caught.value)
 
 
