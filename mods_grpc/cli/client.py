@@ -16,7 +16,7 @@ from mods_grpc.cli import output as cli_output
 from mods_grpc.cli.arguments import connection_arguments, judgement_arguments, table_arguments
 from mods_grpc.client import Client, DetectResult, ModelInfo, Observation
 from mods_grpc.client.codec.times import nanos_of
-from mods_grpc.data.tables import Layout, SeriesTable, TableRow, gather, read_rows
+from mods_grpc.data.tables import SeriesRows, TableLayout, TableRow, group_by_series, read_rows
 from mods_grpc.errors import DataError
 
 STANDARD_INPUT = "-"
@@ -128,7 +128,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _detect(client: Client, table: SeriesTable, model: ModelInfo, arguments: argparse.Namespace) -> Iterator[DetectResult]:
+def _detect(client: Client, table: SeriesRows, model: ModelInfo, arguments: argparse.Namespace) -> Iterator[DetectResult]:
     """Judge one series, in pieces where it is long; every row is told once."""
     count = len(table.nanos)
     complete = np.flatnonzero(~np.isnan(table.values).any(axis=1))
@@ -165,7 +165,7 @@ def _from_time(result: DetectResult, nanos: np.int64) -> DetectResult:
     )
 
 
-def _last_window(table: SeriesTable, model: ModelInfo) -> tuple[int, Any]:
+def _last_window(table: SeriesRows, model: ModelInfo) -> tuple[int, Any]:
     rows = model.window_rows
     if len(table.nanos) < rows:
         raise DataError(f"{table.series}: the model's window takes {rows} rows, found {len(table.nanos)}")
@@ -179,9 +179,9 @@ def _last_window(table: SeriesTable, model: ModelInfo) -> tuple[int, Any]:
     return int(nanos[0]), table.values[-rows:]
 
 
-def _tables(arguments: argparse.Namespace, model: ModelInfo) -> list[SeriesTable]:
+def _tables(arguments: argparse.Namespace, model: ModelInfo) -> list[SeriesRows]:
     with _lines(arguments.file, follow=False) as lines:
-        tables = gather(_rows(lines, arguments, model))
+        tables = group_by_series(_rows(lines, arguments, model))
     if not tables:
         raise DataError(f"{_name(arguments.file)}: holds no rows")
     return tables
@@ -194,12 +194,12 @@ def _rows(lines: Iterator[str], arguments: argparse.Namespace, model: ModelInfo)
             yield row
 
 
-def _layout(arguments: argparse.Namespace, model: ModelInfo) -> Layout:
+def _layout(arguments: argparse.Namespace, model: ModelInfo) -> TableLayout:
     columns = dict(pair for group in arguments.columns for pair in group)
     if unknown := columns.keys() - set(model.feature_names):
         listed = ", ".join(model.feature_names)
         raise DataError(f"--columns: {model.name} has no feature {', '.join(sorted(unknown))}; its features are {listed}")
-    return Layout(
+    return TableLayout(
         features=model.feature_names,
         columns=columns,
         time_column=arguments.time_column,

@@ -17,18 +17,18 @@ from mods_grpc.cli.live_view import LiveView
 from mods_grpc.cli.watch_arguments import watch_arguments
 from mods_grpc.cli.watch_wiring import check_windows, make_aggregator, make_columns, make_sink, make_watch, ready_model
 from mods_grpc.client import ModelInfo
-from mods_grpc.data.tables import Layout, read_rows
+from mods_grpc.data.tables import TableLayout, read_rows
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.sources.reader import LogReader
-from mods_grpc.ids.watch.replay import BytesRead, MergedReader, feed_windows, replay
-from mods_grpc.ids.windows.feed import Feed
-from mods_grpc.ids.windows.recorded import find_pool, pool_windows, table_windows
-from mods_grpc.ids.windows.window import Windows
+from mods_grpc.ids.watch.replay import ReplayProgress, MergedReader, read_windows, replay
+from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.recorded import find_datapool, read_datapool, batch_table_rows
+from mods_grpc.ids.windows.window import WindowBatch
 
 _TABLES = {".csv", ".tsv"}
 
-Recording = tuple[Iterator[list[Windows]], int, Callable[[], int], ProgressColumn]
+Recording = tuple[Iterator[list[WindowBatch]], int, Callable[[], int], ProgressColumn]
 
 
 def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -72,11 +72,11 @@ def run_replay(arguments: argparse.Namespace) -> int:
                 watch,
                 Event(),
                 speed=arguments.speed,
-                progress=lambda: bar.update(task, completed=done(), alerts=watch.tally.alerts),
+                progress=lambda: bar.update(task, completed=done(), alerts=watch.counters.alerts),
             )
-            bar.update(task, completed=total, alerts=watch.tally.alerts)
+            bar.update(task, completed=total, alerts=watch.counters.alerts)
         watch.close()
-    tally = watch.tally
+    tally = watch.counters
     updates, ends = tally.by_phase[AlertPhase.UPDATE], tally.by_phase[AlertPhase.END]
     if arguments.json:
         counts = {"alerts": tally.alerts, "updates": updates, "ends": ends}
@@ -99,10 +99,10 @@ def _recording(arguments: argparse.Namespace, model: ModelInfo, stack: ExitStack
     if first.suffix in _TABLES and first.is_file():
         return _table(arguments, model, first, stack)
     columns = make_columns(arguments, model)
-    pool = find_pool(first, model.window_seconds, model.slide_seconds) if first.is_dir() else None
+    pool = find_datapool(first, model.window_seconds, model.slide_seconds) if first.is_dir() else None
     if pool is not None:
         days = {"read": 0}
-        windows = pool_windows(pool, columns.keys, columns.divisors.tolist(), arguments.series)
+        windows = read_datapool(pool, columns.keys, columns.divisors.tolist(), arguments.series)
         return (
             _counted(windows, days),
             len(pool.days) * round(86_400 / model.slide_seconds),
@@ -112,27 +112,27 @@ def _recording(arguments: argparse.Namespace, model: ModelInfo, stack: ExitStack
     readers = [LogReader(path, protocols=columns.definition.protocols) for path in arguments.logs]
     for reader in readers:
         stack.callback(reader.close)
-    feed = Feed(MergedReader(readers), make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness)
-    read = BytesRead(arguments.logs, readers)
-    return feed_windows(feed), read.total, read, DownloadColumn()
+    feed = WindowFeed(MergedReader(readers), make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness)
+    read = ReplayProgress(arguments.logs, readers)
+    return read_windows(feed), read.total, read, DownloadColumn()
 
 
 def _table(arguments: argparse.Namespace, model: ModelInfo, path: Path, stack: ExitStack) -> Recording:
     lines = stack.enter_context(path.open(encoding="utf-8", newline=""))
-    layout = Layout(
+    layout = TableLayout(
         features=model.feature_names,
         columns={name: key.partition("|")[2] for name, key in arguments.features},
         series_column=arguments.series_column,
         series=arguments.series,
     )
     count = {"read": 0}
-    windows = _counted(table_windows(read_rows(lines, layout, path.name)), count)
+    windows = _counted(batch_table_rows(read_rows(lines, layout, path.name)), count)
     with path.open("rb") as file:
         total = max(0, sum(1 for _ in file) - 1)
     return windows, total, lambda: count["read"], MofNCompleteColumn()
 
 
-def _counted(windows: Iterator[Windows], count: dict[str, int]) -> Iterator[list[Windows]]:
+def _counted(windows: Iterator[WindowBatch], count: dict[str, int]) -> Iterator[list[WindowBatch]]:
     for found in windows:
         count["read"] += len(found.series)
         yield [found]

@@ -1,34 +1,33 @@
-"""Reads TSV and CSV row by row: a time column, columns for the model's features, perhaps one that names the series."""
+"""Reads tables of text with a header line and a time column: row by row, or whole. TSV, CSV, or with semicolons."""
 
 import csv
+import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from itertools import chain
+from pathlib import Path
+from typing import Self, TextIO, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mods_grpc.array_types import Floats, Times
+from mods_grpc.data.cells import parse_number, parse_time
 from mods_grpc.errors import DataError
 
 TIME_COLUMNS = ("window_start", "observe_time", "time", "timestamp", "ts", "datetime", "date", "start_time", "start")
-MISSING_CELLS = frozenset({"", '""', "-", "(empty)", "na", "nan", "null", "none"})
 DEFAULT_SERIES = "series"
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-# Plain numbers are times since 1970 in the unit that puts them between the years 1973 and 5138.
-_NANOS_PER_UNIT = ((Decimal(10) ** 11, 10**9), (Decimal(10) ** 14, 10**6), (Decimal(10) ** 17, 10**3))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
-    """Where a table keeps what is needed.
+class TableLayout:
+    """Which columns of a table hold the time, the series and the model's features.
 
     Attributes:
         features: The model's features, in its order.
-        columns: Column of a feature where it is not called like the feature.
-        time_column: Column of the times; None to look for one of `TIME_COLUMNS`.
+        columns: Column of a feature, where it is not named like the feature.
+        time_column: Column of the times; None for the first of `TIME_COLUMNS` that the table has.
         series_column: Column that names the series; None when there is only one.
         series: Name of the series when there is only one.
     """
@@ -50,133 +49,214 @@ class TableRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SeriesTable:
+class SeriesRows:
     """All rows of one series: `nanos` is `(n,)`, `values` is `(n, features)` with NaN where they are missing."""
 
     series: str
-    nanos: NDArray[np.int64]
-    values: NDArray[np.float64]
+    nanos: Times
+    values: Floats
 
 
-def read_rows(lines: Iterable[str], layout: Layout, name: str) -> Iterator[TableRow]:
-    """Read rows as they come; the first line is the header, and says whether tabs, semicolons or commas part the cells.
+class TextTable:
+    """A whole table as text, its columns parsed on request.
+
+    Attributes:
+        name: Name of the table in errors.
+        header: Names of the columns, in the table's order.
+
+    Args:
+        name: Name of the table in errors.
+        columns: Name and cells of each column.
+        line_numbers: Line of each row in its file; None where it did not come from lines, so that errors count rows from 1.
+    """
+
+    def __init__(self, name: str, columns: Sequence[tuple[str, list[str]]], line_numbers: list[int] | None = None) -> None:
+        self.name = name
+        self.header = tuple(column for column, _ in columns)
+        self._cells = [cells for _, cells in columns]
+        self._line_numbers = line_numbers
+
+    def __len__(self) -> int:
+        return len(self._cells[0]) if self._cells else 0
+
+    @classmethod
+    def read(cls, lines: Iterable[str], name: str) -> Self:
+        """Read a table to the end; `read_rows` says how.
+
+        Raises:
+            DataError: The table is empty or malformed; the message names the line.
+        """
+        header, numbered_rows = _read_cells(lines, name)
+        line_numbers, rows = [], []
+        for line_number, cells in numbered_rows:
+            line_numbers.append(line_number)
+            rows.append(cells)
+        columns = [list(cells) for cells in zip(*rows, strict=True)] if rows else [[] for _ in header]
+        return cls(name, list(zip(header, columns, strict=True)), line_numbers)
+
+    def texts(self, column: str) -> list[str]:
+        """Return the cells of a column.
+
+        Raises:
+            DataError: There is no such column, or more than one.
+        """
+        return self._cells[find_column(self.header, column, self.name)]
+
+    def times(self, column: str) -> Times:
+        """Parse a column of times.
+
+        Raises:
+            DataError: There is no such column, or a cell is not a time.
+        """
+        cells = self.texts(column)
+        return np.array([parse_time(cell, self._where(row)) for row, cell in enumerate(cells)], dtype=np.int64)
+
+    def numbers(self, column: str) -> Floats:
+        """Parse a column of numbers, NaN where a cell is missing.
+
+        Raises:
+            DataError: There is no such column, or a cell is not a finite number.
+        """
+        cells = self.texts(column)
+        return np.array([parse_number(cell, column, self._where(row)) for row, cell in enumerate(cells)], dtype=np.float64)
+
+    def _where(self, row: int) -> str:
+        return f"{self.name} row {row + 1}" if self._line_numbers is None else f"{self.name}:{self._line_numbers[row]}"
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[TextIO]:
+    """Open a table of text in UTF-8, decompressed by gzip if its name ends in `.gz`."""
+    if path.suffix == ".gz":
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            yield cast("TextIO", file)
+    else:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield file
+
+
+def read_rows(lines: Iterable[str], layout: TableLayout, name: str) -> Iterator[TableRow]:
+    """Read rows one by one, so that the table may be a stream without an end.
+
+    The first line is the header. If it holds a tab, tabs separate the cells; else commas or semicolons do, whichever occur more
+    often in it. Cells may be quoted. Empty lines are skipped.
 
     Args:
         lines: The lines of the table.
-        layout: Where it keeps what is needed.
-        name: What to call the table in errors.
+        layout: Which columns to read.
+        name: Name of the table in errors.
 
     Raises:
-        DataError: A column is not there, or a cell can't be read; the message names the line.
+        DataError: A column does not exist or its name is repeated, a row has more or fewer cells than the header, or a cell can't
+            be parsed. The message names the line.
     """
-    source = iter(lines)
-    first = next(source, "").lstrip("\ufeff")
-    if not first.strip():
-        raise DataError(f"{name}: is empty; expected a header line")
-    delimiter = "\t" if "\t" in first else max(",;", key=first.count)
-    header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
-    time_at = _time_column(header, layout, name)
-    series_at = None if layout.series_column is None else _column(header, layout.series_column, "series", name)
-    values_at = [_feature_column(header, feature, layout, name) for feature in layout.features]
-    for number, cells in enumerate(_cells(source, delimiter, name), start=2):
-        where = f"{name}:{number}"
-        if not cells:
-            continue
-        if len(cells) != len(header):
-            raise DataError(f"{where}: expected {len(header)} cells like the header, found {len(cells)}")
+    header, numbered_rows = _read_cells(lines, name)
+    time_at = header.index(find_time_column(header, layout.time_column, name))
+    series_at = None if layout.series_column is None else find_column(header, layout.series_column, name, "series column")
+    values_at = [_find_feature(header, feature, layout, name) for feature in layout.features]
+    for line_number, cells in numbered_rows:
+        where = f"{name}:{line_number}"
+        if series_at is not None and not cells[series_at]:
+            raise DataError(f"{where}: expected the name of a series in column {header[series_at]}, found nothing")
         yield TableRow(
             series=layout.series if series_at is None else cells[series_at],
             nanos=parse_time(cells[time_at], where),
-            values=tuple(_parse_value(cells[at], header[at], where) for at in values_at),
+            values=tuple(parse_number(cells[at], header[at], where) for at in values_at),
         )
 
 
-def gather(rows: Iterable[TableRow]) -> list[SeriesTable]:
+def group_by_series(rows: Iterable[TableRow]) -> list[SeriesRows]:
     """Collect rows by series, in the order in which the series first appear."""
-    found: dict[str, list[TableRow]] = {}
+    rows_of: dict[str, list[TableRow]] = {}
     for row in rows:
-        found.setdefault(row.series, []).append(row)
+        rows_of.setdefault(row.series, []).append(row)
     return [
-        SeriesTable(
+        SeriesRows(
             series=series,
             nanos=np.array([row.nanos for row in members], dtype=np.int64),
             values=np.array([row.values for row in members], dtype=np.float64),
         )
-        for series, members in found.items()
+        for series, members in rows_of.items()
     ]
 
 
-def parse_time(text: str, where: str) -> int:
-    """Read a time as nanoseconds since 1970-01-01T00:00:00Z.
-
-    ISO 8601, read as UTC where it names no zone, or a number of seconds, milli-, micro- or nanoseconds since 1970.
+def find_time_column(header: Sequence[str], wanted: str | None, name: str) -> str:
+    """Return the name of the time column: the wanted one, or else the first of `TIME_COLUMNS` that there is, in any case.
 
     Raises:
-        DataError: It is neither.
+        DataError: There is none, or more than one of that name.
     """
-    nanos = _number_nanos(text.strip())
-    if nanos is None:
-        nanos = _iso_nanos(text.strip())
-    if nanos is None or not -(2**63) <= nanos < 2**63:
-        raise DataError(f"{where}: expected a time such as 2019-01-31T12:00:00Z or 1548936000, found {text!r}")
-    return nanos
-
-
-def _number_nanos(text: str) -> int | None:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return None
-    if not number.is_finite() or number.adjusted() > 30:
-        return None
-    factor = next((factor for limit, factor in _NANOS_PER_UNIT if abs(number) < limit), 1)
-    return int(number * factor)
-
-
-def _iso_nanos(text: str) -> int | None:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // _MICROSECOND * 1_000
-
-
-def _cells(source: Iterator[str], delimiter: str, name: str) -> Iterator[list[str]]:
-    try:
-        yield from csv.reader(source, delimiter=delimiter)
-    except csv.Error as error:
-        raise DataError(f"{name}: {error}") from error
-
-
-def _parse_value(text: str, column: str, where: str) -> float:
-    if text.strip().lower() in MISSING_CELLS:
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{where}: expected a number in column {column}, found {text!r}") from error
-
-
-def _time_column(header: Sequence[str], layout: Layout, name: str) -> int:
-    if layout.time_column is not None:
-        return _column(header, layout.time_column, "time", name)
-    lowered = [cell.lower() for cell in header]
+    if wanted is not None:
+        return header[find_column(header, wanted, name, "time column")]
+    lowered = [column.lower() for column in header]
     for candidate in TIME_COLUMNS:
         if candidate in lowered:
-            return lowered.index(candidate)
+            return header[find_column(header, header[lowered.index(candidate)], name, "time column")]
     raise DataError(f"{name}: found no time column among {', '.join(header)}; name it with --time-column")
 
 
-def _feature_column(header: Sequence[str], feature: str, layout: Layout, name: str) -> int:
+def find_column(header: Sequence[str], column: str, name: str, role: str = "column", purpose: str = "", hint: str = "") -> int:
+    """Return the index of a column.
+
+    Args:
+        header: Names of the columns.
+        column: The one to look for.
+        name: Name of the table in errors.
+        role: What the column is, for errors, such as "time column".
+        purpose: What it is for, to follow its name in errors.
+        hint: How to end the error if there is no such column.
+
+    Raises:
+        DataError: There is no such column; or more than one, so that it is not clear which one is meant.
+    """
+    indices = [index for index, other in enumerate(header) if other == column]
+    if not indices:
+        raise DataError(f"{name}: found no {role} {column}{purpose} among {', '.join(header)}{hint}")
+    if len(indices) > 1:
+        raise DataError(f"{name}: {len(indices)} columns are named {column}; expected one")
+    return indices[0]
+
+
+def _find_feature(header: Sequence[str], feature: str, layout: TableLayout, name: str) -> int:
+    hint = "" if feature in layout.columns else f"; say which one it is with --columns {feature}=COLUMN"
     column = layout.columns.get(feature, feature)
-    if column in header:
-        return header.index(column)
-    hint = f"; say which one it is with --columns {feature}=COLUMN" if column == feature else ""
-    raise DataError(f"{name}: found no column {column} for the feature {feature} among {', '.join(header)}{hint}")
+    return find_column(header, column, name, purpose=f" for the feature {feature}", hint=hint)
 
 
-def _column(header: Sequence[str], column: str, role: str, name: str) -> int:
-    if column not in header:
-        raise DataError(f"{name}: found no {role} column {column} among {', '.join(header)}")
-    return header.index(column)
+def _read_cells(lines: Iterable[str], name: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """Read the header and return it with the rows that follow, each with the number of its last line."""
+    source = iter(lines)
+    with _errors_of_source(name):
+        first = next(source, "").lstrip("\ufeff")
+    if not first.strip():
+        raise DataError(f"{name}: is empty; expected a header line")
+    delimiter = "\t" if "\t" in first else max(",;", key=first.count)
+    rows = _read_csv(chain([first], source), delimiter, name)
+    _, header = next(rows)
+    return [cell.strip() for cell in header], rows
+
+
+def _read_csv(lines: Iterable[str], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield all rows that are not empty, each with the number of its last line. They have as many cells as the first."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    columns = 0
+    try:
+        with _errors_of_source(name):
+            for cells in reader:
+                columns = columns or len(cells)
+                if len(cells) == columns:
+                    yield reader.line_num, cells
+                elif cells:
+                    raise DataError(f"{name}:{reader.line_num}: expected {columns} cells like the header, found {len(cells)}")
+    except csv.Error as error:
+        raise DataError(f"{name}:{reader.line_num}: {error}") from error
+
+
+@contextmanager
+def _errors_of_source(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: expected text in UTF-8") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{name}: is not a complete gzip file") from error

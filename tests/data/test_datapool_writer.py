@@ -7,10 +7,10 @@ import pytest
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.errors import DataError
-from mods_grpc.features import ALL, AggregateRow
+from mods_grpc.features import ALL_FEATURES, AggregateRow
 
 START_NS = 1_700_000_400 * NANOS_PER_SECOND  # on the grid of ten minutes
-ZEROS = {feature.key: 0.0 for feature in ALL.features}
+ZEROS = {feature.key: 0.0 for feature in ALL_FEATURES.features}
 
 
 def test_rows_of_many_hosts_are_written_in_several_flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
