@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mods_grpc.errors import ArtifactError
+from mods_grpc.protobuf.wire import read_varint
 
 OPSET = 18
 
@@ -42,7 +43,7 @@ def check_graph(model: bytes, file: str = "model.onnx") -> GraphSummary:
     """
     try:
         return _summarize(model)
-    except (IndexError, UnicodeDecodeError) as error:
+    except (IndexError, ValueError) as error:
         raise ArtifactError(f"{file}: not a valid ONNX file") from error
     except ArtifactError as error:
         raise ArtifactError(f"{file}: {error.message}") from None
@@ -129,16 +130,16 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Yield `(field number, value)` of a protobuf message; groups and unknown wire types are refused."""
     position, end = 0, len(message)
     while position < end:
-        key, position = _varint(message, position)
+        key, position = read_varint(message, position)
         field, wire_type = key >> 3, key & 7
         if not 0 < field < 2**29:  # other readers drop the bits above, and would see another field than is checked here
             raise ArtifactError("not a valid ONNX file")
         if wire_type == _VARINT:
-            value, position = _varint(message, position)
+            value, position = read_varint(message, position)
             yield field, value
             continue
         if wire_type == _BYTES:
-            size, position = _varint(message, position)
+            size, position = read_varint(message, position)
         elif wire_type in (_FIXED64, _FIXED32):
             size = 8 if wire_type == _FIXED64 else 4
         else:
@@ -147,14 +148,3 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise ArtifactError("not a valid ONNX file")
         yield field, message[position : position + size]
         position += size
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 70, 7):
-        byte = message[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, position
-    raise ArtifactError("not a valid ONNX file")

@@ -37,10 +37,10 @@ def nanos_from_timestamp(timestamp: Timestamp, field: str = "") -> int:
     nanos: int = timestamp.seconds * NANOS_PER_SECOND + timestamp.nanos
     if not 0 <= timestamp.nanos < NANOS_PER_SECOND:
         message, limit, actual = "expected nanos between 0 and 999999999", NANOS_PER_SECOND - 1, timestamp.nanos
-        raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, message, limit=limit, actual=actual)
+        raise InvalidInputError.for_field(field, Reason.TIMESTAMP_INVALID, message, limit=limit, actual=actual)
     if not INT64_MIN <= nanos <= INT64_MAX:
         message = "expected a time between the years 1678 and 2261"
-        raise InvalidInputError.of(field, Reason.TIMESTAMP_INVALID, message, actual=timestamp.seconds)
+        raise InvalidInputError.for_field(field, Reason.TIMESTAMP_INVALID, message, actual=timestamp.seconds)
     return nanos
 
 
@@ -100,7 +100,9 @@ def unpack_mask(data: bytes, shape: Sequence[int], field: str = "missing") -> ND
         return np.zeros(tuple(shape), dtype=np.bool_)
     raw = np.frombuffer(data, dtype=np.uint8).reshape(_fitting_shape(len(data), 1, shape, field))
     if raw.max() > 1:
-        raise InvalidInputError.of(field, Reason.FIELD_INVALID, "expected bytes that are 0 or 1", limit=1, actual=raw.max())
+        raise InvalidInputError.for_field(
+            field, Reason.FIELD_INVALID, "expected bytes that are 0 or 1", limit=1, actual=raw.max()
+        )
     return raw.astype(np.bool_)
 
 
@@ -113,6 +115,6 @@ def _fitting_shape(size: int, item_size: int, shape: Sequence[int], field: str) 
         expected = f"a multiple of {row} bytes" if open_ended else f"{row} bytes"
         layout = " x ".join("n" if length < 0 else str(length) for length in shape)
         message = f"expected {expected} ({layout} values of {item_size} bytes), found {size} bytes"
-        raise InvalidInputError.of(field, Reason.SHAPE_MISMATCH, message, limit=row, actual=size)
+        raise InvalidInputError.for_field(field, Reason.SHAPE_MISMATCH, message, limit=row, actual=size)
     rows = size // row if row else 0
     return tuple(rows if length < 0 else length for length in shape)

@@ -1,17 +1,35 @@
-"""Fields of messages written by hand, where they are at hand as bytes already: a message made of parts, and long columns."""
+"""The wire format of protocol buffers where a message class is not at hand or would copy too much: varints and byte fields."""
 
-_LENGTH_DELIMITED = 2  # of the wire types of protocol buffers
+LENGTH_DELIMITED = 2  # wire type
+MAX_VARINT_BYTES = 10
 
 
 def length_delimited_field(number: int, data: bytes) -> bytes:
-    """Write a field that is a message, bytes, or packed numbers whose bytes are `data`."""
-    return b"".join((_varint(number << 3 | _LENGTH_DELIMITED), _varint(len(data)), data))
+    """Return field `number`, a message, bytes or packed numbers whose encoding is `data`."""
+    return b"".join((_encode_varint(number << 3 | LENGTH_DELIMITED), _encode_varint(len(data)), data))
 
 
-def _varint(number: int) -> bytes:
-    found = bytearray()
+def read_varint(message: bytes, position: int) -> tuple[int, int]:
+    """Read a varint at `position`, and return its value and the position after it.
+
+    Raises:
+        IndexError: The message ends in the middle of it.
+        ValueError: It has more than MAX_VARINT_BYTES bytes.
+    """
+    value = 0
+    for shift in range(0, 7 * MAX_VARINT_BYTES, 7):
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError(f"a varint has more than {MAX_VARINT_BYTES} bytes")
+
+
+def _encode_varint(number: int) -> bytes:
+    encoded = bytearray()
     while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    found.append(number)
-    return bytes(found)
+    encoded.append(number)
+    return bytes(encoded)

@@ -22,7 +22,7 @@ def test_a_field_is_written_with_its_number_and_length(size):
 
 @pytest.mark.parametrize("n", [0, 1, 300])
 def test_scores_are_the_columns_that_lists_would_make(n):
-    verdicts = Verdicts.of_nothing(RNG.normal(size=(n, 2)), 1)
+    verdicts = Verdicts.unscored(RNG.normal(size=(n, 2)), 1)
     verdicts.outcome[:] = RNG.integers(1, 8, n)
     verdicts.anomalous[:] = RNG.random(n) < 0.5
     verdicts.p_value[::2] = RNG.random(len(verdicts.p_value[::2]))

@@ -9,17 +9,16 @@ import onnxruntime as ort
 
 from mods_grpc.array_types import Floats, Times
 from mods_grpc.artifact import Artifact
-from mods_grpc.detection import Forecaster, side_by_side
+from mods_grpc.artifact.onnx_options import set_session_options
+from mods_grpc.detection import Forecaster, append_interval
 
-BATCH = 512
+CHUNK_WINDOWS = 512
 
 
 def open_session(graph: bytes, threads: int = 1) -> "ort.InferenceSession":
     """Open a graph on the CPU."""
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    set_session_options(options, threads=threads)
     return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
@@ -29,11 +28,11 @@ def open_graph(graph: bytes, *, intervals: bool = False) -> Forecaster:
     outputs = ["forecast", "quantiles"] if intervals else ["forecast"]
 
     def run(windows: Floats, times: Times) -> Floats:
-        found: list[Floats] = session.run(outputs, feed(session, windows, times))
-        return side_by_side(*found) if intervals else found[0]
+        found: list[Floats] = session.run(outputs, input_feed(session, windows, times))
+        return append_interval(*found) if intervals else found[0]
 
     def forecast(windows: Floats, times: Times) -> Floats:
-        cuts = [slice(start, start + BATCH) for start in range(0, len(windows), BATCH)]
+        cuts = [slice(start, start + CHUNK_WINDOWS) for start in range(0, len(windows), CHUNK_WINDOWS)]
         return np.concatenate([run(windows[cut], times[cut]) for cut in cuts])
 
     return forecast
@@ -44,7 +43,7 @@ def open_model(artifact: Artifact) -> Forecaster:
     return open_graph(artifact.model, intervals=artifact.manifest.calibration.interval is not None)
 
 
-def feed(session: "ort.InferenceSession", windows: Floats, times: Times) -> dict[str, Floats | Times]:
+def input_feed(session: "ort.InferenceSession", windows: Floats, times: Times) -> dict[str, Floats | Times]:
     """Name what a graph takes: windows, and their times where it looks at the calendar."""
-    given: dict[str, Floats | Times] = {"window": np.ascontiguousarray(windows), "time": np.ascontiguousarray(times)}
-    return {node.name: given[node.name] for node in session.get_inputs()}
+    arrays: dict[str, Floats | Times] = {"window": np.ascontiguousarray(windows), "time": np.ascontiguousarray(times)}
+    return {node.name: arrays[node.name] for node in session.get_inputs()}

@@ -115,12 +115,12 @@ def run_task(task: dict[str, Any]) -> str:
     import numpy as np  # noqa: PLC0415 - the limits come first
 
     from mods_grpc.artifact import read_artifact  # noqa: PLC0415
-    from mods_grpc.server.onnx.session import open_session  # noqa: PLC0415
+    from mods_grpc.server.onnx.open_session import open_session  # noqa: PLC0415
 
     artifact = read_artifact(Path(task["repository"]), task["name"], task["version"])
     session = open_session(artifact, task["provider"])
     manifest = artifact.manifest
-    largest = np.ones((task["largest_batch"], manifest.rows, len(manifest.features)))
+    largest = np.ones((task["max_batch"], manifest.rows, len(manifest.features)))
     for file, graph in session.graphs:
         try:
             found = graph.forecast(largest, np.zeros(len(largest), np.int64))
@@ -130,7 +130,7 @@ def run_task(task: dict[str, Any]) -> str:
             if _is_out_of_memory(error):
                 raise MemoryError from error
             raise ArtifactError(f"{file}: can't run a batch of {len(largest)}") from error
-        if found.shape != (len(largest), manifest.horizon, manifest.calibration.told * len(manifest.features)):
+        if found.shape != (len(largest), manifest.horizon, manifest.calibration.outputs_per_feature * len(manifest.features)):
             raise ArtifactError(f"{file}: forecasts of a batch of {len(largest)} have another shape")
     return artifact.digest
 

@@ -1,4 +1,4 @@
-"""Which of several ways to run one model on a device, measured when it is loaded: the quickest of those that say the same."""
+"""Chooses how a model runs on a device: the fastest of several runners that give the same forecasts, measured at load."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,67 +8,68 @@ import numpy as np
 from mods_grpc.array_types import Floats, Times
 from mods_grpc.artifact import MODEL_FILE, Artifact
 from mods_grpc.server.onnx.cost_model import CostModel, measure_cost
-from mods_grpc.server.onnx.io_binding import IoBindingRunner, DirectRunner, Runner
+from mods_grpc.server.onnx.io_binding import DirectRunner, IoBindingRunner, Runner
 from mods_grpc.server.onnx.ort import open_runtime, ort
 
-Way = tuple[ort.InferenceSession, Runner]
-Forecast = Callable[[Floats, Times], Floats]
+COMPARED_BATCHES = (1, 2, 3, 17, 256, 1000)
+MIN_SPEEDUP = 1.1  # over the direct runner; below it a measurement is noise
 
-COMPARED_BATCHES = (1, 2, 3, 17, 256, 1000)  # at which they must say the same
-MIN_SPEEDUP = 1.1  # times faster than the plain way, below which a measurement says nothing
-
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def cuda_runners(
     artifact: Artifact, runtime: ort.InferenceSession, outputs: Sequence[str]
 ) -> list[tuple[ort.InferenceSession, Runner]]:
-    """Return the ways that work to run a model there: plainly, in buffers that stay, and captured in them.
+    """Return the runners that work on the device, each with its graph: direct, with bound buffers, with CUDA graphs.
 
     Args:
         artifact: The model.
-        runtime: Its graph.
-        outputs: Those that are wanted.
+        runtime: Its graph, opened on CUDA.
+        outputs: The requested outputs.
     """
-    ways: list[Way] = [(runtime, DirectRunner(runtime, outputs))]
+    runners: list[tuple[ort.InferenceSession, Runner]] = [(runtime, DirectRunner(runtime, outputs))]
     for captures in (False, True):
         try:
             if captures:
                 runtime = open_runtime(artifact, MODEL_FILE, "cuda", {"enable_cuda_graph": "1"})
-            bound = IoBindingRunner(runtime, "cuda", outputs, captures=captures)
-            bound.warm_up()
-        except Exception as error:  # of the runtime, whose types are bare: operators that stay on the processor, and the like
-            log.info("no_buffers model=%s captures=%s error=%r", artifact.manifest.name, captures, error)
+            runner = IoBindingRunner(runtime, "cuda", outputs, captures=captures)
+            runner.warm_up()
+        except Exception as error:  # bare types of ONNX Runtime, for operators that stay on the processor and the like
+            logger.info("io_binding_unavailable model=%s captures=%s error=%r", artifact.manifest.name, captures, error)
         else:
-            ways.append((runtime, bound))
-    return ways
+            runners.append((runtime, runner))
+    return runners
 
 
 def fastest_runner(
-    ways: Sequence[Forecast], windows: Floats, times: Times, agree: Callable[[Floats, Floats], bool], longest: float
+    forecasters: Sequence[Callable[[Floats, Times], Floats]],
+    windows: Floats,
+    times: Times,
+    agree: Callable[[Floats, Floats], bool],
+    timeout_seconds: float,
 ) -> int:
-    """Return the number of the way to take: the first, which is the plain one, unless another pays.
+    """Return the index of the fastest forecaster; 0, the direct one, unless another is faster by MIN_SPEEDUP.
 
     Args:
-        ways: Forecasters of the same model.
+        forecasters: Of the same model, the direct one first.
         windows: Some windows `(n, rows, features)`.
         times: Of their last rows, `(n,)` nanoseconds.
-        agree: Tells whether a forecast is near enough to another.
-        longest: Seconds that stand for runs that are stopped.
+        agree: Whether a forecast is near enough to another one.
+        timeout_seconds: Counted for a run that was terminated.
     """
-    costs: list[CostModel | None] = [measure_cost(ways[0], windows, longest)]
-    for number, way in enumerate(ways[1:], 1):
+    costs: list[CostModel | None] = [measure_cost(forecasters[0], windows, timeout_seconds)]
+    for number, forecast in enumerate(forecasters[1:], 1):
         try:
-            same = all(agree(way(*some), ways[0](*some)) for some in _samples(windows, times))
-            costs.append(measure_cost(way, windows, longest) if same else None)
-        except Exception as error:  # the runtime raises bare types of its own
-            log.info("way_of_running_fails number=%d error=%r", number, error)
+            same = all(agree(forecast(*sample), forecasters[0](*sample)) for sample in _samples(windows, times))
+            costs.append(measure_cost(forecast, windows, timeout_seconds) if same else None)
+        except Exception as error:  # ONNX Runtime raises bare types of its own
+            logger.info("runner_failed number=%d error=%r", number, error)
             costs.append(None)
     means = [None if cost is None else cost.mean for cost in costs]
-    log.info("ways_of_running mean_us=%s", [None if mean is None else round(mean * 1e6, 1) for mean in means])
-    plain = costs[0].mean if costs[0] else longest
-    paying = [(mean, number) for number, mean in enumerate(means) if mean is not None and mean * MIN_SPEEDUP <= plain]
-    return min(paying, default=(plain, 0))[1]
+    logger.info("runner_costs mean_us=%s", [None if mean is None else round(mean * 1e6, 1) for mean in means])
+    direct = costs[0].mean if costs[0] else timeout_seconds
+    faster = [(mean, number) for number, mean in enumerate(means) if mean is not None and mean * MIN_SPEEDUP <= direct]
+    return min(faster, default=(direct, 0))[1]
 
 
 def _samples(windows: Floats, times: Times) -> list[tuple[Floats, Times]]:

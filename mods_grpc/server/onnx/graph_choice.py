@@ -1,7 +1,7 @@
-"""From which batch on a model's second graph is the faster one, measured when the model is loaded.
+"""Chooses the batch size from which a model's second graph is the faster one, measured at load.
 
-Which of the graphs ran can't be seen in a forecast: they agree in every bit, see `session`. So this may be measured afresh
-at every load, on a machine that does other things too.
+Both graphs give bit-identical forecasts (see `model_check`), so the choice can't be seen in a forecast, and may be measured
+again at every load, on a busy machine too.
 """
 
 import math
@@ -16,30 +16,32 @@ from mods_grpc.server.onnx.session import LARGE_RUN_WINDOWS, Session
 
 BATCH_SIZES = (LARGE_RUN_WINDOWS // 2, LARGE_RUN_WINDOWS)
 REPEATS = 5
-MIN_SPEEDUP = 1.1  # times faster, below which a measurement says nothing
-MAX_RUN_SECONDS = 0.1  # of a run, from which on larger batches are not tried
+MIN_SPEEDUP = 1.1  # below it a measurement is noise
+MAX_RUN_SECONDS = 0.1  # after a longer run, larger batches are not tried
 
 
-def choose_graph(session: Session, window: Floats) -> Session:
-    """Return the session with `min_large_batch` as it was measured, without its second graph where that never pays.
+def choose_graph(session: Session, windows: Floats) -> Session:
+    """Return the session with `min_large_batch` as measured, or without its second graph where that is never faster.
 
     Args:
         session: With one graph or two.
-        window: Some windows `(n, rows, features)`.
+        windows: Some windows `(n, rows, features)`.
     """
     if session.large_graph is None:
         return session
-    chosen, whole = None, session.graphs
+    min_large_batch, graphs = None, [graph for _, graph in session.graphs]
     for size in BATCH_SIZES:
-        one, other = _benchmark([graph for _, graph in whole], np.resize(window, (size, *window.shape[1:])))
-        chosen = (chosen or size) if other * MIN_SPEEDUP <= one else None
-        if max(one, other) > MAX_RUN_SECONDS:
+        first, second = _benchmark(graphs, np.resize(windows, (size, *windows.shape[1:])))
+        min_large_batch = (min_large_batch or size) if second * MIN_SPEEDUP <= first else None
+        if max(first, second) > MAX_RUN_SECONDS:
             break
-    return replace(session, large_graph=None) if chosen is None else replace(session, min_large_batch=chosen)
+    if min_large_batch is None:
+        return replace(session, large_graph=None)
+    return replace(session, min_large_batch=min_large_batch)
 
 
 def _benchmark(sessions: list[Session], windows: Floats) -> list[float]:
-    """Return the best time of each in seconds, of tries in turns; infinite where a run was stopped."""
+    """Return the best seconds of each session, measured in turn; infinite where every run was terminated."""
     best = [math.inf] * len(sessions)
     for _ in range(REPEATS):
         for index, session in enumerate(sessions):

@@ -1,4 +1,4 @@
-"""ONNX Runtime as this package uses it: imported here, and opened here on a provider that was proven."""
+"""ONNX Runtime: the one place that imports it, and opens graphs on the provider that was asked for."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # Linux builds send it by default; mu
 import onnxruntime as ort
 
 from mods_grpc.artifact import Artifact
+from mods_grpc.artifact.onnx_options import set_session_options
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.onnx.providers import PROVIDER_NAMES, PROVIDER_OPTIONS
 
@@ -16,39 +17,37 @@ __all__ = ["open_runtime", "ort"]
 
 NO_OPTIONS: Mapping[str, str] = {}
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def open_runtime(artifact: Artifact, file: str, provider: str, extra_options: Mapping[str, str] = NO_OPTIONS) -> ort.InferenceSession:
+def open_runtime(
+    artifact: Artifact, file: str, provider: str, extra_options: Mapping[str, str] = NO_OPTIONS
+) -> ort.InferenceSession:
     """Open a graph.
 
     Args:
         artifact: The model.
         file: Which of its graphs.
         provider: "cpu", "cuda" or "tensorrt".
-        others: Options of the provider beside those it always has.
+        extra_options: Options of the provider in addition to PROVIDER_OPTIONS.
 
     Raises:
-        ArtifactError: It can't be opened there.
+        ArtifactError: It can't be opened on this provider.
     """
-    wanted = PROVIDER_NAMES[provider]
-    if wanted not in ort.get_available_providers():
-        raise ArtifactError(f"ONNX Runtime has no {wanted} here")
+    provider_name = PROVIDER_NAMES[provider]
+    if provider_name not in ort.get_available_providers():
+        raise ArtifactError(f"ONNX Runtime has no {provider_name} here")
     if provider != "cpu":
         ort.preload_dlls()
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    set_session_options(options)
+    providers = [(provider_name, PROVIDER_OPTIONS[provider] | dict(extra_options))]
     try:
-        runtime = ort.InferenceSession(
-            artifact.graphs[file], options, providers=[(wanted, PROVIDER_OPTIONS[provider] | dict(extra_options))], enable_fallback=0
-        )
+        runtime = ort.InferenceSession(artifact.graphs[file], options, providers=providers, enable_fallback=0)
         runtime.disable_fallback()
-    except Exception as error:  # the runtime raises bare types of its own, and its text names paths
-        log.warning("session_failed model=%s version=%d error=%r", artifact.manifest.name, artifact.manifest.version, error)
-        raise ArtifactError(f"{file}: ONNX Runtime can't load it on {wanted}") from error
-    if runtime.get_providers()[0] != wanted:
-        raise ArtifactError(f"ONNX Runtime fell back from {wanted} to {runtime.get_providers()[0]}")
+    except Exception as error:  # bare types of ONNX Runtime, with paths in their text
+        logger.warning("session_failed model=%s version=%d error=%r", artifact.manifest.name, artifact.manifest.version, error)
+        raise ArtifactError(f"{file}: ONNX Runtime can't load it on {provider_name}") from error
+    if runtime.get_providers()[0] != provider_name:
+        raise ArtifactError(f"ONNX Runtime fell back from {provider_name} to {runtime.get_providers()[0]}")
     return runtime

@@ -1,6 +1,6 @@
-"""ONNX Runtime's execution providers: how each is set up, and which one `auto` takes.
+"""Execution providers of ONNX Runtime: their options, and the choice that `auto` makes.
 
-The options for CUDA come from the documentation of the provider and were not run on a device; docs/gpu.md says what that means.
+The options for CUDA are those of the provider's documentation; docs/how-to/run-on-gpu.md says what was measured on a device.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ PROVIDER_NAMES = {
 PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     "cpu": {},
     "cuda": {
-        "device_id": "0",  # another one by CUDA_VISIBLE_DEVICES
+        "device_id": "0",  # another device by CUDA_VISIBLE_DEVICES
         "use_tf32": "0",  # on by default, with a mantissa of 10 bits; p-values are calibrated with 23
-        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all algorithms at every new size of a batch
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all algorithms at every new batch size
         "arena_extend_strategy": "kSameAsRequested",  # the default doubles what a model and its predecessor hold
     },
     "tensorrt": {},
@@ -25,15 +25,15 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
 
 
 def list_candidates(available: Sequence[str]) -> list[str]:
-    """Return what `auto` tries, of the providers that this build of ONNX Runtime has."""
+    """Return the providers that `auto` tries, of those that this build of ONNX Runtime has."""
     return [name for name in ("cuda", "cpu") if PROVIDER_NAMES[name] in available]
 
 
 def choose_fastest(costs: Sequence[CostModel]) -> int:
-    """Return which of several ways to run a model takes least, over all sizes alike: by the geometric mean.
+    """Return the index of the lowest cost, by the geometric mean over all batch sizes.
 
-    A device takes longer than a processor for one window and less for thousands, and a model runs on one provider alone:
-    on two its verdicts would depend on how many observations come together.
+    A device takes longer than a processor for one window and less for thousands. A model runs on one provider only: on two, its
+    verdicts would depend on how many observations come together.
     """
     means = [cost.mean for cost in costs]
     return means.index(min(means))

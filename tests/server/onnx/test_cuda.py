@@ -7,8 +7,9 @@ import onnxruntime as ort
 import pytest
 
 from mods_grpc.artifact import list_versions, read_artifact
+from mods_grpc.artifact.parity import feature_relative_error
 from mods_grpc.server.onnx.execution_choice import cuda_runners
-from mods_grpc.server.onnx.session import open_session, relative_error
+from mods_grpc.server.onnx.open_session import open_session
 from tests.support.paths import EXPORTED
 
 HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
@@ -22,7 +23,8 @@ def test_a_model_says_on_the_device_what_it_says_on_the_processor(which):
     device, processor = open_session(artifact, "cuda"), open_session(artifact, "cpu")
     assert device.provider == "CUDAExecutionProvider"
     ways = [
-        replace(device, runtime=runtime, runner=runner) for runtime, runner in cuda_runners(artifact, device.runtime, device.outputs)
+        replace(device, runtime=runtime, runner=runner)
+        for runtime, runner in cuda_runners(artifact, device.runtime, device.outputs)
     ]
     assert len(ways) >= 2  # plainly and in buffers; not every graph can be captured
     low, high = (np.array([getattr(f, f"training_{end}") for f in artifact.manifest.features]) for end in ("minimum", "maximum"))
@@ -32,4 +34,4 @@ def test_a_model_says_on_the_device_what_it_says_on_the_processor(which):
         times = rng.integers(0, 2**60, batch)
         expected = processor.forecast(windows, times)
         for way in (device, *ways):
-            assert relative_error(way.forecast(windows, times), expected) < artifact.manifest.tolerance[device.provider]
+            assert feature_relative_error(way.forecast(windows, times), expected) < artifact.manifest.tolerance[device.provider]

@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, read_artifact
 from mods_grpc.errors import ArtifactError
-from mods_grpc.server.models.versions import State
+from mods_grpc.server.models.versions import VersionState
 from mods_grpc.server.onnx.graph_choice import BATCH_SIZES, choose_graph
-from mods_grpc.server.onnx.session import open_session
+from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.v1 import inference_pb2_grpc
 from tests.server.models.test_canary import hungry_graph, tried
 from tests.support.http2.client import forecast_request
@@ -124,7 +124,7 @@ def test_a_wrong_second_graph_is_refused_while_the_version_before_serves(tmp_pat
         publish_tiny(tmp_path, version=2, batch_model=make())
         server.look()
         entry = server.app.repository.find("tiny", 2)
-        assert (entry.state, entry.loaded) == (State.FAILED, None)
+        assert (entry.state, entry.loaded) == (VersionState.FAILED, None)
         assert entry.failure.startswith(reason)
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         assert inference.Forecast(forecast_request()).model.version == 1
@@ -150,16 +150,16 @@ def test_a_version_whose_second_graph_was_mended_is_tried_again(tmp_path):
     good = file.read_bytes()
     file.write_bytes(good[:-1])
     repository = loaded(tmp_path)
-    assert repository.find("tiny", 1).state is State.FAILED
+    assert repository.find("tiny", 1).state is VersionState.FAILED
     file.write_bytes(good)
     repository.scan()
     repository.load_all()
-    assert repository.find("tiny", 1).state is State.READY
+    assert repository.find("tiny", 1).state is VersionState.READY
 
 
 def test_the_canary_runs_the_second_graph_too(tmp_path):
     publish_tiny(tmp_path, batch_model=mean_graph())
     publish_tiny(tmp_path, version=2, batch_model=hungry_graph(12))
     found = tried(tmp_path)
-    assert found[1] == (State.READY, "")
-    assert found[2] == (State.FAILED, "canary: needs more than 2048 MiB of memory")
+    assert found[1] == (VersionState.READY, "")
+    assert found[2] == (VersionState.FAILED, "canary: needs more than 2048 MiB of memory")

@@ -9,9 +9,9 @@ import pytest
 
 from mods_grpc.artifact import list_versions, read_artifact
 from mods_grpc.server.onnx.execution_choice import fastest_runner
-from mods_grpc.server.onnx.io_binding import BUFFER_SIZES, IoBindingRunner, DirectRunner, buffer_size_for
+from mods_grpc.server.onnx.io_binding import BUFFER_SIZES, DirectRunner, IoBindingRunner, buffer_size_for
+from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.server.onnx.ort import ort
-from mods_grpc.server.onnx.session import open_session
 from tests.support.models.slow import slow_graph
 from tests.support.models.tiny import ROWS, publish_tiny
 from tests.support.paths import EXPORTED

@@ -11,11 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mods_grpc.artifact import read_artifact
 from mods_grpc.artifact import version_folder as layout
+from mods_grpc.artifact.parity import feature_relative_error
 from mods_grpc.errors import ArtifactError
-from mods_grpc.server.models.versions import State
+from mods_grpc.server.models.versions import VersionState
 from mods_grpc.server.onnx.cost_model import CostModel
-from mods_grpc.server.onnx.providers import list_candidates, choose_fastest
-from mods_grpc.server.onnx.session import MAX_RUN_WINDOWS, open_session, relative_error
+from mods_grpc.server.onnx.open_session import open_session
+from mods_grpc.server.onnx.providers import choose_fastest, list_candidates
+from mods_grpc.server.onnx.session import MAX_RUN_WINDOWS
 from tests.support.loaded_repository import loaded, publish_with, vectors
 from tests.support.models.tiny import ROWS, calibration_of, manifest, mean_forecast, mean_graph, publish_tiny
 
@@ -30,7 +32,7 @@ def test_a_provider_that_is_not_there_fails_the_load_and_never_falls_back(tmp_pa
     publish_tiny(tmp_path)
     found = loaded(tmp_path, provider)
     entry = next(found.entries())
-    assert (entry.state, entry.failure) == (State.FAILED, f"ONNX Runtime has no {wanted} here")
+    assert (entry.state, entry.failure) == (VersionState.FAILED, f"ONNX Runtime has no {wanted} here")
     assert entry.loaded is None
 
 
@@ -66,8 +68,8 @@ def test_the_bytes_that_were_checked_are_the_ones_that_run(tmp_path):
 
 def test_an_error_is_relative_to_the_size_of_each_feature():
     expected = np.array([[[100.0, 0.01]], [[-200.0, 0.02]]])
-    assert relative_error(np.add(expected, [2.0, 0.0]), expected) == pytest.approx(0.01)
-    assert relative_error(np.add(expected, [0.0, 0.002]), expected) == pytest.approx(0.1)
+    assert feature_relative_error(np.add(expected, [2.0, 0.0]), expected) == pytest.approx(0.01)
+    assert feature_relative_error(np.add(expected, [0.0, 0.002]), expected) == pytest.approx(0.1)
 
 
 def network(kind, rows=12, features=3, horizon=4, hidden=24):
