@@ -42,7 +42,7 @@ def watch(manifest, detector, series):
     low = np.array([feature.training_minimum for feature in manifest.features])
     high = np.array([feature.training_maximum for feature in manifest.features])
     middle = np.sqrt((low + 1) * (high + 1))
-    made = np.concatenate([middle, 0.97 * middle, 1.04 * middle][: detector.expectation.told])
+    made = np.concatenate([middle, 0.97 * middle, 1.04 * middle][: detector.expectation.outputs_per_feature])
     path = np.tile(made, (4096, manifest.horizon, 1))
     table = detector.table(manifest.rows)
     slots = np.array([table.allocate() for _ in range(series)])
@@ -71,7 +71,7 @@ def judging_seconds(monitor, slots, middle, manifest, size, rounds):
         if size == 1:
             assert monitor.observe_one(int(mine[0]), int(times[0]), values, significance=1e-4) is not None
         else:
-            monitor.observe(mine, times, values, judged=judged, significance=1e-4, impute_rows=3)
+            monitor.observe(mine, times, values, reported=judged, significance=1e-4, impute_rows=3)
         best = min(best, time.perf_counter() - began)
     return best
 

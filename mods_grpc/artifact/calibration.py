@@ -148,18 +148,18 @@ class Calibration:
     soft_threshold: float = 0.0
 
     @property
-    def told(self) -> int:
+    def outputs_per_feature(self) -> int:
         """Numbers that the model gives for a value: the forecast, and with an interval its lower and upper end."""
         return 3 if self.interval else 1
 
-    def judged_curves(self, index: int) -> tuple[ScoreCurve, ...]:
+    def scoring_curves(self, index: int) -> tuple[ScoreCurve, ...]:
         """Return the curves that residuals of `horizons[index]` are judged by, one for each feature."""
         plain = self.curves[self.horizons[index] - 1]
         if not self.day_scales:
             return plain
         return tuple(day.curve if day else curve for curve, day in zip(plain, self.day_scales[index], strict=True))
 
-    def waiting_steps(self) -> tuple[int, ...]:
+    def stored_steps(self) -> tuple[int, ...]:
         """Return the steps, ascending from 1, of the forecasts that are held against what comes or one another."""
         return tuple(sorted({*self.horizons, *range(1, len(self.revision_curves) + 2)}))
 

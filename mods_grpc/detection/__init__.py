@@ -7,7 +7,7 @@ from mods_grpc.detection.decision.reason import describe
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
 from mods_grpc.detection.scores.detector import Detector, significance_from_budget
-from mods_grpc.detection.scores.expectation import side_by_side
+from mods_grpc.detection.scores.expectation import append_interval
 from mods_grpc.detection.scores.judgement import Explanation
 from mods_grpc.detection.state.forecast_buffer import Forecaster
 from mods_grpc.detection.state.grid_alignment import Outcome
@@ -27,6 +27,6 @@ __all__ = [
     "Verdicts",
     "calibrate",
     "describe",
-    "side_by_side",
+    "append_interval",
     "significance_from_budget",
 ]

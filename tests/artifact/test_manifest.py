@@ -99,7 +99,7 @@ def test_what_is_known_of_intervals_fits_the_model_and_survives_being_written(wh
     interval = IntervalReference(levels=(0.05, 0.5, 0.95), narrowest=row, widest=row)
     told = replace(whole, calibration=replace(whole.calibration, interval=interval))
     assert Manifest.from_json(told.to_json()) == told
-    assert (told.calibration.told, whole.calibration.told) == (3, 1)
+    assert (told.calibration.outputs_per_feature, whole.calibration.outputs_per_feature) == (3, 1)
     for wrong, reason in (
         ({"levels": (0.5,)}, "levels of the interval are not two or more"),
         ({"levels": (0.5, 0.05)}, "levels of the interval are not two or more"),

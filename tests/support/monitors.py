@@ -51,16 +51,16 @@ QUANTILES = make_detector(quantiles=(0.05, 0.5, 0.95))
 MIXED = make_detector(["mean", "count"], quantiles=(0.1, 0.5, 0.9))
 
 
-def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, sharing=AT_ONCE, standing=None):
+def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, chunking=AT_ONCE, prefetch_cache=None):
     forecast = forecast or (interval_forecast if detector.calibration.interval else mean_forecast)
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
-    options = {"adapt": adapt, "own_scales": adapt, "sharing": sharing, "standing": standing}
+    options = {"adapt": adapt, "own_scales": adapt, "chunking": chunking, "prefetch_cache": prefetch_cache}
     return Monitor(detector, forecast, table, slide_seconds=SLIDE, holdoff_rows=6, **options), slots
 
 
 def observe(monitor, slots, times, values, **options):
-    options = {"significance": 0.01, "impute_rows": 3, "judged": np.ones(len(slots), bool)} | options
+    options = {"significance": 0.01, "impute_rows": 3, "reported": np.ones(len(slots), bool)} | options
     return monitor.observe(np.asarray(slots), np.asarray(times, np.int64), np.asarray(values, float), **options)
 
 

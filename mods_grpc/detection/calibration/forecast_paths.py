@@ -14,12 +14,12 @@ from mods_grpc.detection.scores.time_of_day_scale import choose_day_scales
 from mods_grpc.detection.state.forecast_buffer import Forecaster, choose_horizons
 from mods_grpc.errors import DataError
 
-LEAST_SAMPLES = 20
-MOST_PATHS = 10_000  # of the training range, that the course over the day is learnt from
+MIN_SAMPLES = 20
+MAX_PATHS = 10_000  # of the training range, that the course over the day is learnt from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class SeriesRecord:
     """What is known of a series, and the model that forecasts it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Record:
         steps = origins[:, None] + np.arange(made.shape[1])
         return made, np.where((steps < part.stop)[..., None], self.values[np.minimum(steps, part.stop - 1)], np.nan)
 
-    def due(self, origins: Integers, step: int) -> Times:
+    def due_times(self, origins: Integers, step: int) -> Times:
         """Return the times that forecasts of `step` steps, counted from 1, are of."""
         return np.asarray(self.times[origins] + (step - 1) * self.slide_seconds * NANOS_PER_SECOND, np.int64)
 
@@ -66,7 +66,7 @@ class ResidualReference:
 
 
 def learn_residuals(
-    record: Record, space: ResidualSpace, levels: Sequence[float], *, training: slice, calibration: slice
+    record: SeriesRecord, space: ResidualSpace, levels: Sequence[float], *, training: slice, calibration: slice
 ) -> ResidualReference:
     """Learn how large residuals are, on the calibration range, and how that changes over the day, on the training range.
 
@@ -75,7 +75,7 @@ def learn_residuals(
     """
     origins = record.origins(calibration)
     if not origins.size:
-        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found 0")
+        raise DataError(f"calibration needs at least {MIN_SAMPLES} rows for every feature, found 0")
     made, came = record.paths(calibration, origins)
     interval = learn_interval(space, levels, came, made) if levels else None
     expectation = Expectation(space, interval)
@@ -84,14 +84,14 @@ def learn_residuals(
     horizons = choose_horizons(residuals.shape[1], record.rows)
     day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
     early = record.origins(training)
-    early = early[:: 1 + len(early) // MOST_PATHS]
+    early = early[:: 1 + len(early) // MAX_PATHS]
     if early.size:
         made, came = record.paths(training, early)
         before = expectation.residuals(came, made)
         day_scales = tuple(
             choose_day_scales(
-                (record.due(early, step), before[:, step - 1]),
-                (record.due(origins, step), residuals[:, step - 1]),
+                (record.due_times(early, step), before[:, step - 1]),
+                (record.due_times(origins, step), residuals[:, step - 1]),
                 scales[step - 1],
             )
             for step in horizons
@@ -112,8 +112,8 @@ def _curves(residuals: Floats) -> tuple[Floats, tuple[tuple[ScoreCurve, ...], ..
         DataError: A feature has fewer than LEAST_SAMPLES values.
     """
     found = int((~np.isnan(residuals)).sum(axis=0).min())
-    if found < LEAST_SAMPLES:
-        raise DataError(f"calibration needs at least {LEAST_SAMPLES} rows for every feature, found {found}")
+    if found < MIN_SAMPLES:
+        raise DataError(f"calibration needs at least {MIN_SAMPLES} rows for every feature, found {found}")
     scales = robust_scale(residuals)
     sizes = np.abs(residuals / scales)
     _, horizon, count = sizes.shape

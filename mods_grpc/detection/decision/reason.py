@@ -2,8 +2,8 @@
 
 import math
 
-UNUSUAL = {1: "unusually high", -1: "unusually low", 0: "unusual"}
-NOT_UNUSUAL = 0.2  # p-value from which on a row is ordinary
+DIRECTION_TEXT = {1: "unusually high", -1: "unusually low", 0: "unusual"}
+MIN_ORDINARY_P = 0.2  # p-value from which on a row is ordinary
 
 
 def describe(
@@ -33,19 +33,19 @@ def describe(
         direction: Of its strongest evidence: 1 too high, -1 too low, 0 neither.
         fused_p: The p-value of all evidence.
     """
-    band = f"{number(expected)} ({number(lower)}-{number(upper)})"
-    if fused_p > NOT_UNUSUAL:
-        return f"nothing unusual, p = {fused_p:.1g} in all; {feature} {number(observed)}, expected {band}"
+    band = f"{format_number(expected)} ({format_number(lower)}-{format_number(upper)})"
+    if fused_p > MIN_ORDINARY_P:
+        return f"nothing unusual, p = {fused_p:.1g} in all; {feature} {format_number(observed)}, expected {band}"
     if lower <= observed <= upper:
         return (
-            f"{feature} {number(observed)}, {UNUSUAL[direction]} over several rows; from the last one expected {band}, "
+            f"{feature} {format_number(observed)}, {DIRECTION_TEXT[direction]} over several rows; from the last one expected {band}, "
             f"p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
         )
     side = "above" if observed > expected else "below"
-    return f"{feature} {number(observed)}, {side} expected {band}, p = {p_value:.1g}; {100 * share:.0f} % of the score"
+    return f"{feature} {format_number(observed)}, {side} expected {band}, p = {p_value:.1g}; {100 * share:.0f} % of the score"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Write a number for people: thousands in groups, three significant digits below 1 000."""
     if math.isfinite(value) and abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", " ")

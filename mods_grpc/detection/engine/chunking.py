@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 Found = TypeVar("Found")
 
 
-class Share(Protocol):
+class ChunkRunner(Protocol):
     """Does the same work on every part, in any order and on any thread; returns what was found in the order of the parts.
 
     Raises whatever the work raised first; parts that were not begun by then are left out.
@@ -17,26 +17,26 @@ class Share(Protocol):
         """Work on the parts."""
 
 
-def alone(work: Callable[[slice], Found], parts: Sequence[slice]) -> list[Found]:
+def run_sequentially(work: Callable[[slice], Found], parts: Sequence[slice]) -> list[Found]:
     """Work on one part after the other."""
     return [work(part) for part in parts]
 
 
-def parts_of(n: int, most: int) -> list[slice]:
+def chunks_of(n: int, most: int) -> list[slice]:
     """Cut n rows into parts of `most` rows at most; a last one may be shorter."""
     return [slice(start, min(start + most, n)) for start in range(0, n, most)]
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
+class Chunking:
     """How large batches are worked on: in parts of so many rows at most, by whom `share` says."""
 
-    share: Share = alone
-    rows: int = 4096
+    runner: ChunkRunner = run_sequentially
+    size: int = 4096
 
-    def each(self, work: Callable[[slice], Found], n: int) -> list[Found]:
+    def run(self, work: Callable[[slice], Found], n: int) -> list[Found]:
         """Do work on every part of n rows."""
-        return self.share(work, parts_of(n, self.rows))
+        return self.runner(work, chunks_of(n, self.size))
 
 
-AT_ONCE = Sharing()
+AT_ONCE = Chunking()

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.array_types import Floats, Singles
-from mods_grpc.detection.engine.chunking import parts_of
+from mods_grpc.detection.engine.chunking import chunks_of
 from mods_grpc.detection.scores.expectation import Expectation
-from mods_grpc.detection.state.forecast_buffer import DelayLines, Forecaster, pack
+from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, Forecaster, pack
 from mods_grpc.detection.state.grid_alignment import Run
 from mods_grpc.detection.state.series_table import SeriesTable
 from mods_grpc.errors import ModelOutputError, Reason
@@ -21,7 +21,7 @@ WINDOWS_PER_RUN = 4096
 NOT_FINITE = "the model's forecast is not finite"
 
 
-def steps_of(forecast: Forecaster, columns: NDArray[np.intp], windows: Floats, times: NDArray[np.int64]) -> Floats:
+def time_steps(forecast: Forecaster, columns: NDArray[np.intp], windows: Floats, times: NDArray[np.int64]) -> Floats:
     """Forecast, and return the steps that are held against what comes, `(n, horizons, told * features)`.
 
     Args:
@@ -35,7 +35,7 @@ def steps_of(forecast: Forecaster, columns: NDArray[np.intp], windows: Floats, t
     """
     parts = [
         forecast(np.ascontiguousarray(windows[part]), times[part]).take(columns, axis=1)
-        for part in parts_of(len(windows), WINDOWS_PER_RUN)
+        for part in chunks_of(len(windows), WINDOWS_PER_RUN)
     ]
     steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
     if not np.logical_and.reduce(np.isfinite(steps), axis=None):
@@ -54,21 +54,21 @@ class RunForecasts:
         expectation: Says what of them waits.
     """
 
-    def __init__(self, table: SeriesTable, runs: Sequence[Run], lines: DelayLines, slide: int, expectation: Expectation) -> None:
+    def __init__(self, table: SeriesTable, runs: Sequence[Run], lines: ForecastBuffer, slide: int, expectation: Expectation) -> None:
         self._rows, self._features = table.rows, table.features
         self._runs = runs
         self._lines = lines
         self._slide = slide
         self._expectation = expectation
-        self._forecasts = [np.full((len(run.observation), expectation.told * table.features), np.nan) for run in runs]
-        nothing = np.full((table.waiting, table.numbers * table.features), np.nan, np.float32)
+        self._forecasts = [np.full((len(run.observation_index), expectation.outputs_per_feature * table.features), np.nan) for run in runs]
+        nothing = np.full((table.pending_rows, table.stored_per_feature * table.features), np.nan, np.float32)
         self._due = [
-            lines.unroll(table.ahead[run.slot] if run.held else nothing, self._number(run), len(run.observation)) for run in runs
+            lines.to_time_order(table.pending[run.slot] if run.held else nothing, self._number(run), len(run.observation_index)) for run in runs
         ]
 
     def _number(self, run: Run) -> int:
         """Return the number on the grid of a run's first new row."""
-        return run.last_time // self._slide - len(run.observation) + 1
+        return run.last_time // self._slide - len(run.observation_index) + 1
 
     def fill(self, steps: Steps) -> None:
         """Forecast. A hole must be filled before the next forecast can be made, so each wave takes a run up to its next hole.
@@ -78,7 +78,7 @@ class RunForecasts:
         """
         length = self._rows
         position = [0] * len(self._runs)
-        while pending := [i for i, run in enumerate(self._runs) if position[i] < len(run.observation)]:
+        while pending := [i for i, run in enumerate(self._runs) if position[i] < len(run.observation_index)]:
             windows, times, targets = [], [], []
             for i in pending:
                 run, first = self._runs[i], self._runs[i].held + position[i]
@@ -102,7 +102,7 @@ class RunForecasts:
                 self._apply(targets, steps(together, np.concatenate(times)))
 
     def _apply(self, targets: list[tuple[int, int, int]], made: Floats) -> None:
-        waiting = pack(self._expectation.of(made[:, 1:], self._lines.delays))
+        waiting = pack(self._expectation.to_stored(made[:, 1:], self._lines.delays))
         offset = 0
         for i, first, end in targets:
             run, new = self._runs[i], first - self._runs[i].held
@@ -115,22 +115,22 @@ class RunForecasts:
             for line, delay in enumerate(self._lines.delays.tolist()):
                 self._due[i][new + delay : new + delay + end - first, line] = waiting[part, line]
 
-    def tell(self, forecasts: Floats, gap_filled: NDArray[np.int64], ahead: Floats, patterns: NDArray[np.float32]) -> None:
+    def write_to(self, forecasts: Floats, gap_filled: NDArray[np.int64], ahead: Floats, patterns: NDArray[np.float32]) -> None:
         """Write what was found into arrays over the observations of the call."""
         kept = patterns.shape[1]
         for run, forecast, due in zip(self._runs, self._forecasts, self._due, strict=True):
-            told = np.flatnonzero(run.observation >= 0)
-            index = run.observation[told]
+            told = np.flatnonzero(run.observation_index >= 0)
+            index = run.observation_index[told]
             forecasts[index] = forecast[told]
             gap_filled[index] = run.gaps[told]
             ahead[index] = due[told]
             told = told[run.held + told >= self._rows]
             if told.size:
                 views = np.lib.stride_tricks.sliding_window_view(run.values, kept, axis=0).transpose(0, 2, 1)
-                patterns[run.observation[told]] = views[run.held + told - kept + 1]
+                patterns[run.observation_index[told]] = views[run.held + told - kept + 1]
 
-    def waiting(self, index: int) -> Singles:
+    def pending(self, index: int) -> Singles:
         """Return what waits after a run, as the table holds it."""
         run = self._runs[index]
-        count = len(run.observation)
-        return self._lines.roll(self._due[index][count:], self._number(run) + count)
+        count = len(run.observation_index)
+        return self._lines.to_ring_order(self._due[index][count:], self._number(run) + count)

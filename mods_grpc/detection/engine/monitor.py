@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from mods_grpc.alarm_rules.adaptation import Adaptation
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.detection.decision.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
-from mods_grpc.detection.engine.batch_rows import FullWindows, Judge, patterns_of
-from mods_grpc.detection.engine.chunking import AT_ONCE, Sharing
-from mods_grpc.detection.engine.gap_forecasts import RunForecasts, steps_of
-from mods_grpc.detection.engine.next_row import Foresight
-from mods_grpc.detection.engine.prefetch import StandingRows
-from mods_grpc.detection.engine.single_row import SingleRow
+from mods_grpc.detection.engine.batch_rows import FullWindowScorer, Scorer, pattern_windows
+from mods_grpc.detection.engine.chunking import AT_ONCE, Chunking
+from mods_grpc.detection.engine.gap_forecasts import RunForecasts, time_steps
+from mods_grpc.detection.engine.next_row import NextRowBuilder
+from mods_grpc.detection.engine.prefetch import PrefetchCache
+from mods_grpc.detection.engine.single_row import SingleRowScorer
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
-from mods_grpc.detection.scores.detector import Detector, Own
-from mods_grpc.detection.scores.judgement import Judgement, Sightings
+from mods_grpc.detection.scores.detector import Detector, SeriesScale
+from mods_grpc.detection.scores.judgement import ScoringResult, ScoringBatch
 from mods_grpc.detection.state.forecast_buffer import Forecaster, pack
-from mods_grpc.detection.state.grid_alignment import Run, trace
+from mods_grpc.detection.state.grid_alignment import Run, align
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 
 
@@ -45,7 +45,7 @@ class Monitor:
 
     def __init__(
         self,
-        detector: Judge,
+        detector: Scorer,
         forecast: Forecaster,
         table: SeriesTable,
         *,
@@ -53,8 +53,8 @@ class Monitor:
         holdoff_rows: int,
         adapt: bool = False,
         own_scales: bool = False,
-        sharing: Sharing = AT_ONCE,
-        standing: StandingRows | None = None,
+        chunking: Chunking = AT_ONCE,
+        prefetch_cache: PrefetchCache | None = None,
     ) -> None:
         self.table = table
         self._detector = detector
@@ -64,20 +64,20 @@ class Monitor:
         self._adapt = adapt
         self._own_scales = own_scales
         # no methods of this monitor, which would then hold itself, and with it a model that is served no more
-        self._steps = partial(steps_of, forecast, detector.lines.columns)
+        self._steps = partial(time_steps, forecast, detector.forecast_buffer.step_indices)
         self._own_of = partial(_own_scales, detector, table) if own_scales else None
-        self._sharing = sharing
-        self._full = FullWindows(
+        self._sharing = chunking
+        self._full = FullWindowScorer(
             detector=detector,
             steps=self._steps,
             table=table,
             slide=self._slide,
             own_of=self._own_of,
-            sharing=sharing,
+            sharing=chunking,
         )
         self._last_rule = self._make_rule(0.0)
-        self._standing = standing
-        self._alone: tuple[Foresight, SingleRow] | None = None
+        self._standing = prefetch_cache
+        self._alone: tuple[NextRowBuilder, SingleRowScorer] | None = None
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # any finite number may come
     def observe(
@@ -86,7 +86,7 @@ class Monitor:
         times: NDArray[np.int64],
         values: Floats,
         *,
-        judged: NDArray[np.bool_],
+        reported: NDArray[np.bool_],
         significance: float,
         impute_rows: int,
     ) -> Verdicts:
@@ -105,20 +105,20 @@ class Monitor:
         """
         plain = self._plain(slots, times, values)
         if plain.size and plain.all() and (self.table.filled[slots] == self.table.rows).all():
-            forecasts, judgement = self._full.take(slots, times, values)
+            forecasts, judgement = self._full.score(slots, times, values)
             alarms = self._alarms(slots, times, judgement, significance)
-            if judged.all():
-                return Verdicts.of_all(values, forecasts, judgement, alarms)
-            verdicts, scored = Verdicts.of_nothing(values, self._detector.expectation.told), np.arange(len(slots))
+            if reported.all():
+                return Verdicts.build(values, forecasts, judgement, alarms)
+            verdicts, scored = Verdicts.unscored(values, self._detector.expectation.outputs_per_feature), np.arange(len(slots))
             verdicts.forecast = forecasts
         else:
             verdicts, seen = self._take_any(slots, times, values, plain, impute_rows)
             scored = np.flatnonzero(~np.isnan(verdicts.forecast[:, 0]))
             if not scored.size:
                 return verdicts
-            judgement = self._judge(seen.of(scored), slots[scored])
+            judgement = self._judge(seen.take(scored), slots[scored])
             alarms = self._alarms(slots[scored], times[scored], judgement, significance)
-        verdicts.tell(judgement, alarms, scored, judged[scored])
+        verdicts.write(judgement, alarms, scored, reported[scored])
         return verdicts
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -142,7 +142,7 @@ class Monitor:
             return None
         foresight, alone = self._alone or self._judge_alone()
         expected = self._standing.take(table, slot, time) if self._standing is not None else None
-        expected = expected or foresight.of(slot)
+        expected = expected or foresight.build(slot)
         found = alone.observe(slot, row, expected)
         return Verdict(
             observed=row,
@@ -154,7 +154,7 @@ class Monitor:
         )
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    def look_ahead(self, slot: int) -> None:
+    def prefetch(self, slot: int) -> None:
         """Work out what is known of the next row of a series with a full window, for `observe_one` to find. Changes no series.
 
         Raises:
@@ -162,12 +162,12 @@ class Monitor:
         """
         if self._standing is not None and self.table.filled.item(slot) == self.table.rows:
             foresight, _ = self._alone or self._judge_alone()
-            self._standing.keep(slot, foresight.of(slot))
+            self._standing.store(slot, foresight.build(slot))
 
-    def _judge_alone(self) -> tuple[Foresight, SingleRow]:
+    def _judge_alone(self) -> tuple[NextRowBuilder, SingleRowScorer]:
         assert isinstance(self._detector, Detector)
-        foresight = Foresight(self._detector, self.table, self._forecast, slide=self._slide)
-        self._alone = foresight, SingleRow(self._detector, self.table, own_scales=self._own_scales)
+        foresight = NextRowBuilder(self._detector, self.table, self._forecast, slide=self._slide)
+        self._alone = foresight, SingleRowScorer(self._detector, self.table, own_scales=self._own_scales)
         return self._alone
 
     def _take_any(
@@ -177,37 +177,37 @@ class Monitor:
         values: Floats,
         plain: NDArray[np.bool_],
         impute_rows: int,
-    ) -> tuple[Verdicts, Sightings]:
+    ) -> tuple[Verdicts, ScoringBatch]:
         """Apply whatever comes; some of it may be there to score."""
         n, expectation = len(slots), self._detector.expectation
-        verdicts = Verdicts.of_nothing(values, expectation.told)
+        verdicts = Verdicts.unscored(values, expectation.outputs_per_feature)
         runs = self._trace(np.flatnonzero(~plain), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(plain)
         full = at[self.table.filled[slots[at]] == self.table.rows]
-        features, kept, lines = values.shape[1], self._detector.pattern_rows, self._detector.lines
-        ahead = np.full((n, lines.count, expectation.numbers * features), np.nan)
+        features, kept, lines = values.shape[1], self._detector.pattern_rows, self._detector.forecast_buffer
+        ahead = np.full((n, lines.count, expectation.stored_per_feature * features), np.nan)
         patterns = np.zeros((n, kept, features), np.float32)
         forecasts = RunForecasts(self.table, runs, lines, self._slide, expectation)
-        made = np.zeros((0, lines.count + 1, expectation.told * features))
+        made = np.zeros((0, lines.count + 1, expectation.outputs_per_feature * features))
         if full.size:
             windows = self.table.windows(slots[full])
-            patterns[full] = patterns_of(windows, values[full], kept)
+            patterns[full] = pattern_windows(windows, values[full], kept)
             made = self._steps_in_parts(windows, times[full] - self._slide)
             verdicts.forecast[full] = made[:, 0]
         forecasts.fill(self._steps_in_parts)
         if lines.count and full.size:  # from here on series change
-            places = lines.places(times[full] // self._slide)
-            ahead[full] = self.table.waiting_at(slots[full], places)
-            self.table.keep_waiting(slots[full], places, pack(expectation.of(made[:, 1:], lines.delays)))
-        forecasts.tell(verdicts.forecast, verdicts.gap_filled, ahead, patterns)
+            places = lines.positions(times[full] // self._slide)
+            ahead[full] = self.table.pending_at(slots[full], places)
+            self.table.store_pending(slots[full], places, pack(expectation.to_stored(made[:, 1:], lines.delays)))
+        forecasts.write_to(verdicts.forecast, verdicts.gap_filled, ahead, patterns)
         first = at[self.table.last_time[slots[at]] == NO_TIME]
-        self.table.begin(slots[first], times[first] // self._slide)
+        self.table.start(slots[first], times[first] // self._slide)
         self.table.push(slots[at], times[at], values[at])
         for index, run in enumerate(runs):
-            if run.last:
+            if run.is_newest:
                 self.table.replace(run.slot, run.last_time, run.values, run.missing, run.last_time // self._slide)
-                self.table.ahead[run.slot] = forecasts.waiting(index)
-        seen = Sightings(times=times, observed=values, forecast=verdicts.forecast, ahead=ahead, patterns=patterns)
+                self.table.pending[run.slot] = forecasts.pending(index)
+        seen = ScoringBatch(times=times, observed=values, forecast=verdicts.forecast, pending=ahead, patterns=patterns)
         return verdicts, seen
 
     def _plain(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> NDArray[np.bool_]:
@@ -238,22 +238,22 @@ class Monitor:
         order = rest[np.argsort(slots[rest], kind="stable")]
         for group in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1) if order.size else []:
             slot = int(slots[group[0]])
-            new, refused = trace(self.table, slot, group, times[group], values[group], slide=self._slide, impute_rows=impute_rows)
+            new, refused = align(self.table, slot, group, times[group], values[group], slide=self._slide, impute_rows=impute_rows)
             runs += new
             for index, outcome in refused.items():
                 verdicts.outcome[index] = outcome
         return runs
 
     def _steps_in_parts(self, windows: Floats, times: Times) -> Floats:
-        return np.concatenate(self._sharing.each(lambda part: self._steps(windows[part], times[part]), len(windows)))
+        return np.concatenate(self._sharing.run(lambda part: self._steps(windows[part], times[part]), len(windows)))
 
-    def _judge(self, seen: Sightings, slots: NDArray[np.intp]) -> Judgement:
+    def _judge(self, seen: ScoringBatch, slots: NDArray[np.intp]) -> ScoringResult:
         """Judge rows of any series, which may be several of one."""
         if self._own_of:  # which what comes first changes for what comes later
-            return self._detector.judge(seen, self._own_of(slots))
-        return Judgement.joined(self._sharing.each(lambda part: self._detector.judge(seen.of(part), None), len(slots)))
+            return self._detector.score(seen, self._own_of(slots))
+        return ScoringResult.concatenate(self._sharing.run(lambda part: self._detector.score(seen.take(part), None), len(slots)))
 
-    def _alarms(self, slots: NDArray[np.intp], times: Times, judgement: Judgement, significance: float) -> Alarms:
+    def _alarms(self, slots: NDArray[np.intp], times: Times, judgement: ScoringResult, significance: float) -> Alarms:
         rows = ScoredRows(slots=slots, times=times, p_value=judgement.p_value)
         return raise_alarms(self.table, rows, self._rule(significance))
 
@@ -271,7 +271,7 @@ class Monitor:
         )
 
 
-def _own_scales(detector: Judge, table: SeriesTable, slots: NDArray[np.intp]) -> Own:
+def _own_scales(detector: Scorer, table: SeriesTable, slots: NDArray[np.intp]) -> SeriesScale:
     assert isinstance(detector, Detector)
-    apply = detector.own_scale.apply
+    apply = detector.adaptive_scale.apply
     return lambda scores: apply(table, slots, scores)

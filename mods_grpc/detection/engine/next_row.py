@@ -18,7 +18,7 @@ from mods_grpc.errors import ModelOutputError, Reason
 
 
 @dataclass(kw_only=True, slots=True)
-class NextRow:
+class NextRowContext:
     """What is known of a row to come.
 
     Attributes:
@@ -52,7 +52,7 @@ class NextRow:
         return sum(getattr(getattr(self, field.name), "nbytes", 0) for field in fields(self)) + len(self.held)
 
 
-class Foresight:
+class NextRowBuilder:
     """Works out what is known of next rows; not for several threads at once.
 
     Args:
@@ -63,21 +63,21 @@ class Foresight:
     """
 
     def __init__(self, detector: Detector, table: SeriesTable, forecast: Forecaster, *, slide: int) -> None:
-        lines, told, features = detector.lines, detector.expectation.told, detector.features
+        lines, told, features = detector.forecast_buffer, detector.expectation.outputs_per_feature, detector.features
         self._detector, self._table, self._forecast, self._slide = detector, table, forecast, slide
-        self._lines, self._columns, self._far = lines, lines.columns, detector.judged[1:] - 1
+        self._lines, self._columns, self._far = lines, lines.step_indices, detector.member_steps[1:] - 1
         self._space, self._expectation = detector.space, detector.expectation
         self._window = np.empty((1, table.rows, features))
         self._logs = np.empty(((lines.count + 1) * told, features))
         self._ends = self._logs.reshape(lines.count + 1, told, features)
         level = np.repeat(detector.level.scale[None, None], len(detector.day_scales), axis=0)
         self._scales = np.ascontiguousarray(np.concatenate([detector.day_scales, level], axis=1))
-        self._course = detector.course.for_one(features) if detector.course else None
-        self._said = np.empty((detector.course.rows if detector.course else 1, features))
+        self._course = detector.cusum.single(features) if detector.cusum else None
+        self._said = np.empty((detector.cusum.rows if detector.cusum else 1, features))
         self._rough = np.empty((detector.pattern_rows - 1, features), np.float32)
-        self._pattern = detector.pattern.for_one() if detector.pattern else None
+        self._pattern = detector.pattern.single() if detector.pattern else None
 
-    def of(self, slot: int) -> NextRow:
+    def build(self, slot: int) -> NextRowContext:
         """Work out what is known of the next row of a series with a full window. Changes nothing of it.
 
         Raises:
@@ -89,8 +89,8 @@ class Foresight:
         told = self._forecast(window, np.array([before]))[0].take(self._columns, 0)
         if not all(map(isfinite, told.ravel().tolist())):  # of few numbers faster than numpy
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
-        places = self._lines.places_of(time // self._slide)
-        ahead = table.ahead[slot].take(places, 0)
+        places = self._lines.positions_of_row(time // self._slide)
+        ahead = table.pending[slot].take(places, 0)
         against, widths, waits = self._held_against(told, ahead)
         scales = self._scales[day_part_of(time)]
         said = self._said
@@ -100,12 +100,12 @@ class Foresight:
             np.divide(revisions, widths[0], revisions)
         np.divide(revisions, scales[0], revisions)
         if self._course is not None:
-            self._course.count(revisions, surprises)
+            self._course.bound(revisions, surprises)
         kept = self._detector.pattern_rows
         pattern = np.empty((kept, features), np.float32)
         pattern[:-1] = window[0, table.rows + 1 - kept :]
-        return NextRow(
-            held=table.content(slot),
+        return NextRowContext(
+            held=table.version_of(slot),
             time=time,
             forecast=told[:1],
             ahead=ahead,
@@ -131,10 +131,10 @@ class Foresight:
         against = np.empty((len(far) + 2, features))
         self._space.forward_into(told.reshape(self._logs.shape), self._logs)
         against[1:-1], against[-1] = far[:, :features], self._detector.level.centre
-        if self._expectation.told == 1:
+        if self._expectation.outputs_per_feature == 1:
             against[0] = self._logs[0]
             return against, None, pack(self._logs[1:])
-        found = self._expectation.of_ends(self._ends, self._columns)
+        found = self._expectation.middle_and_width(self._ends, self._columns)
         widths = np.empty((len(far) + 1, features))
         against[0], widths[0] = found[0]
         widths[1:] = far[:, features:]
@@ -143,5 +143,5 @@ class Foresight:
     def _scaled(self, rows: Singles) -> Singles:
         if self._pattern is None or not len(rows):
             return np.empty(0, np.float32)
-        self._space.forward_roughly_into(rows, self._rough)
+        self._space.forward_single_into(rows, self._rough)
         return self._pattern.scaled(self._rough.ravel())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.array_types import Floats
 from mods_grpc.detection.decision.alarms import Alarm, Alarms
-from mods_grpc.detection.scores.judgement import Explanation, Judgement
+from mods_grpc.detection.scores.judgement import Explanation, ScoringResult
 from mods_grpc.detection.state.grid_alignment import Outcome
 from mods_grpc.detection.state.series_table import NO_TIME
 
@@ -59,11 +59,11 @@ class Verdicts:
     start: NDArray[np.int64]
     peak_time: NDArray[np.int64]
     peak: Floats
-    judgement: Judgement | None = field(default=None, repr=False)
+    result: ScoringResult | None = field(default=None, repr=False)
     rows: NDArray[np.intp] = field(repr=False)
 
     @classmethod
-    def of_nothing(cls, observed: Floats, told: int) -> "Verdicts":
+    def unscored(cls, observed: Floats, told: int) -> "Verdicts":
         """Begin with observations of which nothing is known: none is scored; forecasts will tell so many numbers of a value."""
         n, features = observed.shape
         return cls(
@@ -84,7 +84,7 @@ class Verdicts:
         )
 
     @classmethod
-    def of_all(cls, observed: Floats, forecast: Floats, judgement: Judgement, alarms: Alarms) -> "Verdicts":
+    def build(cls, observed: Floats, forecast: Floats, judgement: ScoringResult, alarms: Alarms) -> "Verdicts":
         """Tell of observations all of which were scored."""
         n = len(observed)
         return cls(
@@ -101,7 +101,7 @@ class Verdicts:
             start=alarms.start,
             peak_time=alarms.peak_time,
             peak=alarms.peak,
-            judgement=judgement,
+            result=judgement,
             rows=np.arange(n),
         )
 
@@ -110,7 +110,7 @@ class Verdicts:
         """The forecasts without their intervals, `(n, features)`."""
         return self.forecast[:, : self.observed.shape[1]]
 
-    def tell(self, judgement: Judgement, alarms: Alarms, scored: NDArray[np.intp], told: NDArray[np.bool_]) -> None:
+    def write(self, judgement: ScoringResult, alarms: Alarms, scored: NDArray[np.intp], told: NDArray[np.bool_]) -> None:
         """Tell of the observations `scored`, `(k,)`; of those that are not `told`, `(k,)`, only the episode."""
         self.start[scored], self.peak_time[scored], self.peak[scored] = alarms.start, alarms.peak_time, alarms.peak
         at = scored[told]
@@ -118,14 +118,14 @@ class Verdicts:
         self.p_value[at], self.score[at] = judgement.p_value[told], alarms.score[told]
         self.anomalous[at], self.drift[at], self.phase[at] = alarms.anomalous[told], alarms.drift[told], alarms.phase[told]
         self.out_of_distribution[at] = judgement.out_of_distribution[told]
-        self.judgement, self.rows[at] = judgement, np.flatnonzero(told)
+        self.result, self.rows[at] = judgement, np.flatnonzero(told)
 
     def explain(self, at: NDArray[np.intp]) -> Explanation:
         """Say why, for some of the observations; NaN and direction 0 where one was not scored."""
-        rows, found = self.rows[at], Explanation.of_nothing(len(at), self.observed.shape[1])
+        rows, found = self.rows[at], Explanation.empty(len(at), self.observed.shape[1])
         scored = rows >= 0
-        if self.judgement is not None and scored.any():
-            part = self.judgement.explain(rows[scored])
+        if self.result is not None and scored.any():
+            part = self.result.explain(rows[scored])
             found.feature_p[scored], found.share[scored] = part.feature_p, part.share
             found.direction[scored], found.scale[scored] = part.direction, part.scale
         return found

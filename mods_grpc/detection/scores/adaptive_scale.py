@@ -22,14 +22,14 @@ from mods_grpc.detection.scores.conformal import Curves
 from mods_grpc.detection.state.series_table import SeriesTable
 
 PRIOR_ROWS = 300  # what the calibration counts for
-MOST_ROWS = 10_000  # after which a series goes on learning as fast as then
-LARGEST_FACTOR = 3.0
-ORDINARY = 0.001  # p-value of the residuals that teach something
-_BOUND = np.float32(math.log(LARGEST_FACTOR))
-_STEPS = 1 / (PRIOR_ROWS + np.arange(MOST_ROWS + 1, dtype=np.float32))
+MAX_ROWS = 10_000  # after which a series goes on learning as fast as then
+MAX_FACTOR = 3.0
+ORDINARY_P = 0.001  # p-value of the residuals that teach something
+_BOUND = np.float32(math.log(MAX_FACTOR))
+_STEPS = 1 / (PRIOR_ROWS + np.arange(MAX_ROWS + 1, dtype=np.float32))
 
 
-class OwnScale:
+class AdaptiveScale:
     """Learns and applies the scales of series.
 
     Args:
@@ -37,10 +37,10 @@ class OwnScale:
     """
 
     def __init__(self, calibration: Calibration) -> None:
-        curves = [calibration.judged_curves(step) for step in range(len(calibration.horizons))]
+        curves = [calibration.scoring_curves(step) for step in range(len(calibration.horizons))]
         middle = np.stack([Curves(row).scores_at(0.5) for row in curves])
         largest = np.array([[curve.scores[-1] for curve in row] for row in curves])
-        ordinary = np.minimum(np.stack([Curves(row).scores_at(ORDINARY) for row in curves]), np.maximum(largest, 0.0))
+        ordinary = np.minimum(np.stack([Curves(row).scores_at(ORDINARY_P) for row in curves]), np.maximum(largest, 0.0))
         taught = middle > 0  # where half of the residuals are nothing there is no median to follow
         self._middle = np.log(np.where(taught, middle, 1.0)).astype(np.float32)
         self._ordinary = np.where(taught, np.log(np.where(taught, ordinary, 1.0)), -np.inf).astype(np.float32)
@@ -57,7 +57,7 @@ class OwnScale:
             `(n, features)`, the factors of the residuals of one step.
         """
         sizes = np.log(np.abs(scores).astype(np.float32))
-        waves = _waves(slots)
+        waves = _distinct_groups(slots)
         if len(waves) == 1:
             own = self._learn(table, slots, sizes)
         else:
@@ -70,20 +70,20 @@ class OwnScale:
 
     def _learn(self, table: SeriesTable, slots: NDArray[np.intp], sizes: Singles) -> Singles:
         """Learn from a row of each of several series; return what the logarithms of their factors were before."""
-        before, taught = table.own[slots], table.taught[slots]
+        before, taught = table.log_scale[slots], table.scale_rows[slots]
         away = sizes - before
         steps = np.copysign(_STEPS[taught][:, None, None], away - self._middle)
         steps *= away <= self._ordinary
-        table.own[slots] = np.maximum(np.minimum(before + steps, _BOUND), -_BOUND)
-        table.taught[slots] = np.minimum(taught + 1, MOST_ROWS)
+        table.log_scale[slots] = np.maximum(np.minimum(before + steps, _BOUND), -_BOUND)
+        table.scale_rows[slots] = np.minimum(taught + 1, MAX_ROWS)
         return np.asarray(before, np.float32)
 
-    def for_one(self) -> "SingleOwnScale":
+    def single(self) -> "SingleAdaptiveScale":
         """Return what does the same to one row."""
-        return SingleOwnScale(self._middle, self._ordinary)
+        return SingleAdaptiveScale(self._middle, self._ordinary)
 
 
-class SingleOwnScale:
+class SingleAdaptiveScale:
     """Applies and learns the scales of one series at a time, into arrays that are kept; arguments as of OwnScale."""
 
     def __init__(self, middle: Singles, ordinary: Singles) -> None:
@@ -93,7 +93,7 @@ class SingleOwnScale:
 
     def apply(self, table: SeriesTable, slot: int, sizes: Floats) -> Singles:
         """Do as `OwnScale.apply` to absolute scores `(horizons, features)`; the factors are valid until the next call."""
-        own, taught, away, factors = table.own[slot], table.taught.item(slot), self._away, self._factors
+        own, taught, away, factors = table.log_scale[slot], table.scale_rows.item(slot), self._away, self._factors
         np.exp(own, factors)
         away[...] = sizes
         np.divide(sizes, factors, sizes)
@@ -103,12 +103,12 @@ class SingleOwnScale:
         np.multiply(away, ordinary, away)
         np.add(own, away, away)
         np.maximum(np.minimum(away, self._most, out=away), self._least, out=own)
-        if taught < MOST_ROWS:
-            table.taught[slot] = taught + 1
+        if taught < MAX_ROWS:
+            table.scale_rows[slot] = taught + 1
         return factors
 
 
-def applied(factors: Singles) -> Callable[[Floats], Singles]:
+def fixed_scale(factors: Singles) -> Callable[[Floats], Singles]:
     """Return what divides the scores of one row by factors that are known, `(horizons, features)`."""
 
     def apply(scores: Floats) -> Singles:
@@ -118,7 +118,7 @@ def applied(factors: Singles) -> Callable[[Floats], Singles]:
     return apply
 
 
-def _waves(slots: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+def _distinct_groups(slots: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Cut rows into waves in which no series occurs twice, the rows of a series in order."""
     order = np.argsort(slots, kind="stable")
     ordered = slots[order]

@@ -16,11 +16,11 @@ from mods_grpc.artifact.calibration import ScoreCurve, Tail
 EXACT_RANKS = 32  # the highest scores are all kept
 RANK_STEP = 1.03  # below them, every rank within 3 % of the next: p-values are at most 3 % too high
 TAIL_SHARE = 0.02
-TAIL_LEAST = 30  # exceedances needed to fit a tail
-TAIL_MOST_SHARE = 0.1
-LARGEST_SHAPE = 0.9
+MIN_TAIL_SAMPLES = 30  # exceedances needed to fit a tail
+MAX_TAIL_SHARE = 0.1
+MAX_SHAPE = 0.9
 DIGITS = 9  # significant digits of stored scores
-SMALLEST_P = 1e-300
+MIN_P = 1e-300
 
 
 class Curves:
@@ -51,11 +51,11 @@ class Curves:
         if np.logical_or.reduce(above, axis=None):
             excess = np.where(above, scores - self._threshold, 0.0) / self._scale
             log_survival = np.where(self._shape == 0, -excess, -np.log1p(self._shape * excess) / self._safe_shape)
-            p = np.where(above, np.maximum(self._probability * np.exp(log_survival), SMALLEST_P), p)
+            p = np.where(above, np.maximum(self._probability * np.exp(log_survival), MIN_P), p)
         p[np.isnan(scores)] = np.nan
         return p
 
-    def first(self) -> tuple[list[float], list[float], float]:
+    def first_curve(self) -> tuple[list[float], list[float], float]:
         """Return of the first curve its scores, the p-values below and above them, and where its tail begins."""
         return self._scores[0].tolist(), self._p_above[0].tolist(), float(self._threshold[0])
 
@@ -67,7 +67,7 @@ class Curves:
             found[j] = known[reached] if reached < len(known) else np.inf
         in_tail = p < np.where(np.isinf(self._threshold), 0.0, self._probability)
         if in_tail.any():
-            log_ratio = np.log(self._probability / max(p, SMALLEST_P))  # 1 - coverage can round to 0
+            log_ratio = np.log(self._probability / max(p, MIN_P))  # 1 - coverage can round to 0
             reach = np.where(self._shape == 0, log_ratio, np.expm1(self._shape * log_ratio) / self._safe_shape)
             found = np.where(in_tail, np.where(in_tail, self._threshold, 0.0) + self._scale * reach, found)
         return found
@@ -93,20 +93,20 @@ def make_curve(sample: Floats) -> ScoreCurve:
 
 def _fit_tail(scores: Floats, counts: NDArray[np.int64], sample: Floats) -> Tail | None:
     """Fit the tail by probability-weighted moments (Hosking & Wallis 1987); None where there are too few exceedances."""
-    wanted = max(TAIL_LEAST, round(TAIL_SHARE * sample.size))
-    if wanted > TAIL_MOST_SHARE * sample.size:
+    wanted = max(MIN_TAIL_SAMPLES, round(TAIL_SHARE * sample.size))
+    if wanted > MAX_TAIL_SHARE * sample.size:
         return None
     enough = np.flatnonzero(counts >= wanted)
     if not enough.size:  # all but a few are the same
         return None
     at = int(enough[-1])
     excess = sample[sample > scores[at]] - scores[at]
-    if excess.size < TAIL_LEAST // 2 or excess[-1] <= 0:
+    if excess.size < MIN_TAIL_SAMPLES // 2 or excess[-1] <= 0:
         return None
     weights = 1 - (np.arange(1, excess.size + 1) - 0.35) / excess.size
     mean, weighted = float(excess.mean()), float((weights * excess).mean())
-    shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else LARGEST_SHAPE
-    shape = min(max(shape, 0.0), LARGEST_SHAPE)  # a finite end point would make p-values of 0
+    shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else MAX_SHAPE
+    shape = min(max(shape, 0.0), MAX_SHAPE)  # a finite end point would make p-values of 0
     return Tail(
         threshold=float(scores[at]),
         probability=float((1 + counts[at]) / (sample.size + 1)),

@@ -16,13 +16,13 @@ import numpy as np
 
 from mods_grpc.array_types import Floats
 from mods_grpc.artifact.calibration import ScoreCurve
-from mods_grpc.detection.scores.evidence import StrengthTable
+from mods_grpc.detection.scores.evidence import EvidenceTable
 
-LARGEST = 1.5  # strength of one row: as a p-value of 0.03
+MAX_ROW_EVIDENCE = 1.5  # strength of one row: as a p-value of 0.03
 ALLOWANCE = 0.5  # of each row: a p-value of 0.3
 
 
-class Course:
+class Cusum:
     """Adds up surprises.
 
     Args:
@@ -32,8 +32,8 @@ class Course:
 
     def __init__(self, revisions: Sequence[Sequence[ScoreCurve]], sums: Sequence[ScoreCurve]) -> None:
         self.rows = 1 + len(revisions)
-        self._table = StrengthTable([curve for row in revisions for curve in row]) if revisions else None
-        self._sums = StrengthTable(sums)
+        self._table = EvidenceTable([curve for row in revisions for curve in row]) if revisions else None
+        self._sums = EvidenceTable(sums)
 
     def scores(self, score: Floats, strength: Floats, revisions: Floats) -> Floats:
         """Return how far surprises add up, signed, `(n, features)`.
@@ -43,11 +43,11 @@ class Course:
             strength: `(n, features)` their strengths.
             revisions: `(n, rows - 1, features)` in scales, the latest first; NaN where there is none.
         """
-        added: Floats = np.copysign(np.minimum(strength, LARGEST), score)
+        added: Floats = np.copysign(np.minimum(strength, MAX_ROW_EVIDENCE), score)
         high, low = added - ALLOWANCE, added + ALLOWANCE
         if self._table is not None:
-            found = self._table.strength(self._table.find(np.abs(revisions.reshape(len(score), -1)))).reshape(revisions.shape)
-            np.copysign(np.minimum(found, LARGEST, out=found), revisions, out=found)
+            found = self._table.neg_log10_p(self._table.indices(np.abs(revisions.reshape(len(score), -1)))).reshape(revisions.shape)
+            np.copysign(np.minimum(found, MAX_ROW_EVIDENCE, out=found), revisions, out=found)
             for row in range(self.rows - 1):
                 added += found[:, row]
                 allowed = (row + 2) * ALLOWANCE
@@ -55,16 +55,16 @@ class Course:
                 np.minimum(low, added + allowed, out=low)
         return np.asarray(np.where(high >= -low, np.maximum(high, 0.0), np.minimum(low, 0.0)), np.float64)
 
-    def strength(self, scores: Floats) -> Floats:
+    def neg_log10_p(self, scores: Floats) -> Floats:
         """Return the strengths of scores `(n, features)`."""
-        return self._sums.strength(self._sums.find(np.abs(scores)))
+        return self._sums.neg_log10_p(self._sums.indices(np.abs(scores)))
 
-    def for_one(self, features: int) -> "SingleCourse":
+    def single(self, features: int) -> "SingleCusum":
         """Return what finds the strengths of one row."""
-        return SingleCourse(self._table, self._sums, self.rows, features)
+        return SingleCusum(self._table, self._sums, self.rows, features)
 
 
-class SingleCourse:
+class SingleCusum:
     """Does as `Course` to one row, in arrays that are kept, and what was before it ahead of time.
 
     Args:
@@ -73,21 +73,21 @@ class SingleCourse:
         features: Number of features.
     """
 
-    def __init__(self, table: StrengthTable | None, sums: StrengthTable, rows: int, features: int) -> None:
-        self._strengths, self._sum_strengths = table.for_one() if table is not None else None, sums.for_one()
-        self._sizes, self._largest = np.empty((rows - 1, features)), np.full(features, LARGEST)
+    def __init__(self, table: EvidenceTable | None, sums: EvidenceTable, rows: int, features: int) -> None:
+        self._strengths, self._sum_strengths = table.single() if table is not None else None, sums.single()
+        self._sizes, self._largest = np.empty((rows - 1, features)), np.full(features, MAX_ROW_EVIDENCE)
         reached = np.zeros((rows + 1, features))  # the last of which stays 0, below which nothing counts
         self._reached, self._added = reached, reached[:-1]
         self._allowed = np.repeat(ALLOWANCE * np.arange(1.0, rows + 1)[:, None], features, axis=1)
         self._high = np.empty(features)
 
-    def count(self, revisions: Floats, surprises: Floats) -> None:
+    def bound(self, revisions: Floats, surprises: Floats) -> None:
         """Write what revisions `(rows - 1, features)` count, signed, into `surprises`, `(rows, features)`, but the first row."""
         if self._strengths is not None:
             found = self._strengths(np.abs(revisions, self._sizes).ravel()).reshape(revisions.shape)
-            np.copysign(np.minimum(found, LARGEST, out=found), revisions, surprises[1:])
+            np.copysign(np.minimum(found, MAX_ROW_EVIDENCE, out=found), revisions, surprises[1:])
 
-    def strength(self, strength: Floats, score: Floats, surprises: Floats) -> Floats:
+    def neg_log10_p(self, strength: Floats, score: Floats, surprises: Floats) -> Floats:
         """Return the strengths of a row's course, `(features,)`, valid until the next call.
 
         Args:

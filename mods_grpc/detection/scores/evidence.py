@@ -18,11 +18,11 @@ SHIFT = 52 - MANTISSA_BITS
 OCTAVES_BELOW = 9  # of the score where the tail begins: what lies further below is ordinary
 OCTAVES_ABOVE = 9
 PAIRWISE_FROM = 8  # numbers that numpy no longer adds one after the other
-LITTLE = 0.05  # of what a feature counts up to the soft threshold
+NEGLIGIBLE = 0.05  # of what a feature counts up to the soft threshold
 STRONGEST = 20.0  # what one feature or member can add at most, so that a single one that drifts doesn't hide the rest
 
 
-class StrengthTable:
+class EvidenceTable:
     """Strength of evidence of several curves.
 
     Args:
@@ -43,22 +43,22 @@ class StrengthTable:
         self._p = np.ascontiguousarray(p.T).ravel()
         self._strength = np.minimum(-np.log10(self._p), STRONGEST)
 
-    def find(self, scores: Floats) -> NDArray[np.int64]:
+    def indices(self, scores: Floats) -> NDArray[np.int64]:
         """Return where scores `(n, m)`, 0 or above, stand in the table; where NaN, as the most ordinary."""
         keys = _keys(np.fmax(scores, self._least))
         np.minimum(keys, self._highest, out=keys)
         keys += self._offset
         return keys
 
-    def for_one(self) -> "SingleScores":
+    def single(self) -> "SingleScores":
         """Return what looks up one row of scores."""
         return SingleScores(self._least, self._highest, self._offset, self._strength)
 
-    def for_few(self) -> "FewScores":
+    def few(self) -> "FewScores":
         """Return what looks up one row of few scores."""
         return FewScores(self._lowest.tolist(), self._highest.tolist(), self._offset.tolist(), self._strength)
 
-    def strength(self, places: NDArray[np.int64]) -> Floats:
+    def neg_log10_p(self, places: NDArray[np.int64]) -> Floats:
         """Return the strengths, 0 to STRONGEST, at what `find` returned."""
         return self._strength.take(places)
 
@@ -105,7 +105,7 @@ class FewScores:
         return found
 
 
-def soften(strengths: Floats, discount: float) -> Floats:
+def temper(strengths: Floats, discount: float) -> Floats:
     """Return what features count for in their sum: next to nothing up to the soft threshold, in full what is above it.
 
     Dependent features are often a little strange together, and what all of them say then hides what a single one says. So
@@ -116,7 +116,7 @@ def soften(strengths: Floats, discount: float) -> Floats:
         strengths: Of any shape, 0 or above.
         discount: What is taken off: of the soft threshold all but LITTLE. 0 leaves strengths as they are.
     """
-    return np.maximum(strengths * LITTLE, strengths - discount)
+    return np.maximum(strengths * NEGLIGIBLE, strengths - discount)
 
 
 def total(strengths: Floats) -> Floats:

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from mods_grpc.array_types import Floats
 from mods_grpc.artifact.calibration import IntervalReference
-from mods_grpc.detection.scores.residuals import SMALLEST_SCALE, ResidualSpace, robust_scale
+from mods_grpc.detection.scores.residuals import MIN_SCALE, ResidualSpace, robust_scale
 
 Steps = int | slice | NDArray[np.int64]
 Kept = TypeVar("Kept", Floats, Floats | NDArray[np.float32])
 
 # An interval that all but vanishes must not make a trifle infinitely strange, nor whoever is erratic widen his own without end:
 # none counts as narrower or wider than all but this share of those that were calibrated on.
-BEYOND = 0.01
+CLIPPED_SHARE = 0.01
 
 
 class Expectation:
@@ -42,10 +42,10 @@ class Expectation:
 
     def __init__(self, space: ResidualSpace, interval: IntervalReference | None) -> None:
         self.space = space
-        self.told, self.numbers = (3, 2) if interval else (1, 1)
+        self.outputs_per_feature, self.stored_per_feature = (3, 2) if interval else (1, 1)
         self._widths = (np.array(interval.narrowest), np.array(interval.widest)) if interval else None
 
-    def of(self, made: Floats, steps: Steps) -> Floats:
+    def to_stored(self, made: Floats, steps: Steps) -> Floats:
         """Return what forecasts say, in the space of residuals.
 
         Args:
@@ -57,15 +57,15 @@ class Expectation:
         """
         if self._widths is None:
             return self.space.forward(made)
-        found = self.space.forward(made.reshape(*made.shape[:-1], self.told, -1))
-        return self.of_ends(found, steps).reshape(*made.shape[:-1], -1)
+        found = self.space.forward(made.reshape(*made.shape[:-1], self.outputs_per_feature, -1))
+        return self.middle_and_width(found, steps).reshape(*made.shape[:-1], -1)
 
-    def of_ends(self, told: Floats, steps: Steps) -> Floats:
+    def middle_and_width(self, told: Floats, steps: Steps) -> Floats:
         """Return middle and width, `(..., numbers, features)`, of what is in residual space, `(..., told, features)`."""
         assert self._widths is not None
         narrowest, widest = self._widths
         lower, upper = told[..., 1, :], told[..., 2, :]
-        found = np.empty((*lower.shape[:-1], self.numbers, lower.shape[-1]))
+        found = np.empty((*lower.shape[:-1], self.stored_per_feature, lower.shape[-1]))
         found[..., 0, :] = 0.5 * lower + 0.5 * upper
         found[..., 1, :] = np.minimum(np.maximum(upper - lower, narrowest[steps]), widest[steps])
         return found
@@ -74,7 +74,7 @@ class Expectation:
         """Return the middle, `(..., features)`, and the width of what is kept, None where there is none to measure by."""
         if self._widths is None:
             return kept, None
-        features = kept.shape[-1] // self.numbers
+        features = kept.shape[-1] // self.stored_per_feature
         return kept[..., :features], kept[..., features:]
 
     def residuals(self, observed: Floats, made: Floats) -> Floats:
@@ -84,12 +84,12 @@ class Expectation:
             observed: `(n, steps, features)` raw units; NaN stays NaN.
             made: `(n, steps, told * features)` raw units, of the steps from the first on.
         """
-        middle, width = self.split(self.of(made, slice(0, made.shape[1])))
+        middle, width = self.split(self.to_stored(made, slice(0, made.shape[1])))
         found = self.space.forward(observed) - middle
         return found if width is None else found / width
 
 
-def side_by_side(forecast: Floats, quantiles: Floats) -> Floats:
+def append_interval(forecast: Floats, quantiles: Floats) -> Floats:
     """Put the ends of intervals beside forecasts: `(..., 3 * features)`.
 
     Args:
@@ -109,9 +109,9 @@ def learn_interval(space: ResidualSpace, levels: Sequence[float], observed: Floa
         made: `(n, horizon, 3 * features)` raw units: what was forecast of them.
     """
     _, lower, upper = np.moveaxis(space.forward(made.reshape(*made.shape[:-1], 3, -1)), -2, 0)
-    narrowest, usual, widest = np.quantile(upper - lower, (BEYOND, 0.5, 1 - BEYOND), axis=0)
-    usual = np.where(usual > SMALLEST_SCALE, usual, robust_scale(space.forward(observed) - 0.5 * lower - 0.5 * upper))
-    narrowest = np.maximum(narrowest, np.maximum(BEYOND * usual, SMALLEST_SCALE))
+    narrowest, usual, widest = np.quantile(upper - lower, (CLIPPED_SHARE, 0.5, 1 - CLIPPED_SHARE), axis=0)
+    usual = np.where(usual > MIN_SCALE, usual, robust_scale(space.forward(observed) - 0.5 * lower - 0.5 * upper))
+    narrowest = np.maximum(narrowest, np.maximum(CLIPPED_SHARE * usual, MIN_SCALE))
     return IntervalReference(
         levels=tuple(levels),
         narrowest=tuple(map(tuple, narrowest.tolist())),

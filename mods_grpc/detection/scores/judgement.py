@@ -10,7 +10,7 @@ from mods_grpc.array_types import Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sightings:
+class ScoringBatch:
     """n observations as the detector is shown them.
 
     Attributes:
@@ -27,17 +27,17 @@ class Sightings:
     times: NDArray[np.int64]
     observed: Floats
     forecast: Floats
-    ahead: Floats | NDArray[np.float32]
+    pending: Floats | NDArray[np.float32]
     patterns: NDArray[np.float32]
     complete: bool = False
 
-    def of(self, at: NDArray[np.intp] | slice) -> "Sightings":
+    def take(self, at: NDArray[np.intp] | slice) -> "ScoringBatch":
         """Return some of them."""
-        return Sightings(
+        return ScoringBatch(
             times=self.times[at],
             observed=self.observed[at],
             forecast=self.forecast[at],
-            ahead=self.ahead[at],
+            pending=self.pending[at],
             patterns=self.patterns[at],
             complete=self.complete,
         )
@@ -61,7 +61,7 @@ class Explanation:
     scale: NDArray[np.float32]
 
     @classmethod
-    def of_nothing(cls, n: int, features: int) -> "Explanation":
+    def empty(cls, n: int, features: int) -> "Explanation":
         """Say of n observations that nothing is known: NaN, direction 0 and scale 1."""
         shape = (n, features)
         return cls(
@@ -73,7 +73,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judgement:
+class ScoringResult:
     """Verdicts on n observations.
 
     Attributes:
@@ -87,7 +87,7 @@ class Judgement:
     explain: Callable[[NDArray[np.intp]], Explanation]
 
     @classmethod
-    def joined(cls, parts: Sequence["Judgement"]) -> "Judgement":
+    def concatenate(cls, parts: Sequence["ScoringResult"]) -> "ScoringResult":
         """Put verdicts on parts of a batch together, all but the last of which are of the same size."""
         if len(parts) == 1:
             return parts[0]
@@ -96,7 +96,7 @@ class Judgement:
         def explain(at: NDArray[np.intp]) -> Explanation:
             which, numbers = np.divmod(at, rows)
             found = [(which == part, parts[part].explain(numbers[which == part])) for part in np.unique(which).tolist()]
-            whole = Explanation.of_nothing(len(at), found[0][1].share.shape[1] if found else 0)
+            whole = Explanation.empty(len(at), found[0][1].share.shape[1] if found else 0)
             for mine, told in found:
                 whole.feature_p[mine], whole.share[mine] = told.feature_p, told.share
                 whole.direction[mine], whole.scale[mine] = told.direction, told.scale

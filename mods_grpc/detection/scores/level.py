@@ -11,7 +11,7 @@ from mods_grpc.artifact.calibration import LevelReference
 from mods_grpc.detection.scores.residuals import robust_scale
 
 
-class Level:
+class LevelScore:
     """Scores the distance to the usual level.
 
     Args:

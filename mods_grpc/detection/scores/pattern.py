@@ -13,22 +13,22 @@ import numpy as np
 from mods_grpc.array_types import Floats, Singles
 from mods_grpc.artifact.calibration import PatternReference
 
-MOST_NUMBERS = 64  # of a pattern: rows times features, unless a single row has more
-MOST_ROWS = 60
-MOST_COMPONENTS = 16
-KEPT_VARIANCE = 0.9
-LARGEST_DEVIATION = np.float32(30)
-LEAST_PATTERNS = 50
+MAX_PATTERN_VALUES = 64  # of a pattern: rows times features, unless a single row has more
+MAX_PATTERN_ROWS = 60
+MAX_COMPONENTS = 16
+EXPLAINED_VARIANCE = 0.9
+MAX_DEVIATION = np.float32(30)
+MIN_PATTERNS = 50
 DIGITS = 9  # significant digits that are stored
-BLOCK = 8  # rows of a matrix product: OpenBLAS kernels round each of eight rows alike, but for AVX2 not each of sixteen
+PRODUCT_ROWS = 8  # rows of a matrix product: OpenBLAS kernels round each of eight rows alike, but for AVX2 not each of sixteen
 
 
 def pattern_rows(features: int, rows: int) -> int:
     """Return how many rows a pattern has, the newest included, for a model whose window has `rows` rows."""
-    return max(1, min(MOST_NUMBERS // features, MOST_ROWS, rows + 1))
+    return max(1, min(MAX_PATTERN_VALUES // features, MAX_PATTERN_ROWS, rows + 1))
 
 
-class Pattern:
+class PcaScore:
     """Scores patterns.
 
     Args:
@@ -56,11 +56,11 @@ class Pattern:
         np.vecdot(inside, inside, out=found[:, 1])
         return np.sqrt(np.maximum(found, 0.0, out=found), out=found)
 
-    def for_one(self) -> "SinglePattern":
+    def single(self) -> "SinglePcaScore":
         """Return what scores one pattern."""
-        return SinglePattern((self._centre, self._per_scale, self._mean), self._basis, self._deviations, self.rows)
+        return SinglePcaScore((self._centre, self._per_scale, self._mean), self._basis, self._deviations, self.rows)
 
-    def strangeness(self, patterns: Singles) -> Floats:
+    def reconstruction_error(self, patterns: Singles) -> Floats:
         """Return the share of each feature in what the components leave over, `(n, features)`, adding up to 1."""
         padded = self._centred(patterns)
         outside = padded - _product(_product(padded, self._basis), self._inverse)
@@ -71,13 +71,13 @@ class Pattern:
     def _centred(self, patterns: Singles) -> Singles:
         """Return centred and scaled patterns, `(n, rows * features)`, and rows of zeros up to a multiple of BLOCK."""
         n = len(patterns)
-        padded = np.zeros((n + -n % BLOCK, self._mean.size), np.float32)
-        scaling = (self._centre, self._per_scale, self._mean, -LARGEST_DEVIATION, LARGEST_DEVIATION)
+        padded = np.zeros((n + -n % PRODUCT_ROWS, self._mean.size), np.float32)
+        scaling = (self._centre, self._per_scale, self._mean, -MAX_DEVIATION, MAX_DEVIATION)
         _scale_into(patterns.reshape(n, -1), scaling, padded[:n])
         return padded
 
 
-class SinglePattern:
+class SinglePcaScore:
     """Scores one pattern into arrays that are kept, the rows before the last ahead of time.
 
     Args:
@@ -89,14 +89,14 @@ class SinglePattern:
 
     def __init__(self, scaling: tuple[Singles, Singles, Singles], basis: Singles, deviations: Floats, rows: int) -> None:
         before = len(basis) - len(basis) // rows  # numbers of the rows before the last
-        bounds = np.full(len(basis), -LARGEST_DEVIATION), np.full(len(basis), LARGEST_DEVIATION)  # faster than numbers are
+        bounds = np.full(len(basis), -MAX_DEVIATION), np.full(len(basis), MAX_DEVIATION)  # faster than numbers are
         parts = [np.split(part, [before]) for part in (*scaling, *bounds)]
         self._scaling_before, self._scaling_last = [part[0] for part in parts], [part[1] for part in parts]
         self._basis, self._deviations = basis, deviations
-        self._padded = np.zeros((BLOCK, len(basis)), np.float32)
+        self._padded = np.zeros((PRODUCT_ROWS, len(basis)), np.float32)
         self._first = self._padded[0]
         self._before, self._last = self._first[:before], self._first[before:]
-        self._product = np.empty((BLOCK, basis.shape[1]), np.float32)
+        self._product = np.empty((PRODUCT_ROWS, basis.shape[1]), np.float32)
         self._product_first = self._product[0]
         self._whole, self._inside = np.empty(len(basis)), np.empty(basis.shape[1])
 
@@ -133,26 +133,26 @@ def _scale_into(values: Singles, scaling: Sequence[Singles | np.float32], out: S
 
 def _product(rows: Singles, matrix: Singles) -> Singles:
     """Multiply BLOCK rows at a time: small products are not cut among threads, which costs more than it gains here."""
-    return (rows.reshape(-1, BLOCK, rows.shape[1]) @ matrix).reshape(len(rows), -1)
+    return (rows.reshape(-1, PRODUCT_ROWS, rows.shape[1]) @ matrix).reshape(len(rows), -1)
 
 
-def fit_pattern(patterns: Floats) -> PatternReference | None:
+def fit_pca(patterns: Floats) -> PatternReference | None:
     """Learn principal components from patterns `(n, rows, features)` in residual space; None where there are too few."""
     n, rows, features = patterns.shape
-    if n < max(LEAST_PATTERNS, 2 * rows * features):
+    if n < max(MIN_PATTERNS, 2 * rows * features):
         return None
     flat = patterns.reshape(-1, features)
     centre, scale = flat.mean(axis=0), flat.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    scaled = np.clip((patterns - centre) / scale, -LARGEST_DEVIATION, LARGEST_DEVIATION).reshape(n, -1)
+    scaled = np.clip((patterns - centre) / scale, -MAX_DEVIATION, MAX_DEVIATION).reshape(n, -1)
     mean = scaled.mean(axis=0)
     covariance = (scaled - mean).T @ (scaled - mean) / n
     variances, vectors = np.linalg.eigh(covariance)
     variances, vectors = np.maximum(variances[::-1], 0.0), vectors[:, ::-1]
     if variances[0] <= 0:
         return None
-    wanted = int(np.searchsorted(np.cumsum(variances) / variances.sum(), KEPT_VARIANCE)) + 1
-    kept = min(wanted, MOST_COMPONENTS, int((variances > 1e-9 * variances[0]).sum()))
+    wanted = int(np.searchsorted(np.cumsum(variances) / variances.sum(), EXPLAINED_VARIANCE)) + 1
+    kept = min(wanted, MAX_COMPONENTS, int((variances > 1e-9 * variances[0]).sum()))
     return PatternReference(
         rows=rows,
         centre=_stored(centre),

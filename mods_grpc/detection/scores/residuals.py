@@ -8,9 +8,9 @@ from mods_grpc.array_types import Floats, Singles
 from mods_grpc.artifact.manifest import FeatureKind
 
 MAD_TO_SIGMA = 1.4826  # the median absolute deviation of a normal distribution times this is its standard deviation
-SMALLEST_SCALE = 1e-6
+MIN_SCALE = 1e-6
 _ZERO, _ONE = np.float32(0), np.float32(1)
-LARGEST_LOG = 700.0  # exp of it is still finite
+MAX_LOG = 700.0  # exp of it is still finite
 
 
 class ResidualSpace:
@@ -22,12 +22,12 @@ class ResidualSpace:
 
     def __init__(self, kinds: Sequence[FeatureKind]) -> None:
         self._logarithmic = np.array([kind != "mean" for kind in kinds])
-        self._as_they_are = ~self._logarithmic
-        self._every, self._any = bool(self._logarithmic.all()), bool(self._logarithmic.any())
+        self._linear = ~self._logarithmic
+        self._all_logarithmic, self._any_logarithmic = bool(self._logarithmic.all()), bool(self._logarithmic.any())
 
     def forward(self, raw: Floats) -> Floats:
         """Map raw values `(..., features)`; forecasts of counts below 0 are taken as 0."""
-        if not self._any:
+        if not self._any_logarithmic:
             return raw
         out = np.empty_like(raw)
         self.forward_into(raw, out)
@@ -35,35 +35,35 @@ class ResidualSpace:
 
     def forward_into(self, raw: Floats, out: Floats) -> None:
         """Do as `forward`, into an array of the same shape."""
-        if not self._any:
+        if not self._any_logarithmic:
             out[...] = raw
             return
         np.log1p(np.maximum(raw, 0.0, out=out), out)
-        if not self._every:
-            np.copyto(out, raw, where=self._as_they_are)
+        if not self._all_logarithmic:
+            np.copyto(out, raw, where=self._linear)
 
-    def forward_roughly_into(self, raw: Singles, out: Singles) -> None:
+    def forward_single_into(self, raw: Singles, out: Singles) -> None:
         """Do as `forward_roughly`, into an array of the same shape."""
-        if not self._any:
+        if not self._any_logarithmic:
             out[...] = raw
             return
         np.maximum(raw, _ZERO, out=out)
         np.log(np.add(out, _ONE, out), out)
-        if not self._every:
-            np.copyto(out, raw, where=self._as_they_are)
+        if not self._all_logarithmic:
+            np.copyto(out, raw, where=self._linear)
 
-    def forward_roughly(self, raw: Singles) -> Singles:
+    def forward_single(self, raw: Singles) -> Singles:
         """Map raw values `(..., features)` in single precision, which takes a tenth of the time."""
-        if not self._any:
+        if not self._any_logarithmic:
             return raw
         out = np.empty_like(raw)
-        self.forward_roughly_into(raw, out)
+        self.forward_single_into(raw, out)
         return out
 
     def inverse(self, values: Floats) -> Floats:
         """Map back to raw units `(..., features)`; lower bounds of counts end at 0."""
-        raw = np.expm1(np.clip(values, 0.0, LARGEST_LOG))
-        return np.where(self._logarithmic, np.where(values > LARGEST_LOG, np.inf, raw), values)
+        raw = np.expm1(np.clip(values, 0.0, MAX_LOG))
+        return np.where(self._logarithmic, np.where(values > MAX_LOG, np.inf, raw), values)
 
     def residuals(self, observed: Floats, expected: Floats, scales: Floats) -> Floats:
         """Return the signed residuals in units of `scales`, NaN where observed is NaN. All `(..., features)`."""
@@ -77,5 +77,5 @@ def robust_scale(differences: Floats) -> Floats:
     """
     sizes = np.abs(differences)
     scale = MAD_TO_SIGMA * np.nanmedian(sizes, axis=0)
-    scale = np.where(scale > SMALLEST_SCALE, scale, np.nanmean(sizes, axis=0))
-    return np.maximum(scale, SMALLEST_SCALE)
+    scale = np.where(scale > MIN_SCALE, scale, np.nanmean(sizes, axis=0))
+    return np.maximum(scale, MIN_SCALE)

@@ -14,23 +14,23 @@ from mods_grpc.artifact.manifest import DAY_SECONDS
 from mods_grpc.detection.scores.conformal import make_curve
 from mods_grpc.detection.scores.residuals import robust_scale
 
-DAY = DAY_SECONDS * 1_000_000_000
-PART = DAY // DAY_PARTS
-LARGEST_FACTOR = 4.0  # a part of the day on which nothing ever happens must not make the first event of all infinite
-LEAST_ROWS = 50  # of a part with its neighbours, to learn its scale from
-LEAST_DAYS = 3  # of a range, for its days to tell what they have in common
-JUDGED_AT = (0.5, 0.9, 0.98)  # quantiles of the sizes that must be more alike
+DAY_NANOS = DAY_SECONDS * 1_000_000_000
+DAY_PART_NANOS = DAY_NANOS // DAY_PARTS
+MAX_FACTOR = 4.0  # a part of the day on which nothing ever happens must not make the first event of all infinite
+MIN_ROWS = 50  # of a part with its neighbours, to learn its scale from
+MIN_DAYS = 3  # of a range, for its days to tell what they have in common
+COMPARED_QUANTILES = (0.5, 0.9, 0.98)  # quantiles of the sizes that must be more alike
 DIGITS = 4
 
 
 def day_part(times: Times) -> NDArray[np.int64]:
     """Return the part of the day of each time in nanoseconds, 0 to DAY_PARTS - 1."""
-    return times % DAY // PART
+    return times % DAY_NANOS // DAY_PART_NANOS
 
 
 def day_part_of(time: int) -> int:
     """Return the same for one time."""
-    return time % DAY // PART
+    return time % DAY_NANOS // DAY_PART_NANOS
 
 
 def choose_day_scales(
@@ -65,15 +65,15 @@ def learn_factors(times: Times, differences: Floats) -> Floats | None:
     Returns:
         None where the rows span too few days or leave a part of the day too thin.
     """
-    if not len(times) or times.max() - times.min() < LEAST_DAYS * DAY:
+    if not len(times) or times.max() - times.min() < MIN_DAYS * DAY_NANOS:
         return None
     away = np.abs(day_part(times) - np.arange(DAY_PARTS)[:, None])
     near = np.minimum(away, DAY_PARTS - away) <= 1
     present = ~np.isnan(differences)
-    if (near.astype(np.int64) @ present.astype(np.int64)).min() < LEAST_ROWS:
+    if (near.astype(np.int64) @ present.astype(np.int64)).min() < MIN_ROWS:
         return None
     factors = np.stack([robust_scale(differences[rows]) for rows in near]) / robust_scale(differences)
-    return np.clip(factors, 1 / LARGEST_FACTOR, LARGEST_FACTOR).round(DIGITS)
+    return np.clip(factors, 1 / MAX_FACTOR, MAX_FACTOR).round(DIGITS)
 
 
 def are_supported(times: Times, differences: Floats, factors: Floats) -> NDArray[np.bool_]:
@@ -90,12 +90,12 @@ def are_supported(times: Times, differences: Floats, factors: Floats) -> NDArray
     Returns:
         `(features,)`, all False where the rows span too few days.
     """
-    if not len(times) or times.max() - times.min() < LEAST_DAYS * DAY:
+    if not len(times) or times.max() - times.min() < MIN_DAYS * DAY_NANOS:
         return np.zeros(differences.shape[1], np.bool_)
     sizes = np.abs(differences)
     plain = np.log(sizes + 0.05 * robust_scale(differences))  # how close to nothing a residual is says nothing
     corrected = plain - np.log(factors)[day_part(times)]
-    better = [_loss(corrected, quantile) < _loss(plain, quantile) for quantile in JUDGED_AT]
+    better = [_loss(corrected, quantile) < _loss(plain, quantile) for quantile in COMPARED_QUANTILES]
     return np.asarray(np.logical_and.reduce(better), np.bool_)
 
 

@@ -16,9 +16,9 @@ Forecaster = Callable[[Floats, NDArray[np.int64]], Floats]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)` nanoseconds, to forecasts `(n, horizon,
 told * features)`, each row whatever n is. Told is the forecast alone, or with it the ends of an interval, see `expectation`."""
 
-LARGEST = float(np.finfo(np.float32).max)
-WANTED_STEPS = (1, 6, 12)
-COURSE_ROWS = 4
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+HORIZONS = (1, 6, 12)
+CUSUM_ROWS = 4
 
 
 def choose_horizons(horizon: int, rows: int) -> tuple[int, ...]:
@@ -28,15 +28,15 @@ def choose_horizons(horizon: int, rows: int) -> tuple[int, ...]:
         horizon: Steps the model forecasts.
         rows: Rows of its window: after that many rows more no forecast made before them is waiting any longer.
     """
-    return tuple(sorted({min(step, horizon, rows + 1) for step in WANTED_STEPS}))
+    return tuple(sorted({min(step, horizon, rows + 1) for step in HORIZONS}))
 
 
-def choose_course(horizon: int, rows: int) -> int:
+def choose_cusum_rows(horizon: int, rows: int) -> int:
     """Choose over how many rows surprises of the same direction add up: as many as there are forecasts of one row for."""
-    return min(COURSE_ROWS, horizon, rows + 1)
+    return min(CUSUM_ROWS, horizon, rows + 1)
 
 
-class DelayLines:
+class ForecastBuffer:
     """Where forecasts wait.
 
     Args:
@@ -44,22 +44,22 @@ class DelayLines:
     """
 
     def __init__(self, horizons: Sequence[int]) -> None:
-        self.columns = np.array([step - 1 for step in horizons])  # of a forecast path
-        self.delays = self.columns[1:]
+        self.step_indices = np.array([step - 1 for step in horizons])  # of a forecast path
+        self.delays = self.step_indices[1:]
         self.count = len(self.delays)
         self.longest = int(self.delays.max(initial=0))
         self._base = np.cumsum(self.delays) - self.delays
         self._lines = list(zip(self._base.tolist(), self.delays.tolist(), strict=True))
 
-    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    def positions(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where what is due at rows of the grid waits, `(n, lines)`, by the number of the row, `(n,)`."""
         return np.asarray(self._base + numbers[:, None] % self.delays, np.int64)
 
-    def places_of(self, number: int) -> list[int]:
+    def positions_of_row(self, number: int) -> list[int]:
         """Return the same for one row."""
         return [base + number % delay for base, delay in self._lines]
 
-    def unroll(self, waiting: Singles, number: int, rows: int) -> Singles:
+    def to_time_order(self, waiting: Singles, number: int, rows: int) -> Singles:
         """Lay out what waits of one series, `(waiting, numbers)`, by the row it is due at.
 
         Args:
@@ -75,7 +75,7 @@ class DelayLines:
             due[:delay, line] = waiting[self._base[line] + (number + np.arange(delay)) % delay]
         return due
 
-    def roll(self, due: Singles, number: int) -> Singles:
+    def to_ring_order(self, due: Singles, number: int) -> Singles:
         """Put together again what is due from row `number` on, `(longest, lines, numbers)`: the inverse of `unroll`."""
         waiting = np.empty((int(self.delays.sum()), due.shape[2]), np.float32)
         for line, delay in enumerate(self.delays.tolist()):
@@ -85,4 +85,4 @@ class DelayLines:
 
 def pack(forecasts: Floats) -> Singles:
     """Make forecasts in residual space ready to wait."""
-    return np.minimum(np.maximum(forecasts, -LARGEST), LARGEST).astype(np.float32)
+    return np.minimum(np.maximum(forecasts, -MAX_FLOAT32), MAX_FLOAT32).astype(np.float32)

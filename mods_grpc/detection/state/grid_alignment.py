@@ -39,13 +39,13 @@ class Run:
     values: Floats
     missing: Bools
     held: int
-    observation: NDArray[np.int64]
+    observation_index: NDArray[np.int64]
     gaps: NDArray[np.int64]
     last_time: int
-    last: bool = True
+    is_newest: bool = True
 
 
-def trace(
+def align(
     table: SeriesTable,
     slot: int,
     indices: NDArray[np.int64],
@@ -77,12 +77,12 @@ def trace(
             values=np.concatenate([history, values]),
             missing=np.concatenate([missing, new]),
             held=len(history),
-            observation=np.asarray(indices),
+            observation_index=np.asarray(indices),
             gaps=np.zeros(len(values), np.int64),
             last_time=int(times[-1]),
         )
         return [run], {}
-    return _Walk(table, slot, slide, impute_rows).walk(indices, times, values)
+    return _GridAligner(table, slot, slide, impute_rows).align(indices, times, values)
 
 
 def _regular(table: SeriesTable, slot: int, times: NDArray[np.int64], values: Floats, slide: int) -> bool:
@@ -91,7 +91,7 @@ def _regular(table: SeriesTable, slot: int, times: NDArray[np.int64], values: Fl
     return bool(follows and (np.diff(times) == slide).all() and not np.isnan(values).any())
 
 
-class _Walk:
+class _GridAligner:
     """The same, one observation after the other, for series with holes, repeats or missing values."""
 
     def __init__(self, table: SeriesTable, slot: int, slide: int, impute_rows: int) -> None:
@@ -122,25 +122,25 @@ class _Walk:
                 values=np.concatenate([self._history, rows]),
                 missing=np.concatenate([self._missing, np.isnan(rows)]),
                 held=len(self._history),
-                observation=np.array(self._index),
+                observation_index=np.array(self._index),
                 gaps=np.array(self._gaps),
                 last_time=self._last,
-                last=False,
+                is_newest=False,
             )
         )
 
-    def walk(self, indices: NDArray[np.int64], times: NDArray[np.int64], values: Floats) -> tuple[list[Run], dict[int, Outcome]]:
+    def align(self, indices: NDArray[np.int64], times: NDArray[np.int64], values: Floats) -> tuple[list[Run], dict[int, Outcome]]:
         refused: dict[int, Outcome] = {}
         for index, time, row in zip(indices.tolist(), times.tolist(), values, strict=True):
-            outcome = self._place(index, time, row)
+            outcome = self._locate(index, time, row)
             if outcome is not None:
                 refused[index] = outcome
         self._close()
         if self._runs:
-            self._runs[-1].last = True
+            self._runs[-1].is_newest = True
         return self._runs, refused
 
-    def _place(self, index: int, time: int, row: Floats) -> Outcome | None:
+    def _locate(self, index: int, time: int, row: Floats) -> Outcome | None:
         if np.isnan(row).all():
             return Outcome.INCOMPLETE
         gap = 0
@@ -149,7 +149,7 @@ class _Walk:
             if rest:
                 return Outcome.OFF_GRID if time > self._last else Outcome.LATE
             if steps <= 0:
-                return self._repeated(int(steps), row)
+                return self._on_duplicate(int(steps), row)
             gap = int(steps) - 1
         if self._last == NO_TIME or gap > self._impute_rows:
             if np.isnan(row).any():
@@ -169,7 +169,7 @@ class _Walk:
         self._index.append(index)
         self._gaps.append(gap)
 
-    def _repeated(self, steps: int, row: Floats) -> Outcome:
+    def _on_duplicate(self, steps: int, row: Floats) -> Outcome:
         back = 1 - steps
         if back > min(self._reach, len(self._observed)):
             return Outcome.LATE

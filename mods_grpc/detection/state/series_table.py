@@ -12,8 +12,8 @@ from mods_grpc.array_types import Floats, Indices
 from mods_grpc.detection.state.zeros import zeros
 
 NO_TIME = np.iinfo(np.int64).min
-FIRST_CAPACITY = 16
-BLOCK = 1024  # slots made ready at a time
+MIN_CAPACITY = 16
+SLOT_BLOCK = 1024  # slots made ready at a time
 
 
 class SeriesTable:
@@ -43,15 +43,15 @@ class SeriesTable:
     def __init__(self, rows: int, features: int, waiting: int = 0, horizons: int = 0, numbers: int = 1) -> None:
         self.rows = rows
         self.features = features
-        self.waiting = waiting
+        self.pending_rows = waiting
         self.horizons = horizons
-        self.numbers = numbers
+        self.stored_per_feature = numbers
         self._free: list[int] = []
         self._ready = 0  # slots before this one were made ready, those after it are zeros
         self._allocate_arrays(0)
 
     def _allocate_arrays(self, capacity: int) -> None:
-        window, ahead = (self.rows, self.features), (self.waiting, self.numbers * self.features)
+        window, ahead = (self.rows, self.features), (self.pending_rows, self.stored_per_feature * self.features)
         self.values = zeros(capacity, *window)
         self.missing = zeros(capacity, *window, kind=np.bool_)
         self.head = zeros(capacity, kind=np.int32)
@@ -63,9 +63,9 @@ class SeriesTable:
         self.episode_peak = zeros(capacity)
         self.factor = zeros(capacity)
         self.wealth = zeros(capacity)
-        self.ahead = zeros(capacity, *ahead, kind=np.float32)
-        self.own = zeros(capacity, self.horizons, self.features, kind=np.float32)
-        self.taught = zeros(capacity, kind=np.int32)
+        self.pending = zeros(capacity, *ahead, kind=np.float32)
+        self.log_scale = zeros(capacity, self.horizons, self.features, kind=np.float32)
+        self.scale_rows = zeros(capacity, kind=np.int32)
 
     def _arrays(self) -> tuple[NDArray[np.generic], ...]:
         return (
@@ -80,9 +80,9 @@ class SeriesTable:
             self.episode_peak,
             self.factor,
             self.wealth,
-            self.ahead,
-            self.own,
-            self.taught,
+            self.pending,
+            self.log_scale,
+            self.scale_rows,
         )
 
     @property
@@ -105,60 +105,60 @@ class SeriesTable:
         if not self._free:
             if self._ready == self.head.size:
                 self._grow()
-            last = min(self.head.size, self._ready + BLOCK)
-            self._empty(slice(self._ready, last))
+            last = min(self.head.size, self._ready + SLOT_BLOCK)
+            self._clear(slice(self._ready, last))
             self._free = list(range(last - 1, self._ready - 1, -1))
             self._ready = last
         return self._free.pop()
 
     def release(self, slot: int) -> None:
         """Give a slot back; its state is forgotten."""
-        self._empty(slot)
+        self._clear(slot)
         self._free.append(slot)
 
     def _grow(self) -> None:
         old, size = self._arrays(), self.head.size
-        self._allocate_arrays(max(FIRST_CAPACITY, 2 * size))
+        self._allocate_arrays(max(MIN_CAPACITY, 2 * size))
         for new, kept in zip(self._arrays(), old, strict=True):
             new[:size] = kept
 
-    def _empty(self, slots: slice | int) -> None:
+    def _clear(self, slots: slice | int) -> None:
         self.filled[slots] = self.head[slots] = 0
         self.last_time[slots] = NO_TIME
         self.episode_start[slots] = self.episode_last[slots] = self.episode_peak_time[slots] = NO_TIME
         self.episode_peak[slots] = 0.0
-        self._unlearn(slots)
-        self.ahead[slots] = np.nan
+        self._reset_learned(slots)
+        self.pending[slots] = np.nan
 
-    def _unlearn(self, slots: slice | int) -> None:
+    def _reset_learned(self, slots: slice | int) -> None:
         self.factor[slots], self.wealth[slots] = 1.0, 0.0
-        self.own[slots], self.taught[slots] = 0.0, 0
+        self.log_scale[slots], self.scale_rows[slots] = 0.0, 0
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """What of a series is kept: rows, features, and so on, as the table is made with."""
-        return self.rows, self.features, self.waiting, self.horizons, self.numbers
+        return self.rows, self.features, self.pending_rows, self.horizons, self.stored_per_feature
 
-    def like(self) -> "SeriesTable":
+    def empty_like(self) -> "SeriesTable":
         """Make an empty table of the same shape."""
         return SeriesTable(*self.shape)
 
-    def forget_learnt(self, *, ahead: bool) -> None:
+    def reset_learned(self, *, ahead: bool) -> None:
         """Let all series begin anew with what they learnt of a calibration, and with `ahead` also with forecasts that wait."""
-        self._unlearn(slice(self._ready))
+        self._reset_learned(slice(self._ready))
         if ahead:
-            self.ahead[: self._ready] = np.nan
+            self.pending[: self._ready] = np.nan
 
     def windows(self, slots: Indices) -> Floats:
         """Return the full windows of series, `(n, rows, features)`, oldest row first."""
         head, rows = self.head[slots], self.rows
         if (head == head[:1]).all():  # as of series that bring their rows at the same time: see `replace`
-            return self._turned(slots, int(head[0]) * self.features if head.size else 0)
+            return self._rotated(slots, int(head[0]) * self.features if head.size else 0)
         order = (head[:, None] + np.arange(rows)) % rows
         # taking whole rows by one index is two to three times as fast as indexing by series and row
         return self.values.reshape(-1, self.features).take(slots[:, None] * rows + order, axis=0)
 
-    def _turned(self, slots: Indices, first: int) -> Floats:
+    def _rotated(self, slots: Indices, first: int) -> Floats:
         """Return the windows of series whose oldest number is the one of this index."""
         held = self.values.reshape(len(self.head), -1)
         if slots.size > 1 and (slots[1:] - slots[:-1] == 1).all():  # as of series that came together
@@ -170,13 +170,13 @@ class SeriesTable:
         windows[:, :turn], windows[:, turn:] = held[:, first:], held[:, :first]
         return windows.reshape(-1, self.rows, self.features)
 
-    def waiting_at(self, slots: Indices, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    def pending_at(self, slots: Indices, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return what waits of series at some places `(n, k)`, `(n, k, numbers * features)`."""
-        return self.ahead.reshape(-1, self.ahead.shape[2]).take(slots[:, None] * self.waiting + places, axis=0)
+        return self.pending.reshape(-1, self.pending.shape[2]).take(slots[:, None] * self.pending_rows + places, axis=0)
 
-    def keep_waiting(self, slots: Indices, places: NDArray[np.int64], waits: NDArray[np.float32]) -> None:
+    def store_pending(self, slots: Indices, places: NDArray[np.int64], waits: NDArray[np.float32]) -> None:
         """Let forecasts wait at the places of different series, shaped as `waiting_at` returns them."""
-        self.ahead.reshape(-1, self.ahead.shape[2])[slots[:, None] * self.waiting + places] = waits
+        self.pending.reshape(-1, self.pending.shape[2])[slots[:, None] * self.pending_rows + places] = waits
 
     def window(self, slot: int, out: Floats | None = None) -> Floats:
         """Return the full window of one series, `(1, rows, features)`, in `out` if given: what `windows` does, in less time."""
@@ -187,16 +187,16 @@ class SeriesTable:
             out[0, self.rows - head :] = held[:head]
         return out
 
-    def content(self, slot: int) -> bytes:
+    def version_of(self, slot: int) -> bytes:
         """Return all that forecasts of one series follow from but its time: its window, and what waits for its next rows."""
-        return b"".join((self.values[slot].tobytes(), self.ahead[slot].tobytes(), self.head[slot].tobytes()))
+        return b"".join((self.values[slot].tobytes(), self.pending[slot].tobytes(), self.head[slot].tobytes()))
 
     def history(self, slot: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Return the rows held of one series, oldest first, `(filled, features)`, and which values were missing."""
         order = (self.head[slot] - self.filled[slot] + np.arange(self.filled[slot])) % self.rows
         return self.values[slot, order], self.missing[slot, order]
 
-    def begin(self, slots: Indices, numbers: NDArray[np.int64]) -> None:
+    def start(self, slots: Indices, numbers: NDArray[np.int64]) -> None:
         """Let empty windows begin where rows of these numbers stand, see `replace`."""
         self.head[slots] = numbers % self.rows
 

@@ -58,10 +58,10 @@ def capture(states: SeriesSlots, sensors: Sequence[str] | None = None) -> Series
         filled=table.filled[slots],
         last_time=table.last_time[slots],
         idle_seconds=idle,
-        ahead=table.ahead[slots],
+        ahead=table.pending[slots],
         adaptation=np.stack([table.factor[slots], table.wealth[slots]]),
-        own=table.own[slots],
-        taught=table.taught[slots],
+        own=table.log_scale[slots],
+        taught=table.scale_rows[slots],
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
         answers={sensor: deque(kept) for sensor, kept in states.cached_replies(sensors).items()},
@@ -91,10 +91,10 @@ def restore(states: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool) 
     table.filled[mine] = kept
     table.head[mine] = kept % table.rows
     table.last_time[mine] = snapshot.last_time[at]
-    table.ahead[mine] = snapshot.ahead[at] if is_compatible(table, snapshot, same_model=same_model) else np.nan
+    table.pending[mine] = snapshot.ahead[at] if is_compatible(table, snapshot, same_model=same_model) else np.nan
     table.episode_start[mine], table.episode_last[mine], table.episode_peak_time[mine] = snapshot.episode[:, at]
     table.factor[mine], table.wealth[mine] = snapshot.adaptation[:, at] if same_model else ((1.0,), (0.0,))
-    table.own[mine], table.taught[mine] = (snapshot.own[at], snapshot.taught[at]) if same_model else (0.0, 0)
+    table.log_scale[mine], table.scale_rows[mine] = (snapshot.own[at], snapshot.taught[at]) if same_model else (0.0, 0)
     table.episode_peak[mine] = snapshot.peak[at]
     states.restore_usage(mine, snapshot.idle_seconds[at], snapshot.answers)
     return int(at.size)
@@ -106,4 +106,5 @@ def is_compatible(table: SeriesTable, other: SeriesTable | SeriesSnapshot, *, sa
     They were made in residual space, the same for both; another model may keep other ones, and takes its own intervals for its
     measure.
     """
-    return other.ahead.shape[1:] == table.ahead.shape[1:] and (same_model or table.numbers == 1)
+    stored = other.pending if isinstance(other, SeriesTable) else other.ahead
+    return stored.shape[1:] == table.pending.shape[1:] and (same_model or table.stored_per_feature == 1)

@@ -9,8 +9,8 @@ from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.detection import Detector, Monitor, Phase, calibrate, describe, significance_from_budget
 from mods_grpc.detection.calibration.calibrate import extremal_index
 from mods_grpc.detection.scores.conformal import Curves, make_curve
-from mods_grpc.detection.scores.evidence import StrengthTable
-from mods_grpc.detection.scores.pattern import Pattern, fit_pattern, pattern_rows
+from mods_grpc.detection.scores.evidence import EvidenceTable
+from mods_grpc.detection.scores.pattern import PcaScore, fit_pca, pattern_rows
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.errors import DataError
 
@@ -91,7 +91,7 @@ def judged(detector, values, significance=0.01):
     n = len(values)
     monitor = Monitor(detector, persistence, table, slide_seconds=SLIDE, holdoff_rows=6)
     slots, times = np.full(n, table.allocate()), np.arange(n) * SLIDE * NANOS_PER_SECOND
-    return monitor.observe(slots, times, values, judged=np.ones(n, bool), significance=significance, impute_rows=3)
+    return monitor.observe(slots, times, values, reported=np.ones(n, bool), significance=significance, impute_rows=3)
 
 
 @pytest.mark.parametrize("features", [1, 3, 40])
@@ -147,22 +147,22 @@ def test_a_level_that_shifts_and_stays_is_strange_as_long_as_it_stays():
 
 def test_what_is_looked_up_is_the_p_value_of_the_curve_within_a_percent_of_the_score():
     curves = [make_curve(RNG.gamma(2.0, 1.0, 4000)), make_curve(RNG.pareto(2.0, 300)), make_curve(np.zeros(50))]
-    table = StrengthTable(curves)
+    table = EvidenceTable(curves)
     scores = np.geomspace(0.1, 100, 5000)[:, None] * np.ones(3)
-    found = table.p_value(table.find(scores))
+    found = table.p_value(table.indices(scores))
     exact, below = Curves(curves).p_value(scores), Curves(curves).p_value(scores * 0.992)
     assert ((exact <= found) & (found <= below)).all()
-    np.testing.assert_allclose(table.strength(table.find(scores)), np.minimum(-np.log10(found), 20))
-    assert table.p_value(table.find(np.array([[0.0, np.nan, 0.0]]))).tolist() == [[1.0, 1.0, 1.0]]
-    assert table.p_value(table.find(np.array([[np.inf] * 3])))[0, 2] == pytest.approx(1 / 51)
+    np.testing.assert_allclose(table.neg_log10_p(table.indices(scores)), np.minimum(-np.log10(found), 20))
+    assert table.p_value(table.indices(np.array([[0.0, np.nan, 0.0]]))).tolist() == [[1.0, 1.0, 1.0]]
+    assert table.p_value(table.indices(np.array([[np.inf] * 3])))[0, 2] == pytest.approx(1 / 51)
 
 
 @pytest.mark.parametrize("features", [1, 4, 38])
 def test_the_score_of_a_pattern_does_not_depend_on_the_patterns_beside_it_to_the_last_bit(features):
     rows = pattern_rows(features, 36)
     walk = RNG.normal(0, 1, (1000, rows, features)).cumsum(axis=1)
-    reference = fit_pattern(walk)
-    pattern, patterns = Pattern(reference), walk.astype(np.float32)
+    reference = fit_pca(walk)
+    pattern, patterns = PcaScore(reference), walk.astype(np.float32)
     whole = pattern.scores(patterns)
     for n in (1, 2, 3, 7, 15, 16, 17, 64, 255):
         np.testing.assert_array_equal(pattern.scores(patterns[:n]), whole[:n])

@@ -56,7 +56,7 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt, 
     parts = [observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
     assert_same(at_once, joined(parts))
     np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
-    for name in ("ahead", "factor", "wealth", "own", "taught"):
+    for name in ("pending", "factor", "wealth", "log_scale", "scale_rows"):
         np.testing.assert_array_equal(getattr(whole.table, name), getattr(broken.table, name))
     for slot in slots:
         for mine, other in zip(whole.table.history(slot), broken.table.history(slot), strict=True):
@@ -191,12 +191,12 @@ def test_a_series_takes_the_documented_number_of_bytes():
 
 def test_a_forecast_of_several_steps_waits_for_its_row():
     seen, watched = [], copy.copy(DETECTOR)
-    watched.judge = lambda given, own: seen.append(given) or DETECTOR.judge(given, own)
+    watched.score = lambda given, own: seen.append(given) or DETECTOR.score(given, own)
     monitor, slots = make_monitor(detector=watched)
     for row in range(12):
         observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
     made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]
-    found = np.array([given.ahead[0, -1] for given in seen])
+    found = np.array([given.pending[0, -1] for given in seen])
     assert np.isnan(found[:3]).all()
     np.testing.assert_array_equal(found[3:], made[:5].astype(np.float32))
     np.testing.assert_array_equal(seen[-1].patterns[0], LEVELS[12 - DETECTOR.pattern_rows : 12].astype(np.float32))

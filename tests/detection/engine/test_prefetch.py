@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.detection.engine import prefetch as standing
-from mods_grpc.detection.engine.prefetch import StandingRows
+from mods_grpc.detection.engine.prefetch import PrefetchCache
 from mods_grpc.errors import ModelOutputError
 from tests.support.monitors import LEVELS, ROWS, grid, make_monitor, mean_forecast, observe, state
 
@@ -23,11 +23,11 @@ class Model:
 def looking_ahead(series=1):
     """Return a model, a monitor that looked ahead of series with full windows, and their slots."""
     model = Model()
-    monitor, slots = make_monitor(forecast=model, series=series, standing=StandingRows())
+    monitor, slots = make_monitor(forecast=model, series=series, prefetch_cache=PrefetchCache())
     for number, slot in enumerate(slots):
         observe(monitor, [slot] * ROWS, grid(ROWS), LEVELS[number : number + ROWS])
     for slot in slots.tolist():
-        monitor.look_ahead(slot)
+        monitor.prefetch(slot)
     model.runs = 0
     return model, monitor, slots.tolist()
 
@@ -48,7 +48,7 @@ def test_a_row_that_was_looked_ahead_of_needs_no_run_and_the_next_one_does():
 def test_to_look_ahead_changes_no_series():
     _, monitor, slots = looking_ahead()
     before = state(monitor)
-    monitor.look_ahead(slots[0])
+    monitor.prefetch(slots[0])
     for one, other in zip(before, state(monitor), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -59,7 +59,7 @@ def another_window(monitor, slot):
 
 
 def another_forecast_waits(monitor, slot):
-    monitor.table.ahead[slot] = 3.0
+    monitor.table.pending[slot] = 3.0
     return ROWS
 
 
@@ -89,20 +89,20 @@ def test_what_was_known_is_not_used_where_the_series_has_changed(change):
 
 def test_nothing_is_known_of_a_series_whose_window_is_not_full():
     model = Model()
-    monitor, (slot,) = make_monitor(forecast=model, standing=StandingRows())
+    monitor, (slot,) = make_monitor(forecast=model, prefetch_cache=PrefetchCache())
     observe(monitor, [slot] * (ROWS - 1), grid(ROWS - 1), LEVELS[: ROWS - 1])
     model.runs = 0
-    monitor.look_ahead(slot)
+    monitor.prefetch(slot)
     assert model.runs == 0
 
 
 def test_a_forecast_that_is_not_finite_is_not_kept():
     monitor, (slot,) = make_monitor(
-        forecast=lambda windows, times: mean_forecast(windows, times) + np.inf, standing=StandingRows()
+        forecast=lambda windows, times: mean_forecast(windows, times) + np.inf, prefetch_cache=PrefetchCache()
     )
     monitor.table.replace(slot, int(grid(1)[0]), LEVELS[:ROWS], np.zeros((ROWS, 2), np.bool_))
     with pytest.raises(ModelOutputError):
-        monitor.look_ahead(slot)
+        monitor.prefetch(slot)
     before = state(monitor)
     with pytest.raises(ModelOutputError):
         judge(monitor, slot, 1, 10)
@@ -113,7 +113,7 @@ def test_a_forecast_that_is_not_finite_is_not_kept():
 def test_rows_that_never_come_are_bounded(monkeypatch):
     model, monitor, slots = looking_ahead(1)
     monkeypatch.setattr(
-        standing, "MOST_BYTES", 10 * monitor._standing.take(monitor.table, slots[0], int(grid(1, ROWS)[0])).nbytes
+        standing, "MAX_BYTES", 10 * monitor._standing.take(monitor.table, slots[0], int(grid(1, ROWS)[0])).nbytes
     )
     model, monitor, slots = looking_ahead(30)
     for slot in slots[20:]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.detection.engine.prefetch import StandingRows
+from mods_grpc.detection.engine.prefetch import PrefetchCache
 from tests.support.monitors import (
     DETECTOR,
     LEVELS,
@@ -33,7 +33,7 @@ from tests.support.monitors import (
 )
 def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt, ahead):
     whole, slots = make_monitor(adapt=adapt, detector=detector)
-    single, _ = make_monitor(adapt=adapt, detector=detector, standing=StandingRows() if ahead else None)
+    single, _ = make_monitor(adapt=adapt, detector=detector, prefetch_cache=PrefetchCache() if ahead else None)
     n = 400
     values = RNG.gamma(50.0, 20.0, (n, detector.features)) if detector is not MEANS else RNG.normal(0.0, 1.0, (n, 1))
     values[::17] *= 20
@@ -42,7 +42,7 @@ def test_a_single_row_is_judged_as_it_is_among_others(detector, adapt, ahead):
     at_once = columns(observe(whole, np.repeat(slots, n), times, values))
     observe(single, np.repeat(slots, ROWS), times[:ROWS], values[:ROWS])
     for i in range(ROWS, n):
-        single.look_ahead(int(slots[0]))
+        single.prefetch(int(slots[0]))
         found = single.observe_one(int(slots[0]), int(times[i]), values[i : i + 1], significance=0.01)
         why = found.explain()
         told = found.alarm._asdict() | {

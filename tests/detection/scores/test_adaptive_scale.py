@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mods_grpc.detection import Detector, calibrate
-from mods_grpc.detection.scores.adaptive_scale import LARGEST_FACTOR, MOST_ROWS, PRIOR_ROWS, OwnScale
+from mods_grpc.detection.scores.adaptive_scale import MAX_FACTOR, MAX_ROWS, PRIOR_ROWS, AdaptiveScale
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from tests.support.monitors import HORIZON, LEVELS, RNG, ROWS, grid, make_monitor, observe
 
@@ -54,26 +54,26 @@ def test_residuals_of_a_series_noisier_or_quieter_than_the_calibration_come_to_b
 def learn(sizes, rows=None):
     """Return the logarithm of the factor of one step after residuals `(n,)`, in scales, of the first feature."""
     detector = own_detector()
-    table, own = detector.table(ROWS), OwnScale(CALIBRATION)
+    table, own = detector.table(ROWS), AdaptiveScale(CALIBRATION)
     slot = table.allocate()
     scores = np.zeros((len(sizes), len(CALIBRATION.horizons), 2))
     scores[:] = np.asarray(sizes)[:, None, None]
     if rows is not None:
-        table.taught[slot] = rows
+        table.scale_rows[slot] = rows
     with np.errstate(divide="ignore"):
         own.apply(table, np.full(len(sizes), slot), scores)
-    return table.own[slot, 0, 0], table
+    return table.log_scale[slot, 0, 0], table
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(-3, 3), min_size=1, max_size=20), st.integers(0, 2 * MOST_ROWS))
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=20), st.integers(0, 2 * MAX_ROWS))
 def test_whoever_ramps_for_a_week_raises_no_scale_beyond_its_bound(knots, rows):
     """Whatever course the residuals take: to a factor of 3, and in a week by no more than a week weighs beside what is known."""
     sizes = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
-    known = min(rows, MOST_ROWS)
+    known = min(rows, MAX_ROWS)
     found, _ = learn(sizes, known)
-    assert found <= math.log(LARGEST_FACTOR) + 1e-6
-    assert found <= math.log((PRIOR_ROWS + known + WEEK) / (PRIOR_ROWS + known - 1)) * (1 if known + WEEK <= MOST_ROWS else 1.2)
+    assert found <= math.log(MAX_FACTOR) + 1e-6
+    assert found <= math.log((PRIOR_ROWS + known + WEEK) / (PRIOR_ROWS + known - 1)) * (1 if known + WEEK <= MAX_ROWS else 1.2)
 
 
 def test_a_residual_beyond_the_ordinary_or_missing_teaches_nothing():
@@ -86,12 +86,12 @@ def test_a_residual_beyond_the_ordinary_or_missing_teaches_nothing():
 
 def test_what_is_strange_stays_strange_to_a_series_whose_scale_was_driven_to_its_bound():
     found, table = learn(np.geomspace(0.8, 3.0 * 0.9, 20_000))
-    assert found > 0.9 * math.log(LARGEST_FACTOR)
-    assert np.abs(table.own).max() <= np.float32(math.log(LARGEST_FACTOR))
+    assert found > 0.9 * math.log(MAX_FACTOR)
+    assert np.abs(table.log_scale).max() <= np.float32(math.log(MAX_FACTOR))
     curve = own_detector().feature_table
     alone = np.zeros((1, 2 * (len(CALIBRATION.horizons) + 1)))
     alone[:] = 15.0
-    with_bound = curve.p_value(curve.find(alone / LARGEST_FACTOR))
+    with_bound = curve.p_value(curve.indices(alone / MAX_FACTOR))
     assert (with_bound[0, :2] < 1e-3).all()
 
 
@@ -111,26 +111,26 @@ def test_a_feature_that_mostly_does_nothing_keeps_its_scale():
     detector = Detector(calibration, ResidualSpace(["mean"]), (values.min(0), values.max(0)))
     table = detector.table(ROWS)
     slots = np.full(300, table.allocate())
-    detector.own_scale.apply(table, slots, np.full((300, len(calibration.horizons), 1), 0.5))
-    assert (table.own == 0).all()
+    detector.adaptive_scale.apply(table, slots, np.full((300, len(calibration.horizons), 1), 0.5))
+    assert (table.log_scale == 0).all()
 
 
 def test_a_monitor_that_does_not_adapt_leaves_the_scales_alone():
     monitor, slots = make_monitor()
     observe(monitor, slots.repeat(100), grid(100), LEVELS[:100])
     monitor.observe_one(int(slots[0]), int(grid(1, 100)[0]), LEVELS[100:101], significance=0.01)
-    assert not monitor.table.own.any()
-    assert not monitor.table.taught.any()
+    assert not monitor.table.log_scale.any()
+    assert not monitor.table.scale_rows.any()
 
 
 def test_a_slot_given_back_forgets_what_its_series_taught():
     monitor, slots = make_monitor(adapt=True)
     observe(monitor, slots.repeat(50), grid(50), LEVELS[:50])
-    assert monitor.table.own[slots[0]].any()
+    assert monitor.table.log_scale[slots[0]].any()
     monitor.table.release(int(slots[0]))
     assert monitor.table.allocate() == slots[0]
-    assert not monitor.table.own[slots[0]].any()
-    assert monitor.table.taught[slots[0]] == 0
+    assert not monitor.table.log_scale[slots[0]].any()
+    assert monitor.table.scale_rows[slots[0]] == 0
 
 
 def test_the_interval_that_is_told_is_that_of_the_series_own_scale():

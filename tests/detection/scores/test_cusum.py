@@ -10,15 +10,15 @@ from hypothesis.extra.numpy import arrays
 
 from mods_grpc.artifact.calibration import ScoreCurve
 from mods_grpc.detection import Detector
-from mods_grpc.detection.scores.cusum import ALLOWANCE, LARGEST, Course
-from mods_grpc.detection.scores.judgement import Sightings
-from mods_grpc.detection.state.forecast_buffer import COURSE_ROWS, choose_course
+from mods_grpc.detection.scores.cusum import ALLOWANCE, MAX_ROW_EVIDENCE, Cusum
+from mods_grpc.detection.scores.judgement import ScoringBatch
+from mods_grpc.detection.state.forecast_buffer import CUSUM_ROWS, choose_cusum_rows
 from tests.support.monitors import DETECTOR, LEVELS, grid, make_monitor, observe
 
 ROWS, FEATURES = 4, 3
 CURVE = ScoreCurve(samples=999, scores=tuple(float(i) for i in range(1, 1000)), counts=tuple(range(998, -1, -1)), tail=None)
 SUMS = ScoreCurve(samples=99, scores=tuple(0.05 * i for i in range(1, 100)), counts=tuple(range(98, -1, -1)), tail=None)
-COURSE = Course([[CURVE] * FEATURES] * (ROWS - 1), [SUMS] * FEATURES)
+COURSE = Cusum([[CURVE] * FEATURES] * (ROWS - 1), [SUMS] * FEATURES)
 numbers = st.floats(-2000, 2000) | st.just(np.nan)
 
 
@@ -37,7 +37,7 @@ def test_surprises_of_one_direction_add_up_and_those_of_both_do_not():
 
 
 def test_the_largest_surprise_counts_for_no_more_than_one_of_a_p_value_of_three_percent():
-    assert scores_of([20, 0, 0, 0], [1, 1, 1, 1]) == LARGEST - ALLOWANCE
+    assert scores_of([20, 0, 0, 0], [1, 1, 1, 1]) == MAX_ROW_EVIDENCE - ALLOWANCE
 
 
 def test_a_course_that_has_only_begun_counts_from_where_it_began():
@@ -51,18 +51,18 @@ def test_a_course_that_has_only_begun_counts_from_where_it_began():
 )
 def test_one_row_is_scored_as_it_is_among_others(score, strength, revisions):
     strength[np.isnan(score)] = 0
-    found, single = COURSE.scores(score, strength, revisions), COURSE.for_one(FEATURES)
+    found, single = COURSE.scores(score, strength, revisions), COURSE.single(FEATURES)
     for i in range(5):
         surprises = np.empty((ROWS, FEATURES))
-        single.count(revisions[i], surprises)
-        alone = single.strength(strength[i], score[i], surprises)
-        np.testing.assert_array_equal(alone, COURSE.strength(found)[i])
+        single.bound(revisions[i], surprises)
+        alone = single.neg_log10_p(strength[i], score[i], surprises)
+        np.testing.assert_array_equal(alone, COURSE.neg_log10_p(found)[i])
 
 
 def test_a_model_of_one_step_has_a_course_of_one_row():
-    assert (choose_course(1, 12), choose_course(3, 12), choose_course(12, 12)) == (1, 3, COURSE_ROWS)
+    assert (choose_cusum_rows(1, 12), choose_cusum_rows(3, 12), choose_cusum_rows(12, 12)) == (1, 3, CUSUM_ROWS)
     score = np.array([[3.0, -3.0, np.nan]])
-    found = Course([], [SUMS] * 3).scores(score, np.array([[1.0, 1.0, 0.0]]), np.zeros((1, 0, FEATURES)))
+    found = Cusum([], [SUMS] * 3).scores(score, np.array([[1.0, 1.0, 0.0]]), np.zeros((1, 0, FEATURES)))
     np.testing.assert_array_equal(found, [[0.5, -0.5, 0.0]])
 
 
@@ -75,20 +75,20 @@ def test_a_calibration_without_a_course_is_judged_without_it():
     observe(alone, slots.repeat(20), grid(20), LEVELS[:20])
     told = [alone.observe_one(int(slots[0]), int(grid(40)[i]), LEVELS[i : i + 1], significance=0.01) for i in range(20, 40)]
     assert [verdict.p_value for verdict in told] == found.p_value[20:].tolist()
-    assert many.table.waiting == 3
+    assert many.table.pending_rows == 3
 
 
 def test_a_forecast_that_was_revised_upwards_row_by_row_makes_a_surprise_upwards_stranger():
     def course_of(before):
-        seen = Sightings(
+        seen = ScoringBatch(
             times=grid(1),
             observed=np.array([[1100.0, 1100.0]]),
             forecast=np.array([[1050.0, 1050.0]]),
-            ahead=np.log1p(np.array(before))[None, :, None].repeat(2, axis=2),
+            pending=np.log1p(np.array(before))[None, :, None].repeat(2, axis=2),
             patterns=np.zeros((1, DETECTOR.pattern_rows, 2), np.float32),
         )
-        return DETECTOR.feature_evidence(seen).course[0]
+        return DETECTOR.feature_evidence(seen).cusum[0]
 
     assert (course_of([1000.0, 900.0, 800.0]) > course_of([1050.0, 1050.0, 1050.0])).all()
     assert (course_of([1050.0, 1150.0, 1350.0]) < 0).all()
-    assert DETECTOR.course.rows == COURSE_ROWS
+    assert DETECTOR.cusum.rows == CUSUM_ROWS

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mods_grpc.detection.scores.evidence import LITTLE, soften, total
+from mods_grpc.detection.scores.evidence import NEGLIGIBLE, temper, total
 
 RNG = np.random.default_rng(1)
 
@@ -16,13 +16,13 @@ def test_a_total_is_what_numpy_sums_to_the_bit(count):
 
 
 def test_strengths_up_to_the_threshold_hardly_count_and_what_is_above_it_counts_in_full():
-    discount = 1.3 * (1 - LITTLE)
-    below, at, above = soften(np.array([0.5, 1.3, 4.3]), discount)
-    assert (below, at) == pytest.approx((0.5 * LITTLE, 1.3 * LITTLE))
+    discount = 1.3 * (1 - NEGLIGIBLE)
+    below, at, above = temper(np.array([0.5, 1.3, 4.3]), discount)
+    assert (below, at) == pytest.approx((0.5 * NEGLIGIBLE, 1.3 * NEGLIGIBLE))
     assert above - at == pytest.approx(3.0)
-    assert (np.diff(soften(np.linspace(0, 20, 1000), discount)) > 0).all()
+    assert (np.diff(temper(np.linspace(0, 20, 1000), discount)) > 0).all()
 
 
 def test_without_a_threshold_strengths_count_as_they_are_to_the_bit():
     strengths = RNG.gamma(1.0, 1.0, (50, 4, 3))
-    np.testing.assert_array_equal(soften(strengths, 0.0), strengths)
+    np.testing.assert_array_equal(temper(strengths, 0.0), strengths)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.artifact.calibration import IntervalReference
 from mods_grpc.detection import Detector, calibrate, describe
-from mods_grpc.detection.scores.expectation import BEYOND, Expectation, learn_interval
-from mods_grpc.detection.scores.residuals import MAD_TO_SIGMA, SMALLEST_SCALE, ResidualSpace
+from mods_grpc.detection.scores.expectation import CLIPPED_SHARE, Expectation, learn_interval
+from mods_grpc.detection.scores.residuals import MAD_TO_SIGMA, MIN_SCALE, ResidualSpace
 from tests.support.monitors import (
     FEATURES,
     HORIZON,
@@ -36,8 +36,8 @@ def expectation():
 
 def test_an_interval_is_kept_as_its_middle_and_its_width_within_bounds():
     made = np.array([[[1.0, 2.0, 0.0, 1.0, 4.0, 1.1], [1.0, 2.0, 0.0, 1.0, 4.0, 1.1]]])
-    assert expectation().of(made, slice(0, 2))[0].tolist() == [[2.0, 1.05, 4.0, 0.5], [2.0, 1.05, 4.0, 2.0]]
-    assert expectation().of(np.array([[1.0, 2.0, 0.0, 1.0, 4.0, 11.0]]), 0).tolist() == [[2.0, 6.0, 4.0, 3.0]]
+    assert expectation().to_stored(made, slice(0, 2))[0].tolist() == [[2.0, 1.05, 4.0, 0.5], [2.0, 1.05, 4.0, 2.0]]
+    assert expectation().to_stored(np.array([[1.0, 2.0, 0.0, 1.0, 4.0, 11.0]]), 0).tolist() == [[2.0, 6.0, 4.0, 3.0]]
 
 
 @settings(max_examples=200, deadline=None)
@@ -168,10 +168,10 @@ def test_no_interval_counts_as_narrower_or_wider_than_nearly_all_that_were_calib
     interval = QUANTILES.calibration.interval
     windows = np.stack([LEVELS[i : i + ROWS] for i in range(len(LEVELS) - ROWS)])
     widths = np.log1p(windows.max(axis=1)) - np.log1p(windows.min(axis=1))
-    np.testing.assert_allclose(interval.narrowest, np.tile(np.quantile(widths, BEYOND, axis=0), (HORIZON, 1)))
-    np.testing.assert_allclose(interval.widest, np.tile(np.quantile(widths, 1 - BEYOND, axis=0), (HORIZON, 1)))
+    np.testing.assert_allclose(interval.narrowest, np.tile(np.quantile(widths, CLIPPED_SHARE, axis=0), (HORIZON, 1)))
+    np.testing.assert_allclose(interval.widest, np.tile(np.quantile(widths, 1 - CLIPPED_SHARE, axis=0), (HORIZON, 1)))
     still = learn_interval(SPACE, (0.1, 0.9), np.ones((9, 1, 2)), np.tile([1.0, 1.0, 0.5, 1.0, 0.5, 1.0], (9, 1, 1)))
-    assert still.narrowest[0] == still.widest[0] == pytest.approx((BEYOND * MAD_TO_SIGMA * 0.5, SMALLEST_SCALE))
+    assert still.narrowest[0] == still.widest[0] == pytest.approx((CLIPPED_SHARE * MAD_TO_SIGMA * 0.5, MIN_SCALE))
     monitor, slots = make_monitor(detector=QUANTILES)
     values = np.full((40, FEATURES), 1000.0)  # so windows have no width at all
     values[30] *= 1.02
@@ -183,6 +183,6 @@ def test_forecasts_of_several_steps_wait_as_middle_and_width():
     monitor, slots = make_monitor(detector=QUANTILES)
     observe(monitor, slots.repeat(ROWS + 1), grid(ROWS + 1), LEVELS[: ROWS + 1])
     window = LEVELS[:ROWS]
-    expected = QUANTILES.expectation.of(np.concatenate([window.mean(0), window.min(0), window.max(0)])[None], 3)
-    place = monitor._detector.lines.places_of(int(grid(1, ROWS)[0]) // (SLIDE * NANOS_PER_SECOND))
-    np.testing.assert_array_equal(monitor.table.ahead[slots[0], place[-1:]], expected.astype(np.float32))
+    expected = QUANTILES.expectation.to_stored(np.concatenate([window.mean(0), window.min(0), window.max(0)])[None], 3)
+    place = monitor._detector.forecast_buffer.positions_of_row(int(grid(1, ROWS)[0]) // (SLIDE * NANOS_PER_SECOND))
+    np.testing.assert_array_equal(monitor.table.pending[slots[0], place[-1:]], expected.astype(np.float32))

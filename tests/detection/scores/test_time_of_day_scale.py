@@ -6,10 +6,10 @@ import pytest
 from mods_grpc.artifact.calibration import DAY_PARTS
 from mods_grpc.detection import Detector, Monitor, calibrate
 from mods_grpc.detection.scores.residuals import ResidualSpace
-from mods_grpc.detection.scores.time_of_day_scale import DAY, are_supported, day_part, learn_factors
+from mods_grpc.detection.scores.time_of_day_scale import DAY_NANOS, are_supported, day_part, learn_factors
 
 ROWS, HORIZON, SLIDE = 3, 2, 600 * 10**9
-A_DAY = DAY // SLIDE
+A_DAY = DAY_NANOS // SLIDE
 NIGHT = slice(0, 6 * 6)  # rows of a day
 DEEP, BUSY = slice(2 * 6, 5 * 6), slice(12 * 6, 18 * 6)
 
@@ -49,7 +49,7 @@ def p_of_the_next_row(detector, values):
     table = detector.table(ROWS)
     monitor = Monitor(detector, mean_forecast, table, slide_seconds=600, holdoff_rows=6)
     slots = np.full(len(values), table.allocate())
-    found = monitor.observe(slots, times, values, judged=np.ones(len(values), bool), significance=0.01, impute_rows=3)
+    found = monitor.observe(slots, times, values, reported=np.ones(len(values), bool), significance=0.01, impute_rows=3)
     return found.explain(np.arange(len(values))).feature_p[:, 0]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.detection import SeriesTable
-from mods_grpc.detection.state.series_table import BLOCK, FIRST_CAPACITY
+from mods_grpc.detection.state.series_table import SLOT_BLOCK, MIN_CAPACITY
 
 PAGE_KIB = 4
 MANY = 1 << 20
@@ -17,7 +17,7 @@ def filled(table, count):
     for _ in range(count):
         slots.append(slot := table.allocate())
         table.replace(slot, slot + 1, np.full((4, 2), slot), np.zeros((4, 2), bool), number=3)
-        table.ahead[slot], table.factor[slot], table.taught[slot] = slot, slot, slot
+        table.pending[slot], table.factor[slot], table.scale_rows[slot] = slot, slot, slot
     return slots
 
 
@@ -25,22 +25,22 @@ def resident_kib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_KIB
 
 
-@pytest.mark.parametrize("reserved", [0, 5 * BLOCK])
+@pytest.mark.parametrize("reserved", [0, 5 * SLOT_BLOCK])
 def test_a_slot_is_empty_when_it_is_handed_out_for_the_first_time_and_after_it_was_given_back(reserved):
     table = SeriesTable(4, 2, waiting=3, horizons=2)
     if reserved:
         table.reserve(reserved)
-    slots = filled(table, 2 * BLOCK + FIRST_CAPACITY)
+    slots = filled(table, 2 * SLOT_BLOCK + MIN_CAPACITY)
     assert len(set(slots)) == len(slots)
     assert [table.window(slot)[0, 0, 0] for slot in slots] == slots
     for slot in slots[::2]:
         table.release(slot)
     for _ in slots:
         slot = table.allocate()
-        assert table.filled[slot] == table.head[slot] == table.taught[slot] == 0
+        assert table.filled[slot] == table.head[slot] == table.scale_rows[slot] == 0
         assert (table.factor[slot], table.wealth[slot]) == (1.0, 0.0)
         assert table.last_time[slot] == table.episode_start[slot] == np.iinfo(np.int64).min
-        assert np.isnan(table.ahead[slot]).all()
+        assert np.isnan(table.pending[slot]).all()
     assert [table.window(slot)[0, 0, 0] for slot in slots[1::2]] == slots[1::2]
 
 
@@ -57,16 +57,16 @@ def test_room_for_a_million_series_takes_memory_for_those_there_are():
 def test_a_table_that_can_not_have_the_room_it_asks_for_grows():
     table = SeriesTable(4, 2)
     table.reserve(1 << 55)
-    assert filled(table, 3 * BLOCK) == list(range(3 * BLOCK))
+    assert filled(table, 3 * SLOT_BLOCK) == list(range(3 * SLOT_BLOCK))
 
 
 def test_what_was_learnt_is_forgotten_and_the_window_stays():
     table = SeriesTable(4, 2, waiting=3, horizons=2)
     slots = filled(table, 20)
-    table.forget_learnt(ahead=False)
+    table.reset_learned(ahead=False)
     assert set(table.factor[slots]) == {1.0}
-    assert not table.taught[slots].any()
-    assert table.ahead[slots[7], 0, 0] == slots[7]
-    table.forget_learnt(ahead=True)
-    assert np.isnan(table.ahead[slots]).all()
+    assert not table.scale_rows[slots].any()
+    assert table.pending[slots[7], 0, 0] == slots[7]
+    table.reset_learned(ahead=True)
+    assert np.isnan(table.pending[slots]).all()
     assert [table.window(slot)[0, 0, 0] for slot in slots] == slots
