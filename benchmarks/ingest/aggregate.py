@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ["POLARS_MAX_THREADS"] = "1"
 
 from mods_grpc.features import Aggregator, AggregatorOptions, Definition, GroupBy
-from mods_grpc.ids.bulk.aggregate import Batch
+from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
 
 START = 1_713_484_800
@@ -62,7 +62,9 @@ def report(name: str, records: int, seconds: float, rows: int, memory: list[floa
 def batch(log: Path, records: int, group_by: GroupBy) -> None:
     memory: list[float] = []
     options = AggregatorOptions(local_networks=("10.0.0.0/8",), group_by=group_by)
-    found = Batch([log], Definition.of(KEYS), options, lateness_seconds=600, show=lambda _path, _size: memory.append(memory_mb()))
+    found = BulkAggregator(
+        [log], Definition.of(KEYS), options, lateness_seconds=600, on_block=lambda _path, _size: memory.append(memory_mb())
+    )
     began = time.process_time()
     rows = sum(1 for _ in found.rows())
     assert found.aggregator.counters.added == records, found.aggregator.counters

@@ -1,22 +1,22 @@
-"""What is kept of the records of one pane, series, protocol and direction: a few numbers, no records."""
+"""Accumulators: the few numbers kept of the records of one pane, series, protocol and direction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.definitions import DIRECTIONS, Definition, Kind, Measure
-from mods_grpc.features.distinct_count import Distinct, union
-from mods_grpc.features.records import RECORDS, Record
+from mods_grpc.features.distinct_count import DistinctCounter, count_union
+from mods_grpc.features.records import RECORD_TYPES, Record
 
-NANOS = 1e9
+_EMPTY_SLOTS: dict[Kind, tuple[Any, ...]] = {Kind.DISTINCT: (None,), Kind.MEAN: (0, 0)}  # one slot of 0 for other kinds
 
-_BLANKS: dict[Kind, tuple[Any, ...]] = {Kind.DISTINCT: (None,), Kind.MEAN: (0, 0)}
+Cell = list[Any]
+"""One slot for each count and sum, two for a mean (sum, number of values), a `DistinctCounter` for distinct values."""
 
-Cell = list[Any]  # an int for each count and sum, two for a mean (sum, number), a Distinct
 
-
-class Partial(NamedTuple):
-    """A cell that was made elsewhere, and where it belongs; `pane` counts panes since 1970."""
+class PartialCell(NamedTuple):
+    """A cell that was counted outside the aggregator, and its place; `pane` is the number of panes since 1970."""
 
     pane: int
     series: str
@@ -25,8 +25,8 @@ class Partial(NamedTuple):
     cell: Cell
 
 
-class Step(NamedTuple):
-    """One measure of a cell: where it lies, and what it takes of a record."""
+class AccumulatorStep(NamedTuple):
+    """One measure of a cell: its first slot, its kind, and the attribute of the record that it reads."""
 
     slot: int
     kind: Kind
@@ -34,19 +34,25 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How cells of one protocol are filled and read; `outputs` says, by direction, which feature is which step."""
+class AccumulatorPlan:
+    """Layout of the cells of one protocol.
 
-    steps: tuple[Step, ...]
-    blank: tuple[Any, ...]
-    outputs: dict[str, tuple[tuple[str, Step], ...]]
+    Attributes:
+        steps: What each record adds to a cell.
+        empty_slots: The slots of an empty cell; None stands for an empty `DistinctCounter`.
+        outputs: By direction, the key of each feature and the step that it is read from.
+    """
 
-    def make(self, distinct_limit: int) -> Cell:
-        """Make an empty cell."""
-        return [Distinct(distinct_limit) if value is None else value for value in self.blank]
+    steps: tuple[AccumulatorStep, ...]
+    empty_slots: tuple[Any, ...]
+    outputs: dict[str, tuple[tuple[str, AccumulatorStep], ...]]
+
+    def new_cell(self, distinct_limit: int) -> Cell:
+        """Return an empty cell."""
+        return [DistinctCounter(distinct_limit) if value is None else value for value in self.empty_slots]
 
     def add(self, cell: Cell, record: Record) -> None:
-        """Count a record."""
+        """Count a record in a cell."""
         for slot, kind, field in self.steps:
             value = getattr(record, field)
             if value is None:
@@ -62,57 +68,62 @@ class Plan:
                 cell[slot + 1] += 1
 
     def merge(self, cell: Cell, other: Cell) -> None:
-        """Add to a cell what another one has counted."""
+        """Add the counts of another cell to a cell."""
         for slot, value in enumerate(other):
-            if isinstance(value, Distinct):
+            if isinstance(value, DistinctCounter):
                 cell[slot].merge(value)
             else:
                 cell[slot] += value
 
-    def read(self, cells: Sequence[Cell], direction: str, values: dict[str, float], distinct_limit: int) -> None:
-        """Put the features of a window, made of the cells of its panes, into `values`."""
+    def fill_values(self, cells: Sequence[Cell], direction: str, values: dict[str, float], distinct_limit: int) -> None:
+        """Write the features of a window into `values`, computed from the cells of its panes (at least one)."""
         for key, (slot, kind, _) in self.outputs[direction]:
             if kind is Kind.DISTINCT:
-                one = len(cells) == 1
-                values[key] = float(cells[0][slot].count() if one else union((cell[slot] for cell in cells), distinct_limit))
+                is_single = len(cells) == 1
+                count = cells[0][slot].count() if is_single else count_union((cell[slot] for cell in cells), distinct_limit)
+                values[key] = float(count)
                 continue
             total = sum(cell[slot] for cell in cells)
             if kind is not Kind.MEAN:
                 values[key] = float(total)
             elif number := sum(cell[slot + 1] for cell in cells):
-                values[key] = total / number / NANOS
+                values[key] = total / number / NANOS_PER_SECOND
 
     def state(self, cell: Cell) -> list[Any]:
-        """Return a cell for JSON."""
-        return [value.state() if isinstance(value, Distinct) else value for value in cell]
+        """Return a cell as values for JSON."""
+        return [value.state() if isinstance(value, DistinctCounter) else value for value in cell]
 
     def restore(self, state: Sequence[Any], distinct_limit: int) -> Cell:
-        """Make a cell from its state.
+        """Return the cell of a state.
 
         Raises:
-            ValueError: Not a state of such a cell.
+            ValueError: Not the state of a cell of this plan.
         """
         return [
-            Distinct.restore(value, distinct_limit) if blank is None else int(value)
-            for blank, value in zip(self.blank, state, strict=True)
+            DistinctCounter.restore(value, distinct_limit) if empty is None else int(value)
+            for empty, value in zip(self.empty_slots, state, strict=True)
         ]
 
 
-def plan(definition: Definition) -> dict[type[Record], Plan]:
-    """Plan the cells of every protocol that a definition needs."""
-    return {RECORDS[protocol]: _plan(definition, protocol) for protocol in definition.protocols}
+def make_plans(definition: Definition) -> dict[type[Record], AccumulatorPlan]:
+    """Return the layout of the cells of every protocol that a definition needs."""
+    return {RECORD_TYPES[protocol]: _make_plan(definition, protocol) for protocol in definition.protocols}
 
 
-def _plan(definition: Definition, protocol: str) -> Plan:
-    steps: dict[Measure, Step] = {}
-    blank: list[Any] = []
-    outputs: dict[str, list[tuple[str, Step]]] = {direction: [] for direction in DIRECTIONS}
+def _make_plan(definition: Definition, protocol: str) -> AccumulatorPlan:
+    steps: dict[Measure, AccumulatorStep] = {}
+    empty_slots: list[Any] = []
+    outputs: dict[str, list[tuple[str, AccumulatorStep]]] = {direction: [] for direction in DIRECTIONS}
     for feature in definition.features:
         if feature.protocol != protocol:
             continue
         measure = feature.measure
         if measure not in steps:
-            steps[measure] = Step(len(blank), measure.kind, measure.field)
-            blank.extend(_BLANKS.get(measure.kind, (0,)))
+            steps[measure] = AccumulatorStep(len(empty_slots), measure.kind, measure.field)
+            empty_slots.extend(_EMPTY_SLOTS.get(measure.kind, (0,)))
         outputs[feature.direction].append((feature.key, steps[measure]))
-    return Plan(tuple(steps.values()), tuple(blank), {direction: tuple(made) for direction, made in outputs.items()})
+    return AccumulatorPlan(
+        tuple(steps.values()),
+        tuple(empty_slots),
+        {direction: tuple(steps_of_direction) for direction, steps_of_direction in outputs.items()},
+    )

@@ -1,4 +1,4 @@
-"""Which features there are: the columns of the MODS datapool, by protocol and direction, in one table."""
+"""Definitions of all features: the columns of the MODS datapool, by protocol and direction, in one table."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ DIRECTIONS = ("in", "out", "internal")
 
 
 class Kind(Enum):
-    """How records become a number."""
+    """How the records of a window become a number."""
 
-    COUNT = "count"  # records that have the field
-    SUM = "sum"  # of the field, over the records that have it
-    MEAN = "mean"  # of a field in nanoseconds, in seconds; no value where no record has the field
-    TRUE = "true"  # records whose field is true
-    FALSE = "false"  # records whose field is false; unset is neither
-    DISTINCT = "distinct"  # different values of the field
+    COUNT = "count"  # number of records that have the field
+    SUM = "sum"  # sum of the field over the records that have it
+    MEAN = "mean"  # mean in seconds of a field in nanoseconds; NaN if no record has the field
+    TRUE = "true"  # number of records whose field is true
+    FALSE = "false"  # number of records whose field is false; unset is neither
+    DISTINCT = "distinct"  # number of different values of the field
 
 
 class Measure(NamedTuple):
-    """One measure of a protocol; `name` is empty where the column is named by the direction alone."""
+    """One measure of a protocol. `name` is empty if the column is named by the direction alone."""
 
     name: str
     kind: Kind
     field: str
 
     def column(self, direction: str) -> str:
-        """Return the name of the datapool's column."""
+        """Return the name of the datapool's column, such as `in_count_uid`."""
         return f"{direction}_{self.name}" if self.name else direction
 
 
@@ -42,12 +42,12 @@ class Feature(NamedTuple):
 
     @property
     def column(self) -> str:
-        """Return its name in the datapool, such as `in_count_uid`."""
+        """Name in the datapool, such as `in_count_uid`."""
         return self.measure.column(self.direction)
 
     @property
     def key(self) -> str:
-        """Return its name over all protocols as the selection query writes it, such as `conn|in_count_uid`."""
+        """Name that is unique over all protocols, as the selection query writes it: `conn|in_count_uid`."""
         return f"{self.protocol}|{self.column}"
 
 
@@ -58,7 +58,7 @@ _FLAGS = [
 ]
 _ENDPOINTS = {"id.orig_h": "orig_h", "id.orig_p": "orig_p", "id.resp_h": "resp_h", "id.resp_p": "resp_p"}
 _COUNT = Measure("count_uid", Kind.COUNT, "uid")
-_ALONE = (Measure("", Kind.COUNT, "uid"),)
+_COUNT_ONLY = (Measure("", Kind.COUNT, "uid"),)
 
 # The order is that of the columns in the datapool's files.
 MEASURES: Mapping[str, tuple[Measure, ...]] = {
@@ -74,9 +74,9 @@ MEASURES: Mapping[str, tuple[Measure, ...]] = {
         Measure("distinct_proto", Kind.DISTINCT, "proto"),
         *_FLAGS,
     ),
-    "http": _ALONE,
-    "ssl": _ALONE,
-    "ssh": _ALONE,
+    "http": _COUNT_ONLY,
+    "ssl": _COUNT_ONLY,
+    "ssh": _COUNT_ONLY,
     "sip": (
         _COUNT,
         *(Measure(f"distinct_`{name}`", Kind.DISTINCT, field) for name, field in _ENDPOINTS.items()),
@@ -94,32 +94,32 @@ FEATURES: tuple[Feature, ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """Features to make, in the order in which rows hold them."""
+    """The features to compute, in the order of the values of a row."""
 
     features: tuple[Feature, ...] = FEATURES
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "Definition":
-        """Choose features by their keys, such as `conn|in_count_uid`.
+        """Return the definition of the features with the given keys, such as `conn|in_count_uid`.
 
         Raises:
-            DataError: A key that is no feature.
+            DataError: There is no feature of a key.
         """
-        known = {feature.key: feature for feature in FEATURES}
-        wanted = list(dict.fromkeys(keys))
-        if unknown := [key for key in wanted if key not in known]:
+        features_by_key = {feature.key: feature for feature in FEATURES}
+        chosen = list(dict.fromkeys(keys))
+        if unknown := [key for key in chosen if key not in features_by_key]:
             raise DataError(f"no feature {', '.join(unknown)}; expected protocol|column such as conn|in_count_uid")
-        return cls(tuple(known[key] for key in wanted))
+        return cls(tuple(features_by_key[key] for key in chosen))
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """Return the protocols whose records are needed."""
+        """The protocols whose records are needed."""
         return tuple(dict.fromkeys(feature.protocol for feature in self.features))
 
 
-ALL = Definition()
+ALL_FEATURES = Definition()
 
 
-def header(protocol: str) -> list[str]:
+def datapool_columns(protocol: str) -> list[str]:
     """Return the columns of the datapool's files of a protocol, the two times first."""
     return ["window_start", "window_end", *(feature.column for feature in FEATURES if feature.protocol == protocol)]

@@ -1,4 +1,4 @@
-"""How records become windows: said once for batch and live."""
+"""Options of the aggregator, shared by batch and live."""
 
 from dataclasses import dataclass
 from math import gcd
@@ -6,7 +6,7 @@ from typing import Any
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import DataError
-from mods_grpc.features.distinct_count import DEFAULT_LIMIT
+from mods_grpc.features.distinct_count import DEFAULT_EXACT_LIMIT
 from mods_grpc.features.locality import GroupBy, parse_networks
 
 
@@ -19,13 +19,13 @@ class AggregatorOptions:
     Attributes:
         window_seconds: Length of a window.
         slide_seconds: From one window's start to the next; at most the window.
-        group_by: What a series is about.
-        local_networks: Our networks in CIDR form; empty leaves it to the log's own flags, then to private addresses.
-        begin_ns: Records before it are dropped as late, and no window starts earlier. None is the earliest record.
-        quiet_seconds: A series without a record for so long, counted back from a window's end, has no row for that
-            window: it is missing, not zero. At least the window.
-        distinct_limit: Different values counted exactly, in a slide or a window; more are estimated.
-        max_series: Records of series beyond these are dropped and counted.
+        group_by: What a series stands for.
+        local_networks: Local networks in CIDR form; if empty, the log's own flags decide, then the private address space.
+        begin_ns: Records before it are dropped as late, and no window starts earlier; None for the time of the earliest record.
+        idle_timeout_seconds: A series without a record in this time before a window's end has no row for the window: it is
+            missing, not zero. The length of a window is the minimum.
+        distinct_limit: Number of different values per pane and per window that is counted exactly; beyond it is estimated.
+        max_series: Limit on the number of series; records of further series are dropped and counted.
     """
 
     window_seconds: int = 3600
@@ -33,8 +33,8 @@ class AggregatorOptions:
     group_by: GroupBy = GroupBy.SITE
     local_networks: tuple[str, ...] = ()
     begin_ns: int | None = None
-    quiet_seconds: int = 86_400
-    distinct_limit: int = DEFAULT_LIMIT
+    idle_timeout_seconds: int = 86_400
+    distinct_limit: int = DEFAULT_EXACT_LIMIT
     max_series: int = 100_000
 
     def __post_init__(self) -> None:
@@ -46,27 +46,27 @@ class AggregatorOptions:
 
     @property
     def pane_ns(self) -> int:
-        """Return the length of the panes that windows are made of: what window and slide are both multiples of."""
+        """Length of a pane in nanoseconds: the greatest common divisor of window and slide."""
         return gcd(self.window_seconds, self.slide_seconds) * NANOS_PER_SECOND
 
     @property
     def window_panes(self) -> int:
-        """Return how many panes a window is."""
+        """Panes per window."""
         return self.window_seconds * NANOS_PER_SECOND // self.pane_ns
 
     @property
     def slide_panes(self) -> int:
-        """Return how many panes a slide is."""
+        """Panes per slide."""
         return self.slide_seconds * NANOS_PER_SECOND // self.pane_ns
 
     @property
-    def quiet_panes(self) -> int:
-        """Return after how many panes without a record a series is missing."""
-        return -(-max(self.quiet_seconds, self.window_seconds) * NANOS_PER_SECOND // self.pane_ns)
+    def idle_timeout_panes(self) -> int:
+        """Panes without a record after which a series is missing."""
+        return -(-max(self.idle_timeout_seconds, self.window_seconds) * NANOS_PER_SECOND // self.pane_ns)
 
     @property
-    def windowing(self) -> dict[str, Any]:
-        """Return what a saved state depends on, for JSON."""
+    def state_key(self) -> dict[str, Any]:
+        """The options that a saved state depends on, as values for JSON."""
         return {
             "window_seconds": self.window_seconds,
             "slide_seconds": self.slide_seconds,

@@ -1,4 +1,4 @@
-"""What a log line says, by protocol: the fields that features and alerts need, and no others."""
+"""Records of log lines, by protocol, with the fields that features and alerts use."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ PROTOCOLS = ("conn", "dns", "http", "ssl", "ssh", "sip")
 
 @dataclass(kw_only=True, slots=True)
 class Record:
-    """What every record has. Not frozen, for speed: a reader makes one for each line.
+    """The fields that every record has. Not frozen, for speed: a reader creates one per line.
 
     Attributes:
-        ts: Event time, nanoseconds since 1970: for a connection its start.
+        ts: Event time, nanoseconds since 1970; the start of a connection.
         uid: Zeek's uid, or Suricata's flow id.
-        orig_h: Address of the originator, as the log spells it.
-        orig_p: Its port; None where the protocol has none.
+        orig_h: Address of the originator, as the log writes it.
+        orig_p: Port of the originator; None if the protocol has none.
         resp_h: Address of the responder.
-        resp_p: Its port.
-        local_orig: Whether the log itself calls the originator local; None where it does not say.
-        local_resp: The same of the responder.
-        sensor: Which sensor or worker wrote the line; empty where the log does not say.
+        resp_p: Port of the responder.
+        local_orig: Whether the log calls the originator local; None if it does not say.
+        local_resp: The same for the responder.
+        sensor: The sensor or worker that wrote the line; empty if the log does not say.
     """
 
     ts: int
@@ -33,26 +33,26 @@ class Record:
 
     @property
     def protocol(self) -> str:
-        """Return the name of the log: one of `PROTOCOLS`."""
-        return _NAMES[type(self)]
+        """Name of the log: one of `PROTOCOLS`."""
+        return _PROTOCOL_BY_TYPE[type(self)]
 
     @property
-    def logged(self) -> int:
-        """Return when the line can have been written at the earliest, nanoseconds since 1970."""
+    def logged_ns(self) -> int:
+        """Earliest time at which the line can have been written, nanoseconds since 1970."""
         return self.ts
 
 
 @dataclass(kw_only=True, slots=True)
 class Conn(Record):
-    """A connection. None where the log has no value; never negative."""
+    """A connection. Values are None where the log has none, and never negative."""
 
     duration: int | None = None  # nanoseconds, so that sums are exact
     orig_bytes: int | None = None
     resp_bytes: int | None = None
 
     @property
-    def logged(self) -> int:
-        """Return the end of the connection: Zeek writes it then, under the time of its start."""
+    def logged_ns(self) -> int:
+        """End of the connection: Zeek writes the line then, with the time of the start."""
         return self.ts + (self.duration or 0)
 
 
@@ -91,5 +91,5 @@ class Sip(Record):
     user_agent: str | None = None
 
 
-RECORDS: dict[str, type[Record]] = {"conn": Conn, "dns": Dns, "http": Http, "ssl": Ssl, "ssh": Ssh, "sip": Sip}
-_NAMES = {kind: name for name, kind in RECORDS.items()}
+RECORD_TYPES: dict[str, type[Record]] = {"conn": Conn, "dns": Dns, "http": Http, "ssl": Ssl, "ssh": Ssh, "sip": Sip}
+_PROTOCOL_BY_TYPE = {kind: name for name, kind in RECORD_TYPES.items()}

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from mods_grpc.errors import DataError
-from mods_grpc.features import ALL, Aggregator, AggregatorOptions, Conn, Definition, Dns, GroupBy, Ssh
-from tests.support.log_records import SECOND, START, random_records
+from mods_grpc.features import ALL_FEATURES, Aggregator, AggregatorOptions, Conn, Definition, Dns, GroupBy, Ssh
+from tests.support.ids.log_records import SECOND, START, random_records
 
 HOUR = 3_600 * SECOND
 
@@ -19,7 +19,7 @@ def conn(seconds, orig="8.8.8.8", resp="10.0.0.1", **values):
 
 
 def aggregator(*keys, **options):
-    return Aggregator(Definition.of(keys) if keys else ALL, AggregatorOptions(**options))
+    return Aggregator(Definition.of(keys) if keys else ALL_FEATURES, AggregatorOptions(**options))
 
 
 def test_windows_slide_and_hold_what_lies_in_them():
@@ -91,7 +91,7 @@ def test_late_records_are_dropped_and_counted_and_every_window_sees_the_same_of_
 
 
 def test_a_series_without_records_for_long_is_missing_and_not_zero():
-    found = aggregator("conn|in_count_uid", window_seconds=600, quiet_seconds=1_800, begin_ns=START)
+    found = aggregator("conn|in_count_uid", window_seconds=600, idle_timeout_seconds=1_800, begin_ns=START)
     found.add_many([conn(0), conn(86_400)])
     starts = [(row.start_ns - START) // SECOND for row in found.advance(START + 90_000 * SECOND)]
     assert starts == [0, 600, 1_200, 86_400, 87_000, 87_600]
@@ -130,7 +130,7 @@ def test_records_count_for_the_series_of_their_local_ends(group_by, expected):
 
 
 def test_more_series_than_the_limit_are_counted_and_leave_room_when_others_fall_silent():
-    found = aggregator("conn|in_count_uid", group_by=GroupBy.HOST, max_series=2, window_seconds=600, quiet_seconds=600)
+    found = aggregator("conn|in_count_uid", group_by=GroupBy.HOST, max_series=2, window_seconds=600, idle_timeout_seconds=600)
     found.add_many(conn(index, resp=f"10.0.0.{index}") for index in range(5))
     assert found.counters.over_series_limit == 3
     found.advance(START + 7_200 * SECOND)
@@ -140,11 +140,11 @@ def test_more_series_than_the_limit_are_counted_and_leave_room_when_others_fall_
 def test_the_saved_state_goes_on_as_if_nothing_had_happened():
     records = random_records(4, 4_000, 3 * 3_600)
     options = AggregatorOptions(distinct_limit=20, group_by=GroupBy.HOST, window_seconds=1800)
-    whole, first = Aggregator(ALL, options), Aggregator(ALL, options)
+    whole, first = Aggregator(ALL_FEATURES, options), Aggregator(ALL_FEATURES, options)
     rows, again = [], []
     for start in range(0, 4_000, 500):
         part = sorted(records, key=lambda record: record.ts)[start : start + 500]
-        second = Aggregator(ALL, options)
+        second = Aggregator(ALL_FEATURES, options)
         second.restore(json.loads(json.dumps(first.save().decode())).encode())
         first = second
         for one, out in ((whole, rows), (first, again)):
@@ -180,13 +180,13 @@ def test_the_order_of_records_makes_no_difference():
     for order in (records, shuffled):
         found = aggregator(local_networks=("10.0.0.0/8",))
         found.add_many(order)
-        tables.append(repr(list(found.finish())))
+        tables.append(repr(list(found.flush())))
     assert tables[0] == tables[1]
 
 
 def test_sums_of_tumbling_windows_are_the_sliding_ones():
     records = random_records(9, 3_000, 3 * 3_600)
-    sums = [feature.key for feature in ALL.features if feature.measure.kind.value not in {"mean", "distinct"}]
+    sums = [feature.key for feature in ALL_FEATURES.features if feature.measure.kind.value not in {"mean", "distinct"}]
     tumbling, sliding = (aggregator(*sums, window_seconds=window, begin_ns=START) for window in (600, 3_600))
     parts, wholes = Counter(), {}
     for found in (tumbling, sliding):

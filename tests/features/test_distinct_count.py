@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from mods_grpc.features import STANDARD_ERROR, Distinct
-from mods_grpc.features.distinct_count import union
+from mods_grpc.features.distinct_count import STANDARD_ERROR, DistinctCounter, count_union
 
 
 def counted(values, limit=100):
-    found = Distinct(limit)
+    found = DistinctCounter(limit)
     for value in values:
         found.add(value)
     return found
@@ -16,9 +15,9 @@ def counted(values, limit=100):
 
 def test_up_to_the_limit_it_is_exact():
     found = counted([f"{i % 100}.example" for i in range(1_000)])
-    assert found.exact
+    assert found.is_exact
     assert found.count() == 100
-    assert not counted(range(101)).exact
+    assert not counted(range(101)).is_exact
 
 
 @pytest.mark.parametrize("number", [101, 1_000, 10_000, 40_000, 100_000])
@@ -30,9 +29,9 @@ def test_beyond_it_the_error_is_as_stated(number):
 
 def test_a_union_counts_what_is_in_either():
     parts = [counted(range(start, start + 60)) for start in (0, 30, 60)]
-    assert union(parts, 1_000) == 120
-    assert union(parts, 100) == pytest.approx(120, rel=4 * STANDARD_ERROR)
-    assert union([*parts, counted(range(20_000))], 1_000) == pytest.approx(20_000, rel=4 * STANDARD_ERROR)
+    assert count_union(parts, 1_000) == 120
+    assert count_union(parts, 100) == pytest.approx(120, rel=4 * STANDARD_ERROR)
+    assert count_union([*parts, counted(range(20_000))], 1_000) == pytest.approx(20_000, rel=4 * STANDARD_ERROR)
 
 
 def test_merging_is_adding():
@@ -45,13 +44,13 @@ def test_merging_is_adding():
 
 def test_its_state_comes_back_and_a_damaged_one_does_not():
     for found in (counted(range(50)), counted(range(500))):
-        again = Distinct.restore(found.state(), 100)
+        again = DistinctCounter.restore(found.state(), 100)
         again.add("more")
         found.add("more")
         assert again.count() == found.count()
     for damaged in ("AAAA", [1 << 64], [-1], "(" * 20_480):
         with pytest.raises(ValueError, match=r"not the registers|not hashes"):
-            Distinct.restore(damaged, 100)
+            DistinctCounter.restore(damaged, 100)
 
 
 def test_it_takes_16_kib_whatever_comes():

@@ -88,15 +88,15 @@ class Alert:
     @property
     def id(self) -> str:
         """UUID made of what the alert tells of, so that telling it again gives the same one."""
-        return self._id_of(self.phase, self.number)
+        return self._derive_id(self.phase, self.number)
 
     @property
     def previous_id(self) -> str | None:
         """UUID of the alert of the same episode before this one; None for a start."""
         if self.phase is AlertPhase.START:
             return None
-        before = self.number - 1 if self.phase is AlertPhase.UPDATE else self.number
-        return self._id_of(AlertPhase.UPDATE, before) if before else self._id_of(AlertPhase.START, 0)
+        previous_number = self.number - 1 if self.phase is AlertPhase.UPDATE else self.number
+        return self._derive_id(AlertPhase.UPDATE, previous_number) if previous_number else self._derive_id(AlertPhase.START, 0)
 
     @property
     def address(self) -> str | None:
@@ -106,17 +106,17 @@ class Alert:
         except ValueError:
             return None
 
-    def _id_of(self, phase: AlertPhase, number: int) -> str:
+    def _derive_id(self, phase: AlertPhase, number: int) -> str:
         name = self.model.name if self.model else ""
-        return stable_uuid(name, self.sensor, self.series, self.episode_id, phase, str(number))
+        return derive_uuid(name, self.sensor, self.series, self.episode_id, phase, str(number))
 
 
-def stable_uuid(*parts: str) -> str:
+def derive_uuid(*parts: str) -> str:
     """Make the same UUID of the same parts."""
-    return str(uuid.uuid5(_NAMESPACE, well_formed("\x00".join(parts))))
+    return str(uuid.uuid5(_NAMESPACE, replace_surrogates("\x00".join(parts))))
 
 
-def alert_object(alert: Alert) -> dict[str, Any]:
+def alert_to_json(alert: Alert) -> dict[str, Any]:
     """Describe an alert with plain values for JSON; numbers that are not finite become null."""
     model = alert.model
     return {
@@ -126,28 +126,28 @@ def alert_object(alert: Alert) -> dict[str, Any]:
         "severity": alert.severity.name.lower(),
         "sensor": alert.sensor,
         "series": alert.series,
-        "window": {"start": iso(alert.window_start), "end": iso(alert.window_end)},
-        "score": finite(alert.score),
-        "p_value": finite(alert.p_value),
+        "window": {"start": format_time(alert.window_start), "end": format_time(alert.window_end)},
+        "score": finite_or_none(alert.score),
+        "p_value": finite_or_none(alert.p_value),
         "significance": alert.significance,
         "false_alarms_per_day": alert.false_alarms_per_day,
         "reason": alert.reason,
         "out_of_distribution": alert.out_of_distribution,
         "episode": {
             "id": alert.episode_id,
-            "start": iso(alert.episode_start),
-            "peak_time": iso(alert.peak_time),
-            "peak_score": finite(alert.peak_score),
+            "start": format_time(alert.episode_start),
+            "peak_time": format_time(alert.peak_time),
+            "peak_score": finite_or_none(alert.peak_score),
         },
         "features": [
             {
                 "feature": part.feature,
-                "observed": finite(part.observed),
-                "expected": finite(part.expected),
-                "lower": finite(part.lower),
-                "upper": finite(part.upper),
-                "p_value": finite(part.p_value),
-                "share": finite(part.share),
+                "observed": finite_or_none(part.observed),
+                "expected": finite_or_none(part.expected),
+                "lower": finite_or_none(part.lower),
+                "upper": finite_or_none(part.upper),
+                "p_value": finite_or_none(part.p_value),
+                "share": finite_or_none(part.share),
             }
             for part in alert.features
         ],
@@ -155,7 +155,7 @@ def alert_object(alert: Alert) -> dict[str, Any]:
     }
 
 
-def feature_table(alert: Alert) -> str:
+def format_features(alert: Alert) -> str:
     """Write the features on one line: what was observed, expected, and the share of the score."""
     cells = []
     for part in alert.features:
@@ -165,23 +165,23 @@ def feature_table(alert: Alert) -> str:
     return "; ".join(cells)
 
 
-def headline(alert: Alert) -> str:
+def format_headline(alert: Alert) -> str:
     """Say in one line what happened to which series."""
     if alert.phase is AlertPhase.END:
-        return f"{alert.series}: anomaly since {iso(alert.episode_start)} is over, {alert.reason}"
+        return f"{alert.series}: anomaly since {format_time(alert.episode_start)} is over, {alert.reason}"
     return f"{alert.series}: {alert.reason}"
 
 
-def iso(when: datetime) -> str:
+def format_time(when: datetime) -> str:
     """Write a time in UTC, ending in Z."""
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def finite(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     """Return the value where JSON can hold it."""
     return value if value is not None and math.isfinite(value) else None
 
 
-def well_formed(text: str) -> str:
+def replace_surrogates(value: str) -> str:
     """Replace what has no UTF-8 form."""
-    return text.encode("utf-8", "replace").decode()
+    return value.encode("utf-8", "replace").decode()

@@ -63,7 +63,7 @@ class OpenEpisode:
     features: tuple[FeatureVerdict, ...]
     model: ServedModel | None
     out_of_distribution: bool
-    told: float | None = None  # the score last told
+    reported_score: float | None = None  # the score last told
     updates: int = 0
 
 
@@ -83,7 +83,7 @@ class Episodes:
     def __len__(self) -> int:
         return len(self._open)
 
-    def take(self, verdict: Verdict) -> list[Alert]:
+    def update(self, verdict: Verdict) -> list[Alert]:
         """Take a verdict into account, in order of time per series, and return what is to be told."""
         if verdict.status is not VerdictStatus.SCORED or verdict.score is None:
             return []
@@ -91,15 +91,15 @@ class Episodes:
         episode = self._open.get(verdict.series)
         if episode is not None and verdict.observe_time - episode.last > self._holdoff:
             del self._open[verdict.series]
-            if self.options.ends and episode.told is not None:
-                alerts.append(self._end(verdict, episode))
+            if self.options.ends and episode.reported_score is not None:
+                alerts.append(self._close(verdict, episode))
             episode = None
         if verdict.anomalous:
-            told = self._tell(verdict, self._grown(verdict, episode))
-            alerts += [told] if told else []
+            alert = self._report(verdict, self._open_or_extend(verdict, episode))
+            alerts += [alert] if alert else []
         return alerts
 
-    def _grown(self, verdict: Verdict, episode: OpenEpisode | None) -> OpenEpisode:
+    def _open_or_extend(self, verdict: Verdict, episode: OpenEpisode | None) -> OpenEpisode:
         assert verdict.score is not None
         if episode is not None and verdict.score <= episode.peak:
             episode.last = verdict.observe_time
@@ -113,27 +113,29 @@ class Episodes:
             features=verdict.features,
             model=verdict.model,
             out_of_distribution=verdict.out_of_distribution,
-            told=None if episode is None else episode.told,
+            reported_score=None if episode is None else episode.reported_score,
             updates=0 if episode is None else episode.updates,
         )
         self._open[verdict.series] = episode
         return episode
 
-    def _tell(self, verdict: Verdict, episode: OpenEpisode) -> Alert | None:
+    def _report(self, verdict: Verdict, episode: OpenEpisode) -> Alert | None:
         assert verdict.score is not None
-        first = episode.told is None
-        if episode.told is not None and not (self.options.updates and verdict.score >= episode.told + UPDATE_DECADES):
+        first = episode.reported_score is None
+        if episode.reported_score is not None and not (
+            self.options.updates and verdict.score >= episode.reported_score + UPDATE_DECADES
+        ):
             return None
-        alert = self._alert(verdict, episode, AlertPhase.START if first else AlertPhase.UPDATE)
+        alert = self._make_alert(verdict, episode, AlertPhase.START if first else AlertPhase.UPDATE)
         severity = Severity.of(episode.peak, self.options.significance)
         if self.options.suppression.reason(verdict.series, alert.window_start, alert.window_end, severity) is not None:
             self.suppressed += first
             return None
-        episode.told = max(verdict.score, episode.told or 0.0)
+        episode.reported_score = max(verdict.score, episode.reported_score or 0.0)
         episode.updates += not first
         return replace(alert, number=episode.updates)
 
-    def _end(self, verdict: Verdict, episode: OpenEpisode) -> Alert:
+    def _close(self, verdict: Verdict, episode: OpenEpisode) -> Alert:
         peak = replace(
             verdict,
             score=episode.peak,
@@ -142,9 +144,9 @@ class Episodes:
             features=episode.features,
             out_of_distribution=episode.out_of_distribution,
         )
-        return self._alert(peak, episode, AlertPhase.END)
+        return self._make_alert(peak, episode, AlertPhase.END)
 
-    def _alert(self, verdict: Verdict, episode: OpenEpisode, phase: AlertPhase) -> Alert:
+    def _make_alert(self, verdict: Verdict, episode: OpenEpisode, phase: AlertPhase) -> Alert:
         options = self.options
         assert verdict.score is not None
         return Alert(
@@ -170,20 +172,20 @@ class Episodes:
 
     def state(self) -> dict[str, Any]:
         """Return the open episodes for JSON."""
-        return {series: _plain(episode) for series, episode in self._open.items()}
+        return {series: _to_json(episode) for series, episode in self._open.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._open = {series: _episode(found) for series, found in state.items()}
+        self._open = {series: _from_json(saved) for series, saved in state.items()}
 
 
-def _plain(episode: OpenEpisode) -> dict[str, Any]:
-    found = asdict(episode)
-    return found | {key: found[key].isoformat() for key in ("start", "last", "peak_time")}
+def _to_json(episode: OpenEpisode) -> dict[str, Any]:
+    saved = asdict(episode)
+    return saved | {key: saved[key].isoformat() for key in ("start", "last", "peak_time")}
 
 
-def _episode(found: dict[str, Any]) -> OpenEpisode:
-    times = {key: datetime.fromisoformat(found[key]) for key in ("start", "last", "peak_time")}
-    features = tuple(FeatureVerdict(**part) for part in found["features"])
-    model = None if found["model"] is None else ServedModel(**found["model"])
-    return OpenEpisode(**(found | times | {"features": features, "model": model}))
+def _from_json(saved: dict[str, Any]) -> OpenEpisode:
+    times = {key: datetime.fromisoformat(saved[key]) for key in ("start", "last", "peak_time")}
+    features = tuple(FeatureVerdict(**part) for part in saved["features"])
+    model = None if saved["model"] is None else ServedModel(**saved["model"])
+    return OpenEpisode(**(saved | times | {"features": features, "model": model}))

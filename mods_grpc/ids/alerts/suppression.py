@@ -27,19 +27,19 @@ from typing import Any
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
 
-EVERYTHING = ("*",)
+ALL_SERIES = ("*",)
 _REPEATS = {"daily": timedelta(days=1), "weekly": timedelta(days=7)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedWork:
+class MaintenanceWindow:
     """A span of time in which some series may behave as they like; `repeat` is the time from one to the next."""
 
     name: str
     start: datetime
     end: datetime
     repeat: timedelta | None = None
-    series: tuple[str, ...] = EVERYTHING
+    series: tuple[str, ...] = ALL_SERIES
 
     def covers(self, start: datetime, end: datetime) -> bool:
         """Tell whether a window touches the work, or one of its repetitions."""
@@ -55,7 +55,7 @@ class PlannedWork:
 class Suppression:
     """What is not told. `allow` holds patterns of series names as a shell writes them."""
 
-    planned: tuple[PlannedWork, ...] = ()
+    maintenance: tuple[MaintenanceWindow, ...] = ()
     allow: tuple[str, ...] = ()
     minimum_severity: Severity = Severity.LOW
 
@@ -65,7 +65,7 @@ class Suppression:
             return f"below {self.minimum_severity.name.lower()}"
         if _matches(series, self.allow):
             return "allowed"
-        for work in self.planned:
+        for work in self.maintenance:
             if _matches(series, work.series) and work.covers(start, end):
                 return work.name
         return None
@@ -78,63 +78,63 @@ def read_suppression(path: Path) -> Suppression:
         DataError: It says something else than what is described above; the message says where.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-        _only(found, {"minimum_severity", "allow", "planned"})
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        _reject_unknown_keys(content, {"minimum_severity", "allow", "planned"})
         return Suppression(
-            planned=tuple(_planned(entry) for entry in found.get("planned", [])),
-            allow=_patterns(found.get("allow", [])),
-            minimum_severity=parse_severity(found.get("minimum_severity", "low")),
+            maintenance=tuple(_read_maintenance(entry) for entry in content.get("planned", [])),
+            allow=_check_patterns(content.get("allow", [])),
+            minimum_severity=parse_severity(content.get("minimum_severity", "low")),
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        told = f"misses {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path.name}: {told}") from error
+        reason = f"misses {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"{path.name}: {reason}") from error
 
 
-def parse_severity(text: str) -> Severity:
+def parse_severity(name: str) -> Severity:
     """Read the name of a severity.
 
     Raises:
         ValueError: There is none of that name.
     """
-    known = {severity.name.lower(): severity for severity in Severity}
-    if text not in known:
-        raise ValueError(f"expected a severity of {', '.join(known)}, found {text!r}")
-    return known[text]
+    severities = {severity.name.lower(): severity for severity in Severity}
+    if name not in severities:
+        raise ValueError(f"expected a severity of {', '.join(severities)}, found {name!r}")
+    return severities[name]
 
 
-def _planned(entry: Mapping[str, Any]) -> PlannedWork:
-    _only(entry, {"name", "start", "end", "repeat", "series"})
+def _read_maintenance(entry: Mapping[str, Any]) -> MaintenanceWindow:
+    _reject_unknown_keys(entry, {"name", "start", "end", "repeat", "series"})
     repeat = entry.get("repeat")
     if repeat is not None and repeat not in _REPEATS:
         raise ValueError(f"planned.repeat: expected {' or '.join(_REPEATS)}, found {repeat!r}")
-    start, end = _time(entry["start"]), _time(entry["end"])
-    step = None if repeat is None else _REPEATS[repeat]
-    if not start < end or (step is not None and end - start > step):
+    start, end = _check_time(entry["start"]), _check_time(entry["end"])
+    interval = None if repeat is None else _REPEATS[repeat]
+    if not start < end or (interval is not None and end - start > interval):
         raise ValueError(f"planned: expected start before end, and end before the repetition, found {start} and {end}")
-    return PlannedWork(
+    return MaintenanceWindow(
         name=str(entry.get("name", "planned work")),
         start=start,
         end=end,
-        repeat=step,
-        series=_patterns(entry["series"]) if "series" in entry else EVERYTHING,
+        repeat=interval,
+        series=_check_patterns(entry["series"]) if "series" in entry else ALL_SERIES,
     )
 
 
-def _time(value: object) -> datetime:
+def _check_time(value: object) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError(f"expected a date and time such as 2026-03-01T01:00:00Z, found {value!r}")
     return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
-def _patterns(values: object) -> tuple[str, ...]:
+def _check_patterns(values: object) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"expected a list of patterns, found {values!r}")
     return tuple(values)
 
 
-def _only(found: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := found.keys() - known:
-        raise ValueError(f"unknown key {', '.join(sorted(unknown))}; expected {', '.join(sorted(known))}")
+def _reject_unknown_keys(table: Mapping[str, Any], allowed: set[str]) -> None:
+    if unknown := table.keys() - allowed:
+        raise ValueError(f"unknown key {', '.join(sorted(unknown))}; expected {', '.join(sorted(allowed))}")
 
 
 def _matches(series: str, patterns: tuple[str, ...]) -> bool:

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mods_grpc.ids.logs import line_rules as lines
+from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.zeek import TsvHeader
 
 _EXTRA = "extra field"  # no field of Zeek's has a space in its name
 _TIME = r"^[0-9]{9,10}(\.[0-9]{1,9})?$"
-_DECIMAL = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
+_DURATION = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
 _WHOLE = r"^[0-9]{1,16}$"
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class RecordColumns:
     """What a block holds.
 
     Attributes:
@@ -31,11 +31,11 @@ class Columns:
     """
 
     frame: pl.DataFrame
-    doubtful: list[tuple[int, bytes]]
+    uncertain: list[tuple[int, bytes]]
     lines: int
 
 
-def read_columns(text: bytes, header: TsvHeader, protocol: str, latest_ns: int) -> Columns:
+def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int) -> RecordColumns:
     """Read a block of whole lines.
 
     Raises:
@@ -44,39 +44,39 @@ def read_columns(text: bytes, header: TsvHeader, protocol: str, latest_ns: int) 
     """
     wanted = [(field, header.names[index]) for field, index in header.columns(protocol)]
     sensor = header.sensor_column()
-    raw = _split(text, header, {name for _, name in wanted} | ({header.names[sensor]} if sensor is not None else set()))
+    raw = _parse_csv(block, header, {name for _, name in wanted} | ({header.names[sensor]} if sensor is not None else set()))
     checks = [pl.col(_EXTRA).is_null(), pl.col(header.names[-1]).is_not_null()]
-    made = []
+    columns = []
     for field, name in wanted:
         value = pl.col(name)
-        known = value != header.unset
-        good, parsed = _CONVERSIONS[field.type](value, latest_ns)
-        checks.append((good & known if field.required else good | ~known).fill_null(value=False))
-        made.append(
-            pl.when(known).then(parsed.replace(header.empty, "") if field.type == "string" else parsed).alias(field.attribute)
+        is_set = value != header.unset
+        is_valid, parsed = _CONVERSIONS[field.type](value, latest_ns)
+        checks.append((is_valid & is_set if field.required else is_valid | ~is_set).fill_null(value=False))
+        columns.append(
+            pl.when(is_set).then(parsed.replace(header.empty, "") if field.type == "string" else parsed).alias(field.attribute)
         )
     if sensor is not None:
         value = pl.col(header.names[sensor])
-        checks.append((~value.str.contains(lines.CONTROL)).fill_null(value=False))
-        made.append(pl.when(value != header.unset).then(value).otherwise(pl.lit("")).alias("sensor"))
+        checks.append((~value.str.contains(line_rules.CONTROL_CHARACTER)).fill_null(value=False))
+        columns.append(pl.when(value != header.unset).then(value).otherwise(pl.lit("")).alias("sensor"))
     else:
-        made.append(pl.lit("").alias("sensor"))
-    checks.append(_addresses(raw, [name for field, name in wanted if field.type == "addr"]))
-    sure = raw.select(pl.all_horizontal(checks)).to_series().to_numpy()
-    starts, ends = _bounds(text)
-    if len(starts) != len(sure):
+        columns.append(pl.lit("").alias("sensor"))
+    checks.append(_are_addresses(raw, [name for field, name in wanted if field.type == "addr"]))
+    is_certain = raw.select(pl.all_horizontal(checks)).to_series().to_numpy()
+    starts, ends = _line_bounds(block)
+    if len(starts) != len(is_certain):
         raise pl.exceptions.ComputeError("lines and rows do not agree")
-    sure = sure & (ends - starts <= lines.MAX_LINE_BYTES)
-    doubtful = [(int(starts[row]), text[starts[row] : ends[row]]) for row in np.flatnonzero(~sure)]
-    return Columns(raw.filter(pl.Series(sure)).select(made), doubtful, len(sure))
+    is_certain = is_certain & (ends - starts <= line_rules.MAX_LINE_BYTES)
+    doubtful = [(int(starts[row]), block[starts[row] : ends[row]]) for row in np.flatnonzero(~is_certain)]
+    return RecordColumns(raw.filter(pl.Series(is_certain)).select(columns), doubtful, len(is_certain))
 
 
-def _split(text: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame:
+def _parse_csv(block: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame:
     first = header.separator.join([*header.names, _EXTRA]).encode() + b"\n"
     for encoding in ("utf8", "utf8-lossy"):
         try:
             return pl.read_csv(
-                first + text,
+                first + block,
                 separator=header.separator,
                 quote_char=None,
                 infer_schema=False,
@@ -90,11 +90,11 @@ def _split(text: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame:
     raise AssertionError
 
 
-def _bounds(text: bytes) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _line_bounds(block: bytes) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Return where lines start and end, without the end of line itself."""
-    ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n"))
-    if not text.endswith(b"\n"):
-        ends = np.append(ends, len(text))
+    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
+    if not block.endswith(b"\n"):
+        ends = np.append(ends, len(block))
     return np.concatenate([[0], ends[:-1] + 1]), ends
 
 
@@ -104,42 +104,42 @@ def _microseconds(value: pl.Expr) -> pl.Expr:
 
 def _time(value: pl.Expr, latest_ns: int) -> tuple[pl.Expr, pl.Expr]:
     nanos = _microseconds(value)
-    return value.str.contains(_TIME) & nanos.is_between(lines.EARLIEST_NS, latest_ns), nanos
+    return value.str.contains(_TIME) & nanos.is_between(line_rules.MIN_TIME_NS, latest_ns), nanos
 
 
 def _interval(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     nanos = _microseconds(value)
-    return value.str.contains(_DECIMAL) & (nanos <= lines.LONG_NS), nanos
+    return value.str.contains(_DURATION) & (nanos <= line_rules.LONG_DURATION_NS), nanos
 
 
 def _count(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     whole = value.cast(pl.Int64, strict=False)
-    return value.str.contains(_WHOLE) & (whole <= lines.MAX_COUNT), whole
+    return value.str.contains(_WHOLE) & (whole <= line_rules.MAX_COUNT), whole
 
 
 def _port(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     whole = value.cast(pl.Int64, strict=False)
-    return value.str.contains(_WHOLE) & (whole <= lines.MAX_PORT), whole
+    return value.str.contains(_WHOLE) & (whole <= line_rules.MAX_PORT), whole
 
 
 def _flag(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return value.is_in(["T", "F"]), value == "T"
 
 
-def _text(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
-    return ~value.str.contains(lines.CONTROL), value
+def _string(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    return ~value.str.contains(line_rules.CONTROL_CHARACTER), value
 
 
 def _address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return value.is_not_null(), value  # whether it is one, `_addresses` asks
 
 
-def _addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
+def _are_addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
     """Tell whether all of some columns are addresses, asking once for each text."""
     texts = pl.concat([raw[name] for name in names]).unique().drop_nulls()
     texts = texts.filter(~texts.str.contains(_IPV4))
-    wrong = pl.Series([text for text in texts if not lines.is_address(text)], dtype=pl.String)
-    return pl.all_horizontal([~pl.col(name).is_in(wrong.implode()) for name in names]) if len(wrong) else pl.lit(value=True)
+    invalid = pl.Series([text for text in texts if not line_rules.is_address(text)], dtype=pl.String)
+    return pl.all_horizontal([~pl.col(name).is_in(invalid.implode()) for name in names]) if len(invalid) else pl.lit(value=True)
 
 
 _CONVERSIONS = {
@@ -148,7 +148,7 @@ _CONVERSIONS = {
     "count": _count,
     "port": _port,
     "bool": _flag,
-    "string": _text,
-    "enum": _text,
+    "string": _string,
+    "enum": _string,
     "addr": _address,
 }

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from mods_grpc.features import SITE, UNNAMED, Aggregator, Distinct, GroupBy, Kind, Locality, Partial, Plan
+from mods_grpc.features import Aggregator, GroupBy
+from mods_grpc.features.accumulators import AccumulatorPlan, PartialCell
+from mods_grpc.features.definitions import Kind
+from mods_grpc.features.distinct_count import DistinctCounter
+from mods_grpc.features.locality import SITE, UNKNOWN_SENSOR, Locality
 
 _KEY = ["pane", "series", "direction"]
 
 
-def add_columns(aggregator: Aggregator, locality: Locality, plan: Plan, protocol: str, frame: pl.DataFrame) -> None:
+def add_columns(aggregator: Aggregator, locality: Locality, plan: AccumulatorPlan, protocol: str, frame: pl.DataFrame) -> None:
     """Count the records of a frame in an aggregator, as `Aggregator.add` would one by one.
 
     Args:
@@ -20,13 +24,17 @@ def add_columns(aggregator: Aggregator, locality: Locality, plan: Plan, protocol
         protocol: Whose records they are.
         frame: Records, from `read_columns`.
     """
-    placed = _place(frame, locality)
+    placed = _add_direction(frame, locality)
     in_time = placed.filter(pl.col("ts") >= aggregator.open_ns)
     ours = in_time.filter(pl.col("direction").is_not_null())
     pane_ns = aggregator.options.pane_ns
-    grouped = _by_series(ours.with_columns(pane=pl.col("ts") // pane_ns), locality.group_by).group_by(_KEY).agg(_measures(plan))
-    aggregator.add_partial(
-        _partials(grouped, plan, protocol, aggregator.options.distinct_limit),
+    grouped = (
+        _add_series(ours.with_columns(pane=pl.col("ts") // pane_ns), locality.group_by)
+        .group_by(_KEY)
+        .agg(_measure_expressions(plan))
+    )
+    aggregator.add_partials(
+        _partial_cells(grouped, plan, protocol, aggregator.options.distinct_limit),
         earliest_ns=ours["ts"].min() or 0,  # type: ignore[arg-type]
         added=len(ours),
         late=len(placed) - len(in_time),
@@ -34,19 +42,21 @@ def add_columns(aggregator: Aggregator, locality: Locality, plan: Plan, protocol
     )
 
 
-def _place(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
+def _add_direction(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
     """Add the direction, and the series of both ends."""
-    known = pl.concat([frame["orig_h"], frame["resp_h"]]).unique()
+    addresses = pl.concat([frame["orig_h"], frame["resp_h"]]).unique()
     by_log = not locality.networks
-    local = _local(known, locality)
+    local = _are_local(addresses, locality)
     if locality.group_by is GroupBy.HOST:
-        names = known
+        names = addresses
     elif locality.group_by is GroupBy.SUBNET:
-        pairs = zip(known, local, strict=True)
-        names = pl.Series([locality.series_of(text) if ours or by_log else "" for text, ours in pairs], dtype=pl.String)
+        pairs = zip(addresses, local, strict=True)
+        names = pl.Series(
+            [locality.series_of_address(address) if is_ours or by_log else "" for address, is_ours in pairs], dtype=pl.String
+        )
     else:
-        names = pl.repeat("", len(known), eager=True)
-    ends = pl.DataFrame({"end": known, "local": local, "name": names})
+        names = pl.repeat("", len(addresses), eager=True)
+    ends = pl.DataFrame({"end": addresses, "local": local, "name": names})
     for side in ("orig", "resp"):
         renamed = ends.rename({"end": f"{side}_h", "local": f"{side}_local", "name": f"{side}_name"})
         frame = frame.join(renamed, on=f"{side}_h", how="left", maintain_order="left")
@@ -59,52 +69,52 @@ def _place(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
     return frame.with_columns(direction=direction)
 
 
-def _local(addresses: pl.Series, locality: Locality) -> pl.Series:
+def _are_local(addresses: pl.Series, locality: Locality) -> pl.Series:
     """Tell which of some different addresses are ours: of IPv4 all at once, there may be millions."""
-    short = ~addresses.str.contains(":", literal=True)
-    octets = addresses.filter(short).str.split_exact(".", 3).struct.unnest().cast(pl.UInt32).to_numpy()
+    is_ipv4 = ~addresses.str.contains(":", literal=True)
+    octets = addresses.filter(is_ipv4).str.split_exact(".", 3).struct.unnest().cast(pl.UInt32).to_numpy()
     local = np.zeros(len(addresses), dtype=np.bool_)
-    local[short.to_numpy()] = locality.hold_ipv4(octets @ np.array([1 << 24, 1 << 16, 1 << 8, 1], dtype=np.uint32))
-    local[~short.to_numpy()] = [locality.network_of(text) is not None for text in addresses.filter(~short)]
+    local[is_ipv4.to_numpy()] = locality.contains_ipv4(octets @ np.array([1 << 24, 1 << 16, 1 << 8, 1], dtype=np.uint32))
+    local[~is_ipv4.to_numpy()] = [locality.network_of(address) is not None for address in addresses.filter(~is_ipv4)]
     return pl.Series(local)
 
 
-def _by_series(frame: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
+def _add_series(frame: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
     """Add the series; a record that counts for two of them is there twice."""
     if group_by is GroupBy.SITE:
         return frame.with_columns(series=pl.lit(SITE))
     if group_by is GroupBy.SENSOR:
-        return frame.with_columns(series=pl.when(pl.col("sensor") == "").then(pl.lit(UNNAMED)).otherwise("sensor"))
+        return frame.with_columns(series=pl.when(pl.col("sensor") == "").then(pl.lit(UNKNOWN_SENSOR)).otherwise("sensor"))
     first = pl.when(pl.col("direction") == "in").then("resp_name").otherwise("orig_name")
     both = frame.filter((pl.col("direction") == "internal") & (pl.col("orig_name") != pl.col("resp_name")))
     return pl.concat([frame.with_columns(series=first), both.with_columns(series=pl.col("resp_name"))])
 
 
-def _measures(plan: Plan) -> list[pl.Expr]:
+def _measure_expressions(plan: AccumulatorPlan) -> list[pl.Expr]:
     """Return an expression for each slot of a cell, named by the slot's number."""
-    made = []
+    expressions = []
     for slot, kind, field in plan.steps:
         value = pl.col(field)
         if kind is Kind.COUNT:
-            made.append(value.is_not_null().sum().cast(pl.Int64).alias(str(slot)))
+            expressions.append(value.is_not_null().sum().cast(pl.Int64).alias(str(slot)))
         elif kind in {Kind.TRUE, Kind.FALSE}:
-            made.append((value == (kind is Kind.TRUE)).sum().cast(pl.Int64).alias(str(slot)))
+            expressions.append((value == (kind is Kind.TRUE)).sum().cast(pl.Int64).alias(str(slot)))
         elif kind is Kind.DISTINCT:
-            made.append(value.drop_nulls().unique().alias(str(slot)))
+            expressions.append(value.drop_nulls().unique().alias(str(slot)))
         else:
-            made.append(value.sum().alias(str(slot)))
+            expressions.append(value.sum().alias(str(slot)))
             if kind is Kind.MEAN:
-                made.append(value.is_not_null().sum().cast(pl.Int64).alias(str(slot + 1)))
-    return made
+                expressions.append(value.is_not_null().sum().cast(pl.Int64).alias(str(slot + 1)))
+    return expressions
 
 
-def _partials(grouped: pl.DataFrame, plan: Plan, protocol: str, distinct_limit: int) -> Iterator[Partial]:
-    slots = [str(slot) for slot in range(len(plan.blank))]
+def _partial_cells(grouped: pl.DataFrame, plan: AccumulatorPlan, protocol: str, distinct_limit: int) -> Iterator[PartialCell]:
+    slots = [str(slot) for slot in range(len(plan.empty_slots))]
     for pane, series, direction, *cell in grouped.select(*_KEY, *slots).iter_rows():
-        for slot, blank in enumerate(plan.blank):
+        for slot, blank in enumerate(plan.empty_slots):
             if blank is None:
-                counted = Distinct(distinct_limit)
+                counted = DistinctCounter(distinct_limit)
                 for value in cell[slot]:
                     counted.add(value)
                 cell[slot] = counted
-        yield Partial(pane, series, protocol, direction, cell)
+        yield PartialCell(pane, series, protocol, direction, cell)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mods_grpc.features.records import Conn, Dns, Http, Record, Sip, Ssh, Ssl
-from mods_grpc.ids.logs import line_rules as lines
+from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.line_rules import MalformedLineError
-from mods_grpc.ids.logs.zeek import iso_time
+from mods_grpc.ids.logs.zeek import parse_iso_time
 
 PROTOCOL_OF = {"flow": "conn", "dns": "dns", "http": "http", "tls": "ssl", "ssh": "ssh", "sip": "sip"}
 DNS_PORT = 53
@@ -31,85 +31,85 @@ def parse_eve(event: Mapping[str, Any], latest_ns: int | None) -> Record | None:
     """
     kind = event["event_type"]
     read = _READERS.get(kind) if isinstance(kind, str) else None
-    return read(event, _common(event, latest_ns), latest_ns) if read else None
+    return read(event, _read_common(event, latest_ns), latest_ns) if read else None
 
 
-def _common(event: Mapping[str, Any], latest_ns: int | None) -> dict[str, Any]:
+def _read_common(event: Mapping[str, Any], latest_ns: int | None) -> dict[str, Any]:
     flow = event.get("flow_id")
     sensor = event.get("host") or event.get("in_iface") or ""
-    made = {
-        "ts": iso_time(event["timestamp"], latest_ns),
-        "uid": None if flow is None else str(_whole(flow)),
-        "orig_h": lines.address(event.get("src_ip")),
-        "resp_h": lines.address(event.get("dest_ip")),
-        "sensor": lines.text(sensor),
+    values = {
+        "ts": parse_iso_time(event["timestamp"], latest_ns),
+        "uid": None if flow is None else str(_check_uint64(flow)),
+        "orig_h": line_rules.check_address(event.get("src_ip")),
+        "resp_h": line_rules.check_address(event.get("dest_ip")),
+        "sensor": line_rules.check_text(sensor),
     }
-    for name, ours in (("src_port", "orig_p"), ("dest_port", "resp_p")):
+    for name, attribute in (("src_port", "orig_p"), ("dest_port", "resp_p")):
         if event.get(name) is not None:
-            made[ours] = lines.check_port(event[name])
-    return made
+            values[attribute] = line_rules.check_port(event[name])
+    return values
 
 
-def _flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int | None) -> Record:
-    flow = _object(event, "flow")
-    start = iso_time(flow.get("start"), latest_ns)
-    end = iso_time(flow["end"], latest_ns) if "end" in flow else common["ts"]
+def _read_flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int | None) -> Record:
+    flow = _require_object(event, "flow")
+    start = parse_iso_time(flow.get("start"), latest_ns)
+    end = parse_iso_time(flow["end"], latest_ns) if "end" in flow else common["ts"]
     return Conn(
         **{**common, "ts": start},
-        duration=lines.duration_of((end - start) / 1e9),
-        orig_bytes=lines.check_count(flow.get("bytes_toserver", 0)),
-        resp_bytes=lines.check_count(flow.get("bytes_toclient", 0)),
+        duration=line_rules.to_duration_ns((end - start) / 1e9),
+        orig_bytes=line_rules.check_count(flow.get("bytes_toserver", 0)),
+        resp_bytes=line_rules.check_count(flow.get("bytes_toclient", 0)),
     )
 
 
-def _dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -> Record:
-    dns = _object(event, "dns")
-    asked = str(dns.get("type")) in _QUERIES
-    if not asked and common.get("orig_p") == DNS_PORT != common.get("resp_p"):  # written in the packet's direction
-        turned = {"orig_h": common["resp_h"], "orig_p": common.get("resp_p")}
-        common |= {"resp_h": common["orig_h"], "resp_p": DNS_PORT} | turned
-    if asked:
+def _read_dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -> Record:
+    dns = _require_object(event, "dns")
+    is_query = str(dns.get("type")) in _QUERIES
+    if not is_query and common.get("orig_p") == DNS_PORT != common.get("resp_p"):  # written in the packet's direction
+        swapped = {"orig_h": common["resp_h"], "orig_p": common.get("resp_p")}
+        common |= {"resp_h": common["orig_h"], "resp_p": DNS_PORT} | swapped
+    if is_query:
         queries = dns.get("queries")
         first = queries[0] if isinstance(queries, list) and queries and isinstance(queries[0], dict) else dns
         name = first.get("rrname")
-        return Dns(**common, proto=_lower(event.get("proto")), query=None if name is None else lines.text(name))
+        return Dns(**common, proto=_lower(event.get("proto")), query=None if name is None else line_rules.check_text(name))
     sections = ("answers", "authorities", "additionals", "grouped")
     return Dns(
         **{**common, "uid": None},
-        AA=lines.flag(dns.get("aa", False)),
-        TC=lines.flag(dns.get("tc", False)),
-        RD=lines.flag(dns.get("rd", False)),
-        RA=lines.flag(dns.get("ra", False)),
+        AA=line_rules.check_flag(dns.get("aa", False)),
+        TC=line_rules.check_flag(dns.get("tc", False)),
+        RD=line_rules.check_flag(dns.get("rd", False)),
+        RA=line_rules.check_flag(dns.get("ra", False)),
         rejected=not any(dns.get(section) for section in sections),
     )
 
 
-def _plain(kind: type[Record]) -> Callable[[Mapping[str, Any], dict[str, Any], int | None], Record]:
+def _reader_of(kind: type[Record]) -> Callable[[Mapping[str, Any], dict[str, Any], int | None], Record]:
     return lambda _event, common, _latest: kind(**common)
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], dict[str, Any], int | None], Record]] = {
-    "flow": _flow,
-    "dns": _dns,
-    "http": _plain(Http),
-    "tls": _plain(Ssl),
-    "ssh": _plain(Ssh),
-    "sip": _plain(Sip),
+    "flow": _read_flow,
+    "dns": _read_dns,
+    "http": _reader_of(Http),
+    "tls": _reader_of(Ssl),
+    "ssh": _reader_of(Ssh),
+    "sip": _reader_of(Sip),
 }
 
 
-def _object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = event.get(name)
-    if not isinstance(found, dict):
+def _require_object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = event.get(name)
+    if not isinstance(value, dict):
         raise MalformedLineError(name)
-    return found
+    return value
 
 
-def _whole(value: object) -> int:
+def _check_uint64(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 64:
         raise MalformedLineError("count")
     return value
 
 
 def _lower(value: object) -> str | None:
-    return None if value is None else lines.text(value).lower()
+    return None if value is None else line_rules.check_text(value).lower()

@@ -6,22 +6,22 @@ from functools import lru_cache
 from math import floor, isfinite
 from time import time_ns
 
-from mods_grpc.features.locality import pack
+from mods_grpc.features.locality import address_bytes
 
 MAX_LINE_BYTES = 1 << 20
 MAX_COUNT = 1 << 50  # a petabyte; what is above is a broken counter
 MAX_PORT = 65_535
 MAX_DURATION_SECONDS = 10 * 366 * 86_400
-EARLIEST_NS = 946_684_800 * 10**9  # 2000-01-01: older than any log, so a clock that was never set
-FUTURE_SECONDS = 86_400
-LONG_NS = 86_400 * 10**9  # durations above it are looked at twice
+MIN_TIME_NS = 946_684_800 * 10**9  # 2000-01-01: older than any log, so a clock that was never set
+MAX_FUTURE_SECONDS = 86_400
+LONG_DURATION_NS = 86_400 * 10**9  # durations above it are looked at twice
 
-CONTROL = r"[\x00-\x1f\x7f]"
+CONTROL_CHARACTER = r"[\x00-\x1f\x7f]"
 DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
 WHOLE = r"\d{1,16}"
-_DIGITS = 16
-_ADDRESS_CHARACTERS = 45
-_CONTROL, _DECIMAL = re.compile(CONTROL), re.compile(DECIMAL, re.ASCII)
+_MAX_DIGITS = 16
+_MAX_ADDRESS_CHARACTERS = 45
+_CONTROL, _DECIMAL = re.compile(CONTROL_CHARACTER), re.compile(DECIMAL, re.ASCII)
 
 
 class MalformedLineError(ValueError):
@@ -41,23 +41,23 @@ class ReadCounters:
     ignored: int = 0  # other logs, other events
     malformed: dict[str, int] = field(default_factory=dict)
 
-    def refuse(self, reason: str, number: int = 1) -> None:
+    def reject(self, reason: str, number: int = 1) -> None:
         """Count malformed lines."""
         if number:
             self.malformed[reason] = self.malformed.get(reason, 0) + number
 
     @property
-    def refused(self) -> int:
+    def rejected(self) -> int:
         """Return how many lines were malformed, whatever the reason."""
         return sum(self.malformed.values())
 
 
-def latest_plausible() -> int:
+def max_record_time_ns() -> int:
     """Return the latest time a record may have: a day from now, nanoseconds since 1970."""
-    return time_ns() + FUTURE_SECONDS * 10**9
+    return time_ns() + MAX_FUTURE_SECONDS * 10**9
 
 
-def time_of(seconds: float, latest_ns: int | None) -> int:
+def to_time_ns(seconds: float, latest_ns: int | None) -> int:
     """Return nanoseconds since 1970, to the microsecond.
 
     Raises:
@@ -66,12 +66,12 @@ def time_of(seconds: float, latest_ns: int | None) -> int:
     if not isfinite(seconds):
         raise MalformedLineError("time")
     nanos = floor(seconds * 1e6 + 0.5) * 1000
-    if not EARLIEST_NS <= nanos <= (latest_plausible() if latest_ns is None else latest_ns):
+    if not MIN_TIME_NS <= nanos <= (max_record_time_ns() if latest_ns is None else latest_ns):
         raise MalformedLineError("time")
     return nanos
 
 
-def duration_of(seconds: float) -> int:
+def to_duration_ns(seconds: float) -> int:
     """Return nanoseconds, to the microsecond.
 
     Raises:
@@ -82,24 +82,24 @@ def duration_of(seconds: float) -> int:
     return floor(seconds * 1e6 + 0.5) * 1000
 
 
-def decimal(text: str) -> float:
+def parse_decimal(value: str) -> float:
     """Read a number that is not negative.
 
     Raises:
         MalformedLineError: Something else.
     """
-    if not _DECIMAL.fullmatch(text):
+    if not _DECIMAL.fullmatch(value):
         raise MalformedLineError("number")
-    return float(text)
+    return float(value)
 
 
-def count(text: str) -> int:
+def parse_count(text: str) -> int:
     """Read a counter.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
     """
-    if not (text.isdecimal() and text.isascii()) or len(text) > _DIGITS or (value := int(text)) > MAX_COUNT:
+    if not (text.isdecimal() and text.isascii()) or len(text) > _MAX_DIGITS or (value := int(text)) > MAX_COUNT:
         raise MalformedLineError("count")
     return value
 
@@ -126,18 +126,18 @@ def check_port(value: object) -> int:
     return value
 
 
-def port(text: str) -> int:
+def parse_port(text: str) -> int:
     """Read a port.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
     """
-    if not (text.isdecimal() and text.isascii()) or len(text) > _DIGITS or (value := int(text)) > MAX_PORT:
+    if not (text.isdecimal() and text.isascii()) or len(text) > _MAX_DIGITS or (value := int(text)) > MAX_PORT:
         raise MalformedLineError("port")
     return value
 
 
-def address(text: object) -> str:
+def check_address(text: object) -> str:
     """Return an address as it is.
 
     Raises:
@@ -151,10 +151,10 @@ def address(text: object) -> str:
 @lru_cache(maxsize=100_000)
 def is_address(text: str) -> bool:
     """Tell whether a text is an IPv4 or IPv6 address."""
-    return len(text) <= _ADDRESS_CHARACTERS and pack(text) is not None
+    return len(text) <= _MAX_ADDRESS_CHARACTERS and address_bytes(text) is not None
 
 
-def text(value: object) -> str:
+def check_text(value: object) -> str:
     """Return a text as it is.
 
     Raises:
@@ -165,7 +165,7 @@ def text(value: object) -> str:
     return value
 
 
-def flag(value: object) -> bool:
+def check_flag(value: object) -> bool:
     """Return a truth value as it is.
 
     Raises:

@@ -7,17 +7,16 @@ from copy import copy
 from pathlib import PurePath
 
 from mods_grpc.features.records import PROTOCOLS, Conn, Record
-from mods_grpc.ids.logs import eve, zeek
-from mods_grpc.ids.logs import line_rules as lines
-from mods_grpc.ids.logs.line_rules import LONG_NS, MAX_LINE_BYTES, MalformedLineError
+from mods_grpc.ids.logs import eve, line_rules, zeek
+from mods_grpc.ids.logs.line_rules import LONG_DURATION_NS, MAX_LINE_BYTES, MalformedLineError
 
-_STEM = re.compile(r"(?:^|[_\W])(" + "|".join(PROTOCOLS) + r")(?=[_\W]|$)")
+_PROTOCOL_IN_NAME = re.compile(r"(?:^|[_\W])(" + "|".join(PROTOCOLS) + r")(?=[_\W]|$)")
 
 
 def protocol_of(path: str | PurePath) -> str | None:
     """Guess whose log a file is from its name: `conn.log`, `conn.04:00:00-05:00:00.log.gz`, `host_dns.log`."""
-    found = _STEM.search(PurePath(path).name)
-    return found[1] if found else None
+    match = _PROTOCOL_IN_NAME.search(PurePath(path).name)
+    return match[1] if match else None
 
 
 class LineParser:
@@ -31,7 +30,7 @@ class LineParser:
 
     def __init__(self, name: str, protocols: Container[str] = PROTOCOLS, latest_ns: int | None = None) -> None:
         self.header = zeek.TsvHeader()
-        self._named = protocol_of(name)
+        self._protocol_from_name = protocol_of(name)
         self._protocols = protocols
         self.latest_ns = latest_ns
         self._tsv: zeek.TsvParser | None = None
@@ -39,7 +38,7 @@ class LineParser:
     @property
     def tsv_protocol(self) -> str | None:
         """Return whose log the header, or else the name, says it is; None if it is none of ours or not wanted."""
-        protocol = self.header.path or self._named
+        protocol = self.header.path or self._protocol_from_name
         return protocol if protocol in PROTOCOLS and protocol in self._protocols else None
 
     def parse(self, line: bytes) -> Record | None:
@@ -49,8 +48,10 @@ class LineParser:
             MalformedLineError: It is neither a record nor anything else that belongs in a log.
         """
         record = self._parse(line)
-        if isinstance(record, Conn) and (record.duration or 0) > LONG_NS:  # a line is written at the end of its connection
-            lines.time_of(record.logged / 1e9, self.latest_ns)
+        if (
+            isinstance(record, Conn) and (record.duration or 0) > LONG_DURATION_NS
+        ):  # a line is written at the end of its connection
+            line_rules.to_time_ns(record.logged_ns / 1e9, self.latest_ns)
         return record
 
     def _parse(self, line: bytes) -> Record | None:
@@ -59,11 +60,11 @@ class LineParser:
         decoded = line.decode("utf-8", "replace").rstrip("\r\n")
         if decoded.startswith("#"):
             self.header = copy(self.header)  # a position may hold the one before
-            self.header.take(decoded)
+            self.header.read_line(decoded)
             self._tsv = None
             return None
         if decoded.startswith("{"):
-            return self._json(decoded)
+            return self._parse_json(decoded)
         if not decoded:
             return None
         if self._tsv is None:
@@ -75,7 +76,7 @@ class LineParser:
             self._tsv = zeek.TsvParser(self.header, protocol, self.latest_ns)
         return self._tsv.parse(decoded)
 
-    def _json(self, line: str) -> Record | None:
+    def _parse_json(self, line: str) -> Record | None:
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
@@ -83,7 +84,7 @@ class LineParser:
         if eve.is_eve(event):
             record = eve.parse_eve(event, self.latest_ns)
             return record if record is not None and record.protocol in self._protocols else None
-        protocol = zeek.json_protocol(event) or self._named
+        protocol = zeek.protocol_of_json(event) or self._protocol_from_name
         if protocol not in PROTOCOLS or protocol not in self._protocols:
             return None
         return zeek.parse_json(event, protocol, self.latest_ns)

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-MAX_BYTES = 64 << 20
+DEFAULT_MAX_BYTES = 64 << 20
 
 
 class Quarantine:
@@ -16,17 +16,17 @@ class Quarantine:
         max_bytes: Nothing more is written after about so many.
     """
 
-    def __init__(self, path: Path | None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, path: Path | None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self._file: TextIO | None = None if path is None else path.open("a", encoding="utf-8")
-        self._left = max_bytes
+        self._remaining_bytes = max_bytes
 
-    def put(self, path: Path, reason: str, line: bytes) -> None:
+    def write(self, path: Path, reason: str, line: bytes) -> None:
         """Keep a line."""
-        if self._file is None or self._left <= 0:
+        if self._file is None or self._remaining_bytes <= 0:
             return
-        text = json.dumps({"file": str(path), "reason": reason, "line": line.decode("utf-8", "backslashreplace")}) + "\n"
-        self._left -= len(text)
-        self._file.write(text)
+        entry = json.dumps({"file": str(path), "reason": reason, "line": line.decode("utf-8", "backslashreplace")}) + "\n"
+        self._remaining_bytes -= len(entry)
+        self._file.write(entry)
 
     def __enter__(self) -> Self:
         return self

@@ -7,38 +7,38 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from mods_grpc.features.records import RECORDS, Record
-from mods_grpc.ids.logs import line_rules as lines
+from mods_grpc.features.records import RECORD_TYPES, Record
+from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.zeek_fields import FIELDS, SENSOR_FIELDS, ZeekField
 
-_FLAGS = {"T": True, "F": False}
+_TSV_FLAGS = {"T": True, "F": False}
 _HEX = re.compile(r"\\x([0-9a-fA-F]{2})")
 
 
-def _tsv_flag(text: str) -> bool:
+def _parse_flag(text: str) -> bool:
     try:
-        return _FLAGS[text]
+        return _TSV_FLAGS[text]
     except KeyError:
         raise MalformedLineError("flag") from None
 
 
-def _tsv_interval(text: str) -> int:
-    return lines.duration_of(lines.decimal(text))
+def _parse_interval(text: str) -> int:
+    return line_rules.to_duration_ns(line_rules.parse_decimal(text))
 
 
-def _tsv_time(text: str, latest_ns: int | None) -> int:
-    return lines.time_of(lines.decimal(text), latest_ns)
+def _parse_time(text: str, latest_ns: int | None) -> int:
+    return line_rules.to_time_ns(line_rules.parse_decimal(text), latest_ns)
 
 
-_TSV: Mapping[str, Callable[[str], Any]] = {
-    "addr": lines.address,
-    "port": lines.port,
-    "count": lines.count,
-    "bool": _tsv_flag,
-    "string": lines.text,
-    "enum": lines.text,
-    "interval": _tsv_interval,
+_TSV_READERS: Mapping[str, Callable[[str], Any]] = {
+    "addr": line_rules.check_address,
+    "port": line_rules.parse_port,
+    "count": line_rules.parse_count,
+    "bool": _parse_flag,
+    "string": line_rules.check_text,
+    "enum": line_rules.check_text,
+    "interval": _parse_interval,
 }
 
 
@@ -53,7 +53,7 @@ class TsvHeader:
     names: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
 
-    def take(self, line: str) -> None:
+    def read_line(self, line: str) -> None:
         """Read a header line; unknown ones are ignored."""
         key, _, rest = line.rstrip("\r\n").partition(" " if line.startswith("#separator") else self.separator)
         if key == "#separator":
@@ -78,15 +78,15 @@ class TsvHeader:
         if not self.names or len(set(self.names)) != len(self.names):
             raise MalformedLineError("header")
         types = dict(zip(self.names, self.types, strict=False))
-        found = []
-        for one in FIELDS[protocol]:
-            if one.name in self.names:
-                if types.get(one.name, one.type) != one.type:
+        columns = []
+        for zeek_field in FIELDS[protocol]:
+            if zeek_field.name in self.names:
+                if types.get(zeek_field.name, zeek_field.type) != zeek_field.type:
                     raise MalformedLineError("header")
-                found.append((one, self.names.index(one.name)))
-            elif one.required:
+                columns.append((zeek_field, self.names.index(zeek_field.name)))
+            elif zeek_field.required:
                 raise MalformedLineError("header")
-        return found
+        return columns
 
     def sensor_column(self) -> int | None:
         """Return where the sensor's name stands."""
@@ -106,10 +106,10 @@ class TsvParser:
     """
 
     def __init__(self, header: TsvHeader, protocol: str, latest_ns: int | None) -> None:
-        self._kind = RECORDS[protocol]
+        self._kind = RECORD_TYPES[protocol]
         self._separator, self._unset, self._empty = header.separator, header.unset, header.empty
-        self._number = len(header.names)
-        readers: dict[str, Callable[[str], Any]] = {**_TSV, "time": partial(_tsv_time, latest_ns=latest_ns)}
+        self._column_count = len(header.names)
+        readers: dict[str, Callable[[str], Any]] = {**_TSV_READERS, "time": partial(_parse_time, latest_ns=latest_ns)}
         self._columns = [(f.attribute, i, readers[f.type], f.required) for f, i in header.columns(protocol)]
         self._sensor = header.sensor_column()
 
@@ -120,7 +120,7 @@ class TsvParser:
             MalformedLineError: It is not a record.
         """
         parts = line.split(self._separator)
-        if len(parts) != self._number or not parts[-1]:
+        if len(parts) != self._column_count or not parts[-1]:
             raise MalformedLineError("columns")
         values: dict[str, Any] = {}
         for attribute, index, read, required in self._columns:
@@ -130,24 +130,24 @@ class TsvParser:
             elif required:
                 raise MalformedLineError("unset")
         if self._sensor is not None and parts[self._sensor] != self._unset:
-            values["sensor"] = lines.text(parts[self._sensor])
+            values["sensor"] = line_rules.check_text(parts[self._sensor])
         return self._kind(**values)
 
 
-_JSON: Mapping[str, Callable[[Any], Any]] = {
-    "addr": lines.address,
-    "port": lines.check_port,
-    "count": lines.check_count,
-    "bool": lines.flag,
-    "string": lines.text,
-    "enum": lines.text,
-    "interval": lambda value: lines.duration_of(_number(value)),
+_JSON_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "addr": line_rules.check_address,
+    "port": line_rules.check_port,
+    "count": line_rules.check_count,
+    "bool": line_rules.check_flag,
+    "string": line_rules.check_text,
+    "enum": line_rules.check_text,
+    "interval": lambda value: line_rules.to_duration_ns(_check_number(value)),
 }
 # Dots are Zeek's own; Elastic and others flatten with underscores.
-_NAMES = {protocol: [(f, f.name, f.name.replace(".", "_")) for f in found] for protocol, found in FIELDS.items()}
+_JSON_NAMES = {protocol: [(f, f.name, f.name.replace(".", "_")) for f in found] for protocol, found in FIELDS.items()}
 
 
-def json_protocol(event: Mapping[str, Any]) -> str | None:
+def protocol_of_json(event: Mapping[str, Any]) -> str | None:
     """Return which log a JSON object says it belongs to, None if it doesn't say."""
     path = event.get("_path", event.get("@stream"))
     return path if isinstance(path, str) else None
@@ -162,19 +162,19 @@ def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None) -
     values: dict[str, Any] = {}
     if isinstance(nested := event.get("id"), dict):
         event = {**event, **{f"id.{name}": value for name, value in nested.items()}}
-    for one, dotted, underscored in _NAMES[protocol]:
+    for one, dotted, underscored in _JSON_NAMES[protocol]:
         value = event.get(dotted)
         if value is None:
             value = event.get(underscored)
         if value is not None:
-            values[one.attribute] = _json_time(value, latest_ns) if one.type == "time" else _JSON[one.type](value)
+            values[one.attribute] = _read_json_time(value, latest_ns) if one.type == "time" else _JSON_READERS[one.type](value)
         elif one.required:
             raise MalformedLineError("unset")
     sensor = next((event[name] for name in SENSOR_FIELDS if name in event), None)
-    return RECORDS[protocol](**values, sensor=lines.text(sensor) if sensor is not None else "")
+    return RECORD_TYPES[protocol](**values, sensor=line_rules.check_text(sensor) if sensor is not None else "")
 
 
-def _number(value: object) -> float:
+def _check_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MalformedLineError("number")
     try:
@@ -183,11 +183,11 @@ def _number(value: object) -> float:
         raise MalformedLineError("number") from None
 
 
-def _json_time(value: object, latest_ns: int | None) -> int:
-    return iso_time(value, latest_ns) if isinstance(value, str) else lines.time_of(_number(value), latest_ns)
+def _read_json_time(value: object, latest_ns: int | None) -> int:
+    return parse_iso_time(value, latest_ns) if isinstance(value, str) else line_rules.to_time_ns(_check_number(value), latest_ns)
 
 
-def iso_time(text: object, latest_ns: int | None) -> int:
+def parse_iso_time(text: object, latest_ns: int | None) -> int:
     """Read an ISO 8601 time; without a zone it is UTC.
 
     Raises:
@@ -199,4 +199,4 @@ def iso_time(text: object, latest_ns: int | None) -> int:
         seconds = (parsed.replace(microsecond=0)).timestamp()
     except (ValueError, OverflowError):
         raise MalformedLineError("time") from None
-    return lines.time_of(seconds, latest_ns) + parsed.microsecond * 1000
+    return line_rules.to_time_ns(seconds, latest_ns) + parsed.microsecond * 1000

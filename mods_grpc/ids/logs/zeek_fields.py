@@ -22,7 +22,7 @@ _COMMON = (
     ZeekField("id.resp_h", "addr", "resp_h", required=True),
     ZeekField("id.resp_p", "port", "resp_p"),
 )
-_OWN: dict[str, tuple[ZeekField, ...]] = {
+_BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
     "conn": (
         ZeekField("duration", "interval", "duration"),
         ZeekField("orig_bytes", "count", "orig_bytes"),
@@ -38,6 +38,6 @@ _OWN: dict[str, tuple[ZeekField, ...]] = {
     "sip": (ZeekField("user_agent", "string", "user_agent"),),
 }
 
-FIELDS = {protocol: (*_COMMON, *_OWN.get(protocol, ())) for protocol in PROTOCOLS}
+FIELDS = {protocol: (*_COMMON, *_BY_PROTOCOL.get(protocol, ())) for protocol in PROTOCOLS}
 # Where clusters and shippers put the sensor's name.
 SENSOR_FIELDS = ("_node_name", "_system_name", "@system")

@@ -21,19 +21,19 @@ from typing import Self
 from mods_grpc.errors import DataError
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.reader import Position
-from mods_grpc.ids.sources.rotation import Identity, LogFile, find, head_of, locate
-from mods_grpc.ids.sources.tail import Mark
+from mods_grpc.ids.sources.reader import LogPosition
+from mods_grpc.ids.sources.rotation import FileIdentity, LogFile, find_file, find_logs, read_head
+from mods_grpc.ids.sources.tail import FilePosition
 
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 18
-MOST_WRITERS = 64
-FILE_BYTES = 64 << 20
-MOST_FILES = 64  # of FILE_BYTES each: for how long the reader may be away
-LAST_SECONDS = 1.0  # at most so long it takes what still comes when it is closed
-LIVE = "eve.json"
-MODE = 0o660  # of the socket: who may write to it can raise and hide alerts
+MAX_WRITERS = 64
+MAX_FILE_BYTES = 64 << 20
+MAX_FILES = 64  # of FILE_BYTES each: for how long the reader may be away
+DRAIN_SECONDS = 1.0  # at most so long it takes what still comes when it is closed
+LIVE_FILE = "eve.json"
+SOCKET_MODE = 0o660  # of the socket: who may write to it can raise and hide alerts
 _FILE_MODE = 0o600
 
 
@@ -58,35 +58,35 @@ class EveReceiver:
         folder: Path,
         *,
         datagram: bool = False,
-        file_bytes: int = FILE_BYTES,
-        most_files: int = MOST_FILES,
+        max_file_bytes: int = MAX_FILE_BYTES,
+        max_files: int = MAX_FILES,
     ) -> None:
         self._path, self._folder, self._datagram = path, folder, datagram
-        self._file_bytes, self._most_files = file_bytes, most_files
+        self._max_file_bytes, self._max_files = max_file_bytes, max_files
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
-        self._unwritable = False
-        self._own = _listen(path, datagram=datagram)
-        self._begun: dict[socket.socket, bytes] = {}
+        self._is_unwritable = False
+        self._listener = _listen(path, datagram=datagram)
+        self._unfinished: dict[socket.socket, bytes] = {}
         self._waker, self._woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
-        for source in (self._own, self._woken):
+        for source in (self._listener, self._woken):
             self._selector.register(source, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._run, name="mods-eve-socket", daemon=True)
         self._thread.start()
 
     @property
-    def beginning(self) -> Position:
+    def start(self) -> LogPosition:
         """Return the position before all that is kept, for a reader that has none yet."""
-        rotated = _rotated(self._folder)
-        return Position({"eve": Mark(Identity.of(head_of(rotated[0].path)), 0, TsvHeader())} if rotated else {})
+        rotated = _rotated_files(self._folder)
+        return LogPosition({"eve": FilePosition(FileIdentity.of(read_head(rotated[0].path)), 0, TsvHeader())} if rotated else {})
 
-    def forget(self, position: Position) -> None:
+    def delete_consumed(self, position: LogPosition) -> None:
         """Remove the files that lie wholly before a position."""
-        rotated = _rotated(self._folder)
-        live = LogFile(path=self._folder / LIVE, stream="eve", rotated=False)
-        for mark in position.marks.values():
-            index = locate([*rotated, live], mark.identity)
+        rotated = _rotated_files(self._folder)
+        live = LogFile(path=self._folder / LIVE_FILE, stream="eve", rotated=False)
+        for mark in position.files.values():
+            index = find_file([*rotated, live], mark.identity)
             for file in rotated[: index or 0]:
                 file.path.unlink(missing_ok=True)
 
@@ -94,7 +94,7 @@ class EveReceiver:
         """Take what has come until now, close the socket and remove it."""
         self._waker.close()
         self._thread.join()
-        for source in [*self._begun, self._own, self._woken]:
+        for source in [*self._unfinished, self._listener, self._woken]:
             source.close()
         self._selector.close()
         os.close(self._file)
@@ -111,74 +111,74 @@ class EveReceiver:
         while time.monotonic() < until:
             ready = {key.fileobj for key, _ in self._selector.select(timeout=None if until == math.inf else 0)}
             if self._woken in ready and until == math.inf:
-                until = time.monotonic() + LAST_SECONDS
+                until = time.monotonic() + DRAIN_SECONDS
             if until < math.inf and ready == {self._woken}:
                 return
             for source in ready - {self._woken}:
                 assert isinstance(source, socket.socket)
-                if source is self._own and not self._datagram:
+                if source is self._listener and not self._datagram:
                     self._accept()
                 else:
                     self._read(source)
 
     def _accept(self) -> None:
         with suppress(BlockingIOError):
-            writer, _ = self._own.accept()
-            if len(self._begun) >= MOST_WRITERS:
+            writer, _ = self._listener.accept()
+            if len(self._unfinished) >= MAX_WRITERS:
                 writer.close()
                 return
             writer.setblocking(False)
-            self._begun[writer] = b""
+            self._unfinished[writer] = b""
             self._selector.register(writer, selectors.EVENT_READ)
 
     def _read(self, source: socket.socket) -> None:
         try:
-            text = source.recv(MAX_LINE_BYTES + 1 if self._datagram else READ_BYTES)
+            data = source.recv(MAX_LINE_BYTES + 1 if self._datagram else READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            text = b""
+            data = b""
         if self._datagram:
-            self._write(text)
+            self._write(data)
             return
-        whole, end, begun = (self._begun[source] + text).rpartition(b"\n")
-        self._write(whole + end)
+        complete, end, unfinished = (self._unfinished[source] + data).rpartition(b"\n")
+        self._write(complete + end)
         # of a line that is too long only so much is kept as shows that it is
-        self._begun[source] = begun[: MAX_LINE_BYTES + 1]
-        if not text:
+        self._unfinished[source] = unfinished[: MAX_LINE_BYTES + 1]
+        if not data:
             self._selector.unregister(source)
-            del self._begun[source]
+            del self._unfinished[source]
             source.close()
-            self._write(begun)
+            self._write(unfinished)
 
-    def _write(self, text: bytes) -> None:
-        if not text.strip(b"\n"):
+    def _write(self, data: bytes) -> None:
+        if not data.strip(b"\n"):
             return
         try:
-            if os.fstat(self._file).st_size >= self._file_bytes:
+            if os.fstat(self._file).st_size >= self._max_file_bytes:
                 self._rotate()
             written = 0
-            text = text if text.endswith(b"\n") else text + b"\n"
-            while written < len(text):
-                written += os.write(self._file, text[written:])
-            self._unwritable = False
+            data = data if data.endswith(b"\n") else data + b"\n"
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+            self._is_unwritable = False
         except OSError as error:
-            if not self._unwritable:
+            if not self._is_unwritable:
                 logger.error("eve_unwritable folder=%s error=%s: events are lost", self._folder, error)
-            self._unwritable = True
+            self._is_unwritable = True
 
     def _rotate(self) -> None:
-        rotated = _rotated(self._folder)
+        rotated = _rotated_files(self._folder)
         number = 1 + max((int(file.path.stem.rpartition("-")[2]) for file in rotated), default=0)
-        (self._folder / LIVE).rename(self._folder / f"eve-{number:09d}.json")
+        (self._folder / LIVE_FILE).rename(self._folder / f"eve-{number:09d}.json")
         os.close(self._file)
         self._file = self._open()
-        for file in rotated[: max(0, len(rotated) + 1 - self._most_files)]:
+        for file in rotated[: max(0, len(rotated) + 1 - self._max_files)]:
             logger.error("eve_dropped file=%s: not read in time", file.path.name)
             file.path.unlink(missing_ok=True)
 
     def _open(self) -> int:
-        file = os.open(self._folder / LIVE, os.O_RDWR | os.O_CREAT | os.O_APPEND, _FILE_MODE)
+        file = os.open(self._folder / LIVE_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, _FILE_MODE)
         size = os.fstat(file).st_size
         if size and os.pread(file, 1, size - 1) != b"\n":  # torn when the machine went down
             os.write(file, b"\n")
@@ -190,17 +190,17 @@ def _listen(path: Path, *, datagram: bool) -> socket.socket:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise DataError(f"{path}: is there already and is no socket")
         path.unlink()
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM)
-    made.setblocking(False)
-    before = os.umask(0o777 & ~MODE)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM)
+    listener.setblocking(False)
+    previous_umask = os.umask(0o777 & ~SOCKET_MODE)
     try:
-        made.bind(str(path))
+        listener.bind(str(path))
     finally:
-        os.umask(before)
+        os.umask(previous_umask)
     if not datagram:
-        made.listen(MOST_WRITERS)
-    return made
+        listener.listen(MAX_WRITERS)
+    return listener
 
 
-def _rotated(folder: Path) -> list[LogFile]:
-    return [file for file in find(folder, (), deep=False).get("eve", ()) if file.rotated]
+def _rotated_files(folder: Path) -> list[LogFile]:
+    return [file for file in find_logs(folder, (), recursive=False).get("eve", ()) if file.rotated]

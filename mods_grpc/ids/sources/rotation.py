@@ -32,25 +32,25 @@ class LogFile:
         return str(self.path.parent), not self.rotated, self.path.name
 
 
-def classify(path: Path, protocols: Container[str], *, asked: bool = False) -> LogFile | None:
+def classify(path: Path, protocols: Container[str], *, explicit: bool = False) -> LogFile | None:
     """Tell which log a file is a part of; None if it is none of ours. A file that was asked for by name always is."""
     match = _NAME.fullmatch(path.name)
     stream = match["stream"] if match else path.name
     protocol = protocol_of(path)
     wanted = stream.startswith("eve") if protocol is None else protocol in protocols
-    if not asked and not (match and wanted):
+    if not explicit and not (match and wanted):
         return None
     return LogFile(path=path, stream=stream, rotated=bool(match and (match["stamp"] or match["gzip"])))
 
 
-def find(folder: Path, protocols: Container[str], *, deep: bool) -> dict[str, list[LogFile]]:
+def find_logs(folder: Path, protocols: Container[str], *, recursive: bool) -> dict[str, list[LogFile]]:
     """Return the files below a folder by log, each log's in order of time."""
-    found: defaultdict[str, list[LogFile]] = defaultdict(list)
-    paths: Iterable[Path] = folder.rglob("*") if deep else folder.iterdir()
+    files_by_stream: defaultdict[str, list[LogFile]] = defaultdict(list)
+    paths: Iterable[Path] = folder.rglob("*") if recursive else folder.iterdir()
     for path in paths:
         if not path.name.startswith(".") and path.is_file() and (file := classify(path, protocols)):
-            found[file.stream].append(file)
-    return {stream: sorted(files, key=lambda file: file.order) for stream, files in sorted(found.items())}
+            files_by_stream[file.stream].append(file)
+    return {stream: sorted(files, key=lambda file: file.order) for stream, files in sorted(files_by_stream.items())}
 
 
 def open_log(path: Path) -> IO[bytes]:
@@ -64,24 +64,24 @@ def open_log(path: Path) -> IO[bytes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class FileIdentity:
     """The first bytes of a file, hashed: what stays when it is renamed, moved or compressed."""
 
     length: int
     digest: str
 
     @classmethod
-    def of(cls, head: bytes) -> "Identity":
+    def of(cls, head: bytes) -> "FileIdentity":
         """Take the identity of a file that begins so."""
         head = head[:HEAD_BYTES]
         return cls(len(head), blake2b(head, digest_size=16).hexdigest())
 
     def matches(self, head: bytes) -> bool:
         """Tell whether a file that begins so can be the same."""
-        return len(head) >= self.length and Identity.of(head[: self.length]) == self
+        return len(head) >= self.length and FileIdentity.of(head[: self.length]) == self
 
 
-def head_of(path: Path) -> bytes:
+def read_head(path: Path) -> bytes:
     """Return the first bytes of a file's text; none if it is gone or damaged."""
     try:
         with open_log(path) as file:
@@ -90,21 +90,21 @@ def head_of(path: Path) -> bytes:
         return b""
 
 
-def locate(files: Iterable[LogFile], identity: Identity) -> int | None:
+def find_file(files: Iterable[LogFile], identity: FileIdentity) -> int | None:
     """Return the index of a file among those of its log, the newest that matches; None if it is not there."""
     listed = list(files)
     for index in reversed(range(len(listed))):
-        if identity.matches(head_of(listed[index].path)):
+        if identity.matches(read_head(listed[index].path)):
             return index
     return None
 
 
-def without_copies(files: Iterable[LogFile]) -> list[LogFile]:
+def drop_copies(files: Iterable[LogFile]) -> list[LogFile]:
     """Leave out rotated files that are empty, or of which a later one is a copy: a file may lie beside its compressed self."""
-    kept: dict[bytes, LogFile] = {}
+    by_head: dict[bytes, LogFile] = {}
     for file in files:
-        head = head_of(file.path)
-        kept.pop(head, None)
+        head = read_head(file.path)
+        by_head.pop(head, None)
         if head or not file.rotated:
-            kept[head] = file
-    return list(kept.values())
+            by_head[head] = file
+    return list(by_head.values())

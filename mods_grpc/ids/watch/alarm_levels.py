@@ -13,7 +13,7 @@ from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.client.results import Verdict, VerdictStatus
 
 
-class Levels:
+class AlarmLevels:
     """The levels of all series.
 
     Args:
@@ -29,36 +29,39 @@ class Levels:
         self._adaptation = adaptation
         self._holdoff = holdoff
         self._factors: dict[str, float] = {}
-        self._last: dict[str, datetime] = {}  # anomalous window of the open episode
+        self._last_anomalous: dict[str, datetime] = {}  # anomalous window of the open episode
 
-    def judge(self, verdict: Verdict) -> Verdict:
+    def decide(self, verdict: Verdict) -> Verdict:
         """Return the verdict as it is at the level of its series; changes nothing."""
         if verdict.status is not VerdictStatus.SCORED or verdict.p_value is None:
             return verdict
         level = self.significance * self._factors.get(verdict.series, 1.0)
         return replace(verdict, anomalous=verdict.p_value <= level)
 
-    def learn(self, verdict: Verdict) -> None:
+    def update(self, verdict: Verdict) -> None:
         """Take a verdict that `judge` returned into account, in order of time per series."""
         if verdict.status is not VerdictStatus.SCORED or verdict.p_value is None:
             return
-        series, last = verdict.series, self._last.get(verdict.series)
+        series, last = verdict.series, self._last_anomalous.get(verdict.series)
         factor = self._factors.get(series, 1.0)
         over = last is not None and verdict.observe_time - last > self._holdoff
         if verdict.anomalous:
-            self._last[series] = verdict.observe_time
+            self._last_anomalous[series] = verdict.observe_time
             if last is None or over:
                 self._factors[series] = self._adaptation.next_factor(factor, Phase.STARTED)
         elif last is None:
             self._factors[series] = self._adaptation.next_factor(factor, Phase.NONE)
         elif over:
-            del self._last[series]
+            del self._last_anomalous[series]
 
     def state(self) -> dict[str, Any]:
         """Return the levels for JSON."""
-        return {"factors": dict(self._factors), "last": {series: last.isoformat() for series, last in self._last.items()}}
+        return {
+            "factors": dict(self._factors),
+            "last": {series: last.isoformat() for series, last in self._last_anomalous.items()},
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         self._factors = {series: float(factor) for series, factor in state["factors"].items()}
-        self._last = {series: datetime.fromisoformat(last) for series, last in state["last"].items()}
+        self._last_anomalous = {series: datetime.fromisoformat(last) for series, last in state["last"].items()}

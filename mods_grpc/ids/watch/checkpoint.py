@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from mods_grpc.errors import DataError
 
-VERSION = 3
-FILE, LOCK = "checkpoint.json", "lock"
+CHECKPOINT_VERSION = 3
+CHECKPOINT_FILE, LOCK_FILE = "checkpoint.json", "lock"
 _MODE = 0o600
 
 
@@ -27,7 +27,7 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, _MODE)
+        self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, _MODE)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,25 +46,25 @@ class Checkpoint:
         Raises:
             DataError: It is not a checkpoint of this version.
         """
-        path = self._folder / FILE
+        path = self._folder / CHECKPOINT_FILE
         try:
-            found = json.loads(path.read_bytes())
+            content = json.loads(path.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise DataError(f"{path}: not a checkpoint; move it away to begin anew") from error
-        if not isinstance(found, dict) or found.get("version") != VERSION:
-            raise DataError(f"{path}: expected a checkpoint of version {VERSION}; move it away to begin anew")
-        return found
+        if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
+            raise DataError(f"{path}: expected a checkpoint of version {CHECKPOINT_VERSION}; move it away to begin anew")
+        return content
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace what was saved: after a crash there is either the old or the new one, whole."""
-        part = self._folder / f"{FILE}.part"
+        part = self._folder / f"{CHECKPOINT_FILE}.part"
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb") as file:
-            file.write(json.dumps({"version": VERSION, **state}, separators=(",", ":"), allow_nan=False).encode())
+            file.write(json.dumps({"version": CHECKPOINT_VERSION, **state}, separators=(",", ":"), allow_nan=False).encode())
             file.flush()
             os.fsync(file.fileno())
-        part.replace(self._folder / FILE)
+        part.replace(self._folder / CHECKPOINT_FILE)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -4,17 +4,19 @@ import logging
 import time
 from threading import Event
 
-from mods_grpc.ids.watch.watch import Saver, Watch
-from mods_grpc.ids.windows.feed import Feed
+from mods_grpc.ids.watch.pipeline import CheckpointWriter, WatchPipeline
+from mods_grpc.ids.windows.feed import WindowFeed
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-SAVE_SECONDS = 10.0
-MOST_PENDING = 64
+SAVE_INTERVAL_SECONDS = 10.0
+MAX_PENDING = 64
 
 
-def follow(feed: Feed, watch: Watch, saver: Saver, stop: Event, *, poll_seconds: float = POLL_SECONDS) -> None:
+def run_loop(
+    feed: WindowFeed, pipeline: WatchPipeline, writer: CheckpointWriter, stop: Event, *, poll_seconds: float = POLL_SECONDS
+) -> None:
     """Follow a live source until `stop` is set.
 
     Args:
@@ -33,15 +35,15 @@ def follow(feed: Feed, watch: Watch, saver: Saver, stop: Event, *, poll_seconds:
 
     def step() -> None:
         nonlocal saved_records, saved_at
-        saver.save()
+        writer.save()
         saved_records, saved_at = feed.records, time.monotonic()
-        watch.work()
+        pipeline.process()
 
     while not stop.is_set():
         try:
-            for found in feed.poll():
-                watch.take(found)
-                if watch.pending >= MOST_PENDING:
+            for batches in feed.poll():
+                pipeline.feed(batches)
+                if pipeline.pending >= MAX_PENDING:
                     step()
                 if stop.is_set():
                     break
@@ -50,7 +52,7 @@ def follow(feed: Feed, watch: Watch, saver: Saver, stop: Event, *, poll_seconds:
             if not missing:
                 logger.warning("source_missing path=%s", error.filename)
             missing = True
-        if watch.pending or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_SECONDS):
+        if pipeline.pending or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
             step()
         stop.wait(poll_seconds)
-    saver.save()
+    writer.save()

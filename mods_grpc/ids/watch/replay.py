@@ -9,11 +9,11 @@ from threading import Event
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features import PROTOCOLS, Record
-from mods_grpc.ids.sources.reader import LogReader, by_writing
-from mods_grpc.ids.sources.rotation import Identity, LogFile, classify, find, head_of
-from mods_grpc.ids.watch.watch import Watch
-from mods_grpc.ids.windows.feed import Feed
-from mods_grpc.ids.windows.window import Windows
+from mods_grpc.ids.sources.reader import LogReader, with_write_times
+from mods_grpc.ids.sources.rotation import FileIdentity, LogFile, classify, find_logs, read_head
+from mods_grpc.ids.watch.pipeline import WatchPipeline
+from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.window import WindowBatch
 
 
 class MergedReader:
@@ -30,11 +30,11 @@ class MergedReader:
         """Yield all records."""
         if len(self._readers) == 1:
             return self._readers[0].poll()
-        streams = [by_writing(iter(reader.poll()), lambda record: record.logged) for reader in self._readers]
+        streams = [with_write_times(iter(reader.poll()), lambda record: record.logged_ns) for reader in self._readers]
         return (record for _, record in heapq.merge(*streams, key=lambda found: found[0]))
 
 
-class BytesRead:
+class ReplayProgress:
     """How much of recorded logs was read, in bytes of text, for a progress bar.
 
     Args:
@@ -44,29 +44,29 @@ class BytesRead:
 
     def __init__(self, paths: Sequence[Path], readers: Sequence[LogReader]) -> None:
         self._readers = readers
-        self._before: list[dict[Identity, int]] = []
+        self._offsets: list[dict[FileIdentity, int]] = []
         self.total = 0
         for path in paths:
-            before: dict[Identity, int] = {}
-            for files in _files(path).values():
+            offsets: dict[FileIdentity, int] = {}
+            for files in _files_by_stream(path).values():
                 offset = 0
                 for file in files:
-                    before[Identity.of(head_of(file.path))] = offset
+                    offsets[FileIdentity.of(read_head(file.path))] = offset
                     offset += _text_bytes(file.path)
                 self.total += offset
-            self._before.append(before)
+            self._offsets.append(offsets)
 
     def __call__(self) -> int:
         """Return how much was read so far."""
         done = 0
-        for reader, before in zip(self._readers, self._before, strict=True):
-            done += sum(before.get(mark.identity, 0) + mark.offset for mark in reader.position().marks.values())
+        for reader, offsets in zip(self._readers, self._offsets, strict=True):
+            done += sum(offsets.get(mark.identity, 0) + mark.offset for mark in reader.position().files.values())
         return min(done, self.total)
 
 
 def replay(
-    found: Iterable[list[Windows]],
-    watch: Watch,
+    batches: Iterable[list[WindowBatch]],
+    pipeline: WatchPipeline,
     stop: Event,
     *,
     speed: float | None = None,
@@ -86,29 +86,29 @@ def replay(
         OSError: An alert can't be written.
     """
     began, first = time.monotonic(), None
-    for windows in found:
+    for windows in batches:
         if speed is not None and windows:
             first = windows[0].start_ns if first is None else first
             due = began + (windows[-1].start_ns - first) / NANOS_PER_SECOND / speed
             stop.wait(max(0.0, due - time.monotonic()))
         if stop.is_set():
             return
-        watch.take(windows)
-        watch.work()
+        pipeline.feed(windows)
+        pipeline.process()
         if progress is not None:
             progress()
 
 
-def feed_windows(feed: Feed) -> Iterator[list[Windows]]:
+def read_windows(feed: WindowFeed) -> Iterator[list[WindowBatch]]:
     """Yield the windows of a recorded log to its end."""
     yield from feed.poll()
-    yield from feed.finish()
+    yield from feed.flush()
 
 
-def _files(path: Path) -> dict[str, list[LogFile]]:
+def _files_by_stream(path: Path) -> dict[str, list[LogFile]]:
     if path.is_dir():
-        return find(path, PROTOCOLS, deep=True)
-    file = classify(path, PROTOCOLS, asked=True)
+        return find_logs(path, PROTOCOLS, recursive=True)
+    file = classify(path, PROTOCOLS, explicit=True)
     return {file.stream: [file]} if file is not None else {}
 
 

@@ -21,15 +21,15 @@ from mods_grpc.client.streaming.kept_rows import KeptRows
 from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
 from mods_grpc.ids.alerts.alert import DAY_SECONDS
 from mods_grpc.ids.alerts.episodes import holdoff
-from mods_grpc.ids.watch.alarm_levels import Levels
-from mods_grpc.ids.windows.window import Windows
+from mods_grpc.ids.watch.alarm_levels import AlarmLevels
+from mods_grpc.ids.windows.window import WindowBatch
 
-RESUME = ResumePolicy(total_seconds=5.0)  # then `wait` decides
-_IN_DOUBT = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
+RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` decides
+_UNCERTAIN = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgeOptions:
+class ScoringOptions:
     """How windows are judged.
 
     Attributes:
@@ -51,7 +51,7 @@ class JudgeOptions:
     fixed_level: bool = False
 
 
-class Judge:
+class ScoringClient:
     """Judges windows in order of time.
 
     Args:
@@ -66,7 +66,7 @@ class Judge:
         self,
         client: Client,
         model: ModelInfo,
-        options: JudgeOptions,
+        options: ScoringOptions,
         wait: Callable[[int, ConnectionFailedError], None] | None = None,
     ) -> None:
         self._client = client
@@ -77,7 +77,7 @@ class Judge:
         self._stream: DetectStream | None = None
         # a gap inside the last window is filled from the window before it; forecasts wait up to the horizon for their row
         self._history = KeptRows(2 * model.window_rows + model.horizon)
-        self._levels = _levels(model, options)
+        self._levels = _make_levels(model, options)
 
     def open(self) -> float:
         """Open the stream, warm the server up with what we know, and return the significance level that levels start from.
@@ -89,39 +89,39 @@ class Judge:
         while True:
             try:
                 self._stream = self._open()
-                for batch in self._known():
+                for batch in self._history_batches():
                     self._send(self._stream, batch)
             except ConnectionFailedError as error:
                 attempt += 1
-                self._away(attempt, error)
+                self._wait_to_retry(attempt, error)
             else:
                 significance = self._stream.opened.significance
                 if self._levels is not None:
                     self._levels.significance = significance
                 return significance
 
-    def judge(self, windows: Windows) -> list[Verdict]:
+    def score(self, windows: WindowBatch) -> list[Verdict]:
         """Judge the windows of one start; a verdict for each that is newer than what was judged before.
 
         Raises:
             ModsError: The server ended the stream for good.
         """
-        new = [index for index, series in enumerate(windows.series) if self._last(series) < windows.start_ns]
+        new = [index for index, series in enumerate(windows.series) if self._last_time(series) < windows.start_ns]
         if not new:
             return []
         names = [windows.series[index] for index in new]
         values = windows.values[new]
-        verdicts = self._ask(_batch(names, windows.start_ns, values))
-        found = []
+        verdicts = self._score_on_stream(_observation_batch(names, windows.start_ns, values))
+        scored = []
         for series, row, verdict in zip(names, values, verdicts, strict=True):
-            judged = self._again(series, windows.start_ns, row, verdict) if verdict.status in _IN_DOUBT else verdict
+            result = self._score_statelessly(series, windows.start_ns, row, verdict) if verdict.status in _UNCERTAIN else verdict
             if self._levels is not None:
-                judged = self._at_its_level(self._levels, judged, windows.start_ns, row)
-                self._levels.learn(judged)
-            if judged.status is not VerdictStatus.REJECTED:
+                result = self._apply_level(self._levels, result, windows.start_ns, row)
+                self._levels.update(result)
+            if result.status is not VerdictStatus.REJECTED:
                 self._history.append(series, windows.start_ns, row)
-            found.append(judged)
-        return found
+            scored.append(result)
+        return scored
 
     def close(self) -> None:
         """End the stream; the server keeps its state."""
@@ -144,7 +144,7 @@ class Judge:
     def _open(self) -> DetectStream:
         options = self._options
         return self._client.stream_detect(
-            self._feed(),
+            self._observations(),
             model=self._model.name,
             version=options.version,
             sensor=options.namespace,
@@ -153,46 +153,46 @@ class Judge:
             explain=options.explain,
             impute_rows=options.impute_rows,
             fixed_level=True,
-            resume=RESUME if self._wait else None,
+            resume=RESUME_POLICY if self._wait else None,
         )
 
-    def _feed(self) -> Iterator[ObservationBatch]:
+    def _observations(self) -> Iterator[ObservationBatch]:
         """Hand the stream what `_ask` put down: it asks for more only when all before was answered and read."""
         while self._next is not None:
             batch, self._next = self._next, None
             yield batch
 
-    def _ask(self, batch: ObservationBatch) -> list[Verdict]:
+    def _score_on_stream(self, batch: ObservationBatch) -> list[Verdict]:
         while True:
             assert self._stream is not None
             try:
                 return self._send(self._stream, batch)
             except ConnectionFailedError as error:
-                self._away(1, error)
+                self._wait_to_retry(1, error)
                 self.open()
 
     def _send(self, stream: DetectStream, batch: ObservationBatch) -> list[Verdict]:
         self._next = batch
         return [next(stream) for _ in batch.series]
 
-    def _away(self, attempt: int, error: ConnectionFailedError) -> None:
+    def _wait_to_retry(self, attempt: int, error: ConnectionFailedError) -> None:
         if self._wait is None:
             raise error
         self._wait(attempt, error)
 
-    def _last(self, series: str) -> int:
+    def _last_time(self, series: str) -> int:
         last = self._history.last(series)
         return -(2**63) if last is None else last
 
-    def _known(self) -> Iterator[ObservationBatch]:
+    def _history_batches(self) -> Iterator[ObservationBatch]:
         """Write the history down again, a batch per time."""
         names, which, times, values = self._history.all_rows()
         order = np.argsort(times, kind="stable")
         starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
         for rows in np.split(order, starts)[1:]:
-            yield _batch([names[index] for index in which[rows].tolist()], int(times[rows[0]]), values[rows])
+            yield _observation_batch([names[index] for index in which[rows].tolist()], int(times[rows[0]]), values[rows])
 
-    def _again(
+    def _score_statelessly(
         self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict, explain: Explain | None = None
     ) -> Verdict:
         """Judge a window statelessly, unless too little is known of its series: then it stays as it is."""
@@ -200,23 +200,23 @@ class Judge:
             return verdict
         times, values = self._history.rows(series)
         times, values = np.append(times, nanos), np.vstack([values, row])
-        whole = np.flatnonzero(~np.isnan(values).any(axis=1))
+        complete = np.flatnonzero(~np.isnan(values).any(axis=1))
         slide = round(self._model.slide_seconds * NANOS_PER_SECOND)
-        if not whole.size or nanos - times[whole[0]] < slide * self._model.window_rows:
+        if not complete.size or nanos - times[complete[0]] < slide * self._model.window_rows:
             return verdict
         try:
-            found = self._detect(series, times[whole[0] :], values[whole[0] :], explain or self._options.explain)
-            return _only(found, verdict)
+            result = self._detect(series, times[complete[0] :], values[complete[0] :], explain or self._options.explain)
+            return _last_verdict(result, verdict)
         except InvalidInputError:
             return verdict  # the history is too short, or has a gap beyond what is filled: it does warm up
 
-    def _at_its_level(self, levels: Levels, verdict: Verdict, nanos: int, row: NDArray[np.float64]) -> Verdict:
+    def _apply_level(self, levels: AlarmLevels, verdict: Verdict, nanos: int, row: NDArray[np.float64]) -> Verdict:
         """Judge at the level of the series, and ask why where the server saw no reason to say it."""
-        judged = levels.judge(verdict)
-        if not judged.anomalous or judged.features:
-            return judged
-        told = self._again(judged.series, nanos, row, judged, explain="all")
-        return replace(judged, features=told.features, reason=told.reason)
+        decided = levels.decide(verdict)
+        if not decided.anomalous or decided.features:
+            return decided
+        explained = self._score_statelessly(decided.series, nanos, row, decided, explain="all")
+        return replace(decided, features=explained.features, reason=explained.reason)
 
     def _detect(self, series: str, times: NDArray[np.int64], values: NDArray[np.float64], explain: Explain) -> DetectResult:
         attempt = 0
@@ -236,22 +236,22 @@ class Judge:
                 )
             except (ConnectionFailedError, DrainingError, ModelUnavailableError) as error:
                 attempt += 1
-                self._away(attempt, ConnectionFailedError(error.message))
+                self._wait_to_retry(attempt, ConnectionFailedError(error.message))
 
 
-def _levels(model: ModelInfo, options: JudgeOptions) -> Levels | None:
+def _make_levels(model: ModelInfo, options: ScoringOptions) -> AlarmLevels | None:
     if options.fixed_level or options.significance is not None:
         return None
-    asked = options.false_alarms_per_day
-    rate = (model.default_false_alarms_per_day if asked is None else asked) * model.slide_seconds / DAY_SECONDS
-    return Levels(Adaptation(rate), holdoff(model.window_seconds, model.slide_seconds))
+    budget = options.false_alarms_per_day
+    rate = (model.default_false_alarms_per_day if budget is None else budget) * model.slide_seconds / DAY_SECONDS
+    return AlarmLevels(Adaptation(rate), holdoff(model.window_seconds, model.slide_seconds))
 
 
-def _batch(names: Sequence[str], nanos: int, values: NDArray[np.float64]) -> ObservationBatch:
+def _observation_batch(names: Sequence[str], nanos: int, values: NDArray[np.float64]) -> ObservationBatch:
     return ObservationBatch(series=names, times=np.full(len(names), nanos), values=values)
 
 
-def _only(result: DetectResult, verdict: Verdict) -> Verdict:
+def _last_verdict(result: DetectResult, verdict: Verdict) -> Verdict:
     if result.verdicts:
         return result.verdicts[-1]
     if not result.status or result.status[-1] is not VerdictStatus.SCORED:

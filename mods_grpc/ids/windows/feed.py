@@ -6,20 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.features import Aggregator, EventClock, Record
-from mods_grpc.ids.windows.window import Columns, Windows
+from mods_grpc.features import Aggregator, Record
+from mods_grpc.features.watermark import Watermark
+from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 
-BREATH_RECORDS = 20_000
+RECORDS_PER_YIELD = 20_000
 
 
-class Reader(Protocol):
+class RecordReader(Protocol):
     """What a feed reads from: `mods_grpc.ids.sources.reader.LogReader`."""
 
     def poll(self) -> Iterable[Record]:
         """Yield the records that are there now."""
 
 
-class Feed:
+class WindowFeed:
     """Makes windows of records.
 
     A window is complete when the watermark has passed its end: what the clock of the logs says, less
@@ -37,9 +38,9 @@ class Feed:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: RecordReader,
         aggregator: Aggregator,
-        columns: Columns,
+        columns: WindowColumns,
         *,
         lateness_seconds: float,
         silence_seconds: float | None = None,
@@ -47,39 +48,43 @@ class Feed:
     ) -> None:
         self.reader = reader
         self.aggregator = aggregator
-        self.clock = EventClock()
+        self.watermark = Watermark()
         self.records = 0
         self._columns = columns
         self._lateness_ns = round(lateness_seconds * NANOS_PER_SECOND)
         self._silence_ns = None if silence_seconds is None else round(silence_seconds * NANOS_PER_SECOND)
         self._wall_clock = wall_clock
-        self._boundary = 0
-        self._live = False
+        self._next_pane_ns = 0
+        self._is_live = False
 
-    def poll(self) -> Iterator[list[Windows]]:
+    def poll(self) -> Iterator[list[WindowBatch]]:
         """Read what is there now; yield windows as soon as they are complete, and nothing now and then to let others work."""
-        before = self.records
-        clock, aggregator = self.clock, self.aggregator
+        records_before = self.records
+        watermark, aggregator = self.watermark, self.aggregator
         for record in self.reader.poll():
             self.records += 1
-            for counted in clock.admit(record):
+            for counted in watermark.hold_or_pass(record):
                 aggregator.add(counted)
-            if clock.now_ns - self._lateness_ns >= self._boundary:
-                yield from self._advance(clock.now_ns - self._lateness_ns)
-            if self.records % BREATH_RECORDS == 0:
+            if watermark.value_ns - self._lateness_ns >= self._next_pane_ns:
+                yield from self._advance(watermark.value_ns - self._lateness_ns)
+            if self.records % RECORDS_PER_YIELD == 0:
                 yield []
-        if self._silence_ns is not None and clock.latest_ns:
-            yield from self._watch_silence(read=self.records > before)
+        if self._silence_ns is not None and watermark.latest_ns:
+            yield from self._advance_idle_clock(read=self.records > records_before)
 
-    def finish(self) -> Iterator[list[Windows]]:
+    def flush(self) -> Iterator[list[WindowBatch]]:
         """Hand out the windows that end before the last record: of a recorded log nothing more will come."""
-        self.aggregator.add_many(self.clock.finish())
-        self.aggregator.counters.ahead = self.clock.held
-        yield from self._advance(self.clock.latest_ns)
+        self.aggregator.add_many(self.watermark.flush())
+        self.aggregator.counters.ahead = self.watermark.pending
+        yield from self._advance(self.watermark.latest_ns)
 
     def state(self) -> dict[str, Any]:
         """Return the state of the aggregation for JSON."""
-        return {"aggregator": base64.b64encode(self.aggregator.save()).decode(), "clock": self.clock.state(), "live": self._live}
+        return {
+            "aggregator": base64.b64encode(self.aggregator.save()).decode(),
+            "clock": self.watermark.state(),
+            "live": self._is_live,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned.
@@ -88,20 +93,20 @@ class Feed:
             DataError: It is of other features or windows.
         """
         self.aggregator.restore(base64.b64decode(state["aggregator"]))
-        self.clock.restore(state["clock"])
-        self._live = bool(state["live"])
+        self.watermark.restore(state["clock"])
+        self._is_live = bool(state["live"])
 
-    def _advance(self, watermark_ns: int) -> Iterator[list[Windows]]:
+    def _advance(self, watermark_ns: int) -> Iterator[list[WindowBatch]]:
         pane = self.aggregator.options.pane_ns
-        self._boundary = (watermark_ns // pane + 1) * pane
-        if found := list(self._columns.windows(self.aggregator.advance(watermark_ns))):
-            yield found
+        self._next_pane_ns = (watermark_ns // pane + 1) * pane
+        if batches := list(self._columns.batches(self.aggregator.advance(watermark_ns))):
+            yield batches
 
-    def _watch_silence(self, *, read: bool) -> Iterator[list[Windows]]:
+    def _advance_idle_clock(self, *, read: bool) -> Iterator[list[WindowBatch]]:
         assert self._silence_ns is not None
         now = round(self._wall_clock() * NANOS_PER_SECOND)
         if read:  # logs that are read long after they were written are not live, and their silence says nothing
-            self._live = now - self.clock.latest_ns < self._silence_ns
-        elif self._live and now - self._silence_ns - self._lateness_ns >= self._boundary:
-            self.aggregator.add_many(self.clock.release(now))
+            self._is_live = now - self.watermark.latest_ns < self._silence_ns
+        elif self._is_live and now - self._silence_ns - self._lateness_ns >= self._next_pane_ns:
+            self.aggregator.add_many(self.watermark.drain(now))
             yield from self._advance(now - self._silence_ns - self._lateness_ns)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.data.tables import Layout, TableRow, read_rows
+from mods_grpc.data.tables import TableLayout, TableRow, read_rows
 from mods_grpc.errors import DataError
-from mods_grpc.ids.windows.window import Windows
+from mods_grpc.ids.windows.window import WindowBatch
 
 _POOL_FILE = re.compile(r"w(\d+[smhd])-s(\d+[smhd])\.tsv")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pool:
+class Datapool:
     """A folder `protocol/YYYY/MM/DD/w01h-s10m.tsv`.
 
     `days` holds the paths `YYYY/MM/DD/FILE` below the protocols, in order of time.
@@ -27,25 +27,25 @@ class Pool:
     days: tuple[str, ...]
 
 
-def find_pool(root: Path, window_seconds: float, slide_seconds: float) -> Pool | None:
+def find_datapool(root: Path, window_seconds: float, slide_seconds: float) -> Datapool | None:
     """Look for the datapool of a window and slide; None if the folder is none.
 
     Raises:
         DataError: It is one, of other windows.
     """
-    found = [path for path in root.glob("*/[0-9]*/[0-9]*/[0-9]*/w*-s*.tsv") if _POOL_FILE.fullmatch(path.name)]
-    if not found:
+    paths = [path for path in root.glob("*/[0-9]*/[0-9]*/[0-9]*/w*-s*.tsv") if _POOL_FILE.fullmatch(path.name)]
+    if not paths:
         return None
-    fitting = {path for path in found if _spans(path.name) == (window_seconds, slide_seconds)}
+    fitting = {path for path in paths if _spans(path.name) == (window_seconds, slide_seconds)}
     if not fitting:
-        names = sorted({path.name for path in found})
+        names = sorted({path.name for path in paths})
         raise DataError(
             f"{root}: holds {', '.join(names)}, but the model takes windows of {window_seconds:g} s every {slide_seconds:g} s"
         )
-    return Pool(root=root, days=tuple(sorted({"/".join(path.parts[-4:]) for path in fitting})))
+    return Datapool(root=root, days=tuple(sorted({"/".join(path.parts[-4:]) for path in fitting})))
 
 
-def pool_windows(pool: Pool, keys: Sequence[str], divisors: Sequence[float], series: str) -> Iterator[Windows]:
+def read_datapool(pool: Datapool, keys: Sequence[str], divisors: Sequence[float], series: str) -> Iterator[WindowBatch]:
     """Read a datapool day by day, joined on the start of the window.
 
     Args:
@@ -66,16 +66,16 @@ def pool_windows(pool: Pool, keys: Sequence[str], divisors: Sequence[float], ser
             path = pool.root / protocol / day
             if not path.exists():
                 continue
-            layout = Layout(features=tuple(keys[index].partition("|")[2] for index in indices))
+            layout = TableLayout(features=tuple(keys[index].partition("|")[2] for index in indices))
             with path.open(encoding="utf-8", newline="") as lines:
                 for row in read_rows(lines, layout, "/".join(path.parts[-5:])):
                     values.setdefault(row.nanos, np.full(len(keys), np.nan))[indices] = row.values
         for nanos in sorted(values):
             if not np.isnan(values[nanos]).all():
-                yield Windows(start_ns=nanos, series=(series,), values=(values[nanos] / np.array(divisors))[np.newaxis])
+                yield WindowBatch(start_ns=nanos, series=(series,), values=(values[nanos] / np.array(divisors))[np.newaxis])
 
 
-def table_windows(rows: Iterable[TableRow]) -> Iterator[Windows]:
+def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
     """Gather the rows of a table, sorted by time, into windows; of rows of one series and time the first one counts."""
     together: dict[str, tuple[float, ...]] = {}
     start: int | None = None
@@ -83,18 +83,18 @@ def table_windows(rows: Iterable[TableRow]) -> Iterator[Windows]:
         if start is not None and row.nanos != start:
             if row.nanos < start:
                 raise DataError("expected rows in order of time")
-            yield from _gathered(start, together)
+            yield from _batches_of(start, together)
             together = {}
         start = row.nanos
         together.setdefault(row.series, row.values)
     if start is not None:
-        yield from _gathered(start, together)
+        yield from _batches_of(start, together)
 
 
-def _gathered(start: int, together: dict[str, tuple[float, ...]]) -> Iterator[Windows]:
-    kept = {series: values for series, values in together.items() if not np.isnan(values).all()}
-    if kept:
-        yield Windows(start_ns=start, series=tuple(kept), values=np.array(list(kept.values()), dtype=np.float64))
+def _batches_of(start: int, together: dict[str, tuple[float, ...]]) -> Iterator[WindowBatch]:
+    nonempty = {series: values for series, values in together.items() if not np.isnan(values).all()}
+    if nonempty:
+        yield WindowBatch(start_ns=start, series=tuple(nonempty), values=np.array(list(nonempty.values()), dtype=np.float64))
 
 
 def _spans(name: str) -> tuple[float, float]:

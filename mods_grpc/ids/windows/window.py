@@ -16,7 +16,7 @@ UNIT_DIVISORS = {"kB": 1024.0, "MB": 1024.0**2, "GB": 1024.0**3}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Windows:
+class WindowBatch:
     """The windows that begin at one time: `values` is `(series, features)`, NaN where one is missing."""
 
     start_ns: int
@@ -29,13 +29,13 @@ class Windows:
         return [self.start_ns, list(self.series), values]
 
     @classmethod
-    def from_json(cls, found: list[Any]) -> "Windows":
+    def from_json(cls, saved: list[Any]) -> "WindowBatch":
         """Read what `to_json` returned."""
-        start, series, values = found
+        start, series, values = saved
         return cls(start_ns=start, series=tuple(series), values=np.array(values, dtype=np.float64))
 
 
-class Columns:
+class WindowColumns:
     """Where a model's features are found among the aggregates.
 
     Args:
@@ -60,12 +60,12 @@ class Columns:
         self.divisors = np.array([UNIT_DIVISORS.get(feature.unit, 1.0) for feature in features])
         self.definition = Definition.of(self.keys)
 
-    def windows(self, rows: Iterable[AggregateRow]) -> Iterator[Windows]:
+    def batches(self, rows: Iterable[AggregateRow]) -> Iterator[WindowBatch]:
         """Gather rows by start, which ascends; a row without any value is left out, as if it were not there."""
         for start, group in groupby(rows, key=lambda row: row.start_ns):
             members = list(group)
             values = np.array([[row.values[key] for key in self.keys] for row in members]) / self.divisors
             there = ~np.isnan(values).all(axis=1)
             if there.any():
-                names = tuple(row.series for row, kept in zip(members, there, strict=True) if kept)
-                yield Windows(start_ns=start, series=names, values=values[there])
+                names = tuple(row.series for row, is_kept in zip(members, there, strict=True) if is_kept)
+                yield WindowBatch(start_ns=start, series=names, values=values[there])

@@ -8,8 +8,8 @@ from mods_grpc.client import ServedModel, Verdict, VerdictStatus
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
-from mods_grpc.ids.alerts.suppression import PlannedWork, Suppression, read_suppression
-from tests.support.sample_alerts import FEATURES
+from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression, read_suppression
+from tests.support.ids.sample_alerts import FEATURES
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SLIDE = timedelta(minutes=10)
@@ -34,7 +34,7 @@ def verdict(row, score, series="site"):
 
 def told(scores, **options):
     episodes = Episodes(AlertOptions(**OPTIONS | options))
-    return [alert for row, score in enumerate(scores) for alert in episodes.take(verdict(row, score))]
+    return [alert for row, score in enumerate(scores) for alert in episodes.update(verdict(row, score))]
 
 
 def test_an_episode_is_one_alert_until_six_windows_pass_without_an_anomaly():
@@ -64,13 +64,13 @@ def test_an_anomaly_after_the_hold_off_ends_the_episode_and_begins_another():
     alerts = told([3] + [0] * 6, ends=True)
     assert [alert.phase for alert in alerts] == ["start"]
     episodes = Episodes(AlertOptions(**OPTIONS, ends=True))
-    alerts = [alert for row in (0, 7) for alert in episodes.take(verdict(row, 3))]
+    alerts = [alert for row in (0, 7) for alert in episodes.update(verdict(row, 3))]
     assert [(alert.phase, alert.episode_id[9:13]) for alert in alerts] == [("start", "0000"), ("end", "0000"), ("start", "0110")]
 
 
 def test_series_have_episodes_of_their_own():
     episodes = Episodes(AlertOptions(**OPTIONS))
-    assert [alert.series for name in "abab" for alert in episodes.take(verdict(0, 3, name))] == ["a", "b"]
+    assert [alert.series for name in "abab" for alert in episodes.update(verdict(0, 3, name))] == ["a", "b"]
 
 
 def test_an_episode_goes_on_from_its_saved_state():
@@ -79,8 +79,8 @@ def test_an_episode_goes_on_from_its_saved_state():
     scores = [2, 3.5, 2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]
     expected, found = [], []
     for row, score in enumerate(scores):
-        expected += whole.take(verdict(row, score))
-        found += first.take(verdict(row, score))
+        expected += whole.update(verdict(row, score))
+        found += first.update(verdict(row, score))
         second = Episodes(first.options)
         second.restore(first.state())
         first = second
@@ -95,8 +95,8 @@ def test_an_episode_that_grows_beyond_the_minimum_severity_is_told_then():
 
 
 def test_an_episode_that_outlasts_the_planned_work_is_told_when_that_is_over():
-    work = PlannedWork(name="backup", start=START, end=START + timedelta(minutes=30))
-    alerts = told([3, 3, 3, 3, 3], suppression=Suppression(planned=(work,)))
+    work = MaintenanceWindow(name="backup", start=START, end=START + timedelta(minutes=30))
+    alerts = told([3, 3, 3, 3, 3], suppression=Suppression(maintenance=(work,)))
     assert [alert.window_start for alert in alerts] == [START + 3 * SLIDE]
 
 
@@ -105,7 +105,7 @@ def test_an_episode_that_outlasts_the_planned_work_is_told_when_that_is_over():
     [(0, 1, True), (0, 0, False), (0, 3, False), (7, 2, True), (7, 4, False), (3, 2, False), (70, 1, True), (-7, 2, False)],
 )
 def test_planned_work_that_repeats_weekly_covers_every_window_it_touches(day, hour, covered):
-    work = PlannedWork(
+    work = MaintenanceWindow(
         name="backup",
         start=START + timedelta(hours=1),
         end=START + timedelta(hours=3),
@@ -113,9 +113,9 @@ def test_planned_work_that_repeats_weekly_covers_every_window_it_touches(day, ho
         series=("10.*",),
     )
     begin = START + timedelta(days=day, hours=hour)
-    found = Suppression(planned=(work,)).reason("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW)
+    found = Suppression(maintenance=(work,)).reason("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW)
     assert found == ("backup" if covered else None)
-    assert Suppression(planned=(work,)).reason("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW) is None
+    assert Suppression(maintenance=(work,)).reason("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW) is None
 
 
 def test_the_file_says_what_is_not_told(tmp_path):

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import example, given, settings
 from parsezeeklogs.reader import ZeekLog
 
-from mods_grpc.ids.alerts.alert import Severity, well_formed
+from mods_grpc.ids.alerts.alert import Severity, replace_surrogates
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks import syslog
-from tests.support.eve_schema import EVE_SCHEMA
-from tests.support.sample_alerts import ALERT, END, HOST, REASON, UPDATE, hostile_alerts
+from tests.support.ids.eve_schema import EVE_SCHEMA
+from tests.support.ids.sample_alerts import ALERT, END, HOST, REASON, UPDATE, hostile_alerts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that its grammar library imports
@@ -32,7 +32,7 @@ def read_zeek(content):
 
 def write_zeek(*alerts):
     form = FORMATS["zeek"]
-    return form.header() + "".join(form.line(alert) + "\n" for alert in alerts)
+    return form.format_header() + "".join(form.format_alert(alert) + "\n" for alert in alerts)
 
 
 def parse_cef(line):
@@ -48,14 +48,14 @@ def parse_cef(line):
 
 
 def test_an_eve_event_has_the_fields_and_the_timestamp_that_suricata_writes():
-    event = json.loads(FORMATS["eve"].line(HOST))
+    event = json.loads(FORMATS["eve"].format_alert(HOST))
     jsonschema.validate(event, EVE_SCHEMA)
     assert event["timestamp"] == "2019-05-03T11:20:00.000000+0000"
     assert event["src_ip"] == "2001:db8::7"
     assert event["host"] == "campus-tap"
     assert event["mods"]["features"][1]["observed"] == 19_686
     assert event["mods"]["false_alarms_per_day"] == 1.0
-    assert "src_ip" not in json.loads(FORMATS["eve"].line(ALERT))
+    assert "src_ip" not in json.loads(FORMATS["eve"].format_alert(ALERT))
 
 
 def test_a_zeek_reader_finds_every_column_of_a_notice():
@@ -74,7 +74,7 @@ def test_a_zeek_reader_finds_every_column_of_a_notice():
 
 def test_a_zeek_json_notice_says_the_same_as_the_row():
     (row,) = read_zeek(write_zeek(ALERT))
-    (read,) = read_zeek(FORMATS["zeek-json"].line(ALERT) + "\n")
+    (read,) = read_zeek(FORMATS["zeek-json"].format_alert(ALERT) + "\n")
     assert read == {
         **{key: value for key, value in row.items() if value is not None},
         "ts": read["ts"],
@@ -86,13 +86,13 @@ def test_a_zeek_json_notice_says_the_same_as_the_row():
 @pytest.mark.parametrize("alert", [ALERT, UPDATE, END, HOST], ids=["start", "update", "end", "host"])
 def test_idmef_messages_are_valid_by_the_schema_of_the_idmefv2_package(alert):
     message = idmefv2.Message()
-    message.update(json.loads(FORMATS["idmef"].line(alert)))
+    message.update(json.loads(FORMATS["idmef"].format_alert(alert)))
     message.validate()
     assert message["Attachment"][0]["Content"]["reason"] == REASON
 
 
 def test_idmef_chains_the_alerts_of_an_episode():
-    start, update, end = (json.loads(FORMATS["idmef"].line(alert)) for alert in (ALERT, UPDATE, END))
+    start, update, end = (json.loads(FORMATS["idmef"].format_alert(alert)) for alert in (ALERT, UPDATE, END))
     assert "PredID" not in start
     assert update["PredID"] == [start["ID"]]
     assert end["PredID"] == [update["ID"]]
@@ -100,7 +100,7 @@ def test_idmef_chains_the_alerts_of_an_episode():
 
 
 def test_cef_within_syslog_is_read_by_an_rfc_5424_parser_and_a_cef_parser():
-    parsed = SyslogMessage.parse(syslog.message(HOST, FORMATS["cef"].line(HOST), "ids.example").decode())
+    parsed = SyslogMessage.parse(syslog.format_message(HOST, FORMATS["cef"].format_alert(HOST), "ids.example").decode())
     assert (parsed.hostname, parsed.appname, parsed.msgid) == ("ids.example", "mods-grpc", "anomaly-start")
     assert parsed.timestamp == "2019-05-03T11:20:00.000Z"
     assert parsed.severity.name == "crit"
@@ -116,7 +116,7 @@ def test_cef_within_syslog_is_read_by_an_rfc_5424_parser_and_a_cef_parser():
 
 def test_all_formats_carry_the_id_by_which_a_repetition_is_known():
     for form in FORMATS.values():
-        assert ALERT.id in form.line(ALERT)
+        assert ALERT.id in form.format_alert(ALERT)
 
 
 def test_ids_are_uuids_of_what_the_alert_tells_of():
@@ -138,15 +138,15 @@ def test_severity_counts_the_powers_of_ten_beyond_the_budget(score, grade):
 @example(ALERT)
 def test_no_name_breaks_a_json_format(alert):
     for name in ("eve", "jsonl", "zeek-json", "idmef"):
-        line = FORMATS[name].line(alert)
+        line = FORMATS[name].format_alert(alert)
         assert line.isascii()
         assert line.isprintable()
         json.loads(line)
-    event = json.loads(FORMATS["eve"].line(alert))
+    event = json.loads(FORMATS["eve"].format_alert(alert))
     jsonschema.validate(event, EVE_SCHEMA)
-    assert event["mods"]["series"] == well_formed(alert.series)
+    assert event["mods"]["series"] == replace_surrogates(alert.series)
     message = idmefv2.Message()
-    message.update(json.loads(FORMATS["idmef"].line(alert)))
+    message.update(json.loads(FORMATS["idmef"].format_alert(alert)))
     message.validate()
 
 
@@ -156,8 +156,8 @@ def test_no_name_breaks_a_json_format(alert):
 def test_no_name_breaks_a_zeek_row(alert):
     rows = read_zeek(write_zeek(alert, ALERT))
     assert len(rows) == 2
-    assert rows[0]["mods_series"] == well_formed(alert.series)
-    assert rows[0]["peer_descr"] == well_formed(alert.sensor)
+    assert rows[0]["mods_series"] == replace_surrogates(alert.series)
+    assert rows[0]["peer_descr"] == replace_surrogates(alert.sensor)
     assert rows[1]["mods_id"] == ALERT.id
 
 
@@ -165,24 +165,24 @@ def test_no_name_breaks_a_zeek_row(alert):
 @given(alert=hostile_alerts)
 @example(alert=ALERT)
 def test_no_name_breaks_cef_or_adds_a_field(alert):
-    line = FORMATS["cef"].line(alert)
+    line = FORMATS["cef"].format_alert(alert)
     assert line.isprintable()
     header, fields = parse_cef(line)
     assert len(header) == 7
     assert fields["externalId"] == alert.id
     assert fields["cs2"] == alert.episode_id
-    parsed = SyslogMessage.parse(syslog.message(alert, line, "host").decode())
+    parsed = SyslogMessage.parse(syslog.format_message(alert, line, "host").decode())
     assert parsed.msg == line
 
 
 def test_a_hostile_series_can_be_read_back_from_cef():
     alert = replace(ALERT, series="a=b\\c|d\ne externalId=1")
-    _, fields = parse_cef(FORMATS["cef"].line(alert))
+    _, fields = parse_cef(FORMATS["cef"].format_alert(alert))
     assert fields["cs1"] == alert.series
     assert fields["externalId"] == alert.id
 
 
 def test_times_are_those_of_the_window_that_was_judged():
-    event = json.loads(FORMATS["jsonl"].line(ALERT))
+    event = json.loads(FORMATS["jsonl"].format_alert(ALERT))
     assert datetime.fromisoformat(event["window"]["start"]) == ALERT.window_start
     assert datetime.fromisoformat(event["window"]["end"]) == ALERT.window_end

@@ -16,8 +16,8 @@ from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.alerts.sinks.spool import DELIVERED, RefusedError, Spool
-from tests.support.sample_alerts import ALERT, END, HOST, UPDATE
+from mods_grpc.ids.alerts.sinks.spool import DELIVERED, PermanentDeliveryError, Spool
+from tests.support.ids.sample_alerts import ALERT, END, HOST, UPDATE
 
 
 def ids(path):
@@ -75,7 +75,7 @@ def test_a_torn_last_line_is_cut_off_and_written_whole(tmp_path):
     sink.write(ALERT)
     mark = sink.mark()
     with path.open("a") as file:
-        file.write(FORMATS["eve"].line(UPDATE)[:-9])
+        file.write(FORMATS["eve"].format_alert(UPDATE)[:-9])
     restarted = FileSink(path, FORMATS["eve"])
     restarted.recover(mark)
     restarted.write(UPDATE)
@@ -100,7 +100,7 @@ def test_a_rotation_between_mark_and_restart_hides_nothing(tmp_path):
 
 def test_a_spool_delivers_in_order_and_tries_again_until_the_receiver_is_back(tmp_path):
     receiver = Receiver(failures=3)
-    spool = Spool(tmp_path, receiver, first_wait_seconds=0.001, longest_wait_seconds=0.002)
+    spool = Spool(tmp_path, receiver, first_wait_seconds=0.001, max_wait_seconds=0.002)
     for name in ("a", "b", "a"):
         spool.put(name, name.encode())
     assert spool.close()
@@ -150,14 +150,14 @@ def test_a_refused_message_does_not_stop_the_next(tmp_path):
 
     def send(identity, content):
         if identity == "a":
-            raise RefusedError("HTTP 400")
+            raise PermanentDeliveryError("HTTP 400")
         got.put(identity)
 
     spool = Spool(tmp_path, send)
     spool.put("a", b"")
     spool.put("b", b"")
     assert spool.close()
-    assert (spool.refused, got.get_nowait()) == (1, "b")
+    assert (spool.rejected, got.get_nowait()) == (1, "b")
 
 
 @contextmanager

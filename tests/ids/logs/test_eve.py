@@ -5,8 +5,8 @@ import pytest
 from mods_grpc.features import Conn, Dns, Http, Sip, Ssh, Ssl
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser
-from tests.support.eve_events import EVE, eve
-from tests.support.log_records import SECOND
+from tests.support.ids.eve_events import EVE, eve
+from tests.support.ids.log_records import SECOND
 
 
 def reason(line):

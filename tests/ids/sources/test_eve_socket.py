@@ -11,8 +11,8 @@ import pytest
 from mods_grpc.errors import DataError
 from mods_grpc.features import Ssh, Ssl
 from mods_grpc.ids.sources.eve_socket import EveReceiver
-from mods_grpc.ids.sources.reader import LogReader, Position
-from tests.support.eve_events import eve
+from mods_grpc.ids.sources.reader import LogPosition, LogReader
+from tests.support.ids.eve_events import eve
 
 
 def writer(path, kind=socket.SOCK_STREAM):
@@ -38,10 +38,10 @@ class Kept:
         self.receiver.close()
 
     def records(self):
-        with LogReader(self.folder, follow=True, position=self.position or self.receiver.beginning) as reader:
+        with LogReader(self.folder, follow=True, position=self.position or self.receiver.start) as reader:
             found = list(reader.poll())
             assert reader.lost == []
-        self.position, self.counters = Position.from_json(reader.position().to_json()), reader.counters
+        self.position, self.counters = LogPosition.from_json(reader.position().to_json()), reader.counters
         return found
 
     def live(self):
@@ -120,26 +120,26 @@ def test_a_datagram_is_an_event(tmp_path):
 
 
 def test_files_that_were_judged_are_removed_and_those_to_read_are_not(tmp_path):
-    with Kept(tmp_path, file_bytes=2_000) as kept, writer(kept.path) as one:
+    with Kept(tmp_path, max_file_bytes=2_000) as kept, writer(kept.path) as one:
         send_one_by_one(kept, one, 50)
     files = sorted(kept.folder.iterdir())
     assert len(files) > 3
-    reader = LogReader(kept.folder, follow=True, position=kept.receiver.beginning)
+    reader = LogReader(kept.folder, follow=True, position=kept.receiver.start)
     records = reader.poll()
     assert [int(next(records).uid) for _ in range(20)] == list(range(20))
     with kept:
-        kept.receiver.forget(reader.position())
+        kept.receiver.delete_consumed(reader.position())
     assert 0 < len(files) - len(list(kept.folder.iterdir())) < len(files) - 1
     kept.position = reader.position()
     reader.close()
     assert [int(record.uid) for record in kept.records()] == list(range(20, 50))
     with kept:
-        kept.receiver.forget(kept.position)
+        kept.receiver.delete_consumed(kept.position)
     assert [path.name for path in kept.folder.iterdir()] == ["eve.json"]
 
 
 def test_a_reader_that_is_away_too_long_loses_the_oldest_and_it_is_said(tmp_path, caplog):
-    with Kept(tmp_path, file_bytes=500, most_files=3) as kept, writer(kept.path) as one:
+    with Kept(tmp_path, max_file_bytes=500, max_files=3) as kept, writer(kept.path) as one:
         send_one_by_one(kept, one, 40)
     assert len(list(kept.folder.iterdir())) == 4
     assert [int(record.uid) for record in kept.records()][-1] == 39

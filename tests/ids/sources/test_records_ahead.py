@@ -6,12 +6,12 @@ import pytest
 
 from mods_grpc.client import FeatureInfo
 from mods_grpc.features import Aggregator, AggregatorOptions, Conn, Dns
-from mods_grpc.ids.bulk.aggregate import Batch
+from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
-from mods_grpc.ids.watch.replay import MergedReader, feed_windows
-from mods_grpc.ids.windows.feed import Feed
-from mods_grpc.ids.windows.window import Columns
-from tests.support.log_records import SECOND, random_records, write_zeek_tsv
+from mods_grpc.ids.watch.replay import MergedReader, read_windows
+from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.window import WindowColumns
+from tests.support.ids.log_records import SECOND, random_records, write_zeek_tsv
 
 KEYS = ("conn|in_count_uid", "conn|out_sum_orig_bytes", "dns|in_count_uid", "ssh|in")
 HOURS = 8
@@ -23,13 +23,13 @@ def feature(key):
     return FeatureInfo(name=key, unit="", protocol=protocol, column=column, kind="count", **limits)
 
 
-COLUMNS = Columns([feature(key) for key in KEYS])
-OPTIONS = AggregatorOptions(quiet_seconds=10**7)
+COLUMNS = WindowColumns([feature(key) for key in KEYS])
+OPTIONS = AggregatorOptions(idle_timeout_seconds=10**7)
 
 
 def aggregated(folder):
     """Return the rows that `aggregate` makes, and its counters."""
-    batch = Batch([folder], COLUMNS.definition, OPTIONS, block_bytes=30_000)
+    batch = BulkAggregator([folder], COLUMNS.definition, OPTIONS, block_bytes=30_000)
     rows = [(row.start_ns, [row.values[key] for key in KEYS]) for row in batch.rows()]
     return rows, batch.aggregator.counters
 
@@ -39,8 +39,8 @@ def replayed(folder, *, apart=False):
     protocols = COLUMNS.definition.protocols
     paths = sorted(path for path in folder.iterdir() if path.name.startswith(protocols)) if apart else [folder]
     readers = [LogReader(path, protocols=protocols) for path in paths]
-    feed = Feed(MergedReader(readers), Aggregator(COLUMNS.definition, OPTIONS), COLUMNS, lateness_seconds=1_800)
-    rows = [(found.start_ns, found.values[0].tolist()) for group in feed_windows(feed) for found in group]
+    feed = WindowFeed(MergedReader(readers), Aggregator(COLUMNS.definition, OPTIONS), COLUMNS, lateness_seconds=1_800)
+    rows = [(found.start_ns, found.values[0].tolist()) for group in read_windows(feed) for found in group]
     for reader in readers:
         reader.close()
     return rows, feed.aggregator.counters
@@ -61,7 +61,7 @@ def day():
     for record in found:
         if isinstance(record, Conn) and record.duration:
             record.duration %= 600 * SECOND
-    return sorted(found, key=lambda record: record.logged)
+    return sorted(found, key=lambda record: record.logged_ns)
 
 
 def wrong(record, **changed):
@@ -76,7 +76,7 @@ def test_a_record_from_the_future_changes_no_window(tmp_path, way, ahead_seconds
     right = WAYS[way](write(tmp_path / "right", records))
     ssh = [index for index, record in enumerate(records) if record.protocol == "dns"]
     index = ssh[round(share * (len(ssh) - 1))]
-    future = records[-1].logged + ahead_seconds * SECOND
+    future = records[-1].logged_ns + ahead_seconds * SECOND
     rows, counters = WAYS[way](write(tmp_path / "wrong", [*records[:index], wrong(records[index], ts=future), *records[index:]]))
     assert rows == right[0]
     assert len(rows) > 30

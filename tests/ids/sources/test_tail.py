@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mods_grpc.errors import DataError
-from mods_grpc.ids.sources.reader import LogReader, Position, read_path
+from mods_grpc.ids.sources.reader import LogPosition, LogReader, read_path
 
 START = 1_713_484_800
 
@@ -86,7 +86,7 @@ def test_a_line_that_is_half_written_waits_for_its_rest(zeek):
         assert numbers(reader.poll()) == []
         file.write(line(1)[20:])
     assert numbers(reader.poll()) == [1]
-    assert reader.counters.refused == 0
+    assert reader.counters.rejected == 0
     reader.close()
 
 
@@ -143,7 +143,7 @@ def test_a_saved_position_goes_on_after_rotation_compression_and_move(zeek):
     zeek.write(2)
     zeek.rotate()
     zeek.write(2)
-    again = LogReader(zeek.live, follow=True, position=Position.from_json(saved))
+    again = LogReader(zeek.live, follow=True, position=LogPosition.from_json(saved))
     assert numbers(again.poll()) == [3, 4, 5, 6, 7, 8, 9, 10]
     assert again.lost == []
     again.close()
@@ -153,7 +153,7 @@ def test_a_rotated_file_beside_its_compressed_copy_is_read_once(zeek):
     zeek.write(2)
     reader = LogReader(zeek.live, follow=True)
     list(reader.poll())
-    saved = Position.from_json(reader.position().to_json())
+    saved = LogPosition.from_json(reader.position().to_json())
     reader.close()
     zeek.compress(zeek.rotate())
     zeek.write(2)
@@ -204,7 +204,7 @@ def test_whatever_happens_between_looks_nothing_is_lost_or_read_twice(zeek, seed
             saved = reader.position().to_json()
             records.close()
             reader.close()
-            reader = LogReader(zeek.live, follow=True, position=Position.from_json(saved))
+            reader = LogReader(zeek.live, follow=True, position=LogPosition.from_json(saved))
         else:
             found += numbers(records)
     zeek.write(1)
@@ -250,7 +250,7 @@ def test_lines_of_any_length_are_refused_in_bounded_memory(tmp_path):
         file.write(line(1))
         file.write("y" * (10 << 20))
     refused = []
-    reader = LogReader(log, refuse=lambda path, reason, text: refused.append((Path(path).name, reason, len(text))))
+    reader = LogReader(log, on_rejected=lambda path, reason, text: refused.append((Path(path).name, reason, len(text))))
     assert numbers(reader.poll()) == [0, 1]
     assert refused == [("conn.log", "long", 4_096)] * 2
     assert reader.counters.lines == 12
@@ -263,4 +263,4 @@ def test_a_source_without_logs_and_a_damaged_position_are_refused(tmp_path):
         LogReader(tmp_path)
     for damaged in ("", "[]", "{}", json.dumps({"version": 1, "logs": {"conn": {}}}), json.dumps({"version": 1, "logs": 3})):
         with pytest.raises(DataError, match="position"):
-            Position.from_json(damaged)
+            LogPosition.from_json(damaged)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mods_grpc.cli.main import main
-from tests.support import live_day
+from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 from tests.support.running_server import running_server
 

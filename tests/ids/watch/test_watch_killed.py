@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import live_day
+from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 
 SPEED = 720

@@ -10,9 +10,9 @@ from mods_grpc.cli.live_view import LiveView, band, sparkline
 from mods_grpc.client import FeatureInfo, FeatureVerdict, Verdict, VerdictStatus
 from mods_grpc.errors import DataError
 from mods_grpc.features import Aggregator, AggregatorOptions, Conn, Ssh
-from mods_grpc.ids.windows.feed import BREATH_RECORDS, Feed
-from mods_grpc.ids.windows.window import Columns
-from tests.support.sample_alerts import ALERT
+from mods_grpc.ids.windows.feed import RECORDS_PER_YIELD, WindowFeed
+from mods_grpc.ids.windows.window import WindowColumns
+from tests.support.ids.sample_alerts import ALERT
 
 SECOND = 10**9
 START = 1_772_409_600 * SECOND
@@ -52,11 +52,11 @@ def thrice(record):
 
 
 def feed(source, **options):
-    columns = Columns(FEATURES)
+    columns = WindowColumns(FEATURES)
     aggregator = Aggregator(
         columns.definition, AggregatorOptions(window_seconds=60, slide_seconds=60, local_networks=("10.0.0.0/8",), begin_ns=START)
     )
-    return Feed(source, aggregator, columns, **{"lateness_seconds": 30} | options)
+    return WindowFeed(source, aggregator, columns, **{"lateness_seconds": 30} | options)
 
 
 def told(windows):
@@ -83,7 +83,7 @@ def test_the_clock_of_a_connection_is_its_end_because_it_is_logged_then():
 def test_a_recording_is_judged_to_its_end():
     watched = feed(Source([ssh(1), *thrice(ssh(125))]))
     assert told(watched.poll()) == [(0, [[1.0, 0.0]])]
-    assert told(watched.finish()) == [(60, [[0.0, 0.0]])]
+    assert told(watched.flush()) == [(60, [[0.0, 0.0]])]
 
 
 def test_the_state_goes_on_in_the_middle_of_a_window():
@@ -92,7 +92,7 @@ def test_the_state_goes_on_in_the_middle_of_a_window():
     second = feed(Source([ssh(3), *thrice(ssh(95))]))
     second.restore(first.state())
     assert told(second.poll()) == [(0, [[3.0, 0.0]])]
-    assert second.clock.latest_ns == START + 95 * SECOND
+    assert second.watermark.latest_ns == START + 95 * SECOND
 
 
 def test_live_logs_that_fall_silent_are_judged_and_old_ones_are_not():
@@ -112,10 +112,10 @@ def test_live_logs_that_fall_silent_are_judged_and_old_ones_are_not():
 def test_a_record_from_the_future_closes_no_window_and_is_counted_at_the_end():
     records = [ssh(second) for second in range(0, 300, 10)]
     expected = feed(Source(records))
-    rows = told(expected.poll()) + told(expected.finish())
+    rows = told(expected.poll()) + told(expected.flush())
     for at in (0, 1, 2, 10, 29, 30):
         source = feed(Source([*records[:at], conn(86_400), *records[at:]]))
-        assert told(source.poll()) + told(source.finish()) == rows
+        assert told(source.poll()) + told(source.flush()) == rows
         assert (source.aggregator.counters.ahead, source.aggregator.counters.late) == (1, 0)
 
 
@@ -129,15 +129,15 @@ def test_a_held_record_survives_a_restart_and_counts_when_its_time_comes():
 
 
 def test_a_long_look_gives_others_a_turn():
-    watched = feed(Source([ssh(1) for _ in range(2 * BREATH_RECORDS)]))
+    watched = feed(Source([ssh(1) for _ in range(2 * RECORDS_PER_YIELD)]))
     assert list(watched.poll()) == [[], []]
 
 
 def test_a_feature_without_an_aggregate_must_be_named():
     plain = feature("x", "", "x")
     with pytest.raises(DataError, match=r"--features x=PROTOCOL\|COLUMN"):
-        Columns([plain])
-    assert Columns([plain], {"x": "conn|in_count_uid"}).keys == ("conn|in_count_uid",)
+        WindowColumns([plain])
+    assert WindowColumns([plain], {"x": "conn|in_count_uid"}).keys == ("conn|in_count_uid",)
 
 
 def part(name, observed, share=0.9):

@@ -7,22 +7,31 @@ alert before it in `PredID`, which obsoletes that one. The whole verdict is atta
 import socket
 from typing import Any
 
-from mods_grpc.ids.alerts.alert import PRODUCT, Alert, AlertPhase, Severity, alert_object, headline, iso, stable_uuid
-from mods_grpc.ids.alerts.formats.jsonl import dump
+from mods_grpc.ids.alerts.alert import (
+    PRODUCT,
+    Alert,
+    AlertPhase,
+    Severity,
+    alert_to_json,
+    derive_uuid,
+    format_headline,
+    format_time,
+)
+from mods_grpc.ids.alerts.formats.jsonl import format_json
 
 VERSION = "2.D.V08"
 _PRIORITY = {Severity.LOW: "Low", Severity.MEDIUM: "Medium", Severity.HIGH: "High", Severity.CRITICAL: "High"}
 
 
-def line(alert: Alert) -> str:
+def format_idmef(alert: Alert) -> str:
     """Write an alert."""
-    return dump(message(alert))
+    return format_json(build_message(alert))
 
 
-def message(alert: Alert) -> dict[str, Any]:
+def build_message(alert: Alert) -> dict[str, Any]:
     """Describe an alert as an IDMEFv2 message."""
     over = alert.phase is AlertPhase.END
-    target: dict[str, Any] = {"ID": stable_uuid("series", alert.sensor, alert.series), "Note": alert.series}
+    target: dict[str, Any] = {"ID": derive_uuid("series", alert.sensor, alert.series), "Note": alert.series}
     if alert.address is not None:
         target["IP"] = alert.address
     analyzer: dict[str, Any] = {
@@ -34,26 +43,26 @@ def message(alert: Alert) -> dict[str, Any]:
     }
     if alert.model is not None:
         analyzer["Model"] = f"{alert.model.name}/{alert.model.version}"
-    found: dict[str, Any] = {
+    message: dict[str, Any] = {
         "Version": VERSION,
         "ID": alert.id,
         "Type": ["Cyber"],
         "Category": ["Other.ext-value"],
         "ext-Category": ["Anomaly.Traffic"],
         "Cause": "Unknown",
-        "Description": headline(alert),
+        "Description": format_headline(alert),
         "Status": ["Event", "Closed" if over else "Open"],
         "Priority": _PRIORITY[alert.severity],
-        "CreateTime": iso(alert.window_end),
-        "StartTime": iso(alert.episode_start),
+        "CreateTime": format_time(alert.window_end),
+        "StartTime": format_time(alert.episode_start),
         "AltNames": [alert.episode_id],
         "Analyzer": analyzer,
         "Sensor": [{"Name": alert.sensor}],
         "Target": [target],
-        "Attachment": [{"Name": "verdict", "ContentType": "application/json", "Content": alert_object(alert)}],
+        "Attachment": [{"Name": "verdict", "ContentType": "application/json", "Content": alert_to_json(alert)}],
     }
     if over:
-        found["EndTime"] = iso(alert.window_end)
+        message["EndTime"] = format_time(alert.window_end)
     if alert.previous_id is not None:
-        found["PredID"] = [alert.previous_id]
-    return found
+        message["PredID"] = [alert.previous_id]
+    return message

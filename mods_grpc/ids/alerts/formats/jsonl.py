@@ -2,24 +2,24 @@
 
 import json
 
-from mods_grpc.ids.alerts.alert import Alert, alert_object, well_formed
+from mods_grpc.ids.alerts.alert import Alert, alert_to_json, replace_surrogates
 
 
-def line(alert: Alert) -> str:
+def format_jsonl(alert: Alert) -> str:
     """Write an alert."""
-    return dump(alert_object(alert))
+    return format_json(alert_to_json(alert))
 
 
-def dump(value: object) -> str:
+def format_json(value: object) -> str:
     """Write a value as JSON on one line of ASCII."""
-    return json.dumps(_clean(value), allow_nan=False, separators=(",", ":"))
+    return json.dumps(_replace_surrogates(value), allow_nan=False, separators=(",", ":"))
 
 
-def _clean(value: object) -> object:
+def _replace_surrogates(value: object) -> object:
     if isinstance(value, str):
-        return well_formed(value)
+        return replace_surrogates(value)
     if isinstance(value, dict):
-        return {key: _clean(item) for key, item in value.items()}
+        return {key: _replace_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
+        return [_replace_surrogates(item) for item in value]
     return value

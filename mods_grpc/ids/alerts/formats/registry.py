@@ -17,16 +17,18 @@ class Format:
         media_type: For HTTP.
     """
 
-    line: Callable[[Alert], str]
-    header: Callable[[], str] = str
+    format_alert: Callable[[Alert], str]
+    format_header: Callable[[], str] = str
     media_type: str = "application/json"
 
 
 FORMATS: Mapping[str, Format] = {
-    "eve": Format(line=eve.line),
-    "jsonl": Format(line=jsonl.line),
-    "zeek": Format(line=zeek_notice.tsv_line, header=zeek_notice.tsv_header, media_type="text/tab-separated-values"),
-    "zeek-json": Format(line=zeek_notice.json_line),
-    "idmef": Format(line=idmef.line),
-    "cef": Format(line=cef.line, media_type="text/plain"),
+    "eve": Format(format_alert=eve.format_eve),
+    "jsonl": Format(format_alert=jsonl.format_jsonl),
+    "zeek": Format(
+        format_alert=zeek_notice.format_tsv, format_header=zeek_notice.format_tsv_header, media_type="text/tab-separated-values"
+    ),
+    "zeek-json": Format(format_alert=zeek_notice.format_zeek_json),
+    "idmef": Format(format_alert=idmef.format_idmef),
+    "cef": Format(format_alert=cef.format_cef, media_type="text/plain"),
 }

@@ -7,8 +7,8 @@ stay unset: an alert is about an aggregate, not about one connection.
 from datetime import UTC, datetime
 from typing import Any
 
-from mods_grpc.ids.alerts.alert import Alert, AlertPhase, feature_table, headline, well_formed
-from mods_grpc.ids.alerts.formats.jsonl import dump
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, format_features, format_headline, replace_surrogates
+from mods_grpc.ids.alerts.formats.jsonl import format_json
 
 SEPARATOR, SET_SEPARATOR, EMPTY, UNSET = "\t", ",", "(empty)", "-"
 NOTES = {
@@ -52,7 +52,7 @@ COLUMNS = (
 )
 
 
-def tsv_header() -> str:
+def format_tsv_header() -> str:
     """Write the lines that a log file begins with."""
     opened = datetime.now(UTC).strftime("%Y-%m-%d-%H-%M-%S")
     lines = [
@@ -68,15 +68,15 @@ def tsv_header() -> str:
     return "\n".join(lines) + "\n"
 
 
-def tsv_line(alert: Alert) -> str:
+def format_tsv(alert: Alert) -> str:
     """Write an alert as a row."""
     values = _values(alert)
-    return SEPARATOR.join(_cell(values.get(name), kind) for name, kind in COLUMNS)
+    return SEPARATOR.join(_format_cell(values.get(name), kind) for name, kind in COLUMNS)
 
 
-def json_line(alert: Alert) -> str:
+def format_zeek_json(alert: Alert) -> str:
     """Write an alert as Zeek does with `LogAscii::use_json`: unset fields are left out."""
-    return dump({name: value for name, value in _values(alert).items() if value is not None})
+    return format_json({name: value for name, value in _values(alert).items() if value is not None})
 
 
 def _values(alert: Alert) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def _values(alert: Alert) -> dict[str, Any]:
     return {
         "ts": alert.window_end.timestamp(),
         "note": NOTES[alert.phase],
-        "msg": headline(alert),
-        "sub": feature_table(alert),
+        "msg": format_headline(alert),
+        "sub": format_features(alert),
         "src": alert.address,
         "peer_descr": alert.sensor,
         "actions": ["Notice::ACTION_LOG"],
@@ -105,31 +105,31 @@ def _values(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _cell(value: Any, kind: str) -> str:
+def _format_cell(value: Any, kind: str) -> str:
     if value is None:
         return UNSET
     if isinstance(value, list):
-        return SET_SEPARATOR.join(_escaped(item, SET_SEPARATOR) for item in value) or EMPTY
+        return SET_SEPARATOR.join(_escape(item, SET_SEPARATOR) for item in value) or EMPTY
     if kind in {"time", "interval"}:
         return f"{value:.6f}"
-    return _escaped(value) if isinstance(value, str) else repr(value)
+    return _escape(value) if isinstance(value, str) else repr(value)
 
 
-def _escaped(text: str, also: str = "") -> str:
+def _escape(value: str, also: str = "") -> str:
     r"""Escape as Zeek's writer does: a backslash twice, and bytes of what does not print as \xHH."""
-    text = well_formed(text)
-    if not text:
+    value = replace_surrogates(value)
+    if not value:
         return EMPTY
-    if text in {UNSET, EMPTY} or text.startswith("#"):
-        return _bytes(text[0]) + "".join(_character(c, also) for c in text[1:])
-    return "".join(_character(character, also) for character in text)
+    if value in {UNSET, EMPTY} or value.startswith("#"):
+        return _escape_bytes(value[0]) + "".join(_escape_character(c, also) for c in value[1:])
+    return "".join(_escape_character(character, also) for character in value)
 
 
-def _character(character: str, also: str) -> str:
+def _escape_character(character: str, also: str) -> str:
     if character == "\\":
         return "\\\\"
-    return character if character.isprintable() and character not in also else _bytes(character)
+    return character if character.isprintable() and character not in also else _escape_bytes(character)
 
 
-def _bytes(text: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in text.encode())
+def _escape_bytes(characters: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in characters.encode())

@@ -17,9 +17,9 @@ from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.formats.registry import FORMATS, Format
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.alerts.sinks.sink import Sink, Sinks, StreamSink
+from mods_grpc.ids.alerts.sinks.sink import Sink, SinkGroup, StreamSink
 from mods_grpc.ids.alerts.sinks.spool import Spool
-from mods_grpc.ids.alerts.sinks.syslog import DEFAULT_PORTS, SyslogSender, message
+from mods_grpc.ids.alerts.sinks.syslog import DEFAULT_PORTS, SyslogSender, format_message
 from mods_grpc.ids.alerts.sinks.webhook import WebhookSender
 
 STANDARD_OUTPUT = {"stdout", "-"}
@@ -34,8 +34,8 @@ class SpooledSink:
         sender: Delivers one line; syslog senders get it as a syslog message.
     """
 
-    def __init__(self, form: Format, folder: Path, sender: SyslogSender | WebhookSender) -> None:
-        self._form = form
+    def __init__(self, alert_format: Format, folder: Path, sender: SyslogSender | WebhookSender) -> None:
+        self._format = alert_format
         self._sender = sender
         self._spool = Spool(folder, sender)
 
@@ -47,8 +47,8 @@ class SpooledSink:
 
     def write(self, alert: Alert) -> None:
         """Queue an alert."""
-        line = self._form.line(alert)
-        self._spool.put(alert.id, message(alert, line) if isinstance(self._sender, SyslogSender) else line.encode())
+        line = self._format.format_alert(alert)
+        self._spool.put(alert.id, format_message(alert, line) if isinstance(self._sender, SyslogSender) else line.encode())
 
     def close(self) -> None:
         """Give what waits a moment to go out."""
@@ -56,7 +56,7 @@ class SpooledSink:
         self._sender.close()
 
 
-def open_sinks(texts: list[str], state: Path | None) -> Sinks:
+def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
     """Open the sinks that the user asked for.
 
     Args:
@@ -66,50 +66,50 @@ def open_sinks(texts: list[str], state: Path | None) -> Sinks:
     Raises:
         DataError: A text can't be read.
     """
-    return Sinks([(text, _open(text, state)) for text in dict.fromkeys(texts)])
+    return SinkGroup([(destination, _open_sink(destination, state)) for destination in dict.fromkeys(destinations)])
 
 
-def _open(text: str, state: Path | None) -> Sink:
-    if text in STANDARD_OUTPUT:
+def _open_sink(destination: str, state: Path | None) -> Sink:
+    if destination in STANDARD_OUTPUT:
         return StreamSink(FORMATS["jsonl"])
-    name, colon, target = text.partition(":")
+    name, colon, target = destination.partition(":")
     if not colon or not target or name not in FORMATS:
-        raise DataError(f"expected stdout or FORMAT:DESTINATION with a format of {', '.join(FORMATS)}, found {text!r}")
-    form = FORMATS[name]
+        raise DataError(f"expected stdout or FORMAT:DESTINATION with a format of {', '.join(FORMATS)}, found {destination!r}")
+    alert_format = FORMATS[name]
     if target in STANDARD_OUTPUT:
-        return StreamSink(form)
+        return StreamSink(alert_format)
     scheme = target.partition("://")[0] if "://" in target else ""
     if not scheme:
-        return FileSink(Path(target), form)
+        return FileSink(Path(target), alert_format)
     root = state if state is not None else Path(tempfile.mkdtemp(prefix="mods-grpc-"))
-    folder = root / "spool" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = root / "spool" / hashlib.sha256(destination.encode()).hexdigest()[:16]
     try:
         if scheme in DEFAULT_PORTS:
-            return SpooledSink(form, folder, _syslog_sender(target))
+            return SpooledSink(alert_format, folder, _syslog_sender(target))
         if scheme in {"http", "https"}:
-            return SpooledSink(form, folder, _webhook_sender(target, form))
+            return SpooledSink(alert_format, folder, _webhook_sender(target, alert_format))
     except ValueError as error:
-        raise DataError(f"{text}: {error}") from error
-    raise DataError(f"expected udp, tcp, tls, http or https, found {scheme!r} in {text!r}")
+        raise DataError(f"{destination}: {error}") from error
+    raise DataError(f"expected udp, tcp, tls, http or https, found {scheme!r} in {destination!r}")
 
 
 def _syslog_sender(target: str) -> SyslogSender:
-    url, options = _options(target, {"ca"})
+    url, options = _split_options(target, {"ca"})
     parts = urlsplit(url)
     return SyslogSender(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], options.get("ca"))
 
 
-def _webhook_sender(target: str, form: Format) -> WebhookSender:
-    url, options = _options(target, {"ca", "token-file"})
+def _webhook_sender(target: str, alert_format: Format) -> WebhookSender:
+    url, options = _split_options(target, {"ca", "token-file"})
     token = options["token-file"].read_text(encoding="utf-8").strip() if "token-file" in options else None
-    return WebhookSender(url, form.media_type, authorities=options.get("ca"), token=token)
+    return WebhookSender(url, alert_format.media_type, authorities=options.get("ca"), token=token)
 
 
-def _options(target: str, known: set[str]) -> tuple[str, dict[str, Path]]:
+def _split_options(target: str, allowed: set[str]) -> tuple[str, dict[str, Path]]:
     url, fragment = urldefrag(target)
     if not urlsplit(url).hostname:
         raise ValueError("names no host")
     options = {key: Path(values[0]) for key, values in parse_qs(fragment).items()}
-    if unknown := options.keys() - known:
+    if unknown := options.keys() - allowed:
         raise ValueError(f"knows no option {', '.join(sorted(unknown))}")
     return url, options

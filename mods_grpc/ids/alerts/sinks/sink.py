@@ -36,10 +36,10 @@ class Sink(Protocol):
 class StreamSink:
     """Writes to an open text stream. What it wrote can't be read back: after a crash the last alerts may come twice."""
 
-    def __init__(self, form: Format, stream: TextIO | None = None) -> None:
-        self._form = form
+    def __init__(self, alert_format: Format, stream: TextIO | None = None) -> None:
+        self._format = alert_format
         self._stream = stream or sys.stdout
-        self._begun = False
+        self._header_written = False
 
     def mark(self) -> None:
         """Return nothing: a stream has no place to come back to."""
@@ -49,16 +49,16 @@ class StreamSink:
 
     def write(self, alert: Alert) -> None:
         """Write an alert and flush."""
-        header = "" if self._begun else self._form.header()
-        self._begun = True
-        self._stream.write(header + self._form.line(alert) + "\n")
+        header = "" if self._header_written else self._format.format_header()
+        self._header_written = True
+        self._stream.write(header + self._format.format_alert(alert) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
         """Leave the stream open: it is not ours."""
 
 
-class Sinks:
+class SinkGroup:
     """Several sinks as one, by name.
 
     Args:

@@ -12,10 +12,10 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 DELIVERED = "delivered"
-REMEMBERED = 4_096
+DEDUP_IDS = 4_096
 
 
-class RefusedError(Exception):
+class PermanentDeliveryError(Exception):
     """The receiver understood and refused: sending again would not help."""
 
 
@@ -37,13 +37,13 @@ class Spool:
         *,
         limit: int = 10_000,
         first_wait_seconds: float = 0.5,
-        longest_wait_seconds: float = 60.0,
+        max_wait_seconds: float = 60.0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._send = send
         self._limit = limit
-        self._waits = (first_wait_seconds, longest_wait_seconds)
+        self._waits = (first_wait_seconds, max_wait_seconds)
         self._delivered = self._read_delivered()
         for torn in folder.glob("*.part"):
             torn.unlink()
@@ -51,31 +51,31 @@ class Spool:
         for path in [path for path in self._waiting if _id_of(path) in self._delivered]:
             path.unlink()
             self._waiting.remove(path)
-        self._number = 1 + max((int(path.name.split("-", 1)[0]) for path in self._waiting), default=0)
+        self._next_number = 1 + max((int(path.name.split("-", 1)[0]) for path in self._waiting), default=0)
         self._changed = threading.Condition()
         self._closing = False
         self.dropped = 0
-        self.refused = 0
+        self.rejected = 0
         self._thread = threading.Thread(target=self._run, name="mods-spool", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, identity: str, message: bytes) -> None:
+    def put(self, message_id: str, message: bytes) -> None:
         """Queue a message, unless it is queued or was delivered.
 
         Raises:
             OSError: The disk did not take it.
         """
         with self._changed:
-            if identity in self._delivered or any(_id_of(path) == identity for path in self._waiting):
+            if message_id in self._delivered or any(_id_of(path) == message_id for path in self._waiting):
                 return
-            path = self._folder / f"{self._number:012d}-{identity}.message"
+            path = self._folder / f"{self._next_number:012d}-{message_id}.message"
             part = path.with_suffix(".part")
             part.write_bytes(message)
             part.rename(path)
-            self._number += 1
+            self._next_number += 1
             self._waiting.append(path)
             if len(self._waiting) > self._limit:
                 oldest = self._waiting.pop(0)
@@ -104,10 +104,10 @@ class Spool:
             try:
                 self._send(_id_of(path), path.read_bytes())
             except FileNotFoundError:
-                self._done(path)  # dropped meanwhile
+                self._finish(path)  # dropped meanwhile
                 continue
-            except RefusedError as error:
-                self.refused += 1
+            except PermanentDeliveryError as error:
+                self.rejected += 1
                 logger.error("alert_refused id=%s answer=%s", _id_of(path), error)
             except OSError as error:
                 failures += 1
@@ -118,9 +118,9 @@ class Spool:
                         return
                 continue
             failures = 0
-            self._done(path)
+            self._finish(path)
 
-    def _done(self, path: Path) -> None:
+    def _finish(self, path: Path) -> None:
         with self._changed:
             self._delivered[_id_of(path)] = None
             try:
@@ -131,7 +131,7 @@ class Spool:
                 logger.warning("spool_unwritable id=%s error=%s", _id_of(path), error)
             if path in self._waiting:
                 self._waiting.remove(path)
-            while len(self._delivered) > REMEMBERED:
+            while len(self._delivered) > DEDUP_IDS:
                 del self._delivered[next(iter(self._delivered))]
             self._changed.notify_all()
 
@@ -139,11 +139,11 @@ class Spool:
         ledger = self._folder / DELIVERED
         if not ledger.exists():
             return {}
-        kept = ledger.read_text(encoding="ascii", errors="replace").splitlines()[-REMEMBERED:]
+        delivered = ledger.read_text(encoding="ascii", errors="replace").splitlines()[-DEDUP_IDS:]
         part = ledger.with_suffix(".part")
-        part.write_text("".join(f"{identity}\n" for identity in kept), encoding="ascii")
+        part.write_text("".join(f"{identity}\n" for identity in delivered), encoding="ascii")
         part.rename(ledger)
-        return dict.fromkeys(kept)
+        return dict.fromkeys(delivered)
 
 
 def _id_of(path: Path) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 from mods_grpc.ids.alerts.alert import PRODUCT, Alert, Severity
 
 FACILITY_LOCAL0 = 16
-MOST_UDP_BYTES = 65_000
+MAX_UDP_BYTES = 65_000
 DEFAULT_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 _SEVERITIES = {Severity.LOW: 5, Severity.MEDIUM: 4, Severity.HIGH: 3, Severity.CRITICAL: 2}  # notice to critical
-_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 
 
-def message(alert: Alert, line: str, hostname: str | None = None) -> bytes:
+def format_message(alert: Alert, line: str, hostname: str | None = None) -> bytes:
     """Write a syslog message. Its time is that of the alert; the text has no byte-order mark, which CEF readers trip over."""
     priority = FACILITY_LOCAL0 * 8 + _SEVERITIES[alert.severity]
     when = alert.window_end.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -46,10 +46,10 @@ class SyslogSender:
             OSError: It was not sent, or perhaps not.
         """
         if self._kind == "udp":
-            self._send_datagram(content[:MOST_UDP_BYTES])
+            self._send_datagram(content[:MAX_UDP_BYTES])
             return
         try:
-            if self._connection is None or self._is_over(self._connection):
+            if self._connection is None or self._is_closed_by_peer(self._connection):
                 self._connection = self._connect()
             self._connection.sendall(b"%d %s" % (len(content), content))
         except OSError:
@@ -64,7 +64,7 @@ class SyslogSender:
 
     def _connect(self) -> socket.socket:
         self.close()
-        plain = socket.create_connection(self._address, timeout=_SECONDS)
+        plain = socket.create_connection(self._address, timeout=_TIMEOUT_SECONDS)
         if self._context is None:
             return plain
         try:
@@ -73,7 +73,7 @@ class SyslogSender:
             plain.close()
             raise
 
-    def _is_over(self, connection: socket.socket) -> bool:
+    def _is_closed_by_peer(self, connection: socket.socket) -> bool:
         """Tell whether the receiver closed: without looking, the first message after it would vanish."""
         connection.settimeout(0.0)
         try:
@@ -83,7 +83,7 @@ class SyslogSender:
         except OSError:
             return True
         finally:
-            connection.settimeout(_SECONDS)
+            connection.settimeout(_TIMEOUT_SECONDS)
 
     def _send_datagram(self, content: bytes) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(*self._address, type=socket.SOCK_DGRAM)[0]

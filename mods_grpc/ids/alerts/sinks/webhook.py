@@ -5,11 +5,11 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mods_grpc import __version__
-from mods_grpc.ids.alerts.sinks.spool import RefusedError
+from mods_grpc.ids.alerts.sinks.spool import PermanentDeliveryError
+from mods_grpc.version import __version__
 
-_SECONDS = 10.0
-_RETRIED = {408, 425, 429}
+_TIMEOUT_SECONDS = 10.0
+_RETRYABLE_STATUSES = {408, 425, 429}
 
 
 class WebhookSender:
@@ -36,7 +36,7 @@ class WebhookSender:
             OSError: Not delivered; a later attempt may succeed.
             RefusedError: The receiver won't have it.
         """
-        connection = self._connection()
+        connection = self._open_connection()
         try:
             target = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
             connection.request("POST", target, content, {**self._headers, "Idempotency-Key": identity})
@@ -47,16 +47,16 @@ class WebhookSender:
             raise OSError(f"the webhook broke off: {type(error).__name__}") from error
         finally:
             connection.close()
-        if status in _RETRIED or status >= 500:
+        if status in _RETRYABLE_STATUSES or status >= 500:
             raise OSError(f"the webhook answered {status}")
         if not 200 <= status < 300:
-            raise RefusedError(f"HTTP {status}")
+            raise PermanentDeliveryError(f"HTTP {status}")
 
     def close(self) -> None:
         """Do nothing: every post has a connection of its own."""
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _open_connection(self) -> http.client.HTTPConnection:
         host = self._parts.hostname or ""
         if self._context is not None:
-            return http.client.HTTPSConnection(host, self._parts.port, timeout=_SECONDS, context=self._context)
-        return http.client.HTTPConnection(host, self._parts.port, timeout=_SECONDS)
+            return http.client.HTTPSConnection(host, self._parts.port, timeout=_TIMEOUT_SECONDS, context=self._context)
+        return http.client.HTTPConnection(host, self._parts.port, timeout=_TIMEOUT_SECONDS)

@@ -17,14 +17,14 @@ from mods_grpc.ids.alerts.alert import Alert, AlertPhase
 from mods_grpc.ids.alerts.episodes import Episodes
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.watch.checkpoint import Checkpoint
-from mods_grpc.ids.watch.scoring_client import Judge
-from mods_grpc.ids.windows.window import Windows
+from mods_grpc.ids.watch.scoring_client import ScoringClient
+from mods_grpc.ids.windows.window import WindowBatch
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, slots=True)
-class Tally:
+class WatchCounters:
     """What happened so far: windows by status, anomalous ones, and what was told of episodes, by phase."""
 
     by_status: dict[str, int] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Tally:
         return self.by_phase[AlertPhase.START]
 
 
-class Watch:
+class WatchPipeline:
     """Judges windows and tells alerts.
 
     Args:
@@ -54,18 +54,18 @@ class Watch:
 
     def __init__(
         self,
-        judge: Judge,
+        scorer: ScoringClient,
         episodes: Episodes,
         sink: Sink,
         observe: Callable[[list[Verdict], list[Alert]], None] | None = None,
     ) -> None:
-        self.tally = Tally()
-        self._judge = judge
+        self.counters = WatchCounters()
+        self._scorer = scorer
         self._episodes = episodes
         self._sink = sink
         self._observe = observe
-        self._pending: list[Windows] = []
-        self._judging_again = False  # whether windows of before a crash are pending
+        self._pending: list[WindowBatch] = []
+        self._is_reprocessing = False  # whether windows of before a crash are pending
         self._marks: Any = None  # if so, where the sink stood before them
 
     def open(self) -> None:
@@ -74,12 +74,12 @@ class Watch:
         Raises:
             ModsError: The server refused.
         """
-        significance = self._judge.open()
+        significance = self._scorer.open()
         self._episodes.options = replace(self._episodes.options, significance=significance)
 
     def close(self) -> None:
         """End the stream, and finish what the sink has under way."""
-        self._judge.close()
+        self._scorer.close()
         self._sink.close()
 
     @property
@@ -87,11 +87,11 @@ class Watch:
         """How many starts wait to be judged."""
         return len(self._pending)
 
-    def take(self, found: Iterable[Windows]) -> None:
+    def feed(self, batches: Iterable[WindowBatch]) -> None:
         """Put windows down to be judged by `work`; save between the two."""
-        self._pending += found
+        self._pending += batches
 
-    def work(self) -> None:
+    def process(self) -> None:
         """Judge what was put down, and tell the alerts.
 
         Raises:
@@ -99,23 +99,23 @@ class Watch:
             OSError: An alert can't be written.
         """
         while self._pending:
-            verdicts = self._judge.judge(self._pending[0])
-            alerts = [alert for verdict in verdicts for alert in self._episodes.take(verdict)]
+            verdicts = self._scorer.score(self._pending[0])
+            alerts = [alert for verdict in verdicts for alert in self._episodes.update(verdict)]
             for alert in alerts:
                 self._sink.write(alert)
             self._count(verdicts, alerts)
             if self._observe is not None:
                 self._observe(verdicts, alerts)
             del self._pending[0]
-        self._judging_again = False
+        self._is_reprocessing = False
 
     def state(self) -> dict[str, Any]:
         """Return everything for JSON; consistent whenever no call is under way."""
         return {
             "pending": [windows.to_json() for windows in self._pending],
-            "history": self._judge.state(),
+            "history": self._scorer.state(),
             "episodes": self._episodes.state(),
-            "marks": self._marks if self._judging_again else self._sink.mark(),
+            "marks": self._marks if self._is_reprocessing else self._sink.mark(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -124,26 +124,26 @@ class Watch:
         Its marks stay until what was pending is judged: the alerts of those windows may stand behind them, and would be told
         again after a second crash.
         """
-        self._pending = [Windows.from_json(found) for found in state["pending"]]
-        self._judging_again, self._marks = bool(self._pending), state["marks"]
-        self._judge.restore(state["history"])
+        self._pending = [WindowBatch.from_json(saved) for saved in state["pending"]]
+        self._is_reprocessing, self._marks = bool(self._pending), state["marks"]
+        self._scorer.restore(state["history"])
         self._episodes.restore(state["episodes"])
         self._sink.recover(state["marks"])
 
     def _count(self, verdicts: list[Verdict], alerts: list[Alert]) -> None:
         for verdict in verdicts:
             status = str(verdict.status)
-            self.tally.by_status[status] = self.tally.by_status.get(status, 0) + 1
-            self.tally.anomalous += verdict.anomalous
+            self.counters.by_status[status] = self.counters.by_status.get(status, 0) + 1
+            self.counters.anomalous += verdict.anomalous
             if verdict.status is VerdictStatus.REJECTED:
-                told = verdict.error.message if verdict.error else "no reason given"
-                logger.warning("window_refused series=%r start=%s reason=%s", verdict.series, verdict.observe_time, told)
+                reason = verdict.error.message if verdict.error else "no reason given"
+                logger.warning("window_refused series=%r start=%s reason=%s", verdict.series, verdict.observe_time, reason)
         for alert in alerts:
-            self.tally.by_phase[alert.phase] += 1
+            self.counters.by_phase[alert.phase] += 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Identity:
+class PipelineFingerprint:
     """What a checkpoint belongs to: with another model, sensor or source it means nothing.
 
     `lineage` is drawn when a checkpoint begins. The server keeps the series under it, so that its state always is that
@@ -174,16 +174,16 @@ class Identity:
         }
 
 
-def identify(
+def fingerprint(
     saved: dict[str, Any] | None, *, sensor: str, model: str, features: tuple[str, ...], window_seconds: int, slide_seconds: int
-) -> Identity:
+) -> PipelineFingerprint:
     """Go on with the identity of a checkpoint, or begin one.
 
     Raises:
         DataError: The checkpoint is of another sensor, model, or windows.
     """
     lineage = uuid.uuid4().hex[:8] if saved is None else str(saved["identity"]["lineage"])
-    identity = Identity(
+    current = PipelineFingerprint(
         sensor=sensor,
         model=model,
         features=features,
@@ -191,14 +191,14 @@ def identify(
         slide_seconds=slide_seconds,
         lineage=lineage,
     )
-    if saved is not None and saved["identity"] != identity.to_json():
-        now = identity.to_json()
+    if saved is not None and saved["identity"] != current.to_json():
+        now = current.to_json()
         changed = [key for key in now if saved["identity"].get(key) != now[key]]
         raise DataError(f"the checkpoint is of another {', '.join(changed)}; give another --state folder, or move it away")
-    return identity
+    return current
 
 
-class Saver:
+class CheckpointWriter:
     """Saves the state of a watch and of what feeds it.
 
     Args:
@@ -211,17 +211,17 @@ class Saver:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        identity: Identity,
+        fingerprint: PipelineFingerprint,
         parts: dict[str, Callable[[], Any]],
-        then: Callable[[], None] = lambda: None,
+        after_save: Callable[[], None] = lambda: None,
     ) -> None:
-        self._then = then
+        self._after_save = after_save
         self._checkpoint = checkpoint
-        self._identity = identity
+        self._fingerprint = fingerprint
         self._parts = parts
 
     def save(self) -> None:
         """Save everything now."""
         state = {name: part() for name, part in self._parts.items()}
-        self._checkpoint.save({"identity": self._identity.to_json(), **state})
-        self._then()
+        self._checkpoint.save({"identity": self._fingerprint.to_json(), **state})
+        self._after_save()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mods_grpc.features import Conn, Ssh
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser, protocol_of
-from tests.support.eve_events import eve
+from tests.support.ids.eve_events import eve
 
 HEADER = [
     b"#separator \\x09\n",

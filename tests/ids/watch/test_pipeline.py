@@ -13,10 +13,10 @@ from mods_grpc.errors import ConnectionFailedError, DataError
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.watch.checkpoint import FILE, VERSION, Checkpoint
-from mods_grpc.ids.watch.scoring_client import Judge, JudgeOptions
-from mods_grpc.ids.watch.watch import Saver, Watch, identify
-from mods_grpc.ids.windows.window import Windows
+from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, CHECKPOINT_VERSION, Checkpoint
+from mods_grpc.ids.watch.pipeline import CheckpointWriter, WatchPipeline, fingerprint
+from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.windows.window import WindowBatch
 from tests.support.http2.client import at
 from tests.support.models.tiny import LEVELS, ROWS, manifest, publish_tiny
 from tests.support.running_server import running_server
@@ -41,7 +41,7 @@ def windows(count=COUNT):
     found = []
     for row in range(count):
         values = np.stack([LEVELS[row] * (5 if (series, row) in SPIKES else 1) for series in SERIES])
-        found.append(Windows(start_ns=at(row), series=SERIES, values=values))
+        found.append(WindowBatch(start_ns=at(row), series=SERIES, values=values))
     return found
 
 
@@ -64,34 +64,36 @@ def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
     with Checkpoint(folder) as checkpoint, Client(address) as client:
         model = client.model()
         saved = checkpoint.load()
-        identity = identify(
+        identity = fingerprint(
             saved, sensor="tap", model="tiny", features=model.feature_names, window_seconds=3600, slide_seconds=600
         )
-        judge = Judge(client, model, JudgeOptions(model="tiny", namespace=identity.namespace, significance=0.003), wait=wait)
+        judge = ScoringClient(
+            client, model, ScoringOptions(model="tiny", namespace=identity.namespace, significance=0.003), wait=wait
+        )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
-        watch = Watch(judge, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]))
+        watch = WatchPipeline(judge, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]))
         position = 0
-        saver = Saver(checkpoint, identity, {"watch": watch.state, "position": lambda: position})
+        saver = CheckpointWriter(checkpoint, identity, {"watch": watch.state, "position": lambda: position})
         if saved is not None:
             watch.restore(saved["watch"])
             position = saved["position"]
         watch.open()
         saver.save()
-        watch.work()
+        watch.process()
         for start in range(position, upto, batch):
-            watch.take(windows()[start : min(start + batch, upto)])
+            watch.feed(windows()[start : min(start + batch, upto)])
             position = min(start + batch, upto)
             if die_at == (start, "before save"):
                 raise KilledError
             saver.save()
             if die_at == (start, "after save"):
                 raise KilledError
-            watch.work()
+            watch.process()
             if die_at == (start, "after work"):
                 raise KilledError
         saver.save()
         judge.close()
-        return watch.tally
+        return watch.counters
 
 
 def alerts(folder):
@@ -151,17 +153,19 @@ def test_a_server_that_is_restarted_under_a_running_watch_changes_nothing(reposi
     address = first.address
     with Checkpoint(tmp_path), Client(address) as client:
         model = client.model()
-        judge = Judge(client, model, JudgeOptions(model="tiny", namespace="x", significance=0.003), wait=lambda *_: None)
+        judge = ScoringClient(
+            client, model, ScoringOptions(model="tiny", namespace="x", significance=0.003), wait=lambda *_: None
+        )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
-        watch = Watch(judge, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]))
+        watch = WatchPipeline(judge, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]))
         judge.open()
         for index, found in enumerate(windows()):
             if index in {2, 13, 16, 31}:
                 first.stop()
                 server = running_server(repository=repository, address=address)
                 first = server.__enter__()
-            watch.take([found])
-            watch.work()
+            watch.feed([found])
+            watch.process()
         judge.close()
     first.stop()
     assert alerts(tmp_path) == undisturbed
@@ -172,7 +176,7 @@ def test_a_checkpoint_of_another_model_is_refused(repository, tmp_path):
         run(server.address, tmp_path, upto=3)
     saved = Checkpoint(tmp_path).load()
     with pytest.raises(DataError, match="of another sensor, features"):
-        identify(saved, sensor="other", model="tiny", features=("x",), window_seconds=3600, slide_seconds=600)
+        fingerprint(saved, sensor="other", model="tiny", features=("x",), window_seconds=3600, slide_seconds=600)
 
 
 def test_two_watches_cannot_share_a_state_folder(tmp_path):
@@ -183,9 +187,9 @@ def test_two_watches_cannot_share_a_state_folder(tmp_path):
 def test_a_torn_checkpoint_leaves_the_one_before(tmp_path):
     with Checkpoint(tmp_path) as checkpoint:
         checkpoint.save({"identity": {"n": 1}})
-        (tmp_path / f"{FILE}.part").write_text('{"version":1,"ident')
-        assert checkpoint.load() == {"version": VERSION, "identity": {"n": 1}}
-        (tmp_path / FILE).write_text("{")
+        (tmp_path / f"{CHECKPOINT_FILE}.part").write_text('{"version":1,"ident')
+        assert checkpoint.load() == {"version": CHECKPOINT_VERSION, "identity": {"n": 1}}
+        (tmp_path / CHECKPOINT_FILE).write_text("{")
         with pytest.raises(DataError, match="not a checkpoint"):
             checkpoint.load()
 
@@ -193,8 +197,12 @@ def test_a_torn_checkpoint_leaves_the_one_before(tmp_path):
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     with Checkpoint(tmp_path) as checkpoint:
         checkpoint.save({"identity": {"n": 1}})
-        (tmp_path / FILE).write_text((tmp_path / FILE).read_text().replace(f'"version":{VERSION}', f'"version":{VERSION - 1}'))
-        with pytest.raises(DataError, match=f"expected a checkpoint of version {VERSION}"):
+        (tmp_path / CHECKPOINT_FILE).write_text(
+            (tmp_path / CHECKPOINT_FILE)
+            .read_text()
+            .replace(f'"version":{CHECKPOINT_VERSION}', f'"version":{CHECKPOINT_VERSION - 1}')
+        )
+        with pytest.raises(DataError, match=f"expected a checkpoint of version {CHECKPOINT_VERSION}"):
             checkpoint.load()
 
 
@@ -209,7 +217,7 @@ def test_without_a_server_the_watch_asks_before_it_tries_again(repository, tmp_p
             raise error
 
     with Client("127.0.0.1:9", timeout_seconds=1) as client, pytest.raises(ConnectionFailedError):
-        Judge(client, model, JudgeOptions(model="tiny", namespace="x"), wait=give_up).open()
+        ScoringClient(client, model, ScoringOptions(model="tiny", namespace="x"), wait=give_up).open()
     assert attempts == [1, 2, 3]
 
 
@@ -217,7 +225,7 @@ def test_windows_survive_json():
     found = windows(2)[1]
     values = found.values.copy()
     values[0, 1] = np.nan
-    read = Windows.from_json(json.loads(json.dumps(replace(found, values=values).to_json())))
+    read = WindowBatch.from_json(json.loads(json.dumps(replace(found, values=values).to_json())))
     assert (read.start_ns, read.series) == (found.start_ns, found.series)
     np.testing.assert_array_equal(read.values, values)
     assert all(a.start_ns < b.start_ns for a, b in pairwise(windows()))

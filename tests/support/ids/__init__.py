@@ -1,0 +1,1 @@
+"""Logs, alerts and live traffic for tests of the log side."""

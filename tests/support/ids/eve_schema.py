@@ -1,0 +1,20 @@
+"""What Suricata's EVE holds, for the events that we write."""
+
+# The fields of an anomaly in Suricata's EVE, and what every event has.
+EVE_SCHEMA = {
+    "type": "object",
+    "required": ["timestamp", "event_type", "anomaly"],
+    "properties": {
+        "timestamp": {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d+[+\-]\d+$"},
+        "event_type": {"const": "anomaly"},
+        "host": {"type": "string"},
+        "src_ip": {"type": "string"},
+        "anomaly": {
+            "type": "object",
+            "properties": {key: {"type": "string"} for key in ("app_proto", "event", "layer", "type")},
+            "additionalProperties": False,
+        },
+        "mods": {"type": "object"},
+    },
+    "additionalProperties": False,
+}

@@ -1,0 +1,59 @@
+"""Alerts to write down, among them such as an attacker would choose."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import strategies as st
+
+from mods_grpc.client import FeatureVerdict, ServedModel
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase
+
+START = datetime(2019, 5, 3, 10, 20, tzinfo=UTC)
+REASON = "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score"
+FEATURES = (
+    FeatureVerdict(
+        feature="conn_in", observed=51_234.0, expected=50_000.5, lower=41_000.0, upper=59_000.0, p_value=0.6, share=0.19
+    ),
+    FeatureVerdict(feature="ssh_in", observed=19_686.0, expected=4_310.0, lower=3_050.0, upper=5_890.0, p_value=2e-6, share=0.81),
+)
+ALERT = Alert(
+    sensor="campus-tap",
+    series="site",
+    phase=AlertPhase.START,
+    episode_id="20190503T102000Z",
+    window_start=START,
+    window_end=START + timedelta(hours=1),
+    episode_start=START,
+    peak_time=START,
+    score=5.7,
+    p_value=2e-6,
+    peak_score=5.7,
+    significance=1 / 144,
+    false_alarms_per_day=1.0,
+    reason=REASON,
+    features=FEATURES,
+    model=ServedModel(name="campus", version=3, digest="ab" * 32),
+)
+UPDATE = replace(ALERT, phase=AlertPhase.UPDATE, number=1, peak_score=7.0, score=7.0, p_value=1e-7)
+END = replace(UPDATE, phase=AlertPhase.END, window_start=START + timedelta(hours=3), window_end=START + timedelta(hours=4))
+HOST = replace(ALERT, series="2001:db8::7")
+
+HOSTILE = "|=\\\"' ,;\t\n\r\v\f\0\x1b[31m\x7f\x85\u2028\u2029#-(empty)%{}<>[]ä☃\U0001f600\ud800"
+names = st.one_of(
+    st.sampled_from(["-", "(empty)", "#close", "\\x09", "a\nCEF:0|x", '"},{"', "\ud800"]), st.text(alphabet=HOSTILE), st.text()
+)
+hostile_alerts = st.builds(
+    lambda series, sensor, reason, feature, phase: replace(
+        ALERT,
+        series=series,
+        sensor=sensor,
+        reason=reason,
+        phase=phase,
+        features=(replace(FEATURES[0], feature=feature, observed=None),),
+    ),
+    names,
+    names,
+    names,
+    names,
+    st.sampled_from(AlertPhase),
+)
