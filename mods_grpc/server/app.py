@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health_pb2_grpc
 
 from mods_grpc.artifact import TrustedKeys
-from mods_grpc.detection.engine.gap_forecasts import WINDOWS_PER_RUN
+from mods_grpc.detection.engine.chunking import CHUNK_ROWS
 from mods_grpc.server.config import ServerConfig, split_host_port
 from mods_grpc.server.models.canary import Canary, CanaryLimits
+from mods_grpc.server.models.collector import ModelCollector
+from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.reloader import Reloader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.net.listener import create_listener
@@ -28,12 +30,12 @@ from mods_grpc.server.services.health import HealthServer
 from mods_grpc.server.services.reflection import make_reflection_handlers
 from mods_grpc.server.services.registration import make_handlers
 from mods_grpc.server.streaming.registry import StreamRegistry
-from mods_grpc.server.telemetry.metrics import Metrics, ModelCollector
+from mods_grpc.server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from mods_grpc.server.rpc.tracing import TracingInterceptor
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class App:
@@ -57,20 +59,20 @@ class App:
         cores = os.cpu_count() or 1
         self._workers = WorkerPool(config.run_threads or min(cores, DEFAULT_THREADS))
         self.metrics = Metrics()
-        self.repository = Repository(
-            config.repository,
+        loader = Loader(
+            folder=config.repository,
             provider=config.provider,
             max_series=config.max_series,
             max_series_per_sensor=config.max_series_per_sensor,
             state_idle_seconds=config.state_idle_seconds,
-            versions_kept=config.versions_kept,
-            canary=_canary(config) if config.canary else None,
-            meter_of=self.metrics.instrument,
+            canary=_create_canary(config) if config.canary else None,
+            instrument_for=self.metrics.instrument,
             run_seconds=config.max_run_seconds,
-            trusted=_trusted_keys(Path(config.trusted_key_file)) if config.trusted_key_file else None,
-            share=self._workers.map_chunks,
-            at_end_of_round=self._listener.on_round_end,
+            trusted_keys=_watch_trusted_keys(Path(config.trusted_key_file)) if config.trusted_key_file else None,
+            chunk_runner=self._workers.map_chunks,
+            on_round_end=self._listener.on_round_end,
         )
+        self.repository = Repository(loader, versions_kept=config.versions_kept)
         self.repository.scan()
         self.metrics.registry.register(ModelCollector(self.repository))
         threads = max(2, cores)
@@ -105,7 +107,9 @@ class App:
         self.health_port = self._health.port
         if config.metrics_address:
             self._stop_metrics = self.metrics.serve(*split_host_port(config.metrics_address))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.main_servicer, ParsingRegistrar(self._server, with_parse_errors))
+        health_pb2_grpc.add_HealthServicer_to_server(
+            self._health.main_servicer, ParsingRegistrar(self._server, with_parse_errors)
+        )
         await self._health.set_ready(False)
         await self._server.start()
         self.reloader = Reloader(self.repository, config.reload_seconds, self._health.set_ready)
@@ -113,8 +117,13 @@ class App:
         if self._snapshotter:
             self._snapshotter.start()
         await self._health.set_ready(self.repository.ready)
-        text = "serving address=%s port=%d health_port=%d transport=%s"
-        log.info(text, config.address, self.port, self.health_port, config.transport)
+        fields = {
+            "address": config.address,
+            "port": self.port,
+            "health_port": self.health_port,
+            "transport": config.transport,
+        }
+        logger.info("serving", extra=fields)
 
     async def stop(self) -> bool:
         """Drain: readiness off, a delay, streams told, calls finished, health last.
@@ -126,7 +135,7 @@ class App:
         self.reloader.stop()
         await self._health.set_ready(False)
         await asyncio.sleep(config.drain_delay_seconds)
-        log.info("draining grace_seconds=%g", config.grace_seconds)
+        logger.info("draining", extra={"grace_seconds": config.grace_seconds})
         started = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(config.grace_seconds):
@@ -147,16 +156,16 @@ class App:
         if self._tracing:
             await asyncio.to_thread(self._tracing.close)
         self._listener.close()
-        log.info("stopped in_time=%s", in_time)
+        logger.info("stopped", extra={"in_time": in_time})
         return in_time
 
 
-def _canary(config: ServerConfig) -> Canary:
-    largest = max(config.max_observations, WINDOWS_PER_RUN)
+def _create_canary(config: ServerConfig) -> Canary:
+    largest = max(config.max_observations, CHUNK_ROWS)
     return Canary(CanaryLimits(memory_mib=config.canary_memory_mib, seconds=config.canary_seconds, max_batch=largest))
 
 
-def _trusted_keys(path: Path) -> FileWatcher[TrustedKeys]:
+def _watch_trusted_keys(path: Path) -> FileWatcher[TrustedKeys]:
     return FileWatcher((path,), lambda: TrustedKeys.read(path), check_seconds=0.0)
 
 

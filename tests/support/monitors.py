@@ -4,7 +4,7 @@ import numpy as np
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.detection import Detector, Monitor, calibrate
-from mods_grpc.detection.engine.chunking import AT_ONCE
+from mods_grpc.detection.engine.chunking import DEFAULT_CHUNKING
 from mods_grpc.detection.scores.residuals import ResidualSpace
 
 ROWS, HORIZON, FEATURES, SLIDE = 4, 4, 2, 600
@@ -51,7 +51,7 @@ QUANTILES = make_detector(quantiles=(0.05, 0.5, 0.95))
 MIXED = make_detector(["mean", "count"], quantiles=(0.1, 0.5, 0.9))
 
 
-def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, chunking=AT_ONCE, prefetch_cache=None):
+def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, chunking=DEFAULT_CHUNKING, prefetch_cache=None):
     forecast = forecast or (interval_forecast if detector.calibration.interval else mean_forecast)
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])

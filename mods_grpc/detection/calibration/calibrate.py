@@ -14,7 +14,6 @@ from mods_grpc.array_types import Floats, Times
 from mods_grpc.artifact.calibration import Calibration, ScoreCurve
 from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.detection.calibration.forecast_paths import SeriesRecord, learn_residuals
-from mods_grpc.detection.engine.chunking import Chunking
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.scores.conformal import make_curve
 from mods_grpc.detection.scores.detector import Detector, SeriesScale
@@ -141,12 +140,11 @@ def _replay(record: SeriesRecord, part: slice, recorder: ResidualRecorder) -> Sc
     times, values = record.times[first : part.stop], record.values[first : part.stop]
     table = SeriesTable(record.rows, features, int(lines.delays.sum()), numbers=recorder.expectation.stored_per_feature)
     present = np.flatnonzero(~np.isnan(values).all(axis=1))
-    whole = Chunking(size=max(1, present.size))  # so that all of it is seen at once
-    monitor = Monitor(recorder, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=1, chunking=whole)
+    monitor = Monitor(recorder, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=1)
     everyone = np.full(present.size, table.allocate(), np.intp)
     judged = np.ones(present.size, np.bool_)
     monitor.observe(everyone, times[present], values[present], reported=judged, significance=0.5, impute_rows=IMPUTE_ROWS)
-    (seen,) = recorder.seen
+    seen = ScoringBatch.concatenate(recorder.seen)
     return seen.take(np.flatnonzero(seen.times >= record.times[part.start]))
 
 

@@ -37,7 +37,7 @@ class FullWindowScorer:
         detector: Judges. steps: Makes the steps of forecasts that count.
         table: State of the series. slide: Distance between rows in nanoseconds.
         own_of: Makes what applies the own scales of series; None where the calibration's count.
-        sharing: How large batches are worked on.
+        chunking: How large batches are split.
     """
 
     detector: Scorer
@@ -45,7 +45,7 @@ class FullWindowScorer:
     table: SeriesTable
     slide: int
     own_of: Callable[[Indices], SeriesScale] | None
-    sharing: Chunking
+    chunking: Chunking
 
     def score(self, slots: Indices, times: Times, values: Floats) -> tuple[Floats, ScoringResult]:
         """Apply and judge rows `(n, features)` of n series.
@@ -73,14 +73,14 @@ class FullWindowScorer:
             waits = pack(detector.expectation.to_stored(made[:, 1:], detector.forecast_buffer.delays))
             return seen, waits, None if own_of else detector.score(seen, None)
 
-        found = self.sharing.run(look, len(slots))
+        found = self.chunking.run(look, len(slots))
         table.store_pending(slots, places, np.concatenate([waits for _, waits, _ in found]))  # from here on series change
         table.push(slots, times, values)
         forecasts = np.concatenate([seen.forecast for seen, _, _ in found])
         judged = [judgement for _, _, judgement in found if judgement is not None]
         if own_of:
-            parts = chunks_of(len(slots), self.sharing.size)
-            judged = [detector.score(seen, own_of(slots[part])) for (seen, _, _), part in zip(found, parts, strict=True)]
+            chunks = chunks_of(len(slots), self.chunking.size)
+            judged = [detector.score(seen, own_of(slots[chunk])) for (seen, _, _), chunk in zip(found, chunks, strict=True)]
         return forecasts, ScoringResult.concatenate(judged)
 
 

@@ -1,42 +1,49 @@
-"""Large batches in parts: small enough for the caches, and for several threads to share."""
+"""Large batches in chunks: small enough for the caches, and independent, so that several threads can process them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
+
+CHUNK_ROWS = 4096
 
 
 class ChunkRunner(Protocol):
-    """Does the same work on every part, in any order and on any thread; returns what was found in the order of the parts.
+    """Applies a function to every chunk, in any order and on any thread, and returns the results in the order of the chunks.
 
-    Raises whatever the work raised first; parts that were not begun by then are left out.
+    Raises the first error of the function. Chunks that had not started by then are skipped.
     """
 
-    def __call__(self, work: Callable[[slice], Found], parts: Sequence[slice], /) -> list[Found]:
-        """Work on the parts."""
+    def __call__(self, function: Callable[[slice], Result], chunks: Sequence[slice], /) -> list[Result]:
+        """Apply the function."""
 
 
-def run_sequentially(work: Callable[[slice], Found], parts: Sequence[slice]) -> list[Found]:
-    """Work on one part after the other."""
-    return [work(part) for part in parts]
+def run_sequentially(function: Callable[[slice], Result], chunks: Sequence[slice]) -> list[Result]:
+    """Apply a function to one chunk after the other."""
+    return [function(chunk) for chunk in chunks]
 
 
-def chunks_of(n: int, most: int) -> list[slice]:
-    """Cut n rows into parts of `most` rows at most; a last one may be shorter."""
-    return [slice(start, min(start + most, n)) for start in range(0, n, most)]
+def chunks_of(n: int, size: int) -> list[slice]:
+    """Split n rows into chunks of `size` rows; the last one may be shorter."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """How large batches are worked on: in parts of so many rows at most, by whom `share` says."""
+    """How a large batch is split and who processes the chunks.
 
+    Attributes:
+        size: Rows per chunk, at least 1.
+        runner: Processes the chunks.
+    """
+
+    size: int = CHUNK_ROWS
     runner: ChunkRunner = run_sequentially
-    size: int = 4096
 
-    def run(self, work: Callable[[slice], Found], n: int) -> list[Found]:
-        """Do work on every part of n rows."""
-        return self.runner(work, chunks_of(n, self.size))
+    def run(self, function: Callable[[slice], Result], n: int) -> list[Result]:
+        """Apply a function to every chunk of n rows; a batch that fits into one chunk is passed on as it is."""
+        return [function(slice(0, n))] if n <= self.size else self.runner(function, chunks_of(n, self.size))
 
 
-AT_ONCE = Chunking()
+DEFAULT_CHUNKING = Chunking()

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.array_types import Floats, Singles
-from mods_grpc.detection.engine.chunking import chunks_of
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, Forecaster, pack
 from mods_grpc.detection.state.grid_alignment import Run
@@ -17,7 +16,6 @@ Steps = Callable[[Floats, NDArray[np.int64]], Floats]
 """Maps raw windows `(n, rows, features)` and the times of their last rows, `(n,)`, to the steps of their forecasts that count,
 `(n, horizons, told * features)`."""
 
-WINDOWS_PER_RUN = 4096
 NOT_FINITE = "the model's forecast is not finite"
 
 
@@ -33,11 +31,7 @@ def time_steps(forecast: Forecaster, columns: NDArray[np.intp], windows: Floats,
     Raises:
         ModelOutputError: One of them is not finite.
     """
-    parts = [
-        forecast(np.ascontiguousarray(windows[part]), times[part]).take(columns, axis=1)
-        for part in chunks_of(len(windows), WINDOWS_PER_RUN)
-    ]
-    steps = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    steps = forecast(np.ascontiguousarray(windows), times).take(columns, axis=1)
     if not np.logical_and.reduce(np.isfinite(steps), axis=None):
         raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
     return steps
@@ -54,16 +48,21 @@ class RunForecasts:
         expectation: Says what of them waits.
     """
 
-    def __init__(self, table: SeriesTable, runs: Sequence[Run], lines: ForecastBuffer, slide: int, expectation: Expectation) -> None:
+    def __init__(
+        self, table: SeriesTable, runs: Sequence[Run], lines: ForecastBuffer, slide: int, expectation: Expectation
+    ) -> None:
         self._rows, self._features = table.rows, table.features
         self._runs = runs
         self._lines = lines
         self._slide = slide
         self._expectation = expectation
-        self._forecasts = [np.full((len(run.observation_index), expectation.outputs_per_feature * table.features), np.nan) for run in runs]
+        self._forecasts = [
+            np.full((len(run.observation_index), expectation.outputs_per_feature * table.features), np.nan) for run in runs
+        ]
         nothing = np.full((table.pending_rows, table.stored_per_feature * table.features), np.nan, np.float32)
         self._due = [
-            lines.to_time_order(table.pending[run.slot] if run.held else nothing, self._number(run), len(run.observation_index)) for run in runs
+            lines.to_time_order(table.pending[run.slot] if run.held else nothing, self._number(run), len(run.observation_index))
+            for run in runs
         ]
 
     def _number(self, run: Run) -> int:

@@ -14,7 +14,7 @@ from mods_grpc.alarm_rules.adaptation import Adaptation
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.detection.decision.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
 from mods_grpc.detection.engine.batch_rows import FullWindowScorer, Scorer, pattern_windows
-from mods_grpc.detection.engine.chunking import AT_ONCE, Chunking
+from mods_grpc.detection.engine.chunking import DEFAULT_CHUNKING, Chunking
 from mods_grpc.detection.engine.gap_forecasts import RunForecasts, time_steps
 from mods_grpc.detection.engine.next_row import NextRowBuilder
 from mods_grpc.detection.engine.prefetch import PrefetchCache
@@ -53,7 +53,7 @@ class Monitor:
         holdoff_rows: int,
         adapt: bool = False,
         own_scales: bool = False,
-        chunking: Chunking = AT_ONCE,
+        chunking: Chunking = DEFAULT_CHUNKING,
         prefetch_cache: PrefetchCache | None = None,
     ) -> None:
         self.table = table
@@ -66,14 +66,14 @@ class Monitor:
         # no methods of this monitor, which would then hold itself, and with it a model that is served no more
         self._steps = partial(time_steps, forecast, detector.forecast_buffer.step_indices)
         self._own_of = partial(_own_scales, detector, table) if own_scales else None
-        self._sharing = chunking
+        self._chunking = chunking
         self._full = FullWindowScorer(
             detector=detector,
             steps=self._steps,
             table=table,
             slide=self._slide,
             own_of=self._own_of,
-            sharing=chunking,
+            chunking=chunking,
         )
         self._last_rule = self._make_rule(0.0)
         self._standing = prefetch_cache
@@ -245,13 +245,13 @@ class Monitor:
         return runs
 
     def _steps_in_parts(self, windows: Floats, times: Times) -> Floats:
-        return np.concatenate(self._sharing.run(lambda part: self._steps(windows[part], times[part]), len(windows)))
+        return np.concatenate(self._chunking.run(lambda part: self._steps(windows[part], times[part]), len(windows)))
 
     def _judge(self, seen: ScoringBatch, slots: NDArray[np.intp]) -> ScoringResult:
         """Judge rows of any series, which may be several of one."""
         if self._own_of:  # which what comes first changes for what comes later
             return self._detector.score(seen, self._own_of(slots))
-        return ScoringResult.concatenate(self._sharing.run(lambda part: self._detector.score(seen.take(part), None), len(slots)))
+        return ScoringResult.concatenate(self._chunking.run(lambda part: self._detector.score(seen.take(part), None), len(slots)))
 
     def _alarms(self, slots: NDArray[np.intp], times: Times, judgement: ScoringResult, significance: float) -> Alarms:
         rows = ScoredRows(slots=slots, times=times, p_value=judgement.p_value)

@@ -46,7 +46,9 @@ class Cusum:
         added: Floats = np.copysign(np.minimum(strength, MAX_ROW_EVIDENCE), score)
         high, low = added - ALLOWANCE, added + ALLOWANCE
         if self._table is not None:
-            found = self._table.neg_log10_p(self._table.indices(np.abs(revisions.reshape(len(score), -1)))).reshape(revisions.shape)
+            found = self._table.neg_log10_p(self._table.indices(np.abs(revisions.reshape(len(score), -1)))).reshape(
+                revisions.shape
+            )
             np.copysign(np.minimum(found, MAX_ROW_EVIDENCE, out=found), revisions, out=found)
             for row in range(self.rows - 1):
                 added += found[:, row]

@@ -108,7 +108,13 @@ class Detector:
 
     def table(self, rows: int) -> SeriesTable:
         """Make an empty table for the series that a monitor with this detector watches."""
-        return SeriesTable(rows, self.features, int(self.forecast_buffer.delays.sum()), len(self.member_steps), self.expectation.stored_per_feature)
+        return SeriesTable(
+            rows,
+            self.features,
+            int(self.forecast_buffer.delays.sum()),
+            len(self.member_steps),
+            self.expectation.stored_per_feature,
+        )
 
     def score(self, seen: ScoringBatch, own: SeriesScale | None = None, /) -> ScoringResult:
         """Judge observations; `own`, where given, applies the scales of their series to the scores of their residuals."""

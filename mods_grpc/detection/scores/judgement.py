@@ -42,6 +42,18 @@ class ScoringBatch:
             complete=self.complete,
         )
 
+    @classmethod
+    def concatenate(cls, batches: Sequence["ScoringBatch"]) -> "ScoringBatch":
+        """Return the rows of several batches, at least one, as one batch."""
+        return cls(
+            times=np.concatenate([batch.times for batch in batches]),
+            observed=np.concatenate([batch.observed for batch in batches]),
+            forecast=np.concatenate([batch.forecast for batch in batches]),
+            pending=np.concatenate([batch.pending for batch in batches]),
+            patterns=np.concatenate([batch.patterns for batch in batches]),
+            complete=all(batch.complete for batch in batches),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:

@@ -7,7 +7,7 @@ import numpy as np
 from mods_grpc.array_types import Floats, Times
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE
 from mods_grpc.detection import append_interval
-from mods_grpc.detection.engine.chunking import ChunkRunner, chunks_of, run_sequentially
+from mods_grpc.detection.engine.chunking import Chunking, ChunkRunner, run_sequentially
 from mods_grpc.errors import ModelOutputError, Reason
 from mods_grpc.server.onnx.io_binding import BUFFER_SIZES, Runner
 from mods_grpc.server.onnx.ort import ort
@@ -88,7 +88,7 @@ class Session:
 
         try:
             with WATCHDOG.watch(options, run_start() + self.run_seconds, caller):
-                forecasts = self.chunk_runner(run, chunks_of(len(windows), max(1, max_windows)))
+                forecasts = Chunking(max(1, max_windows), self.chunk_runner).run(run, len(windows))
         except Exception as error:  # ONNX Runtime raises bare types of its own
             if not options.terminate:
                 raise

@@ -47,7 +47,7 @@ def vars_of(why):
 @pytest.mark.parametrize("detector", [DETECTOR, QUANTILES], ids=["forecast", "quantiles"])
 def test_parts_change_nothing(rows, adapt, detector):
     whole, slots = make_monitor(series=SERIES, adapt=adapt, detector=detector)
-    cut, _ = make_monitor(series=SERIES, adapt=adapt, chunking=Chunking(backwards, rows), detector=detector)
+    cut, _ = make_monitor(series=SERIES, adapt=adapt, chunking=Chunking(rows, backwards), detector=detector)
     for (one, why), (other, also) in zip(judge(whole, slots), judge(cut, slots), strict=True):
         assert_same(one, other)
         assert_same(why, also)
@@ -56,7 +56,7 @@ def test_parts_change_nothing(rows, adapt, detector):
 
 
 def test_several_rows_of_a_series_are_judged_alike_in_parts():
-    (whole, slots), (cut, _) = make_monitor(), make_monitor(chunking=Chunking(backwards, 5))
+    (whole, slots), (cut, _) = make_monitor(), make_monitor(chunking=Chunking(5, backwards))
     each, times = np.repeat(slots, 60), grid(60)
     one, other = (observe(monitor, each, times, LEVELS[:60]) for monitor in (whole, cut))
     assert np.isfinite(one.p_value[ROWS:]).all()

@@ -112,9 +112,7 @@ def test_a_forecast_that_is_not_finite_is_not_kept():
 
 def test_rows_that_never_come_are_bounded(monkeypatch):
     model, monitor, slots = looking_ahead(1)
-    monkeypatch.setattr(
-        standing, "MAX_BYTES", 10 * monitor._standing.take(monitor.table, slots[0], int(grid(1, ROWS)[0])).nbytes
-    )
+    monkeypatch.setattr(standing, "MAX_BYTES", 10 * monitor._standing.take(monitor.table, slots[0], int(grid(1, ROWS)[0])).nbytes)
     model, monitor, slots = looking_ahead(30)
     for slot in slots[20:]:
         judge(monitor, slot, ROWS, 10)
