@@ -1,1 +1,1 @@
-"""cli."""
+"""The `mods-grpc` command line: one module per command, and what they share."""

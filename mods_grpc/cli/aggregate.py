@@ -1,4 +1,4 @@
-"""`mods-grpc aggregate`: recorded logs to the datapool that training reads."""
+"""`mods-grpc aggregate`: aggregate recorded logs into the datapool that training reads."""
 
 import argparse
 import importlib.util
@@ -15,58 +15,67 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.cli.watch_arguments import parse_span
+from mods_grpc.cli.arguments import parse_span
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
-from mods_grpc.features import ALL, PROTOCOLS, AggregatorOptions, Definition, GroupBy
+from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
+from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
 from mods_grpc.ids.logs.quarantine import Quarantine
 
 if TYPE_CHECKING:
-    from mods_grpc.ids.bulk.aggregate import Batch
-
-EXIT_UNUSABLE = 2
+    from mods_grpc.ids.bulk.aggregate import BulkAggregator
 
 
 def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `aggregate` command."""
-    parser = commands.add_parser("aggregate", help="turn recorded logs into tables that training reads")
-    parser.add_argument("logs", nargs="+", type=Path, metavar="LOGS", help="files, or folders with all below them; plain or gzip")
+    parser = commands.add_parser("aggregate", help="aggregate recorded logs into tables for training")
+    parser.add_argument(
+        "logs", nargs="+", type=Path, metavar="LOGS", help="log files, or folders that are searched for them; plain or gzip"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the tables")
     parser.add_argument("--window", type=parse_span, default=3_600.0, metavar="SPAN", help="length of a window (default 1h)")
     parser.add_argument(
-        "--slide", type=parse_span, default=600.0, metavar="SPAN", help="from one window to the next (default 10m)"
+        "--slide", type=parse_span, default=600.0, metavar="SPAN", help="time between window starts (default 10m)"
     )
     parser.add_argument(
-        "--local", nargs="+", action="extend", default=[], metavar="CIDR", help="our networks (default: private ones)"
+        "--local", nargs="+", action="extend", default=[], metavar="CIDR", help="local networks (default: the private ones)"
     )
     parser.add_argument(
         "--group-by",
         type=GroupBy,
         choices=list(GroupBy),
         default=GroupBy.SITE,
-        help="what a series is about; each but site has its own folder (default %(default)s)",
+        help="what a series describes; all but site write a folder per series (default %(default)s)",
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="logs to read (default: all)")
-    parser.add_argument("--from", dest="begin", type=_time, metavar="TIME", help="leave out what is before (ISO 8601, UTC)")
+    parser.add_argument("--from", dest="begin", type=_parse_time, metavar="TIME", help="ignore earlier records (ISO 8601, UTC)")
     parser.add_argument(
-        "--to", dest="end", type=_time, metavar="TIME", help="the logs are complete until then (default: last record)"
+        "--to",
+        dest="end",
+        type=_parse_time,
+        metavar="TIME",
+        help="time up to which the logs are complete (default: the last record)",
     )
     parser.add_argument(
-        "--lateness", type=parse_span, default=86_400.0, metavar="SPAN", help="how far out of order records may be (default 1d)"
+        "--lateness",
+        type=parse_span,
+        default=86_400.0,
+        metavar="SPAN",
+        help="how late a record may be logged and still count (default 1d)",
     )
     parser.add_argument(
-        "--quarantine", type=Path, metavar="FILE", help="write malformed lines here, with the reason, as JSON lines"
+        "--quarantine", type=Path, metavar="FILE", help="write malformed lines to this file, with the reason, as JSON lines"
     )
-    parser.add_argument("--json", action="store_true", help="write what was done as JSON")
+    parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.set_defaults(run=run_aggregate)
 
 
 def run_aggregate(arguments: argparse.Namespace) -> int:
-    """Aggregate logs and say what became of their lines."""
+    """Aggregate logs and print how many of their lines were used."""
     if importlib.util.find_spec("polars") is None:
-        sys.stderr.write("mods-grpc: aggregate needs polars: pip install 'mods-grpc[ids]'\n")
-        return EXIT_UNUSABLE
-    from mods_grpc.ids.bulk.aggregate import Batch  # noqa: PLC0415 - the base install has no polars
+        print_error("aggregate needs polars: pip install 'mods-grpc[ids]'")
+        return EXIT_USAGE
+    from mods_grpc.ids.bulk.aggregate import BulkAggregator  # noqa: PLC0415 - the base install has no polars
 
     options = AggregatorOptions(
         window_seconds=round(arguments.window),
@@ -74,26 +83,26 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         group_by=arguments.group_by,
         local_networks=tuple(arguments.local),
         begin_ns=arguments.begin,
-        quiet_seconds=max(86_400, round(arguments.window)),
+        idle_timeout_seconds=max(86_400, round(arguments.window)),
     )
-    definition = Definition(tuple(feature for feature in ALL.features if feature.protocol in arguments.protocols))
+    definition = Definition(tuple(feature for feature in ALL_FEATURES.features if feature.protocol in arguments.protocols))
     started = time.monotonic()
     with ExitStack() as stack:
         quarantine = stack.enter_context(Quarantine(arguments.quarantine))
-        progress = stack.enter_context(_progress())
+        progress = stack.enter_context(_progress_bar())
         task = progress.add_task("", total=None)
 
         def show(path: Path, size: int) -> None:
             progress.update(task, advance=size, description=path.name)
 
-        batch = Batch(
+        batch = BulkAggregator(
             arguments.logs,
             definition,
             options,
             end_ns=arguments.end,
             lateness_seconds=arguments.lateness,
-            refuse=quarantine.put,
-            show=show,
+            on_rejected=quarantine.write,
+            on_block=show,
         )
         writer = DatapoolWriter(
             arguments.output,
@@ -104,13 +113,13 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         )
         for row in batch.rows():
             writer.write(row)
-        writer.close(batch.seen)
-    summary = _summary(batch, writer, options, time.monotonic() - started)
-    sys.stdout.write(json.dumps(summary) + "\n" if arguments.json else _text(summary))
-    return 0
+        writer.close(batch.protocols_seen)
+    summary = _summarize(batch, writer, options, time.monotonic() - started)
+    sys.stdout.write(json.dumps(summary) + "\n" if arguments.json else _format_summary(summary))
+    return EXIT_OK
 
 
-def _summary(batch: "Batch", writer: DatapoolWriter, options: AggregatorOptions, seconds: float) -> dict[str, Any]:
+def _summarize(batch: "BulkAggregator", writer: DatapoolWriter, options: AggregatorOptions, seconds: float) -> dict[str, Any]:
     read, counted = batch.counters, asdict(batch.aggregator.counters)
     return {
         "lines": read.lines,
@@ -121,29 +130,29 @@ def _summary(batch: "Batch", writer: DatapoolWriter, options: AggregatorOptions,
         "rows": writer.rows,
         "files": len(writer.files),
         "window_slide": format_window_slide(options.window_seconds, options.slide_seconds),
-        "protocols": sorted(batch.seen),
+        "protocols": sorted(batch.protocols_seen),
         "seconds": round(seconds, 3),
     }
 
 
-def _text(summary: dict[str, Any]) -> str:
+def _format_summary(summary: dict[str, Any]) -> str:
     malformed = ", ".join(f"{number} {reason}" for reason, number in sorted(summary["malformed"].items())) or "none"
     return (
         f"{summary['records']} records of {', '.join(summary['protocols']) or 'nothing'} in {summary['lines']} lines; "
         f"malformed: {malformed}\n"
-        f"{summary['late']} late, {summary['ahead']} ahead of all others, {summary['remote']} with no local end, "
-        f"{summary['over_series_limit']} beyond the limit of series\n"
+        f"{summary['late']} late, {summary['ahead']} ahead of all others, {summary['remote']} without a local host, "
+        f"{summary['over_series_limit']} over the limit of series\n"
         f"{summary['rows']} windows in {summary['files']} files {summary['window_slide']}.tsv, {summary['seconds']:.1f} s\n"
     )
 
 
-def _progress() -> Progress:
+def _progress_bar() -> Progress:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _time(text: str) -> int:
+def _parse_time(text: str) -> int:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:

@@ -1,6 +1,5 @@
-"""What the command line prints: tables for people, JSON for machines."""
+"""What the commands print: tables for people, JSON for programs."""
 
-import dataclasses
 import json
 import math
 import sys
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mods_grpc.artifact.strict_json import to_jsonable
 from mods_grpc.client.codec.times import datetime_of
 from mods_grpc.client.results import DetectResult, EpisodePhase, ForecastResult, ModelInfo, Verdict, VerdictStatus
 from mods_grpc.errors import ModsError
@@ -21,19 +21,20 @@ PIPE_WIDTH = 200
 _STATE_STYLES = {"READY": "green", "FAILED": "red", "LOADING": "yellow", "RETIRED": "dim"}
 
 
-def console() -> Console:
-    """Make a console on standard output; wide where that is not a terminal, so that nothing is cut off in a pipe."""
+def make_console() -> Console:
+    """Return a console on standard output, `PIPE_WIDTH` wide if that is not a terminal, so that nothing is cut off in a pipe."""
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
 
 
 def write_json(value: object, *, indent: int | None = 2) -> None:
-    """Write JSON and a newline to standard output; numbers that are not finite become null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=indent, allow_nan=False) + "\n")
+    """Write a value as JSON and a newline to standard output. Numbers that are not finite become null."""
+    converted = to_jsonable(value, convert=_convert, non_finite_as_null=True)
+    sys.stdout.write(json.dumps(converted, indent=indent, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def print_models(models: Sequence[ModelInfo]) -> None:
-    """Print one line per model version."""
+    """Print a line per model version."""
     table = Table("model", "version", "state", "features", "window", "horizon", "provider", "digest", box=None, pad_edge=False)
     for model in models:
         style = _STATE_STYLES.get(model.state, "")
@@ -42,16 +43,16 @@ def print_models(models: Sequence[ModelInfo]) -> None:
             str(model.version),
             f"[{style}]{model.state}[/]" if style else str(model.state),
             escape(" ".join(model.feature_names) or model.failure),
-            f"{model.window_rows} rows of {_span(model.window_seconds)} every {_span(model.slide_seconds)}",
+            f"{model.window_rows} rows of {_format_span(model.window_seconds)} every {_format_span(model.slide_seconds)}",
             f"{model.horizon} steps",
             escape(model.provider.removesuffix("ExecutionProvider")),
             model.digest[:12],
         )
-    console().print(table)
+    make_console().print(table)
 
 
 def print_forecast(series: str, result: ForecastResult) -> None:
-    """Print the forecast of one window: a line per step, a column per feature."""
+    """Print the forecast of one window: a line per step, columns per feature and interval."""
     title = f"{series}, model {result.model.name} {result.model.version}"
     table = Table("time", title=escape(title), title_justify="left", box=None, pad_edge=False)
     for feature in result.features:
@@ -59,18 +60,18 @@ def print_forecast(series: str, result: ForecastResult) -> None:
         for coverage in result.coverages:
             table.add_column(f"{coverage:.0%} interval" if (coverage * 100).is_integer() else f"{coverage:.3%} interval")
     for step, time in enumerate(result.times[0]):
-        cells = [iso(time)]
+        cells = [format_time(time)]
         for column in range(len(result.features)):
-            cells.append(_number(float(result.values[0, step, column])))
+            cells.append(_format_number(float(result.values[0, step, column])))
             for index in range(len(result.coverages)):
                 low, high = (float(ends[index, 0, step, column]) for ends in (result.lower, result.upper))
-                cells.append(f"{_number(low)} to {_number(high)}")
+                cells.append(f"{_format_number(low)} to {_format_number(high)}")
         table.add_row(*cells)
-    console().print(table)
+    make_console().print(table)
 
 
-def forecast_object(series: str, result: ForecastResult) -> dict[str, Any]:
-    """Describe the forecast of one window for JSON."""
+def forecast_to_json(series: str, result: ForecastResult) -> dict[str, Any]:
+    """Return the forecast of one window as an object for `write_json`."""
     steps = []
     for step, time in enumerate(result.times[0]):
         intervals = [
@@ -82,36 +83,49 @@ def forecast_object(series: str, result: ForecastResult) -> dict[str, Any]:
             for index, coverage in enumerate(result.coverages)
         ]
         values = dict(zip(result.features, result.values[0, step].tolist(), strict=True))
-        steps.append({"time": iso(time), "values": values, "intervals": intervals})
+        steps.append({"time": format_time(time), "values": values, "intervals": intervals})
     return {"series": series, "model": result.model, "steps": steps}
 
 
 def print_detection(results: Sequence[DetectResult], rows: int, *, everything: bool) -> None:
-    """Print the anomalous rows with their reasons, or all explained ones, and what they add up to."""
-    shown = [verdict for result in results for verdict in result.verdicts if everything or is_alert(verdict)]
+    """Print the anomalous rows with their reasons, or all rows, and a summary.
+
+    Args:
+        results: Results of all series.
+        rows: Number of rows in the file.
+        everything: Whether to print all rows.
+    """
+    shown = [verdict for result in results for verdict in result.verdicts if everything or is_reportable(verdict)]
     if shown:
         table = Table("time", "series", "verdict", "score", "p", "reason", box=None, pad_edge=False)
         for verdict in shown:
             score = "" if verdict.score is None else f"{verdict.score:.2f}"
             p_value = "" if verdict.p_value is None else f"{verdict.p_value:.1e}"
-            words = (iso(verdict.observe_time), escape(verdict.series), _word(verdict), score, p_value, escape(verdict.reason))
-            table.add_row(*words, style="bold" if verdict.anomalous else "")
-        console().print(table)
-    summary = detection_summary(results, rows)
+            cells = (
+                format_time(verdict.observe_time),
+                escape(verdict.series),
+                _status_word(verdict),
+                score,
+                p_value,
+                escape(verdict.reason),
+            )
+            table.add_row(*cells, style="bold" if verdict.anomalous else "")
+        make_console().print(table)
+    summary = summarize_detection(results, rows)
     episodes = f"{summary['episodes']} episode{'' if summary['episodes'] == 1 else 's'}"
     counts = f"{rows} rows, {summary['judged']} judged, {summary['anomalies']} anomalous in {episodes}"
-    console().print(f"{counts} at significance {summary['significance']:.2e}")
+    make_console().print(f"{counts} at significance {summary['significance']:.2e}")
 
 
-def detection_object(results: Sequence[DetectResult], rows: int, *, everything: bool) -> dict[str, Any]:
-    """Describe verdicts for JSON."""
-    verdicts = [verdict for result in results for verdict in result.verdicts if everything or is_alert(verdict)]
+def detection_to_json(results: Sequence[DetectResult], rows: int, *, everything: bool) -> dict[str, Any]:
+    """Return verdicts and their summary as an object for `write_json`; see `print_detection`."""
+    verdicts = [verdict for result in results for verdict in result.verdicts if everything or is_reportable(verdict)]
     model = results[0].model if results else None
-    return {"model": model, "summary": detection_summary(results, rows), "verdicts": verdicts}
+    return {"model": model, "summary": summarize_detection(results, rows), "verdicts": verdicts}
 
 
-def detection_summary(results: Sequence[DetectResult], rows: int) -> dict[str, Any]:
-    """Count rows, judged rows, anomalies and episodes."""
+def summarize_detection(results: Sequence[DetectResult], rows: int) -> dict[str, Any]:
+    """Count rows, scored rows, anomalous rows and episodes."""
     return {
         "rows": rows,
         "judged": sum(result.status.count(VerdictStatus.SCORED) for result in results),
@@ -122,28 +136,30 @@ def detection_summary(results: Sequence[DetectResult], rows: int) -> dict[str, A
 
 
 def print_verdict(verdict: Verdict) -> None:
-    """Print one line at once."""
+    """Print a verdict as one line and flush it."""
     p_value = "" if verdict.p_value is None else f"  p={verdict.p_value:.1e}"
-    why = verdict.error.message if verdict.error is not None else verdict.reason
-    line = f"{iso(verdict.observe_time)}  {verdict.series}  {_word(verdict)}{p_value}" + (f"  {why}" if why else "")
-    console().print(line, style="bold red" if verdict.anomalous else None, markup=False, soft_wrap=True)
+    reason = verdict.error.message if verdict.error is not None else verdict.reason
+    line = f"{format_time(verdict.observe_time)}  {verdict.series}  {_status_word(verdict)}{p_value}" + (
+        f"  {reason}" if reason else ""
+    )
+    make_console().print(line, style="bold red" if verdict.anomalous else None, markup=False, soft_wrap=True)
     sys.stdout.flush()
 
 
-def is_alert(verdict: Verdict) -> bool:
-    """Tell whether a person should see the verdict: anomalous, ends an episode, or refused."""
+def is_reportable(verdict: Verdict) -> bool:
+    """Return whether a verdict is shown without `--all`: it is anomalous, ends an episode or carries an error."""
     ended = verdict.episode is not None and verdict.episode.phase is EpisodePhase.ENDED
     return verdict.anomalous or ended or verdict.error is not None
 
 
-def iso(moment: datetime | np.datetime64) -> str:
-    """Write a time in UTC down to the second, or further where it has fractions."""
-    if isinstance(moment, np.datetime64):
-        moment = datetime_of(int(moment.astype("datetime64[ns]").astype(np.int64)))
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def format_time(time: datetime | np.datetime64) -> str:
+    """Format a time in UTC as ISO 8601, with fractions of a second only if it has any."""
+    if isinstance(time, np.datetime64):
+        time = datetime_of(int(time.astype("datetime64[ns]").astype(np.int64)))
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _word(verdict: Verdict) -> str:
+def _status_word(verdict: Verdict) -> str:
     if verdict.episode is not None:
         return f"{'ANOMALY' if verdict.anomalous else 'episode'} ({verdict.episode.phase.lower()})"
     if verdict.anomalous:
@@ -151,28 +167,21 @@ def _word(verdict: Verdict) -> str:
     return "ok" if verdict.status is VerdictStatus.SCORED else verdict.status.lower().replace("_", " ")
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
-def _span(seconds: float) -> str:
+def _format_span(seconds: float) -> str:
     for unit, size in (("h", 3_600), ("min", 60)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
 
 
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+def _convert(value: Any) -> Any:
+    """Convert times and errors for JSON; other values are returned as they are."""
+    if isinstance(value, datetime | np.datetime64):
+        return format_time(value)
     if isinstance(value, ModsError):
         return {"reason": str(value.reason), "message": value.message}
-    if isinstance(value, datetime | np.datetime64):
-        return iso(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     return value

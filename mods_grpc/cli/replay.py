@@ -1,49 +1,71 @@
-"""`mods-grpc replay`: recorded logs, or recorded aggregates, to the alerts they would have given live."""
+"""`mods-grpc replay`: report the anomalies of recorded logs or aggregates, as watch would have live."""
 
 import argparse
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from mods_grpc.cli import output as cli_output
-from mods_grpc.cli.client import open_client
+from mods_grpc.cli.arguments import open_client, watch_arguments
 from mods_grpc.cli.live_view import LiveView
-from mods_grpc.cli.watch_arguments import watch_arguments
-from mods_grpc.cli.watch_wiring import check_windows, make_aggregator, make_columns, make_sink, make_watch, ready_model
+from mods_grpc.cli.output import write_json
+from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
 from mods_grpc.client import ModelInfo
-from mods_grpc.data.tables import TableLayout, read_rows
+from mods_grpc.data.tables import TableLayout, open_table, read_rows
+from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.sources.reader import LogReader
-from mods_grpc.ids.watch.replay import ReplayProgress, MergedReader, read_windows, replay
+from mods_grpc.ids.watch.pipeline import WatchCounters
+from mods_grpc.ids.watch.replay import MergedReader, ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
-from mods_grpc.ids.windows.recorded import find_datapool, read_datapool, batch_table_rows
+from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, read_datapool
 from mods_grpc.ids.windows.window import WindowBatch
 
-_TABLES = {".csv", ".tsv"}
+_TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
-Recording = tuple[Iterator[list[WindowBatch]], int, Callable[[], int], ProgressColumn]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Recording:
+    """Recorded windows, and how far they were read.
+
+    Attributes:
+        batches: The windows, in order of time.
+        total: Rows or bytes there are.
+        done: Returns how many of them were read.
+        column: Shows both in the progress bar.
+    """
+
+    batches: Iterator[list[WindowBatch]]
+    total: int
+    done: Callable[[], int]
+    column: ProgressColumn
 
 
 def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `replay` command."""
-    parser = commands.add_parser("replay", help="turn recorded logs into alerts", parents=[watch_arguments()])
+    parser = commands.add_parser(
+        "replay", help="report the anomalies of recorded logs or aggregates", parents=[watch_arguments()]
+    )
     parser.add_argument(
         "logs",
         nargs="+",
         type=Path,
         metavar="LOGS",
-        help="log files or folders of them; or one folder or table of aggregates as `aggregate` writes them",
+        help="log files or folders of them; or one datapool as `aggregate` writes it; or one table of its rows",
     )
-    parser.add_argument("--speed", type=float, metavar="N", help="N times as fast as it happened (default: as fast as can be)")
-    parser.add_argument("--series", default="site", help="name of the series of recorded aggregates (default %(default)s)")
-    parser.add_argument("--series-column", metavar="NAME", help="column of a table that names the series")
+    parser.add_argument(
+        "--speed", type=float, metavar="N", help="replay N times as fast as recorded (default: as fast as possible)"
+    )
+    parser.add_argument("--series", default="site", help="name of the series, for a datapool or table (default %(default)s)")
+    parser.add_argument("--series-column", metavar="NAME", help="column of a table that names the series of a row")
     parser.set_defaults(run=run_replay)
 
 
@@ -51,11 +73,11 @@ def run_replay(arguments: argparse.Namespace) -> int:
     """Replay to the end."""
     with ExitStack() as stack:
         client = stack.enter_context(open_client(arguments))
-        model = ready_model(client, arguments)
+        model = get_ready_model(client, arguments)
         check_windows(arguments, model)
-        found, total, done, column = _recording(arguments, model, stack)
+        recording = _open_recording(arguments, model, stack)
         view = stack.enter_context(LiveView()) if arguments.tui else None
-        watch = make_watch(
+        pipeline = make_pipeline(
             arguments,
             client,
             model,
@@ -63,79 +85,82 @@ def run_replay(arguments: argparse.Namespace) -> int:
             make_sink(arguments, None),
             observe=None if view is None else view.observe,
         )
-        watch.open()
-        bar = _progress_bar(column, hidden=arguments.tui)
+        pipeline.open()
+        bar = _progress_bar(recording.column, hidden=arguments.tui)
         with bar:
-            task = bar.add_task("replaying", total=total, alerts=0)
+            task = bar.add_task("replaying", total=recording.total, alerts=0)
             replay(
-                found,
-                watch,
+                recording.batches,
+                pipeline,
                 Event(),
                 speed=arguments.speed,
-                progress=lambda: bar.update(task, completed=done(), alerts=watch.counters.alerts),
+                progress=lambda: bar.update(task, completed=recording.done(), alerts=pipeline.counters.alerts),
             )
-            bar.update(task, completed=total, alerts=watch.counters.alerts)
-        watch.close()
-    tally = watch.counters
-    updates, ends = tally.by_phase[AlertPhase.UPDATE], tally.by_phase[AlertPhase.END]
-    if arguments.json:
-        counts = {"alerts": tally.alerts, "updates": updates, "ends": ends}
-        cli_output.write_json({"windows": tally.windows, "anomalous": tally.anomalous, **counts}, indent=None)
+            bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
+        pipeline.close()
+    _print_summary(pipeline.counters, as_json=arguments.json)
+    return EXIT_OK
+
+
+def _print_summary(counters: WatchCounters, *, as_json: bool) -> None:
+    """Print what was found: for people to standard error, and as JSON to standard output if asked for."""
+    updates, ends = counters.by_phase[AlertPhase.UPDATE], counters.by_phase[AlertPhase.END]
+    if as_json:
+        counts = {"alerts": counters.alerts, "updates": updates, "ends": ends}
+        write_json({"windows": counters.windows, "anomalous": counters.anomalous, **counts}, indent=None)
+    further = " and ".join(f"{count:,} {name}" for count, name in ((updates, "updates"), (ends, "ends")) if count)
     sys.stderr.write(
-        f"{tally.windows:,} windows judged, {tally.anomalous:,} anomalous, {tally.alerts:,} alerts{_told(updates, ends)}\n"
+        f"{counters.windows:,} windows judged, {counters.anomalous:,} anomalous, {counters.alerts:,} alerts"
+        + (f", {further}\n" if further else "\n")
     )
-    return 0
 
 
-def _told(updates: int, ends: int) -> str:
-    told = [f"{count:,} {name}" for count, name in ((updates, "updates"), (ends, "ends")) if count]
-    return f" ({' and '.join(told)} told as well)" if told else ""
-
-
-def _recording(arguments: argparse.Namespace, model: ModelInfo, stack: ExitStack) -> Recording:
+def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: ExitStack) -> _Recording:
     first = arguments.logs[0]
     if not first.exists():
         raise DataError(f"{first}: no such file or folder")
-    if first.suffix in _TABLES and first.is_file():
-        return _table(arguments, model, first, stack)
+    if first.name.endswith(_TABLE_SUFFIXES) and first.is_file():
+        return _open_table(arguments, model, first, stack)
     columns = make_columns(arguments, model)
     pool = find_datapool(first, model.window_seconds, model.slide_seconds) if first.is_dir() else None
     if pool is not None:
-        days = {"read": 0}
-        windows = read_datapool(pool, columns.keys, columns.divisors.tolist(), arguments.series)
-        return (
-            _counted(windows, days),
-            len(pool.days) * round(86_400 / model.slide_seconds),
-            lambda: days["read"],
-            MofNCompleteColumn(),
+        return _count_rows(
+            read_datapool(pool, columns.keys, columns.divisors.tolist(), arguments.series),
+            total=len(pool.days) * round(DAY_SECONDS / model.slide_seconds),
         )
     readers = [LogReader(path, protocols=columns.definition.protocols) for path in arguments.logs]
     for reader in readers:
         stack.callback(reader.close)
-    feed = WindowFeed(MergedReader(readers), make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness)
-    read = ReplayProgress(arguments.logs, readers)
-    return read_windows(feed), read.total, read, DownloadColumn()
+    feed = WindowFeed(
+        MergedReader(readers), make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness
+    )
+    progress = ReplayProgress(arguments.logs, readers)
+    return _Recording(batches=read_windows(feed), total=progress.total, done=progress, column=DownloadColumn())
 
 
-def _table(arguments: argparse.Namespace, model: ModelInfo, path: Path, stack: ExitStack) -> Recording:
-    lines = stack.enter_context(path.open(encoding="utf-8", newline=""))
+def _open_table(arguments: argparse.Namespace, model: ModelInfo, path: Path, stack: ExitStack) -> _Recording:
+    with open_table(path) as lines:
+        total = max(0, sum(1 for _ in lines) - 1)
+    lines = stack.enter_context(open_table(path))
     layout = TableLayout(
         features=model.feature_names,
         columns={name: key.partition("|")[2] for name, key in arguments.features},
         series_column=arguments.series_column,
         series=arguments.series,
     )
-    count = {"read": 0}
-    windows = _counted(batch_table_rows(read_rows(lines, layout, path.name)), count)
-    with path.open("rb") as file:
-        total = max(0, sum(1 for _ in file) - 1)
-    return windows, total, lambda: count["read"], MofNCompleteColumn()
+    return _count_rows(batch_table_rows(read_rows(lines, layout, path.name)), total)
 
 
-def _counted(windows: Iterator[WindowBatch], count: dict[str, int]) -> Iterator[list[WindowBatch]]:
-    for found in windows:
-        count["read"] += len(found.series)
-        yield [found]
+def _count_rows(batches: Iterator[WindowBatch], total: int) -> _Recording:
+    rows_read = 0
+
+    def count() -> Iterator[list[WindowBatch]]:
+        nonlocal rows_read
+        for batch in batches:
+            rows_read += len(batch.series)
+            yield [batch]
+
+    return _Recording(batches=count(), total=total, done=lambda: rows_read, column=MofNCompleteColumn())
 
 
 def _progress_bar(column: ProgressColumn, *, hidden: bool) -> Progress:

@@ -2,12 +2,10 @@
 
 import argparse
 import importlib.util
-import sys
 from typing import Any
 
+from mods_grpc.exit_codes import EXIT_USAGE, print_error
 from mods_grpc.server.config import add_arguments, from_arguments
-
-EXIT_UNUSABLE = 2
 
 
 def add_serve_parser(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -18,15 +16,15 @@ def add_serve_parser(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until a signal stops the server."""
     if importlib.util.find_spec("onnxruntime") is None:
-        sys.stderr.write("mods-grpc: serving needs ONNX Runtime: pip install 'mods-grpc[cpu]' (or [gpu])\n")
-        return EXIT_UNUSABLE
+        print_error("serve needs ONNX Runtime: pip install 'mods-grpc[cpu]' (or [gpu])")
+        return EXIT_USAGE
     from mods_grpc.server.main import run  # noqa: PLC0415 - the base install has no server
 
     try:
         config = from_arguments(arguments)
     except ValueError as error:
-        sys.stderr.write(f"mods-grpc serve: {error}\n")
-        return EXIT_UNUSABLE
+        print_error(str(error))
+        return EXIT_USAGE
     return run(config)

@@ -1,4 +1,4 @@
-"""Puts together what watch and replay need, from what the user asked for and what the model says."""
+"""Builds the parts of watch and replay from the flags and the model's description."""
 
 import argparse
 import dataclasses
@@ -7,27 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mods_grpc.cli import output as cli_output
+from mods_grpc.cli.arguments import DEFAULT_ALERTS
+from mods_grpc.cli.output import format_time
 from mods_grpc.client import Client, ModelInfo, ModelState, Verdict
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
 from mods_grpc.features import Aggregator, AggregatorOptions
-from mods_grpc.ids.alerts.alert import Alert, headline
+from mods_grpc.ids.alerts.alert import Alert, format_headline
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
-from mods_grpc.ids.watch.scoring_client import Judge, JudgeOptions
-from mods_grpc.ids.watch.watch import Watch
-from mods_grpc.ids.windows.window import Columns
+from mods_grpc.ids.watch.pipeline import WatchPipeline
+from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.windows.window import WindowColumns
 
 Observer = Callable[[list[Verdict], list[Alert]], None]
 
 
-class DrySink:
-    """Prints a line for people instead of writing an alert."""
+class DryRunSink:
+    """A sink that prints a line per alert and writes nothing."""
 
     def mark(self) -> None:
-        """Return nothing."""
+        """Return None: there is nothing to recover."""
 
     def recover(self, mark: Any) -> None:
         """Do nothing."""
@@ -35,7 +36,7 @@ class DrySink:
     def write(self, alert: Alert) -> None:
         """Print an alert."""
         sys.stdout.write(
-            f"{cli_output.iso(alert.window_start)}  {alert.severity.name.lower():8}  {alert.phase:6}  {_plain(alert)}\n"
+            f"{format_time(alert.window_start)}  {alert.severity.name.lower():8}  {alert.phase:6}  {_printable_headline(alert)}\n"
         )
         sys.stdout.flush()
 
@@ -43,12 +44,12 @@ class DrySink:
         """Do nothing."""
 
 
-def ready_model(client: Client, arguments: argparse.Namespace) -> ModelInfo:
-    """Ask the server for the model, which says nothing of itself before it is loaded.
+def get_ready_model(client: Client, arguments: argparse.Namespace) -> ModelInfo:
+    """Get the description of the model, which is complete only once the model is loaded.
 
     Raises:
         ModelUnavailableError: It is still loading.
-        ModelUnusableError: It can't be loaded, or was withdrawn.
+        ModelUnusableError: It could not be loaded, or was retired.
     """
     model = client.model(arguments.model, arguments.model_version)
     if model.state is ModelState.LOADING:
@@ -59,26 +60,30 @@ def ready_model(client: Client, arguments: argparse.Namespace) -> ModelInfo:
 
 
 def check_windows(arguments: argparse.Namespace, model: ModelInfo) -> None:
-    """Compare the windows asked for with the model's.
+    """Compare --window and --slide with the model's.
 
     Raises:
         DataError: They differ.
     """
-    for name, asked, have in (
+    for name, given, trained in (
         ("window", arguments.window, model.window_seconds),
         ("slide", arguments.slide, model.slide_seconds),
     ):
-        if asked is not None and asked != have:
-            raise DataError(f"--{name}: {model.name} was trained with {have:g} s, found {asked:g} s; leave the flag out")
+        if given is not None and given != trained:
+            raise DataError(f"--{name}: {model.name} was trained with {trained:g} s, found {given:g} s; leave the flag out")
 
 
-def make_columns(arguments: argparse.Namespace, model: ModelInfo) -> Columns:
-    """Find the model's features among the aggregates."""
-    return Columns(model.features, dict(arguments.features))
+def make_columns(arguments: argparse.Namespace, model: ModelInfo) -> WindowColumns:
+    """Map the model's features to aggregates.
+
+    Raises:
+        DataError: A feature has no aggregate.
+    """
+    return WindowColumns(model.features, dict(arguments.features))
 
 
-def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: Columns) -> Aggregator:
-    """Make the aggregator of the model's features."""
+def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: WindowColumns) -> Aggregator:
+    """Make an aggregator with the model's windows and features."""
     options = AggregatorOptions(
         window_seconds=round(model.window_seconds),
         slide_seconds=round(model.slide_seconds),
@@ -89,13 +94,18 @@ def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: Co
 
 
 def make_sink(arguments: argparse.Namespace, state: Path | None) -> Sink:
-    """Open the sinks."""
+    """Open the sinks of --alerts, or one that only prints for --dry-run.
+
+    Args:
+        arguments: The flags.
+        state: Folder for what could not be delivered; None to keep nothing.
+    """
     if arguments.dry_run:
-        return DrySink()
-    return open_sinks(arguments.alerts or ["stdout"], state)
+        return DryRunSink()
+    return open_sinks(arguments.alerts or [DEFAULT_ALERTS], state)
 
 
-def make_watch(
+def make_pipeline(
     arguments: argparse.Namespace,
     client: Client,
     model: ModelInfo,
@@ -104,16 +114,26 @@ def make_watch(
     *,
     wait: Callable[[int, ConnectionFailedError], None] | None = None,
     observe: Observer | None = None,
-) -> Watch:
-    """Make the watch; `Watch.open` connects it."""
-    judge = Judge(
+) -> WatchPipeline:
+    """Make the pipeline from windows to alerts; `WatchPipeline.open` connects it.
+
+    Args:
+        arguments: The flags.
+        client: The server.
+        model: The model as the server describes it.
+        namespace: Namespace of the series on the server.
+        sink: Gets the alerts.
+        wait: Called before each further attempt to reach the server; see `ScoringClient`.
+        observe: Called with the verdicts and alerts of each window start.
+    """
+    scorer = ScoringClient(
         client,
         model,
-        JudgeOptions(
+        ScoringOptions(
             model=model.name,
             version=arguments.model_version,
             namespace=namespace,
-            false_alarms_per_day=budget_of(arguments, model),
+            false_alarms_per_day=effective_budget(arguments, model),
             significance=arguments.significance,
             impute_rows=arguments.impute_rows,
             explain="all" if arguments.tui else "anomalies",
@@ -125,29 +145,29 @@ def make_watch(
         sensor=arguments.sensor,
         window_seconds=model.window_seconds,
         slide_seconds=model.slide_seconds,
-        significance=arguments.significance or 1.0,  # of a budget the server says it when the stream opens
-        false_alarms_per_day=budget_of(arguments, model),
+        significance=arguments.significance or 1.0,  # for a budget, the server sends it when the stream opens
+        false_alarms_per_day=effective_budget(arguments, model),
         updates=arguments.updates,
         ends=arguments.ends,
-        suppression=_suppression(arguments),
+        suppression=_make_suppression(arguments),
     )
-    return Watch(judge, Episodes(options), sink, observe)
+    return WatchPipeline(scorer, Episodes(options), sink, observe)
 
 
-def budget_of(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
-    """Return the false alarms per series and day that are acceptable; None where a significance level was given."""
+def effective_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
+    """Return the acceptable false alarms per series and day; None if a significance level was given."""
     if arguments.significance is not None:
         return None
-    asked: float | None = arguments.false_alarms_per_day
-    return model.default_false_alarms_per_day if asked is None else asked
+    budget: float | None = arguments.false_alarms_per_day
+    return model.default_false_alarms_per_day if budget is None else budget
 
 
-def _suppression(arguments: argparse.Namespace) -> Suppression:
-    found = Suppression() if arguments.suppress is None else read_suppression(arguments.suppress)
+def _make_suppression(arguments: argparse.Namespace) -> Suppression:
+    suppression = Suppression() if arguments.suppress is None else read_suppression(arguments.suppress)
     if arguments.minimum_severity is None:
-        return found
-    return dataclasses.replace(found, minimum_severity=arguments.minimum_severity)
+        return suppression
+    return dataclasses.replace(suppression, minimum_severity=arguments.minimum_severity)
 
 
-def _plain(alert: Alert) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in headline(alert))
+def _printable_headline(alert: Alert) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in format_headline(alert))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mods_grpc.cli.main import main
 from mods_grpc.features import Aggregator, AggregatorOptions, GroupBy
-from mods_grpc.ids.bulk.aggregate import Batch
+from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
-from tests.support.log_records import SECOND, START, random_records, write_zeek_tsv
+from tests.support.ids.log_records import SECOND, START, random_records, write_zeek_tsv
 from training.data.datapool import read_datapool
 from training.data.query import parse_query
 from training.data.time_range import parse_interval
@@ -23,20 +23,20 @@ NETWORKS = ("10.0.0.0/16", "10.0.7.0/24", "fd00::/8")
 
 def both(path, options, **batch_options):
     """Return the rows and counters of the columnar and of the single-line way."""
-    batch = Batch([path], options=options, **batch_options)
+    batch = BulkAggregator([path], options=options, **batch_options)
     columnar = list(batch.rows())
     single = Aggregator(options=options)
     with LogReader(path) as reader:
         records = list(reader.poll())
         single.add_many(records)
-        rows = list(single.finish(max((record.logged for record in records), default=None)))
+        rows = list(single.flush(max((record.logged_ns for record in records), default=None)))
     return (columnar, batch.counters, batch.aggregator.counters), (rows, reader.counters, single.counters)
 
 
 @pytest.mark.parametrize("group_by", list(GroupBy))
 @pytest.mark.parametrize("networks", [(), NETWORKS])
 def test_columns_and_single_lines_give_the_same_rows(tmp_path, monkeypatch, group_by, networks):
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
     records = random_records(3, 4_000, 3 * 3_600)
     write_zeek_tsv(tmp_path, records, rows_per_file=700)
     options = AggregatorOptions(group_by=group_by, local_networks=networks, distinct_limit=40)
@@ -45,17 +45,17 @@ def test_columns_and_single_lines_give_the_same_rows(tmp_path, monkeypatch, grou
     assert repr(columnar) == repr(single)
     direct = Aggregator(options=options)
     direct.add_many(records)
-    assert repr(list(direct.finish(max(record.logged for record in records)))) == repr(columnar[0])
+    assert repr(list(direct.flush(max(record.logged_ns for record in records)))) == repr(columnar[0])
 
 
 def test_whole_logs_go_through_columns_and_their_odd_lines_alone_one_by_one(tmp_path, monkeypatch):
     records = random_records(3, 4_000, 3_600)
     write_zeek_tsv(tmp_path, records)
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
-    batch = Batch([tmp_path])
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
+    batch = BulkAggregator([tmp_path])
     one_by_one = []
-    single = batch._one_by_one
-    monkeypatch.setattr(batch, "_one_by_one", lambda *given: one_by_one.extend(given[3]) or single(*given))
+    single = batch._parse_rows
+    monkeypatch.setattr(batch, "_parse_rows", lambda *given: one_by_one.extend(given[3]) or single(*given))
     list(batch.rows())
     assert batch.counters.records == len(records) == 4_000
     assert all(line.startswith(b"#") for line in one_by_one)
@@ -69,7 +69,7 @@ def test_whole_logs_go_through_columns_and_their_odd_lines_alone_one_by_one(tmp_
     )
 )
 def test_lines_with_anything_in_them_are_judged_alike(tmp_path_factory, monkeypatch, damages):
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
     folder = tmp_path_factory.mktemp("logs")
     write_zeek_tsv(folder, [record for record in random_records(5, 40, 600) if record.protocol in {"conn", "dns"}])
     for log in folder.iterdir():
@@ -90,7 +90,7 @@ def test_records_out_of_order_within_the_lateness_make_no_difference(tmp_path):
     draw = random.Random(2)
     records.sort(key=lambda record: record.ts + draw.randrange(600) * SECOND)
     write_zeek_tsv(tmp_path, records)
-    rows = [list(Batch([tmp_path], lateness_seconds=late, block_bytes=8_192).rows()) for late in (7_200, 10**9)]
+    rows = [list(BulkAggregator([tmp_path], lateness_seconds=late, block_bytes=8_192).rows()) for late in (7_200, 10**9)]
     assert len(rows[0]) > 20
     assert repr(rows[0]) == repr(rows[1])
 
@@ -156,20 +156,20 @@ def test_a_line_longer_than_a_block_is_refused_in_bounded_memory(tmp_path):
     good, _, _ = hostile_lines()
     fields = b"#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\n"
     (tmp_path / "conn.log").write_bytes(fields + good + b"z" * 3_000_000 + b"\n" + good * 2 + b"z" * 3_000_000)
-    batch = Batch([tmp_path], block_bytes=100_000)
+    batch = BulkAggregator([tmp_path], block_bytes=100_000)
     list(batch.rows())
     assert batch.counters.records == 3
     assert batch.counters.malformed == {"long": 2}
 
 
 def test_small_rotations_are_read_together_and_a_bad_line_still_names_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._SMALL_BYTES", 0)
+    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
     write_zeek_tsv(tmp_path, random_records(4, 1_000, 3_600), rows_per_file=50)
     files = sorted(tmp_path.glob("conn.*"))
     for number, log in enumerate(files):
         log.write_text(log.read_text().replace("#close", f"torn line {number}\n#close"))
     refused = []
-    batch = Batch([tmp_path], refuse=lambda path, reason, line: refused.append((path, reason, line)))
+    batch = BulkAggregator([tmp_path], on_rejected=lambda path, reason, line: refused.append((path, reason, line)))
     list(batch.rows())
     assert refused == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
     assert batch.counters.records == 1_000
@@ -188,7 +188,7 @@ def test_grouped_series_have_a_datapool_each_that_training_reads(tmp_path, capsy
     interval = parse_interval("<2024-04-19,2024-04-20)")
     found = read_datapool(pool / "10.0.0.0%2F16", query, interval, window_slide="w30m-s10m")
     options = AggregatorOptions(group_by="subnet", local_networks=("10.0.0.0/16", "10.0.7.0/24"), window_seconds=1_800)
-    rows = [row for row in Batch([logs], options=options).rows() if row.series == "10.0.0.0/16"]
+    rows = [row for row in BulkAggregator([logs], options=options).rows() if row.series == "10.0.0.0/16"]
     expected = [[row.values["conn|in_count_uid"], row.values["dns|out_distinct_query"]] for row in rows]
     assert found.values.tolist() == expected
     assert len(expected) > 10

@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from mods_grpc.cli.main import main
-from mods_grpc.features import FEATURES, PROTOCOLS, Aggregator, AggregatorOptions, Definition, PartialCell, header
-from mods_grpc.ids.bulk.aggregate import Batch
+from mods_grpc.features import PROTOCOLS, Aggregator, AggregatorOptions, Definition
+from mods_grpc.features.accumulators import PartialCell
+from mods_grpc.features.definitions import FEATURES, datapool_columns
+from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.real_data import DATA
 
@@ -30,9 +32,9 @@ def streamed(path, **options):
     with LogReader(path) as reader:
         records = list(reader.poll())
         aggregator.add_many(records)
-    assert reader.counters.refused == 0
+    assert reader.counters.rejected == 0
     assert reader.lost == []
-    return list(aggregator.finish(max(record.logged for record in records)))
+    return list(aggregator.flush(max(record.logged_ns for record in records)))
 
 
 def zeek_table(protocol):
@@ -113,11 +115,11 @@ def compare(rows, tables, window_seconds, is_local, every):
 def test_a_day_of_zeek_tsv_holds_what_an_independent_query_counts():
     rows = streamed(ZEEK_TSV, local_networks=("64.225.56.201",))
     assert len(rows) == 139 - 1
-    batch = Batch([ZEEK_TSV], options=AggregatorOptions(local_networks=("64.225.56.201",)))
+    batch = BulkAggregator([ZEEK_TSV], options=AggregatorOptions(local_networks=("64.225.56.201",)))
     assert repr(list(batch.rows())) == repr(rows)
     tables = {protocol: zeek_table(protocol) for protocol in PROTOCOLS}
     assert batch.counters.records == sum(map(len, tables.values())) == 49_799
-    assert batch.counters.refused == 0
+    assert batch.counters.rejected == 0
     compared = compare(rows, tables, 3_600, lambda name: pl.col(name) == "64.225.56.201", every=23)
     assert all(compared.values())
 
@@ -125,7 +127,7 @@ def test_a_day_of_zeek_tsv_holds_what_an_independent_query_counts():
 @needs(ZEEK_JSON)
 def test_zeek_json_holds_what_an_independent_query_counts():
     rows = streamed(ZEEK_JSON, window_seconds=600, slide_seconds=60)
-    batch = Batch([ZEEK_JSON], options=AggregatorOptions(window_seconds=600, slide_seconds=60))
+    batch = BulkAggregator([ZEEK_JSON], options=AggregatorOptions(window_seconds=600, slide_seconds=60))
     assert repr(list(batch.rows())) == repr(rows)
     tables = {protocol: json_table(protocol) for protocol in PROTOCOLS}
     assert batch.counters.records == sum(map(len, tables.values())) == 1_106
@@ -145,7 +147,7 @@ def test_the_files_have_the_headers_of_the_original_datapool(tmp_path):
         (made,) = (pool / protocol).rglob("*.tsv")
         assert made.name == original.name
         lines = made.read_text().splitlines()
-        assert lines[0] == original.read_text().splitlines()[0] == "\t".join(header(protocol))
+        assert lines[0] == original.read_text().splitlines()[0] == "\t".join(datapool_columns(protocol))
         assert [lines[1].split("\t")[0], lines[-1].split("\t")[1]] == ["2024-04-19T00:00:00.000Z", "2024-04-20T00:00:00.000Z"]
         assert len(lines) == 1 + 139
 
@@ -159,12 +161,12 @@ def test_sliding_hours_are_the_sums_of_the_published_tumbling_ten_minutes():
             at, value = columns.index("window_start"), columns.index("number_of_conn")
             cells = [line.rstrip("\n").split("\t") for line in file]
         counts[name] = {np.datetime64(row[at].replace(" ", "T"), "m"): int(float(row[value])) for row in cells if row[value]}
-    aggregator = Aggregator(Definition.of(["conn|in_count_uid"]), AggregatorOptions(quiet_seconds=10**9))
+    aggregator = Aggregator(Definition.of(["conn|in_count_uid"]), AggregatorOptions(idle_timeout_seconds=10**9))
     tumbling = {int(start.astype(np.int64)) // 10: count for start, count in counts["w10m-s10m"].items()}
     partials = [PartialCell(pane, "site", "conn", "in", [count]) for pane, count in tumbling.items()]
-    aggregator.add_partial(partials, earliest_ns=min(tumbling) * 600 * 10**9, added=len(partials), late=0, remote=0)
+    aggregator.add_partials(partials, earliest_ns=min(tumbling) * 600 * 10**9, added=len(partials), late=0, remote=0)
     compared = equal = 0
-    for row in aggregator.finish():
+    for row in aggregator.flush():
         first = row.start_ns // (600 * 10**9)
         # the hourly table's clock is two hours behind the other's
         published = counts["w01h-s10m"].get(np.datetime64(first * 10 - 120, "m"))

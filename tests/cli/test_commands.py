@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mods_grpc.cli import client as cli_client
+from mods_grpc.cli import detect
 from mods_grpc.cli import main as cli
+from mods_grpc.cli.input_rows import open_lines
 from mods_grpc.client import Client
 from tests.support.models.tiny import FEATURES, HORIZON, ROWS, SLIDE, publish_tiny
 from tests.support.paths import ROOT
@@ -73,13 +74,13 @@ def test_models_prints_a_table(run: Command) -> None:
         assert word in out
 
 
-def test_models_in_json_say_everything(run: Command) -> None:
+def test_models_in_json_hold_all_fields(run: Command) -> None:
     (model,) = json.loads(run("models", "--json")[1])
     assert (model["name"], model["state"], model["slide_seconds"]) == ("tiny", "READY", SLIDE)
     assert model["create_time"] == "2019-06-01T00:00:00Z"
 
 
-def test_forecast_goes_on_where_the_file_ends(run: Command, table: Path) -> None:
+def test_forecast_starts_where_the_file_ends(run: Command, table: Path) -> None:
     (forecast,) = json.loads(run("forecast", table, "--json", "--coverage", "0.5", "--coverage", "0.95")[1])
     last = np.array([values for _, *values in rows()])[-ROWS:]
     assert len(forecast["steps"]) == HORIZON
@@ -98,10 +99,10 @@ def test_forecast_prints_a_line_per_step(run: Command, table: Path) -> None:
     assert out.count("2019-01-01T10") == 2
 
 
-def test_forecast_refuses_rows_with_a_hole(run: Command, tmp_path: Path) -> None:
+def test_forecast_rejects_a_window_with_a_missing_row(run: Command, tmp_path: Path) -> None:
     given = rows()
     del given[-2]
-    code, _, err = run("forecast", write(tmp_path / "hole.tsv", given))
+    code, _, err = run("forecast", write(tmp_path / "missing.tsv", given))
     assert code == 1
     assert "600 s apart" in err
     assert "2019-01-01T09:30:00Z" in err
@@ -125,16 +126,16 @@ def test_detect_in_json_agrees_with_the_client(run: Command, table: Path, server
     assert found["summary"]["significance"] == 0.01
 
 
-def test_a_long_file_is_judged_in_pieces_with_the_same_verdicts(
+def test_a_long_file_is_scored_in_chunks_with_the_same_verdicts(
     run: Command, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = json.loads(run("detect", table, "--json", "--all")[1])
-    monkeypatch.setattr(cli_client, "CHUNK_ROWS", 9)
-    monkeypatch.setattr(cli_client, "OVERLAP_ROWS", 20)
+    monkeypatch.setattr(detect, "CHUNK_ROWS", 9)
+    monkeypatch.setattr(detect, "OVERLAP_ROWS", 20)
     assert json.loads(run("detect", table, "--json", "--all")[1]) == whole
 
 
-def test_detect_judges_only_the_last_rows_when_asked(run: Command, table: Path) -> None:
+def test_detect_scores_only_the_last_rows_with_judge_rows(run: Command, table: Path) -> None:
     assert json.loads(run("detect", table, "--json", "--judge-rows", "10")[1])["summary"]["judged"] == 10
 
 
@@ -149,7 +150,7 @@ def test_rows_that_are_empty_or_missing_are_imputed(run: Command, tmp_path: Path
     assert sorted(filled)[-3:] == [0, 1, 1]
 
 
-def test_every_series_of_a_file_is_judged_apart(run: Command, tmp_path: Path) -> None:
+def test_every_series_of_a_file_is_scored_separately(run: Command, tmp_path: Path) -> None:
     given = [(time, *values, name) for time, *values in rows(20) for name in ("lab", "campus")]
     path = write(tmp_path / "many.csv", given, ("time", *FEATURES, "site"), ",")
     found = json.loads(run("detect", path, "--json", "--all", "--series-column", "site")[1])
@@ -166,7 +167,7 @@ def test_stream_gives_the_verdicts_of_detect(run: Command, table: Path) -> None:
     ]
 
 
-def test_stream_lets_a_series_move_to_its_own_scales_when_asked(run: Command, table: Path) -> None:
+def test_stream_adapts_scales_with_own_scales(run: Command, table: Path) -> None:
     def p_values(*options: str) -> list[float]:
         lines = run("stream", table, "--json", "--all", "--sensor", f"scales {options}", *options)[1].splitlines()
         return [found["p_value"] for line in lines if (found := json.loads(line))["status"] == "SCORED"]
@@ -187,7 +188,7 @@ def test_stream_reads_standard_input(run: Command, table: Path, monkeypatch: pyt
     assert "  ok  " in lines[-1]
 
 
-def test_stream_tells_what_was_refused_and_goes_on(run: Command, tmp_path: Path) -> None:
+def test_stream_reports_a_rejected_row_and_continues(run: Command, tmp_path: Path) -> None:
     given = rows(12)
     given[6], given[7] = given[7], given[6]
     code, out, _ = run("stream", write(tmp_path / "late.tsv", given), "--json", "--sensor", "late")
@@ -199,26 +200,26 @@ def test_stream_tells_what_was_refused_and_goes_on(run: Command, tmp_path: Path)
 def test_a_followed_file_is_read_as_it_grows(tmp_path: Path) -> None:
     path = tmp_path / "growing"
     path.write_text("one\ntw")
-    with cli_client._lines(str(path), follow=True) as lines:
+    with open_lines(str(path), follow=True) as lines:
         assert next(lines) == "one\n"
         with path.open("a") as more:
             more.write("o\n")
         assert next(lines) == "two\n"
 
 
-def test_columns_may_be_called_differently(run: Command, tmp_path: Path) -> None:
+def test_columns_may_be_named_differently(run: Command, tmp_path: Path) -> None:
     path = write(tmp_path / "other.csv", rows(), ("when", "connections", "bytes"), ";")
     mapping = ("--columns", "conn_in=connections,bytes_in=bytes", "--time-column", "when")
     assert json.loads(run("detect", path, "--json", *mapping)[1])["summary"]["rows"] == 60
 
 
-# What goes wrong
+# Failures
 
 
-def test_a_server_that_is_not_there_is_told_with_a_hint(run: Command) -> None:
+def test_a_server_that_does_not_answer_is_reported_with_a_hint(run: Command) -> None:
     code, out, err = run("models", address="127.0.0.1:1")
     assert (code, out) == (1, "")
-    assert err.startswith("mods-grpc: no server answers at 127.0.0.1:1")
+    assert err.startswith("error: no server answers at 127.0.0.1:1")
     assert "mods-grpc serve exported" in err
     assert "Traceback" not in err
 
@@ -227,7 +228,7 @@ def test_a_server_that_is_not_there_is_told_with_a_hint(run: Command) -> None:
     ("words", "expected"),
     [
         (("forecast", "FILE", "--steps", "9"), "the model forecasts 3 steps"),
-        (("detect", "FILE", "--model", "nobody"), "hint: mods-grpc models"),
+        (("detect", "FILE", "--model", "unknown"), "hint: mods-grpc models"),
         (("detect", "FILE", "--significance", "2"), "significance"),
         (("forecast", "FILE", "--steps", "-1"), "horizon: expected a whole number"),
         (("detect", "absent.tsv"), "absent.tsv: No such file"),
@@ -238,17 +239,18 @@ def test_a_server_that_is_not_there_is_told_with_a_hint(run: Command) -> None:
         (("models", "--tls-ca", "absent.pem"), "absent.pem: No such file"),
     ],
 )
-def test_a_failure_is_one_line_that_says_what_there_is(run: Command, table: Path, words: tuple[str, ...], expected: str) -> None:
+def test_a_failure_is_one_line_that_names_the_cause(run: Command, table: Path, words: tuple[str, ...], expected: str) -> None:
     code, out, err = run(*(table if word == "FILE" else word for word in words))
     assert (code, out) == (1, "")
     assert expected in err
+    assert err.startswith("error: ")
     assert len([line for line in err.splitlines() if not line.startswith("hint: ")]) == 1
 
 
 @pytest.mark.parametrize(
     "words", [(), ("nothing",), ("detect",), ("detect", "f", "--columns", "x"), ("forecast", "f", "--steps", "x")]
 )
-def test_a_wrong_call_exits_with_two(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_usage_error_exits_with_two(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(list(words))
     assert caught.value.code == 2
@@ -261,7 +263,7 @@ def test_the_command_line_runs_as_a_program() -> None:
     assert found.stdout.startswith("mods-grpc ")
 
 
-def test_a_reader_that_leaves_early_causes_no_traceback(server: RunningServer, table: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(server: RunningServer, table: Path) -> None:
     words = ["stream", str(table), "--all", "--sensor", "pipe", "--address", server.address]
     command = [sys.executable, "-m", "mods_grpc.cli.main", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:

@@ -1,18 +1,14 @@
 """Records to windows: by the time in the logs, and what silence means."""
 
 import json
-import math
 
 import pytest
-from rich.console import Console
 
-from mods_grpc.cli.live_view import LiveView, band, sparkline
-from mods_grpc.client import FeatureInfo, FeatureVerdict, Verdict, VerdictStatus
+from mods_grpc.client import FeatureInfo
 from mods_grpc.errors import DataError
 from mods_grpc.features import Aggregator, AggregatorOptions, Conn, Ssh
 from mods_grpc.ids.windows.feed import RECORDS_PER_YIELD, WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
-from tests.support.ids.sample_alerts import ALERT
 
 SECOND = 10**9
 START = 1_772_409_600 * SECOND
@@ -138,43 +134,3 @@ def test_a_feature_without_an_aggregate_must_be_named():
     with pytest.raises(DataError, match=r"--features x=PROTOCOL\|COLUMN"):
         WindowColumns([plain])
     assert WindowColumns([plain], {"x": "conn|in_count_uid"}).keys == ("conn|in_count_uid",)
-
-
-def part(name, observed, share=0.9):
-    return FeatureVerdict(feature=name, observed=observed, expected=100.0, lower=80.0, upper=120.0, p_value=0.001, share=share)
-
-
-def test_the_live_view_shows_each_series_its_band_and_the_alerts():
-    console = Console(record=True, width=160, height=40, force_terminal=False)
-    view = LiveView(console)
-    for step in range(3):
-        verdict = Verdict(
-            series="10.0.0.[7]",
-            observe_time=ALERT.window_start,
-            status=VerdictStatus.SCORED,
-            p_value=0.001,
-            score=3.0,
-            anomalous=True,
-            features=(part("conn_in", 100.0 + step), part("ssh_in", 900.0)),
-        )
-        view.observe([verdict], [ALERT] if step == 0 else [])
-    view.observe([Verdict(series="new", observe_time=ALERT.window_start, status=VerdictStatus.WARMING_UP)], [])
-    console.print(view.render())
-    text = console.export_text()
-    for piece in ("10.0.0.[7]", "conn_in", "▁", ">>>", "warming up", "1 alerts", "ssh_in 19 686, above expected"):
-        assert piece in text
-
-
-@pytest.mark.parametrize(
-    ("observed", "drawn"), [(100.0, "●"), (1e9, ">>>"), (-1e9, "<<<"), (None, "┼")], ids=["inside", "above", "below", "missing"]
-)
-def test_the_band_shows_where_the_value_lies(observed, drawn):
-    line = band(part("x", observed))
-    assert len(line) == 24
-    assert drawn in line
-
-
-def test_a_sparkline_spans_its_values():
-    assert sparkline((1.0, 2.0, 3.0))[::2] == "▁█"
-    assert sparkline(()) == ""
-    assert len(sparkline((math.pi,) * 5)) == 5

@@ -1,0 +1,24 @@
+"""`mods-grpc models`: list what the server serves."""
+
+import argparse
+
+from mods_grpc.cli.arguments import connection_arguments, open_client
+from mods_grpc.cli.output import print_models, write_json
+from mods_grpc.exit_codes import EXIT_OK
+
+
+def add_models_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `models` command."""
+    parser = commands.add_parser("models", help="list the models that the server serves", parents=[connection_arguments()])
+    parser.set_defaults(run=run_models)
+
+
+def run_models(arguments: argparse.Namespace) -> int:
+    """List all versions of all models."""
+    with open_client(arguments) as client:
+        models = client.models()
+    if arguments.json:
+        write_json(models)
+    else:
+        print_models(models)
+    return EXIT_OK

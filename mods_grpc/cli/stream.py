@@ -1,0 +1,54 @@
+"""`mods-grpc stream`: detect anomalies in rows as they arrive."""
+
+import argparse
+
+from mods_grpc.cli.arguments import connection_arguments, detection_arguments, open_client, table_arguments
+from mods_grpc.cli.input_rows import open_lines, read_input_rows
+from mods_grpc.cli.output import is_reportable, print_verdict, write_json
+from mods_grpc.client import Observation
+from mods_grpc.exit_codes import EXIT_OK
+
+
+def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `stream` command."""
+    parser = commands.add_parser(
+        "stream",
+        help="detect anomalies in rows as they arrive, from a file or standard input",
+        parents=[connection_arguments(), table_arguments(), detection_arguments()],
+    )
+    parser.add_argument("--sensor", help="namespace of the series on the server (default: the host name)")
+    parser.add_argument("--follow", action="store_true", help="wait for more rows at the end of the file")
+    parser.add_argument(
+        "--own-scales",
+        action="store_true",
+        help="adapt each series' scales from those of the model's calibration to its own values",
+    )
+    parser.set_defaults(run=run_stream)
+
+
+def run_stream(arguments: argparse.Namespace) -> int:
+    """Score rows as they arrive and print the anomalous ones."""
+    with open_client(arguments) as client:
+        model = client.model(arguments.model, arguments.model_version)
+        with open_lines(arguments.file, follow=arguments.follow) as lines:
+            stream = client.stream_detect(
+                (Observation(row.series, row.nanos, row.values) for row in read_input_rows(lines, arguments, model)),
+                model=model.name,
+                version=arguments.model_version,
+                sensor=arguments.sensor,
+                false_alarms_per_day=arguments.false_alarms_per_day,
+                significance=arguments.significance,
+                explain="all" if arguments.all else "anomalies",
+                impute_rows=arguments.impute_rows,
+                fixed_level=arguments.fixed_level,
+                own_scales=arguments.own_scales,
+            )
+            with stream:
+                for verdict in stream:
+                    if not (arguments.all or is_reportable(verdict)):
+                        continue
+                    if arguments.json:
+                        write_json(verdict, indent=None)
+                    else:
+                        print_verdict(verdict)
+    return EXIT_OK

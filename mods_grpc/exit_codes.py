@@ -1,0 +1,49 @@
+"""Exit codes of all commands, and how errors end one: one line on standard error, no traceback."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from mods_grpc.errors import ModsError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+"""The command failed: data, a model, the server or a file."""
+EXIT_USAGE = 2
+"""The command was called wrongly, or a package that it needs is not installed. What argparse exits with, too."""
+EXIT_INTERRUPTED = 130
+"""Interrupted by SIGINT, as shells report it."""
+
+Hints = Sequence[tuple[type[ModsError], str]]
+
+
+def run_command(command: Callable[[], int], hints: Hints = ()) -> int:
+    """Run a command and return its exit code, or that of the error that it raised.
+
+    Args:
+        command: The command. Errors other than ModsError, OSError, UnicodeDecodeError and KeyboardInterrupt are defects and pass.
+        hints: Advice by class of error, printed after the error.
+    """
+    try:
+        return command()
+    except ModsError as error:
+        print_error(error.message)
+        for kind, hint in hints:
+            if isinstance(error, kind):
+                sys.stderr.write(f"hint: {hint}\n")
+    except BrokenPipeError:
+        # Standard output was closed by its reader. Without this the interpreter complains when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print_error(str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
+    except UnicodeDecodeError:
+        print_error("expected text in UTF-8")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED
+
+
+def print_error(message: str) -> None:
+    """Write `error: MESSAGE` as one line to standard error."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
