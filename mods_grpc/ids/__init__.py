@@ -1,1 +1,1 @@
-"""Zeek and Suricata logs in, alerts out."""
+"""Network logs in, alerts out: reads logs of Zeek and Suricata, has their windows scored by the server, and raises alerts."""

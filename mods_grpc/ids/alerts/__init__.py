@@ -1,1 +1,1 @@
-"""alerts."""
+"""Alerts: the episodes that raise them, their suppression, formats and sinks."""

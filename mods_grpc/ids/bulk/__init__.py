@@ -1,1 +1,1 @@
-"""bulk."""
+"""Aggregation of recorded logs at scale, by columns with polars."""

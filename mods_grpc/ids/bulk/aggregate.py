@@ -1,4 +1,4 @@
-"""Recorded logs to rows of windows, at scale: Zeek TSV through polars, other formats line by line, one aggregator."""
+"""Aggregates recorded logs at scale: Zeek TSV by columns with polars, other formats line by line, in one aggregator."""
 
 import statistics
 from bisect import bisect_right
@@ -27,17 +27,21 @@ from mods_grpc.ids.sources.rotation import LogFile, classify, find_logs, open_lo
 from mods_grpc.ids.sources.tail import MAX_QUARANTINED_BYTES, RejectedLineHandler
 
 DEFAULT_LATENESS_SECONDS = 86_400
-_MIN_FRAME_BYTES = 1 << 15  # not worth a frame
-_MAX_BUFFERED_BYTES = 4 << 20  # rotations are often small, and a frame costs the same for a few lines as for thousands
+_MIN_FRAME_BYTES = 1 << 15  # less text is parsed faster line by line
+_MAX_BUFFERED_BYTES = 4 << 20  # small rotated files are joined, because the fixed cost of a frame is that of thousands of lines
 
 _Piece = tuple[LogFile, LineParser, bytes]
 
 
 @dataclass(slots=True)
 class _LogStream:
-    """A log that is being read: `progress` is about the event time that it has reached.
+    """A log that is being read.
 
-    `gathered` holds whole lines below headers that say the same.
+    Attributes:
+        blocks: The blocks of its files, in order.
+        reached_ns: Median event time of the latest lines, nanoseconds since 1970.
+        buffered: Whole lines, of files with equal headers.
+        buffered_bytes: Their length.
     """
 
     blocks: Iterator[tuple[LogFile, LineParser, Block]]
@@ -46,38 +50,42 @@ class _LogStream:
     buffered_bytes: int = 0
 
     def same_layout(self, parser: LineParser) -> bool:
-        """Tell whether lines of a parser can be read together with those gathered."""
+        """Return whether the lines of a parser can be read together with the buffered ones."""
         if not self.buffered:
             return True
         _, other, _ = self.buffered[0]
         return (other.header, other.tsv_protocol) == (parser.header, parser.tsv_protocol)
 
     def buffer(self, piece: _Piece) -> None:
-        """Put lines to those gathered."""
+        """Append lines to the buffer."""
         self.buffered.append(piece)
         self.buffered_bytes += len(piece[2])
 
     def take_buffered(self) -> list[_Piece]:
-        """Return what was gathered, once."""
-        gathered, self.buffered, self.buffered_bytes = self.buffered, [], 0
-        return gathered
+        """Return the buffered lines and empty the buffer."""
+        pieces, self.buffered, self.buffered_bytes = self.buffered, [], 0
+        return pieces
 
 
 class BulkAggregator:
     """Aggregates recorded logs.
 
-    Logs are read side by side, the one that is behind in event time first, so that what has to be kept at one time
-    does not grow with their number or length.
+    Logs are read in parallel, always a block of the log that is furthest behind in event time, so that memory does not grow with
+    their number or length.
 
     Args:
         paths: Files, or folders with everything below them.
-        definition: Features to make.
+        definition: Features to compute.
         options: Windows, series and limits.
-        end_ns: Windows that end later are left out; None is when the last record was logged.
-        lateness_seconds: How much older a record may be than what its log, or another one, has come to.
-        refuse: Is told of each malformed line.
-        show: Is told of each block read: the file, and its bytes of text.
-        block_bytes: How much is read at a time.
+        end_ns: Windows that end later are left out; None for the time at which the last record was logged.
+        lateness_seconds: Allowed lateness: how much older a record may be than the event time that the logs have reached.
+        on_rejected: Called for each malformed line.
+        on_block: Called with the file and the number of bytes of text of each block read.
+        block_bytes: Size of a block.
+
+    Attributes:
+        counters: Numbers of lines so far.
+        protocols_seen: Protocols with at least one record.
 
     Raises:
         DataError: There is nothing to read.
@@ -97,7 +105,7 @@ class BulkAggregator:
     ) -> None:
         self.aggregator = Aggregator(definition, options)
         self.counters = ReadCounters()
-        self.protocols_seen: set[str] = set()  # protocols of which there were records
+        self.protocols_seen: set[str] = set()
         self._watermark = Watermark()
         self._locality = Locality(self.aggregator.options.local_networks, self.aggregator.options.group_by)
         self._plans = {protocol: make_plans(definition)[RECORD_TYPES[protocol]] for protocol in definition.protocols}
@@ -136,18 +144,18 @@ class BulkAggregator:
         for file in files:
             parser = LineParser(file.path.name, self._plans, max_record_time_ns())
             try:
-                refuse = partial(self._reject, file)
+                on_rejected = partial(self._reject, file)
                 with open_log(file.path) as stream:
-                    for block in read_blocks(stream, refuse, self._block_bytes):
+                    for block in read_blocks(stream, on_rejected, self._block_bytes):
                         yield file, parser, block
             except OSError:
                 self._reject(file, "unreadable file", b"")
 
     def _process_block(self, stream: _LogStream, file: LogFile, parser: LineParser, block: Block) -> None:
-        """Gather a block with those before it, or count it."""
+        """Append a block of TSV lines to the buffer, or parse another block line by line."""
         self._on_block(file.path, len(block.text))
-        together = not block.header and not block.text.startswith(b"{") and parser.tsv_protocol is not None
-        if not together or len(parser.header.separator.encode()) != 1:
+        by_columns = not block.header and not block.text.startswith(b"{") and parser.tsv_protocol is not None
+        if not by_columns or len(parser.header.separator.encode()) != 1:
             self._parse_rows(stream, file, parser, block.text.rstrip(b"\n").split(b"\n"))
             return
         if not stream.same_layout(parser):
@@ -157,9 +165,9 @@ class BulkAggregator:
             self._process_buffered(stream)
 
     def _process_buffered(self, stream: _LogStream) -> None:
-        """Count what was gathered."""
+        """Count the buffered lines."""
         pieces = stream.take_buffered()
-        columns = _read_as_columns(pieces) if sum(len(text) for _, _, text in pieces) >= _MIN_FRAME_BYTES else None
+        columns = _read_as_columns(pieces) if sum(len(lines) for _, _, lines in pieces) >= _MIN_FRAME_BYTES else None
         if columns is None:
             for file, parser, lines in pieces:
                 self._parse_rows(stream, file, parser, lines.rstrip(b"\n").split(b"\n"))
@@ -173,13 +181,13 @@ class BulkAggregator:
         if len(frame):
             self.protocols_seen.add(protocol)
             stream.reached_ns = max(stream.reached_ns, int(frame["ts"].median()))  # type: ignore[arg-type]
-        ends = list(accumulate(len(text) for _, _, text in pieces))
-        for at, line in columns.uncertain:
-            file, parser, _ = pieces[bisect_right(ends, at)]
+        ends = list(accumulate(len(lines) for _, _, lines in pieces))
+        for offset, line in columns.uncertain:
+            file, parser, _ = pieces[bisect_right(ends, offset)]
             self._parse_rows(stream, file, parser, [line])
 
     def _observe(self, frame: pl.DataFrame, protocol: str) -> pl.DataFrame:
-        """Show records to the clock, and return all but those it holds, which are two at most."""
+        """Let the watermark observe the records of a frame; return all but those that it holds, at most two."""
         logged = frame["ts"] + frame["duration"].fill_null(0) if "duration" in frame.columns else frame["ts"]
         is_held = self._watermark.hold_or_pass_many(
             logged.to_numpy(), lambda row: RECORD_TYPES[protocol](**frame.row(row, named=True))
@@ -212,7 +220,7 @@ class BulkAggregator:
 
 
 def _read_as_columns(pieces: list[_Piece]) -> RecordColumns | None:
-    """Read lines as columns; None if they can't be."""
+    """Parse lines into columns; None if their header or text does not allow it."""
     parser, protocol = pieces[0][1], pieces[0][1].tsv_protocol
     assert protocol is not None
     try:

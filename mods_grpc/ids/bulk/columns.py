@@ -1,7 +1,7 @@
-"""Blocks of Zeek TSV as columns, by polars. Only lines that are beyond doubt are taken; the others are handed back.
+"""Parses blocks of Zeek TSV into columns with polars. Only lines that are certainly records are parsed; the others are returned.
 
-A line that is handed back goes through the reader of single lines, which knows what is wrong with it, or that nothing
-is. So both readers agree on every line, and this one may be strict.
+The returned lines go through the parser of single lines, which finds out what is wrong with them, if anything. So both parsers
+agree on every line, and this one may be strict.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import polars as pl
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.zeek import TsvHeader
 
-_EXTRA = "extra field"  # no field of Zeek's has a space in its name
+_EXTRA = "extra field"  # no field of Zeek has a space in its name
 _TIME = r"^[0-9]{9,10}(\.[0-9]{1,9})?$"
 _DURATION = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -22,12 +22,13 @@ _WHOLE = r"^[0-9]{1,16}$"
 
 @dataclass(frozen=True, slots=True)
 class RecordColumns:
-    """What a block holds.
+    """The records of a block.
 
     Attributes:
-        frame: Lines that are certainly records, with our names; times and durations in nanoseconds, None where unset.
-        doubtful: The other lines, each with where it begins.
-        lines: How many lines there were.
+        frame: Lines that are certainly records; columns are named like the attributes of records, times and durations are in
+            nanoseconds, unset values are null.
+        uncertain: The other lines, each with its offset in the block.
+        lines: Number of lines in the block.
     """
 
     frame: pl.DataFrame
@@ -36,11 +37,17 @@ class RecordColumns:
 
 
 def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int) -> RecordColumns:
-    """Read a block of whole lines.
+    """Parse a block of whole lines.
+
+    Args:
+        block: The lines, without header lines.
+        header: Their header.
+        protocol: Protocol of the log.
+        latest_ns: Records after this time are malformed, nanoseconds since 1970.
 
     Raises:
-        MalformedLineError: The header doesn't suit the protocol.
-        polars.exceptions.PolarsError: The block can't be read so; its lines can, one by one.
+        MalformedLineError: The header does not fit the protocol.
+        polars.exceptions.PolarsError: The block can't be parsed by columns, only line by line.
     """
     wanted = [(field, header.names[index]) for field, index in header.columns(protocol)]
     sensor = header.sensor_column()
@@ -67,8 +74,8 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
     if len(starts) != len(is_certain):
         raise pl.exceptions.ComputeError("lines and rows do not agree")
     is_certain = is_certain & (ends - starts <= line_rules.MAX_LINE_BYTES)
-    doubtful = [(int(starts[row]), block[starts[row] : ends[row]]) for row in np.flatnonzero(~is_certain)]
-    return RecordColumns(raw.filter(pl.Series(is_certain)).select(columns), doubtful, len(is_certain))
+    uncertain = [(int(starts[row]), block[starts[row] : ends[row]]) for row in np.flatnonzero(~is_certain)]
+    return RecordColumns(raw.filter(pl.Series(is_certain)).select(columns), uncertain, len(is_certain))
 
 
 def _parse_csv(block: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame:
@@ -91,7 +98,7 @@ def _parse_csv(block: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame
 
 
 def _line_bounds(block: bytes) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Return where lines start and end, without the end of line itself."""
+    """Return the offsets of the starts and ends of n lines, `(n,)` each, the line ends not included."""
     ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
     if not block.endswith(b"\n"):
         ends = np.append(ends, len(block))
@@ -131,11 +138,11 @@ def _string(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
 
 
 def _address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
-    return value.is_not_null(), value  # whether it is one, `_addresses` asks
+    return value.is_not_null(), value  # checked by `_are_addresses`
 
 
 def _are_addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
-    """Tell whether all of some columns are addresses, asking once for each text."""
+    """Return the check that all of some columns are addresses; each different text is checked once."""
     texts = pl.concat([raw[name] for name in names]).unique().drop_nulls()
     texts = texts.filter(~texts.str.contains(_IPV4))
     invalid = pl.Series([text for text in texts if not line_rules.is_address(text)], dtype=pl.String)

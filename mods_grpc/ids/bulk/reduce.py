@@ -1,4 +1,4 @@
-"""Columns of records reduced to cells: what the aggregator keeps of them, counted by polars."""
+"""Reduces columns of records to the cells of the aggregator, with polars."""
 
 from collections.abc import Iterator
 
@@ -15,13 +15,13 @@ _KEY = ["pane", "series", "direction"]
 
 
 def add_columns(aggregator: Aggregator, locality: Locality, plan: AccumulatorPlan, protocol: str, frame: pl.DataFrame) -> None:
-    """Count the records of a frame in an aggregator, as `Aggregator.add` would one by one.
+    """Count the records of a frame in an aggregator; same result as `Aggregator.add` one by one.
 
     Args:
-        aggregator: Counts them.
+        aggregator: The aggregator.
         locality: The aggregator's networks and grouping.
-        plan: How the protocol's cells are laid out.
-        protocol: Whose records they are.
+        plan: Layout of the protocol's cells.
+        protocol: Protocol of the records.
         frame: Records, from `read_columns`.
     """
     placed = _add_direction(frame, locality)
@@ -43,7 +43,7 @@ def add_columns(aggregator: Aggregator, locality: Locality, plan: AccumulatorPla
 
 
 def _add_direction(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
-    """Add the direction, and the series of both ends."""
+    """Add the columns `direction`, `orig_name` and `resp_name` (series of the two ends)."""
     addresses = pl.concat([frame["orig_h"], frame["resp_h"]]).unique()
     by_log = not locality.networks
     local = _are_local(addresses, locality)
@@ -70,7 +70,7 @@ def _add_direction(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
 
 
 def _are_local(addresses: pl.Series, locality: Locality) -> pl.Series:
-    """Tell which of some different addresses are ours: of IPv4 all at once, there may be millions."""
+    """Return which of n different addresses are local; IPv4 by columns, because there may be millions."""
     is_ipv4 = ~addresses.str.contains(":", literal=True)
     octets = addresses.filter(is_ipv4).str.split_exact(".", 3).struct.unnest().cast(pl.UInt32).to_numpy()
     local = np.zeros(len(addresses), dtype=np.bool_)
@@ -80,7 +80,7 @@ def _are_local(addresses: pl.Series, locality: Locality) -> pl.Series:
 
 
 def _add_series(frame: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
-    """Add the series; a record that counts for two of them is there twice."""
+    """Add the column `series`; a record that counts for two series is there twice."""
     if group_by is GroupBy.SITE:
         return frame.with_columns(series=pl.lit(SITE))
     if group_by is GroupBy.SENSOR:
@@ -91,7 +91,7 @@ def _add_series(frame: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
 
 
 def _measure_expressions(plan: AccumulatorPlan) -> list[pl.Expr]:
-    """Return an expression for each slot of a cell, named by the slot's number."""
+    """Return one expression per slot of a cell, named by the slot's number."""
     expressions = []
     for slot, kind, field in plan.steps:
         value = pl.col(field)
@@ -111,8 +111,8 @@ def _measure_expressions(plan: AccumulatorPlan) -> list[pl.Expr]:
 def _partial_cells(grouped: pl.DataFrame, plan: AccumulatorPlan, protocol: str, distinct_limit: int) -> Iterator[PartialCell]:
     slots = [str(slot) for slot in range(len(plan.empty_slots))]
     for pane, series, direction, *cell in grouped.select(*_KEY, *slots).iter_rows():
-        for slot, blank in enumerate(plan.empty_slots):
-            if blank is None:
+        for slot, empty in enumerate(plan.empty_slots):
+            if empty is None:
                 counted = DistinctCounter(distinct_limit)
                 for value in cell[slot]:
                     counted.add(value)

@@ -1,8 +1,8 @@
 """Suricata's EVE JSON: flow, dns, tls, ssh, http and sip events as records.
 
-A flow's bytes hold the packets' headers, where Zeek's count payload alone: models of the one do not fit the other.
-A DNS query and its answer are two events: the query counts and has the name, the answer has the flags, and its uid is
-None so that a transaction counts once.
+The byte counts of a flow include packet headers, Zeek's count payload only: a model of one does not fit the other.
+A DNS query and its answer are two events. The query has the name and is counted; the answer has the flags and a uid of None,
+so that a transaction counts once.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,19 @@ _QUERIES = {"query", "request"}
 
 
 def is_eve(event: Mapping[str, Any]) -> bool:
-    """Tell whether a JSON object is an EVE event."""
+    """Return whether a JSON object is an EVE event."""
     return "event_type" in event and "timestamp" in event
 
 
 def parse_eve(event: Mapping[str, Any], latest_ns: int | None) -> Record | None:
-    """Make a record of an event; None for the types that have no features.
+    """Return the record of an event; None for event types without features.
+
+    Args:
+        event: The event.
+        latest_ns: Records after this time are malformed; None for a day from now.
 
     Raises:
-        MalformedLineError: It is not such an event.
+        MalformedLineError: A field is missing or has a wrong value.
     """
     kind = event["event_type"]
     read = _READERS.get(kind) if isinstance(kind, str) else None
@@ -65,7 +69,9 @@ def _read_flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int 
 def _read_dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -> Record:
     dns = _require_object(event, "dns")
     is_query = str(dns.get("type")) in _QUERIES
-    if not is_query and common.get("orig_p") == DNS_PORT != common.get("resp_p"):  # written in the packet's direction
+    if not is_query and common.get("orig_p") == DNS_PORT != common.get(
+        "resp_p"
+    ):  # answers are written in the direction of the packet
         swapped = {"orig_h": common["resp_h"], "orig_p": common.get("resp_p")}
         common |= {"resp_h": common["orig_h"], "resp_p": DNS_PORT} | swapped
     if is_query:

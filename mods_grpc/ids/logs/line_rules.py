@@ -1,4 +1,4 @@
-"""What a log line may hold: the rules that every reader keeps, and the error of a line that breaks one."""
+"""Rules for the fields of log lines, the same for every parser, and the error of a line that breaks one."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from time import time_ns
 from mods_grpc.features.locality import address_bytes
 
 MAX_LINE_BYTES = 1 << 20
-MAX_COUNT = 1 << 50  # a petabyte; what is above is a broken counter
+MAX_COUNT = 1 << 50  # a petabyte; higher values come from broken counters
 MAX_PORT = 65_535
 MAX_DURATION_SECONDS = 10 * 366 * 86_400
-MIN_TIME_NS = 946_684_800 * 10**9  # 2000-01-01: older than any log, so a clock that was never set
+MIN_TIME_NS = 946_684_800 * 10**9  # 2000-01-01; earlier times come from clocks that were never set
 MAX_FUTURE_SECONDS = 86_400
-LONG_DURATION_NS = 86_400 * 10**9  # durations above it are looked at twice
+LONG_DURATION_NS = 86_400 * 10**9  # a connection this long has its end time checked too
 
 CONTROL_CHARACTER = r"[\x00-\x1f\x7f]"
 DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
@@ -25,7 +25,7 @@ _CONTROL, _DECIMAL = re.compile(CONTROL_CHARACTER), re.compile(DECIMAL, re.ASCII
 
 
 class MalformedLineError(ValueError):
-    """A line that is no record; `reason` is one of a few words, never the line itself."""
+    """A line that is not a record. `reason` is one of a few words, never a part of the line."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -34,34 +34,34 @@ class MalformedLineError(ValueError):
 
 @dataclass(kw_only=True, slots=True)
 class ReadCounters:
-    """What became of the lines read."""
+    """Numbers of lines by what they were."""
 
     lines: int = 0
     records: int = 0
-    ignored: int = 0  # other logs, other events
-    malformed: dict[str, int] = field(default_factory=dict)
+    ignored: int = 0  # headers, other logs, other events
+    malformed: dict[str, int] = field(default_factory=dict)  # by reason
 
     def reject(self, reason: str, number: int = 1) -> None:
-        """Count malformed lines."""
+        """Count `number` malformed lines."""
         if number:
             self.malformed[reason] = self.malformed.get(reason, 0) + number
 
     @property
     def rejected(self) -> int:
-        """Return how many lines were malformed, whatever the reason."""
+        """Number of malformed lines, of all reasons."""
         return sum(self.malformed.values())
 
 
 def max_record_time_ns() -> int:
-    """Return the latest time a record may have: a day from now, nanoseconds since 1970."""
+    """Return the latest time that a record may have: a day from now, nanoseconds since 1970."""
     return time_ns() + MAX_FUTURE_SECONDS * 10**9
 
 
 def to_time_ns(seconds: float, latest_ns: int | None) -> int:
-    """Return nanoseconds since 1970, to the microsecond.
+    """Return a time of seconds since 1970 in nanoseconds, rounded to the microsecond.
 
     Raises:
-        MalformedLineError: Before 2000, or after `latest_ns`: None is a day from now.
+        MalformedLineError: The time is before 2000 or after `latest_ns` (None for a day from now).
     """
     if not isfinite(seconds):
         raise MalformedLineError("time")
@@ -72,10 +72,10 @@ def to_time_ns(seconds: float, latest_ns: int | None) -> int:
 
 
 def to_duration_ns(seconds: float) -> int:
-    """Return nanoseconds, to the microsecond.
+    """Return a duration in nanoseconds, rounded to the microsecond.
 
     Raises:
-        MalformedLineError: Negative, not finite or above ten years.
+        MalformedLineError: The duration is negative, not finite or above ten years.
     """
     if not 0 <= seconds <= MAX_DURATION_SECONDS:
         raise MalformedLineError("duration")
@@ -83,10 +83,10 @@ def to_duration_ns(seconds: float) -> int:
 
 
 def parse_decimal(value: str) -> float:
-    """Read a number that is not negative.
+    """Parse a decimal number without a sign.
 
     Raises:
-        MalformedLineError: Something else.
+        MalformedLineError: Not such a number.
     """
     if not _DECIMAL.fullmatch(value):
         raise MalformedLineError("number")
@@ -94,7 +94,7 @@ def parse_decimal(value: str) -> float:
 
 
 def parse_count(text: str) -> int:
-    """Read a counter.
+    """Parse a counter.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
@@ -105,7 +105,7 @@ def parse_count(text: str) -> int:
 
 
 def check_count(value: object) -> int:
-    """Return a counter as it is.
+    """Return a counter unchanged.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
@@ -116,7 +116,7 @@ def check_count(value: object) -> int:
 
 
 def check_port(value: object) -> int:
-    """Return a port as it is.
+    """Return a port unchanged.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
@@ -127,7 +127,7 @@ def check_port(value: object) -> int:
 
 
 def parse_port(text: str) -> int:
-    """Read a port.
+    """Parse a port.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
@@ -138,7 +138,7 @@ def parse_port(text: str) -> int:
 
 
 def check_address(text: object) -> str:
-    """Return an address as it is.
+    """Return an address unchanged.
 
     Raises:
         MalformedLineError: Not an IPv4 or IPv6 address.
@@ -150,15 +150,15 @@ def check_address(text: object) -> str:
 
 @lru_cache(maxsize=100_000)
 def is_address(text: str) -> bool:
-    """Tell whether a text is an IPv4 or IPv6 address."""
+    """Return whether a text is an IPv4 or IPv6 address."""
     return len(text) <= _MAX_ADDRESS_CHARACTERS and address_bytes(text) is not None
 
 
 def check_text(value: object) -> str:
-    """Return a text as it is.
+    """Return a text unchanged.
 
     Raises:
-        MalformedLineError: Not a text, or one with control characters: logs escape them.
+        MalformedLineError: Not a text, or one with control characters, which logs escape.
     """
     if not isinstance(value, str) or (not value.isprintable() and _CONTROL.search(value)):
         raise MalformedLineError("text")
@@ -166,10 +166,10 @@ def check_text(value: object) -> str:
 
 
 def check_flag(value: object) -> bool:
-    """Return a truth value as it is.
+    """Return a truth value unchanged.
 
     Raises:
-        MalformedLineError: Something else.
+        MalformedLineError: Not a truth value.
     """
     if not isinstance(value, bool):
         raise MalformedLineError("flag")

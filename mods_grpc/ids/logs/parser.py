@@ -1,4 +1,4 @@
-"""From the lines of one log to records, whatever its format: it shows in the first line and is asked again for each."""
+"""Parses the lines of one log file; the format (Zeek TSV, Zeek JSON, EVE) is detected for each line."""
 
 import json
 import re
@@ -14,18 +14,21 @@ _PROTOCOL_IN_NAME = re.compile(r"(?:^|[_\W])(" + "|".join(PROTOCOLS) + r")(?=[_\
 
 
 def protocol_of(path: str | PurePath) -> str | None:
-    """Guess whose log a file is from its name: `conn.log`, `conn.04:00:00-05:00:00.log.gz`, `host_dns.log`."""
+    """Return the protocol in a file's name, None if there is none.
+
+    Examples: `conn.log`, `conn.04:00:00-05:00:00.log.gz`, `host_dns.log`.
+    """
     match = _PROTOCOL_IN_NAME.search(PurePath(path).name)
     return match[1] if match else None
 
 
 class LineParser:
-    """Parses the lines of one file in their order.
+    """Parses the lines of one file, in order.
 
     Args:
-        name: Its name, which says whose log it is where the lines don't.
-        protocols: Records of others are skipped.
-        latest_ns: Records after this time are malformed; None is a day from now.
+        name: Name of the file; it gives the protocol if the lines don't.
+        protocols: Protocols of interest; records of others are skipped.
+        latest_ns: Records after this time are malformed; None for a day from now.
     """
 
     def __init__(self, name: str, protocols: Container[str] = PROTOCOLS, latest_ns: int | None = None) -> None:
@@ -37,20 +40,20 @@ class LineParser:
 
     @property
     def tsv_protocol(self) -> str | None:
-        """Return whose log the header, or else the name, says it is; None if it is none of ours or not wanted."""
+        """Protocol by the header, or else by the file's name; None if it is unknown or not of interest."""
         protocol = self.header.path or self._protocol_from_name
         return protocol if protocol in PROTOCOLS and protocol in self._protocols else None
 
     def parse(self, line: bytes) -> Record | None:
-        """Parse a line, with or without its end. None if it is no record but nothing is wrong with it either.
+        """Parse a line, with or without its line end. Returns None for a valid line that is not a record of interest.
 
         Raises:
-            MalformedLineError: It is neither a record nor anything else that belongs in a log.
+            MalformedLineError: The line is neither a record nor anything else that belongs in a log.
         """
         record = self._parse(line)
         if (
             isinstance(record, Conn) and (record.duration or 0) > LONG_DURATION_NS
-        ):  # a line is written at the end of its connection
+        ):  # the line is written at the end of the connection
             line_rules.to_time_ns(record.logged_ns / 1e9, self.latest_ns)
         return record
 
@@ -59,7 +62,7 @@ class LineParser:
             raise MalformedLineError("long")
         decoded = line.decode("utf-8", "replace").rstrip("\r\n")
         if decoded.startswith("#"):
-            self.header = copy(self.header)  # a position may hold the one before
+            self.header = copy(self.header)  # a saved position may refer to the old header
             self.header.read_line(decoded)
             self._tsv = None
             return None

@@ -1,4 +1,4 @@
-"""Where malformed lines go when somebody wants to see them."""
+"""Quarantine: a file that collects malformed lines for inspection."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ class Quarantine:
     """A file of malformed lines, one JSON object each: `file`, `reason` and the line's first 4 KiB.
 
     Args:
-        path: Where to write, at the end of what is there; None is nowhere.
-        max_bytes: Nothing more is written after about so many.
+        path: The file, which is appended to; None discards the lines.
+        max_bytes: Nothing is written after about this many bytes.
     """
 
     def __init__(self, path: Path | None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
@@ -21,7 +21,7 @@ class Quarantine:
         self._remaining_bytes = max_bytes
 
     def write(self, path: Path, reason: str, line: bytes) -> None:
-        """Keep a line."""
+        """Append a malformed line."""
         if self._file is None or self._remaining_bytes <= 0:
             return
         entry = json.dumps({"file": str(path), "reason": reason, "line": line.decode("utf-8", "backslashreplace")}) + "\n"

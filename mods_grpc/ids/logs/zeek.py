@@ -1,4 +1,4 @@
-"""Zeek's logs: TSV, which says of itself how it is laid out, and JSON."""
+"""Zeek's logs: TSV, whose header describes its layout, and JSON."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ _TSV_READERS: Mapping[str, Callable[[str], Any]] = {
 
 @dataclass(kw_only=True, slots=True)
 class TsvHeader:
-    """What the lines that begin with # say. They may come again in the middle of a file and then hold from there on."""
+    """The header of a TSV log: its lines that begin with #. A header in the middle of a file replaces the one before."""
 
     separator: str = "\t"
     unset: str = "-"
@@ -54,7 +54,7 @@ class TsvHeader:
     types: list[str] = field(default_factory=list)
 
     def read_line(self, line: str) -> None:
-        """Read a header line; unknown ones are ignored."""
+        """Apply a header line; unknown ones are ignored."""
         key, _, rest = line.rstrip("\r\n").partition(" " if line.startswith("#separator") else self.separator)
         if key == "#separator":
             self.separator = _HEX.sub(lambda match: chr(int(match[1], 16)), rest)[:1] or "\t"
@@ -70,10 +70,10 @@ class TsvHeader:
             self.types = rest.split(self.separator)
 
     def columns(self, protocol: str) -> list[tuple[ZeekField, int]]:
-        """Return the fields of a protocol and where they stand.
+        """Return the fields of a protocol that the log has, each with the index of its column.
 
         Raises:
-            MalformedLineError: There is no header, it repeats a field, lacks a required one or calls its type another.
+            MalformedLineError: There is no header, it repeats a field, lacks a required one or gives one another type.
         """
         if not self.names or len(set(self.names)) != len(self.names):
             raise MalformedLineError("header")
@@ -89,20 +89,20 @@ class TsvHeader:
         return columns
 
     def sensor_column(self) -> int | None:
-        """Return where the sensor's name stands."""
+        """Return the index of the column with the sensor's name; None if there is none."""
         return next((self.names.index(name) for name in SENSOR_FIELDS if name in self.names), None)
 
 
 class TsvParser:
-    """Parses the lines below a header, of one protocol.
+    """Parses the lines below a header.
 
     Args:
-        header: What the header says.
-        protocol: Whose log it is.
-        latest_ns: Records after this time are malformed; None is a day from now.
+        header: The header.
+        protocol: Protocol of the log.
+        latest_ns: Records after this time are malformed; None for a day from now.
 
     Raises:
-        MalformedLineError: The header doesn't suit the protocol.
+        MalformedLineError: The header does not fit the protocol.
     """
 
     def __init__(self, header: TsvHeader, protocol: str, latest_ns: int | None) -> None:
@@ -114,7 +114,7 @@ class TsvParser:
         self._sensor = header.sensor_column()
 
     def parse(self, line: str) -> Record:
-        """Parse a line without its end.
+        """Parse a line without its line end.
 
         Raises:
             MalformedLineError: It is not a record.
@@ -143,18 +143,18 @@ _JSON_READERS: Mapping[str, Callable[[Any], Any]] = {
     "enum": line_rules.check_text,
     "interval": lambda value: line_rules.to_duration_ns(_check_number(value)),
 }
-# Dots are Zeek's own; Elastic and others flatten with underscores.
+# Zeek writes dots; Elastic and others flatten the names with underscores.
 _JSON_NAMES = {protocol: [(f, f.name, f.name.replace(".", "_")) for f in found] for protocol, found in FIELDS.items()}
 
 
 def protocol_of_json(event: Mapping[str, Any]) -> str | None:
-    """Return which log a JSON object says it belongs to, None if it doesn't say."""
+    """Return the name of the log that a JSON object says it belongs to; None if it does not say."""
     path = event.get("_path", event.get("@stream"))
     return path if isinstance(path, str) else None
 
 
 def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None) -> Record:
-    """Make a record of a JSON object.
+    """Return the record of a JSON object.
 
     Raises:
         MalformedLineError: It is not a record.
@@ -188,10 +188,10 @@ def _read_json_time(value: object, latest_ns: int | None) -> int:
 
 
 def parse_iso_time(text: object, latest_ns: int | None) -> int:
-    """Read an ISO 8601 time; without a zone it is UTC.
+    """Parse an ISO 8601 time, UTC if it has no zone; returns nanoseconds since 1970.
 
     Raises:
-        MalformedLineError: It is none, or not plausible.
+        MalformedLineError: Not such a time, or one before 2000 or after `latest_ns`.
     """
     try:
         parsed = datetime.fromisoformat(text if isinstance(text, str) else "")

@@ -1,4 +1,4 @@
-"""Zeek's fields that records are made of, by protocol, with Zeek's name, its type and ours."""
+"""The fields of Zeek's logs that records use, by protocol."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from mods_grpc.features.records import PROTOCOLS
 
 
 class ZeekField(NamedTuple):
-    """A field: its name and type in Zeek, the record's attribute, and whether a line without it is none."""
+    """A field: its name and type in Zeek, the record's attribute, and whether a line without it is malformed."""
 
     name: str
     type: str
@@ -39,5 +39,5 @@ _BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
 }
 
 FIELDS = {protocol: (*_COMMON, *_BY_PROTOCOL.get(protocol, ())) for protocol in PROTOCOLS}
-# Where clusters and shippers put the sensor's name.
+# Fields in which clusters and log shippers put the sensor's name.
 SENSOR_FIELDS = ("_node_name", "_system_name", "@system")

@@ -1,8 +1,8 @@
-"""EVE over a unix socket: Suricata's `filetype: unix_stream` or `unix_dgram`, which connects to a socket that we make.
+"""EVE over a unix socket: the listener for Suricata's `filetype: unix_stream` or `unix_dgram`.
 
-What comes is written to a file at once, by a thread of its own, and read from there like any other log. So Suricata is
-never kept waiting, and a watch that was killed, or that waits for the server, judges everything that had come. Only what
-Suricata writes while nobody listens is lost: nothing can be asked for again.
+A separate thread appends all events to a file, which is then read like any other log. So Suricata never waits, and a watch
+that was killed, or that waits for the server, scores everything that was received. Events that Suricata writes while no watch
+is running are lost, because the socket has no way to request them again.
 """
 
 import logging
@@ -30,26 +30,26 @@ logger = logging.getLogger(__name__)
 READ_BYTES = 1 << 18
 MAX_WRITERS = 64
 MAX_FILE_BYTES = 64 << 20
-MAX_FILES = 64  # of FILE_BYTES each: for how long the reader may be away
-DRAIN_SECONDS = 1.0  # at most so long it takes what still comes when it is closed
+MAX_FILES = 64  # of MAX_FILE_BYTES each; bounds how far the reader may fall behind
+DRAIN_SECONDS = 1.0  # how long `close` keeps reading at most
 LIVE_FILE = "eve.json"
-SOCKET_MODE = 0o660  # of the socket: who may write to it can raise and hide alerts
+SOCKET_MODE = 0o660  # a process that can write to the socket can raise and hide alerts
 _FILE_MODE = 0o600
 
 
 class EveReceiver:
-    """Takes events from all that write to a socket, and keeps them in a folder until they were judged.
+    """Receives events on a socket and stores them in a folder until they were scored.
 
     Args:
-        path: Where the socket is made; a socket that is left there from before is replaced, anything else is not.
-        folder: Where the events go: `eve.json`, and numbered files before it. Made if it is not there.
+        path: Path of the socket. A socket left there from before is replaced, anything else is not.
+        folder: Folder for the events: `eve.json`, and numbered files before it. Created if needed.
         datagram: Whether each datagram is an event, instead of each line.
-        file_bytes: About how large a file grows.
-        most_files: How many files are kept for a reader that is away; beyond them the oldest goes, which is logged.
+        max_file_bytes: Size at which a new file is started.
+        max_files: Number of full files stored for the reader; beyond it the oldest is deleted, which is logged.
 
     Raises:
-        DataError: Something else lies at the path.
-        OSError: The socket or the folder can't be made.
+        DataError: The path is of something other than a socket.
+        OSError: The socket or the folder can't be created.
     """
 
     def __init__(
@@ -77,21 +77,21 @@ class EveReceiver:
 
     @property
     def start(self) -> LogPosition:
-        """Return the position before all that is kept, for a reader that has none yet."""
+        """Position before the first stored event, for a reader without a position."""
         rotated = _rotated_files(self._folder)
         return LogPosition({"eve": FilePosition(FileIdentity.of(read_head(rotated[0].path)), 0, TsvHeader())} if rotated else {})
 
     def delete_consumed(self, position: LogPosition) -> None:
-        """Remove the files that lie wholly before a position."""
+        """Delete the files that were read completely, given the reader's position."""
         rotated = _rotated_files(self._folder)
         live = LogFile(path=self._folder / LIVE_FILE, stream="eve", rotated=False)
-        for mark in position.files.values():
-            index = find_file([*rotated, live], mark.identity)
+        for place in position.files.values():
+            index = find_file([*rotated, live], place.identity)
             for file in rotated[: index or 0]:
                 file.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Take what has come until now, close the socket and remove it."""
+        """Store what was sent until now, then close and remove the socket."""
         self._waker.close()
         self._thread.join()
         for source in [*self._unfinished, self._listener, self._woken]:
@@ -143,7 +143,7 @@ class EveReceiver:
             return
         complete, end, unfinished = (self._unfinished[source] + data).rpartition(b"\n")
         self._write(complete + end)
-        # of a line that is too long only so much is kept as shows that it is
+        # one byte above the limit is enough for the parser to reject the line
         self._unfinished[source] = unfinished[: MAX_LINE_BYTES + 1]
         if not data:
             self._selector.unregister(source)
@@ -180,7 +180,7 @@ class EveReceiver:
     def _open(self) -> int:
         file = os.open(self._folder / LIVE_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, _FILE_MODE)
         size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":  # torn when the machine went down
+        if size and os.pread(file, 1, size - 1) != b"\n":  # a line cut off when the machine went down
             os.write(file, b"\n")
         return file
 
@@ -188,7 +188,7 @@ class EveReceiver:
 def _listen(path: Path, *, datagram: bool) -> socket.socket:
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise DataError(f"{path}: is there already and is no socket")
+            raise DataError(f"{path}: exists and is not a socket")
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM)
     listener.setblocking(False)

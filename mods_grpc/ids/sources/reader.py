@@ -1,12 +1,12 @@
-"""Where records come from: a log, a folder of rotations, or a live folder that is followed. Bounded memory throughout.
+"""Reads the records of a log, a folder of rotations, or a live folder that is followed, in bounded memory.
 
     reader = LogReader(Path("/opt/zeek/logs/current"), follow=True)
-    for record in reader.poll():  # all that is there now, in the order in which it was logged
+    for record in reader.poll():  # the records that are there now, in the order in which they were logged
         ...
-    saved = reader.position().to_json()  # everything up to the record that was yielded last
+    saved = reader.position().to_json()  # after the last record that was yielded
 
-`LogReader(path, position=Position.from_json(saved))` goes on with the record after it, even if the file was rotated,
-compressed and moved meanwhile.
+`LogReader(path, position=LogPosition.from_json(saved))` continues with the next record, even if the file was rotated,
+compressed and moved in the meantime.
 """
 
 import heapq
@@ -18,6 +18,7 @@ from threading import Event
 from types import TracebackType
 from typing import Self, TypeVar
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import DataError
 from mods_grpc.features.records import PROTOCOLS, Record
 from mods_grpc.features.watermark import MAX_SKEW_SECONDS
@@ -28,42 +29,42 @@ from mods_grpc.ids.sources.tail import FilePosition, LogTail, RejectedLineHandle
 
 POLL_SECONDS = 0.25
 POSITION_VERSION = 1
-_MAX_SKEW_NS = MAX_SKEW_SECONDS * 10**9
+_MAX_SKEW_NS = MAX_SKEW_SECONDS * NANOS_PER_SECOND
 _Item = TypeVar("_Item")
 _Positioned = tuple[Record, FilePosition]
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """How far each log was read."""
+    """The position in each log, by the log's name."""
 
     files: dict[str, FilePosition] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Write it as JSON."""
-        return json.dumps({"version": POSITION_VERSION, "logs": {name: mark.to_json() for name, mark in self.files.items()}})
+        """Return the position as JSON text."""
+        return json.dumps({"version": POSITION_VERSION, "logs": {name: place.to_json() for name, place in self.files.items()}})
 
     @classmethod
     def from_json(cls, saved: str | bytes) -> "LogPosition":
-        """Read what `to_json` wrote.
+        """Parse what `to_json` returned.
 
         Raises:
-            DataError: Something else.
+            DataError: Not such a position.
         """
         try:
             value = json.loads(saved)
             if value["version"] != POSITION_VERSION:
                 raise ValueError
-            return cls({str(name): FilePosition.from_json(mark) for name, mark in value["logs"].items()})
+            return cls({str(name): FilePosition.from_json(place) for name, place in value["logs"].items()})
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DataError("not a position in logs") from None
 
 
 def with_write_times(items: Iterator[_Item], logged: Callable[[_Item], int]) -> Iterator[tuple[int, _Item]]:
-    """Pair each item of a log with when it was written, which never goes back.
+    """Yield each item of a log with the time at which it was written, nanoseconds since 1970, never decreasing.
 
-    One that is more than an hour ahead of its neighbours has a wrong time; it counts as written with them, so that the
-    rest of its log need not wait until other logs have come to that time.
+    An item that is more than an hour ahead of its neighbours has a wrong time. It gets their time, so that the rest of its log
+    does not wait until the other logs reach the wrong time.
     """
     written = 0
     item = next(items, None)
@@ -78,24 +79,24 @@ def with_write_times(items: Iterator[_Item], logged: Callable[[_Item], int]) -> 
 
 
 def discard(_path: Path, _reason: str, _line: bytes) -> None:
-    """Do nothing with a malformed line; it is counted all the same."""
+    """Discard a malformed line; it is counted anyway."""
 
 
 class LogReader:
-    """Reads logs, however often they are asked for more.
+    """Reads logs; `poll` may be called again for what was written since.
 
     Args:
-        path: A file, or a folder; of a folder that is not followed, all folders below it too.
-        protocols: Which records; files of other logs are not opened.
-        follow: Whether to wait for more. Of a folder the files in it are followed, and new ones are found.
-        archive: Where rotated files go, to find in them what was missed; for a folder called `current` its parent.
-        position: Where to go on. Logs it does not know are read from their beginning.
-        refuse: Is told of each malformed line: file, reason, and its first 4 KiB.
-        latest_ns: Records after this time are malformed; None is a day from now.
+        path: A file or a folder. A folder that is not followed is read with all folders below it.
+        protocols: Protocols of interest; files of other logs are not opened.
+        follow: Whether files may still grow and rotate. In a folder, new logs are picked up too.
+        archive: Folder of rotated files, searched for files that were missed; None for the parent of a folder called `current`.
+        position: Position to resume from; logs without one are read from their beginning.
+        on_rejected: Called for each malformed line.
+        latest_ns: Records after this time are malformed; None for a day from now.
 
     Attributes:
-        counters: What became of the lines so far.
-        lost: Logs whose position could not be found again; they were read from the live file's beginning.
+        counters: Numbers of lines so far.
+        lost: Logs whose file of the position was not found; they were read from the beginning of the live file.
 
     Raises:
         DataError: There is nothing to read.
@@ -119,7 +120,8 @@ class LogReader:
         self._on_rejected = on_rejected
         self._latest_ns = latest_ns
         self._tails: dict[str, LogTail] = {}
-        self._heap: list[tuple[int, str, _Positioned, Iterator[tuple[int, _Positioned]]]] = []  # the next record of each log
+        # the next record of each log, by write time, with the iterator over the rest of the log
+        self._heap: list[tuple[int, str, _Positioned, Iterator[tuple[int, _Positioned]]]] = []
         self._positions = dict(position.files) if position else {}
         self.counters = ReadCounters()
         self.lost: list[str] = []
@@ -130,9 +132,9 @@ class LogReader:
             raise DataError(f"{path}: no logs of {', '.join(sorted(self._protocols))}")
 
     def poll(self) -> Iterator[Record]:
-        """Yield the records that are there now, logs merged by the time at which their lines were written.
+        """Yield the records that are there now, the logs merged by the time at which their lines were written.
 
-        An iterator that is left before its end may be taken up by another call.
+        If an iterator is dropped before its end, the next call continues where it stopped.
         """
         if not self._heap:
             if self._follow:
@@ -140,9 +142,9 @@ class LogReader:
             for name, tail in self._tails.items():
                 self._push(name, with_write_times(tail.poll(), _logged_ns))
         while self._heap:
-            _, name, (record, mark), rest = heapq.heappop(self._heap)
+            _, name, (record, place), rest = heapq.heappop(self._heap)
             self._push(name, rest)
-            self._positions[name] = mark
+            self._positions[name] = place
             yield record
         for name, tail in self._tails.items():
             if tail.position is not None:
@@ -154,13 +156,13 @@ class LogReader:
             return
 
     def follow(self, stop: Event, poll_seconds: float = POLL_SECONDS) -> Iterator[Record]:
-        """Yield records for ever, until `stop` is set."""
+        """Yield records until `stop` is set."""
         while not stop.is_set():
             yield from self.poll()
             stop.wait(poll_seconds)
 
     def position(self) -> LogPosition:
-        """Return how far was read, the record that was yielded last included."""
+        """Return the position after the last record that was yielded."""
         return LogPosition(dict(self._positions))
 
     def close(self) -> None:
@@ -175,13 +177,13 @@ class LogReader:
         self.close()
 
     def _rescan(self) -> None:
-        """Find logs that are new, and live files that are there again."""
+        """Find new logs, and new live files of logs that were read to their end."""
         for name, files in self._find_streams().items():
             if name not in self._tails:
                 self._tails[name] = self._start_tail(name, files)
             elif self._follow and self._tails[name].is_idle:
-                done = self._tails[name].position
-                self._tails[name].add_files(self._files_from(name, done.identity)[1:] if done else files)
+                end = self._tails[name].position
+                self._tails[name].add_files(self._files_from(name, end.identity)[1:] if end else files)
 
     def _find_streams(self) -> dict[str, list[LogFile]]:
         if self._path.is_dir():
@@ -189,8 +191,9 @@ class LogReader:
             if not self._follow:
                 return files_by_stream
             live = {name: [file for file in files if not file.rotated] for name, files in files_by_stream.items()}
-            left = self._positions.keys() - self._tails.keys()  # a log that was begun may be rotated away, and have more to read
-            return {name: [] for name in left} | {name: files for name, files in live.items() if files}
+            # a log with a position may be rotated away and still have unread lines
+            rotated_away = self._positions.keys() - self._tails.keys()
+            return {name: [] for name in rotated_away} | {name: files for name, files in live.items() if files}
         file = classify(self._path, self._protocols, explicit=True)
         return {file.stream: [file]} if file and self._path.exists() else {}
 
@@ -215,7 +218,7 @@ class LogReader:
         )
 
     def _list_all_files(self, name: str) -> list[LogFile]:
-        """List the rotated files of a log and, last, its live one."""
+        """Return the rotated files of a log and its live one, in order of time."""
         folder = self._path if self._path.is_dir() else self._path.parent
         by_path = {file.path.resolve(): file for file in find_logs(folder, self._protocols, recursive=False).get(name, ())}
         if self._archive is not None and self._archive.is_dir():
@@ -224,7 +227,7 @@ class LogReader:
         return sorted(by_path.values(), key=lambda file: (not file.rotated, file.path.parent == folder, *file.order))
 
     def _files_from(self, name: str, identity: FileIdentity) -> list[LogFile]:
-        """List a file, wherever it is now, and those that came after it; if it is gone, the live one takes both places."""
+        """Return a file, under its present name, and the files after it; if it is gone, the live file twice."""
         files_in_order = self._list_all_files(name)
         index = find_file(files_in_order, identity)
         if index is not None:
@@ -238,7 +241,7 @@ def _logged_ns(positioned: _Positioned) -> int:
 
 
 def read_path(path: Path, *, protocols: Collection[str] = PROTOCOLS, follow: bool = False) -> Iterator[Record]:
-    """Yield the records of a file or folder, in the order in which they were logged; for ever if it is followed.
+    """Yield the records of a file or folder, in the order in which they were logged; without end if it is followed.
 
     Raises:
         DataError: There is nothing to read.

@@ -1,4 +1,4 @@
-"""Which files are parts of one log, in which order, and how to know a file again after it was renamed or compressed."""
+"""Log rotation: which files belong to one log, their order, and how a file is recognised after a rename or compression."""
 
 import gzip
 import re
@@ -12,7 +12,7 @@ from typing import IO, cast
 
 from mods_grpc.ids.logs.parser import protocol_of
 
-HEAD_BYTES = 256  # Zeek's header with its time of opening, or most of a first JSON line
+HEAD_BYTES = 256  # covers Zeek's header with the time of opening, or most of the first JSON line
 GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 
 _NAME = re.compile(r"(?P<stream>.+?)(?P<stamp>[._-]\d[\dT:._-]*)?\.(?:log|json|jsonl|ndjson)(?P<gzip>\.gz)?")
@@ -20,7 +20,7 @@ _NAME = re.compile(r"(?P<stream>.+?)(?P<stamp>[._-]\d[\dT:._-]*)?\.(?:log|json|j
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogFile:
-    """A file: the log it is a part of, such as `conn`, and whether its name says that it was rotated."""
+    """A file of a log. `stream` is the log's name, such as `conn`; `rotated` is whether the file's name is of a rotated file."""
 
     path: Path
     stream: str
@@ -28,12 +28,18 @@ class LogFile:
 
     @property
     def order(self) -> tuple[str, bool, str]:
-        """Return what sorts the files of a log by time: folders named by days, then stamped names, then the live file."""
+        """Sort key by time within a log: folders named by day, then names with a stamp, then the live file."""
         return str(self.path.parent), not self.rotated, self.path.name
 
 
 def classify(path: Path, protocols: Container[str], *, explicit: bool = False) -> LogFile | None:
-    """Tell which log a file is a part of; None if it is none of ours. A file that was asked for by name always is."""
+    """Return the file as part of its log; None if it is not a log of interest.
+
+    Args:
+        path: The file.
+        protocols: Protocols of interest.
+        explicit: The user named the file, so it is always of interest.
+    """
     match = _NAME.fullmatch(path.name)
     stream = match["stream"] if match else path.name
     protocol = protocol_of(path)
@@ -44,7 +50,13 @@ def classify(path: Path, protocols: Container[str], *, explicit: bool = False) -
 
 
 def find_logs(folder: Path, protocols: Container[str], *, recursive: bool) -> dict[str, list[LogFile]]:
-    """Return the files below a folder by log, each log's in order of time."""
+    """Return the log files of a folder by log, those of each log in order of time.
+
+    Args:
+        folder: The folder.
+        protocols: Protocols of interest.
+        recursive: Whether to include the folders below it.
+    """
     files_by_stream: defaultdict[str, list[LogFile]] = defaultdict(list)
     paths: Iterable[Path] = folder.rglob("*") if recursive else folder.iterdir()
     for path in paths:
@@ -54,35 +66,35 @@ def find_logs(folder: Path, protocols: Container[str], *, recursive: bool) -> di
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Open a file for reading; a gzip file is known by its first bytes, not by its name."""
+    """Open a file for reading, decompressed if its first bytes are those of gzip."""
     raw = path.open("rb")
     if raw.peek(2)[:2] != b"\x1f\x8b":
         return raw
-    # GzipFile closes only what it opened itself
+    # reopened by path, because GzipFile closes only files that it opened itself
     raw.close()
     return cast(IO[bytes], gzip.open(path, "rb"))
 
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """The first bytes of a file, hashed: what stays when it is renamed, moved or compressed."""
+    """Hash of the first bytes of a file's text, which stays the same when the file is renamed, moved or compressed."""
 
     length: int
     digest: str
 
     @classmethod
     def of(cls, head: bytes) -> "FileIdentity":
-        """Take the identity of a file that begins so."""
+        """Return the identity of a file that begins with `head`."""
         head = head[:HEAD_BYTES]
         return cls(len(head), blake2b(head, digest_size=16).hexdigest())
 
     def matches(self, head: bytes) -> bool:
-        """Tell whether a file that begins so can be the same."""
+        """Return whether a file that begins with `head` can be the same file, perhaps grown since."""
         return len(head) >= self.length and FileIdentity.of(head[: self.length]) == self
 
 
 def read_head(path: Path) -> bytes:
-    """Return the first bytes of a file's text; none if it is gone or damaged."""
+    """Return the first bytes of a file's text; empty if it is gone or damaged."""
     try:
         with open_log(path) as file:
             return file.read(HEAD_BYTES)
@@ -91,7 +103,7 @@ def read_head(path: Path) -> bytes:
 
 
 def find_file(files: Iterable[LogFile], identity: FileIdentity) -> int | None:
-    """Return the index of a file among those of its log, the newest that matches; None if it is not there."""
+    """Return the index of the newest file that matches an identity; None if none does."""
     listed = list(files)
     for index in reversed(range(len(listed))):
         if identity.matches(read_head(listed[index].path)):
@@ -100,7 +112,7 @@ def find_file(files: Iterable[LogFile], identity: FileIdentity) -> int | None:
 
 
 def drop_copies(files: Iterable[LogFile]) -> list[LogFile]:
-    """Leave out rotated files that are empty, or of which a later one is a copy: a file may lie beside its compressed self."""
+    """Return the files without rotated ones that are empty or have a later copy, such as a file next to its compressed form."""
     by_head: dict[bytes, LogFile] = {}
     for file in files:
         head = read_head(file.path)

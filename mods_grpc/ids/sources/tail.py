@@ -1,4 +1,4 @@
-"""One log over all its files: read to the end, then followed over rotation and truncation."""
+"""Reads one log through all its files, then follows it across rotation and truncation."""
 
 import os
 from collections import deque
@@ -17,37 +17,38 @@ from mods_grpc.ids.sources.rotation import GZIP_ERRORS, HEAD_BYTES, FileIdentity
 MAX_QUARANTINED_BYTES = 4_096
 MAX_OPEN_ATTEMPTS = 5
 
-RejectedLineHandler = Callable[[Path, str, bytes], None]  # file, reason, the line's first 4 KiB
+RejectedLineHandler = Callable[[Path, str, bytes], None]
+"""Called with the file, the reason and the first 4 KiB of a malformed line."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePosition:
-    """A place in a log: everything before it was read. `offset` counts bytes of text, so it holds for gzip too."""
+    """A position in a log; everything before it was read. `offset` is in bytes of text, so it is valid for gzip too."""
 
     identity: FileIdentity
     offset: int
     header: TsvHeader
 
     def to_json(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the position as values for JSON."""
         header = {name: getattr(self.header, name) for name in self.header.__slots__}
         return {"head": [self.identity.length, self.identity.digest], "offset": self.offset, "header": header}
 
     @classmethod
     def from_json(cls, value: Any) -> "FilePosition":
-        """Make it from what `tree` gave.
+        """Return the position that `to_json` wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: It is damaged.
+            ValueError, KeyError, TypeError: The value is damaged.
         """
         length, digest = value["head"]
         return cls(FileIdentity(int(length), str(digest)), int(value["offset"]), TsvHeader(**value["header"]))
 
 
 class _OpenFile:
-    """A file that is being read."""
+    """A file that is being read; `offset` is the position after the last complete line."""
 
-    def __init__(self, file: LogFile, parser: LineParser, mark: FilePosition | None) -> None:
+    def __init__(self, file: LogFile, parser: LineParser, position: FilePosition | None) -> None:
         self.file = file
         self.parser = parser
         self.stream: IO[bytes] = open_log(file.path)
@@ -55,12 +56,12 @@ class _OpenFile:
         self.offset = 0
         self.is_skipping = False
         self._identity: FileIdentity | None = None
-        if mark is not None:
-            self.parser.header = deepcopy(mark.header)
+        if position is not None:
+            self.parser.header = deepcopy(position.header)
             try:
-                self.offset = self.stream.seek(mark.offset)
+                self.offset = self.stream.seek(position.offset)
             except GZIP_ERRORS:
-                self.offset = mark.offset
+                self.offset = position.offset
 
     @property
     def identity(self) -> FileIdentity:
@@ -79,7 +80,7 @@ class _OpenFile:
         return FilePosition(self.identity, self.offset, self.parser.header)
 
     def is_truncated(self) -> bool:
-        """Tell whether the file was emptied or written anew under our hands."""
+        """Return whether the file was emptied or rewritten since it was opened."""
         if not self.is_plain:
             return False
         if os.fstat(self.stream.fileno()).st_size < self.offset:
@@ -87,7 +88,7 @@ class _OpenFile:
         return self._identity is not None and not self._identity.matches(os.pread(self.stream.fileno(), HEAD_BYTES, 0))
 
     def is_replaced(self) -> bool:
-        """Tell whether another file, or none, now lies under the name."""
+        """Return whether the path now is of another file, or of none."""
         try:
             return not os.path.samestat(self.file.path.stat(), os.fstat(self.stream.fileno()))
         except FileNotFoundError:
@@ -95,16 +96,16 @@ class _OpenFile:
 
 
 class LogTail:
-    """The records of one log, in the order of its lines.
+    """Yields the records of one log, in the order of its lines.
 
     Args:
-        files: Its files in order; the last one may be followed.
-        make_parser: Makes the parser of a file.
-        counters: Counts what is read; shared by all logs of a reader.
-        refuse: Is told of malformed lines.
+        files: Files of the log in order; the last one may be followed.
+        make_parser: Returns the parser for a file.
+        counters: Counts lines; shared by all logs of a reader.
+        on_rejected: Called for each malformed line.
         follow: Whether the last file may still grow, and be replaced by another of its name.
-        mark: Where to go on; it lies in the first of the files.
-        since: Lists, given the identity of a file, where it lies now and, after it, the files that follow it.
+        files_from: Returns the file of an identity, under its present name, and the files after it.
+        position: Position to resume from, in the first of the files; None for its beginning.
     """
 
     def __init__(
@@ -126,10 +127,10 @@ class LogTail:
         self._files_from = files_from
         self._open: _OpenFile | None = None
         self._resume = position
-        self.position = position  # where the reader stands after the record that was handed out last
+        self.position = position  # at the end of the last file that was read to its end; None for the beginning
 
     def poll(self) -> Iterator[tuple[Record, FilePosition]]:
-        """Read all that is there now: records, each with the place behind it. Ends at the end of what is there."""
+        """Yield the records that are there now, each with the position after it."""
         while self._open_next():
             assert self._open is not None
             source = self._open
@@ -143,22 +144,22 @@ class LogTail:
                 if not source.is_replaced():
                     self.position = source.position()
                     return
-                yield from self._records(source, final=True)  # what came between our last look and the rotation
+                yield from self._records(source, final=True)  # written between the last read and the rotation
                 self._queue.extend(self._files_after(source))
             self.position = source.position() if source.offset else self.position
             source.stream.close()
             self._open = None
 
     def _files_after(self, source: _OpenFile) -> list[LogFile]:
-        """List what to read after a file that was rotated away."""
+        """Return the files to read after a file that was rotated away."""
         return self._files_from(source.identity)[1:]
 
     def _open_next(self) -> bool:
-        """Open the next file if none is open. False if there is none."""
+        """Open the next file if none is open. Returns False if there is none."""
         attempts_left = MAX_OPEN_ATTEMPTS
         while self._open is None and self._queue and attempts_left:
             if self._follow and (reference := self._resume or self.position):
-                # names may mean other files than when they were listed
+                # a rotation may have renamed the files since they were listed
                 self._queue = deque(self._files_from(reference.identity)[0 if self._resume else 1 :])
                 if not self._queue:
                     break
@@ -175,11 +176,11 @@ class LogTail:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether no file is open and none waits."""
+        """Whether no file is open and none is queued."""
         return self._open is None and not self._queue
 
     def add_files(self, files: Iterable[LogFile]) -> None:
-        """Tell of files that follow those known."""
+        """Queue files that follow those already queued."""
         self._queue.extend(files)
 
     def _reopen_from_start(self, source: _OpenFile) -> None:
@@ -203,7 +204,7 @@ class LogTail:
             yield record, FilePosition(source.identity, source.offset, source.parser.header)
 
     def _lines(self, source: _OpenFile, *, final: bool) -> Iterator[bytes]:
-        """Read lines; of one that is too long its beginning alone, just above the limit."""
+        """Yield complete lines; of a line that is too long only the first bytes, one more than the limit."""
         while True:
             try:
                 line = source.stream.readline(MAX_LINE_BYTES + 1)
@@ -214,7 +215,7 @@ class LogTail:
                 return
             is_complete = line.endswith(b"\n")
             if not is_complete and not source.is_skipping and len(line) <= MAX_LINE_BYTES and not final:
-                source.stream.seek(source.offset)  # the rest has not been written yet
+                source.stream.seek(source.offset)  # the rest of the line is not written yet
                 return
             source.offset += len(line)
             was_skipping, source.is_skipping = source.is_skipping, not is_complete
@@ -222,7 +223,7 @@ class LogTail:
                 yield line
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the open file."""
         if self._open is not None:
             self._open.stream.close()
             self._open = None

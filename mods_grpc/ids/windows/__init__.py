@@ -1,1 +1,1 @@
-"""windows."""
+"""Windows to score, computed from records or read from recorded aggregates."""

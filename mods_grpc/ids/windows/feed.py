@@ -1,4 +1,4 @@
-"""Logs to windows: reads records, aggregates them, and hands out the windows that are complete."""
+"""Turns records into windows: reads them, aggregates them, and yields the windows that are complete."""
 
 import base64
 import time
@@ -10,30 +10,33 @@ from mods_grpc.features import Aggregator, Record
 from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 
-RECORDS_PER_YIELD = 20_000
+RECORDS_PER_YIELD = 20_000  # so that a long poll lets its caller save and score in between
 
 
 class RecordReader(Protocol):
-    """What a feed reads from: `mods_grpc.ids.sources.reader.LogReader`."""
+    """A source of records, such as `mods_grpc.ids.sources.reader.LogReader`."""
 
     def poll(self) -> Iterable[Record]:
         """Yield the records that are there now."""
 
 
 class WindowFeed:
-    """Makes windows of records.
+    """Computes windows from records.
 
-    A window is complete when the watermark has passed its end: what the clock of the logs says, less
-    `lateness_seconds`. It moves by event time, so the same logs give the same windows at any speed.
+    A window is complete when the watermark, less the allowed lateness, has passed its end. Both are event time, so the same logs
+    give the same windows at any speed.
 
     Args:
-        reader: Yields records.
-        aggregator: Makes rows of them.
-        columns: Where the model's features are among the rows.
-        lateness_seconds: How much later than others a record may be logged and still count.
-        silence_seconds: A live source that logs nothing for so long is taken at its word: the windows of that time are
-            complete, and as empty as they look. None waits for the next record.
-        wall_clock: Seconds since 1970.
+        reader: Source of the records.
+        aggregator: Computes the rows of the windows.
+        columns: Selects the model's features from the rows.
+        lateness_seconds: Allowed lateness: how much later than others a record may be logged and still count.
+        silence_seconds: After this many seconds without a record from a live source, assume that there was no traffic and
+            the windows of that time. None waits for the next record.
+        wall_clock: Returns seconds since 1970.
+
+    Attributes:
+        records: Number of records read so far.
     """
 
     def __init__(
@@ -58,7 +61,10 @@ class WindowFeed:
         self._is_live = False
 
     def poll(self) -> Iterator[list[WindowBatch]]:
-        """Read what is there now; yield windows as soon as they are complete, and nothing now and then to let others work."""
+        """Read the records that are there now and yield windows when they are complete.
+
+        Yields an empty list after every `RECORDS_PER_YIELD` records.
+        """
         records_before = self.records
         watermark, aggregator = self.watermark, self.aggregator
         for record in self.reader.poll():
@@ -73,13 +79,13 @@ class WindowFeed:
             yield from self._advance_idle_clock(read=self.records > records_before)
 
     def flush(self) -> Iterator[list[WindowBatch]]:
-        """Hand out the windows that end before the last record: of a recorded log nothing more will come."""
+        """Yield the remaining windows that end before the last record, at the end of a recorded log."""
         self.aggregator.add_many(self.watermark.flush())
         self.aggregator.counters.ahead = self.watermark.pending
         yield from self._advance(self.watermark.latest_ns)
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the aggregation for JSON."""
+        """Return the state of the aggregation as values for JSON."""
         return {
             "aggregator": base64.b64encode(self.aggregator.save()).decode(),
             "clock": self.watermark.state(),
@@ -87,25 +93,25 @@ class WindowFeed:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned.
+        """Replace the state by what `state` returned.
 
         Raises:
-            DataError: It is of other features or windows.
+            DataError: It is the state of other features or windows.
         """
         self.aggregator.restore(base64.b64decode(state["aggregator"]))
         self.watermark.restore(state["clock"])
         self._is_live = bool(state["live"])
 
-    def _advance(self, watermark_ns: int) -> Iterator[list[WindowBatch]]:
+    def _advance(self, complete_until_ns: int) -> Iterator[list[WindowBatch]]:
         pane = self.aggregator.options.pane_ns
-        self._next_pane_ns = (watermark_ns // pane + 1) * pane
-        if batches := list(self._columns.batches(self.aggregator.advance(watermark_ns))):
+        self._next_pane_ns = (complete_until_ns // pane + 1) * pane
+        if batches := list(self._columns.batches(self.aggregator.advance(complete_until_ns))):
             yield batches
 
     def _advance_idle_clock(self, *, read: bool) -> Iterator[list[WindowBatch]]:
         assert self._silence_ns is not None
         now = round(self._wall_clock() * NANOS_PER_SECOND)
-        if read:  # logs that are read long after they were written are not live, and their silence says nothing
+        if read:  # logs read long after they were written are not live, so their silence means nothing
             self._is_live = now - self.watermark.latest_ns < self._silence_ns
         elif self._is_live and now - self._silence_ns - self._lateness_ns >= self._next_pane_ns:
             self.aggregator.add_many(self.watermark.drain(now))

@@ -171,6 +171,6 @@ def test_only_owner_and_group_may_write_and_what_is_no_socket_stays(tmp_path):
     with kept:
         pass
     kept.path.write_text("mine")
-    with pytest.raises(DataError, match="no socket"):
+    with pytest.raises(DataError, match="not a socket"):
         EveReceiver(kept.path, kept.folder)
     assert kept.path.read_text() == "mine"
