@@ -1,4 +1,4 @@
-"""docs/integration.md, command by command, on a real day of logs; then the alerts in every format, read back."""
+"""docs/tutorials/first-alert.md, command by command, on a real day of logs; then the alerts in every format, read back."""
 
 import gzip
 import io
@@ -18,7 +18,7 @@ import pycef
 import pytest
 from parsezeeklogs.reader import ZeekLog
 
-from tests.support.eve_schema import EVE_SCHEMA
+from tests.support.ids.eve_schema import EVE_SCHEMA
 from tests.support.real_data import DATA, ROOT
 
 with warnings.catch_warnings():
@@ -39,24 +39,24 @@ FORMATS = {
 
 
 def commands():
-    """Return the commands of the page by their first two words."""
-    page = (ROOT / "docs" / "integration.md").read_text()
-    found = re.findall(r"^(?:mods-grpc|python -m training) .+$", page, re.MULTILINE)
-    return {command.split()[1 if command.startswith("mods-grpc") else 3]: command for command in found}
+    """Return the command lines of the page by command."""
+    page = (ROOT / "docs/tutorials/first-alert.md").read_text()
+    lines = re.findall(r"^(?:mods-grpc|python -m training) .+$", page, re.MULTILINE)
+    return {line.split()[1 if line.startswith("mods-grpc") else 3]: line for line in lines}
 
 
 def prepared(command, folder):
     """Adapt a command of the page to this machine: the interpreter, the socket, and where Zeek would be."""
     words = shlex.split(command)
     words = [sys.executable, "-m", "mods_grpc.cli.main", *words[1:]] if words[0] == "mods-grpc" else [sys.executable, *words[1:]]
-    places = {
+    paths = {
         "/run/mods.sock": f"{folder}/mods.sock",
         "/opt/zeek/logs/current": f"{folder}/current",
         "/var/lib/mods-grpc/watch": f"{folder}/state",
         "/var/log/mods": f"{folder}/out",
     }
-    for place, ours in places.items():
-        words = [word.replace(place, ours) for word in words]
+    for path, local_path in paths.items():
+        words = [word.replace(path, local_path) for word in words]
     return words
 
 
@@ -117,15 +117,15 @@ def read_back(folder):
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(not LOGS.exists(), reason="no real data: zeek-tsv (set MODS_DATA)")
 def test_the_page_leads_from_a_day_of_logs_to_alerts_in_every_format(tmp_path):
-    known = commands()
+    command_lines = commands()
     (tmp_path / "logs").symlink_to(LOGS)
-    assert "malformed: none" in run(known["aggregate"], tmp_path).stdout + run(known["fit"], tmp_path).stdout
-    run(known["export"], tmp_path)
-    with background(known["serve"], tmp_path, "--health-address", "127.0.0.1:0"):
+    assert "malformed: none" in run(command_lines["aggregate"], tmp_path).stdout + run(command_lines["fit"], tmp_path).stdout
+    run(command_lines["export"], tmp_path)
+    with background(command_lines["serve"], tmp_path, "--health-address", "127.0.0.1:0"):
         listing = prepared("mods-grpc models --address unix:/run/mods.sock", tmp_path)
         wait_for(lambda: "READY" in subprocess.run(listing, capture_output=True, text=True, check=False).stdout)
-        told = run(known["replay"], tmp_path).stdout.splitlines()
-        assert told
+        alerts = run(command_lines["replay"], tmp_path).stdout.splitlines()
+        assert alerts
         last = tmp_path / "last"
         last.mkdir()
         for hour in range(16, 24):
@@ -134,11 +134,11 @@ def test_the_page_leads_from_a_day_of_logs_to_alerts_in_every_format(tmp_path):
         everything = [word for name, file in FORMATS.items() for word in ("--alerts", f"{name}:{tmp_path / 'all' / file}")]
         replay = "mods-grpc replay last --server unix:/run/mods.sock --model site --local 64.225.56.201 --false-alarms-per-day 16"
         run(replay, tmp_path, "--updates", "--ends", *everything)
-        found = list(read_back(tmp_path / "all"))
-        assert found[0]
-        assert all(ids == found[0] for ids in found)
+        ids_by_format = list(read_back(tmp_path / "all"))
+        assert ids_by_format[0]
+        assert all(ids == ids_by_format[0] for ids in ids_by_format)
         (tmp_path / "current").mkdir()
         for file in LOGS.glob("*/*.19:00:00-*.log.gz"):
             (tmp_path / "current" / f"{file.name.split('.')[0]}.log").write_bytes(gzip.decompress(file.read_bytes()))
-        with background(known["watch"], tmp_path):
+        with background(command_lines["watch"], tmp_path):
             wait_for((tmp_path / "state" / "checkpoint.json").exists)
