@@ -3,14 +3,14 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO
 
 DEFAULT_MODE = 0o666  # less the umask
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[BufferedRandom]:
     """Open a temporary file beside `path` that takes its place when the block ends without an error.
 
     The content is on disk (fsync) before the name points to it, and the name is on disk (fsync of the folder) when this returns.

@@ -1,1 +1,1 @@
-"""The gRPC server. `app` puts it together; `inference` and `stream` hold what it does, free of transport."""
+"""The gRPC server of forecasts, detection and models."""

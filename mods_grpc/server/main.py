@@ -15,7 +15,7 @@ from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.log_setup import set_up_logging
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_SECONDS = 0.0005
 EXIT_OK, EXIT_UNFINISHED, EXIT_UNUSABLE = 0, 1, 2
@@ -34,7 +34,7 @@ def run(config: ServerConfig) -> int:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(config))
     except (ArtifactError, OSError, ValueError) as error:
-        log.error("cannot_start reason=%r", str(error))
+        logger.error("cannot_start", extra={"reason": str(error)})
         return EXIT_UNUSABLE
 
 
@@ -82,7 +82,8 @@ def freeze_gc() -> None:
 def _check_environment() -> None:
     """Warn of installations that work, but badly."""
     if api_implementation.Type() != "upb":
-        log.warning("slow_protobuf implementation=%s expected=upb", api_implementation.Type())
+        logger.warning("slow_protobuf", extra={"implementation": api_implementation.Type(), "expected": "upb"})
     names = {(dist.metadata["Name"] or "").lower() for dist in distributions()}
     if {"onnxruntime", "onnxruntime-gpu"} <= names:
-        log.warning("two_onnxruntimes onnxruntime and onnxruntime-gpu overwrite each other; install one extra, [cpu] or [gpu]")
+        reason = "onnxruntime and onnxruntime-gpu overwrite each other; install one extra, [cpu] or [gpu]"
+        logger.warning("conflicting_onnxruntimes", extra={"reason": reason})

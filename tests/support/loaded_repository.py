@@ -5,20 +5,23 @@ import io
 import numpy as np
 
 from mods_grpc.artifact import publish
+from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.repository import Repository
 from tests.support.models.tiny import HORIZON, ROWS, manifest, mean_graph
 
 
 def open_repository(folder, provider="cpu"):
-    found = Repository(folder, provider=provider, max_series=100, max_series_per_sensor=100, state_idle_seconds=60)
-    found.scan()
-    return found
+    repository = Repository(
+        Loader(folder=folder, provider=provider, max_series=100, max_series_per_sensor=100, state_idle_seconds=60)
+    )
+    repository.scan()
+    return repository
 
 
 def loaded(folder, provider="cpu"):
-    found = open_repository(folder, provider)
-    found.load_all()
-    return found
+    repository = open_repository(folder, provider)
+    repository.load_all()
+    return repository
 
 
 def states(repository):

@@ -1,25 +1,25 @@
-"""Hot reload: the repository is looked at again and again, and what changed is loaded beside what serves."""
+"""Hot reload: scans the repository periodically and loads new versions while the current ones serve."""
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from mods_grpc.errors import ArtifactError, ModsError
-from mods_grpc.server.models.memory import trim_malloc
 from mods_grpc.server.models.repository import Repository
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Loads versions on a thread of its own, and lets the repository swap them on the loop's.
+    """Loads versions on a thread of its own and installs them on the event loop.
 
     Args:
         repository: The models.
-        seconds: How often to look; 0 for never.
-        changed: Told after every load whether the repository is ready.
+        seconds: Scan interval; 0 to scan only at the start.
+        on_loaded: Called after every load with whether the repository is ready.
     """
 
     def __init__(self, repository: Repository, seconds: float, on_loaded: Callable[[bool], Awaitable[None]]) -> None:
@@ -30,38 +30,38 @@ class Reloader:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load what there is, then watch."""
+        """Load all versions, then start the periodic scan."""
         await self._load()
         if self._seconds:
             self._task = asyncio.ensure_future(self._rescan_periodically())
 
     def stop(self) -> None:
-        """Watch no longer. A load that is under way ends without effect."""
+        """Stop scanning. A load in progress ends without effect."""
         if self._task is not None:
             self._task.cancel()
         self._repository.cancel_load()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def rescan(self) -> None:
-        """Look once, and load what is new."""
+        """Scan the repository once and load what is new."""
         try:
-            seen = await asyncio.get_running_loop().run_in_executor(self._thread, self._repository.stat)
-        except ArtifactError as error:  # what serves goes on serving
-            log.warning("repository_unreadable reason=%r", error.message)
+            scan = await asyncio.get_running_loop().run_in_executor(self._thread, self._repository.stat)
+        except ArtifactError as error:  # versions in memory continue to serve
+            logger.warning("repository_unreadable", extra={"reason": error.message})
             return
-        before = self._repository.generation
-        self._repository.apply_scan(seen)
-        if self._repository.next_pending() is not None or self._repository.generation != before:
+        generation = self._repository.generation
+        self._repository.apply_scan(scan)
+        if self._repository.next_pending() is not None or self._repository.generation != generation:
             await self._load()
 
     async def _load(self) -> None:
         loop = asyncio.get_running_loop()
         while (entry := self._repository.next_pending()) is not None:
-            prepared = await loop.run_in_executor(self._thread, self._repository.load, entry)
-            with contextlib.suppress(ModsError):  # a thread may be at work on the series that the new version takes over
+            result = await loop.run_in_executor(self._thread, self._repository.load, entry)
+            with contextlib.suppress(ModsError):  # a pool thread may be using the series that the new version takes over
                 await self._repository.serving(entry.name, None).states.lock.wait_idle()
-            self._repository.install(entry, prepared)
-            del prepared
+            self._repository.install(entry, result)
+            del result
             await loop.run_in_executor(self._thread, trim_malloc)
         await self._on_loaded(self._repository.ready)
 
@@ -70,5 +70,16 @@ class Reloader:
             await asyncio.sleep(self._seconds)
             try:
                 await self.rescan()
-            except Exception:  # the watch must not end while the server goes on
-                log.exception("reload_broke")
+            except Exception:  # the next scan may succeed
+                logger.exception("reload_failed")
+
+
+def trim_malloc() -> None:
+    """Return freed memory to the system; does nothing unless the C library is glibc. Takes milliseconds.
+
+    Loading a version frees much more than it keeps, in pieces between those that stay, and glibc does not return them by itself:
+    a process that had loaded the shipped ensemble forty times took 131 MiB without this call and 95 MiB with it.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

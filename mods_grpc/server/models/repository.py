@@ -1,99 +1,68 @@
-"""The models of the repository: versions beside each other, found by name and number, swapped while calls go on.
+"""The models of the repository: versions in memory, looked up by name and number, swapped while calls are in progress.
 
-The newest version that loaded is READY and answers where none is named. The ones before it are RETIRED: they stay loaded,
-up to a number, for streams that pinned them and to go back to when the newest folder is deleted. A version that can't be
-loaded is FAILED with its reason, and is tried again only when its files change.
+The newest version that loaded is READY and answers requests that name no version. Older ones are RETIRED: up to a limit they stay
+in memory for streams that pinned them, and for a rollback when the newest folder is deleted. A version that can't be loaded is
+FAILED with its reason, and is tried again only after its files have changed.
 
-All methods that change something belong to one thread, that of the event loop; the others may be called from any.
+Methods that change something belong to the event loop's thread; the others may be called from any thread.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
-from mods_grpc.artifact import TrustedKeys, list_versions
-from mods_grpc.detection.engine.chunking import Share, alone
-from mods_grpc.server.models.canary import Canary
-from mods_grpc.server.models.fingerprint import Fingerprint, fingerprint_files, fingerprint_folder
-from mods_grpc.server.models.loader import Instrument, LoadedModel, Loader, LoadResult
-from mods_grpc.server.models.versions import VersionEntry, VersionKey, VersionState, find_version, not_serving_error
-from mods_grpc.server.scheduling.micro_batcher import RoundHook
-from mods_grpc.server.security.file_watcher import FileWatcher
+from mods_grpc.artifact import list_versions
+from mods_grpc.server.models.loaded_model import LoadedModel
+from mods_grpc.server.models.loader import Loader, LoadResult
+from mods_grpc.server.models.versions import (
+    Fingerprint,
+    VersionEntry,
+    VersionKey,
+    VersionState,
+    find_version,
+    fingerprint_files,
+    fingerprint_folder,
+    not_serving_error,
+)
 from mods_grpc.server.series.handover import hand_over
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Repository:
-    """The models a server serves.
+    """The models that a server serves.
 
     Args:
-        folder: The model repository. provider: execution provider to load on.
-        max_series: Series held per model. max_series_per_sensor: per sensor of a model.
-        state_idle_seconds: How long state of a series that sends nothing is kept.
+        loader: Loads versions from the repository's folder.
         versions_kept: Versions of a model kept in memory, the serving one included.
-        canary: Tries a version in a child process first; None to do without.
-        meter_of: Makes what is told of every run of a model. run_seconds: how long one may take.
-        trusted: Keys of which one must have signed a version; None to do without.
-        share: Works on the parts of large batches. at_end_of_round: of gatherers.
 
     Attributes:
-        generation: Grows whenever another version of some model begins to serve, or one is withdrawn.
-        loads: Loads so far, by outcome and what refused the version.
+        generation: Increases whenever a model's serving version changes.
+        load_counts: Number of loads so far, by outcome ("ready" or "failed") and the stage that rejected the version.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        provider: str,
-        max_series: int,
-        max_series_per_sensor: int,
-        state_idle_seconds: float,
-        versions_kept: int = 2,
-        canary: Canary | None = None,
-        meter_of: Callable[[str], Instrument] = lambda _: _discard,
-        run_seconds: float = 30.0,
-        trusted: FileWatcher[TrustedKeys] | None = None,
-        share: Share = alone,
-        at_end_of_round: RoundHook | None = None,
-    ) -> None:
-        self._folder = folder
+    def __init__(self, loader: Loader, *, versions_kept: int = 2) -> None:
+        self._loader = loader
         self._versions_kept = versions_kept
-        self._canary = canary
-        self._trusted = trusted
-        self._loader = Loader(
-            folder=folder,
-            provider=provider,
-            max_series=max_series,
-            max_series_per_sensor=max_series_per_sensor,
-            state_idle_seconds=state_idle_seconds,
-            canary=canary,
-            instrument_for=meter_of,
-            run_seconds=run_seconds,
-            trusted=trusted.read if trusted else None,
-            share=share,
-            on_round_end=at_end_of_round,
-        )
         self._entries: dict[VersionKey, VersionEntry] = {}
-        self._serving_cache: dict[tuple[str, int | None], LoadedModel] = {}  # what `serving` found, until something changes
+        self._serving_cache: dict[tuple[str, int | None], LoadedModel] = {}  # results of `serving` until something changes
         self._last_scan: Mapping[VersionKey, Fingerprint] = {}
         self.generation = 0
         self.load_counts: Counter[tuple[str, str]] = Counter()
-        self._dropped_evictions: Counter[str] = Counter()
+        self._dropped_evictions: Counter[str] = Counter()  # of versions that are no longer in memory
 
     def stat(self) -> Mapping[VersionKey, Fingerprint]:
-        """Look into the folder; changes nothing. With other trusted keys every version looks changed.
+        """Return the fingerprint of every version in the folder. A change of the trusted keys changes all of them.
 
         Raises:
             ArtifactError: The folder can't be read.
         """
-        keys = fingerprint_files(self._trusted.paths) if self._trusted else ()
-        return {key: fingerprint_folder(self._folder / key[0] / str(key[1])) + keys for key in list_versions(self._folder)}
+        keys = fingerprint_files(self._loader.trusted_keys.paths) if self._loader.trusted_keys else ()
+        folder = self._loader.folder
+        return {key: fingerprint_folder(folder / key[0] / str(key[1])) + keys for key in list_versions(folder)}
 
     def scan(self) -> None:
-        """Take note of the versions in the folder, as LOADING.
+        """Scan the folder and enter all its versions as LOADING.
 
         Raises:
             ArtifactError: The folder can't be read.
@@ -102,7 +71,10 @@ class Repository:
         self.apply_scan(self._last_scan)
 
     def apply_scan(self, scan: Mapping[VersionKey, Fingerprint]) -> None:
-        """Take note of what `look` saw, as far as it saw the same the time before: a folder may still be written to."""
+        """Enter new versions and withdraw deleted ones, according to a result of `stat`.
+
+        A change applies once two results in a row agree on it, because a folder may still be written to.
+        """
         for key, fingerprint in scan.items():
             entry = self._entries.get(key)
             if self._last_scan.get(key) != fingerprint:
@@ -110,35 +82,35 @@ class Repository:
             if entry is None or (entry.state is VersionState.FAILED and entry.fingerprint != fingerprint):
                 self._entries = {**self._entries, key: VersionEntry(name=key[0], version=key[1], fingerprint=fingerprint)}
         for key in [key for key in self._entries if key not in scan and key not in self._last_scan]:
-            before = self._serving_model(key[0])
+            previous = self._serving_model(key[0])
             entry = self._entries[key]
-            if entry.loaded is before and self._waits_for_replacement(entry):
-                continue  # next time
-            self._entries = {other: kept for other, kept in self._entries.items() if other != key}
-            log.info("model_withdrawn model=%s version=%d state=%s", *key, entry.state.name)
-            self._promote(key[0], before)
+            if entry.loaded is previous and self._waits_for_replacement(entry):
+                continue  # removed by a later scan
+            self._entries = {other_key: other for other_key, other in self._entries.items() if other_key != key}
+            logger.info("model_withdrawn", extra={"model": key[0], "version": key[1], "state": entry.state.name})
+            self._promote(key[0], previous)
         self._last_scan, self._serving_cache = scan, {}
 
     def _waits_for_replacement(self, entry: VersionEntry) -> bool:
-        """Tell whether a version that goes must wait until another one that can serve in its place is loaded."""
+        """Return whether a deleted version must serve until another one, which can replace it, is loaded."""
         others = [other for other in self.entries() if other.name == entry.name and other is not entry]
         if entry.loaded is None or any(other.loaded for other in others):
             return False
-        waiting = [other for other in others if other.state in (VersionState.LOADING, VersionState.RETIRED)]
-        for other in waiting[:1]:
+        loadable = [other for other in others if other.state in (VersionState.LOADING, VersionState.RETIRED)]
+        for other in loadable[:1]:
             other.state = VersionState.LOADING
-        return bool(waiting)
+        return bool(loadable)
 
     def next_pending(self) -> VersionEntry | None:
-        """Return a version to load next: the newest of the first model that has one."""
+        """Return the version to load next, the newest of the first model that has one; None if there is none."""
         return next((entry for entry in self.entries() if entry.state is VersionState.LOADING), None)
 
     def load(self, entry: VersionEntry) -> LoadResult:
-        """Load a version; changes nothing, and takes its time."""
+        """Load a version without changing anything here. May take seconds."""
         return self._loader.load(entry.name, entry.version)
 
     def install(self, entry: VersionEntry, result: LoadResult) -> None:
-        """Take over what `prepare` made, unless the version was withdrawn meanwhile."""
+        """Apply the result of `load`, unless the version was withdrawn meanwhile."""
         if self._entries.get((entry.name, entry.version)) is not entry:
             return
         previous = self._serving_model(entry.name)
@@ -150,12 +122,12 @@ class Repository:
         self._serving_cache = {}
 
     def load_all(self) -> None:
-        """Load every version that is LOADING; what can't be loaded becomes FAILED with its reason."""
+        """Load every version that is LOADING. Those that can't be loaded become FAILED with the reason."""
         while (entry := self.next_pending()) is not None:
             self.install(entry, self.load(entry))
 
     def eviction_counts(self) -> Counter[str]:
-        """Count the series that were dropped, by reason."""
+        """Return the number of series dropped so far, by reason."""
         total = Counter(self._dropped_evictions)
         for entry in self.entries():
             if entry.loaded:
@@ -163,15 +135,14 @@ class Repository:
         return total
 
     def cancel_load(self) -> None:
-        """Break off a load that is under way."""
-        if self._canary:
-            self._canary.stop()
+        """Cancel a load in progress."""
+        self._loader.cancel()
 
     def _serving_model(self, name: str) -> LoadedModel | None:
         return next((entry.loaded for entry in self.entries() if entry.name == name and entry.state is VersionState.READY), None)
 
     def _promote(self, name: str, previous: LoadedModel | None) -> None:
-        """Let the newest loaded version of a model serve, with the series of the one before; let go of the oldest."""
+        """Make the newest loaded version serve, hand the series of the previous one over to it, and drop the oldest versions."""
         versions = [entry for entry in self.entries() if entry.name == name]
         loaded = [entry for entry in versions if entry.loaded]
         for rank, entry in enumerate(loaded):
@@ -186,26 +157,27 @@ class Repository:
             newer = not loaded or entry.version > loaded[0].version
             entry.state = VersionState.LOADING if newer or held < self._versions_kept else VersionState.RETIRED
             held += 0 if newer else 1
-        now = loaded[0].loaded if loaded else None
-        if now is previous:
+        current = loaded[0].loaded if loaded else None
+        if current is previous:
             return
-        if now is not None:
-            if previous is not None and now.tracks_state(previous):
+        if current is not None:
+            if previous is not None and current.tracks_state(previous):
                 with previous.states.lock.thread_lock:
-                    hand_over(previous.states, now.states, same_model=now.digest == previous.digest)
-            log.info("model_serving model=%s version=%d digest=%s", name, loaded[0].version, loaded[0].digest[:12])
+                    hand_over(previous.states, current.states, same_model=current.digest == previous.digest)
+            fields = {"model": name, "version": loaded[0].version, "digest": loaded[0].digest[:12]}
+            logger.info("model_serving", extra=fields)
         if previous is not None and not previous.states.pins:
             previous.states.clear()
         self.generation += 1
 
     def entries(self) -> Iterator[VersionEntry]:
-        """Yield all versions, by name and then newest first."""
+        """Yield all versions, sorted by name, newest first."""
         entries = self._entries
         yield from (entries[key] for key in sorted(entries, key=lambda key: (key[0], -key[1])))
 
     @property
     def ready(self) -> bool:
-        """Whether nothing is loading any more and at least one model serves."""
+        """Whether no version is LOADING and at least one is READY."""
         states = {entry.state for entry in self._entries.values()}
         return VersionState.LOADING not in states and VersionState.READY in states
 
@@ -214,21 +186,17 @@ class Repository:
         return find_version(self._entries, name, version)
 
     def serving(self, name: str, version: int | None) -> LoadedModel:
-        """Find a version that serves.
+        """Return a version that is in memory; arguments as for `find`.
 
         Raises:
             InvalidInputError, ModelNotFoundError: As `find`.
             ModelUnavailableError: It is still loading.
             ModelUnusableError: It failed to load, or was replaced and is no longer in memory.
         """
-        served = self._serving_cache  # on another thread than the loop's, what is found goes where it may be out of date already
-        if (name, version) not in served:
+        cache = self._serving_cache  # bound once: another thread may fill a cache that the loop has replaced meanwhile
+        if (name, version) not in cache:
             entry = self.find(name, version)
             if entry.loaded is None:
                 raise not_serving_error(entry)
-            served[name, version] = entry.loaded
-        return served[name, version]
-
-
-def _discard(windows: int, seconds: float) -> None:
-    """Tell nobody of a run."""
+            cache[name, version] = entry.loaded
+        return cache[name, version]

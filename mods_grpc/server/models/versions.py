@@ -1,8 +1,9 @@
-"""The versions of a repository: in which state each is, and which one a request means."""
+"""The versions of a repository: their states, the fingerprints of their folders, and which one a request refers to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 from mods_grpc.artifact import Manifest
 from mods_grpc.artifact.manifest import NAME_PATTERN
@@ -14,12 +15,15 @@ from mods_grpc.errors import (
     ModsError,
     Reason,
 )
-from mods_grpc.server.models.fingerprint import Fingerprint
-from mods_grpc.server.models.loader import LoadedModel
+from mods_grpc.server.models.loaded_model import LoadedModel
 
 LOADING_RETRY_SECONDS = 1.0
 
 VersionKey = tuple[str, int]
+"""Name of the model and number of the version."""
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+"""Name, inode, size and time of change (ns) of every file of a folder; differs when a file changed."""
 
 
 class VersionState(IntEnum):
@@ -33,7 +37,14 @@ class VersionState(IntEnum):
 
 @dataclass(kw_only=True)
 class VersionEntry:
-    """A version of the repository. `manifest` and `digest` are known once it was read; `loaded` while it is in memory."""
+    """A version of the repository.
+
+    Attributes:
+        failure: Why loading failed; empty unless FAILED.
+        manifest: None until it was read. digest: of the manifest, empty until it was read.
+        loaded: The version in memory; None while it is not.
+        fingerprint: Of its folder when it was scanned.
+    """
 
     name: str
     version: int
@@ -46,13 +57,13 @@ class VersionEntry:
 
 
 def find_version(entries: Mapping[VersionKey, VersionEntry], name: str, version: int | None) -> VersionEntry:
-    """Find a version: of the only model when the name is empty, the newest ready one when the version is None.
+    """Find a version. An empty name means the only model, a version of None the newest that is ready.
 
     Raises:
         InvalidInputError: MODEL_NAME_INVALID.
         ModelNotFoundError: No such model or version.
     """
-    names = sorted({known for known, _ in entries})
+    names = sorted({model for model, _ in entries})
     if not name:
         if len(names) != 1:
             message = f"the server serves {len(names)} models, so the request must name one"
@@ -61,7 +72,7 @@ def find_version(entries: Mapping[VersionKey, VersionEntry], name: str, version:
     if not NAME_PATTERN.fullmatch(name):
         message = "expected 1 to 64 characters of a-z, 0-9, _ and -, beginning with a letter or digit"
         raise InvalidInputError.for_field("model.name", Reason.MODEL_NAME_INVALID, message)
-    versions = {number: entry for (known, number), entry in entries.items() if known == name}
+    versions = {number: entry for (model, number), entry in entries.items() if model == name}
     if not versions:
         raise ModelNotFoundError(Reason.MODEL_NOT_FOUND, f"no model is named {name}", actual=name)
     if version is not None:
@@ -73,10 +84,30 @@ def find_version(entries: Mapping[VersionKey, VersionEntry], name: str, version:
 
 
 def not_serving_error(entry: VersionEntry) -> ModsError:
-    """Say why a version that is not in memory does not serve."""
-    what = f"model {entry.name} version {entry.version}"
+    """Return the error for a version that is not in memory."""
+    subject = f"model {entry.name} version {entry.version}"
     if entry.state is VersionState.LOADING:
-        return ModelUnavailableError(Reason.MODEL_LOADING, f"{what} is loading", retry_seconds=LOADING_RETRY_SECONDS)
+        return ModelUnavailableError(Reason.MODEL_LOADING, f"{subject} is loading", retry_seconds=LOADING_RETRY_SECONDS)
     if entry.state is VersionState.RETIRED:
-        return ModelUnusableError(Reason.MODEL_RETIRED, f"{what} was replaced and is no longer held")
-    return ModelUnusableError(Reason.MODEL_FAILED, f"{what} failed to load; GetModel says why")
+        return ModelUnusableError(Reason.MODEL_RETIRED, f"{subject} was replaced and is no longer in memory")
+    return ModelUnusableError(Reason.MODEL_FAILED, f"{subject} failed to load; GetModel says why")
+
+
+def fingerprint_folder(folder: Path) -> Fingerprint:
+    """Return the fingerprint of a folder; empty if the folder can't be read."""
+    try:
+        return fingerprint_files(folder.iterdir())
+    except OSError:
+        return ()  # loading the version reports the reason
+
+
+def fingerprint_files(paths: Iterable[Path]) -> Fingerprint:
+    """Return the fingerprint of files; empty if one of them disappears meanwhile."""
+    files = []
+    try:
+        for path in paths:
+            status = path.lstat()
+            files.append((path.name, status.st_ino, status.st_size, status.st_ctime_ns))
+    except OSError:
+        return ()
+    return tuple(sorted(files))

@@ -1,1 +1,1 @@
-"""net."""
+"""The listeners that bind the server's address over either transport."""

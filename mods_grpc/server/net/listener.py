@@ -1,4 +1,4 @@
-"""Where the server listens, and over which transport: the one place that chooses between grpcio and our own."""
+"""Listeners: the address of the server and the transport that serves it, grpcio or this package's own."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -19,64 +19,68 @@ Interceptors = Sequence[grpc.aio.ServerInterceptor]
 
 
 class RpcServer(Protocol):
-    """What serves calls, whatever carries them."""
+    """A server of RPCs, independent of the transport."""
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler], /) -> None:
-        """Add the methods of services."""
+        """Register the handlers of services."""
 
     async def start(self) -> None:
-        """Serve from now on."""
+        """Start serving."""
 
     async def stop(self, grace: float | None, /) -> None:
-        """Take nothing new, and end what takes longer than the grace, in seconds."""
+        """Accept no new calls, and cancel those still running after `grace` seconds."""
 
 
 class RpcListener(Protocol):
-    """Makes a server and binds it to its address.
+    """Creates a server and binds it to its address.
 
     Attributes:
-        at_end_of_round: Has a function called when the calls have begun that came together; None where nobody knows.
+        on_round_end: Schedules a function to run after all calls of the current read event have started; None if the transport
+            has no end-of-read event.
     """
 
     @property
     def on_round_end(self) -> RoundHook | None: ...  # noqa: D102
 
     def create_server(self, interceptors: Interceptors) -> RpcServer:
-        """Make the server. Needs a running event loop."""
+        """Create the server. Needs a running event loop."""
 
     def bind(self) -> int:
-        """Bind it, and return its port; 0 for a unix socket.
+        """Bind the server and return its port; 0 for a unix socket.
 
         Raises:
             OSError: The address can't be bound.
         """
 
     def close(self) -> None:
-        """Let another server have the address."""
+        """Release the address."""
 
 
 def create_listener(config: ServerConfig) -> RpcListener:
-    """Return what listens as configured.
+    """Create the listener of the configured transport.
 
     Raises:
-        OSError: A file can't be read, or another server holds the socket.
-        ValueError: Files are named that do not go together.
+        OSError: A TLS file can't be read, or another server holds the socket.
+        ValueError: The TLS options are inconsistent.
     """
     return DirectListener(config) if config.transport == "direct" else GrpcioListener(config)
 
 
 class LockedSocket:
-    """Holds the lock of a unix socket."""
+    """Holds the lock file of a unix socket; nothing for other addresses."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._lock = lock_socket(config.address)
 
     def close(self) -> None:
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
 
 
 class GrpcioListener(LockedSocket):
+    """Listens with gRPC's own library."""
+
     on_round_end = None
 
     def __init__(self, config: ServerConfig) -> None:
@@ -86,11 +90,13 @@ class GrpcioListener(LockedSocket):
         super().__init__(config)
 
     def create_server(self, interceptors: Interceptors) -> RpcServer:
+        """Create a server of grpcio."""
         options, compression = channel_options(self._config), grpc.Compression.NoCompression
         self._server = grpc.aio.server(interceptors=interceptors or None, options=options, compression=compression)
         return self._server
 
     def bind(self) -> int:
+        """Bind the server and return its port; see `RpcListener.bind`."""
         address = self._config.address
         try:
             if self._credentials is not None:
@@ -101,6 +107,8 @@ class GrpcioListener(LockedSocket):
 
 
 class DirectListener(LockedSocket):
+    """Listens with this package's own HTTP/2 transport."""
+
     def __init__(self, config: ServerConfig) -> None:
         files = TlsFiles.from_config(config)
         self._config = config
@@ -108,6 +116,7 @@ class DirectListener(LockedSocket):
         super().__init__(config)
 
     def create_server(self, interceptors: Interceptors) -> RpcServer:
+        """Create a server of the direct transport."""
         config = self._config
         limits = Limits(
             max_concurrent_streams=config.max_concurrent_streams,
@@ -116,14 +125,16 @@ class DirectListener(LockedSocket):
             keepalive_seconds=KEEPALIVE_SECONDS,
             ping_timeout_seconds=PING_TIMEOUT_SECONDS,
         )
-        most, largest = config.max_connections, config.max_message_bytes
-        self._server = DirectServer(interceptors, limits=limits, max_bytes=largest, max_connections=most)
+        max_bytes, max_connections = config.max_message_bytes, config.max_connections
+        self._server = DirectServer(interceptors, limits=limits, max_bytes=max_bytes, max_connections=max_connections)
         return self._server
 
     def on_round_end(self, function: Callable[[], None]) -> None:
+        """Call `function` once, after all calls of the current read event have started."""
         self._server.at_end_of_round(function)
 
     def bind(self) -> int:
+        """Bind the server and return its port; see `RpcListener.bind`."""
         try:
             return self._server.bind(self._config.address, self._tls)
         except OSError as error:
@@ -131,20 +142,20 @@ class DirectListener(LockedSocket):
 
 
 def listen_error(address: str) -> OSError:
-    """Say that an address can't be had."""
+    """Return the error for an address that can't be bound."""
     return OSError(f"cannot listen on {address}; is another server running there?")
 
 
 def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
-    """Return the options of grpcio that bound what a peer can take; each was measured to matter."""
+    """Return the options of grpcio that bound the resources of a peer. Each was measured to have an effect."""
     return [
-        ("grpc.http2.bdp_probe", 0),  # unread input is 64 KiB a stream, not 8 MiB
+        ("grpc.http2.bdp_probe", 0),  # bounds unread input to 64 KiB per stream instead of 8 MiB
         ("grpc.max_concurrent_streams", config.max_concurrent_streams),
-        ("grpc.http.overload_protection", 0),  # counts ended calls too, and refuses those of a client within the limit
+        ("grpc.http.overload_protection", 0),  # would count ended calls too and reject clients within the limit
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
         ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_SECONDS * 1000),  # keepalive_timeout_ms alone does nothing
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_SECONDS * 1000),  # keepalive_timeout_ms alone has no effect
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.so_reuseport", 0),  # a second server must not share the port silently
         ("grpc.max_receive_message_length", config.max_message_bytes),

@@ -1,1 +1,1 @@
-"""persistence."""
+"""The state file that carries the series over a restart."""

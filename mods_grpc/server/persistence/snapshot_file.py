@@ -1,9 +1,9 @@
-r"""The state of all series on disk: written whole and atomically, read only if every byte is as it was written.
+r"""The state file: all series of all models on disk, replaced atomically and verified by a digest when read.
 
 ```
 mods-grpc state 3\n
 SHA-256 of the rest, in hexadecimal\n
-npz: "header" (JSON as bytes), and for part number i each array of its SeriesSnapshot as "i.<field>"
+npz: "header" (JSON as bytes), and for chunk number i each array of its SeriesSnapshot as "i.<field>"
 ```
 """
 
@@ -11,7 +11,6 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Mapping
 from io import BufferedRandom, BufferedReader
@@ -20,19 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from mods_grpc.server.models.loader import LoadedModel
+from mods_grpc.atomic_file import replacing
+from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.series.replay_cache import CachedReplies, CachedReply
 from mods_grpc.server.series.snapshot import SeriesSnapshot
 
 MAGIC = b"mods-grpc state 3\n"
-DIGEST_BYTES = 65  # in hexadecimal, with the end of the line
+DIGEST_BYTES = 65  # hexadecimal digits and the line end
 MAX_FILE_BYTES = 16 << 30
 _ARRAYS = tuple(item.name for item in dataclasses.fields(SeriesSnapshot) if item.name not in ("sensors", "names", "answers"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModel:
-    """Series of one model, all or a part. `grid` tells which versions can go on with them: LoadedModel.grid."""
+    """All or some series of one model version. Versions with the same `grid` can continue them; see `LoadedModel.grid`."""
 
     name: str
     version: int
@@ -43,23 +43,23 @@ class SavedModel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SavedState:
-    """What a file holds, parts of one model after another. `complete` is False for one written while streams went on."""
+    """Content of a state file. Chunks of one model are adjacent. `complete` is False if streams were open when it was written."""
 
     models: tuple[SavedModel, ...]
     complete: bool
 
 
 def label_snapshot(model: LoadedModel, series: SeriesSnapshot) -> SavedModel:
-    """Name the model that a snapshot belongs to."""
+    """Label a snapshot with the model version that it belongs to."""
     manifest = model.manifest
     return SavedModel(name=manifest.name, version=manifest.version, digest=model.digest, grid=model.grid, series=series)
 
 
 def write_state(path: Path, state: SavedState) -> None:
-    """Write the file in place of what was there.
+    """Replace the state file.
 
     Raises:
-        OSError: It can't be written; what was there before stays.
+        OSError: It can't be written; the old file is unchanged.
     """
     arrays: dict[str, Any] = {}
     models = []
@@ -78,33 +78,26 @@ def write_state(path: Path, state: SavedState) -> None:
             }
         )
     header = json.dumps({"complete": state.complete, "models": models}).encode()
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with fresh.open("w+b") as file:  # piece by piece: nothing is held twice, nor the interpreter for long
-            file.write(MAGIC + bytes(DIGEST_BYTES))
-            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
-            digest = _digest(file)
-            file.seek(len(MAGIC))
-            file.write(digest)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with replacing(path) as file:  # array by array: no second copy in memory, and the GIL is never held for long
+        file.write(MAGIC + bytes(DIGEST_BYTES))
+        np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+        digest = _digest(file)
+        file.seek(len(MAGIC))
+        file.write(digest)
 
 
 def read_state(path: Path) -> SavedState:
-    """Read the file.
+    """Read a state file.
 
     Raises:
         OSError: It can't be read.
-        ValueError: It is not what `write_state` wrote.
+        ValueError: It is damaged, too large or not a state file of this version.
     """
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError("it is too large")
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
-            raise ValueError("it does not begin as a state file of this version does")
+            raise ValueError("it does not begin like a state file of this version")
         if file.read(DIGEST_BYTES) != _digest(file):
             raise ValueError("its digest differs, so it is damaged")
         file.seek(len(MAGIC) + DIGEST_BYTES)
@@ -117,8 +110,8 @@ def read_state(path: Path) -> SavedState:
             raise ValueError("it was written by another version") from error
 
 
-def _digest(file: BufferedReader | BufferedRandom) -> bytes:
-    """Return the digest of what follows it in a file."""
+def _digest(file: BufferedRandom | BufferedReader) -> bytes:
+    """Return the digest line of the file: the SHA-256 of everything after that line."""
     file.seek(len(MAGIC) + DIGEST_BYTES)
     return hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n"
 
@@ -139,7 +132,7 @@ def _read_model(model: Mapping[str, Any], number: int, arrays: Mapping[str, Any]
 
 
 def _to_tuples(value: Any) -> Any:
-    """Make tuples of what JSON made lists."""
+    """Convert lists to tuples, recursively."""
     return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 

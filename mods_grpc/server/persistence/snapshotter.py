@@ -1,4 +1,4 @@
-"""Keeps the state of the series over a restart: restores it at the start, writes it at intervals and at the end."""
+"""Snapshots of the series: restored at the start, written periodically and on shutdown."""
 
 import asyncio
 import itertools
@@ -7,40 +7,40 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mods_grpc.errors import ModsError
-from mods_grpc.server.models.loader import LoadedModel
+from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, label_snapshot, read_state, write_state
 from mods_grpc.server.series.snapshot import capture, restore
 
-CHUNK_SERIES = 2000  # copied without a pause, which takes a few milliseconds; a sensor is always copied whole
+CHUNK_SERIES = 2000  # series copied without yielding to the event loop, in a few ms; the series of a sensor stay together
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Snapshotter:
-    """Writes the state file of a repository.
+    """Reads and writes the state file of a repository.
 
     Args:
         repository: The models.
-        path: The file.
-        seconds: How often to write it; 0 for only at the end.
+        path: The state file.
+        interval_seconds: Write interval; 0 writes on shutdown only.
     """
 
     def __init__(self, repository: Repository, path: Path, interval_seconds: float) -> None:
         self._repository = repository
         self._path = path
         self._interval_seconds = interval_seconds
-        self._thread = ThreadPoolExecutor(1, "keeper")
+        self._thread = ThreadPoolExecutor(1, "snapshotter")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Restore what the file holds, then write it at intervals."""
+        """Restore the state from the file, then start the periodic writes."""
         self._restore()
         if self._interval_seconds:
             self._task = asyncio.ensure_future(self._write_periodically())
 
     async def stop(self) -> None:
-        """Write for the last time; nothing may change the series any more."""
+        """Write the final state. The series must not change any more."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -48,25 +48,28 @@ class Snapshotter:
         self._thread.shutdown()
 
     async def write(self, *, complete: bool) -> None:
-        """Write the state as it is now; a failure is logged."""
+        """Write the current state. An I/O error is logged."""
         state = SavedState(models=tuple(await self._take_snapshots()), complete=complete)
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, write_state, self._path, state)
         except OSError as error:
-            log.error("state_not_written reason=%r", error.strerror)
+            logger.error("state_not_written", extra={"reason": error.strerror or str(error)})
 
     async def _take_snapshots(self) -> list[SavedModel]:
-        """Copy all series, those of a few sensors at a time, so that calls go on in between. A sensor's fit its answers."""
-        found: list[SavedModel] = []
+        """Copy all series, some sensors at a time so that calls are served in between.
+
+        The series and the cached replies of one sensor are consistent with each other.
+        """
+        snapshots: list[SavedModel] = []
         generation = None
-        while generation != self._repository.generation:  # series moved to another version meanwhile
-            generation, found = self._repository.generation, []
+        while generation != self._repository.generation:  # repeat if series moved to another version meanwhile
+            generation, snapshots = self._repository.generation, []
             for model in self._serving_models():
                 for sensors in model.states.sensor_groups(CHUNK_SERIES):
                     await model.states.lock.wait_idle()
-                    found.append(label_snapshot(model, capture(model.states, sensors)))
+                    snapshots.append(label_snapshot(model, capture(model.states, sensors)))
                     await asyncio.sleep(0)
-        return found
+        return snapshots
 
     def _serving_models(self) -> list[LoadedModel]:
         return [entry.loaded for entry in self._repository.entries() if entry.state is entry.state.READY and entry.loaded]
@@ -76,8 +79,8 @@ class Snapshotter:
             await asyncio.sleep(self._interval_seconds)
             try:
                 await self.write(complete=False)
-            except Exception:  # the next one may succeed
-                log.exception("state_broke")
+            except Exception:  # the next write may succeed
+                logger.exception("state_write_crashed")
 
     def _restore(self) -> None:
         try:
@@ -85,19 +88,20 @@ class Snapshotter:
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
-            log.error("state_refused reason=%r", str(error))
+            logger.error("state_rejected", extra={"reason": str(error)})
             return
-        for name, found in itertools.groupby(state.models, key=lambda part: part.name):
-            parts = tuple(found)
+        for name, group in itertools.groupby(state.models, key=lambda chunk: chunk.name):
+            chunks = tuple(group)
             try:
                 model = self._repository.serving(name, None)
             except ModsError:
-                log.warning("state_left_aside model=%s reason='it is not served'", name)
+                logger.warning("state_skipped", extra={"model": name, "reason": "the model is not served"})
                 continue
-            if model.grid != parts[0].grid:
-                log.warning("state_left_aside model=%s reason='it has other features now'", name)
+            if model.grid != chunks[0].grid:
+                reason = "the features or the time grid of the model have changed"
+                logger.warning("state_skipped", extra={"model": name, "reason": reason})
                 continue
-            count = sum(restore(model.states, part.series, same_model=model.digest == part.digest) for part in parts)
+            count = sum(restore(model.states, chunk.series, same_model=model.digest == chunk.digest) for chunk in chunks)
             if not state.complete:
-                model.states.mark_stale({sensor for part in parts for sensor in part.series.sensors})
-            log.info("state_restored model=%s series=%d complete=%s", name, count, state.complete)
+                model.states.mark_stale({sensor for chunk in chunks for sensor in chunk.series.sensors})
+            logger.info("state_restored", extra={"model": name, "series": count, "complete": state.complete})

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from mods_grpc.errors import InvalidInputError, Reason
-from mods_grpc.server.rpc.boundary import abort
+from mods_grpc.server.rpc.outcome import abort
 from mods_grpc.server.rpc.status import abort_arguments
 
 Handler = Any
@@ -85,4 +85,6 @@ def with_parse_errors_sync(handler: Handler) -> Handler:
 
 
 def _malformed(data: bytes) -> InvalidInputError:
-    return InvalidInputError.for_field("", Reason.MALFORMED_REQUEST, f"expected a message, found {len(data)} bytes that are not one")
+    return InvalidInputError.for_field(
+        "", Reason.MALFORMED_REQUEST, f"expected a message, found {len(data)} bytes that are not one"
+    )

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mods_grpc.server.rpc.boundary import Context
+from mods_grpc.server.rpc.outcome import Context
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.version import __version__
 

@@ -1,4 +1,4 @@
-"""What the server takes on: messages per second and identity, and a bounded amount of work that waits for a thread."""
+"""Admission control: a rate limit per caller and a bounded queue of offloaded work."""
 
 import time
 from collections import OrderedDict
@@ -8,14 +8,14 @@ from mods_grpc.errors import DeadlineError, QuotaError, Reason
 MAX_IDENTITIES = 10_000
 BURST_SECONDS = 2.0
 RETRY_SECONDS = 0.1
-SMOOTHING = 0.2  # of the running mean of how long a piece of work takes
+SMOOTHING = 0.2  # weight of the newest duration in the running mean
 
 
 class RateLimiter:
-    """A token bucket for every identity.
+    """A token bucket per caller.
 
     Args:
-        per_second: Messages an identity may send; 0 for no limit. It may be ahead by as many as fit in BURST_SECONDS.
+        per_second: Messages per second and caller; 0 for no limit. A burst may use up to BURST_SECONDS worth of messages.
     """
 
     def __init__(self, per_second: float) -> None:
@@ -24,35 +24,35 @@ class RateLimiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def acquire(self, identity: str) -> None:
-        """Count a message.
+        """Take one token from the bucket of `identity`.
 
         Raises:
-            QuotaError: RATE_LIMIT, with the time to wait.
+            QuotaError: RATE_LIMIT, with the seconds until the next token.
         """
         if not self._per_second:
             return
         now = time.monotonic()
-        left, since = self._buckets.pop(identity, (self._burst, now))
-        left = min(self._burst, left + (now - since) * self._per_second)
-        if left < 1:
-            self._buckets[identity] = (left, now)
-            text = f"more than {self._per_second:g} messages a second"
-            wait = (1 - left) / self._per_second
+        tokens, refilled_at = self._buckets.pop(identity, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - refilled_at) * self._per_second)
+        if tokens < 1:
+            self._buckets[identity] = (tokens, now)
+            text = f"more than {self._per_second:g} messages per second"
+            wait = (1 - tokens) / self._per_second
             raise QuotaError(Reason.RATE_LIMIT, text, limit=f"{self._per_second:g}", retry_seconds=wait)
-        self._buckets[identity] = (left - 1, now)
+        self._buckets[identity] = (tokens - 1, now)
         while len(self._buckets) > MAX_IDENTITIES:
             self._buckets.popitem(last=False)
 
 
 class AdmissionQueue:
-    """Work that waits for a thread, and how long it is likely to wait.
+    """Bounds the jobs that wait for a pool thread or run on one, and estimates their wait.
 
     Args:
-        most: Pieces that may wait or run.
-        threads: Threads that run them.
+        max_pending: Maximum number of jobs that wait or run.
+        threads: Number of pool threads.
 
     Attributes:
-        pending: Pieces that wait or run.
+        pending: Jobs that wait or run.
     """
 
     def __init__(self, max_pending: int, threads: int) -> None:
@@ -62,28 +62,28 @@ class AdmissionQueue:
         self._mean_seconds = 0.0
 
     def admit(self, seconds_left: float | None) -> None:
-        """Take a piece of work on.
+        """Admit one job.
 
         Args:
-            seconds_left: Time until the caller's deadline; None where there is none.
+            seconds_left: Time until the caller's deadline; None without a deadline.
 
         Raises:
-            QuotaError: OVERLOADED, too much waits already.
-            DeadlineError: DEADLINE_TOO_SHORT, it would not be done in time.
+            QuotaError: OVERLOADED, the queue is full.
+            DeadlineError: DEADLINE_TOO_SHORT, the job is not expected to finish in time.
         """
         if self.pending >= self._max_pending:
-            text = f"{self.pending} requests wait or run, the most allowed"
+            text = f"{self.pending} requests wait or run, which is the limit"
             raise QuotaError(Reason.OVERLOADED, text, limit=self._max_pending, actual=self.pending, retry_seconds=RETRY_SECONDS)
         expected = self._mean_seconds * (1 + self.pending / self._threads)
         if seconds_left is not None and seconds_left < expected:
-            text = f"the answer takes about {expected:.3f} s, the deadline leaves {max(0.0, seconds_left):.3f} s"
-            self._mean_seconds *= 1 - SMOOTHING  # or one slow piece would keep all others out for good
+            text = f"the response takes about {expected:.3f} s, the deadline leaves {max(0.0, seconds_left):.3f} s"
+            self._mean_seconds *= 1 - SMOOTHING  # otherwise one slow job could reject all later ones forever
             raise DeadlineError(Reason.DEADLINE_TOO_SHORT, text, limit=f"{expected:.3f}", actual=f"{seconds_left:.3f}")
         self.pending += 1
 
     def done(self, seconds: float | None) -> None:
-        """Note that a piece ended; `seconds` is how long it ran, None where it did not run."""
+        """Record that a job ended; `seconds` is its run time, None if it never ran."""
         self.pending -= 1
         if seconds is not None:
-            share = SMOOTHING if self._mean_seconds else 1.0
-            self._mean_seconds += share * (seconds - self._mean_seconds)
+            weight = SMOOTHING if self._mean_seconds else 1.0
+            self._mean_seconds += weight * (seconds - self._mean_seconds)

@@ -1,6 +1,6 @@
-"""Waiting with an end, cheaply: one timer looks at all streams, in place of a task and a timer for every message.
+"""Coarse timeouts: one 50 ms timer checks all streams instead of one timer per message.
 
-A read or write of gRPC that is cancelled ends the call without a status, so what is overdue is told, not cancelled.
+Cancelling a read or write of gRPC would end the call without a status, so a target is notified of its timeout, not cancelled.
 """
 
 import asyncio
@@ -12,21 +12,21 @@ NO_DEADLINE = math.inf
 
 
 class TimeoutTarget(Protocol):
-    """Something that may wait too long; `until` is when it does, on the clock of the watch."""
+    """Something with a deadline."""
 
     @property
     def deadline(self) -> float:
-        """When it does."""
+        """When it times out, in seconds on `CoarseTimer.clock`; NO_DEADLINE if it does not."""
 
     def on_timeout(self) -> None:
-        """Take note of it."""
+        """Handle the timeout."""
 
 
 class CoarseTimer:
-    """Looks at what waits on one event loop.
+    """Checks the deadlines of all targets on one event loop.
 
     Attributes:
-        clock: Seconds that passed while the loop was not held up: what it did not see is not the peer's fault.
+        clock: Seconds of loop time. Stalls of the loop do not count, because they are not the peer's fault.
     """
 
     def __init__(self) -> None:
@@ -35,23 +35,23 @@ class CoarseTimer:
         self._timer: asyncio.TimerHandle | None = None
         self._ticked = 0.0
 
-    def add(self, one: TimeoutTarget) -> None:
-        """Look at it from now on. It is told two TICK_SECONDS late at most, later when the loop was held up."""
-        self._targets.add(one)
+    def add(self, target: TimeoutTarget) -> None:
+        """Start checking a target. A timeout is noticed at most two TICK_SECONDS late, later only if the loop stalls."""
+        self._targets.add(target)
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._ticked = loop.time()
             self._timer = loop.call_later(TICK_SECONDS, self._tick)
 
-    def remove(self, one: TimeoutTarget) -> None:
-        """Look at it no longer."""
-        self._targets.discard(one)
+    def remove(self, target: TimeoutTarget) -> None:
+        """Stop checking a target."""
+        self._targets.discard(target)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self.clock += min(now - self._ticked, 2 * TICK_SECONDS)
         self._ticked = now
-        for one in [one for one in self._targets if self.clock >= one.deadline]:
-            one.on_timeout()
+        for target in [target for target in self._targets if self.clock >= target.deadline]:
+            target.on_timeout()
         self._timer = loop.call_later(TICK_SECONDS, self._tick) if self._targets else None

@@ -1,12 +1,12 @@
-"""Zero-wait batches: what arrives while the event loop still has something to do runs as one.
+"""Micro-batching without a delay: calls that arrive while the event loop is busy run as one batch.
 
-A run of a model lets go of the interpreter, and to get it back from the threads of gRPC costs several times what a small
-model does. So it pays to look whether more calls are on their way: the loop goes round a few times, which takes microseconds
-when nothing comes, and each call that comes starts that afresh. Nobody sleeps. A forecast does not depend on the windows
-beside it (`Session.invariant`), so nobody can tell.
+A model run releases the GIL, and taking it back from gRPC's threads costs several times as much as a small model. So it pays to
+check for more calls first: the batcher lets the event loop iterate a few times, which takes microseconds when nothing arrives,
+and starts counting again with every call. There is no timer. A forecast does not depend on the other windows of its batch
+(`Session.batch_invariant`), so results are the same.
 
-Where a while no call had company, as those of a client have none that sends again only when it was answered, calls run as they
-come, and every now and then one looks round.
+If calls arrive alone for a while, as from a client that waits for each response, they run immediately, and only every
+PROBE_INTERVAL-th call checks for others.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ import numpy as np
 from mods_grpc.array_types import Floats, Times
 
 RoundHook = Callable[[Callable[[], None]], None]
-IDLE_ITERATIONS = 5  # of the loop without another call, after which none is on its way: it takes about as many from byte to call
-PROBE_INTERVAL = 8  # runs of one call after which calls are taken to be alone, and calls that run so before one looks round again
-MAX_WINDOWS, MAX_RUN_SECONDS = 64, 0.004  # of one run: the loop is not held up for longer
+"""Schedules a function to run after all calls of the current read event have started."""
+IDLE_ITERATIONS = 5  # iterations of the loop without another call before the batch runs; about as many lie between byte and call
+PROBE_INTERVAL = 8  # batches of one call before calls run immediately, and calls that do so before the next check for others
+MAX_WINDOWS, MAX_RUN_SECONDS = 64, 0.004  # per run, which blocks the event loop
 
 
 class MicroBatcher:
-    """Runs a model for many calls at once, on one event loop.
+    """Runs a model once for many concurrent calls, on one event loop.
 
     Args:
         forecast: Maps windows `(n, rows, features)` and the times of their last rows `(n,)` to forecasts
-            `(n, horizon, told * features)`, each row whatever n is.
-        most: Windows of one run.
-        at_end_of_round: Has a function called when all calls have begun that came together; None where nobody knows when that
-            is, and one has to look round.
+            `(n, horizon, outputs_per_feature * features)`. Each forecast must be independent of n.
+        max_windows: Maximum number of windows per run.
+        on_round_end: Hook of the transport; None if the transport has no end-of-read event; the batcher then polls the loop.
     """
 
     def __init__(
@@ -44,62 +44,64 @@ class MicroBatcher:
         self._on_round_end = on_round_end
         self._waiting: list[tuple[Floats, Times, asyncio.Future[Floats]]] = []
         self._windows = 0
-        self._quiet_turns = 0
-        self._turning = False
-        self._single, self._alone = 0, 0  # runs of one call in a row that had looked round, and calls since that did not
+        self._idle_iterations = 0
+        self._scheduled = False
+        self._single_batches = 0  # batches of one call in a row
+        self._immediate_calls = 0  # calls since then that ran without a check for others
 
     async def forecast(self, windows: Floats, times: Times) -> Floats:
-        """Forecast windows, `(n, rows, features)`, whose last rows are of `times`, `(n,)`, together with those of other calls.
+        """Forecast windows `(n, rows, features)` whose last rows are of `times`, `(n,)`, in one batch with those of other calls.
 
         Raises:
-            ModelOutputError: As the model.
+            ModelOutputError: As raised by the model.
         """
-        if self._on_round_end is None and self._single >= PROBE_INTERVAL and self._alone < PROBE_INTERVAL:
-            self._alone += 1
+        if self._on_round_end is None and self._single_batches >= PROBE_INTERVAL and self._immediate_calls < PROBE_INTERVAL:
+            self._immediate_calls += 1
             return self._forecast(windows, times)
         loop = asyncio.get_running_loop()
-        mine: asyncio.Future[Floats] = loop.create_future()
+        result: asyncio.Future[Floats] = loop.create_future()
         if self._windows + len(windows) > self._max_windows:
             self._run()
-        if not self._turning:
-            self._turning = True
+        if not self._scheduled:
+            self._scheduled = True
             if self._on_round_end is None:
                 loop.call_soon(self._poll, loop)
             else:
                 self._on_round_end(self._flush)
-        self._waiting.append((windows, times, mine))
+        self._waiting.append((windows, times, result))
         self._windows += len(windows)
-        self._quiet_turns = 0
-        return await mine
+        self._idle_iterations = 0
+        return await result
 
     def _poll(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._quiet_turns += 1
-        if self._quiet_turns > IDLE_ITERATIONS:
+        self._idle_iterations += 1
+        if self._idle_iterations > IDLE_ITERATIONS:
             self._run()
-        self._turning = bool(self._waiting)
-        if self._turning:
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
             loop.call_soon(self._poll, loop)
 
     def _flush(self) -> None:
-        self._turning = False
+        self._scheduled = False
         self._run()
 
     def _run(self) -> None:
-        waiting = [one for one in self._waiting if not one[2].done()]  # who gave up needs none
+        waiting = [call for call in self._waiting if not call[2].done()]  # without the cancelled ones
         self._waiting, self._windows = [], 0
         if not waiting:
             return
-        self._single, self._alone = (self._single + 1 if len(waiting) == 1 else 0), 0
+        self._single_batches = self._single_batches + 1 if len(waiting) == 1 else 0
+        self._immediate_calls = 0
         try:
             windows, times, _ = waiting[0]
             if len(waiting) > 1:
-                windows, times = np.concatenate([one[0] for one in waiting]), np.concatenate([one[1] for one in waiting])
-            found = self._forecast(windows, times)
-        except Exception as error:  # it goes to all that asked
-            for _, _, mine in waiting:
-                mine.set_exception(error)
+                windows, times = np.concatenate([call[0] for call in waiting]), np.concatenate([call[1] for call in waiting])
+            forecasts = self._forecast(windows, times)
+        except Exception as error:  # fails every call of the batch
+            for _, _, result in waiting:
+                result.set_exception(error)
             return
         start = 0
-        for windows, _, mine in waiting:
-            mine.set_result(found[start : start + len(windows)])
+        for windows, _, result in waiting:
+            result.set_result(forecasts[start : start + len(windows)])
             start += len(windows)

@@ -1,6 +1,6 @@
-"""Ends runs of a model that take too long or that nobody waits for any more.
+"""Stops model runs that exceed their time limit or whose call has ended.
 
-A thread of its own looks at those under way, since the one that runs can't.
+A watchdog thread checks the runs in progress, because the thread inside ONNX Runtime can't.
 """
 
 import threading
@@ -15,41 +15,41 @@ from mods_grpc.errors import DeadlineError, Reason
 T = TypeVar("T")
 
 CHECK_SECONDS = 0.05
-_caller: ContextVar["CallScope | None"] = ContextVar("caller", default=None)
-_began: ContextVar[float | None] = ContextVar("began", default=None)
+_call: ContextVar["CallScope | None"] = ContextVar("call", default=None)
+_run_start: ContextVar[float | None] = ContextVar("run_start", default=None)
 
 
 class CallScope:
-    """For whom a thread works.
+    """The call that a thread works for.
 
     Args:
-        seconds_left: Time until the deadline of the call; None where there is none.
+        seconds_left: Time until the deadline of the call; None without a deadline.
 
     Attributes:
-        gone: Whether the call was cancelled. May be set by any thread.
+        gone: Whether the call has ended. May be set by any thread.
     """
 
     def __init__(self, seconds_left: float | None) -> None:
         self.gone = False
-        self._until = None if seconds_left is None else time.monotonic() + seconds_left
+        self._deadline = None if seconds_left is None else time.monotonic() + seconds_left
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is still somebody to answer."""
-        return not self.gone and (self._until is None or time.monotonic() <= self._until)
+        """Whether the caller still waits for the response."""
+        return not self.gone and (self._deadline is None or time.monotonic() <= self._deadline)
 
     def raise_if_gone(self) -> None:
-        """Require somebody to wait.
+        """Raise if the caller waits no longer.
 
         Raises:
-            DeadlineError: DEADLINE_TOO_SHORT, the deadline passed, or the call was cancelled.
+            DeadlineError: DEADLINE_TOO_SHORT, the deadline passed or the call was cancelled.
         """
         if not self.is_waiting:
-            raise DeadlineError(Reason.DEADLINE_TOO_SHORT, "the deadline passed before the answer was ready")
+            raise DeadlineError(Reason.DEADLINE_TOO_SHORT, "the deadline passed before the response was ready")
 
 
 @contextmanager
-def _holding(variable: ContextVar[T], value: T) -> Iterator[None]:
+def _set_variable(variable: ContextVar[T], value: T) -> Iterator[None]:
     token = variable.set(value)
     try:
         yield
@@ -57,36 +57,36 @@ def _holding(variable: ContextVar[T], value: T) -> Iterator[None]:
         variable.reset(token)
 
 
-def call_scope(caller: CallScope) -> AbstractContextManager[None]:
-    """Let the runs that begin inside be ended when the caller waits no longer."""
-    return _holding(_caller, caller)
+def call_scope(call: CallScope) -> AbstractContextManager[None]:
+    """Return a context in which model runs are stopped once `call` has ended."""
+    return _set_variable(_call, call)
 
 
-def run_started_at(began: float) -> AbstractContextManager[None]:
-    """Let the runs inside be parts of one that began then, on the monotonic clock: together they may take as long as one."""
-    return _holding(_began, began)
+def run_started_at(start: float) -> AbstractContextManager[None]:
+    """Return a context whose model runs share one time limit that counts from `start`, on the monotonic clock."""
+    return _set_variable(_run_start, start)
 
 
 def run_start() -> float:
-    """Return when the run began that this thread is at: now, unless it is a part of one."""
-    began = _began.get()
-    return time.monotonic() if began is None else began
+    """Return the time from which the time limit of a run counts: now, or as set by `run_started_at`."""
+    start = _run_start.get()
+    return time.monotonic() if start is None else start
 
 
 def current_call() -> CallScope | None:
-    """Return for whom one works here; None where it is worked to the end whatever becomes of the caller.
+    """Return the call that this thread works for; None outside a `call_scope`, where runs do not depend on a call.
 
     Raises:
         DeadlineError: The caller waits no longer.
     """
-    caller = _caller.get()
-    if caller is not None:
-        caller.raise_if_gone()
-    return caller
+    call = _call.get()
+    if call is not None:
+        call.raise_if_gone()
+    return call
 
 
 class Watchdog:
-    """Watches runs. Its thread lives only while there are some."""
+    """Watches model runs. Its thread exists only while there are runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
@@ -94,17 +94,17 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def watch(self, options: Any, until: float, caller: CallScope | None = None) -> Iterator[None]:
-        """Watch the run inside: when it has to end, `options.terminate` is set, which ends it at its next operator.
+    def watch(self, options: Any, deadline: float, call: CallScope | None = None) -> Iterator[None]:
+        """Watch the run inside. On timeout `options.terminate` is set, which ends the run at its next operator.
 
         Args:
-            options: RunOptions that the run was given.
-            until: When it has to end, on the monotonic clock.
-            caller: Who waits for it; None where it is not to end before its time.
+            options: The RunOptions of the run.
+            deadline: When the run must have ended, on the monotonic clock.
+            call: Stops the run when it has ended; None to stop it at the deadline only.
         """
         key = id(options)
         with self._lock:
-            self._runs[key] = (until, caller, options)
+            self._runs[key] = (deadline, call, options)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
                 self._thread.start()
@@ -118,8 +118,8 @@ class Watchdog:
         with self._lock:
             while self._runs:
                 now = time.monotonic()
-                for until, caller, options in self._runs.values():
-                    if now > until or (caller is not None and not caller.is_waiting):
+                for deadline, call, options in self._runs.values():
+                    if now > deadline or (call is not None and not call.is_waiting):
                         options.terminate = True
                 self._lock.wait(CHECK_SECONDS)
             self._thread = None

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-from mods_grpc.detection.engine.chunking import alone
+from mods_grpc.detection.engine.chunking import run_sequentially
 from mods_grpc.server.scheduling.run_watchdog import run_started_at
 
 DEFAULT_THREADS = 4
@@ -44,7 +44,7 @@ class WorkerPool:
         The model runs of all chunks share one time limit. An error of one chunk is raised here; no further chunks are started.
         """
         if self._helpers is None or len(chunks) < 2 or not getattr(self._thread_state, "may_split", False):
-            return alone(function, chunks)
+            return run_sequentially(function, chunks)
         job = _ChunkJob(function, chunks)
         with run_started_at(time.monotonic()):
             helpers = self._submit_helpers(min(self._threads, len(chunks)) - 1, job)

@@ -1,1 +1,1 @@
-"""security."""
+"""Authentication of callers, and TLS credentials that rotate with their files."""

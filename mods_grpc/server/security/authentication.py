@@ -1,4 +1,4 @@
-"""Who calls and what they may do: bearer tokens from a file, or the name in a client certificate, or the peer's address."""
+"""Authentication and scopes of callers: bearer tokens from a file, names of client certificates, or the peer's address."""
 
 import hashlib
 import hmac
@@ -20,14 +20,14 @@ DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
 class Scope(StrEnum):
-    """What a token may be used for: forecasts and verdicts, or descriptions of models and reflection."""
+    """What a token permits: INFER for forecasts and verdicts, MODELS for model descriptions and reflection."""
 
     INFER = "infer"
     MODELS = "models"
 
 
 class CallerContext(Protocol):
-    """The parts of a call's context that tell who calls."""
+    """The parts of a call's context that identify the caller."""
 
     def invocation_metadata(self) -> Any: ...  # noqa: D102
     def auth_context(self) -> Any: ...  # noqa: D102
@@ -36,7 +36,12 @@ class CallerContext(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallerIdentity:
-    """A caller. `proven` tells whether the name comes from a credential or is only where the call came from."""
+    """Identity of a caller.
+
+    Attributes:
+        name: From the token or certificate, else the address of the peer.
+        authenticated: Whether the name comes from a credential.
+    """
 
     name: str
     scopes: frozenset[Scope] = frozenset(Scope)
@@ -44,29 +49,30 @@ class CallerIdentity:
 
 
 class TokenFile:
-    """Tokens of a file, which holds one a line: name, SHA-256 of the token in hexadecimal, scopes with commas between.
+    """The bearer tokens of a file, which is read again when it changes.
 
-    Lines that are empty or begin with # are skipped. The file is read again when it changes.
+    Each line holds a name, the SHA-256 of the token in hexadecimal, and comma-separated scopes. Empty lines and lines that begin
+    with # are skipped.
 
     Args:
         path: The file.
 
     Raises:
-        OSError: It can't be read.
-        ValueError: A line is not as described; the message gives its number and never what it holds.
+        OSError: The file can't be read.
+        ValueError: A line is malformed. The message gives its number, never its content.
     """
 
     def __init__(self, path: Path) -> None:
-        self._files = FileWatcher((path,), lambda: read_tokens(path))
+        self._file = FileWatcher((path,), lambda: read_tokens(path))
 
     def lookup(self, token: str) -> CallerIdentity | None:
-        """Return whose token it is. Takes as long for one that is unknown."""
+        """Return the identity that a token belongs to, None if there is none. Takes constant time over the file."""
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
-        found = None
-        for known, identity in self._files.read():
-            if hmac.compare_digest(known, digest):
-                found = identity
-        return found
+        match = None
+        for stored_digest, identity in self._file.read():
+            if hmac.compare_digest(stored_digest, digest):
+                match = identity
+        return match
 
 
 def read_tokens(path: Path) -> tuple[tuple[str, CallerIdentity], ...]:
@@ -74,14 +80,14 @@ def read_tokens(path: Path) -> tuple[tuple[str, CallerIdentity], ...]:
 
     Raises:
         OSError: It can't be read.
-        ValueError: A line is not as described.
+        ValueError: It is too large, or a line is malformed.
     """
     with path.open("rb") as file:
-        text = file.read(MAX_FILE_BYTES + 1)
-    if len(text) > MAX_FILE_BYTES:
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
         raise ValueError(f"the token file is larger than {MAX_FILE_BYTES} bytes")
-    found = []
-    for number, line in enumerate(text.decode().splitlines(), 1):
+    tokens = []
+    for number, line in enumerate(content.decode().splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         fields = line.split()
@@ -93,16 +99,16 @@ def read_tokens(path: Path) -> tuple[tuple[str, CallerIdentity], ...]:
             or not DIGEST_PATTERN.fullmatch(fields[1])
         ):
             raise ValueError(f"line {number} of the token file: expected a name, a SHA-256 and scopes of {', '.join(Scope)}")
-        found.append((fields[1], CallerIdentity(name=fields[0], scopes=frozenset(map(Scope, scopes)), authenticated=True)))
-    return tuple(found)
+        tokens.append((fields[1], CallerIdentity(name=fields[0], scopes=frozenset(map(Scope, scopes)), authenticated=True)))
+    return tuple(tokens)
 
 
 class Authenticator:
-    """Lets callers in.
+    """Identifies the caller of a call.
 
     Args:
-        tokens: The tokens that are known; None where none is asked for.
-        certificates: Whether callers have shown a certificate.
+        tokens: The accepted tokens; None if no token is required.
+        certificates: Whether the transport requires client certificates, which then name the caller.
     """
 
     def __init__(self, tokens: TokenFile | None, *, certificates: bool) -> None:
@@ -110,11 +116,11 @@ class Authenticator:
         self._certificates = certificates
 
     def authenticate(self, call: CallerContext, scope: Scope) -> CallerIdentity:
-        """Tell who calls.
+        """Return the identity of the caller.
 
         Raises:
-            UnauthenticatedError: AUTH_REQUIRED.
-            PermissionDeniedError: SCOPE_MISSING.
+            UnauthenticatedError: AUTH_REQUIRED, without a valid token or certificate.
+            PermissionDeniedError: SCOPE_MISSING, the token lacks `scope`.
         """
         if self._tokens is None:
             return _identity_from_certificate(call) if self._certificates else _anonymous_identity(call.peer())
@@ -132,7 +138,7 @@ def _anonymous_identity(peer: str) -> CallerIdentity:
 
 
 def peer_host(peer: str) -> str:
-    """Drop the port of a peer, which changes with every connection."""
+    """Return the address of a peer without its port, which changes with every connection."""
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer or "peer"
 
 

@@ -1,4 +1,4 @@
-"""A small file that is read again when it changes: credentials that rotate without a restart."""
+"""Reads small files again when they change, so that credentials rotate without a restart."""
 
 import logging
 import threading
@@ -11,23 +11,24 @@ CHECK_SECONDS = 1.0
 
 Content = TypeVar("Content")
 FileSignature = tuple[int, int, int]
+"""Inode, size in bytes and time of modification in nanoseconds."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class FileWatcher(Generic[Content]):
-    """What some files hold. When they can't be read any more, what was read last stays in force.
+    """The parsed content of some files. If they become unreadable, the last content stays in force.
 
     Args:
         paths: The files.
-        read: Reads them.
-        check_seconds: How often to look whether one has changed.
+        load: Reads and parses them.
+        check_seconds: Minimum time between two checks for changes; 0 checks on every `read`.
 
     Attributes:
         paths: The files.
 
     Raises:
-        OSError, ValueError: They can't be read the first time.
+        OSError, ValueError: The files can't be read the first time.
     """
 
     def __init__(self, paths: tuple[Path, ...], load: Callable[[], Content], check_seconds: float = CHECK_SECONDS) -> None:
@@ -40,21 +41,21 @@ class FileWatcher(Generic[Content]):
         self._next_check = time.monotonic() + check_seconds
 
     def read(self) -> Content:
-        """Return what the files hold now."""
+        """Return the current content."""
         if time.monotonic() < self._next_check:
             return self._content
         with self._lock:
             self._next_check = time.monotonic() + self._check_seconds
             try:
-                stamps = self._signature()
-                if stamps != self._signatures:
+                signatures = self._signature()
+                if signatures != self._signatures:
                     self._content = self._load()
-                    self._signatures = stamps
-                    log.info("credentials_renewed file=%s", self.paths[0].name)
+                    self._signatures = signatures
+                    logger.info("credentials_renewed", extra={"file": self.paths[0].name})
             except (OSError, ValueError) as error:
-                log.warning("credentials_unreadable file=%s reason=%r", self.paths[0].name, str(error))
+                logger.warning("credentials_unreadable", extra={"file": self.paths[0].name, "reason": str(error)})
             return self._content
 
     def _signature(self) -> tuple[FileSignature, ...]:
-        found = [path.stat() for path in self.paths]
-        return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in found)
+        statuses = [path.stat() for path in self.paths]
+        return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in statuses)

@@ -1,4 +1,4 @@
-"""How the server proves who it is, and keeps its address: TLS files that rotate, unix sockets that are not stolen."""
+"""TLS credentials that rotate with their files, and lock files that keep a second server from a unix socket."""
 
 import fcntl
 import os
@@ -18,7 +18,7 @@ from mods_grpc.transport.sockets.tls import server_context
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The files that TLS needs: certificate chain and key, and the authorities of client certificates, if those are asked for."""
+    """The PEM files of TLS: certificate chain, private key and, for mutual TLS, the authorities of client certificates."""
 
     certificate: Path
     key: Path
@@ -26,13 +26,13 @@ class TlsFiles:
 
     @classmethod
     def from_config(cls, config: ServerConfig) -> "TlsFiles | None":
-        """Return the files of a configuration; None where there is no TLS.
+        """Return the files of a configuration; None without TLS.
 
         Raises:
-            ValueError: Files are named that do not go together.
+            ValueError: The options are inconsistent.
         """
         if bool(config.tls_certificate) != bool(config.tls_key):
-            raise ValueError("--tls-certificate and --tls-key go together")
+            raise ValueError("--tls-certificate and --tls-key must be given together")
         if not config.tls_certificate:
             if config.tls_client_ca:
                 raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key")
@@ -42,11 +42,11 @@ class TlsFiles:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All of them."""
+        """All files."""
         return (self.certificate, self.key, *([self.client_authorities] if self.client_authorities else []))
 
     def grpcio_credentials(self) -> grpc.ServerCredentials:
-        """Return credentials of grpcio, which follow the files.
+        """Return credentials for grpcio that follow changes of the files.
 
         Raises:
             OSError: A file can't be read.
@@ -58,40 +58,40 @@ class TlsFiles:
             return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if mutual else None)
 
         files = FileWatcher(self.paths, read)
-        given = files.read()
+        current = files.read()
 
-        def renewed() -> grpc.ServerCertificateConfiguration | None:
-            """Return the certificates if they changed since the last handshake."""
-            nonlocal given
-            now = files.read()
-            if now is given:
+        def fetch_changed() -> grpc.ServerCertificateConfiguration | None:
+            """Return the certificates if they changed since the last handshake, else None."""
+            nonlocal current
+            latest = files.read()
+            if latest is current:
                 return None
-            given = now
-            return now
+            current = latest
+            return latest
 
-        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", renewed)  # None means: as before
-        return grpc.dynamic_ssl_server_credentials(given, fetch, require_client_authentication=mutual)
+        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch_changed)  # the stubs do not know of None
+        return grpc.dynamic_ssl_server_credentials(current, fetch, require_client_authentication=mutual)
 
     def ssl_context_provider(self) -> Callable[[], ssl.SSLContext]:
-        """Return what tells the context of the next handshake.
+        """Return a function that gives the SSL context for the next handshake, with the files as they are then.
 
         Raises:
-            OSError: A file can't be read, or is not what it must be.
+            OSError: A file can't be read or is no valid PEM file (`ssl.SSLError`).
         """
         return FileWatcher(self.paths, lambda: server_context(self.certificate, self.key, self.client_authorities)).read
 
 
 def lock_socket(address: str) -> IO[bytes] | None:
-    """Hold a lock beside a unix socket, which a second server would otherwise take over without a word.
+    """Lock a file next to a unix socket. Without it a second server would silently take the socket over.
 
     Args:
-        address: Where a server listens.
+        address: Address of the server.
 
     Returns:
-        The lock; None where the address is no file.
+        The lock file, locked until it is closed; None if the address is not a socket file.
 
     Raises:
-        OSError: Another server holds it, or something else is there.
+        OSError: Another server holds the lock, or the path is something other than a socket.
     """
     if not address.startswith("unix:"):
         return None
@@ -104,5 +104,5 @@ def lock_socket(address: str) -> IO[bytes] | None:
         raise OSError(f"cannot listen on {path}: another server holds its lock") from error
     if path.exists() and not stat.S_ISSOCK(os.lstat(path).st_mode):
         lock.close()
-        raise OSError(f"cannot listen on {path}: something else than a socket is there")
+        raise OSError(f"cannot listen on {path}: the path exists and is not a socket")
     return lock

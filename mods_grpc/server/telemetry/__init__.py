@@ -1,1 +1,1 @@
-"""telemetry."""
+"""The Prometheus metrics of calls, model runs and observations."""

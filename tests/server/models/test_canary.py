@@ -4,6 +4,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from mods_grpc.server.models.canary import Canary, CanaryLimits
+from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.versions import VersionState
 from tests.support.models.tiny import HORIZON, ROWS, mean_graph, publish_tiny
@@ -38,7 +39,7 @@ def hungry_graph(gibibytes):
 def tried(folder, memory_mib=2048, seconds=60.0):
     canary = Canary(CanaryLimits(memory_mib=memory_mib, seconds=seconds, max_batch=4096))
     options = {"max_series": 9, "max_series_per_sensor": 9, "state_idle_seconds": 9}
-    repository = Repository(folder, provider="cpu", canary=canary, **options)
+    repository = Repository(Loader(folder=folder, provider="cpu", canary=canary, **options))
     repository.scan()
     repository.load_all()
     return {entry.version: (entry.state, entry.failure) for entry in repository.entries()}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.artifact import publish
+from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
@@ -220,7 +221,9 @@ def test_a_failed_version_is_tried_again_when_its_files_change_and_only_then(ser
 
 def test_a_folder_that_is_still_written_to_is_left_alone(tmp_path):
     publish_tiny(tmp_path)
-    repository = Repository(tmp_path, provider="cpu", max_series=9, max_series_per_sensor=9, state_idle_seconds=9)
+    repository = Repository(
+        Loader(folder=tmp_path, provider="cpu", max_series=9, max_series_per_sensor=9, state_idle_seconds=9)
+    )
     repository.scan()
     folder = tmp_path / "tiny" / "2"
     folder.mkdir()

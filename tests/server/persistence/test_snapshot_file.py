@@ -85,7 +85,8 @@ def test_state_of_a_model_that_is_gone_is_left_aside(repository, tmp_path, caplo
     publish_tiny(repository, "other")
     with caplog.at_level(logging.WARNING), served(repository, tmp_path / "state"):
         pass
-    assert "state_left_aside model=tiny" in caplog.text
+    (skipped,) = [record for record in caplog.records if record.message == "state_skipped"]
+    assert (skipped.model, skipped.reason) == ("tiny", "the model is not served")
 
 
 DAMAGES = {
@@ -107,7 +108,7 @@ def test_a_damaged_file_is_refused_with_a_log_line_and_is_not_fatal(repository, 
         read_state(path)
     with caplog.at_level(logging.ERROR), served(repository, path) as server, channel_to(server) as channel:
         assert stream_to(channel).opened.state == pb.STATE_ORIGIN_FRESH
-    assert caplog.text.count("state_refused") == 1
+    assert caplog.text.count("state_rejected") == 1
 
 
 def test_a_file_that_can_not_be_written_is_logged_and_the_server_goes_on(repository, tmp_path, caplog):
@@ -150,7 +151,8 @@ def test_many_series_are_written_in_parts_each_sensor_whole_and_all_come_back(re
             stream = stream_to(channel, sensor=sensor)
             assert (stream.opened.state, stream.opened.series_held) == (pb.STATE_ORIGIN_RESUMED, len(names))
             stream.end()
-    assert f"state_restored model=tiny series={3 * len(names)} complete=True" in caplog.text
+    (restored,) = [record for record in caplog.records if record.message == "state_restored"]
+    assert (restored.model, restored.series, restored.complete) == ("tiny", 3 * len(names), True)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 import grpc
 import pytest
 
-from mods_grpc.server.models.loader import LoadedModel
+from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.rpc.boundary import _CountedCall
 from mods_grpc.server.streaming.session import StreamSession
 from mods_grpc.server.streaming.stream_io import StreamIO

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.protobuf.arrays import pack_float64
-from mods_grpc.server.models.loader import CHUNK_ROWS
+from mods_grpc.server.models.loader import SCORING_CHUNK_ROWS
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import VERDICT_STATUS_SCORED
 from tests.support.http2.client import Stream, at, reading
@@ -94,7 +94,7 @@ def test_a_stream_that_breaks_off_while_its_batch_is_judged_gets_the_answer_when
 
 def test_parts_of_a_message_that_together_take_too_long_are_all_stopped_and_nothing_is_applied(tmp_path):
     publish_tiny(tmp_path, model=slow_graph())
-    parts = 3 * CHUNK_ROWS["CPUExecutionProvider"]
+    parts = 3 * SCORING_CHUNK_ROWS["CPUExecutionProvider"]
     with running_server(repository=tmp_path, run_threads=2, max_run_seconds=0.05) as server, channel_to(server) as channel:
         stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel))
         for row in range(ROWS):

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from mods_grpc.detection.engine.chunking import parts_of
+from mods_grpc.detection.engine.chunking import chunks_of
 from mods_grpc.errors import DeadlineError
 from mods_grpc.protobuf.arrays import FLOAT64_BYTES, pack_float64
 from mods_grpc.server.scheduling.run_watchdog import CallScope, call_scope, current_call, run_start
@@ -18,7 +18,7 @@ from tests.support.http2.client import Stream, at, detect_request
 from tests.support.models.tiny import ROWS, publish_tiny
 from tests.support.running_server import channel_to, running_server
 
-PARTS = parts_of(10, 3)
+PARTS = chunks_of(10, 3)
 TIMEOUT_SECONDS = 20.0
 
 
@@ -62,8 +62,8 @@ def two_thread_barrier():
 
 def test_chunks_cover_a_batch_without_gap_or_overlap():
     assert [(part.start, part.stop) for part in PARTS] == [(0, 3), (3, 6), (6, 9), (9, 10)]
-    assert parts_of(0, 3) == []
-    assert parts_of(3, 3) == [slice(0, 3)]
+    assert chunks_of(0, 3) == []
+    assert chunks_of(3, 3) == [slice(0, 3)]
 
 
 def test_two_threads_run_at_the_same_time_and_results_come_back_in_order(workers):
@@ -119,7 +119,7 @@ def test_an_error_of_one_chunk_is_raised_and_the_remaining_chunks_are_skipped(wo
         started.append(part)
         raise ValueError(part)
 
-    many = parts_of(1000, 1)
+    many = chunks_of(1000, 1)
     with pytest.raises(ValueError, match="slice"):
         on_registered_thread(workers, lambda: workers.map_chunks(work, many))
     assert len(started) <= 2
@@ -152,7 +152,7 @@ def test_all_threads_stop_when_the_call_is_cancelled(workers):
 
     def lead():
         with call_scope(call):
-            workers.map_chunks(work, parts_of(1000, 1))
+            workers.map_chunks(work, chunks_of(1000, 1))
 
     with pytest.raises(DeadlineError):
         on_registered_thread(workers, lead)
