@@ -35,7 +35,8 @@ def cuda_runners(
             runner = IoBindingRunner(runtime, "cuda", outputs, captures=captures)
             runner.warm_up()
         except Exception as error:  # bare types of ONNX Runtime, for operators that stay on the processor and the like
-            logger.info("io_binding_unavailable model=%s captures=%s error=%r", artifact.manifest.name, captures, error)
+            fields = {"model": artifact.manifest.name, "captures": captures, "error": repr(error)}
+            logger.info("io_binding_unavailable", extra=fields)
         else:
             runners.append((runtime, runner))
     return runners
@@ -63,10 +64,11 @@ def fastest_runner(
             same = all(agree(forecast(*sample), forecasters[0](*sample)) for sample in _samples(windows, times))
             costs.append(measure_cost(forecast, windows, timeout_seconds) if same else None)
         except Exception as error:  # ONNX Runtime raises bare types of its own
-            logger.info("runner_failed number=%d error=%r", number, error)
+            logger.info("runner_failed", extra={"number": number, "error": repr(error)})
             costs.append(None)
     means = [None if cost is None else cost.mean for cost in costs]
-    logger.info("runner_costs mean_us=%s", [None if mean is None else round(mean * 1e6, 1) for mean in means])
+    mean_us = [None if mean is None else round(mean * 1e6, 1) for mean in means]
+    logger.info("runner_costs", extra={"mean_us": mean_us})
     direct = costs[0].mean if costs[0] else timeout_seconds
     faster = [(mean, number) for number, mean in enumerate(means) if mean is not None and mean * MIN_SPEEDUP <= direct]
     return min(faster, default=(direct, 0))[1]

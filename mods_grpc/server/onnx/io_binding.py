@@ -153,7 +153,7 @@ class IoBindingRunner:
         try:
             return [allocate((size, *shape), dtype, memory_info=memory) for shape, dtype in self._inputs.values()]
         except Exception as error:  # ONNX Runtime raises bare types of its own
-            logger.warning("not_pinned error=%r", error)
+            logger.warning("memory_not_pinned", extra={"error": repr(error)})
             return []
 
 

@@ -109,7 +109,7 @@ def with_min_batch(session: Session, windows: Floats, times: Times) -> Session:
         single = [candidate.forecast(windows[i : i + 1], times[i : i + 1]) for i in range(len(windows))]
         if np.array_equal(np.concatenate(single), batched):
             return candidate
-    logger.warning("forecasts_depend_on_batch provider=%s", session.provider)
+    logger.warning("forecasts_depend_on_batch", extra={"provider": session.provider})
     return replace(session, min_batch=2, batch_invariant=False)
 
 

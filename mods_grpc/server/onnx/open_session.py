@@ -42,7 +42,7 @@ def open_session(artifact: Artifact, provider: str) -> Session:
         except ArtifactError as error:
             if name == names[-1] and not opened:
                 raise
-            logger.warning("provider_rejected provider=%s reason=%r", name, error.message)
+            logger.warning("provider_rejected", extra={"provider": name, "reason": error.message})
         else:
             if len(names) == 1:
                 return session

@@ -46,7 +46,8 @@ def open_runtime(
         runtime = ort.InferenceSession(artifact.graphs[file], options, providers=providers, enable_fallback=0)
         runtime.disable_fallback()
     except Exception as error:  # bare types of ONNX Runtime, with paths in their text
-        logger.warning("session_failed model=%s version=%d error=%r", artifact.manifest.name, artifact.manifest.version, error)
+        fields = {"model": artifact.manifest.name, "version": artifact.manifest.version, "error": repr(error)}
+        logger.warning("session_failed", extra=fields)
         raise ArtifactError(f"{file}: ONNX Runtime can't load it on {provider_name}") from error
     if runtime.get_providers()[0] != provider_name:
         raise ArtifactError(f"ONNX Runtime fell back from {provider_name} to {runtime.get_providers()[0]}")

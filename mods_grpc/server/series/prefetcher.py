@@ -10,7 +10,7 @@ import logging
 from mods_grpc.detection import Monitor
 from mods_grpc.server.scheduling.fair_lock import FairLock
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Prefetcher:
@@ -36,6 +36,6 @@ class Prefetcher:
         for monitor, slot in due:
             if not self._turn.locked:
                 try:
-                    monitor.look_ahead(slot)
+                    monitor.prefetch(slot)
                 except Exception:  # the next row will tell of it, as it runs the model itself
-                    log.debug("look_ahead_failed", exc_info=True)
+                    logger.debug("prefetch_failed", exc_info=True)

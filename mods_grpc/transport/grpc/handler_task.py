@@ -1,4 +1,4 @@
-"""A handler at work, whose end is the end of its call."""
+"""The coroutine of a handler; its end is the end of its call."""
 
 import asyncio
 import logging
@@ -8,17 +8,17 @@ from typing import Any
 import grpc
 
 from mods_grpc.transport.grpc.call import Call
-from mods_grpc.transport.sockets.eager_task import Begun
+from mods_grpc.transport.sockets.eager_task import EagerTask
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-class Run(Begun):
-    """The coroutine of a handler. What it raises never goes further.
+class HandlerTask(EagerTask):
+    """Runs a handler, and ends its call with the result. Exceptions of the handler are logged and not propagated.
 
     Args:
-        handler: Returns the message of a unary response; None where it writes what it has to say.
-        call: What it answers.
+        handler: Returns the message of a unary response, or None if it writes its responses itself.
+        call: The call.
     """
 
     __slots__ = ("call",)
@@ -26,53 +26,53 @@ class Run(Begun):
     def __init__(self, handler: Coroutine[Any, None, Any], call: Call) -> None:
         super().__init__(handler)
         self.call = call
-        call.running = True
+        call.handler_running = True
 
     def throw(self, *error: Any) -> Any:
-        """Go on with an error."""
+        """Resume the handler with an exception."""
         try:
             return super().throw(*error)
         except BaseException as end:
-            if not self._ended_by(end):
+            if not self._on_done(end):
                 raise
         finally:
-            del error  # its traceback leads back here
+            del error  # its traceback refers to this frame
         raise StopIteration
 
     def _step(self, value: None) -> Any:
         try:
             return self._coroutine.send(value)
         except BaseException as end:
-            if not self._ended_by(end):
+            if not self._on_done(end):
                 raise
         raise StopIteration
 
-    def _ended_by(self, end: BaseException) -> bool:
-        """End the call as its handler ended, and tell whether that is all there is to it."""
+    def _on_done(self, end: BaseException) -> bool:
+        """End the call as its handler ended. Returns False if the exception must be propagated."""
         try:
             if isinstance(end, StopIteration):
                 self._finish(end.value)
             elif isinstance(end, asyncio.CancelledError):
-                self.call.drop()
+                self.call.cancel()
                 return False
             elif isinstance(end, Exception):
                 self._fail(end)
             else:
                 return False
         finally:
-            self.call.left()
+            self.call.on_handler_end()
         return True
 
     def _finish(self, response: Any) -> None:
         try:
             if response is None:
-                self.call.end()
+                self.call.finish()
             else:
-                self.call.answer(response)
+                self.call.respond(response)
         except Exception as error:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        if not (self.call.done() and isinstance(error, grpc.aio.BaseError)):  # which says no more than that
-            log.error("handler_failed method=%s", self.call.method, exc_info=error)
+        if not (self.call.done() and isinstance(error, grpc.aio.BaseError)):  # which only says that the call is over
+            logger.error("handler_failed method=%s", self.call.method, exc_info=error)
         self.call.fail(grpc.StatusCode.INTERNAL, "internal error")

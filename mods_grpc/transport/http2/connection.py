@@ -1,268 +1,270 @@
-"""An HTTP/2 connection as an asyncio protocol, the server's side (RFC 9113)."""
+"""The server's side of an HTTP/2 connection as an asyncio protocol (RFC 9113)."""
 
 import asyncio
 import logging
 from typing import Protocol, cast
 
 from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.abuse_limits import Floods
-from mods_grpc.transport.http2.early_responses import Unwanted
+from mods_grpc.transport.http2.abuse_limits import AbuseLimits
 from mods_grpc.transport.http2.errors import Code, ConnectionFault, StreamFault
-from mods_grpc.transport.http2.frame_reader import Inbound
-from mods_grpc.transport.http2.frame_writer import Outbound
-from mods_grpc.transport.http2.keepalive import Vigil
+from mods_grpc.transport.http2.frame_reader import FrameReader
+from mods_grpc.transport.http2.frame_writer import FrameWriter
+from mods_grpc.transport.http2.lifetime import DRAIN_PING, Keepalive, Shutdown
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.memory_budget import Room
-from mods_grpc.transport.http2.request_fields import RequestHead
-from mods_grpc.transport.http2.settings import announcement
-from mods_grpc.transport.http2.shutdown import DRAIN_PING, Ending
+from mods_grpc.transport.http2.memory_budget import MemoryBudget
+from mods_grpc.transport.http2.request_fields import RequestFields
+from mods_grpc.transport.http2.settings import initial_settings
 from mods_grpc.transport.http2.stream import Http2Stream, Receiver
-from mods_grpc.transport.http2.stream_registry import StreamTable
+from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-_UNSENT = 67_108_864  # bytes, where nothing else is said
+_DEFAULT_SEND_BUDGET_BYTES = 67_108_864
 
 
-class Acceptor(Protocol):
-    """Takes the connections of a server and what is asked on them."""
+class ConnectionHandler(Protocol):
+    """Handles the connections of a server and the requests on them."""
 
-    def connected(self, connection: "Connection") -> bool:
-        """Take a new connection; False refuses it."""
+    def on_connect(self, connection: "Connection") -> bool:
+        """Accept a new connection; False refuses it."""
 
-    def opened(self, stream: Http2Stream, end: bool) -> Receiver:
-        """Take a request whose fields are complete and valid; `end` says that it has no body."""
+    def on_request(self, stream: Http2Stream, end: bool) -> Receiver:
+        """Accept a request whose fields are complete and valid; `end` says that it has no body."""
 
-    def turn_ended(self) -> None:
-        """Take note that all frames that came together were handed over."""
+    def on_read_end(self) -> None:
+        """Handle the end of a turn: all frames that arrived together were passed on."""
 
-    def lost(self, connection: "Connection") -> None:
-        """Take note that a connection is gone."""
+    def on_disconnect(self, connection: "Connection") -> None:
+        """Handle the loss of an accepted connection."""
 
 
 class Connection(asyncio.Protocol):
-    """One peer.
+    """A connection of one peer.
 
     Args:
-        acceptor: Takes its requests.
-        limits: What it may take.
-        unsent: What waits for the peers of the server; by default, for this one.
+        handler: Handles its requests.
+        limits: Its limits.
+        send_budget: Memory for responses that wait for any peer of the server; by default, for this peer alone.
 
     Attributes:
-        peer: Its address as grpc writes it: "ipv4:127.0.0.1:1234", "ipv6:[::1]:1234" or "unix:".
+        peer: Address as grpc writes it: "ipv4:127.0.0.1:1234", "ipv6:[::1]:1234" or "unix:".
         transport: The socket.
         table: Its streams.
-        outbound, inbound: Its halves.
-        floods: Its budgets.
-        unwanted: What has been answered, and still comes.
-        vigil: Its clock.
-        ending: How far its end has come.
+        frame_reader, frame_writer: Its halves.
+        abuse_limits: Its budgets for resets and useless frames.
+        early_responses: Streams whose response is out while the request still arrives.
+        keepalive: Its timers.
+        shutdown: Its end.
+        closing: Whether no more frames are handled.
     """
 
     transport: asyncio.Transport
-    outbound: Outbound
-    inbound: Inbound
-    floods: Floods
-    unwanted: Unwanted
-    vigil: Vigil
+    frame_writer: FrameWriter
+    frame_reader: FrameReader
+    abuse_limits: AbuseLimits
+    early_responses: EarlyResponses
+    keepalive: Keepalive
 
-    def __init__(self, acceptor: Acceptor, limits: Limits, unsent: Room | None = None) -> None:
+    def __init__(self, handler: ConnectionHandler, limits: Limits, send_budget: MemoryBudget | None = None) -> None:
         self.limits = limits
-        self.unsent = unsent or Room(_UNSENT)
+        self.send_budget = send_budget or MemoryBudget(_DEFAULT_SEND_BUDGET_BYTES)
         self.peer = ""
         self.table = StreamTable(2 * limits.max_concurrent_streams)
-        self.ending = Ending(self)
+        self.shutdown = Shutdown(self)
+        self.closing = False
         self._accepted = False
-        self._acceptor = acceptor
-        self._waiting = False  # whether complete frames wait for the next turn of the loop
+        self._handler = handler
+        self._turn_scheduled = False  # whether frames that are pending will be handled in the next loop iteration
 
-    @property
-    def streams(self) -> int:
-        """How many streams are open."""
-        return len(self.table.open)
-
-    # What asyncio calls
+    # Called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Announce our settings, or refuse a connection too many."""
+        """Send our settings, or refuse the connection."""
         loop = asyncio.get_running_loop()
         self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's derives from neither
-        self.peer = _address(transport)
+        self.peer = _format_address(transport)
         transport.set_write_buffer_limits(high=self.limits.write_high_water)
-        self.outbound = Outbound(loop, transport)
-        self.floods = Floods(loop, self.limits, self.table, self.outbound)
-        self.unwanted = Unwanted(loop, self)
-        self.inbound = Inbound(self)
-        self.vigil = Vigil(loop, self)
-        self._accepted = self._acceptor.connected(self)
+        self.frame_writer = FrameWriter(loop, transport)
+        self.abuse_limits = AbuseLimits(loop, self.limits, self.table, self.frame_writer)
+        self.early_responses = EarlyResponses(
+            loop, self.limits.max_concurrent_streams, self.frame_writer, self.shutdown.on_stream_end
+        )
+        self.frame_reader = FrameReader(self)
+        self.keepalive = Keepalive(loop, self)
+        self._accepted = self._handler.on_connect(self)
         if not self._accepted:
-            self.ending.closing = True
+            self.closing = True
             transport.abort()
             return
-        self.outbound.write(announcement(self.limits))
-        self.outbound.flush()
+        self.frame_writer.write(initial_settings(self.limits))
+        self.frame_writer.flush()
 
     def data_received(self, data: bytes) -> None:
-        """Handle what the socket read; answers that are made meanwhile leave in one write."""
-        if self.ending.closing:
-            self.ending.discard(len(data))
+        """Handle what the socket read. Responses that are complete by the end leave in one write."""
+        if self.closing:
+            self.shutdown.discard(len(data))
             return
-        outbound, inbound = self.outbound, self.inbound
-        outbound.hold()
+        writer, reader = self.frame_writer, self.frame_reader
+        writer.cork()
         try:
-            inbound.feed(data)
+            reader.feed(data)
         except ConnectionFault as fault:
-            self.ending.fail(fault)
+            self.shutdown.fail(fault)
         except Exception:
-            log.exception("a frame could not be handled")
-            self.ending.fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
-        self._acceptor.turn_ended()
-        outbound.release()
-        if inbound.backlog and not self._waiting:
-            self._waiting = True
+            logger.exception("a frame could not be handled")
+            self.shutdown.fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
+        self._handler.on_read_end()
+        writer.uncork()
+        if reader.has_pending and not self._turn_scheduled:
+            self._turn_scheduled = True
             self.transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._next_turn)
 
     def eof_received(self) -> None:
-        """Let the socket close: a peer that sends nothing more can't open its windows."""
+        """Let the socket close: a peer that sends nothing more can't enlarge its windows."""
 
     def pause_writing(self) -> None:
-        """Read nothing while the peer does not read, so that answers can't pile up."""
-        self.outbound.paused = True
+        """Stop reading while the peer does not read, so that responses can't pile up."""
+        self.frame_writer.paused = True
         self.transport.pause_reading()
-        self.vigil.stalled()
+        self.keepalive.on_stall()
 
     def resume_writing(self) -> None:
-        """Go on."""
-        self.outbound.paused = False
-        self.vigil.resumed()
-        self.outbound.pump()
-        self._read_on()
+        """Send and read on."""
+        self.frame_writer.paused = False
+        self.keepalive.on_resume()
+        self.frame_writer.pump()
+        self._continue_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
-        """Tell everybody."""
-        self.ending.closing = True
-        self.vigil.end()
-        self.unwanted.clear()
-        self.outbound.close()
-        self.end_streams()
+        """Close everything, and notify the receivers and the handler."""
+        self.closing = True
+        self.keepalive.stop()
+        self.shutdown.stop()
+        self.early_responses.clear()
+        self.frame_writer.close()
+        self.close_streams()
         if self._accepted:
-            self._acceptor.lost(self)
+            self._handler.on_disconnect(self)
 
-    # What the application calls
+    # Called by the application
 
     def flush(self) -> None:
-        """Hand what was written so far to the socket; without it that happens at the end of the turn."""
-        self.outbound.flush()
+        """Hand what was written so far to the socket now, not at the end of the loop iteration."""
+        self.frame_writer.flush()
 
     def go_away(self, code: int = Code.NO_ERROR) -> None:
-        """End gracefully: what is open may end, what the peer opens from now on is refused (RFC 9113, section 6.8)."""
-        self.ending.begin(code)
+        """Shut down gracefully: open streams may finish, and those that the peer opens from now on are refused."""
+        self.shutdown.start(code)
 
     def close(self) -> None:
-        """End at once."""
-        self.ending.fail(ConnectionFault(Code.NO_ERROR, "closed"))
+        """Close now. What was written is still sent; open streams end without a response."""
+        self.shutdown.fail(ConnectionFault(Code.NO_ERROR, "closed"))
 
-    # What the parts call
+    # Called by the parts of the connection
 
-    def open_stream(self, stream_id: int, head: RequestHead, *, end: bool) -> None:
-        """Open a stream, or refuse it (RFC 9113, section 5.1.2)."""
-        if len(self.table.open) >= self.limits.max_concurrent_streams or self.ending.refuses(stream_id):
+    def open_stream(self, stream_id: int, request: RequestFields, *, end: bool) -> None:
+        """Open a stream.
+
+        Raises:
+            StreamFault: It is refused (RFC 9113, section 5.1.2).
+        """
+        if len(self.table.open) >= self.limits.max_concurrent_streams or self.shutdown.is_refused(stream_id):
             raise StreamFault(Code.REFUSED_STREAM, "more streams than allowed", stream_id)
-        stream = Http2Stream(stream_id, head, self, ended=end)
+        stream = Http2Stream(stream_id, request, self, ended=end)
         self.table.open[stream_id] = stream
-        receiver = self._acceptor.opened(stream, end)
-        if not stream.gone:
+        receiver = self._handler.on_request(stream, end)
+        if not stream.closed:
             stream.receiver = receiver
 
-    def finished(self, stream: Http2Stream) -> None:
-        """Take note that all of an answer was sent."""
-        if not stream.ended_there:
-            self.unwanted.add(stream.id)
-            self.table.reset_here(stream.id)
+    def on_stream_end(self, stream: Http2Stream) -> None:
+        """Handle a response that was sent whole."""
+        if not stream.remote_ended:
+            self.early_responses.add(stream.id)
+            self.table.reset_locally(stream.id)
             self.table.completed += 1
             stream.close()
         else:
             self.table.complete(stream)
-        self.ending.stream_ended()
+        self.shutdown.on_stream_end()
 
-    def abandon(self, stream: Http2Stream, code: int) -> None:
-        """Reset a stream because the application wants it."""
-        self.outbound.write(frames.reset(stream.id, code))
-        self.table.reset_here(stream.id)
+    def cancel_stream(self, stream: Http2Stream, code: int) -> None:
+        """Reset a stream on behalf of the application."""
+        self.frame_writer.write(frames.reset(stream.id, code))
+        self.table.reset_locally(stream.id)
         stream.close()
-        self.ending.stream_ended()
+        self.shutdown.on_stream_end()
 
     def fail_stream(self, fault: StreamFault) -> None:
-        """Reset a stream because of what its peer did.
+        """Reset a stream because its peer broke a rule.
 
         Raises:
             ConnectionFault: That happened too often (the "made you reset" attack).
         """
         self._reset(fault.stream_id, fault.code)
-        self.floods.reset()
+        self.abuse_limits.count_reset()
 
-    def evict(self, stream: Http2Stream) -> None:
-        """Reset a stream whose peer takes nothing, for the sake of others."""
+    def evict_stream(self, stream: Http2Stream) -> None:
+        """Reset a stream to free its memory, because its peer takes nothing."""
         self._reset(stream.id, Code.ENHANCE_YOUR_CALM)
 
-    def abandon_slow(self, stream: Http2Stream) -> None:
-        """Reset a stream whose peer takes next to nothing of it."""
+    def cancel_slow_stream(self, stream: Http2Stream) -> None:
+        """Reset a stream whose peer takes too little of its response."""
         self.fail_stream(StreamFault(Code.ENHANCE_YOUR_CALM, "the peer takes too little", stream.id))
 
     def reset_by_peer(self, stream_id: int, code: int) -> None:
         """Close a stream that the peer reset."""
-        stream = self.table.reset_there(stream_id)
+        stream = self.table.reset_by_peer(stream_id)
         if stream is not None:
-            self._tell_closed(stream, code)
+            self._notify_closed(stream, code)
         else:
-            self.unwanted.ended(stream_id)
+            self.early_responses.on_request_end(stream_id)
 
-    def pong(self, opaque: bytes) -> None:
-        """Take the answer to a PING of ours."""
-        if opaque == DRAIN_PING:
-            self.ending.settle()
+    def on_ping_ack(self, payload: bytes) -> None:
+        """Handle the acknowledgement of a PING of ours."""
+        if payload == DRAIN_PING:
+            self.shutdown.finish()
         else:
-            self.vigil.pong(opaque)
+            self.keepalive.on_ping_ack(payload)
 
-    def end_streams(self) -> None:
-        """Tell everybody that the connection is gone."""
+    def close_streams(self) -> None:
+        """Close all streams as lost, and notify their receivers."""
         streams = tuple(self.table.open.values())
         self.table.open.clear()
         for stream in streams:
-            stream.gone = True
+            stream.closed = True
         for stream in streams:
-            self._tell_closed(stream, None)
+            self._notify_closed(stream, None)
 
     def _reset(self, stream_id: int, code: int) -> None:
-        self.outbound.write(frames.reset(stream_id, code))
-        stream = self.table.reset_here(stream_id)
+        self.frame_writer.write(frames.reset(stream_id, code))
+        stream = self.table.reset_locally(stream_id)
         if stream is not None:
-            self._tell_closed(stream, code)
+            self._notify_closed(stream, code)
 
     def _next_turn(self) -> None:
-        self._waiting = False
-        if not self.ending.closing and not self.outbound.paused:
+        self._turn_scheduled = False
+        if not self.closing and not self.frame_writer.paused:
             self.data_received(b"")
-        self._read_on()
+        self._continue_reading()
 
-    def _read_on(self) -> None:
-        if self.outbound.paused or self._waiting:
+    def _continue_reading(self) -> None:
+        if self.frame_writer.paused or self._turn_scheduled:
             return
-        if self.inbound.backlog and not self.ending.closing:
-            self._waiting = True
+        if self.frame_reader.has_pending and not self.closing:
+            self._turn_scheduled = True
             asyncio.get_running_loop().call_soon(self._next_turn)
         else:
             self.transport.resume_reading()
 
-    def _tell_closed(self, stream: Http2Stream, code: int | None) -> None:
+    def _notify_closed(self, stream: Http2Stream, code: int | None) -> None:
         receiver = stream.receiver
         stream.close()
-        receiver.closed(code)
-        self.ending.stream_ended()
+        receiver.on_close(code)
+        self.shutdown.on_stream_end()
 
 
-def _address(transport: asyncio.Transport) -> str:
+def _format_address(transport: asyncio.Transport) -> str:
     name = transport.get_extra_info("peername")
     if not isinstance(name, tuple):
         return "unix:"

@@ -1,4 +1,4 @@
-"""Sockets that listen: addresses as gRPC writes them, and connections with the TLS that holds when they are made."""
+"""Listening sockets: addresses in grpc's syntax, and accepted connections with TLS."""
 
 import asyncio
 import contextlib
@@ -13,138 +13,139 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 BACKLOG = 1024
-ACCEPTED_AT_ONCE = 64  # connections, before the loop does something else
-PAUSE_SECONDS = 0.1  # where there are no file descriptors left
-HANDSHAKE_SECONDS = 5.0
+ACCEPT_BATCH = 64  # connections accepted per loop iteration
+PAUSE_SECONDS = 0.1  # after a failure to accept, such as no file descriptor left
 
-Protocol = TypeVar("Protocol", bound=asyncio.Protocol)
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
-def bound(address: str) -> list[socket.socket]:
+def bind_sockets(address: str) -> list[socket.socket]:
     """Bind an address: host:port, unix:path, unix:///path or unix-abstract:name.
 
+    Returns:
+        Listening sockets; several where a host name has several addresses, which then share a port.
+
     Raises:
-        OSError: It can't be had.
+        OSError: The address can't be bound.
     """
     if address.startswith("unix-abstract:"):
-        return [_bound(socket.AF_UNIX, "\0" + address.removeprefix("unix-abstract:"))]
+        return [_bind(socket.AF_UNIX, "\0" + address.removeprefix("unix-abstract:"))]
     if address.startswith("unix:"):
         path = Path(address.removeprefix("unix://") if address.startswith("unix://") else address.removeprefix("unix:"))
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.lstat(path).st_mode):  # of a server that is gone; who asks for the path has seen to that
+            if stat.S_ISSOCK(os.lstat(path).st_mode):  # of a server that is gone; the caller holds the lock of the path
                 path.unlink()
-        return [_bound(socket.AF_UNIX, str(path))]
+        return [_bind(socket.AF_UNIX, str(path))]
     host, _, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    found = socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    candidates = socket.getaddrinfo(bare, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
-    refusal: OSError | None = None
-    for family, _, _, _, where in dict.fromkeys(found):  # a name may stand for several addresses, which share a port
-        same = sockets[0].getsockname()[1] if sockets else where[1]
+    unavailable: OSError | None = None
+    for family, _, _, _, candidate in dict.fromkeys(candidates):
+        shared_port = sockets[0].getsockname()[1] if sockets else candidate[1]
         try:
-            sockets.append(_bound(family, (where[0], same, *where[2:])))
+            sockets.append(_bind(family, (candidate[0], shared_port, *candidate[2:])))
         except OSError as error:
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as of IPv6 where there is none
-                _close(sockets)
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # as on a machine without IPv6
+                for bound in sockets:
+                    bound.close()
                 raise
-            refusal = error
+            unavailable = error
     if not sockets:
-        raise refusal or OSError(f"{host} has no address")
+        raise unavailable or OSError(f"{host} has no address")
     return sockets
 
 
-def _close(sockets: list[socket.socket]) -> None:
-    for one in sockets:
-        one.close()
-
-
-def _bound(family: int, where: object) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+def _bind(family: int, address: object) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family != socket.AF_UNIX:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(where)  # type: ignore[arg-type]
-        made.listen(BACKLOG)
-        made.setblocking(False)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)  # type: ignore[arg-type]
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
     except OSError:
-        made.close()
+        listening.close()
         raise
-    return made
+    return listening
 
 
-class Listening(Generic[Protocol]):
+class Listener(Generic[ProtocolT]):
     """Accepts connections on one socket.
 
     Args:
-        listener: The socket.
-        protocol: Makes what serves a connection.
-        failed: Told of one that did not come to be.
-        room: Tells whether there may be one more.
-        tls: Tells what the server proves itself with now; None for no TLS.
+        listening: The socket.
+        create_protocol: Creates the protocol of a new connection.
+        on_failure: Called with the protocol of a connection that failed before it was made.
+        has_capacity: Returns whether one more connection is allowed.
+        tls: Returns the TLS context for a new connection; None for no TLS.
+        handshake_seconds: Time for the TLS handshake.
     """
 
     def __init__(
         self,
-        listener: socket.socket,
+        listening: socket.socket,
         *,
-        protocol: Callable[[], Protocol],
-        failed: Callable[[Protocol], None],
-        room: Callable[[], bool],
+        create_protocol: Callable[[], ProtocolT],
+        on_failure: Callable[[ProtocolT], None],
+        has_capacity: Callable[[], bool],
         tls: Callable[[], ssl.SSLContext] | None,
+        handshake_seconds: float,
     ) -> None:
-        self._listener, self._protocol, self._failed, self._room, self._tls = listener, protocol, failed, room, tls
-        self._beginning: set[asyncio.Task[None]] = set()
+        self._listening, self._create_protocol, self._on_failure = listening, create_protocol, on_failure
+        self._has_capacity, self._tls, self._handshake_seconds = has_capacity, tls, handshake_seconds
+        self._connecting: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Accept from now on."""
+        """Accept connections from now on."""
         self._loop = loop
-        loop.add_reader(self._listener, self._accept)
+        loop.add_reader(self._listening, self._accept)
 
     def close(self) -> None:
-        """Accept no more; who is at the handshake is sent away."""
+        """Stop accepting; connections in the TLS handshake are closed."""
         if self._loop is not None:
-            self._loop.remove_reader(self._listener)
+            self._loop.remove_reader(self._listening)
         self._loop = None
-        self._listener.close()
-        for task in self._beginning:
+        self._listening.close()
+        for task in self._connecting:
             task.cancel()
 
     def _accept(self) -> None:
         assert self._loop is not None
-        for _ in range(ACCEPTED_AT_ONCE):
+        for _ in range(ACCEPT_BATCH):
             try:
-                connection, _ = self._listener.accept()
+                accepted, _ = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # no file descriptors, most likely
-                log.warning("cannot_accept reason=%r", str(error))
-                self._loop.remove_reader(self._listener)
-                self._loop.call_later(PAUSE_SECONDS, self._go_on)
+                logger.warning("cannot_accept reason=%r", str(error))
+                self._loop.remove_reader(self._listening)
+                self._loop.call_later(PAUSE_SECONDS, self._resume_accepting)
                 return
-            if not self._room():
-                connection.close()
+            if not self._has_capacity():
+                accepted.close()
                 continue
-            task = self._loop.create_task(self._begin(self._loop, connection, self._protocol()))
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            task = self._loop.create_task(self._connect(self._loop, accepted, self._create_protocol()))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
 
-    def _go_on(self) -> None:
+    def _resume_accepting(self) -> None:
         if self._loop is not None:
-            self._loop.add_reader(self._listener, self._accept)
+            self._loop.add_reader(self._listening, self._accept)
 
-    async def _begin(self, loop: asyncio.AbstractEventLoop, connection: socket.socket, protocol: Protocol) -> None:
+    async def _connect(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket, protocol: ProtocolT) -> None:
         try:
-            connection.setblocking(False)
+            accepted.setblocking(False)
             tls = self._tls() if self._tls is not None else None
-            if connection.family != socket.AF_UNIX:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            seconds = HANDSHAKE_SECONDS if tls is not None else None
-            await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
+            if accepted.family != socket.AF_UNIX:
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            seconds = self._handshake_seconds if tls is not None else None
+            await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=tls, ssl_handshake_timeout=seconds)
         except BaseException as error:
-            connection.close()
-            self._failed(protocol)
-            if not isinstance(error, OSError):  # a handshake that failed is the peer's business
+            accepted.close()
+            self._on_failure(protocol)
+            if not isinstance(error, OSError):  # a failed handshake is no fault of the server
                 raise

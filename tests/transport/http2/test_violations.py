@@ -38,7 +38,7 @@ CONNECTION_ERRORS = {
     "HEADERS on stream 0, without their end": (headers(0, BLOCK, complete=False), PROTOCOL),
     "HEADERS on a lower stream": (request(5) + request(3), PROTOCOL),
     "HEADERS with more padding than frame": (padded(frames.HEADERS, 1, len(BLOCK) + 1, BLOCK), PROTOCOL),
-    "HEADERS too short for priority": (frame(frames.HEADERS, frames.PRIORITISED | frames.END_HEADERS, 1, b"\0\0\0"), SIZE),
+    "HEADERS too short for priority": (frame(frames.HEADERS, frames.PRIORITY_FLAG | frames.END_HEADERS, 1, b"\0\0\0"), SIZE),
     "HEADERS inside a block": (open_block(1) + request(3), PROTOCOL),
     "DATA inside a block": (request(1) + open_block(3) + data(1, b"x"), PROTOCOL),
     "PING inside a block": (open_block(1) + frames.ping(bytes(8), ack=False), PROTOCOL),
@@ -224,7 +224,7 @@ def test_streams_may_be_skipped_and_flags_that_nobody_knows_are_ignored(wire):
 def test_the_reserved_bit_of_stream_numbers_and_increments_is_ignored(wire):
     wire.send(frame(frames.HEADERS, frames.END_HEADERS, 1 | 1 << 31, BLOCK), frames.window_update(1 << 31, 7 | 1 << 31))
     assert wire.listener.streams[1].stream.fields == REQUEST
-    assert wire.connection.outbound.window == 65_535 + 7
+    assert wire.connection.frame_writer.window == 65_535 + 7
 
 
 def test_a_second_settings_of_the_largest_and_smallest_values_is_taken(wire):
@@ -249,7 +249,7 @@ def test_an_exception_of_the_application_ends_the_connection_and_not_the_loop(st
     def broken(stream, end):
         raise ValueError("not in order")
 
-    wire.listener.opened = broken
+    wire.listener.on_request = broken
     wire.send(ENDED)
     assert wire.end_code() == Code.INTERNAL_ERROR
-    assert "could not be handled" in caplog.text
+    assert "frame_failed" in caplog.text
