@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1.7.1
-# Targets: cpu (default), cuda, train. The bases can be replaced, or pinned by digest: --build-arg BASE=... (docs/security.md)
+# Targets: cpu (default), cuda, train. The bases can be replaced, or pinned by digest: --build-arg BASE=... (docs/how-to/kubernetes.md)
 # A secret named pip-config takes the place of /etc/pip.conf while packages are fetched, for an index of one's own:
 #   docker build --secret id=pip-config,src=$HOME/.config/pip/pip.conf .
 ARG BASE=docker.io/library/python:3.11.14-slim-bookworm

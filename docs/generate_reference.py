@@ -111,7 +111,7 @@ def server_options_page() -> str:
     lines += [
         f"A flag wins over the environment variable `{ENVIRONMENT_PREFIX}<NAME>`, which wins over the default. NAME is the",
         "flag in capitals with underscores. Nothing else reads the environment. A switch (True or False) is",
-        "turned off by `--no-` before its name.",
+        "turned off with `no-` before its name, as in `--no-canary`.",
         "",
         "| flag | default | what it sets |",
         "|---|---|---|",
@@ -225,13 +225,13 @@ class _OneModel:
     """Stands for a repository with one version, so that every metric has a sample."""
 
     def __init__(self) -> None:
-        self.loads: Counter[tuple[str, str]] = Counter()
+        self.load_counts: Counter[tuple[str, str]] = Counter()
 
     def entries(self) -> list[Any]:
         loaded = SimpleNamespace(session=SimpleNamespace(provider=""), states=())
         return [SimpleNamespace(name="", version=1, digest="", loaded=loaded, state=_State.READY)]
 
-    def evicted(self) -> Counter[str]:
+    def eviction_counts(self) -> Counter[str]:
         return Counter()
 
 

@@ -190,8 +190,17 @@ def test_the_probe_of_containers_tells_ready_from_not(tmp_path, capsys):
     assert capsys.readouterr().out.split("\n")[:3] == ["readiness: SERVING", "liveness: SERVING", "unknown: NOT_FOUND"]
 
 
-def test_every_test_that_the_threat_model_names_is_there():
-    text = (ROOT / "docs/security.md").read_text()
+@pytest.mark.parametrize("page", ["docs/explanation/security-model.md", "docs/contributing/testing.md"])
+def test_every_test_that_a_defence_or_promise_names_is_there(page):
+    text = (ROOT / page).read_text()
     named = set(re.findall(r"`((?:tests|benchmarks)/[\w/]*(?:\.py)?)`", text))
     assert len(named) > 12
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_promise_has_a_test():
+    text = (ROOT / "docs/contributing/testing.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text.partition("## Promises and their tests")[2], re.MULTILINE)
+    promises = [(promise, tests) for promise, tests in rows if promise not in {"promise", "---"}]
+    assert len(promises) >= 12
+    assert [promise for promise, tests in promises if not re.search(r"`tests/[\w/]+\.py`", tests)] == []

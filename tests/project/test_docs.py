@@ -1,5 +1,6 @@
 """The documentation is true: links, paths, commands, flags and targets that it names exist."""
 
+import ast
 import re
 import shlex
 from functools import cache
@@ -14,11 +15,13 @@ RESULTS = sorted(path for path in (ROOT / "docs/results").glob("*.md") if path.n
 SOURCES = ("mods_grpc", "training", "tests", "benchmarks", "examples", "deploy", "protos", "Dockerfile", "Makefile", ".ci/run")
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".json", ".cfg", ".conf", ".sh", ".toml", ".zeek", ".js", ".cpp", ""}
 TOP_FOLDERS = "mods_grpc|training|tests|benchmarks|docs|deploy|examples|protos|exported|requirements"
-# What a page tells the reader to make.
-MADE_BY_READER = {
+# What a page tells the reader to make, and a file of another project.
+NOT_HERE = {
     "mods_grpc/ids/alerts/formats/logfmt.py",
     *(f"exported/campus/2{file}" for file in ("", "/manifest.json", "/manifest.sig")),
+    "google/rpc/status.proto",
 }
+LOG_CALLS = {f"logger.{level}" for level in ("debug", "info", "warning", "error", "exception")}
 # Flags of docker, and of nghttpx.
 OTHER_FLAGS = {"--secret", "--frontend-http2-read-timeout", "--backend-read-timeout", "--backend-write-timeout"}
 
@@ -67,7 +70,7 @@ def test_every_path_that_a_page_names_exists():
         named = set(re.findall(rf"(?<![\w./<-])((?:{TOP_FOLDERS})/[\w./-]*\w)", text))
         named |= set(re.findall(r"`([\w-]+(?:/[\w.-]+)+\.(?:py|md|yaml|json|proto|sh))`", text))
         roots = (ROOT, ROOT / "mods_grpc", page.parent)
-        dead += [f"{name(page)}: {path}" for path in named - MADE_BY_READER if not any((root / path).exists() for root in roots)]
+        dead += [f"{name(page)}: {path}" for path in named - NOT_HERE if not any((root / path).exists() for root in roots)]
     assert sorted(dead) == []
 
 
@@ -126,6 +129,19 @@ def test_every_make_target_that_a_page_names_exists():
         named |= set(re.findall(r"`make ([\w.-]+)`", text))
         unknown += [f"{name(page)}: {target}" for target in named - targets]
     assert sorted(unknown) == []
+
+
+def logged_events():
+    for path in (ROOT / "mods_grpc").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in LOG_CALLS:
+                yield node.args[0].value.split()[0] if isinstance(node.args[0], ast.Constant) else ast.unparse(node.args[0])
+
+
+def test_the_page_of_log_fields_names_every_event_that_is_logged():
+    tables = (ROOT / "docs/reference/log-fields.md").read_text().partition("## Server")[2]
+    rows = re.findall(r"^\| (`.+?) \| (?:DEBUG|INFO|WARNING|ERROR)", tables, re.MULTILINE)
+    assert {event for row in rows for event in re.findall(r"`(\w+)`", row)} == set(logged_events())
 
 
 def test_every_page_of_results_says_how_it_was_measured():

@@ -18,6 +18,7 @@ from parsezeeklogs.reader import ZeekLog
 from mods_grpc.ids.alerts.alert import Severity, replace_surrogates
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks import syslog
+from tests.support.contracts import check_format
 from tests.support.ids.eve_schema import EVE_SCHEMA
 from tests.support.ids.sample_alerts import ALERT, END, HOST, REASON, UPDATE, hostile_alerts
 
@@ -114,9 +115,9 @@ def test_cef_within_syslog_is_read_by_an_rfc_5424_parser_and_a_cef_parser():
     assert fields["msg"] == f"2001:db8::7: {REASON}".replace("=", "\\=")
 
 
-def test_all_formats_carry_the_id_by_which_a_repetition_is_known():
-    for form in FORMATS.values():
-        assert ALERT.id in form.format_alert(ALERT)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_keeps_the_contract(name):
+    check_format(FORMATS[name])
 
 
 def test_ids_are_uuids_of_what_the_alert_tells_of():

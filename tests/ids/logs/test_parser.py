@@ -1,0 +1,42 @@
+"""The contract of every log reader, whatever the format of its lines."""
+
+import json
+
+import pytest
+
+from tests.support.contracts import check_reader
+from tests.support.ids.eve_events import eve
+
+TSV_HEAD = (
+    b"#separator \\x09\n",
+    b"#unset_field\t-\n",
+    b"#path\tdns\n",
+    b"#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tquery\n",
+    b"#types\ttime\tstring\taddr\tport\taddr\tport\tenum\tstring\n",
+)
+TSV_LINES = (
+    b"1713499192.688116\tCc6\t203.0.113.151\t58776\t10.0.0.201\t53\tudp\ta.example\n",
+    b"1713499193.000001\tCc7\t::1\t58777\t10.0.0.201\t53\ttcp\t-\n",
+)
+ADDRESSES = {"id.orig_h": "203.0.113.151", "id.orig_p": 58776, "id.resp_h": "10.0.0.201", "id.resp_p": 22}
+JSON_LINES = tuple(
+    json.dumps({"ts": ts, "uid": "Cc6", **ADDRESSES, "orig_bytes": 1250}).encode()
+    for ts in (1713499192.688116, "2024-04-19T04:00:00Z")
+)
+EVE_LINES = (
+    eve("flow", flow={"start": "2024-04-19T03:59:52.688116+0000", "bytes_toserver": 1}),
+    eve("dns", dns={"type": "query", "rrname": "a.example"}),
+    eve("tls"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "lines"),
+    [
+        pytest.param("dns.log", TSV_HEAD, TSV_LINES, id="zeek tsv"),
+        pytest.param("conn.log", (), JSON_LINES, id="zeek json"),
+        pytest.param("eve.json", (), EVE_LINES, id="eve"),
+    ],
+)
+def test_every_reader_keeps_the_contract(name, head, lines):
+    check_reader(name, head, lines)
