@@ -1,1 +1,1 @@
-"""detection."""
+"""Benchmarks of detection: labelled sets, injected events, cold start and cost."""

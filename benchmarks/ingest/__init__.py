@@ -1,1 +1,1 @@
-"""ingest."""
+"""Benchmarks of the way from logs to windows and alerts."""

@@ -1,1 +1,1 @@
-"""peers."""
+"""The same forecast served by other model servers, for comparison."""

@@ -1,1 +1,1 @@
-"""serving."""
+"""Benchmarks of the server: latency, throughput, providers, memory per series."""

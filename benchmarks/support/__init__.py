@@ -1,1 +1,1 @@
-"""support."""
+"""What several benchmarks share: server processes, clients, messages, result files."""

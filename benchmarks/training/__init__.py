@@ -1,1 +1,1 @@
-"""training."""
+"""Benchmarks of training: baselines, pooled series, time per epoch."""

@@ -1,1 +1,1 @@
-"""artifact."""
+"""Tests of mods_grpc.artifact."""

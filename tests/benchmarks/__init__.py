@@ -1,1 +1,1 @@
-"""benchmarks."""
+"""Tests of the promises that benchmarks measure."""

@@ -1,1 +1,1 @@
-"""cli."""
+"""Tests of mods_grpc.cli."""

@@ -1,1 +1,1 @@
-"""client."""
+"""Tests of mods_grpc.client."""

@@ -1,1 +1,1 @@
-"""data."""
+"""Tests of mods_grpc.data."""

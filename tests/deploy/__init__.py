@@ -1,1 +1,1 @@
-"""deploy."""
+"""Tests of what is deployed: images, Kubernetes and Compose files, proxies, network use."""

@@ -1,1 +1,1 @@
-"""features."""
+"""Tests of mods_grpc.features."""

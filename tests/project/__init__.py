@@ -1,1 +1,1 @@
-"""project."""
+"""Tests of the project as a whole: its structure, its pages, its examples."""

@@ -1,1 +1,1 @@
-"""protobuf."""
+"""Tests of mods_grpc.protobuf."""

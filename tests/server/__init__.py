@@ -1,1 +1,1 @@
-"""server."""
+"""Tests of mods_grpc.server."""

@@ -1,1 +1,1 @@
-"""support."""
+"""What several tests share: servers, peers, models and data."""

@@ -1,1 +1,1 @@
-"""transport."""
+"""Tests of mods_grpc.transport."""

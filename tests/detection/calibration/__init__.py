@@ -1,1 +1,1 @@
-"""calibration."""
+"""Tests of mods_grpc.detection.calibration."""

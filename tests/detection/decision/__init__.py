@@ -1,1 +1,1 @@
-"""decision."""
+"""Tests of mods_grpc.detection.decision."""

@@ -1,1 +1,1 @@
-"""engine."""
+"""Tests of mods_grpc.detection.engine."""

@@ -1,1 +1,1 @@
-"""scores."""
+"""Tests of mods_grpc.detection.scores."""

@@ -1,1 +1,1 @@
-"""state."""
+"""Tests of mods_grpc.detection.state."""

@@ -1,1 +1,1 @@
-"""alerts."""
+"""Tests of mods_grpc.ids.alerts."""

@@ -1,1 +1,1 @@
-"""logs."""
+"""Tests of mods_grpc.ids.logs."""

@@ -1,1 +1,1 @@
-"""sources."""
+"""Tests of mods_grpc.ids.sources."""

@@ -1,1 +1,1 @@
-"""watch."""
+"""Tests of mods_grpc.ids.watch."""

@@ -1,1 +1,1 @@
-"""windows."""
+"""Tests of mods_grpc.ids.windows."""

@@ -1,1 +1,1 @@
-"""codec."""
+"""Tests of mods_grpc.server.codec."""

@@ -1,1 +1,1 @@
-"""models."""
+"""Tests of mods_grpc.server.models."""

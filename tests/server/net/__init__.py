@@ -1,1 +1,1 @@
-"""net."""
+"""Tests of mods_grpc.server.net."""

@@ -1,1 +1,1 @@
-"""onnx."""
+"""Tests of mods_grpc.server.onnx."""

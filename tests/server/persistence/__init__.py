@@ -1,1 +1,1 @@
-"""persistence."""
+"""Tests of mods_grpc.server.persistence."""

@@ -1,1 +1,1 @@
-"""rpc."""
+"""Tests of mods_grpc.server.rpc."""

@@ -1,1 +1,1 @@
-"""scheduling."""
+"""Tests of mods_grpc.server.scheduling."""

@@ -1,1 +1,1 @@
-"""security."""
+"""Tests of mods_grpc.server.security."""

@@ -1,1 +1,1 @@
-"""series."""
+"""Tests of mods_grpc.server.series."""

@@ -1,1 +1,1 @@
-"""services."""
+"""Tests of mods_grpc.server.services."""

@@ -1,1 +1,1 @@
-"""streaming."""
+"""Tests of mods_grpc.server.streaming."""

@@ -1,1 +1,1 @@
-"""telemetry."""
+"""Tests of mods_grpc.server.telemetry."""

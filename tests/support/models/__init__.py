@@ -1,1 +1,1 @@
-"""models."""
+"""Small models for tests whose output can be computed by hand."""

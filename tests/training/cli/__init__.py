@@ -1,1 +1,1 @@
-"""cli."""
+"""Tests of training.cli."""

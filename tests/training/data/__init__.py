@@ -1,1 +1,1 @@
-"""data."""
+"""Tests of training.data."""

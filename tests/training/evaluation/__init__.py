@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Tests of training.evaluation."""

@@ -1,1 +1,1 @@
-"""export."""
+"""Tests of training.export."""

@@ -1,1 +1,1 @@
-"""feature_selection."""
+"""Tests of training.feature_selection."""

@@ -1,1 +1,1 @@
-"""fitting."""
+"""Tests of training.fitting."""

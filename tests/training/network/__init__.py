@@ -1,1 +1,1 @@
-"""network."""
+"""Tests of training.network."""

@@ -1,1 +1,1 @@
-"""reporting."""
+"""Tests of training.reporting."""

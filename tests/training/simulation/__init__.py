@@ -1,1 +1,1 @@
-"""simulation."""
+"""Tests of training.simulation."""

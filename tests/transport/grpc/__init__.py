@@ -1,1 +1,1 @@
-"""grpc."""
+"""Tests of mods_grpc.transport.grpc."""

@@ -1,1 +1,1 @@
-"""http2."""
+"""Tests of mods_grpc.transport.http2."""

@@ -1,1 +1,1 @@
-"""sockets."""
+"""Tests of mods_grpc.transport.sockets."""

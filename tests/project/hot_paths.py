@@ -1,0 +1,101 @@
+"""The hot paths that the structure is measured on: rows of a stream, a forecast, a log record, a table row."""
+
+import queue
+import time
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+
+from mods_grpc.v1 import inference_pb2 as pb
+from mods_grpc.v1 import values_pb2, verdict_pb2
+from mods_grpc.v1.inference_pb2_grpc import InferenceServiceStub as Stub
+from tests.project.tracing import Trace, Tracer
+from tests.support.paths import EXPORTED
+from tests.support.running_server import running_server
+
+MODEL = "campus"
+WARM_UP_ROWS = 60
+SLIDE_SECONDS = 600
+START_SECONDS = 1_767_571_200  # 2026-01-05
+QUIET_SECONDS = 0.2  # without a call, and what follows an answer, such as the prefetch of the next row, is done
+MAX_LOOKS = 20
+TIMEOUT_SECONDS = 60
+ROUNDS = 3  # the shortest of a few: now and then a timer or a ping falls into one
+USUAL = np.array([43_000.0, 21_000.0, 30.0, 3_400.0])
+
+
+def trace_all(tracer: Tracer) -> dict[str, Trace]:
+    """Return the trace of each hot path, by title; the server's thread is traced, the client's is not."""
+    with running_server(repository=EXPORTED, transport="direct") as server, grpc.insecure_channel(server.address) as channel:
+        stub = Stub(channel)
+        rows = {
+            "StreamDetect row": (verdict_pb2.EXPLAIN_NONE, 0),
+            "StreamDetect row, explained": (verdict_pb2.EXPLAIN_ALL, 0),
+            "StreamDetect row after a gap of one row": (verdict_pb2.EXPLAIN_NONE, 1),
+            "StreamDetect row after a gap of three rows": (verdict_pb2.EXPLAIN_NONE, 3),
+        }
+        traces = {}
+        for title, (explain, missing_rows) in rows.items():
+            attempts = [_trace_row(tracer, stub, f"{title} {i}", explain, missing_rows) for i in range(ROUNDS)]
+            traces[title] = min(attempts, key=lambda trace: trace.calls)
+        forecasts = [_trace_forecast(tracer, stub) for _ in range(ROUNDS)]
+        traces["Forecast of one window"] = min(forecasts, key=lambda trace: trace.calls)
+    return traces
+
+
+def _trace_row(tracer: Tracer, stub: Stub, sensor: str, explain: int, missing_rows: int) -> Trace:
+    """Trace the row that follows a window of rows, and a gap of `missing_rows`."""
+    config = pb.StreamConfig(sensor=sensor, explain=explain, gap_policy=pb.GapPolicy(impute_rows=8))
+    config.model.name = MODEL
+    config.sensitivity.false_alarms_per_day = 1.0
+    requests: queue.Queue[pb.StreamDetectRequest | None] = queue.Queue()
+    answers = stub.StreamDetect(iter(requests.get, None), timeout=TIMEOUT_SECONDS)
+    requests.put(pb.StreamDetectRequest(config=config))
+    next(answers)
+    *earlier, last = _rows(missing_rows)
+    for row in earlier:
+        requests.put(row)
+        next(answers)
+    _wait_until_quiet(tracer.start())
+    trace = tracer.start()
+    requests.put(last)
+    answer = next(answers).answer
+    _wait_until_quiet(trace)
+    tracer.stop()
+    requests.put(None)
+    assert answer.scores.status == [verdict_pb2.VERDICT_STATUS_SCORED] or answer.HasField("verdict"), answer
+    return trace
+
+
+def _rows(missing_rows: int) -> Iterator[pb.StreamDetectRequest]:
+    generator = np.random.default_rng(0)
+    for i in range(WARM_UP_ROWS + 1):
+        row = values_pb2.Observation(series="site")
+        row.observe_time.FromSeconds(START_SECONDS + (i + missing_rows * (i == WARM_UP_ROWS)) * SLIDE_SECONDS)
+        row.values.extend((USUAL * (1 + 0.05 * generator.normal(size=USUAL.size))).tolist())
+        yield pb.StreamDetectRequest(data=pb.StreamData(sequence=i + 1, observation=row))
+
+
+def _trace_forecast(tracer: Tracer, stub: Stub) -> Trace:
+    request = pb.ForecastRequest()
+    request.model.name = MODEL
+    window = request.windows.windows.add(series="site")
+    window.start_time.FromSeconds(START_SECONDS)
+    for _ in range(37):
+        window.rows.add(values=USUAL.tolist())
+    stub.Forecast(request, timeout=TIMEOUT_SECONDS)
+    _wait_until_quiet(tracer.start())
+    trace = tracer.start()
+    stub.Forecast(request, timeout=TIMEOUT_SECONDS)
+    _wait_until_quiet(trace)
+    tracer.stop()
+    return trace
+
+
+def _wait_until_quiet(trace: Trace) -> None:
+    for _ in range(MAX_LOOKS):
+        calls = trace.calls
+        time.sleep(QUIET_SECONDS)
+        if calls == trace.calls:
+            break
