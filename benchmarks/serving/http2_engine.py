@@ -76,18 +76,18 @@ class Answering:
     def __init__(self):
         self.done = []
 
-    def connected(self, _connection):
+    def on_connect(self, _connection):
         return True
 
-    def opened(self, stream, _end):
+    def on_request(self, stream, _end):
         return Call(stream, self.done)
 
-    def turn_ended(self):
+    def on_read_end(self):
         for stream, body in self.done:
             stream.answer(ENCODED_OPENING, body, ENCODED_TRAILERS)
         self.done.clear()
 
-    def lost(self, connection):
+    def on_disconnect(self, connection):
         pass
 
 
@@ -97,10 +97,10 @@ class Call:
     def __init__(self, stream, done):
         self.stream, self.done = stream, done
 
-    def data(self, data, _end):
+    def on_data(self, data, _end):
         self.done.append((self.stream, data))
 
-    def closed(self, code):
+    def on_close(self, code):
         pass
 
 
@@ -114,7 +114,7 @@ def ours(brought):
     began = time.process_time()
     for data in brought:
         connection.data_received(data)
-    while connection.inbound.backlog:
+    while connection.frame_reader.has_pending:
         connection.data_received(b"")
     seconds = time.process_time() - began
     connection.connection_lost(None)

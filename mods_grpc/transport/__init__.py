@@ -1,1 +1,1 @@
-"""gRPC over HTTP/2 as an asyncio protocol, written for servers of small messages: framing, flow control, gRPC, TLS."""
+"""A gRPC server over HTTP/2 on asyncio, written for many small messages."""

@@ -156,7 +156,7 @@ def echoes_and_held(server):
     """The echoes, and a method that tells the bytes that the server holds at most: of requests, or of answers not yet sent."""
 
     async def held(_, __):
-        return str(max(server.arriving.total, server._unsent.total)).encode()
+        return str(max(server.receive_budget.total, server.send_budget.total)).encode()
 
     return ECHOES | {"Held": grpc.unary_unary_rpc_method_handler(held)}
 

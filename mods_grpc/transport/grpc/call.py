@@ -1,146 +1,155 @@
-"""The context of a call that its handler is given, with the surface of `grpc.aio.ServicerContext`."""
+"""The call context that a handler gets, with the surface of `grpc.aio.ServicerContext`."""
 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
 
-from mods_grpc.transport.grpc import response_metadata as response_headers
-from mods_grpc.transport.grpc.framing import MessageBuffer, framed
-from mods_grpc.transport.grpc.message_reader import Incoming
-from mods_grpc.transport.grpc.request_metadata import Metadata, RefusedError, RequestHeaders
-from mods_grpc.transport.http2.memory_budget import Room
+from mods_grpc.transport.grpc.framing import MessageBuffer, frame_message
+from mods_grpc.transport.grpc.message_reader import MessageReader
+from mods_grpc.transport.grpc.request_metadata import Metadata, RejectedRequestError, RequestHeaders
+from mods_grpc.transport.grpc.response_metadata import DEFAULT_HEADERS, encode_headers, encode_trailers
+from mods_grpc.transport.http2.errors import Code
+from mods_grpc.transport.http2.memory_budget import MemoryBudget
+from mods_grpc.transport.http2.stream import Http2Stream
 
-if TYPE_CHECKING:
-    from mods_grpc.transport.http2.stream import Http2Stream
+DEADLINE_TEXT = "the deadline has passed"
 
-CANCEL = 0x8  # of HTTP/2: the stream is not needed any more
-LATE = "the deadline has passed"
-
-Codec = Callable[[Any], Any]
+Serializer = Callable[[Any], Any]
 
 
-class Host(Protocol):
-    """What a call needs of the server it came to.
+class CallOwner(Protocol):
+    """The server, as its calls use it.
 
     Attributes:
-        arriving: Memory for large messages.
-        max_bytes: Of the largest message that is taken.
+        receive_budget: Memory for messages that have arrived in part.
+        max_bytes: Largest accepted message.
     """
 
-    arriving: Room
+    receive_budget: MemoryBudget
     max_bytes: int
 
-    def begin(self, call: "Call", message: bytes) -> None:
-        """Have a unary request answered."""
+    def start_call(self, call: "Call", message: bytes) -> None:
+        """Run the handler of a unary request."""
 
-    def over(self, call: "Call") -> None:
+    def on_call_end(self, call: "Call") -> None:
         """Forget a call."""
 
     def auth_context(self, connection: Any) -> Mapping[str, Iterable[bytes]]:
-        """Tell who is at the other end of a connection."""
+        """Return the properties of the peer of a connection."""
 
 
-class Call(Incoming):
+class Call(MessageReader):
     """A call.
 
     Args:
-        stream: Carries it.
-        headers: Of the request.
-        host: The server.
+        stream: The HTTP/2 stream.
+        headers: The headers of the request.
+        owner: The server.
         unary: Whether the request is one message.
 
     Attributes:
-        method: What was called.
-        task: Runs the handler, where it did not finish at once. running: whether there is a handler at work.
-        read_as, write_as: Make messages of bytes and bytes of messages; None for a handler of bytes.
+        task: Runs the handler if it did not finish eagerly; None otherwise.
+        handler_running: Whether a handler is at work.
+        deserialize, serialize: Convert messages from and to bytes; None for a handler of bytes.
     """
 
     __slots__ = (
-        "_begun",
         "_callbacks",
+        "_cancelled",
         "_code",
         "_deadline",
         "_details",
         "_headers",
-        "_host",
+        "_headers_sent",
+        "_owner",
         "_timer",
         "_trailers",
-        "read_as",
-        "running",
-        "write_as",
+        "deserialize",
+        "handler_running",
+        "serialize",
+        "task",
     )
 
-    def __init__(self, stream: "Http2Stream", headers: RequestHeaders, host: Host, *, unary: bool) -> None:
-        super().__init__(stream, MessageBuffer(host.max_bytes, headers.encoding), host.arriving, unary=unary)
-        self._headers, self._host = headers, host
-        self._begun = False
+    def __init__(self, stream: Http2Stream, headers: RequestHeaders, owner: CallOwner, *, unary: bool) -> None:
+        super().__init__(stream, MessageBuffer(owner.max_bytes, headers.encoding), owner.receive_budget, unary=unary)
+        self._headers, self._owner = headers, owner
+        self._headers_sent = self._cancelled = False
         self._deadline = None if headers.seconds is None else time.monotonic() + headers.seconds
         self._timer: asyncio.TimerHandle | None = None
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._trailers: tuple[tuple[str, str | bytes], ...] = ()
         self._callbacks: list[Callable[[Any], None]] = []
-        self.running = False
-        self.read_as: Codec | None = None
-        self.write_as: Codec | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.handler_running = False
+        self.deserialize: Serializer | None = None
+        self.serialize: Serializer | None = None
 
     @property
     def method(self) -> str:
-        """What was called, `/package.Service/Method`."""
+        """The method, `/package.Service/Method`."""
         return self._headers.method
 
     # The surface of grpc.aio.ServicerContext
 
     async def read(self) -> Any:
         """Return the next message, or grpc.aio.EOF."""
-        found = await self._next()
-        if found is None:
+        try:
+            message = await self._next_message()
+        except RejectedRequestError as error:
+            self.reject(error)
             return grpc.aio.EOF
-        return found if self.read_as is None else self.read_as(found)
+        if message is None:
+            return grpc.aio.EOF
+        return message if self.deserialize is None else self.deserialize(message)
 
     async def write(self, message: Any) -> None:
-        """Send a message, and wait until the peer has taken it in.
+        """Send a message, and wait until flow control and the socket have taken it.
 
         Raises:
             grpc.aio.InternalError: The call is over.
         """
-        if self._ended:
+        if self._done:
             raise grpc.aio.InternalError("the call is over")
-        self._send(message)
+        body = frame_message(message if self.serialize is None else self.serialize(message))
+        if not self._headers_sent:
+            self._headers_sent = True
+            self._stream.send_headers(DEFAULT_HEADERS)
+        self._stream.send_data(body)
         if self._stream.unsent:
-            await self._drained()
+            await self._drain()
 
     async def send_initial_metadata(self, initial_metadata: Metadata) -> None:
-        """Send the headers of the response now.
+        """Send the response headers now.
 
         Raises:
-            grpc.aio.UsageError: They were sent.
+            grpc.aio.UsageError: They were sent before.
         """
-        if self._begun:
+        if self._headers_sent:
             raise grpc.aio.UsageError("the headers were sent already")
-        if not self._ended:
-            self._begun = True
-            self._stream.send_headers(response_headers.begin(initial_metadata))
+        if not self._done:
+            self._headers_sent = True
+            self._stream.send_headers(encode_headers(initial_metadata))
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
-        """End the call with a status, and wait until it is out.
+        """End the call with a status, and wait until it was sent.
 
         Raises:
             grpc.aio.AbortError: Always.
         """
-        if not self._ended:
+        if not self._done:
             self._code, self._details = code, details
             self._trailers = tuple(trailing_metadata) or self._trailers
-            self.end()
+            self.finish()
             if self._stream.unsent:
-                await self._drained()
+                await self._drain()
         raise grpc.aio.AbortError("the call was ended")
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        """Set what follows the status."""
+        """Set the metadata that follows the status."""
         self._trailers = tuple(trailing_metadata)
 
     def set_code(self, code: grpc.StatusCode) -> None:
@@ -148,138 +157,157 @@ class Call(Incoming):
         self._code = code
 
     def set_details(self, details: str) -> None:
-        """Set what is said of the status."""
+        """Set the status message."""
         self._details = details
 
     def code(self) -> grpc.StatusCode | None:
-        """Return the status that was set."""
+        """Return the status that was set; None for none."""
         return self._code
 
     def details(self) -> str:
-        """Return what is said of the status."""
+        """Return the status message that was set."""
         return self._details
 
     def trailing_metadata(self) -> Metadata:
-        """Return what follows the status."""
+        """Return the metadata that follows the status."""
         return self._trailers
 
     def invocation_metadata(self) -> Metadata:
-        """Return what the client sent along."""
+        """Return the metadata of the request."""
         return self._headers.metadata
 
     def peer(self) -> str:
-        """Return where the call came from."""
+        """Return the address of the client."""
         return self._stream.connection.peer
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Return what the connection shows of its peer."""
-        return self._host.auth_context(self._stream.connection)
+        """Return the properties of the client that TLS proves."""
+        return self._owner.auth_context(self._stream.connection)
 
     def time_remaining(self) -> float | None:
-        """Return the seconds until the deadline; None where there is none."""
+        """Return the seconds until the deadline; None for no deadline."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def cancelled(self) -> bool:
-        """Tell whether the peer gave the call up, or is gone."""
-        return self._given_up
+        """Return whether the client cancelled the call, or is gone."""
+        return self._cancelled
 
     def done(self) -> bool:
-        """Tell whether the call is over."""
-        return self._ended
+        """Return whether the call is over."""
+        return self._done
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Have a function called when the call is over."""
         self._callbacks.append(callback)
 
-    # What the server does with a call
+    # The receiver of the stream
 
-    def begin(self, message: bytes) -> None:
-        """Have the request answered."""
-        self._host.begin(self, message)
+    def on_data(self, data: bytes, end: bool) -> None:
+        """Handle a part of the request body; `end` marks the last part."""
+        if self._done:
+            return
+        self._half_closed = end
+        try:
+            if not self._unary:
+                self._read_streaming(data)
+            elif (message := self._read_unary(data)) is not None:
+                self._owner.start_call(self, message)
+        except RejectedRequestError as error:
+            self.reject(error)
 
-    def expired(self) -> bool:
-        """Tell whether the deadline has passed, and end the call if so."""
+    def on_close(self, code: int | None) -> None:  # noqa: ARG002 - the reason makes no difference
+        """Handle the loss of the client: it cancelled the call, or is gone."""
+        self._cancelled = not self._done
+        self.close()
+        if self.task is not None:
+            self.task.cancel()
+
+    # Called by the server
+
+    def check_deadline(self) -> bool:
+        """Return whether the deadline has passed; if so, end the call."""
         if self._deadline is None or time.monotonic() < self._deadline:
             return False
-        self._expire()
+        self._on_deadline()
         return True
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See to it that the call ends at its deadline."""
-        if self._deadline is not None and self._timer is None and not self._ended:
-            self._timer = loop.call_later(self._deadline - time.monotonic(), self._expire)
+    def start_deadline_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the call ended at its deadline."""
+        if self._deadline is not None and self._timer is None and not self._done:
+            self._timer = loop.call_later(self._deadline - time.monotonic(), self._on_deadline)
 
-    def answer(self, message: Any) -> None:
+    def respond(self, message: Any) -> None:
         """End the call with the one message of its response."""
-        if self._ended:
+        if self._done:
             return
-        body = framed(message if self.write_as is None else self.write_as(message))
-        if self._begun:
+        body = frame_message(message if self.serialize is None else self.serialize(message))
+        if self._headers_sent:
             self._stream.send_data(body)
             self._stream.send_headers(self._status(alone=False), end=True)
         else:
-            self._stream.answer(response_headers.BEGIN, body, self._status(alone=False))
-        self.over()
+            self._stream.send_response(DEFAULT_HEADERS, body, self._status(alone=False))
+        self.close()
 
-    def end(self) -> None:
-        """End the call with the status that was set; without one, that is OK."""
-        if not self._ended:
-            self._stream.send_headers(self._status(alone=not self._begun), end=True)
-            self.over()
+    def finish(self) -> None:
+        """End the call with the status that was set, by default OK."""
+        if not self._done:
+            self._stream.send_headers(self._status(alone=not self._headers_sent), end=True)
+            self.close()
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
-        """End the call with another status than was set."""
-        if not self._ended:
+        """End the call with a status in place of the one that was set."""
+        if not self._done:
             self._code, self._details, self._trailers = code, details, ()
-            self.end()
+            self.finish()
 
-    def refuse(self, error: RefusedError) -> None:
-        """End the call before its handler does."""
+    def reject(self, error: RejectedRequestError) -> None:
+        """End the call with the status of `error`, and cancel its handler."""
         self.fail(error.code, error.details)
         if self.task is not None:
             self.task.cancel()
 
-    def drop(self) -> None:
-        """End the call without a word to a handler that does not want it any more."""
-        if not self._ended:
-            self._stream.reset(CANCEL)
-            self.over()
+    def evict(self) -> None:
+        """Reject the call: memory is short, and its partial message has been stalled longest."""
+        self.reject(
+            RejectedRequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many partial messages, and this one is stalled")
+        )
 
-    def over(self) -> None:
-        """Take note that nothing more is sent."""
-        if self._ended:
+    def cancel(self) -> None:
+        """Reset the stream, because the handler was cancelled."""
+        if not self._done:
+            self._stream.reset(Code.CANCEL)
+            self.close()
+
+    def close(self) -> None:
+        """Mark the call as over, and drop what was not read: a cancelled task may hold the call for long."""
+        if self._done:
             return
-        super().over()
+        self._done = True
+        self._buffer.clear()
+        self._uncharge()
         if self._timer is not None:
             self._timer.cancel()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        if not self.running:
-            self._host.over(self)
+        if not self.handler_running:
+            self._owner.on_call_end(self)
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
 
-    def left(self) -> None:
-        """Take note that the handler has come to its end, and let go of its task, which holds the call."""
-        self.running, self.task = False, None
-        self._host.over(self)
+    def on_handler_end(self) -> None:
+        """Drop the task of the handler, which has ended and refers to the call."""
+        self.handler_running, self.task = False, None
+        self._owner.on_call_end(self)
 
-    def _expire(self) -> None:
-        self.refuse(RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, LATE))
-
-    def _send(self, message: Any) -> None:
-        body = framed(message if self.write_as is None else self.write_as(message))
-        if not self._begun:
-            self._begun = True
-            self._stream.send_headers(response_headers.BEGIN)
-        self._stream.send_data(body)
+    def _on_deadline(self) -> None:
+        self.reject(RejectedRequestError(grpc.StatusCode.DEADLINE_EXCEEDED, DEADLINE_TEXT))
 
     def _status(self, *, alone: bool) -> bytes:
-        return response_headers.trailers(self._code or grpc.StatusCode.OK, self._details, self._trailers, alone=alone)
+        return encode_trailers(self._code or grpc.StatusCode.OK, self._details, self._trailers, alone=alone)
 
-    async def _drained(self) -> None:
+    async def _drain(self) -> None:
         try:
-            await self._stream.drained()
+            await self._stream.drain()
         except ConnectionResetError:
             raise grpc.aio.InternalError("the peer is gone") from None

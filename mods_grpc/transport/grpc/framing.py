@@ -1,18 +1,18 @@
-"""Messages in the bytes of a stream: a flag, four bytes of length, the message."""
+"""Length-prefixed messages: a flag, four bytes of length, the message."""
 
 import grpc
 
-from mods_grpc.transport.grpc.request_metadata import RefusedError
+from mods_grpc.transport.grpc.request_metadata import RejectedRequestError
 
 PREFIX_BYTES = 5
 
 
 class MessageBuffer:
-    """Bytes of a stream that were not read yet. They stay as they came until a message is asked for.
+    """Received bytes of a stream that were not read yet; they are split into messages on demand.
 
     Args:
-        limit: Bytes of the largest message that is taken.
-        encoding: What the client says compressed messages are; None where it says nothing.
+        limit: Largest accepted message, bytes.
+        encoding: grpc-encoding of the request; None if the client named none.
     """
 
     __slots__ = ("_bytes", "_encoding", "_limit")
@@ -23,62 +23,63 @@ class MessageBuffer:
         self._bytes = bytearray()
 
     def __len__(self) -> int:
-        """Return how many bytes are held."""
+        """Return the number of buffered bytes."""
         return len(self._bytes)
 
     def add(self, data: bytes) -> None:
-        """Take what has come."""
+        """Append received bytes."""
         self._bytes += data
 
     def clear(self) -> None:
-        """Let go of everything that was not read."""
+        """Drop all bytes."""
         self._bytes.clear()
 
-    def only(self, data: bytes) -> bytes | None:
-        """Return the message that these bytes are from end to end; None where they are not, or others came before."""
+    def single_message(self, data: bytes) -> bytes | None:
+        """Return the message if `data` is exactly one and nothing is buffered; None otherwise."""
         if not self._bytes and len(data) >= PREFIX_BYTES and not data[0]:
             length = int.from_bytes(data[1:PREFIX_BYTES])
             if length + PREFIX_BYTES == len(data) and length <= self._limit:
                 return data[PREFIX_BYTES:]
         return None
 
-    def look(self) -> int | None:
-        """Return where the next message ends; None where that is not known yet.
+    def peek_end(self) -> int | None:
+        """Return where the next message ends in the buffer; None before its prefix is complete.
 
         Raises:
-            RefusedError: It is larger than the limit, or compressed.
+            RejectedRequestError: It exceeds the limit, or is compressed.
         """
-        held = self._bytes
-        if len(held) < PREFIX_BYTES:
+        buffered = self._bytes
+        if len(buffered) < PREFIX_BYTES:
             return None
-        if held[0]:
-            raise self._compressed(held[0])
-        length = int.from_bytes(held[1:PREFIX_BYTES])
+        if buffered[0]:
+            raise self._compressed(buffered[0])
+        length = int.from_bytes(buffered[1:PREFIX_BYTES])
         if length > self._limit:
-            text = f"received a message of {length} bytes, at most {self._limit} are taken"
-            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+            details = f"received a message of {length} bytes, expected at most {self._limit}"
+            raise RejectedRequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, details)
         return PREFIX_BYTES + length
 
-    def take(self) -> bytes | None:
-        """Take the next message out; None where it is not complete.
+    def pop(self) -> bytes | None:
+        """Remove and return the next message; None if it is not complete.
 
         Raises:
-            RefusedError: As `look`.
+            RejectedRequestError: As `peek_end`.
         """
-        held, end = self._bytes, self.look()
-        if end is None or len(held) < end:
+        buffered, end = self._bytes, self.peek_end()
+        if end is None or len(buffered) < end:
             return None
-        with memoryview(held) as view:
+        with memoryview(buffered) as view:
             message = bytes(view[PREFIX_BYTES:end])
-        del held[:end]
+        del buffered[:end]
         return message
 
-    def _compressed(self, mark: int) -> RefusedError:
-        if mark != 1 or self._encoding is None:
-            return RefusedError(grpc.StatusCode.INTERNAL, "a message is marked as compressed, and no grpc-encoding is named")
-        return RefusedError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not taken; send them as they are")
+    def _compressed(self, flag: int) -> RejectedRequestError:
+        if flag != 1 or self._encoding is None:
+            details = "a message is marked as compressed, but there is no grpc-encoding"
+            return RejectedRequestError(grpc.StatusCode.INTERNAL, details)
+        return RejectedRequestError(grpc.StatusCode.UNIMPLEMENTED, "compressed messages are not supported")
 
 
-def framed(message: bytes) -> bytes:
-    """Put the prefix before a message."""
+def frame_message(message: bytes) -> bytes:
+    """Return the message with its prefix."""
     return b"\0" + len(message).to_bytes(4) + message

@@ -74,5 +74,5 @@ class HandlerTask(EagerTask):
 
     def _fail(self, error: Exception) -> None:
         if not (self.call.done() and isinstance(error, grpc.aio.BaseError)):  # which only says that the call is over
-            logger.error("handler_failed method=%s", self.call.method, exc_info=error)
+            logger.error("handler_failed", extra={"method": self.call.method}, exc_info=error)
         self.call.fail(grpc.StatusCode.INTERNAL, "internal error")

@@ -1,183 +1,153 @@
-"""What comes of a call from the peer: bytes that become messages when they are asked for, and credit for more of them."""
+"""The receiving side of a call: body bytes become messages on demand, and the peer's window follows what is read."""
 
 import asyncio
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from mods_grpc.transport.grpc.framing import MessageBuffer
-from mods_grpc.transport.grpc.request_metadata import RefusedError
-from mods_grpc.transport.http2.memory_budget import Room
-
-if TYPE_CHECKING:
-    from mods_grpc.transport.http2.stream import Http2Stream
+from mods_grpc.transport.grpc.request_metadata import RejectedRequestError
+from mods_grpc.transport.http2.memory_budget import MemoryBudget
+from mods_grpc.transport.http2.stream import Http2Stream
 
 ONE_MESSAGE = "expected one message as the request"
-LARGEST_LOAN = 524_288  # bytes; a loan is a WINDOW_UPDATE, and time for the peer to hear of it
-SMALLEST_LOAN = 65_536
+MAX_GRANT = 524_288  # bytes of a large message that the peer may send in advance
+MIN_GRANT = 65_536  # less is not worth a WINDOW_UPDATE
 
 
-class Incoming(ABC):
-    """The receiving side of a call.
+class MessageReader:
+    """Reads the messages of a call; the base of `Call`.
 
-    A peer gets credit for what was read, and for a message that is waited for as it comes, of a large one ahead of time: what
-    nobody reads stays within the window of the stream. Messages stay bytes in a row until then, so that many small ones take no
-    more than they weigh.
+    The window of the stream is released for bytes that were read, and for a message that is awaited as it arrives; of a large
+    one in advance. So what is not read stays within the window. Bytes are kept as they came, so that many small messages take
+    no more memory than they have bytes.
 
     Args:
-        stream: Carries the call.
+        stream: The HTTP/2 stream of the call.
         buffer: Holds what was not read.
-        arriving: Memory for messages that have come in part.
+        receive_budget: Memory for messages that have arrived in part.
         unary: Whether the request is one message.
     """
 
     __slots__ = (
-        "_arriving",
-        "_borrowed",
         "_buffer",
-        "_ended",
-        "_given_up",
+        "_charged",
+        "_done",
+        "_granted",
         "_half_closed",
-        "_lent",
+        "_receive_budget",
         "_stream",
         "_unary",
         "_waiter",
-        "task",
     )
 
-    def __init__(self, stream: "Http2Stream", buffer: MessageBuffer, arriving: Room, *, unary: bool) -> None:
-        self._stream, self._buffer, self._arriving, self._unary = stream, buffer, arriving, unary
-        self._borrowed = 0  # bytes of the buffer that the peer was given credit for
-        self._lent = 0  # bytes of a message to come that it was given credit for
-        self._half_closed = self._ended = self._given_up = False
+    def __init__(self, stream: Http2Stream, buffer: MessageBuffer, receive_budget: MemoryBudget, *, unary: bool) -> None:
+        self._stream, self._buffer, self._receive_budget, self._unary = stream, buffer, receive_budget, unary
+        self._charged = 0  # bytes of the buffer whose window was released; they are charged to the budget
+        self._granted = 0  # bytes of window that were granted in advance
+        self._half_closed = self._done = False
         self._waiter: asyncio.Future[Any] | None = None
-        self.task: asyncio.Task[None] | None = None
 
-    def data(self, data: bytes, end: bool) -> None:
-        """Take what came; `end` says that no more will."""
-        if self._ended:
-            return
-        self._half_closed = end
-        try:
-            if self._unary:
-                self._part_of_request(data)
-            elif self._waiter is None or self._waiter.done():
-                self._buffer.add(data)
-            else:
-                self._awaited(data, self._waiter)
-        except RefusedError as error:
-            self.refuse(error)
+    def evict(self) -> None:
+        """Reject the call: memory is short, and its partial message has been stalled longest. `Call` implements this."""
+        raise NotImplementedError
 
-    def closed(self, code: int | None) -> None:  # noqa: ARG002 - why the peer left changes nothing
-        """Take note that the peer has given the call up, or is gone."""
-        self._given_up = not self._ended
-        self.over()
-        if self.task is not None:
-            self.task.cancel()
+    async def _next_message(self) -> bytes | None:
+        """Return the next message; None after the last one.
 
-    def over(self) -> None:
-        """Take note that nothing more is sent, and let go of what was not read: a cancelled task may keep this for long."""
-        self._ended = True
-        self._buffer.clear()
-        self._settle()
-
-    @abstractmethod
-    def begin(self, message: bytes) -> None:
-        """Answer the request of a unary call."""
-
-    @abstractmethod
-    def refuse(self, error: RefusedError) -> None:
-        """End the call before its handler does."""
-
-    async def _next(self) -> bytes | None:
-        """Return the next message; None at the end of them."""
-        try:
-            message = self._taken()
-        except RefusedError as error:
-            self.refuse(error)
-            return None
-        if message is not None or self._half_closed or self._ended:
+        Raises:
+            RejectedRequestError: It is not acceptable.
+        """
+        message = self._pop()
+        if message is not None or self._half_closed or self._done:
             return message
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
         try:
-            found: bytes | None = await self._waiter
-            return found
+            awaited: bytes | None = await waiter
+            return awaited
         finally:
             self._waiter = None
 
-    def _part_of_request(self, data: bytes) -> None:
-        self._give_credit(len(data))
-        message = self._buffer.only(data) if self._half_closed else None
-        if message is None:
-            self._buffer.add(data)
-            if not self._half_closed:
-                end = self._buffer.look()
-                if end is not None and len(self._buffer) > end:
-                    raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, ONE_MESSAGE)
-                self._borrow(len(data))
-                self._lend(end)
-                return
-            message = self._buffer.take()
-            if message is None or len(self._buffer):
-                raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, ONE_MESSAGE)
-            self._settle()
-        self.begin(message)
+    def _read_streaming(self, data: bytes) -> None:
+        """Buffer body bytes, or complete the read that waits for them.
 
-    def _awaited(self, data: bytes, waiter: "asyncio.Future[Any]") -> None:
-        message = self._buffer.only(data)
+        Raises:
+            RejectedRequestError: The message is not acceptable.
+        """
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._buffer.add(data)
+            return
+        message = self._buffer.single_message(data)
         if message is not None:
-            self._stream.consumed(len(data))
+            self._stream.release_window(len(data))
         else:
             self._buffer.add(data)
-            message = self._taken()
+            message = self._pop()
         if message is not None or self._half_closed:
             waiter.set_result(message)
 
-    def _taken(self) -> bytes | None:
-        """Take a message, and see to the credit: for the message, or for what has come of it."""
-        before = len(self._buffer)
-        message = self._buffer.take()
-        if message is not None:
-            self._give_credit(before - len(self._buffer) - self._borrowed)
-            self._settle()
-        elif self._half_closed:
-            if before:
-                raise RefusedError(grpc.StatusCode.INVALID_ARGUMENT, "the last message is not complete")
-        elif before > self._borrowed:
-            self._give_credit(before - self._borrowed)
-            self._borrow(before - self._borrowed)
-            self._lend(self._buffer.look())
+    def _read_unary(self, data: bytes) -> bytes | None:
+        """Return the message of a unary request once it is complete; None before.
+
+        Raises:
+            RejectedRequestError: It is not acceptable, or there is not exactly one.
+        """
+        self._release_window(len(data))
+        message = self._buffer.single_message(data) if self._half_closed else None
+        if message is None:
+            self._buffer.add(data)
+            if not self._half_closed:
+                end = self._buffer.peek_end()
+                if end is not None and len(self._buffer) > end:
+                    raise RejectedRequestError(grpc.StatusCode.INVALID_ARGUMENT, ONE_MESSAGE)
+                self._charge(len(data))
+                self._grant_window(end)
+                return None
+            message = self._buffer.pop()
+            if message is None or len(self._buffer):
+                raise RejectedRequestError(grpc.StatusCode.INVALID_ARGUMENT, ONE_MESSAGE)
+            self._uncharge()
         return message
 
-    def make_room(self) -> None:
-        """End for the sake of others: nobody's message has been longer on its way without getting on."""
-        self.refuse(
-            RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many messages are on their way, and this one stands still")
-        )
+    def _pop(self) -> bytes | None:
+        """Remove and return a message, and release the window for it, or for the part of it that has arrived."""
+        buffered = len(self._buffer)
+        message = self._buffer.pop()
+        if message is not None:
+            self._release_window(buffered - len(self._buffer) - self._charged)
+            self._uncharge()
+        elif self._half_closed:
+            if buffered:
+                raise RejectedRequestError(grpc.StatusCode.INVALID_ARGUMENT, "the last message is not complete")
+        elif buffered > self._charged:
+            self._release_window(buffered - self._charged)
+            self._charge(buffered - self._charged)
+            self._grant_window(self._buffer.peek_end())
+        return message
 
-    def _give_credit(self, count: int) -> None:
-        """Let the peer send as many bytes more as were taken, less what it was lent before."""
-        lent = min(self._lent, count)
-        self._lent -= lent
-        self._stream.consumed(count - lent)
+    def _release_window(self, count: int) -> None:
+        """Let the peer send as many more bytes as were read, less what was granted in advance."""
+        granted = min(self._granted, count)
+        self._granted -= granted
+        self._stream.release_window(count - granted)
 
-    def _lend(self, end: int | None) -> None:
-        """Let the peer send more of a message that ends there in the buffer, where much of it is still to come."""
+    def _grant_window(self, end: int | None) -> None:
+        """Let the peer send more of a message that ends at `end` of the buffer, if much of it is missing."""
         missing = 0 if end is None else end - len(self._buffer)
-        if not self._lent and missing >= SMALLEST_LOAN and not self._ended:
-            self._lent = min(missing, LARGEST_LOAN)
-            self._stream.lend(self._lent)
+        if not self._granted and missing >= MIN_GRANT and not self._done:
+            self._granted = min(missing, MAX_GRANT)
+            self._stream.grant_window(self._granted)
 
-    def _borrow(self, count: int) -> None:
+    def _charge(self, count: int) -> None:
         if not count:
             return
-        self._borrowed += count
-        self._arriving.take(self, count)
-        self._arriving.moved(self, count)
-        self._arriving.enforce()
+        self._charged += count
+        self._receive_budget.reserve(self, count)
+        self._receive_budget.touch(self, count)
+        self._receive_budget.enforce()
 
-    def _settle(self) -> None:
-        if self._borrowed:
-            self._arriving.leave(self, self._borrowed)
-            self._borrowed = 0
+    def _uncharge(self) -> None:
+        if self._charged:
+            self._receive_budget.remove(self, self._charged)
+            self._charged = 0

@@ -1,4 +1,4 @@
-"""The server: connections in, calls to their handlers, and an end in order. It has the surface of `grpc.aio.Server`."""
+"""The direct server: accepts connections, starts handlers, and shuts down gracefully. It has the surface of `grpc.aio.Server`."""
 
 import asyncio
 import contextlib
@@ -9,34 +9,35 @@ from typing import Any
 
 import grpc
 
-from mods_grpc.transport.grpc import response_metadata as response_headers
 from mods_grpc.transport.grpc.call import Call
-from mods_grpc.transport.grpc.handler_task import Run
-from mods_grpc.transport.grpc.request_metadata import RefusedError, RequestHeaders, read_headers
-from mods_grpc.transport.grpc.router import Methods
+from mods_grpc.transport.grpc.handler_task import HandlerTask
+from mods_grpc.transport.grpc.request_metadata import RejectedRequestError, RequestHeaders, parse_headers
+from mods_grpc.transport.grpc.response_metadata import encode_trailers
+from mods_grpc.transport.grpc.router import Router
 from mods_grpc.transport.http2.connection import Connection
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.memory_budget import Room
-from mods_grpc.transport.http2.request_fields import RequestHead
-from mods_grpc.transport.http2.stream import NOBODY, Http2Stream, Receiver
-from mods_grpc.transport.sockets.listener import Listening, bound
-from mods_grpc.transport.sockets.tls import auth_context, speaks_http2
+from mods_grpc.transport.http2.memory_budget import MemoryBudget
+from mods_grpc.transport.http2.request_fields import RequestFields
+from mods_grpc.transport.http2.stream import DISCARD, Http2Stream, Receiver
+from mods_grpc.transport.sockets.listener import Listener, bind_sockets
+from mods_grpc.transport.sockets.tls import negotiated_http2, read_auth_context
 
-LARGE_MESSAGES = 8  # of the largest size, that may be on their way at a time, in either direction
-LAST_SECONDS = 1.0  # in which cancelled handlers end and connections say what they have to say
+MAX_LARGE_MESSAGES = 8  # of the largest size that may be in flight at a time, in either direction
+CLOSE_SECONDS = 1.0  # for cancelled handlers to end, and for connections to close after the grace
 
 
 class DirectServer:
-    """A gRPC server on asyncio, without gRPC's own. Make it inside a running event loop.
+    """A gRPC server on asyncio, without grpcio's core. Create it inside a running event loop.
 
     Args:
-        interceptors: What stands before every handler.
-        limits: What a connection allows its peer.
-        max_bytes: Largest message that is taken.
-        max_connections: How many there may be at a time.
+        interceptors: Wrap every handler.
+        limits: Limits of each connection.
+        max_bytes: Largest accepted message.
+        max_connections: Connections open at a time; more are closed.
 
     Attributes:
-        arriving: Memory for large messages that have come in part.
+        receive_budget: Memory for messages that have arrived in part.
+        send_budget: Memory for responses that their peers do not take.
     """
 
     def __init__(
@@ -48,196 +49,210 @@ class DirectServer:
         max_connections: int,
     ) -> None:
         self.max_bytes = max_bytes
-        self.arriving = Room(LARGE_MESSAGES * max_bytes)
-        self._unsent = Room(LARGE_MESSAGES * max_bytes)
+        self.receive_budget = MemoryBudget(MAX_LARGE_MESSAGES * max_bytes)
+        self.send_budget = MemoryBudget(MAX_LARGE_MESSAGES * max_bytes)
         self._loop = asyncio.get_running_loop()
-        self._methods = Methods(interceptors)
+        self._router = Router(interceptors)
         self._limits = limits
         self._max_connections = max_connections
-        self._listening: list[Listening[Connection]] = []
-        self._accepted: set[Connection] = set()  # those included that are at the handshake
+        self._listeners: list[Listener[Connection]] = []
+        self._accepted: set[Connection] = set()  # including those in the TLS handshake
         self._connections: set[Connection] = set()
-        self._shown: dict[Connection, Mapping[str, Iterable[bytes]]] = {}
+        self._auth_contexts: dict[Connection, Mapping[str, Iterable[bytes]]] = {}
         self._calls: dict[Call, Any] = {}  # and their handlers
-        self._opened: list[Call] = []  # since the turn began
-        self._ready: list[tuple[Call, bytes | None]] = []  # since then: may be answered, with the message of a unary request
-        self._begun: list[Run] = []  # in this round, and waiting
-        self._at_end: list[Callable[[], None]] = []
-        self._planned = False  # whether the end of the round is
+        self._new_calls: list[Call] = []  # of the current read
+        self._ready: list[tuple[Call, bytes | None]] = []  # handlers to start at its end, with the message of a unary request
+        self._waiting: list[HandlerTask] = []  # started in this loop iteration, and not finished
+        self._round_end_hooks: list[Callable[[], None]] = []
+        self._round_end_scheduled = False
         self._changed = asyncio.Event()
         self._stopping = False
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Add the methods of services."""
-        self._methods.add(generic_rpc_handlers)
+        self._router.add(generic_rpc_handlers)
 
     def bind(self, address: str, tls: Callable[[], ssl.SSLContext] | None = None) -> int:
-        """Take an address: host:port, unix:path or unix-abstract:name.
+        """Bind an address: host:port, unix:path or unix-abstract:name.
 
         Args:
             address: The address.
-            tls: Tells what the server proves itself with, anew for each connection; None for none.
+            tls: Returns the TLS context for a new connection; None for no TLS.
 
         Returns:
             The port; 0 for a unix socket.
 
         Raises:
-            OSError: It can't be had.
+            OSError: The address can't be bound.
         """
-        sockets = bound(address)
-        for one in sockets:
-            listening = Listening(one, protocol=self._connection, failed=self._accepted.discard, room=self._room, tls=tls)
-            self._listening.append(listening)
+        sockets = bind_sockets(address)
+        for bound in sockets:
+            self._listeners.append(
+                Listener(
+                    bound,
+                    create_protocol=self._new_connection,
+                    on_failure=self._accepted.discard,
+                    has_capacity=self._has_capacity,
+                    tls=tls,
+                    handshake_seconds=self._limits.handshake_seconds,
+                )
+            )
         name = sockets[0].getsockname()
         return int(name[1]) if sockets[0].family in (socket.AF_INET, socket.AF_INET6) else 0
 
     async def start(self) -> None:
         """Accept connections from now on."""
-        for each in self._listening:
-            each.start(self._loop)
+        for listener in self._listeners:
+            listener.start(self._loop)
 
     async def stop(self, grace: float | None) -> None:
-        """Take nothing new, wait for the calls that there are, and end those that take longer than the grace, in seconds."""
+        """Accept nothing new, let calls finish and peers read their responses, then close.
+
+        Args:
+            grace: Seconds for that; calls that take longer end with UNAVAILABLE.
+        """
         self._stopping = True
-        for each in self._listening:
-            each.close()
+        deadline = self._loop.time() + (grace or 0.0)
+        for listener in self._listeners:
+            listener.close()
         for connection in tuple(self._connections):
             connection.go_away()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace or 0.0):
-                await self._until(lambda: not self._calls)
+        await self._wait_for(lambda: not self._calls, deadline)
         tasks = [call.task for call in self._calls if call.task is not None]
         for call in tuple(self._calls):
-            call.refuse(RefusedError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down"))
+            call.reject(RejectedRequestError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down"))
         if tasks:
-            await asyncio.wait(tasks, timeout=LAST_SECONDS)
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        # A call is over when its response was queued. Connections close by themselves when it was sent and read.
+        await self._wait_for(lambda: not self._connections, deadline)
         for connection in tuple(self._connections):
             connection.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_SECONDS):
-                await self._until(lambda: not self._connections)
+        await self._wait_for(lambda: not self._connections, self._loop.time() + CLOSE_SECONDS)
         for connection in tuple(self._connections):
             connection.transport.abort()
 
-    def at_end_of_round(self, function: Callable[[], None]) -> None:
-        """Have a function called when the calls that came in this round of the loop have begun.
+    def on_round_end(self, function: Callable[[], None]) -> None:
+        """Have a function called when the handlers of all calls that arrived in this loop iteration have started.
 
-        What it completes is answered without another round: the way for handlers to do together what came together.
+        Responses that it completes are sent without another iteration. Handlers use it to process their calls as a batch.
         """
-        self._at_end.append(function)
-        self._plan_end()
+        self._round_end_hooks.append(function)
+        self._schedule_round_end()
 
-    # What a connection tells
+    # Called by connections
 
-    def connected(self, connection: Connection) -> bool:
-        """Take note of a connection, and tell whether it may stay."""
-        if self._stopping or not speaks_http2(connection.transport):
+    def on_connect(self, connection: Connection) -> bool:
+        """Accept a connection; False refuses it."""
+        if self._stopping or not negotiated_http2(connection.transport):
             self._accepted.discard(connection)
             return False
         self._connections.add(connection)
         return True
 
-    def lost(self, connection: Connection) -> None:
-        """Take note that a connection is gone."""
+    def on_disconnect(self, connection: Connection) -> None:
+        """Forget a connection."""
         self._connections.discard(connection)
         self._accepted.discard(connection)
-        self._shown.pop(connection, None)
+        self._auth_contexts.pop(connection, None)
         self._changed.set()
 
-    def opened(self, stream: Http2Stream, end: bool) -> Receiver:
-        """Take a request."""
+    def on_request(self, stream: Http2Stream, end: bool) -> Receiver:
+        """Accept a request, or reject it with a status."""
         try:
-            if stream.oversized:
-                raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is larger than the server takes")
-            headers = _headers(stream.head)
-            handler = self._methods.find(headers.method, headers.metadata)
+            if stream.too_large:
+                raise RejectedRequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is larger than the server accepts")
+            headers = _parse_cached(stream.request)
+            handler = self._router.find(headers.method, headers.metadata)
             if handler is None:
-                raise RefusedError(grpc.StatusCode.UNIMPLEMENTED, "there is no such method")
-        except RefusedError as error:
-            block = response_headers.trailers(error.code, error.details, (), alone=True, http_status=error.http_status)
+                raise RejectedRequestError(grpc.StatusCode.UNIMPLEMENTED, "there is no such method")
+        except RejectedRequestError as error:
+            block = encode_trailers(error.code, error.details, (), alone=True, http_status=error.http_status)
             stream.send_headers(block, end=True)
-            return NOBODY
+            return DISCARD
         call = Call(stream, headers, self, unary=not handler.request_streaming)
         self._calls[call] = handler
-        self._opened.append(call)
+        self._new_calls.append(call)
         if handler.request_streaming:
             self._ready.append((call, None))
         if end:
-            call.data(b"", True)
+            call.on_data(b"", True)
         return call
 
-    def turn_ended(self) -> None:
-        """Run the handlers of what came together. One that was given up in the same breath costs nothing more."""
+    def on_read_end(self) -> None:
+        """Start the handlers of the requests that arrived together. Calls that were cancelled in the same read cost nothing."""
         ready, self._ready = self._ready, []
         for call, message in ready:
-            if not call.done() and not call.expired():
-                self._begin(call, message)
-        opened, self._opened = self._opened, []
-        for call in opened:
-            call.watch(self._loop)
+            if not call.done() and not call.check_deadline():
+                self._start_handler(call, message)
+        new_calls, self._new_calls = self._new_calls, []
+        for call in new_calls:
+            call.start_deadline_timer(self._loop)
 
-    # What a call tells
+    # Called by calls
 
-    def begin(self, call: Call, message: bytes) -> None:
-        """Have a unary request answered."""
+    def start_call(self, call: Call, message: bytes) -> None:
+        """Start the handler of a unary request at the end of the read."""
         self._ready.append((call, message))
 
-    def over(self, call: Call) -> None:
+    def on_call_end(self, call: Call) -> None:
         """Forget a call."""
         self._calls.pop(call, None)
         if self._stopping:
             self._changed.set()
 
     def auth_context(self, connection: Connection) -> Mapping[str, Iterable[bytes]]:
-        """Tell who is at the other end of a connection."""
-        if connection not in self._shown:
-            self._shown[connection] = auth_context(connection.transport)
-        return self._shown[connection]
+        """Return the properties of the peer of a connection that TLS proves."""
+        if connection not in self._auth_contexts:
+            self._auth_contexts[connection] = read_auth_context(connection.transport)
+        return self._auth_contexts[connection]
 
-    def _begin(self, call: Call, message: bytes | None) -> None:
+    def _start_handler(self, call: Call, message: bytes | None) -> None:
         handler = self._calls[call]
-        run = self._methods.run(handler, call, message)
+        task = self._router.create_task(handler, call, message)
         if handler.request_streaming or handler.response_streaming:
-            call.task = run.in_task(self._loop)
-        elif not run.begin():
-            self._begun.append(run)
-            self._plan_end()
+            call.task = task.into_task(self._loop)
+        elif not task.start():
+            self._waiting.append(task)
+            self._schedule_round_end()
 
-    def _plan_end(self) -> None:
-        if not self._planned:
-            self._planned = True
+    def _schedule_round_end(self) -> None:
+        if not self._round_end_scheduled:
+            self._round_end_scheduled = True
             self._loop.call_soon(self._end_round)
 
     def _end_round(self) -> None:
-        """Do what waits for everything that came in one round of the loop; handlers that still wait then get tasks."""
-        self._planned = False
-        at_end, self._at_end = self._at_end, []
-        for function in at_end:
-            function()
-        begun, self._begun = self._begun, []
-        for run in begun:
-            if not run.go_on():
-                run.call.task = run.in_task(self._loop)
-                if run.call.done():
-                    run.call.task.cancel()
+        """Call the hooks of this loop iteration; handlers that still wait then get a task each."""
+        self._round_end_scheduled = False
+        hooks, self._round_end_hooks = self._round_end_hooks, []
+        for hook in hooks:
+            hook()
+        waiting, self._waiting = self._waiting, []
+        for task in waiting:
+            if not task.resume():
+                task.call.task = task.into_task(self._loop)
+                if task.call.done():
+                    task.call.task.cancel()
 
-    def _connection(self) -> Connection:
-        connection = Connection(self, self._limits, self._unsent)
+    def _new_connection(self) -> Connection:
+        connection = Connection(self, self._limits, self.send_budget)
         self._accepted.add(connection)
         return connection
 
-    def _room(self) -> bool:
+    def _has_capacity(self) -> bool:
         return len(self._accepted) < self._max_connections
 
-    async def _until(self, done: Callable[[], bool]) -> None:
-        while not done():
-            self._changed.clear()
-            await self._changed.wait()
+    async def _wait_for(self, condition: Callable[[], bool], deadline: float) -> None:
+        """Return when the condition holds, or at the deadline on the clock of the loop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
 
 
-def _headers(head: RequestHead) -> RequestHeaders:
-    """Read the headers of a request, once for all requests that begin with the same bytes."""
-    if head.parsed is None:
-        head.parsed = read_headers(head.fields)
-    assert isinstance(head.parsed, RequestHeaders)
-    return head.parsed
+def _parse_cached(request: RequestFields) -> RequestHeaders:
+    """Parse the headers of a request, once for all requests that share their header block."""
+    if request.parsed is None:
+        request.parsed = parse_headers(request.fields)
+    assert isinstance(request.parsed, RequestHeaders)
+    return request.parsed

@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         except ConnectionFault as fault:
             self.shutdown.fail(fault)
         except Exception:
-            logger.exception("a frame could not be handled")
+            logger.exception("frame_failed")
             self.shutdown.fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
         self._handler.on_read_end()
         writer.uncork()

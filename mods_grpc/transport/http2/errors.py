@@ -1,8 +1,8 @@
-"""What goes wrong between two HTTP/2 peers, and the codes that say so (RFC 9113, sections 5.4 and 7).
+"""Protocol faults of a peer and the error codes that report them (RFC 9113, sections 5.4 and 7).
 
 Http2Fault
-├── ConnectionFault   the connection can't go on: GOAWAY with the code, then it is closed
-└── StreamFault       one stream can't go on: RST_STREAM with the code; the others are untouched
+├── ConnectionFault   fatal to the connection: GOAWAY with the code, then the connection is closed
+└── StreamFault       fatal to one stream: RST_STREAM with the code; other streams are untouched
 """
 
 from enum import IntEnum
@@ -28,31 +28,31 @@ class Code(IntEnum):
 
 
 class Http2Fault(Exception):  # noqa: N818 - a fault carries an error code
-    """A peer broke the protocol or asked for too much.
+    """A peer broke the protocol or exceeded a limit.
 
     Args:
-        code: What the peer is told.
-        text: What was expected and what was found; never anything of the payload.
+        code: Error code that is sent to the peer.
+        message: What was expected and what was received; never any payload.
     """
 
-    def __init__(self, code: Code, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(message)
         self.code = code
 
 
 class ConnectionFault(Http2Fault):
-    """The connection can't go on (RFC 9113, section 5.4.1)."""
+    """A fault that ends the connection (RFC 9113, section 5.4.1)."""
 
 
 class StreamFault(Http2Fault):
-    """One stream can't go on (RFC 9113, section 5.4.2).
+    """A fault that ends one stream (RFC 9113, section 5.4.2).
 
     Args:
-        code: What the peer is told.
-        text: What was expected and what was found.
+        code: Error code that is sent to the peer.
+        message: What was expected and what was received.
         stream_id: The stream.
     """
 
-    def __init__(self, code: Code, text: str, stream_id: int) -> None:
-        super().__init__(code, text)
+    def __init__(self, code: Code, message: str, stream_id: int) -> None:
+        super().__init__(code, message)
         self.stream_id = stream_id

@@ -1,20 +1,54 @@
-"""What of an answer can't be sent yet: parts of its body in order, then perhaps its trailers."""
+"""Flow control of streams and connections (RFC 9113, section 5.2): windows for what arrives, queues for what can't leave yet."""
 
 import asyncio
 from collections import deque
 
 
-class Backlog:
-    """A queue that a stream has while its peer or the socket takes no more.
+class ReceiveWindow:
+    """The receive window of a stream or of a connection.
+
+    Args:
+        size: Bytes that the peer may send before any are consumed.
 
     Attributes:
-        unsent: Bytes in it.
-        progress: Bytes that were in it, and have left.
-        trailers: The block of fields after them; None for none.
-        has_turn: Whether the outbound half knows that the stream can send.
+        left: Bytes that the peer may send now; negative if it sent too much.
     """
 
-    __slots__ = ("_parts", "_waiters", "has_turn", "progress", "trailers", "unsent")
+    __slots__ = ("_consumed", "_min_increment", "left")
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self._consumed = 0
+        self._min_increment = max(1, size // 2)  # one WINDOW_UPDATE for many small messages, and the peer never waits for one
+
+    def replenish(self, count: int) -> int:
+        """Record that `count` bytes were consumed.
+
+        Returns:
+            Increment of the WINDOW_UPDATE that is due; 0 if none is due yet.
+        """
+        consumed = self._consumed + count
+        if consumed < self._min_increment:
+            self._consumed = consumed
+            return 0
+        self._consumed = 0
+        self.left += consumed
+        return consumed
+
+
+class SendQueue:
+    """The part of a response that can't be sent yet: body parts in order, then perhaps trailers.
+
+    A stream has one only while its peer's windows or the socket hold it back.
+
+    Attributes:
+        unsent: Bytes in the queue.
+        progress: Bytes that have left it so far.
+        trailers: Header block that follows the body; None for none.
+        is_scheduled: Whether the frame writer has the stream in its round.
+    """
+
+    __slots__ = ("_parts", "_waiters", "is_scheduled", "progress", "trailers", "unsent")
 
     def __init__(self) -> None:
         self._parts: deque[memoryview] = deque()
@@ -22,33 +56,33 @@ class Backlog:
         self.unsent = 0
         self.progress = 0
         self.trailers: bytes | None = None
-        self.has_turn = False
+        self.is_scheduled = False
 
     def add(self, part: bytes) -> None:
-        """Put a part, which is not empty, at the end."""
+        """Append a part, which must not be empty."""
         self._parts.append(memoryview(part))
         self.unsent += len(part)
 
-    def take(self, most: int) -> memoryview:
-        """Take the first part, or as much of it as is asked for."""
+    def pop(self, max_bytes: int) -> memoryview:
+        """Remove and return the first part, or its first `max_bytes` bytes if it is longer."""
         part = self._parts[0]
-        if len(part) <= most:
+        if len(part) <= max_bytes:
             self._parts.popleft()
         else:
-            self._parts[0] = part[most:]
-            part = part[:most]
+            self._parts[0] = part[max_bytes:]
+            part = part[:max_bytes]
         self.unsent -= len(part)
         self.progress += len(part)
         return part
 
-    async def emptied(self) -> None:
-        """Return when everything was taken, or `wake` was called."""
+    async def wait_empty(self) -> None:
+        """Return when the queue is empty, or `wake` was called."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
 
     def wake(self) -> None:
-        """Let those go on who wait."""
+        """Wake all waiters."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

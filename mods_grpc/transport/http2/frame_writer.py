@@ -1,51 +1,55 @@
-"""What a connection sends: frames of one turn of the loop in one write, bodies as far as windows and the socket allow."""
+"""The sending half of a connection: one write per loop iteration, bodies as far as the windows and the socket allow."""
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.errors import Code, ConnectionFault
 from mods_grpc.transport.http2.settings import DEFAULT_WINDOW, PeerSettings
 
-if TYPE_CHECKING:
-    from mods_grpc.transport.http2.stream import Http2Stream
-
-_LARGEST_FRAME = 65_536  # bytes; streams take turns by the frame
-_AT_ONCE = 262_144  # bytes of queued bodies for the socket in one turn, before it says whether it can take more
+_MAX_DATA_BYTES = 65_536  # of a DATA frame; streams alternate frame by frame
+_MAX_PUMP_BYTES = 262_144  # of queued bodies per loop iteration, before the socket says whether it can take more
 
 
-class Outbound:
-    """The sending half of a connection.
+class Sendable(Protocol):
+    """A stream with queued data."""
+
+    def send_next(self) -> int:
+        """Send one DATA frame, and return its size in bytes."""
+
+
+class FrameWriter:
+    """Writes frames to the socket.
 
     Args:
         loop: The loop of the connection.
-        transport: Where the bytes go.
+        transport: The socket.
 
     Attributes:
-        peer: What the peer told about itself.
-        window: Bytes of bodies that the peer takes on the connection (RFC 9113, section 6.9).
-        largest_frame: Bytes of a body that go into one frame.
-        sent: Frames of answers so far, but for those that a window cut so small that they were hardly worth sending.
-        cut: The frames that it did.
-        paused: Whether the socket takes nothing more for now.
-        closed: Whether nothing is sent any more; what is written is dropped.
+        peer: Settings of the peer.
+        window: Bytes of bodies that the peer accepts on the connection (RFC 9113, section 6.9).
+        max_data_bytes: Largest DATA frame that is sent, bytes.
+        frames_sent: Response frames sent so far, without those that a window cut below a useful size.
+        small_frames_sent: The frames that it cut so.
+        paused: Whether the socket's buffer is full.
+        closed: Whether nothing is sent any more; what is written then is dropped.
     """
 
     __slots__ = (
+        "_flush_scheduled",
         "_frames",
         "_loop",
-        "_planned",
         "_pumping",
         "_ready",
-        "_sent_before",
+        "_sent_at_cork",
         "_transport",
         "closed",
-        "cut",
-        "largest_frame",
+        "frames_sent",
+        "max_data_bytes",
         "paused",
         "peer",
-        "sent",
+        "small_frames_sent",
         "window",
     )
 
@@ -53,69 +57,69 @@ class Outbound:
         self._loop = loop
         self._transport = transport
         self._frames: list[bytes | memoryview] = []
-        self._planned = False  # whether a flush is to come
-        self._pumping = False  # whether backlogs are being sent, or will be in the next turn of the loop
-        self._ready: deque[Http2Stream] = deque()  # those whose own window is open, while the connection's or the socket is not
+        self._flush_scheduled = False
+        self._pumping = False  # whether `pump` runs, or will in the next loop iteration
+        self._ready: deque[Sendable] = deque()  # their own window is open; the connection's or the socket may not be
         self.peer = PeerSettings()
         self.window = DEFAULT_WINDOW
-        self.largest_frame = self.peer.max_frame
-        self.sent = 0
-        self._sent_before = 0
-        self.cut = 0
+        self.max_data_bytes = self.peer.max_frame
+        self.frames_sent = 0
+        self._sent_at_cork = 0
+        self.small_frames_sent = 0
         self.paused = False
         self.closed = False
 
     def write(self, frame: bytes | memoryview) -> None:
-        """Send a frame, or a part of one, at the end of this turn of the loop."""
+        """Send a frame, or a part of one, at the end of this loop iteration."""
         self._frames.append(frame)
-        if not self._planned:
-            self._planned = True
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
             self._loop.call_soon(self.flush)
 
-    def hold(self) -> None:
-        """Keep what is written until `release`, which the caller promises to call."""
-        self._planned = True
-        self._sent_before = self.sent
+    def cork(self) -> None:
+        """Hold back what is written until `uncork`, which the caller must call."""
+        self._flush_scheduled = True
+        self._sent_at_cork = self.frames_sent
 
-    def release(self) -> None:
-        """Send what was written since `hold`: answers now, acknowledgements alone in a moment, as answers may go with them."""
-        if self.sent != self._sent_before:
+    def uncork(self) -> None:
+        """Send what was written since `cork`: responses now, acknowledgements alone later, as responses may join them."""
+        if self.frames_sent != self._sent_at_cork:
             self.flush()
         elif self._frames:
             self._loop.call_soon(self.flush)
         else:
-            self._planned = False
+            self._flush_scheduled = False
 
     def flush(self) -> None:
         """Hand everything written so far to the socket in one piece."""
-        self._planned = False
+        self._flush_scheduled = False
         if self._frames:
-            everything = b"".join(self._frames)
+            data = b"".join(self._frames)
             self._frames.clear()
             if not self.closed:
-                self._transport.write(everything)
+                self._transport.write(data)
 
     def close(self) -> None:
-        """Send what was written, and nothing after it."""
+        """Flush, and drop everything that is written later."""
         self.flush()
         self.closed = True
         self._ready.clear()
 
     def apply_settings(self, body: bytes) -> int:
-        """Take over SETTINGS of the peer.
+        """Apply a SETTINGS frame of the peer.
 
         Returns:
-            By how much the windows of the open streams change.
+            Change of the send windows of the open streams, bytes.
 
         Raises:
             ConnectionFault: A setting is invalid.
         """
         change = self.peer.apply(body)
-        self.largest_frame = min(self.peer.max_frame, _LARGEST_FRAME)
+        self.max_data_bytes = min(self.peer.max_frame, _MAX_DATA_BYTES)
         return change
 
-    def widen(self, increment: int) -> None:
-        """Take over a WINDOW_UPDATE of the connection.
+    def increase_window(self, increment: int) -> None:
+        """Apply a WINDOW_UPDATE of the connection.
 
         Raises:
             ConnectionFault: The window exceeds 2^31-1 (RFC 9113, section 6.9.1).
@@ -125,20 +129,20 @@ class Outbound:
         self.window += increment
         self.pump()
 
-    def takes(self, size: int) -> bool:
-        """Tell whether so many bytes of a body can leave at once, in one frame."""
-        return size <= self.window and size <= self.largest_frame and not self.paused
+    def can_write(self, size: int) -> bool:
+        """Return whether a body part of `size` bytes can be sent now, in one frame."""
+        return size <= self.window and size <= self.max_data_bytes and not self.paused
 
-    def add(self, stream: "Http2Stream") -> None:
-        """Let a stream take its turn: it has a body to send and its window is open."""
+    def schedule(self, stream: Sendable) -> None:
+        """Add a stream to the round: it has queued data, and its own window is open."""
         self._ready.append(stream)
         if not self._pumping:
             self.pump()
 
     def pump(self) -> None:
-        """Send backlogs, one frame of each stream in turn, as far as the window and the socket allow."""
+        """Send queued data, one frame per stream in turn, as far as the window and the socket allow."""
         self._pumping = True
-        ready, left = self._ready, _AT_ONCE
+        ready, left = self._ready, _MAX_PUMP_BYTES
         while ready and self.window > 0 and not self.paused and not self.closed:
             if left <= 0:
                 self._loop.call_soon(self.pump)

@@ -1,4 +1,4 @@
-"""Header blocks: requests decoded with HPACK's state, answers encoded without any (RFC 7541)."""
+"""Header blocks: requests are decoded with HPACK's dynamic table, responses are encoded without it (RFC 7541)."""
 
 from hpack.exceptions import HPACKDecodingError, HPACKError, OversizedHeaderListError
 from hpack.hpack import Decoder, encode_integer
@@ -6,22 +6,23 @@ from hpack.table import HeaderTable, table_entry_size
 
 from mods_grpc.transport.http2.errors import Code, ConnectionFault
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.request_fields import Fields, RequestHead
+from mods_grpc.transport.http2.request_fields import Fields, RequestFields
 
-HARD_LIMIT = 2  # times max_header_list
-_RESIZINGS = 2  # at most, at the start of a block (RFC 7541, section 4.2): the smallest size since the last one, and the new
+HARD_LIMIT_FACTOR = 2  # times max_header_list: a longer list ends the connection
+_MAX_RESIZINGS = 2  # at the start of a block (RFC 7541, section 4.2): the smallest size since the last block, and the new size
 _INDEXED, _LONG_INDEX, _RESIZING = 0x80, 0xFF, 0x20  # first bytes of representations (RFC 7541, section 6)
-_CACHED = 16_384  # bytes of lists of fields that are kept; what the acceptor made of them may be a few times that
-_LARGEST_CACHED = 4_096
+_MAX_CACHE_BYTES = 16_384  # of cached field lists; what the application parsed from them may be a few times that
+_MAX_CACHED_LIST_BYTES = 4_096
+_BLOCK_BYTES_PER_COST = 32  # Huffman decoding of as many bytes takes as long as one field
 _STATIC = {entry: index for index, entry in enumerate(HeaderTable.STATIC_TABLE, 1)}
 _STATIC_NAMES = {name: index for (name, _), index in _STATIC.items()}
 
 
 class _Table(HeaderTable):
-    """The dynamic table of a peer, which counts its changes (RFC 7541, section 2.3.2)."""
+    """The dynamic table of a peer, with a count of its changes (RFC 7541, section 2.3.2)."""
 
     changes = 0
-    resizings = 0  # in this block
+    resizings = 0  # in the current block
 
     def add(self, name: bytes, value: bytes) -> None:
         self.changes += 1
@@ -29,14 +30,14 @@ class _Table(HeaderTable):
 
     @property
     def maxsize(self) -> int:
-        """Largest size of the entries; setting it may drop some."""
+        """Largest size of the entries, bytes; setting it may drop some."""
         return self._maxsize
 
     @maxsize.setter
     def maxsize(self, newmax: int) -> None:
         self.changes += 1
         self.resizings += 1
-        if self.resizings > _RESIZINGS:
+        if self.resizings > _MAX_RESIZINGS:
             raise HPACKDecodingError("the size of the table changes more often than needed")
         HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
 
@@ -44,90 +45,97 @@ class _Table(HeaderTable):
 class BlockDecoder:
     """Decodes the header blocks of one connection.
 
-    A steady client sends the same bytes for every call. While a block left the dynamic table as it was, and it is as it was,
-    the same bytes mean the same fields: they are looked up.
+    A steady client sends the same bytes for every call. If decoding a block did not change the dynamic table, the same bytes
+    mean the same fields until the table changes, so they are cached.
 
     Args:
         limits: Largest list of fields.
+
+    Attributes:
+        cost: Work of decoding so far, in about the time of one ordinary frame. Cached blocks cost nothing.
     """
 
-    __slots__ = ("_decoder", "_heads", "_kept", "_limits", "_most", "_table")
+    __slots__ = ("_cached_bytes", "_decoder", "_limits", "_max_fields", "_requests", "_table", "cost")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._most = limits.max_header_fields  # more of them is the business of the decoder, which counts their bytes
-        self._decoder = Decoder(limits.max_header_list * HARD_LIMIT)
+        self._max_fields = limits.max_header_fields  # of the fast path; the decoder itself bounds a list by its bytes
+        self._decoder = Decoder(limits.max_header_list * HARD_LIMIT_FACTOR)
         self._table = self._decoder.header_table = _Table()
-        self._heads: dict[bytes, RequestHead] = {}
-        self._kept = 0  # the size of their lists of fields
+        self._requests: dict[bytes, RequestFields] = {}
+        self._cached_bytes = 0
+        self.cost = 0
 
-    def head(self, block: bytes) -> RequestHead:
+    def decode_request(self, block: bytes) -> RequestFields:
         """Decode the block that opens a request.
 
         Raises:
             ConnectionFault: The block can't be decoded, or is far too large: the compression state is lost.
-            MalformedError: The fields are no request; the state stands.
+            MalformedError: The fields are not a valid request; the compression state is intact.
         """
-        head = self._heads.get(block)
-        if head is None:
-            head = self._new_head(block)
-        return head
+        request = self._requests.get(block)
+        if request is None:
+            request = self._decode_new(block)
+        return request
 
-    def _new_head(self, block: bytes) -> RequestHead:
-        before = self._table.changes
-        fields = self.fields(block)
+    def _decode_new(self, block: bytes) -> RequestFields:
+        changes = self._table.changes
+        fields = self.decode(block)
         limits = self._limits
         size = sum(table_entry_size(name, value) for name, value in fields)
-        head = RequestHead(fields, oversized=size > limits.max_header_list or len(fields) > limits.max_header_fields)
-        if before == self._table.changes and size <= _LARGEST_CACHED:
-            self._keep(block, head, size)
-        return head
+        request = RequestFields(fields, too_large=size > limits.max_header_list or len(fields) > limits.max_header_fields)
+        if changes == self._table.changes and size <= _MAX_CACHED_LIST_BYTES:
+            self._cache(block, request, size)
+        return request
 
-    def _keep(self, block: bytes, head: RequestHead, size: int) -> None:
-        if self._kept + size > _CACHED:
-            self._forget()
-        self._heads[block] = head
-        self._kept += size
+    def _cache(self, block: bytes, request: RequestFields, size: int) -> None:
+        if self._cached_bytes + size > _MAX_CACHE_BYTES:
+            self._clear_cache()
+        self._requests[block] = request
+        self._cached_bytes += size
 
-    def _forget(self) -> None:
-        self._heads.clear()
-        self._kept = 0
+    def _clear_cache(self) -> None:
+        self._requests.clear()
+        self._cached_bytes = 0
 
-    def fields(self, block: bytes) -> Fields:
-        """Decode a block that opens no request.
+    def decode(self, block: bytes) -> Fields:
+        """Decode a block that opens no request, such as trailers.
 
         Raises:
-            ConnectionFault: The block can't be decoded.
+            ConnectionFault: The block can't be decoded, or is far too large.
         """
-        before, self._table.resizings = self._table.changes, 0
+        changes, self._table.resizings = self._table.changes, 0
+        self.cost += len(block) // _BLOCK_BYTES_PER_COST
         try:
-            known = self._known(block)
-            rest = block[len(known) :]
-            if known and rest and rest[0] & 0xE0 == _RESIZING:
+            indexed = self._decode_indexed(block)
+            rest = block[len(indexed) :]
+            if indexed and rest and rest[0] & 0xE0 == _RESIZING:
                 raise HPACKDecodingError("the size of the table changes after a field")
-            return (*known, *self._decoder.decode(rest, raw=True)) if rest else tuple(known)
+            fields = (*indexed, *self._decoder.decode(rest, raw=True)) if rest else tuple(indexed)
         except OversizedHeaderListError as error:
-            text = f"a header list above {self._decoder.max_header_list_size} bytes"
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, text) from error
+            message = f"a header list above {self._decoder.max_header_list_size} bytes"
+            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, message) from error
         except HPACKError as error:
             raise ConnectionFault(Code.COMPRESSION_ERROR, "a header block that HPACK can't decode") from error
         finally:
-            if before != self._table.changes:
-                self._forget()
+            if changes != self._table.changes:
+                self._clear_cache()
+        self.cost += len(fields)
+        return fields
 
-    def _known(self, block: bytes) -> list[tuple[bytes, bytes]]:
+    def _decode_indexed(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """Look up the leading fields that are an index of one byte (RFC 7541, section 6.1): most of a steady client's block."""
-        known: list[tuple[bytes, bytes]] = []
+        fields: list[tuple[bytes, bytes]] = []
         entry = self._table.get_by_index
-        for byte in block[: self._most]:
+        for byte in block[: self._max_fields]:
             if not _INDEXED < byte < _LONG_INDEX:
                 break
-            known.append(entry(byte - _INDEXED))
-        return known
+            fields.append(entry(byte - _INDEXED))
+        return fields
 
 
 def encode(fields: Fields) -> bytes:
-    """Encode fields by the static table and literals that are not indexed, so that the same fields are always the same bytes.
+    """Encode fields with the static table and unindexed literals, so that equal fields always give equal bytes.
 
     Args:
         fields: Names in lower case, and values.
@@ -135,17 +143,17 @@ def encode(fields: Fields) -> bytes:
     block = bytearray()
     for name, value in fields:
         if index := _STATIC.get((name, value)):
-            block += _integer(index, 7, 0x80)
+            block += _encode_integer(index, 7, 0x80)
             continue
         if index := _STATIC_NAMES.get(name):
-            block += _integer(index, 4, 0)
+            block += _encode_integer(index, 4, 0)
         else:
-            block += b"\x00" + _integer(len(name), 7, 0) + name
-        block += _integer(len(value), 7, 0) + value
+            block += b"\x00" + _encode_integer(len(name), 7, 0) + name
+        block += _encode_integer(len(value), 7, 0) + value
     return bytes(block)
 
 
-def _integer(number: int, prefix_bits: int, pattern: int) -> bytes:
+def _encode_integer(number: int, prefix_bits: int, pattern: int) -> bytes:
     encoded = encode_integer(number, prefix_bits)
     encoded[0] |= pattern
     return bytes(encoded)

@@ -1,39 +1,42 @@
-"""What one peer may take, and the budgets that end floods."""
+"""The limits that a connection imposes on its peer: sizes, counts and times."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from mods_grpc.transport.http2.errors import Code, ConnectionFault
-
-SLOW_STREAM_BYTES = 4_096
+SLOW_STREAM_BYTES = 4_096  # less progress than this does not count as progress
+HANDSHAKE_SECONDS = 5.0
+KEEPALIVE_SECONDS = 20.0
+PING_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a connection allows its peer.
+    """The limits of one connection.
 
     Attributes:
         max_concurrent_streams: Open streams; more are refused.
-        initial_window: Bytes of a stream that the peer may send before the application took any.
-        connection_window: Bytes of all streams at once; given back on arrival, as the streams' windows bound memory.
-        max_frame: Largest payload of a frame that is taken, bytes; at least 16,384.
-        max_header_list: Size of a header list (RFC 9113, section 6.5.2: names, values and 32 for each field) that is taken. A
-            stream above it is opened with `oversized`, for an answer in words; twice that ends the connection.
+        initial_window: Bytes that the peer may send on a stream before the application consumed any.
+        connection_window: Bytes in flight on all streams together; replenished on arrival, as the stream windows bound memory.
+        max_frame: Largest accepted frame payload, bytes; at least 16,384.
+        max_header_list: Largest accepted header list (RFC 9113, section 6.5.2: names, values and 32 bytes per field). A
+            stream above it is opened as `too_large`, so that it can be answered with a status; twice as much ends the connection.
         max_header_fields: Fields of a header list, treated like its size.
         max_continuations: CONTINUATION frames of a header block.
-        handshake_seconds: Time for the preface and the first SETTINGS, and for the acknowledgement of ours.
-        header_seconds: Time between HEADERS and the end of its block.
-        keepalive_seconds: Silence after which the peer is asked for a sign of life.
-        ping_timeout_seconds: Time for that sign.
-        stall_seconds: Time for which a peer may leave our bytes unread; nothing of it is read meanwhile.
-        slow_stream_seconds: Time in which a stream that has something to send must get rid of `SLOW_STREAM_BYTES`, or of all.
+        handshake_seconds: Time for the TLS handshake, then for the preface, the first SETTINGS and the acknowledgement of ours.
+        header_seconds: Time between HEADERS and the end of its header block.
+        keepalive_seconds: Silence after which the peer is sent a PING.
+        ping_timeout_seconds: Time for the acknowledgement of that PING.
+        stall_seconds: Time for which a peer may leave our bytes unread; nothing is read from it meanwhile. Also the longest time
+            that a connection which ended gracefully waits for its peer to close.
+        slow_stream_seconds: Time in which a stream with queued data must send `SLOW_STREAM_BYTES`, or all of it.
         idle_seconds: Time without a stream after which the connection is closed.
-        linger_seconds: Time for which a closed connection waits until its peer has read why.
+        linger_seconds: Time that a peer has to read why its connection was closed.
+        drain_linger_seconds: Time without progress after which a connection that ended gracefully is cut, if its peer has not
+            closed it. Progress is any byte that the peer sends or takes.
         write_high_water: Bytes waiting for the socket above which nothing is read from the peer.
-        resets: Streams, in a burst, that are reset by the peer, by its fault or refused.
-        resets_per_second: Such streams in the long run; each stream that ends orderly allows one more.
-        nuisances: Frames without use, in a burst: PING, SETTINGS, PRIORITY, unknown ones, empty DATA, needless WINDOW_UPDATE.
-        nuisances_per_second: Such frames in the long run; each frame of an answer allows two more.
+        resets: Burst of streams that the peer resets, that must be reset because of the peer, or that are refused.
+        resets_per_second: Sustained rate of such streams; each stream that completes allows one more.
+        useless_frames: Burst of frames without use: PING, SETTINGS, PRIORITY, unknown types, empty DATA, needless WINDOW_UPDATE.
+        useless_frames_per_second: Sustained rate of such frames; each frame of a response allows two more.
     """
 
     max_concurrent_streams: int = 128
@@ -43,57 +46,17 @@ class Limits:
     max_header_list: int = 16_384
     max_header_fields: int = 128
     max_continuations: int = 16
-    handshake_seconds: float = 5.0
+    handshake_seconds: float = HANDSHAKE_SECONDS
     header_seconds: float = 5.0
-    keepalive_seconds: float = 20.0
-    ping_timeout_seconds: float = 5.0
+    keepalive_seconds: float = KEEPALIVE_SECONDS
+    ping_timeout_seconds: float = PING_TIMEOUT_SECONDS
     stall_seconds: float = 20.0
     slow_stream_seconds: float = 60.0
     idle_seconds: float = 300.0
     linger_seconds: float = 1.0
+    drain_linger_seconds: float = 5.0
     write_high_water: int = 65_536
     resets: int = 1_000
     resets_per_second: float = 200.0
-    nuisances: int = 1_000
-    nuisances_per_second: float = 100.0
-
-
-class Budget:
-    """A number of unwelcome events that grows with time and with useful work (a token bucket).
-
-    Args:
-        what: Name of the events, for the message.
-        burst: How many there may be at once.
-        per_second: How many a second, in the long run.
-        now: Seconds on the clock of the loop.
-    """
-
-    __slots__ = ("_burst", "_earned", "_left", "_now", "_per_second", "_what")
-
-    def __init__(self, what: str, burst: int, per_second: float, now: float) -> None:
-        self._what = what
-        self._burst = burst
-        self._per_second = per_second
-        self._left = float(burst)
-        self._now = now
-        self._earned = 0
-
-    def spend(self, clock: Callable[[], float], earned: int, cost: int = 1) -> None:
-        """Note an event.
-
-        Args:
-            clock: Tells seconds; looked at when the budget is spent, and not before.
-            earned: Units of useful work so far; each allows one event more.
-            cost: For how many events it counts.
-
-        Raises:
-            ConnectionFault: There were too many.
-        """
-        if self._left < cost:
-            now = clock()
-            gained = (now - self._now) * self._per_second + earned - self._earned
-            self._left = min(self._left + gained, float(self._burst))
-            self._now, self._earned = now, earned
-            if self._left < cost:
-                raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"more than {self._burst} {self._what} in a burst")
-        self._left -= cost
+    useless_frames: int = 1_000
+    useless_frames_per_second: float = 100.0

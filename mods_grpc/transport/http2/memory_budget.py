@@ -1,62 +1,67 @@
-"""Memory that the streams of all connections of a server share: parts of messages that come, and answers that wait."""
+"""A bound on memory that the streams of all connections share: partial requests, or queued responses."""
 
 from typing import Protocol
 
 from mods_grpc.transport.http2.limits import SLOW_STREAM_BYTES
 
 
-class Holder(Protocol):
-    """Has some of the memory."""
+class Consumer(Protocol):
+    """Uses part of the memory."""
 
-    def make_room(self) -> None:
-        """Give up, and leave."""
+    def evict(self) -> None:
+        """Give up, and call `MemoryBudget.remove`."""
 
 
-class Room:
-    """Keeps its holders in the order in which their peers last did something about it.
+class MemoryBudget:
+    """Bytes in use, with the consumers in the order of their last progress.
 
-    When there is too much, the first of them must leave: peers that go on, however slowly, have those before them that don't.
+    Over the limit, the consumer whose peer made progress least recently is evicted. So a peer that makes progress, however
+    slowly, outlives those that make none.
 
     Args:
-        limit: Bytes for all.
+        limit: Bytes for all consumers together.
 
     Attributes:
-        total: Bytes that are held.
+        total: Bytes in use.
     """
 
-    __slots__ = ("_holders", "_limit", "total")
+    __slots__ = ("_consumers", "_limit", "total")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._holders: dict[Holder, int] = {}  # and the bytes that moved since each got its place
+        self._consumers: dict[Consumer, int] = {}  # bytes of progress since each got its place
         self.total = 0
 
-    def take(self, holder: Holder, count: int) -> None:
-        """Note that a holder has so many bytes more, at least one: who has none need not leave."""
+    def reserve(self, consumer: Consumer, count: int) -> None:
+        """Charge `count` > 0 bytes to `consumer`. Only charged consumers can be evicted."""
         self.total += count
-        self._holders.setdefault(holder, 0)
+        self._consumers.setdefault(consumer, 0)
 
-    def moved(self, holder: Holder, count: int) -> None:
-        """Note that the peer of a holder sent or took so many bytes."""
-        moved = self._holders[holder] + count
-        if moved >= SLOW_STREAM_BYTES:
-            del self._holders[holder]
-            moved = 0
-        self._holders[holder] = moved
+    def touch(self, consumer: Consumer, count: int) -> None:
+        """Record that the peer of `consumer` sent or took `count` bytes; enough of them move it to the end of the order."""
+        progress = self._consumers[consumer] + count
+        if progress >= SLOW_STREAM_BYTES:
+            del self._consumers[consumer]
+            progress = 0
+        self._consumers[consumer] = progress
 
-    def give_back(self, count: int) -> None:
-        """Note that so many bytes are free again."""
+    def release(self, count: int) -> None:
+        """Credit `count` bytes that are free again."""
         self.total -= count
 
-    def leave(self, holder: Holder, count: int) -> None:
-        """Note that a holder has nothing more, after it had so many bytes."""
+    def remove(self, consumer: Consumer, count: int) -> None:
+        """Remove `consumer`, and credit the `count` bytes that it still had."""
         self.total -= count
-        del self._holders[holder]
+        del self._consumers[consumer]
 
     def enforce(self) -> None:
-        """Have holders leave as long as there is too much."""
+        """Evict consumers while the limit is exceeded.
+
+        Raises:
+            RuntimeError: A consumer did not remove itself; that ends a connection, where a loop would end the server.
+        """
         while self.total > self._limit:
-            holder = next(iter(self._holders))
-            holder.make_room()
-            if holder in self._holders:
-                raise RuntimeError("a holder of memory did not leave")  # which ends a connection, where a loop would end all
+            consumer = next(iter(self._consumers))
+            consumer.evict()
+            if consumer in self._consumers:
+                raise RuntimeError("an evicted consumer of memory did not remove itself")

@@ -1,189 +1,215 @@
-"""One stream: a request that arrives, an answer that leaves, and how either ends (RFC 9113, section 5.1)."""
+"""An HTTP/2 stream: a request that arrives, a response that leaves, and the ways in which either ends (RFC 9113, section 5.1)."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.errors import Code, StreamFault
-from mods_grpc.transport.http2.flow_control import Backlog
-from mods_grpc.transport.http2.request_fields import Fields, MalformedError, RequestHead, check_trailers
-from mods_grpc.transport.http2.windows import ReceiveWindow
+from mods_grpc.transport.http2.flow_control import ReceiveWindow, SendQueue
+from mods_grpc.transport.http2.frame_writer import FrameWriter
+from mods_grpc.transport.http2.limits import Limits
+from mods_grpc.transport.http2.memory_budget import MemoryBudget
+from mods_grpc.transport.http2.request_fields import Fields, MalformedError, RequestFields, check_trailers
 
-if TYPE_CHECKING:
-    from mods_grpc.transport.http2.connection import Connection
-
-_HARDLY_WORTH_IT = 64  # bytes; a body cut smaller by a window is no progress
+_MIN_DATA_BYTES = 64  # a smaller part of a larger body is no useful progress
 
 
 class Receiver(Protocol):
-    """Takes what arrives on a stream."""
+    """Receives the body of a request."""
 
-    def data(self, data: bytes, end: bool) -> None:
-        """Take a part of the body; `end` says that it is the last, which may be empty."""
+    def on_data(self, data: bytes, end: bool) -> None:
+        """Handle a part of the body; `end` marks the last part, which may be empty."""
 
-    def closed(self, code: int | None) -> None:
-        """Take note that the stream is gone before its answer was: it was reset with `code`, or the connection went (None)."""
+    def on_close(self, code: int | None) -> None:
+        """Handle a stream that closed before its response was complete.
 
-
-class _Nobody:
-    """Takes what nobody waits for any more."""
-
-    def data(self, data: bytes, end: bool) -> None:
-        """Drop it."""
-
-    def closed(self, code: int | None) -> None:
-        """Drop it."""
+        Args:
+            code: Error code of the reset; None if the connection was lost.
+        """
 
 
-NOBODY = _Nobody()
+class _DiscardingReceiver:
+    def on_data(self, data: bytes, end: bool) -> None:
+        """Ignore the data."""
+
+    def on_close(self, code: int | None) -> None:
+        """Ignore the end."""
+
+
+DISCARD = _DiscardingReceiver()
+
+
+class StreamOwner(Protocol):
+    """The connection, as its streams use it.
+
+    Attributes:
+        peer: Address of the peer.
+        limits: The limits of the connection.
+        frame_writer: Sends the frames of the streams.
+        send_budget: Memory for queued responses.
+    """
+
+    peer: str
+    limits: Limits
+    frame_writer: FrameWriter
+    send_budget: MemoryBudget
+
+    def on_stream_end(self, stream: "Http2Stream") -> None:
+        """Handle a response that was sent whole."""
+
+    def cancel_stream(self, stream: "Http2Stream", code: int) -> None:
+        """Reset a stream on behalf of the application."""
+
+    def evict_stream(self, stream: "Http2Stream") -> None:
+        """Reset a stream to free its memory."""
 
 
 class Http2Stream:
     """A stream that the peer opened.
 
-    Everything may be called at any time; what comes after the end of the stream is dropped.
+    All methods may be called at any time; calls after the end of the stream have no effect.
 
     Args:
         stream_id: Its number.
-        head: The fields of the request.
-        connection: Where it is.
+        request: The fields of the request.
+        connection: The connection.
         ended: Whether the request has no body.
 
     Attributes:
-        receiver: Takes the body of the request.
-        window: Bytes of the answer's body that the peer takes now; below 0 after it shrank its window.
-        backlog: What of the answer can't be sent yet; None for nothing.
-        ended_there: Whether the request has come whole.
-        gone: Whether the stream has ended, in whatever way.
+        receiver: Receives the body of the request.
+        window: Bytes of the response body that the peer accepts now; negative after the peer shrank its window.
+        send_queue: The part of the response that can't be sent yet; None for nothing.
+        remote_ended: Whether the request has arrived whole.
+        closed: Whether the stream has ended, for any reason.
     """
 
     __slots__ = (
-        "_ended_here",
-        "_expected",
-        "_outbound",
+        "_body_left",
+        "_frame_writer",
+        "_local_ended",
         "_receive_window",
-        "backlog",
+        "closed",
         "connection",
-        "ended_there",
-        "gone",
-        "head",
         "id",
         "receiver",
+        "remote_ended",
+        "request",
+        "send_queue",
         "window",
     )
 
-    def __init__(self, stream_id: int, head: RequestHead, connection: "Connection", *, ended: bool) -> None:
+    def __init__(self, stream_id: int, request: RequestFields, connection: StreamOwner, *, ended: bool) -> None:
         self.id = stream_id
-        self.head = head
+        self.request = request
         self.connection = connection
-        self.receiver: Receiver = NOBODY
-        self.gone = False
-        self.ended_there = ended
-        self.backlog: Backlog | None = None
-        self._outbound = outbound = connection.outbound
-        self.window = outbound.peer.initial_window
-        self._receive_window: ReceiveWindow | None = None  # made when the body comes in parts
-        self._expected = head.content_length
-        self._ended_here = False
+        self.receiver: Receiver = DISCARD
+        self.closed = False
+        self.remote_ended = ended
+        self.send_queue: SendQueue | None = None
+        self._frame_writer = writer = connection.frame_writer
+        self.window = writer.peer.initial_window
+        self._receive_window: ReceiveWindow | None = None  # created by the first DATA frame
+        self._body_left = request.content_length
+        self._local_ended = False
 
     @property
     def fields(self) -> Fields:
         """The fields of the request, pseudo-header fields first."""
-        return self.head.fields
+        return self.request.fields
 
     @property
-    def oversized(self) -> bool:
-        """Whether the fields are more than allowed, so that the request must be refused in words."""
-        return self.head.oversized
+    def too_large(self) -> bool:
+        """Whether the fields exceed the limits, so that the request must be rejected with a status."""
+        return self.request.too_large
 
     @property
     def unsent(self) -> int:
-        """Bytes of the answer's body that flow control or the socket hold back."""
-        return 0 if self.backlog is None else self.backlog.unsent
+        """Bytes of the response body that flow control or the socket hold back."""
+        return 0 if self.send_queue is None else self.send_queue.unsent
 
-    # What the application does
+    # Called by the application
 
     def send_headers(self, block: bytes, *, end: bool = False) -> None:
-        """Send a block of fields made by `header_blocks.encode`: those that open the answer, or with `end` the trailers."""
-        if self.gone or self._ended_here:
+        """Send a header block made by `hpack.encode`: the response headers, or with `end` the trailers."""
+        if self.closed or self._local_ended:
             return
-        if self.backlog is not None:
-            self.backlog.trailers, self._ended_here = block, True
+        if self.send_queue is not None:
+            self.send_queue.trailers, self._local_ended = block, True
             return
-        outbound = self._outbound
-        outbound.write(frames.headers(self.id, block, end=end, max_frame=outbound.peer.max_frame))
-        outbound.sent += 1
+        writer = self._frame_writer
+        writer.write(frames.headers(self.id, block, end=end, max_frame=writer.peer.max_frame))
+        writer.frames_sent += 1
         if end:
-            self.connection.finished(self)
+            self.connection.on_stream_end(self)
 
     def send_data(self, data: bytes, *, end: bool = False) -> None:
-        """Send a part of the body as the windows allow, and keep the rest."""
-        if self.gone or self._ended_here:
+        """Send a part of the body as far as the windows allow, and queue the rest."""
+        if self.closed or self._local_ended:
             return
-        outbound, size = self._outbound, len(data)
-        if self.backlog is None and (not size or (size <= self.window and outbound.takes(size))):
+        writer, size = self._frame_writer, len(data)
+        if self.send_queue is None and (not size or (size <= self.window and writer.can_write(size))):
             self.window -= size
-            outbound.window -= size
-            outbound.write(frames.frame(frames.DATA, frames.END_STREAM if end else 0, self.id, data))
-            outbound.sent += 1
+            writer.window -= size
+            writer.write(frames.frame(frames.DATA, frames.END_STREAM if end else 0, self.id, data))
+            writer.frames_sent += 1
             if end:
-                self.connection.finished(self)
+                self.connection.on_stream_end(self)
             return
-        self._ended_here = end
+        self._local_ended = end
         if size:
-            if self.backlog is None:
-                self.backlog = Backlog()
-            self.backlog.add(data)
-            self.connection.unsent.take(self, size)
-            self._take_turn(self.backlog)
-            self.connection.unsent.enforce()
+            if self.send_queue is None:
+                self.send_queue = SendQueue()
+            self.send_queue.add(data)
+            self.connection.send_budget.reserve(self, size)
+            self._schedule(self.send_queue)
+            self.connection.send_budget.enforce()
 
-    def answer(self, opening: bytes, body: bytes, trailers: bytes) -> None:
-        """Send a whole answer: two blocks of fields, which fit into a frame each, and the body between them."""
-        outbound, size = self._outbound, len(body)
-        if self.gone or self._ended_here or self.backlog is not None or size > self.window or not outbound.takes(size):
-            self.send_headers(opening)
+    def send_response(self, headers_block: bytes, body: bytes, trailers_block: bytes) -> None:
+        """Send a whole response; each header block must fit into one frame."""
+        writer, size = self._frame_writer, len(body)
+        if self.closed or self._local_ended or self.send_queue is not None or size > self.window or not writer.can_write(size):
+            self.send_headers(headers_block)
             self.send_data(body)
-            self.send_headers(trailers, end=True)
+            self.send_headers(trailers_block, end=True)
             return
-        outbound.window -= size
-        outbound.sent += 3
-        outbound.write(frames.answer(self.id, opening, body, trailers))
-        self.connection.finished(self)
+        writer.window -= size
+        writer.frames_sent += 3
+        writer.write(frames.response(self.id, headers_block, body, trailers_block))
+        self.connection.on_stream_end(self)
 
-    async def drained(self) -> None:
-        """Return when all of the body so far was handed to the socket.
+    async def drain(self) -> None:
+        """Return when the whole body so far was handed to the socket.
 
         Raises:
             ConnectionResetError: The stream ended before.
         """
-        backlog = self.backlog
-        if backlog is not None:
-            await backlog.emptied()
-            if backlog.unsent:
-                raise ConnectionResetError("the stream ended before its answer was sent")
+        queue = self.send_queue
+        if queue is not None:
+            await queue.wait_empty()
+            if queue.unsent:
+                raise ConnectionResetError("the stream ended before its response was sent")
 
-    def consumed(self, count: int) -> None:
-        """Let the peer send so many bytes more: the application took them."""
+    def release_window(self, count: int) -> None:
+        """Let the peer send `count` more bytes because the application consumed as many."""
         window = self._receive_window
-        if window is not None and not self.ended_there and not self.gone and (increment := window.give_back(count)):
-            self._outbound.write(frames.window_update(self.id, increment))
+        if window is not None and not self.remote_ended and not self.closed and (increment := window.replenish(count)):
+            self._frame_writer.write(frames.window_update(self.id, increment))
 
-    def lend(self, count: int) -> None:
-        """Let the peer send so many bytes more before the application took any."""
+    def grant_window(self, count: int) -> None:
+        """Let the peer send `count` more bytes in advance of their consumption."""
         window = self._receive_window
-        if window is not None and not self.ended_there and not self.gone:
+        if window is not None and not self.remote_ended and not self.closed:
             window.left += count
-            self._outbound.write(frames.window_update(self.id, count))
+            self._frame_writer.write(frames.window_update(self.id, count))
 
     def reset(self, code: int) -> None:
-        """End the stream at once, without telling the receiver."""
-        if not self.gone:
-            self.connection.abandon(self, code)
+        """Reset the stream, without a call of the receiver's `on_close`."""
+        if not self.closed:
+            self.connection.cancel_stream(self, code)
 
-    # What the connection does
+    # Called by the connection
 
-    def arrived(self, size: int, data: bytes, *, end: bool) -> None:
-        """Take a DATA frame.
+    def on_data(self, size: int, data: bytes, *, end: bool) -> None:
+        """Handle a DATA frame.
 
         Args:
             size: Length of its payload with padding, all of which counts for flow control.
@@ -191,9 +217,9 @@ class Http2Stream:
             end: Whether it is the last.
 
         Raises:
-            StreamFault: It exceeds the window, comes after the end, or is not what content-length announced.
+            StreamFault: It exceeds the window, follows the end, or contradicts content-length.
         """
-        if self.ended_there:
+        if self.remote_ended:
             raise StreamFault(Code.STREAM_CLOSED, "DATA after the end of the stream", self.id)
         window = self._receive_window
         if window is None:
@@ -201,17 +227,17 @@ class Http2Stream:
         window.left -= size
         if window.left < 0:
             raise StreamFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window of the stream", self.id)
-        if self._expected is not None:
-            self._expected -= len(data)
-            if self._expected < 0 or (end and self._expected):
-                raise StreamFault(Code.PROTOCOL_ERROR, "a body that is not as long as content-length says", self.id)
-        self.ended_there = end
+        if self._body_left is not None:
+            self._body_left -= len(data)
+            if self._body_left < 0 or (end and self._body_left):
+                raise StreamFault(Code.PROTOCOL_ERROR, "the body is not as long as content-length says", self.id)
+        self.remote_ended = end
         if size != len(data):
-            self.consumed(size - len(data))
-        self.receiver.data(data, end)
+            self.release_window(size - len(data))
+        self.receiver.on_data(data, end)
 
-    def trailed(self, fields: Fields) -> None:
-        """Take the end of the request by trailers.
+    def on_trailers(self, fields: Fields) -> None:
+        """Handle trailers, which end the request.
 
         Raises:
             StreamFault: They are malformed, or the body was shorter than announced.
@@ -220,13 +246,13 @@ class Http2Stream:
             check_trailers(fields)
         except MalformedError as error:
             raise StreamFault(Code.PROTOCOL_ERROR, str(error), self.id) from error
-        if self._expected:
-            raise StreamFault(Code.PROTOCOL_ERROR, "a body that is shorter than content-length says", self.id)
-        self.ended_there = True
-        self.receiver.data(b"", True)
+        if self._body_left:
+            raise StreamFault(Code.PROTOCOL_ERROR, "the body is shorter than content-length says", self.id)
+        self.remote_ended = True
+        self.receiver.on_data(b"", True)
 
-    def widen(self, increment: int) -> None:
-        """Take over a WINDOW_UPDATE, or a change of the initial window.
+    def increase_window(self, increment: int) -> None:
+        """Apply a WINDOW_UPDATE, or a change of the peer's initial window.
 
         Raises:
             StreamFault: The window exceeds 2^31-1 (RFC 9113, section 6.9.1).
@@ -234,65 +260,65 @@ class Http2Stream:
         if self.window + increment > frames.MAX_WINDOW:
             raise StreamFault(Code.FLOW_CONTROL_ERROR, "the window of the stream exceeds 2^31-1", self.id)
         self.window += increment
-        if self.backlog is not None:
-            self._take_turn(self.backlog)
+        if self.send_queue is not None:
+            self._schedule(self.send_queue)
 
     def send_next(self) -> int:
-        """Send one frame of the backlog, and take the next turn if there is more that could be sent.
+        """Send one DATA frame of the queue, and join the next round if more can be sent.
 
         Returns:
-            Bytes that left.
+            Size of its payload, bytes.
         """
-        backlog, outbound = self.backlog, self._outbound
-        if backlog is None:
+        queue, writer = self.send_queue, self._frame_writer
+        if queue is None:
             return 0
-        backlog.has_turn = False
+        queue.is_scheduled = False
         if self.window <= 0:
             return 0
-        part = backlog.take(min(self.window, outbound.window, outbound.largest_frame))
+        part = queue.pop(min(self.window, writer.window, writer.max_data_bytes))
         size = len(part)
         self.window -= size
-        outbound.window -= size
-        self.connection.unsent.give_back(size)
-        self.connection.unsent.moved(self, size)
-        if backlog.unsent and size < _HARDLY_WORTH_IT:
-            outbound.cut += 1
+        writer.window -= size
+        self.connection.send_budget.release(size)
+        self.connection.send_budget.touch(self, size)
+        if queue.unsent and size < _MIN_DATA_BYTES:
+            writer.small_frames_sent += 1
         else:
-            outbound.sent += 1
-        last = not backlog.unsent and self._ended_here and backlog.trailers is None
-        outbound.write(frames.frame_header(frames.DATA, frames.END_STREAM if last else 0, self.id, size))
-        outbound.write(part)
-        if backlog.unsent:
-            self._take_turn(backlog)
+            writer.frames_sent += 1
+        last = not queue.unsent and self._local_ended and queue.trailers is None
+        writer.write(frames.frame_header(frames.DATA, frames.END_STREAM if last else 0, self.id, size))
+        writer.write(part)
+        if queue.unsent:
+            self._schedule(queue)
         else:
-            self._caught_up(backlog)
+            self._on_queue_empty(queue)
         return size
 
-    def make_room(self) -> None:
-        """End for the sake of others: nobody has waited longer for a peer to take something."""
-        self.connection.evict(self)
+    def evict(self) -> None:
+        """Reset the stream: memory is short, and its peer made progress least recently."""
+        self.connection.evict_stream(self)
 
     def close(self) -> None:
-        """Let go of everything, so that nothing keeps anything alive."""
-        self.gone = True
-        self.receiver = NOBODY
-        if self.backlog is not None:
-            self.connection.unsent.leave(self, self.backlog.unsent)
-            self.backlog.wake()
-            self.backlog = None
+        """Drop all references and queued data."""
+        self.closed = True
+        self.receiver = DISCARD
+        if self.send_queue is not None:
+            self.connection.send_budget.remove(self, self.send_queue.unsent)
+            self.send_queue.wake()
+            self.send_queue = None
 
-    def _take_turn(self, backlog: Backlog) -> None:
-        if not backlog.has_turn and self.window > 0:
-            backlog.has_turn = True
-            self._outbound.add(self)
+    def _schedule(self, queue: SendQueue) -> None:
+        if not queue.is_scheduled and self.window > 0:
+            queue.is_scheduled = True
+            self._frame_writer.schedule(self)
 
-    def _caught_up(self, backlog: Backlog) -> None:
-        self.backlog = None
-        self.connection.unsent.leave(self, 0)
-        backlog.wake()
-        if backlog.trailers is not None:
-            self._outbound.write(
-                frames.headers(self.id, backlog.trailers, end=True, max_frame=self._outbound.peer.max_frame),
+    def _on_queue_empty(self, queue: SendQueue) -> None:
+        self.send_queue = None
+        self.connection.send_budget.remove(self, 0)
+        queue.wake()
+        if queue.trailers is not None:
+            self._frame_writer.write(
+                frames.headers(self.id, queue.trailers, end=True, max_frame=self._frame_writer.peer.max_frame),
             )
-        if self._ended_here:
-            self.connection.finished(self)
+        if self._local_ended:
+            self.connection.on_stream_end(self)

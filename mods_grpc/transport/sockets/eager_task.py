@@ -1,4 +1,4 @@
-"""A coroutine that runs at once as far as it comes without waiting, and in a task only where it has to."""
+"""Eagerly started coroutines: no task is created for one that never blocks."""
 
 import asyncio
 import contextvars
@@ -6,54 +6,57 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-class Begun(Coroutine[Any, None, None]):
-    """A coroutine that may begin outside of a task; `asyncio.current_task` is nobody, or somebody else, until it has one.
+class EagerTask(Coroutine[Any, None, None]):
+    """Runs a coroutine eagerly, outside any task, until it first blocks.
+
+    Until it is put into a task, `asyncio.current_task()` is None or the caller's task. (`asyncio.eager_task_factory` of Python
+    3.12 creates the task before.)
 
     Args:
-        coroutine: The coroutine, which has not begun.
+        coroutine: The coroutine, not started.
     """
 
-    __slots__ = ("_context", "_coroutine", "_waits_for")
+    __slots__ = ("_awaited", "_context", "_coroutine")
 
     def __init__(self, coroutine: Coroutine[Any, None, Any]) -> None:
         self._coroutine = coroutine
         self._context: contextvars.Context | None = None
-        self._waits_for: Any = None
+        self._awaited: Any = None
 
-    def begin(self) -> bool:
-        """Run until it waits, and tell whether it came to its end. Raises what it raises."""
+    def start(self) -> bool:
+        """Run until the coroutine blocks, and return whether it finished. Its exceptions are propagated."""
         self._context = contextvars.copy_context()
         return self._advance(self._context)
 
-    def go_on(self) -> bool:
-        """Run on, if what it waits for is there already, and tell whether it came to its end. Raises what it raises."""
-        waits_for = self._waits_for
-        if waits_for is None or self._context is None or not waits_for.done():
+    def resume(self) -> bool:
+        """Run on if the awaited future is done, and return whether the coroutine finished. Its exceptions are propagated."""
+        awaited = self._awaited
+        if awaited is None or self._context is None or not awaited.done():
             return False
-        self._waits_for = None
+        self._awaited = None
         return self._advance(self._context)
 
-    def in_task(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[None]":
-        """Let a task run the rest."""
+    def into_task(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[None]":
+        """Return a task that runs the rest."""
         return loop.create_task(self, context=self._context)
 
     def send(self, value: None) -> Any:
-        """Go on, as a task does."""
-        if self._waits_for is not None:
-            waits_for, self._waits_for = self._waits_for, None
-            return waits_for
+        """Resume the coroutine, as a task does."""
+        if self._awaited is not None:
+            awaited, self._awaited = self._awaited, None
+            return awaited
         return self._step(value)
 
     def throw(self, *error: Any) -> Any:
-        """Go on with an error."""
-        self._waits_for = None
+        """Resume the coroutine with an exception."""
+        self._awaited = None
         try:
             return self._coroutine.throw(*error)
         finally:
-            del error  # its traceback leads back here
+            del error  # its traceback refers to this frame
 
     def close(self) -> None:
-        """Give up."""
+        """Close the coroutine."""
         self._coroutine.close()
 
     def __await__(self) -> Any:
@@ -64,7 +67,7 @@ class Begun(Coroutine[Any, None, None]):
 
     def _advance(self, context: contextvars.Context) -> bool:
         try:
-            self._waits_for = context.run(self._step, None)
+            self._awaited = context.run(self._step, None)
         except StopIteration:
             return True
         return False

@@ -121,7 +121,7 @@ class Listener(Generic[ProtocolT]):
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # no file descriptors, most likely
-                logger.warning("cannot_accept reason=%r", str(error))
+                logger.warning("cannot_accept", extra={"reason": str(error)})
                 self._loop.remove_reader(self._listening)
                 self._loop.call_later(PAUSE_SECONDS, self._resume_accepting)
                 return

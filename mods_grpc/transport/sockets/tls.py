@@ -1,4 +1,4 @@
-"""TLS for HTTP/2: what a server offers, and what a connection shows of who called."""
+"""TLS for HTTP/2: the server's context, and what a connection proves about its client."""
 
 import asyncio
 import ssl
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ALPN = "h2"
-# What RFC 9113 leaves of TLS 1.2: keys of one use, and ciphers that authenticate.
+# The ciphers of TLS 1.2 that RFC 9113 permits: forward secret and authenticated.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-NAMES = {"commonName": "x509_common_name"}
+PROPERTY_NAMES = {"commonName": "x509_common_name"}
 
 
-def server_context(certificate: Path, key: Path, client_authorities: Path | None) -> ssl.SSLContext:
-    """Read what a server proves itself with.
+def load_server_context(certificate: Path, key: Path, client_authorities: Path | None) -> ssl.SSLContext:
+    """Load the TLS context of a server.
 
     Args:
         certificate: File of its certificate chain (PEM).
         key: File of its private key (PEM).
-        client_authorities: File of those that client certificates must come from; None where none is asked for.
+        client_authorities: File of the authorities that client certificates must come from; None to ask for none.
 
     Raises:
-        OSError, ValueError: A file can't be read, or is not as it must be; ssl.SSLError is an OSError.
+        OSError, ValueError: A file can't be read, or is invalid; ssl.SSLError is an OSError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -34,20 +34,20 @@ def server_context(certificate: Path, key: Path, client_authorities: Path | None
     return context
 
 
-def speaks_http2(transport: asyncio.BaseTransport) -> bool:
-    """Tell whether HTTP/2 was agreed on, which is so where there is no TLS."""
-    found = transport.get_extra_info("ssl_object")
-    return found is None or found.selected_alpn_protocol() == ALPN
+def negotiated_http2(transport: asyncio.BaseTransport) -> bool:
+    """Return whether ALPN chose HTTP/2; True without TLS."""
+    ssl_object = transport.get_extra_info("ssl_object")
+    return ssl_object is None or ssl_object.selected_alpn_protocol() == ALPN
 
 
-def auth_context(transport: asyncio.BaseTransport) -> Mapping[str, list[bytes]]:
-    """Return what a connection shows of its peer, under the names that gRPC uses."""
+def read_auth_context(transport: asyncio.BaseTransport) -> Mapping[str, list[bytes]]:
+    """Return the properties of the client that TLS proves, under the names that grpc uses; {} without TLS."""
     if transport.get_extra_info("ssl_object") is None:
         return {}
-    shown: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
+    properties: dict[str, list[bytes]] = {"transport_security_type": [b"ssl"]}
     certificate = transport.get_extra_info("peercert") or {}
     for part in certificate.get("subject", ()):
         for name, value in part:
-            if name in NAMES:
-                shown.setdefault(NAMES[name], []).append(value.encode())
-    return shown
+            if name in PROPERTY_NAMES:
+                properties.setdefault(PROPERTY_NAMES[name], []).append(value.encode())
+    return properties

@@ -117,6 +117,9 @@ class RecordedTransport(asyncio.Transport):
             self.full = False
             self.protocol.resume_writing()
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.buffer)
+
     def pause_reading(self) -> None:
         self.reading_paused = True
 
@@ -147,18 +150,18 @@ class Heard:
         self.ended = ended
         self.codes: list[int | None] = []
 
-    def data(self, data: bytes, end: bool) -> None:
+    def on_data(self, data: bytes, end: bool) -> None:
         assert not self.ended
         assert not self.codes
         self.body += data
         self.ended = end
 
-    def closed(self, code: int | None) -> None:
+    def on_close(self, code: int | None) -> None:
         self.codes.append(code)
         assert len(self.codes) == 1
 
     def echo(self) -> None:
-        self.stream.consumed(len(self.body))
+        self.stream.release_window(len(self.body))
         self.stream.send_headers(OPENING)
         self.stream.send_data(bytes(self.body))
         self.stream.send_headers(TRAILERS, end=True)
@@ -174,14 +177,14 @@ class Listener:
         self.gone = 0
         self.room = True
 
-    def connected(self, connection: Connection) -> bool:
+    def on_connect(self, connection: Connection) -> bool:
         return self.room
 
-    def opened(self, stream: Http2Stream, end: bool) -> Heard:
+    def on_request(self, stream: Http2Stream, end: bool) -> Heard:
         heard = self.streams[stream.id] = Heard(stream, end)
         return heard
 
-    def turn_ended(self) -> None:
+    def on_read_end(self) -> None:
         self.turns += 1
         if self.echoing:
             for number, heard in tuple(self.streams.items()):
@@ -189,7 +192,7 @@ class Listener:
                     del self.streams[number]
                     heard.echo()
 
-    def lost(self, connection: Connection) -> None:
+    def on_disconnect(self, connection: Connection) -> None:
         self.gone += 1
 
 
@@ -202,7 +205,7 @@ class Wire:
         limits: Limits | None = None,
         *,
         connection=None,
-        unsent=None,
+        send_budget=None,
         echoing=False,
         greet=True,
         room=True,
@@ -210,7 +213,7 @@ class Wire:
         self.loop = loop
         self.listener = Listener(echoing=echoing)
         self.listener.room = room
-        self.connection = connection or Connection(self.listener, limits or Limits(), unsent)
+        self.connection = connection or Connection(self.listener, limits or Limits(), send_budget)
         self.transport = RecordedTransport(loop)
         self.transport.protocol = self.connection
         self.hpack = Encoder()
@@ -257,8 +260,8 @@ class Wire:
             return None
         last = self.read()[-1]
         assert type(last).__name__ == "GoAwayFrame"
-        assert self.connection.ending.closing
-        assert not self.connection.streams
+        assert self.connection.closing
+        assert not self.connection.table.open
         return last.error_code
 
     def alive(self) -> bool:

@@ -66,7 +66,7 @@ class Handlers:
         mine = asyncio.get_running_loop().create_future()
         if not self.noted or self.noted[-1][0].done():
             self.noted.append((mine, []))
-            self.server.at_end_of_round(self._answer_all)
+            self.server.on_round_end(self._answer_all)
         self.noted[-1][1].append(mine)
         return await mine
 
@@ -218,7 +218,7 @@ def test_large_messages_go_both_ways(channel):
 def test_messages_that_never_end_take_no_more_memory_than_there_is_and_make_room_for_others(handlers):
     largest = 500_000
     part = framed(bytes(largest))[:60_000]
-    most = direct.LARGE_MESSAGES * largest // len(part)
+    most = direct.MAX_LARGE_MESSAGES * largest // len(part)
     with running(handlers, max_bytes=largest) as server:
         with Peer(server.port) as peer:
             numbers = [peer.send(part, end=False) for _ in range(most + 3)]
@@ -233,7 +233,7 @@ def test_messages_that_never_end_take_no_more_memory_than_there_is_and_make_room
             assert peer.status(framed(b"x"))[0] == 0
         while server.server._connections:  # until the server knows that the peer is gone
             server.do(asyncio.sleep(0)).result(5)
-        assert server.server.arriving.total == 0
+        assert server.server.receive_budget.total == 0
 
 
 def test_stopping_waits_for_calls_within_the_grace(server, handlers):
@@ -290,7 +290,7 @@ def test_a_name_of_this_machine_is_bound_at_one_port(handlers):
     async def bound():
         server = direct.DirectServer(limits=direct.Limits(), max_bytes=1, max_connections=1)
         port = server.bind("localhost:0")
-        found = {listening._listener.getsockname()[1] for listening in server._listening}
+        found = {listening._listening.getsockname()[1] for listening in server._listeners}
         await server.start()
         await server.stop(0)
         return port, found

@@ -59,7 +59,7 @@ class Caller:
     """A peer of the server, which remembers what it asked."""
 
     def __init__(self, loop, server):
-        self.wire = Wire(loop, connection=server._connection())
+        self.wire = Wire(loop, connection=server._new_connection())
         self.number = -1
 
     def ask(self, choice, call):
@@ -190,9 +190,9 @@ def play(loop, script, seed):
         caller.wire.transport.abort()
     loop.settle(10)
     assert not server._calls
-    assert server.arriving.total == 0
-    assert not server.arriving._holders
-    assert not server._unsent._holders
+    assert server.receive_budget.total == 0
+    assert not server.receive_budget._consumers
+    assert not server.send_budget._consumers
     assert len(asyncio.all_tasks(loop)) == 0
     loop.run_until_complete(server.stop(0))
     assert not loop.failures.records
@@ -219,14 +219,14 @@ def test_answers_that_nobody_takes_are_bounded_over_all_connections(raging):
         caller.wire.send(settings(initial_window=0))
         for _ in range(5):
             caller.ask(random.Random(1), ("Echo", b"application/grpc", None, [], body, "end", 1))
-    assert server._unsent.total <= 8 * MAX_BYTES + 100
+    assert server.send_budget.total <= 8 * MAX_BYTES + 100
     resets = [sum(type(frame).__name__ == "RstStreamFrame" for frame in caller.wire.read()) for caller in callers]
     assert resets == [5, 5, 3, 0]
     for caller in callers:
         assert caller.wire.alive()
         caller.wire.transport.abort()
     raging.settle(10)
-    assert server._unsent.total == 0
+    assert server.send_budget.total == 0
     assert not server._calls
 
 
@@ -247,13 +247,13 @@ def test_a_request_without_end_takes_no_more_memory_than_a_message_and_a_window(
             )
             - size
         )
-        assert server.arriving.total <= MAX_BYTES + 65_535
+        assert server.receive_budget.total <= MAX_BYTES + 65_535
         assert all(len(call._buffer) <= MAX_BYTES + 65_535 for call in server._calls)
     wire.transport.abort()
     raging.settle(10)
-    assert server.arriving.total == 0
-    assert not server.arriving._holders
-    assert not server._unsent._holders
+    assert server.receive_budget.total == 0
+    assert not server.receive_budget._consumers
+    assert not server.send_budget._consumers
 
 
 def test_an_empty_part_of_a_message_holds_nothing(raging):
@@ -262,7 +262,7 @@ def test_an_empty_part_of_a_message_holds_nothing(raging):
     for _ in range(5):
         caller.ask(random.Random(1), ("Echo", b"application/grpc", None, [], b"", "open", 1))
         caller.wire.send(data(caller.number), data(caller.number))
-    assert not server.arriving._holders
+    assert not server.receive_budget._consumers
     caller.wire.transport.abort()
     raging.settle(10)
     assert not server._calls

@@ -79,7 +79,7 @@ def test_rapid_reset_costs_the_peer_its_connection(stepped):
     assert 1_000 <= sent <= 1_100
     assert wire.end_code() == CALM
     assert all(heard.codes == [Code.CANCEL] for heard in list(wire.listener.streams.values())[:1_000])
-    assert not wire.connection.streams
+    assert not wire.connection.table.open
 
 
 MADE_YOU_RESET = {
@@ -99,7 +99,7 @@ def test_making_the_server_reset_streams_costs_the_peer_its_connection(stepped, 
     sent = repeated(wire, map(part, ODD))
     assert 900 <= sent <= 1_100
     assert wire.end_code() == CALM
-    assert not wire.connection.streams
+    assert not wire.connection.table.open
 
 
 def test_a_peer_that_ignores_the_number_of_streams_loses_its_connection(stepped):
@@ -159,7 +159,7 @@ def test_crumbs_of_many_bodies_by_settings_cost_the_peer_its_connection(stepped)
 
 
 def test_a_peer_that_never_reads_is_not_read(stepped):
-    wire = Wire(stepped, Limits(nuisances=10**9), echoing=True)
+    wire = Wire(stepped, Limits(useless_frames=10**9), echoing=True)
     wire.transport.stuck = True
     while not wire.transport.reading_paused:
         wire.send(frames.ping(bytes(8), ack=False) * 500)
@@ -186,14 +186,14 @@ def test_a_peer_that_asks_and_never_reads_is_bounded_too(stepped):
 
 
 def test_one_read_of_very_many_frames_is_handled_in_turns(stepped):
-    wire = Wire(stepped, Limits(nuisances=10**9))
+    wire = Wire(stepped, Limits(useless_frames=10**9))
     pings = b"".join(frames.ping(number.to_bytes(8), ack=False) for number in range(5_000))
 
     async def once():
         wire.connection.data_received(pings)
-        return wire.connection.inbound.handled, wire.transport.reading_paused
+        return wire.connection.frame_reader.frames_handled, wire.transport.reading_paused
 
-    before = wire.connection.inbound.handled
+    before = wire.connection.frame_reader.frames_handled
     handled, paused = stepped.run_until_complete(once())
     assert 8 <= handled - before <= 1_024
     assert paused

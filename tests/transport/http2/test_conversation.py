@@ -39,7 +39,7 @@ def test_an_answer_has_fields_a_body_and_trailers(stepped):
     assert body_of(client, number) == b"three words here"
     assert [(n, v) for n, v in of(events, h2.events.TrailersReceived)[0].headers] == [(b"grpc-status", b"0")]
     assert len(of(events, h2.events.StreamEnded)) == 1
-    assert not client.wire.connection.streams
+    assert not client.wire.connection.table.open
 
 
 def test_everything_of_a_turn_leaves_in_one_write(stepped):
@@ -74,7 +74,7 @@ def test_a_body_of_any_size_comes_back_as_the_windows_allow(stepped, size):
         sent += len(part)
         client.turn()
         heard = heard or client.wire.listener.streams[number]
-        client.wire.do(heard.stream.consumed, len(part))
+        client.wire.do(heard.stream.release_window, len(part))
         client.turn()
     client.h2.end_stream(number)
     client.turn()
@@ -114,7 +114,7 @@ def test_fields_that_need_continuation_frames_are_read_and_sent(wire):
 
 def test_padding_and_priority_are_taken_off(wire):
     block = encode(REQUEST)
-    flags = frames.END_HEADERS | frames.PADDED | frames.PRIORITISED
+    flags = frames.END_HEADERS | frames.PADDED | frames.PRIORITY_FLAG
     wire.send(
         frames.frame(frames.HEADERS, flags, 1, b"\x04" + b"\0\0\0\0\x10" + block + bytes(4)),
         frames.frame(frames.DATA, frames.PADDED, 1, b"\xff" + b"body" + bytes(255)),
@@ -159,7 +159,7 @@ def test_an_answer_before_the_end_of_the_request_stops_the_request(wire):
     wire.do(wire.listener.streams[1].echo)
     *_, trailers = wire.read()
     assert "END_STREAM" in trailers.flags
-    assert not wire.connection.streams
+    assert not wire.connection.table.open
     wire.loop.advance(0.3)
     assert wire.reset_code(1) == Code.NO_ERROR
     wire.send(data(1, b"and the rest"), data(1, b"", end=True))
@@ -203,12 +203,12 @@ def test_a_steady_client_gets_the_same_head_and_a_change_of_the_table_is_not_mis
         client.h2.send_headers(number, [*REQUEST, (b"which", name)], end_stream=True)
         client.turn()
         assert (b"which", name) in wire.listener.streams[number].stream.fields
-    one, two, _, four, five = (heard.stream.head for heard in wire.listener.streams.values())
+    one, two, _, four, five = (heard.stream.request for heard in wire.listener.streams.values())
     assert one is not two  # the first block filled the table
     for number in (11, 13):
         client.h2.send_headers(number, [*REQUEST, (b"which", b"a")], end_stream=True)
         client.turn()
-    assert wire.listener.streams[11].stream.head is wire.listener.streams[13].stream.head is five
+    assert wire.listener.streams[11].stream.request is wire.listener.streams[13].stream.request is five
     assert four is not five
 
 
@@ -221,4 +221,4 @@ def test_headers_alone_can_be_the_whole_answer(wire):
     wire.do(lambda: wire.listener.streams[1].stream.send_headers(OPENING + TRAILERS, end=True))
     [only] = wire.read()
     assert only.flags == {"END_HEADERS", "END_STREAM"}
-    assert not wire.connection.streams
+    assert not wire.connection.table.open

@@ -50,14 +50,14 @@ def test_a_peer_that_ends_the_request_itself_gets_no_reset(wire, last):
 
 
 def test_what_still_comes_is_no_flood(stepped):
-    wire = Wire(stepped, Limits(nuisances=40, nuisances_per_second=0.0))
+    wire = Wire(stepped, Limits(useless_frames=40, useless_frames_per_second=0.0))
     answered(wire, 1)
     wire.send(*[data(1, b"x")] * 500)
     assert wire.alive()
 
 
 def test_what_comes_long_after_the_reset_is_one(stepped):
-    wire = Wire(stepped, Limits(nuisances=40, nuisances_per_second=0.0))
+    wire = Wire(stepped, Limits(useless_frames=40, useless_frames_per_second=0.0))
     answered(wire, 1)
     wire.loop.advance(0.3)
     wire.send(*[data(1, b"x")] * 500)

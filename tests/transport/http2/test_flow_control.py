@@ -7,7 +7,7 @@ from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.memory_budget import Room
+from mods_grpc.transport.http2.memory_budget import MemoryBudget
 from tests.support.http2.wire import OPENING, TRAILERS, Wire, data, request, settings
 
 
@@ -33,8 +33,8 @@ def test_a_body_stops_at_the_window_of_its_stream_and_goes_on_with_it(wire):
     last = wire.read()
     assert [type(frame).__name__ for frame in last] == ["DataFrame", "HeadersFrame"]
     assert "END_STREAM" in last[1].flags
-    assert stream.unsent == wire.connection.unsent.total == 0
-    assert not wire.connection.streams
+    assert stream.unsent == wire.connection.send_budget.total == 0
+    assert not wire.connection.table.open
 
 
 def test_a_body_stops_at_the_window_of_the_connection_and_streams_share_what_comes(wire):
@@ -46,7 +46,7 @@ def test_a_body_stops_at_the_window_of_the_connection_and_streams_share_what_com
     sent = [(frame.stream_id, len(frame.data)) for frame in wire.read()]
     assert [number for number, _ in sent[:4]] == [1, 3, 1, 3]
     wire.send(frames.window_update(0, 1_000_000))
-    assert not wire.connection.streams
+    assert not wire.connection.table.open
 
 
 def test_a_stream_with_a_closed_window_does_not_hold_up_another(wire):
@@ -105,21 +105,21 @@ def test_waiting_for_room_ends_with_room_and_fails_with_the_stream(wire):
     one, two = (wire.listener.streams[number].stream for number in (1, 3))
     for stream in (one, two):
         wire.do(stream.send_data, b"abc")
-    waiting = [wire.loop.create_task(stream.drained()) for stream in (one, two)]
+    waiting = [wire.loop.create_task(stream.drain()) for stream in (one, two)]
     wire.loop.settle()
     assert not any(task.done() for task in waiting)
     wire.send(frames.window_update(1, 2), frames.reset(3, Code.CANCEL))
     assert waiting[0].result() is None
     assert isinstance(waiting[1].exception(), ConnectionResetError)
-    assert wire.connection.unsent.total == 0
-    wire.loop.run_until_complete(one.drained())
+    assert wire.connection.send_budget.total == 0
+    wire.loop.run_until_complete(one.drain())
 
 
 def test_a_waiter_that_was_cancelled_harms_nobody(wire):
     wire.send(settings(initial_window=1), request(1))
     stream = wire.listener.streams[1].stream
     wire.do(stream.send_data, b"abc")
-    task = wire.loop.create_task(stream.drained())
+    task = wire.loop.create_task(stream.drain())
     wire.loop.settle()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -140,7 +140,7 @@ def test_a_socket_that_takes_no_more_holds_bodies_and_the_peer_back(wire):
     wire.loop.settle(50)
     assert not wire.transport.reading_paused
     assert sum(sizes(wire)) == 5_000_000
-    assert not wire.connection.streams
+    assert not wire.connection.table.open
 
 
 def test_a_peer_that_sends_beyond_the_window_of_its_stream_loses_the_stream(wire):
@@ -162,7 +162,7 @@ def test_credit_comes_in_few_frames_and_never_too_late(wire):
     updates, left = [], 65_535
     for _ in range(1_000):
         wire.send(data(1, bytes(500)))
-        wire.do(heard.stream.consumed, 500)
+        wire.do(heard.stream.release_window, 500)
         left -= 500
         for frame in wire.read():
             if frame.stream_id == 1:
@@ -175,7 +175,7 @@ def test_credit_comes_in_few_frames_and_never_too_late(wire):
 
 def test_no_credit_is_given_after_the_end(wire):
     wire.send(request(1), data(1, bytes(16_384)), data(1, bytes(16_384)), data(1, bytes(16_384), end=True))
-    wire.do(wire.listener.streams[1].stream.consumed, 49_152)
+    wire.do(wire.listener.streams[1].stream.release_window, 49_152)
     assert not [frame for frame in wire.read() if frame.stream_id == 1]
 
 
@@ -185,12 +185,12 @@ def test_a_window_of_one_byte_is_served_byte_by_byte_but_not_for_ever(wire):
     wire.send(frames.window_update(1, 1))
     wire.send(frames.window_update(1, 1))
     assert sizes(wire) == [1, 1, 1]
-    assert not wire.connection.streams
+    assert not wire.connection.table.open
 
 
 def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(stepped):
-    unsent = Room(1_000_000)
-    silent, slow, other = (Wire(stepped, unsent=unsent) for _ in range(3))
+    unsent = MemoryBudget(1_000_000)
+    silent, slow, other = (Wire(stepped, send_budget=unsent) for _ in range(3))
     for wire in (silent, slow):
         wire.send(settings(initial_window=0), *[request(number, end=True) for number in range(1, 11, 2)])
         for number in range(1, 11, 2):
@@ -215,10 +215,10 @@ def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(steppe
 
 
 def test_an_answer_larger_than_all_that_may_wait_is_not_kept(stepped):
-    wire = Wire(stepped, unsent=Room(100_000))
+    wire = Wire(stepped, send_budget=MemoryBudget(100_000))
     wire.send(request(1, end=True))
     answering(wire, bytes(200_000))
     assert wire.reset_code(1) == Code.ENHANCE_YOUR_CALM
     assert wire.listener.streams[1].codes == [Code.ENHANCE_YOUR_CALM]
-    assert wire.connection.unsent.total == 0
+    assert wire.connection.send_budget.total == 0
     assert wire.alive()

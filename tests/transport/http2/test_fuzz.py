@@ -24,7 +24,7 @@ from tests.support.http2.wire import (
     settings,
 )
 
-LIMITS = Limits(max_concurrent_streams=8, resets=30, nuisances=60, write_high_water=4_096, max_header_list=2_048)
+LIMITS = Limits(max_concurrent_streams=8, resets=30, useless_frames=60, write_high_water=4_096, max_header_list=2_048)
 BOUND = 65_536 + 4_096  # bytes that may wait for a socket: the high water and what one turn adds
 MINE = 2**31 - 1  # a stream above those of the fuzzer
 
@@ -88,7 +88,7 @@ def act(wire, what, choice):
         elif what == "headers":
             wire.do(one.stream.send_headers, choice.choice([OPENING, TRAILERS, encode([(b"x", b"y" * 20_000)])]))
         elif what == "consume":
-            wire.do(one.stream.consumed, len(one.body))
+            wire.do(one.stream.release_window, len(one.body))
         else:
             wire.do(lambda: one.stream.send_data(bytes(choice.choice([0, 1, 100, 70_000])), end=choice.random() < 0.3))
 
@@ -97,15 +97,19 @@ def check(wire):
     connection, transport = wire.connection, wire.transport
     assert transport.most <= BOUND + 262_144 + 20_100  # a turn of queued bodies, and of fields
     assert len(connection.table.open) <= LIMITS.max_concurrent_streams
-    assert connection.unsent.total == sum(stream.unsent for stream in connection.table.open.values())
-    assert connection.unsent.total >= 0
-    assert len(connection.inbound._rest) <= LIMITS.max_frame + 9 or connection.ending.closing or connection.inbound.backlog
+    assert connection.send_budget.total == sum(stream.unsent for stream in connection.table.open.values())
+    assert connection.send_budget.total >= 0
+    assert (
+        len(connection.frame_reader._unparsed) <= LIMITS.max_frame + 9
+        or connection.closing
+        or connection.frame_reader.has_pending
+    )
     for number, stream in connection.table.open.items():
         assert stream.id == number
-        assert not stream.gone
-    if connection.ending.closing:
-        assert not connection.streams
-        open_codes = [heard for heard in wire.listener.streams.values() if not heard.stream.gone]
+        assert not stream.closed
+    if connection.closing:
+        assert not connection.table.open
+        open_codes = [heard for heard in wire.listener.streams.values() if not heard.stream.closed]
         assert not open_codes
     if transport.ended and not transport.aborted and not transport.buffer:
         assert type(parsed(bytes(transport.taken))[-1]).__name__ == "GoAwayFrame"
@@ -131,12 +135,12 @@ def play(loop, script, seed, cut):
         check(wire)
     wire.do(wire.transport.unstick)
     loop.settle(20)
-    if not wire.connection.ending.closing:
+    if not wire.connection.closing:
         assert not wire.transport.ended
     wire.transport.abort()
     loop.settle()
     assert wire.listener.gone == 1
-    assert all(heard.stream.gone for heard in wire.listener.streams.values())
+    assert all(heard.stream.closed for heard in wire.listener.streams.values())
     assert all(len(heard.codes) <= 1 for heard in wire.listener.streams.values())
 
 

@@ -25,7 +25,7 @@ def test_blocks_of_any_encoder_decode_to_its_fields_in_any_order_and_size_of_tab
         if size is not None:
             encoder.header_table_size = size
         wanted = [*REQUEST, *fields]
-        assert list(decoder.head(encoder.encode(wanted, huffman)).fields) == wanted
+        assert list(decoder.decode_request(encoder.encode(wanted, huffman)).fields) == wanted
 
 
 @given(
@@ -55,13 +55,13 @@ def test_any_blocks_decode_as_hpack_decodes_them_or_end_the_connection(blocks):
             fields = reference.decode(block, raw=True)
         except HPACKDecodingError:
             with pytest.raises(ConnectionFault):
-                ours.fields(block)
+                ours.decode(block)
             return
         if resizings(block) > 2:
             with pytest.raises(ConnectionFault):
-                ours.fields(block)
+                ours.decode(block)
             return
-        assert list(ours.fields(block)) == fields
+        assert list(ours.decode(block)) == fields
 
 
 def resizings(block):
@@ -78,10 +78,10 @@ def test_an_index_that_is_not_there_ends_the_connection(index):
     decoder = BlockDecoder(Limits())
     block = bytes([0x80 + index])
     if index <= 61:
-        assert decoder.fields(block) == (HeaderTable.STATIC_TABLE[index - 1],)
+        assert decoder.decode(block) == (HeaderTable.STATIC_TABLE[index - 1],)
         return
     with pytest.raises(ConnectionFault) as caught:
-        decoder.fields(block)
+        decoder.decode(block)
     assert caught.value.code == Code.COMPRESSION_ERROR
 
 
@@ -94,10 +94,10 @@ def test_a_block_is_looked_up_until_the_table_changes_in_any_way():
     )
     for change in changes:
         decoder = BlockDecoder(Limits())
-        first = decoder.head(encode(REQUEST))
-        assert decoder.head(encode(REQUEST)) is first
-        decoder.head(change)
-        again = decoder.head(encode(REQUEST))
+        first = decoder.decode_request(encode(REQUEST))
+        assert decoder.decode_request(encode(REQUEST)) is first
+        decoder.decode_request(change)
+        again = decoder.decode_request(encode(REQUEST))
         assert again is not first
         assert again.fields == first.fields
 
@@ -108,12 +108,12 @@ def test_what_is_kept_is_bounded_whatever_is_sent():
     blocks += [encode([*REQUEST, (b"n", b"x" * size)]) for size in range(3_000, 5_000, 100)]
     blocks += [b"\x40\x04bomb\x7f\xa1\x1e" + b"x" * 4_000 + encode(REQUEST[4:])]
     for block in blocks[:-1]:
-        decoder.head(block)
-        kept = [head.fields for head in decoder._heads.values()]
+        decoder.decode_request(block)
+        kept = [head.fields for head in decoder._requests.values()]
         assert sum(32 + len(name) + len(value) for fields in kept for name, value in fields) <= 16_384
-    decoder.fields(blocks[-1])
-    assert not decoder._heads
-    decoder.head(encode(REQUEST) + b"\xbe" * 3)
-    assert not decoder._heads
-    decoder.head(encode(REQUEST))
-    assert len(decoder._heads) == 1
+    decoder.decode(blocks[-1])
+    assert not decoder._requests
+    decoder.decode_request(encode(REQUEST) + b"\xbe" * 3)
+    assert not decoder._requests
+    decoder.decode_request(encode(REQUEST))
+    assert len(decoder._requests) == 1

@@ -111,7 +111,7 @@ def test_a_connection_without_streams_is_closed_after_a_while_with_a_word(steppe
     wire.do(wire.listener.streams[1].echo)
     stepped.advance(29)
     wire.read()
-    stepped.advance(6)
+    stepped.advance(10)
     codes = [(frame.last_stream_id, frame.error_code) for frame in wire.read() if type(frame).__name__ == "GoAwayFrame"]
     assert codes == [(2**31 - 1, 0), (1, 0)]
     assert wire.transport.aborted
@@ -121,7 +121,7 @@ def test_a_peer_that_reads_again_in_time_loses_nothing(stepped):
     wire = Wire(stepped, echoing=True)
     wire.transport.stuck = True
     wire.send(request(1), *[data(1, bytes(16_000))] * 4)
-    wire.do(wire.listener.streams[1].stream.consumed, 64_000)
+    wire.do(wire.listener.streams[1].stream.release_window, 64_000)
     wire.send(
         settings(initial_window=10**6),
         frames.window_update(0, 10**6),
@@ -147,7 +147,7 @@ def test_a_stream_of_which_next_to_nothing_is_taken_is_reset_even_if_its_handler
     assert wire.reset_code(1) == Code.ENHANCE_YOUR_CALM
     assert wire.listener.streams[1].codes == [Code.ENHANCE_YOUR_CALM]
     assert set(wire.connection.table.open) == {3}
-    assert wire.connection.unsent.total == 100_000
+    assert wire.connection.send_budget.total == 100_000
     assert wire.alive()
 
 

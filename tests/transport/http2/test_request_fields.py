@@ -5,7 +5,7 @@ from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.request_fields import MalformedError, RequestHead
+from mods_grpc.transport.http2.request_fields import MalformedError, RequestFields
 from tests.support.http2.wire import REQUEST, Wire, data, headers, request
 
 
@@ -97,7 +97,7 @@ def test_a_list_that_is_too_large_is_said_so_and_one_that_is_twice_too_large_end
     within = 4_096 - sum(len(name) + len(value) + 32 for name, value in REQUEST) - 33
     for number, size in ((1, within), (3, within + 1), (5, 2 * 4_096 - 1_000 - 33)):
         wire.send(headers(number, wire.hpack.encode([*REQUEST, (b"a", b"x" * size)])))
-    assert [wire.listener.streams[number].stream.oversized for number in (1, 3, 5)] == [False, True, True]
+    assert [wire.listener.streams[number].stream.too_large for number in (1, 3, 5)] == [False, True, True]
     wire.send(headers(7, wire.hpack.encode([*REQUEST, (b"a", b"x" * 2 * 4_096)])))
     assert wire.end_code() == Code.ENHANCE_YOUR_CALM
 
@@ -105,13 +105,13 @@ def test_a_list_that_is_too_large_is_said_so_and_one_that_is_twice_too_large_end
 def test_a_list_of_too_many_fields_is_oversized(stepped):
     wire = Wire(stepped, Limits(max_header_fields=10))
     wire.send(request(1, more=[(b"a", b"")] * 4), request(3, more=[(b"a", b"")] * 5))
-    assert [heard.stream.oversized for heard in wire.listener.streams.values()] == [False, True]
+    assert [heard.stream.too_large for heard in wire.listener.streams.values()] == [False, True]
 
 
 def test_errors_name_what_was_wrong_and_never_what_was_sent():
     for fields in MALFORMED.values():
         with pytest.raises(MalformedError) as caught:
-            RequestHead(fields)
+            RequestFields(fields)
         assert "websocket" not in str(caught.value)
         assert str(caught.value).isascii()
     assert encode([(b"x", b"y")]) == b"\x00\x01x\x01y"

@@ -27,7 +27,7 @@ def test_a_graceful_end_takes_what_is_under_way_then_refuses_then_closes(wire):
         wire.do(wire.listener.streams[number].echo)
     assert wire.transport.ended
     assert [heard.codes for heard in wire.listener.streams.values()] == [[], []]
-    wire.loop.advance(1.5)
+    wire.loop.advance(5.5)
     assert wire.listener.gone == 1
 
 
@@ -37,7 +37,7 @@ def test_a_graceful_end_does_not_need_the_help_of_the_peer(wire):
     wire.loop.advance(2.5)
     assert goaways(wire) == [(2**31 - 1, Code.NO_ERROR), (0, Code.NO_ERROR)]
     assert wire.transport.ended
-    wire.loop.advance(1.5)
+    wire.loop.advance(5.5)
     assert wire.transport.aborted
 
 
@@ -67,7 +67,7 @@ def test_a_lost_connection_tells_streams_and_server_once(wire):
     for heard in wire.listener.streams.values():
         wire.do(heard.echo)
         wire.do(heard.stream.reset, Code.CANCEL)
-        wire.do(heard.stream.consumed, 100_000)
+        wire.do(heard.stream.release_window, 100_000)
     assert not wire.read()
 
 
@@ -87,7 +87,7 @@ def test_nothing_is_handled_after_the_frame_that_ended_the_connection(wire):
 
 def test_an_application_may_close_in_the_middle_of_a_read(stepped):
     wire = Wire(stepped)
-    opened = wire.listener.opened
+    opened = wire.listener.on_request
 
     def closing(stream, end):
         heard = opened(stream, end)
@@ -95,7 +95,7 @@ def test_an_application_may_close_in_the_middle_of_a_read(stepped):
             wire.connection.close()
         return heard
 
-    wire.listener.opened = closing
+    wire.listener.on_request = closing
     wire.send(request(1), request(3), request(5))
     assert set(wire.listener.streams) == {1, 3}
     assert wire.end_code() == Code.NO_ERROR
@@ -103,13 +103,13 @@ def test_an_application_may_close_in_the_middle_of_a_read(stepped):
 
 def test_an_application_may_answer_before_it_returns_a_receiver(stepped):
     wire = Wire(stepped)
-    opened = wire.listener.opened
+    opened = wire.listener.on_request
 
     def answering(stream, end):
         stream.send_headers(TRAILERS, end=True)
         return opened(stream, end)
 
-    wire.listener.opened = answering
+    wire.listener.on_request = answering
     wire.send(request(1), data(1, b"late"), request(3, end=True))
     wire.loop.advance(0.3)
     assert wire.names() == ["Headers", "Headers", "RstStream"]
@@ -126,4 +126,4 @@ def test_streams_may_end_while_the_socket_is_stuck(stepped):
     wire.transport.unstick()
     stepped.advance(3)
     assert wire.transport.ended
-    assert not wire.connection.streams
+    assert not wire.connection.table.open

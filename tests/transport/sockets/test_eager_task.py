@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mods_grpc.transport.sockets.eager_task import Begun
+from mods_grpc.transport.sockets.eager_task import EagerTask
 
 noted = []
 
@@ -27,23 +27,23 @@ async def work(*waits_for):
 
 
 def test_one_that_does_not_wait_is_over_at_once_and_its_errors_come_out():
-    assert Begun(work()).begin()
+    assert EagerTask(work()).start()
     assert noted == ["begun", "over"]
 
     async def fail():
         raise ValueError("as it is")
 
     with pytest.raises(ValueError, match="as it is"):
-        Begun(fail()).begin()
+        EagerTask(fail()).start()
 
 
 def test_one_that_waits_goes_on_where_it_was_in_a_task():
     async def main():
         loop = asyncio.get_running_loop()
         first, second = loop.create_future(), loop.create_future()
-        begun = Begun(work(first, asyncio.sleep(0), second))
-        assert not begun.begin()
-        task = begun.in_task(loop)
+        eager = EagerTask(work(first, asyncio.sleep(0), second))
+        assert not eager.start()
+        task = eager.into_task(loop)
         loop.call_soon(first.set_result, 1)
         loop.call_later(0.01, second.set_result, 2)
         assert await task == "found"
@@ -55,11 +55,11 @@ def test_one_that_waits_goes_on_where_it_was_in_a_task():
 def test_one_whose_wait_is_over_goes_on_without_a_task():
     async def main():
         future = asyncio.get_running_loop().create_future()
-        begun = Begun(work(future))
-        assert not begun.begin()
-        assert not begun.go_on()
+        eager = EagerTask(work(future))
+        assert not eager.start()
+        assert not eager.resume()
         future.set_result(1)
-        assert begun.go_on()
+        assert eager.resume()
 
     asyncio.run(main())
     assert noted == ["begun", 1, "over"]
@@ -69,9 +69,9 @@ def test_one_whose_wait_is_over_goes_on_without_a_task():
 def test_one_that_is_cancelled_is_told_however_early(turns):
     async def main():
         loop = asyncio.get_running_loop()
-        begun = Begun(work(loop.create_future()))
-        begun.begin()
-        task = begun.in_task(loop)
+        eager = EagerTask(work(loop.create_future()))
+        eager.start()
+        task = eager.into_task(loop)
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()

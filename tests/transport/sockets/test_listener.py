@@ -25,12 +25,12 @@ class Served(Listener):
         self.connections: list[Connection] = []
         self.lost_one = asyncio.Event()
 
-    def connected(self, connection: Connection) -> bool:
+    def on_connect(self, connection: Connection) -> bool:
         self.connections.append(connection)
         return True
 
-    def lost(self, connection: Connection) -> None:
-        super().lost(connection)
+    def on_disconnect(self, connection: Connection) -> None:
+        super().on_disconnect(connection)
         self.lost_one.set()
 
 
@@ -123,7 +123,7 @@ def test_peers_that_never_read_cost_a_bounded_buffer_and_then_their_connection_a
         loop = asyncio.get_running_loop()
         asking = [loop.create_task(loop.sock_sendall(peer, asked)) for peer in silent]
         mute = listener.connections
-        while len(mute) < 5 or not all(connection.outbound.paused for connection in mute):
+        while len(mute) < 5 or not all(connection.frame_writer.paused for connection in mute):
             reader, writer = await peers.connect()
             writer.write(HELLO + request(1) + data(1, b"served", end=True))
             assert b"served" in await reader.readuntil(b"served")
@@ -131,7 +131,7 @@ def test_peers_that_never_read_cost_a_bounded_buffer_and_then_their_connection_a
             mute = listener.connections[:5]
         for connection in mute:
             assert connection.transport.get_write_buffer_size() < 65_536 + 262_144 + 2_000
-        while not all(connection.ending.closing for connection in mute):
+        while not all(connection.closing for connection in mute):
             listener.lost_one.clear()
             await listener.lost_one.wait()
         await asyncio.gather(*asking, return_exceptions=True)
@@ -160,7 +160,7 @@ def test_a_large_answer_reaches_a_slow_reader_whole(factory):
                 )
         body = b"".join(bytes(frame.data) for frame in parsed(bytes(received)) if type(frame).__name__ == "DataFrame")
         assert body == bytes(range(256)) * 16_000
-        assert not listener.connections[0].streams
+        assert not listener.connections[0].table.open
 
     serve(factory, Limits(), test)
 
