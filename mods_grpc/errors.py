@@ -1,25 +1,25 @@
-"""The error tree of the domain. Standard library only; the server turns it into a status in `server/status.py` alone.
+"""The error tree of the domain. Standard library only; `server/rpc/status.py` alone maps it to gRPC statuses.
 
-ModsError                        a reason, a message and what the reader needs to act on it
-├── InvalidInputError            the request is wrong whatever the state; carries every violation found
-├── OutOfRangeError              well-formed but beyond what the model or the series can take
-├── DuplicateConflictError       the same time again with other values
+ModsError                        a reason, a message, and the data that a handler needs
+├── InvalidInputError            the request is invalid in any state of the server; carries all violations
+├── OutOfRangeError              well-formed, but beyond what the model or the series accepts
+├── DuplicateConflictError       a time that is held already, with other values
 ├── SequenceGapError             a stream message out of order; carries the expected sequence
-├── StreamProtocolError          the stream itself was used wrongly; it ends
+├── StreamProtocolError          the stream protocol was violated; the stream ends
 ├── ModelNotFoundError           no such model or version
 ├── ModelUnavailableError        the model is still loading; retry
-├── ModelUnusableError           the model failed to load, or was retired under a stream
-├── ModelOutputError             the model gave something that is not a number
-├── UnauthenticatedError         no credentials, or none that are known
-├── PermissionDeniedError        known, but not allowed to do this
-├── QuotaError                   a limit of this server; carries the limit and when to retry
+├── ModelUnusableError           the model failed to load, or was withdrawn under a stream
+├── ModelOutputError             the model's output is not finite, or it took too long
+├── UnauthenticatedError         no valid credentials
+├── PermissionDeniedError        authenticated, but without the required scope
+├── QuotaError                   a limit of the server was reached; carries the limit and when to retry
 ├── DrainingError                the server is shutting down; retry elsewhere or later
 ├── StreamTimeoutError           the peer did not read or write in time
-├── DeadlineError                the caller's deadline passed or can't be met
+├── DeadlineError                the caller's deadline has passed or can't be met
 ├── InternalError                a defect; the client sees an id and nothing else
-├── ConnectionFailedError        client side: the server can't be reached, or broke off and retrying did not help
+├── ConnectionFailedError        client side: the server can't be reached, or the connection was lost and retries failed
 ├── ArtifactError                an exported model is not acceptable
-└── DataError                    training data or a query over it is not acceptable
+└── DataError                    training data, or a query over it, is not acceptable
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from typing import ClassVar
 
 
 class Reason(StrEnum):
-    """Why a request failed: `google.rpc.ErrorInfo.reason` on the wire, where a value never changes its meaning."""
+    """Why a request failed. Sent as `google.rpc.ErrorInfo.reason`; the meaning of a value never changes."""
 
     MALFORMED_REQUEST = "MALFORMED_REQUEST"
     MODEL_NAME_INVALID = "MODEL_NAME_INVALID"
@@ -81,7 +81,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Violation:
-    """One thing wrong with one field: its path, such as `series[3].rows[1].values[0]`, and limit and actual value."""
+    """One violation of one field.
+
+    Attributes:
+        field: Path of the field, such as `series[3].rows[1].values[0]`.
+        limit: The limit that was exceeded; empty if there is none.
+        actual: The value; empty if it can't be given briefly.
+    """
 
     field: str
     reason: Reason
@@ -95,10 +101,10 @@ class ModsError(Exception):
 
     Args:
         reason: Machine-readable reason; one of the class's `reasons`.
-        message: What was expected and what was found, for a person. Never a path, a class name or a payload.
-        limit: The limit that was hit, if one was.
-        actual: What was found, if it can be said in short.
-        retry_seconds: After how many seconds a retry makes sense; None when it does not.
+        message: For people: the expected and the actual value. Never a path, a class name or a payload.
+        limit: The limit that was exceeded; empty if there is none.
+        actual: The actual value; empty if it can't be given briefly.
+        retry_seconds: Seconds after which a retry may succeed; None if it won't.
     """
 
     reasons: ClassVar[frozenset[Reason]] = frozenset()
@@ -115,15 +121,15 @@ class ModsError(Exception):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Limit and actual value, where they are known."""
+        """Limit and actual value, as far as they are set."""
         return {key: value for key, value in (("limit", self.limit), ("actual", self.actual)) if value}
 
 
 class InvalidInputError(ModsError):
-    """The request is wrong whatever the state.
+    """The request is invalid in any state of the server.
 
     Args:
-        violations: Everything found wrong, at least one; the first one gives the reason and the message.
+        violations: All violations, at least one. The first gives the reason and the message.
     """
 
     reasons = frozenset(
@@ -162,31 +168,33 @@ class InvalidInputError(ModsError):
         self.violations = tuple(violations)
 
     @classmethod
-    def for_field(cls, field: str, reason: Reason, message: str, *, limit: object = "", actual: object = "") -> "InvalidInputError":
-        """Make the error of a single violation."""
+    def for_field(
+        cls, field: str, reason: Reason, message: str, *, limit: object = "", actual: object = ""
+    ) -> "InvalidInputError":
+        """Create the error of a single violation."""
         return cls([Violation(field=field, reason=reason, message=message, limit=str(limit), actual=str(actual))])
 
 
 class OutOfRangeError(ModsError):
-    """Well-formed, but beyond what the model or the series can take."""
+    """Well-formed, but beyond what the model or the series accepts."""
 
     reasons = frozenset({Reason.HORIZON_TOO_LONG, Reason.OBSERVATION_LATE})
 
 
 class DuplicateConflictError(ModsError):
-    """The same time again with other values."""
+    """A time that is held already, with other values."""
 
     reasons = frozenset({Reason.DUPLICATE_CONFLICT})
 
 
 class SequenceGapError(ModsError):
-    """A stream message is out of order; `limit` holds the expected sequence."""
+    """A stream message out of order; `limit` is the expected sequence."""
 
     reasons = frozenset({Reason.SEQUENCE_GAP})
 
 
 class StreamProtocolError(ModsError):
-    """The stream itself was used wrongly; it ends."""
+    """The stream protocol was violated; the stream ends."""
 
     reasons = frozenset({Reason.CONFIG_REQUIRED, Reason.CONFIG_REPEATED})
 
@@ -204,31 +212,31 @@ class ModelUnavailableError(ModsError):
 
 
 class ModelUnusableError(ModsError):
-    """The model failed to load, or was retired under a stream."""
+    """The model failed to load, or was withdrawn under a stream."""
 
     reasons = frozenset({Reason.MODEL_FAILED, Reason.MODEL_RETIRED})
 
 
 class ModelOutputError(ModsError):
-    """The model gave something that is not a number."""
+    """The model's output is not finite, or it took too long."""
 
     reasons = frozenset({Reason.MODEL_OUTPUT_INVALID})
 
 
 class UnauthenticatedError(ModsError):
-    """No credentials, or none that are known."""
+    """No valid credentials."""
 
     reasons = frozenset({Reason.AUTH_REQUIRED})
 
 
 class PermissionDeniedError(ModsError):
-    """Known, but not allowed to do this; `limit` holds the scope that it takes."""
+    """Authenticated, but without the required scope; `limit` is that scope."""
 
     reasons = frozenset({Reason.SCOPE_MISSING})
 
 
 class QuotaError(ModsError):
-    """A limit of this server was reached."""
+    """A limit of the server was reached."""
 
     reasons = frozenset(
         {
@@ -254,26 +262,26 @@ class StreamTimeoutError(ModsError):
 
 
 class DeadlineError(ModsError):
-    """The caller's deadline can't be met."""
+    """The caller's deadline has passed or can't be met."""
 
     reasons = frozenset({Reason.DEADLINE_TOO_SHORT})
 
 
 class InternalError(ModsError):
-    """A defect of this project; the client sees an id, the log the rest."""
+    """A defect of this project. The client sees an id; the log has the rest under that id."""
 
     reasons = frozenset({Reason.INTERNAL})
 
 
 class ConnectionFailedError(ModsError):
-    """Client side: the server can't be reached, or broke off and retrying did not help."""
+    """Client side: the server can't be reached, or the connection was lost and retries failed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.INTERNAL, message)
 
 
 class ArtifactError(ModsError):
-    """An exported model is not acceptable. The message may name files: it is for the operator, not for clients."""
+    """An exported model is not acceptable. The message may name files, because it is for operators, not for clients."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.MODEL_FAILED, message)

@@ -1,4 +1,4 @@
-"""The server put together: start, serve, drain."""
+"""The application: creates all parts of the server, starts them, and drains them on shutdown."""
 
 import asyncio
 import logging
@@ -39,18 +39,21 @@ logger = logging.getLogger(__name__)
 
 
 class App:
-    """A server. Make it inside a running event loop.
+    """A complete server. Create it inside a running event loop.
 
     Args:
         config: The configuration.
 
     Attributes:
-        port: Port of the main server, once started. health_port: of the health server.
+        metrics: The server's metrics.
+        repository: The models.
+        port: Port of the main server; 0 until `start`.
+        health_port: Port of the health server; 0 until `start`.
 
     Raises:
         ArtifactError: The repository can't be read.
-        OSError: An address can't be bound, or a file of credentials can't be read.
-        ValueError: A file of credentials is not as it must be.
+        OSError: An address can't be bound, or a credentials file can't be read.
+        ValueError: A credentials file is malformed, or options are inconsistent.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -87,7 +90,7 @@ class App:
             max_bytes=config.max_message_bytes,
             metrics=self.metrics,
         )
-        self._tracing = _tracing(config.otlp_endpoint) if config.otlp_endpoint else None
+        self._tracing = _create_tracing(config.otlp_endpoint) if config.otlp_endpoint else None
         self._server = self._listener.create_server([self._tracing] if self._tracing else [])
         self._streams = StreamRegistry(self.repository, config, self._boundary)
         path = Path(config.state_file)
@@ -97,7 +100,7 @@ class App:
         self.health_port = 0
 
     async def start(self) -> None:
-        """Listen, then load the models; calls that come before are told MODEL_LOADING."""
+        """Listen, then load the models. Calls that arrive meanwhile get MODEL_LOADING."""
         config = self._config
         self._server.add_generic_rpc_handlers(make_handlers(self.repository, config, self._streams, self._boundary))
         if config.reflection:
@@ -126,10 +129,13 @@ class App:
         logger.info("serving", extra=fields)
 
     async def stop(self) -> bool:
-        """Drain: readiness off, a delay, streams told, calls finished, health last.
+        """Drain and stop.
+
+        In this order: report not ready, wait for the drain delay, send every stream its draining message and status, let calls
+        finish, write the state file, stop the health server.
 
         Returns:
-            Whether everything ended within the grace.
+            Whether all streams ended within the grace period.
         """
         config = self._config
         self.reloader.stop()
@@ -144,8 +150,8 @@ class App:
         except TimeoutError:
             in_time = False
         self._health.main_servicer.close()
-        left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
-        await self._server.stop(left)
+        seconds_left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
+        await self._server.stop(seconds_left)
         if self._snapshotter:
             await self._snapshotter.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -161,17 +167,17 @@ class App:
 
 
 def _create_canary(config: ServerConfig) -> Canary:
-    largest = max(config.max_observations, CHUNK_ROWS)
-    return Canary(CanaryLimits(memory_mib=config.canary_memory_mib, seconds=config.canary_seconds, max_batch=largest))
+    max_batch = max(config.max_observations, CHUNK_ROWS)
+    return Canary(CanaryLimits(memory_mib=config.canary_memory_mib, seconds=config.canary_seconds, max_batch=max_batch))
 
 
 def _watch_trusted_keys(path: Path) -> FileWatcher[TrustedKeys]:
     return FileWatcher((path,), lambda: TrustedKeys.read(path), check_seconds=0.0)
 
 
-def _tracing(endpoint: str) -> "TracingInterceptor":
+def _create_tracing(endpoint: str) -> "TracingInterceptor":
     try:
-        from mods_grpc.server.rpc.tracing import TracingInterceptor  # noqa: PLC0415 - of no cost where it is not asked for
+        from mods_grpc.server.rpc.tracing import TracingInterceptor  # noqa: PLC0415 - optional, and slow to import
     except ModuleNotFoundError as error:
         raise ValueError("--otlp-endpoint needs OpenTelemetry: pip install 'mods-grpc[otel]'") from error
     return TracingInterceptor(endpoint)

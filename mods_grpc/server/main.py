@@ -1,4 +1,4 @@
-"""Run a server until it is told to stop."""
+"""Runs a server process until a signal stops it."""
 
 import asyncio
 import gc
@@ -22,10 +22,10 @@ EXIT_OK, EXIT_UNFINISHED, EXIT_UNUSABLE = 0, 1, 2
 
 
 def run(config: ServerConfig) -> int:
-    """Serve until SIGTERM or SIGINT; a second one ends at once.
+    """Serve until SIGTERM or SIGINT. A second signal ends the process without waiting for the drain.
 
     Returns:
-        Exit status: 0 when drained in time, 1 when not, 2 when the server could not start.
+        Exit status: 0 if drained in time, 1 if not, 2 if the server could not start.
     """
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
@@ -53,14 +53,14 @@ async def _serve(config: ServerConfig) -> int:
     freeze_gc()
     await stop_requested.wait()
     stopping = asyncio.ensure_future(app.stop())
-    second = asyncio.ensure_future(stop_repeated.wait())
-    done, _ = await asyncio.wait({stopping, second}, return_when=asyncio.FIRST_COMPLETED)
-    second.cancel()
+    second_signal = asyncio.ensure_future(stop_repeated.wait())
+    done, _ = await asyncio.wait({stopping, second_signal}, return_when=asyncio.FIRST_COMPLETED)
+    second_signal.cancel()
     return EXIT_OK if stopping in done and stopping.result() else EXIT_UNFINISHED
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """Use uvloop where it is installed."""
+    """Return the event loop class of uvloop if it is installed, else None for the default."""
     if importlib.util.find_spec("uvloop") is None:
         return None
     import uvloop  # noqa: PLC0415 - optional
@@ -69,18 +69,18 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 def set_switch_interval() -> None:
-    """Let threads take turns often: a health probe needs the interpreter a few times, each after a thread that is busy."""
+    """Shorten the interval at which threads hand over the GIL, which a health probe needs several times while others compute."""
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
 
 
 def freeze_gc() -> None:
-    """Keep what was made at the start, modules and models, out of the sight of Python's collector, which stops all calls."""
+    """Exclude the objects created at the start, modules and models, from garbage collections, which pause all calls."""
     gc.collect()
     gc.freeze()
 
 
 def _check_environment() -> None:
-    """Warn of installations that work, but badly."""
+    """Warn of installations that work but are slow or fragile."""
     if api_implementation.Type() != "upb":
         logger.warning("slow_protobuf", extra={"implementation": api_implementation.Type(), "expected": "upb"})
     names = {(dist.metadata["Name"] or "").lower() for dist in distributions()}

@@ -1,6 +1,6 @@
 """A health check for containers without a shell: `python -m mods_grpc.server.probe [ADDRESS] [SERVICE]` exits with 0 or 1.
 
-Orchestrators that speak gRPC need none: they ask the health port themselves.
+Orchestrators that support gRPC health checks do not need it.
 """
 
 import sys
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 3.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Ask a server, and say what it answers."""
+    """Query the health of a server, print it, and return 0 if it is SERVING, else 1."""
     address, service = [*arguments, *(DEFAULT_ADDRESS, DEFAULT_SERVICE)[len(arguments) :]][:2]
     request = health_pb2.HealthCheckRequest(service=service)
     try:

@@ -197,7 +197,7 @@ def test_a_wrong_configuration_ends_the_command_with_one_clear_line(monkeypatch)
     said = io.StringIO()
     with redirect_stderr(said):
         assert main(["serve", str(Path("exported"))]) == 2
-    assert said.getvalue() == "mods-grpc serve: MODS_GRPC_MAX_STREAMS is 'many', expected int\n"
+    assert said.getvalue() == "error: MODS_GRPC_MAX_STREAMS is 'many', expected int\n"
 
 
 def test_an_endpoint_of_a_collector_says_whether_to_encrypt():

@@ -1,7 +1,7 @@
-"""The canary: a child process with limits on memory, time and processor that loads a model first, and may die of it.
+"""The canary: a child process with limits on memory, time and CPU that loads a model version before the server does.
 
-`python -m mods_grpc.server.models.canary` takes a JSON line on standard input and answers with one on standard output. It reads
-the version, checks it as the server will, and runs one batch as large as the server will ever run.
+`python -m mods_grpc.server.models.canary` reads a task as one line of JSON from standard input and writes its result as one line
+to standard output. It reads the version, checks it as the server does, and runs one batch of the server's maximum size.
 """
 
 import json
@@ -25,9 +25,9 @@ class CanaryLimits:
     """Limits of a canary.
 
     Attributes:
-        memory_mib: Private memory it may allocate in MiB, its libraries included.
-        seconds: Time on the clock it may take, and twice that of the processor's.
-        largest_batch: Windows in the largest batch the server runs.
+        memory_mib: Private memory in MiB, libraries included.
+        seconds: Wall-clock time. The limit on CPU time is twice that.
+        max_batch: Windows in the largest batch that the server runs.
     """
 
     memory_mib: int
@@ -36,10 +36,10 @@ class CanaryLimits:
 
 
 class Canary:
-    """Tries versions in child processes, one at a time.
+    """Loads versions in child processes, one at a time.
 
     Args:
-        limits: What a child may take.
+        limits: Limits of each child.
     """
 
     def __init__(self, limits: CanaryLimits) -> None:
@@ -51,15 +51,15 @@ class Canary:
         """Check a version in a child process.
 
         Returns:
-            Digest of the manifest that was checked; what is loaded afterwards must have the same.
+            Digest of the manifest that was checked. The version that is loaded afterwards must have the same.
 
         Raises:
-            ArtifactError: The version was refused, or the child did not survive it.
+            ArtifactError: The version was rejected, or the child exceeded a limit or crashed.
         """
         task = {"repository": str(repository), "name": name, "version": version, "provider": provider, **asdict(self._limits)}
         pipe = subprocess.PIPE
         try:
-            child = subprocess.Popen(  # noqa: S603 - our own module
+            child = subprocess.Popen(  # noqa: S603 - this package's own module
                 [sys.executable, "-m", _MODULE], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
             )
         except OSError as error:
@@ -78,7 +78,7 @@ class Canary:
         return self._read_result(child.returncode, output)
 
     def stop(self) -> None:
-        """Let no child hold up the end of the server."""
+        """Kill the running child, and every later one, so that none delays the server's shutdown."""
         self._stopped = True
         child = self._child
         if child is not None:
@@ -90,29 +90,30 @@ class Canary:
         if code == OUT_OF_MEMORY_EXIT:
             raise ArtifactError(f"canary: needs more than {self._limits.memory_mib} MiB of memory")
         if code < 0:
-            raise ArtifactError(f"canary: was ended by {signal.Signals(-code).name}")
+            raise ArtifactError(f"canary: was killed by {signal.Signals(-code).name}")
         try:
             answer = json.loads(output[-MAX_OUTPUT_CHARACTERS:].splitlines()[-1])
             digest, failure = str(answer["digest"]), str(answer["failure"])
         except (IndexError, KeyError, TypeError, ValueError):
-            raise ArtifactError(f"canary: ended with {code} and without a verdict") from None
+            raise ArtifactError(f"canary: exited with {code} and without a result") from None
         if failure:
             raise ArtifactError(failure)
         return digest
 
 
 def cpu_seconds(seconds: float) -> int:
-    """Return the limit on processor time that goes with one on the clock."""
+    """Return the limit on CPU time for a limit on wall-clock time."""
     return max(1, round(2 * seconds))
 
 
 def run_task(task: dict[str, Any]) -> str:
-    """Do what the child is asked to, and return the digest of the manifest.
+    """Check a version inside the child, and return the digest of its manifest.
 
     Raises:
-        ArtifactError: The version is refused.
+        ArtifactError: The version is rejected.
+        MemoryError: It needs more memory than allowed.
     """
-    import numpy as np  # noqa: PLC0415 - the limits come first
+    import numpy as np  # noqa: PLC0415 - imported after the limits are set
 
     from mods_grpc.artifact import read_artifact  # noqa: PLC0415
     from mods_grpc.server.onnx.open_session import open_session  # noqa: PLC0415
@@ -120,29 +121,29 @@ def run_task(task: dict[str, Any]) -> str:
     artifact = read_artifact(Path(task["repository"]), task["name"], task["version"])
     session = open_session(artifact, task["provider"])
     manifest = artifact.manifest
-    largest = np.ones((task["max_batch"], manifest.rows, len(manifest.features)))
+    windows = np.ones((task["max_batch"], manifest.rows, len(manifest.features)))
     for file, graph in session.graphs:
         try:
-            found = graph.forecast(largest, np.zeros(len(largest), np.int64))
+            forecasts = graph.forecast(windows, np.zeros(len(windows), np.int64))
         except MemoryError:
             raise
         except Exception as error:
             if _is_out_of_memory(error):
                 raise MemoryError from error
-            raise ArtifactError(f"{file}: can't run a batch of {len(largest)}") from error
-        if found.shape != (len(largest), manifest.horizon, manifest.calibration.outputs_per_feature * len(manifest.features)):
-            raise ArtifactError(f"{file}: forecasts of a batch of {len(largest)} have another shape")
+            raise ArtifactError(f"{file}: can't run a batch of {len(windows)}") from error
+        if forecasts.shape != (len(windows), manifest.horizon, manifest.calibration.outputs_per_feature * len(manifest.features)):
+            raise ArtifactError(f"{file}: forecasts of a batch of {len(windows)} have another shape")
     return artifact.digest
 
 
 def main() -> int:
-    """Be the child."""
+    """Run as the child process and return its exit status."""
     task = json.loads(sys.stdin.read())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    processor, memory = cpu_seconds(task["seconds"]), task["memory_mib"] << 20
-    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    max_cpu_seconds, max_bytes = cpu_seconds(task["seconds"]), task["memory_mib"] << 20
+    resource.setrlimit(resource.RLIMIT_CPU, (max_cpu_seconds, max_cpu_seconds + 1))
+    resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
     answer = {"digest": "", "failure": ""}
     try:
         answer["digest"] = run_task(task)
@@ -158,9 +159,9 @@ def main() -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether ONNX Runtime, whose errors are all alike, ran out of memory."""
+    """Return whether an error of ONNX Runtime means out of memory. Its exceptions have no types to tell."""
     text = str(error).lower()
-    return any(sign in text for sign in ("bad_alloc", "failed to allocate", "out of memory"))
+    return any(phrase in text for phrase in ("bad_alloc", "failed to allocate", "out of memory"))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,7 @@ from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.scheduling.micro_batcher import RoundHook
 from mods_grpc.server.security.tls import TlsFiles, lock_socket
 from mods_grpc.transport.grpc.server import DirectServer
-from mods_grpc.transport.http2.limits import Limits
-
-HANDSHAKE_SECONDS = 5
-KEEPALIVE_SECONDS = 20
-PING_TIMEOUT_SECONDS = 5
+from mods_grpc.transport.http2.limits import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, PING_TIMEOUT_SECONDS, Limits
 
 Interceptors = Sequence[grpc.aio.ServerInterceptor]
 
@@ -121,9 +117,6 @@ class DirectListener(LockedSocket):
         limits = Limits(
             max_concurrent_streams=config.max_concurrent_streams,
             max_header_list=config.max_metadata_bytes,
-            handshake_seconds=HANDSHAKE_SECONDS,
-            keepalive_seconds=KEEPALIVE_SECONDS,
-            ping_timeout_seconds=PING_TIMEOUT_SECONDS,
         )
         max_bytes, max_connections = config.max_message_bytes, config.max_connections
         self._server = DirectServer(interceptors, limits=limits, max_bytes=max_bytes, max_connections=max_connections)
@@ -131,7 +124,7 @@ class DirectListener(LockedSocket):
 
     def on_round_end(self, function: Callable[[], None]) -> None:
         """Call `function` once, after all calls of the current read event have started."""
-        self._server.at_end_of_round(function)
+        self._server.on_round_end(function)
 
     def bind(self) -> int:
         """Bind the server and return its port; see `RpcListener.bind`."""
@@ -153,9 +146,9 @@ def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", config.max_concurrent_streams),
         ("grpc.http.overload_protection", 0),  # would count ended calls too and reject clients within the limit
         ("grpc.max_allowed_incoming_connections", config.max_connections),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
-        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_SECONDS * 1000),  # keepalive_timeout_ms alone has no effect
+        ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
+        ("grpc.keepalive_time_ms", int(KEEPALIVE_SECONDS * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(PING_TIMEOUT_SECONDS * 1000)),  # keepalive_timeout_ms alone has no effect
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.so_reuseport", 0),  # a second server must not share the port silently
         ("grpc.max_receive_message_length", config.max_message_bytes),

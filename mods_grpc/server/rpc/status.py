@@ -1,4 +1,4 @@
-"""The one map from our errors to gRPC statuses with `google.rpc` details. A test proves it complete."""
+"""Maps errors to gRPC statuses with `google.rpc` details. A test proves the map complete."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from mods_grpc.errors import ModsError, Violation
 
 DOMAIN = "mods.v1"
 MAX_VIOLATIONS = 20
-# Clients refuse trailers above 8 KiB, base64 included, and would see that in place of the error.
+# Clients reject trailers above 8 KiB, base64 included, and would report that instead of the error.
 MAX_TEXT_CHARACTERS = 400
 MAX_VIOLATION_BYTES = 4000
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
@@ -40,7 +40,7 @@ NEVER_ON_THE_WIRE = frozenset({errors.ConnectionFailedError, errors.ArtifactErro
 
 
 def to_status(error: ModsError) -> Status:
-    """Translate an error to `google.rpc.Status` with ErrorInfo and what else the reader can act on."""
+    """Convert an error to a `google.rpc.Status` with ErrorInfo and the details that help the caller to react."""
     status = Status(code=CODES[type(error)].value[0], message=_truncate(error.message))
     for detail in (_error_info(error), *_more_details(error)):
         status.details.add().Pack(detail)
@@ -48,7 +48,7 @@ def to_status(error: ModsError) -> Status:
 
 
 def abort_arguments(error: ModsError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    """Return what `context.abort` takes: code, message and trailing metadata."""
+    """Return the arguments of `context.abort`: code, message and trailing metadata."""
     return CODES[type(error)], _truncate(error.message), ((STATUS_DETAILS_KEY, to_status(error).SerializeToString()),)
 
 
@@ -57,27 +57,27 @@ def _error_info(error: ModsError) -> details.ErrorInfo:
 
 
 def _more_details(error: ModsError) -> list[Message]:
-    found: list[Message] = []
+    messages: list[Message] = []
     if isinstance(error, errors.InvalidInputError):
-        found.append(_bad_request(error.violations))
+        messages.append(_bad_request(error.violations))
     elif isinstance(error, errors.OutOfRangeError):
-        found.append(_bad_request([Violation(field="", reason=error.reason, message=error.message)]))
+        messages.append(_bad_request([Violation(field="", reason=error.reason, message=error.message)]))
     elif isinstance(error, errors.ModelNotFoundError):
-        found.append(
+        messages.append(
             details.ResourceInfo(resource_type="mods.v1.Model", resource_name=error.actual, description=_truncate(error.message))
         )
     elif isinstance(error, errors.QuotaError):
-        found.append(details.QuotaFailure(violations=[{"subject": error.reason, "description": _truncate(error.message)}]))
+        messages.append(details.QuotaFailure(violations=[{"subject": error.reason, "description": _truncate(error.message)}]))
     elif isinstance(error, errors.SequenceGapError | errors.ModelUnusableError):
-        found.append(details.PreconditionFailure(violations=[{"type": error.reason, "description": _truncate(error.message)}]))
+        messages.append(details.PreconditionFailure(violations=[{"type": error.reason, "description": _truncate(error.message)}]))
     if error.retry_seconds is not None:
         delay = Duration(seconds=int(error.retry_seconds), nanos=int(error.retry_seconds % 1 * 1e9))
-        found.append(details.RetryInfo(retry_delay=delay))
-    return found
+        messages.append(details.RetryInfo(retry_delay=delay))
+    return messages
 
 
 def _bad_request(violations: Sequence[Violation]) -> details.BadRequest:
-    found, size = details.BadRequest(), 0
+    request, size = details.BadRequest(), 0
     for violation in violations[:MAX_VIOLATIONS]:
         entry = details.BadRequest.FieldViolation(
             field=violation.field, description=_truncate(violation.message), reason=violation.reason
@@ -85,10 +85,10 @@ def _bad_request(violations: Sequence[Violation]) -> details.BadRequest:
         size += entry.ByteSize()
         if size > MAX_VIOLATION_BYTES:
             break
-        found.field_violations.append(entry)
-    if rest := len(violations) - len(found.field_violations):
-        found.field_violations.add(description=f"and {rest} more violations")
-    return found
+        request.field_violations.append(entry)
+    if rest := len(violations) - len(request.field_violations):
+        request.field_violations.add(description=f"and {rest} more violations")
+    return request
 
 
 def _truncate(text: str) -> str:

@@ -1,6 +1,6 @@
-"""Services that come from gRPC's own packages, health and reflection: bytes that are no message get a status of ours there too.
+"""Registers services of gRPC's own packages, health and reflection, so that malformed requests get a proper status.
 
-gRPC would answer them with UNKNOWN and class names in the text, as it parses requests before a handler sees them.
+By itself gRPC parses a request before the handler sees it, and answers a malformed one with UNKNOWN and a text of class names.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -14,37 +14,37 @@ from mods_grpc.server.rpc.outcome import abort
 from mods_grpc.server.rpc.status import abort_arguments
 
 Handler = Any
-"""A `grpc.RpcMethodHandler`, whose type says nothing of what it holds."""
+"""A `grpc.RpcMethodHandler`, which the stubs leave untyped."""
 
 
-NOT_IMPLEMENTED = {"List"}  # of health: grpcio registers it, but its servicers do not have it
+NOT_IMPLEMENTED = {"List"}  # of health: grpcio registers it, but its servicers lack it
 
 
 class ParsingRegistrar:
-    """Stands for a server where a package adds its handlers, and adds them to the server so that they are given messages.
+    """Stands in for a server in a package's `add_..._to_server` function, and registers the package's handlers wrapped.
 
     Args:
-        server: The server, of asyncio or not.
-        wrap: `parsing` or `parsing_in_threads`.
+        server: The server, asynchronous or threaded.
+        wrap: `with_parse_errors` or `with_parse_errors_sync`, to match the server.
     """
 
     def __init__(self, server: Any, wrap: Callable[[Handler], Handler]) -> None:
         self._server, self._wrap = server, wrap
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
-        """Leave out what comes as registered handlers too."""
+        """Do nothing: the same handlers also come through `add_registered_method_handlers`."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Add the handlers of a service."""
+        """Register the handlers of a service."""
         wrapped = {name: self._wrap(handler) for name, handler in handlers.items() if name not in NOT_IMPLEMENTED}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
 
 def with_parse_errors(handler: Handler) -> Handler:
-    """Wrap a handler of asyncio so that it is given bytes, parses them and passes messages on."""
-    write = {"response_serializer": handler.response_serializer}
+    """Wrap an asynchronous handler so that it parses its requests itself."""
+    serializer = {"response_serializer": handler.response_serializer}
 
-    async def parsed(data: bytes, context: Any) -> Any:
+    async def parse(data: bytes, context: Any) -> Any:
         try:
             return handler.request_deserializer(data)
         except DecodeError:
@@ -52,24 +52,24 @@ def with_parse_errors(handler: Handler) -> Handler:
 
     async def unary(data: bytes, context: Any) -> Any:
         call = handler.unary_stream if handler.response_streaming else handler.unary_unary
-        return await call(await parsed(data, context), context)
+        return await call(await parse(data, context), context)
 
     async def stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         async def messages() -> AsyncIterator[Any]:
             async for data in requests:
-                yield await parsed(data, context)
+                yield await parse(data, context)
 
         async for response in handler.stream_stream(messages(), context):
             yield response
 
     if handler.request_streaming:
-        return grpc.stream_stream_rpc_method_handler(stream, **write)
+        return grpc.stream_stream_rpc_method_handler(stream, **serializer)
     kind = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-    return kind(unary, **write)
+    return kind(unary, **serializer)
 
 
 def with_parse_errors_sync(handler: Handler) -> Handler:
-    """Wrap a handler of the server with threads."""
+    """Wrap a handler of the threaded server so that it parses its requests itself."""
 
     def unary(data: bytes, context: Any) -> Any:
         try:

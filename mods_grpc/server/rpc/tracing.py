@@ -1,8 +1,8 @@
-"""OpenTelemetry: a span for every RPC of ours, sent with OTLP. Needs the extra [otel], and is imported only when asked for.
+"""OpenTelemetry tracing: one span per RPC, exported with OTLP. Needs the extra [otel] and is imported only if configured.
 
-An interceptor of our own, since the usual instrumentation breaks handlers that read and write streams themselves. Names follow
-OpenTelemetry's conventions for RPC; `mods.model`, `mods.version` and `mods.rows` come from the answers. No payload, series,
-sensor or token is in a span. What the standard OTEL_* variables set, such as the sampler, holds too.
+This is an interceptor of its own because the usual instrumentation breaks handlers that read and write streams themselves. Names
+follow OpenTelemetry's conventions for RPC; `mods.model`, `mods.version` and `mods.rows` are taken from the responses. Spans hold
+no payload, series, sensor or token. The standard OTEL_* variables, such as the sampler, apply.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.version import __version__
 
 EXPORT_SECONDS = 2.0
-CANCEL_GRACE_SECONDS = 0.005  # in which the news of a cancel follows the end of input that it looks like
+CANCEL_GRACE_SECONDS = 0.005  # a cancelled call first looks like an end of input; the cancellation follows within this time
 TRACED_PREFIX = "/mods.v1."
-# The server's fault, by OpenTelemetry's conventions for gRPC; other codes are the caller's.
+# Codes that are errors of the server by OpenTelemetry's conventions for gRPC; others are errors of the caller.
 SERVER_FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 
 Unary = Callable[[bytes, Any], Awaitable[bytes]]
@@ -33,10 +33,10 @@ Stream = Callable[[object, Any], Awaitable[None]]
 
 
 class TracingInterceptor(grpc.aio.ServerInterceptor):
-    """Makes the spans of a server, and sends them from a thread of its own: a collector that is slow or gone holds up no call.
+    """Creates spans and exports them on a thread of its own, so that a slow or absent collector delays no call.
 
     Args:
-        endpoint: The collector, http://host:port or https://host:port.
+        endpoint: Address of the collector, http://host:port or https://host:port.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -49,7 +49,7 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
         self._propagator = TraceContextTextMapPropagator()
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Put a span around a call of one of our services."""
+        """Wrap the handler of a call to one of the mods.v1 services in a span."""
         handler, method = await continuation(handler_call_details), handler_call_details.method
         if handler is None or not method.startswith(TRACED_PREFIX):
             return handler
@@ -60,13 +60,13 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(call.stream(handler.stream_stream))
 
     def close(self) -> None:
-        """Send what has not been sent, for a few seconds at most."""
+        """Export the remaining spans, for EXPORT_SECONDS at most."""
         self._provider.force_flush(int(EXPORT_SECONDS * 1000))
         self._provider.shutdown()
 
 
 class _TracedCall:
-    """One call and its span."""
+    """Wraps the handler of one call in a span."""
 
     def __init__(self, tracer: Tracer, method: str, parent: Parent) -> None:
         self._tracer, self._method, self._parent = tracer, method, parent
@@ -78,16 +78,16 @@ class _TracedCall:
         async def handle(data: bytes, context: Context) -> bytes:
             span = self._begin()
             try:
-                answer = await behaviour(data, context)
-                self.record(span, answer)
-                return answer
+                response = await behaviour(data, context)
+                self.record(span, response)
+                return response
             finally:
                 self._end(span, context)
 
         return handle
 
     def stream(self, behaviour: Stream) -> Stream:
-        """Wrap the handler of a stream, which reads and writes by itself."""
+        """Wrap the handler of a stream, which reads and writes itself."""
 
         async def handle(requests: object, context: Context) -> None:
             span = self._begin()
@@ -98,12 +98,12 @@ class _TracedCall:
 
         return handle
 
-    def record(self, span: Span, answer: bytes) -> None:
-        """Take over what an answer tells."""
+    def record(self, span: Span, response: bytes) -> None:
+        """Set the span's attributes from a response."""
         reader = _READERS.get(self._method)
         if reader is None or not span.is_recording():
             return
-        model, rows = reader(answer)
+        model, rows = reader(response)
         self._rows += rows
         span.set_attributes({"mods.model": model.name, "mods.version": model.version, "mods.rows": self._rows})
 
@@ -113,10 +113,10 @@ class _TracedCall:
 
     def _end(self, span: Span, context: Context) -> None:
         status, task = context.code() or grpc.StatusCode.OK, asyncio.current_task()
-        if task is not None and task.cancelling():  # gRPC does so when the caller is gone or its deadline has passed
-            left = context.time_remaining()
-            late = left is not None and left <= 0
-            status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+        if task is not None and task.cancelling():  # gRPC cancels the task when the caller is gone or its deadline has passed
+            seconds_left = context.time_remaining()
+            expired = seconds_left is not None and seconds_left <= 0
+            status = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
         code = status.name
         span.set_attribute("rpc.response.status_code", code)
         if code in SERVER_FAULTS:
@@ -126,7 +126,7 @@ class _TracedCall:
 
 
 class _RecordingContext:
-    """The context of a stream, whose answers are noted on their way out, and whose end is told from a cancel."""
+    """A stream's context that records responses on their way out, and waits at the end of input for a cancellation."""
 
     def __init__(self, context: Context, call: _TracedCall, span: Span) -> None:
         self._context, self._call, self._span = context, call, span
@@ -137,27 +137,27 @@ class _RecordingContext:
     async def read(self) -> Any:
         data: Any = await self._context.read()
         if data is grpc.aio.EOF:
-            await asyncio.sleep(CANCEL_GRACE_SECONDS)  # is cancelled in it where the call was
+            await asyncio.sleep(CANCEL_GRACE_SECONDS)  # raises CancelledError if the call was cancelled
         return data
 
-    async def write(self, answer: bytes) -> None:
-        self._call.record(self._span, answer)
-        await self._context.write(answer)
+    async def write(self, response: bytes) -> None:
+        self._call.record(self._span, response)
+        await self._context.write(response)
 
 
-def _read_forecast(answer: bytes) -> tuple[pb.ServedModel, int]:
-    found = pb.ForecastResponse.FromString(answer)
-    return found.model, len(found.batch.first_forecast_time_unix_nano) + len(found.forecasts.forecasts)
+def _read_forecast(response: bytes) -> tuple[pb.ServedModel, int]:
+    message = pb.ForecastResponse.FromString(response)
+    return message.model, len(message.batch.first_forecast_time_unix_nano) + len(message.forecasts.forecasts)
 
 
-def _read_detect(answer: bytes) -> tuple[pb.ServedModel, int]:
-    found = pb.DetectResponse.FromString(answer)
-    return found.model, sum(len(series.scores.status) for series in found.series)
+def _read_detect(response: bytes) -> tuple[pb.ServedModel, int]:
+    message = pb.DetectResponse.FromString(response)
+    return message.model, sum(len(series.scores.status) for series in message.series)
 
 
-def _read_stream(answer: bytes) -> tuple[pb.ServedModel, int]:
-    found = pb.StreamDetectResponse.FromString(answer)
-    return found.model, len(found.answer.scores.status) + found.answer.HasField("verdict")
+def _read_stream(response: bytes) -> tuple[pb.ServedModel, int]:
+    message = pb.StreamDetectResponse.FromString(response)
+    return message.model, len(message.answer.scores.status) + message.answer.HasField("verdict")
 
 
 _READERS = {

@@ -13,7 +13,7 @@ import grpc
 
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.security.file_watcher import FileWatcher
-from mods_grpc.transport.sockets.tls import server_context
+from mods_grpc.transport.sockets.tls import load_server_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class TlsFiles:
         Raises:
             OSError: A file can't be read or is no valid PEM file (`ssl.SSLError`).
         """
-        return FileWatcher(self.paths, lambda: server_context(self.certificate, self.key, self.client_authorities)).read
+        return FileWatcher(self.paths, lambda: load_server_context(self.certificate, self.key, self.client_authorities)).read
 
 
 def lock_socket(address: str) -> IO[bytes] | None:

@@ -167,7 +167,7 @@ def test_a_unix_socket_is_held_by_one_server_and_free_afterwards(repository, tmp
 
 def test_a_unix_socket_takes_the_place_of_nothing_else(repository, tmp_path):
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(OSError, match="something else than a socket"):
+    with pytest.raises(OSError, match="the path exists and is not a socket"):
         running(repository, address=f"unix:{tmp_path}/file")
     assert (tmp_path / "file").read_text() == "precious"
 

@@ -126,7 +126,7 @@ def test_a_token_file_is_read_again_when_it_changes_and_kept_when_it_breaks(tmp_
     path = tmp_path / "tokens"
     path.write_text(line("one", "old"))
     tokens = TokenFile(path)
-    tokens._files._check_seconds = tokens._files._next_check = 0.0
+    tokens._file._check_seconds = tokens._file._next_check = 0.0
     assert tokens.lookup("old") == CallerIdentity(name="one", scopes=frozenset(Scope), authenticated=True)
     path.write_text(line("one", "new") + line("two", "more", "infer"))
     assert tokens.lookup("old") is None
