@@ -9,7 +9,7 @@ from mods_grpc.cli.arguments import connection_arguments, detection_arguments, o
 from mods_grpc.cli.input_rows import read_series
 from mods_grpc.cli.output import detection_to_json, print_detection, write_json
 from mods_grpc.client import Client, DetectResult, ModelInfo
-from mods_grpc.client.codec.times import nanos_of
+from mods_grpc.client.codec.times import to_nanos
 from mods_grpc.data.tables import SeriesRows
 from mods_grpc.exit_codes import EXIT_OK
 
@@ -79,5 +79,5 @@ def _drop_rows_before(result: DetectResult, nanos: np.int64) -> DetectResult:
         status=result.status[first:],
         p_values=result.p_values[first:],
         anomalous=result.anomalous[first:],
-        verdicts=tuple(verdict for verdict in result.verdicts if nanos_of(verdict.observe_time) >= nanos),
+        verdicts=tuple(verdict for verdict in result.verdicts if to_nanos(verdict.observe_time) >= nanos),
     )

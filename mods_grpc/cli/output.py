@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mods_grpc.artifact.strict_json import to_jsonable
-from mods_grpc.client.codec.times import datetime_of
+from mods_grpc.client.codec.times import to_datetime
 from mods_grpc.client.results import DetectResult, EpisodePhase, ForecastResult, ModelInfo, Verdict, VerdictStatus
 from mods_grpc.errors import ModsError
 
@@ -155,7 +155,7 @@ def is_reportable(verdict: Verdict) -> bool:
 def format_time(time: datetime | np.datetime64) -> str:
     """Format a time in UTC as ISO 8601, with fractions of a second only if it has any."""
     if isinstance(time, np.datetime64):
-        time = datetime_of(int(time.astype("datetime64[ns]").astype(np.int64)))
+        time = to_datetime(int(time.astype("datetime64[ns]").astype(np.int64)))
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

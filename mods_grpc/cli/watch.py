@@ -21,9 +21,8 @@ from mods_grpc.exit_codes import EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.reader import LogPosition, LogReader
-from mods_grpc.ids.watch.checkpoint import Checkpoint
+from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.loop import run_loop
-from mods_grpc.ids.watch.pipeline import CheckpointWriter, fingerprint
 from mods_grpc.ids.windows.feed import WindowFeed
 
 DEFAULT_STATE = Path("mods-watch-state")

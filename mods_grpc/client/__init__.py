@@ -1,9 +1,4 @@
-"""The client library.
-
-with Client("127.0.0.1:50051") as client:
-    for verdict in client.stream_detect(observations):
-        ...
-"""
+"""The client library: `Client`, its results, and streams that reconnect by themselves."""
 
 from mods_grpc.client.client import Client
 from mods_grpc.client.results import (

@@ -1,4 +1,4 @@
-"""The client: one method per RPC, numpy in and out, the errors of `mods_grpc.errors`."""
+"""The client: one method per RPC, with numpy arrays in and out and the errors of `mods_grpc.errors`."""
 
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -8,14 +8,13 @@ from typing import Self, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from mods_grpc.client.codec import decode as reading
-from mods_grpc.client.codec import encode as requests
+from mods_grpc.client.codec import decode, encode
 from mods_grpc.client.codec.encode import Explain
-from mods_grpc.client.codec.times import TimeLike, TimesLike, nanos_of_all
+from mods_grpc.client.codec.times import TimeLike, TimesLike, to_nanos_array
 from mods_grpc.client.results import DetectResult, ForecastResult, ModelInfo
 from mods_grpc.client.rpc.channel import open_channel
 from mods_grpc.client.rpc.errors import error_from_call
-from mods_grpc.client.streaming.call import Connection
+from mods_grpc.client.streaming.call import DetectCall
 from mods_grpc.client.streaming.reconnecting import ResumePolicy
 from mods_grpc.client.streaming.stream import DetectStream, StreamInput
 from mods_grpc.errors import ConnectionFailedError
@@ -26,18 +25,18 @@ _PAGE_SIZE = 1_000
 
 
 class Client:
-    """Talks to one server.
+    """A client of one server.
 
-    Every method raises the error that the server raised (`mods_grpc.errors`), ConnectionFailedError where none answers
-    and DeadlineError where it does not answer in time. Times are datetime (UTC where they name no zone), numpy.datetime64
-    or integers in nanoseconds; NaN and None stand for missing values.
+    Every method raises the error that the server raised (`mods_grpc.errors`), ConnectionFailedError if no server answers, and
+    DeadlineError if it does not answer in time. Times are datetime (UTC if they have no zone), numpy.datetime64 or integers in
+    nanoseconds; NaN and None are missing values.
 
     Args:
         address: host:port, `unix:/path` or any other gRPC target.
-        credentials: TLS credentials, such as `grpc.ssl_channel_credentials(...)`. None sends everything in the clear:
-            for loopback and unix sockets.
+        credentials: TLS credentials, such as `grpc.ssl_channel_credentials(...)`. None for a connection without TLS, such
+            as over loopback or a unix socket.
         token: Bearer token.
-        timeout_seconds: How long an answer may take.
+        timeout_seconds: Time limit for an answer.
     """
 
     def __init__(
@@ -62,29 +61,29 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection and whatever is under way on it."""
+        """Close the connection. Calls in progress are cancelled."""
         self._channel.close()
 
     def models(self) -> list[ModelInfo]:
         """List all versions of all models, by name and then newest first."""
-        found: list[ModelInfo] = []
+        models: list[ModelInfo] = []
         request = model_pb2.ListModelsRequest(page_size=_PAGE_SIZE)
         while True:
             response = self._call(self._models.ListModels, request)
-            found.extend(reading.model_info(model) for model in response.models)
+            models.extend(decode.decode_model(model) for model in response.models)
             if not response.next_page_token:
-                return found
+                return models
             request.page_token = response.next_page_token
 
     def model(self, name: str = "", version: int | None = None) -> ModelInfo:
         """Describe one model version.
 
         Args:
-            name: Name of the model; may be empty when the server serves exactly one.
-            version: None for the newest ready one, or the newest when none is ready.
+            name: Name of the model; may be empty if the server serves exactly one.
+            version: Version of the model; None for the newest that is ready, or the newest if none is.
         """
-        request = model_pb2.GetModelRequest(name=name, version=requests.whole(version, "version"))
-        return reading.model_info(self._call(self._models.GetModel, request).model)
+        request = model_pb2.GetModelRequest(name=name, version=encode.require_uint32(version, "version"))
+        return decode.decode_model(self._call(self._models.GetModel, request).model)
 
     def forecast(
         self,
@@ -99,22 +98,22 @@ class Client:
         """Forecast the next steps of windows.
 
         Args:
-            windows: `(n, rows, features)` or `(rows, features)` in raw units, with exactly the model's rows.
-            start_times: Time of each window's first row: n of them, or one that holds for every window.
-            model: Name of the model; may be empty when the server serves exactly one.
-            version: Its version; None for the newest that is ready.
-            horizon: Steps to forecast; None for as many as the model can.
+            windows: `(n, rows, features)` or `(rows, features)` in raw units, with as many rows as the model's window.
+            start_times: Time of each window's first row: n of them, or one for all windows.
+            model: Name of the model; may be empty if the server serves exactly one.
+            version: Version of the model; None for the newest that is ready.
+            horizon: Number of steps to forecast; None for the model's horizon.
             coverages: Coverages of the prediction intervals, each in (0, 1).
 
         Raises:
-            InvalidInputError: Something in the request is wrong; `violations` says what and where.
+            InvalidInputError: The request is invalid; `violations` lists the fields and what is wrong with them.
             OutOfRangeError: The horizon is above the model's.
         """
-        reference = requests.model_reference(model, version)
-        request, shape = requests.forecast_request(windows, start_times, reference, horizon, coverages)
+        reference = encode.encode_model_reference(model, version)
+        request, shape = encode.encode_forecast_request(windows, start_times, reference, horizon, coverages)
         response = self._call(self._inference.Forecast, request)
-        starts = nanos_of_all(start_times, "start_times")
-        return reading.forecast_result(response, starts, shape, tuple(request.coverages))
+        starts = to_nanos_array(start_times, "start_times")
+        return decode.decode_forecast(response, starts, shape, tuple(request.coverages))
 
     def detect(
         self,
@@ -130,31 +129,31 @@ class Client:
         explain: Explain = "anomalies",
         impute_rows: int | None = None,
     ) -> DetectResult:
-        """Judge rows of one series against the rows before them. Nothing of it stays on the server.
+        """Detect anomalies in rows of one series, given the rows before them. The server keeps no state of it.
 
         Args:
             times: n times, ascending, on the model's grid.
             values: `(n, features)` in raw units.
             series: Name of the series.
-            judge_rows: How many of the last rows to judge; None for all that have a full window before them.
-            model: Name of the model; may be empty when the server serves exactly one.
-            version: Its version; None for the newest that is ready.
-            false_alarms_per_day: How many false alarms a day are acceptable; None for the model's default.
-            significance: The same said as a p-value; only one of the two.
-            explain: Which verdicts come in full: "none", "anomalies" or "all".
-            impute_rows: How many missing rows to fill with the forecast; None for the server's default, 0 for none.
+            judge_rows: How many of the last rows to score; None for all that have a full window before them.
+            model: Name of the model; may be empty if the server serves exactly one.
+            version: Version of the model; None for the newest that is ready.
+            false_alarms_per_day: Acceptable false alarms per day; None for the model's default.
+            significance: Report rows with a p-value of at most this, instead of a budget of false alarms.
+            explain: Which verdicts come with features and a reason: "none", "anomalies" or "all".
+            impute_rows: Longest gap in rows that is filled with the forecast; None for the server's default, 0 for none.
 
         Raises:
-            InvalidInputError: Something in the request is wrong; `violations` says what and where.
+            InvalidInputError: The request is invalid; `violations` lists the fields and what is wrong with them.
         """
         request = inference_pb2.DetectRequest(
-            model=requests.model_reference(model, version),
-            series=[requests.detect_series(times, values, series, judge_rows)],
-            sensitivity=requests.sensitivity(false_alarms_per_day, significance),
-            explain=requests.explain_of(explain),
-            gap_policy=requests.gap_policy(impute_rows),
+            model=encode.encode_model_reference(model, version),
+            series=[encode.encode_detect_series(times, values, series, judge_rows)],
+            sensitivity=encode.encode_sensitivity(false_alarms_per_day, significance),
+            explain=encode.encode_explain(explain),
+            gap_policy=encode.encode_gap_policy(impute_rows),
         )
-        return reading.detect_result(self._call(self._inference.Detect, request))
+        return decode.decode_detection(self._call(self._inference.Detect, request))
 
     def stream_detect(
         self,
@@ -172,45 +171,45 @@ class Client:
         in_flight: int = 1,
         resume: ResumePolicy | None = None,
     ) -> DetectStream:
-        """Judge observations as they come; the server holds the windows. Resumes by itself over broken connections.
+        """Detect anomalies in observations as they arrive; the server keeps the windows. Reconnects and resumes by itself.
 
         Args:
-            observations: Single ones, `(series, time, values)`, or `ObservationBatch`es, per series in order of time.
-            model: Name of the model; may be empty when the server serves exactly one.
-            version: Its version; None for the newest that is ready.
-            sensor: Namespace of the series, the same after a restart of this program. None for the name of this host.
-            false_alarms_per_day: How many false alarms per series and day are acceptable; None for the model's default.
-            significance: The same said as a p-value; only one of the two.
+            observations: `Observation`s, tuples `(series, time, values)` or `ObservationBatch`es, in order of time per series.
+            model: Name of the model; may be empty if the server serves exactly one.
+            version: Version of the model; None for the newest that is ready.
+            sensor: Namespace of the series on the server, which must be the same after a restart. None for the host name.
+            false_alarms_per_day: Acceptable false alarms per series and day; None for the model's default.
+            significance: Report rows with a p-value of at most this, instead of a budget of false alarms.
             explain: Which verdicts come with features and a reason: "none", "anomalies" or "all".
-            impute_rows: How many missing rows to fill with the forecast; None for the server's default, 0 for none.
-            fixed_level: Whether every series is judged at the level in `opened`. Otherwise the level of each adapts, so that
-                it raises as many alarms as the budget allows; never where `significance` is given.
-            own_scales: Whether every series moves from the scales that the model was calibrated with to its own, as it fills:
-                for series unlike those. p-values depend on all rows of a series then, not on the last ones only.
-            in_flight: Most messages to send ahead of their answers, as far as they share no series. Leave it at 1 for a
-                live source: above that a verdict may wait for the next observations.
-            resume: How a lost connection is mended; None for `ResumePolicy()`.
+            impute_rows: Longest gap in rows that is filled with the forecast; None for the server's default, 0 for none.
+            fixed_level: Whether to keep the significance level of `opened` for every series. If not, each series' level adapts so
+                that it raises as many alarms as the budget allows; it never adapts if `significance` is given.
+            own_scales: Whether each series' scales adapt from those of the model's calibration to its own, for series unlike the
+                calibration's. p-values then depend on all rows of a series, not only on the last ones.
+            in_flight: Maximum of unanswered messages. Messages that share a series are never in flight together. Leave it at 1
+                for a live source, because above that a verdict may wait for the next observations.
+            resume: How to reconnect; None for `ResumePolicy()`.
 
         Returns:
-            An iterator over one verdict per observation, in order. It is open already: `opened` says with which model's
-            features. What was refused comes as a verdict with its `error`.
+            An iterator over one verdict per observation, in order. The stream is open: `opened` holds the model's features. A
+            rejected observation has a verdict with an `error`.
 
         Raises:
-            ConnectionFailedError: No server answers, or the connection could not be mended.
-            ModsError: The server refused the stream, or ended it for good.
+            ConnectionFailedError: No server answers, or reconnecting failed.
+            ModsError: The server rejected the stream, or ended it with an error that cannot be retried.
         """
         config = inference_pb2.StreamConfig(
-            model=requests.model_reference(model, version),
+            model=encode.encode_model_reference(model, version),
             sensor=sensor if sensor is not None else socket.gethostname(),
-            sensitivity=requests.sensitivity(false_alarms_per_day, significance),
-            explain=requests.explain_of(explain),
-            gap_policy=requests.gap_policy(impute_rows),
+            sensitivity=encode.encode_sensitivity(false_alarms_per_day, significance),
+            explain=encode.encode_explain(explain),
+            gap_policy=encode.encode_gap_policy(impute_rows),
             fixed_level=fixed_level,
             own_scales=own_scales,
         )
 
-        def connect() -> Connection:
-            return Connection(
+        def open_call() -> DetectCall:
+            return DetectCall(
                 self._inference,
                 config,
                 address=self.address,
@@ -218,12 +217,12 @@ class Client:
                 answer_seconds=self._timeout_seconds,
             )
 
-        return DetectStream(connect, observations, in_flight=in_flight, policy=resume or ResumePolicy())
+        return DetectStream(open_call, observations, in_flight=in_flight, policy=resume or ResumePolicy())
 
     def _call(self, method: Callable[..., _Response], request: object) -> _Response:
         try:
             return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as failure:
             raise error_from_call(failure, self.address) from failure
-        except ValueError as error:  # what grpc says of a closed channel
+        except ValueError as error:  # grpc raises it for a closed channel
             raise ConnectionFailedError("the client was closed") from error

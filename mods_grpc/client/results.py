@@ -1,4 +1,4 @@
-"""What the client hands back: frozen dataclasses in terms of numpy and datetime, no protobuf."""
+"""Results of the client: frozen dataclasses of numpy arrays and datetimes, without protobuf."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.array_types import Bools, Floats
 from mods_grpc.errors import ModsError
 
 
@@ -21,7 +22,7 @@ class ModelState(StrEnum):
 
 
 class VerdictStatus(StrEnum):
-    """What became of an observation."""
+    """Outcome of an observation."""
 
     SCORED = "SCORED"
     WARMING_UP = "WARMING_UP"
@@ -32,7 +33,7 @@ class VerdictStatus(StrEnum):
 
 
 class EpisodePhase(StrEnum):
-    """Where an observation stands in an episode, a run of anomalous observations."""
+    """Position of an observation in an episode, which is a run of anomalous observations."""
 
     STARTED = "STARTED"
     ONGOING = "ONGOING"
@@ -51,7 +52,7 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureInfo:
-    """A feature in the model's order. `kind` is "count", "sum", "mean" or "unknown"."""
+    """A feature of a model; `kind` is "count", "sum", "mean" or "unknown"."""
 
     name: str
     unit: str
@@ -64,7 +65,7 @@ class FeatureInfo:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricInfo:
-    """A metric of one feature at one step (from 1) on the test range, beside persistence on the same rows."""
+    """A metric of one feature at one step (from 1) on the test range, with that of the persistence forecast on the same rows."""
 
     metric: str
     feature: str
@@ -77,8 +78,8 @@ class MetricInfo:
 class ModelInfo:
     """One version of a model.
 
-    `failure` is empty unless the state is FAILED, `provider` empty unless it is loaded; `create_time` is in UTC and None
-    where the server does not know it; ranges are half open, "<start,end)".
+    `failure` is empty unless the state is FAILED, and `provider` unless the model is loaded; `create_time` is in UTC, None if the
+    server does not know it; ranges are half open, "<start,end)".
     """
 
     name: str
@@ -102,7 +103,7 @@ class ModelInfo:
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of the features in the order of values."""
+        """Names of the features, in the order of values."""
         return tuple(feature.name for feature in self.features)
 
 
@@ -111,27 +112,30 @@ class ForecastResult:
     """Forecasts of n windows.
 
     Attributes:
-        model: The model that made them.
+        model: The model version that answered.
         features: Names of the features.
         values: `(n, horizon, features)` in raw units.
-        coverages: The coverages asked for.
-        lower: `(coverages, n, horizon, features)`, lower ends of the prediction intervals.
-        upper: The same shape, upper ends.
-        times: `(n, horizon)`, datetime64[ns] in UTC: start of the aggregation window that is forecast.
+        coverages: The requested coverages.
+        lower: `(coverages, n, horizon, features)`, lower bounds of the prediction intervals.
+        upper: Upper bounds, of the same shape.
+        times: `(n, horizon)`, datetime64[ns] in UTC: start of each forecast aggregation window.
     """
 
     model: ServedModel
     features: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: Floats
     coverages: tuple[float, ...]
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
+    lower: Floats
+    upper: Floats
     times: NDArray[np.datetime64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureVerdict:
-    """One feature's part in a verdict, in raw units; `observed` and `p_value` are None where the value was missing."""
+    """One feature of a verdict, in raw units.
+
+    `observed` and `p_value` are None if the value was missing; `share` is the feature's part of the evidence, in [0, 1].
+    """
 
     feature: str
     observed: float | None
@@ -144,7 +148,7 @@ class FeatureVerdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Episode:
-    """The episode an observation belongs to or ends. Times in UTC; `peak_score` is the highest score so far."""
+    """The episode that an observation belongs to or ends. Times are in UTC; `peak_score` is the highest score so far."""
 
     id: str
     phase: EpisodePhase
@@ -155,11 +159,11 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """The judgement of one observation.
+    """The verdict on one observation.
 
-    `observe_time` is in UTC. `p_value` and `score` (-log10 of it) are None unless the status is SCORED. `features` and
-    `reason` are empty unless the verdict was to be explained; where an observation came in a batch, so are `episode`,
-    `drift`, `out_of_distribution` and `gap_filled`. `error` says why an observation was refused.
+    `observe_time` is in UTC. `p_value` and `score` (its -log10) are None unless the status is SCORED. `features` and `reason` are
+    empty unless `explain` asked for them; so are `episode`, `drift`, `out_of_distribution` and `gap_filled` for observations of
+    batches. `error` says why an observation was rejected, and is None otherwise.
     """
 
     series: str
@@ -180,17 +184,17 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DetectResult:
-    """Verdicts on k judged rows of one series.
+    """Verdicts on k rows of one series.
 
     Attributes:
-        model: The model that made them.
-        significance: Significance level that was applied.
+        model: The model version that answered.
+        significance: The significance level that was applied.
         series: Name of the series.
         times: `(k,)`, datetime64[ns] in UTC.
-        status: What became of each row, k entries.
-        p_values: `(k,)`, NaN where a row was not scored.
-        anomalous: `(k,)`.
-        verdicts: Full verdicts of the rows that `explain` asked for, in order of time.
+        status: Outcome of each row, k entries.
+        p_values: `(k,)`, NaN for rows that were not scored.
+        anomalous: `(k,)`, whether each row is anomalous.
+        verdicts: Full verdicts on the rows that `explain` asked for, in order of time.
     """
 
     model: ServedModel
@@ -198,6 +202,6 @@ class DetectResult:
     series: str
     times: NDArray[np.datetime64]
     status: tuple[VerdictStatus, ...]
-    p_values: NDArray[np.float64]
-    anomalous: NDArray[np.bool_]
+    p_values: Floats
+    anomalous: Bools
     verdicts: tuple[Verdict, ...]

@@ -10,10 +10,10 @@ import pytest
 
 from mods_grpc import errors
 from mods_grpc.client import Client, VerdictStatus
-from mods_grpc.client.codec.times import nanos_of, nanos_of_all
+from mods_grpc.client.codec.times import to_nanos, to_nanos_array
 from mods_grpc.client.rpc.errors import CLASS_OF_REASON, error_from_status
 from mods_grpc.errors import Reason
-from mods_grpc.server.rpc.status import status_of
+from mods_grpc.server.rpc.status import to_status
 from tests.support.client_rows import START, START_NANOS, rows
 from tests.support.http2 import raw_peer as hand
 from tests.support.http2.raw_peer import Peer
@@ -127,7 +127,7 @@ def test_every_error_of_the_server_comes_back_as_it_was() -> None:
         if cls is errors.InvalidInputError:
             continue
         error = cls(reason, "expected this, found that", limit=3, actual=4, retry_seconds=1.5)
-        back = error_from_status(status_of(error))
+        back = error_from_status(to_status(error))
         assert type(back) is cls
         assert vars(back) == vars(error)
     assert set(CLASS_OF_REASON) == set(Reason)
@@ -140,7 +140,7 @@ def test_violations_come_back_one_by_one() -> None:
             errors.Violation(field="b", reason=Reason.GAP, message="a gap"),
         ]
     )
-    back = error_from_status(status_of(error))
+    back = error_from_status(to_status(error))
     assert isinstance(back, errors.InvalidInputError)
     assert back.violations == error.violations
     assert str(back) == str(error)
@@ -231,14 +231,14 @@ def test_a_closed_client_says_so_and_leaves_no_thread_behind(serving: tuple[Peer
     ],
 )
 def test_a_time_may_be_written_in_many_ways(time: object) -> None:
-    assert nanos_of(time) == START_NANOS  # type: ignore[arg-type]
-    assert nanos_of_all([time]).tolist() == [START_NANOS]  # type: ignore[list-item]
+    assert to_nanos(time) == START_NANOS  # type: ignore[arg-type]
+    assert to_nanos_array([time]).tolist() == [START_NANOS]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("time", ["2019-01-01", 1.5, True, np.datetime64("NaT"), 2**63, datetime(3000, 1, 1, tzinfo=UTC)])
 def test_what_is_not_a_time_is_refused(time: object) -> None:
     with pytest.raises(errors.InvalidInputError) as caught:
-        nanos_of(time)  # type: ignore[arg-type]
+        to_nanos(time)  # type: ignore[arg-type]
     assert caught.value.reason is Reason.TIMESTAMP_INVALID
 
 

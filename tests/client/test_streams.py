@@ -152,7 +152,7 @@ def test_an_overloaded_server_gets_the_message_again(peer_and_client: tuple[Peer
 
 def test_a_refused_message_is_told_in_its_verdicts_and_the_stream_lives(peer_and_client: tuple[Peer, Client]) -> None:
     peer, client = peer_and_client
-    peer.refusal = errors.InvalidInputError.of("batch", Reason.BATCH_TOO_LARGE, "too many")
+    peer.refusal = errors.InvalidInputError.for_field("batch", Reason.BATCH_TOO_LARGE, "too many")
     peer.faults.extend(["", "refuse"])
     verdicts = list(client.stream_detect(rows(3), resume=QUICK))
     assert [verdict.status for verdict in verdicts][1] is VerdictStatus.REJECTED

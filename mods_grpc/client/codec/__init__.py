@@ -1,1 +1,1 @@
-"""codec."""
+"""Between protobuf messages and the numpy, datetime and result types of callers."""

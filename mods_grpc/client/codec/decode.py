@@ -1,13 +1,13 @@
-"""From response messages to results."""
+"""Decodes response messages into results."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mods_grpc.client.codec.times import datetime64_of, datetime_of
+from mods_grpc.array_types import Times
+from mods_grpc.client.codec.times import to_datetime, to_datetime64
 from mods_grpc.client.results import (
     DetectResult,
     Episode,
@@ -26,27 +26,27 @@ from mods_grpc.protobuf.arrays import nanos_from_timestamp, seconds_from_duratio
 from mods_grpc.v1 import inference_pb2, model_pb2, verdict_pb2
 
 
-def _names(wrapper: Any, prefix: str) -> Mapping[int, str]:
+def _enum_names(wrapper: Any, prefix: str) -> Mapping[int, str]:
     return {number: name.removeprefix(prefix) for name, number in wrapper.items()}
 
 
-def _members(wrapper: Any, prefix: str, enum: Any) -> Mapping[int, Any]:
-    return {number: enum[name] for number, name in _names(wrapper, prefix).items() if name in enum.__members__}
+def _enum_members(wrapper: Any, prefix: str, enum: Any) -> Mapping[int, Any]:
+    return {number: enum[name] for number, name in _enum_names(wrapper, prefix).items() if name in enum.__members__}
 
 
-_STATES = _members(model_pb2.ModelState, "MODEL_STATE_", ModelState)
-_STATUS = _members(verdict_pb2.VerdictStatus, "VERDICT_STATUS_", VerdictStatus)
-_PHASES = _members(verdict_pb2.EpisodePhase, "EPISODE_PHASE_", EpisodePhase)
-_KINDS = {number: name.lower() for number, name in _names(model_pb2.FeatureKind, "FEATURE_KIND_").items() if number}
+_STATES = _enum_members(model_pb2.ModelState, "MODEL_STATE_", ModelState)
+_STATUS = _enum_members(verdict_pb2.VerdictStatus, "VERDICT_STATUS_", VerdictStatus)
+_PHASES = _enum_members(verdict_pb2.EpisodePhase, "EPISODE_PHASE_", EpisodePhase)
+_KINDS = {number: name.lower() for number, name in _enum_names(model_pb2.FeatureKind, "FEATURE_KIND_").items() if number}
 
 
-def served_model(message: inference_pb2.ServedModel) -> ServedModel:
-    """Read which model answered."""
+def decode_served_model(message: inference_pb2.ServedModel) -> ServedModel:
+    """Decode the model version that answered."""
     return ServedModel(name=message.name, version=message.version, digest=message.digest)
 
 
-def model_info(message: model_pb2.Model) -> ModelInfo:
-    """Read the description of a model version."""
+def decode_model(message: model_pb2.Model) -> ModelInfo:
+    """Decode the description of a model version."""
     features = tuple(
         FeatureInfo(
             name=feature.name,
@@ -63,7 +63,7 @@ def model_info(message: model_pb2.Model) -> ModelInfo:
         MetricInfo(metric=m.metric, feature=m.feature, step=m.step, value=m.value, persistence=m.persistence)
         for m in message.metrics
     )
-    created = datetime_of(nanos_from_timestamp(message.create_time)) if message.HasField("create_time") else None
+    created = to_datetime(nanos_from_timestamp(message.create_time)) if message.HasField("create_time") else None
     return ModelInfo(
         name=message.name,
         version=message.version,
@@ -86,85 +86,85 @@ def model_info(message: model_pb2.Model) -> ModelInfo:
     )
 
 
-def forecast_result(
+def decode_forecast(
     response: inference_pb2.ForecastResponse,
-    starts: NDArray[np.int64],
+    starts: Times,
     shape: tuple[int, int, int],
     coverages: tuple[float, ...],
 ) -> ForecastResult:
-    """Read forecasts in columns.
+    """Decode forecasts in columns.
 
     Args:
         response: The answer.
-        starts: Times of the first rows of the windows that were sent, `(n,)` or `(1,)`, in nanoseconds.
-        shape: Their shape `(n, rows, features)`.
-        coverages: The coverages that were asked for.
+        starts: Times of the first rows of the windows in the request, `(n,)` or `(1,)`, in nanoseconds.
+        shape: Shape of the windows, `(n, rows, features)`.
+        coverages: The requested coverages.
     """
     count, rows, features = shape
     batch, horizon = response.batch, response.horizon
     first = np.array(batch.first_forecast_time_unix_nano, dtype=np.int64)
-    # The forecast goes on where the window ends, so the distance between rows is known.
+    # The first forecast time is one slide after the window's last row.
     slide = (first - starts) // rows
     times = first[:, np.newaxis] + slide[:, np.newaxis] * np.arange(horizon)
-    ends = (len(coverages), count, horizon, features)
+    bounds_shape = (len(coverages), count, horizon, features)
     return ForecastResult(
-        model=served_model(response.model),
+        model=decode_served_model(response.model),
         features=tuple(response.features),
         values=unpack_float64(batch.values, (count, horizon, features)),
         coverages=coverages,
-        lower=unpack_float64(batch.lower, ends, "lower"),
-        upper=unpack_float64(batch.upper, ends, "upper"),
-        times=datetime64_of(times),
+        lower=unpack_float64(batch.lower, bounds_shape, "lower"),
+        upper=unpack_float64(batch.upper, bounds_shape, "upper"),
+        times=to_datetime64(times),
     )
 
 
-def detect_result(response: inference_pb2.DetectResponse) -> DetectResult:
-    """Read the verdicts on the one series of a request."""
-    model, series = served_model(response.model), response.series[0]
+def decode_detection(response: inference_pb2.DetectResponse) -> DetectResult:
+    """Decode the verdicts on the one series of a request."""
+    model, series = decode_served_model(response.model), response.series[0]
     scores = series.scores
     nanos = np.array(scores.observe_time_unix_nano, dtype=np.int64)
     return DetectResult(
         model=model,
         significance=response.significance,
         series=series.series,
-        times=datetime64_of(nanos),
-        status=statuses(scores),
+        times=to_datetime64(nanos),
+        status=decode_statuses(scores),
         p_values=unpack_float64(scores.p_value, (len(nanos),), "p_value"),
         anomalous=np.array(scores.anomalous, dtype=np.bool_),
-        verdicts=tuple(verdict(message, model) for message in series.verdicts),
+        verdicts=tuple(decode_verdict(message, model) for message in series.verdicts),
     )
 
 
-def statuses(scores: inference_pb2.ScoreColumns) -> tuple[VerdictStatus, ...]:
-    """Read a column of statuses."""
+def decode_statuses(scores: inference_pb2.ScoreColumns) -> tuple[VerdictStatus, ...]:
+    """Decode a column of statuses."""
     return tuple(_STATUS.get(number, VerdictStatus.UNKNOWN) for number in scores.status)
 
 
-def verdict(message: verdict_pb2.Verdict, model: ServedModel) -> Verdict:
-    """Read one full verdict."""
+def decode_verdict(message: verdict_pb2.Verdict, model: ServedModel) -> Verdict:
+    """Decode one full verdict."""
     return Verdict(
         series=message.series,
-        observe_time=datetime_of(nanos_from_timestamp(message.observe_time)),
+        observe_time=to_datetime(nanos_from_timestamp(message.observe_time)),
         status=_STATUS.get(message.status, VerdictStatus.UNKNOWN),
         p_value=message.p_value if message.HasField("p_value") else None,
         score=message.score if message.HasField("score") else None,
         anomalous=message.anomalous,
-        episode=_episode(message.episode) if message.HasField("episode") else None,
+        episode=_decode_episode(message.episode) if message.HasField("episode") else None,
         drift=message.drift,
         out_of_distribution=message.out_of_distribution,
         gap_filled=message.gap_filled,
-        features=tuple(_feature_verdict(feature) for feature in message.features),
+        features=tuple(_decode_feature(feature) for feature in message.features),
         reason=message.reason,
         model=model,
     )
 
 
-def column_verdict(series: str, nanos: int, status: VerdictStatus, p: float, anomalous: bool, model: ServedModel) -> Verdict:
-    """Make a verdict of what the columns say: no episode, no explanation."""
+def make_column_verdict(series: str, nanos: int, status: VerdictStatus, p: float, anomalous: bool, model: ServedModel) -> Verdict:
+    """Make a verdict from the columns, which hold no episode and no explanation."""
     scored = status is VerdictStatus.SCORED and not math.isnan(p)
     return Verdict(
         series=series,
-        observe_time=datetime_of(nanos),
+        observe_time=to_datetime(nanos),
         status=status,
         p_value=p if scored else None,
         score=(-math.log10(p) if p > 0 else math.inf) if scored else None,
@@ -173,17 +173,17 @@ def column_verdict(series: str, nanos: int, status: VerdictStatus, p: float, ano
     )
 
 
-def _episode(message: verdict_pb2.Episode) -> Episode:
+def _decode_episode(message: verdict_pb2.Episode) -> Episode:
     return Episode(
         id=message.id,
         phase=_PHASES.get(message.phase, EpisodePhase.UNKNOWN),
-        start_time=datetime_of(nanos_from_timestamp(message.start_time)),
-        peak_time=datetime_of(nanos_from_timestamp(message.peak_time)),
+        start_time=to_datetime(nanos_from_timestamp(message.start_time)),
+        peak_time=to_datetime(nanos_from_timestamp(message.peak_time)),
         peak_score=message.peak_score,
     )
 
 
-def _feature_verdict(message: verdict_pb2.FeatureVerdict) -> FeatureVerdict:
+def _decode_feature(message: verdict_pb2.FeatureVerdict) -> FeatureVerdict:
     return FeatureVerdict(
         feature=message.feature,
         observed=message.observed if message.HasField("observed") else None,

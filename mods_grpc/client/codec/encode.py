@@ -1,12 +1,13 @@
-"""From what callers pass, in terms of numpy, to request messages."""
+"""Encodes the arguments of callers as request messages."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mods_grpc.client.codec.times import TimeLike, TimesLike, nanos_of_all
+from mods_grpc.array_types import Bools, Floats, Times
+from mods_grpc.client.codec.times import TimeLike, TimesLike, to_nanos_array
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import pack_float64, pack_mask
 from mods_grpc.v1 import inference_pb2, values_pb2, verdict_pb2
@@ -22,32 +23,32 @@ _EXPLAIN = {
 }
 
 
-def whole(value: int | None, field: str) -> int | None:
-    """Check a number that may be absent.
+def require_uint32(value: int | None, field: str) -> int | None:
+    """Return `value` as an int, or None.
 
     Raises:
-        InvalidInputError: It is not a whole number that fits the protocol.
+        InvalidInputError: It is not a whole number that fits a uint32.
     """
     if value is None or (isinstance(value, int | np.integer) and 0 <= value <= UINT32_MAX):
         return None if value is None else int(value)
     message = f"expected a whole number, 0 to {UINT32_MAX}"
-    raise InvalidInputError.of(field, Reason.FIELD_INVALID, message, limit=UINT32_MAX, actual=value)
+    raise InvalidInputError.for_field(field, Reason.FIELD_INVALID, message, limit=UINT32_MAX, actual=value)
 
 
-def model_reference(name: str, version: int | None) -> inference_pb2.ModelReference:
-    """Name a model; the newest ready version when `version` is None."""
-    return inference_pb2.ModelReference(name=name, version=whole(version, "version"))
+def encode_model_reference(name: str, version: int | None) -> inference_pb2.ModelReference:
+    """Encode a model's name and version; version None is the newest that is ready."""
+    return inference_pb2.ModelReference(name=name, version=require_uint32(version, "version"))
 
 
-def sensitivity(false_alarms_per_day: float | None, significance: float | None) -> inference_pb2.Sensitivity | None:
-    """Say how easily the detector fires; None for the model's default.
+def encode_sensitivity(false_alarms_per_day: float | None, significance: float | None) -> inference_pb2.Sensitivity | None:
+    """Encode a budget or a significance level; None for the model's default.
 
     Raises:
-        InvalidInputError: Both ways were used.
+        InvalidInputError: Both were given.
     """
     if false_alarms_per_day is not None and significance is not None:
         message = "expected false_alarms_per_day or significance, found both"
-        raise InvalidInputError.of("sensitivity", Reason.FIELD_INVALID, message)
+        raise InvalidInputError.for_field("sensitivity", Reason.FIELD_INVALID, message)
     if false_alarms_per_day is not None:
         return inference_pb2.Sensitivity(false_alarms_per_day=false_alarms_per_day)
     if significance is not None:
@@ -55,101 +56,101 @@ def sensitivity(false_alarms_per_day: float | None, significance: float | None) 
     return None
 
 
-def explain_of(explain: Explain) -> verdict_pb2.Explain.ValueType:
-    """Say which verdicts are written out in full.
+def encode_explain(explain: Explain) -> verdict_pb2.Explain.ValueType:
+    """Encode which verdicts come in full.
 
     Raises:
-        InvalidInputError: It is not one of the three.
+        InvalidInputError: It is not "none", "anomalies" or "all".
     """
     if explain not in _EXPLAIN:
         message = f"expected one of {', '.join(_EXPLAIN)}, found {explain!r}"
-        raise InvalidInputError.of("explain", Reason.ENUM_UNKNOWN, message)
+        raise InvalidInputError.for_field("explain", Reason.ENUM_UNKNOWN, message)
     return _EXPLAIN[explain]
 
 
-def gap_policy(impute_rows: int | None) -> inference_pb2.GapPolicy | None:
-    """Say how many missing rows to fill with the forecast: None for the server's default, 0 to start afresh after any gap."""
+def encode_gap_policy(impute_rows: int | None) -> inference_pb2.GapPolicy | None:
+    """Encode the longest gap in rows to fill with the forecast: None for the server's default, 0 to reset after any gap."""
     if impute_rows is None:
         return None
-    rows = whole(impute_rows, "impute_rows")
+    rows = require_uint32(impute_rows, "impute_rows")
     return inference_pb2.GapPolicy(impute_rows=rows) if rows else inference_pb2.GapPolicy(reset=True)
 
 
-def forecast_request(
+def encode_forecast_request(
     windows: ArrayLike,
     start_times: TimesLike | TimeLike,
     model: inference_pb2.ModelReference,
     horizon: int | None,
     coverages: Sequence[float],
 ) -> tuple[inference_pb2.ForecastRequest, tuple[int, int, int]]:
-    """Make a request of windows in columns, and say their shape `(n, rows, features)`.
+    """Encode windows as a request in columns, and return it with their shape `(n, rows, features)`.
 
     Raises:
         InvalidInputError: The windows are not `(n, rows, features)` or `(rows, features)`, or the times do not fit them.
     """
-    values = float64_of(windows, "windows")
+    values = to_float64(windows, "windows")
     values = values[np.newaxis] if values.ndim == 2 else values
     if values.ndim != 3:
         message = f"expected an array (n, rows, features) or (rows, features), found {values.ndim} axes"
-        raise InvalidInputError.of("windows", Reason.SHAPE_MISMATCH, message, actual=values.ndim)
+        raise InvalidInputError.for_field("windows", Reason.SHAPE_MISMATCH, message, actual=values.ndim)
     count, rows, features = values.shape
-    nanos = nanos_of_all(start_times, "start_times")
+    nanos = to_nanos_array(start_times, "start_times")
     if len(nanos) not in (1, count):
         message = f"expected 1 or {count} times, one per window, found {len(nanos)}"
-        raise InvalidInputError.of("start_times", Reason.SHAPE_MISMATCH, message, limit=count, actual=len(nanos))
-    numbers, missing = without_nan(values)
+        raise InvalidInputError.for_field("start_times", Reason.SHAPE_MISMATCH, message, limit=count, actual=len(nanos))
+    numbers, missing = mask_nan(values)
     batch = values_pb2.WindowBatch(start_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing))
     request = inference_pb2.ForecastRequest(
-        model=model, batch=batch, horizon=whole(horizon, "horizon"), coverages=[float(c) for c in coverages]
+        model=model, batch=batch, horizon=require_uint32(horizon, "horizon"), coverages=[float(c) for c in coverages]
     )
     return request, (count, rows, features)
 
 
-def detect_series(times: TimesLike, values: ArrayLike, series: str, judge_rows: int | None) -> inference_pb2.DetectSeries:
-    """Make one series in columns.
+def encode_detect_series(times: TimesLike, values: ArrayLike, series: str, judge_rows: int | None) -> inference_pb2.DetectSeries:
+    """Encode one series in columns.
 
     Raises:
         InvalidInputError: The values are not `(rows, features)`, or there is not one time per row.
     """
-    nanos, numbers, missing = rows_of(times, values)
+    nanos, numbers, missing = to_rows(times, values)
     batch = values_pb2.ObservationBatch(
         observe_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing)
     )
-    return inference_pb2.DetectSeries(series=series, batch=batch, judge_rows=whole(judge_rows, "judge_rows"))
+    return inference_pb2.DetectSeries(series=series, batch=batch, judge_rows=require_uint32(judge_rows, "judge_rows"))
 
 
-def rows_of(times: TimesLike, values: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Check rows: times `(n,)` in nanoseconds, values `(n, features)` with 0 where they are missing, and the mask.
+def to_rows(times: TimesLike, values: ArrayLike) -> tuple[Times, Floats, Bools]:
+    """Convert rows to arrays: times `(n,)` in nanoseconds, values `(n, features)` with 0 where missing, and the mask of those.
 
     Raises:
         InvalidInputError: The values are not `(n, features)`, or there is not one time per row.
     """
-    table = float64_of(values, "values")
-    if table.ndim != 2:
-        message = f"expected an array (rows, features), found {table.ndim} axes"
-        raise InvalidInputError.of("values", Reason.SHAPE_MISMATCH, message, actual=table.ndim)
-    nanos = nanos_of_all(times, "times")
-    if len(nanos) != len(table):
-        message = f"expected {len(table)} times, one per row, found {len(nanos)}"
-        raise InvalidInputError.of("times", Reason.SHAPE_MISMATCH, message, limit=len(table), actual=len(nanos))
-    numbers, missing = without_nan(table)
+    rows = to_float64(values, "values")
+    if rows.ndim != 2:
+        message = f"expected an array (rows, features), found {rows.ndim} axes"
+        raise InvalidInputError.for_field("values", Reason.SHAPE_MISMATCH, message, actual=rows.ndim)
+    nanos = to_nanos_array(times, "times")
+    if len(nanos) != len(rows):
+        message = f"expected {len(rows)} times, one per row, found {len(nanos)}"
+        raise InvalidInputError.for_field("times", Reason.SHAPE_MISMATCH, message, limit=len(rows), actual=len(nanos))
+    numbers, missing = mask_nan(rows)
     return nanos, numbers, missing
 
 
-def without_nan(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Split values into numbers, 0 where there was NaN, and the mask that says where that was."""
+def mask_nan(values: Floats) -> tuple[Floats, Bools]:
+    """Return values with 0 in place of NaN, and the mask of the NaN. Values without NaN are returned as they are, not copied."""
     missing = np.isnan(values)
     return (np.where(missing, 0.0, values) if missing.any() else values), missing
 
 
-def float64_of(values: ArrayLike, field: str) -> NDArray[np.float64]:
-    """Make an array of numbers; None becomes NaN.
+def to_float64(values: ArrayLike, field: str) -> Floats:
+    """Convert to an array of float64; None becomes NaN.
 
     Raises:
-        InvalidInputError: There is something else in it, or rows differ in length.
+        InvalidInputError: It holds something other than numbers, or rows of different lengths.
     """
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         message = "expected numbers in rows of the same length"
-        raise InvalidInputError.of(field, Reason.SHAPE_MISMATCH, message) from error
+        raise InvalidInputError.for_field(field, Reason.SHAPE_MISMATCH, message) from error

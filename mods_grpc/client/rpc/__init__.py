@@ -1,1 +1,1 @@
-"""rpc."""
+"""The channel to a server, and the errors that its statuses stand for."""

@@ -1,4 +1,4 @@
-"""The channel to the server: its options and the policy by which unary calls are retried."""
+"""The channel to the server: its options, and the retry policy of unary calls."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import grpc
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
-# Unary calls change nothing on the server, so they may be repeated; streams resume in `mods_grpc.client.streaming.stream`.
+# Unary calls change nothing on the server, so they may be retried. Streams reconnect in `client.streaming.reconnecting`.
 _RETRIED = (
     {"service": "mods.v1.ModelService"},
     {"service": "mods.v1.InferenceService", "method": "Forecast"},
@@ -34,7 +34,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # gRPC's own backoff starts at a second and grows to two minutes: a restarted server would be found late.
+    # gRPC's default backoff grows from one second to two minutes, which is too slow to notice a restarted server.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -42,7 +42,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
 
 
 def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
-    """Open a channel: host:port, unix:path or any other gRPC target; in the clear when `credentials` is None."""
+    """Open a channel to host:port, unix:path or any other gRPC target; without TLS if `credentials` is None."""
     if credentials is None:
         return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
     return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)

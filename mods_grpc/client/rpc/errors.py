@@ -1,4 +1,4 @@
-"""From a gRPC status to the error of `mods_grpc.errors` that the server raised: the inverse of the server's one map."""
+"""Maps a gRPC status to the error of `mods_grpc.errors` that the server raised: the inverse of the server's map."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,62 +25,62 @@ CLASS_OF_REASON: Mapping[Reason, type[ModsError]] = {reason: cls for cls in Mods
 
 
 def error_from_call(failure: grpc.RpcError, address: str) -> ModsError:
-    """Make the error that a failed call stands for.
+    """Return the error that a failed call stands for.
 
     Args:
-        failure: What grpc raised.
-        address: Where the server was expected, for the message.
+        failure: The error that grpc raised.
+        address: Address of the server, for the message.
     """
     return error_from_details(failure) or error_from_code(failure, address)
 
 
 def error_from_details(failure: grpc.RpcError) -> ModsError | None:
-    """Rebuild the server's error from a failed call; None where the failure does not come from a server of ours."""
+    """Rebuild the server's error from a failed call; None if the status carries no error of mods-grpc."""
     try:
         status = rpc_status.from_call(failure)
-    except ValueError:  # the details belong to another code: believe the code
+    except ValueError:  # the details are of another code than the status: trust the status
         return None
     return error_from_status(status) if status is not None else None
 
 
 def error_from_code(failure: grpc.RpcError, address: str) -> ModsError:
-    """Make the error that gRPC's own status code stands for."""
+    """Return the error that gRPC's status code stands for."""
     assert isinstance(failure, grpc.Call)
     return _error_without_details(failure.code(), failure.details() or "no details", address)
 
 
 def error_from_status(status: status_pb2.Status) -> ModsError | None:
-    """Rebuild the server's error from a status; None where it does not carry one of ours."""
+    """Rebuild the server's error from a status; None if it carries no error of mods-grpc."""
     info, request, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    if not _unpack(status, info) or info.domain != ERROR_DOMAIN or info.reason not in Reason.__members__:
+    if not _unpack_detail(status, info) or info.domain != ERROR_DOMAIN or info.reason not in Reason.__members__:
         return None
-    _unpack(status, request)
+    _unpack_detail(status, request)
     reason = Reason[info.reason]
     cls = CLASS_OF_REASON.get(reason, InternalError)
     if issubclass(cls, InvalidInputError):
-        return InvalidInputError(_violations(status, info, request, reason))
-    retry_seconds = seconds_from_duration(retry.retry_delay) if _unpack(status, retry) else None
+        return InvalidInputError(_make_violations(status, info, request, reason))
+    retry_seconds = seconds_from_duration(retry.retry_delay) if _unpack_detail(status, retry) else None
     limit, actual = info.metadata.get("limit", ""), info.metadata.get("actual", "")
     return cls(reason, status.message, limit=limit, actual=actual, retry_seconds=retry_seconds)
 
 
-def refusal_from_status(status: status_pb2.Status) -> ModsError:
-    """Rebuild the error of an answer on a stream; an InternalError where it does not carry one of ours."""
+def stream_error_from_status(status: status_pb2.Status) -> ModsError:
+    """Rebuild the error of an answer on a stream; an InternalError if it carries no error of mods-grpc."""
     return error_from_status(status) or InternalError(Reason.INTERNAL, status.message or f"status {status.code}")
 
 
-def _violations(
+def _make_violations(
     status: status_pb2.Status, info: error_details_pb2.ErrorInfo, request: error_details_pb2.BadRequest, reason: Reason
 ) -> list[Violation]:
     limit, actual = info.metadata.get("limit", ""), info.metadata.get("actual", "")
     violations = []
     for index, field in enumerate(request.field_violations):
-        own = Reason.__members__.get(field.reason, reason)
-        first = index == 0  # limit and actual value travel for the first violation only
+        field_reason = Reason.__members__.get(field.reason, reason)
+        first = index == 0  # limit and actual value are sent for the first violation only
         violations.append(
             Violation(
                 field=field.field,
-                reason=own,
+                reason=field_reason,
                 message=field.description,
                 limit=limit if first else "",
                 actual=actual if first else "",
@@ -105,6 +105,6 @@ def _error_without_details(code: grpc.StatusCode, details: str, address: str) ->
             return InternalError(Reason.INTERNAL, f"{code.name}: {details}")
 
 
-def _unpack(status: status_pb2.Status, detail: Any) -> bool:
-    """Read into `detail` the first detail of its type; False where the status holds none."""
+def _unpack_detail(status: status_pb2.Status, detail: Any) -> bool:
+    """Read the status' first detail of the type of `detail` into it, and return whether there is one."""
     return any(entry.Unpack(detail) for entry in status.details if entry.Is(detail.DESCRIPTOR))

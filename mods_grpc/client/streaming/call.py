@@ -1,4 +1,4 @@
-"""One StreamDetect call: opens, numbers the messages, reads the answers, and says whether a failure can be mended."""
+"""One StreamDetect call: opens it, numbers the messages, reads the answers, and decides which failures may be retried."""
 
 import queue
 import threading
@@ -22,19 +22,19 @@ from mods_grpc.errors import (
 )
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
 
-_MENDABLE = (DrainingError, ModelUnavailableError, StreamTimeoutError, SequenceGapError)
-# What gRPC itself says of a connection that broke; with an ErrorInfo of ours the reason decides instead.
-_MENDABLE_CODES = frozenset(
+_RETRYABLE = (DrainingError, ModelUnavailableError, StreamTimeoutError, SequenceGapError)
+# Codes of gRPC itself for a broken connection. If the status carries an error of mods-grpc, its class decides instead.
+_RETRYABLE_CODES = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 )
 
 
 class ConnectionLostError(Exception):
-    """The call is over, and opening another one may help. Never leaves the client library.
+    """The call ended, and another one may succeed. Not raised to callers of the client library.
 
     Args:
-        error: What to tell the caller when nothing helped.
-        answered: True when a server of ours said so, False when perhaps there is none.
+        error: The error to raise to the caller if no other call succeeds.
+        answered: Whether a server ended the call; False if perhaps there is none at the address.
     """
 
     def __init__(self, error: ModsError, *, answered: bool) -> None:
@@ -43,29 +43,29 @@ class ConnectionLostError(Exception):
         self.answered = answered
 
 
-def is_mendable(error: ModsError) -> bool:
-    """Tell whether trying again later may succeed."""
+def is_retryable(error: ModsError) -> bool:
+    """Return whether another call may succeed after this error."""
     if isinstance(error, QuotaError):
         return error.reason is not Reason.TOO_MANY_BAD_OBSERVATIONS and error.retry_seconds is not None
-    return isinstance(error, _MENDABLE)
+    return isinstance(error, _RETRYABLE)
 
 
-class Connection:
+class DetectCall:
     """One StreamDetect call.
 
     Args:
         stub: The service.
         config: The first message.
-        address: Where the server is, for error messages.
+        address: Address of the server, for error messages.
         metadata: Metadata of the call.
-        answer_seconds: How long an answer may take before the connection counts as lost.
+        answer_seconds: Time limit for an answer, after which the connection counts as lost.
 
     Attributes:
         opened: The server's answer to `config`.
 
     Raises:
-        ConnectionLostError: The call failed and another one may succeed.
-        ModsError: The server refused.
+        ConnectionLostError: The call failed, and another one may succeed.
+        ModsError: The server rejected the stream.
     """
 
     def __init__(
@@ -82,45 +82,45 @@ class Connection:
         self._outgoing: queue.SimpleQueue[inference_pb2.StreamDetectRequest | None] = queue.SimpleQueue()
         self._outgoing.put(inference_pb2.StreamDetectRequest(config=config))
         self._sent = 0
-        self._waiting_until: float | None = None
+        self._answer_deadline: float | None = None
         self._timed_out = False
         self._closed = threading.Event()
         try:
             self._call = stub.StreamDetect(self._requests(), metadata=metadata)
-        except ValueError as error:  # what grpc says of a closed channel
+        except ValueError as error:  # grpc raises it for a closed channel
             raise ConnectionFailedError("the client was closed") from error
-        if not self._call.add_callback(self._over):
-            self._over()
-        threading.Thread(target=self._watch, name="mods-stream-watch", daemon=True).start()
+        if not self._call.add_callback(self._on_end):
+            self._on_end()
+        threading.Thread(target=self._cancel_when_overdue, name="mods-stream-watch", daemon=True).start()
         try:
             response = self._read()
             if response.WhichOneof("message") != "opened":
-                raise self._unexpected(response)
+                raise self._unexpected_message(response)
             self.opened = response.opened
         except BaseException:
             self.close()
             raise
 
     def send(self, message: Message, *, warm_up: bool = False) -> int:
-        """Queue a message for sending and return the number it got."""
+        """Queue a message for sending and return its sequence number."""
         self._sent += 1
-        self._outgoing.put(inference_pb2.StreamDetectRequest(data=message.to_data(self._sent, warm_up=warm_up)))
+        self._outgoing.put(inference_pb2.StreamDetectRequest(data=message.encode(self._sent, warm_up=warm_up)))
         return self._sent
 
     def receive(self, sequence: int) -> inference_pb2.StreamDetectResponse:
-        """Wait for the answer to the message of that number.
+        """Wait for the answer to the message of a sequence number.
 
         Raises:
-            ConnectionLostError: The call failed and another one may succeed.
-            ModsError: The server ended the stream for good.
+            ConnectionLostError: The call failed, and another one may succeed.
+            ModsError: The server ended the stream with an error that cannot be retried.
         """
         response = self._read()
         if response.WhichOneof("message") != "answer" or response.answer.sequence != sequence:
-            raise self._unexpected(response)
+            raise self._unexpected_message(response)
         return response
 
     def end(self) -> None:
-        """Close the stream in agreement with the server. A failure on the way changes nothing: all is acknowledged."""
+        """End the stream and wait for the server. Errors are ignored, because every message is acknowledged."""
         self._outgoing.put(inference_pb2.StreamDetectRequest(end=inference_pb2.StreamEnd()))
         try:
             self._read()
@@ -130,11 +130,11 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """Break off whatever is under way."""
+        """Cancel the call."""
         self._call.cancel()
 
-    def _over(self) -> None:
-        """Let go of the threads that serve the call."""
+    def _on_end(self) -> None:
+        """Let the two threads of the call end."""
         self._closed.set()
         self._outgoing.put(None)
 
@@ -143,40 +143,40 @@ class Connection:
             yield request
 
     def _read(self) -> inference_pb2.StreamDetectResponse:
-        self._waiting_until = time.monotonic() + self._answer_seconds
+        self._answer_deadline = time.monotonic() + self._answer_seconds
         try:
             response = next(self._call)
         except StopIteration:
             error = ConnectionFailedError(f"{self._address} closed the stream")
             raise ConnectionLostError(error, answered=True) from None
         except grpc.RpcError as failure:
-            raise self._failed(failure) from failure
+            raise self._to_error(failure) from failure
         finally:
-            self._waiting_until = None
+            self._answer_deadline = None
         return response
 
-    def _failed(self, failure: grpc.RpcError) -> Exception:
+    def _to_error(self, failure: grpc.RpcError) -> Exception:
         if self._timed_out:
-            late = ConnectionFailedError(f"{self._address} did not answer within {self._answer_seconds:g} s")
-            return ConnectionLostError(late, answered=True)
-        known = error_from_details(failure)
-        if known is not None:
-            return ConnectionLostError(known, answered=True) if is_mendable(known) else known
+            overdue = ConnectionFailedError(f"{self._address} did not answer within {self._answer_seconds:g} s")
+            return ConnectionLostError(overdue, answered=True)
+        server_error = error_from_details(failure)
+        if server_error is not None:
+            return ConnectionLostError(server_error, answered=True) if is_retryable(server_error) else server_error
         assert isinstance(failure, grpc.Call)
         error = error_from_code(failure, self._address)
-        return ConnectionLostError(error, answered=False) if failure.code() in _MENDABLE_CODES else error
+        return ConnectionLostError(error, answered=False) if failure.code() in _RETRYABLE_CODES else error
 
-    def _unexpected(self, response: inference_pb2.StreamDetectResponse) -> Exception:
+    def _unexpected_message(self, response: inference_pb2.StreamDetectResponse) -> Exception:
         kind = response.WhichOneof("message")
         if kind == "draining":
             return ConnectionLostError(DrainingError(Reason.DRAINING, f"{self._address} is shutting down"), answered=True)
         return InternalError(Reason.INTERNAL, f"{self._address} sent {kind or 'an empty message'} where an answer was due")
 
-    def _watch(self) -> None:
-        """Cancel the call when an answer is overdue: reading itself knows no time limit."""
+    def _cancel_when_overdue(self) -> None:
+        """Cancel the call if an answer is overdue, because reading from it has no time limit."""
         while not self._closed.wait(min(self._answer_seconds / 4, 1.0)):
-            until = self._waiting_until
-            if until is not None and time.monotonic() > until:
+            deadline = self._answer_deadline
+            if deadline is not None and time.monotonic() > deadline:
                 self._timed_out = True
                 self._call.cancel()
                 return

@@ -1,13 +1,14 @@
-"""What a stream is fed with, and the one form it is kept in until it is acknowledged."""
+"""Observations as callers pass them, and as messages that are stored until the server acknowledges them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from mods_grpc.client.codec.encode import float64_of, rows_of
+from mods_grpc.array_types import Bools, Floats, Times
+from mods_grpc.client.codec.encode import to_float64, to_rows
 from mods_grpc.client.codec.times import TimeLike, TimesLike
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import pack_float64, pack_mask, timestamp_from_nanos
@@ -15,7 +16,7 @@ from mods_grpc.v1 import inference_pb2, values_pb2
 
 
 class Observation(NamedTuple):
-    """One row of raw values of one series, in the model's feature order; None or NaN where a value is missing."""
+    """One row of raw values of one series, in the model's order of features; None or NaN is a missing value."""
 
     series: str
     time: TimeLike
@@ -24,7 +25,7 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ObservationBatch:
-    """Many observations: n series names (or one for all of them), n times, values `(n, features)`."""
+    """n observations: n names of series (or one for all), n times, values `(n, features)`."""
 
     series: str | Sequence[str]
     times: TimesLike
@@ -33,24 +34,24 @@ class ObservationBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Message:
-    """Observations that travel together and are acknowledged together.
+    """Observations that are sent and acknowledged together.
 
     Attributes:
-        series: n names.
+        series: Names of the series, n of them.
         nanos: `(n,)`, observe times in nanoseconds since 1970-01-01T00:00:00Z.
-        values: `(n, features)`, 0 where they are missing.
-        missing: `(n, features)`.
-        single: True for one observation that goes out as a row, so that its verdict comes back whole.
+        values: `(n, features)`, 0 where missing.
+        missing: `(n, features)`, whether each value is missing.
+        single: Whether it is one observation that is sent as a row, so that its full verdict is returned.
     """
 
     series: tuple[str, ...]
-    nanos: NDArray[np.int64]
-    values: NDArray[np.float64]
-    missing: NDArray[np.bool_]
+    nanos: Times
+    values: Floats
+    missing: Bools
     single: bool
 
-    def to_data(self, sequence: int, *, warm_up: bool = False) -> inference_pb2.StreamData:
-        """Write the message down under its number."""
+    def encode(self, sequence: int, *, warm_up: bool = False) -> inference_pb2.StreamData:
+        """Encode the message with its sequence number."""
         data = inference_pb2.StreamData(sequence=sequence, warm_up=warm_up)
         if self.single:
             data.observation.CopyFrom(
@@ -75,13 +76,13 @@ class Message:
         )
         return data
 
-    def split(self, most: int) -> Iterator["Message"]:
-        """Cut the message into such of at most `most` observations; 0 means no limit."""
-        if most < 1 or len(self.series) <= most:
+    def split(self, max_observations: int) -> Iterator["Message"]:
+        """Split the message into messages of at most `max_observations`; 0 for no limit."""
+        if max_observations < 1 or len(self.series) <= max_observations:
             yield self
             return
-        for start in range(0, len(self.series), most):
-            part = slice(start, start + most)
+        for start in range(0, len(self.series), max_observations):
+            part = slice(start, start + max_observations)
             yield Message(
                 series=self.series[part],
                 nanos=self.nanos[part],
@@ -91,21 +92,21 @@ class Message:
             )
 
 
-def message_of(given: Observation | tuple[str, TimeLike, ArrayLike] | ObservationBatch) -> Message:
-    """Bring what a caller passed into the form it is sent in.
+def to_message(observations: Observation | tuple[str, TimeLike, ArrayLike] | ObservationBatch) -> Message:
+    """Convert what a caller passed to a message.
 
     Raises:
-        InvalidInputError: Names, times and values do not fit each other, or the batch is empty.
+        InvalidInputError: The numbers of names, times and rows differ, or the batch is empty.
     """
-    if isinstance(given, ObservationBatch):
-        nanos, values, missing = rows_of(given.times, given.values)
-        names = (given.series,) * len(nanos) if isinstance(given.series, str) else tuple(given.series)
+    if isinstance(observations, ObservationBatch):
+        nanos, values, missing = to_rows(observations.times, observations.values)
+        names = (observations.series,) * len(nanos) if isinstance(observations.series, str) else tuple(observations.series)
         if not len(nanos):
-            raise InvalidInputError.of("values", Reason.EMPTY_INPUT, "expected at least one observation")
+            raise InvalidInputError.for_field("values", Reason.EMPTY_INPUT, "expected at least one observation")
         if len(names) != len(nanos):
             message = f"expected {len(nanos)} names, one per row, found {len(names)}"
-            raise InvalidInputError.of("series", Reason.SHAPE_MISMATCH, message, limit=len(nanos), actual=len(names))
+            raise InvalidInputError.for_field("series", Reason.SHAPE_MISMATCH, message, limit=len(nanos), actual=len(names))
         return Message(series=names, nanos=nanos, values=values, missing=missing, single=False)
-    series, time, row = given
-    nanos, values, missing = rows_of([time], float64_of(row, "values")[np.newaxis])
+    series, time, row = observations
+    nanos, values, missing = to_rows([time], to_float64(row, "values")[np.newaxis])
     return Message(series=(series,), nanos=nanos, values=values, missing=missing, single=True)

@@ -1,4 +1,4 @@
-"""A connection that mends itself: reconnects, warms up a server without state, sends again what was not acknowledged."""
+"""A stream over many calls: reconnects, warms up a server without state, and sends unacknowledged messages again."""
 
 import logging
 import random
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mods_grpc.client.results import Verdict
-from mods_grpc.client.rpc.errors import refusal_from_status
-from mods_grpc.client.streaming.answers import verdicts_of
-from mods_grpc.client.streaming.call import Connection, ConnectionLostError, is_mendable
+from mods_grpc.client.rpc.errors import stream_error_from_status
+from mods_grpc.client.streaming.answers import decode_answer
+from mods_grpc.client.streaming.call import ConnectionLostError, DetectCall, is_retryable
 from mods_grpc.client.streaming.observations import Message
-from mods_grpc.client.streaming.row_history import History
+from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.errors import ConnectionFailedError, ModelUnusableError, Reason
 from mods_grpc.v1 import inference_pb2
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResumePolicy:
-    """How a lost connection is mended.
+    """How to reconnect after a connection was lost.
 
     Attributes:
-        total_seconds: How long to try without any answer before giving up; 0 gives up at once.
-        first_wait_seconds: Wait before the first further attempt; it doubles with every one.
-        longest_wait_seconds: Where the doubling stops, unless the server asks for more patience.
+        total_seconds: Time without any answer after which to give up; 0 never tries again.
+        first_wait_seconds: Wait before the first attempt; it doubles with each further one.
+        longest_wait_seconds: Limit of the wait, unless the server asks for a longer one.
     """
 
     total_seconds: float = 60.0
@@ -34,148 +34,147 @@ class ResumePolicy:
     longest_wait_seconds: float = 2.0
 
 
-class ResumingConnection:
-    """Sends messages and hands back their verdicts in order, over as many connections as it takes.
+class ReconnectingStream:
+    """Sends messages and returns their verdicts in order, over as many calls as needed.
 
     Args:
-        connect: Opens a connection.
-        policy: How a lost connection is mended.
+        open_call: Opens a call.
+        policy: How to reconnect.
 
     Raises:
         ConnectionFailedError: The server can't be reached.
-        ModsError: The server refused the stream.
+        ModsError: The server rejected the stream.
     """
 
-    def __init__(self, connect: Callable[[], Connection], policy: ResumePolicy) -> None:
-        self._connect = connect
+    def __init__(self, open_call: Callable[[], DetectCall], policy: ResumePolicy) -> None:
+        self._open_call = open_call
         self._policy = policy
         self._unacknowledged: deque[Message] = deque()
         self._sequences: deque[int] = deque()
         self._failing_since: float | None = None
         self._attempts = 0
-        self._history = History(0, 0)
+        self._history = RowHistory(0, 0)
         self._features: tuple[str, ...] = ()
         try:
-            self._connection = connect()
+            self._call = open_call()
         except ConnectionLostError as lost:
-            if not lost.answered:  # nobody there, and perhaps there never was: say so now
+            if not lost.answered:  # perhaps the address is wrong: raise now instead of retrying
                 raise lost.error from lost
-            self._connection = self._connect_again(lost)
-        self._answered()
+            self._call = self._reconnect(lost)
+        self._reset_attempts()
         self._features = tuple(self.opened.features)
         self._history.resize(self.opened.window_rows, self.opened.limits.max_series)
 
     @property
     def opened(self) -> inference_pb2.StreamOpened:
-        """The server's answer to the opening of the present connection."""
-        return self._connection.opened
+        """The server's answer to the opening of the current call."""
+        return self._call.opened
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages wait for their answer."""
+        """Number of messages without an answer."""
         return len(self._unacknowledged)
 
     def shares_series(self, message: Message) -> bool:
-        """Tell whether a message has a series in common with one that waits for its answer."""
-        waiting = {series for other in self._unacknowledged for series in other.series}
-        return not waiting.isdisjoint(message.series)
+        """Return whether a message has a series in common with an unacknowledged one."""
+        unacknowledged = {series for other in self._unacknowledged for series in other.series}
+        return not unacknowledged.isdisjoint(message.series)
 
     def submit(self, message: Message) -> None:
         """Send a message."""
         self._unacknowledged.append(message)
-        self._sequences.append(self._connection.send(message))
+        self._sequences.append(self._call.send(message))
 
     def receive(self) -> list[Verdict]:
-        """Wait for the verdicts on the oldest message, mending the connection as often as needed.
+        """Wait for the verdicts on the oldest message, and reconnect as often as needed.
 
         Raises:
-            ConnectionFailedError: The connection broke and could not be mended in time.
-            ModsError: The server ended the stream for good.
+            ConnectionFailedError: The connection was lost and reconnecting failed.
+            ModsError: The server ended the stream with an error that cannot be retried.
         """
         while True:
             try:
-                response = self._connection.receive(self._sequences[0])
+                response = self._call.receive(self._sequences[0])
                 if response.answer.HasField("error"):
-                    refusal = refusal_from_status(response.answer.error)
-                    if is_mendable(refusal):
-                        raise ConnectionLostError(refusal, answered=True)
+                    error = stream_error_from_status(response.answer.error)
+                    if is_retryable(error):
+                        raise ConnectionLostError(error, answered=True)
             except ConnectionLostError as lost:
-                self._connection.close()
-                self._connection = self._connect_again(lost)
+                self._call.close()
+                self._call = self._reconnect(lost)
                 continue
-            self._answered()
+            self._reset_attempts()
             self._sequences.popleft()
             message = self._unacknowledged.popleft()
-            verdicts = verdicts_of(message, response)
+            verdicts = decode_answer(message, response)
             self._history.add(message, verdicts)
             return verdicts
 
     def end(self) -> None:
-        """Close in agreement with the server; everything is acknowledged."""
-        self._connection.end()
+        """End the stream after the last message was acknowledged."""
+        self._call.end()
 
     def close(self) -> None:
-        """Break off."""
-        self._connection.close()
+        """Cancel the call."""
+        self._call.close()
 
-    def _answered(self) -> None:
+    def _reset_attempts(self) -> None:
         self._failing_since, self._attempts = None, 0
 
-    def _connect_again(self, lost: ConnectionLostError) -> Connection:
+    def _reconnect(self, lost: ConnectionLostError) -> DetectCall:
         while True:
             self._wait(lost)
             try:
-                connection = self._connect()
-            except ConnectionLostError as again:
-                lost = again
+                call = self._open_call()
+            except ConnectionLostError as lost_again:
+                lost = lost_again
                 continue
             try:
-                self._catch_up(connection)
-            except ConnectionLostError as again:
-                connection.close()
-                lost = again
+                self._replay(call)
+            except ConnectionLostError as lost_again:
+                call.close()
+                lost = lost_again
             except BaseException:
-                connection.close()
+                call.close()
                 raise
             else:
                 logger.info("stream_resumed attempts=%d unacknowledged=%d", self._attempts, len(self._unacknowledged))
-                return connection
+                return call
 
     def _wait(self, lost: ConnectionLostError) -> None:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
             logger.info("stream_lost reason=%s", lost.error.reason)
-        left = self._failing_since + self._policy.total_seconds - now
-        if left <= 0:
-            message = f"{lost.error.message} (gave up after {self._attempts} attempts to resume)"
+        remaining = self._failing_since + self._policy.total_seconds - now
+        if remaining <= 0:
+            message = f"{lost.error.message} (gave up after {self._attempts} attempts to reconnect)"
             raise ConnectionFailedError(message) from lost.error
         backoff = min(self._policy.first_wait_seconds * 2**self._attempts, self._policy.longest_wait_seconds)
         jittered = backoff * random.uniform(0.5, 1.0)  # noqa: S311
         self._attempts += 1
-        time.sleep(min(max(jittered, lost.error.retry_seconds or 0.0), left))
+        time.sleep(min(max(jittered, lost.error.retry_seconds or 0.0), remaining))
 
-    def _catch_up(self, connection: Connection) -> None:
-        """Bring a new connection to where the old one was.
+    def _replay(self, call: DetectCall) -> None:
+        """Warm the server up if it lost its state, and send the unacknowledged messages again.
 
         Raises:
-            ModelUnusableError: The model has other features now.
+            ModelUnusableError: The model's features have changed.
         """
-        opened = connection.opened
+        opened = call.opened
         if self._features and tuple(opened.features) != self._features:
-            message = f"the model's features changed to {', '.join(opened.features)}"
-            raise ModelUnusableError(Reason.MODEL_RETIRED, message)
+            changed = f"the model's features changed to {', '.join(opened.features)}"
+            raise ModelUnusableError(Reason.MODEL_RETIRED, changed)
         self._history.resize(opened.window_rows, opened.limits.max_series)
-        fresh = opened.state == inference_pb2.STATE_ORIGIN_FRESH or opened.series_held < len(self._history)
-        if fresh:
-            for rows in self._history.messages(opened.limits.max_observations):
-                self._warm_up(connection, rows)
-        self._sequences = deque(connection.send(message) for message in self._unacknowledged)
+        if opened.state == inference_pb2.STATE_ORIGIN_FRESH or opened.series_held < len(self._history):
+            for message in self._history.messages(opened.limits.max_observations):
+                self._warm_up(call, message)
+        self._sequences = deque(call.send(message) for message in self._unacknowledged)
 
-    def _warm_up(self, connection: Connection, message: Message) -> None:
-        response = connection.receive(connection.send(message, warm_up=True))
+    def _warm_up(self, call: DetectCall, message: Message) -> None:
+        response = call.receive(call.send(message, warm_up=True))
         if response.answer.HasField("error"):
-            refusal = refusal_from_status(response.answer.error)
-            if is_mendable(refusal):
-                raise ConnectionLostError(refusal, answered=True)
-            raise refusal
+            error = stream_error_from_status(response.answer.error)
+            if is_retryable(error):
+                raise ConnectionLostError(error, answered=True)
+            raise error

@@ -1,8 +1,8 @@
-"""A stream that resumes by itself: a verdict never depends on how often the connection broke.
+"""A stream of verdicts that reconnects by itself. The verdicts do not depend on how often the connection was lost.
 
-The server answers an observation that it applied before with the verdict it gave then, for the last message of every
-series. So two unacknowledged messages never share a series, and after a broken connection whatever was not acknowledged
-is sent again. A server that lost its state is warmed up first with the last rows that were acknowledged.
+The server answers an observation that it has applied already with the same verdict, for the last message of each series. So two
+unacknowledged messages never share a series, and after a lost connection all unacknowledged messages are sent again. A server
+that lost its state is warmed up first with the last acknowledged rows.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 
 from mods_grpc.client.codec.times import TimeLike
 from mods_grpc.client.results import Verdict
-from mods_grpc.client.streaming.call import Connection
-from mods_grpc.client.streaming.observations import Message, Observation, ObservationBatch, message_of
-from mods_grpc.client.streaming.reconnecting import ResumePolicy, ResumingConnection
+from mods_grpc.client.streaming.call import DetectCall
+from mods_grpc.client.streaming.observations import Message, Observation, ObservationBatch, to_message
+from mods_grpc.client.streaming.reconnecting import ReconnectingStream, ResumePolicy
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import seconds_from_duration
 from mods_grpc.v1 import inference_pb2
@@ -25,9 +25,9 @@ StreamInput = Observation | tuple[str, TimeLike, ArrayLike] | ObservationBatch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenedStream:
-    """What the server said when the stream opened, last time.
+    """The server's answer when the stream was opened, or reopened last.
 
-    `resumed` tells whether the server held series of this sensor, `series_held` how many.
+    `series_held` is the number of series of this sensor that the server had state of, `resumed` whether it had any.
     """
 
     features: tuple[str, ...]
@@ -40,39 +40,40 @@ class OpenedStream:
 
 
 class DetectStream(Iterator[Verdict]):
-    """The verdicts on what `observations` yields, in order. Iterate, and close it when you stop early.
+    """An iterator of the verdicts on `observations`, in order. Close it if you stop early.
 
     Args:
-        connect: Opens a connection.
-        observations: What to send; asked for more when a verdict is due and fewer than `in_flight` messages are open.
-        in_flight: Most unacknowledged messages. Above 1 a verdict may wait until the next observations are there.
-        policy: How a lost connection is mended.
+        open_call: Opens a call.
+        observations: What to send. The next one is taken when a verdict is requested and fewer than `in_flight` messages are
+            unacknowledged.
+        in_flight: Maximum of unacknowledged messages. Above 1 a verdict may wait for the next observations.
+        policy: How to reconnect.
 
     Raises:
         InvalidInputError: `in_flight` is below 1.
         ConnectionFailedError: The server can't be reached.
-        ModsError: The server refused the stream.
+        ModsError: The server rejected the stream.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Connection],
+        open_call: Callable[[], DetectCall],
         observations: Iterable[StreamInput],
         *,
         in_flight: int = 1,
         policy: ResumePolicy,
     ) -> None:
         if in_flight < 1:
-            raise InvalidInputError.of("in_flight", Reason.FIELD_INVALID, "expected at least 1", limit=1, actual=in_flight)
+            raise InvalidInputError.for_field("in_flight", Reason.FIELD_INVALID, "expected at least 1", limit=1, actual=in_flight)
         self._in_flight = in_flight
         self._observations = observations
-        self._connection = ResumingConnection(connect, policy)
+        self._stream = ReconnectingStream(open_call, policy)
         self._verdicts = self._run()
 
     @property
     def opened(self) -> OpenedStream:
-        """What the server said when the stream opened, last time."""
-        opened = self._connection.opened
+        """The server's answer when the stream was opened, or reopened last."""
+        opened = self._stream.opened
         return OpenedStream(
             features=tuple(opened.features),
             window_rows=opened.window_rows,
@@ -96,32 +97,31 @@ class DetectStream(Iterator[Verdict]):
         self.close()
 
     def close(self) -> None:
-        """Stop. What was acknowledged stays with the server, and another stream of the same sensor goes on from there."""
+        """Close the stream. The server keeps its state of the acknowledged rows for the next stream of the sensor."""
         self._verdicts.close()
-        self._connection.close()
+        self._stream.close()
 
     def _run(self) -> Generator[Verdict, None, None]:
         messages = self._messages()
         try:
             upcoming = next(messages, None)
-            while upcoming is not None or self._connection.unacknowledged:
+            while upcoming is not None or self._stream.unacknowledged:
                 if upcoming is not None and self._may_send(upcoming):
-                    self._connection.submit(upcoming)
-                    if self._connection.unacknowledged < self._in_flight:
+                    self._stream.submit(upcoming)
+                    if self._stream.unacknowledged < self._in_flight:
                         upcoming = next(messages, None)
                         continue
                     upcoming = None
-                yield from self._connection.receive()
+                yield from self._stream.receive()
                 if upcoming is None:
                     upcoming = next(messages, None)
-            self._connection.end()
+            self._stream.end()
         finally:
-            self._connection.close()
+            self._stream.close()
 
     def _may_send(self, message: Message) -> bool:
-        connection = self._connection
-        return connection.unacknowledged < self._in_flight and not connection.shares_series(message)
+        return self._stream.unacknowledged < self._in_flight and not self._stream.shares_series(message)
 
     def _messages(self) -> Iterator[Message]:
-        for given in self._observations:
-            yield from message_of(given).split(self._connection.opened.limits.max_observations)
+        for observation in self._observations:
+            yield from to_message(observation).split(self._stream.opened.limits.max_observations)
