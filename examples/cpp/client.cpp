@@ -1,8 +1,8 @@
-// Talks to a mods-grpc server from C++: lists what it serves, forecasts, judges rows, and streams observations.
+// A client of mods-grpc in C++: finds a model, forecasts, detects anomalies in rows, and streams observations.
 //
 //   ./client [ADDRESS]            (default 127.0.0.1:50051)
 //
-// Prints one JSON object per line, as the client in Node does.
+// Prints one JSON object per line.
 
 #include <unistd.h>
 
@@ -27,7 +27,7 @@ namespace v1 = mods::v1;
 
 constexpr auto kDeadline = std::chrono::seconds(10);
 constexpr std::int64_t kFirstRowSeconds = 1'546'300'800;  // 2019-01-01T00:00:00Z
-constexpr std::uint32_t kJudgedRows = 12;
+constexpr std::uint32_t kScoredRows = 12;
 constexpr char kSeries[] = "cpp-example";
 
 std::string Json(const google::protobuf::Message& message) {
@@ -37,7 +37,7 @@ std::string Json(const google::protobuf::Message& message) {
   return text;
 }
 
-void Say(const std::string& what, const google::protobuf::Message& value) {
+void Print(const std::string& what, const google::protobuf::Message& value) {
   std::cout << R"({"what":")" << what << R"(","value":)" << Json(value) << "}\n";
 }
 
@@ -45,7 +45,7 @@ void Check(const grpc::Status& status) {
   if (!status.ok()) throw std::runtime_error(std::to_string(status.error_code()) + ": " + status.error_message());
 }
 
-// A unary method, with a deadline.
+// Calls a unary method with a deadline.
 template <typename Stub, typename Request, typename Response>
 Response Call(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*), const Request& request) {
   grpc::ClientContext context;
@@ -55,7 +55,7 @@ Response Call(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, con
   return response;
 }
 
-// Quiet rows in the middle of what the model saw in training, the last one twenty times the highest.
+// Makes normal rows in the middle of the training range; the last one is twenty times the training maximum.
 std::vector<v1::Observation> MakeRows(const v1::Model& model, std::uint32_t count) {
   std::vector<v1::Observation> rows(count);
   for (std::uint32_t row = 0; row < count; ++row) {
@@ -63,8 +63,8 @@ std::vector<v1::Observation> MakeRows(const v1::Model& model, std::uint32_t coun
     rows[row].mutable_observe_time()->set_seconds(kFirstRowSeconds + row * model.slide().seconds());
     for (const auto& feature : model.features()) {
       const double low = feature.training_minimum(), high = feature.training_maximum();
-      const double quiet = (low + high) / 2 * (1 + 0.02 * std::sin(row));
-      rows[row].add_values(std::round(row + 1 == count ? 20 * high : quiet));
+      const double normal = (low + high) / 2 * (1 + 0.02 * std::sin(row));
+      rows[row].add_values(std::round(row + 1 == count ? 20 * high : normal));
     }
   }
   return rows;
@@ -96,7 +96,7 @@ v1::DetectResponse Detect(v1::InferenceService::Stub& inference, const v1::Model
       inference, &v1::InferenceService::Stub::Detect, request);
 }
 
-// Streams rows one by one: the next one goes out when the last one's verdict is here. Returns the last verdict.
+// Streams rows one by one: each is sent when the verdict on the one before has arrived. Returns the last verdict.
 v1::Verdict Stream(v1::InferenceService::Stub& inference, const v1::Model& model, const std::vector<v1::Observation>& rows) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kDeadline);
@@ -112,9 +112,9 @@ v1::Verdict Stream(v1::InferenceService::Stub& inference, const v1::Model& model
   v1::Verdict last;
   v1::StreamDetectResponse response;
   while (stream->Read(&response)) {
-    if (response.has_opened()) Say("opened", response.opened());
+    if (response.has_opened()) Print("opened", response.opened());
     if (response.has_ended()) {
-      Say("ended", response.ended());
+      Print("ended", response.ended());
       stream->WritesDone();
     }
     if (response.has_answer()) last = response.answer().verdict();
@@ -139,11 +139,11 @@ void Run(const std::string& address) {
       models, &v1::ModelService::Stub::ListModels, v1::ListModelsRequest());
   for (const auto& model : served.models()) {
     if (model.state() != v1::MODEL_STATE_READY) continue;
-    Say("model", model);
-    const auto rows = MakeRows(model, model.window_rows() + kJudgedRows);
-    Say("forecast", Forecast(inference, model, rows));
-    Say("detected", Detect(inference, model, rows));
-    Say("last", Stream(inference, model, rows));
+    Print("model", model);
+    const auto rows = MakeRows(model, model.window_rows() + kScoredRows);
+    Print("forecast", Forecast(inference, model, rows));
+    Print("detected", Detect(inference, model, rows));
+    Print("last", Stream(inference, model, rows));
     return;
   }
   throw std::runtime_error("no model is ready");

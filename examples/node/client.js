@@ -1,4 +1,4 @@
-// Talks to a mods-grpc server from Node: lists what it serves, forecasts, judges rows, and streams observations.
+// A client of mods-grpc in Node: lists the models, forecasts, detects anomalies in rows, and streams observations.
 //
 //   node client.js [ADDRESS]            (default 127.0.0.1:50051)
 //
@@ -10,15 +10,15 @@ import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
 const PROTOSET = new URL("../../mods_grpc/v1/mods.v1.protoset", import.meta.url);
-const LOADING = { longs: String, enums: String, defaults: false, oneofs: true };
+const LOAD_OPTIONS = { longs: String, enums: String, defaults: false, oneofs: true };
 const DEADLINE_MS = 10_000;
 const FIRST_ROW_SECONDS = 1_546_300_800; // 2019-01-01T00:00:00Z
-const JUDGED_ROWS = 12;
+const SCORED_ROWS = 12;
 
-const definitions = protoLoader.loadFileDescriptorSetFromBuffer(readFileSync(PROTOSET), LOADING);
+const definitions = protoLoader.loadFileDescriptorSetFromBuffer(readFileSync(PROTOSET), LOAD_OPTIONS);
 const { InferenceService, ModelService } = grpc.loadPackageDefinition(definitions).mods.v1;
 
-function say(what, value) {
+function print(what, value) {
   console.log(JSON.stringify({ what, ...value }));
 }
 
@@ -30,7 +30,7 @@ function call(client, method, request) {
   });
 }
 
-/** Makes quiet rows in the middle of what the model saw in training, the last one twenty times the highest. */
+/** Makes normal rows in the middle of the training range; the last one is twenty times the training maximum. */
 function makeRows(model, count) {
   const slide = Number(model.slide.seconds);
   return Array.from({ length: count }, (_, row) => ({
@@ -42,7 +42,7 @@ function makeRows(model, count) {
   }));
 }
 
-/** Streams rows one by one: the next one goes out when the last one's verdict is here. */
+/** Streams rows one by one: each is sent when the verdict on the one before has arrived. */
 function stream(client, model, rows) {
   return new Promise((resolve, reject) => {
     const verdicts = [];
@@ -56,7 +56,7 @@ function stream(client, model, rows) {
     };
     open.on("data", (response) => {
       if (response.message === "opened") {
-        say("opened", { features: response.opened.features, state: response.opened.state });
+        print("opened", { features: response.opened.features, state: response.opened.state });
         sendNext();
       } else if (response.message === "answer") {
         verdicts.push(response.answer.verdict);
@@ -75,13 +75,13 @@ async function main(address) {
   const credentials = grpc.credentials.createInsecure();
   const models = new ModelService(address, credentials);
   const inference = new InferenceService(address, credentials);
-  say("services", { names: Object.keys(definitions).filter((name) => name.endsWith("Service")) });
+  print("services", { names: Object.keys(definitions).filter((name) => name.endsWith("Service")) });
 
   const { models: served = [] } = await call(models, "ListModels", {});
-  say("models", { names: served.map(({ name, version, state }) => `${name}/${version} ${state}`) });
+  print("models", { names: served.map(({ name, version, state }) => `${name}/${version} ${state}`) });
   const model = served.find(({ state }) => state === "MODEL_STATE_READY");
   if (model === undefined) throw new Error("no model is ready");
-  const rows = makeRows(model, model.window_rows + JUDGED_ROWS);
+  const rows = makeRows(model, model.window_rows + SCORED_ROWS);
 
   const window = { series: "node-example", start_time: rows[0].observe_time, rows: rows.slice(0, model.window_rows) };
   const forecast = await call(inference, "Forecast", {
@@ -89,17 +89,17 @@ async function main(address) {
     windows: { windows: [{ ...window, rows: window.rows.map(({ values }) => ({ values })) }] },
     coverages: [0.95],
   });
-  say("forecast", { model: forecast.model, steps: forecast.forecasts.forecasts[0].steps });
+  print("forecast", { model: forecast.model, steps: forecast.forecasts.forecasts[0].steps });
 
   const detected = await call(inference, "Detect", {
     model: { name: model.name },
     series: [{ series: "node-example", observations: { observations: rows } }],
   });
   const [{ scores, verdicts = [] }] = detected.series;
-  say("detected", { judged: scores.status.length, reasons: verdicts.map(({ reason }) => reason) });
+  print("detected", { judged: scores.status.length, reasons: verdicts.map(({ reason }) => reason) });
 
   const streamed = await stream(inference, model, rows);
-  say("streamed", {
+  print("streamed", {
     verdicts: streamed.length,
     anomalous: streamed.filter(({ anomalous }) => anomalous).length,
     last: streamed.at(-1),
