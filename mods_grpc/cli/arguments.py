@@ -29,7 +29,9 @@ def connection_arguments() -> argparse.ArgumentParser:
     group.add_argument(
         "--address", "--server", default=DEFAULT_ADDRESS, help="server address, host:port or unix:/path (default %(default)s)"
     )
-    group.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="time limit for an answer (default 10)")
+    group.add_argument(
+        "--timeout", type=float, default=10.0, metavar="SECONDS", help="time limit for an answer, in seconds (default 10)"
+    )
     group.add_argument("--tls", action="store_true", help="use TLS and trust the certificate authorities of this system")
     group.add_argument(
         "--tls-ca", type=Path, metavar="FILE", help="use TLS and trust the certificate authorities in this PEM file"
@@ -119,7 +121,10 @@ def _add_detection(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup"
     group = parser.add_argument_group("detection")
     level = group.add_mutually_exclusive_group()
     level.add_argument(
-        "--false-alarms-per-day", type=float, metavar="N", help="acceptable false alarms per series (default: the model's)"
+        "--false-alarms-per-day",
+        type=float,
+        metavar="N",
+        help="acceptable false alarms per series and day (default: the model's)",
     )
     level.add_argument(
         "--significance", type=float, metavar="P", help="report rows with a p-value of at most P, instead of a budget"

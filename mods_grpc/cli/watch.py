@@ -45,7 +45,7 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )
     parser.add_argument("--eve-datagram", action="store_true", help="make that a datagram socket (filetype: unix_dgram)")
     parser.add_argument(
-        "--archive", type=Path, metavar="DIR", help="folder of rotated logs (default: found from the name of the log folder)"
+        "--archive", type=Path, metavar="DIR", help="folder of rotated logs (default: the parent of a log folder called current)"
     )
     parser.add_argument(
         "--state",
