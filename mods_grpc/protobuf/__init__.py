@@ -1,1 +1,1 @@
-"""protobuf."""
+"""Conversions between protobuf primitives and numpy arrays, and the wire format of fields, for client and server."""

@@ -1,1 +1,1 @@
-"""codec."""
+"""Messages to arrays and back, with validation."""

@@ -1,23 +1,23 @@
-"""From request messages to arrays, checked. Field paths in errors are those of the message."""
+"""Parts of requests as arrays, validated as far as the message alone allows. Paths in errors are those of the message."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import Bools, Floats
+from mods_grpc.array_types import Bools, Floats, Indices, Times
 from mods_grpc.artifact import Manifest
 from mods_grpc.detection import significance_from_budget
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 from mods_grpc.protobuf.arrays import nanos_from_timestamp, unpack_float64, unpack_mask
 from mods_grpc.server.codec.validation import require_at_most
-from mods_grpc.server.models.loader import LoadedModel
+from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2, verdict_pb2
 
 EXPLAIN_VALUES = tuple(verdict_pb2.Explain.values())
+SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,50 +26,53 @@ class ObservationColumns:
 
     Attributes:
         names: The distinct series.
-        which: `(n,)` index into names.
+        series_index: `(n,)` index into `names`.
         times: `(n,)` nanoseconds.
         values: `(n, features)`, NaN where a value is missing.
-        raw: The same with 0 there, for checks.
+        zero_filled: The same with 0 where a value is missing, for validation.
     """
 
     names: tuple[str, ...]
-    series_index: NDArray[np.intp]
-    times: NDArray[np.int64]
+    series_index: Indices
+    times: Times
     values: Floats
     zero_filled: Floats
 
 
 def decode_time(message: values_pb2.Observation | values_pb2.Window, name: str, path: str) -> int:
-    """Read a time that must be set, in nanoseconds.
+    """Read a required time in nanoseconds.
 
     Raises:
         InvalidInputError: TIMESTAMP_INVALID.
     """
     if not message.HasField(name):  # type: ignore[arg-type]
-        raise InvalidInputError.of(path, Reason.TIMESTAMP_INVALID, "expected a time, found none")
-    stamp: Timestamp = getattr(message, name)
-    return nanos_from_timestamp(stamp, path)
+        raise InvalidInputError.for_field(path, Reason.TIMESTAMP_INVALID, "expected a time, found none")
+    timestamp: Timestamp = getattr(message, name)
+    return nanos_from_timestamp(timestamp, path)
 
 
-def decode_row_values(message: values_pb2.Observation | values_pb2.Row, features: tuple[str, ...], path: str) -> tuple[Floats, Bools]:
-    """Read the values of one row and which are missing (0 there), both `(features,)`.
+def decode_row_values(
+    message: values_pb2.Observation | values_pb2.Row, features: tuple[str, ...], path: str
+) -> tuple[Floats, Bools]:
+    """Read the values of one row and which of them are missing (0 there), both `(features,)`.
 
     Raises:
         InvalidInputError: SHAPE_MISMATCH, FEATURE_*, FIELD_INVALID.
     """
     if isinstance(message, values_pb2.Observation) and message.named_values:
         if message.values or message.missing:
-            raise InvalidInputError.of(f"{path}named_values", Reason.FIELD_INVALID, "is set beside values; use one of the two")
+            text = "is set beside values; use one of the two"
+            raise InvalidInputError.for_field(f"{path}named_values", Reason.FIELD_INVALID, text)
         return _decode_named_values(message, features, path)
-    if len(message.values) != len(features):
-        found, expected = len(message.values), len(features)
-        text = f"expected {expected} values ({', '.join(features)}), found {found}"
-        raise InvalidInputError.of(f"{path}values", Reason.SHAPE_MISMATCH, text, limit=expected, actual=found)
+    expected, actual = len(features), len(message.values)
+    if actual != expected:
+        text = f"expected {expected} values ({', '.join(features)}), found {actual}"
+        raise InvalidInputError.for_field(f"{path}values", Reason.SHAPE_MISMATCH, text, limit=expected, actual=actual)
     values = np.array(message.values, np.float64)
-    missing = np.array(message.missing, np.bool_) if message.missing else np.zeros(len(features), np.bool_)
-    if len(missing) != len(features):
-        text = f"expected {len(features)} entries or none, found {len(missing)}"
-        raise InvalidInputError.of(f"{path}missing", Reason.SHAPE_MISMATCH, text, limit=len(features), actual=len(missing))
+    missing = np.array(message.missing, np.bool_) if message.missing else np.zeros(expected, np.bool_)
+    if len(missing) != expected:
+        text = f"expected {expected} entries or none, found {len(missing)}"
+        raise InvalidInputError.for_field(f"{path}missing", Reason.SHAPE_MISMATCH, text, limit=expected, actual=len(missing))
     values[missing] = 0.0
     return values, missing
 
@@ -78,19 +81,19 @@ def _decode_named_values(message: values_pb2.Observation, features: tuple[str, .
     values, seen, missing = np.zeros(len(features)), np.zeros(len(features), np.bool_), np.zeros(len(features), np.bool_)
     violations = []
     for index, pair in enumerate(message.named_values):
-        where = f"{path}named_values[{index}].feature"
+        field = f"{path}named_values[{index}].feature"
         if pair.feature not in features:
             text = f"the model has no such feature; it has {', '.join(features)}"
-            violations.append(Violation(field=where, reason=Reason.FEATURE_UNKNOWN, message=text))
+            violations.append(Violation(field=field, reason=Reason.FEATURE_UNKNOWN, message=text))
             continue
-        at = features.index(pair.feature)
-        if seen[at]:
-            violations.append(Violation(field=where, reason=Reason.FEATURE_DUPLICATE, message=f"{pair.feature} occurs twice"))
-        seen[at] = True
-        missing[at] = not pair.HasField("value")
-        values[at] = pair.value
-    for at in np.flatnonzero(~seen).tolist():
-        text = f"expected every feature, {features[at]} is absent; leave out its value to say that it is missing"
+        column = features.index(pair.feature)
+        if seen[column]:
+            violations.append(Violation(field=field, reason=Reason.FEATURE_DUPLICATE, message=f"{pair.feature} occurs twice"))
+        seen[column] = True
+        missing[column] = not pair.HasField("value")
+        values[column] = pair.value
+    for column in np.flatnonzero(~seen).tolist():
+        text = f"expected every feature, {features[column]} is absent; leave out its value to say that it is missing"
         violations.append(Violation(field=f"{path}named_values", reason=Reason.FEATURE_MISSING, message=text))
     if violations:
         raise InvalidInputError(violations)
@@ -101,7 +104,7 @@ def decode_observation(message: values_pb2.Observation, features: tuple[str, ...
     """Read one observation.
 
     Raises:
-        InvalidInputError: As `required_time` and `row_values`.
+        InvalidInputError: As `decode_time` and `decode_row_values`.
     """
     values, missing = decode_row_values(message, features, path)
     time = decode_time(message, "observe_time", f"{path}observe_time")
@@ -130,46 +133,50 @@ def decode_batch(
         InvalidInputError: EMPTY_INPUT, BATCH_TOO_LARGE, SHAPE_MISMATCH, FIELD_INVALID.
     """
     count = len(features)
-    raw = unpack_float64(message.values, (-1, count), f"{path}values")
-    n = len(raw)
+    values = unpack_float64(message.values, (-1, count), f"{path}values")
+    n = len(values)
     if n == 0:
-        raise InvalidInputError.of(f"{path}values", Reason.EMPTY_INPUT, "expected at least one observation, found none")
+        text = "expected at least one observation, found none"
+        raise InvalidInputError.for_field(f"{path}values", Reason.EMPTY_INPUT, text)
     require_at_most(n, limit, f"{path}values", "observations")
     missing = unpack_mask(message.missing, (n, count), f"{path}missing")
     times = np.array(message.observe_time_unix_nano, np.int64)
     if times.size not in (1, n):
         text = f"expected 1 or {n} times, found {times.size}"
-        raise InvalidInputError.of(f"{path}observe_time_unix_nano", Reason.SHAPE_MISMATCH, text, limit=n, actual=times.size)
-    if missing.any():
-        raw = np.where(missing, 0.0, raw)
+        field = f"{path}observe_time_unix_nano"
+        raise InvalidInputError.for_field(field, Reason.SHAPE_MISMATCH, text, limit=n, actual=times.size)
+    has_missing = missing.any()
+    zero_filled = np.where(missing, 0.0, values) if has_missing else values
     return ObservationColumns(
         names=tuple(message.series),
         series_index=_decode_series_index(message, n, path) if named else np.zeros(n, np.intp),
         times=times if times.size == n else np.repeat(times, n),
-        values=np.where(missing, np.nan, raw) if missing.any() else raw,
-        zero_filled=raw,
+        values=np.where(missing, np.nan, zero_filled) if has_missing else zero_filled,
+        zero_filled=zero_filled,
     )
 
 
-def _decode_series_index(message: values_pb2.ObservationBatch, n: int, path: str) -> NDArray[np.intp]:
+def _decode_series_index(message: values_pb2.ObservationBatch, n: int, path: str) -> Indices:
     names = len(message.series)
     if not message.series_index:
         if names != n:
             text = f"expected {n} series, or series_index, found {names}"
-            raise InvalidInputError.of(f"{path}series", Reason.SHAPE_MISMATCH, text, limit=n, actual=names)
+            raise InvalidInputError.for_field(f"{path}series", Reason.SHAPE_MISMATCH, text, limit=n, actual=names)
         return np.arange(n)
-    which = np.array(message.series_index, np.intp)
-    if which.size != n:
-        text = f"expected {n} entries, found {which.size}"
-        raise InvalidInputError.of(f"{path}series_index", Reason.SHAPE_MISMATCH, text, limit=n, actual=which.size)
-    if which.max() >= names:
-        text = f"expected indices below {names}, found {which.max()}"
-        raise InvalidInputError.of(f"{path}series_index", Reason.SHAPE_MISMATCH, text, limit=names, actual=int(which.max()))
-    return which
+    series_index = np.array(message.series_index, np.intp)
+    field = f"{path}series_index"
+    if series_index.size != n:
+        text = f"expected {n} entries, found {series_index.size}"
+        raise InvalidInputError.for_field(field, Reason.SHAPE_MISMATCH, text, limit=n, actual=series_index.size)
+    largest = int(series_index.max())
+    if largest >= names:
+        text = f"expected indices below {names}, found {largest}"
+        raise InvalidInputError.for_field(field, Reason.SHAPE_MISMATCH, text, limit=names, actual=largest)
+    return series_index
 
 
 def decode_significance(message: pb.Sensitivity, manifest: Manifest) -> float:
-    """Read how easily the detector fires, as a significance level.
+    """Read the sensitivity of the detector as a significance level.
 
     Raises:
         InvalidInputError: FIELD_INVALID, out of range.
@@ -178,15 +185,15 @@ def decode_significance(message: pb.Sensitivity, manifest: Manifest) -> float:
     if kind == "significance":
         if not 0 < message.significance < 1:
             text = f"expected more than 0 and less than 1, found {message.significance:g}"
-            raise InvalidInputError.of("sensitivity.significance", Reason.FIELD_INVALID, text)
+            raise InvalidInputError.for_field("sensitivity.significance", Reason.FIELD_INVALID, text)
         return message.significance
     slide_seconds = manifest.slide_seconds
     budget = message.false_alarms_per_day if kind else manifest.false_alarms_per_day
     level = significance_from_budget(budget, slide_seconds, manifest.calibration.extremal_index) if budget > 0 else 0.0
     if not 0 < level < 1:
-        most = 86_400 / slide_seconds
-        text = f"expected more than 0 and less than {most:g}, the observations of a day, found {budget:g}"
-        raise InvalidInputError.of("sensitivity.false_alarms_per_day", Reason.FIELD_INVALID, text, limit=f"{most:g}")
+        rows_per_day = f"{SECONDS_PER_DAY / slide_seconds:g}"
+        text = f"expected more than 0 and less than {rows_per_day}, the observations of a day, found {budget:g}"
+        raise InvalidInputError.for_field("sensitivity.false_alarms_per_day", Reason.FIELD_INVALID, text, limit=rows_per_day)
     return level
 
 
@@ -201,14 +208,15 @@ def decode_impute_rows(message: pb.GapPolicy, default: int, limit: int) -> int:
         return 0
     if kind is None:
         return default
-    if message.impute_rows > limit:
-        text = f"expected at most {limit}, found {message.impute_rows}"
-        raise InvalidInputError.of("gap_policy.impute_rows", Reason.FIELD_INVALID, text, limit=limit, actual=message.impute_rows)
-    return message.impute_rows
+    rows = message.impute_rows
+    if rows > limit:
+        text = f"expected at most {limit}, found {rows}"
+        raise InvalidInputError.for_field("gap_policy.impute_rows", Reason.FIELD_INVALID, text, limit=limit, actual=rows)
+    return rows
 
 
 def find_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
-    """Find the model of a request.
+    """Find the model that a request refers to.
 
     Raises:
         ModsError: As `Repository.serving`.

@@ -1,4 +1,4 @@
-"""From arrays to response messages."""
+"""Response messages from arrays: models, scores, verdicts and their explanations."""
 
 import math
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Times
 from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
 from mods_grpc.protobuf.wire import length_delimited_field
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.models.loader import LoadedModel
+from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
 
@@ -27,6 +27,11 @@ STATUS_OF = {
     Outcome.OFF_GRID: verdict_pb2.VERDICT_STATUS_REJECTED,
     Outcome.INCOMPLETE: verdict_pb2.VERDICT_STATUS_REJECTED,
 }
+PHASE_OF = {
+    Phase.STARTED: verdict_pb2.EPISODE_PHASE_STARTED,
+    Phase.ONGOING: verdict_pb2.EPISODE_PHASE_ONGOING,
+    Phase.ENDED: verdict_pb2.EPISODE_PHASE_ENDED,
+}
 _STATUS_TABLE = np.array([STATUS_OF.get(value, 0) for value in range(max(Outcome) + 1)], np.uint8)  # type: ignore[call-overload]
 _STATUS_LIST = _STATUS_TABLE.tolist()
 _SCORE_FIELDS = (
@@ -36,11 +41,6 @@ _SCORE_FIELDS = (
     pb.ScoreColumns.ANOMALOUS_FIELD_NUMBER,
 )
 _SCORED, _NO_PHASE = int(Outcome.SCORED), int(Phase.NONE)
-PHASE_OF = {
-    Phase.STARTED: verdict_pb2.EPISODE_PHASE_STARTED,
-    Phase.ONGOING: verdict_pb2.EPISODE_PHASE_ONGOING,
-    Phase.ENDED: verdict_pb2.EPISODE_PHASE_ENDED,
-}
 
 
 def encode_served_model(model: LoadedModel) -> pb.ServedModel:
@@ -49,9 +49,9 @@ def encode_served_model(model: LoadedModel) -> pb.ServedModel:
 
 
 def encode_opened(
-    model: LoadedModel, config: ServerConfig, *, significance: float, state: "pb.StateOrigin.ValueType", held: int
+    model: LoadedModel, config: ServerConfig, *, significance: float, state: "pb.StateOrigin.ValueType", series_held: int
 ) -> pb.StreamOpened:
-    """Say what a client must know of its stream; `held` is how many of its series are there already."""
+    """Describe a stream to its client; `series_held` is the number of series that the sensor already has."""
     manifest = model.manifest
     limits = pb.StreamLimits(
         max_observations=config.max_observations,
@@ -67,66 +67,70 @@ def encode_opened(
         slide=duration_from_seconds(manifest.slide_seconds),
         significance=significance,
         state=state,
-        series_held=held,
+        series_held=series_held,
         limits=limits,
     )
 
 
 def status_column(verdicts: Verdicts) -> NDArray[np.uint8]:
     """Return the wire status of every observation, `(n,)`."""
-    found: NDArray[np.uint8] = _STATUS_TABLE[verdicts.outcome]
-    return found
+    status: NDArray[np.uint8] = _STATUS_TABLE[verdicts.outcome]
+    return status
 
 
-def encode_scores(
-    times: NDArray[np.int64], status: NDArray[np.uint8], p_value: NDArray[np.float64], anomalous: NDArray[np.bool_]
-) -> pb.ScoreColumns:
-    """Write scores of observations, all `(n,)`, as columns: as the bytes they are on the wire, since lists take 20 times as long.
+def encode_scores(times: Times, status: NDArray[np.uint8], p_value: Floats, anomalous: Bools) -> pb.ScoreColumns:
+    """Encode scores of observations, all `(n,)`, as columns; `status` is that of `status_column`.
 
-    `status` is that of `statuses`.
+    The columns are parsed from their wire bytes, since assigning lists takes 20 times as long.
     """
     columns = (times.astype("<i8"), status, p_value.astype("<f8"), anomalous)
     fields = zip(_SCORE_FIELDS, columns, strict=True)
     return pb.ScoreColumns.FromString(b"".join(length_delimited_field(number, column.tobytes()) for number, column in fields))
 
 
-def rows_to_explain(verdicts: Verdicts, explain: int) -> NDArray[np.intp]:
-    """Return the observations whose verdicts are written in full."""
+def rows_to_explain(verdicts: Verdicts, explain: int) -> Indices:
+    """Return the indices of the observations that get a full verdict with an explanation."""
     if explain == verdict_pb2.EXPLAIN_NONE:
         return np.zeros(0, np.intp)
     if explain == verdict_pb2.EXPLAIN_ALL:
         return np.arange(len(verdicts.outcome))
-    changes = (verdicts.phase == Phase.STARTED) | (verdicts.phase == Phase.ENDED)
-    return np.flatnonzero(verdicts.anomalous | changes)
+    phase_changes = (verdicts.phase == Phase.STARTED) | (verdicts.phase == Phase.ENDED)
+    return np.flatnonzero(verdicts.anomalous | phase_changes)
 
 
 def encode_explained(
-    model: LoadedModel,
-    verdicts: Verdicts,
-    times: NDArray[np.int64],
-    names: Iterable[str],
-    at: NDArray[np.intp],
-    significance: float,
+    model: LoadedModel, verdicts: Verdicts, times: Times, names: Iterable[str], indices: Indices, significance: float
 ) -> list[verdict_pb2.Verdict]:
-    """Write verdicts in full: with episode, features and reason. `names` are the series of the observations `at`."""
-    if not at.size:
+    """Encode full verdicts: with episode, features and reason.
+
+    Args:
+        model: The model that scored them.
+        verdicts: Of n observations.
+        times: `(n,)` nanoseconds.
+        names: The series of the observations `indices`.
+        indices: The observations to encode, `(k,)`.
+        significance: Level of the intervals.
+    """
+    if not indices.size:
         return []
-    found = [encode_plain(verdicts, index, int(times[index]), name) for index, name in zip(at.tolist(), names, strict=True)]
-    why = verdicts.explain(at)
-    interval = model.detector.interval(times[at], verdicts.forecast[at], why.scale, significance)
-    _add_explanations(found, model, verdicts.observed[at], verdicts.expected[at], interval, why)
-    return found
+    messages = [
+        encode_plain(verdicts, index, int(times[index]), name) for index, name in zip(indices.tolist(), names, strict=True)
+    ]
+    explanation = verdicts.explain(indices)
+    interval = model.detector.interval(times[indices], verdicts.forecast[indices], explanation.scale, significance)
+    _add_explanations(messages, model, verdicts.observed[indices], verdicts.expected[indices], interval, explanation)
+    return messages
 
 
 def add_explanation(message: verdict_pb2.Verdict, model: LoadedModel, verdict: Verdict, time: int, significance: float) -> None:
-    """Add features and reason to what `written` wrote of a row at `time`, nanoseconds."""
-    why = verdict.explain()
-    interval = model.detector.interval(np.array([time]), verdict.forecast, why.scale, significance)
-    _add_explanations([message], model, verdict.observed, verdict.expected, interval, why)
+    """Add features and reason to the message that `encode_verdict` made of a row at `time`, nanoseconds."""
+    explanation = verdict.explain()
+    interval = model.detector.interval(np.array([time]), verdict.forecast, explanation.scale, significance)
+    _add_explanations([message], model, verdict.observed, verdict.expected, interval, explanation)
 
 
 def encode_plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdict_pb2.Verdict:
-    """Write one verdict without its explanation."""
+    """Encode the verdict on one of several observations, without its explanation."""
     alarm = Alarm(
         score=float(verdicts.score[index]),
         anomalous=bool(verdicts.anomalous[index]),
@@ -136,23 +140,24 @@ def encode_plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdic
         peak_time=int(verdicts.peak_time[index]),
         peak=float(verdicts.peak[index]),
     )
-    outcome, gap_filled = int(verdicts.outcome[index]), int(verdicts.gap_filled[index])
+    outcome, gap_filled, observe_time = int(verdicts.outcome[index]), int(verdicts.gap_filled[index]), timestamp_from_nanos(time)
     if outcome == _SCORED:
-        p_value, outside = float(verdicts.p_value[index]), bool(verdicts.out_of_distribution[index])
-        return _encode_scored(name, timestamp_from_nanos(time), gap_filled, p_value, outside, alarm)
-    verdict = verdict_pb2.Verdict(
-        series=name, observe_time=timestamp_from_nanos(time), status=_STATUS_LIST[outcome], gap_filled=gap_filled
-    )
-    _add_episode(verdict, alarm)
+        p_value, out_of_distribution = float(verdicts.p_value[index]), bool(verdicts.out_of_distribution[index])
+        return _encode_scored(name, observe_time, gap_filled, p_value, out_of_distribution, alarm)
+    verdict = verdict_pb2.Verdict(series=name, observe_time=observe_time, status=_STATUS_LIST[outcome], gap_filled=gap_filled)
+    if alarm.phase != _NO_PHASE:
+        _add_episode(verdict, alarm)
     return verdict
 
 
 def encode_verdict(verdict: Verdict, name: str, time: Timestamp) -> verdict_pb2.Verdict:
-    """Write the verdict on one row without its explanation."""
+    """Encode the verdict on a single row, without its explanation."""
     return _encode_scored(name, time, 0, verdict.p_value, verdict.out_of_distribution, verdict.alarm)
 
 
-def _encode_scored(name: str, time: Timestamp, gap_filled: int, p_value: float, outside: bool, alarm: Alarm) -> verdict_pb2.Verdict:
+def _encode_scored(
+    name: str, time: Timestamp, gap_filled: int, p_value: float, out_of_distribution: bool, alarm: Alarm
+) -> verdict_pb2.Verdict:
     verdict = verdict_pb2.Verdict(
         series=name,
         observe_time=time,
@@ -162,15 +167,14 @@ def _encode_scored(name: str, time: Timestamp, gap_filled: int, p_value: float, 
         score=alarm.score,
         anomalous=alarm.anomalous,
         drift=alarm.drift,
-        out_of_distribution=outside,
+        out_of_distribution=out_of_distribution,
     )
-    _add_episode(verdict, alarm)
+    if alarm.phase != _NO_PHASE:
+        _add_episode(verdict, alarm)
     return verdict
 
 
 def _add_episode(verdict: verdict_pb2.Verdict, alarm: Alarm) -> None:
-    if alarm.phase == _NO_PHASE:
-        return
     verdict.episode.id = _episode_id(alarm.start // NANOS_PER_SECOND)
     verdict.episode.phase = PHASE_OF[Phase(alarm.phase)]
     verdict.episode.start_time.CopyFrom(timestamp_from_nanos(alarm.start))
@@ -186,18 +190,30 @@ def _episode_id(seconds: int) -> str:
 def _add_explanations(
     messages: list[verdict_pb2.Verdict],
     model: LoadedModel,
-    observed: NDArray[np.float64],
-    expected: NDArray[np.float64],
-    interval: tuple[NDArray[np.float64], NDArray[np.float64]],
-    why: Explanation,
+    observed: Floats,
+    expected: Floats,
+    interval: tuple[Floats, Floats],
+    explanation: Explanation,
 ) -> None:
-    names = model.feature_names
-    columns = (observed, expected, *interval, why.feature_p, why.share, why.direction)
-    for message, row in zip(messages, zip(*(column.tolist() for column in columns), strict=True), strict=True):
+    """Add features and reason to verdicts on k rows; the arrays are `(k, features)`. Rows that were not scored get none."""
+    names, (lower, upper) = model.feature_names, interval
+    columns = (observed, expected, lower, upper, explanation.feature_p, explanation.share, explanation.direction)
+    for message, *row in zip(messages, *[column.tolist() for column in columns], strict=True):
         if message.status == verdict_pb2.VERDICT_STATUS_SCORED:
-            for name, seen, middle, lower, upper, p_value, share in zip(names, *row[:6], strict=True):
-                known = {} if math.isnan(seen) else {"observed": seen, "p_value": p_value}
-                message.features.add(feature=name, expected=middle, lower=lower, upper=upper, share=share, **known)
-            top = row[5].index(max(row[5]))  # of the shares
-            seen, middle, lower, upper, p_value, share, direction = (values[top] for values in row)
-            message.reason = describe(names[top], seen, middle, lower, upper, p_value, share, direction, message.p_value)
+            for name, value, forecast, low, high, p_value, share in zip(names, *row[:6], strict=True):
+                if math.isnan(value):
+                    message.features.add(feature=name, expected=forecast, lower=low, upper=high, share=share)
+                else:
+                    message.features.add(
+                        feature=name,
+                        observed=value,
+                        expected=forecast,
+                        lower=low,
+                        upper=high,
+                        p_value=p_value,
+                        share=share,
+                    )
+            shares = row[5]
+            top = shares.index(max(shares))
+            value, forecast, low, high, p_value, share, direction = [column[top] for column in row]
+            message.reason = describe(names[top], value, forecast, low, high, p_value, share, direction, message.p_value)

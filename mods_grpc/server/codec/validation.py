@@ -1,20 +1,19 @@
-"""Checks of single values, times and names, over arrays; each finding is a Violation with its field path."""
+"""Validation of values, times and names, mostly over arrays. Each violation carries the path of its field."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import NANOS_PER_SECOND, Floats
+from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Times
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 
 MAX_NAME_BYTES = 128
-SMALL_REQUEST_VALUES = 4096  # of a request of one window or some
+SMALL_REQUEST_VALUES = 4096  # values of one window or a few
 MAX_VALUE = float(np.finfo(np.float64).max)
 MIN_TIME_NANOS = int(datetime(1980, 1, 1, tzinfo=UTC).timestamp()) * NANOS_PER_SECOND
-END_TIME_NANOS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * NANOS_PER_SECOND
+END_TIME_NANOS = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * NANOS_PER_SECOND  # exclusive
 
 _VALUE_MESSAGES = {
     Reason.VALUE_NAN: "expected a number, found NaN; say a missing value with the mask",
@@ -23,44 +22,48 @@ _VALUE_MESSAGES = {
 }
 
 
-def invalid_values(values: Floats, least: Floats) -> NDArray[np.bool_]:
-    """Tell which values of `(..., features)` are unacceptable: NaN, infinite or below what their feature can be.
+def invalid_values(values: Floats, minimums: Floats) -> Bools:
+    """Return which values of `(..., features)` are NaN, infinite or below the minimum of their feature.
 
     Args:
-        values: Missing ones must have been replaced by 0.
-        least: `(features,)`, 0 for counts and sums, else the lowest finite number.
+        values: With 0 in place of missing ones.
+        minimums: `(features,)`, 0 for counts and sums, else the lowest finite number.
     """
-    return np.asarray(~((values >= least) & (values <= MAX_VALUE)), np.bool_)
+    return np.asarray(~((values >= minimums) & (values <= MAX_VALUE)), np.bool_)
 
 
 def describe_invalid_value(value: float, path: str) -> Violation:
-    """Say what is wrong with a value that `bad_values` found."""
+    """Describe what is wrong with a value that `invalid_values` marked."""
     reason = Reason.VALUE_NAN if np.isnan(value) else Reason.VALUE_INFINITE if np.isinf(value) else Reason.VALUE_NEGATIVE
-    return Violation(
-        field=path, reason=reason, message=_VALUE_MESSAGES[reason].format(f"{value:g}"), limit="0", actual=f"{value:g}"
-    )
+    message = _VALUE_MESSAGES[reason].format(f"{value:g}")
+    return Violation(field=path, reason=reason, message=message, limit="0", actual=f"{value:g}")
 
 
-def require_values(values: Floats, least: Floats, path: Callable[[tuple[int, ...]], str]) -> None:
-    """Require every value to be acceptable.
+def require_values(values: Floats, minimums: Floats, path: Callable[[tuple[int, ...]], str]) -> None:
+    """Require every value to be valid, see `invalid_values`.
+
+    Args:
+        values: `(n, ..., features)`, with 0 in place of missing ones.
+        minimums: `(features,)`.
+        path: Maps the index of a value to the path of its field.
 
     Raises:
-        InvalidInputError: VALUE_NAN, VALUE_INFINITE or VALUE_NEGATIVE; `path` turns an index into a field path.
+        InvalidInputError: VALUE_NAN, VALUE_INFINITE or VALUE_NEGATIVE.
     """
-    if values.size > SMALL_REQUEST_VALUES:  # short rows are slow to go along
+    if values.size > SMALL_REQUEST_VALUES:  # numpy is slow along short rows
         flat = values.reshape(len(values), -1)
-        enough = flat >= np.tile(least, flat.shape[1] // least.size)
+        large_enough = flat >= np.tile(minimums, flat.shape[1] // minimums.size)
     else:
-        enough = values >= least
-    # NaN is neither, so this is all there is to check where all is well
-    if np.logical_and.reduce(enough, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= MAX_VALUE:
+        large_enough = values >= minimums
+    # NaN fails both comparisons, so valid input needs no more than these two
+    if np.logical_and.reduce(large_enough, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= MAX_VALUE:
         return
-    bad = np.argwhere(invalid_values(values, least)).tolist()
-    raise InvalidInputError([describe_invalid_value(float(values[tuple(index)]), path(tuple(index))) for index in bad])
+    indices = np.argwhere(invalid_values(values, minimums)).tolist()
+    raise InvalidInputError([describe_invalid_value(float(values[tuple(index)]), path(tuple(index))) for index in indices])
 
 
 def check_time(nanos: int, max_future_seconds: float, path: str) -> Violation | None:
-    """Say what is wrong with a time, if anything is."""
+    """Return what is wrong with a time; None where it is valid."""
     if not MIN_TIME_NANOS <= nanos < END_TIME_NANOS:
         message = "expected a time between the years 1980 and 2200"
         return Violation(field=path, reason=Reason.TIMESTAMP_INVALID, message=message)
@@ -74,35 +77,35 @@ def check_time(nanos: int, max_future_seconds: float, path: str) -> Violation | 
 
 
 def is_time_in_range(nanos: int, max_future_seconds: float) -> bool:
-    """Tell whether `time_violation` has nothing to say about a time."""
+    """Return whether `check_time` accepts a time."""
     return MIN_TIME_NANOS <= nanos < END_TIME_NANOS and nanos - time.time_ns() <= max_future_seconds * NANOS_PER_SECOND
 
 
-def invalid_times(nanos: NDArray[np.int64], max_future_seconds: float) -> NDArray[np.bool_]:
-    """Tell which times `time_violation` has something to say about."""
+def invalid_times(nanos: Times, max_future_seconds: float) -> Bools:
+    """Return which times `check_time` rejects, `(n,)`."""
     latest = min(END_TIME_NANOS - 1, time.time_ns() + int(max_future_seconds * NANOS_PER_SECOND))
     return np.asarray((nanos < MIN_TIME_NANOS) | (nanos > latest), np.bool_)
 
 
-def require_times(nanos: NDArray[np.int64], max_future_seconds: float, path: str) -> None:
-    """Require every time to be plausible.
+def require_times(nanos: Times, max_future_seconds: float, path: str) -> None:
+    """Require every time to be valid.
 
     Args:
         nanos: The times, `(n,)`.
         max_future_seconds: How far ahead of this machine's clock they may be.
-        path: Field of one, which takes its index.
+        path: Path of their fields, with `{}` for the index.
 
     Raises:
         InvalidInputError: TIMESTAMP_INVALID or TIMESTAMP_FUTURE.
     """
     if nanos.size == 1 and is_time_in_range(int(nanos[0]), max_future_seconds):
         return
-    bad = np.flatnonzero(invalid_times(nanos, max_future_seconds)).tolist()
-    raise_violations(check_time(int(nanos[i]), max_future_seconds, path.format(i)) for i in bad)
+    indices = np.flatnonzero(invalid_times(nanos, max_future_seconds)).tolist()
+    raise_violations(check_time(int(nanos[index]), max_future_seconds, path.format(index)) for index in indices)
 
 
 def check_name(name: str, path: str) -> Violation | None:
-    """Say what is wrong with the name of a series or sensor, if anything is."""
+    """Return what is wrong with the name of a series or sensor; None where it is valid."""
     if name.isascii() and name.isprintable() and 0 < len(name) <= MAX_NAME_BYTES:
         return None
     size = len(name.encode())
@@ -113,31 +116,32 @@ def check_name(name: str, path: str) -> Violation | None:
 
 
 def raise_violations(violations: Iterable[Violation | None]) -> None:
-    """Raise what was found.
+    """Raise all violations together, if there are any.
 
     Raises:
-        InvalidInputError: Something was.
+        InvalidInputError: At least one is not None.
     """
-    found = [violation for violation in violations if violation is not None]
-    if found:
-        raise InvalidInputError(found)
+    actual = [violation for violation in violations if violation is not None]
+    if actual:
+        raise InvalidInputError(actual)
 
 
 def require_at_most(size: int, limit: int, path: str, what: str, reason: Reason = Reason.BATCH_TOO_LARGE) -> None:
-    """Require a count to be within a limit.
+    """Require a count to be within a limit; `what` names what is counted.
 
     Raises:
-        InvalidInputError: With the reason given.
+        InvalidInputError: With the given reason.
     """
     if size > limit:
-        raise InvalidInputError.of(path, reason, f"expected at most {limit} {what}, found {size}", limit=limit, actual=size)
+        message = f"expected at most {limit} {what}, found {size}"
+        raise InvalidInputError.for_field(path, reason, message, limit=limit, actual=size)
 
 
-def require_enum_value(value: int, known: Sequence[int], path: str) -> None:
-    """Require an enum value to be one this version knows.
+def require_enum_value(value: int, allowed: Sequence[int], path: str) -> None:
+    """Require an enum value to be one that this version knows.
 
     Raises:
         InvalidInputError: ENUM_UNKNOWN.
     """
-    if value not in known:
-        raise InvalidInputError.of(path, Reason.ENUM_UNKNOWN, f"expected a known value, found {value}", actual=value)
+    if value not in allowed:
+        raise InvalidInputError.for_field(path, Reason.ENUM_UNKNOWN, f"expected a known value, found {value}", actual=value)

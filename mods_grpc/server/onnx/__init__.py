@@ -1,1 +1,1 @@
-"""onnx."""
+"""ONNX Runtime: opens models, checks them, and chooses how they run."""

@@ -1,7 +1,6 @@
-"""Next rows of series, worked out while their clients read the answers to the last ones.
+"""Prefetch: runs the model for a series' next row after the answer was sent, so that the next message needs no model run.
 
-What is known of a row before it comes depends on its series alone, once the row before was applied. So the model runs after an
-answer is sent and not before the next one.
+What the next row is scored against depends only on its series, once the row before was applied.
 """
 
 import asyncio
@@ -14,18 +13,18 @@ logger = logging.getLogger(__name__)
 
 
 class Prefetcher:
-    """Has monitors of one model look ahead.
+    """Schedules prefetches for the series of one model, on one event loop.
 
     Args:
-        turn: Whose turn it is to work on the series.
+        lock: Of the series. While it is held nothing is prefetched.
     """
 
-    def __init__(self, turn: FairLock) -> None:
-        self._turn = turn
+    def __init__(self, lock: FairLock) -> None:
+        self._lock = lock
         self._due: list[tuple[Monitor, int]] = []
 
     def schedule(self, monitor: Monitor, slot: int) -> None:
-        """Look ahead of a series as soon as the event loop has done what it is at."""
+        """Prefetch for the series in a slot once the event loop has done what is ready now, such as sending the answer."""
         if not self._due:
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._run)
@@ -34,8 +33,8 @@ class Prefetcher:
     def _run(self) -> None:
         due, self._due = self._due, []
         for monitor, slot in due:
-            if not self._turn.locked:
+            if not self._lock.locked:
                 try:
                     monitor.prefetch(slot)
-                except Exception:  # the next row will tell of it, as it runs the model itself
+                except Exception:  # reported with the next row, which runs the model itself
                     logger.debug("prefetch_failed", exc_info=True)

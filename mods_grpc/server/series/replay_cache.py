@@ -1,34 +1,27 @@
-"""The last messages of a stream and what it answered, as bytes: a client that lost an answer sends the same again."""
+"""Replay cache of a stream: its last requests and replies, as bytes. A client that lost a reply sends the same request again."""
 
 from collections import deque
 from typing import NamedTuple
 
-from mods_grpc.protobuf.wire import length_delimited_field
-from mods_grpc.v1 import inference_pb2 as pb
-
-MAX_CACHED_BYTES = 64 * 1024  # of one stream; the last message is remembered whatever its size
+MAX_CACHED_BYTES = 64 * 1024  # per stream; the last reply is cached whatever its size
 
 
 class CachedReply(NamedTuple):
-    """A message and its answer: `sent` is a StreamData without its sequence, `answer` a StreamAnswer."""
+    """A request and its reply: a serialized StreamData without its sequence, and a serialized StreamAnswer."""
 
     request: bytes
     reply: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes of both."""
-        return len(self.request) + len(self.reply)
 
 
 CachedReplies = deque[CachedReply]
 
 
 class ReplayCache:
-    """What one stream was sent and answered.
+    """The last replies of one stream, and those of the sensor's previous stream, which may not have reached the client.
 
     Attributes:
-        kept: The last exchanges. lost: those of the sensor's stream before, whose answers may have been lost.
+        entries: The last requests of this stream with their replies.
+        pending: Those of the previous stream, until the client has sent something that it was not sent.
     """
 
     def __init__(self) -> None:
@@ -36,40 +29,24 @@ class ReplayCache:
         self.pending: CachedReplies = deque()
         self._bytes = 0
 
-    def attach(self, before: CachedReplies) -> None:
-        """Go on after another stream, which may still be at work on its last message."""
-        self.pending = before
-        for exchange in tuple(before):  # this stream may break too before they are asked for
-            self.store(exchange)
+    def attach(self, previous: CachedReplies) -> None:
+        """Continue the previous stream, which may still be scoring its last request."""
+        self.pending = previous
+        for request, reply in tuple(previous):  # this stream may break too before the client has asked for them
+            self.store(request, reply)
 
-    def store(self, exchange: CachedReply) -> None:
-        """Remember an exchange, and forget the oldest."""
-        self.entries.append(exchange)
-        self._bytes += exchange.size
+    def store(self, request: bytes, reply: bytes) -> None:
+        """Add a reply, and drop the oldest ones above MAX_CACHED_BYTES."""
+        self.entries.append(CachedReply(request, reply))
+        self._bytes += len(request) + len(reply)
         while self._bytes > MAX_CACHED_BYTES and len(self.entries) > 1:
-            self._bytes -= self.entries.popleft().size
+            oldest = self.entries.popleft()
+            self._bytes -= len(oldest.request) + len(oldest.reply)
 
-    def lookup(self, sent: bytes, sequence: int) -> bytes | None:
-        """Return the answer that the stream before gave to the same message, under the sequence that it has now."""
-        for known, answer in tuple(self.pending):
-            if known == sent:
-                found = pb.StreamAnswer.FromString(answer)
-                found.sequence = sequence
-                return found.SerializeToString()
-        return None
+    def lookup(self, request: bytes) -> bytes | None:
+        """Return the reply of the previous stream to the same request; None where it was not sent it."""
+        return next((reply for cached, reply in tuple(self.pending) if cached == request), None)
 
     def end_replay(self) -> None:
-        """Take note that the client has gone on to what the stream before was not sent."""
-        if self.pending:
-            self.pending = deque()
-
-
-def serialize_request(data: pb.StreamData) -> bytes:
-    """Write a message as it is remembered. Takes its sequence away."""
-    data.sequence = 0
-    return data.SerializeToString()
-
-
-def with_reply(response: bytes, answer: bytes) -> bytes:
-    """Add a StreamAnswer to a StreamDetectResponse, both as bytes: a field more at the end, without writing it once more."""
-    return response + length_delimited_field(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER, answer)
+        """Forget the previous stream: the client has sent a request that it was not sent."""
+        self.pending = deque()

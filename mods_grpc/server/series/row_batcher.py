@@ -1,110 +1,136 @@
-"""Single rows of several streams, judged in one go: what arrives in one turn of the event loop.
+"""Row batches: single rows of several streams that arrive in one iteration of the event loop are scored in one call.
 
-A call of the monitor costs a hundred times what another row in it costs. A row waits for others only where another stream has
-sent one a moment ago, and no longer than until the loop has done what is due already.
+A call of the monitor costs a hundred times as much as another row in it. A row waits only where another stream has sent one a
+moment ago, and no longer than until the loop has run what is ready.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, Protocol
 
 from mods_grpc.errors import ModelOutputError, ModsError
 from mods_grpc.server.series.slots import SeriesSlots
-from mods_grpc.v1 import inference_pb2 as pb
-
-if TYPE_CHECKING:  # a judge knows its model, and that the gatherer of its rows
-    from mods_grpc.server.streaming.row_scorer import RowScorer, SeriesRow
 
 CONCURRENCY_SECONDS = 0.002
 
 
+class SeriesRow(NamedTuple):
+    """A complete row of a series that is held: its slot and name, `time` in nanoseconds, and one value per feature."""
+
+    slot: int
+    series: str
+    time: int
+    values: list[float]
+
+
+class BatchScorer(Protocol):
+    """Scores the rows of one stream. Messages and answers are protobuf, which this package does not import."""
+
+    @property
+    def params(self) -> object:
+        """What scorers must agree on for their rows to be scored in one call."""
+
+    def read_row(self, message: Any, /) -> SeriesRow | None:
+        """Read a complete row of a series that is held; None where the message brings something else."""
+
+    def score_rows(self, rows: Sequence[SeriesRow], /) -> list[Any]:
+        """Score rows of several streams, and return an answer per row."""
+
+    def score(self, message: Any, /) -> Any:
+        """Score a message by itself, and return its answer."""
+
+
 @dataclass(kw_only=True, slots=True, eq=False)
 class PendingRow:
-    """A row that waits to be judged.
+    """A row that waits to be scored.
 
     Attributes:
-        judge: Judges it. data: the message that brought it.
-        stays: Tells whether the stream's model still is the one that serves.
-        settle: Takes note of the answer, or of why there is none, and writes it.
+        scorer: Of its stream. message: The StreamData that brought it.
+        is_current: Whether the stream's model still is the one that serves.
+        finish: Takes the answer or the error, and returns the reply.
     """
 
-    scorer: "RowScorer"
-    data: pb.StreamData
+    scorer: BatchScorer
+    message: Any
     is_current: Callable[[], bool]
-    finish: Callable[[pb.StreamAnswer | ModsError], bytes]
+    finish: Callable[[Any], bytes]
 
 
 class RowBatcher:
-    """Judges the rows of one model's streams, on one event loop.
+    """Scores single rows of the streams of one model together, on one event loop.
 
     Args:
-        states: The series of the model.
-        most: Rows judged in one go.
+        series: The series of the model.
+        max_rows: Rows per call.
     """
 
-    def __init__(self, states: SeriesSlots, most: int) -> None:
-        self._states = states
-        self._most = most
+    def __init__(self, series: SeriesSlots, max_rows: int) -> None:
+        self._series = series
+        self._max_rows = max_rows
         self._waiting: list[tuple[PendingRow, asyncio.Future[bytes | None]]] = []
-        self._last = (0, 0.0)  # whose row came last, and when; a stream itself would be kept, and its model with it
+        self._last_stream, self._last_time = 0, 0.0  # an id, as a reference would keep the stream and its model alive
 
     def has_concurrent_streams(self, stream: object) -> bool:
-        """Take note of a row, and tell whether another stream sent one a moment ago."""
-        (before, then), now = self._last, time.monotonic()
-        self._last = (id(stream), now)
-        return before != id(stream) and now - then < CONCURRENCY_SECONDS
+        """Record that a stream has sent a row, and return whether another stream did so within CONCURRENCY_SECONDS."""
+        last_stream, last_time, now = self._last_stream, self._last_time, time.monotonic()
+        self._last_stream, self._last_time = id(stream), now
+        return last_stream != id(stream) and now - last_time < CONCURRENCY_SECONDS
 
     async def score(self, row: PendingRow) -> bytes | None:
-        """Judge a row together with others, and return its answer; None where that can't be done this way now.
+        """Score a row together with others, and return its reply.
+
+        Returns:
+            None where it was not scored, because the series are locked or another model version serves now.
 
         Raises:
-            ModsError: As `settle`.
+            ModsError: As `PendingRow.finish`.
         """
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[bytes | None] = loop.create_future()
+        reply: asyncio.Future[bytes | None] = loop.create_future()
         if not self._waiting:
             loop.call_soon(self._run)
-        self._waiting.append((row, told))
-        return await told
+        self._waiting.append((row, reply))
+        return await reply
 
     def _run(self) -> None:
-        waiting, self._waiting = [one for one in self._waiting if not one[1].done()], []
-        known: dict[object, list[tuple[PendingRow, SeriesRow]]] = {}
-        rest: list[PendingRow] = []
-        told_of = {id(row): told for row, told in waiting}
-        for row, told in waiting:
-            if self._states.lock.locked or not row.is_current():
-                told.set_result(None)
-            elif (found := row.scorer.read_row(row.data.observation)) is None:
-                rest.append(row)
+        waiting, self._waiting = [each for each in self._waiting if not each[1].done()], []
+        batches: dict[object, list[tuple[PendingRow, SeriesRow]]] = {}
+        others: list[PendingRow] = []
+        replies = {id(pending): reply for pending, reply in waiting}
+        for pending, reply in waiting:
+            if self._series.lock.locked or not pending.is_current():
+                reply.set_result(None)
+            elif (row := pending.scorer.read_row(pending.message)) is None:
+                others.append(pending)
             else:
-                known.setdefault(row.scorer.params, []).append((row, found))
+                batches.setdefault(pending.scorer.params, []).append((pending, row))
 
-        def tell(row: PendingRow, found: pb.StreamAnswer | ModsError) -> None:
+        def finish(pending: PendingRow, outcome: Any) -> None:
             try:
-                told_of[id(row)].set_result(row.finish(found))
+                replies[id(pending)].set_result(pending.finish(outcome))
             except ModsError as error:
-                told_of[id(row)].set_exception(error)
+                replies[id(pending)].set_exception(error)
 
-        for alike in known.values():  # before the rest: a new series may take the place of one of these
-            for start in range(0, len(alike), self._most):
-                self._score(alike[start : start + self._most], tell)
-        for row in rest:
-            tell(row, _score_one(row))
+        for batch in batches.values():  # before the others: a new series may take the slot of one of these
+            for start in range(0, len(batch), self._max_rows):
+                self._score(batch[start : start + self._max_rows], finish)
+        for pending in others:
+            finish(pending, _score_one(pending))
 
-    def _score(self, rows: "list[tuple[PendingRow, SeriesRow]]", tell: Callable[[PendingRow, pb.StreamAnswer | ModsError], None]) -> None:
+    def _score(self, batch: list[tuple[PendingRow, SeriesRow]], finish: Callable[[PendingRow, Any], None]) -> None:
         try:
-            answers = rows[0][0].scorer.score_rows([known for _, known in rows]) if len(rows) > 1 else None
-        except ModelOutputError:  # nothing was applied; whose fault it is shows when each is judged by itself
+            answers = batch[0][0].scorer.score_rows([row for _, row in batch]) if len(batch) > 1 else None
+        except ModelOutputError:  # nothing was applied; scored one by one, the error goes to the stream that caused it
             answers = None
-        for index, (row, _) in enumerate(rows):
-            tell(row, answers[index] if answers else _score_one(row))
+        for index, (pending, _) in enumerate(batch):
+            finish(pending, answers[index] if answers else _score_one(pending))
 
 
-def _score_one(row: PendingRow) -> pb.StreamAnswer | ModsError:
+def _score_one(pending: PendingRow) -> Any:
+    """Score a row by itself, and return the answer or the error."""
     try:
-        return row.scorer.score(row.data)
+        return pending.scorer.score(pending.message)
     except ModsError as error:
         return error

@@ -1,1 +1,1 @@
-"""services."""
+"""The RPCs of the server: inference, models, health and reflection."""

@@ -1,4 +1,4 @@
-"""Health (`grpc.health.v1`) on its own server, port and threads, so that no load on the main one can starve a probe."""
+"""Health (`grpc.health.v1`) on a server with its own port and threads, so that no load on the main server can starve a probe."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer as AsyncHealthServicer
 
-from mods_grpc.server.rpc.third_party import Parsing, parsing_in_threads
+from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_parse_errors_sync
 from mods_grpc.server.services.registration import INFERENCE_SERVICE, MODEL_SERVICE
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -20,14 +20,14 @@ OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 64), ("grpc
 
 
 class MainHealthServicer(AsyncHealthServicer):  # type: ignore[misc]
-    """Health on the main server. Its watches end with the drain, which would otherwise wait for them to the end of the grace."""
+    """Health on the main server. Its watches end with the drain, which otherwise would last the whole grace period."""
 
     def __init__(self) -> None:
         super().__init__()
         self._closing = asyncio.Event()
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802 - gRPC's name
-        """Tell the state and every change of it."""
+        """Stream the status and every change of it."""
         watching = asyncio.ensure_future(super().Watch(request, context))
         closing = asyncio.ensure_future(self._closing.wait())
         try:
@@ -45,14 +45,14 @@ class MainHealthServicer(AsyncHealthServicer):  # type: ignore[misc]
 
 
 class HealthServer:
-    """Liveness and readiness, told on the health server and on the main one.
+    """Liveness and readiness, served by the health server and by the main server.
 
     Args:
         address: Where the health server listens.
 
     Attributes:
-        on_main: The servicer to register with the main server.
-        port: The port the health server is bound to; 0 for a unix socket.
+        main_servicer: The servicer to register with the main server.
+        port: The port of the health server; 0 for a unix socket.
 
     Raises:
         OSError: The address can't be bound.
@@ -62,7 +62,7 @@ class HealthServer:
         self.main_servicer = MainHealthServicer()
         self._servicer = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(THREADS, "health"), options=OPTIONS)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, Parsing(self._server, parsing_in_threads))
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, ParsingRegistrar(self._server, with_parse_errors_sync))
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -73,7 +73,7 @@ class HealthServer:
         self._server.start()
 
     async def set_ready(self, ready: bool) -> None:
-        """Tell whether calls are served."""
+        """Set the readiness: whether calls are served."""
         status = SERVING if ready else NOT_SERVING
         await self.main_servicer.set(LIVENESS, SERVING)
         for name in READINESS_NAMES:
@@ -81,5 +81,5 @@ class HealthServer:
             await self.main_servicer.set(name, status)
 
     def stop(self) -> None:
-        """Stop the health server: the last thing to go."""
+        """Stop the health server, last of all."""
         self._server.stop(grace=0.5).wait()

@@ -1,17 +1,18 @@
-"""ListModels and GetModel, free of transport."""
+"""The ListModels and GetModel RPCs."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.artifact import TimeRange
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.models.versions import Entry
+from mods_grpc.server.models.versions import VersionEntry
 from mods_grpc.v1 import model_pb2 as pb
 
-DEFAULT_PAGE = 100
-MAX_PAGE = 1000
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
 KINDS = {"count": pb.FEATURE_KIND_COUNT, "sum": pb.FEATURE_KIND_SUM, "mean": pb.FEATURE_KIND_MEAN}
 
 
@@ -27,20 +28,26 @@ class ModelDirectory:
         Raises:
             InvalidInputError: FIELD_INVALID, page size or token.
         """
-        if request.page_size > MAX_PAGE:
-            text = f"expected at most {MAX_PAGE}, found {request.page_size}"
-            raise InvalidInputError.of("page_size", Reason.FIELD_INVALID, text, limit=MAX_PAGE, actual=request.page_size)
-        size = request.page_size or DEFAULT_PAGE
+        if request.page_size > MAX_PAGE_SIZE:
+            text = f"expected at most {MAX_PAGE_SIZE}, found {request.page_size}"
+            raise InvalidInputError.for_field(
+                "page_size", Reason.FIELD_INVALID, text, limit=MAX_PAGE_SIZE, actual=request.page_size
+            )
+        size = request.page_size or DEFAULT_PAGE_SIZE
         entries = list(self.repository.entries())
         first = 0
         if request.page_token:
-            known = {_token(entry): index for index, entry in enumerate(entries)}
-            if request.page_token not in known:
-                raise InvalidInputError.of("page_token", Reason.FIELD_INVALID, "expected next_page_token of an earlier page")
-            first = known[request.page_token]
+            positions = {_token(entry): index for index, entry in enumerate(entries)}
+            if request.page_token not in positions:
+                raise InvalidInputError.for_field(
+                    "page_token", Reason.FIELD_INVALID, "expected next_page_token of an earlier page"
+                )
+            first = positions[request.page_token]
         page = entries[first : first + size]
         rest = entries[first + size :]
-        return pb.ListModelsResponse(models=[_message(entry) for entry in page], next_page_token=_token(rest[0]) if rest else "")
+        return pb.ListModelsResponse(
+            models=[_encode_model(entry) for entry in page], next_page_token=_token(rest[0]) if rest else ""
+        )
 
     def get_model(self, request: pb.GetModelRequest) -> pb.GetModelResponse:
         """Describe one version.
@@ -49,15 +56,15 @@ class ModelDirectory:
             InvalidInputError, ModelNotFoundError: As `Repository.find`.
         """
         entry = self.repository.find(request.name, request.version if request.HasField("version") else None)
-        return pb.GetModelResponse(model=_message(entry))
+        return pb.GetModelResponse(model=_encode_model(entry))
 
 
-def _token(entry: Entry) -> str:
-    """Name the first version of a page: it stays valid while other versions come and go."""
+def _token(entry: VersionEntry) -> str:
+    """Return the page token that names the first version of a page; it stays valid while other versions come and go."""
     return f"{entry.name}/{entry.version}"
 
 
-def _message(entry: Entry) -> pb.Model:
+def _encode_model(entry: VersionEntry) -> pb.Model:
     message = pb.Model(
         name=entry.name,
         version=entry.version,
@@ -85,9 +92,11 @@ def _message(entry: Entry) -> pb.Model:
     message.slide.CopyFrom(duration_from_seconds(manifest.slide_seconds))
     message.architecture = manifest.architecture
     message.parameters = manifest.parameters
-    message.create_time.CopyFrom(timestamp_from_nanos(int(datetime.fromisoformat(manifest.created).timestamp()) * 10**9))
-    message.training_range = _range(manifest.training_range)
-    message.test_range = _range(manifest.test_range)
+    message.create_time.CopyFrom(
+        timestamp_from_nanos(int(datetime.fromisoformat(manifest.created).timestamp()) * NANOS_PER_SECOND)
+    )
+    message.training_range = _encode_range(manifest.training_range)
+    message.test_range = _encode_range(manifest.test_range)
     message.default_false_alarms_per_day = manifest.false_alarms_per_day
     for metric in manifest.metrics:
         message.metrics.add(
@@ -96,5 +105,5 @@ def _message(entry: Entry) -> pb.Model:
     return message
 
 
-def _range(span: TimeRange | None) -> str:
+def _encode_range(span: TimeRange | None) -> str:
     return f"<{span.start},{span.end})" if span else ""

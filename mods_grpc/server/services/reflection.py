@@ -1,4 +1,4 @@
-"""Reflection under its names v1 and v1alpha, so that grpcurl and buf curl need no files."""
+"""Server reflection, v1 and v1alpha, so that grpcurl and buf curl need no .proto files."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,22 +10,23 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from mods_grpc.errors import ModsError
-from mods_grpc.server.rpc.boundary import Context, Edge, abort
-from mods_grpc.server.rpc.third_party import parsing
+from mods_grpc.server.rpc.boundary import RpcBoundary
+from mods_grpc.server.rpc.outcome import Context, abort
+from mods_grpc.server.rpc.third_party import with_parse_errors
 from mods_grpc.server.security.authentication import Scope
 from mods_grpc.server.services.registration import INFERENCE_SERVICE, MODEL_SERVICE
 
 REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-def make_reflection_handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
-    """Serve reflection under its v1 name too: grpcio ships v1alpha only, whose messages are the same on the wire."""
+def make_reflection_handlers(boundary: RpcBoundary) -> list[grpc.GenericRpcHandler]:
+    """Make the handlers of both versions. grpcio ships v1alpha only, whose messages are the same on the wire."""
     services = (INFERENCE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health", *REFLECTION_SERVICES)
     servicer = ReflectionServicer(services, pool=_pool_with_reflection_v1())
 
     async def answer(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         try:
-            edge.access.admit(context, Scope.MODELS)
+            boundary.authenticator.authenticate(context, Scope.MODELS)
         except ModsError as error:
             await abort(context, error)
         async for response in servicer.ServerReflectionInfo(requests, context):
@@ -36,12 +37,12 @@ def make_reflection_handlers(edge: Edge) -> list[grpc.GenericRpcHandler]:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    methods = {"ServerReflectionInfo": parsing(handler)}
+    methods = {"ServerReflectionInfo": with_parse_errors(handler)}
     return [grpc.method_handlers_generic_handler(name, methods) for name in REFLECTION_SERVICES]
 
 
 def _pool_with_reflection_v1() -> descriptor_pool.DescriptorPool:
-    """Describe the v1 name of reflection as well, so that clients which list all methods find it."""
+    """Return a pool that describes v1 of reflection too, for clients that list all methods."""
     pool = descriptor_pool.Default()
     file = FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)

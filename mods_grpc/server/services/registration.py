@@ -1,10 +1,10 @@
-"""The RPCs as gRPC sees them. They only translate; `stream`, `forecasting`, `detecting` and `models` do the work."""
+"""Handlers of the two services of the protocol, as gRPC registers them."""
 
 import grpc
 
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.rpc.boundary import Edge
+from mods_grpc.server.rpc.boundary import RpcBoundary
 from mods_grpc.server.security.authentication import Scope
 from mods_grpc.server.services.detect import DetectServicer
 from mods_grpc.server.services.forecast import ForecastServicer
@@ -17,31 +17,29 @@ INFERENCE_SERVICE = "mods.v1.InferenceService"
 MODEL_SERVICE = "mods.v1.ModelService"
 
 
-def make_handlers(repository: Repository, config: ServerConfig, streams: StreamRegistry, edge: Edge) -> list[grpc.GenericRpcHandler]:
-    """Make the handlers of both services."""
-    directory, infer, models = ModelDirectory(repository), INFERENCE_SERVICE, MODEL_SERVICE
-    forecasting, detecting = ForecastServicer(repository, config), DetectServicer(repository, config)
+def make_handlers(
+    repository: Repository, config: ServerConfig, streams: StreamRegistry, boundary: RpcBoundary
+) -> list[grpc.GenericRpcHandler]:
+    """Make the handlers of InferenceService and ModelService."""
+    forecast, detect = ForecastServicer(repository, config), DetectServicer(repository, config)
+    directory, unary = ModelDirectory(repository), boundary.unary_handler
+    inference_handlers = {
+        "Forecast": unary(
+            INFERENCE_SERVICE,
+            "Forecast",
+            pb.ForecastRequest,
+            forecast.forecast,
+            estimate_seconds=forecast.estimate_seconds,
+            respond_batched=forecast.forecast_batched,
+        ),
+        "Detect": unary(INFERENCE_SERVICE, "Detect", pb.DetectRequest, detect.detect, estimate_seconds=detect.estimate_seconds),
+        "StreamDetect": boundary.stream_handler(INFERENCE_SERVICE, "StreamDetect", streams.detect),
+    }
+    model_handlers = {
+        "ListModels": unary(MODEL_SERVICE, "ListModels", model_pb2.ListModelsRequest, directory.list_models, Scope.MODELS),
+        "GetModel": unary(MODEL_SERVICE, "GetModel", model_pb2.GetModelRequest, directory.get_model, Scope.MODELS),
+    }
     return [
-        grpc.method_handlers_generic_handler(
-            infer,
-            {
-                "Forecast": edge.unary(
-                    infer,
-                    "Forecast",
-                    pb.ForecastRequest,
-                    forecasting.forecast,
-                    seconds=forecasting.estimate_seconds,
-                    gathered=forecasting.forecast_batched,
-                ),
-                "Detect": edge.unary(infer, "Detect", pb.DetectRequest, detecting.detect, seconds=detecting.estimate_seconds),
-                "StreamDetect": edge.streaming(infer, "StreamDetect", streams.detect),
-            },
-        ),
-        grpc.method_handlers_generic_handler(
-            models,
-            {
-                "ListModels": edge.unary(models, "ListModels", model_pb2.ListModelsRequest, directory.list_models, Scope.MODELS),
-                "GetModel": edge.unary(models, "GetModel", model_pb2.GetModelRequest, directory.get_model, Scope.MODELS),
-            },
-        ),
+        grpc.method_handlers_generic_handler(INFERENCE_SERVICE, inference_handlers),
+        grpc.method_handlers_generic_handler(MODEL_SERVICE, model_handlers),
     ]

@@ -1,1 +1,1 @@
-"""streaming."""
+"""StreamDetect calls: registry, I/O, session and row scorer."""

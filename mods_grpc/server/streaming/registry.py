@@ -1,17 +1,18 @@
-"""The StreamDetect calls of a server: how many there may be, who waits for whom, and how they end."""
+"""The StreamDetect calls of a server: their limits, how each is served, and the drain."""
 
 import asyncio
 
 from mods_grpc.errors import DrainingError, QuotaError, Reason
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.rpc.boundary import Context, Edge
+from mods_grpc.server.rpc.boundary import RpcBoundary
+from mods_grpc.server.rpc.outcome import Context
 from mods_grpc.server.scheduling.coarse_timer import CoarseTimer
-from mods_grpc.server.security.authentication import Identity
+from mods_grpc.server.security.authentication import CallerIdentity
 from mods_grpc.server.streaming.session import StreamSession
 from mods_grpc.server.streaming.stream_io import StreamIO
 
-DRAINING_RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0  # suggested to clients that were refused, or that are disconnected by the drain
 
 
 class StreamRegistry:
@@ -20,51 +21,61 @@ class StreamRegistry:
     Args:
         repository: The models.
         config: The limits.
-        edge: What is counted and limited.
+        boundary: Rate limit, thread pool and metrics.
     """
 
-    def __init__(self, repository: Repository, config: ServerConfig, edge: Edge) -> None:
-        self._edge = edge
+    def __init__(self, repository: Repository, config: ServerConfig, boundary: RpcBoundary) -> None:
+        self._boundary = boundary
         self._repository = repository
         self._config = config
         self._timer = CoarseTimer()
         self._draining = False
         self._sessions: dict[StreamIO, StreamSession] = {}
-        self._open: dict[str, int] = {}  # by identity
+        self._open: dict[str, int] = {}  # by name of the caller
         self._all_closed = asyncio.Event()
         self._all_closed.set()
 
     @property
     def open_count(self) -> int:
-        """How many streams are open."""
+        """Number of open streams."""
         return sum(self._open.values())
 
     async def drain(self) -> None:
-        """Tell every stream that the server is shutting down, and return when all have ended."""
+        """Announce the shutdown to every stream, and return when all have ended."""
         self._draining = True
         for stream, session in tuple(self._sessions.items()):
-            if stream.reading:  # the others are told when they have answered
-                stream.end(_draining(), session.draining())
+            if stream.reading:  # the others after their response, see `_serve`
+                stream.end(_draining_error(), session.draining())
         await self._all_closed.wait()
 
-    async def detect(self, context: Context, identity: Identity) -> None:
-        """Serve one stream."""
-        config, mine = self._config, self._open.get(identity.name, 0)
-        total = self.open_count
+    async def detect(self, context: Context, identity: CallerIdentity) -> None:
+        """Serve one stream until it ends.
+
+        Raises:
+            QuotaError: STREAM_QUOTA, too many are open.
+            ModsError: As `StreamSession.handle`.
+            CallEndedError: The server has ended it.
+        """
+        config, total, own = self._config, self.open_count, self._open.get(identity.name, 0)
         if total >= config.max_streams:
-            text = f"{total} streams are open, the most allowed"
-            raise QuotaError(Reason.STREAM_QUOTA, text, limit=config.max_streams, actual=total, retry_seconds=1.0)
-        if mine >= config.max_streams_per_identity:
-            text, limit = f"{mine} streams of this caller are open, the most allowed", config.max_streams_per_identity
-            raise QuotaError(Reason.STREAM_QUOTA, text, limit=limit, actual=mine, retry_seconds=1.0)
-        self._open[identity.name] = mine + 1
+            text, limit = f"{total} streams are open, the most allowed", config.max_streams
+            raise QuotaError(Reason.STREAM_QUOTA, text, limit=limit, actual=total, retry_seconds=RETRY_SECONDS)
+        if own >= config.max_streams_per_identity:
+            text, limit = f"{own} streams of this caller are open, the most allowed", config.max_streams_per_identity
+            raise QuotaError(Reason.STREAM_QUOTA, text, limit=limit, actual=own, retry_seconds=RETRY_SECONDS)
+        self._open[identity.name] = own + 1
         self._all_closed.clear()
-        session = StreamSession(self._repository, config, identity, self._edge)
-        limits = {"idle_seconds": config.stream_idle_seconds, "slow_seconds": config.slow_reader_seconds}
-        stream = StreamIO(context, self._timer, lambda over: self.remove(over, identity.name), **limits)
+        session = StreamSession(self._repository, config, identity, self._boundary)
+        stream = StreamIO(
+            context,
+            self._timer,
+            lambda stream: self.remove(stream, identity.name),
+            idle_seconds=config.stream_idle_seconds,
+            slow_seconds=config.slow_reader_seconds,
+        )
         self._sessions[stream] = session
         self._timer.add(stream)
-        self._edge.metrics.streams_open.inc()
+        self._boundary.metrics.streams_open.inc()
         try:
             await self._serve(stream, session)
         finally:
@@ -73,10 +84,11 @@ class StreamRegistry:
             stream.detach()
 
     def remove(self, stream: StreamIO, name: str) -> None:
+        """Remove a stream of the caller `name`, if it is still registered."""
         if self._sessions.pop(stream, None) is None:
             return
         self._timer.remove(stream)
-        self._edge.metrics.streams_open.dec()
+        self._boundary.metrics.streams_open.dec()
         self._open[name] -= 1
         if not self._open[name]:
             del self._open[name]
@@ -85,10 +97,10 @@ class StreamRegistry:
 
     async def _serve(self, stream: StreamIO, session: StreamSession) -> None:
         while True:
-            if self._draining:  # even when there is more to read, or a busy stream would never be told
+            if self._draining:  # even when there is more to read, or a busy stream would never learn of it
                 await stream.write(session.draining())
                 await stream.flush()
-                raise _draining()
+                raise _draining_error()
             data = await stream.read()
             if data is None:
                 return
@@ -98,5 +110,5 @@ class StreamRegistry:
                 return
 
 
-def _draining() -> DrainingError:
-    return DrainingError(Reason.DRAINING, "the server is shutting down", retry_seconds=DRAINING_RETRY_SECONDS)
+def _draining_error() -> DrainingError:
+    return DrainingError(Reason.DRAINING, "the server is shutting down", retry_seconds=RETRY_SECONDS)

@@ -1,195 +1,325 @@
-"""StreamDetect, free of transport: one session per stream, a message in, the answer out.
+"""One StreamDetect call without its transport: bytes of a request in, bytes of the response out.
 
-What ends the stream is raised; what is wrong with a data message is said in its answer, and changes nothing.
+Errors that end the stream are raised. An invalid data message is answered with its error, and changes nothing.
 """
 
 import asyncio
+from typing import Any
 
 from mods_grpc.errors import (
     InvalidInputError,
+    ModelUnusableError,
     ModsError,
     QuotaError,
     Reason,
     SequenceGapError,
     StreamProtocolError,
 )
-from mods_grpc.server.codec.decode import EXPLAIN_VALUES
-from mods_grpc.server.codec.encode import encode_opened
-from mods_grpc.server.codec.validation import raise_violations, check_name, require_enum_value
+from mods_grpc.server.codec.decode import EXPLAIN_VALUES, decode_impute_rows, decode_significance, find_model
+from mods_grpc.server.codec.encode import encode_opened, encode_served_model
+from mods_grpc.server.codec.replay import serialize_request, with_reply, with_sequence
+from mods_grpc.server.codec.validation import check_name, raise_violations, require_enum_value
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.rpc.boundary import Edge, note_end, parse
-from mods_grpc.server.rpc.status import status_of
+from mods_grpc.server.rpc.boundary import RpcBoundary
+from mods_grpc.server.rpc.outcome import consume_exception, parse_request
+from mods_grpc.server.rpc.status import to_status
 from mods_grpc.server.scheduling.fair_lock import INLINE_SECONDS
-from mods_grpc.server.security.authentication import Identity
-from mods_grpc.server.series.replay_cache import CachedReply, ReplayCache, serialize_request, with_reply
+from mods_grpc.server.security.authentication import CallerIdentity
+from mods_grpc.server.series.replay_cache import ReplayCache
 from mods_grpc.server.series.row_batcher import PendingRow
-from mods_grpc.server.streaming.session_model import StreamModel, unbound_model
+from mods_grpc.server.streaming.row_scorer import RowScorer
 from mods_grpc.v1 import inference_pb2 as pb
+
+SENSOR_SEPARATOR = "\x1f"
+TOO_MANY_INVALID_RETRY_SECONDS = 60.0
 
 
 class StreamSession:
-    """One stream.
+    """One stream. It is bound to the model version that serves, unless the client pinned a version.
 
     Args:
         repository: The models.
         config: The limits.
-        identity: Who sends; its name is the namespace of the series where the client names none.
-        edge: What is counted and limited.
+        identity: The caller; its name is the namespace of the series where the client names no sensor.
+        boundary: Rate limit, thread pool and metrics.
 
     Attributes:
-        last_sequence: Of the last data message that was taken. ended: whether the client has closed the stream.
+        last_sequence: Of the last data message that was accepted. ended: whether the client has closed the stream.
     """
 
-    def __init__(self, repository: Repository, config: ServerConfig, identity: Identity, edge: Edge) -> None:
+    def __init__(self, repository: Repository, config: ServerConfig, identity: CallerIdentity, boundary: RpcBoundary) -> None:
         self._identity = identity
-        self._edge = edge
+        self._boundary = boundary
         self._repository = repository
         self._config = config
-        self._model: StreamModel | None = None
-        self._bad_in_a_row = 0
+        self._opening = pb.StreamConfig()
+        self._sensor = identity.name
+        self._scorer: RowScorer | None = None  # None before config and after close
+        self._generation = 0
+        self._response_prefix = b""  # the served model, which every response begins with
+        self._invalid_in_a_row = 0
         self._replay_cache = ReplayCache()
+        self._queued = False
+        self._closed = False
         self.last_sequence = 0
         self.ended = False
 
     async def handle(self, message: bytes) -> bytes:
-        """Take one StreamDetectRequest and return a StreamDetectResponse. Cancelled, it still does what it began.
+        """Take one StreamDetectRequest and return a StreamDetectResponse. If cancelled, scoring that has begun is completed.
 
         Raises:
-            ModsError: The stream ends: a protocol error, a model that can't be used, or too many bad messages.
+            ModsError: The stream ends: a protocol error, a model that can't be used, or too many invalid messages.
         """
-        request = parse(pb.StreamDetectRequest, message)
-        kind = request.WhichOneof("message")
-        if self._model is None:
+        request = parse_request(pb.StreamDetectRequest, message)
+        kind, scorer = request.WhichOneof("message"), self._scorer
+        if scorer is None:
             if kind != "config":
-                text = "expected config as the first message"
-                raise StreamProtocolError(Reason.CONFIG_REQUIRED, text)
+                raise StreamProtocolError(Reason.CONFIG_REQUIRED, "expected config as the first message")
             return await self._open(request.config)
         if kind == "config":
             raise StreamProtocolError(Reason.CONFIG_REPEATED, "config was sent twice")
-        self._model.follow()
+        if self._generation != self._repository.generation:
+            scorer = self._rebind(scorer)
         if kind == "end":
             self.ended = True
-            return self._reply(pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)))
-        answer = await self._answer(self._model, request.data, found=kind is not None)
-        return with_reply(self._model.said_by, answer)
+            return self._respond(pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)))
+        reply = await self._reply(scorer, request.data, has_data=kind is not None)
+        return with_reply(self._response_prefix, reply)
 
     def draining(self) -> bytes:
-        """Return what a client is told before the server shuts down."""
-        return self._reply(pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)))
-
-    def _reply(self, response: pb.StreamDetectResponse) -> bytes:
-        said_by = b"" if self._model is None else self._model.said_by
-        return said_by + response.SerializeToString()
-
-    async def _open(self, message: pb.StreamConfig) -> bytes:
-        model, sensor = await unbound_model(self._repository, message.model), self._identity.name
-        require_enum_value(message.explain, EXPLAIN_VALUES, "config.explain")
-        if message.sensor:
-            raise_violations([check_name(message.sensor, "config.sensor")])
-            sensor = message.sensor
-        if self._identity.proven:  # nobody else's series can be reached
-            sensor = f"{self._identity.name}\x1f{sensor}"
-        metrics = self._edge.metrics
-        self._model = StreamModel(self._repository, self._config, metrics, opening=message, sensor=sensor, model=model)
-        held = model.states.count_series(sensor)
-        certain = held > 0 and not model.states.clear_stale(sensor)
-        asked_before = model.states.swap_replies(sensor, self._replay_cache.entries)
-        if held:
-            self._replay_cache.attach(asked_before)
-        state = pb.STATE_ORIGIN_RESUMED if certain else pb.STATE_ORIGIN_FRESH
-        said = encode_opened(model, self._config, significance=self._model.judge.significance, state=state, held=held)
-        return self._reply(pb.StreamDetectResponse(opened=said))
+        """Return the message that announces the server's shutdown to the client."""
+        return self._respond(pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)))
 
     def close(self) -> None:
-        """Let go of the model."""
-        model, self._model = self._model, None
-        if model is not None:
-            model.let_go()
+        """Release the model: a pinned version, and the reference once queued work has ended."""
+        self._closed = True
+        if self._scorer is not None and self.is_pinned:
+            self._scorer.model.states.pins -= 1
+        if not self._queued:
+            self._scorer = None
 
-    async def _answer(self, model: StreamModel, data: pb.StreamData, *, found: bool) -> bytes:
-        sequence = data.sequence
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the client named a model version, with which the stream stays."""
+        return self._opening.model.HasField("version")
+
+    def _respond(self, response: pb.StreamDetectResponse) -> bytes:
+        return self._response_prefix + response.SerializeToString()
+
+    async def _open(self, opening: pb.StreamConfig) -> bytes:
+        model, sensor = await unbound_model(self._repository, opening.model), self._identity.name
+        require_enum_value(opening.explain, EXPLAIN_VALUES, "config.explain")
+        if opening.sensor:
+            raise_violations([check_name(opening.sensor, "config.sensor")])
+            sensor = opening.sensor
+        if self._identity.authenticated:  # the series of other callers can't be reached
+            sensor = f"{self._identity.name}{SENSOR_SEPARATOR}{sensor}"
+        self._opening, self._sensor = opening, sensor
+        self._generation = self._repository.generation
+        scorer = self._bind(model)
+        if self.is_pinned:
+            model.states.pins += 1
+        held = model.states.count_series(sensor)
+        resumed = held > 0 and not model.states.clear_stale(sensor)
+        previous_replies = model.states.swap_replies(sensor, self._replay_cache.entries)
+        if held:
+            self._replay_cache.attach(previous_replies)
+        state = pb.STATE_ORIGIN_RESUMED if resumed else pb.STATE_ORIGIN_FRESH
+        opened = encode_opened(model, self._config, significance=scorer.significance, state=state, series_held=held)
+        return self._respond(pb.StreamDetectResponse(opened=opened))
+
+    def _bind(self, model: LoadedModel) -> RowScorer:
+        """Make the scorer for a model version.
+
+        Raises:
+            InvalidInputError: The stream's config is out of range.
+        """
+        opening, config = self._opening, self._config
+        adapt = _adapts(opening)
+        scorer = RowScorer(
+            model=model,
+            monitor=model.monitor(model.states.table, adapt=adapt, own_scales=opening.own_scales),
+            adapt=adapt,
+            own_scales=opening.own_scales,
+            sensor=self._sensor,
+            significance=decode_significance(opening.sensitivity, model.manifest),
+            explain=opening.explain,
+            impute_rows=decode_impute_rows(opening.gap_policy, config.default_impute_rows, config.max_impute_rows),
+            max_observations=config.max_observations,
+            max_series=config.max_series_per_sensor,
+            max_future_seconds=config.max_future_seconds,
+            metrics=self._boundary.metrics,
+        )
+        self._scorer = scorer
+        self._response_prefix = pb.StreamDetectResponse(model=encode_served_model(model)).SerializeToString()
+        return scorer
+
+    def _rebind(self, scorer: RowScorer) -> RowScorer:
+        """Bind the version that serves now, to which the repository has handed the series over. A pinned stream stays.
+
+        Raises:
+            ModelUnusableError: MODEL_RETIRED, none serves, or it has other features.
+        """
+        self._generation = self._repository.generation
+        if self.is_pinned:
+            return scorer
+        previous = scorer.model
+        name = previous.manifest.name
         try:
-            if not found:
-                raise InvalidInputError.of("message", Reason.FIELD_REQUIRED, "expected data or end, found neither")
-            if sequence != self.last_sequence + 1:
-                expected = self.last_sequence + 1
+            model = self._repository.serving(name, None)
+        except ModsError:
+            raise ModelUnusableError(Reason.MODEL_RETIRED, f"model {name} was withdrawn") from None
+        if not model.tracks_state(previous):
+            text = f"version {model.manifest.version} of model {name}, which serves now, has other features"
+            raise ModelUnusableError(Reason.MODEL_RETIRED, text)
+        return self._bind(model)  # even the same version: its series may have been elsewhere in between
+
+    async def _reply(self, scorer: RowScorer, data: pb.StreamData, *, has_data: bool) -> bytes:
+        """Return the serialized StreamAnswer to a data message."""
+        sequence, expected = data.sequence, self.last_sequence + 1
+        try:
+            if not has_data:
+                text = "expected data or end, found neither"
+                raise InvalidInputError.for_field("message", Reason.FIELD_REQUIRED, text)
+            if sequence != expected:
                 text = f"data.sequence: expected {expected}, found {sequence}"
                 raise SequenceGapError(Reason.SEQUENCE_GAP, text, limit=expected, actual=sequence)
-            self._edge.rates.acquire(self._identity.name)
+            self._boundary.rate_limiter.acquire(self._identity.name)
         except ModsError as error:
             return self._reject(sequence, error)
         self.last_sequence = sequence
-        sent = serialize_request(data)
-        known = self._replay_cache.lookup(sent, sequence)
-        if known is not None:
-            return self._answered(sent, known, bad=False)
-        if not data.warm_up:
-            self._replay_cache.end_replay()
-        return await self._score_inline(model, data, sequence, sent)
+        request = serialize_request(data)
+        if self._replay_cache.pending:
+            cached = self._replay_cache.lookup(request)
+            if cached is not None:
+                return self._store(request, with_sequence(cached, sequence), invalid=False)
+            if not data.warm_up:
+                self._replay_cache.end_replay()
+        return await self._score(scorer, data, sequence, request)
 
-    async def _score_inline(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes) -> bytes:
-        """Judge a message as soon as may be: at once, with rows of other streams, or when it is its turn."""
-        judge = model.judge
-        seconds, gatherer = judge.estimate_seconds(data), judge.model.rows
-        if seconds <= INLINE_SECONDS and not judge.model.states.lock.locked:
-            if gatherer is None or not judge.is_single_row(data) or not gatherer.has_concurrent_streams(self):
+    async def _score(self, scorer: RowScorer, data: pb.StreamData, sequence: int, request: bytes) -> bytes:
+        """Score a message: inline, in one call with rows of other streams, or queued for the lock of the series."""
+        seconds, batcher = scorer.estimate_seconds(data), scorer.model.row_batcher
+        if seconds <= INLINE_SECONDS and not scorer.model.states.lock.locked:
+            if batcher is None or not scorer.is_single_row(data) or not batcher.has_concurrent_streams(self):
                 try:
-                    answer = judge.score(data)
+                    answer = scorer.score(data)
                 except ModsError as error:
                     return self._reject(sequence, error)
-                judge.prefetch_next(data)
-                return self._judged(sequence, sent, answer)
-            gathered = await gatherer.score(
+                scorer.prefetch_next(data)
+                return self._accept(sequence, request, answer)
+            reply = await batcher.score(
                 PendingRow(
-                    scorer=judge,
-                    data=data,
-                    is_current=lambda: model.stays,
-                    finish=lambda found: self._finish(sequence, sent, found),
+                    scorer=scorer,
+                    message=data,
+                    is_current=lambda: self._generation == self._repository.generation,
+                    finish=lambda outcome: self._finish(sequence, request, outcome),
                 )
             )
-            if gathered is not None:
-                return gathered
-        working = asyncio.ensure_future(self._score_queued(model, data, sequence, sent, seconds))
-        working.add_done_callback(note_end)
-        return await asyncio.shield(working)
+            if reply is not None:
+                return reply
+        self._queued = True
+        task = asyncio.ensure_future(self._score_queued(scorer, data, sequence, request, seconds))
+        task.add_done_callback(self._end_queued)
+        return await asyncio.shield(task)
 
-    def _finish(self, sequence: int, sent: bytes, found: pb.StreamAnswer | ModsError) -> bytes:
-        return self._reject(sequence, found) if isinstance(found, ModsError) else self._judged(sequence, sent, found)
-
-    async def _score_queued(self, model: StreamModel, data: pb.StreamData, sequence: int, sent: bytes, seconds: float) -> bytes:
+    async def _score_queued(self, scorer: RowScorer, data: pb.StreamData, sequence: int, request: bytes, seconds: float) -> bytes:
         try:
-            turn = await model.turn(seconds)
-            judge = model.judge
+            scorer = await self._lock(scorer, seconds)
+            lock = scorer.model.states.lock
             try:
                 if seconds <= INLINE_SECONDS:
-                    answer = judge.score(data)
+                    answer = scorer.score(data)
                 else:
-                    answer = await turn.run_in_executor(self._edge.pool, lambda: judge.score(data))
+                    answer = await lock.run_in_executor(self._boundary.pool, lambda: scorer.score(data))
             finally:
-                turn.release()
+                lock.release()
         except ModsError as error:
             return self._reject(sequence, error)
-        return self._judged(sequence, sent, answer)
+        return self._accept(sequence, request, answer)
+
+    def _end_queued(self, task: "asyncio.Task[bytes]") -> None:
+        self._queued = False
+        if self._closed:
+            self._scorer = None
+        consume_exception(task)
+
+    async def _lock(self, scorer: RowScorer, seconds: float) -> RowScorer:
+        """Acquire the lock of the series, and return the scorer of the version that serves then.
+
+        Args:
+            scorer: Of the version that serves now.
+            seconds: How long the lock is expected to be held.
+
+        Raises:
+            ModelUnusableError: As `_rebind`; the lock is not held then.
+        """
+        while True:
+            lock, model = scorer.model.states.lock, scorer.model
+            await lock.acquire(seconds)
+            try:
+                if self._generation != self._repository.generation:
+                    scorer = self._rebind(scorer)
+            except ModsError:
+                lock.release()
+                raise
+            if scorer.model is model:
+                return scorer
+            lock.release()
+
+    def _finish(self, sequence: int, request: bytes, outcome: Any) -> bytes:
+        """Return the reply for the answer or the error of a row that was scored with others."""
+        return self._reject(sequence, outcome) if isinstance(outcome, ModsError) else self._accept(sequence, request, outcome)
+
+    def _accept(self, sequence: int, request: bytes, answer: pb.StreamAnswer) -> bytes:
+        answer.sequence = sequence
+        invalid = bool(answer.errors) and len(answer.errors) == max(1, len(answer.scores.status))
+        return self._store(request, answer.SerializeToString(), invalid=invalid)
+
+    def _store(self, request: bytes, reply: bytes, *, invalid: bool) -> bytes:
+        if invalid:
+            self._count_invalid()
+        else:
+            self._invalid_in_a_row = 0
+        self._replay_cache.store(request, reply)
+        return reply
 
     def _reject(self, sequence: int, error: ModsError) -> bytes:
-        self._edge.metrics.rejected(error.reason)
-        self._count_invalid(True)
-        return pb.StreamAnswer(sequence=sequence, error=status_of(error)).SerializeToString()
+        self._boundary.metrics.count_rejected(error.reason)
+        self._count_invalid()
+        return pb.StreamAnswer(sequence=sequence, error=to_status(error)).SerializeToString()
 
-    def _judged(self, sequence: int, sent: bytes, answer: pb.StreamAnswer) -> bytes:
-        answer.sequence = sequence
-        bad = bool(answer.errors) and len(answer.errors) == max(1, len(answer.scores.status))
-        return self._answered(sent, answer.SerializeToString(), bad=bad)
-
-    def _answered(self, sent: bytes, answer: bytes, *, bad: bool) -> bytes:
-        self._count_invalid(bad)
-        self._replay_cache.store(CachedReply(sent, answer))
-        return answer
-
-    def _count_invalid(self, bad: bool) -> None:
-        self._bad_in_a_row = self._bad_in_a_row + 1 if bad else 0
+    def _count_invalid(self) -> None:
+        self._invalid_in_a_row += 1
         limit = self._config.max_bad_messages
-        if self._bad_in_a_row > limit:
-            text = f"{self._bad_in_a_row} messages in a row were refused, at most {limit} are accepted"
-            raise QuotaError(Reason.TOO_MANY_BAD_OBSERVATIONS, text, limit=limit, actual=self._bad_in_a_row, retry_seconds=60.0)
+        if self._invalid_in_a_row > limit:
+            text = f"{self._invalid_in_a_row} messages in a row were refused, at most {limit} are accepted"
+            raise QuotaError(
+                Reason.TOO_MANY_BAD_OBSERVATIONS,
+                text,
+                limit=limit,
+                actual=self._invalid_in_a_row,
+                retry_seconds=TOO_MANY_INVALID_RETRY_SECONDS,
+            )
+
+
+async def unbound_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
+    """Find the model that a stream refers to, once its series are not locked.
+
+    Raises:
+        ModsError: As `Repository.serving`.
+    """
+    model = find_model(repository, reference)
+    while model.states.lock.locked:
+        await model.states.lock.wait_idle()
+        previous, model = model, find_model(repository, reference)
+        if model is previous:
+            break
+    return model
+
+
+def _adapts(opening: pb.StreamConfig) -> bool:
+    """Return whether the level adapts: it does for a budget, which is a rate to reach, and not for a significance level."""
+    return not opening.fixed_level and opening.sensitivity.WhichOneof("level") != "significance"

@@ -106,7 +106,7 @@ DETECTS = {
 
 
 @pytest.mark.parametrize("case", DETECTS)
-def test_a_bad_detect_request_is_told_what_is_wrong_and_where(inference, case):
+def test_a_bad_detect_request_is_answered_with_its_violations(inference, case):
     request, reason, field = DETECTS[case]
     assert_fails(inference.Detect, request, INVALID, reason, field)
 

@@ -127,7 +127,7 @@ def test_bad_observations_of_a_batch_are_named_and_the_rest_is_applied(warm):
     assert warm.row(9).verdict.status == VERDICT_STATUS_LATE  # it was missing when row 10 was judged
 
 
-def test_a_sequence_that_jumps_is_told_the_expected_one_and_may_go_on(stream):
+def test_a_sequence_gap_is_answered_with_the_expected_sequence(stream):
     stream.row(0)
     answer = stream.send(sequence=5, observation=observation(1))
     code, reason, details = reading(answer.error)
@@ -210,7 +210,7 @@ def test_a_flood_of_bad_messages_ends_the_stream(stream, server):
     assert "RetryInfo" in details
 
 
-def test_more_streams_than_allowed_are_told_when_to_retry(inference, server):
+def test_more_streams_than_allowed_are_refused_with_a_retry_delay(inference, server):
     asyncio.run_coroutine_threadsafe(server.app._streams._all_closed.wait(), server._loop).result(10)
     streams = [Stream(inference, sensor=f"quota {number}") for number in range(server.config.max_streams)]
     extra = Stream(inference, config=False)

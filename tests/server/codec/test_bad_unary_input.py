@@ -131,7 +131,7 @@ FORECASTS = {
 
 
 @pytest.mark.parametrize("case", FORECASTS)
-def test_a_bad_forecast_request_is_told_what_is_wrong_and_where(inference, case):
+def test_a_bad_forecast_request_is_answered_with_its_violations(inference, case):
     request, code, reason, field = FORECASTS[case]
     assert_fails(inference.Forecast, request, code, reason, field)
 
@@ -160,7 +160,7 @@ def test_metadata_above_the_limit_is_refused_by_grpc(inference):
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_hundred_violations_are_told_as_twenty_and_a_count(inference):
+def test_a_hundred_violations_are_returned_as_twenty_and_a_count(inference):
     rows = [values_pb2.Row(values=[-1, -1])] * 50
     with pytest.raises(grpc.RpcError) as caught:
         inference.Forecast(forecast_request(window(rows=rows)), timeout=10)

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not HAS_CUDA, reason="this bui
 
 
 @pytest.mark.parametrize("which", list_versions(EXPORTED), ids=lambda which: f"{which[0]}-{which[1]}")
-def test_a_model_says_on_the_device_what_it_says_on_the_processor(which):
+def test_a_model_gives_the_same_forecasts_on_device_and_processor(which):
     artifact = read_artifact(EXPORTED, *which)
     device, processor = open_session(artifact, "cuda"), open_session(artifact, "cpu")
     assert device.provider == "CUDAExecutionProvider"

@@ -58,7 +58,7 @@ def test_both_graphs_are_opened_from_the_version(tmp_path):
     assert [file for file, _ in session_of(tmp_path / "other").graphs] == [MODEL_FILE]
 
 
-def test_the_size_of_the_batch_chooses_the_graph(tmp_path):
+def test_the_batch_size_chooses_the_graph(tmp_path):
     doubling = ort.InferenceSession(mean_graph(factor=2.0).SerializeToString(), providers=["CPUExecutionProvider"])
     session = replace(session_of(tmp_path), large_graph=doubling, min_large_batch=100)
     windows = np.ones((256, ROWS, 2))
@@ -73,7 +73,7 @@ def test_the_second_graph_runs_from_where_it_is_faster(tmp_path):
     assert chosen.min_large_batch == BATCH_SIZES[0]
 
 
-def test_a_second_graph_that_is_never_faster_is_put_aside(tmp_path):
+def test_a_second_graph_that_is_never_faster_is_dropped(tmp_path):
     chosen = choose_graph(session_of(tmp_path, batch_model=laboured_graph()), WINDOW)
     assert chosen.large_graph is None
 
@@ -145,7 +145,7 @@ def test_a_second_graph_that_was_tampered_with_is_refused(tmp_path):
     assert entry.failure == "model.batch.onnx: size or digest differs from the manifest"
 
 
-def test_a_version_whose_second_graph_was_mended_is_tried_again(tmp_path):
+def test_a_version_whose_second_graph_was_repaired_is_loaded_again(tmp_path):
     file = publish_tiny(tmp_path, batch_model=mean_graph()) / BATCH_MODEL_FILE
     good = file.read_bytes()
     file.write_bytes(good[:-1])

@@ -34,7 +34,7 @@ def test_a_batch_runs_at_the_next_larger_size(n):
 
 @pytest.mark.parametrize("captures", [False, True], ids=["bound", "captured"])
 @pytest.mark.parametrize("which", list_versions(EXPORTED), ids=lambda which: f"{which[0]}-{which[1]}")
-def test_a_shipped_model_says_the_same_in_buffers(which, captures):
+def test_a_shipped_model_gives_the_same_forecasts_with_bound_buffers(which, captures):
     artifact = read_artifact(EXPORTED, *which)
     plain = open_session(artifact, "cpu")
     bound = replace(plain, runner=IoBindingRunner(plain.runtime, "cpu", plain.outputs, captures=captures))
@@ -53,13 +53,13 @@ def windows_of(n):
     return RNG.gamma(2, 2, (n, ROWS, 2))
 
 
-def test_batches_larger_than_all_buffers_run_in_parts(tiny):
+def test_batches_larger_than_the_largest_buffer_run_in_chunks(tiny):
     windows, times = windows_of(2 * BUFFER_SIZES[-1] + 5), np.zeros(2 * BUFFER_SIZES[-1] + 5, np.int64)
     bound = replace(tiny, provider="of a device", runner=IoBindingRunner(tiny.runtime, "cpu", OUTPUTS))
     np.testing.assert_array_equal(bound.forecast(windows, times), tiny.forecast(windows, times))
 
 
-def test_buffers_are_made_once_and_what_was_returned_is_not_written_to_again(tiny):
+def test_buffers_are_allocated_once_and_returned_forecasts_are_not_overwritten(tiny):
     runs = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS)
     windows = windows_of(7)
     first = runs.run({"window": windows})[0]
@@ -79,7 +79,7 @@ def test_warming_up_makes_the_buffers_of_every_size(tiny):
 
 
 @pytest.mark.parametrize("captures", [False, True], ids=["bound", "captured"])
-def test_many_threads_get_what_is_theirs(tiny, captures):
+def test_each_of_many_threads_gets_its_own_forecasts(tiny, captures):
     runs, batches = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS, captures=captures), [windows_of(n % 40 + 1) for n in range(200)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda windows: runs.run({"window": windows})[0], batches))
@@ -87,7 +87,7 @@ def test_many_threads_get_what_is_theirs(tiny, captures):
         np.testing.assert_array_equal(forecasts, DirectRunner(tiny.runtime, OUTPUTS).run({"window": windows})[0])
 
 
-def test_captured_runs_are_all_on_one_thread_of_their_own(tiny):
+def test_captured_runs_share_one_dedicated_thread(tiny):
     runs, seen = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS, captures=True), []
     make = runs._allocate
     runs._allocate = lambda size: seen.append(threading.current_thread().name) or make(size)
@@ -97,7 +97,7 @@ def test_captured_runs_are_all_on_one_thread_of_their_own(tiny):
     assert threading.current_thread().name not in seen
 
 
-def test_a_run_in_buffers_is_ended_as_any_other(tmp_path):
+def test_a_run_with_bound_buffers_can_be_terminated(tmp_path):
     publish_tiny(tmp_path, model=slow_graph())
     session = open_session(read_artifact(tmp_path, "tiny", 1), "cpu")
     runs, options = IoBindingRunner(session.runtime, "cpu", OUTPUTS), ort.RunOptions()
@@ -136,5 +136,5 @@ def broken(windows, times):
     ],
     ids=["faster", "slower", "not the same", "one that fails", "only one"],
 )
-def test_another_way_than_the_plain_one_is_taken_where_it_says_the_same_and_pays(ways, best):
+def test_another_runner_is_chosen_where_it_agrees_and_is_faster(ways, best):
     assert fastest_runner(ways, windows_of(9), np.zeros(9, np.int64), np.allclose, 1.0) == best

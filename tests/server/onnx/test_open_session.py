@@ -37,7 +37,7 @@ def test_a_provider_that_is_not_there_fails_the_load_and_never_falls_back(tmp_pa
 
 
 @pytest.mark.skipif(HAS_CUDA, reason="CUDA is there, so auto may choose it")
-def test_auto_takes_the_cpu_where_there_is_nothing_else(tmp_path):
+def test_auto_chooses_the_cpu_where_nothing_else_is_available(tmp_path):
     publish_tiny(tmp_path)
     assert loaded(tmp_path, "auto").serving("tiny", None).session.provider == "CPUExecutionProvider"
 
@@ -48,7 +48,7 @@ DEVICE = CostModel((110e-6, 115e-6, 160e-6))
 
 
 @pytest.mark.parametrize(("processor", "taken"), [(SMALL, "cpu"), (LARGE, "cuda")])
-def test_auto_takes_the_provider_that_takes_less_time_over_all_sizes(processor, taken):
+def test_auto_chooses_the_provider_that_is_faster_over_all_sizes(processor, taken):
     names = list_candidates(["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"])
     assert names == ["cuda", "cpu"]
     assert names[choose_fastest([DEVICE, processor])] == taken

@@ -14,7 +14,7 @@ class Monitor:
     def __init__(self, note):
         self._note = note
 
-    def look_ahead(self, slot):
+    def prefetch(self, slot):
         self._note.append(slot)
         if slot == 13:
             raise ValueError("not finite")
@@ -38,14 +38,14 @@ def looked_ahead_of(slots, *, busy=False):
     return done
 
 
-def test_it_is_done_after_the_answer_was_sent():
+def test_a_prefetch_runs_after_the_answer_was_sent():
     assert looked_ahead_of([1, 2]) == ["the answer is made", "an answer is sent", 1, 2]
 
 
-def test_nothing_is_looked_at_while_somebody_is_at_work_on_the_series():
+def test_nothing_is_prefetched_while_the_series_are_locked():
     assert looked_ahead_of([1], busy=True) == ["the answer is made", "an answer is sent"]
 
 
 @pytest.mark.parametrize("slots", [[13], [13, 5]])
-def test_a_forecast_that_fails_is_left_to_the_row_itself_to_tell(slots):
+def test_a_prefetch_that_fails_is_left_to_the_row_itself(slots):
     assert looked_ahead_of(slots)[2:] == slots

@@ -54,7 +54,7 @@ def told(answer):
     return answer.verdict, list(answer.errors)
 
 
-def test_rows_that_come_together_are_judged_as_if_each_had_come_alone(inference, runs):
+def test_rows_that_arrive_together_get_the_verdicts_they_would_get_alone(inference, runs):
     values = [np.random.default_rng(seed).permutation(LEVELS)[:40] for seed in range(STREAMS)]
     for number, row in ((2, 20), (5, 20), (5, 21), (3, 30)):
         values[number][row] *= 30  # alarms
@@ -77,7 +77,7 @@ def test_rows_that_come_together_are_judged_as_if_each_had_come_alone(inference,
     assert max(runs) > 1
 
 
-def test_what_is_wrong_with_one_row_is_said_to_its_stream_alone_and_changes_nothing(inference):
+def test_the_error_of_one_row_goes_to_its_stream_only_and_changes_nothing(inference):
     streams = opened(inference, "wrong")
     for row in range(8):
         together(streams, *[observation(row)] * STREAMS)
@@ -106,7 +106,7 @@ def test_what_is_wrong_with_one_row_is_said_to_its_stream_alone_and_changes_noth
     assert not any(answer.errors for answer in answers)
 
 
-def test_a_forecast_that_is_not_finite_fails_its_own_stream_alone(inference):
+def test_a_forecast_that_is_not_finite_fails_only_its_own_stream(inference):
     streams = opened(inference, "infinite")
     huge = np.full(2, 1.7e308)
     for row in range(ROWS):
@@ -118,25 +118,25 @@ def test_a_forecast_that_is_not_finite_fails_its_own_stream_alone(inference):
 
 
 def gatherer():
-    return RowBatcher(SeriesSlots(SeriesTable(1, 1), max_series=1, max_series_per_sensor=1, idle_seconds=1), most=64)
+    return RowBatcher(SeriesSlots(SeriesTable(1, 1), max_series=1, max_series_per_sensor=1, idle_seconds=1), max_rows=64)
 
 
 def never_judged(**changes):
     data = pb.StreamData(observation=observation(0))
-    return PendingRow(**{"scorer": None, "data": data, "is_current": lambda: True, "finish": None} | changes)
+    return PendingRow(**{"scorer": None, "message": data, "is_current": lambda: True, "finish": None} | changes)
 
 
 @pytest.mark.parametrize("hindrance", ["another version serves", "somebody's turn"])
-def test_rows_whose_series_moved_or_are_at_work_on_are_given_back(hindrance):
+def test_rows_whose_series_moved_or_are_locked_are_returned_unscored(hindrance):
     async def run():
         rows = gatherer()
-        rows._states.lock.locked = hindrance == "somebody's turn"
+        rows._series.lock.locked = hindrance == "somebody's turn"
         return await rows.score(never_judged(is_current=lambda: hindrance == "somebody's turn"))
 
     assert asyncio.run(run()) is None
 
 
-def test_a_row_whose_stream_broke_off_is_not_applied():
+def test_the_row_of_a_broken_stream_is_not_applied():
     async def run():
         rows = gatherer()
         waiting = asyncio.ensure_future(rows.score(never_judged()))
@@ -149,7 +149,7 @@ def test_a_row_whose_stream_broke_off_is_not_applied():
     asyncio.run(run())
 
 
-def test_a_stream_is_in_company_while_others_send(monkeypatch):
+def test_a_stream_has_concurrent_streams_while_others_send(monkeypatch):
     monkeypatch.setattr(row_batcher, "CONCURRENCY_SECONDS", 60.0)
     rows, one, other = gatherer(), object(), object()
     assert [rows.has_concurrent_streams(stream) for stream in (one, one, other, other, one)] == [False, False, True, False, True]

@@ -1,11 +1,13 @@
-"""What a server hands on of its series, to another version or to the next process, is all that verdicts depend on."""
+"""Snapshots and hand-overs hold everything that verdicts depend on, whether series are moved or copied, or written to a file."""
 
 import itertools
+import shutil
 import tempfile
 from collections import deque
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +15,13 @@ from mods_grpc.detection import Detector, Monitor
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, read_state, write_state
 from mods_grpc.server.series.slots import SeriesSlots
-from mods_grpc.server.series.snapshot import restore, capture
+from mods_grpc.server.series.snapshot import capture, hand_over, restore
+from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
+from tests.server.models.test_reload import judged, longer_window, publish_other
+from tests.support.http2.client import Stream
 from tests.support.models.quantile import QUANTILE_CALIBRATION, quantile_forecast
-from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast
+from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast, publish_tiny
+from tests.support.running_server import channel_to, running_server
 
 MODELS = [
     (Detector(calibration, ResidualSpace(["count", "sum"]), (LEVELS.min(axis=0), LEVELS.max(axis=0))), forecast)
@@ -41,15 +47,15 @@ def judge(states, model, series, times, values, adapt):
     slots = np.array([states.add(*OWNERS[which]) for which in series])
     options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, "own_scales": adapt}
     monitor = Monitor(*model, states.table, **options)
-    found = monitor.observe(slots, times, values, judged=np.ones(len(slots), bool), significance=0.02, impute_rows=2)
+    verdicts = monitor.observe(slots, times, values, reported=np.ones(len(slots), bool), significance=0.02, impute_rows=2)
     states.release_empty(slots)
     names = ("outcome", "p_value", "anomalous", "expected", "drift", "gap_filled", "phase", "start", "peak_time", "peak")
-    return {name: np.asarray(getattr(found, name)) for name in names}
+    return {name: np.asarray(getattr(verdicts, name)) for name in names}
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), adapt=st.booleans(), model=st.sampled_from(MODELS))
-def test_taking_writing_reading_and_adopting_the_state_changes_no_verdict(data, adapt, model):
+def test_capturing_writing_reading_and_restoring_the_state_changes_no_verdict(data, adapt, model):
     n = data.draw(st.integers(10, 90))
     generator = np.random.default_rng(data.draw(st.integers(0, 1000)))
     series = generator.integers(0, len(NAMES), n)
@@ -74,10 +80,10 @@ def test_taking_writing_reading_and_adopting_the_state_changes_no_verdict(data, 
 def test_a_snapshot_keeps_the_answers_that_fit_its_series_while_the_stream_goes_on():
     states = fresh_states(MODELS[0][0])
     states.add(*OWNERS[0])
-    told = deque(["first"])
-    states.swap_replies("zeek", told)
+    replies = deque(["first"])
+    states.swap_replies("zeek", replies)
     snapshot = capture(states)
-    told.append("second")
+    replies.append("second")
     assert list(snapshot.answers["zeek"]) == ["first"]
 
 
@@ -90,3 +96,94 @@ def test_sensors_are_grouped_whole_and_none_is_left_out():
     groups = list(states.sensor_groups(4))
     assert groups == [["answers alone", "a", "b"], ["c"], ["d"]]
     assert [capture(states, group).sensors for group in groups] == [("a",) * 3 + ("b",), ("c",) * 5, ("d",) * 2]
+
+
+def observations_after(first, count, seed=3):
+    generator = np.random.default_rng(seed)
+    values = generator.gamma(50.0, 20.0, (first + count, 2)) * generator.choice([1, 1, 1, 8], (first + count, 1))
+    number = np.arange(first, first + count)
+    return number % len(NAMES), (number // len(NAMES) + 1) * SLIDE * SECOND, values[first:]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=["residuals", "intervals"])
+@pytest.mark.parametrize("same_model", [True, False])
+def test_moved_series_get_the_same_verdicts_as_copied_ones(model, same_model):
+    moved, copied = fresh_states(model[0]), fresh_states(model[0])
+    for states in (moved, copied):
+        judge(states, model, *observations_after(0, 60), adapt=True)
+    by_copy, by_move = fresh_states(model[0]), fresh_states(model[0])
+    restore(by_copy, capture(copied), same_model=same_model)
+    hand_over(moved, by_move, same_model=same_model)
+    assert len(moved) == 0
+    expected, actual = (judge(states, model, *observations_after(60, 60), adapt=True) for states in (by_copy, by_move))
+    for name, column in expected.items():
+        np.testing.assert_array_equal(actual[name], column, err_msg=name)
+
+
+def test_series_stay_with_a_version_that_a_stream_has_pinned_and_are_copied():
+    model = MODELS[0]
+    previous, current = fresh_states(model[0]), fresh_states(model[0])
+    judge(previous, model, *observations_after(0, 30), adapt=True)
+    previous.pins, previous.stale_sensors = 1, {"zeek"}
+    hand_over(previous, current, same_model=True)
+    assert len(previous) == len(current) == len(NAMES)
+    assert current.stale_sensors == {"zeek"}
+    assert current.table is not previous.table
+
+
+def test_the_replies_of_a_stream_stay_cached_when_its_series_are_copied():
+    previous, current = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
+    previous.add(*OWNERS[0])
+    replies = deque(["first"])
+    previous.swap_replies("zeek", replies)
+    previous.pins = 1
+    hand_over(previous, current, same_model=True)
+    replies.append("second")
+    assert list(current.swap_replies("zeek", deque())) == ["first", "second"]
+
+
+def test_cached_replies_and_stale_marks_move_with_the_series():
+    previous, current = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
+    previous.add(*OWNERS[0])
+    previous.swap_replies("zeek", "answers")
+    previous.mark_stale({"zeek"})
+    hand_over(previous, current, same_model=True)
+    assert current.clear_stale("zeek")
+    assert current.swap_replies("zeek", None) == "answers"
+    assert not previous.stale_sensors
+
+
+def test_moving_series_allocates_no_memory_per_series():
+    detector = MODELS[0][0]
+    limits = {"max_series": 10**6, "max_series_per_sensor": 10**6, "idle_seconds": 60.0}
+    previous, current = SeriesSlots(detector.table(ROWS), **limits), SeriesSlots(detector.table(ROWS), **limits)
+    for number in range(5000):
+        previous.add("zeek", str(number))
+    table = previous.table
+    hand_over(previous, current, same_model=True)
+    assert current.table is table
+    assert len(current) == 5000
+    assert previous.table is not table
+
+
+def test_a_stream_that_was_idle_while_a_version_came_and_went_continues_with_the_current_series(tmp_path):
+    publish_tiny(tmp_path)
+    with running_server(repository=tmp_path) as server, channel_to(server) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        ended, slept = Stream(stub, sensor="ended"), Stream(stub, sensor="slept")
+        for stream in (ended, slept):
+            judged(stream, 8)
+        ended.end()
+        publish_other(tmp_path, 2, **longer_window(ROWS + 3))
+        server.look()
+        shutil.rmtree(tmp_path / "tiny" / "2")
+        server.look()
+        again = Stream(stub, sensor="ended")
+        expected = judged(again, 20, 8)
+        judged(slept, 12, 8)
+        slept.end()
+        resumed = Stream(stub, sensor="slept")
+        assert resumed.opened.state == inference_pb2.STATE_ORIGIN_RESUMED
+        assert [v.p_value for v in judged(resumed, 20, 12)] == [v.p_value for v in expected[4:]]
+        for stream in (again, resumed):
+            stream.end()

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mods_grpc.protobuf.arrays import pack_float64, unpack_float64
-from mods_grpc.server.models.versions import State
+from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
@@ -77,7 +77,7 @@ def test_of_a_longer_window_the_time_of_the_last_row_counts(inference):
     np.testing.assert_allclose(longer.steps[0].values, clock_forecast(LEVELS[None, 6:10], [at(9)])[0, 0], rtol=1e-12)
 
 
-def test_streams_and_detect_expect_what_the_time_tells_over_gaps_too(inference):
+def test_streams_and_detect_use_the_time_across_gaps_too(inference):
     stream = Stream(inference, sensor="clock", explain=EXPLAIN_ALL)
     rows = [*range(8), 9]  # row 8 is missing and is filled with its forecast
     told = [stream.row(row).verdict for row in rows]
@@ -103,5 +103,5 @@ def test_streams_and_detect_expect_what_the_time_tells_over_gaps_too(inference):
 def test_a_model_whose_time_is_not_as_it_must_be_is_refused(tmp_path, given, model, reason):
     publish_with(tmp_path, "clock", parity=given, model=model)
     entry = next(loaded(tmp_path).entries())
-    assert entry.state == State.FAILED
+    assert entry.state == VersionState.FAILED
     assert entry.failure.startswith(reason)

@@ -69,7 +69,7 @@ def test_a_server_without_a_model_is_alive_and_not_ready(tmp_path, broken):
                 assert check(channel, "liveness") == SERVING
 
 
-def test_readiness_is_told_before_during_and_after(tmp_path):
+def test_readiness_is_served_before_during_and_after(tmp_path):
     """Before models are loaded and from the beginning of the drain on a server is not ready, and never dead."""
     publish_tiny(tmp_path)
 
@@ -82,7 +82,7 @@ def test_readiness_is_told_before_during_and_after(tmp_path):
         )
         app = App(config)
         loop, seen = asyncio.get_running_loop(), []
-        prepare = app.repository.prepare
+        prepare = app.repository.load
 
         def ask(port):
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -93,7 +93,7 @@ def test_readiness_is_told_before_during_and_after(tmp_path):
             seen.append(ask(app.port))
             return prepare(entry)
 
-        app.repository.prepare = look_and_prepare
+        app.repository.load = look_and_prepare
         await app.start()
         for port in (app.health_port, app.port):
             seen.append(await loop.run_in_executor(None, ask, port))
@@ -109,7 +109,7 @@ def test_readiness_is_told_before_during_and_after(tmp_path):
     assert asyncio.run(life()) == [not_ready, not_ready, ready, ready, not_ready, not_ready]
 
 
-def test_a_watcher_is_told_of_the_drain_and_does_not_hold_it_up(tmp_path):
+def test_a_health_watch_is_notified_of_the_drain_and_does_not_delay_it(tmp_path):
     publish_tiny(tmp_path)
     with running_server(repository=tmp_path, grace_seconds=20.0) as server, channel_to(server) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=15)

@@ -9,7 +9,7 @@ from mods_grpc.alarm_rules.adaptation import MAX_FACTOR, MIN_FACTOR, START_MULTI
 from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, VerdictStatus
 from mods_grpc.detection import Monitor, significance_from_budget
-from mods_grpc.ids.watch.alarm_levels import Levels
+from mods_grpc.ids.watch.alarm_levels import AlarmLevels
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.models.tiny import publish_tiny
 from tests.support.running_server import running_server
@@ -65,7 +65,7 @@ def factor_of(server):
 
 def scales_of(server):
     states = server.model().states
-    return states.table.own[states.find_slot("zeek", "site")].copy()
+    return states.table.log_scale[states.find_slot("zeek", "site")].copy()
 
 
 def p_values(verdicts):
@@ -78,19 +78,19 @@ def replayed(model, **options):
 
 
 def replay(model, **options):
-    table = model.states.table.like()
+    table = model.states.table.empty_like()
     verdicts = Monitor(model.detector, model.forecast, table, slide_seconds=600, holdoff_rows=6, **options).observe(
         np.full(COUNT, table.allocate()),
         TIMES,
         VALUES,
-        judged=np.ones(COUNT, bool),
+        reported=np.ones(COUNT, bool),
         significance=significance_from_budget(BUDGET, 600, model.detector.extremal_index),
         impute_rows=6,
     )
     return verdicts, table
 
 
-def test_one_by_one_in_batches_cut_and_replayed_the_level_adapts_the_same(server):
+def test_the_level_adapts_alike_for_single_rows_batches_cut_streams_and_replays(server):
     expected, factor = replayed(server.model(), adapt=True)
     assert sum(expected) < 0.9 * sum(detected(server.address))
     assert MIN_FACTOR <= factor < START_MULTIPLIER
@@ -104,18 +104,18 @@ def test_one_by_one_in_batches_cut_and_replayed_the_level_adapts_the_same(server
 
 
 @pytest.mark.parametrize("options", [{"fixed_level": True}, {"false_alarms_per_day": None, "significance": 0.05}])
-def test_where_the_client_says_so_or_names_a_significance_the_level_stays(server, options):
+def test_the_level_is_fixed_on_request_and_for_a_significance(server, options):
     level = {key: value for key, value in options.items() if key != "fixed_level"}
     assert flags(stream(server.address, rows(), **options)) == detected(server.address, **level)
     assert factor_of(server) == 1.0
 
 
-def test_scales_move_to_those_of_the_series_where_the_client_says_so_the_same_however_rows_are_sent(server):
+def test_scales_adapt_to_the_series_on_request_however_rows_are_sent(server):
     verdicts, table = replay(server.model(), adapt=True, own_scales=True)
     expected = verdicts.p_value[4:].tolist()
-    assert table.own[0].mean() > 0.2
+    assert table.log_scale[0].mean() > 0.2
     assert p_values(stream(server.address, rows(), own_scales=True)) == expected
-    np.testing.assert_array_equal(scales_of(server), table.own[0])
+    np.testing.assert_array_equal(scales_of(server), table.log_scale[0])
     whole = stream(server.address, batches(COUNT), "whole", own_scales=True)
     assert p_values(whole) == expected
     assert p_values(stream(server.address, batches(7), "batches", own_scales=True)) == expected
@@ -156,16 +156,16 @@ def test_a_new_version_which_was_calibrated_anew_starts_from_its_own_level(serve
 
 def test_the_watch_which_keeps_levels_itself_comes_to_the_same_alarms(server):
     expected = flags(stream(server.address, rows()))
-    levels = Levels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
+    levels = AlarmLevels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
     levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.extremal_index)
     judged = []
     for index, verdict in enumerate(stream(server.address, rows(), "watch", fixed_level=True)):
         if index == 400:  # as over a checkpoint
-            state, levels = levels.state(), Levels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
+            state, levels = levels.state(), AlarmLevels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
             levels.restore(state)
             levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.extremal_index)
-        judged.append(levels.judge(verdict))
-        levels.learn(judged[-1])
+        judged.append(levels.decide(verdict))
+        levels.update(judged[-1])
     assert flags(judged) == expected
 
 

@@ -64,7 +64,7 @@ def assert_same(verdicts, result):
     np.testing.assert_array_equal([verdict.anomalous for verdict in verdicts], result.anomalous)
 
 
-def test_row_by_row_is_the_same_as_in_one_go_with_every_explanation(server, may, at_once):
+def test_single_rows_get_the_verdicts_and_explanations_of_one_batch(server, may, at_once):
     verdicts = stream(server.address, rows(*may), "rows", explain="all")
     assert_same(verdicts, at_once)
     assert at_once.anomalous.sum() > 0
@@ -86,7 +86,7 @@ def test_a_stream_cut_and_resumed_at_five_random_places_is_the_same(server, may,
     assert_same(verdicts, at_once)
 
 
-def test_many_series_at_once_are_judged_as_each_alone(server, may, at_once):
+def test_many_series_together_get_the_verdicts_of_each_alone(server, may, at_once):
     times, values = may
     count = len(times) - 600
     given = [

@@ -7,8 +7,8 @@ from mods_grpc.artifact import read_artifact
 from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, VerdictStatus
 from mods_grpc.detection import Detector, Monitor
 from mods_grpc.errors import ArtifactError
-from mods_grpc.server.models.repository import State
-from mods_grpc.server.onnx.session import open_session
+from mods_grpc.server.models.repository import VersionState
+from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.v1 import inference_pb2_grpc
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
 from tests.server.models.test_canary import tried
@@ -65,7 +65,7 @@ def at_once(server, traffic):
         np.full(COUNT, table.allocate()),
         np.array(traffic[0]),
         traffic[1],
-        judged=np.ones(COUNT, bool),
+        reported=np.ones(COUNT, bool),
         significance=level,
         impute_rows=3,
     )
@@ -92,11 +92,11 @@ def rows(times, values):
     return [Observation("web", time, row) for time, row in zip(times, values, strict=True)]
 
 
-def test_rows_one_by_one_are_judged_as_all_at_once(server, traffic, at_once):
+def test_single_rows_get_the_verdicts_of_one_batch(server, traffic, at_once):
     assert_same(streamed(server.address, rows(*traffic), "rows"), at_once)
 
 
-def test_batches_are_judged_as_all_at_once(server, traffic, at_once):
+def test_small_batches_get_the_verdicts_of_one_batch(server, traffic, at_once):
     times, values = traffic
     batches = [
         ObservationBatch(series=["web"] * len(times[i : i + 7]), times=times[i : i + 7], values=values[i : i + 7])
@@ -111,7 +111,7 @@ def test_detect_judges_as_a_monitor_does(server, traffic, at_once):
     np.testing.assert_array_equal(found.p_values, at_once.p_value[ROWS:])
 
 
-def test_a_stream_cut_and_resumed_is_judged_as_all_at_once(server, traffic, at_once):
+def test_a_resumed_stream_gets_the_verdicts_of_one_batch(server, traffic, at_once):
     with cutting_proxy(server.address, [600, 4_000, 9_000, 30_000]) as proxy:
         verdicts = streamed(proxy.address, rows(*traffic), "cut")
         assert proxy.connections >= 5
@@ -179,10 +179,10 @@ def test_a_stream_moves_between_models_with_and_without_quantiles(tmp_path):
             before = server.model()
             (publish_tiny if version == 4 else publish_quantiles)(tmp_path, version=version)
             server.look()
-            waiting = server.model().states.table.ahead[0]
+            waiting = server.model().states.table.pending[0]
             # values that wait mean the same to any model without quantiles, and widths only to the model that made them
             assert np.isnan(waiting).all()
-            assert waiting.shape == (before.states.table.ahead.shape[1], 2 if version == 4 else 4)
+            assert waiting.shape == (before.states.table.pending.shape[1], 2 if version == 4 else 4)
         stream.end()
 
 
@@ -226,6 +226,6 @@ def test_the_canary_tries_quantiles_too(tmp_path):
     publish_quantiles(tmp_path)
     publish_quantiles(tmp_path, version=2, model=quantile_graph(stretch=(1.0, 1.5)))
     found = tried(tmp_path)
-    assert found[1] == (State.READY, "")
-    assert found[2][0] is State.FAILED
+    assert found[1] == (VersionState.READY, "")
+    assert found[2][0] is VersionState.FAILED
     assert found[2][1].startswith("model.onnx: parity error 0.5 at batch 1")

@@ -25,7 +25,7 @@ from tests.support.models.tiny import CALIBRATION, FEATURES, LEVELS, ROWS, SLIDE
 NAN, INF = float("nan"), float("inf")
 
 
-def test_the_stream_opens_with_what_a_client_must_know(stream, server):
+def test_the_stream_opens_with_the_model_and_its_limits(stream, server):
     opened = stream.opened
     assert list(opened.features) == list(FEATURES)
     assert (opened.window_rows, opened.window.seconds, opened.slide.seconds) == (ROWS, 3600, SLIDE)
@@ -129,7 +129,7 @@ def test_a_gap_is_imputed_and_counted_and_a_longer_one_warms_up_again(inference)
     stream.cut()
 
 
-def test_a_stream_may_ask_to_start_afresh_after_any_gap(inference):
+def test_a_stream_can_reset_the_window_after_any_gap(inference):
     stream = Stream(inference, sensor="reset", gap_policy=pb.GapPolicy(reset=True))
     stream.batch(list(range(6)))
     assert stream.row(7).verdict.status == VERDICT_STATUS_WARMING_UP
@@ -148,7 +148,7 @@ def test_series_of_different_sensors_do_not_meet(inference):
     again.cut()
 
 
-def test_an_answer_lost_with_its_connection_is_given_again_to_the_same_message(inference):
+def test_an_answer_lost_with_its_connection_is_replayed_to_the_same_message(inference):
     first = Stream(inference, sensor="lost", explain=EXPLAIN_ALL)
     first.batch(list(range(8)))
     lost = first.row(8, LEVELS[8] * 30)
