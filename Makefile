@@ -6,12 +6,12 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # The tests that talk to a server are tests of both transports; some go over grpcio every time.
 OVER_EITHER := tests/server tests/ids tests/client tests/cli/test_commands.py tests/deploy/test_no_egress.py tests/deploy/test_proxies.py \
-	tests/project/test_other_clients.py tests/project/test_integration_page.py
+	tests/project/test_other_clients.py tests/project/test_first_alert_page.py
 OVER_GRPCIO := tests/client/test_streams.py tests/project/test_other_clients.py tests/server/services/test_unary.py tests/server/streaming/test_session.py \
 	tests/server/test_lifecycle.py tests/server/net/test_listener.py tests/server/services/test_health_and_reflection.py \
 	tests/server/security/test_authentication.py tests/server/onnx/test_open_session.py
 
-.PHONY: help demo serve test test-slow test-grpcio check format protos lock clean
+.PHONY: help demo serve test test-slow test-grpcio check format docs protos lock clean results
 
 help: ## List the targets
 	@grep -hE '^[a-z.-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,16 +47,22 @@ test-grpcio: .venv .venv-protos ## Run the tests that talk to a server over grpc
 	$(BIN)/python -m pytest --transport grpcio $(OVER_EITHER)
 	$(BIN)/python -m pytest --transport grpcio -m slow tests/benchmarks/test_serving.py tests/server/streaming/test_dead_peer.py tests/server/persistence tests/deploy/test_proxies.py
 
-check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, import rules
+check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, rules of structure
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/buf lint 'mods_grpc/v1/mods.v1.protoset#format=binpb' --config buf.yaml --path mods_grpc/v1
-	$(BIN)/python -m pytest -q tests/project/test_stub_drift.py tests/project/test_import_rules.py
+	$(BIN)/python -m pytest -q tests/project/test_stub_drift.py tests/project/test_structure.py
 
 format: .venv ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: .venv ## Write the generated pages of docs/reference
+	$(BIN)/python docs/generate_reference.py
+
+results: .venv ## List what docs/results is made of; PAGES='NAME ...' runs the commands and writes the pages
+	$(BIN)/python -m benchmarks.results $(PAGES)
 
 protos: .venv-protos ## Generate the stubs and the descriptor set
 	PATH="$(CURDIR)/.venv-protos/bin:$$PATH" .venv-protos/bin/python protos/generate.py .

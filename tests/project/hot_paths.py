@@ -18,10 +18,11 @@ MODEL = "campus"
 WARM_UP_ROWS = 60
 SLIDE_SECONDS = 600
 START_SECONDS = 1_767_571_200  # 2026-01-05
-QUIET_SECONDS = 0.2  # without a call, and what follows an answer, such as the prefetch of the next row, is done
+LOOK_SECONDS = 0.05
+MAX_IDLE_CALLS = 15  # of timers, in the seconds above: what follows an answer, such as the prefetch of the next row, makes more
 MAX_LOOKS = 20
 TIMEOUT_SECONDS = 60
-ROUNDS = 3  # the shortest of a few: now and then a timer or a ping falls into one
+ROUNDS = 5  # the shortest of a few: now and then a timer or a ping falls into one
 USUAL = np.array([43_000.0, 21_000.0, 30.0, 3_400.0])
 
 
@@ -96,6 +97,6 @@ def _trace_forecast(tracer: Tracer, stub: Stub) -> Trace:
 def _wait_until_quiet(trace: Trace) -> None:
     for _ in range(MAX_LOOKS):
         calls = trace.calls
-        time.sleep(QUIET_SECONDS)
-        if calls == trace.calls:
+        time.sleep(LOOK_SECONDS)
+        if trace.calls - calls <= MAX_IDLE_CALLS:
             break
