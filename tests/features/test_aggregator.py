@@ -1,4 +1,4 @@
-"""The window aggregator: what the rows hold, in which order, and what becomes of records that don't fit."""
+"""The window aggregator: values and order of its rows, and the records that it drops."""
 
 import json
 import math
@@ -18,47 +18,47 @@ def conn(seconds, orig="8.8.8.8", resp="10.0.0.1", **values):
     return Conn(ts=START + round(seconds * SECOND), uid="C", orig_h=orig, resp_h=resp, **values)
 
 
-def aggregator(*keys, **options):
+def make_aggregator(*keys, **options):
     return Aggregator(Definition.of(keys) if keys else ALL_FEATURES, AggregatorOptions(**options))
 
 
-def test_windows_slide_and_hold_what_lies_in_them():
-    found = aggregator("conn|in_count_uid", "conn|in_sum_orig_bytes")
-    found.add_many(conn(600 * minute, orig_bytes=10) for minute in range(8))
-    rows = found.advance(START + 2 * HOUR)
+def test_windows_slide_and_count_the_records_in_them():
+    aggregator = make_aggregator("conn|in_count_uid", "conn|in_sum_orig_bytes")
+    aggregator.add_many(conn(600 * minute, orig_bytes=10) for minute in range(8))
+    rows = aggregator.advance(START + 2 * HOUR)
     assert [(row.start_ns - START) // SECOND for row in rows] == [600 * slide for slide in range(7)]
     assert [row.values["conn|in_count_uid"] for row in rows] == [6, 6, 6, 5, 4, 3, 2]
     assert [row.values["conn|in_sum_orig_bytes"] for row in rows] == [60, 60, 60, 50, 40, 30, 20]
 
 
 def test_the_start_is_in_the_window_and_the_end_is_not():
-    found = aggregator("conn|in_count_uid", window_seconds=600)
-    found.add_many([conn(0), conn(599.999999), conn(600)])
-    assert [row.values["conn|in_count_uid"] for row in found.advance(START + 1200 * SECOND)] == [2, 1]
+    aggregator = make_aggregator("conn|in_count_uid", window_seconds=600)
+    aggregator.add_many([conn(0), conn(599.999999), conn(600)])
+    assert [row.values["conn|in_count_uid"] for row in aggregator.advance(START + 1200 * SECOND)] == [2, 1]
 
 
 def test_a_window_that_began_before_the_first_record_is_not_complete():
-    found = aggregator("conn|in_count_uid")
-    found.add(conn(1))
-    assert found.advance(START + 2 * HOUR)[0].start_ns == START + 600 * SECOND
-    told = aggregator("conn|in_count_uid", begin_ns=START)
-    told.add(conn(1))
-    assert told.advance(START + 2 * HOUR)[0].start_ns == START
+    aggregator = make_aggregator("conn|in_count_uid")
+    aggregator.add(conn(1))
+    assert aggregator.advance(START + 2 * HOUR)[0].start_ns == START + 600 * SECOND
+    from_start = make_aggregator("conn|in_count_uid", begin_ns=START)
+    from_start.add(conn(1))
+    assert from_start.advance(START + 2 * HOUR)[0].start_ns == START
 
 
-def test_no_row_comes_before_the_watermark_has_passed_its_window_and_none_twice():
-    found = aggregator("conn|in_count_uid", begin_ns=START)
-    found.add(conn(5))
-    assert found.advance(START + HOUR - 1) == []
-    assert len(found.advance(START + HOUR)) == 1
-    assert found.advance(START + HOUR) == []
-    assert found.advance(START) == []
+def test_each_row_comes_once_when_its_window_is_complete():
+    aggregator = make_aggregator("conn|in_count_uid", begin_ns=START)
+    aggregator.add(conn(5))
+    assert aggregator.advance(START + HOUR - 1) == []
+    assert len(aggregator.advance(START + HOUR)) == 1
+    assert aggregator.advance(START + HOUR) == []
+    assert aggregator.advance(START) == []
 
 
-def test_counts_of_nothing_are_zero_and_a_mean_of_nothing_is_missing():
-    found = aggregator(begin_ns=START)
-    found.add(Ssh(ts=START, uid="C", orig_h="8.8.8.8", resp_h="10.0.0.1"))
-    (row,) = found.advance(START + HOUR)
+def test_without_records_counts_are_zero_and_means_are_missing():
+    aggregator = make_aggregator(begin_ns=START)
+    aggregator.add(Ssh(ts=START, uid="C", orig_h="8.8.8.8", resp_h="10.0.0.1"))
+    (row,) = aggregator.advance(START + HOUR)
     assert row.values["ssh|in"] == 1
     nothing = {key: value for key, value in row.values.items() if key != "ssh|in"}
     assert {key for key, value in nothing.items() if math.isnan(value)} == {
@@ -67,40 +67,40 @@ def test_counts_of_nothing_are_zero_and_a_mean_of_nothing_is_missing():
     assert all(value == 0 for value in nothing.values() if not math.isnan(value))
 
 
-def test_unset_fields_count_in_no_sum_mean_flag_or_distinct():
-    found = aggregator(begin_ns=START)
-    found.add_many([conn(0, duration=2 * SECOND, orig_bytes=5), conn(1)])
+def test_unset_fields_count_in_no_sum_mean_flag_or_distinct_count():
+    aggregator = make_aggregator(begin_ns=START)
+    aggregator.add_many([conn(0, duration=2 * SECOND, orig_bytes=5), conn(1)])
     dns = {"orig_h": "10.0.0.1", "resp_h": "8.8.8.8", "ts": START}
-    found.add_many([Dns(uid="D", query="a", AA=True, **dns), Dns(uid=None, AA=False, **dns), Dns(uid="D", query="a", **dns)])
-    values = found.advance(START + HOUR)[0].values
+    aggregator.add_many([Dns(uid="D", query="a", AA=True, **dns), Dns(uid=None, AA=False, **dns), Dns(uid="D", query="a", **dns)])
+    values = aggregator.advance(START + HOUR)[0].values
     assert values["conn|in_count_uid"] == 2
     assert values["conn|in_sum_orig_bytes"] == 5
     assert values["conn|in_avg_duration"] == 2.0
     assert [values[f"dns|out_{name}"] for name in ("count_uid", "distinct_query", "AA_true", "AA_false")] == [2, 1, 1, 1]
 
 
-def test_late_records_are_dropped_and_counted_and_every_window_sees_the_same_of_a_slide():
-    found = aggregator("conn|in_count_uid", begin_ns=START)
-    found.add(conn(1_900))
-    found.advance(START + 1_800 * SECOND)
-    assert not found.add(conn(1_799))
-    assert found.add(conn(1_801))
-    assert found.counters.late == 1
-    rows = found.advance(START + 3 * HOUR)
+def test_late_records_are_dropped_and_counted_and_all_windows_of_a_slide_agree():
+    aggregator = make_aggregator("conn|in_count_uid", begin_ns=START)
+    aggregator.add(conn(1_900))
+    aggregator.advance(START + 1_800 * SECOND)
+    assert not aggregator.add(conn(1_799))
+    assert aggregator.add(conn(1_801))
+    assert aggregator.counters.late == 1
+    rows = aggregator.advance(START + 3 * HOUR)
     assert [row.values["conn|in_count_uid"] for row in rows][:5] == [2, 2, 2, 2, 0]
 
 
-def test_a_series_without_records_for_long_is_missing_and_not_zero():
-    found = aggregator("conn|in_count_uid", window_seconds=600, idle_timeout_seconds=1_800, begin_ns=START)
-    found.add_many([conn(0), conn(86_400)])
-    starts = [(row.start_ns - START) // SECOND for row in found.advance(START + 90_000 * SECOND)]
+def test_a_series_idle_for_longer_than_the_timeout_is_missing_and_not_zero():
+    aggregator = make_aggregator("conn|in_count_uid", window_seconds=600, idle_timeout_seconds=1_800, begin_ns=START)
+    aggregator.add_many([conn(0), conn(86_400)])
+    starts = [(row.start_ns - START) // SECOND for row in aggregator.advance(START + 90_000 * SECOND)]
     assert starts == [0, 600, 1_200, 86_400, 87_000, 87_600]
 
 
 def test_a_leap_of_years_costs_no_time():
-    found = aggregator("conn|in_count_uid")
-    found.add_many([conn(0), conn(30 * 366 * 86_400)])
-    assert len(found.advance(START + 60 * 366 * 86_400 * SECOND)) < 500
+    aggregator = make_aggregator("conn|in_count_uid")
+    aggregator.add_many([conn(0), conn(30 * 366 * 86_400)])
+    assert len(aggregator.advance(START + 60 * 366 * 86_400 * SECOND)) < 500
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_leap_of_years_costs_no_time():
 def test_records_count_for_the_series_of_their_local_ends(group_by, expected):
     networks = ("10.0.0.0/8", "10.0.0.0/24")
     keys = [f"conn|{direction}_count_uid" for direction in ("in", "out", "internal")]
-    found = aggregator(*keys, group_by=GroupBy(group_by), local_networks=networks, begin_ns=START)
-    found.add_many(
+    aggregator = make_aggregator(*keys, group_by=GroupBy(group_by), local_networks=networks, begin_ns=START)
+    aggregator.add_many(
         [
             conn(0, "8.8.8.8", "10.0.0.1", sensor="w1"),
             conn(1, "10.0.9.9", "8.8.8.8"),
@@ -125,19 +125,21 @@ def test_records_count_for_the_series_of_their_local_ends(group_by, expected):
             conn(4, "8.8.8.8", "10.0.9.9", sensor="w1"),
         ]
     )
-    assert found.counters.remote == 1
-    assert {row.series: sum(row.values.values()) for row in found.advance(START + HOUR)} == expected
+    assert aggregator.counters.remote == 1
+    assert {row.series: sum(row.values.values()) for row in aggregator.advance(START + HOUR)} == expected
 
 
-def test_more_series_than_the_limit_are_counted_and_leave_room_when_others_fall_silent():
-    found = aggregator("conn|in_count_uid", group_by=GroupBy.HOST, max_series=2, window_seconds=600, idle_timeout_seconds=600)
-    found.add_many(conn(index, resp=f"10.0.0.{index}") for index in range(5))
-    assert found.counters.over_series_limit == 3
-    found.advance(START + 7_200 * SECOND)
-    assert found.add(conn(9_000, resp="10.0.0.9"))
+def test_series_beyond_the_limit_are_counted_and_admitted_when_others_become_idle():
+    aggregator = make_aggregator(
+        "conn|in_count_uid", group_by=GroupBy.HOST, max_series=2, window_seconds=600, idle_timeout_seconds=600
+    )
+    aggregator.add_many(conn(index, resp=f"10.0.0.{index}") for index in range(5))
+    assert aggregator.counters.over_series_limit == 3
+    aggregator.advance(START + 7_200 * SECOND)
+    assert aggregator.add(conn(9_000, resp="10.0.0.9"))
 
 
-def test_the_saved_state_goes_on_as_if_nothing_had_happened():
+def test_a_restored_state_gives_the_same_rows():
     records = random_records(4, 4_000, 3 * 3_600)
     options = AggregatorOptions(distinct_limit=20, group_by=GroupBy.HOST, window_seconds=1800)
     whole, first = Aggregator(ALL_FEATURES, options), Aggregator(ALL_FEATURES, options)
@@ -156,20 +158,20 @@ def test_the_saved_state_goes_on_as_if_nothing_had_happened():
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"null", b"\xff", b'{"version": 1}'])
-def test_a_state_that_is_none_is_refused(damage):
+def test_an_invalid_state_is_rejected(damage):
     with pytest.raises(DataError, match="state of an aggregator"):
-        aggregator().restore(damage)
+        make_aggregator().restore(damage)
 
 
-def test_a_state_of_other_windows_or_a_damaged_one_is_refused():
-    found = aggregator(begin_ns=START)
-    found.add_many(random_records(1, 50, 600))
+def test_a_state_of_other_windows_or_a_damaged_one_is_rejected():
+    aggregator = make_aggregator(begin_ns=START)
+    aggregator.add_many(random_records(1, 50, 600))
     with pytest.raises(DataError, match="other features, windows or networks"):
-        aggregator(window_seconds=600).restore(found.save())
-    state = json.loads(found.save())
+        make_aggregator(window_seconds=600).restore(aggregator.save())
+    state = json.loads(aggregator.save())
     for damaged in ({"panes": [[1, "site", 99, "in", []]]}, {"panes": [[1, "site", 0, "in", []]]}, {"active": 3}, {"next": "x"}):
         with pytest.raises(DataError, match="damaged"):
-            aggregator(begin_ns=START).restore(json.dumps(state | damaged).encode())
+            make_aggregator(begin_ns=START).restore(json.dumps(state | damaged).encode())
 
 
 def test_the_order_of_records_makes_no_difference():
@@ -178,19 +180,19 @@ def test_the_order_of_records_makes_no_difference():
     random.Random(1).shuffle(shuffled)
     tables = []
     for order in (records, shuffled):
-        found = aggregator(local_networks=("10.0.0.0/8",))
-        found.add_many(order)
-        tables.append(repr(list(found.flush())))
+        aggregator = make_aggregator(local_networks=("10.0.0.0/8",))
+        aggregator.add_many(order)
+        tables.append(repr(list(aggregator.flush())))
     assert tables[0] == tables[1]
 
 
-def test_sums_of_tumbling_windows_are_the_sliding_ones():
+def test_sums_of_tumbling_windows_equal_the_sliding_ones():
     records = random_records(9, 3_000, 3 * 3_600)
     sums = [feature.key for feature in ALL_FEATURES.features if feature.measure.kind.value not in {"mean", "distinct"}]
-    tumbling, sliding = (aggregator(*sums, window_seconds=window, begin_ns=START) for window in (600, 3_600))
+    tumbling, sliding = (make_aggregator(*sums, window_seconds=window, begin_ns=START) for window in (600, 3_600))
     parts, wholes = Counter(), {}
-    for found in (tumbling, sliding):
-        found.add_many(records)
+    for aggregator in (tumbling, sliding):
+        aggregator.add_many(records)
     for row in tumbling.advance(START + 3 * HOUR):
         for slide in range(6):
             parts.update({(row.start_ns - slide * 600 * SECOND, key): value for key, value in row.values.items()})
@@ -200,17 +202,17 @@ def test_sums_of_tumbling_windows_are_the_sliding_ones():
     assert {at: parts[at] for at in wholes} == wholes
 
 
-def test_a_definition_makes_only_what_is_asked_for_in_that_order():
-    found = aggregator("ssh|in", "conn|out_avg_duration", begin_ns=START)
-    assert not found.add(Dns(ts=START, uid="D", orig_h="10.0.0.1", resp_h="8.8.8.8"))
-    assert found.counters.unwanted == 1
-    found.add(conn(0, "10.0.0.1", "8.8.8.8", duration=SECOND // 2))
-    assert list(found.advance(START + HOUR)[0].values.items()) == [("ssh|in", 0.0), ("conn|out_avg_duration", 0.5)]
+def test_a_definition_selects_and_orders_the_features():
+    aggregator = make_aggregator("ssh|in", "conn|out_avg_duration", begin_ns=START)
+    assert not aggregator.add(Dns(ts=START, uid="D", orig_h="10.0.0.1", resp_h="8.8.8.8"))
+    assert aggregator.counters.unwanted == 1
+    aggregator.add(conn(0, "10.0.0.1", "8.8.8.8", duration=SECOND // 2))
+    assert list(aggregator.advance(START + HOUR)[0].values.items()) == [("ssh|in", 0.0), ("conn|out_avg_duration", 0.5)]
     with pytest.raises(DataError, match=r"no feature conn\|nothing"):
         Definition.of(["conn|nothing"])
 
 
-def test_a_slide_above_the_window_or_a_network_that_is_none_is_refused():
+def test_a_slide_above_the_window_or_an_invalid_network_is_rejected():
     with pytest.raises(DataError, match="slide"):
         AggregatorOptions(window_seconds=60, slide_seconds=120)
     with pytest.raises(DataError, match="not a network"):

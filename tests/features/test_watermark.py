@@ -1,4 +1,4 @@
-"""The clock of the logs: moved by no single record, whatever the order, and stopped by no gap."""
+"""The watermark: no single record advances it, whatever the order, and no gap stops it."""
 
 import pytest
 from hypothesis import given
@@ -15,66 +15,66 @@ def ssh(second):
     return Ssh(ts=START + second * SECOND, orig_h="192.0.2.1", resp_h="10.0.0.1")
 
 
-def admitted(records):
-    clock = Watermark()
-    found = [one for record in records for one in clock.hold_or_pass(record)]
-    return found + clock.flush(), clock
+def pass_all(records):
+    watermark = Watermark()
+    passed = [one for record in records for one in watermark.hold_or_pass(record)]
+    return passed + watermark.flush(), watermark
 
 
 def seconds(records):
     return [(record.ts - START) // SECOND for record in records]
 
 
-def test_it_stands_at_the_third_latest_record():
-    found, clock = admitted(map(ssh, [5, 9, 1, 7, 3]))
-    assert clock.value_ns == START + 5 * SECOND
-    assert clock.latest_ns == START + 9 * SECOND
-    assert sorted(seconds(found)) == [1, 3, 5, 7, 9]
+def test_the_watermark_is_the_time_of_the_third_latest_record():
+    passed, watermark = pass_all(map(ssh, [5, 9, 1, 7, 3]))
+    assert watermark.value_ns == START + 5 * SECOND
+    assert watermark.latest_ns == START + 9 * SECOND
+    assert sorted(seconds(passed)) == [1, 3, 5, 7, 9]
 
 
-def test_two_records_of_another_time_are_held_for_ever_and_move_nothing():
-    found, clock = admitted(map(ssh, [1, 80 * HOUR, 2, 3, 70 * HOUR, 4]))
-    assert seconds(found) == [1, 2, 3, 4]
-    assert (clock.pending, clock.value_ns, clock.latest_ns) == (2, START + 4 * SECOND, START + 4 * SECOND)
+def test_two_records_from_the_future_are_held_and_do_not_advance_the_watermark():
+    passed, watermark = pass_all(map(ssh, [1, 80 * HOUR, 2, 3, 70 * HOUR, 4]))
+    assert seconds(passed) == [1, 2, 3, 4]
+    assert (watermark.pending, watermark.value_ns, watermark.latest_ns) == (2, START + 4 * SECOND, START + 4 * SECOND)
 
 
-def test_after_a_gap_the_third_record_brings_the_first_two():
-    found, clock = admitted(map(ssh, [1, 2, 3, 9 * HOUR, 9 * HOUR + 1, 9 * HOUR + 2, 9 * HOUR + 3]))
-    assert seconds(found) == [1, 2, 3, 9 * HOUR, 9 * HOUR + 1, 9 * HOUR + 2, 9 * HOUR + 3]
-    assert clock.pending == 0
+def test_after_a_gap_the_third_record_releases_the_first_two():
+    passed, watermark = pass_all(map(ssh, [1, 2, 3, 9 * HOUR, 9 * HOUR + 1, 9 * HOUR + 2, 9 * HOUR + 3]))
+    assert seconds(passed) == [1, 2, 3, 9 * HOUR, 9 * HOUR + 1, 9 * HOUR + 2, 9 * HOUR + 3]
+    assert watermark.pending == 0
 
 
 @pytest.mark.parametrize("times", [[], [3], [3, 90 * HOUR]])
-def test_fewer_records_than_three_are_believed_at_the_end(times):
-    assert seconds(admitted(map(ssh, times))[0]) == times
+def test_fewer_than_three_records_are_passed_on_at_the_end(times):
+    assert seconds(pass_all(map(ssh, times))[0]) == times
 
 
-def test_a_duration_that_is_too_long_moves_nothing_either():
+def test_a_connection_with_a_duration_too_long_does_not_advance_the_watermark():
     broken = Conn(ts=START, duration=10**9 * SECOND, orig_h="192.0.2.1", resp_h="10.0.0.1")
-    found, clock = admitted([ssh(1), broken, ssh(2), ssh(3), ssh(4)])
-    assert broken not in found
-    assert clock.value_ns == START + 3 * SECOND
+    passed, watermark = pass_all([ssh(1), broken, ssh(2), ssh(3), ssh(4)])
+    assert broken not in passed
+    assert watermark.value_ns == START + 3 * SECOND
 
 
 @given(st.lists(st.integers(0, 40 * HOUR), max_size=12), st.randoms())
-def test_what_is_believed_does_not_depend_on_the_order(times, draw):
+def test_the_records_passed_on_do_not_depend_on_their_order(times, draw):
     shuffled = times.copy()
     draw.shuffle(shuffled)
-    assert sorted(seconds(admitted(map(ssh, shuffled))[0])) == sorted(seconds(admitted(map(ssh, times))[0]))
+    assert sorted(seconds(pass_all(map(ssh, shuffled))[0])) == sorted(seconds(pass_all(map(ssh, times))[0]))
 
 
 @given(st.lists(st.integers(0, 40 * HOUR), max_size=12), st.integers(0, 12))
-def test_it_goes_on_from_its_state(times, cut):
-    whole, _ = admitted(map(ssh, times))
+def test_a_restored_watermark_passes_on_the_same_records(times, cut):
+    whole, _ = pass_all(map(ssh, times))
     first, second = Watermark(), Watermark()
-    found = [one for time in times[:cut] for one in first.hold_or_pass(ssh(time))]
+    passed = [one for time in times[:cut] for one in first.hold_or_pass(ssh(time))]
     second.restore(first.state())
-    found += [one for time in times[cut:] for one in second.hold_or_pass(ssh(time))]
-    assert found + second.flush() == whole
+    passed += [one for time in times[cut:] for one in second.hold_or_pass(ssh(time))]
+    assert passed + second.flush() == whole
 
 
-def test_it_never_holds_more_than_two():
-    clock = Watermark()
+def test_at_most_two_records_are_held():
+    watermark = Watermark()
     for time in range(0, 10**8, 2 * HOUR):
-        clock.hold_or_pass(ssh(time))
-        assert clock.pending <= 2
+        watermark.hold_or_pass(ssh(time))
+        assert watermark.pending <= 2

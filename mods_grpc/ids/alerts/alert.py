@@ -1,4 +1,4 @@
-"""An alert: what a person is told about one episode, independent of the format it is written in."""
+"""An alert about an episode of anomalous windows, independent of its format."""
 
 import ipaddress
 import math
@@ -11,12 +11,11 @@ from typing import Any
 from mods_grpc.client.results import FeatureVerdict, ServedModel
 
 PRODUCT = "mods-grpc"
-DAY_SECONDS = 86_400
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:mods-grpc:alert")
 
 
 class AlertPhase(StrEnum):
-    """Which moment of an episode an alert tells of."""
+    """The moment of an episode that an alert reports."""
 
     START = "start"
     UPDATE = "update"
@@ -24,7 +23,7 @@ class AlertPhase(StrEnum):
 
 
 class Severity(IntEnum):
-    """How far an episode's peak lies beyond the false-alarm budget, in powers of ten of the p-value."""
+    """How far the peak of an episode is beyond the false-alarm budget, in powers of ten of the p-value."""
 
     LOW = 0
     MEDIUM = 1
@@ -33,32 +32,32 @@ class Severity(IntEnum):
 
     @classmethod
     def of(cls, score: float, significance: float) -> "Severity":
-        """Grade a score, -log10 of a p-value, against the significance level in force."""
+        """Return the severity of a score (-log10 of a p-value) at a significance level."""
         decades = score + math.log10(significance)
         return cls(max(cls.LOW, min(cls.CRITICAL, math.floor(decades + 1e-9))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
-    """One alert. The same episode gives the same alerts with the same ids, however often it is judged.
+    """One alert. The same episode gives the same alerts with the same ids, however often it is scored.
 
     Attributes:
         sensor: Namespace of the series.
-        series: What behaved unlike itself.
+        series: The series that is anomalous.
         phase: Moment of the episode.
-        number: How many updates the episode has had, this one included.
+        number: Number of updates of the episode so far, this one included.
         episode_id: Unique within model, sensor and series.
-        window_start, window_end: The aggregation window that was judged, UTC, half open.
-        episode_start, peak_time: First anomalous window and that of the highest score, UTC.
+        window_start, window_end: The scored window, UTC, half open.
+        episode_start, peak_time: Start of the first anomalous window and of the one with the highest score, UTC.
         score: -log10 of the p-value of this window; for an end that of the peak.
-        p_value: Probability of a window at least this strange while nothing is wrong.
+        p_value: Probability of a score at least this high under normal traffic.
         peak_score: Highest score of the episode so far.
         significance: p-value at or below which a window is anomalous.
-        false_alarms_per_day: The same as a budget per series.
-        reason: One sentence naming feature, direction and size.
-        features: What was observed and expected, feature by feature.
-        model: The model version that judged; None where it is unknown.
-        out_of_distribution: Whether a value lies far outside what the model saw in training.
+        false_alarms_per_day: The same level as a false-alarm budget per series.
+        reason: One sentence with feature, direction and size of the deviation.
+        features: Observed and expected values per feature.
+        model: The model version that scored the window; None if unknown.
+        out_of_distribution: Whether a value is far outside the range of the training data.
     """
 
     sensor: str
@@ -82,17 +81,17 @@ class Alert:
 
     @property
     def severity(self) -> Severity:
-        """Grade of the episode so far."""
+        """Severity of the episode so far."""
         return Severity.of(self.peak_score, self.significance)
 
     @property
     def id(self) -> str:
-        """UUID made of what the alert tells of, so that telling it again gives the same one."""
+        """UUID derived from what the alert reports, so that the same alert always has the same one."""
         return self._derive_id(self.phase, self.number)
 
     @property
     def previous_id(self) -> str | None:
-        """UUID of the alert of the same episode before this one; None for a start."""
+        """UUID of the episode's previous alert; None for a start."""
         if self.phase is AlertPhase.START:
             return None
         previous_number = self.number - 1 if self.phase is AlertPhase.UPDATE else self.number
@@ -100,7 +99,7 @@ class Alert:
 
     @property
     def address(self) -> str | None:
-        """The IP address that the series is, where it is one."""
+        """The IP address that names the series; None if it is named otherwise."""
         try:
             return str(ipaddress.ip_address(self.series))
         except ValueError:
@@ -112,12 +111,12 @@ class Alert:
 
 
 def derive_uuid(*parts: str) -> str:
-    """Make the same UUID of the same parts."""
+    """Return a UUID that depends on the parts only."""
     return str(uuid.uuid5(_NAMESPACE, replace_surrogates("\x00".join(parts))))
 
 
 def alert_to_json(alert: Alert) -> dict[str, Any]:
-    """Describe an alert with plain values for JSON; numbers that are not finite become null."""
+    """Return an alert as values for JSON; numbers that are not finite become None."""
     model = alert.model
     return {
         "id": alert.id,
@@ -141,47 +140,47 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
         },
         "features": [
             {
-                "feature": part.feature,
-                "observed": finite_or_none(part.observed),
-                "expected": finite_or_none(part.expected),
-                "lower": finite_or_none(part.lower),
-                "upper": finite_or_none(part.upper),
-                "p_value": finite_or_none(part.p_value),
-                "share": finite_or_none(part.share),
+                "feature": feature.feature,
+                "observed": finite_or_none(feature.observed),
+                "expected": finite_or_none(feature.expected),
+                "lower": finite_or_none(feature.lower),
+                "upper": finite_or_none(feature.upper),
+                "p_value": finite_or_none(feature.p_value),
+                "share": finite_or_none(feature.share),
             }
-            for part in alert.features
+            for feature in alert.features
         ],
         "model": None if model is None else {"name": model.name, "version": model.version, "digest": model.digest},
     }
 
 
 def format_features(alert: Alert) -> str:
-    """Write the features on one line: what was observed, expected, and the share of the score."""
+    """Write the features on one line: observed, expected, and share of the score."""
     cells = []
-    for part in alert.features:
-        observed = "missing" if part.observed is None else f"{part.observed:.6g}"
-        band = f"{part.lower:.6g} to {part.upper:.6g}"
-        cells.append(f"{part.feature} {observed}, expected {part.expected:.6g} ({band}), {part.share + 0.0:.0%}")
+    for feature in alert.features:
+        observed = "missing" if feature.observed is None else f"{feature.observed:.6g}"
+        band = f"{feature.lower:.6g} to {feature.upper:.6g}"
+        cells.append(f"{feature.feature} {observed}, expected {feature.expected:.6g} ({band}), {feature.share + 0.0:.0%}")
     return "; ".join(cells)
 
 
 def format_headline(alert: Alert) -> str:
-    """Say in one line what happened to which series."""
+    """Write the series and the reason on one line."""
     if alert.phase is AlertPhase.END:
         return f"{alert.series}: anomaly since {format_time(alert.episode_start)} is over, {alert.reason}"
     return f"{alert.series}: {alert.reason}"
 
 
 def format_time(when: datetime) -> str:
-    """Write a time in UTC, ending in Z."""
+    """Write a time as ISO 8601 in UTC, ending in Z."""
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """Return the value where JSON can hold it."""
+    """Return the value if it is finite, so that JSON can represent it."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def replace_surrogates(value: str) -> str:
-    """Replace what has no UTF-8 form."""
+    """Replace surrogates, which UTF-8 can't encode, by question marks."""
     return value.encode("utf-8", "replace").decode()

@@ -1,32 +1,36 @@
-"""From verdicts to alerts: one for each episode, and updates and an end where they are wanted.
+"""Episodes: turns verdicts into alerts, one per episode, with updates and an end if asked for.
 
-The episodes are kept here, by the server's own rule, rather than taken from its answers: a server that was restarted and
-warmed up again has forgotten that an episode was open, and would begin another one.
+The watch tracks the episodes itself, by the same rule as the server, because a server that was restarted and warmed up again has
+lost its open episodes and would start new ones.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from mods_grpc.alarm_rules.episode_rule import Phase, holdoff_rows, next_phase
 from mods_grpc.client.results import FeatureVerdict, ServedModel, Verdict, VerdictStatus
-from mods_grpc.ids.alerts.alert import DAY_SECONDS, Alert, AlertPhase, Severity
+from mods_grpc.data.units import DAY_SECONDS
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
 from mods_grpc.ids.alerts.suppression import Suppression
 
-UPDATE_DECADES = 1.0  # an update is due when the p-value has become ten times smaller than the one last told
+UPDATE_P_FACTOR = 10.0  # an update is due when the p-value is this many times smaller than the last one reported
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlertOptions:
-    """What is told of episodes.
+    """Which alerts are raised.
 
     Attributes:
         sensor: Namespace of the series.
-        window_seconds: Length of a window. slide_seconds: From one to the next.
+        window_seconds: Length of a window.
+        slide_seconds: Time from one window's start to the next.
         significance: p-value at or below which a window is anomalous, before the level of its series adapts.
-        false_alarms_per_day: The same as a budget per series; None for what the significance amounts to.
-        updates: Tell when an episode becomes much stranger.
-        ends: Tell when an episode that was told is over.
-        suppression: What is not told.
+        false_alarms_per_day: The same level as a budget per series; None to compute it from the significance.
+        updates: Whether an episode that becomes ten times less likely raises an update.
+        ends: Whether the end of an episode that raised an alert is reported.
+        suppression: Rules of the alerts to suppress.
     """
 
     sensor: str
@@ -40,20 +44,23 @@ class AlertOptions:
 
     @property
     def budget(self) -> float:
-        """False alarms per series and day."""
+        """False-alarm budget per series and day."""
         if self.false_alarms_per_day is None:
             return self.significance * DAY_SECONDS / self.slide_seconds
         return self.false_alarms_per_day
 
 
 def holdoff(window_seconds: float, slide_seconds: float) -> timedelta:
-    """Return the time without an anomalous window that ends an episode: as many windows as share an event."""
-    return timedelta(seconds=-(-window_seconds // slide_seconds) * slide_seconds)
+    """Return the time without an anomalous window after which an episode ends."""
+    return timedelta(seconds=holdoff_rows(window_seconds, slide_seconds) * slide_seconds)
 
 
 @dataclass(kw_only=True, slots=True)
 class OpenEpisode:
-    """An episode that has not ended: its last anomalous window, its strangest one, and what was told of it."""
+    """An open episode: its first and last anomalous window, the one with the highest score, and what was reported.
+
+    `peak` is the highest score; reason, features, model and `out_of_distribution` are of its window.
+    """
 
     start: datetime
     last: datetime
@@ -63,7 +70,7 @@ class OpenEpisode:
     features: tuple[FeatureVerdict, ...]
     model: ServedModel | None
     out_of_distribution: bool
-    reported_score: float | None = None  # the score last told
+    reported_score: float | None = None  # None before the first alert
     updates: int = 0
 
 
@@ -71,7 +78,10 @@ class Episodes:
     """The open episodes of all series.
 
     Args:
-        options: What is told.
+        options: Which alerts are raised.
+
+    Attributes:
+        suppressed: Number of windows whose start alert was suppressed.
     """
 
     def __init__(self, options: AlertOptions) -> None:
@@ -84,12 +94,14 @@ class Episodes:
         return len(self._open)
 
     def update(self, verdict: Verdict) -> list[Alert]:
-        """Take a verdict into account, in order of time per series, and return what is to be told."""
+        """Add a verdict, in order of time per series, and return the alerts that it raises."""
         if verdict.status is not VerdictStatus.SCORED or verdict.score is None:
             return []
         alerts: list[Alert] = []
         episode = self._open.get(verdict.series)
-        if episode is not None and verdict.observe_time - episode.last > self._holdoff:
+        since_anomalous = None if episode is None else verdict.observe_time - episode.last
+        phase = next_phase(since_anomalous, self._holdoff, anomalous=verdict.anomalous)
+        if episode is not None and phase is not Phase.ONGOING:
             del self._open[verdict.series]
             if self.options.ends and episode.reported_score is not None:
                 alerts.append(self._close(verdict, episode))
@@ -122,9 +134,7 @@ class Episodes:
     def _report(self, verdict: Verdict, episode: OpenEpisode) -> Alert | None:
         assert verdict.score is not None
         first = episode.reported_score is None
-        if episode.reported_score is not None and not (
-            self.options.updates and verdict.score >= episode.reported_score + UPDATE_DECADES
-        ):
+        if not first and not (self.options.updates and _has_escalated(verdict.score, episode)):
             return None
         alert = self._make_alert(verdict, episode, AlertPhase.START if first else AlertPhase.UPDATE)
         severity = Severity.of(episode.peak, self.options.significance)
@@ -171,20 +181,28 @@ class Episodes:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return the open episodes for JSON."""
+        """Return the open episodes as values for JSON."""
         return {series: _to_json(episode) for series, episode in self._open.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned."""
+        """Replace the open episodes by what `state` returned."""
         self._open = {series: _from_json(saved) for series, saved in state.items()}
+
+
+def _has_escalated(score: float, episode: OpenEpisode) -> bool:
+    """Return whether a score is so far above the last one reported that an update is due."""
+    return episode.reported_score is not None and score >= episode.reported_score + math.log10(UPDATE_P_FACTOR)
 
 
 def _to_json(episode: OpenEpisode) -> dict[str, Any]:
     saved = asdict(episode)
+    saved["told"] = saved.pop("reported_score")  # its name in checkpoints
     return saved | {key: saved[key].isoformat() for key in ("start", "last", "peak_time")}
 
 
 def _from_json(saved: dict[str, Any]) -> OpenEpisode:
+    saved = dict(saved)
+    saved["reported_score"] = saved.pop("told")
     times = {key: datetime.fromisoformat(saved[key]) for key in ("start", "last", "peak_time")}
     features = tuple(FeatureVerdict(**part) for part in saved["features"])
     model = None if saved["model"] is None else ServedModel(**saved["model"])

@@ -1,6 +1,6 @@
-"""Which alerts nobody wants: planned work, series that are known to behave oddly, and what is too mild.
+"""Alert suppression: maintenance windows, muted series, minimum severity.
 
-A TOML file:
+The rules are in a TOML file:
 
     minimum_severity = "medium"
     allow = ["lab-*", "10.20.*"]
@@ -9,11 +9,10 @@ A TOML file:
     name = "weekly backup"
     start = 2026-03-01T01:00:00Z
     end = 2026-03-01T03:30:00Z
-    repeat = "weekly"          # or "daily"; left out: once
-    series = ["10.1.*"]        # left out: all
+    repeat = "weekly"          # or "daily"; default: once
+    series = ["10.1.*"]        # default: all
 
-What is suppressed is not lost for good: an episode that outlasts the planned work, or grows beyond the minimum, is told
-then.
+A suppressed episode can still raise its alert later: when it outlasts the maintenance window, or reaches the minimum severity.
 """
 
 import tomllib
@@ -33,7 +32,7 @@ _REPEATS = {"daily": timedelta(days=1), "weekly": timedelta(days=7)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaintenanceWindow:
-    """A span of time in which some series may behave as they like; `repeat` is the time from one to the next."""
+    """A span of time without alerts for some series. `repeat` is the time from one occurrence to the next; None for once."""
 
     name: str
     start: datetime
@@ -42,40 +41,40 @@ class MaintenanceWindow:
     series: tuple[str, ...] = ALL_SERIES
 
     def covers(self, start: datetime, end: datetime) -> bool:
-        """Tell whether a window touches the work, or one of its repetitions."""
+        """Return whether a window overlaps the maintenance window or one of its repetitions."""
         first, last = self.start, self.end
         if self.repeat is not None and end > first:
             # the last repetition that begins before the window ends
-            turns = (end - first) // self.repeat
-            first, last = first + turns * self.repeat, last + turns * self.repeat
+            repetitions = (end - first) // self.repeat
+            first, last = first + repetitions * self.repeat, last + repetitions * self.repeat
         return first < end and start < last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suppression:
-    """What is not told. `allow` holds patterns of series names as a shell writes them."""
+    """The rules. `allow` holds shell patterns of the names of muted series."""
 
     maintenance: tuple[MaintenanceWindow, ...] = ()
     allow: tuple[str, ...] = ()
     minimum_severity: Severity = Severity.LOW
 
     def reason(self, series: str, start: datetime, end: datetime, severity: Severity) -> str | None:
-        """Say why a window of a series is not told, or None if it is."""
+        """Return why a window of a series raises no alert, None if it may raise one."""
         if severity < self.minimum_severity:
             return f"below {self.minimum_severity.name.lower()}"
         if _matches(series, self.allow):
             return "allowed"
-        for work in self.maintenance:
-            if _matches(series, work.series) and work.covers(start, end):
-                return work.name
+        for window in self.maintenance:
+            if _matches(series, window.series) and window.covers(start, end):
+                return window.name
         return None
 
 
 def read_suppression(path: Path) -> Suppression:
-    """Read the file.
+    """Read the rules from a file.
 
     Raises:
-        DataError: It says something else than what is described above; the message says where.
+        DataError: The file is not as described above; the message says where.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -86,15 +85,15 @@ def read_suppression(path: Path) -> Suppression:
             minimum_severity=parse_severity(content.get("minimum_severity", "low")),
         )
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        reason = f"misses {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(f"{path.name}: {reason}") from error
 
 
 def parse_severity(name: str) -> Severity:
-    """Read the name of a severity.
+    """Return the severity of a name.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: No severity has the name.
     """
     severities = {severity.name.lower(): severity for severity in Severity}
     if name not in severities:

@@ -1,12 +1,16 @@
-"""What a watch needs to go on after it was killed: one JSON file, replaced whole, and a lock against a second watch."""
+"""The checkpoint that a watch resumes from after it was killed: one JSON file, replaced whole, and a lock on its folder."""
 
 import fcntl
 import json
 import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from mods_grpc.atomic_file import write_atomically
 from mods_grpc.errors import DataError
 
 CHECKPOINT_VERSION = 3
@@ -15,13 +19,13 @@ _MODE = 0o600
 
 
 class Checkpoint:
-    """The checkpoint in a folder, held by one process at a time.
+    """The checkpoint in a folder, locked by one process at a time.
 
     Args:
-        folder: Made if it is not there.
+        folder: The folder; created if needed.
 
     Raises:
-        DataError: Another watch holds it.
+        DataError: Another watch holds the lock.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,6 +37,8 @@ class Checkpoint:
         except BlockingIOError:
             os.close(self._lock)
             raise DataError(f"{folder}: another watch is running with this state folder") from None
+        for leftover in folder.glob(f".{CHECKPOINT_FILE}.*"):  # of a watch that was killed while it saved
+            leftover.unlink()
 
     def __enter__(self) -> Self:
         return self
@@ -41,10 +47,10 @@ class Checkpoint:
         os.close(self._lock)
 
     def load(self) -> dict[str, Any] | None:
-        """Read what was saved last; None when nothing was.
+        """Return the state that was saved last; None if none was.
 
         Raises:
-            DataError: It is not a checkpoint of this version.
+            DataError: The file is not a checkpoint of this version.
         """
         path = self._folder / CHECKPOINT_FILE
         try:
@@ -52,21 +58,105 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise DataError(f"{path}: not a checkpoint; move it away to begin anew") from error
+            raise DataError(f"{path}: not a checkpoint; move it away to start without one") from error
         if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
-            raise DataError(f"{path}: expected a checkpoint of version {CHECKPOINT_VERSION}; move it away to begin anew")
+            raise DataError(f"{path}: expected a checkpoint of version {CHECKPOINT_VERSION}; move it away to start without one")
         return content
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace what was saved: after a crash there is either the old or the new one, whole."""
-        part = self._folder / f"{CHECKPOINT_FILE}.part"
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb") as file:
-            file.write(json.dumps({"version": CHECKPOINT_VERSION, **state}, separators=(",", ":"), allow_nan=False).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._folder / CHECKPOINT_FILE)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        """Replace the saved state. After a crash the old or the new one is there, complete."""
+        content = json.dumps({"version": CHECKPOINT_VERSION, **state}, separators=(",", ":"), allow_nan=False)
+        write_atomically(self._folder / CHECKPOINT_FILE, content.encode(), _MODE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineFingerprint:
+    """What a checkpoint belongs to; with another sensor, model or other windows it is useless.
+
+    `lineage` is random and drawn with the first checkpoint. It is a part of the namespace of the series on the server, so that
+    the server's state is always that of this checkpoint.
+    """
+
+    sensor: str
+    model: str
+    features: tuple[str, ...]
+    window_seconds: int
+    slide_seconds: int
+    lineage: str
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the series on the server."""
+        return f"{self.sensor}#{self.lineage}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fingerprint as values for JSON."""
+        return {
+            "sensor": self.sensor,
+            "model": self.model,
+            "features": list(self.features),
+            "window_seconds": self.window_seconds,
+            "slide_seconds": self.slide_seconds,
+            "lineage": self.lineage,
+        }
+
+
+def fingerprint(
+    saved: dict[str, Any] | None, *, sensor: str, model: str, features: tuple[str, ...], window_seconds: int, slide_seconds: int
+) -> PipelineFingerprint:
+    """Return the fingerprint of a watch, with the lineage of its checkpoint or a new one.
+
+    Args:
+        saved: The loaded checkpoint; None if there is none.
+        sensor: Name of the sensor.
+        model: Name of the model.
+        features: The model's features.
+        window_seconds: The model's window.
+        slide_seconds: The model's slide.
+
+    Raises:
+        DataError: The checkpoint is of another sensor, model or of other windows.
+    """
+    lineage = uuid.uuid4().hex[:8] if saved is None else str(saved["identity"]["lineage"])
+    current = PipelineFingerprint(
+        sensor=sensor,
+        model=model,
+        features=features,
+        window_seconds=window_seconds,
+        slide_seconds=slide_seconds,
+        lineage=lineage,
+    )
+    if saved is not None and saved["identity"] != current.to_json():
+        now = current.to_json()
+        changed = [key for key in now if saved["identity"].get(key) != now[key]]
+        raise DataError(f"the checkpoint is of another {', '.join(changed)}; give another --state folder, or move it away")
+    return current
+
+
+class CheckpointWriter:
+    """Saves the state of a watch and of its source.
+
+    Args:
+        checkpoint: Where to save.
+        fingerprint: What the checkpoint belongs to.
+        parts: By name, the function that returns the state of a part as values for JSON.
+        after_save: Called after each save.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        fingerprint: PipelineFingerprint,
+        parts: dict[str, Callable[[], Any]],
+        after_save: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._fingerprint = fingerprint
+        self._parts = parts
+        self._after_save = after_save
+
+    def save(self) -> None:
+        """Save the state of all parts."""
+        state = {name: part() for name, part in self._parts.items()}
+        self._checkpoint.save({"identity": self._fingerprint.to_json(), **state})
+        self._after_save()

@@ -1,10 +1,11 @@
-"""The loop of a watch: read, save, judge, wait; until it is told to stop."""
+"""The main loop of a watch: read, save, process, wait."""
 
 import logging
 import time
 from threading import Event
 
-from mods_grpc.ids.watch.pipeline import CheckpointWriter, WatchPipeline
+from mods_grpc.ids.watch.checkpoint import CheckpointWriter
+from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.windows.feed import WindowFeed
 
 logger = logging.getLogger(__name__)
@@ -20,20 +21,20 @@ def run_loop(
     """Follow a live source until `stop` is set.
 
     Args:
-        feed: Reads it.
-        watch: Judges the windows.
-        saver: Saves both.
-        stop: Set from another thread or a signal handler.
-        poll_seconds: Wait between two looks at the source.
+        feed: Yields the windows of the source.
+        pipeline: Processes them.
+        writer: Saves the state of both.
+        stop: Set by another thread or a signal handler.
+        poll_seconds: Pause between two polls of the source.
 
     Raises:
         ModsError: The server ended the stream for good.
         OSError: An alert or the checkpoint can't be written.
     """
     saved_records, saved_at = feed.records, time.monotonic()
-    missing = False
+    is_missing = False
 
-    def step() -> None:
+    def save_and_process() -> None:
         nonlocal saved_records, saved_at
         writer.save()
         saved_records, saved_at = feed.records, time.monotonic()
@@ -44,15 +45,15 @@ def run_loop(
             for batches in feed.poll():
                 pipeline.feed(batches)
                 if pipeline.pending >= MAX_PENDING:
-                    step()
+                    save_and_process()
                 if stop.is_set():
                     break
-            missing = False
+            is_missing = False
         except FileNotFoundError as error:
-            if not missing:
+            if not is_missing:
                 logger.warning("source_missing path=%s", error.filename)
-            missing = True
+            is_missing = True
         if pipeline.pending or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
-            step()
+            save_and_process()
         stop.wait(poll_seconds)
     writer.save()

@@ -1,4 +1,4 @@
-"""Recorded logs as fast as they can be read, or at a pace: the same windows, verdicts and alerts as live."""
+"""Replays recorded logs, as fast as possible or at a given speed, with the same windows, verdicts and alerts as live."""
 
 import heapq
 import struct
@@ -17,10 +17,10 @@ from mods_grpc.ids.windows.window import WindowBatch
 
 
 class MergedReader:
-    """Several logs or folders as one, in the order in which their lines were written.
+    """Merges several logs or folders, in the order in which their lines were written.
 
     Args:
-        readers: To merge.
+        readers: The readers to merge.
     """
 
     def __init__(self, readers: Sequence[LogReader]) -> None:
@@ -31,15 +31,18 @@ class MergedReader:
         if len(self._readers) == 1:
             return self._readers[0].poll()
         streams = [with_write_times(iter(reader.poll()), lambda record: record.logged_ns) for reader in self._readers]
-        return (record for _, record in heapq.merge(*streams, key=lambda found: found[0]))
+        return (record for _, record in heapq.merge(*streams, key=lambda timed: timed[0]))
 
 
 class ReplayProgress:
-    """How much of recorded logs was read, in bytes of text, for a progress bar.
+    """Progress of reading recorded logs, in bytes of text.
+
+    Attributes:
+        total: Bytes of all logs.
 
     Args:
         paths: Files and folders.
-        readers: What reads each.
+        readers: The reader of each.
     """
 
     def __init__(self, paths: Sequence[Path], readers: Sequence[LogReader]) -> None:
@@ -57,10 +60,10 @@ class ReplayProgress:
             self._offsets.append(offsets)
 
     def __call__(self) -> int:
-        """Return how much was read so far."""
+        """Return the number of bytes read so far."""
         done = 0
         for reader, offsets in zip(self._readers, self._offsets, strict=True):
-            done += sum(offsets.get(mark.identity, 0) + mark.offset for mark in reader.position().files.values())
+            done += sum(offsets.get(place.identity, 0) + place.offset for place in reader.position().files.values())
         return min(done, self.total)
 
 
@@ -72,35 +75,35 @@ def replay(
     speed: float | None = None,
     progress: Callable[[], None] | None = None,
 ) -> None:
-    """Judge recorded windows.
+    """Score recorded windows and raise their alerts.
 
     Args:
-        found: The windows; a list without any gives only the progress bar a turn.
-        watch: Judges them.
+        batches: Lists of batches; an empty list only updates the progress.
+        pipeline: Processes them.
         stop: Ends the replay when set.
-        speed: How much faster than life; None for as fast as can be.
+        speed: How many times as fast as it happened; None for as fast as possible.
         progress: Called after each list.
 
     Raises:
         ModsError: The server ended the stream for good.
         OSError: An alert can't be written.
     """
-    began, first = time.monotonic(), None
-    for windows in batches:
-        if speed is not None and windows:
-            first = windows[0].start_ns if first is None else first
-            due = began + (windows[-1].start_ns - first) / NANOS_PER_SECOND / speed
+    started_at, first_ns = time.monotonic(), None
+    for group in batches:
+        if speed is not None and group:
+            first_ns = group[0].start_ns if first_ns is None else first_ns
+            due = started_at + (group[-1].start_ns - first_ns) / NANOS_PER_SECOND / speed
             stop.wait(max(0.0, due - time.monotonic()))
         if stop.is_set():
             return
-        pipeline.feed(windows)
+        pipeline.feed(group)
         pipeline.process()
         if progress is not None:
             progress()
 
 
 def read_windows(feed: WindowFeed) -> Iterator[list[WindowBatch]]:
-    """Yield the windows of a recorded log to its end."""
+    """Yield the windows of a recorded log until its end."""
     yield from feed.poll()
     yield from feed.flush()
 
@@ -113,7 +116,7 @@ def _files_by_stream(path: Path) -> dict[str, list[LogFile]]:
 
 
 def _text_bytes(path: Path) -> int:
-    """Return the size of a file's text; for gzip as its trailer says, which wraps at 4 GiB."""
+    """Return the size of a file's text; for gzip the one in its trailer, which is modulo 4 GiB."""
     with path.open("rb") as file:
         if file.read(2) != b"\x1f\x8b":
             return path.stat().st_size

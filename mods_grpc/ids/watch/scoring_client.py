@@ -1,9 +1,9 @@
-"""Windows to verdicts, whatever happens to the server or to us.
+"""Scores windows on the server, across restarts of server and watch.
 
-The server's state is a cache. What it is made of, the last windows of every series, is kept here and goes into the
-checkpoint. A server that lost its state is warmed up from it. A server that has seen a window already, because we died
-after sending it, answers DUPLICATE without a judgement; then the window is judged once more, statelessly, against the
-windows before it. The level at which a series alarms is kept here too, see `levels`; the server judges at a fixed one.
+The server's state is a cache. The history that it is computed from, the last windows of every series, is stored here and goes
+into the checkpoint. A server that lost its state is warmed up from the history. A server that has seen a window before, because
+the watch was killed after sending it, answers DUPLICATE without a score; then the window is scored statelessly against the windows
+before it. The levels at which the series alarm are stored here too, see `alarm_levels`; the server uses a fixed level.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,28 +17,28 @@ from mods_grpc.alarm_rules.adaptation import Adaptation
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.codec.encode import Explain
-from mods_grpc.client.streaming.kept_rows import KeptRows
+from mods_grpc.client.streaming.row_history import RowStore
+from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
-from mods_grpc.ids.alerts.alert import DAY_SECONDS
 from mods_grpc.ids.alerts.episodes import holdoff
 from mods_grpc.ids.watch.alarm_levels import AlarmLevels
 from mods_grpc.ids.windows.window import WindowBatch
 
-RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` decides
+RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` is called
 _UNCERTAIN = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoringOptions:
-    """How windows are judged.
+    """How windows are scored.
 
     Attributes:
-        model, version: The model; version None for the newest.
-        namespace: Under which the server keeps the series; the same for all runs that share a checkpoint.
-        false_alarms_per_day, significance: The budget; None for the model's.
-        impute_rows: Missing windows that are filled with the forecast.
+        model, version: Name and version of the model; version None for the newest.
+        namespace: Namespace of the series on the server, the same for all runs that share a checkpoint.
+        false_alarms_per_day, significance: The budget; both None for the model's default.
+        impute_rows: Number of missing windows that are imputed with the forecast.
         explain: "anomalies", or "all" for a live view.
-        fixed_level: Whether the level of a series stays where it is; it does where it was said as a significance.
+        fixed_level: Whether the levels of the series do not adapt. They never adapt if a significance is given.
     """
 
     model: str
@@ -52,14 +52,14 @@ class ScoringOptions:
 
 
 class ScoringClient:
-    """Judges windows in order of time.
+    """Scores windows, in order of time.
 
     Args:
-        client: The server.
+        client: Client of the server.
         model: The model as the server described it.
-        options: How to judge.
-        wait: Called with the number of the attempt and the error when the server can't be reached; raises to give up.
-            None gives up by itself, after a minute.
+        options: How to score.
+        wait: Called with the number of the attempt and the error when the server can't be reached; returns when to try again, or
+            raises to give up. None gives up after a minute.
     """
 
     def __init__(
@@ -75,15 +75,18 @@ class ScoringClient:
         self._wait = wait
         self._next: ObservationBatch | None = None
         self._stream: DetectStream | None = None
-        # a gap inside the last window is filled from the window before it; forecasts wait up to the horizon for their row
-        self._history = KeptRows(2 * model.window_rows + model.horizon)
+        # a gap in the last window is imputed from the window before it; forecasts are pending for up to the horizon
+        self._history = RowStore(2 * model.window_rows + model.horizon)
         self._levels = _make_levels(model, options)
 
     def open(self) -> float:
-        """Open the stream, warm the server up with what we know, and return the significance level that levels start from.
+        """Open the stream and warm the server up with the history.
+
+        Returns:
+            The significance level before adaptation.
 
         Raises:
-            ModsError: The server refused.
+            ModsError: The server refused the stream.
         """
         attempt = 0
         while True:
@@ -101,7 +104,7 @@ class ScoringClient:
                 return significance
 
     def score(self, windows: WindowBatch) -> list[Verdict]:
-        """Judge the windows of one start; a verdict for each that is newer than what was judged before.
+        """Score the windows of one start; returns a verdict for each that is newer than the history of its series.
 
         Raises:
             ModsError: The server ended the stream for good.
@@ -124,7 +127,7 @@ class ScoringClient:
         return scored
 
     def close(self) -> None:
-        """End the stream; the server keeps its state."""
+        """End the stream; the server retains its state."""
         if self._stream is not None:
             self._next = None
             for _ in self._stream:
@@ -132,11 +135,11 @@ class ScoringClient:
             self._stream.close()
 
     def state(self) -> dict[str, Any]:
-        """Return the last windows and the level of every series for JSON."""
+        """Return the history and the levels as values for JSON."""
         return {"rows": self._history.state(), "levels": None if self._levels is None else self._levels.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned, before `open`."""
+        """Replace history and levels by what `state` returned; call it before `open`."""
         if self._levels is not None and state["levels"] is not None:
             self._levels.restore(state["levels"])
         self._history.restore(state["rows"])
@@ -157,7 +160,7 @@ class ScoringClient:
         )
 
     def _observations(self) -> Iterator[ObservationBatch]:
-        """Hand the stream what `_ask` put down: it asks for more only when all before was answered and read."""
+        """Yield the batch of each `_send`: the stream asks for the next one only after all verdicts were read."""
         while self._next is not None:
             batch, self._next = self._next, None
             yield batch
@@ -181,11 +184,11 @@ class ScoringClient:
         self._wait(attempt, error)
 
     def _last_time(self, series: str) -> int:
-        last = self._history.last(series)
+        last = self._history.last_time(series)
         return -(2**63) if last is None else last
 
     def _history_batches(self) -> Iterator[ObservationBatch]:
-        """Write the history down again, a batch per time."""
+        """Yield the history, one batch per time."""
         names, which, times, values = self._history.all_rows()
         order = np.argsort(times, kind="stable")
         starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
@@ -195,8 +198,11 @@ class ScoringClient:
     def _score_statelessly(
         self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict, explain: Explain | None = None
     ) -> Verdict:
-        """Judge a window statelessly, unless too little is known of its series: then it stays as it is."""
-        if self._history.last(series) is None:
+        """Score a window against the history of its series without using the server's state.
+
+        Returns `verdict` unchanged if the history is too short.
+        """
+        if self._history.last_time(series) is None:
             return verdict
         times, values = self._history.rows(series)
         times, values = np.append(times, nanos), np.vstack([values, row])
@@ -208,10 +214,10 @@ class ScoringClient:
             result = self._detect(series, times[complete[0] :], values[complete[0] :], explain or self._options.explain)
             return _last_verdict(result, verdict)
         except InvalidInputError:
-            return verdict  # the history is too short, or has a gap beyond what is filled: it does warm up
+            return verdict  # too short, or with a gap too long to impute: the series is warming up
 
     def _apply_level(self, levels: AlarmLevels, verdict: Verdict, nanos: int, row: NDArray[np.float64]) -> Verdict:
-        """Judge at the level of the series, and ask why where the server saw no reason to say it."""
+        """Apply the level of the series; fetch the explanation of an anomalous window that the server did not explain."""
         decided = levels.decide(verdict)
         if not decided.anomalous or decided.features:
             return decided

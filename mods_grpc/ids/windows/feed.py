@@ -32,7 +32,7 @@ class WindowFeed:
         columns: Selects the model's features from the rows.
         lateness_seconds: Allowed lateness: how much later than others a record may be logged and still count.
         silence_seconds: After this many seconds without a record from a live source, assume that there was no traffic and
-            the windows of that time. None waits for the next record.
+            complete the windows of that time. None waits for the next record.
         wall_clock: Returns seconds since 1970.
 
     Attributes:

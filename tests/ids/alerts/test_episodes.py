@@ -1,4 +1,4 @@
-"""From verdicts to alerts: one an episode, unless more is asked for, and none that nobody wants."""
+"""Episodes and suppression: one alert per episode unless updates are asked for, none that is suppressed."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,13 +32,13 @@ def verdict(row, score, series="site"):
     )
 
 
-def told(scores, **options):
+def alerts_of(scores, **options):
     episodes = Episodes(AlertOptions(**OPTIONS | options))
     return [alert for row, score in enumerate(scores) for alert in episodes.update(verdict(row, score))]
 
 
 def test_an_episode_is_one_alert_until_six_windows_pass_without_an_anomaly():
-    alerts = told([0, 3, 2, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3])
+    alerts = alerts_of([0, 3, 2, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 3])
     assert [(alert.phase, alert.window_start) for alert in alerts] == [("start", START + row * SLIDE) for row in (1, 9, 17)]
     assert alerts[0].episode_id == "20260302T001000Z"
     assert alerts[0].window_end - alerts[0].window_start == timedelta(hours=1)
@@ -46,9 +46,9 @@ def test_an_episode_is_one_alert_until_six_windows_pass_without_an_anomaly():
     assert alerts[0].features == FEATURES
 
 
-def test_updates_tell_when_the_p_value_became_ten_times_smaller_and_ends_tell_the_peak():
+def test_an_update_reports_a_ten_times_smaller_p_value_and_an_end_the_peak():
     scores = [2, 2.9, 3.1, 4.0, 4.2, 2, 0, 0, 0, 0, 0, 0, 0]
-    alerts = told(scores, updates=True, ends=True)
+    alerts = alerts_of(scores, updates=True, ends=True)
     assert [(alert.phase, alert.number, alert.score) for alert in alerts] == [
         ("start", 0, 2),
         ("update", 1, 3.1),
@@ -60,43 +60,43 @@ def test_updates_tell_when_the_p_value_became_ten_times_smaller_and_ends_tell_th
     assert [alert.previous_id for alert in alerts] == [None, *(alert.id for alert in alerts[:-1])]
 
 
-def test_an_anomaly_after_the_hold_off_ends_the_episode_and_begins_another():
-    alerts = told([3] + [0] * 6, ends=True)
+def test_an_anomaly_after_the_hold_off_ends_the_episode_and_starts_another():
+    alerts = alerts_of([3] + [0] * 6, ends=True)
     assert [alert.phase for alert in alerts] == ["start"]
     episodes = Episodes(AlertOptions(**OPTIONS, ends=True))
     alerts = [alert for row in (0, 7) for alert in episodes.update(verdict(row, 3))]
     assert [(alert.phase, alert.episode_id[9:13]) for alert in alerts] == [("start", "0000"), ("end", "0000"), ("start", "0110")]
 
 
-def test_series_have_episodes_of_their_own():
+def test_each_series_has_its_own_episodes():
     episodes = Episodes(AlertOptions(**OPTIONS))
     assert [alert.series for name in "abab" for alert in episodes.update(verdict(0, 3, name))] == ["a", "b"]
 
 
-def test_an_episode_goes_on_from_its_saved_state():
+def test_an_episode_continues_from_its_saved_state():
     first = Episodes(AlertOptions(**OPTIONS, updates=True, ends=True))
     whole = Episodes(AlertOptions(**OPTIONS, updates=True, ends=True))
     scores = [2, 3.5, 2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]
-    expected, found = [], []
+    expected, resumed = [], []
     for row, score in enumerate(scores):
         expected += whole.update(verdict(row, score))
-        found += first.update(verdict(row, score))
+        resumed += first.update(verdict(row, score))
         second = Episodes(first.options)
         second.restore(first.state())
         first = second
-    assert found == expected
-    assert [alert.phase for alert in found] == ["start", "update", "update", "end"]
+    assert resumed == expected
+    assert [alert.phase for alert in resumed] == ["start", "update", "update", "end"]
 
 
-def test_an_episode_that_grows_beyond_the_minimum_severity_is_told_then():
-    alerts = told([2.5, 3.5, 4.5, 5], suppression=Suppression(minimum_severity=Severity.HIGH), ends=True)
+def test_an_episode_raises_its_alert_when_it_reaches_the_minimum_severity():
+    alerts = alerts_of([2.5, 3.5, 4.5, 5], suppression=Suppression(minimum_severity=Severity.HIGH), ends=True)
     assert [(alert.phase, alert.score, alert.severity) for alert in alerts] == [("start", 4.5, Severity.HIGH)]
     assert alerts[0].episode_start == START
 
 
-def test_an_episode_that_outlasts_the_planned_work_is_told_when_that_is_over():
+def test_an_episode_that_outlasts_the_maintenance_window_raises_its_alert_after_it():
     work = MaintenanceWindow(name="backup", start=START, end=START + timedelta(minutes=30))
-    alerts = told([3, 3, 3, 3, 3], suppression=Suppression(maintenance=(work,)))
+    alerts = alerts_of([3, 3, 3, 3, 3], suppression=Suppression(maintenance=(work,)))
     assert [alert.window_start for alert in alerts] == [START + 3 * SLIDE]
 
 
@@ -104,7 +104,7 @@ def test_an_episode_that_outlasts_the_planned_work_is_told_when_that_is_over():
     ("day", "hour", "covered"),
     [(0, 1, True), (0, 0, False), (0, 3, False), (7, 2, True), (7, 4, False), (3, 2, False), (70, 1, True), (-7, 2, False)],
 )
-def test_planned_work_that_repeats_weekly_covers_every_window_it_touches(day, hour, covered):
+def test_a_weekly_maintenance_window_covers_every_window_it_overlaps(day, hour, covered):
     work = MaintenanceWindow(
         name="backup",
         start=START + timedelta(hours=1),
@@ -113,29 +113,29 @@ def test_planned_work_that_repeats_weekly_covers_every_window_it_touches(day, ho
         series=("10.*",),
     )
     begin = START + timedelta(days=day, hours=hour)
-    found = Suppression(maintenance=(work,)).reason("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW)
-    assert found == ("backup" if covered else None)
+    reason = Suppression(maintenance=(work,)).reason("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW)
+    assert reason == ("backup" if covered else None)
     assert Suppression(maintenance=(work,)).reason("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW) is None
 
 
-def test_the_file_says_what_is_not_told(tmp_path):
+def test_the_rules_are_read_from_a_file(tmp_path):
     path = tmp_path / "suppress.toml"
     path.write_text(
         'minimum_severity = "medium"\nallow = ["lab-*"]\n'
         '[[planned]]\nname = "backup"\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T03:30:00+01:00\nrepeat = "daily"\n'
     )
-    found = read_suppression(path)
-    assert found.minimum_severity is Severity.MEDIUM
-    assert found.reason("lab-7", START, START + SLIDE, Severity.CRITICAL) == "allowed"
-    assert found.reason("site", START + timedelta(hours=2), START + timedelta(hours=3), Severity.HIGH) == "backup"
-    assert found.reason("site", START + timedelta(hours=4), START + timedelta(hours=5), Severity.HIGH) is None
+    rules = read_suppression(path)
+    assert rules.minimum_severity is Severity.MEDIUM
+    assert rules.reason("lab-7", START, START + SLIDE, Severity.CRITICAL) == "allowed"
+    assert rules.reason("site", START + timedelta(hours=2), START + timedelta(hours=3), Severity.HIGH) == "backup"
+    assert rules.reason("site", START + timedelta(hours=4), START + timedelta(hours=5), Severity.HIGH) is None
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("planned = 3", "not iterable"),
-        ("[[planned]]\nstart = 2026-03-01T01:00:00Z", "misses 'end'"),
+        ("[[planned]]\nstart = 2026-03-01T01:00:00Z", "key 'end' is missing"),
         ("[[planned]]\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T00:00:00Z", "start before end"),
         ('[[planned]]\nstart = "now"\nend = 2026-03-01T00:00:00Z', "expected a date and time"),
         ("alow = []", "unknown key alow"),
@@ -144,7 +144,7 @@ def test_the_file_says_what_is_not_told(tmp_path):
         ("=", "Invalid"),
     ],
 )
-def test_a_file_that_says_something_else_is_refused(tmp_path, text, complaint):
+def test_a_file_with_invalid_rules_is_rejected(tmp_path, text, complaint):
     path = tmp_path / "suppress.toml"
     path.write_text(text)
     with pytest.raises(DataError, match=complaint):

@@ -41,11 +41,11 @@ def parse_cef(line):
     fields = re.split(r"(?<!\\)(?:\\\\)*\|", line, maxsplit=7)
     assert line.startswith("CEF:0|")
     assert len(fields) == 8
-    found = {}
+    extension = {}
     for match in re.finditer(r"(\w+)=((?:\\[\\=nr]|[^\\=])*?)(?=\s\w+=|$)", fields[7]):
-        found[match[1]] = re.sub(r"\\([\\=nr])", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), match[2])
-    assert " ".join(f"{key}=" for key in found) == " ".join(re.findall(r"(?:^|(?<= ))\w+=", re.sub(r"\\.", "", fields[7])))
-    return fields[:7], found
+        extension[match[1]] = re.sub(r"\\([\\=nr])", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), match[2])
+    assert " ".join(f"{key}=" for key in extension) == " ".join(re.findall(r"(?:^|(?<= ))\w+=", re.sub(r"\\.", "", fields[7])))
+    return fields[:7], extension
 
 
 def test_an_eve_event_has_the_fields_and_the_timestamp_that_suricata_writes():
@@ -120,7 +120,7 @@ def test_every_format_keeps_the_contract(name):
     check_format(FORMATS[name])
 
 
-def test_ids_are_uuids_of_what_the_alert_tells_of():
+def test_ids_are_uuids_derived_from_what_the_alert_reports():
     assert len({alert.id for alert in (ALERT, UPDATE, END, HOST)}) == 4
     assert uuid.UUID(ALERT.id).version == 5
     assert UPDATE.previous_id == ALERT.id
@@ -183,7 +183,7 @@ def test_a_hostile_series_can_be_read_back_from_cef():
     assert fields["externalId"] == alert.id
 
 
-def test_times_are_those_of_the_window_that_was_judged():
+def test_times_are_those_of_the_scored_window():
     event = json.loads(FORMATS["jsonl"].format_alert(ALERT))
     assert datetime.fromisoformat(event["window"]["start"]) == ALERT.window_start
     assert datetime.fromisoformat(event["window"]["end"]) == ALERT.window_end

@@ -1,4 +1,4 @@
-"""Where alerts go: files that are rotated and torn, receivers that are down, and what a restart makes of both."""
+"""Sinks: rotated and torn files, receivers that are down, and restarts with either."""
 
 import http.server
 import json
@@ -25,7 +25,7 @@ def ids(path):
 
 
 class Receiver:
-    """Takes messages, and fails as often as told."""
+    """A receiver that fails the first `failures` times."""
 
     def __init__(self, failures=0):
         self.failures = failures
@@ -45,7 +45,7 @@ def test_a_file_is_written_line_by_line_with_its_header_once(tmp_path):
     assert [line.startswith("#") for line in lines] == [True] * 8 + [False] * 2
 
 
-def test_what_was_written_after_the_mark_is_not_written_again(tmp_path):
+def test_alerts_written_after_the_mark_are_not_written_again(tmp_path):
     path = tmp_path / "eve.json"
     sink = FileSink(path, FORMATS["eve"])
     sink.write(ALERT)
@@ -58,7 +58,7 @@ def test_what_was_written_after_the_mark_is_not_written_again(tmp_path):
     assert ids(path) == [ALERT.id, UPDATE.id, END.id]
 
 
-def test_a_file_that_was_not_there_at_the_mark_is_read_whole(tmp_path):
+def test_a_file_created_after_the_mark_is_read_completely(tmp_path):
     path = tmp_path / "eve.json"
     sink = FileSink(path, FORMATS["eve"])
     mark = sink.mark()
@@ -69,7 +69,7 @@ def test_a_file_that_was_not_there_at_the_mark_is_read_whole(tmp_path):
     assert ids(path) == [ALERT.id]
 
 
-def test_a_torn_last_line_is_cut_off_and_written_whole(tmp_path):
+def test_an_incomplete_last_line_is_cut_off_and_written_again(tmp_path):
     path = tmp_path / "eve.json"
     sink = FileSink(path, FORMATS["eve"])
     sink.write(ALERT)
@@ -98,7 +98,7 @@ def test_a_rotation_between_mark_and_restart_hides_nothing(tmp_path):
     assert ids(path) == [END.id, HOST.id]
 
 
-def test_a_spool_delivers_in_order_and_tries_again_until_the_receiver_is_back(tmp_path):
+def test_a_spool_delivers_in_order_and_retries_until_the_receiver_is_back(tmp_path):
     receiver = Receiver(failures=3)
     spool = Spool(tmp_path, receiver, first_wait_seconds=0.001, max_wait_seconds=0.002)
     for name in ("a", "b", "a"):
@@ -108,7 +108,7 @@ def test_a_spool_delivers_in_order_and_tries_again_until_the_receiver_is_back(tm
     assert receiver.got.empty()
 
 
-def test_a_spool_keeps_what_was_not_delivered_for_the_next_start_and_repeats_nothing(tmp_path):
+def test_a_spool_keeps_undelivered_messages_for_the_next_start_and_repeats_none(tmp_path):
     down = Spool(tmp_path, Receiver(failures=10**6), first_wait_seconds=30)
     down.put("a", b"1")
     down.put("b", b"2")
@@ -126,10 +126,10 @@ def test_a_spool_keeps_what_was_not_delivered_for_the_next_start_and_repeats_not
     assert (tmp_path / DELIVERED).read_text().split() == ["a", "b", "c"]
 
 
-def test_a_message_that_was_sent_but_not_yet_removed_is_not_sent_again(tmp_path):
+def test_a_message_that_was_delivered_but_not_yet_removed_is_not_sent_again(tmp_path):
     (tmp_path / DELIVERED).write_text("a\n")
     (tmp_path / "000000000001-a.message").write_bytes(b"1")
-    (tmp_path / "000000000002-b.part").write_bytes(b"torn")
+    (tmp_path / ".000000000002-b.message.1").write_bytes(b"torn")
     receiver = Receiver()
     assert Spool(tmp_path, receiver).close()
     assert receiver.got.empty()
@@ -145,7 +145,7 @@ def test_a_full_spool_drops_the_oldest_and_counts_it(tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.message")) == ["000000000002-b.message", "000000000003-c.message"]
 
 
-def test_a_refused_message_does_not_stop_the_next(tmp_path):
+def test_a_rejected_message_does_not_block_the_next(tmp_path):
     got = queue.SimpleQueue()
 
     def send(identity, content):
@@ -184,7 +184,7 @@ def webhook(answers):
             thread.join()
 
 
-def test_a_webhook_gets_each_alert_with_its_id_and_again_after_a_failure(tmp_path):
+def test_a_webhook_gets_each_alert_with_its_id_and_a_retry_after_a_failure(tmp_path):
     (tmp_path / "token").write_text("secret\n")
     with webhook([503, 200]) as (port, requests):
         sinks = open_sinks([f"jsonl:http://127.0.0.1:{port}/hook?x=1#token-file={tmp_path / 'token'}"], tmp_path)
@@ -258,7 +258,7 @@ def test_syslog_over_tls_checks_the_certificate(tmp_path):
     assert ALERT.id.encode() in message
 
 
-def test_syslog_over_udp_sends_one_datagram_an_alert(tmp_path):
+def test_syslog_over_udp_sends_one_datagram_per_alert(tmp_path):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))
         receiver.settimeout(5)
@@ -268,7 +268,7 @@ def test_syslog_over_udp_sends_one_datagram_an_alert(tmp_path):
         assert ALERT.id.encode() in receiver.recv(65_536)
 
 
-def test_standard_output_takes_any_format(tmp_path, capsys):
+def test_standard_output_accepts_any_format(tmp_path, capsys):
     sinks = open_sinks(["stdout", "eve:-"], tmp_path)
     sinks.write(ALERT)
     first, second = capsys.readouterr().out.splitlines()
@@ -281,11 +281,11 @@ def test_standard_output_takes_any_format(tmp_path, capsys):
         ("eve", "found 'eve'"),
         ("xml:/tmp/x", "eve, jsonl, zeek, zeek-json, idmef, cef"),
         ("cef:ftp://host", "found 'ftp'"),
-        ("cef:tcp://", "names no host"),
+        ("cef:tcp://", "host is missing"),
         ("cef:tcp://host:99999", "Port out of range"),
-        ("jsonl:https://host/#tokn=x", "knows no option tokn"),
+        ("jsonl:https://host/#tokn=x", "unknown option tokn"),
     ],
 )
-def test_a_destination_that_makes_no_sense_is_refused(tmp_path, text, complaint):
+def test_an_invalid_destination_is_rejected(tmp_path, text, complaint):
     with pytest.raises(DataError, match=complaint):
         open_sinks([text], tmp_path)

@@ -1,4 +1,4 @@
-"""Events of Suricata to records, and what becomes of those that are none."""
+"""The parser of Suricata's events, and the events it rejects."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_eve_flows_begin_at_their_start():
     assert LineParser("eve.json").parse(eve("flow", flow=flow)) == expected
 
 
-def test_an_eve_query_counts_and_its_answer_has_the_flags():
+def test_an_eve_query_is_counted_and_its_answer_has_the_flags():
     parser = LineParser("eve.json")
     query = parser.parse(eve("dns", dns={"type": "query", "rrname": "a.example"}))
     assert query == Dns(**EVE, proto="udp", query="a.example")
@@ -39,10 +39,10 @@ def test_an_eve_query_counts_and_its_answer_has_the_flags():
     assert parser.parse(eve("dns", dns={"type": "answer", "rcode": "NXDOMAIN"})).rejected
 
 
-def test_the_other_events_of_eve_are_records_or_passed_over():
+def test_the_other_eve_events_are_records_or_ignored():
     parser = LineParser("eve.json")
-    found = [parser.parse(eve(kind)) for kind in ("http", "tls", "ssh", "sip", "alert", "stats")]
-    assert found == [Http(**EVE), Ssl(**EVE), Ssh(**EVE), Sip(**EVE), None, None]
+    records = [parser.parse(eve(kind)) for kind in ("http", "tls", "ssh", "sip", "alert", "stats")]
+    assert records == [Http(**EVE), Ssl(**EVE), Ssh(**EVE), Sip(**EVE), None, None]
     assert LineParser("eve.json", {"conn"}).parse(eve("tls")) is None
 
 
@@ -66,5 +66,5 @@ def test_the_other_events_of_eve_are_records_or_passed_over():
         (eve("tls", timestamp="2106-02-07T06:28:15+0000"), "time"),
     ],
 )
-def test_an_eve_event_that_is_wrong_is_refused_with_a_reason(line, expected):
+def test_an_invalid_eve_event_is_rejected_with_a_reason(line, expected):
     assert reason(line) == expected

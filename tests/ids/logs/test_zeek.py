@@ -1,4 +1,4 @@
-"""Lines of Zeek to records, and what becomes of lines that are none."""
+"""The parser of Zeek's lines, and the lines it rejects."""
 
 import json
 import time
@@ -77,18 +77,18 @@ def test_a_line_of_zeek_tsv_is_read_by_its_header():
 
 
 def test_unset_fields_are_none_and_empty_ones_are_empty():
-    found = tsv().parse(row(uid="(empty)", duration="-", orig_bytes="-", local_orig="-", _node_name="-"))
-    assert (found.uid, found.duration, found.orig_bytes, found.local_orig, found.sensor) == ("", None, None, None, "")
+    record = tsv().parse(row(uid="(empty)", duration="-", orig_bytes="-", local_orig="-", _node_name="-"))
+    assert (record.uid, record.duration, record.orig_bytes, record.local_orig, record.sensor) == ("", None, None, None, "")
 
 
-def test_separator_and_markers_are_the_headers_own():
+def test_separator_and_markers_are_read_from_the_header():
     header = [line.replace(b"\t", b"|").replace(b"\\x09", b"\\x7c") for line in HEADER]
     header[3] = b"#unset_field|NULL\n"
-    found = tsv(header=header).parse(row(orig_bytes="NULL").replace(b"\t", b"|"))
-    assert (found.uid, found.orig_bytes, found.resp_bytes) == ("Cc6", None, 1694)
+    record = tsv(header=header).parse(row(orig_bytes="NULL").replace(b"\t", b"|"))
+    assert (record.uid, record.orig_bytes, record.resp_bytes) == ("Cc6", None, 1694)
 
 
-def test_a_header_in_the_middle_of_a_file_holds_from_there_on():
+def test_a_header_in_the_middle_of_a_file_applies_to_the_lines_after_it():
     parser = tsv()
     assert parser.parse(row()) == RECORD
     for line in (
@@ -133,11 +133,11 @@ def test_a_header_in_the_middle_of_a_file_holds_from_there_on():
         ({"history": "a\tb"}, "columns"),
     ],
 )
-def test_a_field_that_is_wrong_is_refused_with_a_reason(changed, expected):
+def test_an_invalid_field_is_rejected_with_a_reason(changed, expected):
     assert reason(tsv(), row(**changed)) == expected
 
 
-def test_lines_that_are_too_short_too_long_binary_or_without_a_header_are_refused():
+def test_lines_that_are_too_short_too_long_binary_or_without_a_header_are_rejected():
     assert reason(tsv(), row()[:40]) == "columns"
     assert reason(tsv(), row(uid="C" * (1 << 20))) == "long"
     assert reason(tsv(), bytes(range(32, 256)) * 3) == "columns"
@@ -153,11 +153,11 @@ def test_lines_that_are_too_short_too_long_binary_or_without_a_header_are_refuse
         [HEADER[6], HEADER[7].replace(b"count", b"string")],
     ],
 )
-def test_a_header_that_repeats_lacks_or_retypes_a_field_is_refused(header):
+def test_a_header_that_repeats_lacks_or_retypes_a_field_is_rejected(header):
     assert reason(tsv(header=[*HEADER[:6], *header]), row()) == "header"
 
 
-def test_other_logs_and_protocols_that_are_not_wanted_are_passed_over():
+def test_other_logs_and_protocols_are_ignored():
     parser = tsv("files.log", [*HEADER[:4], b"#path\tfiles\n", *HEADER[5:]])
     assert parser.parse(row()) is None
     parser = LineParser("conn.log", {"dns"})
@@ -179,7 +179,7 @@ def test_other_logs_and_protocols_that_are_not_wanted_are_passed_over():
         ("eve.json", None),
     ],
 )
-def test_the_name_of_a_file_says_whose_log_it_is(name, protocol):
+def test_the_protocol_is_read_from_the_file_name(name, protocol):
     assert protocol_of(name) == protocol
 
 
@@ -226,19 +226,19 @@ def test_zeek_json_is_read_dotted_underscored_and_nested():
         ({"uid": "C\u0000"}, "text"),
     ],
 )
-def test_a_value_of_json_that_is_wrong_is_refused_with_a_reason(changed, expected):
+def test_an_invalid_json_value_is_rejected_with_a_reason(changed, expected):
     assert reason(LineParser("conn.log"), zeek(**changed)) == expected
 
 
 @pytest.mark.parametrize(
     "line", [b"{", b'{"ts": NaN}', b"{}", b"{" * 20_000, b'{"a":' * 20_000, b'{"ts": 1' + b"0" * 5_000 + b"}"]
 )
-def test_json_that_is_none_is_refused(line):
+def test_invalid_json_is_rejected(line):
     assert reason(LineParser("conn.log"), line) in {"json", "unset", "time", "number"}
 
 
 @given(st.binary(max_size=200), st.sampled_from(["conn.log", "eve.json", "x.log"]), st.booleans())
-def test_whatever_the_bytes_are_a_line_is_a_record_or_refused(line, name, headed):
+def test_any_bytes_are_a_record_or_rejected(line, name, headed):
     parser = LineParser(name)
     if headed:
         for one in HEADER:
@@ -252,14 +252,14 @@ def test_whatever_the_bytes_are_a_line_is_a_record_or_refused(line, name, headed
     st.sampled_from(sorted(json.loads(eve("dns", dns={})))),
     st.sampled_from(["conn", "dns", "flow"]),
 )
-def test_whatever_a_value_of_json_is_a_line_is_a_record_or_refused(value, name, kind):
+def test_any_json_value_makes_a_record_or_is_rejected(value, name, kind):
     block = {"dns": {"type": value, "rrname": value, "aa": value}, "flow": {"start": value, "bytes_toserver": value}}
     for line in (eve(kind, **block | {name: value}), zeek(uid=value, duration=value, _path=value)):
         with suppress(MalformedLineError):
             LineParser("conn.log").parse(line)
 
 
-def test_time_goes_on_while_a_file_is_read():
+def test_the_latest_plausible_time_advances_while_a_file_is_read():
     parser = tsv()
     soon = time.time() + 3_600
     assert parser.parse(row(ts=f"{soon:.6f}")) is not None

@@ -40,7 +40,7 @@ def replayed(folder, *, apart=False):
     paths = sorted(path for path in folder.iterdir() if path.name.startswith(protocols)) if apart else [folder]
     readers = [LogReader(path, protocols=protocols) for path in paths]
     feed = WindowFeed(MergedReader(readers), Aggregator(COLUMNS.definition, OPTIONS), COLUMNS, lateness_seconds=1_800)
-    rows = [(found.start_ns, found.values[0].tolist()) for group in read_windows(feed) for found in group]
+    rows = [(batch.start_ns, batch.values[0].tolist()) for group in read_windows(feed) for batch in group]
     for reader in readers:
         reader.close()
     return rows, feed.aggregator.counters
@@ -57,11 +57,11 @@ def write(folder, records):
 
 def day():
     """Return records in the order of logging; durations are short enough for the lateness."""
-    found = random_records(12, 6_000, HOURS * 3_600)
-    for record in found:
+    records = random_records(12, 6_000, HOURS * 3_600)
+    for record in records:
         if isinstance(record, Conn) and record.duration:
             record.duration %= 600 * SECOND
-    return sorted(found, key=lambda record: record.logged_ns)
+    return sorted(records, key=lambda record: record.logged_ns)
 
 
 def wrong(record, **changed):
@@ -108,12 +108,12 @@ def test_a_gap_of_a_day_loses_nothing(tmp_path, way):
     assert len(rows) > 24 * 6
 
 
-def test_aggregate_and_replay_make_the_same_of_wrong_times(tmp_path):
+def test_aggregate_and_replay_treat_wrong_times_alike(tmp_path):
     records = day()
     for index in (100, 4_000):
         records.insert(index, wrong(Dns(ts=0, orig_h="8.8.8.8", resp_h="10.0.0.1"), ts=records[index].ts + 5 * 3_600 * SECOND))
     folder = write(tmp_path / "logs", records)
-    (made, counted), *others = [WAYS[way](folder) for way in WAYS]
+    (aggregated_rows, counted), *others = [WAYS[way](folder) for way in WAYS]
     for rows, counters in others:
-        assert rows == made
+        assert rows == aggregated_rows
         assert (counters.added, counters.late, counters.ahead) == (counted.added, counted.late, counted.ahead)

@@ -1,4 +1,4 @@
-"""Logs that grow, rotate, are emptied, compressed and moved while they are read; and reading on where one left off."""
+"""Following logs that grow, rotate, are emptied, compressed and moved, and resuming at a saved position."""
 
 import gzip
 import json
@@ -66,7 +66,7 @@ def zeek(tmp_path):
     return Zeek(tmp_path)
 
 
-def test_what_is_appended_is_read_once(zeek):
+def test_appended_lines_are_read_once(zeek):
     zeek.write(3)
     reader = LogReader(zeek.live, follow=True)
     assert numbers(reader.poll()) == [0, 1, 2]
@@ -76,7 +76,7 @@ def test_what_is_appended_is_read_once(zeek):
     reader.close()
 
 
-def test_a_line_that_is_half_written_waits_for_its_rest(zeek):
+def test_an_incomplete_line_is_read_when_it_is_complete(zeek):
     zeek.write(1)
     reader = LogReader(zeek.live, follow=True)
     with zeek.log.open("a") as file:
@@ -90,7 +90,7 @@ def test_a_line_that_is_half_written_waits_for_its_rest(zeek):
     reader.close()
 
 
-def test_a_live_folder_may_be_empty_at_first_and_logs_may_come_later(zeek):
+def test_a_live_folder_may_be_empty_at_first_and_get_logs_later(zeek):
     reader = LogReader(zeek.live, follow=True)
     assert numbers(reader.poll()) == []
     zeek.write(2)
@@ -119,7 +119,7 @@ def test_rotation_loses_and_repeats_nothing(zeek):
     reader.close()
 
 
-def test_a_file_that_is_emptied_is_read_from_its_beginning(zeek):
+def test_a_truncated_file_is_read_from_its_beginning(zeek):
     zeek.write(3)
     reader = LogReader(zeek.log, follow=True)
     assert numbers(reader.poll()) == [0, 1, 2]
@@ -130,7 +130,7 @@ def test_a_file_that_is_emptied_is_read_from_its_beginning(zeek):
     reader.close()
 
 
-def test_a_saved_position_goes_on_after_rotation_compression_and_move(zeek):
+def test_reading_resumes_at_a_saved_position_after_rotation_compression_and_move(zeek):
     zeek.write(5)
     reader = LogReader(zeek.live, follow=True)
     records = reader.poll()
@@ -149,7 +149,7 @@ def test_a_saved_position_goes_on_after_rotation_compression_and_move(zeek):
     again.close()
 
 
-def test_a_rotated_file_beside_its_compressed_copy_is_read_once(zeek):
+def test_a_rotated_file_next_to_its_compressed_copy_is_read_once(zeek):
     zeek.write(2)
     reader = LogReader(zeek.live, follow=True)
     list(reader.poll())
@@ -168,7 +168,7 @@ def test_a_rotated_file_beside_its_compressed_copy_is_read_once(zeek):
     again.close()
 
 
-def test_a_position_whose_file_is_gone_is_said_to_be_lost(zeek):
+def test_a_position_whose_file_is_gone_is_reported_as_lost(zeek):
     zeek.write(2)
     reader = LogReader(zeek.live, follow=True)
     list(reader.poll())
@@ -183,10 +183,10 @@ def test_a_position_whose_file_is_gone_is_said_to_be_lost(zeek):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_happens_between_looks_nothing_is_lost_or_read_twice(zeek, seed):
+def test_random_writes_rotations_and_kills_lose_and_repeat_no_line(zeek, seed):
     draw = random.Random(seed)
     reader = LogReader(zeek.live, follow=True)
-    found, waiting = [], []
+    read, waiting = [], []
     for _ in range(60):
         for _ in range(draw.randrange(4)):
             action = draw.choice(("write", "write", "rotate", "compress"))
@@ -200,17 +200,17 @@ def test_whatever_happens_between_looks_nothing_is_lost_or_read_twice(zeek, seed
                 zeek.compress(waiting.pop())
         records = reader.poll()
         if draw.random() < 0.3:  # killed after some records, started again
-            found += numbers(islice(records, draw.randrange(1, 4)))
+            read += numbers(islice(records, draw.randrange(1, 4)))
             saved = reader.position().to_json()
             records.close()
             reader.close()
             reader = LogReader(zeek.live, follow=True, position=LogPosition.from_json(saved))
         else:
-            found += numbers(records)
+            read += numbers(records)
     zeek.write(1)
-    found += numbers(reader.poll())
+    read += numbers(reader.poll())
     reader.close()
-    assert found == list(range(zeek.written))
+    assert read == list(range(zeek.written))
 
 
 def test_a_folder_of_rotations_is_read_in_order_and_logs_are_merged_by_time(tmp_path):
@@ -235,14 +235,14 @@ def test_damaged_and_unreadable_files_are_counted_and_the_others_read(tmp_path):
     (tmp_path / "conn.02:00:00-03:00:00.log.gz").write_bytes(b"")
     (tmp_path / "conn.03:00:00-04:00:00.log").write_text(header("b") + line(5_000))
     reader = LogReader(tmp_path)
-    found = numbers(reader.poll())
-    assert found[:-1] == list(range(len(found) - 1))
-    assert 500 < len(found) < 2_000
-    assert found[-1] == 5_000
+    read = numbers(reader.poll())
+    assert read[:-1] == list(range(len(read) - 1))
+    assert 500 < len(read) < 2_000
+    assert read[-1] == 5_000
     assert reader.counters.malformed["damaged file"] == 2
 
 
-def test_lines_of_any_length_are_refused_in_bounded_memory(tmp_path):
+def test_lines_that_are_too_long_are_rejected_in_bounded_memory(tmp_path):
     log = tmp_path / "conn.log"
     with log.open("w") as file:
         file.write(header("a") + line(0))
@@ -256,7 +256,7 @@ def test_lines_of_any_length_are_refused_in_bounded_memory(tmp_path):
     assert reader.counters.lines == 12
 
 
-def test_a_source_without_logs_and_a_damaged_position_are_refused(tmp_path):
+def test_a_source_without_logs_and_a_damaged_position_are_rejected(tmp_path):
     with pytest.raises(DataError, match="no such"):
         LogReader(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no logs of"):

@@ -13,8 +13,8 @@ from mods_grpc.errors import ConnectionFailedError, DataError
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, CHECKPOINT_VERSION, Checkpoint
-from mods_grpc.ids.watch.pipeline import CheckpointWriter, WatchPipeline, fingerprint
+from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, CHECKPOINT_VERSION, Checkpoint, CheckpointWriter, fingerprint
+from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowBatch
 from tests.support.http2.client import at
@@ -38,11 +38,11 @@ def repository(tmp_path_factory):
 
 
 def windows(count=COUNT):
-    found = []
+    batches = []
     for row in range(count):
         values = np.stack([LEVELS[row] * (5 if (series, row) in SPIKES else 1) for series in SERIES])
-        found.append(WindowBatch(start_ns=at(row), series=SERIES, values=values))
-    return found
+        batches.append(WindowBatch(start_ns=at(row), series=SERIES, values=values))
+    return batches
 
 
 class DyingSink(FileSink):
@@ -67,33 +67,33 @@ def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
         identity = fingerprint(
             saved, sensor="tap", model="tiny", features=model.feature_names, window_seconds=3600, slide_seconds=600
         )
-        judge = ScoringClient(
+        scorer = ScoringClient(
             client, model, ScoringOptions(model="tiny", namespace=identity.namespace, significance=0.003), wait=wait
         )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
-        watch = WatchPipeline(judge, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]))
+        pipeline = WatchPipeline(scorer, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]))
         position = 0
-        saver = CheckpointWriter(checkpoint, identity, {"watch": watch.state, "position": lambda: position})
+        writer = CheckpointWriter(checkpoint, identity, {"watch": pipeline.state, "position": lambda: position})
         if saved is not None:
-            watch.restore(saved["watch"])
+            pipeline.restore(saved["watch"])
             position = saved["position"]
-        watch.open()
-        saver.save()
-        watch.process()
+        pipeline.open()
+        writer.save()
+        pipeline.process()
         for start in range(position, upto, batch):
-            watch.feed(windows()[start : min(start + batch, upto)])
+            pipeline.feed(windows()[start : min(start + batch, upto)])
             position = min(start + batch, upto)
             if die_at == (start, "before save"):
                 raise KilledError
-            saver.save()
+            writer.save()
             if die_at == (start, "after save"):
                 raise KilledError
-            watch.process()
+            pipeline.process()
             if die_at == (start, "after work"):
                 raise KilledError
-        saver.save()
-        judge.close()
-        return watch.counters
+        writer.save()
+        scorer.close()
+        return pipeline.counters
 
 
 def alerts(folder):
@@ -104,20 +104,20 @@ def alerts(folder):
 def undisturbed(repository, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     with running_server(repository=repository) as server:
-        tally = run(server.address, folder)
-    assert tally.by_status == {"WARMING_UP": ROWS * len(SERIES), "SCORED": (COUNT - ROWS) * len(SERIES)}
-    found = alerts(folder)
-    assert {alert["phase"] for alert in found} == {"start", "update", "end"} or {alert["phase"] for alert in found} == {
+        counters = run(server.address, folder)
+    assert counters.by_status == {"WARMING_UP": ROWS * len(SERIES), "SCORED": (COUNT - ROWS) * len(SERIES)}
+    raised = alerts(folder)
+    assert {alert["phase"] for alert in raised} == {"start", "update", "end"} or {alert["phase"] for alert in raised} == {
         "start",
         "end",
     }
-    assert len(found) == sum(tally.by_phase.values()) > tally.alerts >= 4
-    assert tally.alerts == sum(alert["phase"] == "start" for alert in found)
-    return found
+    assert len(raised) == sum(counters.by_phase.values()) > counters.alerts >= 4
+    assert counters.alerts == sum(alert["phase"] == "start" for alert in raised)
+    return raised
 
 
 @pytest.mark.parametrize("moment", ["before save", "after save", "after work"])
-def test_a_watch_that_dies_goes_on_without_losing_or_repeating_an_alert(repository, undisturbed, tmp_path, moment):
+def test_a_killed_watch_resumes_without_losing_or_repeating_an_alert(repository, undisturbed, tmp_path, moment):
     with running_server(repository=repository) as server:
         for start in (9, 12, 18, 30):
             with pytest.raises(KilledError):
@@ -127,7 +127,7 @@ def test_a_watch_that_dies_goes_on_without_losing_or_repeating_an_alert(reposito
 
 
 @pytest.mark.parametrize("moment", ["before save", "after save", "after work"])
-def test_it_does_not_matter_that_the_server_died_too(repository, undisturbed, tmp_path, moment):
+def test_a_watch_and_server_killed_together_lose_and_repeat_no_alert(repository, undisturbed, tmp_path, moment):
     for start in (9, 12, 15, 30):
         with running_server(repository=repository) as server, pytest.raises(KilledError):
             run(server.address, tmp_path, die_at=(start, moment))
@@ -136,7 +136,7 @@ def test_it_does_not_matter_that_the_server_died_too(repository, undisturbed, tm
     assert alerts(tmp_path) == undisturbed
 
 
-def test_a_watch_that_dies_around_each_alert_writes_it_once(repository, undisturbed, tmp_path):
+def test_a_watch_killed_before_and_after_each_alert_writes_it_once(repository, undisturbed, tmp_path):
     DyingSink.deaths |= {(alert["id"], moment) for alert in undisturbed for moment in ("before", "after")}
     with running_server(repository=repository) as server:
         for _ in range(len(DyingSink.deaths)):
@@ -147,31 +147,31 @@ def test_a_watch_that_dies_around_each_alert_writes_it_once(repository, undistur
     assert alerts(tmp_path) == undisturbed
 
 
-def test_a_server_that_is_restarted_under_a_running_watch_changes_nothing(repository, undisturbed, tmp_path):
+def test_restarting_the_server_under_a_running_watch_changes_no_alert(repository, undisturbed, tmp_path):
     server = running_server(repository=repository)
     first = server.__enter__()
     address = first.address
     with Checkpoint(tmp_path), Client(address) as client:
         model = client.model()
-        judge = ScoringClient(
+        scorer = ScoringClient(
             client, model, ScoringOptions(model="tiny", namespace="x", significance=0.003), wait=lambda *_: None
         )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
-        watch = WatchPipeline(judge, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]))
-        judge.open()
-        for index, found in enumerate(windows()):
+        pipeline = WatchPipeline(scorer, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]))
+        scorer.open()
+        for index, batch in enumerate(windows()):
             if index in {2, 13, 16, 31}:
                 first.stop()
                 server = running_server(repository=repository, address=address)
                 first = server.__enter__()
-            watch.feed([found])
-            watch.process()
-        judge.close()
+            pipeline.feed([batch])
+            pipeline.process()
+        scorer.close()
     first.stop()
     assert alerts(tmp_path) == undisturbed
 
 
-def test_a_checkpoint_of_another_model_is_refused(repository, tmp_path):
+def test_a_checkpoint_of_another_sensor_or_model_is_rejected(repository, tmp_path):
     with running_server(repository=repository) as server:
         run(server.address, tmp_path, upto=3)
     saved = Checkpoint(tmp_path).load()
@@ -184,17 +184,17 @@ def test_two_watches_cannot_share_a_state_folder(tmp_path):
         Checkpoint(tmp_path)
 
 
-def test_a_torn_checkpoint_leaves_the_one_before(tmp_path):
+def test_a_crash_while_saving_leaves_the_previous_checkpoint(tmp_path):
     with Checkpoint(tmp_path) as checkpoint:
         checkpoint.save({"identity": {"n": 1}})
-        (tmp_path / f"{CHECKPOINT_FILE}.part").write_text('{"version":1,"ident')
+        (tmp_path / f".{CHECKPOINT_FILE}.1").write_text('{"version":1,"ident')
         assert checkpoint.load() == {"version": CHECKPOINT_VERSION, "identity": {"n": 1}}
         (tmp_path / CHECKPOINT_FILE).write_text("{")
         with pytest.raises(DataError, match="not a checkpoint"):
             checkpoint.load()
 
 
-def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+def test_a_checkpoint_of_another_version_is_rejected(tmp_path):
     with Checkpoint(tmp_path) as checkpoint:
         checkpoint.save({"identity": {"n": 1}})
         (tmp_path / CHECKPOINT_FILE).write_text(
@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
             checkpoint.load()
 
 
-def test_without_a_server_the_watch_asks_before_it_tries_again(repository, tmp_path):
+def test_the_wait_callback_is_called_before_each_retry_when_the_server_is_unreachable(repository, tmp_path):
     with running_server(repository=repository) as server:
         model = Client(server.address).model()
     attempts = []
@@ -221,12 +221,12 @@ def test_without_a_server_the_watch_asks_before_it_tries_again(repository, tmp_p
     assert attempts == [1, 2, 3]
 
 
-def test_windows_survive_json():
-    found = windows(2)[1]
-    values = found.values.copy()
+def test_windows_round_trip_through_json():
+    batch = windows(2)[1]
+    values = batch.values.copy()
     values[0, 1] = np.nan
-    read = WindowBatch.from_json(json.loads(json.dumps(replace(found, values=values).to_json())))
-    assert (read.start_ns, read.series) == (found.start_ns, found.series)
+    read = WindowBatch.from_json(json.loads(json.dumps(replace(batch, values=values).to_json())))
+    assert (read.start_ns, read.series) == (batch.start_ns, batch.series)
     np.testing.assert_array_equal(read.values, values)
     assert all(a.start_ns < b.start_ns for a, b in pairwise(windows()))
     assert manifest().slide_seconds == 600

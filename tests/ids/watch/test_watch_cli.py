@@ -62,31 +62,31 @@ def replay(source, server, output, *options):
 
 @pytest.fixture(scope="module")
 def expected(logs, server, tmp_path_factory):
-    found = replay(logs, server, tmp_path_factory.mktemp("expected") / "alerts.jsonl", "--updates", "--ends")
-    assert {alert["phase"] for alert in found} >= {"start", "end"}
-    assert len(found) >= 6
-    return found
+    raised = replay(logs, server, tmp_path_factory.mktemp("expected") / "alerts.jsonl", "--updates", "--ends")
+    assert {alert["phase"] for alert in raised} >= {"start", "end"}
+    assert len(raised) >= 6
+    return raised
 
 
-def test_a_burst_is_told_within_minutes_with_what_was_observed_and_expected(expected):
+def test_a_burst_raises_an_alert_within_minutes_with_observed_and_expected_values(expected):
     first = expected[0]
     assert first["features"][0]["observed"] > 1_300
     assert "unusually high over several rows" in first["reason"]
-    told = datetime.fromisoformat(first["window"]["end"]).timestamp()
-    assert 70 < (told - live_day.START) / 60 <= 78
+    reported_at = datetime.fromisoformat(first["window"]["end"]).timestamp()
+    assert 70 < (reported_at - live_day.START) / 60 <= 78
 
 
-def test_aggregates_give_the_alerts_of_their_logs(logs, server, expected, tmp_path):
+def test_replaying_aggregates_raises_the_same_alerts_as_their_logs(logs, server, expected, tmp_path):
     pool = tmp_path / "pool"
     assert (
         main(["aggregate", str(logs), "--output", str(pool), "--window", "20m", "--slide", "1m", "--local", "10.0.0.0/24"]) == 0
     )
-    found = replay(pool, server, tmp_path / "alerts.jsonl", "--updates", "--ends")
-    assert [alert["id"] for alert in found] == [alert["id"] for alert in expected]
-    assert found == expected
+    raised = replay(pool, server, tmp_path / "alerts.jsonl", "--updates", "--ends")
+    assert [alert["id"] for alert in raised] == [alert["id"] for alert in expected]
+    assert raised == expected
 
 
-def test_a_table_of_aggregates_names_its_series(logs, server, tmp_path):
+def test_the_series_of_a_table_are_named_by_its_series_column(logs, server, tmp_path):
     table = tmp_path / "aggregates.csv"
     rows = [
         f"2026-03-02T{minute // 60:02}:{minute % 60:02}:00Z,{host},{1000 + minute % 7 + (9000 if minute == 40 else 0)},1000"
@@ -94,30 +94,30 @@ def test_a_table_of_aggregates_names_its_series(logs, server, tmp_path):
         for host in "ab"
     ]
     table.write_text("\n".join(["window_start,host,conn_in,ssh_in", *rows]) + "\n")
-    found = replay(table, server, tmp_path / "alerts.jsonl", "--series-column", "host")
-    assert [(alert["series"], alert["window"]["start"]) for alert in found] == [(host, "2026-03-02T00:40:00Z") for host in "ab"]
+    raised = replay(table, server, tmp_path / "alerts.jsonl", "--series-column", "host")
+    assert [(alert["series"], alert["window"]["start"]) for alert in raised] == [(host, "2026-03-02T00:40:00Z") for host in "ab"]
 
 
 def test_each_host_can_be_a_series(logs, server, tmp_path):
-    found = replay(logs, server, tmp_path / "alerts.jsonl", "--group-by", "host")
-    assert {alert["series"] for alert in found} == set(live_day.HOSTS)
+    raised = replay(logs, server, tmp_path / "alerts.jsonl", "--group-by", "host")
+    assert {alert["series"] for alert in raised} == set(live_day.HOSTS)
 
 
 def test_a_dry_run_prints_and_writes_nothing(logs, server, tmp_path, capsys, expected):
     assert main(["replay", str(logs), "--server", server, *OPTIONS, "--dry-run", "--alerts", f"jsonl:{tmp_path / 'x'}"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == sum(alert["phase"] == "start" for alert in expected)
-    assert told[0].startswith("2026-03-02T0")
-    assert "unusually high over several rows" in told[0]
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == sum(alert["phase"] == "start" for alert in expected)
+    assert printed[0].startswith("2026-03-02T0")
+    assert "unusually high over several rows" in printed[0]
     assert not (tmp_path / "x").exists()
 
 
-def test_what_is_suppressed_is_not_told(logs, server, tmp_path, expected):
+def test_suppressed_alerts_are_not_raised(logs, server, tmp_path, expected):
     rules = tmp_path / "rules.toml"
     end = expected[0]["window"]["end"]
     rules.write_text(f'[[planned]]\nname = "tests"\nstart = 2026-03-02T00:00:00Z\nend = {end}\nseries = ["si*"]\n')
-    found = replay(logs, server, tmp_path / "alerts.jsonl", "--suppress", str(rules))
-    assert found[0]["window"]["start"] >= end
+    raised = replay(logs, server, tmp_path / "alerts.jsonl", "--suppress", str(rules))
+    assert raised[0]["window"]["start"] >= end
     none = tmp_path / "none.jsonl"
     rules.write_text('allow = ["site"]\n')
     assert main(["replay", str(logs), "--server", server, *OPTIONS, "--alerts", f"jsonl:{none}", "--suppress", str(rules)]) == 0
@@ -157,7 +157,7 @@ def stop(process):
     return log
 
 
-def test_watching_in_pieces_gives_the_alerts_of_the_whole_recording(day, server, expected, tmp_path):
+def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_recording(day, server, expected, tmp_path):
     cut = len(day) * 3 // 5
     for part in (day[:cut], day[cut:]):
         write_logs(tmp_path / "logs", part)
@@ -166,10 +166,10 @@ def test_watching_in_pieces_gives_the_alerts_of_the_whole_recording(day, server,
             log = stop(process)
     assert "resumed=True" in log
     assert "late=0" in log
-    found = alerts(tmp_path / "alerts.jsonl")
+    raised = alerts(tmp_path / "alerts.jsonl")
     complete = [alert for alert in expected if alert["window"]["end"] <= "2026-03-02T04:00:00Z"]
-    assert found == complete
-    assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == found
+    assert raised == complete
+    assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == raised
 
 
 def as_event(when, log, line):
@@ -187,18 +187,18 @@ def connected(path, process):
     """Connect as Suricata does: when there is somebody to listen."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
-        made = socket.socket(socket.AF_UNIX)
+        connection = socket.socket(socket.AF_UNIX)
         try:
-            made.connect(str(path))
+            connection.connect(str(path))
         except OSError:
-            made.close()
+            connection.close()
             time.sleep(0.05)
         else:
-            return made
+            return connection
     raise AssertionError(process.communicate()[1].decode())
 
 
-def test_a_watch_on_a_socket_that_is_killed_goes_on_where_it_was(day, server, tmp_path):
+def test_a_killed_watch_on_a_socket_resumes_where_it_stopped(day, server, tmp_path):
     events = [as_event(*entry) for entry in day]
     (tmp_path / "recorded.json").write_bytes(b"".join(events))
     expected = replay(tmp_path / "recorded.json", server, tmp_path / "expected.jsonl", "--updates", "--ends")
@@ -227,11 +227,11 @@ def test_a_watch_on_a_socket_that_is_killed_goes_on_where_it_was(day, server, tm
         (["--alerts", "xml:x"], "expected stdout or FORMAT:DESTINATION"),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(logs, server, capsys, arguments, complaint):
+def test_options_that_do_not_fit_the_model_are_rejected_in_one_line(logs, server, capsys, arguments, complaint):
     assert main(["replay", str(logs), "--server", server, *arguments]) == 1
     assert complaint in capsys.readouterr().err
 
 
-def test_logs_that_are_not_there_are_said_so(server, tmp_path, capsys):
+def test_missing_logs_are_reported(server, tmp_path, capsys):
     assert main(["replay", str(tmp_path / "nowhere"), "--server", server]) == 1
     assert "no such file or folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Watch, server and log writer are killed at random, over and over, while eight hours pass at 720 times its speed."""
+"""Watch, server and log writer are killed at random times while eight hours of logs pass at 720 times their speed."""
 
 import json
 import random
@@ -36,7 +36,7 @@ def free_port():
 
 
 class Killable:
-    """A process that is started anew whenever it was killed."""
+    """A process that is started again after it was killed."""
 
     def __init__(self, *command):
         self.command = [sys.executable, *map(str, command)]
@@ -59,7 +59,7 @@ class Killable:
         return self.process.poll() is not None
 
 
-def told(path):
+def complete_alerts(path):
     end = live_day.START + live_day.HOURS * 3600 - 1800
     alerts = [json.loads(line) for line in path.read_text().splitlines()]
     return [alert for alert in alerts if datetime.fromisoformat(alert["window"]["end"]).timestamp() <= end]
@@ -74,7 +74,7 @@ def position(state):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_whatever_is_killed_no_alert_is_lost_and_none_told_twice(tmp_path):
+def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_path):
     current, archive, state, models = (tmp_path / name for name in ("current", "archive", "state", "models"))
     current.mkdir()
     models.mkdir()
@@ -88,13 +88,13 @@ def test_whatever_is_killed_no_alert_is_lost_and_none_told_twice(tmp_path):
     writer = Killable(Path(live_day.__file__), current, archive, SPEED)
     rng, kills = random.Random(11), {"server": 0, "watch": 0, "writer": 0}
     last = round(max(when for when, _, _ in live_day.lines()) * 1e9)
-    deadline, before = time.monotonic() + 200, 0
+    deadline, previous = time.monotonic() + 200, 0
     while (now := position(state)) < last - 1_000_000:
         assert time.monotonic() < deadline, (kills, now, watch.log[-3:])
         time.sleep(rng.uniform(0.1, 0.6))
-        if now == before or (writer.ended and writer.process.returncode == 0):
-            continue  # kill no one before all are on their feet again
-        before = now
+        if now == previous or (writer.ended and writer.process.returncode == 0):
+            continue  # wait until all processes are working again
+        previous = now
         name, victim = rng.choice([("server", server), ("watch", watch), ("writer", writer)])
         victim.kill_and_start()
         kills[name] += 1
@@ -122,12 +122,12 @@ def test_whatever_is_killed_no_alert_is_lost_and_none_told_twice(tmp_path):
             break
         time.sleep(0.25)
     server.stop(kill=False)
-    found, expected = told(tmp_path / "live.jsonl"), told(replayed)
+    live, expected = complete_alerts(tmp_path / "live.jsonl"), complete_alerts(replayed)
     notices = [line for line in (tmp_path / "notice.log").read_text().splitlines() if not line.startswith("#")]
     print(f"kills {kills}, {len(expected)} alerts, {len(notices)} notices")
     shutil.rmtree(current)
     assert min(kills.values()) >= 3
     assert len(expected) >= 15
-    assert found == expected
-    assert len({alert["id"] for alert in found}) == len(found)
+    assert live == expected
+    assert len({alert["id"] for alert in live}) == len(live)
     assert len(notices) == len((tmp_path / "live.jsonl").read_text().splitlines())

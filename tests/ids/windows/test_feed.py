@@ -1,4 +1,4 @@
-"""Records to windows: by the time in the logs, and what silence means."""
+"""The window feed: event time, lateness, and silence of a live source."""
 
 import json
 
@@ -43,7 +43,7 @@ def ssh(second):
 
 
 def thrice(record):
-    """What moves the clock of the logs: it is that of their third latest record."""
+    """Repeat a record, because the watermark is the time of the third latest one."""
     return [record] * 3
 
 
@@ -55,78 +55,78 @@ def feed(source, **options):
     return WindowFeed(source, aggregator, columns, **{"lateness_seconds": 30} | options)
 
 
-def told(windows):
-    return [((found.start_ns - START) // SECOND, found.values.tolist()) for group in windows for found in group]
+def rows_of(windows):
+    return [((batch.start_ns - START) // SECOND, batch.values.tolist()) for group in windows for batch in group]
 
 
 def test_windows_hold_the_models_features_in_its_order_and_units():
     source = Source([ssh(1), conn(2), conn(3), ssh(59), *thrice(conn(95))])
-    assert told(feed(source).poll()) == [(0, [[2.0, 4.0]])]
+    assert rows_of(feed(source).poll()) == [(0, [[2.0, 4.0]])]
 
 
 def test_a_window_waits_for_records_that_are_late_and_then_drops_them():
     source = Source([ssh(1), ssh(80), ssh(59), *thrice(ssh(91)), ssh(58)])
-    watched = feed(source)
-    assert told(watched.poll()) == [(0, [[2.0, 0.0]])]
-    assert watched.aggregator.counters.late == 1
+    window_feed = feed(source)
+    assert rows_of(window_feed.poll()) == [(0, [[2.0, 0.0]])]
+    assert window_feed.aggregator.counters.late == 1
 
 
-def test_the_clock_of_a_connection_is_its_end_because_it_is_logged_then():
+def test_a_connection_advances_the_watermark_to_its_end_because_it_is_logged_then():
     source = Source([ssh(1), *thrice(conn(10, duration=85))])
-    assert told(feed(source).poll()) == [(0, [[1.0, 6.0]])]
+    assert rows_of(feed(source).poll()) == [(0, [[1.0, 6.0]])]
 
 
-def test_a_recording_is_judged_to_its_end():
-    watched = feed(Source([ssh(1), *thrice(ssh(125))]))
-    assert told(watched.poll()) == [(0, [[1.0, 0.0]])]
-    assert told(watched.flush()) == [(60, [[0.0, 0.0]])]
+def test_a_recording_yields_windows_until_its_end():
+    window_feed = feed(Source([ssh(1), *thrice(ssh(125))]))
+    assert rows_of(window_feed.poll()) == [(0, [[1.0, 0.0]])]
+    assert rows_of(window_feed.flush()) == [(60, [[0.0, 0.0]])]
 
 
-def test_the_state_goes_on_in_the_middle_of_a_window():
+def test_a_restored_state_continues_in_the_middle_of_a_window():
     first = feed(Source([ssh(1), ssh(2)]))
-    assert told(first.poll()) == []
+    assert rows_of(first.poll()) == []
     second = feed(Source([ssh(3), *thrice(ssh(95))]))
     second.restore(first.state())
-    assert told(second.poll()) == [(0, [[3.0, 0.0]])]
+    assert rows_of(second.poll()) == [(0, [[3.0, 0.0]])]
     assert second.watermark.latest_ns == START + 95 * SECOND
 
 
-def test_live_logs_that_fall_silent_are_judged_and_old_ones_are_not():
+def test_silence_completes_windows_of_live_logs_but_not_of_old_ones():
     now = [START / SECOND + 10]
-    watched = feed(Source(thrice(ssh(5)), [], []), silence_seconds=60, wall_clock=lambda: now[0])
-    assert told(watched.poll()) == []
+    window_feed = feed(Source(thrice(ssh(5)), [], []), silence_seconds=60, wall_clock=lambda: now[0])
+    assert rows_of(window_feed.poll()) == []
     now[0] += 130
-    assert told(watched.poll()) == []
+    assert rows_of(window_feed.poll()) == []
     now[0] += 30
-    assert told(watched.poll()) == [(0, [[3.0, 0.0]])]
+    assert rows_of(window_feed.poll()) == [(0, [[3.0, 0.0]])]
     now[0] += 120
-    assert told(watched.poll()) == [(60, [[0.0, 0.0]]), (120, [[0.0, 0.0]])]
+    assert rows_of(window_feed.poll()) == [(60, [[0.0, 0.0]]), (120, [[0.0, 0.0]])]
     old = feed(Source(thrice(ssh(5)), [], []), silence_seconds=60, wall_clock=lambda: START / SECOND + 86_400)
-    assert told(old.poll()) == told(old.poll()) == []
+    assert rows_of(old.poll()) == rows_of(old.poll()) == []
 
 
-def test_a_record_from_the_future_closes_no_window_and_is_counted_at_the_end():
+def test_a_record_from_the_future_closes_no_window_and_is_counted_as_ahead():
     records = [ssh(second) for second in range(0, 300, 10)]
     expected = feed(Source(records))
-    rows = told(expected.poll()) + told(expected.flush())
+    rows = rows_of(expected.poll()) + rows_of(expected.flush())
     for at in (0, 1, 2, 10, 29, 30):
         source = feed(Source([*records[:at], conn(86_400), *records[at:]]))
-        assert told(source.poll()) + told(source.flush()) == rows
+        assert rows_of(source.poll()) + rows_of(source.flush()) == rows
         assert (source.aggregator.counters.ahead, source.aggregator.counters.late) == (1, 0)
 
 
 def test_a_held_record_survives_a_restart_and_counts_when_its_time_comes():
     first = feed(Source([ssh(second) for second in range(0, 60, 5)] + [ssh(7_300)]))
-    assert told(first.poll()) == []
+    assert rows_of(first.poll()) == []
     second = feed(Source(thrice(ssh(7_310)) + thrice(ssh(7_400))))
     second.restore(json.loads(json.dumps(first.state())))
-    assert told(second.poll())[-1] == (7_260, [[4.0, 0.0]])
+    assert rows_of(second.poll())[-1] == (7_260, [[4.0, 0.0]])
     assert second.aggregator.counters.late == 0
 
 
-def test_a_long_look_gives_others_a_turn():
-    watched = feed(Source([ssh(1) for _ in range(2 * RECORDS_PER_YIELD)]))
-    assert list(watched.poll()) == [[], []]
+def test_a_long_poll_yields_regularly():
+    window_feed = feed(Source([ssh(1) for _ in range(2 * RECORDS_PER_YIELD)]))
+    assert list(window_feed.poll()) == [[], []]
 
 
 def test_a_feature_without_an_aggregate_must_be_named():

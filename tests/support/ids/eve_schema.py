@@ -1,6 +1,6 @@
-"""What Suricata's EVE holds, for the events that we write."""
+"""Schema of the EVE events that alerts are written as."""
 
-# The fields of an anomaly in Suricata's EVE, and what every event has.
+# The fields of every event and those of an anomaly, as Suricata writes them.
 EVE_SCHEMA = {
     "type": "object",
     "required": ["timestamp", "event_type", "anomaly"],

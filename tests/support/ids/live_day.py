@@ -1,4 +1,4 @@
-"""Eight hours of Zeek logs, written as fast as told, rotated every hour; killed, it goes on where it was.
+"""Writes eight hours of Zeek logs at a given speed, rotated every hour; after a kill it resumes where it stopped.
 
 Run as a script: python live_day.py CURRENT ARCHIVE SPEED
 """
@@ -15,7 +15,7 @@ START = datetime(2026, 3, 2, tzinfo=UTC).timestamp()
 HOURS = 8
 PER_MINUTE = 50.0  # so that a window of 20 minutes holds 1000, as the tiny model is calibrated for
 HOSTS = ("10.0.0.1", "10.0.0.2")
-BURSTS = {  # host: minutes in which its traffic becomes several times what it was, and how often
+BURSTS = {  # host: minutes in which its traffic becomes several times what it was, and factor
     HOSTS[0]: {70: 4, 190: 6, 298: 5, 420: 8},
     HOSTS[1]: {130: 5, 250: 3, 359: 9},
 }
@@ -35,22 +35,22 @@ def lines(minutes=HOURS * 60, per_minute=PER_MINUTE):
     `per_minute` is how many connections of either kind each host gets.
     """
     rng = np.random.default_rng(4)
-    found = []
+    entries = []
     for host in HOSTS:
         for minute in range(minutes):
             factor = max([size for begin, size in BURSTS[host].items() if begin <= minute < begin + 6], default=1)
             for log in COLUMNS:
                 for second in rng.uniform(0, 60, rng.poisson(per_minute * factor)):
                     ts, duration = START + minute * 60 + second, float(rng.exponential(3.0))
-                    uid, port = f"C{len(found):x}", int(rng.integers(1024, 65536))
+                    uid, port = f"C{len(entries):x}", int(rng.integers(1024, 65536))
                     shared = f"{ts:.6f}\t{uid}\t192.0.2.{port % 250}\t{port}\t{host}\t22"
                     tail = f"tcp\t{duration:.6f}\t{port}\t9" if log == "conn" else "2"
-                    found.append((ts + duration if log == "conn" else ts, log, f"{shared}\t{tail}\n"))
-    return sorted(found)
+                    entries.append((ts + duration if log == "conn" else ts, log, f"{shared}\t{tail}\n"))
+    return sorted(entries)
 
 
 def header(log):
-    fields, types = (text.replace(" ", "\t") for text in (COLUMNS[log], TYPES[log]))
+    fields, types = (names.replace(" ", "	") for names in (COLUMNS[log], TYPES[log]))
     opened = f"#open\t{time.time_ns()}"
     start = ["#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", "#unset_field\t-", f"#path\t{log}", opened]
     return "\n".join([*start, f"#fields\t{fields}", f"#types\t{types}"]) + "\n"

@@ -1,4 +1,4 @@
-"""Records of logs as tests need them: random but seeded, with every protocol, direction and hole in it."""
+"""Random, seeded records with all protocols, directions and unset fields."""
 
 import random
 
@@ -16,7 +16,7 @@ def some(draw, *choices):
 
 
 def random_record(draw, seconds):
-    """Draw a record within so many seconds after START; its times are whole microseconds."""
+    """Draw a record within `seconds` after START; its times are whole microseconds."""
     ts = START + int(draw.random() * seconds * 1e6) * 1000
     ends = [draw.choice(LOCAL + REMOTE) for _ in range(2)]
     common = {
@@ -63,7 +63,7 @@ _COMMON = "sensor:string ts:time uid:string orig_h:addr orig_p:port resp_h:addr 
 
 
 def write_zeek_tsv(folder, records, rows_per_file=10**9):
-    """Write records as Zeek would, in their order, in rotated files of so many rows; ends each line with a field of no use."""
+    """Write records as Zeek would, in order, in rotated files of `rows_per_file` rows; each line ends with an unused field."""
     by_protocol = {}
     for record in records:
         by_protocol.setdefault(record.protocol, []).append(record)

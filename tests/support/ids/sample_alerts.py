@@ -1,4 +1,4 @@
-"""Alerts to write down, among them such as an attacker would choose."""
+"""Sample alerts, some with names that an attacker would choose."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

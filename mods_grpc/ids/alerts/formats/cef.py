@@ -1,11 +1,11 @@
-"""ArcSight's Common Event Format, CEF:0, on its own or as the message of a syslog line."""
+"""ArcSight's Common Event Format, CEF:0; also used as the message of a syslog line."""
 
 import re
 
 from mods_grpc.ids.alerts.alert import PRODUCT, Alert, AlertPhase, Severity, format_features, format_headline, replace_surrogates
 from mods_grpc.version import __version__
 
-# What the specification calls low, medium, high and very high.
+# Low, medium, high and very high in the specification.
 SEVERITY = {Severity.LOW: 3, Severity.MEDIUM: 5, Severity.HIGH: 8, Severity.CRITICAL: 10}
 _NAMES = {
     AlertPhase.START: "Traffic anomaly",
@@ -16,7 +16,7 @@ _LINE_BREAK = re.compile(r"\r\n|[\r\n]")
 
 
 def format_cef(alert: Alert) -> str:
-    """Write an alert."""
+    """Return an alert as a CEF line."""
     header = (PRODUCT, PRODUCT, __version__, f"anomaly-{alert.phase}", _NAMES[alert.phase], str(SEVERITY[alert.severity]))
     extension = " ".join(f"{key}={_escape_value(value)}" for key, value in _extension(alert) if value)
     return "|".join(["CEF:0", *map(_escape_header, header), extension])
@@ -57,7 +57,7 @@ def _format_milliseconds(seconds: float) -> str:
 
 
 def _escape_header(value: str) -> str:
-    """Escape a header field: it knows no line breaks."""
+    """Escape a header field; line breaks, which it can't have, become spaces."""
     return _escape_unprintable(_LINE_BREAK.sub(" ", value).replace("\\", "\\\\").replace("|", "\\|"))
 
 
@@ -67,5 +67,5 @@ def _escape_value(value: str) -> str:
 
 
 def _escape_unprintable(value: str) -> str:
-    """Write what does not print as escaped bytes."""
+    """Write characters that are not printable as escaped bytes."""
     return "".join(c if c.isprintable() else "".join(f"\\\\x{b:02x}" for b in c.encode()) for c in replace_surrogates(value))

@@ -1,7 +1,7 @@
-"""Suricata's EVE JSON: an `anomaly` event that any reader of eve.json takes, and our own block `mods` beside it.
+"""Suricata's EVE JSON: an `anomaly` event that every reader of eve.json accepts, with an additional block `mods`.
 
-Suricata's own anomalies are of the types decode, stream and applayer; `traffic` keeps ours apart. `host` is where
-Suricata writes its sensor-name. `src_ip` is there when the series is an address.
+The anomalies of Suricata have the types decode, stream and applayer; these have the type `traffic`. `host` is the field of
+Suricata's sensor-name. `src_ip` is present if the series is an address.
 """
 
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from mods_grpc.ids.alerts.formats.jsonl import format_json
 
 
 def format_eve(alert: Alert) -> str:
-    """Write an alert."""
+    """Return an alert as an EVE event on one line."""
     event: dict[str, Any] = {"timestamp": format_timestamp(alert.window_end), "event_type": "anomaly", "host": alert.sensor}
     if alert.address is not None:
         event["src_ip"] = alert.address
@@ -22,5 +22,5 @@ def format_eve(alert: Alert) -> str:
 
 
 def format_timestamp(when: datetime) -> str:
-    """Write a time as Suricata does: microseconds, and the offset from UTC without a colon."""
+    """Return a time as Suricata writes it: with microseconds, and the offset from UTC without a colon."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f%z")

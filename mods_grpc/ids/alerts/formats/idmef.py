@@ -1,7 +1,7 @@
 """IDMEFv2 JSON (draft-lehmann-idmefv2, version 2.D.V08).
 
-The draft has no category for traffic that is unlike itself, so ours is an extension value. An update or end names the
-alert before it in `PredID`, which obsoletes that one. The whole verdict is attached as JSON.
+The draft has no category for anomalous traffic, so the category is an extension value. An update or end names the alert before
+it in `PredID`, which replaces that one. The whole alert is attached as JSON.
 """
 
 import socket
@@ -24,13 +24,13 @@ _PRIORITY = {Severity.LOW: "Low", Severity.MEDIUM: "Medium", Severity.HIGH: "Hig
 
 
 def format_idmef(alert: Alert) -> str:
-    """Write an alert."""
+    """Return an alert as an IDMEFv2 message on one line."""
     return format_json(build_message(alert))
 
 
 def build_message(alert: Alert) -> dict[str, Any]:
-    """Describe an alert as an IDMEFv2 message."""
-    over = alert.phase is AlertPhase.END
+    """Return an alert as an IDMEFv2 message, as values for JSON."""
+    is_end = alert.phase is AlertPhase.END
     target: dict[str, Any] = {"ID": derive_uuid("series", alert.sensor, alert.series), "Note": alert.series}
     if alert.address is not None:
         target["IP"] = alert.address
@@ -51,7 +51,7 @@ def build_message(alert: Alert) -> dict[str, Any]:
         "ext-Category": ["Anomaly.Traffic"],
         "Cause": "Unknown",
         "Description": format_headline(alert),
-        "Status": ["Event", "Closed" if over else "Open"],
+        "Status": ["Event", "Closed" if is_end else "Open"],
         "Priority": _PRIORITY[alert.severity],
         "CreateTime": format_time(alert.window_end),
         "StartTime": format_time(alert.episode_start),
@@ -61,7 +61,7 @@ def build_message(alert: Alert) -> dict[str, Any]:
         "Target": [target],
         "Attachment": [{"Name": "verdict", "ContentType": "application/json", "Content": alert_to_json(alert)}],
     }
-    if over:
+    if is_end:
         message["EndTime"] = format_time(alert.window_end)
     if alert.previous_id is not None:
         message["PredID"] = [alert.previous_id]

@@ -1,4 +1,4 @@
-"""JSON lines: one object per alert, with everything an alert holds. ASCII only, so no reader sees a stray line break."""
+"""JSON lines: one object per alert with all its fields. ASCII only, so that no other character is taken for a line break."""
 
 import json
 
@@ -6,12 +6,12 @@ from mods_grpc.ids.alerts.alert import Alert, alert_to_json, replace_surrogates
 
 
 def format_jsonl(alert: Alert) -> str:
-    """Write an alert."""
+    """Return an alert as JSON on one line."""
     return format_json(alert_to_json(alert))
 
 
 def format_json(value: object) -> str:
-    """Write a value as JSON on one line of ASCII."""
+    """Return a value as JSON on one line of ASCII."""
     return json.dumps(_replace_surrogates(value), allow_nan=False, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""What a format is, and the list of them."""
+"""The registry of alert formats."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Format:
     """A format of alerts, one line each.
 
     Attributes:
-        line: Writes an alert, without the newline.
-        header: Writes what a new file begins with, whole lines.
-        media_type: For HTTP.
+        format_alert: Returns an alert as one line, without the newline.
+        format_header: Returns the header lines of a new file, with newlines; empty for no header.
+        media_type: Media type for HTTP.
     """
 
     format_alert: Callable[[Alert], str]

@@ -1,7 +1,7 @@
 """Zeek's notice.log, as TSV with its header and as JSON.
 
-The columns are Zeek's own, followed by ours, as a script that extends `Notice::Info` would add them. Connection fields
-stay unset: an alert is about an aggregate, not about one connection.
+The columns are those of Zeek, followed by columns `mods_*`, as a script that extends `Notice::Info` would add them. Connection
+fields are unset, because an alert is about an aggregate, not about one connection.
 """
 
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ COLUMNS = (
 
 
 def format_tsv_header() -> str:
-    """Write the lines that a log file begins with."""
+    """Return the header lines of a log file."""
     opened = datetime.now(UTC).strftime("%Y-%m-%d-%H-%M-%S")
     lines = [
         "#separator \\x09",
@@ -69,13 +69,13 @@ def format_tsv_header() -> str:
 
 
 def format_tsv(alert: Alert) -> str:
-    """Write an alert as a row."""
+    """Return an alert as a row of the TSV log."""
     values = _values(alert)
     return SEPARATOR.join(_format_cell(values.get(name), kind) for name, kind in COLUMNS)
 
 
 def format_zeek_json(alert: Alert) -> str:
-    """Write an alert as Zeek does with `LogAscii::use_json`: unset fields are left out."""
+    """Return an alert as Zeek writes it with `LogAscii::use_json`: unset fields are left out."""
     return format_json({name: value for name, value in _values(alert).items() if value is not None})
 
 
@@ -116,7 +116,7 @@ def _format_cell(value: Any, kind: str) -> str:
 
 
 def _escape(value: str, also: str = "") -> str:
-    r"""Escape as Zeek's writer does: a backslash twice, and bytes of what does not print as \xHH."""
+    r"""Escape a value as Zeek does: a backslash as two, the bytes of characters that are not printable as \xHH."""
     value = replace_surrogates(value)
     if not value:
         return EMPTY

@@ -1,4 +1,4 @@
-"""From what the user wrote to a sink: `FORMAT:DESTINATION`, such as `eve:/var/log/mods/eve.json`.
+"""Opens the sink of a destination `FORMAT:DESTINATION`, such as `eve:/var/log/mods/eve.json`.
 
 stdout                                   jsonl to standard output
 FORMAT:-                                 any format to standard output
@@ -26,12 +26,12 @@ STANDARD_OUTPUT = {"stdout", "-"}
 
 
 class SpooledSink:
-    """Sends lines over a network by way of a spool.
+    """Sends alerts over a network through a spool.
 
     Args:
-        form: The format of the lines.
-        folder: Where the spool lies.
-        sender: Delivers one line; syslog senders get it as a syslog message.
+        alert_format: Format of the lines.
+        folder: Folder of the spool.
+        sender: Delivers one line; a syslog sender gets it as a syslog message.
     """
 
     def __init__(self, alert_format: Format, folder: Path, sender: SyslogSender | WebhookSender) -> None:
@@ -40,7 +40,7 @@ class SpooledSink:
         self._spool = Spool(folder, sender)
 
     def mark(self) -> None:
-        """Return nothing: the spool itself knows what it delivered."""
+        """Return None: the spool records what it delivered."""
 
     def recover(self, mark: Any) -> None:
         """Do nothing."""
@@ -51,20 +51,20 @@ class SpooledSink:
         self._spool.put(alert.id, format_message(alert, line) if isinstance(self._sender, SyslogSender) else line.encode())
 
     def close(self) -> None:
-        """Give what waits a moment to go out."""
+        """Try for a few seconds to deliver the queued alerts."""
         self._spool.close()
         self._sender.close()
 
 
 def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
-    """Open the sinks that the user asked for.
+    """Open the sinks of destinations.
 
     Args:
-        texts: Such as `eve:FILE`; see the module.
+        destinations: Such as `eve:FILE`; see the module.
         state: Folder for spools; None for a temporary one.
 
     Raises:
-        DataError: A text can't be read.
+        DataError: A destination is not of this form.
     """
     return SinkGroup([(destination, _open_sink(destination, state)) for destination in dict.fromkeys(destinations)])
 
@@ -108,8 +108,8 @@ def _webhook_sender(target: str, alert_format: Format) -> WebhookSender:
 def _split_options(target: str, allowed: set[str]) -> tuple[str, dict[str, Path]]:
     url, fragment = urldefrag(target)
     if not urlsplit(url).hostname:
-        raise ValueError("names no host")
+        raise ValueError("the host is missing")
     options = {key: Path(values[0]) for key, values in parse_qs(fragment).items()}
     if unknown := options.keys() - allowed:
-        raise ValueError(f"knows no option {', '.join(sorted(unknown))}")
+        raise ValueError(f"unknown option {', '.join(sorted(unknown))}")
     return url, options

@@ -1,12 +1,13 @@
-"""Alerts to a file, one line each. The file itself is the record of what was written, so nothing is written twice.
+"""Writes alerts to a file, one line each. The file itself records what was written, so that no alert is written twice.
 
-The file may be rotated under us: like Zeek and Suricata after a SIGHUP, the next alert opens a new one.
+The file may be rotated at any time: the next alert then creates a new one, as Zeek and Suricata do after a SIGHUP.
 """
 
 import os
 from pathlib import Path
 from typing import Any
 
+from mods_grpc.atomic_file import sync_folder
 from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.formats.registry import Format
 
@@ -14,11 +15,11 @@ _MODE = 0o640
 
 
 class FileSink:
-    """Appends to a file.
+    """Appends alerts to a file.
 
     Args:
-        path: The file; made when the first alert comes, with the folders above it.
-        form: The format of its lines.
+        path: The file. It and its folders are created with the first alert.
+        alert_format: Format of its lines.
     """
 
     def __init__(self, path: Path, alert_format: Format) -> None:
@@ -27,7 +28,7 @@ class FileSink:
         self._written_since_mark = b""
 
     def mark(self) -> dict[str, int] | None:
-        """Return the file's inode and size; None before there is one."""
+        """Return the file's inode and size; None if there is no file yet."""
         try:
             status = self._path.stat()
         except FileNotFoundError:
@@ -35,20 +36,20 @@ class FileSink:
         return {"inode": status.st_ino, "size": status.st_size}
 
     def recover(self, mark: Any) -> None:
-        """Read what was written after a mark, in the file and where it was rotated to, and cut off a torn last line."""
+        """Read what was written after a mark, also in a rotated file, and cut off an incomplete last line."""
         inode, size = (int(mark["inode"]), int(mark["size"])) if isinstance(mark, dict) else (None, 0)
         written = b""
         for path in self._files_since(inode):
             content = path.read_bytes()
             start = size if inode is not None and path.stat().st_ino == inode and len(content) >= size else 0
-            whole = content.rfind(b"\n", start) + 1 if b"\n" in content[start:] else start
-            if path == self._path and whole < len(content):
-                os.truncate(path, whole)
-            written += content[start:whole]
+            end = content.rfind(b"\n", start) + 1 if b"\n" in content[start:] else start  # of the last complete line
+            if path == self._path and end < len(content):
+                os.truncate(path, end)
+            written += content[start:end]
         self._written_since_mark = written
 
     def write(self, alert: Alert) -> None:
-        """Append an alert, and force it to the disk."""
+        """Append an alert and sync it to disk, unless it was written before."""
         if alert.id.encode() in self._written_since_mark:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,8 @@ class FileSink:
                 if file.write(line) != len(line):
                     raise OSError(28, "could not write a whole line", str(self._path))
                 os.fsync(file.fileno())
+                if not size_before:
+                    sync_folder(self._path.parent)
             except OSError:
                 os.ftruncate(file.fileno(), size_before)
                 raise
@@ -68,7 +71,7 @@ class FileSink:
         """Do nothing: the file is closed after every alert."""
 
     def _files_since(self, inode: int | None) -> list[Path]:
-        """Return the files that may hold alerts after a mark, oldest first: the marked one under any name, and ours."""
+        """Return the files that may have alerts after a mark: the marked file, if it was rotated, then the live one."""
         try:
             candidates = [
                 path for path in self._path.parent.iterdir() if path.name.startswith(self._path.stem) and path.is_file()

@@ -1,4 +1,4 @@
-"""What a sink promises, and the two simplest: standard output, and several sinks as one."""
+"""The interface of a sink, and two simple ones: a text stream, and a group of sinks."""
 
 import sys
 from collections.abc import Sequence
@@ -9,32 +9,31 @@ from mods_grpc.ids.alerts.formats.registry import Format
 
 
 class Sink(Protocol):
-    """Where alerts go.
+    """A destination of alerts.
 
-    After a crash the watch judges again what it had not written down as done, and may then write alerts a second time.
-    A sink leaves out those that it wrote already: `mark` says where it stands, and `recover` with the mark of before
-    lets it find out what was written since.
+    After a crash the watch scores windows again and may write their alerts a second time. The sink skips those that it wrote
+    before: `mark` returns its position for the checkpoint, and `recover` finds the alerts written after the mark.
     """
 
     def mark(self) -> Any:
-        """Return where the sink stands, for JSON."""
+        """Return the position of the sink as values for JSON."""
 
     def recover(self, mark: Any) -> None:
-        """Find out what was written after a mark."""
+        """Find the alerts that were written after a mark."""
 
     def write(self, alert: Alert) -> None:
         """Write an alert, unless it was written before.
 
         Raises:
-            OSError: It can't be written now; nothing of it was.
+            OSError: It can't be written; no part of it was.
         """
 
     def close(self) -> None:
-        """Finish what is under way."""
+        """Deliver what is in progress and release resources."""
 
 
 class StreamSink:
-    """Writes to an open text stream. What it wrote can't be read back: after a crash the last alerts may come twice."""
+    """Writes alerts to an open text stream. It can't be read back, so after a crash the last alerts may be written twice."""
 
     def __init__(self, alert_format: Format, stream: TextIO | None = None) -> None:
         self._format = alert_format
@@ -42,7 +41,7 @@ class StreamSink:
         self._header_written = False
 
     def mark(self) -> None:
-        """Return nothing: a stream has no place to come back to."""
+        """Return None: a stream has no position."""
 
     def recover(self, mark: Any) -> None:
         """Do nothing."""
@@ -55,35 +54,35 @@ class StreamSink:
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the stream open: it is not ours."""
+        """Do nothing: the caller owns the stream."""
 
 
 class SinkGroup:
-    """Several sinks as one, by name.
+    """Writes to several sinks.
 
     Args:
-        sinks: Name and sink; the name is what the user wrote, and finds the sink's mark again after a restart.
+        sinks: Name and sink. The name, which the user wrote, identifies the sink's mark after a restart.
     """
 
     def __init__(self, sinks: Sequence[tuple[str, Sink]]) -> None:
         self._sinks = dict(sinks)
 
     def mark(self) -> dict[str, Any]:
-        """Return the marks by name."""
+        """Return the mark of each sink by name."""
         return {name: sink.mark() for name, sink in self._sinks.items()}
 
     def recover(self, mark: Any) -> None:
-        """Recover every sink that had a mark; one that is new begins with what comes."""
+        """Recover every sink that has a mark; a new sink has none."""
         for name, sink in self._sinks.items():
             if isinstance(mark, dict) and name in mark:
                 sink.recover(mark[name])
 
     def write(self, alert: Alert) -> None:
-        """Write an alert to all."""
+        """Write an alert to all sinks."""
         for sink in self._sinks.values():
             sink.write(alert)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all sinks."""
         for sink in self._sinks.values():
             sink.close()

@@ -1,33 +1,41 @@
-"""Alerts on their way over a network: kept on disk until they are delivered, in order, by a thread of their own.
+"""Spool: alerts on disk until they are delivered over a network, in order, by a separate thread.
 
-A receiver that is down holds nothing up and loses nothing, up to a limit. What was delivered is written down, so a
-restart does not send it again; only a crash between the two can repeat the last one, which carries the same id.
+A receiver that is down blocks nothing and loses nothing, up to a limit. Delivered ids are recorded, so that a restart sends no
+alert again; only a crash between delivery and record can repeat the last alert, which then has the same id. Queued messages and
+the record are synced to disk, because the watch saves its checkpoint on the promise that a queued alert is not lost.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from mods_grpc.atomic_file import sync_folder, write_atomically
+
 logger = logging.getLogger(__name__)
 
-DELIVERED = "delivered"
-DEDUP_IDS = 4_096
+DELIVERED = "delivered"  # file with the ids of delivered messages
+DEDUP_IDS = 4_096  # number of delivered ids that are remembered
 
 
 class PermanentDeliveryError(Exception):
-    """The receiver understood and refused: sending again would not help."""
+    """The receiver rejected the message for good; sending it again would not help."""
 
 
 class Spool:
     """A bounded queue in a folder.
 
     Args:
-        folder: Where the queue lies; made if it is not there.
-        send: Delivers one message with its id. Raises OSError to be called again later, RefusedError to go on.
-        limit: Most messages kept; beyond it the oldest are dropped, which is logged.
-        first_wait_seconds: Wait after a failure; doubles up to `longest_wait_seconds`.
-        longest_wait_seconds: Where the doubling stops.
+        folder: Folder of the queue; created if needed.
+        send: Delivers one message, given its id. Raises OSError to be called again later, PermanentDeliveryError to give it up.
+        limit: Limit on queued messages; beyond it the oldest is dropped, which is logged.
+        first_wait_seconds: Wait after the first failure; doubles with each further one.
+        max_wait_seconds: Limit of the wait.
+
+    Attributes:
+        dropped: Messages dropped because the queue was full.
+        rejected: Messages that the receiver rejected.
     """
 
     def __init__(
@@ -45,8 +53,8 @@ class Spool:
         self._limit = limit
         self._waits = (first_wait_seconds, max_wait_seconds)
         self._delivered = self._read_delivered()
-        for torn in folder.glob("*.part"):
-            torn.unlink()
+        for leftover in folder.glob(".*.message.*"):  # of a process that was killed while it wrote
+            leftover.unlink()
         self._waiting = sorted(folder.glob("*.message"))
         for path in [path for path in self._waiting if _id_of(path) in self._delivered]:
             path.unlink()
@@ -63,18 +71,16 @@ class Spool:
         return len(self._waiting)
 
     def put(self, message_id: str, message: bytes) -> None:
-        """Queue a message, unless it is queued or was delivered.
+        """Queue a message, unless its id is queued or was delivered.
 
         Raises:
-            OSError: The disk did not take it.
+            OSError: It can't be written to disk.
         """
         with self._changed:
             if message_id in self._delivered or any(_id_of(path) == message_id for path in self._waiting):
                 return
             path = self._folder / f"{self._next_number:012d}-{message_id}.message"
-            part = path.with_suffix(".part")
-            part.write_bytes(message)
-            part.rename(path)
+            write_atomically(path, message)
             self._next_number += 1
             self._waiting.append(path)
             if len(self._waiting) > self._limit:
@@ -85,7 +91,10 @@ class Spool:
             self._changed.notify_all()
 
     def close(self, timeout_seconds: float = 5.0) -> bool:
-        """Try for a moment to deliver what waits; the rest stays for the next start. True when all went."""
+        """Wait until all messages are delivered or the time is up, then stop. Returns whether all were delivered.
+
+        The other messages stay on disk for the next start.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting, timeout_seconds)
             self._closing = True
@@ -104,11 +113,11 @@ class Spool:
             try:
                 self._send(_id_of(path), path.read_bytes())
             except FileNotFoundError:
-                self._finish(path)  # dropped meanwhile
+                self._finish(path)  # dropped in the meantime
                 continue
             except PermanentDeliveryError as error:
                 self.rejected += 1
-                logger.error("alert_refused id=%s answer=%s", _id_of(path), error)
+                logger.error("alert_rejected id=%s answer=%s", _id_of(path), error)
             except OSError as error:
                 failures += 1
                 wait = min(self._waits[0] * 2 ** min(failures - 1, 30), self._waits[1])
@@ -124,8 +133,7 @@ class Spool:
         with self._changed:
             self._delivered[_id_of(path)] = None
             try:
-                with (self._folder / DELIVERED).open("a", encoding="ascii") as ledger:
-                    ledger.write(_id_of(path) + "\n")
+                self._record_delivery(_id_of(path))
                 path.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("spool_unwritable id=%s error=%s", _id_of(path), error)
@@ -135,14 +143,24 @@ class Spool:
                 del self._delivered[next(iter(self._delivered))]
             self._changed.notify_all()
 
+    def _record_delivery(self, message_id: str) -> None:
+        """Append an id to the record and sync it to disk, before the message is removed from the queue."""
+        path = self._folder / DELIVERED
+        is_new = not path.exists()
+        with path.open("a", encoding="ascii") as record:
+            record.write(f"{message_id}\n")
+            record.flush()
+            os.fsync(record.fileno())
+        if is_new:
+            sync_folder(self._folder)
+
     def _read_delivered(self) -> dict[str, None]:
-        ledger = self._folder / DELIVERED
-        if not ledger.exists():
+        """Return the last recorded ids, oldest first, and shorten the record to them."""
+        path = self._folder / DELIVERED
+        if not path.exists():
             return {}
-        delivered = ledger.read_text(encoding="ascii", errors="replace").splitlines()[-DEDUP_IDS:]
-        part = ledger.with_suffix(".part")
-        part.write_text("".join(f"{identity}\n" for identity in delivered), encoding="ascii")
-        part.rename(ledger)
+        delivered = path.read_text(encoding="ascii", errors="replace").splitlines()[-DEDUP_IDS:]
+        write_atomically(path, "".join(f"{message_id}\n" for message_id in delivered).encode("ascii", "replace"))
         return dict.fromkeys(delivered)
 
 

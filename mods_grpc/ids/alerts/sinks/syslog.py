@@ -1,4 +1,4 @@
-"""Lines to a syslog receiver as RFC 5424 messages: UDP (RFC 5426), TCP with octet counting (RFC 6587), TLS (RFC 5425)."""
+"""Sends RFC 5424 messages to a syslog receiver over UDP (RFC 5426), TCP with octet counting (RFC 6587) or TLS (RFC 5425)."""
 
 import os
 import socket
@@ -16,7 +16,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def format_message(alert: Alert, line: str, hostname: str | None = None) -> bytes:
-    """Write a syslog message. Its time is that of the alert; the text has no byte-order mark, which CEF readers trip over."""
+    """Return a syslog message with the time of the alert. The text has no byte-order mark, because CEF readers reject it."""
     priority = FACILITY_LOCAL0 * 8 + _SEVERITIES[alert.severity]
     when = alert.window_end.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     host = "".join(c for c in hostname or socket.gethostname() if "!" <= c <= "~")[:255] or "-"
@@ -24,13 +24,13 @@ def format_message(alert: Alert, line: str, hostname: str | None = None) -> byte
 
 
 class SyslogSender:
-    """Sends messages over one connection, which it opens when needed and again when it broke.
+    """Sends messages over one connection, which is opened when needed and reopened after a failure.
 
     Args:
         kind: "udp", "tcp" or "tls".
-        host: The receiver.
-        port: Its port.
-        authorities: PEM file of the authorities to trust with TLS; None for the system's.
+        host: Host of the receiver.
+        port: Port of the receiver.
+        authorities: PEM file of the certificate authorities to trust with TLS; None for those of the system.
     """
 
     def __init__(self, kind: str, host: str, port: int, authorities: Path | None = None) -> None:
@@ -43,7 +43,7 @@ class SyslogSender:
         """Send one message.
 
         Raises:
-            OSError: It was not sent, or perhaps not.
+            OSError: It may not have been sent.
         """
         if self._kind == "udp":
             self._send_datagram(content[:MAX_UDP_BYTES])
@@ -64,17 +64,17 @@ class SyslogSender:
 
     def _connect(self) -> socket.socket:
         self.close()
-        plain = socket.create_connection(self._address, timeout=_TIMEOUT_SECONDS)
+        unencrypted = socket.create_connection(self._address, timeout=_TIMEOUT_SECONDS)
         if self._context is None:
-            return plain
+            return unencrypted
         try:
-            return self._context.wrap_socket(plain, server_hostname=self._address[0])
+            return self._context.wrap_socket(unencrypted, server_hostname=self._address[0])
         except BaseException:
-            plain.close()
+            unencrypted.close()
             raise
 
     def _is_closed_by_peer(self, connection: socket.socket) -> bool:
-        """Tell whether the receiver closed: without looking, the first message after it would vanish."""
+        """Return whether the receiver closed the connection; without this check the next message would be lost silently."""
         connection.settimeout(0.0)
         try:
             return connection.recv(1) == b""

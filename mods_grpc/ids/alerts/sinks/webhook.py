@@ -1,4 +1,4 @@
-"""Lines to a webhook: one POST per alert. `Idempotency-Key` is the alert's id, so a receiver can tell a repetition."""
+"""Sends alerts to a webhook, one POST each. `Idempotency-Key` is the alert's id, so that the receiver can detect repetitions."""
 
 import http.client
 import ssl
@@ -16,10 +16,10 @@ class WebhookSender:
     """Posts messages.
 
     Args:
-        url: http or https.
-        media_type: Of what is posted.
-        authorities: PEM file of the authorities to trust; None for the system's.
-        token: Bearer token.
+        url: URL of the webhook, http or https.
+        media_type: Media type of the messages.
+        authorities: PEM file of the certificate authorities to trust; None for those of the system.
+        token: Bearer token; None for none.
     """
 
     def __init__(self, url: str, media_type: str, *, authorities: Path | None = None, token: str | None = None) -> None:
@@ -33,8 +33,8 @@ class WebhookSender:
         """Post one message.
 
         Raises:
-            OSError: Not delivered; a later attempt may succeed.
-            RefusedError: The receiver won't have it.
+            OSError: The message was not delivered; a later attempt may succeed.
+            RefusedError: The receiver rejected the message.
         """
         connection = self._open_connection()
         try:
@@ -44,7 +44,7 @@ class WebhookSender:
             status = response.status
             response.read(65_536)
         except http.client.HTTPException as error:
-            raise OSError(f"the webhook broke off: {type(error).__name__}") from error
+            raise OSError(f"the webhook closed the connection early: {type(error).__name__}") from error
         finally:
             connection.close()
         if status in _RETRYABLE_STATUSES or status >= 500:
@@ -53,7 +53,7 @@ class WebhookSender:
             raise PermanentDeliveryError(f"HTTP {status}")
 
     def close(self) -> None:
-        """Do nothing: every post has a connection of its own."""
+        """Do nothing: every post uses its own connection."""
 
     def _open_connection(self) -> http.client.HTTPConnection:
         host = self._parts.hostname or ""
