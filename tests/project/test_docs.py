@@ -6,6 +6,7 @@ import shlex
 from functools import cache
 
 from mods_grpc.cli.main import build_parser as build_client_parser
+from tests.project.test_structure import LEVELS
 from tests.support.paths import ROOT
 from training.cli.main import build_parser as build_complete_training_parser
 
@@ -81,7 +82,7 @@ def test_every_page_that_a_source_names_exists():
     dead = []
     for path in paths:
         if path.is_file() and path.suffix in TEXT_SUFFIXES and not {"__pycache__", "node_modules"} & {*path.parts}:
-            for page, anchor in re.findall(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", path.read_text(errors="replace")):
+            for page, anchor in re.findall(r"\b(docs/[a-z0-9/-]+\.md)(?:#([\w-]+))?", path.read_text(errors="replace")):
                 if not exists(ROOT / page, anchor):
                     dead.append(f"{name(path)}: {page}#{anchor}")
     assert sorted(dead) == []
@@ -144,13 +145,22 @@ def test_the_page_of_log_fields_names_every_event_that_is_logged():
     assert {event for row in rows for event in re.findall(r"`(\w+)`", row)} == set(logged_events())
 
 
+def test_the_picture_of_the_architecture_shows_the_levels_that_are_checked():
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    for package, levels in LEVELS.items():
+        shown = re.search(rf"^{package.split('.')[-1]} +(.+ > .+)$", page, re.MULTILINE)
+        assert shown
+        assert [set(level.split(", ")) for level in shown[1].split(" > ")] == [set(level) for level in levels], package
+
+
 def test_every_page_of_results_says_how_it_was_measured():
     wrong = []
     for page in RESULTS:
         text = page.read_text()
         head = re.match(r"<!-- command: (.+?); date: (.+?); commit: (.+?); machine: (.+?) -->\n\n# .+\n\n", text)
         command, date, commit, machine = head.groups() if head else ("",) * 4
-        shown = f"Machine: {machine}. Date: {date}. Commit: {commit}. Command: `{command}`."
+        commands = "; ".join(f"`{each}`" for each in command.split(" && "))
+        shown = f"Machine: {machine}. Date: {date}. Commit: {commit}. Command: {commands}."
         if not head or shown not in text or [text.count("<!-- measured -->"), text.count("<!-- /measured -->")] != [1, 1]:
             wrong.append(name(page))
     assert wrong == []
