@@ -29,8 +29,8 @@ def quieter(detector, factor, training_range):
 
 def judged(given, prepared, detector, own_scales):
     score, alarm = ours.replay(prepared, detector, BUDGET, own_scales=own_scales)
-    found = {"false_episodes": int(false_episodes(given.label, alarm, ours.HOLDOFF_ROWS))}
-    return found | (volumes(given.label, score) if given.label.any() else {})
+    measures = {"false_episodes": int(false_episodes(given.label, alarm, ours.HOLDOFF_ROWS))}
+    return measures | (volumes(given.label, score) if given.label.any() else {})
 
 
 def main():
@@ -50,8 +50,8 @@ def main():
         ways = {"own calibration": (detector, False), "quieter": (other, False), "own scales": (other, True)}
         results[given.name] = {title: judged(given, prepared, *way) for title, way in ways.items()}
         cells = [
-            f"{found['false_episodes']}" + (f", {found['vus_pr']:.3f}" if "vus_pr" in found else "")
-            for found in results[given.name].values()
+            f"{measures['false_episodes']}" + (f", {measures['vus_pr']:.3f}" if "vus_pr" in measures else "")
+            for measures in results[given.name].values()
         ]
         print(f"| {given.name} | " + " | ".join(cells) + " |", flush=True)
         if arguments.json:

@@ -13,7 +13,7 @@ from sklearn.ensemble import IsolationForest
 
 LAGS = 24
 SUBSEQUENCE = 60  # rows, of one feature; with many features a row is enough
-MOST_NUMBERS = 64
+MAX_NUMBERS = 64
 SEED = 1
 HST_ROWS = 5000
 
@@ -25,7 +25,7 @@ def _scaled(learn, rows):
 
 
 def _subsequences(learn, rows):
-    length = max(1, min(SUBSEQUENCE, MOST_NUMBERS // rows.shape[1], len(learn) // 4))
+    length = max(1, min(SUBSEQUENCE, MAX_NUMBERS // rows.shape[1], len(learn) // 4))
     return _views(learn, length), _views(rows, length)
 
 
@@ -98,24 +98,24 @@ def _lag_matrix(rows, j):
 
 def ridge_residual(learn, rows, _rows_a_day):
     learn, rows = _scaled(learn, rows)
-    learnt, found = np.empty_like(learn), np.empty_like(rows)
+    learnt, residuals = np.empty_like(learn), np.empty_like(rows)
     for j in range(rows.shape[1]):
         x, every = (np.column_stack([_lag_matrix(part, j), np.ones(len(part))]) for part in (learn, rows))
         weights = np.linalg.solve(x.T @ x + 10 * np.eye(x.shape[1]), x.T @ learn[:, j])
-        learnt[:, j], found[:, j] = learn[:, j] - x @ weights, rows[:, j] - every @ weights
-    return _robust_z(learnt, found)
+        learnt[:, j], residuals[:, j] = learn[:, j] - x @ weights, rows[:, j] - every @ weights
+    return _robust_z(learnt, residuals)
 
 
 def lightgbm_residual(learn, rows, _rows_a_day):
     learn, rows = _scaled(learn, rows)
-    learnt, found = np.empty_like(learn), np.empty_like(rows)
+    learnt, residuals = np.empty_like(learn), np.empty_like(rows)
     for j in range(rows.shape[1]):
         model = lightgbm.LGBMRegressor(n_estimators=60, verbose=-1, random_state=SEED, n_jobs=1)
         x, every = _lag_matrix(learn, j), _lag_matrix(rows, j)
         model.fit(x, learn[:, j])
         learnt[:, j] = learn[:, j] - model.booster_.predict(x)
-        found[:, j] = rows[:, j] - model.booster_.predict(every)
-    return _robust_z(learnt, found)
+        residuals[:, j] = rows[:, j] - model.booster_.predict(every)
+    return _robust_z(learnt, residuals)
 
 
 COMPARATORS = {

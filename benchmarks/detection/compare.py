@@ -31,8 +31,8 @@ BUDGETS = {"1 a day": 1.0, "1 a week": 1 / 7, "1 a month": 1 / 30}
 
 def measured(given, score, alarm, seconds):
     """Measure scores `(m,)` and alarms `(m,)`."""
-    found = {"seconds": seconds} | alarm_measures(given.label, alarm, ours.HOLDOFF_ROWS, given.rows_a_day)
-    return found | volumes(given.label, score) if given.label.any() else found
+    measures = {"seconds": seconds} | alarm_measures(given.label, alarm, ours.HOLDOFF_ROWS, given.rows_a_day)
+    return measures | volumes(given.label, score) if given.label.any() else measures
 
 
 def judge_ours(given, model, quantiles, budget):
@@ -41,12 +41,12 @@ def judge_ours(given, model, quantiles, budget):
     prepared = ours.prepare(given, model, quantiles)
     detector = ours.detector_of(prepared)
     score, alarm = ours.replay(prepared, detector, budget)
-    found = measured(given, score, alarm, time.perf_counter() - started)
-    found["budgets"] = {}
+    measures = measured(given, score, alarm, time.perf_counter() - started)
+    measures["budgets"] = {}
     for title, per_day in BUDGETS.items():
         raised = alarm if per_day == budget else ours.replay(prepared, detector, per_day)[1]
-        found["budgets"][title] = false_episodes(given.label, raised, ours.HOLDOFF_ROWS)
-    return found
+        measures["budgets"][title] = false_episodes(given.label, raised, ours.HOLDOFF_ROWS)
+    return measures
 
 
 def judge_other(given, name, budget):
@@ -56,13 +56,13 @@ def judge_other(given, name, budget):
     return measured(given, score, alarm, time.perf_counter() - started)
 
 
-def judge(given, models, budget, known):
+def judge(given, models, budget, cached):
     """Yield the name of each method that is not known yet with its measures; `models` are architecture and quantiles by name."""
     for title, (model, quantiles) in models.items():
-        if title not in known:
+        if title not in cached:
             yield title, judge_ours(given, model, quantiles, budget)
     for name in comparators.COMPARATORS:
-        if name not in known:
+        if name not in cached:
             yield name, judge_other(given, name, budget)
 
 
@@ -88,9 +88,9 @@ def main():
     for given in find_sets(arguments.folders):
         print(f"{given.name}: {given.train.shape} to learn from, {given.test.shape} to judge", flush=True)
         mine = results.setdefault(given.name, {})
-        for method, found in judge(given, models, arguments.budget, mine):
-            mine[method] = found
-            shown = ", ".join(f"{k} {v:.3g}" for k, v in found.items() if isinstance(v, int | float))
+        for method, measures in judge(given, models, arguments.budget, mine):
+            mine[method] = measures
+            shown = ", ".join(f"{k} {v:.3g}" for k, v in measures.items() if isinstance(v, int | float))
             print(f"  {method}: {shown}", flush=True)
             if arguments.json:
                 arguments.json.write_text(json.dumps({"budget": arguments.budget, "sets": results}, indent=1) + "\n")

@@ -23,7 +23,7 @@ import pandas as pd
 
 from mods_grpc.artifact import read_artifact
 from mods_grpc.detection import Detector, Monitor, Phase, significance_from_budget
-from training.data.events import SHAPES
+from training.data.events import EVENT_SHAPES
 from training.export.onnx_forecaster import open_model
 
 NANOS = 10**9
@@ -64,16 +64,16 @@ class Watched:
         anomalous, started, judged = (np.zeros((series, rows), np.bool_) for _ in range(3))
         for row in range(rows):
             at = np.flatnonzero(~np.isnan(values[:, row]).all(axis=1))
-            found = monitor.observe(
+            verdicts = monitor.observe(
                 slots[at],
                 times[at, row] * NANOS,
                 values[at, row],
-                judged=np.ones(at.size, np.bool_),
+                reported=np.ones(at.size, np.bool_),
                 significance=level,
                 impute_rows=6,
             )
-            anomalous[at, row], started[at, row] = found.anomalous, found.phase == Phase.STARTED
-            judged[at, row] = np.isfinite(found.p_value)
+            anomalous[at, row], started[at, row] = verdicts.anomalous, verdicts.phase == Phase.STARTED
+            judged[at, row] = np.isfinite(verdicts.p_value)
         return anomalous, started, judged
 
 
@@ -118,7 +118,7 @@ def inject(values, names, kind, size, start, length, spread, generator):
     `size` is in spreads, of an outage the share that is lost; `spread` is that of each feature at the hour at which the event
     starts.
     """
-    shape, changed = SHAPES[kind], values.copy()
+    shape, changed = EVENT_SHAPES[kind], values.copy()
     course = np.linspace(0, 1, length) if shape.ramps else np.ones(length)
     effect = np.zeros(len(values) + OVERLAP)
     if kind == "outage":
@@ -135,7 +135,7 @@ def inject(values, names, kind, size, start, length, spread, generator):
 
 def place(kind, per_kind, count, generator):
     """Place events of a kind: start in the month and length, whole in it and with room before."""
-    low, high = SHAPES[kind].rows
+    low, high = EVENT_SHAPES[kind].rows
     lengths = generator.integers(low, high + 1, per_kind)
     return [(int(generator.integers(BEFORE, count - length - AFTER)), int(length)) for length in lengths]
 
@@ -144,7 +144,7 @@ def found_events(watched, times, values, spreads, per_kind, budget):
     """Return recall and delays by kind and strength."""
     generator, names = np.random.default_rng(SEED), [feature.name for feature in watched.manifest.features]
     results = {}
-    for kind, shape in SHAPES.items():
+    for kind, shape in EVENT_SHAPES.items():
         rows = BEFORE + shape.rows[1] + AFTER
         for strength, size in (LOST if kind == "outage" else SPREADS).items():
             copies, clean, spans, when = [], [], [], []
@@ -166,12 +166,12 @@ def found_events(watched, times, values, spreads, per_kind, budget):
                 for a, span, anyway in zip(touched, spans, apart, strict=True)
                 if not anyway
             ]
-            found = [delay for delay in delays if delay is not None]
+            in_time = [delay for delay in delays if delay is not None]
             results[f"{kind}, {strength}"] = {
                 "events": len(delays),
-                "found": len(found),
-                "within_3_rows": sum(delay <= 3 for delay in found),
-                "median_delay": float(np.median(found)) if found else None,
+                "found": len(in_time),
+                "within_3_rows": sum(delay <= 3 for delay in in_time),
+                "median_delay": float(np.median(in_time)) if in_time else None,
                 "set_aside": int(sum(apart)),
             }
     return results
@@ -188,15 +188,15 @@ def main():
             for adapt in (True, False):
                 _, started, judged = watched.watch(data.times[rows][None], data.values[rows][None], budget, adapt)
                 days = judged.sum() * watched.manifest.slide_seconds / 86_400
-                told = {"episodes": int(started.sum()), "days": float(days), "budget": budget * days}
-                results["untouched"][f"{name}, {title}, {'adapting' if adapt else 'fixed'}"] = told
-                print(f"{name}, budget {title}, {'adapting' if adapt else 'fixed'}: {told['episodes']} episodes", flush=True)
+                counts = {"episodes": int(started.sum()), "days": float(days), "budget": budget * days}
+                results["untouched"][f"{name}, {title}, {'adapting' if adapt else 'fixed'}"] = counts
+                print(f"{name}, budget {title}, {'adapting' if adapt else 'fixed'}: {counts['episodes']} episodes", flush=True)
         may = month["May"]
         results["injected"][title] = found_events(
             watched, data.times[may], data.values[may], data.spreads, arguments.per_kind, budget
         )
-        for event, told in results["injected"][title].items():
-            print(f"  {event}: {told['found']}/{told['events']}, delay {told['median_delay']}", flush=True)
+        for event, counts in results["injected"][title].items():
+            print(f"  {event}: {counts['found']}/{counts['events']}, delay {counts['median_delay']}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     print(markdown(results))
@@ -210,13 +210,13 @@ def markdown(results):
     for event in results["injected"][titles[0]]:
         cells = []
         for title in titles:
-            told = results["injected"][title][event]
-            delay = "-" if told["median_delay"] is None else f"{told['median_delay']:g}"
-            cells.append(f"{told['found']}/{told['events']}, {told['within_3_rows']}, {delay}")
+            counts = results["injected"][title][event]
+            delay = "-" if counts["median_delay"] is None else f"{counts['median_delay']:g}"
+            cells.append(f"{counts['found']}/{counts['events']}, {counts['within_3_rows']}, {delay}")
         lines.append(f"| {event.replace('_', ' ')} | " + " | ".join(cells) + " |")
     lines += ["", "| untouched | days | budget, episodes | raised |", "| --- | ---: | ---: | ---: |"]
-    for name, told in results["untouched"].items():
-        lines.append(f"| {name} | {told['days']:.1f} | {told['budget']:.1f} | {told['episodes']} |")
+    for name, counts in results["untouched"].items():
+        lines.append(f"| {name} | {counts['days']:.1f} | {counts['budget']:.1f} | {counts['episodes']} |")
     return "\n".join(lines)
 
 

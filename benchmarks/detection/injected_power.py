@@ -61,16 +61,16 @@ class Oracle:
     def residuals(self, times, values):
         """Return residuals `(n, steps, features)` in log space of rows `(n, features)`; NaN where there is no forecast."""
         length, n = self._rows, len(values)
-        logs, found = np.log1p(values), np.full((n, len(STEPS), values.shape[1]), np.nan)
+        logs, differences = np.log1p(values), np.full((n, len(STEPS), values.shape[1]), np.nan)
         whole = np.concatenate([[0], np.cumsum(np.isnan(values).any(axis=1))])
         origins = np.arange(length, n)
         origins = origins[whole[origins] == whole[origins - length]]
-        made = self._forecast(values[origins[:, None] + np.arange(-length, 0)], times[origins - 1] * 10**9)
+        forecasts = self._forecast(values[origins[:, None] + np.arange(-length, 0)], times[origins - 1] * 10**9)
         for index, step in enumerate(STEPS):
-            told = origins + step - 1 < n
-            at = origins[told] + step - 1
-            found[at, index] = logs[at] - np.log1p(np.maximum(made[told, step - 1], 0))
-        return found
+            inside = origins + step - 1 < n
+            at = origins[inside] + step - 1
+            differences[at, index] = logs[at] - np.log1p(np.maximum(forecasts[inside, step - 1], 0))
+        return differences
 
     def statistics(self, residuals, scale, feature, direction):
         """Return what the oracle may judge by, `(n, statistics)`, of residuals; `scale` is that of one step."""

@@ -7,7 +7,7 @@ oracle have a fixed threshold: those the lowest that raises no more episodes tha
 range, the oracle in May itself, and for each kind whatever statistic finds most.
 
 Usage: python benchmarks/detection/injected_sizes.py [--sizes 1,1.4,2,...] [--per-kind 30] [--json FILE]
-           [--picture docs/injected.png]
+           [--picture docs/results/injected.png]
 Needs the dependency group `bench`, as `detection.py` does.
 """
 
@@ -20,7 +20,7 @@ import pandas as pd
 from benchmarks.detection import injected_power as power
 from benchmarks.detection.injected import AFTER, BEFORE, BUDGETS, MAY, OVERLAP, SEED, Aggregates, Watched, inject, options, place
 from benchmarks.detection.injected_tables import draw, markdown
-from training.data.events import SHAPES
+from training.data.events import EVENT_SHAPES
 
 WITHIN_ROWS = 3
 SIZES = tuple(round(float(size), 2) for size in np.geomspace(1.4, 32, 10))
@@ -46,7 +46,7 @@ class Events:
 
     def __init__(self, month, kind, sizes, per_kind):
         self.month, self.kind, self.sizes = month, kind, sizes
-        shape, placed = SHAPES[kind], np.random.default_rng(SEED)
+        shape, placed = EVENT_SHAPES[kind], np.random.default_rng(SEED)
         count = month.last - month.first
         self.starts = [(month.first + start, length) for start, length in place(kind, per_kind, count, placed)]
         self.spans = [slice(start - OVERLAP + 1, start + length) for start, length in self.starts]
@@ -58,11 +58,11 @@ class Events:
     def copies(self, size, before):
         """Yield times and values of copies that begin `before` rows before their event, with the event, NaN beyond May's end."""
         month, generator = self.month, np.random.default_rng(SEED)
-        rows = before + SHAPES[self.kind].rows[1] + AFTER
+        rows = before + EVENT_SHAPES[self.kind].rows[1] + AFTER
         for start, length in self.starts:
             copy = np.full((rows, len(month.names)), np.nan)
-            known = month.values[start - before : min(start - before + rows, month.last)]
-            copy[: len(known)] = known
+            values = month.values[start - before : min(start - before + rows, month.last)]
+            copy[: len(values)] = values
             spread = month.spreads[month.times[start] // 3600 % 24]
             if size:
                 copy = inject(copy, month.names, self.kind, size, before, length, spread, generator)
@@ -72,8 +72,8 @@ class Events:
 def share_found(events, untouched, touched):
     """Return the share found in time; `untouched` and `touched` are lists of alarms of the rows that touch each event."""
     apart = [alarm.any() for alarm in untouched]
-    found = [alarm[:rows].any() for alarm, rows, anyway in zip(touched, events.looked, apart, strict=True) if not anyway]
-    return float(np.mean(found)) if found else float("nan")
+    hits = [alarm[:rows].any() for alarm, rows, anyway in zip(touched, events.looked, apart, strict=True) if not anyway]
+    return float(np.mean(hits)) if hits else float("nan")
 
 
 def ours(watched, events, budget):
@@ -96,15 +96,15 @@ def compared(name, events, budgets):
     copies = [pd.DataFrame(copy).ffill().to_numpy() for size in events.sizes for _, copy in events.copies(size, power.LEAD)]
     clean, touched = power.compared_scores(name, learn, rows, copies, 144)
     calibration = clean[month.calibration]
-    found, each = {}, len(events.starts)
+    shares, each = {}, len(events.starts)
     for title, budget in budgets.items():
         limit = power.threshold(calibration, budget * len(calibration) / 144)
         before = [clean[span] > limit for span in events.spans]
         after = [
             s[part][: span.stop - span.start] > limit for s, span in zip(touched, events.spans * len(events.sizes), strict=True)
         ]
-        found[title] = [share_found(events, before, after[each * i :][:each]) for i in range(len(events.sizes))]
-    return found
+        shares[title] = [share_found(events, before, after[each * i :][:each]) for i in range(len(events.sizes))]
+    return shares
 
 
 def oracle(watched, events, budgets):
@@ -120,7 +120,7 @@ def oracle(watched, events, budgets):
         [knows.statistics(knows.residuals(t, v), scale, *which)[before - OVERLAP + 1 :] for t, v in events.copies(size, before)]
         for size in events.sizes
     ]
-    found = {}
+    shares = {}
     for title, budget in budgets.items():
         best = []
         for column in range(clean.shape[1]):
@@ -136,8 +136,8 @@ def oracle(watched, events, budgets):
                     for part in touched
                 ]
             )
-        found[title] = np.nanmax(best, axis=0).tolist()
-    return found
+        shares[title] = np.nanmax(best, axis=0).tolist()
+    return shares
 
 
 def main():
@@ -148,14 +148,14 @@ def main():
     arguments = parser.parse_args()
     watched = Watched(arguments.repository, arguments.model)
     month, results = Month(watched, arguments.data), {}
-    for kind in SHAPES:
+    for kind in EVENT_SHAPES:
         sizes = [float(size) for size in (arguments.lost if kind == "outage" else arguments.sizes).split(",")]
         events = Events(month, kind, sizes, arguments.per_kind)
-        found = {"ours": {title: ours(watched, events, budget) for title, budget in BUDGETS.items()}}
-        found |= {name: compared(name, events, BUDGETS) for name in power.COMPARED}
-        found["oracle"] = oracle(watched, events, BUDGETS)
-        results[kind] = {"sizes": sizes, "unit": events.unit, "found": found}
-        for name, by_budget in found.items():
+        shares = {"ours": {title: ours(watched, events, budget) for title, budget in BUDGETS.items()}}
+        shares |= {name: compared(name, events, BUDGETS) for name in power.COMPARED}
+        shares["oracle"] = oracle(watched, events, BUDGETS)
+        results[kind] = {"sizes": sizes, "unit": events.unit, "found": shares}
+        for name, by_budget in shares.items():
             print(f"{kind}, {name}: " + "; ".join(f"{t}: {np.round(s, 2).tolist()}" for t, s in by_budget.items()), flush=True)
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -10,19 +10,19 @@ SHARES = (0.8, 0.95)
 COLOURS = {"1 a day": "tab:blue", "1 a week": "tab:orange", "1 a month": "tab:green"}
 
 
-def smallest(sizes, found, share):
+def smallest(sizes, shares, share):
     """Return the smallest size from which on that share is found; None where the largest is not enough."""
-    enough = np.array(found) >= share
+    enough = np.array(shares) >= share
     missed = np.flatnonzero(~enough)
     first = missed[-1] + 1 if missed.size else 0
     return sizes[first] if first < len(sizes) else None
 
 
-def _cell(kind, told, found):
-    sizes = [smallest(told["sizes"], found, share) for share in SHARES]
+def _cell(kind, measured, shares):
+    sizes = [smallest(measured["sizes"], shares, share) for share in SHARES]
     if kind == "outage":
         return " / ".join("-" if size is None else f"{100 * size:.0f} %" for size in sizes)
-    plain = " / ".join("-" if size is None else f"{size * told['unit']:,.0f}" for size in sizes)
+    plain = " / ".join("-" if size is None else f"{size * measured['unit']:,.0f}" for size in sizes)
     return " / ".join("-" if size is None else f"{size:g}" for size in sizes) + (f" ({plain})" if sizes[0] else "")
 
 
@@ -31,9 +31,9 @@ def markdown(results):
     methods = list(next(iter(results.values()))["found"])
     lines = ["| found in 80 % / 95 % of cases from | budget | " + " | ".join(methods) + " |"]
     lines.append("| --- | --- |" + " ---: |" * len(methods))
-    for kind, told in results.items():
-        for title in told["found"][methods[0]]:
-            cells = [_cell(kind, told, told["found"][method][title]) for method in methods]
+    for kind, measured in results.items():
+        for title in measured["found"][methods[0]]:
+            cells = [_cell(kind, measured, measured["found"][method][title]) for method in methods]
             lines.append(f"| {kind.replace('_', ' ')} | {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -41,15 +41,17 @@ def markdown(results):
 def draw(results, path):
     """Draw the share found against the size, a panel for each kind."""
     figure, grid = plt.subplots(2, 3, figsize=(13, 6.5), sharey=True, layout="constrained")
-    for axes, (kind, told) in zip(grid.flat, results.items(), strict=True):
+    for axes, (kind, measured) in zip(grid.flat, results.items(), strict=True):
         for title, colour in COLOURS.items():
-            axes.plot(told["sizes"], told["found"]["ours"][title], color=colour, marker=".", label=f"ours, {title}")
-            axes.plot(told["sizes"], told["found"]["oracle"][title], color=colour, linestyle=":", label=f"oracle, {title}")
-        others = [told["found"][name]["1 a day"] for name in told["found"] if name not in ("ours", "oracle")]
-        axes.plot(told["sizes"], np.nanmax(others, axis=0), color="0.5", linestyle="--", label="best comparator, 1 a day")
+            axes.plot(measured["sizes"], measured["found"]["ours"][title], color=colour, marker=".", label=f"ours, {title}")
+            axes.plot(
+                measured["sizes"], measured["found"]["oracle"][title], color=colour, linestyle=":", label=f"oracle, {title}"
+            )
+        others = [measured["found"][name]["1 a day"] for name in measured["found"] if name not in ("ours", "oracle")]
+        axes.plot(measured["sizes"], np.nanmax(others, axis=0), color="0.5", linestyle="--", label="best comparator, 1 a day")
         axes.axhline(SHARES[0], color="0.85", linewidth=0.8, zorder=0)
         axes.set_xscale("log")
-        ticks = told["sizes"][::2]
+        ticks = measured["sizes"][::2]
         axes.set_xticks(ticks, [f"{100 * t:.0f} %" if kind == "outage" else f"{t:g}" for t in ticks], minor=False)
         axes.set_xticks([], minor=True)
         axes.set_title(kind.replace("_", " ") + (", at all" if kind == "slow_drift" else ""))

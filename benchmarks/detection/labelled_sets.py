@@ -126,8 +126,8 @@ def _seconds(column):
 def _nab_labels(path, moments):
     for folder in (path.parent, *list(path.parents)[1:4]):
         for windows in sorted(folder.glob("*combined_windows.json")) + sorted(folder.glob("labels/combined_windows.json")):
-            known = json.loads(windows.read_text())
-            spans = [spans for name, spans in known.items() if name.split("/")[-1] == path.name]
+            label_windows = json.loads(windows.read_text())
+            spans = [spans for name, spans in label_windows.items() if name.split("/")[-1] == path.name]
             if spans:
                 labels = np.zeros(len(moments), np.bool_)
                 for start, end in spans[0]:

@@ -16,17 +16,17 @@ def ranges(flags):
 def volumes(label, score):
     """Return VUS-ROC and VUS-PR (Paparrizos et al. 2022)."""
     score = np.nan_to_num(np.asarray(score, np.float64), nan=np.nanmin(score))
-    found = generate_curve(label, score, VUS_WINDOW, version="opt", thre=VUS_THRESHOLDS)
-    return {"vus_roc": float(found[-2]), "vus_pr": float(found[-1])}
+    curve = generate_curve(label, score, VUS_WINDOW, version="opt", thre=VUS_THRESHOLDS)
+    return {"vus_roc": float(curve[-2]), "vus_pr": float(curve[-1])}
 
 
 def range_f1(label, alarm):
     """Return range-based F1 (Tatbul et al. 2018), flat bias, half of recall for being found at all."""
-    real, told = ranges(label), ranges(alarm)
-    if not real or not told:
+    real, alarmed = ranges(label), ranges(alarm)
+    if not real or not alarmed:
         return 0.0
     recall = np.mean([0.5 * bool(alarm[a:b].any()) + 0.5 * alarm[a:b].mean() for a, b in real])
-    precision = np.mean([label[a:b].mean() for a, b in told])
+    precision = np.mean([label[a:b].mean() for a, b in alarmed])
     return float(2 * recall * precision / (recall + precision)) if recall + precision else 0.0
 
 

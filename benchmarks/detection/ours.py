@@ -7,9 +7,9 @@ import pandas as pd
 
 from mods_grpc.detection import Detector, Monitor, calibrate, significance_from_budget
 from mods_grpc.detection.scores.residuals import ResidualSpace
-from training.data.feature import describe
+from training.data.feature import describe_column
 from training.data.series import DataReport, Series
-from training.data.windows import take
+from training.data.windows import make_samples
 from training.export.onnx_forecaster import open_graph
 from training.export.to_onnx import export_graph
 from training.fitting.fit import fit
@@ -20,7 +20,7 @@ NANOS = 10**9
 HOLDOFF_ROWS = 6
 HORIZON = 12
 LONGEST, SHORTEST, ROWS_PER_STEP = 60, 8, 25
-LEAST_WINDOWS = 30
+MIN_WINDOWS = 30
 VALIDATION_SHARE, CALIBRATION_SHARE = 0.1, 0.3
 FIT = FitConfig(epochs=20, patience=3, batch_size=128, loss="mae", seed=1)
 
@@ -58,24 +58,26 @@ def _whole_windows(values, rows):
 def prepare(given, model_type, quantiles=""):
     """Fit on the training half and return everything a detector is made of; with `quantiles` these are its evidence."""
     times, values, test = given.on_grid()
-    known = int(test[0])
-    model = model_config(model_type, known, quantiles)
-    train, validation, calibration = cut(known, model.rows + HORIZON)
+    first_test_row = int(test[0])
+    model = model_config(model_type, first_test_row, quantiles)
+    train, validation, calibration = cut(first_test_row, model.rows + HORIZON)
     # a few hundred rows leave no room for a gap before a part of a few dozen: then the parts touch
     if validation.stop - validation.start < 2 * HORIZON or train.stop < 4 * model.rows:
-        train, validation, calibration = cut(known, 0)
-    if min(_whole_windows(values[part], model.rows) for part in (train, validation, calibration)) < LEAST_WINDOWS:
-        values[:known] = pd.DataFrame(values[:known]).interpolate().to_numpy()  # gaps leave too little of a part
+        train, validation, calibration = cut(first_test_row, 0)
+    if min(_whole_windows(values[part], model.rows) for part in (train, validation, calibration)) < MIN_WINDOWS:
+        values[:first_test_row] = (
+            pd.DataFrame(values[:first_test_row]).interpolate().to_numpy()
+        )  # gaps leave too little of a part
     series = Series(
         times=times.astype("datetime64[s]"),
         values=values,
-        features=tuple(describe(f"x{i}", "", f"x{i}") for i in range(values.shape[1])),
+        features=tuple(describe_column(f"x{i}", "", f"x{i}") for i in range(values.shape[1])),
         window_seconds=given.slide_seconds,
         slide_seconds=given.slide_seconds,
         digest="",
         report=DataReport(),
     )
-    samples = [take(series, (part,), model.rows, HORIZON) for part in (train, validation)]
+    samples = [make_samples(series, (part,), model.rows, HORIZON) for part in (train, validation)]
     fitted = fit(model, replace(FIT, loss="pinball") if quantiles else FIT, *samples)
     network = build(model, values.shape[1])  # as it is exported from a run: not compiled
     network.set_weights(fitted.network.get_weights())
@@ -101,8 +103,8 @@ def detector_of(prepared):
 
 
 def training_range(prepared):
-    known = prepared["values"][prepared["training"]]
-    return np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+    training_values = prepared["values"][prepared["training"]]
+    return np.nanmin(training_values, axis=0), np.nanmax(training_values, axis=0)
 
 
 def replay(prepared, detector, budget, own_scales=False):
@@ -123,7 +125,7 @@ def replay(prepared, detector, budget, own_scales=False):
         np.full(len(rows), table.allocate()),
         prepared["times"][rows],
         prepared["values"][rows],
-        judged=np.ones(len(rows), np.bool_),
+        reported=np.ones(len(rows), np.bool_),
         significance=significance_from_budget(budget, prepared["slide_seconds"], detector.calibration.extremal_index),
         impute_rows=6,
     )

@@ -1,8 +1,8 @@
-"""The picture of docs/detection.md: two weeks of the demo's simulated traffic, judged row by row by the shipped model.
+"""The picture of docs/results/detection-picture.md: two weeks of simulated traffic, scored row by row by the shipped model.
 
 Prints how many events are found with an adapting and with a fixed level, and how many episodes lie two hours from any.
 
-Usage: python benchmarks/detection/picture.py [--repository exported] [--output docs/detection.png]
+Usage: python benchmarks/detection/picture.py [--repository exported] [--output docs/results/detection.png]
 """
 
 import argparse
@@ -39,16 +39,16 @@ def judge(repository, simulation, adapt):
     )
     level = significance_from_budget(BUDGET, manifest.slide_seconds, detector.calibration.extremal_index)
     rows = np.flatnonzero(simulation.times >= EVENTS.start - np.timedelta64(7, "D"))
-    found = np.empty((len(rows), 3))
+    verdicts = np.empty((len(rows), 3))
     for i, row in enumerate(rows):
         at_most = -np.log10(level * table.factor[slot])
         time = simulation.times[row : row + 1].astype("datetime64[s]").astype(np.int64) * NANOS
-        told = monitor.observe(
-            np.array([slot]), time, simulation.counts[[row]], judged=np.ones(1, np.bool_), significance=level, impute_rows=0
+        batch = monitor.observe(
+            np.array([slot]), time, simulation.counts[[row]], reported=np.ones(1, np.bool_), significance=level, impute_rows=0
         )
-        found[i] = told.score[0], at_most, told.anomalous[0]
-    kept = simulation.times[rows] >= EVENTS.start
-    return rows[kept], *found[kept].T
+        verdicts[i] = batch.score[0], at_most, batch.anomalous[0]
+    shown = simulation.times[rows] >= EVENTS.start
+    return rows[shown], *verdicts[shown].T
 
 
 def count(simulation, rows, anomalous):
@@ -82,13 +82,13 @@ def draw(simulation, rows, score, level, anomalous, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", type=Path, default=Path("exported"))
-    parser.add_argument("--output", type=Path, default=Path("docs/detection.png"))
+    parser.add_argument("--output", type=Path, default=Path("docs/results/detection.png"))
     arguments = parser.parse_args()
     simulation = simulate(SimulationConfig(interval=WHOLE, events_interval=EVENTS, seed=1))
     for title, adapt in (("fixed", False), ("adapting", True)):
         judged = judge(arguments.repository, simulation, adapt)
-        found, false = count(simulation, judged[0], judged[3])
-        print(f"level {title}: {found} of {len(simulation.events)} events found, {false} false episodes")
+        detected, false = count(simulation, judged[0], judged[3])
+        print(f"level {title}: {detected} of {len(simulation.events)} events found, {false} false episodes")
     draw(simulation, *judged, arguments.output)
 
 

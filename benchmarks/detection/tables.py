@@ -9,8 +9,8 @@ CONFIDENCE = 0.95
 
 def markdown(results, budget, budgets):
     """Write all tables of `results`, by set and method."""
-    methods = [name for name in next(iter(results.values())) if all(name in found for found in results.values())]
-    labelled = {name: found for name, found in results.items() if "vus_pr" in found[methods[0]]}
+    methods = [name for name in next(iter(results.values())) if all(name in measures for measures in results.values())]
+    labelled = {name: measures for name, measures in results.items() if "vus_pr" in measures[methods[0]]}
     ours = [name for name in methods if name.startswith("ours")]
     lines = [*_scores(results, labelled, methods, budget), ""] if labelled else ["No set holds an anomaly.", ""]
     return "\n".join([*lines, *_promise(results, ours, budgets)]) + "\n"
@@ -18,14 +18,17 @@ def markdown(results, budget, budgets):
 
 def _scores(results, labelled, methods, budget):
     lines = ["| VUS-PR | " + " | ".join(methods) + " |", "| --- |" + " ---: |" * len(methods)]
-    for name, found in labelled.items():
-        best = max(found[method]["vus_pr"] for method in methods)
-        cells = [f"**{found[m]['vus_pr']:.3f}**" if found[m]["vus_pr"] == best else f"{found[m]['vus_pr']:.3f}" for m in methods]
+    for name, measures in labelled.items():
+        best = max(measures[method]["vus_pr"] for method in methods)
+        cells = [
+            f"**{measures[m]['vus_pr']:.3f}**" if measures[m]["vus_pr"] == best else f"{measures[m]['vus_pr']:.3f}"
+            for m in methods
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     rows = {f"mean {what}": _means(labelled, methods, what) for what in ("vus_pr", "vus_roc", "range_f1")}
     rows["mean rank by VUS-PR, each of ours alone among the others"] = _ranks(labelled, methods)
-    events = sum(found[methods[0]]["events"] for found in labelled.values())
-    rows[f"episodes found, of {events}"] = [sum(found[m]["found"] for found in labelled.values()) for m in methods]
+    events = sum(measures[methods[0]]["events"] for measures in labelled.values())
+    rows[f"episodes found, of {events}"] = [sum(measures[m]["found"] for measures in labelled.values()) for m in methods]
     rows["median delay, rows"] = [_median_delay(labelled, m) for m in methods]
     rows[f"false episodes a day at a budget of {budget:g}"] = [_rate(results, m) for m in methods]
     return lines + [f"| *{title}* | " + " | ".join(map(_number, values)) + " |" for title, values in rows.items()]
@@ -36,7 +39,7 @@ def _number(value):
 
 
 def _means(labelled, methods, what):
-    return [np.mean([found[m][what] for found in labelled.values()]) for m in methods]
+    return [np.mean([measures[m][what] for measures in labelled.values()]) for m in methods]
 
 
 def _ranks(labelled, methods):
@@ -49,19 +52,19 @@ def _ranks(labelled, methods):
 
 
 def _rank(labelled, methods):
-    table = np.array([[-found[name]["vus_pr"] for name in methods] for found in labelled.values()])
+    table = np.array([[-measures[name]["vus_pr"] for name in methods] for measures in labelled.values()])
     order = (table[:, :, None] > table[:, None, :]).sum(axis=2) + ((table[:, :, None] == table[:, None, :]).sum(axis=2) + 1) / 2
     return order.mean(axis=0).tolist()
 
 
 def _median_delay(labelled, method):
-    delays = [found[method]["delay_rows"] for found in labelled.values() if found[method]["delay_rows"] is not None]
+    delays = [measures[method]["delay_rows"] for measures in labelled.values() if measures[method]["delay_rows"] is not None]
     return np.median(delays) if delays else np.nan
 
 
 def _rate(results, method):
-    found = [of[method] for of in results.values()]
-    return sum(f["false_episodes"] for f in found) / sum(f["quiet_days"] for f in found)
+    measures = [of[method] for of in results.values()]
+    return sum(f["false_episodes"] for f in measures) / sum(f["quiet_days"] for f in measures)
 
 
 def verdict(count, allowed):
@@ -81,14 +84,14 @@ def _promise(results, ours, budgets):
     ]
     marks = {"within": "", "chance": " ·", "above": " ↑", "below": " ↓"}
     tally = {(m, b): [] for m in ours for b in budgets}
-    for name, found in results.items():
-        days, cells = found[ours[0]]["quiet_days"], []
+    for name, measures in results.items():
+        days, cells = measures[ours[0]]["quiet_days"], []
         for method in ours:
             for title, per_day in budgets.items():
-                count = found[method]["budgets"][title]
+                count = measures[method]["budgets"][title]
                 tally[method, title].append(verdict(count, per_day * days))
                 cells.append(f"{count} ({per_day * days:.1f}){marks[tally[method, title][-1]]}")
         lines.append(f"| {name} | {days:.1f} | " + " | ".join(cells) + " |")
-    told = [f"{v.count('within')} + {v.count('chance')} of {len(v)}" for v in tally.values()]
-    lines.append("| *within a factor of 1.5, + not to be told from it* | | " + " | ".join(told) + " |")
+    cells = [f"{v.count('within')} + {v.count('chance')} of {len(v)}" for v in tally.values()]
+    lines.append("| *within a factor of 1.5, + not to be told from it* | | " + " | ".join(cells) + " |")
     return lines

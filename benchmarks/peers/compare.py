@@ -25,7 +25,7 @@ from benchmarks.peers.open_inference import forecast_of, request_of
 from benchmarks.peers.processes import OURS, SERVERS, call, free_ports, method_of, running
 from benchmarks.support.rpc_messages import Values
 from mods_grpc.artifact import Manifest, read_artifact
-from mods_grpc.server.onnx.session import open_session
+from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.v1 import inference_pb2 as pb
 
 LOADS = {1: (1, 1), 8: (8, 1), 64: (8, 8)}  # in flight: connections, calls on each
@@ -53,8 +53,8 @@ class Server:
     def __init__(self, name, port, request, expected):
         self.name, self.port, self.request = name, port, request
         answer = call(port, method_of(name), request)
-        found = pb.ForecastResponse.FromString(answer).batch.values if name in OURS else forecast_of(answer)
-        np.testing.assert_allclose(np.frombuffer(found), expected.ravel(), rtol=1e-5, err_msg=name)
+        forecast = pb.ForecastResponse.FromString(answer).batch.values if name in OURS else forecast_of(answer)
+        np.testing.assert_allclose(np.frombuffer(forecast), expected.ravel(), rtol=1e-5, err_msg=name)
         self.answer_bytes = len(answer) + 5  # and the prefix of a gRPC message
         self.rates = {load: [] for load in LOADS}
         self.micros = {load: [] for load in LOADS}

@@ -32,8 +32,8 @@ def _declare():
         message.field.add(name=name, number=raw, type=_FIELD.TYPE_BYTES, label=_FIELD.LABEL_REPEATED)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found = (pool.FindMessageTypeByName(f"inference.ModelInfer{kind}") for kind in ("Request", "Response"))
-    return [message_factory.GetMessageClass(descriptor) for descriptor in found]
+    types = (pool.FindMessageTypeByName(f"inference.ModelInfer{kind}") for kind in ("Request", "Response"))
+    return [message_factory.GetMessageClass(descriptor) for descriptor in types]
 
 
 ModelInferRequest, ModelInferResponse = _declare()

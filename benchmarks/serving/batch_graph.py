@@ -11,11 +11,11 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.server.onnx.session import LARGE_WINDOWS, MOST_WINDOWS
-from training.export.batch_graph import TIMED_BATCHES, TRIES, make_batch_graph
+from mods_grpc.server.onnx.session import LARGE_RUN_WINDOWS, MAX_RUN_WINDOWS
+from training.export.batch_graph import REPEATS, TIMED_BATCHES, make_batch_graph
 from training.export.onnx_forecaster import open_session
-from training.export.parity import parity_vectors, parity_windows
-from training.export.raw_function import keras_forecaster
+from training.export.parity import draw_parity_windows, make_parity_vectors
+from training.export.raw_function import compile_forecaster
 from training.export.to_onnx import export_graph
 from training.network.architectures import build
 from training.network.config import ModelConfig, ModelType
@@ -40,29 +40,32 @@ def measure(model_type: ModelType, sequence_len: int, blocks: int) -> list[str]:
         transform="none", differencing=True, input_mean=0 * each, input_scale=each, output_mean=0 * path, output_scale=path
     )
     network = build(config, FEATURES)
-    windows = parity_windows(config, scaler, FEATURES)
-    forecast = keras_forecaster(network, config, scaler, FEATURES)
+    windows = draw_parity_windows(config, scaler, FEATURES)
+    forecast = compile_forecaster(network, config, scaler, FEATURES)
     first = export_graph(network, config, scaler, FEATURES)
-    made = make_batch_graph(
+    batch_graph = make_batch_graph(
         network,
         config,
         scaler,
         FEATURES,
         model=first,
-        parity=parity_vectors(forecast, windows, np.zeros(len(windows), np.int64)),
+        parity=make_parity_vectors(forecast, windows, np.zeros(len(windows), np.int64)),
     )
-    told = [model_type, str(sequence_len), str(blocks)]
-    if made.model is None:
-        return [*told, made.note]
-    served = [serve(first, MOST_WINDOWS["CPUExecutionProvider"], windows), serve(made.model, LARGE_WINDOWS, windows)]
-    pairs = [*made.microseconds.values(), (min(served[0]), min(served[1]))]
-    return [*told, *(f"{one:,.0f} / {other:,.0f} ({one / other:.2f})" for one, other in pairs)]
+    cells = [model_type, str(sequence_len), str(blocks)]
+    if batch_graph.model is None:
+        return [*cells, batch_graph.note]
+    served = [
+        serve(first, MAX_RUN_WINDOWS["CPUExecutionProvider"], windows),
+        serve(batch_graph.model, LARGE_RUN_WINDOWS, windows),
+    ]
+    pairs = [*batch_graph.microseconds.values(), (min(served[0]), min(served[1]))]
+    return [*cells, *(f"{one:,.0f} / {other:,.0f} ({one / other:.2f})" for one, other in pairs)]
 
 
 def serve(graph: bytes, most: int, windows: Floats) -> list[float]:
     """Return the processor time of tries to run 4,096 windows, so many at a time as the server does, in microseconds."""
     session, many, times = open_session(graph), np.resize(windows, (4096, *windows.shape[1:])), []
-    for _ in range(TRIES):
+    for _ in range(REPEATS):
         started = time.process_time()
         for first in range(0, len(many), most):
             session.run(["forecast"], {"window": many[first : first + most]})

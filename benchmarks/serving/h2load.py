@@ -66,19 +66,19 @@ def main():
         echo_pid, echo_port = stack.enter_context(echo_server())
         cases["echo"] = (echo_pid, echo_port, "/echo/Unary", body, (f"answer-bytes: {answer_bytes}",))
         for in_flight in IN_FLIGHT:
-            found = {name: ([], [], []) for name in cases}
+            measured = {name: ([], [], []) for name in cases}
             for _ in range(arguments.rounds):
                 for name, (server, *where, metadata) in cases.items():
                     before = cpu_seconds(server)
                     latencies, rate = load(*where, in_flight, arguments.seconds, metadata)
-                    found[name][0].extend(latencies)
-                    found[name][1].append(rate)
-                    found[name][2].append((cpu_seconds(server) - before) / len(latencies) * 1e6)
-            show(in_flight, found)
+                    measured[name][0].extend(latencies)
+                    measured[name][1].append(rate)
+                    measured[name][2].append((cpu_seconds(server) - before) / len(latencies) * 1e6)
+            show(in_flight, measured)
 
 
-def show(in_flight, found):
-    figures = {name: (*quantiles(latencies), *map(statistics.median, rest)) for name, (latencies, *rest) in found.items()}
+def show(in_flight, measured):
+    figures = {name: (*quantiles(latencies), *map(statistics.median, rest)) for name, (latencies, *rest) in measured.items()}
     echo = figures["echo"]
     for name, values in figures.items():
         parts = [

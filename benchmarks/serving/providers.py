@@ -14,9 +14,10 @@ import numpy as np
 
 from benchmarks.support.rpc_messages import START, Values
 from mods_grpc.artifact import list_versions, read_artifact
-from mods_grpc.server.onnx.execution_choice import ways_on_cuda
-from mods_grpc.server.onnx.io_binding import BoundRuns
-from mods_grpc.server.onnx.session import open_session, relative_error
+from mods_grpc.artifact.parity import feature_relative_error
+from mods_grpc.server.onnx.execution_choice import cuda_runners
+from mods_grpc.server.onnx.io_binding import IoBindingRunner
+from mods_grpc.server.onnx.open_session import open_session
 
 BATCHES = (1, 16, 256, 4096, 65536)
 TITLES = ("model", "provider", "runs", "batch", "p50 us", "windows/s", "largest difference from cpu")
@@ -25,28 +26,28 @@ TITLES = ("model", "provider", "runs", "batch", "p50 us", "windows/s", "largest 
 def seconds_of(session, windows, times):
     """Return the median of as many runs as fit into a second, after one to warm up."""
     session.forecast(windows, times)
-    found, end = [], time.perf_counter() + 1.0
-    while not found or (time.perf_counter() < end and len(found) < 1000):
+    seconds, end = [], time.perf_counter() + 1.0
+    while not seconds or (time.perf_counter() < end and len(seconds) < 1000):
         started = time.perf_counter()
         session.forecast(windows, times)
-        found.append(time.perf_counter() - started)
-    return statistics.median(found)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def ways_of(artifact, provider):
     """Return the sessions that run a model on a provider, by how: plainly, in buffers that stay, and captured in them."""
     session = open_session(artifact, provider)
     ways = {
-        "cpu": lambda: [(session.runtime, None), (session.runtime, BoundRuns(session.runtime, "cpu", session.outputs))],
-        "cuda": lambda: ways_on_cuda(artifact, session.runtime, session.outputs),
+        "cpu": lambda: [(session.runtime, None), (session.runtime, IoBindingRunner(session.runtime, "cpu", session.outputs))],
+        "cuda": lambda: cuda_runners(artifact, session.runtime, session.outputs),
         "tensorrt": lambda: [(session.runtime, None)],
     }[provider]()
-    return {name_of(runs): replace(session, runtime=runtime, runs=runs, large=None) for runtime, runs in ways}
+    return {name_of(runner): replace(session, runtime=runtime, runner=runner, large_graph=None) for runtime, runner in ways}
 
 
-def name_of(runs):
-    if isinstance(runs, BoundRuns):
-        return ("captured" if runs.captures else "in buffers") + (", pinned" if runs.pinned else "")
+def name_of(runner):
+    if isinstance(runner, IoBindingRunner):
+        return ("captured" if runner.captures else "in buffers") + (", pinned" if runner.pinned else "")
     return "plain"
 
 
@@ -60,7 +61,7 @@ def rows_of(artifact, providers, batches):
         for provider in providers:
             for way, session in sessions[provider].items():
                 seconds = seconds_of(session, windows, times)
-                difference = relative_error(session.forecast(windows, times), expected)
+                difference = feature_relative_error(session.forecast(windows, times), expected)
                 yield name, provider, way, batch, round(seconds * 1e6), round(batch / seconds), f"{difference:.1e}"
 
 

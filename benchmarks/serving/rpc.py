@@ -33,7 +33,7 @@ from benchmarks.support.rpc_messages import UNARY, Values
 from benchmarks.support.small_network import publish_mlp
 from mods_grpc.artifact import MODEL_FILE, read_artifact
 from mods_grpc.server.config import TRANSPORTS
-from mods_grpc.server.onnx.session import open_session
+from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ANOMALIES, EXPLAIN_NONE
 
 BATCHES = (1, 16, 256, 4096)
@@ -169,12 +169,12 @@ class Measurement:
     async def _in_flight(self):
         request, metadata = self.values.forecast(1), (("answer-bytes", str(self.answer_bytes)),)
         echo = self.echo.unary_unary("/echo/Unary")
-        found = {("echo", "Forecast"): await calls_per_second(echo, request, STRETCH_SECONDS, metadata)}
-        found["echo", "StreamDetect"] = await messages_per_second(self.many_echo, STRETCH_SECONDS)
+        rates = {("echo", "Forecast"): await calls_per_second(echo, request, STRETCH_SECONDS, metadata)}
+        rates["echo", "StreamDetect"] = await messages_per_second(self.many_echo, STRETCH_SECONDS)
         for transport, one in self.served.items():
-            found[transport, "Forecast"] = await calls_per_second(one.unary("Forecast"), request, STRETCH_SECONDS)
-            found[transport, "StreamDetect"] = await messages_per_second(one.many, STRETCH_SECONDS)
-        for key, rate in found.items():
+            rates[transport, "Forecast"] = await calls_per_second(one.unary("Forecast"), request, STRETCH_SECONDS)
+            rates[transport, "StreamDetect"] = await messages_per_second(one.many, STRETCH_SECONDS)
+        for key, rate in rates.items():
             self.rates.setdefault(key, []).append(rate)
 
 
@@ -187,10 +187,10 @@ async def measure(arguments, artifact, ports, echo_port):
             return await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CLIENT_OPTIONS))
 
         served = {name: Served(await channel_to(port), values, wild, arguments.batches) for name, port in ports.items()}
-        found = Measurement(served, await channel_to(echo_port), values, runtimes, arguments.batches)
-        await found.run(arguments.rounds)
-    medians = {key: statistics.median(rates) for key, rates in found.rates.items()}
-    return rows_of(found.cases, arguments.transport, arguments.batches), rates_of(medians, arguments.transport)
+        measurement = Measurement(served, await channel_to(echo_port), values, runtimes, arguments.batches)
+        await measurement.run(arguments.rounds)
+    medians = {key: statistics.median(rates) for key, rates in measurement.rates.items()}
+    return rows_of(measurement.cases, arguments.transport, arguments.batches), rates_of(medians, arguments.transport)
 
 
 def main():
@@ -215,8 +215,8 @@ def main():
     show(rows, per_second)
     if arguments.json:
         machine = {"python": platform.python_version(), "cores": os.cpu_count(), "grpcio": grpc.__version__}
-        found = {"machine": machine, "model": arguments.model, "rows": rows, "per_second_of_64": per_second}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        results = {"machine": machine, "model": arguments.model, "rows": rows, "per_second_of_64": per_second}
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

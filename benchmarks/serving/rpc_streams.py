@@ -7,7 +7,7 @@ from benchmarks.support.rpc_messages import STREAM
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_NONE
 
-MOST_MESSAGES = 200  # of each stream in a stretch of many
+MAX_MESSAGES = 200  # of each stream in a stretch of many
 
 
 class StreamCase:
@@ -63,7 +63,7 @@ async def ping_pong(call, messages):
 
 async def messages_per_second(cases, seconds):
     """Let all streams ask at the same time, each again when it was answered."""
-    ready, done = [case.messages(MOST_MESSAGES) for case in cases], 0
+    ready, done = [case.messages(MAX_MESSAGES) for case in cases], 0
     started = time.perf_counter()
 
     async def ask(case, messages):

@@ -43,14 +43,14 @@ def rows_of(cases, transports, batches):
 
 def rates_of(medians, transports):
     """Return a row for each transport and what is done by many at a time. `medians` holds rates by (transport, RPC)."""
-    found = []
+    rows = []
     for name, what in RATES.items():
         if ("echo", name) in medians:
             echo = medians["echo", name]
             for transport in transports:
                 ours = medians[transport, name]
-                found.append({"what": what, "transport": transport, "per_second": ours, "echo": echo, "over_echo": ours / echo})
-    return found
+                rows.append({"what": what, "transport": transport, "per_second": ours, "echo": echo, "over_echo": ours / echo})
+    return rows
 
 
 def show(rows, rates):

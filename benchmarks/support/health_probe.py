@@ -15,15 +15,15 @@ REQUEST = health_pb2.HealthCheckRequest(service="readiness")
 @contextlib.contextmanager
 def probing(port):
     """Ask for health all the while; yields two lists that hold the seconds afterwards, of this server and of the bare one."""
-    context, found, bare = multiprocessing.get_context("spawn"), [], []
+    context, ours, bare = multiprocessing.get_context("spawn"), [], []
     with _process(context, _serve_bare) as bare_server, _process(context, _probe, port, bare_server.recv()) as prober:
         prober.recv()
         try:
-            yield found, bare
+            yield ours, bare
         finally:
             prober.send(None)
-            for mine, told in zip((found, bare), prober.recv(), strict=True):
-                mine.extend(told)
+            for mine, times in zip((ours, bare), prober.recv(), strict=True):
+                mine.extend(times)
 
 
 @contextlib.contextmanager

@@ -110,7 +110,7 @@ class NormalClients:
 
     def _row_of(self, name):
         p50, p99 = np.quantile(self.seconds, [0.5, 0.99]) * 1e3
-        found = {
+        row = {
             "phase": name,
             "calls": len(self.seconds),
             "failures": ", ".join(f"{code} {count}" for code, count in Counter(self.failures).items()) or "0",
@@ -124,8 +124,8 @@ class NormalClients:
             "rss_mib": round(resident_mib(self.pid), 1),
             "peak_rss_mib": round(self.peak, 1),
         }
-        print("".join(str(value).rjust(width) for value, width in zip(found.values(), WIDTHS, strict=True)), flush=True)
-        return found
+        print("".join(str(value).rjust(width) for value, width in zip(row.values(), WIDTHS, strict=True)), flush=True)
+        return row
 
 
 def show_titles():

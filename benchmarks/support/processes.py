@@ -10,7 +10,7 @@ import grpc
 
 from mods_grpc.server.app import App
 from mods_grpc.server.config import TRANSPORTS, ServerConfig
-from mods_grpc.server.main import loop_factory, share_the_interpreter, spare_the_collector
+from mods_grpc.server.main import freeze_gc, loop_factory, set_switch_interval
 from mods_grpc.server.net.listener import channel_options
 
 START_SECONDS = 120
@@ -31,8 +31,8 @@ def mods_server(**options):
 @contextlib.contextmanager
 def echo_server():
     """Run an echo; yields its process id and port. The metadata `answer-bytes` says how long its answers are."""
-    with _running(_serve_echo) as found:
-        yield found
+    with _running(_serve_echo) as server:
+        yield server
 
 
 @contextlib.contextmanager
@@ -54,10 +54,10 @@ def _in_a_loop(target, *arguments):
 
 
 async def _serve_mods(options, ready):
-    share_the_interpreter()
+    set_switch_interval()
     app = App(ServerConfig(**options))
     await app.start()
-    spare_the_collector()
+    freeze_gc()
     ready.put((app.port, app.health_port))
     await asyncio.Event().wait()
 

@@ -11,7 +11,7 @@ from tests.support.models.tiny import publish_tiny
 from tests.support.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-LARGEST_MIB = 150  # of the process, with a model of next to nothing
+MAX_MIB = 150  # of the process, with a model of next to nothing
 GROWTH_MIB = 3  # from one pass to the next of the same kind, once the first took what it needs
 HEALTH_MS = 200  # for the slowest probe
 TRIES = 3  # an attack that starves health does so each time, other work on the machine does not
@@ -21,11 +21,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def run(script, folder, *arguments):
-    repository, found = folder / "repository", folder / "found.json"
+    repository, results = folder / "repository", folder / "found.json"
     publish_tiny(repository)
-    where = ["--repository", str(repository), "--model", "tiny", "--json", str(found), "--transport", running_server.transport]
+    where = ["--repository", str(repository), "--model", "tiny", "--json", str(results), "--transport", running_server.transport]
     subprocess.run([sys.executable, str(BENCHMARKS / script), *where, *map(str, arguments)], check=True, timeout=500)
-    return json.loads(found.read_text())["rows"]
+    return json.loads(results.read_text())["rows"]
 
 
 def test_no_attack_fails_a_call_of_others_or_takes_more_memory_than_it_may_and_health_answers(tmp_path):
@@ -38,7 +38,7 @@ def test_no_attack_fails_a_call_of_others_or_takes_more_memory_than_it_may_and_h
         for row in rows:
             assert row["failures"] == "0", row
             assert row["calls"] > 0, row
-            assert row["peak_rss_mib"] < LARGEST_MIB, row
+            assert row["peak_rss_mib"] < MAX_MIB, row
             beyond = row["health_slowest_ms"] - TURNS * row["bare_slowest_ms"]
             late[row["phase"]] = min(beyond, late.get(row["phase"], beyond))
         if max(late.values()) < HEALTH_MS:

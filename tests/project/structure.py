@@ -25,7 +25,7 @@ def measure() -> dict[str, Any]:
     """Return all figures: name of the table -> name of the row -> figure."""
     modules = read_modules()
     sizes = folder_sizes(modules)
-    found = import_circles(modules)
+    components = import_circles(modules)
     tracer = Tracer()
     try:
         traces = hot_paths.trace_all(tracer)
@@ -33,7 +33,7 @@ def measure() -> dict[str, Any]:
         tracer.close()
     return {
         "modules per folder": dict(sizes.most_common()),
-        "circles of imports": {"number": len(found), **{str(i): " ".join(circle) for i, circle in enumerate(found)}},
+        "circles of imports": {"number": len(components), **{str(i): " ".join(circle) for i, circle in enumerate(components)}},
         **{
             title: {
                 "calls": trace.calls,

@@ -23,9 +23,9 @@ def test_the_demo_leads_from_raw_logs_to_alerts_and_says_which_were_right(tmp_pa
     print(ran.stdout)
     assert "malformed: none" in ran.stdout
     assert "The data are simulated." in ran.stdout
-    found = re.search(r"(\d+) of (\d+) at full strength; (\d+) of (\d+) alerts were right, (\d+) false", ran.stdout)
-    assert found
-    strong, all_strong, right, alarms, false = map(int, found.groups())
+    totals = re.search(r"(\d+) of (\d+) at full strength; (\d+) of (\d+) alerts were right, (\d+) false", ran.stdout)
+    assert totals
+    strong, all_strong, right, alarms, false = map(int, totals.groups())
     assert strong >= all_strong - 1
     assert right + false == alarms == len(re.findall(r"^ALERT .*(?:right: |false$)", ran.stdout, re.MULTILINE))
     assert right > false

@@ -145,6 +145,24 @@ def test_the_page_of_log_fields_names_every_event_that_is_logged():
     assert {event for row in rows for event in re.findall(r"`(\w+)`", row)} == set(logged_events())
 
 
+def defined_names():
+    for folder in ("mods_grpc", "training"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                    yield node.name
+                if isinstance(node, ast.ClassDef):
+                    members = (each for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef))
+                    yield from (f"{node.name}.{member.name}" for member in members)
+
+
+def test_every_name_of_the_walks_through_the_code_exists():
+    walks = (ROOT / "docs/explanation/life-of-a-request.md").read_text()
+    named = set(re.findall(r"`([A-Z]\w+\.\w+|[A-Z][a-z]\w+|[a-z]+(?:_[a-z]+)+)`", walks))
+    assert len(named) > 40
+    assert sorted(named - set(defined_names())) == []
+
+
 def test_the_picture_of_the_architecture_shows_the_levels_that_are_checked():
     page = (ROOT / "docs/explanation/architecture.md").read_text()
     for package, levels in LEVELS.items():

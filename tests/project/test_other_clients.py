@@ -46,12 +46,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def run(*command: object, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-    found = subprocess.run(
+    completed = subprocess.run(
         [str(word) for word in command], input=text, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )
     if check:
-        assert found.returncode == 0, found.stderr
-    return found
+        assert completed.returncode == 0, completed.stderr
+    return completed
 
 
 def buf_curl(*rest: str, text: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -76,12 +76,12 @@ def rows(count: int) -> list[dict[str, object]]:
 
 def objects(text: str) -> list[dict]:
     """Read JSON objects that follow each other."""
-    decoder, found = json.JSONDecoder(), []
+    decoder, parsed = json.JSONDecoder(), []
     while text := text.lstrip():
         value, end = decoder.raw_decode(text)
-        found.append(value)
+        parsed.append(value)
         text = text[end:]
-    return found
+    return parsed
 
 
 @needs_buf

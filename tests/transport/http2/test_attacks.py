@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 
 CALLS = 200
 SLOWEST_SECONDS = 2.0  # of a call; it takes a millisecond, and the machine may be busy
-MOST_MIB = 64  # that an attack may take; the largest message has one
+MAX_MIB = 64  # that an attack may take; the largest message has one
 ATTACKERS, SERVER = Path(http2_attackers.__file__), Path(direct_server.__file__)
 
 pytestmark = pytest.mark.slow
@@ -61,6 +61,6 @@ def test_a_normal_client_is_served_beside_it(server, shape):
         held = int(channel.unary_unary("/test.Test/Held")(b"", timeout=30))
         assert attackers.poll() is None
     assert slowest < SLOWEST_SECONDS
-    assert peak_mib(process) - before < MOST_MIB
+    assert peak_mib(process) - before < MAX_MIB
     assert held <= 8 * direct_server.MAX_BYTES
     assert process.poll() is None
