@@ -1,1 +1,1 @@
-"""Fit forecasting models on network aggregates and export them for the server. Run as `python -m training`."""
+"""Fits forecasting models on network aggregates and exports them for the server."""

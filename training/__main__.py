@@ -1,4 +1,4 @@
-"""`python -m training`."""
+"""Runs `python -m training`."""
 
 import sys
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
+from training.data.gaps import forward_fill
 from training.data.source import SourceConfig
-from training.evaluation.baselines import carry_forward, fit_baselines
-from training.fitting.prepare import prepare
+from training.evaluation.baselines import fit_baselines
+from training.fitting.prepare import prepare_data
 from training.network.config import ModelConfig
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,7 @@ LAGS, SEASON = 36, 144
 
 def lagged(series, origins):
     """Lags `(n, inputs)` of all features, and the last row `(n, features)` in log1p."""
-    z = np.log1p(carry_forward(series.values))
+    z = np.log1p(forward_fill(series.values))
     differences = np.diff(z, axis=0, prepend=z[:1])
     recent = differences[np.maximum(origins[:, None] - np.arange(1, LAGS + 1), 0)].reshape(len(origins), -1)
     clock = series.times[origins].astype(np.int64) % 86_400
@@ -82,7 +83,7 @@ def main():
         calibration_share=0.01,  # none of these needs one
         test_time_range="<2019-05-01,2019-06-01)",
     )
-    prepared = prepare(source, ModelConfig(sequence_len=36, steps_ahead=max(steps)))
+    prepared = prepare_data(source, ModelConfig(sequence_len=36, steps_ahead=max(steps)))
     test = prepared.samples["test"]
     began = time.perf_counter()
     forecasts = {}

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.detection.labelled_sets import find_sets
-from training.data.feature import Feature
-from training.data.pool import join
-from training.data.series import DataReport, in_each, make_series
-from training.data.windows import take
-from training.export.raw_function import keras_forecaster
+from training.data.feature import FeatureColumn
+from training.data.pool import join_series
+from training.data.series import DataReport, make_series, per_series
+from training.data.windows import make_samples
+from training.export.raw_function import compile_forecaster
 from training.fitting.fit import fit
 from training.network.config import FitConfig, ModelConfig
 
@@ -34,7 +34,7 @@ def read(folder, rows):
     changes = np.min([(np.diff(known, axis=0) != 0).mean(axis=0) for known in values.values()], axis=0)
     columns = np.sort(np.argsort(-changes, kind="stable")[:COLUMNS])
     features = [
-        Feature(name=f"x{i}", unit="1", protocol="", column=f"x{i}", kind="mean", aggregation="") for i in columns.tolist()
+        FeatureColumn(name=f"x{i}", unit="1", protocol="", column=f"x{i}", kind="mean", aggregation="") for i in columns.tolist()
     ]
     return {
         name: make_series(
@@ -55,16 +55,18 @@ def forecaster(series, model, options):
     gap = model.rows + model.steps_ahead
     parts = {name: slice(round(start * rows), round(end * rows) - (name == "train") * gap) for name, start, end in CUTS}
     train, validation = (
-        take(series, in_each(series, parts[name]), model.rows, model.steps_ahead) for name in ("train", "validation")
+        make_samples(series, per_series(series, parts[name]), model.rows, model.steps_ahead) for name in ("train", "validation")
     )
     started = time.process_time()
     fitted = fit(model, options, train, validation)
-    return keras_forecaster(fitted.network, model, fitted.scaler, len(series.features)), time.process_time() - started
+    return compile_forecaster(fitted.network, model, fitted.scaler, len(series.features)), time.process_time() - started
 
 
 def score(forecast, series, model):
     """Return the MAE relative to no change at STEPS, the geometric mean over features."""
-    test = take(series, (slice(round(CUTS[-1][1] * len(series.times)), len(series.times)),), model.rows, model.steps_ahead)
+    test = make_samples(
+        series, (slice(round(CUTS[-1][1] * len(series.times)), len(series.times)),), model.rows, model.steps_ahead
+    )
     errors = np.abs(forecast(test.windows, test.times) - test.targets).mean(axis=0)
     unchanged = np.abs(test.windows[:, -1:] - test.targets).mean(axis=0)
     return np.exp(np.log(np.maximum(errors, 1e-12) / np.maximum(unchanged, 1e-12)).mean(axis=1))[[k - 1 for k in STEPS]]
@@ -79,7 +81,7 @@ def main():
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     named = read(arguments.folder, arguments.rows)
-    pool, options = join(named), FitConfig(epochs=arguments.epochs, patience=arguments.epochs, batch_size=128)
+    pool, options = join_series(named), FitConfig(epochs=arguments.epochs, patience=arguments.epochs, batch_size=128)
     found = {}
     print(
         f"{'model':10s} {'fitted on':12s} {'seconds':>8s}  "

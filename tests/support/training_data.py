@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data.feature import describe
+from training.data.feature import describe_column
 from training.data.series import DataReport, Series, make_series
 
 Rows = Sequence[tuple[str, Mapping[str, str]]]
 """Rows of a file: start of the window, and text by column."""
 
 
-def file_text(rows: Rows, end_shift_hours: int = 1) -> str:
+def datapool_text(rows: Rows, end_shift_hours: int = 1) -> str:
     columns = list(rows[0][1])
     lines = ["\t".join(["window_start", "window_end", *columns])]
     for start, cells in rows:
@@ -36,7 +36,7 @@ def zip_days(root: Path, target: Path) -> None:
             archive.write(path, path.relative_to(root).as_posix())
 
 
-def times(count: int, day: str = "2019-06-01") -> list[str]:
+def row_times(count: int, day: str = "2019-06-01") -> list[str]:
     return [f"{day}T{i // 6:02d}:{i % 6}0:00" for i in range(count)]
 
 
@@ -49,7 +49,7 @@ def make_walk(days: int, features: int = 2, seed: int = 1) -> Series:
     return make_series(
         np.datetime64("2024-01-01T00:00:00") + np.arange(rows) * np.timedelta64(600, "s"),
         values,
-        [describe(f"x{i}", "conn", "in_count_uid") for i in range(features)],
+        [describe_column(f"x{i}", "conn", "in_count_uid") for i in range(features)],
         window_seconds=3600,
         slide_seconds=600,
         report=DataReport(),

@@ -9,75 +9,99 @@ from rich.table import Table
 
 from mods_grpc.artifact import Metric
 from mods_grpc.errors import DataError
-from training.cli.console import console, epoch_progress, show_data
-from training.cli.options import fit_config, model_config, source_config
-from training.cli.redacted_command import tell
-from training.experiments.comparison import Comparison, Scores, parts_to_score, score_baselines, score_contender, table_rows, tree
-from training.experiments.comparison_plot import comparison_figure
-from training.experiments.contenders import Contender, compare
+from training.cli.console import console, epoch_progress, format_command, show_data
+from training.cli.options import add_model_options, add_source_options, fit_config, model_config, source_config, usage_errors
+from training.experiments.candidates import Candidate, fit_candidates
+from training.experiments.comparison import (
+    Comparison,
+    Scores,
+    score_baselines,
+    score_candidate,
+    select_scoring_ranges,
+    table_rows,
+    to_tree,
+)
+from training.experiments.comparison_plot import draw_comparison
 from training.export.publish import publish_run
-from training.fitting.prepare import Prepared, prepare, warnings_about
+from training.fitting.prepare import TrainingData, list_warnings, prepare_data
 from training.network.config import MODEL_TYPES, ModelType
-from training.reporting.figures import render
+from training.reporting.figures import render_figure
 
 TABLE_FILE, TREE_FILE, PICTURE_FILE = "compare.tsv", "compare.json", "compare.png"
 
 
-def compare_command(arguments: argparse.Namespace) -> None:
-    """Fit, export and measure architectures on the same data; what is done is written after each."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `compare`."""
+    add_source_options(parser)
+    add_model_options(parser)
+    parser.add_argument("--name", default="compare", metavar="NAME", help="prefix of the models' names (default: %(default)s)")
+    parser.add_argument("--repository", default="", metavar="DIR", help="publish every model in this repository")
+    parser.add_argument(
+        "--model-types", "--models", dest="model_types", default="", metavar="A,B", help="architectures (default: all)"
+    )
+    parser.add_argument(
+        "--apart-time-range", default="", metavar="RANGE", help="score this range as well, reported apart from the test range"
+    )
+    parser.add_argument(
+        "--output", default="build/comparison", metavar="DIR", help="write compare.tsv, .json, .png here (default: %(default)s)"
+    )
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Fit, export and measure architectures on the same data. The results so far are written after each."""
     source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
-    model_types = _model_types(arguments.models)
-    prepared = prepare(source, model)
-    show_data(prepared, warnings_about(source, prepared))
-    parts = parts_to_score(source, model, prepared, arguments.apart_time_range)
+    with usage_errors(arguments):
+        model_types = _parse_model_types(arguments.model_types)
+    data = prepare_data(source, model)
+    show_data(data, list_warnings(source, data))
+    ranges = select_scoring_ranges(source, model, data, arguments.apart_time_range)
     folder = Path(arguments.output)
-    contenders: list[Contender] = []
-    scores: dict[str, dict[str, tuple[Metric, ...]]] = {name: {} for name in parts}
+    candidates: list[Candidate] = []
+    scores: dict[str, dict[str, tuple[Metric, ...]]] = {name: {} for name in ranges}
     baselines: Mapping[str, Scores] = {}
-    with epoch_progress(options.epochs) as listener_of:
-        for contender in compare(
+    with epoch_progress(options.epochs) as make_listener:
+        for candidate in fit_candidates(
             source,
             model,
             options,
-            prepared,
+            data,
             name=arguments.name,
             model_types=model_types,
-            command=tell(arguments.argv),
-            listener_of=listener_of,
+            command=format_command(arguments.argv),
+            make_listener=make_listener,
         ):
-            contenders.append(contender)
-            baselines = baselines or score_baselines(prepared, parts, contender.run.naive_error)
-            for name, metrics in score_contender(contender, parts).items():
-                scores[name][contender.run.model.model_type] = metrics
-            comparison = _gather(contenders, prepared, {name: {**scores[name], **baselines[name]} for name in parts})
+            candidates.append(candidate)
+            baselines = baselines or score_baselines(data, ranges, candidate.run.naive_error)
+            for name, metrics in score_candidate(candidate, ranges).items():
+                scores[name][candidate.run.model.model_type] = metrics
+            comparison = _make_comparison(candidates, data, {name: {**scores[name], **baselines[name]} for name in ranges})
             _write(folder, comparison)
             if arguments.repository:
-                publish_run(Path(arguments.repository), contender.run, contender.exported)
+                publish_run(Path(arguments.repository), candidate.run, candidate.exported)
     rows = table_rows(comparison, features=False)
     apart = f"; apart: the same on {arguments.apart_time_range}" if arguments.apart_time_range else ""
-    title = f"comparison on the test range; mean: MAE / no change over all features{apart}"
-    table = Table(*rows[0], title=title)
+    table = Table(*rows[0], title=f"comparison on the test range; mean: MAE / no change over all features{apart}")
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)
     console.print(f"{TABLE_FILE}, {TREE_FILE} and {PICTURE_FILE} written to {folder}", highlight=False)
 
 
-def _model_types(text: str) -> tuple[ModelType, ...]:
-    """Read a comma-separated list of architectures; empty means all."""
-    wanted = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in wanted if name not in MODEL_TYPES]:
+def _parse_model_types(text: str) -> tuple[ModelType, ...]:
+    """Parse a comma-separated list of architectures; empty means all. They are returned in the order of MODEL_TYPES."""
+    requested = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in requested if name not in MODEL_TYPES]:
         raise DataError(f"no architecture {', '.join(unknown)}; there are {', '.join(MODEL_TYPES)}")
-    return tuple(known for known in MODEL_TYPES if known in wanted) if wanted else MODEL_TYPES
+    return tuple(name for name in MODEL_TYPES if name in requested) if requested else MODEL_TYPES
 
 
-def _gather(contenders: Sequence[Contender], prepared: Prepared, scores: Mapping[str, Scores]) -> Comparison:
+def _make_comparison(candidates: Sequence[Candidate], data: TrainingData, scores: Mapping[str, Scores]) -> Comparison:
     return Comparison(
-        contenders=tuple(contenders),
+        candidates=tuple(candidates),
         scores=scores,
-        names=tuple(prepared.series.names),
-        horizon=prepared.samples["train"].targets.shape[1],
-        report=prepared.series.report,
+        names=tuple(data.series.names),
+        horizon=data.samples["train"].targets.shape[1],
+        report=data.series.report,
     )
 
 
@@ -86,7 +110,7 @@ def _write(folder: Path, comparison: Comparison) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TABLE_FILE).write_text(text, encoding="utf-8")
-        (folder / TREE_FILE).write_text(json.dumps(tree(comparison), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (folder / PICTURE_FILE).write_bytes(render(lambda: comparison_figure(comparison)))
+        (folder / TREE_FILE).write_text(json.dumps(to_tree(comparison), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / PICTURE_FILE).write_bytes(render_figure(lambda: draw_comparison(comparison)))
     except OSError as error:
         raise DataError(f"cannot write the comparison to {folder}: {error.strerror}") from error

@@ -1,69 +1,69 @@
-"""What a person sees: progress bars and tables."""
+"""Terminal output of the commands: progress bars, tables, and command lines to print."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from mods_grpc.artifact import Metric
-from training.data.events import Event
-from training.evaluation.metrics import find, geometric_mean
-from training.evaluation.scoring import Replay, found_events
-from training.export.model_card import milestones
-from training.fitting.prepare import Prepared
+from training.data.events import LabelledEvent
+from training.evaluation.metrics import find_metric, geometric_mean
+from training.evaluation.scoring import Replay, match_events
+from training.export.model_card import reported_steps
+from training.fitting.checkpoint import EpochListener
+from training.fitting.prepare import TrainingData
 
-WIDTH_OF_FILES = 200
-"""Characters of a line where output is no terminal, which would be taken for 80 and crowd the widest table."""
+FILE_WIDTH = 200
+"""Characters per line if the output is not a terminal. The default of 80 would crowd the widest table."""
 
 
-def _open_console(*, stderr: bool = False) -> Console:
-    opened = Console(stderr=stderr)
-    return opened if opened.is_terminal else Console(stderr=stderr, width=WIDTH_OF_FILES)
+def _open_console() -> Console:
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=FILE_WIDTH)
 
 
 console = _open_console()
-errors = _open_console(stderr=True)
-
-Listener = Callable[[int, Mapping[str, float]], None]
 
 
 @contextmanager
-def epoch_progress(epochs: int) -> Iterator[Callable[[str], Listener]]:
-    """Show a bar over epochs; yields what starts it afresh under a title and returns the listener that moves it."""
-    told = TextColumn("{task.fields[told]}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), told, TimeElapsedColumn())
+def epoch_progress(epochs: int) -> Iterator[Callable[[str], EpochListener]]:
+    """Show progress bars over epochs; yields a function that adds a bar with a title and returns the listener that moves it."""
+    losses_column = TextColumn("{task.fields[losses]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), losses_column, TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
 
-        def listener_of(title: str) -> Listener:
-            task = progress.add_task(title, total=epochs, told="")
+        def make_listener(title: str) -> EpochListener:
+            task = progress.add_task(title, total=epochs, losses="")
 
             def listener(epoch: int, losses: Mapping[str, float]) -> None:
-                losses_now = f"loss {losses['loss']:.4f}  validation {losses['val_loss']:.4f}"
-                progress.update(task, completed=epoch, told=losses_now)
+                text = f"loss {losses['loss']:.4f}  validation {losses['val_loss']:.4f}"
+                progress.update(task, completed=epoch, losses=text)
 
             return listener
 
-        yield listener_of
+        yield make_listener
 
 
-def show_data(prepared: Prepared, warnings: Sequence[str]) -> None:
-    """Show what was read and how it was cut."""
-    series, report = prepared.series, prepared.series.report
+def show_data(data: TrainingData, warnings: Sequence[str]) -> None:
+    """Show what was read, and how it is split."""
+    series, report = data.series, data.series.report
     table = Table("part", "from", "to", "rows", "windows", title="data")
-    for name, part in prepared.parts.items():
+    for name, part in data.parts.items():
         first = part[0]
         rows = sum(cut.stop - cut.start for cut in part)
         start, end = str(series.times[first.start]), str(series.times[first.stop - 1])
-        table.add_row(name, start, end, str(rows), str(len(prepared.samples[name])))
+        table.add_row(name, start, end, str(rows), str(len(data.samples[name])))
     console.print(table)
     console.print(
         f"{report.rows} rows of {report.series} series read, {report.duplicates} duplicates, "
         f"{report.contradictions} contradictions, {report.off_grid} off the grid, "
-        f"{report.inserted} missing rows inserted, {report.holes} holes (the longest of {report.longest_hole} rows), "
-        f"{report.clock_changes} changes of the clock, {sum(report.missing.values())} values missing, "
-        f"{sum(report.interpolated.values())} interpolated, {sum(report.zero_filled.values())} read as no event, "
+        f"{report.inserted} missing rows inserted, {report.holes} gaps (the longest of {report.longest_hole} rows), "
+        f"{report.clock_changes} clock changes, {sum(report.missing.values())} values missing, "
+        f"{sum(report.interpolated.values())} interpolated, {sum(report.zero_filled.values())} empty cells read as 0, "
         f"{report.excluded} rows excluded",
         highlight=False,
     )
@@ -72,49 +72,69 @@ def show_data(prepared: Prepared, warnings: Sequence[str]) -> None:
 
 
 def show_metrics(metrics: Sequence[Metric], names: Sequence[str], horizon: int) -> None:
-    """Show the main metrics beside those of persistence."""
+    """Show the main metrics, with those of persistence in brackets."""
     table = Table(
         "feature", "k", "MAE", "SMAPE %", "R2", "MAE / no change", "MAE / day before", title="test range (no change in brackets)"
     )
     for name in names:
-        for step in milestones(horizon):
-            found = {metric: find(metrics, metric, name, step) for metric in ("MAE", "SMAPE", "R2")}
-            cells = [f"{m.value:.4g} ({m.persistence:.4g})" if m else "-" for m in found.values()]
-            relative = [find(metrics, metric, name, step) for metric in ("RELATIVE_MAE", "RELATIVE_MAE_SEASONAL")]
+        for step in reported_steps(horizon):
+            by_metric = {metric: find_metric(metrics, metric, name, step) for metric in ("MAE", "SMAPE", "R2")}
+            cells = [f"{m.value:.4g} ({m.persistence:.4g})" if m else "-" for m in by_metric.values()]
+            relative = [find_metric(metrics, metric, name, step) for metric in ("RELATIVE_MAE", "RELATIVE_MAE_SEASONAL")]
             table.add_row(name, str(step), *cells, *(f"{m.value:.3f}" if m else "-" for m in relative))
     console.print(table)
 
 
 def show_baselines(scored: Mapping[str, Sequence[Metric]], names: Sequence[str], horizon: int) -> None:
-    """Show the MAE relative to no change of a model and of the baselines beside it."""
+    """Show the MAE relative to persistence of a model and of the baselines."""
     table = Table("model", "k", *names, "geometric mean", title="MAE / no change")
-    for step in milestones(horizon):
+    for step in reported_steps(horizon):
         for model, metrics in scored.items():
-            found = [find(metrics, "RELATIVE_MAE", name, step) for name in names]
+            relative = [find_metric(metrics, "RELATIVE_MAE", name, step) for name in names]
             mean = geometric_mean(metrics, "RELATIVE_MAE", step)
-            table.add_row(model, str(step), *(f"{m.value:.3f}" if m else "-" for m in found), f"{mean:.3f}")
+            table.add_row(model, str(step), *(f"{m.value:.3f}" if m else "-" for m in relative), f"{mean:.3f}")
     console.print(table)
 
 
-def show_replay(replay: Replay, budget: float, events: Sequence[Event], window_seconds: int) -> None:
-    """Show what the detector said, and which labelled events it found."""
+def show_replay(replay: Replay, budget: float, events: Sequence[LabelledEvent], window_seconds: int) -> None:
+    """Show the alerts of the detector, and which labelled events it detected."""
     console.print(
-        f"detector at {budget:g} false alarms a day: {len(replay.episodes)} episodes in {replay.days:.1f} days, "
-        f"{replay.episodes_per_day:.2f} a day",
+        f"detector at {budget:g} false alarms per day: {len(replay.episodes)} episodes in {replay.days:.1f} days, "
+        f"{replay.episodes_per_day:.2f} per day",
         highlight=False,
     )
     if not events:
         return
-    found = found_events(replay.episodes, events, window_seconds)
-    table = Table("event", "strength", "start", "end", "found", "after min", title="labelled events")
-    for event, delay in zip(events, found.delays_minutes, strict=True):
-        hit = "no" if delay is None else "yes"
+    matches = match_events(replay.episodes, events, window_seconds)
+    table = Table("event", "strength", "start", "end", "detected", "after min", title="labelled events")
+    for event, delay in zip(events, matches.delays_minutes, strict=True):
+        detected = "no" if delay is None else "yes"
         table.add_row(
-            event.kind, f"{event.strength:g}", str(event.start), str(event.end), hit, "" if delay is None else str(delay)
+            event.kind, f"{event.strength:g}", str(event.start), str(event.end), detected, "" if delay is None else str(delay)
         )
     console.print(table)
     console.print(
-        f"{sum(delay is not None for delay in found.delays_minutes)} of {len(events)} events found, "
-        f"{found.false_episodes} episodes beside them: {found.false_episodes / replay.days:.2f} a day",
+        f"{sum(delay is not None for delay in matches.delays_minutes)} of {len(events)} events detected, "
+        f"{matches.false_episodes} episodes without an event: {matches.false_episodes / replay.days:.2f} per day",
         highlight=False,
     )
+
+
+def format_command(words: Sequence[str]) -> str:
+    """Write a command line of `python -m training` for cards and reports, without the folders of this machine.
+
+    An absolute path becomes relative to the current folder, or the file's name if it lies elsewhere.
+
+    Args:
+        words: Command and options, such as `["fit", "--csv", "/home/me/traffic.tsv"]`.
+    """
+    return shlex.join(["python", "-m", "training", *map(_strip_directories, words)])
+
+
+def _strip_directories(word: str) -> str:
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    path = Path(value).expanduser()
+    if not path.is_absolute():
+        return word
+    current = Path.cwd()
+    return option + equals + (str(path.relative_to(current)) if path.is_relative_to(current) else path.name)

@@ -1,4 +1,4 @@
-"""The command `evaluate`: a published model on any range of data, as tables, metrics.json and report.html."""
+"""The command `evaluate`: a published model on a range of data, as tables, metrics.json and report.html."""
 
 import argparse
 import dataclasses
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mods_grpc.artifact import Artifact, Manifest, read_artifact
+from mods_grpc.artifact import Manifest
 from mods_grpc.errors import DataError
-from training.cli.console import console, show_baselines, show_metrics, show_replay
-from training.cli.redacted_command import tell
-from training.data.events import Event, read_events
-from training.data.source import SourceConfig, load
+from training.cli.console import console, format_command, show_baselines, show_metrics, show_replay
+from training.cli.options import add_model_version_options, add_source_options, find_model_version, usage_errors
+from training.data.events import LabelledEvent, read_events
+from training.data.source import SourceConfig, load_series
 from training.data.time_range import Interval, parse_interval, parse_intervals
 from training.evaluation.baselines import SEASONS
 from training.evaluation.evaluation import Evaluation, evaluate_model
@@ -21,18 +21,39 @@ from training.reporting.html_report import write_report
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 
-def evaluate_command(arguments: argparse.Namespace) -> None:
-    """Evaluate a published version, show what was found and write it."""
-    artifact = read_version(Path(arguments.model))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `evaluate`."""
+    add_model_version_options(parser)
+    add_source_options(parser, ranges=False)
+    parser.add_argument(
+        "--test-time-range", default="", metavar="RANGE", help="range to evaluate on (default: the model's test range)"
+    )
+    parser.add_argument("--test-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to exclude")
+    parser.add_argument(
+        "--false-alarms-per-day", type=float, default=0.0, metavar="X", help="budget of the detector (default: the model's)"
+    )
+    parser.add_argument("--events", default="", metavar="FILE", help="events.csv with labelled events")
+    parser.add_argument(
+        "--output",
+        default="build/evaluation",
+        metavar="DIR",
+        help="write metrics.json and report.html here (default: %(default)s)",
+    )
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Evaluate a published version, show the results and write them."""
+    _, artifact = find_model_version(arguments)
     manifest = artifact.manifest
-    source = _source_of(manifest, arguments)
-    interval = parse_interval(source.test_time_range)
+    with usage_errors(arguments):
+        source = _source_config(manifest, arguments)
+        interval = parse_interval(source.test_time_range)
     fitting = Interval(start=np.datetime64(manifest.training_range.start), end=np.datetime64(manifest.validation_range.end))
     lead = np.timedelta64(max(SEASONS.values()) + manifest.rows * manifest.slide_seconds, "s")
     start = min(interval.start - lead, fitting.start) if fitting.end <= interval.start else interval.start - lead
-    series = load(source, Interval(start=start, end=interval.end))
+    series = load_series(source, Interval(start=start, end=interval.end))
     if series.members:
-        raise DataError(f"evaluate looks at one series, the data holds {len(series.members)}; name one with --only-series")
+        raise DataError(f"evaluate takes one series, the data holds {len(series.members)}; name one with --only-series")
     excluded = str(manifest.hyper_parameters.get("train_time_ranges_excluded", ""))
     series = series.exclude([part for part in parse_intervals(excluded) if part.end <= interval.start])
     evaluation = evaluate_model(
@@ -42,10 +63,10 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         interval,
         false_alarms_per_day=arguments.false_alarms_per_day or manifest.false_alarms_per_day,
         fitting=fitting if fitting.end <= interval.start else None,
-        events=_events(arguments.events, interval),
+        events=_read_events(arguments.events, interval),
     )
     _show(evaluation)
-    _write(Path(arguments.output), evaluation, tell(arguments.argv))
+    _write(Path(arguments.output), evaluation, format_command(arguments.argv))
 
 
 def _show(evaluation: Evaluation) -> None:
@@ -63,36 +84,24 @@ def _show(evaluation: Evaluation) -> None:
 def _write(folder: Path, evaluation: Evaluation, command: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / METRICS_FILE).write_text(evaluation.text(), encoding="utf-8")
+        (folder / METRICS_FILE).write_text(evaluation.to_json(), encoding="utf-8")
         (folder / REPORT_FILE).write_text(write_report(evaluation, command=command), encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write the report to {folder}: {error.strerror}") from error
     console.print(f"{METRICS_FILE} and {REPORT_FILE} written to {folder}", highlight=False)
 
 
-def _events(file: str, interval: Interval) -> list[Event]:
+def _read_events(file: str, interval: Interval) -> list[LabelledEvent]:
     if not file:
         return []
     return [event for event in read_events(Path(file)) if interval.start <= event.start < interval.end]
 
 
-def _source_of(manifest: Manifest, arguments: argparse.Namespace) -> SourceConfig:
-    """Read data as the model's run did, with whatever the command line says otherwise."""
-    source = SourceConfig.of_model(manifest, vars(arguments))
+def _source_config(manifest: Manifest, arguments: argparse.Namespace) -> SourceConfig:
+    """Make the data options: those of the training run, replaced by what the command line gives."""
+    source = SourceConfig.from_manifest(manifest, vars(arguments))
     if not source.test_time_range:
         raise DataError("the model has no test range; give --test-time-range")
-    # how the files are laid out is not the model's
+    # The layout of the files is a matter of the command line, not of the model.
     layout = {"series_folders": bool(arguments.series_folders), "only_series": arguments.only_series}
     return dataclasses.replace(source, train_time_ranges_excluded="", series_column=arguments.series_column, **layout)
-
-
-def read_version(folder: Path) -> Artifact:
-    """Read the published version at REPOSITORY/NAME/VERSION.
-
-    Raises:
-        DataError: Not the folder of a version.
-        ArtifactError: It can't be read.
-    """
-    if not folder.name.isdigit():
-        raise DataError(f"--model is {str(folder)!r}, expected REPOSITORY/NAME/VERSION")
-    return read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))

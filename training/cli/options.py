@@ -1,56 +1,72 @@
-"""Options of the command line, under the names MODS gave them, and their way into the frozen configurations."""
+"""Options that several commands share, under the names MODS gave them, and the configurations made of them."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import get_args
 
+from mods_grpc.artifact import Artifact, list_versions, read_artifact
+from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE
+from mods_grpc.errors import DataError
 from training.data.query import DEFAULT_QUERY
-from training.data.source import DEFAULT_WINDOW_SLIDE, SourceConfig
+from training.data.source import SourceConfig
 from training.network.config import DEFAULT_MEMBERS, MODEL_TYPES, FitConfig, Loss, ModelConfig
 
 # The example of the original system: two days to train on, one to test on.
 DEFAULT_TRAIN_RANGE = "<2019-06-01,2019-06-03)"
 DEFAULT_TEST_RANGE = "<2019-06-03,2019-06-04)"
+DEFAULT_REPOSITORY = "exported"
 
-_WITH_DEFAULTS = ("series_folders", "time_column", "data_select_query", "interpolate", "interpolate_limit")
-_RANGE = "such as <2019-06-01,2019-06-03); < and > include a bound, ( and ) leave it out; a -- b includes both"
+_WITH_DEFAULTS = ("series_folders", "data_select_query", "interpolate", "interpolate_limit")
+_RANGE = "such as <2019-06-01,2019-06-03); < and > include a bound, ( and ) exclude it; a -- b includes both"
+
+
+@contextmanager
+def usage_errors(arguments: argparse.Namespace) -> Iterator[None]:
+    """Report a DataError raised in the block as wrong usage of the command: the block only reads values of options."""
+    try:
+        yield
+    except DataError as error:
+        arguments.usage_error(error.message)
 
 
 def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) -> None:
-    """Add where the data is and how it is read.
+    """Add where the data is and how to read it.
 
     Args:
-        parser: Gets the options.
-        ranges: Whether the ranges of training are options too, with MODS' example as default. Without them what is not said is
-            empty or None, for the command to fill in.
+        parser: The parser to add to.
+        ranges: Whether to add the time ranges of training, with MODS' example as default. If not, options that are not given
+            are empty or None, for the command to fill in.
     """
     group = parser.add_argument_group("data")
     place = group.add_mutually_exclusive_group(required=True)
     place.add_argument(
-        "--datapool", default="", metavar="DIR", help="folder of protocol/YYYY/MM/DD/w01h-s10m.tsv, loose or in zips"
+        "--datapool", default="", metavar="DIR", help="folder of protocol/YYYY/MM/DD/w01h-s10m.tsv, as files or in zip archives"
     )
-    place.add_argument("--csv", default="", metavar="FILE", help="a comma- or tab-separated table with a time column instead")
+    place.add_argument("--csv", default="", metavar="FILE", help="a table with a time column: CSV, TSV, gzip or Parquet")
     group.add_argument(
         "--series-column",
         default="",
         metavar="S",
-        help="column of --csv that names the series of a row: one model for all of them",
+        help="column of --csv that names the series of each row: one model for all series",
     )
-    _switch(
+    _add_switch(
         group,
         "--series-folders",
         False,
-        "each folder in the datapool is that of a series, as aggregate writes them by host: one model for all",
+        "each folder of the datapool holds one series, as `mods-grpc aggregate` writes them by host: one model for all",
     )
     group.add_argument("--only-series", default="", metavar="A,B", help="names of the series to read (default: all)")
     group.add_argument(
-        "--time-column",
-        default="window_start",
-        metavar="T",
-        help="column of times of --csv (default: window_start)",
+        "--time-column", default="", metavar="T", help="column of times of --csv (default: window_start, time, timestamp, ...)"
     )
     group.add_argument(
-        "--features", default="", metavar="A,B", help="columns of --csv, name or name:count|sum|mean; default: those of the query"
+        "--features",
+        default="",
+        metavar="A,B",
+        help="columns of --csv, name or name:count|sum|mean (default: those of the query)",
     )
     group.add_argument(
         "--data-select-query",
@@ -62,16 +78,16 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         "--window-slide",
         default="",
         metavar="WS",
-        help=f"window and slide (default: {DEFAULT_WINDOW_SLIDE}, or a table's own step)",
+        help=f"window and slide (default: {DEFAULT_WINDOW_SLIDE}, or the step of the table)",
     )
     group.add_argument("--zero-fill", default="", metavar="A,B", help='features whose empty cells mean "no event" and become 0')
-    _switch(group, "--interpolate", True, "fill short gaps linearly; longer ones stay missing and are not trained or scored on")
+    _add_switch(group, "--interpolate", True, "fill short gaps linearly; longer ones are neither trained nor scored on")
     group.add_argument(
         "--interpolate-limit",
         type=int,
         default=3,
         metavar="ROWS",
-        help="longest gap that is filled (default: 3)",
+        help="longest gap to fill (default: 3)",
     )
     if ranges:
         _add_ranges(group)
@@ -79,39 +95,86 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         parser.set_defaults(**dict.fromkeys(_WITH_DEFAULTS))
 
 
+def add_model_version_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a published model version."""
+    parser.add_argument(
+        "--model", required=True, metavar="NAME", help="a published model; or a version of one, as in exported/campus/1"
+    )
+    parser.add_argument("--model-version", type=int, default=0, metavar="N", help="its version (default: the newest)")
+    parser.add_argument(
+        "--repository", default="", metavar="DIR", help=f"model repository (default: {DEFAULT_REPOSITORY}, or that of the folder)"
+    )
+
+
+def find_model_version(arguments: argparse.Namespace) -> tuple[Path, Artifact]:
+    """Find and read the version that `add_model_version_options` named.
+
+    Returns:
+        The folder of the version, and what is in it.
+
+    Raises:
+        DataError: The repository has no such model.
+        ArtifactError: The version can't be read.
+        SystemExit: The options contradict each other, or name no version.
+    """
+    if "/" in arguments.model:
+        folder = Path(arguments.model)
+        if arguments.model_version:
+            arguments.usage_error("--model-version needs --model NAME; a folder already says which version")
+        if not folder.name.isdigit():
+            arguments.usage_error(f"--model is {arguments.model!r}, expected NAME or REPOSITORY/NAME/VERSION")
+    else:
+        repository = Path(arguments.repository or DEFAULT_REPOSITORY)
+        published = list_versions(repository)
+        versions = [version for name, version in published if name == arguments.model]
+        if not versions:
+            names = ", ".join(dict.fromkeys(name for name, _ in published)) or "none"
+            raise DataError(f"no model {arguments.model} in {repository}; there are: {names}")
+        folder = repository / arguments.model / str(arguments.model_version or max(versions))
+    return folder, read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the network looks like and how it is fitted."""
+    """Add the options of the network and of fitting it."""
     _add_network(parser)
     _add_fit(parser)
 
 
 def source_config(arguments: argparse.Namespace) -> SourceConfig:
-    """Make the data options."""
-    return SourceConfig(**{field.name: getattr(arguments, field.name) for field in fields(SourceConfig)})
+    """Make the data options. Values that can't be used are reported as wrong usage."""
+    with usage_errors(arguments):
+        config = SourceConfig(**{field.name: getattr(arguments, field.name) for field in fields(SourceConfig)})
+        config.ranges()
+        config.excluded()
+    return config
 
 
 def model_config(arguments: argparse.Namespace) -> ModelConfig:
-    """Make the network's options."""
-    return ModelConfig(**{field.name: getattr(arguments, field.name) for field in fields(ModelConfig)})
+    """Make the network's options. Values that can't be used are reported as wrong usage."""
+    with usage_errors(arguments):
+        config = ModelConfig(**{field.name: getattr(arguments, field.name) for field in fields(ModelConfig)})
+    return config  # noqa: RET504  # for mypy a context manager may swallow the error
 
 
 def fit_config(arguments: argparse.Namespace) -> FitConfig:
-    """Make the options of fitting."""
-    return FitConfig(
-        epochs=arguments.epochs,
-        patience=arguments.epochs_patience,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        loss=arguments.loss,
-        averaging=arguments.averaging,
-        seed=arguments.seed,
-    )
+    """Make the options of fitting. Values that can't be used are reported as wrong usage."""
+    with usage_errors(arguments):
+        config = FitConfig(
+            epochs=arguments.epochs,
+            patience=arguments.epochs_patience,
+            batch_size=arguments.batch_size,
+            learning_rate=arguments.learning_rate,
+            loss=arguments.loss,
+            averaging=arguments.averaging,
+            seed=arguments.seed,
+        )
+    return config  # noqa: RET504  # as above
 
 
-def _switch(group: "argparse._ArgumentGroup", option: str, default: bool, told: str) -> None:
-    """Add an option that is there as `--no-…` too."""
-    told = f"{told} (default: {'yes' if default else 'no'})".lstrip()
-    group.add_argument(option, action=argparse.BooleanOptionalAction, default=default, help=told)
+def _add_switch(group: "argparse._ArgumentGroup", option: str, default: bool, help_text: str) -> None:
+    """Add an option that can be negated as `--no-…`."""
+    help_text = f"{help_text} (default: {'yes' if default else 'no'})".lstrip()
+    group.add_argument(option, action=argparse.BooleanOptionalAction, default=default, help=help_text)
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
@@ -119,30 +182,36 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--model-type", default=model.model_type, choices=MODEL_TYPES, help="architecture (default: %(default)s)")
     group.add_argument(
-        "--sequence-len", type=int, default=model.sequence_len, metavar="N", help="steps it sees (default: %(default)s)"
+        "--sequence-len",
+        type=int,
+        default=model.sequence_len,
+        metavar="N",
+        help="steps that the network sees (default: %(default)s)",
     )
     group.add_argument(
         "--steps-ahead",
         type=int,
         default=model.steps_ahead,
         metavar="N",
-        help="it forecasts the path 1..N (default: %(default)s)",
+        help="horizon: forecast the steps 1..N (default: %(default)s)",
     )
-    _switch(group, "--model-delta", model.model_delta, "see and forecast first differences")
-    _switch(group, "--level", model.level, "with --model-delta, see the level of the last row in place of the oldest difference")
-    _switch(
+    _add_switch(group, "--model-delta", model.model_delta, "see and forecast first differences")
+    _add_switch(group, "--level", model.level, "with --model-delta, replace the oldest difference by the level of the last row")
+    _add_switch(
         group,
         "--window-scale",
         model.window_scale,
-        "with --model-delta, measure each window by its own differences: for series of different size",
+        "with --model-delta, scale each window by its own differences: for series of different size",
     )
     group.add_argument(
-        "--transform", choices=("none", "log1p"), default=model.transform, help="of raw values (default: %(default)s)"
+        "--transform", choices=("none", "log1p"), default=model.transform, help="transform of raw values (default: %(default)s)"
     )
-    _switch(group, "--linear", model.linear, "add a linear map from the window to the path")
-    _switch(group, "--calendar", model.calendar, "see time of day and day of week; the graph takes the time of each window then")
+    _add_switch(group, "--linear", model.linear, "add a linear map from the window to the forecast")
+    _add_switch(
+        group, "--calendar", model.calendar, "see time of day and day of week; the graph then takes the time of each window"
+    )
     group.add_argument(
-        "--quantiles", default=model.quantiles, metavar="Q,Q", help="levels to emit beside the forecast, such as 0.05,0.5,0.95"
+        "--quantiles", default=model.quantiles, metavar="Q,Q", help="quantiles to emit as a second output, such as 0.05,0.5,0.95"
     )
     group.add_argument(
         "--members", default=model.members, metavar="M,M", help=f"model types of an ensemble (default: {DEFAULT_MEMBERS})"
@@ -153,13 +222,13 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--stacked-blocks", type=int, default=model.stacked_blocks, metavar="N", help="layers (default: %(default)s)"
     )
-    _switch(group, "--batch-normalization", model.batch_normalization, "")
+    _add_switch(group, "--batch-normalization", model.batch_normalization, "normalize hidden layers over the batch")
     group.add_argument(
         "--dropout-rate",
         type=float,
         default=model.dropout_rate,
         metavar="P",
-        help="share dropped, 0 is none (default: %(default)s)",
+        help="dropout between hidden layers; 0 is none (default: %(default)s)",
     )
 
 
@@ -167,18 +236,25 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     fit = FitConfig()
     group = parser.add_argument_group("fit")
     group.add_argument(
-        "--epochs", "--num-epochs", type=int, default=fit.epochs, metavar="N", help="most epochs (default: %(default)s)"
+        "--epochs",
+        "--num-epochs",
+        type=int,
+        default=fit.epochs,
+        metavar="N",
+        help="maximum number of epochs (default: %(default)s)",
     )
     group.add_argument(
         "--epochs-patience",
         type=int,
         default=fit.patience,
         metavar="N",
-        help="epochs without a better validation loss (default: %(default)s)",
+        help="stop after N epochs without a better validation loss (default: %(default)s)",
     )
-    group.add_argument("--batch-size", type=int, default=fit.batch_size, metavar="N", help="(default: %(default)s)")
     group.add_argument(
-        "--learning-rate", type=float, default=fit.learning_rate, metavar="X", help="of Adam (default: %(default)s)"
+        "--batch-size", type=int, default=fit.batch_size, metavar="N", help="windows per step (default: %(default)s)"
+    )
+    group.add_argument(
+        "--learning-rate", type=float, default=fit.learning_rate, metavar="X", help="learning rate of Adam (default: %(default)s)"
     )
     group.add_argument("--loss", choices=get_args(Loss), default=fit.loss, help="(default: %(default)s)")
     group.add_argument(
@@ -186,25 +262,31 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=fit.averaging,
         metavar="M",
-        help="momentum of the moving average of weights that is kept (default: none)",
+        help="momentum of the moving average of weights to keep instead of the last weights (default: none)",
     )
-    group.add_argument("--seed", type=int, default=fit.seed, metavar="N", help="(default: %(default)s)")
+    group.add_argument(
+        "--seed", type=int, default=fit.seed, metavar="N", help="seed of weights, batches and dropout (default: %(default)s)"
+    )
 
 
 def _add_ranges(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--train-time-range", default=DEFAULT_TRAIN_RANGE, metavar="RANGE", help=f"{_RANGE} (default: %(default)s)"
     )
-    group.add_argument("--train-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to leave out")
+    group.add_argument("--train-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to exclude")
     group.add_argument(
-        "--validation-time-range", default="", metavar="RANGE", help="default: cut from the end of the training range"
+        "--validation-time-range", default="", metavar="RANGE", help="default: the end of the training range, before calibration"
     )
     group.add_argument(
-        "--calibration-time-range", default="", metavar="RANGE", help="default: cut from the very end of the training range"
+        "--calibration-time-range", default="", metavar="RANGE", help="default: the very end of the training range"
     )
     group.add_argument(
-        "--test-time-range", default=DEFAULT_TEST_RANGE, metavar="RANGE", help="(default: %(default)s; empty for none)"
+        "--test-time-range", default=DEFAULT_TEST_RANGE, metavar="RANGE", help="default: %(default)s; empty for none"
     )
-    group.add_argument("--test-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to leave out")
-    group.add_argument("--validation-share", type=float, default=0.15, metavar="P", help="of a cut range (default: %(default)s)")
-    group.add_argument("--calibration-share", type=float, default=0.25, metavar="P", help="of a cut range (default: %(default)s)")
+    group.add_argument("--test-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to exclude")
+    group.add_argument(
+        "--validation-share", type=float, default=0.15, metavar="P", help="share of the training range (default: %(default)s)"
+    )
+    group.add_argument(
+        "--calibration-share", type=float, default=0.25, metavar="P", help="share of the training range (default: %(default)s)"
+    )

@@ -1,4 +1,4 @@
-"""The command `search`: options that do well on the validation range, as a table, a file and a command to fit them."""
+"""The command `search`: hyperparameters that do well on the validation range, as a table, a file and a command to fit them."""
 
 import argparse
 import json
@@ -11,63 +11,84 @@ from rich.table import Table
 
 from mods_grpc.errors import DataError
 from training.cli.console import console, epoch_progress
-from training.cli.options import fit_config, model_config, source_config
+from training.cli.options import add_model_options, add_source_options, fit_config, model_config, source_config, usage_errors
 from training.experiments.hyperparameter_search import SearchSpace, Trial, search
 
-SHOWN = 10
+MAX_SHOWN = 10
 
 
-def search_command(arguments: argparse.Namespace) -> None:
-    """Search and show the best; Ctrl-C ends it with what was found."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `search`."""
+    add_source_options(parser)
+    add_model_options(parser)
+    group = parser.add_argument_group("search")
+    group.add_argument("--trials", type=int, default=20, metavar="N", help="number of trials (default: %(default)s)")
+    group.add_argument("--sequence-lens", default="12,24,36,72", metavar="N,N", help="(default: %(default)s)")
+    group.add_argument("--widths", default="16,32,64,128", metavar="N,N", help="choices of --blocks (default: %(default)s)")
+    group.add_argument(
+        "--learning-rates", default="3e-4,1e-2", metavar="MIN,MAX", help="range of --learning-rate (default: %(default)s)"
+    )
+    group.add_argument(
+        "--output", default="build/search.json", metavar="FILE", help="write every trial here (default: %(default)s)"
+    )
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Search and show the best trials. Ctrl-C ends the search; the finished trials are kept."""
     source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
-    rates = _numbers(arguments.learning_rates, "--learning-rates")
+    with usage_errors(arguments):
+        space = _parse_space(arguments)
+    trials: list[Trial] = []
+    try:
+        with epoch_progress(options.epochs) as make_listener:
+            for trial in search(source, model, options, space, arguments.trials, make_listener):
+                trials.append(trial)
+                _write(Path(arguments.output), trials)
+    except KeyboardInterrupt:
+        if not trials:
+            raise
+        console.print(f"interrupted after {len(trials)} of {arguments.trials} trials", style="yellow", highlight=False)
+    show_trials(trials)
+    console.print(f"fit the best: {format_fit_command(arguments.argv, trials)}", highlight=False, soft_wrap=True)
+
+
+def _parse_space(arguments: argparse.Namespace) -> SearchSpace:
+    rates = _parse_numbers(arguments.learning_rates, "--learning-rates")
     if len(rates) != 2:
-        raise DataError(f"--learning-rates is {arguments.learning_rates!r}, expected the least and the greatest")
-    space = SearchSpace(
-        sequence_lens=tuple(int(n) for n in _numbers(arguments.sequence_lens, "--sequence-lens")),
-        widths=tuple(int(n) for n in _numbers(arguments.widths, "--widths")),
+        raise DataError(f"--learning-rates is {arguments.learning_rates!r}, expected the lowest and the highest")
+    return SearchSpace(
+        sequence_lens=tuple(int(n) for n in _parse_numbers(arguments.sequence_lens, "--sequence-lens")),
+        widths=tuple(int(n) for n in _parse_numbers(arguments.widths, "--widths")),
         learning_rates=(rates[0], rates[1]),
     )
-    found: list[Trial] = []
-    try:
-        with epoch_progress(options.epochs) as listener_of:
-            for trial in search(source, model, options, space, arguments.trials, listener_of):
-                found.append(trial)
-                _write(Path(arguments.output), found)
-    except KeyboardInterrupt:
-        if not found:
-            raise
-        console.print(f"ended by hand after {len(found)} of {arguments.trials}", style="yellow", highlight=False)
-    show_trials(found)
-    console.print(f"fit the best: {fit_command_line(arguments.argv, found)}", highlight=False, soft_wrap=True)
 
 
 def show_trials(trials: Sequence[Trial]) -> None:
-    """Show the best, lowest score first."""
+    """Show the best trials, lowest score first."""
     table = Table(
         "sequence_len", "blocks", "learning rate", "MAE / no change", "best epoch", "parameters", title="validation range"
     )
-    for trial in sorted(trials, key=lambda trial: trial.score)[:SHOWN]:
-        told = (trial.model.sequence_len, trial.model.blocks, f"{trial.fit.learning_rate:g}", f"{trial.score:.4f}")
-        table.add_row(*map(str, told), str(trial.best_epoch), str(trial.parameters))
+    for trial in sorted(trials, key=lambda trial: trial.score)[:MAX_SHOWN]:
+        cells = (trial.model.sequence_len, trial.model.blocks, f"{trial.fit.learning_rate:g}", f"{trial.score:.4f}")
+        table.add_row(*map(str, cells), str(trial.best_epoch), str(trial.parameters))
     console.print(table)
 
 
-def fit_command_line(words: Sequence[str], trials: Sequence[Trial]) -> str:
-    """Return the command that fits the best of the trials, made from the one that searched."""
+def format_fit_command(words: Sequence[str], trials: Sequence[Trial]) -> str:
+    """Return the command that fits the best trial: the given words of `search` without its own options, with the trial's."""
     best = min(trials, key=lambda trial: trial.score)
-    own = {"--trials", "--sequence-lens", "--widths", "--learning-rates", "--output"}
-    own |= {"--sequence-len", "--blocks", "--learning-rate"}
-    kept: list[str] = []
+    search_options = {"--trials", "--sequence-lens", "--widths", "--learning-rates", "--output"}
+    search_options |= {"--sequence-len", "--blocks", "--learning-rate"}
+    remaining: list[str] = []
     skip = False
     for word in words[1:]:
         name = word.split("=", 1)[0]
-        if not skip and name not in own:
-            kept.append(word)
-        skip = not skip and name in own and "=" not in word
+        if not skip and name not in search_options:
+            remaining.append(word)
+        skip = not skip and name in search_options and "=" not in word
     chosen = ["--sequence-len", str(best.model.sequence_len), "--blocks", str(best.model.blocks)]
     rate = ["--learning-rate", f"{best.fit.learning_rate:g}"]
-    return shlex.join(["python", "-m", "training", "fit", *kept, *chosen, *rate])
+    return shlex.join(["python", "-m", "training", "fit", *remaining, *chosen, *rate])
 
 
 def _write(path: Path, trials: Sequence[Trial]) -> None:
@@ -78,7 +99,7 @@ def _write(path: Path, trials: Sequence[Trial]) -> None:
         raise DataError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _numbers(text: str, name: str) -> list[float]:
+def _parse_numbers(text: str, name: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:

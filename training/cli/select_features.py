@@ -9,41 +9,63 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
+from mods_grpc.artifact.strict_json import to_jsonable
+from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE
 from mods_grpc.errors import DataError
 from training.cli.console import console
+from training.cli.options import add_source_options, usage_errors
 from training.data.datapool import list_columns
 from training.data.series import Series
-from training.data.source import DEFAULT_WINDOW_SLIDE, SourceConfig, load
-from training.data.table import number_columns
+from training.data.source import SourceConfig, load_series
+from training.data.table import list_numeric_columns
 from training.data.time_range import parse_interval
-from training.evaluation.evaluation import finite
-from training.feature_selection.plots import dependence_figure, intermittence_figure, memory_figure
-from training.feature_selection.selection import Selection, examine, table_rows
-from training.reporting.figures import render
+from training.feature_selection.analysis import FeatureAnalysis, analyze, table_rows
+from training.feature_selection.plots import draw_autocorrelation, draw_dependence, draw_intermittence
+from training.reporting.figures import render_figure
 
 TABLE_FILE, FACTS_FILE = "selection.tsv", "selection.json"
-SHOWN = ("missing", "not 0", "class", "ADF p", "MI with itself ahead", "R2 on others", "advice")
+SHOWN_COLUMNS = ("missing", "not 0", "class", "ADF p", "MI with itself ahead", "R2 on others", "advice")
 
 
-def select_features_command(arguments: argparse.Namespace) -> None:
-    """Examine the columns, show what was found and write it."""
-    source = _source(arguments)
-    series = load(source, parse_interval(source.train_time_range))
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `select-features`."""
+    add_source_options(parser, ranges=False)
+    parser.add_argument(
+        "--protocols",
+        default="",
+        metavar="A,B",
+        help="protocols of a datapool, all columns of each (default: all; --data-select-query takes precedence)",
+    )
+    parser.add_argument("--time-range", default="<1970,2200)", metavar="RANGE", help="(default: all)")
+    parser.add_argument(
+        "--steps-ahead", type=int, default=1, metavar="N", help="steps ahead for mutual information (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", default="build/selection", metavar="DIR", help="write tables and pictures here (default: %(default)s)"
+    )
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Analyze the columns, show the results and write them."""
+    with usage_errors(arguments):
+        interval = parse_interval(arguments.time_range)
+        source = _source_config(arguments)
+    source = _with_all_columns(source, arguments)
+    series = load_series(source, interval)
     if series.members:
-        raise DataError(f"select-features looks at one series, the data holds {len(series.members)}; name one with --only-series")
+        raise DataError(f"select-features takes one series, the data holds {len(series.members)}; name one with --only-series")
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("examining", total=len(series.names))
-        selection = examine(series, arguments.steps_ahead, lambda name: progress.update(task, advance=1, description=name))
-    _show(selection, series)
-    _write(Path(arguments.output), selection)
+        task = progress.add_task("analyzing", total=len(series.names))
+        analysis = analyze(series, arguments.steps_ahead, lambda name: progress.update(task, advance=1, description=name))
+    _show(analysis, series)
+    _write(Path(arguments.output), analysis)
 
 
-def everything(protocols: dict[str, list[str]]) -> str:
-    """Make the query that selects all columns, named after protocol and column."""
+def all_columns_query(protocols: dict[str, list[str]]) -> str:
+    """Return the query that selects all columns, named after protocol and column."""
     parts = []
     for protocol, columns in protocols.items():
         chosen = [f"{column}~{re.sub(r'[^A-Za-z0-9]+', '_', f'{protocol}_{column}').strip('_')}" for column in columns]
@@ -51,26 +73,27 @@ def everything(protocols: dict[str, list[str]]) -> str:
     return ";".join(parts)
 
 
-def _source(arguments: argparse.Namespace) -> SourceConfig:
-    """Read all columns where none are asked for."""
-    told = {field.name: value for field in fields(SourceConfig) if (value := vars(arguments).get(field.name)) is not None}
-    source = SourceConfig(train_time_range=arguments.time_range, **told)
+def _source_config(arguments: argparse.Namespace) -> SourceConfig:
+    options = {field.name: value for field in fields(SourceConfig) if (value := vars(arguments).get(field.name)) is not None}
+    return SourceConfig(train_time_range=arguments.time_range, **options)
+
+
+def _with_all_columns(source: SourceConfig, arguments: argparse.Namespace) -> SourceConfig:
+    """Select all columns of numbers, unless the options name columns."""
     if source.csv and not source.features:
-        return replace(source, features=",".join(number_columns(Path(source.csv), source.time_column)))
-    if arguments.data_select_query:
-        return replace(source, data_select_query=arguments.data_select_query)
-    if source.datapool:
-        found = list_columns(Path(source.datapool), source.window_slide or DEFAULT_WINDOW_SLIDE)
-        wanted = [name.strip() for name in arguments.protocols.split(",") if name.strip()] or list(found)
-        if unknown := [name for name in wanted if name not in found]:
-            raise DataError(f"no protocol {', '.join(unknown)}; there are {', '.join(found)}")
-        return replace(source, data_select_query=everything({name: found[name] for name in wanted}))
-    return source
+        return replace(source, features=",".join(list_numeric_columns(Path(source.csv), source.time_column)))
+    if arguments.data_select_query or not source.datapool:
+        return source
+    available = list_columns(Path(source.datapool), source.window_slide or DEFAULT_WINDOW_SLIDE)
+    protocols = [name.strip() for name in arguments.protocols.split(",") if name.strip()] or list(available)
+    if unknown := [name for name in protocols if name not in available]:
+        raise DataError(f"no protocol {', '.join(unknown)}; there are {', '.join(available)}")
+    return replace(source, data_select_query=all_columns_query({name: available[name] for name in protocols}))
 
 
-def _show(selection: Selection, series: Series) -> None:
-    rows = table_rows(selection.facts)
-    shown = [index for index, name in enumerate(rows[0]) if name in SHOWN]
+def _show(analysis: FeatureAnalysis, series: Series) -> None:
+    rows = table_rows(analysis.statistics)
+    shown = [index for index, name in enumerate(rows[0]) if name in SHOWN_COLUMNS]
     table = Table(title=f"{len(series.times)} rows, {series.times[0]} to {series.times[-1]}")
     table.add_column("feature", overflow="fold", min_width=16)
     for index in shown:
@@ -78,23 +101,23 @@ def _show(selection: Selection, series: Series) -> None:
     for row in rows[1:]:
         table.add_row(row[0], *(row[i] for i in shown))
     console.print(table)
-    used = [f for f in selection.facts if f.advice.startswith("use")]
-    console.print(f"{len(used)} of {len(selection.facts)} features are of use", highlight=False)
+    used = [f for f in analysis.statistics if f.advice.startswith("use")]
+    console.print(f"{len(used)} of {len(analysis.statistics)} features are worth forecasting", highlight=False)
 
 
-def _write(folder: Path, selection: Selection) -> None:
-    text = "\n".join("\t".join(row) for row in table_rows(selection.facts)) + "\n"
+def _write(folder: Path, analysis: FeatureAnalysis) -> None:
+    text = "\n".join("\t".join(row) for row in table_rows(analysis.statistics)) + "\n"
     pictures: Sequence[tuple[str, Any]] = (
-        ("memory.png", memory_figure),
-        ("dependence.png", dependence_figure),
-        ("intermittence.png", intermittence_figure),
+        ("memory.png", draw_autocorrelation),
+        ("dependence.png", draw_dependence),
+        ("intermittence.png", draw_intermittence),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TABLE_FILE).write_text(text, encoding="utf-8")
-        (folder / FACTS_FILE).write_text(json.dumps(_tree(selection), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / FACTS_FILE).write_text(json.dumps(_to_tree(analysis), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         for name, draw in pictures:
-            (folder / name).write_bytes(render(partial(draw, selection)))
+            (folder / name).write_bytes(render_figure(partial(draw, analysis)))
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
     console.print(
@@ -102,8 +125,8 @@ def _write(folder: Path, selection: Selection) -> None:
     )
 
 
-def _tree(selection: Selection) -> Any:
-    features = [{**asdict(facts), "advice": facts.advice} for facts in selection.facts]
-    plain = [{k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in feature.items()} for feature in features]
-    matrices = {"correlation": selection.correlation.tolist(), "information": selection.information.tolist()}
-    return finite({"schema": 1, "steps_ahead": selection.steps, "features": plain, **matrices})
+def _to_tree(analysis: FeatureAnalysis) -> Any:
+    features = [{**asdict(feature), "advice": feature.advice} for feature in analysis.statistics]
+    matrices = {"correlation": analysis.correlation, "information": analysis.information}
+    tree = {"schema": 1, "steps_ahead": analysis.steps, "features": features, **matrices}
+    return to_jsonable(tree, non_finite_as_null=True)

@@ -1,1 +1,1 @@
-"""data."""
+"""Data of a training run: reading, repairing and splitting it, and cutting it into windows."""

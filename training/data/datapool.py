@@ -1,7 +1,6 @@
-"""The datapool of MODS: `protocol/YYYY/MM/DD/w01h-s10m.tsv`, loose files or archives of them, one a day."""
+"""The datapool of MODS as a series: one file per protocol and day, as loose files or in zip archives."""
 
 import io
-import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,31 +8,48 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import Floats
+from mods_grpc.array_types import Bools, Floats
+from mods_grpc.data.datapool_layout import (
+    DEFAULT_WINDOW_SLIDE,
+    JOIN_COLUMNS,
+    WINDOW_END,
+    WINDOW_START,
+    parse_path,
+    parse_window_slide,
+)
+from mods_grpc.data.distinct_rows import merge_duplicates
+from mods_grpc.data.tables import TextTable
 from mods_grpc.errors import DataError
-from training.data.feature import Feature
-from training.data.query import JOIN_COLUMNS, Selection
-from training.data.rows import on_grid, order_rows, parse_numbers, parse_times, parse_window_slide, require_columns
+from training.data.feature import FeatureColumn
+from training.data.query import Query
 from training.data.series import DataReport, Series, make_series
-from training.data.time_range import DateTimes, Interval
+from training.data.time_range import DateTimes, Interval, is_on_grid, to_whole_seconds
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 
-_MEMBER = re.compile(r"(?:.*/)?([^/]+)/(\d{4})/(\d{2})/(\d{2})/(w\d+[smhd]-s\d+[smhd])\.tsv")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Source:
-    """A file of the pool: a path, or an archive and the name of its member."""
+class _DayFile:
+    """A file of the pool: a path, or an archive and the name of its member (empty for a loose file)."""
 
     path: Path
     member: str
     day: np.datetime64
 
-    def read(self) -> bytes:
+    def read(self) -> TextTable:
+        """Read the table.
+
+        Raises:
+            DataError: It can't be read, is malformed or too large.
+        """
+        try:
+            data = self._read_bytes()
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self}: cannot be read as a table") from error
+        return TextTable.read(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""), str(self))
+
+    def _read_bytes(self) -> bytes:
         if not self.member:
             return self.path.read_bytes()
         with zipfile.ZipFile(self.path) as archive:
@@ -46,8 +62,8 @@ class _Source:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Rows:
-    """What one protocol holds: values `(rows, features)`, and counts for the report."""
+class _ProtocolRows:
+    """The rows of one protocol: values `(rows, features)`, and counts for the report."""
 
     times: DateTimes
     values: Floats
@@ -60,57 +76,57 @@ class _Rows:
 
 
 def read_datapool(
-    root: Path, selection: Selection, interval: Interval, *, window_slide: str = "w01h-s10m", zero_fill: Iterable[str] = ()
+    root: Path, query: Query, interval: Interval, *, window_slide: str = DEFAULT_WINDOW_SLIDE, zero_fill: Iterable[str] = ()
 ) -> Series:
-    """Read the selected columns of a range of time, outer-joined on the start of the window.
+    """Read the columns of a query in a range of time, outer-joined on the start of the window.
 
-    Nothing is cached: what is returned depends on the arguments and the files alone.
+    Nothing is cached: the result depends on the arguments and the files alone.
 
     Args:
         root: A folder with protocol folders, archives, or both, at any depth.
-        selection: The parsed query.
+        query: The parsed query.
         interval: Rows whose window starts in it are read.
-        window_slide: Which files: `w01h-s10m`, `w10m-s01m`, `w10m-s10m` or any other of that form.
-        zero_fill: Features whose empty cells mean "no event" and become 0. Absent rows stay missing all the same.
+        window_slide: Which files to read, such as `w01h-s10m` or `w10m-s01m`.
+        zero_fill: Features whose empty cells mean "no event" and become 0. Absent rows stay missing.
 
     Raises:
-        DataError: No such folder, protocol, column or data; or a cell that is not a number.
+        DataError: No such folder, protocol, column or data; or a malformed file.
     """
     window_seconds, slide_seconds = parse_window_slide(window_slide)
     zeros = set(zero_fill)
-    if unknown := zeros - {feature.name for feature in selection.features}:
-        raise DataError(f"zero_fill: no feature {', '.join(sorted(unknown))} in the selection")
-    sources = _index(root, window_slide)
+    if unknown := zeros - {feature.name for feature in query.features}:
+        raise DataError(f"zero_fill: no feature {', '.join(sorted(unknown))} in the query")
+    sources = _find_files(root, window_slide)
     days = set(interval.days())
-    parts: list[_Rows] = []
-    for protocol in selection.protocols():
+    parts: list[_ProtocolRows] = []
+    for protocol in query.protocols():
         if protocol not in sources:
             raise DataError(
                 f"no protocol {protocol} with {window_slide} in {root}; there are {', '.join(sorted(sources)) or 'none'}"
             )
-        chosen = [source for source in sources[protocol] if source.day in days]
-        if not chosen:
+        selected = [source for source in sources[protocol] if source.day in days]
+        if not selected:
             first, last = min(s.day for s in sources[protocol]), max(s.day for s in sources[protocol])
             raise DataError(f"no {protocol} data in {interval}; there is data from {first} to {last}")
-        features = selection.of(protocol)
+        features = query.features_of(protocol)
         parts.append(
-            _read_protocol(chosen, features, interval, (window_seconds, slide_seconds), protocol in selection.checked_ends)
+            _read_protocol(selected, features, interval, (window_seconds, slide_seconds), protocol in query.checked_ends)
         )
-    return _join(parts, selection, (window_seconds, slide_seconds), zeros)
+    return _join_protocols(parts, query, (window_seconds, slide_seconds), zeros)
 
 
-def _join(parts: list[_Rows], selection: Selection, grid: tuple[int, int], zeros: set[str]) -> Series:
+def _join_protocols(parts: list[_ProtocolRows], query: Query, grid: tuple[int, int], zeros: set[str]) -> Series:
     times = np.unique(np.concatenate([part.times for part in parts]))
-    values = np.full((len(times), len(selection.features)), np.nan)
+    values = np.full((len(times), len(query.features)), np.nan)
     zero_filled = {}
-    for protocol, part in zip(selection.protocols(), parts, strict=True):
+    for protocol, part in zip(query.protocols(), parts, strict=True):
         rows = np.searchsorted(times, part.times)
-        for index, feature in enumerate(selection.of(protocol)):
+        for index, feature in enumerate(query.features_of(protocol)):
             column = part.values[:, index]
             if feature.name in zeros:
                 zero_filled[feature.name] = int(np.isnan(column).sum())
                 column = np.nan_to_num(column, nan=0.0)
-            values[rows, selection.features.index(feature)] = column / feature.divisor
+            values[rows, query.features.index(feature)] = column / feature.divisor
     report = DataReport(
         files=sum(part.files for part in parts),
         rows=sum(part.rows for part in parts),
@@ -122,7 +138,7 @@ def _join(parts: list[_Rows], selection: Selection, grid: tuple[int, int], zeros
     return make_series(
         times,
         values,
-        selection.features,
+        query.features,
         window_seconds=grid[0],
         slide_seconds=grid[1],
         report=report,
@@ -130,27 +146,27 @@ def _join(parts: list[_Rows], selection: Selection, grid: tuple[int, int], zeros
     )
 
 
-def list_columns(root: Path, window_slide: str = "w01h-s10m") -> dict[str, list[str]]:
-    """List the columns of numbers by protocol, both in order.
+def list_columns(root: Path, window_slide: str = DEFAULT_WINDOW_SLIDE) -> dict[str, list[str]]:
+    """List the columns of values by protocol, both in order.
 
     Raises:
         DataError: No such folder, nothing in it, or a file that can't be read.
     """
-    sources = _index(root, window_slide)
+    sources = _find_files(root, window_slide)
     if not sources:
         raise DataError(f"no files of {window_slide} in {root}")
-    found = {}
+    by_protocol = {}
     for protocol, files in sorted(sources.items()):
-        columns = dict.fromkeys(column for source in files for column in _read_table(source).columns)
-        found[protocol] = [column for column in columns if column not in JOIN_COLUMNS]
-    return found
+        columns = dict.fromkeys(column for file in files for column in file.read().header)
+        by_protocol[protocol] = [column for column in columns if column not in JOIN_COLUMNS]
+    return by_protocol
 
 
-def _index(root: Path, window_slide: str) -> dict[str, list[_Source]]:
+def _find_files(root: Path, window_slide: str) -> dict[str, list[_DayFile]]:
     """Find all files of one window and slide, by protocol, in order of day and name."""
     if not root.is_dir():
         raise DataError(f"no datapool folder {root}")
-    found: defaultdict[str, list[_Source]] = defaultdict(list)
+    by_protocol: defaultdict[str, list[_DayFile]] = defaultdict(list)
     candidates = [(path, "", path.as_posix()) for path in root.rglob(f"{window_slide}.tsv")]
     for path in root.rglob("*.zip"):
         try:
@@ -159,61 +175,51 @@ def _index(root: Path, window_slide: str) -> dict[str, list[_Source]]:
         except zipfile.BadZipFile as error:
             raise DataError(f"{path.name}: not a zip archive") from error
     for path, member, name in candidates:
-        match = _MEMBER.fullmatch(name)
-        if match and match[5] == window_slide:
-            day = np.datetime64(f"{match[2]}-{match[3]}-{match[4]}", "D")
-            found[match[1]].append(_Source(path=path, member=member, day=day))
-    return {protocol: sorted(files, key=lambda s: (s.day, str(s.path), s.member)) for protocol, files in found.items()}
+        parsed = parse_path(name)
+        if parsed is not None and parsed.window_slide == window_slide:
+            file = _DayFile(path=path, member=member, day=np.datetime64(parsed.day, "D"))
+            by_protocol[parsed.protocol].append(file)
+    return {protocol: sorted(files, key=lambda f: (f.day, str(f.path), f.member)) for protocol, files in by_protocol.items()}
 
 
 def _read_protocol(
-    sources: list[_Source], features: list[Feature], interval: Interval, grid: tuple[int, int], check_ends: bool
-) -> _Rows:
+    files: list[_DayFile], features: list[FeatureColumn], interval: Interval, grid: tuple[int, int], check_ends: bool
+) -> _ProtocolRows:
     """Read the files of one protocol. A column that only some days have is missing on the others."""
-    tables = [_read_table(source) for source in sources]
-    known = list(dict.fromkeys(column for table in tables for column in table.columns))
-    require_columns([feature.column for feature in features], known, features[0].protocol)
-    all_times, all_values, all_fitting = [], [], []
-    for source, table in zip(sources, tables, strict=True):
-        require_columns(["window_start"], list(table.columns), str(source))
-        times = parse_times(table["window_start"], str(source))
+    tables = [file.read() for file in files]
+    available = list(dict.fromkeys(column for table in tables for column in table.header))
+    if absent := [feature.column for feature in features if feature.column not in available]:
+        raise DataError(f"{features[0].protocol}: no column {', '.join(absent)}; there are {', '.join(available)}")
+    all_times, all_values, all_on_grid = [], [], []
+    for table in tables:
+        times = to_whole_seconds(table.times(WINDOW_START), table.name)
         columns = [
-            parse_numbers(table[feature.column], f"{source} {feature.column}")
-            if feature.column in table.columns
-            else np.full(len(times), np.nan)
+            table.numbers(feature.column) if feature.column in table.header else np.full(len(times), np.nan)
             for feature in features
         ]
         all_times.append(times)
         all_values.append(np.stack(columns, axis=1))
-        all_fitting.append(_fitting(table, times, str(source), grid, check_ends))
-    times, values, fitting = np.concatenate(all_times), np.concatenate(all_values), np.concatenate(all_fitting)
+        all_on_grid.append(_rows_on_grid(table, times, grid, check_ends))
+    times, values, on_grid = np.concatenate(all_times), np.concatenate(all_values), np.concatenate(all_on_grid)
     inside = interval.contains(times)
-    distinct = order_rows(times[fitting & inside], values[fitting & inside])
-    return _Rows(
-        times=distinct.times,
+    distinct = merge_duplicates(times[on_grid & inside].astype(np.int64), values[on_grid & inside])
+    return _ProtocolRows(
+        times=distinct.times.astype("datetime64[s]"),
         values=distinct.values,
-        files=len(sources),
+        files=len(files),
         rows=int(inside.sum()),
         duplicates=distinct.duplicates,
         contradictions=distinct.contradictions,
-        off_grid=int((inside & ~fitting).sum()),
-        repeated=distinct.repeated,
+        off_grid=int((inside & ~on_grid).sum()),
+        repeated=distinct.repeated.astype("datetime64[s]"),
     )
 
 
-def _fitting(table: pd.DataFrame, times: DateTimes, where: str, grid: tuple[int, int], check_ends: bool) -> NDArray[np.bool_]:
-    """Tell which rows lie on the grid and, where asked for, end one window after they start."""
+def _rows_on_grid(table: TextTable, times: DateTimes, grid: tuple[int, int], check_ends: bool) -> Bools:
+    """Return which rows start on the grid and, if `check_ends`, end one window after their start."""
     window_seconds, slide_seconds = grid
-    fitting = on_grid(times, slide_seconds)
+    on_grid = is_on_grid(times, slide_seconds)
     if check_ends:
-        require_columns(["window_end"], list(table.columns), where)
-        ends = parse_times(table["window_end"], where)
-        fitting &= (ends - times) == np.timedelta64(window_seconds, "s")
-    return fitting
-
-
-def _read_table(source: _Source) -> pd.DataFrame:
-    try:
-        return pd.read_csv(io.BytesIO(source.read()), sep="\t", dtype=str, keep_default_na=False)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{source}: cannot be read as a table") from error
+        ends = to_whole_seconds(table.times(WINDOW_END), table.name)
+        on_grid &= (ends - times) == np.timedelta64(window_seconds, "s")
+    return on_grid

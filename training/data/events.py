@@ -1,4 +1,4 @@
-"""Labelled events that are injected into simulated traffic. Strength 1 is plain to see, 0.3 hides in the daily rhythm."""
+"""Labelled events that are injected into simulated traffic. Strength 1 is obvious; 0.3 is within the daily variation."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ from training.data.time_range import DateTimes, Interval
 
 SLIDE = np.timedelta64(600, "s")
 STRENGTHS = (0.3, 0.6, 1.0)
-ROWS_BETWEEN = 36
+MIN_ROWS_BETWEEN = 36
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shape:
-    """What an event does to ten-minute counts.
+class EventShape:
+    """The effect of an event on ten-minute counts.
 
     Attributes:
-        rows: Shortest and longest duration in rows of ten minutes.
-        added: Counts added in ten minutes at strength 1, by feature.
-        factor: What counts are multiplied by at strength 1, by feature; weaker events lie between 1 and it.
-        ramps: Whether the effect grows from nothing over the event.
+        rows: Minimum and maximum duration in rows of ten minutes.
+        added: Counts added per ten minutes at strength 1, by feature.
+        factor: Factor on the counts at strength 1, by feature; that of weaker events lies between 1 and this.
+        ramps: Whether the effect grows linearly from 0 over the event.
     """
 
     rows: tuple[int, int]
@@ -33,22 +33,24 @@ class Shape:
     ramps: bool = False
 
 
-SHAPES: Mapping[str, Shape] = {
-    "port_scan": Shape(rows=(2, 6), added={"conn_in": 14_000.0}, factor={}),
-    "ssh_brute_force": Shape(rows=(6, 24), added={"ssh_in": 900.0, "conn_in": 900.0}, factor={}),
-    "dns_tunnel": Shape(rows=(6, 36), added={"dns_in_distinct": 30.0}, factor={}),
-    "exfiltration": Shape(rows=(6, 18), added={"conn_out": 3_500.0}, factor={}),
-    "outage": Shape(rows=(3, 12), added={}, factor={"conn_in": 0.02, "conn_out": 0.02, "dns_in_distinct": 0.02, "ssh_in": 0.02}),
-    "slow_drift": Shape(rows=(72, 144), added={}, factor={"conn_out": 1.9}, ramps=True),
+EVENT_SHAPES: Mapping[str, EventShape] = {
+    "port_scan": EventShape(rows=(2, 6), added={"conn_in": 14_000.0}, factor={}),
+    "ssh_brute_force": EventShape(rows=(6, 24), added={"ssh_in": 900.0, "conn_in": 900.0}, factor={}),
+    "dns_tunnel": EventShape(rows=(6, 36), added={"dns_in_distinct": 30.0}, factor={}),
+    "exfiltration": EventShape(rows=(6, 18), added={"conn_out": 3_500.0}, factor={}),
+    "outage": EventShape(
+        rows=(3, 12), added={}, factor={"conn_in": 0.02, "conn_out": 0.02, "dns_in_distinct": 0.02, "ssh_in": 0.02}
+    ),
+    "slow_drift": EventShape(rows=(72, 144), added={}, factor={"conn_out": 1.9}, ramps=True),
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
+class LabelledEvent:
     """An injected event.
 
-    `start` is the first second and `end` the first second after it, of the traffic itself; windows of an hour touch
-    the event from an hour before its start.
+    `start` is its first second and `end` the first second after it, in the traffic itself. Windows of an hour overlap the event
+    from an hour before its start.
     """
 
     kind: str
@@ -58,17 +60,17 @@ class Event:
     features: tuple[str, ...]
 
 
-def place_events(interval: Interval, per_kind: int, generator: np.random.Generator) -> tuple[Event, ...]:
+def place_events(interval: Interval, per_kind: int, generator: np.random.Generator) -> tuple[LabelledEvent, ...]:
     """Place every kind at every strength, `per_kind` times each, in random order and at least six hours apart.
 
     Raises:
         DataError: The interval is too short for them.
     """
-    kinds = [(kind, strength) for kind in SHAPES for strength in STRENGTHS for _ in range(per_kind)]
+    kinds = [(kind, strength) for kind in EVENT_SHAPES for strength in STRENGTHS for _ in range(per_kind)]
     order = generator.permutation(len(kinds))
-    lengths = [int(generator.integers(SHAPES[kinds[i][0]].rows[0], SHAPES[kinds[i][0]].rows[1] + 1)) for i in order]
+    lengths = [int(generator.integers(EVENT_SHAPES[kinds[i][0]].rows[0], EVENT_SHAPES[kinds[i][0]].rows[1] + 1)) for i in order]
     rows = int((interval.end - interval.start) / SLIDE)
-    spare = rows - sum(lengths) - ROWS_BETWEEN * (len(lengths) + 1)
+    spare = rows - sum(lengths) - MIN_ROWS_BETWEEN * (len(lengths) + 1)
     if spare < 0:
         raise DataError(f"{interval} has no room for {len(kinds)} events; about {-(-(rows - spare) // 144)} days are needed")
     gaps = np.diff(np.sort(np.concatenate([[0], generator.integers(0, spare + 1, len(lengths))])))
@@ -76,44 +78,44 @@ def place_events(interval: Interval, per_kind: int, generator: np.random.Generat
     row = 0
     for index, length, gap in zip(order, lengths, gaps, strict=True):
         kind, strength = kinds[index]
-        row += ROWS_BETWEEN + int(gap)
-        shape = SHAPES[kind]
+        row += MIN_ROWS_BETWEEN + int(gap)
+        shape = EVENT_SHAPES[kind]
         start = interval.start + row * SLIDE
         touched = tuple(sorted({*shape.added, *shape.factor}))
-        events.append(Event(kind=kind, start=start, end=start + length * SLIDE, strength=strength, features=touched))
+        events.append(LabelledEvent(kind=kind, start=start, end=start + length * SLIDE, strength=strength, features=touched))
         row += length
     return tuple(events)
 
 
-def inject(
-    times: DateTimes, counts: Floats, names: Sequence[str], events: Sequence[Event], generator: np.random.Generator
+def inject_events(
+    times: DateTimes, counts: Floats, names: Sequence[str], events: Sequence[LabelledEvent], generator: np.random.Generator
 ) -> Floats:
     """Return ten-minute counts `(rows, features)` with the events in them.
 
     Args:
         times: `(rows,)` start of each ten minutes.
-        counts: What there is without events.
+        counts: `(rows, features)`, the traffic without events.
         names: Names of the features.
-        events: What is injected.
-        generator: Source of the events' own noise.
+        events: The events to inject.
+        generator: Source of the events' noise.
     """
     changed = counts.copy()
     for event in events:
         rows = np.flatnonzero((times >= event.start) & (times < event.end))
         if not rows.size:
             continue
-        shape = SHAPES[event.kind]
-        course = np.linspace(0, 1, rows.size) if shape.ramps else np.ones(rows.size)
+        shape = EVENT_SHAPES[event.kind]
+        profile = np.linspace(0, 1, rows.size) if shape.ramps else np.ones(rows.size)
         for name, amount in shape.added.items():
-            changed[rows, names.index(name)] += generator.poisson(amount * event.strength * course)
+            changed[rows, names.index(name)] += generator.poisson(amount * event.strength * profile)
         for name, factor in shape.factor.items():
             column = names.index(name)
-            changed[rows, column] = np.round(changed[rows, column] * (1 + (factor - 1) * event.strength * course))
+            changed[rows, column] = np.round(changed[rows, column] * (1 + (factor - 1) * event.strength * profile))
     return changed
 
 
-def read_events(path: Path) -> list[Event]:
-    """Read the table of events that `simulate` writes.
+def read_events(path: Path) -> list[LabelledEvent]:
+    """Read a table of events as `simulate` writes it.
 
     Raises:
         DataError: The file can't be read or is not such a table.
@@ -121,7 +123,7 @@ def read_events(path: Path) -> list[Event]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [
-                Event(
+                LabelledEvent(
                     kind=row["kind"],
                     start=np.datetime64(row["start"], "s"),
                     end=np.datetime64(row["end"], "s"),

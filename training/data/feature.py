@@ -1,4 +1,4 @@
-"""A feature of a series: what it is called, where it comes from and what kind of number it is."""
+"""A feature of a series: its name, its column of origin, its unit and kind."""
 
 import re
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from typing import get_args
 
 from mods_grpc.artifact import FeatureSpec
 from mods_grpc.artifact.manifest import FeatureKind
+from mods_grpc.data.units import BYTES_PER_UNIT
 from mods_grpc.errors import DataError
 
 KINDS: tuple[FeatureKind, ...] = get_args(FeatureKind)
-UNIT_DIVISORS = {"kB": 1024.0, "MB": 1024.0**2, "GB": 1024.0**3}
 
 _UNIT_SUFFIX = re.compile(r"_(kB|MB|GB)$")
 _DIRECTION = re.compile(r"^(in|out|internal)(_|$)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Feature:
-    """A feature and its origin; protocol is empty where a plain table says nothing of it."""
+class FeatureColumn:
+    """A feature and the column it comes from. `protocol` is empty for a column of a plain table."""
 
     name: str
     unit: str
@@ -26,8 +26,8 @@ class Feature:
     kind: FeatureKind
     aggregation: str
 
-    def specify(self, minimum: float, maximum: float) -> FeatureSpec:
-        """Make the manifest's entry, with the smallest and largest value of the training range."""
+    def to_spec(self, minimum: float, maximum: float) -> FeatureSpec:
+        """Return the manifest's entry; `minimum` and `maximum` are those of the training range."""
         return FeatureSpec(
             name=self.name,
             unit=self.unit,
@@ -41,18 +41,18 @@ class Feature:
 
     @property
     def divisor(self) -> float:
-        """What the column is divided by: the size in bytes of the unit that the name ends in, else 1."""
+        """Divisor of the column: bytes per unit if the name ends in a unit of bytes, else 1."""
         match = _UNIT_SUFFIX.search(self.name)
-        return UNIT_DIVISORS[match[1]] if match else 1.0
+        return BYTES_PER_UNIT[match[1]] if match else 1.0
 
 
-def describe(name: str, protocol: str, column: str) -> Feature:
+def describe_column(name: str, protocol: str, column: str) -> FeatureColumn:
     """Derive a feature's kind, unit and aggregation from its column, as MODS names them: `in_sum_orig_bytes`.
 
-    A name that ends in `_kB`, `_MB` or `_GB` asks for a column of bytes in that unit of 1024 bytes.
+    A name that ends in `_kB`, `_MB` or `_GB` converts a column of bytes to that unit, in powers of 1024.
 
     Raises:
-        DataError: Such a name for a column that does not hold bytes.
+        DataError: The name ends in a unit of bytes and the column does not hold bytes.
     """
     aggregation = _DIRECTION.sub("", column) or "count"
     kind: FeatureKind = "mean" if "avg" in aggregation else "sum" if "sum" in aggregation else "count"
@@ -68,11 +68,11 @@ def describe(name: str, protocol: str, column: str) -> Feature:
         unit = f"distinct {aggregation.removeprefix('distinct_').strip('`')}"
     else:
         unit = "connections" if protocol else "events"
-    return Feature(name=name, unit=unit, protocol=protocol, column=column, kind=kind, aggregation=aggregation)
+    return FeatureColumn(name=name, unit=unit, protocol=protocol, column=column, kind=kind, aggregation=aggregation)
 
 
 def parse_kind(text: str) -> FeatureKind:
-    """Read a kind.
+    """Parse a kind.
 
     Raises:
         DataError: Not "count", "sum" or "mean".

@@ -1,7 +1,7 @@
-"""Many series of the same features, such as hosts or sensors, on one axis of time, so that one model is trained on all.
+"""A pool: many series of the same features, such as hosts or sensors, on one time axis, so that one model is trained on all.
 
-They lie one after another with nothing known between them, each moved by whole weeks, so that time of day and day of week
-stay what they are and no window holds rows of two of them.
+The series follow each other with missing rows in between. Each is moved by whole weeks, so that time of day and day of week
+stay the same and no window holds rows of two series.
 """
 
 import hashlib
@@ -11,24 +11,25 @@ from dataclasses import fields, replace
 
 import numpy as np
 
+from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
-from training.data.series import DataReport, Rows, Series
+from training.data.series import DataReport, PartRows, Series
 
-WEEK_SECONDS = 7 * 86_400
+WEEK_SECONDS = 7 * DAY_SECONDS
 
 
-def join(named: Mapping[str, Series]) -> Series:
-    """Lay series out on one axis, in the order of their names.
+def join_series(named: Mapping[str, Series]) -> Series:
+    """Join series into a pool, in the order of their names.
 
     Args:
-        named: The series, repaired already; all of the same features, window and slide.
+        named: The series by name, already repaired, all of the same features, window and slide.
 
     Returns:
-        A series whose `members` are the rows of each. All have as many rows, from the first to the last time that any of
-        them knows.
+        A series whose `members` are the rows of each, all over the same times: from the first to the last time of any of them.
+        A single series is returned as it is.
 
     Raises:
-        DataError: There is none, or they differ in features or in their grid of time.
+        DataError: There is no series, or they differ in features or time grid.
     """
     if not named:
         raise DataError("no series to train on")
@@ -39,7 +40,7 @@ def join(named: Mapping[str, Series]) -> Series:
         if (member.features, member.window_seconds, member.slide_seconds) != (first.features, first.window_seconds, slide):
             raise DataError(f"series {name} differs from the others in features, window or slide")
         if (member.times[0] - first.times[0]) // np.timedelta64(1, "s") % slide:
-            raise DataError(f"series {name} is not on the grid of time of the others")
+            raise DataError(f"series {name} is not on the time grid of the others")
     if len(members) == 1:
         return first
     start, end = min(member.times[0] for member in members), max(member.times[-1] for member in members)
@@ -57,20 +58,20 @@ def join(named: Mapping[str, Series]) -> Series:
         times=start + np.arange(length) * np.timedelta64(slide, "s"),
         values=values,
         digest=digest.hexdigest(),
-        report=_sum([member.report for member in members]),
+        report=_add_reports([member.report for member in members]),
         members=tuple(slice(stride * index, stride * index + rows) for index in range(len(members))),
     )
 
 
-def in_two(series: Series, earlier: Rows, later: Rows, lead: int) -> tuple[Series, slice, slice]:
-    """Bring a part of each series of a pool together, and a later one, as the two parts of one axis.
+def join_parts(series: Series, earlier: PartRows, later: PartRows, lead: int) -> tuple[Series, slice, slice]:
+    """Join two parts of each series of a pool on one time axis: first the earlier part of all, then the later part of all.
 
     Args:
         series: A pool, or a single series, which is returned as it is.
         earlier: A part of each series.
-        later: Another. It should begin `lead` rows or more after the earlier one ends.
-        lead: Rows before each piece of the later part that come along, to be seen and not to be judged: they are the first
-            of their piece, and a window of so many rows must be full before anything is.
+        later: A later part of each series. It should begin `lead` rows or more after the earlier one ends.
+        lead: Rows of a window. As many rows before each piece of the later part are included, so that its first row has a full
+            window.
 
     Returns:
         A series, and the rows of the earlier and of the later part in it.
@@ -85,7 +86,7 @@ def in_two(series: Series, earlier: Rows, later: Rows, lead: int) -> tuple[Serie
     values, starts = [], []
     end = 0
     for piece in pieces:
-        # as far into a week as it was, and a week or more after the piece before
+        # at the same time of the week as before, a week or more after the previous piece
         start = end and end + unit + (piece.start - pieces[0].start - end) % unit
         values.append(np.full((start - end, len(series.features)), np.nan))
         values.append(series.values[piece])
@@ -93,19 +94,19 @@ def in_two(series: Series, earlier: Rows, later: Rows, lead: int) -> tuple[Serie
         end = start + piece.stop - piece.start
     times = series.times[pieces[0].start] + np.arange(end) * np.timedelta64(series.slide_seconds, "s")
     later_start = starts[len(earlier)]
-    laid = replace(series, times=times, values=np.concatenate(values), members=())
-    return laid, slice(0, starts[len(earlier) - 1] + earlier[-1].stop - earlier[-1].start), slice(later_start, end)
+    joined = replace(series, times=times, values=np.concatenate(values), members=())
+    return joined, slice(0, starts[len(earlier) - 1] + earlier[-1].stop - earlier[-1].start), slice(later_start, end)
 
 
-def _sum(reports: list[DataReport]) -> DataReport:
-    """Add up what was found, but for the longest hole."""
+def _add_reports(reports: list[DataReport]) -> DataReport:
+    """Add up the counts of all reports. The longest gap is the longest of any series."""
     total: dict[str, object] = {}
     for field in fields(DataReport):
-        found = [getattr(report, field.name) for report in reports]
+        values = [getattr(report, field.name) for report in reports]
         if field.name == "longest_hole":
-            total[field.name] = max(found)
-        elif isinstance(found[0], Mapping):
-            total[field.name] = {name: sum(one.get(name, 0) for one in found) for name in found[0]}
+            total[field.name] = max(values)
+        elif isinstance(values[0], Mapping):
+            total[field.name] = {name: sum(one.get(name, 0) for one in values) for name in values[0]}
         else:
-            total[field.name] = sum(found)
+            total[field.name] = sum(values)
     return DataReport(**total)  # type: ignore[arg-type]

@@ -2,44 +2,48 @@
 
 from dataclasses import dataclass
 
+from mods_grpc.data.datapool_layout import JOIN_COLUMNS, WINDOW_START
 from mods_grpc.errors import DataError
-from training.data.feature import Feature, describe
+from training.data.feature import FeatureColumn, describe_column
 
 DEFAULT_QUERY = (
     "conn|in_count_uid~conn_in|out_count_uid~conn_out;"
     "dns|in_distinct_query~dns_in_distinct#window_start,window_end;"
     "ssh|in~ssh_in#window_start,window_end"
 )
-JOIN_COLUMNS = ("window_start", "window_end")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Selection:
-    """Features in the query's order; the order of protocols in it decides the order of features and nothing else.
+class Query:
+    """A parsed query.
 
-    Rows are joined on `window_start` by an outer join; where a join names `window_end`, a row whose end does not
-    follow from its start is set aside.
+    Rows of protocols are joined on `window_start` by an outer join.
+
+    Attributes:
+        features: The features in the query's order.
+        checked_ends: Protocols whose join names `window_end`: their rows that do not end one window after they start are left
+            out and counted.
     """
 
-    features: tuple[Feature, ...]
+    features: tuple[FeatureColumn, ...]
     checked_ends: frozenset[str]
 
     def protocols(self) -> list[str]:
         """List the protocols in their order of first use."""
         return list(dict.fromkeys(feature.protocol for feature in self.features))
 
-    def of(self, protocol: str) -> list[Feature]:
+    def features_of(self, protocol: str) -> list[FeatureColumn]:
         """List the features of one protocol."""
         return [feature for feature in self.features if feature.protocol == protocol]
 
 
-def parse_query(text: str) -> Selection:
+def parse_query(text: str) -> Query:
     """Parse a query.
 
     Raises:
         DataError: Malformed, a repeated name, or a join column that is not of the datapool.
     """
-    features: list[Feature] = []
+    features: list[FeatureColumn] = []
     checked: set[str] = set()
     for part in (part.strip() for part in text.split(";")):
         if not part:
@@ -54,15 +58,15 @@ def parse_query(text: str) -> Selection:
             column, tilde, alias = (piece.strip() for piece in item.partition("~"))
             if not column or (tilde and not alias):
                 raise DataError(f"data_select_query: {item!r} in {part!r} is not column or column~alias")
-            features.append(describe(alias or column, protocol, column))
+            features.append(describe_column(alias or column, protocol, column))
     names = [feature.name for feature in features]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"data_select_query: the names {', '.join(repeated)} repeat; rename columns with column~alias")
-    return Selection(features=tuple(features), checked_ends=frozenset(checked))
+    return Query(features=tuple(features), checked_ends=frozenset(checked))
 
 
 def _join_columns(joins: str, part: str) -> set[str]:
     names = {name.strip() for name in joins.split(",")}
-    if "window_start" not in names or not names <= set(JOIN_COLUMNS):
+    if WINDOW_START not in names or not names <= set(JOIN_COLUMNS):
         raise DataError(f"data_select_query: {part!r} joins on {joins!r}; expected window_start or window_start,window_end")
     return names

@@ -1,36 +1,35 @@
-"""A series on a regular grid of time: missing stays missing until one recorded repair."""
+"""A series on a regular time grid. Missing values stay missing until one recorded repair."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import numpy as np
 
 from mods_grpc.array_types import Floats
 from mods_grpc.errors import DataError
-from training.data.feature import Feature
-from training.data.gaps import find_holes
+from training.data.feature import FeatureColumn
+from training.data.gaps import find_gaps, interpolate_gaps
 from training.data.time_range import DateTimes, Interval
 
-Rows = tuple[slice, ...]
-"""The same part of each series of a pool, in its order."""
+PartRows = tuple[slice, ...]
+"""The rows of one part in each series of a pool, in the pool's order; a single slice for a single series."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataReport:
-    """What was found while reading and what was done about it; every mapping is by feature name.
+    """Irregularities of the data as read, and how they were repaired. Every mapping is by feature name.
 
     Attributes:
-        series: Series that were read: more than one make a pool.
+        series: Number of series read; more than one form a pool.
         files: Files read, members of archives included.
         rows: Rows read, over all protocols.
-        duplicates: Rows that repeat a time with the same values; one is kept.
-        contradictions: Rows that repeat a time with other values; the cells that disagree become missing.
-        off_grid: Rows whose time is not on the slide grid, or whose window has another length; set aside.
+        duplicates: Rows that repeat a time with the same values; one of them counts.
+        contradictions: Rows that repeat a time with other values; the cells that differ become missing.
+        off_grid: Rows left out because their time is not on the grid or their window has another length.
         inserted: Rows of the grid that no protocol has.
-        holes: Runs of rows without any value, inserted ones included. longest_hole: Rows of the longest.
-        clock_changes: Hours of the night to a Sunday that are missing or repeated, as when a local clock is changed.
+        holes: Gaps: runs of rows without any value, inserted rows included. longest_hole: Rows of the longest gap.
+        clock_changes: Hours of a Sunday night that are missing or repeated, as when a local clock changes.
         missing: Cells missing before the repair, inserted rows included.
         zero_filled: Empty cells read as "no event".
         interpolated: Cells filled by the repair.
@@ -55,7 +54,7 @@ class DataReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """A multivariate series, or several on one axis, see `pool`.
+    """A multivariate series, or a pool of several on one time axis; see `pool`.
 
     Attributes:
         times: Start of each window, `(rows,)`, one slide apart, in the data's own clock.
@@ -63,13 +62,13 @@ class Series:
         features: The features in order.
         window_seconds: Length of a window. slide_seconds: Step of the grid.
         digest: SHA-256 of names, times and values as read, before any repair, in hexadecimal.
-        report: What was found and done.
-        members: Rows of each series of a pool, all over the same time; empty where there is one series.
+        report: Irregularities and repairs.
+        members: Rows of each series of a pool, all over the same times; empty for a single series.
     """
 
     times: DateTimes
     values: Floats
-    features: tuple[Feature, ...]
+    features: tuple[FeatureColumn, ...]
     window_seconds: int
     slide_seconds: int
     digest: str
@@ -87,7 +86,7 @@ class Series:
         return -(-self.window_seconds // self.slide_seconds)
 
     def slice(self, interval: Interval) -> slice:
-        """Return the rows that start in an interval; of a pool, those of its first series.
+        """Return the rows that start in an interval; for a pool, those of its first series.
 
         Raises:
             DataError: There are none.
@@ -99,15 +98,15 @@ class Series:
         return slice(int(first), int(last))
 
     def interpolate(self, limit: int) -> "Series":
-        """Fill gaps of at most `limit` rows linearly in time; longer ones, and those at the ends, stay missing."""
+        """Return the series with gaps of at most `limit` rows filled linearly. Longer gaps and the ends stay missing."""
         values = self.values.copy()
         filled = {}
         for index, name in enumerate(self.names):
-            filled[name] = _fill(values[:, index], limit)
+            filled[name] = interpolate_gaps(values[:, index], limit)
         return replace(self, values=values, report=replace(self.report, interpolated=filled))
 
     def exclude(self, intervals: Sequence[Interval]) -> "Series":
-        """Mask all rows in the intervals, so that no window touches them."""
+        """Return the series with all rows in the intervals masked, so that no window touches them."""
         masked = np.zeros(len(self.times), dtype=np.bool_)
         for interval in intervals:
             masked |= interval.contains(self.times)
@@ -115,8 +114,8 @@ class Series:
         return replace(self, values=values, report=replace(self.report, excluded=int(masked.sum())))
 
 
-def in_each(series: Series, part: slice) -> Rows:
-    """Return the rows that every series of a pool has at the times that a part of its first series covers."""
+def per_series(series: Series, part: slice) -> PartRows:
+    """Return the rows of each series of a pool at the times that `part` covers in the first one."""
     starts = [member.start for member in series.members] or [0]
     return tuple(slice(start + part.start, start + part.stop) for start in starts)
 
@@ -124,14 +123,14 @@ def in_each(series: Series, part: slice) -> Rows:
 def make_series(
     times: DateTimes,
     values: Floats,
-    features: Sequence[Feature],
+    features: Sequence[FeatureColumn],
     *,
     window_seconds: int,
     slide_seconds: int,
     report: DataReport,
     repeated: Sequence[np.datetime64] | DateTimes = (),
 ) -> Series:
-    """Put rows with distinct, ascending times onto the full grid between the first and the last.
+    """Put rows with distinct, ascending times onto the full grid from the first to the last.
 
     Args:
         times: `(rows,)`, all on one grid.
@@ -139,8 +138,8 @@ def make_series(
         features: Their features.
         window_seconds: Length of a window.
         slide_seconds: Step of the grid.
-        report: What reading found; inserted rows, holes and missing cells are added to it.
-        repeated: DateTimes that more than one row had.
+        report: Counts of reading; inserted rows, gaps and missing cells are added to it.
+        repeated: Times that more than one row had.
 
     Raises:
         DataError: No rows.
@@ -157,14 +156,14 @@ def make_series(
     digest = hashlib.sha256("\n".join(names).encode())
     digest.update(full_times.astype("<i8").tobytes())
     digest.update(np.where(np.isnan(grid), np.nan, grid).astype("<f8").tobytes())
-    holes = find_holes(full_times, np.isnan(grid).all(axis=1), repeated, slide_seconds)
-    found = replace(
+    gaps = find_gaps(full_times, np.isnan(grid).all(axis=1), repeated, slide_seconds)
+    complete_report = replace(
         report,
         inserted=len(grid) - len(times),
         missing=missing,
-        holes=holes.count,
-        longest_hole=holes.longest,
-        clock_changes=holes.clock_changes,
+        holes=gaps.count,
+        longest_hole=gaps.longest,
+        clock_changes=gaps.clock_changes,
     )
     return Series(
         times=full_times,
@@ -173,17 +172,5 @@ def make_series(
         window_seconds=window_seconds,
         slide_seconds=slide_seconds,
         digest=digest.hexdigest(),
-        report=found,
+        report=complete_report,
     )
-
-
-def _fill(column: Floats, limit: int) -> int:
-    """Interpolate short gaps of one column in place and return how many cells were filled."""
-    known = np.flatnonzero(np.isfinite(column))
-    filled = 0
-    for before, after in pairwise(known):
-        gap = after - before - 1
-        if 0 < gap <= limit:
-            column[before + 1 : after] = np.linspace(column[before], column[after], gap + 2)[1:-1]
-            filled += int(gap)
-    return filled

@@ -1,23 +1,22 @@
-"""Sliding windows with the rows that follow them, and chronological parts that share nothing."""
+"""Windows with the rows that follow them, and the chronological split into parts that share no rows."""
 
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import Floats
+from mods_grpc.array_types import Floats, Integers, Times
 from mods_grpc.artifact import TimeRange
 from mods_grpc.errors import DataError
-from training.data.series import Rows, Series, in_each
-from training.data.time_range import Interval, nanoseconds
+from training.data.series import PartRows, Series, per_series
+from training.data.time_range import Interval, to_nanoseconds
 
 PARTS = ("train", "validation", "calibration", "test")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
-    """Windows and their future, raw units, every value finite.
+    """Windows and the rows that follow them, in raw units, every value finite.
 
     Attributes:
         windows: `(n, rows, features)`.
@@ -28,19 +27,19 @@ class Samples:
 
     windows: Floats
     targets: Floats
-    origins: NDArray[np.int64]
-    times: NDArray[np.int64]
+    origins: Integers
+    times: Times
 
     def __len__(self) -> int:
         return len(self.origins)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ranges:
-    """What each part is for: fitting, early stopping, calibration of the detector, and the metrics.
+class SplitRanges:
+    """Time ranges of the parts: fitting, early stopping, calibration of the detector, metrics.
 
-    Where validation or calibration is None it is cut from the end of the training range: `calibration_share` of its
-    rows from the very end, `validation_share` before that.
+    If validation or calibration is None, it is taken from the end of the training range: `calibration_share` of its rows from
+    the very end, `validation_share` before that.
     """
 
     train: Interval
@@ -57,20 +56,20 @@ class Ranges:
             raise DataError("validation_share and calibration_share leave less than a fifth of the training range to train on")
 
     @property
-    def whole(self) -> Interval:
-        """The range from the start of training to the end of the last part."""
+    def span(self) -> Interval:
+        """Range from the start of training to the end of the last part."""
         given = [part for part in (self.train, self.validation, self.calibration, self.test) if part]
         return Interval(start=self.train.start, end=max(part.end for part in given))
 
 
-def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, Rows]:
-    """Cut a series into parts of rows, a gap of one window plus one horizon between neighbours.
+def split_series(series: Series, ranges: SplitRanges, rows: int, horizon: int) -> dict[str, PartRows]:
+    """Split a series into parts, with a gap of one window plus one horizon between neighbours.
 
-    The gap is taken from the end of the earlier part, so the later one keeps its stated start; the first window of the
+    The gap is taken from the end of the earlier part, so that the later one keeps its stated start; the first window of the
     later part lies in the gap. A sample belongs to the part that holds all its targets.
 
     Returns:
-        The rows of each of PARTS, by series; "test" is left out where there is no test range.
+        The rows of each of PARTS; "test" is absent without a test range.
 
     Raises:
         DataError: The parts are not in chronological order, overlap, or one is too short for a single window.
@@ -101,15 +100,15 @@ def split(series: Series, ranges: Ranges, rows: int, horizon: int) -> dict[str, 
                 f"the {name} range holds {max(part.stop - part.start, 0)} rows after the gap of {gap} rows to the next range; "
                 f"windows of {rows} rows with {horizon} steps ahead need more data"
             )
-    return {name: in_each(series, part) for name, part in parts.items()}
+    return {name: per_series(series, part) for name, part in parts.items()}
 
 
-def take(series: Series, part: Rows, rows: int, horizon: int) -> Samples:
-    """Take all windows whose targets lie in a part and that touch no missing value.
+def make_samples(series: Series, part: PartRows, rows: int, horizon: int) -> Samples:
+    """Make a sample of every window whose targets lie in a part, unless window or targets touch a missing value.
 
     Args:
-        series: The whole series.
-        part: Rows that may be targets, by series.
+        series: The whole series or pool.
+        part: Rows that may be targets.
         rows: Rows of a window.
         horizon: Rows of the targets.
     """
@@ -117,10 +116,10 @@ def take(series: Series, part: Rows, rows: int, horizon: int) -> Samples:
     origins = np.concatenate(
         [np.arange(first, max(first, cut.stop - horizon + 1)) for first, cut in zip(firsts, part, strict=True)]
     )
-    values, times = series.values, nanoseconds(series.times)
-    broken = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
-    whole = broken[origins + horizon] == broken[origins - rows]
-    origins = origins[whole]
+    values, times = series.values, to_nanoseconds(series.times)
+    missing_before = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
+    complete = missing_before[origins + horizon] == missing_before[origins - rows]
+    origins = origins[complete]
     offsets = origins[:, None]
     return Samples(
         windows=values[offsets + np.arange(-rows, 0)],
@@ -130,8 +129,8 @@ def take(series: Series, part: Rows, rows: int, horizon: int) -> Samples:
     )
 
 
-def time_range(series: Series, part: Rows) -> TimeRange:
-    """Describe a part for the manifest; of a pool, the time that its first series covers and the rows of all."""
+def describe_range(series: Series, part: PartRows) -> TimeRange:
+    """Return a part as a range for the manifest; for a pool, the times of its first series and the rows of all."""
     end = series.times[part[0].stop - 1] + np.timedelta64(series.slide_seconds, "s")
     rows = sum(cut.stop - cut.start for cut in part)
     return TimeRange(start=str(series.times[part[0].start]), end=str(end), rows=rows)

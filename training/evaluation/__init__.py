@@ -1,1 +1,1 @@
-"""evaluation."""
+"""Evaluation of forecasts and alerts: metrics, baselines, intervals, and a replay through the server's detector."""

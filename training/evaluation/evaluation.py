@@ -1,4 +1,4 @@
-"""Everything `evaluate` finds out about a published model on a range of data, and its form as JSON."""
+"""The evaluation of a published model on a range of data, and its form as JSON."""
 
 import dataclasses
 import json
@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mods_grpc.array_types import Floats
 from mods_grpc.artifact import Manifest, Metric
-from mods_grpc.artifact.manifest import DAY_SECONDS
+from mods_grpc.artifact.strict_json import to_jsonable
+from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.detection import Detector, Forecaster
 from mods_grpc.errors import DataError
-from training.data.events import Event
+from training.data.events import LabelledEvent
 from training.data.series import Series
 from training.data.time_range import Interval
-from training.data.windows import Samples, take
+from training.data.windows import Samples, make_samples
 from training.evaluation.baselines import Baseline, fit_baselines, make_persistence, make_seasonal
-from training.evaluation.intervals import CURVE, Coverage, measure_coverage
-from training.evaluation.metrics import find, geometric_mean
-from training.evaluation.scoring import Findings, Replay, found_events, replay, score_forecasts
-from training.evaluation.worst_hours import WorstHour, worst_hours
+from training.evaluation.intervals import CURVE_COVERAGES, Coverage, measure_coverage
+from training.evaluation.metrics import find_metric, geometric_mean
+from training.evaluation.scoring import EventMatches, Replay, match_events, replay_detector, score_forecasts
+from training.evaluation.worst_hours import WorstHour, find_worst_hours
 
 SCHEMA = 1
 P_VALUE_BINS = 20
@@ -33,31 +34,31 @@ class Evaluation:
     """A model on a range of data.
 
     Attributes:
-        manifest: Of the model.
-        interval: The range. series: The data, with what lies before the range. samples: The windows of the range.
-        made: `(n, horizon, told * features)`, what was forecast: the forecasts, and their intervals where the model has them.
-        detector: For intervals.
-        metrics: Of the model. baselines: Metrics by name of the baseline, on the same windows.
-        coverage: Of intervals at several nominal coverages.
-        budget: False alarms a day that the detector was given. replay: What it said.
-        events: Labelled events in the range. findings: How the episodes met them.
-        hours: The worst, one step ahead.
-        notes: What a reader should know.
+        manifest: The model's manifest.
+        interval: The range. series: The data, with rows before the range. samples: The samples of the range.
+        forecasts: `(n, horizon, outputs * features)`: the forecast, followed by the ends of its interval if the model has one.
+        detector: The model's detector, which gives the conformal intervals.
+        metrics: The model's metrics. baselines: Metrics by name of the baseline, on the same samples.
+        coverage: Coverage of the intervals at several nominal coverages.
+        budget: False alarms per day that the detector was given. replay: Its alerts.
+        events: Labelled events in the range. event_matches: Which episodes matched them.
+        hours: The hours of the worst forecasts, one step ahead.
+        notes: Remarks for the reader.
     """
 
     manifest: Manifest
     interval: Interval
     series: Series
     samples: Samples
-    made: NDArray[np.float64]
+    forecasts: Floats
     detector: Detector
     metrics: tuple[Metric, ...]
     baselines: Mapping[str, tuple[Metric, ...]]
     coverage: tuple[Coverage, ...]
     budget: float
     replay: Replay
-    events: tuple[Event, ...]
-    findings: Findings
+    events: tuple[LabelledEvent, ...]
+    event_matches: EventMatches
     hours: tuple[WorstHour, ...]
     notes: tuple[str, ...]
 
@@ -67,15 +68,15 @@ class Evaluation:
         return self.series.names
 
     def mean_skill(self, metrics: Sequence[Metric], step: int) -> float:
-        """Return the MAE relative to no change, averaged geometrically over features; NaN where it is not defined."""
+        """Return the MAE relative to persistence, averaged geometrically over features; NaN if it is not defined."""
         return geometric_mean(metrics, "RELATIVE_MAE", step)
 
-    def covered(self, feature: str, step: int, nominal: float) -> Coverage:
-        """Return one measured coverage."""
+    def coverage_of(self, feature: str, step: int, nominal: float) -> Coverage:
+        """Return the coverage of one feature, step and nominal coverage."""
         return next(c for c in self.coverage if (c.feature, c.step, c.nominal) == (feature, step, nominal))
 
-    def tree(self) -> dict[str, Any]:
-        """Make the form for JSON: numbers that are not finite are null."""
+    def to_tree(self) -> dict[str, Any]:
+        """Return the form for JSON. Numbers that are not finite become None."""
         manifest = self.manifest
         counts, edges = np.histogram(self.replay.p_values, bins=P_VALUE_BINS, range=(0, 1))
         tree = {
@@ -102,17 +103,17 @@ class Evaluation:
                 "episodes_per_day": self.replay.episodes_per_day,
                 "p_values": {"edges": edges.tolist(), "counts": counts.tolist()},
                 "events": len(self.events),
-                "events_found": sum(delay is not None for delay in self.findings.delays_minutes),
-                "false_episodes": self.findings.false_episodes if self.events else None,
+                "events_found": sum(delay is not None for delay in self.event_matches.delays_minutes),
+                "false_episodes": self.event_matches.false_episodes if self.events else None,
             },
             "worst_hours": [{**dataclasses.asdict(hour), "start": str(hour.start)} for hour in self.hours],
         }
-        plain: dict[str, Any] = finite(tree)
+        plain: dict[str, Any] = to_jsonable(tree, non_finite_as_null=True)
         return plain
 
-    def text(self) -> str:
-        """Write it as JSON."""
-        return json.dumps(self.tree(), indent=1, allow_nan=False) + "\n"
+    def to_json(self) -> str:
+        """Return the evaluation as JSON text."""
+        return json.dumps(self.to_tree(), indent=1, allow_nan=False) + "\n"
 
 
 def evaluate_model(
@@ -123,90 +124,85 @@ def evaluate_model(
     *,
     false_alarms_per_day: float,
     fitting: Interval | None,
-    events: Sequence[Event] = (),
+    events: Sequence[LabelledEvent] = (),
 ) -> Evaluation:
     """Evaluate a model on a range of a series.
 
     Args:
-        manifest: Of the model.
-        forecast: Its graph.
-        series: Data, from before the range: the baselines take what they learn from it.
+        manifest: The model's manifest.
+        forecast: The model's graph.
+        series: The data, with rows before the range for the baselines to learn from.
         interval: The range.
         false_alarms_per_day: Budget of the detector.
-        fitting: What the baselines learn from: the model's training range and on to the end of its validation range.
-            None, or a range the series does not hold, leaves out those that learn.
+        fitting: Range that the baselines learn from: from the start of the model's training range to the end of its validation
+            range. If None, or if the series does not hold it, baselines that learn are left out.
         events: Labelled events in the range.
 
     Raises:
-        DataError: The data has other features than the model, or no whole window in the range.
+        DataError: The data has other features than the model, or no window without missing values in the range.
     """
     if series.names != [feature.name for feature in manifest.features]:
         raise DataError(f"the data has the features {series.names}, the model {[f.name for f in manifest.features]}")
     part = (series.slice(interval),)
-    samples = take(series, part, manifest.rows, manifest.horizon)
+    samples = make_samples(series, part, manifest.rows, manifest.horizon)
     if not len(samples):
         raise DataError(f"no windows without missing values in {interval}")
-    made = forecast(samples.windows, samples.times)
-    expected = made[..., : len(series.names)]
-    unit = naive_error(manifest)
+    forecasts = forecast(samples.windows, samples.times)
+    expected = forecasts[..., : len(series.names)]
+    unit = persistence_error(manifest)
     notes: list[str] = []
-    baselines = _baselines(manifest, series, fitting, notes)
+    baselines = _fit_baselines(manifest, series, fitting, notes)
     detector = Detector.from_manifest(manifest)
-    replayed = replay(manifest, forecast, series, part, false_alarms_per_day)
+    replayed = replay_detector(manifest, forecast, series, part, false_alarms_per_day)
     return Evaluation(
         manifest=manifest,
         interval=interval,
         series=series,
         samples=samples,
-        made=made,
+        forecasts=forecasts,
         detector=detector,
         metrics=score_forecasts(expected, samples, series, unit),
         baselines={
             str(baseline): score_forecasts(baseline.forecast(series, samples.origins), samples, series, unit)
             for baseline in baselines
         },
-        coverage=measure_coverage(detector, samples.targets, made, series.names, sorted({*CURVE, 0.8, 0.95, 0.99})),
+        coverage=measure_coverage(
+            detector, samples.targets, forecasts, series.names, sorted({*CURVE_COVERAGES, 0.8, 0.95, 0.99})
+        ),
         budget=false_alarms_per_day,
         replay=replayed,
         events=tuple(events),
-        findings=found_events(replayed.episodes, events, manifest.window_seconds),
-        hours=worst_hours(series.times[samples.origins], samples.targets[:, 0], expected[:, 0], series.names),
+        event_matches=match_events(replayed.episodes, events, manifest.window_seconds),
+        hours=find_worst_hours(series.times[samples.origins], samples.targets[:, 0], expected[:, 0], series.names),
         notes=tuple(notes),
     )
 
 
-def naive_error(manifest: Manifest) -> list[float]:
-    """Return the unit of MASE as far as the manifest's metrics tell it; NaN, so no MASE, where they do not."""
+def persistence_error(manifest: Manifest) -> list[float]:
+    """Return the unit of MASE by feature, derived from the manifest's metrics; NaN, so that there is no MASE, without them."""
     units = []
     for feature in manifest.features:
-        error, scaled = (find(manifest.metrics, metric, feature.name, 1) for metric in ("MAE", "MASE"))
+        error, scaled = (find_metric(manifest.metrics, metric, feature.name, 1) for metric in ("MAE", "MASE"))
         units.append(error.persistence / scaled.persistence if error and scaled and scaled.persistence else math.nan)
     return units
 
 
-def _baselines(manifest: Manifest, series: Series, fitting: Interval | None, notes: list[str]) -> tuple[Baseline, ...]:
-    """Fit the baselines where the series holds the range to learn from, else take those that need none."""
+def _fit_baselines(manifest: Manifest, series: Series, fitting: Interval | None, notes: list[str]) -> tuple[Baseline, ...]:
+    """Fit the baselines if the series holds the range to learn from, else return those that don't learn and add a note."""
     try:
         if fitting is None:
-            raise DataError("there is none")
+            raise DataError("none given")
         rows = series.slice(fitting)
         validation_rows = max(manifest.validation_range.rows, manifest.horizon + 1)
         cut = rows.stop - validation_rows
-        train = take(series, (slice(rows.start, cut - manifest.rows - manifest.horizon),), manifest.rows, manifest.horizon)
-        validation = take(series, (slice(cut, rows.stop),), manifest.rows, manifest.horizon)
+        train = make_samples(
+            series, (slice(rows.start, cut - manifest.rows - manifest.horizon),), manifest.rows, manifest.horizon
+        )
+        validation = make_samples(series, (slice(cut, rows.stop),), manifest.rows, manifest.horizon)
         if not (len(train) and len(validation)):
             raise DataError("too few windows")
     except DataError as error:
-        notes.append(f"no data of the training range ({error.message}): ridge is left out, the season is a day unchosen")
+        notes.append(f"no data of the training range ({error.message}): ridge is left out, the season is a day by default")
         day = max(1, DAY_SECONDS // series.slide_seconds)
         return (make_persistence(manifest.horizon), make_seasonal("day", day, manifest.horizon))
     return fit_baselines(series, train, validation)
-
-
-def finite(tree: Any) -> Any:
-    """Put None in place of numbers that JSON has no form for."""
-    if isinstance(tree, dict):
-        return {key: finite(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [finite(value) for value in tree]
-    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

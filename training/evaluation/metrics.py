@@ -1,6 +1,6 @@
 """Metrics of forecasts, per step and feature. A forecast for t+k is compared with the value at t+k.
 
-Every function takes observed and forecast `(n, horizon, features)` in raw units and returns `(horizon, features)`; NaN
+Every metric function takes observed and forecast `(n, horizon, features)` in raw units and returns `(horizon, features)`, NaN
 where the metric is not defined.
 """
 
@@ -15,35 +15,35 @@ MetricFunction = Callable[[Floats, Floats], Floats]
 
 
 def mae(observed: Floats, forecast: Floats) -> Floats:
-    """Mean absolute error."""
+    """Return the mean absolute error."""
     return _mean(np.abs(forecast - observed))
 
 
 def rmse(observed: Floats, forecast: Floats) -> Floats:
-    """Root mean squared error."""
+    """Return the root mean squared error."""
     return np.asarray(np.sqrt(_mean((forecast - observed) ** 2)))
 
 
 def smape(observed: Floats, forecast: Floats) -> Floats:
-    """Symmetric mean absolute percentage error as MODS defines it, 0 to 200 %; 0/0 counts as 0."""
+    """Return the symmetric mean absolute percentage error as MODS defines it, 0 to 200 %; 0/0 counts as 0."""
     size = np.abs(observed) + np.abs(forecast)
     return 100 * _mean(_ratio(2 * np.abs(forecast - observed), size, zero=0.0))
 
 
 def mape(observed: Floats, forecast: Floats) -> Floats:
-    """Mean absolute percentage error in %; not defined where an observed value is 0."""
+    """Return the mean absolute percentage error in %; not defined if an observed value is 0."""
     return 100 * _mean(_ratio(np.abs(forecast - observed), np.abs(observed), zero=np.nan))
 
 
 def r2(observed: Floats, forecast: Floats) -> Floats:
-    """Coefficient of determination; not defined for a constant."""
+    """Return the coefficient of determination; not defined for a constant."""
     residual = ((forecast - observed) ** 2).sum(axis=0)
     total = ((observed - observed.mean(axis=0)) ** 2).sum(axis=0)
     return 1 - _ratio(residual, total, zero=np.nan)
 
 
 def cosine(observed: Floats, forecast: Floats) -> Floats:
-    """Cosine similarity of the two courses, -1 to 1; not defined for zeros only."""
+    """Return the cosine similarity of observed and forecast values, -1 to 1; not defined if all are 0."""
     norms = np.linalg.norm(observed, axis=0) * np.linalg.norm(forecast, axis=0)
     return _ratio((observed * forecast).sum(axis=0), norms, zero=np.nan)
 
@@ -51,12 +51,12 @@ def cosine(observed: Floats, forecast: Floats) -> Floats:
 FUNCTIONS: Mapping[str, MetricFunction] = {"MAE": mae, "RMSE": rmse, "SMAPE": smape, "MAPE": mape, "R2": r2, "COSINE": cosine}
 
 
-def persistence(windows: Floats, horizon: int) -> Floats:
-    """Forecast no change: the last row of each window `(n, rows, features)` for every step."""
+def persistence_forecast(windows: Floats, horizon: int) -> Floats:
+    """Return the forecast of no change: the last row of each window `(n, rows, features)` for every step."""
     return np.repeat(windows[:, -1:], horizon, axis=1)
 
 
-def score(
+def compute_metrics(
     observed: Floats,
     forecast: Floats,
     windows: Floats,
@@ -65,40 +65,40 @@ def score(
     naive_error: Floats,
     seasonal: Floats | None = None,
 ) -> tuple[Metric, ...]:
-    """Score forecasts beside persistence on the same rows.
+    """Compute all metrics of forecasts, and those of persistence on the same rows.
 
     Args:
-        observed: `(n, horizon, features)`, what followed each window.
-        forecast: `(n, horizon, features)`, what was forecast for those very rows.
+        observed: `(n, horizon, features)`, the rows that followed each window.
+        forecast: `(n, horizon, features)`, forecasts of these rows.
         windows: `(n, rows, features)`, raw.
         names: Names of the features.
         naive_error: `(features,)`, MAE of the one-step naive forecast on the training range: the unit of MASE
             (Hyndman and Koehler 2006).
-        seasonal: `(n, horizon, features)`, the values one season before, NaN where there are none; None leaves
-            RELATIVE_MAE_SEASONAL out.
+        seasonal: `(n, horizon, features)`, the values one season before, NaN where there are none; None for no
+            RELATIVE_MAE_SEASONAL.
 
     Returns:
         All metrics that are defined, by metric, feature and step. RELATIVE_MAE is the MAE over that of persistence,
         RELATIVE_MAE_SEASONAL over that of the seasonal naive forecast.
     """
-    unchanged = persistence(windows, observed.shape[1])
+    unchanged = persistence_forecast(windows, observed.shape[1])
     tables = {name: (function(observed, forecast), function(observed, unchanged)) for name, function in FUNCTIONS.items()}
     errors, naive_errors = tables["MAE"]
     tables["MASE"] = (_ratio(errors, naive_error, zero=np.nan), _ratio(naive_errors, naive_error, zero=np.nan))
     tables["RELATIVE_MAE"] = (_ratio(errors, naive_errors, zero=np.nan), _ratio(naive_errors, naive_errors, zero=np.nan))
     if seasonal is not None:
-        tables["RELATIVE_MAE_SEASONAL"] = _against_season(observed, forecast, unchanged, seasonal)
+        tables["RELATIVE_MAE_SEASONAL"] = _relative_to_season(observed, forecast, unchanged, seasonal)
     return tuple(
-        Metric(metric=metric, feature=name, step=step + 1, value=float(values[step, j]), persistence=float(beside[step, j]))
-        for metric, (values, beside) in tables.items()
+        Metric(metric=metric, feature=name, step=step + 1, value=float(values[step, j]), persistence=float(reference[step, j]))
+        for metric, (values, reference) in tables.items()
         for j, name in enumerate(names)
         for step in range(observed.shape[1])
-        if np.isfinite(values[step, j]) and np.isfinite(beside[step, j])
+        if np.isfinite(values[step, j]) and np.isfinite(reference[step, j])
     )
 
 
-def find(metrics: Sequence[Metric], metric: str, feature: str, step: int) -> Metric | None:
-    """Return one metric; None where it is not defined."""
+def find_metric(metrics: Sequence[Metric], metric: str, feature: str, step: int) -> Metric | None:
+    """Return one metric; None if it is not defined."""
     for entry in metrics:
         if (entry.metric, entry.feature, entry.step) == (metric, feature, step):
             return entry
@@ -106,19 +106,19 @@ def find(metrics: Sequence[Metric], metric: str, feature: str, step: int) -> Met
 
 
 def geometric_mean(metrics: Sequence[Metric], metric: str, step: int) -> float:
-    """Average one metric over features geometrically; NaN where there is none or one is not above 0."""
+    """Return the geometric mean of one metric over features; NaN if there is none or one is not above 0."""
     values = np.array([entry.value for entry in metrics if (entry.metric, entry.step) == (metric, step)])
     return float(np.exp(np.log(values).mean())) if values.size and (values > 0).all() else float("nan")
 
 
-def _against_season(observed: Floats, forecast: Floats, unchanged: Floats, seasonal: Floats) -> tuple[Floats, Floats]:
-    known = np.isfinite(seasonal)
-    if not known.any(axis=0).all():
+def _relative_to_season(observed: Floats, forecast: Floats, unchanged: Floats, seasonal: Floats) -> tuple[Floats, Floats]:
+    available = np.isfinite(seasonal)
+    if not available.any(axis=0).all():
         undefined = np.full(observed.shape[1:], np.nan)
         return undefined, undefined
 
-    def error(made: Floats) -> Floats:
-        return np.asarray(np.nanmean(np.where(known, np.abs(made - observed), np.nan), axis=0))
+    def error(values: Floats) -> Floats:
+        return np.asarray(np.nanmean(np.where(available, np.abs(values - observed), np.nan), axis=0))
 
     reference = error(seasonal)
     return _ratio(error(forecast), reference, zero=np.nan), _ratio(error(unchanged), reference, zero=np.nan)

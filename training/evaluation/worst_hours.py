@@ -1,4 +1,4 @@
-"""The hours in which the forecast was furthest off."""
+"""The hours with the largest forecast errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from training.data.time_range import DateTimes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorstHour:
-    """An hour of the clock and the feature that was furthest off in it.
+    """An hour of the clock and the feature with the largest relative error in it.
 
     Attributes:
-        start: Of the hour.
+        start: Start of the hour.
         feature: Name.
-        observed: Mean over the hour's rows, raw units. forecast: Mean of what was forecast for them.
+        observed: Mean over the hour's rows, raw units. forecast: Mean of their forecasts.
         times_usual: Mean absolute error of the hour over that of the whole range.
     """
 
@@ -27,7 +27,7 @@ class WorstHour:
     times_usual: float
 
 
-def worst_hours(
+def find_worst_hours(
     times: DateTimes, observed: Floats, forecast: Floats, names: Sequence[str], count: int = 12
 ) -> tuple[WorstHour, ...]:
     """Find the worst hours, each with its worst feature, the worst first.
@@ -35,9 +35,9 @@ def worst_hours(
     Args:
         times: `(n,)`, starts of the forecast rows.
         observed: `(n, features)`, raw units.
-        forecast: The same shape.
+        forecast: `(n, features)`, raw units.
         names: Names of the features.
-        count: Most hours to return.
+        count: Maximum number of hours to return.
     """
     hours, row_hours = np.unique(times.astype("datetime64[h]"), return_inverse=True)
     rows = np.bincount(row_hours)[:, None]

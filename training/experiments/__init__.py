@@ -1,1 +1,1 @@
-"""experiments."""
+"""Experiments with many fits: comparison of architectures and hyperparameter search."""

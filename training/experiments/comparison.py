@@ -1,4 +1,4 @@
-"""What a comparison found: contenders beside baselines on the same test windows, as table and JSON."""
+"""The results of a comparison: candidates and baselines on the same test windows, as a table and as JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,34 +6,34 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mods_grpc.artifact import Metric
+from mods_grpc.artifact.strict_json import to_jsonable
 from mods_grpc.errors import DataError
-from training.data.series import DataReport, Series, in_each
-from training.data.source import SourceConfig, load
+from training.data.series import DataReport, Series, per_series
+from training.data.source import SourceConfig, load_series
 from training.data.time_range import Interval, parse_interval
-from training.data.windows import Samples, take
+from training.data.windows import Samples, make_samples
 from training.evaluation.baselines import fit_baselines
-from training.evaluation.evaluation import finite
-from training.evaluation.metrics import find, geometric_mean
-from training.evaluation.scoring import evaluate, score_forecasts
-from training.experiments.contenders import Contender
-from training.export.model_card import milestones
+from training.evaluation.metrics import find_metric, geometric_mean
+from training.evaluation.scoring import score_forecasts, score_model
+from training.experiments.candidates import Candidate
+from training.export.model_card import reported_steps
 from training.export.onnx_forecaster import open_graph
-from training.fitting.prepare import Prepared
+from training.fitting.prepare import TrainingData
 from training.network.config import ModelConfig
-from training.network.original_sizes import original_parameters
+from training.network.original_sizes import count_original_parameters
 
 SCHEMA = 1
 
 TEST, APART = "test", "apart"
-"""Ranges that models are scored on: that of the test, and one that is told of apart from it."""
+"""Ranges to score on: the test range, and an optional further range that is reported apart."""
 
 Scores = Mapping[str, tuple[Metric, ...]]
-"""Metrics by the name of a contender or a baseline."""
+"""Metrics by name of the candidate or baseline."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """Windows of a range and the series that they are of."""
+class ScoringRange:
+    """The samples of a range, and the series that they are from."""
 
     series: Series
     samples: Samples
@@ -41,9 +41,9 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Contenders in the order they were fitted, and what they and the baselines scored, by range; none without one."""
+    """Candidates in the order of fitting, and the scores of candidates and baselines by range, for the ranges that there are."""
 
-    contenders: tuple[Contender, ...]
+    candidates: tuple[Candidate, ...]
     scores: Mapping[str, Scores]
     names: tuple[str, ...]
     horizon: int
@@ -51,54 +51,54 @@ class Comparison:
 
     @property
     def steps(self) -> list[int]:
-        """Steps that are told of in tables: 1, 6 and 12 as far as the horizon reaches, and the last."""
-        return [step for step in milestones(self.horizon) if step in {1, 6, 12, self.horizon}]
+        """Steps that tables report: 1, 6 and 12 as far as the horizon reaches, and the last."""
+        return [step for step in reported_steps(self.horizon) if step in {1, 6, 12, self.horizon}]
 
     def scored(self, part: str = TEST) -> Scores:
-        """Return the metrics on a range, contenders first; without a test range the contenders have none."""
-        unscored: Scores = {contender.run.model.model_type: () for contender in self.contenders} if part == TEST else {}
+        """Return the metrics on a range, candidates first. Without a test range the candidates have no metrics."""
+        unscored: Scores = {candidate.run.model.model_type: () for candidate in self.candidates} if part == TEST else {}
         return {**unscored, **self.scores.get(part, {})}
 
 
-def parts_to_score(source: SourceConfig, model: ModelConfig, prepared: Prepared, apart: str) -> dict[str, Part]:
-    """Return the test range and the one apart, as far as there are such.
+def select_scoring_ranges(source: SourceConfig, model: ModelConfig, data: TrainingData, apart: str) -> dict[str, ScoringRange]:
+    """Return the test range and the further range, those of them that there are.
 
     Args:
-        source: Where the data is.
-        model: Options of the contenders.
-        prepared: The data up to the end of the test range.
-        apart: A range of time; empty for none. It may lie after the rest.
+        source: Options of the data.
+        model: Options of the candidates.
+        data: The data up to the end of the test range.
+        apart: The further time range, which may lie after all others; empty for none.
 
     Raises:
-        DataError: Not a range, or one without a whole window.
+        DataError: Not a range, or one without a window without missing values.
     """
-    parts = {TEST: Part(series=prepared.series, samples=prepared.samples["test"])} if "test" in prepared.samples else {}
+    parts = {TEST: ScoringRange(series=data.series, samples=data.samples["test"])} if "test" in data.samples else {}
     if apart:
         interval = parse_interval(apart)
-        series = load(source, Interval(start=source.ranges().train.start, end=interval.end))
-        samples = take(series, in_each(series, series.slice(interval)), model.rows, model.steps_ahead)
+        series = load_series(source, Interval(start=source.ranges().train.start, end=interval.end))
+        samples = make_samples(series, per_series(series, series.slice(interval)), model.rows, model.steps_ahead)
         if not len(samples):
             raise DataError(f"no windows without missing values in {interval}")
-        parts[APART] = Part(series=series, samples=samples)
+        parts[APART] = ScoringRange(series=series, samples=samples)
     return parts
 
 
-def score_contender(contender: Contender, parts: Mapping[str, Part]) -> dict[str, tuple[Metric, ...]]:
-    """Score an exported graph, by range; the metrics of the test range are in its manifest."""
-    graph = open_graph(contender.exported.model)
+def score_candidate(candidate: Candidate, parts: Mapping[str, ScoringRange]) -> dict[str, tuple[Metric, ...]]:
+    """Score a candidate's graph on each range. The metrics of the test range are those of its manifest."""
+    graph = open_graph(candidate.exported.model)
     return {
-        name: contender.exported.manifest.metrics
+        name: candidate.exported.manifest.metrics
         if name == TEST
-        else evaluate(graph, part.samples, part.series, contender.run.naive_error)
+        else score_model(graph, part.samples, part.series, candidate.run.naive_error)
         for name, part in parts.items()
     }
 
 
-def score_baselines(prepared: Prepared, parts: Mapping[str, Part], naive_error: Sequence[float]) -> dict[str, Scores]:
-    """Fit the baselines and score them, by range."""
+def score_baselines(data: TrainingData, parts: Mapping[str, ScoringRange], naive_error: Sequence[float]) -> dict[str, Scores]:
+    """Fit the baselines and score them on each range."""
     if not parts:
         return {}
-    baselines = fit_baselines(prepared.series, prepared.samples["train"], prepared.samples["validation"])
+    baselines = fit_baselines(data.series, data.samples["train"], data.samples["validation"])
     return {
         name: {
             str(baseline): score_forecasts(
@@ -111,14 +111,14 @@ def score_baselines(prepared: Prepared, parts: Mapping[str, Part], naive_error: 
 
 
 def table_rows(comparison: Comparison, *, features: bool = True) -> list[list[str]]:
-    """Lay out the comparison, header first.
+    """Lay out the comparison as rows of cells, header first.
 
-    "mean k" is the MAE over that of no change, averaged geometrically over features; "original" the number of parameters
-    that the original system gives the architecture, see `original`. "apart k" is the mean on the range that is told of apart.
+    "mean k" is the MAE relative to persistence, averaged geometrically over features; "apart k" is the same on the further
+    range. "original" is the number of parameters of the original system's model, see `original_sizes`.
 
     Args:
-        comparison: What was found.
-        features: Whether every feature has columns of its own, and operators are told.
+        comparison: The results.
+        features: Whether to add columns for every feature, and the operators.
     """
     steps, names = comparison.steps, comparison.names
     rows = [
@@ -129,57 +129,58 @@ def table_rows(comparison: Comparison, *, features: bool = True) -> list[list[st
     if features:
         rows[0] += [f"{name} k={k}" for k in steps for name in names]
         rows[0] += [f"SMAPE {name} k={k}" for k in steps for name in names] + ["operators"]
-    known: dict[str, Contender] = {contender.run.model.model_type: contender for contender in comparison.contenders}
+    candidates: dict[str, Candidate] = {candidate.run.model.model_type: candidate for candidate in comparison.candidates}
     for name, metrics in comparison.scored().items():
-        contender = known.get(name)
-        row = [name, *(_sizes(contender, len(names)) if contender else [""] * 7)]
+        candidate = candidates.get(name)
+        row = [name, *(_sizes(candidate, len(names)) if candidate else [""] * 7)]
         row += [_cell(geometric_mean(metrics, "RELATIVE_MAE", k)) for k in steps]
         row += [_cell(geometric_mean(apart[name], "RELATIVE_MAE", k)) for k in steps] if apart else []
         if features:
             for metric in ("RELATIVE_MAE", "SMAPE"):
-                found = [find(metrics, metric, feature, k) for k in steps for feature in names]
-                row += [_cell(m.value if m else math.nan) for m in found]
-            operators = contender.operators.items() if contender else ()
+                values = [find_metric(metrics, metric, feature, k) for k in steps for feature in names]
+                row += [_cell(m.value if m else math.nan) for m in values]
+            operators = candidate.operators.items() if candidate else ()
             row.append(" ".join(f"{operator}:{count}" for operator, count in operators))
         rows.append(row)
     return rows
 
 
-def tree(comparison: Comparison) -> Any:
-    """Make the form for JSON."""
+def to_tree(comparison: Comparison) -> Any:
+    """Return the form for JSON."""
     horizon = comparison.horizon
     scored, apart = comparison.scored(), comparison.scored(APART)
-    contenders = []
-    for contender in comparison.contenders:
-        run = contender.run
-        contenders.append(
+    candidates = []
+    for candidate in comparison.candidates:
+        run = candidate.run
+        candidates.append(
             {
                 "model_type": run.model.model_type,
-                "parameters": contender.exported.manifest.parameters,
+                "parameters": candidate.exported.manifest.parameters,
                 "model": asdict(run.model),
                 "fit": asdict(run.fit),
                 "epochs": len(run.history["loss"]),
                 "best_epoch": run.best_epoch,
                 "validation_loss": min(run.history["val_loss"]),
-                "fit_seconds": contender.fit_seconds,
-                "epoch_seconds": contender.epoch_seconds,
-                "microseconds": contender.microseconds,
-                "parity_error": contender.exported.parity_error,
-                "operators": dict(contender.operators),
+                "fit_seconds": candidate.fit_seconds,
+                "epoch_seconds": candidate.epoch_seconds,
+                "microseconds": candidate.microseconds,
+                "parity_error": candidate.exported.parity_error,
+                "operators": dict(candidate.operators),
                 **_metrics(scored[run.model.model_type], horizon),
             }
         )
-    known = {contender["model_type"] for contender in contenders}
-    return finite(
+    fitted_names = {candidate["model_type"] for candidate in candidates}
+    return to_jsonable(
         {
             "schema": SCHEMA,
             "features": list(comparison.names),
             "horizon": horizon,
             "data": asdict(comparison.report),
-            "contenders": contenders,
-            "baselines": [{"name": n, **_metrics(m, horizon)} for n, m in scored.items() if n not in known],
+            "contenders": candidates,
+            "baselines": [{"name": n, **_metrics(m, horizon)} for n, m in scored.items() if n not in fitted_names],
             "apart": [{"name": n, **_metrics(m, horizon)} for n, m in apart.items()],
-        }
+        },
+        non_finite_as_null=True,
     )
 
 
@@ -188,16 +189,16 @@ def _metrics(metrics: Sequence[Metric], horizon: int) -> dict[str, Any]:
     return {"relative_mae_geometric_mean": means, "metrics": [asdict(metric) for metric in metrics]}
 
 
-def _sizes(contender: Contender, features: int) -> list[str]:
-    run, manifest = contender.run, contender.exported.manifest
+def _sizes(candidate: Candidate, features: int) -> list[str]:
+    run, manifest = candidate.run, candidate.exported.manifest
     return [
         str(manifest.parameters),
-        str(original_parameters(run.model.model_type, manifest.sequence_len, features) or "-"),
+        str(count_original_parameters(run.model.model_type, manifest.sequence_len, features) or "-"),
         f"{run.best_epoch}/{len(run.history['loss'])}",
-        f"{contender.fit_seconds:.1f}",
-        f"{1000 * contender.epoch_seconds:.0f}" if math.isfinite(contender.epoch_seconds) else "-",
-        f"{contender.microseconds:.0f}",
-        f"{contender.exported.parity_error:.0e}",
+        f"{candidate.fit_seconds:.1f}",
+        f"{1000 * candidate.epoch_seconds:.0f}" if math.isfinite(candidate.epoch_seconds) else "-",
+        f"{candidate.microseconds:.0f}",
+        f"{candidate.exported.parity_error:.0e}",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Search over window length, width and learning rate by Optuna. It sees training and validation ranges, never the test range."""
+"""Hyperparameter search by Optuna over window length, width and learning rate. It never reads the test range."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -6,29 +6,30 @@ from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 
+from mods_grpc.array_types import Floats
 from mods_grpc.errors import DataError
 from training.data.source import SourceConfig
 from training.data.windows import Samples
-from training.evaluation.metrics import mae, persistence
-from training.export.raw_function import keras_forecaster
-from training.fitting.fit import EpochListener, fit
-from training.fitting.prepare import Prepared, prepare
+from training.evaluation.metrics import mae, persistence_forecast
+from training.export.raw_function import compile_forecaster
+from training.fitting.checkpoint import EpochListener
+from training.fitting.fit import fit
+from training.fitting.prepare import TrainingData, prepare_data
 from training.network.config import FitConfig, ModelConfig
 
-BATCH = 512
-STEPS_SCORED = (1, 6, 12)  # those within the horizon
+CHUNK_WINDOWS = 512
+SCORED_STEPS = (1, 6, 12)  # as far as the horizon reaches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpace:
-    """What is tried.
+    """The hyperparameters to search over.
 
     Attributes:
         sequence_lens: Choices of `ModelConfig.sequence_len`.
         widths: Choices of `ModelConfig.blocks`.
-        learning_rates: Least and greatest `FitConfig.learning_rate`, drawn evenly by logarithm.
+        learning_rates: Minimum and maximum of `FitConfig.learning_rate`, drawn log-uniformly.
     """
 
     sequence_lens: tuple[int, ...] = (12, 24, 36, 72)
@@ -37,20 +38,20 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         if not self.sequence_lens or not self.widths:
-            raise DataError("the search needs one sequence_len and one width at least")
+            raise DataError("the search needs at least one sequence_len and one width")
         if not 0 < self.learning_rates[0] <= self.learning_rates[1]:
             raise DataError(f"learning rates are {self.learning_rates}, expected two above 0, the lower one first")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One set of options that was tried.
+    """One trial: a set of options and its result.
 
     Attributes:
         model, fit: The options.
-        score: Geometric mean over features and steps of the MAE relative to that of no change, on the validation range.
-        best_epoch: From 1.
-        parameters: Of the network.
+        score: Geometric mean over features and steps of the MAE relative to persistence, on the validation range.
+        best_epoch: Epoch of the lowest validation loss, from 1.
+        parameters: Number of parameters of the network.
     """
 
     model: ModelConfig
@@ -66,42 +67,42 @@ def search(
     options: FitConfig,
     space: SearchSpace,
     trials: int,
-    listener_of: Callable[[str], EpochListener] | None = None,
+    make_listener: Callable[[str], EpochListener] | None = None,
 ) -> Iterator[Trial]:
-    """Try sets of options, one after the other; the same seed tries the same sets.
+    """Run trials, one after the other. The same seed gives the same trials.
 
     Args:
-        source: Where the data is; its test range is not read.
-        model: The options that are not searched over.
-        options: How each is fitted, but for the learning rate.
-        space: What is searched over.
-        trials: How many sets are tried.
-        listener_of: Gives the listener of epochs for a title.
+        source: Options of the data. The test range is not read.
+        model: Options of the network, apart from those that are searched over.
+        options: Options of fitting, apart from the learning rate.
+        space: The hyperparameters to search over.
+        trials: Number of trials.
+        make_listener: Makes the listener of epochs for a title.
 
     Yields:
-        Each set that was tried, when it is done.
+        Each trial when it is finished.
 
     Raises:
         DataError: The data does not allow a fit.
-        KeyboardInterrupt: The user ended it; what was yielded stands.
+        KeyboardInterrupt: Ctrl-C ended the search. Trials yielded before are complete.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=options.seed))
     source = replace(source, test_time_range="", test_time_ranges_excluded="")
-    prepared: dict[int, Prepared] = {}
+    data: dict[int, TrainingData] = {}
     for _ in range(trials):
-        asked = study.ask()
-        tried, fitting = _draw(asked, space, model, options)
-        if tried.sequence_len not in prepared:
-            prepared[tried.sequence_len] = prepare(source, tried)
-        listener = listener_of(_title(tried, fitting)) if listener_of else None
-        made = _try(tried, fitting, prepared[tried.sequence_len], listener)
-        study.tell(asked, made.score)
-        yield made
+        trial = study.ask()
+        config, fitting = _draw(trial, space, model, options)
+        if config.sequence_len not in data:
+            data[config.sequence_len] = prepare_data(source, config)
+        listener = make_listener(_title(config, fitting)) if make_listener else None
+        result = _run_trial(config, fitting, data[config.sequence_len], listener)
+        study.tell(trial, result.score)
+        yield result
 
 
-def validation_score(observed: NDArray[np.float64], forecast: NDArray[np.float64], windows: NDArray[np.float64]) -> float:
-    """Average the MAE relative to that of no change geometrically over features and the steps that count.
+def validation_score(observed: Floats, forecast: Floats, windows: Floats) -> float:
+    """Return the geometric mean of the MAE relative to persistence over features and SCORED_STEPS.
 
     Args:
         observed: `(n, horizon, features)`, raw.
@@ -109,15 +110,15 @@ def validation_score(observed: NDArray[np.float64], forecast: NDArray[np.float64
         windows: `(n, rows, features)`, raw.
     """
     horizon = observed.shape[1]
-    steps = [step - 1 for step in STEPS_SCORED if step <= horizon] or [0]
-    relative = mae(observed, forecast)[steps] / np.maximum(mae(observed, persistence(windows, horizon))[steps], 1e-300)
+    steps = [step - 1 for step in SCORED_STEPS if step <= horizon] or [0]
+    relative = mae(observed, forecast)[steps] / np.maximum(mae(observed, persistence_forecast(windows, horizon))[steps], 1e-300)
     return float(np.exp(np.log(np.maximum(relative, 1e-300)).mean()))
 
 
-def _draw(asked: Any, space: SearchSpace, model: ModelConfig, options: FitConfig) -> tuple[ModelConfig, FitConfig]:
-    sequence_len = asked.suggest_categorical("sequence_len", space.sequence_lens)
-    blocks = asked.suggest_categorical("blocks", space.widths)
-    rate = float(f"{asked.suggest_float('learning_rate', *space.learning_rates, log=True):.2g}")
+def _draw(trial: Any, space: SearchSpace, model: ModelConfig, options: FitConfig) -> tuple[ModelConfig, FitConfig]:
+    sequence_len = trial.suggest_categorical("sequence_len", space.sequence_lens)
+    blocks = trial.suggest_categorical("blocks", space.widths)
+    rate = float(f"{trial.suggest_float('learning_rate', *space.learning_rates, log=True):.2g}")
     return replace(model, sequence_len=sequence_len, blocks=blocks), replace(options, learning_rate=rate)
 
 
@@ -125,13 +126,13 @@ def _title(model: ModelConfig, options: FitConfig) -> str:
     return f"{model.model_type} sequence {model.sequence_len} blocks {model.blocks} rate {options.learning_rate:g}"
 
 
-def _try(model: ModelConfig, options: FitConfig, prepared: Prepared, listener: EpochListener | None) -> Trial:
-    validation: Samples = prepared.samples["validation"]
-    fitted = fit(model, options, prepared.samples["train"], validation, listener)
+def _run_trial(model: ModelConfig, options: FitConfig, data: TrainingData, listener: EpochListener | None) -> Trial:
+    validation: Samples = data.samples["validation"]
+    fitted = fit(model, options, data.samples["train"], validation, listener)
     if fitted.interrupted:
         raise KeyboardInterrupt
-    forecast = keras_forecaster(fitted.network, model, fitted.scaler, validation.windows.shape[2])
-    cuts = [slice(start, start + BATCH) for start in range(0, len(validation), BATCH)]
+    forecast = compile_forecaster(fitted.network, model, fitted.scaler, validation.windows.shape[2])
+    cuts = [slice(start, start + CHUNK_WINDOWS) for start in range(0, len(validation), CHUNK_WINDOWS)]
     parts = [forecast(validation.windows[cut], validation.times[cut]) for cut in cuts]
     return Trial(
         model=model,

@@ -1,7 +1,7 @@
-"""One way to write a graph: the same computation gives the same bytes, whatever the converter called things.
+"""The canonical form of a graph: the same computation gives the same bytes, independent of the converter's names.
 
-The converter numbers names by a global counter and orders nodes by the order of sets, so two exports of one network differ
-in bytes. Here nodes are put into the order in which the output needs them, and everything is named by that order.
+The converter numbers names by a global counter and orders nodes by the iteration order of sets, so two exports of one network
+differ in bytes. Here nodes are sorted topologically from the outputs, and everything is named by that order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,28 +16,28 @@ from mods_grpc.errors import ArtifactError
 IR_VERSION = 8  # of opset 18
 PRODUCER = "mods-grpc"
 _KEEPS_ZEROS = frozenset({"Cast", "Concat", "Expand", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"})
-Value = tuple[int, tuple[int, ...]]
-"""Type of an input or output, of `onnx.TensorProto`, and its shape but for the batch."""
+ValueType = tuple[int, tuple[int, ...]]
+"""Data type of an input or output, from `onnx.TensorProto`, and its shape without the batch."""
 
 _INITIAL_STATES = slice(5, 7)  # inputs of LSTM and GRU
 
 
-def canonical_model(model: Any, *, inputs: Mapping[str, Value], outputs: Mapping[str, Value]) -> Any:
-    """Rewrite a converted model, dropping whatever does not reach its outputs.
+def canonicalize(model: Any, *, inputs: Mapping[str, ValueType], outputs: Mapping[str, ValueType]) -> Any:
+    """Rewrite a converted model in canonical form, without nodes that the outputs don't need.
 
     Args:
-        model: An `onnx.ModelProto` of these inputs and outputs, in this order, with a free batch dimension.
-        inputs: Type and shape of each but for the batch, by its name.
-        outputs: The same.
+        model: An `onnx.ModelProto` with these inputs and outputs, in this order, and a free batch dimension.
+        inputs: Type and shape of each input, by its name.
+        outputs: Type and shape of each output, by its name.
 
     Raises:
-        ArtifactError: There is another number of inputs or outputs.
+        ArtifactError: The model has another number of inputs or outputs.
     """
     graph = model.graph
     results = {name: graph.output[index].name for index, name in enumerate(outputs)} if len(graph.output) == len(outputs) else {}
     if len(graph.input) != len(inputs) or not results:
         raise ArtifactError(f"model.onnx: takes {[i.name for i in graph.input]} and gives {[o.name for o in graph.output]}")
-    constants = _constants(graph)
+    constants = _read_constants(graph)
     nodes = [node for node in graph.node if node.op_type != "Constant"]
     producers = {output: node for node in nodes for output in node.output}
     _omit_zero_states(nodes, producers, constants)
@@ -45,7 +45,7 @@ def canonical_model(model: Any, *, inputs: Mapping[str, Value], outputs: Mapping
     weights: dict[tuple[str, tuple[int, ...], bytes], str] = {}
     initializers: list[Any] = []
     ordered: list[Any] = []
-    for node in _in_order_of_need(list(results.values()), producers):
+    for node in _topological_order(list(results.values()), producers):
         for name in node.input:
             if name in names:
                 continue
@@ -58,33 +58,33 @@ def canonical_model(model: Any, *, inputs: Mapping[str, Value], outputs: Mapping
         label = f"{node.op_type.lower()}_{len(ordered)}"
         for index, name in enumerate(node.output):
             names[name] = (f"{label}_{index}" if index else label) if name else ""
-        ordered.append(_rewrite(node, names, label))
+        ordered.append(_rename_node(node, names, label))
     _name_outputs(ordered, {names[result]: name for name, result in results.items()})
-    made = helper.make_graph(
+    graph_proto = helper.make_graph(
         ordered,
         "forecaster",
-        _values(inputs),
-        _values(outputs),
+        _value_infos(inputs),
+        _value_infos(outputs),
         initializers,
     )
     opset = helper.make_opsetid("", OPSET)
-    return helper.make_model(made, opset_imports=[opset], ir_version=IR_VERSION, producer_name=PRODUCER)
+    return helper.make_model(graph_proto, opset_imports=[opset], ir_version=IR_VERSION, producer_name=PRODUCER)
 
 
-def _values(values: Mapping[str, Value]) -> list[Any]:
+def _value_infos(values: Mapping[str, ValueType]) -> list[Any]:
     return [helper.make_tensor_value_info(name, kind, ("batch", *shape)) for name, (kind, shape) in values.items()]
 
 
-def _constants(graph: Any) -> dict[str, Any]:
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+def _read_constants(graph: Any) -> dict[str, Any]:
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            found[node.output[0]] = numpy_helper.to_array(helper.get_attribute_value(node.attribute[0]))
-    return found
+            constants[node.output[0]] = numpy_helper.to_array(helper.get_attribute_value(node.attribute[0]))
+    return constants
 
 
 def _omit_zero_states(nodes: list[Any], producers: dict[str, Any], constants: dict[str, Any]) -> None:
-    """Leave out initial states that are zero, ONNX' default, and with them half a dozen operators that make them."""
+    """Omit initial states that are zero, which is ONNX' default, and with them the operators that compute them."""
 
     def is_zero(name: str) -> bool:
         if name in constants:
@@ -97,15 +97,15 @@ def _omit_zero_states(nodes: list[Any], producers: dict[str, Any], constants: di
     for node in nodes:
         if node.op_type in ("LSTM", "GRU"):
             states = ["" if name and is_zero(name) else name for name in node.input[_INITIAL_STATES]]
-            kept = [*node.input[: _INITIAL_STATES.start], *states, *node.input[_INITIAL_STATES.stop :]]
-            while kept and not kept[-1]:
-                kept.pop()
+            inputs = [*node.input[: _INITIAL_STATES.start], *states, *node.input[_INITIAL_STATES.stop :]]
+            while inputs and not inputs[-1]:
+                inputs.pop()
             del node.input[:]
-            node.input.extend(kept)
+            node.input.extend(inputs)
 
 
-def _in_order_of_need(outputs: list[str], producers: dict[str, Any]) -> Iterator[Any]:
-    """Yield the nodes that the outputs need, each after those it needs, inputs from first to last."""
+def _topological_order(outputs: list[str], producers: dict[str, Any]) -> Iterator[Any]:
+    """Yield the nodes that the outputs depend on, each after those that it depends on, inputs from first to last."""
     done: set[str] = set()
     pending = [(output, False) for output in reversed(outputs)]
     while pending:
@@ -121,12 +121,12 @@ def _in_order_of_need(outputs: list[str], producers: dict[str, Any]) -> Iterator
             pending.extend((source, False) for source in reversed(node.input))
 
 
-def _rewrite(node: Any, names: dict[str, str], label: str) -> Any:
-    made = helper.make_node(node.op_type, [names[name] for name in node.input], [names[name] for name in node.output], label)
+def _rename_node(node: Any, names: dict[str, str], label: str) -> Any:
+    renamed = helper.make_node(node.op_type, [names[name] for name in node.input], [names[name] for name in node.output], label)
     for attribute in sorted(node.attribute, key=lambda attribute: str(attribute.name)):
-        made.attribute.add().CopyFrom(attribute)
-    made.domain = node.domain
-    return made
+        renamed.attribute.add().CopyFrom(attribute)
+    renamed.domain = node.domain
+    return renamed
 
 
 def _name_outputs(nodes: list[Any], names: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
-"""Twins of Keras layers, same weights and same mathematics, in the form that becomes the operators we want in ONNX.
+"""Exportable forms of Keras layers: same weights, same mathematics, written so that they convert to the wanted ONNX operators.
 
-A twin is made only while a network is exported; fitting uses Keras' own layers.
+They are used for the export only; fitting uses Keras' own layers.
 """
 
 from typing import Any
@@ -8,13 +8,13 @@ from typing import Any
 from training.network.backend import keras, tf
 
 
-class TwinGRUCell(keras.layers.GRUCell):  # type: ignore[misc]
-    """Keras' GRU cell, written as the pattern that the converter knows as ONNX' GRU operator (reset after, with biases)."""
+class ExportableGRUCell(keras.layers.GRUCell):  # type: ignore[misc]
+    """Keras' GRU cell, written as the pattern that the converter recognises as ONNX' GRU operator (reset after, with biases)."""
 
     biases: tuple[Any, Any]
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
-        """Take one step: inputs `(batch, features)`, state `(batch, units)`."""
+        """Compute one step from inputs `(batch, features)` and state `(batch, units)`."""
         del training
         (state,) = states
         input_bias, state_bias = self.biases
@@ -27,34 +27,34 @@ class TwinGRUCell(keras.layers.GRUCell):  # type: ignore[misc]
         return output, [output]
 
 
-class TwinGRU(keras.layers.RNN):  # type: ignore[misc]
-    """A GRU layer over `TwinGRUCell`. The biases are read outside of the loop, else the converter misses the pattern."""
+class ExportableGRU(keras.layers.RNN):  # type: ignore[misc]
+    """A GRU layer with `ExportableGRUCell`. Biases are read outside the loop, or the converter would not find the pattern."""
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        """Run the recurrence; see Keras."""
+        """Run the recurrence; see `keras.layers.RNN`."""
         self.cell.biases = tuple(tf.unstack(self.cell.bias))
         return super().inner_loop(sequences, initial_state, mask, training)
 
 
 @keras.saving.register_keras_serializable("training")
 class UnrolledLSTM(keras.layers.LSTM):  # type: ignore[misc]
-    """An LSTM layer written out step by step, which has the bits of ONNX Runtime's operator up to 256 units.
+    """An LSTM layer unrolled over its steps. Up to 256 units its results equal those of ONNX Runtime's operator to the bit.
 
-    A normalisation that follows would be multiplied into the last step, another order of products, so the output is handed on
-    through a change of shape that changes nothing.
+    The converter would multiply a normalisation that follows into the last step, which changes the order of products. A reshape
+    without effect prevents that.
     """
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        """Run the recurrence; see Keras."""
+        """Run the recurrence; see `keras.layers.RNN`."""
         last, every, states = super().inner_loop(sequences, initial_state, mask, training)
         return tf.reshape(last, (-1, self.units)), every, states
 
 
-class TwinConv1D(keras.layers.Conv1D):  # type: ignore[misc]
-    """A convolution over time as shifted copies beside each other and one matrix product.
+class ExportableConv1D(keras.layers.Conv1D):  # type: ignore[misc]
+    """A convolution over time as one matrix product of concatenated, shifted copies of the input.
 
-    ONNX' Conv wants channels first, so each layer would be wrapped in transpositions, and it pads causally by a further
-    operator. This stays channels last: steps are shifted by a slice, channels joined, and multiplied by all taps at once.
+    ONNX' Conv takes channels first, so each layer would need transpositions around it and another operator for causal padding.
+    Here channels stay last: shifted slices are concatenated along the channels and multiplied by all taps together.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -71,8 +71,8 @@ class TwinConv1D(keras.layers.Conv1D):  # type: ignore[misc]
         return tf.reshape(outputs, (-1, steps, self.filters))
 
 
-class TwinDense(keras.layers.Dense):  # type: ignore[misc]
-    """A dense layer over the last axis as one matrix product of known shape; Keras' computes the shape at run time."""
+class ExportableDense(keras.layers.Dense):  # type: ignore[misc]
+    """A dense layer over the last axis as one matrix product of static shape; Keras' layer computes the shape at run time."""
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Map `(batch, …, features)` to `(batch, …, units)`."""
@@ -83,22 +83,22 @@ class TwinDense(keras.layers.Dense):  # type: ignore[misc]
         return self.activation(tf.reshape(x, (-1, *inputs.shape[1:-1], self.units)))
 
 
-def twin(network: Any, *, unroll: bool = False) -> Any:
-    """Clone `network` with its weights and with twins of the layers that have one; `unroll` writes LSTMs out step by step."""
-    make = _unrolled_layer if unroll else _twin_layer
+def to_exportable(network: Any, *, unroll: bool = False) -> Any:
+    """Clone a network with its weights, replacing layers that have an exportable form. `unroll` also unrolls LSTMs."""
+    make = _unrolled_layer if unroll else _exportable_layer
     clone = keras.models.clone_model(network, clone_function=make, recursive=True)
     clone.set_weights(network.get_weights())
     return clone
 
 
-def _twin_layer(layer: Any) -> Any:
+def _exportable_layer(layer: Any) -> Any:
     if type(layer) is keras.layers.GRU and layer.use_bias and layer.reset_after:
-        cell = TwinGRUCell(layer.units, name=layer.cell.name)
-        return TwinGRU(cell, return_sequences=layer.return_sequences, return_state=layer.return_state, name=layer.name)
+        cell = ExportableGRUCell(layer.units, name=layer.cell.name)
+        return ExportableGRU(cell, return_sequences=layer.return_sequences, return_state=layer.return_state, name=layer.name)
     if type(layer) is keras.layers.Conv1D and layer.use_bias and layer.strides == (1,) and layer.padding != "valid":
-        return TwinConv1D.from_config(layer.get_config())
+        return ExportableConv1D.from_config(layer.get_config())
     if type(layer) is keras.layers.Dense:
-        return TwinDense.from_config(layer.get_config())
+        return ExportableDense.from_config(layer.get_config())
     return layer.__class__.from_config(layer.get_config())
 
 
@@ -108,4 +108,4 @@ def _unrolled_layer(layer: Any) -> Any:
     if type(layer) is keras.layers.Bidirectional:
         both = _unrolled_layer(layer.forward_layer), _unrolled_layer(layer.backward_layer)
         return keras.layers.Bidirectional(both[0], layer.merge_mode, backward_layer=both[1], name=layer.name)
-    return _twin_layer(layer)
+    return _exportable_layer(layer)

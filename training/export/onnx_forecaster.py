@@ -1,4 +1,4 @@
-"""An exported graph as a function, run as the server runs it."""
+"""An exported graph as a forecasting function, run on ONNX Runtime's CPU provider like in the server."""
 
 import os
 
@@ -23,13 +23,13 @@ def open_session(graph: bytes, threads: int = 1) -> "ort.InferenceSession":
 
 
 def open_graph(graph: bytes, *, intervals: bool = False) -> Forecaster:
-    """Open a graph as a forecaster that takes any number of windows; `intervals` adds the ends of its quantiles."""
+    """Open a graph as a forecaster of any number of windows. `intervals` adds the ends of the quantile interval."""
     session = open_session(graph)
     outputs = ["forecast", "quantiles"] if intervals else ["forecast"]
 
     def run(windows: Floats, times: Times) -> Floats:
-        found: list[Floats] = session.run(outputs, input_feed(session, windows, times))
-        return append_interval(*found) if intervals else found[0]
+        values: list[Floats] = session.run(outputs, input_feed(session, windows, times))
+        return append_interval(*values) if intervals else values[0]
 
     def forecast(windows: Floats, times: Times) -> Floats:
         cuts = [slice(start, start + CHUNK_WINDOWS) for start in range(0, len(windows), CHUNK_WINDOWS)]
@@ -39,11 +39,11 @@ def open_graph(graph: bytes, *, intervals: bool = False) -> Forecaster:
 
 
 def open_model(artifact: Artifact) -> Forecaster:
-    """Open a model as its detector was calibrated for."""
+    """Open a model with the outputs that its detector was calibrated on."""
     return open_graph(artifact.model, intervals=artifact.manifest.calibration.interval is not None)
 
 
 def input_feed(session: "ort.InferenceSession", windows: Floats, times: Times) -> dict[str, Floats | Times]:
-    """Name what a graph takes: windows, and their times where it looks at the calendar."""
+    """Return the inputs of a graph by name: windows, and their times if it has a calendar input."""
     arrays: dict[str, Floats | Times] = {"window": np.ascontiguousarray(windows), "time": np.ascontiguousarray(times)}
     return {node.name: arrays[node.name] for node in session.get_inputs()}

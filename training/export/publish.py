@@ -1,46 +1,46 @@
-"""From a run to a published model version: graph, parity, metrics, calibration, card."""
+"""From a run to a published model version: graph, parity vectors, metrics, calibration, card."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mods_grpc.array_types import Floats, Times
 from mods_grpc.artifact import BATCH_MODEL_FILE, CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, list_versions, publish
 from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
 from mods_grpc.detection import Forecaster
 from mods_grpc.errors import ArtifactError, DataError
 from training.data.windows import Samples
-from training.evaluation.scoring import Replay, evaluate, replay
+from training.evaluation.scoring import Replay, replay_detector, score_model
 from training.export.batch_graph import BatchGraph, make_batch_graph
-from training.export.calibrate import calibrate_on
+from training.export.calibration import calibrate_parts
 from training.export.model_card import write_card
 from training.export.onnx_forecaster import open_graph
-from training.export.parity import LARGEST_ERROR, check_parity, comparable_windows, extreme_windows, parity_vectors
-from training.export.raw_function import keras_forecaster
+from training.export.parity import MAX_RELATIVE_ERROR, check_parity, comparable_windows, extreme_windows, make_parity_vectors
+from training.export.raw_function import compile_forecaster
 from training.export.to_onnx import export_graph
-from training.fitting.fit_run import rebuild
-from training.fitting.prepare import Prepared
-from training.fitting.run import SCALER_VECTORS, Run
+from training.fitting.fit_run import rebuild_network
+from training.fitting.prepare import TrainingData
+from training.fitting.run import SCALER_VECTORS, TrainingRun
 from training.network.scaler import Scaler
 
-# Relative to the magnitude of the output. CUDA and TensorRT may multiply matrices in TF32, which has ten bits of mantissa.
-TOLERANCE = {"CPUExecutionProvider": LARGEST_ERROR, "CUDAExecutionProvider": 5e-3, "TensorrtExecutionProvider": 5e-3}
+# CUDA and TensorRT may multiply matrices in TF32, which has ten bits of mantissa.
+TOLERANCE = {"CPUExecutionProvider": MAX_RELATIVE_ERROR, "CUDAExecutionProvider": 5e-3, "TensorrtExecutionProvider": 5e-3}
 DEFAULT_FALSE_ALARMS_PER_DAY = 1.0
 PARITY_WINDOWS = 257
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
+class ExportedModel:
     """A model that is ready to be published.
 
     Attributes:
-        manifest: The manifest, its files not yet filled in.
+        manifest: The manifest, without its files.
         model: The graph. parity: The parity vectors.
         parity_error: Largest relative error between ONNX Runtime and Keras.
-        batch_graph: The second graph, for large batches; None where none was asked for.
-        replay: What the detector says of the test range at the default budget; None without a test range.
+        batch_graph: The second graph, for large batches; None if none was asked for.
+        replay: The detector's alerts on the test range at the default budget; None without a test range.
     """
 
     manifest: Manifest
@@ -52,59 +52,63 @@ class Exported:
 
 
 def export_run(
-    run: Run,
+    run: TrainingRun,
     weights: bytes,
-    prepared: Prepared,
+    data: TrainingData,
     *,
     name: str,
     version: int,
     false_alarms_per_day: float = DEFAULT_FALSE_ALARMS_PER_DAY,
     batch_graph: bool = False,
-) -> Exported:
-    """Export, check, score and calibrate a run. Metrics and calibration come from the exported graph itself.
+) -> ExportedModel:
+    """Export a run, check the graph against Keras, score it and calibrate it. Metrics and calibration use the exported graph.
 
     Raises:
-        DataError: The data is not what the run was fitted on, or too little of it to calibrate on.
-        ArtifactError: The graph breaks the contract or is not what Keras computes.
+        DataError: The data is not that of the run, or too little to calibrate on.
+        ArtifactError: The graph breaks the contract or differs from Keras.
     """
-    if prepared.series.digest != run.data_digest:
+    if data.series.digest != run.data_digest:
         raise DataError("the data has changed since the run was fitted; fit again")
-    network, features = rebuild(run, weights), len(run.features)
+    network, features = rebuild_network(run, weights), len(run.features)
     model = export_graph(network, run.model, run.scaler, features)
-    keras_forecast = keras_forecaster(network, run.model, run.scaler, features)
-    keras_quantiles = keras_forecaster(network, run.model, run.scaler, features, output="quantiles") if run.model.levels else None
-    windows, times = _parity_windows(keras_quantiles or keras_forecast, prepared.samples["train"])
-    parity = parity_vectors(keras_forecast, windows, times, keras_quantiles)
+    keras_forecast = compile_forecaster(network, run.model, run.scaler, features)
+    keras_quantiles = (
+        compile_forecaster(network, run.model, run.scaler, features, output="quantiles") if run.model.levels else None
+    )
+    windows, times = _choose_parity_windows(keras_quantiles or keras_forecast, data.samples["train"])
+    parity = make_parity_vectors(keras_forecast, windows, times, keras_quantiles)
     parity_error = check_parity(model, parity)
-    if not parity_error <= LARGEST_ERROR:
-        raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {LARGEST_ERROR:.0e}")
+    if not parity_error <= MAX_RELATIVE_ERROR:
+        raise ArtifactError(f"the exported graph differs from Keras by {parity_error:.1e}, more than {MAX_RELATIVE_ERROR:.0e}")
     second = None
     if batch_graph:
         second = make_batch_graph(network, run.model, run.scaler, features, model=model, parity=parity)
-    levels, series, parts, test = run.model.levels, prepared.series, prepared.parts, prepared.samples.get("test")
+    levels, series, parts, test = run.model.levels, data.series, data.parts, data.samples.get("test")
     forecast = open_graph(model, intervals=bool(levels))
-    manifest = _manifest(
+    manifest = _make_manifest(
         run,
         name=name,
         version=version,
         parameters=int(network.count_params()),
-        metrics=() if test is None else evaluate(forecast, test, series, run.naive_error),
-        calibration=calibrate_on(forecast, series, parts["train"], parts["calibration"], rows=run.model.rows, levels=levels),
+        metrics=() if test is None else score_model(forecast, test, series, run.naive_error),
+        calibration=calibrate_parts(forecast, series, parts["train"], parts["calibration"], rows=run.model.rows, levels=levels),
         false_alarms_per_day=false_alarms_per_day,
     )
-    replayed = None if test is None else replay(manifest, forecast, series, parts["test"], false_alarms_per_day)
-    return Exported(manifest=manifest, model=model, parity=parity, parity_error=parity_error, batch_graph=second, replay=replayed)
+    replayed = None if test is None else replay_detector(manifest, forecast, series, parts["test"], false_alarms_per_day)
+    return ExportedModel(
+        manifest=manifest, model=model, parity=parity, parity_error=parity_error, batch_graph=second, replay=replayed
+    )
 
 
-def publish_run(repository: Path, run: Run, exported: Exported, *, title: str = "", command: str = "") -> Path:
+def publish_run(repository: Path, run: TrainingRun, exported: ExportedModel, *, title: str = "", command: str = "") -> Path:
     """Publish a version with its card.
 
     Args:
         repository: The model repository.
-        run: What was fitted.
-        exported: What came of it.
+        run: The training run.
+        exported: The exported model.
         title: A line for the card on what the data is.
-        command: The command line that exported it.
+        command: The command line that exported the model.
 
     Raises:
         ArtifactError: The version exists, or can't be written.
@@ -126,34 +130,34 @@ def publish_run(repository: Path, run: Run, exported: Exported, *, title: str = 
 
 
 def next_version(repository: Path, name: str) -> int:
-    """Return the version after the highest one published, 1 for a new model.
+    """Return the highest published version of a model plus 1; 1 for a new model.
 
     Raises:
-        ArtifactError: Not a name of a model.
+        ArtifactError: The name can't be that of a model.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise ArtifactError(f"model name {name!r} does not match {NAME_PATTERN.pattern}")
     if not repository.exists():
         return 1
-    return max((version for known, version in list_versions(repository) if known == name), default=0) + 1
+    return max((version for model, version in list_versions(repository) if model == name), default=0) + 1
 
 
-def _manifest(run: Run, **found: Any) -> Manifest:
-    """Make the manifest, its files not yet filled in, of what the run says and what was found while exporting."""
+def _make_manifest(run: TrainingRun, **results: Any) -> Manifest:
+    """Make the manifest, without its files, from the run and the results of the export."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         created=run.created,
         files=(),
         architecture=run.model.model_type,
-        hyper_parameters=_hyper_parameters(run),
-        features=tuple(f.specify(low, high) for f, low, high in zip(run.features, run.minimum, run.maximum, strict=True)),
+        hyper_parameters=_list_hyper_parameters(run),
+        features=tuple(f.to_spec(low, high) for f, low, high in zip(run.features, run.minimum, run.maximum, strict=True)),
         window_seconds=run.window_seconds,
         slide_seconds=run.slide_seconds,
         sequence_len=run.model.sequence_len,
         rows=run.model.rows,
         horizon=run.model.steps_ahead,
         differencing=run.model.model_delta,
-        scaler=_scaler_vectors(run.scaler),
+        scaler=_flatten_scaler(run.scaler),
         training_range=run.ranges["train"],
         validation_range=run.ranges["validation"],
         calibration_range=run.ranges["calibration"],
@@ -162,27 +166,27 @@ def _manifest(run: Run, **found: Any) -> Manifest:
         seed=run.fit.seed,
         libraries=run.libraries,
         tolerance=TOLERANCE,
-        **found,
+        **results,
     )
 
 
-def _parity_windows(forecast: Forecaster, samples: Samples) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Choose real windows, evenly spread, with their times, and make some of them extreme, as far as those can be compared."""
+def _choose_parity_windows(forecast: Forecaster, samples: Samples) -> tuple[Floats, Times]:
+    """Choose real windows, evenly spread, with their times. Some are made extreme, unless their forecasts explode."""
     chosen = np.linspace(0, len(samples) - 1, PARITY_WINDOWS).astype(np.int64)
     windows, times = samples.windows[chosen], samples.times[chosen]
     return comparable_windows(forecast, extreme_windows(windows), times, windows), times
 
 
-def _scaler_vectors(scaler: Scaler) -> dict[str, tuple[float, ...]]:
-    """Flatten the numbers of the preprocessing; the output's are by step, then by feature."""
+def _flatten_scaler(scaler: Scaler) -> dict[str, tuple[float, ...]]:
+    """Flatten the constants of the preprocessing; those of the output are ordered by step, then by feature."""
     vectors = {name: getattr(scaler, name) for name in SCALER_VECTORS}
     return {name: tuple(np.ravel(vector).tolist()) for name, vector in vectors.items() if vector is not None}
 
 
-def _hyper_parameters(run: Run) -> dict[str, Scalar]:
-    """List every option that shapes the result, but not where the data lay."""
-    told: dict[str, Scalar] = {}
+def _list_hyper_parameters(run: TrainingRun) -> dict[str, Scalar]:
+    """List every option that the result depends on, without the location of the data."""
+    parameters: dict[str, Scalar] = {}
     for options in (run.model, run.fit, run.source):
-        told |= {key: value for key, value in asdict(options).items() if key not in ("datapool", "csv", "seed")}
-    told |= {"best_epoch": run.best_epoch, "interrupted": run.interrupted}
-    return told
+        parameters |= {key: value for key, value in asdict(options).items() if key not in ("datapool", "csv", "seed")}
+    parameters |= {"best_epoch": run.best_epoch, "interrupted": run.interrupted}
+    return parameters

@@ -1,1 +1,1 @@
-"""feature_selection."""
+"""Feature selection: statistics of each column that say whether it is worth forecasting."""

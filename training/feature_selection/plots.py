@@ -3,19 +3,19 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.feature_selection.intermittent_demand import LARGEST_SMOOTH_INTERVAL, LARGEST_SMOOTH_VARIATION
-from training.feature_selection.selection import Selection
-from training.reporting.figures import BAND, COLORS, FAINT, INK, MOST_PANELS, make_figure
+from training.feature_selection.analysis import FeatureAnalysis
+from training.feature_selection.intermittent_demand import MAX_SMOOTH_INTERVAL, MAX_SMOOTH_VARIATION
+from training.reporting.figures import BAND, COLORS, FAINT, INK, MAX_PANELS, make_figure
 
-NAMED = 30
-"""Features that are named at the edge of a matrix or beside a point."""
+MAX_LABELS = 30
+"""Maximum number of features that are labelled in a figure."""
 
 
-def memory_figure(selection: Selection) -> Figure:
-    """Show autocorrelation and partial autocorrelation of each feature."""
-    facts = selection.facts[:MOST_PANELS]
-    figure, panels = make_figure(len(facts), 2, row_height=1.7, sharex="col")
-    for (left, right), f in zip(panels, facts, strict=True):
+def draw_autocorrelation(selection: FeatureAnalysis) -> Figure:
+    """Draw autocorrelation and partial autocorrelation of each feature."""
+    statistics = selection.statistics[:MAX_PANELS]
+    figure, panels = make_figure(len(statistics), 2, row_height=1.7, sharex="col")
+    for (left, right), f in zip(panels, statistics, strict=True):
         left.plot(f.acf_path, color=BAND)
         left.axhline(0, color=INK, linewidth=0.7)
         left.set_title(f"{f.name}: autocorrelation")
@@ -29,9 +29,9 @@ def memory_figure(selection: Selection) -> Figure:
     return figure
 
 
-def dependence_figure(selection: Selection) -> Figure:
-    """Show linear correlation at the same time and mutual information with the future."""
-    names = [f.name for f in selection.facts]
+def draw_dependence(selection: FeatureAnalysis) -> Figure:
+    """Draw the linear correlation at the same time, and the mutual information with later values."""
+    names = [f.name for f in selection.statistics]
     size = min(9.0, 2.6 + 0.22 * len(names))
     figure, panels = make_figure(1, 2, row_height=size + 1.0, width=2 * size + 3)
     largest = float(np.nanmax(selection.information)) or 1.0
@@ -42,7 +42,7 @@ def dependence_figure(selection: Selection) -> Figure:
         image = axes.imshow(matrix, vmin=limits[0], vmax=limits[1], cmap=colors)
         axes.grid(visible=False)
         axes.set_title(title)
-        shown = range(len(names)) if len(names) <= NAMED else range(0, len(names), -(-len(names) // NAMED))
+        shown = range(len(names)) if len(names) <= MAX_LABELS else range(0, len(names), -(-len(names) // MAX_LABELS))
         axes.set_xticks(list(shown), [names[i] for i in shown], rotation=90, fontsize=7)
         axes.set_yticks(list(shown), [names[i] for i in shown], fontsize=7)
         figure.colorbar(image, ax=axes, shrink=0.7)
@@ -51,16 +51,16 @@ def dependence_figure(selection: Selection) -> Figure:
     return figure
 
 
-def intermittence_figure(selection: Selection) -> Figure:
-    """Show each feature's place among the classes of intermittent demand."""
+def draw_intermittence(selection: FeatureAnalysis) -> Figure:
+    """Draw each feature's place among the classes of intermittent demand."""
     figure, panels = make_figure(1, 1, row_height=5.0, width=7.5)
     axes = panels[0, 0]
-    known = [f for f in selection.facts if np.isfinite(f.demand.interval)]
-    axes.axvline(LARGEST_SMOOTH_INTERVAL, color=FAINT, linestyle="--", linewidth=1)
-    axes.axhline(LARGEST_SMOOTH_VARIATION, color=FAINT, linestyle="--", linewidth=1)
-    for f in known:
+    demanded = [f for f in selection.statistics if np.isfinite(f.demand.interval)]
+    axes.axvline(MAX_SMOOTH_INTERVAL, color=FAINT, linestyle="--", linewidth=1)
+    axes.axhline(MAX_SMOOTH_VARIATION, color=FAINT, linestyle="--", linewidth=1)
+    for f in demanded:
         axes.plot(f.demand.interval, max(f.demand.variation, 1e-4), "o", color=COLORS[0], alpha=0.7)
-        if len(known) <= NAMED or f.demand.interval > LARGEST_SMOOTH_INTERVAL:
+        if len(demanded) <= MAX_LABELS or f.demand.interval > MAX_SMOOTH_INTERVAL:
             axes.annotate(
                 f.name, (f.demand.interval, max(f.demand.variation, 1e-4)), (4, 3), textcoords="offset points", fontsize=7
             )

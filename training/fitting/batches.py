@@ -1,6 +1,6 @@
-"""Batches in a new order each epoch, and many steps over them in one call.
+"""Batches in a new order each epoch, and many training steps per call.
 
-The order is a function of seed and epoch, so that a resumed fit goes on with it.
+The order is a function of seed and epoch, so that a resumed fit continues with the same order.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,20 @@ import numpy as np
 from mods_grpc.array_types import Singles
 from training.network.backend import keras, tf
 
-STEPS_AT_ONCE = 64
-"""Steps of one call: enough that the call itself costs nothing, few enough that Ctrl-C is soon heard."""
+STEPS_PER_CALL = 64
+"""Steps per call: enough that the overhead of a call does not matter, few enough that Ctrl-C takes effect soon."""
 
 
 class Batches(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no types
-    """Full batches of windows and targets; what does not fill a last batch is left out of that epoch.
+    """Full batches of windows and targets. Rows that do not fill a last batch are left out of that epoch.
 
-    It is a callback, since it has to be told of the epoch.
+    It is a Keras callback because the order depends on the epoch.
 
     Args:
-        windows: `(n, ...)`, what the network sees.
-        targets: `(n, ...)`, what it should emit.
-        batch_size: Windows of a batch, at most n.
-        seed: Of the order.
+        windows: `(n, ...)`, inputs of the network.
+        targets: `(n, ...)`, outputs to fit.
+        batch_size: Windows per batch, at most n.
+        seed: Seed of the order.
     """
 
     def __init__(self, windows: Singles, targets: Singles, batch_size: int, seed: int) -> None:
@@ -36,23 +36,23 @@ class Batches(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no
         self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
-        """Take the order of an epoch, from 0."""
+        """Set the epoch, from 0, whose order the next iteration has."""
         del logs
         self._epoch.assign(epoch)
 
     def dataset(self) -> Any:
-        """Make the `tf.data.Dataset` of one epoch, to be iterated anew in each.
+        """Make the `tf.data.Dataset` of one epoch, to be iterated once per epoch.
 
-        Each element is what one call takes: the rows of its batches `(calls' steps, batch_size)`, and how many of these
-        there are; the last call may have fewer and is filled up, so that all are of one shape and compiled once.
+        Each element is the input of one call: the rows of its batches `(steps per call, batch_size)`, and the number of batches
+        that count. The last call may have fewer; it is padded, so that all calls have one shape and are compiled once.
         """
         return tf.data.Dataset.range(1).flat_map(self._calls).apply(tf.data.experimental.assert_cardinality(len(self._counts)))
 
     def train_function(self, network: Any, *, compiled: bool) -> Callable[[Any], Any]:
         """Make the `train_function` of a compiled Keras model, which takes an iterator of `dataset` and returns the metrics.
 
-        Keras' own `steps_per_execution` makes batches outside of the network's graph and starts XLA anew for each step.
-        Here the loop over steps is in the graph, with windows and weights at hand.
+        Keras' `steps_per_execution` makes batches outside the network's graph and calls XLA once per step. Here the loop over
+        steps is inside the graph, together with windows and weights.
 
         Args:
             network: The Keras model.
@@ -76,8 +76,8 @@ class Batches(keras.callbacks.Callback):  # type: ignore[misc]  # Keras ships no
 
     @property
     def _counts(self) -> list[int]:
-        """Steps of each call of an epoch."""
-        return [min(STEPS_AT_ONCE, self.steps - done) for done in range(0, self.steps, STEPS_AT_ONCE)]
+        """Steps of each call in an epoch."""
+        return [min(STEPS_PER_CALL, self.steps - done) for done in range(0, self.steps, STEPS_PER_CALL)]
 
     def _calls(self, _: object) -> Any:
         seed = tf.stack([tf.constant(self._seed, tf.int64), self._epoch.read_value()])

@@ -1,9 +1,8 @@
-"""The state of a fit after an epoch, so that a fit that was killed goes on to the result it would have had."""
+"""The state of a fit after an epoch, from which a killed fit continues to the result that it would have had."""
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,32 +10,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.atomic_file import write_atomically
 from mods_grpc.errors import DataError
 from training.data.windows import Samples
+from training.fitting.npz import pack_arrays, unpack_arrays
 from training.network.config import FitConfig, ModelConfig
-from training.npz import pack, unpack
 
 CHECKPOINT_FILE = "checkpoint.npz"
 _STATE = "state"
 
 Weights = list[NDArray[Any]]
 
+EpochListener = Callable[[int, Mapping[str, float]], None]
+"""Called after each epoch with its number, from 1, and its losses by name."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checkpointing:
-    """Where the state is kept and whether a fit starts from it."""
+class CheckpointOptions:
+    """The file of the state, and whether a fit resumes from it if it exists."""
 
     path: Path
     resume: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
-class Progress:
-    """How far a fit is.
+class FitProgress:
+    """Progress of a fit.
 
     Attributes:
         history: Losses by epoch.
-        best_epoch: From 1; 0 where no validation loss was finite yet.
+        best_epoch: Epoch of the lowest validation loss, from 1; 0 while no loss was finite.
         lowest: The validation loss of that epoch.
         best_weights: The network's weights after it.
     """
@@ -48,12 +51,12 @@ class Progress:
 
     @property
     def epochs(self) -> int:
-        """Epochs done."""
+        """Number of finished epochs."""
         return len(self.history["loss"])
 
 
-def identify(model: ModelConfig, options: FitConfig, parts: Sequence[Samples]) -> str:
-    """Return a digest of everything that shapes a fit; a state belongs to one of them."""
+def fingerprint_fit(model: ModelConfig, options: FitConfig, parts: Sequence[Samples]) -> str:
+    """Return a digest of options and data. A checkpoint can be resumed only by a fit with the same digest."""
     digest = hashlib.sha256(json.dumps([asdict(model), asdict(options)], sort_keys=True).encode())
     for part in parts:
         digest.update(np.ascontiguousarray(part.windows).tobytes())
@@ -62,51 +65,49 @@ def identify(model: ModelConfig, options: FitConfig, parts: Sequence[Samples]) -
     return digest.hexdigest()
 
 
-def save_state(path: Path, identity: str, progress: Progress, network: Any, own_weights: Weights) -> None:
+def save_checkpoint(path: Path, fingerprint: str, progress: FitProgress, network: Any, raw_weights: Weights) -> None:
     """Write the state, whole or not at all.
 
     Args:
-        path: The file.
-        identity: See `identify`.
-        progress: How far the fit is.
+        path: The file. Its folder is created.
+        fingerprint: See `fingerprint_fit`.
+        progress: Progress of the fit.
         network: The Keras model, with its optimizer.
-        own_weights: Its trainable weights, in place of what averaging put there.
+        raw_weights: Its trainable weights before averaging.
 
     Raises:
         DataError: The file can't be written.
     """
-    told = {"identity": identity, "history": progress.history, "best_epoch": progress.best_epoch, "lowest": progress.lowest}
-    text = json.dumps(told).encode()
+    state = {"identity": fingerprint, "history": progress.history, "best_epoch": progress.best_epoch, "lowest": progress.lowest}
+    encoded = np.frombuffer(json.dumps(state).encode(), dtype=np.uint8)
     groups = {
         "variable": [variable.numpy() for variable in network.variables],
-        "own": own_weights,
+        "own": raw_weights,
         "optimizer": [variable.numpy() for variable in network.optimizer.variables],
         "best": progress.best_weights or [],
     }
     arrays = {f"{group}_{i:04d}": array for group, members in groups.items() for i, array in enumerate(members)}
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging.write_bytes(pack({_STATE: np.frombuffer(text, dtype=np.uint8), **arrays}))
-        staging.replace(path)
+        write_atomically(path, pack_arrays({_STATE: encoded, **arrays}))
     except OSError as error:
         raise DataError(f"cannot write the checkpoint {path}: {error.strerror}") from error
 
 
-def load_state(path: Path, identity: str, network: Any) -> Progress:
-    """Set a network and its optimizer as they were.
+def load_checkpoint(path: Path, fingerprint: str, network: Any) -> FitProgress:
+    """Restore a network and its optimizer, and return the progress of the fit.
 
     Raises:
         DataError: Not a checkpoint, or one of another fit.
     """
     try:
-        arrays = unpack(path.read_bytes())
-        told = json.loads(arrays.pop(_STATE).tobytes())
-        progress = Progress(history=told["history"], best_epoch=told["best_epoch"], lowest=told["lowest"])
-        found = told["identity"]
+        arrays = unpack_arrays(path.read_bytes())
+        state = json.loads(arrays.pop(_STATE).tobytes())
+        progress = FitProgress(history=state["history"], best_epoch=state["best_epoch"], lowest=state["lowest"])
+        stored_fingerprint = state["identity"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a checkpoint") from error
-    if found != identity:
+    if stored_fingerprint != fingerprint:
         raise DataError(f"{path} is of a fit with other options or other data; fit without --resume")
     network.optimizer.build(network.trainable_variables)
     for group, variables in (
@@ -114,9 +115,9 @@ def load_state(path: Path, identity: str, network: Any) -> Progress:
         ("own", network.trainable_variables),
         ("optimizer", network.optimizer.variables),
     ):
-        kept = [array for name, array in arrays.items() if name.startswith(f"{group}_")]
-        for variable, array in zip(variables, kept, strict=True):
-            variable.assign(array.reshape(variable.shape))  # a scalar is kept as a vector of one
+        stored = [array for name, array in arrays.items() if name.startswith(f"{group}_")]
+        for variable, array in zip(variables, stored, strict=True):
+            variable.assign(array.reshape(variable.shape))  # a scalar is stored as a vector of one
     best = [array for name, array in arrays.items() if name.startswith("best_")]
     progress.best_weights = best or None
     return progress

@@ -1,4 +1,4 @@
-"""One run: prepared data in, a run and its weights out."""
+"""One training run: data in, the run's record and its weights out."""
 
 import math
 from datetime import UTC, datetime
@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 import numpy as np
 
 from training.data.source import SourceConfig
-from training.data.windows import time_range
-from training.fitting.checkpoint import Checkpointing
-from training.fitting.fit import EpochListener, fit
-from training.fitting.prepare import Prepared
-from training.fitting.run import Run, library_versions
-from training.fitting.weights import load_weights, save_weights
+from training.data.windows import describe_range
+from training.fitting.checkpoint import CheckpointOptions, EpochListener
+from training.fitting.fit import fit
+from training.fitting.prepare import TrainingData
+from training.fitting.run import TrainingRun, load_weights, read_library_versions, save_weights
 from training.network.architectures import Network, build
 from training.network.config import FitConfig, ModelConfig
 
@@ -20,22 +19,22 @@ def fit_run(
     source: SourceConfig,
     model: ModelConfig,
     options: FitConfig,
-    prepared: Prepared,
+    data: TrainingData,
     *,
     command: str = "",
     listener: EpochListener | None = None,
-    checkpointing: Checkpointing | None = None,
-) -> tuple[Run, bytes]:
+    checkpoints: CheckpointOptions | None = None,
+) -> tuple[TrainingRun, bytes]:
     """Fit a network on prepared data.
 
     Args:
-        source: Where the data came from, to be read again.
-        model: What the network looks like.
-        options: How it is fitted.
-        prepared: What `prepare(source, model)` gave.
-        command: The command line that makes the run again.
-        listener: Told of every epoch.
-        checkpointing: Where the state of the fit is kept; None keeps none.
+        source: Options of the data, recorded so that it can be read again.
+        model: Options of the network.
+        options: Options of fitting.
+        data: Result of `prepare_data(source, model)`.
+        command: The command line that reproduces the run.
+        listener: Called after every epoch.
+        checkpoints: File for the state of the fit; None for no checkpoints.
 
     Returns:
         The run and the bytes of its weights.
@@ -43,11 +42,11 @@ def fit_run(
     Raises:
         DataError: The data does not allow a fit.
     """
-    fitted = fit(model, options, prepared.samples["train"], prepared.samples["validation"], listener, checkpointing)
-    series = prepared.series
-    values = prepared.training_values()
-    steps = np.concatenate([np.abs(np.diff(series.values[cut], axis=0)) for cut in prepared.parts["train"]])
-    run = Run(
+    result = fit(model, options, data.samples["train"], data.samples["validation"], listener, checkpoints)
+    series = data.series
+    values = data.training_values()
+    steps = np.concatenate([np.abs(np.diff(series.values[cut], axis=0)) for cut in data.parts["train"]])
+    run = TrainingRun(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         model=model,
@@ -58,22 +57,22 @@ def fit_run(
         maximum=tuple(values.max(axis=0).tolist()),
         window_seconds=series.window_seconds,
         slide_seconds=series.slide_seconds,
-        ranges={name: time_range(series, part) for name, part in prepared.parts.items()},
-        samples={name: len(samples) for name, samples in prepared.samples.items()},
+        ranges={name: describe_range(series, part) for name, part in data.parts.items()},
+        samples={name: len(samples) for name, samples in data.samples.items()},
         data_digest=series.digest,
         report=series.report,
-        scaler=fitted.scaler,
+        scaler=result.scaler,
         naive_error=tuple(np.nanmean(steps, axis=0).tolist()),
-        history={name: tuple(_finite(value) for value in values) for name, values in fitted.history.items()},
-        best_epoch=fitted.best_epoch,
-        interrupted=fitted.interrupted,
-        libraries=library_versions(),
+        history={name: tuple(_finite_loss(value) for value in values) for name, values in result.history.items()},
+        best_epoch=result.best_epoch,
+        interrupted=result.interrupted,
+        libraries=read_library_versions(),
     )
-    return run, save_weights(fitted.network)
+    return run, save_weights(result.network)
 
 
-def rebuild(run: Run, weights: bytes) -> Network:
-    """Make the network of a run again.
+def rebuild_network(run: TrainingRun, weights: bytes) -> Network:
+    """Rebuild the network of a run.
 
     Raises:
         DataError: The weights are not of this network.
@@ -83,5 +82,5 @@ def rebuild(run: Run, weights: bytes) -> Network:
     return network
 
 
-def _finite(loss: float) -> float:
+def _finite_loss(loss: float) -> float:
     return loss if math.isfinite(loss) else -1.0

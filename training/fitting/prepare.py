@@ -1,69 +1,65 @@
-"""From options to samples: data read, repaired, cut into parts and windows."""
+"""From options to samples: reads the data, repairs it, splits it into parts and cuts it into windows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mods_grpc.array_types import Floats
 from mods_grpc.errors import DataError
-from training.data.series import Rows, Series
-from training.data.source import SourceConfig, load
-from training.data.windows import PARTS, Samples, split, take
+from training.data.series import PartRows, Series
+from training.data.source import SourceConfig, load_series
+from training.data.windows import PARTS, Samples, make_samples, split_series
 from training.network.config import ModelConfig
 
-LEAST_CALIBRATION_SAMPLES = 300
+MIN_CALIBRATION_SAMPLES = 300
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """A series, the rows of its parts, and the samples of each, by name in `windows.PARTS`."""
+class TrainingData:
+    """A series, and the rows and samples of each part, by its name in `windows.PARTS`."""
 
     series: Series
-    parts: Mapping[str, Rows]
+    parts: Mapping[str, PartRows]
     samples: Mapping[str, Samples]
 
-    def training_values(self) -> NDArray[np.float64]:
+    def training_values(self) -> Floats:
         """Return all raw rows that the training windows and targets touch, `(n, features)`."""
         train = self.samples["train"]
         touched = train.origins[:, None] + np.arange(-train.windows.shape[1], train.targets.shape[1])
         return self.series.values[np.unique(touched)]
 
 
-def prepare(source: SourceConfig, model: ModelConfig) -> Prepared:
-    """Read data and cut it.
+def prepare_data(source: SourceConfig, model: ModelConfig) -> TrainingData:
+    """Read the data, split it and cut it into samples.
 
     Raises:
-        DataError: The data can't be read or cut as the options say, or a part holds no window without missing values.
+        DataError: The data can't be read or split as the options say, or a part holds no window without missing values.
     """
     ranges = source.ranges()
-    series = load(source, ranges.whole)
+    series = load_series(source, ranges.span)
     if model.transform == "log1p" and bool((series.values < 0).any()):
         raise DataError("transform log1p takes no values below 0; use --transform none for this data")
-    parts = split(series, ranges, model.rows, model.steps_ahead)
-    samples = {name: take(series, part, model.rows, model.steps_ahead) for name, part in parts.items()}
+    parts = split_series(series, ranges, model.rows, model.steps_ahead)
+    samples = {name: make_samples(series, part, model.rows, model.steps_ahead) for name, part in parts.items()}
     for name in PARTS:
         if name in samples and not len(samples[name]):
             raise DataError(f"the {name} range holds no window without missing values")
-    return Prepared(series=series, parts=parts, samples=samples)
+    return TrainingData(series=series, parts=parts, samples=samples)
 
 
-def warnings_about(source: SourceConfig, prepared: Prepared) -> list[str]:
-    """Say what a user should know before believing the result."""
-    told = []
-    derived = [name for name, text in _derivable(source) if not text]
-    if derived:
-        told.append(f"{' and '.join(derived)} cut from the end of the training range")
-    calibration = len(prepared.samples["calibration"])
-    if calibration < LEAST_CALIBRATION_SAMPLES:
-        told.append(
+def list_warnings(source: SourceConfig, data: TrainingData) -> list[str]:
+    """List what a user should know before trusting the result."""
+    warnings = []
+    ranges = {"validation": source.validation_time_range, "calibration": source.calibration_time_range}
+    if derived := [name for name, text in ranges.items() if not text]:
+        warnings.append(f"{' and '.join(derived)} cut from the end of the training range")
+    calibration = len(data.samples["calibration"])
+    if calibration < MIN_CALIBRATION_SAMPLES:
+        warnings.append(
             f"only {calibration} calibration windows: p-values can't fall below 1/{calibration + 1} and are coarse; "
-            f"{LEAST_CALIBRATION_SAMPLES} or more are advised"
+            f"{MIN_CALIBRATION_SAMPLES} or more are advised"
         )
-    if "test" not in prepared.samples:
-        told.append("no test range: no metrics")
-    return told
-
-
-def _derivable(source: SourceConfig) -> tuple[tuple[str, str], ...]:
-    return (("validation", source.validation_time_range), ("calibration", source.calibration_time_range))
+    if "test" not in data.samples:
+        warnings.append("no test range: no metrics")
+    return warnings

@@ -1,21 +1,23 @@
-"""A run directory: `run.json` (what was done, with which data and how it went) and `weights.npz`. Data, never code."""
+"""A run directory: `run.json` (options, data and course of the fit) and `weights.npz`. It holds data, never code."""
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from mods_grpc.artifact import TimeRange
+from mods_grpc.artifact.strict_json import to_jsonable
+from mods_grpc.atomic_file import write_atomically
 from mods_grpc.errors import DataError
-from training.data.feature import Feature
+from training.data.feature import FeatureColumn
 from training.data.series import DataReport
 from training.data.source import SourceConfig
+from training.fitting.npz import pack_arrays, unpack_arrays
 from training.network.config import FitConfig, ModelConfig
 from training.network.scaler import Scaler
 
@@ -27,27 +29,25 @@ _LIBRARIES = ("keras", "numpy", "onnx", "onnxruntime", "pandas", "tensorflow", "
 
 SCALER_VECTORS = ("input_mean", "input_scale", "output_mean", "output_scale", "level_mean", "level_scale", "highest")
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """What is known of a fit, apart from its weights.
+class TrainingRun:
+    """The record of a fit, without its weights.
 
     Attributes:
         created: When the run ended, ISO 8601, UTC.
-        command: The command line that makes it again, without the interpreter.
+        command: The command line that reproduces it.
         model, fit, source: The options.
-        features: The features in order, with `minimum` and `maximum` over the training rows beside them.
-        window_seconds, slide_seconds: Of the data.
+        features: The features in order. minimum, maximum: Their range over the training rows, in the same order.
+        window_seconds, slide_seconds: Window and slide of the data.
         ranges: Rows of each part, by its name in `windows.PARTS`.
         samples: Windows without missing values, by part.
-        data_digest: Digest of the data that was read, see `series.Series`.
-        report: What was found in the data and repaired.
+        data_digest: Digest of the data as read, see `series.Series`.
+        report: Irregularities of the data and their repair.
         scaler: Preprocessing, fitted on the training windows.
-        naive_error: MAE of no change over one step on the training rows, by feature: the unit of MASE.
-        history: Losses by epoch. best_epoch: From 1. interrupted: Whether the user ended the fit.
-        libraries: Versions.
+        naive_error: MAE of persistence over one step on the training rows, by feature: the unit of MASE.
+        history: Losses by epoch. best_epoch: From 1. interrupted: Whether Ctrl-C ended the fit.
+        libraries: Versions of the libraries, by name.
     """
 
     created: str
@@ -55,7 +55,7 @@ class Run:
     model: ModelConfig
     fit: FitConfig
     source: SourceConfig
-    features: tuple[Feature, ...]
+    features: tuple[FeatureColumn, ...]
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
     window_seconds: int
@@ -77,25 +77,23 @@ class Run:
         return [feature.name for feature in self.features]
 
 
-def write_run(folder: Path, run: Run, weights: bytes) -> None:
+def write_run(folder: Path, run: TrainingRun, weights: bytes) -> None:
     """Write a run directory, each file whole or not at all.
 
     Raises:
         DataError: The folder can't be written.
     """
     tree = {"schema": RUN_SCHEMA, **dataclasses.asdict(run)}
-    text = json.dumps(tree, indent=1, sort_keys=True, allow_nan=False, default=_plain) + "\n"
+    text = json.dumps(tree, indent=1, sort_keys=True, allow_nan=False, default=to_jsonable) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in ((WEIGHTS_FILE, weights), (RUN_FILE, text.encode())):
-            staging = folder / f".{name}.{os.getpid()}"
-            staging.write_bytes(data)
-            staging.replace(folder / name)
+        write_atomically(folder / WEIGHTS_FILE, weights)
+        write_atomically(folder / RUN_FILE, text.encode())
     except OSError as error:
         raise DataError(f"cannot write the run {folder}: {error.strerror}") from error
 
 
-def read_run(folder: Path) -> tuple[Run, bytes]:
+def read_run(folder: Path) -> tuple[TrainingRun, bytes]:
     """Read a run directory.
 
     Returns:
@@ -114,17 +112,17 @@ def read_run(folder: Path) -> tuple[Run, bytes]:
     try:
         scaler = tree["scaler"]
         vectors: dict[str, Any] = {name: None if (v := scaler[name]) is None else np.array(v) for name in SCALER_VECTORS}
-        run = Run(
+        run = TrainingRun(
             **{
                 **tree,
-                "model": _make(ModelConfig, tree["model"]),
-                "fit": _make(FitConfig, tree["fit"]),
-                "source": _make(SourceConfig, tree["source"]),
-                "features": tuple(_make(Feature, feature) for feature in tree["features"]),
+                "model": ModelConfig(**tree["model"]),
+                "fit": FitConfig(**tree["fit"]),
+                "source": SourceConfig(**tree["source"]),
+                "features": tuple(FeatureColumn(**feature) for feature in tree["features"]),
                 "minimum": tuple(tree["minimum"]),
                 "maximum": tuple(tree["maximum"]),
-                "ranges": {name: _make(TimeRange, part) for name, part in tree["ranges"].items()},
-                "report": _make(DataReport, tree["report"]),
+                "ranges": {name: TimeRange(**part) for name, part in tree["ranges"].items()},
+                "report": DataReport(**tree["report"]),
                 "scaler": Scaler(
                     transform=scaler["transform"],
                     differencing=scaler["differencing"],
@@ -140,22 +138,34 @@ def read_run(folder: Path) -> tuple[Run, bytes]:
     return run, weights
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that shape the result."""
-    found = {}
+def save_weights(network: Any) -> bytes:
+    """Return the weights of a Keras model, moving averages included, in the model's order as an `.npz` file."""
+    return pack_arrays({f"{index:04d}_{weight.name}": np.asarray(weight) for index, weight in enumerate(network.weights)})
+
+
+def load_weights(network: Any, data: bytes) -> None:
+    """Set the weights of a network that was built from the same configuration.
+
+    Raises:
+        DataError: The weights are of another network, or not an `.npz` file. The network is not changed.
+    """
+    arrays = unpack_arrays(data)
+    expected = {f"{index:04d}_{weight.name}": tuple(weight.shape) for index, weight in enumerate(network.weights)}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes != expected:
+        difference = next((name for name in (*expected, *shapes) if expected.get(name) != shapes.get(name)), "")
+        raise DataError(
+            f"weights are of another network: {difference} is {shapes.get(difference)}, expected {expected.get(difference)}"
+        )
+    network.set_weights(list(arrays.values()))
+
+
+def read_library_versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that the result depends on."""
+    versions = {}
     for name in _LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
-
-
-def _make(kind: type[_T], tree: Mapping[str, Any]) -> _T:
-    return kind(**tree)
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return versions

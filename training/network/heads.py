@@ -1,4 +1,4 @@
-"""What stands between an architecture and the output: a linear map beside it, and quantiles that can't cross."""
+"""Output heads of all architectures: an added linear map, and quantiles that can't cross."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from training.network.config import MEDIAN, ModelConfig
 from training.network.layers import Tensor
 
 
-def complete(network: Any, config: ModelConfig, features: int) -> Any:
-    """Add to an architecture what the options ask for; without any it stays as it is.
+def add_head(network: Any, config: ModelConfig, features: int) -> Any:
+    """Add the linear map and the quantiles that the options ask for. Without these the network is returned as it is.
 
     Args:
         network: Maps `(batch, sequence_len, features + channels)` to `(batch, steps_ahead, heads * features)`.
-        config: The options.
+        config: Options of the network.
         features: Features of a row.
 
     Returns:
@@ -23,26 +23,29 @@ def complete(network: Any, config: ModelConfig, features: int) -> Any:
     x = network.output
     parts = [x[:, :, head * features : (head + 1) * features] for head in range(config.heads)] if config.levels else [x]
     if config.linear:
-        parts[0] = keras.layers.Add()([parts[0], linear_path(network.input, config, features)])
-    outputs = _quantiles(parts, config, features) if config.levels else parts[0]
+        parts[0] = keras.layers.Add()([parts[0], linear_forecast(network.input, config, features)])
+    outputs = _quantile_outputs(parts, config, features) if config.levels else parts[0]
     return keras.Model(network.input, outputs, name=network.name)
 
 
-def linear_path(inputs: Tensor, config: ModelConfig, features: int) -> Tensor:
-    """Map the window to the path `(batch, steps_ahead, features)` linearly, all features to all, from no map at all."""
+def linear_forecast(inputs: Tensor, config: ModelConfig, features: int) -> Tensor:
+    """Map the window linearly to `(batch, steps_ahead, features)`, all features to all. The weights start at 0."""
     flat = keras.layers.Flatten()(inputs[:, :, :features] if config.calendar else inputs)
     steps = keras.layers.Dense(config.steps_ahead * features, use_bias=False, kernel_initializer="zeros", name="linear")(flat)
     return keras.layers.Reshape((config.steps_ahead, features))(steps)
 
 
-def _quantiles(parts: list[Tensor], config: ModelConfig, features: int) -> Tensor:
-    """Start from the median, the first part, and go up and down by what can't be below 0."""
+def _quantile_outputs(parts: list[Tensor], config: ModelConfig, features: int) -> Tensor:
+    """Make the quantiles `(batch, steps_ahead, features, levels)`.
+
+    The first part is the median; the others, made positive by softplus, are the distances between neighbouring levels.
+    """
     median = config.levels.index(MEDIAN)
-    found = {median: parts[0]}
+    outputs = {median: parts[0]}
     spread = [keras.layers.Activation("softplus")(part) for part in parts[1:]]
     for level in range(median - 1, -1, -1):
-        found[level] = keras.layers.Subtract()([found[level + 1], spread[level]])
+        outputs[level] = keras.layers.Subtract()([outputs[level + 1], spread[level]])
     for level in range(median + 1, len(parts)):
-        found[level] = keras.layers.Add()([found[level - 1], spread[level - 1]])
+        outputs[level] = keras.layers.Add()([outputs[level - 1], spread[level - 1]])
     shape = (config.steps_ahead, features, 1)
-    return keras.layers.Concatenate(axis=-1)([keras.layers.Reshape(shape)(found[level]) for level in range(len(parts))])
+    return keras.layers.Concatenate(axis=-1)([keras.layers.Reshape(shape)(outputs[level]) for level in range(len(parts))])

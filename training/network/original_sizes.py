@@ -1,8 +1,8 @@
-"""Parameters of the layouts that the original system (deephdc/mods) gives its models, for comparison of size only.
+"""Parameter counts of the models of the original system (deephdc/mods), to compare sizes.
 
-Each of its networks ends in one sigmoid dense layer that emits one row. Its recurrent layers have 12 units, its dense and
-convolutional widths are fixed; blocks, depth and dropout asked for change nothing. Its stackedLSTM reads the input anew in
-its last layer, so it is its LSTM. The size of its TCNs depends on the version of a library of layers and is not told.
+Each of its networks ends in one sigmoid dense layer that emits one row. Its recurrent layers have 12 units and its dense and
+convolutional widths are fixed: its options for blocks, depth and dropout have no effect. The last layer of its stackedLSTM
+reads the input again, so it equals its LSTM. The size of its TCNs depends on the version of a library and is not given here.
 """
 
 from itertools import pairwise
@@ -15,8 +15,8 @@ _FILTERS, _TAPS, _POOL = 64, 2, 2
 _ATTENTION_UNITS = 32  # additive self-attention, with biases
 
 
-def original_parameters(model_type: ModelType, sequence_len: int, features: int) -> int | None:
-    """Count the parameters of the original's layout; None where it has no such model or its size is not known.
+def count_original_parameters(model_type: ModelType, sequence_len: int, features: int) -> int | None:
+    """Count the parameters of the original's model; None if it has no such model or its size is not known.
 
     Args:
         model_type: Architecture.

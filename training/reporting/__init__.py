@@ -1,1 +1,1 @@
-"""reporting."""
+"""Reports on an evaluation: the HTML page and its figures."""

@@ -1,4 +1,4 @@
-"""How figures look, and their way into a page: no window system, no network, the same data the same bytes."""
+"""Style and rendering of figures, without a window system. The same data gives the same bytes."""
 
 import base64
 import io
@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 Kind = Literal["svg", "png"]
 
-# Okabe & Ito (2008): told apart with any kind of colour vision.
+# Okabe & Ito (2008): distinguishable with any kind of colour vision.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f")
 INK, FAINT, BAND = "#1f2933", "#9aa5b1", "#0072b2"
-MOST_PANELS = 12
-"""Features that get a panel of their own; tables hold all of them."""
+MAX_PANELS = 12
+"""Maximum number of features with a panel; tables hold all of them."""
 
 _STYLE: Any = {
     "font.size": 9,
@@ -48,53 +48,53 @@ def make_figure(rows: int, columns: int, *, width: float = 11.0, row_height: flo
 
     Args:
         rows: Rows of panels.
-        columns: Panels of a row.
-        width: Of the figure in inches.
-        row_height: In inches.
-        **options: For `Figure.subplots`.
+        columns: Panels per row.
+        width: Width of the figure in inches.
+        row_height: Height of a row in inches.
+        **options: Options of `Figure.subplots`.
     """
     figure = Figure(figsize=(width, row_height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def color_of(index: int) -> str:
+def line_color(index: int) -> str:
     """Return the colour of the n-th line."""
     return COLORS[index % len(COLORS)]
 
 
-def date_axis(axes: Axes) -> None:
-    """Say as little of the date at each mark as tells it from its neighbours."""
+def format_date_axis(axes: Axes) -> None:
+    """Label each tick with the shortest part of the date that distinguishes it from its neighbours."""
     formatter: Any = ConciseDateFormatter
     axes.xaxis.set_major_formatter(formatter(axes.xaxis.get_major_locator()))
 
 
-def whole_steps(axes: Axes, horizon: int) -> None:
-    """Mark steps of the horizon at whole numbers."""
+def mark_steps(axes: Axes, horizon: int) -> None:
+    """Put the ticks of an axis of steps ahead at whole numbers."""
     every = max(1, -(-horizon // 12))
     axes.set_xticks([1, *range(1 + every, horizon + 1, every)] if every == 1 else [1, *range(every, horizon + 1, every)])
     axes.set_xlim(0.7, horizon + 0.3)
 
 
-def name_lines(figure: Figure, axes: Axes, columns: int = 6) -> None:
-    """Put the legend of one panel above the figure, for all panels."""
+def add_legend(figure: Figure, axes: Axes, columns: int = 6) -> None:
+    """Put the legend of one panel above the figure, as the legend of all panels."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, fontsize=9)
 
 
-def embed(draw: Callable[[], Figure], alternative: str, kind: Kind = "svg") -> str:
-    """Make an `<img>` that holds a figure itself.
+def embed_figure(draw: Callable[[], Figure], alternative: str, kind: Kind = "svg") -> str:
+    """Return an `<img>` element with the figure inside it as a data URL.
 
     Args:
-        draw: Makes the figure.
-        alternative: Text for who can't see it.
-        kind: "svg" for lines, "png" where there are many thousand points.
+        draw: Draws the figure.
+        alternative: Alternative text.
+        kind: "svg" for lines, "png" for many thousand points.
     """
     mime = "image/svg+xml" if kind == "svg" else "image/png"
-    return f'<img alt="{alternative}" src="data:{mime};base64,{base64.b64encode(render(draw, kind)).decode()}">'
+    return f'<img alt="{alternative}" src="data:{mime};base64,{base64.b64encode(render_figure(draw, kind)).decode()}">'
 
 
-def render(draw: Callable[[], Figure], kind: Kind = "png") -> bytes:
-    """Draw a figure in the style of all of them."""
+def render_figure(draw: Callable[[], Figure], kind: Kind = "png") -> bytes:
+    """Return a figure as the bytes of a picture, in the common style."""
     file = io.BytesIO()
     with mpl.rc_context(_STYLE):
         draw().savefig(file, format=kind, dpi=140, metadata={"Date": None} if kind == "svg" else {"Software": None})

@@ -1,4 +1,4 @@
-"""The report on an evaluation: one HTML file that holds everything it shows and loads nothing."""
+"""The report on an evaluation: one HTML file that contains its figures and loads nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -7,13 +7,13 @@ import numpy as np
 
 from mods_grpc.artifact import Metric, TimeRange
 from training.evaluation.evaluation import Evaluation
-from training.evaluation.intervals import NOMINAL
-from training.evaluation.metrics import find
-from training.export.model_card import milestones
-from training.reporting.figures import MOST_PANELS, embed
-from training.reporting.report_plots import calibration_figure, coverage_figure, forecast_figure, residual_figure, skill_figure
+from training.evaluation.intervals import REPORTED_COVERAGES
+from training.evaluation.metrics import find_metric
+from training.export.model_card import reported_steps
+from training.reporting.figures import MAX_PANELS, embed_figure
+from training.reporting.report_plots import draw_calibration, draw_coverage, draw_forecasts, draw_residuals, draw_skill
 
-EPISODES_SHOWN = 15
+MAX_EPISODES = 15
 _METRIC_HEADINGS = {
     "MAE": "MAE",
     "RMSE": "RMSE",
@@ -48,11 +48,11 @@ footer { color: #616e7c; font-size: 13px; }
 
 
 def write_report(evaluation: Evaluation, *, command: str = "") -> str:
-    """Write the report.
+    """Return the report as HTML.
 
     Args:
-        evaluation: What was found.
-        command: The command line that makes it again.
+        evaluation: The evaluation.
+        command: The command line that reproduces it.
     """
     manifest = evaluation.manifest
     title = f"{manifest.name}, version {manifest.version}"
@@ -62,36 +62,38 @@ def write_report(evaluation: Evaluation, *, command: str = "") -> str:
         *(f"<section class=note>{escape(note)}</section>" for note in evaluation.notes),
         _section(
             "Skill by horizon",
-            "Mean absolute error over that of a forecast of no change, on the same windows: below 1 is better.",
-            embed(lambda: skill_figure(evaluation), "Relative error by step and feature"),
+            "Mean absolute error relative to persistence (no change), on the same windows: below 1 is better.",
+            embed_figure(lambda: draw_skill(evaluation), "Relative error by step and feature"),
             _table(*_skill_rows(evaluation)),
         ),
         _section(
             "Forecast against reality",
             "Seven days in the middle of the range, with conformal intervals at 80, 95 and 99 %.",
-            embed(lambda: forecast_figure(evaluation), "Observed values, forecasts and intervals", "png"),
+            embed_figure(lambda: draw_forecasts(evaluation), "Observed values, forecasts and intervals", "png"),
         ),
         _section(
             "Calibration",
-            "An interval of 95 % should hold 95 % of what comes; below the dashed line it holds less. The detector's p-values "
-            "should be uniform where nothing is wrong: above the dashed line of the tail lie more small ones than the budget "
-            "allows for, those of real anomalies included.",
-            embed(lambda: calibration_figure(evaluation), "Realised against nominal coverage, and p-values"),
+            "An interval of 95 % should contain 95 % of the values; below the dashed line it contains fewer. The detector's "
+            "p-values should be uniform without anomalies: above the dashed line of the tail there are more small ones than the "
+            "budget allows for, including those of real anomalies.",
+            embed_figure(lambda: draw_calibration(evaluation), "Realised against nominal coverage, and p-values"),
         ),
         _section(
             "Intervals by step",
-            "Coverage realised and median width over the forecast.",
-            embed(lambda: coverage_figure(evaluation), "Coverage and width by step"),
+            "Realised coverage, and median width relative to the forecast.",
+            embed_figure(lambda: draw_coverage(evaluation), "Coverage and width by step"),
             _table(*_coverage_rows(evaluation)),
         ),
         _section(
             "Residuals, one step ahead",
-            "In the space they are judged in: of log(1 + x) for counts and sums, of the value itself for means.",
-            embed(lambda: residual_figure(evaluation), "Residuals over time, their distribution, by hour of the day", "png"),
+            "In the space in which they are scored: log(1 + x) for counts and sums, the value itself for means.",
+            embed_figure(
+                lambda: draw_residuals(evaluation), "Residuals over time, their distribution, by hour of the day", "png"
+            ),
         ),
         _section(
             "Worst hours",
-            "The hours in which the forecast one step ahead was furthest off, by the feature that was, as means over the hour.",
+            "The hours with the largest errors one step ahead, with the feature of the largest error; means over the hour.",
             _table(["hour", "feature", "observed", "forecast", "error, times the usual"], list(_worst_rows(evaluation))),
         ),
         _section("Detector", *_detector(evaluation)),
@@ -116,13 +118,13 @@ def _head(evaluation: Evaluation, title: str) -> str:
         f"{_minute(evaluation.interval.start)} to {_minute(evaluation.interval.end)}, "
         f"{len(evaluation.samples):,} windows without missing values."
     )
-    if len(evaluation.names) > MOST_PANELS:
-        text += f" Of {len(evaluation.names)} features the first {MOST_PANELS} are drawn; the tables hold all."
+    if len(evaluation.names) > MAX_PANELS:
+        text += f" Of {len(evaluation.names)} features the first {MAX_PANELS} are drawn; the tables hold all."
     return f"<header><h1>{escape(title)}</h1><p class=faint>{escape(text)}</p></header>"
 
 
 def _tiles(evaluation: Evaluation) -> str:
-    steps = [step for step in milestones(evaluation.manifest.horizon) if step in (1, 6, 12)] or [evaluation.manifest.horizon]
+    steps = [step for step in reported_steps(evaluation.manifest.horizon) if step in (1, 6, 12)] or [evaluation.manifest.horizon]
     tiles = [
         (f"{evaluation.mean_skill(evaluation.metrics, step):.3f}", f"MAE over no change, k = {step} (geometric mean)")
         for step in steps
@@ -132,34 +134,36 @@ def _tiles(evaluation: Evaluation) -> str:
     rate = f"{evaluation.replay.episodes_per_day:.2f}" if evaluation.replay.days else "-"
     tiles.append((rate, f"alarms a day; the budget is {evaluation.budget:g} false a day"))
     if evaluation.events:
-        found = sum(delay is not None for delay in evaluation.findings.delays_minutes)
-        tiles.append((f"{found} of {len(evaluation.events)}", "labelled events found"))
-    inside = "".join(f"<div class=tile><b>{value}</b><span>{escape(told)}</span></div>" for value, told in tiles)
+        detected = sum(delay is not None for delay in evaluation.event_matches.delays_minutes)
+        tiles.append((f"{detected} of {len(evaluation.events)}", "labelled events detected"))
+    inside = "".join(f"<div class=tile><b>{value}</b><span>{escape(caption)}</span></div>" for value, caption in tiles)
     return f"<div class=tiles>{inside}</div>"
 
 
 def _skill_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
-    steps = milestones(evaluation.manifest.horizon)
+    steps = reported_steps(evaluation.manifest.horizon)
     scored: Mapping[str, Sequence[Metric]] = {evaluation.manifest.architecture: evaluation.metrics, **evaluation.baselines}
     rows = []
     for step in steps:
         for name, metrics in scored.items():
-            if name == "persistence":  # the very unit
+            if name == "persistence":  # its relative MAE is 1 by definition
                 continue
-            values = [find(metrics, "RELATIVE_MAE", feature, step) for feature in evaluation.names]
-            cells = [_judged(metric.value if metric else float("nan")) for metric in values]
-            rows.append([f"k = {step}: {escape(name)}", *cells, _judged(evaluation.mean_skill(metrics, step))])
+            values = [find_metric(metrics, "RELATIVE_MAE", feature, step) for feature in evaluation.names]
+            cells = [_rate_ratio(metric.value if metric else float("nan")) for metric in values]
+            rows.append([f"k = {step}: {escape(name)}", *cells, _rate_ratio(evaluation.mean_skill(metrics, step))])
     return ["MAE / no change", *map(escape, evaluation.names), "geometric mean"], rows
 
 
 def _coverage_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in evaluation.names:
-        for step in milestones(evaluation.manifest.horizon):
-            found = [evaluation.covered(name, step, nominal) for nominal in NOMINAL]
-            rows.append([escape(name), str(step), *(f"{c.realised:.1%}" for c in found), *(_number(c.width) for c in found)])
-    wanted = [f"{nominal:.0%}" for nominal in NOMINAL]
-    return ["feature", "k", *(f"in {w}" for w in wanted), *(f"median width, {w}" for w in wanted)], rows
+        for step in reported_steps(evaluation.manifest.horizon):
+            coverages = [evaluation.coverage_of(name, step, nominal) for nominal in REPORTED_COVERAGES]
+            rows.append(
+                [escape(name), str(step), *(f"{c.realised:.1%}" for c in coverages), *(_number(c.width) for c in coverages)]
+            )
+    labels = [f"{nominal:.0%}" for nominal in REPORTED_COVERAGES]
+    return ["feature", "k", *(f"in {w}" for w in labels), *(f"median width, {w}" for w in labels)], rows
 
 
 def _worst_rows(evaluation: Evaluation) -> Iterator[list[str]]:
@@ -169,17 +173,17 @@ def _worst_rows(evaluation: Evaluation) -> Iterator[list[str]]:
 
 
 def _detector(evaluation: Evaluation) -> tuple[str, str]:
-    """Return what the detector said, as text and as a table."""
+    """Return the detector's alerts, as text and as a table."""
     replay = evaluation.replay
     text = (
-        f"At a budget of {evaluation.budget:g} false alarms a day: {len(replay.episodes)} episodes in {replay.days:.1f} days of "
-        f"scored rows, {replay.episodes_per_day:.2f} a day. "
+        f"At a budget of {evaluation.budget:g} false alarms per day: {len(replay.episodes)} episodes in {replay.days:.1f} days "
+        f"of scored rows, {replay.episodes_per_day:.2f} per day. "
     )
     if evaluation.events:
-        text += f"{evaluation.findings.false_episodes} of them meet no labelled event."
+        text += f"{evaluation.event_matches.false_episodes} of them match no labelled event."
     else:
-        text += "Without labels nobody knows how many of them are false."
-    strongest = sorted(replay.episodes, key=lambda episode: -episode.score)[:EPISODES_SHOWN]
+        text += "Without labelled events, the number of false ones among them is not known."
+    strongest = sorted(replay.episodes, key=lambda episode: -episode.score)[:MAX_EPISODES]
     rows = [[_minute(e.start), _minute(e.peak_time), _minute(e.end), escape(e.reason), f"{e.score:.1f}"] for e in strongest]
     return text, _table(["strongest episodes: start", "peak", "end", "first of the reasons", "-log10 p at the peak"], rows)
 
@@ -187,14 +191,14 @@ def _detector(evaluation: Evaluation) -> tuple[str, str]:
 def _metric_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in evaluation.names:
-        for step in milestones(evaluation.manifest.horizon):
-            cells = [_beside(find(evaluation.metrics, metric, name, step)) for metric in _METRIC_HEADINGS]
+        for step in reported_steps(evaluation.manifest.horizon):
+            cells = [_with_persistence(find_metric(evaluation.metrics, metric, name, step)) for metric in _METRIC_HEADINGS]
             rows.append([escape(name), str(step), *cells])
     return ["feature (no change in brackets)", "k", *_METRIC_HEADINGS.values()], rows
 
 
-def _beside(metric: Metric | None) -> str:
-    """Tell a metric with that of no change in brackets: ratios with three decimals, per cent with one."""
+def _with_persistence(metric: Metric | None) -> str:
+    """Format a metric with that of persistence in brackets: ratios with three decimals, percentages with one."""
     if metric is None:
         return "-"
     decimals = {"SMAPE": 1, "MAPE": 1, "R2": 3, "COSINE": 3, "MASE": 3}.get(metric.metric)
@@ -206,28 +210,28 @@ def _beside(metric: Metric | None) -> str:
 
 def _data(evaluation: Evaluation) -> str:
     report = evaluation.series.report
-    told = {
+    counts = {
         "files": report.files,
         "rows read": report.rows,
         "duplicates": report.duplicates,
         "contradictions": report.contradictions,
         "off the grid": report.off_grid,
         "missing rows inserted": report.inserted,
-        "holes": report.holes,
-        "rows of the longest": report.longest_hole,
+        "gaps": report.holes,
+        "rows of the longest gap": report.longest_hole,
         "clock changes": report.clock_changes,
         "values missing": sum(report.missing.values()),
         "interpolated": sum(report.interpolated.values()),
-        "read as no event": sum(report.zero_filled.values()),
+        "empty cells read as 0": sum(report.zero_filled.values()),
         "rows excluded": report.excluded,
     }
-    inside = "".join(f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in told.items())
+    inside = "".join(f"<div><dt>{name}</dt><dd>{count:,}</dd></div>" for name, count in counts.items())
     return f"<dl>{inside}</dl>"
 
 
 def _section(title: str, text: str, *contents: str) -> str:
-    told = f"<p class=faint>{escape(text)}</p>" if text else ""
-    return f"<section><h2>{escape(title)}</h2>{told}{''.join(contents)}</section>"
+    intro = f"<p class=faint>{escape(text)}</p>" if text else ""
+    return f"<section><h2>{escape(title)}</h2>{intro}{''.join(contents)}</section>"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -236,7 +240,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def _judged(ratio: float) -> str:
+def _rate_ratio(ratio: float) -> str:
     if not np.isfinite(ratio):
         return "-"
     kind = "good" if ratio < 0.995 else "bad" if ratio > 1.005 else ""

@@ -2,42 +2,44 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import Floats
+from mods_grpc.array_types import Floats, Integers
 from training.data.time_range import DateTimes
 from training.evaluation.evaluation import Evaluation
-from training.evaluation.intervals import CURVE, NOMINAL
-from training.evaluation.metrics import find
-from training.export.model_card import milestones
+from training.evaluation.intervals import CURVE_COVERAGES, REPORTED_COVERAGES
+from training.evaluation.metrics import find_metric
+from training.export.model_card import reported_steps
 from training.reporting.figures import (
     BAND,
     COLORS,
     FAINT,
     INK,
-    MOST_PANELS,
-    color_of,
-    date_axis,
+    MAX_PANELS,
+    add_legend,
+    format_date_axis,
+    line_color,
     make_figure,
-    name_lines,
-    whole_steps,
+    mark_steps,
 )
 
 DAYS_SHOWN = 7
 
 
-def forecast_figure(evaluation: Evaluation) -> Figure:
-    """Show reality, forecast and intervals over seven days, one step ahead and at the horizon."""
-    names = evaluation.names[:MOST_PANELS]
+def draw_forecasts(evaluation: Evaluation) -> Figure:
+    """Draw observed values, forecast and intervals over seven days, one step ahead and at the horizon."""
+    names = evaluation.names[:MAX_PANELS]
     steps = sorted({1, evaluation.manifest.horizon})
     figure, panels = make_figure(len(names), len(steps), sharex="col", sharey="row")
     for column, step in enumerate(steps):
-        times, chosen = _shown_rows(evaluation, step)
-        forecast = evaluation.made[chosen]
-        bands = [(nominal, evaluation.detector.path_interval(forecast, nominal)) for nominal in sorted(NOMINAL, reverse=True)]
+        times, shown = _shown_rows(evaluation, step)
+        forecast = evaluation.forecasts[shown]
+        bands = [
+            (nominal, evaluation.detector.path_interval(forecast, nominal))
+            for nominal in sorted(REPORTED_COVERAGES, reverse=True)
+        ]
         for row, name in enumerate(names):
             axes = panels[row, column]
-            observed = evaluation.samples.targets[chosen, step - 1, row]
+            observed = evaluation.samples.targets[shown, step - 1, row]
             gaps = np.flatnonzero(np.diff(times) > np.timedelta64(evaluation.series.slide_seconds, "s")) + 1
             broken = np.insert(times, gaps, times[gaps - 1] + np.timedelta64(1, "s")) if gaps.size else times
             for shade, (nominal, (low, high)) in zip((0.12, 0.2, 0.32), bands, strict=True):
@@ -46,18 +48,18 @@ def forecast_figure(evaluation: Evaluation) -> Figure:
             axes.plot(broken, np.insert(forecast[:, step - 1, row], gaps, np.nan), color=BAND, linewidth=1.1, label="forecast")
             axes.plot(broken, np.insert(observed, gaps, np.nan), color=COLORS[1], linewidth=0.9, label="observed")
             axes.set_title(f"{name}, {step} step{'s' if step > 1 else ''} ahead")
-            _limit(axes, np.concatenate([observed, forecast[:, step - 1, row]]), bands[-2][1], step, row)
-            date_axis(axes)
-    name_lines(figure, panels[0, 0])
+            _limit_axis(axes, np.concatenate([observed, forecast[:, step - 1, row]]), bands[-2][1], step, row)
+            format_date_axis(axes)
+    add_legend(figure, panels[0, 0])
     return figure
 
 
-def residual_figure(evaluation: Evaluation) -> Figure:
-    """Show residuals one step ahead in the space they are judged in: over time, as a distribution, by hour of the day."""
-    names = evaluation.names[:MOST_PANELS]
+def draw_residuals(evaluation: Evaluation) -> Figure:
+    """Draw residuals one step ahead in the space in which they are scored: over time, as a histogram, by hour of the day."""
+    names = evaluation.names[:MAX_PANELS]
     space = evaluation.detector.space
     observed = evaluation.samples.targets[:, 0]
-    residuals = space.forward(observed) - space.forward(evaluation.made[:, 0, : observed.shape[1]])
+    residuals = space.forward(observed) - space.forward(evaluation.forecasts[:, 0, : observed.shape[1]])
     times = evaluation.series.times[evaluation.samples.origins]
     hours = times.astype("datetime64[h]").astype(np.int64) % 24
     figure, panels = make_figure(len(names), 3, width_ratios=[2.2, 1, 1.6])
@@ -68,7 +70,7 @@ def residual_figure(evaluation: Evaluation) -> Figure:
         over_time.axhline(0, color=INK, linewidth=0.7)
         over_time.set_title(f"{name}: observed minus forecast")
         over_time.set_ylim(-2.05 * reach, 2.05 * reach)
-        date_axis(over_time)
+        format_date_axis(over_time)
         spread.hist(residual.clip(-reach, reach), bins=60, color=BAND, alpha=0.75)
         spread.axvline(0, color=INK, linewidth=0.7)
         spread.set_title("distribution")
@@ -85,23 +87,23 @@ def residual_figure(evaluation: Evaluation) -> Figure:
         by_hour.axhline(0, color=INK, linewidth=0.7)
         by_hour.set_title("by hour of the day")
         by_hour.set_xticks(range(0, 24, 6))
-    name_lines(figure, panels[0, 2])
+    add_legend(figure, panels[0, 2])
     return figure
 
 
-def calibration_figure(evaluation: Evaluation) -> Figure:
-    """Show realised against nominal coverage, and whether the detector's p-values are uniform."""
-    steps = [step for step in milestones(evaluation.manifest.horizon) if step in {1, 6, 12, evaluation.manifest.horizon}][:3]
+def draw_calibration(evaluation: Evaluation) -> Figure:
+    """Draw realised against nominal coverage, and the distribution of the detector's p-values."""
+    steps = [step for step in reported_steps(evaluation.manifest.horizon) if step in {1, 6, 12, evaluation.manifest.horizon}][:3]
     figure, panels = make_figure(1, len(steps) + 2, row_height=3.1)
     for axes, step in zip(panels[0], steps, strict=False):
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
-        for index, name in enumerate(evaluation.names[:MOST_PANELS]):
-            realised = [evaluation.covered(name, step, nominal).realised for nominal in CURVE]
-            axes.plot(CURVE, realised, color=color_of(index), marker=".", markersize=3, label=name)
+        for index, name in enumerate(evaluation.names[:MAX_PANELS]):
+            realised = [evaluation.coverage_of(name, step, nominal).realised for nominal in CURVE_COVERAGES]
+            axes.plot(CURVE_COVERAGES, realised, color=line_color(index), marker=".", markersize=3, label=name)
         axes.set_title(f"intervals, k = {step}")
         axes.set_xlabel("nominal coverage")
     panels[0, 0].set_ylabel("realised coverage")
-    name_lines(figure, panels[0, 0])
+    add_legend(figure, panels[0, 0])
     p_values = evaluation.replay.p_values
     uniform, tail = panels[0, -2:]
     uniform.hist(
@@ -120,32 +122,32 @@ def calibration_figure(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def coverage_figure(evaluation: Evaluation) -> Figure:
-    """Show coverage and relative width of intervals by step."""
-    figure, panels = make_figure(2, len(NOMINAL), sharex=True, row_height=2.4)
+def draw_coverage(evaluation: Evaluation) -> Figure:
+    """Draw coverage and relative width of intervals by step."""
+    figure, panels = make_figure(2, len(REPORTED_COVERAGES), sharex=True, row_height=2.4)
     steps = range(1, evaluation.manifest.horizon + 1)
-    for column, nominal in enumerate(NOMINAL):
+    for column, nominal in enumerate(REPORTED_COVERAGES):
         above, below = panels[:, column]
         above.axhline(nominal, color=INK, linewidth=0.9, linestyle="--")
-        for index, name in enumerate(evaluation.names[:MOST_PANELS]):
-            found = [evaluation.covered(name, step, nominal) for step in steps]
-            marker = "o" if len(found) == 1 else "."
-            above.plot(steps, [c.realised for c in found], color=color_of(index), marker=marker, label=name)
-            below.plot(steps, [c.relative_width for c in found], color=color_of(index), marker=marker)
+        for index, name in enumerate(evaluation.names[:MAX_PANELS]):
+            coverages = [evaluation.coverage_of(name, step, nominal) for step in steps]
+            marker = "o" if len(coverages) == 1 else "."
+            above.plot(steps, [c.realised for c in coverages], color=line_color(index), marker=marker, label=name)
+            below.plot(steps, [c.relative_width for c in coverages], color=line_color(index), marker=marker)
         above.set_title(f"{nominal:.0%} intervals")
         below.set_xlabel("steps ahead")
         above.set_ylim(top=min(1.005, above.get_ylim()[1] + 0.01))
         below.set_ylim(bottom=0)
-        whole_steps(below, evaluation.manifest.horizon)
+        mark_steps(below, evaluation.manifest.horizon)
     panels[0, 0].set_ylabel("realised coverage")
     panels[1, 0].set_ylabel("median width / forecast")
-    name_lines(figure, panels[0, 0])
+    add_legend(figure, panels[0, 0])
     return figure
 
 
-def skill_figure(evaluation: Evaluation) -> Figure:
-    """Show MAE relative to no change by step, of the model and of the baselines; the last panel is the geometric mean."""
-    names = evaluation.names[: MOST_PANELS - 1]
+def draw_skill(evaluation: Evaluation) -> Figure:
+    """Draw the MAE relative to persistence by step, of the model and the baselines; the last panel is the geometric mean."""
+    names = evaluation.names[: MAX_PANELS - 1]
     columns = min(len(names) + (len(evaluation.names) > 1), 3)
     count = len(names) + (len(evaluation.names) > 1)
     figure, panels = make_figure(-(-count // columns), columns, row_height=2.7)
@@ -157,27 +159,27 @@ def skill_figure(evaluation: Evaluation) -> Figure:
             break
         for index, (label, metrics) in enumerate(scored.items()):
             if name:
-                found = [find(metrics, "RELATIVE_MAE", name, step) for step in steps]
-                values = [m.value if m else np.nan for m in found]
+                by_step = [find_metric(metrics, "RELATIVE_MAE", name, step) for step in steps]
+                values = [m.value if m else np.nan for m in by_step]
             else:
                 values = [evaluation.mean_skill(metrics, step) for step in steps]
             style = {"linewidth": 2.2, "marker": "o", "markersize": 3.5} if index == 0 else {"marker": ".", "markersize": 4}
-            color = color_of(0) if index == 0 else FAINT if label == "persistence" else color_of(index)
+            color = line_color(0) if index == 0 else FAINT if label == "persistence" else line_color(index)
             axes.plot(steps, values, color=color, label=label, zorder=5 if index == 0 else 3, **style)
         axes.set_title(name or "geometric mean of all features")
         axes.set_ylim(0, min(1.6, max(1.15, axes.get_ylim()[1])))
         axes.set_xlabel("steps ahead")
-        whole_steps(axes, horizon)
+        mark_steps(axes, horizon)
     for axes in panels.flat[count:]:
         axes.set_visible(False)
     for axes in panels[:, 0]:
         axes.set_ylabel("MAE / no change")
-    name_lines(figure, panels.flat[0])
+    add_legend(figure, panels.flat[0])
     return figure
 
 
-def _shown_rows(evaluation: Evaluation, step: int) -> tuple[DateTimes, NDArray[np.int64]]:
-    """Return seven days in the middle of the range: times of the forecast rows, numbers of their windows."""
+def _shown_rows(evaluation: Evaluation, step: int) -> tuple[DateTimes, Integers]:
+    """Return the rows of seven days in the middle of the range: times of the forecast rows, indices of their samples."""
     series, origins = evaluation.series, evaluation.samples.origins
     times = series.times[origins] + (step - 1) * np.timedelta64(series.slide_seconds, "s")
     days = np.timedelta64(DAYS_SHOWN, "D")
@@ -186,10 +188,10 @@ def _shown_rows(evaluation: Evaluation, step: int) -> tuple[DateTimes, NDArray[n
     return times[chosen], chosen
 
 
-def _limit(axes: object, values: Floats, band: tuple[Floats, Floats], step: int, row: int) -> None:
-    """Keep a few extreme values and endless intervals from flattening everything else."""
+def _limit_axis(axes: object, values: Floats, band: tuple[Floats, Floats], step: int, row: int) -> None:
+    """Limit the y axis so that a few extreme values and unbounded intervals don't flatten everything else."""
     ends = np.concatenate([end[:, step - 1, row] for end in band])
-    known = np.concatenate([values, ends[np.isfinite(ends)]])
-    low, high = np.quantile(known, [0.002, 0.998])
+    finite = np.concatenate([values, ends[np.isfinite(ends)]])
+    low, high = np.quantile(finite, [0.002, 0.998])
     margin = 0.12 * (high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""Simulated aggregates of a campus network: daily and weekly rhythm, heavy tails, and labelled events. Not real traffic.
+"""Simulated aggregates of a campus network: daily and weekly rhythm, heavy tails, labelled events. Not real traffic.
 
-Ten-minute counts are drawn from rates and summed over six, so hourly windows that slide by ten minutes overlap as they do
-in reality. Four features of the original system are made: connections in and out, distinct DNS queries in, and SSH
-connections in.
+Ten-minute counts are drawn from rates and summed over six, so that hourly windows that slide by ten minutes overlap as they do
+in reality. There are four features of the original system: connections in and out, distinct DNS queries in, and SSH connections
+in.
 """
 
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import Floats
+from mods_grpc.array_types import Bools, Floats, Integers
+from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE, JOIN_COLUMNS, day_file
 from mods_grpc.errors import DataError
-from training.data.events import Event, inject, place_events
+from training.data.events import LabelledEvent, inject_events, place_events
 from training.data.time_range import DateTimes, Interval
 
 SLIDE_SECONDS = 600
 ROWS_PER_WINDOW = 6
 ROWS_PER_DAY = 144
 DAYS_PER_WEEK = 7
-WINDOW_SLIDE = "w01h-s10m"
+
 FEATURES = ("conn_in", "conn_out", "dns_in_distinct", "ssh_in")
 COLUMNS = (("conn", "in_count_uid"), ("conn", "out_count_uid"), ("dns", "in_distinct_query"), ("ssh", "in"))
 NOTICE = "Simulated network traffic: made by `python -m training simulate`, not measured anywhere."
 
-# Counts in ten minutes at night, what a full working hour adds, and how far the counts are over-dispersed.
+# Counts per ten minutes at night, their increase in a full working hour, and the over-dispersion of the counts.
 _FLOOR = np.array([5200.0, 2300.0, 6.0, 480.0])
 _WORK = np.array([4200.0, 2900.0, 5.0, 90.0])
 _DISPERSION = np.array([0.06, 0.05, 0.10, 0.12])
@@ -35,11 +35,11 @@ _WEEKDAY = np.array([1.0, 1.05, 1.04, 1.02, 0.88, 0.24, 0.20])  # Monday first
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimulationConfig:
-    """What is simulated.
+    """Options of a simulation.
 
     Attributes:
-        interval: Range of time.
-        events_interval: Range in which events may lie; None is no events at all.
+        interval: Time range.
+        events_interval: Range that events may lie in; None for no events.
         events_per_kind: Events of each kind and strength.
         seed: The same seed gives the same bytes.
     """
@@ -56,15 +56,19 @@ class SimulationConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Simulation:
-    """Hourly windows, one every ten minutes: `times (rows,)`, `counts (rows, features)`, and what was injected.
+    """Simulated traffic.
 
-    `slides` holds what the windows are made of, the counts of ten minutes, `(rows + 5, features)`.
+    Attributes:
+        times: `(rows,)`, starts of hourly windows, one every ten minutes.
+        counts: `(rows, features)`, counts per window.
+        slides: `(rows + 5, features)`, counts per ten minutes, of which the windows are sums.
+        events: The injected events.
     """
 
     times: DateTimes
     counts: Floats
     slides: Floats
-    events: tuple[Event, ...]
+    events: tuple[LabelledEvent, ...]
 
 
 def simulate(config: SimulationConfig) -> Simulation:
@@ -78,30 +82,30 @@ def simulate(config: SimulationConfig) -> Simulation:
     rows = int((config.interval.end - config.interval.start) / step)
     if rows < ROWS_PER_WINDOW:
         raise DataError(f"{config.interval} is too short to simulate; expected at least an hour")
-    # a window needs the counts of the hour after its start, so the last one reaches beyond the interval
+    # A window needs the counts of the hour after its start, so the last one extends beyond the interval.
     times = config.interval.start + np.arange(rows + ROWS_PER_WINDOW - 1) * step
-    rates = _rates(times, generator)
-    events: tuple[Event, ...] = ()
+    rates = _expected_counts(times, generator)
+    events: tuple[LabelledEvent, ...] = ()
     if config.events_interval is not None:
         events = place_events(config.events_interval, config.events_per_kind, generator)
     shape = 1.0 / _DISPERSION
-    # gamma-mixed Poisson, that is negative binomial, with a tail of bursts on top
-    mixed = rates * generator.gamma(shape, 1.0 / shape, rates.shape) ** _smoothing(generator, len(times))
+    # Poisson with gamma-distributed rates (negative binomial), plus a heavy tail of bursts.
+    mixed = rates * generator.gamma(shape, 1.0 / shape, rates.shape) ** _dispersion_exponent(generator, len(times))
     counts = generator.poisson(mixed).astype(np.float64) + _bursts(rates, generator)
-    counts = inject(times, counts, FEATURES, events, generator)
+    counts = inject_events(times, counts, FEATURES, events, generator)
     cumulative = np.vstack([np.zeros(len(FEATURES)), np.cumsum(counts, axis=0)])
     hourly = cumulative[ROWS_PER_WINDOW:] - cumulative[:-ROWS_PER_WINDOW]
-    # queries repeat within the hour: distinct ones are fewer than the sum of the parts
+    # Queries repeat within the hour, so there are fewer distinct ones than the sum of the parts.
     distinct = FEATURES.index("dns_in_distinct")
     hourly[:, distinct] = np.floor(hourly[:, distinct] * 0.62)
     return Simulation(times=times[:rows], counts=hourly, slides=counts, events=events)
 
 
-def begin_folder(root: Path, simulation: Simulation) -> None:
-    """Make a folder for simulated data, with `events.csv` and a notice that the data is simulated.
+def create_folder(root: Path, simulation: Simulation) -> None:
+    """Create a folder for simulated data, with `events.csv` and a notice that the data is simulated.
 
     Raises:
-        DataError: The folder holds something already, or can't be written.
+        DataError: The folder is not empty, or can't be written.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -114,21 +118,21 @@ def begin_folder(root: Path, simulation: Simulation) -> None:
 
 
 def write_datapool(root: Path, simulation: Simulation) -> int:
-    """Write the layout of MODS, `events.csv` and a notice that the data is simulated.
+    """Write a datapool, `events.csv` and a notice that the data is simulated.
 
     Returns:
-        Files written.
+        Number of files of the datapool.
 
     Raises:
-        DataError: The folder holds something already, or can't be written.
+        DataError: The folder is not empty, or can't be written.
     """
-    begin_folder(root, simulation)
+    create_folder(root, simulation)
     try:
         days = simulation.times.astype("datetime64[D]")
         files = 0
         for day in np.unique(days):
             for protocol in dict.fromkeys(protocol for protocol, _ in COLUMNS):
-                path = root / protocol / str(day).replace("-", "/") / f"{WINDOW_SLIDE}.tsv"
+                path = day_file(root, protocol, day.item(), DEFAULT_WINDOW_SLIDE)
                 path.parent.mkdir(parents=True)
                 path.write_text(_day_table(simulation, days == day, protocol), encoding="utf-8")
                 files += 1
@@ -137,8 +141,8 @@ def write_datapool(root: Path, simulation: Simulation) -> int:
     return files
 
 
-def _rates(times: DateTimes, generator: np.random.Generator) -> Floats:
-    """Return expected counts in ten minutes, `(rows, features)`."""
+def _expected_counts(times: DateTimes, generator: np.random.Generator) -> Floats:
+    """Return the expected counts per ten minutes, `(rows, features)`."""
     seconds = times.astype(np.int64)
     hour = (seconds % 86_400) / 3600
     day = seconds // 86_400
@@ -147,19 +151,19 @@ def _rates(times: DateTimes, generator: np.random.Generator) -> Floats:
     lunch = 1 - 0.22 * np.exp(-(((hour - 12.6) / 0.65) ** 2))
     evening = 0.35 * np.exp(-(((hour - 20.8) / 1.6) ** 2))
     level = _WEEKDAY[weekday] * (work * lunch + evening)
-    level *= _by_day(day, generator)
+    level *= _day_factors(day, generator)
     night = 1 + 0.12 * np.cos(2 * np.pi * (hour - 2) / 24)
     drift = 1 + 0.05 * np.sin(2 * np.pi * (seconds - seconds[0]) / (86_400 * 45))
     rates = _FLOOR * night[:, None] + _WORK * level[:, None]
-    # night jobs: backups go out at 01:30, a mirror is pulled in at 04:00
+    # Night jobs: backups are sent out at 01:30, a mirror is pulled in at 04:00.
     rates[:, 1] += 1100 * np.exp(-(((hour - 1.5) / 0.3) ** 2))
     rates[:, 0] += 900 * np.exp(-(((hour - 4.0) / 0.4) ** 2))
-    wander = np.exp(_wander(len(times), generator))
-    return np.asarray(rates * drift[:, None] * wander)
+    noise = np.exp(_autoregressive_noise(len(times), generator))
+    return np.asarray(rates * drift[:, None] * noise)
 
 
-def _by_day(day: NDArray[np.int64], generator: np.random.Generator) -> Floats:
-    """Draw a factor for each day: its own level, and a holiday about once in three weeks."""
+def _day_factors(day: Integers, generator: np.random.Generator) -> Floats:
+    """Draw a factor for each day: a random level, and a holiday about once in three weeks."""
     index = day - day[0]
     count = int(index[-1]) + 1
     levels = np.exp(generator.normal(0, 0.04, count))
@@ -167,8 +171,8 @@ def _by_day(day: NDArray[np.int64], generator: np.random.Generator) -> Floats:
     return np.asarray(levels[index])
 
 
-def _wander(rows: int, generator: np.random.Generator) -> Floats:
-    """Draw a slow wander of the logarithm of the rates: an autoregression over hours, `(rows, features)`."""
+def _autoregressive_noise(rows: int, generator: np.random.Generator) -> Floats:
+    """Draw slow autoregressive noise of the logarithm of the rates, with a time constant of hours, `(rows, features)`."""
     keep = np.exp(-1 / 30)
     noise = generator.normal(0, 0.05 * np.sqrt(1 - keep**2), (rows, len(FEATURES)))
     path = np.zeros_like(noise)
@@ -177,21 +181,21 @@ def _wander(rows: int, generator: np.random.Generator) -> Floats:
     return path
 
 
-def _smoothing(generator: np.random.Generator, rows: int) -> Floats:
-    """Draw how strongly over-dispersion acts on each row: mostly a little, sometimes in full."""
+def _dispersion_exponent(generator: np.random.Generator, rows: int) -> Floats:
+    """Draw the strength of over-dispersion for each row, 0 to 1, mostly small."""
     return np.asarray(generator.beta(1.5, 3.0, (rows, 1)))
 
 
 def _bursts(rates: Floats, generator: np.random.Generator) -> Floats:
-    """Draw rare bursts of harmless traffic with a Pareto tail, cut at twice the rate."""
+    """Draw rare bursts of harmless traffic with a Pareto tail, capped at twice the rate."""
     rare = generator.random(rates.shape) < 0.004
     sizes = np.minimum(generator.pareto(2.5, rates.shape), 4.0) * 0.5
     return np.floor(rare * sizes * rates)
 
 
-def _day_table(simulation: Simulation, rows: NDArray[np.bool_], protocol: str) -> str:
+def _day_table(simulation: Simulation, rows: Bools, protocol: str) -> str:
     chosen = [index for index, (name, _) in enumerate(COLUMNS) if name == protocol]
-    header = "\t".join(["window_start", "window_end", *(COLUMNS[index][1] for index in chosen)])
+    header = "\t".join([*JOIN_COLUMNS, *(COLUMNS[index][1] for index in chosen)])
     ends = simulation.times[rows] + np.timedelta64(SLIDE_SECONDS * ROWS_PER_WINDOW, "s")
     lines = [header]
     for start, end, counts in zip(simulation.times[rows], ends, simulation.counts[rows][:, chosen], strict=True):
@@ -199,8 +203,8 @@ def _day_table(simulation: Simulation, rows: NDArray[np.bool_], protocol: str) -
     return "\n".join(lines) + "\n"
 
 
-def _events_table(events: Sequence[Event]) -> str:
-    """Return the table of events that `read_events` reads."""
+def _events_table(events: Sequence[LabelledEvent]) -> str:
+    """Return the table of events as `events.read_events` reads it."""
     lines = ["kind,start,end,strength,features"]
     for event in events:
         lines.append(f"{event.kind},{event.start},{event.end},{event.strength:g},{' '.join(event.features)}")

@@ -1,10 +1,10 @@
-"""Logs of the simulated campus as Zeek writes them, which aggregate to what `simulate` makes. Not real traffic.
+"""Logs of the simulated campus in Zeek's formats, whose aggregates are those of the simulation. Not real traffic.
 
-Each ten minutes get as many connections, SSH sessions and different DNS queries as the simulation counted in them: at
-scale 1 `mods-grpc aggregate` makes exactly its tables of connections and SSH. At a scale below 1 each connection and
-session is kept with that probability, which keeps the course of the day and makes the noise of small counts larger; DNS
-is not scaled, its counts are small as they are. DNS names repeat from one ten minutes to the next so that an hour holds
-about 0.62 times the sum of its parts. Sizes and durations are log-normal and know nothing of events.
+Each ten minutes have as many connections, SSH sessions and distinct DNS queries as the simulation counted: at scale 1
+`mods-grpc aggregate` gives exactly its tables of connections and SSH. At a scale below 1 each connection and session is written
+with that probability, which preserves the daily rhythm and increases the noise of small counts; DNS counts are small and not
+scaled. DNS names repeat from one ten minutes to the next, so that an hour holds about 0.62 times the sum of its parts. Sizes and
+durations are log-normal and independent of events.
 """
 
 import gzip
@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from mods_grpc.array_types import Integers
 from mods_grpc.errors import DataError
-from training.simulation.aggregates import FEATURES, ROWS_PER_DAY, SLIDE_SECONDS, Simulation, begin_folder
+from training.simulation.aggregates import FEATURES, ROWS_PER_DAY, SLIDE_SECONDS, Simulation, create_folder
 
 LOCAL_NETWORK = "10.20.0.0/16"
 FORMATS = ("tsv", "json")
-STEADY_NAMES = 0.55  # of the names of ten minutes; so that an hour holds 0.62 of the sum of its six sets, found by trial
-LONGEST_SECONDS = 240.0
-HOSTS_HERE, HOSTS_ELSEWHERE = 50_000, 1 << 17  # most of the traffic is that of a few
+STEADY_NAME_SHARE = 0.55  # of the names in ten minutes; chosen by trial so that an hour holds 0.62 of the sum of its six sets
+MAX_SESSION_SECONDS = 240.0
+LOCAL_HOSTS, REMOTE_HOSTS = 50_000, 1 << 17  # a few of them have most of the traffic
 HOUR_SECONDS = 3_600
 _COMMON = {"ts": "time", "uid": "string", "id.orig_h": "addr", "id.orig_p": "port", "id.resp_h": "addr", "id.resp_p": "port"}
 _TYPES = {
@@ -50,8 +51,8 @@ _TYPES = {
     },
     "ssh": {**_COMMON, "version": "count", "auth_success": "bool", "client": "string"},
 }
-# Where connections and SSH sessions are few, some DNS queries have no connection of their own.
-_KINDS = pl.DataFrame(
+# If there are fewer connections than DNS queries, some queries have no connection (the last kind).
+_EVENT_KINDS = pl.DataFrame(
     {
         "service": ["ssh", "dns", "ssl", "ssl", "dns"],
         "id.resp_p": [22, 53, 443, 443, 53],
@@ -60,17 +61,17 @@ _KINDS = pl.DataFrame(
         "connects": [True, True, True, True, False],
     }
 )
-_SAME = {"conn_state": "SF", "rcode_name": "NOERROR", "version": 2, "client": "SSH-2.0-OpenSSH_9.6"}
-_FALSE = ("TC", "RD", "RA", "rejected", "auth_success")
+_CONSTANTS = {"conn_state": "SF", "rcode_name": "NOERROR", "version": 2, "client": "SSH-2.0-OpenSSH_9.6"}
+_FALSE_COLUMNS = ("TC", "RD", "RA", "rejected", "auth_success")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogOptions:
-    """How logs are written.
+    """Options of writing logs.
 
     Attributes:
         format: `tsv` or `json`.
-        scale: Share of the connections and SSH sessions that is written, above 0 and at most 1.
+        scale: Share of connections and SSH sessions to write, above 0 and at most 1.
         seed: The same seed gives the same lines.
     """
 
@@ -89,24 +90,24 @@ def write_logs(root: Path, simulation: Simulation, options: LogOptions) -> dict[
     """Write `YYYY-MM-DD/conn.HH:00:00-HH:00:00.log.gz` and those of dns and ssh, `events.csv` and a notice.
 
     Returns:
-        Lines written, by log.
+        Number of lines by log.
 
     Raises:
-        DataError: The folder holds something already, or can't be written.
+        DataError: The folder is not empty, or can't be written.
     """
     written = dict.fromkeys(_TYPES, 0)
-    begin_folder(root, simulation)
+    create_folder(root, simulation)
     try:
-        for log, hour, lines in _hours(_days(simulation, options)):
-            _write(root, log, hour, lines, options.format)
+        for log, hour, lines in _split_hours(_draw_days(simulation, options)):
+            _write_log(root, log, hour, lines, options.format)
             written[log] += len(lines)
     except OSError as error:
         raise DataError(f"cannot write {root}: {error.strerror}") from error
     return written
 
 
-def _days(simulation: Simulation, options: LogOptions) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Yield, day by day, when it ends and what happened in it, a row each, in no order."""
+def _draw_days(simulation: Simulation, options: LogOptions) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield the end of each day in seconds since 1970, and its events, one per row, in no order."""
     generator = np.random.default_rng(options.seed)
     times = simulation.times.astype(np.int64)
     fresh = 0
@@ -119,17 +120,21 @@ def _days(simulation: Simulation, options: LogOptions) -> Iterator[tuple[int, pl
         queries = counts["dns_in_distinct"]
         lookups = np.minimum(queries, others)
         of_kind = np.stack([sessions, lookups, others - lookups, outbound, queries - lookups], axis=1)
-        kinds = np.repeat(np.tile(np.arange(len(_KINDS)), len(starts)), of_kind.ravel())
+        kinds = np.repeat(np.tile(np.arange(len(_EVENT_KINDS)), len(starts)), of_kind.ravel())
         began = np.repeat(starts, of_kind.sum(axis=1))
-        names, fresh = _names(queries, fresh)
-        yield int(starts[-1]) + SLIDE_SECONDS, _events(generator, began, kinds, names)
+        names, fresh = _query_names(queries, fresh)
+        yield int(starts[-1]) + SLIDE_SECONDS, _draw_events(generator, began, kinds, names)
 
 
-def _names(queries: np.ndarray[tuple[int], np.dtype[np.int64]], fresh: int) -> tuple[pl.Series, int]:
-    """Name the queries of each ten minutes: some as always, the others never seen before, numbered from `fresh`."""
+def _query_names(queries: Integers, fresh: int) -> tuple[pl.Series, int]:
+    """Name the queries of each ten minutes: a share of them repeats, the others are new and numbered from `fresh`.
+
+    Returns:
+        The names, and the number of the next new name.
+    """
     row = np.repeat(np.arange(len(queries)), queries)
     place = np.arange(len(row)) - np.repeat(np.cumsum(queries) - queries, queries)
-    steady = place < np.round(queries * STEADY_NAMES)[row]
+    steady = place < np.round(queries * STEADY_NAME_SHARE)[row]
     number = fresh + np.cumsum(~steady)
     frame = pl.DataFrame({"steady": steady, "place": place, "number": number})
     named = (
@@ -138,21 +143,21 @@ def _names(queries: np.ndarray[tuple[int], np.dtype[np.int64]], fresh: int) -> t
     return frame.select(query=named)["query"], fresh + int((~steady).sum())
 
 
-def _events(
+def _draw_events(
     generator: np.random.Generator,
-    began: np.ndarray[tuple[int], np.dtype[np.int64]],
-    kinds: np.ndarray[tuple[int], np.dtype[np.int64]],
+    began: Integers,
+    kinds: Integers,
     names: pl.Series,
 ) -> pl.DataFrame:
-    """Draw the rest of each event: when in its ten minutes, between whom, how long and how much."""
+    """Draw the other fields of each event: time within its ten minutes, hosts, duration and sizes."""
     number = len(kinds)
-    frame = _KINDS[kinds].with_columns(
+    frame = _EVENT_KINDS[kinds].with_columns(
         pl.Series("ts", np.round(began + generator.random(number) * (SLIDE_SECONDS - 1e-3), 6)),
-        pl.Series("duration", np.round(np.minimum(generator.lognormal(-1.0, 1.6, number), LONGEST_SECONDS), 6)),
+        pl.Series("duration", np.round(np.minimum(generator.lognormal(-1.0, 1.6, number), MAX_SESSION_SECONDS), 6)),
         pl.Series("orig_bytes", generator.lognormal(6.0, 1.5, number).astype(np.int64)),
         pl.Series("resp_bytes", generator.lognormal(7.5, 1.5, number).astype(np.int64)),
-        pl.Series("ours", (HOSTS_HERE * generator.random(number) ** 4).astype(np.int64)),
-        pl.Series("theirs", (HOSTS_ELSEWHERE * generator.random(number) ** 8).astype(np.int64)),
+        pl.Series("ours", (LOCAL_HOSTS * generator.random(number) ** 4).astype(np.int64)),
+        pl.Series("theirs", (REMOTE_HOSTS * generator.random(number) ** 8).astype(np.int64)),
         pl.Series("id.orig_p", generator.integers(1_024, 65_536, number)),
         pl.Series("uid", generator.integers(0, 1 << 62, number)),
     )
@@ -160,7 +165,7 @@ def _events(
     local = pl.format("10.20.{}.{}", 1 + ours // 250, 1 + ours % 250)
     remote = pl.format("198.{}.{}.{}", 18 + theirs // 65_536, theirs // 256 % 256, theirs % 256)
     inbound = pl.col("inbound")
-    asked = pl.Series(np.flatnonzero((_KINDS["service"] == "dns").to_numpy()[kinds]))
+    asked = pl.Series(np.flatnonzero((_EVENT_KINDS["service"] == "dns").to_numpy()[kinds]))
     queries = pl.DataFrame({"query": names, "index": asked.cast(pl.UInt32)})
     return (
         frame.with_row_index()
@@ -168,8 +173,8 @@ def _events(
         .with_columns(
             **{"id.orig_h": pl.when(inbound).then(remote).otherwise(local)},
             **{"id.resp_h": pl.when(inbound).then(local).otherwise(remote)},
-            **{name: pl.lit(value) for name, value in _SAME.items()},
-            **{name: pl.lit(value=False) for name in _FALSE},
+            **{name: pl.lit(value) for name, value in _CONSTANTS.items()},
+            **{name: pl.lit(value=False) for name in _FALSE_COLUMNS},
             uid=pl.format("C{}", "uid"),
             AA=pl.lit(value=True),
             local_orig=~inbound,
@@ -178,8 +183,8 @@ def _events(
     )
 
 
-def _hours(days: Iterator[tuple[int, pl.DataFrame]]) -> Iterator[tuple[str, int, pl.DataFrame]]:
-    """Yield the lines of each log and hour in the order of their writing: those of a session at its end, of a query at once."""
+def _split_hours(days: Iterator[tuple[int, pl.DataFrame]]) -> Iterator[tuple[str, int, pl.DataFrame]]:
+    """Yield the lines of each log and hour in the order in which Zeek writes them: sessions at their end, queries immediately."""
     waiting: dict[str, list[pl.DataFrame]] = {log: [] for log in _TYPES}
     ended = pl.col("ts") + pl.col("duration")
     chosen = {
@@ -193,19 +198,19 @@ def _hours(days: Iterator[tuple[int, pl.DataFrame]]) -> Iterator[tuple[str, int,
             lines = pl.concat(waiting[log])
             over = pl.col("written") < end - end % HOUR_SECONDS
             waiting[log] = [lines.filter(~over)]
-            yield from _by_hour(log, lines.filter(over))
+            yield from _group_by_hour(log, lines.filter(over))
     for log, rest in waiting.items():
-        yield from _by_hour(log, pl.concat(rest))
+        yield from _group_by_hour(log, pl.concat(rest))
 
 
-def _by_hour(log: str, lines: pl.DataFrame) -> Iterator[tuple[str, int, pl.DataFrame]]:
+def _group_by_hour(log: str, lines: pl.DataFrame) -> Iterator[tuple[str, int, pl.DataFrame]]:
     hours = lines.sort("written", maintain_order=True).with_columns(hour=pl.col("written").cast(pl.Int64) // HOUR_SECONDS)
     for (hour,), of_hour in hours.group_by("hour", maintain_order=True):
         assert isinstance(hour, int)
         yield log, hour, of_hour.drop("hour", "written")
 
 
-def _write(root: Path, log: str, hour: int, lines: pl.DataFrame, form: str) -> None:
+def _write_log(root: Path, log: str, hour: int, lines: pl.DataFrame, form: str) -> None:
     opened, closed = (np.datetime64(at, "h").astype("datetime64[s]").item() for at in (hour, hour + 1))
     path = root / f"{opened:%Y-%m-%d}" / f"{log}.{opened:%H:%M:%S}-{closed:%H:%M:%S}.log.gz"
     path.parent.mkdir(parents=True, exist_ok=True)

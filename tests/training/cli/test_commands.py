@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from mods_grpc.artifact import Artifact, read_artifact
+from mods_grpc.exit_codes import EXIT_FAILED, EXIT_USAGE
 from tests.support.real_data import DATAPOOL, needs_datapool
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
 from training.cli.options import DEFAULT_TEST_RANGE, DEFAULT_TRAIN_RANGE
-from training.evaluation.metrics import find
+from training.evaluation.metrics import find_metric
 from training.export.onnx_forecaster import open_graph
 from training.export.parity import check_parity
-from training.fitting.prepare import prepare
+from training.fitting.prepare import prepare_data
 from training.fitting.run import read_run
 from training.network.scaler import Scaler
 
@@ -36,7 +37,7 @@ def test_metrics_are_complete_with_and_without_differences_at_every_step(tmp_pat
     assert (manifest.rows, manifest.horizon) == (8 + manifest.differencing, 4)
     for metric in ("MAE", "RMSE", "SMAPE", "MAPE", "R2", "COSINE", "MASE", "RELATIVE_MAE", "RELATIVE_MAE_SEASONAL"):
         for feature in ("x0", "x1"):
-            assert all(find(manifest.metrics, metric, feature, step) for step in (1, 2, 3, 4)), metric
+            assert all(find_metric(manifest.metrics, metric, feature, step) for step in (1, 2, 3, 4)), metric
 
 
 @pytest.mark.train
@@ -46,7 +47,7 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
     assert [(f.name, f.kind) for f in manifest.features] == [("x0", "count"), ("x1", "sum")]
     assert check_parity(artifact.model, artifact.parity) < 1e-5
     run, _ = read_run(tmp_path / "run")
-    prepared = prepare(run.source, run.model)
+    prepared = prepare_data(run.source, run.model)
     train = prepared.samples["train"]
     expected = Scaler.fit(train.windows, train.targets, transform="log1p", differencing=True)
     assert manifest.scaler["input_scale"] == tuple(expected.input_scale)
@@ -83,7 +84,7 @@ def test_a_second_export_is_the_next_version_with_the_same_graph(tmp_path: Path)
     second = read_artifact(tmp_path / "repository", "walk", 2)
     assert first.model == second.model
     assert first.parity == second.parity
-    assert main([*told, "--version", "2"]) == 2
+    assert main([*told, "--version", "2"]) == 1
 
 
 @pytest.mark.train
@@ -112,10 +113,10 @@ def test_a_model_calibrated_anew_on_its_own_data_is_the_same_and_on_later_data_a
     assert moved.manifest.calibration != first.manifest.calibration
 
     capsys.readouterr()
-    assert main([*model, "--csv", str(tmp_path / "x.csv"), "--calibration-time-range", "<2024-01-02,2024-01-03)"]) == 2
+    assert main([*model, "--csv", str(tmp_path / "x.csv"), "--calibration-time-range", "<2024-01-02,2024-01-03)"]) == 1
     assert "must begin a window and a horizon after" in capsys.readouterr().err
     write_table(tmp_path / "x.csv", make_walk(days=6, seed=2))
-    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 2
+    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 1
     assert "not that of the model's run" in capsys.readouterr().err
 
 
@@ -136,33 +137,51 @@ def test_simulated_traffic_is_fitted_and_exported_and_its_events_are_looked_for(
     capsys.readouterr()
     assert main(["evaluate", *told, "--false-alarms-per-day", "1"]) == 0
     shown = capsys.readouterr().out
-    assert "of 18 events found" in shown
-    assert int(shown.split(" of 18 events found")[0].split()[-1]) >= 6
+    assert "of 18 events detected" in shown
+    assert int(shown.split(" of 18 events detected")[0].split()[-1]) >= 6
     episodes = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["detector"]["episodes"]
     reasons = [episode["reason"].partition(" ")[0] for episode in episodes]
     assert {"conn_in", "ssh_in"} <= set(reasons) <= {"conn_in", "conn_out", "dns_in_distinct", "ssh_in"}
 
 
-def test_what_is_wrong_is_one_line_and_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_command_is_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = str(write_table(tmp_path / "x.csv", make_walk(days=2)))
     cases = [
         (["fit", "--datapool", str(tmp_path / "none")], "no datapool folder"),
-        (["fit", "--csv", table, "--time-column", "when"], "no column when"),
+        (["fit", "--csv", table, "--time-column", "when"], "no time column when"),
+        (["export", "--run", str(tmp_path), "--model", "x"], "is not a run directory"),
+        (["evaluate", "--csv", table, "--model", str(tmp_path / "x" / "1")], "cannot be opened"),
+        (["evaluate", "--csv", table, "--model", "x", "--repository", str(tmp_path)], "no model x in"),
+        (["simulate", "--output", str(tmp_path)], "is not empty"),
+    ]
+    for words, message in cases:
+        assert main(words) == EXIT_FAILED
+        shown = capsys.readouterr().err
+        assert message in shown
+        assert shown.startswith("error: ")
+        assert shown.count("\n") == 1
+
+
+def test_option_values_that_cannot_be_used_are_a_usage_error_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(write_table(tmp_path / "x.csv", make_walk(days=2)))
+    cases = [
         (["fit", "--csv", table, "--train-time-range", "yesterday"], "expected <start,end)"),
         (["fit", "--csv", table, "--dropout-rate", "1"], "dropout_rate is 1.0"),
         (["fit", "--csv", table, "--level", "--no-model-delta"], "level adds nothing"),
         (["fit", "--csv", table, "--averaging", "1"], "averaging is 1.0"),
-        (["export", "--run", str(tmp_path), "--name", "x"], "is not a run directory"),
-        (["evaluate", "--csv", table, "--model", str(tmp_path)], "expected REPOSITORY/NAME/VERSION"),
-        (["evaluate", "--csv", table, "--model", str(tmp_path / "x" / "1")], "cannot be opened"),
-        (["simulate", "--output", str(tmp_path)], "is not empty"),
+        (["search", "--csv", table, "--learning-rates", "1e-3"], "expected the lowest and the highest"),
+        (["evaluate", "--csv", table, "--model", str(tmp_path)], "expected NAME or REPOSITORY/NAME/VERSION"),
+        (["evaluate", "--csv", table, "--model", "exported/x/1", "--model-version", "2"], "--model-version needs --model NAME"),
     ]
-    for words, told in cases:
-        assert main(words) == 2
+    for words, message in cases:
+        with pytest.raises(SystemExit) as raised:
+            main(words)
+        assert raised.value.code == EXIT_USAGE
         shown = capsys.readouterr().err
-        assert told in shown
-        assert shown.startswith("error: ")
-        assert shown.count("\n") == 1
+        assert shown.startswith("usage: ")
+        assert message in shown
 
 
 def test_the_parameters_of_mods_are_options_under_their_names(capsys: pytest.CaptureFixture[str]) -> None:

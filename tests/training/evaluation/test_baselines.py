@@ -5,17 +5,16 @@ import pytest
 
 from tests.support.training_data import make_walk
 from training.data.series import Series
-from training.data.windows import take
+from training.data.windows import make_samples
 from training.evaluation.baselines import (
-    carry_forward,
     choose_season,
+    encode_slot_of_day,
     fit_baselines,
     fit_ridge,
     make_persistence,
     make_seasonal,
-    slot_of_day,
 )
-from training.evaluation.metrics import geometric_mean, persistence, score
+from training.evaluation.metrics import compute_metrics, geometric_mean, persistence_forecast
 
 ROWS, HORIZON, DAY = 12, 6, 144
 
@@ -29,19 +28,19 @@ def seasonal_series(days: int = 20) -> Series:
 
 def test_persistence_scores_exactly_as_no_change() -> None:
     series = make_walk(days=4)
-    samples = take(series, (slice(200, 500),), ROWS, HORIZON)
+    samples = make_samples(series, (slice(200, 500),), ROWS, HORIZON)
     made = make_persistence(HORIZON).forecast(series, samples.origins)
-    np.testing.assert_array_equal(made, persistence(samples.windows, HORIZON))
-    metrics = score(samples.targets, made, samples.windows, series.names, naive_error=np.ones(2))
+    np.testing.assert_array_equal(made, persistence_forecast(samples.windows, HORIZON))
+    metrics = compute_metrics(samples.targets, made, samples.windows, series.names, naive_error=np.ones(2))
     assert all(metric.value == metric.persistence for metric in metrics)
 
 
 def test_the_season_of_the_series_is_chosen_and_forecast_without_error() -> None:
     series = seasonal_series()
-    validation = take(series, (slice(10 * DAY, 14 * DAY),), ROWS, HORIZON)
+    validation = make_samples(series, (slice(10 * DAY, 14 * DAY),), ROWS, HORIZON)
     chosen = choose_season(series, validation)
     assert chosen.detail == "day"
-    test = take(series, (slice(15 * DAY, 20 * DAY),), ROWS, HORIZON)
+    test = make_samples(series, (slice(15 * DAY, 20 * DAY),), ROWS, HORIZON)
     np.testing.assert_array_equal(chosen.forecast(series, test.origins), test.targets)
 
 
@@ -54,8 +53,8 @@ def test_a_season_shorter_than_the_horizon_repeats_and_uses_nothing_of_the_futur
 
 def test_no_baseline_sees_what_it_forecasts() -> None:
     series = make_walk(days=16)
-    train = take(series, (slice(0, 9 * DAY),), ROWS, HORIZON)
-    validation = take(series, (slice(10 * DAY, 12 * DAY),), ROWS, HORIZON)
+    train = make_samples(series, (slice(0, 9 * DAY),), ROWS, HORIZON)
+    validation = make_samples(series, (slice(10 * DAY, 12 * DAY),), ROWS, HORIZON)
     origin = np.array([14 * DAY])
     hidden = series.values.copy()
     hidden[origin[0] :] = np.nan
@@ -68,25 +67,19 @@ def test_no_baseline_sees_what_it_forecasts() -> None:
 def test_ridge_beats_no_change_on_a_rhythm_with_noise() -> None:
     series = seasonal_series()
     noisy = replace(series, values=series.values + np.random.default_rng(4).normal(0, 5, series.values.shape).clip(-1, 9))
-    parts = [take(noisy, (slice(a * DAY, b * DAY),), ROWS, HORIZON) for a, b in ((0, 10), (11, 14), (15, 20))]
+    parts = [make_samples(noisy, (slice(a * DAY, b * DAY),), ROWS, HORIZON) for a, b in ((0, 10), (11, 14), (15, 20))]
     ridge = fit_ridge(noisy, parts[0], parts[1], lags=6)
     assert ridge.detail.startswith("6 lags, alpha ")
     made = ridge.forecast(noisy, parts[2].origins)
-    metrics = score(parts[2].targets, made, parts[2].windows, noisy.names, naive_error=np.ones(2))
+    metrics = compute_metrics(parts[2].targets, made, parts[2].windows, noisy.names, naive_error=np.ones(2))
     assert geometric_mean(metrics, "RELATIVE_MAE", 1) < 0.5
     assert geometric_mean(metrics, "RELATIVE_MAE", 6) < 0.5
-
-
-def test_missing_values_take_the_last_known_one() -> None:
-    nan = np.nan
-    values = np.array([[nan, nan], [1, nan], [nan, nan], [3, nan]])
-    np.testing.assert_array_equal(carry_forward(values), [[1, 0], [1, 0], [1, 0], [3, 0]])
 
 
 @pytest.mark.parametrize(("slide", "slots"), [(600, 144), (60, 144), (3600, 24)])
 def test_slots_of_the_day_are_one_each(slide: int, slots: int) -> None:
     times = np.datetime64("2024-01-01") + np.arange(0, 172_800, slide) * np.timedelta64(1, "s")
-    found = slot_of_day(times, slide)
+    found = encode_slot_of_day(times, slide)
     assert found.shape == (len(times), slots)
     np.testing.assert_array_equal(found.sum(axis=1), 1)
     np.testing.assert_array_equal(found[0], found[len(times) // 2])

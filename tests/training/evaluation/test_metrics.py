@@ -3,9 +3,19 @@ import pytest
 
 from mods_grpc.artifact import Metric
 from tests.support.training_data import make_walk
-from training.data.windows import take
-from training.evaluation.metrics import FUNCTIONS, cosine, find, geometric_mean, mape, persistence, r2, score, smape
-from training.evaluation.scoring import evaluate
+from training.data.windows import make_samples
+from training.evaluation.metrics import (
+    FUNCTIONS,
+    compute_metrics,
+    cosine,
+    find_metric,
+    geometric_mean,
+    mape,
+    persistence_forecast,
+    r2,
+    smape,
+)
+from training.evaluation.scoring import score_model
 
 OBSERVED = np.array([[[1.0, 0.0]], [[2.0, 0.0]], [[4.0, 0.0]]])
 FORECAST = np.array([[[1.0, 0.0]], [[4.0, 0.0]], [[2.0, 1.0]]])
@@ -19,23 +29,23 @@ def test_a_metric_that_is_not_defined_is_nan_and_left_out_of_the_scores() -> Non
     assert np.isnan(mape(OBSERVED, FORECAST)[0, 1])
     assert np.isnan(r2(OBSERVED, FORECAST)[0, 1])
     assert np.isnan(cosine(OBSERVED, FORECAST)[0, 1])
-    metrics = score(OBSERVED, FORECAST, np.ones((3, 2, 2)), ["a", "b"], naive_error=np.array([1.0, 0.0]))
+    metrics = compute_metrics(OBSERVED, FORECAST, np.ones((3, 2, 2)), ["a", "b"], naive_error=np.array([1.0, 0.0]))
     assert all(np.isfinite([metric.value, metric.persistence]).all() for metric in metrics)
-    assert find(metrics, "R2", "b", 1) is None
-    assert find(metrics, "MASE", "b", 1) is None
-    assert find(metrics, "R2", "a", 1) is not None
+    assert find_metric(metrics, "R2", "b", 1) is None
+    assert find_metric(metrics, "MASE", "b", 1) is None
+    assert find_metric(metrics, "R2", "a", 1) is not None
 
 
 def test_a_perfect_forecast_scores_perfectly() -> None:
-    metrics = score(OBSERVED, OBSERVED, np.ones((3, 2, 2)), ["a", "b"], naive_error=np.ones(2))
+    metrics = compute_metrics(OBSERVED, OBSERVED, np.ones((3, 2, 2)), ["a", "b"], naive_error=np.ones(2))
     best = {"MAE": 0, "RMSE": 0, "SMAPE": 0, "MAPE": 0, "R2": 1, "COSINE": 1, "MASE": 0, "RELATIVE_MAE": 0}
     assert {metric.metric: round(metric.value, 12) for metric in metrics if metric.feature == "a"} == best
 
 
 def test_a_no_change_forecaster_scores_exactly_persistence() -> None:
     series = make_walk(days=4)
-    samples = take(series, (slice(144, len(series.times)),), 13, 6)
-    metrics = evaluate(lambda windows, times: persistence(windows, 6), samples, series, [1.0, 1.0])
+    samples = make_samples(series, (slice(144, len(series.times)),), 13, 6)
+    metrics = score_model(lambda windows, times: persistence_forecast(windows, 6), samples, series, [1.0, 1.0])
     assert {metric.metric for metric in metrics} == {*FUNCTIONS, "MASE", "RELATIVE_MAE", "RELATIVE_MAE_SEASONAL"}
     for metric in metrics:
         assert metric.value == metric.persistence
@@ -47,7 +57,7 @@ def test_a_no_change_forecaster_scores_exactly_persistence() -> None:
 
 def test_the_forecast_for_a_step_is_compared_with_the_value_at_that_step() -> None:
     series = make_walk(days=2)
-    samples = take(series, (slice(20, 200),), 13, 4)
+    samples = make_samples(series, (slice(20, 200),), 13, 4)
 
     def oracle(windows: np.ndarray, times: np.ndarray) -> np.ndarray:
         return samples.targets
@@ -55,17 +65,17 @@ def test_the_forecast_for_a_step_is_compared_with_the_value_at_that_step() -> No
     def one_row_late(windows: np.ndarray, times: np.ndarray) -> np.ndarray:
         return np.concatenate([windows[:, -1:], samples.targets[:, :-1]], axis=1)
 
-    right = evaluate(oracle, samples, series, [1.0, 1.0])
-    late = evaluate(one_row_late, samples, series, [1.0, 1.0])
+    right = score_model(oracle, samples, series, [1.0, 1.0])
+    late = score_model(one_row_late, samples, series, [1.0, 1.0])
     assert all(metric.value == 0 for metric in right if metric.metric == "MAE")
     assert all(metric.value > 0 for metric in late if metric.metric == "MAE")
 
 
 def test_a_forecast_of_the_day_before_scores_1_against_the_seasonal_naive() -> None:
     series = make_walk(days=4)
-    samples = take(series, (slice(200, 500),), 13, 3)
+    samples = make_samples(series, (slice(200, 500),), 13, 3)
     rows = samples.origins[:, None] + np.arange(3) - 144
-    metrics = evaluate(lambda windows, times: series.values[rows], samples, series, [1.0, 1.0])
+    metrics = score_model(lambda windows, times: series.values[rows], samples, series, [1.0, 1.0])
     assert {metric.value for metric in metrics if metric.metric == "RELATIVE_MAE_SEASONAL"} == {1.0}
 
 

@@ -9,7 +9,7 @@ import pytest
 from mods_grpc.errors import DataError
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
-from training.cli.search import fit_command_line
+from training.cli.search import format_fit_command
 from training.data.source import SourceConfig
 from training.experiments.hyperparameter_search import SearchSpace, search, validation_score
 from training.network.config import FitConfig, ModelConfig
@@ -87,7 +87,7 @@ def test_the_command_to_fit_leaves_out_what_belongs_to_the_search(source) -> Non
         "--seed",
         "3",
     ]
-    assert fit_command_line(words, [Found()]) == (
+    assert format_fit_command(words, [Found()]) == (
         "python -m training fit --csv x.csv --level --seed 3 --sequence-len 24 --blocks 16 --learning-rate 0.002"
     )
 

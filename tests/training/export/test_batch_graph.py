@@ -12,12 +12,12 @@ from tests.support.loaded_repository import loaded
 from tests.support.training_data import make_walk, write_table
 from tests.training.export.test_to_onnx import FEATURES, a_case, operators
 from training.cli.main import main
-from training.export.batch_graph import make_batch_graph, same_bits
-from training.export.onnx_forecaster import feed, open_session
-from training.export.parity import LARGEST_ERROR, check_parity
+from training.export.batch_graph import is_bit_identical, make_batch_graph
+from training.export.onnx_forecaster import input_feed, open_session
+from training.export.parity import MAX_RELATIVE_ERROR, check_parity
 from training.export.to_onnx import export_graph
+from training.fitting.npz import unpack_arrays
 from training.network.config import ModelConfig
-from training.npz import unpack
 
 UNROLLED = {
     "LSTM": {"batch_normalization": True, "transform": "log1p"},
@@ -49,12 +49,12 @@ def test_an_unrolled_graph_gives_the_bits_of_the_other_in_every_batch(case):
     assert made.model
     assert "LSTM" in operators(case.model)
     assert "LSTM" not in operators(made.model)
-    assert check_parity(made.model, case.parity) <= LARGEST_ERROR
-    arrays = unpack(case.parity)
+    assert check_parity(made.model, case.parity) <= MAX_RELATIVE_ERROR
+    arrays = unpack_arrays(case.parity)
     windows, times = np.resize(arrays["window_257"], (1000, case.config.rows, FEATURES)), np.resize(arrays["time_257"], 1000)
     one, other = open_session(case.model), open_session(made.model)
     for batch in (1, 2, 3, 64, 65, 257, 1000):
-        given = feed(one, windows[:batch], times[:batch])
+        given = input_feed(one, windows[:batch], times[:batch])
         for mine, theirs in zip(one.run(None, given), other.run(None, given), strict=True):
             np.testing.assert_array_equal(theirs, mine)
 
@@ -71,7 +71,7 @@ def test_a_graph_that_differs_in_bits_is_left_out_and_the_note_says_so():
     case = a_case(ModelConfig(model_type="LSTM", sequence_len=3, blocks=300))
     made = batch_graph_of(case)
     unrolled = export_graph(case.network, case.config, case.scaler, FEATURES, unroll=True)
-    assert (made.model is None) == (not same_bits(case.model, unrolled, case.parity))
+    assert (made.model is None) == (not is_bit_identical(case.model, unrolled, case.parity))
     assert made.model or "differ in bits" in made.note
 
 
@@ -82,8 +82,8 @@ def test_a_changed_weight_is_seen_in_the_bits_and_a_wrong_one_in_the_parity(monk
         kernel = next(tensor for tensor in changed.graph.initializer if list(tensor.dims) == [8, 32])
         kernel.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(kernel)), kernel.name))
         data = changed.SerializeToString()
-        assert not same_bits(case.model, data, case.parity)
-        assert (check_parity(data, case.parity) > LARGEST_ERROR) == (seen == "parity")
+        assert not is_bit_identical(case.model, data, case.parity)
+        assert (check_parity(data, case.parity) > MAX_RELATIVE_ERROR) == (seen == "parity")
         with monkeypatch.context() as patched:
             patched.setattr("training.export.batch_graph.export_graph", lambda *_, data=data, **__: data)
             if seen == "bits":

@@ -1,6 +1,7 @@
 import numpy as np
 
-from training.export.parity import comparable_windows, extreme_windows, relative_error
+from mods_grpc.artifact.parity import window_relative_error
+from training.export.parity import comparable_windows, extreme_windows
 
 
 def test_windows_whose_forecast_explodes_are_exchanged_for_others():
@@ -29,7 +30,7 @@ def test_one_window_in_eight_is_extreme():
 
 def test_relative_error_is_infinite_for_another_shape_or_what_is_no_number():
     ones = np.ones((2, 3, 4))
-    assert relative_error(ones, ones, ones) == 0.0
-    assert relative_error(ones * 1.5, ones, ones) == 0.5
-    assert relative_error(ones[:1], ones, ones) == np.inf
-    assert relative_error(np.where(ones, np.nan, 0), ones, ones) == np.inf
+    assert window_relative_error(ones, ones, ones) == 0.0
+    assert window_relative_error(ones * 1.5, ones, ones) == 0.5
+    assert window_relative_error(ones[:1], ones, ones) == np.inf
+    assert window_relative_error(np.where(ones, np.nan, 0), ones, ones) == np.inf

@@ -7,13 +7,13 @@ import pytest
 
 from mods_grpc.artifact import Artifact, read_artifact
 from mods_grpc.detection import Detector
-from mods_grpc.server.onnx.session import open_session
+from mods_grpc.server.onnx.open_session import open_session
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
-from training.data.series import in_each
-from training.data.source import SourceConfig, load
+from training.data.series import per_series
+from training.data.source import SourceConfig, load_series
 from training.data.time_range import parse_interval
-from training.evaluation.scoring import replay
+from training.evaluation.scoring import replay_detector
 from training.export.onnx_forecaster import open_model
 from training.export.parity import check_parity
 
@@ -62,11 +62,13 @@ def test_evaluate_judges_as_the_server_does_and_measures_the_intervals_it_would_
     assert main(["evaluate", "--model", str(folder / "models" / "x" / "1"), *data, "--output", str(output)]) == 0
     found = json.loads((output / "metrics.json").read_text())
     manifest, interval = artifact.manifest, parse_interval(TEST_RANGE)
-    series = load(SourceConfig.of_model(manifest, {"csv": str(folder / "x.csv")}), parse_interval("<2024-01-07,2024-01-10)"))
-    part = in_each(series, series.slice(interval))
+    series = load_series(
+        SourceConfig.from_manifest(manifest, {"csv": str(folder / "x.csv")}), parse_interval("<2024-01-07,2024-01-10)")
+    )
+    part = per_series(series, series.slice(interval))
     session = open_session(artifact, "cpu")
-    by_server = replay(manifest, session.forecast, series, part, 1.0)
-    by_training = replay(manifest, open_model(artifact), series, part, 1.0)
+    by_server = replay_detector(manifest, session.forecast, series, part, 1.0)
+    by_training = replay_detector(manifest, open_model(artifact), series, part, 1.0)
     np.testing.assert_array_equal(by_server.p_values, by_training.p_values)
     assert by_server.episodes == by_training.episodes
     assert found["detector"]["p_values"]["counts"] == np.histogram(by_server.p_values, 20, (0, 1))[0].tolist()

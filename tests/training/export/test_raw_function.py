@@ -6,9 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from mods_grpc.artifact.parity import window_relative_error
 from tests.training.export.test_to_onnx import FEATURES, TIMES, a_network, a_scaler, run
-from training.export.parity import LARGEST_ERROR, parity_windows, relative_error
-from training.export.raw_function import keras_forecaster
+from training.export.parity import MAX_RELATIVE_ERROR, draw_parity_windows
+from training.export.raw_function import compile_forecaster
 from training.export.to_onnx import export_graph
 from training.network.config import ModelConfig
 
@@ -19,12 +20,15 @@ def test_the_raw_function_is_the_scaler_around_the_network(transform, delta):
     network, scaler = a_network(config), a_scaler(config)
     windows = np.random.default_rng(1).lognormal(3, 0.5, (9, config.rows, FEATURES))
     z = np.log1p(windows) if transform == "log1p" else windows
-    n = np.asarray(network(scaler.network_input(windows)), np.float64)
+    n = np.asarray(network(scaler.to_network_input(windows)), np.float64)
     z_hat = n * scaler.output_scale + scaler.output_mean + (z[:, -1:] if delta else 0.0)
     expected = np.expm1(z_hat) if transform == "log1p" else z_hat
-    found = keras_forecaster(network, config, scaler, FEATURES)(windows, TIMES[: len(windows)])
+    found = compile_forecaster(network, config, scaler, FEATURES)(windows, TIMES[: len(windows)])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert relative_error(run(export_graph(network, config, scaler, FEATURES), windows), expected, windows) <= LARGEST_ERROR
+    assert (
+        window_relative_error(run(export_graph(network, config, scaler, FEATURES), windows), expected, windows)
+        <= MAX_RELATIVE_ERROR
+    )
 
 
 @pytest.mark.parametrize(("transform", "delta"), [("log1p", True), ("none", True)])
@@ -58,7 +62,7 @@ def test_a_burst_in_a_feature_that_was_constant_in_training_is_not_forecast_beyo
 def test_differences_are_taken_in_float64():
     config = ModelConfig(model_type="MLP", blocks=8)
     network, scaler = a_network(config), a_scaler(config)
-    small = parity_windows(config, scaler, FEATURES)[2:3]
+    small = draw_parity_windows(config, scaler, FEATURES)[2:3]
     model = export_graph(network, config, scaler, FEATURES)
     change, shifted = run(model, small) - small[:, -1:], run(model, small + 2.0**40) - (small[:, -1:] + 2.0**40)
     np.testing.assert_allclose(shifted, change, atol=0.01)  # float32 would be off by 65,536

@@ -15,21 +15,21 @@ import onnxruntime
 import pytest
 
 from mods_grpc.artifact import check_graph
+from mods_grpc.artifact.parity import window_relative_error
 from mods_grpc.errors import ArtifactError, DataError
 from training.export.parity import (
-    LARGEST_ERROR,
+    MAX_RELATIVE_ERROR,
     check_parity,
-    parity_vectors,
-    parity_windows,
-    relative_error,
+    draw_parity_windows,
+    make_parity_vectors,
 )
-from training.export.raw_function import keras_forecaster
+from training.export.raw_function import compile_forecaster
 from training.export.to_onnx import check_model, export_graph
+from training.fitting.npz import pack_arrays, unpack_arrays
 from training.network.architectures import build
 from training.network.backend import keras
 from training.network.config import MODEL_TYPES, ModelConfig
 from training.network.scaler import Scaler
-from training.npz import pack, unpack
 
 FEATURES = 3
 TIMES = np.zeros(257, np.int64)
@@ -71,14 +71,14 @@ def a_network(config):
 
 def a_case(config):
     network, scaler = a_network(config), a_scaler(config)
-    forecast = keras_forecaster(network, config, scaler, FEATURES)
-    quantiles = keras_forecaster(network, config, scaler, FEATURES, output="quantiles") if config.levels else None
+    forecast = compile_forecaster(network, config, scaler, FEATURES)
+    quantiles = compile_forecaster(network, config, scaler, FEATURES, output="quantiles") if config.levels else None
     return Case(
         config=config,
         network=network,
         scaler=scaler,
         model=export_graph(network, config, scaler, FEATURES),
-        parity=parity_vectors(forecast, parity_windows(config, scaler, FEATURES), TIMES, quantiles),
+        parity=make_parity_vectors(forecast, draw_parity_windows(config, scaler, FEATURES), TIMES, quantiles),
     )
 
 
@@ -100,7 +100,7 @@ def run(model, window, threads=1):
 
 
 def test_forecasts_what_keras_forecasts(case):
-    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+    assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
 
 
 def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
@@ -119,13 +119,13 @@ def test_gives_quantiles_beside_the_forecast(model_type):
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     shapes = {node.name: node.shape for node in session.get_outputs()}
     assert shapes == {"forecast": ["batch", 4, FEATURES], "quantiles": ["batch", 4, FEATURES, 3]}
-    windows = parity_windows(config, scaler, FEATURES)
+    windows = draw_parity_windows(config, scaler, FEATURES)
     quantiles, forecast = session.run(["quantiles", "forecast"], {"window": windows})
     np.testing.assert_array_equal(forecast, quantiles[..., 1])
     assert (np.diff(quantiles, axis=-1) >= 0).all()
-    expected = keras_forecaster(network, config, scaler, FEATURES, output="quantiles")(windows, TIMES)
+    expected = compile_forecaster(network, config, scaler, FEATURES, output="quantiles")(windows, TIMES)
     for level in range(3):
-        assert relative_error(quantiles[..., level], expected[..., level], windows) <= LARGEST_ERROR
+        assert window_relative_error(quantiles[..., level], expected[..., level], windows) <= MAX_RELATIVE_ERROR
 
 
 def test_takes_a_window_and_gives_a_forecast_in_a_free_batch(case):
@@ -149,7 +149,7 @@ def test_names_nothing_of_the_machine_or_the_converter(case):
 
 
 def test_a_row_gets_the_same_bits_in_any_batch_and_place(case):
-    window = unpack(case.parity)["window_257"]
+    window = unpack_arrays(case.parity)["window_257"]
     whole = run(case.model, window)
     np.testing.assert_array_equal(
         np.concatenate([run(case.model, window[row : row + 1]) for row in range(0, 257, 32)]), whole[::32]
@@ -176,7 +176,7 @@ def test_stays_finite_on_absurd_windows(case):
 )
 def test_preprocessing_is_inside_the_graph(model_type, transform, delta):
     case = a_case(ModelConfig(model_type=model_type, blocks=8, transform=transform, model_delta=delta))
-    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+    assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
     absurd = np.full((1, case.config.rows, FEATURES), 1e300)
     assert np.isfinite(run(case.model, absurd)).all()
 
@@ -211,11 +211,11 @@ def test_parity_notices_a_changed_weight(case):
     values = onnx.numpy_helper.to_array(kernel).copy()
     values.flat[:: max(1, values.size // 16)] += 0.5
     kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
-    assert check_parity(model.SerializeToString(), case.parity) > LARGEST_ERROR
+    assert check_parity(model.SerializeToString(), case.parity) > MAX_RELATIVE_ERROR
 
 
 def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
-    arrays = unpack(case.parity)
+    arrays = unpack_arrays(case.parity)
     shapes = {"window": (13, FEATURES), "time": (), "forecast": (4, FEATURES)}
     expected = {f"{kind}_{batch}": (batch, *shape) for batch in (1, 3, 257) for kind, shape in shapes.items()}
     assert {name: array.shape for name, array in arrays.items()} == expected
@@ -226,19 +226,19 @@ def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
 
 def test_quantiles_are_held_against_keras_too():
     case = a_case(ModelConfig(model_type="MLP", steps_ahead=4, blocks=8, quantiles="0.1,0.5,0.75"))
-    arrays = unpack(case.parity)
+    arrays = unpack_arrays(case.parity)
     assert arrays["quantiles_3"].shape == (3, 4, FEATURES, 3)
-    assert check_parity(case.model, case.parity) <= LARGEST_ERROR
+    assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
     arrays["quantiles_257"][200, 3, 1, 2] *= 1.001
-    assert check_parity(case.model, pack(arrays)) > 1e-4
+    assert check_parity(case.model, pack_arrays(arrays)) > 1e-4
     with pytest.raises(DataError, match="parity vectors hold"):
-        check_parity(case.model, pack({name: array for name, array in arrays.items() if "quantiles" not in name}))
+        check_parity(case.model, pack_arrays({name: array for name, array in arrays.items() if "quantiles" not in name}))
 
 
 @pytest.mark.parametrize("case", ["MLP"], indirect=True)
 def test_parity_vectors_of_other_layout_are_refused(case):
     with pytest.raises(DataError):
-        check_parity(case.model, pack({"window_1": np.zeros((1, 13, FEATURES))}))
+        check_parity(case.model, pack_arrays({"window_1": np.zeros((1, 13, FEATURES))}))
     foreign = io.BytesIO()
     with zipfile.ZipFile(foreign, "w") as archive:
         archive.writestr("window_1.txt", "1 2 3")

@@ -3,13 +3,13 @@ import pytest
 
 from training.data.windows import Samples
 from training.fitting import fit as fitting
-from training.fitting.batches import STEPS_AT_ONCE, Batches
-from training.fitting.weights import save_weights
+from training.fitting.batches import STEPS_PER_CALL, Batches
+from training.fitting.run import save_weights
 from training.network.architectures import build
 from training.network.backend import keras
 from training.network.config import FitConfig, ModelConfig
 
-ROWS, BATCH, FEATURES = 2 * STEPS_AT_ONCE + 11, 2, 3  # two calls an epoch, the second of fewer steps; one row left over
+ROWS, BATCH, FEATURES = 2 * STEPS_PER_CALL + 11, 2, 3  # two calls an epoch, the second of fewer steps; one row left over
 MODEL = ModelConfig(model_type="MLP", sequence_len=4, steps_ahead=2, blocks=8)
 RANDOM = np.random.default_rng(1)
 WINDOWS = RANDOM.normal(size=(ROWS, 4, FEATURES)).astype(np.float32)
@@ -34,7 +34,7 @@ def compiled_network():
     return network
 
 
-@pytest.mark.parametrize("rows", [BATCH, 7, 2 * STEPS_AT_ONCE, ROWS])
+@pytest.mark.parametrize("rows", [BATCH, 7, 2 * STEPS_PER_CALL, ROWS])
 def test_an_epoch_has_full_batches_of_distinct_rows(rows):
     found = order(1, 0, rows)
     assert found.shape == (rows // BATCH, BATCH)
@@ -75,6 +75,6 @@ def test_a_fit_that_xla_compiles_gives_the_same_bytes_each_time(monkeypatch):
     )
     config = ModelConfig(model_type="MLP", sequence_len=4, steps_ahead=2, blocks=8, model_delta=False, dropout_rate=0.1)
     options = FitConfig(epochs=2, patience=2, batch_size=16, averaging=0.9)
-    monkeypatch.setattr(fitting, "COMPILED_STEPS", 0)
+    monkeypatch.setattr(fitting, "MIN_COMPILED_STEPS", 0)
     first, again = (fitting.fit(config, options, samples, samples).network for _ in range(2))
     assert save_weights(first) == save_weights(again)

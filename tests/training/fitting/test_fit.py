@@ -8,22 +8,22 @@ import pytest
 
 from mods_grpc.errors import DataError
 from tests.support.training_data import make_walk
-from training.data.windows import Samples, take
-from training.fitting.fit import Fitted, fit
+from training.data.windows import Samples, make_samples
+from training.fitting.fit import FitResult, fit
 from training.network.config import FitConfig, ModelConfig
 from training.network.scaler import Scaler
 
 MODEL = ModelConfig(model_type="MLP", sequence_len=6, steps_ahead=3, blocks=8, stacked_blocks=1)
 OPTIONS = FitConfig(epochs=6, patience=2, batch_size=32)
 SERIES = make_walk(days=3)
-TRAIN = take(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
-VALIDATION = take(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
+TRAIN = make_samples(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
+VALIDATION = make_samples(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
 NOTHING = Samples(windows=TRAIN.windows[:0], targets=TRAIN.targets[:0], origins=TRAIN.origins[:0], times=TRAIN.times[:0])
 
 
-def validation_loss(fitted: Fitted) -> float:
-    made = fitted.network(fitted.scaler.network_input(VALIDATION.windows)).numpy()
-    return float(np.abs(made - fitted.scaler.network_target(VALIDATION.windows, VALIDATION.targets)).mean())
+def validation_loss(fitted: FitResult) -> float:
+    made = fitted.network(fitted.scaler.to_network_input(VALIDATION.windows)).numpy()
+    return float(np.abs(made - fitted.scaler.to_network_target(VALIDATION.windows, VALIDATION.targets)).mean())
 
 
 @pytest.mark.train
@@ -75,8 +75,8 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
 
 def test_with_a_level_the_first_step_is_the_last_row_and_the_rest_are_differences() -> None:
     scaler = Scaler.fit(TRAIN.windows, TRAIN.targets, transform="none", differencing=True, level=True)
-    seen = scaler.network_input(TRAIN.windows)
-    plain = Scaler.fit(TRAIN.windows, TRAIN.targets, transform="none", differencing=True).network_input(TRAIN.windows)
+    seen = scaler.to_network_input(TRAIN.windows)
+    plain = Scaler.fit(TRAIN.windows, TRAIN.targets, transform="none", differencing=True).to_network_input(TRAIN.windows)
     last = TRAIN.windows[:, -1]
     np.testing.assert_allclose(seen[:, 0], (last - last.mean(axis=0)) / last.std(axis=0), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(seen[:, 1:], plain[:, 1:])
@@ -107,11 +107,11 @@ def test_quantiles_are_fitted_to_the_shares_they_name() -> None:
     values = np.random.default_rng(1).exponential(10, (21 * 144, 1))
     config = ModelConfig(model_type="MLP", sequence_len=3, blocks=8, model_delta=False, quantiles="0.1,0.5,0.9")
     series = replace(make_walk(21, 1), values=values)
-    parts = [take(series, (part,), config.rows, 1) for part in (slice(0, 2000), slice(2000, 2400), slice(2400, 3000))]
+    parts = [make_samples(series, (part,), config.rows, 1) for part in (slice(0, 2000), slice(2000, 2400), slice(2400, 3000))]
     options = FitConfig(epochs=12, patience=12, batch_size=64, learning_rate=0.01, loss="pinball")
     fitted = fit(config, options, parts[0], parts[1])
-    scaled = fitted.scaler.network_target(parts[2].windows, parts[2].targets)
-    below = scaled[..., None] <= fitted.network(fitted.scaler.network_input(parts[2].windows)).numpy()
+    scaled = fitted.scaler.to_network_target(parts[2].windows, parts[2].targets)
+    below = scaled[..., None] <= fitted.network(fitted.scaler.to_network_input(parts[2].windows)).numpy()
     np.testing.assert_allclose(below.mean(axis=(0, 1, 2)), [0.1, 0.5, 0.9], atol=0.07)
 
 

@@ -12,8 +12,8 @@ from mods_grpc.errors import DataError
 from tests.support.paths import ROOT
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
-from training.data.windows import take
-from training.fitting.checkpoint import Checkpointing
+from training.data.windows import make_samples
+from training.fitting.checkpoint import CheckpointOptions
 from training.fitting.fit import fit
 from training.fitting.run import read_run
 from training.network.config import FitConfig, ModelConfig
@@ -23,8 +23,8 @@ MODEL = ModelConfig(
 )
 OPTIONS = FitConfig(epochs=6, patience=6, batch_size=32, averaging=0.9)
 SERIES = make_walk(days=3)
-TRAIN = take(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
-VALIDATION = take(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
+TRAIN = make_samples(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
+VALIDATION = make_samples(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
 
 
 class PulledPlug(Exception):
@@ -44,10 +44,10 @@ def test_a_fit_that_goes_on_after_an_interrupt_ends_with_the_weights_of_an_undis
     undisturbed = fit(MODEL, options, TRAIN, VALIDATION)
     path = tmp_path / "checkpoint.npz"
     with pytest.raises(PulledPlug):
-        fit(MODEL, options, TRAIN, VALIDATION, pull_the_plug, Checkpointing(path=path))
+        fit(MODEL, options, TRAIN, VALIDATION, pull_the_plug, CheckpointOptions(path=path))
     told: list[int] = []
     resumed = fit(
-        MODEL, options, TRAIN, VALIDATION, lambda epoch, losses: told.append(epoch), Checkpointing(path=path, resume=True)
+        MODEL, options, TRAIN, VALIDATION, lambda epoch, losses: told.append(epoch), CheckpointOptions(path=path, resume=True)
     )
     assert told == [4, 5, 6]
     assert resumed.history == undisturbed.history
@@ -59,12 +59,12 @@ def test_a_fit_that_goes_on_after_an_interrupt_ends_with_the_weights_of_an_undis
 @pytest.mark.train
 def test_a_checkpoint_of_another_fit_or_of_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
-    fit(MODEL, replace(OPTIONS, epochs=1), TRAIN, VALIDATION, checkpointing=Checkpointing(path=path))
+    fit(MODEL, replace(OPTIONS, epochs=1), TRAIN, VALIDATION, checkpoints=CheckpointOptions(path=path))
     with pytest.raises(DataError, match="other options or other data"):
-        fit(MODEL, replace(OPTIONS, seed=2), TRAIN, VALIDATION, checkpointing=Checkpointing(path=path, resume=True))
+        fit(MODEL, replace(OPTIONS, seed=2), TRAIN, VALIDATION, checkpoints=CheckpointOptions(path=path, resume=True))
     path.write_bytes(b"something else")
     with pytest.raises(DataError, match="not an"):
-        fit(MODEL, OPTIONS, TRAIN, VALIDATION, checkpointing=Checkpointing(path=path, resume=True))
+        fit(MODEL, OPTIONS, TRAIN, VALIDATION, checkpoints=CheckpointOptions(path=path, resume=True))
 
 
 @pytest.mark.train

@@ -6,20 +6,20 @@ import pytest
 
 from mods_grpc.artifact import TimeRange
 from mods_grpc.errors import DataError
-from training.data.feature import describe
+from training.data.feature import describe_column
 from training.data.series import DataReport
 from training.data.source import SourceConfig
-from training.fitting.run import RUN_FILE, Run, library_versions, read_run, write_run
+from training.fitting.run import RUN_FILE, TrainingRun, read_library_versions, read_run, write_run
 from training.network.config import FitConfig, ModelConfig
 from training.network.scaler import Scaler
 
-RUN = Run(
+RUN = TrainingRun(
     created="2026-01-01T00:00:00+00:00",
     command="python -m training fit",
     model=ModelConfig(steps_ahead=2),
     fit=FitConfig(),
     source=SourceConfig(csv="x.csv", train_time_range="2024"),
-    features=(describe("conn_in", "conn", "in_count_uid"),),
+    features=(describe_column("conn_in", "conn", "in_count_uid"),),
     minimum=(0.0,),
     maximum=(0.1 + 0.2,),
     window_seconds=3600,
@@ -41,7 +41,7 @@ RUN = Run(
     history={"loss": (0.5, 0.4)},
     best_epoch=2,
     interrupted=False,
-    libraries=library_versions(),
+    libraries=read_library_versions(),
 )
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mods_grpc.errors import DataError
-from training.export.raw_function import keras_forecaster
-from training.fitting.weights import load_weights, save_weights
+from training.export.raw_function import compile_forecaster
+from training.fitting.run import load_weights, save_weights
 from training.network.architectures import ARCHITECTURES, build
 from training.network.architectures.dlinear import moving_average
-from training.network.architectures.ensemble import apart
-from training.network.architectures.tcn import dilations
+from training.network.architectures.ensemble import members_of
+from training.network.architectures.tcn import list_dilations
 from training.network.backend import keras, tf
 from training.network.config import MODEL_TYPES, ModelConfig
 from training.network.scaler import Scaler
@@ -82,7 +82,7 @@ def test_emits_the_whole_path_of_every_feature(config):
 def test_is_finite_on_constant_input_and_can_leave_the_training_range(config, delta):
     config = replace(config, model_delta=delta)
     network = built(config)
-    forecast = keras_forecaster(network, config, unit_scaler(config, center=0.0 if delta else 100.0), FEATURES)
+    forecast = compile_forecaster(network, config, unit_scaler(config, center=0.0 if delta else 100.0), FEATURES)
     constant = np.full((4, config.rows, FEATURES), 100.0) * np.array([0.0, 1.0, 1e6, 1e300])[:, None, None]
     assert np.isfinite(forecast(constant, NO_TIMES)).all()
     biases = [layer.bias for layer in layers(network, keras.layers.Layer) if layer.name.startswith("path")]
@@ -199,7 +199,7 @@ def test_an_ensemble_is_the_mean_of_its_members_which_start_from_weights_of_thei
     members = [layer(windows).numpy() for layer in network.layers if isinstance(layer, keras.Model)]
     np.testing.assert_allclose(network(windows), np.mean(members, axis=0), rtol=1e-5, atol=1e-6)
     assert not np.allclose(members[0], members[1])
-    beside = apart(network)
+    beside = members_of(network)
     np.testing.assert_array_equal(beside(windows), np.concatenate(members, axis=1))
     for ours, theirs in zip(beside.weights, network.weights, strict=True):
         assert ours is theirs
@@ -267,7 +267,7 @@ def test_stacked_tcn_repeats_the_dilations_of_a_whole_tcn(stacked_blocks):
 @pytest.mark.parametrize("convolutions", [1, 2, 3])
 @pytest.mark.parametrize("sequence_len", [2, 3, 12, 13, 72, 144])
 def test_tcn_sees_the_whole_window_with_no_more_blocks_than_needed(sequence_len, convolutions):
-    chosen = dilations(sequence_len, convolutions)
+    chosen = list_dilations(sequence_len, convolutions)
     assert 1 + 2 * convolutions * sum(chosen) >= sequence_len
     assert 1 + 2 * convolutions * sum(chosen[:-1]) < sequence_len
 

@@ -9,24 +9,24 @@ import pytest
 
 from mods_grpc.artifact import read_artifact
 from mods_grpc.detection import Detector, Monitor
-from mods_grpc.server.onnx.session import open_session
+from mods_grpc.server.onnx.open_session import open_session
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
-from training.data.windows import take
+from training.data.windows import make_samples
 from training.export.onnx_forecaster import open_graph
-from training.export.parity import LARGEST_ERROR, check_parity, parity_vectors
-from training.export.raw_function import keras_forecaster
+from training.export.parity import MAX_RELATIVE_ERROR, check_parity, make_parity_vectors
+from training.export.raw_function import compile_forecaster
 from training.export.to_onnx import export_graph
 from training.fitting.fit import fit
 from training.network.architectures import build
 from training.network.backend import keras
-from training.network.calendar import DAY_MINUTES, MINUTE, TABLE, WEEK_MINUTES, with_calendar
-from training.network.config import CHANNELS, MODEL_TYPES, FitConfig, ModelConfig
+from training.network.calendar import CALENDAR_TABLE, DAY_MINUTES, MINUTE_NANOS, WEEK_MINUTES, append_calendar
+from training.network.config import CALENDAR_CHANNELS, MODEL_TYPES, FitConfig, ModelConfig
 from training.network.scaler import Scaler
 
 FEATURES = 2
 QUICK = ("MLP", "LSTM", "DLinear", "NLinear", "TSMixer", "ensemble")
-DAY = DAY_MINUTES * MINUTE
+DAY = DAY_MINUTES * MINUTE_NANOS
 
 
 def a_scaler(config):
@@ -44,8 +44,8 @@ def some_windows(config, count=257):
 def test_an_hour_has_its_place_on_the_day_and_on_the_week():
     midnight, week = 3 * 7 * DAY, 7 * DAY
     times = np.array([midnight, midnight + DAY // 4, midnight + DAY // 2, midnight + week, midnight + DAY])
-    found = with_calendar(np.zeros((5, 3, 1), np.float32), times)
-    assert found.shape == (5, 3, 1 + CHANNELS)
+    found = append_calendar(np.zeros((5, 3, 1), np.float32), times)
+    assert found.shape == (5, 3, 1 + CALENDAR_CHANNELS)
     np.testing.assert_array_equal(found[:, 0], found[:, 2])
     np.testing.assert_allclose(found[:3, 0, 1:3], [[0, 1], [1, 0], [0, -1]], atol=1e-6)
     np.testing.assert_array_equal(found[0], found[3])
@@ -54,9 +54,9 @@ def test_an_hour_has_its_place_on_the_day_and_on_the_week():
 
 
 def test_every_minute_of_the_week_is_another_place_on_the_circles():
-    assert TABLE.shape == (WEEK_MINUTES, CHANNELS)
-    assert len(np.unique(TABLE, axis=0)) == WEEK_MINUTES
-    np.testing.assert_allclose((TABLE**2).sum(axis=1), 2.0, atol=1e-6)
+    assert CALENDAR_TABLE.shape == (WEEK_MINUTES, CALENDAR_CHANNELS)
+    assert len(np.unique(CALENDAR_TABLE, axis=0)) == WEEK_MINUTES
+    np.testing.assert_allclose((CALENDAR_TABLE**2).sum(axis=1), 2.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("model_type", [pytest.param(m, marks=[] if m in QUICK else pytest.mark.slow) for m in MODEL_TYPES])
@@ -68,10 +68,10 @@ def test_every_model_sees_the_time_and_its_graph_forecasts_what_keras_does(model
         if layer.name == "calendar":  # it starts at nothing
             layer.set_weights([np.random.default_rng(1).normal(0, 0.1, weight.shape) for weight in layer.get_weights()])
     scaler = a_scaler(config)
-    keras_forecast = keras_forecaster(network, config, scaler, FEATURES)
+    keras_forecast = compile_forecaster(network, config, scaler, FEATURES)
     windows, times = some_windows(config)
     model = export_graph(network, config, scaler, FEATURES)
-    assert check_parity(model, parity_vectors(keras_forecast, windows, times)) <= LARGEST_ERROR
+    assert check_parity(model, make_parity_vectors(keras_forecast, windows, times)) <= MAX_RELATIVE_ERROR
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     assert [(node.name, node.type, node.shape) for node in session.get_inputs()] == [
         ("window", "tensor(double)", ["batch", 9, FEATURES]),
@@ -96,9 +96,9 @@ def test_a_network_with_a_calendar_foresees_what_only_the_time_tells():
     errors = {}
     for calendar in (False, True):
         config = ModelConfig(model_type="MLP", sequence_len=6, blocks=16, model_delta=False, calendar=calendar)
-        train, validation, test = (take(series, (part,), config.rows, 1) for part in parts)
+        train, validation, test = (make_samples(series, (part,), config.rows, 1) for part in parts)
         fitted = fit(config, FitConfig(epochs=30, patience=30, batch_size=32, learning_rate=3e-3), train, validation)
-        made = keras_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
+        made = compile_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
         rises = test.targets[:, 0, 0] - test.windows[:, -1, 0] > 200
         assert rises.sum() >= 10
         errors[calendar] = np.abs(made - test.targets)[rises].mean()
@@ -117,8 +117,8 @@ def test_a_model_with_a_calendar_is_exported_served_and_judges_by_the_time(tmp_p
     assert artifact.manifest.hyper_parameters["calendar"] is True
     assert "time of day and day of week" in (tmp_path / "models" / "x" / "1" / "MODEL_CARD.md").read_text()
     session = open_session(artifact, "cpu")
-    assert session.calendar
-    assert session.invariant
+    assert session.uses_time
+    assert session.batch_invariant
     windows = np.cumsum(np.random.default_rng(1).normal(size=(5, artifact.manifest.rows, 2)), axis=1) + 1000.0
     times = np.arange(5) * DAY // 4
     np.testing.assert_array_equal(session.forecast(windows, times), open_graph(artifact.model)(windows, times))
@@ -132,7 +132,7 @@ def test_a_model_with_a_calendar_is_exported_served_and_judges_by_the_time(tmp_p
             np.full(rows, table_of_series.allocate(), np.intp),
             shift + 2000 * DAY + np.arange(rows) * 600 * 10**9,
             np.full((rows, 2), 1000.0),
-            judged=np.ones(rows, np.bool_),
+            reported=np.ones(rows, np.bool_),
             significance=0.01,
             impute_rows=0,
         )

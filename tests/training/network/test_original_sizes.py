@@ -2,7 +2,7 @@ import pytest
 
 from training.network.backend import keras
 from training.network.config import MODEL_TYPES, ModelConfig
-from training.network.original_sizes import original_parameters
+from training.network.original_sizes import count_original_parameters
 
 STEPS, FEATURES = 13, 4
 
@@ -27,16 +27,16 @@ def layout(name):
 @pytest.mark.parametrize("name", ["MLP", "autoencoderMLP", "Conv1D", "GRU", "LSTM", "stackedLSTM", "bidirectLSTM", "seq2seqLSTM"])
 def test_counts_what_keras_counts_of_the_layout(name):
     network = keras.Sequential([keras.Input((STEPS, FEATURES)), *layout(name), keras.layers.Dense(FEATURES)])
-    assert original_parameters(name, STEPS, FEATURES) == network.count_params()
+    assert count_original_parameters(name, STEPS, FEATURES) == network.count_params()
 
 
 def test_attention_adds_two_projections_their_bias_and_a_score_to_a_bidirectional_lstm():
-    both = original_parameters("bidirectLSTM", STEPS, FEATURES) - (2 * 12 + 1) * FEATURES
+    both = count_original_parameters("bidirectLSTM", STEPS, FEATURES) - (2 * 12 + 1) * FEATURES
     attention = 24 * 32 + 24 * 32 + 32 + 32 + 1
-    assert original_parameters("attentionLSTM", STEPS, FEATURES) == both + attention + (STEPS * 24 + 1) * FEATURES
+    assert count_original_parameters("attentionLSTM", STEPS, FEATURES) == both + attention + (STEPS * 24 + 1) * FEATURES
 
 
 def test_only_the_temporal_convolutions_of_the_eleven_are_not_told():
-    told = {name for name in MODEL_TYPES[:11] if original_parameters(name, STEPS, FEATURES) is not None}
+    told = {name for name in MODEL_TYPES[:11] if count_original_parameters(name, STEPS, FEATURES) is not None}
     assert set(MODEL_TYPES[:11]) - told == {"TCN", "stackedTCN"}
     assert ModelConfig().model_type in told

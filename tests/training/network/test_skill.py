@@ -37,7 +37,7 @@ def test_beats_persistence_on_a_seasonal_series_after_a_short_fit(model_type):
     options = FitConfig(epochs=epochs, patience=epochs, batch_size=16, learning_rate=1e-2)
     fitted = fit(config, options, train, validation)
     windows, targets = parts[2]
-    changes = np.asarray(fitted.network(fitted.scaler.network_input(windows)))
+    changes = np.asarray(fitted.network(fitted.scaler.to_network_input(windows)))
     forecast = windows[:, -1:] + changes * fitted.scaler.output_scale + fitted.scaler.output_mean
     error = np.abs(forecast - targets).mean((0, 1))
     persistence = np.abs(windows[:, -1:] - targets).mean((0, 1))

@@ -7,12 +7,12 @@ import pytest
 
 from mods_grpc.errors import DataError
 from tests.support.training_data import make_walk
-from training.data.pool import join
-from training.data.series import in_each
-from training.data.windows import take
+from training.data.pool import join_series
+from training.data.series import per_series
+from training.data.windows import make_samples
 from training.export.onnx_forecaster import open_graph
-from training.export.parity import LARGEST_ERROR, check_parity, parity_vectors
-from training.export.raw_function import keras_forecaster
+from training.export.parity import MAX_RELATIVE_ERROR, check_parity, make_parity_vectors
+from training.export.raw_function import compile_forecaster
 from training.export.to_onnx import export_graph
 from training.fitting.fit import fit
 from training.network.architectures import build
@@ -48,23 +48,23 @@ def test_the_graph_measures_windows_as_the_scaler_does(transform, quantiles, lev
     network = build(config, FEATURES)
     windows, targets = some_windows(config)
     scaler = Scaler.fit(windows, targets, transform=transform, differencing=True, level=level, window_scale=True)
-    keras_forecast = keras_forecaster(network, config, scaler, FEATURES)
-    keras_quantiles = keras_forecaster(network, config, scaler, FEATURES, output="quantiles") if quantiles else None
+    keras_forecast = compile_forecaster(network, config, scaler, FEATURES)
+    keras_quantiles = compile_forecaster(network, config, scaler, FEATURES, output="quantiles") if quantiles else None
     model = export_graph(network, config, scaler, FEATURES)
-    assert check_parity(model, parity_vectors(keras_forecast, windows, TIMES, keras_quantiles)) <= LARGEST_ERROR
+    assert check_parity(model, make_parity_vectors(keras_forecast, windows, TIMES, keras_quantiles)) <= MAX_RELATIVE_ERROR
     forecast = open_graph(model)(windows, TIMES)
     one_by_one = np.concatenate([open_graph(model)(windows[i : i + 1], TIMES[:1]) for i in range(9)])
     np.testing.assert_allclose(forecast[:9], one_by_one, rtol=1e-6)
-    emitted = np.asarray(network(scaler.network_input(windows)))
+    emitted = np.asarray(network(scaler.to_network_input(windows)))
     emitted = emitted[..., config.levels.index(0.5)] if quantiles else emitted
-    np.testing.assert_allclose(scaler.network_target(windows, forecast), emitted, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(scaler.to_network_target(windows, forecast), emitted, rtol=1e-3, atol=1e-3)
 
 
 def test_a_window_a_hundred_times_as_high_is_seen_as_the_same():
     config = ModelConfig(sequence_len=6, steps_ahead=3, window_scale=True)
     windows, targets = some_windows(config)
     scaler = Scaler.fit(windows, targets, transform="none", differencing=True, window_scale=True)
-    np.testing.assert_allclose(scaler.network_input(100 * windows), scaler.network_input(windows), rtol=0.01, atol=0.01)
+    np.testing.assert_allclose(scaler.to_network_input(100 * windows), scaler.to_network_input(windows), rtol=0.01, atol=0.01)
 
 
 def test_windows_can_be_measured_by_their_differences_only_where_there_are_some():
@@ -85,15 +85,16 @@ def test_one_network_forecasts_a_quiet_series_as_well_as_a_lively_one():
     for name, size in (("lively", 1.0), ("quiet", 0.001)):
         noise = np.random.default_rng(len(name)).normal(0, 5, len(rhythm))
         named[name] = replace(make_walk(12, features=1), values=(size * (rhythm + noise))[:, None])
-    pool = join(named)
+    pool = join_series(named)
     relative = {}
     for window_scale in (False, True):
         config = ModelConfig(model_type="MLP", sequence_len=12, blocks=16, window_scale=window_scale)
         train, validation, test = (
-            take(pool, in_each(pool, part), config.rows, 1) for part in (slice(0, 1000), slice(1020, 1250), slice(1270, 1728))
+            make_samples(pool, per_series(pool, part), config.rows, 1)
+            for part in (slice(0, 1000), slice(1020, 1250), slice(1270, 1728))
         )
         fitted = fit(config, FitConfig(epochs=8, patience=8, batch_size=32, learning_rate=3e-3), train, validation)
-        made = keras_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
+        made = compile_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
         quiet = test.origins >= pool.members[1].start
         unchanged = np.abs(test.windows[quiet, -1:] - test.targets[quiet]).mean()
         relative[window_scale] = np.abs(made[quiet] - test.targets[quiet]).mean() / unchanged

@@ -10,7 +10,7 @@ import pytest
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
 from training.evaluation.intervals import measure_coverage
-from training.evaluation.worst_hours import worst_hours
+from training.evaluation.worst_hours import find_worst_hours
 
 DATA = ["--time-column", "time", "--features", "x0,x1:sum", "--window-slide", "w01h-s10m"]
 RANGES = ["--train-time-range", "<2024-01-01,2024-01-14)", "--test-time-range", "<2024-01-14,2024-01-17)"]
@@ -37,7 +37,7 @@ def test_the_worst_hour_is_that_of_the_largest_error_over_the_usual_one() -> Non
     observed, forecast = np.zeros((18, 2)), np.ones((18, 2))
     forecast[:, 1] = 100
     observed[12:18, 0] = 7
-    first, *_ = worst_hours(times, observed, forecast, ["a", "b"], count=3)
+    first, *_ = find_worst_hours(times, observed, forecast, ["a", "b"], count=3)
     assert (str(first.start), first.feature, first.observed, first.forecast) == ("2024-01-01T02", "a", 7.0, 1.0)
     assert first.times_usual == pytest.approx(6 / ((12 * 1 + 6 * 6) / 18))
 

@@ -6,7 +6,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from training.data.datapool import read_datapool
-from training.data.events import SHAPES, STRENGTHS
+from training.data.events import EVENT_SHAPES, STRENGTHS
 from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.time_range import parse_interval
 from training.simulation.aggregates import FEATURES, SimulationConfig, simulate, write_datapool
@@ -38,7 +38,7 @@ def test_neighbouring_windows_share_five_sixths_of_their_counts() -> None:
 
 def test_every_kind_of_event_occurs_at_every_strength_apart_from_each_other() -> None:
     simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05,2026-01-26)"), events_interval=EVENTS))
-    assert sorted((e.kind, e.strength) for e in simulation.events) == sorted((k, s) for k in SHAPES for s in STRENGTHS)
+    assert sorted((e.kind, e.strength) for e in simulation.events) == sorted((k, s) for k in EVENT_SHAPES for s in STRENGTHS)
     assert all(EVENTS.start <= event.start < event.end <= EVENTS.end for event in simulation.events)
     for before, after in pairwise(simulation.events):
         assert after.start - before.end >= np.timedelta64(6, "h")

@@ -1,9 +1,4 @@
-"""The architectures: one file each, which holds the network and nothing else.
-
-Each maps a scaled window `(batch, sequence_len, features)` to the scaled path `(batch, steps_ahead, features)` by a linear
-output. A new one is a file with `build(config, features)` and a line in `ARCHITECTURES`; the contract test runs over it.
-With quantiles the last axis holds `heads` times the features: the median of each, then the distances between levels.
-"""
+"""Neural architectures, one network per module; a new one needs `build(config, features)` and a line in `ARCHITECTURES`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -28,9 +23,10 @@ from training.network.architectures import (
     tsmixer,
 )
 from training.network.config import ModelConfig, ModelType
-from training.network.heads import complete
+from training.network.heads import add_head
 
-Network = Any  # keras.Model; Keras ships no types
+Network = Any
+"""A `keras.Model`. Keras ships no types."""
 
 ARCHITECTURES: Mapping[ModelType, Callable[[ModelConfig, int], Network]] = {
     "MLP": mlp.build,
@@ -49,13 +45,18 @@ ARCHITECTURES: Mapping[ModelType, Callable[[ModelConfig, int], Network]] = {
     "TSMixer": tsmixer.build,
     "GRU-FCN": gru_fcn.build,
 }
+"""Builders by architecture. Each maps a scaled window `(batch, sequence_len, features + channels)` to the scaled forecast.
+
+The forecast is `(batch, steps_ahead, heads * features)` by a linear output. With quantiles the last axis holds the median of
+each feature, then the distances between neighbouring levels; see `heads`.
+"""
 
 
 def build(config: ModelConfig, features: int) -> Network:
     """Build the network of `config.model_type`, with weights drawn from Keras' global seed.
 
     Args:
-        config: What the network looks like.
+        config: Options of the network.
         features: Features of a row, at least 1.
 
     Returns:
@@ -64,8 +65,8 @@ def build(config: ModelConfig, features: int) -> Network:
     """
     if config.model_type == "ensemble":
         members = [build(replace(config, model_type=member, members=""), features) for member in config.member_types]
-        return ensemble.join(members, config, features)
-    return complete(ARCHITECTURES[config.model_type](config, features), config, features)
+        return ensemble.average(members, config, features)
+    return add_head(ARCHITECTURES[config.model_type](config, features), config, features)
 
 
 __all__ = ["ARCHITECTURES", "Network", "build"]

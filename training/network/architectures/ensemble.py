@@ -1,8 +1,8 @@
-"""The mean of several networks over the same window, in one graph; each is fitted to the targets by itself.
+"""The mean of several networks over the same window, in one graph. Each member is fitted to the targets by itself.
 
 Dietterich (2000), Ensemble methods in machine learning; Oreshkin et al. (2020) for forecasts. Members share the options of
-the ensemble. They are fitted side by side: the loss is the mean of their losses, not that of their mean, so they stay as
-different as they are.
+the ensemble. They are fitted together, but the loss is the mean of their losses, not the loss of their mean, so that they
+stay different.
 """
 
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from typing import Any
 
 from training.network.backend import keras
 from training.network.config import ModelConfig
-from training.network.layers import window
+from training.network.layers import window_input
 
 MEAN = "mean_of_members"
 
 
-def join(members: Sequence[Any], config: ModelConfig, features: int) -> Any:
-    """Build the network that emits the mean of what `members`, complete networks, emit."""
-    inputs = window(config, features)
+def average(members: Sequence[Any], config: ModelConfig, features: int) -> Any:
+    """Build the network whose output is the mean of the outputs of `members`, which are complete networks."""
+    inputs = window_input(config, features)
     named = [keras.Model(m.input, m.output, name=f"member_{index}_{m.name}") for index, m in enumerate(members)]
     mean = keras.layers.Average(name=MEAN)([member(inputs) for member in named])
     return keras.Model(inputs, mean, name="ensemble")
 
 
-def apart(network: Any) -> Any:
-    """Return the network that emits the members' paths one after the other along the steps; a single one as it is.
+def members_of(network: Any) -> Any:
+    """Return the network that emits the forecasts of an ensemble's members one after the other along the steps.
 
-    The weights are the same ones, in the same order.
+    It shares the ensemble's weights, in the same order. Any other network is returned as it is.
     """
     if network.name != "ensemble":
         return network

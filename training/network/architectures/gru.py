@@ -1,20 +1,20 @@
-"""One GRU layer of `blocks` units; the path is read from its last state.
+"""One GRU layer of `blocks` units; the forecast is read from its last state.
 
 Cho et al. (2014), Learning phrase representations using RNN encoder-decoder for statistical machine translation. There is
-one recurrent layer whatever the depth: `stacked_blocks` counts it and the dense layers above it.
+always one recurrent layer: `stacked_blocks` counts it and the dense layers above it.
 """
 
 from typing import Any
 
 from training.network.backend import keras
 from training.network.config import ModelConfig
-from training.network.layers import dense, finish, path, window
+from training.network.layers import activation_block, dense_block, forecast_output, window_input
 
 
 def build(config: ModelConfig, features: int) -> Any:
     """Build the network; see the module."""
-    inputs = window(config, features)
-    x = finish(keras.layers.GRU(config.blocks, use_cudnn=False)(inputs), config)
+    inputs = window_input(config, features)
+    x = activation_block(keras.layers.GRU(config.blocks, use_cudnn=False)(inputs), config)
     for _ in range(config.stacked_blocks - 1):
-        x = dense(x, config.blocks, config)
-    return keras.Model(inputs, path(x, config, features), name="GRU")
+        x = dense_block(x, config.blocks, config)
+    return keras.Model(inputs, forecast_output(x, config, features), name="GRU")

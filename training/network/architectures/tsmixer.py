@@ -1,4 +1,4 @@
-"""Dense layers over time and over features in turn, each in a residual block, then a linear map over time.
+"""Alternating dense layers over time and over features, each in a residual block, then a linear map over time.
 
 Chen, Li, Yoder, Arik & Pfister (2023), TSMixer: An all-MLP architecture for time series forecasting. `stacked_blocks` is
 the number of mixing blocks and `blocks` the width of their layer over features.
@@ -8,12 +8,12 @@ from typing import Any
 
 from training.network.backend import keras
 from training.network.config import ModelConfig
-from training.network.layers import Tensor, dense, finish, window
+from training.network.layers import Tensor, activation_block, dense_block, window_input
 
 
 def build(config: ModelConfig, features: int) -> Any:
     """Build the network; see the module."""
-    inputs = window(config, features)
+    inputs = window_input(config, features)
     x = inputs
     for _ in range(config.stacked_blocks):
         x = keras.layers.Add()([x, _over_time(x, config)])
@@ -27,9 +27,9 @@ def build(config: ModelConfig, features: int) -> Any:
 
 
 def _over_time(x: Tensor, config: ModelConfig) -> Tensor:
-    mixed = dense(keras.layers.Permute((2, 1))(x), config.sequence_len, config)
+    mixed = dense_block(keras.layers.Permute((2, 1))(x), config.sequence_len, config)
     return keras.layers.Permute((2, 1))(mixed)
 
 
 def _over_features(x: Tensor, config: ModelConfig, features: int) -> Tensor:
-    return finish(keras.layers.Dense(features)(dense(x, config.blocks, config)), config)
+    return activation_block(keras.layers.Dense(features)(dense_block(x, config.blocks, config)), config)

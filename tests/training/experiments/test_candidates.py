@@ -8,14 +8,16 @@ from mods_grpc.artifact import check_graph, list_versions, read_artifact
 from tests.support.real_data import DATAPOOL, needs_datapool
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
-from training.experiments.contenders import latency_microseconds
-from training.export.parity import LARGEST_ERROR, check_parity
+from training.experiments.candidates import measure_latency_microseconds
+from training.export.parity import MAX_RELATIVE_ERROR, check_parity
+from training.fitting.npz import unpack_arrays
 from training.network.config import MODEL_TYPES
-from training.npz import unpack
 
 
 def test_architectures_that_do_not_exist_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--csv", str(tmp_path / "x.csv"), "--models", "MLP,RNN"]) == 2
+    with pytest.raises(SystemExit) as raised:
+        main(["compare", "--csv", str(tmp_path / "x.csv"), "--model-types", "MLP,RNN"])
+    assert raised.value.code == 2
     assert "no architecture RNN" in capsys.readouterr().err
 
 
@@ -29,7 +31,7 @@ def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path, cap
     data = ["--csv", str(packed), "--time-column", "timestamp", "--features", "value"]
     ranges = ["--train-time-range", "<2016-07-30,2016-08-02)", "--test-time-range", "<2016-08-02,2016-08-03)"]
     ranges += ["--apart-time-range", "<2016-08-03,2016-08-04)"]
-    options = ["--models", "MLP,NLinear", "--epochs", "2", "--steps-ahead", "6", "--output", str(tmp_path / "out")]
+    options = ["--model-types", "MLP,NLinear", "--epochs", "2", "--steps-ahead", "6", "--output", str(tmp_path / "out")]
     assert main(["compare", *data, *ranges, *options]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert any("best epoch" in line and "apart k=6" in line for line in shown)  # whole headers, though this is no terminal
@@ -63,7 +65,7 @@ def test_the_latency_of_a_graph_is_a_time_above_zero(tmp_path: Path) -> None:
     artifact = read_artifact(tmp_path / "models", "x", 1)
     assert artifact.manifest.metrics == ()
     assert artifact.manifest.test_range is None
-    assert 0 < latency_microseconds(artifact.model, unpack(artifact.parity)["window_1"]) < 100_000
+    assert 0 < measure_latency_microseconds(artifact.model, unpack_arrays(artifact.parity)["window_1"]) < 100_000
 
 
 @needs_datapool
@@ -80,4 +82,4 @@ def test_every_architecture_fits_exports_and_publishes_the_example_of_the_origin
     for name, version in list_versions(repository):
         artifact = read_artifact(repository, name, version)
         check_graph(artifact.model)
-        assert check_parity(artifact.model, artifact.parity) <= LARGEST_ERROR
+        assert check_parity(artifact.model, artifact.parity) <= MAX_RELATIVE_ERROR

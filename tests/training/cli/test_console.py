@@ -1,10 +1,10 @@
-from training.cli.redacted_command import tell
+from training.cli.console import format_command
 
 
 def test_a_command_is_told_without_the_places_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["fit", "--csv", str(tmp_path / "data" / "x.tsv"), "--run=/somewhere/else/run", "--features", "a/b,c", "--seed", "1"]
-    assert tell(words) == "python -m training fit --csv data/x.tsv --run=run --features a/b,c --seed 1"
-    assert tell(["fit", "--csv", "../data/x.tsv", "--train-time-range", "<2019-01-01,2019-02-01)"]) == (
+    assert format_command(words) == "python -m training fit --csv data/x.tsv --run=run --features a/b,c --seed 1"
+    assert format_command(["fit", "--csv", "../data/x.tsv", "--train-time-range", "<2019-01-01,2019-02-01)"]) == (
         "python -m training fit --csv ../data/x.tsv --train-time-range '<2019-01-01,2019-02-01)'"
     )

@@ -9,17 +9,17 @@ from mods_grpc.errors import DataError
 from tests.support.real_data import DATAPOOL, needs_datapool
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
-from training.data.feature import describe
+from training.data.feature import describe_column
 from training.data.series import Series
-from training.feature_selection.intermittent_demand import classify, croston, croston_tsb
-from training.feature_selection.selection import examine
+from training.feature_selection.analysis import analyze
+from training.feature_selection.intermittent_demand import classify_demand, croston, croston_tsb
 
 NAN = np.nan
 
 
 def series_of(**columns: np.ndarray) -> Series:
     walk = make_walk(days=4)
-    features = tuple(describe(name, "", name) for name in columns)
+    features = tuple(describe_column(name, "", name) for name in columns)
     return replace(walk, values=np.stack(list(columns.values()), axis=1), features=features)
 
 
@@ -58,14 +58,14 @@ def test_a_series_without_demand_has_no_forecast() -> None:
     ],
 )
 def test_demand_is_classed_by_how_often_and_how_evenly_it_comes(values: list[float], demand: str) -> None:
-    assert classify(np.array(values, dtype=float)).demand == demand
+    assert classify_demand(np.array(values, dtype=float)).demand == demand
 
 
 def test_features_are_told_apart_by_what_they_are() -> None:
     random = np.random.default_rng(1)
     rows = 4 * 144
     white, walk = random.normal(100, 5, rows), 1000 + np.cumsum(random.normal(0, 5, rows))
-    selection = examine(
+    selection = analyze(
         series_of(
             white=white,
             walk=walk,
@@ -75,13 +75,13 @@ def test_features_are_told_apart_by_what_they_are() -> None:
             rare=np.where(random.random(rows) < 0.05, random.integers(1, 9, rows), 0).astype(float),
         )
     )
-    white_facts, walk_facts, total, constant, absent, rare = selection.facts
+    white_facts, walk_facts, total, constant, absent, rare = selection.statistics
     assert white_facts.adf_p < 0.01 < walk_facts.adf_p
     assert walk_facts.adf_difference_p < 0.01
     assert (white_facts.advice, walk_facts.advice) == ("use", "use, with differences")
     assert walk_facts.acf["next"] > 0.95 > abs(white_facts.acf["next"]) + 0.5
     assert walk_facts.information > white_facts.information + 0.5
-    assert total.advice == "leave out: follows from those before"
+    assert total.advice == "leave out: depends on earlier features"
     assert not walk_facts.depends_on_earlier
     assert walk_facts.r2_on_others > 0.999
     assert constant.advice == absent.advice == "leave out: constant"
@@ -94,7 +94,7 @@ def test_features_are_told_apart_by_what_they_are() -> None:
 def test_too_few_rows_are_refused() -> None:
     walk = make_walk(days=1)
     with pytest.raises(DataError, match="51 or more"):
-        examine(replace(walk, times=walk.times[:40], values=walk.values[:40]))
+        analyze(replace(walk, times=walk.times[:40], values=walk.values[:40]))
 
 
 def test_a_table_is_examined_with_all_its_columns_of_numbers(tmp_path: Path) -> None:
@@ -119,10 +119,12 @@ def test_the_options_of_the_data_are_honoured(tmp_path: Path, capsys: pytest.Cap
     both = tmp_path / "both.csv"
     both.write_text(table.read_text() + "\n".join(f"{line},south" for line in lines) + "\n")
     told[2] = str(both)
-    assert main([*told, "--series-column", "site"]) == 2
+    assert main([*told, "--series-column", "site"]) == 1
     assert "name one with --only-series" in capsys.readouterr().err
     assert main([*told, "--series-column", "site", "--only-series", "south"]) == 0
-    assert main([*told, "--interpolate-limit", "-1"]) == 2
+    with pytest.raises(SystemExit):
+        main([*told, "--interpolate-limit", "-1"])
+    assert "interpolate_limit is -1" in capsys.readouterr().err
 
 
 @needs_datapool
@@ -133,5 +135,5 @@ def test_the_columns_of_chosen_protocols_are_examined(tmp_path: Path, capsys: py
     assert len(names) == 12 + 3
     assert names[0] == "conn_in_sum_orig_bytes"
     assert names[-1] == "ssl_internal"
-    assert main([*told, "smtp"]) == 2
+    assert main([*told, "smtp"]) == 1
     assert "there are conn, dns, http, sip, ssh, ssl" in capsys.readouterr().err

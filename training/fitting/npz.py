@@ -1,4 +1,4 @@
-"""Named arrays as the bytes of an `.npz` file: the same arrays, the same bytes; nothing in it can run."""
+"""Named arrays as the bytes of an `.npz` file. The same arrays give the same bytes, and no code can be stored in it."""
 
 import io
 import zipfile
@@ -13,8 +13,8 @@ from mods_grpc.errors import DataError
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can have
 
 
-def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Write arrays in their order, uncompressed and without the time of day."""
+def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Write arrays in the given order, uncompressed and without timestamps."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -24,8 +24,8 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return file.getvalue()
 
 
-def unpack(data: bytes) -> dict[str, NDArray[Any]]:
-    """Read arrays in their order.
+def unpack_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Read arrays in the order of the file.
 
     Raises:
         DataError: Not an `.npz` file of plain arrays.

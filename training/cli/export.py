@@ -1,0 +1,60 @@
+"""The command `export`: a run directory in, a published model version out."""
+
+import argparse
+from pathlib import Path
+
+from training.cli.console import console, format_command, show_metrics, show_replay
+from training.export.publish import DEFAULT_FALSE_ALARMS_PER_DAY, export_run, next_version, publish_run
+from training.fitting.prepare import prepare_data
+from training.fitting.run import read_run
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `export`."""
+    parser.add_argument("--run", default="build/run", metavar="DIR", help="a run directory (default: %(default)s)")
+    parser.add_argument("--repository", default="exported", metavar="DIR", help="model repository (default: %(default)s)")
+    parser.add_argument(
+        "--model", "--name", "--model-name", dest="model", required=True, metavar="NAME", help="name of the model to publish"
+    )
+    parser.add_argument(
+        "--version", type=int, default=0, metavar="N", help="version to publish (default: the highest published plus 1)"
+    )
+    parser.add_argument(
+        "--false-alarms-per-day",
+        type=float,
+        default=DEFAULT_FALSE_ALARMS_PER_DAY,
+        metavar="X",
+        help="default budget of the model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-graph", action="store_true", help="add a second graph for large batches if it gives the same bits (LSTM)"
+    )
+    parser.add_argument("--title", default="", metavar="TEXT", help="a line for the model card that says what the data is")
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Export a run and publish it."""
+    run, weights = read_run(Path(arguments.run))
+    repository = Path(arguments.repository)
+    version = arguments.version or next_version(repository, arguments.model)
+    exported = export_run(
+        run,
+        weights,
+        prepare_data(run.source, run.model),
+        name=arguments.model,
+        version=version,
+        false_alarms_per_day=arguments.false_alarms_per_day,
+        batch_graph=arguments.batch_graph,
+    )
+    folder = publish_run(repository, run, exported, title=arguments.title, command=format_command(arguments.argv))
+    if exported.manifest.metrics:
+        show_metrics(exported.manifest.metrics, run.names, run.model.steps_ahead)
+    if exported.replay is not None:
+        show_replay(exported.replay, arguments.false_alarms_per_day, (), run.window_seconds)
+    if exported.batch_graph is not None:
+        speedups = ", ".join(
+            f"{first / second:.2f} at {batch:,}" for batch, (first, second) in exported.batch_graph.microseconds.items()
+        )
+        timing = f" Speedup over the first by number of windows: {speedups}." if speedups else ""
+        console.print(exported.batch_graph.note + timing, highlight=False)
+    console.print(f"parity error {exported.parity_error:.1e}; published {folder}", highlight=False)
