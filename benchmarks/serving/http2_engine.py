@@ -1,7 +1,7 @@
-"""What HTTP/2 costs a unary call, without sockets, gRPC and a model: our engine beside python-hyper's h2, on the same bytes.
+"""The cost of HTTP/2 per unary call, without sockets, gRPC and a model: this engine and python-hyper's h2 on the same bytes.
 
-The requests are those of a steady client, 195 bytes each, many or one in a read of the socket; the answers are fields, as
-many bytes and trailers. Time is that of the processor; ours and theirs take turns, so read the ratios.
+The requests are those of a steady client, 195 bytes each, one or 64 per read of the socket; a response has headers, as many
+bytes, and trailers. Both engines alternate, and processor time is measured; read the ratios.
 
 Usage: python benchmarks/serving/http2_engine.py [--calls 20000] [--rounds 5]
 """
@@ -22,7 +22,7 @@ from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
 
 BODY = bytes(195)
-OPENING = ((b":status", b"200"), (b"content-type", b"application/grpc"))
+HEADERS = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 TRAILERS = ((b"grpc-status", b"0"),)
 REQUEST = (
     (b":method", b"POST"),
@@ -35,24 +35,24 @@ REQUEST = (
     (b"grpc-accept-encoding", b"identity, deflate, gzip"),
 )
 HELLO = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, b"") + frames.frame(frames.SETTINGS, frames.ACK, 0, b"")
-CASES = {"one in a read": (1, False), "64 in a read": (64, False), "64 in a read, each with a deadline of its own": (64, True)}
+CASES = {"one per read": (1, False), "64 per read": (64, False), "64 per read, each with its own deadline": (64, True)}
 
 
-def reads(calls, together, varying):
-    """Return what the socket brings: whole requests, and credit for the answers."""
-    encoder, found = Encoder(), []
-    for start in range(0, calls, together):
+def build_reads(calls, per_read, own_deadlines):
+    """Return what each read of the socket brings: whole requests, and window for their responses."""
+    encoder, reads = Encoder(), []
+    for start in range(0, calls, per_read):
         parts = []
-        for number in range(2 * start + 1, 2 * (start + together), 2):
-            fields = (*REQUEST, (b"grpc-timeout", b"%du" % (9_000_000 - number if varying else 9_000_000)))
+        for number in range(2 * start + 1, 2 * (start + per_read), 2):
+            fields = (*REQUEST, (b"grpc-timeout", b"%du" % (9_000_000 - number if own_deadlines else 9_000_000)))
             parts += [frames.frame(frames.HEADERS, frames.END_HEADERS, number, encoder.encode(fields))]
             parts += [frames.frame(frames.DATA, frames.END_STREAM, number, BODY)]
-        found.append(b"".join(parts) + frames.window_update(0, together * len(BODY)))
-    return found
+        reads.append(b"".join(parts) + frames.window_update(0, per_read * len(BODY)))
+    return reads
 
 
-class Nowhere(asyncio.Transport):
-    """A socket that takes everything."""
+class NullTransport(asyncio.Transport):
+    """A socket that accepts everything."""
 
     def write(self, data):
         pass
@@ -70,89 +70,96 @@ class Nowhere(asyncio.Transport):
         pass
 
 
-class Answering:
-    """Answers the calls of a read together."""
+class EchoHandler:
+    """Answers the calls of a turn together."""
 
     def __init__(self):
-        self.done = []
+        self.complete = []
 
     def on_connect(self, _connection):
         return True
 
     def on_request(self, stream, _end):
-        return Call(stream, self.done)
+        return EchoReceiver(stream, self.complete)
 
     def on_read_end(self):
-        for stream, body in self.done:
-            stream.answer(ENCODED_OPENING, body, ENCODED_TRAILERS)
-        self.done.clear()
+        for stream, body in self.complete:
+            stream.send_response(HEADERS_BLOCK, body, TRAILERS_BLOCK)
+        self.complete.clear()
 
     def on_disconnect(self, connection):
         pass
 
 
-class Call:
-    __slots__ = ("done", "stream")
+class EchoReceiver:
+    __slots__ = ("complete", "stream")
 
-    def __init__(self, stream, done):
-        self.stream, self.done = stream, done
+    def __init__(self, stream, complete):
+        self.stream, self.complete = stream, complete
 
     def on_data(self, data, _end):
-        self.done.append((self.stream, data))
+        self.complete.append((self.stream, data))
 
     def on_close(self, code):
         pass
 
 
-ENCODED_OPENING, ENCODED_TRAILERS = encode(OPENING), encode(TRAILERS)
+HEADERS_BLOCK, TRAILERS_BLOCK = encode(HEADERS), encode(TRAILERS)
 
 
-def ours(brought):
-    connection = Connection(Answering(), Limits())
-    connection.connection_made(Nowhere())
+def run_engine(reads):
+    """Return the seconds of this engine, and how many calls it answered.
+
+    A read is handled in as many turns as it takes before the next arrives: a client that keeps to SETTINGS_MAX_CONCURRENT_STREAMS
+    does not send more requests before it has responses.
+    """
+    connection = Connection(EchoHandler(), Limits())
+    connection.connection_made(NullTransport())
     connection.data_received(HELLO)
-    began = time.process_time()
-    for data in brought:
+    started = time.process_time()
+    for data in reads:
         connection.data_received(data)
-    while connection.frame_reader.has_pending:
-        connection.data_received(b"")
-    seconds = time.process_time() - began
+        while connection.frame_reader.has_pending:
+            connection.data_received(b"")
+    seconds = time.process_time() - started
     connection.connection_lost(None)
     return seconds, connection.table.completed
 
 
-def theirs(brought):
+def run_h2(reads):
+    """Return the seconds of h2, and how many calls it answered."""
     connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=False))
     connection.initiate_connection()
     connection.receive_data(HELLO)
-    calls, began = 0, time.process_time()
-    for data in brought:
+    calls, started = 0, time.process_time()
+    for data in reads:
         for event in connection.receive_data(data):
             if isinstance(event, h2.events.DataReceived):
-                connection.send_headers(event.stream_id, OPENING)
+                connection.send_headers(event.stream_id, HEADERS)
                 connection.send_data(event.stream_id, event.data)
                 connection.send_headers(event.stream_id, TRAILERS, end_stream=True)
                 connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 calls += 1
         connection.data_to_send()
-    return time.process_time() - began, calls
+    return time.process_time() - started, calls
 
 
 async def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=20_480)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calls", type=int, default=20_480, help="calls per round, rounded down to a multiple of 64")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each engine; their medians are printed")
     arguments = parser.parse_args()
     calls = arguments.calls // 64 * 64
-    for name, (together, varying) in CASES.items():
-        brought, found = reads(calls, together, varying), {ours: [], theirs: []}
+    for name, (per_read, own_deadlines) in CASES.items():
+        reads, microseconds = build_reads(calls, per_read, own_deadlines), {run_engine: [], run_h2: []}
         for _ in range(arguments.rounds):
-            for engine, microseconds in found.items():
-                seconds, answered = engine(brought)
-                assert answered == calls
-                microseconds.append(seconds / calls * 1e6)
-        mine, others = map(statistics.median, found.values())
-        print(f"{name}: {mine:.1f} us a call, h2 {others:.1f} us (x {others / mine:.0f})", flush=True)
+            for engine, results in microseconds.items():
+                seconds, answered = engine(reads)
+                if answered != calls:
+                    raise RuntimeError(f"{engine.__name__} answered {answered} of {calls} calls")
+                results.append(seconds / calls * 1e6)
+        ours, reference = map(statistics.median, microseconds.values())
+        print(f"{name}: {ours:.1f} us per call, h2 {reference:.1f} us (x {reference / ours:.0f})", flush=True)
 
 
 if __name__ == "__main__":

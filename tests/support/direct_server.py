@@ -1,4 +1,4 @@
-"""A server of the direct transport on loopback, in a thread with a loop of its own, and a client that sends what it is told."""
+"""A direct server on loopback in a thread with its own loop, and a client that sends raw fields and bytes."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ async def echo_all(_, context):
 ECHOES = {"Echo": grpc.unary_unary_rpc_method_handler(echo), "All": grpc.stream_stream_rpc_method_handler(echo_all)}
 
 
-class Running:
+class ServerThread:
     """The server, its loop, and the port it listens on."""
 
     def __init__(self, handlers, **options):
@@ -72,7 +72,7 @@ class Running:
 
 @contextlib.contextmanager
 def running(handlers, **options):
-    server = Running(handlers, **options)
+    server = ServerThread(handlers, **options)
     try:
         yield server
     finally:
@@ -86,7 +86,7 @@ def channel_to(server):
 
 
 class Peer:
-    """A client of python-hyper's h2, which sends fields and bytes as they are."""
+    """A client of python-hyper's h2 that sends fields and bytes unchecked."""
 
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
@@ -105,7 +105,7 @@ class Peer:
         self.socket.sendall(self.h2.data_to_send())
 
     def send(self, *bodies, fields=None, end=True):
-        """Send a request whose body comes in these pieces, each in a write of its own."""
+        """Send a request with its body in these pieces, one write each."""
         number = self.h2.get_next_available_stream_id()
         named = REQUEST | (fields or {})
         self.h2.send_headers(number, [item for item in named.items() if item[1] is not None], end_stream=end and not bodies)
@@ -115,7 +115,7 @@ class Peer:
         return number
 
     def _write(self, number, body, *, end):
-        """Send body as the windows allow."""
+        """Send a body as the windows allow."""
         left = body
         while True:
             piece = left[: min(self.h2.local_flow_control_window(number), self.h2.max_outbound_frame_size)]
@@ -134,7 +134,7 @@ class Peer:
         self.flush()
 
     def answer(self, number):
-        """Wait for the end of a stream, and return its first fields, its body and its last fields."""
+        """Wait for the end of a stream, and return its headers, body and trailers."""
         while not any(isinstance(event, h2.events.StreamEnded) and event.stream_id == number for event in self.events):
             self.read()
         mine = [event for event in self.events if getattr(event, "stream_id", None) == number]
@@ -143,17 +143,17 @@ class Peer:
         return fields[0], body, fields[-1]
 
     def status(self, *bodies, **more):
-        """Send a request, and return its status in numbers, and the first fields."""
+        """Send a request, and return the number of its status, and the headers."""
         first, _, last = self.answer(self.send(*bodies, **more))
         return int(last["grpc-status"]), first
 
 
-def framed(message, mark=0):
-    return bytes([mark]) + len(message).to_bytes(4, "big") + message
+def framed(message, flag=0):
+    return bytes([flag]) + len(message).to_bytes(4, "big") + message
 
 
 def echoes_and_held(server):
-    """The echoes, and a method that tells the bytes that the server holds at most: of requests, or of answers not yet sent."""
+    """The echoes, and a method that returns the bytes of partial requests or of unsent responses, whichever are more."""
 
     async def held(_, __):
         return str(max(server.receive_budget.total, server.send_budget.total)).encode()

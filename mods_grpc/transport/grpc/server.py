@@ -23,7 +23,7 @@ from mods_grpc.transport.sockets.listener import Listener, bind_sockets
 from mods_grpc.transport.sockets.tls import negotiated_http2, read_auth_context
 
 MAX_LARGE_MESSAGES = 8  # of the largest size that may be in flight at a time, in either direction
-CLOSE_SECONDS = 1.0  # for cancelled handlers to end, and for connections to close after the grace
+CLOSE_SECONDS = 1.0  # after the grace: for cancelled handlers and their responses, then for connections to close
 
 
 class DirectServer:
@@ -109,7 +109,7 @@ class DirectServer:
         """Accept nothing new, let calls finish and peers read their responses, then close.
 
         Args:
-            grace: Seconds for that; calls that take longer end with UNAVAILABLE.
+            grace: Seconds for that; calls that take longer end with UNAVAILABLE, and have `CLOSE_SECONDS` to send it.
         """
         self._stopping = True
         deadline = self._loop.time() + (grace or 0.0)
@@ -118,11 +118,13 @@ class DirectServer:
         for connection in tuple(self._connections):
             connection.go_away()
         await self._wait_for(lambda: not self._calls, deadline)
-        tasks = [call.task for call in self._calls if call.task is not None]
-        for call in tuple(self._calls):
-            call.reject(RejectedRequestError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down"))
-        if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+        if self._calls:
+            deadline = self._loop.time() + CLOSE_SECONDS
+            tasks = [call.task for call in self._calls if call.task is not None]
+            for call in tuple(self._calls):
+                call.reject(RejectedRequestError(grpc.StatusCode.UNAVAILABLE, "the server is shutting down"))
+            if tasks:
+                await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         # A call is over when its response was queued. Connections close by themselves when it was sent and read.
         await self._wait_for(lambda: not self._connections, deadline)
         for connection in tuple(self._connections):

@@ -64,8 +64,9 @@ class Shutdown:
     """Ends a connection, gracefully or after a fault (RFC 9113, sections 5.4.1 and 6.8).
 
     Either way everything written so far is sent, then the sending side is closed, and what the peer still sends is read and
-    discarded until it closes its side: a socket that is closed with unread input resets the connection, and the reset may
-    destroy what the peer has not read yet.
+    discarded until it closes its side: a socket that is closed with unread input, or that gets more, resets the connection, and
+    the reset may destroy what the peer has not read yet. TLS can't close one side alone. There a graceful shutdown leaves it to
+    the peer to close, which knows from GOAWAY that nothing follows, and closes only a peer that is silent.
 
     Args:
         connection: The connection.
@@ -74,7 +75,7 @@ class Shutdown:
         started: Whether a graceful shutdown has started: open streams may finish.
     """
 
-    __slots__ = ("_connection", "_cut_at", "_discarded", "_last_accepted", "_progress", "_timer", "started")
+    __slots__ = ("_connection", "_cut_at", "_discarded", "_last_accepted", "_progress", "_side_closed", "_timer", "started")
 
     def __init__(self, connection: ClosableConnection) -> None:
         self._connection = connection
@@ -83,6 +84,7 @@ class Shutdown:
         self._timer: asyncio.TimerHandle | None = None
         self._cut_at = 0.0
         self._progress = (0, 0)
+        self._side_closed = False
         self.started = False
 
     def start(self, code: int) -> None:
@@ -137,16 +139,22 @@ class Shutdown:
         connection.close_streams()
         connection.frame_writer.close()
         connection.keepalive.stop()
-        transport = connection.transport
-        transport.resume_reading()
+        connection.transport.resume_reading()
+        if not graceful or connection.transport.can_write_eof():
+            self._close_side()
+        self._linger(graceful=graceful)
+
+    def _close_side(self) -> None:
+        """Close the sending side, after everything that waits for the socket."""
+        self._side_closed = True
+        transport = self._connection.transport
         try:
             if transport.can_write_eof():
-                transport.write_eof()  # after everything that waits for the socket
+                transport.write_eof()
             else:
                 transport.close()
         except OSError:  # the peer is gone already
             transport.abort()
-        self._linger(graceful=graceful)
 
     def _linger(self, *, graceful: bool) -> None:
         """Wait for the peer to read everything and close, and cut it if it does not."""
@@ -161,9 +169,11 @@ class Shutdown:
 
     def _check_progress(self) -> None:
         loop, progress = asyncio.get_running_loop(), self._current_progress()
-        if progress == self._progress or loop.time() >= self._cut_at:
+        if loop.time() >= self._cut_at or (progress == self._progress and self._side_closed):
             self._connection.transport.abort()
             return
+        if progress == self._progress:
+            self._close_side()
         self._progress = progress
         self._timer = loop.call_later(self._connection.limits.drain_linger_seconds, self._check_progress)
 

@@ -1,4 +1,4 @@
-"""A connection of the direct transport in memory: asyncio's side is recorded here, time moves when a test says so."""
+"""A connection in memory: the asyncio side is recorded, and time moves only when a test moves it."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,7 @@ HELLO = frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, b"") + SETTINGS_ACK
 
 
 def request(stream_id: int, fields=REQUEST, *, end=False, more=()) -> bytes:
-    """HEADERS of a request, without any compression state."""
+    """Build HEADERS of a request, independent of the compression state."""
     return headers(stream_id, encode([*fields, *more]), end=end)
 
 
@@ -50,19 +50,19 @@ def settings(**values: int) -> bytes:
 
 
 def parsed(received: bytes) -> list[Frame]:
-    """What was sent, as hyperframe reads it."""
-    found, start = [], 0
+    """Return the frames of these bytes as hyperframe parses them."""
+    result, start = [], 0
     while start < len(received):
         frame, length = Frame.parse_frame_header(memoryview(received)[start : start + 9])
         frame.parse_body(memoryview(received)[start + 9 : start + 9 + length])
-        found.append(frame)
+        result.append(frame)
         start += 9 + length
     assert start == len(received)
-    return found
+    return result
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """A loop whose time stands until it is moved."""
+    """A loop whose clock moves only when a test moves it."""
 
     now = 1_000.0
 
@@ -70,20 +70,21 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, half a second at a step."""
+        """Move the clock, half a second per step."""
         until = self.now + seconds
         while self.now < until:
             self.now = min(until, self.now + 0.5)
             self.settle()
 
     def settle(self, turns=6) -> None:
-        """Let everything that is due happen."""
+        """Run everything that is due."""
         for _ in range(turns):
             self.run_until_complete(asyncio.sleep(0))
 
 
 class RecordedTransport(asyncio.Transport):
-    """The socket. While it is `stuck`, the peer reads nothing, and what is written stays in its buffer."""
+    """The socket. While it is `stuck`, the peer reads nothing, and what is written stays in its buffer.
+    With `tls` one side can't be closed alone."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__({"peername": ("127.0.0.1", 1234)})
@@ -94,6 +95,7 @@ class RecordedTransport(asyncio.Transport):
         self.writes = 0
         self.most = 0
         self.stuck = self.full = self.reading_paused = self.ended = self.aborted = False
+        self.tls = False
         self.buffer = bytearray()
 
     def set_write_buffer_limits(self, high=None, low=None) -> None:
@@ -108,6 +110,11 @@ class RecordedTransport(asyncio.Transport):
         if len(self.buffer) > self.high and not self.full:
             self.full = True
             self.protocol.pause_writing()
+
+    def take(self, count: int) -> None:
+        """Let the peer read some of what is stuck."""
+        self.taken += self.buffer[:count]
+        del self.buffer[:count]
 
     def unstick(self) -> None:
         self.stuck = False
@@ -127,7 +134,7 @@ class RecordedTransport(asyncio.Transport):
         self.reading_paused = False
 
     def can_write_eof(self) -> bool:
-        return True
+        return not self.tls
 
     def write_eof(self) -> None:
         self.ended = True
@@ -141,8 +148,8 @@ class RecordedTransport(asyncio.Transport):
             self.loop.call_soon(self.protocol.connection_lost, None)
 
 
-class Heard:
-    """Records what came on a stream, and does what the test says."""
+class RecordingReceiver:
+    """Records what arrives on a stream."""
 
     def __init__(self, stream: Http2Stream, ended: bool) -> None:
         self.stream = stream
@@ -167,37 +174,37 @@ class Heard:
         self.stream.send_headers(TRAILERS, end=True)
 
 
-class Listener:
-    """Records what a connection tells. With `echoing` it answers a request when it has ended."""
+class RecordingHandler:
+    """Records the calls of a connection. With `echoing` it answers each complete request with its body."""
 
     def __init__(self, *, echoing: bool = False) -> None:
         self.echoing = echoing
-        self.streams: dict[int, Heard] = {}
+        self.receivers: dict[int, RecordingReceiver] = {}
         self.turns = 0
-        self.gone = 0
-        self.room = True
+        self.disconnects = 0
+        self.accepts = True
 
     def on_connect(self, connection: Connection) -> bool:
-        return self.room
+        return self.accepts
 
-    def on_request(self, stream: Http2Stream, end: bool) -> Heard:
-        heard = self.streams[stream.id] = Heard(stream, end)
-        return heard
+    def on_request(self, stream: Http2Stream, end: bool) -> RecordingReceiver:
+        receiver = self.receivers[stream.id] = RecordingReceiver(stream, end)
+        return receiver
 
     def on_read_end(self) -> None:
         self.turns += 1
         if self.echoing:
-            for number, heard in tuple(self.streams.items()):
-                if heard.ended and not heard.codes:
-                    del self.streams[number]
-                    heard.echo()
+            for number, receiver in tuple(self.receivers.items()):
+                if receiver.ended and not receiver.codes:
+                    del self.receivers[number]
+                    receiver.echo()
 
     def on_disconnect(self, connection: Connection) -> None:
-        self.gone += 1
+        self.disconnects += 1
 
 
 class Wire:
-    """A peer's end of a connection."""
+    """The peer of a connection: sends bytes, reads frames."""
 
     def __init__(
         self,
@@ -208,12 +215,12 @@ class Wire:
         send_budget=None,
         echoing=False,
         greet=True,
-        room=True,
+        accepts=True,
     ) -> None:
         self.loop = loop
-        self.listener = Listener(echoing=echoing)
-        self.listener.room = room
-        self.connection = connection or Connection(self.listener, limits or Limits(), send_budget)
+        self.handler = RecordingHandler(echoing=echoing)
+        self.handler.accepts = accepts
+        self.connection = connection or Connection(self.handler, limits or Limits(), send_budget)
         self.transport = RecordedTransport(loop)
         self.transport.protocol = self.connection
         self.hpack = Encoder()
@@ -232,22 +239,22 @@ class Wire:
         return result
 
     def send(self, *parts: bytes) -> None:
-        """Hand bytes over as one read of the socket; it is not read while reading is paused."""
+        """Deliver bytes as one read of the socket."""
         if not self.transport.aborted:
             self.do(self.connection.data_received, b"".join(parts))
 
     def read(self) -> list[Frame]:
-        """Tell what was sent since the last time."""
+        """Return the frames that were sent since the last call."""
         received = bytes(self.transport.taken[self._read :])
         self._read = len(self.transport.taken)
         return parsed(received)
 
     def names(self) -> list[str]:
-        """Tell the types of what was sent since the last time."""
+        """Return the types of the frames that were sent since the last call."""
         return [type(frame).__name__.removesuffix("Frame") for frame in self.read()]
 
     def reset_code(self, stream_id: int) -> int | None:
-        """Tell how a stream was reset, in what was sent since the last time; None where it was not."""
+        """Return the code with which a stream was reset since the last call; None if it was not."""
         codes = [
             frame.error_code for frame in self.read() if type(frame).__name__ == "RstStreamFrame" and frame.stream_id == stream_id
         ]
@@ -255,7 +262,7 @@ class Wire:
         return codes[0] if codes else None
 
     def end_code(self) -> int | None:
-        """Tell with what the connection was closed, as all must be told; None where it was not."""
+        """Return the code of the GOAWAY that closed the connection, which must be the last frame; None if it is open."""
         if not self.transport.ended:
             return None
         last = self.read()[-1]
@@ -265,7 +272,7 @@ class Wire:
         return last.error_code
 
     def alive(self) -> bool:
-        """Tell whether the connection still answers."""
+        """Return whether the connection still answers a PING."""
         self.read()
         if self.transport.ended:
             return False
@@ -273,8 +280,8 @@ class Wire:
         return any(type(frame).__name__ == "PingFrame" and frame.opaque_data == b"how's it" for frame in self.read())
 
 
-class Client:
-    """python-hyper's h2 as a client on a wire: it raises where the server breaks the protocol."""
+class H2Client:
+    """A client of python-hyper's h2, which raises if the server breaks the protocol."""
 
     def __init__(self, loop: SteppedLoop, limits: Limits | None = None, *, echoing=False, **local: int) -> None:
         self.wire = Wire(loop, limits, echoing=echoing, greet=False)
@@ -286,7 +293,7 @@ class Client:
         self.turn()
 
     def turn(self) -> list[Any]:
-        """Exchange bytes until neither has anything to say."""
+        """Exchange bytes until neither side has more to send."""
         new: list[Any] = []
         while True:
             out = self.h2.data_to_send()

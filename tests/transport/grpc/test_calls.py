@@ -1,4 +1,4 @@
-"""Calls of grpcio's client to the direct transport: all four kinds, and all the ways in which they end."""
+"""Calls of grpcio's client to the direct server: all four kinds, and all the ways in which they end."""
 
 import asyncio
 import contextvars
@@ -15,17 +15,17 @@ NAME = contextvars.ContextVar("name", default="nobody")
 
 
 class Handlers:
-    """What the handlers of a test do, and what they took note of."""
+    """The handlers of a test, and what they recorded."""
 
     def __init__(self):
-        self.noted = []
+        self.recorded = []
         self.entered, self.left = threading.Event(), threading.Event()
 
     def __call__(self, server):
         self.server = server
         return {
             "Echo": grpc.unary_unary_rpc_method_handler(self.echo),
-            "Told": grpc.unary_unary_rpc_method_handler(self.told),
+            "Described": grpc.unary_unary_rpc_method_handler(self.described),
             "Broken": grpc.unary_unary_rpc_method_handler(self.broken),
             "Waits": grpc.unary_unary_rpc_method_handler(self.waits),
             "Together": grpc.unary_unary_rpc_method_handler(self.together),
@@ -35,12 +35,14 @@ class Handlers:
         }
 
     async def echo(self, message, context):
-        self.noted.append((asyncio.current_task(), NAME.get()))
+        self.recorded.append((asyncio.current_task(), NAME.get()))
         NAME.set("echo")
         return message
 
-    async def told(self, message, context):
-        self.noted.append((dict(context.invocation_metadata()), context.peer(), context.auth_context(), context.time_remaining()))
+    async def described(self, message, context):
+        self.recorded.append(
+            (dict(context.invocation_metadata()), context.peer(), context.auth_context(), context.time_remaining())
+        )
         await context.send_initial_metadata((("first", "1"),))
         context.set_trailing_metadata((("last-bin", b"\0\xff"),))
         context.set_code(grpc.StatusCode.ABORTED)
@@ -52,27 +54,27 @@ class Handlers:
 
     async def waits(self, message, context):
         self.entered.set()
-        context.add_done_callback(lambda _: self.noted.append("done"))
+        context.add_done_callback(lambda _: self.recorded.append("done"))
         try:
             await asyncio.sleep(float(message))
             return message
         except asyncio.CancelledError:
-            self.noted.append("cancelled")
+            self.recorded.append("cancelled")
             raise
         finally:
             self.left.set()
 
     async def together(self, message, context):
         mine = asyncio.get_running_loop().create_future()
-        if not self.noted or self.noted[-1][0].done():
-            self.noted.append((mine, []))
+        if not self.recorded or self.recorded[-1][0].done():
+            self.recorded.append((mine, []))
             self.server.on_round_end(self._answer_all)
-        self.noted[-1][1].append(mine)
+        self.recorded[-1][1].append(mine)
         return await mine
 
     def _answer_all(self):
-        size = b"%d" % len(self.noted[-1][1])
-        for one in self.noted[-1][1]:
+        size = b"%d" % len(self.recorded[-1][1])
+        for one in self.recorded[-1][1]:
             one.set_result(size)
 
     async def count(self, most, context):
@@ -115,19 +117,19 @@ def test_all_four_kinds_of_calls_are_served(channel):
     assert list(channel.stream_stream("/test.Test/Doubled")(iter([b"1", b"20"]))) == [b"2", b"40"]
 
 
-def test_a_handler_that_does_not_wait_needs_no_task_and_leaves_no_trace_in_the_context(channel, handlers):
+def test_a_handler_that_does_not_block_needs_no_task_and_leaves_no_trace_in_the_context(channel, handlers):
     for _ in range(3):
         unary(channel, "Echo")(b"x")
-    assert handlers.noted == [(None, "nobody")] * 3
+    assert handlers.recorded == [(None, "nobody")] * 3
 
 
 def test_metadata_goes_both_ways_and_a_status_may_come_with_an_answer(channel, handlers):
-    call = unary(channel, "Told").future(b"x", timeout=5, metadata=(("key", "value"), ("key-bin", b"\0\1\2\xff")))
+    call = unary(channel, "Described").future(b"x", timeout=5, metadata=(("key", "value"), ("key-bin", b"\0\1\2\xff")))
     assert call.code() == grpc.StatusCode.ABORTED
     assert call.details() == "nicht möglich: 100 %\n"
     assert dict(call.initial_metadata()) == {"first": "1"}
     assert dict(call.trailing_metadata()) == {"last-bin": b"\0\xff"}
-    ((metadata, peer, shown, seconds),) = handlers.noted
+    ((metadata, peer, shown, seconds),) = handlers.recorded
     assert (metadata["key"], metadata["key-bin"]) == ("value", b"\0\1\2\xff")
     assert "user-agent" in metadata
     assert peer.startswith("ipv4:127.0.0.1:")
@@ -135,7 +137,7 @@ def test_metadata_goes_both_ways_and_a_status_may_come_with_an_answer(channel, h
     assert 3 < seconds < 6  # clients round up
 
 
-def test_what_a_handler_raises_is_logged_and_not_told(channel, caplog):
+def test_an_exception_of_a_handler_is_logged_and_not_sent(channel, caplog):
     with pytest.raises(grpc.RpcError) as caught:
         unary(channel, "Broken")(b"x")
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INTERNAL, "internal error")
@@ -143,7 +145,7 @@ def test_what_a_handler_raises_is_logged_and_not_told(channel, caplog):
     assert unary(channel, "Echo")(b"x") == b"x"
 
 
-def test_a_message_that_a_handler_can_not_read_ends_its_call_alone(channel):
+def test_a_message_that_a_handler_can_not_parse_ends_only_its_call(channel):
     with pytest.raises(grpc.RpcError) as caught:
         list(channel.unary_stream("/test.Test/Count")(b"many"))
     assert caught.value.code() == grpc.StatusCode.INTERNAL
@@ -155,16 +157,16 @@ def test_a_deadline_ends_the_call_and_cancels_its_handler(server, handlers):
         status, _ = peer.status(framed(b"60"), fields={":path": "/test.Test/Waits", "grpc-timeout": "50m"})
     assert status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     assert handlers.left.wait(5)
-    assert handlers.noted == ["done", "cancelled"]
+    assert handlers.recorded == ["done", "cancelled"]
 
 
-def test_a_deadline_that_has_passed_lets_no_handler_begin(server, handlers):
+def test_a_deadline_that_has_passed_starts_no_handler(server, handlers):
     with Peer(server.port) as peer:
         assert peer.status(framed(b"x"), fields={"grpc-timeout": "0n"})[0] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
-    assert handlers.noted == []
+    assert handlers.recorded == []
 
 
-def test_a_deadline_ends_a_request_that_does_not_come(server):
+def test_a_deadline_ends_a_request_that_does_not_arrive(server):
     with Peer(server.port) as peer:
         fields = {"grpc-timeout": "50m"}
         assert peer.status(fields=fields, end=False)[0] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
@@ -172,7 +174,7 @@ def test_a_deadline_ends_a_request_that_does_not_come(server):
 
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
-def test_a_caller_that_goes_cancels_its_handler(server, handlers, how):
+def test_a_caller_that_disconnects_cancels_its_handler(server, handlers, how):
     with channel_to(server) as channel:
         call = unary(channel, "Waits").future(b"60")
         assert handlers.entered.wait(5)
@@ -180,11 +182,11 @@ def test_a_caller_that_goes_cancels_its_handler(server, handlers, how):
             call.cancel()
             assert handlers.left.wait(5)
     assert handlers.left.wait(5)
-    assert handlers.noted == ["done", "cancelled"]
+    assert handlers.recorded == ["done", "cancelled"]
     assert not server.server._calls
 
 
-def test_calls_that_come_together_are_answered_together(server):
+def test_calls_that_arrive_together_are_answered_together(server):
     count = 50
     with Peer(server.port) as peer:
         numbers = []
@@ -215,7 +217,7 @@ def test_large_messages_go_both_ways(channel):
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_messages_that_never_end_take_no_more_memory_than_there_is_and_make_room_for_others(handlers):
+def test_messages_that_never_end_stay_within_the_memory_budget_and_are_evicted(handlers):
     largest = 500_000
     part = framed(bytes(largest))[:60_000]
     most = direct.MAX_LARGE_MESSAGES * largest // len(part)
@@ -256,10 +258,10 @@ def test_stopping_ends_what_takes_longer_than_the_grace(server, handlers):
         server.stop(grace=0.1)
         assert call.code() == grpc.StatusCode.UNAVAILABLE
     assert handlers.left.is_set()
-    assert handlers.noted == ["done", "cancelled"]
+    assert handlers.recorded == ["done", "cancelled"]
 
 
-def test_a_connection_too_many_is_closed_and_the_others_live(handlers):
+def test_a_connection_above_the_limit_is_closed_and_the_others_stay(handlers):
     with running(handlers, max_connections=2) as server, Peer(server.port) as first, Peer(server.port) as second:
         assert first.status(framed(b"x"))[0] == second.status(framed(b"x"))[0] == 0
         with pytest.raises((AssertionError, ConnectionError)), Peer(server.port) as third:
@@ -267,7 +269,7 @@ def test_a_connection_too_many_is_closed_and_the_others_live(handlers):
         assert first.status(framed(b"x"))[0] == 0
 
 
-def test_an_interceptor_stands_before_every_handler(handlers):
+def test_an_interceptor_wraps_every_handler(handlers):
     class Refusing(grpc.aio.ServerInterceptor):
         async def intercept_service(self, continuation, details):
             if dict(details.invocation_metadata).get("refuse"):
@@ -286,14 +288,14 @@ def test_an_interceptor_stands_before_every_handler(handlers):
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.PERMISSION_DENIED, "/test.Test/Echo")
 
 
-def test_a_name_of_this_machine_is_bound_at_one_port(handlers):
+def test_a_host_name_with_several_addresses_is_bound_at_one_port(handlers):
     async def bound():
         server = direct.DirectServer(limits=direct.Limits(), max_bytes=1, max_connections=1)
         port = server.bind("localhost:0")
-        found = {listening._listening.getsockname()[1] for listening in server._listeners}
+        ports = {listener._listening.getsockname()[1] for listener in server._listeners}
         await server.start()
         await server.stop(0)
-        return port, found
+        return port, ports
 
-    port, found = asyncio.run(bound())
-    assert found == {port}
+    port, ports = asyncio.run(bound())
+    assert ports == {port}

@@ -211,7 +211,7 @@ def test_any_many_calls_are_answered_in_order_and_leave_nothing_behind(raging, s
     play(raging, script, seed)
 
 
-def test_answers_that_nobody_takes_are_bounded_over_all_connections(raging):
+def test_unread_responses_are_bounded_over_all_connections(raging):
     server = serving(raging)
     body = bytes([0]) + MAX_BYTES.to_bytes(4) + bytes(MAX_BYTES)
     callers = [Caller(raging, server) for _ in range(4)]
@@ -256,7 +256,7 @@ def test_a_request_without_end_takes_no_more_memory_than_a_message_and_a_window(
     assert not server.send_budget._consumers
 
 
-def test_an_empty_part_of_a_message_holds_nothing(raging):
+def test_an_empty_part_of_a_message_is_not_charged(raging):
     server = serving(raging)
     caller = Caller(raging, server)
     for _ in range(5):

@@ -46,7 +46,7 @@ def test_a_message_may_come_in_pieces(peer, cut):
     assert peer.answer(peer.send(whole[:cut], whole[cut:], b""))[1] == whole
 
 
-def test_a_message_larger_than_the_window_comes_in_as_it_is_read(peer):
+def test_a_message_larger_than_the_window_arrives_as_it_is_read(peer):
     whole = framed(bytes(300_000))
     number = peer.send(whole)
     for which in (None, number):
@@ -56,7 +56,7 @@ def test_a_message_larger_than_the_window_comes_in_as_it_is_read(peer):
 
 
 @pytest.mark.parametrize("method", ["Echo", "All"])
-def test_more_of_a_large_message_may_be_sent_once_its_size_is_known(peer, method):
+def test_window_for_a_large_message_is_granted_once_its_size_is_known(peer, method):
     whole, first = framed(bytes(300_000)), 5_000
     number = peer.send(whole[:first], fields={":path": f"/test.Test/{method}"}, end=False)
     missing = len(whole) - first
@@ -65,7 +65,7 @@ def test_more_of_a_large_message_may_be_sent_once_its_size_is_known(peer, method
     assert peer.h2.local_flow_control_window(number) <= missing + WINDOW
 
 
-def test_what_was_lent_for_large_messages_is_owed_when_they_have_come(peer):
+def test_window_granted_in_advance_is_deducted_when_the_message_has_arrived(peer):
     peer.h2.increment_flow_control_window(2**30)
     number = peer.send(fields={":path": "/test.Test/All"}, end=False)
     peer.h2.increment_flow_control_window(2**30, number)
@@ -80,31 +80,31 @@ def test_what_was_lent_for_large_messages_is_owed_when_they_have_come(peer):
 
 
 @pytest.mark.parametrize("kind", [None, "text/html", "application/json", "application/grpcish", "application/grp"])
-def test_another_content_type_is_told_415(peer, kind, asked):
+def test_another_content_type_gets_status_415(peer, kind, asked):
     status, first = peer.status(framed(b"x"), fields={"content-type": kind})
     assert (status, first[":status"]) == (INVALID_ARGUMENT, "415")
     assert not asked
 
 
 @pytest.mark.parametrize("kind", ["application/grpc+proto", "application/grpc;charset=utf-8", "application/grpc+json"])
-def test_a_content_type_may_say_more(peer, kind):
+def test_a_content_type_may_have_a_suffix(peer, kind):
     assert peer.status(framed(b"x"), fields={"content-type": kind})[0] == OK
 
 
-def test_another_method_of_http_is_told_405(peer, asked):
+def test_another_http_method_gets_status_405(peer, asked):
     status, first = peer.status(fields={":method": "GET"})
     assert (status, first[":status"]) == (INVALID_ARGUMENT, "405")
     assert not asked
 
 
 @pytest.mark.parametrize("path", ["/test.Test/None", "/", "/test.Test/", "/test.Test/Echo/", "*", "/x" * 1000])
-def test_a_method_that_is_not_there_is_unimplemented(peer, path):
+def test_an_unknown_method_is_unimplemented(peer, path):
     status, first = peer.status(framed(b"x"), fields={":path": path})
     assert (status, first[":status"]) == (UNIMPLEMENTED, "200")
 
 
 @pytest.mark.parametrize("timeout", ["", "1", "S", "1s", "123456789S", "-1S", "1.5S", "1 S"])
-def test_a_timeout_that_is_none_is_refused(peer, timeout, asked):
+def test_a_malformed_timeout_is_rejected(peer, timeout, asked):
     assert peer.status(framed(b"x"), fields={"grpc-timeout": timeout})[0] == INVALID_ARGUMENT
     assert not asked
 
@@ -115,12 +115,12 @@ def test_a_timeout_has_a_number_and_a_unit(peer, timeout):
 
 
 @pytest.mark.parametrize("metadata", [{"key-bin": "," * 200}, {"key-bin": "%"}, {"key-bin": "a"}, {"key": "ä"}])
-def test_metadata_that_is_none_is_refused(peer, metadata, asked):
+def test_malformed_metadata_is_rejected(peer, metadata, asked):
     assert peer.status(framed(b"x"), fields=metadata)[0] == INVALID_ARGUMENT
     assert not asked
 
 
-def test_metadata_that_is_too_large_is_refused_and_the_connection_lives(peer, asked):
+def test_metadata_that_is_too_large_is_rejected_and_the_connection_stays_open(peer, asked):
     assert peer.status(framed(b"x"), fields={"key": "x" * 20_000})[0] == RESOURCE_EXHAUSTED
     assert not asked
     assert peer.status(framed(b"x"))[0] == OK
@@ -131,7 +131,7 @@ def test_metadata_that_is_too_large_is_refused_and_the_connection_lives(peer, as
     ("mark", "encoding", "expected"),
     [(1, None, INTERNAL), (1, "identity", INTERNAL), (2, "gzip", INTERNAL), (1, "gzip", UNIMPLEMENTED), (0, "gzip", OK)],
 )
-def test_a_compressed_message_is_refused_as_the_specification_says(peer, path, mark, encoding, expected):
+def test_a_compressed_message_is_rejected_as_the_specification_says(peer, path, mark, encoding, expected):
     status, first = peer.status(framed(b"x", mark), fields={":path": path, "grpc-encoding": encoding})
     assert status == expected
     if status == UNIMPLEMENTED:
@@ -139,7 +139,7 @@ def test_a_compressed_message_is_refused_as_the_specification_says(peer, path, m
 
 
 @pytest.mark.parametrize("path", ["/test.Test/Echo", "/test.Test/All"])
-def test_a_message_above_the_limit_is_refused_before_it_comes(peer, path):
+def test_a_message_above_the_limit_is_rejected_before_it_arrives(peer, path):
     head = framed(bytes(MAX_BYTES + 1))[:100]
     assert peer.status(head, fields={":path": path}, end=False)[0] == RESOURCE_EXHAUSTED
 
@@ -152,11 +152,11 @@ def test_a_unary_request_is_one_message(peer, body, asked):
     assert not asked
 
 
-def test_a_stream_that_ends_within_a_message_is_refused(peer):
+def test_a_stream_that_ends_within_a_message_is_rejected(peer):
     assert peer.status(framed(b"abc") + b"\0", fields={":path": "/test.Test/All"})[0] == INVALID_ARGUMENT
 
 
-def test_messages_that_come_in_one_go_are_all_answered(peer):
+def test_messages_that_arrive_in_one_frame_are_all_answered(peer):
     messages = [b"", b"a", b"b" * 500] * 20
     body = b"".join(map(framed, messages))
     assert peer.answer(peer.send(body, fields={":path": "/test.Test/All"}))[1] == body

@@ -47,7 +47,7 @@ def peak_mib(process):
 
 
 @pytest.mark.parametrize("shape", http2_attackers.ATTACKS)
-def test_a_normal_client_is_served_beside_it(server, shape):
+def test_a_normal_client_is_served_during_the_attack(server, shape):
     process, port = server
     before = peak_mib(process)
     with started(ATTACKERS, str(port), shape) as (attackers, first), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -8,7 +8,7 @@ from h2.errors import ErrorCodes as Code
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.wire import OPENING, REQUEST, TRAILERS, Client, Wire, data, headers, request
+from tests.support.http2.wire import OPENING, REQUEST, TRAILERS, H2Client, Wire, data, headers, request
 
 
 def of(events, kind):
@@ -29,7 +29,7 @@ def ask(client, body=b"", *, size=16_384):
 
 
 def test_an_answer_has_fields_a_body_and_trailers(stepped):
-    client = Client(stepped, echoing=True)
+    client = H2Client(stepped, echoing=True)
     number = ask(client, b"three words here")
     events = client.turn()
     assert [(n, v) for n, v in of(events, h2.events.ResponseReceived)[0].headers] == [
@@ -43,7 +43,7 @@ def test_an_answer_has_fields_a_body_and_trailers(stepped):
 
 
 def test_everything_of_a_turn_leaves_in_one_write(stepped):
-    client = Client(stepped, echoing=True)
+    client = H2Client(stepped, echoing=True)
     for number in range(64):
         ask(client, b"%d" % number)
     before = client.wire.transport.writes
@@ -54,27 +54,27 @@ def test_everything_of_a_turn_leaves_in_one_write(stepped):
 def test_what_is_written_outside_of_a_read_leaves_in_one_write_too(wire):
     wire.send(request(1, end=True), request(3, end=True))
     before = wire.transport.writes
-    wire.do(lambda: [heard.echo() for heard in wire.listener.streams.values()])
+    wire.do(lambda: [receiver.echo() for receiver in wire.handler.receivers.values()])
     assert wire.transport.writes == before + 1
     assert wire.names() == ["Headers", "Data", "Headers"] * 2
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_384, 65_535, 65_536, 400_000])
-def test_a_body_of_any_size_comes_back_as_the_windows_allow(stepped, size):
-    client = Client(stepped, echoing=True)
+def test_a_body_of_any_size_is_echoed_as_the_windows_allow(stepped, size):
+    client = H2Client(stepped, echoing=True)
     number = client.h2.get_next_available_stream_id()
     client.h2.send_headers(number, REQUEST)
     body, sent = bytes(range(251)) * (size // 251 + 1), 0
     body = body[:size]
-    heard = None
+    receiver = None
     while sent < size:
         part = body[sent : sent + min(16_384, client.h2.local_flow_control_window(number))]
         assert part, "the server gave no credit"
         client.h2.send_data(number, part)
         sent += len(part)
         client.turn()
-        heard = heard or client.wire.listener.streams[number]
-        client.wire.do(heard.stream.release_window, len(part))
+        receiver = receiver or client.wire.handler.receivers[number]
+        client.wire.do(receiver.stream.release_window, len(part))
         client.turn()
     client.h2.end_stream(number)
     client.turn()
@@ -87,8 +87,8 @@ def test_a_body_of_any_size_comes_back_as_the_windows_allow(stepped, size):
     assert body_of(client, number) == body
 
 
-def test_bodies_of_several_streams_take_turns(stepped):
-    client = Client(stepped, echoing=True)
+def test_bodies_of_several_streams_alternate(stepped):
+    client = H2Client(stepped, echoing=True)
     numbers = [ask(client, bytes([n]) * 30_000) for n in range(2)]
     client.turn()
     order = [event.stream_id for event in of(client.events, h2.events.DataReceived)]
@@ -104,15 +104,15 @@ def test_fields_that_need_continuation_frames_are_read_and_sent(wire):
         frames.frame(frames.CONTINUATION, 0, 1, block[100:9_000]),
         frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[9_000:]),
     )
-    assert tuple(wire.listener.streams[1].stream.fields) == (*REQUEST, *large)
-    wire.do(wire.listener.streams[1].stream.send_headers, encode([(b":status", b"200"), (b"much", b"x" * 40_000)]))
+    assert tuple(wire.handler.receivers[1].stream.fields) == (*REQUEST, *large)
+    wire.do(wire.handler.receivers[1].stream.send_headers, encode([(b":status", b"200"), (b"much", b"x" * 40_000)]))
     sent = wire.read()
     assert [type(frame).__name__ for frame in sent] == ["HeadersFrame", "ContinuationFrame", "ContinuationFrame"]
     assert [("END_HEADERS" in frame.flags) for frame in sent] == [False, False, True]
     assert [len(frame.data) for frame in sent[:2]] == [16_384, 16_384]
 
 
-def test_padding_and_priority_are_taken_off(wire):
+def test_padding_and_priority_are_removed(wire):
     block = encode(REQUEST)
     flags = frames.END_HEADERS | frames.PADDED | frames.PRIORITY_FLAG
     wire.send(
@@ -120,13 +120,13 @@ def test_padding_and_priority_are_taken_off(wire):
         frames.frame(frames.DATA, frames.PADDED, 1, b"\xff" + b"body" + bytes(255)),
         frames.frame(frames.DATA, frames.PADDED | frames.END_STREAM, 1, b"\x00"),
     )
-    heard = wire.listener.streams[1]
-    assert heard.stream.fields == REQUEST
-    assert heard.body == b"body"
-    assert heard.ended
+    receiver = wire.handler.receivers[1]
+    assert receiver.stream.fields == REQUEST
+    assert receiver.body == b"body"
+    assert receiver.ended
 
 
-def test_padding_is_given_back_without_being_asked_for(wire):
+def test_the_window_of_padding_is_released_without_the_application(wire):
     wire.send(request(1), *[frames.frame(frames.DATA, frames.PADDED, 1, b"\xff" + b"b" + bytes(255))] * 200)
     [update] = [frame for frame in wire.read() if frame.stream_id == 1]
     assert update.window_increment >= 32_767
@@ -134,8 +134,8 @@ def test_padding_is_given_back_without_being_asked_for(wire):
 
 def test_trailers_of_a_request_end_it(wire):
     wire.send(request(1), data(1, b"abc"), headers(1, encode([(b"checksum", b"9")]), end=True))
-    heard = wire.listener.streams[1]
-    assert (heard.body, heard.ended) == (b"abc", True)
+    receiver = wire.handler.receivers[1]
+    assert (receiver.body, receiver.ended) == (b"abc", True)
 
 
 def test_pings_and_settings_are_answered(wire):
@@ -156,59 +156,59 @@ def test_our_settings_say_what_the_limits_are(stepped):
 
 def test_an_answer_before_the_end_of_the_request_stops_the_request(wire):
     wire.send(request(1), data(1, b"the beginning"))
-    wire.do(wire.listener.streams[1].echo)
+    wire.do(wire.handler.receivers[1].echo)
     *_, trailers = wire.read()
     assert "END_STREAM" in trailers.flags
     assert not wire.connection.table.open
     wire.loop.advance(0.3)
     assert wire.reset_code(1) == Code.NO_ERROR
     wire.send(data(1, b"and the rest"), data(1, b"", end=True))
-    assert not wire.listener.streams[1].codes
+    assert not wire.handler.receivers[1].codes
     assert wire.alive()
 
 
-def test_a_reset_by_the_client_reaches_the_receiver_and_what_is_sent_later_is_dropped(wire):
+def test_a_reset_by_the_client_reaches_the_receiver_and_later_data_is_dropped(wire):
     wire.send(request(1), frames.reset(1, Code.CANCEL))
-    heard = wire.listener.streams[1]
-    assert heard.codes == [Code.CANCEL]
-    wire.do(heard.echo)
+    receiver = wire.handler.receivers[1]
+    assert receiver.codes == [Code.CANCEL]
+    wire.do(receiver.echo)
     assert not wire.read()
     assert wire.alive()
 
 
-def test_streams_above_the_limit_are_refused_and_welcome_when_others_have_ended(stepped):
+def test_streams_above_the_limit_are_refused_until_others_have_ended(stepped):
     wire = Wire(stepped, Limits(max_concurrent_streams=2))
     wire.send(request(1), request(3), request(5))
     assert wire.reset_code(5) == Code.REFUSED_STREAM
-    assert set(wire.listener.streams) == {1, 3}
-    wire.do(wire.listener.streams[1].echo)
+    assert set(wire.handler.receivers) == {1, 3}
+    wire.do(wire.handler.receivers[1].echo)
     wire.send(request(7))
-    assert 7 in wire.listener.streams
+    assert 7 in wire.handler.receivers
 
 
 def test_the_compression_state_survives_a_stream_that_was_refused(stepped):
     wire = Wire(stepped, Limits(max_concurrent_streams=1))
     for number in (1, 3):
         wire.send(headers(number, wire.hpack.encode([*REQUEST, (b"n", b"%d" % number)])))
-    wire.do(wire.listener.streams[1].echo)
+    wire.do(wire.handler.receivers[1].echo)
     wire.send(headers(5, wire.hpack.encode([*REQUEST, (b"n", b"3")])))
-    assert (b"n", b"3") in wire.listener.streams[5].stream.fields
+    assert (b"n", b"3") in wire.handler.receivers[5].stream.fields
 
 
-def test_a_steady_client_gets_the_same_head_and_a_change_of_the_table_is_not_missed(stepped):
-    client = Client(stepped)
+def test_equal_header_blocks_share_their_fields_until_the_table_changes(stepped):
+    client = H2Client(stepped)
     wire = client.wire
     for name in (b"a", b"a", b"b", b"b", b"a"):
         number = client.h2.get_next_available_stream_id()
         client.h2.send_headers(number, [*REQUEST, (b"which", name)], end_stream=True)
         client.turn()
-        assert (b"which", name) in wire.listener.streams[number].stream.fields
-    one, two, _, four, five = (heard.stream.request for heard in wire.listener.streams.values())
+        assert (b"which", name) in wire.handler.receivers[number].stream.fields
+    one, two, _, four, five = (receiver.stream.request for receiver in wire.handler.receivers.values())
     assert one is not two  # the first block filled the table
     for number in (11, 13):
         client.h2.send_headers(number, [*REQUEST, (b"which", b"a")], end_stream=True)
         client.turn()
-    assert wire.listener.streams[11].stream.request is wire.listener.streams[13].stream.request is five
+    assert wire.handler.receivers[11].stream.request is wire.handler.receivers[13].stream.request is five
     assert four is not five
 
 
@@ -218,7 +218,7 @@ def test_the_peer_address_is_written_as_grpc_writes_it(wire):
 
 def test_headers_alone_can_be_the_whole_answer(wire):
     wire.send(request(1, end=True))
-    wire.do(lambda: wire.listener.streams[1].stream.send_headers(OPENING + TRAILERS, end=True))
+    wire.do(lambda: wire.handler.receivers[1].stream.send_headers(OPENING + TRAILERS, end=True))
     [only] = wire.read()
     assert only.flags == {"END_HEADERS", "END_STREAM"}
     assert not wire.connection.table.open

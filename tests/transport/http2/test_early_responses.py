@@ -12,7 +12,7 @@ def answered(wire, *numbers):
     """Open streams, answer them, and read the answers."""
     for number in numbers:
         wire.send(request(number), data(number, b"the beginning"))
-        wire.do(wire.listener.streams[number].echo)
+        wire.do(wire.handler.receivers[number].echo)
         assert wire.names() == ["Headers", "Data", "Headers"]
 
 
@@ -49,14 +49,14 @@ def test_a_peer_that_ends_the_request_itself_gets_no_reset(wire, last):
     assert wire.alive()
 
 
-def test_what_still_comes_is_no_flood(stepped):
+def test_data_before_the_reset_is_not_counted_as_useless(stepped):
     wire = Wire(stepped, Limits(useless_frames=40, useless_frames_per_second=0.0))
     answered(wire, 1)
     wire.send(*[data(1, b"x")] * 500)
     assert wire.alive()
 
 
-def test_what_comes_long_after_the_reset_is_one(stepped):
+def test_data_long_after_the_reset_is_counted_as_useless(stepped):
     wire = Wire(stepped, Limits(useless_frames=40, useless_frames_per_second=0.0))
     answered(wire, 1)
     wire.loop.advance(0.3)
@@ -64,22 +64,22 @@ def test_what_comes_long_after_the_reset_is_one(stepped):
     assert wire.end_code() == Code.ENHANCE_YOUR_CALM
 
 
-def test_no_more_wait_than_may_be_open(stepped):
+def test_no_more_streams_wait_for_their_peer_than_may_be_open(stepped):
     wire = Wire(stepped, Limits(max_concurrent_streams=2))
     answered(wire, 1, 3)
     wire.send(request(5))
-    wire.do(wire.listener.streams[5].echo)
+    wire.do(wire.handler.receivers[5].echo)
     assert wire.reset_code(1) == Code.NO_ERROR
     wire.loop.advance(0.3)
     assert [frame.stream_id for frame in wire.read()] == [3, 5]
 
 
 @pytest.mark.parametrize("helps", [True, False], ids=["the peer ends it", "it is reset"])
-def test_a_graceful_end_waits_for_the_peer_to_take_the_answer_in(wire, helps):
+def test_a_graceful_end_waits_until_the_peer_has_read_the_response(wire, helps):
     wire.send(request(1))
     wire.do(wire.connection.go_away)
     wire.send(frames.ping(b"go away!", ack=True))
-    wire.do(wire.listener.streams[1].echo)
+    wire.do(wire.handler.receivers[1].echo)
     assert not wire.transport.ended
     if helps:
         wire.send(data(1, b"", end=True))
@@ -91,9 +91,9 @@ def test_a_graceful_end_waits_for_the_peer_to_take_the_answer_in(wire, helps):
         assert wire.reset_code(1) == Code.NO_ERROR
 
 
-def test_a_connection_that_is_lost_meanwhile_is_no_trouble(wire):
+def test_a_connection_may_be_lost_before_the_reset(wire):
     answered(wire, 1)
     wire.do(wire.connection.connection_lost, None)
     wire.loop.advance(1)
     assert not wire.read()
-    assert wire.listener.gone == 1
+    assert wire.handler.disconnects == 1

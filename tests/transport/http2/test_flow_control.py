@@ -16,14 +16,18 @@ def sizes(wire, stream_id=1):
 
 
 def answering(wire, body, stream_id=1):
-    heard = wire.listener.streams[stream_id]
+    receiver = wire.handler.receivers[stream_id]
     wire.do(
-        lambda: (heard.stream.send_headers(OPENING), heard.stream.send_data(body), heard.stream.send_headers(TRAILERS, end=True))
+        lambda: (
+            receiver.stream.send_headers(OPENING),
+            receiver.stream.send_data(body),
+            receiver.stream.send_headers(TRAILERS, end=True),
+        )
     )
-    return heard.stream
+    return receiver.stream
 
 
-def test_a_body_stops_at_the_window_of_its_stream_and_goes_on_with_it(wire):
+def test_a_body_stops_at_the_window_of_its_stream_and_continues_with_it(wire):
     wire.send(settings(initial_window=10), request(1, end=True))
     stream = answering(wire, b"x" * 25)
     assert (sizes(wire), stream.unsent) == ([10], 15)
@@ -37,7 +41,7 @@ def test_a_body_stops_at_the_window_of_its_stream_and_goes_on_with_it(wire):
     assert not wire.connection.table.open
 
 
-def test_a_body_stops_at_the_window_of_the_connection_and_streams_share_what_comes(wire):
+def test_a_body_stops_at_the_window_of_the_connection_and_streams_share_increments(wire):
     wire.send(settings(initial_window=1_000_000), request(1, end=True), request(3, end=True))
     for number in (1, 3):
         answering(wire, b"x" * 100_000, number)
@@ -60,11 +64,11 @@ def test_a_stream_with_a_closed_window_does_not_hold_up_another(wire):
 
 def test_a_window_that_shrinks_below_zero_must_grow_above_it_first(wire):
     wire.send(request(1, end=True))
-    heard = wire.listener.streams[1]
-    wire.do(lambda: (heard.stream.send_headers(OPENING), heard.stream.send_data(b"x" * 60_000)))
+    receiver = wire.handler.receivers[1]
+    wire.do(lambda: (receiver.stream.send_headers(OPENING), receiver.stream.send_data(b"x" * 60_000)))
     wire.send(settings(initial_window=10_000))
-    assert heard.stream.window == -50_000
-    wire.do(heard.stream.send_data, b"y" * 10)
+    assert receiver.stream.window == -50_000
+    wire.do(receiver.stream.send_data, b"y" * 10)
     wire.read()
     wire.send(frames.window_update(0, 100_000), frames.window_update(1, 50_000))
     assert not sizes(wire)
@@ -76,14 +80,14 @@ def test_a_window_that_shrinks_below_zero_must_grow_above_it_first(wire):
 
 def test_an_empty_end_needs_no_window(wire):
     wire.send(settings(initial_window=0), request(1, end=True))
-    wire.do(lambda: wire.listener.streams[1].stream.send_data(b"", end=True))
+    wire.do(lambda: wire.handler.receivers[1].stream.send_data(b"", end=True))
     [only] = [frame for frame in wire.read() if frame.stream_id]
     assert only.flags == {"END_STREAM"}
 
 
 def test_an_end_waits_for_the_body_before_it(wire):
     wire.send(settings(initial_window=2), request(1, end=True))
-    stream = wire.listener.streams[1].stream
+    stream = wire.handler.receivers[1].stream
     wire.do(lambda: (stream.send_data(b"abc"), stream.send_data(b"", end=True), stream.send_data(b"dropped")))
     wire.read()
     wire.send(frames.window_update(1, 9))
@@ -100,9 +104,9 @@ def test_frames_are_no_larger_than_the_peer_takes_and_larger_when_it_does(wire):
     assert sizes(wire, 3) == [32_768, 7_232]
 
 
-def test_waiting_for_room_ends_with_room_and_fails_with_the_stream(wire):
+def test_draining_a_stream_ends_when_it_is_sent_and_fails_when_it_is_reset(wire):
     wire.send(settings(initial_window=1), request(1), request(3))
-    one, two = (wire.listener.streams[number].stream for number in (1, 3))
+    one, two = (wire.handler.receivers[number].stream for number in (1, 3))
     for stream in (one, two):
         wire.do(stream.send_data, b"abc")
     waiting = [wire.loop.create_task(stream.drain()) for stream in (one, two)]
@@ -115,9 +119,9 @@ def test_waiting_for_room_ends_with_room_and_fails_with_the_stream(wire):
     wire.loop.run_until_complete(one.drain())
 
 
-def test_a_waiter_that_was_cancelled_harms_nobody(wire):
+def test_a_cancelled_drain_does_not_disturb_the_stream(wire):
     wire.send(settings(initial_window=1), request(1))
-    stream = wire.listener.streams[1].stream
+    stream = wire.handler.receivers[1].stream
     wire.do(stream.send_data, b"abc")
     task = wire.loop.create_task(stream.drain())
     wire.loop.settle()
@@ -128,7 +132,7 @@ def test_a_waiter_that_was_cancelled_harms_nobody(wire):
     assert not stream.unsent
 
 
-def test_a_socket_that_takes_no_more_holds_bodies_and_the_peer_back(wire):
+def test_a_full_socket_holds_back_bodies_and_the_peer(wire):
     wire.send(settings(initial_window=2**31 - 1), frames.window_update(0, 2**30), request(1, end=True))
     wire.transport.stuck = True
     stream = answering(wire, b"x" * 5_000_000)
@@ -146,7 +150,7 @@ def test_a_socket_that_takes_no_more_holds_bodies_and_the_peer_back(wire):
 def test_a_peer_that_sends_beyond_the_window_of_its_stream_loses_the_stream(wire):
     wire.send(request(1), *[data(1, bytes(16_384))] * 4)
     assert wire.reset_code(1) == Code.FLOW_CONTROL_ERROR
-    assert wire.listener.streams[1].codes == [Code.FLOW_CONTROL_ERROR]
+    assert wire.handler.receivers[1].codes == [Code.FLOW_CONTROL_ERROR]
     assert wire.alive()
 
 
@@ -156,13 +160,13 @@ def test_a_peer_that_sends_beyond_the_window_of_the_connection_loses_the_connect
     assert wire.end_code() == Code.FLOW_CONTROL_ERROR
 
 
-def test_credit_comes_in_few_frames_and_never_too_late(wire):
+def test_window_updates_are_few_and_never_too_late(wire):
     wire.send(request(1))
-    heard = wire.listener.streams[1]
+    receiver = wire.handler.receivers[1]
     updates, left = [], 65_535
     for _ in range(1_000):
         wire.send(data(1, bytes(500)))
-        wire.do(heard.stream.release_window, 500)
+        wire.do(receiver.stream.release_window, 500)
         left -= 500
         for frame in wire.read():
             if frame.stream_id == 1:
@@ -173,13 +177,13 @@ def test_credit_comes_in_few_frames_and_never_too_late(wire):
     assert len(updates) <= 16
 
 
-def test_no_credit_is_given_after_the_end(wire):
+def test_no_window_update_follows_the_end_of_the_request(wire):
     wire.send(request(1), data(1, bytes(16_384)), data(1, bytes(16_384)), data(1, bytes(16_384), end=True))
-    wire.do(wire.listener.streams[1].stream.release_window, 49_152)
+    wire.do(wire.handler.receivers[1].stream.release_window, 49_152)
     assert not [frame for frame in wire.read() if frame.stream_id == 1]
 
 
-def test_a_window_of_one_byte_is_served_byte_by_byte_but_not_for_ever(wire):
+def test_a_window_of_one_byte_is_served_byte_by_byte(wire):
     wire.send(settings(initial_window=1), request(1, end=True))
     answering(wire, b"abc")
     wire.send(frames.window_update(1, 1))
@@ -188,7 +192,7 @@ def test_a_window_of_one_byte_is_served_byte_by_byte_but_not_for_ever(wire):
     assert not wire.connection.table.open
 
 
-def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(stepped):
+def test_unread_responses_are_evicted_in_favour_of_peers_that_read(stepped):
     unsent = MemoryBudget(1_000_000)
     silent, slow, other = (Wire(stepped, send_budget=unsent) for _ in range(3))
     for wire in (silent, slow):
@@ -201,24 +205,24 @@ def test_answers_that_nobody_takes_make_room_for_those_of_peers_that_read(steppe
     other.send(request(1, end=True))
     answering(other, bytes(300_000))
     assert unsent.total <= 1_000_000
-    assert [heard.codes for heard in silent.listener.streams.values()] == [[Code.ENHANCE_YOUR_CALM]] * 2 + [[]] * 3
+    assert [receiver.codes for receiver in silent.handler.receivers.values()] == [[Code.ENHANCE_YOUR_CALM]] * 2 + [[]] * 3
     assert silent.reset_code(3) == Code.ENHANCE_YOUR_CALM
     other.send(settings(initial_window=10**6), frames.window_update(0, 10**6))
     assert sum(sizes(other)) == 300_000
     for wire in (silent, slow):
         assert wire.alive()
-    assert not any(heard.codes for heard in (*slow.listener.streams.values(), *other.listener.streams.values()))
+    assert not any(receiver.codes for receiver in (*slow.handler.receivers.values(), *other.handler.receivers.values()))
     for wire in (silent, slow, other):
         wire.transport.abort()
     stepped.settle()
     assert unsent.total == 0
 
 
-def test_an_answer_larger_than_all_that_may_wait_is_not_kept(stepped):
+def test_a_response_larger_than_the_send_budget_is_reset(stepped):
     wire = Wire(stepped, send_budget=MemoryBudget(100_000))
     wire.send(request(1, end=True))
     answering(wire, bytes(200_000))
     assert wire.reset_code(1) == Code.ENHANCE_YOUR_CALM
-    assert wire.listener.streams[1].codes == [Code.ENHANCE_YOUR_CALM]
+    assert wire.handler.receivers[1].codes == [Code.ENHANCE_YOUR_CALM]
     assert wire.connection.send_budget.total == 0
     assert wire.alive()

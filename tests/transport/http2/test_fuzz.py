@@ -1,4 +1,4 @@
-"""Any sequence of frames, valid or not, and any bytes: no exception, an end with GOAWAY or a living connection, bounds kept."""
+"""Any sequence of frames and any bytes: no exception, an end with GOAWAY or an open connection, and all bounds hold."""
 
 import random
 
@@ -65,7 +65,7 @@ steps = st.lists(st.one_of(likely_frames, likely_frames, likely_frames, raw_fram
 
 
 def act(wire, what, choice):
-    heard = list(wire.listener.streams.values())
+    receiver = list(wire.handler.receivers.values())
     if what == "stick":
         wire.transport.stuck = True
     elif what == "unstick" and not wire.transport.aborted:
@@ -79,8 +79,8 @@ def act(wire, what, choice):
     elif what == "lost":
         wire.transport.abort()
         wire.loop.settle()
-    elif heard:
-        one = choice.choice(heard)
+    elif receiver:
+        one = choice.choice(receiver)
         if what == "echo":
             wire.do(one.echo)
         elif what == "reset":
@@ -109,7 +109,7 @@ def check(wire):
         assert not stream.closed
     if connection.closing:
         assert not connection.table.open
-        open_codes = [heard for heard in wire.listener.streams.values() if not heard.stream.closed]
+        open_codes = [receiver for receiver in wire.handler.receivers.values() if not receiver.stream.closed]
         assert not open_codes
     if transport.ended and not transport.aborted and not transport.buffer:
         assert type(parsed(bytes(transport.taken))[-1]).__name__ == "GoAwayFrame"
@@ -139,9 +139,9 @@ def play(loop, script, seed, cut):
         assert not wire.transport.ended
     wire.transport.abort()
     loop.settle()
-    assert wire.listener.gone == 1
-    assert all(heard.stream.closed for heard in wire.listener.streams.values())
-    assert all(len(heard.codes) <= 1 for heard in wire.listener.streams.values())
+    assert wire.handler.disconnects == 1
+    assert all(receiver.stream.closed for receiver in wire.handler.receivers.values())
+    assert all(len(receiver.codes) <= 1 for receiver in wire.handler.receivers.values())
 
 
 @pytest.fixture(scope="module")
@@ -156,31 +156,31 @@ def raging():
 
 @given(steps, st.integers(), st.booleans())
 @profile(max_examples=100, deadline=None)
-def test_any_sequence_of_frames_leaves_a_connection_alive_or_closed(raging, script, seed, cut):
+def test_any_sequence_of_frames_leaves_a_connection_open_or_closed(raging, script, seed, cut):
     play(raging, script, seed, cut)
 
 
 @pytest.mark.slow
 @given(st.lists(st.one_of(likely_frames, raw_frames, ends), min_size=20, max_size=200), st.integers(), st.booleans())
 @profile(max_examples=3_000, deadline=None)
-def test_any_long_sequence_of_frames_leaves_a_connection_alive_or_closed(raging, script, seed, cut):
+def test_any_long_sequence_of_frames_leaves_a_connection_open_or_closed(raging, script, seed, cut):
     play(raging, script, seed, cut)
 
 
 @given(st.binary(max_size=300), st.booleans())
 @profile(max_examples=150, deadline=None)
-def test_any_bytes_leave_a_connection_alive_or_closed(raging, noise, greet):
+def test_any_bytes_leave_a_connection_open_or_closed(raging, noise, greet):
     wire = Wire(raging, LIMITS, greet=greet)
     wire.send(noise)
     check(wire)
     raging.advance(32)
     assert wire.transport.aborted
-    assert wire.listener.gone == 1
+    assert wire.handler.disconnects == 1
 
 
 @given(st.integers(0, 2**32), st.integers(1, 8))
 @profile(max_examples=100, deadline=None)
-def test_a_good_conversation_with_flipped_bits_leaves_a_connection_alive_or_closed(raging, seed, flips):
+def test_a_good_conversation_with_flipped_bits_leaves_a_connection_open_or_closed(raging, seed, flips):
     choice = random.Random(seed)
     talk = bytearray()
     for number in range(1, 12, 2):
@@ -196,7 +196,7 @@ def test_a_good_conversation_with_flipped_bits_leaves_a_connection_alive_or_clos
 
 @given(st.lists(likely_frames, max_size=20))
 @profile(max_examples=50, deadline=None)
-def test_a_good_peer_beside_a_bad_one_sees_nothing_of_it(raging, attack):
+def test_a_bad_peer_does_not_affect_another_connection(raging, attack):
     good, bad = Wire(raging, LIMITS, echoing=True), Wire(raging, LIMITS)
     good.send(request(1), data(1, b"first"))
     bad.send(b"".join(attack))
@@ -209,7 +209,7 @@ def test_a_good_peer_beside_a_bad_one_sees_nothing_of_it(raging, attack):
 
 @given(st.binary(min_size=1, max_size=60))
 @profile(max_examples=100, deadline=None)
-def test_an_opening_is_the_preface_or_the_end(raging, noise):
+def test_an_opening_other_than_the_preface_ends_the_connection(raging, noise):
     wire = Wire(raging, LIMITS, greet=False)
     wire.send(noise)
     if not HELLO.startswith(noise[:24]):

@@ -74,7 +74,7 @@ def resizings(block):
 
 
 @pytest.mark.parametrize("index", [1, 61, 62, 126])
-def test_an_index_that_is_not_there_ends_the_connection(index):
+def test_an_index_that_does_not_exist_ends_the_connection(index):
     decoder = BlockDecoder(Limits())
     block = bytes([0x80 + index])
     if index <= 61:
@@ -85,7 +85,7 @@ def test_an_index_that_is_not_there_ends_the_connection(index):
     assert caught.value.code == Code.COMPRESSION_ERROR
 
 
-def test_a_block_is_looked_up_until_the_table_changes_in_any_way():
+def test_a_block_is_cached_until_the_table_changes_in_any_way():
     changes = (
         encode(REQUEST) + b"\x40\x01a\x01b",  # an entry
         b"\x20" + encode(REQUEST),  # a table of size 0
@@ -102,15 +102,15 @@ def test_a_block_is_looked_up_until_the_table_changes_in_any_way():
         assert again.fields == first.fields
 
 
-def test_what_is_kept_is_bounded_whatever_is_sent():
+def test_the_cache_is_bounded_whatever_is_sent():
     decoder = BlockDecoder(Limits())
     blocks = [encode([*REQUEST, (b"n", b"%d" % number)]) for number in range(1_000)]
     blocks += [encode([*REQUEST, (b"n", b"x" * size)]) for size in range(3_000, 5_000, 100)]
     blocks += [b"\x40\x04bomb\x7f\xa1\x1e" + b"x" * 4_000 + encode(REQUEST[4:])]
     for block in blocks[:-1]:
         decoder.decode_request(block)
-        kept = [head.fields for head in decoder._requests.values()]
-        assert sum(32 + len(name) + len(value) for fields in kept for name, value in fields) <= 16_384
+        cached = [request.fields for request in decoder._requests.values()]
+        assert sum(32 + len(name) + len(value) for fields in cached for name, value in fields) <= 16_384
     decoder.decode(blocks[-1])
     assert not decoder._requests
     decoder.decode_request(encode(REQUEST) + b"\xbe" * 3)

@@ -26,7 +26,7 @@ def test_an_opening_that_is_not_finished_in_time_ends_the_connection(stepped, op
     assert wire.end_code() == Code.SETTINGS_TIMEOUT
 
 
-def test_an_opening_that_drips_is_no_better(stepped):
+def test_an_opening_that_arrives_byte_by_byte_does_not_extend_the_time(stepped):
     wire = Wire(stepped, greet=False)
     for byte in HELLO[:14]:
         wire.send(bytes([byte]))
@@ -46,26 +46,26 @@ def test_a_header_block_without_end_ends_the_connection(wire, drip):
     assert wire.end_code() == Code.ENHANCE_YOUR_CALM
 
 
-def test_a_header_block_that_takes_a_while_is_taken_and_the_next_has_its_own_time(wire):
+def test_a_header_block_within_its_time_is_accepted_and_the_next_has_its_own(wire):
     for number in (1, 3, 5):
         wire.send(headers(number, BLOCK[:9], complete=False))
         wire.loop.advance(3)
         wire.send(frames.frame(frames.CONTINUATION, frames.END_HEADERS, number, BLOCK[9:]))
-    assert set(wire.listener.streams) == {1, 3, 5}
+    assert set(wire.handler.receivers) == {1, 3, 5}
     assert wire.alive()
 
 
-def test_a_dead_peer_is_found_within_thirty_seconds(wire):
+def test_a_dead_peer_is_detected_within_thirty_seconds(wire):
     wire.send(request(1))
     wire.loop.advance(19)
     assert not pings(wire)
     wire.loop.advance(11)
     assert wire.transport.aborted
-    assert wire.listener.streams[1].codes == [None]
-    assert wire.listener.gone == 1
+    assert wire.handler.receivers[1].codes == [None]
+    assert wire.handler.disconnects == 1
 
 
-def test_a_frame_that_drips_is_no_sign_of_life(wire):
+def test_an_incomplete_frame_does_not_count_as_alive(wire):
     wire.send(request(1))
     for byte in data(1, bytes(100))[:60]:
         wire.send(bytes([byte]))
@@ -73,7 +73,7 @@ def test_a_frame_that_drips_is_no_sign_of_life(wire):
         if wire.transport.ended:
             break
     assert wire.transport.ended
-    assert wire.listener.streams[1].codes == [None]
+    assert wire.handler.receivers[1].codes == [None]
 
 
 def test_a_silent_peer_that_answers_pings_stays(wire):
@@ -88,7 +88,7 @@ def test_a_silent_peer_that_answers_pings_stays(wire):
     assert wire.alive()
 
 
-def test_an_answer_to_another_ping_is_no_sign_of_life(wire):
+def test_the_acknowledgement_of_another_ping_does_not_count_as_alive(wire):
     for _ in range(30):
         wire.loop.advance(1)
         if pings(wire):
@@ -96,7 +96,7 @@ def test_an_answer_to_another_ping_is_no_sign_of_life(wire):
     assert wire.transport.aborted
 
 
-def test_a_talking_peer_is_not_asked(wire):
+def test_a_busy_peer_is_sent_no_ping(wire):
     wire.send(request(1))
     for _ in range(100):
         wire.loop.advance(1)
@@ -104,11 +104,11 @@ def test_a_talking_peer_is_not_asked(wire):
     assert not pings(wire)
 
 
-def test_a_connection_without_streams_is_closed_after_a_while_with_a_word(stepped):
+def test_an_idle_connection_is_closed_gracefully(stepped):
     wire = Wire(stepped, Limits(idle_seconds=30, keepalive_seconds=1e9))
     wire.send(request(1, end=True))
     stepped.advance(100)
-    wire.do(wire.listener.streams[1].echo)
+    wire.do(wire.handler.receivers[1].echo)
     stepped.advance(29)
     wire.read()
     stepped.advance(10)
@@ -121,7 +121,7 @@ def test_a_peer_that_reads_again_in_time_loses_nothing(stepped):
     wire = Wire(stepped, echoing=True)
     wire.transport.stuck = True
     wire.send(request(1), *[data(1, bytes(16_000))] * 4)
-    wire.do(wire.listener.streams[1].stream.release_window, 64_000)
+    wire.do(wire.handler.receivers[1].stream.release_window, 64_000)
     wire.send(
         settings(initial_window=10**6),
         frames.window_update(0, 10**6),
@@ -136,24 +136,26 @@ def test_a_peer_that_reads_again_in_time_loses_nothing(stepped):
     assert wire.alive()
 
 
-def test_a_stream_of_which_next_to_nothing_is_taken_is_reset_even_if_its_handler_has_ended(wire):
+def test_a_stream_whose_peer_takes_too_little_is_reset_even_if_its_handler_has_ended(wire):
     wire.send(settings(initial_window=0), request(1, end=True), request(3, end=True))
-    for heard in wire.listener.streams.values():
-        wire.do(lambda heard=heard: (heard.stream.send_headers(OPENING), heard.stream.send_data(bytes(200_000), end=True)))
+    for receiver in wire.handler.receivers.values():
+        wire.do(
+            lambda receiver=receiver: (receiver.stream.send_headers(OPENING), receiver.stream.send_data(bytes(200_000), end=True))
+        )
     wire.send(frames.window_update(0, 10**6))
     for _ in range(100):
         wire.loop.advance(1)
         wire.send(frames.window_update(1, 10), frames.window_update(3, 1_000))
     assert wire.reset_code(1) == Code.ENHANCE_YOUR_CALM
-    assert wire.listener.streams[1].codes == [Code.ENHANCE_YOUR_CALM]
+    assert wire.handler.receivers[1].codes == [Code.ENHANCE_YOUR_CALM]
     assert set(wire.connection.table.open) == {3}
     assert wire.connection.send_budget.total == 100_000
     assert wire.alive()
 
 
-def test_a_stream_that_has_nothing_to_send_may_wait_for_ever(wire):
+def test_a_stream_without_queued_data_may_stay_open_without_limit(wire):
     wire.send(request(1))
     for _ in range(40):
         wire.loop.advance(5)
         wire.send(frames.ping(bytes(8), ack=True))
-    assert not wire.listener.streams[1].codes
+    assert not wire.handler.receivers[1].codes

@@ -53,13 +53,13 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("fields", MALFORMED.values(), ids=MALFORMED)
-def test_malformed_fields_cost_the_stream_and_are_shown_to_nobody(wire, fields):
+def test_malformed_fields_reset_the_stream_and_do_not_reach_the_application(wire, fields):
     wire.send(request(1, fields))
     assert wire.reset_code(1) == Code.PROTOCOL_ERROR
-    assert not wire.listener.streams
+    assert not wire.handler.receivers
     wire.send(request(1, fields))  # what is under way of it is ignored
     wire.send(request(3, end=True))
-    assert 3 in wire.listener.streams
+    assert 3 in wire.handler.receivers
     assert wire.alive()
 
 
@@ -75,40 +75,40 @@ def test_malformed_fields_cost_the_stream_and_are_shown_to_nobody(wire, fields):
         [(b"!#$%&'*+-.^_`|~09az", b"x")],
     ],
 )
-def test_unusual_fields_are_taken(wire, more):
+def test_unusual_fields_are_accepted(wire, more):
     wire.send(request(1, more=more), data(1, b"abc", end=True))
-    heard = wire.listener.streams[1]
-    assert tuple(heard.stream.fields) == (*REQUEST, *more)
-    assert heard.ended
+    receiver = wire.handler.receivers[1]
+    assert tuple(receiver.stream.fields) == (*REQUEST, *more)
+    assert receiver.ended
 
 
-def test_a_request_without_authority_is_taken(wire):
+def test_a_request_without_authority_is_accepted(wire):
     wire.send(request(1, without(b":authority")))
-    assert 1 in wire.listener.streams
+    assert 1 in wire.handler.receivers
 
 
-def test_a_body_as_long_as_announced_may_come_in_parts_and_end_with_trailers(wire):
+def test_a_body_as_long_as_announced_may_arrive_in_parts_and_end_with_trailers(wire):
     wire.send(request(1, more=[(b"content-length", b"3")]), data(1, b"a"), data(1, b"bc"), headers(1, b"", end=True))
-    assert wire.listener.streams[1].ended
+    assert wire.handler.receivers[1].ended
 
 
-def test_a_list_that_is_too_large_is_said_so_and_one_that_is_twice_too_large_ends_the_connection(stepped):
+def test_a_list_that_is_too_large_is_marked_and_one_of_twice_the_limit_ends_the_connection(stepped):
     wire = Wire(stepped, Limits(max_header_list=4_096))
     within = 4_096 - sum(len(name) + len(value) + 32 for name, value in REQUEST) - 33
     for number, size in ((1, within), (3, within + 1), (5, 2 * 4_096 - 1_000 - 33)):
         wire.send(headers(number, wire.hpack.encode([*REQUEST, (b"a", b"x" * size)])))
-    assert [wire.listener.streams[number].stream.too_large for number in (1, 3, 5)] == [False, True, True]
+    assert [wire.handler.receivers[number].stream.too_large for number in (1, 3, 5)] == [False, True, True]
     wire.send(headers(7, wire.hpack.encode([*REQUEST, (b"a", b"x" * 2 * 4_096)])))
     assert wire.end_code() == Code.ENHANCE_YOUR_CALM
 
 
-def test_a_list_of_too_many_fields_is_oversized(stepped):
+def test_a_list_of_too_many_fields_is_marked_too_large(stepped):
     wire = Wire(stepped, Limits(max_header_fields=10))
     wire.send(request(1, more=[(b"a", b"")] * 4), request(3, more=[(b"a", b"")] * 5))
-    assert [heard.stream.too_large for heard in wire.listener.streams.values()] == [False, True]
+    assert [receiver.stream.too_large for receiver in wire.handler.receivers.values()] == [False, True]
 
 
-def test_errors_name_what_was_wrong_and_never_what_was_sent():
+def test_errors_name_the_rule_and_never_the_payload():
     for fields in MALFORMED.values():
         with pytest.raises(MalformedError) as caught:
             RequestFields(fields)

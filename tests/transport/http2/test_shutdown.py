@@ -1,5 +1,6 @@
 """How connections end: gracefully, at once, by the peer, and what a peer still gets to read."""
 
+import pytest
 from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2 import frames
@@ -11,12 +12,12 @@ def goaways(wire):
     return [(frame.last_stream_id, frame.error_code) for frame in wire.read() if type(frame).__name__ == "GoAwayFrame"]
 
 
-def test_a_graceful_end_takes_what_is_under_way_then_refuses_then_closes(wire):
+def test_a_graceful_end_accepts_streams_in_flight_then_refuses_then_closes(wire):
     wire.send(request(1))
     wire.do(wire.connection.go_away)
     assert goaways(wire) == [(2**31 - 1, Code.NO_ERROR)]
     wire.send(request(3))
-    assert 3 in wire.listener.streams
+    assert 3 in wire.handler.receivers
     wire.send(frames.ping(b"go away!", ack=True))
     assert goaways(wire) == [(3, Code.NO_ERROR)]
     wire.send(request(5))
@@ -24,11 +25,11 @@ def test_a_graceful_end_takes_what_is_under_way_then_refuses_then_closes(wire):
     wire.send(data(1, b"x", end=True), data(3, b"", end=True))
     for number in (1, 3):
         assert not wire.transport.ended
-        wire.do(wire.listener.streams[number].echo)
+        wire.do(wire.handler.receivers[number].echo)
     assert wire.transport.ended
-    assert [heard.codes for heard in wire.listener.streams.values()] == [[], []]
+    assert [receiver.codes for receiver in wire.handler.receivers.values()] == [[], []]
     wire.loop.advance(5.5)
-    assert wire.listener.gone == 1
+    assert wire.handler.disconnects == 1
 
 
 def test_a_graceful_end_does_not_need_the_help_of_the_peer(wire):
@@ -44,34 +45,34 @@ def test_a_graceful_end_does_not_need_the_help_of_the_peer(wire):
 def test_a_peer_that_goes_away_may_finish(wire):
     wire.send(request(1), frames.goaway(0, 0))
     wire.send(frames.ping(b"go away!", ack=True), data(1, b"", end=True))
-    wire.do(wire.listener.streams[1].echo)
+    wire.do(wire.handler.receivers[1].echo)
     assert wire.transport.ended
-    assert not wire.listener.streams[1].codes
+    assert not wire.handler.receivers[1].codes
 
 
-def test_an_end_at_once_tells_streams_and_peer(wire):
+def test_an_immediate_end_notifies_streams_and_peer(wire):
     wire.send(request(1))
     wire.do(wire.connection.close)
     assert goaways(wire) == [(1, Code.NO_ERROR)]
-    assert wire.listener.streams[1].codes == [None]
+    assert wire.handler.receivers[1].codes == [None]
     wire.do(wire.connection.close)
-    wire.do(wire.listener.streams[1].echo)
+    wire.do(wire.handler.receivers[1].echo)
     assert not wire.read()
 
 
-def test_a_lost_connection_tells_streams_and_server_once(wire):
+def test_a_lost_connection_notifies_streams_and_server_once(wire):
     wire.send(request(1), request(3))
     wire.do(wire.connection.connection_lost, ConnectionResetError())
-    assert [heard.codes for heard in wire.listener.streams.values()] == [[None], [None]]
-    assert wire.listener.gone == 1
-    for heard in wire.listener.streams.values():
-        wire.do(heard.echo)
-        wire.do(heard.stream.reset, Code.CANCEL)
-        wire.do(heard.stream.release_window, 100_000)
+    assert [receiver.codes for receiver in wire.handler.receivers.values()] == [[None], [None]]
+    assert wire.handler.disconnects == 1
+    for receiver in wire.handler.receivers.values():
+        wire.do(receiver.echo)
+        wire.do(receiver.stream.reset, Code.CANCEL)
+        wire.do(receiver.stream.release_window, 100_000)
     assert not wire.read()
 
 
-def test_a_closed_connection_reads_on_for_a_moment_so_that_its_peer_can_read_why_but_not_for_ever(wire):
+def test_a_closed_connection_discards_a_bounded_amount_so_that_its_peer_can_read_why(wire):
     wire.send(b"\0" * 9)
     assert wire.end_code() == Code.PROTOCOL_ERROR
     assert not wire.transport.aborted
@@ -82,38 +83,38 @@ def test_a_closed_connection_reads_on_for_a_moment_so_that_its_peer_can_read_why
 
 def test_nothing_is_handled_after_the_frame_that_ended_the_connection(wire):
     wire.send(request(1), b"\0" * 9, request(3), request(5))
-    assert set(wire.listener.streams) == {1}
+    assert set(wire.handler.receivers) == {1}
 
 
 def test_an_application_may_close_in_the_middle_of_a_read(stepped):
     wire = Wire(stepped)
-    opened = wire.listener.on_request
+    on_request = wire.handler.on_request
 
     def closing(stream, end):
-        heard = opened(stream, end)
+        receiver = on_request(stream, end)
         if stream.id == 3:
             wire.connection.close()
-        return heard
+        return receiver
 
-    wire.listener.on_request = closing
+    wire.handler.on_request = closing
     wire.send(request(1), request(3), request(5))
-    assert set(wire.listener.streams) == {1, 3}
+    assert set(wire.handler.receivers) == {1, 3}
     assert wire.end_code() == Code.NO_ERROR
 
 
 def test_an_application_may_answer_before_it_returns_a_receiver(stepped):
     wire = Wire(stepped)
-    opened = wire.listener.on_request
+    on_request = wire.handler.on_request
 
     def answering(stream, end):
         stream.send_headers(TRAILERS, end=True)
-        return opened(stream, end)
+        return on_request(stream, end)
 
-    wire.listener.on_request = answering
+    wire.handler.on_request = answering
     wire.send(request(1), data(1, b"late"), request(3, end=True))
     wire.loop.advance(0.3)
     assert wire.names() == ["Headers", "Headers", "RstStream"]
-    assert not wire.listener.streams[1].body
+    assert not wire.handler.receivers[1].body
     assert wire.alive()
 
 
@@ -127,3 +128,45 @@ def test_streams_may_end_while_the_socket_is_stuck(stepped):
     stepped.advance(3)
     assert wire.transport.ended
     assert not wire.connection.table.open
+
+
+def gracefully_closed(wire):
+    """Shut down a connection whose only call was answered before its request was complete."""
+    wire.send(request(1))
+    wire.do(wire.connection.go_away)
+    wire.send(frames.ping(b"go away!", ack=True))
+    wire.do(wire.handler.receivers[1].echo)
+    wire.loop.advance(0.3)
+    assert wire.connection.closing
+    return wire
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_a_peer_that_still_sends_after_a_graceful_end_is_not_cut_before_it_had_time_to_read(wire, tls):
+    wire.transport.tls = tls
+    gracefully_closed(wire)
+    assert wire.transport.ended is not tls  # what is closed as a whole resets a peer that still sends
+    for _ in range(4):
+        wire.loop.advance(4)
+        wire.send(data(1, b"another row"))
+    assert not wire.transport.aborted
+    wire.loop.advance(5 if not tls else 10)
+    assert wire.transport.aborted
+
+
+def test_a_peer_that_slowly_reads_the_last_of_a_connection_gets_it_whole(wire):
+    wire.transport.stuck = True
+    gracefully_closed(wire)
+    while wire.transport.buffer:
+        wire.loop.advance(4)
+        assert not wire.transport.aborted
+        wire.transport.take(60)
+    assert wire.names()[-1] == "RstStream"
+
+
+def test_a_peer_that_sends_for_ever_after_a_graceful_end_is_cut(wire):
+    gracefully_closed(wire)
+    for _ in range(12):
+        wire.loop.advance(2)
+        wire.send(data(1, b"x"))
+    assert wire.transport.aborted

@@ -106,30 +106,30 @@ STREAM_ERRORS = {
 
 
 @pytest.mark.parametrize(("attack", "code"), CONNECTION_ERRORS.values(), ids=CONNECTION_ERRORS)
-def test_what_breaks_a_rule_of_connections_ends_the_connection_with_its_code(stepped, attack, code):
+def test_a_connection_error_ends_the_connection_with_its_code(stepped, attack, code):
     wire = Wire(stepped)
     wire.send(attack)
     assert wire.end_code() == code
     stepped.advance(2)
     assert wire.transport.aborted
-    assert wire.listener.gone == 1
+    assert wire.handler.disconnects == 1
 
 
 @pytest.mark.parametrize(("attack", "code"), STREAM_ERRORS.values(), ids=STREAM_ERRORS)
-def test_what_breaks_a_rule_of_streams_ends_the_stream_with_its_code_and_nothing_else(stepped, attack, code):
+def test_a_stream_error_ends_only_the_stream_with_its_code(stepped, attack, code):
     wire = Wire(stepped)
     wire.send(attack)
     assert wire.reset_code(1) == code
-    if 1 in wire.listener.streams:
-        assert wire.listener.streams[1].codes == [code]
+    if 1 in wire.handler.receivers:
+        assert wire.handler.receivers[1].codes == [code]
     wire.send(request(3), data(3, b"mine", end=True))
-    assert wire.listener.streams[3].body == b"mine"
-    assert not wire.listener.streams[3].codes
+    assert wire.handler.receivers[3].body == b"mine"
+    assert not wire.handler.receivers[3].codes
     assert wire.alive()
 
 
 @pytest.mark.parametrize("attack", CONNECTION_ERRORS, ids=CONNECTION_ERRORS)
-def test_a_violation_that_comes_byte_by_byte_is_the_same_violation(stepped, attack):
+def test_a_violation_that_arrives_byte_by_byte_has_the_same_effect(stepped, attack):
     wire = Wire(stepped)
     stream, code = CONNECTION_ERRORS[attack]
     for start in range(0, len(stream), 7 if len(stream) < 1_000 else 999):
@@ -149,7 +149,7 @@ def test_a_violation_that_comes_byte_by_byte_is_the_same_violation(stepped, atta
         HELLO[1:],
     ],
 )
-def test_what_does_not_open_as_http2_does_is_refused(stepped, opening):
+def test_an_opening_other_than_http2_ends_the_connection(stepped, opening):
     wire = Wire(stepped, greet=False)
     wire.send(opening)
     if opening == b"P":
@@ -158,11 +158,11 @@ def test_what_does_not_open_as_http2_does_is_refused(stepped, opening):
     assert wire.end_code() == PROTOCOL
 
 
-def test_a_preface_may_come_byte_by_byte(stepped):
+def test_a_preface_may_arrive_byte_by_byte(stepped):
     wire = Wire(stepped, greet=False)
     for byte in HELLO + ENDED:
         wire.send(bytes([byte]))
-    assert wire.listener.streams[1].ended
+    assert wire.handler.receivers[1].ended
     assert wire.alive()
 
 
@@ -181,7 +181,7 @@ def test_headers_on_a_stream_that_both_sides_ended_end_the_connection(echo):
 def test_data_on_a_stream_that_the_peer_reset_ends_the_connection(wire):
     wire.send(request(1), frames.reset(1, 8), data(1, b"x"))
     assert wire.end_code() == CLOSED
-    assert wire.listener.streams[1].codes == [Code.CANCEL]
+    assert wire.handler.receivers[1].codes == [Code.CANCEL]
 
 
 @pytest.mark.parametrize("late", [frames.window_update(1, 5), frames.reset(1, 8), frame(frames.PRIORITY, 0, 1, bytes(5))])
@@ -199,35 +199,35 @@ def test_a_frame_that_crossed_the_end_of_its_stream_is_ignored(echo, late):
 )
 def test_a_frame_that_crossed_our_reset_is_ignored(wire, late):
     wire.send(request(1))
-    wire.do(wire.listener.streams[1].stream.reset, Code.CANCEL)
+    wire.do(wire.handler.receivers[1].stream.reset, Code.CANCEL)
     assert wire.reset_code(1) == Code.CANCEL
     wire.send(late)
     assert not wire.read()
-    assert not wire.listener.streams[1].codes
+    assert not wire.handler.receivers[1].codes
     assert wire.alive()
 
 
 def test_trailers_that_crossed_our_reset_keep_the_compression_state(wire):
     wire.send(request(1))
-    wire.do(wire.listener.streams[1].stream.reset, Code.CANCEL)
+    wire.do(wire.handler.receivers[1].stream.reset, Code.CANCEL)
     wire.send(headers(1, wire.hpack.encode([(b"grpc-trace", b"0123456789")]), end=True))
     wire.send(headers(3, wire.hpack.encode([*REQUEST, (b"grpc-trace", b"0123456789")])))
-    assert (b"grpc-trace", b"0123456789") in wire.listener.streams[3].stream.fields
+    assert (b"grpc-trace", b"0123456789") in wire.handler.receivers[3].stream.fields
 
 
-def test_streams_may_be_skipped_and_flags_that_nobody_knows_are_ignored(wire):
+def test_stream_numbers_may_be_skipped_and_unknown_flags_are_ignored(wire):
     wire.send(frame(frames.HEADERS, 0xD2 & ~0x28 | frames.END_HEADERS, 9, BLOCK), frame(77, 255, 9, b"what"))
-    assert wire.listener.streams[9].stream.fields == REQUEST
+    assert wire.handler.receivers[9].stream.fields == REQUEST
     assert wire.alive()
 
 
 def test_the_reserved_bit_of_stream_numbers_and_increments_is_ignored(wire):
     wire.send(frame(frames.HEADERS, frames.END_HEADERS, 1 | 1 << 31, BLOCK), frames.window_update(1 << 31, 7 | 1 << 31))
-    assert wire.listener.streams[1].stream.fields == REQUEST
+    assert wire.handler.receivers[1].stream.fields == REQUEST
     assert wire.connection.frame_writer.window == 65_535 + 7
 
 
-def test_a_second_settings_of_the_largest_and_smallest_values_is_taken(wire):
+def test_settings_of_the_largest_and_smallest_values_are_accepted(wire):
     wire.send(
         settings(enable_push=0, initial_window=2**31 - 1, max_frame=2**24 - 1, header_table_size=0, max_concurrent=0, max_list=0)
     )
@@ -236,11 +236,11 @@ def test_a_second_settings_of_the_largest_and_smallest_values_is_taken(wire):
     assert wire.alive()
 
 
-def test_a_connection_too_many_is_cut(stepped):
-    wire = Wire(stepped, greet=False, room=False)
+def test_a_refused_connection_is_aborted(stepped):
+    wire = Wire(stepped, greet=False, accepts=False)
     stepped.settle()
     assert wire.transport.aborted
-    assert not wire.listener.gone
+    assert not wire.handler.disconnects
 
 
 def test_an_exception_of_the_application_ends_the_connection_and_not_the_loop(stepped, caplog):
@@ -249,7 +249,7 @@ def test_an_exception_of_the_application_ends_the_connection_and_not_the_loop(st
     def broken(stream, end):
         raise ValueError("not in order")
 
-    wire.listener.on_request = broken
+    wire.handler.on_request = broken
     wire.send(ENDED)
     assert wire.end_code() == Code.INTERNAL_ERROR
     assert "frame_failed" in caplog.text

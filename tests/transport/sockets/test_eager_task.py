@@ -1,4 +1,4 @@
-"""Coroutines that begin at once, and go on in a task only where they wait."""
+"""Coroutines that start eagerly, and continue in a task only if they block."""
 
 import asyncio
 
@@ -6,29 +6,29 @@ import pytest
 
 from mods_grpc.transport.sockets.eager_task import EagerTask
 
-noted = []
+recorded = []
 
 
 @pytest.fixture(autouse=True)
 def forget():
-    noted.clear()
+    recorded.clear()
 
 
 async def work(*waits_for):
-    noted.append("begun")
+    recorded.append("started")
     try:
         for one in waits_for:
-            noted.append(await one)
+            recorded.append(await one)
     except asyncio.CancelledError:
-        noted.append("cancelled")
+        recorded.append("cancelled")
         raise
-    noted.append("over")
-    return "found"
+    recorded.append("over")
+    return "result"
 
 
-def test_one_that_does_not_wait_is_over_at_once_and_its_errors_come_out():
+def test_one_that_does_not_block_finishes_without_a_task_and_its_errors_are_propagated():
     assert EagerTask(work()).start()
-    assert noted == ["begun", "over"]
+    assert recorded == ["started", "over"]
 
     async def fail():
         raise ValueError("as it is")
@@ -37,7 +37,7 @@ def test_one_that_does_not_wait_is_over_at_once_and_its_errors_come_out():
         EagerTask(fail()).start()
 
 
-def test_one_that_waits_goes_on_where_it_was_in_a_task():
+def test_one_that_blocks_continues_in_a_task_where_it_was():
     async def main():
         loop = asyncio.get_running_loop()
         first, second = loop.create_future(), loop.create_future()
@@ -46,13 +46,13 @@ def test_one_that_waits_goes_on_where_it_was_in_a_task():
         task = eager.into_task(loop)
         loop.call_soon(first.set_result, 1)
         loop.call_later(0.01, second.set_result, 2)
-        assert await task == "found"
+        assert await task == "result"
 
     asyncio.run(main())
-    assert noted == ["begun", 1, None, 2, "over"]
+    assert recorded == ["started", 1, None, 2, "over"]
 
 
-def test_one_whose_wait_is_over_goes_on_without_a_task():
+def test_one_whose_future_is_done_continues_without_a_task():
     async def main():
         future = asyncio.get_running_loop().create_future()
         eager = EagerTask(work(future))
@@ -62,11 +62,11 @@ def test_one_whose_wait_is_over_goes_on_without_a_task():
         assert eager.resume()
 
     asyncio.run(main())
-    assert noted == ["begun", 1, "over"]
+    assert recorded == ["started", 1, "over"]
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2])
-def test_one_that_is_cancelled_is_told_however_early(turns):
+def test_one_is_cancelled_however_early(turns):
     async def main():
         loop = asyncio.get_running_loop()
         eager = EagerTask(work(loop.create_future()))
@@ -79,4 +79,4 @@ def test_one_that_is_cancelled_is_told_however_early(turns):
             await task
 
     asyncio.run(main())
-    assert noted == ["begun", "cancelled"]
+    assert recorded == ["started", "cancelled"]

@@ -11,13 +11,13 @@ import uvloop
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.connection import Connection
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.wire import HELLO, Heard, Listener, data, parsed, request, settings
+from tests.support.http2.wire import HELLO, RecordingHandler, RecordingReceiver, data, parsed, request, settings
 
 SECONDS = 20.0
 Test = Callable[["Peers", "Served"], Awaitable[None]]
 
 
-class Served(Listener):
+class Served(RecordingHandler):
     """Answers, and tells when a connection is lost."""
 
     def __init__(self) -> None:
@@ -62,20 +62,20 @@ class Peers:
 
 def serve(factory: Callable[[], asyncio.AbstractEventLoop], limits: Limits, test: Test) -> None:
     async def run() -> None:
-        listener = Served()
+        handler = Served()
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # of connections, too: what the kernel holds is bounded
-        server = await asyncio.get_running_loop().create_server(lambda: Connection(listener, limits), sock=listening)
+        server = await asyncio.get_running_loop().create_server(lambda: Connection(handler, limits), sock=listening)
         peers = Peers(listening.getsockname())
         try:
             async with asyncio.timeout(SECONDS):
-                await test(peers, listener)
+                await test(peers, handler)
         finally:
             peers.close()
             server.close()
-            while listener.gone < len(listener.connections):
-                listener.lost_one.clear()
-                await listener.lost_one.wait()
+            while handler.disconnects < len(handler.connections):
+                handler.lost_one.clear()
+                await handler.lost_one.wait()
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(run())
@@ -90,7 +90,7 @@ async def converse(reader, writer, *parts):
 
 
 def test_a_peer_that_breaks_a_rule_can_read_why_although_it_sent_much_more(factory):
-    async def test(peers, listener):
+    async def test(peers, handler):
         reader, writer = await peers.connect()
         last = (await converse(reader, writer, request(1), b"\0" * 9, bytes(200_000)))[-1]
         assert (type(last).__name__, last.error_code, last.last_stream_id) == ("GoAwayFrame", 1, 1)
@@ -98,8 +98,8 @@ def test_a_peer_that_breaks_a_rule_can_read_why_although_it_sent_much_more(facto
     serve(factory, Limits(), test)
 
 
-def test_a_peer_of_another_protocol_is_sent_away(factory):
-    async def test(peers, listener):
+def test_a_peer_of_another_protocol_gets_a_goaway(factory):
+    async def test(peers, handler):
         reader, writer = await peers.connect()
         writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
         assert [type(frame).__name__ for frame in parsed(await reader.read())][-1] == "GoAwayFrame"
@@ -107,8 +107,8 @@ def test_a_peer_of_another_protocol_is_sent_away(factory):
     serve(factory, Limits(), test)
 
 
-def test_a_peer_that_says_nothing_is_sent_away_in_time(factory):
-    async def test(peers, listener):
+def test_a_silent_peer_gets_a_goaway_in_time(factory):
+    async def test(peers, handler):
         reader, _ = await peers.connect()
         assert parsed(await reader.read())[-1].error_code == 4
 
@@ -116,38 +116,38 @@ def test_a_peer_that_says_nothing_is_sent_away_in_time(factory):
 
 
 def test_peers_that_never_read_cost_a_bounded_buffer_and_then_their_connection_and_others_are_served(factory):
-    async def test(peers, listener):
+    async def test(peers, handler):
         opening = HELLO + settings(initial_window=2**31 - 1) + frames.window_update(0, 2**30)
         asked = opening + b"".join(request(number) + data(number, bytes(10_000), end=True) for number in range(1, 201, 2))
         silent = [await peers.mute() for _ in range(5)]
         loop = asyncio.get_running_loop()
         asking = [loop.create_task(loop.sock_sendall(peer, asked)) for peer in silent]
-        mute = listener.connections
+        mute = handler.connections
         while len(mute) < 5 or not all(connection.frame_writer.paused for connection in mute):
             reader, writer = await peers.connect()
             writer.write(HELLO + request(1) + data(1, b"served", end=True))
             assert b"served" in await reader.readuntil(b"served")
             writer.close()
-            mute = listener.connections[:5]
+            mute = handler.connections[:5]
         for connection in mute:
             assert connection.transport.get_write_buffer_size() < 65_536 + 262_144 + 2_000
         while not all(connection.closing for connection in mute):
-            listener.lost_one.clear()
-            await listener.lost_one.wait()
+            handler.lost_one.clear()
+            await handler.lost_one.wait()
         await asyncio.gather(*asking, return_exceptions=True)
 
     serve(factory, Limits(stall_seconds=1, linger_seconds=0.1), test)
 
 
-def test_a_large_answer_reaches_a_slow_reader_whole(factory):
-    async def test(peers, listener):
+def test_a_large_response_reaches_a_slow_reader_whole(factory):
+    async def test(peers, handler):
         reader, writer = await peers.connect()
         writer.write(HELLO + settings(initial_window=2**31 - 1) + frames.window_update(0, 2**30) + request(1))
-        while not listener.streams:
+        while not handler.receivers:
             await asyncio.sleep(0)
-        heard: Heard = listener.streams[1]
-        heard.body += bytes(range(256)) * 16_000
-        heard.echo()
+        receiver: RecordingReceiver = handler.receivers[1]
+        receiver.body += bytes(range(256)) * 16_000
+        receiver.echo()
         size, received = 0, bytearray()
         while size < 4_096_000:
             received += await reader.read(10_000)
@@ -160,19 +160,19 @@ def test_a_large_answer_reaches_a_slow_reader_whole(factory):
                 )
         body = b"".join(bytes(frame.data) for frame in parsed(bytes(received)) if type(frame).__name__ == "DataFrame")
         assert body == bytes(range(256)) * 16_000
-        assert not listener.connections[0].table.open
+        assert not handler.connections[0].table.open
 
     serve(factory, Limits(), test)
 
 
 def test_a_peer_that_vanishes_is_forgotten(factory):
-    async def test(peers, listener):
+    async def test(peers, handler):
         _, writer = await peers.connect()
         writer.write(HELLO + request(1))
-        while not listener.streams:
+        while not handler.receivers:
             await asyncio.sleep(0)
         writer.transport.abort()
-        await listener.lost_one.wait()
-        assert listener.streams[1].codes == [None]
+        await handler.lost_one.wait()
+        assert handler.receivers[1].codes == [None]
 
     serve(factory, Limits(), test)

@@ -1,0 +1,49 @@
+"""The end of the server: what was written reaches its peers, within the grace."""
+
+import socket
+
+from mods_grpc.transport.http2 import frames
+from tests.support.direct_server import ECHOES, framed, running
+from tests.support.http2.wire import HELLO, REQUEST, data, parsed, request, settings
+
+ECHO = [(name, b"/test.Test/Echo" if name == b":path" else value) for name, value in REQUEST]
+
+
+def whole_frames(received):
+    """Return the frames that have arrived whole."""
+    end = 0
+    while len(received) >= (after := end + 9 + int.from_bytes(received[end : end + 3])) and len(received) >= end + 9:
+        end = after
+    return parsed(bytes(received[:end]))
+
+
+def read_until(peer, received, is_enough):
+    """Read until the names of all frames so far are enough; return False if the server closes before."""
+    while chunk := peer.recv(65_536):
+        received += chunk
+        if is_enough([type(frame).__name__.removesuffix("Frame") for frame in whole_frames(received)]):
+            return True
+    return False
+
+
+def body_of(received):
+    return b"".join(frame.data for frame in parsed(bytes(received)) if type(frame).__name__ == "DataFrame")
+
+
+def test_a_response_whose_handler_has_ended_is_sent_whole_although_the_server_stops():
+    message, received = framed(b"x" * 30_000), bytearray()
+    with running(ECHOES) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as peer:
+        opening = HELLO + settings(initial_window=0)
+        peer.sendall(opening + request(1, ECHO) + data(1, message[:16_000]) + data(1, message[16_000:], end=True))
+        assert read_until(peer, received, lambda names: "Headers" in names)
+        stopping = server.do(server.server.stop(20.0))
+        assert read_until(peer, received, lambda names: "GoAway" in names)
+        assert not body_of(received)
+        peer.sendall(frames.ping(b"go away!", ack=True) + frames.window_update(1, 20_000))
+        assert read_until(peer, received, lambda names: names.count("GoAway") == 2 and names.count("Data") >= 2)
+        peer.sendall(frames.window_update(1, 20_000))
+        assert not read_until(peer, received, lambda _: False)
+        peer.close()
+        stopping.result(20)
+    assert body_of(received) == message
+    assert type(parsed(bytes(received))[-1]).__name__ == "HeadersFrame"
