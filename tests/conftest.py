@@ -7,8 +7,8 @@ import pytest
 from mods_grpc.client import Client
 from mods_grpc.server.config import TRANSPORTS
 from tests.support import running_server
-from tests.support.http2 import raw_peer as hand
-from tests.support.http2.raw_peer import Peer
+from tests.support.rpc import scripted_server
+from tests.support.rpc.scripted_server import ScriptedServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,16 +22,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="module")
-def serving() -> Iterator[tuple[Peer, Client]]:
-    peer = Peer()
-    server, address = hand.start(peer)
+def serving() -> Iterator[tuple[ScriptedServer, Client]]:
+    peer = ScriptedServer()
+    server, address = scripted_server.start(peer)
     with Client(address, timeout_seconds=5) as client:
         yield peer, client
     server.stop(None).wait()
 
 
 @pytest.fixture
-def peer_and_client(serving: tuple[Peer, Client]) -> tuple[Peer, Client]:
+def peer_and_client(serving: tuple[ScriptedServer, Client]) -> tuple[ScriptedServer, Client]:
     peer, client = serving
-    peer.__dict__.update(Peer().__dict__)
+    peer.__dict__.update(ScriptedServer().__dict__)
     return peer, client

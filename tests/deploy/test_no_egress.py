@@ -18,8 +18,8 @@ from mods_grpc import Client
 from mods_grpc.client.rpc.channel import open_channel
 from mods_grpc.server.probe import main as probe
 from mods_grpc.v1 import inference_pb2_grpc
-from tests.support.http2.client import Stream, detect_request, forecast_request
 from tests.support.models.tiny import publish_tiny
+from tests.support.rpc.client import Stream, detect_request, forecast_request
 from tests.support.running_server import Process
 
 SECONDS = 20.0

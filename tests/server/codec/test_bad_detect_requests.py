@@ -6,7 +6,7 @@ import pytest
 from mods_grpc.protobuf.arrays import timestamp_from_nanos
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2
-from tests.support.http2.client import assert_fails, at, detect_request, observation, observation_batch, series
+from tests.support.rpc.client import assert_fails, at, detect_request, observation, observation_batch, series
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NAN, INF = float("nan"), float("inf")

@@ -7,8 +7,8 @@ import pytest
 from mods_grpc.protobuf.arrays import pack_float64, timestamp_from_nanos
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, values_pb2
-from tests.support.http2.client import assert_fails, at, failure_of, forecast_request, window
 from tests.support.models.tiny import LEVELS, publish_tiny
+from tests.support.rpc.client import assert_fails, at, failure_of, forecast_request, window
 from tests.support.running_server import channel_to, running_server
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

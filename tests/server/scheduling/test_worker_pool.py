@@ -14,8 +14,8 @@ from mods_grpc.server.scheduling.worker_pool import WorkerPool
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, EXPLAIN_ANOMALIES
-from tests.support.http2.client import Stream, at, detect_request
 from tests.support.models.tiny import ROWS, publish_tiny
+from tests.support.rpc.client import Stream, at, detect_request
 from tests.support.running_server import channel_to, running_server
 
 PARTS = chunks_of(10, 3)

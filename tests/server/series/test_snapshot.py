@@ -18,9 +18,9 @@ from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import capture, hand_over, restore
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
 from tests.server.models.test_reload import judged, longer_window, publish_other
-from tests.support.http2.client import Stream
 from tests.support.models.quantile import QUANTILE_CALIBRATION, quantile_forecast
 from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast, publish_tiny
+from tests.support.rpc.client import Stream
 from tests.support.running_server import channel_to, running_server
 
 MODELS = [

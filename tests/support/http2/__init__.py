@@ -1,1 +1,1 @@
-"""HTTP/2 peers for tests: a client, a hand-written peer, attackers."""
+"""HTTP/2 on both sides of a test: the direct server, raw connections in memory, random calls and attackers."""

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mods_grpc.transport.grpc import server as direct
-from tests.support.direct_server import MAX_BYTES, Peer, channel_to, framed, running
+from tests.support.http2.direct_server import MAX_BYTES, Peer, channel_to, framed, running
 
 NAME = contextvars.ContextVar("name", default="nobody")
 

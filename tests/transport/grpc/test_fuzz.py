@@ -15,9 +15,9 @@ from mods_grpc.transport.grpc.server import DirectServer
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.direct_server import ECHOES
+from tests.support.http2.direct_server import ECHOES
+from tests.support.http2.random_calls import MAX_BYTES, acts, opening
 from tests.support.http2.wire import SteppedLoop, Wire, data, headers, parsed, settings
-from tests.support.random_calls import MAX_BYTES, acts, opening
 
 LIMITS = Limits(max_concurrent_streams=10)
 UNKNOWN = b"2"

@@ -5,7 +5,7 @@ import h2.events
 import pytest
 
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.direct_server import ECHOES, MAX_BYTES, Peer, framed, running
+from tests.support.http2.direct_server import ECHOES, MAX_BYTES, Peer, framed, running
 
 WINDOW = Limits().initial_window
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 3, 8, 12, 13

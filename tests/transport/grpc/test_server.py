@@ -3,7 +3,7 @@
 import socket
 
 from mods_grpc.transport.http2 import frames
-from tests.support.direct_server import ECHOES, framed, running
+from tests.support.http2.direct_server import ECHOES, framed, running
 from tests.support.http2.wire import HELLO, REQUEST, data, parsed, request, settings
 
 ECHO = [(name, b"/test.Test/Echo" if name == b":path" else value) for name, value in REQUEST]

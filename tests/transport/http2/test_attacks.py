@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.support import direct_server
 from tests.support.http2 import attackers as http2_attackers
+from tests.support.http2 import direct_server
 from tests.support.paths import ROOT
 
 CALLS = 200

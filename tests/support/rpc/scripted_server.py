@@ -1,6 +1,6 @@
-"""A peer that speaks the protocol in a hundred lines and breaks off where it is told to: the other end for client tests.
+"""A small server for client tests, which fails where its script says.
 
-Its detector is arithmetic one can do by hand: the p-value of a row is 1 / (1 + |sum of the row - mean of the sums of the
+Its detector can be computed by hand: the p-value of a row is 1 / (1 + |sum of the row - mean of the sums of the
 `WINDOW_ROWS` rows before it|), anomalous at or below 0.05. So a verdict shows which window it was made from.
 """
 
@@ -22,7 +22,7 @@ from mods_grpc.protobuf.arrays import (
     unpack_float64,
     unpack_mask,
 )
-from mods_grpc.server.rpc.status import abort_arguments, status_of
+from mods_grpc.server.rpc.status import abort_arguments, to_status
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, verdict_pb2
 
@@ -38,8 +38,8 @@ Row = tuple[int, tuple[float, ...]]
 
 
 @dataclass
-class Peer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServiceServicer):
-    """State of the peer. `faults` are consumed one per data message, `open_faults` one per opening; "" means none."""
+class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServiceServicer):
+    """The server. `faults` are consumed one per data message, `open_faults` one per opening; "" means none."""
 
     faults: deque[str] = field(default_factory=deque)
     open_faults: deque[errors.ModsError | str] = field(default_factory=deque)
@@ -93,8 +93,8 @@ class Peer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServ
         rows = list(zip(nanos, map(tuple, values.tolist()), strict=True))
         verdicts = [self._judge(rows[:index], rows[index], asked.series) for index in range(WINDOW_ROWS, len(rows))]
         judged = verdicts[-asked.judge_rows :] if asked.HasField("judge_rows") else verdicts
-        found = pb.SeriesVerdicts(series=asked.series, scores=self._columns(judged), verdicts=[v for v in judged if v.anomalous])
-        return pb.DetectResponse(model=SERVED, significance=SIGNIFICANCE, series=[found])
+        series = pb.SeriesVerdicts(series=asked.series, scores=self._columns(judged), verdicts=[v for v in judged if v.anomalous])
+        return pb.DetectResponse(model=SERVED, significance=SIGNIFICANCE, series=[series])
 
     def StreamDetect(self, request_iterator, context) -> Iterator[pb.StreamDetectResponse]:
         self.metadata.append(dict(context.invocation_metadata()))
@@ -130,7 +130,7 @@ class Peer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServ
                 yield from self._break(fault, context)
             answer = self._answer(request.data, config.sensor)
             if "refuse" in fault and self.refusal is not None:
-                answer = pb.StreamAnswer(error=status_of(self.refusal))
+                answer = pb.StreamAnswer(error=to_status(self.refusal))
             if "after" in fault:
                 yield from self._break(fault, context)
             answer.sequence = request.data.sequence
@@ -166,8 +166,8 @@ class Peer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServ
                 rows.append(row)
                 now[name][row] = verdict
             answers.append(verdict)
-        for name, found in now.items():
-            self.remembered[sensor, name] = found
+        for name, verdicts in now.items():
+            self.remembered[sensor, name] = verdicts
         if data.HasField("observation"):
             return pb.StreamAnswer(verdict=answers[0])
         return pb.StreamAnswer(scores=self._columns(answers), verdicts=[v for v in answers if v.anomalous])
@@ -181,7 +181,7 @@ class Peer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServ
         elif warm_up or len(rows) < WINDOW_ROWS:
             verdict.status = verdict_pb2.VERDICT_STATUS_WARMING_UP
         else:
-            mean = sum(sum(known) for _, known in rows[-WINDOW_ROWS:]) / WINDOW_ROWS
+            mean = sum(sum(previous) for _, previous in rows[-WINDOW_ROWS:]) / WINDOW_ROWS
             verdict.status = verdict_pb2.VERDICT_STATUS_SCORED
             verdict.p_value = 1 / (1 + abs(sum(values) - mean))
             verdict.score = -float(np.log10(verdict.p_value))
@@ -245,7 +245,7 @@ class Peer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc.ModelServ
         context.abort(code, message)
 
 
-def start(peer: Peer, address: str = "127.0.0.1:0") -> tuple[grpc.Server, str]:
+def start(peer: ScriptedServer, address: str = "127.0.0.1:0") -> tuple[grpc.Server, str]:
     """Start serving; returns the server and its address."""
     server = grpc.server(ThreadPoolExecutor(max_workers=8))
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(peer, server)

@@ -1,4 +1,4 @@
-"""What tests say to a server, and how they read what it answers."""
+"""Requests to a server, the failures that it returns, and a stream of one message at a time."""
 
 import queue
 
@@ -59,7 +59,7 @@ def detect_request(*listed, **changes):
 
 
 def details_of(status):
-    found = {}
+    details = {}
     for detail in status.details:
         for kind in (
             error_details_pb2.ErrorInfo,
@@ -70,8 +70,8 @@ def details_of(status):
             error_details_pb2.PreconditionFailure,
         ):
             if detail.Is(kind.DESCRIPTOR):
-                found[kind.DESCRIPTOR.name] = kind.FromString(detail.value)
-    return found
+                details[kind.DESCRIPTOR.name] = kind.FromString(detail.value)
+    return details
 
 
 def failure_of(error):
@@ -82,16 +82,16 @@ def failure_of(error):
 
 
 def reading(status: status_pb2.Status):
-    found = details_of(status)
-    assert found["ErrorInfo"].domain == "mods.v1"
-    return status.code, found["ErrorInfo"].reason, found
+    details = details_of(status)
+    assert details["ErrorInfo"].domain == "mods.v1"
+    return status.code, details["ErrorInfo"].reason, details
 
 
 def assert_fails(call, request, code, reason, field):
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=10)
-    found_code, found_reason, details = failure_of(caught.value)
-    assert (found_code, found_reason) == (code, reason)
+    actual_code, actual_reason, details = failure_of(caught.value)
+    assert (actual_code, actual_reason) == (code, reason)
     if field is not None:
         assert details["BadRequest"].field_violations[0].field == field
     assert all(word not in caught.value.details() for word in ("Traceback", "/", "Error:", "<class"))
