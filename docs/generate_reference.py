@@ -204,8 +204,8 @@ def _names(action: argparse.Action) -> str:
         return f"`{action.metavar or action.dest}`"
     value = ""
     if action.nargs != 0:
-        choices = action.choices and "\\|".join(str(choice) for choice in action.choices)
-        value = f" {action.metavar or choices or action.dest.upper()}"
+        choices = action.choices and "|".join(str(choice) for choice in action.choices)
+        value = f" {action.metavar or choices or action.dest.upper()}".replace("|", "\\|")
     return ", ".join(f"`{name}{value}`" for name in action.option_strings)
 
 
