@@ -113,7 +113,7 @@ def print_detection(results: Sequence[DetectResult], rows: int, *, everything: b
         make_console().print(table)
     summary = summarize_detection(results, rows)
     episodes = f"{summary['episodes']} episode{'' if summary['episodes'] == 1 else 's'}"
-    counts = f"{rows} rows, {summary['judged']} judged, {summary['anomalies']} anomalous in {episodes}"
+    counts = f"{rows} rows, {summary['judged']} scored, {summary['anomalies']} anomalous in {episodes}"
     make_console().print(f"{counts} at significance {summary['significance']:.2e}")
 
 

@@ -103,14 +103,16 @@ def run_replay(arguments: argparse.Namespace) -> int:
 
 
 def _print_summary(counters: WatchCounters, *, as_json: bool) -> None:
-    """Print what was found: for people to standard error, and as JSON to standard output if asked for."""
+    """Print the counts: as text to standard error, and as JSON to standard output if asked for."""
     updates, ends = counters.by_phase[AlertPhase.UPDATE], counters.by_phase[AlertPhase.END]
     if as_json:
         counts = {"alerts": counters.alerts, "updates": updates, "ends": ends}
         write_json({"windows": counters.windows, "anomalous": counters.anomalous, **counts}, indent=None)
-    further = " and ".join(f"{count:,} {name}" for count, name in ((updates, "updates"), (ends, "ends")) if count)
+    further = " and ".join(
+        f"{count:,} {name}{'' if count == 1 else 's'}" for count, name in ((updates, "update"), (ends, "end")) if count
+    )
     sys.stderr.write(
-        f"{counters.windows:,} windows judged, {counters.anomalous:,} anomalous, {counters.alerts:,} alerts"
+        f"{counters.windows:,} windows scored, {counters.anomalous:,} anomalous, {counters.alerts:,} alerts"
         + (f", {further}\n" if further else "\n")
     )
 

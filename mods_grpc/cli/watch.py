@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from mods_grpc.ids.sources.reader import LogPosition, LogReader
 from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.server.log_setup import set_up_logging
 
 DEFAULT_STATE = Path("mods-watch-state")
 EVENTS_FOLDER = "events"  # in the state folder: events received over a socket
@@ -66,7 +66,7 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 def run_watch(arguments: argparse.Namespace) -> int:
     """Watch until a signal stops it."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    set_up_logging("INFO", "text")
     stop = Event()
     with install_signal_handlers(stop):
         try:
@@ -74,7 +74,7 @@ def run_watch(arguments: argparse.Namespace) -> int:
         except ConnectionFailedError:
             if not stop.is_set():
                 raise
-            logger.info("stopped reason=server_unreachable")
+            logger.info("stopped", extra={"reason": "server_unreachable"})
             return EXIT_OK
 
 
@@ -112,23 +112,24 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             feed.restore(saved["feed"])
             pipeline.restore(saved["watch"])
         pipeline.open()
-        logger.info("watching model=%s version=%d resumed=%s", model.name, model.version, saved is not None)
+        fields = {"model": model.name, "version": model.version, "resumed": saved is not None}
+        logger.info("watching", extra=fields)
         parts = {"position": source.position, "feed": feed.state, "watch": pipeline.state}
         writer = CheckpointWriter(checkpoint, identity, parts, source.delete_consumed)
         run_loop(feed, pipeline, writer, stop)
         pipeline.close()
         counters, by_phase = pipeline.counters, pipeline.counters.by_phase
-        logger.info(
-            "stopped records=%d malformed=%d late=%d ahead=%d windows=%d alerts=%d updates=%d ends=%d",
-            feed.records,
-            source.reader.counters.rejected,
-            feed.aggregator.counters.late,
-            feed.watermark.pending,
-            counters.windows,
-            counters.alerts,
-            by_phase[AlertPhase.UPDATE],
-            by_phase[AlertPhase.END],
-        )
+        totals = {
+            "records": feed.records,
+            "malformed": source.reader.counters.rejected,
+            "late": feed.aggregator.counters.late,
+            "ahead": feed.watermark.pending,
+            "windows": counters.windows,
+            "alerts": counters.alerts,
+            "updates": by_phase[AlertPhase.UPDATE],
+            "ends": by_phase[AlertPhase.END],
+        }
+        logger.info("stopped", extra=totals)
     return EXIT_OK
 
 
@@ -148,7 +149,7 @@ class _LogSource:
         self.reader = LogReader(path, protocols=protocols, follow=True, archive=arguments.archive, position=position)
         stack.callback(self.reader.close)
         for name in self.reader.lost:
-            logger.warning("position_lost log=%s: rotated and not found again; --archive names the folder of rotated logs", name)
+            logger.warning("position_lost", extra={"log": name, "hint": "--archive names the folder of rotated logs"})
 
     def position(self) -> str:
         """Return the position up to which the logs were read, as JSON."""
@@ -200,7 +201,7 @@ def make_retry_wait(stop: Event) -> RetryWait:
 
     def wait(attempt: int, error: ConnectionFailedError) -> None:
         if attempt == 1:
-            logger.warning("server_unreachable error=%s", error.message)
+            logger.warning("server_unreachable", extra={"error": error.message})
         if stop.wait(min(0.1 * 2 ** min(attempt, 10), MAX_WAIT_SECONDS)):
             raise error
 

@@ -16,6 +16,7 @@ from mods_grpc.client.rpc.channel import open_channel
 from mods_grpc.client.rpc.errors import error_from_call
 from mods_grpc.client.streaming.call import DetectCall
 from mods_grpc.client.streaming.reconnecting import ResumePolicy
+from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.client.streaming.stream import DetectStream, StreamInput
 from mods_grpc.errors import ConnectionFailedError
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
@@ -170,6 +171,7 @@ class Client:
         own_scales: bool = False,
         in_flight: int = 1,
         resume: ResumePolicy | None = None,
+        history: RowHistory | None = None,
     ) -> DetectStream:
         """Detect anomalies in observations as they arrive; the server keeps the windows. Reconnects and resumes by itself.
 
@@ -189,6 +191,8 @@ class Client:
             in_flight: Maximum of unanswered messages. Messages that share a series are never in flight together. Leave it at 1
                 for a live source, because above that a verdict may wait for the next observations.
             resume: How to reconnect; None for `ResumePolicy()`.
+            history: The last rows of the series, such as those a caller saved. A server that lost them is warmed up with them when
+                the stream reconnects, and rows that the server applies are added. None starts with none.
 
         Returns:
             An iterator over one verdict per observation, in order. The stream is open: `opened` holds the model's features. A
@@ -217,7 +221,7 @@ class Client:
                 answer_seconds=self._timeout_seconds,
             )
 
-        return DetectStream(open_call, observations, in_flight=in_flight, policy=resume or ResumePolicy())
+        return DetectStream(open_call, observations, in_flight=in_flight, policy=resume or ResumePolicy(), history=history)
 
     def _call(self, method: Callable[..., _Response], request: object) -> _Response:
         try:

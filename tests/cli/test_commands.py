@@ -113,7 +113,7 @@ def test_detect_shows_alerts_and_counts(run: Command, table: Path) -> None:
     assert code == 0
     assert "2019-01-01T05:00:00Z  series  ANOMALY (started)" in out
     assert "expected" in out
-    assert "60 rows, 56 judged" in out
+    assert "60 rows, 56 scored" in out
 
 
 def test_detect_in_json_agrees_with_the_client(run: Command, table: Path, server: RunningServer) -> None:

@@ -1,4 +1,4 @@
-"""The client's stream and the server's state together: connections that break anywhere, and servers that restart."""
+"""The client's stream and the server's state: connections that break anywhere, and servers that restart."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -32,18 +32,18 @@ def server(repository: Path) -> Iterator[RunningServer]:
         yield running
 
 
-def observations(rows: int = 40, names: tuple[str, ...] = ("a", "b")) -> list[Observation]:
-    """Rows of several series by turns, with a burst, a missing value and a short gap in each."""
+def make_observations(rows: int = 40, names: tuple[str, ...] = ("a", "b")) -> list[Observation]:
+    """Rows of several series, interleaved, with a burst, a missing value and a short gap in each."""
     rng = np.random.default_rng(11)
-    found = []
+    observations = []
     for row in range(rows):
         for position, name in enumerate(names):
             values = rng.gamma(50.0, 20.0, len(FEATURES)).round()
             values *= 8 if row in (20 + position, 21 + position) else 1
             values[1] = np.nan if row == 15 else values[1]
             if row != 28 + position:
-                found.append(Observation(name, START + timedelta(seconds=SLIDE * row), values))
-    return found
+                observations.append(Observation(name, START + timedelta(seconds=SLIDE * row), values))
+    return observations
 
 
 def batches(rows: list[Observation], size: int) -> list[ObservationBatch]:
@@ -56,14 +56,14 @@ def batches(rows: list[Observation], size: int) -> list[ObservationBatch]:
     ]
 
 
-def judge(address: str, rows: list, *, sensor: str, in_flight: int = 1) -> list[Verdict]:
+def score(address: str, rows: list, *, sensor: str, in_flight: int = 1) -> list[Verdict]:
     with Client(address, timeout_seconds=5) as client:
         return list(client.stream_detect(rows, sensor=sensor, in_flight=in_flight, explain="all", resume=QUICK))
 
 
 def test_the_verdicts_are_those_of_detect(server: RunningServer) -> None:
-    rows = observations(names=("a",))
-    streamed = judge(server.address, rows, sensor="like detect")
+    rows = make_observations(names=("a",))
+    streamed = score(server.address, rows, sensor="like detect")
     with Client(server.address) as client:
         result = client.detect([row.time for row in rows], [row.values for row in rows], series="a", impute_rows=6)
     assert [verdict.status for verdict in streamed[:ROWS]] == [VerdictStatus.WARMING_UP] * ROWS
@@ -74,26 +74,26 @@ def test_the_verdicts_are_those_of_detect(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("form", ["rows", "batches"])
-def test_no_verdict_depends_on_where_the_connection_was_cut(server: RunningServer, form: str, seed: int) -> None:
-    given: list = observations() if form == "rows" else batches(observations(), 7)
-    expected = judge(server.address, given, sensor=f"unbroken {next(_sensors)}")
+def test_verdicts_do_not_depend_on_where_the_connection_was_cut(server: RunningServer, form: str, seed: int) -> None:
+    sent: list = make_observations() if form == "rows" else batches(make_observations(), 7)
+    expected = score(server.address, sent, sensor=f"unbroken {next(_sensors)}")
     rng = np.random.default_rng(seed)
-    # From inside the handshake to after many answers; small ones in a row break a stream while it resumes. The first
-    # connection has to come about: a client that never met its server gives up.
+    # From inside the handshake to after many answers; several small ones break a stream while it reconnects. The first
+    # connection has to be established, because a client that never reached its server gives up.
     cuts = [int(cut) for cut in rng.choice([rng.integers(1, 400), rng.integers(400, 3_000)], 8)]
     with cutting_proxy(server.address, [600, *cuts]) as proxy:
-        verdicts = judge(proxy.address, given, sensor=f"broken {next(_sensors)}", in_flight=1 + seed % 3)
+        verdicts = score(proxy.address, sent, sensor=f"broken {next(_sensors)}", in_flight=1 + seed % 3)
         assert proxy.connections > 1
     assert verdicts == expected
 
 
-def test_a_restart_costs_no_judgement(repository: Path) -> None:
-    given = observations()
+def test_a_restart_loses_no_verdict(repository: Path) -> None:
+    rows = make_observations()
     with running_server(repository=repository) as first:
-        expected = judge(first.address, given, sensor="unbroken")
+        expected = score(first.address, rows, sensor="unbroken")
         verdicts = []
         with Client(first.address, timeout_seconds=5) as client:
-            stream = client.stream_detect(given, sensor="broken", explain="all", resume=QUICK)
+            stream = client.stream_detect(rows, sensor="broken", explain="all", resume=QUICK)
             for verdict in stream:
                 verdicts.append(verdict)
                 if len(verdicts) == 36:
@@ -106,7 +106,7 @@ def test_a_restart_costs_no_judgement(repository: Path) -> None:
     assert without_episodes == [dataclasses.replace(verdict, episode=None, drift=False) for verdict in expected]
 
 
-def test_a_restarted_client_goes_on_where_it_was(server: RunningServer) -> None:
-    given = observations()
-    expected = judge(server.address, given, sensor="whole")
-    assert judge(server.address, given[:30], sensor="parts") + judge(server.address, given[30:], sensor="parts") == expected
+def test_a_restarted_client_continues_where_it_stopped(server: RunningServer) -> None:
+    rows = make_observations()
+    expected = score(server.address, rows, sensor="whole")
+    assert score(server.address, rows[:30], sensor="parts") + score(server.address, rows[30:], sensor="parts") == expected

@@ -119,5 +119,15 @@ def test_a_history_drops_the_least_recently_used_series_at_its_limit():
     assert rows_of(history) == [[("a", 1), ("c", 1)]]
 
 
+def test_a_history_holds_extra_rows_also_for_another_window():
+    history = RowHistory(window_rows=1, max_series=0, extra_rows=1)
+    add(history, "a", list(range(1, 9)))
+    assert rows_of(history) == [[("a", 6), ("a", 7), ("a", 8)]]
+    history.resize(2, 0)
+    add(history, "a", list(range(9, 14)))
+    assert rows_of(history) == [[("a", 9), ("a", 10), ("a", 11), ("a", 12), ("a", 13)]]
+    assert history.store.last_time("a") == 13
+
+
 def test_a_history_without_rows_has_no_messages():
     assert rows_of(RowHistory(window_rows=2, max_series=0)) == []

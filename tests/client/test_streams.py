@@ -1,4 +1,4 @@
-"""Streams of the client: in order, over breaks, restarts and refusals."""
+"""Streams of the client: order, broken connections, restarts and rejections."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,20 +9,21 @@ from hypothesis import strategies as st
 
 from mods_grpc import errors
 from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, VerdictStatus
+from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.errors import Reason
-from tests.support.client_rows import QUICK, START, comparable, rows
-from tests.support.http2 import raw_peer as hand
-from tests.support.http2.raw_peer import Peer
+from tests.support.client_rows import QUICK, START, START_NANOS, rows, without_errors
+from tests.support.rpc import scripted_server
+from tests.support.rpc.scripted_server import ScriptedServer
 
 
-def test_a_stream_gives_one_verdict_per_observation_in_order(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_stream_gives_one_verdict_per_observation_in_order(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
-    given = rows(9)
-    stream = client.stream_detect(given, model="campus", sensor="s1", false_alarms_per_day=0.5, explain="all")
-    assert stream.opened.features == hand.FEATURES
+    observations = rows(9)
+    stream = client.stream_detect(observations, model="campus", sensor="s1", false_alarms_per_day=0.5, explain="all")
+    assert stream.opened.features == scripted_server.FEATURES
     assert not stream.opened.resumed
     verdicts = list(stream)
-    assert [verdict.observe_time for verdict in verdicts] == [row.time for row in given]
+    assert [verdict.observe_time for verdict in verdicts] == [row.time for row in observations]
     assert [verdict.status for verdict in verdicts] == [VerdictStatus.WARMING_UP] * 3 + [VerdictStatus.SCORED] * 6
     assert verdicts[3].anomalous
     assert verdicts[3].episode is not None
@@ -32,14 +33,14 @@ def test_a_stream_gives_one_verdict_per_observation_in_order(peer_and_client: tu
     assert peer.ended == 1
 
 
-def test_the_sensor_defaults_to_a_name_that_stays(peer_and_client: tuple[Peer, Client]) -> None:
+def test_the_sensor_defaults_to_a_stable_name(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     for _ in range(2):
         client.stream_detect([]).close()
     assert peer.configs[0].sensor == peer.configs[1].sensor != ""
 
 
-def test_a_verdict_comes_before_the_next_observation_is_asked_for(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_verdict_is_returned_before_the_next_observation_is_taken(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     _, client = peer_and_client
     taken = []
 
@@ -52,11 +53,11 @@ def test_a_verdict_comes_before_the_next_observation_is_asked_for(peer_and_clien
         assert len(taken) == count
 
 
-def test_batches_and_rows_get_the_same_verdicts(peer_and_client: tuple[Peer, Client]) -> None:
+def test_batches_and_rows_get_the_same_verdicts(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
-    given = rows(12)
-    one_by_one = list(client.stream_detect(given, sensor="rows"))
-    batch = ObservationBatch(series="site", times=[row.time for row in given], values=[row.values for row in given])
+    observations = rows(12)
+    one_by_one = list(client.stream_detect(observations, sensor="rows"))
+    batch = ObservationBatch(series="site", times=[row.time for row in observations], values=[row.values for row in observations])
     peer.max_observations = 5
     batched = list(client.stream_detect([batch], sensor="batch"))
     assert [len(data.batch.observe_time_unix_nano) for data in peer.data[-3:]] == [5, 5, 2]
@@ -65,7 +66,7 @@ def test_batches_and_rows_get_the_same_verdicts(peer_and_client: tuple[Peer, Cli
     ]
 
 
-def test_a_missing_value_travels_in_the_mask(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_missing_value_is_sent_in_the_mask(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     list(client.stream_detect([("site", START, [1.0, None]), ("site", START + timedelta(hours=1), [1.0, 2.0])]))
     assert list(peer.data[0].observation.missing) == [False, True]
@@ -81,14 +82,14 @@ FAULTS = ("", "break before", "break after", "restart before", "restart after", 
     in_flight=st.integers(1, 4),
     cuts=st.lists(st.integers(1, 6), max_size=10),
 )
-def test_no_verdict_depends_on_how_often_the_connection_broke(
-    serving: tuple[Peer, Client], faults: list[str], in_flight: int, cuts: list[int]
+def test_verdicts_do_not_depend_on_how_often_the_connection_broke(
+    serving: tuple[ScriptedServer, Client], faults: list[str], in_flight: int, cuts: list[int]
 ) -> None:
     peer, client = serving
-    peer.__dict__.update(Peer().__dict__)
-    given = [row for group in zip(rows(8, "a"), rows(8, "b"), rows(8, "c"), strict=True) for row in group]
+    peer.__dict__.update(ScriptedServer().__dict__)
+    observations = [row for group in zip(rows(8, "a"), rows(8, "b"), rows(8, "c"), strict=True) for row in group]
     parts: list[Observation | ObservationBatch] = []
-    rest = list(given)
+    rest = list(observations)
     for cut in cuts:
         part, rest = rest[:cut], rest[cut:]
         if part:
@@ -98,11 +99,11 @@ def test_no_verdict_depends_on_how_often_the_connection_broke(
     unbroken = list(client.stream_detect(parts, sensor="unbroken"))
     peer.faults.extend(faults)
     broken = list(client.stream_detect(parts, sensor="broken", in_flight=in_flight, resume=QUICK))
-    assert comparable(broken) == comparable(unbroken)
-    assert [(v.series, v.observe_time) for v in broken] == [(row.series, row.time) for row in given]
+    assert without_errors(broken) == without_errors(unbroken)
+    assert [(v.series, v.observe_time) for v in broken] == [(row.series, row.time) for row in observations]
 
 
-def test_two_open_messages_never_share_a_series(peer_and_client: tuple[Peer, Client]) -> None:
+def test_two_messages_in_flight_never_share_a_series(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     _peer, client = peer_and_client
     taken: list[str] = []
 
@@ -117,32 +118,46 @@ def test_two_open_messages_never_share_a_series(peer_and_client: tuple[Peer, Cli
     assert [verdict.series for verdict in stream] == ["a", "b", "b"]
 
 
-def test_a_fresh_server_is_warmed_up_with_the_last_windows(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_server_without_state_is_warmed_up_with_the_last_windows(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.faults.extend([""] * 20 + ["restart before"])
     verdicts = list(client.stream_detect(rows(21), sensor="s", resume=QUICK))
     assert verdicts[-1].status is VerdictStatus.SCORED
     warm_up = [data for data in peer.data if data.warm_up]
     assert len(warm_up) == 1
-    assert len(warm_up[0].batch.observe_time_unix_nano) == 2 * hand.WINDOW_ROWS
+    assert len(warm_up[0].batch.observe_time_unix_nano) == 2 * scripted_server.WINDOW_ROWS
 
 
-def test_a_server_that_says_nothing_counts_as_lost(serving: tuple[Peer, Client]) -> None:
+def test_a_history_given_to_a_stream_warms_the_server_up_and_gets_the_applied_rows(
+    peer_and_client: tuple[ScriptedServer, Client],
+) -> None:
+    peer, client = peer_and_client
+    history = RowHistory(window_rows=scripted_server.WINDOW_ROWS, max_series=0)
+    list(client.stream_detect(rows(8), sensor="first", resume=QUICK, history=history))
+    assert history.store.last_time("site") == START_NANOS + 7 * scripted_server.SLIDE_SECONDS * 10**9
+    peer.faults.extend(["restart before"])
+    (verdict,) = client.stream_detect(rows(9)[8:], sensor="second", resume=QUICK, history=history)
+    assert verdict.status is VerdictStatus.SCORED
+    (warm_up,) = [data for data in peer.data if data.warm_up]
+    assert len(warm_up.batch.observe_time_unix_nano) == min(8, 2 * scripted_server.WINDOW_ROWS)
+
+
+def test_a_server_that_does_not_answer_counts_as_lost(serving: tuple[ScriptedServer, Client]) -> None:
     peer, client = serving
-    peer.__dict__.update(Peer(faults=hand.deque(["silent before"])).__dict__)
+    peer.__dict__.update(ScriptedServer(faults=scripted_server.deque(["silent before"])).__dict__)
     with Client(client.address, timeout_seconds=0.2) as impatient:
         verdicts = list(impatient.stream_detect(rows(2), resume=QUICK))
     assert len(verdicts) == 2
 
 
-def test_a_model_that_is_still_loading_is_waited_for(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_stream_waits_for_a_model_that_is_loading(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     loading = errors.ModelUnavailableError(Reason.MODEL_LOADING, "loading", retry_seconds=0.01)
     peer.open_faults.extend([loading, loading, "UNAVAILABLE", loading])
     assert len(list(client.stream_detect(rows(2), resume=QUICK))) == 2
 
 
-def test_an_overloaded_server_gets_the_message_again(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_message_is_sent_again_to_an_overloaded_server(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.refusal = errors.QuotaError(Reason.OVERLOADED, "too much", retry_seconds=0.01)
     peer.faults.extend(["refuse", "refuse"])
@@ -150,7 +165,9 @@ def test_an_overloaded_server_gets_the_message_again(peer_and_client: tuple[Peer
     assert [verdict.status for verdict in verdicts] == [VerdictStatus.WARMING_UP]
 
 
-def test_a_refused_message_is_told_in_its_verdicts_and_the_stream_lives(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_rejected_message_is_reported_in_its_verdicts_and_the_stream_continues(
+    peer_and_client: tuple[ScriptedServer, Client],
+) -> None:
     peer, client = peer_and_client
     peer.refusal = errors.InvalidInputError.for_field("batch", Reason.BATCH_TOO_LARGE, "too many")
     peer.faults.extend(["", "refuse"])
@@ -161,7 +178,7 @@ def test_a_refused_message_is_told_in_its_verdicts_and_the_stream_lives(peer_and
     assert verdicts[2].error is None
 
 
-def test_a_refused_stream_raises_at_once(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_rejected_stream_raises_without_a_retry(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.open_faults.append(errors.ModelNotFoundError(Reason.MODEL_NOT_FOUND, "no such model"))
     with pytest.raises(errors.ModelNotFoundError):
@@ -169,7 +186,7 @@ def test_a_refused_stream_raises_at_once(peer_and_client: tuple[Peer, Client]) -
     assert len(peer.configs) == 1
 
 
-def test_features_that_changed_under_a_stream_end_it(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_stream_ends_when_the_features_of_the_model_change(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.faults.extend(["", "break before"])
     stream = client.stream_detect(rows(3), resume=QUICK)
@@ -179,7 +196,7 @@ def test_features_that_changed_under_a_stream_end_it(peer_and_client: tuple[Peer
         list(stream)
 
 
-def test_a_client_gives_up_when_nothing_answers_for_long_enough(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_client_gives_up_after_its_time_without_an_answer(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.faults.extend(["break before"] * 10_000)
     policy = ResumePolicy(total_seconds=0.1, first_wait_seconds=0.001, longest_wait_seconds=0.01)
@@ -187,25 +204,25 @@ def test_a_client_gives_up_when_nothing_answers_for_long_enough(peer_and_client:
         list(client.stream_detect(rows(1), resume=policy))
 
 
-def test_a_stream_survives_the_restart_of_the_server_on_its_port() -> None:
-    peer = Peer()
-    server, address = hand.start(peer)
-    given = rows(12)
+def test_a_stream_survives_a_restart_of_the_server() -> None:
+    peer = ScriptedServer()
+    server, address = scripted_server.start(peer)
+    observations = rows(12)
     with Client(address, timeout_seconds=5) as client:
-        expected = list(client.stream_detect(given, sensor="unbroken"))
+        expected = list(client.stream_detect(observations, sensor="unbroken"))
         verdicts = []
-        with client.stream_detect(given, sensor="broken", resume=QUICK) as stream:
+        with client.stream_detect(observations, sensor="broken", resume=QUICK) as stream:
             for verdict in stream:
                 verdicts.append(verdict)
                 if len(verdicts) % 4 == 0:
                     server.stop(None).wait()
                     peer.forget()
-                    server, _ = hand.start(peer, address)
+                    server, _ = scripted_server.start(peer, address)
     server.stop(None).wait()
-    assert comparable(verdicts) == comparable(expected)
+    assert without_errors(verdicts) == without_errors(expected)
 
 
-def test_a_stream_that_is_left_early_can_be_gone_on_with(peer_and_client: tuple[Peer, Client]) -> None:
+def test_a_stream_that_is_closed_early_can_be_continued(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     _, client = peer_and_client
     expected = list(client.stream_detect(rows(8), sensor="whole"))
     with client.stream_detect(rows(8), sensor="parts") as stream:
@@ -215,7 +232,7 @@ def test_a_stream_that_is_left_early_can_be_gone_on_with(peer_and_client: tuple[
 
 
 @pytest.mark.parametrize("bad", [("site", "yesterday", [1, 2]), ("site", START, ["x", 2])])
-def test_an_observation_that_makes_no_sense_is_refused(peer_and_client: tuple[Peer, Client], bad: object) -> None:
+def test_an_invalid_observation_is_rejected(peer_and_client: tuple[ScriptedServer, Client], bad: object) -> None:
     _, client = peer_and_client
     with pytest.raises(errors.InvalidInputError):
         list(client.stream_detect([bad]))  # type: ignore[list-item]

@@ -1,10 +1,10 @@
-"""Rows that tests of the client send, and what they compare."""
+"""Rows that tests of the client send, and the comparison of their verdicts."""
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
 
 from mods_grpc.client import Observation, ResumePolicy, Verdict
-from tests.support.http2 import raw_peer as hand
+from tests.support.rpc import scripted_server
 
 START = datetime(2019, 1, 1, tzinfo=UTC)
 START_NANOS = 1_546_300_800 * 10**9
@@ -12,12 +12,13 @@ QUICK = ResumePolicy(total_seconds=10, first_wait_seconds=0.001, longest_wait_se
 
 
 def rows(count: int, series: str = "site") -> list[Observation]:
-    """Rows with a jump at every fourth, so that verdicts differ."""
+    """Make rows with a jump at every fourth, so that verdicts differ."""
     return [
-        Observation(series, START + timedelta(seconds=hand.SLIDE_SECONDS * i), (float(i % 5), 50.0 * (i % 4 == 3)))
+        Observation(series, START + timedelta(seconds=scripted_server.SLIDE_SECONDS * i), (float(i % 5), 50.0 * (i % 4 == 3)))
         for i in range(count)
     ]
 
 
-def comparable(verdicts: list[Verdict]) -> list[Verdict]:
+def without_errors(verdicts: list[Verdict]) -> list[Verdict]:
+    """Return the verdicts less their errors, which are compared by identity."""
     return [dataclasses.replace(verdict, error=None) for verdict in verdicts]

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections after so many bytes of answers: lost requests, lost answers, half-read frames."""
+"""A TCP proxy that cuts connections after a number of bytes, which loses requests, answers and parts of frames."""
 
 import contextlib
 import socket
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 
 class CuttingProxy:
-    """Stands before a server. Connection i is cut after `cuts[i]` bytes from the server, later ones not at all."""
+    """A proxy of one server. It cuts connection i after `cuts[i]` bytes from the server, and further connections never."""
 
     def __init__(self, upstream: str, cuts: Iterable[int] = ()) -> None:
         host, _, port = upstream.rpartition(":")
@@ -18,14 +18,15 @@ class CuttingProxy:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.connections = 0
         self._sockets: list[socket.socket] = []
-        self._silent = threading.Event()
+        self._is_dropping = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def fall_silent(self) -> None:
-        """Pass nothing on any more, as a cable that was cut: neither end is told."""
-        self._silent.set()
+    def stop_forwarding(self) -> None:
+        """Drop all further data without closing the connections, like an unplugged cable."""
+        self._is_dropping.set()
 
     def close(self) -> None:
+        """Close all connections and stop listening."""
         for open_socket in (self._listener, *self._sockets):
             self._shut(open_socket)
 
@@ -45,7 +46,7 @@ class CuttingProxy:
     def _pump(self, source: socket.socket, sink: socket.socket, budget: int | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
-                if self._silent.is_set():
+                if self._is_dropping.is_set():
                     continue
                 if budget is not None:
                     data = data[:budget]
@@ -66,6 +67,7 @@ class CuttingProxy:
 
 @contextlib.contextmanager
 def cutting_proxy(upstream: str, cuts: Iterable[int] = ()) -> Iterator[CuttingProxy]:
+    """Run a proxy until the context ends."""
     proxy = CuttingProxy(upstream, cuts)
     try:
         yield proxy

@@ -40,20 +40,22 @@ class ReconnectingStream:
     Args:
         open_call: Opens a call.
         policy: How to reconnect.
+        history: The last rows of the series, with which a server that lost them is warmed up. Rows that the server applies are
+            added to it. None starts with none.
 
     Raises:
         ConnectionFailedError: The server can't be reached.
         ModsError: The server rejected the stream.
     """
 
-    def __init__(self, open_call: Callable[[], DetectCall], policy: ResumePolicy) -> None:
+    def __init__(self, open_call: Callable[[], DetectCall], policy: ResumePolicy, history: RowHistory | None = None) -> None:
         self._open_call = open_call
         self._policy = policy
         self._unacknowledged: deque[Message] = deque()
         self._sequences: deque[int] = deque()
         self._failing_since: float | None = None
         self._attempts = 0
-        self._history = RowHistory(0, 0)
+        self._history = RowHistory(0, 0) if history is None else history
         self._features: tuple[str, ...] = ()
         try:
             self._call = open_call()
@@ -138,14 +140,15 @@ class ReconnectingStream:
                 call.close()
                 raise
             else:
-                logger.info("stream_resumed attempts=%d unacknowledged=%d", self._attempts, len(self._unacknowledged))
+                fields = {"attempts": self._attempts, "unacknowledged": len(self._unacknowledged)}
+                logger.info("stream_resumed", extra=fields)
                 return call
 
     def _wait(self, lost: ConnectionLostError) -> None:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
-            logger.info("stream_lost reason=%s", lost.error.reason)
+            logger.info("stream_lost", extra={"reason": str(lost.error.reason)})
         remaining = self._failing_since + self._policy.total_seconds - now
         if remaining <= 0:
             message = f"{lost.error.message} (gave up after {self._attempts} attempts to reconnect)"

@@ -27,20 +27,27 @@ class RowHistory:
         window_rows: Rows of the model's window. Twice as many are stored, because a server that imputes a gap inside the last
             window with a forecast needs the window before the gap.
         max_series: Limit on series; 0 for none.
+        extra_rows: Rows stored per series in addition.
     """
 
-    def __init__(self, window_rows: int, max_series: int) -> None:
+    def __init__(self, window_rows: int, max_series: int, extra_rows: int = 0) -> None:
         self._window_rows = window_rows
         self._max_series = max_series
-        self._store = RowStore(2 * window_rows)
+        self._extra_rows = extra_rows
+        self._store = RowStore(2 * window_rows + extra_rows)
 
     def __len__(self) -> int:
         return len(self._store)
 
+    @property
+    def store(self) -> "RowStore":
+        """The stored rows."""
+        return self._store
+
     def resize(self, window_rows: int, max_series: int) -> None:
         """Adopt the limits of another server or model version."""
         if window_rows != self._window_rows:
-            self._window_rows, self._store = window_rows, self._store.resized(2 * window_rows)
+            self._window_rows, self._store = window_rows, self._store.resized(2 * window_rows + self._extra_rows)
         self._max_series = max_series
 
     def add(self, message: Message, verdicts: Sequence[Verdict]) -> None:

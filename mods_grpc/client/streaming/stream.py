@@ -16,6 +16,7 @@ from mods_grpc.client.results import Verdict
 from mods_grpc.client.streaming.call import DetectCall
 from mods_grpc.client.streaming.observations import Message, Observation, ObservationBatch, to_message
 from mods_grpc.client.streaming.reconnecting import ReconnectingStream, ResumePolicy
+from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import seconds_from_duration
 from mods_grpc.v1 import inference_pb2
@@ -48,6 +49,8 @@ class DetectStream(Iterator[Verdict]):
             unacknowledged.
         in_flight: Maximum of unacknowledged messages. Above 1 a verdict may wait for the next observations.
         policy: How to reconnect.
+        history: The last rows of the series, with which a server that lost them is warmed up. Rows that the server applies are
+            added to it. None starts with none.
 
     Raises:
         InvalidInputError: `in_flight` is below 1.
@@ -62,12 +65,13 @@ class DetectStream(Iterator[Verdict]):
         *,
         in_flight: int = 1,
         policy: ResumePolicy,
+        history: RowHistory | None = None,
     ) -> None:
         if in_flight < 1:
             raise InvalidInputError.for_field("in_flight", Reason.FIELD_INVALID, "expected at least 1", limit=1, actual=in_flight)
         self._in_flight = in_flight
         self._observations = observations
-        self._stream = ReconnectingStream(open_call, policy)
+        self._stream = ReconnectingStream(open_call, policy, history)
         self._verdicts = self._run()
 
     @property

@@ -8,8 +8,8 @@ import pytest
 
 from mods_grpc.v1 import inference_pb2_grpc
 from tests.support.cutting_proxy import CuttingProxy
-from tests.support.http2.client import Stream
 from tests.support.models.tiny import publish_tiny
+from tests.support.rpc.client import Stream
 from tests.support.running_server import running_server
 
 FOUND_WITHIN_SECONDS = 30
@@ -24,7 +24,7 @@ def test_a_dead_peer_is_found_within_30_seconds(tmp_path):
             with grpc.insecure_channel(proxy.address) as channel:
                 stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="cut off")
                 stream.row(0)
-                proxy.fall_silent()
+                proxy.stop_forwarding()
                 started = time.monotonic()
                 gone = asyncio.run_coroutine_threadsafe(server.app._streams._all_closed.wait(), server._loop)
                 gone.result(2 * FOUND_WITHIN_SECONDS)
