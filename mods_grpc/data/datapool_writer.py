@@ -10,7 +10,8 @@ from pathlib import Path
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.data.datapool_layout import JOIN_COLUMNS, day_file, format_window_slide, series_folder
 from mods_grpc.errors import DataError
-from mods_grpc.features import FEATURES, AggregateRow, Feature, Kind
+from mods_grpc.features import AggregateRow
+from mods_grpc.features.definitions import FEATURES, Feature, Kind
 
 BUFFERED_CHARACTERS = 64 << 20
 MISSING = '""'
