@@ -1,9 +1,9 @@
-"""Measure aggregation: records a second in batch and live, memory over many records, ten thousand hosts as series.
+"""Measure aggregation: records per second in batch and live, memory over many records, ten thousand hosts as series.
 
     python benchmarks/ingest/aggregate.py --records 10000000
 
-Writes a conn.log of the size asked for below a temporary folder (about 110 MB a million records) and reads it. Polars is
-held to one thread, so figures are for one core; the clock is processor time.
+Writes a conn.log with this number of records to a temporary folder (about 110 MB per million) and reads it. Polars is limited to
+one thread, so the results are for one core; times are processor time.
 """
 
 import argparse
@@ -31,7 +31,7 @@ HEADER = (
 
 
 def write_log(path: Path, records: int, per_second: int) -> None:
-    """Write connections of ten thousand local hosts with fifty thousand others, so many a second of event time."""
+    """Write connections of ten thousand local hosts with fifty thousand others, `per_second` of them per second of event time."""
     draw = random.Random(1)
     others = [f"198.{draw.randrange(18, 20)}.{draw.randrange(256)}.{draw.randrange(256)}" for _ in range(50_000)]
     with path.open("w") as file:
@@ -47,7 +47,7 @@ def write_log(path: Path, records: int, per_second: int) -> None:
 
 
 def memory_mb() -> float:
-    """Return the resident memory of this process now."""
+    """Return the resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
@@ -59,23 +59,23 @@ def report(name: str, records: int, seconds: float, rows: int, memory: list[floa
     )
 
 
-def batch(log: Path, records: int, group_by: GroupBy) -> None:
+def measure_batch(log: Path, records: int, group_by: GroupBy) -> None:
     memory: list[float] = []
     options = AggregatorOptions(local_networks=("10.0.0.0/8",), group_by=group_by)
-    found = BulkAggregator(
+    bulk = BulkAggregator(
         [log], Definition.of(KEYS), options, lateness_seconds=600, on_block=lambda _path, _size: memory.append(memory_mb())
     )
-    began = time.process_time()
-    rows = sum(1 for _ in found.rows())
-    assert found.aggregator.counters.added == records, found.aggregator.counters
-    report(f"batch, by {group_by}", records, time.process_time() - began, rows, memory)
+    started_at = time.process_time()
+    rows = sum(1 for _ in bulk.rows())
+    assert bulk.aggregator.counters.added == records, bulk.aggregator.counters
+    report(f"batch, by {group_by}", records, time.process_time() - started_at, rows, memory)
 
 
-def live(log: Path, records: int, group_by: GroupBy) -> None:
+def measure_live(log: Path, records: int, group_by: GroupBy) -> None:
     memory: list[float] = []
     aggregator = Aggregator(Definition.of(KEYS), AggregatorOptions(local_networks=("10.0.0.0/8",), group_by=group_by))
     rows = 0
-    began = time.process_time()
+    started_at = time.process_time()
     with LogReader(log) as reader:
         for number, record in enumerate(reader.poll()):
             aggregator.add(record)
@@ -83,7 +83,7 @@ def live(log: Path, records: int, group_by: GroupBy) -> None:
                 rows += len(aggregator.advance(record.ts - LATENESS_NS))
                 memory.append(memory_mb())
     assert aggregator.counters.added == records, aggregator.counters
-    report(f"live, by {group_by}", records, time.process_time() - began, rows, memory)
+    report(f"live, by {group_by}", records, time.process_time() - started_at, rows, memory)
 
 
 KEYS = [
@@ -92,17 +92,17 @@ KEYS = [
 
 
 def main() -> None:
-    """Run all of it."""
+    """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=2_000_000, help="connections in the log (default %(default)s)")
-    parser.add_argument("--per-second", type=int, default=50, help="connections in a second of event time (default %(default)s)")
+    parser.add_argument("--per-second", type=int, default=50, help="connections per second of event time (default %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "conn.log"
         write_log(log, arguments.records, arguments.per_second)
         for group_by in (GroupBy.SITE, GroupBy.HOST):
-            batch(log, arguments.records, group_by)
-            live(log, arguments.records, group_by)
+            measure_batch(log, arguments.records, group_by)
+            measure_live(log, arguments.records, group_by)
 
 
 if __name__ == "__main__":

@@ -191,8 +191,8 @@ class Client:
             in_flight: Maximum of unanswered messages. Messages that share a series are never in flight together. Leave it at 1
                 for a live source, because above that a verdict may wait for the next observations.
             resume: How to reconnect; None for `ResumePolicy()`.
-            history: The last rows of the series, such as those a caller saved. A server that lost them is warmed up with them when
-                the stream reconnects, and rows that the server applies are added. None starts with none.
+            history: The last rows of the series, such as those a caller saved. A server that lost them is warmed up with them
+                when the stream reconnects, and rows that the server applies are added. None starts with none.
 
         Returns:
             An iterator over one verdict per observation, in order. The stream is open: `opened` holds the model's features. A

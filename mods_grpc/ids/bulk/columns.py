@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mods_grpc.array_types import Integers
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.zeek import TsvHeader
 
@@ -97,7 +98,7 @@ def _parse_csv(block: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame
     raise AssertionError
 
 
-def _line_bounds(block: bytes) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def _line_bounds(block: bytes) -> tuple[Integers, Integers]:
     """Return the offsets of the starts and ends of n lines, `(n,)` each, the line ends not included."""
     ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
     if not block.endswith(b"\n"):
@@ -143,9 +144,9 @@ def _address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
 
 def _are_addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
     """Return the check that all of some columns are addresses; each different text is checked once."""
-    texts = pl.concat([raw[name] for name in names]).unique().drop_nulls()
-    texts = texts.filter(~texts.str.contains(_IPV4))
-    invalid = pl.Series([text for text in texts if not line_rules.is_address(text)], dtype=pl.String)
+    addresses = pl.concat([raw[name] for name in names]).unique().drop_nulls()
+    addresses = addresses.filter(~addresses.str.contains(_IPV4))
+    invalid = pl.Series([address for address in addresses if not line_rules.is_address(address)], dtype=pl.String)
     return pl.all_horizontal([~pl.col(name).is_in(invalid.implode()) for name in names]) if len(invalid) else pl.lit(value=True)
 
 

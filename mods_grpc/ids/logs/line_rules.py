@@ -93,13 +93,13 @@ def parse_decimal(value: str) -> float:
     return float(value)
 
 
-def parse_count(text: str) -> int:
+def parse_count(cell: str) -> int:
     """Parse a counter.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
     """
-    if not (text.isdecimal() and text.isascii()) or len(text) > _MAX_DIGITS or (value := int(text)) > MAX_COUNT:
+    if not (cell.isdecimal() and cell.isascii()) or len(cell) > _MAX_DIGITS or (value := int(cell)) > MAX_COUNT:
         raise MalformedLineError("count")
     return value
 
@@ -126,32 +126,32 @@ def check_port(value: object) -> int:
     return value
 
 
-def parse_port(text: str) -> int:
+def parse_port(cell: str) -> int:
     """Parse a port.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
     """
-    if not (text.isdecimal() and text.isascii()) or len(text) > _MAX_DIGITS or (value := int(text)) > MAX_PORT:
+    if not (cell.isdecimal() and cell.isascii()) or len(cell) > _MAX_DIGITS or (value := int(cell)) > MAX_PORT:
         raise MalformedLineError("port")
     return value
 
 
-def check_address(text: object) -> str:
+def check_address(value: object) -> str:
     """Return an address unchanged.
 
     Raises:
         MalformedLineError: Not an IPv4 or IPv6 address.
     """
-    if not isinstance(text, str) or not is_address(text):
+    if not isinstance(value, str) or not is_address(value):
         raise MalformedLineError("address")
-    return text
+    return value
 
 
 @lru_cache(maxsize=100_000)
-def is_address(text: str) -> bool:
+def is_address(value: str) -> bool:
     """Return whether a text is an IPv4 or IPv6 address."""
-    return len(text) <= _MAX_ADDRESS_CHARACTERS and address_bytes(text) is not None
+    return len(value) <= _MAX_ADDRESS_CHARACTERS and address_bytes(value) is not None
 
 
 def check_text(value: object) -> str:

@@ -16,19 +16,19 @@ _TSV_FLAGS = {"T": True, "F": False}
 _HEX = re.compile(r"\\x([0-9a-fA-F]{2})")
 
 
-def _parse_flag(text: str) -> bool:
+def _parse_flag(cell: str) -> bool:
     try:
-        return _TSV_FLAGS[text]
+        return _TSV_FLAGS[cell]
     except KeyError:
         raise MalformedLineError("flag") from None
 
 
-def _parse_interval(text: str) -> int:
-    return line_rules.to_duration_ns(line_rules.parse_decimal(text))
+def _parse_interval(cell: str) -> int:
+    return line_rules.to_duration_ns(line_rules.parse_decimal(cell))
 
 
-def _parse_time(text: str, latest_ns: int | None) -> int:
-    return line_rules.to_time_ns(line_rules.parse_decimal(text), latest_ns)
+def _parse_time(cell: str, latest_ns: int | None) -> int:
+    return line_rules.to_time_ns(line_rules.parse_decimal(cell), latest_ns)
 
 
 _TSV_READERS: Mapping[str, Callable[[str], Any]] = {
@@ -119,18 +119,18 @@ class TsvParser:
         Raises:
             MalformedLineError: It is not a record.
         """
-        parts = line.split(self._separator)
-        if len(parts) != self._column_count or not parts[-1]:
+        cells = line.split(self._separator)
+        if len(cells) != self._column_count or not cells[-1]:
             raise MalformedLineError("columns")
         values: dict[str, Any] = {}
         for attribute, index, read, required in self._columns:
-            text = parts[index]
-            if text != self._unset:
-                values[attribute] = read(text if text != self._empty else "")
+            cell = cells[index]
+            if cell != self._unset:
+                values[attribute] = read(cell if cell != self._empty else "")
             elif required:
                 raise MalformedLineError("unset")
-        if self._sensor is not None and parts[self._sensor] != self._unset:
-            values["sensor"] = line_rules.check_text(parts[self._sensor])
+        if self._sensor is not None and cells[self._sensor] != self._unset:
+            values["sensor"] = line_rules.check_text(cells[self._sensor])
         return self._kind(**values)
 
 

@@ -164,7 +164,9 @@ class EveReceiver:
             self._is_unwritable = False
         except OSError as error:
             if not self._is_unwritable:
-                logger.error("eve_unwritable folder=%s error=%s: events are lost", self._folder, error)
+                logger.error(
+                    "eve_unwritable", extra={"folder": str(self._folder), "error": str(error), "hint": "events are lost"}
+                )
             self._is_unwritable = True
 
     def _rotate(self) -> None:
@@ -174,7 +176,7 @@ class EveReceiver:
         os.close(self._file)
         self._file = self._open()
         for file in rotated[: max(0, len(rotated) + 1 - self._max_files)]:
-            logger.error("eve_dropped file=%s: not read in time", file.path.name)
+            logger.error("eve_dropped", extra={"file": file.path.name, "hint": "not read in time"})
             file.path.unlink(missing_ok=True)
 
     def _open(self) -> int:

@@ -51,7 +51,7 @@ def run_loop(
             is_missing = False
         except FileNotFoundError as error:
             if not is_missing:
-                logger.warning("source_missing path=%s", error.filename)
+                logger.warning("source_missing", extra={"path": str(error.filename)})
             is_missing = True
         if pipeline.pending or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
             save_and_process()

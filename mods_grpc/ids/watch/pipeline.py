@@ -68,7 +68,7 @@ class WatchPipeline:
         """Open the stream. Call `restore` before, if there is a checkpoint.
 
         Raises:
-            ModsError: The server refused the stream.
+            ModsError: The server rejected the stream.
         """
         significance = self._scorer.open()
         self._episodes.options = replace(self._episodes.options, significance=significance)
@@ -133,6 +133,7 @@ class WatchPipeline:
             self.counters.anomalous += verdict.anomalous
             if verdict.status is VerdictStatus.REJECTED:
                 reason = verdict.error.message if verdict.error else "no reason given"
-                logger.warning("window_rejected series=%r start=%s reason=%s", verdict.series, verdict.observe_time, reason)
+                start = verdict.observe_time.isoformat()
+                logger.warning("window_rejected", extra={"series": verdict.series, "start": start, "reason": reason})
         for alert in alerts:
             self.counters.by_phase[alert.phase] += 1

@@ -1,9 +1,9 @@
 """Scores windows on the server, across restarts of server and watch.
 
-The server's state is a cache. The history that it is computed from, the last windows of every series, is stored here and goes
-into the checkpoint. A server that lost its state is warmed up from the history. A server that has seen a window before, because
-the watch was killed after sending it, answers DUPLICATE without a score; then the window is scored statelessly against the windows
-before it. The levels at which the series alarm are stored here too, see `alarm_levels`; the server uses a fixed level.
+The server's state is a cache. The history that it is computed from, the last windows of every series, is shared with the stream
+and goes into the checkpoint. A server that lost its state is warmed up from the history. A server that has seen a window before,
+because the watch was killed after sending it, answers DUPLICATE without a score; then the window is scored statelessly against
+the windows before it. The levels at which the series alarm are stored here too, see `alarm_levels`; the server uses a fixed one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mods_grpc.alarm_rules.adaptation import Adaptation
-from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.codec.encode import Explain
-from mods_grpc.client.streaming.row_history import RowStore
+from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
 from mods_grpc.ids.alerts.episodes import holdoff
@@ -76,7 +75,9 @@ class ScoringClient:
         self._next: ObservationBatch | None = None
         self._stream: DetectStream | None = None
         # a gap in the last window is imputed from the window before it; forecasts are pending for up to the horizon
-        self._history = RowStore(2 * model.window_rows + model.horizon)
+        self._context_rows = 2 * model.window_rows + model.horizon
+        # the stream adds the rows that the server applies, the one that is being scored included
+        self._history = RowHistory(model.window_rows, max_series=0, extra_rows=model.horizon + 1)
         self._levels = _make_levels(model, options)
 
     def open(self) -> float:
@@ -86,7 +87,7 @@ class ScoringClient:
             The significance level before adaptation.
 
         Raises:
-            ModsError: The server refused the stream.
+            ModsError: The server rejected the stream.
         """
         attempt = 0
         while True:
@@ -121,8 +122,10 @@ class ScoringClient:
             if self._levels is not None:
                 result = self._apply_level(self._levels, result, windows.start_ns, row)
                 self._levels.update(result)
-            if result.status is not VerdictStatus.REJECTED:
-                self._history.append(series, windows.start_ns, row)
+            if result.status is not VerdictStatus.REJECTED and self._last_time(series) < windows.start_ns:
+                self._history.store.append(
+                    series, windows.start_ns, row
+                )  # a row that the server did not apply, such as a late one
             scored.append(result)
         return scored
 
@@ -136,13 +139,13 @@ class ScoringClient:
 
     def state(self) -> dict[str, Any]:
         """Return the history and the levels as values for JSON."""
-        return {"rows": self._history.state(), "levels": None if self._levels is None else self._levels.state()}
+        return {"rows": self._history.store.state(), "levels": None if self._levels is None else self._levels.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Replace history and levels by what `state` returned; call it before `open`."""
         if self._levels is not None and state["levels"] is not None:
             self._levels.restore(state["levels"])
-        self._history.restore(state["rows"])
+        self._history.store.restore(state["rows"])
 
     def _open(self) -> DetectStream:
         options = self._options
@@ -157,6 +160,7 @@ class ScoringClient:
             impute_rows=options.impute_rows,
             fixed_level=True,
             resume=RESUME_POLICY if self._wait else None,
+            history=self._history,
         )
 
     def _observations(self) -> Iterator[ObservationBatch]:
@@ -184,28 +188,30 @@ class ScoringClient:
         self._wait(attempt, error)
 
     def _last_time(self, series: str) -> int:
-        last = self._history.last_time(series)
+        last = self._history.store.last_time(series)
         return -(2**63) if last is None else last
 
     def _history_batches(self) -> Iterator[ObservationBatch]:
         """Yield the history, one batch per time."""
-        names, which, times, values = self._history.all_rows()
+        names, which, times, values = self._history.store.all_rows()
         order = np.argsort(times, kind="stable")
         starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
         for rows in np.split(order, starts)[1:]:
             yield _observation_batch([names[index] for index in which[rows].tolist()], int(times[rows[0]]), values[rows])
 
     def _score_statelessly(
-        self, series: str, nanos: int, row: NDArray[np.float64], verdict: Verdict, explain: Explain | None = None
+        self, series: str, nanos: int, row: Floats, verdict: Verdict, explain: Explain | None = None
     ) -> Verdict:
         """Score a window against the history of its series without using the server's state.
 
         Returns `verdict` unchanged if the history is too short.
         """
-        if self._history.last_time(series) is None:
+        if self._history.store.last_time(series) is None:
             return verdict
-        times, values = self._history.rows(series)
-        times, values = np.append(times, nanos), np.vstack([values, row])
+        times, values = self._history.store.rows(series)
+        count = len(times) - int(times[-1] == nanos)  # the rows before the one to score
+        context = slice(max(0, count - self._context_rows), count)
+        times, values = np.append(times[context], nanos), np.vstack([values[context], row])
         complete = np.flatnonzero(~np.isnan(values).any(axis=1))
         slide = round(self._model.slide_seconds * NANOS_PER_SECOND)
         if not complete.size or nanos - times[complete[0]] < slide * self._model.window_rows:
@@ -216,7 +222,7 @@ class ScoringClient:
         except InvalidInputError:
             return verdict  # too short, or with a gap too long to impute: the series is warming up
 
-    def _apply_level(self, levels: AlarmLevels, verdict: Verdict, nanos: int, row: NDArray[np.float64]) -> Verdict:
+    def _apply_level(self, levels: AlarmLevels, verdict: Verdict, nanos: int, row: Floats) -> Verdict:
         """Apply the level of the series; fetch the explanation of an anomalous window that the server did not explain."""
         decided = levels.decide(verdict)
         if not decided.anomalous or decided.features:
@@ -224,7 +230,7 @@ class ScoringClient:
         explained = self._score_statelessly(decided.series, nanos, row, decided, explain="all")
         return replace(decided, features=explained.features, reason=explained.reason)
 
-    def _detect(self, series: str, times: NDArray[np.int64], values: NDArray[np.float64], explain: Explain) -> DetectResult:
+    def _detect(self, series: str, times: Times, values: Floats, explain: Explain) -> DetectResult:
         attempt = 0
         while True:
             try:
@@ -253,7 +259,7 @@ def _make_levels(model: ModelInfo, options: ScoringOptions) -> AlarmLevels | Non
     return AlarmLevels(Adaptation(rate), holdoff(model.window_seconds, model.slide_seconds))
 
 
-def _observation_batch(names: Sequence[str], nanos: int, values: NDArray[np.float64]) -> ObservationBatch:
+def _observation_batch(names: Sequence[str], nanos: int, values: Floats) -> ObservationBatch:
     return ObservationBatch(series=names, times=np.full(len(names), nanos), values=values)
 
 

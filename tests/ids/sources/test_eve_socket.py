@@ -21,8 +21,8 @@ def writer(path, kind=socket.SOCK_STREAM):
     return client
 
 
-class Receiving:
-    """A receiver while the block runs, and then a reader of what it stored; each `records` continues after the one before."""
+class StoredEvents:
+    """A receiver within `with`, afterwards a reader of the events it stored; each `records` continues after the one before."""
 
     def __init__(self, tmp_path, **options):
         self.path, self.folder = tmp_path / "eve.sock", tmp_path / "events"
@@ -54,95 +54,95 @@ class Receiving:
         return [type(record) for record in self.records()]
 
 
-def send_one_by_one(receiving, one, count):
-    """Send numbered events, each after the one before it was receiving: so they do not come in one piece."""
+def send_one_by_one(stored, one, count):
+    """Send numbered events, each after the previous one was stored, so that they do not arrive in one piece."""
     for number in range(count):
         one.sendall(eve("tls", flow_id=number) + b"\n")
         deadline = time.monotonic() + 10
-        while f'"flow_id": {number},' not in receiving.live():
+        while f'"flow_id": {number},' not in stored.live():
             assert time.monotonic() < deadline
 
 
 def test_lines_of_several_writers_are_stored_whole_wherever_they_are_split(tmp_path):
-    with Receiving(tmp_path) as receiving, writer(receiving.path) as one, writer(receiving.path) as other:
+    with StoredEvents(tmp_path) as stored, writer(stored.path) as one, writer(stored.path) as other:
         one.sendall(eve("tls") + b"\n" + eve("ssh")[:30])
         other.sendall(eve("alert") + b"\nnot json\n")
         one.sendall(eve("ssh")[30:] + b"\n")
-    assert sorted(kind.__name__ for kind in receiving.kinds()) == ["Ssh", "Ssl"]
-    assert receiving.counters.malformed == {"header": 1}
-    assert receiving.counters.ignored == 1
-    assert not receiving.path.exists()
+    assert sorted(kind.__name__ for kind in stored.kinds()) == ["Ssh", "Ssl"]
+    assert stored.counters.malformed == {"header": 1}
+    assert stored.counters.ignored == 1
+    assert not stored.path.exists()
 
 
 def test_a_writer_may_reconnect_and_its_last_line_needs_no_newline(tmp_path):
-    with Receiving(tmp_path) as receiving:
+    with StoredEvents(tmp_path) as stored:
         for _ in range(3):
-            with writer(receiving.path) as one:
+            with writer(stored.path) as one:
                 one.sendall(eve("tls"))
-    assert receiving.kinds() == [Ssl] * 3
+    assert stored.kinds() == [Ssl] * 3
 
 
 def test_events_received_before_a_restart_are_read_once_after_it(tmp_path):
     for kind in ("tls", "ssh"):
-        with Receiving(tmp_path) as receiving, writer(receiving.path) as one:
+        with StoredEvents(tmp_path) as stored, writer(stored.path) as one:
             one.sendall(eve(kind) + b"\n")
-    assert receiving.kinds() == [Ssl, Ssh]
-    with receiving, writer(receiving.path) as one:
+    assert stored.kinds() == [Ssl, Ssh]
+    with stored, writer(stored.path) as one:
         one.sendall(eve("ssh") + b"\n")
-    assert receiving.kinds() == [Ssh]
+    assert stored.kinds() == [Ssh]
 
 
 def test_a_line_cut_off_by_a_crash_does_not_damage_the_next_one(tmp_path):
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "eve.json").write_bytes(eve("tls") + b"\n" + eve("ssh")[:50])
-    with Receiving(tmp_path) as receiving, writer(receiving.path) as one:
+    with StoredEvents(tmp_path) as stored, writer(stored.path) as one:
         one.sendall(eve("ssh") + b"\n")
-    assert receiving.kinds() == [Ssl, Ssh]
-    assert receiving.counters.malformed == {"json": 1}
+    assert stored.kinds() == [Ssl, Ssh]
+    assert stored.counters.malformed == {"json": 1}
 
 
 def test_a_line_without_a_newline_takes_no_more_space_than_the_limit(tmp_path):
-    with Receiving(tmp_path) as receiving, writer(receiving.path) as one:
+    with StoredEvents(tmp_path) as stored, writer(stored.path) as one:
         for _ in range(48):
             one.sendall(b"x" * 65_536)
         one.sendall(b"\n" + eve("tls") + b"\n")
-    assert receiving.kinds() == [Ssl]
-    assert receiving.counters.malformed == {"long": 1}
-    assert (receiving.folder / "eve.json").stat().st_size < 3 << 19
+    assert stored.kinds() == [Ssl]
+    assert stored.counters.malformed == {"long": 1}
+    assert (stored.folder / "eve.json").stat().st_size < 3 << 19
 
 
 def test_a_datagram_is_an_event(tmp_path):
-    with Receiving(tmp_path, datagram=True) as receiving, writer(receiving.path, socket.SOCK_DGRAM) as one:
+    with StoredEvents(tmp_path, datagram=True) as stored, writer(stored.path, socket.SOCK_DGRAM) as one:
         one.send(eve("tls") + b"\n")
         one.send(eve("ssh"))
         one.send(b"")
-    assert receiving.kinds() == [Ssl, Ssh]
+    assert stored.kinds() == [Ssl, Ssh]
 
 
 def test_only_files_that_were_read_completely_are_deleted(tmp_path):
-    with Receiving(tmp_path, max_file_bytes=2_000) as receiving, writer(receiving.path) as one:
-        send_one_by_one(receiving, one, 50)
-    files = sorted(receiving.folder.iterdir())
+    with StoredEvents(tmp_path, max_file_bytes=2_000) as stored, writer(stored.path) as one:
+        send_one_by_one(stored, one, 50)
+    files = sorted(stored.folder.iterdir())
     assert len(files) > 3
-    reader = LogReader(receiving.folder, follow=True, position=receiving.receiver.start)
+    reader = LogReader(stored.folder, follow=True, position=stored.receiver.start)
     records = reader.poll()
     assert [int(next(records).uid) for _ in range(20)] == list(range(20))
-    with receiving:
-        receiving.receiver.delete_consumed(reader.position())
-    assert 0 < len(files) - len(list(receiving.folder.iterdir())) < len(files) - 1
-    receiving.position = reader.position()
+    with stored:
+        stored.receiver.delete_consumed(reader.position())
+    assert 0 < len(files) - len(list(stored.folder.iterdir())) < len(files) - 1
+    stored.position = reader.position()
     reader.close()
-    assert [int(record.uid) for record in receiving.records()] == list(range(20, 50))
-    with receiving:
-        receiving.receiver.delete_consumed(receiving.position)
-    assert [path.name for path in receiving.folder.iterdir()] == ["eve.json"]
+    assert [int(record.uid) for record in stored.records()] == list(range(20, 50))
+    with stored:
+        stored.receiver.delete_consumed(stored.position)
+    assert [path.name for path in stored.folder.iterdir()] == ["eve.json"]
 
 
 def test_a_reader_that_falls_too_far_behind_loses_the_oldest_file_and_a_log_line_says_so(tmp_path, caplog):
-    with Receiving(tmp_path, max_file_bytes=500, max_files=3) as receiving, writer(receiving.path) as one:
-        send_one_by_one(receiving, one, 40)
-    assert len(list(receiving.folder.iterdir())) == 4
-    assert [int(record.uid) for record in receiving.records()][-1] == 39
+    with StoredEvents(tmp_path, max_file_bytes=500, max_files=3) as stored, writer(stored.path) as one:
+        send_one_by_one(stored, one, 40)
+    assert len(list(stored.folder.iterdir())) == 4
+    assert [int(record.uid) for record in stored.records()][-1] == 39
     assert "eve_dropped" in caplog.text
 
 
@@ -150,27 +150,27 @@ def test_an_idle_reader_does_not_block_a_fast_writer(tmp_path):
     lines = b"".join(eve("tls", flow_id=number) + b"\n" for number in range(20_000))
 
     def write():
-        with writer(receiving.path) as one:
+        with writer(stored.path) as one:
             one.sendall(lines)
 
-    with Receiving(tmp_path) as receiving:
+    with StoredEvents(tmp_path) as stored:
         thread = threading.Thread(target=write)
         thread.start()
         thread.join(30)
         assert not thread.is_alive()
-    assert [int(record.uid) for record in receiving.records()] == list(range(20_000))
+    assert [int(record.uid) for record in stored.records()] == list(range(20_000))
     assert json.loads(lines.splitlines()[0])["flow_id"] == 0
 
 
 def test_only_owner_and_group_may_write_and_a_file_that_is_no_socket_is_left_alone(tmp_path):
-    with Receiving(tmp_path) as receiving:
-        assert stat.S_IMODE(receiving.path.stat().st_mode) == 0o660
+    with StoredEvents(tmp_path) as stored:
+        assert stat.S_IMODE(stored.path.stat().st_mode) == 0o660
     left = socket.socket(socket.AF_UNIX)
-    left.bind(str(receiving.path))
+    left.bind(str(stored.path))
     left.close()
-    with receiving:
+    with stored:
         pass
-    receiving.path.write_text("mine")
+    stored.path.write_text("mine")
     with pytest.raises(DataError, match="not a socket"):
-        EveReceiver(receiving.path, receiving.folder)
-    assert receiving.path.read_text() == "mine"
+        EveReceiver(stored.path, stored.folder)
+    assert stored.path.read_text() == "mine"

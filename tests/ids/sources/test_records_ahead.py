@@ -35,7 +35,7 @@ def aggregated(folder):
 
 
 def replayed(folder, *, apart=False):
-    """Return the rows that `replay` makes of one source, or of each log as a source of its own."""
+    """Return the rows that `replay` computes, with all logs as one source or each log as a separate one."""
     protocols = COLUMNS.definition.protocols
     paths = sorted(path for path in folder.iterdir() if path.name.startswith(protocols)) if apart else [folder]
     readers = [LogReader(path, protocols=protocols) for path in paths]

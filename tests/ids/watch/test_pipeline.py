@@ -1,4 +1,4 @@
-"""The watch against a real server: killed at every moment, the server too, and no alert is lost or told twice."""
+"""The watch against a real server: both are killed at every moment, and no alert is lost or raised twice."""
 
 import json
 from dataclasses import replace
@@ -17,8 +17,8 @@ from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, CHECKPOINT_VERSION, 
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowBatch
-from tests.support.http2.client import at
 from tests.support.models.tiny import LEVELS, ROWS, manifest, publish_tiny
+from tests.support.rpc.client import at
 from tests.support.running_server import running_server
 
 SERIES = ("site", "lab")

@@ -126,7 +126,7 @@ def test_suppressed_alerts_are_not_raised(logs, server, tmp_path, expected):
 
 @contextmanager
 def watching(server, folder, *source):
-    """Watch in a process of its own; leaves it running to be killed or stopped."""
+    """Run a watch as a separate process, to be killed or stopped by the caller."""
     command = ["watch", *source, "--server", server, *OPTIONS, "--updates", "--ends", "--lateness", "20m"]
     outputs = ["--state", folder / "state"]
     for form, file in (("jsonl", "alerts.jsonl"), ("eve", "eve.json")):
@@ -164,7 +164,7 @@ def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_rec
         with watching(server, tmp_path, "--zeek", tmp_path / "logs") as process:
             wait_until_read(tmp_path, process, round(part[-1][0] * 1e9) - 1_000)
             log = stop(process)
-    assert "resumed=True" in log
+    assert "resumed=true" in log
     assert "late=0" in log
     raised = alerts(tmp_path / "alerts.jsonl")
     complete = [alert for alert in expected if alert["window"]["end"] <= "2026-03-02T04:00:00Z"]

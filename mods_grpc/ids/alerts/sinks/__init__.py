@@ -1,1 +1,1 @@
-"""Sinks of alerts: each delivers lines to a file, a stream or a network receiver and knows nothing of their format."""
+"""Sinks of alerts: files, text streams, and network receivers behind a spool."""

@@ -87,7 +87,7 @@ class Spool:
                 oldest = self._waiting.pop(0)
                 oldest.unlink(missing_ok=True)
                 self.dropped += 1
-                logger.warning("spool_full limit=%d dropped=%s", self._limit, _id_of(oldest))
+                logger.warning("spool_full", extra={"limit": self._limit, "dropped": _id_of(oldest)})
             self._changed.notify_all()
 
     def close(self, timeout_seconds: float = 5.0) -> bool:
@@ -117,11 +117,12 @@ class Spool:
                 continue
             except PermanentDeliveryError as error:
                 self.rejected += 1
-                logger.error("alert_rejected id=%s answer=%s", _id_of(path), error)
+                logger.error("alert_rejected", extra={"id": _id_of(path), "answer": str(error)})
             except OSError as error:
                 failures += 1
                 wait = min(self._waits[0] * 2 ** min(failures - 1, 30), self._waits[1])
-                logger.warning("alert_undelivered waiting=%d retry_seconds=%.1f error=%s", len(self._waiting), wait, error)
+                fields = {"waiting": len(self._waiting), "retry_seconds": round(wait, 1), "error": str(error)}
+                logger.warning("alert_undelivered", extra=fields)
                 with self._changed:
                     if self._changed.wait_for(lambda: self._closing, wait):
                         return
@@ -136,7 +137,7 @@ class Spool:
                 self._record_delivery(_id_of(path))
                 path.unlink(missing_ok=True)
             except OSError as error:
-                logger.warning("spool_unwritable id=%s error=%s", _id_of(path), error)
+                logger.warning("spool_unwritable", extra={"id": _id_of(path), "error": str(error)})
             if path in self._waiting:
                 self._waiting.remove(path)
             while len(self._delivered) > DEDUP_IDS:

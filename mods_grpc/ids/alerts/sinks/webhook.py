@@ -34,7 +34,7 @@ class WebhookSender:
 
         Raises:
             OSError: The message was not delivered; a later attempt may succeed.
-            RefusedError: The receiver rejected the message.
+            PermanentDeliveryError: The receiver rejected the message.
         """
         connection = self._open_connection()
         try:
