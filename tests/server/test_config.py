@@ -1,4 +1,4 @@
-"""The configuration: a flag wins over the environment, which wins over the default, whatever the field."""
+"""The configuration: for every field a flag overrides the environment, which overrides the default."""
 
 import argparse
 import dataclasses
@@ -67,26 +67,26 @@ def variable(name):
     return ENVIRONMENT_PREFIX + name.upper()
 
 
-def test_nothing_given_gives_the_defaults():
+def test_no_options_give_the_defaults():
     assert parse() == ServerConfig()
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_the_environment_wins_over_the_default(name):
+def test_the_environment_overrides_the_default(name):
     text, _ = examples(name)
-    found = parse(environment={variable(name): text})
-    assert found == dataclasses.replace(ServerConfig(), **{name: value_of(name, text)})
-    assert type(getattr(found, name)) is type(getattr(ServerConfig(), name))
+    config = parse(environment={variable(name): text})
+    assert config == dataclasses.replace(ServerConfig(), **{name: value_of(name, text)})
+    assert type(getattr(config, name)) is type(getattr(ServerConfig(), name))
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_flag_wins_over_the_environment(name):
+def test_a_flag_overrides_the_environment(name):
     text, other = examples(name)
     if KINDS[name] is bool:
         other = "false" if text == "true" else "true"
-    found = parse(*flags_for(name, text), environment={variable(name): other})
-    assert found == dataclasses.replace(ServerConfig(), **{name: value_of(name, text)})
-    assert type(getattr(found, name)) is type(getattr(ServerConfig(), name))
+    config = parse(*flags_for(name, text), environment={variable(name): other})
+    assert config == dataclasses.replace(ServerConfig(), **{name: value_of(name, text)})
+    assert type(getattr(config, name)) is type(getattr(ServerConfig(), name))
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("TRUE", True), ("1", True), ("false", False), ("0", False)])
@@ -140,7 +140,7 @@ OUT_OF_RANGE = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OUT_OF_RANGE.items() for value in values])
-def test_a_value_out_of_range_is_refused_with_its_flag(name, value):
+def test_a_value_out_of_range_is_rejected_with_its_flag(name, value):
     with pytest.raises(ValueError, match=re.escape(to_flag(name))) as caught:
         ServerConfig(**{name: value})
     assert str(value) in str(caught.value)
@@ -161,13 +161,13 @@ BEYOND = [
 
 
 @pytest.mark.parametrize("address", LOOPBACK)
-def test_this_machine_alone_needs_no_leave(address):
+def test_loopback_addresses_are_allowed(address):
     assert is_loopback(address)
     assert ServerConfig(address=address).address == address
 
 
 @pytest.mark.parametrize("address", BEYOND)
-def test_listening_beyond_loopback_needs_leave(address):
+def test_listening_beyond_loopback_must_be_allowed(address):
     assert not is_loopback(address)
     with pytest.raises(
         ValueError, match="beyond loopback, without --tls-certificate or --token-file; --insecure-public allows it"
@@ -176,7 +176,7 @@ def test_listening_beyond_loopback_needs_leave(address):
     assert ServerConfig(address=address, insecure_public=True).address == address
 
 
-def test_a_configuration_cannot_be_changed():
+def test_a_configuration_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ServerConfig().max_streams = 5
 
@@ -194,12 +194,12 @@ def test_the_help_lists_every_field_with_its_default(capsys):
 
 def test_a_wrong_configuration_ends_the_command_with_one_clear_line(monkeypatch):
     monkeypatch.setenv("MODS_GRPC_MAX_STREAMS", "many")
-    said = io.StringIO()
-    with redirect_stderr(said):
+    stderr = io.StringIO()
+    with redirect_stderr(stderr):
         assert main(["serve", str(Path("exported"))]) == 2
-    assert said.getvalue() == "error: MODS_GRPC_MAX_STREAMS is 'many', expected int\n"
+    assert stderr.getvalue() == "error: MODS_GRPC_MAX_STREAMS is 'many', expected int\n"
 
 
-def test_an_endpoint_of_a_collector_says_whether_to_encrypt():
+def test_the_endpoint_of_a_collector_needs_a_scheme():
     with pytest.raises(ValueError, match="--otlp-endpoint is 'collector:4317', expected http://host:port"):
         ServerConfig(otlp_endpoint="collector:4317")

@@ -1,4 +1,4 @@
-"""From start to end: streams that idle, do not read or break off, the drain, and the process with its exit codes."""
+"""Life of a server: idle, unread and lost streams, the drain, and the exit codes of the process."""
 
 import os
 import signal
@@ -16,8 +16,8 @@ from mods_grpc.server.onnx import ort as runtime
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, VERDICT_STATUS_SCORED
-from tests.support.http2.client import Stream, at, forecast_request, observation_batch
 from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
+from tests.support.rpc.client import Stream, at, forecast_request, observation_batch
 from tests.support.running_server import Process, channel_to, running_server
 
 MANY = 4096
@@ -29,7 +29,7 @@ def repository(tmp_path):
     return tmp_path
 
 
-def test_a_stream_is_told_of_the_drain_with_its_last_sequence(repository):
+def test_a_draining_server_sends_each_stream_its_last_sequence(repository):
     with running_server(repository=repository) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         idle, used, unopened = Stream(inference, sensor="idle"), Stream(inference, sensor="used"), Stream(inference, config=False)
@@ -37,9 +37,9 @@ def test_a_stream_is_told_of_the_drain_with_its_last_sequence(repository):
             used.row(row)
         server.begin_stop()
         for stream, sequence in ((idle, 0), (used, 6)):
-            told = stream.read()
-            assert told.draining.last_sequence == sequence
-            assert told.model.name == "tiny"
+            message = stream.read()
+            assert message.draining.last_sequence == sequence
+            assert message.model.name == "tiny"
             code, reason, details = stream.failure()
             assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
             assert details["RetryInfo"].retry_delay.seconds == 1
@@ -48,7 +48,7 @@ def test_a_stream_is_told_of_the_drain_with_its_last_sequence(repository):
         assert server.stopped_in_time
 
 
-def test_a_stream_that_never_pauses_is_told_of_the_drain_too(repository):
+def test_a_stream_that_never_pauses_gets_the_draining_message_too(repository):
     with running_server(repository=repository, max_bad_messages=10**6) as server, channel_to(server) as channel:
         call = inference_pb2_grpc.InferenceServiceStub(channel).StreamDetect(endless(), timeout=30)
         assert next(call).HasField("opened")
@@ -75,19 +75,19 @@ def endless():
         yield pb.StreamDetectRequest(data=pb.StreamData(sequence=sequence, batch=observation_batch(list(range(8)))))
 
 
-def test_calls_that_began_are_finished_and_none_hangs(repository):
+def test_started_calls_finish_during_a_drain_and_none_hangs(repository):
     with running_server(repository=repository) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         batch = values_pb2.WindowBatch(start_time_unix_nano=[10**18], values=pack_float64(np.tile(LEVELS[:ROWS], (4 * MANY, 1))))
         large = pb.ForecastRequest(batch=batch, coverages=[0.9])
-        backlog = server.app._boundary.admission
+        admission = server.app._boundary.admission
         first = inference.Forecast.future(large, timeout=30)
-        while not backlog.pending and not first.done():
+        while not admission.pending and not first.done():
             assert first.is_active()
         calls = [inference.Forecast.future(large, timeout=30) for _ in range(8)]
         server.begin_stop()
         assert len(first.result(30).batch.values) == 4 * MANY * 3 * 2 * 8
-        # what the server did not begin any more is not its to finish; gRPC says so in one of two ways
+        # calls that the server never started end in one of two ways, depending on gRPC
         ends = {call.code() for call in calls}
         assert ends <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
         server.join()
@@ -97,7 +97,7 @@ def test_calls_that_began_are_finished_and_none_hangs(repository):
         assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_more_calls_at_once_than_a_connection_takes_wait_their_turn_and_none_is_refused(repository):
+def test_calls_beyond_the_stream_limit_of_a_connection_wait_and_none_is_rejected(repository):
     with running_server(repository=repository, max_concurrent_streams=8) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         for _ in range(5):
@@ -116,7 +116,7 @@ def test_a_server_with_open_streams_stops_well_within_its_grace(repository):
         assert {stream.failure()[:2] for stream in streams} == {(grpc.StatusCode.UNAVAILABLE, "DRAINING")}
 
 
-def test_a_stream_that_sends_nothing_ends(repository):
+def test_an_idle_stream_ends(repository):
     with running_server(repository=repository, stream_idle_seconds=0.2) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         opened, unopened = Stream(inference, sensor="idle"), Stream(inference, config=False)
@@ -129,7 +129,7 @@ def test_a_stream_that_sends_nothing_ends(repository):
         again.cut()
 
 
-def test_a_peer_that_never_reads_ends_and_holds_up_nobody(repository):
+def test_the_stream_of_a_peer_that_never_reads_ends_and_delays_no_other(repository):
     options = {"slow_reader_seconds": 0.3, "max_observations": MANY, "max_series": 2 * MANY}
     with running_server(repository=repository, **options) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
@@ -161,13 +161,13 @@ def held(server, sensor):
     return sorted((name, int(states.table.filled[slot])) for slot, (owner, name) in states._owners.items() if owner == sensor)
 
 
-def test_a_lost_connection_commits_nothing_more_and_its_state_is_found_again(repository):
+def test_a_lost_connection_applies_nothing_more_and_its_state_is_resumed(repository):
     with running_server(repository=repository) as server:
         with channel_to(server) as channel:
             first = Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="lost")
             for row in range(ROWS + 2):
                 first.row(row)
-        # the channel is closed without any farewell
+        # the channel is closed without ending the stream
         assert held(server, "lost") == [("web", ROWS)]
         with channel_to(server) as channel:
             second = Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="lost")
@@ -187,7 +187,7 @@ def silent():
     return iter(SimpleQueue().get, None)
 
 
-def test_a_call_whose_deadline_passes_frees_its_stream(repository):
+def test_an_expired_call_frees_its_stream(repository):
     with running_server(repository=repository, max_streams=1) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         late = inference.StreamDetect(silent(), timeout=0.2)
@@ -209,7 +209,7 @@ def test_the_runtime_sends_no_telemetry():
     assert importing["ort.py"].index("ORT_DISABLE_TELEMETRY") < importing["ort.py"].index("import onnxruntime")
 
 
-def test_sigterm_ends_the_process_with_0_and_a_second_server_on_its_port_ends_with_2(repository):
+def test_sigterm_exits_with_0_and_a_second_server_on_the_port_exits_with_2(repository):
     anywhere = ("--health-address", "127.0.0.1:0")
     with Process(repository, "--address", "127.0.0.1:0", *anywhere) as first:
         port = first.port()
@@ -230,7 +230,7 @@ def test_sigterm_ends_the_process_with_0_and_a_second_server_on_its_port_ends_wi
         assert not any("Traceback" in line or "level=ERROR" in line for line in first.lines)
 
 
-def test_a_second_signal_ends_the_process_at_once_and_not_with_0(repository):
+def test_a_second_signal_exits_immediately_and_not_with_0(repository):
     with Process(
         repository, "--address", "127.0.0.1:0", "--health-address", "127.0.0.1:0", "--drain-delay-seconds", "100"
     ) as server:
@@ -257,11 +257,11 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_what_cannot_start_ends_with_2_and_says_why_in_one_line(case):
+def test_a_server_that_cannot_start_exits_with_2_and_logs_why_in_one_line(case):
     arguments, message = UNUSABLE[case]
     with Process(*arguments) as server:
         assert server.finish() == 2
-    said = [line for line in server.lines if message in line]
-    assert len(said) == 1, server.lines
+    reasons = [line for line in server.lines if message in line]
+    assert len(reasons) == 1, server.lines
     assert not any("Traceback" in line for line in server.lines)
-    assert said[0] == server.lines[-1]
+    assert reasons[0] == server.lines[-1]

@@ -92,8 +92,8 @@ class Canary:
         if code < 0:
             raise ArtifactError(f"canary: was killed by {signal.Signals(-code).name}")
         try:
-            answer = json.loads(output[-MAX_OUTPUT_CHARACTERS:].splitlines()[-1])
-            digest, failure = str(answer["digest"]), str(answer["failure"])
+            result = json.loads(output[-MAX_OUTPUT_CHARACTERS:].splitlines()[-1])
+            digest, failure = str(result["digest"]), str(result["failure"])
         except (IndexError, KeyError, TypeError, ValueError):
             raise ArtifactError(f"canary: exited with {code} and without a result") from None
         if failure:
@@ -144,17 +144,17 @@ def main() -> int:
     max_cpu_seconds, max_bytes = cpu_seconds(task["seconds"]), task["memory_mib"] << 20
     resource.setrlimit(resource.RLIMIT_CPU, (max_cpu_seconds, max_cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
-    answer = {"digest": "", "failure": ""}
+    result = {"digest": "", "failure": ""}
     try:
-        answer["digest"] = run_task(task)
+        result["digest"] = run_task(task)
     except MemoryError:
         return OUT_OF_MEMORY_EXIT
     except ArtifactError as error:
         cause = error.__cause__
         if isinstance(cause, MemoryError) or (cause is not None and _is_out_of_memory(cause)):
             return OUT_OF_MEMORY_EXIT
-        answer["failure"] = error.message
-    sys.stdout.write(json.dumps(answer) + "\n")
+        result["failure"] = error.message
+    sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 

@@ -24,7 +24,7 @@ from mods_grpc.server.models.versions import (
     fingerprint_folder,
     not_serving_error,
 )
-from mods_grpc.server.series.handover import hand_over
+from mods_grpc.server.series.snapshot import hand_over
 
 logger = logging.getLogger(__name__)
 

@@ -74,7 +74,9 @@ def write_state(path: Path, state: SavedState) -> None:
                 "grid": model.grid,
                 "sensors": series.sensors,
                 "names": series.names,
-                "answers": {sensor: [list(map(_to_base64, pair)) for pair in kept] for sensor, kept in series.answers.items()},
+                "answers": {
+                    sensor: [list(map(_to_base64, pair)) for pair in replies] for sensor, replies in series.answers.items()
+                },
             }
         )
     header = json.dumps({"complete": state.complete, "models": models}).encode()
@@ -118,7 +120,8 @@ def _digest(file: BufferedRandom | BufferedReader) -> bytes:
 
 def _read_model(model: Mapping[str, Any], number: int, arrays: Mapping[str, Any]) -> SavedModel:
     answers: dict[str, CachedReplies] = {
-        sensor: deque(CachedReply(*map(base64.b64decode, pair)) for pair in kept) for sensor, kept in model["answers"].items()
+        sensor: deque(CachedReply(*map(base64.b64decode, pair)) for pair in replies)
+        for sensor, replies in model["answers"].items()
     }
     series = SeriesSnapshot(
         sensors=tuple(model["sensors"]),

@@ -77,8 +77,8 @@ class RpcBoundary:
         def serialize(response: Message) -> bytes:
             data = response.SerializeToString()
             if len(data) > self.max_bytes:
-                text = f"the response would take {len(data)} bytes, the limit is {self.max_bytes}; request less at a time"
-                raise InvalidInputError.for_field("", Reason.BATCH_TOO_LARGE, text, limit=self.max_bytes, actual=len(data))
+                message = f"the response would take {len(data)} bytes, the limit is {self.max_bytes}; request less at a time"
+                raise InvalidInputError.for_field("", Reason.BATCH_TOO_LARGE, message, limit=self.max_bytes, actual=len(data))
             return data
 
         async def answer(data: bytes, context: Context) -> bytes:

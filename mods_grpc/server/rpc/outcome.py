@@ -34,8 +34,8 @@ def parse_request(kind: type[Request], data: bytes) -> Request:
     try:
         return kind.FromString(data)
     except DecodeError:
-        text = f"expected a mods.v1.{kind.DESCRIPTOR.name} message, found {len(data)} bytes that are not one"
-        raise InvalidInputError.for_field("", Reason.MALFORMED_REQUEST, text) from None
+        message = f"expected a mods.v1.{kind.DESCRIPTOR.name} message, found {len(data)} bytes that are not one"
+        raise InvalidInputError.for_field("", Reason.MALFORMED_REQUEST, message) from None
 
 
 async def abort(context: Context, error: Exception) -> NoReturn:

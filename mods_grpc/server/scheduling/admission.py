@@ -36,9 +36,9 @@ class RateLimiter:
         tokens = min(self._burst, tokens + (now - refilled_at) * self._per_second)
         if tokens < 1:
             self._buckets[identity] = (tokens, now)
-            text = f"more than {self._per_second:g} messages per second"
+            message = f"more than {self._per_second:g} messages per second"
             wait = (1 - tokens) / self._per_second
-            raise QuotaError(Reason.RATE_LIMIT, text, limit=f"{self._per_second:g}", retry_seconds=wait)
+            raise QuotaError(Reason.RATE_LIMIT, message, limit=f"{self._per_second:g}", retry_seconds=wait)
         self._buckets[identity] = (tokens - 1, now)
         while len(self._buckets) > MAX_IDENTITIES:
             self._buckets.popitem(last=False)
@@ -72,13 +72,15 @@ class AdmissionQueue:
             DeadlineError: DEADLINE_TOO_SHORT, the job is not expected to finish in time.
         """
         if self.pending >= self._max_pending:
-            text = f"{self.pending} requests wait or run, which is the limit"
-            raise QuotaError(Reason.OVERLOADED, text, limit=self._max_pending, actual=self.pending, retry_seconds=RETRY_SECONDS)
+            message = f"{self.pending} requests wait or run, which is the limit"
+            raise QuotaError(
+                Reason.OVERLOADED, message, limit=self._max_pending, actual=self.pending, retry_seconds=RETRY_SECONDS
+            )
         expected = self._mean_seconds * (1 + self.pending / self._threads)
         if seconds_left is not None and seconds_left < expected:
-            text = f"the response takes about {expected:.3f} s, the deadline leaves {max(0.0, seconds_left):.3f} s"
+            message = f"the response takes about {expected:.3f} s, the deadline leaves {max(0.0, seconds_left):.3f} s"
             self._mean_seconds *= 1 - SMOOTHING  # otherwise one slow job could reject all later ones forever
-            raise DeadlineError(Reason.DEADLINE_TOO_SHORT, text, limit=f"{expected:.3f}", actual=f"{seconds_left:.3f}")
+            raise DeadlineError(Reason.DEADLINE_TOO_SHORT, message, limit=f"{expected:.3f}", actual=f"{seconds_left:.3f}")
         self.pending += 1
 
     def done(self, seconds: float | None) -> None:

@@ -126,7 +126,7 @@ class Authenticator:
             return _identity_from_certificate(call) if self._certificates else _anonymous_identity(call.peer())
         identity = self._tokens.lookup(_bearer_token(call))
         if identity is None:
-            raise UnauthenticatedError(Reason.AUTH_REQUIRED, "expected authorization: Bearer with a token that is known here")
+            raise UnauthenticatedError(Reason.AUTH_REQUIRED, "expected authorization: Bearer with a valid token")
         if scope not in identity.scopes:
             raise PermissionDeniedError(Reason.SCOPE_MISSING, f"the token lacks the scope {scope}", limit=scope)
         return identity

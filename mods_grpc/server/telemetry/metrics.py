@@ -33,24 +33,26 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         registry = self.registry
-        self._started = Counter("grpc_server_started", "Calls that began.", CALL_LABELS, registry=registry)
+        self._started = Counter("grpc_server_started", "Calls started.", CALL_LABELS, registry=registry)
         self._handled = Counter(
-            "grpc_server_handled", "Calls that ended, by status.", (*CALL_LABELS, "grpc_code"), registry=registry
+            "grpc_server_handled", "Calls finished, by status.", (*CALL_LABELS, "grpc_code"), registry=registry
         )
         self._handling = Histogram(
-            "grpc_server_handling_seconds", "How long calls took.", CALL_LABELS, buckets=LATENCY_BUCKETS, registry=registry
+            "grpc_server_handling_seconds", "Duration of calls.", CALL_LABELS, buckets=LATENCY_BUCKETS, registry=registry
         )
         self._inference = Histogram(
-            "mods_inference_duration_seconds", "One run of a model.", ("model",), buckets=LATENCY_BUCKETS, registry=registry
+            "mods_inference_duration_seconds", "Duration of a model run.", ("model",), buckets=LATENCY_BUCKETS, registry=registry
         )
         self._sizes = Histogram(
-            "mods_batch_size", "Windows in one run of a model.", ("model",), buckets=BATCH_SIZE_BUCKETS, registry=registry
+            "mods_batch_size", "Windows per model run.", ("model",), buckets=BATCH_SIZE_BUCKETS, registry=registry
         )
-        self.queue_wait = Histogram("mods_queue_wait_seconds", "Wait for a thread.", buckets=LATENCY_BUCKETS, registry=registry)
+        self.queue_wait = Histogram(
+            "mods_queue_wait_seconds", "Wait for a pool thread.", buckets=LATENCY_BUCKETS, registry=registry
+        )
         self.streams_open = Gauge("mods_streams_open", "Open StreamDetect calls.", registry=registry)
         self._observations = Counter("mods_observations", "Observations of streams, by outcome.", ("outcome",), registry=registry)
         self._anomalies = Counter("mods_anomalies", "Anomalous observations of streams.", ("model",), registry=registry)
-        self._rejected = Counter("mods_input_rejected", "Refused requests and observations.", ("reason",), registry=registry)
+        self._rejected = Counter("mods_input_rejected", "Rejected requests and observations.", ("reason",), registry=registry)
         for reason in Reason:
             self._rejected.labels(reason)
         self._outcomes = {int(outcome): self._observations.labels(outcome.name.lower()) for outcome in Outcome}

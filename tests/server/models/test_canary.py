@@ -1,4 +1,4 @@
-"""The child process that tries a version before it is loaded."""
+"""The canary: a child process that loads a version before the server does."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -11,7 +11,7 @@ from tests.support.models.tiny import HORIZON, ROWS, mean_graph, publish_tiny
 
 
 def hungry_graph(gibibytes):
-    """A mean that first makes a large array of ones; nothing in it is forbidden."""
+    """A mean that first allocates a large array of ones. It uses no forbidden operator."""
     window = helper.make_tensor_value_info("window", TensorProto.DOUBLE, ["batch", ROWS, 2])
     forecast = helper.make_tensor_value_info("forecast", TensorProto.DOUBLE, ["batch", HORIZON, 2])
     numbers = [
@@ -36,7 +36,7 @@ def hungry_graph(gibibytes):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def tried(folder, memory_mib=2048, seconds=60.0):
+def load_with_canary(folder, memory_mib=2048, seconds=60.0):
     canary = Canary(CanaryLimits(memory_mib=memory_mib, seconds=seconds, max_batch=4096))
     options = {"max_series": 9, "max_series_per_sensor": 9, "state_idle_seconds": 9}
     repository = Repository(Loader(folder=folder, provider="cpu", canary=canary, **options))
@@ -45,21 +45,21 @@ def tried(folder, memory_mib=2048, seconds=60.0):
     return {entry.version: (entry.state, entry.failure) for entry in repository.entries()}
 
 
-def test_the_canary_lets_a_good_model_pass_and_refuses_one_that_takes_12_gigabytes(tmp_path):
+def test_the_canary_accepts_a_good_model_and_rejects_one_that_allocates_12_gigabytes(tmp_path):
     publish_tiny(tmp_path)
     publish_tiny(tmp_path, version=2, model=hungry_graph(12))
-    found = tried(tmp_path)
-    assert found[1] == (VersionState.READY, "")
-    assert found[2] == (VersionState.FAILED, "canary: needs more than 2048 MiB of memory")
+    results = load_with_canary(tmp_path)
+    assert results[1] == (VersionState.READY, "")
+    assert results[2] == (VersionState.FAILED, "canary: needs more than 2048 MiB of memory")
 
 
-def test_the_canary_refuses_what_takes_too_long(tmp_path):
+def test_the_canary_rejects_a_model_that_takes_too_long(tmp_path):
     publish_tiny(tmp_path)
-    assert tried(tmp_path, seconds=0.001)[1] == (VersionState.FAILED, "canary: took longer than 0.001 s")
+    assert load_with_canary(tmp_path, seconds=0.001)[1] == (VersionState.FAILED, "canary: took longer than 0.001 s")
 
 
-def test_the_canary_says_why_a_model_is_refused(tmp_path):
+def test_the_canary_reports_why_a_model_is_rejected(tmp_path):
     publish_tiny(tmp_path, model=mean_graph(factor=3.0))
-    state, failure = tried(tmp_path)[1]
+    state, failure = load_with_canary(tmp_path)[1]
     assert state is VersionState.FAILED
     assert failure.startswith("model.onnx: parity error")

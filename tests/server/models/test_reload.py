@@ -15,8 +15,8 @@ from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import model_pb2, model_pb2_grpc, verdict_pb2
-from tests.support.http2.client import Stream, detect_request, failure_of, forecast_request, observation
 from tests.support.models.tiny import FEATURES, HORIZON, LEVELS, ROWS, calibration_of, manifest, mean_graph, parity, publish_tiny
+from tests.support.rpc.client import Stream, detect_request, failure_of, forecast_request, observation
 from tests.support.running_server import channel_to, running_server
 
 SCORED, WARMING_UP = verdict_pb2.VERDICT_STATUS_SCORED, verdict_pb2.VERDICT_STATUS_WARMING_UP
@@ -54,29 +54,29 @@ def publish_other(folder, version, model=None, vectors=None, **changes):
     return publish(folder, manifest("tiny", version, **changes), contents)
 
 
-def judged(stream, rows, first=0):
+def score_rows(stream, rows, first=0):
     return [stream.row(row).verdict for row in range(first, rows)]
 
 
 def test_a_stream_moves_to_a_new_version_at_a_message_and_its_verdicts_do_not_change(server, inference, tmp_path):
     moved, still = Stream(inference, sensor="moved"), Stream(inference, sensor="still")
-    expected = judged(still, 40)
-    found = judged(moved, 20)
+    expected = score_rows(still, 40)
+    verdicts = score_rows(moved, 20)
     publish_tiny(tmp_path, version=2)
     server.look()
     answer = moved.ask(data=pb.StreamData(sequence=21, observation=observation(20)))
     assert answer.model.version == 2
     moved._sequence = 21
-    found += [answer.answer.verdict, *judged(moved, 40, 21)]
-    assert [v.p_value for v in found] == [v.p_value for v in expected]
-    assert [v.status for v in found] == [WARMING_UP] * ROWS + [SCORED] * (40 - ROWS)
+    verdicts += [answer.answer.verdict, *score_rows(moved, 40, 21)]
+    assert [v.p_value for v in verdicts] == [v.p_value for v in expected]
+    assert [v.status for v in verdicts] == [WARMING_UP] * ROWS + [SCORED] * (40 - ROWS)
     moved.end()
     still.end()
 
 
 def test_a_stream_that_pinned_its_version_keeps_it(server, inference, tmp_path):
     stream = Stream(inference, sensor="pinned", model=pb.ModelReference(name="tiny", version=1))
-    judged(stream, 10)
+    score_rows(stream, 10)
     publish_tiny(tmp_path, version=2)
     server.look()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
@@ -87,7 +87,7 @@ def test_a_stream_that_pinned_its_version_keeps_it(server, inference, tmp_path):
 
 def test_a_stream_ends_when_the_new_version_has_other_features(server, inference, tmp_path):
     stream = Stream(inference)
-    judged(stream, 6)
+    score_rows(stream, 6)
     features = tuple(
         type(one)(**{name: getattr(one, name) for name in one.__slots__} | {"name": f"new_{one.name}"})
         for one in manifest().features
@@ -104,16 +104,16 @@ def test_a_stream_ends_when_the_new_version_has_other_features(server, inference
 
 def test_a_longer_window_warms_up_for_the_rows_it_lacks(server, inference, tmp_path):
     stream = Stream(inference)
-    judged(stream, 10)
+    score_rows(stream, 10)
     publish_other(tmp_path, 2, **longer_window(ROWS + 3))
     server.look()
-    assert [v.status for v in judged(stream, 15, 10)] == [WARMING_UP] * 3 + [SCORED] * 2
+    assert [v.status for v in score_rows(stream, 15, 10)] == [WARMING_UP] * 3 + [SCORED] * 2
     stream.end()
 
 
 def test_a_shorter_window_goes_on_with_the_last_rows(server, inference, tmp_path):
     stream = Stream(inference, explain=verdict_pb2.EXPLAIN_ALL)
-    judged(stream, 10)
+    score_rows(stream, 10)
     publish_other(tmp_path, 2, **longer_window(2))
     server.look()
     verdict = stream.row(10).verdict
@@ -121,11 +121,11 @@ def test_a_shorter_window_goes_on_with_the_last_rows(server, inference, tmp_path
     stream.end()
 
 
-def test_deleting_the_newest_version_goes_back_to_the_one_before_with_its_series(server, inference, tmp_path):
+def test_deleting_the_newest_version_rolls_back_to_the_previous_one_with_its_series(server, inference, tmp_path):
     publish_tiny(tmp_path, version=2)
     server.look()
     stream = Stream(inference)
-    judged(stream, 10)
+    score_rows(stream, 10)
     shutil.rmtree(tmp_path / "tiny" / "2")
     server.look()
     assert listed(server) == {("tiny", 1): READY}
@@ -136,7 +136,7 @@ def test_deleting_the_newest_version_goes_back_to_the_one_before_with_its_series
 
 def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, tmp_path):
     stream = Stream(inference)
-    judged(stream, 5)
+    score_rows(stream, 5)
     shutil.rmtree(tmp_path / "tiny")
     server.look()
     stream.put(data=pb.StreamData(sequence=6, observation=observation(5)))
@@ -146,7 +146,7 @@ def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, 
     assert failure_of(caught.value)[:2] == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
 
 
-def test_a_repository_that_can_not_be_read_changes_nothing(server, inference, tmp_path):
+def test_an_unreadable_repository_changes_nothing(server, inference, tmp_path):
     moved = tmp_path.with_name(tmp_path.name + "-away")
     tmp_path.rename(moved)
     server.look()
@@ -154,7 +154,7 @@ def test_a_repository_that_can_not_be_read_changes_nothing(server, inference, tm
     moved.rename(tmp_path)
 
 
-def test_only_the_last_versions_are_kept_and_one_that_is_older_is_retired_and_freed_at_once(server, inference, tmp_path):
+def test_only_the_newest_versions_stay_in_memory_and_older_ones_are_freed_immediately(server, inference, tmp_path):
     first = weakref.ref(server.model())
     for version in (2, 3):
         publish_tiny(tmp_path, version=version)
@@ -192,9 +192,9 @@ def _replace_by_link(path):
 
 
 @pytest.mark.parametrize("kind", BREAKAGES)
-def test_a_bad_version_is_refused_with_a_reason_while_the_old_one_serves(server, inference, tmp_path, kind):
+def test_a_broken_version_is_rejected_with_a_reason_while_the_old_one_serves(server, inference, tmp_path, kind):
     stream = Stream(inference)
-    judged(stream, 6)
+    score_rows(stream, 6)
     BREAKAGES[kind](publish_tiny(tmp_path, version=2))
     server.look()
     assert listed(server) == {("tiny", 1): READY, ("tiny", 2): FAILED}
@@ -205,7 +205,7 @@ def test_a_bad_version_is_refused_with_a_reason_while_the_old_one_serves(server,
     stream.end()
 
 
-def test_a_failed_version_is_tried_again_when_its_files_change_and_only_then(server, tmp_path):
+def test_a_failed_version_is_reloaded_only_when_its_files_change(server, tmp_path):
     folder = publish_tiny(tmp_path, version=2)
     good = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(good[:-1])
@@ -219,11 +219,9 @@ def test_a_failed_version_is_tried_again_when_its_files_change_and_only_then(ser
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
 
 
-def test_a_folder_that_is_still_written_to_is_left_alone(tmp_path):
+def test_a_folder_that_still_changes_is_not_loaded(tmp_path):
     publish_tiny(tmp_path)
-    repository = Repository(
-        Loader(folder=tmp_path, provider="cpu", max_series=9, max_series_per_sensor=9, state_idle_seconds=9)
-    )
+    repository = Repository(Loader(folder=tmp_path, provider="cpu", max_series=9, max_series_per_sensor=9, state_idle_seconds=9))
     repository.scan()
     folder = tmp_path / "tiny" / "2"
     folder.mkdir()
@@ -236,10 +234,10 @@ def test_a_folder_that_is_still_written_to_is_left_alone(tmp_path):
 
 
 def test_no_call_fails_while_versions_come_and_go(server, inference, tmp_path):
-    failures, versions, over = [], set(), threading.Event()
+    failures, versions, done = [], set(), threading.Event()
 
     def call():
-        while not over.is_set():
+        while not done.is_set():
             try:
                 versions.add(inference.Forecast(forecast_request()).model.version)
             except grpc.RpcError as error:
@@ -255,7 +253,7 @@ def test_no_call_fails_while_versions_come_and_go(server, inference, tmp_path):
             server.look()
             assert stream.row(version).verdict.status in (SCORED, WARMING_UP)
     finally:
-        over.set()
+        done.set()
         for caller in callers:
             caller.join()
     stream.end()

@@ -1,4 +1,4 @@
-"""Models that must not serve: refused with a reason, beside good ones that do. And which version answers."""
+"""Broken models are rejected with a reason, next to good ones that serve."""
 
 import io
 import logging
@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
-from tests.support.http2.client import Stream, detect_request, failure_of, forecast_request
 from tests.support.loaded_repository import loaded, publish_with, vectors
 from tests.support.models.tiny import HORIZON, ROWS, mean_graph, publish_tiny
+from tests.support.rpc.client import Stream, detect_request, failure_of, forecast_request
 from tests.support.running_server import channel_to, running_server
 
 
@@ -71,7 +71,7 @@ def odd_vectors(make):
 
 
 class Bomb:
-    """Says by existing at all that a pickle was executed."""
+    """Fails the test when it is unpickled."""
 
     def __reduce__(self):
         return (pytest.fail, ("a pickle was executed",))
@@ -163,7 +163,7 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """A server with every broken model beside a good one."""
+    """A server with every broken model next to a good one."""
     folder = tmp_path_factory.mktemp("broken")
     publish_tiny(folder)
     for name, (build, _) in BROKEN.items():
@@ -183,7 +183,7 @@ def listed(broken):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_model_is_failed_with_its_reason_and_every_call_on_it_is_told(broken, listed, name):
+def test_a_broken_model_fails_with_its_reason_and_every_call_to_it_reports_that(broken, listed, name):
     assert listed[name].state == model_pb2.MODEL_STATE_FAILED
     assert listed[name].failure.startswith(BROKEN[name][1])
     assert len(listed[name].failure) <= 1000
@@ -201,7 +201,7 @@ def test_a_broken_model_is_failed_with_its_reason_and_every_call_on_it_is_told(b
     assert stream.failure()[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_FAILED")
 
 
-def test_the_good_model_beside_them_serves(broken, listed):
+def test_a_good_model_serves_next_to_broken_ones(broken, listed):
     assert listed["tiny"].state == model_pb2.MODEL_STATE_READY
     assert listed["tiny"].provider == "CPUExecutionProvider"
     assert set(listed) == {"tiny", *BROKEN}
@@ -211,7 +211,7 @@ def test_the_good_model_beside_them_serves(broken, listed):
 
 def test_a_pickled_array_is_never_executed(tmp_path):
     publish_with(tmp_path, "tiny", parity=pickled_array())
-    found = loaded(tmp_path)
-    assert next(found.entries()).failure == "parity.npz: can't be read"
+    repository = loaded(tmp_path)
+    assert next(repository.entries()).failure == "parity.npz: can't be read"
     with pytest.raises(pytest.fail.Exception), np.load(io.BytesIO(pickled_array()), allow_pickle=True) as opened:
-        opened["window_1"]  # what a careless reader would have executed
+        opened["window_1"]  # proves that unpickling would have failed the test

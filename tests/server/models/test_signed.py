@@ -7,8 +7,8 @@ import pytest
 from mods_grpc.artifact import SIGNATURE_FILE, read_signing_key, sign_version
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.support.certificates import needs_openssl
-from tests.support.http2.client import forecast_request
 from tests.support.models.tiny import mean_graph, publish_tiny
+from tests.support.rpc.client import forecast_request
 from tests.support.running_server import Process, channel_to, running_server
 from tests.support.signing_keys import key_pair
 
@@ -51,7 +51,7 @@ def serving(server):
         return inference_pb2_grpc.InferenceServiceStub(channel).Forecast(forecast_request()).model.version
 
 
-def test_unsigned_and_foreign_and_changed_versions_are_refused_while_the_signed_one_serves(tmp_path, server, models, keys):
+def test_unsigned_foreign_and_changed_versions_are_rejected_while_the_signed_one_serves(tmp_path, server, models, keys):
     publish_tiny(models, version=2)
     publish_tiny(models, version=3)
     sign(models, 3, key_pair(tmp_path, "foreign")[0])
@@ -62,13 +62,13 @@ def test_unsigned_and_foreign_and_changed_versions_are_refused_while_the_signed_
     sign(models, 5, keys[0])
     (swapped / "model.onnx").write_bytes(mean_graph(factor=2.0).SerializeToString())
     server.look()
-    found = listed(server)
-    assert found[1] == ("READY", "")
-    assert found[2] == ("FAILED", "manifest.sig: is absent, and only signed versions are accepted")
+    states = listed(server)
+    assert states[1] == ("READY", "")
+    assert states[2] == ("FAILED", "manifest.sig: is absent, and only signed versions are accepted")
     for version in (3, 4):
-        assert found[version][0] == "FAILED"
-        assert found[version][1].startswith("manifest.sig: none of the 1 trusted keys made it for this manifest")
-    assert found[5] == ("FAILED", "model.onnx: size or digest differs from the manifest")
+        assert states[version][0] == "FAILED"
+        assert states[version][1].startswith("manifest.sig: none of the 1 trusted keys made it for this manifest")
+    assert states[5] == ("FAILED", "model.onnx: size or digest differs from the manifest")
     assert serving(server) == 1
     assert server.app.repository.load_counts["failed", "manifest.sig"] == 3
 
@@ -82,9 +82,7 @@ def test_a_version_serves_as_soon_as_it_is_signed(server, models, keys):
     assert serving(server) == 2
 
 
-def test_a_key_that_comes_to_be_trusted_lets_its_versions_in_and_an_unreadable_file_changes_nothing(
-    tmp_path, server, models, keys
-):
+def test_a_newly_trusted_key_admits_its_versions_and_an_unreadable_key_file_changes_nothing(tmp_path, server, models, keys):
     private, public = key_pair(tmp_path, "next")
     publish_tiny(models, version=2)
     sign(models, 2, private)
@@ -100,7 +98,7 @@ def test_a_key_that_comes_to_be_trusted_lets_its_versions_in_and_an_unreadable_f
     assert serving(server) == 3
 
 
-def test_a_removed_signature_refuses_the_version_at_the_next_start(models, keys):
+def test_a_version_without_its_signature_is_rejected_at_the_next_start(models, keys):
     (models / "tiny/1" / SIGNATURE_FILE).unlink()
     with running_server(repository=models, trusted_key_file=str(keys[1])) as server:
         assert listed(server)[1][0] == "FAILED"

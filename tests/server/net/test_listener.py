@@ -1,4 +1,4 @@
-"""Where the server listens: TLS files that rotate, client certificates, unix sockets."""
+"""Listeners: TLS files that rotate, client certificates, unix sockets."""
 
 import logging
 import re
@@ -45,7 +45,7 @@ def tls(keys, **more):
 
 
 @needs_openssl
-def test_tls_serves_those_who_trust_its_authority_and_nobody_in_the_clear(repository, keys):
+def test_tls_serves_clients_that_trust_its_authority_and_none_in_plaintext(repository, keys):
     with running_server(repository=repository, **tls(keys)) as server:
         with Client(server.address, credentials=channel_credentials(keys)) as client:
             assert client.models()
@@ -54,7 +54,7 @@ def test_tls_serves_those_who_trust_its_authority_and_nobody_in_the_clear(reposi
 
 
 @needs_openssl
-def test_mutual_tls_names_the_caller_and_refuses_strangers(repository, keys):
+def test_mutual_tls_identifies_the_caller_and_rejects_unknown_certificates(repository, keys):
     options = tls(keys, tls_client_ca=str(keys["authority"][1]), max_streams_per_identity=1)
     with running_server(repository=repository, **options) as server:
         with Client(server.address, credentials=channel_credentials(keys, "zeek")) as client:
@@ -70,7 +70,7 @@ def test_mutual_tls_names_the_caller_and_refuses_strangers(repository, keys):
 
 
 @needs_openssl
-def test_a_renewed_certificate_is_shown_to_new_connections_and_open_ones_live_on(repository, keys, tmp_path):
+def test_new_connections_get_a_renewed_certificate_and_open_ones_stay(repository, keys, tmp_path):
     served = {"tls_key": str(tmp_path / "key"), "tls_certificate": str(tmp_path / "certificate")}
 
     def install(name):
@@ -80,42 +80,42 @@ def test_a_renewed_certificate_is_shown_to_new_connections_and_open_ones_live_on
 
     install("server")
     with running_server(repository=repository, **served) as server:
-        before = ssl.get_server_certificate(split_host_port(server.address))
+        old_certificate = ssl.get_server_certificate(split_host_port(server.address))
         with Client(server.address, credentials=channel_credentials(keys)) as client:
             stream = client.stream_detect(iter(rows(3)))
             next(stream)
             install("zeek")
-            after = before
-            while after == before:
-                after = ssl.get_server_certificate(split_host_port(server.address))
+            new_certificate = old_certificate
+            while new_certificate == old_certificate:
+                new_certificate = ssl.get_server_certificate(split_host_port(server.address))
             assert len(list(stream)) == 2
-        assert after == keys["zeek"][1].read_text()
+        assert new_certificate == keys["zeek"][1].read_text()
 
 
 @needs_openssl
-def test_a_pair_that_is_half_renewed_leaves_the_old_certificate_in_place(repository, keys, tmp_path, caplog):
+def test_a_half_renewed_pair_leaves_the_old_certificate_in_force(repository, keys, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     served = {"tls_key": str(tmp_path / "key"), "tls_certificate": str(tmp_path / "certificate")}
     for source, target in zip(keys["server"], served.values(), strict=True):
         shutil.copy(source, target)
     with running_server(repository=repository, **served) as server:
 
-        def shown():
+        def served_certificate():
             return ssl.get_server_certificate(split_host_port(server.address))
 
-        before = shown()
+        old_certificate = served_certificate()
         shutil.copy(keys["zeek"][1], served["tls_certificate"])
         while not re.search("credentials_(renewed|unreadable)", caplog.text):  # over grpcio the pair shows at the handshake
-            assert shown() == before
-        assert shown() == before
+            assert served_certificate() == old_certificate
+        assert served_certificate() == old_certificate
         shutil.copy(keys["zeek"][0], served["tls_key"])
-        while (after := shown()) == before:
+        while (new_certificate := served_certificate()) == old_certificate:
             pass
-        assert after == keys["zeek"][1].read_text()
+        assert new_certificate == keys["zeek"][1].read_text()
 
 
 @needs_openssl
-def test_renewed_authorities_admit_their_clients_and_no_others(repository, keys, tmp_path):
+def test_renewed_authorities_accept_only_their_own_clients(repository, keys, tmp_path):
     trusted = tmp_path / "authorities"
     shutil.copy(keys["authority"][1], trusted)
 
@@ -135,12 +135,12 @@ def test_renewed_authorities_admit_their_clients_and_no_others(repository, keys,
 
 
 @pytest.mark.parametrize("given", [{"tls_key": "k"}, {"tls_certificate": "c"}, {"tls_client_ca": "a"}])
-def test_files_that_do_not_go_together_are_refused(repository, given):
+def test_inconsistent_tls_options_are_rejected(repository, given):
     with pytest.raises(ValueError, match="--tls"):
         running(repository, **given)
 
 
-def test_a_file_that_is_not_there_is_refused(repository, tmp_path):
+def test_a_missing_tls_file_is_rejected(repository, tmp_path):
     for given in (
         {"token_file": str(tmp_path / "no")},
         {"tls_key": str(tmp_path / "no"), "tls_certificate": str(tmp_path / "no")},
@@ -154,7 +154,7 @@ def running(repository, **options):
         raise AssertionError("it must not start")
 
 
-def test_a_unix_socket_is_held_by_one_server_and_free_afterwards(repository, tmp_path):
+def test_a_unix_socket_is_locked_by_one_server_and_free_after_it_stops(repository, tmp_path):
     address = f"unix:{tmp_path}/mods.sock"
     for _ in range(2):  # the second time the first one's socket file lies there
         with running_server(repository=repository, address=address), Client(address) as client:
@@ -165,20 +165,20 @@ def test_a_unix_socket_is_held_by_one_server_and_free_afterwards(repository, tmp
             assert client.models()
 
 
-def test_a_unix_socket_takes_the_place_of_nothing_else(repository, tmp_path):
+def test_a_unix_socket_replaces_no_other_kind_of_file(repository, tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(OSError, match="the path exists and is not a socket"):
         running(repository, address=f"unix:{tmp_path}/file")
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_files_that_can_not_be_read_at_first_are_an_error(tmp_path):
+def test_files_that_are_unreadable_at_the_start_raise(tmp_path):
     with pytest.raises(OSError, match="No such file"):
         FileWatcher((tmp_path / "no",), lambda: None)
 
 
 @pytest.mark.parametrize("address", ["9000", ":9000", "host:", "host:x", "host:70000"])
-def test_an_address_of_metrics_is_host_and_port(address):
+def test_a_metrics_address_must_be_host_and_port(address):
     with pytest.raises(ValueError, match="expected host:port"):
         split_host_port(address)
     assert split_host_port("[::1]:9") == ("::1", 9)

@@ -1,5 +1,6 @@
-"""State that outlives the process: after a drain as if nothing had been, after a crash with what the client replays."""
+"""State that outlives the process: complete after a drain, completed by the client's replay after a crash."""
 
+import contextlib
 import logging
 import shutil
 import signal
@@ -14,8 +15,8 @@ from mods_grpc.server.persistence.snapshot_file import MAGIC, read_state
 from mods_grpc.server.persistence.snapshotter import CHUNK_SERIES
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2, verdict_pb2
-from tests.support.http2.client import Stream, at, observation
 from tests.support.models.tiny import LEVELS, publish_tiny
+from tests.support.rpc.client import Stream, at, observation
 from tests.support.running_server import Process, channel_to, running_server
 
 SCORED = verdict_pb2.VERDICT_STATUS_SCORED
@@ -31,28 +32,36 @@ def served(repository, path, **options):
     return running_server(repository=repository, state_file=str(path), **{"state_interval_seconds": 0.0} | options)
 
 
+def wait_for_state(path, row):
+    """Return when the state file holds one series up to a row. Earlier files may be absent or hold no series."""
+    last_times = None
+    while last_times != [at(row)]:
+        with contextlib.suppress(FileNotFoundError):
+            last_times = [time for model in read_state(path).models for time in model.series.last_time.tolist()]
+
+
 def stream_to(channel, sensor="zeek"):
     return Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor=sensor)
 
 
-def test_after_a_drain_a_stream_goes_on_as_if_nothing_had_been(repository, tmp_path):
+def test_a_stream_continues_after_a_drained_restart_with_the_same_verdicts(repository, tmp_path):
     path = tmp_path / "state"
     with running_server(repository=repository) as server, channel_to(server) as channel:
         stream = stream_to(channel)
         expected = [stream.row(row).verdict for row in range(30)]
         stream.end()
-    found = []
+    verdicts = []
     for first in (0, 10, 20):
         with served(repository, path) as server, channel_to(server) as channel:
             stream = stream_to(channel)
             assert stream.opened.state == (pb.STATE_ORIGIN_RESUMED if first else pb.STATE_ORIGIN_FRESH)
             assert stream.opened.series_held == (1 if first else 0)
-            found += [stream.row(row).verdict for row in range(first, first + 10)]
+            verdicts += [stream.row(row).verdict for row in range(first, first + 10)]
             stream.end()
-    assert [(v.p_value, v.status, v.episode) for v in found] == [(v.p_value, v.status, v.episode) for v in expected]
+    assert [(v.p_value, v.status, v.episode) for v in verdicts] == [(v.p_value, v.status, v.episode) for v in expected]
 
 
-def test_an_answer_that_was_lost_before_the_restart_is_given_again(repository, tmp_path):
+def test_a_reply_that_was_lost_before_the_restart_is_sent_again(repository, tmp_path):
     with served(repository, tmp_path / "state") as server, channel_to(server) as channel:
         stream = stream_to(channel)
         answers = [stream.row(row) for row in range(8)]
@@ -65,7 +74,7 @@ def test_an_answer_that_was_lost_before_the_restart_is_given_again(repository, t
         stream.end()
 
 
-def test_state_goes_to_a_new_version_with_the_same_features(repository, tmp_path):
+def test_state_is_restored_into_a_new_version_with_the_same_features(repository, tmp_path):
     with served(repository, tmp_path / "state") as server, channel_to(server) as channel:
         stream = stream_to(channel)
         for row in range(8):
@@ -78,7 +87,7 @@ def test_state_goes_to_a_new_version_with_the_same_features(repository, tmp_path
         stream.end()
 
 
-def test_state_of_a_model_that_is_gone_is_left_aside(repository, tmp_path, caplog):
+def test_state_of_a_withdrawn_model_is_skipped(repository, tmp_path, caplog):
     with served(repository, tmp_path / "state") as server, channel_to(server) as channel:
         stream_to(channel).row(0)
     shutil.rmtree(repository / "tiny")
@@ -99,7 +108,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_file_is_refused_with_a_log_line_and_is_not_fatal(repository, tmp_path, caplog, kind):
+def test_a_damaged_state_file_is_rejected_and_logged_and_the_server_starts(repository, tmp_path, caplog, kind):
     path = tmp_path / "state"
     with served(repository, path) as server, channel_to(server) as channel:
         stream_to(channel).row(0)
@@ -111,14 +120,14 @@ def test_a_damaged_file_is_refused_with_a_log_line_and_is_not_fatal(repository, 
     assert caplog.text.count("state_rejected") == 1
 
 
-def test_a_file_that_can_not_be_written_is_logged_and_the_server_goes_on(repository, tmp_path, caplog):
+def test_a_failed_write_is_logged_and_the_server_continues(repository, tmp_path, caplog):
     with caplog.at_level(logging.ERROR), served(repository, tmp_path / "no" / "state") as server, channel_to(server) as channel:
         assert stream_to(channel).row(0)
     assert server.stopped_in_time
     assert "state_not_written" in caplog.text
 
 
-def test_the_file_is_replaced_whole_and_holds_nothing_but_arrays(repository, tmp_path):
+def test_the_state_file_is_replaced_atomically_and_holds_only_arrays(repository, tmp_path):
     path = tmp_path / "state"
     with served(repository, path) as server, channel_to(server) as channel:
         stream = stream_to(channel)
@@ -134,7 +143,7 @@ def test_the_file_is_replaced_whole_and_holds_nothing_but_arrays(repository, tmp
     assert model.series.last_time.tolist() == [at(5)]
 
 
-def test_many_series_are_written_in_parts_each_sensor_whole_and_all_come_back(repository, tmp_path, caplog):
+def test_many_series_are_written_in_chunks_of_whole_sensors_and_all_are_restored(repository, tmp_path, caplog):
     path, names = tmp_path / "state", [f"host-{number}" for number in range(CHUNK_SERIES * 3 // 4)]
     batch = values_pb2.ObservationBatch(
         series=names, observe_time_unix_nano=[at(0)], values=pack_float64(np.tile(LEVELS[0], (len(names), 1)))
@@ -144,8 +153,8 @@ def test_many_series_are_written_in_parts_each_sensor_whole_and_all_come_back(re
             stream = stream_to(channel, sensor=sensor)
             assert not stream.send(batch=batch).HasField("error")
             stream.end()
-    found = [sorted(set(part.series.sensors)) for part in read_state(path).models]
-    assert found == [["a", "b"], ["c"]]
+    sensors = [sorted(set(chunk.series.sensors)) for chunk in read_state(path).models]
+    assert sensors == [["a", "b"], ["c"]]
     with caplog.at_level(logging.INFO), served(repository, path) as server, channel_to(server) as channel:
         for sensor in ("a", "b", "c"):
             stream = stream_to(channel, sensor=sensor)
@@ -162,7 +171,7 @@ def test_many_series_are_written_in_parts_each_sensor_whole_and_all_come_back(re
         pytest.param([signal.SIGTERM, signal.SIGKILL, signal.SIGTERM], id="mixed", marks=pytest.mark.slow),
     ],
 )
-def test_a_client_goes_on_over_kills_and_every_verdict_is_that_of_one_replay(repository, tmp_path, signals):
+def test_verdicts_across_kills_of_the_server_equal_those_of_one_replay(repository, tmp_path, signals):
     rows = 240
     values = LEVELS[:rows].copy()
     values[100:103] *= 30
@@ -178,27 +187,26 @@ def test_a_client_goes_on_over_kills_and_every_verdict_is_that_of_one_replay(rep
     reached, killed = [threading.Event() for _ in at_row], threading.Event()
 
     def source():
-        for row, one in enumerate(observations):
-            if row == within_episode:  # an episode that is open outlives a kill as far as it was written
-                while read_state(tmp_path / "state").models[0].series.last_time.tolist() != [at(row - 1)]:
-                    pass
+        for row, sent in enumerate(observations):
+            if row == within_episode:  # an open episode survives a kill as far as the state file has it
+                wait_for_state(tmp_path / "state", row - 1)
             if row in at_row:
                 reached[at_row.index(row)].set()
             if row == within_episode:
                 assert killed.wait(60)
-            yield one
+            yield sent
 
-    found = []
+    verdicts = []
 
-    def judge():
+    def score():
         resume = ResumePolicy(total_seconds=60, first_wait_seconds=0.01, longest_wait_seconds=0.1)
         with Client(address) as client:
-            found.extend(client.stream_detect(source(), model="tiny", sensor="zeek", explain="all", resume=resume))
+            verdicts.extend(client.stream_detect(source(), model="tiny", sensor="zeek", explain="all", resume=resume))
 
     process = Process(*arguments)
     process.port()
-    judging = threading.Thread(target=judge)
-    judging.start()
+    scoring = threading.Thread(target=score)
+    scoring.start()
     for number, event in enumerate(reached):
         assert event.wait(60)
         with process:
@@ -209,26 +217,22 @@ def test_a_client_goes_on_over_kills_and_every_verdict_is_that_of_one_replay(rep
         process = Process(*arguments)
         process.port()
     with process:
-        judging.join(60)
-        assert not judging.is_alive()
-    judged = [verdict for verdict in found if verdict.status is not VerdictStatus.WARMING_UP]
-    assert len(found) == rows
-    assert [verdict.status for verdict in judged] == [VerdictStatus.SCORED] * len(judged)
-    assert [verdict.p_value for verdict in judged] == expected.p_values.tolist()
-    assert [(v.anomalous, v.episode) for v in judged] == [(v.anomalous, v.episode) for v in expected.verdicts]
+        scoring.join(60)
+        assert not scoring.is_alive()
+    scored = [verdict for verdict in verdicts if verdict.status is not VerdictStatus.WARMING_UP]
+    assert len(verdicts) == rows
+    assert [verdict.status for verdict in scored] == [VerdictStatus.SCORED] * len(scored)
+    assert [verdict.p_value for verdict in scored] == expected.p_values.tolist()
+    assert [(v.anomalous, v.episode) for v in scored] == [(v.anomalous, v.episode) for v in expected.verdicts]
 
 
-def test_state_of_a_crash_is_fresh_for_a_client_until_it_has_replayed(repository, tmp_path):
+def test_state_of_a_crash_counts_as_fresh_until_its_client_has_replayed(repository, tmp_path):
     path = tmp_path / "state"
     with served(repository, path, state_interval_seconds=0.01) as server, channel_to(server) as channel:
         stream = stream_to(channel)
         for row in range(8):
             stream.row(row)
-        while not path.exists():
-            pass
-        crashed = path.read_bytes()
-        while read_state(path).models[0].series.last_time.tolist() != [at(7)]:
-            pass
+        wait_for_state(path, 7)
         crashed = path.read_bytes()
         stream.end()
     path.write_bytes(crashed)

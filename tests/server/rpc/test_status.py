@@ -23,13 +23,13 @@ from mods_grpc.server.security.authentication import Authenticator
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
-from tests.support.http2.client import details_of, failure_of, reading
 from tests.support.models.tiny import HORIZON, ROWS, calibration_of, manifest, mean_graph
+from tests.support.rpc.client import details_of, failure_of, reading
 from tests.support.running_server import channel_to, running_server
 
 
 def subclasses(kind):
-    return {kind} | {found for child in kind.__subclasses__() for found in subclasses(child)}
+    return {kind} | {descendant for child in kind.__subclasses__() for descendant in subclasses(child)}
 
 
 def example(kind, reason, **changes):
@@ -41,14 +41,14 @@ def example(kind, reason, **changes):
 SENDABLE = sorted(CODES, key=lambda kind: kind.__name__)
 
 
-def test_every_error_has_a_code_or_never_travels():
+def test_every_error_has_a_code_or_is_never_sent():
     every = subclasses(ModsError) - {ModsError}
     assert every == set(CODES) | NEVER_ON_THE_WIRE
     assert not set(CODES) & NEVER_ON_THE_WIRE
     assert grpc.StatusCode.UNKNOWN not in CODES.values()
 
 
-def test_the_tree_that_is_drawn_is_the_tree_that_is():
+def test_the_drawn_error_tree_is_complete():
     drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__))
     assert drawn == {kind.__name__ for kind in subclasses(ModsError)} - {"ModsError"}
 
@@ -59,11 +59,11 @@ def test_every_reason_belongs_to_exactly_one_error(reason):
 
 
 @pytest.mark.parametrize("kind", SENDABLE, ids=lambda kind: kind.__name__)
-def test_every_status_names_its_reason_in_our_domain(kind):
+def test_every_status_carries_its_reason_and_domain(kind):
     assert kind.reasons
     for reason in kind.reasons:
-        code, found, details = reading(to_status(example(kind, reason)))
-        assert (code, found) == (CODES[kind].value[0], reason.value)
+        code, sent_reason, details = reading(to_status(example(kind, reason)))
+        assert (code, sent_reason) == (CODES[kind].value[0], reason.value)
         assert "RetryInfo" not in details
         code, message, trailers = abort_arguments(example(kind, reason))
         assert code == CODES[kind]
@@ -82,21 +82,21 @@ FURTHER = {
 
 
 @pytest.mark.parametrize("kind", SENDABLE, ids=lambda kind: kind.__name__)
-def test_a_status_carries_what_its_reader_can_act_on(kind):
-    found = set(details_of(to_status(example(kind, min(kind.reasons)))))
-    assert found == {"ErrorInfo"} | ({FURTHER[kind]} if kind in FURTHER else set())
+def test_a_status_carries_the_details_that_help_its_caller(kind):
+    kinds = set(details_of(to_status(example(kind, min(kind.reasons)))))
+    assert kinds == {"ErrorInfo"} | ({FURTHER[kind]} if kind in FURTHER else set())
 
 
 @pytest.mark.parametrize(
     ("seconds", "whole", "nanos"), [(0.0, 0, 0), (1.0, 1, 0), (0.25, 0, 250_000_000), (90.5, 90, 500_000_000)]
 )
-def test_when_to_retry_is_said_as_a_duration(seconds, whole, nanos):
+def test_the_retry_delay_is_a_duration(seconds, whole, nanos):
     error = QuotaError(Reason.OVERLOADED, "too much", retry_seconds=seconds)
     delay = details_of(to_status(error))["RetryInfo"].retry_delay
     assert (delay.seconds, delay.nanos) == (whole, nanos)
 
 
-def test_limit_and_actual_value_are_metadata_where_they_are_known():
+def test_limit_and_actual_value_are_metadata_if_they_are_set():
     error = QuotaError(Reason.SERIES_QUOTA, "too many series", limit=8, actual=9)
     assert details_of(to_status(error))["ErrorInfo"].metadata == {"limit": "8", "actual": "9"}
     assert details_of(to_status(QuotaError(Reason.SERIES_QUOTA, "too many")))["ErrorInfo"].metadata == {}
@@ -106,27 +106,27 @@ def violations(number, size=10):
     return [Violation(field=f"rows[{i}]", reason=Reason.VALUE_NAN, message="x" * size) for i in range(number)]
 
 
-def test_violations_are_told_in_order_and_the_rest_is_counted():
-    found = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS + 3))))["BadRequest"].field_violations
-    assert [violation.field for violation in found[:-1]] == [f"rows[{i}]" for i in range(MAX_VIOLATIONS)]
-    assert found[-1].description == "and 3 more violations"
-    found = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS))))["BadRequest"].field_violations
-    assert len(found) == MAX_VIOLATIONS
+def test_violations_are_listed_in_order_and_the_rest_is_counted():
+    listed = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS + 3))))["BadRequest"].field_violations
+    assert [violation.field for violation in listed[:-1]] == [f"rows[{i}]" for i in range(MAX_VIOLATIONS)]
+    assert listed[-1].description == "and 3 more violations"
+    listed = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS))))["BadRequest"].field_violations
+    assert len(listed) == MAX_VIOLATIONS
 
 
-def test_a_status_fits_into_the_metadata_that_clients_accept():
+def test_a_status_fits_into_the_metadata_limit_of_clients():
     _, message, trailers = abort_arguments(InvalidInputError(violations(1000, size=3000)))
     assert len(message) + sum(len(base64.b64encode(value)) for _, value in trailers) < 7_500
-    kept = details_of(to_status(InvalidInputError(violations(1000, size=3000))))["BadRequest"].field_violations
-    assert kept[0].field == "rows[0]"
-    assert kept[-1].description == f"and {1000 - len(kept) + 1} more violations"
+    listed = details_of(to_status(InvalidInputError(violations(1000, size=3000))))["BadRequest"].field_violations
+    assert listed[0].field == "rows[0]"
+    assert listed[-1].description == f"and {1000 - len(listed) + 1} more violations"
 
 
-def test_a_model_of_many_features_can_still_say_what_is_wrong(tmp_path):
-    one = manifest()
+def test_violations_of_a_model_with_many_features_can_still_be_sent(tmp_path):
+    base = manifest()
     names = [f"feature_with_a_long_name_{number:03}" for number in range(60)]
     count = len(names)
-    features = tuple(replace(one.features[0], name=name) for name in names)
+    features = tuple(replace(base.features[0], name=name) for name in names)
     calibration = calibration_of(count, HORIZON)
     file = io.BytesIO()
     np.savez(file, window_1=np.ones((1, ROWS, count)), forecast_1=np.ones((1, HORIZON, count)))
@@ -175,22 +175,22 @@ async def calls_to_a_broken_service(requests):
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Broken", methods)])
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        found = []
+        failures = []
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             for request in requests:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await channel.unary_unary("/test.Broken/Unary")(request, timeout=10)
-                found.append(caught.value)
+                failures.append(caught.value)
             call = channel.stream_stream("/test.Broken/Stream")(timeout=10)
             await call.write(b"")
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call.read()
-            found.append(caught.value)
+            failures.append(caught.value)
         await server.stop(None)
-        return found
+        return failures
 
 
-def test_what_is_not_foreseen_becomes_internal_with_an_id_and_nothing_else(caplog):
+def test_an_unexpected_error_becomes_internal_with_an_id_and_nothing_else(caplog):
     large = pb.ForecastRequest(batch=values_pb2.WindowBatch(values=bytes(INLINE_BYTES))).SerializeToString()
     with caplog.at_level(logging.ERROR):
         failures = asyncio.run(calls_to_a_broken_service([b"", large]))

@@ -1,4 +1,4 @@
-"""Traces as a collector receives them: a span a call, with what was asked of which model and how it ended."""
+"""Traces as a collector receives them: one span per call with its model, rows and status."""
 
 import subprocess
 import sys
@@ -10,8 +10,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
-from tests.support.http2.client import Stream, detect_request, forecast_request, window
 from tests.support.models.tiny import publish_tiny
+from tests.support.rpc.client import Stream, detect_request, forecast_request, window
 from tests.support.running_server import channel_to, running_server
 from tests.support.trace_collector import attributes, running_collector
 
@@ -39,19 +39,19 @@ def traced(server, collector):
     return collector.spans
 
 
-def test_a_unary_call_is_a_span_that_names_model_version_rows_and_status(server, inference, collector):
+def test_a_unary_call_is_a_span_with_model_version_rows_and_status(server, inference, collector):
     inference.Forecast(forecast_request(window(), window()))
     inference.Detect(detect_request())
     forecast, detect = traced(server, collector)
     assert collector.resources[0]["service.name"] == "mods-grpc"
     assert (forecast.name, forecast.kind) == ("mods.v1.InferenceService/Forecast", Span.SPAN_KIND_SERVER)
     assert 0 < forecast.end_time_unix_nano - forecast.start_time_unix_nano < 10**10
-    told = {"rpc.system.name": "grpc", "rpc.method": "mods.v1.InferenceService/Forecast", "rpc.response.status_code": "OK"}
-    assert attributes(forecast) == {**told, "mods.model": "tiny", "mods.version": 1, "mods.rows": 2}
+    expected = {"rpc.system.name": "grpc", "rpc.method": "mods.v1.InferenceService/Forecast", "rpc.response.status_code": "OK"}
+    assert attributes(forecast) == {**expected, "mods.model": "tiny", "mods.version": 1, "mods.rows": 2}
     assert attributes(detect)["mods.rows"] == 4
 
 
-def test_the_trace_of_the_caller_goes_on(server, inference, collector):
+def test_a_span_continues_the_trace_of_its_caller(server, inference, collector):
     inference.Forecast(forecast_request(), metadata=(("traceparent", f"00-{TRACE}-{PARENT}-01"),))
     inference.Forecast(forecast_request(), metadata=(("traceparent", f"00-{TRACE}-{PARENT}-00"),))  # not sampled
     inference.Forecast(forecast_request(), metadata=(("traceparent", "garbage"),))
@@ -61,7 +61,7 @@ def test_the_trace_of_the_caller_goes_on(server, inference, collector):
     assert second.parent_span_id == b""
 
 
-def test_a_refusal_is_told_but_is_no_fault_of_the_server(server, inference, collector):
+def test_a_rejected_request_is_no_error_of_the_server(server, inference, collector):
     with pytest.raises(grpc.RpcError):
         inference.Forecast(pb.ForecastRequest())
     (span,) = traced(server, collector)
@@ -76,11 +76,11 @@ def test_a_stream_is_one_span_that_counts_its_rows(server, inference, collector)
     stream.batch(list(range(6, 10)))
     stream.end()
     (span,) = traced(server, collector)
-    told = attributes(span)
-    assert (told["mods.model"], told["mods.rows"], told["rpc.response.status_code"]) == ("tiny", 10, "OK")
+    recorded = attributes(span)
+    assert (recorded["mods.model"], recorded["mods.rows"], recorded["rpc.response.status_code"]) == ("tiny", 10, "OK")
 
 
-def test_a_stream_that_is_cancelled_is_not_told_as_ok(server, inference, collector):
+def test_a_cancelled_stream_is_recorded_as_cancelled(server, inference, collector):
     stream = Stream(inference)
     stream.row(0)
     stream.call.cancel()
@@ -89,7 +89,7 @@ def test_a_stream_that_is_cancelled_is_not_told_as_ok(server, inference, collect
     assert attributes(span)["mods.rows"] == 1
 
 
-def test_a_stream_told_that_the_server_drains_is_a_fault(server, inference, collector):
+def test_a_stream_ended_by_a_drain_is_an_error(server, inference, collector):
     stream = Stream(inference)
     stream.row(0)
     (span,) = traced(server, collector)
@@ -97,7 +97,7 @@ def test_a_stream_told_that_the_server_drains_is_a_fault(server, inference, coll
     assert span.status.code == Status.STATUS_CODE_ERROR
 
 
-def test_calls_about_models_are_spans_and_reflection_and_health_are_none(server, collector):
+def test_model_calls_have_spans_and_reflection_and_health_calls_have_none(server, collector):
     with channel_to(server) as channel:
         model_pb2_grpc.ModelServiceStub(channel).ListModels(model_pb2.ListModelsRequest())
         channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
@@ -105,7 +105,7 @@ def test_calls_about_models_are_spans_and_reflection_and_health_are_none(server,
     assert span.name == "mods.v1.ModelService/ListModels"
 
 
-def test_nothing_of_series_sensors_values_or_credentials_is_told(server, inference, collector):
+def test_spans_hold_no_series_sensors_values_or_credentials(server, inference, collector):
     stream = Stream(inference, sensor="very-secret-sensor")
     stream.row(0, series="very-secret-series")
     stream.end()
@@ -115,21 +115,21 @@ def test_nothing_of_series_sensors_values_or_credentials_is_told(server, inferen
     assert not any(b"very-secret" in span.SerializeToString() for span in spans)
 
 
-def test_a_collector_that_is_gone_holds_up_neither_calls_nor_the_end(tmp_path):
+def test_an_absent_collector_delays_neither_calls_nor_the_shutdown(tmp_path):
     publish_tiny(tmp_path)
     with running_collector() as collector:
         endpoint = collector.endpoint
     with running_server(repository=tmp_path, otlp_endpoint=endpoint) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
-        began = time.monotonic()
+        started = time.monotonic()
         for _ in range(100):
             inference.Forecast(forecast_request())
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - started < 5
         server.stop()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - started < 15
         assert server.stopped_in_time
 
 
-def test_without_an_endpoint_opentelemetry_is_not_even_imported():
+def test_opentelemetry_is_not_imported_without_an_endpoint():
     code = "import sys, mods_grpc.server.app; sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

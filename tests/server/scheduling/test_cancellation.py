@@ -1,4 +1,4 @@
-"""What is over is let go of at once: the collector of reference cycles comes when it likes, and a cycle may hold a model."""
+"""Finished calls and replaced models are freed immediately, without the cycle collector, whose time is not certain."""
 
 import asyncio
 import gc
@@ -16,16 +16,16 @@ from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc
 from tests.server.models.test_reload import publish_other
 from tests.support import running_server
-from tests.support.http2.client import Stream, detect_request, forecast_request, series, window
 from tests.support.models.tiny import publish_tiny
+from tests.support.rpc.client import Stream, detect_request, forecast_request, series, window
 from tests.support.running_server import channel_to
 
-OF_A_CALL = (Call, StreamSession, StreamIO, _CountedCall)
-SOON_SECONDS = 10
+CALL_OBJECTS = (Call, StreamSession, StreamIO, _CountedCall)
+TIMEOUT_SECONDS = 10
 
 
 @pytest.fixture(scope="module")
-def short_of_patience(tmp_path_factory):
+def impatient_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("letting_go")
     publish_tiny(folder)
     with running_server.running_server(repository=folder, stream_idle_seconds=1.0, max_bad_messages=2) as running:
@@ -45,14 +45,14 @@ def alive(*kinds):
 
 
 def wait_for(server, kinds, count):
-    """Wait until no more are left, and let the server's loop go round meanwhile, as it does when calls come."""
-    until = time.monotonic() + SOON_SECONDS
-    while len(alive(*kinds)) > count and time.monotonic() < until:
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), server._loop).result(SOON_SECONDS)
-    assert len(alive(*kinds)) <= count, alive(*kinds)
+    """Wait until at most `count` objects are left, while the server's loop iterates as with calls."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while len(objects := alive(*kinds)) > count and time.monotonic() < deadline:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), server._loop).result(TIMEOUT_SECONDS)
+    assert len(objects) <= count, objects
 
 
-def ended_by_its_client(stub):
+def end_by_client(stub):
     stream = Stream(stub)
     stream.batch(list(range(8)))
     stream.end()
@@ -60,18 +60,18 @@ def ended_by_its_client(stub):
     return stream.failure()[0]
 
 
-def given_up(stub):
+def cancel(stub):
     stream = Stream(stub)
     stream.batch(list(range(8)))
     stream.cut()
     return stream.call.code()
 
 
-def left_alone(stub):
+def leave_idle(stub):
     return Stream(stub).failure()[0]
 
 
-def out_of_time(stub):
+def exceed_deadline(stub):
     stream = Stream(stub, config=False, timeout=0.2)
     stream.put(config=pb.StreamConfig(sensor="test"))
     with pytest.raises(grpc.RpcError):
@@ -80,13 +80,13 @@ def out_of_time(stub):
     return stream.call.code()
 
 
-def refused_at_once(stub):
+def violate_protocol(stub):
     stream = Stream(stub, config=False)
     stream.put(end=pb.StreamEnd())
     return stream.failure()[0]
 
 
-def bad_messages_in_a_row(stub):
+def send_invalid_messages(stub):
     stream = Stream(stub)
     for sequence in (5, 6, 7):
         stream.put(data=pb.StreamData(sequence=sequence))
@@ -103,8 +103,8 @@ def bad_forecast(stub):
     return caught.value.code()
 
 
-def cancelled_on_its_way(stub):
-    stub.Detect.future(detect_request()).cancel()  # or too late, now and then
+def cancel_in_flight(stub):
+    stub.Detect.future(detect_request()).cancel()  # sometimes too late
 
 
 CODE = grpc.StatusCode
@@ -114,50 +114,50 @@ BY_THE_SERVER = (CODE.DEADLINE_EXCEEDED, CODE.INVALID_ARGUMENT, CODE.RESOURCE_EX
 @pytest.mark.parametrize(
     ("call", "code"),
     [
-        (ended_by_its_client, CODE.OK),
-        (given_up, CODE.CANCELLED),
-        (left_alone, CODE.DEADLINE_EXCEEDED),
-        (out_of_time, CODE.DEADLINE_EXCEEDED),
-        (refused_at_once, CODE.INVALID_ARGUMENT),
-        (bad_messages_in_a_row, CODE.RESOURCE_EXHAUSTED),
+        (end_by_client, CODE.OK),
+        (cancel, CODE.CANCELLED),
+        (leave_idle, CODE.DEADLINE_EXCEEDED),
+        (exceed_deadline, CODE.DEADLINE_EXCEEDED),
+        (violate_protocol, CODE.INVALID_ARGUMENT),
+        (send_invalid_messages, CODE.RESOURCE_EXHAUSTED),
         (forecast, None),
         (bad_forecast, CODE.INVALID_ARGUMENT),
-        (cancelled_on_its_way, None),
+        (cancel_in_flight, None),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_nothing_is_left_of_a_call_that_is_over(short_of_patience, call, code):
+def test_no_object_of_a_finished_call_stays_alive(impatient_server, call, code):
     if running_server.transport == "grpcio" and code in BY_THE_SERVER:
         pytest.skip("grpcio keeps the error that ended a call, and with it the frames it came through")
-    before = len(alive(*OF_A_CALL))
-    with channel_to(short_of_patience) as channel:
+    alive_before = len(alive(*CALL_OBJECTS))
+    with channel_to(impatient_server) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         for _ in range(3):
             assert call(stub) == code
-        wait_for(short_of_patience, OF_A_CALL, before)
+        wait_for(impatient_server, CALL_OBJECTS, alive_before)
 
 
-def test_versions_that_were_replaced_are_gone_once_nobody_is_with_them(tmp_path):
+def test_replaced_versions_are_freed_once_no_stream_uses_them(tmp_path):
     publish_tiny(tmp_path)
-    before = len(alive(LoadedModel))
+    alive_before = len(alive(LoadedModel))
     with running_server.running_server(repository=tmp_path) as server, channel_to(server) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         for version in range(2, 6):
-            followed, pinned = (
-                Stream(stub, sensor="follows"),
+            current, pinned = (
+                Stream(stub, sensor="current"),
                 Stream(stub, sensor="pinned", model={"name": "tiny", "version": version - 1}),
             )
-            for stream in (followed, pinned):
+            for stream in (current, pinned):
                 stream.batch(list(range(6)), series=f"series-{version}")
                 stream.row(6, series=f"series-{version}")
             stub.Forecast(forecast_request())
             stub.Detect(detect_request(series()))
             publish_other(tmp_path, version)
             server.look()
-            assert followed.row(7, series=f"series-{version}").HasField("verdict")
-            followed.end()
-            followed.stop_sending()
-            assert followed.failure()[0] == CODE.OK
+            assert current.row(7, series=f"series-{version}").HasField("verdict")
+            current.end()
+            current.stop_sending()
+            assert current.failure()[0] == CODE.OK
             pinned.put(config=pb.StreamConfig())
             assert pinned.failure()[1] == "CONFIG_REPEATED"
-        wait_for(server, (LoadedModel,), before + 2)
+        wait_for(server, (LoadedModel,), alive_before + 2)

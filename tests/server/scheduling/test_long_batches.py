@@ -1,4 +1,4 @@
-"""A message that takes long to judge runs on a thread: others are answered meanwhile, and nothing gets lost."""
+"""A large message is scored on a pool thread: other calls are answered meanwhile, and nothing is lost."""
 
 import threading
 
@@ -9,9 +9,9 @@ from mods_grpc.protobuf.arrays import pack_float64
 from mods_grpc.server.models.loader import SCORING_CHUNK_ROWS
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import VERDICT_STATUS_SCORED
-from tests.support.http2.client import Stream, at, reading
 from tests.support.models.slow import slow_graph
 from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
+from tests.support.rpc.client import Stream, at, reading
 from tests.support.running_server import channel_to, running_server
 
 MANY = 1000
@@ -32,7 +32,7 @@ def row_of_many(row, many=MANY):
 
 
 class Reading(threading.Thread):
-    """Waits for the answer to a message that takes long."""
+    """Sends a large message and waits for its answer on a thread."""
 
     def __init__(self, stream, batch):
         super().__init__()
@@ -43,7 +43,7 @@ class Reading(threading.Thread):
         self.answer = self._stream.send(batch=self._batch)
 
 
-def test_others_are_answered_while_a_large_batch_is_judged(served):
+def test_other_calls_are_answered_while_a_large_batch_is_scored(served):
     _, inference, directory = served
     large, small = Stream(inference, sensor="large"), Stream(inference, sensor="small")
     for row in range(ROWS):
@@ -53,14 +53,14 @@ def test_others_are_answered_while_a_large_batch_is_judged(served):
         if directory.GetModel(model_pb2.GetModelRequest(), timeout=30).model.version == 1 and reading.is_alive():
             break
     assert reading.is_alive()
-    assert not small.row(0).HasField("error")  # the same model: after its turn
+    assert not small.row(0).HasField("error")  # the same model: after the large batch
     reading.join()
     assert set(reading.answer.scores.status) == {VERDICT_STATUS_SCORED}
     large.cut()
     small.cut()
 
 
-def test_a_version_that_comes_while_a_large_batch_is_judged_takes_its_rows_over(served, tmp_path):
+def test_a_version_that_loads_while_a_large_batch_is_scored_takes_over_its_rows(served, tmp_path):
     server, inference, _ = served
     stream = Stream(inference, sensor="moved")
     for row in range(ROWS):
@@ -77,7 +77,7 @@ def test_a_version_that_comes_while_a_large_batch_is_judged_takes_its_rows_over(
     stream.cut()
 
 
-def test_a_stream_that_breaks_off_while_its_batch_is_judged_gets_the_answer_when_it_comes_back(served):
+def test_a_stream_lost_while_its_batch_is_scored_gets_the_reply_when_it_reconnects(served):
     _, inference, _ = served
     first = Stream(inference, sensor="back")
     for row in range(ROWS):
@@ -92,12 +92,12 @@ def test_a_stream_that_breaks_off_while_its_batch_is_judged_gets_the_answer_when
     second.cut()
 
 
-def test_parts_of_a_message_that_together_take_too_long_are_all_stopped_and_nothing_is_applied(tmp_path):
+def test_the_chunks_of_a_message_share_one_time_limit_and_nothing_is_applied_after_it(tmp_path):
     publish_tiny(tmp_path, model=slow_graph())
     parts = 3 * SCORING_CHUNK_ROWS["CPUExecutionProvider"]
     with running_server(repository=tmp_path, run_threads=2, max_run_seconds=0.05) as server, channel_to(server) as channel:
         stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel))
         for row in range(ROWS):
             assert not stream.send(batch=row_of_many(row, parts)).HasField("error")
-        for _ in range(2):  # sent again it is still new
+        for _ in range(2):  # resent, it still counts as new
             assert reading(stream.send(batch=row_of_many(ROWS, parts)).error)[1] == "MODEL_OUTPUT_INVALID"

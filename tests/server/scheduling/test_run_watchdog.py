@@ -1,4 +1,4 @@
-"""A model that runs too long is stopped, and the server goes on."""
+"""A model run that takes too long is stopped, and the server continues."""
 
 import time
 
@@ -9,16 +9,16 @@ from mods_grpc.errors import DeadlineError
 from mods_grpc.server.scheduling.run_watchdog import CallScope, Watchdog, call_scope, current_call
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc
-from tests.support.http2.client import failure_of, forecast_request, window
 from tests.support.models.slow import slow_graph
 from tests.support.models.tiny import publish_tiny
+from tests.support.rpc.client import failure_of, forecast_request, window
 from tests.support.running_server import channel_to, running_server
 
 WINDOWS = 800
 LARGE = pb.ForecastRequest(windows=pb.WindowList(windows=[window()] * WINDOWS))
 
 
-def test_a_run_that_takes_too_long_is_stopped_and_others_are_answered(tmp_path):
+def test_a_run_that_takes_too_long_is_stopped_and_other_calls_are_answered(tmp_path):
     publish_tiny(tmp_path, model=slow_graph())
     with running_server(repository=tmp_path, max_run_seconds=0.05) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
@@ -36,8 +36,8 @@ def slow(tmp_path_factory):
         yield server, inference_pb2_grpc.InferenceServiceStub(channel)
 
 
-def idle(server):
-    """Return when no work is left, and how long that took."""
+def wait_idle(server):
+    """Wait until no work is left and return how many seconds that took."""
     started = time.monotonic()
     while server.app._boundary.admission.pending:
         assert time.monotonic() - started < 60
@@ -45,33 +45,33 @@ def idle(server):
 
 
 @pytest.fixture(scope="module")
-def whole_seconds(slow):
-    """How long a large request takes when it is left to finish."""
+def full_run_seconds(slow):
+    """Seconds that a large request takes if it is not stopped."""
     server, inference = slow
     started = time.monotonic()
     inference.Forecast(LARGE, timeout=60)
-    idle(server)
+    wait_idle(server)
     return time.monotonic() - started
 
 
 @pytest.mark.parametrize("end", ["deadline", "cancelled"])
-def test_a_run_that_nobody_waits_for_any_more_is_ended(slow, whole_seconds, end):
+def test_a_run_is_stopped_when_its_call_has_ended(slow, full_run_seconds, end):
     server, inference = slow
-    server.app._boundary.admission._mean_seconds = 0.0  # or it would be refused at once
-    call = inference.Forecast.future(LARGE, timeout=whole_seconds / 4 if end == "deadline" else 60)
+    server.app._boundary.admission._mean_seconds = 0.0  # otherwise it would be rejected immediately
+    call = inference.Forecast.future(LARGE, timeout=full_run_seconds / 4 if end == "deadline" else 60)
     while not server.app._boundary.admission.pending:
         assert not call.done()
     if end == "cancelled":
         call.cancel()
     with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
         call.result(60)
-    assert idle(server) < whole_seconds / 2
+    assert wait_idle(server) < full_run_seconds / 2
 
 
-def test_work_whose_caller_is_gone_before_it_begins_is_dropped(slow, whole_seconds):
+def test_queued_work_is_dropped_when_its_call_has_ended(slow, full_run_seconds):
     server, inference = slow
     threads, runs = server.app._pool._max_workers, server.app.metrics
-    before = runs._sizes.labels("tiny")._sum.get()
+    windows_before = runs._sizes.labels("tiny")._sum.get()
     first = [inference.Forecast.future(LARGE, timeout=60) for _ in range(threads)]
     while server.app._boundary.admission.pending < threads:
         assert not any(call.done() for call in first)
@@ -81,11 +81,11 @@ def test_work_whose_caller_is_gone_before_it_begins_is_dropped(slow, whole_secon
     waiting.cancel()
     for call in first:
         call.result(60)
-    idle(server)
-    assert runs._sizes.labels("tiny")._sum.get() - before == WINDOWS * threads
+    wait_idle(server)
+    assert runs._sizes.labels("tiny")._sum.get() - windows_before == WINDOWS * threads
 
 
-def test_who_waits_no_longer_is_told_before_anything_runs():
+def test_an_expired_call_raises_before_a_run_starts():
     with call_scope(CallScope(-1.0)), pytest.raises(DeadlineError):
         current_call()
     assert current_call() is None
@@ -95,7 +95,7 @@ class Options:
     terminate = False
 
 
-def test_what_ends_in_time_is_left_alone_and_the_thread_goes():
+def test_a_run_in_time_is_not_stopped_and_the_watchdog_thread_ends():
     watchdog, options = Watchdog(), Options()
     with watchdog.watch(options, time.monotonic() + 60.0):
         thread = watchdog._thread

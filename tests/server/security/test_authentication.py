@@ -1,4 +1,4 @@
-"""Who may call, and how much: tokens, scopes, quotas."""
+"""Authentication and quotas of callers: tokens, scopes, rate limits, admission."""
 
 import hashlib
 
@@ -18,8 +18,8 @@ from mods_grpc.errors import (
 from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.security.authentication import CallerIdentity, Scope, TokenFile
 from mods_grpc.v1 import inference_pb2_grpc
-from tests.support.http2.client import forecast_request
 from tests.support.models.tiny import LEVELS
+from tests.support.rpc.client import forecast_request
 from tests.support.running_server import running_server
 
 
@@ -46,7 +46,7 @@ def rows(count, first=0):
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "secret-1x", "SECRET-1", "ünbekannt".encode().decode("latin1")])
-def test_without_a_known_token_every_rpc_is_refused(guarded, token):
+def test_every_rpc_is_rejected_without_a_valid_token(guarded, token):
     with grpc.insecure_channel(guarded.address) as channel:
         metadata = (("authorization", f"Bearer {token}"),) if token is not None and token.isascii() else ()
         for method in (
@@ -64,7 +64,7 @@ def test_without_a_known_token_every_rpc_is_refused(guarded, token):
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_known_token_may_do_what_its_scopes_say(guarded):
+def test_a_token_permits_what_its_scopes_say(guarded):
     with Client(guarded.address, token="secret-1") as client:
         assert forecast(client).values.size
         assert client.models()
@@ -84,7 +84,7 @@ def test_a_known_token_may_do_what_its_scopes_say(guarded):
     assert refused.value.reason is Reason.AUTH_REQUIRED
 
 
-def test_reflection_takes_a_token_that_may_read_models(guarded):
+def test_reflection_needs_a_token_with_the_models_scope(guarded):
     def services(token):
         class WithToken(grpc.StreamStreamClientInterceptor):
             def intercept_stream_stream(self, continuation, details, requests):
@@ -99,7 +99,7 @@ def test_reflection_takes_a_token_that_may_read_models(guarded):
     assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_the_series_of_two_callers_are_apart_although_their_sensor_has_the_same_name(guarded):
+def test_callers_with_equal_sensor_names_have_separate_series(guarded):
     for token in ("secret-1", "secret-2"):
         with Client(guarded.address, token=token) as client:
             stream = client.stream_detect(rows(5), sensor="shared")
@@ -111,18 +111,18 @@ def test_the_series_of_two_callers_are_apart_although_their_sensor_has_the_same_
         stream.close()
 
 
-def test_one_caller_can_not_take_all_streams(guarded):
-    with Client(guarded.address, token="secret-1") as one, Client(guarded.address, token="secret-2") as other:
-        held = [one.stream_detect(iter(rows(1)), sensor=f"s{i}") for i in range(2)]
+def test_one_caller_cannot_open_all_streams(guarded):
+    with Client(guarded.address, token="secret-1") as first, Client(guarded.address, token="secret-2") as other:
+        held = [first.stream_detect(iter(rows(1)), sensor=f"s{i}") for i in range(2)]
         with pytest.raises(ConnectionFailedError, match="2 streams of this caller are open") as caught:
-            list(one.stream_detect(rows(1), sensor="third", resume=ResumePolicy(total_seconds=0.0)))
+            list(first.stream_detect(rows(1), sensor="third", resume=ResumePolicy(total_seconds=0.0)))
         assert caught.value.__cause__.reason is Reason.STREAM_QUOTA
         assert len(list(other.stream_detect(rows(1)))) == 1
         for stream in held:
             stream.close()
 
 
-def test_a_token_file_is_read_again_when_it_changes_and_kept_when_it_breaks(tmp_path):
+def test_a_changed_token_file_is_reloaded_and_a_broken_one_leaves_the_last_tokens_in_force(tmp_path):
     path = tmp_path / "tokens"
     path.write_text(line("one", "old"))
     tokens = TokenFile(path)
@@ -138,7 +138,7 @@ def test_a_token_file_is_read_again_when_it_changes_and_kept_when_it_breaks(tmp_
 
 
 @pytest.mark.parametrize("text", ["a b c", "name " + "0" * 64, "name " + "0" * 64 + " root", "na/me " + "0" * 64 + " infer"])
-def test_a_token_file_with_a_bad_line_is_refused_without_repeating_it(tmp_path, text):
+def test_a_malformed_token_file_is_rejected_without_quoting_its_line(tmp_path, text):
     path = tmp_path / "tokens"
     path.write_text(f"# fine\n{text}\n")
     with pytest.raises(ValueError, match="line 2 of the token file") as caught:
@@ -146,7 +146,7 @@ def test_a_token_file_with_a_bad_line_is_refused_without_repeating_it(tmp_path, 
     assert "0000" not in str(caught.value)
 
 
-def test_a_rate_is_a_limit_with_a_time_to_wait(repository):
+def test_an_exceeded_rate_limit_states_the_time_to_wait(repository):
     with (
         running_server(repository=repository, max_messages_per_second=5.0) as server,
         grpc.insecure_channel(server.address) as ch,
@@ -156,7 +156,7 @@ def test_a_rate_is_a_limit_with_a_time_to_wait(repository):
         assert {call.code() for call in calls} == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-def test_rates_are_counted_by_identity():
+def test_rate_limits_apply_per_caller():
     rates = RateLimiter(2.0)
     for _ in range(4):
         rates.acquire("one")
@@ -167,7 +167,7 @@ def test_rates_are_counted_by_identity():
     rates.acquire("other")
 
 
-def test_a_full_backlog_sheds_load_at_once():
+def test_a_full_admission_queue_rejects_immediately():
     backlog = AdmissionQueue(2, 1)
     backlog.admit(None)
     backlog.admit(None)
@@ -178,7 +178,7 @@ def test_a_full_backlog_sheds_load_at_once():
     backlog.admit(None)
 
 
-def test_a_deadline_that_can_not_be_met_is_refused_at_once_but_not_for_ever():
+def test_an_unattainable_deadline_is_rejected_but_not_forever():
     backlog = AdmissionQueue(8, 1)
     backlog.admit(None)
     backlog.done(1.0)

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc
-from tests.support.http2.client import Stream, forecast_request, observation
 from tests.support.models.tiny import LEVELS, mean_graph, publish_tiny
 from tests.support.paths import ROOT
+from tests.support.rpc.client import Stream, forecast_request, observation
 from tests.support.running_server import channel_to, running_server
 
 DEPLOY = ROOT / "deploy"
@@ -34,8 +34,8 @@ def families(server):
 
 def read(server, name, **labels):
     """Add up the samples of that name with those labels."""
-    found = [sample for family in families(server) for sample in family.samples if sample.name == name]
-    return sum(sample.value for sample in found if labels.items() <= sample.labels.items())
+    samples = [sample for family in families(server) for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
 
 def test_calls_are_counted_by_method_and_status(server, inference):
@@ -53,7 +53,7 @@ def test_calls_are_counted_by_method_and_status(server, inference):
     assert read(server, "mods_batch_size_sum", model="tiny") == 3
 
 
-def test_observations_are_counted_by_outcome_and_alarms_by_model(server, inference):
+def test_observations_are_counted_by_outcome_and_anomalies_by_model(server, inference):
     stream = Stream(inference)
     for row in range(10):
         stream.row(row)
@@ -73,7 +73,7 @@ def test_observations_are_counted_by_outcome_and_alarms_by_model(server, inferen
         pass
 
 
-def test_a_stream_that_breaks_off_is_not_counted_as_one_that_was_closed(server, inference):
+def test_a_lost_stream_is_not_counted_as_a_closed_one(server, inference):
     ends = {"grpc_service": "mods.v1.InferenceService", "grpc_method": "StreamDetect"}
     broken, closed, done = (
         Stream(inference, sensor="broken"),
@@ -90,7 +90,7 @@ def test_a_stream_that_breaks_off_is_not_counted_as_one_that_was_closed(server, 
     assert read(server, "grpc_server_handled_total", grpc_code="OK", **ends) == 2
 
 
-def test_models_and_loads_are_told(server, tmp_path):
+def test_models_and_loads_are_exported(server, tmp_path):
     publish_tiny(tmp_path, version=2)
     server.look()
     publish_tiny(tmp_path, version=3, model=mean_graph(factor=3.0))
@@ -119,18 +119,18 @@ def test_dropped_series_are_counted_even_after_their_version_is_gone(tmp_path):
         assert read(server, "mods_series_evicted_total", reason="capacity") == 4
 
 
-def test_what_can_go_wrong_is_told_as_0_before_it_does(server):
-    found = [sample for family in families(server) for sample in family.samples if sample.value == 0]
-    told = {(sample.name, *sample.labels.values()) for sample in found if not sample.name.startswith("grpc")}
-    assert ("mods_model_load_total", "failed", "manifest.sig") in told
-    assert ("mods_input_rejected_total", "OVERLOADED") in told
-    assert ("mods_series_evicted_total", "capacity") in told
-    assert ("mods_anomalies_total", "tiny") in told
-    codes = {sample.labels["grpc_code"] for sample in found if sample.name == "grpc_server_handled_total"}
+def test_error_counters_are_exported_as_0_from_the_start(server):
+    zeros = [sample for family in families(server) for sample in family.samples if sample.value == 0]
+    exported = {(sample.name, *sample.labels.values()) for sample in zeros if not sample.name.startswith("grpc")}
+    assert ("mods_model_load_total", "failed", "manifest.sig") in exported
+    assert ("mods_input_rejected_total", "OVERLOADED") in exported
+    assert ("mods_series_evicted_total", "capacity") in exported
+    assert ("mods_anomalies_total", "tiny") in exported
+    codes = {sample.labels["grpc_code"] for sample in zeros if sample.name == "grpc_server_handled_total"}
     assert codes >= {"OK", "Canceled", "Internal", "Unknown", "ResourceExhausted"}
 
 
-def test_no_label_is_a_series_a_sensor_or_a_peer(server, inference):
+def test_no_label_holds_a_series_sensor_or_peer(server, inference):
     stream = Stream(inference, sensor="very-secret-sensor")
     stream.row(0, series="very-secret-series")
     stream.end()
@@ -151,13 +151,13 @@ def test_dashboard_and_alerts_use_only_metrics_that_exist(server, inference, pat
     stream.batch(list(range(20)), values=[*LEVELS[:19], [1e15, 1e15]])
     stream.row(20, [-1.0, 2.0])
     stream.end()
-    known = {sample.name for family in families(server) for sample in family.samples}
+    exported = {sample.name for family in families(server) for sample in family.samples}
     used = used_metrics((DEPLOY / path).read_text())
     assert used
-    assert not used - known - {"mods_grpc"}
+    assert not used - exported - {"mods_grpc"}
 
 
-def test_the_dashboard_is_one_that_grafana_can_import():
+def test_the_dashboard_can_be_imported_by_grafana():
     dashboard = json.loads((DEPLOY / "grafana/mods-grpc.json").read_text())
     assert dashboard["title"]
     assert dashboard["schemaVersion"] >= 39
@@ -168,7 +168,7 @@ def test_the_dashboard_is_one_that_grafana_can_import():
         assert all(target["expr"] for target in panel["targets"])
 
 
-def test_every_alert_says_what_to_do():
+def test_every_alert_links_to_its_runbook():
     rules = [
         rule for group in yaml.safe_load((DEPLOY / "prometheus/alerts.yaml").read_text())["groups"] for rule in group["rules"]
     ]
