@@ -122,10 +122,9 @@ class ScoringClient:
             if self._levels is not None:
                 result = self._apply_level(self._levels, result, windows.start_ns, row)
                 self._levels.update(result)
+            # the stream has added the rows that the server applied, but not late ones
             if result.status is not VerdictStatus.REJECTED and self._last_time(series) < windows.start_ns:
-                self._history.store.append(
-                    series, windows.start_ns, row
-                )  # a row that the server did not apply, such as a late one
+                self._history.store.append(series, windows.start_ns, row)
             scored.append(result)
         return scored
 
@@ -193,11 +192,11 @@ class ScoringClient:
 
     def _history_batches(self) -> Iterator[ObservationBatch]:
         """Yield the history, one batch per time."""
-        names, which, times, values = self._history.store.all_rows()
+        names, name_indices, times, values = self._history.store.all_rows()
         order = np.argsort(times, kind="stable")
         starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
         for rows in np.split(order, starts)[1:]:
-            yield _observation_batch([names[index] for index in which[rows].tolist()], int(times[rows[0]]), values[rows])
+            yield _observation_batch([names[index] for index in name_indices[rows].tolist()], int(times[rows[0]]), values[rows])
 
     def _score_statelessly(
         self, series: str, nanos: int, row: Floats, verdict: Verdict, explain: Explain | None = None

@@ -1,14 +1,13 @@
-"""Episodes and suppression: one alert per episode unless updates are asked for, none that is suppressed."""
+"""Episodes: one alert per episode unless updates are asked for, and none while it is suppressed."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mods_grpc.client import ServedModel, Verdict, VerdictStatus
-from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression, read_suppression
+from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression
 from tests.support.ids.sample_alerts import FEATURES
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -95,57 +94,6 @@ def test_an_episode_raises_its_alert_when_it_reaches_the_minimum_severity():
 
 
 def test_an_episode_that_outlasts_the_maintenance_window_raises_its_alert_after_it():
-    work = MaintenanceWindow(name="backup", start=START, end=START + timedelta(minutes=30))
-    alerts = alerts_of([3, 3, 3, 3, 3], suppression=Suppression(maintenance=(work,)))
+    window = MaintenanceWindow(name="backup", start=START, end=START + timedelta(minutes=30))
+    alerts = alerts_of([3, 3, 3, 3, 3], suppression=Suppression(maintenance=(window,)))
     assert [alert.window_start for alert in alerts] == [START + 3 * SLIDE]
-
-
-@pytest.mark.parametrize(
-    ("day", "hour", "covered"),
-    [(0, 1, True), (0, 0, False), (0, 3, False), (7, 2, True), (7, 4, False), (3, 2, False), (70, 1, True), (-7, 2, False)],
-)
-def test_a_weekly_maintenance_window_covers_every_window_it_overlaps(day, hour, covered):
-    work = MaintenanceWindow(
-        name="backup",
-        start=START + timedelta(hours=1),
-        end=START + timedelta(hours=3),
-        repeat=timedelta(days=7),
-        series=("10.*",),
-    )
-    begin = START + timedelta(days=day, hours=hour)
-    reason = Suppression(maintenance=(work,)).reason("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW)
-    assert reason == ("backup" if covered else None)
-    assert Suppression(maintenance=(work,)).reason("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW) is None
-
-
-def test_the_rules_are_read_from_a_file(tmp_path):
-    path = tmp_path / "suppress.toml"
-    path.write_text(
-        'minimum_severity = "medium"\nallow = ["lab-*"]\n'
-        '[[planned]]\nname = "backup"\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T03:30:00+01:00\nrepeat = "daily"\n'
-    )
-    rules = read_suppression(path)
-    assert rules.minimum_severity is Severity.MEDIUM
-    assert rules.reason("lab-7", START, START + SLIDE, Severity.CRITICAL) == "allowed"
-    assert rules.reason("site", START + timedelta(hours=2), START + timedelta(hours=3), Severity.HIGH) == "backup"
-    assert rules.reason("site", START + timedelta(hours=4), START + timedelta(hours=5), Severity.HIGH) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("planned = 3", "not iterable"),
-        ("[[planned]]\nstart = 2026-03-01T01:00:00Z", "key 'end' is missing"),
-        ("[[planned]]\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T00:00:00Z", "start before end"),
-        ('[[planned]]\nstart = "now"\nend = 2026-03-01T00:00:00Z', "expected a date and time"),
-        ("alow = []", "unknown key alow"),
-        ("allow = 'x'", "expected a list"),
-        ("minimum_severity = 'dire'", "expected a severity of low, medium, high, critical"),
-        ("=", "Invalid"),
-    ],
-)
-def test_a_file_with_invalid_rules_is_rejected(tmp_path, text, complaint):
-    path = tmp_path / "suppress.toml"
-    path.write_text(text)
-    with pytest.raises(DataError, match=complaint):
-        read_suppression(path)

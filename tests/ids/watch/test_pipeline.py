@@ -13,7 +13,7 @@ from mods_grpc.errors import ConnectionFailedError, DataError
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, CHECKPOINT_VERSION, Checkpoint, CheckpointWriter, fingerprint
+from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowBatch
@@ -177,33 +177,6 @@ def test_a_checkpoint_of_another_sensor_or_model_is_rejected(repository, tmp_pat
     saved = Checkpoint(tmp_path).load()
     with pytest.raises(DataError, match="of another sensor, features"):
         fingerprint(saved, sensor="other", model="tiny", features=("x",), window_seconds=3600, slide_seconds=600)
-
-
-def test_two_watches_cannot_share_a_state_folder(tmp_path):
-    with Checkpoint(tmp_path), pytest.raises(DataError, match="another watch"):
-        Checkpoint(tmp_path)
-
-
-def test_a_crash_while_saving_leaves_the_previous_checkpoint(tmp_path):
-    with Checkpoint(tmp_path) as checkpoint:
-        checkpoint.save({"identity": {"n": 1}})
-        (tmp_path / f".{CHECKPOINT_FILE}.1").write_text('{"version":1,"ident')
-        assert checkpoint.load() == {"version": CHECKPOINT_VERSION, "identity": {"n": 1}}
-        (tmp_path / CHECKPOINT_FILE).write_text("{")
-        with pytest.raises(DataError, match="not a checkpoint"):
-            checkpoint.load()
-
-
-def test_a_checkpoint_of_another_version_is_rejected(tmp_path):
-    with Checkpoint(tmp_path) as checkpoint:
-        checkpoint.save({"identity": {"n": 1}})
-        (tmp_path / CHECKPOINT_FILE).write_text(
-            (tmp_path / CHECKPOINT_FILE)
-            .read_text()
-            .replace(f'"version":{CHECKPOINT_VERSION}', f'"version":{CHECKPOINT_VERSION - 1}')
-        )
-        with pytest.raises(DataError, match=f"expected a checkpoint of version {CHECKPOINT_VERSION}"):
-            checkpoint.load()
 
 
 def test_the_wait_callback_is_called_before_each_retry_when_the_server_is_unreachable(repository, tmp_path):

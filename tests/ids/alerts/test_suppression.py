@@ -1,0 +1,63 @@
+"""Alert suppression: maintenance windows that repeat, and the file of rules."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mods_grpc.errors import DataError
+from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression, read_suppression
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+SLIDE = timedelta(minutes=10)
+
+
+@pytest.mark.parametrize(
+    ("day", "hour", "covered"),
+    [(0, 1, True), (0, 0, False), (0, 3, False), (7, 2, True), (7, 4, False), (3, 2, False), (70, 1, True), (-7, 2, False)],
+)
+def test_a_weekly_maintenance_window_covers_every_window_it_overlaps(day, hour, covered):
+    window = MaintenanceWindow(
+        name="backup",
+        start=START + timedelta(hours=1),
+        end=START + timedelta(hours=3),
+        repeat=timedelta(days=7),
+        series=("10.*",),
+    )
+    begin = START + timedelta(days=day, hours=hour)
+    reason = Suppression(maintenance=(window,)).reason("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW)
+    assert reason == ("backup" if covered else None)
+    assert Suppression(maintenance=(window,)).reason("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW) is None
+
+
+def test_the_rules_are_read_from_a_file(tmp_path):
+    path = tmp_path / "suppress.toml"
+    path.write_text(
+        'minimum_severity = "medium"\nallow = ["lab-*"]\n'
+        '[[planned]]\nname = "backup"\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T03:30:00+01:00\nrepeat = "daily"\n'
+    )
+    rules = read_suppression(path)
+    assert rules.minimum_severity is Severity.MEDIUM
+    assert rules.reason("lab-7", START, START + SLIDE, Severity.CRITICAL) == "allowed"
+    assert rules.reason("site", START + timedelta(hours=2), START + timedelta(hours=3), Severity.HIGH) == "backup"
+    assert rules.reason("site", START + timedelta(hours=4), START + timedelta(hours=5), Severity.HIGH) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "complaint"),
+    [
+        ("planned = 3", "not iterable"),
+        ("[[planned]]\nstart = 2026-03-01T01:00:00Z", "key 'end' is missing"),
+        ("[[planned]]\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T00:00:00Z", "start before end"),
+        ('[[planned]]\nstart = "now"\nend = 2026-03-01T00:00:00Z', "expected a date and time"),
+        ("alow = []", "unknown key alow"),
+        ("allow = 'x'", "expected a list"),
+        ("minimum_severity = 'dire'", "expected a severity of low, medium, high, critical"),
+        ("=", "Invalid"),
+    ],
+)
+def test_a_file_with_invalid_rules_is_rejected(tmp_path, rules, complaint):
+    path = tmp_path / "suppress.toml"
+    path.write_text(rules)
+    with pytest.raises(DataError, match=complaint):
+        read_suppression(path)
