@@ -1,4 +1,4 @@
-"""Peers that attack over HTTP/2 as was recorded in the wild, several at a time, and read nothing, until they are ended.
+"""Peers that run a known attack over HTTP/2, several at a time, without reading, until they are killed.
 
 Usage: python tests/support/http2/attackers.py PORT SHAPE
 """
@@ -40,7 +40,7 @@ def continuations():
 
 
 def endless(block, parts):
-    """Open streams, and go on with each: its window ends one, and then the next begins."""
+    """Open streams one after another, each filled until its window ends it."""
     for number in range(1, 2**31, 2):
         yield headers(number, block)
         yield from (frames.frame(frames.DATA, 0, number, part[frames.HEADER_BYTES :]) for part in parts * 5)
@@ -79,7 +79,7 @@ ATTACKS = {
 
 
 def attack(port, shape):
-    """Send an attack, and connect again when that is over."""
+    """Send an attack, and reconnect when the connection ends."""
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2) as sock:
             sock.sendall(HELLO if shape != "another protocol" else b"")

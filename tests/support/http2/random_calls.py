@@ -1,4 +1,4 @@
-"""Calls as hypothesis makes them up: what they ask for, in which pieces, and what else a peer does meanwhile."""
+"""Random calls and other acts of a peer, as hypothesis strategies."""
 
 from hypothesis import strategies as st
 

@@ -93,7 +93,7 @@ class RecordedTransport(asyncio.Transport):
         self.high = 65_536
         self.taken = bytearray()
         self.writes = 0
-        self.most = 0
+        self.max_buffered = 0
         self.stuck = self.full = self.reading_paused = self.ended = self.aborted = False
         self.tls = False
         self.buffer = bytearray()
@@ -106,7 +106,7 @@ class RecordedTransport(asyncio.Transport):
         assert data
         self.writes += 1
         (self.buffer if self.stuck else self.taken).extend(data)
-        self.most = max(self.most, len(self.buffer))
+        self.max_buffered = max(self.max_buffered, len(self.buffer))
         if len(self.buffer) > self.high and not self.full:
             self.full = True
             self.protocol.pause_writing()

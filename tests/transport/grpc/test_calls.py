@@ -11,7 +11,7 @@ import pytest
 from mods_grpc.transport.grpc import server as direct
 from tests.support.http2.direct_server import MAX_BYTES, Peer, channel_to, framed, running
 
-NAME = contextvars.ContextVar("name", default="nobody")
+NAME = contextvars.ContextVar("name", default="unset")
 
 
 class Handlers:
@@ -77,8 +77,8 @@ class Handlers:
         for one in self.recorded[-1][1]:
             one.set_result(size)
 
-    async def count(self, most, context):
-        for number in range(most):
+    async def count(self, limit, context):
+        for number in range(limit):
             yield number
 
     async def sum(self, requests, context):
@@ -120,7 +120,7 @@ def test_all_four_kinds_of_calls_are_served(channel):
 def test_a_handler_that_does_not_block_needs_no_task_and_leaves_no_trace_in_the_context(channel, handlers):
     for _ in range(3):
         unary(channel, "Echo")(b"x")
-    assert handlers.recorded == [(None, "nobody")] * 3
+    assert handlers.recorded == [(None, "unset")] * 3
 
 
 def test_metadata_goes_both_ways_and_a_status_may_come_with_an_answer(channel, handlers):
@@ -220,11 +220,11 @@ def test_large_messages_go_both_ways(channel):
 def test_messages_that_never_end_stay_within_the_memory_budget_and_are_evicted(handlers):
     largest = 500_000
     part = framed(bytes(largest))[:60_000]
-    most = direct.MAX_LARGE_MESSAGES * largest // len(part)
+    max_parts = direct.MAX_LARGE_MESSAGES * largest // len(part)
     with running(handlers, max_bytes=largest) as server:
         with Peer(server.port) as peer:
-            numbers = [peer.send(part, end=False) for _ in range(most + 3)]
-            for number in numbers[: len(numbers) - most]:  # those that have stood still for the longest
+            numbers = [peer.send(part, end=False) for _ in range(max_parts + 3)]
+            for number in numbers[: len(numbers) - max_parts]:  # those that have been stalled longest
                 assert peer.answer(number)[2]["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
             with Peer(server.port) as other:
                 number = other.send(framed(bytes(largest)))

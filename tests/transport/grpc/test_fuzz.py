@@ -1,4 +1,4 @@
-"""Any requests, in pieces, cut off, cancelled, late or compressed, on several connections: each call ends once and in order."""
+"""Any requests, split, cut off, cancelled, late or compressed, on several connections: each call ends once and in order."""
 
 import asyncio
 import logging
@@ -56,7 +56,7 @@ HANDLERS = ECHOES | {
 
 
 class Caller:
-    """A peer of the server, which remembers what it asked."""
+    """A peer of the server, with a count of its requests."""
 
     def __init__(self, loop, server):
         self.wire = Wire(loop, connection=server._new_connection())
@@ -111,7 +111,7 @@ class Caller:
 
 
 def check_answers(caller):
-    """Each stream has fields, then bodies, then at most one end; a status where it has trailers, and none that says no reason."""
+    """Check that each stream has headers, then bodies, then at most one end; trailers have a status, and it is never UNKNOWN."""
     state: dict[int, str] = {}
     decoder = Decoder()
     for frame in parsed(bytes(caller.wire.transport.taken)):
@@ -135,7 +135,7 @@ def check_answers(caller):
 
 
 class Failures(logging.Handler):
-    """Remembers what was logged of exceptions."""
+    """Records the exceptions that were logged."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Attacks by mere quantity: the peer loses its connection or its stream, and nobody else anything."""
+"""Floods: the peer loses its connection or its stream, and other connections are unaffected."""
 
 import pytest
 from h2.errors import ErrorCodes as Code
@@ -14,21 +14,21 @@ BLOCK = encode(REQUEST)
 ODD = range(1, 200_001, 2)
 
 
-def repeated(wire, parts, *, at_once=100, most=20_000):
-    """Send parts until the connection ends; tell how many it took."""
+def send_until_closed(wire, parts, *, per_read=100, max_parts=20_000):
+    """Send parts until the connection ends; return how many were sent."""
     sent, buffer = 0, []
     for part in parts:
         buffer.append(part)
         sent += 1
-        if len(buffer) == at_once:
+        if len(buffer) == per_read:
             wire.send(*buffer)
             buffer.clear()
-            if wire.transport.ended or sent >= most:
+            if wire.transport.ended or sent >= max_parts:
                 break
     return sent
 
 
-NUISANCES = {
+USELESS_FRAMES = {
     "PING": lambda _: frames.ping(bytes(8), ack=False),
     "PING acknowledgements": lambda _: frames.ping(bytes(8), ack=True),
     "SETTINGS": lambda _: settings(initial_window=1_000),
@@ -45,18 +45,18 @@ NUISANCES = {
 }
 
 
-@pytest.mark.parametrize("part", NUISANCES.values(), ids=NUISANCES)
+@pytest.mark.parametrize("part", USELESS_FRAMES.values(), ids=USELESS_FRAMES)
 def test_useless_frames_are_accepted_in_a_burst_and_a_flood_ends_the_connection(stepped, part):
     wire = Wire(stepped)
     wire.send(request(1))
-    sent = repeated(wire, map(part, ODD))
+    sent = send_until_closed(wire, map(part, ODD))
     assert 100 <= sent <= 1_200
     assert wire.end_code() == CALM
     assert wire.handler.receivers[1].codes == [None]
     assert len(wire.transport.taken) < 40_000
 
 
-@pytest.mark.parametrize("part", NUISANCES.values(), ids=NUISANCES)
+@pytest.mark.parametrize("part", USELESS_FRAMES.values(), ids=USELESS_FRAMES)
 def test_some_useless_frames_per_second_are_accepted(stepped, part):
     wire = Wire(stepped, Limits(idle_seconds=1e9, keepalive_seconds=1e9))
     wire.send(request(1), frames.ping(bytes(8), ack=True))
@@ -76,7 +76,7 @@ def test_a_busy_client_may_send_pings_and_window_updates_as_often_as_it_gets_res
 
 def test_rapid_reset_ends_the_connection(stepped):
     wire = Wire(stepped)
-    sent = repeated(wire, (request(number) + frames.reset(number, 8) for number in ODD))
+    sent = send_until_closed(wire, (request(number) + frames.reset(number, 8) for number in ODD))
     assert 1_000 <= sent <= 1_100
     assert wire.end_code() == CALM
     assert all(receiver.codes == [Code.CANCEL] for receiver in list(wire.handler.receivers.values())[:1_000])
@@ -97,7 +97,7 @@ MADE_YOU_RESET = {
 @pytest.mark.parametrize("part", MADE_YOU_RESET.values(), ids=MADE_YOU_RESET)
 def test_made_you_reset_ends_the_connection(stepped, part):
     wire = Wire(stepped)
-    sent = repeated(wire, map(part, ODD))
+    sent = send_until_closed(wire, map(part, ODD))
     assert 900 <= sent <= 1_100
     assert wire.end_code() == CALM
     assert not wire.connection.table.open
@@ -105,7 +105,7 @@ def test_made_you_reset_ends_the_connection(stepped, part):
 
 def test_a_peer_that_ignores_the_limit_of_streams_loses_its_connection(stepped):
     wire = Wire(stepped)
-    sent = repeated(wire, map(request, ODD))
+    sent = send_until_closed(wire, map(request, ODD))
     assert 1_100 <= sent <= 1_300
     assert wire.end_code() == CALM
     assert len(wire.handler.receivers) == 128
@@ -122,12 +122,14 @@ def test_a_client_that_cancels_half_of_its_requests_is_served(echo):
 def test_a_continuation_flood_ends_the_connection_and_takes_little_memory(stepped):
     wire = Wire(stepped)
     wire.send(headers(1, b"", complete=False))
-    sent = repeated(wire, (frames.frame(frames.CONTINUATION, 0, 1, b"") for _ in ODD), at_once=5)
+    sent = send_until_closed(wire, (frames.frame(frames.CONTINUATION, 0, 1, b"") for _ in ODD), per_read=5)
     assert sent <= 20
     assert wire.end_code() == CALM
     wire = Wire(stepped)
     wire.send(headers(1, BLOCK, complete=False))
-    sent = repeated(wire, (frames.frame(frames.CONTINUATION, 0, 1, encode([(b"a", b"x" * 16_000)])) for _ in ODD), at_once=1)
+    sent = send_until_closed(
+        wire, (frames.frame(frames.CONTINUATION, 0, 1, encode([(b"a", b"x" * 16_000)])) for _ in ODD), per_read=1
+    )
     assert sent <= 3
     assert wire.end_code() == CALM
 
@@ -145,7 +147,7 @@ def test_tiny_window_updates_end_the_connection(stepped):
     wire.send(settings(initial_window=0), request(1, end=True))
     stream = wire.handler.receivers[1].stream
     wire.do(lambda: (stream.send_headers(OPENING), stream.send_data(bytes(100_000))))
-    sent = repeated(wire, (frames.window_update(1, 1) for _ in ODD))
+    sent = send_until_closed(wire, (frames.window_update(1, 1) for _ in ODD))
     assert sent <= 600
     assert wire.end_code() == CALM
 
@@ -154,7 +156,7 @@ def test_tiny_windows_set_by_settings_end_the_connection(stepped):
     wire = Wire(stepped)
     wire.send(settings(initial_window=0), *[request(number, end=True) for number in range(1, 201, 2)])
     wire.do(lambda: [receiver.stream.send_data(bytes(50_000)) for receiver in wire.handler.receivers.values()])
-    sent = repeated(wire, (settings(initial_window=size) for size in range(1, 10_000)), at_once=1)
+    sent = send_until_closed(wire, (settings(initial_window=size) for size in range(1, 10_000)), per_read=1)
     assert sent <= 110
     assert wire.end_code() == CALM
 
@@ -244,10 +246,10 @@ def test_a_turn_ends_earlier_where_windows_let_queued_bodies_go(stepped):
 
 def test_another_connection_of_the_same_server_is_untouched_by_all_of_it(stepped):
     bystander = Wire(stepped, echoing=True)
-    for part in [*NUISANCES.values(), *MADE_YOU_RESET.values()]:
+    for part in [*USELESS_FRAMES.values(), *MADE_YOU_RESET.values()]:
         attacker = Wire(stepped)
         attacker.send(request(1))
-        repeated(attacker, map(part, ODD[1:]))
+        send_until_closed(attacker, map(part, ODD[1:]))
         assert attacker.transport.ended
     bystander.send(request(1), data(1, b"still", end=True))
     assert [frame.data for frame in bystander.read() if type(frame).__name__ == "DataFrame"] == [b"still"]

@@ -1,4 +1,4 @@
-"""Attacks as they were recorded in the wild, on real sockets, several peers at a time: a normal client sees nothing of them."""
+"""Known attacks on real sockets, several peers at a time: a normal client is served meanwhile."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from tests.support.http2 import direct_server
 from tests.support.paths import ROOT
 
 CALLS = 200
-SLOWEST_SECONDS = 2.0  # of a call; it takes a millisecond, and the machine may be busy
+MAX_CALL_SECONDS = 2.0  # of a call; it takes a millisecond, and the machine may be busy
 MAX_MIB = 64  # that an attack may take; the largest message has one
 ATTACKERS, SERVER = Path(http2_attackers.__file__), Path(direct_server.__file__)
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @contextlib.contextmanager
 def started(script, *arguments):
-    """A script in a process of its own, and its first line."""
+    """Run a script in its own process; yields the process and its first line."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(script), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -37,7 +37,7 @@ def started(script, *arguments):
 
 @pytest.fixture(scope="module")
 def server():
-    """A server with a memory of its own: what an attack takes of it is not lost in what tests before it left behind."""
+    """A server in its own process, so that the memory an attack takes can be measured."""
     with started(SERVER) as (process, port):
         yield process, int(port)
 
@@ -60,7 +60,7 @@ def test_a_normal_client_is_served_during_the_attack(server, shape):
             slowest = max(slowest, time.monotonic() - began)
         held = int(channel.unary_unary("/test.Test/Held")(b"", timeout=30))
         assert attackers.poll() is None
-    assert slowest < SLOWEST_SECONDS
+    assert slowest < MAX_CALL_SECONDS
     assert peak_mib(process) - before < MAX_MIB
     assert held <= 8 * direct_server.MAX_BYTES
     assert process.poll() is None

@@ -1,4 +1,4 @@
-"""What two peers say when both keep the rules, with python-hyper's h2 as the client: it raises where this side does not."""
+"""Conversations that keep the rules, with python-hyper's h2 as the client, which raises if the server breaks one."""
 
 import h2.events
 import h2.settings

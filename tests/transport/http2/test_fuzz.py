@@ -95,7 +95,7 @@ def act(wire, what, choice):
 
 def check(wire):
     connection, transport = wire.connection, wire.transport
-    assert transport.most <= BOUND + 262_144 + 20_100  # a turn of queued bodies, and of fields
+    assert transport.max_buffered <= BOUND + 262_144 + 20_100  # a turn of queued bodies, and of fields
     assert len(connection.table.open) <= LIMITS.max_concurrent_streams
     assert connection.send_budget.total == sum(stream.unsent for stream in connection.table.open.values())
     assert connection.send_budget.total >= 0
@@ -116,7 +116,7 @@ def check(wire):
 
 
 def play(loop, script, seed, cut):
-    """Play a script, each run of frames cut into reads as the seed says."""
+    """Play a script; with `cut`, frames are split into reads at random."""
     choice = random.Random(seed)
     wire = Wire(loop, LIMITS)
     wire.send(request(21), data(21, b"before"))

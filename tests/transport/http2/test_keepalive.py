@@ -1,4 +1,4 @@
-"""What takes too long: slow openings, header blocks without end, silence, peers that read nothing or next to nothing."""
+"""Timeouts: slow openings, endless header blocks, silent peers, peers that read too little."""
 
 import pytest
 from h2.errors import ErrorCodes as Code

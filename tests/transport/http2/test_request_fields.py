@@ -1,4 +1,4 @@
-"""The fields of requests: what RFC 9113, section 8, calls malformed, and what is only large."""
+"""Request fields that are malformed by RFC 9113, section 8, and lists that are too large."""
 
 import pytest
 from h2.errors import ErrorCodes as Code

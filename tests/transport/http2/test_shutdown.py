@@ -1,4 +1,4 @@
-"""How connections end: gracefully, at once, by the peer, and what a peer still gets to read."""
+"""The end of connections: graceful, immediate, by the peer; and what the peer can still read."""
 
 import pytest
 from h2.errors import ErrorCodes as Code

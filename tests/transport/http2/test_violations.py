@@ -1,4 +1,4 @@
-"""Each rule of RFC 9113 that a peer can break, and the error code it gets for it."""
+"""The rules of RFC 9113 that a peer can break, and the error code for each."""
 
 import pytest
 from h2.errors import ErrorCodes as Code

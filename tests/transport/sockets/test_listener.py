@@ -1,4 +1,4 @@
-"""The engine on real sockets, on both loops it is served on: what a peer gets to read, and what it can hold up."""
+"""The engine on real sockets, on asyncio's loop and uvloop: what a peer can read, and that it can't delay others."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ Test = Callable[["Peers", "Served"], Awaitable[None]]
 
 
 class Served(RecordingHandler):
-    """Answers, and tells when a connection is lost."""
+    """Answers, and signals the loss of a connection."""
 
     def __init__(self) -> None:
         super().__init__(echoing=True)
@@ -35,14 +35,14 @@ class Served(RecordingHandler):
 
 
 class Peers:
-    """Connects to a server; what was connected is closed in the end."""
+    """Connects to a server; all connections are closed in the end."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
         self._open: list[socket.socket | asyncio.StreamWriter] = []
 
     async def mute(self) -> socket.socket:
-        """Connect without anything that reads."""
+        """Connect without reading."""
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         sock.setblocking(False)
