@@ -118,8 +118,3 @@ class Definition:
 
 
 ALL_FEATURES = Definition()
-
-
-def datapool_columns(protocol: str) -> list[str]:
-    """Return the columns of the datapool's files of a protocol, the two times first."""
-    return ["window_start", "window_end", *(feature.column for feature in FEATURES if feature.protocol == protocol)]

@@ -1,4 +1,4 @@
-"""`mods-grpc aggregate` and what is under it: columns and single lines agree to the bit, and hostile logs stop nothing."""
+"""`mods-grpc aggregate` and bulk aggregation: the same rows to the bit as line by line, and hostile logs that stop nothing."""
 
 import gzip
 import json
@@ -21,8 +21,8 @@ from training.data.time_range import parse_interval
 NETWORKS = ("10.0.0.0/16", "10.0.7.0/24", "fd00::/8")
 
 
-def both(path, options, **batch_options):
-    """Return the rows and counters of the columnar and of the single-line way."""
+def aggregate_both_ways(path, options, **batch_options):
+    """Return the rows and counters of bulk aggregation, and those of aggregation line by line."""
     batch = BulkAggregator([path], options=options, **batch_options)
     columnar = list(batch.rows())
     single = Aggregator(options=options)
@@ -35,12 +35,12 @@ def both(path, options, **batch_options):
 
 @pytest.mark.parametrize("group_by", list(GroupBy))
 @pytest.mark.parametrize("networks", [(), NETWORKS])
-def test_columns_and_single_lines_give_the_same_rows(tmp_path, monkeypatch, group_by, networks):
+def test_bulk_and_single_line_aggregation_give_the_same_rows(tmp_path, monkeypatch, group_by, networks):
     monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
     records = random_records(3, 4_000, 3 * 3_600)
     write_zeek_tsv(tmp_path, records, rows_per_file=700)
     options = AggregatorOptions(group_by=group_by, local_networks=networks, distinct_limit=40)
-    columnar, single = both(tmp_path, options, block_bytes=20_000)
+    columnar, single = aggregate_both_ways(tmp_path, options, block_bytes=20_000)
     assert len(columnar[0]) >= 10
     assert repr(columnar) == repr(single)
     direct = Aggregator(options=options)
@@ -48,14 +48,14 @@ def test_columns_and_single_lines_give_the_same_rows(tmp_path, monkeypatch, grou
     assert repr(list(direct.flush(max(record.logged_ns for record in records)))) == repr(columnar[0])
 
 
-def test_whole_logs_go_through_columns_and_their_odd_lines_alone_one_by_one(tmp_path, monkeypatch):
+def test_only_lines_that_do_not_fit_columns_are_parsed_one_by_one(tmp_path, monkeypatch):
     records = random_records(3, 4_000, 3_600)
     write_zeek_tsv(tmp_path, records)
     monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
     batch = BulkAggregator([tmp_path])
     one_by_one = []
     single = batch._parse_rows
-    monkeypatch.setattr(batch, "_parse_rows", lambda *given: one_by_one.extend(given[3]) or single(*given))
+    monkeypatch.setattr(batch, "_parse_rows", lambda *arguments: one_by_one.extend(arguments[3]) or single(*arguments))
     list(batch.rows())
     assert batch.counters.records == len(records) == 4_000
     assert all(line.startswith(b"#") for line in one_by_one)
@@ -68,7 +68,7 @@ def test_whole_logs_go_through_columns_and_their_odd_lines_alone_one_by_one(tmp_
         max_size=12,
     )
 )
-def test_lines_with_anything_in_them_are_judged_alike(tmp_path_factory, monkeypatch, damages):
+def test_damaged_lines_are_read_the_same_both_ways(tmp_path_factory, monkeypatch, damages):
     monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
     folder = tmp_path_factory.mktemp("logs")
     write_zeek_tsv(folder, [record for record in random_records(5, 40, 600) if record.protocol in {"conn", "dns"}])
@@ -80,12 +80,12 @@ def test_lines_with_anything_in_them_are_judged_alike(tmp_path_factory, monkeypa
             cells[column % len(cells)] = text
             lines[index] = "\t".join(cells)
         log.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
-    columnar, single = both(folder, AggregatorOptions(window_seconds=60, slide_seconds=60))
+    columnar, single = aggregate_both_ways(folder, AggregatorOptions(window_seconds=60, slide_seconds=60))
     assert repr(columnar[0]) == repr(single[0])
     assert columnar[1:] == single[1:]
 
 
-def test_records_out_of_order_within_the_lateness_make_no_difference(tmp_path):
+def test_records_out_of_order_within_the_lateness_change_nothing(tmp_path):
     records = sorted(random_records(6, 3_000, 6 * 3_600), key=lambda record: record.ts)
     draw = random.Random(2)
     records.sort(key=lambda record: record.ts + draw.randrange(600) * SECOND)
@@ -120,7 +120,7 @@ def hostile_lines():
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_hostile_lines_are_counted_quarantined_and_never_fatal(tmp_path, packed, capsys):
+def test_hostile_lines_are_counted_and_quarantined(tmp_path, packed, capsys):
     good, bad, in_1970 = hostile_lines()
     header = (
         b"#separator \\x09\n#unset_field\t-\n#path\tconn\n"
@@ -142,17 +142,17 @@ def test_hostile_lines_are_counted_quarantined_and_never_fatal(tmp_path, packed,
     quarantine = tmp_path / "malformed.jsonl"
     arguments = [str(logs), "--output", str(tmp_path / "pool"), "--quarantine", str(quarantine), "--json"]
     assert main(["aggregate", *arguments, "--from", "2024-04-19", "--to", "2024-04-19T02:00"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["records"] == found["added"] == 500 + len(bad)
-    assert found["malformed"] == dict.fromkeys(bad, 1) | {"time": 2, "columns": 3}
-    kept = [json.loads(line) for line in quarantine.read_text().splitlines()]
-    assert sorted(entry["reason"] for entry in kept) == sorted([*bad, "time", "columns", "columns"])
-    assert max(len(entry["line"]) for entry in kept) <= 4_096
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["records"] == summary["added"] == 500 + len(bad)
+    assert summary["malformed"] == dict.fromkeys(bad, 1) | {"time": 2, "columns": 3}
+    entries = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    assert sorted(entry["reason"] for entry in entries) == sorted([*bad, "time", "columns", "columns"])
+    assert max(len(entry["line"]) for entry in entries) <= 4_096
     first = (tmp_path / "pool/conn/2024/04/19/w01h-s10m.tsv").read_text().splitlines()[1].split("\t")
     assert first[5] == str(500 + len(bad))
 
 
-def test_a_line_longer_than_a_block_is_refused_in_bounded_memory(tmp_path):
+def test_a_line_longer_than_a_block_is_rejected_in_bounded_memory(tmp_path):
     good, _, _ = hostile_lines()
     fields = b"#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\n"
     (tmp_path / "conn.log").write_bytes(fields + good + b"z" * 3_000_000 + b"\n" + good * 2 + b"z" * 3_000_000)
@@ -162,20 +162,20 @@ def test_a_line_longer_than_a_block_is_refused_in_bounded_memory(tmp_path):
     assert batch.counters.malformed == {"long": 2}
 
 
-def test_small_rotations_are_read_together_and_a_bad_line_still_names_its_file(tmp_path, monkeypatch):
+def test_small_rotated_files_are_read_together_and_a_bad_line_names_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
     write_zeek_tsv(tmp_path, random_records(4, 1_000, 3_600), rows_per_file=50)
     files = sorted(tmp_path.glob("conn.*"))
     for number, log in enumerate(files):
         log.write_text(log.read_text().replace("#close", f"torn line {number}\n#close"))
-    refused = []
-    batch = BulkAggregator([tmp_path], on_rejected=lambda path, reason, line: refused.append((path, reason, line)))
+    rejected = []
+    batch = BulkAggregator([tmp_path], on_rejected=lambda path, reason, line: rejected.append((path, reason, line)))
     list(batch.rows())
-    assert refused == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
+    assert rejected == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
     assert batch.counters.records == 1_000
 
 
-def test_grouped_series_have_a_datapool_each_that_training_reads(tmp_path, capsys):
+def test_each_series_has_a_datapool_that_training_reads(tmp_path, capsys):
     logs = tmp_path / "logs"
     logs.mkdir()
     write_zeek_tsv(logs, random_records(8, 3_000, 4 * 3_600))
@@ -186,11 +186,11 @@ def test_grouped_series_have_a_datapool_each_that_training_reads(tmp_path, capsy
     assert sorted(folder.name for folder in pool.iterdir()) == ["10.0.0.0%2F16", "10.0.7.0%2F24"]
     query = parse_query("conn|in_count_uid~conn_in;dns|out_distinct_query#window_start,window_end")
     interval = parse_interval("<2024-04-19,2024-04-20)")
-    found = read_datapool(pool / "10.0.0.0%2F16", query, interval, window_slide="w30m-s10m")
+    series = read_datapool(pool / "10.0.0.0%2F16", query, interval, window_slide="w30m-s10m")
     options = AggregatorOptions(group_by="subnet", local_networks=("10.0.0.0/16", "10.0.7.0/24"), window_seconds=1_800)
     rows = [row for row in BulkAggregator([logs], options=options).rows() if row.series == "10.0.0.0/16"]
     expected = [[row.values["conn|in_count_uid"], row.values["dns|out_distinct_query"]] for row in rows]
-    assert found.values.tolist() == expected
+    assert series.values.tolist() == expected
     assert len(expected) > 10
 
 
@@ -202,7 +202,7 @@ def test_a_protocol_that_was_not_logged_has_no_table(tmp_path):
     assert sorted(folder.name for folder in (tmp_path / "pool").iterdir()) == ["dns", "ssh"]
 
 
-def test_without_polars_or_into_a_full_folder_it_says_what_to_do(tmp_path, capsys, monkeypatch):
+def test_a_missing_package_and_a_folder_that_is_not_empty_are_errors(tmp_path, capsys, monkeypatch):
     (tmp_path / "conn.log").write_text("#fields\tts\n")
     assert main(["aggregate", str(tmp_path), "--output", str(tmp_path)]) == 1
     assert "is not empty" in capsys.readouterr().err

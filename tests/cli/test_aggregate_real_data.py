@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from mods_grpc.cli.main import main
+from mods_grpc.data.datapool_layout import JOIN_COLUMNS
 from mods_grpc.features import PROTOCOLS, Aggregator, AggregatorOptions, Definition
 from mods_grpc.features.accumulators import PartialCell
-from mods_grpc.features.definitions import FEATURES, datapool_columns
+from mods_grpc.features.definitions import FEATURES
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.real_data import DATA
@@ -105,9 +106,10 @@ def compare(rows, tables, window_seconds, is_local, every):
         expected = recount(table, feature.column, feature.direction, is_local)
         for row in rows[::every]:
             start = row.start_ns // 10**9
-            want, found = expected(start, start + window_seconds), row.values[feature.key]
-            assert np.isnan(found) if want is None else found == pytest.approx(want, rel=1e-9, abs=1e-6), (feature.key, start)
-            compared[feature.protocol] += bool(want)
+            counted, actual = expected(start, start + window_seconds), row.values[feature.key]
+            close = np.isnan(actual) if counted is None else actual == pytest.approx(counted, rel=1e-9, abs=1e-6)
+            assert close, (feature.key, start)
+            compared[feature.protocol] += bool(counted)
     return compared
 
 
@@ -144,10 +146,11 @@ def test_the_files_have_the_headers_of_the_original_datapool(tmp_path):
     assert main(["aggregate", str(ZEEK_TSV), "--output", str(pool), "--local", "64.225.56.201", *times]) == 0
     for protocol in PROTOCOLS:
         (original,) = (DATAPOOL / "features" / protocol / "2019/06/03").glob("*.tsv")
-        (made,) = (pool / protocol).rglob("*.tsv")
-        assert made.name == original.name
-        lines = made.read_text().splitlines()
-        assert lines[0] == original.read_text().splitlines()[0] == "\t".join(datapool_columns(protocol))
+        (written,) = (pool / protocol).rglob("*.tsv")
+        assert written.name == original.name
+        lines = written.read_text().splitlines()
+        columns = [*JOIN_COLUMNS, *(feature.column for feature in FEATURES if feature.protocol == protocol)]
+        assert lines[0] == original.read_text().splitlines()[0] == "\t".join(columns)
         assert [lines[1].split("\t")[0], lines[-1].split("\t")[1]] == ["2024-04-19T00:00:00.000Z", "2024-04-20T00:00:00.000Z"]
         assert len(lines) == 1 + 139
 

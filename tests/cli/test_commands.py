@@ -117,13 +117,13 @@ def test_detect_shows_alerts_and_counts(run: Command, table: Path) -> None:
 
 
 def test_detect_in_json_agrees_with_the_client(run: Command, table: Path, server: RunningServer) -> None:
-    found = json.loads(run("detect", table, "--json", "--all", "--significance", "0.01")[1])
+    output = json.loads(run("detect", table, "--json", "--all", "--significance", "0.01")[1])
     given = rows()
     with Client(server.address) as client:
         result = client.detect([row[0] for row in given], [row[1:] for row in given], significance=0.01)
-    assert [verdict["p_value"] for verdict in found["verdicts"]] == result.p_values.tolist()
-    assert found["summary"]["anomalies"] == int(result.anomalous.sum()) > 0
-    assert found["summary"]["significance"] == 0.01
+    assert [verdict["p_value"] for verdict in output["verdicts"]] == result.p_values.tolist()
+    assert output["summary"]["anomalies"] == int(result.anomalous.sum()) > 0
+    assert output["summary"]["significance"] == 0.01
 
 
 def test_a_long_file_is_scored_in_chunks_with_the_same_verdicts(
@@ -153,9 +153,9 @@ def test_rows_that_are_empty_or_missing_are_imputed(run: Command, tmp_path: Path
 def test_every_series_of_a_file_is_scored_separately(run: Command, tmp_path: Path) -> None:
     given = [(time, *values, name) for time, *values in rows(20) for name in ("lab", "campus")]
     path = write(tmp_path / "many.csv", given, ("time", *FEATURES, "site"), ",")
-    found = json.loads(run("detect", path, "--json", "--all", "--series-column", "site")[1])
-    assert found["summary"]["judged"] == 2 * (20 - ROWS)
-    assert {verdict["series"] for verdict in found["verdicts"]} == {"lab", "campus"}
+    output = json.loads(run("detect", path, "--json", "--all", "--series-column", "site")[1])
+    assert output["summary"]["judged"] == 2 * (20 - ROWS)
+    assert {verdict["series"] for verdict in output["verdicts"]} == {"lab", "campus"}
 
 
 def test_stream_gives_the_verdicts_of_detect(run: Command, table: Path) -> None:
@@ -170,7 +170,7 @@ def test_stream_gives_the_verdicts_of_detect(run: Command, table: Path) -> None:
 def test_stream_adapts_scales_with_own_scales(run: Command, table: Path) -> None:
     def p_values(*options: str) -> list[float]:
         lines = run("stream", table, "--json", "--all", "--sensor", f"scales {options}", *options)[1].splitlines()
-        return [found["p_value"] for line in lines if (found := json.loads(line))["status"] == "SCORED"]
+        return [verdict["p_value"] for verdict in map(json.loads, lines) if verdict["status"] == "SCORED"]
 
     pooled, own = p_values(), p_values("--own-scales")
     assert len(pooled) == len(own) == 60 - ROWS
@@ -259,8 +259,8 @@ def test_a_usage_error_exits_with_two(words: tuple[str, ...], capsys: pytest.Cap
 
 def test_the_command_line_runs_as_a_program() -> None:
     command = [sys.executable, "-m", "mods_grpc.cli.main", "--version"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT)
-    assert found.stdout.startswith("mods-grpc ")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT)
+    assert result.stdout.startswith("mods-grpc ")
 
 
 def test_a_closed_pipe_causes_no_traceback(server: RunningServer, table: Path) -> None:
