@@ -1,4 +1,4 @@
-"""Primitives between protobuf messages and numpy arrays, for client and server: times, numbers and masks.
+"""Times, numbers and masks in protobuf messages, for client and server.
 
 Times are integers in nanoseconds since 1970-01-01T00:00:00Z, numbers little-endian float64, masks one byte per value.
 """
@@ -9,17 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from numpy.typing import NDArray
 
+from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats
 from mods_grpc.errors import InvalidInputError, Reason
 
-NANOS_PER_SECOND = 1_000_000_000
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 FLOAT64_BYTES = 8
 
 
 def timestamp_from_nanos(nanos: int) -> Timestamp:
-    """Make a Timestamp of nanoseconds since 1970-01-01T00:00:00Z."""
+    """Return the Timestamp of nanoseconds since 1970-01-01T00:00:00Z."""
     seconds, rest = divmod(int(nanos), NANOS_PER_SECOND)
     return Timestamp(seconds=seconds, nanos=rest)
 
@@ -28,7 +27,7 @@ def nanos_from_timestamp(timestamp: Timestamp, field: str = "") -> int:
     """Read a Timestamp as nanoseconds since 1970-01-01T00:00:00Z.
 
     Args:
-        timestamp: The message. Whether it was set at all is for the caller to see.
+        timestamp: The message. Whether the field is set at all must be checked by the caller.
         field: Path of the field, for the error.
 
     Raises:
@@ -45,7 +44,7 @@ def nanos_from_timestamp(timestamp: Timestamp, field: str = "") -> int:
 
 
 def duration_from_seconds(seconds: float) -> Duration:
-    """Make a Duration of seconds."""
+    """Return the Duration of seconds."""
     nanos = round(seconds * NANOS_PER_SECOND)
     sign = -1 if nanos < 0 else 1
     whole, rest = divmod(abs(nanos), NANOS_PER_SECOND)
@@ -57,40 +56,40 @@ def seconds_from_duration(duration: Duration) -> float:
     return float(duration.seconds) + float(duration.nanos) / NANOS_PER_SECOND
 
 
-def pack_float64(array: NDArray[np.float64]) -> bytes:
-    """Write numbers of any shape as little-endian float64 in row-major order."""
+def pack_float64(array: Floats) -> bytes:
+    """Encode numbers of any shape as little-endian float64 in row-major order."""
     return np.ascontiguousarray(array, dtype="<f8").tobytes()
 
 
-def unpack_float64(data: bytes, shape: Sequence[int], field: str = "values") -> NDArray[np.float64]:
-    """Read little-endian float64 in row-major order.
+def unpack_float64(data: bytes, shape: Sequence[int], field: str = "values") -> Floats:
+    """Decode little-endian float64 in row-major order.
 
     Args:
         data: The bytes.
-        shape: The shape expected; one length may be -1 and follows from the size.
+        shape: The expected shape; one length may be -1, and then follows from the size.
         field: Path of the field, for the error.
 
     Returns:
-        An array of that shape that shares the bytes and can't be written to.
+        A read-only array of that shape that shares the memory of `data`.
 
     Raises:
-        InvalidInputError: SHAPE_MISMATCH, the size does not fit the shape.
+        InvalidInputError: SHAPE_MISMATCH, the size does not match the shape.
     """
-    found = _fitting_shape(len(data), FLOAT64_BYTES, shape, field)
-    return np.frombuffer(data, dtype="<f8").reshape(found)
+    full_shape = _resolve_shape(len(data), FLOAT64_BYTES, shape, field)
+    return np.frombuffer(data, dtype="<f8").reshape(full_shape)
 
 
-def pack_mask(missing: NDArray[np.bool_]) -> bytes:
-    """Write a mask, True where a value is missing, as one byte per value; as no bytes when nothing is missing."""
+def pack_mask(missing: Bools) -> bytes:
+    """Encode a mask, True where a value is missing, as one byte per value; as no bytes when nothing is missing."""
     return np.ascontiguousarray(missing, dtype=np.uint8).tobytes() if np.any(missing) else b""
 
 
-def unpack_mask(data: bytes, shape: Sequence[int], field: str = "missing") -> NDArray[np.bool_]:
-    """Read a mask: True where a value is missing.
+def unpack_mask(data: bytes, shape: Sequence[int], field: str = "missing") -> Bools:
+    """Decode a mask: True where a value is missing.
 
     Args:
         data: One byte per value, 0 or 1; no bytes when nothing is missing.
-        shape: The shape expected, without -1.
+        shape: The expected shape, without -1.
         field: Path of the field, for the error.
 
     Raises:
@@ -98,7 +97,7 @@ def unpack_mask(data: bytes, shape: Sequence[int], field: str = "missing") -> ND
     """
     if not data:
         return np.zeros(tuple(shape), dtype=np.bool_)
-    raw = np.frombuffer(data, dtype=np.uint8).reshape(_fitting_shape(len(data), 1, shape, field))
+    raw = np.frombuffer(data, dtype=np.uint8).reshape(_resolve_shape(len(data), 1, shape, field))
     if raw.max() > 1:
         raise InvalidInputError.for_field(
             field, Reason.FIELD_INVALID, "expected bytes that are 0 or 1", limit=1, actual=raw.max()
@@ -106,10 +105,9 @@ def unpack_mask(data: bytes, shape: Sequence[int], field: str = "missing") -> ND
     return raw.astype(np.bool_)
 
 
-def _fitting_shape(size: int, item_size: int, shape: Sequence[int], field: str) -> tuple[int, ...]:
-    known = math.prod(length for length in shape if length >= 0)
+def _resolve_shape(size: int, item_size: int, shape: Sequence[int], field: str) -> tuple[int, ...]:
     open_ended = -1 in shape
-    row = known * item_size
+    row = math.prod(length for length in shape if length >= 0) * item_size
     fits = size == row or (open_ended and row > 0 and size % row == 0)
     if not fits:
         expected = f"a multiple of {row} bytes" if open_ended else f"{row} bytes"

@@ -5,7 +5,7 @@ import pytest
 
 from mods_grpc.detection import Verdicts
 from mods_grpc.protobuf.arrays import pack_float64
-from mods_grpc.protobuf.wire import length_delimited_field
+from mods_grpc.protobuf.wire import length_delimited_field, read_varint
 from mods_grpc.server.codec.encode import encode_scores, status_column
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
@@ -27,12 +27,24 @@ def test_scores_are_the_columns_that_lists_would_make(n):
     verdicts.anomalous[:] = RNG.random(n) < 0.5
     verdicts.p_value[::2] = RNG.random(len(verdicts.p_value[::2]))
     times = RNG.integers(-(2**63), 2**63 - 1, n)
-    found = encode_scores(times, status_column(verdicts), verdicts.p_value, verdicts.anomalous)
-    assert found == pb.ScoreColumns(
+    columns = encode_scores(times, status_column(verdicts), verdicts.p_value, verdicts.anomalous)
+    assert columns == pb.ScoreColumns(
         observe_time_unix_nano=times.tolist(),
         status=status_column(verdicts).tolist(),
         p_value=pack_float64(verdicts.p_value),
         anomalous=verdicts.anomalous.tolist(),
     )
-    known = verdict_pb2.VerdictStatus.DESCRIPTOR.values_by_number
-    assert set(found.status) <= set(known) - {0}
+    statuses = verdict_pb2.VerdictStatus.DESCRIPTOR.values_by_number
+    assert set(columns.status) <= set(statuses) - {0}
+
+
+@pytest.mark.parametrize("number", [1, 127, 128, 300, 2**32, 2**63])
+def test_a_varint_is_read_back_with_the_position_after_it(number):
+    message = bytes(3) + pb.StreamAnswer(sequence=number).SerializeToString()
+    assert read_varint(message, 4) == (number, len(message))  # after the tag of the field
+
+
+@pytest.mark.parametrize(("message", "error"), [(b"\xff", IndexError), (b"\xff" * 11, ValueError)])
+def test_a_varint_without_an_end_raises(message, error):
+    with pytest.raises(error):
+        read_varint(message, 0)

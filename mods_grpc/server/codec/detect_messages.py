@@ -41,7 +41,7 @@ class DetectInput:
     """A valid request of s series with n rows together, one series after the other.
 
     Attributes:
-        model: The model that is asked.
+        model: The model that the request refers to.
         significance: p-value at or below which a row is anomalous.
         impute_rows: Most missing rows that are filled.
         sizes: s numbers of rows.

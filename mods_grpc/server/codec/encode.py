@@ -152,7 +152,7 @@ def encode_plain(verdicts: Verdicts, index: int, time: int, name: str) -> verdic
 
 def encode_verdict(verdict: Verdict, name: str, time: Timestamp) -> verdict_pb2.Verdict:
     """Encode the verdict on a single row, without its explanation."""
-    return _encode_scored(name, time, 0, verdict.p_value, verdict.out_of_distribution, verdict.alarm)
+    return _encode_scored(name, time, verdict.gap_filled, verdict.p_value, verdict.out_of_distribution, verdict.alarm)
 
 
 def _encode_scored(
@@ -197,23 +197,37 @@ def _add_explanations(
 ) -> None:
     """Add features and reason to verdicts on k rows; the arrays are `(k, features)`. Rows that were not scored get none."""
     names, (lower, upper) = model.feature_names, interval
-    columns = (observed, expected, lower, upper, explanation.feature_p, explanation.share, explanation.direction)
-    for message, *row in zip(messages, *[column.tolist() for column in columns], strict=True):
-        if message.status == verdict_pb2.VERDICT_STATUS_SCORED:
-            for name, value, forecast, low, high, p_value, share in zip(names, *row[:6], strict=True):
-                if math.isnan(value):
-                    message.features.add(feature=name, expected=forecast, lower=low, upper=high, share=share)
-                else:
-                    message.features.add(
-                        feature=name,
-                        observed=value,
-                        expected=forecast,
-                        lower=low,
-                        upper=high,
-                        p_value=p_value,
-                        share=share,
-                    )
-            shares = row[5]
-            top = shares.index(max(shares))
-            value, forecast, low, high, p_value, share, direction = [column[top] for column in row]
-            message.reason = describe(names[top], value, forecast, low, high, p_value, share, direction, message.p_value)
+    rows = zip(
+        messages,
+        observed.tolist(),
+        expected.tolist(),
+        lower.tolist(),
+        upper.tolist(),
+        explanation.feature_p.tolist(),
+        explanation.share.tolist(),
+        explanation.direction.tolist(),
+        strict=True,
+    )
+    for message, values, forecasts, lows, highs, p_values, shares, directions in rows:
+        if message.status != verdict_pb2.VERDICT_STATUS_SCORED:
+            continue
+        features = zip(names, values, forecasts, lows, highs, p_values, shares, strict=True)
+        for name, value, forecast, low, high, p_value, share in features:
+            if math.isnan(value):
+                message.features.add(feature=name, expected=forecast, lower=low, upper=high, share=share)
+            else:
+                message.features.add(
+                    feature=name, observed=value, expected=forecast, lower=low, upper=high, p_value=p_value, share=share
+                )
+        top = shares.index(max(shares))
+        message.reason = describe(
+            names[top],
+            values[top],
+            forecasts[top],
+            lows[top],
+            highs[top],
+            p_values[top],
+            shares[top],
+            directions[top],
+            message.p_value,
+        )

@@ -22,7 +22,7 @@ class ForecastInput:
     """A valid request.
 
     Attributes:
-        model: The model that is asked.
+        model: The model that the request refers to.
         horizon: Steps to return.
         coverages: Of the intervals, each between 0 and 1.
         windows: `(n, rows, features)`, complete.
@@ -61,7 +61,12 @@ def decode_forecast_request(request: pb.ForecastRequest, model: LoadedModel, con
 
 
 def encode_forecast_response(request: pb.ForecastRequest, valid: ForecastInput, forecasts: Floats) -> pb.ForecastResponse:
-    """Encode the forecasts of a request's windows, `(n, horizon, outputs_per_feature * features)`, in the form it was asked in.
+    """Encode the forecasts of a request's windows, as windows or columns like the request.
+
+    Args:
+        request: The request.
+        valid: Its content.
+        forecasts: `(n, horizon, outputs_per_feature * features)`.
 
     Raises:
         ModelOutputError: A forecast is not finite.

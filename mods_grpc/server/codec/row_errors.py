@@ -1,4 +1,4 @@
-"""Errors of single observations in a stream message: found, and encoded in its answer."""
+"""Errors of single observations of a stream message, and their place in its answer."""
 
 import numpy as np
 

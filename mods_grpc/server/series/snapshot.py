@@ -112,7 +112,7 @@ def hand_over(previous: SeriesSlots, current: SeriesSlots, *, same_model: bool) 
     else:
         current.absorb(previous)
         if not same_model:
-            current.table.reset_learned(ahead=not is_compatible(current.table, previous.table, same_model=same_model))
+            current.table.reset_learned(pending=not is_compatible(current.table, previous.table, same_model=same_model))
 
 
 def is_compatible(table: SeriesTable, other: SeriesTable | SeriesSnapshot, *, same_model: bool) -> bool:

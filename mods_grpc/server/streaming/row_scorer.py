@@ -173,18 +173,20 @@ class RowScorer:
         Raises:
             ModelOutputError: A forecast is not finite; nothing was applied.
         """
-        times, model = np.array([row.time for row in rows]), self.model
+        model = self.model
+        slots, series, row_times, values = zip(*rows, strict=True)
+        times = np.array(row_times)
         verdicts = self.monitor.observe(
-            np.array([row.slot for row in rows]),
+            np.array(slots),
             times,
-            np.array([row.values for row in rows]),
+            np.array(values),
             reported=np.ones(len(rows), np.bool_),
             significance=self.significance,
             impute_rows=self.impute_rows,
         )
         self.metrics.count_observations(model.manifest.name, verdicts.outcome, verdicts.anomalous)
         indices = rows_to_explain(verdicts, self.explain)
-        names = [rows[i].series for i in indices.tolist()]
+        names = map(series.__getitem__, indices.tolist())
         messages = encode_explained(model, verdicts, times, names, indices, self.significance)
         explained = dict(zip(indices.tolist(), messages, strict=True))
         answers = []
@@ -199,8 +201,10 @@ class RowScorer:
         return answers
 
     def _score_next(self, row: SeriesRow, observe_time: Timestamp) -> pb.StreamAnswer | None:
-        """Score the next row of a series with a full window; None, with nothing applied, where it is not that."""
-        verdict = self.monitor.observe_one(row.slot, row.time, np.array([row.values]), significance=self.significance)
+        """Score the next row of a series with a full window, or the first one after a short gap; None, with nothing applied, if not."""
+        verdict = self.monitor.observe_one(
+            row.slot, row.time, np.array([row.values]), significance=self.significance, impute_rows=self.impute_rows
+        )
         if verdict is None:
             return None
         alarm, model = verdict.alarm, self.model

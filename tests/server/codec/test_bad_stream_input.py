@@ -16,7 +16,8 @@ from mods_grpc.v1.verdict_pb2 import (
     VERDICT_STATUS_SCORED,
     VERDICT_STATUS_WARMING_UP,
 )
-from tests.support.http2.client import (
+from tests.support.models.tiny import LEVELS
+from tests.support.rpc.client import (
     Stream,
     at,
     failure_of,
@@ -25,7 +26,6 @@ from tests.support.http2.client import (
     p_values,
     reading,
 )
-from tests.support.models.tiny import LEVELS
 
 NAN, INF = float("nan"), float("inf")
 
@@ -94,8 +94,8 @@ def test_a_message_that_cannot_be_read_is_answered_in_band_and_changes_nothing(w
     before = server.snapshot()
     answer = warm.send(**fields)
     assert answer.sequence == 2
-    code, found, details = reading(answer.error)
-    assert (code, found) == (code_pb2.INVALID_ARGUMENT, reason)
+    code, actual, details = reading(answer.error)
+    assert (code, actual) == (code_pb2.INVALID_ARGUMENT, reason)
     assert details["BadRequest"].field_violations[0].field.startswith("data.")
     assert server.snapshot() == before
     assert warm.row(8).verdict.status == VERDICT_STATUS_SCORED

@@ -13,10 +13,10 @@ from mods_grpc.server.models.versions import VersionState
 from mods_grpc.server.onnx.graph_choice import BATCH_SIZES, choose_graph
 from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.v1 import inference_pb2_grpc
-from tests.server.models.test_canary import hungry_graph, tried
-from tests.support.http2.client import forecast_request
+from tests.server.models.test_canary import hungry_graph, load_with_canary
 from tests.support.loaded_repository import loaded, vectors
 from tests.support.models.tiny import HORIZON, ROWS, mean_forecast, mean_graph, publish_tiny
+from tests.support.rpc.client import forecast_request
 from tests.support.running_server import channel_to, running_server
 
 WINDOW = np.ones((1, ROWS, 2))
@@ -160,6 +160,6 @@ def test_a_version_whose_second_graph_was_repaired_is_loaded_again(tmp_path):
 def test_the_canary_runs_the_second_graph_too(tmp_path):
     publish_tiny(tmp_path, batch_model=mean_graph())
     publish_tiny(tmp_path, version=2, batch_model=hungry_graph(12))
-    found = tried(tmp_path)
-    assert found[1] == (VersionState.READY, "")
-    assert found[2] == (VersionState.FAILED, "canary: needs more than 2048 MiB of memory")
+    outcomes = load_with_canary(tmp_path)
+    assert outcomes[1] == (VersionState.READY, "")
+    assert outcomes[2] == (VersionState.FAILED, "canary: needs more than 2048 MiB of memory")

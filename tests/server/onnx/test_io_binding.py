@@ -63,11 +63,11 @@ def test_buffers_are_allocated_once_and_returned_forecasts_are_not_overwritten(t
     runs = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS)
     windows = windows_of(7)
     first = runs.run({"window": windows})[0]
-    places = {name: value.data_ptr() for name, value in runs._buffers[8].inputs.items()}
-    kept = first.copy()
+    addresses = {name: value.data_ptr() for name, value in runs._buffers[8].inputs.items()}
+    expected = first.copy()
     runs.run({"window": windows_of(6)})
-    assert {name: value.data_ptr() for name, value in runs._buffers[8].inputs.items()} == places
-    np.testing.assert_array_equal(first, kept)
+    assert {name: value.data_ptr() for name, value in runs._buffers[8].inputs.items()} == addresses
+    np.testing.assert_array_equal(first, expected)
     assert list(runs._buffers) == [8]
 
 
@@ -82,8 +82,8 @@ def test_warming_up_makes_the_buffers_of_every_size(tiny):
 def test_each_of_many_threads_gets_its_own_forecasts(tiny, captures):
     runs, batches = IoBindingRunner(tiny.runtime, "cpu", OUTPUTS, captures=captures), [windows_of(n % 40 + 1) for n in range(200)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda windows: runs.run({"window": windows})[0], batches))
-    for windows, forecasts in zip(batches, found, strict=True):
+        results = list(pool.map(lambda windows: runs.run({"window": windows})[0], batches))
+    for windows, forecasts in zip(batches, results, strict=True):
         np.testing.assert_array_equal(forecasts, DirectRunner(tiny.runtime, OUTPUTS).run({"window": windows})[0])
 
 

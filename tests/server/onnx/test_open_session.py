@@ -30,8 +30,8 @@ def test_a_provider_that_is_not_there_fails_the_load_and_never_falls_back(tmp_pa
     if wanted in ort.get_available_providers():
         pytest.skip(f"{wanted} is really there")
     publish_tiny(tmp_path)
-    found = loaded(tmp_path, provider)
-    entry = next(found.entries())
+    repository = loaded(tmp_path, provider)
+    entry = next(repository.entries())
     assert (entry.state, entry.failure) == (VersionState.FAILED, f"ONNX Runtime has no {wanted} here")
     assert entry.loaded is None
 
@@ -114,19 +114,39 @@ def network(kind, rows=12, features=3, horizon=4, hidden=24):
 @pytest.mark.parametrize("kind", ["LSTM", "MLP"])
 def test_a_forecast_does_not_depend_on_the_rows_beside_it_to_the_last_bit(tmp_path, kind):
     model = network(kind)
-    windows, most = np.random.default_rng(9).normal(0, 1, (600, 12, 3)), MAX_RUN_WINDOWS["CPUExecutionProvider"]
+    windows, max_windows = np.random.default_rng(9).normal(0, 1, (600, 12, 3)), MAX_RUN_WINDOWS["CPUExecutionProvider"]
     alone = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = alone.run(None, {"window": windows[:65]})
-    known = manifest()
+    tiny_manifest = manifest()
     shape = calibration_of(3, 4)
-    features = tuple(replace(known.features[0], name=f"f{number}") for number in range(3))
+    features = tuple(replace(tiny_manifest.features[0], name=f"f{number}") for number in range(3))
     changes = {"sequence_len": 12, "rows": 12, "horizon": 4, "features": features, "calibration": shape}
     parity = vectors(window_65=windows[:65], forecast_65=expected[0])
     publish_with(tmp_path, kind.lower(), parity=parity, model=model, tolerance={"CPUExecutionProvider": 1e-4}, **changes)
     session = loaded(tmp_path).serving("", None).session
     times = np.zeros(len(windows), np.int64)
     one_by_one = np.concatenate([session.forecast(windows[i : i + 1], times[:1]) for i in range(len(windows))])
-    for n in (2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 33, 64, 65, most - 1, most, most + 1, most + 17, 2 * most, 600):
+    for n in (
+        2,
+        3,
+        4,
+        5,
+        7,
+        8,
+        9,
+        16,
+        17,
+        31,
+        33,
+        64,
+        65,
+        max_windows - 1,
+        max_windows,
+        max_windows + 1,
+        max_windows + 17,
+        2 * max_windows,
+        600,
+    ):
         assert np.array_equal(session.forecast(windows[:n], times[:n]), one_by_one[:n]), n
         assert np.array_equal(session.forecast(windows[-n:], times[-n:]), one_by_one[-n:]), n
 

@@ -1,4 +1,4 @@
-"""Rows of several streams that come together are judged in one go, each as if it had come alone."""
+"""Rows of several streams that arrive together are scored in one call, each as if it had arrived alone."""
 
 import asyncio
 
@@ -13,8 +13,8 @@ from mods_grpc.server.series.row_batcher import PendingRow, RowBatcher
 from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
-from tests.support.http2.client import Stream, at, details_of, observation
 from tests.support.models.tiny import LEVELS, ROWS
+from tests.support.rpc.client import Stream, at, details_of, observation
 
 STREAMS = 7
 
@@ -49,8 +49,8 @@ def cut(streams):
         stream.cut()
 
 
-def told(answer):
-    """What an answer says, but for which message it answers."""
+def content(answer):
+    """Return an answer without the number of the message that it answers."""
     return answer.verdict, list(answer.errors)
 
 
@@ -58,22 +58,22 @@ def test_rows_that_arrive_together_get_the_verdicts_they_would_get_alone(inferen
     values = [np.random.default_rng(seed).permutation(LEVELS)[:40] for seed in range(STREAMS)]
     for number, row in ((2, 20), (5, 20), (5, 21), (3, 30)):
         values[number][row] *= 30  # alarms
-    lone = []
+    alone = []
     for own in values:
-        stream = Stream(inference, sensor="alone", explain=EXPLAIN_ALL if len(lone) == 3 else 0)
-        lone.append([told(stream.row(row, own[row], series=f"series {len(lone)}")) for row in range(len(own))])
+        stream = Stream(inference, sensor="alone", explain=EXPLAIN_ALL if len(alone) == 3 else 0)
+        alone.append([content(stream.row(row, own[row], series=f"series {len(alone)}")) for row in range(len(own))])
         stream.cut()
     streams = [
         Stream(inference, sensor=f"together {number}", explain=EXPLAIN_ALL if number == 3 else 0) for number in range(STREAMS)
     ]
     runs.clear()
-    found = [[] for _ in streams]
+    batched = [[] for _ in streams]
     for row in range(40):
         messages = [observation(row, own[row], series=f"series {number}") for number, own in enumerate(values)]
-        for mine, answer in zip(found, together(streams, *messages), strict=True):
-            mine.append(told(answer))
+        for mine, answer in zip(batched, together(streams, *messages), strict=True):
+            mine.append(content(answer))
     cut(streams)
-    assert found == lone
+    assert batched == alone
     assert max(runs) > 1
 
 
@@ -117,29 +117,29 @@ def test_a_forecast_that_is_not_finite_fails_only_its_own_stream(inference):
     assert all(answer.verdict.HasField("p_value") for answer in answers[1:])
 
 
-def gatherer():
+def row_batcher_of_one_series():
     return RowBatcher(SeriesSlots(SeriesTable(1, 1), max_series=1, max_series_per_sensor=1, idle_seconds=1), max_rows=64)
 
 
-def never_judged(**changes):
+def pending_row(**changes):
     data = pb.StreamData(observation=observation(0))
     return PendingRow(**{"scorer": None, "message": data, "is_current": lambda: True, "finish": None} | changes)
 
 
-@pytest.mark.parametrize("hindrance", ["another version serves", "somebody's turn"])
-def test_rows_whose_series_moved_or_are_locked_are_returned_unscored(hindrance):
+@pytest.mark.parametrize("reason", ["another version serves", "the series are locked"])
+def test_rows_whose_series_moved_or_are_locked_are_returned_unscored(reason):
     async def run():
-        rows = gatherer()
-        rows._series.lock.locked = hindrance == "somebody's turn"
-        return await rows.score(never_judged(is_current=lambda: hindrance == "somebody's turn"))
+        rows = row_batcher_of_one_series()
+        rows._series.lock.locked = reason == "the series are locked"
+        return await rows.score(pending_row(is_current=lambda: reason == "the series are locked"))
 
     assert asyncio.run(run()) is None
 
 
 def test_the_row_of_a_broken_stream_is_not_applied():
     async def run():
-        rows = gatherer()
-        waiting = asyncio.ensure_future(rows.score(never_judged()))
+        rows = row_batcher_of_one_series()
+        waiting = asyncio.ensure_future(rows.score(pending_row()))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.sleep(0)
@@ -151,5 +151,5 @@ def test_the_row_of_a_broken_stream_is_not_applied():
 
 def test_a_stream_has_concurrent_streams_while_others_send(monkeypatch):
     monkeypatch.setattr(row_batcher, "CONCURRENCY_SECONDS", 60.0)
-    rows, one, other = gatherer(), object(), object()
+    rows, one, other = row_batcher_of_one_series(), object(), object()
     assert [rows.has_concurrent_streams(stream) for stream in (one, one, other, other, one)] == [False, False, True, False, True]

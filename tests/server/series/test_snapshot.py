@@ -17,7 +17,7 @@ from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, r
 from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import capture, hand_over, restore
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
-from tests.server.models.test_reload import judged, longer_window, publish_other
+from tests.server.models.test_reload import longer_window, publish_other, score_rows
 from tests.support.models.quantile import QUANTILE_CALIBRATION, quantile_forecast
 from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast, publish_tiny
 from tests.support.rpc.client import Stream
@@ -172,18 +172,18 @@ def test_a_stream_that_was_idle_while_a_version_came_and_went_continues_with_the
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         ended, slept = Stream(stub, sensor="ended"), Stream(stub, sensor="slept")
         for stream in (ended, slept):
-            judged(stream, 8)
+            score_rows(stream, 8)
         ended.end()
         publish_other(tmp_path, 2, **longer_window(ROWS + 3))
         server.look()
         shutil.rmtree(tmp_path / "tiny" / "2")
         server.look()
         again = Stream(stub, sensor="ended")
-        expected = judged(again, 20, 8)
-        judged(slept, 12, 8)
+        expected = score_rows(again, 20, 8)
+        score_rows(slept, 12, 8)
         slept.end()
         resumed = Stream(stub, sensor="slept")
         assert resumed.opened.state == inference_pb2.STATE_ORIGIN_RESUMED
-        assert [v.p_value for v in judged(resumed, 20, 12)] == [v.p_value for v in expected[4:]]
+        assert [v.p_value for v in score_rows(resumed, 20, 12)] == [v.p_value for v in expected[4:]]
         for stream in (again, resumed):
             stream.end()

@@ -10,9 +10,9 @@ from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
-from tests.support.http2.client import Stream, at, detect_request, forecast_request, series, stamp, window
 from tests.support.loaded_repository import loaded, publish_with, vectors
 from tests.support.models.tiny import HORIZON, LEVELS, ROWS, mean_forecast
+from tests.support.rpc.client import Stream, at, detect_request, forecast_request, series, stamp, window
 from tests.support.running_server import channel_to, running_server
 
 DAY = 86_400 * 10**9
@@ -80,10 +80,10 @@ def test_of_a_longer_window_the_time_of_the_last_row_counts(inference):
 def test_streams_and_detect_use_the_time_across_gaps_too(inference):
     stream = Stream(inference, sensor="clock", explain=EXPLAIN_ALL)
     rows = [*range(8), 9]  # row 8 is missing and is filled with its forecast
-    told = [stream.row(row).verdict for row in rows]
+    verdicts = [stream.row(row).verdict for row in rows]
     stream.cut()
     filled = np.vstack([LEVELS[:8], clock_forecast(LEVELS[None, 4:8], [at(7)])[0, :1], LEVELS[9:10]])
-    for row, verdict in zip(rows[ROWS:], told[ROWS:], strict=True):
+    for row, verdict in zip(rows[ROWS:], verdicts[ROWS:], strict=True):
         expected = clock_forecast(filled[None, row - ROWS : row], [at(row - 1)])[0, 0]
         np.testing.assert_allclose([part.expected for part in verdict.features], expected, rtol=1e-12)
     request = detect_request(series(range(12)), explain=EXPLAIN_ALL)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mods_grpc.protobuf.arrays import pack_float64, timestamp_from_nanos
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, values_pb2
-from tests.support.http2.client import (
+from tests.support.models.tiny import LEVELS
+from tests.support.rpc.client import (
     at,
     detect_request,
     failure_of,
@@ -26,7 +27,6 @@ from tests.support.http2.client import (
     stamp,
     window,
 )
-from tests.support.models.tiny import LEVELS
 
 FUZZ = settings(
     max_examples=150,
@@ -62,22 +62,22 @@ STREAM = [
 @st.composite
 def mutated(draw, data):
     """Bytes with a few of them set, cut out, put in or repeated."""
-    found = bytearray(data)
+    result = bytearray(data)
     for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(found)))
-        end = min(len(found), start + draw(st.integers(0, 12)))
+        start = draw(st.integers(0, len(result)))
+        end = min(len(result), start + draw(st.integers(0, 12)))
         kind = draw(st.sampled_from(["set", "cut", "put", "repeat", "number"]))
         if kind == "set":
-            found[start:end] = draw(st.binary(min_size=end - start, max_size=end - start))
+            result[start:end] = draw(st.binary(min_size=end - start, max_size=end - start))
         elif kind == "cut":
-            del found[start:end]
+            del result[start:end]
         elif kind == "put":
-            found[start:start] = draw(st.binary(max_size=8))
+            result[start:start] = draw(st.binary(max_size=8))
         elif kind == "repeat":
-            found[start:start] = found[start:end]
+            result[start:start] = result[start:end]
         else:
-            found[start : start + 8] = struct.pack("<d", draw(st.floats()))
-    return bytes(found)
+            result[start : start + 8] = struct.pack("<d", draw(st.floats()))
+    return bytes(result)
 
 
 def bytes_of(messages):
@@ -188,12 +188,12 @@ ANY_TEXT = st.one_of(
 @st.composite
 def rows(draw, low=0, high=9):
     """Observations that look right but for their numbers and times."""
-    found = []
+    result = []
     for row in range(draw(st.integers(low, high))):
         time = at(row) if draw(st.integers(0, 9)) else draw(ANY_TIME)
         values = LEVELS[row].tolist() if draw(st.integers(0, 4)) else [draw(ANY_NUMBER), draw(ANY_NUMBER)]
-        found.append((time, values))
-    return found
+        result.append((time, values))
+    return result
 
 
 @st.composite
@@ -231,9 +231,9 @@ def test_forecasts_of_any_numbers(inference, still_serving):
     @FUZZ
     @given(rows(4, 6), ANY_TIME, st.lists(ANY_NUMBER, max_size=3), st.integers(0, 2**32 - 1))
     def fuzz(drawn, start, coverages, horizon):
-        found = window(rows=[values_pb2.Row(values=values) for _, values in drawn], start_time=timestamp_from_nanos(start))
+        result = window(rows=[values_pb2.Row(values=values) for _, values in drawn], start_time=timestamp_from_nanos(start))
         try:
-            inference.Forecast(forecast_request(found, coverages=coverages, horizon=horizon % 5), timeout=10)
+            inference.Forecast(forecast_request(result, coverages=coverages, horizon=horizon % 5), timeout=10)
         except grpc.RpcError as error:
             assert_ours(error)
 

@@ -136,8 +136,8 @@ def ask_reflection(channel, service, *requests):
 @pytest.mark.parametrize("service", REFLECTIONS)
 def test_reflection_lists_the_services(channel, service):
     (response,) = ask_reflection(channel, service, {"list_services": ""})
-    found = {entry.name for entry in response.list_services_response.service}
-    assert found == {INFERENCE, MODELS, "grpc.health.v1.Health", *REFLECTIONS}
+    names = {entry.name for entry in response.list_services_response.service}
+    assert names == {INFERENCE, MODELS, "grpc.health.v1.Health", *REFLECTIONS}
 
 
 @pytest.mark.parametrize("service", REFLECTIONS)
@@ -158,8 +158,8 @@ def test_reflection_describes_every_method_with_all_its_messages(channel, servic
         if file.name not in seen:
             seen.add(file.name)
             pool.Add(file)
-    found = {f"{symbol}/{method.name}" for method in pool.FindServiceByName(symbol).methods}
-    assert found == {name for name in METHODS if name.startswith(symbol)}
+    names = {f"{symbol}/{method.name}" for method in pool.FindServiceByName(symbol).methods}
+    assert names == {name for name in METHODS if name.startswith(symbol)}
     assert pool.FindMessageTypeByName("mods.v1.Model" if symbol == MODELS else "mods.v1.Verdict").fields
 
 
@@ -167,8 +167,8 @@ def test_the_reflection_client_of_grpc_finds_every_method(channel):
     database = ProtoReflectionDescriptorDatabase(channel)
     pool = DescriptorPool(database)
     assert set(database.get_services()) >= {INFERENCE, MODELS}
-    found = {f"{service}/{method.name}" for service in (INFERENCE, MODELS) for method in pool.FindServiceByName(service).methods}
-    assert found == METHODS
+    names = {f"{service}/{method.name}" for service in (INFERENCE, MODELS) for method in pool.FindServiceByName(service).methods}
+    assert names == METHODS
     assert len(METHODS) == 5
 
 

@@ -9,7 +9,8 @@ from mods_grpc.protobuf.arrays import pack_float64, unpack_float64
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, EXPLAIN_NONE, VERDICT_STATUS_SCORED, VERDICT_STATUS_WARMING_UP
-from tests.support.http2.client import (
+from tests.support.models.tiny import CALIBRATION, FEATURES, HORIZON, LEVELS, ROWS, SLIDE, publish_tiny
+from tests.support.rpc.client import (
     at,
     detect_request,
     forecast_request,
@@ -19,7 +20,6 @@ from tests.support.http2.client import (
     series,
     window,
 )
-from tests.support.models.tiny import CALIBRATION, FEATURES, HORIZON, LEVELS, ROWS, SLIDE, publish_tiny
 from tests.support.running_server import channel_to, running_server
 
 NANOS = 10**9
@@ -76,10 +76,10 @@ def test_rows_and_columns_are_forecast_alike(inference):
 def test_a_missing_value_of_a_window_is_the_last_known_one(inference):
     rows = [values_pb2.Row(values=LEVELS[row]) for row in range(ROWS)]
     rows[2] = values_pb2.Row(values=[LEVELS[2, 0], 0], missing=[False, True])
-    found = inference.Forecast(forecast_request(window(rows=rows))).forecasts.forecasts[0].steps[0].values
+    actual = inference.Forecast(forecast_request(window(rows=rows))).forecasts.forecasts[0].steps[0].values
     carried = LEVELS[:ROWS].copy()
     carried[2, 1] = carried[1, 1]
-    np.testing.assert_allclose(found, carried.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(actual, carried.mean(0), rtol=1e-12)
 
 
 def test_detect_judges_every_row_that_has_a_window_before_it(inference):
@@ -143,8 +143,8 @@ def test_a_large_request_is_the_same_as_a_small_one(repository):
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         values = np.stack([LEVELS[i : i + ROWS] for i in range(500)] * 4)
         batch = values_pb2.WindowBatch(start_time_unix_nano=[at(0)], values=pack_float64(values))
-        found = unpack_float64(inference.Forecast(pb.ForecastRequest(batch=batch)).batch.values, (2000, HORIZON, 2))
-        np.testing.assert_allclose(found[:, 0], values.mean(1), rtol=1e-12)
+        actual = unpack_float64(inference.Forecast(pb.ForecastRequest(batch=batch)).batch.values, (2000, HORIZON, 2))
+        np.testing.assert_allclose(actual[:, 0], values.mean(1), rtol=1e-12)
 
 
 def test_the_directory_describes_features_window_and_state(directory, server):
@@ -167,13 +167,13 @@ def test_pages_of_models_join_up(tmp_path):
             request_serializer=model_pb2.ListModelsRequest.SerializeToString,
             response_deserializer=model_pb2.ListModelsResponse.FromString,
         )
-        found, token = [], ""
+        listed, token = [], ""
         for _ in range(3):
             page = listing(model_pb2.ListModelsRequest(page_size=2, page_token=token))
-            found += [(model.name, model.version) for model in page.models]
+            listed += [(model.name, model.version) for model in page.models]
             token = page.next_page_token
         assert token == ""
-        assert found == [("a", 10), ("a", 2), ("a", 1), ("b", 10), ("b", 2), ("b", 1)]
+        assert listed == [("a", 10), ("a", 2), ("a", 1), ("b", 10), ("b", 2), ("b", 1)]
 
 
 def test_the_model_is_read_once_and_not_on_every_prediction(tmp_path):

@@ -125,11 +125,11 @@ def test_scales_adapt_to_the_series_on_request_however_rows_are_sent(server):
 
 def test_scales_outlive_a_restart_with_a_state_file_and_end_with_the_model(repository, tmp_path, server):
     expected = p_values(stream(server.address, rows(), own_scales=True))
-    found = []
+    actual = []
     for first in range(0, COUNT, 350):
         with running_server(repository=repository, state_file=str(tmp_path / "state")) as again:
-            found += p_values(stream(again.address, rows(first, first + 350), own_scales=True))
-    assert found == expected
+            actual += p_values(stream(again.address, rows(first, first + 350), own_scales=True))
+    assert actual == expected
     assert scales_of(server).any()
     publish_tiny(repository, version=2)
     server.look()
@@ -138,11 +138,11 @@ def test_scales_outlive_a_restart_with_a_state_file_and_end_with_the_model(repos
 
 def test_the_level_outlives_a_restart_with_a_state_file(repository, tmp_path, server):
     expected = flags(stream(server.address, rows()))
-    found = []
+    actual = []
     for first in range(0, COUNT, 175):
         with running_server(repository=repository, state_file=str(tmp_path / "state")) as again:
-            found += flags(stream(again.address, rows(first, first + 175)))
-    assert found == expected
+            actual += flags(stream(again.address, rows(first, first + 175)))
+    assert actual == expected
 
 
 def test_a_new_version_which_was_calibrated_anew_starts_from_its_own_level(server, repository):

@@ -11,9 +11,8 @@ from mods_grpc.server.models.repository import VersionState
 from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.v1 import inference_pb2_grpc
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
-from tests.server.models.test_canary import tried
+from tests.server.models.test_canary import load_with_canary
 from tests.support.cutting_proxy import cutting_proxy
-from tests.support.http2.client import Stream, at, forecast_request, observation, window
 from tests.support.models.quantile import (
     QUANTILE_CALIBRATION,
     publish_quantiles,
@@ -22,6 +21,7 @@ from tests.support.models.quantile import (
     quantile_parity,
 )
 from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast, mean_graph, publish_tiny
+from tests.support.rpc.client import Stream, at, forecast_request, observation, window
 from tests.support.running_server import channel_to, running_server
 
 QUICK = ResumePolicy(total_seconds=30, first_wait_seconds=0.001, longest_wait_seconds=0.01)
@@ -61,7 +61,7 @@ def at_once(server, traffic):
     monitor = Monitor(detector, quantile_forecast, table, slide_seconds=SLIDE, holdoff_rows=6)
     with Client(server.address) as client:
         level = client.detect(*traffic, series="web", **OPTIONS).significance
-    found = monitor.observe(
+    actual = monitor.observe(
         np.full(COUNT, table.allocate()),
         np.array(traffic[0]),
         traffic[1],
@@ -69,8 +69,8 @@ def at_once(server, traffic):
         significance=level,
         impute_rows=3,
     )
-    assert found.anomalous.sum() > 3
-    return found
+    assert actual.anomalous.sum() > 3
+    return actual
 
 
 def streamed(address, given, sensor):
@@ -79,13 +79,13 @@ def streamed(address, given, sensor):
         return [v for v in client.stream_detect(given, **options, **OPTIONS) if v.status is not VerdictStatus.WARMING_UP]
 
 
-def assert_same(verdicts, found):
-    scored = np.flatnonzero(np.isfinite(found.p_value))
-    np.testing.assert_array_equal([verdict.p_value for verdict in verdicts], found.p_value[scored])
-    np.testing.assert_array_equal([verdict.anomalous for verdict in verdicts], found.anomalous[scored])
-    why = found.explain(scored)
+def assert_same(verdicts, actual):
+    scored = np.flatnonzero(np.isfinite(actual.p_value))
+    np.testing.assert_array_equal([verdict.p_value for verdict in verdicts], actual.p_value[scored])
+    np.testing.assert_array_equal([verdict.anomalous for verdict in verdicts], actual.anomalous[scored])
+    why = actual.explain(scored)
     np.testing.assert_array_equal([[part.share for part in verdict.features] for verdict in verdicts], why.share)
-    np.testing.assert_array_equal([[part.expected for part in v.features] for v in verdicts], found.expected[scored])
+    np.testing.assert_array_equal([[part.expected for part in v.features] for v in verdicts], actual.expected[scored])
 
 
 def rows(times, values):
@@ -107,8 +107,8 @@ def test_small_batches_get_the_verdicts_of_one_batch(server, traffic, at_once):
 
 def test_detect_judges_as_a_monitor_does(server, traffic, at_once):
     with Client(server.address) as client:
-        found = client.detect(*traffic, series="web", explain="all", **OPTIONS)
-    np.testing.assert_array_equal(found.p_values, at_once.p_value[ROWS:])
+        actual = client.detect(*traffic, series="web", explain="all", **OPTIONS)
+    np.testing.assert_array_equal(actual.p_values, at_once.p_value[ROWS:])
 
 
 def test_a_resumed_stream_gets_the_verdicts_of_one_batch(server, traffic, at_once):
@@ -123,14 +123,14 @@ def test_state_that_outlives_the_process_changes_no_verdict(repository, tmp_path
     with running_server(repository=repository) as server, channel_to(server) as channel:
         stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="zeek", explain=EXPLAIN_ALL)
         expected = [stream.row(row).verdict for row in range(40)]
-    found = []
+    actual = []
     for first in (0, 13, 26):
         options = {"state_file": path, "state_interval_seconds": 0.0}
         with running_server(repository=repository, **options) as server, channel_to(server) as channel:
             stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="zeek", explain=EXPLAIN_ALL)
-            found += [stream.row(row).verdict for row in range(first, min(first + 13, 40))]
+            actual += [stream.row(row).verdict for row in range(first, min(first + 13, 40))]
             stream.end()
-    assert found == expected[: len(found)]
+    assert actual == expected[: len(actual)]
 
 
 def test_forecasts_have_the_conformalised_quantiles_for_intervals(server):
@@ -140,11 +140,11 @@ def test_forecasts_have_the_conformalised_quantiles_for_intervals(server):
     model = server.model()
     for first, forecast in zip((0, 9), answer.forecasts.forecasts, strict=True):
         windows = LEVELS[first : first + ROWS][None]
-        made = quantile_forecast(windows)
+        quantiles = quantile_forecast(windows)
         for k, step in enumerate(forecast.steps):
             np.testing.assert_allclose(step.values, mean_forecast(windows)[0, k], rtol=1e-12)
             for interval in step.intervals:
-                low, high = model.detector.path_interval(made, interval.coverage)
+                low, high = model.detector.path_interval(quantiles, interval.coverage)
                 np.testing.assert_allclose([interval.lower, interval.upper], [low[0, k], high[0, k]], rtol=1e-9)
     spread = np.log(LEVELS[:ROWS].max(0) + 1) - np.log(LEVELS[:ROWS].min(0) + 1)
     wide = answer.forecasts.forecasts[0].steps[0].intervals[1]
@@ -225,7 +225,7 @@ def test_a_model_with_quantiles_that_was_calibrated_by_its_forecast_serves_as_be
 def test_the_canary_tries_quantiles_too(tmp_path):
     publish_quantiles(tmp_path)
     publish_quantiles(tmp_path, version=2, model=quantile_graph(stretch=(1.0, 1.5)))
-    found = tried(tmp_path)
-    assert found[1] == (VersionState.READY, "")
-    assert found[2][0] is VersionState.FAILED
-    assert found[2][1].startswith("model.onnx: parity error 0.5 at batch 1")
+    actual = load_with_canary(tmp_path)
+    assert actual[1] == (VersionState.READY, "")
+    assert actual[2][0] is VersionState.FAILED
+    assert actual[2][1].startswith("model.onnx: parity error 0.5 at batch 1")

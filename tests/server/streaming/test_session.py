@@ -13,14 +13,14 @@ from mods_grpc.v1.verdict_pb2 import (
     VERDICT_STATUS_SCORED,
     VERDICT_STATUS_WARMING_UP,
 )
-from tests.support.http2.client import (
+from tests.support.models.tiny import CALIBRATION, FEATURES, LEVELS, ROWS, SLIDE
+from tests.support.rpc.client import (
     Stream,
     observation,
     observation_batch,
     p_values,
     stamp,
 )
-from tests.support.models.tiny import CALIBRATION, FEATURES, LEVELS, ROWS, SLIDE
 
 NAN, INF = float("nan"), float("inf")
 
@@ -107,10 +107,10 @@ def test_named_values_missing_values_and_columns_say_the_same_as_rows(inference)
 
 
 def test_the_same_observation_again_is_a_duplicate_and_changes_nothing(warm, server):
-    before = server.snapshot()
+    state = server.snapshot()
     assert warm.row(7).verdict.status == VERDICT_STATUS_DUPLICATE
     assert warm.row(5).verdict.status == VERDICT_STATUS_DUPLICATE
-    assert server.snapshot() == before
+    assert server.snapshot() == state
 
 
 def test_warm_up_rows_are_applied_and_not_judged(stream):
@@ -154,9 +154,9 @@ def test_an_answer_lost_with_its_connection_is_replayed_to_the_same_message(infe
     lost = first.row(8, LEVELS[8] * 30)
     first.cut()
     second = Stream(inference, sensor="lost", explain=EXPLAIN_ALL)
-    found = second.row(8, LEVELS[8] * 30)
-    assert found.sequence == 1
-    assert found.verdict == lost.verdict
+    replayed = second.row(8, LEVELS[8] * 30)
+    assert replayed.sequence == 1
+    assert replayed.verdict == lost.verdict
     assert second.row(8, LEVELS[8] * 30).verdict.status == VERDICT_STATUS_SCORED  # still the same message as before
     assert second.row(9).verdict.status == VERDICT_STATUS_SCORED
     assert second.row(8, LEVELS[8] * 30).verdict.status == VERDICT_STATUS_DUPLICATE
