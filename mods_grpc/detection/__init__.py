@@ -8,7 +8,7 @@ from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
 from mods_grpc.detection.scores.detector import Detector, significance_from_budget
 from mods_grpc.detection.scores.expectation import append_interval
-from mods_grpc.detection.scores.judgement import Explanation
+from mods_grpc.detection.scores.scoring_batch import Explanation
 from mods_grpc.detection.state.forecast_buffer import Forecaster
 from mods_grpc.detection.state.grid_alignment import Outcome
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
@@ -25,8 +25,8 @@ __all__ = [
     "SeriesTable",
     "Verdict",
     "Verdicts",
+    "append_interval",
     "calibrate",
     "describe",
-    "append_interval",
     "significance_from_budget",
 ]

@@ -130,7 +130,7 @@ def test_the_command_signs_and_says_what_it_can_not_sign(version, keys, capsys):
     assert capsys.readouterr().out.startswith("signed tiny/1: ")
     assert read(version, keys[1])
     assert main(["sign", str(version.parent), "--key", str(keys[0])]) == 1
-    assert "expected the folder of a version" in capsys.readouterr().err
+    assert "expected the folder of a model version" in capsys.readouterr().err
     tree = json.loads((version / "manifest.json").read_bytes())
     (version / "manifest.json").write_text(json.dumps({**tree, "version": 2}))
     assert main(["sign", str(version), "--key", str(keys[0])]) == 1

@@ -1,1 +1,1 @@
-"""calibration."""
+"""Calibration: makes the detector's part of a manifest from observations and forecasts."""

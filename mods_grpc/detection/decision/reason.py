@@ -38,8 +38,8 @@ def describe(
         return f"nothing unusual, p = {fused_p:.1g} in all; {feature} {format_number(observed)}, expected {band}"
     if lower <= observed <= upper:
         return (
-            f"{feature} {format_number(observed)}, {DIRECTION_TEXT[direction]} over several rows; from the last one expected {band}, "
-            f"p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
+            f"{feature} {format_number(observed)}, {DIRECTION_TEXT[direction]} over several rows; "
+            f"from the last one expected {band}, p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
         )
     side = "above" if observed > expected else "below"
     return f"{feature} {format_number(observed)}, {side} expected {band}, p = {p_value:.1g}; {100 * share:.0f} % of the score"

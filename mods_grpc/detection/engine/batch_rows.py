@@ -1,91 +1,93 @@
-"""Rows of as many series, each complete and right after a full window: as most calls bring them, in parts and by columns."""
+"""Batches as most calls bring them: one complete row each of n series, directly after a full window. Scored in chunks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mods_grpc.array_types import Floats, Indices, Singles, Times
 from mods_grpc.detection.engine.chunking import Chunking, chunks_of
-from mods_grpc.detection.engine.gap_forecasts import Steps
+from mods_grpc.detection.engine.gap_forecasts import StepForecaster
 from mods_grpc.detection.scores.detector import SeriesScale
 from mods_grpc.detection.scores.expectation import Expectation
-from mods_grpc.detection.scores.judgement import ScoringResult, ScoringBatch
+from mods_grpc.detection.scores.scoring_batch import ScoringBatch, ScoringResult
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, pack
 from mods_grpc.detection.state.series_table import SeriesTable
 
 
 class Scorer(Protocol):
-    """What a monitor needs of a detector."""
+    """The part of a detector that a monitor needs."""
 
     expectation: Expectation
     forecast_buffer: ForecastBuffer
     pattern_rows: int
     extremal_index: float
 
-    def score(self, seen: ScoringBatch, own: SeriesScale | None, /) -> ScoringResult:
-        """Judge observations, residuals by what is the series' own where `own` is given."""
+    def score(self, batch: ScoringBatch, series_scale: SeriesScale | None, /) -> ScoringResult:
+        """Score rows; `series_scale`, if given, applies the own scales of their series to the residual scores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FullWindowScorer:
-    """Applies and judges such rows.
+    """Applies and scores rows of series with full windows.
 
     Attributes:
-        detector: Judges. steps: Makes the steps of forecasts that count.
-        table: State of the series. slide: Distance between rows in nanoseconds.
-        own_of: Makes what applies the own scales of series; None where the calibration's count.
+        detector: Scores. steps: Forecasts.
+        table: State of the series.
+        slide: Distance between rows in nanoseconds.
+        series_scale_of: Returns the own scales of series; None if the calibration's are used.
         chunking: How large batches are split.
     """
 
     detector: Scorer
-    steps: Steps
+    steps: StepForecaster
     table: SeriesTable
     slide: int
-    own_of: Callable[[Indices], SeriesScale] | None
+    series_scale_of: Callable[[Indices], SeriesScale] | None
     chunking: Chunking
 
     def score(self, slots: Indices, times: Times, values: Floats) -> tuple[Floats, ScoringResult]:
-        """Apply and judge rows `(n, features)` of n series.
+        """Apply and score one row `(features,)` each of n series.
 
         Returns:
-            What was forecast, `(n, told * features)`, and the judgement.
+            The forecasts of the rows, `(n, outputs_per_feature * features)`, and their scores.
 
         Raises:
-            ModelOutputError: As `steps`; nothing was changed.
+            ModelOutputError: As `steps`; no series was changed.
         """
-        table, detector, own_of = self.table, self.detector, self.own_of
-        places = detector.forecast_buffer.positions(times // self.slide)
+        table, detector, series_scale_of = self.table, self.detector, self.series_scale_of
+        positions = detector.forecast_buffer.positions(times // self.slide)
 
-        def look(part: slice) -> tuple[ScoringBatch, Singles, ScoringResult | None]:
-            windows = table.windows(slots[part])
-            made = self.steps(windows, times[part] - self.slide)
-            seen = ScoringBatch(
-                times=times[part],
-                observed=values[part],
-                forecast=made[:, 0],
-                pending=table.pending_at(slots[part], places[part]),
-                patterns=pattern_windows(windows, values[part], detector.pattern_rows),
+        def forecast_chunk(chunk: slice) -> tuple[ScoringBatch, Singles, ScoringResult | None]:
+            windows = table.windows(slots[chunk])
+            steps = self.steps(windows, times[chunk] - self.slide)
+            batch = ScoringBatch(
+                times=times[chunk],
+                observed=values[chunk],
+                forecast=steps[:, 0],
+                pending=table.pending_at(slots[chunk], positions[chunk]),
+                patterns=pattern_windows(windows, values[chunk], detector.pattern_rows),
                 complete=True,
             )
-            waits = pack(detector.expectation.to_stored(made[:, 1:], detector.forecast_buffer.delays))
-            return seen, waits, None if own_of else detector.score(seen, None)
+            stored = pack(detector.expectation.to_stored(steps[:, 1:], detector.forecast_buffer.delays))
+            return batch, stored, None if series_scale_of else detector.score(batch, None)
 
-        found = self.chunking.run(look, len(slots))
-        table.store_pending(slots, places, np.concatenate([waits for _, waits, _ in found]))  # from here on series change
+        chunks = self.chunking.run(forecast_chunk, len(slots))
+        table.store_pending(slots, positions, np.concatenate([stored for _, stored, _ in chunks]))  # changes start here
         table.push(slots, times, values)
-        forecasts = np.concatenate([seen.forecast for seen, _, _ in found])
-        judged = [judgement for _, _, judgement in found if judgement is not None]
-        if own_of:
-            chunks = chunks_of(len(slots), self.chunking.size)
-            judged = [detector.score(seen, own_of(slots[chunk])) for (seen, _, _), chunk in zip(found, chunks, strict=True)]
-        return forecasts, ScoringResult.concatenate(judged)
+        forecasts = np.concatenate([batch.forecast for batch, _, _ in chunks])
+        results = [result for _, _, result in chunks if result is not None]
+        if series_scale_of:
+            slices = chunks_of(len(slots), self.chunking.size)
+            results = [
+                detector.score(batch, series_scale_of(slots[chunk])) for (batch, _, _), chunk in zip(chunks, slices, strict=True)
+            ]
+        return forecasts, ScoringResult.concatenate(results)
 
 
-def pattern_windows(windows: Floats, values: Floats, rows: int) -> NDArray[np.float32]:
-    """Return the last rows with the newest, `(n, rows, features)`, of windows and the values after them, `(n, features)`."""
+def pattern_windows(windows: Floats, values: Floats, rows: int) -> Singles:
+    """Return the last `rows` rows, `(n, rows, features)`, of windows followed by the values `(n, features)`."""
     patterns = np.empty((len(windows), rows, windows.shape[2]), np.float32)
     patterns[:, : rows - 1], patterns[:, rows - 1] = windows[:, windows.shape[1] + 1 - rows :], values
     return patterns

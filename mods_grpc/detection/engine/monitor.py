@@ -1,34 +1,32 @@
-"""The detector over time: applies observations of many series, forecasts each before it is seen, and judges it.
+"""The monitor: applies observations of many series in order, forecasts each row before it is applied, and scores it.
 
-One implementation for `training evaluate`, unary Detect and StreamDetect. Verdicts depend on the sequence of observations
-of a series only: not on how they were cut into calls, nor on which other series were in them. Forecasts are made for all
-series at once; nothing is changed until every forecast of the call is known to be finite.
+One implementation for `training evaluate`, unary Detect and StreamDetect. Verdicts depend only on the sequence of observations of
+a series: not on how they were split into calls, nor on the other series in a call. Forecasts are made for all series together;
+nothing is changed until every forecast of the call is known to be finite.
 """
 
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mods_grpc.alarm_rules.adaptation import Adaptation
-from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
+from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Times
 from mods_grpc.detection.decision.alarms import AlarmRule, Alarms, ScoredRows, raise_alarm, raise_alarms
 from mods_grpc.detection.engine.batch_rows import FullWindowScorer, Scorer, pattern_windows
 from mods_grpc.detection.engine.chunking import DEFAULT_CHUNKING, Chunking
 from mods_grpc.detection.engine.gap_forecasts import RunForecasts, time_steps
-from mods_grpc.detection.engine.next_row import NextRowBuilder
-from mods_grpc.detection.engine.prefetch import PrefetchCache
+from mods_grpc.detection.engine.prefetch import NextRowBuilder, NextRowContext, PrefetchCache
 from mods_grpc.detection.engine.single_row import SingleRowScorer
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
 from mods_grpc.detection.scores.detector import Detector, SeriesScale
-from mods_grpc.detection.scores.judgement import ScoringResult, ScoringBatch
+from mods_grpc.detection.scores.scoring_batch import ScoringBatch, ScoringResult
 from mods_grpc.detection.state.forecast_buffer import Forecaster, pack
 from mods_grpc.detection.state.grid_alignment import Run, align
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 
 
 class Monitor:
-    """Watches the series of a table with one model.
+    """Monitors the series of a table with one model. Not thread-safe.
 
     Args:
         detector: The calibrated detector.
@@ -36,11 +34,11 @@ class Monitor:
         table: State of the series.
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode.
-        adapt: Whether the level at which a series alarms adapts to it, see `alarms`. p-values do not.
-        own_scales: Whether a series moves from the calibration's scales of residuals to its own, see `own_scale`. p-values
-            depend on all its rows then.
-        sharing: How large batches are worked on.
-        standing: Where what is known of next rows is kept; of this table and model alone. None for nowhere.
+        adapt: Whether the alarm level adapts to each series, see `alarms`. p-values don't depend on it.
+        own_scales: Whether each series moves from the calibration's residual scales to its own, see `adaptive_scale`. p-values
+            then depend on all earlier rows of the series.
+        chunking: How large batches are split.
+        prefetch_cache: Contexts of next rows, of this table and model only; None to do without.
     """
 
     def __init__(
@@ -63,143 +61,160 @@ class Monitor:
         self._holdoff = holdoff_rows * self._slide
         self._adapt = adapt
         self._own_scales = own_scales
-        # no methods of this monitor, which would then hold itself, and with it a model that is served no more
+        # not bound methods: the monitor would be part of a cycle, and keep alive a model that is no longer served
         self._steps = partial(time_steps, forecast, detector.forecast_buffer.step_indices)
-        self._own_of = partial(_own_scales, detector, table) if own_scales else None
+        self._series_scale_of = partial(_series_scale, detector, table) if own_scales else None
         self._chunking = chunking
-        self._full = FullWindowScorer(
+        self._full_windows = FullWindowScorer(
             detector=detector,
             steps=self._steps,
             table=table,
             slide=self._slide,
-            own_of=self._own_of,
+            series_scale_of=self._series_scale_of,
             chunking=chunking,
         )
         self._last_rule = self._make_rule(0.0)
-        self._standing = prefetch_cache
-        self._alone: tuple[NextRowBuilder, SingleRowScorer] | None = None
+        self._prefetch_cache = prefetch_cache
+        self._single: tuple[NextRowBuilder, SingleRowScorer] | None = None
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # any finite number may come
     def observe(
         self,
-        slots: NDArray[np.intp],
-        times: NDArray[np.int64],
+        slots: Indices,
+        times: Times,
         values: Floats,
         *,
-        reported: NDArray[np.bool_],
+        reported: Bools,
         significance: float,
         impute_rows: int,
     ) -> Verdicts:
-        """Apply observations in order and judge them.
+        """Apply observations in order and score them.
 
         Args:
             slots: `(n,)` slots of the series in the table; a series may occur more than once.
             times: `(n,)` nanoseconds.
-            values: `(n, features)` raw values, NaN where missing. Filled with the forecast for later windows.
-            judged: `(n,)` False for observations that are applied only.
-            significance: p-value at or below which an observation is anomalous.
-            impute_rows: Most missing rows that are filled with the forecast; a longer gap starts the window afresh.
+            values: `(n, features)` raw values, NaN where missing. Missing values are filled with the forecast.
+            reported: `(n,)` False for observations that are applied without a verdict.
+            significance: An observation is anomalous if its p-value is at or below this level.
+            impute_rows: Longest gap, in rows, that is filled with forecasts; after a longer one the window starts again.
 
         Raises:
-            ModelOutputError: A forecast was not finite; no series was changed.
+            ModelOutputError: A forecast is not finite; no series was changed.
         """
-        plain = self._plain(slots, times, values)
-        if plain.size and plain.all() and (self.table.filled[slots] == self.table.rows).all():
-            forecasts, judgement = self._full.score(slots, times, values)
-            alarms = self._alarms(slots, times, judgement, significance)
+        ordinary = self._find_ordinary(slots, times, values)
+        if ordinary.size and ordinary.all() and (self.table.filled[slots] == self.table.rows).all():
+            forecasts, result = self._full_windows.score(slots, times, values)
+            alarms = self._alarms(slots, times, result, significance)
             if reported.all():
-                return Verdicts.build(values, forecasts, judgement, alarms)
+                return Verdicts.build(values, forecasts, result, alarms)
             verdicts, scored = Verdicts.unscored(values, self._detector.expectation.outputs_per_feature), np.arange(len(slots))
             verdicts.forecast = forecasts
         else:
-            verdicts, seen = self._take_any(slots, times, values, plain, impute_rows)
+            verdicts, batch = self._apply(slots, times, values, ordinary, impute_rows)
             scored = np.flatnonzero(~np.isnan(verdicts.forecast[:, 0]))
             if not scored.size:
                 return verdicts
-            judgement = self._judge(seen.take(scored), slots[scored])
-            alarms = self._alarms(slots[scored], times[scored], judgement, significance)
-        verdicts.write(judgement, alarms, scored, reported[scored])
+            result = self._score(batch.take(scored), slots[scored])
+            alarms = self._alarms(slots[scored], times[scored], result, significance)
+        verdicts.write(result, alarms, scored, reported[scored])
         return verdicts
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    def observe_one(self, slot: int, time: int, row: Floats, *, significance: float) -> Verdict | None:
-        """Apply and judge one row, as most messages bring it: what `observe` does, in less time.
+    def observe_one(self, slot: int, time: int, row: Floats, *, significance: float, impute_rows: int = 0) -> Verdict | None:
+        """Apply and score one complete row of a series with a full window: what `observe` does, in less time.
 
         Args:
             slot: Slot of the series.
             time: Nanoseconds.
             row: `(1, features)` raw values, none missing.
             significance: As of `observe`.
+            impute_rows: As of `observe`.
 
         Returns:
-            None where the window is not full or the row is not the next one; nothing was changed then.
+            None if the window is not full, or the row is not a later one, or the gap before it is too long; nothing was changed.
 
         Raises:
             ModelOutputError: As `observe`.
         """
         table = self.table
-        if table.last_time.item(slot) + self._slide != time or table.filled.item(slot) != table.rows:
+        if table.filled.item(slot) != table.rows:
             return None
-        foresight, alone = self._alone or self._judge_alone()
-        expected = self._standing.take(table, slot, time) if self._standing is not None else None
-        expected = expected or foresight.build(slot)
-        found = alone.observe(slot, row, expected)
+        next_time, gap = table.last_time.item(slot) + self._slide, 0
+        if next_time != time:
+            gap, rest = divmod(time - next_time, self._slide)
+            if rest or not 0 < gap <= impute_rows:
+                return None
+        builder, scorer = self._single or self._make_single()
+        context = self._fill_gap(slot, gap, builder, scorer) if gap else self._prefetched(slot, time) or builder.build(slot)
+        scored = scorer.observe(slot, row, context)
         return Verdict(
             observed=row,
-            forecast=expected.forecast,
-            p_value=found.p_value,
-            out_of_distribution=found.out_of_distribution,
-            alarm=raise_alarm(table, slot, time, found.p_value, self._rule(significance)),
-            explain=found.explain,
+            forecast=context.row.forecast,
+            p_value=scored.p_value,
+            out_of_distribution=scored.out_of_distribution,
+            gap_filled=gap,
+            alarm=raise_alarm(table, slot, time, scored.p_value, self._rule(significance)),
+            explain=scored.explain,
         )
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def prefetch(self, slot: int) -> None:
-        """Work out what is known of the next row of a series with a full window, for `observe_one` to find. Changes no series.
+        """Compute the context of the next row of a series with a full window and cache it for `observe_one`.
 
         Raises:
             ModelOutputError: The forecast is not finite.
         """
-        if self._standing is not None and self.table.filled.item(slot) == self.table.rows:
-            foresight, _ = self._alone or self._judge_alone()
-            self._standing.store(slot, foresight.build(slot))
+        if self._prefetch_cache is not None and self.table.filled.item(slot) == self.table.rows:
+            builder, _ = self._single or self._make_single()
+            self._prefetch_cache.store(slot, builder.build(slot))
 
-    def _judge_alone(self) -> tuple[NextRowBuilder, SingleRowScorer]:
+    def _prefetched(self, slot: int, time: int) -> NextRowContext | None:
+        return self._prefetch_cache.take(self.table, slot, time) if self._prefetch_cache is not None else None
+
+    def _fill_gap(self, slot: int, gap: int, builder: NextRowBuilder, scorer: SingleRowScorer) -> NextRowContext:
+        """Fill the missing rows after the last one of a series with forecasts, and return the context of the row after them."""
+        context = self._prefetched(slot, self.table.last_time.item(slot) + self._slide)
+        original = self.table.copy_rows(slot)
+        try:
+            scorer.fill(slot, context.row if context else builder.forecast(slot))
+            for _ in range(gap - 1):
+                scorer.fill(slot, builder.forecast(slot))
+            return builder.build(slot)
+        except BaseException:
+            self.table.restore_rows(slot, original)
+            raise
+
+    def _make_single(self) -> tuple[NextRowBuilder, SingleRowScorer]:
         assert isinstance(self._detector, Detector)
-        foresight = NextRowBuilder(self._detector, self.table, self._forecast, slide=self._slide)
-        self._alone = foresight, SingleRowScorer(self._detector, self.table, own_scales=self._own_scales)
-        return self._alone
+        builder = NextRowBuilder(self._detector, self.table, self._forecast, slide=self._slide)
+        self._single = builder, SingleRowScorer(self._detector, self.table, own_scales=self._own_scales)
+        return self._single
 
-    def _take_any(
-        self,
-        slots: NDArray[np.intp],
-        times: NDArray[np.int64],
-        values: Floats,
-        plain: NDArray[np.bool_],
-        impute_rows: int,
+    def _apply(
+        self, slots: Indices, times: Times, values: Floats, ordinary: Bools, impute_rows: int
     ) -> tuple[Verdicts, ScoringBatch]:
-        """Apply whatever comes; some of it may be there to score."""
+        """Apply observations of any kind; return verdicts with their outcomes and forecasts, and the batch to score."""
         n, expectation = len(slots), self._detector.expectation
         verdicts = Verdicts.unscored(values, expectation.outputs_per_feature)
-        runs = self._trace(np.flatnonzero(~plain), slots, times, values, impute_rows, verdicts)
-        at = np.flatnonzero(plain)
+        runs = self._align(np.flatnonzero(~ordinary), slots, times, values, impute_rows, verdicts)
+        at = np.flatnonzero(ordinary)
         full = at[self.table.filled[slots[at]] == self.table.rows]
-        features, kept, lines = values.shape[1], self._detector.pattern_rows, self._detector.forecast_buffer
-        ahead = np.full((n, lines.count, expectation.stored_per_feature * features), np.nan)
-        patterns = np.zeros((n, kept, features), np.float32)
-        forecasts = RunForecasts(self.table, runs, lines, self._slide, expectation)
-        made = np.zeros((0, lines.count + 1, expectation.outputs_per_feature * features))
+        features, pattern_rows, buffer = values.shape[1], self._detector.pattern_rows, self._detector.forecast_buffer
+        pending = np.full((n, buffer.count, expectation.stored_per_feature * features), np.nan)
+        patterns = np.zeros((n, pattern_rows, features), np.float32)
+        forecasts = RunForecasts(self.table, runs, buffer, self._slide, expectation)
+        steps = np.zeros((0, buffer.count + 1, expectation.outputs_per_feature * features))
         if full.size:
             windows = self.table.windows(slots[full])
-            patterns[full] = pattern_windows(windows, values[full], kept)
-            made = self._steps_in_parts(windows, times[full] - self._slide)
-            verdicts.forecast[full] = made[:, 0]
-        forecasts.fill(self._steps_in_parts)
-        if lines.count and full.size:  # from here on series change
-            places = lines.positions(times[full] // self._slide)
-            ahead[full] = self.table.pending_at(slots[full], places)
-            self.table.store_pending(slots[full], places, pack(expectation.to_stored(made[:, 1:], lines.delays)))
-        forecasts.write_to(verdicts.forecast, verdicts.gap_filled, ahead, patterns)
+            patterns[full] = pattern_windows(windows, values[full], pattern_rows)
+            steps = self._steps_in_chunks(windows, times[full] - self._slide)
+            verdicts.forecast[full] = steps[:, 0]
+        forecasts.fill(self._steps_in_chunks)
+        if buffer.count and full.size:  # series change from here on
+            positions = buffer.positions(times[full] // self._slide)
+            pending[full] = self.table.pending_at(slots[full], positions)
+            self.table.store_pending(slots[full], positions, pack(expectation.to_stored(steps[:, 1:], buffer.delays)))
+        forecasts.write_to(verdicts.forecast, verdicts.gap_filled, pending, patterns)
         first = at[self.table.last_time[slots[at]] == NO_TIME]
         self.table.start(slots[first], times[first] // self._slide)
         self.table.push(slots[at], times[at], values[at])
@@ -207,54 +222,55 @@ class Monitor:
             if run.is_newest:
                 self.table.replace(run.slot, run.last_time, run.values, run.missing, run.last_time // self._slide)
                 self.table.pending[run.slot] = forecasts.pending(index)
-        seen = ScoringBatch(times=times, observed=values, forecast=verdicts.forecast, pending=ahead, patterns=patterns)
-        return verdicts, seen
+        return verdicts, ScoringBatch(
+            times=times, observed=values, forecast=verdicts.forecast, pending=pending, patterns=patterns
+        )
 
-    def _plain(self, slots: NDArray[np.intp], times: NDArray[np.int64], values: Floats) -> NDArray[np.bool_]:
-        """Tell which observations are complete, the only one of their series, and right after its last row or its first."""
+    def _find_ordinary(self, slots: Indices, times: Times, values: Floats) -> Bools:
+        """Return which observations are complete, the only one of their series, and either its next or its first row."""
         last = self.table.last_time[slots]
-        plain: NDArray[np.bool_] = (times == last + self._slide) | (last == NO_TIME)
+        ordinary: Bools = (times == last + self._slide) | (last == NO_TIME)
         missing = np.isnan(values)
-        if missing.any():  # along rows this takes ten times as long
-            plain &= ~missing.any(axis=1)
+        if missing.any():  # `any` along rows takes ten times as long
+            ordinary &= ~missing.any(axis=1)
         if (slots[1:] > slots[:-1]).all():
-            return plain
+            return ordinary
         order = np.argsort(slots, kind="stable")
         same = slots[order[1:]] == slots[order[:-1]]
-        plain[order[1:][same]] = False
-        plain[order[:-1][same]] = False
-        return plain
+        ordinary[order[1:][same]] = False
+        ordinary[order[:-1][same]] = False
+        return ordinary
 
-    def _trace(
-        self,
-        rest: NDArray[np.intp],
-        slots: NDArray[np.intp],
-        times: NDArray[np.int64],
-        values: Floats,
-        impute_rows: int,
-        verdicts: Verdicts,
+    def _align(
+        self, rest: Indices, slots: Indices, times: Times, values: Floats, impute_rows: int, verdicts: Verdicts
     ) -> list[Run]:
+        """Place the observations `rest` on the grids of their series; write the outcomes of those that are not applied."""
         runs: list[Run] = []
         order = rest[np.argsort(slots[rest], kind="stable")]
         for group in np.split(order, np.flatnonzero(np.diff(slots[order])) + 1) if order.size else []:
             slot = int(slots[group[0]])
-            new, refused = align(self.table, slot, group, times[group], values[group], slide=self._slide, impute_rows=impute_rows)
+            new, rejected = align(
+                self.table, slot, group, times[group], values[group], slide=self._slide, impute_rows=impute_rows
+            )
             runs += new
-            for index, outcome in refused.items():
+            for index, outcome in rejected.items():
                 verdicts.outcome[index] = outcome
         return runs
 
-    def _steps_in_parts(self, windows: Floats, times: Times) -> Floats:
-        return np.concatenate(self._chunking.run(lambda part: self._steps(windows[part], times[part]), len(windows)))
+    def _steps_in_chunks(self, windows: Floats, times: Times) -> Floats:
+        chunks = self._chunking.run(lambda chunk: self._steps(windows[chunk], times[chunk]), len(windows))
+        return np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
 
-    def _judge(self, seen: ScoringBatch, slots: NDArray[np.intp]) -> ScoringResult:
-        """Judge rows of any series, which may be several of one."""
-        if self._own_of:  # which what comes first changes for what comes later
-            return self._detector.score(seen, self._own_of(slots))
-        return ScoringResult.concatenate(self._chunking.run(lambda part: self._detector.score(seen.take(part), None), len(slots)))
+    def _score(self, batch: ScoringBatch, slots: Indices) -> ScoringResult:
+        """Score rows of any series; a series may have several."""
+        if self._series_scale_of:  # its earlier rows change the scales of its later ones
+            return self._detector.score(batch, self._series_scale_of(slots))
+        return ScoringResult.concatenate(
+            self._chunking.run(lambda chunk: self._detector.score(batch.take(chunk), None), len(slots))
+        )
 
-    def _alarms(self, slots: NDArray[np.intp], times: Times, judgement: ScoringResult, significance: float) -> Alarms:
-        rows = ScoredRows(slots=slots, times=times, p_value=judgement.p_value)
+    def _alarms(self, slots: Indices, times: Times, result: ScoringResult, significance: float) -> Alarms:
+        rows = ScoredRows(slots=slots, times=times, p_value=result.p_value)
         return raise_alarms(self.table, rows, self._rule(significance))
 
     def _rule(self, significance: float) -> AlarmRule:
@@ -271,7 +287,7 @@ class Monitor:
         )
 
 
-def _own_scales(detector: Scorer, table: SeriesTable, slots: NDArray[np.intp]) -> SeriesScale:
+def _series_scale(detector: Scorer, table: SeriesTable, slots: Indices) -> SeriesScale:
     assert isinstance(detector, Detector)
     apply = detector.adaptive_scale.apply
     return lambda scores: apply(table, slots, scores)

@@ -1,9 +1,8 @@
-"""One row judged alone, as most messages bring it: what `Detector.judge` does to many, in a fraction of the time.
+"""One row of one series, as most messages bring it: what `Detector.score` does to many rows, at a fraction of the cost.
 
-A call of numpy costs more than the numbers of one row do, so there are as few of them as can be, into arrays that are kept,
-and what is a single number is one of Python's; what does not depend on the row was worked out before, see `next_row`. Each
-operation is the one that the detector applies, in the same order, so the p-value is the same to the bit; tests hold both
-together.
+A numpy call costs more than the arithmetic of one row. So there are as few calls as possible, into preallocated arrays; single
+numbers are Python's; and everything that doesn't depend on the row was computed before, see `prefetch`. Every operation is the
+one that the detector applies, in the same order, so the p-value is the same to the bit. Tests compare the two.
 """
 
 from bisect import bisect_left
@@ -12,19 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mods_grpc.array_types import Floats
-from mods_grpc.detection.engine.next_row import NextRowContext
-from mods_grpc.detection.scores.adaptive_scale import fixed_scale
-from mods_grpc.detection.scores.detector import Detector, SeriesScale
+from mods_grpc.array_types import Floats, Singles
+from mods_grpc.detection.engine.prefetch import NextRowContext, RowForecast
+from mods_grpc.detection.scores.detector import Detector, FeatureEvidence
 from mods_grpc.detection.scores.evidence import NEGLIGIBLE
-from mods_grpc.detection.scores.judgement import Explanation, ScoringBatch
+from mods_grpc.detection.scores.scoring_batch import Explanation
 from mods_grpc.detection.state.series_table import SeriesTable
-
-_FIRST = np.zeros(1, np.intp)
 
 
 class ScoredRow(NamedTuple):
-    """What the detector says of a row; as in Verdict."""
+    """The scores of a row; as in Verdict."""
 
     p_value: float
     out_of_distribution: bool
@@ -32,91 +28,112 @@ class ScoredRow(NamedTuple):
 
 
 class SingleRowScorer:
-    """Applies and judges a row at a time; not for several threads at once.
+    """Applies and scores one row at a time. Not thread-safe.
 
     Args:
         detector: The calibrated detector.
         table: State of the series.
-        own_scales: Whether a series' own scales count and learn.
+        own_scales: Whether each series' own residual scales are applied and learned.
     """
 
     def __init__(self, detector: Detector, table: SeriesTable, *, own_scales: bool) -> None:
-        features, judged = detector.features, len(detector.member_steps)
+        features, members = detector.features, len(detector.member_steps) + 1
         self._detector, self._table = detector, table
         self._space, self._logs = detector.space, np.empty(features)
-        self._scores, self._sizes = np.empty((judged + 1, features)), np.empty((judged + 1, features))
-        self._residuals, self._each, self._residual_sizes = self._scores[:-1], self._sizes.ravel(), self._sizes[:-1]
-        self._course = detector.cusum.single(features) if detector.cusum else None
+        self._evidence = np.empty((3, members, features))  # of the row: signed scores, their sizes, -log10 p
+        self._scores, self._sizes, self._neg_log10_p = self._evidence
+        self._residuals, self._residual_sizes = self._scores[:-1], self._sizes[:-1]
+        self._flat_sizes, self._flat_neg_log10_p = self._sizes.ravel(), self._neg_log10_p.ravel()
+        self._cusum = detector.cusum.single(features) if detector.cusum else None
         self._lowest, self._highest = detector.lowest.tolist(), detector.highest.tolist()
-        self._by_feature = detector.feature_table.single()
-        self._by_member = detector.member_table.few()
-        self._pattern, self._rough = detector.pattern.single() if detector.pattern else None, np.empty(features, np.float32)
-        self._members = judged + 1
-        self._little, self._discount = np.empty((self._members, features)), detector.discount
-        self._evidence = np.empty(self._members + (2 if self._pattern else 0))
-        self._summed = self._evidence[: self._members]
-        self._fused, self._own = detector.fused, detector.adaptive_scale.single() if own_scales else None
-        self._known, self._p_above, self._threshold = detector.fused.first_curve()
+        self._feature_table = detector.feature_table.single()
+        self._member_table = detector.member_table.few()
+        self._pattern, self._pattern_logs = (
+            detector.pattern.single() if detector.pattern else None,
+            np.empty(features, np.float32),
+        )
+        self._members = members
+        self._tempered, self._discounted = np.empty((members, features)), np.empty((members, features))
+        self._discount = detector.discount
+        self._member_scores = np.empty(members + (2 if self._pattern else 0))
+        self._feature_sums = self._member_scores[:members]
+        self._fused, self._adaptive_scale = detector.fused, detector.adaptive_scale.single() if own_scales else None
+        self._fused_scores, self._fused_p, self._tail_threshold = detector.fused.first_curve()
 
-    def observe(self, slot: int, row: Floats, expected: NextRowContext) -> ScoredRow:
-        """Apply and judge the next row of a series with a full window.
+    def fill(self, slot: int, row: RowForecast) -> None:
+        """Fill the next row of a series, which is missing, with its forecast."""
+        self._table.pending[slot][row.positions] = row.stored
+        self._table.push_one(slot, row.time, row.forecast[0, : self._detector.features], missing=True)
+
+    def observe(self, slot: int, row: Floats, context: NextRowContext) -> ScoredRow:
+        """Apply and score the next row of a series with a full window.
 
         Args:
             slot: Slot of the series.
             row: `(1, features)` raw values, none missing.
-            expected: What was known of it. Not to be used again.
+            context: The context of the row. Changed, so it can't be used again.
         """
-        values = row[0]
-        self._table.pending[slot][expected.places] = expected.waits
-        self._table.push_one(slot, expected.time, values)
-        expected.pattern[-1] = values
-        p_value, own = self._judge(slot, values, expected)
-        detector = self._detector
+        values, forecast = row[0], context.row
+        self._table.pending[slot][forecast.positions] = forecast.stored
+        self._table.push_one(slot, forecast.time, values)
+        context.pattern[-1] = values
+        p_value, pattern_evidence, factors = self._score(slot, values, context)
+        evidence, detector, cusum = self._evidence.copy(), self._detector, self._cusum
 
         def explain() -> Explanation:
-            seen = ScoringBatch(
-                times=np.array([expected.time]),
-                observed=row,
-                forecast=expected.forecast,
-                pending=expected.ahead[None],
-                patterns=expected.pattern[None],
-                complete=True,
+            scores, sizes, neg_log10_p = evidence[:, None]
+            feature_evidence = FeatureEvidence(
+                score=scores,
+                neg_log10_p=neg_log10_p,
+                indices=detector.feature_table.indices(sizes.reshape(1, -1)),
+                scale=np.ones(row.shape, np.float32) if factors is None else factors[:1],
+                cusum=scores[:, 0] if cusum is None else cusum.scores(context.bounded)[None],
+                revisions=context.revisions[None],
             )
-            return detector.score(seen, own).explain(_FIRST)
+            return detector.explain(
+                feature_evidence,
+                observed=row,
+                patterns=context.pattern[None],
+                pattern_evidence=np.array([pattern_evidence]),
+                p_value=np.array([p_value]),
+            )
 
         return ScoredRow(p_value, self._is_outside(values.tolist()), explain)
 
-    def _judge(self, slot: int, row: Floats, expected: NextRowContext) -> tuple[float, SeriesScale | None]:
-        """Return the p-value of a row, `(features,)`, and what applies the series' own scales as they were."""
-        scores, sizes, surprises = self._scores, self._sizes, expected.surprises
+    def _score(self, slot: int, row: Floats, context: NextRowContext) -> tuple[float, list[float], Singles | None]:
+        """Return the p-value of a row `(features,)`, the evidence of the pattern, and the factors of the series' own scales.
+
+        The evidence of its features is left in `_evidence`.
+        """
+        scores, sizes, neg_log10_p, bounded = self._scores, self._sizes, self._neg_log10_p, context.bounded
         self._space.forward_into(row, self._logs)
-        np.subtract(self._logs, expected.against, scores)
-        if expected.widths is not None:
-            np.divide(self._residuals, expected.widths, self._residuals)
-        np.divide(scores, expected.scales, scores)
+        np.subtract(self._logs, context.references, scores)
+        if context.widths is not None:
+            np.divide(self._residuals, context.widths, self._residuals)
+        np.divide(scores, context.scales, scores)
         np.abs(scores, sizes)
-        own = None
-        if self._own is not None:
-            factors = self._own.apply(self._table, slot, self._residual_sizes).copy()
-            own = fixed_scale(factors)
-            if self._course is not None:
-                self._course.bound(expected.revisions / factors[0], surprises)
-        strength = self._by_feature(self._each).reshape(sizes.shape)
-        if self._course is not None:
-            first = strength[0]
-            np.maximum(first, self._course.neg_log10_p(first, scores[0], surprises), out=first)
-        little = np.multiply(strength, NEGLIGIBLE, self._little)
-        np.maximum(little, np.subtract(strength, self._discount, strength), out=little)
-        np.add.reduce(little, axis=1, out=self._summed)
+        factors = None
+        if self._adaptive_scale is not None:
+            factors = self._adaptive_scale.apply(self._table, slot, self._residual_sizes).copy()
+            if self._cusum is not None:
+                self._cusum.bound(context.revisions / factors[0], bounded)
+        self._feature_table(self._flat_sizes, self._flat_neg_log10_p)
+        if self._cusum is not None:
+            first = neg_log10_p[0]
+            np.maximum(first, self._cusum.neg_log10_p(first, scores[0], bounded), out=first)
+        tempered = np.multiply(neg_log10_p, NEGLIGIBLE, self._tempered)
+        np.maximum(tempered, np.subtract(neg_log10_p, self._discount, self._discounted), out=tempered)
+        np.add.reduce(tempered, axis=1, out=self._feature_sums)
         if self._pattern is not None:
-            self._space.forward_single_into(expected.pattern[-1], self._rough)
-            self._evidence[self._members :] = self._pattern.scores(expected.scaled, self._rough)
-        found = self._by_member(self._evidence)
-        total = sum(found[: self._members]) + sum(found[self._members :])
-        if total > self._threshold:
-            return float(self._fused.p_value(np.array([[total]]))[0, 0]), own
-        return self._p_above[bisect_left(self._known, total)], own
+            self._space.forward_single_into(context.pattern[-1], self._pattern_logs)
+            self._member_scores[self._members :] = self._pattern.scores(context.scaled, self._pattern_logs)
+        evidence = self._member_table(self._member_scores)
+        pattern_evidence = evidence[self._members :]
+        total = sum(evidence[: self._members]) + sum(pattern_evidence)
+        if total > self._tail_threshold:
+            return float(self._fused.p_value(np.array([[total]]))[0, 0]), pattern_evidence, factors
+        return self._fused_p[bisect_left(self._fused_scores, total)], pattern_evidence, factors
 
     def _is_outside(self, row: list[float]) -> bool:
-        """Tell whether a value lies further outside the training range than that range is wide."""
+        """Return whether a value lies further outside the training range than that range is wide."""
         return any(value < low or value > high for value, low, high in zip(row, self._lowest, self._highest, strict=True))

@@ -1,13 +1,12 @@
-"""The course: surprises that all point the same way over the last rows, none of which needs to be large.
+"""The CUSUM member: residuals in the same direction over the last rows, none of which needs to be large.
 
-What begins and lasts grows into overlapping windows row by row, and each row surprises the forecast a little, in the same
-direction; what a network does by itself is more often one large surprise. So each surprise counts for no more than
-LARGEST, and what exceeds ALLOWANCE adds up along the last rows and in either direction: a cumulative sum (Page 1954) of
-bounded scores, over a fixed number of rows.
+An event that begins and lasts grows into overlapping windows row by row. Each row deviates a little from the forecast, always in
+the same direction, while ordinary traffic more often has one large deviation. So the evidence of each row is bounded by
+MAX_ROW_EVIDENCE, and what exceeds ALLOWANCE is summed along the last rows, in either direction: a cumulative sum (Page 1954) of
+bounded scores over a fixed number of rows.
 
-The surprise of the newest row is its residual of one step. That of a row before is what it made the model revise: the
-forecast of the newest row made after it less the one made before. So the course needs no memory but the forecasts that
-wait.
+The newest row contributes its one-step residual. An earlier row contributes the revision it caused: the forecast of the newest
+row made after it, less the one made before it. So the CUSUM needs no memory but the stored forecasts.
 """
 
 from collections.abc import Sequence
@@ -18,16 +17,19 @@ from mods_grpc.array_types import Floats
 from mods_grpc.artifact.calibration import ScoreCurve
 from mods_grpc.detection.scores.evidence import EvidenceTable
 
-MAX_ROW_EVIDENCE = 1.5  # strength of one row: as a p-value of 0.03
+MAX_ROW_EVIDENCE = 1.5  # a p-value of 0.03
 ALLOWANCE = 0.5  # of each row: a p-value of 0.3
 
 
 class Cusum:
-    """Adds up surprises.
+    """Sums bounded evidence over rows.
 
     Args:
-        revisions: Curves of their sizes, `[rows - 1][feature]`.
-        sums: Curves of what they add up to, one for each feature.
+        revisions: Curves of the sizes of revisions, `[rows - 1][feature]`.
+        sums: Curves of the sizes of the sums, one per feature.
+
+    Attributes:
+        rows: Rows that are summed.
     """
 
     def __init__(self, revisions: Sequence[Sequence[ScoreCurve]], sums: Sequence[ScoreCurve]) -> None:
@@ -35,70 +37,81 @@ class Cusum:
         self._table = EvidenceTable([curve for row in revisions for curve in row]) if revisions else None
         self._sums = EvidenceTable(sums)
 
-    def scores(self, score: Floats, strength: Floats, revisions: Floats) -> Floats:
-        """Return how far surprises add up, signed, `(n, features)`.
+    def scores(self, score: Floats, neg_log10_p: Floats, revisions: Floats) -> Floats:
+        """Return the sums, signed, `(n, features)`.
 
         Args:
             score: `(n, features)` residuals of one step; only the sign counts. NaN where there is none.
-            strength: `(n, features)` their strengths.
+            neg_log10_p: `(n, features)` their evidence.
             revisions: `(n, rows - 1, features)` in scales, the latest first; NaN where there is none.
         """
-        added: Floats = np.copysign(np.minimum(strength, MAX_ROW_EVIDENCE), score)
-        high, low = added - ALLOWANCE, added + ALLOWANCE
+        summed: Floats = np.copysign(np.minimum(neg_log10_p, MAX_ROW_EVIDENCE), score)
+        high, low = summed - ALLOWANCE, summed + ALLOWANCE
         if self._table is not None:
-            found = self._table.neg_log10_p(self._table.indices(np.abs(revisions.reshape(len(score), -1)))).reshape(
-                revisions.shape
-            )
-            np.copysign(np.minimum(found, MAX_ROW_EVIDENCE, out=found), revisions, out=found)
+            indices = self._table.indices(np.abs(revisions.reshape(len(score), -1)))
+            bounded = self._table.neg_log10_p(indices).reshape(revisions.shape)
+            np.copysign(np.minimum(bounded, MAX_ROW_EVIDENCE, out=bounded), revisions, out=bounded)
             for row in range(self.rows - 1):
-                added += found[:, row]
+                summed += bounded[:, row]
                 allowed = (row + 2) * ALLOWANCE
-                np.maximum(high, added - allowed, out=high)
-                np.minimum(low, added + allowed, out=low)
-        return np.asarray(np.where(high >= -low, np.maximum(high, 0.0), np.minimum(low, 0.0)), np.float64)
+                np.maximum(high, summed - allowed, out=high)
+                np.minimum(low, summed + allowed, out=low)
+        return _larger(high, low)
 
     def neg_log10_p(self, scores: Floats) -> Floats:
-        """Return the strengths of scores `(n, features)`."""
+        """Return the evidence of sums `(n, features)`."""
         return self._sums.neg_log10_p(self._sums.indices(np.abs(scores)))
 
     def single(self, features: int) -> "SingleCusum":
-        """Return what finds the strengths of one row."""
+        """Return the CUSUM for one row at a time."""
         return SingleCusum(self._table, self._sums, self.rows, features)
 
 
 class SingleCusum:
-    """Does as `Course` to one row, in arrays that are kept, and what was before it ahead of time.
+    """The CUSUM of one row, with preallocated arrays, the part of earlier rows computed in advance. Not thread-safe.
 
     Args:
-        table: Of the revisions; None where there are none. sums: Of what they add up to.
-        rows: Over which surprises add up.
+        table: Evidence of revisions; None without revisions.
+        sums: Evidence of sums.
+        rows: Rows that are summed.
         features: Number of features.
     """
 
     def __init__(self, table: EvidenceTable | None, sums: EvidenceTable, rows: int, features: int) -> None:
-        self._strengths, self._sum_strengths = table.single() if table is not None else None, sums.single()
-        self._sizes, self._largest = np.empty((rows - 1, features)), np.full(features, MAX_ROW_EVIDENCE)
-        reached = np.zeros((rows + 1, features))  # the last of which stays 0, below which nothing counts
-        self._reached, self._added = reached, reached[:-1]
+        self._table, self._sum_table = table.single() if table is not None else None, sums.single()
+        self._sizes, self._max_evidence = np.empty((rows - 1, features)), np.full(features, MAX_ROW_EVIDENCE)
+        self._revision_evidence = np.empty((rows - 1) * features)
+        excess = np.zeros((rows + 1, features))  # the last row stays 0, the lower bound
+        self._excess, self._sums = excess, excess[:-1]
         self._allowed = np.repeat(ALLOWANCE * np.arange(1.0, rows + 1)[:, None], features, axis=1)
-        self._high = np.empty(features)
+        self._max_excess, self._sum_evidence = np.empty(features), np.empty(features)
 
-    def bound(self, revisions: Floats, surprises: Floats) -> None:
-        """Write what revisions `(rows - 1, features)` count, signed, into `surprises`, `(rows, features)`, but the first row."""
-        if self._strengths is not None:
-            found = self._strengths(np.abs(revisions, self._sizes).ravel()).reshape(revisions.shape)
-            np.copysign(np.minimum(found, MAX_ROW_EVIDENCE, out=found), revisions, surprises[1:])
+    def bound(self, revisions: Floats, bounded: Floats) -> None:
+        """Write the bounded, signed evidence of revisions `(rows - 1, features)` to `bounded[1:]`, of `(rows, features)`."""
+        if self._table is not None:
+            evidence = self._table(np.abs(revisions, self._sizes).ravel(), self._revision_evidence).reshape(revisions.shape)
+            np.copysign(np.minimum(evidence, MAX_ROW_EVIDENCE, out=evidence), revisions, bounded[1:])
 
-    def neg_log10_p(self, strength: Floats, score: Floats, surprises: Floats) -> Floats:
-        """Return the strengths of a row's course, `(features,)`, valid until the next call.
+    def neg_log10_p(self, neg_log10_p: Floats, score: Floats, bounded: Floats) -> Floats:
+        """Return the evidence of a row's sums, `(features,)`, valid until the next call.
 
         Args:
-            strength: `(features,)` of the residuals of one step.
+            neg_log10_p: `(features,)` evidence of the residuals of one step.
             score: `(features,)` these residuals; only the sign counts.
-            surprises: `(rows, features)` as of `count`; what the row itself counts is written into the first.
+            bounded: `(rows, features)` as of `bound`; that of the row itself is written to the first row.
         """
-        first, added = surprises[0], self._added
-        np.copysign(np.minimum(strength, self._largest, out=first), score, first)
-        np.add.accumulate(surprises, 0, None, added)
-        np.subtract(np.abs(added, added), self._allowed, added)  # so far in the direction that they add up in
-        return self._sum_strengths(np.maximum.reduce(self._reached, axis=0, out=self._high))
+        first, sums = bounded[0], self._sums
+        np.copysign(np.minimum(neg_log10_p, self._max_evidence, out=first), score, first)
+        np.add.accumulate(bounded, 0, None, sums)
+        np.subtract(np.abs(sums, sums), self._allowed, sums)  # the excess in the direction of the sum
+        return self._sum_table(np.maximum.reduce(self._excess, axis=0, out=self._max_excess), self._sum_evidence)
+
+    def scores(self, bounded: Floats) -> Floats:
+        """Return the sums of a row, signed, `(features,)`, as `Cusum.scores` does; `bounded` as `neg_log10_p` left it."""
+        sums = np.add.accumulate(bounded, 0)
+        return _larger((sums - self._allowed).max(axis=0), (sums + self._allowed).min(axis=0))
+
+
+def _larger(high: Floats, low: Floats) -> Floats:
+    """Return the larger of the sums in either direction, `high` 0 or above and `low` 0 or below, by size."""
+    return np.asarray(np.where(high >= -low, np.maximum(high, 0.0), np.minimum(low, 0.0)), np.float64)

@@ -1,134 +1,139 @@
-"""Strength of evidence: -log10 of conformal p-values, looked up in one table for many curves at once.
+"""Evidence: -log10 of conformal p-values, from one lookup table for many curves.
 
-The leading bits of a positive float64 ascend with it, so they are the index: no search, no logarithm. Neighbouring
-entries differ by less than one percent of the score, and a score counts as the lowest of its entry.
+The leading bits of a positive float64 ascend with its value, so they are the index: no search, no logarithm. The scores of
+neighbouring entries differ by less than one percent, and a score counts as the lowest score of its entry.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import Floats
+from mods_grpc.array_types import Floats, Integers
 from mods_grpc.artifact.calibration import ScoreCurve
 from mods_grpc.detection.scores.conformal import Curves
 
 MANTISSA_BITS = 7
 SHIFT = 52 - MANTISSA_BITS
-OCTAVES_BELOW = 9  # of the score where the tail begins: what lies further below is ordinary
+OCTAVES_BELOW = 9  # below the score where the tail begins; scores further below are ordinary
 OCTAVES_ABOVE = 9
-PAIRWISE_FROM = 8  # numbers that numpy no longer adds one after the other
-NEGLIGIBLE = 0.05  # of what a feature counts up to the soft threshold
-STRONGEST = 20.0  # what one feature or member can add at most, so that a single one that drifts doesn't hide the rest
+PAIRWISE_FROM = 8  # from this many numbers on numpy sums pairwise rather than one after the other
+NEGLIGIBLE = 0.05  # share of a feature's evidence that counts below the soft threshold
+MAX_EVIDENCE = 20.0  # of one feature or member, so that one that drifts doesn't hide the rest
 
 
 class EvidenceTable:
-    """Strength of evidence of several curves.
+    """Evidence of the scores of several curves.
 
     Args:
-        curves: The stored form, m of them.
+        curves: The stored curves, m of them.
     """
 
     def __init__(self, curves: Sequence[ScoreCurve]) -> None:
         middle = np.array([curve.tail.threshold if curve.tail else curve.scores[-1] for curve in curves])
         anchor = _keys(np.maximum(middle, np.finfo(np.float64).tiny * 2.0**OCTAVES_BELOW * 2))
-        self._lowest = anchor - (OCTAVES_BELOW << MANTISSA_BITS)
+        self._lowest_key = anchor - (OCTAVES_BELOW << MANTISSA_BITS)
         size = (OCTAVES_BELOW + OCTAVES_ABOVE) << MANTISSA_BITS
-        self._highest = self._lowest + size - 1
-        self._offset = np.arange(len(curves)) * size - self._lowest
-        self._least = (self._lowest << SHIFT).view(np.float64)
-        edges = ((self._lowest[None] + np.arange(size)[:, None]) << SHIFT).view(np.float64)
+        self._highest_key = self._lowest_key + size - 1
+        self._offset = np.arange(len(curves)) * size - self._lowest_key
+        self._min_score = (self._lowest_key << SHIFT).view(np.float64)
+        edges = ((self._lowest_key[None] + np.arange(size)[:, None]) << SHIFT).view(np.float64)
         p = Curves(curves).p_value(edges)
         p[0] = 1.0
         self._p = np.ascontiguousarray(p.T).ravel()
-        self._strength = np.minimum(-np.log10(self._p), STRONGEST)
+        self._neg_log10_p = np.minimum(-np.log10(self._p), MAX_EVIDENCE)
 
-    def indices(self, scores: Floats) -> NDArray[np.int64]:
-        """Return where scores `(n, m)`, 0 or above, stand in the table; where NaN, as the most ordinary."""
-        keys = _keys(np.fmax(scores, self._least))
-        np.minimum(keys, self._highest, out=keys)
+    def indices(self, scores: Floats) -> Integers:
+        """Return the table indices of scores `(n, m)`, 0 or above; NaN counts as the lowest score."""
+        keys = _keys(np.fmax(scores, self._min_score))
+        np.minimum(keys, self._highest_key, out=keys)
         keys += self._offset
         return keys
 
-    def single(self) -> "SingleScores":
-        """Return what looks up one row of scores."""
-        return SingleScores(self._least, self._highest, self._offset, self._strength)
+    def single(self) -> "SingleRowTable":
+        """Return the table for one row of scores at a time."""
+        return SingleRowTable(self._min_score, self._highest_key, self._offset, self._neg_log10_p)
 
-    def few(self) -> "FewScores":
-        """Return what looks up one row of few scores."""
-        return FewScores(self._lowest.tolist(), self._highest.tolist(), self._offset.tolist(), self._strength)
+    def few(self) -> "FewScoresTable":
+        """Return the table for one row of a few scores at a time."""
+        return FewScoresTable(self._lowest_key.tolist(), self._highest_key.tolist(), self._offset.tolist(), self._neg_log10_p)
 
-    def neg_log10_p(self, places: NDArray[np.int64]) -> Floats:
-        """Return the strengths, 0 to STRONGEST, at what `find` returned."""
-        return self._strength.take(places)
+    def neg_log10_p(self, indices: Integers) -> Floats:
+        """Return the evidence at table indices, 0 to MAX_EVIDENCE."""
+        return self._neg_log10_p.take(indices)
 
-    def p_value(self, places: NDArray[np.int64]) -> Floats:
-        """Return the p-values at what `find` returned."""
-        return self._p.take(places)
-
-
-class SingleScores:
-    """Looks up one row of scores into arrays that are kept; arguments as of StrengthTable."""
-
-    def __init__(self, least: Floats, highest: NDArray[np.int64], offset: NDArray[np.int64], strength: Floats) -> None:
-        self._least, self._highest, self._offset, self._strength = least, highest, offset, strength
-        self._scores, self._found = np.empty(least.shape), np.empty(least.shape)
-        self._keys, self._shift = self._scores.view(np.int64), np.full(least.shape, SHIFT)
-
-    def __call__(self, scores: Floats) -> Floats:
-        """Return the strengths of scores `(m,)`, 0 or above; valid until the next call."""
-        keys = self._keys
-        np.fmax(scores, self._least, self._scores)
-        np.right_shift(keys, self._shift, keys)
-        np.minimum(keys, self._highest, out=keys)
-        np.add(keys, self._offset, keys)
-        return self._strength.take(keys, None, self._found, "clip")
+    def p_value(self, indices: Integers) -> Floats:
+        """Return the p-values at table indices."""
+        return self._p.take(indices)
 
 
-class FewScores:
-    """Looks up one row of so few scores that numbers of Python's are faster; arguments as of StrengthTable."""
-
-    def __init__(self, lowest: list[int], highest: list[int], offset: list[int], strength: Floats) -> None:
-        self._curves = list(zip(lowest, highest, offset, strict=True))
-        self._strength = strength.data
-
-    def __call__(self, scores: Floats) -> list[float]:
-        """Return the strengths of scores `(m,)`, 0 or above, none of which is NaN."""
-        found, strength = [], self._strength
-        for key, (lowest, highest, offset) in zip(scores.view(np.int64).tolist(), self._curves, strict=True):
-            place = key >> SHIFT
-            if place < lowest:
-                place = lowest
-            elif place > highest:
-                place = highest
-            found.append(strength[place + offset])
-        return found
-
-
-def temper(strengths: Floats, discount: float) -> Floats:
-    """Return what features count for in their sum: next to nothing up to the soft threshold, in full what is above it.
-
-    Dependent features are often a little strange together, and what all of them say then hides what a single one says. So
-    they count by soft thresholding (TFisher: Zhang, Tong, Landers & Wu 2020); a little of what is below the threshold still
-    orders ordinary rows, of a single feature as without it.
+class SingleRowTable:
+    """Evidence of one row of scores, with preallocated arrays. Not thread-safe.
 
     Args:
-        strengths: Of any shape, 0 or above.
-        discount: What is taken off: of the soft threshold all but LITTLE. 0 leaves strengths as they are.
+        min_score: `(m,)`, as are the others: the score of each curve's first entry.
+        highest_key: Leading bits of its last entry. offset: From leading bits to table index.
+        neg_log10_p: The table.
     """
-    return np.maximum(strengths * NEGLIGIBLE, strengths - discount)
+
+    def __init__(self, min_score: Floats, highest_key: Integers, offset: Integers, neg_log10_p: Floats) -> None:
+        self._min_score, self._highest_key, self._offset, self._neg_log10_p = min_score, highest_key, offset, neg_log10_p
+        self._scores = np.empty(min_score.shape)
+        self._keys, self._shift = self._scores.view(np.int64), np.full(min_score.shape, SHIFT)
+
+    def __call__(self, scores: Floats, out: Floats) -> Floats:
+        """Write the evidence of scores `(m,)`, 0 or above, to `out` `(m,)`, and return that."""
+        keys = self._keys
+        np.fmax(scores, self._min_score, self._scores)
+        np.right_shift(keys, self._shift, keys)
+        np.minimum(keys, self._highest_key, out=keys)
+        np.add(keys, self._offset, keys)
+        return self._neg_log10_p.take(keys, None, out, "clip")
 
 
-def total(strengths: Floats) -> Floats:
-    """Sum along the last axis: what `np.add.reduce` finds, to the bit, but it takes ten times as long to go along short rows."""
-    count = strengths.shape[-1]
+class FewScoresTable:
+    """Evidence of one row of so few scores that Python numbers are faster than numpy; arguments as of SingleRowTable."""
+
+    def __init__(self, lowest_key: list[int], highest_key: list[int], offset: list[int], neg_log10_p: Floats) -> None:
+        self._curves = list(zip(lowest_key, highest_key, offset, strict=True))
+        self._neg_log10_p = neg_log10_p.data
+
+    def __call__(self, scores: Floats) -> list[float]:
+        """Return the evidence of scores `(m,)`, 0 or above, none of which is NaN."""
+        evidence, table = [], self._neg_log10_p
+        for bits, (lowest, highest, offset) in zip(scores.view(np.int64).tolist(), self._curves, strict=True):
+            key = bits >> SHIFT
+            if key < lowest:
+                key = lowest
+            elif key > highest:
+                key = highest
+            evidence.append(table[key + offset])
+        return evidence
+
+
+def temper(evidence: Floats, discount: float) -> Floats:
+    """Return what the evidence of features counts in their sum: a negligible part below the soft threshold, all above it.
+
+    Dependent features are often slightly unusual together, and their sum then hides a feature that is very unusual alone. Hence
+    soft thresholding (TFisher: Zhang, Tong, Landers & Wu 2020). The part that counts below the threshold still orders ordinary
+    rows, and those of a single feature as without tempering.
+
+    Args:
+        evidence: -log10 p of any shape, 0 or above.
+        discount: Taken off above the threshold: the soft threshold less its negligible part. 0 changes nothing.
+    """
+    return np.maximum(evidence * NEGLIGIBLE, evidence - discount)
+
+
+def total(evidence: Floats) -> Floats:
+    """Sum along the last axis: the bits of `np.add.reduce`, which takes ten times as long along short rows."""
+    count = evidence.shape[-1]
     if not 0 < count < PAIRWISE_FROM:
-        return np.asarray(np.add.reduce(strengths, axis=-1), np.float64)
-    found: Floats = strengths[..., 0].copy()
+        return np.asarray(np.add.reduce(evidence, axis=-1), np.float64)
+    result: Floats = evidence[..., 0].copy()
     for column in range(1, count):
-        found += strengths[..., column]
-    return found
+        result += evidence[..., column]
+    return result
 
 
-def _keys(scores: Floats) -> NDArray[np.int64]:
+def _keys(scores: Floats) -> Integers:
     return np.ascontiguousarray(scores, np.float64).view(np.int64) >> SHIFT

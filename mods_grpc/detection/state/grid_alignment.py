@@ -1,17 +1,16 @@
-"""Where observations stand on their series' grid of time, before anything is forecast or changed."""
+"""The place of observations on their series' time grid, decided before anything is forecast or changed."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mods_grpc.array_types import Bools, Floats
+from mods_grpc.array_types import Bools, Floats, Integers, Times
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 
 
 class Outcome(IntEnum):
-    """What became of an observation. Only SCORED and WARMING_UP changed the series."""
+    """The outcome of an observation. Only SCORED and WARMING_UP change the series."""
 
     SCORED = 1
     WARMING_UP = 2
@@ -24,23 +23,23 @@ class Outcome(IntEnum):
 
 @dataclass(kw_only=True, slots=True)
 class Run:
-    """An unbroken stretch of rows of one series: what its window held and what comes now, holes as NaN.
+    """Consecutive rows of one series: those in its window and new ones, missing values as NaN.
 
     Attributes:
         slot: The series.
-        values: `(held + new, features)`; missing: which of them were not observed.
-        held: Rows that come from the window.
-        observation: `(new,)` index of the observation behind each new row, -1 for a hole.
-        gaps: `(new,)` holes directly before the row.
-        last_time: Time of the last row. last: whether this run becomes the series' window.
+        values: `(held + new, features)`. missing: Which of them were not observed.
+        held: Rows from the window.
+        observation_index: `(new,)` index of the observation of each new row, -1 for a missing row.
+        gaps: `(new,)` missing rows directly before the row.
+        last_time: Time of the last row. is_newest: Whether this run becomes the window of the series.
     """
 
     slot: int
     values: Floats
     missing: Bools
     held: int
-    observation_index: NDArray[np.int64]
-    gaps: NDArray[np.int64]
+    observation_index: Integers
+    gaps: Integers
     last_time: int
     is_newest: bool = True
 
@@ -48,28 +47,28 @@ class Run:
 def align(
     table: SeriesTable,
     slot: int,
-    indices: NDArray[np.int64],
-    times: NDArray[np.int64],
+    indices: Integers,
+    times: Times,
     values: Floats,
     *,
     slide: int,
     impute_rows: int,
 ) -> tuple[list[Run], dict[int, Outcome]]:
-    """Place the observations of one series on its grid.
+    """Place the observations of one series on its time grid.
 
     Args:
         table: State of all series; not changed.
         slot: The series.
-        indices: `(n,)` numbers of the observations in the caller's arrays.
+        indices: `(n,)` indices of the observations in the caller's arrays.
         times: `(n,)` nanoseconds.
         values: `(n, features)`, NaN where missing.
         slide: Distance between rows in nanoseconds.
-        impute_rows: Most missing rows that are filled; a longer gap starts a new run.
+        impute_rows: Longest gap, in rows, that is filled; a longer one starts a new run.
 
     Returns:
-        The runs to apply, in order, and the outcome of every observation that is not applied, by its number.
+        The runs to apply, in order, and the outcome of every observation that is not applied, by its index.
     """
-    if _regular(table, slot, times, values, slide):
+    if _is_contiguous(table, slot, times, values, slide):
         history, missing = table.history(slot)
         new = np.zeros((len(values), table.features), np.bool_)
         run = Run(
@@ -85,14 +84,14 @@ def align(
     return _GridAligner(table, slot, slide, impute_rows).align(indices, times, values)
 
 
-def _regular(table: SeriesTable, slot: int, times: NDArray[np.int64], values: Floats, slide: int) -> bool:
+def _is_contiguous(table: SeriesTable, slot: int, times: Times, values: Floats, slide: int) -> bool:
     last = int(table.last_time[slot])
     follows = last == NO_TIME or int(times[0]) == last + slide
     return bool(follows and (np.diff(times) == slide).all() and not np.isnan(values).any())
 
 
 class _GridAligner:
-    """The same, one observation after the other, for series with holes, repeats or missing values."""
+    """Places observations one after the other, for series with gaps, duplicates or missing values; arguments as of `align`."""
 
     def __init__(self, table: SeriesTable, slot: int, slide: int, impute_rows: int) -> None:
         history, missing = table.history(slot)
@@ -106,7 +105,7 @@ class _GridAligner:
         self._open(list(np.where(missing, np.nan, history)), history, missing)
 
     def _open(self, observed: list[Floats], history: Floats, missing: Bools) -> None:
-        self._observed = observed  # as sent, to recognise repeats
+        self._observed = observed  # as sent, to recognise duplicates
         self._history, self._missing = history, missing
         self._rows: list[Floats] = []
         self._index: list[int] = []
@@ -129,16 +128,16 @@ class _GridAligner:
             )
         )
 
-    def align(self, indices: NDArray[np.int64], times: NDArray[np.int64], values: Floats) -> tuple[list[Run], dict[int, Outcome]]:
-        refused: dict[int, Outcome] = {}
+    def align(self, indices: Integers, times: Times, values: Floats) -> tuple[list[Run], dict[int, Outcome]]:
+        rejected: dict[int, Outcome] = {}
         for index, time, row in zip(indices.tolist(), times.tolist(), values, strict=True):
             outcome = self._locate(index, time, row)
             if outcome is not None:
-                refused[index] = outcome
+                rejected[index] = outcome
         self._close()
         if self._runs:
             self._runs[-1].is_newest = True
-        return self._runs, refused
+        return self._runs, rejected
 
     def _locate(self, index: int, time: int, row: Floats) -> Outcome | None:
         if np.isnan(row).all():
@@ -173,7 +172,7 @@ class _GridAligner:
         back = 1 - steps
         if back > min(self._reach, len(self._observed)):
             return Outcome.LATE
-        before = self._observed[-back]
-        if np.isnan(before).all():
-            return Outcome.LATE  # the row was filled and judged with; it can't be taken back
-        return Outcome.DUPLICATE if np.array_equal(before, row, equal_nan=True) else Outcome.CONFLICT
+        earlier = self._observed[-back]
+        if np.isnan(earlier).all():
+            return Outcome.LATE  # the row was filled, and later rows were scored with it
+        return Outcome.DUPLICATE if np.array_equal(earlier, row, equal_nan=True) else Outcome.CONFLICT

@@ -201,7 +201,7 @@ class RowScorer:
         return answers
 
     def _score_next(self, row: SeriesRow, observe_time: Timestamp) -> pb.StreamAnswer | None:
-        """Score the next row of a series with a full window, or the first one after a short gap; None, with nothing applied, if not."""
+        """Score the next row of a series with a full window, or the first after a short gap; else None, nothing applied."""
         verdict = self.monitor.observe_one(
             row.slot, row.time, np.array([row.values]), significance=self.significance, impute_rows=self.impute_rows
         )

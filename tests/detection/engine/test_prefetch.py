@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mods_grpc.detection.engine import prefetch as standing
+from mods_grpc.detection.engine import prefetch
 from mods_grpc.detection.engine.prefetch import PrefetchCache
 from mods_grpc.errors import ModelOutputError
 from tests.support.monitors import LEVELS, ROWS, grid, make_monitor, mean_forecast, observe, state
@@ -112,7 +112,8 @@ def test_a_forecast_that_is_not_finite_is_not_kept():
 
 def test_rows_that_never_come_are_bounded(monkeypatch):
     model, monitor, slots = looking_ahead(1)
-    monkeypatch.setattr(standing, "MAX_BYTES", 10 * monitor._standing.take(monitor.table, slots[0], int(grid(1, ROWS)[0])).nbytes)
+    context = monitor._prefetch_cache.take(monitor.table, slots[0], int(grid(1, ROWS)[0]))
+    monkeypatch.setattr(prefetch, "MAX_BYTES", 10 * context.nbytes)
     model, monitor, slots = looking_ahead(30)
     for slot in slots[20:]:
         judge(monitor, slot, ROWS, 10)

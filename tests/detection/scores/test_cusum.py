@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from mods_grpc.artifact.calibration import ScoreCurve
 from mods_grpc.detection import Detector
 from mods_grpc.detection.scores.cusum import ALLOWANCE, MAX_ROW_EVIDENCE, Cusum
-from mods_grpc.detection.scores.judgement import ScoringBatch
+from mods_grpc.detection.scores.scoring_batch import ScoringBatch
 from mods_grpc.detection.state.forecast_buffer import CUSUM_ROWS, choose_cusum_rows
 from tests.support.monitors import DETECTOR, LEVELS, grid, make_monitor, observe
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.detection import SeriesTable
-from mods_grpc.detection.state.series_table import SLOT_BLOCK, MIN_CAPACITY
+from mods_grpc.detection.state.series_table import MIN_CAPACITY, SLOT_BLOCK
 
 PAGE_KIB = 4
 MANY = 1 << 20
@@ -27,7 +27,7 @@ def resident_kib():
 
 @pytest.mark.parametrize("reserved", [0, 5 * SLOT_BLOCK])
 def test_a_slot_is_empty_when_it_is_handed_out_for_the_first_time_and_after_it_was_given_back(reserved):
-    table = SeriesTable(4, 2, waiting=3, horizons=2)
+    table = SeriesTable(4, 2, pending_rows=3, horizons=2)
     if reserved:
         table.reserve(reserved)
     slots = filled(table, 2 * SLOT_BLOCK + MIN_CAPACITY)
@@ -45,7 +45,7 @@ def test_a_slot_is_empty_when_it_is_handed_out_for_the_first_time_and_after_it_w
 
 
 def test_room_for_a_million_series_takes_memory_for_those_there_are():
-    table = SeriesTable(37, 4, waiting=11, horizons=3)
+    table = SeriesTable(37, 4, pending_rows=11, horizons=3)
     before = resident_kib()
     table.reserve(MANY)
     filled_in = [table.allocate() for _ in range(100)]
@@ -61,12 +61,12 @@ def test_a_table_that_can_not_have_the_room_it_asks_for_grows():
 
 
 def test_what_was_learnt_is_forgotten_and_the_window_stays():
-    table = SeriesTable(4, 2, waiting=3, horizons=2)
+    table = SeriesTable(4, 2, pending_rows=3, horizons=2)
     slots = filled(table, 20)
-    table.reset_learned(ahead=False)
+    table.reset_learned(pending=False)
     assert set(table.factor[slots]) == {1.0}
     assert not table.scale_rows[slots].any()
     assert table.pending[slots[7], 0, 0] == slots[7]
-    table.reset_learned(ahead=True)
+    table.reset_learned(pending=True)
     assert np.isnan(table.pending[slots]).all()
     assert [table.window(slot)[0, 0, 0] for slot in slots] == slots
