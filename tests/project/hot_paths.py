@@ -1,12 +1,17 @@
 """The hot paths that the structure is measured on: rows of a stream, a forecast, a log record, a table row."""
 
 import queue
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import numpy as np
 
+from mods_grpc.data.tables import TableLayout, read_rows
+from mods_grpc.features.aggregator import Aggregator
+from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2, verdict_pb2
 from mods_grpc.v1.inference_pb2_grpc import InferenceServiceStub as Stub
@@ -23,6 +28,20 @@ MAX_IDLE_CALLS = 15  # of timers, in the seconds above: what follows an answer, 
 MAX_LOOKS = 20
 TIMEOUT_SECONDS = 60
 ROUNDS = 5  # the shortest of a few: now and then a timer or a ping falls into one
+ZEEK_HEADER = "".join(
+    f"#{line}\n"
+    for line in (
+        "separator \\x09",
+        "set_separator\t,",
+        "empty_field\t(empty)",
+        "unset_field\t-",
+        "path\tconn",
+        "fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tlocal_orig\tlocal_resp",
+        "types\ttime\tstring\taddr\tport\taddr\tport\tenum\tbool\tbool",
+    )
+)
+ZEEK_LINE = "{}.0\tC1\t203.0.113.9\t40000\t10.0.0.1\t443\ttcp\tF\tT\n"
+TABLE = "window_start\tconn_in\tdns_in\n2026-01-05T00:00:00Z\t1\t2\n2026-01-05T00:10:00Z\t3\t4\n"
 USUAL = np.array([43_000.0, 21_000.0, 30.0, 3_400.0])
 
 
@@ -42,7 +61,34 @@ def trace_all(tracer: Tracer) -> dict[str, Trace]:
             traces[title] = min(attempts, key=lambda trace: trace.calls)
         forecasts = [_trace_forecast(tracer, stub) for _ in range(ROUNDS)]
         traces["Forecast of one window"] = min(forecasts, key=lambda trace: trace.calls)
-    return traces
+    return traces | {"Zeek record of a followed log": _trace_record(tracer), "table row": _trace_table_row(tracer)}
+
+
+def _trace_record(tracer: Tracer) -> Trace:
+    """Trace a connection from its line in a followed log to the cell that counts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "conn.log")
+        log.write_text(ZEEK_HEADER + ZEEK_LINE.format(START_SECONDS))
+        aggregator = Aggregator()
+        with LogReader(Path(folder), follow=True) as reader:
+
+            def read() -> int:
+                return sum(aggregator.add(record) for record in reader.poll())
+
+            assert read() == 1
+            with log.open("a") as file:
+                file.write(ZEEK_LINE.format(START_SECONDS + 1))
+            added: list[int] = []
+            trace = tracer.in_this_thread(lambda: added.append(read()))
+            assert added == [1]
+    return trace
+
+
+def _trace_table_row(tracer: Tracer) -> Trace:
+    """Trace the second row of a table on its way to numbers."""
+    rows = read_rows(TABLE.splitlines(), TableLayout(features=("conn_in", "dns_in")), "table.tsv")
+    next(rows)
+    return tracer.in_this_thread(lambda: next(rows))
 
 
 def _trace_row(tracer: Tracer, stub: Stub, sensor: str, explain: int, missing_rows: int) -> Trace:

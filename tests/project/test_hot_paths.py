@@ -1,0 +1,38 @@
+"""What a piece of work passes at run time stays short: counted in calls and changes of package, not in time."""
+
+import pytest
+
+from tests.project import hot_paths
+from tests.project.tracing import Tracer
+
+MAX_PACKAGE_CHANGES = 126  # of a row; in flat packages it was 257 changes of module
+MAX_OF_GAP = 1.3  # times the calls of an ordinary row
+MAX_OF_EXPLAINED = 1.2
+
+
+@pytest.fixture(scope="module")
+def traces():
+    tracer = Tracer()
+    try:
+        return hot_paths.trace_all(tracer)
+    finally:
+        tracer.close()
+
+
+def test_a_row_of_a_stream_changes_packages_seldom(traces):
+    assert 0 < traces["StreamDetect row"].package_changes <= MAX_PACKAGE_CHANGES
+
+
+def test_a_row_after_a_gap_takes_little_more_than_an_ordinary_one(traces):
+    ordinary = traces["StreamDetect row"].calls
+    assert ordinary < traces["StreamDetect row after a gap of one row"].calls <= MAX_OF_GAP * ordinary
+
+
+def test_an_explained_row_is_scored_once(traces):
+    ordinary = traces["StreamDetect row"].calls
+    assert ordinary < traces["StreamDetect row, explained"].calls <= MAX_OF_EXPLAINED * ordinary
+
+
+def test_a_log_record_and_a_table_row_are_traced(traces):
+    assert traces["Zeek record of a followed log"].calls > 5
+    assert traces["table row"].calls > 2
