@@ -18,7 +18,7 @@ RESERVED_FIELDS = frozenset({"time", "level", "logger", "event", "exception"})
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
+def get_fields(record: logging.LogRecord) -> Mapping[str, Any]:
     """Return what the call site passed as `extra`."""
     return {name: value for name, value in vars(record).items() if name not in _RECORD_ATTRIBUTES}
 
@@ -35,7 +35,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in the base class
         """Append the fields to the message."""
-        pairs = [f"{name}={_to_word(value)}" for name, value in fields_of(record).items()]
+        pairs = [f"{name}={_to_word(value)}" for name, value in get_fields(record).items()]
         return " ".join([super().formatMessage(record), *pairs])
 
 
@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
-            **fields_of(record),
+            **get_fields(record),
         }
         if record.exc_info:
             content["exception"] = self.formatException(record.exc_info)

@@ -31,7 +31,7 @@ def run(config: ServerConfig) -> int:
     _check_environment()
     set_switch_interval()
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=choose_loop_factory()) as runner:
             return runner.run(_serve(config))
     except (ArtifactError, OSError, ValueError) as error:
         logger.error("cannot_start", extra={"reason": str(error)})
@@ -59,7 +59,7 @@ async def _serve(config: ServerConfig) -> int:
     return EXIT_OK if stopping in done and stopping.result() else EXIT_UNFINISHED
 
 
-def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+def choose_loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     """Return the event loop class of uvloop if it is installed, else None for the default."""
     if importlib.util.find_spec("uvloop") is None:
         return None

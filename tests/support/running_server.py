@@ -70,7 +70,7 @@ class RunningServer:
         slots = [slot for slot, (_, name) in sorted(states._owners.items()) if name == series]
         return [array[slots].tobytes() for array in states.table._arrays()]
 
-    def look(self):
+    def rescan(self):
         """Look for new versions as often as it takes for a settled folder to be loaded."""
         for _ in range(2):
             asyncio.run_coroutine_threadsafe(self.app.reloader.rescan(), self._loop).result(60)

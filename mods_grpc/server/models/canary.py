@@ -86,7 +86,7 @@ class Canary:
 
     def _read_result(self, code: int, output: str) -> str:
         if code == -signal.SIGXCPU:
-            raise ArtifactError(f"canary: took more than {cpu_seconds(self._limits.seconds)} s of processor time")
+            raise ArtifactError(f"canary: took more than {compute_cpu_limit(self._limits.seconds)} s of processor time")
         if code == OUT_OF_MEMORY_EXIT:
             raise ArtifactError(f"canary: needs more than {self._limits.memory_mib} MiB of memory")
         if code < 0:
@@ -101,7 +101,7 @@ class Canary:
         return digest
 
 
-def cpu_seconds(seconds: float) -> int:
+def compute_cpu_limit(seconds: float) -> int:
     """Return the limit on CPU time for a limit on wall-clock time."""
     return max(1, round(2 * seconds))
 
@@ -141,7 +141,7 @@ def main() -> int:
     task = json.loads(sys.stdin.read())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    max_cpu_seconds, max_bytes = cpu_seconds(task["seconds"]), task["memory_mib"] << 20
+    max_cpu_seconds, max_bytes = compute_cpu_limit(task["seconds"]), task["memory_mib"] << 20
     resource.setrlimit(resource.RLIMIT_CPU, (max_cpu_seconds, max_cpu_seconds + 1))
     resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
     result = {"digest": "", "failure": ""}

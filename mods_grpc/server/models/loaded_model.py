@@ -78,6 +78,6 @@ class LoadedModel:
         features = tuple((feature.name, feature.unit, feature.kind) for feature in manifest.features)
         return (features, manifest.slide_seconds, manifest.window_seconds)
 
-    def tracks_state(self, other: "LoadedModel") -> bool:
+    def can_continue(self, other: "LoadedModel") -> bool:
         """Return whether this version can continue the windows of another one."""
         return bool(self.grid == other.grid)

@@ -22,7 +22,7 @@ from mods_grpc.server.models.versions import (
     find_version,
     fingerprint_files,
     fingerprint_folder,
-    not_serving_error,
+    make_not_serving_error,
 )
 from mods_grpc.server.series.snapshot import hand_over
 
@@ -161,7 +161,7 @@ class Repository:
         if current is previous:
             return
         if current is not None:
-            if previous is not None and current.tracks_state(previous):
+            if previous is not None and current.can_continue(previous):
                 with previous.states.lock.thread_lock:
                     hand_over(previous.states, current.states, same_model=current.digest == previous.digest)
             fields = {"model": name, "version": loaded[0].version, "digest": loaded[0].digest[:12]}
@@ -197,6 +197,6 @@ class Repository:
         if (name, version) not in cache:
             entry = self.find(name, version)
             if entry.loaded is None:
-                raise not_serving_error(entry)
+                raise make_not_serving_error(entry)
             cache[name, version] = entry.loaded
         return cache[name, version]

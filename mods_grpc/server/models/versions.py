@@ -83,7 +83,7 @@ def find_version(entries: Mapping[VersionKey, VersionEntry], name: str, version:
     return versions[max(ready or versions)]
 
 
-def not_serving_error(entry: VersionEntry) -> ModsError:
+def make_not_serving_error(entry: VersionEntry) -> ModsError:
     """Return the error for a version that is not in memory."""
     subject = f"model {entry.name} version {entry.version}"
     if entry.state is VersionState.LOADING:

@@ -87,7 +87,7 @@ class GrpcioListener(LockedSocket):
 
     def create_server(self, interceptors: Interceptors) -> RpcServer:
         """Create a server of grpcio."""
-        options, compression = channel_options(self._config), grpc.Compression.NoCompression
+        options, compression = make_channel_options(self._config), grpc.Compression.NoCompression
         self._server = grpc.aio.server(interceptors=interceptors or None, options=options, compression=compression)
         return self._server
 
@@ -99,7 +99,7 @@ class GrpcioListener(LockedSocket):
                 return self._server.add_secure_port(address, self._credentials)
             return self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise listen_error(address) from error
+            raise make_listen_error(address) from error
 
 
 class DirectListener(LockedSocket):
@@ -131,15 +131,15 @@ class DirectListener(LockedSocket):
         try:
             return self._server.bind(self._config.address, self._tls)
         except OSError as error:
-            raise listen_error(self._config.address) from error
+            raise make_listen_error(self._config.address) from error
 
 
-def listen_error(address: str) -> OSError:
+def make_listen_error(address: str) -> OSError:
     """Return the error for an address that can't be bound."""
     return OSError(f"cannot listen on {address}; is another server running there?")
 
 
-def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
+def make_channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     """Return the options of grpcio that bound the resources of a peer. Each was measured to have an effect."""
     return [
         ("grpc.http2.bdp_probe", 0),  # bounds unread input to 64 KiB per stream instead of 8 MiB

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from mods_grpc.errors import InternalError, InvalidInputError, ModsError, Reason
-from mods_grpc.server.rpc.status import abort_arguments
+from mods_grpc.server.rpc.status import to_abort_arguments
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Request = TypeVar("Request", bound=Message)
@@ -47,7 +47,7 @@ async def abort(context: Context, error: Exception) -> NoReturn:
         error_id = uuid.uuid4().hex[:16]
         logger.error("internal_error", extra={"id": error_id}, exc_info=error)
         error = InternalError(Reason.INTERNAL, f"internal error {error_id}", actual=error_id)
-    await context.abort(*abort_arguments(error))
+    await context.abort(*to_abort_arguments(error))
     raise AssertionError("abort raises")
 
 

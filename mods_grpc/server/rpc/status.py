@@ -47,7 +47,7 @@ def to_status(error: ModsError) -> Status:
     return status
 
 
-def abort_arguments(error: ModsError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+def to_abort_arguments(error: ModsError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Return the arguments of `context.abort`: code, message and trailing metadata."""
     return CODES[type(error)], _truncate(error.message), ((STATUS_DETAILS_KEY, to_status(error).SerializeToString()),)
 

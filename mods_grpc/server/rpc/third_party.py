@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.server.rpc.outcome import abort
-from mods_grpc.server.rpc.status import abort_arguments
+from mods_grpc.server.rpc.status import to_abort_arguments
 
 Handler = Any
 """A `grpc.RpcMethodHandler`, which the stubs leave untyped."""
@@ -75,7 +75,7 @@ def with_parse_errors_sync(handler: Handler) -> Handler:
         try:
             request = handler.request_deserializer(data)
         except DecodeError:
-            code, text, trailers = abort_arguments(_malformed(data))
+            code, text, trailers = to_abort_arguments(_malformed(data))
             context.set_trailing_metadata(trailers)
             context.abort(code, text)
         return (handler.unary_stream if handler.response_streaming else handler.unary_unary)(request, context)

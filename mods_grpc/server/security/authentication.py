@@ -134,10 +134,10 @@ class Authenticator:
 
 @lru_cache(maxsize=1024)
 def _anonymous_identity(peer: str) -> CallerIdentity:
-    return CallerIdentity(name=peer_host(peer))
+    return CallerIdentity(name=strip_port(peer))
 
 
-def peer_host(peer: str) -> str:
+def strip_port(peer: str) -> str:
     """Return the address of a peer without its port, which changes with every connection."""
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer or "peer"
 

@@ -171,7 +171,7 @@ class StreamSession:
             model = self._repository.serving(name, None)
         except ModsError:
             raise ModelUnusableError(Reason.MODEL_RETIRED, f"model {name} was withdrawn") from None
-        if not model.tracks_state(previous):
+        if not model.can_continue(previous):
             text = f"version {model.manifest.version} of model {name}, which serves now, has other features"
             raise ModelUnusableError(Reason.MODEL_RETIRED, text)
         return self._bind(model)  # even the same version: its series may have been elsewhere in between

@@ -63,7 +63,7 @@ def test_a_stream_moves_to_a_new_version_at_a_message_and_its_verdicts_do_not_ch
     expected = score_rows(still, 40)
     verdicts = score_rows(moved, 20)
     publish_tiny(tmp_path, version=2)
-    server.look()
+    server.rescan()
     answer = moved.ask(data=pb.StreamData(sequence=21, observation=observation(20)))
     assert answer.model.version == 2
     moved._sequence = 21
@@ -78,7 +78,7 @@ def test_a_stream_that_pinned_its_version_keeps_it(server, inference, tmp_path):
     stream = Stream(inference, sensor="pinned", model=pb.ModelReference(name="tiny", version=1))
     score_rows(stream, 10)
     publish_tiny(tmp_path, version=2)
-    server.look()
+    server.rescan()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
     answer = stream.ask(data=pb.StreamData(sequence=11, observation=observation(10)))
     assert (answer.model.version, answer.answer.verdict.status) == (1, SCORED)
@@ -93,7 +93,7 @@ def test_a_stream_ends_when_the_new_version_has_other_features(server, inference
         for one in manifest().features
     )
     publish_other(tmp_path, 2, features=features)
-    server.look()
+    server.rescan()
     stream.put(data=pb.StreamData(sequence=7, observation=observation(6)))
     code, reason, _ = stream.failure()
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
@@ -106,7 +106,7 @@ def test_a_longer_window_warms_up_for_the_rows_it_lacks(server, inference, tmp_p
     stream = Stream(inference)
     score_rows(stream, 10)
     publish_other(tmp_path, 2, **longer_window(ROWS + 3))
-    server.look()
+    server.rescan()
     assert [v.status for v in score_rows(stream, 15, 10)] == [WARMING_UP] * 3 + [SCORED] * 2
     stream.end()
 
@@ -115,7 +115,7 @@ def test_a_shorter_window_goes_on_with_the_last_rows(server, inference, tmp_path
     stream = Stream(inference, explain=verdict_pb2.EXPLAIN_ALL)
     score_rows(stream, 10)
     publish_other(tmp_path, 2, **longer_window(2))
-    server.look()
+    server.rescan()
     verdict = stream.row(10).verdict
     assert verdict.features[0].expected == pytest.approx(LEVELS[8:10, 0].mean())
     stream.end()
@@ -123,11 +123,11 @@ def test_a_shorter_window_goes_on_with_the_last_rows(server, inference, tmp_path
 
 def test_deleting_the_newest_version_rolls_back_to_the_previous_one_with_its_series(server, inference, tmp_path):
     publish_tiny(tmp_path, version=2)
-    server.look()
+    server.rescan()
     stream = Stream(inference)
     score_rows(stream, 10)
     shutil.rmtree(tmp_path / "tiny" / "2")
-    server.look()
+    server.rescan()
     assert listed(server) == {("tiny", 1): READY}
     answer = stream.ask(data=pb.StreamData(sequence=11, observation=observation(10)))
     assert (answer.model.version, answer.answer.verdict.status) == (1, SCORED)
@@ -138,7 +138,7 @@ def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, 
     stream = Stream(inference)
     score_rows(stream, 5)
     shutil.rmtree(tmp_path / "tiny")
-    server.look()
+    server.rescan()
     stream.put(data=pb.StreamData(sequence=6, observation=observation(5)))
     assert stream.failure()[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
     with pytest.raises(grpc.RpcError) as caught:
@@ -149,7 +149,7 @@ def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, 
 def test_an_unreadable_repository_changes_nothing(server, inference, tmp_path):
     moved = tmp_path.with_name(tmp_path.name + "-away")
     tmp_path.rename(moved)
-    server.look()
+    server.rescan()
     assert inference.Forecast(forecast_request()).model.version == 1
     moved.rename(tmp_path)
 
@@ -158,7 +158,7 @@ def test_only_the_newest_versions_stay_in_memory_and_older_ones_are_freed_immedi
     first = weakref.ref(server.model())
     for version in (2, 3):
         publish_tiny(tmp_path, version=version)
-        server.look()
+        server.rescan()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): RETIRED, ("tiny", 3): READY}
     assert first() is None
     assert inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=2))).model.version == 2
@@ -166,7 +166,7 @@ def test_only_the_newest_versions_stay_in_memory_and_older_ones_are_freed_immedi
         inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=1)))
     assert failure_of(caught.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
     shutil.rmtree(tmp_path / "tiny" / "3")
-    server.look()
+    server.rescan()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
     assert inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=1))).model.version == 1
 
@@ -196,7 +196,7 @@ def test_a_broken_version_is_rejected_with_a_reason_while_the_old_one_serves(ser
     stream = Stream(inference)
     score_rows(stream, 6)
     BREAKAGES[kind](publish_tiny(tmp_path, version=2))
-    server.look()
+    server.rescan()
     assert listed(server) == {("tiny", 1): READY, ("tiny", 2): FAILED}
     assert server.app.repository.find("tiny", 2).failure
     assert inference.Forecast(forecast_request()).model.version == 1
@@ -209,13 +209,13 @@ def test_a_failed_version_is_reloaded_only_when_its_files_change(server, tmp_pat
     folder = publish_tiny(tmp_path, version=2)
     good = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(good[:-1])
-    server.look()
+    server.rescan()
     failed = server.app.repository.find("tiny", 2)
-    server.look()
+    server.rescan()
     assert server.app.repository.find("tiny", 2) is failed
     assert failed.state is VersionState.FAILED
     (folder / "model.onnx").write_bytes(good)
-    server.look()
+    server.rescan()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
 
 
@@ -250,7 +250,7 @@ def test_no_call_fails_while_versions_come_and_go(server, inference, tmp_path):
     try:
         for version in range(2, 12):
             publish_tiny(tmp_path, version=version, model=mean_graph(factor=3.0) if version % 3 == 0 else None)
-            server.look()
+            server.rescan()
             assert stream.row(version).verdict.status in (SCORED, WARMING_UP)
     finally:
         done.set()

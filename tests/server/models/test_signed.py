@@ -61,7 +61,7 @@ def test_unsigned_foreign_and_changed_versions_are_rejected_while_the_signed_one
     swapped = publish_tiny(models, version=5)
     sign(models, 5, keys[0])
     (swapped / "model.onnx").write_bytes(mean_graph(factor=2.0).SerializeToString())
-    server.look()
+    server.rescan()
     states = listed(server)
     assert states[1] == ("READY", "")
     assert states[2] == ("FAILED", "manifest.sig: is absent, and only signed versions are accepted")
@@ -75,10 +75,10 @@ def test_unsigned_foreign_and_changed_versions_are_rejected_while_the_signed_one
 
 def test_a_version_serves_as_soon_as_it_is_signed(server, models, keys):
     publish_tiny(models, version=2)
-    server.look()
+    server.rescan()
     assert serving(server) == 1
     sign(models, 2, keys[0])
-    server.look()
+    server.rescan()
     assert serving(server) == 2
 
 
@@ -86,15 +86,15 @@ def test_a_newly_trusted_key_admits_its_versions_and_an_unreadable_key_file_chan
     private, public = key_pair(tmp_path, "next")
     publish_tiny(models, version=2)
     sign(models, 2, private)
-    server.look()
+    server.rescan()
     assert listed(server)[2][0] == "FAILED"
     keys[1].write_bytes(keys[1].read_bytes() + public.read_bytes())
-    server.look()
+    server.rescan()
     assert serving(server) == 2
     keys[1].write_bytes(b"")
     publish_tiny(models, version=3)
     sign(models, 3, keys[0])
-    server.look()
+    server.rescan()
     assert serving(server) == 3
 
 

@@ -122,7 +122,7 @@ def test_a_wrong_second_graph_is_refused_while_the_version_before_serves(tmp_pat
     publish_tiny(tmp_path)
     with running_server(repository=tmp_path) as server, channel_to(server) as channel:
         publish_tiny(tmp_path, version=2, batch_model=make())
-        server.look()
+        server.rescan()
         entry = server.app.repository.find("tiny", 2)
         assert (entry.state, entry.loaded) == (VersionState.FAILED, None)
         assert entry.failure.startswith(reason)

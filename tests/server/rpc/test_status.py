@@ -17,7 +17,7 @@ from mods_grpc import errors
 from mods_grpc.artifact import publish
 from mods_grpc.errors import InvalidInputError, ModsError, QuotaError, Reason, Violation
 from mods_grpc.server.rpc.boundary import INLINE_BYTES, RpcBoundary
-from mods_grpc.server.rpc.status import CODES, MAX_VIOLATIONS, NEVER_ON_THE_WIRE, abort_arguments, to_status
+from mods_grpc.server.rpc.status import CODES, MAX_VIOLATIONS, NEVER_ON_THE_WIRE, to_abort_arguments, to_status
 from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.security.authentication import Authenticator
 from mods_grpc.server.telemetry.metrics import Metrics
@@ -65,7 +65,7 @@ def test_every_status_carries_its_reason_and_domain(kind):
         code, sent_reason, details = reading(to_status(example(kind, reason)))
         assert (code, sent_reason) == (CODES[kind].value[0], reason.value)
         assert "RetryInfo" not in details
-        code, message, trailers = abort_arguments(example(kind, reason))
+        code, message, trailers = to_abort_arguments(example(kind, reason))
         assert code == CODES[kind]
         assert "expected something else" in message
         assert [key for key, _ in trailers] == ["grpc-status-details-bin"]
@@ -115,7 +115,7 @@ def test_violations_are_listed_in_order_and_the_rest_is_counted():
 
 
 def test_a_status_fits_into_the_metadata_limit_of_clients():
-    _, message, trailers = abort_arguments(InvalidInputError(violations(1000, size=3000)))
+    _, message, trailers = to_abort_arguments(InvalidInputError(violations(1000, size=3000)))
     assert len(message) + sum(len(base64.b64encode(value)) for _, value in trailers) < 7_500
     listed = details_of(to_status(InvalidInputError(violations(1000, size=3000))))["BadRequest"].field_violations
     assert listed[0].field == "rows[0]"

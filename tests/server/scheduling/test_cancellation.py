@@ -153,7 +153,7 @@ def test_replaced_versions_are_freed_once_no_stream_uses_them(tmp_path):
             stub.Forecast(forecast_request())
             stub.Detect(detect_request(series()))
             publish_other(tmp_path, version)
-            server.look()
+            server.rescan()
             assert current.row(7, series=f"series-{version}").HasField("verdict")
             current.end()
             current.stop_sending()

@@ -67,7 +67,7 @@ def test_a_version_that_loads_while_a_large_batch_is_scored_takes_over_its_rows(
         stream.send(batch=row_of_many(row))
     reading = Reading(stream, row_of_many(ROWS))
     publish_tiny(tmp_path, version=2)
-    server.look()
+    server.rescan()
     reading.join()
     assert set(reading.answer.scores.status) == {VERDICT_STATUS_SCORED}
     response = stream.ask(data={"sequence": ROWS + 2, "batch": row_of_many(ROWS + 1)})

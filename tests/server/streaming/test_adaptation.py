@@ -132,7 +132,7 @@ def test_scales_outlive_a_restart_with_a_state_file_and_end_with_the_model(repos
     assert actual == expected
     assert scales_of(server).any()
     publish_tiny(repository, version=2)
-    server.look()
+    server.rescan()
     assert not scales_of(server).any()
 
 
@@ -149,7 +149,7 @@ def test_a_new_version_which_was_calibrated_anew_starts_from_its_own_level(serve
     stream(server.address, rows(0, 300))
     assert factor_of(server) != 1.0
     publish_tiny(repository, version=2)
-    server.look()
+    server.rescan()
     assert server.model().manifest.version == 2
     assert factor_of(server) == 1.0
 

@@ -178,7 +178,7 @@ def test_a_stream_moves_between_models_with_and_without_quantiles(tmp_path):
             assert verdict.HasField("p_value")
             before = server.model()
             (publish_tiny if version == 4 else publish_quantiles)(tmp_path, version=version)
-            server.look()
+            server.rescan()
             waiting = server.model().states.table.pending[0]
             # values that wait mean the same to any model without quantiles, and widths only to the model that made them
             assert np.isnan(waiting).all()

@@ -92,9 +92,9 @@ def test_a_lost_stream_is_not_counted_as_a_closed_one(server, inference):
 
 def test_models_and_loads_are_exported(server, tmp_path):
     publish_tiny(tmp_path, version=2)
-    server.look()
+    server.rescan()
     publish_tiny(tmp_path, version=3, model=mean_graph(factor=3.0))
-    server.look()
+    server.rescan()
     digest = server.model().digest
     assert read(server, "mods_model_info", model="tiny", version="2", digest=digest, provider="CPUExecutionProvider") == 1
     assert read(server, "mods_model_info", model="tiny", version="1") == 1
@@ -113,9 +113,9 @@ def test_dropped_series_are_counted_even_after_their_version_is_gone(tmp_path):
         assert read(server, "mods_series_evicted_total", reason="capacity") == 4
         for version in (2, 3):
             publish_tiny(tmp_path, version=version)
-            server.look()
+            server.rescan()
         shutil.rmtree(tmp_path / "tiny" / "3")
-        server.look()
+        server.rescan()
         assert read(server, "mods_series_evicted_total", reason="capacity") == 4
 
 
