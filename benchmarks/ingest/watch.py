@@ -200,7 +200,7 @@ def main() -> None:
         with running(logs[0], " serving ", *serve) as server:
             with running(logs[1], " watching ", *source, *options, *places) as watch:
                 observe(watch, server, writer, arguments.records)
-            print(logs[1].read_text().rpartition(" INFO ")[2])
+            print(logs[1].read_text().splitlines()[-1])
 
 
 if __name__ == "__main__":

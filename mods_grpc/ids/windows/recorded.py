@@ -1,16 +1,20 @@
 """Windows from recorded aggregates: a datapool, or one table."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mods_grpc.array_types import Floats
-from mods_grpc.data.datapool_layout import parse_path, parse_window_slide
-from mods_grpc.data.tables import TableLayout, TableRow, read_rows
+from mods_grpc.array_types import Floats, Times
+from mods_grpc.data.datapool_layout import WINDOW_START, parse_path, parse_window_slide
+from mods_grpc.data.distinct_rows import DistinctRows, merge_duplicates
+from mods_grpc.data.tables import TableLayout, TableRow, open_table, read_rows
 from mods_grpc.errors import DataError
 from mods_grpc.ids.windows.window import WindowBatch
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +47,8 @@ def find_datapool(root: Path, window_seconds: float, slide_seconds: float) -> Da
 def read_datapool(datapool: Datapool, keys: Sequence[str], divisors: Sequence[float], series: str) -> Iterator[WindowBatch]:
     """Yield the windows of a datapool day by day, its protocols joined on the start of the window.
 
+    Rows of a file with the same time are merged as `merge_duplicates` does, and reported in the log.
+
     Args:
         datapool: The datapool.
         keys: Aggregates of the model's features, such as `conn|in_count_uid`.
@@ -61,17 +67,18 @@ def read_datapool(datapool: Datapool, keys: Sequence[str], divisors: Sequence[fl
             path = datapool.root / protocol / day
             if not path.exists():
                 continue
-            layout = TableLayout(features=tuple(keys[index].partition("|")[2] for index in indices))
-            with path.open(encoding="utf-8", newline="") as lines:
-                for row in read_rows(lines, layout, "/".join(path.parts[-5:])):
-                    values.setdefault(row.nanos, np.full(len(keys), np.nan))[indices] = row.values
+            distinct = _read_day(path, [keys[index].partition("|")[2] for index in indices])
+            for nanos, row in zip(distinct.times.tolist(), distinct.values, strict=True):
+                values.setdefault(nanos, np.full(len(keys), np.nan))[indices] = row
         for nanos in sorted(values):
             if not np.isnan(values[nanos]).all():
                 yield WindowBatch(start_ns=nanos, series=(series,), values=(values[nanos] / np.array(divisors))[np.newaxis])
 
 
 def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
-    """Yield the rows of a table in batches of one time; of rows with the same series and time the first one counts.
+    """Yield the rows of a table in batches of one time.
+
+    Rows of the same series and time are merged as `merge_duplicates` does, and reported in the log.
 
     Args:
         rows: Rows in order of time.
@@ -79,7 +86,7 @@ def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
     Raises:
         DataError: A row is earlier than the one before it.
     """
-    batch: dict[str, tuple[float, ...]] = {}
+    batch: dict[str, list[tuple[float, ...]]] = {}
     start: int | None = None
     for row in rows:
         if start is not None and row.nanos != start:
@@ -88,12 +95,34 @@ def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
             yield from _batches_of(start, batch)
             batch = {}
         start = row.nanos
-        batch.setdefault(row.series, row.values)
+        batch.setdefault(row.series, []).append(row.values)
     if start is not None:
         yield from _batches_of(start, batch)
 
 
-def _batches_of(start: int, batch: dict[str, tuple[float, ...]]) -> Iterator[WindowBatch]:
-    nonempty = {series: values for series, values in batch.items() if not np.isnan(values).all()}
+def _batches_of(start: int, batch: dict[str, list[tuple[float, ...]]]) -> Iterator[WindowBatch]:
+    merged = {
+        series: rows[0] if len(rows) == 1 else tuple(_merge(np.full(len(rows), start), np.array(rows), series).values[0])
+        for series, rows in batch.items()
+    }
+    nonempty = {series: values for series, values in merged.items() if not np.isnan(values).all()}
     if nonempty:
         yield WindowBatch(start_ns=start, series=tuple(nonempty), values=np.array(list(nonempty.values()), dtype=np.float64))
+
+
+def _read_day(path: Path, columns: Sequence[str]) -> DistinctRows:
+    name = "/".join(path.parts[-5:])
+    with open_table(path) as lines:
+        rows = list(read_rows(lines, TableLayout(features=tuple(columns), time_column=WINDOW_START), name))
+    times = np.array([row.nanos for row in rows], dtype=np.int64)
+    values = np.array([row.values for row in rows], dtype=np.float64).reshape(len(rows), len(columns))
+    return _merge(times, values, name)
+
+
+def _merge(times: Times, values: Floats, name: str) -> DistinctRows:
+    """Merge rows of the same time; `name` is that of the file or series, for the log."""
+    distinct = merge_duplicates(times, values)
+    if len(distinct.repeated):
+        fields = {"source": name, "duplicates": distinct.duplicates, "contradictions": distinct.contradictions}
+        logger.warning("rows_repeated", extra=fields)
+    return distinct
