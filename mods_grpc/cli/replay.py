@@ -28,6 +28,7 @@ from mods_grpc.ids.watch.replay import MergedReader, ReplayProgress, read_window
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, read_datapool
 from mods_grpc.ids.windows.window import WindowBatch
+from mods_grpc.server.log_setup import set_up_logging
 
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
@@ -71,6 +72,7 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def run_replay(arguments: argparse.Namespace) -> int:
     """Replay to the end."""
+    set_up_logging("WARNING", "text")
     with ExitStack() as stack:
         client = stack.enter_context(open_client(arguments))
         model = get_ready_model(client, arguments)

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from mods_grpc.array_types import Floats, Times
+from mods_grpc.array_types import Floats
 from mods_grpc.data.datapool_layout import WINDOW_START, parse_path, parse_window_slide
 from mods_grpc.data.distinct_rows import DistinctRows, merge_duplicates
 from mods_grpc.data.tables import TableLayout, TableRow, open_table, read_rows
@@ -78,7 +79,7 @@ def read_datapool(datapool: Datapool, keys: Sequence[str], divisors: Sequence[fl
 def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
     """Yield the rows of a table in batches of one time.
 
-    Rows of the same series and time are merged as `merge_duplicates` does, and reported in the log.
+    Rows of the same series and time are merged as `merge_duplicates` does, and reported in the log at the end.
 
     Args:
         rows: Rows in order of time.
@@ -86,28 +87,24 @@ def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
     Raises:
         DataError: A row is earlier than the one before it.
     """
-    batch: dict[str, list[tuple[float, ...]]] = {}
-    start: int | None = None
-    for row in rows:
-        if start is not None and row.nanos != start:
-            if row.nanos < start:
-                raise DataError("expected rows in order of time")
-            yield from _batches_of(start, batch)
-            batch = {}
-        start = row.nanos
-        batch.setdefault(row.series, []).append(row.values)
-    if start is not None:
-        yield from _batches_of(start, batch)
-
-
-def _batches_of(start: int, batch: dict[str, list[tuple[float, ...]]]) -> Iterator[WindowBatch]:
-    merged = {
-        series: rows[0] if len(rows) == 1 else tuple(_merge(np.full(len(rows), start), np.array(rows), series).values[0])
-        for series, rows in batch.items()
-    }
-    nonempty = {series: values for series, values in merged.items() if not np.isnan(values).all()}
-    if nonempty:
-        yield WindowBatch(start_ns=start, series=tuple(nonempty), values=np.array(list(nonempty.values()), dtype=np.float64))
+    duplicates = contradictions = 0
+    last_start: int | None = None
+    for start, group in groupby(rows, key=lambda row: row.nanos):
+        if last_start is not None and start < last_start:
+            raise DataError("expected rows in order of time")
+        last_start = start
+        rows_of: dict[str, list[tuple[float, ...]]] = {}
+        for row in group:
+            rows_of.setdefault(row.series, []).append(row.values)
+        for series, repeated in rows_of.items():
+            if len(repeated) > 1:
+                distinct = merge_duplicates(np.full(len(repeated), start), np.array(repeated))
+                rows_of[series] = [tuple(distinct.values[0].tolist())]
+                duplicates, contradictions = duplicates + distinct.duplicates, contradictions + distinct.contradictions
+        nonempty = {series: values for series, (values,) in rows_of.items() if not np.isnan(values).all()}
+        if nonempty:
+            yield WindowBatch(start_ns=start, series=tuple(nonempty), values=np.array(list(nonempty.values()), dtype=np.float64))
+    _report_repeated("table", duplicates, contradictions)
 
 
 def _read_day(path: Path, columns: Sequence[str]) -> DistinctRows:
@@ -116,13 +113,12 @@ def _read_day(path: Path, columns: Sequence[str]) -> DistinctRows:
         rows = list(read_rows(lines, TableLayout(features=tuple(columns), time_column=WINDOW_START), name))
     times = np.array([row.nanos for row in rows], dtype=np.int64)
     values = np.array([row.values for row in rows], dtype=np.float64).reshape(len(rows), len(columns))
-    return _merge(times, values, name)
-
-
-def _merge(times: Times, values: Floats, name: str) -> DistinctRows:
-    """Merge rows of the same time; `name` is that of the file or series, for the log."""
     distinct = merge_duplicates(times, values)
-    if len(distinct.repeated):
-        fields = {"source": name, "duplicates": distinct.duplicates, "contradictions": distinct.contradictions}
-        logger.warning("rows_repeated", extra=fields)
+    _report_repeated(name, distinct.duplicates, distinct.contradictions)
     return distinct
+
+
+def _report_repeated(source: str, duplicates: int, contradictions: int) -> None:
+    if duplicates or contradictions:
+        fields = {"source": source, "duplicates": duplicates, "contradictions": contradictions}
+        logger.warning("rows_repeated", extra=fields)

@@ -32,7 +32,7 @@ def test_repeated_rows_of_a_table_are_merged_and_reported(caplog: pytest.LogCapt
         (batch,) = batch_table_rows(rows)
     np.testing.assert_array_equal(batch.values, [[1.0, 2.0, NAN]])
     (record,) = caplog.records
-    assert (record.message, record.source, record.contradictions) == ("rows_repeated", "a", 1)  # type: ignore[attr-defined]
+    assert (record.message, record.source, record.contradictions) == ("rows_repeated", "table", 1)  # type: ignore[attr-defined]
 
 
 def test_rows_out_of_order_raise_data_error() -> None:
@@ -62,5 +62,5 @@ def test_repeated_rows_of_a_datapool_are_merged_and_reported(tmp_path: Path, cap
 def test_a_folder_of_other_windows_raises_data_error(tmp_path: Path) -> None:
     assert find_datapool(tmp_path, 3_600, 600) is None
     write_day(tmp_path, "ssh", "2026-03-02T00:00:00Z\t1\t2")
-    with pytest.raises(DataError, match="holds w01h-s10m.tsv, but the model takes windows of 600 s every 600 s"):
+    with pytest.raises(DataError, match=r"holds w01h-s10m.tsv, but the model takes windows of 600 s every 600 s"):
         find_datapool(tmp_path, 600, 600)
