@@ -49,7 +49,8 @@ def test_a_draining_server_sends_each_stream_its_last_sequence(repository):
 
 
 def test_a_stream_that_never_pauses_gets_the_draining_message_too(repository):
-    with running_server(repository=repository, max_bad_messages=10**6, grace_seconds=25.0) as server, channel_to(server) as channel:
+    options = {"max_bad_messages": 10**6, "grace_seconds": 25.0}
+    with running_server(repository=repository, **options) as server, channel_to(server) as channel:
         call = inference_pb2_grpc.InferenceServiceStub(channel).StreamDetect(endless(), timeout=30)
         assert next(call).HasField("opened")
         assert next(call).answer.sequence == 1

@@ -6,6 +6,7 @@ from hpack import Decoder, Encoder, HPACKDecodingError
 from hpack.hpack import decode_integer
 from hpack.table import HeaderTable
 from hypothesis import given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from mods_grpc.transport.http2.errors import ConnectionFault
@@ -19,6 +20,7 @@ lists = st.lists(st.tuples(names, values), max_size=8)
 
 
 @given(st.lists(st.tuples(lists, st.sampled_from([None, None, None, 0, 50, 200, 4_096])), max_size=12), st.booleans())
+@profile(deadline=None)
 def test_blocks_of_any_encoder_decode_to_its_fields_in_any_order_and_size_of_table(conversation, huffman):
     encoder, decoder = Encoder(), BlockDecoder(Limits())
     for fields, size in conversation * 2:
@@ -35,6 +37,7 @@ def test_blocks_of_any_encoder_decode_to_its_fields_in_any_order_and_size_of_tab
         )
     )
 )
+@profile(deadline=None)
 def test_encoded_fields_decode_to_themselves_and_leave_no_trace(fields):
     decoder = Decoder()
     assert [tuple(field) for field in decoder.decode(encode(fields), raw=True)] == fields
@@ -48,6 +51,7 @@ def test_entries_of_the_static_table_are_one_byte():
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5))
+@profile(deadline=None)
 def test_any_blocks_decode_as_hpack_decodes_them_or_end_the_connection(blocks):
     ours, reference = BlockDecoder(Limits()), Decoder(32_768)
     for block in blocks:
