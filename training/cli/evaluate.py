@@ -34,6 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--events", default="", metavar="FILE", help="events.csv with labelled events")
     parser.add_argument(
+        "--no-report", dest="report", action="store_false", help="write metrics.json only, which is much faster"
+    )
+    parser.add_argument(
         "--output",
         default="build/evaluation",
         metavar="DIR",
@@ -66,7 +69,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         events=_read_events(arguments.events, interval),
     )
     _show(evaluation)
-    _write(Path(arguments.output), evaluation, format_command(arguments.argv))
+    _write(Path(arguments.output), evaluation, format_command(arguments.argv), report=arguments.report)
 
 
 def _show(evaluation: Evaluation) -> None:
@@ -81,14 +84,16 @@ def _show(evaluation: Evaluation) -> None:
         console.print(f"note: {note}", style="yellow", highlight=False)
 
 
-def _write(folder: Path, evaluation: Evaluation, command: str) -> None:
+def _write(folder: Path, evaluation: Evaluation, command: str, *, report: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / METRICS_FILE).write_text(evaluation.to_json(), encoding="utf-8")
-        (folder / REPORT_FILE).write_text(write_report(evaluation, command=command), encoding="utf-8")
+        if report:
+            (folder / REPORT_FILE).write_text(write_report(evaluation, command=command), encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write the report to {folder}: {error.strerror}") from error
-    console.print(f"{METRICS_FILE} and {REPORT_FILE} written to {folder}", highlight=False)
+    files = f"{METRICS_FILE} and {REPORT_FILE}" if report else METRICS_FILE
+    console.print(f"{files} written to {folder}", highlight=False)
 
 
 def _read_events(file: str, interval: Interval) -> list[LabelledEvent]:

@@ -3,12 +3,13 @@
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from rich.progress import Progress
 from rich.table import Table
 
@@ -27,6 +28,11 @@ from training.feature_selection.plots import draw_autocorrelation, draw_dependen
 from training.reporting.figures import render_figure
 
 TABLE_FILE, FACTS_FILE = "selection.tsv", "selection.json"
+PICTURES: Mapping[str, Callable[[FeatureAnalysis], Figure]] = {
+    "memory.png": draw_autocorrelation,
+    "dependence.png": draw_dependence,
+    "intermittence.png": draw_intermittence,
+}
 SHOWN_COLUMNS = ("missing", "not 0", "class", "ADF p", "MI with itself ahead", "R2 on others", "advice")
 
 
@@ -42,6 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-range", default="<1970,2200)", metavar="RANGE", help="(default: all)")
     parser.add_argument(
         "--steps-ahead", type=int, default=1, metavar="N", help="steps ahead for mutual information (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-pictures", dest="pictures", action="store_false", help="write the tables only, which is much faster"
     )
     parser.add_argument(
         "--output", default="build/selection", metavar="DIR", help="write tables and pictures here (default: %(default)s)"
@@ -61,7 +70,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         task = progress.add_task("analyzing", total=len(series.names))
         analysis = analyze(series, arguments.steps_ahead, lambda name: progress.update(task, advance=1, description=name))
     _show(analysis, series)
-    _write(Path(arguments.output), analysis)
+    _write(Path(arguments.output), analysis, PICTURES if arguments.pictures else {})
 
 
 def all_columns_query(protocols: dict[str, list[str]]) -> str:
@@ -105,24 +114,17 @@ def _show(analysis: FeatureAnalysis, series: Series) -> None:
     console.print(f"{len(used)} of {len(analysis.statistics)} features are worth forecasting", highlight=False)
 
 
-def _write(folder: Path, analysis: FeatureAnalysis) -> None:
+def _write(folder: Path, analysis: FeatureAnalysis, pictures: Mapping[str, Callable[[FeatureAnalysis], Figure]]) -> None:
     text = "\n".join("\t".join(row) for row in table_rows(analysis.statistics)) + "\n"
-    pictures: Sequence[tuple[str, Any]] = (
-        ("memory.png", draw_autocorrelation),
-        ("dependence.png", draw_dependence),
-        ("intermittence.png", draw_intermittence),
-    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TABLE_FILE).write_text(text, encoding="utf-8")
         (folder / FACTS_FILE).write_text(json.dumps(_to_tree(analysis), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        for name, draw in pictures:
+        for name, draw in pictures.items():
             (folder / name).write_bytes(render_figure(partial(draw, analysis)))
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
-    console.print(
-        f"{TABLE_FILE}, {FACTS_FILE} and {', '.join(name for name, _ in pictures)} written to {folder}", highlight=False
-    )
+    console.print(f"{', '.join([TABLE_FILE, FACTS_FILE, *pictures])} written to {folder}", highlight=False)
 
 
 def _to_tree(analysis: FeatureAnalysis) -> Any:

@@ -18,7 +18,7 @@ from training.export.calibration import calibrate_parts
 from training.export.model_card import write_card
 from training.export.onnx_forecaster import open_graph
 from training.export.parity import MAX_RELATIVE_ERROR, check_parity, comparable_windows, extreme_windows, make_parity_vectors
-from training.export.raw_function import compile_forecaster
+from training.export.raw_function import compile_outputs
 from training.export.to_onnx import export_graph
 from training.fitting.fit_run import rebuild_network
 from training.fitting.prepare import TrainingData
@@ -71,10 +71,8 @@ def export_run(
         raise DataError("the data has changed since the run was fitted; fit again")
     network, features = rebuild_network(run, weights), len(run.features)
     model = export_graph(network, run.model, run.scaler, features)
-    keras_forecast = compile_forecaster(network, run.model, run.scaler, features)
-    keras_quantiles = (
-        compile_forecaster(network, run.model, run.scaler, features, output="quantiles") if run.model.levels else None
-    )
+    keras_outputs = compile_outputs(network, run.model, run.scaler, features)
+    keras_forecast, keras_quantiles = keras_outputs["forecast"], keras_outputs.get("quantiles")
     windows, times = _choose_parity_windows(keras_quantiles or keras_forecast, data.samples["train"])
     parity = make_parity_vectors(keras_forecast, windows, times, keras_quantiles)
     parity_error = check_parity(model, parity)

@@ -1,5 +1,6 @@
 """The whole model, raw window to raw forecast, as one TensorFlow function: the source of the export and of parity vectors."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -80,21 +81,34 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
     return forecast
 
 
-def compile_forecaster(
-    network: Any, config: ModelConfig, scaler: Scaler, features: int, *, output: str = "forecast"
-) -> Forecaster:
-    """Compile the raw function as a forecaster: from windows `(batch, rows, features)` and times `(batch,)` to one output.
+def compile_outputs(network: Any, config: ModelConfig, scaler: Scaler, features: int) -> Mapping[str, Forecaster]:
+    """Compile the raw function as one forecaster per output, from windows `(batch, rows, features)` and times `(batch,)`.
+
+    Returns:
+        "forecast", and with quantiles also "quantiles".
 
     Raises:
         DataError: The scaler does not fit the configuration.
     """
     concrete = build_raw_function(network, config, scaler, features).get_concrete_function()
 
-    def forecast(windows: Floats, times: Times) -> Floats:
-        inputs = [tf.constant(windows, tf.float64), *([tf.constant(times, tf.int64)] if config.calendar else [])]
-        return np.asarray(concrete(*inputs)[output])
+    def forecaster_of(output: str) -> Forecaster:
+        def forecast(windows: Floats, times: Times) -> Floats:
+            inputs = [tf.constant(windows, tf.float64), *([tf.constant(times, tf.int64)] if config.calendar else [])]
+            return np.asarray(concrete(*inputs)[output])
 
-    return forecast
+        return forecast
+
+    return {output: forecaster_of(output) for output in ("forecast", *(["quantiles"] if config.levels else []))}
+
+
+def compile_forecaster(network: Any, config: ModelConfig, scaler: Scaler, features: int) -> Forecaster:
+    """Compile the raw function as a forecaster from windows `(batch, rows, features)` and times `(batch,)`.
+
+    Raises:
+        DataError: The scaler does not fit the configuration.
+    """
+    return compile_outputs(network, config, scaler, features)["forecast"]
 
 
 def _forecast_bound(scaler: Scaler, config: ModelConfig) -> Floats | None:

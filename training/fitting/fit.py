@@ -104,11 +104,11 @@ def fit(
         loss=make_loss(options.loss, config),
         jit_compile=compiled,
     )
-    trained.train_function = batches.train_function(trained, compiled=compiled)
     averaged = WeightAveragingCallback() if options.averaging else None
     best_weights = _BestWeightsCallback(options.patience, listener, averaged)
     if checkpoints:
         best_weights.enable_checkpoints(checkpoints, fingerprint_fit(config, options, (train, validation)), trained)
+    trained.train_function = batches.train_function(trained, compiled=compiled)
     interrupted = False
     try:
         if not best_weights.out_of_patience:

@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,86 +16,24 @@ import pytest
 from mods_grpc.artifact import check_graph
 from mods_grpc.artifact.parity import window_relative_error
 from mods_grpc.errors import ArtifactError, DataError
-from training.export.parity import (
-    MAX_RELATIVE_ERROR,
-    check_parity,
-    draw_parity_windows,
-    make_parity_vectors,
+from tests.support.exported_networks import (
+    FEATURES,
+    contract_config,
+    count_operators,
+    make_case,
+    make_network,
+    make_scaler,
+    run_graph,
 )
-from training.export.raw_function import compile_forecaster
+from training.export.parity import MAX_RELATIVE_ERROR, check_parity
 from training.export.to_onnx import check_model, export_graph
 from training.fitting.npz import pack_arrays, unpack_arrays
-from training.network.architectures import build
-from training.network.backend import keras
 from training.network.config import MODEL_TYPES, ModelConfig
-from training.network.scaler import Scaler
-
-FEATURES = 3
-TIMES = np.zeros(257, np.int64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    config: ModelConfig
-    network: object
-    scaler: Scaler
-    model: bytes
-    parity: bytes
-
-
-def a_scaler(config):
-    random = np.random.default_rng(2)
-    scale = 0.3 if config.transform == "log1p" else 12.0
-    shape = (config.steps_ahead, FEATURES)
-    center = 0.0 if config.model_delta else 5.0
-    return Scaler(
-        transform=config.transform,
-        differencing=config.model_delta,
-        input_mean=scale * (center + random.uniform(-0.1, 0.1, FEATURES)),
-        input_scale=scale * random.uniform(0.5, 2.0, FEATURES),
-        output_mean=scale * (center + random.uniform(-0.1, 0.1, shape)),
-        output_scale=scale * random.uniform(0.5, 2.0, shape),
-        highest=np.full(FEATURES, 20.0) if config.transform == "log1p" else None,
-    )
-
-
-def a_network(config):
-    """Build a network of which no weight is zero or one, as if it had been fitted."""
-    keras.utils.set_random_seed(3)
-    network = build(config, FEATURES)
-    random = np.random.default_rng(3)
-    network.set_weights([value + random.uniform(0.01, 0.1, value.shape).astype(value.dtype) for value in network.get_weights()])
-    return network
-
-
-def a_case(config):
-    network, scaler = a_network(config), a_scaler(config)
-    forecast = compile_forecaster(network, config, scaler, FEATURES)
-    quantiles = compile_forecaster(network, config, scaler, FEATURES, output="quantiles") if config.levels else None
-    return Case(
-        config=config,
-        network=network,
-        scaler=scaler,
-        model=export_graph(network, config, scaler, FEATURES),
-        parity=make_parity_vectors(forecast, draw_parity_windows(config, scaler, FEATURES), TIMES, quantiles),
-    )
 
 
 @pytest.fixture(scope="module", params=MODEL_TYPES)
 def case(request):
-    normalized = request.param in ("MLP", "TCN", "GRU")
-    return a_case(ModelConfig(model_type=request.param, steps_ahead=4, blocks=8, batch_normalization=normalized))
-
-
-def operators(model):
-    return Counter(node.op_type for node in onnx.load_model_from_string(model).graph.node)
-
-
-def run(model, window, threads=1):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return session.run(["forecast"], {"window": window})[0]
+    return make_case(contract_config(request.param))
 
 
 def test_forecasts_what_keras_forecasts(case):
@@ -104,26 +41,25 @@ def test_forecasts_what_keras_forecasts(case):
 
 
 def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
-    found = operators(case.model)
-    assert not found.keys() & {"Loop", "Scan", "If"}
-    assert ("LSTM" in found) == ("LSTM" in case.config.model_type)
-    assert ("GRU" in found) == (case.config.model_type in ("GRU", "GRU-FCN"))
-    assert check_graph(case.model).operators == found
+    operators = count_operators(case.model)
+    assert not operators.keys() & {"Loop", "Scan", "If"}
+    assert ("LSTM" in operators) == ("LSTM" in case.config.model_type)
+    assert ("GRU" in operators) == (case.config.model_type in ("GRU", "GRU-FCN"))
+    assert check_graph(case.model).operators == operators
 
 
 @pytest.mark.parametrize("model_type", ["MLP", "seq2seqLSTM", "TSMixer", "ensemble"])
 def test_gives_quantiles_beside_the_forecast(model_type):
     config = ModelConfig(model_type=model_type, steps_ahead=4, blocks=8, transform="log1p", quantiles="0.1,0.5,0.75", linear=True)
-    network, scaler = a_network(config), a_scaler(config)
-    model = export_graph(network, config, scaler, FEATURES)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    case = make_case(config)
+    session = onnxruntime.InferenceSession(case.model, providers=["CPUExecutionProvider"])
     shapes = {node.name: node.shape for node in session.get_outputs()}
     assert shapes == {"forecast": ["batch", 4, FEATURES], "quantiles": ["batch", 4, FEATURES, 3]}
-    windows = draw_parity_windows(config, scaler, FEATURES)
+    arrays = unpack_arrays(case.parity)
+    windows, expected = arrays["window_257"], arrays["quantiles_257"]
     quantiles, forecast = session.run(["quantiles", "forecast"], {"window": windows})
     np.testing.assert_array_equal(forecast, quantiles[..., 1])
     assert (np.diff(quantiles, axis=-1) >= 0).all()
-    expected = compile_forecaster(network, config, scaler, FEATURES, output="quantiles")(windows, TIMES)
     for level in range(3):
         assert window_relative_error(quantiles[..., level], expected[..., level], windows) <= MAX_RELATIVE_ERROR
 
@@ -150,18 +86,18 @@ def test_names_nothing_of_the_machine_or_the_converter(case):
 
 def test_a_row_gets_the_same_bits_in_any_batch_and_place(case):
     window = unpack_arrays(case.parity)["window_257"]
-    whole = run(case.model, window)
+    whole = run_graph(case.model, window)
     np.testing.assert_array_equal(
-        np.concatenate([run(case.model, window[row : row + 1]) for row in range(0, 257, 32)]), whole[::32]
+        np.concatenate([run_graph(case.model, window[row : row + 1]) for row in range(0, 257, 32)]), whole[::32]
     )
-    np.testing.assert_array_equal(run(case.model, window[100:117].copy()), whole[100:117])
-    np.testing.assert_array_equal(run(case.model, window[::-1].copy()), whole[::-1])
+    np.testing.assert_array_equal(run_graph(case.model, window[100:117].copy()), whole[100:117])
+    np.testing.assert_array_equal(run_graph(case.model, window[::-1].copy()), whole[::-1])
 
 
 def test_stays_finite_on_absurd_windows(case):
     window = np.zeros((5, 13, FEATURES))
     window[1], window[2], window[3, -1], window[4, ::2] = 1e300, -1e300, 1e300, 1e300
-    assert np.isfinite(run(case.model, window)).all()
+    assert np.isfinite(run_graph(case.model, window)).all()
 
 
 @pytest.mark.parametrize(
@@ -175,15 +111,15 @@ def test_stays_finite_on_absurd_windows(case):
     ],
 )
 def test_preprocessing_is_inside_the_graph(model_type, transform, delta):
-    case = a_case(ModelConfig(model_type=model_type, blocks=8, transform=transform, model_delta=delta))
+    case = make_case(ModelConfig(model_type=model_type, blocks=8, transform=transform, model_delta=delta))
     assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
     absurd = np.full((1, case.config.rows, FEATURES), 1e300)
-    assert np.isfinite(run(case.model, absurd)).all()
+    assert np.isfinite(run_graph(case.model, absurd)).all()
 
 
 def test_a_scaler_of_another_configuration_is_refused():
     config = ModelConfig(model_type="MLP", blocks=8)
-    network, scaler = a_network(config), a_scaler(config)
+    network, scaler = make_network(config), make_scaler(config)
     for wrong in (
         replace(scaler, transform="log1p"),
         replace(scaler, differencing=False),
@@ -225,7 +161,7 @@ def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
 
 
 def test_quantiles_are_held_against_keras_too():
-    case = a_case(ModelConfig(model_type="MLP", steps_ahead=4, blocks=8, quantiles="0.1,0.5,0.75"))
+    case = make_case(ModelConfig(model_type="MLP", steps_ahead=4, blocks=8, quantiles="0.1,0.5,0.75"))
     arrays = unpack_arrays(case.parity)
     assert arrays["quantiles_3"].shape == (3, 4, FEATURES, 3)
     assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
@@ -249,19 +185,19 @@ def test_parity_vectors_of_other_layout_are_refused(case):
 
 OTHER_PROCESS = """
 import hashlib, sys
-from tests.training.export.test_to_onnx import a_case
-from training.network.config import ModelConfig
+from tests.support.exported_networks import FEATURES, contract_config, make_network, make_scaler
+from training.export.to_onnx import export_graph
 for model_type in reversed(sys.argv[1:]):
-    case = a_case(ModelConfig(model_type=model_type, steps_ahead=4, blocks=8))
-    print(model_type, hashlib.sha256(case.model).hexdigest())
+    config = contract_config(model_type)
+    model = export_graph(make_network(config), config, make_scaler(config), FEATURES)
+    print(model_type, hashlib.sha256(model).hexdigest())
 """
 
 
 def test_another_process_gives_the_same_bytes(pytestconfig):
     model_types = ("GRU", "attentionLSTM", "TCN")
-    expected = {name: a_case(ModelConfig(model_type=name, steps_ahead=4, blocks=8)).model for name in model_types}
+    expected = {name: hashlib.sha256(make_case(contract_config(name)).model).hexdigest() for name in model_types}
     environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(pytestconfig.rootpath)}
     command = [sys.executable, "-c", OTHER_PROCESS, *model_types]
     done = subprocess.run(command, cwd=pytestconfig.rootpath, env=environment, capture_output=True, text=True, check=True)
-    found = dict(line.split() for line in done.stdout.splitlines())
-    assert found == {name: hashlib.sha256(model).hexdigest() for name, model in expected.items()}
+    assert dict(line.split() for line in done.stdout.splitlines()) == expected
