@@ -10,15 +10,15 @@ from pathlib import Path
 import grpc
 
 from mods_grpc.server.config import ServerConfig
-from mods_grpc.server.main import loop_factory
-from mods_grpc.server.net.listener import channel_options
+from mods_grpc.server.main import choose_loop_factory
+from mods_grpc.server.net.listener import make_channel_options
 
 
 async def serve(port, answer):
     async def unary(data, context):  # noqa: ARG001 - gRPC's signature
         return answer
 
-    server = grpc.aio.server(options=channel_options(ServerConfig()), compression=grpc.Compression.NoCompression)
+    server = grpc.aio.server(options=make_channel_options(ServerConfig()), compression=grpc.Compression.NoCompression)
     handlers = {"Forecast": grpc.unary_unary_rpc_method_handler(unary)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("mods.v1.InferenceService", handlers)])
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -27,5 +27,5 @@ async def serve(port, answer):
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=choose_loop_factory()) as runner:
         runner.run(serve(int(sys.argv[1]), Path(sys.argv[2]).read_bytes()))

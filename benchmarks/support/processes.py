@@ -10,8 +10,8 @@ import grpc
 
 from mods_grpc.server.app import App
 from mods_grpc.server.config import TRANSPORTS, ServerConfig
-from mods_grpc.server.main import freeze_gc, loop_factory, set_switch_interval
-from mods_grpc.server.net.listener import channel_options
+from mods_grpc.server.main import choose_loop_factory, freeze_gc, set_switch_interval
+from mods_grpc.server.net.listener import make_channel_options
 
 START_SECONDS = 120
 LOCAL = {"address": "127.0.0.1:0", "health_address": "127.0.0.1:0"}
@@ -49,7 +49,7 @@ def _running(target, *arguments):
 
 
 def _in_a_loop(target, *arguments):
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=choose_loop_factory()) as runner:
         runner.run(target(*arguments))
 
 
@@ -74,7 +74,7 @@ async def _serve_echo(ready):
         while await context.read() is not grpc.aio.EOF:
             await context.write(answer)
 
-    server = grpc.aio.server(options=channel_options(ServerConfig()), compression=grpc.Compression.NoCompression)
+    server = grpc.aio.server(options=make_channel_options(ServerConfig()), compression=grpc.Compression.NoCompression)
     handlers = {"Unary": grpc.unary_unary_rpc_method_handler(unary), "Stream": grpc.stream_stream_rpc_method_handler(stream)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("echo", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""Authentication and quotas of callers: tokens, scopes, rate limits, admission."""
+"""Authentication of callers: tokens, scopes, and what a caller shares with no other."""
 
 import hashlib
 
@@ -9,17 +9,12 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from mods_grpc.client import Client, ResumePolicy
 from mods_grpc.errors import (
     ConnectionFailedError,
-    DeadlineError,
     PermissionDeniedError,
-    QuotaError,
     Reason,
     UnauthenticatedError,
 )
-from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.security.authentication import CallerIdentity, Scope, TokenFile
-from mods_grpc.v1 import inference_pb2_grpc
 from tests.support.models.tiny import LEVELS
-from tests.support.rpc.client import forecast_request
 from tests.support.running_server import running_server
 
 
@@ -144,50 +139,3 @@ def test_a_malformed_token_file_is_rejected_without_quoting_its_line(tmp_path, t
     with pytest.raises(ValueError, match="line 2 of the token file") as caught:
         TokenFile(path)
     assert "0000" not in str(caught.value)
-
-
-def test_an_exceeded_rate_limit_states_the_time_to_wait(repository):
-    with (
-        running_server(repository=repository, max_messages_per_second=5.0) as server,
-        grpc.insecure_channel(server.address) as ch,
-    ):
-        inference = inference_pb2_grpc.InferenceServiceStub(ch)
-        calls = [inference.Forecast.future(forecast_request(), timeout=10) for _ in range(50)]
-        assert {call.code() for call in calls} == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
-
-
-def test_rate_limits_apply_per_caller():
-    rates = RateLimiter(2.0)
-    for _ in range(4):
-        rates.acquire("one")
-    with pytest.raises(QuotaError) as caught:
-        rates.acquire("one")
-    assert caught.value.reason is Reason.RATE_LIMIT
-    assert 0 < caught.value.retry_seconds <= 0.5
-    rates.acquire("other")
-
-
-def test_a_full_admission_queue_rejects_immediately():
-    backlog = AdmissionQueue(2, 1)
-    backlog.admit(None)
-    backlog.admit(None)
-    with pytest.raises(QuotaError) as caught:
-        backlog.admit(None)
-    assert caught.value.reason is Reason.OVERLOADED
-    backlog.done(1.0)
-    backlog.admit(None)
-
-
-def test_an_unattainable_deadline_is_rejected_but_not_forever():
-    backlog = AdmissionQueue(8, 1)
-    backlog.admit(None)
-    backlog.done(1.0)
-    with pytest.raises(DeadlineError) as caught:
-        backlog.admit(0.5)
-    assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
-    for _ in range(4):
-        try:
-            backlog.admit(0.5)
-        except DeadlineError:
-            continue
-    assert backlog.pending > 0
