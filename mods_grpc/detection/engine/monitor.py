@@ -145,7 +145,12 @@ class Monitor:
             if rest or not 0 < gap <= impute_rows:
                 return None
         builder, scorer = self._single or self._make_single()
-        context = self._fill_gap(slot, gap, builder, scorer) if gap else self._prefetched(slot, time) or builder.build(slot)
+        cache = self._prefetch_cache
+        context = cache.take(table, slot, next_time) if cache is not None else None
+        if gap:
+            context = self._fill_gap(slot, gap, builder, scorer, context)
+        elif context is None:
+            context = builder.build(slot)
         scored = scorer.observe(slot, row, context)
         return Verdict(
             observed=row,
@@ -168,15 +173,16 @@ class Monitor:
             builder, _ = self._single or self._make_single()
             self._prefetch_cache.store(slot, builder.build(slot))
 
-    def _prefetched(self, slot: int, time: int) -> NextRowContext | None:
-        return self._prefetch_cache.take(self.table, slot, time) if self._prefetch_cache is not None else None
+    def _fill_gap(
+        self, slot: int, gap: int, builder: NextRowBuilder, scorer: SingleRowScorer, prefetched: NextRowContext | None
+    ) -> NextRowContext:
+        """Fill the missing rows after the last one of a series with forecasts, and return the context of the row after them.
 
-    def _fill_gap(self, slot: int, gap: int, builder: NextRowBuilder, scorer: SingleRowScorer) -> NextRowContext:
-        """Fill the missing rows after the last one of a series with forecasts, and return the context of the row after them."""
-        context = self._prefetched(slot, self.table.last_time.item(slot) + self._slide)
+        `prefetched` is the context of the first missing row, None if there is none.
+        """
         original = self.table.copy_rows(slot)
         try:
-            scorer.fill(slot, context.row if context else builder.forecast(slot))
+            scorer.fill(slot, prefetched.row if prefetched else builder.forecast(slot))
             for _ in range(gap - 1):
                 scorer.fill(slot, builder.forecast(slot))
             return builder.build(slot)

@@ -88,6 +88,7 @@ class NextRowBuilder:
         self._space, self._expectation = detector.space, detector.expectation
         self._window = np.empty((1, table.rows, features))
         self._logs = np.empty(((buffer.count + 1) * outputs, features))
+        self._first_logs, self._later_logs = self._logs[:1], self._logs[1:]
         self._intervals = self._logs.reshape(buffer.count + 1, outputs, features)
         level = np.repeat(detector.level.scale[None, None], len(detector.day_scales), axis=0)
         self._scales = np.ascontiguousarray(np.concatenate([detector.day_scales, level], axis=1))
@@ -146,11 +147,11 @@ class NextRowBuilder:
         if not all(map(isfinite, steps.ravel().tolist())):  # of few numbers faster than numpy
             raise ModelOutputError(Reason.MODEL_OUTPUT_INVALID, NOT_FINITE)
         self._space.forward_into(steps.reshape(self._logs.shape), self._logs)
-        stored = self._logs[:, None]
+        first, later = self._first_logs, self._later_logs
         if self._expectation.outputs_per_feature > 1:
             stored = self._expectation.middle_and_width(self._intervals, self._step_indices)
-        positions = self._buffer.positions_of_row(time // self._slide)
-        return RowForecast(time, steps[:1], positions, pack(stored[1:].reshape(len(stored) - 1, -1))), stored[0]
+            first, later = stored[0], stored[1:].reshape(self._buffer.count, -1)
+        return RowForecast(time, steps[:1], self._buffer.positions_of_row(time // self._slide), pack(later)), first
 
     def _references(self, first: Floats, pending: Singles) -> tuple[Floats, Floats | None]:
         """Return what the row is compared with, and the widths of its intervals.

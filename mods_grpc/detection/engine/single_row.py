@@ -136,4 +136,7 @@ class SingleRowScorer:
 
     def _is_outside(self, row: list[float]) -> bool:
         """Return whether a value lies further outside the training range than that range is wide."""
-        return any(value < low or value > high for value, low, high in zip(row, self._lowest, self._highest, strict=True))
+        for value, low, high in zip(row, self._lowest, self._highest, strict=True):  # noqa: SIM110 - `any` is slower
+            if value < low or value > high:
+                return True
+        return False

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mods_grpc.array_types import Floats, Indices, Integers, Singles, Times
 from mods_grpc.artifact.calibration import DAY_PARTS, Calibration
@@ -225,7 +224,7 @@ class Detector:
         """
         missing = np.isnan(observed)
         indices = evidence.indices[:, : missing.shape[1]]
-        feature_p = self.feature_table.p_value(indices)
+        feature_p, residual_evidence = self.feature_table.p_and_neg_log10_p(indices)
         feature_p[missing] = np.nan
         parts = temper(evidence.neg_log10_p, self.discount).sum(axis=1)
         strong = np.flatnonzero(pattern_evidence.sum(axis=1) > MIN_SPLIT_PATTERN)
@@ -234,10 +233,12 @@ class Detector:
             parts[strong] += pattern_evidence[strong].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, shares)
         whole = parts.sum(axis=1, keepdims=True)
         share = np.where(whole > 0, parts / np.where(whole > 0, whole, 1.0), 1 / parts.shape[1])
-        from_cusum = evidence.neg_log10_p[:, 0] > self.feature_table.neg_log10_p(indices)
+        from_cusum = evidence.neg_log10_p[:, 0] > residual_evidence
         evidence.score[:, 0] = np.where(from_cusum, evidence.cusum, evidence.score[:, 0])
-        direction = _directions(evidence.score, evidence.neg_log10_p)
-        direction[p_value > MAX_SIGNIFICANCE] = 0
+        strongest = evidence.neg_log10_p.argmax(axis=1)[:, None]
+        sign = np.sign(np.nan_to_num(np.take_along_axis(evidence.score, strongest, axis=1)))[:, 0]
+        is_reported = np.take_along_axis(evidence.neg_log10_p, strongest, axis=1)[:, 0] >= MIN_REPORTED
+        direction = np.where(is_reported & ~(p_value > MAX_SIGNIFICANCE)[:, None], sign, 0).astype(np.int8)
         return Explanation(feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction, scale=evidence.scale)
 
     def interval(self, times: Times, forecast: Floats, scale: Singles, significance: float) -> tuple[Floats, Floats]:
@@ -275,15 +276,8 @@ class Detector:
         """Return the ends of the intervals that reach `reach` units of residuals from the expectation."""
         middle, width = self.expectation.split(expected)
         reach = reach if width is None else reach * width
-        return self.space.inverse(middle - reach), self.space.inverse(middle + reach)
-
-
-def _directions(score: Floats, neg_log10_p: Floats) -> NDArray[np.int8]:
-    """Return the direction of the strongest evidence per feature, of arrays `(n, horizons + 1, features)`."""
-    strongest = neg_log10_p.argmax(axis=1)[:, None]
-    sign = np.sign(np.nan_to_num(np.take_along_axis(score, strongest, axis=1)))
-    is_reported = np.take_along_axis(neg_log10_p, strongest, axis=1) >= MIN_REPORTED
-    return np.where(is_reported, sign, 0)[:, 0].astype(np.int8)
+        lower, upper = self.space.inverse(np.stack((middle - reach, middle + reach)))
+        return lower, upper
 
 
 def significance_from_budget(false_alarms_per_day: float, slide_seconds: int, extremal_index: float = 1.0) -> float:

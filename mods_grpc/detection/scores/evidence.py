@@ -30,7 +30,7 @@ class EvidenceTable:
 
     def __init__(self, curves: Sequence[ScoreCurve]) -> None:
         middle = np.array([curve.tail.threshold if curve.tail else curve.scores[-1] for curve in curves])
-        anchor = _keys(np.maximum(middle, np.finfo(np.float64).tiny * 2.0**OCTAVES_BELOW * 2))
+        anchor = np.maximum(middle, np.finfo(np.float64).tiny * 2.0**OCTAVES_BELOW * 2).view(np.int64) >> SHIFT
         self._lowest_key = anchor - (OCTAVES_BELOW << MANTISSA_BITS)
         size = (OCTAVES_BELOW + OCTAVES_ABOVE) << MANTISSA_BITS
         self._highest_key = self._lowest_key + size - 1
@@ -44,7 +44,7 @@ class EvidenceTable:
 
     def indices(self, scores: Floats) -> Integers:
         """Return the table indices of scores `(n, m)`, 0 or above; NaN counts as the lowest score."""
-        keys = _keys(np.fmax(scores, self._min_score))
+        keys = np.fmax(scores, self._min_score).view(np.int64) >> SHIFT
         np.minimum(keys, self._highest_key, out=keys)
         keys += self._offset
         return keys
@@ -61,9 +61,9 @@ class EvidenceTable:
         """Return the evidence at table indices, 0 to MAX_EVIDENCE."""
         return self._neg_log10_p.take(indices)
 
-    def p_value(self, indices: Integers) -> Floats:
-        """Return the p-values at table indices."""
-        return self._p.take(indices)
+    def p_and_neg_log10_p(self, indices: Integers) -> tuple[Floats, Floats]:
+        """Return the p-values and the evidence at table indices."""
+        return self._p.take(indices), self._neg_log10_p.take(indices)
 
 
 class SingleRowTable:
@@ -133,7 +133,3 @@ def total(evidence: Floats) -> Floats:
     for column in range(1, count):
         result += evidence[..., column]
     return result
-
-
-def _keys(scores: Floats) -> Integers:
-    return np.ascontiguousarray(scores, np.float64).view(np.int64) >> SHIFT

@@ -91,7 +91,7 @@ def test_what_is_strange_stays_strange_to_a_series_whose_scale_was_driven_to_its
     curve = own_detector().feature_table
     alone = np.zeros((1, 2 * (len(CALIBRATION.horizons) + 1)))
     alone[:] = 15.0
-    with_bound = curve.p_value(curve.indices(alone / MAX_FACTOR))
+    with_bound = curve.p_and_neg_log10_p(curve.indices(alone / MAX_FACTOR))[0]
     assert (with_bound[0, :2] < 1e-3).all()
 
 
