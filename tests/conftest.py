@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from mods_grpc.client import Client
 from mods_grpc.server.config import TRANSPORTS
@@ -15,6 +16,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--transport", choices=TRANSPORTS, default=TRANSPORTS[0], help="what carries the calls of the servers that tests start"
     )
+
+
+settings.register_profile("no deadline", deadline=None)  # how long an example takes depends on what else the machine does
+settings.load_profile("no deadline")
 
 
 def pytest_configure(config: pytest.Config) -> None:

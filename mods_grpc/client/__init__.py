@@ -17,6 +17,7 @@ from mods_grpc.client.results import (
 )
 from mods_grpc.client.streaming.observations import Observation, ObservationBatch
 from mods_grpc.client.streaming.reconnecting import ResumePolicy
+from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.client.streaming.stream import DetectStream, OpenedStream
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ObservationBatch",
     "OpenedStream",
     "ResumePolicy",
+    "RowHistory",
     "ServedModel",
     "Verdict",
     "VerdictStatus",

@@ -14,12 +14,12 @@ from mods_grpc.client.codec.times import TimeLike, TimesLike, to_nanos_array
 from mods_grpc.client.results import DetectResult, ForecastResult, ModelInfo
 from mods_grpc.client.rpc.channel import open_channel
 from mods_grpc.client.rpc.errors import error_from_call
+from mods_grpc.client.rpc.stubs import inference_stub, model_stub
 from mods_grpc.client.streaming.call import DetectCall
 from mods_grpc.client.streaming.reconnecting import ResumePolicy
 from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.client.streaming.stream import DetectStream, StreamInput
 from mods_grpc.errors import ConnectionFailedError
-from mods_grpc.v1 import inference_pb2, inference_pb2_grpc, model_pb2, model_pb2_grpc
 
 _Response = TypeVar("_Response")
 _PAGE_SIZE = 1_000
@@ -52,8 +52,8 @@ class Client:
         self._timeout_seconds = timeout_seconds
         self._metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel = open_channel(address, credentials)
-        self._inference = inference_pb2_grpc.InferenceServiceStub(self._channel)
-        self._models = model_pb2_grpc.ModelServiceStub(self._channel)
+        self._inference = inference_stub(self._channel)
+        self._models = model_stub(self._channel)
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +68,7 @@ class Client:
     def models(self) -> list[ModelInfo]:
         """List all versions of all models, by name and then newest first."""
         models: list[ModelInfo] = []
-        request = model_pb2.ListModelsRequest(page_size=_PAGE_SIZE)
+        request = encode.encode_list_models_request(_PAGE_SIZE)
         while True:
             response = self._call(self._models.ListModels, request)
             models.extend(decode.decode_model(model) for model in response.models)
@@ -83,7 +83,7 @@ class Client:
             name: Name of the model; may be empty if the server serves exactly one.
             version: Version of the model; None for the newest that is ready, or the newest if none is.
         """
-        request = model_pb2.GetModelRequest(name=name, version=encode.require_uint32(version, "version"))
+        request = encode.encode_get_model_request(name, version)
         return decode.decode_model(self._call(self._models.GetModel, request).model)
 
     def forecast(
@@ -147,12 +147,12 @@ class Client:
         Raises:
             InvalidInputError: The request is invalid; `violations` lists the fields and what is wrong with them.
         """
-        request = inference_pb2.DetectRequest(
-            model=encode.encode_model_reference(model, version),
-            series=[encode.encode_detect_series(times, values, series, judge_rows)],
+        request = encode.encode_detect_request(
+            encode.encode_detect_series(times, values, series, judge_rows),
+            encode.encode_model_reference(model, version),
             sensitivity=encode.encode_sensitivity(false_alarms_per_day, significance),
-            explain=encode.encode_explain(explain),
-            gap_policy=encode.encode_gap_policy(impute_rows),
+            explain=explain,
+            impute_rows=impute_rows,
         )
         return decode.decode_detection(self._call(self._inference.Detect, request))
 
@@ -202,12 +202,12 @@ class Client:
             ConnectionFailedError: No server answers, or reconnecting failed.
             ModsError: The server rejected the stream, or ended it with an error that cannot be retried.
         """
-        config = inference_pb2.StreamConfig(
-            model=encode.encode_model_reference(model, version),
+        config = encode.encode_stream_config(
+            encode.encode_model_reference(model, version),
             sensor=sensor if sensor is not None else socket.gethostname(),
             sensitivity=encode.encode_sensitivity(false_alarms_per_day, significance),
-            explain=encode.encode_explain(explain),
-            gap_policy=encode.encode_gap_policy(impute_rows),
+            explain=explain,
+            impute_rows=impute_rows,
             fixed_level=fixed_level,
             own_scales=own_scales,
         )

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.project import hot_paths
-from tests.project.import_graph import folder_sizes, import_circles, read_modules
-from tests.project.tracing import Tracer
+from tests.support.structure import hot_paths
+from tests.support.structure.import_graph import folder_sizes, import_circles, read_modules
+from tests.support.structure.tracing import Tracer
 
 
 def print_report(tree: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from mods_grpc.array_types import Bools, Floats, Times
 from mods_grpc.client.codec.times import TimeLike, TimesLike, to_nanos_array
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import pack_float64, pack_mask
-from mods_grpc.v1 import inference_pb2, values_pb2, verdict_pb2
+from mods_grpc.v1 import inference_pb2, model_pb2, values_pb2, verdict_pb2
 
 UINT32_MAX = 2**32 - 1
 
@@ -117,6 +117,64 @@ def encode_detect_series(times: TimesLike, values: ArrayLike, series: str, judge
         observe_time_unix_nano=nanos.tolist(), values=pack_float64(numbers), missing=pack_mask(missing)
     )
     return inference_pb2.DetectSeries(series=series, batch=batch, judge_rows=require_uint32(judge_rows, "judge_rows"))
+
+
+def encode_detect_request(
+    series: inference_pb2.DetectSeries,
+    model: inference_pb2.ModelReference,
+    *,
+    sensitivity: inference_pb2.Sensitivity | None,
+    explain: Explain,
+    impute_rows: int | None,
+) -> inference_pb2.DetectRequest:
+    """Encode a request to detect anomalies in one series.
+
+    Raises:
+        InvalidInputError: See `encode_explain` and `require_uint32`.
+    """
+    return inference_pb2.DetectRequest(
+        model=model,
+        series=[series],
+        sensitivity=sensitivity,
+        explain=encode_explain(explain),
+        gap_policy=encode_gap_policy(impute_rows),
+    )
+
+
+def encode_stream_config(
+    model: inference_pb2.ModelReference,
+    *,
+    sensor: str,
+    sensitivity: inference_pb2.Sensitivity | None,
+    explain: Explain,
+    impute_rows: int | None,
+    fixed_level: bool,
+    own_scales: bool,
+) -> inference_pb2.StreamConfig:
+    """Encode the first message of a stream.
+
+    Raises:
+        InvalidInputError: See `encode_explain` and `require_uint32`.
+    """
+    return inference_pb2.StreamConfig(
+        model=model,
+        sensor=sensor,
+        sensitivity=sensitivity,
+        explain=encode_explain(explain),
+        gap_policy=encode_gap_policy(impute_rows),
+        fixed_level=fixed_level,
+        own_scales=own_scales,
+    )
+
+
+def encode_list_models_request(page_size: int) -> model_pb2.ListModelsRequest:
+    """Encode a request for the first page of models."""
+    return model_pb2.ListModelsRequest(page_size=page_size)
+
+
+def encode_get_model_request(name: str, version: int | None) -> model_pb2.GetModelRequest:
+    """Encode a request to describe a model version; None for the newest."""
+    return model_pb2.GetModelRequest(name=name, version=require_uint32(version, "version"))
 
 
 def to_rows(times: TimesLike, values: ArrayLike) -> tuple[Times, Floats, Bools]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from tests.project.import_graph import GENERATED, import_name
 from tests.support.paths import ROOT
+from tests.support.structure.import_graph import GENERATED, import_name
 
 
 @dataclass(slots=True)

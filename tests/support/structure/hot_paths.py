@@ -15,17 +15,17 @@ from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2, verdict_pb2
 from mods_grpc.v1.inference_pb2_grpc import InferenceServiceStub as Stub
-from tests.project.tracing import Trace, Tracer
 from tests.support.paths import EXPORTED
 from tests.support.running_server import running_server
+from tests.support.structure.tracing import Trace, Tracer
 
 MODEL = "campus"
 WARM_UP_ROWS = 60
 SLIDE_SECONDS = 600
 START_SECONDS = 1_767_571_200  # 2026-01-05
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 MAX_IDLE_CALLS = 15  # of timers, in the seconds above: what follows an answer, such as the prefetch of the next row, makes more
-MAX_LOOKS = 20
+MAX_POLLS = 20
 TIMEOUT_SECONDS = 60
 ROUNDS = 5  # the shortest of a few: now and then a timer or a ping falls into one
 ZEEK_HEADER = "".join(
@@ -42,7 +42,7 @@ ZEEK_HEADER = "".join(
 )
 ZEEK_LINE = "{}.0\tC1\t203.0.113.9\t40000\t10.0.0.1\t443\ttcp\tF\tT\n"
 TABLE = "window_start\tconn_in\tdns_in\n2026-01-05T00:00:00Z\t1\t2\n2026-01-05T00:10:00Z\t3\t4\n"
-USUAL = np.array([43_000.0, 21_000.0, 30.0, 3_400.0])
+TYPICAL_VALUES = np.array([43_000.0, 21_000.0, 30.0, 3_400.0])
 
 
 def trace_all(tracer: Tracer) -> dict[str, Trace]:
@@ -120,7 +120,7 @@ def _rows(missing_rows: int) -> Iterator[pb.StreamDetectRequest]:
     for i in range(WARM_UP_ROWS + 1):
         row = values_pb2.Observation(series="site")
         row.observe_time.FromSeconds(START_SECONDS + (i + missing_rows * (i == WARM_UP_ROWS)) * SLIDE_SECONDS)
-        row.values.extend((USUAL * (1 + 0.05 * generator.normal(size=USUAL.size))).tolist())
+        row.values.extend((TYPICAL_VALUES * (1 + 0.05 * generator.normal(size=TYPICAL_VALUES.size))).tolist())
         yield pb.StreamDetectRequest(data=pb.StreamData(sequence=i + 1, observation=row))
 
 
@@ -130,7 +130,7 @@ def _trace_forecast(tracer: Tracer, stub: Stub) -> Trace:
     window = request.windows.windows.add(series="site")
     window.start_time.FromSeconds(START_SECONDS)
     for _ in range(37):
-        window.rows.add(values=USUAL.tolist())
+        window.rows.add(values=TYPICAL_VALUES.tolist())
     stub.Forecast(request, timeout=TIMEOUT_SECONDS)
     _wait_until_quiet(tracer.start())
     trace = tracer.start()
@@ -141,8 +141,8 @@ def _trace_forecast(tracer: Tracer, stub: Stub) -> Trace:
 
 
 def _wait_until_quiet(trace: Trace) -> None:
-    for _ in range(MAX_LOOKS):
+    for _ in range(MAX_POLLS):
         calls = trace.calls
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
         if trace.calls - calls <= MAX_IDLE_CALLS:
             break

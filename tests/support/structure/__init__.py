@@ -1,0 +1,1 @@
+"""What measures the structure of the code: the graph of imports, and traces of hot paths."""
