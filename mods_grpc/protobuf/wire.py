@@ -6,7 +6,17 @@ MAX_VARINT_BYTES = 10
 
 def length_delimited_field(number: int, data: bytes) -> bytes:
     """Return field `number`, a message, bytes or packed numbers whose encoding is `data`."""
-    return b"".join((_encode_varint(number << 3 | LENGTH_DELIMITED), _encode_varint(len(data)), data))
+    return b"".join((encode_varint(number << 3 | LENGTH_DELIMITED), encode_varint(len(data)), data))
+
+
+def encode_varint(number: int) -> bytes:
+    """Return a number from 0 to 2**64 - 1 as a varint."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def read_varint(message: bytes, position: int) -> tuple[int, int]:
@@ -24,12 +34,3 @@ def read_varint(message: bytes, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
     raise ValueError(f"a varint has more than {MAX_VARINT_BYTES} bytes")
-
-
-def _encode_varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

@@ -1,7 +1,9 @@
 """Stream messages as the replay cache holds them, and responses made from their bytes without parsing."""
 
-from mods_grpc.protobuf.wire import length_delimited_field
+from mods_grpc.protobuf.wire import LENGTH_DELIMITED, encode_varint
 from mods_grpc.v1 import inference_pb2 as pb
+
+_ANSWER_TAG = encode_varint(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER << 3 | LENGTH_DELIMITED)
 
 
 def serialize_request(data: pb.StreamData) -> bytes:
@@ -19,4 +21,4 @@ def with_sequence(reply: bytes, sequence: int) -> bytes:
 
 def with_reply(response: bytes, reply: bytes) -> bytes:
     """Append a StreamAnswer to a StreamDetectResponse, both serialized."""
-    return response + length_delimited_field(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER, reply)
+    return b"".join((response, _ANSWER_TAG, encode_varint(len(reply)), reply))

@@ -201,9 +201,11 @@ class StreamSession:
 
     async def _score(self, scorer: RowScorer, data: pb.StreamData, sequence: int, request: bytes) -> bytes:
         """Score a message: inline, in one call with rows of other streams, or queued for the lock of the series."""
-        seconds, batcher = scorer.estimate_seconds(data), scorer.model.row_batcher
-        if seconds <= INLINE_SECONDS and not scorer.model.states.lock.locked:
-            if batcher is None or not scorer.is_single_row(data) or not batcher.has_concurrent_streams(self):
+        model, is_single_row = scorer.model, scorer.is_single_row(data)
+        seconds = model.cost.seconds[0] if is_single_row else scorer.estimate_seconds(data)
+        if seconds <= INLINE_SECONDS and not model.states.lock.locked:
+            batcher = model.row_batcher
+            if batcher is None or not is_single_row or not batcher.has_concurrent_streams(self):
                 try:
                     answer = scorer.score(data)
                 except ModsError as error:
