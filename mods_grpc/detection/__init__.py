@@ -1,4 +1,4 @@
-"""From residual to alarm: pure numpy, no I/O, no gRPC. `Monitor` is the door; `calibrate` makes what it needs."""
+"""From residuals to alarms, in numpy alone: `calibrate` learns from ordinary rows, and `Monitor` scores new ones."""
 
 from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.detection.calibration.calibrate import calibrate

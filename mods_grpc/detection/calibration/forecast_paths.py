@@ -1,4 +1,4 @@
-"""Forecast paths of a range beside what came, and what calibration learns from them: scales and curves of residuals."""
+"""Forecast paths of a range compared with the observations: scales and curves of residuals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,18 @@ from mods_grpc.detection.state.forecast_buffer import Forecaster, choose_horizon
 from mods_grpc.errors import DataError
 
 MIN_SAMPLES = 20
-MAX_PATHS = 10_000  # of the training range, that the course over the day is learnt from
+MAX_PATHS = 10_000  # of the training range, from which the scale by time of day is learned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeriesRecord:
-    """What is known of a series, and the model that forecasts it.
+    """The record of a series, and the model that forecasts it.
 
     Attributes:
-        forecast: The model, of windows of `rows` rows.
+        forecast: The model.
         times: `(length,)` nanoseconds, `slide_seconds` apart.
         values: `(length, features)` raw values, NaN where missing.
+        rows: Rows of the model's window.
     """
 
     forecast: Forecaster
@@ -34,29 +35,29 @@ class SeriesRecord:
     rows: int
     slide_seconds: int
 
-    def origins(self, part: slice) -> Times:
-        """Return the rows of a part that have a window without holes before them."""
-        whole = np.concatenate([[0], np.cumsum(~np.isfinite(self.values).all(axis=1))])
+    def origins(self, part: slice) -> Integers:
+        """Return the rows of a part that have a complete window before them."""
+        incomplete = np.concatenate([[0], np.cumsum(~np.isfinite(self.values).all(axis=1))])
         origins = np.arange(max(part.start, self.rows), part.stop)
-        return np.asarray(origins[whole[origins] == whole[origins - self.rows]], np.int64)
+        return np.asarray(origins[incomplete[origins] == incomplete[origins - self.rows]], np.int64)
 
     def paths(self, part: slice, origins: Integers) -> tuple[Floats, Floats]:
-        """Return forecasts from `origins` on, `(n, horizon, told * features)`, and what came, `(n, horizon, features)`.
+        """Return forecasts from `origins` on, `(n, horizon, outputs_per_feature * features)`, and the observations.
 
-        What came beyond the part is NaN.
+        These are `(n, horizon, features)`, NaN beyond the part.
         """
-        made = self.forecast(self.values[origins[:, None] + np.arange(-self.rows, 0)], self.times[origins - 1])
-        steps = origins[:, None] + np.arange(made.shape[1])
-        return made, np.where((steps < part.stop)[..., None], self.values[np.minimum(steps, part.stop - 1)], np.nan)
+        outputs = self.forecast(self.values[origins[:, None] + np.arange(-self.rows, 0)], self.times[origins - 1])
+        steps = origins[:, None] + np.arange(outputs.shape[1])
+        return outputs, np.where((steps < part.stop)[..., None], self.values[np.minimum(steps, part.stop - 1)], np.nan)
 
     def due_times(self, origins: Integers, step: int) -> Times:
-        """Return the times that forecasts of `step` steps, counted from 1, are of."""
+        """Return the times of the rows that forecasts of `step` steps (from 1) are for."""
         return np.asarray(self.times[origins] + (step - 1) * self.slide_seconds * NANOS_PER_SECOND, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResidualReference:
-    """What is learnt of residuals; as in Calibration."""
+    """What was learned of residuals; as in Calibration."""
 
     scales: tuple[tuple[float, ...], ...]
     curves: tuple[tuple[ScoreCurve, ...], ...]
@@ -68,29 +69,29 @@ class ResidualReference:
 def learn_residuals(
     record: SeriesRecord, space: ResidualSpace, levels: Sequence[float], *, training: slice, calibration: slice
 ) -> ResidualReference:
-    """Learn how large residuals are, on the calibration range, and how that changes over the day, on the training range.
+    """Learn the sizes of residuals on the calibration range, and their change over the day on the training range.
 
     Raises:
-        DataError: A feature has fewer than LEAST_SAMPLES values in the calibration range.
+        DataError: A feature has fewer than MIN_SAMPLES values in the calibration range.
     """
     origins = record.origins(calibration)
     if not origins.size:
         raise DataError(f"calibration needs at least {MIN_SAMPLES} rows for every feature, found 0")
-    made, came = record.paths(calibration, origins)
-    interval = learn_interval(space, levels, came, made) if levels else None
+    outputs, observed = record.paths(calibration, origins)
+    interval = learn_interval(space, levels, observed, outputs) if levels else None
     expectation = Expectation(space, interval)
-    residuals = expectation.residuals(came, made)
+    residuals = expectation.residuals(observed, outputs)
     scales, curves = _curves(residuals)
     horizons = choose_horizons(residuals.shape[1], record.rows)
     day_scales: tuple[tuple[DayScale | None, ...], ...] = ()
-    early = record.origins(training)
-    early = early[:: 1 + len(early) // MAX_PATHS]
-    if early.size:
-        made, came = record.paths(training, early)
-        before = expectation.residuals(came, made)
+    training_origins = record.origins(training)
+    training_origins = training_origins[:: 1 + len(training_origins) // MAX_PATHS]
+    if training_origins.size:
+        outputs, observed = record.paths(training, training_origins)
+        training_residuals = expectation.residuals(observed, outputs)
         day_scales = tuple(
             choose_day_scales(
-                (record.due_times(early, step), before[:, step - 1]),
+                (record.due_times(training_origins, step), training_residuals[:, step - 1]),
                 (record.due_times(origins, step), residuals[:, step - 1]),
                 scales[step - 1],
             )
@@ -109,11 +110,11 @@ def _curves(residuals: Floats) -> tuple[Floats, tuple[tuple[ScoreCurve, ...], ..
     """Return scales and curves, `[horizon][feature]`, of unscaled residuals `(n, horizon, features)`, NaN where missing.
 
     Raises:
-        DataError: A feature has fewer than LEAST_SAMPLES values.
+        DataError: A feature has fewer than MIN_SAMPLES values.
     """
-    found = int((~np.isnan(residuals)).sum(axis=0).min())
-    if found < MIN_SAMPLES:
-        raise DataError(f"calibration needs at least {MIN_SAMPLES} rows for every feature, found {found}")
+    samples = int((~np.isnan(residuals)).sum(axis=0).min())
+    if samples < MIN_SAMPLES:
+        raise DataError(f"calibration needs at least {MIN_SAMPLES} rows for every feature, found {samples}")
     scales = robust_scale(residuals)
     sizes = np.abs(residuals / scales)
     _, horizon, count = sizes.shape

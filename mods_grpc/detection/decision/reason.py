@@ -1,9 +1,9 @@
-"""The reason in words: one line that names the feature, the direction and the size."""
+"""The reason of a verdict in words: one line that names the feature, the direction and the size."""
 
 import math
 
 DIRECTION_TEXT = {1: "unusually high", -1: "unusually low", 0: "unusual"}
-MIN_ORDINARY_P = 0.2  # p-value from which on a row is ordinary
+MIN_ORDINARY_P = 0.2  # rows with a higher p-value have nothing unusual
 
 
 def describe(
@@ -17,10 +17,10 @@ def describe(
     direction: int,
     fused_p: float,
 ) -> str:
-    """Say why, for example "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score".
+    """Return the reason, such as "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score".
 
-    Where the value lies in the interval of one step, it is its level, its course over several steps or the pattern of
-    the last rows that is unusual; the line says so, and in which direction.
+    If the value lies inside its one-step interval, the evidence is its level, its sum over several rows or the pattern of the
+    last rows; the line says so, and in which direction.
 
     Args:
         feature: Name of the feature with the largest share of the score.
@@ -30,8 +30,8 @@ def describe(
         upper: Upper end of the interval.
         p_value: Its own p-value.
         share: Its share of the score, 0 to 1.
-        direction: Of its strongest evidence: 1 too high, -1 too low, 0 neither.
-        fused_p: The p-value of all evidence.
+        direction: Direction of its strongest evidence: 1 too high, -1 too low, 0 neither.
+        fused_p: p-value of all evidence.
     """
     band = f"{format_number(expected)} ({format_number(lower)}-{format_number(upper)})"
     if fused_p > MIN_ORDINARY_P:
@@ -46,7 +46,7 @@ def describe(
 
 
 def format_number(value: float) -> str:
-    """Write a number for people: thousands in groups, three significant digits below 1 000."""
+    """Format a number for readers: digits in groups of three, three significant digits below 1 000."""
     if math.isfinite(value) and abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.3g}"

@@ -44,7 +44,7 @@ class EvidenceTable:
 
     def indices(self, scores: Floats) -> Integers:
         """Return the table indices of scores `(n, m)`, 0 or above; NaN counts as the lowest score."""
-        keys = np.fmax(scores, self._min_score).view(np.int64) >> SHIFT
+        keys: Integers = np.fmax(scores, self._min_score).view(np.int64) >> SHIFT
         np.minimum(keys, self._highest_key, out=keys)
         keys += self._offset
         return keys

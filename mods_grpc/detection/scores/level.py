@@ -1,7 +1,7 @@
-"""The level member: how far a value lies from the usual one, which does not follow an anomaly as forecasts do.
+"""The level member: the distance of a value from the usual level, which doesn't follow an anomaly as forecasts do.
 
-What is usual at an hour is the forecast's business. The level says how extreme a value is at any hour, so it stands out
-for as long as an anomaly lasts, where every forecast but those made before it began starts from it.
+The forecast knows what is usual at an hour. The level measures how extreme a value is at any hour, so it responds for as long as
+an anomaly lasts, while every forecast made after its beginning starts from the anomalous values.
 """
 
 import numpy as np
@@ -12,10 +12,10 @@ from mods_grpc.detection.scores.residuals import robust_scale
 
 
 class LevelScore:
-    """Scores the distance to the usual level.
+    """The distance from the usual level.
 
     Args:
-        reference: The usual levels, in the space that residuals are scored in.
+        reference: The usual levels, in residual space.
 
     Attributes:
         centre, scale: `(features,)`.
@@ -31,7 +31,7 @@ class LevelScore:
 
 
 def fit_level(values: Floats) -> LevelReference:
-    """Learn the usual levels from values `(n, features)` in residual space, NaN where missing."""
+    """Fit the usual levels to values `(n, features)` in residual space, NaN where missing."""
     centre = np.nanmedian(values, axis=0)
     scale = robust_scale(values - centre)
     return LevelReference(centre=tuple(centre.tolist()), scale=tuple(scale.tolist()))

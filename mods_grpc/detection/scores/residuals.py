@@ -1,4 +1,4 @@
-"""The space residuals live in: log1p for counts and sums, as it is for means; and the scale they are measured with."""
+"""The space in which residuals are scored, log1p for counts and sums and raw for means, and the robust scale of residuals."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ MAX_LOG = 700.0  # exp of it is still finite
 
 
 class ResidualSpace:
-    """Maps raw values of the features to the space in which residuals are scored, and back.
+    """Maps raw values of the features to residual space and back.
 
     Args:
         kinds: Kind of each feature, in order.
@@ -26,7 +26,7 @@ class ResidualSpace:
         self._all_logarithmic, self._any_logarithmic = bool(self._logarithmic.all()), bool(self._logarithmic.any())
 
     def forward(self, raw: Floats) -> Floats:
-        """Map raw values `(..., features)`; forecasts of counts below 0 are taken as 0."""
+        """Map raw values `(..., features)`; forecasts of counts below 0 count as 0."""
         if not self._any_logarithmic:
             return raw
         out = np.empty_like(raw)
@@ -34,7 +34,7 @@ class ResidualSpace:
         return out
 
     def forward_into(self, raw: Floats, out: Floats) -> None:
-        """Do as `forward`, into an array of the same shape."""
+        """Map as `forward` does, into an array of the same shape."""
         if not self._any_logarithmic:
             out[...] = raw
             return
@@ -43,7 +43,7 @@ class ResidualSpace:
             np.copyto(out, raw, where=self._linear)
 
     def forward_single_into(self, raw: Singles, out: Singles) -> None:
-        """Do as `forward_roughly`, into an array of the same shape."""
+        """Map as `forward_single` does, into an array of the same shape."""
         if not self._any_logarithmic:
             out[...] = raw
             return
@@ -53,7 +53,7 @@ class ResidualSpace:
             np.copyto(out, raw, where=self._linear)
 
     def forward_single(self, raw: Singles) -> Singles:
-        """Map raw values `(..., features)` in single precision, which takes a tenth of the time."""
+        """Map raw values `(..., features)` in single precision, in a tenth of the time."""
         if not self._any_logarithmic:
             return raw
         out = np.empty_like(raw)
@@ -61,7 +61,7 @@ class ResidualSpace:
         return out
 
     def inverse(self, values: Floats) -> Floats:
-        """Map back to raw units `(..., features)`; lower bounds of counts end at 0."""
+        """Map back to raw units `(..., features)`; lower bounds of counts are at least 0."""
         raw = np.expm1(np.clip(values, 0.0, MAX_LOG))
         return np.where(self._logarithmic, np.where(values > MAX_LOG, np.inf, raw), values)
 
@@ -73,7 +73,7 @@ class ResidualSpace:
 def robust_scale(differences: Floats) -> Floats:
     """Return the scale of unscaled residuals `(n, ...)` over the first axis: MAD about zero, NaN ignored.
 
-    Where more than half of them are zero the mean absolute deviation stands in; never below SMALLEST_SCALE.
+    If more than half of them are zero, the mean absolute deviation is used; never below MIN_SCALE.
     """
     sizes = np.abs(differences)
     scale = MAD_TO_SIGMA * np.nanmedian(sizes, axis=0)
