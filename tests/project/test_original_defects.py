@@ -14,7 +14,8 @@ CAUGHT_BY = {
         "test_the_forecast_for_a_step_is_compared_with_the_value_at_that_step",
     ),
     "2 no metrics with differences off, a crash with them on above one step": (
-        "test_metrics_are_complete_with_and_without_differences_at_every_step",
+        "test_metrics_are_complete_at_every_step",
+        "test_metrics_are_complete_without_differences_and_with_a_level",
     ),
     "3 the scaler that is saved was refitted on the test data": ("test_the_scaler_saw_the_training_windows_only",),
     "4 stackedLSTM is not stacked; width, dropout and normalisation are ignored": (

@@ -1,10 +1,11 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mods_grpc.artifact import Artifact, read_artifact
+from mods_grpc.artifact import Artifact, Manifest, read_artifact
 from mods_grpc.exit_codes import EXIT_FAILED, EXIT_USAGE
 from tests.support.real_data import DATAPOOL, needs_datapool
 from tests.support.training_data import make_walk, write_table
@@ -17,27 +18,53 @@ from training.fitting.prepare import prepare_data
 from training.fitting.run import read_run
 from training.network.scaler import Scaler
 
+SHORT_MODEL = ["--steps-ahead", "4", "--sequence-len", "8"]
 TABLE_RANGES = ["--train-time-range", "<2024-01-01,2024-01-06)", "--test-time-range", "2024-01-06"]
 
 
-def fit_and_export(tmp_path: Path, *options: str) -> Artifact:
-    table = write_table(tmp_path / "x.csv", make_walk(days=6))
-    run, repository = str(tmp_path / "run"), str(tmp_path / "repository")
+def fit_and_export(folder: Path, *options: str) -> Artifact:
+    table = write_table(folder / "x.csv", make_walk(days=6))
+    run, repository = str(folder / "run"), str(folder / "repository")
     data = ["--csv", str(table), "--time-column", "time", "--features", "x0,x1:sum", "--window-slide", "w01h-s10m", *TABLE_RANGES]
     assert main(["fit", *data, "--run", run, "--model-type", "MLP", "--epochs", "3", *options]) == 0
-    assert main(["export", "--run", run, "--repository", repository, "--name", "walk"]) == 0
+    assert main(["export", "--run", run, "--repository", repository, "--model", "walk"]) == 0
     return read_artifact(Path(repository), "walk", 1)
 
 
-@pytest.mark.train
-@pytest.mark.parametrize("delta", ["--model-delta", "--no-model-delta", "--level"])
-def test_metrics_are_complete_with_and_without_differences_at_every_step(tmp_path: Path, delta: str) -> None:
-    manifest = fit_and_export(tmp_path, delta, "--steps-ahead", "4", "--sequence-len", "8").manifest
-    assert manifest.differencing == (delta != "--no-model-delta")
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("walk")
+    fit_and_export(folder, "--model-delta", *SHORT_MODEL)
+    return folder
+
+
+@pytest.fixture
+def exported(tmp_path: Path, exported_once: Path) -> Path:
+    """A folder of the test's own with x.csv, run and repository of a fitted and exported model `walk`."""
+    shutil.copytree(exported_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def require_complete_metrics(manifest: Manifest) -> None:
     assert (manifest.rows, manifest.horizon) == (8 + manifest.differencing, 4)
     for metric in ("MAE", "RMSE", "SMAPE", "MAPE", "R2", "COSINE", "MASE", "RELATIVE_MAE", "RELATIVE_MAE_SEASONAL"):
         for feature in ("x0", "x1"):
             assert all(find_metric(manifest.metrics, metric, feature, step) for step in (1, 2, 3, 4)), metric
+
+
+@pytest.mark.train
+def test_metrics_are_complete_at_every_step(exported: Path) -> None:
+    manifest = read_artifact(exported / "repository", "walk", 1).manifest
+    assert manifest.differencing
+    require_complete_metrics(manifest)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("option", ["--no-model-delta", "--level"])
+def test_metrics_are_complete_without_differences_and_with_a_level(tmp_path: Path, option: str) -> None:
+    manifest = fit_and_export(tmp_path, option, *SHORT_MODEL).manifest
+    assert manifest.differencing == (option != "--no-model-delta")
+    require_complete_metrics(manifest)
 
 
 @pytest.mark.train
@@ -65,8 +92,8 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
 
     output = tmp_path / "evaluation"
     model = str(tmp_path / "repository" / "walk" / "1")
-    told = ["--csv", str(tmp_path / "x.csv"), "--time-column", "time", "--features", "x0,x1:sum", "--output", str(output)]
-    assert main(["evaluate", "--model", model, *told]) == 0
+    words = ["--csv", str(tmp_path / "x.csv"), "--time-column", "time", "--features", "x0,x1:sum", "--output", str(output)]
+    assert main(["evaluate", "--model", model, *words]) == 0
     assert str(tmp_path) not in (output / "report.html").read_text()
     assert "episodes in" in capsys.readouterr().out
     again = {
@@ -77,46 +104,46 @@ def test_a_table_is_fitted_exported_evaluated_and_described(tmp_path: Path, caps
 
 
 @pytest.mark.train
-def test_a_second_export_is_the_next_version_with_the_same_graph(tmp_path: Path) -> None:
-    first = fit_and_export(tmp_path)
-    told = ["export", "--run", str(tmp_path / "run"), "--repository", str(tmp_path / "repository"), "--name", "walk"]
-    assert main(told) == 0
-    second = read_artifact(tmp_path / "repository", "walk", 2)
+def test_a_second_export_is_the_next_version_with_the_same_graph(exported: Path) -> None:
+    first = read_artifact(exported / "repository", "walk", 1)
+    words = ["export", "--run", str(exported / "run"), "--repository", str(exported / "repository"), "--name", "walk"]
+    assert main(words) == 0
+    second = read_artifact(exported / "repository", "walk", 2)
     assert first.model == second.model
     assert first.parity == second.parity
-    assert main([*told, "--version", "2"]) == 1
+    assert main([*words, "--version", "2"]) == 1
 
 
 @pytest.mark.train
-def test_a_model_calibrated_anew_on_its_own_data_is_the_same_and_on_later_data_another(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_recalibration_on_the_same_data_changes_nothing_and_on_later_data_the_calibration(
+    exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = fit_and_export(tmp_path, "--sequence-len", "8", "--steps-ahead", "4")
-    model = ["recalibrate", "--model", str(tmp_path / "repository" / "walk" / "1")]
-    table = write_table(tmp_path / "longer.csv", make_walk(days=9))
-    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 0
-    again = read_artifact(tmp_path / "repository", "walk", 2)
+    first = read_artifact(exported / "repository", "walk", 1)
+    model = ["recalibrate", "--model", "walk", "--model-version", "1", "--repository", str(exported / "repository")]
+    table = write_table(exported / "longer.csv", make_walk(days=9))
+    assert main([*model, "--csv", str(exported / "x.csv")]) == 0
+    again = read_artifact(exported / "repository", "walk", 2)
     assert again.manifest.calibration == first.manifest.calibration
     assert again.manifest.calibration_range == first.manifest.calibration_range
-    card = (tmp_path / "repository" / "walk" / "2" / "MODEL_CARD.md").read_text()
+    card = (exported / "repository" / "walk" / "2" / "MODEL_CARD.md").read_text()
     assert card.startswith("# walk, version 2\n")
     assert "python -m training recalibrate --model" in card
     assert card.count("\n## Detection\n") == card.count("\n## Limits\n") == 1
-    assert str(tmp_path) not in card
+    assert str(exported) not in card
 
     later = ["--calibration-time-range", "<2024-01-07,2024-01-10)"]
     assert main([*model, "--csv", str(table), *later]) == 0
-    moved = read_artifact(tmp_path / "repository", "walk", 3)
+    moved = read_artifact(exported / "repository", "walk", 3)
     assert moved.model == first.model
     assert moved.manifest.calibration_range.start == "2024-01-07T00:00:00"
     assert moved.manifest.calibration.samples == 3 * 144
     assert moved.manifest.calibration != first.manifest.calibration
 
     capsys.readouterr()
-    assert main([*model, "--csv", str(tmp_path / "x.csv"), "--calibration-time-range", "<2024-01-02,2024-01-03)"]) == 1
+    assert main([*model, "--csv", str(exported / "x.csv"), "--calibration-time-range", "<2024-01-02,2024-01-03)"]) == 1
     assert "must begin a window and a horizon after" in capsys.readouterr().err
-    write_table(tmp_path / "x.csv", make_walk(days=6, seed=2))
-    assert main([*model, "--csv", str(tmp_path / "x.csv")]) == 1
+    write_table(exported / "x.csv", make_walk(days=6, seed=2))
+    assert main([*model, "--csv", str(exported / "x.csv")]) == 1
     assert "not that of the model's run" in capsys.readouterr().err
 
 
@@ -132,10 +159,10 @@ def test_simulated_traffic_is_fitted_and_exported_and_its_events_are_looked_for(
     assert main(["export", "--run", run, "--repository", repository, "--name", "campus"]) == 0
     manifest = read_artifact(Path(repository), "campus", 1).manifest
     assert [feature.name for feature in manifest.features] == ["conn_in", "conn_out", "dns_in_distinct", "ssh_in"]
-    told = ["--model", f"{repository}/campus/1", "--datapool", pool, "--events", f"{pool}/events.csv"]
-    told += ["--output", str(tmp_path / "evaluation")]
+    words = ["--model", f"{repository}/campus/1", "--datapool", pool, "--events", f"{pool}/events.csv"]
+    words += ["--output", str(tmp_path / "evaluation"), "--no-report"]
     capsys.readouterr()
-    assert main(["evaluate", *told, "--false-alarms-per-day", "1"]) == 0
+    assert main(["evaluate", *words, "--false-alarms-per-day", "1"]) == 0
     shown = capsys.readouterr().out
     assert "of 18 events detected" in shown
     assert int(shown.split(" of 18 events detected")[0].split()[-1]) >= 6

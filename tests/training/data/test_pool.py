@@ -161,8 +161,17 @@ def test_one_model_is_fitted_to_a_pool_calibrated_on_all_of_it_and_evaluated_on_
     assert manifest.calibration.samples == manifest.calibration_range.rows
     windows = np.full((1, manifest.rows, 2), 1000.0)
     assert open_graph(artifact.model)(windows, np.zeros(1, np.int64)).shape == (1, 2, 2)
-    evaluate = ["evaluate", "--model", str(tmp_path / "models" / "hosts" / "1"), *data, "--output", str(tmp_path / "out")]
+    evaluate = [
+        "evaluate",
+        "--model",
+        str(tmp_path / "models" / "hosts" / "1"),
+        *data,
+        "--output",
+        str(tmp_path / "out"),
+        "--no-report",
+    ]
     assert main(evaluate) == 1
     assert "name one with --only-series" in capsys.readouterr().err
     assert main([*evaluate, "--only-series", "host-2"]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert not (tmp_path / "out" / "report.html").exists()

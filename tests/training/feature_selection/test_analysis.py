@@ -61,7 +61,7 @@ def test_demand_is_classed_by_how_often_and_how_evenly_it_comes(values: list[flo
     assert classify_demand(np.array(values, dtype=float)).demand == demand
 
 
-def test_features_are_told_apart_by_what_they_are() -> None:
+def test_features_are_words_apart_by_what_they_are() -> None:
     random = np.random.default_rng(1)
     rows = 4 * 144
     white, walk = random.normal(100, 5, rows), 1000 + np.cumsum(random.normal(0, 5, rows))
@@ -101,8 +101,8 @@ def test_a_table_is_examined_with_all_its_columns_of_numbers(tmp_path: Path) -> 
     table = write_table(tmp_path / "x.csv", make_walk(days=3))
     lines = table.read_text().splitlines()
     table.write_text("\n".join([f"{lines[0]},site", *(f"{line},north" for line in lines[1:])]) + "\n")
-    told = ["select-features", "--csv", str(table), "--time-column", "time", "--output", str(tmp_path / "out")]
-    assert main(told) == 0
+    words = ["select-features", "--csv", str(table), "--time-column", "time", "--output", str(tmp_path / "out")]
+    assert main(words) == 0
     tree = json.loads((tmp_path / "out" / "selection.json").read_text())
     assert [feature["name"] for feature in tree["features"]] == ["x0", "x1"]
     assert (tmp_path / "out" / "selection.tsv").read_text().startswith("feature\tmissing\tnot 0")
@@ -114,26 +114,28 @@ def test_the_options_of_the_data_are_honoured(tmp_path: Path, capsys: pytest.Cap
     table = write_table(tmp_path / "x.csv", make_walk(days=3))
     head, *lines = table.read_text().splitlines()
     table.write_text("\n".join([head.replace("time", "window_start") + ",site", *(f"{line},north" for line in lines)]) + "\n")
-    told = ["select-features", "--csv", str(table), "--output", str(tmp_path / "out"), "--features", "x1"]
-    assert main(told) == 0
+    words = ["select-features", "--csv", str(table), "--output", str(tmp_path / "out"), "--features", "x1", "--no-pictures"]
+    assert main(words) == 0
     both = tmp_path / "both.csv"
     both.write_text(table.read_text() + "\n".join(f"{line},south" for line in lines) + "\n")
-    told[2] = str(both)
-    assert main([*told, "--series-column", "site"]) == 1
+    words[2] = str(both)
+    assert main([*words, "--series-column", "site"]) == 1
     assert "name one with --only-series" in capsys.readouterr().err
-    assert main([*told, "--series-column", "site", "--only-series", "south"]) == 0
+    assert main([*words, "--series-column", "site", "--only-series", "south"]) == 0
     with pytest.raises(SystemExit):
-        main([*told, "--interpolate-limit", "-1"])
+        main([*words, "--interpolate-limit", "-1"])
     assert "interpolate_limit is -1" in capsys.readouterr().err
 
 
 @needs_datapool
 def test_the_columns_of_chosen_protocols_are_examined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = ["select-features", "--datapool", str(DATAPOOL / "features"), "--output", str(tmp_path), "--protocols"]
-    assert main([*told, "conn,ssl"]) == 0
+    words = ["select-features", "--datapool", str(DATAPOOL / "features"), "--output", str(tmp_path), "--no-pictures"]
+    words.append("--protocols")
+    assert main([*words, "conn,ssl"]) == 0
+    assert not list(tmp_path.glob("*.png"))
     names = [feature["name"] for feature in json.loads((tmp_path / "selection.json").read_text())["features"]]
     assert len(names) == 12 + 3
     assert names[0] == "conn_in_sum_orig_bytes"
     assert names[-1] == "ssl_internal"
-    assert main([*told, "smtp"]) == 1
+    assert main([*words, "smtp"]) == 1
     assert "there are conn, dns, http, sip, ssh, ssl" in capsys.readouterr().err

@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -22,9 +24,9 @@ def order(seed, epoch, rows=ROWS):
     batches.on_epoch_begin(epoch)
     calls = [(chosen, count) for chosen, count in batches.dataset().as_numpy_iterator()]
     assert len({chosen.shape for chosen, _ in calls}) == 1
-    found = np.concatenate([chosen[:count] for chosen, count in calls])
-    assert len(found) == batches.steps
-    return found
+    rows_of_steps = np.concatenate([chosen[:count] for chosen, count in calls])
+    assert len(rows_of_steps) == batches.steps
+    return rows_of_steps
 
 
 def compiled_network():
@@ -34,12 +36,21 @@ def compiled_network():
     return network
 
 
+@cache
+def fit_with_keras_own_steps():
+    network, losses = compiled_network(), []
+    for epoch in range(2):
+        rows = order(1, epoch).ravel()
+        losses += network.fit(WINDOWS[rows], TARGETS[rows], batch_size=BATCH, shuffle=False, verbose=0).history["loss"]
+    return losses, network.get_weights()
+
+
 @pytest.mark.parametrize("rows", [BATCH, 7, 2 * STEPS_PER_CALL, ROWS])
 def test_an_epoch_has_full_batches_of_distinct_rows(rows):
-    found = order(1, 0, rows)
-    assert found.shape == (rows // BATCH, BATCH)
-    assert len(np.unique(found)) == found.size
-    assert 0 <= found.min() <= found.max() < rows
+    batches = order(1, 0, rows)
+    assert batches.shape == (rows // BATCH, BATCH)
+    assert len(np.unique(batches)) == batches.size
+    assert 0 <= batches.min() <= batches.max() < rows
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
@@ -57,14 +68,10 @@ def test_many_steps_in_a_call_end_with_the_weights_of_keras_own_steps(compiled):
     ours.train_function = batches.train_function(ours, compiled=compiled)
     losses = ours.fit(batches.dataset(), epochs=2, shuffle=False, verbose=0, callbacks=[batches]).history["loss"]
 
-    theirs, expected = compiled_network(), []
-    for epoch in range(2):
-        rows = order(1, epoch).ravel()
-        done = theirs.fit(WINDOWS[rows], TARGETS[rows], batch_size=BATCH, shuffle=False, verbose=0)
-        expected += done.history["loss"]
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    for found, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    expected_losses, expected_weights = fit_with_keras_own_steps()
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    for weights, expected in zip(ours.get_weights(), expected_weights, strict=True):
+        np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

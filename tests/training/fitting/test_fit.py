@@ -2,6 +2,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,24 +15,31 @@ from training.network.config import FitConfig, ModelConfig
 from training.network.scaler import Scaler
 
 MODEL = ModelConfig(model_type="MLP", sequence_len=6, steps_ahead=3, blocks=8, stacked_blocks=1)
-OPTIONS = FitConfig(epochs=6, patience=2, batch_size=32)
+OPTIONS = FitConfig(epochs=2, patience=2, batch_size=32)
+FAST = FitConfig(epochs=8, patience=8, batch_size=32, learning_rate=0.05)
 SERIES = make_walk(days=3)
 TRAIN = make_samples(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
 VALIDATION = make_samples(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
 NOTHING = Samples(windows=TRAIN.windows[:0], targets=TRAIN.targets[:0], origins=TRAIN.origins[:0], times=TRAIN.times[:0])
 
 
+@cache
+def fitted_with(options: FitConfig) -> FitResult:
+    """Fit once for all tests that look at the result of a fit."""
+    return fit(MODEL, options, TRAIN, VALIDATION)
+
+
 def validation_loss(fitted: FitResult) -> float:
-    made = fitted.network(fitted.scaler.to_network_input(VALIDATION.windows)).numpy()
-    return float(np.abs(made - fitted.scaler.to_network_target(VALIDATION.windows, VALIDATION.targets)).mean())
+    outputs = fitted.network(fitted.scaler.to_network_input(VALIDATION.windows)).numpy()
+    return float(np.abs(outputs - fitted.scaler.to_network_target(VALIDATION.windows, VALIDATION.targets)).mean())
 
 
 @pytest.mark.train
 def test_the_weights_of_the_best_epoch_are_restored() -> None:
-    fitted = fit(MODEL, FitConfig(epochs=12, patience=12, batch_size=32, learning_rate=0.1), TRAIN, VALIDATION)
+    fitted = fitted_with(FAST)
     losses = fitted.history["val_loss"]
     assert fitted.best_epoch == int(np.argmin(losses)) + 1
-    assert len(losses) == 12
+    assert len(losses) == 8
     assert validation_loss(fitted) == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -43,7 +51,11 @@ def test_the_fit_stops_when_the_validation_loss_no_longer_falls() -> None:
 
 @pytest.mark.train
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
-    fits = [fit(MODEL, FitConfig(epochs=2, patience=2, batch_size=32, seed=seed), TRAIN, VALIDATION) for seed in (1, 1, 2)]
+    fits = [
+        fitted_with(OPTIONS),
+        fit(MODEL, OPTIONS, TRAIN, VALIDATION),
+        fit(MODEL, replace(OPTIONS, seed=2), TRAIN, VALIDATION),
+    ]
     first, again, other = ([weight.tobytes() for weight in fitted.network.get_weights()] for fitted in fits)
     assert first == again
     assert first != other
@@ -51,7 +63,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 @pytest.mark.train
 def test_the_scaler_saw_the_training_windows_only() -> None:
-    fitted = fit(MODEL, OPTIONS, TRAIN, VALIDATION)
+    fitted = fitted_with(OPTIONS)
     expected = Scaler.fit(TRAIN.windows, TRAIN.targets, transform="none", differencing=True)
     for name in ("input_mean", "input_scale", "output_mean", "output_scale"):
         np.testing.assert_array_equal(getattr(fitted.scaler, name), getattr(expected, name))
@@ -66,11 +78,9 @@ def test_the_scaler_saw_the_training_windows_only() -> None:
 
 @pytest.mark.train
 def test_the_average_of_the_weights_is_what_is_validated_and_kept() -> None:
-    options = FitConfig(epochs=8, patience=8, batch_size=32, learning_rate=0.05, averaging=0.9)
-    fitted = fit(MODEL, options, TRAIN, VALIDATION)
+    fitted = fit(MODEL, replace(FAST, averaging=0.9), TRAIN, VALIDATION)
     assert validation_loss(fitted) == pytest.approx(min(fitted.history["val_loss"]), rel=1e-4)
-    plain = fit(MODEL, replace(options, averaging=0.0), TRAIN, VALIDATION)
-    assert fitted.history["val_loss"] != plain.history["val_loss"]
+    assert fitted.history["val_loss"] != fitted_with(FAST).history["val_loss"]
 
 
 def test_with_a_level_the_first_step_is_the_last_row_and_the_rest_are_differences() -> None:

@@ -45,11 +45,11 @@ def test_a_fit_that_goes_on_after_an_interrupt_ends_with_the_weights_of_an_undis
     path = tmp_path / "checkpoint.npz"
     with pytest.raises(PulledPlug):
         fit(MODEL, options, TRAIN, VALIDATION, pull_the_plug, CheckpointOptions(path=path))
-    told: list[int] = []
+    epochs: list[int] = []
     resumed = fit(
-        MODEL, options, TRAIN, VALIDATION, lambda epoch, losses: told.append(epoch), CheckpointOptions(path=path, resume=True)
+        MODEL, options, TRAIN, VALIDATION, lambda epoch, losses: epochs.append(epoch), CheckpointOptions(path=path, resume=True)
     )
-    assert told == [4, 5, 6]
+    assert epochs == [4, 5, 6]
     assert resumed.history == undisturbed.history
     assert resumed.best_epoch == undisturbed.best_epoch
     for ours, theirs in zip(resumed.network.get_weights(), undisturbed.network.get_weights(), strict=True):
@@ -72,12 +72,12 @@ def test_a_checkpoint_of_another_fit_or_of_none_is_refused(tmp_path: Path) -> No
 def test_a_fit_killed_in_mid_epoch_and_started_again_gives_the_same_run(tmp_path: Path) -> None:
     table = write_table(tmp_path / "x.csv", make_walk(days=30))
     times = ["--train-time-range", "<2024-01-01,2024-01-31)", "--test-time-range", ""]
-    told = ["fit", "--csv", str(table), "--time-column", "time", "--features", "x0,x1", "--dropout-rate", "0.1"]
-    told += [*times, "--epochs", "12", "--epochs-patience", "12", "--blocks", "16"]
-    assert main([*told, "--run", str(tmp_path / "undisturbed")]) == 0
+    words = ["fit", "--csv", str(table), "--time-column", "time", "--features", "x0,x1", "--dropout-rate", "0.1"]
+    words += [*times, "--epochs", "12", "--epochs-patience", "12", "--blocks", "16"]
+    assert main([*words, "--run", str(tmp_path / "undisturbed")]) == 0
 
     checkpoint = tmp_path / "killed" / "checkpoint.npz"
-    command = [sys.executable, "-m", "training", *told, "--run", str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "training", *words, "--run", str(tmp_path / "killed")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         while not checkpoint.exists():
             assert process.poll() is None
@@ -86,7 +86,7 @@ def test_a_fit_killed_in_mid_epoch_and_started_again_gives_the_same_run(tmp_path
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "run.json").exists()
 
-    assert main([*told, "--run", str(tmp_path / "killed"), "--resume"]) == 0
+    assert main([*words, "--run", str(tmp_path / "killed"), "--resume"]) == 0
     assert not checkpoint.exists()
     (undisturbed, weights), (killed, weights_killed) = read_run(tmp_path / "undisturbed"), read_run(tmp_path / "killed")
     assert weights == weights_killed
@@ -104,10 +104,10 @@ def test_losses_are_logged_for_tensorboard(tmp_path: Path) -> None:
 
     for part, name in (("train", "loss"), ("validation", "val_loss")):
         (log,) = (tmp_path / "logs" / part).iterdir()
-        found = {
+        logged = {
             event.step: float(tf.make_ndarray(value.tensor))
             for event in tf.compat.v1.train.summary_iterator(str(log))
             for value in event.summary.value
         }
         run, _ = read_run(tmp_path / "run")
-        assert found == pytest.approx({1: run.history[name][0], 2: run.history[name][1]})
+        assert logged == pytest.approx({1: run.history[name][0], 2: run.history[name][1]})

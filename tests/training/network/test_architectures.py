@@ -1,5 +1,6 @@
 """The contract of every architecture: one set of tests, run over all of them."""
 
+import functools
 from collections import Counter
 from dataclasses import replace
 
@@ -21,6 +22,9 @@ FEATURES = 3
 HORIZON = 4
 NO_TIMES = np.zeros(4, np.int64)
 NO_HIDDEN_LAYER = {"DLinear", "NLinear"}
+SHORT = 4  # steps of a window where their number does not matter: recurrent layers that are not compiled take long
+REGULARIZED = {"sequence_len": SHORT, "dropout_rate": 0.5, "batch_normalization": True}
+QUANTILES = {"sequence_len": SHORT, "quantiles": "0.05,0.25,0.5,0.9"}
 
 
 @pytest.fixture(scope="module", params=MODEL_TYPES)
@@ -33,11 +37,14 @@ def built(config, seed=1):
     return build(config, FEATURES)
 
 
+shared = functools.cache(built)
+"""A network for tests that leave its weights as they are."""
+
+
 @pytest.fixture(scope="module")
 def network(config):
-    """One network for the tests that leave its weights alone, compiled, since recurrent layers are slow without."""
-    network = built(config)
-    return tf.function(network, reduce_retracing=True)
+    """The shared network, compiled for any batch: recurrent layers are slow without."""
+    return tf.function(shared(config), input_signature=[tf.TensorSpec((None, config.sequence_len, FEATURES), tf.float32)])
 
 
 def unit_scaler(config, center=0.0):
@@ -57,14 +64,14 @@ def scaled_windows(count, steps=12):
 
 
 def layers(network, kind):
-    found = []
+    of_kind = []
     for layer in network.layers:
         if isinstance(layer, keras.Model):
-            found.extend(layers(layer, kind))
+            of_kind.extend(layers(layer, kind))
             continue
         inner = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else [layer]
-        found.extend(each for each in inner if isinstance(each, kind))
-    return found
+        of_kind.extend(each for each in inner if isinstance(each, kind))
+    return of_kind
 
 
 def test_every_model_type_has_an_architecture():
@@ -73,7 +80,7 @@ def test_every_model_type_has_an_architecture():
 
 def test_emits_the_whole_path_of_every_feature(config):
     for steps_ahead in (1, HORIZON, 12):
-        network = built(replace(config, steps_ahead=steps_ahead))
+        network = shared(replace(config, steps_ahead=steps_ahead))
         assert network.input_shape == (None, 12, FEATURES)
         assert network.output_shape == (None, steps_ahead, FEATURES)
 
@@ -102,33 +109,34 @@ def test_a_batch_equals_as_many_batches_of_one(config, network):
 
 
 def test_the_seed_decides_the_weights(config):
-    first, again, other = (save_weights(built(config, seed)) for seed in (1, 1, 2))
+    first, again, other = (save_weights(network) for network in (shared(config), built(config), built(config, seed=2)))
     assert first == again
     assert first != other
 
 
 def test_weights_survive_saving_and_loading_into_a_rebuilt_network(config):
-    config = replace(config, batch_normalization=True, dropout_rate=0.2)
+    config = replace(config, **REGULARIZED)
     network = built(config)
     random = np.random.default_rng(3)
     network.set_weights([random.uniform(0.1, 0.5, weight.shape) for weight in network.weights])
     rebuilt = built(config, seed=2)
     load_weights(rebuilt, save_weights(network))
     assert save_weights(rebuilt) == save_weights(network)
-    np.testing.assert_array_equal(rebuilt(scaled_windows(1)), network(scaled_windows(1)))
+    window = scaled_windows(1, steps=SHORT)
+    np.testing.assert_array_equal(rebuilt(window), network(window))
 
 
 def test_weights_of_another_network_are_refused_and_change_nothing(config):
-    network = built(config)
-    before = save_weights(network)
-    for data in (save_weights(built(replace(config, quantiles="0.1,0.5,0.9"))), b"PK\x03\x04 no archive", b"\x93NUMPY", b""):
+    network = shared(config)
+    weights = save_weights(network)
+    for data in (save_weights(shared(replace(config, **QUANTILES))), b"PK\x03\x04 no archive", b"\x93NUMPY", b""):
         with pytest.raises(DataError):
             load_weights(network, data)
-    assert save_weights(network) == before
+    assert save_weights(network) == weights
 
 
 def test_width_and_depth_change_the_number_of_weights(config):
-    plain = built(config).count_params()
+    plain = shared(config).count_params()
     if config.model_type in NO_HIDDEN_LAYER:
         assert built(replace(config, blocks=16, stacked_blocks=3)).count_params() == plain
         return
@@ -138,16 +146,17 @@ def test_width_and_depth_change_the_number_of_weights(config):
 
 
 def test_dropout_and_batch_normalization_are_in_the_network_only_when_asked_for(config):
-    plain = built(config)
+    plain = shared(replace(config, sequence_len=SHORT))
     assert not layers(plain, keras.layers.Dropout)
     assert not layers(plain, keras.layers.BatchNormalization)
-    network = built(replace(config, dropout_rate=0.5, batch_normalization=True))
+    network = shared(replace(config, **REGULARIZED))
     if config.model_type in NO_HIDDEN_LAYER:
         assert network.count_params() == plain.count_params()
         return
     assert {layer.rate for layer in layers(network, keras.layers.Dropout)} == {0.5}
     assert network.count_params() > plain.count_params()
-    assert not np.allclose(network(scaled_windows(2), training=True), network(scaled_windows(2), training=True))
+    windows = scaled_windows(2, steps=SHORT)
+    assert not np.allclose(network(windows, training=True), network(windows, training=True))
 
 
 def test_every_step_of_the_window_matters(config, network):
@@ -162,16 +171,16 @@ def test_every_step_of_the_window_matters(config, network):
 def test_a_linear_map_beside_the_network_changes_nothing_before_it_is_fitted(config):
     beside = built(replace(config, linear=True))
     maps = [layer for layer in layers(beside, keras.layers.Dense) if layer.name == "linear"]
-    assert beside.count_params() == built(config).count_params() + len(maps) * 12 * FEATURES * HORIZON * FEATURES
+    assert beside.count_params() == shared(config).count_params() + len(maps) * 12 * FEATURES * HORIZON * FEATURES
     assert len(maps) == (len(config.member_types) or 1)
     assert not any(map_.kernel.numpy().any() for map_ in maps)
 
 
 def test_emits_quantiles_that_do_not_cross(config):
-    network = built(replace(config, quantiles="0.05,0.25,0.5,0.9"))
+    network = shared(replace(config, **QUANTILES))  # its weights become others, of the same shapes
     assert network.output_shape == (None, HORIZON, FEATURES, 4)
     network.set_weights([5 * weight for weight in network.get_weights()])
-    assert (np.diff(network(scaled_windows(5)), axis=-1) >= 0).all()
+    assert (np.diff(network(scaled_windows(5, steps=SHORT)), axis=-1) >= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +188,7 @@ def test_emits_quantiles_that_do_not_cross(config):
     [
         ({"quantiles": "0.1,0.9"}, "0.5"),
         ({"quantiles": "0.5"}, "one more"),
-        ({"quantiles": "0.9,0.5"}, "rising order"),
+        ({"quantiles": "0.9,0.5"}, "ascending order"),
         ({"quantiles": "0,0.5"}, "between 0 and 1"),
         ({"quantiles": "0.5,high"}, "comma-separated numbers"),
         ({"model_type": "ensemble", "members": "MLP"}, "two"),
@@ -247,8 +256,8 @@ def test_nlinear_of_levels_follows_the_last_level():
 )
 def test_is_what_its_name_says(model_type, kinds):
     network = built(ModelConfig(model_type=model_type, blocks=16, stacked_blocks=3))
-    found = Counter(type(layer).__name__ for layer in layers(network, keras.layers.Layer))
-    assert {kind: found[kind] for kind in kinds} == kinds
+    counts = Counter(type(layer).__name__ for layer in layers(network, keras.layers.Layer))
+    assert {kind: counts[kind] for kind in kinds} == kinds
 
 
 def test_autoencoder_narrows_to_a_bottleneck_and_widens_again():

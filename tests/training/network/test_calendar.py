@@ -97,7 +97,7 @@ def test_a_network_with_a_calendar_foresees_what_only_the_time_tells():
     for calendar in (False, True):
         config = ModelConfig(model_type="MLP", sequence_len=6, blocks=16, model_delta=False, calendar=calendar)
         train, validation, test = (make_samples(series, (part,), config.rows, 1) for part in parts)
-        fitted = fit(config, FitConfig(epochs=30, patience=30, batch_size=32, learning_rate=3e-3), train, validation)
+        fitted = fit(config, FitConfig(epochs=12, patience=12, batch_size=32, learning_rate=1e-2), train, validation)
         made = compile_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
         rises = test.targets[:, 0, 0] - test.windows[:, -1, 0] > 200
         assert rises.sum() >= 10

@@ -12,7 +12,7 @@ from training.data.series import per_series
 from training.data.windows import make_samples
 from training.export.onnx_forecaster import open_graph
 from training.export.parity import MAX_RELATIVE_ERROR, check_parity, make_parity_vectors
-from training.export.raw_function import compile_forecaster
+from training.export.raw_function import compile_forecaster, compile_outputs
 from training.export.to_onnx import export_graph
 from training.fitting.fit import fit
 from training.network.architectures import build
@@ -48,10 +48,12 @@ def test_the_graph_measures_windows_as_the_scaler_does(transform, quantiles, lev
     network = build(config, FEATURES)
     windows, targets = some_windows(config)
     scaler = Scaler.fit(windows, targets, transform=transform, differencing=True, level=level, window_scale=True)
-    keras_forecast = compile_forecaster(network, config, scaler, FEATURES)
-    keras_quantiles = compile_forecaster(network, config, scaler, FEATURES, output="quantiles") if quantiles else None
+    outputs = compile_outputs(network, config, scaler, FEATURES)
     model = export_graph(network, config, scaler, FEATURES)
-    assert check_parity(model, make_parity_vectors(keras_forecast, windows, TIMES, keras_quantiles)) <= MAX_RELATIVE_ERROR
+    assert (
+        check_parity(model, make_parity_vectors(outputs["forecast"], windows, TIMES, outputs.get("quantiles")))
+        <= MAX_RELATIVE_ERROR
+    )
     forecast = open_graph(model)(windows, TIMES)
     one_by_one = np.concatenate([open_graph(model)(windows[i : i + 1], TIMES[:1]) for i in range(9)])
     np.testing.assert_allclose(forecast[:9], one_by_one, rtol=1e-6)
@@ -73,7 +75,7 @@ def test_windows_can_be_measured_by_their_differences_only_where_there_are_some(
     config = ModelConfig(model_type="MLP", window_scale=True)
     ones, path = np.ones(FEATURES), np.ones((1, FEATURES))
     plain = Scaler(transform="none", differencing=True, input_mean=ones, input_scale=ones, output_mean=path, output_scale=path)
-    with pytest.raises(DataError, match="windows that are scaled"):
+    with pytest.raises(DataError, match="fitted with window_scale"):
         export_graph(build(config, FEATURES), config, plain, FEATURES)
 
 

@@ -42,8 +42,8 @@ def test_at_full_scale_the_logs_hold_what_was_simulated(tmp_path, form):
 
 
 def test_at_a_small_scale_the_course_of_the_days_stays(tmp_path):
-    events = parse_interval("<2026-01-07,2026-02-02)")
-    simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05,2026-02-02)"), events_interval=events))
+    events = parse_interval("<2026-01-07,2026-01-26)")
+    simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05,2026-01-26)"), events_interval=events))
     write_logs(tmp_path / "logs", simulation, LogOptions(scale=0.001))
     expected, made = aggregates(tmp_path / "logs", simulation)
     assert len(made) == len(simulation.counts) - 5
