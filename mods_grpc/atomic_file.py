@@ -1,4 +1,4 @@
-"""Files that are replaced whole: after a crash or power cut there is the old content or the new, never a part."""
+"""Atomic file replacement: after a crash or power cut a file has its old content or the new, never a part."""
 
 import contextlib
 import os
@@ -11,10 +11,10 @@ DEFAULT_MODE = 0o666  # less the umask
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[BufferedRandom]:
-    """Open a temporary file beside `path` that takes its place when the block ends without an error.
+    """Open a temporary file in the folder of `path` and rename it to `path` when the block ends without an error.
 
-    The content is on disk (fsync) before the name points to it, and the name is on disk (fsync of the folder) when this returns.
-    After an error the temporary file is removed and `path` is what it was.
+    The content is on disk (fsync) before the rename, and the new name is on disk (fsync of the folder) when this returns. After
+    an error the temporary file is removed and `path` is unchanged.
 
     Args:
         path: The file to replace or create. Its folder must exist.
@@ -40,13 +40,25 @@ def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[BufferedRandom]:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = DEFAULT_MODE) -> None:
-    """Replace a file's content, whole or not at all, synced to disk; see `replacing`."""
+    """Replace the content of a file atomically, synced to disk; see `replacing`."""
     with replacing(path, mode) as file:
         file.write(data)
 
 
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that doesn't exist yet, synced to disk. Its name is not: call `sync_folder` after the last file of a folder.
+
+    Raises:
+        OSError: It exists, or can't be written or synced.
+    """
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
-    """Sync a folder's entries to disk, so that a new or renamed file in it outlives a power cut.
+    """Sync the entries of a folder to disk, so that new and renamed files in it survive a power cut.
 
     Raises:
         OSError: It can't be opened or synced.

@@ -1,9 +1,4 @@
-"""The artifact contract: what `training` writes and the server reads. Standard library only, but for signatures.
-
-A model is a folder `<name>/<version>/` of `model.onnx`, `manifest.json`, `parity.npz` and `MODEL_CARD.md`, perhaps with
-`model.batch.onnx`, immutable once published; `manifest.sig` may be put beside them. `manifest` says what is in it, `layout`
-writes and reads it, `graph` holds the policy on operators, `signature` says who may be believed.
-"""
+"""The files of a model version, as `training` publishes them and the server loads them."""
 
 from mods_grpc.artifact.calibration import (
     Calibration,

@@ -1,9 +1,9 @@
-"""Calibration: the part of the manifest that turns observations and forecasts into p-values."""
+"""The calibration in a manifest: what the detector needs to turn observations and forecasts into p-values."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-DAY_PARTS = 24  # equal parts of the day, from midnight in the clock of the data
+DAY_PARTS = 24  # equal parts of the day, from midnight by the clock of the data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +23,8 @@ class Tail:
 class ScoreCurve:
     """A sorted sample of nonconformity scores in compact form.
 
-    `samples` is the size of the sample. `scores` ascends; `counts[i]` is the number of scores of the sample above
-    `scores[i]`. `tail` takes over above its threshold; None where the sample is too small to fit one.
+    `samples` is the size of the sample. `scores` ascends; `counts[i]` is the number of scores of the sample above `scores[i]`.
+    `tail` applies above its threshold; None if the sample is too small to fit one.
     """
 
     samples: int
@@ -33,7 +33,7 @@ class ScoreCurve:
     tail: Tail | None
 
     def faults(self) -> Iterator[str]:
-        """Say what can't be."""
+        """Yield what is invalid."""
         if not self.scores or len(self.counts) != len(self.scores):
             yield "a score curve is empty or ragged"
         if list(self.scores) != sorted(self.scores):
@@ -46,7 +46,7 @@ class ScoreCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LevelReference:
-    """The usual level of each feature and its scale, above 0, in the space that residuals are scored in."""
+    """The usual level of each feature and its scale, above 0, in residual space."""
 
     centre: tuple[float, ...]
     scale: tuple[float, ...]
@@ -54,10 +54,10 @@ class LevelReference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PatternReference:
-    """Principal components of ordinary patterns: of `rows` rows, the newest last.
+    """Principal components of ordinary patterns of `rows` rows, the newest last.
 
-    Values are scaled by `centre` and `scale` of their feature, clipped, and flattened row by row; then `mean` is taken
-    off. `components` are orthonormal rows; `deviations` the standard deviations along them, above 0.
+    Values are scaled by `centre` and `scale` of their feature, clipped, flattened row by row, and `mean` is subtracted.
+    `components` are orthonormal rows; `deviations` the standard deviations along them, above 0.
     """
 
     rows: int
@@ -70,10 +70,10 @@ class PatternReference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayScale:
-    """How the scale of residuals changes over the day.
+    """The scale of residuals by time of day.
 
-    `factors` of the DAY_PARTS parts of the day, above 0, multiply the scale; `curve` is that of the absolute residuals in
-    scales of their part.
+    `factors` of the DAY_PARTS parts of the day, above 0, multiply the scale; `curve` is the curve of the absolute residuals in
+    scales of their part of the day.
     """
 
     factors: tuple[float, ...]
@@ -82,11 +82,10 @@ class DayScale:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntervalReference:
-    """The interval that a quantile model forecasts: its residuals are distances from the middle in widths of it.
+    """The interval that a quantile model forecasts; residuals are distances from its middle in widths.
 
-    `levels` are those of the graph's output `quantiles`, ascending, of which the first and the last are the ends; `narrowest` and
-    `widest` the least and the largest width that counts, `[horizon][feature]`, above 0, in the space that residuals are scored
-    in.
+    `levels` are the levels of the graph's output `quantiles`, ascending; the first and the last are the ends of the interval.
+    Widths are clipped to `narrowest` and `widest`, `[horizon][feature]`, above 0, in residual space.
     """
 
     levels: tuple[float, ...]
@@ -94,7 +93,7 @@ class IntervalReference:
     widest: tuple[tuple[float, ...], ...]
 
     def faults(self) -> Iterator[str]:
-        """Say what can't be."""
+        """Yield what is invalid."""
         levels = self.levels
         if len(levels) < 2 or not 0 < levels[0] < levels[-1] < 1 or sorted({*levels}) != [*levels]:
             yield "levels of the interval are not two or more between 0 and 1 in rising order"
@@ -105,28 +104,27 @@ class IntervalReference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """What turns observations into p-values.
+    """The calibration of a model; `detection.scores.detector` says how it is used.
 
-    Members are the kinds of evidence: one for each of `horizons`, the first together with the course, then the level, then
-    left-over and T of the pattern.
+    The members of the evidence are the residuals at each of `horizons`, the first together with the CUSUM, then the level, then
+    the two scores of the pattern.
 
     Attributes:
         samples: Rows of the calibration range that were scored.
-        scales: Robust scale of the residuals, `[horizon][feature]`, in the space they are scored in; above 0.
-        curves: Absolute scaled residuals, `[horizon][feature]`.
-        horizons: Steps, ascending from 1, at which forecasts are held against what came.
-        level: The usual levels. level_curves: Distances from them, by feature.
-        pattern: Principal components, or None. pattern_curves: Of its two scores; empty without it.
-        member_curves: Evidence of each of the members that is summed over features: horizons, then level.
-        fused: Evidence of all members together.
+        scales: Robust scales of the residuals, `[horizon][feature]`, in residual space; above 0.
+        curves: Curves of absolute scaled residuals, `[horizon][feature]`.
+        horizons: Steps, ascending from 1, at which forecasts are compared with observations.
+        level: The usual levels. level_curves: Curves of the distances from them, by feature.
+        pattern: Principal components, or None. pattern_curves: Curves of its two scores; empty without it.
+        member_curves: Curves of the members that are sums over features: horizons, then level.
+        fused: Curve of the sum over all members.
         extremal_index: Episodes per anomalous row of the calibration range, above 0, at most 1.
         holdoff_rows: Rows without an anomaly that end an episode.
-        day_scales: `[horizon of horizons][feature]`, None where the scale is the same all day; empty where all are.
-        interval: What residuals are of a model whose quantiles are the evidence; None where they are those of its forecast.
-        revision_curves: Of the sizes of revisions, `[rows of the course - 1][feature]`, the latest first. course_curves: How far
-            surprises of one direction add up, by feature. Empty, both, where they don't count.
-        soft_threshold: Strength, -log10 p, up to which a feature counts next to nothing in the sum over features; 0 where
-            all of it counts.
+        day_scales: `[index in horizons][feature]`, None where the scale is the same all day; empty if it always is.
+        interval: The interval, if the model's quantiles are the evidence; None if its forecast is.
+        revision_curves: Curves of the sizes of revisions, `[CUSUM rows - 1][feature]`, the latest first. course_curves: Curves of
+            the CUSUM, by feature. Both are empty without a CUSUM.
+        soft_threshold: -log10 p below which a feature hardly counts in the sum over features; 0 if all of it counts.
     """
 
     samples: int
@@ -149,18 +147,18 @@ class Calibration:
 
     @property
     def outputs_per_feature(self) -> int:
-        """Numbers that the model gives for a value: the forecast, and with an interval its lower and upper end."""
+        """Outputs of the model per feature: the forecast, and with an interval its lower and upper ends."""
         return 3 if self.interval else 1
 
     def scoring_curves(self, index: int) -> tuple[ScoreCurve, ...]:
-        """Return the curves that residuals of `horizons[index]` are judged by, one for each feature."""
+        """Return the curves that score the residuals of `horizons[index]`, one per feature."""
         plain = self.curves[self.horizons[index] - 1]
         if not self.day_scales:
             return plain
         return tuple(day.curve if day else curve for curve, day in zip(plain, self.day_scales[index], strict=True))
 
     def stored_steps(self) -> tuple[int, ...]:
-        """Return the steps, ascending from 1, of the forecasts that are held against what comes or one another."""
+        """Return the steps, ascending from 1, of the forecasts that are compared with observations or one another."""
         return tuple(sorted({*self.horizons, *range(1, len(self.revision_curves) + 2)}))
 
     def all_curves(self) -> tuple[ScoreCurve, ...]:
@@ -172,11 +170,11 @@ class Calibration:
         return (self.fused, *members, *revisions, *by_step, *by_day)
 
     def faults(self, horizon: int, features: int, rows: int) -> Iterator[str]:
-        """Say what can't be, for a model of so many steps, features and rows of its window."""
+        """Yield what is invalid for a model of `horizon` steps, with windows of `rows` rows."""
         widths = (self.interval.narrowest, self.interval.widest) if self.interval else ()
-        for table, what in ((self.scales, "scales"), (self.curves, "curves"), *((width, "widths") for width in widths)):
+        for table, name in ((self.scales, "scales"), (self.curves, "curves"), *((width, "widths") for width in widths)):
             if len(table) != horizon or any(len(row) != features for row in table):
-                yield f"calibration {what} are not (horizon, features)"
+                yield f"calibration {name} are not (horizon, features)"
         if any(s <= 0 for row in (*self.scales, *(row for width in widths for row in width), self.level.scale) for s in row):
             yield "a calibration scale is not positive"
         if self.interval:
@@ -190,22 +188,22 @@ class Calibration:
             yield "calibration day_scales are not (horizons, features)"
         factors = [scale.factors for row in self.day_scales for scale in row if scale]
         if any(len(parts) != DAY_PARTS or min(parts) <= 0 for parts in factors):
-            yield f"factors of a day are not {DAY_PARTS} numbers above 0"
+            yield f"factors of a day scale are not {DAY_PARTS} numbers above 0"
         if any(len(row) != features for row in (self.level.centre, self.level.scale, self.level_curves)):
-            yield "the level is not that of the features"
+            yield "the level does not match the features"
         if len(self.course_curves) not in (0, features) or any(len(row) != features for row in self.revision_curves):
-            yield "the course is not that of the features"
+            yield "course_curves or revision_curves do not match the features"
         if len(self.revision_curves) >= (horizon if self.course_curves else 1):
-            yield "a course needs curves, and as many forecast steps as it has rows"
+            yield "revision_curves need course_curves, and a model with more forecast steps than they have rows"
         if len(self.member_curves) != len(steps) + 1 or len(self.pattern_curves) != (2 if self.pattern else 0):
-            yield "the members of the calibration have not one curve each"
+            yield "the members of the calibration do not have one curve each"
         if self.soft_threshold < 0:
             yield "soft_threshold is below 0"
         if (pattern := self.pattern) is not None:
-            numbers, kept = pattern.rows * features, len(pattern.components)
+            numbers, count = pattern.rows * features, len(pattern.components)
             fits = 1 <= pattern.rows <= rows + 1 and len(pattern.centre) == len(pattern.scale) == features
             fits = fits and len(pattern.mean) == numbers and all(len(row) == numbers for row in pattern.components)
-            if not (fits and kept >= 1 and len(pattern.deviations) == kept):
+            if not (fits and count >= 1 and len(pattern.deviations) == count):
                 yield "the pattern is not (components, rows * features)"
             if any(number <= 0 for number in (*pattern.scale, *pattern.deviations)):
                 yield "a scale or deviation of the pattern is not positive"

@@ -1,7 +1,7 @@
-"""The policy on graphs: which operators a model may hold, checked on the bytes that are about to be loaded.
+"""The graph policy: which operators a model may use, checked on the bytes that will be loaded.
 
-The server carries no `onnx` package, and needs of a model's structure only operator names, nested graphs and references
-to outside files. So this reads the protobuf wire format of `onnx.proto` (field numbers fixed by ONNX IR) and nothing else.
+The server has no `onnx` package and needs only the operator names, nested graphs and references to external files. So this reads
+the protobuf wire format of `onnx.proto`, whose field numbers are fixed by ONNX IR.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from mods_grpc.protobuf.wire import read_varint
 
 OPSET = 18
 
-# What the exported architectures consist of; none can loop, branch, run code or reach outside the model.
+# The operators of the exported architectures. None can loop, branch, run code or read outside the model.
 ALLOWED_OPERATORS = frozenset(
     """Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv CumSum Div Einsum Elu
     Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
@@ -28,14 +28,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphSummary:
-    """What a model's graph consists of."""
+    """The operators of a graph, with their counts, and its opset."""
 
     operators: Mapping[str, int]
     opset: int
 
 
 def check_graph(model: bytes, file: str = "model.onnx") -> GraphSummary:
-    """Check a serialized ONNX model against the policy; `file` is what an error calls it.
+    """Check a serialized ONNX model against the policy; error messages begin with `file`.
 
     Raises:
         ArtifactError: Not ONNX, an operator or domain that is not allowed, nested graphs, functions, training
@@ -64,8 +64,8 @@ def _summarize(model: bytes) -> GraphSummary:
     if graphs != 1 or not operators:
         raise ArtifactError("holds no graph, or more than one")
     if opsets != {OPSET}:
-        found = ", ".join(map(str, sorted(opsets))) or "none"
-        raise ArtifactError(f"uses opset {found}, expected {OPSET}")
+        used = ", ".join(map(str, sorted(opsets))) or "none"
+        raise ArtifactError(f"uses opset {used}, expected {OPSET}")
     return GraphSummary(operators=dict(sorted(operators.items())), opset=OPSET)
 
 
@@ -127,12 +127,12 @@ def _check_tensor(tensor: bytes) -> None:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield `(field number, value)` of a protobuf message; groups and unknown wire types are refused."""
+    """Yield `(field number, value)` of a protobuf message; groups and unknown wire types are rejected."""
     position, end = 0, len(message)
     while position < end:
         key, position = read_varint(message, position)
         field, wire_type = key >> 3, key & 7
-        if not 0 < field < 2**29:  # other readers drop the bits above, and would see another field than is checked here
+        if not 0 < field < 2**29:  # other parsers drop the higher bits and would see another field
             raise ArtifactError("not a valid ONNX file")
         if wire_type == _VARINT:
             value, position = read_varint(message, position)

@@ -1,4 +1,4 @@
-"""The manifest: everything the server knows of a model, as frozen dataclasses that read and write strict JSON."""
+"""The manifest: the description of a model version, as frozen dataclasses that read and write strict JSON."""
 
 import re
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ class FileDigest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureSpec:
-    """A feature in the model's order.
+    """A feature of the model; features are listed in the order of the model's inputs.
 
-    `kind` is "count" (whole, not negative), "sum" (not negative) or "mean" (any finite number); counts and sums are
-    scored in log1p space. `aggregation` says how the column is made, for example "count_uid".
+    `kind` is "count" (whole, not negative), "sum" (not negative) or "mean" (any finite number); counts and sums are scored in
+    log1p space. `aggregation` is how the column is computed, such as "count_uid".
     """
 
     name: str
@@ -49,7 +49,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeRange:
-    """A half-open range of time `<start,end)`, ISO 8601, and how many rows it holds."""
+    """A half-open time range `[start, end)`, ISO 8601, and the number of its rows."""
 
     start: str
     end: str
@@ -58,7 +58,7 @@ class TimeRange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """A metric of one feature at one step (from 1) on the test range, beside persistence on the same rows."""
+    """A metric of one feature at one step (from 1) on the test range, and that of persistence on the same rows."""
 
     metric: str
     feature: str
@@ -69,11 +69,11 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """Everything the server knows of a model version.
+    """The description of a model version.
 
-    `rows` is what the graph takes: sequence_len, and one more when `differencing`. `scaler` holds named vectors of
-    numbers that the graph contains too; they are here to be read, not to be applied. `tolerance` is the largest parity
-    error relative to the largest absolute value of the output, per execution provider.
+    `rows` is the length of the graph's input: sequence_len, plus one with `differencing`. `scaler` has named vectors that the
+    graph contains too: they are listed for readers and must not be applied again. `tolerance` is the largest accepted parity
+    error, relative to the largest absolute output, per execution provider.
     """
 
     schema_version: int
@@ -133,7 +133,7 @@ class Manifest:
         """Return the entry of a file.
 
         Raises:
-            ArtifactError: The manifest lists no such file.
+            ArtifactError: The manifest does not list the file.
         """
         for entry in self.files:
             if entry.name == name:

@@ -1,7 +1,7 @@
-"""Ed25519 signatures (RFC 8032) over the bytes of a manifest, which hold the digests of all other files.
+"""Ed25519 signatures (RFC 8032) of the bytes of a manifest, which contain the digests of all other files.
 
-A signature is the 64 bytes of `manifest.sig`; keys are PEM as openssl writes them, so openssl can sign and verify too.
-Needs the package cryptography, which is imported only when signatures are asked for.
+A signature is the 64 bytes of `manifest.sig`. Keys are PEM files as openssl writes them, so openssl can sign and verify too. The
+package cryptography is needed, and imported only when signatures are used.
 """
 
 import re
@@ -21,7 +21,7 @@ _PUBLIC_KEY = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY----
 
 @dataclass(frozen=True, slots=True)
 class TrustedKeys:
-    """Public keys of those who may say what a good model is."""
+    """Public keys whose signatures are accepted."""
 
     keys: "tuple[Ed25519PublicKey, ...]"
 
@@ -38,21 +38,21 @@ class TrustedKeys:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
         from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
 
-        found = []
+        keys = []
         for number, block in enumerate(_PUBLIC_KEY.findall(_read_key_file(path)), 1):
             key = load_pem_public_key(block)
             if not isinstance(key, Ed25519PublicKey):
                 raise ValueError(f"key {number} of the file of trusted keys is not an Ed25519 public key")
-            found.append(key)
-        if not found:
+            keys.append(key)
+        if not keys:
             raise ValueError("the file of trusted keys holds no public key in PEM")
-        return cls(tuple(found))
+        return cls(tuple(keys))
 
     def require(self, manifest: bytes, signature: bytes) -> None:
-        """Require a signature to be over these bytes and by one of the keys.
+        """Require that one of the keys made this signature of this manifest.
 
         Raises:
-            ArtifactError: It is not.
+            ArtifactError: None did.
         """
         from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
 
@@ -61,16 +61,16 @@ class TrustedKeys:
                 return key.verify(signature, manifest)
             except InvalidSignature:
                 continue
-        text = f"none of the {len(self.keys)} trusted keys made it for this manifest: it was changed, or signed by another key"
-        raise ArtifactError(f"manifest.sig: {text}")
+        reason = f"none of the {len(self.keys)} trusted keys made it for this manifest: it was changed, or signed by another key"
+        raise ArtifactError(f"manifest.sig: {reason}")
 
 
 def read_signing_key(path: Path) -> Callable[[bytes], bytes]:
-    """Read a private key in PEM, without a password, and return what signs with it.
+    """Read a private key in PEM, without a password, and return its signing function.
 
     Raises:
         OSError: It can't be read.
-        ArtifactError: It is not an Ed25519 private key that can be read; or the package cryptography is not installed.
+        ArtifactError: It is not a readable Ed25519 private key, or the package cryptography is not installed.
     """
     _require_package()
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415

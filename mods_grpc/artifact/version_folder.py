@@ -1,4 +1,8 @@
-"""The folder of a model version: written once and atomically, read once and without following links."""
+"""The folder of a model version: published atomically and never changed, read once and without following links.
+
+A version is a folder `<name>/<version>/` with `model.onnx`, `manifest.json`, `parity.npz` and `MODEL_CARD.md`, optionally with
+`model.batch.onnx`. `manifest.sig` may be added after publication.
+"""
 
 import errno
 import hashlib
@@ -12,6 +16,7 @@ from pathlib import Path
 
 from mods_grpc.artifact.manifest import NAME_PATTERN, FileDigest, Manifest
 from mods_grpc.artifact.signature import TrustedKeys
+from mods_grpc.atomic_file import sync_folder, write_atomically, write_new
 from mods_grpc.errors import ArtifactError
 
 MODEL_FILE = "model.onnx"
@@ -36,10 +41,13 @@ MAX_BYTES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """A model version in memory: every byte was read once and agrees with the manifest.
+    """A model version in memory. Every file was read once and matches the manifest.
 
-    `digest` is the SHA-256 of the manifest's bytes, which hold the digests of all other files. `graphs` are the model's, by
-    file: MODEL_FILE, and BATCH_MODEL_FILE where there is a second one for large batches.
+    Attributes:
+        manifest: The manifest.
+        digest: SHA-256 of the manifest's bytes, which contain the digests of all other files.
+        graphs: The model's graphs by file: MODEL_FILE, and optionally BATCH_MODEL_FILE for large batches.
+        parity: Bytes of the parity vectors.
     """
 
     manifest: Manifest
@@ -49,27 +57,27 @@ class Artifact:
 
     @property
     def model(self) -> bytes:
-        """The graph that runs any batch."""
+        """The graph that takes batches of any size."""
         return self.graphs[MODEL_FILE]
 
 
 def list_versions(repository: Path) -> list[tuple[str, int]]:
-    """List `(name, version)` of every version folder, by name and version. Hidden folders are not looked at.
+    """List `(name, version)` of every version folder, sorted. Hidden folders and links are ignored.
 
     Raises:
-        ArtifactError: The repository is not a folder that can be read.
+        ArtifactError: The repository is not a readable folder.
     """
-    found = []
+    versions = []
     try:
         for model in repository.iterdir():
             if not NAME_PATTERN.fullmatch(model.name) or model.is_symlink() or not model.is_dir():
                 continue
             for version in model.iterdir():
                 if VERSION_PATTERN.fullmatch(version.name) and not version.is_symlink() and version.is_dir():
-                    found.append((model.name, int(version.name)))
+                    versions.append((model.name, int(version.name)))
     except OSError as error:
         raise ArtifactError(f"cannot read the model repository {repository}: {error.strerror}") from error
-    return sorted(found)
+    return sorted(versions)
 
 
 def read_artifact(repository: Path, name: str, version: int, trusted: TrustedKeys | None = None) -> Artifact:
@@ -79,21 +87,21 @@ def read_artifact(repository: Path, name: str, version: int, trusted: TrustedKey
         repository: The model repository.
         name: Name of the model.
         version: Its version.
-        trusted: Keys of which one must have signed the manifest; None to do without.
+        trusted: Keys of which one must have signed the manifest; None to accept unsigned versions.
 
     Raises:
-        ArtifactError: A file is absent, a link, too large or not what the manifest says; or the manifest is not valid, or
-            not signed by a trusted key.
+        ArtifactError: A file is absent, a link, too large or differs from the manifest; or the manifest is invalid, or not signed
+            by a trusted key.
     """
     folder = repository / name / str(version)
     if folder.is_symlink() or folder.parent.is_symlink():
         raise ArtifactError(f"{name}/{version}: is a link, expected a folder")
-    text = _read_file(folder, MANIFEST_FILE)
+    manifest_bytes = _read_file(folder, MANIFEST_FILE)
     if trusted is not None:
         if not os.path.lexists(folder / SIGNATURE_FILE):
             raise ArtifactError(f"{SIGNATURE_FILE}: is absent, and only signed versions are accepted")
-        trusted.require(text, _read_file(folder, SIGNATURE_FILE))
-    manifest = Manifest.from_json(text)
+        trusted.require(manifest_bytes, _read_file(folder, SIGNATURE_FILE))
+    manifest = Manifest.from_json(manifest_bytes)
     if (manifest.name, manifest.version) != (name, version):
         raise ArtifactError(f"manifest: is of {manifest.name}/{manifest.version}, found in {name}/{version}")
     names = [entry.name for entry in manifest.files]
@@ -103,30 +111,30 @@ def read_artifact(repository: Path, name: str, version: int, trusted: TrustedKey
     for required in (MODEL_FILE, PARITY_FILE):
         manifest.file(required)
     for entry in manifest.files:
-        found = contents[entry.name]
-        if len(found) != entry.size or hashlib.sha256(found).hexdigest() != entry.sha256:
+        content = contents[entry.name]
+        if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise ArtifactError(f"{entry.name}: size or digest differs from the manifest")
     return Artifact(
         manifest=manifest,
-        digest=hashlib.sha256(text).hexdigest(),
+        digest=hashlib.sha256(manifest_bytes).hexdigest(),
         graphs={name: contents[name] for name in GRAPH_FILES if name in contents},
         parity=contents[PARITY_FILE],
     )
 
 
 def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Path:
-    """Write a version: to a hidden sibling folder, synced, then renamed. Published versions are never changed.
+    """Publish a version: write it to a hidden sibling folder, sync that, then rename it. Published versions are never changed.
 
     Args:
-        repository: The model repository; made when absent.
-        manifest: The manifest; its `files` are set from contents.
-        contents: Bytes by file name: the model, the parity vectors and the card, and perhaps a second graph.
+        repository: The model repository; created if absent.
+        manifest: The manifest; its `files` are set from `contents`.
+        contents: Bytes by file name: the model, the parity vectors and the card, optionally a second graph.
 
     Returns:
         The published folder.
 
     Raises:
-        ArtifactError: The version exists, a file is absent, too large or not one of the layout, or writing failed.
+        ArtifactError: The version exists, a file is absent, too large or not part of a version, or writing failed.
     """
     parent = repository / manifest.name
     target = parent / str(manifest.version)
@@ -139,68 +147,56 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
             raise ArtifactError(f"{file_name}: has {len(data)} bytes, at most {MAX_BYTES[file_name]} are accepted")
         digests.append(FileDigest(name=file_name, size=len(data), sha256=hashlib.sha256(data).hexdigest()))
     manifest = replace(manifest, files=tuple(digests))
-    written = {**contents, MANIFEST_FILE: manifest.to_json()}
+    files = {**contents, MANIFEST_FILE: manifest.to_json()}
     staging = parent / f".{manifest.version}.{os.getpid()}"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
-        for file_name, data in written.items():
-            _write_synced(staging / file_name, data)
-        _sync_folder(staging)
-        os.rename(staging, target)  # fails when the target holds a published version
+        for file_name, data in files.items():
+            write_new(staging / file_name, data)
+        sync_folder(staging)
+        os.rename(staging, target)  # fails if the version is published already
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.exists():
             raise ArtifactError(f"{manifest.name}/{manifest.version} is published already and can't be changed") from error
         raise ArtifactError(f"cannot write {manifest.name}/{manifest.version}: {error.strerror}") from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)  # gone already when it was renamed
-    _sync_folder(parent)
+        shutil.rmtree(staging, ignore_errors=True)  # after the rename there is nothing to remove
+    sync_folder(parent)
     return target
 
 
 def sign_version(repository: Path, name: str, version: int, sign: Callable[[bytes], bytes]) -> Path:
-    """Put a signature beside the manifest of a published version, in place of one that is there.
+    """Add a signature of the manifest to a published version, or replace it.
 
     Args:
         repository: The model repository.
         name: Name of the model.
         version: Its version.
-        sign: Makes the signature of bytes.
+        sign: Returns the signature of bytes.
 
     Returns:
-        The file with the signature.
+        The signature file.
 
     Raises:
-        ArtifactError: The version is not as its manifest says, or the file can't be written.
+        ArtifactError: The version differs from its manifest, or the file can't be written.
     """
     artifact = read_artifact(repository, name, version)
     folder = repository / name / str(version)
-    text = _read_file(folder, MANIFEST_FILE)
-    if hashlib.sha256(text).hexdigest() != artifact.digest:
+    manifest_bytes = _read_file(folder, MANIFEST_FILE)
+    if hashlib.sha256(manifest_bytes).hexdigest() != artifact.digest:
         raise ArtifactError("manifest: changed while it was read")
     target = folder / SIGNATURE_FILE
-    staging = folder / f".{SIGNATURE_FILE}.{os.getpid()}"
     try:
-        _write_synced(staging, sign(text))
-        staging.replace(target)
+        write_atomically(target, sign(manifest_bytes))
     except OSError as error:
         raise ArtifactError(f"cannot write {SIGNATURE_FILE} of {name}/{version}: {error.strerror}") from error
-    finally:
-        staging.unlink(missing_ok=True)
-    _sync_folder(folder)
     return target
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _read_file(folder: Path, name: str) -> bytes:
-    """Read a regular file with a single hard link, refusing symbolic links and anything above its size limit."""
+    """Read a regular file with one hard link; reject symbolic links and files above their size limit."""
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -218,11 +214,3 @@ def _read_file(folder: Path, name: str) -> bytes:
         if len(data) > MAX_BYTES[name]:
             raise ArtifactError(f"{name}: grew above {MAX_BYTES[name]} bytes while it was read")
         return data
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

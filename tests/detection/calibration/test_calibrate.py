@@ -149,12 +149,12 @@ def test_what_is_looked_up_is_the_p_value_of_the_curve_within_a_percent_of_the_s
     curves = [make_curve(RNG.gamma(2.0, 1.0, 4000)), make_curve(RNG.pareto(2.0, 300)), make_curve(np.zeros(50))]
     table = EvidenceTable(curves)
     scores = np.geomspace(0.1, 100, 5000)[:, None] * np.ones(3)
-    found = table.p_value(table.indices(scores))
+    found = table.p_and_neg_log10_p(table.indices(scores))[0]
     exact, below = Curves(curves).p_value(scores), Curves(curves).p_value(scores * 0.992)
     assert ((exact <= found) & (found <= below)).all()
     np.testing.assert_allclose(table.neg_log10_p(table.indices(scores)), np.minimum(-np.log10(found), 20))
-    assert table.p_value(table.indices(np.array([[0.0, np.nan, 0.0]]))).tolist() == [[1.0, 1.0, 1.0]]
-    assert table.p_value(table.indices(np.array([[np.inf] * 3])))[0, 2] == pytest.approx(1 / 51)
+    assert table.p_and_neg_log10_p(table.indices(np.array([[0.0, np.nan, 0.0]])))[0].tolist() == [[1.0, 1.0, 1.0]]
+    assert table.p_and_neg_log10_p(table.indices(np.array([[np.inf] * 3])))[0][0, 2] == pytest.approx(1 / 51)
 
 
 @pytest.mark.parametrize("features", [1, 4, 38])
