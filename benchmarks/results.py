@@ -1,10 +1,10 @@
-"""Runs benchmarks and writes what they print into the pages of docs/results, with machine, date, commit and command.
+"""Run benchmarks and write their output into the pages of docs/results, with machine, date, commit and command.
 
-Usage: python -m benchmarks.results                   list the pages, their commands and about how long each takes
-       python -m benchmarks.results PAGE [PAGE ...]   run the commands of these pages, one after the other, and write the pages
+Usage: python -m benchmarks.results                   list the pages, their commands and approximate run times
+       python -m benchmarks.results PAGE [PAGE ...]   run the commands of these pages and write the pages
 
-What stands on a page between `<!-- measured -->` and `<!-- /measured -->` is replaced by the output of its commands; its title
-and the notes below stay. Real data is read from $MODS_DATA (default ../shared/data). Close other programs first, and read ratios:
+The text of a page between `<!-- measured -->` and `<!-- /measured -->` is replaced by the output of its commands; its title and
+the notes below stay. Real data is read from $MODS_DATA (default ../shared/data). Close other programs first, and compare ratios:
 times depend on the machine.
 """
 
@@ -28,21 +28,21 @@ LABELLED = "$MODS_DATA/labelled/smd $MODS_DATA/labelled/donut $MODS_DATA/labelle
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of results: its commands, as a reader would type them, and about how many minutes they take."""
+    """A page of results: its commands, as a reader would type them, and approximately how many minutes they take."""
 
     commands: tuple[str, ...]
     minutes: int
 
 
-def _models(command: str, *models: str) -> tuple[str, ...]:
+def _for_models(command: str, *models: str) -> tuple[str, ...]:
     return tuple(f"{command} --model {model}" for model in models)
 
 
 PAGES = {
     "structure": Page(("python -m tests.project.structure",), 1),
-    "serving-rpc": Page(_models("python benchmarks/serving/rpc.py --rounds 5", "mlp", "campus", "mods-2019"), 30),
-    "serving-h2load": Page(_models("python benchmarks/serving/h2load.py", "campus", "mods-2019"), 4),
-    "serving-sizing": Page(_models("python benchmarks/serving/sizing.py", "campus"), 5),
+    "serving-rpc": Page(_for_models("python benchmarks/serving/rpc.py --rounds 5", "mlp", "campus", "mods-2019"), 30),
+    "serving-h2load": Page(_for_models("python benchmarks/serving/h2load.py", "campus", "mods-2019"), 4),
+    "serving-sizing": Page(_for_models("python benchmarks/serving/sizing.py", "campus"), 5),
     "serving-batch-graph": Page(("python benchmarks/serving/batch_graph.py",), 5),
     "serving-providers": Page(("python benchmarks/serving/providers.py --providers cpu cuda",), 5),
     "serving-http2-engine": Page(("python benchmarks/serving/http2_engine.py",), 2),
@@ -51,9 +51,7 @@ PAGES = {
     "robustness-soak": Page(("python benchmarks/robustness/soak.py",), 60),
     "robustness-handover": Page(("python benchmarks/robustness/handover.py",), 5),
     "detection-injected": Page(("python benchmarks/detection/injected.py --per-kind 50",), 30),
-    "detection-injected-sizes": Page(
-        ("python benchmarks/detection/injected_sizes.py --picture docs/results/injected.png",), 60
-    ),
+    "detection-injected-sizes": Page(("python benchmarks/detection/injected_sizes.py --picture docs/results/injected.png",), 60),
     "detection-compare": Page((f"python benchmarks/detection/compare.py {LABELLED} --models MLP,Conv1D,GRU",), 60),
     "detection-quantiles": Page(
         (f"python benchmarks/detection/compare.py {LABELLED} --models MLP,Conv1D,GRU --quantiles 0.05,0.5,0.95",), 60
@@ -70,8 +68,8 @@ PAGES = {
 }
 
 
-def machine() -> str:
-    """Return the class of this machine: processor, cores, memory, Python."""
+def describe_machine() -> str:
+    """Return processor, cores, memory and Python of this machine."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
     gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -79,7 +77,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({processor}), {gibibytes:.0f} GiB, Python {platform.python_version()}"
 
 
-def commit() -> str:
+def describe_commit() -> str:
     """Return the commit that is checked out, with a plus sign where the tree differs from it."""
     git = ("git", "-C", str(ROOT))
     name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -106,29 +104,29 @@ def run(command: str) -> str:
     return "".join(lines).rstrip()
 
 
-def as_markdown(output: str) -> str:
-    """Return output as it is where it is Markdown with a table, else in a code block."""
+def to_markdown(output: str) -> str:
+    """Return output unchanged if it holds a table in Markdown, else in a code block."""
     return output if re.search(r"^\|.*\|$", output, re.MULTILINE) else f"```\n{output}\n```"
 
 
-def render(old: str, name: str, page: Page, outputs: list[str]) -> str:
-    """Return a page with new measurements: its head, its title, what was measured, and its notes as they were."""
+def render_page(old: str, name: str, page: Page, outputs: list[str]) -> str:
+    """Return a page with new measurements: head, title and notes as in `old`, and the output of its commands."""
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     commands = "; ".join(f"`{command}`" for command in page.commands)
-    where, state = machine(), commit()
+    machine, commit = describe_machine(), describe_commit()
     title = next((line for line in old.splitlines() if line.startswith("# ")), f"# {name.replace('-', ' ').capitalize()}")
-    parts = [f"`{command}`\n\n{as_markdown(output)}" for command, output in zip(page.commands, outputs, strict=True)]
+    parts = [f"`{command}`\n\n{to_markdown(output)}" for command, output in zip(page.commands, outputs, strict=True)]
     measured = "<!-- measured -->\n" + "\n\n".join(parts) + "\n<!-- /measured -->"
-    head = f"<!-- command: {' && '.join(page.commands)}; date: {date}; commit: {state}; machine: {where} -->"
-    line = f"Machine: {where}. Date: {date}. Commit: {state}. Command: {commands}. Written by `make results PAGES={name}`."
+    head = f"<!-- command: {' && '.join(page.commands)}; date: {date}; commit: {commit}; machine: {machine} -->"
+    line = f"Machine: {machine}. Date: {date}. Commit: {commit}. Command: {commands}. Written by `make results PAGES={name}`."
     notes = MEASURED.split(old, maxsplit=1)[1] if MEASURED.search(old) else "\n"
     return f"{head}\n\n{title}\n\n{line}\n\n{measured}{notes}"
 
 
 def main() -> None:
-    """List the pages, or run the commands of some and write them."""
+    """List the pages, or run the commands of the named ones and write these pages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", choices=[*PAGES, []], metavar="PAGE")
+    parser.add_argument("pages", nargs="*", choices=[*PAGES, []], metavar="PAGE", help="pages to write (default: list all)")
     names = parser.parse_args().pages
     if not names:
         print("make results PAGES='NAME ...' runs these commands and writes docs/results/NAME.md:\n")
@@ -137,7 +135,7 @@ def main() -> None:
     for name in names:
         outputs = [run(command) for command in PAGES[name].commands]
         path = RESULTS / f"{name}.md"
-        path.write_text(render(path.read_text() if path.exists() else "", name, PAGES[name], outputs))
+        path.write_text(render_page(path.read_text() if path.exists() else "", name, PAGES[name], outputs))
         print(f"wrote {path.relative_to(ROOT)}")
 
 

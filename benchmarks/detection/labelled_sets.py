@@ -1,7 +1,8 @@
-"""Labelled sets of any folder, in one form."""
+"""Labelled sets read from folders into one form."""
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,9 @@ TIME_NAMES, VALUE_NAMES, LABEL_NAMES = ("timestamp", "time", "datetime", "date")
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSet:
-    """A set in two parts: `train` `(n, features)` without known anomalies, and `test` `(m, features)` with `label` `(m,)`.
+    """A set in two parts: `train` `(n, features)` without labelled anomalies, and `test` `(m, features)` with `label` `(m,)`.
 
-    `train_times` and `test_times` are seconds; rows that were dropped leave a gap in the former.
+    `train_times` and `test_times` are Unix seconds. Dropped rows leave a gap in `train_times`.
     """
 
     name: str
@@ -30,11 +31,11 @@ class LabelledSet:
     slide_seconds: int
 
     @property
-    def rows_a_day(self):
+    def rows_per_day(self):
         return 86_400 / self.slide_seconds
 
-    def on_grid(self):
-        """Return times and values of both parts on one grid, and the places of the test's rows; gaps are NaN."""
+    def to_grid(self):
+        """Return times and values of both parts on one grid, NaN in gaps, and the indices of the test's rows."""
         times = np.concatenate([self.train_times, self.test_times])
         steps, rest = np.divmod(times - times[0], self.slide_seconds)
         values = np.full((int(steps[-1]) + 1, self.train.shape[1]), np.nan)
@@ -46,17 +47,17 @@ class LabelledSet:
 
 
 def find_sets(folders):
-    """Read every labelled set below some folders, by name; say what is left out and why."""
-    files = sorted({path for folder in map(Path, folders) for path in _files(folder)})
+    """Yield every labelled set below some folders, in order of path. Skipped files and why go to standard error."""
+    files = sorted({path for folder in map(Path, folders) for path in _list_files(folder)})
     for path in files:
         read = _read_npz if path.suffix == ".npz" else _read_csv
         try:
             yield read(path)
         except ValueError as error:
-            print(f"left out {path}: {error}")
+            print(f"skipped {path}: {error}", file=sys.stderr)
 
 
-def _files(folder):
+def _list_files(folder):
     if folder.is_file():
         return [folder]
     return [path for path in folder.rglob("*") if re.search(r"\.(npz|csv|csv\.gz)$", path.name, re.IGNORECASE)]
@@ -93,14 +94,14 @@ def _read_csv(path):
     )
     if time is None or value is None:
         raise ValueError("no columns timestamp and value")
-    moments = _seconds(table[time])
-    labels = table[label].to_numpy(np.float64) > 0 if label else _nab_labels(path, moments)
-    table = pd.DataFrame({"time": moments, "value": table[value].to_numpy(np.float64), "label": labels})
+    seconds = _to_seconds(table[time])
+    labels = table[label].to_numpy(np.float64) > 0 if label else _read_nab_labels(path, seconds)
+    table = pd.DataFrame({"time": seconds, "value": table[value].to_numpy(np.float64), "label": labels})
     table = table.sort_values("time", kind="stable").drop_duplicates("time").dropna().reset_index(drop=True)
     times, slide = table["time"].to_numpy(), int(np.median(np.diff(table["time"])))
     steps = np.diff(times)
     if (steps == slide).mean() < REGULAR_SHARE or (steps % slide).any():
-        times = times[0] + np.arange(len(times)) * slide  # not on a grid: the order of rows is what there is
+        times = times[0] + np.arange(len(times)) * slide  # irregular: keep the order of rows only
     values, labels = table[["value"]].to_numpy(), table["label"].to_numpy().astype(np.int64)
     half = len(table) // 2
     good = np.flatnonzero(labels[:half] == 0)
@@ -116,22 +117,22 @@ def _read_csv(path):
     )
 
 
-def _seconds(column):
+def _to_seconds(column):
     if pd.api.types.is_numeric_dtype(column):
         numbers = column.to_numpy(np.float64)
         return (numbers // 1000 if numbers.max() > 1e11 else numbers).astype(np.int64)
     return pd.to_datetime(column, utc=True).dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
 
 
-def _nab_labels(path, moments):
+def _read_nab_labels(path, seconds):
     for folder in (path.parent, *list(path.parents)[1:4]):
         for windows in sorted(folder.glob("*combined_windows.json")) + sorted(folder.glob("labels/combined_windows.json")):
             label_windows = json.loads(windows.read_text())
             spans = [spans for name, spans in label_windows.items() if name.split("/")[-1] == path.name]
             if spans:
-                labels = np.zeros(len(moments), np.bool_)
+                labels = np.zeros(len(seconds), np.bool_)
                 for start, end in spans[0]:
                     first, last = (pd.Timestamp(text).timestamp() for text in (start, end))
-                    labels |= (moments >= first) & (moments <= last)
+                    labels |= (seconds >= first) & (seconds <= last)
                 return labels
     raise ValueError("no column label, and no combined_windows.json names it")

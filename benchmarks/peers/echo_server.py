@@ -1,6 +1,6 @@
-"""The floor of what grpcio can do: a bare grpc.aio server with our options that parses nothing and answers the same bytes.
+"""The lower bound for grpcio: a bare grpc.aio server with our channel options that parses nothing and answers fixed bytes.
 
-Usage: python echo_server.py PORT ANSWER_FILE
+Usage: python benchmarks/peers/echo_server.py PORT ANSWER_FILE
 """
 
 import asyncio

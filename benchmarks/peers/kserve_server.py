@@ -1,4 +1,4 @@
-"""The model in KServe's Python server, as its documentation describes a custom predictor. Run by KServe's environment."""
+"""The model in KServe's Python server, as its documentation describes a custom predictor. Needs only KServe's environment."""
 
 import sys
 

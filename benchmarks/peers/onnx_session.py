@@ -1,4 +1,4 @@
-"""ONNX Runtime with the options that our server uses too. Imported by the peers, so it must not need this project."""
+"""An ONNX Runtime session with the options of our server. Imported by the peers, so it must not import this project."""
 
 import onnxruntime
 

@@ -1,4 +1,4 @@
-"""The messages of the Open Inference Protocol (KServe v2) for a forecast, declared here so that no peer's code is needed."""
+"""The messages of the Open Inference Protocol (KServe v2) for a forecast, declared here so that no peer needs to be installed."""
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
@@ -39,7 +39,7 @@ def _declare():
 ModelInferRequest, ModelInferResponse = _declare()
 
 
-def request_of(model, window):
+def make_request(model, window):
     """Return the bytes of a request for the forecast of windows `(n, rows, features)`."""
     message = ModelInferRequest(model_name=model)
     message.inputs.add(name="window", datatype="FP64", shape=window.shape)
@@ -47,7 +47,7 @@ def request_of(model, window):
     return message.SerializeToString()
 
 
-def forecast_of(answer):
+def read_forecast(answer):
     """Return the bytes of the forecast in an answer."""
     message = ModelInferResponse.FromString(answer)
     return message.raw_output_contents[0]

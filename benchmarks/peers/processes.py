@@ -1,4 +1,4 @@
-"""The servers of the comparison, each a process on loopback with the same model, made ready and ended here."""
+"""Start and stop the servers of the comparison, each a process on loopback with the same model."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from benchmarks.peers.open_inference import METHOD
 
 HERE = Path(__file__).absolute().parent
 START_SECONDS = 120
-OURS = ("mods-grpc", "mods-grpc, grpcio", "a bare grpc.aio echo")  # those that take our message
+OURS = ("mods-grpc", "mods-grpc, grpcio", "a bare grpc.aio echo")  # those with the message of `mods-grpc`
 TRITON_CONFIG = """\
 name: "{name}"
 backend: "python"
@@ -29,32 +29,35 @@ instance_group [{{ count: 1 kind: KIND_CPU }}]
 """
 
 
-def free_ports(count):
-    """Return ports of loopback that nobody listens on now; these servers can't be asked which one they took."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in held]
-    for server in held:
+def find_free_ports(count):
+    """Return free loopback ports. The peers don't report which port they chose, so it is chosen for them."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
         server.close()
     return ports
 
 
-def mods_grpc(task, transport="direct"):
+# Each of these returns the command and its environment variables.
+
+
+def make_mods_grpc_command(task, transport="direct"):
     command = [sys.executable, "-m", "mods_grpc.cli.main", "serve", task.repository, f"--address=127.0.0.1:{task.port}"]
     options = (f"--transport={transport}", "--health-address=127.0.0.1:0", "--reload-seconds=0", "--log-level=WARNING")
     return [*command, *options], {}
 
 
-def mods_grpc_over_grpcio(task):
-    return mods_grpc(task, "grpcio")
+def make_grpcio_command(task):
+    return make_mods_grpc_command(task, "grpcio")
 
 
-def echo(task):
+def make_echo_command(task):
     (task.folder / "answer").write_bytes(task.answer)
     return [sys.executable, HERE / "echo_server.py", task.port, task.folder / "answer"], {}
 
 
-def mlserver(task):
-    http, metrics = free_ports(2)
+def make_mlserver_command(task):
+    http, metrics = find_free_ports(2)
     settings = {"host": "127.0.0.1", "http_port": http, "grpc_port": task.port, "metrics_port": metrics, "parallel_workers": 0}
     model = {"name": task.name, "implementation": "mlserver_runtime.OnnxModel", "parameters": {"uri": str(task.model)}}
     (task.folder / "settings.json").write_text(json.dumps(settings))
@@ -62,13 +65,13 @@ def mlserver(task):
     return [task.python.with_name("mlserver"), "start", task.folder], {"PYTHONPATH": HERE}
 
 
-def kserve(task):
-    (http,) = free_ports(1)
+def make_kserve_command(task):
+    (http,) = find_free_ports(1)
     return [task.python, HERE / "kserve_server.py", task.model, task.name, task.port, http], {}
 
 
-def triton(task, batching=""):
-    """Run the server of the wheel itself; its own wrapper would put a queue between server and model."""
+def make_triton_command(task, batching=""):
+    """Run the server binary of the wheel; pytriton's wrapper would add a queue between server and model."""
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(task.python.parent.parent)}))
     server = packages / "pytriton" / "tritonserver"
     backend = task.folder / "backends" / "python"
@@ -94,24 +97,24 @@ def triton(task, batching=""):
     return [server / "bin" / "tritonserver", *(f"--{name}={value}" for name, value in flags.items())], environment
 
 
-def triton_batching(task):
-    return triton(task, "dynamic_batching { }")
+def make_batching_triton_command(task):
+    return make_triton_command(task, "dynamic_batching { }")
 
 
 SERVERS = {
-    "mods-grpc": mods_grpc,
-    "mods-grpc, grpcio": mods_grpc_over_grpcio,
-    "a bare grpc.aio echo": echo,
-    "MLServer": mlserver,
-    "KServe": kserve,
-    "Triton": triton,
-    "Triton, dynamic batching": triton_batching,
+    "mods-grpc": make_mods_grpc_command,
+    "mods-grpc, grpcio": make_grpcio_command,
+    "a bare grpc.aio echo": make_echo_command,
+    "MLServer": make_mlserver_command,
+    "KServe": make_kserve_command,
+    "Triton": make_triton_command,
+    "Triton, dynamic batching": make_batching_triton_command,
 }
 
 
 @contextlib.contextmanager
-def running(name, task, request):
-    """Run a server until the block ends; returns when it has answered a request."""
+def run_server(name, task, request):
+    """Run a server until the block ends; enters the block after its first answer."""
     command, environment = SERVERS[name](task)
     log = task.folder / "log"
     with log.open("wb") as file:
@@ -123,7 +126,7 @@ def running(name, task, request):
             env={**os.environ, **{key: str(value) for key, value in environment.items()}},
         )
     try:
-        _await(process, task.port, method_of(name), request, log)
+        _wait_for_answer(process, task.port, get_method(name), request, log)
         yield process
     finally:
         process.terminate()
@@ -134,7 +137,7 @@ def running(name, task, request):
             process.wait()
 
 
-def method_of(name):
+def get_method(name):
     return "/mods.v1.InferenceService/Forecast" if name in OURS else METHOD
 
 
@@ -143,11 +146,11 @@ def call(port, method, request):
         return channel.unary_unary(method)(request, timeout=10)
 
 
-def _await(process, port, method, request, log):
+def _wait_for_answer(process, port, method, request, log):
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
         try:
             return call(port, method, request)
         except grpc.RpcError:
-            time.sleep(0.5)  # none of them tells by itself when it is ready
+            time.sleep(0.5)  # none of them reports when it is ready
     raise RuntimeError(f"does not answer: {log.read_text()[-3000:]}")

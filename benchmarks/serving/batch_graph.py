@@ -1,16 +1,16 @@
-"""The second graph of LSTMs beside the first: processor time of ONNX Runtime, one thread, the best of a few tries in turns.
+"""Measure the batch graph of LSTMs against the first graph: processor time in ONNX Runtime, one thread, best of several runs.
 
-    python benchmarks/serving/batch_graph.py
+Weights are random: time does not depend on them. Prints a table in Markdown.
 
-Weights are random: time does not depend on them. Writes a table in Markdown.
+Usage: python benchmarks/serving/batch_graph.py
 """
 
 import sys
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mods_grpc.array_types import Floats
 from mods_grpc.server.onnx.session import LARGE_RUN_WINDOWS, MAX_RUN_WINDOWS
 from training.export.batch_graph import REPEATS, TIMED_BATCHES, make_batch_graph
 from training.export.onnx_forecaster import open_session
@@ -21,7 +21,6 @@ from training.network.architectures import build
 from training.network.config import ModelConfig, ModelType
 from training.network.scaler import Scaler
 
-Floats = NDArray[np.float64]
 FEATURES, HORIZON = 4, 12
 CASES: list[tuple[ModelType, int, int]] = [
     *((model_type, 36, 32) for model_type in ("LSTM", "bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM")),
@@ -32,7 +31,7 @@ CASES: list[tuple[ModelType, int, int]] = [
 ]
 
 
-def measure(model_type: ModelType, sequence_len: int, blocks: int) -> list[str]:
+def measure_case(model_type: ModelType, sequence_len: int, blocks: int) -> list[str]:
     """Return a row of the table."""
     config = ModelConfig(model_type=model_type, sequence_len=sequence_len, steps_ahead=HORIZON, blocks=blocks)
     each, path = np.ones(FEATURES), np.ones((HORIZON, FEATURES))
@@ -42,33 +41,33 @@ def measure(model_type: ModelType, sequence_len: int, blocks: int) -> list[str]:
     network = build(config, FEATURES)
     windows = draw_parity_windows(config, scaler, FEATURES)
     forecast = compile_forecaster(network, config, scaler, FEATURES)
-    first = export_graph(network, config, scaler, FEATURES)
+    graph = export_graph(network, config, scaler, FEATURES)
     batch_graph = make_batch_graph(
         network,
         config,
         scaler,
         FEATURES,
-        model=first,
+        model=graph,
         parity=make_parity_vectors(forecast, windows, np.zeros(len(windows), np.int64)),
     )
     cells = [model_type, str(sequence_len), str(blocks)]
     if batch_graph.model is None:
         return [*cells, batch_graph.note]
-    served = [
-        serve(first, MAX_RUN_WINDOWS["CPUExecutionProvider"], windows),
-        serve(batch_graph.model, LARGE_RUN_WINDOWS, windows),
+    times = [
+        time_runs(graph, MAX_RUN_WINDOWS["CPUExecutionProvider"], windows),
+        time_runs(batch_graph.model, LARGE_RUN_WINDOWS, windows),
     ]
-    pairs = [*batch_graph.microseconds.values(), (min(served[0]), min(served[1]))]
-    return [*cells, *(f"{one:,.0f} / {other:,.0f} ({one / other:.2f})" for one, other in pairs)]
+    pairs = [*batch_graph.microseconds.values(), (min(times[0]), min(times[1]))]
+    return [*cells, *(f"{first_us:,.0f} / {batch_us:,.0f} ({first_us / batch_us:.2f})" for first_us, batch_us in pairs)]
 
 
-def serve(graph: bytes, most: int, windows: Floats) -> list[float]:
-    """Return the processor time of tries to run 4,096 windows, so many at a time as the server does, in microseconds."""
-    session, many, times = open_session(graph), np.resize(windows, (4096, *windows.shape[1:])), []
+def time_runs(graph: bytes, max_windows: int, windows: Floats) -> list[float]:
+    """Return the processor time of each try to run 4,096 windows, `max_windows` per run, in microseconds."""
+    session, all_windows, times = open_session(graph), np.resize(windows, (4096, *windows.shape[1:])), []
     for _ in range(REPEATS):
         started = time.process_time()
-        for first in range(0, len(many), most):
-            session.run(["forecast"], {"window": many[first : first + most]})
+        for start in range(0, len(all_windows), max_windows):
+            session.run(["forecast"], {"window": all_windows[start : start + max_windows]})
         times.append((time.process_time() - started) * 1e6)
     return times
 
@@ -80,7 +79,7 @@ def main() -> None:
     for row in (header, ["---"] * len(header)):
         sys.stdout.write(f"| {' | '.join(row)} |\n")
     for case in CASES:
-        sys.stdout.write(f"| {' | '.join(measure(*case))} |\n")
+        sys.stdout.write(f"| {' | '.join(measure_case(*case))} |\n")
         sys.stdout.flush()
 
 

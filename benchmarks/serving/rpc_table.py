@@ -1,4 +1,4 @@
-"""The table of `rpc.py`: seconds of many calls into ratios."""
+"""The tables of `rpc.py`: latency as quantiles and ratios, and rates."""
 
 import numpy as np
 
@@ -26,8 +26,8 @@ RATES = {
 }
 
 
-def rows_of(cases, transports, batches):
-    """Return a row for each transport, RPC and number of observations. `cases` holds seconds by these three."""
+def make_rows(cases, transports, batches):
+    """Return a row per RPC, number of observations and transport. `cases` holds seconds by these three."""
     rows = []
     for name in RPCS:
         for n in batches:
@@ -41,19 +41,19 @@ def rows_of(cases, transports, batches):
     return rows
 
 
-def rates_of(medians, transports):
-    """Return a row for each transport and what is done by many at a time. `medians` holds rates by (transport, RPC)."""
+def make_rate_rows(medians, transports):
+    """Return a row per rate and transport. `medians` holds rates by (transport, RPC)."""
     rows = []
-    for name, what in RATES.items():
+    for name, title in RATES.items():
         if ("echo", name) in medians:
             echo = medians["echo", name]
             for transport in transports:
                 ours = medians[transport, name]
-                rows.append({"what": what, "transport": transport, "per_second": ours, "echo": echo, "over_echo": ours / echo})
+                rows.append({"what": title, "transport": transport, "per_second": ours, "echo": echo, "over_echo": ours / echo})
     return rows
 
 
-def show(rows, rates):
+def print_tables(rows, rates):
     width = {name: len(form.format(1 if ">" in form else "")) for name, _, form in COLUMNS}
     left = {name for name, _, form in COLUMNS if "<" in form}
     print("".join(title.ljust(width[name]) if name in left else title.rjust(width[name]) for name, title, _ in COLUMNS))

@@ -1,4 +1,4 @@
-"""Clients that do what clients do while something else goes on: they must not notice."""
+"""Normal clients, measured while the server is under attack or load."""
 
 import asyncio
 import time
@@ -7,9 +7,9 @@ from collections import Counter
 import grpc
 import numpy as np
 
-from benchmarks.support.health_probe import probing
-from benchmarks.support.processes import resident_mib
-from benchmarks.support.rpc_messages import STREAM, UNARY, Values
+from benchmarks.support.health_probe import probe_health
+from benchmarks.support.processes import read_resident_mib
+from benchmarks.support.rpc_messages import STREAM, UNARY, RequestFactory
 from mods_grpc.v1 import inference_pb2 as pb
 
 STREAM_PAUSE, FORECAST_PAUSE = 0.002, 0.005
@@ -34,49 +34,49 @@ class NormalClients:
     """A stream, a caller of Forecast and a health probe.
 
     Args:
-        pid: The server's process.
-        port, health_port: Where it listens.
-        manifest: Of the model they use.
+        pid: Process id of the server.
+        port, health_port: Its ports on loopback.
+        manifest: Manifest of the model that the clients use.
     """
 
     def __init__(self, pid, port, health_port, manifest):
         self.pid, self.port, self.health_port = pid, port, health_port
-        self._values = Values(manifest)
-        self._row = 0  # time goes on from phase to phase
+        self._requests = RequestFactory(manifest)
+        self._row = 0  # continues from phase to phase, so that no row is late
         self._reset()
 
     def _reset(self):
         self.seconds, self.failures, self.peak = [], [], 0.0
 
-    async def beside(self, name, work):
-        """Work until something else is done; return what was seen as a row of the table, which is shown."""
+    async def measure_during(self, name, work):
+        """Run the clients until `work` is done; print and return a row of the table."""
         self._reset()
         stop = asyncio.Event()
-        working = [asyncio.ensure_future(one(stop)) for one in (self._stream, self._forecast, self._memory)]
-        with probing(self.health_port) as (self.health_seconds, self.bare_seconds):
+        tasks = [asyncio.ensure_future(run(stop)) for run in (self._run_stream, self._run_forecasts, self._sample_memory)]
+        with probe_health(self.health_port) as (self.health_seconds, self.bare_seconds):
             try:
                 await work
             finally:
                 stop.set()
-                await asyncio.gather(*working)
-        return self._row_of(name)
+                await asyncio.gather(*tasks)
+        return self._make_row(name)
 
-    async def _stream(self, stop):
+    async def _run_stream(self, stop):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             while not stop.is_set():
                 try:
-                    await self._one_stream(channel, stop)
+                    await self._send_rows(channel, stop)
                 except grpc.RpcError as error:
                     self.failures.append(error.code().name)
 
-    async def _one_stream(self, channel, stop):
+    async def _send_rows(self, channel, stop):
         call = channel.stream_stream(STREAM)()
-        config = pb.StreamConfig(model=self._values.model, sensor="normal")
+        config = pb.StreamConfig(model=self._requests.model, sensor="normal")
         await call.write(pb.StreamDetectRequest(config=config).SerializeToString())
         await call.read()
         sequence = 0
         while not stop.is_set():
-            (message,) = self._values.stream(1, self._row, 1)
+            (message,) = self._requests.make_stream(1, self._row, 1)
             request = pb.StreamDetectRequest.FromString(message)
             self._row, sequence = self._row + 1, sequence + 1
             request.data.sequence = sequence
@@ -90,8 +90,8 @@ class NormalClients:
             await asyncio.sleep(STREAM_PAUSE)
         call.cancel()
 
-    async def _forecast(self, stop):
-        request = self._values.forecast(1)
+    async def _run_forecasts(self, stop):
+        request = self._requests.make_forecast(1)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
             method = channel.unary_unary(UNARY + "Forecast")
             while not stop.is_set():
@@ -103,12 +103,12 @@ class NormalClients:
                 self.seconds.append(time.perf_counter() - started)
                 await asyncio.sleep(FORECAST_PAUSE)
 
-    async def _memory(self, stop):
+    async def _sample_memory(self, stop):
         while not stop.is_set():
-            self.peak = max(self.peak, resident_mib(self.pid))
+            self.peak = max(self.peak, read_resident_mib(self.pid))
             await asyncio.sleep(0.2)
 
-    def _row_of(self, name):
+    def _make_row(self, name):
         p50, p99 = np.quantile(self.seconds, [0.5, 0.99]) * 1e3
         row = {
             "phase": name,
@@ -121,12 +121,12 @@ class NormalClients:
             "health_slowest_ms": round(max(self.health_seconds) * 1e3, 1),
             "bare_p99_ms": round(float(np.quantile(self.bare_seconds, 0.99)) * 1e3, 1),
             "bare_slowest_ms": round(max(self.bare_seconds) * 1e3, 1),
-            "rss_mib": round(resident_mib(self.pid), 1),
+            "rss_mib": round(read_resident_mib(self.pid), 1),
             "peak_rss_mib": round(self.peak, 1),
         }
         print("".join(str(value).rjust(width) for value, width in zip(row.values(), WIDTHS, strict=True)), flush=True)
         return row
 
 
-def show_titles():
+def print_header():
     print("".join(title.rjust(width) for title, width in zip(TITLES, WIDTHS, strict=True)), flush=True)

@@ -1,4 +1,4 @@
-"""Servers in processes of their own, on ports of loopback: ours and a bare gRPC echo with the same options."""
+"""Servers in separate processes on loopback ports: `mods-grpc`, and a bare gRPC echo with the same channel options."""
 
 import asyncio
 import contextlib
@@ -17,29 +17,31 @@ START_SECONDS = 120
 LOCAL = {"address": "127.0.0.1:0", "health_address": "127.0.0.1:0"}
 
 
-def add_transport(parser):
-    parser.add_argument("--transport", choices=TRANSPORTS, default=TRANSPORTS[0], help="what carries the calls of the server")
+def add_transport_argument(parser):
+    parser.add_argument(
+        "--transport", choices=TRANSPORTS, default=TRANSPORTS[0], help="transport of the server (default: %(default)s)"
+    )
 
 
 @contextlib.contextmanager
-def mods_server(**options):
-    """Run a server; yields its process id, port and health port."""
-    with _running(_serve_mods, LOCAL | options) as (pid, ports):
+def run_server(**options):
+    """Run a server; yields its process id, port and health port. Options are those of `ServerConfig`."""
+    with _run_process(_serve_mods, LOCAL | options) as (pid, ports):
         yield pid, *ports
 
 
 @contextlib.contextmanager
-def echo_server():
-    """Run an echo; yields its process id and port. The metadata `answer-bytes` says how long its answers are."""
-    with _running(_serve_echo) as server:
+def run_echo_server():
+    """Run an echo server; yields its process id and port. The metadata key `answer-bytes` sets the length of its answers."""
+    with _run_process(_serve_echo) as server:
         yield server
 
 
 @contextlib.contextmanager
-def _running(target, *arguments):
+def _run_process(target, *arguments):
     context = multiprocessing.get_context("spawn")
     ready = context.Queue()
-    process = context.Process(target=_in_a_loop, args=(target, *arguments, ready))
+    process = context.Process(target=_run_in_loop, args=(target, *arguments, ready))
     process.start()
     try:
         yield process.pid, ready.get(timeout=START_SECONDS)
@@ -48,7 +50,7 @@ def _running(target, *arguments):
         process.join()
 
 
-def _in_a_loop(target, *arguments):
+def _run_in_loop(target, *arguments):
     with asyncio.Runner(loop_factory=choose_loop_factory()) as runner:
         runner.run(target(*arguments))
 
@@ -63,14 +65,14 @@ async def _serve_mods(options, ready):
 
 
 async def _serve_echo(ready):
-    def size_of(context, otherwise):
+    def read_answer_size(context, otherwise):
         return int(dict(context.invocation_metadata()).get("answer-bytes", otherwise))
 
     async def unary(data, context):
-        return bytes(size_of(context, len(data)))
+        return bytes(read_answer_size(context, len(data)))
 
     async def stream(_, context):
-        answer = bytes(size_of(context, 1))
+        answer = bytes(read_answer_size(context, 1))
         while await context.read() is not grpc.aio.EOF:
             await context.write(answer)
 
@@ -83,7 +85,7 @@ async def _serve_echo(ready):
     await server.wait_for_termination()
 
 
-def resident_mib(pid):
+def read_resident_mib(pid):
     """Return the resident memory of a process in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
@@ -91,7 +93,7 @@ def resident_mib(pid):
     raise ValueError("no VmRSS")
 
 
-def cpu_seconds(pid):
-    """Return the processor time a process has taken, of which a busy machine takes nothing away."""
+def read_cpu_seconds(pid):
+    """Return the processor time of a process in seconds. Unlike wall clock, it hardly depends on other load."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,1 +1,1 @@
-"""Tests of the promises that benchmarks measure."""
+"""Short runs of benchmarks with the bounds that the documentation promises."""

@@ -1,4 +1,4 @@
-"""The promises under load, by the benchmarks that measure them, in short: nobody else fails, memory is bounded and stays flat."""
+"""Short runs of the robustness benchmarks: normal clients don't fail, memory is bounded and stays flat."""
 
 import json
 import subprocess
@@ -11,26 +11,27 @@ from tests.support.models.tiny import publish_tiny
 from tests.support.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
-MAX_MIB = 150  # of the process, with a model of next to nothing
-GROWTH_MIB = 3  # from one pass to the next of the same kind, once the first took what it needs
-HEALTH_MS = 200  # for the slowest probe
-TRIES = 3  # an attack that starves health does so each time, other work on the machine does not
-TURNS = 3  # of the interpreter that a probe needs: each waits for a core as long as a server that does nothing else waits once
+MAX_MIB = 150  # resident memory of the server with a tiny model
+MAX_GROWTH_MIB = 3  # from the second pass to the third of the same kind
+MAX_HEALTH_MS = 200  # slowest probe
+ATTEMPTS = 3  # an attack that starves the probe does so every time, other load on the machine does not
+TURNS = 3  # times that a probe waits for a core, each as long as the probe of the idle server waits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def run(script, folder, *arguments):
-    repository, results = folder / "repository", folder / "found.json"
+    repository, results = folder / "repository", folder / "results.json"
     publish_tiny(repository)
-    where = ["--repository", str(repository), "--model", "tiny", "--json", str(results), "--transport", running_server.transport]
-    subprocess.run([sys.executable, str(BENCHMARKS / script), *where, *map(str, arguments)], check=True, timeout=500)
+    options = {"repository": repository, "model": "tiny", "json": results, "transport": running_server.transport}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    subprocess.run([sys.executable, str(BENCHMARKS / script), *words, *map(str, arguments)], check=True, timeout=500)
     return json.loads(results.read_text())["rows"]
 
 
-def test_no_attack_fails_a_call_of_others_or_takes_more_memory_than_it_may_and_health_answers(tmp_path):
-    late: dict[str, float] = {}
-    for attempt in range(TRIES):
+def test_under_attack_no_call_of_normal_clients_fails_memory_is_bounded_and_health_answers(tmp_path):
+    delays: dict[str, float] = {}
+    for attempt in range(ATTEMPTS):
         folder = tmp_path / str(attempt)
         folder.mkdir()
         rows = run("robustness/attack.py", folder, "--seconds", 5, "--together", 15)
@@ -39,11 +40,11 @@ def test_no_attack_fails_a_call_of_others_or_takes_more_memory_than_it_may_and_h
             assert row["failures"] == "0", row
             assert row["calls"] > 0, row
             assert row["peak_rss_mib"] < MAX_MIB, row
-            beyond = row["health_slowest_ms"] - TURNS * row["bare_slowest_ms"]
-            late[row["phase"]] = min(beyond, late.get(row["phase"], beyond))
-        if max(late.values()) < HEALTH_MS:
+            delay = row["health_slowest_ms"] - TURNS * row["bare_slowest_ms"]
+            delays[row["phase"]] = min(delay, delays.get(row["phase"], delay))
+        if max(delays.values()) < MAX_HEALTH_MS:
             break
-    assert max(late.values()) < HEALTH_MS, late
+    assert max(delays.values()) < MAX_HEALTH_MS, delays
 
 
 def test_memory_stays_flat_over_streams_series_and_reloads(tmp_path):
@@ -52,4 +53,4 @@ def test_memory_stays_flat_over_streams_series_and_reloads(tmp_path):
     assert len(passes) == 8
     assert all(row["failures"] == "0" for row in rows)
     for second, third in zip(passes[::2], passes[1::2], strict=True):
-        assert third["rss_mib"] - second["rss_mib"] < GROWTH_MIB, third
+        assert third["rss_mib"] - second["rss_mib"] < MAX_GROWTH_MIB, third
