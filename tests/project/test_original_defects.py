@@ -27,7 +27,7 @@ CAUGHT_BY = {
     "6 only the last step is forecast, without intervals": (
         "test_emits_the_whole_path_of_every_feature",
         "test_a_forecast_is_the_whole_path_with_its_times_in_raw_units",
-        "test_intervals_cover_as_often_as_they_say_and_the_fused_p_is_uniform_on_dependent_features",
+        "test_intervals_have_the_stated_coverage_and_the_fused_p_is_uniform_on_dependent_features",
     ),
     "7 no validation split, the best weights are lost, no seed": (
         "test_neighbouring_parts_are_a_window_and_a_horizon_apart",

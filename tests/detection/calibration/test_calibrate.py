@@ -95,7 +95,7 @@ def judged(detector, values, significance=0.01):
 
 
 @pytest.mark.parametrize("features", [1, 3, 40])
-def test_intervals_cover_as_often_as_they_say_and_the_fused_p_is_uniform_on_dependent_features(features):
+def test_intervals_have_the_stated_coverage_and_the_fused_p_is_uniform_on_dependent_features(features):
     kinds = ["count", "sum", *["mean"] * 38][:features]
     detector = calibrated(walks(8000, features), kinds)
     fresh = walks(20_000, features)
@@ -126,7 +126,7 @@ def test_a_missing_feature_neither_raises_nor_lowers_the_alarm_of_the_others():
     assert share[1] == 0
 
 
-def test_one_strange_feature_is_not_hidden_by_features_that_are_often_a_little_strange_together():
+def test_one_anomalous_feature_is_not_hidden_by_features_that_are_often_slightly_unusual_together():
     generator = np.random.default_rng(0)
     together, alone = generator.standard_t(3, (8000, 1)), generator.normal(0, 1, (8000, 4))
     detector = calibrated(np.exp(6 + 0.1 * together + 0.05 * alone), ["count"] * 4)
@@ -135,7 +135,7 @@ def test_one_strange_feature_is_not_hidden_by_features_that_are_often_a_little_s
     assert judged(detector, rows).p_value[-1] < 4e-4
 
 
-def test_a_level_that_shifts_and_stays_is_strange_as_long_as_it_stays():
+def test_a_level_shift_is_anomalous_as_long_as_it_lasts():
     values = walks(6000, 1)
     detector = calibrated(values, ["count"])
     rows = walks(60, 1)
@@ -145,7 +145,7 @@ def test_a_level_that_shifts_and_stays_is_strange_as_long_as_it_stays():
     assert np.median(p_value[ROWS:20]) > 0.1
 
 
-def test_what_is_looked_up_is_the_p_value_of_the_curve_within_a_percent_of_the_score():
+def test_the_table_has_the_p_value_of_the_curve_within_a_percent_of_the_score():
     curves = [make_curve(RNG.gamma(2.0, 1.0, 4000)), make_curve(RNG.pareto(2.0, 300)), make_curve(np.zeros(50))]
     table = EvidenceTable(curves)
     scores = np.geomspace(0.1, 100, 5000)[:, None] * np.ones(3)
@@ -158,7 +158,7 @@ def test_what_is_looked_up_is_the_p_value_of_the_curve_within_a_percent_of_the_s
 
 
 @pytest.mark.parametrize("features", [1, 4, 38])
-def test_the_score_of_a_pattern_does_not_depend_on_the_patterns_beside_it_to_the_last_bit(features):
+def test_the_score_of_a_pattern_does_not_depend_on_the_rest_of_its_batch_to_the_bit(features):
     rows = pattern_rows(features, 36)
     walk = RNG.normal(0, 1, (1000, rows, features)).cumsum(axis=1)
     reference = fit_pca(walk)
@@ -169,7 +169,7 @@ def test_the_score_of_a_pattern_does_not_depend_on_the_patterns_beside_it_to_the
         np.testing.assert_array_equal(pattern.scores(patterns[-n:]), whole[-n:])
 
 
-def test_calibration_refuses_a_range_that_is_too_short():
+def test_calibration_rejects_a_range_that_is_too_short():
     with pytest.raises(DataError, match="at least 20 rows"):
         calibrated(walks(60, 1), ["count"], calibration=slice(40, 50))
 
@@ -190,7 +190,7 @@ def test_a_budget_of_one_a_day_at_ten_minutes_is_one_in_144():
 
 
 @pytest.mark.parametrize("run", [1, 5])
-def test_anomalous_rows_that_come_in_runs_are_as_many_episodes(run):
+def test_runs_of_anomalous_rows_count_as_one_episode_each(run):
     evidence = RNG.normal(size=20_000 // run).repeat(run) + RNG.normal(0, 1e-9, 20_000)
     assert extremal_index(evidence, 6) == pytest.approx(1 / run, rel=0.2)
     assert extremal_index(np.zeros(100), 6) == 1.0
@@ -212,7 +212,7 @@ def test_the_reason_names_feature_direction_and_size():
 
 
 @pytest.mark.parametrize(("direction", "word"), [(1, "unusually high"), (-1, "unusually low"), (0, "unusual")])
-def test_where_the_forecast_one_step_before_was_right_the_reason_names_the_direction_of_the_strongest_evidence(direction, word):
+def test_inside_the_interval_the_reason_names_the_direction_of_the_strongest_evidence(direction, word):
     text = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, direction, 2e-4)
     told = (
         f"conn_in 627, {word} over several rows; from the last one expected 624 (590-660), p = 0.0002 in all; 40 % of the score"
@@ -220,7 +220,7 @@ def test_where_the_forecast_one_step_before_was_right_the_reason_names_the_direc
     assert text == told
 
 
-def test_the_reason_of_an_ordinary_row_is_that_there_is_none():
+def test_the_reason_of_an_ordinary_row_says_that_nothing_is_unusual():
     text = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, 0, 0.7)
     assert text == "nothing unusual, p = 0.7 in all; conn_in 627, expected 624 (590-660)"
 
@@ -238,7 +238,7 @@ def test_a_level_that_shifted_keeps_its_direction_though_the_forecast_follows_it
     assert (told[ROWS:20] == 0).mean() > 0.5
 
 
-def test_a_long_range_is_calibrated_on_as_a_whole():
+def test_a_long_range_is_calibrated_as_a_whole():
     detector = calibrated(
         np.random.default_rng(0).gamma(50.0, 20.0, (10_000, 1)), ["count"], training=slice(0, 500), calibration=slice(500, 10_000)
     )

@@ -33,7 +33,7 @@ def over_time(table, slot, p_value, **options):
 
 
 @pytest.mark.parametrize("excess", [0.5, 1.0, 4.0])
-def test_the_rate_of_episodes_comes_to_the_budget_though_p_values_are_not_uniform(excess):
+def test_the_rate_of_episodes_converges_to_the_budget_though_p_values_are_not_uniform(excess):
     table, (slot,) = make_table()
     p_value = np.minimum(RNG.uniform(size=200_000) / excess, 1.0)
     found = over_time(table, slot, p_value)
@@ -45,7 +45,7 @@ def test_the_rate_of_episodes_comes_to_the_budget_though_p_values_are_not_unifor
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-12, 0), min_size=1, max_size=20), st.floats(1e-6, 0.1))
-def test_whoever_ramps_for_a_week_does_not_move_the_level_beyond_its_bound(knots, significance):
+def test_a_ramp_of_a_week_does_not_move_the_level_beyond_its_bound(knots, significance):
     """Whatever course the evidence takes, a row a hundred times stranger than the level asks for is an alarm."""
     table, (slot,) = make_table()
     p_value = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
@@ -56,7 +56,7 @@ def test_whoever_ramps_for_a_week_does_not_move_the_level_beyond_its_bound(knots
     assert table.factor[slot] >= START_MULTIPLIER**starts * (1 - 1e-9)
 
 
-def test_nothing_is_learnt_while_an_episode_is_open():
+def test_the_level_does_not_move_while_an_episode_is_open():
     table, (slot,) = make_table()
     over_time(table, slot, [0.001])
     before = table.factor[slot]
@@ -76,7 +76,7 @@ def test_p_values_that_are_a_little_too_small_are_drift_and_a_few_tiny_ones_are_
 
 
 @pytest.mark.parametrize("adapt", [False, True], ids=["fixed", "adapting"])
-def test_rows_raise_the_same_alarms_one_by_one_in_columns_and_series_after_series(adapt):
+def test_rows_raise_the_same_alarms_one_by_one_vectorised_and_series_by_series(adapt):
     """Three ways to take the same rows into account; of logarithms the last bit may differ."""
     series, steps = 7, 400
     p_value = 10.0 ** -RNG.gamma(1.0, np.where(np.arange(steps) % 90 < 12, 2.5, 0.3)[:, None], (steps, series))

@@ -1,4 +1,4 @@
-"""Cut into parts, a batch is judged as it is in one piece, to the bit."""
+"""A batch has the same scores in chunks as in one piece, to the bit."""
 
 import numpy as np
 import pytest
@@ -23,19 +23,19 @@ RNG = np.random.default_rng(5)
 VALUES = RNG.gamma(50.0, 20.0, (STEPS, SERIES, FEATURES)) * np.where(RNG.random((STEPS, SERIES, 1)) < 0.05, 9.0, 1.0)
 
 
-def backwards(work, parts):
-    """Work on the last part first: parts must not depend on each other."""
-    return [work(part) for part in parts[::-1]][::-1]
+def backwards(function, chunks):
+    """Process the last chunk first: chunks must not depend on each other."""
+    return [function(chunk) for chunk in chunks[::-1]][::-1]
 
 
-def judge(monitor, slots):
-    """Judge step by step, the series in turn in one order and the other; say why for every other one, the last first."""
-    found = []
+def score(monitor, slots):
+    """Score step by step, with the series in alternating order; explain every other one, the last first."""
+    steps = []
     for step in range(STEPS):
         some = slots if step % 5 else slots[::-1]
         verdicts = observe(monitor, some, np.repeat(grid(1, step), SERIES), VALUES[step])
-        found.append((columns(verdicts), vars_of(verdicts.explain(np.arange(SERIES)[::-2]))))
-    return found
+        steps.append((columns(verdicts), vars_of(verdicts.explain(np.arange(SERIES)[::-2]))))
+    return steps
 
 
 def vars_of(why):
@@ -45,19 +45,19 @@ def vars_of(why):
 @pytest.mark.parametrize("adapt", [False, True], ids=["fixed", "adapting, own scales"])
 @pytest.mark.parametrize("rows", [1, 7, 16])
 @pytest.mark.parametrize("detector", [DETECTOR, QUANTILES], ids=["forecast", "quantiles"])
-def test_parts_change_nothing(rows, adapt, detector):
+def test_chunks_change_no_score(rows, adapt, detector):
     whole, slots = make_monitor(series=SERIES, adapt=adapt, detector=detector)
-    cut, _ = make_monitor(series=SERIES, adapt=adapt, chunking=Chunking(rows, backwards), detector=detector)
-    for (one, why), (other, also) in zip(judge(whole, slots), judge(cut, slots), strict=True):
+    chunked, _ = make_monitor(series=SERIES, adapt=adapt, chunking=Chunking(rows, backwards), detector=detector)
+    for (one, why), (other, also) in zip(score(whole, slots), score(chunked, slots), strict=True):
         assert_same(one, other)
         assert_same(why, also)
-    for before, after in zip(state(whole), state(cut), strict=True):
+    for before, after in zip(state(whole), state(chunked), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
-def test_several_rows_of_a_series_are_judged_alike_in_parts():
-    (whole, slots), (cut, _) = make_monitor(), make_monitor(chunking=Chunking(5, backwards))
+def test_several_rows_of_a_series_have_the_same_scores_in_chunks():
+    (whole, slots), (chunked, _) = make_monitor(), make_monitor(chunking=Chunking(5, backwards))
     each, times = np.repeat(slots, 60), grid(60)
-    one, other = (observe(monitor, each, times, LEVELS[:60]) for monitor in (whole, cut))
+    one, other = (observe(monitor, each, times, LEVELS[:60]) for monitor in (whole, chunked))
     assert np.isfinite(one.p_value[ROWS:]).all()
     assert_same(columns(one), columns(other))

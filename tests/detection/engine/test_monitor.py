@@ -37,7 +37,7 @@ either = pytest.mark.parametrize("detector", [DETECTOR, QUANTILES], ids=["foreca
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), adapt=st.booleans(), detector=detectors)
-def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt, detector):
+def test_verdicts_do_not_depend_on_how_rows_are_split_into_calls(data, adapt, detector):
     n = data.draw(st.integers(1, 60))
     series = data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     steps = data.draw(st.lists(st.sampled_from([1, 1, 1, 1, 2, 4, 9, 0, -1]), min_size=n, max_size=n))
@@ -65,7 +65,7 @@ def test_verdicts_do_not_depend_on_how_the_rows_are_cut_into_calls(data, adapt, 
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data(), adapt=st.booleans(), detector=detectors)
-def test_the_order_of_series_within_calls_changes_nothing(data, adapt, detector):
+def test_verdicts_do_not_depend_on_the_order_of_series_in_a_call(data, adapt, detector):
     series = 4
     given_order, slots = make_monitor(series=series, adapt=adapt, detector=detector)
     other_order, _ = make_monitor(series=series, adapt=adapt, detector=detector)
@@ -100,7 +100,7 @@ def test_a_gap_is_filled_with_forecasts_of_forecasts_and_counted(detector):
     np.testing.assert_allclose(verdicts.expected[0], expected)
 
 
-def test_a_gap_above_the_limit_starts_the_window_afresh():
+def test_a_gap_above_the_limit_starts_the_window_again():
     monitor, slots = make_monitor()
     observe(monitor, slots.repeat(5), grid(5), LEVELS[:5])
     verdicts = observe(monitor, slots.repeat(5), grid(5, 9), LEVELS[9:14])
@@ -132,7 +132,7 @@ def test_a_missing_value_is_not_scored_and_is_replaced_by_its_forecast():
     ],
 )
 @either
-def test_a_refused_observation_leaves_every_array_as_it_was(time, row, outcome, detector):
+def test_a_rejected_observation_changes_no_array(time, row, outcome, detector):
     monitor, slots = make_monitor(adapt=True, detector=detector)
     observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
     before = state(monitor)
@@ -189,7 +189,7 @@ def test_a_series_takes_the_documented_number_of_bytes():
     assert SeriesTable(37, 4, 16, 3, 2).series_bytes == 37 * 4 * 9 + (16 * 2 + 3) * 4 * 4 + 68
 
 
-def test_a_forecast_of_several_steps_waits_for_its_row():
+def test_a_forecast_of_several_steps_is_compared_with_its_row():
     seen, watched = [], copy.copy(DETECTOR)
     watched.score = lambda given, own: seen.append(given) or DETECTOR.score(given, own)
     monitor, slots = make_monitor(detector=watched)

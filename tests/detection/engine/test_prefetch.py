@@ -1,4 +1,4 @@
-"""What is known of next rows before they come: used once, and only where the series is as it was."""
+"""Contexts of next rows: used once, and only if the series has not changed."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.support.monitors import LEVELS, ROWS, grid, make_monitor, mean_foreca
 
 
 class Model:
-    """The mean of the window, and how many runs it took."""
+    """Forecasts the mean of the window and counts its runs."""
 
     def __init__(self):
         self.runs = 0
@@ -20,8 +20,8 @@ class Model:
         return mean_forecast(windows, times)
 
 
-def looking_ahead(series=1):
-    """Return a model, a monitor that looked ahead of series with full windows, and their slots."""
+def prefetched(series=1):
+    """Return a model, a monitor that prefetched the next rows of series with full windows, and their slots."""
     model = Model()
     monitor, slots = make_monitor(forecast=model, series=series, prefetch_cache=PrefetchCache())
     for number, slot in enumerate(slots):
@@ -32,21 +32,21 @@ def looking_ahead(series=1):
     return model, monitor, slots.tolist()
 
 
-def judge(monitor, slot, number, value):
+def score(monitor, slot, number, value):
     return monitor.observe_one(slot, int(grid(1, number)[0]), LEVELS[value : value + 1], significance=0.01)
 
 
-def test_a_row_that_was_looked_ahead_of_needs_no_run_and_the_next_one_does():
-    model, monitor, slots = looking_ahead(2)
+def test_a_prefetched_row_needs_no_run_of_the_model_and_the_one_after_it_does():
+    model, monitor, slots = prefetched(2)
     for slot in reversed(slots):
-        judge(monitor, slot, ROWS, 10)
+        score(monitor, slot, ROWS, 10)
     assert model.runs == 0
-    judge(monitor, slots[0], ROWS + 1, 11)
+    score(monitor, slots[0], ROWS + 1, 11)
     assert model.runs == 1
 
 
-def test_to_look_ahead_changes_no_series():
-    _, monitor, slots = looking_ahead()
+def test_prefetching_changes_no_series():
+    _, monitor, slots = prefetched()
     before = state(monitor)
     monitor.prefetch(slots[0])
     for one, other in zip(before, state(monitor), strict=True):
@@ -58,7 +58,7 @@ def another_window(monitor, slot):
     return ROWS
 
 
-def another_forecast_waits(monitor, slot):
+def another_stored_forecast(monitor, slot):
     monitor.table.pending[slot] = 3.0
     return ROWS
 
@@ -73,21 +73,21 @@ def rows_after_it(monitor, slot):
     return ROWS + 2
 
 
-@pytest.mark.parametrize("change", [another_window, another_forecast_waits, another_time, rows_after_it])
-def test_what_was_known_is_not_used_where_the_series_has_changed(change):
-    model, monitor, (slot,) = looking_ahead()
+@pytest.mark.parametrize("change", [another_window, another_stored_forecast, another_time, rows_after_it])
+def test_a_context_is_not_used_after_its_series_has_changed(change):
+    model, monitor, (slot,) = prefetched()
     fresh, (other,) = make_monitor()
     observe(fresh, [other] * ROWS, grid(ROWS), LEVELS[:ROWS])
     number = change(monitor, slot)
     change(fresh, other)
     model.runs = 0
-    found, expected = judge(monitor, slot, number, 60), judge(fresh, other, number, 60)
+    actual, expected = score(monitor, slot, number, 60), score(fresh, other, number, 60)
     assert model.runs == 1
-    assert found.p_value == expected.p_value
-    np.testing.assert_array_equal(found.forecast, expected.forecast)
+    assert actual.p_value == expected.p_value
+    np.testing.assert_array_equal(actual.forecast, expected.forecast)
 
 
-def test_nothing_is_known_of_a_series_whose_window_is_not_full():
+def test_a_series_without_a_full_window_is_not_prefetched():
     model = Model()
     monitor, (slot,) = make_monitor(forecast=model, prefetch_cache=PrefetchCache())
     observe(monitor, [slot] * (ROWS - 1), grid(ROWS - 1), LEVELS[: ROWS - 1])
@@ -96,7 +96,7 @@ def test_nothing_is_known_of_a_series_whose_window_is_not_full():
     assert model.runs == 0
 
 
-def test_a_forecast_that_is_not_finite_is_not_kept():
+def test_a_forecast_that_is_not_finite_is_not_cached():
     monitor, (slot,) = make_monitor(
         forecast=lambda windows, times: mean_forecast(windows, times) + np.inf, prefetch_cache=PrefetchCache()
     )
@@ -105,18 +105,18 @@ def test_a_forecast_that_is_not_finite_is_not_kept():
         monitor.prefetch(slot)
     before = state(monitor)
     with pytest.raises(ModelOutputError):
-        judge(monitor, slot, 1, 10)
+        score(monitor, slot, 1, 10)
     for one, other in zip(before, state(monitor), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_rows_that_never_come_are_bounded(monkeypatch):
-    model, monitor, slots = looking_ahead(1)
+def test_the_cache_is_bounded_in_bytes(monkeypatch):
+    model, monitor, slots = prefetched(1)
     context = monitor._prefetch_cache.take(monitor.table, slots[0], int(grid(1, ROWS)[0]))
     monkeypatch.setattr(prefetch, "MAX_BYTES", 10 * context.nbytes)
-    model, monitor, slots = looking_ahead(30)
+    model, monitor, slots = prefetched(30)
     for slot in slots[20:]:
-        judge(monitor, slot, ROWS, 10)
+        score(monitor, slot, ROWS, 10)
     assert model.runs == 0
-    judge(monitor, slots[19], ROWS, 10)
+    score(monitor, slots[19], ROWS, 10)
     assert model.runs == 1

@@ -45,7 +45,7 @@ def small_p(spread, adapt):
 
 
 @pytest.mark.parametrize("spread", [0.5, 1.0, 2.0])
-def test_residuals_of_a_series_noisier_or_quieter_than_the_calibration_come_to_be_judged_as_ordinary(spread):
+def test_residuals_of_a_series_noisier_or_quieter_than_the_calibration_become_ordinary(spread):
     assert 0.03 < small_p(spread, adapt=True) < 0.12
     if spread != 1.0:
         assert not 0.02 < small_p(spread, adapt=False) < 0.2
@@ -67,7 +67,7 @@ def learn(sizes, rows=None):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=20), st.integers(0, 2 * MAX_ROWS))
-def test_whoever_ramps_for_a_week_raises_no_scale_beyond_its_bound(knots, rows):
+def test_a_ramp_of_a_week_raises_no_scale_beyond_its_bound(knots, rows):
     """Whatever course the residuals take: to a factor of 3, and in a week by no more than a week weighs beside what is known."""
     sizes = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
     known = min(rows, MAX_ROWS)
@@ -76,7 +76,7 @@ def test_whoever_ramps_for_a_week_raises_no_scale_beyond_its_bound(knots, rows):
     assert found <= math.log((PRIOR_ROWS + known + WEEK) / (PRIOR_ROWS + known - 1)) * (1 if known + WEEK <= MAX_ROWS else 1.2)
 
 
-def test_a_residual_beyond_the_ordinary_or_missing_teaches_nothing():
+def test_nothing_is_learned_from_an_extraordinary_or_missing_residual():
     for size in (1e9, 50.0, np.inf, np.nan):
         assert learn([size] * 100)[0] == 0
     assert learn([0.9] * 100)[0] > 0
@@ -84,7 +84,7 @@ def test_a_residual_beyond_the_ordinary_or_missing_teaches_nothing():
     assert learn([0.0] * 100)[0] < 0
 
 
-def test_what_is_strange_stays_strange_to_a_series_whose_scale_was_driven_to_its_bound():
+def test_an_extreme_residual_stays_anomalous_with_the_scale_at_its_bound():
     found, table = learn(np.geomspace(0.8, 3.0 * 0.9, 20_000))
     assert found > 0.9 * math.log(MAX_FACTOR)
     assert np.abs(table.log_scale).max() <= np.float32(math.log(MAX_FACTOR))
@@ -95,7 +95,7 @@ def test_what_is_strange_stays_strange_to_a_series_whose_scale_was_driven_to_its
     assert (with_bound[0, :2] < 1e-3).all()
 
 
-def test_a_feature_that_mostly_does_nothing_keeps_its_scale():
+def test_a_feature_that_is_mostly_zero_keeps_its_scale():
     values = np.where(RNG.random((400, 1)) < 0.1, RNG.gamma(5.0, 1.0, (400, 1)), 0.0)
     calibration = calibrate(
         lambda windows, times: np.zeros((len(windows), 2, 1)),
@@ -115,7 +115,7 @@ def test_a_feature_that_mostly_does_nothing_keeps_its_scale():
     assert (table.log_scale == 0).all()
 
 
-def test_a_monitor_that_does_not_adapt_leaves_the_scales_alone():
+def test_a_monitor_without_own_scales_learns_none():
     monitor, slots = make_monitor()
     observe(monitor, slots.repeat(100), grid(100), LEVELS[:100])
     monitor.observe_one(int(slots[0]), int(grid(1, 100)[0]), LEVELS[100:101], significance=0.01)
@@ -123,7 +123,7 @@ def test_a_monitor_that_does_not_adapt_leaves_the_scales_alone():
     assert not monitor.table.scale_rows.any()
 
 
-def test_a_slot_given_back_forgets_what_its_series_taught():
+def test_a_released_slot_has_no_learned_scale():
     monitor, slots = make_monitor(adapt=True)
     observe(monitor, slots.repeat(50), grid(50), LEVELS[:50])
     assert monitor.table.log_scale[slots[0]].any()
@@ -133,7 +133,7 @@ def test_a_slot_given_back_forgets_what_its_series_taught():
     assert monitor.table.scale_rows[slots[0]] == 0
 
 
-def test_the_interval_that_is_told_is_that_of_the_series_own_scale():
+def test_the_reported_interval_has_the_series_own_scale():
     monitor, slots = make_monitor(adapt=True, detector=own_detector())
     n = 2 * WEEK
     verdicts = observe(monitor, slots.repeat(n), grid(n), noise(n, 2.0))

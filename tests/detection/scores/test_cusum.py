@@ -30,17 +30,17 @@ def scores_of(strengths, directions):
     return COURSE.scores(first, np.full((1, FEATURES), strengths[0]), revisions)[0, 0]
 
 
-def test_surprises_of_one_direction_add_up_and_those_of_both_do_not():
+def test_residuals_in_one_direction_add_up_and_those_in_both_do_not():
     assert scores_of([1, 1, 1, 1], [1, 1, 1, 1]) == pytest.approx(4 * (1 - ALLOWANCE), abs=0.05)
     assert scores_of([1, 1, 1, 1], [-1, -1, -1, -1]) == pytest.approx(-4 * (1 - ALLOWANCE), abs=0.05)
     assert abs(scores_of([1, 1, 1, 1], [1, -1, 1, -1])) <= 1 - ALLOWANCE
 
 
-def test_the_largest_surprise_counts_for_no_more_than_one_of_a_p_value_of_three_percent():
+def test_a_row_counts_at_most_as_a_p_value_of_three_percent():
     assert scores_of([20, 0, 0, 0], [1, 1, 1, 1]) == MAX_ROW_EVIDENCE - ALLOWANCE
 
 
-def test_a_course_that_has_only_begun_counts_from_where_it_began():
+def test_a_sum_counts_from_the_row_where_the_deviation_began():
     assert scores_of([1, 1, 0, 0], [1, 1, -1, -1]) == pytest.approx(2 * (1 - ALLOWANCE), abs=0.05)
 
 
@@ -49,7 +49,7 @@ def test_a_course_that_has_only_begun_counts_from_where_it_began():
     strength=arrays(np.float64, (5, FEATURES), elements=st.floats(0, 20)),
     revisions=arrays(np.float64, (5, ROWS - 1, FEATURES), elements=numbers),
 )
-def test_one_row_is_scored_as_it_is_among_others(score, strength, revisions):
+def test_one_row_has_the_same_cusum_as_in_a_batch(score, strength, revisions):
     strength[np.isnan(score)] = 0
     found, single = COURSE.scores(score, strength, revisions), COURSE.single(FEATURES)
     for i in range(5):
@@ -59,14 +59,14 @@ def test_one_row_is_scored_as_it_is_among_others(score, strength, revisions):
         np.testing.assert_array_equal(alone, COURSE.neg_log10_p(found)[i])
 
 
-def test_a_model_of_one_step_has_a_course_of_one_row():
+def test_a_model_of_one_step_has_a_cusum_of_one_row():
     assert (choose_cusum_rows(1, 12), choose_cusum_rows(3, 12), choose_cusum_rows(12, 12)) == (1, 3, CUSUM_ROWS)
     score = np.array([[3.0, -3.0, np.nan]])
     found = Cusum([], [SUMS] * 3).scores(score, np.array([[1.0, 1.0, 0.0]]), np.zeros((1, 0, FEATURES)))
     np.testing.assert_array_equal(found, [[0.5, -0.5, 0.0]])
 
 
-def test_a_calibration_without_a_course_is_judged_without_it():
+def test_a_calibration_without_a_cusum_is_scored_without_it():
     calibration = replace(DETECTOR.calibration, revision_curves=(), course_curves=())
     detector = Detector(calibration, DETECTOR.space, (LEVELS.min(0), LEVELS.max(0)))
     many, slots = make_monitor(detector=detector)
@@ -78,7 +78,7 @@ def test_a_calibration_without_a_course_is_judged_without_it():
     assert many.table.pending_rows == 3
 
 
-def test_a_forecast_that_was_revised_upwards_row_by_row_makes_a_surprise_upwards_stranger():
+def test_upward_revisions_strengthen_an_upward_residual():
     def course_of(before):
         seen = ScoringBatch(
             times=grid(1),

@@ -34,7 +34,7 @@ def expectation():
     return Expectation(SPACE, IntervalReference(levels=(0.1, 0.5, 0.9), narrowest=NARROW, widest=WIDE))
 
 
-def test_an_interval_is_kept_as_its_middle_and_its_width_within_bounds():
+def test_an_interval_is_stored_as_its_middle_and_its_clipped_width():
     made = np.array([[[1.0, 2.0, 0.0, 1.0, 4.0, 1.1], [1.0, 2.0, 0.0, 1.0, 4.0, 1.1]]])
     assert expectation().to_stored(made, slice(0, 2))[0].tolist() == [[2.0, 1.05, 4.0, 0.5], [2.0, 1.05, 4.0, 2.0]]
     assert expectation().to_stored(np.array([[1.0, 2.0, 0.0, 1.0, 4.0, 11.0]]), 0).tolist() == [[2.0, 6.0, 4.0, 3.0]]
@@ -94,7 +94,7 @@ def calibrated(levels, n=4000):
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.95, 0.99])
-def test_intervals_are_asymmetric_as_wide_as_the_hour_asks_for_and_cover_as_they_say(coverage):
+def test_intervals_are_asymmetric_follow_the_hour_and_have_the_stated_coverage(coverage):
     detector, forecast = calibrated((0.05, 0.5, 0.95))
     values, first = busy_by_day(40_000, seed=2), grid(1)[0]
     numbers = np.arange(ROWS, 40_000 - HORIZON)
@@ -110,7 +110,7 @@ def test_intervals_are_asymmetric_as_wide_as_the_hour_asks_for_and_cover_as_they
     assert ((high - made[..., :1]) > 1.5 * (made[..., :1] - low)).all()
 
 
-def test_a_quiet_hour_is_judged_by_its_own_width_which_residuals_of_the_forecast_are_blind_to():
+def test_a_quiet_hour_is_scored_by_its_own_width_unlike_residuals_of_the_forecast():
     found = {}
     for levels in ((), (0.05, 0.5, 0.95)):
         detector, forecast = calibrated(levels)
@@ -164,7 +164,7 @@ def test_the_reason_names_the_side_on_which_a_value_lies_outside():
         assert f"{word} expected" in told
 
 
-def test_no_interval_counts_as_narrower_or_wider_than_nearly_all_that_were_calibrated_on():
+def test_widths_are_clipped_to_nearly_all_of_those_of_the_calibration_range():
     interval = QUANTILES.calibration.interval
     windows = np.stack([LEVELS[i : i + ROWS] for i in range(len(LEVELS) - ROWS)])
     widths = np.log1p(windows.max(axis=1)) - np.log1p(windows.min(axis=1))
@@ -179,7 +179,7 @@ def test_no_interval_counts_as_narrower_or_wider_than_nearly_all_that_were_calib
     assert verdicts.p_value[30] > 0.05
 
 
-def test_forecasts_of_several_steps_wait_as_middle_and_width():
+def test_forecasts_of_several_steps_are_stored_as_middle_and_width():
     monitor, slots = make_monitor(detector=QUANTILES)
     observe(monitor, slots.repeat(ROWS + 1), grid(ROWS + 1), LEVELS[: ROWS + 1])
     window = LEVELS[:ROWS]

@@ -53,7 +53,7 @@ def p_of_the_next_row(detector, values):
     return found.explain(np.arange(len(values))).feature_p[:, 0]
 
 
-def test_what_is_ordinary_by_day_is_strange_in_a_quiet_night():
+def test_a_residual_ordinary_by_day_is_anomalous_in_a_quiet_night():
     detector = calibrated(28, 0.2)
     times, values = traffic(28, 0.2, seed=2)
     p_value = p_of_the_next_row(detector, values).reshape(28, A_DAY)
@@ -72,18 +72,18 @@ def test_what_is_ordinary_by_day_is_strange_in_a_quiet_night():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_course_over_the_day_that_calibration_does_not_confirm_is_not_used(seed):
+def test_a_scale_by_time_of_day_that_calibration_does_not_confirm_is_not_used(seed):
     times, values = traffic(14, 1.0, seed)
     _, other = traffic(14, 0.3, seed + 10)
     assert not are_supported(times, values - 100, learn_factors(times, other - 100)).any()
     assert are_supported(times, other - 100, learn_factors(times, traffic(14, 0.3, seed + 20)[1] - 100)).all()
 
 
-def test_days_that_are_all_alike_leave_the_scale_as_it_is():
+def test_days_without_a_daily_pattern_keep_one_scale():
     assert calibrated(28, 1.0).calibration.day_scales == ()
 
 
-def test_nothing_is_said_of_the_day_from_too_few_of_them_or_with_too_few_rows():
+def test_too_few_days_or_rows_give_no_scale_by_time_of_day():
     times, values = traffic(14, 0.2)
     few = slice(0, 2 * A_DAY)
     assert learn_factors(times[few], values[few]) is None
@@ -94,7 +94,7 @@ def test_nothing_is_said_of_the_day_from_too_few_of_them_or_with_too_few_rows():
     assert learn_factors(times, missing) is None
 
 
-def test_factors_stay_within_bounds_and_parts_of_the_day_follow_its_clock():
+def test_factors_are_bounded_and_parts_of_the_day_follow_the_clock():
     times, values = traffic(14, 0.0)
     factors = learn_factors(times, values - 100)
     assert (factors.min(), factors.shape) == (0.25, (DAY_PARTS, 1))

@@ -26,7 +26,7 @@ def resident_kib():
 
 
 @pytest.mark.parametrize("reserved", [0, 5 * SLOT_BLOCK])
-def test_a_slot_is_empty_when_it_is_handed_out_for_the_first_time_and_after_it_was_given_back(reserved):
+def test_a_slot_is_empty_when_first_allocated_and_after_its_release(reserved):
     table = SeriesTable(4, 2, pending_rows=3, horizons=2)
     if reserved:
         table.reserve(reserved)
@@ -44,7 +44,7 @@ def test_a_slot_is_empty_when_it_is_handed_out_for_the_first_time_and_after_it_w
     assert [table.window(slot)[0, 0, 0] for slot in slots[1::2]] == slots[1::2]
 
 
-def test_room_for_a_million_series_takes_memory_for_those_there_are():
+def test_a_reserve_for_a_million_series_takes_memory_only_for_those_in_use():
     table = SeriesTable(37, 4, pending_rows=11, horizons=3)
     before = resident_kib()
     table.reserve(MANY)
@@ -54,13 +54,13 @@ def test_room_for_a_million_series_takes_memory_for_those_there_are():
     assert resident_kib() - before < MANY * table.series_bytes / 1024 / 20
 
 
-def test_a_table_that_can_not_have_the_room_it_asks_for_grows():
+def test_a_table_grows_where_its_reserve_is_refused():
     table = SeriesTable(4, 2)
     table.reserve(1 << 55)
     assert filled(table, 3 * SLOT_BLOCK) == list(range(3 * SLOT_BLOCK))
 
 
-def test_what_was_learnt_is_forgotten_and_the_window_stays():
+def test_a_reset_drops_what_was_learned_and_keeps_the_window():
     table = SeriesTable(4, 2, pending_rows=3, horizons=2)
     slots = filled(table, 20)
     table.reset_learned(pending=False)
