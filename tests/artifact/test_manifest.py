@@ -84,22 +84,22 @@ def test_what_is_younger_than_a_file_may_be_absent_from_it(whole):
     assert whole.calibration.soft_threshold > 0
 
 
-def test_scales_of_the_day_fit_the_model_and_survive_being_written(whole):
+def test_scales_by_time_of_day_fit_the_model_and_survive_a_round_trip(whole):
     day = DayScale(factors=(1.5,) * 24, curve=whole.calibration.fused)
     rows = ((None, day),) * len(whole.calibration.horizons)
-    told = replace(whole, calibration=replace(whole.calibration, day_scales=rows))
-    assert Manifest.from_json(told.to_json()) == told
+    manifest = replace(whole, calibration=replace(whole.calibration, day_scales=rows))
+    assert Manifest.from_json(manifest.to_json()) == manifest
     for wrong in (rows[:1], ((day,),) * len(rows), ((None, replace(day, factors=(1.0,) * 23)),) * len(rows)):
         with pytest.raises(ArtifactError, match=r"calibration day_scales|factors of a day"):
             replace(whole, calibration=replace(whole.calibration, day_scales=wrong))
 
 
-def test_what_is_known_of_intervals_fits_the_model_and_survives_being_written(whole):
+def test_an_interval_fits_the_model_and_survives_a_round_trip(whole):
     row = ((0.5, 1.0),) * whole.horizon
     interval = IntervalReference(levels=(0.05, 0.5, 0.95), narrowest=row, widest=row)
-    told = replace(whole, calibration=replace(whole.calibration, interval=interval))
-    assert Manifest.from_json(told.to_json()) == told
-    assert (told.calibration.outputs_per_feature, whole.calibration.outputs_per_feature) == (3, 1)
+    manifest = replace(whole, calibration=replace(whole.calibration, interval=interval))
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert (manifest.calibration.outputs_per_feature, whole.calibration.outputs_per_feature) == (3, 1)
     for wrong, reason in (
         ({"levels": (0.5,)}, "levels of the interval are not two or more"),
         ({"levels": (0.5, 0.05)}, "levels of the interval are not two or more"),
@@ -111,7 +111,7 @@ def test_what_is_known_of_intervals_fits_the_model_and_survives_being_written(wh
     ):
         with pytest.raises(ArtifactError, match=reason):
             replace(whole, calibration=replace(whole.calibration, interval=replace(interval, **wrong)))
-    tree = tree_of(told)
+    tree = tree_of(manifest)
     tree["calibration"]["interval"]["floors"] = []
     with pytest.raises(ArtifactError, match="unknown keys"):
         Manifest.from_json(json.dumps(tree).encode())
@@ -232,14 +232,14 @@ def test_a_calibration_that_cannot_be_is_refused(whole, case):
 
 
 def test_a_calibration_of_another_shape_is_refused(whole):
-    known = whole.calibration
+    calibration = whole.calibration
     for changed, message in (
-        (replace(known, scales=known.scales[:-1]), "scales are not"),
-        (replace(known, scales=(known.scales[0][:1], *known.scales[1:])), "scales are not"),
-        (replace(known, curves=known.curves[:-1]), "curves are not"),
-        (replace(known, curves=((*known.curves[0], curve()), *known.curves[1:])), "curves are not"),
-        (replace(known, scales=((0.0, 1.0), *known.scales[1:])), "scale is not positive"),
-        (replace(known, soft_threshold=-1.0), "soft_threshold is below 0"),
+        (replace(calibration, scales=calibration.scales[:-1]), "scales are not"),
+        (replace(calibration, scales=(calibration.scales[0][:1], *calibration.scales[1:])), "scales are not"),
+        (replace(calibration, curves=calibration.curves[:-1]), "curves are not"),
+        (replace(calibration, curves=((*calibration.curves[0], curve()), *calibration.curves[1:])), "curves are not"),
+        (replace(calibration, scales=((0.0, 1.0), *calibration.scales[1:])), "scale is not positive"),
+        (replace(calibration, soft_threshold=-1.0), "soft_threshold is below 0"),
     ):
         assert isinstance(changed, Calibration)
         with pytest.raises(ArtifactError, match=message):

@@ -1,4 +1,4 @@
-"""Signatures over manifests: made and checked as openssl does, and refused whatever is not right about them."""
+"""Signatures of manifests: made and verified as openssl does; invalid ones are rejected."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Monitors of a model whose forecasts one can compute by hand, and what they say as columns."""
+"""Monitors of a model whose forecasts can be computed by hand, and their verdicts as columns."""
 
 import numpy as np
 
@@ -14,14 +14,14 @@ LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
 
 
 def mean_forecast(windows, times):
-    """Forecast the mean of the window: easy to compute by hand, and every row depends on every value."""
+    """Forecast the mean of the window: easy to compute by hand, and dependent on every value."""
     return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
 
 def interval_forecast(windows, times):
-    """Forecast the mean of the window, and beside it the lowest and the highest value as an interval."""
-    made = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
-    return np.repeat(made[:, None], HORIZON, axis=1)
+    """Forecast the mean of the window, with its lowest and highest values as the interval."""
+    outputs = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
+    return np.repeat(outputs[:, None], HORIZON, axis=1)
 
 
 def grid(n, first=0):

@@ -1,4 +1,4 @@
-"""Alarms: the level adapts to a series within bounds, drift is told apart from anomalies."""
+"""Alarms: the level adapts to a series within bounds, drift is distinguished from anomalies."""
 
 import numpy as np
 import pytest
@@ -36,8 +36,8 @@ def over_time(table, slot, p_value, **options):
 def test_the_rate_of_episodes_converges_to_the_budget_though_p_values_are_not_uniform(excess):
     table, (slot,) = make_table()
     p_value = np.minimum(RNG.uniform(size=200_000) / excess, 1.0)
-    found = over_time(table, slot, p_value)
-    rate = (found.phase[100_000:] == Phase.STARTED).mean()
+    alarms_raised = over_time(table, slot, p_value)
+    rate = (alarms_raised.phase[100_000:] == Phase.STARTED).mean()
     assert rate == pytest.approx(0.01, rel=0.15)
     fixed = over_time(*[make_table()[0], 0], p_value, adapt=False)
     assert (fixed.phase == Phase.STARTED).mean() == pytest.approx(0.01 * excess, rel=0.25)
@@ -49,10 +49,10 @@ def test_a_ramp_of_a_week_does_not_move_the_level_beyond_its_bound(knots, signif
     """Whatever course the evidence takes, a row a hundred times stranger than the level asks for is an alarm."""
     table, (slot,) = make_table()
     p_value = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
-    found = over_time(table, slot, p_value, significance=significance)
+    alarms_raised = over_time(table, slot, p_value, significance=significance)
     assert MIN_FACTOR <= table.factor[slot] <= MAX_FACTOR
-    assert found.anomalous[p_value < significance * MIN_FACTOR * (1 - 1e-9)].all()
-    starts = int((found.phase == Phase.STARTED).sum())
+    assert alarms_raised.anomalous[p_value < significance * MIN_FACTOR * (1 - 1e-9)].all()
+    starts = int((alarms_raised.phase == Phase.STARTED).sum())
     assert table.factor[slot] >= START_MULTIPLIER**starts * (1 - 1e-9)
 
 
@@ -69,9 +69,9 @@ def test_p_values_that_are_a_little_too_small_are_drift_and_a_few_tiny_ones_are_
     ordinary = RNG.uniform(size=20_000)
     ordinary[::2000] = 1e-12
     assert not over_time(table, slot, ordinary).drift.any()
-    found = over_time(table, slot, RNG.uniform(size=2000) ** 2, first=30_000)
-    assert found.drift[200:].all()
-    assert not found.anomalous[200:].all()
+    alarms_raised = over_time(table, slot, RNG.uniform(size=2000) ** 2, first=30_000)
+    assert alarms_raised.drift[200:].all()
+    assert not alarms_raised.anomalous[200:].all()
     assert not over_time(table, slot, RNG.uniform(size=2000), first=40_000).drift[-500:].any()
 
 
@@ -101,13 +101,15 @@ def test_rows_raise_the_same_alarms_one_by_one_vectorised_and_series_by_series(a
         return raise_alarms(table, rows, rule)
 
     tables = [make_table(series) for _ in range(3)]
-    columns, single, whole = (way(*made) for way, made in zip((in_columns, one_by_one, mixed), tables, strict=True))
+    columns, single, whole = (
+        way(*table_and_slots) for way, table_and_slots in zip((in_columns, one_by_one, mixed), tables, strict=True)
+    )
     for name in ("score", "anomalous", "drift", "phase", "start", "peak_time", "peak"):
         expected = getattr(whole, name)
         assert len(np.unique(expected)) > 1
         np.testing.assert_array_equal(np.concatenate([getattr(step, name) for step in columns]), expected, err_msg=name)
-        found = np.array([getattr(one, name) for step in single for one in step])
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0, err_msg=name)
+        actual = np.array([getattr(one, name) for step in single for one in step])
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=0, err_msg=name)
     for one, other, another in zip(*(table._arrays() for table, _ in tables), strict=True):
         np.testing.assert_array_equal(one, another)
         np.testing.assert_allclose(other, another, rtol=1e-12)

@@ -149,12 +149,12 @@ def test_a_rejected_observation_changes_no_array(time, row, outcome, detector):
 def test_a_forecast_that_is_not_finite_changes_no_series(detector, forecast, bad):
     broken = False
 
-    def made(windows, times):
+    def sometimes_broken(windows, times):
         path = forecast(windows, times)
         path[-1, -1, bad] *= np.nan if broken else 1.0
         return path
 
-    good, slots = make_monitor(made, series=2, detector=detector)
+    good, slots = make_monitor(sometimes_broken, series=2, detector=detector)
     observe(good, slots.repeat(4), np.tile(grid(4), 2), LEVELS[:8])
     before = state(good)
     broken = True
@@ -195,8 +195,8 @@ def test_a_forecast_of_several_steps_is_compared_with_its_row():
     monitor, slots = make_monitor(detector=watched)
     for row in range(12):
         observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
-    made = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]
-    found = np.array([given.pending[0, -1] for given in seen])
-    assert np.isnan(found[:3]).all()
-    np.testing.assert_array_equal(found[3:], made[:5].astype(np.float32))
+    forecasts = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]
+    pending = np.array([batch.pending[0, -1] for batch in seen])
+    assert np.isnan(pending[:3]).all()
+    np.testing.assert_array_equal(pending[3:], forecasts[:5].astype(np.float32))
     np.testing.assert_array_equal(seen[-1].patterns[0], LEVELS[12 - DETECTOR.pattern_rows : 12].astype(np.float32))

@@ -68,12 +68,14 @@ def learn(sizes, rows=None):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=20), st.integers(0, 2 * MAX_ROWS))
 def test_a_ramp_of_a_week_raises_no_scale_beyond_its_bound(knots, rows):
-    """Whatever course the residuals take: to a factor of 3, and in a week by no more than a week weighs beside what is known."""
+    """At most to a factor of 3, and in a week by no more than its weight against the earlier rows."""
     sizes = 10.0 ** np.interp(np.linspace(0, 1, WEEK), np.linspace(0, 1, len(knots)), knots)
-    known = min(rows, MAX_ROWS)
-    found, _ = learn(sizes, known)
-    assert found <= math.log(MAX_FACTOR) + 1e-6
-    assert found <= math.log((PRIOR_ROWS + known + WEEK) / (PRIOR_ROWS + known - 1)) * (1 if known + WEEK <= MAX_ROWS else 1.2)
+    earlier_rows = min(rows, MAX_ROWS)
+    log_factor, _ = learn(sizes, earlier_rows)
+    assert log_factor <= math.log(MAX_FACTOR) + 1e-6
+    assert log_factor <= math.log((PRIOR_ROWS + earlier_rows + WEEK) / (PRIOR_ROWS + earlier_rows - 1)) * (
+        1 if earlier_rows + WEEK <= MAX_ROWS else 1.2
+    )
 
 
 def test_nothing_is_learned_from_an_extraordinary_or_missing_residual():
@@ -85,8 +87,8 @@ def test_nothing_is_learned_from_an_extraordinary_or_missing_residual():
 
 
 def test_an_extreme_residual_stays_anomalous_with_the_scale_at_its_bound():
-    found, table = learn(np.geomspace(0.8, 3.0 * 0.9, 20_000))
-    assert found > 0.9 * math.log(MAX_FACTOR)
+    log_factor, table = learn(np.geomspace(0.8, 3.0 * 0.9, 20_000))
+    assert log_factor > 0.9 * math.log(MAX_FACTOR)
     assert np.abs(table.log_scale).max() <= np.float32(math.log(MAX_FACTOR))
     curve = own_detector().feature_table
     alone = np.zeros((1, 2 * (len(CALIBRATION.horizons) + 1)))

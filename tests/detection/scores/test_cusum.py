@@ -1,4 +1,4 @@
-"""The course: bounded surprises that add up along the rows."""
+"""The course: bounded bounded that add up along the rows."""
 
 from dataclasses import replace
 
@@ -18,16 +18,16 @@ from tests.support.monitors import DETECTOR, LEVELS, grid, make_monitor, observe
 ROWS, FEATURES = 4, 3
 CURVE = ScoreCurve(samples=999, scores=tuple(float(i) for i in range(1, 1000)), counts=tuple(range(998, -1, -1)), tail=None)
 SUMS = ScoreCurve(samples=99, scores=tuple(0.05 * i for i in range(1, 100)), counts=tuple(range(98, -1, -1)), tail=None)
-COURSE = Cusum([[CURVE] * FEATURES] * (ROWS - 1), [SUMS] * FEATURES)
+CUSUM = Cusum([[CURVE] * FEATURES] * (ROWS - 1), [SUMS] * FEATURES)
 numbers = st.floats(-2000, 2000) | st.just(np.nan)
 
 
 def scores_of(strengths, directions):
-    """Scores of one feature where each row's surprise has such a strength and direction, the newest first."""
+    """Scores of one feature where each row's surprise has such a neg_log10_p and direction, the newest first."""
     sizes = 1000 * (1 - 10.0 ** -np.array(strengths[1:]))
     revisions = np.tile((sizes * directions[1:])[None, :, None], (1, 1, FEATURES))
     first = np.full((1, FEATURES), directions[0])
-    return COURSE.scores(first, np.full((1, FEATURES), strengths[0]), revisions)[0, 0]
+    return CUSUM.scores(first, np.full((1, FEATURES), strengths[0]), revisions)[0, 0]
 
 
 def test_residuals_in_one_direction_add_up_and_those_in_both_do_not():
@@ -46,24 +46,25 @@ def test_a_sum_counts_from_the_row_where_the_deviation_began():
 
 @given(
     score=arrays(np.float64, (5, FEATURES), elements=numbers),
-    strength=arrays(np.float64, (5, FEATURES), elements=st.floats(0, 20)),
+    neg_log10_p=arrays(np.float64, (5, FEATURES), elements=st.floats(0, 20)),
     revisions=arrays(np.float64, (5, ROWS - 1, FEATURES), elements=numbers),
 )
-def test_one_row_has_the_same_cusum_as_in_a_batch(score, strength, revisions):
-    strength[np.isnan(score)] = 0
-    found, single = COURSE.scores(score, strength, revisions), COURSE.single(FEATURES)
+def test_one_row_has_the_same_cusum_as_in_a_batch(score, neg_log10_p, revisions):
+    neg_log10_p[np.isnan(score)] = 0
+    sums, single = CUSUM.scores(score, neg_log10_p, revisions), CUSUM.single(FEATURES)
     for i in range(5):
-        surprises = np.empty((ROWS, FEATURES))
-        single.bound(revisions[i], surprises)
-        alone = single.neg_log10_p(strength[i], score[i], surprises)
-        np.testing.assert_array_equal(alone, COURSE.neg_log10_p(found)[i])
+        bounded = np.empty((ROWS, FEATURES))
+        single.bound(revisions[i], bounded)
+        alone = single.neg_log10_p(neg_log10_p[i], score[i], bounded)
+        np.testing.assert_array_equal(alone, CUSUM.neg_log10_p(sums)[i])
+        np.testing.assert_array_equal(single.scores(bounded), sums[i])
 
 
 def test_a_model_of_one_step_has_a_cusum_of_one_row():
     assert (choose_cusum_rows(1, 12), choose_cusum_rows(3, 12), choose_cusum_rows(12, 12)) == (1, 3, CUSUM_ROWS)
     score = np.array([[3.0, -3.0, np.nan]])
-    found = Cusum([], [SUMS] * 3).scores(score, np.array([[1.0, 1.0, 0.0]]), np.zeros((1, 0, FEATURES)))
-    np.testing.assert_array_equal(found, [[0.5, -0.5, 0.0]])
+    sums = Cusum([], [SUMS] * 3).scores(score, np.array([[1.0, 1.0, 0.0]]), np.zeros((1, 0, FEATURES)))
+    np.testing.assert_array_equal(sums, [[0.5, -0.5, 0.0]])
 
 
 def test_a_calibration_without_a_cusum_is_scored_without_it():
@@ -71,10 +72,10 @@ def test_a_calibration_without_a_cusum_is_scored_without_it():
     detector = Detector(calibration, DETECTOR.space, (LEVELS.min(0), LEVELS.max(0)))
     many, slots = make_monitor(detector=detector)
     alone, _ = make_monitor(detector=detector)
-    found = observe(many, slots.repeat(40), grid(40), LEVELS[:40])
+    verdicts = observe(many, slots.repeat(40), grid(40), LEVELS[:40])
     observe(alone, slots.repeat(20), grid(20), LEVELS[:20])
-    told = [alone.observe_one(int(slots[0]), int(grid(40)[i]), LEVELS[i : i + 1], significance=0.01) for i in range(20, 40)]
-    assert [verdict.p_value for verdict in told] == found.p_value[20:].tolist()
+    single = [alone.observe_one(int(slots[0]), int(grid(40)[i]), LEVELS[i : i + 1], significance=0.01) for i in range(20, 40)]
+    assert [verdict.p_value for verdict in single] == verdicts.p_value[20:].tolist()
     assert many.table.pending_rows == 3
 
 

@@ -1,9 +1,10 @@
-"""Sums of strengths: those of numpy, to the bit, whatever the shape; and what features count for in them."""
+"""Evidence: its table, its sums with the bits of numpy's, and tempering."""
 
 import numpy as np
 import pytest
 
-from mods_grpc.detection.scores.evidence import NEGLIGIBLE, temper, total
+from mods_grpc.detection.scores.conformal import Curves, make_curve
+from mods_grpc.detection.scores.evidence import NEGLIGIBLE, EvidenceTable, temper, total
 
 RNG = np.random.default_rng(1)
 
@@ -26,3 +27,15 @@ def test_evidence_below_the_threshold_hardly_counts_and_above_it_counts_in_full(
 def test_without_a_threshold_evidence_is_unchanged_to_the_bit():
     strengths = RNG.gamma(1.0, 1.0, (50, 4, 3))
     np.testing.assert_array_equal(temper(strengths, 0.0), strengths)
+
+
+def test_the_table_has_the_p_value_of_the_curve_within_a_percent_of_the_score():
+    curves = [make_curve(RNG.gamma(2.0, 1.0, 4000)), make_curve(RNG.pareto(2.0, 300)), make_curve(np.zeros(50))]
+    table = EvidenceTable(curves)
+    scores = np.geomspace(0.1, 100, 5000)[:, None] * np.ones(3)
+    p_value = table.p_and_neg_log10_p(table.indices(scores))[0]
+    exact, below = Curves(curves).p_value(scores), Curves(curves).p_value(scores * 0.992)
+    assert ((exact <= p_value) & (p_value <= below)).all()
+    np.testing.assert_allclose(table.neg_log10_p(table.indices(scores)), np.minimum(-np.log10(p_value), 20))
+    assert table.p_and_neg_log10_p(table.indices(np.array([[0.0, np.nan, 0.0]])))[0].tolist() == [[1.0, 1.0, 1.0]]
+    assert table.p_and_neg_log10_p(table.indices(np.array([[np.inf] * 3])))[0][0, 2] == pytest.approx(1 / 51)

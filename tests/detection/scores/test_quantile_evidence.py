@@ -35,8 +35,8 @@ def expectation():
 
 
 def test_an_interval_is_stored_as_its_middle_and_its_clipped_width():
-    made = np.array([[[1.0, 2.0, 0.0, 1.0, 4.0, 1.1], [1.0, 2.0, 0.0, 1.0, 4.0, 1.1]]])
-    assert expectation().to_stored(made, slice(0, 2))[0].tolist() == [[2.0, 1.05, 4.0, 0.5], [2.0, 1.05, 4.0, 2.0]]
+    outputs = np.array([[[1.0, 2.0, 0.0, 1.0, 4.0, 1.1], [1.0, 2.0, 0.0, 1.0, 4.0, 1.1]]])
+    assert expectation().to_stored(outputs, slice(0, 2))[0].tolist() == [[2.0, 1.05, 4.0, 0.5], [2.0, 1.05, 4.0, 2.0]]
     assert expectation().to_stored(np.array([[1.0, 2.0, 0.0, 1.0, 4.0, 11.0]]), 0).tolist() == [[2.0, 6.0, 4.0, 3.0]]
 
 
@@ -46,10 +46,10 @@ def test_an_interval_is_stored_as_its_middle_and_its_clipped_width():
 )
 def test_the_size_of_a_residual_ranks_as_the_score_of_conformalised_quantile_regression(observed, lower, width, others):
     upper = lower + width
-    made = np.array([[[lower, 0.0, lower, 0.0, upper, 0.0]]])
+    outputs = np.array([[[lower, 0.0, lower, 0.0, upper, 0.0]]])
 
     def size(value):
-        return float(np.abs(expectation().residuals(np.array([[[value, 0.0]]]), made))[0, 0, 0])
+        return float(np.abs(expectation().residuals(np.array([[[value, 0.0]]]), outputs))[0, 0, 0])
 
     def score(value):
         return max(lower - value, value - upper) / (upper - lower)
@@ -58,7 +58,7 @@ def test_the_size_of_a_residual_ranks_as_the_score_of_conformalised_quantile_reg
         assert size(observed) - 0.5 == pytest.approx(score(observed), rel=1e-6, abs=1e-9)
         if abs(score(observed) - score(other)) > 1e-9:
             assert (size(observed) < size(other)) == (score(observed) < score(other))
-    assert np.sign(expectation().residuals(np.array([[[upper + 1, 0.0]]]), made)[0, 0, 0]) == 1
+    assert np.sign(expectation().residuals(np.array([[[upper + 1, 0.0]]]), outputs)[0, 0, 0]) == 1
 
 
 def busy_by_day(n, seed=1):
@@ -98,8 +98,8 @@ def test_intervals_are_asymmetric_follow_the_hour_and_have_the_stated_coverage(c
     detector, forecast = calibrated((0.05, 0.5, 0.95))
     values, first = busy_by_day(40_000, seed=2), grid(1)[0]
     numbers = np.arange(ROWS, 40_000 - HORIZON)
-    made = forecast(values[numbers[:, None] - 1, :][:, :, None], first + (numbers - 1) * SLIDE * NANOS_PER_SECOND)
-    low, high = detector.path_interval(made, coverage)
+    outputs = forecast(values[numbers[:, None] - 1, :][:, :, None], first + (numbers - 1) * SLIDE * NANOS_PER_SECOND)
+    low, high = detector.path_interval(outputs, coverage)
     came = values[numbers[:, None] + np.arange(HORIZON)]
     inside = ((came >= low) & (came <= high)).mean(axis=0)
     np.testing.assert_allclose(inside, coverage, atol=0.012)
@@ -107,20 +107,20 @@ def test_intervals_are_asymmetric_follow_the_hour_and_have_the_stated_coverage(c
     by_hour = [float(((came >= low) & (came <= high))[rows, 0].mean()) for rows in (by_day, ~by_day)]
     np.testing.assert_allclose(by_hour, coverage, atol=0.015)
     assert (high - low)[by_day, 0].mean() == pytest.approx(20 * (high - low)[~by_day, 0].mean(), rel=0.01)
-    assert ((high - made[..., :1]) > 1.5 * (made[..., :1] - low)).all()
+    assert ((high - outputs[..., :1]) > 1.5 * (outputs[..., :1] - low)).all()
 
 
 def test_a_quiet_hour_is_scored_by_its_own_width_unlike_residuals_of_the_forecast():
-    found = {}
+    feature_p = {}
     for levels in ((), (0.05, 0.5, 0.95)):
         detector, forecast = calibrated(levels)
         monitor, slots = make_monitor(forecast=forecast, detector=detector)
         values = np.full((150, 1), 0.7)
         values[140] = 12.0  # at night, where 3 is high; nothing by day
         verdicts = observe(monitor, slots.repeat(150), grid(150), values)
-        found[levels] = float(verdicts.explain(np.array([140])).feature_p[0, 0])
-    assert found[()] > 0.2
-    assert found[(0.05, 0.5, 0.95)] < 0.002
+        feature_p[levels] = float(verdicts.explain(np.array([140])).feature_p[0, 0])
+    assert feature_p[()] > 0.2
+    assert feature_p[(0.05, 0.5, 0.95)] < 0.002
 
 
 @pytest.mark.parametrize("detector", [QUANTILES, MIXED], ids=["counts", "a mean and a count"])
@@ -150,7 +150,7 @@ def test_the_reason_names_the_side_on_which_a_value_lies_outside():
         low, high = QUANTILES.interval(grid(n)[[row]], verdicts.forecast[[row]], why.scale, 0.01)
         assert verdicts.anomalous[row]
         assert (int(why.share[0].argmax()), int(why.direction[0, feature])) == (feature, sign)
-        told = describe(
+        reason = describe(
             "x",
             values[row, feature],
             verdicts.expected[row, feature],
@@ -161,7 +161,7 @@ def test_the_reason_names_the_side_on_which_a_value_lies_outside():
             sign,
             float(verdicts.p_value[row]),
         )
-        assert f"{word} expected" in told
+        assert f"{word} expected" in reason
 
 
 def test_widths_are_clipped_to_nearly_all_of_those_of_the_calibration_range():

@@ -49,8 +49,8 @@ def p_of_the_next_row(detector, values):
     table = detector.table(ROWS)
     monitor = Monitor(detector, mean_forecast, table, slide_seconds=600, holdoff_rows=6)
     slots = np.full(len(values), table.allocate())
-    found = monitor.observe(slots, times, values, reported=np.ones(len(values), bool), significance=0.01, impute_rows=3)
-    return found.explain(np.arange(len(values))).feature_p[:, 0]
+    verdicts = monitor.observe(slots, times, values, reported=np.ones(len(values), bool), significance=0.01, impute_rows=3)
+    return verdicts.explain(np.arange(len(values))).feature_p[:, 0]
 
 
 def test_a_residual_ordinary_by_day_is_anomalous_in_a_quiet_night():
