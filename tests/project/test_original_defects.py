@@ -49,7 +49,7 @@ CAUGHT_BY = {
     "11 models with custom layers cannot be loaded again": ("test_weights_survive_saving_and_loading_into_a_rebuilt_network",),
     "12 loading runs code, nobody is authenticated, whatever holds its port is killed": (
         "test_a_pickled_array_is_never_executed",
-        "test_artifacts_are_data_nothing_that_runs_code_is_imported",
+        "test_artifacts_are_data_and_nothing_that_runs_code_is_imported",
         "test_sigterm_exits_with_0_and_a_second_server_on_the_port_exits_with_2",
     ),
     "13 the model is read anew on every prediction": ("test_the_model_is_read_once_and_not_on_every_prediction",),
