@@ -72,11 +72,18 @@ def test_the_verdicts_are_those_of_detect(server: RunningServer) -> None:
     assert result.anomalous.any()
 
 
+@pytest.fixture(scope="module", params=["rows", "batches"])
+def sent_and_expected(server: RunningServer, request: pytest.FixtureRequest) -> tuple[list, list[Verdict]]:
+    """Rows or batches, and their verdicts over a connection that does not break."""
+    sent: list = make_observations() if request.param == "rows" else batches(make_observations(), 7)
+    return sent, score(server.address, sent, sensor=f"unbroken {next(_sensors)}")
+
+
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("form", ["rows", "batches"])
-def test_verdicts_do_not_depend_on_where_the_connection_was_cut(server: RunningServer, form: str, seed: int) -> None:
-    sent: list = make_observations() if form == "rows" else batches(make_observations(), 7)
-    expected = score(server.address, sent, sensor=f"unbroken {next(_sensors)}")
+def test_verdicts_do_not_depend_on_where_the_connection_was_cut(
+    server: RunningServer, sent_and_expected: tuple[list, list[Verdict]], seed: int
+) -> None:
+    sent, expected = sent_and_expected
     rng = np.random.default_rng(seed)
     # From inside the handshake to after many answers; several small ones break a stream while it reconnects. The first
     # connection has to be established, because a client that never reached its server gives up.

@@ -35,6 +35,12 @@ def keys(tmp_path_factory):
     }
 
 
+@pytest.fixture(autouse=True)
+def frequent_checks(monkeypatch):
+    """Let servers look for renewed files 20 times per second, so that tests poll briefly."""
+    monkeypatch.setattr(FileWatcher.__init__, "__defaults__", (0.05,))
+
+
 def channel_credentials(keys, client=None):
     key, certificate = (path.read_bytes() for path in keys[client]) if client else (None, None)
     return grpc.ssl_channel_credentials(keys["authority"][1].read_bytes(), key, certificate)

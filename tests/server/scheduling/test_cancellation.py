@@ -32,15 +32,23 @@ def impatient_server(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unfrozen_afterwards():
+    gc.collect()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def no_collector():
-    gc.collect()
+    gc.freeze()  # then `alive` needs to look only at objects made since
     gc.disable()
     yield
     gc.enable()
 
 
 def alive(*kinds):
+    """Return the type names of the objects of these types that were made during this test and still exist."""
     return [type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds)]
 
 
