@@ -1,6 +1,7 @@
 """A record whose time is wrong, in a log of a day: aggregated or replayed, it changes nothing but a counter."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -55,13 +56,14 @@ def write(folder, records):
     return folder
 
 
+@cache
 def day():
-    """Return records in the order of logging; durations are short enough for the lateness."""
+    """Return records in the order of logging, shared by all tests; durations are short enough for the lateness."""
     records = random_records(12, 6_000, HOURS * 3_600)
     for record in records:
         if isinstance(record, Conn) and record.duration:
             record.duration %= 600 * SECOND
-    return sorted(records, key=lambda record: record.logged_ns)
+    return tuple(sorted(records, key=lambda record: record.logged_ns))
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +105,7 @@ def test_a_connection_of_ten_years_makes_nothing_late(tmp_path, right, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_gap_of_a_day_loses_nothing(tmp_path, way):
-    records = day()
-    for record in records[3_000:]:
-        record.ts += 86_400 * SECOND
+    records = [replace(record, ts=record.ts + 86_400 * SECOND * (index >= 3_000)) for index, record in enumerate(day())]
     rows, counters = WAYS[way](write(tmp_path / "logs", records))
     assert (counters.ahead, counters.late) == (0, 0)
     assert counters.added + counters.remote == sum(record.protocol in {"conn", "dns", "ssh"} for record in records)
@@ -113,7 +113,7 @@ def test_a_gap_of_a_day_loses_nothing(tmp_path, way):
 
 
 def test_aggregate_and_replay_treat_wrong_times_alike(tmp_path):
-    records = day()
+    records = list(day())
     for index in (100, 4_000):
         records.insert(index, wrong(Dns(ts=0, orig_h="8.8.8.8", resp_h="10.0.0.1"), ts=records[index].ts + 5 * 3_600 * SECOND))
     folder = write(tmp_path / "logs", records)

@@ -16,7 +16,7 @@ from tests.support.running_server import running_server
 
 QUICK = ResumePolicy(total_seconds=30, first_wait_seconds=0.001, longest_wait_seconds=0.01)
 SLIDE = 600 * 10**9
-COUNT, BUDGET = 700, 12.0
+COUNT, BUDGET = 450, 12.0
 TIMES = 1_556_668_800 * 10**9 + np.arange(COUNT) * SLIDE
 # twice as restless as what the model was calibrated on, so that it alarms far more often than the budget says
 VALUES = np.random.default_rng(9).gamma(20.0, 50.0, (COUNT, 2))
@@ -126,9 +126,9 @@ def test_scales_adapt_to_the_series_on_request_however_rows_are_sent(server):
 def test_scales_outlive_a_restart_with_a_state_file_and_end_with_the_model(repository, tmp_path, server):
     expected = p_values(stream(server.address, rows(), own_scales=True))
     actual = []
-    for first in range(0, COUNT, 350):
+    for first in range(0, COUNT, 225):
         with running_server(repository=repository, state_file=str(tmp_path / "state")) as again:
-            actual += p_values(stream(again.address, rows(first, first + 350), own_scales=True))
+            actual += p_values(stream(again.address, rows(first, first + 225), own_scales=True))
     assert actual == expected
     assert scales_of(server).any()
     publish_tiny(repository, version=2)
@@ -139,9 +139,9 @@ def test_scales_outlive_a_restart_with_a_state_file_and_end_with_the_model(repos
 def test_the_level_outlives_a_restart_with_a_state_file(repository, tmp_path, server):
     expected = flags(stream(server.address, rows()))
     actual = []
-    for first in range(0, COUNT, 175):
+    for first in range(0, COUNT, 150):
         with running_server(repository=repository, state_file=str(tmp_path / "state")) as again:
-            actual += flags(stream(again.address, rows(first, first + 175)))
+            actual += flags(stream(again.address, rows(first, first + 150)))
     assert actual == expected
 
 
@@ -160,7 +160,7 @@ def test_the_watch_which_keeps_levels_itself_comes_to_the_same_alarms(server):
     levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.extremal_index)
     judged = []
     for index, verdict in enumerate(stream(server.address, rows(), "watch", fixed_level=True)):
-        if index == 400:  # as over a checkpoint
+        if index == 250:  # as over a checkpoint
             state, levels = levels.state(), AlarmLevels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
             levels.restore(state)
             levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.extremal_index)
