@@ -33,20 +33,23 @@ def describe(
         direction: Direction of its strongest evidence: 1 too high, -1 too low, 0 neither.
         fused_p: p-value of all evidence.
     """
-    band = f"{format_number(expected)} ({format_number(lower)}-{format_number(upper)})"
+    value, middle, low, high = format_numbers(observed, expected, lower, upper)
+    band = f"{middle} ({low}-{high})"
     if fused_p > MIN_ORDINARY_P:
-        return f"nothing unusual, p = {fused_p:.1g} in all; {feature} {format_number(observed)}, expected {band}"
+        return f"nothing unusual, p = {fused_p:.1g} in all; {feature} {value}, expected {band}"
     if lower <= observed <= upper:
         return (
-            f"{feature} {format_number(observed)}, {DIRECTION_TEXT[direction]} over several rows; "
-            f"from the last one expected {band}, p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
+            f"{feature} {value}, {DIRECTION_TEXT[direction]} over several rows; from the last one expected {band}, "
+            f"p = {fused_p:.1g} in all; {100 * share:.0f} % of the score"
         )
     side = "above" if observed > expected else "below"
-    return f"{feature} {format_number(observed)}, {side} expected {band}, p = {p_value:.1g}; {100 * share:.0f} % of the score"
+    return f"{feature} {value}, {side} expected {band}, p = {p_value:.1g}; {100 * share:.0f} % of the score"
 
 
-def format_number(value: float) -> str:
-    """Format a number for readers: digits in groups of three, three significant digits below 1 000."""
-    if math.isfinite(value) and abs(value) >= 1000:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.3g}"
+def format_numbers(*values: float) -> list[str]:
+    """Format numbers for readers: digits in groups of three, three significant digits below 1 000."""
+    texts = []
+    for value in values:
+        is_large = math.isfinite(value) and abs(value) >= 1000
+        texts.append(f"{value:,.0f}".replace(",", " ") if is_large else f"{value:.3g}")
+    return texts

@@ -56,7 +56,7 @@ class Cusum:
                 allowed = (row + 2) * ALLOWANCE
                 np.maximum(high, summed - allowed, out=high)
                 np.minimum(low, summed + allowed, out=low)
-        return _larger(high, low)
+        return np.asarray(np.where(high >= -low, np.maximum(high, 0.0), np.minimum(low, 0.0)), np.float64)
 
     def neg_log10_p(self, scores: Floats) -> Floats:
         """Return the evidence of sums `(n, features)`."""
@@ -109,9 +109,5 @@ class SingleCusum:
     def scores(self, bounded: Floats) -> Floats:
         """Return the sums of a row, signed, `(features,)`, as `Cusum.scores` does; `bounded` as `neg_log10_p` left it."""
         sums = np.add.accumulate(bounded, 0)
-        return _larger((sums - self._allowed).max(axis=0), (sums + self._allowed).min(axis=0))
-
-
-def _larger(high: Floats, low: Floats) -> Floats:
-    """Return the larger of the sums in either direction, `high` 0 or above and `low` 0 or below, by size."""
-    return np.asarray(np.where(high >= -low, np.maximum(high, 0.0), np.minimum(low, 0.0)), np.float64)
+        high, low = (sums - self._allowed).max(axis=0), (sums + self._allowed).min(axis=0)
+        return np.asarray(np.where(high >= -low, np.maximum(high, 0.0), np.minimum(low, 0.0)), np.float64)
