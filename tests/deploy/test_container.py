@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mods_grpc import Client
-from tests.support import live_day
 from tests.support.container_image import Image, container, locked, needed_tools
+from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]
@@ -28,8 +28,8 @@ def image():
 
 
 def distributions(image):
-    found = image.root.glob("opt/mods/lib/python3*/site-packages/*.dist-info/METADATA")
-    names = (re.search(r"^Name: (\S+)", path.read_text(), re.MULTILINE) for path in found)
+    metadata = image.root.glob("opt/mods/lib/python3*/site-packages/*.dist-info/METADATA")
+    names = (re.search(r"^Name: (\S+)", path.read_text(), re.MULTILINE) for path in metadata)
     return {canonicalize_name(match[1]) for match in names}
 
 
@@ -68,10 +68,10 @@ def test_the_image_serves_as_nobody_on_a_read_only_root_without_capabilities_and
         running.wait_for("serving address=")
         with Client(f"unix:{tmp_path}/s/grpc.sock") as client:
             model = client.model("campus")
-            found = client.forecast(
+            forecast = client.forecast(
                 np.full((model.window_rows, len(model.features)), 1000.0), datetime(2026, 1, 5, tzinfo=UTC), model="campus"
             )
-            assert np.isfinite(found.values).all()
+            assert np.isfinite(forecast.values).all()
         assert running.execute("python", "-m", "mods_grpc.server.probe") == (0, "readiness: SERVING\n")
         code, text = running.execute("python", "-c", "open('/models/x', 'w')")
         assert (code, "Read-only file system" in text) == (1, True)

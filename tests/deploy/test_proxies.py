@@ -15,9 +15,9 @@ from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
 from tests.support import running_server as running_server_module
-from tests.support.http2.client import Stream, at, detect_request, failure_of, forecast_request, observation_batch, series
 from tests.support.models.tiny import HORIZON, LEVELS
 from tests.support.proxies import PROXIES, RunningProxy
+from tests.support.rpc.client import Stream, at, detect_request, failure_of, forecast_request, observation_batch, series
 from tests.support.running_server import channel_to, running_server
 
 MANY = 4_096
@@ -102,7 +102,7 @@ def test_unary_calls_and_reflection_answer_as_without_a_proxy(proxied, straight)
 def failures(channel):
     inference, directory = inference_over(channel), model_pb2_grpc.ModelServiceStub(channel)
     bad = detect_request(*[series([number % 3] * 2, name="") for number in range(64)])
-    found = []
+    errors = []
     for call, request in (
         (directory.GetModel, model_pb2.GetModelRequest(name="nobody")),
         (inference.Forecast, pb.ForecastRequest()),
@@ -110,8 +110,8 @@ def failures(channel):
     ):
         with pytest.raises(grpc.RpcError) as caught:
             call(request, timeout=10)
-        found.append((failure_of(caught.value), caught.value.details()))
-    return found
+        errors.append((failure_of(caught.value), caught.value.details()))
+    return errors
 
 
 def test_errors_keep_their_details(proxied, straight):
@@ -135,10 +135,10 @@ def test_requests_refused_before_they_are_complete_keep_their_status(proxied, st
 def test_a_stream_judges_row_by_row_as_without_a_proxy(proxied, straight):
     def verdicts(channel):
         stream = Stream(inference_over(channel), sensor=sensor(), explain=EXPLAIN_ALL)
-        found = [stream.row(row) for row in range(100)]
+        answers = [stream.row(row) for row in range(100)]
         assert stream.end().last_sequence == 100
         assert stream.failure()[0] == grpc.StatusCode.OK
-        return found
+        return answers
 
     assert verdicts(proxied) == verdicts(straight)
 
@@ -146,9 +146,9 @@ def test_a_stream_judges_row_by_row_as_without_a_proxy(proxied, straight):
 def test_a_message_of_4096_observations_comes_back_whole(proxied, straight):
     def answers(channel):
         stream = Stream(inference_over(channel), sensor=sensor(), explain=EXPLAIN_ALL)
-        found = [stream.send(batch=wide_batch(row)) for row in range(6)]
+        replies = [stream.send(batch=wide_batch(row)) for row in range(6)]
         stream.end()
-        return found
+        return replies
 
     assert answers(proxied) == answers(straight)
 
@@ -178,7 +178,7 @@ def test_more_streams_than_one_connection_takes_find_another(between, server):
 
 def serve_until(server, channel, most):
     """Serve others while more streams are open than that."""
-    while server.app._streams.open > most:
+    while server.app._streams.open_count > most:
         assert inference_over(channel).Forecast(forecast_request(), timeout=10).horizon == HORIZON
 
 

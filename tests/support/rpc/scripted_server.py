@@ -22,7 +22,7 @@ from mods_grpc.protobuf.arrays import (
     unpack_float64,
     unpack_mask,
 )
-from mods_grpc.server.rpc.status import abort_arguments, to_status
+from mods_grpc.server.rpc.status import to_abort_arguments, to_status
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, verdict_pb2
 
@@ -240,7 +240,7 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
 
     @staticmethod
     def _fail(context: grpc.ServicerContext, error: errors.ModsError) -> None:
-        code, message, metadata = abort_arguments(error)
+        code, message, metadata = to_abort_arguments(error)
         context.set_trailing_metadata(metadata)
         context.abort(code, message)
 
