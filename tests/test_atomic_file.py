@@ -47,9 +47,14 @@ def test_a_new_file_is_synced_and_never_replaces_another(tmp_path, steps):
 def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path):
     path = tmp_path / "state"
     path.write_bytes(b"old")
-    with pytest.raises(RuntimeError), replacing(path) as file:
-        file.write(b"half of the n")
-        raise RuntimeError
+
+    def fail():
+        with replacing(path) as file:
+            file.write(b"half of the n")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("state", b"old")]
 
 
