@@ -9,9 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mods_grpc.artifact import check_graph
 from mods_grpc.errors import ArtifactError
-from tests.support.models.tiny import mean_graph
+from tests.support.models.tiny import make_mean_graph
 
-TINY = mean_graph().SerializeToString()
+TINY = make_mean_graph().SerializeToString()
 EXTERNAL = {"location": "../../etc/passwd"}
 
 
@@ -23,7 +23,7 @@ def refusal(model):
 
 
 def with_node(*arguments, **attributes):
-    model = mean_graph()
+    model = make_mean_graph()
     model.graph.node.append(helper.make_node(*arguments, **attributes))
     return model
 
@@ -87,14 +87,14 @@ def test_an_odd_operator_name_is_not_repeated():
 @pytest.mark.parametrize("domain", ["com.microsoft", "ai.onnx.ml", "ai.onnx.training", "custom"])
 def test_another_domain_is_refused_on_the_node_and_in_the_imports(domain):
     assert refusal(with_node("Identity", ["scaled"], ["x"], domain=domain)) == "operator Identity is not allowed"
-    model = mean_graph()
+    model = make_mean_graph()
     model.opset_import.add(domain=domain, version=1)
     assert refusal(model) == "imports an operator domain that is not allowed"
 
 
 @pytest.mark.parametrize(("location", "entries"), [(True, True), (True, False), (False, True)])
 def test_data_outside_the_file_is_refused_wherever_a_tensor_can_stand(location, entries):
-    initializer = mean_graph()
+    initializer = make_mean_graph()
     external(initializer.graph.initializer[1], location, entries)
     constant = with_node("Constant", [], ["x"], value=external(vector(), location, entries))
     listed = with_node("Identity", ["scaled"], ["x"], values=[vector(), external(vector(), location, entries)])
@@ -103,7 +103,7 @@ def test_data_outside_the_file_is_refused_wherever_a_tensor_can_stand(location, 
 
 
 def test_a_location_that_only_some_readers_take_for_external_is_refused():
-    initializer = mean_graph()
+    initializer = make_mean_graph()
     tensor = initializer.graph.initializer[1].SerializeToString() + b"\x70" + varint(2**32 + 1)
     del initializer.graph.initializer[1]
     model = initializer.SerializeToString() + field(7, field(5, tensor))  # graphs given twice are merged
@@ -111,17 +111,17 @@ def test_a_location_that_only_some_readers_take_for_external_is_refused():
 
 
 def test_functions_and_training_information_are_refused():
-    model = mean_graph()
+    model = make_mean_graph()
     node = helper.make_node("Identity", ["x"], ["y"])
     model.functions.append(helper.make_function("local", "f", ["x"], ["y"], [node], [helper.make_opsetid("", 18)]))
     assert refusal(model) == "holds training information or functions"
-    model = mean_graph()
+    model = make_mean_graph()
     model.training_info.add()
     assert refusal(model) == "holds training information or functions"
 
 
 def test_sparse_data_is_refused_as_an_initializer_and_as_an_attribute():
-    model = mean_graph()
+    model = make_mean_graph()
     model.graph.sparse_initializer.append(sparse())
     assert refusal(model) == "holds sparse data"
     assert refusal(with_node("Constant", [], ["x"], sparse_value=sparse())) == "holds sparse data"
@@ -133,13 +133,13 @@ def test_another_opset_is_refused(opset):
     assert refusal(TINY + field(8, b"\x10" + varint(opset))) == (
         f"uses opset {', '.join(map(str, sorted({18, opset})))}, expected 18"
     )
-    model = mean_graph()
+    model = make_mean_graph()
     model.opset_import[0].version = opset
     assert refusal(model) == f"uses opset {opset}, expected 18"
 
 
 def test_no_opset_is_refused():
-    model = mean_graph()
+    model = make_mean_graph()
     del model.opset_import[:]
     assert refusal(model) == "uses opset none, expected 18"
 
@@ -175,7 +175,7 @@ def field(number, data, above=0):
 
 def test_two_graphs_are_refused_because_readers_merge_them():
     graph = with_node("Loop", ["scaled"], ["x"], body=inner_graph()).graph.SerializeToString()
-    assert refusal(TINY + field(7, mean_graph().graph.SerializeToString())) == "holds no graph, or more than one"
+    assert refusal(TINY + field(7, make_mean_graph().graph.SerializeToString())) == "holds no graph, or more than one"
     assert "nested graph" in refusal(TINY + field(7, graph))
 
 
@@ -186,7 +186,7 @@ def test_a_field_behind_a_key_of_more_than_32_bits_is_refused_because_the_runtim
         assert refusal(TINY + field(7, hidden, above=key)) == "not a valid ONNX file"
         assert refusal(TINY + field(25, hidden, above=key)) == "not a valid ONNX file"
         model = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 18)]).SerializeToString()
-        graph = mean_graph().graph.SerializeToString() + hidden
+        graph = make_mean_graph().graph.SerializeToString() + hidden
         assert refusal(model + field(7, graph)) == "not a valid ONNX file"
 
 

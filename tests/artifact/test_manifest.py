@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from mods_grpc.artifact import Calibration, DayScale, IntervalReference, Manifest, Metric, ScoreCurve, Tail
 from mods_grpc.errors import ArtifactError
-from tests.support.models.tiny import manifest
+from tests.support.models.tiny import make_manifest
 
 METRIC = Metric(metric="mae", feature="conn_in", step=1, value=0.1, persistence=1 / 3)
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return manifest(
+    return make_manifest(
         hyper_parameters={"sequence_len": 4, "dropout": 0.1, "batch_normalization": True, "architecture": "mean"},
         scaler={"mean": (1.0, 2.5), "scale": (1e-300, 1e300)},
         libraries={"numpy": "2.1"},
@@ -58,7 +58,7 @@ def test_a_manifest_that_was_read_cannot_be_changed(whole):
     seed=st.integers(-(2**63), 2**63 - 1),
 )
 def test_numbers_and_texts_survive_to_the_bit(number, text, seed):
-    whole = manifest(scaler={"mean": (number,)}, architecture=text, seed=seed, hyper_parameters={"x": number, "y": text})
+    whole = make_manifest(scaler={"mean": (number,)}, architecture=text, seed=seed, hyper_parameters={"x": number, "y": text})
     assert Manifest.from_json(whole.to_json()) == whole
 
 

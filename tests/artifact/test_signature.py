@@ -7,16 +7,16 @@ import pytest
 from mods_grpc.artifact import SIGNATURE_FILE, TrustedKeys, read_artifact, read_signing_key, sign_version
 from mods_grpc.cli.main import main
 from mods_grpc.errors import ArtifactError
-from tests.support.certificates import needs_openssl, openssl
+from tests.support.certificates import needs_openssl, run_openssl
 from tests.support.models.tiny import publish_tiny
-from tests.support.signing_keys import key_pair
+from tests.support.signing_keys import make_key_pair
 
 pytestmark = needs_openssl
 
 
 @pytest.fixture
 def keys(tmp_path):
-    return key_pair(tmp_path, "ours")
+    return make_key_pair(tmp_path, "ours")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def refusal(version, *public):
 
 def test_a_signed_version_is_read_with_any_of_the_trusted_keys(tmp_path, version, keys):
     private, public = keys
-    _, another = key_pair(tmp_path, "another")
+    _, another = make_key_pair(tmp_path, "another")
     assert sign(version, private) == version / SIGNATURE_FILE
     for trusted in ((public,), (another, public), (public, another)):
         assert read(version, *trusted).manifest.version == 1
@@ -51,12 +51,12 @@ def test_a_signed_version_is_read_with_any_of_the_trusted_keys(tmp_path, version
 def test_what_openssl_signs_is_accepted_and_what_we_sign_openssl_accepts(version, keys):
     private, public = keys
     arguments = ("-rawin", "-in", version / "manifest.json")
-    openssl("pkeyutl", "-sign", "-inkey", private, *arguments, "-out", version / SIGNATURE_FILE)
+    run_openssl("pkeyutl", "-sign", "-inkey", private, *arguments, "-out", version / SIGNATURE_FILE)
     theirs = (version / SIGNATURE_FILE).read_bytes()
     assert read(version, public)
     sign(version, private)
     assert (version / SIGNATURE_FILE).read_bytes() == theirs
-    openssl("pkeyutl", "-verify", "-pubin", "-inkey", public, *arguments, "-sigfile", version / SIGNATURE_FILE)
+    run_openssl("pkeyutl", "-verify", "-pubin", "-inkey", public, *arguments, "-sigfile", version / SIGNATURE_FILE)
 
 
 def test_an_unsigned_version_is_refused(version, keys):
@@ -65,7 +65,7 @@ def test_an_unsigned_version_is_refused(version, keys):
 
 
 def test_a_version_signed_by_another_key_is_refused(tmp_path, version, keys):
-    sign(version, key_pair(tmp_path, "another")[0])
+    sign(version, make_key_pair(tmp_path, "another")[0])
     assert refusal(version, keys[1]).startswith("manifest.sig: none of the 1 trusted keys made it")
 
 
@@ -108,8 +108,8 @@ def test_a_signature_that_is_a_link_is_refused(tmp_path, version, keys):
 
 
 def test_files_of_keys_that_are_none_are_refused(tmp_path, keys):
-    openssl("genpkey", "-algorithm", "rsa", "-pkeyopt", "rsa_keygen_bits:2048", "-out", tmp_path / "rsa.pem")
-    openssl("pkey", "-in", tmp_path / "rsa.pem", "-pubout", "-out", tmp_path / "rsa.pub")
+    run_openssl("genpkey", "-algorithm", "rsa", "-pkeyopt", "rsa_keygen_bits:2048", "-out", tmp_path / "rsa.pem")
+    run_openssl("pkey", "-in", tmp_path / "rsa.pem", "-pubout", "-out", tmp_path / "rsa.pub")
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "broken").write_bytes(keys[1].read_bytes().replace(b"MC", b"\0\0"))
     for name, words in (
@@ -119,7 +119,7 @@ def test_files_of_keys_that_are_none_are_refused(tmp_path, keys):
     ):
         with pytest.raises(ValueError, match=words):
             TrustedKeys.read(tmp_path / name)
-    openssl("pkey", "-in", keys[0], "-aes256", "-passout", "pass:x", "-out", tmp_path / "locked.pem")
+    run_openssl("pkey", "-in", keys[0], "-aes256", "-passout", "pass:x", "-out", tmp_path / "locked.pem")
     for name in ("rsa.pem", "empty", "locked.pem", "ours.pub"):
         with pytest.raises(ArtifactError, match="expected an Ed25519 private key"):
             read_signing_key(tmp_path / name)

@@ -20,9 +20,9 @@ from mods_grpc.artifact import (
 )
 from mods_grpc.artifact import version_folder as layout
 from mods_grpc.errors import ArtifactError
-from tests.support.models.tiny import manifest, mean_graph, parity, publish_tiny
+from tests.support.models.tiny import make_manifest, make_mean_graph, make_parity, publish_tiny
 
-CONTENTS = {MODEL_FILE: mean_graph().SerializeToString(), PARITY_FILE: parity(), CARD_FILE: b"# Card\n"}
+CONTENTS = {MODEL_FILE: make_mean_graph().SerializeToString(), PARITY_FILE: make_parity(), CARD_FILE: b"# Card\n"}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def files_in(folder):
 
 
 def test_what_was_published_is_read(tmp_path):
-    folder = publish(tmp_path, manifest(), CONTENTS)
+    folder = publish(tmp_path, make_manifest(), CONTENTS)
     assert folder == tmp_path / "tiny" / "1"
     artifact = read_artifact(tmp_path, "tiny", 1)
     assert (artifact.model, artifact.parity) == (CONTENTS[MODEL_FILE], CONTENTS[PARITY_FILE])
@@ -66,13 +66,13 @@ def test_what_was_published_is_read(tmp_path):
 def test_publishing_a_version_twice_is_refused_and_the_first_stays(tmp_path, version):
     before = {path.name: path.read_bytes() for path in version.iterdir()}
     with pytest.raises(ArtifactError, match="tiny/1 is published already and can't be changed"):
-        publish(tmp_path, manifest(), {**CONTENTS, CARD_FILE: b"another"})
+        publish(tmp_path, make_manifest(), {**CONTENTS, CARD_FILE: b"another"})
     assert {path.name: path.read_bytes() for path in version.iterdir()} == before
     assert everything_in(tmp_path) == ["tiny", "tiny/1", *files_in("tiny/1")]
 
 
 def test_the_same_manifest_and_files_give_the_same_bytes_wherever_they_are_published(tmp_path):
-    one, other = publish(tmp_path / "one", manifest(), CONTENTS), publish(tmp_path / "other", manifest(), CONTENTS)
+    one, other = publish(tmp_path / "one", make_manifest(), CONTENTS), publish(tmp_path / "other", make_manifest(), CONTENTS)
     assert (one / MANIFEST_FILE).read_bytes() == (other / MANIFEST_FILE).read_bytes()
 
 
@@ -92,22 +92,22 @@ UNPUBLISHABLE = {
 def test_what_is_no_artifact_is_not_published_and_leaves_nothing_behind(tmp_path, case):
     contents, message = UNPUBLISHABLE[case]
     with pytest.raises(ArtifactError, match=message):
-        publish(tmp_path, manifest(), contents)
+        publish(tmp_path, make_manifest(), contents)
     assert everything_in(tmp_path) == []
 
 
 def test_publishing_that_fails_on_the_way_leaves_nothing_behind(tmp_path):
     with pytest.raises(TypeError):
-        publish(tmp_path, manifest(), {**CONTENTS, CARD_FILE: [1, 2, 3]})
+        publish(tmp_path, make_manifest(), {**CONTENTS, CARD_FILE: [1, 2, 3]})
     with pytest.raises(ArtifactError, match="not finite"):
-        publish(tmp_path, manifest(scaler={"mean": (float("inf"),)}), CONTENTS)
+        publish(tmp_path, make_manifest(scaler={"mean": (float("inf"),)}), CONTENTS)
     assert everything_in(tmp_path) in ([], ["tiny"])
 
 
 def test_publishing_where_a_file_is_in_the_way_says_so(tmp_path):
     (tmp_path / "tiny").write_text("not a folder")
     with pytest.raises(ArtifactError, match="cannot write tiny/1"):
-        publish(tmp_path, manifest(), CONTENTS)
+        publish(tmp_path, make_manifest(), CONTENTS)
     assert everything_in(tmp_path) == ["tiny"]
 
 
@@ -275,7 +275,7 @@ def test_the_files_are_data_and_nothing_else(version):
 
 
 def test_a_second_graph_is_optional_and_held_to_its_digest_as_all_files_are(tmp_path):
-    folder = publish(tmp_path, manifest(), {**CONTENTS, BATCH_MODEL_FILE: b"another graph"})
+    folder = publish(tmp_path, make_manifest(), {**CONTENTS, BATCH_MODEL_FILE: b"another graph"})
     assert everything_in(folder) == sorted([*CONTENTS, BATCH_MODEL_FILE, MANIFEST_FILE])
     assert read_artifact(tmp_path, "tiny", 1).graphs == {MODEL_FILE: CONTENTS[MODEL_FILE], BATCH_MODEL_FILE: b"another graph"}
     (folder / BATCH_MODEL_FILE).write_bytes(b"another grapf")

@@ -14,7 +14,7 @@ from mods_grpc.client.codec.times import to_nanos, to_nanos_array
 from mods_grpc.client.rpc.errors import CLASS_OF_REASON, error_from_status
 from mods_grpc.errors import Reason
 from mods_grpc.server.rpc.status import to_status
-from tests.support.client_rows import START, START_NANOS, rows
+from tests.support.client_rows import START, START_NANOS, make_rows
 from tests.support.rpc import scripted_server
 from tests.support.rpc.scripted_server import ScriptedServer
 
@@ -75,7 +75,7 @@ def test_windows_of_a_wrong_shape_are_rejected_before_they_are_sent(
 
 def test_detect_returns_columns_and_the_explained_verdicts(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     _peer, client = peer_and_client
-    observations = rows(8)
+    observations = make_rows(8)
     result = client.detect([row.time for row in observations], [row.values for row in observations], series="site", judge_rows=4)
     assert result.series == "site"
     assert len(result.status) == len(result.p_values) == len(result.times) == 4
@@ -95,7 +95,7 @@ def test_a_budget_and_a_significance_exclude_each_other(peer_and_client: tuple[S
 
 def test_the_request_holds_all_arguments(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
-    observations = rows(4)
+    observations = make_rows(4)
     client.detect(
         [row.time for row in observations],
         [row.values for row in observations],
@@ -193,7 +193,7 @@ def test_an_address_without_a_server_is_named_in_the_error(unused_address: str) 
         with pytest.raises(errors.ConnectionFailedError, match=unused_address):
             client.models()
         with pytest.raises(errors.ConnectionFailedError, match=unused_address):
-            client.stream_detect(rows(1))
+            client.stream_detect(make_rows(1))
 
 
 # Streams
@@ -202,7 +202,7 @@ def test_an_address_without_a_server_is_named_in_the_error(unused_address: str) 
 def test_a_closed_client_raises_and_leaves_no_thread_behind(serving: tuple[ScriptedServer, Client]) -> None:
     _, client = serving
     other = Client(client.address)
-    stream = other.stream_detect(rows(3))
+    stream = other.stream_detect(make_rows(3))
     next(stream)
     watchers = [thread for thread in threading.enumerate() if thread.name == "mods-stream-watch"]
     other.close()

@@ -11,14 +11,14 @@ from mods_grpc import errors
 from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, VerdictStatus
 from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.errors import Reason
-from tests.support.client_rows import QUICK, START, START_NANOS, rows, without_errors
+from tests.support.client_rows import QUICK, START, START_NANOS, make_rows, remove_errors
 from tests.support.rpc import scripted_server
 from tests.support.rpc.scripted_server import ScriptedServer
 
 
 def test_a_stream_gives_one_verdict_per_observation_in_order(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
-    observations = rows(9)
+    observations = make_rows(9)
     stream = client.stream_detect(observations, model="campus", sensor="s1", false_alarms_per_day=0.5, explain="all")
     assert stream.opened.features == scripted_server.FEATURES
     assert not stream.opened.resumed
@@ -45,7 +45,7 @@ def test_a_verdict_is_returned_before_the_next_observation_is_taken(peer_and_cli
     taken = []
 
     def live() -> Iterator[Observation]:
-        for row in rows(5):
+        for row in make_rows(5):
             taken.append(row)
             yield row
 
@@ -55,7 +55,7 @@ def test_a_verdict_is_returned_before_the_next_observation_is_taken(peer_and_cli
 
 def test_batches_and_rows_get_the_same_verdicts(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
-    observations = rows(12)
+    observations = make_rows(12)
     one_by_one = list(client.stream_detect(observations, sensor="rows"))
     batch = ObservationBatch(series="site", times=[row.time for row in observations], values=[row.values for row in observations])
     peer.max_observations = 5
@@ -87,7 +87,7 @@ def test_verdicts_do_not_depend_on_how_often_the_connection_broke(
 ) -> None:
     peer, client = serving
     peer.__dict__.update(ScriptedServer().__dict__)
-    observations = [row for group in zip(rows(8, "a"), rows(8, "b"), rows(8, "c"), strict=True) for row in group]
+    observations = [row for group in zip(make_rows(8, "a"), make_rows(8, "b"), make_rows(8, "c"), strict=True) for row in group]
     parts: list[Observation | ObservationBatch] = []
     rest = list(observations)
     for cut in cuts:
@@ -99,7 +99,7 @@ def test_verdicts_do_not_depend_on_how_often_the_connection_broke(
     unbroken = list(client.stream_detect(parts, sensor="unbroken"))
     peer.faults.extend(faults)
     broken = list(client.stream_detect(parts, sensor="broken", in_flight=in_flight, resume=QUICK))
-    assert without_errors(broken) == without_errors(unbroken)
+    assert remove_errors(broken) == remove_errors(unbroken)
     assert [(v.series, v.observe_time) for v in broken] == [(row.series, row.time) for row in observations]
 
 
@@ -108,7 +108,7 @@ def test_two_messages_in_flight_never_share_a_series(peer_and_client: tuple[Scri
     taken: list[str] = []
 
     def source() -> Iterator[Observation]:
-        for row in (*rows(2, "a"), *rows(2, "b")):
+        for row in (*make_rows(2, "a"), *make_rows(2, "b")):
             taken.append(row.series)
             yield row
 
@@ -121,7 +121,7 @@ def test_two_messages_in_flight_never_share_a_series(peer_and_client: tuple[Scri
 def test_a_server_without_state_is_warmed_up_with_the_last_windows(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.faults.extend([""] * 20 + ["restart before"])
-    verdicts = list(client.stream_detect(rows(21), sensor="s", resume=QUICK))
+    verdicts = list(client.stream_detect(make_rows(21), sensor="s", resume=QUICK))
     assert verdicts[-1].status is VerdictStatus.SCORED
     warm_up = [data for data in peer.data if data.warm_up]
     assert len(warm_up) == 1
@@ -133,10 +133,10 @@ def test_a_history_given_to_a_stream_warms_the_server_up_and_gets_the_applied_ro
 ) -> None:
     peer, client = peer_and_client
     history = RowHistory(window_rows=scripted_server.WINDOW_ROWS, max_series=0)
-    list(client.stream_detect(rows(8), sensor="first", resume=QUICK, history=history))
+    list(client.stream_detect(make_rows(8), sensor="first", resume=QUICK, history=history))
     assert history.store.last_time("site") == START_NANOS + 7 * scripted_server.SLIDE_SECONDS * 10**9
     peer.faults.extend(["restart before"])
-    (verdict,) = client.stream_detect(rows(9)[8:], sensor="second", resume=QUICK, history=history)
+    (verdict,) = client.stream_detect(make_rows(9)[8:], sensor="second", resume=QUICK, history=history)
     assert verdict.status is VerdictStatus.SCORED
     (warm_up,) = [data for data in peer.data if data.warm_up]
     assert len(warm_up.batch.observe_time_unix_nano) == min(8, 2 * scripted_server.WINDOW_ROWS)
@@ -146,7 +146,7 @@ def test_a_server_that_does_not_answer_counts_as_lost(serving: tuple[ScriptedSer
     peer, client = serving
     peer.__dict__.update(ScriptedServer(faults=scripted_server.deque(["silent before"])).__dict__)
     with Client(client.address, timeout_seconds=0.2) as impatient:
-        verdicts = list(impatient.stream_detect(rows(2), resume=QUICK))
+        verdicts = list(impatient.stream_detect(make_rows(2), resume=QUICK))
     assert len(verdicts) == 2
 
 
@@ -154,14 +154,14 @@ def test_a_stream_waits_for_a_model_that_is_loading(peer_and_client: tuple[Scrip
     peer, client = peer_and_client
     loading = errors.ModelUnavailableError(Reason.MODEL_LOADING, "loading", retry_seconds=0.01)
     peer.open_faults.extend([loading, loading, "UNAVAILABLE", loading])
-    assert len(list(client.stream_detect(rows(2), resume=QUICK))) == 2
+    assert len(list(client.stream_detect(make_rows(2), resume=QUICK))) == 2
 
 
 def test_a_message_is_sent_again_to_an_overloaded_server(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.refusal = errors.QuotaError(Reason.OVERLOADED, "too much", retry_seconds=0.01)
     peer.faults.extend(["refuse", "refuse"])
-    verdicts = list(client.stream_detect(rows(1), resume=QUICK))
+    verdicts = list(client.stream_detect(make_rows(1), resume=QUICK))
     assert [verdict.status for verdict in verdicts] == [VerdictStatus.WARMING_UP]
 
 
@@ -171,7 +171,7 @@ def test_a_rejected_message_is_reported_in_its_verdicts_and_the_stream_continues
     peer, client = peer_and_client
     peer.refusal = errors.InvalidInputError.for_field("batch", Reason.BATCH_TOO_LARGE, "too many")
     peer.faults.extend(["", "refuse"])
-    verdicts = list(client.stream_detect(rows(3), resume=QUICK))
+    verdicts = list(client.stream_detect(make_rows(3), resume=QUICK))
     assert [verdict.status for verdict in verdicts][1] is VerdictStatus.REJECTED
     assert verdicts[1].error is not None
     assert verdicts[1].error.reason is Reason.BATCH_TOO_LARGE
@@ -182,14 +182,14 @@ def test_a_rejected_stream_raises_without_a_retry(peer_and_client: tuple[Scripte
     peer, client = peer_and_client
     peer.open_faults.append(errors.ModelNotFoundError(Reason.MODEL_NOT_FOUND, "no such model"))
     with pytest.raises(errors.ModelNotFoundError):
-        client.stream_detect(rows(2))
+        client.stream_detect(make_rows(2))
     assert len(peer.configs) == 1
 
 
 def test_a_stream_ends_when_the_features_of_the_model_change(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     peer, client = peer_and_client
     peer.faults.extend(["", "break before"])
-    stream = client.stream_detect(rows(3), resume=QUICK)
+    stream = client.stream_detect(make_rows(3), resume=QUICK)
     next(stream)
     peer.features = ("other", "ssh_in")
     with pytest.raises(errors.ModelUnusableError, match="other"):
@@ -201,13 +201,13 @@ def test_a_client_gives_up_after_its_time_without_an_answer(peer_and_client: tup
     peer.faults.extend(["break before"] * 10_000)
     policy = ResumePolicy(total_seconds=0.1, first_wait_seconds=0.001, longest_wait_seconds=0.01)
     with pytest.raises(errors.ConnectionFailedError, match="gave up"):
-        list(client.stream_detect(rows(1), resume=policy))
+        list(client.stream_detect(make_rows(1), resume=policy))
 
 
 def test_a_stream_survives_a_restart_of_the_server() -> None:
     peer = ScriptedServer()
     server, address = scripted_server.start(peer)
-    observations = rows(12)
+    observations = make_rows(12)
     with Client(address, timeout_seconds=5) as client:
         expected = list(client.stream_detect(observations, sensor="unbroken"))
         verdicts = []
@@ -219,15 +219,15 @@ def test_a_stream_survives_a_restart_of_the_server() -> None:
                     peer.forget()
                     server, _ = scripted_server.start(peer, address)
     server.stop(None).wait()
-    assert without_errors(verdicts) == without_errors(expected)
+    assert remove_errors(verdicts) == remove_errors(expected)
 
 
 def test_a_stream_that_is_closed_early_can_be_continued(peer_and_client: tuple[ScriptedServer, Client]) -> None:
     _, client = peer_and_client
-    expected = list(client.stream_detect(rows(8), sensor="whole"))
-    with client.stream_detect(rows(8), sensor="parts") as stream:
+    expected = list(client.stream_detect(make_rows(8), sensor="whole"))
+    with client.stream_detect(make_rows(8), sensor="parts") as stream:
         first = [next(stream) for _ in range(5)]
-    second = list(client.stream_detect(rows(8)[5:], sensor="parts"))
+    second = list(client.stream_detect(make_rows(8)[5:], sensor="parts"))
     assert first + second == expected
 
 

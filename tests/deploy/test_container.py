@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mods_grpc import Client
-from tests.support.container_image import Image, container, locked, needed_tools
+from tests.support.container_image import Image, read_locked, require_tools, running_container
 from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 
@@ -21,22 +21,22 @@ NOBODY = 65532
 
 @pytest.fixture(scope="module")
 def image():
-    needed_tools()
+    require_tools()
     built = Image("cpu")
     yield built
     built.close()
 
 
-def distributions(image):
+def list_distributions(image):
     metadata = image.root.glob("opt/mods/lib/python3*/site-packages/*.dist-info/METADATA")
     names = (re.search(r"^Name: (\S+)", path.read_text(), re.MULTILINE) for path in metadata)
     return {canonicalize_name(match[1]) for match in names}
 
 
 def test_the_image_holds_the_locked_packages_of_the_server_and_nothing_of_training(image):
-    wanted = [Requirement(line) for line in locked("serve.txt")]
+    wanted = [Requirement(line) for line in read_locked("serve.txt")]
     names = {canonicalize_name(item.name) for item in wanted if item.marker is None or item.marker.evaluate()}
-    assert distributions(image) == names | {"mods-grpc"}
+    assert list_distributions(image) == names | {"mods-grpc"}
     assert not names & {"pip", "setuptools", "tensorflow", "keras", "pandas", "onnx", "pytest"}
     assert not list(image.root.glob("opt/mods/lib/python3*/site-packages/training"))
 
@@ -64,7 +64,7 @@ def test_the_image_serves_as_nobody_on_a_read_only_root_without_capabilities_and
     for folder in volumes.values():
         folder.mkdir()
     arguments = ("serve", "/models", "--address=unix:/run/mods/grpc.sock", "--state-file=/state/series")
-    with container(image, tmp_path, arguments, volumes) as running:
+    with running_container(image, tmp_path, arguments, volumes) as running:
         running.wait_for("serving address=")
         with Client(f"unix:{tmp_path}/s/grpc.sock") as client:
             model = client.model("campus")
@@ -91,17 +91,17 @@ def test_two_containers_that_share_a_socket_turn_logs_into_alerts(image, tmp_pat
     for folder in folders.values():
         folder.mkdir()
     publish_day_model(folders["models"])
-    lines = live_day.lines(260, live_day.PER_MINUTE / len(live_day.HOSTS))
+    lines = live_day.make_lines(260, live_day.PER_MINUTE / len(live_day.HOSTS))
     for log in live_day.COLUMNS:
         text = "".join(line for _, of, line in lines if of == log)
-        (folders["logs"] / f"{log}.log").write_text(live_day.header(log) + text)
+        (folders["logs"] / f"{log}.log").write_text(live_day.format_header(log) + text)
     shared = {"/run/mods": folders["s"]}
     serve = ("serve", "/models", "--address=unix:/run/mods/grpc.sock")
     replay = ("replay", "/logs", "--address=unix:/run/mods/grpc.sock", "--local=10.0.0.0/24", "--alerts=eve:/alerts/eve.json")
-    with container(image, folders["server"], serve, {**shared, "/models": folders["models"]}) as server:
+    with running_container(image, folders["server"], serve, {**shared, "/models": folders["models"]}) as server:
         server.wait_for("serving address=")
         volumes = {**shared, "/logs": folders["logs"], "/alerts": folders["alerts"]}
-        with container(image, folders["replay"], (*replay, "--false-alarms-per-day=4"), volumes) as running:
+        with running_container(image, folders["replay"], (*replay, "--false-alarms-per-day=4"), volumes) as running:
             assert running.finish() == 0, running.lines
     alerts = [json.loads(line) for line in (folders["alerts"] / "eve.json").read_text().splitlines()]
     assert alerts

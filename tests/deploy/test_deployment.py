@@ -24,24 +24,24 @@ MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-def check(*command):
+def run_tool(*command):
     """Run a tool that is installed beside this interpreter."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def with_defaults(text):
+def fill_defaults(text):
     """Put the default of every variable in its place."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
-def loaded(path):
-    return [document for document in yaml.safe_load_all(with_defaults(path.read_text())) if document]
+def load_documents(path):
+    return [document for document in yaml.safe_load_all(fill_defaults(path.read_text())) if document]
 
 
 def test_the_dockerfile_passes_hadolint():
-    check("hadolint", ROOT / "Dockerfile")
+    run_tool("hadolint", ROOT / "Dockerfile")
 
 
 def test_every_final_target_runs_as_nobody_in_exec_form_and_without_telemetry():
@@ -62,16 +62,16 @@ def test_the_build_sees_only_what_it_is_meant_to():
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_manifests_are_valid_to_the_letter(path):
-    check("kubernetes-validate", "--strict", path)
+    run_tool("kubernetes-validate", "--strict", path)
 
 
-def pods():
-    documents = [document for path in MANIFESTS for document in loaded(path)]
+def list_pods():
+    documents = [document for path in MANIFESTS for document in load_documents(path)]
     return [document["spec"]["template"]["spec"] for document in documents if "template" in document.get("spec", {})]
 
 
 def test_pods_need_no_right_that_restricted_pod_security_forbids():
-    (pod,) = pods()
+    (pod,) = list_pods()
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
     assert pod["automountServiceAccountToken"] is False
@@ -86,7 +86,7 @@ def test_pods_need_no_right_that_restricted_pod_security_forbids():
 
 
 def test_the_server_is_a_native_sidecar_that_is_asked_on_its_health_port():
-    (pod,) = pods()
+    (pod,) = list_pods()
     (server,) = pod["initContainers"]
     assert server["restartPolicy"] == "Always"
     health = next(port["containerPort"] for port in server["ports"] if port["name"] == "health")
@@ -98,21 +98,21 @@ def test_the_server_is_a_native_sidecar_that_is_asked_on_its_health_port():
 
 
 def test_nothing_goes_out():
-    policy = loaded(DEPLOY / "kubernetes/network-policy.yaml")[0]["spec"]
+    policy = load_documents(DEPLOY / "kubernetes/network-policy.yaml")[0]["spec"]
     assert policy["egress"] == []
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
-    (pod,) = pods()
-    labels = loaded(DEPLOY / "kubernetes/sensor.yaml")[0]["spec"]["template"]["metadata"]["labels"]
+    (pod,) = list_pods()
+    labels = load_documents(DEPLOY / "kubernetes/sensor.yaml")[0]["spec"]["template"]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
     (rule,) = policy["ingress"]
     assert rule["ports"][0]["port"] in {port["name"] for port in pod["initContainers"][0]["ports"]}
 
 
 def test_the_compose_file_is_one_and_passes_its_linter():
-    spec = compose_spec.PyCompose.from_yaml(with_defaults((DEPLOY / "compose.yaml").read_text()))
+    spec = compose_spec.PyCompose.from_yaml(fill_defaults((DEPLOY / "compose.yaml").read_text()))
     assert set(spec.service_names()) == {"server", "watch", "zeek"}
     options = ("--fail-on=low", "--strict-config", f"--config={DEPLOY / 'compose-lint.yml'}")
-    check("compose-lint", *options, DEPLOY / "compose.yaml")
+    run_tool("compose-lint", *options, DEPLOY / "compose.yaml")
 
 
 @pytest.fixture
@@ -124,16 +124,16 @@ def promtool():
 
 
 def test_the_alert_rules_are_ones_that_prometheus_takes(promtool):
-    check(promtool, "check", "rules", DEPLOY / "prometheus/alerts.yaml")
+    run_tool(promtool, "check", "rules", DEPLOY / "prometheus/alerts.yaml")
 
 
 def test_alerts_fire_when_they_should_and_not_before(promtool):
-    check(promtool, "test", "rules", DEPLOY / "prometheus/alerts.test.yaml")
+    run_tool(promtool, "test", "rules", DEPLOY / "prometheus/alerts.test.yaml")
 
 
 def test_every_alert_is_tried():
-    rules = loaded(DEPLOY / "prometheus/alerts.yaml")[0]["groups"][0]["rules"]
-    tests = loaded(DEPLOY / "prometheus/alerts.test.yaml")[0]["tests"]
+    rules = load_documents(DEPLOY / "prometheus/alerts.yaml")[0]["groups"][0]["rules"]
+    tests = load_documents(DEPLOY / "prometheus/alerts.test.yaml")[0]["tests"]
     fired = {item["alertname"] for test in tests for item in test["alert_rule_test"] if item.get("exp_alerts")}
     assert fired == {rule["alert"] for rule in rules}
 
@@ -143,16 +143,16 @@ def test_the_expressions_of_the_dashboard_are_ones_that_prometheus_takes(promtoo
     expressions = [target["expr"].replace("$instance", ".*") for panel in panels for target in panel["targets"]]
     rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(expressions)]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    check(promtool, "check", "rules", tmp_path / "rules.yaml")
+    run_tool(promtool, "check", "rules", tmp_path / "rules.yaml")
 
 
-def compose():
-    return loaded(DEPLOY / "compose.yaml")[0]["services"]
+def load_services():
+    return load_documents(DEPLOY / "compose.yaml")[0]["services"]
 
 
 @pytest.mark.parametrize("name", ["server", "watch"])
 def test_our_containers_have_no_network_no_rights_and_a_read_only_root(name):
-    service = compose()[name]
+    service = load_services()[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["network_mode"] == "none"
@@ -161,19 +161,19 @@ def test_our_containers_have_no_network_no_rights_and_a_read_only_root(name):
 
 
 def test_only_the_server_is_asked_for_its_health():
-    assert compose()["server"]["healthcheck"]["test"] == ["CMD", "python", "-m", "mods_grpc.server.probe"]
-    assert compose()["watch"]["healthcheck"] == {"disable": True}
+    assert load_services()["server"]["healthcheck"]["test"] == ["CMD", "python", "-m", "mods_grpc.server.probe"]
+    assert load_services()["watch"]["healthcheck"] == {"disable": True}
 
 
-def commands():
+def list_commands():
     for name in ("server", "watch"):
-        yield f"compose {name}", compose()[name]["command"]
-    (pod,) = pods()
+        yield f"compose {name}", load_services()[name]["command"]
+    (pod,) = list_pods()
     for container in [*pod["initContainers"], *pod["containers"]]:
         yield f"kubernetes {container['name']}", container["args"]
 
 
-@pytest.mark.parametrize(("where", "command"), list(commands()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("where", "command"), list(list_commands()), ids=lambda value: value if isinstance(value, str) else "")
 def test_every_command_is_one_that_the_program_takes(where, command):
     parsed = build_parser().parse_args(command)
     assert isinstance(parsed, argparse.Namespace)

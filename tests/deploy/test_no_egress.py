@@ -36,7 +36,7 @@ def strace(tmp_path):
     return ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-e", f"trace={CALLS}", "-o", str(tmp_path / "calls")]
 
 
-def reached(folder):
+def list_remote_addresses(folder):
     """Return the addresses beyond loopback that were named in a system call; a lookup of a name shows as one."""
     named = ADDRESS.finditer((folder / "calls").read_text())
     return sorted({match[0] for match in named if not LOOPBACK.search(match[2])})
@@ -45,7 +45,7 @@ def reached(folder):
 def test_the_watch_sees_what_goes_out(tmp_path, strace):
     code = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9)); print('sent')"
     subprocess.run([*strace, sys.executable, "-c", code], stderr=subprocess.PIPE, check=True)
-    assert len(reached(tmp_path)) == 1
+    assert len(list_remote_addresses(tmp_path)) == 1
 
 
 @pytest.mark.slow
@@ -70,4 +70,4 @@ def test_nothing_is_sent_out_while_the_server_loads_serves_reloads_and_drains(tm
         assert probe([f"127.0.0.1:{port}"]) == 0
         server.process.send_signal(signal.SIGTERM)
         assert server.finish() == 0
-    assert reached(tmp_path) == []
+    assert list_remote_addresses(tmp_path) == []

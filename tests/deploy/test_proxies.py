@@ -17,7 +17,7 @@ from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
 from tests.support import running_server as running_server_module
 from tests.support.models.tiny import HORIZON, LEVELS
 from tests.support.proxies import PROXIES, RunningProxy
-from tests.support.rpc.client import Stream, at, detect_request, failure_of, forecast_request, observation_batch, series
+from tests.support.rpc.client import Stream, at, detect_request, forecast_request, observation_batch, read_failure, series
 from tests.support.running_server import channel_to, running_server
 
 MANY = 4_096
@@ -99,7 +99,7 @@ def test_unary_calls_and_reflection_answer_as_without_a_proxy(proxied, straight)
     assert answers(proxied) == answers(straight)
 
 
-def failures(channel):
+def collect_failures(channel):
     inference, directory = inference_over(channel), model_pb2_grpc.ModelServiceStub(channel)
     bad = detect_request(*[series([number % 3] * 2, name="") for number in range(64)])
     errors = []
@@ -110,12 +110,12 @@ def failures(channel):
     ):
         with pytest.raises(grpc.RpcError) as caught:
             call(request, timeout=10)
-        errors.append((failure_of(caught.value), caught.value.details()))
+        errors.append((read_failure(caught.value), caught.value.details()))
     return errors
 
 
 def test_errors_keep_their_details(proxied, straight):
-    assert failures(proxied) == failures(straight)
+    assert collect_failures(proxied) == collect_failures(straight)
 
 
 @pytest.mark.usefixtures("early_answers")

@@ -5,8 +5,8 @@ import pytest
 
 from mods_grpc.detection import Verdicts
 from mods_grpc.protobuf.arrays import pack_float64
-from mods_grpc.protobuf.wire import length_delimited_field, read_varint
-from mods_grpc.server.codec.encode import encode_scores, status_column
+from mods_grpc.protobuf.wire import encode_length_delimited, read_varint
+from mods_grpc.server.codec.encode import encode_scores, encode_statuses
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
 
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(1)
 def test_a_field_is_written_with_its_number_and_length(size):
     answer = pb.StreamAnswer(sequence=size, scores=pb.ScoreColumns(p_value=bytes(size)))
     expected = pb.StreamDetectResponse(answer=answer).SerializeToString()
-    assert length_delimited_field(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER, answer.SerializeToString()) == expected
+    assert encode_length_delimited(pb.StreamDetectResponse.ANSWER_FIELD_NUMBER, answer.SerializeToString()) == expected
 
 
 @pytest.mark.parametrize("n", [0, 1, 300])
@@ -27,10 +27,10 @@ def test_scores_are_the_columns_that_lists_would_make(n):
     verdicts.anomalous[:] = RNG.random(n) < 0.5
     verdicts.p_value[::2] = RNG.random(len(verdicts.p_value[::2]))
     times = RNG.integers(-(2**63), 2**63 - 1, n)
-    columns = encode_scores(times, status_column(verdicts), verdicts.p_value, verdicts.anomalous)
+    columns = encode_scores(times, encode_statuses(verdicts), verdicts.p_value, verdicts.anomalous)
     assert columns == pb.ScoreColumns(
         observe_time_unix_nano=times.tolist(),
-        status=status_column(verdicts).tolist(),
+        status=encode_statuses(verdicts).tolist(),
         p_value=pack_float64(verdicts.p_value),
         anomalous=verdicts.anomalous.tolist(),
     )

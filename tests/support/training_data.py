@@ -13,7 +13,7 @@ Rows = Sequence[tuple[str, Mapping[str, str]]]
 """Rows of a file: start of the window, and text by column."""
 
 
-def datapool_text(rows: Rows, end_shift_hours: int = 1) -> str:
+def format_datapool(rows: Rows, end_shift_hours: int = 1) -> str:
     columns = list(rows[0][1])
     lines = ["\t".join(["window_start", "window_end", *columns])]
     for start, cells in rows:
@@ -36,7 +36,7 @@ def zip_days(root: Path, target: Path) -> None:
             archive.write(path, path.relative_to(root).as_posix())
 
 
-def row_times(count: int, day: str = "2019-06-01") -> list[str]:
+def make_row_times(count: int, day: str = "2019-06-01") -> list[str]:
     return [f"{day}T{i // 6:02d}:{i % 6}0:00" for i in range(count)]
 
 

@@ -11,11 +11,11 @@ from tests.support.monitors import (
     QUANTILES,
     ROWS,
     assert_same,
-    columns,
-    grid,
+    copy_state,
     make_monitor,
+    make_times,
     observe,
-    state,
+    read_columns,
 )
 
 SERIES, STEPS = 23, 14
@@ -33,8 +33,8 @@ def score(monitor, slots):
     steps = []
     for step in range(STEPS):
         some = slots if step % 5 else slots[::-1]
-        verdicts = observe(monitor, some, np.repeat(grid(1, step), SERIES), VALUES[step])
-        steps.append((columns(verdicts), vars_of(verdicts.explain(np.arange(SERIES)[::-2]))))
+        verdicts = observe(monitor, some, np.repeat(make_times(1, step), SERIES), VALUES[step])
+        steps.append((read_columns(verdicts), vars_of(verdicts.explain(np.arange(SERIES)[::-2]))))
     return steps
 
 
@@ -51,13 +51,13 @@ def test_chunks_change_no_score(rows, adapt, detector):
     for (one, why), (other, also) in zip(score(whole, slots), score(chunked, slots), strict=True):
         assert_same(one, other)
         assert_same(why, also)
-    for before, after in zip(state(whole), state(chunked), strict=True):
+    for before, after in zip(copy_state(whole), copy_state(chunked), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
 def test_several_rows_of_a_series_have_the_same_scores_in_chunks():
     (whole, slots), (chunked, _) = make_monitor(), make_monitor(chunking=Chunking(5, backwards))
-    each, times = np.repeat(slots, 60), grid(60)
+    each, times = np.repeat(slots, 60), make_times(60)
     one, other = (observe(monitor, each, times, LEVELS[:60]) for monitor in (whole, chunked))
     assert np.isfinite(one.p_value[ROWS:]).all()
-    assert_same(columns(one), columns(other))
+    assert_same(read_columns(one), read_columns(other))

@@ -21,14 +21,14 @@ from tests.support.monitors import (
     SLIDE,
     START,
     assert_same,
-    columns,
-    grid,
-    interval_forecast,
-    joined,
+    copy_state,
+    forecast_interval,
+    forecast_mean,
+    join_columns,
     make_monitor,
-    mean_forecast,
+    make_times,
     observe,
-    state,
+    read_columns,
 )
 
 detectors = st.sampled_from([DETECTOR, QUANTILES])
@@ -50,11 +50,11 @@ def test_verdicts_do_not_depend_on_how_rows_are_split_into_calls(data, adapt, de
         position[which] += steps[i]
         times[i] = START + position[which] * SLIDE * NANOS_PER_SECOND
     whole, slots = make_monitor(series=3, adapt=adapt, detector=detector)
-    at_once = columns(observe(whole, slots[series], times, values))
+    at_once = read_columns(observe(whole, slots[series], times, values))
     cuts = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=8))})
     broken, _ = make_monitor(series=3, adapt=adapt, detector=detector)
     parts = [observe(broken, slots[series[a:b]], times[a:b], values[a:b]) for a, b in itertools.pairwise(cuts)]
-    assert_same(at_once, joined(parts))
+    assert_same(at_once, join_columns(parts))
     np.testing.assert_array_equal(whole.table.last_time, broken.table.last_time)
     for name in ("pending", "factor", "wealth", "log_scale", "scale_rows"):
         np.testing.assert_array_equal(getattr(whole.table, name), getattr(broken.table, name))
@@ -72,17 +72,17 @@ def test_verdicts_do_not_depend_on_the_order_of_series_in_a_call(data, adapt, de
     for row in range(data.draw(st.integers(1, 30))):
         values = RNG.gamma(50.0, 20.0, (series, FEATURES)) * data.draw(st.sampled_from([1, 1, 1, 30]))
         values[data.draw(st.integers(0, series - 1)), 0] = data.draw(st.sampled_from([1.0, 1e6, np.nan]))
-        order, times = data.draw(st.permutations(range(series))), grid(1, row).repeat(series)
-        one = columns(observe(given_order, slots, times, values))
-        other = columns(observe(other_order, slots[order], times, values[order]))
+        order, times = data.draw(st.permutations(range(series))), make_times(1, row).repeat(series)
+        one = read_columns(observe(given_order, slots, times, values))
+        other = read_columns(observe(other_order, slots[order], times, values[order]))
         assert_same({name: column[order] for name, column in one.items()}, other)
-    for mine, theirs in zip(state(given_order), state(other_order), strict=True):
+    for mine, theirs in zip(copy_state(given_order), copy_state(other_order), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_the_forecast_of_a_row_is_made_before_the_row_is_seen():
     monitor, slots = make_monitor()
-    verdicts = observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
+    verdicts = observe(monitor, slots.repeat(6), make_times(6), LEVELS[:6])
     assert verdicts.outcome.tolist() == [Outcome.WARMING_UP] * 4 + [Outcome.SCORED] * 2
     np.testing.assert_allclose(verdicts.expected[4], LEVELS[:4].mean(0))
     np.testing.assert_allclose(verdicts.expected[5], LEVELS[1:5].mean(0))
@@ -91,8 +91,8 @@ def test_the_forecast_of_a_row_is_made_before_the_row_is_seen():
 @either
 def test_a_gap_is_filled_with_forecasts_of_forecasts_and_counted(detector):
     monitor, slots = make_monitor(detector=detector)
-    observe(monitor, slots.repeat(4), grid(4), LEVELS[:4])
-    verdicts = observe(monitor, slots, [grid(1, 6)[0]], LEVELS[6:7])
+    observe(monitor, slots.repeat(4), make_times(4), LEVELS[:4])
+    verdicts = observe(monitor, slots, [make_times(1, 6)[0]], LEVELS[6:7])
     first = LEVELS[:4].mean(0)
     second = np.vstack([LEVELS[1:4], first]).mean(0)
     expected = np.vstack([LEVELS[2:4], first, second]).mean(0)
@@ -102,16 +102,16 @@ def test_a_gap_is_filled_with_forecasts_of_forecasts_and_counted(detector):
 
 def test_a_gap_above_the_limit_starts_the_window_again():
     monitor, slots = make_monitor()
-    observe(monitor, slots.repeat(5), grid(5), LEVELS[:5])
-    verdicts = observe(monitor, slots.repeat(5), grid(5, 9), LEVELS[9:14])
+    observe(monitor, slots.repeat(5), make_times(5), LEVELS[:5])
+    verdicts = observe(monitor, slots.repeat(5), make_times(5, 9), LEVELS[9:14])
     assert verdicts.outcome.tolist() == [Outcome.WARMING_UP] * 4 + [Outcome.SCORED]
 
 
 def test_a_missing_value_is_not_scored_and_is_replaced_by_its_forecast():
     monitor, slots = make_monitor()
-    observe(monitor, slots.repeat(4), grid(4), LEVELS[:4])
+    observe(monitor, slots.repeat(4), make_times(4), LEVELS[:4])
     row = np.array([[np.nan, 1e9]])
-    verdicts = observe(monitor, slots, grid(1, 4), row)
+    verdicts = observe(monitor, slots, make_times(1, 4), row)
     (feature_p,) = verdicts.explain(np.zeros(1, np.intp)).feature_p
     assert np.isnan(feature_p[0])
     assert feature_p[1] < 1e-3
@@ -123,28 +123,28 @@ def test_a_missing_value_is_not_scored_and_is_replaced_by_its_forecast():
 @pytest.mark.parametrize(
     ("time", "row", "outcome"),
     [
-        (grid(1, 5)[0], LEVELS[5], Outcome.DUPLICATE),
-        (grid(1, 3)[0], LEVELS[3], Outcome.DUPLICATE),
-        (grid(1, 5)[0], LEVELS[0], Outcome.CONFLICT),
-        (grid(1, 0)[0], LEVELS[0], Outcome.LATE),
-        (grid(1, 6)[0] + 1, LEVELS[6], Outcome.OFF_GRID),
-        (grid(1, 6)[0], [np.nan, np.nan], Outcome.INCOMPLETE),
+        (make_times(1, 5)[0], LEVELS[5], Outcome.DUPLICATE),
+        (make_times(1, 3)[0], LEVELS[3], Outcome.DUPLICATE),
+        (make_times(1, 5)[0], LEVELS[0], Outcome.CONFLICT),
+        (make_times(1, 0)[0], LEVELS[0], Outcome.LATE),
+        (make_times(1, 6)[0] + 1, LEVELS[6], Outcome.OFF_GRID),
+        (make_times(1, 6)[0], [np.nan, np.nan], Outcome.INCOMPLETE),
     ],
 )
 @either
 def test_a_rejected_observation_changes_no_array(time, row, outcome, detector):
     monitor, slots = make_monitor(adapt=True, detector=detector)
-    observe(monitor, slots.repeat(6), grid(6), LEVELS[:6])
-    before = state(monitor)
+    observe(monitor, slots.repeat(6), make_times(6), LEVELS[:6])
+    before = copy_state(monitor)
     verdicts = observe(monitor, slots, [time], [row])
     assert verdicts.outcome.tolist() == [outcome]
-    for old, new in zip(before, state(monitor), strict=True):
+    for old, new in zip(before, copy_state(monitor), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize(
     ("detector", "forecast", "bad"),
-    [(DETECTOR, mean_forecast, 0), (QUANTILES, interval_forecast, 0), (QUANTILES, interval_forecast, 2 * FEATURES)],
+    [(DETECTOR, forecast_mean, 0), (QUANTILES, forecast_interval, 0), (QUANTILES, forecast_interval, 2 * FEATURES)],
 )
 def test_a_forecast_that_is_not_finite_changes_no_series(detector, forecast, bad):
     broken = False
@@ -155,14 +155,14 @@ def test_a_forecast_that_is_not_finite_changes_no_series(detector, forecast, bad
         return path
 
     good, slots = make_monitor(sometimes_broken, series=2, detector=detector)
-    observe(good, slots.repeat(4), np.tile(grid(4), 2), LEVELS[:8])
-    before = state(good)
+    observe(good, slots.repeat(4), np.tile(make_times(4), 2), LEVELS[:8])
+    before = copy_state(good)
     broken = True
     with pytest.raises(ModelOutputError):
-        observe(good, slots, grid(1, 4).repeat(2), LEVELS[8:10])
+        observe(good, slots, make_times(1, 4).repeat(2), LEVELS[8:10])
     with pytest.raises(ModelOutputError):
-        good.observe_one(int(slots[0]), int(grid(1, 4)[0]), LEVELS[8:9], significance=0.01)
-    for old, new in zip(before, state(good), strict=True):
+        good.observe_one(int(slots[0]), int(make_times(1, 4)[0]), LEVELS[8:9], significance=0.01)
+    for old, new in zip(before, copy_state(good), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
@@ -171,7 +171,7 @@ def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
     values = np.tile(LEVELS.mean(0), (36, 1))
     values[10] *= 4
     values[11] *= 40
-    verdicts = observe(monitor, slots.repeat(36), grid(36), values)
+    verdicts = observe(monitor, slots.repeat(36), make_times(36), values)
     phases = verdicts.phase.tolist()
     assert phases[10] == 1
     assert phases.count(1) == 1
@@ -179,7 +179,7 @@ def test_consecutive_anomalous_rows_are_one_episode_with_start_peak_and_end():
     ended = phases.index(3)
     anomalous = np.flatnonzero(verdicts.anomalous)
     assert ended == anomalous[-1] + 7
-    assert verdicts.start[ended] == grid(36)[10]
+    assert verdicts.start[ended] == make_times(36)[10]
     assert verdicts.peak[ended] == verdicts.score[anomalous].max()
     assert phases[ended + 1 :] == [0] * (35 - ended)
 
@@ -194,8 +194,8 @@ def test_a_forecast_of_several_steps_is_compared_with_its_row():
     watched.score = lambda given, own: seen.append(given) or DETECTOR.score(given, own)
     monitor, slots = make_monitor(detector=watched)
     for row in range(12):
-        observe(monitor, slots, grid(1, row), LEVELS[row : row + 1])
-    forecasts = DETECTOR.space.forward(mean_forecast(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), grid(8)))[:, 3]
+        observe(monitor, slots, make_times(1, row), LEVELS[row : row + 1])
+    forecasts = DETECTOR.space.forward(forecast_mean(np.stack([LEVELS[i : i + ROWS] for i in range(8)]), make_times(8)))[:, 3]
     pending = np.array([batch.pending[0, -1] for batch in seen])
     assert np.isnan(pending[:3]).all()
     np.testing.assert_array_equal(pending[3:], forecasts[:5].astype(np.float32))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mods_grpc.detection import Detector, calibrate
 from mods_grpc.detection.scores.adaptive_scale import MAX_FACTOR, MAX_ROWS, PRIOR_ROWS, AdaptiveScale
 from mods_grpc.detection.scores.residuals import ResidualSpace
-from tests.support.monitors import HORIZON, LEVELS, RNG, ROWS, grid, make_monitor, observe
+from tests.support.monitors import HORIZON, LEVELS, RNG, ROWS, make_monitor, make_times, observe
 
 WEEK = 7 * 144
 
@@ -22,7 +22,7 @@ def noise(rows, spread, seed=5):
 
 CALIBRATION = calibrate(
     lambda windows, times: np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1),
-    grid(4000),
+    make_times(4000),
     noise(4000, 1.0, 4),
     training=slice(0, 2000),
     calibration=slice(2000, 4000),
@@ -40,7 +40,7 @@ def own_detector():
 def small_p(spread, adapt):
     """Return how often the residuals of a series' fourth week have p-values of a twentieth and less."""
     monitor, slots = make_monitor(adapt=adapt, detector=own_detector())
-    verdicts = observe(monitor, slots.repeat(4 * WEEK), grid(4 * WEEK), noise(4 * WEEK, spread))
+    verdicts = observe(monitor, slots.repeat(4 * WEEK), make_times(4 * WEEK), noise(4 * WEEK, spread))
     return float((verdicts.explain(np.arange(3 * WEEK, 4 * WEEK)).feature_p <= 0.05).mean())
 
 
@@ -101,7 +101,7 @@ def test_a_feature_that_is_mostly_zero_keeps_its_scale():
     values = np.where(RNG.random((400, 1)) < 0.1, RNG.gamma(5.0, 1.0, (400, 1)), 0.0)
     calibration = calibrate(
         lambda windows, times: np.zeros((len(windows), 2, 1)),
-        grid(400),
+        make_times(400),
         values,
         training=slice(0, 200),
         calibration=slice(0, 400),
@@ -119,15 +119,15 @@ def test_a_feature_that_is_mostly_zero_keeps_its_scale():
 
 def test_a_monitor_without_own_scales_learns_none():
     monitor, slots = make_monitor()
-    observe(monitor, slots.repeat(100), grid(100), LEVELS[:100])
-    monitor.observe_one(int(slots[0]), int(grid(1, 100)[0]), LEVELS[100:101], significance=0.01)
+    observe(monitor, slots.repeat(100), make_times(100), LEVELS[:100])
+    monitor.observe_one(int(slots[0]), int(make_times(1, 100)[0]), LEVELS[100:101], significance=0.01)
     assert not monitor.table.log_scale.any()
     assert not monitor.table.scale_rows.any()
 
 
 def test_a_released_slot_has_no_learned_scale():
     monitor, slots = make_monitor(adapt=True)
-    observe(monitor, slots.repeat(50), grid(50), LEVELS[:50])
+    observe(monitor, slots.repeat(50), make_times(50), LEVELS[:50])
     assert monitor.table.log_scale[slots[0]].any()
     monitor.table.release(int(slots[0]))
     assert monitor.table.allocate() == slots[0]
@@ -138,10 +138,10 @@ def test_a_released_slot_has_no_learned_scale():
 def test_the_reported_interval_has_the_series_own_scale():
     monitor, slots = make_monitor(adapt=True, detector=own_detector())
     n = 2 * WEEK
-    verdicts = observe(monitor, slots.repeat(n), grid(n), noise(n, 2.0))
+    verdicts = observe(monitor, slots.repeat(n), make_times(n), noise(n, 2.0))
     at = np.arange(WEEK, n)
     why = verdicts.explain(at)
-    low, high = monitor._detector.interval(grid(n)[at], verdicts.expected[at], why.scale, 0.05)
+    low, high = monitor._detector.interval(make_times(n)[at], verdicts.expected[at], why.scale, 0.05)
     inside = (low <= verdicts.observed[at]) & (verdicts.observed[at] <= high)
     assert (inside == (why.feature_p > 0.05)).mean() > 0.97
     assert np.median(why.scale) > 1.5

@@ -13,7 +13,7 @@ from mods_grpc.detection import Detector
 from mods_grpc.detection.scores.cusum import ALLOWANCE, MAX_ROW_EVIDENCE, Cusum
 from mods_grpc.detection.scores.scoring_batch import ScoringBatch
 from mods_grpc.detection.state.forecast_buffer import CUSUM_ROWS, choose_cusum_rows
-from tests.support.monitors import DETECTOR, LEVELS, grid, make_monitor, observe
+from tests.support.monitors import DETECTOR, LEVELS, make_monitor, make_times, observe
 
 ROWS, FEATURES = 4, 3
 CURVE = ScoreCurve(samples=999, scores=tuple(float(i) for i in range(1, 1000)), counts=tuple(range(998, -1, -1)), tail=None)
@@ -72,9 +72,11 @@ def test_a_calibration_without_a_cusum_is_scored_without_it():
     detector = Detector(calibration, DETECTOR.space, (LEVELS.min(0), LEVELS.max(0)))
     many, slots = make_monitor(detector=detector)
     alone, _ = make_monitor(detector=detector)
-    verdicts = observe(many, slots.repeat(40), grid(40), LEVELS[:40])
-    observe(alone, slots.repeat(20), grid(20), LEVELS[:20])
-    single = [alone.observe_one(int(slots[0]), int(grid(40)[i]), LEVELS[i : i + 1], significance=0.01) for i in range(20, 40)]
+    verdicts = observe(many, slots.repeat(40), make_times(40), LEVELS[:40])
+    observe(alone, slots.repeat(20), make_times(20), LEVELS[:20])
+    single = [
+        alone.observe_one(int(slots[0]), int(make_times(40)[i]), LEVELS[i : i + 1], significance=0.01) for i in range(20, 40)
+    ]
     assert [verdict.p_value for verdict in single] == verdicts.p_value[20:].tolist()
     assert many.table.pending_rows == 3
 
@@ -82,7 +84,7 @@ def test_a_calibration_without_a_cusum_is_scored_without_it():
 def test_upward_revisions_strengthen_an_upward_residual():
     def course_of(before):
         seen = ScoringBatch(
-            times=grid(1),
+            times=make_times(1),
             observed=np.array([[1100.0, 1100.0]]),
             forecast=np.array([[1050.0, 1050.0]]),
             pending=np.log1p(np.array(before))[None, :, None].repeat(2, axis=2),

@@ -20,8 +20,8 @@ from tests.support.monitors import (
     ROWS,
     SLIDE,
     START,
-    grid,
     make_monitor,
+    make_times,
     observe,
 )
 
@@ -80,7 +80,7 @@ def calibrated(levels, n=4000):
     forecast = knowing_forecast if levels else lambda windows, times: knowing_forecast(windows, times)[..., :1]
     calibration = calibrate(
         forecast,
-        grid(n),
+        make_times(n),
         values,
         training=slice(0, 300),  # too short to learn the day from
         calibration=slice(300, n),
@@ -96,7 +96,7 @@ def calibrated(levels, n=4000):
 @pytest.mark.parametrize("coverage", [0.8, 0.95, 0.99])
 def test_intervals_are_asymmetric_follow_the_hour_and_have_the_stated_coverage(coverage):
     detector, forecast = calibrated((0.05, 0.5, 0.95))
-    values, first = busy_by_day(40_000, seed=2), grid(1)[0]
+    values, first = busy_by_day(40_000, seed=2), make_times(1)[0]
     numbers = np.arange(ROWS, 40_000 - HORIZON)
     outputs = forecast(values[numbers[:, None] - 1, :][:, :, None], first + (numbers - 1) * SLIDE * NANOS_PER_SECOND)
     low, high = detector.path_interval(outputs, coverage)
@@ -117,7 +117,7 @@ def test_a_quiet_hour_is_scored_by_its_own_width_unlike_residuals_of_the_forecas
         monitor, slots = make_monitor(forecast=forecast, detector=detector)
         values = np.full((150, 1), 0.7)
         values[140] = 12.0  # at night, where 3 is high; nothing by day
-        verdicts = observe(monitor, slots.repeat(150), grid(150), values)
+        verdicts = observe(monitor, slots.repeat(150), make_times(150), values)
         feature_p[levels] = float(verdicts.explain(np.array([140])).feature_p[0, 0])
     assert feature_p[()] > 0.2
     assert feature_p[(0.05, 0.5, 0.95)] < 0.002
@@ -129,10 +129,10 @@ def test_the_interval_of_a_verdict_is_where_its_p_value_crosses_the_level(detect
     level, count = 0.05, 300
     values = RNG.gamma(50.0, 20.0, (count, FEATURES))
     values[::9] *= 2.5
-    verdicts = observe(monitor, slots.repeat(count), grid(count), values)
+    verdicts = observe(monitor, slots.repeat(count), make_times(count), values)
     at = np.arange(ROWS, count)
     why = verdicts.explain(at)
-    low, high = detector.interval(grid(count)[at], verdicts.forecast[at], why.scale, level)
+    low, high = detector.interval(make_times(count)[at], verdicts.forecast[at], why.scale, level)
     inside = (values[at] >= low) & (values[at] <= high)
     clear = np.abs(why.feature_p / level - 1) > 0.05  # a curve is stepped
     assert clear.mean() > 0.9
@@ -144,10 +144,10 @@ def test_the_reason_names_the_side_on_which_a_value_lies_outside():
     monitor, slots = make_monitor(detector=QUANTILES)
     values = np.concatenate([LEVELS[:20], [[50_000.0, 1000.0]], LEVELS[21:28], [[1000.0, 3.0]]])
     n = len(values)
-    verdicts = observe(monitor, slots.repeat(n), grid(n), values)
+    verdicts = observe(monitor, slots.repeat(n), make_times(n), values)
     for row, feature, sign, word in ((20, 0, 1, "above"), (28, 1, -1, "below")):
         why = verdicts.explain(np.array([row]))
-        low, high = QUANTILES.interval(grid(n)[[row]], verdicts.forecast[[row]], why.scale, 0.01)
+        low, high = QUANTILES.interval(make_times(n)[[row]], verdicts.forecast[[row]], why.scale, 0.01)
         assert verdicts.anomalous[row]
         assert (int(why.share[0].argmax()), int(why.direction[0, feature])) == (feature, sign)
         reason = describe(
@@ -175,14 +175,14 @@ def test_widths_are_clipped_to_nearly_all_of_those_of_the_calibration_range():
     monitor, slots = make_monitor(detector=QUANTILES)
     values = np.full((40, FEATURES), 1000.0)  # so windows have no width at all
     values[30] *= 1.02
-    verdicts = observe(monitor, slots.repeat(40), grid(40), values)
+    verdicts = observe(monitor, slots.repeat(40), make_times(40), values)
     assert verdicts.p_value[30] > 0.05
 
 
 def test_forecasts_of_several_steps_are_stored_as_middle_and_width():
     monitor, slots = make_monitor(detector=QUANTILES)
-    observe(monitor, slots.repeat(ROWS + 1), grid(ROWS + 1), LEVELS[: ROWS + 1])
+    observe(monitor, slots.repeat(ROWS + 1), make_times(ROWS + 1), LEVELS[: ROWS + 1])
     window = LEVELS[:ROWS]
     expected = QUANTILES.expectation.to_stored(np.concatenate([window.mean(0), window.min(0), window.max(0)])[None], 3)
-    place = monitor._detector.forecast_buffer.positions_of_row(int(grid(1, ROWS)[0]) // (SLIDE * NANOS_PER_SECOND))
+    place = monitor._detector.forecast_buffer.positions_of_row(int(make_times(1, ROWS)[0]) // (SLIDE * NANOS_PER_SECOND))
     np.testing.assert_array_equal(monitor.table.pending[slots[0], place[-1:]], expected.astype(np.float32))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.contracts import check_reader
-from tests.support.ids.eve_events import eve
+from tests.support.ids.eve_events import make_eve_event
 
 TSV_HEAD = (
     b"#separator \\x09\n",
@@ -24,9 +24,9 @@ JSON_LINES = tuple(
     for ts in (1713499192.688116, "2024-04-19T04:00:00Z")
 )
 EVE_LINES = (
-    eve("flow", flow={"start": "2024-04-19T03:59:52.688116+0000", "bytes_toserver": 1}),
-    eve("dns", dns={"type": "query", "rrname": "a.example"}),
-    eve("tls"),
+    make_eve_event("flow", flow={"start": "2024-04-19T03:59:52.688116+0000", "bytes_toserver": 1}),
+    make_eve_event("dns", dns={"type": "query", "rrname": "a.example"}),
+    make_eve_event("tls"),
 )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mods_grpc.features import Conn, Ssh
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser, protocol_of
-from tests.support.ids.eve_events import eve
+from tests.support.ids.eve_events import make_eve_event
 
 HEADER = [
     b"#separator \\x09\n",
@@ -249,12 +249,12 @@ def test_any_bytes_are_a_record_or_rejected(line, name, headed):
 
 @given(
     st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=3),
-    st.sampled_from(sorted(json.loads(eve("dns", dns={})))),
+    st.sampled_from(sorted(json.loads(make_eve_event("dns", dns={})))),
     st.sampled_from(["conn", "dns", "flow"]),
 )
 def test_any_json_value_makes_a_record_or_is_rejected(value, name, kind):
     block = {"dns": {"type": value, "rrname": value, "aa": value}, "flow": {"start": value, "bytes_toserver": value}}
-    for line in (eve(kind, **block | {name: value}), zeek(uid=value, duration=value, _path=value)):
+    for line in (make_eve_event(kind, **block | {name: value}), zeek(uid=value, duration=value, _path=value)):
         with suppress(MalformedLineError):
             LineParser("conn.log").parse(line)
 

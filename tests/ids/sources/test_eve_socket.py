@@ -12,7 +12,7 @@ from mods_grpc.errors import DataError
 from mods_grpc.features import Ssh, Ssl
 from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.reader import LogPosition, LogReader
-from tests.support.ids.eve_events import eve
+from tests.support.ids.eve_events import make_eve_event
 
 
 def writer(path, kind=socket.SOCK_STREAM):
@@ -57,7 +57,7 @@ class StoredEvents:
 def send_one_by_one(stored, one, count):
     """Send numbered events, each after the previous one was stored, so that they do not arrive in one piece."""
     for number in range(count):
-        one.sendall(eve("tls", flow_id=number) + b"\n")
+        one.sendall(make_eve_event("tls", flow_id=number) + b"\n")
         deadline = time.monotonic() + 10
         while f'"flow_id": {number},' not in stored.live():
             assert time.monotonic() < deadline
@@ -65,9 +65,9 @@ def send_one_by_one(stored, one, count):
 
 def test_lines_of_several_writers_are_stored_whole_wherever_they_are_split(tmp_path):
     with StoredEvents(tmp_path) as stored, writer(stored.path) as one, writer(stored.path) as other:
-        one.sendall(eve("tls") + b"\n" + eve("ssh")[:30])
-        other.sendall(eve("alert") + b"\nnot json\n")
-        one.sendall(eve("ssh")[30:] + b"\n")
+        one.sendall(make_eve_event("tls") + b"\n" + make_eve_event("ssh")[:30])
+        other.sendall(make_eve_event("alert") + b"\nnot json\n")
+        one.sendall(make_eve_event("ssh")[30:] + b"\n")
     assert sorted(kind.__name__ for kind in stored.kinds()) == ["Ssh", "Ssl"]
     assert stored.counters.malformed == {"header": 1}
     assert stored.counters.ignored == 1
@@ -78,25 +78,25 @@ def test_a_writer_may_reconnect_and_its_last_line_needs_no_newline(tmp_path):
     with StoredEvents(tmp_path) as stored:
         for _ in range(3):
             with writer(stored.path) as one:
-                one.sendall(eve("tls"))
+                one.sendall(make_eve_event("tls"))
     assert stored.kinds() == [Ssl] * 3
 
 
 def test_events_received_before_a_restart_are_read_once_after_it(tmp_path):
     for kind in ("tls", "ssh"):
         with StoredEvents(tmp_path) as stored, writer(stored.path) as one:
-            one.sendall(eve(kind) + b"\n")
+            one.sendall(make_eve_event(kind) + b"\n")
     assert stored.kinds() == [Ssl, Ssh]
     with stored, writer(stored.path) as one:
-        one.sendall(eve("ssh") + b"\n")
+        one.sendall(make_eve_event("ssh") + b"\n")
     assert stored.kinds() == [Ssh]
 
 
 def test_a_line_cut_off_by_a_crash_does_not_damage_the_next_one(tmp_path):
     (tmp_path / "events").mkdir()
-    (tmp_path / "events" / "eve.json").write_bytes(eve("tls") + b"\n" + eve("ssh")[:50])
+    (tmp_path / "events" / "eve.json").write_bytes(make_eve_event("tls") + b"\n" + make_eve_event("ssh")[:50])
     with StoredEvents(tmp_path) as stored, writer(stored.path) as one:
-        one.sendall(eve("ssh") + b"\n")
+        one.sendall(make_eve_event("ssh") + b"\n")
     assert stored.kinds() == [Ssl, Ssh]
     assert stored.counters.malformed == {"json": 1}
 
@@ -105,7 +105,7 @@ def test_a_line_without_a_newline_takes_no_more_space_than_the_limit(tmp_path):
     with StoredEvents(tmp_path) as stored, writer(stored.path) as one:
         for _ in range(48):
             one.sendall(b"x" * 65_536)
-        one.sendall(b"\n" + eve("tls") + b"\n")
+        one.sendall(b"\n" + make_eve_event("tls") + b"\n")
     assert stored.kinds() == [Ssl]
     assert stored.counters.malformed == {"long": 1}
     assert (stored.folder / "eve.json").stat().st_size < 3 << 19
@@ -113,8 +113,8 @@ def test_a_line_without_a_newline_takes_no_more_space_than_the_limit(tmp_path):
 
 def test_a_datagram_is_an_event(tmp_path):
     with StoredEvents(tmp_path, datagram=True) as stored, writer(stored.path, socket.SOCK_DGRAM) as one:
-        one.send(eve("tls") + b"\n")
-        one.send(eve("ssh"))
+        one.send(make_eve_event("tls") + b"\n")
+        one.send(make_eve_event("ssh"))
         one.send(b"")
     assert stored.kinds() == [Ssl, Ssh]
 
@@ -147,7 +147,7 @@ def test_a_reader_that_falls_too_far_behind_loses_the_oldest_file_and_a_log_line
 
 
 def test_an_idle_reader_does_not_block_a_fast_writer(tmp_path):
-    lines = b"".join(eve("tls", flow_id=number) + b"\n" for number in range(20_000))
+    lines = b"".join(make_eve_event("tls", flow_id=number) + b"\n" for number in range(20_000))
 
     def write():
         with writer(stored.path) as one:

@@ -17,7 +17,7 @@ from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerp
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowBatch
-from tests.support.models.tiny import LEVELS, ROWS, manifest, publish_tiny
+from tests.support.models.tiny import LEVELS, ROWS, make_manifest, publish_tiny
 from tests.support.rpc.client import at
 from tests.support.running_server import running_server
 
@@ -202,4 +202,4 @@ def test_windows_round_trip_through_json():
     assert (read.start_ns, read.series) == (batch.start_ns, batch.series)
     np.testing.assert_array_equal(read.values, values)
     assert all(a.start_ns < b.start_ns for a, b in pairwise(windows()))
-    assert manifest().slide_seconds == 600
+    assert make_manifest().slide_seconds == 600

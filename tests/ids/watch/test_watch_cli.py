@@ -23,7 +23,7 @@ OPTIONS = ["--false-alarms-per-day", "4", "--local", "10.0.0.0/24", "--sensor", 
 
 @pytest.fixture(scope="module")
 def day():
-    return live_day.lines(MINUTES, live_day.PER_MINUTE / len(live_day.HOSTS))
+    return live_day.make_lines(MINUTES, live_day.PER_MINUTE / len(live_day.HOSTS))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def write_logs(folder, lines):
         path = folder / f"{log}.log"
         with path.open("a") as file:
             if not file.tell():
-                file.write(live_day.header(log))
+                file.write(live_day.format_header(log))
             file.writelines(line for _, of, line in lines if of == log)
 
 

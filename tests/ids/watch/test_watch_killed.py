@@ -87,7 +87,7 @@ def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_pa
     watch = Killable(*cli, "watch", *files, "--server", address, *ALERTS, *outputs)
     writer = Killable(Path(live_day.__file__), current, archive, SPEED)
     rng, kills = random.Random(11), {"server": 0, "watch": 0, "writer": 0}
-    last = round(max(when for when, _, _ in live_day.lines()) * 1e9)
+    last = round(max(when for when, _, _ in live_day.make_lines()) * 1e9)
     deadline, previous = time.monotonic() + 200, 0
     while (now := position(state)) < last - 1_000_000:
         assert time.monotonic() < deadline, (kills, now, watch.log[-3:])

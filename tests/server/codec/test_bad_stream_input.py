@@ -20,11 +20,11 @@ from tests.support.models.tiny import LEVELS
 from tests.support.rpc.client import (
     Stream,
     at,
-    failure_of,
     observation,
     observation_batch,
-    p_values,
-    reading,
+    read_failure,
+    read_p_values,
+    read_status,
 )
 
 NAN, INF = float("nan"), float("inf")
@@ -94,7 +94,7 @@ def test_a_message_that_cannot_be_read_is_answered_in_band_and_changes_nothing(w
     before = server.snapshot()
     answer = warm.send(**fields)
     assert answer.sequence == 2
-    code, actual, details = reading(answer.error)
+    code, actual, details = read_status(answer.error)
     assert (code, actual) == (code_pb2.INVALID_ARGUMENT, reason)
     assert details["BadRequest"].field_violations[0].field.startswith("data.")
     assert server.snapshot() == before
@@ -107,7 +107,7 @@ def test_a_bad_observation_is_answered_in_band_and_changes_nothing(warm, server,
     before, held = server.snapshot(), len(server.model().states._owners)
     answer = warm.send(**fields)
     assert [error.index for error in answer.errors] == [0]
-    assert reading(answer.errors[0].status)[:2] == (code_pb2.Code.Value(code), reason)
+    assert read_status(answer.errors[0].status)[:2] == (code_pb2.Code.Value(code), reason)
     late = reason == "OBSERVATION_LATE"
     assert answer.verdict.status == (VERDICT_STATUS_LATE if late else VERDICT_STATUS_REJECTED)
     assert server.snapshot() == before
@@ -120,17 +120,17 @@ def test_bad_observations_of_a_batch_are_named_and_the_rest_is_applied(warm):
     values[1, 0], values[3, 1] = NAN, -5
     answer = warm.send(batch=observation_batch([8, 9, 10, 11], values=values))
     assert [error.index for error in answer.errors] == [1, 3]
-    assert [reading(error.status)[1] for error in answer.errors] == ["VALUE_NAN", "VALUE_NEGATIVE"]
+    assert [read_status(error.status)[1] for error in answer.errors] == ["VALUE_NAN", "VALUE_NEGATIVE"]
     scored, rejected = VERDICT_STATUS_SCORED, VERDICT_STATUS_REJECTED
     assert list(answer.scores.status) == [scored, rejected, scored, rejected]
-    assert np.isnan(p_values(answer.scores)).tolist() == [False, True, False, True]
+    assert np.isnan(read_p_values(answer.scores)).tolist() == [False, True, False, True]
     assert warm.row(9).verdict.status == VERDICT_STATUS_LATE  # it was missing when row 10 was judged
 
 
 def test_a_sequence_gap_is_answered_with_the_expected_sequence(stream):
     stream.row(0)
     answer = stream.send(sequence=5, observation=observation(1))
-    code, reason, details = reading(answer.error)
+    code, reason, details = read_status(answer.error)
     assert (code, reason) == (code_pb2.FAILED_PRECONDITION, "SEQUENCE_GAP")
     assert details["ErrorInfo"].metadata == {"limit": "2", "actual": "5"}
     assert stream.send(sequence=2, observation=observation(1)).verdict.status == VERDICT_STATUS_WARMING_UP
@@ -141,7 +141,7 @@ def test_more_series_than_a_sensor_may_hold_are_refused_in_band_and_the_others_l
     for number in range(limit):
         assert not stream.row(0, series=f"series {number}").errors
     answer = stream.row(0, series="one too many")
-    code, reason, details = reading(answer.errors[0].status)
+    code, reason, details = read_status(answer.errors[0].status)
     assert (code, reason) == (code_pb2.RESOURCE_EXHAUSTED, "SERIES_QUOTA")
     assert details["RetryInfo"].retry_delay.seconds == 60
     assert "QuotaFailure" in details
@@ -190,7 +190,7 @@ def test_config_twice_ends_the_stream(stream):
 
 
 def test_a_message_of_no_kind_is_answered_in_band(stream):
-    assert reading(stream.ask().answer.error)[:2] == (code_pb2.INVALID_ARGUMENT, "FIELD_REQUIRED")
+    assert read_status(stream.ask().answer.error)[:2] == (code_pb2.INVALID_ARGUMENT, "FIELD_REQUIRED")
     assert stream.row(0).verdict.status == VERDICT_STATUS_WARMING_UP
 
 
@@ -198,7 +198,7 @@ def test_bytes_that_are_no_message_end_the_stream(channel):
     call = channel.stream_stream("/mods.v1.InferenceService/StreamDetect")(iter([b"\xff\xff"]), timeout=10)
     with pytest.raises(grpc.RpcError) as caught:
         next(call)
-    assert failure_of(caught.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
+    assert read_failure(caught.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST")
 
 
 def test_a_flood_of_bad_messages_ends_the_stream(stream, server):

@@ -8,7 +8,7 @@ from mods_grpc.protobuf.arrays import pack_float64, timestamp_from_nanos
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, values_pb2
 from tests.support.models.tiny import LEVELS, publish_tiny
-from tests.support.rpc.client import assert_fails, at, failure_of, forecast_request, window
+from tests.support.rpc.client import assert_fails, at, forecast_request, read_failure, window
 from tests.support.running_server import channel_to, running_server
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -144,7 +144,7 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(channel, method, data
     call = channel.unary_unary(f"/mods.v1.{method}")
     with pytest.raises(grpc.RpcError) as caught:
         call(data, timeout=10)
-    assert failure_of(caught.value)[:2] == (INVALID, "MALFORMED_REQUEST")
+    assert read_failure(caught.value)[:2] == (INVALID, "MALFORMED_REQUEST")
 
 
 def test_a_message_above_the_limit_is_refused_by_grpc(inference, server):
@@ -164,7 +164,7 @@ def test_a_hundred_violations_are_returned_as_twenty_and_a_count(inference):
     rows = [values_pb2.Row(values=[-1, -1])] * 50
     with pytest.raises(grpc.RpcError) as caught:
         inference.Forecast(forecast_request(window(rows=rows)), timeout=10)
-    violations = failure_of(caught.value)[2]["BadRequest"].field_violations
+    violations = read_failure(caught.value)[2]["BadRequest"].field_violations
     assert len(violations) == 21
     assert violations[20].description == "and 80 more violations"
 
@@ -177,7 +177,7 @@ def test_a_name_is_needed_only_where_there_is_a_choice_and_pages_must_be_sane(di
     ):
         with pytest.raises(grpc.RpcError) as caught:
             directory.ListModels(request, timeout=10)
-        assert failure_of(caught.value)[:2] == (INVALID, reason)
+        assert read_failure(caught.value)[:2] == (INVALID, reason)
 
 
 def test_an_answer_above_the_limit_is_refused_with_its_size(tmp_path):
@@ -189,6 +189,6 @@ def test_an_answer_above_the_limit_is_refused_with_its_size(tmp_path):
         request.coverages.extend([0.6, 0.7, 0.8, 0.9, 0.91, 0.92, 0.93, 0.94])
         with pytest.raises(grpc.RpcError) as caught:
             inference.Forecast(request, timeout=10)
-        code, reason, details = failure_of(caught.value)
+        code, reason, details = read_failure(caught.value)
         assert (code, reason) == (INVALID, "BATCH_TOO_LARGE")
         assert details["ErrorInfo"].metadata["limit"] == "4096"

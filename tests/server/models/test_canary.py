@@ -7,7 +7,7 @@ from mods_grpc.server.models.canary import Canary, CanaryLimits
 from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.versions import VersionState
-from tests.support.models.tiny import HORIZON, ROWS, mean_graph, publish_tiny
+from tests.support.models.tiny import HORIZON, ROWS, make_mean_graph, publish_tiny
 
 
 def hungry_graph(gibibytes):
@@ -59,7 +59,7 @@ def test_the_canary_rejects_a_model_that_takes_too_long(tmp_path):
 
 
 def test_the_canary_reports_why_a_model_is_rejected(tmp_path):
-    publish_tiny(tmp_path, model=mean_graph(factor=3.0))
+    publish_tiny(tmp_path, model=make_mean_graph(factor=3.0))
     state, failure = load_with_canary(tmp_path)[1]
     assert state is VersionState.FAILED
     assert failure.startswith("model.onnx: parity error")

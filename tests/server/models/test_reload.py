@@ -15,8 +15,18 @@ from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import model_pb2, model_pb2_grpc, verdict_pb2
-from tests.support.models.tiny import FEATURES, HORIZON, LEVELS, ROWS, calibration_of, manifest, mean_graph, parity, publish_tiny
-from tests.support.rpc.client import Stream, detect_request, failure_of, forecast_request, observation
+from tests.support.models.tiny import (
+    FEATURES,
+    HORIZON,
+    LEVELS,
+    ROWS,
+    make_calibration,
+    make_manifest,
+    make_mean_graph,
+    make_parity,
+    publish_tiny,
+)
+from tests.support.rpc.client import Stream, detect_request, forecast_request, observation, read_failure
 from tests.support.running_server import channel_to, running_server
 
 SCORED, WARMING_UP = verdict_pb2.VERDICT_STATUS_SCORED, verdict_pb2.VERDICT_STATUS_WARMING_UP
@@ -37,9 +47,9 @@ def listed(server):
 
 
 def longer_window(rows):
-    changes = {"rows": rows, "sequence_len": rows, "calibration": calibration_of(2, HORIZON)}
+    changes = {"rows": rows, "sequence_len": rows, "calibration": make_calibration(2, HORIZON)}
     vectors = {"window_2": np.ones((2, rows, 2)), "forecast_2": np.ones((2, HORIZON, 2))}
-    return {"model": mean_graph(rows=rows), "vectors": vectors, **changes}
+    return {"model": make_mean_graph(rows=rows), "vectors": vectors, **changes}
 
 
 def publish_other(folder, version, model=None, vectors=None, **changes):
@@ -47,11 +57,11 @@ def publish_other(folder, version, model=None, vectors=None, **changes):
     if vectors:
         np.savez(file, **vectors)
     contents = {
-        "model.onnx": (model or mean_graph()).SerializeToString(),
-        "parity.npz": file.getvalue() or parity(),
+        "model.onnx": (model or make_mean_graph()).SerializeToString(),
+        "parity.npz": file.getvalue() or make_parity(),
         "MODEL_CARD.md": b"# Card\n",
     }
-    return publish(folder, manifest("tiny", version, **changes), contents)
+    return publish(folder, make_manifest("tiny", version, **changes), contents)
 
 
 def score_rows(stream, rows, first=0):
@@ -90,7 +100,7 @@ def test_a_stream_ends_when_the_new_version_has_other_features(server, inference
     score_rows(stream, 6)
     features = tuple(
         type(one)(**{name: getattr(one, name) for name in one.__slots__} | {"name": f"new_{one.name}"})
-        for one in manifest().features
+        for one in make_manifest().features
     )
     publish_other(tmp_path, 2, features=features)
     server.rescan()
@@ -143,7 +153,7 @@ def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, 
     assert stream.failure()[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
     with pytest.raises(grpc.RpcError) as caught:
         inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny")))
-    assert failure_of(caught.value)[:2] == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert read_failure(caught.value)[:2] == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
 
 
 def test_an_unreadable_repository_changes_nothing(server, inference, tmp_path):
@@ -164,7 +174,7 @@ def test_only_the_newest_versions_stay_in_memory_and_older_ones_are_freed_immedi
     assert inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=2))).model.version == 2
     with pytest.raises(grpc.RpcError) as caught:
         inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=1)))
-    assert failure_of(caught.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
+    assert read_failure(caught.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
     shutil.rmtree(tmp_path / "tiny" / "3")
     server.rescan()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
@@ -249,7 +259,7 @@ def test_no_call_fails_while_versions_come_and_go(server, inference, tmp_path):
     stream = Stream(inference)
     try:
         for version in range(2, 12):
-            publish_tiny(tmp_path, version=version, model=mean_graph(factor=3.0) if version % 3 == 0 else None)
+            publish_tiny(tmp_path, version=version, model=make_mean_graph(factor=3.0) if version % 3 == 0 else None)
             server.rescan()
             assert stream.row(version).verdict.status in (SCORED, WARMING_UP)
     finally:

@@ -13,14 +13,14 @@ from onnx import TensorProto, helper
 
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
-from tests.support.loaded_repository import loaded, publish_with, vectors
-from tests.support.models.tiny import HORIZON, ROWS, mean_graph, publish_tiny
-from tests.support.rpc.client import Stream, detect_request, failure_of, forecast_request
+from tests.support.loaded_repository import load_repository, pack_vectors, publish_with
+from tests.support.models.tiny import HORIZON, ROWS, make_mean_graph, publish_tiny
+from tests.support.rpc.client import Stream, detect_request, forecast_request, read_failure
 from tests.support.running_server import channel_to, running_server
 
 
 def renamed(old, new):
-    model = mean_graph()
+    model = make_mean_graph()
     for node in model.graph.node:
         for names in (node.input, node.output):
             names[:] = [new if name == old else name for name in names]
@@ -30,26 +30,26 @@ def renamed(old, new):
 
 
 def of_opset(number):
-    model = mean_graph()
+    model = make_mean_graph()
     model.opset_import[0].version = number
     return model
 
 
 def of_fixed_batch():
-    model = mean_graph()
+    model = make_mean_graph()
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
     return model
 
 
 def with_two_inputs():
-    model = mean_graph()
+    model = make_mean_graph()
     model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.DOUBLE, ["batch"]))
     return model
 
 
 def with_a_dangling_input():
-    model = mean_graph()
+    model = make_mean_graph()
     model.graph.node[0].input[0] = "nowhere"
     return model
 
@@ -112,45 +112,60 @@ BROKEN = {
         "manifest: unknown",
     ),
     "garbage": (lambda folder, name: publish_with(folder, name, model=onnx.ModelProto()), "model.onnx: holds no graph"),
-    "nan-weights": (tiny(model=lambda: mean_graph(factor=np.nan)), "model.onnx: forecasts of a batch of 1 have another shape or"),
-    "infinite": (tiny(model=lambda: mean_graph(factor=np.inf)), "model.onnx: forecasts of a batch of 1 have another shape or"),
+    "nan-weights": (
+        tiny(model=lambda: make_mean_graph(factor=np.nan)),
+        "model.onnx: forecasts of a batch of 1 have another shape or",
+    ),
+    "infinite": (
+        tiny(model=lambda: make_mean_graph(factor=np.inf)),
+        "model.onnx: forecasts of a batch of 1 have another shape or",
+    ),
     "wrong-weights": (
-        tiny(model=lambda: mean_graph(factor=1.001)),
+        tiny(model=lambda: make_mean_graph(factor=1.001)),
         "model.onnx: parity error 0.001 at batch 1, accepted is 1e-12",
     ),
     "other-input": (tiny(model=lambda: renamed("window", "input")), "model.onnx: expected input window double (batch, 4, 2)"),
     "other-output": (tiny(model=lambda: renamed("forecast", "y")), "model.onnx: expected output forecast double (batch, 3, 2)"),
-    "other-rows": (tiny(model=lambda: mean_graph(rows=5)), "model.onnx: expected input window double (batch, 4, 2)"),
-    "other-features": (tiny(model=lambda: mean_graph(features=3)), "model.onnx: expected input window double (batch, 4, 2)"),
-    "other-horizon": (tiny(model=lambda: mean_graph(horizon=2)), "model.onnx: expected output forecast double (batch, 3, 2)"),
+    "other-rows": (tiny(model=lambda: make_mean_graph(rows=5)), "model.onnx: expected input window double (batch, 4, 2)"),
+    "other-features": (tiny(model=lambda: make_mean_graph(features=3)), "model.onnx: expected input window double (batch, 4, 2)"),
+    "other-horizon": (
+        tiny(model=lambda: make_mean_graph(horizon=2)),
+        "model.onnx: expected output forecast double (batch, 3, 2)",
+    ),
     "fixed-batch": (tiny(model=of_fixed_batch), "model.onnx: expected input window double (batch, 4, 2)"),
     "two-inputs": (tiny(model=with_two_inputs), "model.onnx: expected input window double (batch, 4, 2)"),
     "dangling": (tiny(model=with_a_dangling_input), "model.onnx: ONNX Runtime can't load it on CPUExecutionProvider"),
     "opset-17": (tiny(model=lambda: of_opset(17)), "model.onnx: uses opset 17, expected 18"),
     "no-tolerance": (tiny(tolerance=dict), "manifest: states no parity tolerance for CPUExecutionProvider"),
-    "no-vectors": (odd_vectors(vectors), "parity.npz: holds no vectors"),
+    "no-vectors": (odd_vectors(pack_vectors), "parity.npz: holds no vectors"),
     "odd-names": (
-        odd_vectors(lambda: vectors(window_x=WINDOW, window_0=WINDOW[:0], window_01=WINDOW)),
+        odd_vectors(lambda: pack_vectors(window_x=WINDOW, window_0=WINDOW[:0], window_01=WINDOW)),
         "parity.npz: holds no vectors",
     ),
-    "no-answers": (odd_vectors(lambda: vectors(window_1=WINDOW)), "parity.npz: the vectors of a batch of 1 are not float64 of"),
+    "no-answers": (
+        odd_vectors(lambda: pack_vectors(window_1=WINDOW)),
+        "parity.npz: the vectors of a batch of 1 are not float64 of",
+    ),
     "float32": (
-        odd_vectors(lambda: vectors(window_1=WINDOW.astype("f4"), forecast_1=ANSWER)),
+        odd_vectors(lambda: pack_vectors(window_1=WINDOW.astype("f4"), forecast_1=ANSWER)),
         "parity.npz: the vectors of a batch",
     ),
     "text-vectors": (
-        odd_vectors(lambda: vectors(window_1=WINDOW, forecast_1=ANSWER.astype("U"))),
+        odd_vectors(lambda: pack_vectors(window_1=WINDOW, forecast_1=ANSWER.astype("U"))),
         "parity.npz: the vectors of a ba",
     ),
     "wrong-batch": (
-        odd_vectors(lambda: vectors(window_2=WINDOW, forecast_2=ANSWER)),
+        odd_vectors(lambda: pack_vectors(window_2=WINDOW, forecast_2=ANSWER)),
         "parity.npz: the vectors of a batch of 2 are",
     ),
-    "nan-answers": (odd_vectors(lambda: vectors(window_1=WINDOW, forecast_1=ANSWER * np.nan)), "model.onnx: parity error nan"),
+    "nan-answers": (
+        odd_vectors(lambda: pack_vectors(window_1=WINDOW, forecast_1=ANSWER * np.nan)),
+        "model.onnx: parity error nan",
+    ),
     "pickled": (odd_vectors(pickled_array), "parity.npz: can't be read"),
     "bare-pickle": (odd_vectors(lambda: pickle.dumps(Bomb())), "parity.npz: can't be read"),
     "bare-npy": (odd_vectors(lambda: npy(WINDOW)), "parity.npz: can't be read"),
-    "half-a-zip": (odd_vectors(lambda: vectors(window_1=WINDOW)[:-30]), "parity.npz: can't be read"),
+    "half-a-zip": (odd_vectors(lambda: pack_vectors(window_1=WINDOW)[:-30]), "parity.npz: can't be read"),
     "zip-of-rubbish": (odd_vectors(lambda: a_zip_of(b"\x93NUMPY\x01\x00\xff\xff(" + bytes(70_000))), "parity.npz: can't be read"),
     "huge-claim": (
         odd_vectors(lambda: a_zip_of(npy(WINDOW).replace(b"(1, 4, 2), }" + b" " * 16, b"(1, 4, 2000000000000000), }"))),
@@ -193,7 +208,7 @@ def test_a_broken_model_fails_with_its_reason_and_every_call_to_it_reports_that(
         request.model.CopyFrom(reference)
         with pytest.raises(grpc.RpcError) as caught:
             call(request, timeout=10)
-        code, reason, details = failure_of(caught.value)
+        code, reason, details = read_failure(caught.value)
         assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_FAILED")
         assert details["PreconditionFailure"].violations[0].type == "MODEL_FAILED"
     stream = Stream(inference, config=False)
@@ -211,7 +226,7 @@ def test_a_good_model_serves_next_to_broken_ones(broken, listed):
 
 def test_a_pickled_array_is_never_executed(tmp_path):
     publish_with(tmp_path, "tiny", parity=pickled_array())
-    repository = loaded(tmp_path)
+    repository = load_repository(tmp_path)
     assert next(repository.entries()).failure == "parity.npz: can't be read"
     with pytest.raises(pytest.fail.Exception), np.load(io.BytesIO(pickled_array()), allow_pickle=True) as opened:
         opened["window_1"]  # proves that unpickling would have failed the test

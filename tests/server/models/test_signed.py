@@ -7,17 +7,17 @@ import pytest
 from mods_grpc.artifact import SIGNATURE_FILE, read_signing_key, sign_version
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.support.certificates import needs_openssl
-from tests.support.models.tiny import mean_graph, publish_tiny
+from tests.support.models.tiny import make_mean_graph, publish_tiny
 from tests.support.rpc.client import forecast_request
 from tests.support.running_server import Process, channel_to, running_server
-from tests.support.signing_keys import key_pair
+from tests.support.signing_keys import make_key_pair
 
 pytestmark = needs_openssl
 
 
 @pytest.fixture
 def keys(tmp_path):
-    return key_pair(tmp_path, "ours")
+    return make_key_pair(tmp_path, "ours")
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def serving(server):
 def test_unsigned_foreign_and_changed_versions_are_rejected_while_the_signed_one_serves(tmp_path, server, models, keys):
     publish_tiny(models, version=2)
     publish_tiny(models, version=3)
-    sign(models, 3, key_pair(tmp_path, "foreign")[0])
+    sign(models, 3, make_key_pair(tmp_path, "foreign")[0])
     changed = publish_tiny(models, version=4)
     sign(models, 4, keys[0])
     (changed / "manifest.json").write_bytes((changed / "manifest.json").read_bytes() + b"\n")
     swapped = publish_tiny(models, version=5)
     sign(models, 5, keys[0])
-    (swapped / "model.onnx").write_bytes(mean_graph(factor=2.0).SerializeToString())
+    (swapped / "model.onnx").write_bytes(make_mean_graph(factor=2.0).SerializeToString())
     server.rescan()
     states = listed(server)
     assert states[1] == ("READY", "")
@@ -83,7 +83,7 @@ def test_a_version_serves_as_soon_as_it_is_signed(server, models, keys):
 
 
 def test_a_newly_trusted_key_admits_its_versions_and_an_unreadable_key_file_changes_nothing(tmp_path, server, models, keys):
-    private, public = key_pair(tmp_path, "next")
+    private, public = make_key_pair(tmp_path, "next")
     publish_tiny(models, version=2)
     sign(models, 2, private)
     server.rescan()

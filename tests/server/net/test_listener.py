@@ -13,7 +13,7 @@ from mods_grpc.client import Client
 from mods_grpc.errors import ConnectionFailedError, DeadlineError
 from mods_grpc.server.config import split_host_port
 from mods_grpc.server.security.file_watcher import FileWatcher
-from tests.support.certificates import authority, needs_openssl, signed
+from tests.support.certificates import make_authority, make_certificate, needs_openssl
 from tests.support.models.tiny import LEVELS
 from tests.support.running_server import running_server
 
@@ -25,13 +25,13 @@ def rows(count, first=0):
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
-    ours, others = authority(folder), authority(folder, "others")
+    ours, others = make_authority(folder), make_authority(folder, "others")
     return {
         "authority": ours,
         "others": others,
-        "server": signed(folder, ours, "server"),
-        "zeek": signed(folder, ours, "zeek"),
-        "stranger": signed(folder, others, "stranger"),
+        "server": make_certificate(folder, ours, "server"),
+        "zeek": make_certificate(folder, ours, "zeek"),
+        "stranger": make_certificate(folder, others, "stranger"),
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mods_grpc.artifact import list_versions, read_artifact
 from mods_grpc.artifact.parity import feature_relative_error
-from mods_grpc.server.onnx.execution_choice import cuda_runners
+from mods_grpc.server.onnx.execution_choice import open_cuda_runners
 from mods_grpc.server.onnx.open_session import open_session
 from tests.support.paths import EXPORTED
 
@@ -24,7 +24,7 @@ def test_a_model_gives_the_same_forecasts_on_device_and_processor(which):
     assert device.provider == "CUDAExecutionProvider"
     ways = [
         replace(device, runtime=runtime, runner=runner)
-        for runtime, runner in cuda_runners(artifact, device.runtime, device.outputs)
+        for runtime, runner in open_cuda_runners(artifact, device.runtime, device.outputs)
     ]
     assert len(ways) >= 2  # plainly and in buffers; not every graph can be captured
     low, high = (np.array([getattr(f, f"training_{end}") for f in artifact.manifest.features]) for end in ("minimum", "maximum"))

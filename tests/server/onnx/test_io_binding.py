@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mods_grpc.artifact import list_versions, read_artifact
-from mods_grpc.server.onnx.execution_choice import fastest_runner
+from mods_grpc.server.onnx.execution_choice import choose_fastest_runner
 from mods_grpc.server.onnx.io_binding import BUFFER_SIZES, DirectRunner, IoBindingRunner, buffer_size_for
 from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.server.onnx.ort import ort
-from tests.support.models.slow import slow_graph
+from tests.support.models.slow import make_slow_graph
 from tests.support.models.tiny import ROWS, publish_tiny
 from tests.support.paths import EXPORTED
 
@@ -98,7 +98,7 @@ def test_captured_runs_share_one_dedicated_thread(tiny):
 
 
 def test_a_run_with_bound_buffers_can_be_terminated(tmp_path):
-    publish_tiny(tmp_path, model=slow_graph())
+    publish_tiny(tmp_path, model=make_slow_graph())
     session = open_session(read_artifact(tmp_path, "tiny", 1), "cpu")
     runs, options = IoBindingRunner(session.runtime, "cpu", OUTPUTS), ort.RunOptions()
     options.terminate = True
@@ -137,4 +137,4 @@ def broken(windows, times):
     ids=["faster", "slower", "not the same", "one that fails", "only one"],
 )
 def test_another_runner_is_chosen_where_it_agrees_and_is_faster(ways, best):
-    assert fastest_runner(ways, windows_of(9), np.zeros(9, np.int64), np.allclose, 1.0) == best
+    assert choose_fastest_runner(ways, windows_of(9), np.zeros(9, np.int64), np.allclose, 1.0) == best

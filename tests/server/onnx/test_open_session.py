@@ -18,8 +18,8 @@ from mods_grpc.server.onnx.cost_model import CostModel
 from mods_grpc.server.onnx.open_session import open_session
 from mods_grpc.server.onnx.providers import choose_fastest, list_candidates
 from mods_grpc.server.onnx.session import MAX_RUN_WINDOWS
-from tests.support.loaded_repository import loaded, publish_with, vectors
-from tests.support.models.tiny import ROWS, calibration_of, manifest, mean_forecast, mean_graph, publish_tiny
+from tests.support.loaded_repository import load_repository, pack_vectors, publish_with
+from tests.support.models.tiny import ROWS, forecast_mean, make_calibration, make_manifest, make_mean_graph, publish_tiny
 
 HAS_CUDA = "CUDAExecutionProvider" in ort.get_available_providers()
 
@@ -30,7 +30,7 @@ def test_a_provider_that_is_not_there_fails_the_load_and_never_falls_back(tmp_pa
     if wanted in ort.get_available_providers():
         pytest.skip(f"{wanted} is really there")
     publish_tiny(tmp_path)
-    repository = loaded(tmp_path, provider)
+    repository = load_repository(tmp_path, provider)
     entry = next(repository.entries())
     assert (entry.state, entry.failure) == (VersionState.FAILED, f"ONNX Runtime has no {wanted} here")
     assert entry.loaded is None
@@ -39,7 +39,7 @@ def test_a_provider_that_is_not_there_fails_the_load_and_never_falls_back(tmp_pa
 @pytest.mark.skipif(HAS_CUDA, reason="CUDA is there, so auto may choose it")
 def test_auto_chooses_the_cpu_where_nothing_else_is_available(tmp_path):
     publish_tiny(tmp_path)
-    assert loaded(tmp_path, "auto").serving("tiny", None).session.provider == "CPUExecutionProvider"
+    assert load_repository(tmp_path, "auto").serving("tiny", None).session.provider == "CPUExecutionProvider"
 
 
 # seconds at 1, 16 and 256 windows
@@ -57,10 +57,10 @@ def test_auto_chooses_the_provider_that_is_faster_over_all_sizes(processor, take
 def test_the_bytes_that_were_checked_are_the_ones_that_run(tmp_path):
     version = publish_tiny(tmp_path)
     artifact = read_artifact(tmp_path, "tiny", 1)
-    (version / "model.onnx").write_bytes(mean_graph(factor=2.0).SerializeToString())
+    (version / "model.onnx").write_bytes(make_mean_graph(factor=2.0).SerializeToString())
     windows = np.random.default_rng(1).gamma(2, 2, (3, ROWS, 2))
     np.testing.assert_allclose(
-        open_session(artifact, "cpu").forecast(windows, np.zeros(len(windows), np.int64)), mean_forecast(windows)
+        open_session(artifact, "cpu").forecast(windows, np.zeros(len(windows), np.int64)), forecast_mean(windows)
     )
     with pytest.raises(ArtifactError):
         read_artifact(tmp_path, "tiny", 1)
@@ -117,13 +117,13 @@ def test_a_forecast_does_not_depend_on_the_rows_beside_it_to_the_last_bit(tmp_pa
     windows, max_windows = np.random.default_rng(9).normal(0, 1, (600, 12, 3)), MAX_RUN_WINDOWS["CPUExecutionProvider"]
     alone = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = alone.run(None, {"window": windows[:65]})
-    tiny_manifest = manifest()
-    shape = calibration_of(3, 4)
+    tiny_manifest = make_manifest()
+    shape = make_calibration(3, 4)
     features = tuple(replace(tiny_manifest.features[0], name=f"f{number}") for number in range(3))
     changes = {"sequence_len": 12, "rows": 12, "horizon": 4, "features": features, "calibration": shape}
-    parity = vectors(window_65=windows[:65], forecast_65=expected[0])
+    parity = pack_vectors(window_65=windows[:65], forecast_65=expected[0])
     publish_with(tmp_path, kind.lower(), parity=parity, model=model, tolerance={"CPUExecutionProvider": 1e-4}, **changes)
-    session = loaded(tmp_path).serving("", None).session
+    session = load_repository(tmp_path).serving("", None).session
     times = np.zeros(len(windows), np.int64)
     one_by_one = np.concatenate([session.forecast(windows[i : i + 1], times[:1]) for i in range(len(windows))])
     for n in (
@@ -153,4 +153,4 @@ def test_a_forecast_does_not_depend_on_the_rows_beside_it_to_the_last_bit(tmp_pa
 
 def test_the_manifest_that_is_read_names_the_limits_of_files():
     assert set(layout.MAX_BYTES) == {*layout.LISTED_FILES, layout.MANIFEST_FILE, layout.SIGNATURE_FILE}
-    assert json.loads(manifest().to_json())["files"] == []
+    assert json.loads(make_manifest().to_json())["files"] == []

@@ -23,8 +23,8 @@ from mods_grpc.server.security.authentication import Authenticator
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
-from tests.support.models.tiny import HORIZON, ROWS, calibration_of, manifest, mean_graph
-from tests.support.rpc.client import details_of, failure_of, reading
+from tests.support.models.tiny import HORIZON, ROWS, make_calibration, make_manifest, make_mean_graph
+from tests.support.rpc.client import read_details, read_failure, read_status
 from tests.support.running_server import channel_to, running_server
 
 
@@ -62,7 +62,7 @@ def test_every_reason_belongs_to_exactly_one_error(reason):
 def test_every_status_carries_its_reason_and_domain(kind):
     assert kind.reasons
     for reason in kind.reasons:
-        code, sent_reason, details = reading(to_status(example(kind, reason)))
+        code, sent_reason, details = read_status(to_status(example(kind, reason)))
         assert (code, sent_reason) == (CODES[kind].value[0], reason.value)
         assert "RetryInfo" not in details
         code, message, trailers = to_abort_arguments(example(kind, reason))
@@ -83,7 +83,7 @@ FURTHER = {
 
 @pytest.mark.parametrize("kind", SENDABLE, ids=lambda kind: kind.__name__)
 def test_a_status_carries_the_details_that_help_its_caller(kind):
-    kinds = set(details_of(to_status(example(kind, min(kind.reasons)))))
+    kinds = set(read_details(to_status(example(kind, min(kind.reasons)))))
     assert kinds == {"ErrorInfo"} | ({FURTHER[kind]} if kind in FURTHER else set())
 
 
@@ -92,14 +92,14 @@ def test_a_status_carries_the_details_that_help_its_caller(kind):
 )
 def test_the_retry_delay_is_a_duration(seconds, whole, nanos):
     error = QuotaError(Reason.OVERLOADED, "too much", retry_seconds=seconds)
-    delay = details_of(to_status(error))["RetryInfo"].retry_delay
+    delay = read_details(to_status(error))["RetryInfo"].retry_delay
     assert (delay.seconds, delay.nanos) == (whole, nanos)
 
 
 def test_limit_and_actual_value_are_metadata_if_they_are_set():
     error = QuotaError(Reason.SERIES_QUOTA, "too many series", limit=8, actual=9)
-    assert details_of(to_status(error))["ErrorInfo"].metadata == {"limit": "8", "actual": "9"}
-    assert details_of(to_status(QuotaError(Reason.SERIES_QUOTA, "too many")))["ErrorInfo"].metadata == {}
+    assert read_details(to_status(error))["ErrorInfo"].metadata == {"limit": "8", "actual": "9"}
+    assert read_details(to_status(QuotaError(Reason.SERIES_QUOTA, "too many")))["ErrorInfo"].metadata == {}
 
 
 def violations(number, size=10):
@@ -107,42 +107,42 @@ def violations(number, size=10):
 
 
 def test_violations_are_listed_in_order_and_the_rest_is_counted():
-    listed = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS + 3))))["BadRequest"].field_violations
+    listed = read_details(to_status(InvalidInputError(violations(MAX_VIOLATIONS + 3))))["BadRequest"].field_violations
     assert [violation.field for violation in listed[:-1]] == [f"rows[{i}]" for i in range(MAX_VIOLATIONS)]
     assert listed[-1].description == "and 3 more violations"
-    listed = details_of(to_status(InvalidInputError(violations(MAX_VIOLATIONS))))["BadRequest"].field_violations
+    listed = read_details(to_status(InvalidInputError(violations(MAX_VIOLATIONS))))["BadRequest"].field_violations
     assert len(listed) == MAX_VIOLATIONS
 
 
 def test_a_status_fits_into_the_metadata_limit_of_clients():
     _, message, trailers = to_abort_arguments(InvalidInputError(violations(1000, size=3000)))
     assert len(message) + sum(len(base64.b64encode(value)) for _, value in trailers) < 7_500
-    listed = details_of(to_status(InvalidInputError(violations(1000, size=3000))))["BadRequest"].field_violations
+    listed = read_details(to_status(InvalidInputError(violations(1000, size=3000))))["BadRequest"].field_violations
     assert listed[0].field == "rows[0]"
     assert listed[-1].description == f"and {1000 - len(listed) + 1} more violations"
 
 
 def test_violations_of_a_model_with_many_features_can_still_be_sent(tmp_path):
-    base = manifest()
+    base = make_manifest()
     names = [f"feature_with_a_long_name_{number:03}" for number in range(60)]
     count = len(names)
     features = tuple(replace(base.features[0], name=name) for name in names)
-    calibration = calibration_of(count, HORIZON)
+    calibration = make_calibration(count, HORIZON)
     file = io.BytesIO()
     np.savez(file, window_1=np.ones((1, ROWS, count)), forecast_1=np.ones((1, HORIZON, count)))
     contents = {
-        "model.onnx": mean_graph(features=count).SerializeToString(),
+        "model.onnx": make_mean_graph(features=count).SerializeToString(),
         "parity.npz": file.getvalue(),
         "MODEL_CARD.md": b"",
     }
-    publish(tmp_path, manifest(features=features, calibration=calibration), contents)
+    publish(tmp_path, make_manifest(features=features, calibration=calibration), contents)
     wrong = values_pb2.Observation(named_values=[values_pb2.NamedValue(feature=f"x{number}") for number in range(30)])
     series = pb.DetectSeries(series="web", observations=pb.ObservationList(observations=[wrong]))
     with running_server(repository=tmp_path) as server, channel_to(server) as channel:
         for _ in range(5):  # above 8 KiB of metadata gRPC refuses some answers and not others
             with pytest.raises(grpc.RpcError) as caught:
                 inference_pb2_grpc.InferenceServiceStub(channel).Detect(pb.DetectRequest(series=[series]), timeout=10)
-            code, reason, details = failure_of(caught.value)
+            code, reason, details = read_failure(caught.value)
             assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FEATURE_UNKNOWN")
             assert details["BadRequest"].field_violations
 
@@ -169,8 +169,8 @@ async def calls_to_a_broken_service(requests):
             metrics=Metrics(),
         )
         methods = {
-            "Unary": edge.unary_handler("test.Broken", "Unary", pb.ForecastRequest, explode),
-            "Stream": edge.stream_handler("test.Broken", "Stream", explode_later),
+            "Unary": edge.make_unary_handler("test.Broken", "Unary", pb.ForecastRequest, explode),
+            "Stream": edge.make_stream_handler("test.Broken", "Stream", explode_later),
         }
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Broken", methods)])
         port = server.add_insecure_port("127.0.0.1:0")

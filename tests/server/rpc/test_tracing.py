@@ -13,7 +13,7 @@ from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.support.models.tiny import publish_tiny
 from tests.support.rpc.client import Stream, detect_request, forecast_request, window
 from tests.support.running_server import channel_to, running_server
-from tests.support.trace_collector import attributes, running_collector
+from tests.support.trace_collector import read_attributes, running_collector
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -47,8 +47,8 @@ def test_a_unary_call_is_a_span_with_model_version_rows_and_status(server, infer
     assert (forecast.name, forecast.kind) == ("mods.v1.InferenceService/Forecast", Span.SPAN_KIND_SERVER)
     assert 0 < forecast.end_time_unix_nano - forecast.start_time_unix_nano < 10**10
     expected = {"rpc.system.name": "grpc", "rpc.method": "mods.v1.InferenceService/Forecast", "rpc.response.status_code": "OK"}
-    assert attributes(forecast) == {**expected, "mods.model": "tiny", "mods.version": 1, "mods.rows": 2}
-    assert attributes(detect)["mods.rows"] == 4
+    assert read_attributes(forecast) == {**expected, "mods.model": "tiny", "mods.version": 1, "mods.rows": 2}
+    assert read_attributes(detect)["mods.rows"] == 4
 
 
 def test_a_span_continues_the_trace_of_its_caller(server, inference, collector):
@@ -65,7 +65,7 @@ def test_a_rejected_request_is_no_error_of_the_server(server, inference, collect
     with pytest.raises(grpc.RpcError):
         inference.Forecast(pb.ForecastRequest())
     (span,) = traced(server, collector)
-    assert attributes(span)["rpc.response.status_code"] == "INVALID_ARGUMENT"
+    assert read_attributes(span)["rpc.response.status_code"] == "INVALID_ARGUMENT"
     assert span.status.code == Status.STATUS_CODE_UNSET
 
 
@@ -76,7 +76,7 @@ def test_a_stream_is_one_span_that_counts_its_rows(server, inference, collector)
     stream.batch(list(range(6, 10)))
     stream.end()
     (span,) = traced(server, collector)
-    recorded = attributes(span)
+    recorded = read_attributes(span)
     assert (recorded["mods.model"], recorded["mods.rows"], recorded["rpc.response.status_code"]) == ("tiny", 10, "OK")
 
 
@@ -85,15 +85,15 @@ def test_a_cancelled_stream_is_recorded_as_cancelled(server, inference, collecto
     stream.row(0)
     stream.call.cancel()
     span = collector.arrived.get(timeout=30)
-    assert attributes(span)["rpc.response.status_code"] == "CANCELLED"
-    assert attributes(span)["mods.rows"] == 1
+    assert read_attributes(span)["rpc.response.status_code"] == "CANCELLED"
+    assert read_attributes(span)["mods.rows"] == 1
 
 
 def test_a_stream_ended_by_a_drain_is_an_error(server, inference, collector):
     stream = Stream(inference)
     stream.row(0)
     (span,) = traced(server, collector)
-    assert attributes(span)["error.type"] == "UNAVAILABLE"
+    assert read_attributes(span)["error.type"] == "UNAVAILABLE"
     assert span.status.code == Status.STATUS_CODE_ERROR
 
 

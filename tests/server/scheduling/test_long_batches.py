@@ -9,9 +9,9 @@ from mods_grpc.protobuf.arrays import pack_float64
 from mods_grpc.server.models.loader import SCORING_CHUNK_ROWS
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import VERDICT_STATUS_SCORED
-from tests.support.models.slow import slow_graph
+from tests.support.models.slow import make_slow_graph
 from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
-from tests.support.rpc.client import Stream, at, reading
+from tests.support.rpc.client import Stream, at, read_status
 from tests.support.running_server import channel_to, running_server
 
 MANY = 1000
@@ -19,7 +19,7 @@ MANY = 1000
 
 @pytest.fixture
 def served(tmp_path):
-    publish_tiny(tmp_path, model=slow_graph())
+    publish_tiny(tmp_path, model=make_slow_graph())
     with running_server(repository=tmp_path, max_series=40_000) as server, channel_to(server) as channel:
         stubs = inference_pb2_grpc.InferenceServiceStub(channel), model_pb2_grpc.ModelServiceStub(channel)
         yield server, *stubs
@@ -93,11 +93,11 @@ def test_a_stream_lost_while_its_batch_is_scored_gets_the_reply_when_it_reconnec
 
 
 def test_the_chunks_of_a_message_share_one_time_limit_and_nothing_is_applied_after_it(tmp_path):
-    publish_tiny(tmp_path, model=slow_graph())
+    publish_tiny(tmp_path, model=make_slow_graph())
     parts = 3 * SCORING_CHUNK_ROWS["CPUExecutionProvider"]
     with running_server(repository=tmp_path, run_threads=2, max_run_seconds=0.05) as server, channel_to(server) as channel:
         stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel))
         for row in range(ROWS):
             assert not stream.send(batch=row_of_many(row, parts)).HasField("error")
         for _ in range(2):  # resent, it still counts as new
-            assert reading(stream.send(batch=row_of_many(ROWS, parts)).error)[1] == "MODEL_OUTPUT_INVALID"
+            assert read_status(stream.send(batch=row_of_many(ROWS, parts)).error)[1] == "MODEL_OUTPUT_INVALID"

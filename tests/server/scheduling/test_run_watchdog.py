@@ -9,9 +9,9 @@ from mods_grpc.errors import DeadlineError
 from mods_grpc.server.scheduling.run_watchdog import CallScope, Watchdog, call_scope, current_call
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc
-from tests.support.models.slow import slow_graph
+from tests.support.models.slow import make_slow_graph
 from tests.support.models.tiny import publish_tiny
-from tests.support.rpc.client import failure_of, forecast_request, window
+from tests.support.rpc.client import forecast_request, read_failure, window
 from tests.support.running_server import channel_to, running_server
 
 WINDOWS = 800
@@ -19,19 +19,19 @@ LARGE = pb.ForecastRequest(windows=pb.WindowList(windows=[window()] * WINDOWS))
 
 
 def test_a_run_that_takes_too_long_is_stopped_and_other_calls_are_answered(tmp_path):
-    publish_tiny(tmp_path, model=slow_graph())
+    publish_tiny(tmp_path, model=make_slow_graph())
     with running_server(repository=tmp_path, max_run_seconds=0.05) as server, channel_to(server) as channel:
         inference = inference_pb2_grpc.InferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             inference.Forecast(LARGE, timeout=60)
-        assert failure_of(caught.value)[:2] == (grpc.StatusCode.INTERNAL, "MODEL_OUTPUT_INVALID")
+        assert read_failure(caught.value)[:2] == (grpc.StatusCode.INTERNAL, "MODEL_OUTPUT_INVALID")
         assert inference.Forecast(forecast_request(), timeout=60).model.version == 1
 
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
     repository = tmp_path_factory.mktemp("slow")
-    publish_tiny(repository, model=slow_graph())
+    publish_tiny(repository, model=make_slow_graph())
     with running_server(repository=repository, metrics_address="127.0.0.1:0") as server, channel_to(server) as channel:
         yield server, inference_pb2_grpc.InferenceServiceStub(channel)
 

@@ -14,7 +14,7 @@ from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
 from tests.support.models.tiny import LEVELS, ROWS
-from tests.support.rpc.client import Stream, at, details_of, observation
+from tests.support.rpc.client import Stream, at, observation, read_details
 
 STREAMS = 7
 
@@ -91,7 +91,7 @@ def test_the_error_of_one_row_goes_to_its_stream_only_and_changes_nothing(infere
         observation(8, observe_time=timestamp_from_nanos(at(8) + 10**9)),
         observation(8, series=""),
     )
-    reasons = [[details_of(error.status)["ErrorInfo"].reason for error in answer.errors] for answer in answers]
+    reasons = [[read_details(error.status)["ErrorInfo"].reason for error in answer.errors] for answer in answers]
     assert reasons == [
         [],
         [],

@@ -18,14 +18,14 @@ from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import capture, hand_over, restore
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
 from tests.server.models.test_reload import longer_window, publish_other, score_rows
-from tests.support.models.quantile import QUANTILE_CALIBRATION, quantile_forecast
-from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast, publish_tiny
+from tests.support.models.quantile import QUANTILE_CALIBRATION, forecast_quantiles
+from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, forecast_mean, publish_tiny
 from tests.support.rpc.client import Stream
 from tests.support.running_server import channel_to, running_server
 
 MODELS = [
     (Detector(calibration, ResidualSpace(["count", "sum"]), (LEVELS.min(axis=0), LEVELS.max(axis=0))), forecast)
-    for calibration, forecast in ((CALIBRATION, mean_forecast), (QUANTILE_CALIBRATION, quantile_forecast))
+    for calibration, forecast in ((CALIBRATION, forecast_mean), (QUANTILE_CALIBRATION, forecast_quantiles))
 ]
 NAMES = ("web", "mail", "dns")
 OWNERS = [("zeek", name) for name in NAMES]

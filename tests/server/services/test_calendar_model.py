@@ -10,8 +10,8 @@ from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL
-from tests.support.loaded_repository import loaded, publish_with, vectors
-from tests.support.models.tiny import HORIZON, LEVELS, ROWS, mean_forecast
+from tests.support.loaded_repository import load_repository, pack_vectors, publish_with
+from tests.support.models.tiny import HORIZON, LEVELS, ROWS, forecast_mean
 from tests.support.rpc.client import Stream, at, detect_request, forecast_request, series, stamp, window
 from tests.support.running_server import channel_to, running_server
 
@@ -43,13 +43,13 @@ def clock_graph(kind=TensorProto.INT64):
 
 
 def clock_forecast(windows, times):
-    return mean_forecast(windows) + (np.asarray(times) % DAY / 1e9)[:, None, None]
+    return forecast_mean(windows) + (np.asarray(times) % DAY / 1e9)[:, None, None]
 
 
 def parity(**times):
     random = np.random.default_rng(6)
     windows, given = random.gamma(50.0, 20.0, (9, ROWS, 2)), random.integers(0, 2**60, 9)
-    return vectors(window_9=windows, forecast_9=clock_forecast(windows, given), **({"time_9": given} | times))
+    return pack_vectors(window_9=windows, forecast_9=clock_forecast(windows, given), **({"time_9": given} | times))
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,6 @@ def test_streams_and_detect_use_the_time_across_gaps_too(inference):
 )
 def test_a_model_whose_time_is_not_as_it_must_be_is_refused(tmp_path, given, model, reason):
     publish_with(tmp_path, "clock", parity=given, model=model)
-    entry = next(loaded(tmp_path).entries())
+    entry = next(load_repository(tmp_path).entries())
     assert entry.state == VersionState.FAILED
     assert entry.failure.startswith(reason)

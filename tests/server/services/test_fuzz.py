@@ -18,11 +18,11 @@ from tests.support.models.tiny import LEVELS
 from tests.support.rpc.client import (
     at,
     detect_request,
-    failure_of,
     forecast_request,
     observation,
     observation_batch,
-    reading,
+    read_failure,
+    read_status,
     series,
     stamp,
     window,
@@ -85,7 +85,7 @@ def bytes_of(messages):
 
 
 def assert_ours(error):
-    code, reason, _ = failure_of(error)
+    code, reason, _ = read_failure(error)
     # the largest of numbers are valid and can overflow in the model's mean, which the protocol calls INTERNAL
     assert code != grpc.StatusCode.UNKNOWN
     assert code != grpc.StatusCode.INTERNAL or reason == "MODEL_OUTPUT_INVALID", error
@@ -123,7 +123,7 @@ def talk(channel, messages):
             answer = pb.StreamDetectResponse.FromString(data).answer
             answers.append(answer)
             for status in (*([answer.error] if answer.HasField("error") else []), *(error.status for error in answer.errors)):
-                code, reason, _ = reading(status)
+                code, reason, _ = read_status(status)
                 assert code != code_pb2.UNKNOWN
                 assert code != code_pb2.INTERNAL or reason == "MODEL_OUTPUT_INVALID"
     except grpc.RpcError as error:
@@ -263,7 +263,7 @@ def test_times_that_wrap_around_are_refused(inference):
     request = detect_request(pb.DetectSeries(series="web", batch=batch_of(drawn)), gap_policy=pb.GapPolicy(impute_rows=2))
     with pytest.raises(grpc.RpcError) as caught:
         inference.Detect(request, timeout=10)
-    code, reason, details = failure_of(caught.value)
+    code, reason, details = read_failure(caught.value)
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TIMESTAMP_INVALID")
     assert details["BadRequest"].field_violations[0].field == "series[0].batch.observe_time_unix_nano[6]"
 

@@ -16,7 +16,7 @@ from tests.support.rpc.client import (
     forecast_request,
     observation,
     observation_batch,
-    p_values,
+    read_p_values,
     series,
     window,
 )
@@ -100,7 +100,7 @@ def test_detect_judges_every_row_that_has_a_window_before_it(inference):
 def test_detect_judges_as_many_of_the_last_rows_as_asked_for(inference):
     every = inference.Detect(detect_request(series(range(20)))).series[0].scores
     last = inference.Detect(detect_request(series(range(20), judge_rows=3))).series[0].scores
-    np.testing.assert_array_equal(p_values(last), p_values(every)[-3:])
+    np.testing.assert_array_equal(read_p_values(last), read_p_values(every)[-3:])
 
 
 def test_detect_keeps_series_apart_and_in_order(inference):

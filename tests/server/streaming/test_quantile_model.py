@@ -15,12 +15,12 @@ from tests.server.models.test_canary import load_with_canary
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.models.quantile import (
     QUANTILE_CALIBRATION,
+    forecast_quantiles,
+    make_quantile_graph,
+    make_quantile_parity,
     publish_quantiles,
-    quantile_forecast,
-    quantile_graph,
-    quantile_parity,
 )
-from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, mean_forecast, mean_graph, publish_tiny
+from tests.support.models.tiny import CALIBRATION, LEVELS, ROWS, SLIDE, forecast_mean, make_mean_graph, publish_tiny
 from tests.support.rpc.client import Stream, at, forecast_request, observation, window
 from tests.support.running_server import channel_to, running_server
 
@@ -58,7 +58,7 @@ def at_once(server, traffic):
     artifact = read_artifact(server.config.repository, "tiny", 1)
     detector = Detector.from_manifest(artifact.manifest)
     table = detector.table(ROWS)
-    monitor = Monitor(detector, quantile_forecast, table, slide_seconds=SLIDE, holdoff_rows=6)
+    monitor = Monitor(detector, forecast_quantiles, table, slide_seconds=SLIDE, holdoff_rows=6)
     with Client(server.address) as client:
         level = client.detect(*traffic, series="web", **OPTIONS).significance
     actual = monitor.observe(
@@ -140,9 +140,9 @@ def test_forecasts_have_the_conformalised_quantiles_for_intervals(server):
     model = server.model()
     for first, forecast in zip((0, 9), answer.forecasts.forecasts, strict=True):
         windows = LEVELS[first : first + ROWS][None]
-        quantiles = quantile_forecast(windows)
+        quantiles = forecast_quantiles(windows)
         for k, step in enumerate(forecast.steps):
-            np.testing.assert_allclose(step.values, mean_forecast(windows)[0, k], rtol=1e-12)
+            np.testing.assert_allclose(step.values, forecast_mean(windows)[0, k], rtol=1e-12)
             for interval in step.intervals:
                 low, high = model.detector.path_interval(quantiles, interval.coverage)
                 np.testing.assert_allclose([interval.lower, interval.upper], [low[0, k], high[0, k]], rtol=1e-9)
@@ -189,16 +189,22 @@ def test_a_stream_moves_between_models_with_and_without_quantiles(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model": mean_graph()}, r"model.onnx: expected output quantiles double \(batch, 3, 2, 3\), for evidence, found \[\]"),
-        ({"model": quantile_graph(levels=4)}, r"model.onnx: expected output quantiles double \(batch, 3, 2, 3\)"),
-        ({"model": quantile_graph(stretch=(1.0, 1.001))}, "model.onnx: parity error 0.001 at batch 1"),
         (
-            {"model": quantile_graph(stretch=(1.0, np.nan))},
+            {"model": make_mean_graph()},
+            r"model.onnx: expected output quantiles double \(batch, 3, 2, 3\), for evidence, found \[\]",
+        ),
+        ({"model": make_quantile_graph(levels=4)}, r"model.onnx: expected output quantiles double \(batch, 3, 2, 3\)"),
+        ({"model": make_quantile_graph(stretch=(1.0, 1.001))}, "model.onnx: parity error 0.001 at batch 1"),
+        (
+            {"model": make_quantile_graph(stretch=(1.0, np.nan))},
             "model.onnx: forecasts of a batch of 1 have another shape or are not finite",
         ),
-        ({"parity": quantile_parity(drop=["quantiles"])}, "parity.npz: the vectors of a batch of 1 are not float64"),
-        ({"parity": quantile_parity(quantiles_3=np.ones((3, 3, 2, 2)))}, "parity.npz: the vectors of a batch of 3 are not"),
-        ({"batch_model": quantile_graph(stretch=(1 / 49, 49.0))}, "model.batch.onnx: forecasts of a batch of 64 are not those"),
+        ({"parity": make_quantile_parity(drop=["quantiles"])}, "parity.npz: the vectors of a batch of 1 are not float64"),
+        ({"parity": make_quantile_parity(quantiles_3=np.ones((3, 3, 2, 2)))}, "parity.npz: the vectors of a batch of 3 are not"),
+        (
+            {"batch_model": make_quantile_graph(stretch=(1 / 49, 49.0))},
+            "model.batch.onnx: forecasts of a batch of 64 are not those",
+        ),
     ],
 )
 def test_a_model_whose_quantiles_are_not_as_they_must_be_is_refused(tmp_path, changes, reason):
@@ -208,23 +214,23 @@ def test_a_model_whose_quantiles_are_not_as_they_must_be_is_refused(tmp_path, ch
 
 
 def test_a_second_graph_with_quantiles_is_served(tmp_path):
-    publish_quantiles(tmp_path, batch_model=quantile_graph())
+    publish_quantiles(tmp_path, batch_model=make_quantile_graph())
     session = open_session(read_artifact(tmp_path, "tiny", 1), "cpu")
     windows = np.random.default_rng(1).gamma(2, 2, (700, ROWS, 2))
     for _, graph in session.graphs:
-        np.testing.assert_allclose(graph.forecast(windows, np.zeros(700, np.int64)), quantile_forecast(windows), rtol=1e-14)
+        np.testing.assert_allclose(graph.forecast(windows, np.zeros(700, np.int64)), forecast_quantiles(windows), rtol=1e-14)
 
 
 def test_a_model_with_quantiles_that_was_calibrated_by_its_forecast_serves_as_before(tmp_path):
-    publish_quantiles(tmp_path, calibration=CALIBRATION, parity=quantile_parity(drop=["quantiles"]))
+    publish_quantiles(tmp_path, calibration=CALIBRATION, parity=make_quantile_parity(drop=["quantiles"]))
     session = open_session(read_artifact(tmp_path, "tiny", 1), "cpu")
     windows = np.random.default_rng(1).gamma(2, 2, (5, ROWS, 2))
-    np.testing.assert_allclose(session.forecast(windows, np.zeros(5, np.int64)), mean_forecast(windows))
+    np.testing.assert_allclose(session.forecast(windows, np.zeros(5, np.int64)), forecast_mean(windows))
 
 
 def test_the_canary_tries_quantiles_too(tmp_path):
     publish_quantiles(tmp_path)
-    publish_quantiles(tmp_path, version=2, model=quantile_graph(stretch=(1.0, 1.5)))
+    publish_quantiles(tmp_path, version=2, model=make_quantile_graph(stretch=(1.0, 1.5)))
     actual = load_with_canary(tmp_path)
     assert actual[1] == (VersionState.READY, "")
     assert actual[2][0] is VersionState.FAILED

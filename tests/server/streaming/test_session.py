@@ -18,7 +18,7 @@ from tests.support.rpc.client import (
     Stream,
     observation,
     observation_batch,
-    p_values,
+    read_p_values,
     stamp,
 )
 
@@ -74,7 +74,7 @@ def test_a_batch_explains_what_was_asked_for(inference, explain, full):
     stream.cut()
     assert len(answer.verdicts) == full
     assert list(answer.scores.anomalous) == [False] * 5 + [True]
-    assert (p_values(answer.scores) > 0).all()
+    assert (read_p_values(answer.scores) > 0).all()
 
 
 def test_named_values_missing_values_and_columns_say_the_same_as_rows(inference):
@@ -97,7 +97,7 @@ def test_named_values_missing_values_and_columns_say_the_same_as_rows(inference)
         first = stream.batch(list(range(6))).scores
         mask = bytes([0, 1, 0, 0])
         rest = stream.send(batch=observation_batch([6, 7], values=[[LEVELS[6, 0], 0], LEVELS[7]], missing=mask)).scores
-        return np.concatenate([p_values(first), p_values(rest)])
+        return np.concatenate([read_p_values(first), read_p_values(rest)])
 
     one, other = Stream(inference, sensor="named"), Stream(inference, sensor="columns")
     by_row = [verdict.p_value if verdict.HasField("p_value") else NAN for verdict in verdicts(one)]

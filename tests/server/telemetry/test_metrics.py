@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc
-from tests.support.models.tiny import LEVELS, mean_graph, publish_tiny
+from tests.support.models.tiny import LEVELS, make_mean_graph, publish_tiny
 from tests.support.paths import ROOT
 from tests.support.rpc.client import Stream, forecast_request, observation
 from tests.support.running_server import channel_to, running_server
@@ -93,7 +93,7 @@ def test_a_lost_stream_is_not_counted_as_a_closed_one(server, inference):
 def test_models_and_loads_are_exported(server, tmp_path):
     publish_tiny(tmp_path, version=2)
     server.rescan()
-    publish_tiny(tmp_path, version=3, model=mean_graph(factor=3.0))
+    publish_tiny(tmp_path, version=3, model=make_mean_graph(factor=3.0))
     server.rescan()
     digest = server.model().digest
     assert read(server, "mods_model_info", model="tiny", version="2", digest=digest, provider="CPUExecutionProvider") == 1

@@ -71,7 +71,7 @@ class ServerThread:
 
 
 @contextlib.contextmanager
-def running(handlers, **options):
+def running_direct_server(handlers, **options):
     server = ServerThread(handlers, **options)
     try:
         yield server
@@ -148,11 +148,11 @@ class Peer:
         return int(last["grpc-status"]), first
 
 
-def framed(message, flag=0):
+def frame_message(message, flag=0):
     return bytes([flag]) + len(message).to_bytes(4, "big") + message
 
 
-def echoes_and_held(server):
+def make_handlers_with_usage(server):
     """The echoes, and a method that returns the bytes of partial requests or of unsent responses, whichever are more."""
 
     async def held(_, __):
@@ -162,6 +162,6 @@ def echoes_and_held(server):
 
 
 if __name__ == "__main__":
-    with running(echoes_and_held) as serving:
+    with running_direct_server(make_handlers_with_usage) as serving:
         print(serving.port, flush=True)
         threading.Event().wait()

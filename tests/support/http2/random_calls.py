@@ -60,7 +60,7 @@ acts = st.one_of(
 )
 
 
-def opening(method, kind, timeout, fields):
+def encode_request(method, kind, timeout, fields):
     more = [(b"grpc-timeout", timeout)] if timeout is not None else []
     path = f"/test.Test/{method}".encode()
     return encode(

@@ -49,7 +49,7 @@ def settings(**values: int) -> bytes:
     return frames.frame(frames.SETTINGS, 0, 0, b"".join(pack(">HI", numbers[name], value) for name, value in values.items()))
 
 
-def parsed(received: bytes) -> list[Frame]:
+def parse_frames(received: bytes) -> list[Frame]:
     """Return the frames of these bytes as hyperframe parses them."""
     result, start = [], 0
     while start < len(received):
@@ -247,7 +247,7 @@ class Wire:
         """Return the frames that were sent since the last call."""
         received = bytes(self.transport.taken[self._read :])
         self._read = len(self.transport.taken)
-        return parsed(received)
+        return parse_frames(received)
 
     def names(self) -> list[str]:
         """Return the types of the frames that were sent since the last call."""

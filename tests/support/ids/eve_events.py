@@ -3,7 +3,7 @@
 import json
 
 
-def eve(kind, **block):
+def make_eve_event(kind, **block):
     event = {
         "timestamp": "2024-04-19T06:00:01.250000+0200",
         "flow_id": 1_234_567_890_123,

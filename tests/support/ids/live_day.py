@@ -29,7 +29,7 @@ TYPES = {
 }
 
 
-def lines(minutes=HOURS * 60, per_minute=PER_MINUTE):
+def make_lines(minutes=HOURS * 60, per_minute=PER_MINUTE):
     """Return (time of writing, log, line) of the whole stretch, in order of time; the same every time.
 
     `per_minute` is how many connections of either kind each host gets.
@@ -49,7 +49,7 @@ def lines(minutes=HOURS * 60, per_minute=PER_MINUTE):
     return sorted(entries)
 
 
-def header(log):
+def format_header(log):
     fields, types = (names.replace(" ", "	") for names in (COLUMNS[log], TYPES[log]))
     opened = f"#open\t{time.time_ns()}"
     start = ["#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", "#unset_field\t-", f"#path\t{log}", opened]
@@ -63,7 +63,7 @@ def rotate(current, archive, log):
         path.rename(archive / f"{log}.{len(list(archive.glob(f'{log}.*'))):04d}.log")
 
 
-def written(current, archive, log):
+def count_lines(current, archive, log):
     """Count the whole lines of a log."""
     files = [*archive.glob(f"{log}.*.log"), *current.glob(f"{log}.log")]
     return sum(
@@ -72,9 +72,9 @@ def written(current, archive, log):
 
 
 def main(current, archive, speed):
-    everything = lines()
+    everything = make_lines()
     remaining = []
-    skip = {log: written(current, archive, log) for log in COLUMNS}
+    skip = {log: count_lines(current, archive, log) for log in COLUMNS}
     for entry in everything:
         if skip[entry[1]]:
             skip[entry[1]] -= 1
@@ -92,7 +92,7 @@ def main(current, archive, speed):
                 os.close(files[log])
                 rotate(current, archive, log)
             files[log] = os.open(current / f"{log}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.write(files[log], header(log).encode())
+            os.write(files[log], format_header(log).encode())
             hours[log] = hour
         data = line.encode()
         half = len(data) // 2 if int(when) % 7 == 0 else len(data)  # a kill can fall between the two

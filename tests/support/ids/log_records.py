@@ -10,7 +10,7 @@ LOCAL = ("10.0.0.1", "10.0.0.2", "10.0.7.1", "192.168.3.4", "fd00::7")
 REMOTE = ("8.8.8.8", "1.1.1.1", "203.0.113.9", "2001:db8::1")
 
 
-def some(draw, *choices):
+def choose_or_none(draw, *choices):
     """Draw a choice, or None in one of six cases."""
     return None if draw.random() < 1 / 6 else draw.choice(choices)
 
@@ -35,16 +35,21 @@ def random_record(draw, seconds):
             **common,
             local_orig=flags[0],
             local_resp=flags[1],
-            duration=some(draw, 0, 1000, 3_564_148_000, draw.randrange(10**9) * 1000),
-            orig_bytes=some(draw, 0, 1, draw.randrange(1 << 40)),
-            resp_bytes=some(draw, 0, draw.randrange(5_000)),
+            duration=choose_or_none(draw, 0, 1000, 3_564_148_000, draw.randrange(10**9) * 1000),
+            orig_bytes=choose_or_none(draw, 0, 1, draw.randrange(1 << 40)),
+            resp_bytes=choose_or_none(draw, 0, draw.randrange(5_000)),
         )
     if kind is Dns:
         names = ("AA", "TC", "RD", "RA", "rejected")
-        query = some(draw, "", "a.example", "b.example", f"{draw.randrange(500)}.example", "ü.example")
-        return Dns(**common, proto=some(draw, "udp", "tcp"), query=query, **{name: some(draw, True, False) for name in names})
+        query = choose_or_none(draw, "", "a.example", "b.example", f"{draw.randrange(500)}.example", "ü.example")
+        return Dns(
+            **common,
+            proto=choose_or_none(draw, "udp", "tcp"),
+            query=query,
+            **{name: choose_or_none(draw, True, False) for name in names},
+        )
     if kind is Sip:
-        return Sip(**common, user_agent=some(draw, "friendly-scanner", "Zoiper 5"))
+        return Sip(**common, user_agent=choose_or_none(draw, "friendly-scanner", "Zoiper 5"))
     return kind(**common)
 
 

@@ -7,14 +7,14 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mods_grpc.artifact import publish
-from tests.support.models.tiny import FEATURES, HORIZON, ROWS, calibrated, manifest, mean_graph
+from tests.support.models.tiny import FEATURES, HORIZON, ROWS, calibrate_forecaster, make_manifest, make_mean_graph
 
 QUANTILES = (0.05, 0.5, 0.95)
 
 
-def quantile_graph(stretch=(1.0, 1.0), levels=3):
+def make_quantile_graph(stretch=(1.0, 1.0), levels=3):
     """Return the graph; what is in `stretch` multiplies the upper end, one after the other."""
-    model = mean_graph()
+    model = make_mean_graph()
     axes = numpy_helper.from_array(np.array([3], np.int64), "last")
     numbers = [axes, *(numpy_helper.from_array(np.array(by), f"by_{i}") for i, by in enumerate(stretch))]
     ends = ["low", *["middle"] * (levels - 2), "high"]
@@ -38,21 +38,21 @@ def quantile_graph(stretch=(1.0, 1.0), levels=3):
     return model
 
 
-def quantile_forecast(windows, times=None):
+def forecast_quantiles(windows, times=None):
     """Return forecast, lower and upper end side by side, `(n, HORIZON, 3 * features)`."""
     made = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
     return np.repeat(made[:, None], HORIZON, axis=1)
 
 
-QUANTILE_CALIBRATION = calibrated(quantile_forecast, QUANTILES)
+QUANTILE_CALIBRATION = calibrate_forecaster(forecast_quantiles, QUANTILES)
 
 
-def quantile_parity(drop=(), **changes):
+def make_quantile_parity(drop=(), **changes):
     """Return parity vectors, without those of the names in `drop`."""
     rng, arrays = np.random.default_rng(3), {}
     for batch in (1, 3, 9):
         window = rng.gamma(50.0, 20.0, (batch, ROWS, len(FEATURES)))
-        ends = np.split(quantile_forecast(window), 3, axis=-1)
+        ends = np.split(forecast_quantiles(window), 3, axis=-1)
         found = {"window": window, "forecast": ends[0], "quantiles": np.stack([ends[1], ends[0], ends[2]], axis=-1)}
         arrays |= {f"{name}_{batch}": array for name, array in found.items() if name not in drop}
     file = io.BytesIO()
@@ -62,10 +62,10 @@ def quantile_parity(drop=(), **changes):
 
 def publish_quantiles(repository, name="tiny", version=1, model=None, batch_model=None, parity=None, **changes):
     contents = {
-        "model.onnx": (model or quantile_graph()).SerializeToString(),
-        "parity.npz": parity or quantile_parity(),
+        "model.onnx": (model or make_quantile_graph()).SerializeToString(),
+        "parity.npz": parity or make_quantile_parity(),
         "MODEL_CARD.md": b"# The mean of the window, and its ends\n",
     }
     if batch_model is not None:
         contents["model.batch.onnx"] = batch_model.SerializeToString()
-    return publish(repository, manifest(name, version, **{"calibration": QUANTILE_CALIBRATION} | changes), contents)
+    return publish(repository, make_manifest(name, version, **{"calibration": QUANTILE_CALIBRATION} | changes), contents)

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.support.models.tiny import HORIZON, ROWS
 
 
-def slow_graph(depth=60, width=512):
+def make_slow_graph(depth=60, width=512):
     """The mean of the window, after as much idle arithmetic on every window as the batch is large."""
     info = helper.make_tensor_value_info
     inputs = [info("window", TensorProto.DOUBLE, ["batch", ROWS, 2])]

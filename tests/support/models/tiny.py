@@ -15,7 +15,7 @@ FEATURES = ("conn_in", "bytes_in")
 LEVELS = np.random.default_rng(5).gamma(50.0, 20.0, (600, len(FEATURES)))
 
 
-def mean_graph(rows=ROWS, horizon=HORIZON, features=2, opset=18, factor=None):
+def make_mean_graph(rows=ROWS, horizon=HORIZON, features=2, opset=18, factor=None):
     window = helper.make_tensor_value_info("window", TensorProto.DOUBLE, ["batch", rows, features])
     forecast = helper.make_tensor_value_info("forecast", TensorProto.DOUBLE, ["batch", horizon, features])
     axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
@@ -31,11 +31,11 @@ def mean_graph(rows=ROWS, horizon=HORIZON, features=2, opset=18, factor=None):
     return model
 
 
-def mean_forecast(windows, times=None):
+def forecast_mean(windows, times=None):
     return np.repeat(windows.mean(axis=1, keepdims=True), HORIZON, axis=1)
 
 
-def calibrated(forecast, levels=()):
+def calibrate_forecaster(forecast, levels=()):
     """Calibrate a forecaster of this shape on LEVELS; `levels` are those of its quantiles."""
     return calibrate(
         forecast,
@@ -51,10 +51,10 @@ def calibrated(forecast, levels=()):
     )
 
 
-CALIBRATION = calibrated(mean_forecast)
+CALIBRATION = calibrate_forecaster(forecast_mean)
 
 
-def calibration_of(features, horizon):
+def make_calibration(features, horizon):
     """A calibration for a model of another shape, which says nothing sensible."""
     known = CALIBRATION
     row = (1.0,) * features
@@ -72,7 +72,7 @@ def calibration_of(features, horizon):
     )
 
 
-def manifest(name="tiny", version=1, **changes):
+def make_manifest(name="tiny", version=1, **changes):
     whole = TimeRange(start="2019-01-01T00:00:00", end="2019-01-05T00:00:00", rows=576)
     base = Manifest(
         schema_version=1,
@@ -118,12 +118,12 @@ def manifest(name="tiny", version=1, **changes):
     return replace(base, **changes)
 
 
-def parity():
+def make_parity():
     rng = np.random.default_rng(3)
     arrays = {}
     for batch in (1, 3, 9):
         arrays[f"window_{batch}"] = rng.gamma(50.0, 20.0, (batch, ROWS, len(FEATURES)))
-        arrays[f"forecast_{batch}"] = mean_forecast(arrays[f"window_{batch}"])
+        arrays[f"forecast_{batch}"] = forecast_mean(arrays[f"window_{batch}"])
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
@@ -131,10 +131,10 @@ def parity():
 
 def publish_tiny(repository, name="tiny", version=1, model=None, batch_model=None, **changes):
     contents = {
-        "model.onnx": (model or mean_graph()).SerializeToString(),
-        "parity.npz": parity(),
+        "model.onnx": (model or make_mean_graph()).SerializeToString(),
+        "parity.npz": make_parity(),
         "MODEL_CARD.md": b"# The mean of the window\n",
     }
     if batch_model is not None:
         contents["model.batch.onnx"] = batch_model.SerializeToString()
-    return publish(repository, manifest(name, version, **changes), contents)
+    return publish(repository, make_manifest(name, version, **changes), contents)

@@ -58,7 +58,7 @@ def detect_request(*listed, **changes):
     return pb.DetectRequest(**{"series": listed or [series()]} | changes)
 
 
-def details_of(status):
+def read_details(status):
     details = {}
     for detail in status.details:
         for kind in (
@@ -74,15 +74,15 @@ def details_of(status):
     return details
 
 
-def failure_of(error):
+def read_failure(error):
     """Return (code, reason, details) of a failed call; every failure of ours carries ErrorInfo of our domain."""
     status = rpc_status.from_call(error)
     assert status is not None, error
-    return (error.code(), *reading(status)[1:])
+    return (error.code(), *read_status(status)[1:])
 
 
-def reading(status: status_pb2.Status):
-    details = details_of(status)
+def read_status(status: status_pb2.Status):
+    details = read_details(status)
     assert details["ErrorInfo"].domain == "mods.v1"
     return status.code, details["ErrorInfo"].reason, details
 
@@ -90,7 +90,7 @@ def reading(status: status_pb2.Status):
 def assert_fails(call, request, code, reason, field):
     with pytest.raises(grpc.RpcError) as caught:
         call(request, timeout=10)
-    actual_code, actual_reason, details = failure_of(caught.value)
+    actual_code, actual_reason, details = read_failure(caught.value)
     assert (actual_code, actual_reason) == (code, reason)
     if field is not None:
         assert details["BadRequest"].field_violations[0].field == field
@@ -148,10 +148,10 @@ class Stream:
         except StopIteration:
             return grpc.StatusCode.OK, "", {}
         except grpc.RpcError as error:
-            return failure_of(error)
+            return read_failure(error)
         finally:
             self._requests.put(None)
 
 
-def p_values(scores):
+def read_p_values(scores):
     return np.frombuffer(scores.p_value, "<f8")

@@ -5,7 +5,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from tests.support.real_data import DATAPOOL, needs_datapool
-from tests.support.training_data import datapool_text, row_times, write_day, zip_days
+from tests.support.training_data import format_datapool, make_row_times, write_day, zip_days
 from training.data.datapool import read_datapool
 from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.time_range import parse_interval
@@ -16,9 +16,12 @@ QUERY = "conn|in_count_uid~a;ssh|in~b"
 
 def small_pool(root: Path) -> Path:
     write_day(
-        root, "conn", "2019-06-01", datapool_text([(t, {"in_count_uid": str(100 + i)}) for i, t in enumerate(row_times(6))])
+        root,
+        "conn",
+        "2019-06-01",
+        format_datapool([(t, {"in_count_uid": str(100 + i)}) for i, t in enumerate(make_row_times(6))]),
     )
-    write_day(root, "ssh", "2019-06-01", datapool_text([(t, {"in": str(i)}) for i, t in enumerate(row_times(6))]))
+    write_day(root, "ssh", "2019-06-01", format_datapool([(t, {"in": str(i)}) for i, t in enumerate(make_row_times(6))]))
     return root
 
 
@@ -46,24 +49,26 @@ def test_the_order_of_protocols_never_swaps_the_columns_of_two_queries(tmp_path:
 def test_a_changed_file_is_seen_because_nothing_is_cached(tmp_path: Path) -> None:
     pool = small_pool(tmp_path)
     before = read_datapool(pool, parse_query(QUERY), JUNE)
-    write_day(pool, "ssh", "2019-06-01", datapool_text([(t, {"in": "7"}) for t in row_times(6)]))
+    write_day(pool, "ssh", "2019-06-01", format_datapool([(t, {"in": "7"}) for t in make_row_times(6)]))
     after = read_datapool(pool, parse_query(QUERY), JUNE)
     assert before.digest != after.digest
     assert (after.values[:, 1] == 7).all()
 
 
 def test_rows_are_put_in_the_order_of_their_own_times(tmp_path: Path) -> None:
-    rows = [(t, {"in": str(i)}) for i, t in enumerate(row_times(6))]
-    write_day(tmp_path, "ssh", "2019-06-01", datapool_text(rows[::-1]))
+    rows = [(t, {"in": str(i)}) for i, t in enumerate(make_row_times(6))]
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(rows[::-1]))
     series = read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
     np.testing.assert_array_equal(series.values[:, 0], np.arange(6.0))
 
 
 def test_missing_rows_are_inserted_and_stay_missing_until_the_repair(tmp_path: Path) -> None:
     kept = [
-        row for i, row in enumerate((t, {"in": str(10 * i)}) for i, t in enumerate(row_times(12))) if i not in (2, 5, 6, 7, 8)
+        row
+        for i, row in enumerate((t, {"in": str(10 * i)}) for i, t in enumerate(make_row_times(12)))
+        if i not in (2, 5, 6, 7, 8)
     ]
-    write_day(tmp_path, "ssh", "2019-06-01", datapool_text(kept))
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(kept))
     series = read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
     assert series.report.inserted == 5
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(series.values[:, 0])), [2, 5, 6, 7, 8])
@@ -76,7 +81,9 @@ def test_missing_rows_are_inserted_and_stay_missing_until_the_repair(tmp_path: P
 
 def test_an_empty_cell_is_missing_and_becomes_0_only_where_asked_for(tmp_path: Path) -> None:
     cells = ["1", '""', "3", "4"]
-    write_day(tmp_path, "ssh", "2019-06-01", datapool_text([(t, {"in": c}) for t, c in zip(row_times(4), cells, strict=True)]))
+    write_day(
+        tmp_path, "ssh", "2019-06-01", format_datapool([(t, {"in": c}) for t, c in zip(make_row_times(4), cells, strict=True)])
+    )
     series = read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
     np.testing.assert_array_equal(series.values[:, 0], [1, np.nan, 3, 4])
     assert series.report.missing == {"in": 1}
@@ -86,24 +93,24 @@ def test_an_empty_cell_is_missing_and_becomes_0_only_where_asked_for(tmp_path: P
 
 
 def test_bytes_are_converted_in_floats_and_missing_rows_do_not_matter(tmp_path: Path) -> None:
-    rows = [(t, {"in_sum_orig_bytes": str(1536 * i)}) for i, t in enumerate(row_times(4)) if i != 2]
-    write_day(tmp_path, "conn", "2019-06-01", datapool_text(rows))
+    rows = [(t, {"in_sum_orig_bytes": str(1536 * i)}) for i, t in enumerate(make_row_times(4)) if i != 2]
+    write_day(tmp_path, "conn", "2019-06-01", format_datapool(rows))
     series = read_datapool(tmp_path, parse_query("conn|in_sum_orig_bytes~sent_kB"), JUNE)
     np.testing.assert_array_equal(series.values[:, 0], [0, 1.5, np.nan, 4.5])
 
 
 def test_duplicates_are_merged_and_contradictions_become_missing(tmp_path: Path) -> None:
-    rows = [(t, {"in": str(i), "out": "5"}) for i, t in enumerate(row_times(4))]
-    rows += [(row_times(4)[1], {"in": "1", "out": "5"}), (row_times(4)[2], {"in": "99", "out": "5"})]
-    write_day(tmp_path, "ssh", "2019-06-01", datapool_text(rows))
+    rows = [(t, {"in": str(i), "out": "5"}) for i, t in enumerate(make_row_times(4))]
+    rows += [(make_row_times(4)[1], {"in": "1", "out": "5"}), (make_row_times(4)[2], {"in": "99", "out": "5"})]
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(rows))
     series = read_datapool(tmp_path, parse_query("ssh|in|out"), JUNE)
     assert (series.report.duplicates, series.report.contradictions) == (1, 1)
     np.testing.assert_array_equal(series.values, [[0, 5], [1, 5], [np.nan, 5], [3, 5]])
 
 
 def test_rows_off_the_grid_or_of_another_length_are_set_aside_and_counted(tmp_path: Path) -> None:
-    rows = [(t, {"in": str(i)}) for i, t in enumerate(row_times(4))]
-    text = datapool_text(rows) + "2019-06-01T00:05:00.000Z\t2019-06-01T01:05:00.000Z\t77\n"
+    rows = [(t, {"in": str(i)}) for i, t in enumerate(make_row_times(4))]
+    text = format_datapool(rows) + "2019-06-01T00:05:00.000Z\t2019-06-01T01:05:00.000Z\t77\n"
     text += "2019-06-01T00:40:00.000Z\t2019-06-01T03:40:00.000Z\t88\n"
     write_day(tmp_path, "ssh", "2019-06-01", text)
     series = read_datapool(tmp_path, parse_query("ssh|in#window_start,window_end"), JUNE)
@@ -112,8 +119,8 @@ def test_rows_off_the_grid_or_of_another_length_are_set_aside_and_counted(tmp_pa
 
 
 def test_protocols_are_outer_joined_on_the_start_of_the_window(tmp_path: Path) -> None:
-    write_day(tmp_path, "conn", "2019-06-01", datapool_text([(t, {"in_count_uid": "1"}) for t in row_times(4)[:3]]))
-    write_day(tmp_path, "ssh", "2019-06-01", datapool_text([(t, {"in": "2"}) for t in row_times(4)[1:]]))
+    write_day(tmp_path, "conn", "2019-06-01", format_datapool([(t, {"in_count_uid": "1"}) for t in make_row_times(4)[:3]]))
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool([(t, {"in": "2"}) for t in make_row_times(4)[1:]]))
     series = read_datapool(tmp_path, parse_query(QUERY), JUNE)
     np.testing.assert_array_equal(series.values, [[1, np.nan], [1, 2], [1, 2], [np.nan, 2]])
 
@@ -143,7 +150,10 @@ def test_what_is_not_there_is_refused_and_the_rest_listed(tmp_path: Path, query:
 
 def test_text_where_a_number_belongs_is_refused_with_its_row(tmp_path: Path) -> None:
     write_day(
-        tmp_path, "ssh", "2019-06-01", datapool_text([(t, {"in": "1" if i else "many"}) for i, t in enumerate(row_times(3))])
+        tmp_path,
+        "ssh",
+        "2019-06-01",
+        format_datapool([(t, {"in": "1" if i else "many"}) for i, t in enumerate(make_row_times(3))]),
     )
     with pytest.raises(DataError, match="expected a number"):
         read_datapool(tmp_path, parse_query("ssh|in"), JUNE)

@@ -10,7 +10,7 @@ import pytest
 from mods_grpc.artifact import BATCH_MODEL_FILE, read_artifact
 from mods_grpc.errors import ArtifactError
 from tests.support.exported_networks import FEATURES, contract_config, count_operators, make_case
-from tests.support.loaded_repository import loaded
+from tests.support.loaded_repository import load_repository
 from tests.support.training_data import make_walk, write_table
 from training.cli.main import main
 from training.export.batch_graph import is_bit_identical, make_batch_graph
@@ -133,6 +133,6 @@ def test_a_second_graph_is_published_on_request_served_and_kept_by_a_new_calibra
     assert "second graph" in (repository / "walk" / "2" / "MODEL_CARD.md").read_text()
     assert "second graph" not in (repository / "walk" / "1" / "MODEL_CARD.md").read_text()
     assert both.manifest.file(BATCH_MODEL_FILE).size == len(both.graphs[BATCH_MODEL_FILE])
-    entry = loaded(repository).find("walk", 2)
+    entry = load_repository(repository).find("walk", 2)
     assert entry is not None
     assert entry.loaded is not None

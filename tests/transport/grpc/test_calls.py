@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mods_grpc.transport.grpc import server as direct
-from tests.support.http2.direct_server import MAX_BYTES, Peer, channel_to, framed, running
+from tests.support.http2.direct_server import MAX_BYTES, Peer, channel_to, frame_message, running_direct_server
 
 NAME = contextvars.ContextVar("name", default="unset")
 
@@ -96,7 +96,7 @@ def handlers():
 
 @pytest.fixture
 def server(handlers):
-    with running(handlers) as started:
+    with running_direct_server(handlers) as started:
         yield started
 
 
@@ -154,7 +154,7 @@ def test_a_message_that_a_handler_can_not_parse_ends_only_its_call(channel):
 
 def test_a_deadline_ends_the_call_and_cancels_its_handler(server, handlers):
     with Peer(server.port) as peer:  # which does not look at the clock itself
-        status, _ = peer.status(framed(b"60"), fields={":path": "/test.Test/Waits", "grpc-timeout": "50m"})
+        status, _ = peer.status(frame_message(b"60"), fields={":path": "/test.Test/Waits", "grpc-timeout": "50m"})
     assert status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     assert handlers.left.wait(5)
     assert handlers.recorded == ["done", "cancelled"]
@@ -162,7 +162,7 @@ def test_a_deadline_ends_the_call_and_cancels_its_handler(server, handlers):
 
 def test_a_deadline_that_has_passed_starts_no_handler(server, handlers):
     with Peer(server.port) as peer:
-        assert peer.status(framed(b"x"), fields={"grpc-timeout": "0n"})[0] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+        assert peer.status(frame_message(b"x"), fields={"grpc-timeout": "0n"})[0] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     assert handlers.recorded == []
 
 
@@ -193,7 +193,7 @@ def test_calls_that_arrive_together_are_answered_together(server):
         for _ in range(count):
             number = peer.h2.get_next_available_stream_id()
             peer.h2.send_headers(number, list(({":path": "/test.Test/Together"} | FIELDS).items()))
-            peer.h2.send_data(number, framed(b"x"), end_stream=True)
+            peer.h2.send_data(number, frame_message(b"x"), end_stream=True)
             numbers.append(number)
         peer.flush()
         sizes = [int(peer.answer(number)[1][5:]) for number in numbers]
@@ -219,20 +219,20 @@ def test_large_messages_go_both_ways(channel):
 
 def test_messages_that_never_end_stay_within_the_memory_budget_and_are_evicted(handlers):
     largest = 500_000
-    part = framed(bytes(largest))[:60_000]
+    part = frame_message(bytes(largest))[:60_000]
     max_parts = direct.MAX_LARGE_MESSAGES * largest // len(part)
-    with running(handlers, max_bytes=largest) as server:
+    with running_direct_server(handlers, max_bytes=largest) as server:
         with Peer(server.port) as peer:
             numbers = [peer.send(part, end=False) for _ in range(max_parts + 3)]
             for number in numbers[: len(numbers) - max_parts]:  # those that have been stalled longest
                 assert peer.answer(number)[2]["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
             with Peer(server.port) as other:
-                number = other.send(framed(bytes(largest)))
+                number = other.send(frame_message(bytes(largest)))
                 for which in (None, number):
                     other.h2.increment_flow_control_window(largest, which)
                 other.flush()
-                assert other.answer(number)[1] == framed(bytes(largest))
-            assert peer.status(framed(b"x"))[0] == 0
+                assert other.answer(number)[1] == frame_message(bytes(largest))
+            assert peer.status(frame_message(b"x"))[0] == 0
         while server.server._connections:  # until the server knows that the peer is gone
             server.do(asyncio.sleep(0)).result(5)
         assert server.server.receive_budget.total == 0
@@ -262,11 +262,11 @@ def test_stopping_ends_what_takes_longer_than_the_grace(server, handlers):
 
 
 def test_a_connection_above_the_limit_is_closed_and_the_others_stay(handlers):
-    with running(handlers, max_connections=2) as server, Peer(server.port) as first, Peer(server.port) as second:
-        assert first.status(framed(b"x"))[0] == second.status(framed(b"x"))[0] == 0
+    with running_direct_server(handlers, max_connections=2) as server, Peer(server.port) as first, Peer(server.port) as second:
+        assert first.status(frame_message(b"x"))[0] == second.status(frame_message(b"x"))[0] == 0
         with pytest.raises((AssertionError, ConnectionError)), Peer(server.port) as third:
-            third.status(framed(b"x"))
-        assert first.status(framed(b"x"))[0] == 0
+            third.status(frame_message(b"x"))
+        assert first.status(frame_message(b"x"))[0] == 0
 
 
 def test_an_interceptor_wraps_every_handler(handlers):
@@ -280,7 +280,7 @@ def test_an_interceptor_wraps_every_handler(handlers):
                 return grpc.unary_unary_rpc_method_handler(refuse)
             return await continuation(details)
 
-    with running(handlers, interceptors=[Refusing()]) as server, channel_to(server) as channel:
+    with running_direct_server(handlers, interceptors=[Refusing()]) as server, channel_to(server) as channel:
         assert unary(channel, "Echo")(b"x") == b"x"
         assert list(channel.stream_stream("/test.Test/Doubled")(iter([b"1"]))) == [b"2"]
         with pytest.raises(grpc.RpcError) as caught:

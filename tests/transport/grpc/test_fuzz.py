@@ -16,8 +16,8 @@ from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
 from tests.support.http2.direct_server import ECHOES
-from tests.support.http2.random_calls import MAX_BYTES, acts, opening
-from tests.support.http2.wire import SteppedLoop, Wire, data, headers, parsed, settings
+from tests.support.http2.random_calls import MAX_BYTES, acts, encode_request
+from tests.support.http2.wire import SteppedLoop, Wire, data, headers, parse_frames, settings
 
 LIMITS = Limits(max_concurrent_streams=10)
 UNKNOWN = b"2"
@@ -66,7 +66,7 @@ class Caller:
         method, kind, timeout, fields, body, end, pieces = call
         self.number += 2
         wire, number = self.wire, self.number
-        parts = [headers(number, opening(method, kind, timeout, fields), end=end == "end" and not body)]
+        parts = [headers(number, encode_request(method, kind, timeout, fields), end=end == "end" and not body)]
         cuts = sorted(choice.randrange(len(body) + 1) for _ in range(pieces - 1))
         for start, stop in zip([0, *cuts], [*cuts, len(body)], strict=True):
             for at in range(start, stop, 16_384):
@@ -114,7 +114,7 @@ def check_answers(caller):
     """Check that each stream has headers, then bodies, then at most one end; trailers have a status, and it is never UNKNOWN."""
     state: dict[int, str] = {}
     decoder = Decoder()
-    for frame in parsed(bytes(caller.wire.transport.taken)):
+    for frame in parse_frames(bytes(caller.wire.transport.taken)):
         number, kind = frame.stream_id, type(frame).__name__
         if not number or kind == "WindowUpdateFrame":
             continue

@@ -5,7 +5,7 @@ import h2.events
 import pytest
 
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.direct_server import ECHOES, MAX_BYTES, Peer, framed, running
+from tests.support.http2.direct_server import ECHOES, MAX_BYTES, Peer, frame_message, running_direct_server
 
 WINDOW = Limits().initial_window
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 3, 8, 12, 13
@@ -22,7 +22,7 @@ def server(asked):
         asked.append(message)
         return message
 
-    with running(ECHOES | {"Echo": grpc.unary_unary_rpc_method_handler(echo)}) as started:
+    with running_direct_server(ECHOES | {"Echo": grpc.unary_unary_rpc_method_handler(echo)}) as started:
         yield started
 
 
@@ -34,20 +34,20 @@ def peer(server, asked):
 
 
 def test_an_answer_is_framed_and_ends_with_its_status(peer):
-    first, body, last = peer.answer(peer.send(framed(b"three words here")))
+    first, body, last = peer.answer(peer.send(frame_message(b"three words here")))
     assert first == {":status": "200", "content-type": "application/grpc"}
-    assert body == framed(b"three words here")
+    assert body == frame_message(b"three words here")
     assert last == {"grpc-status": "0"}
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 6])
 def test_a_message_may_come_in_pieces(peer, cut):
-    whole = framed(b"in pieces")
+    whole = frame_message(b"in pieces")
     assert peer.answer(peer.send(whole[:cut], whole[cut:], b""))[1] == whole
 
 
 def test_a_message_larger_than_the_window_arrives_as_it_is_read(peer):
-    whole = framed(bytes(300_000))
+    whole = frame_message(bytes(300_000))
     number = peer.send(whole)
     for which in (None, number):
         peer.h2.increment_flow_control_window(300_000, which)
@@ -57,7 +57,7 @@ def test_a_message_larger_than_the_window_arrives_as_it_is_read(peer):
 
 @pytest.mark.parametrize("method", ["Echo", "All"])
 def test_window_for_a_large_message_is_granted_once_its_size_is_known(peer, method):
-    whole, first = framed(bytes(300_000)), 5_000
+    whole, first = frame_message(bytes(300_000)), 5_000
     number = peer.send(whole[:first], fields={":path": f"/test.Test/{method}"}, end=False)
     missing = len(whole) - first
     while peer.h2.local_flow_control_window(number) < missing:
@@ -70,7 +70,7 @@ def test_window_granted_in_advance_is_deducted_when_the_message_has_arrived(peer
     number = peer.send(fields={":path": "/test.Test/All"}, end=False)
     peer.h2.increment_flow_control_window(2**30, number)
     for size in (300_000, 10, 70_000, 990_000, 65_530, 3):
-        peer._write(number, framed(bytes(size)), end=False)
+        peer._write(number, frame_message(bytes(size)), end=False)
         came = 0
         while came < size + 5:
             peer.read()
@@ -81,14 +81,14 @@ def test_window_granted_in_advance_is_deducted_when_the_message_has_arrived(peer
 
 @pytest.mark.parametrize("kind", [None, "text/html", "application/json", "application/grpcish", "application/grp"])
 def test_another_content_type_gets_status_415(peer, kind, asked):
-    status, first = peer.status(framed(b"x"), fields={"content-type": kind})
+    status, first = peer.status(frame_message(b"x"), fields={"content-type": kind})
     assert (status, first[":status"]) == (INVALID_ARGUMENT, "415")
     assert not asked
 
 
 @pytest.mark.parametrize("kind", ["application/grpc+proto", "application/grpc;charset=utf-8", "application/grpc+json"])
 def test_a_content_type_may_have_a_suffix(peer, kind):
-    assert peer.status(framed(b"x"), fields={"content-type": kind})[0] == OK
+    assert peer.status(frame_message(b"x"), fields={"content-type": kind})[0] == OK
 
 
 def test_another_http_method_gets_status_405(peer, asked):
@@ -99,31 +99,31 @@ def test_another_http_method_gets_status_405(peer, asked):
 
 @pytest.mark.parametrize("path", ["/test.Test/None", "/", "/test.Test/", "/test.Test/Echo/", "*", "/x" * 1000])
 def test_an_unknown_method_is_unimplemented(peer, path):
-    status, first = peer.status(framed(b"x"), fields={":path": path})
+    status, first = peer.status(frame_message(b"x"), fields={":path": path})
     assert (status, first[":status"]) == (UNIMPLEMENTED, "200")
 
 
 @pytest.mark.parametrize("timeout", ["", "1", "S", "1s", "123456789S", "-1S", "1.5S", "1 S"])
 def test_a_malformed_timeout_is_rejected(peer, timeout, asked):
-    assert peer.status(framed(b"x"), fields={"grpc-timeout": timeout})[0] == INVALID_ARGUMENT
+    assert peer.status(frame_message(b"x"), fields={"grpc-timeout": timeout})[0] == INVALID_ARGUMENT
     assert not asked
 
 
 @pytest.mark.parametrize("timeout", ["1H", "1M", "1S", "99999999m", "99999999u", "99999999n"])
 def test_a_timeout_has_a_number_and_a_unit(peer, timeout):
-    assert peer.status(framed(b"x"), fields={"grpc-timeout": timeout})[0] == OK
+    assert peer.status(frame_message(b"x"), fields={"grpc-timeout": timeout})[0] == OK
 
 
 @pytest.mark.parametrize("metadata", [{"key-bin": "," * 200}, {"key-bin": "%"}, {"key-bin": "a"}, {"key": "ä"}])
 def test_malformed_metadata_is_rejected(peer, metadata, asked):
-    assert peer.status(framed(b"x"), fields=metadata)[0] == INVALID_ARGUMENT
+    assert peer.status(frame_message(b"x"), fields=metadata)[0] == INVALID_ARGUMENT
     assert not asked
 
 
 def test_metadata_that_is_too_large_is_rejected_and_the_connection_stays_open(peer, asked):
-    assert peer.status(framed(b"x"), fields={"key": "x" * 20_000})[0] == RESOURCE_EXHAUSTED
+    assert peer.status(frame_message(b"x"), fields={"key": "x" * 20_000})[0] == RESOURCE_EXHAUSTED
     assert not asked
-    assert peer.status(framed(b"x"))[0] == OK
+    assert peer.status(frame_message(b"x"))[0] == OK
 
 
 @pytest.mark.parametrize("path", ["/test.Test/Echo", "/test.Test/All"])
@@ -132,7 +132,7 @@ def test_metadata_that_is_too_large_is_rejected_and_the_connection_stays_open(pe
     [(1, None, INTERNAL), (1, "identity", INTERNAL), (2, "gzip", INTERNAL), (1, "gzip", UNIMPLEMENTED), (0, "gzip", OK)],
 )
 def test_a_compressed_message_is_rejected_as_the_specification_says(peer, path, mark, encoding, expected):
-    status, first = peer.status(framed(b"x", mark), fields={":path": path, "grpc-encoding": encoding})
+    status, first = peer.status(frame_message(b"x", mark), fields={":path": path, "grpc-encoding": encoding})
     assert status == expected
     if status == UNIMPLEMENTED:
         assert first["grpc-accept-encoding"] == "identity"
@@ -140,12 +140,20 @@ def test_a_compressed_message_is_rejected_as_the_specification_says(peer, path, 
 
 @pytest.mark.parametrize("path", ["/test.Test/Echo", "/test.Test/All"])
 def test_a_message_above_the_limit_is_rejected_before_it_arrives(peer, path):
-    head = framed(bytes(MAX_BYTES + 1))[:100]
+    head = frame_message(bytes(MAX_BYTES + 1))[:100]
     assert peer.status(head, fields={":path": path}, end=False)[0] == RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize(
-    "body", [[], [b""], [b"\0"], [framed(b"abc")[:-1]], [framed(b"abc"), framed(b"def")], [framed(b"abc") + b"\0"]]
+    "body",
+    [
+        [],
+        [b""],
+        [b"\0"],
+        [frame_message(b"abc")[:-1]],
+        [frame_message(b"abc"), frame_message(b"def")],
+        [frame_message(b"abc") + b"\0"],
+    ],
 )
 def test_a_unary_request_is_one_message(peer, body, asked):
     assert peer.status(*body)[0] == INVALID_ARGUMENT
@@ -153,10 +161,10 @@ def test_a_unary_request_is_one_message(peer, body, asked):
 
 
 def test_a_stream_that_ends_within_a_message_is_rejected(peer):
-    assert peer.status(framed(b"abc") + b"\0", fields={":path": "/test.Test/All"})[0] == INVALID_ARGUMENT
+    assert peer.status(frame_message(b"abc") + b"\0", fields={":path": "/test.Test/All"})[0] == INVALID_ARGUMENT
 
 
 def test_messages_that_arrive_in_one_frame_are_all_answered(peer):
     messages = [b"", b"a", b"b" * 500] * 20
-    body = b"".join(map(framed, messages))
+    body = b"".join(map(frame_message, messages))
     assert peer.answer(peer.send(body, fields={":path": "/test.Test/All"}))[1] == body

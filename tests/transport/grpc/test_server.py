@@ -3,8 +3,8 @@
 import socket
 
 from mods_grpc.transport.http2 import frames
-from tests.support.http2.direct_server import ECHOES, framed, running
-from tests.support.http2.wire import HELLO, REQUEST, data, parsed, request, settings
+from tests.support.http2.direct_server import ECHOES, frame_message, running_direct_server
+from tests.support.http2.wire import HELLO, REQUEST, data, parse_frames, request, settings
 
 ECHO = [(name, b"/test.Test/Echo" if name == b":path" else value) for name, value in REQUEST]
 
@@ -14,7 +14,7 @@ def whole_frames(received):
     end = 0
     while len(received) >= (after := end + 9 + int.from_bytes(received[end : end + 3])) and len(received) >= end + 9:
         end = after
-    return parsed(bytes(received[:end]))
+    return parse_frames(bytes(received[:end]))
 
 
 def read_until(peer, received, is_enough):
@@ -27,12 +27,12 @@ def read_until(peer, received, is_enough):
 
 
 def body_of(received):
-    return b"".join(frame.data for frame in parsed(bytes(received)) if type(frame).__name__ == "DataFrame")
+    return b"".join(frame.data for frame in parse_frames(bytes(received)) if type(frame).__name__ == "DataFrame")
 
 
 def test_a_response_whose_handler_has_ended_is_sent_whole_although_the_server_stops():
-    message, received = framed(b"x" * 30_000), bytearray()
-    with running(ECHOES) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as peer:
+    message, received = frame_message(b"x" * 30_000), bytearray()
+    with running_direct_server(ECHOES) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as peer:
         opening = HELLO + settings(initial_window=0)
         peer.sendall(opening + request(1, ECHO) + data(1, message[:16_000]) + data(1, message[16_000:], end=True))
         assert read_until(peer, received, lambda names: "Headers" in names)
@@ -46,4 +46,4 @@ def test_a_response_whose_handler_has_ended_is_sent_whole_although_the_server_st
         peer.close()
         stopping.result(20)
     assert body_of(received) == message
-    assert type(parsed(bytes(received))[-1]).__name__ == "HeadersFrame"
+    assert type(parse_frames(bytes(received))[-1]).__name__ == "HeadersFrame"

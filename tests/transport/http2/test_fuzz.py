@@ -19,7 +19,7 @@ from tests.support.http2.wire import (
     Wire,
     data,
     headers,
-    parsed,
+    parse_frames,
     request,
     settings,
 )
@@ -112,7 +112,7 @@ def check(wire):
         open_codes = [receiver for receiver in wire.handler.receivers.values() if not receiver.stream.closed]
         assert not open_codes
     if transport.ended and not transport.aborted and not transport.buffer:
-        assert type(parsed(bytes(transport.taken))[-1]).__name__ == "GoAwayFrame"
+        assert type(parse_frames(bytes(transport.taken))[-1]).__name__ == "GoAwayFrame"
 
 
 def play(loop, script, seed, cut):

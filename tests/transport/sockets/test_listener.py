@@ -11,7 +11,7 @@ import uvloop
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.connection import Connection
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.wire import HELLO, RecordingHandler, RecordingReceiver, data, parsed, request, settings
+from tests.support.http2.wire import HELLO, RecordingHandler, RecordingReceiver, data, parse_frames, request, settings
 
 SECONDS = 20.0
 Test = Callable[["Peers", "Served"], Awaitable[None]]
@@ -86,7 +86,7 @@ pytestmark = pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop, uvlo
 
 async def converse(reader, writer, *parts):
     writer.write(HELLO + b"".join(parts))
-    return parsed(await reader.read())
+    return parse_frames(await reader.read())
 
 
 def test_a_peer_that_breaks_a_rule_can_read_why_although_it_sent_much_more(factory):
@@ -102,7 +102,7 @@ def test_a_peer_of_another_protocol_gets_a_goaway(factory):
     async def test(peers, handler):
         reader, writer = await peers.connect()
         writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-        assert [type(frame).__name__ for frame in parsed(await reader.read())][-1] == "GoAwayFrame"
+        assert [type(frame).__name__ for frame in parse_frames(await reader.read())][-1] == "GoAwayFrame"
 
     serve(factory, Limits(), test)
 
@@ -110,7 +110,7 @@ def test_a_peer_of_another_protocol_gets_a_goaway(factory):
 def test_a_silent_peer_gets_a_goaway_in_time(factory):
     async def test(peers, handler):
         reader, _ = await peers.connect()
-        assert parsed(await reader.read())[-1].error_code == 4
+        assert parse_frames(await reader.read())[-1].error_code == 4
 
     serve(factory, Limits(handshake_seconds=0.1), test)
 
@@ -154,11 +154,11 @@ def test_a_large_response_reaches_a_slow_reader_whole(factory):
             await asyncio.sleep(0)
             with contextlib.suppress(AssertionError, ValueError, IndexError):
                 size = (
-                    sum(len(frame.data) for frame in parsed(bytes(received)) if type(frame).__name__ == "DataFrame")
+                    sum(len(frame.data) for frame in parse_frames(bytes(received)) if type(frame).__name__ == "DataFrame")
                     if len(received) > 4_096_000
                     else 0
                 )
-        body = b"".join(bytes(frame.data) for frame in parsed(bytes(received)) if type(frame).__name__ == "DataFrame")
+        body = b"".join(bytes(frame.data) for frame in parse_frames(bytes(received)) if type(frame).__name__ == "DataFrame")
         assert body == bytes(range(256)) * 16_000
         assert not handler.connections[0].table.open
 
