@@ -28,7 +28,7 @@ class CuttingProxy:
     def close(self) -> None:
         """Close all connections and stop listening."""
         for open_socket in (self._listener, *self._sockets):
-            self._shut(open_socket)
+            self._close(open_socket)
 
     def _accept(self) -> None:
         while True:
@@ -55,11 +55,11 @@ class CuttingProxy:
                     sink.sendall(data)
                 if budget == 0:
                     break
-        self._shut(source)
-        self._shut(sink)
+        self._close(source)
+        self._close(sink)
 
     @staticmethod
-    def _shut(open_socket: socket.socket) -> None:
+    def _close(open_socket: socket.socket) -> None:
         with contextlib.suppress(OSError):
             open_socket.shutdown(socket.SHUT_RDWR)
         open_socket.close()

@@ -55,7 +55,7 @@ HANDLERS = ECHOES | {
 }
 
 
-class Caller:
+class FuzzCaller:
     """A peer of the server, with a count of its requests."""
 
     def __init__(self, loop, server):
@@ -170,14 +170,14 @@ def serving(loop):
 def play(loop, script, seed):
     choice = random.Random(seed)
     server = serving(loop)
-    callers = [Caller(loop, server) for _ in range(2)]
+    callers = [FuzzCaller(loop, server) for _ in range(2)]
     for act in script:
         caller = choice.choice(callers)
         if isinstance(act, str):
             caller.act(act)
         else:
             caller.ask(choice, act)
-    last = Caller(loop, server)
+    last = FuzzCaller(loop, server)
     last.ask(choice, ("Echo", b"application/grpc", None, [], b"\0\0\0\0\3and", "end", 1))
     assert b"\0\0\0\0\3and" in last.wire.transport.taken
     for caller in callers:
@@ -214,7 +214,7 @@ def test_any_many_calls_are_answered_in_order_and_leave_nothing_behind(raging, s
 def test_unread_responses_are_bounded_over_all_connections(raging):
     server = serving(raging)
     body = bytes([0]) + MAX_BYTES.to_bytes(4) + bytes(MAX_BYTES)
-    callers = [Caller(raging, server) for _ in range(4)]
+    callers = [FuzzCaller(raging, server) for _ in range(4)]
     for caller in callers:
         caller.wire.send(settings(initial_window=0))
         for _ in range(5):
@@ -233,7 +233,7 @@ def test_unread_responses_are_bounded_over_all_connections(raging):
 @pytest.mark.parametrize("method", ["Echo", "All", "Deaf"])
 def test_a_request_without_end_takes_no_more_memory_than_a_message_and_a_window(raging, method):
     server = serving(raging)
-    caller = Caller(raging, server)
+    caller = FuzzCaller(raging, server)
     wire = caller.wire
     caller.ask(random.Random(1), (method, b"application/grpc", None, [], b"", "open", 1))
     left = 65_535
@@ -258,7 +258,7 @@ def test_a_request_without_end_takes_no_more_memory_than_a_message_and_a_window(
 
 def test_an_empty_part_of_a_message_is_not_charged(raging):
     server = serving(raging)
-    caller = Caller(raging, server)
+    caller = FuzzCaller(raging, server)
     for _ in range(5):
         caller.ask(random.Random(1), ("Echo", b"application/grpc", None, [], b"", "open", 1))
         caller.wire.send(data(caller.number), data(caller.number))
