@@ -14,13 +14,14 @@ from tests.support.structure.import_graph import (
     folder_sizes,
     imported_names,
     package_imports,
+    parse,
     read_modules,
 )
 
 MODULES = read_modules()
 PRODUCT = {name: module for name, module in MODULES.items() if name.split(".")[0] in {"mods_grpc", "training"}}
-IMPORTS = {name: sorted(set(imported_names(module.path))) for name, module in MODULES.items()}
-TREES = {name: ast.parse(module.path.read_text()) for name, module in MODULES.items()}
+IMPORTS = {name: sorted(set(imported_names(module.path))) for name, module in PRODUCT.items()}
+TREES = {name: parse(module.path) for name, module in MODULES.items()}
 
 MAX_LINES = 500
 HEAVY = {"training", "keras", "tensorflow", "tf2onnx", "onnx", "pandas"}

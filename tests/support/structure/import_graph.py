@@ -1,6 +1,7 @@
 """The structure of the code: modules, folders, what imports what, and circles."""
 
 import ast
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,13 +34,19 @@ def import_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(path.read_text())
+
+
 def imported_names(path: Path) -> Iterator[str]:
     """Yield what a module imports, also inside functions and under TYPE_CHECKING, as `package.module.name`.
 
     Raises:
         ValueError: A relative import.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
