@@ -231,14 +231,14 @@ class _OneModel:
         loaded = SimpleNamespace(session=SimpleNamespace(provider=""), states=())
         return [SimpleNamespace(name="", version=1, digest="", loaded=loaded, state=_State.READY)]
 
-    def eviction_counts(self) -> Counter[str]:
+    def count_evictions(self) -> Counter[str]:
         return Counter()
 
 
 def _metrics() -> Iterator[tuple[str, str, list[str], str]]:
     """Yield name, type, labels and help of each metric."""
     metrics, repository = Metrics(), cast("Any", _OneModel())
-    metrics.call_metrics("", "", "").start()
+    metrics.make_call_metrics("", "", "").start()
     metrics.instrument("")
     for collector in (metrics.registry, ModelCollector(repository)):
         for family in collector.collect():

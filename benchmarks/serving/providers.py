@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.support.rpc_messages import START_NANOS, RequestFactory
 from mods_grpc.artifact import list_versions, read_artifact
 from mods_grpc.artifact.parity import feature_relative_error
-from mods_grpc.server.onnx.execution_choice import cuda_runners
+from mods_grpc.server.onnx.execution_choice import open_cuda_runners
 from mods_grpc.server.onnx.io_binding import IoBindingRunner
 from mods_grpc.server.onnx.open_session import open_session
 
@@ -39,7 +39,7 @@ def open_sessions(artifact, provider):
     session = open_session(artifact, provider)
     runners = {
         "cpu": lambda: [(session.runtime, None), (session.runtime, IoBindingRunner(session.runtime, "cpu", session.outputs))],
-        "cuda": lambda: cuda_runners(artifact, session.runtime, session.outputs),
+        "cuda": lambda: open_cuda_runners(artifact, session.runtime, session.outputs),
         "tensorrt": lambda: [(session.runtime, None)],
     }[provider]()
     return {

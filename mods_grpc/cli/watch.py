@@ -210,7 +210,7 @@ def make_retry_wait(stop: Event) -> RetryWait:
 
 @contextmanager
 def install_signal_handlers(stop: Event) -> Iterator[None]:
-    """Set `stop` at the first SIGINT or SIGTERM; a second one kills the process.
+    """Set `stop` at the first SIGINT or SIGTERM; a second one of the same kind kills the process.
 
     The former handlers are back when the context ends.
     """

@@ -133,7 +133,7 @@ def make_pipeline(
             model=model.name,
             version=arguments.model_version,
             namespace=namespace,
-            false_alarms_per_day=effective_budget(arguments, model),
+            false_alarms_per_day=choose_budget(arguments, model),
             significance=arguments.significance,
             impute_rows=arguments.impute_rows,
             explain="all" if arguments.tui else "anomalies",
@@ -146,7 +146,7 @@ def make_pipeline(
         window_seconds=model.window_seconds,
         slide_seconds=model.slide_seconds,
         significance=arguments.significance or 1.0,  # for a budget, the server sends it when the stream opens
-        false_alarms_per_day=effective_budget(arguments, model),
+        false_alarms_per_day=choose_budget(arguments, model),
         updates=arguments.updates,
         ends=arguments.ends,
         suppression=_make_suppression(arguments),
@@ -154,7 +154,7 @@ def make_pipeline(
     return WatchPipeline(scorer, Episodes(options), sink, observe)
 
 
-def effective_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
+def choose_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
     """Return the acceptable false alarms per series and day; None if a significance level was given."""
     if arguments.significance is not None:
         return None

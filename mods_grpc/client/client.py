@@ -14,7 +14,7 @@ from mods_grpc.client.codec.times import TimeLike, TimesLike, to_nanos_array
 from mods_grpc.client.results import DetectResult, ForecastResult, ModelInfo
 from mods_grpc.client.rpc.channel import open_channel
 from mods_grpc.client.rpc.errors import error_from_call
-from mods_grpc.client.rpc.stubs import inference_stub, model_stub
+from mods_grpc.client.rpc.stubs import make_inference_stub, make_model_stub
 from mods_grpc.client.streaming.call import DetectCall
 from mods_grpc.client.streaming.reconnecting import ResumePolicy
 from mods_grpc.client.streaming.row_history import RowHistory
@@ -52,8 +52,8 @@ class Client:
         self._timeout_seconds = timeout_seconds
         self._metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {token}"),) if token else ()
         self._channel = open_channel(address, credentials)
-        self._inference = inference_stub(self._channel)
-        self._models = model_stub(self._channel)
+        self._inference = make_inference_stub(self._channel)
+        self._models = make_model_stub(self._channel)
 
     def __enter__(self) -> Self:
         return self

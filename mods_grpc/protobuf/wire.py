@@ -4,7 +4,7 @@ LENGTH_DELIMITED = 2  # wire type
 MAX_VARINT_BYTES = 10
 
 
-def length_delimited_field(number: int, data: bytes) -> bytes:
+def encode_length_delimited(number: int, data: bytes) -> bytes:
     """Return field `number`, a message, bytes or packed numbers whose encoding is `data`."""
     return b"".join((encode_varint(number << 3 | LENGTH_DELIMITED), encode_varint(len(data)), data))
 

@@ -21,7 +21,7 @@ from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.net.listener import create_listener
 from mods_grpc.server.persistence.snapshotter import Snapshotter
 from mods_grpc.server.rpc.boundary import RpcBoundary
-from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_parse_errors
+from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_request_parsing
 from mods_grpc.server.scheduling.admission import AdmissionQueue, RateLimiter
 from mods_grpc.server.scheduling.worker_pool import DEFAULT_THREADS, WorkerPool
 from mods_grpc.server.security.authentication import Authenticator, TokenFile
@@ -111,7 +111,7 @@ class App:
         if config.metrics_address:
             self._stop_metrics = self.metrics.serve(*split_host_port(config.metrics_address))
         health_pb2_grpc.add_HealthServicer_to_server(
-            self._health.main_servicer, ParsingRegistrar(self._server, with_parse_errors)
+            self._health.main_servicer, ParsingRegistrar(self._server, with_request_parsing)
         )
         await self._health.set_ready(False)
         await self._server.start()

@@ -19,13 +19,13 @@ from mods_grpc.server.codec.encode import (
     encode_explained,
     encode_scores,
     encode_served_model,
-    rows_to_explain,
-    status_column,
+    encode_statuses,
+    select_rows_to_explain,
 )
 from mods_grpc.server.codec.validation import (
     check_name,
     check_time,
-    invalid_times,
+    find_invalid_times,
     raise_violations,
     require_at_most,
     require_enum_value,
@@ -45,7 +45,7 @@ class DetectInput:
         significance: p-value at or below which a row is anomalous.
         impute_rows: Most missing rows that are filled.
         sizes: s numbers of rows.
-        scored_rows: s numbers of rows at the end of each series that get a verdict; the others are its first window.
+        scored_rows: s numbers of rows at the end of each series that get a verdict; the others fill the window before them.
         times: `(n,)` nanoseconds.
         values: `(n, features)`, NaN where missing.
     """
@@ -105,9 +105,9 @@ def decode_detect_request(request: pb.DetectRequest, model: LoadedModel, config:
 
 def encode_detect_response(request: pb.DetectRequest, valid: DetectInput, verdicts: Verdicts) -> pb.DetectResponse:
     """Encode the verdicts on all rows of a request, `(n,)`; only those of scored rows are returned."""
-    model, significance, times, status = valid.model, valid.significance, valid.times, status_column(verdicts)
+    model, significance, times, status = valid.model, valid.significance, valid.times, encode_statuses(verdicts)
     response = pb.DetectResponse(model=encode_served_model(model), significance=significance)
-    explained = rows_to_explain(verdicts, request.explain)
+    explained = select_rows_to_explain(verdicts, request.explain)
     for message, rows in zip(request.series, valid.slices, strict=True):
         indices = explained[(explained >= rows.start) & (explained < rows.stop)]
         result = response.series.add(series=message.series)
@@ -138,7 +138,7 @@ def _decode_series(
     max_future_seconds = config.max_future_seconds
     raise_violations(
         check_time(int(columns.times[row]), max_future_seconds, time_path.format(row))
-        for row in np.flatnonzero(invalid_times(columns.times, max_future_seconds)).tolist()
+        for row in np.flatnonzero(find_invalid_times(columns.times, max_future_seconds)).tolist()
     )
     _require_grid(columns, model.manifest.slide_seconds * NANOS_PER_SECOND, imputes, time_path)
     if np.isnan(columns.values[0]).any():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Times
 from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
-from mods_grpc.protobuf.wire import length_delimited_field
+from mods_grpc.protobuf.wire import encode_length_delimited
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.v1 import inference_pb2 as pb
@@ -72,23 +72,23 @@ def encode_opened(
     )
 
 
-def status_column(verdicts: Verdicts) -> NDArray[np.uint8]:
+def encode_statuses(verdicts: Verdicts) -> NDArray[np.uint8]:
     """Return the wire status of every observation, `(n,)`."""
     status: NDArray[np.uint8] = _STATUS_TABLE[verdicts.outcome]
     return status
 
 
 def encode_scores(times: Times, status: NDArray[np.uint8], p_value: Floats, anomalous: Bools) -> pb.ScoreColumns:
-    """Encode scores of observations, all `(n,)`, as columns; `status` is that of `status_column`.
+    """Encode scores of observations, all `(n,)`, as columns; `status` is that of `encode_statuses`.
 
     The columns are parsed from their wire bytes, since assigning lists takes 20 times as long.
     """
     columns = (times.astype("<i8"), status, p_value.astype("<f8"), anomalous)
     fields = zip(_SCORE_FIELDS, columns, strict=True)
-    return pb.ScoreColumns.FromString(b"".join(length_delimited_field(number, column.tobytes()) for number, column in fields))
+    return pb.ScoreColumns.FromString(b"".join(encode_length_delimited(number, column.tobytes()) for number, column in fields))
 
 
-def rows_to_explain(verdicts: Verdicts, explain: int) -> Indices:
+def select_rows_to_explain(verdicts: Verdicts, explain: int) -> Indices:
     """Return the indices of the observations that get a full verdict with an explanation."""
     if explain == verdict_pb2.EXPLAIN_NONE:
         return np.zeros(0, np.intp)

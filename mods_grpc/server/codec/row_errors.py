@@ -6,7 +6,13 @@ from mods_grpc.array_types import Floats
 from mods_grpc.detection import Outcome
 from mods_grpc.errors import DuplicateConflictError, InvalidInputError, ModsError, OutOfRangeError, Reason
 from mods_grpc.server.codec.decode import ObservationColumns
-from mods_grpc.server.codec.validation import check_name, check_time, describe_invalid_value, invalid_times, invalid_values
+from mods_grpc.server.codec.validation import (
+    check_name,
+    check_time,
+    describe_invalid_value,
+    find_invalid_times,
+    find_invalid_values,
+)
 from mods_grpc.server.rpc.status import MAX_VIOLATIONS, to_status
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
@@ -50,11 +56,11 @@ def find_row_errors(
     if name_errors:
         for index in np.flatnonzero(np.isin(columns.series_index, list(name_errors))).tolist():
             errors[index] = InvalidInputError([name_errors[int(columns.series_index[index])]])
-    for index in np.flatnonzero(invalid_times(columns.times, max_future_seconds)).tolist():
+    for index in np.flatnonzero(find_invalid_times(columns.times, max_future_seconds)).tolist():
         violation = check_time(int(columns.times[index]), max_future_seconds, f"{path}observe_time[{index}]")
         if violation is not None:
             errors[index] = InvalidInputError([violation])
-    invalid = invalid_values(columns.zero_filled, minimums)
+    invalid = find_invalid_values(columns.zero_filled, minimums)
     for index in np.flatnonzero(invalid.any(axis=1)).tolist() if invalid.any() else ():
         errors[index] = InvalidInputError(
             [

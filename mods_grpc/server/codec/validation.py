@@ -22,7 +22,7 @@ _VALUE_MESSAGES = {
 }
 
 
-def invalid_values(values: Floats, minimums: Floats) -> Bools:
+def find_invalid_values(values: Floats, minimums: Floats) -> Bools:
     """Return which values of `(..., features)` are NaN, infinite or below the minimum of their feature.
 
     Args:
@@ -33,14 +33,14 @@ def invalid_values(values: Floats, minimums: Floats) -> Bools:
 
 
 def describe_invalid_value(value: float, path: str) -> Violation:
-    """Describe what is wrong with a value that `invalid_values` marked."""
+    """Describe what is wrong with a value that `find_invalid_values` marked."""
     reason = Reason.VALUE_NAN if np.isnan(value) else Reason.VALUE_INFINITE if np.isinf(value) else Reason.VALUE_NEGATIVE
     message = _VALUE_MESSAGES[reason].format(f"{value:g}")
     return Violation(field=path, reason=reason, message=message, limit="0", actual=f"{value:g}")
 
 
 def require_values(values: Floats, minimums: Floats, path: Callable[[tuple[int, ...]], str]) -> None:
-    """Require every value to be valid, see `invalid_values`.
+    """Require every value to be valid, see `find_invalid_values`.
 
     Args:
         values: `(n, ..., features)`, with 0 in place of missing ones.
@@ -58,7 +58,7 @@ def require_values(values: Floats, minimums: Floats, path: Callable[[tuple[int, 
     # NaN fails both comparisons, so valid input needs no more than these two
     if np.logical_and.reduce(large_enough, axis=None) and np.maximum.reduce(values, axis=None, initial=0.0) <= MAX_VALUE:
         return
-    indices = np.argwhere(invalid_values(values, minimums)).tolist()
+    indices = np.argwhere(find_invalid_values(values, minimums)).tolist()
     raise InvalidInputError([describe_invalid_value(float(values[tuple(index)]), path(tuple(index))) for index in indices])
 
 
@@ -81,7 +81,7 @@ def is_time_in_range(nanos: int, max_future_seconds: float) -> bool:
     return MIN_TIME_NANOS <= nanos < END_TIME_NANOS and nanos - time.time_ns() <= max_future_seconds * NANOS_PER_SECOND
 
 
-def invalid_times(nanos: Times, max_future_seconds: float) -> Bools:
+def find_invalid_times(nanos: Times, max_future_seconds: float) -> Bools:
     """Return which times `check_time` rejects, `(n,)`."""
     latest = min(END_TIME_NANOS - 1, time.time_ns() + int(max_future_seconds * NANOS_PER_SECOND))
     return np.asarray((nanos < MIN_TIME_NANOS) | (nanos > latest), np.bool_)
@@ -100,7 +100,7 @@ def require_times(nanos: Times, max_future_seconds: float, path: str) -> None:
     """
     if nanos.size == 1 and is_time_in_range(int(nanos[0]), max_future_seconds):
         return
-    indices = np.flatnonzero(invalid_times(nanos, max_future_seconds)).tolist()
+    indices = np.flatnonzero(find_invalid_times(nanos, max_future_seconds)).tolist()
     raise_violations(check_time(int(nanos[index]), max_future_seconds, path.format(index)) for index in indices)
 
 

@@ -35,7 +35,7 @@ class ModelCollector:
                 info.add_metric([entry.name, str(entry.version), entry.digest, loaded.session.provider], 1)
                 if entry.state is entry.state.READY:
                     live.add_metric([entry.name], len(loaded.states))
-        evictions = self._repository.eviction_counts()
+        evictions = self._repository.count_evictions()
         for reason in EVICTION_REASONS:
             evicted.add_metric([reason], evictions[reason])
         loads = CounterMetricFamily("mods_model_load", "Loads of versions.", labels=("outcome", "reason"))

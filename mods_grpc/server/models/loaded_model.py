@@ -33,7 +33,7 @@ class LoadedModel:
         prefetcher: Fills that cache.
         row_batcher: Scores single rows of several streams together; None where `micro_batcher` is.
         cost: Measured run time by batch size.
-        detector: Turns residuals into p-values.
+        detector: Turns rows and their forecasts into calibrated p-values.
         minimums: Smallest valid value of each feature, `(features,)`.
         minimum_values: The same as Python floats.
         feature_names: Names of the features, in the order of columns.

@@ -33,7 +33,7 @@ Instrument = Callable[[int, float], None]
 REJECTION_STAGES = LISTED_FILES | {MANIFEST_FILE, SIGNATURE_FILE, "manifest", "canary"}
 MAX_FAILURE_CHARACTERS = 1000
 # Rows per chunk of a large batch, from window to p-value: intermediate arrays stay in the CPU caches, and there are enough chunks
-# for several threads. A device takes the whole batch.
+# for several threads. A device takes CHUNK_ROWS at a time.
 SCORING_CHUNK_ROWS = {"CPUExecutionProvider": 1024}
 
 logger = logging.getLogger(__name__)

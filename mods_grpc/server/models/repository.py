@@ -126,7 +126,7 @@ class Repository:
         while (entry := self.next_pending()) is not None:
             self.install(entry, self.load(entry))
 
-    def eviction_counts(self) -> Counter[str]:
+    def count_evictions(self) -> Counter[str]:
         """Return the number of series dropped so far, by reason."""
         total = Counter(self._dropped_evictions)
         for entry in self.entries():

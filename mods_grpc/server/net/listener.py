@@ -31,8 +31,8 @@ class RpcListener(Protocol):
     """Creates a server and binds it to its address.
 
     Attributes:
-        on_round_end: Schedules a function to run after all calls of the current read event have started; None if the transport
-            has no end-of-read event.
+        on_round_end: Schedules a function to run after all calls that arrived in the current iteration of the event loop have
+            started; None if the transport can't say when that is.
     """
 
     @property
@@ -82,7 +82,7 @@ class GrpcioListener(LockedSocket):
     def __init__(self, config: ServerConfig) -> None:
         files = TlsFiles.from_config(config)
         self._config = config
-        self._credentials = files.grpcio_credentials() if files else None
+        self._credentials = files.make_grpcio_credentials() if files else None
         super().__init__(config)
 
     def create_server(self, interceptors: Interceptors) -> RpcServer:
@@ -108,7 +108,7 @@ class DirectListener(LockedSocket):
     def __init__(self, config: ServerConfig) -> None:
         files = TlsFiles.from_config(config)
         self._config = config
-        self._tls = files.ssl_context_provider() if files else None
+        self._tls = files.make_ssl_context_provider() if files else None
         super().__init__(config)
 
     def create_server(self, interceptors: Interceptors) -> RpcServer:
@@ -123,7 +123,7 @@ class DirectListener(LockedSocket):
         return self._server
 
     def on_round_end(self, function: Callable[[], None]) -> None:
-        """Call `function` once, after all calls of the current read event have started."""
+        """Call `function` once, after all calls that arrived in the current iteration of the event loop have started."""
         self._server.on_round_end(function)
 
     def bind(self) -> int:

@@ -17,7 +17,7 @@ MIN_SPEEDUP = 1.1  # over the direct runner; below it a measurement is noise
 logger = logging.getLogger(__name__)
 
 
-def cuda_runners(
+def open_cuda_runners(
     artifact: Artifact, runtime: ort.InferenceSession, outputs: Sequence[str]
 ) -> list[tuple[ort.InferenceSession, Runner]]:
     """Return the runners that work on the device, each with its graph: direct, with bound buffers, with CUDA graphs.
@@ -42,7 +42,7 @@ def cuda_runners(
     return runners
 
 
-def fastest_runner(
+def choose_fastest_runner(
     forecasters: Sequence[Callable[[Floats, Times], Floats]],
     windows: Floats,
     times: Times,

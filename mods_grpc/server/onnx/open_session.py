@@ -8,7 +8,7 @@ from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, check_gra
 from mods_grpc.artifact.parity import feature_relative_error
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.onnx.cost_model import CostModel, measure_cost
-from mods_grpc.server.onnx.execution_choice import cuda_runners, fastest_runner
+from mods_grpc.server.onnx.execution_choice import choose_fastest_runner, open_cuda_runners
 from mods_grpc.server.onnx.model_check import check_contract, check_parity, with_large_graph, with_min_batch
 from mods_grpc.server.onnx.ort import open_runtime, ort
 from mods_grpc.server.onnx.providers import PROVIDER_NAMES, choose_fastest, list_candidates
@@ -63,9 +63,9 @@ def _on_device(session: Session, artifact: Artifact, windows: Floats, times: Tim
     tolerance = artifact.manifest.tolerance[session.provider]
     candidates = [
         replace(session, runtime=runtime, runner=runner)
-        for runtime, runner in cuda_runners(artifact, session.runtime, session.outputs)
+        for runtime, runner in open_cuda_runners(artifact, session.runtime, session.outputs)
     ]
-    fastest = fastest_runner(
+    fastest = choose_fastest_runner(
         [candidate.forecast for candidate in candidates],
         windows,
         times,

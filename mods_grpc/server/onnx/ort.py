@@ -1,4 +1,4 @@
-"""ONNX Runtime: the one place that imports it, and opens graphs on the provider that was asked for."""
+"""ONNX Runtime: the only module of the server that imports it. Opens graphs on a given provider, and on no other."""
 
 import logging
 import os

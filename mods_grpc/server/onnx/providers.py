@@ -1,6 +1,6 @@
 """Execution providers of ONNX Runtime: their options, and the choice that `auto` makes.
 
-The options for CUDA are those of the provider's documentation; docs/how-to/run-on-gpu.md says what was measured on a device.
+The options for CUDA follow the provider's documentation; docs/how-to/run-on-gpu.md says what has been run on a device.
 """
 
 from collections.abc import Sequence

@@ -65,7 +65,7 @@ class Session:
         return [(MODEL_FILE, replace(self, large_graph=None)), *second]
 
     def forecast(self, windows: Floats, times: Times) -> Floats:
-        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, outputs * features)`, see `Forecaster`.
+        """Forecast windows `(n, rows, features)` in raw units: `(n, horizon, outputs_per_feature * features)`, see `Forecaster`.
 
         `times` holds the time of each window's last row, `(n,)` nanoseconds since 1970.
 

@@ -50,7 +50,7 @@ class RpcBoundary:
     max_bytes: int
     metrics: Metrics
 
-    def unary_handler(
+    def make_unary_handler(
         self,
         service: str,
         method: str,
@@ -72,7 +72,7 @@ class RpcBoundary:
             estimate_seconds: Estimates how long a request takes. Requests above INLINE_SECONDS run on a pool thread.
             respond_batched: Answers an inline request in a micro-batch with others, on the event loop; None to call `respond`.
         """
-        call_metrics = self.metrics.call_metrics("unary", service, method)
+        call_metrics = self.metrics.make_call_metrics("unary", service, method)
 
         def serialize(response: Message) -> bytes:
             data = response.SerializeToString()
@@ -122,11 +122,11 @@ class RpcBoundary:
         finally:
             scope.gone = True
 
-    def stream_handler(
+    def make_stream_handler(
         self, service: str, method: str, call: Callable[[Context, CallerIdentity], Awaitable[None]], scope: Scope = Scope.INFER
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         """Create the handler of a bidirectional RPC that reads and writes bytes itself."""
-        call_metrics = self.metrics.call_metrics("bidi_stream", service, method)
+        call_metrics = self.metrics.make_call_metrics("bidi_stream", service, method)
 
         async def handle(_: object, context: Context) -> None:
             with _CountedCall(call_metrics, self.metrics) as counted_call:

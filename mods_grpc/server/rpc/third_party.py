@@ -25,7 +25,7 @@ class ParsingRegistrar:
 
     Args:
         server: The server, asynchronous or threaded.
-        wrap: `with_parse_errors` or `with_parse_errors_sync`, to match the server.
+        wrap: `with_request_parsing` or `with_request_parsing_sync`, to match the server.
     """
 
     def __init__(self, server: Any, wrap: Callable[[Handler], Handler]) -> None:
@@ -40,7 +40,7 @@ class ParsingRegistrar:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
 
-def with_parse_errors(handler: Handler) -> Handler:
+def with_request_parsing(handler: Handler) -> Handler:
     """Wrap an asynchronous handler so that it parses its requests itself."""
     serializer = {"response_serializer": handler.response_serializer}
 
@@ -68,7 +68,7 @@ def with_parse_errors(handler: Handler) -> Handler:
     return kind(unary, **serializer)
 
 
-def with_parse_errors_sync(handler: Handler) -> Handler:
+def with_request_parsing_sync(handler: Handler) -> Handler:
     """Wrap a handler of the threaded server so that it parses its requests itself."""
 
     def unary(data: bytes, context: Any) -> Any:

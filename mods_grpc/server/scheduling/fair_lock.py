@@ -31,9 +31,7 @@ class FairLock:
     def __init__(self) -> None:
         self.locked = False
         self.thread_lock = threading.Lock()
-        self._waiters: list[
-            tuple[float, int, asyncio.Future[None]]
-        ] = []  # heap of (time by which it yields no longer, number, _)
+        self._waiters: list[tuple[float, int, asyncio.Future[None]]] = []  # a heap by the time until which a waiter yields
         self._numbers = itertools.count()
 
     async def acquire(self, seconds: float) -> None:

@@ -5,8 +5,8 @@ check for more calls first: the batcher lets the event loop iterate a few times,
 and starts counting again with every call. There is no timer. A forecast does not depend on the other windows of its batch
 (`Session.batch_invariant`), so results are the same.
 
-If calls arrive alone for a while, as from a client that waits for each response, they run immediately, and only every
-PROBE_INTERVAL-th call checks for others.
+If calls arrive alone for a while, as from a client that waits for each response, they run immediately. After PROBE_INTERVAL of
+these one call checks for others again.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import numpy as np
 from mods_grpc.array_types import Floats, Times
 
 RoundHook = Callable[[Callable[[], None]], None]
-"""Schedules a function to run after all calls of the current read event have started."""
+"""Schedules a function to run after all calls that arrived in the current iteration of the event loop have started."""
 IDLE_ITERATIONS = 5  # iterations of the loop without another call before the batch runs; about as many lie between byte and call
 PROBE_INTERVAL = 8  # batches of one call before calls run immediately, and calls that do so before the next check for others
 MAX_WINDOWS, MAX_RUN_SECONDS = 64, 0.004  # per run, which blocks the event loop
@@ -30,7 +30,7 @@ class MicroBatcher:
         forecast: Maps windows `(n, rows, features)` and the times of their last rows `(n,)` to forecasts
             `(n, horizon, outputs_per_feature * features)`. Each forecast must be independent of n.
         max_windows: Maximum number of windows per run.
-        on_round_end: Hook of the transport; None if the transport has no end-of-read event; the batcher then polls the loop.
+        on_round_end: Hook of the transport for the end of a loop iteration; None if it has none, and the batcher polls the loop.
     """
 
     def __init__(

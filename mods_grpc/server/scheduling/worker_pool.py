@@ -1,8 +1,8 @@
 """A pool of threads that process the chunks of one large batch in parallel.
 
 ONNX Runtime and numpy release the GIL while they compute, so two threads do nearly twice the work of one. The thread that
-answers a request processes chunks itself and pool threads help as they become free. So a request never waits for a pool thread,
-and the result of a chunk does not depend on the thread that computed it.
+answers a request processes chunks itself and pool threads help as they become free. So a request never waits for a pool thread
+to become free, and the result of a chunk does not depend on the thread that computed it.
 """
 
 import threading

@@ -66,7 +66,7 @@ class TokenFile:
         self._file = FileWatcher((path,), lambda: read_tokens(path))
 
     def lookup(self, token: str) -> CallerIdentity | None:
-        """Return the identity that a token belongs to, None if there is none. Takes constant time over the file."""
+        """Return the identity that a token belongs to; None if it is unknown, which takes as long as to find a known one."""
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
         match = None
         for stored_digest, identity in self._file.read():

@@ -45,7 +45,7 @@ class TlsFiles:
         """All files."""
         return (self.certificate, self.key, *([self.client_authorities] if self.client_authorities else []))
 
-    def grpcio_credentials(self) -> grpc.ServerCredentials:
+    def make_grpcio_credentials(self) -> grpc.ServerCredentials:
         """Return credentials for grpcio that follow changes of the files.
 
         Raises:
@@ -72,7 +72,7 @@ class TlsFiles:
         fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch_changed)  # the stubs do not know of None
         return grpc.dynamic_ssl_server_credentials(current, fetch, require_client_authentication=mutual)
 
-    def ssl_context_provider(self) -> Callable[[], ssl.SSLContext]:
+    def make_ssl_context_provider(self) -> Callable[[], ssl.SSLContext]:
         """Return a function that gives the SSL context for the next handshake, with the files as they are then.
 
         Raises:

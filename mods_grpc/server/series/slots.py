@@ -31,7 +31,7 @@ class SeriesSlots:
         table: The state of the series, by slot.
         evicted: Series evicted so far, by reason: "idle" or "capacity".
         pins: Streams that stay with this model version.
-        lock: Held while a series is changed on a thread.
+        lock: Held by work on the series that runs on a thread or had to wait. Other work runs on the event loop while it is free.
         stale_sensors: Sensors whose series may lack observations that their clients were told were applied.
     """
 

@@ -21,7 +21,7 @@ class SeriesSnapshot:
         sensors, names: n each; sensor and name of the series.
         values: `(n, rows, features)`, oldest first; the first `filled` rows of each are valid. missing: which were missing.
         last_time: `(n,)` nanoseconds. idle_seconds: `(n,)` since they were last used.
-        ahead: `(n, waiting, numbers * features)` pending forecasts, whose row has not come yet.
+        ahead: `(n, pending_rows, stored_per_feature * features)` pending forecasts, whose row has not come yet.
         adaptation: `(2, n)` factor of the significance level, and logarithm of the wealth of the bet on drift.
         own: `(n, horizons, features)` logarithms of the series' own scales. taught: `(n,)` rows they were learned from.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
@@ -69,7 +69,7 @@ def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> Series
 
 
 def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool) -> int:
-    """Restore the series of a snapshot, and return how many. Series that are held already with later rows stay as they are.
+    """Restore the series of a snapshot, and return how many. Series whose rows here are no older stay as they are.
 
     What a series learned relative to a model's calibration (its level, its scales and the bet on drift) is restored only for
     the same model. Where the window of the table is longer than the snapshot's, series warm up for the difference; where it is

@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer as AsyncHealthServicer
 
-from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_parse_errors_sync
+from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_request_parsing_sync
 from mods_grpc.server.services.registration import INFERENCE_SERVICE, MODEL_SERVICE
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -62,7 +62,7 @@ class HealthServer:
         self.main_servicer = MainHealthServicer()
         self._servicer = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(THREADS, "health"), options=OPTIONS)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, ParsingRegistrar(self._server, with_parse_errors_sync))
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, ParsingRegistrar(self._server, with_request_parsing_sync))
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from mods_grpc.errors import ModsError
 from mods_grpc.server.rpc.boundary import RpcBoundary
 from mods_grpc.server.rpc.outcome import Context, abort
-from mods_grpc.server.rpc.third_party import with_parse_errors
+from mods_grpc.server.rpc.third_party import with_request_parsing
 from mods_grpc.server.security.authentication import Scope
 from mods_grpc.server.services.registration import INFERENCE_SERVICE, MODEL_SERVICE
 
@@ -37,7 +37,7 @@ def make_reflection_handlers(boundary: RpcBoundary) -> list[grpc.GenericRpcHandl
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    methods = {"ServerReflectionInfo": with_parse_errors(handler)}
+    methods = {"ServerReflectionInfo": with_request_parsing(handler)}
     return [grpc.method_handlers_generic_handler(name, methods) for name in REFLECTION_SERVICES]
 
 

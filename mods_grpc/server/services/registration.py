@@ -22,7 +22,7 @@ def make_handlers(
 ) -> list[grpc.GenericRpcHandler]:
     """Make the handlers of InferenceService and ModelService."""
     forecast, detect = ForecastServicer(repository, config), DetectServicer(repository, config)
-    directory, unary = ModelDirectory(repository), boundary.unary_handler
+    directory, unary = ModelDirectory(repository), boundary.make_unary_handler
     inference_handlers = {
         "Forecast": unary(
             INFERENCE_SERVICE,
@@ -33,7 +33,7 @@ def make_handlers(
             respond_batched=forecast.forecast_batched,
         ),
         "Detect": unary(INFERENCE_SERVICE, "Detect", pb.DetectRequest, detect.detect, estimate_seconds=detect.estimate_seconds),
-        "StreamDetect": boundary.stream_handler(INFERENCE_SERVICE, "StreamDetect", streams.detect),
+        "StreamDetect": boundary.make_stream_handler(INFERENCE_SERVICE, "StreamDetect", streams.detect),
     }
     model_handlers = {
         "ListModels": unary(MODEL_SERVICE, "ListModels", model_pb2.ListModelsRequest, directory.list_models, Scope.MODELS),

@@ -45,7 +45,7 @@ class StreamRegistry:
         self._draining = True
         for stream, session in tuple(self._sessions.items()):
             if stream.reading:  # the others after their response, see `_serve`
-                stream.end(_draining_error(), session.draining())
+                stream.end(_draining_error(), session.encode_draining())
         await self._all_closed.wait()
 
     async def detect(self, context: Context, identity: CallerIdentity) -> None:
@@ -69,7 +69,7 @@ class StreamRegistry:
         stream = StreamIO(
             context,
             self._timer,
-            lambda stream: self.remove(stream, identity.name),
+            lambda stream: self._remove(stream, identity.name),
             idle_seconds=config.stream_idle_seconds,
             slow_seconds=config.slow_reader_seconds,
         )
@@ -80,10 +80,10 @@ class StreamRegistry:
             await self._serve(stream, session)
         finally:
             session.close()
-            self.remove(stream, identity.name)
+            self._remove(stream, identity.name)
             stream.detach()
 
-    def remove(self, stream: StreamIO, name: str) -> None:
+    def _remove(self, stream: StreamIO, name: str) -> None:
         """Remove a stream of the caller `name`, if it is still registered."""
         if self._sessions.pop(stream, None) is None:
             return
@@ -98,7 +98,7 @@ class StreamRegistry:
     async def _serve(self, stream: StreamIO, session: StreamSession) -> None:
         while True:
             if self._draining:  # even when there is more to read, or a busy stream would never learn of it
-                await stream.write(session.draining())
+                await stream.write(session.encode_draining())
                 await stream.flush()
                 raise _draining_error()
             data = await stream.read()

@@ -18,9 +18,9 @@ from mods_grpc.server.codec.encode import (
     encode_explained,
     encode_plain,
     encode_scores,
+    encode_statuses,
     encode_verdict,
-    rows_to_explain,
-    status_column,
+    select_rows_to_explain,
 )
 from mods_grpc.server.codec.row_errors import OUTCOME_ERRORS, add_row_errors, find_row_errors
 from mods_grpc.server.codec.validation import MAX_VALUE, is_time_in_range
@@ -185,7 +185,7 @@ class RowScorer:
             impute_rows=self.impute_rows,
         )
         self.metrics.count_observations(model.manifest.name, verdicts.outcome, verdicts.anomalous)
-        indices = rows_to_explain(verdicts, self.explain)
+        indices = select_rows_to_explain(verdicts, self.explain)
         names = map(series.__getitem__, indices.tolist())
         messages = encode_explained(model, verdicts, times, names, indices, self.significance)
         explained = dict(zip(indices.tolist(), messages, strict=True))
@@ -219,7 +219,7 @@ class RowScorer:
     def _encode(self, columns: ObservationColumns, applied: Indices, verdicts: Verdicts, single: bool) -> pb.StreamAnswer:
         """Encode the answer to a message: verdicts on the observations `applied`, and REJECTED for the others."""
         times = columns.times[applied]
-        indices = rows_to_explain(verdicts, self.explain)
+        indices = select_rows_to_explain(verdicts, self.explain)
         names = [columns.names[i] for i in columns.series_index[applied[indices]].tolist()]
         explained = encode_explained(self.model, verdicts, times, names, indices, self.significance)
         if single:
@@ -230,7 +230,7 @@ class RowScorer:
             rejected = verdict_pb2.Verdict(series=columns.names[0], status=verdict_pb2.VERDICT_STATUS_REJECTED)
             return pb.StreamAnswer(verdict=rejected)
         answer = pb.StreamAnswer(verdicts=explained)
-        n, status, p_value, anomalous = len(columns.times), status_column(verdicts), verdicts.p_value, verdicts.anomalous
+        n, status, p_value, anomalous = len(columns.times), encode_statuses(verdicts), verdicts.p_value, verdicts.anomalous
         if applied.size < n:
             status = _scatter(status, applied, np.full(n, verdict_pb2.VERDICT_STATUS_REJECTED, np.uint8))
             p_value = _scatter(p_value, applied, np.full(n, np.nan))

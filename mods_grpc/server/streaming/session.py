@@ -88,8 +88,8 @@ class StreamSession:
         reply = await self._reply(scorer, request.data, has_data=kind is not None)
         return with_reply(self._response_prefix, reply)
 
-    def draining(self) -> bytes:
-        """Return the message that announces the server's shutdown to the client."""
+    def encode_draining(self) -> bytes:
+        """Encode the message that announces the server's shutdown to the client."""
         return self._respond(pb.StreamDetectResponse(draining=pb.StreamDraining(last_sequence=self.last_sequence)))
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class StreamSession:
         return self._response_prefix + response.SerializeToString()
 
     async def _open(self, opening: pb.StreamConfig) -> bytes:
-        model, sensor = await unbound_model(self._repository, opening.model), self._identity.name
+        model, sensor = await find_unlocked_model(self._repository, opening.model), self._identity.name
         require_enum_value(opening.explain, EXPLAIN_VALUES, "config.explain")
         if opening.sensor:
             raise_violations([check_name(opening.sensor, "config.sensor")])
@@ -307,7 +307,7 @@ class StreamSession:
             )
 
 
-async def unbound_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
+async def find_unlocked_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
     """Find the model that a stream refers to, once its series are not locked.
 
     Raises:

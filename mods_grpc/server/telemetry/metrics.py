@@ -57,7 +57,7 @@ class Metrics:
             self._rejected.labels(reason)
         self._outcomes = {int(outcome): self._observations.labels(outcome.name.lower()) for outcome in Outcome}
 
-    def call_metrics(self, kind: str, service: str, method: str) -> "CallMetrics":
+    def make_call_metrics(self, kind: str, service: str, method: str) -> "CallMetrics":
         """Create the metrics of one RPC."""
         labels = (kind, service, method)
         return CallMetrics(self._started.labels(*labels), self._handling.labels(*labels), self._handled, labels)
