@@ -10,7 +10,7 @@ Times = NDArray[np.int64]
 Integers = NDArray[np.int64]
 """Whole numbers that are not times, such as positions of rows in a file."""
 Indices = NDArray[np.intp]
-"""What numpy indexes with."""
+"""Positions along an axis of an array."""
 Bools = NDArray[np.bool_]
 
 NANOS_PER_SECOND = 1_000_000_000

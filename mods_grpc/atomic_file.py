@@ -1,4 +1,4 @@
-"""Atomic file replacement: after a crash or power cut a file has its old content or the new, never a part."""
+"""Files and folders that survive a power cut; a file that is replaced has its old content or the new, never a part."""
 
 import contextlib
 import os
@@ -55,6 +55,18 @@ def write_new(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def create_folder(folder: Path) -> None:
+    """Create a folder and the missing ones above it, if needed, and sync the entries of the new ones to disk.
+
+    Raises:
+        OSError: It can't be created, or the folder above a new one can't be synced.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in reversed(missing):
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

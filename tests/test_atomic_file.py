@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mods_grpc.atomic_file import replacing, sync_folder, write_atomically, write_new
+from mods_grpc.atomic_file import create_folder, replacing, sync_folder, write_atomically, write_new
 
 
 @pytest.fixture
@@ -42,6 +42,16 @@ def test_a_new_file_is_synced_and_never_replaces_another(tmp_path, steps):
     sync_folder(tmp_path)
     assert steps == ["file", "folder"]
     assert (tmp_path / "part").read_bytes() == b"1"
+
+
+def test_the_entry_of_each_new_folder_is_synced_and_an_old_folder_costs_nothing(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("mods_grpc.atomic_file.sync_folder", synced.append)
+    create_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert synced == [tmp_path, tmp_path / "a"]
+    create_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
 
 
 def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path):

@@ -1,7 +1,7 @@
-"""Parity vectors: the arrays of `parity.npz` and how far forecasts may be from what Keras gave.
+"""Parity vectors: the arrays of `parity.npz`, and the errors of forecasts relative to those of Keras.
 
-Two measures, since the two sides know different things. Training holds each window against its own magnitude, which is strict
-and needs the windows. The server holds a whole batch against the tolerance that the manifest states for a provider.
+There are two measures. Training compares each window with its own magnitude, which is stricter and needs the windows. The server
+compares a whole batch with the tolerance in the manifest for an execution provider.
 """
 
 import re

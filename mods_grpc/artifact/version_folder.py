@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mods_grpc.artifact.manifest import NAME_PATTERN, FileDigest, Manifest
 from mods_grpc.artifact.signature import TrustedKeys
-from mods_grpc.atomic_file import sync_folder, write_atomically, write_new
+from mods_grpc.atomic_file import create_folder, sync_folder, write_atomically, write_new
 from mods_grpc.errors import ArtifactError
 
 MODEL_FILE = "model.onnx"
@@ -150,7 +150,7 @@ def publish(repository: Path, manifest: Manifest, contents: Mapping[str, bytes])
     files = {**contents, MANIFEST_FILE: manifest.to_json()}
     staging = parent / f".{manifest.version}.{os.getpid()}"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        create_folder(parent)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         for file_name, data in files.items():

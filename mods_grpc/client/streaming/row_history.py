@@ -26,7 +26,7 @@ class RowHistory:
     Args:
         window_rows: Rows of the model's window. Twice as many are stored, because a server that imputes a gap inside the last
             window with a forecast needs the window before the gap.
-        max_series: Limit on series; 0 for none.
+        max_series: Limit on series; 0 for none. A stream replaces it by the server's limit per sensor.
         extra_rows: Rows stored per series in addition.
     """
 

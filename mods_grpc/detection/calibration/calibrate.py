@@ -15,7 +15,7 @@ from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.detection.calibration.forecast_paths import SeriesRecord, learn_residuals
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.scores.conformal import make_curve
-from mods_grpc.detection.scores.detector import IMPUTE_ROWS, SOFT_THRESHOLD, Detector, SeriesScale
+from mods_grpc.detection.scores.detector import Detector, SeriesScale
 from mods_grpc.detection.scores.evidence import temper
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.scores.level import LevelScore, fit_level
@@ -26,6 +26,8 @@ from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, Forecaster
 from mods_grpc.detection.state.series_table import SeriesTable
 from mods_grpc.errors import DataError
 
+IMPUTE_ROWS = 3  # longest gap of the calibration range that is filled with forecasts
+SOFT_THRESHOLD = 1.3  # a p-value of 0.05
 EPISODE_SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # of the rows, those with the strongest evidence
 MIN_EPISODES = 8
 MAX_PATTERNS = 100_000  # that principal components are learned from

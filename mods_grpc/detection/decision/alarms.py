@@ -25,7 +25,7 @@ from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 BET = 0.7  # power of the martingale: increments log(BET) + (BET - 1) log(p)
 _LOG_BET = math.log(BET)
 MIN_BET_P = 0.01
-DRIFT_WEALTH = math.log(1e6)  # without drift, a bet multiplies its stake by a million in less than one of a million rows
+DRIFT_WEALTH = math.log(1e6)  # without drift, a bet wins a millionfold at most once in a million rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

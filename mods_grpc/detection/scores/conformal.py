@@ -12,7 +12,7 @@ import numpy as np
 from mods_grpc.array_types import Floats, Integers
 from mods_grpc.artifact.calibration import ScoreCurve, Tail
 
-EXACT_RANKS = 32  # so many of the highest scores are all stored
+EXACT_RANKS = 32  # number of the highest scores that are all stored
 RANK_STEP = 1.03  # below them, every rank within 3 % of the next: p-values are at most 3 % too high
 TAIL_SHARE = 0.02
 MIN_TAIL_SAMPLES = 30  # exceedances to fit a tail from

@@ -32,8 +32,6 @@ from mods_grpc.detection.state.series_table import SeriesTable
 SeriesScale = Callable[[Floats], Singles]
 """Divides residual scores `(n, horizons, features)` by the own scales of their series; returns the factors of one step."""
 
-IMPUTE_ROWS = 3  # of calibration: rows in a row that are filled with their forecast
-SOFT_THRESHOLD = 1.3  # of calibration: a p-value of 0.05
 MAX_SIGNIFICANCE = 0.2  # p-values above it are all ordinary
 MIN_SPLIT_PATTERN = 2.0  # evidence of the pattern from which on its share is split among features
 MIN_REPORTED = 1.0  # evidence of a feature from which on its direction is reported

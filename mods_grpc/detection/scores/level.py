@@ -1,7 +1,7 @@
 """The level member: the distance of a value from the usual level, which doesn't follow an anomaly as forecasts do.
 
-The forecast knows what is usual at an hour. The level measures how extreme a value is at any hour, so it responds for as long as
-an anomaly lasts, while every forecast made after its beginning starts from the anomalous values.
+The forecast accounts for what is usual at an hour. The level measures how extreme a value is at any hour, so it responds for as
+long as an anomaly lasts, while every forecast made after its beginning starts from the anomalous values.
 """
 
 import numpy as np

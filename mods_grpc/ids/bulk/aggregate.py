@@ -39,7 +39,8 @@ class _LogStream:
 
     Attributes:
         blocks: The blocks of its files, in order.
-        reached_ns: Median event time of the latest lines, nanoseconds since 1970.
+        reached_ns: About the event time that it has reached: the highest median of the lines parsed together, nanoseconds since
+            1970.
         buffered: Whole lines, of files with equal headers.
         buffered_bytes: Their length.
     """
@@ -70,8 +71,8 @@ class _LogStream:
 class BulkAggregator:
     """Aggregates recorded logs.
 
-    Logs are read in parallel, always a block of the log that is furthest behind in event time, so that memory does not grow with
-    their number or length.
+    Logs are interleaved: the next block is always of the log that is furthest behind in event time, so that memory does not grow
+    with their number or length.
 
     Args:
         paths: Files, or folders with everything below them.

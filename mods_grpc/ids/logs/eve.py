@@ -69,9 +69,8 @@ def _read_flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int 
 def _read_dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -> Record:
     dns = _require_object(event, "dns")
     is_query = str(dns.get("type")) in _QUERIES
-    if not is_query and common.get("orig_p") == DNS_PORT != common.get(
-        "resp_p"
-    ):  # answers are written in the direction of the packet
+    # an answer is written in the direction of its packet, from the server to the client
+    if not is_query and common.get("orig_p") == DNS_PORT != common.get("resp_p"):
         swapped = {"orig_h": common["resp_h"], "orig_p": common.get("resp_p")}
         common |= {"resp_h": common["orig_h"], "resp_p": DNS_PORT} | swapped
     if is_query:

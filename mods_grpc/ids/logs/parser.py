@@ -51,9 +51,8 @@ class LineParser:
             MalformedLineError: The line is neither a record nor anything else that belongs in a log.
         """
         record = self._parse(line)
-        if (
-            isinstance(record, Conn) and (record.duration or 0) > LONG_DURATION_NS
-        ):  # the line is written at the end of the connection
+        # the line is written at the end of the connection
+        if isinstance(record, Conn) and (record.duration or 0) > LONG_DURATION_NS:
             line_rules.to_time_ns(record.logged_ns / 1e9, self.latest_ns)
         return record
 

@@ -144,7 +144,7 @@ _JSON_READERS: Mapping[str, Callable[[Any], Any]] = {
     "interval": lambda value: line_rules.to_duration_ns(_check_number(value)),
 }
 # Zeek writes dots; Elastic and others flatten the names with underscores.
-_JSON_NAMES = {protocol: [(f, f.name, f.name.replace(".", "_")) for f in found] for protocol, found in FIELDS.items()}
+_JSON_NAMES = {protocol: [(f, f.name, f.name.replace(".", "_")) for f in fields] for protocol, fields in FIELDS.items()}
 
 
 def protocol_of_json(event: Mapping[str, Any]) -> str | None:
@@ -162,13 +162,15 @@ def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None) -
     values: dict[str, Any] = {}
     if isinstance(nested := event.get("id"), dict):
         event = {**event, **{f"id.{name}": value for name, value in nested.items()}}
-    for one, dotted, underscored in _JSON_NAMES[protocol]:
+    for zeek_field, dotted, underscored in _JSON_NAMES[protocol]:
         value = event.get(dotted)
         if value is None:
             value = event.get(underscored)
         if value is not None:
-            values[one.attribute] = _read_json_time(value, latest_ns) if one.type == "time" else _JSON_READERS[one.type](value)
-        elif one.required:
+            is_time = zeek_field.type == "time"
+            parsed = _read_json_time(value, latest_ns) if is_time else _JSON_READERS[zeek_field.type](value)
+            values[zeek_field.attribute] = parsed
+        elif zeek_field.required:
             raise MalformedLineError("unset")
     sensor = next((event[name] for name in SENSOR_FIELDS if name in event), None)
     return RECORD_TYPES[protocol](**values, sensor=line_rules.check_text(sensor) if sensor is not None else "")

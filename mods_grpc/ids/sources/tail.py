@@ -46,7 +46,7 @@ class FilePosition:
 
 
 class _OpenFile:
-    """A file that is being read; `offset` is the position after the last complete line."""
+    """A file that is being read. `offset` is the position after the last line that was consumed, in bytes of text."""
 
     def __init__(self, file: LogFile, parser: LineParser, position: FilePosition | None) -> None:
         self.file = file
@@ -127,7 +127,7 @@ class LogTail:
         self._files_from = files_from
         self._open: _OpenFile | None = None
         self._resume = position
-        self.position = position  # at the end of the last file that was read to its end; None for the beginning
+        self.position = position  # where reading starts, then where the last poll stopped; None for the beginning
 
     def poll(self) -> Iterator[tuple[Record, FilePosition]]:
         """Yield the records that are there now, each with the position after it."""

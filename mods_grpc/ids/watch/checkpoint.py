@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mods_grpc.atomic_file import write_atomically
+from mods_grpc.atomic_file import create_folder, write_atomically
 from mods_grpc.errors import DataError
 
 CHECKPOINT_VERSION = 3
@@ -29,7 +29,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         self._folder = folder
         self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, _MODE)
         try:

@@ -2,11 +2,13 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from threading import Event
 
 from mods_grpc.ids.watch.checkpoint import CheckpointWriter
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.window import WindowBatch
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,16 @@ def run_loop(
     saved_records, saved_at = feed.records, time.monotonic()
     is_missing = False
 
+    def poll_source() -> Iterator[list[WindowBatch]]:
+        nonlocal is_missing
+        try:
+            yield from feed.poll()
+            is_missing = False
+        except FileNotFoundError as error:  # of the source; a sink or checkpoint whose folder is gone ends the watch
+            if not is_missing:
+                logger.warning("source_missing", extra={"path": str(error.filename)})
+            is_missing = True
+
     def save_and_process() -> None:
         nonlocal saved_records, saved_at
         writer.save()
@@ -41,18 +53,12 @@ def run_loop(
         pipeline.process()
 
     while not stop.is_set():
-        try:
-            for batches in feed.poll():
-                pipeline.feed(batches)
-                if pipeline.pending >= MAX_PENDING:
-                    save_and_process()
-                if stop.is_set():
-                    break
-            is_missing = False
-        except FileNotFoundError as error:
-            if not is_missing:
-                logger.warning("source_missing", extra={"path": str(error.filename)})
-            is_missing = True
+        for batches in poll_source():
+            pipeline.feed(batches)
+            if pipeline.pending >= MAX_PENDING:
+                save_and_process()
+            if stop.is_set():
+                break
         if pipeline.pending or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
             save_and_process()
         stop.wait(poll_seconds)

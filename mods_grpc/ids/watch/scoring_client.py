@@ -57,8 +57,8 @@ class ScoringClient:
         client: Client of the server.
         model: The model as the server described it.
         options: How to score.
-        wait: Called with the number of the attempt and the error when the server can't be reached; returns when to try again, or
-            raises to give up. None gives up after a minute.
+        wait: Called with the number of the attempt and the error when the server can't be reached; returns when it is time for
+            another attempt, or raises to give up. None gives up after a minute.
     """
 
     def __init__(

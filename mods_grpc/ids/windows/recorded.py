@@ -30,7 +30,7 @@ def find_datapool(root: Path, window_seconds: float, slide_seconds: float) -> Da
     """Return the datapool of a window and slide in a folder; None if the folder is not a datapool.
 
     Raises:
-        DataError: The folder is a datapool of other windows.
+        DataError: The folder is a datapool of other windows, or the path of a file has an impossible day, window or slide.
     """
     paths = {path: file for path in root.glob("*/*/*/*/*.tsv") if (file := parse_path("/".join(path.parts[-5:])))}
     if not paths:

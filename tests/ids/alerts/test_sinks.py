@@ -130,6 +130,7 @@ def test_a_message_that_was_delivered_but_not_yet_removed_is_not_sent_again(tmp_
     (tmp_path / DELIVERED).write_text("a\n")
     (tmp_path / "000000000001-a.message").write_bytes(b"1")
     (tmp_path / ".000000000002-b.message.1").write_bytes(b"torn")
+    (tmp_path / f".{DELIVERED}.1").write_bytes(b"torn")
     receiver = Receiver()
     assert Spool(tmp_path, receiver).close()
     assert receiver.got.empty()

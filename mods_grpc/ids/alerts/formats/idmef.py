@@ -1,7 +1,7 @@
 """IDMEFv2 JSON (draft-lehmann-idmefv2, version 2.D.V08).
 
-The draft has no category for anomalous traffic, so the category is an extension value. An update or end names the alert before
-it in `PredID`, which replaces that one. The whole alert is attached as JSON.
+The draft has no category for anomalous traffic, so the category is an extension value. An update or end replaces the alert before
+it, which it names in `PredID`. The whole alert is attached as JSON.
 """
 
 import socket

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mods_grpc.atomic_file import sync_folder
+from mods_grpc.atomic_file import create_folder, sync_folder
 from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.formats.registry import Format
 
@@ -52,7 +52,7 @@ class FileSink:
         """Append an alert and sync it to disk, unless it was written before."""
         if alert.id.encode() in self._written_since_mark:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(self._path.parent)
         with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE), "ab", buffering=0) as file:
             size_before = os.fstat(file.fileno()).st_size
             header = "" if size_before else self._format.format_header()

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mods_grpc.atomic_file import sync_folder, write_atomically
+from mods_grpc.atomic_file import create_folder, sync_folder, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +47,15 @@ class Spool:
         first_wait_seconds: float = 0.5,
         max_wait_seconds: float = 60.0,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         self._folder = folder
         self._send = send
         self._limit = limit
         self._waits = (first_wait_seconds, max_wait_seconds)
         self._delivered = self._read_delivered()
-        for leftover in folder.glob(".*.message.*"):  # of a process that was killed while it wrote
-            leftover.unlink()
+        for pattern in (".*.message.*", f".{DELIVERED}.*"):
+            for leftover in folder.glob(pattern):  # of a process that was killed while it wrote
+                leftover.unlink()
         self._waiting = sorted(folder.glob("*.message"))
         for path in [path for path in self._waiting if _id_of(path) in self._delivered]:
             path.unlink()

@@ -39,7 +39,7 @@ class SyslogSender:
         self._context = ssl.create_default_context(cafile=authorities) if kind == "tls" else None
         self._connection: socket.socket | None = None
 
-    def __call__(self, _identity: str, content: bytes) -> None:
+    def __call__(self, _message_id: str, content: bytes) -> None:
         """Send one message.
 
         Raises:

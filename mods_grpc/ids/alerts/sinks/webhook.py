@@ -29,7 +29,7 @@ class WebhookSender:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def __call__(self, identity: str, content: bytes) -> None:
+    def __call__(self, message_id: str, content: bytes) -> None:
         """Post one message.
 
         Raises:
@@ -39,7 +39,7 @@ class WebhookSender:
         connection = self._open_connection()
         try:
             target = (self._parts.path or "/") + (f"?{self._parts.query}" if self._parts.query else "")
-            connection.request("POST", target, content, {**self._headers, "Idempotency-Key": identity})
+            connection.request("POST", target, content, {**self._headers, "Idempotency-Key": message_id})
             response = connection.getresponse()
             status = response.status
             response.read(65_536)
