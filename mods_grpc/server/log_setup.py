@@ -64,7 +64,7 @@ def set_up_logging(level: str, log_format: str) -> None:
 
 
 def _to_word(value: object) -> str:
-    text = _to_json(value) if value is None or isinstance(value, bool | int | float | list | tuple | dict) else str(value)
+    text = _to_json(value) if value is None or isinstance(value, bool | list | tuple | dict) else str(value)
     if text and text.isprintable() and not set(text) & set(" \"'=\\"):
         return text
     return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -80,6 +80,7 @@ def test_values_that_json_lacks_become_strings():
     line = JsonFormatter().format(record(mean=math.nan, means=[math.inf, 1.0], nested={"low": -math.inf}))
     content = json.loads(line, parse_constant=pytest.fail)
     assert (content["mean"], content["means"], content["nested"]) == ("nan", ["inf", 1.0], {"low": "-inf"})
+    assert TextFormatter().format(record(mean=math.nan, low=-math.inf)).endswith("something_happened mean=nan low=-inf")
 
 
 def test_an_exception_is_part_of_the_line_or_follows_it():
