@@ -110,8 +110,9 @@ def main():
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_before) / 1024
     held = monitor.table.series_bytes * len(monitor.table.head) / 2**20
     results["many"] = {"series": arguments.series, "judging_us_4096": many * 1e6, "grown_mib": grown, "held_mib": held}
-    print(f"\n{results['bytes_a_series']} bytes per series; {arguments.series} series take {held:.0f} MiB (arrays grow by powers")
-    print(f"of two); peak memory grew by {grown:.0f} MiB; 4096 observations of them: {many * 1e6:.0f} us")
+    print(f"\n{results['bytes_a_series']} bytes per series.")
+    print(f"{arguments.series:,} series take {held:.0f} MiB, since arrays grow by powers of two.")
+    print(f"Peak memory grew by {grown:.0f} MiB. 4,096 observations of these series take {many * 1e6:.0f} us.")
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

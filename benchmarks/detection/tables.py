@@ -30,7 +30,7 @@ def _format_scores(results, labelled, methods, budget):
     events = sum(measures[methods[0]]["events"] for measures in labelled.values())
     rows[f"episodes detected, of {events}"] = [sum(measures[m]["found"] for measures in labelled.values()) for m in methods]
     rows["median delay, rows"] = [_compute_median_delay(labelled, m) for m in methods]
-    rows[f"false episodes a day at a budget of {budget:g}"] = [_compute_false_rate(results, m) for m in methods]
+    rows[f"false episodes per day at a budget of {budget:g}"] = [_compute_false_rate(results, m) for m in methods]
     return lines + [f"| *{title}* | " + " | ".join(map(_format_number, values)) + " |" for title, values in rows.items()]
 
 

@@ -1,4 +1,4 @@
-"""The image builds, holds what serving takes and nothing else, and runs without any right."""
+"""The image: it builds, holds only what the server needs, and runs without any privilege."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.support.models.time_of_day import publish_day_model
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]
 MIB = 1024 * 1024
-NOBODY = 65532
+UNPRIVILEGED_USER = 65532
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def list_distributions(image):
 
 
 def test_the_image_holds_the_locked_packages_of_the_server_and_nothing_of_training(image):
-    wanted = [Requirement(line) for line in read_locked("serve.txt")]
-    names = {canonicalize_name(item.name) for item in wanted if item.marker is None or item.marker.evaluate()}
+    requirements = [Requirement(line) for line in read_locked("serve.txt")]
+    names = {canonicalize_name(item.name) for item in requirements if item.marker is None or item.marker.evaluate()}
     assert list_distributions(image) == names | {"mods-grpc"}
     assert not names & {"pip", "setuptools", "tensorflow", "keras", "pandas", "onnx", "pytest"}
     assert not list(image.root.glob("opt/mods/lib/python3*/site-packages/training"))
@@ -47,8 +47,8 @@ def test_what_the_image_adds_to_its_base_takes_less_than_450_mib(image):
     assert 100 < size < 450
 
 
-def test_the_image_says_who_runs_what_and_how_to_ask_it(image):
-    assert image.config["User"] == f"{NOBODY}:{NOBODY}"
+def test_the_image_sets_user_entry_point_and_health_check(image):
+    assert image.config["User"] == f"{UNPRIVILEGED_USER}:{UNPRIVILEGED_USER}"
     assert image.config["Entrypoint"] == ["mods-grpc"]
     assert image.config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "mods_grpc.server.probe"]
     assert image.config["Labels"]["org.opencontainers.image.title"] == "mods-grpc"
@@ -78,7 +78,7 @@ def test_the_image_serves_as_nobody_on_a_read_only_root_without_capabilities_and
         code, text = running.execute("python", "-c", "import socket; socket.create_connection(('192.0.2.1', 9), 5)")
         assert (code, "Network is unreachable" in text) == (1, True)
         status, mounts = running.status()
-        assert set(status["Uid"].split() + status["Gid"].split()) == {str(NOBODY)}
+        assert set(status["Uid"].split() + status["Gid"].split()) == {str(UNPRIVILEGED_USER)}
         assert {int(status[f"Cap{kind}"], 16) for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {0}
         assert status["NoNewPrivs"] == "1"
         assert next(mount[5] for mount in mounts if mount[4] == "/").split(",")[0] == "ro"
@@ -111,4 +111,4 @@ def test_two_containers_that_share_a_socket_turn_logs_into_alerts(image, tmp_pat
 def test_folders_for_volumes_belong_to_the_user_that_runs(image):
     for name in ("run/mods", "state", "alerts"):
         status = (image.root / name).stat()
-        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (NOBODY, NOBODY, 0o755), name
+        assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (UNPRIVILEGED_USER, UNPRIVILEGED_USER, 0o755), name

@@ -1,4 +1,4 @@
-"""What is deployed: linted, valid by its schema, without rights it does not need, and with flags that exist."""
+"""Files of deploy/: linted, valid by their schema, with minimal rights, and with flags that exist."""
 
 import argparse
 import json
@@ -25,14 +25,14 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def run_tool(*command):
-    """Run a tool that is installed beside this interpreter."""
+    """Run a tool that is installed with this interpreter or on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, env={**os.environ, "PATH": path})
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def fill_defaults(text):
-    """Put the default of every variable in its place."""
+    """Replace every variable by its default."""
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
@@ -54,14 +54,14 @@ def test_every_final_target_runs_as_nobody_in_exec_form_and_without_telemetry():
         assert "ORT_DISABLE_TELEMETRY=1" in stage
 
 
-def test_the_build_sees_only_what_it_is_meant_to():
+def test_the_build_context_excludes_all_files_but_listed_ones():
     lines = (ROOT / ".dockerignore").read_text().split()
     assert lines[0] == "*"
     assert not {"!.git", "!tests", "!.venv"} & set(lines)
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
-def test_manifests_are_valid_to_the_letter(path):
+def test_manifests_are_strictly_valid(path):
     run_tool("kubernetes-validate", "--strict", path)
 
 
@@ -85,7 +85,7 @@ def test_pods_need_no_right_that_restricted_pod_security_forbids():
         assert "memory" in container["resources"]["limits"]
 
 
-def test_the_server_is_a_native_sidecar_that_is_asked_on_its_health_port():
+def test_the_server_is_a_native_sidecar_that_is_probed_on_its_health_port():
     (pod,) = list_pods()
     (server,) = pod["initContainers"]
     assert server["restartPolicy"] == "Always"
@@ -97,7 +97,7 @@ def test_the_server_is_a_native_sidecar_that_is_asked_on_its_health_port():
     assert "--address=127.0.0.1:50051" in server["args"]
 
 
-def test_nothing_goes_out():
+def test_the_network_policy_allows_no_egress():
     policy = load_documents(DEPLOY / "kubernetes/network-policy.yaml")[0]["spec"]
     assert policy["egress"] == []
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
@@ -108,7 +108,7 @@ def test_nothing_goes_out():
     assert rule["ports"][0]["port"] in {port["name"] for port in pod["initContainers"][0]["ports"]}
 
 
-def test_the_compose_file_is_one_and_passes_its_linter():
+def test_the_compose_file_is_valid_and_passes_its_linter():
     spec = compose_spec.PyCompose.from_yaml(fill_defaults((DEPLOY / "compose.yaml").read_text()))
     assert set(spec.service_names()) == {"server", "watch", "zeek"}
     options = ("--fail-on=low", "--strict-config", f"--config={DEPLOY / 'compose-lint.yml'}")
@@ -123,22 +123,22 @@ def promtool():
     return promtool
 
 
-def test_the_alert_rules_are_ones_that_prometheus_takes(promtool):
+def test_prometheus_accepts_the_alert_rules(promtool):
     run_tool(promtool, "check", "rules", DEPLOY / "prometheus/alerts.yaml")
 
 
-def test_alerts_fire_when_they_should_and_not_before(promtool):
+def test_prometheus_alerts_fire_at_their_thresholds_and_not_before(promtool):
     run_tool(promtool, "test", "rules", DEPLOY / "prometheus/alerts.test.yaml")
 
 
-def test_every_alert_is_tried():
+def test_every_prometheus_alert_has_a_rule_test():
     rules = load_documents(DEPLOY / "prometheus/alerts.yaml")[0]["groups"][0]["rules"]
     tests = load_documents(DEPLOY / "prometheus/alerts.test.yaml")[0]["tests"]
     fired = {item["alertname"] for test in tests for item in test["alert_rule_test"] if item.get("exp_alerts")}
     assert fired == {rule["alert"] for rule in rules}
 
 
-def test_the_expressions_of_the_dashboard_are_ones_that_prometheus_takes(promtool, tmp_path):
+def test_prometheus_accepts_the_expressions_of_the_dashboard(promtool, tmp_path):
     panels = json.loads((DEPLOY / "grafana/mods-grpc.json").read_text())["panels"]
     expressions = [target["expr"].replace("$instance", ".*") for panel in panels for target in panel["targets"]]
     rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(expressions)]
@@ -160,7 +160,7 @@ def test_our_containers_have_no_network_no_rights_and_a_read_only_root(name):
     assert {"mem_limit", "pids_limit"} <= service.keys()
 
 
-def test_only_the_server_is_asked_for_its_health():
+def test_only_the_server_has_a_health_check():
     assert load_services()["server"]["healthcheck"]["test"] == ["CMD", "python", "-m", "mods_grpc.server.probe"]
     assert load_services()["watch"]["healthcheck"] == {"disable": True}
 
@@ -174,13 +174,13 @@ def list_commands():
 
 
 @pytest.mark.parametrize(("where", "command"), list(list_commands()), ids=lambda value: value if isinstance(value, str) else "")
-def test_every_command_is_one_that_the_program_takes(where, command):
+def test_the_command_line_accepts_every_deployed_command(where, command):
     parsed = build_parser().parse_args(command)
     assert isinstance(parsed, argparse.Namespace)
     assert parsed.command == command[0]
 
 
-def test_the_probe_of_containers_tells_ready_from_not(tmp_path, capsys):
+def test_the_probe_of_containers_reports_readiness_by_exit_code(tmp_path, capsys):
     publish_tiny(tmp_path)
     with running_server(repository=tmp_path) as server:
         assert probe([server.health_address]) == 0
@@ -191,7 +191,7 @@ def test_the_probe_of_containers_tells_ready_from_not(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("page", ["docs/explanation/security-model.md", "docs/contributing/testing.md"])
-def test_every_test_that_a_defence_or_promise_names_is_there(page):
+def test_every_test_named_by_a_defence_or_promise_exists(page):
     text = (ROOT / page).read_text()
     named = set(re.findall(r"`((?:tests|benchmarks)/[\w/]*(?:\.py)?)`", text))
     assert len(named) > 12

@@ -1,7 +1,7 @@
-"""The server connects to nobody: every system call that could is watched while it loads, serves, reloads and drains.
+"""The server makes no outgoing connection: system calls are traced while it loads, serves, reloads and drains.
 
-Left to itself ONNX Runtime 1.32 looks up the host of its telemetry about nine seconds after its import; so a test that ends
-sooner proves nothing.
+By default ONNX Runtime 1.32 looks up the host of its telemetry about nine seconds after its import, so a shorter test would
+prove nothing.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from tests.support.running_server import Process
 
 SECONDS = 20.0
 CALLS = "connect,sendto,sendmsg,sendmmsg"
-# Answers on connections that others opened, and messages between threads, name no address.
+# Replies on accepted connections and messages between threads name no address.
 ADDRESS = re.compile(r"sa_family=(AF_INET6?|AF_UNIX), (.*?)\}")
 LOOPBACK = re.compile(r'inet_addr\("127\.|inet_pton\(AF_INET6, "(::1|::ffff:127\.)')
 
@@ -37,12 +37,12 @@ def strace(tmp_path):
 
 
 def list_remote_addresses(folder):
-    """Return the addresses beyond loopback that were named in a system call; a lookup of a name shows as one."""
-    named = ADDRESS.finditer((folder / "calls").read_text())
-    return sorted({match[0] for match in named if not LOOPBACK.search(match[2])})
+    """Return the addresses beyond loopback in the traced system calls, among them those of name servers."""
+    addresses = ADDRESS.finditer((folder / "calls").read_text())
+    return sorted({match[0] for match in addresses if not LOOPBACK.search(match[2])})
 
 
-def test_the_watch_sees_what_goes_out(tmp_path, strace):
+def test_the_trace_shows_outgoing_datagrams(tmp_path, strace):
     code = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9)); print('sent')"
     subprocess.run([*strace, sys.executable, "-c", code], stderr=subprocess.PIPE, check=True)
     assert len(list_remote_addresses(tmp_path)) == 1

@@ -1,4 +1,4 @@
-"""Proxies of others between clients and the server: every call comes to what it comes to without one."""
+"""Third-party proxies between clients and the server: every call has the same result as without one."""
 
 import contextlib
 import threading
@@ -21,7 +21,7 @@ from tests.support.rpc.client import Stream, at, detect_request, forecast_reques
 from tests.support.running_server import channel_to, running_server
 
 MANY = 4_096
-SILENT_SECONDS = 65  # most proxies wait for 60 unless told otherwise
+SILENT_SECONDS = 65  # most proxies time out after 60 by default
 OPTIONS = {"max_observations": MANY, "max_series": 2 * MANY, "max_message_bytes": 2**21}
 _sensors = count()
 
@@ -62,11 +62,11 @@ def straight(server):
 @pytest.fixture
 def early_answers(proxy):
     if proxy.name == "haproxy" and running_server_module.transport == "grpcio":
-        pytest.skip("HAProxy 2.6 drops an answer that gRPC's own library resets in the same breath")
+        pytest.skip("HAProxy 2.6 drops an answer that gRPC's own library resets in the same write")
 
 
 def another_channel_to(server):
-    """A connection of its own; gRPC shares those of one process else."""
+    """Open a separate connection; by default gRPC shares connections within a process."""
     return grpc.insecure_channel(server.address, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
@@ -132,7 +132,7 @@ def test_requests_refused_before_they_are_complete_keep_their_status(proxied, st
 
 
 @pytest.mark.usefixtures("early_answers")
-def test_a_stream_judges_row_by_row_as_without_a_proxy(proxied, straight):
+def test_a_stream_scores_row_by_row_as_without_a_proxy(proxied, straight):
     def verdicts(channel):
         stream = Stream(inference_over(channel), sensor=sensor(), explain=EXPLAIN_ALL)
         answers = [stream.row(row) for row in range(100)]
@@ -143,7 +143,7 @@ def test_a_stream_judges_row_by_row_as_without_a_proxy(proxied, straight):
     assert verdicts(proxied) == verdicts(straight)
 
 
-def test_a_message_of_4096_observations_comes_back_whole(proxied, straight):
+def test_a_message_of_4096_observations_is_answered_as_without_a_proxy(proxied, straight):
     def answers(channel):
         stream = Stream(inference_over(channel), sensor=sensor(), explain=EXPLAIN_ALL)
         replies = [stream.send(batch=wide_batch(row)) for row in range(6)]
@@ -153,7 +153,7 @@ def test_a_message_of_4096_observations_comes_back_whole(proxied, straight):
     assert answers(proxied) == answers(straight)
 
 
-def test_64_calls_and_8_streams_share_what_the_proxy_has(proxied):
+def test_64_calls_and_8_streams_share_the_connections_of_a_proxy(proxied):
     inference = inference_over(proxied)
     streams = [Stream(inference, sensor=sensor()) for _ in range(8)]
     calls = [inference.Forecast.future(forecast_request(), timeout=20) for _ in range(64)]
@@ -166,7 +166,7 @@ def test_64_calls_and_8_streams_share_what_the_proxy_has(proxied):
         assert stream.end().last_sequence == 20
 
 
-def test_more_streams_than_one_connection_takes_find_another(between, server):
+def test_streams_beyond_the_limit_of_one_connection_use_another(between, server):
     with contextlib.ExitStack() as stack:
         clients = [inference_over(stack.enter_context(another_channel_to(between))) for _ in range(4)]
         streams = [Stream(client, sensor=sensor()) for client in clients for _ in range(40)]
@@ -176,13 +176,13 @@ def test_more_streams_than_one_connection_takes_find_another(between, server):
             stream.end()
 
 
-def serve_until(server, channel, most):
-    """Serve others while more streams are open than that."""
-    while server.app._streams.open_count > most:
+def serve_until(server, channel, max_open):
+    """Make other calls until at most `max_open` streams are open."""
+    while server.app._streams.open_count > max_open:
         assert inference_over(channel).Forecast(forecast_request(), timeout=10).horizon == HORIZON
 
 
-def test_cancelled_streams_end_at_the_server_and_others_go_on(proxied, server):
+def test_cancelled_streams_end_at_the_server_and_others_continue(proxied, server):
     inference = inference_over(proxied)
     other = Stream(inference, sensor=sensor())
     for stream in [Stream(inference, sensor=sensor()) for _ in range(24)]:
@@ -208,7 +208,7 @@ def test_a_deadline_ends_the_call_at_the_server(proxied, server):
 
 
 @pytest.mark.usefixtures("early_answers")
-def test_a_drain_is_told_and_the_server_that_comes_next_is_found(proxy, repository, tmp_path):
+def test_clients_see_a_drain_and_reach_the_next_server(proxy, repository, tmp_path):
     with running_server(repository=repository) as server, RunningProxy(proxy, server.address, tmp_path) as between:
         address = server.address
         with channel_to(between) as channel:
@@ -232,7 +232,7 @@ def forecast_code(inference):
     return call.code()
 
 
-def test_a_client_that_reads_nothing_is_ended_and_holds_up_nobody(proxy, repository, tmp_path):
+def test_the_stream_of_a_client_that_reads_nothing_ends_and_delays_no_other(proxy, repository, tmp_path):
     def requests():
         yield pb.StreamDetectRequest(config=pb.StreamConfig(sensor=sensor(), explain=EXPLAIN_ALL))
         for row in range(400):
@@ -246,11 +246,11 @@ def test_a_client_that_reads_nothing_is_ended_and_holds_up_nobody(proxy, reposit
     ):
         call = inference_over(channel).StreamDetect(requests(), timeout=60)
         call.initial_metadata()  # reads nothing more
-        serve_until(server, others, 0)  # nginx takes some MiB, then stops reading: only a PING without an answer tells
-        call.cancel()  # what it is told depends on the proxy
+        serve_until(server, others, 0)  # nginx reads some MiB and stops: only an unanswered PING shows it
+        call.cancel()  # its status depends on the proxy
 
 
-def test_streams_that_are_silent_for_longer_than_proxies_wait_of_themselves_go_on(server, tmp_path):
+def test_streams_that_are_silent_longer_than_the_default_timeout_of_proxies_continue(server, tmp_path):
     with contextlib.ExitStack() as stack:
         streams = {}
         for proxy in (proxy for proxy in PROXIES if proxy.path is not None):

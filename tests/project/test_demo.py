@@ -1,4 +1,4 @@
-"""`make demo` from raw logs to alerts, as a stranger runs it."""
+"""`make demo`: from raw logs to alerts."""
 
 import json
 import os

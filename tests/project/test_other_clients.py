@@ -1,4 +1,4 @@
-"""Clients that we did not write talk to the server with nothing but reflection or the compiled protocol."""
+"""Third-party clients call the server with only reflection or the compiled protocol."""
 
 import base64
 import json
@@ -62,8 +62,8 @@ def rpc(server: RunningServer, method: str) -> str:
     return f"http://{server.address}/mods.v1.{method}"
 
 
-def rows(count: int) -> list[dict[str, object]]:
-    """Quiet rows in the protocol's JSON; the last one is twenty times as high."""
+def make_rows(count: int) -> list[dict[str, object]]:
+    """Make rows in the protocol's JSON, the last one twenty times as high as the others."""
     return [
         {
             "series": "site",
@@ -74,8 +74,8 @@ def rows(count: int) -> list[dict[str, object]]:
     ]
 
 
-def objects(text: str) -> list[dict]:
-    """Read JSON objects that follow each other."""
+def parse_objects(text: str) -> list[dict]:
+    """Parse a sequence of JSON objects."""
     decoder, parsed = json.JSONDecoder(), []
     while text := text.lstrip():
         value, end = decoder.raw_decode(text)
@@ -85,13 +85,13 @@ def objects(text: str) -> list[dict]:
 
 
 @needs_buf
-def test_buf_finds_the_services_by_reflection(server: RunningServer) -> None:
+def test_buf_lists_the_services_by_reflection(server: RunningServer) -> None:
     services = buf_curl("--list-services", f"http://{server.address}").stdout.split()
     assert {"mods.v1.InferenceService", "mods.v1.ModelService", "grpc.health.v1.Health"} <= set(services)
 
 
 @needs_buf
-def test_buf_finds_the_methods_of_all_services_by_reflection(server: RunningServer) -> None:
+def test_buf_lists_the_methods_of_all_services_by_reflection(server: RunningServer) -> None:
     methods = buf_curl("--list-methods", f"http://{server.address}").stdout.split()
     assert {f"mods.v1.InferenceService/{name}" for name in ("Forecast", "Detect", "StreamDetect")} <= set(methods)
 
@@ -116,7 +116,7 @@ def test_buf_forecasts(server: RunningServer) -> None:
 
 @needs_buf
 def test_buf_detects(server: RunningServer) -> None:
-    request = json.dumps({"series": [{"series": "site", "observations": {"observations": rows(ROWS + 3)}}]})
+    request = json.dumps({"series": [{"series": "site", "observations": {"observations": make_rows(ROWS + 3)}}]})
     response = json.loads(buf_curl("-d", request, rpc(server, "InferenceService/Detect")).stdout)
     (judged,) = response["series"]
     assert judged["scores"]["status"] == ["VERDICT_STATUS_SCORED"] * 3
@@ -126,10 +126,10 @@ def test_buf_detects(server: RunningServer) -> None:
 
 @needs_buf
 def test_buf_streams(server: RunningServer) -> None:
-    data = [{"data": {"sequence": str(number), "observation": row}} for number, row in enumerate(rows(ROWS + 3), start=1)]
+    data = [{"data": {"sequence": str(number), "observation": row}} for number, row in enumerate(make_rows(ROWS + 3), start=1)]
     messages = [{"config": {"sensor": "buf"}}, *data, {"end": {}}]
     text = "\n".join(map(json.dumps, messages))
-    opened, *answers, ended = objects(buf_curl("-d", "@-", rpc(server, "InferenceService/StreamDetect"), text=text).stdout)
+    opened, *answers, ended = parse_objects(buf_curl("-d", "@-", rpc(server, "InferenceService/StreamDetect"), text=text).stdout)
     assert opened["opened"]["state"] == "STATE_ORIGIN_FRESH"
     assert [answer["answer"]["sequence"] for answer in answers] == [str(number) for number in range(1, ROWS + 4)]
     assert answers[0]["answer"]["verdict"]["status"] == "VERDICT_STATUS_WARMING_UP"
@@ -156,29 +156,29 @@ def test_grpcurl_forecasts_and_streams_by_reflection(server: RunningServer) -> N
     method = "mods.v1.InferenceService/Forecast"
     forecast = json.loads(run(GRPCURL, "-plaintext", "-d", request, server.address, method).stdout)
     assert forecast["forecasts"]["forecasts"][0]["steps"][0]["values"] == [10, 20]
-    messages = [{"config": {"sensor": "grpcurl"}}, {"data": {"sequence": "1", "observation": rows(2)[0]}}, {"end": {}}]
+    messages = [{"config": {"sensor": "grpcurl"}}, {"data": {"sequence": "1", "observation": make_rows(2)[0]}}, {"end": {}}]
     text = "\n".join(map(json.dumps, messages))
     method = "mods.v1.InferenceService/StreamDetect"
-    answers = objects(run(GRPCURL, "-plaintext", "-d", "@", server.address, method, text=text).stdout)
+    answers = parse_objects(run(GRPCURL, "-plaintext", "-d", "@", server.address, method, text=text).stdout)
     assert [set(answer) - {"model"} for answer in answers] == [{"opened"}, {"answer"}, {"ended"}]
 
 
 @needs_node
 def test_the_node_example_forecasts_detects_and_streams(server: RunningServer) -> None:
     lines = [json.loads(line) for line in run(NODE, NODE_EXAMPLE / "client.js", server.address).stdout.splitlines()]
-    said = {line["what"]: line for line in lines}
-    assert "mods.v1.InferenceService" in said["services"]["names"]
-    assert said["models"]["names"] == ["tiny/1 MODEL_STATE_READY"]
-    assert len(said["forecast"]["steps"]) == HORIZON
-    assert said["detected"]["judged"] == 12
-    assert said["opened"]["features"] == list(FEATURES)
-    assert said["streamed"]["verdicts"] == ROWS + 12
-    assert said["streamed"]["last"]["anomalous"] is True
-    assert said["streamed"]["last"]["reason"] in said["detected"]["reasons"]
+    output = {line["what"]: line for line in lines}
+    assert "mods.v1.InferenceService" in output["services"]["names"]
+    assert output["models"]["names"] == ["tiny/1 MODEL_STATE_READY"]
+    assert len(output["forecast"]["steps"]) == HORIZON
+    assert output["detected"]["judged"] == 12
+    assert output["opened"]["features"] == list(FEATURES)
+    assert output["streamed"]["verdicts"] == ROWS + 12
+    assert output["streamed"]["last"]["anomalous"] is True
+    assert output["streamed"]["last"]["reason"] in output["detected"]["reasons"]
 
 
 @needs_node
-def test_the_node_example_says_why_it_failed(server: RunningServer) -> None:
+def test_the_node_example_reports_why_it_failed(server: RunningServer) -> None:
     failed = run(NODE, NODE_EXAMPLE / "client.js", "127.0.0.1:1", check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith("14: ")
@@ -192,15 +192,15 @@ def test_the_cpp_example_is_built_forecasts_detects_and_streams(server: RunningS
     built = subprocess.run(build, capture_output=True, text=True, timeout=BUILD_LIMIT_SECONDS, check=False)
     assert built.returncode == 0, built.stderr
     client = tmp_path / "client"
-    said = {line["what"]: line["value"] for line in map(json.loads, run(client, server.address).stdout.splitlines())}
-    assert said["model"]["name"] == "tiny"
-    assert len(said["forecast"]["forecasts"]["forecasts"][0]["steps"]) == HORIZON
-    (judged,) = said["detected"]["series"]
+    output = {line["what"]: line["value"] for line in map(json.loads, run(client, server.address).stdout.splitlines())}
+    assert output["model"]["name"] == "tiny"
+    assert len(output["forecast"]["forecasts"]["forecasts"][0]["steps"]) == HORIZON
+    (judged,) = output["detected"]["series"]
     assert judged["scores"]["status"] == ["VERDICT_STATUS_SCORED"] * 12
-    assert said["opened"]["features"] == list(FEATURES)
-    assert said["last"]["anomalous"] is True
-    assert said["last"]["reason"] == judged["verdicts"][-1]["reason"]
-    assert said["ended"]["lastSequence"] == str(ROWS + 12)
+    assert output["opened"]["features"] == list(FEATURES)
+    assert output["last"]["anomalous"] is True
+    assert output["last"]["reason"] == judged["verdicts"][-1]["reason"]
+    assert output["ended"]["lastSequence"] == str(ROWS + 12)
     failed = run(client, "127.0.0.1:1", check=False)
     assert failed.returncode == 1
     assert failed.stderr.startswith("14: ")

@@ -1,1 +1,1 @@
-"""What several tests share: servers, peers, models and data."""
+"""Servers, peers, models and data that several tests share."""

@@ -1,4 +1,4 @@
-"""An authority of our own for tests, and certificates it signs, made with the openssl command."""
+"""A certificate authority for tests and certificates that it signs, made with the openssl command."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ def make_authority(folder, name="authority"):
 
 
 def make_certificate(folder, signer, name):
-    """Make key and certificate of `name`, good for localhost and 127.0.0.1."""
+    """Make a key and a certificate of `name`, valid for localhost and 127.0.0.1; return their files."""
     key, request, certificate = folder / f"{name}.key", folder / f"{name}.csr", folder / f"{name}.pem"
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     run_openssl("req", "-new", *new_key, "-keyout", key, "-out", request, "-subj", f"/CN={name}")

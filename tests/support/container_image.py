@@ -18,12 +18,12 @@ BUILD_FOLDER = ROOT / "build" / "container"
 TOOLS = ("debootstrap", "buildah", "crun")
 SUITE = "bookworm"
 BASE = "localhost/mods-grpc-base"
-# crun wants version 2 of control groups alone, which some machines mount beside version 1
+# crun needs control groups of version 2 only; some machines mount version 1 too
 ONE_CGROUP = ("unshare", "--mount", "sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
 
 
 def require_tools():
-    """Skip, and say why, where an image can't be built."""
+    """Skip the test if an image can't be built here."""
     if os.geteuid() != 0:
         pytest.skip("building an image without a Docker engine needs root")
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -45,9 +45,9 @@ def make_storage_options(driver):
 
 @functools.cache
 def choose_storage_driver():
-    """Choose overlay where the kernel and the disk can do it, else vfs, which copies every layer but works anywhere."""
-    found = subprocess.run(["buildah", *map(str, make_storage_options("overlay")), "images"], capture_output=True, check=False)
-    return "overlay" if found.returncode == 0 else "vfs"
+    """Return overlay if the kernel and the disk support it, else vfs, which copies every layer but works anywhere."""
+    listed = subprocess.run(["buildah", *map(str, make_storage_options("overlay")), "images"], capture_output=True, check=False)
+    return "overlay" if listed.returncode == 0 else "vfs"
 
 
 def buildah(*arguments):
@@ -55,7 +55,7 @@ def buildah(*arguments):
 
 
 def clear_storage():
-    """Let go of what an earlier run left, mounts first."""
+    """Delete what an earlier run left, mounts first."""
     subprocess.run(
         ["buildah", *map(str, make_storage_options(choose_storage_driver())), "rm", "--all"], capture_output=True, check=False
     )
@@ -64,7 +64,7 @@ def clear_storage():
 
 
 def find_debian_mirror():
-    """Where this machine gets its Debian packages from; debootstrap's own choice where it is no Debian."""
+    """Return the Debian mirror of this machine in a list; empty if it is not Debian, so that debootstrap chooses."""
     if shutil.which("apt-get") is None:
         return []
     lines = run("apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)").splitlines()
@@ -72,7 +72,7 @@ def find_debian_mirror():
 
 
 def make_base_archive():
-    """Make a minimal Debian with Python; kept for the next time, since it takes most of the time."""
+    """Make a minimal Debian with Python, unless an earlier run made it: it takes most of the time."""
     archive = BUILD_FOLDER / "base.tar"
     if not archive.exists():
         folder = BUILD_FOLDER / "base"
@@ -91,16 +91,16 @@ def make_base_archive():
 
 
 def read_pip_settings():
-    """Return the text of a pip.conf with this machine's settings, and the files and folders that it names."""
+    """Return a pip.conf with this machine's settings, and the files and folders that it names."""
     settings = {}
-    for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():  # the environment's come first
+    for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():  # those of the environment come first
         name, _, value = line.partition("=")
         settings.setdefault(name.rpartition(".")[2], value.strip("'\""))
     words = " ".join(settings.values()).split()
     named = {Path(word) for word in words if word.startswith("/")}
     named |= {
         Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")
-    }  # an index names files beside it
+    }  # an index names files in its folder
     paths = sorted(path for path in named if path.exists())
     return "[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()), paths
 
@@ -127,7 +127,8 @@ class Image:
     """An image that was built.
 
     Attributes:
-        config: What it says of user, entry point and so on. root: Its files.
+        config: Its configuration: user, entry point and others.
+        root: Folder with its files.
     """
 
     def __init__(self, target):
@@ -146,9 +147,9 @@ class Container:
 
     Args:
         image: The image.
-        folder: Where its bundle is put.
-        arguments: In place of the image's own command.
-        volumes: Folders by the path they are mounted at.
+        folder: Folder for its bundle.
+        arguments: Arguments of the entry point, in place of the image's command.
+        volumes: Folders by the path where they are mounted.
     """
 
     def __init__(self, image, folder, arguments, volumes):
@@ -189,7 +190,7 @@ class Container:
         }
 
     def wait_for(self, text):
-        """Read what it prints up to a line that holds this text."""
+        """Read its output up to a line that holds `text`."""
         for line in self.process.stdout:
             self.lines.append(line)
             if text in line:
@@ -197,12 +198,12 @@ class Container:
         raise AssertionError("".join(self.lines))
 
     def execute(self, *command):
-        """Run a command inside and return its exit status and what it printed."""
+        """Run a command inside; return its exit status and output."""
         done = subprocess.run(self._crun("exec", self._name, *command), capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stdout + done.stderr
 
     def status(self):
-        """Return the kernel's account of the first process."""
+        """Return the first process's /proc status by field, and the words of its mounts."""
         pid = json.loads(run(*self._crun("state", self._name)))["pid"]
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         mounts = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()

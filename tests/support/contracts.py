@@ -1,4 +1,4 @@
-"""What every alert format and every log reader must keep; the recipes in docs/contributing end with these checks."""
+"""Contracts of alert formats and log readers; the recipes in docs/contributing end with these checks."""
 
 import re
 from pathlib import PurePath
@@ -42,7 +42,7 @@ def check_format(form):
 
 
 def check_reader(name, head, lines):
-    """Check that a reader turns good lines into records, and refuses bad ones without being disturbed.
+    """Check that a reader turns good lines into records, and rejects bad ones without an effect on later lines.
 
     Args:
         name: Name of the file, from which the parser may guess the protocol.

@@ -1,4 +1,4 @@
-"""Proxies of others, each between clients and a server on loopback, with the configurations of `deploy/proxies`."""
+"""Third-party proxies between clients and a server on loopback, with the configurations of `deploy/proxies`."""
 
 import os
 import re
@@ -12,20 +12,20 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 CONFIGURATIONS = ROOT / "deploy" / "proxies"
-TOOLS = ROOT / "build" / "tools"  # where .ci/run puts them
+TOOLS = ROOT / "build" / "tools"  # .ci/run installs them there
 SEARCH_FOLDERS = ("/usr/sbin", *(str(TOOLS / folder) for folder in ("usr/sbin", "usr/bin", "envoy/envoy/_bin")))
 START_SECONDS = 15
-SERVER_PORT, PROXY_PORT = "50051", "50050"  # in deploy/proxies, both on loopback here
+SERVER_PORT, PROXY_PORT = "50051", "50050"  # ports in deploy/proxies, replaced by loopback ports here
 
 
 @dataclass(frozen=True)
 class ProxySetup:
-    """Where a proxy runs.
+    """What a proxy is configured with.
 
     Attributes:
-        folder: For what it writes.
-        port: On which it listens.
-        server: The address of the server.
+        folder: Folder for its files.
+        port: Port on which it listens.
+        server: Address of the server.
     """
 
     folder: Path
@@ -38,48 +38,48 @@ class ProxySetup:
         return path
 
     def read_deployed(self, name: str) -> str:
-        """Return a configuration that we ship, with other addresses."""
+        """Return a shipped configuration with these addresses."""
         ports = {SERVER_PORT: self.server.rpartition(":")[2], PROXY_PORT: str(self.port)}
-        return re.sub("|".join(ports), lambda found: ports[found[0]], (CONFIGURATIONS / name).read_text())
+        return re.sub("|".join(ports), lambda match: ports[match[0]], (CONFIGURATIONS / name).read_text())
 
 
-def _configure_nginx(place: ProxySetup) -> list[object]:
-    written = "\n".join(
-        f"{kind}_temp_path {place.folder / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+def _configure_nginx(setup: ProxySetup) -> list[object]:
+    temporary = "\n".join(
+        f"{kind}_temp_path {setup.folder / kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    text = f"events {{}}\nhttp {{\naccess_log off;\n{written}\n{place.read_deployed('nginx.conf')}\n}}\n"
-    path = place.write("nginx.conf", f"daemon off;\npid {place.folder / 'pid'};\nerror_log stderr;\n{text}")
-    return ["-p", place.folder, "-e", "stderr", "-c", path]
+    text = f"events {{}}\nhttp {{\naccess_log off;\n{temporary}\n{setup.read_deployed('nginx.conf')}\n}}\n"
+    path = setup.write("nginx.conf", f"daemon off;\npid {setup.folder / 'pid'};\nerror_log stderr;\n{text}")
+    return ["-p", setup.folder, "-e", "stderr", "-c", path]
 
 
-def _configure_haproxy(place: ProxySetup) -> list[object]:
-    return ["-db", "-f", place.write("haproxy.cfg", place.read_deployed("haproxy.cfg"))]
+def _configure_haproxy(setup: ProxySetup) -> list[object]:
+    return ["-db", "-f", setup.write("haproxy.cfg", setup.read_deployed("haproxy.cfg"))]
 
 
-def _configure_envoy(place: ProxySetup) -> list[object]:
-    path = place.write("envoy.yaml", place.read_deployed("envoy.yaml"))
+def _configure_envoy(setup: ProxySetup) -> list[object]:
+    path = setup.write("envoy.yaml", setup.read_deployed("envoy.yaml"))
     return ["-c", path, "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
 
 
-def _configure_nghttpx(place: ProxySetup) -> list[object]:
-    server = place.server.replace(":", ",")
-    nothing = place.write("nghttpx.conf", "")
+def _configure_nghttpx(setup: ProxySetup) -> list[object]:
+    server = setup.server.replace(":", ",")
+    nothing = setup.write("nghttpx.conf", "")
     timeouts = [f"--{side}-timeout=1h" for side in ("frontend-http2-read", "backend-read", "backend-write")]
-    return [f"--conf={nothing}", f"--frontend=127.0.0.1,{place.port};no-tls", f"--backend={server};;proto=h2", *timeouts]
+    return [f"--conf={nothing}", f"--frontend=127.0.0.1,{setup.port};no-tls", f"--backend={server};;proto=h2", *timeouts]
 
 
-def _configure_caddy(place: ProxySetup) -> list[object]:
+def _configure_caddy(setup: ProxySetup) -> list[object]:
     text = f"""{{
     admin off
     servers {{
         protocols h1 h2 h2c
     }}
 }}
-http://127.0.0.1:{place.port} {{
-    reverse_proxy h2c://{place.server}
+http://127.0.0.1:{setup.port} {{
+    reverse_proxy h2c://{setup.server}
 }}
 """
-    return ["run", "--adapter", "caddyfile", "--config", place.write("Caddyfile", text)]
+    return ["run", "--adapter", "caddyfile", "--config", setup.write("Caddyfile", text)]
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class Proxy:
     """A program.
 
     Attributes:
-        name: Of its binary.
-        source: Where it is had.
-        arguments: Makes its configuration and tells its arguments.
+        name: Name of its binary.
+        source: Package that contains it.
+        arguments: Writes its configuration and returns its arguments.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Real data for tests, where it is there: the folder named by MODS_DATA, else ../shared/data. None of it is ours to ship."""
+"""Real data for tests, if present: the folder named by MODS_DATA, else ../shared/data. It may not be redistributed."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""A real server on loopback: in a thread of the test process with an event loop of its own, or as a process."""
+"""A real server on loopback: in a thread of the test process with a separate event loop, or as a process."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from mods_grpc.server.app import App
 from mods_grpc.server.config import TRANSPORTS, ServerConfig
 
 transport = TRANSPORTS[0]
-"""What carries calls; set by `--transport`, so that every test of a server is one of both."""
+"""Transport of every server that tests start; set by `--transport`."""
 
 
 class RunningServer:
@@ -65,13 +65,13 @@ class RunningServer:
         return self.app.repository.serving(name, version)
 
     def snapshot(self, series="web"):
-        """Return everything that the verdicts of series of this name depend on, as bytes."""
+        """Return all state that the verdicts of series of this name depend on, as bytes."""
         states = self.model().states
         slots = [slot for slot, (_, name) in sorted(states._owners.items()) if name == series]
         return [array[slots].tobytes() for array in states.table._arrays()]
 
     def rescan(self):
-        """Look for new versions as often as it takes for a settled folder to be loaded."""
+        """Rescan the repository twice: a folder is loaded once it has not changed since the last scan."""
         for _ in range(2):
             asyncio.run_coroutine_threadsafe(self.app.reloader.rescan(), self._loop).result(60)
 
@@ -109,8 +109,8 @@ class Process:
     """`mods-grpc serve` as an operator runs it."""
 
     def __init__(self, *arguments, command="serve", under=()):
-        ours = ("MODS_GRPC_", "ORT_")  # the tests' own process has set some of them
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        prefixes = ("MODS_GRPC_", "ORT_")  # the test process has set some of them
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
         environment["MODS_GRPC_TRANSPORT"] = transport
         self.process = subprocess.Popen(
             [*under, sys.executable, "-m", "mods_grpc.cli.main", command, *map(str, arguments)],

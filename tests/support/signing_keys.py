@@ -1,4 +1,4 @@
-"""Ed25519 keys as the documentation makes them: with the openssl command."""
+"""Ed25519 keys made with the openssl command, as in the documentation."""
 
 from tests.support.certificates import run_openssl
 

@@ -1,4 +1,4 @@
-"""A collector of traces on loopback: takes what is sent with OTLP over gRPC."""
+"""A collector of traces on loopback that receives OTLP over gRPC."""
 
 import contextlib
 import queue

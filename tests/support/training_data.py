@@ -1,4 +1,4 @@
-"""Small data made for the tests."""
+"""Small synthetic data for tests of training."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def make_row_times(count: int, day: str = "2019-06-01") -> list[str]:
 
 
 def make_walk(days: int, features: int = 2, seed: int = 1) -> Series:
-    """A daily rhythm with a random walk on it, ten minutes a row, from 2024-01-01."""
+    """Make a series of ten-minute rows from 2024-01-01: a daily rhythm plus a random walk."""
     random = np.random.default_rng(seed)
     rows = 144 * days
     rhythm = 1000 + 300 * np.sin(2 * np.pi * np.arange(rows) / 144)[:, None]

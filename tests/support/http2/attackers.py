@@ -1,4 +1,4 @@
-"""Peers that run a known attack over HTTP/2, several at a time, without reading, until they are killed.
+"""Peers that attack over HTTP/2, three connections at a time, without reading, until they are killed.
 
 Usage: python tests/support/http2/attackers.py PORT SHAPE
 """

@@ -153,7 +153,7 @@ def frame_message(message, flag=0):
 
 
 def make_handlers_with_usage(server):
-    """The echoes, and a method that returns the bytes of partial requests or of unsent responses, whichever are more."""
+    """Return the echo handlers and `Held`, which returns the larger of the bytes in partial requests and in unsent responses."""
 
     async def held(_, __):
         return str(max(server.receive_budget.total, server.send_budget.total)).encode()

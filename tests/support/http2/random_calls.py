@@ -1,4 +1,4 @@
-"""Random calls and other acts of a peer, as hypothesis strategies."""
+"""Random calls and other actions of a peer, as hypothesis strategies."""
 
 from hypothesis import strategies as st
 

@@ -84,7 +84,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
 class RecordedTransport(asyncio.Transport):
     """The socket. While it is `stuck`, the peer reads nothing, and what is written stays in its buffer.
-    With `tls` one side can't be closed alone."""
+    With `tls` the connection can't be half-closed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__({"peername": ("127.0.0.1", 1234)})

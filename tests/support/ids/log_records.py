@@ -1,4 +1,4 @@
-"""Random, seeded records with all protocols, directions and unset fields."""
+"""Random records with a seed, of all protocols and directions, some with unset fields."""
 
 import random
 
@@ -11,7 +11,7 @@ REMOTE = ("8.8.8.8", "1.1.1.1", "203.0.113.9", "2001:db8::1")
 
 
 def choose_or_none(draw, *choices):
-    """Draw a choice, or None in one of six cases."""
+    """Draw a choice, or None with a probability of 1/6."""
     return None if draw.random() < 1 / 6 else draw.choice(choices)
 
 

@@ -1,4 +1,4 @@
-"""A quantile model whose answers one can compute by hand: the mean of the window's rows, their least and their largest value."""
+"""A quantile model whose forecasts can be computed by hand: mean, minimum and maximum of the window's rows."""
 
 import io
 
@@ -13,7 +13,7 @@ QUANTILES = (0.05, 0.5, 0.95)
 
 
 def make_quantile_graph(stretch=(1.0, 1.0), levels=3):
-    """Return the graph; what is in `stretch` multiplies the upper end, one after the other."""
+    """Return the graph. The factors in `stretch` multiply the upper end one after the other."""
     model = make_mean_graph()
     axes = numpy_helper.from_array(np.array([3], np.int64), "last")
     numbers = [axes, *(numpy_helper.from_array(np.array(by), f"by_{i}") for i, by in enumerate(stretch))]
@@ -39,22 +39,22 @@ def make_quantile_graph(stretch=(1.0, 1.0), levels=3):
 
 
 def forecast_quantiles(windows, times=None):
-    """Return forecast, lower and upper end side by side, `(n, HORIZON, 3 * features)`."""
-    made = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
-    return np.repeat(made[:, None], HORIZON, axis=1)
+    """Return forecast, lower and upper end, `(n, HORIZON, 3 * features)`."""
+    outputs = np.concatenate([windows.mean(axis=1), windows.min(axis=1), windows.max(axis=1)], axis=1)
+    return np.repeat(outputs[:, None], HORIZON, axis=1)
 
 
 QUANTILE_CALIBRATION = calibrate_forecaster(forecast_quantiles, QUANTILES)
 
 
 def make_quantile_parity(drop=(), **changes):
-    """Return parity vectors, without those of the names in `drop`."""
+    """Return a file of parity vectors, without those named in `drop`."""
     rng, arrays = np.random.default_rng(3), {}
     for batch in (1, 3, 9):
         window = rng.gamma(50.0, 20.0, (batch, ROWS, len(FEATURES)))
         ends = np.split(forecast_quantiles(window), 3, axis=-1)
-        found = {"window": window, "forecast": ends[0], "quantiles": np.stack([ends[1], ends[0], ends[2]], axis=-1)}
-        arrays |= {f"{name}_{batch}": array for name, array in found.items() if name not in drop}
+        vectors = {"window": window, "forecast": ends[0], "quantiles": np.stack([ends[1], ends[0], ends[2]], axis=-1)}
+        arrays |= {f"{name}_{batch}": array for name, array in vectors.items() if name not in drop}
     file = io.BytesIO()
     np.savez(file, **(arrays | changes))
     return file.getvalue()

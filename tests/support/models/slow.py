@@ -1,4 +1,4 @@
-"""A model that takes its time on many windows, and forecasts their mean as the tiny one does."""
+"""A model that is slow on many windows and forecasts their mean like the tiny model."""
 
 import numpy as np
 import onnx
@@ -8,7 +8,7 @@ from tests.support.models.tiny import HORIZON, ROWS
 
 
 def make_slow_graph(depth=60, width=512):
-    """The mean of the window, after as much idle arithmetic on every window as the batch is large."""
+    """Return a graph whose result is the mean of the window, after `depth` matrix products per window that don't change it."""
     info = helper.make_tensor_value_info
     inputs = [info("window", TensorProto.DOUBLE, ["batch", ROWS, 2])]
     outputs = [info("forecast", TensorProto.DOUBLE, ["batch", HORIZON, 2])]

@@ -1,4 +1,4 @@
-"""The tiny model, for the windows of `live_day`."""
+"""The tiny model with the features and windows of `live_day`."""
 
 from mods_grpc.artifact import FeatureSpec
 from tests.support.models.tiny import publish_tiny

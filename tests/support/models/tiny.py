@@ -1,4 +1,4 @@
-"""A model whose forecasts one can compute by hand: every step is the mean of the window's rows."""
+"""A model whose forecasts can be computed by hand: every step is the mean of the window's rows."""
 
 import io
 from dataclasses import replace
@@ -36,7 +36,7 @@ def forecast_mean(windows, times=None):
 
 
 def calibrate_forecaster(forecast, levels=()):
-    """Calibrate a forecaster of this shape on LEVELS; `levels` are those of its quantiles."""
+    """Calibrate a forecaster of this shape on LEVELS. `levels` are those of its quantiles."""
     return calibrate(
         forecast,
         np.arange(len(LEVELS)) * SLIDE * 10**9,
@@ -55,16 +55,16 @@ CALIBRATION = calibrate_forecaster(forecast_mean)
 
 
 def make_calibration(features, horizon):
-    """A calibration for a model of another shape, which says nothing sensible."""
-    known = CALIBRATION
+    """Return a calibration for a model of another shape, with meaningless numbers."""
+    base = CALIBRATION
     row = (1.0,) * features
     return replace(
-        known,
+        base,
         scales=(row,) * horizon,
-        curves=((known.fused,) * features,) * horizon,
+        curves=((base.fused,) * features,) * horizon,
         day_scales=(),
         level=LevelReference(centre=row, scale=row),
-        level_curves=(known.fused,) * features,
+        level_curves=(base.fused,) * features,
         pattern=None,
         pattern_curves=(),
         revision_curves=(),
