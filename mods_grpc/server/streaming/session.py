@@ -228,18 +228,22 @@ class StreamSession:
         return await asyncio.shield(task)
 
     async def _score_queued(self, scorer: RowScorer, data: pb.StreamData, sequence: int, request: bytes, seconds: float) -> bytes:
+        """Score a message under the lock of the series.
+
+        Raises:
+            ModelUnusableError: As `_rebind`; the stream ends.
+        """
+        scorer = await self._lock(scorer, seconds)
+        lock = scorer.model.states.lock
         try:
-            scorer = await self._lock(scorer, seconds)
-            lock = scorer.model.states.lock
-            try:
-                if seconds <= INLINE_SECONDS:
-                    answer = scorer.score(data)
-                else:
-                    answer = await lock.run_in_executor(self._boundary.pool, lambda: scorer.score(data))
-            finally:
-                lock.release()
+            if seconds <= INLINE_SECONDS:
+                answer = scorer.score(data)
+            else:
+                answer = await lock.run_in_executor(self._boundary.pool, lambda: scorer.score(data))
         except ModsError as error:
             return self._reject(sequence, error)
+        finally:
+            lock.release()
         return self._accept(sequence, request, answer)
 
     def _end_queued(self, task: "asyncio.Task[bytes]") -> None:

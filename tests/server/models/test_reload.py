@@ -1,8 +1,10 @@
 """Versions that come and go while calls and streams go on."""
 
+import asyncio
 import io
 import shutil
 import threading
+import time
 import weakref
 
 import grpc
@@ -30,6 +32,7 @@ from tests.support.rpc.client import Stream, detect_request, forecast_request, o
 from tests.support.running_server import channel_to, running_server
 
 SCORED, WARMING_UP = verdict_pb2.VERDICT_STATUS_SCORED, verdict_pb2.VERDICT_STATUS_WARMING_UP
+TIMEOUT_SECONDS = 10
 READY, RETIRED, FAILED = model_pb2.MODEL_STATE_READY, model_pb2.MODEL_STATE_RETIRED, model_pb2.MODEL_STATE_FAILED
 
 
@@ -154,6 +157,21 @@ def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, 
     with pytest.raises(grpc.RpcError) as caught:
         inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny")))
     assert read_failure(caught.value)[:2] == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+
+
+def test_a_model_that_is_withdrawn_while_a_message_waits_for_its_series_ends_the_stream(server, inference, tmp_path):
+    stream = Stream(inference)
+    score_rows(stream, 5)
+    lock, loop = server.model().states.lock, server._loop
+    asyncio.run_coroutine_threadsafe(lock.acquire(0.0), loop).result(TIMEOUT_SECONDS)
+    stream.put(data=pb.StreamData(sequence=6, observation=observation(5)))
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not lock._waiters and time.monotonic() < deadline:
+        time.sleep(0.005)
+    shutil.rmtree(tmp_path / "tiny")
+    server.rescan()
+    loop.call_soon_threadsafe(lock.release)
+    assert stream.failure()[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_RETIRED")
 
 
 def test_an_unreadable_repository_changes_nothing(server, inference, tmp_path):
