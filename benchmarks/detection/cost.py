@@ -80,7 +80,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repository", type=Path, default=Path("exported"), help="folder of models (default: %(default)s)")
     parser.add_argument("--model", default="mods-2019", help="model (default: %(default)s)")
-    parser.add_argument("--series", type=int, default=1_000_000, help="series to hold in memory (default: %(default)s)")
+    parser.add_argument(
+        "--series", type=int, default=1_000_000, help="series to hold in memory, at least 4096 (default: %(default)s)"
+    )
     parser.add_argument("--json", type=Path, help="file to write the results to")
     arguments = parser.parse_args()
     artifact = read_artifact(arguments.repository, arguments.model, 1)
