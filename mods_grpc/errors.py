@@ -19,7 +19,7 @@ ModsError                        a reason, a message, and the data that a handle
 ├── InternalError                a defect; the client sees an id and nothing else
 ├── ConnectionFailedError        client side: the server can't be reached, or the connection was lost and retries failed
 ├── ArtifactError                an exported model is not acceptable
-└── DataError                    training data, or a query over it, is not acceptable
+└── DataError                    data of the user is not acceptable: tables, logs, checkpoints, rules, or a query over them
 """
 
 from collections.abc import Mapping, Sequence
@@ -288,7 +288,7 @@ class ArtifactError(ModsError):
 
 
 class DataError(ModsError):
-    """Training data, or a query over it, is not acceptable."""
+    """Data of the user is not acceptable: tables, logs, checkpoints, rules, or a query over them."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.FIELD_INVALID, message)

@@ -50,7 +50,7 @@ class _LogStream:
     buffered: list[_Piece] = field(default_factory=list)
     buffered_bytes: int = 0
 
-    def same_layout(self, parser: LineParser) -> bool:
+    def has_same_layout(self, parser: LineParser) -> bool:
         """Return whether the lines of a parser can be read together with the buffered ones."""
         if not self.buffered:
             return True
@@ -159,7 +159,7 @@ class BulkAggregator:
         if not by_columns or len(parser.header.separator.encode()) != 1:
             self._parse_rows(stream, file, parser, block.text.rstrip(b"\n").split(b"\n"))
             return
-        if not stream.same_layout(parser):
+        if not stream.has_same_layout(parser):
             self._process_buffered(stream)
         stream.buffer((file, parser, block.text if block.text.endswith(b"\n") else block.text + b"\n"))
         if stream.buffered_bytes >= _MAX_BUFFERED_BYTES:

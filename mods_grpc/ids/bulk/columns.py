@@ -106,39 +106,39 @@ def _line_bounds(block: bytes) -> tuple[Integers, Integers]:
     return np.concatenate([[0], ends[:-1] + 1]), ends
 
 
-def _microseconds(value: pl.Expr) -> pl.Expr:
+def _to_nanos(value: pl.Expr) -> pl.Expr:
     return (value.cast(pl.Float64, strict=False) * 1e6 + 0.5).floor().cast(pl.Int64, strict=False) * 1000
 
 
-def _time(value: pl.Expr, latest_ns: int) -> tuple[pl.Expr, pl.Expr]:
-    nanos = _microseconds(value)
+def _convert_time(value: pl.Expr, latest_ns: int) -> tuple[pl.Expr, pl.Expr]:
+    nanos = _to_nanos(value)
     return value.str.contains(_TIME) & nanos.is_between(line_rules.MIN_TIME_NS, latest_ns), nanos
 
 
-def _interval(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
-    nanos = _microseconds(value)
+def _convert_interval(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+    nanos = _to_nanos(value)
     return value.str.contains(_DURATION) & (nanos <= line_rules.LONG_DURATION_NS), nanos
 
 
-def _count(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+def _convert_count(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     whole = value.cast(pl.Int64, strict=False)
     return value.str.contains(_WHOLE) & (whole <= line_rules.MAX_COUNT), whole
 
 
-def _port(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+def _convert_port(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     whole = value.cast(pl.Int64, strict=False)
     return value.str.contains(_WHOLE) & (whole <= line_rules.MAX_PORT), whole
 
 
-def _flag(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+def _convert_flag(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return value.is_in(["T", "F"]), value == "T"
 
 
-def _string(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+def _convert_text(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return ~value.str.contains(line_rules.CONTROL_CHARACTER), value
 
 
-def _address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
+def _convert_address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return value.is_not_null(), value  # checked by `_are_addresses`
 
 
@@ -150,13 +150,14 @@ def _are_addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
     return pl.all_horizontal([~pl.col(name).is_in(invalid.implode()) for name in names]) if len(invalid) else pl.lit(value=True)
 
 
+# by Zeek type: returns whether the texts of a column are certainly valid, and the converted values
 _CONVERSIONS = {
-    "time": _time,
-    "interval": _interval,
-    "count": _count,
-    "port": _port,
-    "bool": _flag,
-    "string": _string,
-    "enum": _string,
-    "addr": _address,
+    "time": _convert_time,
+    "interval": _convert_interval,
+    "count": _convert_count,
+    "port": _convert_port,
+    "bool": _convert_flag,
+    "string": _convert_text,
+    "enum": _convert_text,
+    "addr": _convert_address,
 }

@@ -18,7 +18,6 @@ LONG_DURATION_NS = 86_400 * 10**9  # a connection this long has its end time che
 
 CONTROL_CHARACTER = r"[\x00-\x1f\x7f]"
 DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
-WHOLE = r"\d{1,16}"
 _MAX_DIGITS = 16
 _MAX_ADDRESS_CHARACTERS = 45
 _CONTROL, _DECIMAL = re.compile(CONTROL_CHARACTER), re.compile(DECIMAL, re.ASCII)
