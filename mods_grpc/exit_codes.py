@@ -8,9 +8,9 @@ from mods_grpc.errors import ModsError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-"""The command failed: data, a model, the server or a file."""
+"""The command failed: data, a model, the server or a file; of `serve`, the drain did not end in time."""
 EXIT_USAGE = 2
-"""The command was called wrongly, or a package that it needs is not installed. What argparse exits with, too."""
+"""Called wrongly, as argparse reports it too, or a package is not installed; of `serve`, the server could not start."""
 EXIT_INTERRUPTED = 130
 """Interrupted by SIGINT, as shells report it."""
 

@@ -11,6 +11,7 @@ from importlib.metadata import distributions
 from google.protobuf.internal import api_implementation
 
 from mods_grpc.errors import ArtifactError
+from mods_grpc.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.log_setup import set_up_logging
@@ -18,7 +19,6 @@ from mods_grpc.server.log_setup import set_up_logging
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_SECONDS = 0.0005
-EXIT_OK, EXIT_UNFINISHED, EXIT_UNUSABLE = 0, 1, 2
 
 
 def run(config: ServerConfig) -> int:
@@ -35,7 +35,7 @@ def run(config: ServerConfig) -> int:
             return runner.run(_serve(config))
     except (ArtifactError, OSError, ValueError) as error:
         logger.error("cannot_start", extra={"reason": str(error)})
-        return EXIT_UNUSABLE
+        return EXIT_USAGE
 
 
 async def _serve(config: ServerConfig) -> int:
@@ -56,7 +56,7 @@ async def _serve(config: ServerConfig) -> int:
     second_signal = asyncio.ensure_future(stop_repeated.wait())
     done, _ = await asyncio.wait({stopping, second_signal}, return_when=asyncio.FIRST_COMPLETED)
     second_signal.cancel()
-    return EXIT_OK if stopping in done and stopping.result() else EXIT_UNFINISHED
+    return EXIT_OK if stopping in done and stopping.result() else EXIT_FAILED
 
 
 def choose_loop_factory() -> type[asyncio.AbstractEventLoop] | None:
