@@ -69,18 +69,18 @@ class Events:
         spreads = [month.spreads[month.times[start] // 3600 % 24][column] / min(OVERLAP, n) for start, n in self.starts]
         self.unit = float(np.median(spreads))
 
-    def make_copies(self, size, before):
-        """Yield times and values of copies with an event, from `before` rows before it; NaN after the end of May."""
+    def make_copies(self, size, lead_rows):
+        """Yield times and values of copies with an event, from `lead_rows` rows before it; NaN after the end of May."""
         month, generator = self.month, np.random.default_rng(SEED)
-        rows = before + EVENT_SHAPES[self.kind].rows[1] + AFTER
+        rows = lead_rows + EVENT_SHAPES[self.kind].rows[1] + AFTER
         for start, length in self.starts:
             copy = np.full((rows, len(month.names)), np.nan)
-            values = month.values[start - before : min(start - before + rows, month.last)]
+            values = month.values[start - lead_rows : min(start - lead_rows + rows, month.last)]
             copy[: len(values)] = values
             spread = month.spreads[month.times[start] // 3600 % 24]
             if size:
-                copy = inject(copy, month.names, self.kind, size, before, length, spread, generator)
-            yield month.times[start - before] + np.arange(rows) * 600, copy
+                copy = inject(copy, month.names, self.kind, size, lead_rows, length, spread, generator)
+            yield month.times[start - lead_rows] + np.arange(rows) * 600, copy
 
 
 def compute_share_detected(events, untouched, touched):
@@ -117,11 +117,14 @@ def measure_comparator(name, events, budgets):
     shares, count = {}, len(events.starts)
     for title, budget in budgets.items():
         limit = power.choose_threshold(calibration, budget * len(calibration) / 144)
-        before = [clean[span] > limit for span in events.spans]
-        after = [
+        untouched_alarms = [clean[span] > limit for span in events.spans]
+        touched_alarms = [
             s[part][: span.stop - span.start] > limit for s, span in zip(touched, events.spans * len(events.sizes), strict=True)
         ]
-        shares[title] = [compute_share_detected(events, before, after[count * i :][:count]) for i in range(len(events.sizes))]
+        shares[title] = [
+            compute_share_detected(events, untouched_alarms, touched_alarms[count * i :][:count])
+            for i in range(len(events.sizes))
+        ]
     return shares
 
 
@@ -130,14 +133,14 @@ def measure_oracle(model, events, budgets):
     month, oracle = events.month, power.Oracle(model.forecast, model.manifest.rows)
     feature, direction = power.LEADING[events.kind]
     target = month.names.index(feature), direction
-    before = model.manifest.rows + max(power.STEPS) + power.ADDED_ROWS + OVERLAP
+    lead_rows = model.manifest.rows + max(power.STEPS) + power.ADDED_ROWS + OVERLAP
     clean = oracle.compute_residuals(month.times, month.values)
     scale = 1.4826 * np.nanmedian(np.abs(clean[month.calibration, 0]), axis=0)
     clean = oracle.compute_statistics(clean, scale, *target)
     touched = [
         [
-            oracle.compute_statistics(oracle.compute_residuals(t, v), scale, *target)[before - OVERLAP + 1 :]
-            for t, v in events.make_copies(size, before)
+            oracle.compute_statistics(oracle.compute_residuals(t, v), scale, *target)[lead_rows - OVERLAP + 1 :]
+            for t, v in events.make_copies(size, lead_rows)
         ]
         for size in events.sizes
     ]

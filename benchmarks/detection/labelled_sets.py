@@ -132,7 +132,7 @@ def _read_nab_labels(path, seconds):
             if spans:
                 labels = np.zeros(len(seconds), np.bool_)
                 for start, end in spans[0]:
-                    first, last = (pd.Timestamp(text).timestamp() for text in (start, end))
+                    first, last = (pd.Timestamp(bound).timestamp() for bound in (start, end))
                     labels |= (seconds >= first) & (seconds <= last)
                 return labels
     raise ValueError("no column label, and no combined_windows.json names it")
