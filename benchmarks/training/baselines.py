@@ -1,4 +1,4 @@
-"""Baselines on mods-2019, with LightGBM beside those of `training.evaluation.baselines`: MAE relative to no change on May 2019.
+"""Baselines of `training.evaluation.baselines` and LightGBM on mods-2019: MAE relative to persistence on May 2019.
 
 Trained on January to April, of which the end is validation (early stopping of LightGBM, strength of the ridge). LightGBM
 (L1 loss) sees 36 lags and lag 144 of differences of log1p, the level and the time of day; one model per feature and step.
@@ -35,14 +35,14 @@ def lagged(series, origins):
     return recent, z[origins - 1], np.stack([np.sin(phase), np.cos(phase), clock], axis=1), z
 
 
-def fit_lightgbm(prepared, steps, seed):
+def fit_lightgbm(data, steps, seed):
     """Forecast the test range, `{step: (n, features)}`."""
-    series, parts = prepared.series, prepared.samples
-    x, last, known = {}, {}, None
+    series, parts = data.series, data.samples
+    x, last, levels = {}, {}, None
     for name in ("train", "validation", "test"):
-        recent, last[name], clock, known = lagged(series, parts[name].origins)
+        recent, last[name], clock, levels = lagged(series, parts[name].origins)
         x[name] = (recent, clock)
-    made = {}
+    forecasts = {}
     for step in steps:
         forecast = np.empty((len(parts["test"]), len(series.names)))
         for j in range(len(series.names)):
@@ -51,7 +51,7 @@ def fit_lightgbm(prepared, steps, seed):
                 if name not in x:
                     continue
                 origins = part.origins
-                seasonal = known[np.maximum(origins + step - 1 - SEASON, 0)] - last[name]  # a day before what is forecast
+                seasonal = levels[np.maximum(origins + step - 1 - SEASON, 0)] - last[name]  # a day before what is forecast
                 inputs[name] = np.concatenate([*x[name], last[name], seasonal], axis=1)
                 targets[name] = np.log1p(part.targets[:, step - 1, j]) - last[name][:, j]
             model = lightgbm.LGBMRegressor(
@@ -63,8 +63,8 @@ def fit_lightgbm(prepared, steps, seed):
                 callbacks=[lightgbm.early_stopping(30, verbose=False)],
             )  # fmt: skip
             forecast[:, j] = np.expm1(last["test"][:, j] + model.predict(inputs["test"])).clip(0)
-        made[step] = forecast
-    return made
+        forecasts[step] = forecast
+    return forecasts
 
 
 def main():
@@ -83,27 +83,25 @@ def main():
         calibration_share=0.01,  # none of these needs one
         test_time_range="<2019-05-01,2019-06-01)",
     )
-    prepared = prepare_data(source, ModelConfig(sequence_len=36, steps_ahead=max(steps)))
-    test = prepared.samples["test"]
+    data = prepare_data(source, ModelConfig(sequence_len=36, steps_ahead=max(steps)))
+    test = data.samples["test"]
     began = time.perf_counter()
     forecasts = {}
-    for baseline in fit_baselines(prepared.series, prepared.samples["train"], prepared.samples["validation"]):
-        made = baseline.forecast(prepared.series, test.origins)
-        forecasts[str(baseline)] = {step: made[:, step - 1] for step in steps}
+    for baseline in fit_baselines(data.series, data.samples["train"], data.samples["validation"]):
+        path = baseline.forecast(data.series, test.origins)
+        forecasts[str(baseline)] = {step: path[:, step - 1] for step in steps}
     print(f"{len(test)} windows of May; baselines in {time.perf_counter() - began:.1f} s", flush=True)
     began = time.perf_counter()
-    forecasts["LightGBM (L1)"] = fit_lightgbm(prepared, steps, arguments.seed)
+    forecasts["LightGBM (L1)"] = fit_lightgbm(data, steps, arguments.seed)
     print(f"LightGBM in {time.perf_counter() - began:.1f} s")
     table = {}
-    print(
-        f"{'MAE relative to no change':32s} {'k':>3s} " + " ".join(f"{name:>16s}" for name in prepared.series.names) + "   mean"
-    )
+    print(f"{'MAE relative to persistence':32s} {'k':>3s} " + " ".join(f"{name:>16s}" for name in data.series.names) + "   mean")
     for name, by_step in forecasts.items():
-        for step, made in by_step.items():
+        for step, forecast in by_step.items():
             truth = test.targets[:, step - 1]
-            ratio = np.abs(made - truth).mean(0) / np.abs(test.windows[:, -1] - truth).mean(0)
+            ratio = np.abs(forecast - truth).mean(0) / np.abs(test.windows[:, -1] - truth).mean(0)
             mean = float(np.exp(np.log(ratio).mean()))
-            table[f"{name} k={step}"] = {**dict(zip(prepared.series.names, ratio.tolist(), strict=True)), "mean": mean}
+            table[f"{name} k={step}"] = {**dict(zip(data.series.names, ratio.tolist(), strict=True)), "mean": mean}
             print(f"{name:32s} {step:3d} " + " ".join(f"{value:16.3f}" for value in ratio) + f" {mean:6.3f}")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(table, indent=1) + "\n")

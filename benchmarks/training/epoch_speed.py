@@ -1,9 +1,9 @@
-"""Time of a steady LSTM epoch as `training fit` runs it, beside Keras' defaults, in one interleaved run.
+"""Time of a steady LSTM epoch in `training fit` and with Keras' defaults, in one interleaved run.
 
 Both fit the same network on the same windows (4,400 by default, batch 256). The default is `compile` and `fit` on arrays with
 nothing else said; ours runs many steps in one call, which XLA compiles. What each of these brings alone is shown too, and
 what Keras' own way to both, `steps_per_execution` and `jit_compile`, brings. Rounds of all cases are interleaved, so read
-the ratios: the machine may do other things. Time of the processor, over all threads, is told beside that of the clock.
+the ratios: the machine may do other things. Processor time, over all threads, is reported besides wall-clock time.
 
 Usage: python benchmarks/training/epoch_speed.py [--model-type LSTM] [--batch-size 256] [--rounds 15] [--json FILE]
 """
@@ -82,21 +82,21 @@ def main():
     print(f"{options.model_type}, {options.rows} windows, batch {options.batch_size}, {options.rounds} rounds")
     header = f"{'case':36s} {'median ms':>10s} {'best ms':>8s} {'CPU ms':>7s} {'first epoch s':>14s}"
     print(f"{header} {'times faster':>13s} {'best':>6s} {'less CPU':>9s}")
-    told = {}
+    results = {}
     default = np.array(cases[0].times)
     for case in cases:
         times = np.array(case.times)
         wall, cpu = np.median(times, axis=0)
         best = times[:, 0].min()
         faster, less = np.median(default, axis=0) / (wall, cpu)
-        told[case.name] = {
+        results[case.name] = {
             "median_ms": 1e3 * wall, "best_ms": 1e3 * best, "cpu_ms": 1e3 * cpu, "first_epoch_s": case.first,
             "times_faster": faster, "times_less_cpu": less,
         }  # fmt: skip
         ratios = f"{faster:13.2f} {default[:, 0].min() / best:6.2f} {less:9.2f}"
         print(f"{case.name:36s} {1e3 * wall:10.1f} {1e3 * best:8.1f} {1e3 * cpu:7.1f} {case.first:14.1f} {ratios}")
     if options.json:
-        Path(options.json).write_text(json.dumps(told, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""One model for many series beside one model for each: MAE relative to no change on the last tenth of the training rows.
+"""One model for many series against one model per series: MAE relative to persistence on the last tenth of the training rows.
 
 The series are the labelled sets of a folder that have as many columns, such as machines of a server farm; the eight columns
 that change most often in all of them, raw values without a transform. Seven tenths are fitted on, one is validation, one is
-left for calibration. "all" is one network on all series, "all, scaled" the same with `--window-scale`, "each" a network a series.
+left for calibration. "all" is one network on all series, "all, scaled" the same with `--window-scale`, "each" one per series.
 
 Usage: python benchmarks/training/pool.py DIR [--models MLP,Conv1D] [--rows 9000] [--epochs 6] [--json FILE]
 """
@@ -29,23 +29,23 @@ CUTS = (("train", 0.0, 0.7), ("validation", 0.7, 0.8), ("test", 0.9, 1.0))
 
 def read(folder, rows):
     """Return the training rows of each set by name, of the columns that change most often in all of them."""
-    sets = {given.name: given for given in find_sets([folder])}
-    values = {name: given.train[:rows] for name, given in sets.items()}
-    changes = np.min([(np.diff(known, axis=0) != 0).mean(axis=0) for known in values.values()], axis=0)
+    sets = {set_.name: set_ for set_ in find_sets([folder])}
+    values = {name: set_.train[:rows] for name, set_ in sets.items()}
+    changes = np.min([(np.diff(rows_of_set, axis=0) != 0).mean(axis=0) for rows_of_set in values.values()], axis=0)
     columns = np.sort(np.argsort(-changes, kind="stable")[:COLUMNS])
     features = [
         FeatureColumn(name=f"x{i}", unit="1", protocol="", column=f"x{i}", kind="mean", aggregation="") for i in columns.tolist()
     ]
     return {
         name: make_series(
-            np.datetime64("2024-01-01T00:00:00") + np.arange(len(known)) * np.timedelta64(sets[name].slide_seconds, "s"),
-            known[:, columns],
+            np.datetime64("2024-01-01T00:00:00") + np.arange(len(rows_of_set)) * np.timedelta64(sets[name].slide_seconds, "s"),
+            rows_of_set[:, columns],
             features,
             window_seconds=sets[name].slide_seconds,
             slide_seconds=sets[name].slide_seconds,
             report=DataReport(),
         )
-        for name, known in values.items()
+        for name, rows_of_set in values.items()
     }
 
 
@@ -63,7 +63,7 @@ def forecaster(series, model, options):
 
 
 def score(forecast, series, model):
-    """Return the MAE relative to no change at STEPS, the geometric mean over features."""
+    """Return the MAE relative to persistence at STEPS, the geometric mean over features."""
     test = make_samples(
         series, (slice(round(CUTS[-1][1] * len(series.times)), len(series.times)),), model.rows, model.steps_ahead
     )
@@ -82,7 +82,7 @@ def main():
     arguments = parser.parse_args()
     named = read(arguments.folder, arguments.rows)
     pool, options = join_series(named), FitConfig(epochs=arguments.epochs, patience=arguments.epochs, batch_size=128)
-    found = {}
+    results = {}
     print(
         f"{'model':10s} {'fitted on':12s} {'seconds':>8s}  "
         + "  ".join(f"{name:>17s}" for name in named)
@@ -98,9 +98,9 @@ def main():
             mean = np.exp(np.mean([np.log(one) for one in scores.values()], axis=0))
             cells = [" / ".join(f"{value:.2f}" for value in one) for one in (*scores.values(), mean)]
             print(f"{model_type:10s} {case:12s} {seconds:8.0f}  " + "  ".join(f"{cell:>17s}" for cell in cells), flush=True)
-            found[f"{model_type}, {case}"] = {"seconds": seconds, **{name: one.tolist() for name, one in scores.items()}}
+            results[f"{model_type}, {case}"] = {"seconds": seconds, **{name: one.tolist() for name, one in scores.items()}}
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,10 +44,10 @@ def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path, cap
     assert all(len(row) == len(table[0]) for row in table)
     tree = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert (tree["data"]["inserted"], tree["data"]["holes"], tree["data"]["duplicates"]) == (1, 1, 1)
-    for contender in tree["contenders"]:
-        assert contender["epoch_seconds"] > 0
-        assert contender["microseconds"] > 0
-        assert len(contender["relative_mae_geometric_mean"]) == 6
+    for candidate in tree["contenders"]:
+        assert candidate["epoch_seconds"] > 0
+        assert candidate["microseconds"] > 0
+        assert len(candidate["relative_mae_geometric_mean"]) == 6
     test, apart = tree["contenders"][0], tree["apart"][0]
     assert apart["name"] == "MLP"
     assert len(tree["apart"]) == len(tree["contenders"]) + len(tree["baselines"])
