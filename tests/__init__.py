@@ -1,1 +1,1 @@
-"""tests."""
+"""The tests: the tree mirrors the packages."""
