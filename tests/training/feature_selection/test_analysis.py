@@ -61,7 +61,7 @@ def test_demand_is_classed_by_how_often_and_how_evenly_it_comes(values: list[flo
     assert classify_demand(np.array(values, dtype=float)).demand == demand
 
 
-def test_features_are_words_apart_by_what_they_are() -> None:
+def test_statistics_and_advice_tell_features_of_different_kinds_apart() -> None:
     random = np.random.default_rng(1)
     rows = 4 * 144
     white, walk = random.normal(100, 5, rows), 1000 + np.cumsum(random.normal(0, 5, rows))
