@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +141,17 @@ def test_a_history_given_to_a_stream_warms_the_server_up_and_gets_the_applied_ro
     assert verdict.status is VerdictStatus.SCORED
     (warm_up,) = [data for data in peer.data if data.warm_up]
     assert len(warm_up.batch.observe_time_unix_nano) == min(8, 2 * scripted_server.WINDOW_ROWS)
+
+
+def test_a_history_given_to_a_stream_keeps_more_series_than_the_server_holds(
+    peer_and_client: tuple[ScriptedServer, Client],
+) -> None:
+    _, client = peer_and_client
+    history = RowHistory(window_rows=scripted_server.WINDOW_ROWS, max_series=0)
+    for number in range(1_001):  # the server holds 1,000
+        history.store.append(f"host-{number}", START_NANOS, np.ones(len(scripted_server.FEATURES)))
+    list(client.stream_detect(make_rows(2), resume=QUICK, history=history))
+    assert len(history) == 1_002
 
 
 def test_a_server_that_does_not_answer_counts_as_lost(serving: tuple[ScriptedServer, Client]) -> None:

@@ -41,7 +41,7 @@ class ReconnectingStream:
         open_call: Opens a call.
         policy: How to reconnect.
         history: The last rows of the series, with which a server that lost them is warmed up. Rows that the server applies are
-            added to it. None starts with none.
+            added to it, within its own limit on series. None starts with none, within the server's limit.
 
     Raises:
         ConnectionFailedError: The server can't be reached.
@@ -55,6 +55,7 @@ class ReconnectingStream:
         self._sequences: deque[int] = deque()
         self._failing_since: float | None = None
         self._attempts = 0
+        self._owns_history = history is None
         self._history = RowHistory(0, 0) if history is None else history
         self._features: tuple[str, ...] = ()
         try:
@@ -65,7 +66,7 @@ class ReconnectingStream:
             self._call = self._reconnect(lost)
         self._reset_attempts()
         self._features = tuple(self.opened.features)
-        self._history.resize(self.opened.window_rows, self.opened.limits.max_series)
+        self._resize_history(self.opened)
 
     @property
     def opened(self) -> inference_pb2.StreamOpened:
@@ -168,11 +169,16 @@ class ReconnectingStream:
         if self._features and tuple(opened.features) != self._features:
             changed = f"the model's features changed to {', '.join(opened.features)}"
             raise ModelUnusableError(Reason.MODEL_RETIRED, changed)
-        self._history.resize(opened.window_rows, opened.limits.max_series)
-        if opened.state == inference_pb2.STATE_ORIGIN_FRESH or opened.series_held < len(self._history):
+        self._resize_history(opened)
+        holdable = min(len(self._history), opened.limits.max_series or len(self._history))
+        if opened.state == inference_pb2.STATE_ORIGIN_FRESH or opened.series_held < holdable:
             for message in self._history.messages(opened.limits.max_observations):
                 self._warm_up(call, message)
         self._sequences = deque(call.send(message) for message in self._unacknowledged)
+
+    def _resize_history(self, opened: inference_pb2.StreamOpened) -> None:
+        max_series = opened.limits.max_series if self._owns_history else self._history.max_series
+        self._history.resize(opened.window_rows, max_series)
 
     def _warm_up(self, call: DetectCall, message: Message) -> None:
         response = call.receive(call.send(message, warm_up=True))

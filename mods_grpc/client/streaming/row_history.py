@@ -26,7 +26,7 @@ class RowHistory:
     Args:
         window_rows: Rows of the model's window. Twice as many are stored, because a server that imputes a gap inside the last
             window with a forecast needs the window before the gap.
-        max_series: Limit on series; 0 for none. A stream replaces it by the server's limit per sensor.
+        max_series: Limit on series; 0 for none.
         extra_rows: Rows stored per series in addition.
     """
 
@@ -40,12 +40,17 @@ class RowHistory:
         return len(self._store)
 
     @property
+    def max_series(self) -> int:
+        """Limit on series; 0 for none."""
+        return self._max_series
+
+    @property
     def store(self) -> "RowStore":
         """The stored rows."""
         return self._store
 
     def resize(self, window_rows: int, max_series: int) -> None:
-        """Adopt the limits of another server or model version."""
+        """Adopt the window of another server or model version, and a limit on series."""
         if window_rows != self._window_rows:
             self._window_rows, self._store = window_rows, self._store.resized(2 * window_rows + self._extra_rows)
         self._max_series = max_series
