@@ -228,7 +228,7 @@ class _OneModel:
         self.load_counts: Counter[tuple[str, str]] = Counter()
 
     def entries(self) -> list[Any]:
-        loaded = SimpleNamespace(session=SimpleNamespace(provider=""), states=())
+        loaded = SimpleNamespace(session=SimpleNamespace(provider=""), series=())
         return [SimpleNamespace(name="", version=1, digest="", loaded=loaded, state=_State.READY)]
 
     def count_evictions(self) -> Counter[str]:

@@ -34,7 +34,7 @@ class ModelCollector:
             if loaded is not None:
                 info.add_metric([entry.name, str(entry.version), entry.digest, loaded.session.provider], 1)
                 if entry.state is entry.state.READY:
-                    live.add_metric([entry.name], len(loaded.states))
+                    live.add_metric([entry.name], len(loaded.series))
         evictions = self._repository.count_evictions()
         for reason in EVICTION_REASONS:
             evicted.add_metric([reason], evictions[reason])

@@ -37,7 +37,7 @@ class LoadedModel:
         minimums: Smallest valid value of each feature, `(features,)`.
         minimum_values: The same as Python floats.
         feature_names: Names of the features, in the order of columns.
-        states: State of the series that this version scores.
+        series: The series that this version scores, with their state.
         chunking: How large batches are split into chunks.
     """
 
@@ -54,7 +54,7 @@ class LoadedModel:
     minimums: Floats
     minimum_values: tuple[float, ...]
     feature_names: tuple[str, ...]
-    states: SeriesSlots
+    series: SeriesSlots
     chunking: Chunking
 
     def monitor(self, table: SeriesTable, *, adapt: bool = False, own_scales: bool = False) -> Monitor:
@@ -68,7 +68,7 @@ class LoadedModel:
             adapt=adapt,
             own_scales=own_scales,
             chunking=self.chunking,
-            prefetch_cache=self.prefetch_cache if table is self.states.table else None,
+            prefetch_cache=self.prefetch_cache if table is self.series.table else None,
         )
 
     @property

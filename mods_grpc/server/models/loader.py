@@ -143,7 +143,7 @@ class Loader:
         cost = measure_cost(session.forecast, window, session.run_seconds)
         max_windows = cost.max_batch_within(MAX_RUN_SECONDS, MAX_WINDOWS)
         forecast = _instrumented(session, self.instrument_for(manifest.name))
-        states = SeriesSlots(
+        series = SeriesSlots(
             detector.table(manifest.rows),
             max_series=self.max_series,
             max_series_per_sensor=self.max_series_per_sensor,
@@ -156,15 +156,15 @@ class Loader:
             forecast=forecast,
             micro_batcher=MicroBatcher(forecast, max_windows, self.on_round_end) if session.batch_invariant else None,
             prefetch_cache=PrefetchCache(),
-            prefetcher=Prefetcher(states.lock),
+            prefetcher=Prefetcher(series.lock),
             cost=cost,
             detector=detector,
             minimums=np.array(minimums),
             minimum_values=minimums,
             feature_names=tuple(feature.name for feature in manifest.features),
-            states=states,
+            series=series,
             chunking=Chunking(SCORING_CHUNK_ROWS.get(session.provider, CHUNK_ROWS), self.chunk_runner),
-            row_batcher=RowBatcher(states, max_windows) if session.batch_invariant else None,
+            row_batcher=RowBatcher(series, max_windows) if session.batch_invariant else None,
         )
 
 

@@ -59,7 +59,7 @@ class Reloader:
         while (entry := self._repository.next_pending()) is not None:
             result = await loop.run_in_executor(self._thread, self._repository.load, entry)
             with contextlib.suppress(ModsError):  # a pool thread may be using the series that the new version takes over
-                await self._repository.serving(entry.name, None).states.lock.wait_idle()
+                await self._repository.serving(entry.name, None).series.lock.wait_idle()
             self._repository.install(entry, result)
             del result
             await loop.run_in_executor(self._thread, trim_malloc)

@@ -131,7 +131,7 @@ class Repository:
         total = Counter(self._dropped_evictions)
         for entry in self.entries():
             if entry.loaded:
-                total.update(entry.loaded.states.evicted)
+                total.update(entry.loaded.series.evicted)
         return total
 
     def cancel_load(self) -> None:
@@ -148,7 +148,7 @@ class Repository:
         for rank, entry in enumerate(loaded):
             entry.state = VersionState.RETIRED if rank else VersionState.READY
             if rank >= self._versions_kept and entry.loaded:
-                self._dropped_evictions.update(entry.loaded.states.evicted)
+                self._dropped_evictions.update(entry.loaded.series.evicted)
                 entry.loaded = None
         held = len(loaded[: self._versions_kept])
         for entry in versions:
@@ -162,12 +162,12 @@ class Repository:
             return
         if current is not None:
             if previous is not None and current.can_continue(previous):
-                with previous.states.lock.thread_lock:
-                    hand_over(previous.states, current.states, same_model=current.digest == previous.digest)
+                with previous.series.lock.thread_lock:
+                    hand_over(previous.series, current.series, same_model=current.digest == previous.digest)
             fields = {"model": name, "version": loaded[0].version, "digest": loaded[0].digest[:12]}
             logger.info("model_serving", extra=fields)
-        if previous is not None and not previous.states.pins:
-            previous.states.clear()
+        if previous is not None and not previous.series.pins:
+            previous.series.clear()
         self.generation += 1
 
     def entries(self) -> Iterator[VersionEntry]:

@@ -65,9 +65,9 @@ class Snapshotter:
         while generation != self._repository.generation:  # repeat if series moved to another version meanwhile
             generation, snapshots = self._repository.generation, []
             for model in self._serving_models():
-                for sensors in model.states.sensor_groups(CHUNK_SERIES):
-                    await model.states.lock.wait_idle()
-                    snapshots.append(label_snapshot(model, capture(model.states, sensors)))
+                for sensors in model.series.sensor_groups(CHUNK_SERIES):
+                    await model.series.lock.wait_idle()
+                    snapshots.append(label_snapshot(model, capture(model.series, sensors)))
                     await asyncio.sleep(0)
         return snapshots
 
@@ -101,7 +101,7 @@ class Snapshotter:
                 reason = "the features or the time grid of the model have changed"
                 logger.warning("state_skipped", extra={"model": name, "reason": reason})
                 continue
-            count = sum(restore(model.states, chunk.series, same_model=model.digest == chunk.digest) for chunk in chunks)
+            count = sum(restore(model.series, chunk.series, same_model=model.digest == chunk.digest) for chunk in chunks)
             if not state.complete:
-                model.states.mark_stale({sensor for chunk in chunks for sensor in chunk.series.sensors})
+                model.series.mark_stale({sensor for chunk in chunks for sensor in chunk.series.sensors})
             logger.info("state_restored", extra={"model": name, "series": count, "complete": state.complete})

@@ -29,7 +29,7 @@ class DetectServicer:
         """
         model = find_model(self.repository, request.model)
         valid = decode_detect_request(request, model, self.config)
-        table = model.states.table.empty_like()
+        table = model.series.table.empty_like()
         verdicts = model.monitor(table).observe(
             np.repeat([table.allocate() for _ in valid.sizes], valid.sizes),
             valid.times,

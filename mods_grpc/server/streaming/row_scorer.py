@@ -90,7 +90,7 @@ class RowScorer:
     def prefetch_next(self, data: pb.StreamData) -> None:
         """Schedule the prefetch for the row that follows the one in a message."""
         if data.WhichOneof("input") == "observation":
-            slot = self.model.states.find_slot(self.sensor, data.observation.series)
+            slot = self.model.series.find_slot(self.sensor, data.observation.series)
             if slot != NO_SLOT:
                 self.model.prefetcher.schedule(self.monitor, slot)
 
@@ -114,7 +114,7 @@ class RowScorer:
             columns = decode_observation(data.observation, model.feature_names, "data.observation.")
         else:
             columns = decode_batch(data.batch, model.feature_names, self.max_observations, "data.batch.")
-        held = model.states.find_slots(self.sensor, columns.names)
+        held = model.series.find_slots(self.sensor, columns.names)
         new = np.flatnonzero(held == NO_SLOT).tolist()
         errors = find_row_errors(columns, new, f"data.{kind}.", model.minimums, self.max_future_seconds)
         valid = np.ones(len(columns.times), np.bool_)
@@ -122,7 +122,7 @@ class RowScorer:
         if new:
             needed = set(columns.series_index[valid].tolist())
             for i in new:
-                held[i] = model.states.add(self.sensor, columns.names[i]) if i in needed else NO_SLOT
+                held[i] = model.series.add(self.sensor, columns.names[i]) if i in needed else NO_SLOT
         slots = np.where(valid, held[columns.series_index], NO_SLOT)
         for index in np.flatnonzero(valid & (slots == NO_SLOT)).tolist():
             limit, retry_seconds = self.max_series, SERIES_QUOTA_RETRY_SECONDS
@@ -139,7 +139,7 @@ class RowScorer:
                 impute_rows=self.impute_rows,
             )
         finally:
-            model.states.release_empty(slots[applied])
+            model.series.release_empty(slots[applied])
         for k in np.flatnonzero(verdicts.outcome >= Outcome.LATE).tolist():
             errors[int(applied[k])] = OUTCOME_ERRORS[Outcome(int(verdicts.outcome[k]))]
         answer = self._encode(columns, applied, verdicts, kind == "observation")
@@ -156,7 +156,7 @@ class RowScorer:
         """Read a complete, valid row of a series that is held, as most messages bring it; None where it is anything else."""
         model, message = self.model, data.observation
         timestamp, values = message.observe_time, list(message.values)
-        slot, nanos = model.states.find_slot(self.sensor, message.series), timestamp.nanos
+        slot, nanos = model.series.find_slot(self.sensor, message.series), timestamp.nanos
         if slot == NO_SLOT or len(values) != len(model.minimum_values) or message.missing or message.named_values:
             return None
         time = timestamp.seconds * NANOS_PER_SECOND + nanos

@@ -96,7 +96,7 @@ class StreamSession:
         """Release the model: a pinned version, and the reference once queued work has ended."""
         self._closed = True
         if self._scorer is not None and self.is_pinned:
-            self._scorer.model.states.pins -= 1
+            self._scorer.model.series.pins -= 1
         if not self._queued:
             self._scorer = None
 
@@ -120,10 +120,10 @@ class StreamSession:
         self._generation = self._repository.generation
         scorer = self._bind(model)
         if self.is_pinned:
-            model.states.pins += 1
-        held = model.states.count_series(sensor)
-        resumed = held > 0 and not model.states.clear_stale(sensor)
-        previous_replies = model.states.swap_replies(sensor, self._replay_cache.entries)
+            model.series.pins += 1
+        held = model.series.count_series(sensor)
+        resumed = held > 0 and not model.series.clear_stale(sensor)
+        previous_replies = model.series.swap_replies(sensor, self._replay_cache.entries)
         if held:
             self._replay_cache.attach(previous_replies)
         state = pb.STATE_ORIGIN_RESUMED if resumed else pb.STATE_ORIGIN_FRESH
@@ -140,7 +140,7 @@ class StreamSession:
         adapt = _adapts(opening)
         scorer = RowScorer(
             model=model,
-            monitor=model.monitor(model.states.table, adapt=adapt, own_scales=opening.own_scales),
+            monitor=model.monitor(model.series.table, adapt=adapt, own_scales=opening.own_scales),
             adapt=adapt,
             own_scales=opening.own_scales,
             sensor=self._sensor,
@@ -203,7 +203,7 @@ class StreamSession:
         """Score a message: inline, in one call with rows of other streams, or queued for the lock of the series."""
         model, is_single_row = scorer.model, scorer.is_single_row(data)
         seconds = model.cost.seconds[0] if is_single_row else scorer.estimate_seconds(data)
-        if seconds <= INLINE_SECONDS and not model.states.lock.locked:
+        if seconds <= INLINE_SECONDS and not model.series.lock.locked:
             batcher = model.row_batcher
             if batcher is None or not is_single_row or not batcher.has_concurrent_streams(self):
                 try:
@@ -234,7 +234,7 @@ class StreamSession:
             ModelUnusableError: As `_rebind`; the stream ends.
         """
         scorer = await self._lock(scorer, seconds)
-        lock = scorer.model.states.lock
+        lock = scorer.model.series.lock
         try:
             if seconds <= INLINE_SECONDS:
                 answer = scorer.score(data)
@@ -263,7 +263,7 @@ class StreamSession:
             ModelUnusableError: As `_rebind`; the lock is not held then.
         """
         while True:
-            lock, model = scorer.model.states.lock, scorer.model
+            lock, model = scorer.model.series.lock, scorer.model
             await lock.acquire(seconds)
             try:
                 if self._generation != self._repository.generation:
@@ -318,8 +318,8 @@ async def find_unlocked_model(repository: Repository, reference: pb.ModelReferen
         ModsError: As `Repository.serving`.
     """
     model = find_model(repository, reference)
-    while model.states.lock.locked:
-        await model.states.lock.wait_idle()
+    while model.series.lock.locked:
+        await model.series.lock.wait_idle()
         previous, model = model, find_model(repository, reference)
         if model is previous:
             break

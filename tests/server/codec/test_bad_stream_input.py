@@ -104,14 +104,14 @@ def test_a_message_that_cannot_be_read_is_answered_in_band_and_changes_nothing(w
 @pytest.mark.parametrize("case", SINGLE)
 def test_a_bad_observation_is_answered_in_band_and_changes_nothing(warm, server, case):
     fields, code, reason = SINGLE[case]
-    before, held = server.snapshot(), len(server.model().states._owners)
+    before, held = server.snapshot(), len(server.model().series._owners)
     answer = warm.send(**fields)
     assert [error.index for error in answer.errors] == [0]
     assert read_status(answer.errors[0].status)[:2] == (code_pb2.Code.Value(code), reason)
     late = reason == "OBSERVATION_LATE"
     assert answer.verdict.status == (VERDICT_STATUS_LATE if late else VERDICT_STATUS_REJECTED)
     assert server.snapshot() == before
-    assert len(server.model().states._owners) == held
+    assert len(server.model().series._owners) == held
     assert warm.row(8).verdict.status == VERDICT_STATUS_SCORED
 
 

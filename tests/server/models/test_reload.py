@@ -162,7 +162,7 @@ def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, 
 def test_a_model_that_is_withdrawn_while_a_message_waits_for_its_series_ends_the_stream(server, inference, tmp_path):
     stream = Stream(inference)
     score_rows(stream, 5)
-    lock, loop = server.model().states.lock, server._loop
+    lock, loop = server.model().series.lock, server._loop
     asyncio.run_coroutine_threadsafe(lock.acquire(0.0), loop).result(TIMEOUT_SECONDS)
     stream.put(data=pb.StreamData(sequence=6, observation=observation(5)))
     deadline = time.monotonic() + TIMEOUT_SECONDS

@@ -59,13 +59,13 @@ def detected(address, **options):
 
 
 def factor_of(server):
-    states = server.model().states
-    return states.table.factor[states.find_slot("zeek", "site")]
+    all_series = server.model().series
+    return all_series.table.factor[all_series.find_slot("zeek", "site")]
 
 
 def scales_of(server):
-    states = server.model().states
-    return states.table.log_scale[states.find_slot("zeek", "site")].copy()
+    all_series = server.model().series
+    return all_series.table.log_scale[all_series.find_slot("zeek", "site")].copy()
 
 
 def p_values(verdicts):
@@ -78,7 +78,7 @@ def replayed(model, **options):
 
 
 def replay(model, **options):
-    table = model.states.table.empty_like()
+    table = model.series.table.empty_like()
     verdicts = Monitor(model.detector, model.forecast, table, slide_seconds=600, holdoff_rows=6, **options).observe(
         np.full(COUNT, table.allocate()),
         TIMES,

@@ -179,10 +179,10 @@ def test_a_stream_moves_between_models_with_and_without_quantiles(tmp_path):
             before = server.model()
             (publish_tiny if version == 4 else publish_quantiles)(tmp_path, version=version)
             server.rescan()
-            waiting = server.model().states.table.pending[0]
+            waiting = server.model().series.table.pending[0]
             # values that wait mean the same to any model without quantiles, and widths only to the model that made them
             assert np.isnan(waiting).all()
-            assert waiting.shape == (before.states.table.pending.shape[1], 2 if version == 4 else 4)
+            assert waiting.shape == (before.series.table.pending.shape[1], 2 if version == 4 else 4)
         stream.end()
 
 
