@@ -1,7 +1,7 @@
-"""A small server for client tests, which fails where its script says.
+"""A small server for tests of the client that fails as scripted.
 
-Its detector can be computed by hand: the p-value of a row is 1 / (1 + |sum of the row - mean of the sums of the
-`WINDOW_ROWS` rows before it|), anomalous at or below 0.05. So a verdict shows which window it was made from.
+Its verdicts can be computed by hand: the p-value of a row is 1 / (1 + |sum of the row - mean of the sums of the
+`WINDOW_ROWS` rows before it|), anomalous at or below 0.05. So a verdict shows which window it was computed from.
 """
 
 import threading
@@ -46,7 +46,7 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
     max_observations: int = 100
     features: tuple[str, ...] = FEATURES
     rows: dict[tuple[str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
-    remembered: dict[tuple[str, str], dict[Row, verdict_pb2.Verdict]] = field(default_factory=dict)
+    cached_verdicts: dict[tuple[str, str], dict[Row, verdict_pb2.Verdict]] = field(default_factory=dict)
     configs: list[pb.StreamConfig] = field(default_factory=list)
     data: list[pb.StreamData] = field(default_factory=list)
     requests: list[object] = field(default_factory=list)
@@ -56,21 +56,21 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
 
     def forget(self) -> None:
         self.rows.clear()
-        self.remembered.clear()
+        self.cached_verdicts.clear()
 
     def ListModels(self, request, context):
-        self._note(request, context)
+        self._record(request, context)
         models = [self._model("campus", 2), self._model("campus", 1), self._model("lab", 1)]
         start = int(request.page_token or 0)
         token = str(start + 2) if start + 2 < len(models) else ""
         return model_pb2.ListModelsResponse(models=models[start : start + 2], next_page_token=token)
 
     def GetModel(self, request, context):
-        self._note(request, context)
+        self._record(request, context)
         return model_pb2.GetModelResponse(model=self._model(request.name or "campus", request.version or 2))
 
     def Forecast(self, request, context):
-        self._note(request, context)
+        self._record(request, context)
         windows = unpack_float64(request.batch.values, (-1, WINDOW_ROWS, len(FEATURES)), "batch.values")
         unpack_mask(request.batch.missing, windows.shape)
         horizon = request.horizon if request.HasField("horizon") else HORIZON
@@ -86,14 +86,16 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
         return pb.ForecastResponse(model=SERVED, features=FEATURES, horizon=horizon, batch=batch)
 
     def Detect(self, request, context):
-        self._note(request, context)
-        (asked,) = request.series
-        nanos = list(asked.batch.observe_time_unix_nano)
-        values = unpack_float64(asked.batch.values, (len(nanos), len(FEATURES)), "series[0].batch.values")
+        self._record(request, context)
+        (requested,) = request.series
+        nanos = list(requested.batch.observe_time_unix_nano)
+        values = unpack_float64(requested.batch.values, (len(nanos), len(FEATURES)), "series[0].batch.values")
         rows = list(zip(nanos, map(tuple, values.tolist()), strict=True))
-        verdicts = [self._judge(rows[:index], rows[index], asked.series) for index in range(WINDOW_ROWS, len(rows))]
-        judged = verdicts[-asked.judge_rows :] if asked.HasField("judge_rows") else verdicts
-        series = pb.SeriesVerdicts(series=asked.series, scores=self._columns(judged), verdicts=[v for v in judged if v.anomalous])
+        verdicts = [self._score(rows[:index], rows[index], requested.series) for index in range(WINDOW_ROWS, len(rows))]
+        scored = verdicts[-requested.judge_rows :] if requested.HasField("judge_rows") else verdicts
+        series = pb.SeriesVerdicts(
+            series=requested.series, scores=self._columns(scored), verdicts=[v for v in scored if v.anomalous]
+        )
         return pb.DetectResponse(model=SERVED, significance=SIGNIFICANCE, series=[series])
 
     def StreamDetect(self, request_iterator, context) -> Iterator[pb.StreamDetectResponse]:
@@ -106,15 +108,15 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
                 self._fail(context, fault)
             if fault:
                 context.abort(grpc.StatusCode[fault], "the connection broke")
-        held = sum(1 for sensor, _ in self.rows if sensor == config.sensor)
+        series_held = sum(1 for sensor, _ in self.rows if sensor == config.sensor)
         opened = pb.StreamOpened(
             features=self.features,
             window_rows=WINDOW_ROWS,
             window=duration_from_seconds(3600),
             slide=duration_from_seconds(SLIDE_SECONDS),
             significance=SIGNIFICANCE,
-            state=pb.STATE_ORIGIN_RESUMED if held else pb.STATE_ORIGIN_FRESH,
-            series_held=held,
+            state=pb.STATE_ORIGIN_RESUMED if series_held else pb.STATE_ORIGIN_FRESH,
+            series_held=series_held,
             limits=pb.StreamLimits(max_observations=self.max_observations, max_series=1000),
         )
         yield pb.StreamDetectResponse(model=SERVED, opened=opened)
@@ -123,7 +125,7 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
                 self.ended += 1
                 yield pb.StreamDetectResponse(model=SERVED, ended=pb.StreamEnded(last_sequence=expected - 1))
                 return
-            assert request.data.sequence == expected, "the client left a hole in its numbers"
+            assert request.data.sequence == expected, "the client skipped a sequence number"
             self.data.append(request.data)
             fault = "" if request.data.warm_up or not self.faults else self.faults.popleft()
             if "before" in fault:
@@ -152,32 +154,32 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
 
     def _answer(self, data: pb.StreamData, sensor: str) -> pb.StreamAnswer:
         observations = self._observations(data)
-        before = {name: dict(self.remembered.get((sensor, name), {})) for name, *_ in observations}
+        cached = {name: dict(self.cached_verdicts.get((sensor, name), {})) for name, *_ in observations}
         answers: list[verdict_pb2.Verdict] = []
-        now: dict[str, dict[Row, verdict_pb2.Verdict]] = defaultdict(dict)
+        current: dict[str, dict[Row, verdict_pb2.Verdict]] = defaultdict(dict)
         for name, nanos, values in observations:
             rows, row = self.rows[sensor, name], (nanos, values)
-            if row in before[name]:
-                answers.append(before[name][row])
-                now[name][row] = before[name][row]
+            if row in cached[name]:
+                answers.append(cached[name][row])
+                current[name][row] = cached[name][row]
                 continue
-            verdict = self._judge(rows, row, name, warm_up=data.warm_up)
+            verdict = self._score(rows, row, name, warm_up=data.warm_up)
             if verdict.status in (verdict_pb2.VERDICT_STATUS_SCORED, verdict_pb2.VERDICT_STATUS_WARMING_UP):
                 rows.append(row)
-                now[name][row] = verdict
+                current[name][row] = verdict
             answers.append(verdict)
-        for name, verdicts in now.items():
-            self.remembered[sensor, name] = verdicts
+        for name, verdicts in current.items():
+            self.cached_verdicts[sensor, name] = verdicts
         if data.HasField("observation"):
             return pb.StreamAnswer(verdict=answers[0])
         return pb.StreamAnswer(scores=self._columns(answers), verdicts=[v for v in answers if v.anomalous])
 
-    def _judge(self, rows: list[Row], row: Row, series: str, *, warm_up: bool = False) -> verdict_pb2.Verdict:
+    def _score(self, rows: list[Row], row: Row, series: str, *, warm_up: bool = False) -> verdict_pb2.Verdict:
         nanos, values = row
         verdict = verdict_pb2.Verdict(series=series, observe_time=timestamp_from_nanos(nanos))
         if rows and nanos <= rows[-1][0]:
-            duplicate = row == rows[-1]
-            verdict.status = verdict_pb2.VERDICT_STATUS_DUPLICATE if duplicate else verdict_pb2.VERDICT_STATUS_LATE
+            is_duplicate = row == rows[-1]
+            verdict.status = verdict_pb2.VERDICT_STATUS_DUPLICATE if is_duplicate else verdict_pb2.VERDICT_STATUS_LATE
         elif warm_up or len(rows) < WINDOW_ROWS:
             verdict.status = verdict_pb2.VERDICT_STATUS_WARMING_UP
         else:
@@ -229,7 +231,7 @@ class ScriptedServer(inference_pb2_grpc.InferenceServiceServicer, model_pb2_grpc
             create_time=timestamp_from_nanos(1_546_300_800 * 10**9),
         )
 
-    def _note(self, request: object, context: grpc.ServicerContext) -> None:
+    def _record(self, request: object, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
         if self.open_faults:
