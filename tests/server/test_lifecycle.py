@@ -1,11 +1,7 @@
 """Life of a server: idle, unread and lost streams, the drain, and the exit codes of the process."""
 
-import json
 import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,10 +16,9 @@ from mods_grpc.server.onnx import ort as runtime
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, VERDICT_STATUS_SCORED
-from tests.support import running_server as running_server_module
 from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
 from tests.support.rpc.client import Stream, at, forecast_request, observation_batch
-from tests.support.running_server import Process, channel_to, running_server
+from tests.support.running_server import Process, channel_to, run_failing_servers, running_server
 
 MANY = 4096
 
@@ -163,8 +158,10 @@ def test_the_stream_of_a_peer_that_never_reads_ends_and_delays_no_other(reposito
 
 
 def held(server, sensor):
-    states = server.model().states
-    return sorted((name, int(states.table.filled[slot])) for slot, (owner, name) in states._owners.items() if owner == sensor)
+    all_series = server.model().series
+    return sorted(
+        (name, int(all_series.table.filled[slot])) for slot, (owner, name) in all_series._owners.items() if owner == sensor
+    )
 
 
 def test_a_lost_connection_applies_nothing_more_and_its_state_is_resumed(repository):
@@ -264,13 +261,8 @@ UNUSABLE = {
 
 @pytest.fixture(scope="module")
 def failed_starts():
-    """Exit code and lines of each unusable command, by case. One process runs all, since importing takes most of the time."""
-    code = "import json, sys; from mods_grpc.cli.main import main\n"
-    code += "for words in json.loads(sys.argv[1]): print(f'exit={main(words)}', file=sys.stderr)"
-    commands = [["serve", *arguments, "--transport", running_server_module.transport] for arguments, _ in UNUSABLE.values()]
-    done = subprocess.run([sys.executable, "-c", code, json.dumps(commands)], stderr=subprocess.PIPE, text=True, check=True)
-    outputs = re.findall(r"(.*?)^exit=(\d+)$", done.stderr, re.DOTALL | re.MULTILINE)
-    return {case: (int(status), lines.splitlines()) for case, (lines, status) in zip(UNUSABLE, outputs, strict=True)}
+    """Exit status and lines of each unusable command, by case."""
+    return dict(zip(UNUSABLE, run_failing_servers(*(arguments for arguments, _ in UNUSABLE.values())), strict=True))
 
 
 @pytest.mark.parametrize("case", UNUSABLE)

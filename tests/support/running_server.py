@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -66,7 +67,7 @@ class RunningServer:
 
     def snapshot(self, series="web"):
         """Return all state that the verdicts of series of this name depend on, as bytes."""
-        states = self.model().states
+        states = self.model().series
         slots = [slot for slot, (_, name) in sorted(states._owners.items()) if name == series]
         return [array[slots].tobytes() for array in states.table._arrays()]
 
@@ -105,18 +106,39 @@ def channel_to(server):
         yield channel
 
 
+def _make_environment():
+    prefixes = ("MODS_GRPC_", "ORT_")  # the test process has set some of them
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+    return environment | {"MODS_GRPC_TRANSPORT": transport}
+
+
+def run_failing_servers(*commands):
+    """Run commands of servers that can't start, all in one process, since its imports take most of the time.
+
+    Args:
+        commands: Arguments of `mods-grpc serve`.
+
+    Returns:
+        Exit status and lines of standard error of each.
+    """
+    code = "import json, sys; from mods_grpc.cli.main import main\n"
+    code += "for words in json.loads(sys.argv[1]): print(f'exit={main(words)}', file=sys.stderr)"
+    words = json.dumps([["serve", *map(str, command)] for command in commands])
+    command = [sys.executable, "-c", code, words]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True, env=_make_environment())
+    outputs = re.findall(r"(.*?)^exit=(\d+)$", done.stderr, re.DOTALL | re.MULTILINE)
+    return [(int(status), lines.splitlines()) for lines, status in outputs]
+
+
 class Process:
     """`mods-grpc serve` as an operator runs it."""
 
     def __init__(self, *arguments, command="serve", under=()):
-        prefixes = ("MODS_GRPC_", "ORT_")  # the test process has set some of them
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-        environment["MODS_GRPC_TRANSPORT"] = transport
         self.process = subprocess.Popen(
             [*under, sys.executable, "-m", "mods_grpc.cli.main", command, *map(str, arguments)],
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=_make_environment(),
         )
         self.lines = []
 

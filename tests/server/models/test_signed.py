@@ -9,7 +9,7 @@ from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.support.certificates import needs_openssl
 from tests.support.models.tiny import make_mean_graph, publish_tiny
 from tests.support.rpc.client import forecast_request
-from tests.support.running_server import Process, channel_to, running_server
+from tests.support.running_server import channel_to, run_failing_servers, running_server
 from tests.support.signing_keys import make_key_pair
 
 pytestmark = needs_openssl
@@ -107,7 +107,8 @@ def test_a_version_without_its_signature_is_rejected_at_the_next_start(models, k
 
 def test_a_server_without_usable_keys_does_not_start(tmp_path, models):
     (tmp_path / "none.pub").write_text("no key\n")
-    for name, words in (("none.pub", "holds no public key"), ("absent.pub", "No such file")):
-        with Process(models, "--address=127.0.0.1:0", f"--trusted-key-file={tmp_path / name}") as process:
-            assert process.finish() == 2
-            assert words in "".join(process.lines)
+    reasons = {"none.pub": "holds no public key", "absent.pub": "No such file"}
+    commands = [(models, "--address=127.0.0.1:0", f"--trusted-key-file={tmp_path / name}") for name in reasons]
+    for (status, lines), reason in zip(run_failing_servers(*commands), reasons.values(), strict=True):
+        assert status == 2
+        assert reason in "".join(lines)
