@@ -148,9 +148,7 @@ def test_recalibration_on_the_same_data_changes_nothing_and_on_later_data_the_ca
 
 
 @pytest.mark.train
-def test_simulated_traffic_is_fitted_and_exported_and_its_events_are_looked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_of_simulated_traffic_detects_injected_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pool, run, repository = str(tmp_path / "pool"), str(tmp_path / "run"), str(tmp_path / "repository")
     ranges = ["--time-range", "<2026-01-05,2026-01-26)", "--events-time-range", "<2026-01-13,2026-01-26)"]
     assert main(["simulate", "--output", pool, *ranges]) == 0

@@ -48,11 +48,11 @@ def test_the_order_of_protocols_never_swaps_the_columns_of_two_queries(tmp_path:
 
 def test_a_changed_file_is_seen_because_nothing_is_cached(tmp_path: Path) -> None:
     pool = small_pool(tmp_path)
-    before = read_datapool(pool, parse_query(QUERY), JUNE)
+    first = read_datapool(pool, parse_query(QUERY), JUNE)
     write_day(pool, "ssh", "2019-06-01", format_datapool([(t, {"in": "7"}) for t in make_row_times(6)]))
-    after = read_datapool(pool, parse_query(QUERY), JUNE)
-    assert before.digest != after.digest
-    assert (after.values[:, 1] == 7).all()
+    second = read_datapool(pool, parse_query(QUERY), JUNE)
+    assert first.digest != second.digest
+    assert (second.values[:, 1] == 7).all()
 
 
 def test_rows_are_put_in_the_order_of_their_own_times(tmp_path: Path) -> None:
@@ -63,12 +63,12 @@ def test_rows_are_put_in_the_order_of_their_own_times(tmp_path: Path) -> None:
 
 
 def test_missing_rows_are_inserted_and_stay_missing_until_the_repair(tmp_path: Path) -> None:
-    kept = [
+    rows_left = [
         row
         for i, row in enumerate((t, {"in": str(10 * i)}) for i, t in enumerate(make_row_times(12)))
         if i not in (2, 5, 6, 7, 8)
     ]
-    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(kept))
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(rows_left))
     series = read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
     assert series.report.inserted == 5
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(series.values[:, 0])), [2, 5, 6, 7, 8])
@@ -134,7 +134,7 @@ def test_other_windows_and_slides_are_read_by_their_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("query", "window_slide", "told"),
+    ("query", "window_slide", "message"),
     [
         ("smb|in", "w01h-s10m", "no protocol smb .* there are conn, ssh"),
         ("ssh|inn", "w01h-s10m", "no column inn; there are window_start, window_end, in"),
@@ -143,8 +143,8 @@ def test_other_windows_and_slides_are_read_by_their_name(tmp_path: Path) -> None
         ("ssh|in", "w10m-s01h", "not above the window"),
     ],
 )
-def test_what_is_not_there_is_refused_and_the_rest_listed(tmp_path: Path, query: str, window_slide: str, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_what_is_not_there_is_refused_and_the_rest_listed(tmp_path: Path, query: str, window_slide: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         read_datapool(small_pool(tmp_path), parse_query(query), JUNE, window_slide=window_slide)
 
 

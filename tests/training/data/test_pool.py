@@ -121,16 +121,16 @@ def test_a_table_names_the_series_of_its_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"only_series": "host-9"}, "no series host-9; there are host-0, host-1, host-2"),
         ({"series_column": "sensor"}, "sensor"),
         ({"series_column": "", "only_series": "host-1"}, "only_series needs"),
     ],
 )
-def test_series_that_are_not_there_are_told(tmp_path: Path, options: dict[str, str], told: str) -> None:
+def test_unknown_series_are_an_error_that_lists_the_series(tmp_path: Path, options: dict[str, str], message: str) -> None:
     path = write_pool(tmp_path / "hosts.csv", some_series())
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         load_series(table_source(path, **options), ALL)
 
 

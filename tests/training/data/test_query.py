@@ -5,15 +5,15 @@ from training.data.query import DEFAULT_QUERY, parse_query
 
 
 def test_the_default_query_of_mods_selects_its_four_features_in_order() -> None:
-    selection = parse_query(DEFAULT_QUERY)
-    found = [(feature.name, feature.protocol, feature.column, feature.kind) for feature in selection.features]
-    assert found == [
+    query = parse_query(DEFAULT_QUERY)
+    features = [(feature.name, feature.protocol, feature.column, feature.kind) for feature in query.features]
+    assert features == [
         ("conn_in", "conn", "in_count_uid", "count"),
         ("conn_out", "conn", "out_count_uid", "count"),
         ("dns_in_distinct", "dns", "in_distinct_query", "count"),
         ("ssh_in", "ssh", "in", "count"),
     ]
-    assert selection.checked_ends == {"dns", "ssh"}
+    assert query.checked_ends == {"dns", "ssh"}
 
 
 def test_kind_and_unit_follow_from_the_column() -> None:
@@ -30,7 +30,7 @@ def test_the_join_may_stand_at_any_protocol_or_at_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "message"),
     [
         ("", "empty part"),
         ("conn|in_count_uid;", "empty part"),
@@ -44,6 +44,6 @@ def test_the_join_may_stand_at_any_protocol_or_at_none() -> None:
         ("ssh|in~ssh_kB", "converts bytes"),
     ],
 )
-def test_a_malformed_query_is_refused_with_a_reason(query: str, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_a_malformed_query_is_refused_with_a_reason(query: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         parse_query(query)

@@ -82,7 +82,7 @@ def test_a_parquet_file_is_read_as_the_text_of_the_same_table(tmp_path: Path, zo
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("nope", ["x"], None), "found no time column nope among t, x"),
         (("t", ["y"], None), "found no column y"),
@@ -92,12 +92,12 @@ def test_a_parquet_file_is_read_as_the_text_of_the_same_table(tmp_path: Path, zo
     ],
 )
 def test_a_table_that_is_not_what_was_said_is_refused(
-    tmp_path: Path, arguments: tuple[str, list[str], str | None], told: str
+    tmp_path: Path, arguments: tuple[str, list[str], str | None], message: str
 ) -> None:
     path = tmp_path / "t.csv"
     path.write_text("t,x\n" + "".join(f"2024-01-01T00:{i}0:00,{i}.25\n" for i in range(6)))
     column, features, window_slide = arguments
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_table(path, column, features, SELECTION, window_slide=window_slide)
 
 

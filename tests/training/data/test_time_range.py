@@ -31,8 +31,8 @@ def test_what_is_no_range_is_refused_with_a_reason(text: str) -> None:
 
 
 def test_a_list_of_ranges_splits_between_them_and_not_inside() -> None:
-    found = parse_intervals("<2019-06-01,2019-06-03), 2019-07, (2019-01,2019-03>")
-    assert [str(interval) for interval in found] == [
+    intervals = parse_intervals("<2019-06-01,2019-06-03), 2019-07, (2019-01,2019-03>")
+    assert [str(interval) for interval in intervals] == [
         "<2019-06-01T00:00:00,2019-06-03T00:00:00)",
         "<2019-07-01T00:00:00,2019-08-01T00:00:00)",
         "<2019-02-01T00:00:00,2019-04-01T00:00:00)",

@@ -56,7 +56,7 @@ def test_given_ranges_are_kept_and_only_their_ends_make_the_gap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ranges", "told"),
+    ("ranges", "message"),
     [
         (SplitRanges(train=parse_interval("2024-01-02"), test=parse_interval("2024-01-01")), "must end before the test range"),
         (
@@ -67,6 +67,6 @@ def test_given_ranges_are_kept_and_only_their_ends_make_the_gap() -> None:
         (SplitRanges(train=parse_interval("2025")), "there is data from"),
     ],
 )
-def test_ranges_that_overlap_or_are_too_short_are_refused(ranges: SplitRanges, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_ranges_that_overlap_or_are_too_short_are_refused(ranges: SplitRanges, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         split_series(make_walk(days=3), ranges, ROWS, HORIZON)

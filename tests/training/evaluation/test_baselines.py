@@ -29,9 +29,9 @@ def seasonal_series(days: int = 20) -> Series:
 def test_persistence_scores_exactly_as_no_change() -> None:
     series = make_walk(days=4)
     samples = make_samples(series, (slice(200, 500),), ROWS, HORIZON)
-    made = make_persistence(HORIZON).forecast(series, samples.origins)
-    np.testing.assert_array_equal(made, persistence_forecast(samples.windows, HORIZON))
-    metrics = compute_metrics(samples.targets, made, samples.windows, series.names, naive_error=np.ones(2))
+    forecast = make_persistence(HORIZON).forecast(series, samples.origins)
+    np.testing.assert_array_equal(forecast, persistence_forecast(samples.windows, HORIZON))
+    metrics = compute_metrics(samples.targets, forecast, samples.windows, series.names, naive_error=np.ones(2))
     assert all(metric.value == metric.persistence for metric in metrics)
 
 
@@ -47,8 +47,8 @@ def test_the_season_of_the_series_is_chosen_and_forecast_without_error() -> None
 def test_a_season_shorter_than_the_horizon_repeats_and_uses_nothing_of_the_future() -> None:
     series = make_walk(days=3)
     origins = np.array([200])
-    made = make_seasonal("short", 4, 10).forecast(series, origins)[0]
-    np.testing.assert_array_equal(made, series.values[[196, 197, 198, 199, 196, 197, 198, 199, 196, 197]])
+    forecast = make_seasonal("short", 4, 10).forecast(series, origins)[0]
+    np.testing.assert_array_equal(forecast, series.values[[196, 197, 198, 199, 196, 197, 198, 199, 196, 197]])
 
 
 def test_no_baseline_sees_what_it_forecasts() -> None:
@@ -59,9 +59,9 @@ def test_no_baseline_sees_what_it_forecasts() -> None:
     hidden = series.values.copy()
     hidden[origin[0] :] = np.nan
     for baseline in fit_baselines(series, train, validation):
-        made = baseline.forecast(series, origin)
-        assert np.isfinite(made).all()
-        np.testing.assert_array_equal(made, baseline.forecast(replace(series, values=hidden), origin))
+        forecast = baseline.forecast(series, origin)
+        assert np.isfinite(forecast).all()
+        np.testing.assert_array_equal(forecast, baseline.forecast(replace(series, values=hidden), origin))
 
 
 def test_ridge_beats_no_change_on_a_rhythm_with_noise() -> None:
@@ -70,8 +70,8 @@ def test_ridge_beats_no_change_on_a_rhythm_with_noise() -> None:
     parts = [make_samples(noisy, (slice(a * DAY, b * DAY),), ROWS, HORIZON) for a, b in ((0, 10), (11, 14), (15, 20))]
     ridge = fit_ridge(noisy, parts[0], parts[1], lags=6)
     assert ridge.detail.startswith("6 lags, alpha ")
-    made = ridge.forecast(noisy, parts[2].origins)
-    metrics = compute_metrics(parts[2].targets, made, parts[2].windows, noisy.names, naive_error=np.ones(2))
+    forecast = ridge.forecast(noisy, parts[2].origins)
+    metrics = compute_metrics(parts[2].targets, forecast, parts[2].windows, noisy.names, naive_error=np.ones(2))
     assert geometric_mean(metrics, "RELATIVE_MAE", 1) < 0.5
     assert geometric_mean(metrics, "RELATIVE_MAE", 6) < 0.5
 
@@ -79,7 +79,7 @@ def test_ridge_beats_no_change_on_a_rhythm_with_noise() -> None:
 @pytest.mark.parametrize(("slide", "slots"), [(600, 144), (60, 144), (3600, 24)])
 def test_slots_of_the_day_are_one_each(slide: int, slots: int) -> None:
     times = np.datetime64("2024-01-01") + np.arange(0, 172_800, slide) * np.timedelta64(1, "s")
-    found = encode_slot_of_day(times, slide)
-    assert found.shape == (len(times), slots)
-    np.testing.assert_array_equal(found.sum(axis=1), 1)
-    np.testing.assert_array_equal(found[0], found[len(times) // 2])
+    encoded = encode_slot_of_day(times, slide)
+    assert encoded.shape == (len(times), slots)
+    np.testing.assert_array_equal(encoded.sum(axis=1), 1)
+    np.testing.assert_array_equal(encoded[0], encoded[len(times) // 2])

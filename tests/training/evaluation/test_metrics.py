@@ -80,6 +80,6 @@ def test_a_forecast_of_the_day_before_scores_1_against_the_seasonal_naive() -> N
 
 
 def test_the_geometric_mean_runs_over_features() -> None:
-    made = [Metric(metric="M", feature=name, step=1, value=value, persistence=1.0) for name, value in (("a", 0.5), ("b", 2.0))]
-    assert geometric_mean(made, "M", 1) == pytest.approx(1.0)
-    assert np.isnan(geometric_mean(made, "M", 2))
+    metrics = [Metric(metric="M", feature=name, step=1, value=value, persistence=1.0) for name, value in (("a", 0.5), ("b", 2.0))]
+    assert geometric_mean(metrics, "M", 1) == pytest.approx(1.0)
+    assert np.isnan(geometric_mean(metrics, "M", 2))

@@ -22,8 +22,8 @@ def test_architectures_that_do_not_exist_are_refused(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.train
-def test_a_univariate_table_is_compared_beside_the_baselines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As the labelled sets are: compressed, seconds since 1970, five minutes a row, a column of labels beside."""
+def test_architectures_and_baselines_are_compared_on_one_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the form of the labelled sets: compressed, seconds since 1970, five minutes per row, a column of labels."""
     plain = write_table(tmp_path / "x.csv", make_walk(days=8, features=1)).read_text().splitlines()[1:]
     rows = [f"{1_469_894_400 + 300 * i},{line.split(',')[1]},0" for i, line in enumerate(plain) if i != 700]
     packed = tmp_path / "x.csv.gz"
@@ -74,8 +74,8 @@ def test_the_latency_of_a_graph_is_a_time_above_zero(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_every_architecture_fits_exports_and_publishes_the_example_of_the_original_system(tmp_path: Path) -> None:
     output, repository = tmp_path / "comparison", tmp_path / "models"
-    told = ["--datapool", str(DATAPOOL / "features"), "--epochs", "3", "--name", "example"]
-    assert main(["compare", *told, "--repository", str(repository), "--output", str(output)]) == 0
+    words = ["--datapool", str(DATAPOOL / "features"), "--epochs", "3", "--name", "example"]
+    assert main(["compare", *words, "--repository", str(repository), "--output", str(output)]) == 0
     rows = [line.split("\t") for line in (output / "compare.tsv").read_text().splitlines()]
     assert [row[0] for row in rows[1:-3]] == list(MODEL_TYPES)
     assert list_versions(repository) == sorted((f"example-{model_type.lower()}", 1) for model_type in MODEL_TYPES)

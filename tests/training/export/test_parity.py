@@ -16,9 +16,9 @@ def test_windows_whose_forecast_explodes_are_exchanged_for_others():
     exploding = exploding.any(1)
     assert exploding[25]  # ten times as high at its end
     assert not exploding[17]  # ten times as high throughout
-    found = comparable_windows(forecast, windows, np.zeros(60, np.int64), calm)
-    np.testing.assert_array_equal(found[exploding], calm[exploding])
-    np.testing.assert_array_equal(found[~exploding], windows[~exploding])
+    replaced = comparable_windows(forecast, windows, np.zeros(60, np.int64), calm)
+    np.testing.assert_array_equal(replaced[exploding], calm[exploding])
+    np.testing.assert_array_equal(replaced[~exploding], windows[~exploding])
 
 
 def test_one_window_in_eight_is_extreme():

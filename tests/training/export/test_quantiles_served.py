@@ -56,11 +56,11 @@ def test_a_model_with_quantiles_is_served_with_their_ends_and_its_card_says_what
     assert "between its quantiles 0.1 and 0.9, in widths of it" in (folder / "models" / "x" / "1" / "MODEL_CARD.md").read_text()
 
 
-def test_evaluate_judges_as_the_server_does_and_measures_the_intervals_it_would_give(folder: Path, artifact: Artifact) -> None:
+def test_evaluate_scores_as_the_server_does_and_measures_its_intervals(folder: Path, artifact: Artifact) -> None:
     output = folder / "evaluation"
     data = ["--csv", str(folder / "x.csv"), "--time-column", "time", "--features", "x0,x1"]
     assert main(["evaluate", "--model", str(folder / "models" / "x" / "1"), *data, "--output", str(output), "--no-report"]) == 0
-    found = json.loads((output / "metrics.json").read_text())
+    metrics = json.loads((output / "metrics.json").read_text())
     manifest, interval = artifact.manifest, parse_interval(TEST_RANGE)
     series = load_series(
         SourceConfig.from_manifest(manifest, {"csv": str(folder / "x.csv")}), parse_interval("<2024-01-07,2024-01-10)")
@@ -71,16 +71,16 @@ def test_evaluate_judges_as_the_server_does_and_measures_the_intervals_it_would_
     by_training = replay_detector(manifest, open_model(artifact), series, part, 1.0)
     np.testing.assert_array_equal(by_server.p_values, by_training.p_values)
     assert by_server.episodes == by_training.episodes
-    assert found["detector"]["p_values"]["counts"] == np.histogram(by_server.p_values, 20, (0, 1))[0].tolist()
+    assert metrics["detector"]["p_values"]["counts"] == np.histogram(by_server.p_values, 20, (0, 1))[0].tolist()
     rows = np.arange(part[0].start, part[0].stop - 5)
     windows = series.values[rows[:, None] + np.arange(-manifest.rows, 0)]
     low, high = Detector.from_manifest(manifest).path_interval(session.forecast(windows, np.zeros(len(rows), np.int64)), 0.8)
     inside = (series.values[rows] >= low[:, 0]) & (series.values[rows] <= high[:, 0])
-    told = [c["realised"] for c in found["coverage"] if (c["step"], c["nominal"]) == (1, 0.8)]
-    np.testing.assert_allclose(told, inside.mean(axis=0))
+    realised = [c["realised"] for c in metrics["coverage"] if (c["step"], c["nominal"]) == (1, 0.8)]
+    np.testing.assert_allclose(realised, inside.mean(axis=0))
 
 
-def test_a_model_with_quantiles_calibrated_anew_is_the_same(folder: Path, artifact: Artifact) -> None:
+def test_recalibration_of_a_model_with_quantiles_on_the_same_data_changes_nothing(folder: Path, artifact: Artifact) -> None:
     model = str(folder / "models" / "x" / "1")
     assert main(["recalibrate", "--model", model, "--csv", str(folder / "x.csv"), "--repository", str(folder / "again")]) == 0
     again = read_artifact(folder / "again", "x", 1)

@@ -25,14 +25,14 @@ def series_of(**columns: np.ndarray) -> Series:
 
 def test_croston_smooths_sizes_and_intervals_at_demands_only() -> None:
     values = np.array([[0.0], [4.0], [0.0], [0.0], [8.0], [0.0]])
-    made = croston(values, smoothing=0.5)[:, 0]
-    np.testing.assert_allclose(made, [NAN, NAN, 2.0, 2.0, 2.0, 6.0 / 2.5])
+    forecast = croston(values, smoothing=0.5)[:, 0]
+    np.testing.assert_allclose(forecast, [NAN, NAN, 2.0, 2.0, 2.0, 6.0 / 2.5])
 
 
 def test_croston_tsb_decays_while_nothing_comes() -> None:
     values = np.array([[4.0], [0.0], [0.0], [2.0], [0.0]])
-    made = croston_tsb(values, smoothing=0.5, probability_smoothing=0.5)[:, 0]
-    np.testing.assert_allclose(made, [NAN, 4.0, 2.0, 1.0, 3.0 * 0.625])
+    forecast = croston_tsb(values, smoothing=0.5, probability_smoothing=0.5)[:, 0]
+    np.testing.assert_allclose(forecast, [NAN, 4.0, 2.0, 1.0, 3.0 * 0.625])
 
 
 def test_missing_rows_change_neither_forecast() -> None:

@@ -57,7 +57,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"schema": 99}, "another schema"),
         ({"surprise": 1}, "unknown or absent"),
@@ -65,11 +65,11 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"scaler": {}}, "unknown or absent"),
     ],
 )
-def test_a_run_of_another_form_is_refused(tmp_path: Path, change: dict[str, object], told: str) -> None:
+def test_a_run_of_another_form_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     write_run(tmp_path, RUN, b"weights")
     tree = json.loads((tmp_path / RUN_FILE).read_text()) | change
     (tmp_path / RUN_FILE).write_text(json.dumps(tree))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_run(tmp_path)
 
 

@@ -171,7 +171,7 @@ def test_every_step_of_the_window_matters(config, network):
     assert not unseen
 
 
-def test_a_linear_map_beside_the_network_changes_nothing_before_it_is_fitted(config):
+def test_an_added_linear_map_has_no_effect_before_it_is_fitted(config):
     beside = built(replace(config, linear=True))
     maps = [layer for layer in layers(beside, keras.layers.Dense) if layer.name == "linear"]
     assert beside.count_params() == shared(config).count_params() + len(maps) * 12 * FEATURES * HORIZON * FEATURES

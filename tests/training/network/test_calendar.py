@@ -44,13 +44,13 @@ def some_windows(config, count=257):
 def test_an_hour_has_its_place_on_the_day_and_on_the_week():
     midnight, week = 3 * 7 * DAY, 7 * DAY
     times = np.array([midnight, midnight + DAY // 4, midnight + DAY // 2, midnight + week, midnight + DAY])
-    found = append_calendar(np.zeros((5, 3, 1), np.float32), times)
-    assert found.shape == (5, 3, 1 + CALENDAR_CHANNELS)
-    np.testing.assert_array_equal(found[:, 0], found[:, 2])
-    np.testing.assert_allclose(found[:3, 0, 1:3], [[0, 1], [1, 0], [0, -1]], atol=1e-6)
-    np.testing.assert_array_equal(found[0], found[3])
-    np.testing.assert_array_equal(found[0, 0, 1:3], found[4, 0, 1:3])
-    assert not np.array_equal(found[0], found[4])
+    inputs = append_calendar(np.zeros((5, 3, 1), np.float32), times)
+    assert inputs.shape == (5, 3, 1 + CALENDAR_CHANNELS)
+    np.testing.assert_array_equal(inputs[:, 0], inputs[:, 2])
+    np.testing.assert_allclose(inputs[:3, 0, 1:3], [[0, 1], [1, 0], [0, -1]], atol=1e-6)
+    np.testing.assert_array_equal(inputs[0], inputs[3])
+    np.testing.assert_array_equal(inputs[0, 0, 1:3], inputs[4, 0, 1:3])
+    assert not np.array_equal(inputs[0], inputs[4])
 
 
 def test_every_minute_of_the_week_is_another_place_on_the_circles():
@@ -85,7 +85,7 @@ def test_every_model_sees_the_time_and_its_graph_forecasts_what_keras_does(model
 
 
 @pytest.mark.train
-def test_a_network_with_a_calendar_foresees_what_only_the_time_tells():
+def test_a_network_with_a_calendar_forecasts_changes_that_only_the_time_predicts():
     """That work begins at eight can't be told from the night before it, but from the clock."""
     series = make_walk(days=80, features=1)
     hours = (series.times - series.times[0]).astype(np.int64)[::6] // 3600 % 24
@@ -98,15 +98,15 @@ def test_a_network_with_a_calendar_foresees_what_only_the_time_tells():
         config = ModelConfig(model_type="MLP", sequence_len=6, blocks=16, model_delta=False, calendar=calendar)
         train, validation, test = (make_samples(series, (part,), config.rows, 1) for part in parts)
         fitted = fit(config, FitConfig(epochs=12, patience=12, batch_size=32, learning_rate=1e-2), train, validation)
-        made = compile_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
+        forecast = compile_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
         rises = test.targets[:, 0, 0] - test.windows[:, -1, 0] > 200
         assert rises.sum() >= 10
-        errors[calendar] = np.abs(made - test.targets)[rises].mean()
+        errors[calendar] = np.abs(forecast - test.targets)[rises].mean()
     assert errors[True] < 0.5 * errors[False], errors
 
 
 @pytest.mark.train
-def test_a_model_with_a_calendar_is_exported_served_and_judges_by_the_time(tmp_path: Path) -> None:
+def test_a_model_with_a_calendar_is_exported_and_served_and_its_forecasts_depend_on_the_time(tmp_path: Path) -> None:
     table = str(write_table(tmp_path / "x.csv", make_walk(days=5)))
     data = ["--csv", table, "--time-column", "time", "--features", "x0,x1"]
     ranges = ["--train-time-range", "<2024-01-01,2024-01-05)", "--test-time-range", "<2024-01-05,2024-01-06)"]

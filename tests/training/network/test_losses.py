@@ -29,8 +29,8 @@ def test_several_paths_are_each_held_against_the_targets():
 @pytest.mark.parametrize("loss", ["pinball", "mae"])
 def test_the_pinball_loss_of_the_median_is_the_mean_absolute_error(loss):
     same = np.repeat(EMITTED[..., None], 3, axis=-1)
-    found = float(make_loss(loss, QUANTILES)(TARGETS, same))
-    assert found == pytest.approx(np.abs(EMITTED - TARGETS).mean(), rel=1e-5)
+    value = float(make_loss(loss, QUANTILES)(TARGETS, same))
+    assert value == pytest.approx(np.abs(EMITTED - TARGETS).mean(), rel=1e-5)
 
 
 def test_the_pinball_loss_is_least_at_the_quantiles():

@@ -96,9 +96,9 @@ def test_one_network_forecasts_a_quiet_series_as_well_as_a_lively_one():
             for part in (slice(0, 1000), slice(1020, 1250), slice(1270, 1728))
         )
         fitted = fit(config, FitConfig(epochs=8, patience=8, batch_size=32, learning_rate=3e-3), train, validation)
-        made = compile_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
+        forecast = compile_forecaster(fitted.network, config, fitted.scaler, 1)(test.windows, test.times)
         quiet = test.origins >= pool.members[1].start
         unchanged = np.abs(test.windows[quiet, -1:] - test.targets[quiet]).mean()
-        relative[window_scale] = np.abs(made[quiet] - test.targets[quiet]).mean() / unchanged
+        relative[window_scale] = np.abs(forecast[quiet] - test.targets[quiet]).mean() / unchanged
     assert relative[True] < 0.5, relative
     assert relative[True] < 0.7 * relative[False], relative

@@ -25,19 +25,19 @@ def aggregates(folder, simulation, **options):
     assert reader.counters.rejected == 0
     assert aggregator.counters.late == aggregator.counters.remote == 0
     rows = list(aggregator.flush(end))
-    made = np.array([[row.values[key] for key in KEYS] for row in rows])
-    return simulation.counts[: len(made)], made
+    aggregated = np.array([[row.values[key] for key in KEYS] for row in rows])
+    return simulation.counts[: len(aggregated)], aggregated
 
 
 @pytest.mark.parametrize("form", ["tsv", "json"])
 def test_at_full_scale_the_logs_hold_what_was_simulated(tmp_path, form):
     simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05T02:00:00,2026-01-05T03:10:00)")))
     written = write_logs(tmp_path / "logs", simulation, LogOptions(format=form, scale=1.0))
-    expected, made = aggregates(tmp_path / "logs", simulation)
-    assert len(made) == 2
+    expected, aggregated = aggregates(tmp_path / "logs", simulation)
+    assert len(aggregated) == 2
     counted = [0, 1, 3]
-    np.testing.assert_array_equal(made[:, counted], expected[:, counted])
-    np.testing.assert_allclose(made[:, 2], expected[:, 2], rtol=0.25)
+    np.testing.assert_array_equal(aggregated[:, counted], expected[:, counted])
+    np.testing.assert_allclose(aggregated[:, 2], expected[:, 2], rtol=0.25)
     assert written["conn"] == simulation.slides[:7, :2].sum()
 
 
@@ -45,12 +45,12 @@ def test_at_a_small_scale_the_course_of_the_days_stays(tmp_path):
     events = parse_interval("<2026-01-07,2026-01-26)")
     simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05,2026-01-26)"), events_interval=events))
     write_logs(tmp_path / "logs", simulation, LogOptions(scale=0.001))
-    expected, made = aggregates(tmp_path / "logs", simulation)
-    assert len(made) == len(simulation.counts) - 5
-    np.testing.assert_allclose(made[:, [0, 1, 3]].mean(axis=0), 0.001 * expected[:, [0, 1, 3]].mean(axis=0), rtol=0.05)
-    assert made[:, 2].mean() == pytest.approx(expected[:, 2].mean(), rel=0.05)
-    assert np.corrcoef(made[:, 0], expected[:, 0])[0, 1] > 0.75  # some forty connections an hour are left
-    assert np.corrcoef(made[:, 2], expected[:, 2])[0, 1] > 0.9
+    expected, aggregated = aggregates(tmp_path / "logs", simulation)
+    assert len(aggregated) == len(simulation.counts) - 5
+    np.testing.assert_allclose(aggregated[:, [0, 1, 3]].mean(axis=0), 0.001 * expected[:, [0, 1, 3]].mean(axis=0), rtol=0.05)
+    assert aggregated[:, 2].mean() == pytest.approx(expected[:, 2].mean(), rel=0.05)
+    assert np.corrcoef(aggregated[:, 0], expected[:, 0])[0, 1] > 0.75  # some forty connections an hour are left
+    assert np.corrcoef(aggregated[:, 2], expected[:, 2])[0, 1] > 0.9
     assert read_events(tmp_path / "logs" / "events.csv") == list(simulation.events)
     day = tmp_path / "logs" / "2026-01-05"
     assert {log.name.split(".")[0] for log in day.iterdir()} == {"conn", "dns", "ssh"}
