@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from mods_grpc.cli.main import build_parser
 from mods_grpc.errors import ModsError, Reason
-from mods_grpc.server.config import ENVIRONMENT_PREFIX, ServerConfig, to_flag
+from mods_grpc.server.config import ENVIRONMENT_PREFIX, ServerConfig, format_default, to_flag
 from mods_grpc.server.models.collector import ModelCollector
 from mods_grpc.server.rpc.status import CODES, DOMAIN, NEVER_ON_THE_WIRE
 from mods_grpc.server.telemetry.metrics import Metrics
@@ -110,7 +110,7 @@ def server_options_page() -> str:
     lines = _head("Server options", "Every option of `mods-grpc serve`.")
     lines += [
         f"A flag wins over the environment variable `{ENVIRONMENT_PREFIX}<NAME>`, which wins over the default. NAME is the",
-        "flag in capitals with underscores. Nothing else reads the environment. A switch (True or False) is",
+        "flag in capitals with underscores. Nothing else reads the environment. A switch (true or false) is",
         "turned off with `no-` before its name, as in `--no-canary`.",
         "",
         "| flag | default | what it sets |",
@@ -120,7 +120,8 @@ def server_options_page() -> str:
         shown = "`REPOSITORY`" if item.name == "repository" else f"`{to_flag(item.name)}`"
         choices = item.metadata.get("choices")
         among = f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
-        lines.append(f"| {shown} | {_cell(item.default)} | {_cell(item.metadata['help'])}{'.' if among else ''}{among} |")
+        text = f"{_cell(item.metadata['help'])}{'.' if among else ''}{among}"
+        lines.append(f"| {shown} | {_cell(format_default(item.default))} | {text} |")
     return _page([*lines, ""])
 
 

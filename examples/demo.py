@@ -196,6 +196,7 @@ def print_report(alerts: list[dict[str, Any]], events: list[LabelledEvent]) -> l
         start_text = f"{event.start.astype(datetime):%a %d %b %H:%M}"
         table.add_row(event.kind.replace("_", " "), f"{event.strength:g}", start_text, duration, detected)
     console.print(table)
+    console.print("An alert bears the start of its window of an hour, so its time may be before the event's.")
     hits = sum(delay is not None for delay in matches.delays_minutes)
     interval = parse_interval(TEST)
     days = (interval.end - interval.start) / np.timedelta64(1, "D")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.cli.arguments import parse_span
+from mods_grpc.cli.arguments import add_command, parse_span
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `aggregate` command."""
-    parser = commands.add_parser("aggregate", help="aggregate recorded logs into tables for training")
+    parser = add_command(commands, "aggregate", "aggregate recorded logs into tables for training")
     parser.add_argument(
         "logs", nargs="+", type=Path, metavar="LOGS", help="log files, or folders that are searched for them; plain or gzip"
     )

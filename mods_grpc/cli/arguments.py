@@ -3,6 +3,7 @@
 import argparse
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -20,6 +21,16 @@ DEFAULT_ALERTS = "stdout"
 LATENESS_SECONDS = 300.0
 
 _SPAN_UNITS = {**SECONDS_PER_UNIT, "min": SECONDS_PER_UNIT["m"]}
+
+
+def add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    summary: str,
+    parents: Sequence[argparse.ArgumentParser] = (),
+) -> argparse.ArgumentParser:
+    """Add a command; its summary stands in the list of commands and begins its own help page."""
+    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", parents=list(parents))
 
 
 def connection_arguments() -> argparse.ArgumentParser:
@@ -82,7 +93,7 @@ def table_arguments() -> argparse.ArgumentParser:
 def detection_arguments() -> argparse.ArgumentParser:
     """Build the flags of every command that detects anomalies and prints verdicts."""
     parser = argparse.ArgumentParser(add_help=False)
-    group = _add_detection(parser)
+    group = _add_detection(parser, "; detect never adapts it")
     group.add_argument("--all", action="store_true", help="show every row, not only the anomalous ones")
     return parser
 
@@ -117,7 +128,7 @@ def _add_model(group: "argparse._ActionsContainer") -> None:
     group.add_argument("--model-version", type=int, metavar="N", help="version of the model (default: the newest)")
 
 
-def _add_detection(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "argparse._ArgumentGroup":
     group = parser.add_argument_group("detection")
     level = group.add_mutually_exclusive_group()
     level.add_argument(
@@ -132,7 +143,7 @@ def _add_detection(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup"
     group.add_argument(
         "--fixed-level",
         action="store_true",
-        help="do not adapt the alarm level of a series to the alarms that it raised; detect never adapts it",
+        help=f"do not adapt the alarm level of a series to the alarms that it raised{level_note}",
     )
     group.add_argument(
         "--impute-rows",

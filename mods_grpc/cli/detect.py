@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mods_grpc.cli.arguments import connection_arguments, detection_arguments, open_client, table_arguments
+from mods_grpc.cli.arguments import add_command, connection_arguments, detection_arguments, open_client, table_arguments
 from mods_grpc.cli.input_rows import read_series
 from mods_grpc.cli.output import detection_to_json, print_detection, write_json
 from mods_grpc.client import Client, DetectResult, ModelInfo
@@ -20,9 +20,10 @@ OVERLAP_ROWS = 512
 
 def add_detect_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `detect` command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "detect",
-        help="detect anomalies in the rows of a file",
+        "detect anomalies in the rows of a file",
         parents=[connection_arguments(), table_arguments(), detection_arguments()],
     )
     parser.add_argument("--judge-rows", type=int, metavar="N", help="score only the last N rows of each series")

@@ -5,7 +5,7 @@ import argparse
 import numpy as np
 
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats
-from mods_grpc.cli.arguments import connection_arguments, open_client, table_arguments
+from mods_grpc.cli.arguments import add_command, connection_arguments, open_client, table_arguments
 from mods_grpc.cli.input_rows import read_series
 from mods_grpc.cli.output import forecast_to_json, format_time, print_forecast, write_json
 from mods_grpc.client import ModelInfo
@@ -16,8 +16,11 @@ from mods_grpc.exit_codes import EXIT_OK
 
 def add_forecast_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `forecast` command."""
-    parser = commands.add_parser(
-        "forecast", help="forecast the steps after the last rows of a file", parents=[connection_arguments(), table_arguments()]
+    parser = add_command(
+        commands,
+        "forecast",
+        "forecast the steps after the last rows of a file",
+        parents=[connection_arguments(), table_arguments()],
     )
     parser.add_argument("--steps", type=int, help="number of steps to forecast (default: the model's horizon)")
     parser.add_argument(

@@ -2,14 +2,14 @@
 
 import argparse
 
-from mods_grpc.cli.arguments import connection_arguments, open_client
+from mods_grpc.cli.arguments import add_command, connection_arguments, open_client
 from mods_grpc.cli.output import print_models, write_json
 from mods_grpc.exit_codes import EXIT_OK
 
 
 def add_models_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `models` command."""
-    parser = commands.add_parser("models", help="list the models that the server serves", parents=[connection_arguments()])
+    parser = add_command(commands, "models", "list the models that the server serves", [connection_arguments()])
     parser.set_defaults(run=run_models)
 
 

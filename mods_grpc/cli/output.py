@@ -44,7 +44,7 @@ def print_models(models: Sequence[ModelInfo]) -> None:
             f"[{style}]{model.state}[/]" if style else str(model.state),
             escape(" ".join(model.feature_names) or model.failure),
             f"{model.window_rows} rows of {_format_span(model.window_seconds)} every {_format_span(model.slide_seconds)}",
-            f"{model.horizon} steps",
+            f"{model.horizon} step{'s' if model.horizon > 1 else ''}",
             escape(model.provider.removesuffix("ExecutionProvider")),
             model.digest[:12],
         )

@@ -12,7 +12,7 @@ from threading import Event
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from mods_grpc.cli.arguments import open_client, watch_arguments
+from mods_grpc.cli.arguments import add_command, open_client, watch_arguments
 from mods_grpc.cli.live_view import LiveView
 from mods_grpc.cli.output import write_json
 from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
@@ -52,9 +52,7 @@ class _Recording:
 
 def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `replay` command."""
-    parser = commands.add_parser(
-        "replay", help="report the anomalies of recorded logs or aggregates", parents=[watch_arguments()]
-    )
+    parser = add_command(commands, "replay", "report the anomalies of recorded logs or aggregates", parents=[watch_arguments()])
     parser.add_argument(
         "logs",
         nargs="+",

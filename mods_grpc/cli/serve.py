@@ -4,13 +4,14 @@ import argparse
 import importlib.util
 from typing import Any
 
+from mods_grpc.cli.arguments import add_command
 from mods_grpc.exit_codes import EXIT_USAGE, print_error
 from mods_grpc.server.config import add_arguments, from_arguments
 
 
 def add_serve_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `serve` command, whose flags are the fields of ServerConfig."""
-    parser = commands.add_parser("serve", help="serve a model repository")
+    parser = add_command(commands, "serve", "serve a model repository")
     add_arguments(parser)
     parser.set_defaults(run=run_serve)
 

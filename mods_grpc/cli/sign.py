@@ -7,13 +7,14 @@ from typing import Any
 
 from mods_grpc.artifact import read_signing_key, sign_version
 from mods_grpc.artifact.version_folder import VERSION_PATTERN
+from mods_grpc.cli.arguments import add_command
 from mods_grpc.errors import ArtifactError
 from mods_grpc.exit_codes import EXIT_OK
 
 
 def add_sign_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `sign` command."""
-    parser = commands.add_parser("sign", help="sign a published model version (see serve --trusted-key-file)")
+    parser = add_command(commands, "sign", "sign a published model version (see serve --trusted-key-file)")
     parser.add_argument("version", type=Path, metavar="FOLDER", help="a published version, such as exported/campus/1")
     parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="Ed25519 private key (PEM, no password)")
     parser.set_defaults(run=run_sign)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mods_grpc.cli.arguments import connection_arguments, detection_arguments, open_client, table_arguments
+from mods_grpc.cli.arguments import add_command, connection_arguments, detection_arguments, open_client, table_arguments
 from mods_grpc.cli.input_rows import open_lines, read_input_rows
 from mods_grpc.cli.output import is_reportable, print_verdict, write_json
 from mods_grpc.client import Observation
@@ -11,9 +11,10 @@ from mods_grpc.exit_codes import EXIT_OK
 
 def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `stream` command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "stream",
-        help="detect anomalies in rows as they arrive, from a file or standard input",
+        "detect anomalies in rows as they arrive, from a file or standard input",
         parents=[connection_arguments(), table_arguments(), detection_arguments()],
     )
     parser.add_argument("--sensor", help="namespace of the series on the server (default: the host name)")

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
-from mods_grpc.cli.arguments import open_client, parse_span, watch_arguments
+from mods_grpc.cli.arguments import add_command, open_client, parse_span, watch_arguments
 from mods_grpc.cli.live_view import LiveView
 from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
 from mods_grpc.client import Client, ModelInfo
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `watch` command."""
-    parser = commands.add_parser("watch", help="follow Zeek or Suricata logs and report anomalies", parents=[watch_arguments()])
+    parser = add_command(commands, "watch", "follow Zeek or Suricata logs and report anomalies", parents=[watch_arguments()])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--zeek", type=Path, metavar="DIR", help="folder that Zeek logs to, such as /opt/zeek/logs/current")
     source.add_argument("--eve", type=Path, metavar="FILE", help="Suricata's eve.json")

@@ -116,18 +116,17 @@ class ServerConfig:
         if self.default_impute_rows > self.max_impute_rows:
             rows = f"{self.default_impute_rows}, above --max-impute-rows {self.max_impute_rows}"
             raise ValueError(f"--default-impute-rows is {rows}")
-        if not (self.insecure_public or self.tls_certificate or self.token_file or is_loopback(self.address)):
-            text = "is beyond loopback, without --tls-certificate or --token-file; --insecure-public allows it"
-            raise ValueError(f"--address {self.address} {text}")
-
-        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
-            raise ValueError(f"--otlp-endpoint is {self.otlp_endpoint!r}, expected http://host:port or https://host:port")
         for name in ("address", "health_address"):
             address = getattr(self, name)
             port = address.rpartition(":")[2]
             if not address.startswith(UNIX_PREFIXES) and not (port.isdecimal() and int(port) < 2**16):
                 # gRPC would take the port modulo 65536
                 raise ValueError(f"{to_flag(name)} is {address!r}, expected host:port with a port of 0 to 65535, or unix:/path")
+        if not (self.insecure_public or self.tls_certificate or self.token_file or is_loopback(self.address)):
+            text = "is beyond loopback, without --tls-certificate or --token-file; --insecure-public allows it"
+            raise ValueError(f"--address {self.address} {text}")
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"--otlp-endpoint is {self.otlp_endpoint!r}, expected http://host:port or https://host:port")
 
 
 def is_loopback(address: str) -> bool:
@@ -157,7 +156,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every field. The repository is a positional argument."""
     hints = get_type_hints(ServerConfig)
     for item in dataclasses.fields(ServerConfig):
-        text = f"{item.metadata['help']} (default {item.default})"
+        text = f"{item.metadata['help']} (default {format_default(item.default)})"
         if item.name == "repository":
             parser.add_argument("repository", nargs="?", type=Path, default=None, help=text)
         elif hints[item.name] is bool:
@@ -184,6 +183,13 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
         elif variable in environment:
             values[item.name] = _parse(environment[variable], hints[item.name], variable)
     return ServerConfig(**values)
+
+
+def format_default(value: object) -> str:
+    """Write a default for help: true or false for a switch, none for an empty text, no decimals for whole numbers."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def to_flag(name: str) -> str:

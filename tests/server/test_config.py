@@ -15,6 +15,7 @@ from mods_grpc.server.config import (
     ENVIRONMENT_PREFIX,
     ServerConfig,
     add_arguments,
+    format_default,
     from_arguments,
     is_loopback,
     to_flag,
@@ -176,6 +177,19 @@ def test_listening_beyond_loopback_must_be_allowed(address):
     assert ServerConfig(address=address, insecure_public=True).address == address
 
 
+@pytest.mark.parametrize("address", ["gateway", "gateway:x"])
+def test_an_address_without_a_port_is_refused_for_its_form(address):
+    with pytest.raises(ValueError, match="expected host:port"):
+        ServerConfig(address=address)
+
+
+@pytest.mark.parametrize(
+    ("default", "text"), [(True, "true"), (False, "false"), ("", "none"), (0.0, "0"), (604_800.0, "604800"), (6, "6")]
+)
+def test_defaults_are_written_for_people(default, text):
+    assert format_default(default) == text
+
+
 def test_a_configuration_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ServerConfig().max_streams = 5
@@ -189,7 +203,7 @@ def test_the_help_lists_every_field_with_its_default(capsys):
     for item in dataclasses.fields(ServerConfig):
         assert (item.name if item.name == "repository" else to_flag(item.name)) in text
         assert item.metadata["help"].replace("\n", " ") in text
-        assert f"(default {item.default})" in text
+        assert f"(default {format_default(item.default)})" in text
 
 
 def test_a_wrong_configuration_ends_the_command_with_one_clear_line(monkeypatch):

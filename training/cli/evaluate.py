@@ -33,9 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--false-alarms-per-day", type=float, default=0.0, metavar="X", help="budget of the detector (default: the model's)"
     )
     parser.add_argument("--events", default="", metavar="FILE", help="events.csv with labelled events")
-    parser.add_argument(
-        "--no-report", dest="report", action="store_false", help="write metrics.json only, which is much faster"
-    )
+    parser.add_argument("--no-report", dest="report", action="store_false", help="write metrics.json only, which is much faster")
     parser.add_argument(
         "--output",
         default="build/evaluation",

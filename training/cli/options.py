@@ -113,7 +113,7 @@ def find_model_version(arguments: argparse.Namespace) -> tuple[Path, Artifact]:
         The folder of the version, and what is in it.
 
     Raises:
-        DataError: The repository has no such model.
+        DataError: The repository has no such model or version.
         ArtifactError: The version can't be read.
         SystemExit: The options contradict each other, or name no version.
     """
@@ -131,6 +131,8 @@ def find_model_version(arguments: argparse.Namespace) -> tuple[Path, Artifact]:
             names = ", ".join(dict.fromkeys(name for name, _ in published)) or "none"
             raise DataError(f"no model {arguments.model} in {repository}; there are: {names}")
         folder = repository / arguments.model / str(arguments.model_version or max(versions))
+    if not folder.is_dir():
+        raise DataError(f"no model version {folder}")
     return folder, read_artifact(folder.parent.parent, folder.parent.name, int(folder.name))
 
 
@@ -256,7 +258,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--learning-rate", type=float, default=fit.learning_rate, metavar="X", help="learning rate of Adam (default: %(default)s)"
     )
-    group.add_argument("--loss", choices=get_args(Loss), default=fit.loss, help="(default: %(default)s)")
+    group.add_argument("--loss", choices=get_args(Loss), default=fit.loss, help="loss to minimize (default: %(default)s)")
     group.add_argument(
         "--averaging",
         type=float,

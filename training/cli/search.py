@@ -23,7 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     group = parser.add_argument_group("search")
     group.add_argument("--trials", type=int, default=20, metavar="N", help="number of trials (default: %(default)s)")
-    group.add_argument("--sequence-lens", default="12,24,36,72", metavar="N,N", help="(default: %(default)s)")
+    group.add_argument(
+        "--sequence-lens", default="12,24,36,72", metavar="N,N", help="choices of --sequence-len (default: %(default)s)"
+    )
     group.add_argument("--widths", default="16,32,64,128", metavar="N,N", help="choices of --blocks (default: %(default)s)")
     group.add_argument(
         "--learning-rates", default="3e-4,1e-2", metavar="MIN,MAX", help="range of --learning-rate (default: %(default)s)"
@@ -53,6 +55,8 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 
 def _parse_space(arguments: argparse.Namespace) -> SearchSpace:
+    if arguments.trials < 1:
+        raise DataError(f"--trials is {arguments.trials}, expected 1 or more")
     rates = _parse_numbers(arguments.learning_rates, "--learning-rates")
     if len(rates) != 2:
         raise DataError(f"--learning-rates is {arguments.learning_rates!r}, expected the lowest and the highest")

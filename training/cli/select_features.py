@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help="protocols of a datapool, all columns of each (default: all; --data-select-query takes precedence)",
     )
-    parser.add_argument("--time-range", default="<1970,2200)", metavar="RANGE", help="(default: all)")
+    parser.add_argument("--time-range", default="<1970,2200)", metavar="RANGE", help="rows to analyze (default: all)")
     parser.add_argument(
         "--steps-ahead", type=int, default=1, metavar="N", help="steps ahead for mutual information (default: %(default)s)"
     )

@@ -14,14 +14,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `simulate`."""
     logs = LogOptions()
     parser.add_argument("--output", required=True, metavar="DIR", help="new folder for the datapool or logs, and events.csv")
-    parser.add_argument("--time-range", default="<2026-01-05,2026-03-09)", metavar="RANGE", help="(default: %(default)s)")
+    parser.add_argument(
+        "--time-range", default="<2026-01-05,2026-03-09)", metavar="RANGE", help="range to simulate (default: %(default)s)"
+    )
     parser.add_argument(
         "--events-time-range", default="", metavar="RANGE", help="range that events may lie in (default: no events)"
     )
     parser.add_argument(
         "--events-per-kind", type=int, default=1, metavar="N", help="events of each kind and strength (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of traffic and events (default: %(default)s)")
     parser.add_argument("--logs", action="store_true", help="write Zeek logs of conn, dns and ssh instead of a datapool")
     parser.add_argument("--log-format", choices=FORMATS, default=logs.format, help="format of the logs (default: %(default)s)")
     parser.add_argument(

@@ -101,9 +101,8 @@ def read_datapool(
     parts: list[_ProtocolRows] = []
     for protocol in query.protocols():
         if protocol not in sources:
-            raise DataError(
-                f"no protocol {protocol} with {window_slide} in {root}; there are {', '.join(sorted(sources)) or 'none'}"
-            )
+            names = ", ".join(sorted(sources)) or _name_other_slides(root)
+            raise DataError(f"no protocol {protocol} with {window_slide} in {root}; there are {names}")
         selected = [source for source in sources[protocol] if source.day in days]
         if not selected:
             first, last = min(s.day for s in sources[protocol]), max(s.day for s in sources[protocol])
@@ -154,12 +153,17 @@ def list_columns(root: Path, window_slide: str = DEFAULT_WINDOW_SLIDE) -> dict[s
     """
     sources = _find_files(root, window_slide)
     if not sources:
-        raise DataError(f"no files of {window_slide} in {root}")
+        raise DataError(f"no files of {window_slide} in {root}; there are {_name_other_slides(root)}")
     by_protocol = {}
     for protocol, files in sorted(sources.items()):
         columns = dict.fromkeys(column for file in files for column in file.read().header)
         by_protocol[protocol] = [column for column in columns if column not in JOIN_COLUMNS]
     return by_protocol
+
+
+def _name_other_slides(root: Path) -> str:
+    slides = sorted({path.stem for path in root.rglob("w*-s*.tsv")})
+    return f"none, but files of {', '.join(slides)}" if slides else "none"
 
 
 def _find_files(root: Path, window_slide: str) -> dict[str, list[_DayFile]]:

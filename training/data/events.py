@@ -132,5 +132,7 @@ def read_events(path: Path) -> list[LabelledEvent]:
                 )
                 for row in csv.DictReader(file)
             ]
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError) as error:
         raise DataError(f"{path}: not a table of events with kind, start, end, strength, features") from error

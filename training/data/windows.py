@@ -74,9 +74,9 @@ def split_series(series: Series, ranges: SplitRanges, rows: int, horizon: int) -
     Raises:
         DataError: The parts are not in chronological order, overlap, or one is too short for a single window.
     """
-    train = series.slice(ranges.train)
-    calibration = series.slice(ranges.calibration) if ranges.calibration else None
-    validation = series.slice(ranges.validation) if ranges.validation else None
+    train = _find_rows(series, ranges.train, "train")
+    calibration = _find_rows(series, ranges.calibration, "calibration") if ranges.calibration else None
+    validation = _find_rows(series, ranges.validation, "validation") if ranges.validation else None
     length, end = train.stop - train.start, train.stop
     if calibration is None:
         calibration = slice(end - round(length * ranges.calibration_share), end)
@@ -86,7 +86,7 @@ def split_series(series: Series, ranges: SplitRanges, rows: int, horizon: int) -
         end = validation.start
     parts = {"train": slice(train.start, end), "validation": validation, "calibration": calibration}
     if ranges.test:
-        parts["test"] = series.slice(ranges.test)
+        parts["test"] = _find_rows(series, ranges.test, "test")
     names = list(parts)
     gap = rows + horizon
     for name, following in pairwise(names):
@@ -101,6 +101,13 @@ def split_series(series: Series, ranges: SplitRanges, rows: int, horizon: int) -
                 f"windows of {rows} rows with {horizon} steps ahead need more data"
             )
     return {name: per_series(series, part) for name, part in parts.items()}
+
+
+def _find_rows(series: Series, interval: Interval, name: str) -> slice:
+    try:
+        return series.slice(interval)
+    except DataError as error:
+        raise DataError(f"{name} range: {error}") from None
 
 
 def make_samples(series: Series, part: PartRows, rows: int, horizon: int) -> Samples:

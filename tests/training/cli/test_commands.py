@@ -175,7 +175,7 @@ def test_a_failed_command_is_one_line_and_exit_code_1(tmp_path: Path, capsys: py
         (["fit", "--datapool", str(tmp_path / "none")], "no datapool folder"),
         (["fit", "--csv", table, "--time-column", "when"], "no time column when"),
         (["export", "--run", str(tmp_path), "--model", "x"], "is not a run directory"),
-        (["evaluate", "--csv", table, "--model", str(tmp_path / "x" / "1")], "cannot be opened"),
+        (["evaluate", "--csv", table, "--model", str(tmp_path / "x" / "1")], "no model version"),
         (["evaluate", "--csv", table, "--model", "x", "--repository", str(tmp_path)], "no model x in"),
         (["simulate", "--output", str(tmp_path)], "is not empty"),
     ]
@@ -197,6 +197,7 @@ def test_option_values_that_cannot_be_used_are_a_usage_error_and_exit_code_2(
         (["fit", "--csv", table, "--level", "--no-model-delta"], "level adds nothing"),
         (["fit", "--csv", table, "--averaging", "1"], "averaging is 1.0"),
         (["search", "--csv", table, "--learning-rates", "1e-3"], "expected the lowest and the highest"),
+        (["search", "--csv", table, "--trials", "0"], "--trials is 0, expected 1 or more"),
         (["evaluate", "--csv", table, "--model", str(tmp_path)], "expected NAME or REPOSITORY/NAME/VERSION"),
         (["evaluate", "--csv", table, "--model", "exported/x/1", "--model-version", "2"], "--model-version needs --model NAME"),
     ]
