@@ -133,7 +133,10 @@ def main() -> None:
         for name, page in PAGES.items():
             print(f"{name} (about {page.minutes} min)\n" + "".join(f"    {command}\n" for command in page.commands))
     for name in names:
-        outputs = [run(command) for command in PAGES[name].commands]
+        try:
+            outputs = [run(command) for command in PAGES[name].commands]
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"error: exit code {error.returncode} of {shlex.join(map(str, error.cmd))}; {name} was not written")
         path = RESULTS / f"{name}.md"
         path.write_text(render_page(path.read_text() if path.exists() else "", name, PAGES[name], outputs))
         print(f"wrote {path.relative_to(ROOT)}")
