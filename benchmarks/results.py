@@ -126,8 +126,10 @@ def render_page(old: str, name: str, page: Page, outputs: list[str]) -> str:
 def main() -> None:
     """List the pages, or run the commands of the named ones and write these pages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", choices=[*PAGES, []], metavar="PAGE", help="pages to write (default: list all)")
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="pages to write (default: list all)")
     names = parser.parse_args().pages
+    if unknown := [name for name in names if name not in PAGES]:
+        parser.error(f"no page {', '.join(unknown)}; there are {', '.join(PAGES)}")
     if not names:
         print("make results PAGES='NAME ...' runs these commands and writes docs/results/NAME.md:\n")
         for name, page in PAGES.items():
