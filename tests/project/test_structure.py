@@ -16,6 +16,7 @@ from tests.support.structure.import_graph import (
     package_imports,
     parse,
     read_modules,
+    walk,
 )
 
 MODULES = read_modules()
@@ -216,8 +217,8 @@ def test_a_variable_says_what_it_holds():
 def test_loggers_are_called_logger():
     offenders = [
         f"{name}:{node.lineno}"
-        for name, tree in TREES.items()
-        for node in ast.walk(tree)
+        for name, module in MODULES.items()
+        for node in walk(module.path)
         if isinstance(node, ast.Assign) and re.search(r"getLogger\(__name__\)$", ast.unparse(node.value))
         if ast.unparse(node.targets[0]) != "logger"
     ]
@@ -227,7 +228,7 @@ def test_loggers_are_called_logger():
 def assigned(names):
     """Yield (module, line, variable) of each variable and parameter."""
     for name in names:
-        for node in ast.walk(TREES[name]):
+        for node in walk(MODULES[name].path):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield name, node.lineno, node.id
             elif isinstance(node, ast.arg):

@@ -3,7 +3,7 @@
 import ast
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,19 +40,29 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """Yield what a module imports, also inside functions and under TYPE_CHECKING, as `package.module.name`.
+@functools.cache
+def walk(path: Path) -> tuple[ast.AST, ...]:
+    """Return the nodes of a module's syntax tree that carry names, as `ast.walk` orders them."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Name, ast.arg, ast.Assign)
+    return tuple(node for node in ast.walk(parse(path)) if isinstance(node, kinds))
+
+
+@functools.cache
+def imported_names(path: Path) -> tuple[str, ...]:
+    """Return what a module imports, also inside functions and under TYPE_CHECKING, as `package.module.name`.
 
     Raises:
         ValueError: A relative import.
     """
-    for node in ast.walk(parse(path)):
+    names: list[str] = []
+    for node in walk(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise ValueError(f"{path}: relative import")
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return tuple(names)
 
 
 def read_modules(tops: Iterable[str] = TOPS) -> dict[str, Module]:
@@ -73,18 +83,15 @@ def read_modules(tops: Iterable[str] = TOPS) -> dict[str, Module]:
     return modules
 
 
-def package_of(module: Module, modules: Mapping[str, Module]) -> str:
-    """Return the package that a module counts to: its folder, or itself where the folder holds packages too."""
-    folder = module.path.parent
-    name = import_name(folder / "__init__.py")
-    if any(other.path.parent.parent == folder and other.path.name == "__init__.py" for other in modules.values()):
-        return module.name
-    return name
-
-
 def package_imports(modules: Mapping[str, Module]) -> dict[str, set[str]]:
-    """Return which packages each package imports."""
-    package = {name: package_of(module, modules) for name, module in modules.items()}
+    """Return which packages each package imports. A module whose folder holds packages too counts as a package of its own."""
+    with_packages = {str(module.path.parent.parent) for module in modules.values() if module.path.name == "__init__.py"}
+
+    def package_of(module: Module) -> str:
+        folder = module.path.parent
+        return module.name if str(folder) in with_packages else import_name(folder / "__init__.py")
+
+    package = {name: package_of(module) for name, module in modules.items()}
     graph: dict[str, set[str]] = {name: set() for name in package.values()}
     for name, module in modules.items():
         graph[package[name]] |= {package[target] for target in module.imports} - {package[name]}
