@@ -11,7 +11,11 @@ from tests.support.paths import ROOT
 from training.cli.main import build_parser as build_complete_training_parser
 
 FOLDERS = ("docs", "training", "protos", "benchmarks", "examples")
-PAGES = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
+PAGES = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md")))
+    if "node_modules" not in path.parts
+)
 RESULTS = sorted(path for path in (ROOT / "docs/results").glob("*.md") if path.name != "README.md")
 SOURCES = ("mods_grpc", "training", "tests", "benchmarks", "examples", "deploy", "protos", "Dockerfile", "Makefile", ".ci/run")
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".json", ".cfg", ".conf", ".sh", ".toml", ".zeek", ".js", ".cpp", ""}

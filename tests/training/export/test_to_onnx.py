@@ -31,7 +31,15 @@ from training.fitting.npz import pack_arrays, unpack_arrays
 from training.network.config import MODEL_TYPES, ModelConfig
 
 
-@pytest.fixture(scope="module", params=MODEL_TYPES)
+FAST = {"MLP", "Conv1D", "LSTM", "GRU", "attentionLSTM", "TCN", "TSMixer", "ensemble"}
+"""One of each kind of layer that is converted; the others are exported with the slow tests."""
+
+
+def all_of(*model_types):
+    return [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in model_types]
+
+
+@pytest.fixture(scope="module", params=all_of(*MODEL_TYPES))
 def case(request):
     return make_case(contract_config(request.param))
 
@@ -48,7 +56,7 @@ def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
     assert check_graph(case.model).operators == operators
 
 
-@pytest.mark.parametrize("model_type", ["MLP", "seq2seqLSTM", "TSMixer", "ensemble"])
+@pytest.mark.parametrize("model_type", all_of("MLP", "seq2seqLSTM", "TSMixer", "ensemble"))
 def test_gives_quantiles_as_a_second_output(model_type):
     config = ModelConfig(model_type=model_type, steps_ahead=4, blocks=8, transform="log1p", quantiles="0.1,0.5,0.75", linear=True)
     case = make_case(config)
@@ -71,7 +79,7 @@ def test_takes_a_window_and_gives_a_forecast_in_a_free_batch(case):
     assert (forecast.name, forecast.type, forecast.shape) == ("forecast", "tensor(double)", ["batch", 4, FEATURES])
 
 
-@pytest.mark.parametrize("case", ["MLP", "bidirectLSTM", "seq2seqLSTM", "stackedTCN", "ensemble"], indirect=True)
+@pytest.mark.parametrize("case", all_of("MLP", "bidirectLSTM", "seq2seqLSTM", "stackedTCN", "ensemble"), indirect=True)
 def test_exporting_again_gives_the_same_bytes(case):
     assert export_graph(case.network, case.config, case.scaler, FEATURES) == case.model
 
@@ -106,8 +114,8 @@ def test_stays_finite_on_absurd_windows(case):
         ("MLP", "log1p", True),
         ("MLP", "log1p", False),
         ("MLP", "none", False),
-        ("stackedLSTM", "log1p", True),
-        ("TCN", "none", False),
+        pytest.param("stackedLSTM", "log1p", True, marks=pytest.mark.slow),
+        pytest.param("TCN", "none", False, marks=pytest.mark.slow),
     ],
 )
 def test_preprocessing_is_inside_the_graph(model_type, transform, delta):
@@ -194,6 +202,7 @@ for model_type in reversed(sys.argv[1:]):
 """
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes(pytestconfig):
     model_types = ("GRU", "attentionLSTM", "TCN")
     expected = {name: hashlib.sha256(make_case(contract_config(name)).model).hexdigest() for name in model_types}

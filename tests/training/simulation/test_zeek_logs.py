@@ -29,7 +29,7 @@ def aggregates(folder, simulation, **options):
     return simulation.counts[: len(aggregated)], aggregated
 
 
-@pytest.mark.parametrize("form", ["tsv", "json"])
+@pytest.mark.parametrize("form", ["tsv", pytest.param("json", marks=pytest.mark.slow)])
 def test_at_full_scale_the_logs_hold_what_was_simulated(tmp_path, form):
     simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05T02:00:00,2026-01-05T03:10:00)")))
     written = write_logs(tmp_path / "logs", simulation, LogOptions(format=form, scale=1.0))
@@ -41,6 +41,7 @@ def test_at_full_scale_the_logs_hold_what_was_simulated(tmp_path, form):
     assert written["conn"] == simulation.slides[:7, :2].sum()
 
 
+@pytest.mark.slow
 def test_at_a_small_scale_the_course_of_the_days_stays(tmp_path):
     events = parse_interval("<2026-01-07,2026-01-26)")
     simulation = simulate(SimulationConfig(interval=parse_interval("<2026-01-05,2026-01-26)"), events_interval=events))
