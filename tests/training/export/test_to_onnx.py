@@ -30,7 +30,6 @@ from training.export.to_onnx import check_model, export_graph
 from training.fitting.npz import pack_arrays, unpack_arrays
 from training.network.config import MODEL_TYPES, ModelConfig
 
-
 FAST = {"MLP", "Conv1D", "LSTM", "GRU", "attentionLSTM", "TCN", "TSMixer", "ensemble"}
 """One of each kind of layer that is converted; the others are exported with the slow tests."""
 
