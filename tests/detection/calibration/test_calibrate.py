@@ -49,7 +49,7 @@ def scored(detector, values, significance=0.01):
     return monitor.observe(slots, times, values, reported=np.ones(n, bool), significance=significance, impute_rows=3)
 
 
-@pytest.mark.parametrize("features", [1, 3, 40])
+@pytest.mark.parametrize("features", [1, 3, pytest.param(40, marks=pytest.mark.slow)])
 def test_intervals_have_the_stated_coverage_and_the_fused_p_is_uniform_on_dependent_features(features):
     kinds = ["count", "sum", *["mean"] * 38][:features]
     detector = calibrated(walks(8000, features), kinds)

@@ -15,7 +15,8 @@ pytestmark = [needs_mods_2019, pytest.mark.timeout(300)]
 
 QUICK = ResumePolicy(total_seconds=30, first_wait_seconds=0.001, longest_wait_seconds=0.01)
 HORIZON = 12  # of the model
-CUT_ROWS = 1_200  # of the streams that are cut, and of each series of many; whole May is compared row by row and in batches
+# rows of the streams that are cut, and of each series of many; whole May is compared in batches, and row by row with the slow tests
+CUT_ROWS = 1_200
 OPTIONS = {"model": "mods-2019", "false_alarms_per_day": 1.0, "impute_rows": 6}
 
 
@@ -65,19 +66,24 @@ def assert_same(verdicts, result):
     np.testing.assert_array_equal([verdict.anomalous for verdict in verdicts], result.anomalous)
 
 
-def test_single_rows_get_the_verdicts_and_explanations_of_one_batch(server, may, at_once):
-    verdicts = stream(server.address, rows(*may), "rows", explain="all")
-    assert_same(verdicts, at_once)
-    assert at_once.anomalous.sum() > 0
+@pytest.mark.parametrize("count", [CUT_ROWS, pytest.param(None, marks=pytest.mark.slow)], ids=["its first days", "all of it"])
+def test_single_rows_get_the_verdicts_and_explanations_of_one_batch(server, may, at_once, count):
+    times, values = may
+    verdicts = stream(server.address, rows(times[:count], values[:count]), f"rows {count}", explain="all")
+    scored = len(verdicts)
+    np.testing.assert_array_equal([verdict.p_value for verdict in verdicts], at_once.p_values[:scored])
+    np.testing.assert_array_equal([verdict.anomalous for verdict in verdicts], at_once.anomalous[:scored])
+    assert at_once.anomalous[:scored].sum() > 0
+    assert scored == len(at_once.p_values) or count is not None
     written = [(v.observe_time, v.reason, v.features, v.episode, v.score) for v in verdicts]
-    assert written == [(v.observe_time, v.reason, v.features, v.episode, v.score) for v in at_once.verdicts]
+    assert written == [(v.observe_time, v.reason, v.features, v.episode, v.score) for v in at_once.verdicts[:scored]]
 
 
 def test_batches_of_seven_are_the_same(server, may, at_once):
     assert_same(stream(server.address, batches(*may, 7), "batches"), at_once)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_stream_cut_and_resumed_at_five_random_places_is_the_same(server, may, at_once, seed):
     rng = np.random.default_rng(seed)
     cuts = [600, *rng.integers(1_000, 16_000, 5).tolist()]

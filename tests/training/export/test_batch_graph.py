@@ -46,7 +46,7 @@ def timed_once(monkeypatch):
     monkeypatch.setattr("training.export.batch_graph.REPEATS", 1)
 
 
-FAST = ("LSTM", "bidirectLSTM")
+FAST = ("LSTM",)
 
 
 @pytest.fixture(

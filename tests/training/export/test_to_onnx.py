@@ -55,7 +55,9 @@ def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
     assert check_graph(case.model).operators == operators
 
 
-@pytest.mark.parametrize("model_type", all_of("MLP", "seq2seqLSTM", "TSMixer", "ensemble"))
+@pytest.mark.parametrize(
+    "model_type", ["MLP", *(pytest.param(name, marks=pytest.mark.slow) for name in ("seq2seqLSTM", "TSMixer", "ensemble"))]
+)
 def test_gives_quantiles_as_a_second_output(model_type):
     config = ModelConfig(model_type=model_type, steps_ahead=4, blocks=8, transform="log1p", quantiles="0.1,0.5,0.75", linear=True)
     case = make_case(config)

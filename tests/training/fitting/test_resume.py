@@ -32,7 +32,7 @@ class PulledPlug(Exception):
 
 
 @pytest.mark.train
-@pytest.mark.parametrize("averaging", [0.0, 0.9])
+@pytest.mark.parametrize("averaging", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_a_fit_that_goes_on_after_an_interrupt_ends_with_the_weights_of_an_undisturbed_one(
     tmp_path: Path, averaging: float
 ) -> None:
