@@ -15,7 +15,7 @@ pytestmark = [needs_mods_2019, pytest.mark.timeout(300)]
 
 QUICK = ResumePolicy(total_seconds=30, first_wait_seconds=0.001, longest_wait_seconds=0.01)
 HORIZON = 12  # of the model
-# rows of the streams that are cut, and of each series of many; whole May is compared in batches, and row by row with the slow tests
+# rows of the streams that are cut, and of each series of many; whole May is compared in batches, and row by row in the slow tests
 CUT_ROWS = 1_200
 OPTIONS = {"model": "mods-2019", "false_alarms_per_day": 1.0, "impute_rows": 6}
 
