@@ -1,6 +1,7 @@
-"""A client and the peer it talks to, for all tests of the client."""
+"""What tests of all packages share: the transport to use, a repository, and a client and the peer it talks to."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -40,3 +41,13 @@ def peer_and_client(serving: tuple[ScriptedServer, Client]) -> tuple[ScriptedSer
     peer, client = serving
     peer.__dict__.update(ScriptedServer().__dict__)
     return peer, client
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the tiny model in it."""
+    from tests.support.models.tiny import publish_tiny
+
+    folder = tmp_path_factory.mktemp("repository")
+    publish_tiny(folder)
+    return folder

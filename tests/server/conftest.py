@@ -1,16 +1,8 @@
 import pytest
 
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2_grpc
-from tests.support.models.tiny import publish_tiny
 from tests.support.rpc.client import Stream
 from tests.support.running_server import channel_to, running_server
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("repository")
-    publish_tiny(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
