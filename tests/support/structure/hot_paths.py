@@ -23,11 +23,10 @@ MODEL = "campus"
 WARM_UP_ROWS = 60
 SLIDE_SECONDS = 600
 START_SECONDS = 1_767_571_200  # 2026-01-05
-POLL_SECONDS = 0.05
-MAX_IDLE_CALLS = 15  # of timers, in the seconds above: what follows an answer, such as the prefetch of the next row, makes more
+POLL_SECONDS = 0.05  # without a call, and what follows an answer, such as the prefetch of the next row, is done
 MAX_POLLS = 20
 TIMEOUT_SECONDS = 60
-ROUNDS = 5  # the median counts: now and then a timer falls into one, or an answer needs a frame more or less
+ROUNDS = 5  # the median counts: now and then an answer needs a frame more or less
 ZEEK_HEADER = "".join(
     f"#{line}\n"
     for line in (
@@ -148,5 +147,5 @@ def _wait_until_quiet(trace: Trace) -> None:
     for _ in range(MAX_POLLS):
         calls = trace.calls
         time.sleep(POLL_SECONDS)
-        if trace.calls - calls <= MAX_IDLE_CALLS:
+        if calls == trace.calls:
             break

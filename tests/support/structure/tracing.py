@@ -12,6 +12,9 @@ from typing import Any
 from tests.support.paths import ROOT
 from tests.support.structure.import_graph import GENERATED, import_name
 
+TIMER_METHOD = "_tick"
+"""What the timers of streams and connections are called."""
+
 
 @dataclass(slots=True)
 class Trace:
@@ -84,6 +87,8 @@ class Tracer:
         if trace is None or event not in {"call", "return"}:
             return
         name = self._module_of(frame)
+        if name is not None and self._is_of_a_timer(frame):
+            return
         if event == "call":
             if name is not None:
                 trace.called.append(name)
@@ -91,6 +96,14 @@ class Tracer:
             name = self._module_of(frame.f_back)
         if name is not None:
             trace.path.append(name)
+
+    def _is_of_a_timer(self, frame: FrameType | None) -> bool:
+        """Return whether a periodic timer made the call: such calls depend on how long the work took."""
+        while frame is not None:
+            if frame.f_code.co_name == TIMER_METHOD and self._module_of(frame) is not None:
+                return True
+            frame = frame.f_back
+        return False
 
     def _module_of(self, frame: FrameType) -> str | None:
         file = frame.f_code.co_filename
