@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mods_grpc.errors import DrainingError, QuotaError, Reason
+from mods_grpc.errors import DrainingError, ModsError, QuotaError, Reason
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.rpc.boundary import RpcBoundary
@@ -78,6 +78,9 @@ class StreamRegistry:
         self._boundary.metrics.streams_open.inc()
         try:
             await self._serve(stream, session)
+        except ModsError as error:
+            # grpcio keeps the error of a call, and the frames it came through hold the model
+            raise error.with_traceback(None) from error.__cause__
         finally:
             session.close()
             self._remove(stream, identity.name)
