@@ -26,6 +26,7 @@ START_SECONDS = 1_767_571_200  # 2026-01-05
 POLL_SECONDS = 0.05  # without a call, and what follows an answer, such as the prefetch of the next row, is done
 MAX_POLLS = 20
 TIMEOUT_SECONDS = 60
+CLIENT_OPTIONS = (("grpc.http2.bdp_probe", 0),)  # no pings that measure the path: they come now and then
 ROUNDS = 5  # the median counts: now and then an answer needs a frame more or less
 ZEEK_HEADER = "".join(
     f"#{line}\n"
@@ -46,7 +47,10 @@ TYPICAL_VALUES = np.array([43_000.0, 21_000.0, 30.0, 3_400.0])
 
 def trace_all(tracer: Tracer) -> dict[str, Trace]:
     """Return the trace of each hot path, by title; the server's thread is traced, the client's is not."""
-    with running_server(repository=EXPORTED, transport="direct") as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        running_server(repository=EXPORTED, transport="direct") as server,
+        grpc.insecure_channel(server.address, options=CLIENT_OPTIONS) as channel,
+    ):
         stub = Stub(channel)
         rows = {
             "StreamDetect row": (verdict_pb2.EXPLAIN_NONE, 0),

@@ -21,6 +21,7 @@ def test_architectures_that_do_not_exist_are_refused(tmp_path: Path, capsys: pyt
     assert "no architecture RNN" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.train
 def test_architectures_and_baselines_are_compared_on_one_series(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the form of the labelled sets: compressed, seconds since 1970, five minutes per row, a column of labels."""

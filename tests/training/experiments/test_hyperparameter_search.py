@@ -32,6 +32,7 @@ def source(tmp_path_factory) -> SourceConfig:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.train
 def test_the_same_seed_tries_the_same_options_with_the_same_scores_and_reads_no_test_range(source) -> None:
     first, again = (list(search(source, MODEL, OPTIONS, SPACE, 2)) for _ in range(2))

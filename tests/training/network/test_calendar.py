@@ -25,7 +25,7 @@ from training.network.config import CALENDAR_CHANNELS, MODEL_TYPES, FitConfig, M
 from training.network.scaler import Scaler
 
 FEATURES = 2
-QUICK = ("MLP", "LSTM", "DLinear")
+QUICK = ("MLP", "LSTM")
 DAY = DAY_MINUTES * MINUTE_NANOS
 
 
@@ -84,6 +84,7 @@ def test_every_model_sees_the_time_and_its_graph_forecasts_what_keras_does(model
     np.testing.assert_allclose(forecast(windows, times)[:20], one_by_one, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.train
 def test_a_network_with_a_calendar_forecasts_changes_that_only_the_time_predicts():
     """That work begins at eight can't be told from the night before it, but from the clock."""

@@ -10,7 +10,7 @@ from training.network.config import MODEL_TYPES, FitConfig, ModelConfig
 FEATURES = 3
 HORIZON = 4
 RECURRENT = {"LSTM", "GRU", "bidirectLSTM", "seq2seqLSTM", "stackedLSTM", "attentionLSTM", "GRU-FCN"}
-FAST = {"MLP", "LSTM", "DLinear"}  # the others are fitted with the slow tests
+FAST = {"MLP", "LSTM"}  # the others are fitted with the slow tests
 
 
 def seasonal_samples(start, count, rows):
