@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from mods_grpc.cli.arguments import add_command, open_client, watch_arguments
-from mods_grpc.cli.live_view import LiveView
-from mods_grpc.cli.output import write_json
+from mods_grpc.cli.output import LiveView, write_json
 from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
 from mods_grpc.client import ModelInfo
 from mods_grpc.data.tables import TableLayout, open_table, read_rows

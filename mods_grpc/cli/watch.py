@@ -12,7 +12,7 @@ from threading import Event
 from typing import Any
 
 from mods_grpc.cli.arguments import add_command, open_client, parse_span, watch_arguments
-from mods_grpc.cli.live_view import LiveView
+from mods_grpc.cli.output import LiveView
 from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.errors import ConnectionFailedError, ModelUnavailableError

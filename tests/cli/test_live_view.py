@@ -5,7 +5,7 @@ import math
 import pytest
 from rich.console import Console
 
-from mods_grpc.cli.live_view import LiveView, draw_band, draw_sparkline
+from mods_grpc.cli.output import LiveView, draw_band, draw_sparkline
 from mods_grpc.client import FeatureVerdict, Verdict, VerdictStatus
 from tests.support.ids.sample_alerts import ALERT
 

@@ -12,7 +12,7 @@ from mods_grpc.transport.grpc.message_reader import MessageReader
 from mods_grpc.transport.grpc.request_metadata import Metadata, RejectedRequestError, RequestHeaders
 from mods_grpc.transport.grpc.response_metadata import DEFAULT_HEADERS, encode_headers, encode_trailers
 from mods_grpc.transport.http2.errors import Code
-from mods_grpc.transport.http2.memory_budget import MemoryBudget
+from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.stream import Http2Stream
 
 DEADLINE_TEXT = "the deadline has passed"

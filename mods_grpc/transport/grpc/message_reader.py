@@ -7,7 +7,7 @@ import grpc
 
 from mods_grpc.transport.grpc.framing import MessageBuffer
 from mods_grpc.transport.grpc.request_metadata import RejectedRequestError
-from mods_grpc.transport.http2.memory_budget import MemoryBudget
+from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.stream import Http2Stream
 
 ONE_MESSAGE = "expected one message as the request"

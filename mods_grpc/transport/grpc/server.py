@@ -15,8 +15,8 @@ from mods_grpc.transport.grpc.request_metadata import RejectedRequestError, Requ
 from mods_grpc.transport.grpc.response_metadata import encode_trailers
 from mods_grpc.transport.grpc.router import Router
 from mods_grpc.transport.http2.connection import Connection
+from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.memory_budget import MemoryBudget
 from mods_grpc.transport.http2.request_fields import RequestFields
 from mods_grpc.transport.http2.stream import DISCARD, Http2Stream, Receiver
 from mods_grpc.transport.sockets.listener import Listener, bind_sockets

@@ -7,11 +7,11 @@ from typing import Protocol, cast
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.abuse_limits import AbuseLimits
 from mods_grpc.transport.http2.errors import Code, ConnectionFault, StreamFault
+from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.frame_reader import FrameReader
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.lifetime import DRAIN_PING, Keepalive, Shutdown
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.memory_budget import MemoryBudget
 from mods_grpc.transport.http2.request_fields import RequestFields
 from mods_grpc.transport.http2.settings import initial_settings
 from mods_grpc.transport.http2.stream import Http2Stream, Receiver

@@ -6,11 +6,10 @@ from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.errors import Code, ConnectionFault
-from mods_grpc.transport.http2.flow_control import SendQueue
+from mods_grpc.transport.http2.flow_control import MemoryBudget, SendQueue
 from mods_grpc.transport.http2.frame_reader import FrameReader, HeaderBlockAssembler
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.limits import SLOW_STREAM_BYTES, Limits
-from mods_grpc.transport.http2.memory_budget import MemoryBudget
 from mods_grpc.transport.http2.stream import Http2Stream
 from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
 

@@ -4,10 +4,9 @@ from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.errors import Code, StreamFault
-from mods_grpc.transport.http2.flow_control import ReceiveWindow, SendQueue
+from mods_grpc.transport.http2.flow_control import MemoryBudget, ReceiveWindow, SendQueue
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.memory_budget import MemoryBudget
 from mods_grpc.transport.http2.request_fields import Fields, MalformedError, RequestFields, check_trailers
 
 _MIN_DATA_BYTES = 64  # a smaller part of a larger body is no useful progress

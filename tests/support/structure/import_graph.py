@@ -130,8 +130,8 @@ def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
 
 
 def folder_sizes(modules: Mapping[str, Module]) -> Counter[str]:
-    """Return how many modules lie in each folder, `__init__` not counted."""
-    return Counter(str(module.path.parent.relative_to(ROOT)) for module in modules.values() if module.path.name != "__init__.py")
+    """Return how many modules lie in each folder, `__init__` included."""
+    return Counter(str(module.path.parent.relative_to(ROOT)) for module in modules.values())
 
 
 def import_circles(modules: Mapping[str, Module]) -> list[list[str]]:

@@ -8,7 +8,7 @@ import pytest
 from mods_grpc.artifact import Artifact, Manifest, read_artifact
 from mods_grpc.exit_codes import EXIT_FAILED, EXIT_USAGE
 from tests.support.real_data import DATAPOOL, needs_datapool
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.cli.options import DEFAULT_TEST_RANGE, DEFAULT_TRAIN_RANGE
 from training.evaluation.metrics import find_metric

@@ -5,7 +5,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from tests.support.real_data import DATAPOOL, needs_datapool
-from tests.support.training_data import format_datapool, make_row_times, write_day, zip_days
+from tests.support.training.data import format_datapool, make_row_times, write_day, zip_days
 from training.data.datapool import read_datapool
 from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.time_range import parse_interval

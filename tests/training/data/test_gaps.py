@@ -1,6 +1,6 @@
 import numpy as np
 
-from tests.support.training_data import make_walk
+from tests.support.training.data import make_walk
 from training.data.feature import describe_column
 from training.data.gaps import find_gaps, forward_fill
 from training.data.series import DataReport, make_series

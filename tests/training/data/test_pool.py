@@ -9,7 +9,7 @@ import pytest
 
 from mods_grpc.artifact import read_artifact
 from mods_grpc.errors import DataError
-from tests.support.training_data import make_walk, write_day
+from tests.support.training.data import make_walk, write_day
 from training.cli.main import main
 from training.data.pool import join_parts, join_series
 from training.data.series import Series, per_series

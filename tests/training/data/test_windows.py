@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.errors import DataError
-from tests.support.training_data import make_walk
+from tests.support.training.data import make_walk
 from training.data.time_range import parse_interval, to_nanoseconds
 from training.data.windows import SplitRanges, describe_range, make_samples, split_series
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.support.training_data import make_walk
+from tests.support.training.data import make_walk
 from training.data.series import Series
 from training.data.windows import make_samples
 from training.evaluation.baselines import (

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.artifact import Metric
-from tests.support.training_data import make_walk
+from tests.support.training.data import make_walk
 from training.data.windows import make_samples
 from training.evaluation.metrics import (
     FUNCTIONS,

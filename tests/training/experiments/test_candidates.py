@@ -6,7 +6,7 @@ import pytest
 
 from mods_grpc.artifact import check_graph, list_versions, read_artifact
 from tests.support.real_data import DATAPOOL, needs_datapool
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.experiments.candidates import measure_latency_microseconds
 from training.export.parity import MAX_RELATIVE_ERROR, check_parity

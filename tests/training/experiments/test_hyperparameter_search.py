@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.errors import DataError
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.cli.search import format_fit_command
 from training.data.source import SourceConfig

@@ -9,9 +9,9 @@ import pytest
 
 from mods_grpc.artifact import BATCH_MODEL_FILE, read_artifact
 from mods_grpc.errors import ArtifactError
-from tests.support.exported_networks import FEATURES, contract_config, count_operators, make_case
 from tests.support.loaded_repository import load_repository
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
+from tests.support.training.exported_networks import FEATURES, contract_config, count_operators, make_case
 from training.cli.main import main
 from training.export.batch_graph import is_bit_identical, make_batch_graph
 from training.export.onnx_forecaster import input_feed, open_session

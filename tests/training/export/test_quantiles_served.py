@@ -8,7 +8,7 @@ import pytest
 from mods_grpc.artifact import Artifact, read_artifact
 from mods_grpc.detection import Detector
 from mods_grpc.server.onnx.open_session import open_session
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.data.series import per_series
 from training.data.source import SourceConfig, load_series

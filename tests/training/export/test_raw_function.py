@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from mods_grpc.artifact.parity import window_relative_error
-from tests.support.exported_networks import FEATURES, TIMES, make_network, make_scaler, run_graph
+from tests.support.training.exported_networks import FEATURES, TIMES, make_network, make_scaler, run_graph
 from training.export.parity import MAX_RELATIVE_ERROR, draw_parity_windows
 from training.export.raw_function import compile_forecaster
 from training.export.to_onnx import export_graph

@@ -16,7 +16,7 @@ import pytest
 from mods_grpc.artifact import check_graph
 from mods_grpc.artifact.parity import window_relative_error
 from mods_grpc.errors import ArtifactError, DataError
-from tests.support.exported_networks import (
+from tests.support.training.exported_networks import (
     FEATURES,
     contract_config,
     count_operators,
@@ -194,7 +194,7 @@ def test_parity_vectors_of_other_layout_are_refused(case):
 
 OTHER_PROCESS = """
 import hashlib, sys
-from tests.support.exported_networks import FEATURES, contract_config, make_network, make_scaler
+from tests.support.training.exported_networks import FEATURES, contract_config, make_network, make_scaler
 from training.export.to_onnx import export_graph
 for model_type in reversed(sys.argv[1:]):
     config = contract_config(model_type)

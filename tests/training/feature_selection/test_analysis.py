@@ -7,7 +7,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from tests.support.real_data import DATAPOOL, needs_datapool
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.data.feature import describe_column
 from training.data.series import Series

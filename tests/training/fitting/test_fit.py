@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.errors import DataError
-from tests.support.training_data import make_walk
+from tests.support.training.data import make_walk
 from training.data.windows import Samples, make_samples
 from training.fitting.fit import FitResult, fit
 from training.network.config import FitConfig, ModelConfig

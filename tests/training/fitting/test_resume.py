@@ -10,7 +10,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from tests.support.paths import ROOT
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.data.windows import make_samples
 from training.fitting.checkpoint import CheckpointOptions

@@ -10,7 +10,7 @@ import pytest
 from mods_grpc.artifact import read_artifact
 from mods_grpc.detection import Detector, Monitor
 from mods_grpc.server.onnx.open_session import open_session
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.data.windows import make_samples
 from training.export.onnx_forecaster import open_graph

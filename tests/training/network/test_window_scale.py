@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.errors import DataError
-from tests.support.training_data import make_walk
+from tests.support.training.data import make_walk
 from training.data.pool import join_series
 from training.data.series import per_series
 from training.data.windows import make_samples

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.training_data import make_walk, write_table
+from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.evaluation.intervals import measure_coverage
 from training.evaluation.worst_hours import find_worst_hours

@@ -6,8 +6,8 @@ import pytest
 from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.limits import Limits
-from mods_grpc.transport.http2.memory_budget import MemoryBudget
 from tests.support.http2.wire import OPENING, TRAILERS, Wire, data, request, settings
 
 

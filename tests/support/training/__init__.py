@@ -1,0 +1,1 @@
+"""Data and exported networks for tests of training."""
