@@ -1,6 +1,7 @@
 """The receiving side of a call: body bytes become messages on demand, and the peer's window follows what is read."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ MAX_GRANT = 524_288  # bytes of a large message that the peer may send in advanc
 MIN_GRANT = 65_536  # less is not worth a WINDOW_UPDATE
 
 
-class MessageReader:
+class MessageReader(ABC):
     """Reads the messages of a call; the base of `Call`.
 
     The window of the stream is released for bytes that were read, and for a message that is awaited as it arrives; of a large
@@ -48,9 +49,9 @@ class MessageReader:
         self._half_closed = self._done = False
         self._waiter: asyncio.Future[Any] | None = None
 
+    @abstractmethod
     def evict(self) -> None:
-        """Reject the call: memory is short, and its partial message has been stalled longest. `Call` implements this."""
-        raise NotImplementedError
+        """Reject the call: memory is short, and its partial message has been stalled longest."""
 
     async def _next_message(self) -> bytes | None:
         """Return the next message; None after the last one.
