@@ -211,3 +211,8 @@ def test_a_missing_package_and_a_folder_that_is_not_empty_are_errors(tmp_path, c
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["aggregate", str(tmp_path), "--output", str(tmp_path / "pool")]) == 2
     assert "mods-grpc[ids]" in capsys.readouterr().err
+
+
+def test_a_path_that_does_not_exist_is_said_to_be_absent(tmp_path, capsys):
+    assert main(["aggregate", str(tmp_path / "absent"), "--output", str(tmp_path / "pool")]) == 1
+    assert "absent: no such file or folder" in capsys.readouterr().err

@@ -116,11 +116,13 @@ class BulkAggregator:
         self._streams = [_LogStream(self._read(files)) for path in paths for files in self._find_files(path)]
 
     def _find_files(self, path: Path) -> list[list[LogFile]]:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
         if path.is_dir():
             logs = list(find_logs(path, self._plans, recursive=True).values())
         else:
             file = classify(path, self._plans, explicit=True)
-            logs = [[file]] if file and path.exists() else []
+            logs = [[file]] if file else []
         if not logs:
             raise DataError(f"{path}: no logs of {', '.join(self._plans)}")
         return logs
