@@ -180,8 +180,9 @@ class BulkAggregator:
         in_time = self._observe(frame, protocol)
         add_columns(self.aggregator, self._locality, self._plans[protocol], protocol, in_time)
         self.counters.lines += len(frame)
-        self.counters.records += len(frame)
         if len(frame):
+            logged = frame["ts"] + frame["duration"].fill_null(0) if "duration" in frame.columns else frame["ts"]
+            self.counters.accept(protocol, int(logged.max()), len(frame))  # type: ignore[arg-type]
             self.protocols_seen.add(protocol)
             stream.reached_ns = max(stream.reached_ns, int(frame["ts"].median()))  # type: ignore[arg-type]
         ends = list(accumulate(len(lines) for _, _, lines in pieces))
@@ -210,7 +211,7 @@ class BulkAggregator:
             if record is None:
                 self.counters.ignored += 1
                 continue
-            self.counters.records += 1
+            self.counters.accept(record.protocol, record.logged_ns)
             self.protocols_seen.add(record.protocol)
             self.aggregator.add_many(self._watermark.hold_or_pass(record))
             times.append(record.ts)

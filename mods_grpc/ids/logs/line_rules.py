@@ -33,12 +33,23 @@ class MalformedLineError(ValueError):
 
 @dataclass(kw_only=True, slots=True)
 class ReadCounters:
-    """Numbers of lines by what they were."""
+    """Numbers of lines by what they were, and the time of the newest record, nanoseconds since 1970; 0 before the first."""
 
     lines: int = 0
-    records: int = 0
+    records_by_protocol: dict[str, int] = field(default_factory=dict)
     ignored: int = 0  # headers, other logs, other events
     malformed: dict[str, int] = field(default_factory=dict)  # by reason
+    newest_ns: int = 0
+
+    def accept(self, protocol: str, logged_ns: int, number: int = 1) -> None:
+        """Count `number` records of a protocol, the newest of which was logged at a time, nanoseconds since 1970."""
+        self.records_by_protocol[protocol] = self.records_by_protocol.get(protocol, 0) + number
+        self.newest_ns = max(self.newest_ns, logged_ns)
+
+    @property
+    def records(self) -> int:
+        """Number of records, of all protocols."""
+        return sum(self.records_by_protocol.values())
 
     def reject(self, reason: str, number: int = 1) -> None:
         """Count `number` malformed lines."""

@@ -200,7 +200,7 @@ class LogTail:
             if record is None:
                 self._counters.ignored += 1
                 continue
-            self._counters.records += 1
+            self._counters.accept(record.protocol, record.logged_ns)
             yield record, FilePosition(source.identity, source.offset, source.parser.header)
 
     def _lines(self, source: _OpenFile, *, final: bool) -> Iterator[bytes]:
