@@ -57,12 +57,13 @@ class AccumulatorPlan:
             value = getattr(record, field)
             if value is None:
                 continue
-            if kind is Kind.COUNT or (kind is Kind.TRUE and value) or (kind is Kind.FALSE and not value):
-                cell[slot] += 1
-            elif kind is Kind.SUM:
+            if kind is Kind.SUM or kind is Kind.COUNT:
                 cell[slot] += value
+            elif (kind is Kind.TRUE and value) or (kind is Kind.FALSE and not value):
+                cell[slot] += 1
             elif kind is Kind.DISTINCT:
-                cell[slot].add(value)
+                for one in value if isinstance(value, tuple) else (value,):
+                    cell[slot].add(one)
             elif kind is Kind.MEAN:
                 cell[slot] += value
                 cell[slot + 1] += 1

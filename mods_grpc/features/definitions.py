@@ -13,12 +13,12 @@ DIRECTIONS = ("in", "out", "internal")
 class Kind(Enum):
     """How the records of a window become a number."""
 
-    COUNT = "count"  # number of records that have the field
+    COUNT = "count"  # number of transactions, which is 1 for nearly every record
     SUM = "sum"  # sum of the field over the records that have it
     MEAN = "mean"  # mean in seconds of a field in nanoseconds; NaN if no record has the field
     TRUE = "true"  # number of records whose field is true
     FALSE = "false"  # number of records whose field is false; unset is neither
-    DISTINCT = "distinct"  # number of different values of the field
+    DISTINCT = "distinct"  # number of different values of the field; a tuple is several values
 
 
 class Measure(NamedTuple):
@@ -57,8 +57,8 @@ _FLAGS = [
     for kind in (Kind.FALSE, Kind.TRUE)
 ]
 _ENDPOINTS = {"id.orig_h": "orig_h", "id.orig_p": "orig_p", "id.resp_h": "resp_h", "id.resp_p": "resp_p"}
-_COUNT = Measure("count_uid", Kind.COUNT, "uid")
-_COUNT_ONLY = (Measure("", Kind.COUNT, "uid"),)
+_COUNT = Measure("count_uid", Kind.COUNT, "transactions")
+_COUNT_ONLY = (Measure("", Kind.COUNT, "transactions"),)
 
 # The order is that of the columns in the datapool's files.
 MEASURES: Mapping[str, tuple[Measure, ...]] = {

@@ -27,6 +27,7 @@ PRIVATE_NETWORKS = (
 )
 _MAX_CACHED_ADDRESSES = 200_000
 _IPV4_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+_IPV4_MAPPED_BITS = 96
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -47,23 +48,41 @@ def parse_networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
         DataError: One of them is not a network.
     """
     try:
-        return tuple(ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
+        return tuple(map(_parse_network, cidrs))
     except ValueError as error:
         raise DataError(f"not a network: {error}") from None
+
+
+def _parse_network(cidr: str) -> Network:
+    address, slash, prefix = cidr.strip().partition("/")
+    network = ipaddress.ip_network(address.partition("%")[0] + slash + prefix, strict=False)
+    packed = network.network_address.packed
+    if packed.startswith(_IPV4_MAPPED_PREFIX) and network.prefixlen >= _IPV4_MAPPED_BITS:
+        return ipaddress.IPv4Network((packed[12:], network.prefixlen - _IPV4_MAPPED_BITS))
+    return network
 
 
 def address_bytes(address: str) -> bytes | None:
     """Return the bytes of an address: 4 for IPv4, also when written as an IPv4-mapped IPv6 address, 16 for IPv6.
 
-    None if it is not an address.
+    A zone, as in `fe80::1%eth0`, is left out. None if it is not an address.
     """
     try:
         if ":" not in address:
             return socket.inet_pton(socket.AF_INET, address)
-        packed = socket.inet_pton(socket.AF_INET6, address)
+        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
     except (OSError, ValueError):
         return None
     return packed[12:] if packed.startswith(_IPV4_MAPPED_PREFIX) else packed
+
+
+def canonical_address(address: str) -> str | None:
+    """Return the one spelling of an address: IPv6 as RFC 5952 writes it, IPv4-mapped as IPv4, without a zone.
+
+    None if it is not an address.
+    """
+    packed = address_bytes(address)
+    return None if packed is None else str(ipaddress.ip_address(packed))
 
 
 class Locality:

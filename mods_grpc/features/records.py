@@ -12,13 +12,14 @@ class Record:
     Attributes:
         ts: Event time, nanoseconds since 1970; the start of a connection.
         uid: Zeek's uid, or Suricata's flow id.
-        orig_h: Address of the originator, as the log writes it.
+        orig_h: Address of the originator: IPv6 as RFC 5952 writes it, IPv4-mapped as IPv4.
         orig_p: Port of the originator; None if the protocol has none.
         resp_h: Address of the responder.
         resp_p: Port of the responder.
         local_orig: Whether the log calls the originator local; None if it does not say.
         local_resp: The same for the responder.
         sensor: The sensor or worker that wrote the line; empty if the log does not say.
+        transactions: Number of transactions that the line stands for: 0 for a second line of one, n for n DNS questions.
     """
 
     ts: int
@@ -30,6 +31,7 @@ class Record:
     local_orig: bool | None = None
     local_resp: bool | None = None
     sensor: str = ""
+    transactions: int = 1
 
     @property
     def protocol(self) -> str:
@@ -58,10 +60,10 @@ class Conn(Record):
 
 @dataclass(kw_only=True, slots=True)
 class Dns(Record):
-    """A DNS transaction."""
+    """A DNS transaction, or one of the two lines of it. `query` is a tuple if a message has several questions."""
 
     proto: str | None = None
-    query: str | None = None
+    query: str | tuple[str, ...] | None = None
     AA: bool | None = None
     TC: bool | None = None
     RD: bool | None = None

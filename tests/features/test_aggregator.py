@@ -71,7 +71,9 @@ def test_unset_fields_count_in_no_sum_mean_flag_or_distinct_count():
     aggregator = make_aggregator(begin_ns=START)
     aggregator.add_many([conn(0, duration=2 * SECOND, orig_bytes=5), conn(1)])
     dns = {"orig_h": "10.0.0.1", "resp_h": "8.8.8.8", "ts": START}
-    aggregator.add_many([Dns(uid="D", query="a", AA=True, **dns), Dns(uid=None, AA=False, **dns), Dns(uid="D", query="a", **dns)])
+    aggregator.add_many(
+        [Dns(uid="D", query="a", AA=True, **dns), Dns(uid="D", transactions=0, AA=False, **dns), Dns(uid="D", query="a", **dns)]
+    )
     values = aggregator.advance(START + HOUR)[0].values
     assert values["conn|in_count_uid"] == 2
     assert values["conn|in_sum_orig_bytes"] == 5

@@ -1,8 +1,8 @@
 """Suricata's EVE JSON: flow, dns, tls, ssh, http and sip events as records.
 
 The byte counts of a flow include packet headers, Zeek's count payload only: a model of one does not fit the other.
-A DNS query and its answer are two events. The query has the name and is counted; the answer has the flags and a uid of None,
-so that a transaction counts once.
+A DNS query and its answer are two events. The query has the name and is counted; the answer has the flags and stands for 0
+transactions, so that one counts once.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,7 +80,8 @@ def _read_dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -
         return Dns(**common, proto=_lower(event.get("proto")), query=None if name is None else line_rules.check_text(name))
     sections = ("answers", "authorities", "additionals", "grouped")
     return Dns(
-        **{**common, "uid": None},
+        **common,
+        transactions=0,
         AA=line_rules.check_flag(dns.get("aa", False)),
         TC=line_rules.check_flag(dns.get("tc", False)),
         RD=line_rules.check_flag(dns.get("rd", False)),

@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import floor, isfinite
 from time import time_ns
 
-from mods_grpc.features.locality import address_bytes
+from mods_grpc.features.locality import canonical_address
 
 MAX_LINE_BYTES = 1 << 20
 MAX_COUNT = 1 << 50  # a petabyte; higher values come from broken counters
@@ -19,7 +19,7 @@ LONG_DURATION_NS = 86_400 * 10**9  # a connection this long has its end time che
 CONTROL_CHARACTER = r"[\x00-\x1f\x7f]"
 DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
 _MAX_DIGITS = 16
-_MAX_ADDRESS_CHARACTERS = 45
+_MAX_ADDRESS_CHARACTERS = 45 + 1 + 15  # with a zone
 _CONTROL, _DECIMAL = re.compile(CONTROL_CHARACTER), re.compile(DECIMAL, re.ASCII)
 
 
@@ -39,6 +39,7 @@ class ReadCounters:
     records_by_protocol: dict[str, int] = field(default_factory=dict)
     ignored: int = 0  # headers, other logs, other events
     malformed: dict[str, int] = field(default_factory=dict)  # by reason
+    damaged_fields: dict[str, int] = field(default_factory=dict)  # by name: fields left out of records, which count
     newest_ns: int = 0
 
     def accept(self, protocol: str, logged_ns: int, number: int = 1) -> None:
@@ -148,20 +149,25 @@ def parse_port(cell: str) -> int:
 
 
 def check_address(value: object) -> str:
-    """Return an address unchanged.
+    """Return the one spelling of an address, as `canonical_address` does.
 
     Raises:
         MalformedLineError: Not an IPv4 or IPv6 address.
     """
-    if not isinstance(value, str) or not is_address(value):
+    canonical = _cached_address(value) if isinstance(value, str) else None
+    if canonical is None:
         raise MalformedLineError("address")
-    return value
+    return canonical
 
 
 @lru_cache(maxsize=100_000)
+def _cached_address(value: str) -> str | None:
+    return canonical_address(value) if len(value) <= _MAX_ADDRESS_CHARACTERS else None
+
+
 def is_address(value: str) -> bool:
     """Return whether a text is an IPv4 or IPv6 address."""
-    return len(value) <= _MAX_ADDRESS_CHARACTERS and address_bytes(value) is not None
+    return _cached_address(value) is not None
 
 
 def check_text(value: object) -> str:

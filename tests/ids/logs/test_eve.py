@@ -34,7 +34,7 @@ def test_an_eve_query_is_counted_and_its_answer_has_the_flags():
         parser.parse(make_eve_event("dns", dns={"type": "request", "version": 3, "queries": [{"rrname": "a.example"}]})) == query
     )
     dns = {"type": "answer", "rd": True, "ra": True, "answers": [{"rdata": "192.0.2.1"}]}
-    answer = Dns(**EVE | {"uid": None}, AA=False, TC=False, RD=True, RA=True, rejected=False)
+    answer = Dns(**EVE, transactions=0, AA=False, TC=False, RD=True, RA=True, rejected=False)
     assert parser.parse(make_eve_event("dns", dns=dns)) == answer
     turned = {"src_ip": "8.8.8.8", "src_port": 53, "dest_ip": "10.0.0.5", "dest_port": 40_000}
     assert parser.parse(make_eve_event("dns", dns=dns, **turned)) == answer
