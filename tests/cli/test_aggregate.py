@@ -23,7 +23,7 @@ NETWORKS = ("10.0.0.0/16", "10.0.7.0/24", "fd00::/8")
 
 def aggregate_both_ways(path, options, **batch_options):
     """Return the rows and counters of bulk aggregation, and those of aggregation line by line."""
-    batch = BulkAggregator([path], options=options, **batch_options)
+    batch = BulkAggregator([path], options=options, frame_bytes=0, **batch_options)
     columnar = list(batch.rows())
     single = Aggregator(options=options)
     with LogReader(path) as reader:
@@ -35,8 +35,7 @@ def aggregate_both_ways(path, options, **batch_options):
 
 @pytest.mark.parametrize("group_by", list(GroupBy))
 @pytest.mark.parametrize("networks", [(), NETWORKS])
-def test_bulk_and_single_line_aggregation_give_the_same_rows(tmp_path, monkeypatch, group_by, networks):
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
+def test_bulk_and_single_line_aggregation_give_the_same_rows(tmp_path, group_by, networks):
     records = random_records(3, 4_000, 3 * 3_600)
     write_zeek_tsv(tmp_path, records, rows_per_file=700)
     options = AggregatorOptions(group_by=group_by, local_networks=networks, distinct_limit=40)
@@ -51,8 +50,7 @@ def test_bulk_and_single_line_aggregation_give_the_same_rows(tmp_path, monkeypat
 def test_only_lines_that_do_not_fit_columns_are_parsed_one_by_one(tmp_path, monkeypatch):
     records = random_records(3, 4_000, 3_600)
     write_zeek_tsv(tmp_path, records)
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
-    batch = BulkAggregator([tmp_path])
+    batch = BulkAggregator([tmp_path], frame_bytes=0)
     one_by_one = []
     single = batch._parse_rows
     monkeypatch.setattr(batch, "_parse_rows", lambda *arguments: one_by_one.extend(arguments[3]) or single(*arguments))
@@ -68,8 +66,7 @@ def test_only_lines_that_do_not_fit_columns_are_parsed_one_by_one(tmp_path, monk
         max_size=12,
     )
 )
-def test_damaged_lines_are_read_the_same_both_ways(tmp_path_factory, monkeypatch, damages):
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
+def test_damaged_lines_are_read_the_same_both_ways(tmp_path_factory, damages):
     folder = tmp_path_factory.mktemp("logs")
     write_zeek_tsv(folder, [record for record in random_records(5, 40, 600) if record.protocol in {"conn", "dns"}])
     for log in folder.iterdir():
@@ -162,14 +159,15 @@ def test_a_line_longer_than_a_block_is_rejected_in_bounded_memory(tmp_path):
     assert batch.counters.malformed == {"long": 2}
 
 
-def test_small_rotated_files_are_read_together_and_a_bad_line_names_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("mods_grpc.ids.bulk.aggregate._MIN_FRAME_BYTES", 0)
+def test_small_rotated_files_are_read_together_and_a_bad_line_names_its_file(tmp_path):
     write_zeek_tsv(tmp_path, random_records(4, 1_000, 3_600), rows_per_file=50)
     files = sorted(tmp_path.glob("conn.*"))
     for number, log in enumerate(files):
         log.write_text(log.read_text().replace("#close", f"torn line {number}\n#close"))
     rejected = []
-    batch = BulkAggregator([tmp_path], on_rejected=lambda path, reason, line: rejected.append((path, reason, line)))
+    batch = BulkAggregator(
+        [tmp_path], frame_bytes=0, on_rejected=lambda path, reason, line: rejected.append((path, reason, line))
+    )
     list(batch.rows())
     assert rejected == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
     assert batch.counters.records == 1_000

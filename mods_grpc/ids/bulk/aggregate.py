@@ -3,6 +3,7 @@
 import statistics
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -27,8 +28,8 @@ from mods_grpc.ids.sources.rotation import LogFile, classify, find_logs, open_lo
 from mods_grpc.ids.sources.tail import MAX_QUARANTINED_BYTES, RejectedLineHandler
 
 DEFAULT_LATENESS_SECONDS = 86_400
-_MIN_FRAME_BYTES = 1 << 15  # less text is parsed faster line by line
-_MAX_BUFFERED_BYTES = 4 << 20  # small rotated files are joined, because the fixed cost of a frame is that of thousands of lines
+MIN_FRAME_BYTES = 1 << 15  # less text is parsed faster line by line
+MAX_BUFFERED_BYTES = 4 << 20  # small rotated files are joined, because the fixed cost of a frame is that of thousands of lines
 
 _Piece = tuple[LogFile, LineParser, bytes]
 
@@ -83,6 +84,8 @@ class BulkAggregator:
         on_rejected: Called for each malformed line.
         on_block: Called with the file and the number of bytes of text of each block read.
         block_bytes: Size of a block.
+        frame_bytes: Less text than this is parsed line by line.
+        buffer_bytes: So much text of small files is parsed together.
 
     Attributes:
         counters: Numbers of lines so far.
@@ -103,6 +106,8 @@ class BulkAggregator:
         on_rejected: RejectedLineHandler = discard,
         on_block: Callable[[Path, int], None] = lambda _path, _bytes: None,
         block_bytes: int = BLOCK_BYTES,
+        frame_bytes: int = MIN_FRAME_BYTES,
+        buffer_bytes: int = MAX_BUFFERED_BYTES,
     ) -> None:
         self.aggregator = Aggregator(definition, options)
         self.counters = ReadCounters()
@@ -113,6 +118,7 @@ class BulkAggregator:
         self._end_ns = end_ns
         self._lateness_ns = round(lateness_seconds * NANOS_PER_SECOND)
         self._on_rejected, self._on_block, self._block_bytes = on_rejected, on_block, block_bytes
+        self._frame_bytes, self._buffer_bytes = frame_bytes, buffer_bytes
         self._streams = [_LogStream(self._read(files)) for path in paths for files in self._find_files(path)]
 
     def _find_files(self, path: Path) -> list[list[LogFile]]:
@@ -163,14 +169,15 @@ class BulkAggregator:
             return
         if not stream.has_same_layout(parser):
             self._process_buffered(stream)
-        stream.buffer((file, parser, block.text if block.text.endswith(b"\n") else block.text + b"\n"))
-        if stream.buffered_bytes >= _MAX_BUFFERED_BYTES:
+        # a copy, because a later header of the file changes the parser
+        stream.buffer((file, copy(parser), block.text if block.text.endswith(b"\n") else block.text + b"\n"))
+        if stream.buffered_bytes >= self._buffer_bytes:
             self._process_buffered(stream)
 
     def _process_buffered(self, stream: _LogStream) -> None:
         """Count the buffered lines."""
         pieces = stream.take_buffered()
-        columns = _read_as_columns(pieces) if sum(len(lines) for _, _, lines in pieces) >= _MIN_FRAME_BYTES else None
+        columns = _read_as_columns(pieces) if sum(len(lines) for _, _, lines in pieces) >= self._frame_bytes else None
         if columns is None:
             for file, parser, lines in pieces:
                 self._parse_rows(stream, file, parser, lines.rstrip(b"\n").split(b"\n"))
@@ -229,5 +236,5 @@ def _read_as_columns(pieces: list[_Piece]) -> RecordColumns | None:
     assert protocol is not None
     try:
         return read_columns(b"".join(lines for _, _, lines in pieces), parser.header, protocol, max_record_time_ns())
-    except (MalformedLineError, pl.exceptions.PolarsError):
+    except (MalformedLineError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None

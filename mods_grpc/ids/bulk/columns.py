@@ -12,8 +12,8 @@ import polars as pl
 from mods_grpc.array_types import Integers
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.zeek import TsvHeader
+from mods_grpc.ids.logs.zeek_fields import FIELDS
 
-_EXTRA = "extra field"  # no field of Zeek has a space in its name
 _TIME = r"^[0-9]{9,10}(\.[0-9]{1,9})?$"
 _DURATION = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -50,11 +50,19 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
         MalformedLineError: The header does not fit the protocol.
         polars.exceptions.PolarsError: The block can't be parsed by columns, only line by line.
     """
-    wanted = [(field, header.names[index]) for field, index in header.columns(protocol)]
+    wanted = [(field, str(index)) for field, index in header.columns(protocol)]
     sensor = header.sensor_column()
-    raw = _parse_csv(block, header, {name for _, name in wanted} | ({header.names[sensor]} if sensor is not None else set()))
-    checks = [pl.col(_EXTRA).is_null(), pl.col(header.names[-1]).is_not_null()]
-    columns = []
+    count = len(header.names)
+    raw = _parse_csv(
+        block, header.separator, count, {name for _, name in wanted} | ({str(sensor)} if sensor is not None else set())
+    )
+    checks = [pl.col(str(count)).is_null(), pl.col(str(count - 1)).is_not_null()]
+    present = {field for field, _ in wanted}
+    columns = [
+        pl.lit(None, dtype=_DTYPES.get(field.type, pl.String)).alias(field.attribute)
+        for field in FIELDS[protocol]
+        if field not in present
+    ]
     for field, name in wanted:
         value = pl.col(name)
         is_set = value != header.unset
@@ -64,7 +72,7 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
             pl.when(is_set).then(parsed.replace(header.empty, "") if field.type == "string" else parsed).alias(field.attribute)
         )
     if sensor is not None:
-        value = pl.col(header.names[sensor])
+        value = pl.col(str(sensor))
         checks.append((~value.str.contains(line_rules.CONTROL_CHARACTER)).fill_null(value=False))
         columns.append(pl.when(value != header.unset).then(value).otherwise(pl.lit("")).alias("sensor"))
     else:
@@ -79,18 +87,19 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
     return RecordColumns(raw.filter(pl.Series(is_certain)).select(columns), uncertain, len(is_certain))
 
 
-def _parse_csv(block: bytes, header: TsvHeader, names: set[str]) -> pl.DataFrame:
-    first = header.separator.join([*header.names, _EXTRA]).encode() + b"\n"
+def _parse_csv(block: bytes, separator: str, count: int, wanted: set[str]) -> pl.DataFrame:
+    """Return columns of a block as text, named by their number: those wanted, the last of `count`, and what stands after it."""
+    first = separator.join(map(str, range(count + 1))).encode() + b"\n"
     for encoding in ("utf8", "utf8-lossy"):
         try:
             return pl.read_csv(
                 first + block,
-                separator=header.separator,
+                separator=separator,
                 quote_char=None,
                 infer_schema=False,
                 truncate_ragged_lines=True,
                 encoding=encoding,
-                columns=[*names, header.names[-1], _EXTRA] if header.names[-1] not in names else [*names, _EXTRA],
+                columns=sorted(wanted | {str(count - 1), str(count)}),
             )
         except pl.exceptions.ComputeError:
             if encoding == "utf8-lossy":
@@ -150,6 +159,8 @@ def _are_addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
     return pl.all_horizontal([~pl.col(name).is_in(invalid.implode()) for name in names]) if len(invalid) else pl.lit(value=True)
 
 
+# by Zeek type, text for the others
+_DTYPES = {"time": pl.Int64, "interval": pl.Int64, "count": pl.Int64, "port": pl.Int64, "bool": pl.Boolean}
 # by Zeek type: returns whether the texts of a column are certainly valid, and the converted values
 _CONVERSIONS = {
     "time": _convert_time,
