@@ -14,6 +14,7 @@ from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableE
 from mods_grpc.features import Aggregator, AggregatorOptions
 from mods_grpc.ids.alerts.alert import Alert, format_headline
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
+from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, format_notice_headline
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
@@ -25,7 +26,7 @@ Observer = Callable[[list[Verdict], list[Alert]], None]
 
 
 class DryRunSink:
-    """A sink that prints a line per alert and writes nothing."""
+    """A sink that prints a line per alert or notice and writes nothing."""
 
     def mark(self) -> None:
         """Return None: there is nothing to recover."""
@@ -33,11 +34,13 @@ class DryRunSink:
     def recover(self, mark: Any) -> None:
         """Do nothing."""
 
-    def write(self, alert: Alert) -> None:
-        """Print an alert."""
-        sys.stdout.write(
-            f"{format_time(alert.window_start)}  {alert.severity.name.lower():8}  {alert.phase:6}  {_printable_headline(alert)}\n"
-        )
+    def write(self, alert: AlertOrNotice) -> None:
+        """Print an alert or a notice."""
+        if isinstance(alert, Notice):
+            when, word, headline = alert.since, str(alert.state), format_notice_headline(alert)
+        else:
+            when, word, headline = alert.window_start, str(alert.phase), format_headline(alert)
+        sys.stdout.write(f"{format_time(when)}  {alert.severity.name.lower():8}  {word:6}  {_replace_unprintable(headline)}\n")
         sys.stdout.flush()
 
     def close(self) -> None:
@@ -169,5 +172,5 @@ def _make_suppression(arguments: argparse.Namespace) -> Suppression:
     return dataclasses.replace(suppression, minimum_severity=arguments.minimum_severity)
 
 
-def _printable_headline(alert: Alert) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in format_headline(alert))
+def _replace_unprintable(text: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

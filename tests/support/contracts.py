@@ -9,31 +9,33 @@ from hypothesis import strategies as st
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser
-from tests.support.ids.sample_alerts import ALERT, END, HOST, UPDATE, hostile_alerts
+from tests.support.ids.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE, hostile_alerts, hostile_notices
 
 EXAMPLES = 60
 
 
 def check_format(form):
-    """Check an alert format: one printable line per alert, whatever the names in it, and a header of whole lines.
+    """Check an alert format: one printable line per alert or notice, whatever the names in it, and a header of whole lines.
 
     Args:
         form: The `Format`, as it stands in `FORMATS`.
     """
 
     @settings(max_examples=EXAMPLES, deadline=None)
-    @given(alert=hostile_alerts)
+    @given(alert=st.one_of(hostile_alerts, hostile_notices))
     @example(alert=ALERT)
     @example(alert=UPDATE)
     @example(alert=END)
     @example(alert=HOST)
+    @example(alert=NOTICE)
+    @example(alert=CLEARED)
     def check_line(alert):
-        line = form.format_alert(alert)
+        line = form.format(alert)
         assert isinstance(line, str)
         assert line.encode(), "a line is not empty, and is valid UTF-8"
         assert line.replace("\t", "").isprintable(), "a line holds no line break and no other control character"
         assert alert.id in line, "a receiver recognises a repeated alert by its id"
-        assert form.format_alert(alert) == line, "the same alert gives the same line"
+        assert form.format(alert) == line, "the same alert gives the same line"
 
     check_line()
     header = form.format_header()

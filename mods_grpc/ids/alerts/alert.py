@@ -85,6 +85,16 @@ class Alert:
         return Severity.of(self.peak_score, self.significance)
 
     @property
+    def time(self) -> datetime:
+        """End of the scored window."""
+        return self.window_end
+
+    @property
+    def kind(self) -> str:
+        """Short name of the message, such as `anomaly-start`."""
+        return f"anomaly-{self.phase}"
+
+    @property
     def id(self) -> str:
         """UUID derived from what the alert reports, so that the same alert always has the same one."""
         return self._derive_id(self.phase, self.number)

@@ -17,10 +17,11 @@ from parsezeeklogs.reader import ZeekLog
 
 from mods_grpc.ids.alerts.alert import Severity, replace_surrogates
 from mods_grpc.ids.alerts.formats.registry import FORMATS
+from mods_grpc.ids.alerts.notice import NoticeState, notice_from_json, notice_to_json
 from mods_grpc.ids.alerts.sinks import syslog
 from tests.support.contracts import check_format
 from tests.support.ids.eve_schema import EVE_SCHEMA
-from tests.support.ids.sample_alerts import ALERT, END, HOST, REASON, UPDATE, hostile_alerts
+from tests.support.ids.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, REASON, UPDATE, hostile_alerts, hostile_notices
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that its grammar library imports
@@ -33,7 +34,7 @@ def read_zeek(content):
 
 def write_zeek(*alerts):
     form = FORMATS["zeek"]
-    return form.format_header() + "".join(form.format_alert(alert) + "\n" for alert in alerts)
+    return form.format_header() + "".join(form.format(alert) + "\n" for alert in alerts)
 
 
 def parse_cef(line):
@@ -187,3 +188,68 @@ def test_times_are_those_of_the_scored_window():
     event = json.loads(FORMATS["jsonl"].format_alert(ALERT))
     assert datetime.fromisoformat(event["window"]["start"]) == ALERT.window_start
     assert datetime.fromisoformat(event["window"]["end"]) == ALERT.window_end
+
+
+def test_a_notice_is_an_eve_anomaly_of_its_own_type():
+    event = json.loads(FORMATS["eve"].format(NOTICE))
+    jsonschema.validate(event, EVE_SCHEMA)
+    assert event["anomaly"] == {"type": "monitoring", "event": "log_silent_raised", "layer": "monitoring"}
+    assert event["timestamp"] == "2019-05-04T10:20:00.000000+0000"
+    assert event["mods"]["subject"] == "http"
+
+
+def test_a_zeek_reader_reads_notices_beside_alerts():
+    alert, raised, cleared = read_zeek(write_zeek(ALERT, NOTICE, CLEARED))
+    assert [row["note"] for row in (raised, cleared)] == ["MODS::Monitoring_Impaired", "MODS::Monitoring_Restored"]
+    assert raised["msg"] == "Monitoring is impaired: no http record for 24 h; see whether http.log is still written"
+    assert (raised["mods_code"], raised["mods_subject"], raised["mods_series"]) == ("log_silent", "http", None)
+    assert (alert["mods_code"], alert["mods_since"]) == (None, None)
+    (read,) = read_zeek(FORMATS["zeek-json"].format(NOTICE) + "\n")
+    assert (read["note"], read["mods_id"]) == ("MODS::Monitoring_Impaired", NOTICE.id)
+
+
+@pytest.mark.parametrize("notice", [NOTICE, CLEARED], ids=["raised", "cleared"])
+def test_notices_are_valid_idmef_messages(notice):
+    message = idmefv2.Message()
+    message.update(json.loads(FORMATS["idmef"].format(notice)))
+    message.validate()
+    assert message["Status"] == ["Event", "Open" if notice is NOTICE else "Closed"]
+    assert message.get("PredID") == (None if notice is NOTICE else [NOTICE.id])
+
+
+def test_a_notice_in_cef_differs_from_an_alert_by_its_class_and_category():
+    parsed = SyslogMessage.parse(syslog.format_message(NOTICE, FORMATS["cef"].format(NOTICE), "host").decode())
+    assert (parsed.msgid, parsed.severity.name, parsed.timestamp) == ("monitoring-raised", "warning", "2019-05-04T10:20:00.000Z")
+    fields = pycef.parse(parsed.msg)
+    assert (fields["DeviceEventClassID"], fields["Name"]) == ("monitoring-raised", "Monitoring impaired")
+    assert (fields["cat"], fields["reason"], fields["subject"]) == ("monitoring", "log_silent", "http")
+
+
+def test_a_notice_in_jsonl_says_that_it_is_one_and_is_read_back_whole():
+    saved = json.loads(FORMATS["jsonl"].format(NOTICE))
+    assert (saved["kind"], saved["state"], saved["severity"]) == ("notice", "raised", "medium")
+    assert notice_from_json(saved) == NOTICE
+    assert "kind" not in json.loads(FORMATS["jsonl"].format(ALERT))
+
+
+def test_the_same_impairment_has_the_same_id_and_its_end_names_it():
+    assert replace(NOTICE, time=CLEARED.time, message="no http record for 25 h").id == NOTICE.id
+    assert NOTICE.previous_id is None
+    assert CLEARED.previous_id == NOTICE.id
+    assert replace(NOTICE, state=NoticeState.CLEARED).id == CLEARED.id != NOTICE.id
+
+
+@settings(max_examples=60, deadline=None)
+@given(notice=hostile_notices)
+@example(notice=NOTICE)
+def test_no_text_in_a_notice_breaks_a_format(notice):
+    event = json.loads(FORMATS["eve"].format(notice))
+    jsonschema.validate(event, EVE_SCHEMA)
+    message = idmefv2.Message()
+    message.update(json.loads(FORMATS["idmef"].format(notice)))
+    message.validate()
+    rows = read_zeek(write_zeek(notice, ALERT))
+    assert [row["mods_id"] for row in rows] == [notice.id, ALERT.id]
+    header, fields = parse_cef(FORMATS["cef"].format(notice))
+    assert (len(header), fields["externalId"]) == (7, notice.id)
+    assert notice_from_json(notice_to_json(notice)) == notice

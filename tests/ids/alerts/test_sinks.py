@@ -17,7 +17,7 @@ from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.spool import DELIVERED, PermanentDeliveryError, Spool
-from tests.support.ids.sample_alerts import ALERT, END, HOST, UPDATE
+from tests.support.ids.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE
 
 
 def ids(path):
@@ -56,6 +56,19 @@ def test_alerts_written_after_the_mark_are_not_written_again(tmp_path):
     for alert in (UPDATE, END):
         restarted.write(alert)
     assert ids(path) == [ALERT.id, UPDATE.id, END.id]
+
+
+def test_a_notice_written_after_the_mark_is_not_written_again(tmp_path):
+    path = tmp_path / "eve.json"
+    sink = FileSink(path, FORMATS["eve"])
+    sink.write(ALERT)
+    mark = sink.mark()
+    sink.write(NOTICE)
+    restarted = FileSink(path, FORMATS["eve"])
+    restarted.recover(mark)
+    for item in (NOTICE, CLEARED):
+        restarted.write(item)
+    assert ids(path) == [ALERT.id, NOTICE.id, CLEARED.id]
 
 
 def test_a_file_created_after_the_mark_is_read_completely(tmp_path):

@@ -1,4 +1,4 @@
-"""Sample alerts, some with names that an attacker would choose."""
+"""Sample alerts and notices, some with names that an attacker would choose."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mods_grpc.client import FeatureVerdict, ServedModel
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase
+from mods_grpc.ids.alerts.notice import Notice, NoticeCode, NoticeState
 
 START = datetime(2019, 5, 3, 10, 20, tzinfo=UTC)
 REASON = "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score"
@@ -37,6 +38,17 @@ ALERT = Alert(
 UPDATE = replace(ALERT, phase=AlertPhase.UPDATE, number=1, peak_score=7.0, score=7.0, p_value=1e-7)
 END = replace(UPDATE, phase=AlertPhase.END, window_start=START + timedelta(hours=3), window_end=START + timedelta(hours=4))
 HOST = replace(ALERT, series="2001:db8::7")
+NOTICE = Notice(
+    sensor="campus-tap",
+    code=NoticeCode.LOG_SILENT,
+    state=NoticeState.RAISED,
+    subject="http",
+    since=START,
+    time=START + timedelta(days=1),
+    message="no http record for 24 h",
+    hint="see whether http.log is still written",
+)
+CLEARED = replace(NOTICE, state=NoticeState.CLEARED, time=START + timedelta(days=2), message="http records come again")
 
 HOSTILE = "|=\\\"' ,;\t\n\r\v\f\0\x1b[31m\x7f\x85\u2028\u2029#-(empty)%{}<>[]ä☃\U0001f600\ud800"
 names = st.one_of(
@@ -56,4 +68,15 @@ hostile_alerts = st.builds(
     names,
     names,
     st.sampled_from(AlertPhase),
+)
+hostile_notices = st.builds(
+    lambda sensor, subject, message, hint, code, state: replace(
+        NOTICE, sensor=sensor, subject=subject, message=message, hint=hint, code=code, state=state
+    ),
+    names,
+    names,
+    names,
+    names,
+    st.sampled_from(NoticeCode),
+    st.sampled_from(NoticeState),
 )

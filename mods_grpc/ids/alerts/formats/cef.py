@@ -3,6 +3,7 @@
 import re
 
 from mods_grpc.ids.alerts.alert import PRODUCT, Alert, AlertPhase, Severity, format_features, format_headline, replace_surrogates
+from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState, format_notice_headline
 from mods_grpc.version import __version__
 
 # Low, medium, high and very high in the specification.
@@ -12,14 +13,35 @@ _NAMES = {
     AlertPhase.UPDATE: "Traffic anomaly grew",
     AlertPhase.END: "Traffic anomaly ended",
 }
+_NOTICE_NAMES = {NoticeState.RAISED: "Monitoring impaired", NoticeState.CLEARED: "Monitoring restored"}
 _LINE_BREAK = re.compile(r"\r\n|[\r\n]")
 
 
 def format_cef(alert: Alert) -> str:
     """Return an alert as a CEF line."""
-    header = (PRODUCT, PRODUCT, __version__, f"anomaly-{alert.phase}", _NAMES[alert.phase], str(SEVERITY[alert.severity]))
-    extension = " ".join(f"{key}={_escape_value(value)}" for key, value in _extension(alert) if value)
-    return "|".join(["CEF:0", *map(_escape_header, header), extension])
+    return _format_line(alert, _NAMES[alert.phase], _extension(alert))
+
+
+def format_cef_notice(notice: Notice) -> str:
+    """Return a notice as a CEF line."""
+    extension = [
+        ("rt", _format_milliseconds(notice.time.timestamp())),
+        ("start", _format_milliseconds(notice.since.timestamp())),
+        ("externalId", notice.id),
+        ("cat", "monitoring"),
+        ("deviceExternalId", notice.sensor),
+        ("msg", format_notice_headline(notice)),
+        ("reason", notice.code),
+        ("cs1", notice.subject),
+        ("cs1Label", "subject" if notice.subject else ""),
+    ]
+    return _format_line(notice, _NOTICE_NAMES[notice.state], extension)
+
+
+def _format_line(item: AlertOrNotice, name: str, extension: list[tuple[str, str]]) -> str:
+    header = (PRODUCT, PRODUCT, __version__, item.kind, name, str(SEVERITY[item.severity]))
+    pairs = " ".join(f"{key}={_escape_value(value)}" for key, value in extension if value)
+    return "|".join(["CEF:0", *map(_escape_header, header), pairs])
 
 
 def _extension(alert: Alert) -> list[tuple[str, str]]:

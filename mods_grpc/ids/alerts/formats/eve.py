@@ -1,7 +1,7 @@
 """Suricata's EVE JSON: an `anomaly` event that every reader of eve.json accepts, with an additional block `mods`.
 
-The anomalies of Suricata have the types decode, stream and applayer; these have the type `traffic`. `host` is the field of
-Suricata's sensor-name. `src_ip` is present if the series is an address.
+The anomalies of Suricata have the types decode, stream and applayer; these have the type `traffic`, and notices that monitoring
+is impaired the type `monitoring`. `host` is the field of Suricata's sensor-name. `src_ip` is present if the series is an address.
 """
 
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from typing import Any
 
 from mods_grpc.ids.alerts.alert import Alert, alert_to_json
 from mods_grpc.ids.alerts.formats.jsonl import format_json
+from mods_grpc.ids.alerts.notice import Notice, notice_to_json
 
 
 def format_eve(alert: Alert) -> str:
@@ -19,6 +20,19 @@ def format_eve(alert: Alert) -> str:
     event["anomaly"] = {"type": "traffic", "event": f"episode_{alert.phase}", "layer": "aggregate"}
     event["mods"] = alert_to_json(alert)
     return format_json(event)
+
+
+def format_eve_notice(notice: Notice) -> str:
+    """Return a notice as an EVE event on one line."""
+    return format_json(
+        {
+            "timestamp": format_timestamp(notice.time),
+            "event_type": "anomaly",
+            "host": notice.sensor,
+            "anomaly": {"type": "monitoring", "event": f"{notice.code}_{notice.state}", "layer": "monitoring"},
+            "mods": notice_to_json(notice),
+        }
+    )
 
 
 def format_timestamp(when: datetime) -> str:

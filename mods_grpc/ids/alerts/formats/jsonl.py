@@ -1,13 +1,22 @@
-"""JSON lines: one object per alert with all its fields. ASCII only, so that no other character is taken for a line break."""
+"""JSON lines: one object per alert or notice with all its fields; a notice has `"kind":"notice"`.
+
+ASCII only, so that no other character is taken for a line break.
+"""
 
 import json
 
 from mods_grpc.ids.alerts.alert import Alert, alert_to_json, replace_surrogates
+from mods_grpc.ids.alerts.notice import Notice, notice_to_json
 
 
 def format_jsonl(alert: Alert) -> str:
     """Return an alert as JSON on one line."""
     return format_json(alert_to_json(alert))
+
+
+def format_jsonl_notice(notice: Notice) -> str:
+    """Return a notice as JSON on one line."""
+    return format_json(notice_to_json(notice))
 
 
 def format_json(value: object) -> str:

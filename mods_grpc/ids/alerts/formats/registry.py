@@ -5,30 +5,40 @@ from dataclasses import dataclass
 
 from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.formats import cef, eve, idmef, jsonl, zeek_notice
+from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Format:
-    """A format of alerts, one line each.
+    """A format of alerts and notices, one line each.
 
     Attributes:
         format_alert: Returns an alert as one line, without the newline.
+        format_notice: Returns a notice as one line.
         format_header: Returns the header lines of a new file, with newlines; empty for no header.
         media_type: Media type for HTTP.
     """
 
     format_alert: Callable[[Alert], str]
+    format_notice: Callable[[Notice], str]
     format_header: Callable[[], str] = str
     media_type: str = "application/json"
 
+    def format(self, item: AlertOrNotice) -> str:
+        """Return an alert or a notice as one line."""
+        return self.format_notice(item) if isinstance(item, Notice) else self.format_alert(item)
+
 
 FORMATS: Mapping[str, Format] = {
-    "eve": Format(format_alert=eve.format_eve),
-    "jsonl": Format(format_alert=jsonl.format_jsonl),
+    "eve": Format(format_alert=eve.format_eve, format_notice=eve.format_eve_notice),
+    "jsonl": Format(format_alert=jsonl.format_jsonl, format_notice=jsonl.format_jsonl_notice),
     "zeek": Format(
-        format_alert=zeek_notice.format_tsv, format_header=zeek_notice.format_tsv_header, media_type="text/tab-separated-values"
+        format_alert=zeek_notice.format_tsv,
+        format_notice=zeek_notice.format_tsv_notice,
+        format_header=zeek_notice.format_tsv_header,
+        media_type="text/tab-separated-values",
     ),
-    "zeek-json": Format(format_alert=zeek_notice.format_zeek_json),
-    "idmef": Format(format_alert=idmef.format_idmef),
-    "cef": Format(format_alert=cef.format_cef, media_type="text/plain"),
+    "zeek-json": Format(format_alert=zeek_notice.format_zeek_json, format_notice=zeek_notice.format_zeek_json_notice),
+    "idmef": Format(format_alert=idmef.format_idmef, format_notice=idmef.format_idmef_notice),
+    "cef": Format(format_alert=cef.format_cef, format_notice=cef.format_cef_notice, media_type="text/plain"),
 }

@@ -1,7 +1,8 @@
 """Zeek's notice.log, as TSV with its header and as JSON.
 
 The columns are those of Zeek, followed by columns `mods_*`, as a script that extends `Notice::Info` would add them. Connection
-fields are unset, because an alert is about an aggregate, not about one connection.
+fields are unset, because an alert is about an aggregate, not about one connection. A notice that monitoring is impaired has the
+note `MODS::Monitoring_Impaired`.
 """
 
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, format_features, format_headline, replace_surrogates
 from mods_grpc.ids.alerts.formats.jsonl import format_json
+from mods_grpc.ids.alerts.notice import Notice, NoticeState, format_notice_headline
 
 SEPARATOR, SET_SEPARATOR, EMPTY, UNSET = "\t", ",", "(empty)", "-"
 NOTES = {
@@ -16,6 +18,7 @@ NOTES = {
     AlertPhase.UPDATE: "MODS::Traffic_Anomaly_Grew",
     AlertPhase.END: "MODS::Traffic_Anomaly_Ended",
 }
+MONITORING_NOTES = {NoticeState.RAISED: "MODS::Monitoring_Impaired", NoticeState.CLEARED: "MODS::Monitoring_Restored"}
 COLUMNS = (
     ("ts", "time"),
     ("uid", "string"),
@@ -49,6 +52,9 @@ COLUMNS = (
     ("mods_false_alarms_per_day", "double"),
     ("mods_model", "string"),
     ("mods_model_digest", "string"),
+    ("mods_code", "string"),
+    ("mods_subject", "string"),
+    ("mods_since", "time"),
 )
 
 
@@ -70,13 +76,22 @@ def format_tsv_header() -> str:
 
 def format_tsv(alert: Alert) -> str:
     """Return an alert as a row of the TSV log."""
-    values = _values(alert)
-    return SEPARATOR.join(_format_cell(values.get(name), kind) for name, kind in COLUMNS)
+    return _format_row(_values(alert))
+
+
+def format_tsv_notice(notice: Notice) -> str:
+    """Return a notice as a row of the TSV log."""
+    return _format_row(_notice_values(notice))
 
 
 def format_zeek_json(alert: Alert) -> str:
     """Return an alert as Zeek writes it with `LogAscii::use_json`: unset fields are left out."""
-    return format_json({name: value for name, value in _values(alert).items() if value is not None})
+    return _format_set_fields(_values(alert))
+
+
+def format_zeek_json_notice(notice: Notice) -> str:
+    """Return a notice as Zeek writes it with `LogAscii::use_json`."""
+    return _format_set_fields(_notice_values(notice))
 
 
 def _values(alert: Alert) -> dict[str, Any]:
@@ -103,6 +118,33 @@ def _values(alert: Alert) -> dict[str, Any]:
         "mods_model": None if model is None else f"{model.name}/{model.version}",
         "mods_model_digest": None if model is None else model.digest,
     }
+
+
+def _notice_values(notice: Notice) -> dict[str, Any]:
+    return {
+        "ts": notice.time.timestamp(),
+        "note": MONITORING_NOTES[notice.state],
+        "msg": format_notice_headline(notice),
+        "sub": notice.hint,
+        "peer_descr": notice.sensor,
+        "actions": ["Notice::ACTION_LOG"],
+        "email_dest": [],
+        "suppress_for": 0.0,
+        "mods_id": notice.id,
+        "mods_phase": str(notice.state),
+        "mods_severity": notice.severity.name.lower(),
+        "mods_code": str(notice.code),
+        "mods_subject": notice.subject or None,
+        "mods_since": notice.since.timestamp(),
+    }
+
+
+def _format_row(values: dict[str, Any]) -> str:
+    return SEPARATOR.join(_format_cell(values.get(name), kind) for name, kind in COLUMNS)
+
+
+def _format_set_fields(values: dict[str, Any]) -> str:
+    return format_json({name: value for name, value in values.items() if value is not None})
 
 
 def _format_cell(value: Any, kind: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, urldefrag, urlsplit
 
 from mods_grpc.errors import DataError
-from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.formats.registry import FORMATS, Format
+from mods_grpc.ids.alerts.notice import AlertOrNotice
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.sink import Sink, SinkGroup, StreamSink
 from mods_grpc.ids.alerts.sinks.spool import Spool
@@ -45,9 +45,9 @@ class SpooledSink:
     def recover(self, mark: Any) -> None:
         """Do nothing."""
 
-    def write(self, alert: Alert) -> None:
-        """Queue an alert."""
-        line = self._format.format_alert(alert)
+    def write(self, alert: AlertOrNotice) -> None:
+        """Queue an alert or a notice."""
+        line = self._format.format(alert)
         self._spool.put(alert.id, format_message(alert, line) if isinstance(self._sender, SyslogSender) else line.encode())
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mods_grpc.atomic_file import create_folder, sync_folder
-from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.formats.registry import Format
+from mods_grpc.ids.alerts.notice import AlertOrNotice
 
 _MODE = 0o640
 
@@ -48,15 +48,15 @@ class FileSink:
             written += content[start:end]
         self._written_since_mark = written
 
-    def write(self, alert: Alert) -> None:
-        """Append an alert and sync it to disk, unless it was written before."""
+    def write(self, alert: AlertOrNotice) -> None:
+        """Append an alert or a notice and sync it to disk, unless it was written before."""
         if alert.id.encode() in self._written_since_mark:
             return
         create_folder(self._path.parent)
         with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE), "ab", buffering=0) as file:
             size_before = os.fstat(file.fileno()).st_size
             header = "" if size_before else self._format.format_header()
-            line = (header + self._format.format_alert(alert) + "\n").encode()
+            line = (header + self._format.format(alert) + "\n").encode()
             try:
                 if file.write(line) != len(line):
                     raise OSError(28, "could not write a whole line", str(self._path))

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Protocol, TextIO
 
-from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.formats.registry import Format
+from mods_grpc.ids.alerts.notice import AlertOrNotice
 
 
 class Sink(Protocol):
@@ -21,8 +21,8 @@ class Sink(Protocol):
     def recover(self, mark: Any) -> None:
         """Find the alerts that were written after a mark."""
 
-    def write(self, alert: Alert) -> None:
-        """Write an alert, unless it was written before.
+    def write(self, alert: AlertOrNotice) -> None:
+        """Write an alert or a notice, unless it was written before.
 
         Raises:
             OSError: It can't be written; no part of it was.
@@ -46,11 +46,11 @@ class StreamSink:
     def recover(self, mark: Any) -> None:
         """Do nothing."""
 
-    def write(self, alert: Alert) -> None:
+    def write(self, alert: AlertOrNotice) -> None:
         """Write an alert and flush."""
         header = "" if self._header_written else self._format.format_header()
         self._header_written = True
-        self._stream.write(header + self._format.format_alert(alert) + "\n")
+        self._stream.write(header + self._format.format(alert) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class SinkGroup:
             if isinstance(mark, dict) and name in mark:
                 sink.recover(mark[name])
 
-    def write(self, alert: Alert) -> None:
+    def write(self, alert: AlertOrNotice) -> None:
         """Write an alert to all sinks."""
         for sink in self._sinks.values():
             sink.write(alert)

@@ -6,7 +6,8 @@ import ssl
 from datetime import UTC
 from pathlib import Path
 
-from mods_grpc.ids.alerts.alert import PRODUCT, Alert, Severity
+from mods_grpc.ids.alerts.alert import PRODUCT, Severity
+from mods_grpc.ids.alerts.notice import AlertOrNotice
 
 FACILITY_LOCAL0 = 16
 MAX_UDP_BYTES = 65_000
@@ -15,12 +16,15 @@ _SEVERITIES = {Severity.LOW: 5, Severity.MEDIUM: 4, Severity.HIGH: 3, Severity.C
 _TIMEOUT_SECONDS = 10.0
 
 
-def format_message(alert: Alert, line: str, hostname: str | None = None) -> bytes:
-    """Return a syslog message with the time of the alert. The text has no byte-order mark, because CEF readers reject it."""
+def format_message(alert: AlertOrNotice, line: str, hostname: str | None = None) -> bytes:
+    """Return a syslog message with the time of the alert or notice.
+
+    The text has no byte-order mark, because CEF readers reject it.
+    """
     priority = FACILITY_LOCAL0 * 8 + _SEVERITIES[alert.severity]
-    when = alert.window_end.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    when = alert.time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     host = "".join(c for c in hostname or socket.gethostname() if "!" <= c <= "~")[:255] or "-"
-    return f"<{priority}>1 {when} {host} {PRODUCT} {os.getpid()} anomaly-{alert.phase} - {line}".encode()
+    return f"<{priority}>1 {when} {host} {PRODUCT} {os.getpid()} {alert.kind} - {line}".encode()
 
 
 class SyslogSender:
