@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,13 +119,13 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
 
 
 def _summarize(batch: "BulkAggregator", writer: DatapoolWriter, options: AggregatorOptions, seconds: float) -> dict[str, Any]:
-    read, counted = batch.counters, asdict(batch.aggregator.counters)
+    read, counted = batch.counters, batch.aggregator.counters
     return {
         "lines": read.lines,
         "records": read.records,
         "ignored": read.ignored,
         "malformed": read.malformed,
-        **{name: counted[name] for name in ("added", "late", "ahead", "remote", "over_series_limit")},
+        **{name: getattr(counted, name) for name in ("added", "late", "before_begin", "ahead", "remote", "over_series_limit")},
         "rows": writer.rows,
         "files": len(writer.files),
         "window_slide": format_window_slide(options.window_seconds, options.slide_seconds),

@@ -1,7 +1,9 @@
 """Rows of the aggregator, and counters of the records it added and dropped."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+MAX_PUBLIC_ADDRESSES = 64
 
 
 class AggregateRow(NamedTuple):
@@ -21,11 +23,72 @@ class AggregateRow(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class AggregatorCounters:
-    """Numbers of records by what happened to them."""
+    """Numbers of records by what happened to them; each record is counted in one of the first seven.
+
+    Attributes:
+        added: Counted for at least one series.
+        late: Of a time whose windows were complete already.
+        before_begin: Before the begin that was asked for.
+        ahead: More than an hour ahead of all others until the end; never counted.
+        remote_by_protocol: Without a local end.
+        unwanted: Of a protocol that no feature uses.
+        over_series_limit: Of new series when there were too many.
+        partly_over_limit: Those of `added` that count for one of their two series alone, because there were too many.
+        unflagged_remote: Those of `remote_by_protocol` whose log has no local flags, where no networks were given.
+        public_local: Addresses outside the private networks that the log's flags call local, where no networks were given; the
+            first `MAX_PUBLIC_ADDRESSES`.
+        oldest_ns: Time of the oldest record that was added, nanoseconds since 1970; 0 before the first.
+    """
 
     added: int = 0
     late: int = 0
-    ahead: int = 0  # more than an hour ahead of all others until the end; never counted
-    remote: int = 0  # without a local end
-    unwanted: int = 0  # of a protocol that no feature uses
+    before_begin: int = 0
+    ahead: int = 0
+    remote_by_protocol: dict[str, int] = field(default_factory=dict)
+    unwanted: int = 0
     over_series_limit: int = 0
+    partly_over_limit: int = 0
+    unflagged_remote: dict[str, int] = field(default_factory=dict)
+    public_local: set[str] = field(default_factory=set, compare=False)
+    oldest_ns: int = 0
+
+    @property
+    def remote(self) -> int:
+        """Number of records without a local end, of all protocols."""
+        return sum(self.remote_by_protocol.values())
+
+    def add_remote(self, protocol: str, number: int = 1, *, unflagged: int) -> None:
+        """Count records without a local end, `unflagged` of which are of a log without local flags."""
+        if number:
+            self.remote_by_protocol[protocol] = self.remote_by_protocol.get(protocol, 0) + number
+        if unflagged:
+            self.unflagged_remote[protocol] = self.unflagged_remote.get(protocol, 0) + unflagged
+
+    def add_time(self, ts: int) -> None:
+        """Note the time of a record that was added."""
+        if ts < self.oldest_ns or not self.oldest_ns:
+            self.oldest_ns = ts
+
+    def add_counted(self, other: "AggregatorCounters") -> None:
+        """Add the numbers of other records."""
+        for name in ("added", "late", "before_begin", "ahead", "unwanted", "over_series_limit", "partly_over_limit"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for protocol, number in other.remote_by_protocol.items():
+            self.add_remote(protocol, number, unflagged=other.unflagged_remote.get(protocol, 0))
+        self.public_local.update(sorted(other.public_local)[: MAX_PUBLIC_ADDRESSES - len(self.public_local)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counters as values for JSON."""
+        return asdict(self) | {"public_local": sorted(self.public_local)}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "AggregatorCounters":
+        """Return the counters that `to_json` described.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: Not such counters.
+        """
+        by_protocol = ("remote_by_protocol", "unflagged_remote")
+        dicts = {name: {str(key): int(number) for key, number in saved[name].items()} for name in by_protocol}
+        numbers = {name: int(saved[name]) for name in cls.__slots__ if name not in {*by_protocol, "public_local"}}
+        return cls(**numbers, **dicts, public_local=set(map(str, saved["public_local"])))

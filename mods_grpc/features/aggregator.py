@@ -6,20 +6,19 @@ its end. A record of a closed pane is late and dropped, so all windows that shar
 
 import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import DataError
 from mods_grpc.features.accumulators import AccumulatorPlan, Cell, PartialCell, make_plans
-from mods_grpc.features.aggregate_rows import AggregateRow, AggregatorCounters
+from mods_grpc.features.aggregate_rows import MAX_PUBLIC_ADDRESSES, AggregateRow, AggregatorCounters
 from mods_grpc.features.definitions import ALL_FEATURES, Definition, Kind
 from mods_grpc.features.locality import Locality
 from mods_grpc.features.options import AggregatorOptions
 from mods_grpc.features.records import PROTOCOLS, RECORD_TYPES, Record
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 _Cells = dict[tuple[type[Record], str], Cell]
 
@@ -56,29 +55,46 @@ class Aggregator:
         if plan is None:
             counters.unwanted += 1
             return False
+        if options.begin_ns is not None and record.ts < options.begin_ns:
+            counters.before_begin += 1
+            return False
         pane = record.ts // self._pane_ns
-        first_open = self._first_open
-        if (first_open is not None and pane < first_open) or (options.begin_ns is not None and record.ts < options.begin_ns):
+        if self._first_open is not None and pane < self._first_open:
             counters.late += 1
             return False
         direction = self._locality.direction(record)
         if direction is None:
-            counters.remote += 1
+            counters.add_remote(record.protocol, unflagged=not options.local_networks and not record.has_local_flags)
             return False
-        added = False
+        if record.local_orig or record.local_resp:
+            self._note_public_local(record)
+        added = refused = False
         for series in self._locality.series_names(record, direction):
             cell = self._find_or_make_cell(pane, series, (type(record), direction), plan)
             if cell is None:
-                counters.over_series_limit += 1
+                refused = True
                 continue
             plan.add(cell, record)
             added = True
         if added:
             counters.added += 1
+            counters.partly_over_limit += refused
             self._track_earliest(record.ts)
+        else:
+            counters.over_series_limit += 1
         return added
 
+    def _note_public_local(self, record: Record) -> None:
+        """Remember an address that the record's log calls local although it is not of the private networks."""
+        public = self.counters.public_local
+        if self.options.local_networks or len(public) >= MAX_PUBLIC_ADDRESSES or not record.has_local_flags:
+            return
+        for is_local, address in ((record.local_orig, record.orig_h), (record.local_resp, record.resp_h)):
+            if is_local and self._locality.network_of(address) is None:
+                public.add(address)
+
     def _track_earliest(self, ts: int) -> None:
+        self.counters.add_time(ts)
         if self.options.begin_ns is None and (self._earliest is None or ts < self._earliest):
             self._earliest = ts
 
@@ -108,28 +124,28 @@ class Aggregator:
         """Count records and return the number that was not dropped."""
         return sum(map(self.add, records))
 
-    def add_partials(self, partials: Iterable[PartialCell], *, earliest_ns: int, added: int, late: int, remote: int) -> None:
+    def add_partials(self, partials: Iterable[PartialCell], counted: AggregatorCounters) -> None:
         """Add cells that were counted outside the aggregator, by columns; none of their records is late.
 
         Args:
-            partials: Cells, laid out as the plan of their protocol says.
-            earliest_ns: Time of the earliest record in them.
-            added: Number of records in them.
-            late: Number of records left out because they are before `open_ns`.
-            remote: Number of records left out because neither end is local.
+            partials: Cells, laid out as the plan of their protocol says, of series that `refuse_series` did not refuse.
+            counted: What happened to the records that they were counted from.
         """
         for partial in partials:
             kind = RECORD_TYPES[partial.protocol]
             cell = self._find_or_make_cell(partial.pane, partial.series, (kind, partial.direction), self._plans[kind])
-            if cell is None:
-                self.counters.over_series_limit += 1
-            else:
+            if cell is not None:
                 self._plans[kind].merge(cell, partial.cell)
-        self.counters.added += added
-        self.counters.late += late
-        self.counters.remote += remote
-        if added:
-            self._track_earliest(earliest_ns)
+        self.counters.add_counted(counted)
+        if counted.added:
+            self._track_earliest(counted.oldest_ns)
+
+    def refuse_series(self, series: Sequence[str]) -> set[str]:
+        """Return those of n different series that would be over the limit if records of them came in this order."""
+        room = max(0, self.options.max_series - len(self._references))
+        if len(series) <= room:
+            return set()
+        return set([name for name in series if name not in self._references][room:])
 
     def advance(self, complete_until_ns: int) -> list[AggregateRow]:
         """Close all panes that end at or before a time and return the rows of the windows that are now complete.
@@ -233,7 +249,7 @@ class Aggregator:
             "next": self._next_start,
             "closed": self._first_open,
             "active": self._active,
-            "counters": asdict(self.counters),
+            "counters": self.counters.to_json(),
             "panes": panes,
         }
         return json.dumps(state, separators=(",", ":")).encode()
@@ -249,7 +265,9 @@ class Aggregator:
             version, features, windowing = state["version"], state["features"], state["windowing"]
         except (ValueError, KeyError, TypeError):
             raise DataError("not the state of an aggregator") from None
-        if (version, features, windowing) != (STATE_VERSION, list(self._empty_values), self.options.state_key):
+        if version != STATE_VERSION:
+            raise DataError(f"the state of an aggregator of version {version}; expected {STATE_VERSION}, which counts more")
+        if (features, windowing) != (list(self._empty_values), self.options.state_key):
             raise DataError("the state of the aggregator is of other features, windows or networks")
         try:
             self._restore(state)
@@ -267,12 +285,11 @@ class Aggregator:
         for of_pane in panes.values():
             for series in of_pane:
                 references[series] = references.get(series, 0) + 1
-        names = {field.name for field in fields(AggregatorCounters)}
-        self.counters = AggregatorCounters(**{name: int(state["counters"][name]) for name in names})
+        counters = AggregatorCounters.from_json(state["counters"])
         self._earliest, self._next_start, self._first_open = (
             None if state[name] is None else int(state[name]) for name in ("earliest", "next", "closed")
         )
-        self._panes, self._active, self._references = panes, active, references
+        self._panes, self._active, self._references, self.counters = panes, active, references, counters
         self._first_held = self._first_unscanned = None
 
 

@@ -21,7 +21,7 @@ class AggregatorOptions:
         slide_seconds: From one window's start to the next; at most the window.
         group_by: What a series stands for.
         local_networks: Local networks in CIDR form; if empty, the log's own flags decide, then the private address space.
-        begin_ns: Records before it are dropped as late, and no window starts earlier; None for the time of the earliest record.
+        begin_ns: Records before it are dropped, and no window starts earlier; None for the time of the earliest record.
         idle_timeout_seconds: A series without a record in this time before a window's end has no row for the window: it is
             missing, not zero. The length of a window is the minimum.
         distinct_limit: Number of different values per pane and per window that is counted exactly; beyond it is estimated.

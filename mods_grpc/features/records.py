@@ -39,6 +39,11 @@ class Record:
         return _PROTOCOL_BY_TYPE[type(self)]
 
     @property
+    def has_local_flags(self) -> bool:
+        """Whether the log says of both ends whether they are local."""
+        return self.local_orig is not None and self.local_resp is not None
+
+    @property
     def logged_ns(self) -> int:
         """Earliest time at which the line can have been written, nanoseconds since 1970."""
         return self.ts

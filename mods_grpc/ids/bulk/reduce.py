@@ -7,6 +7,7 @@ import polars as pl
 
 from mods_grpc.features import Aggregator, GroupBy
 from mods_grpc.features.accumulators import AccumulatorPlan, PartialCell
+from mods_grpc.features.aggregate_rows import MAX_PUBLIC_ADDRESSES, AggregatorCounters
 from mods_grpc.features.definitions import Kind
 from mods_grpc.features.distinct_count import DistinctCounter
 from mods_grpc.features.locality import SITE, UNKNOWN_SENSOR, Locality
@@ -24,22 +25,68 @@ def add_columns(aggregator: Aggregator, locality: Locality, plan: AccumulatorPla
         protocol: Protocol of the records.
         frame: Records, from `read_columns`.
     """
+    options = aggregator.options
+    counted = AggregatorCounters()
+    if options.begin_ns is not None:
+        since_begin = frame.filter(pl.col("ts") >= options.begin_ns)
+        counted.before_begin = len(frame) - len(since_begin)
+        frame = since_begin
     placed = _add_direction(frame, locality)
     in_time = placed.filter(pl.col("ts") >= aggregator.open_ns)
+    counted.late = len(placed) - len(in_time)
     ours = in_time.filter(pl.col("direction").is_not_null())
-    pane_ns = aggregator.options.pane_ns
-    grouped = (
-        _add_series(ours.with_columns(pane=pl.col("ts") // pane_ns), locality.group_by)
-        .group_by(_KEY)
-        .agg(_measure_expressions(plan))
+    if len(ours) < len(in_time):
+        remote = in_time.filter(pl.col("direction").is_null())
+        counted.add_remote(protocol, len(remote), unflagged=0 if locality.networks else int((~_has_local_flags(remote)).sum()))
+    if not locality.networks and len(aggregator.counters.public_local) < MAX_PUBLIC_ADDRESSES:
+        counted.public_local = _public_local(ours)
+    counted.oldest_ns = ours["ts"].min() or 0  # type: ignore[assignment]
+    counted.added = len(ours)
+    of_series = _add_series(ours.with_columns(pane=pl.col("ts") // options.pane_ns), locality.group_by)
+    refused = aggregator.refuse_series(of_series["series"].unique().to_list())
+    if refused:
+        of_series = _drop_refused(aggregator, of_series, counted)
+    grouped = of_series.group_by(_KEY).agg(_measure_expressions(plan))
+    aggregator.add_partials(_partial_cells(grouped, plan, protocol, options.distinct_limit), counted)
+
+
+def _has_local_flags(frame: pl.DataFrame) -> pl.Series:
+    """Return which records say of both ends whether they are local."""
+    if not {"local_orig", "local_resp"} <= set(frame.columns):
+        return pl.repeat(value=False, n=len(frame), eager=True)
+    return frame["local_orig"].is_not_null() & frame["local_resp"].is_not_null()
+
+
+def _public_local(frame: pl.DataFrame) -> set[str]:
+    """Return the addresses that the log calls local although they are not of the local networks."""
+    flagged = frame.filter(_has_local_flags(frame))
+    if not len(flagged):
+        return set()
+    ends = [flagged.filter(pl.col(f"local_{end}") & ~pl.col(f"{end}_local"))[f"{end}_h"] for end in ("orig", "resp")]
+    return set(pl.concat(ends).unique())
+
+
+def _drop_refused(aggregator: Aggregator, frame: pl.DataFrame, counted: AggregatorCounters) -> pl.DataFrame:
+    """Drop the rows of series that are over the limit, and count the records that lose one or all of their series.
+
+    Args:
+        aggregator: The aggregator.
+        frame: Records, one row for each series that they count for, from `_add_series`.
+        counted: Gets the numbers.
+    """
+    ordered = frame.sort("row", maintain_order=True)
+    refused = aggregator.refuse_series(ordered["series"].unique(maintain_order=True).to_list())
+    by_record = (
+        ordered.with_columns(is_refused=pl.col("series").is_in(list(refused)))
+        .group_by("row")
+        .agg(pl.len().alias("rows"), pl.col("is_refused").sum(), pl.col("ts").first())
     )
-    aggregator.add_partials(
-        _partial_cells(grouped, plan, protocol, aggregator.options.distinct_limit),
-        earliest_ns=ours["ts"].min() or 0,  # type: ignore[arg-type]
-        added=len(ours),
-        late=len(placed) - len(in_time),
-        remote=len(in_time) - len(ours),
-    )
+    dropped = by_record["rows"] == by_record["is_refused"]
+    counted.over_series_limit = int(dropped.sum())
+    counted.added -= counted.over_series_limit
+    counted.partly_over_limit = int((by_record["is_refused"] > 0).sum()) - counted.over_series_limit
+    counted.oldest_ns = by_record.filter(~dropped)["ts"].min() or 0  # type: ignore[assignment]
+    return ordered.filter(~pl.col("series").is_in(list(refused)))
 
 
 def _add_direction(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
@@ -80,7 +127,8 @@ def _are_local(addresses: pl.Series, locality: Locality) -> pl.Series:
 
 
 def _add_series(frame: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
-    """Add the column `series`; a record that counts for two series is there twice."""
+    """Add the columns `series` and `row`, the number of the record; one that counts for two series is there twice."""
+    frame = frame.with_row_index("row")
     if group_by is GroupBy.SITE:
         return frame.with_columns(series=pl.lit(SITE))
     if group_by is GroupBy.SENSOR:
