@@ -88,7 +88,13 @@ class AggregatorCounters:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: Not such counters.
         """
-        by_protocol = ("remote_by_protocol", "unflagged_remote")
-        dicts = {name: {str(key): int(number) for key, number in saved[name].items()} for name in by_protocol}
-        numbers = {name: int(saved[name]) for name in cls.__slots__ if name not in {*by_protocol, "public_local"}}
-        return cls(**numbers, **dicts, public_local=set(map(str, saved["public_local"])))
+        values: dict[str, Any] = {}
+        for name in cls.__slots__:
+            value = saved[name]
+            if name == "public_local":
+                values[name] = set(map(str, value))
+            elif name in {"remote_by_protocol", "unflagged_remote"}:
+                values[name] = {str(protocol): int(number) for protocol, number in value.items()}
+            else:
+                values[name] = int(value)
+        return cls(**values)

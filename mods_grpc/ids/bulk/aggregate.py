@@ -153,12 +153,12 @@ class BulkAggregator:
         for file in files:
             parser = LineParser(file.path.name, self._plans, max_record_time_ns())
             try:
-                on_rejected = partial(self._reject, file)
+                on_rejected = partial(self._reject_block, file)
                 with open_log(file.path) as stream:
                     for block in read_blocks(stream, on_rejected, self._block_bytes):
                         yield file, parser, block
             except OSError:
-                self._reject(file, "unreadable file", b"")
+                self.counters.reject_file(file.path.name, "unreadable file")
 
     def _process_block(self, stream: _LogStream, file: LogFile, parser: LineParser, block: Block) -> None:
         """Append a block of TSV lines to the buffer, or parse another block line by line."""
@@ -224,6 +224,13 @@ class BulkAggregator:
             times.append(record.ts)
         if len(times) > 1:
             stream.reached_ns = max(stream.reached_ns, int(statistics.median_low(times)))
+
+    def _reject_block(self, file: LogFile, reason: str, line: bytes) -> None:
+        if line:
+            self.counters.lines += 1
+            self._reject(file, reason, line)
+        else:
+            self.counters.reject_file(file.path.name, reason)
 
     def _reject(self, file: LogFile, reason: str, line: bytes) -> None:
         self.counters.reject(reason)

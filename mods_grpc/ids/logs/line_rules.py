@@ -33,13 +33,18 @@ class MalformedLineError(ValueError):
 
 @dataclass(kw_only=True, slots=True)
 class ReadCounters:
-    """Numbers of lines by what they were, and the time of the newest record, nanoseconds since 1970; 0 before the first."""
+    """Numbers of lines by what they were: each is a record, ignored or malformed.
+
+    `newest_ns` is the time of the newest record, nanoseconds since 1970; 0 before the first.
+    """
 
     lines: int = 0
     records_by_protocol: dict[str, int] = field(default_factory=dict)
     ignored: int = 0  # headers, other logs, other events
     malformed: dict[str, int] = field(default_factory=dict)  # by reason
     damaged_fields: dict[str, int] = field(default_factory=dict)  # by name: fields left out of records, which count
+    damaged_files: dict[str, int] = field(default_factory=dict)  # by what is wrong; what could be read of them counts
+    first_damaged: dict[str, str] = field(default_factory=dict)  # by what is wrong, the name of the first such file
     newest_ns: int = 0
 
     def accept(self, protocol: str, logged_ns: int, number: int = 1) -> None:
@@ -56,6 +61,11 @@ class ReadCounters:
         """Count `number` malformed lines."""
         if number:
             self.malformed[reason] = self.malformed.get(reason, 0) + number
+
+    def reject_file(self, name: str, reason: str) -> None:
+        """Count a file that can't be read to its end."""
+        self.damaged_files[reason] = self.damaged_files.get(reason, 0) + 1
+        self.first_damaged.setdefault(reason, name)
 
     @property
     def rejected(self) -> int:

@@ -136,7 +136,7 @@ class LogTail:
             source = self._open
             final = not self._follow or source.file.rotated or not source.is_plain or bool(self._queue)
             if source.is_truncated():
-                self._counters.reject("truncated file")
+                self._counters.reject_file(source.file.path.name, "truncated file")
                 self._reopen_from_start(source)
                 continue
             yield from self._records(source, final=final)
@@ -169,7 +169,7 @@ class LogTail:
             except OSError:
                 attempts_left -= 1
                 if not self._follow:
-                    self._counters.reject("unreadable file")
+                    self._counters.reject_file(file.path.name, "unreadable file")
             else:
                 self._resume = None
         return self._open is not None
@@ -209,7 +209,7 @@ class LogTail:
             try:
                 line = source.stream.readline(MAX_LINE_BYTES + 1)
             except (OSError, *GZIP_ERRORS):
-                self._counters.reject("damaged file")
+                self._counters.reject_file(source.file.path.name, "damaged file")
                 return
             if not line:
                 return

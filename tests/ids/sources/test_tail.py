@@ -239,7 +239,9 @@ def test_damaged_and_unreadable_files_are_counted_and_the_others_read(tmp_path):
     assert read[:-1] == list(range(len(read) - 1))
     assert 500 < len(read) < 2_000
     assert read[-1] == 5_000
-    assert reader.counters.malformed["damaged file"] == 2
+    assert reader.counters.damaged_files == {"damaged file": 2}
+    assert reader.counters.first_damaged == {"damaged file": "conn.00:00:00-01:00:00.log.gz"}
+    assert reader.counters.lines == reader.counters.records + reader.counters.ignored + reader.counters.rejected
 
 
 def test_lines_that_are_too_long_are_rejected_in_bounded_memory(tmp_path):
