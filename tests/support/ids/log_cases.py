@@ -1,7 +1,8 @@
 """Logs as real set-ups write them, with the right counts, through `aggregate`, `replay` and `watch`.
 
-`python -m tests.support.ids.log_cases` prints a table of what was expected and what was read. The logs lie in `../shared/cases/logs`, beside the real data. Recorded logs are read where they lie. For a watch they are written
-live: line by line under the name that the set-up gives to the live log, then rotated to the names that the folder shows.
+`python -m tests.support.ids.log_cases` prints a table of what was expected and what was read. The logs lie in
+`../shared/cases/logs`, beside the real data. Recorded logs are read where they lie. For a watch they are written live, in pieces,
+under the name that the set-up gives to the live log, then rotated to the names that the folder shows.
 """
 
 import bz2
