@@ -6,15 +6,14 @@ import json
 import sys
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.cli.arguments import add_command, parse_span
+from mods_grpc.cli.arguments import add_command, add_networks, parse_moment, span
+from mods_grpc.command_line import name_of, parse_path
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
@@ -29,41 +28,41 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `aggregate` command."""
     parser = add_command(commands, "aggregate", "aggregate recorded logs into tables for training")
     parser.add_argument(
-        "logs", nargs="+", type=Path, metavar="LOGS", help="log files, or folders that are searched for them; plain or gzip"
+        "logs", nargs="+", type=parse_path, metavar="LOGS", help="log files, or folders that are searched for them; plain or gzip"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder for the tables")
-    parser.add_argument("--window", type=parse_span, default=3_600.0, metavar="SPAN", help="length of a window (default 1h)")
+    parser.add_argument("--output", type=parse_path, required=True, metavar="DIR", help="new folder for the tables")
     parser.add_argument(
-        "--slide", type=parse_span, default=600.0, metavar="SPAN", help="time between window starts (default 10m)"
+        "--window", type=span(whole=True), default=3_600.0, metavar="SPAN", help="length of a window (default 1h)"
     )
     parser.add_argument(
-        "--local", nargs="+", action="extend", default=[], metavar="CIDR", help="local networks (default: the private ones)"
+        "--slide", type=span(whole=True), default=600.0, metavar="SPAN", help="time between window starts (default 10m)"
     )
+    add_networks(parser)
     parser.add_argument(
         "--group-by",
-        type=GroupBy,
+        type=name_of(GroupBy),
         choices=list(GroupBy),
         default=GroupBy.SITE,
         help="what a series describes; all but site write a folder per series (default %(default)s)",
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="logs to read (default: all)")
-    parser.add_argument("--from", dest="begin", type=_parse_time, metavar="TIME", help="ignore earlier records (ISO 8601, UTC)")
+    parser.add_argument("--from", dest="begin", type=parse_moment, metavar="TIME", help="ignore earlier records (ISO 8601, UTC)")
     parser.add_argument(
         "--to",
         dest="end",
-        type=_parse_time,
+        type=parse_moment,
         metavar="TIME",
         help="time up to which the logs are complete (default: the last record)",
     )
     parser.add_argument(
         "--lateness",
-        type=parse_span,
+        type=span(minimum=0),
         default=86_400.0,
         metavar="SPAN",
         help="how late a record may be logged and still count (default 1d)",
     )
     parser.add_argument(
-        "--quarantine", type=Path, metavar="FILE", help="write malformed lines to this file, with the reason, as JSON lines"
+        "--quarantine", type=parse_path, metavar="FILE", help="write malformed lines to this file, with the reason, as JSON lines"
     )
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.set_defaults(run=run_aggregate)
@@ -149,11 +148,3 @@ def _progress_bar() -> Progress:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _parse_time(text: str) -> int:
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a time such as 2024-04-19T00:00, found {text!r}") from None
-    return round((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()) * NANOS_PER_SECOND

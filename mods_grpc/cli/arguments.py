@@ -3,24 +3,37 @@
 import argparse
 import re
 import socket
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
 
 from mods_grpc.client import Client
+from mods_grpc.command_line import name_of, number, parse_optional_text, parse_path, parse_text, refusal, whole_number
+from mods_grpc.data.cells import parse_time
 from mods_grpc.data.tables import DEFAULT_SERIES, TIME_COLUMNS
-from mods_grpc.data.units import SECONDS_PER_UNIT
+from mods_grpc.data.units import DAY_SECONDS, SECONDS_PER_UNIT
+from mods_grpc.errors import DataError
 from mods_grpc.features import GroupBy
+from mods_grpc.features.locality import parse_networks
 from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.ids.alerts.sinks.target import parse_destination
 from mods_grpc.ids.alerts.suppression import parse_severity
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_IMPUTE_ROWS = 6
 DEFAULT_ALERTS = "stdout"
 LATENESS_SECONDS = 300.0
+MAX_SPAN_SECONDS = 366 * DAY_SECONDS
+MAX_BUDGET = float(DAY_SECONDS)
+"""False alarms per series and day: one for each window, if windows start each second."""
+MAX_SENSOR_BYTES = 112
+"""Of the 128 bytes that a namespace on the server may have; the watch adds to the name of the sensor."""
 
 _SPAN_UNITS = {**SECONDS_PER_UNIT, "min": SECONDS_PER_UNIT["m"]}
+_SPAN = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(s|m|min|h|d)?")
+_OTHER_TARGET = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|xds|passthrough):.+")  # schemes of gRPC's names
 
 
 def add_command(
@@ -38,16 +51,24 @@ def connection_arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("connection")
     group.add_argument(
-        "--address", "--server", default=DEFAULT_ADDRESS, help="server address, host:port or unix:/path (default %(default)s)"
+        "--address",
+        "--server",
+        type=parse_address,
+        default=DEFAULT_ADDRESS,
+        help="server address, host:port or unix:/path (default %(default)s)",
     )
     group.add_argument(
-        "--timeout", type=float, default=10.0, metavar="SECONDS", help="time limit for an answer, in seconds (default 10)"
+        "--timeout",
+        type=number(above=0, maximum=DAY_SECONDS, what="seconds"),
+        default=10.0,
+        metavar="SECONDS",
+        help="time limit for an answer, in seconds (default 10)",
     )
     group.add_argument("--tls", action="store_true", help="use TLS and trust the certificate authorities of this system")
     group.add_argument(
-        "--tls-ca", type=Path, metavar="FILE", help="use TLS and trust the certificate authorities in this PEM file"
+        "--tls-ca", type=parse_path, metavar="FILE", help="use TLS and trust the certificate authorities in this PEM file"
     )
-    group.add_argument("--token-file", type=Path, metavar="FILE", help="file that holds the bearer token")
+    group.add_argument("--token-file", type=parse_path, metavar="FILE", help="file that holds the bearer token")
     parser.add_argument("--json", action="store_true", help="write JSON")
     return parser
 
@@ -56,26 +77,57 @@ def open_client(arguments: argparse.Namespace) -> Client:
     """Open a client as the connection flags say.
 
     Raises:
-        OSError: The file of authorities or of the token can't be read.
+        DataError: The file of authorities or of the token is not one.
+        OSError: It can't be read.
     """
     credentials = None
     if arguments.tls or arguments.tls_ca is not None:
-        roots = None if arguments.tls_ca is None else arguments.tls_ca.read_bytes()
+        roots = None if arguments.tls_ca is None else _read_authorities(arguments.tls_ca)
         credentials = grpc.ssl_channel_credentials(root_certificates=roots)
-    token = None if arguments.token_file is None else arguments.token_file.read_text(encoding="utf-8").strip()
+    token = None if arguments.token_file is None else read_token(arguments.token_file)
     return Client(arguments.address, credentials=credentials, token=token, timeout_seconds=arguments.timeout)
+
+
+def read_token(file: Path) -> str:
+    """Read a bearer token.
+
+    Raises:
+        DataError: The file holds something else than one line of visible ASCII characters.
+        OSError: It can't be read.
+    """
+    token = file.read_bytes().strip()
+    if not re.fullmatch(rb"[!-~]{1,4096}", token):
+        raise DataError(f"{file}: expected the bearer token and nothing else, on one line")
+    return token.decode()
+
+
+def _read_authorities(file: Path) -> bytes:
+    content = file.read_bytes()
+    try:
+        ssl.create_default_context(cadata=content.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise DataError(
+            f"{file}: expected certificates in PEM, such as the file of the authority that signed the server's"
+        ) from error
+    return content
 
 
 def table_arguments() -> argparse.ArgumentParser:
     """Build the flags of every command that reads a table."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
-        "file", metavar="FILE", help="TSV or CSV with a header line, gzip if it ends in .gz; - reads standard input"
+        "file",
+        type=parse_text,
+        metavar="FILE",
+        help="TSV or CSV with a header line, gzip if it ends in .gz; - reads standard input",
     )
     group = parser.add_argument_group("model and columns")
     _add_model(group)
     group.add_argument(
-        "--time-column", metavar="NAME", help=f"column that holds the time (default: the first of {', '.join(TIME_COLUMNS)})"
+        "--time-column",
+        type=parse_text,
+        metavar="NAME",
+        help=f"column that holds the time (default: the first of {', '.join(TIME_COLUMNS)})",
     )
     group.add_argument(
         "--columns",
@@ -85,8 +137,12 @@ def table_arguments() -> argparse.ArgumentParser:
         metavar="FEATURE=COLUMN[,…]",
         help="columns of features that are named differently",
     )
-    group.add_argument("--series-column", metavar="NAME", help="column that names the series of a row (default: one series)")
-    group.add_argument("--series", default=DEFAULT_SERIES, help="name of the series if no column names it (default %(default)s)")
+    group.add_argument(
+        "--series-column", type=parse_text, metavar="NAME", help="column that names the series of a row (default: one series)"
+    )
+    group.add_argument(
+        "--series", type=parse_text, default=DEFAULT_SERIES, help="name of the series if no column names it (default %(default)s)"
+    )
     return parser
 
 
@@ -103,7 +159,10 @@ def watch_arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, parents=[connection_arguments()])
     _add_model(parser)
     parser.add_argument(
-        "--sensor", default=socket.gethostname(), help="name of this sensor, shown in alerts (default: the host name)"
+        "--sensor",
+        type=parse_sensor,
+        default=socket.gethostname(),
+        help="name of this sensor, shown in alerts (default: the host name)",
     )
     _add_aggregation(parser)
     _add_detection(parser)
@@ -111,21 +170,78 @@ def watch_arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_span(text: str) -> float:
-    """Parse a time span such as 10m, 1h or 90 (seconds) and return seconds.
+def span(*, minimum: float = 1.0, whole: bool = False) -> Callable[[str], float]:
+    """Return a type for time spans such as 30s, 10m, 1h or 2d, in seconds. The unit is required, except for 0.
 
-    Raises:
-        ArgumentTypeError: It is no such span.
+    Args:
+        minimum: Least span in seconds; 0 where 0 turns something off.
+        whole: Whether it must be a whole number of seconds.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|min|h|d)?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"expected a span such as 30s, 10m or 1h, found {text!r}")
-    return float(match[1]) * _SPAN_UNITS[match[2] or "s"]
+
+    def parse(value: str) -> float:
+        match = _SPAN.fullmatch(value)
+        if match is None:
+            raise refusal("a span with a unit, such as 30s, 10m, 1h or 2d", value)
+        if not match[2] and float(match[1]) != 0:
+            raise argparse.ArgumentTypeError(f"give a unit: {match[1]}s, {match[1]}m or {match[1]}h; found {value!r}")
+        seconds = float(match[1]) * _SPAN_UNITS[match[2] or "s"]
+        if whole and not seconds.is_integer():
+            raise refusal("a span of whole seconds", value)
+        if not minimum <= seconds <= MAX_SPAN_SECONDS:
+            raise refusal(f"a span of {minimum:g}s to {MAX_SPAN_SECONDS // DAY_SECONDS}d", value)
+        return seconds
+
+    return parse
+
+
+def parse_address(value: str) -> str:
+    """Accept the address of a server: host:port, unix:/path, or another name that gRPC resolves."""
+    host, colon, port = value.rpartition(":")
+    if _OTHER_TARGET.fullmatch(value):
+        return parse_optional_text(value)
+    if not colon and value:
+        raise argparse.ArgumentTypeError(f"the port is missing; expected host:port, such as {value}:50051, found {value!r}")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 2**16 or re.search(r"[\s/]", host):
+        raise refusal("host:port with a port of 1 to 65535, or unix:/path", value)
+    if ":" in host and not re.fullmatch(r"\[.+\]", host):
+        raise refusal("brackets around an IPv6 address, such as [::1]:50051", value)
+    return parse_optional_text(value)
+
+
+def parse_sensor(value: str) -> str:
+    """Accept the name of a sensor, as the server does."""
+    if len(parse_text(value).encode()) > MAX_SENSOR_BYTES:
+        raise refusal(f"at most {MAX_SENSOR_BYTES} bytes", value)
+    return value
+
+
+def parse_network(value: str) -> str:
+    """Accept a network in CIDR form, or one address."""
+    try:
+        parse_networks([value])
+    except DataError:
+        example = "a network such as 10.0.0.0/8 or 2001:db8::/32"
+        raise refusal(f"{example}; several are separated by spaces" if "," in value else example, value) from None
+    return value
+
+
+def parse_moment(value: str) -> int:
+    """Parse a time in ISO 8601, in UTC if it names no zone, as nanoseconds since 1970."""
+    try:
+        return parse_time(value, "")
+    except DataError:
+        raise refusal("a time such as 2024-04-19T00:00 or 2024-04-19T02:00+02:00", value) from None
 
 
 def _add_model(group: "argparse._ActionsContainer") -> None:
-    group.add_argument("--model", default="", metavar="NAME", help="name of the model (default: the only one of the server)")
-    group.add_argument("--model-version", type=int, metavar="N", help="version of the model (default: the newest)")
+    group.add_argument(
+        "--model",
+        type=parse_optional_text,
+        default="",
+        metavar="NAME",
+        help="name of the model (default: the only one of the server)",
+    )
+    group.add_argument("--model-version", type=whole_number(1), metavar="N", help="version of the model (default: the newest)")
 
 
 def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "argparse._ArgumentGroup":
@@ -133,12 +249,15 @@ def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "ar
     level = group.add_mutually_exclusive_group()
     level.add_argument(
         "--false-alarms-per-day",
-        type=float,
+        type=number(above=0, maximum=MAX_BUDGET),
         metavar="N",
         help="acceptable false alarms per series and day (default: the model's)",
     )
     level.add_argument(
-        "--significance", type=float, metavar="P", help="report rows with a p-value of at most P, instead of a budget"
+        "--significance",
+        type=number(above=0, below=1, what="a p-value"),
+        metavar="P",
+        help="report rows with a p-value of at most P, instead of a budget",
     )
     group.add_argument(
         "--fixed-level",
@@ -147,7 +266,7 @@ def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "ar
     )
     group.add_argument(
         "--impute-rows",
-        type=int,
+        type=whole_number(0),
         default=DEFAULT_IMPUTE_ROWS,
         metavar="N",
         help="fill gaps of up to N rows with the forecast; start the window again after longer ones (default %(default)s)",
@@ -155,16 +274,27 @@ def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "ar
     return group
 
 
+def add_networks(group: "argparse._ActionsContainer") -> None:
+    """Add the flag of local networks."""
+    group.add_argument(
+        "--local",
+        type=parse_network,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CIDR",
+        help="local networks (default: the private ones)",
+    )
+
+
 def _add_aggregation(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("aggregation")
-    group.add_argument(
-        "--local", nargs="+", action="extend", default=[], metavar="CIDR", help="local networks (default: the private ones)"
-    )
-    group.add_argument("--window", type=parse_span, metavar="SPAN", help="length of a window; must be the model's")
-    group.add_argument("--slide", type=parse_span, metavar="SPAN", help="time between window starts; must be the model's")
+    add_networks(group)
+    group.add_argument("--window", type=span(whole=True), metavar="SPAN", help="length of a window; must be the model's")
+    group.add_argument("--slide", type=span(whole=True), metavar="SPAN", help="time between window starts; must be the model's")
     group.add_argument(
         "--group-by",
-        type=GroupBy,
+        type=name_of(GroupBy),
         choices=list(GroupBy),
         default=GroupBy.SITE,
         help="what a series describes (default %(default)s)",
@@ -179,7 +309,7 @@ def _add_aggregation(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--lateness",
-        type=parse_span,
+        type=span(minimum=0),
         default=LATENESS_SECONDS,
         metavar="SPAN",
         help="how late a record may be logged and still count (default 5m)",
@@ -190,6 +320,7 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("alerts")
     group.add_argument(
         "--alerts",
+        type=_parse_alerts,
         action="append",
         default=[],
         metavar="FORMAT:DESTINATION",
@@ -198,7 +329,7 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--updates", action="store_true", help="report again when an episode becomes ten times less likely")
     group.add_argument("--ends", action="store_true", help="report the end of each episode")
-    group.add_argument("--suppress", type=Path, metavar="FILE", help="TOML file of maintenance windows and muted series")
+    group.add_argument("--suppress", type=parse_path, metavar="FILE", help="TOML file of maintenance windows and muted series")
     group.add_argument(
         "--minimum-severity", type=_parse_severity, metavar="NAME", help="least severity to report: low, medium, high or critical"
     )
@@ -206,22 +337,31 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tui", action="store_true", help="show a live view of each series, its forecast band and its alerts")
 
 
-def _parse_columns(text: str) -> list[tuple[str, str]]:
-    pairs = [pair.partition("=") for pair in text.split(",")]
+def _parse_columns(value: str) -> list[tuple[str, str]]:
+    pairs = [pair.partition("=") for pair in parse_text(value).split(",")]
     if not all(feature and column for feature, _, column in pairs):
-        raise argparse.ArgumentTypeError(f"expected FEATURE=COLUMN, found {text!r}")
+        raise refusal("FEATURE=COLUMN", value)
     return [(feature, column) for feature, _, column in pairs]
 
 
-def _parse_feature(text: str) -> tuple[str, str]:
-    feature, equals, key = text.partition("=")
-    if not equals or "|" not in key:
-        raise argparse.ArgumentTypeError(f"expected NAME=PROTOCOL|COLUMN, found {text!r}")
+def _parse_feature(value: str) -> tuple[str, str]:
+    feature, _, key = parse_text(value).partition("=")
+    protocol, _, column = key.partition("|")
+    if not (feature and protocol and column):
+        raise refusal("NAME=PROTOCOL|COLUMN", value)
     return feature, key
 
 
-def _parse_severity(text: str) -> Severity:
+def _parse_alerts(value: str) -> str:
     try:
-        return parse_severity(text)
+        parse_destination(parse_text(value))
+    except DataError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
+    return value
+
+
+def _parse_severity(value: str) -> Severity:
+    try:
+        return parse_severity(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

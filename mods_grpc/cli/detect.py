@@ -10,6 +10,7 @@ from mods_grpc.cli.input_rows import read_series
 from mods_grpc.cli.output import detection_to_json, print_detection, write_json
 from mods_grpc.client import Client, DetectResult, ModelInfo
 from mods_grpc.client.codec.times import to_nanos
+from mods_grpc.command_line import whole_number
 from mods_grpc.data.tables import SeriesRows
 from mods_grpc.exit_codes import EXIT_OK
 
@@ -26,7 +27,7 @@ def add_detect_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "detect anomalies in the rows of a file",
         parents=[connection_arguments(), table_arguments(), detection_arguments()],
     )
-    parser.add_argument("--judge-rows", type=int, metavar="N", help="score only the last N rows of each series")
+    parser.add_argument("--judge-rows", type=whole_number(1), metavar="N", help="score only the last N rows of each series")
     parser.set_defaults(run=run_detect)
 
 

@@ -9,6 +9,7 @@ from mods_grpc.cli.arguments import add_command, connection_arguments, open_clie
 from mods_grpc.cli.input_rows import read_series
 from mods_grpc.cli.output import forecast_to_json, format_time, print_forecast, write_json
 from mods_grpc.client import ModelInfo
+from mods_grpc.command_line import number, whole_number
 from mods_grpc.data.tables import SeriesRows
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_OK
@@ -22,10 +23,12 @@ def add_forecast_parser(commands: "argparse._SubParsersAction[argparse.ArgumentP
         "forecast the steps after the last rows of a file",
         parents=[connection_arguments(), table_arguments()],
     )
-    parser.add_argument("--steps", type=int, help="number of steps to forecast (default: the model's horizon)")
+    parser.add_argument(
+        "--steps", type=whole_number(1), metavar="N", help="number of steps to forecast (default: the model's horizon)"
+    )
     parser.add_argument(
         "--coverage",
-        type=float,
+        type=number(above=0, below=1, what="a share"),
         action="append",
         default=[],
         metavar="P",

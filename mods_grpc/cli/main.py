@@ -14,6 +14,7 @@ from mods_grpc.cli.serve import add_serve_parser
 from mods_grpc.cli.sign import add_sign_parser
 from mods_grpc.cli.stream import add_stream_parser
 from mods_grpc.cli.watch import add_watch_parser
+from mods_grpc.command_line import CommandParser
 from mods_grpc.errors import ConnectionFailedError, DeadlineError, ModelNotFoundError
 from mods_grpc.exit_codes import run_command
 
@@ -26,7 +27,7 @@ HINTS = (
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = CommandParser(
         prog="mods-grpc",
         description="Forecast network-monitoring time series and report anomalies with calibrated false-alarm rates.",
     )

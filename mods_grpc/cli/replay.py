@@ -16,6 +16,7 @@ from mods_grpc.cli.arguments import add_command, open_client, watch_arguments
 from mods_grpc.cli.output import LiveView, write_json
 from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
 from mods_grpc.client import ModelInfo
+from mods_grpc.command_line import number, parse_path, parse_text
 from mods_grpc.data.tables import TableLayout, open_table, read_rows
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
@@ -55,15 +56,22 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     parser.add_argument(
         "logs",
         nargs="+",
-        type=Path,
+        type=parse_path,
         metavar="LOGS",
         help="log files or folders of them; or one datapool as `aggregate` writes it; or one table of its rows",
     )
     parser.add_argument(
-        "--speed", type=float, metavar="N", help="replay N times as fast as recorded (default: as fast as possible)"
+        "--speed",
+        type=number(minimum=1e-3, maximum=1e9),
+        metavar="N",
+        help="replay N times as fast as recorded (default: as fast as possible)",
     )
-    parser.add_argument("--series", default="site", help="name of the series, for a datapool or table (default %(default)s)")
-    parser.add_argument("--series-column", metavar="NAME", help="column of a table that names the series of a row")
+    parser.add_argument(
+        "--series", type=parse_text, default="site", help="name of the series, for a datapool or table (default %(default)s)"
+    )
+    parser.add_argument(
+        "--series-column", type=parse_text, metavar="NAME", help="column of a table that names the series of a row"
+    )
     parser.set_defaults(run=run_replay)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from mods_grpc.artifact import read_signing_key, sign_version
 from mods_grpc.artifact.version_folder import VERSION_PATTERN
 from mods_grpc.cli.arguments import add_command
+from mods_grpc.command_line import parse_path
 from mods_grpc.errors import ArtifactError
 from mods_grpc.exit_codes import EXIT_OK
 
@@ -15,8 +16,8 @@ from mods_grpc.exit_codes import EXIT_OK
 def add_sign_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `sign` command."""
     parser = add_command(commands, "sign", "sign a published model version (see serve --trusted-key-file)")
-    parser.add_argument("version", type=Path, metavar="FOLDER", help="a published version, such as exported/campus/1")
-    parser.add_argument("--key", type=Path, required=True, metavar="FILE", help="Ed25519 private key (PEM, no password)")
+    parser.add_argument("version", type=parse_path, metavar="FOLDER", help="a published version, such as exported/campus/1")
+    parser.add_argument("--key", type=parse_path, required=True, metavar="FILE", help="Ed25519 private key (PEM, no password)")
     parser.set_defaults(run=run_sign)
 
 

@@ -2,7 +2,14 @@
 
 import argparse
 
-from mods_grpc.cli.arguments import add_command, connection_arguments, detection_arguments, open_client, table_arguments
+from mods_grpc.cli.arguments import (
+    add_command,
+    connection_arguments,
+    detection_arguments,
+    open_client,
+    parse_sensor,
+    table_arguments,
+)
 from mods_grpc.cli.input_rows import open_lines, read_input_rows
 from mods_grpc.cli.output import is_reportable, print_verdict, write_json
 from mods_grpc.client import Observation
@@ -17,7 +24,7 @@ def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "detect anomalies in rows as they arrive, from a file or standard input",
         parents=[connection_arguments(), table_arguments(), detection_arguments()],
     )
-    parser.add_argument("--sensor", help="namespace of the series on the server (default: the host name)")
+    parser.add_argument("--sensor", type=parse_sensor, help="namespace of the series on the server (default: the host name)")
     parser.add_argument("--follow", action="store_true", help="wait for more rows at the end of the file")
     parser.add_argument(
         "--own-scales",

@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
-from mods_grpc.cli.arguments import add_command, open_client, parse_span, watch_arguments
+from mods_grpc.cli.arguments import add_command, open_client, span, watch_arguments
 from mods_grpc.cli.output import LiveView
 from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
 from mods_grpc.client import Client, ModelInfo
+from mods_grpc.command_line import parse_path
 from mods_grpc.errors import ConnectionFailedError, ModelUnavailableError
 from mods_grpc.exit_codes import EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
@@ -38,25 +39,31 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     """Add the `watch` command."""
     parser = add_command(commands, "watch", "follow Zeek or Suricata logs and report anomalies", parents=[watch_arguments()])
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--zeek", type=Path, metavar="DIR", help="folder that Zeek logs to, such as /opt/zeek/logs/current")
-    source.add_argument("--eve", type=Path, metavar="FILE", help="Suricata's eve.json")
+    source.add_argument("--zeek", type=parse_path, metavar="DIR", help="folder that Zeek logs to, such as /opt/zeek/logs/current")
+    source.add_argument("--eve", type=parse_path, metavar="FILE", help="Suricata's eve.json")
     source.add_argument(
-        "--eve-socket", type=Path, metavar="PATH", help="create a unix socket for Suricata to write to (filetype: unix_stream)"
+        "--eve-socket",
+        type=parse_path,
+        metavar="PATH",
+        help="create a unix socket for Suricata to write to (filetype: unix_stream)",
     )
     parser.add_argument("--eve-datagram", action="store_true", help="make that a datagram socket (filetype: unix_dgram)")
     parser.add_argument(
-        "--archive", type=Path, metavar="DIR", help="folder of rotated logs (default: the parent of a log folder called current)"
+        "--archive",
+        type=parse_path,
+        metavar="DIR",
+        help="folder of rotated logs (default: the parent of a log folder called current)",
     )
     parser.add_argument(
         "--state",
-        type=Path,
+        type=parse_path,
         default=DEFAULT_STATE,
         metavar="DIR",
         help="folder of the checkpoint, from which a restarted watch continues (default %(default)s)",
     )
     parser.add_argument(
         "--silence",
-        type=parse_span,
+        type=span(minimum=0),
         default=1_800.0,
         metavar="SPAN",
         help="after SPAN without a record, assume that there was no traffic; 0 never assumes it (default 30m)",

@@ -7,21 +7,27 @@ import argparse
 import dataclasses
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
+
+from mods_grpc.command_line import number, parse_optional_text, parse_path, refusal, whole_number
 
 ENVIRONMENT_PREFIX = "MODS_GRPC_"
 DEFAULT_REPOSITORY = Path("exported")
 MAX_OPTION_VALUE = 2**31 - 1  # gRPC's options are signed 32-bit integers
 UNIX_PREFIXES = ("unix:", "unix-abstract:")
+MAX_SOCKET_PATH_BYTES = 107
 TRANSPORTS = ("direct", "grpcio")
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")
 
 
-def _option(default: Any, text: str, *, choices: tuple[str, ...] | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices})
+def _option(
+    default: Any, text: str, *, choices: tuple[str, ...] | None = None, minimum: float = 0, maximum: float = MAX_OPTION_VALUE
+) -> Any:
+    bounds = {"minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata={"help": text, "choices": choices, **bounds})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,34 +56,34 @@ class ServerConfig:
     otlp_endpoint: str = _option("", "OTLP collector for traces: http(s)://host:port; empty for none")
     provider: str = _option("auto", "ONNX Runtime execution provider; only auto allows a fallback", choices=PROVIDERS)
     reload_seconds: float = _option(1.0, "interval of scans for new versions in the repository; 0 for none")
-    versions_kept: int = _option(2, "versions of a model kept in memory, the serving one included")
+    versions_kept: int = _option(2, "versions of a model kept in memory, the serving one included", minimum=2, maximum=1_000)
     canary: bool = _option(True, "load each version in a child process first")
-    canary_memory_mib: int = _option(4096, "memory limit of that child process in MiB")
-    canary_seconds: float = _option(60.0, "time limit of that child process")
+    canary_memory_mib: int = _option(4096, "memory limit of that child process in MiB", minimum=64)
+    canary_seconds: float = _option(60.0, "time limit of that child process", minimum=0.1)
     reflection: bool = _option(True, "serve gRPC reflection (v1 and v1alpha)")
-    max_message_bytes: int = _option(16 * 1024 * 1024, "maximum size of a request or response message")
-    max_metadata_bytes: int = _option(16 * 1024, "maximum size of request metadata")
-    max_concurrent_streams: int = _option(128, "concurrent HTTP/2 streams per connection")
+    max_message_bytes: int = _option(16 * 1024 * 1024, "maximum size of a request or response message", minimum=1)
+    max_metadata_bytes: int = _option(16 * 1024, "maximum size of request metadata", minimum=1_024)
+    max_concurrent_streams: int = _option(128, "concurrent HTTP/2 streams per connection", minimum=1)
     max_connections: int = _option(
-        1024, "direct transport: limit on open connections; grpcio transport: length of the accept backlog"
+        1024, "direct transport: limit on open connections; grpcio transport: length of the accept backlog", minimum=1
     )
-    max_streams: int = _option(1000, "limit on open StreamDetect calls")
-    max_streams_per_identity: int = _option(1000, "limit on open StreamDetect calls per caller")
+    max_streams: int = _option(1000, "limit on open StreamDetect calls", minimum=1)
+    max_streams_per_identity: int = _option(1000, "limit on open StreamDetect calls per caller", minimum=1)
     max_messages_per_second: float = _option(0.0, "limit on messages per second and caller; 0 for none")
-    max_pending: int = _option(64, "limit on large requests that wait or run")
-    max_run_seconds: float = _option(30.0, "time limit of a model run on one batch")
-    run_threads: int = _option(0, "threads per large batch; 0 for one per core, at most 4")
-    max_observations: int = _option(16_384, "limit on observations or windows per message")
-    max_window_rows: int = _option(16_384, "limit on rows of one window or series in a unary request")
-    max_series: int = _option(100_000, "series held per model; beyond it the least recently used is dropped")
-    max_series_per_sensor: int = _option(50_000, "limit on series per sensor")
+    max_pending: int = _option(64, "limit on large requests that wait or run", minimum=1)
+    max_run_seconds: float = _option(30.0, "time limit of a model run on one batch", minimum=0.001)
+    run_threads: int = _option(0, "threads per large batch; 0 for one per core, at most 4", maximum=1_024)
+    max_observations: int = _option(16_384, "limit on observations or windows per message", minimum=1)
+    max_window_rows: int = _option(16_384, "limit on rows of one window or series in a unary request", minimum=1)
+    max_series: int = _option(100_000, "series held per model; beyond it the least recently used is dropped", minimum=2)
+    max_series_per_sensor: int = _option(50_000, "limit on series per sensor", minimum=1)
     default_impute_rows: int = _option(6, "missing rows that are filled with the forecast if the stream sets no gap policy")
     max_impute_rows: int = _option(144, "limit on the missing rows that a gap policy may fill")
     max_future_seconds: float = _option(86_400.0, "how far an observation may lie ahead of this machine's clock")
     max_bad_messages: int = _option(100, "rejected messages in a row after which a stream is ended")
-    state_idle_seconds: float = _option(7 * 86_400.0, "how long the state of a series without new rows is kept")
-    stream_idle_seconds: float = _option(3_600.0, "how long a stream may be idle")
-    slow_reader_seconds: float = _option(30.0, "how long a stream may leave a response unread")
+    state_idle_seconds: float = _option(7 * 86_400.0, "how long the state of a series without new rows is kept", minimum=1)
+    stream_idle_seconds: float = _option(3_600.0, "how long a stream may be idle", minimum=0.1)
+    slow_reader_seconds: float = _option(30.0, "how long a stream may leave a response unread", minimum=0.1)
     state_file: str = _option("", "file that carries the state of all series over a restart; empty for none")
     state_interval_seconds: float = _option(
         60.0, "write the state every N seconds, and always on shutdown; 0 writes on shutdown only"
@@ -92,36 +98,19 @@ class ServerConfig:
             value, choices = getattr(self, item.name), item.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"{to_flag(item.name)} is {value!r}, expected one of {', '.join(choices)}")
-            if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= MAX_OPTION_VALUE:
-                raise ValueError(f"{to_flag(item.name)} is {value}, expected 0 to {MAX_OPTION_VALUE}")
-        for name in (
-            "max_message_bytes",
-            "max_observations",
-            "max_window_rows",
-            "max_series",
-            "max_series_per_sensor",
-            "max_streams",
-            "max_streams_per_identity",
-            "max_pending",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{to_flag(name)} is {getattr(self, name)}, expected 1 or more")
+            minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
+            if isinstance(value, int | float) and not isinstance(value, bool) and not minimum <= value <= maximum:
+                raise ValueError(f"{to_flag(item.name)} is {value}, expected {minimum} to {maximum}")
         if self.max_series < 2 * self.max_observations:
             expected = f"at least twice --max-observations {self.max_observations}"
             raise ValueError(f"--max-series is {self.max_series}, expected {expected}")
-        if self.versions_kept < 2:
-            raise ValueError(
-                f"--versions-kept is {self.versions_kept}, expected 2 or more: the serving one and one for a rollback"
-            )
         if self.default_impute_rows > self.max_impute_rows:
             rows = f"{self.default_impute_rows}, above --max-impute-rows {self.max_impute_rows}"
             raise ValueError(f"--default-impute-rows is {rows}")
         for name in ("address", "health_address"):
-            address = getattr(self, name)
-            port = address.rpartition(":")[2]
-            if not address.startswith(UNIX_PREFIXES) and not (port.isdecimal() and int(port) < 2**16):
-                # gRPC would take the port modulo 65536
-                raise ValueError(f"{to_flag(name)} is {address!r}, expected host:port with a port of 0 to 65535, or unix:/path")
+            check_listen_address(getattr(self, name), to_flag(name))
+        if self.metrics_address:
+            check_listen_address(self.metrics_address, "--metrics-address", unix=False)
         if not (self.insecure_public or self.tls_certificate or self.token_file or is_loopback(self.address)):
             text = "is beyond loopback, without --tls-certificate or --token-file; --insecure-public allows it"
             raise ValueError(f"--address {self.address} {text}")
@@ -140,14 +129,41 @@ def is_loopback(address: str) -> bool:
         return False  # a host name, which may resolve to any machine
 
 
+def check_listen_address(address: str, flag: str, *, unix: bool = True) -> None:
+    """Check the form of an address to listen on.
+
+    Args:
+        address: The address.
+        flag: Its flag, for the error.
+        unix: Whether it may be a unix socket.
+
+    Raises:
+        ValueError: It is not host:port with a port of 0 to 65535, or unix:/path with a path that fits a socket's address.
+    """
+    if unix and address.startswith(UNIX_PREFIXES):
+        path = address.partition(":")[2].removeprefix("//")
+        size = len(os.fsencode(path))
+        if not 0 < size <= MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"{flag} is {address!r}, expected a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes, found {size}")
+        return
+    host, colon, port = address.rpartition(":")
+    forms = "host:port with a port of 0 to 65535" + (", or unix:/path" if unix else "")
+    if not colon and address:
+        raise ValueError(f"{flag} is {address!r}, but the port is missing; expected {forms}, such as {address}:50051")
+    if not _is_port(port) or not (host or unix):
+        raise ValueError(f"{flag} is {address!r}, expected {forms}")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError(f"{flag} is {address!r}, expected brackets around an IPv6 address, such as [::1]:50051")
+
+
 def split_host_port(address: str) -> tuple[str, int]:
-    """Split host:port.
+    """Split host:port; brackets around the host are removed.
 
     Raises:
         ValueError: The address has another form.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not _is_port(port):
         raise ValueError(f"expected host:port, found {address!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
@@ -158,13 +174,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for item in dataclasses.fields(ServerConfig):
         text = f"{item.metadata['help']} (default {format_default(item.default)})"
         if item.name == "repository":
-            parser.add_argument("repository", nargs="?", type=Path, default=None, help=text)
+            parser.add_argument("repository", nargs="?", type=_argument_type(item, Path), default=None, help=text)
         elif hints[item.name] is bool:
             parser.add_argument(to_flag(item.name), action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
-            parser.add_argument(
-                to_flag(item.name), type=hints[item.name], default=None, choices=item.metadata["choices"], help=text
-            )
+            kind = _argument_type(item, hints[item.name])
+            parser.add_argument(to_flag(item.name), type=kind, default=None, choices=item.metadata["choices"], help=text)
 
 
 def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> ServerConfig:
@@ -181,7 +196,10 @@ def from_arguments(arguments: argparse.Namespace, environment: Mapping[str, str]
         if value is not None:
             values[item.name] = value
         elif variable in environment:
-            values[item.name] = _parse(environment[variable], hints[item.name], variable)
+            try:
+                values[item.name] = _argument_type(item, hints[item.name])(environment[variable])
+            except argparse.ArgumentTypeError as error:
+                raise ValueError(f"{variable}: {error}") from None
     return ServerConfig(**values)
 
 
@@ -197,12 +215,23 @@ def to_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _parse(text: str, kind: Any, variable: str) -> Any:
+def _argument_type(item: dataclasses.Field[Any], kind: Any) -> Callable[[str], Any]:
+    """Return what reads a field from a flag or a variable."""
+    minimum, maximum = item.metadata["minimum"], item.metadata["maximum"]
     if kind is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise ValueError(f"{variable} is {text!r}, expected true or false")
-        return text.lower() in ("true", "1")
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise ValueError(f"{variable} is {text!r}, expected {kind.__name__}") from error
+        return _parse_switch
+    if kind is int:
+        return whole_number(minimum, maximum)
+    if kind is float:
+        return number(minimum=minimum, maximum=maximum)
+    return parse_path if kind is Path else parse_optional_text
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text[:6]) < 2**16  # gRPC would take it modulo 65536
+
+
+def _parse_switch(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise refusal("true or false", text)
+    return text.lower() in ("true", "1")

@@ -229,8 +229,6 @@ def test_a_server_that_does_not_answer_is_reported_with_a_hint(run: Command) -> 
     [
         (("forecast", "FILE", "--steps", "9"), "the model forecasts 3 steps"),
         (("detect", "FILE", "--model", "unknown"), "hint: mods-grpc models"),
-        (("detect", "FILE", "--significance", "2"), "significance"),
-        (("forecast", "FILE", "--steps", "-1"), "horizon: expected a whole number"),
         (("detect", "absent.tsv"), "absent.tsv: No such file"),
         (("detect", "FILE", "--time-column", "when"), "found no time column when among window_start, conn_in, bytes_in"),
         (("detect", "FILE", "--columns", "nothing=conn_in"), "its features are conn_in, bytes_in"),
@@ -248,13 +246,25 @@ def test_a_failure_is_one_line_that_names_the_cause(run: Command, table: Path, w
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("nothing",), ("detect",), ("detect", "f", "--columns", "x"), ("forecast", "f", "--steps", "x")]
+    ("words", "expected"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("nothing",), "COMMAND: invalid choice: 'nothing'"),
+        (("detect",), "the following arguments are required: FILE"),
+        (("detect", "f", "--columns", "x"), "--columns: expected FEATURE=COLUMN, found 'x'"),
+        (("forecast", "f", "--steps", "x"), "--steps: expected a whole number from 1 to 2147483647, found 'x'"),
+        (("detect", "f", "--significance", "2"), "--significance: expected a p-value above 0 and below 1, found '2'"),
+    ],
 )
-def test_a_usage_error_exits_with_two(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_usage_error_is_one_line_and_a_hint_and_exits_with_two(
+    words: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(list(words))
     assert caught.value.code == 2
-    assert "usage: mods-grpc" in capsys.readouterr().err
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {expected}")
+    assert hint.startswith("hint: mods-grpc")
 
 
 def test_the_command_line_runs_as_a_program() -> None:

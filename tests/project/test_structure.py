@@ -30,7 +30,7 @@ SERVER_ONLY = {"onnxruntime", "opentelemetry", "prometheus_client", "grpc_health
 UNPICKLERS = {"pickle", "joblib", "h5py", "marshal", "shelve", "dill"}
 THIRD_PARTY = {"grpc", "google", "numpy", "rich", "onnxruntime", "polars", "hpack", "cryptography"}
 
-FOUNDATIONS = {"array_types", "atomic_file", "errors", "exit_codes", "version"}
+FOUNDATIONS = {"array_types", "atomic_file", "command_line", "errors", "exit_codes", "version"}
 """Modules of mods_grpc that every package may import."""
 
 WITH_PROTOBUF = (

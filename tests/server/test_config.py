@@ -27,6 +27,7 @@ EXAMPLES = {
     "repository": ("one", "other"),
     "address": ("127.0.0.1:1", "unix:/run/mods.sock"),
     "health_address": ("127.0.0.1:2", "127.0.0.1:3"),
+    "metrics_address": ("127.0.0.1:9090", "[::1]:0"),
     "otlp_endpoint": ("http://127.0.0.1:4317", "https://collector:4317"),
     "transport": ("grpcio", "grpcio"),
     "provider": ("cpu", "cuda"),
@@ -43,6 +44,8 @@ def examples(name):
     if KINDS[name] is bool:
         other = str(not getattr(ServerConfig(), name)).lower()
         return other, other
+    if name in ("max_metadata_bytes", "canary_memory_mib"):
+        return "4444", "5555"
     return ("33", "44") if KINDS[name] is int else ("33.5", "44.25")
 
 
@@ -107,7 +110,7 @@ def test_truth_values_of_the_environment(text, value):
     ],
 )
 def test_a_variable_that_cannot_be_read_is_named(name, text):
-    with pytest.raises(ValueError, match=f"{variable(name)} is '{text}', expected"):
+    with pytest.raises(ValueError, match=f"{variable(name)}: expected .*, found '{text}'"):
         parse(environment={variable(name): text})
 
 
@@ -118,21 +121,31 @@ def test_a_flag_that_cannot_be_read_is_named(capsys, name, text):
     with pytest.raises(SystemExit) as caught:
         parse(to_flag(name), text)
     assert caught.value.code == 2
-    assert f"argument {to_flag(name)}: invalid" in capsys.readouterr().err
+    assert re.search(f"{to_flag(name)}: (expected|invalid choice).*'{text}'", capsys.readouterr().err)
 
 
 OUT_OF_RANGE = {
     "transport": ["http", ""],
     "provider": ["tpu", ""],
     "log_level": ["debug"],
-    "address": ["127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http", "localhost:"],
+    "address": ["127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:http", "localhost:", "::1:50051", "unix:", "unix:/" + "x" * 107],
     "health_address": ["127.0.0.1:99999", "127.0.0.1", ""],
+    "metrics_address": ["localhost", "localhost:99999", "127.0.0.1:१"],
     "max_message_bytes": [0, -1, 2**31],
     "max_observations": [0],
     "max_window_rows": [0],
     "max_series": [0, 32_767],
     "max_series_per_sensor": [0],
     "max_streams": [0, -5],
+    "max_pending": [0],
+    "max_concurrent_streams": [0],
+    "max_connections": [0],
+    "max_metadata_bytes": [0],
+    "max_run_seconds": [0.0, 1e-9],
+    "canary_seconds": [0.0],
+    "canary_memory_mib": [0],
+    "run_threads": [2_000],
+    "versions_kept": [1],
     "max_impute_rows": [-1, 5],
     "default_impute_rows": [145],
     "grace_seconds": [-0.5, float("nan"), float("inf")],
@@ -145,7 +158,7 @@ def test_a_value_out_of_range_is_rejected_with_its_flag(name, value):
     with pytest.raises(ValueError, match=re.escape(to_flag(name))) as caught:
         ServerConfig(**{name: value})
     assert str(value) in str(caught.value)
-    with pytest.raises(ValueError, match=re.escape(to_flag(name))):
+    with pytest.raises(ValueError, match=f"{re.escape(to_flag(name))}|{variable(name)}"):
         parse(environment={variable(name): str(value)})
 
 
@@ -177,10 +190,15 @@ def test_listening_beyond_loopback_must_be_allowed(address):
     assert ServerConfig(address=address, insecure_public=True).address == address
 
 
-@pytest.mark.parametrize("address", ["gateway", "gateway:x"])
-def test_an_address_without_a_port_is_refused_for_its_form(address):
-    with pytest.raises(ValueError, match="expected host:port"):
+@pytest.mark.parametrize("address", ["localhost", "gateway"])
+def test_an_address_without_a_port_is_refused_for_that(address):
+    with pytest.raises(ValueError, match=f"the port is missing; expected host:port.* such as {address}:50051"):
         ServerConfig(address=address)
+
+
+def test_an_address_with_a_wrong_port_is_refused_for_its_form():
+    with pytest.raises(ValueError, match="expected host:port"):
+        ServerConfig(address="gateway:x")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +229,9 @@ def test_a_wrong_configuration_ends_the_command_with_one_clear_line(monkeypatch)
     stderr = io.StringIO()
     with redirect_stderr(stderr):
         assert main(["serve", str(Path("exported"))]) == 2
-    assert stderr.getvalue() == "error: MODS_GRPC_MAX_STREAMS is 'many', expected int\n"
+    assert stderr.getvalue() == (
+        "error: MODS_GRPC_MAX_STREAMS: expected a whole number from 1 to 2147483647, found 'many'\n"
+    )
 
 
 def test_the_endpoint_of_a_collector_needs_a_scheme():

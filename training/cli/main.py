@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 
+from mods_grpc.command_line import CommandParser
 from mods_grpc.exit_codes import EXIT_OK, run_command
 
 COMMANDS: Mapping[str, str] = {
@@ -36,7 +37,7 @@ def build_parser(complete: Collection[str] = tuple(COMMANDS)) -> argparse.Argume
     Args:
         complete: Commands whose options are added. This imports their modules, which takes seconds where TensorFlow is needed.
     """
-    parser = argparse.ArgumentParser(prog="python -m training", description="Train, evaluate and export forecasting models.")
+    parser: argparse.ArgumentParser = CommandParser(prog="python -m training", description="Train, evaluate and export forecasting models.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")

@@ -233,8 +233,6 @@ def test_a_killed_watch_on_a_socket_resumes_where_it_stopped(day, server, tmp_pa
         (["--window", "1h"], "--window: tiny was trained with 1200 s, found 3600 s"),
         (["--features", "x=conn|in_count_uid"], "the model has no feature x"),
         (["--features", "ssh_in=conn|nothing"], "no feature conn|nothing"),
-        (["--local", "10.0.0.0/99"], "not a network"),
-        (["--alerts", "xml:x"], "expected stdout or FORMAT:DESTINATION"),
     ],
 )
 def test_options_that_do_not_fit_the_model_are_rejected_in_one_line(logs, server, capsys, arguments, complaint):

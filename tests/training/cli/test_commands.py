@@ -206,7 +206,7 @@ def test_option_values_that_cannot_be_used_are_a_usage_error_and_exit_code_2(
             main(words)
         assert raised.value.code == EXIT_USAGE
         shown = capsys.readouterr().err
-        assert shown.startswith("usage: ")
+        assert shown.startswith("error: ")
         assert message in shown
 
 
