@@ -11,6 +11,8 @@ EXIT_FAILED = 1
 """The command failed: data, a model, the server or a file; of `serve`, the drain did not end in time."""
 EXIT_USAGE = 2
 """Called wrongly, as argparse reports it too, or a package is not installed; of `serve`, the server could not start."""
+EXIT_DOUBTFUL = 3
+"""Finished, but what was read can't be trusted: nothing was, or too much of it was dropped; the last line says why."""
 EXIT_INTERRUPTED = 130
 """Interrupted by SIGINT, as shells report it."""
 

@@ -1,0 +1,349 @@
+"""Doubts: why what was read can't be trusted, what is probably wrong, and what to do about it.
+
+A severe doubt makes a command end with exit status 3. It is severe when nothing was read; when more than `MAX_DROPPED_SHARE` of
+the lines is malformed, or of the records late or over the limit of series; when more than `MAX_REMOTE_SHARE` of the records, of
+all or of one protocol, has neither end local; when a file can't be opened, or a protocol that is needed has no record; when the
+logs' clock is ahead; and when no window was computed or judged. Smaller shares, from `MIN_DROPPED_SHARE` on, are warnings.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.ids.health.account import (
+    MAX_NAMES,
+    Account,
+    RejectedExample,
+    format_age,
+    format_left_out,
+    format_nanos,
+    format_short_span,
+)
+from mods_grpc.ids.health.networks import propose_networks
+from mods_grpc.ids.logs.line_rules import MIN_TIME_NS
+
+MAX_DROPPED_SHARE = 0.2
+MAX_REMOTE_SHARE = 0.5
+MIN_DROPPED_SHARE = 0.01
+MIN_PROTOCOL_RECORDS = 20  # of a protocol, before its share says something
+MAX_AHEAD_SECONDS = 3_600
+
+_TIME = re.compile(r"""^\{.*?"(?:ts|timestamp|@timestamp)"\s*:\s*"?([^",}]+)|^([^\t{,]+)""")
+_MAX_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A reason not to trust what was read.
+
+    Attributes:
+        code: Its kind, such as `remote`; never changes.
+        message: What is probably wrong, and what to do about it.
+        is_severe: Whether the result can't be trusted at all.
+    """
+
+    code: str
+    message: str
+    is_severe: bool
+
+    def to_json(self) -> dict[str, str | bool]:
+        """Return the doubt as values for JSON."""
+        return {"code": self.code, "message": self.message, "severe": self.is_severe}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expectation:
+    """What was asked for.
+
+    Attributes:
+        protocols: Protocols that are read.
+        needed: Those that must have records.
+        local_networks: Local networks that were given.
+        begin_ns, end_ns: The times of --from and --to, nanoseconds since 1970; None if not given.
+        window_seconds, slide_seconds: Windows.
+        lateness_seconds: Allowed lateness.
+        window_rows: Windows in a row that the model needs before it judges one; 0 without a model.
+        reached_ns: The event time that the logs have reached, nanoseconds since 1970; 0 if they have too few records.
+        now_ns: The time now, nanoseconds since 1970.
+        is_live: Whether the logs still grow, so that windows are yet to come.
+    """
+
+    protocols: tuple[str, ...]
+    needed: tuple[str, ...] = ()
+    local_networks: tuple[str, ...] = ()
+    begin_ns: int | None = None
+    end_ns: int | None = None
+    window_seconds: float
+    slide_seconds: float
+    lateness_seconds: float
+    window_rows: int = 0
+    reached_ns: int
+    now_ns: int
+    is_live: bool = False
+
+
+def find_doubts(account: Account, expected: Expectation) -> list[Doubt]:
+    """Return the doubts about what was read; the last one is the worst."""
+    finders = _FINDERS if account.records else (_damaged_files, _unread, _nothing_read)
+    doubts = [doubt for find in finders for doubt in find(account, expected)]
+    return sorted(doubts, key=lambda doubt: doubt.is_severe)
+
+
+def is_doubtful(doubts: list[Doubt]) -> bool:
+    """Return whether one of the doubts is severe."""
+    return any(doubt.is_severe for doubt in doubts)
+
+
+def format_doubts(doubts: list[Doubt]) -> str:
+    """Format doubts as lines for people."""
+    return "".join(f"{'doubtful' if doubt.is_severe else 'warning'}: {doubt.message}\n" for doubt in doubts)
+
+
+def _nothing_read(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    wanted = ", ".join(expected.protocols)
+    if account.rejected:
+        yield from _malformed(account, expected)
+    elif not account.files_read:
+        rest = f": only {format_left_out(account.left_out)}" if account.left_out else ""
+        yield Doubt("nothing_read", f"no log of {wanted} was there to read{rest}; is this the folder of the logs?", True)
+    elif not account.lines:
+        yield Doubt("nothing_read", f"{_files(account)} empty; does the sensor write here, and did it see traffic?", True)
+    else:
+        message = (
+            f"none of {account.lines:,} lines is a record of {wanted}; is it the right log, and are these switched on "
+            "(Suricata: types under eve-log in suricata.yaml)?"
+        )
+        yield Doubt("nothing_read", message, True)
+
+
+def _malformed(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    share = account.rejected / max(1, account.rejected + account.records)
+    if share < MIN_DROPPED_SHARE:
+        return
+    reason = max(account.malformed, key=lambda reason: account.malformed[reason])
+    example = account.examples.get(reason)
+    advice = _explain_malformed(reason, example, expected)
+    whole = "all lines are" if not account.records else f"{_percent(share)} of the lines {_are(account.rejected)}"
+    where = f", such as {_show(example)}" if example else ""
+    yield Doubt("malformed", f"{whole} malformed, most for {reason}{where}: {advice}", share > MAX_DROPPED_SHARE)
+
+
+def _explain_malformed(reason: str, example: RejectedExample | None, expected: Expectation) -> str:
+    text = "" if example is None else example.text
+    if text.count(",") >= 3 and "\t" not in text and not text.startswith("{"):
+        return "this is CSV; give the log as Zeek or Suricata wrote it (TSV with its #fields line, or JSON)"
+    if reason == "time":
+        return _explain_time(text, expected.now_ns)
+    return {
+        "header": "the lines need their #fields line above them; give the whole file, not a part of it",
+        "columns": "the number of cells is not that of the #fields line; was the file edited, joined or cut?",
+        "json": "the lines are not whole JSON objects; was the file cut, or written by two writers?",
+        "long": "lines of more than 1 MiB are no records; is it the right file?",
+        "address": "a record needs two addresses; are they masked, or is it another log?",
+    }.get(reason, "is it a log of Zeek or Suricata, and whole?")
+
+
+def _explain_time(text: str, now_ns: int) -> str:
+    match = _TIME.match(text)
+    cell = (match[1] or match[2]) if match else ""
+    try:
+        seconds = float(cell)
+    except ValueError:
+        return "write times as seconds since 1970 or ISO 8601, as Zeek and Suricata do"
+    if seconds * NANOS_PER_SECOND < MIN_TIME_NS:
+        return f"the clock of the sensor was not set; {cell} is before 2000"
+    if seconds > 1e11:
+        return f"{cell} is not in seconds but in smaller units; have the sensor or shipper write seconds"
+    if seconds * NANOS_PER_SECOND > now_ns:
+        ahead = format_age(now_ns, round(seconds) * NANOS_PER_SECOND)
+        return f"the record is {ahead} of this machine's clock; set the clock of the sensor, or this one"
+    return "set the clock of the sensor"
+
+
+def _before_begin(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    if account.before_begin and not account.added and expected.begin_ns is not None:
+        share = _percent(account.before_begin / account.records)
+        message = f"--from {format_nanos(expected.begin_ns)} leaves out {share} of the records; the newest is of " + format_nanos(
+            account.newest_ns
+        )
+        yield Doubt("before_begin", message, True)
+
+
+def _remote(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    placed = account.added + account.over_series_limit + account.remote
+    share = account.remote / max(1, placed)
+    if share < MIN_DROPPED_SHARE:
+        return
+    yield Doubt("remote", f"{_percent(share)} of the records {_neither_local(account, expected)}", share > MAX_REMOTE_SHARE)
+
+
+def _unflagged(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    """Doubt protocols that lose records with neither end local while others do not: their log has no local flags."""
+    shares = {
+        protocol: number / account.records_by_protocol[protocol]
+        for protocol, number in account.remote_by_protocol.items()
+        if account.records_by_protocol.get(protocol, 0) >= MIN_PROTOCOL_RECORDS
+    }
+    lost = sorted(protocol for protocol, share in shares.items() if share > MAX_REMOTE_SHARE)
+    if not lost or len(lost) == len(shares) == len(account.records_by_protocol):
+        return
+    number = sum(account.remote_by_protocol[protocol] for protocol in lost)
+    names = ", ".join(lost)
+    if account.public_local and any(account.unflagged_remote.get(protocol) for protocol in lost):
+        message = (
+            f"{number:,} records of {names} do not count: these logs do not say which addresses are local, and other logs call "
+            f"public ones local; give --local {_propose(account)}, corrected to your networks"
+        )
+    else:
+        message = f"{number:,} records of {names} {_neither_local(account, expected)}"
+    yield Doubt("unflagged", message, True)
+
+
+def _neither_local(account: Account, expected: Expectation) -> str:
+    if expected.local_networks:
+        shown = ", ".join(expected.local_networks[:MAX_NAMES]) + (", …" if len(expected.local_networks) > MAX_NAMES else "")
+        return f"have neither end in {shown}: is --local right?"
+    if account.public_local:
+        flag = f"--local {_propose(account)}"
+        return f"have neither end local; the log calls some public addresses local: give {flag}, corrected to your networks"
+    return "have neither end in the private networks, and their log does not say which are local: give your networks with --local"
+
+
+def _propose(account: Account) -> str:
+    return " ".join(propose_networks(account.public_local))
+
+
+def _late(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    share = account.late / account.records
+    if share >= MIN_DROPPED_SHARE:
+        message = (
+            f"{_percent(share)} of the records came over {format_short_span(expected.lateness_seconds)} after newer ones and do "
+            "not count: are the clocks of the sensors right, and all files of one time given at once? --lateness allows more"
+        )
+        yield Doubt("late", message, share > MAX_DROPPED_SHARE)
+
+
+def _over_limit(account: Account, _expected: Expectation) -> Iterator[Doubt]:
+    share = (account.over_series_limit + account.partly_over_limit) / account.records
+    if share >= MIN_DROPPED_SHARE:
+        message = (
+            f"{_percent(share)} of the records are of series over the limit: give your own networks with --local, or group by "
+            "more than a host (--group-by subnet)"
+        )
+        yield Doubt("over_series_limit", message, share > MAX_DROPPED_SHARE)
+
+
+def _missing(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    missing = [protocol for protocol in expected.needed if not account.records_by_protocol.get(protocol)]
+    rejected = [protocol for protocol in missing if account.malformed_by_log.get(protocol)]
+    absent = [protocol for protocol in missing if protocol not in rejected]
+    if rejected:
+        reason = max(account.malformed, key=lambda reason: account.malformed[reason])
+        message = f"all lines of {', '.join(rejected)} are malformed ({reason}), so they count as no traffic"
+        yield Doubt("missing", message, True)
+    if absent:
+        message = (
+            f"no record of {', '.join(absent)}, which the model needs: it judges them as no traffic; does the sensor log them, "
+            "and are these files among those given?"
+        )
+        yield Doubt("missing", message, True)
+
+
+def _windows(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    if not account.added or account.dropped.get("late", 0) > account.added:
+        return
+    span = (account.newest_ns - account.oldest_ns) / NANOS_PER_SECOND
+    needed = expected.window_seconds + expected.slide_seconds * max(0, expected.window_rows - 1)
+    if expected.is_live and span < needed + expected.slide_seconds + expected.lateness_seconds:
+        return
+    covered = f"the records that count are from {format_nanos(account.oldest_ns)} to {format_nanos(account.newest_ns)}"
+    if not account.windows:
+        if expected.end_ns is not None and expected.end_ns < account.oldest_ns + expected.window_seconds * NANOS_PER_SECOND:
+            advice = f"--to {format_nanos(expected.end_ns)} leaves no window"
+        else:
+            advice = f"no window of {format_short_span(expected.window_seconds)} is complete; give longer logs" + (
+                ", or a shorter --window" if not expected.window_rows else ""
+            )
+        yield Doubt("no_window", f"{covered}: {advice}", True)
+    elif account.judged == 0:
+        message = (
+            f"none of {account.windows:,} windows was judged: the model needs {expected.window_rows} before it in a row, "
+            f"{format_short_span(expected.slide_seconds)} apart, without a gap; {covered}"
+        )
+        yield Doubt("not_judged", message, True)
+
+
+def _ahead(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    if expected.reached_ns > expected.now_ns + MAX_AHEAD_SECONDS * NANOS_PER_SECOND:
+        message = (
+            f"the logs have reached {format_nanos(expected.reached_ns)}, {format_age(expected.now_ns, expected.reached_ns)} of "
+            "this machine's clock: set the clock or time zone of the sensor, or of this machine"
+        )
+        yield Doubt("ahead", message, True)
+    elif account.ahead:
+        message = (
+            f"{account.ahead} records are more than an hour ahead of all others and do not count: is the clock of a sensor wrong?"
+        )
+        yield Doubt("ahead", message, False)
+
+
+def _damaged_fields(account: Account, _expected: Expectation) -> Iterator[Doubt]:
+    for name, number in sorted(account.damaged_fields.items()):
+        if (share := number / account.records) >= MIN_DROPPED_SHARE:
+            message = (
+                f"{name} could not be read in {_percent(share)} of the records, which count without it: see the writer of the log"
+            )
+            yield Doubt("damaged_fields", message, share > MAX_DROPPED_SHARE)
+
+
+def _damaged_files(account: Account, _expected: Expectation) -> Iterator[Doubt]:
+    for reason, number in account.damaged_files.items():
+        name = account.first_damaged.get(reason, "")
+        if reason == "truncated file":
+            continue  # by logrotate's copytruncate; what came after it was read
+        is_severe = reason == "unreadable file" or number >= account.files_read or not account.records
+        text, pronoun = (f"{number} of {account.files_read} files", "them") if number > 1 else (name, "it")
+        message = f"{text} could not be read to the end ({reason}): get {pronoun} again, and see the disk's space"
+        if reason == "unreadable file":
+            message = f"{text} could not be opened: let this user read {pronoun}"
+        yield Doubt("damaged_files", message, is_severe)
+
+
+def _unread(account: Account, _expected: Expectation) -> Iterator[Doubt]:
+    """Doubt files that hold wanted logs and were left out because they can't be read."""
+    unread = [file for file in account.left_out if _is_unread(file.reason)]
+    if unread:
+        message = (
+            f"{format_left_out(unread)}: let this user read them, or give them in another form; what they hold does not count"
+        )
+        yield Doubt("unread", message, True)
+
+
+def _is_unread(reason: str) -> bool:
+    return reason.startswith(("unreadable", "compression"))
+
+
+def _files(account: Account) -> str:
+    return "the file is" if account.files_read == 1 else f"all {account.files_read:,} files are"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _show(example: RejectedExample) -> str:
+    text = "".join(character if character.isprintable() else " " for character in example.text[:_MAX_SHOWN_CHARACTERS])
+    return f"{example.file}: '{text.strip()}{'…' if len(example.text) > _MAX_SHOWN_CHARACTERS else ''}'"
+
+
+def _percent(share: float) -> str:
+    """Return a share as a percentage that does not say 100 % or 0 % of a part."""
+    return "100 %" if share >= 1 else f"{min(99.9, max(0.1, share * 100)):.{0 if 0.015 < share < 0.985 else 1}f} %"
+
+
+_FINDERS: tuple[Callable[[Account, Expectation], Iterator[Doubt]], ...] = (
+    *(_damaged_fields, _damaged_files, _unread, _ahead, _windows, _over_limit),
+    *(_late, _missing, _malformed, _unflagged, _remote, _before_begin),
+)
+"""Finders of doubts; where several are severe, the cause comes after its consequences."""
