@@ -31,7 +31,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and how to get help."""
-        print_error(message.removeprefix("argument "))
+        print_error(re.sub(r"^argument (--[^/ ]+)[^ ]*:", r"\1:", message).removeprefix("argument "))
         sys.stderr.write(f"hint: {self.prog} --help explains the arguments\n")
         raise SystemExit(EXIT_USAGE)
 

@@ -12,10 +12,31 @@ from numpy.typing import NDArray
 
 from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.array_types import Floats
+from mods_grpc.errors import DataError
 
 START_MULTIPLIER = 10.0**-0.2  # of the factor, at each start of an episode
 MIN_FACTOR = 0.01
 MAX_FACTOR = 10.0
+
+DAY_SECONDS = 86_400
+
+
+def check_budget(false_alarms_per_day: float, slide_seconds: float) -> None:
+    """Check a budget of false alarms per series and day.
+
+    Args:
+        false_alarms_per_day: The budget.
+        slide_seconds: Time from one row to the next.
+
+    Raises:
+        DataError: It is not above 0, or allows an alarm for every row.
+    """
+    rows = DAY_SECONDS / slide_seconds
+    if not 0 < false_alarms_per_day < rows:
+        raise DataError(
+            f"--false-alarms-per-day: expected a number above 0 and below {rows:g}, the windows of a day, "
+            f"found {false_alarms_per_day:g}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mods_grpc.alarm_rules.adaptation import check_budget
 from mods_grpc.cli.arguments import DEFAULT_ALERTS
 from mods_grpc.cli.output import format_time
 from mods_grpc.client import Client, ModelInfo, ModelState, Verdict
@@ -158,11 +159,18 @@ def make_pipeline(
 
 
 def choose_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
-    """Return the acceptable false alarms per series and day; None if a significance level was given."""
+    """Return the acceptable false alarms per series and day; None if a significance level was given.
+
+    Raises:
+        DataError: They are as many as the model's windows of a day.
+    """
     if arguments.significance is not None:
         return None
     budget: float | None = arguments.false_alarms_per_day
-    return model.default_false_alarms_per_day if budget is None else budget
+    if budget is None:
+        return model.default_false_alarms_per_day
+    check_budget(budget, model.slide_seconds)
+    return budget
 
 
 def _make_suppression(arguments: argparse.Namespace) -> Suppression:

@@ -8,9 +8,19 @@ from pathlib import Path
 from rich.table import Table
 
 from mods_grpc.artifact import Metric
+from mods_grpc.command_line import parse_optional_text, parse_text
 from mods_grpc.errors import DataError
 from training.cli.console import console, epoch_progress, format_command, show_data
-from training.cli.options import add_model_options, add_source_options, fit_config, model_config, source_config, usage_errors
+from training.cli.options import (
+    add_model_options,
+    add_source_options,
+    fit_config,
+    model_config,
+    optional,
+    parse_model_name,
+    source_config,
+)
+from training.data.time_range import parse_interval
 from training.experiments.candidates import Candidate, fit_candidates
 from training.experiments.comparison import (
     Comparison,
@@ -34,24 +44,46 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `compare`."""
     add_source_options(parser)
     add_model_options(parser)
-    parser.add_argument("--name", default="compare", metavar="NAME", help="prefix of the models' names (default: %(default)s)")
-    parser.add_argument("--repository", default="", metavar="DIR", help="publish every model in this repository")
     parser.add_argument(
-        "--model-types", "--models", dest="model_types", default="", metavar="A,B", help="architectures (default: all)"
+        "--name",
+        type=parse_model_name,
+        default="compare",
+        metavar="NAME",
+        help="prefix of the models' names (default: %(default)s)",
     )
     parser.add_argument(
-        "--apart-time-range", default="", metavar="RANGE", help="score this range as well, reported apart from the test range"
+        "--repository", type=parse_optional_text, default="", metavar="DIR", help="publish every model in this repository"
     )
     parser.add_argument(
-        "--output", default="build/comparison", metavar="DIR", help="write compare.tsv, .json, .png here (default: %(default)s)"
+        "--model-types",
+        "--models",
+        dest="model_types",
+        type=optional(_parse_model_types),
+        default="",
+        metavar="A,B",
+        help="architectures (default: all)",
+    )
+    parser.add_argument(
+        "--apart-time-range",
+        type=optional(parse_interval),
+        default="",
+        metavar="RANGE",
+        help="score this range as well, reported apart from the test range",
+    )
+    parser.add_argument(
+        "--output",
+        type=parse_text,
+        default="build/comparison",
+        metavar="DIR",
+        help="write compare.tsv, .json, .png here (default: %(default)s)",
     )
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Fit, export and measure architectures on the same data. The results so far are written after each."""
-    source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
-    with usage_errors(arguments):
-        model_types = _parse_model_types(arguments.model_types)
+    model, options = model_config(arguments), fit_config(arguments)
+    source = source_config(arguments)
+    model_types = _parse_model_types(arguments.model_types)
     data = prepare_data(source, model)
     show_data(data, list_warnings(source, data))
     ranges = select_scoring_ranges(source, model, data, arguments.apart_time_range)

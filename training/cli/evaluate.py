@@ -6,10 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
+from mods_grpc.alarm_rules.adaptation import check_budget
 from mods_grpc.artifact import Manifest
+from mods_grpc.command_line import number, parse_optional_text, parse_text
 from mods_grpc.errors import DataError
 from training.cli.console import console, format_command, show_baselines, show_metrics, show_replay
-from training.cli.options import add_model_version_options, add_source_options, find_model_version, usage_errors
+from training.cli.options import (
+    MAX_BUDGET,
+    add_model_version_options,
+    add_source_options,
+    find_model_version,
+    optional,
+    parse_range,
+    usage_errors,
+)
 from training.data.events import LabelledEvent, read_events
 from training.data.source import SourceConfig, load_series
 from training.data.time_range import Interval, parse_interval, parse_intervals
@@ -26,16 +36,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_model_version_options(parser)
     add_source_options(parser, ranges=False)
     parser.add_argument(
-        "--test-time-range", default="", metavar="RANGE", help="range to evaluate on (default: the model's test range)"
+        "--test-time-range", type=parse_range, metavar="RANGE", help="range to evaluate on (default: the model's test range)"
     )
-    parser.add_argument("--test-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to exclude")
     parser.add_argument(
-        "--false-alarms-per-day", type=float, default=0.0, metavar="X", help="budget of the detector (default: the model's)"
+        "--test-time-ranges-excluded",
+        type=optional(parse_intervals),
+        default="",
+        metavar="RANGES",
+        help="comma-separated ranges to exclude",
     )
-    parser.add_argument("--events", default="", metavar="FILE", help="events.csv with labelled events")
+    parser.add_argument(
+        "--false-alarms-per-day",
+        type=number(above=0, maximum=MAX_BUDGET),
+        metavar="X",
+        help="budget of the detector (default: the model's)",
+    )
+    parser.add_argument("--events", type=parse_optional_text, default="", metavar="FILE", help="events.csv with labelled events")
     parser.add_argument("--no-report", dest="report", action="store_false", help="write metrics.json only, which is much faster")
     parser.add_argument(
         "--output",
+        type=parse_text,
         default="build/evaluation",
         metavar="DIR",
         help="write metrics.json and report.html here (default: %(default)s)",
@@ -46,6 +66,8 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Evaluate a published version, show the results and write them."""
     _, artifact = find_model_version(arguments)
     manifest = artifact.manifest
+    budget = arguments.false_alarms_per_day or manifest.false_alarms_per_day
+    check_budget(budget, manifest.slide_seconds)
     with usage_errors(arguments):
         source = _source_config(manifest, arguments)
         interval = parse_interval(source.test_time_range)
@@ -62,7 +84,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         open_model(artifact),
         series,
         interval,
-        false_alarms_per_day=arguments.false_alarms_per_day or manifest.false_alarms_per_day,
+        false_alarms_per_day=budget,
         fitting=fitting if fitting.end <= interval.start else None,
         events=_read_events(arguments.events, interval),
     )

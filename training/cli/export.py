@@ -3,7 +3,10 @@
 import argparse
 from pathlib import Path
 
+from mods_grpc.alarm_rules.adaptation import check_budget
+from mods_grpc.command_line import number, parse_optional_text, parse_text, whole_number
 from training.cli.console import console, format_command, show_metrics, show_replay
+from training.cli.options import MAX_BUDGET, MAX_VERSION, parse_model_name
 from training.export.publish import DEFAULT_FALSE_ALARMS_PER_DAY, export_run, next_version, publish_run
 from training.fitting.prepare import prepare_data
 from training.fitting.run import read_run
@@ -11,17 +14,32 @@ from training.fitting.run import read_run
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
-    parser.add_argument("--run", default="build/run", metavar="DIR", help="a run directory (default: %(default)s)")
-    parser.add_argument("--repository", default="exported", metavar="DIR", help="model repository (default: %(default)s)")
     parser.add_argument(
-        "--model", "--name", "--model-name", dest="model", required=True, metavar="NAME", help="name of the model to publish"
+        "--run", type=parse_text, default="build/run", metavar="DIR", help="a run directory (default: %(default)s)"
     )
     parser.add_argument(
-        "--version", type=int, default=0, metavar="N", help="version to publish (default: the highest published plus 1)"
+        "--repository", type=parse_text, default="exported", metavar="DIR", help="model repository (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model",
+        "--name",
+        "--model-name",
+        dest="model",
+        type=parse_model_name,
+        required=True,
+        metavar="NAME",
+        help="name of the model to publish",
+    )
+    parser.add_argument(
+        "--version",
+        type=whole_number(1, MAX_VERSION),
+        default=0,
+        metavar="N",
+        help="version to publish (default: the highest published plus 1)",
     )
     parser.add_argument(
         "--false-alarms-per-day",
-        type=float,
+        type=number(above=0, maximum=MAX_BUDGET),
         default=DEFAULT_FALSE_ALARMS_PER_DAY,
         metavar="X",
         help="default budget of the model (default: %(default)s)",
@@ -29,12 +47,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-graph", action="store_true", help="add a second graph for large batches if it gives the same bits (LSTM)"
     )
-    parser.add_argument("--title", default="", metavar="TEXT", help="a line for the model card that says what the data is")
+    parser.add_argument(
+        "--title",
+        type=parse_optional_text,
+        default="",
+        metavar="TEXT",
+        help="a line for the model card that says what the data is",
+    )
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Export a run and publish it."""
     run, weights = read_run(Path(arguments.run))
+    check_budget(arguments.false_alarms_per_day, run.slide_seconds)
     repository = Path(arguments.repository)
     version = arguments.version or next_version(repository, arguments.model)
     exported = export_run(

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from mods_grpc.command_line import parse_optional_text, parse_text
 from training.cli.console import console, epoch_progress, format_command, show_data
 from training.cli.options import add_model_options, add_source_options, fit_config, model_config, source_config
 from training.fitting.checkpoint import CHECKPOINT_FILE, CheckpointOptions
@@ -16,14 +17,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `fit`."""
     add_source_options(parser)
     add_model_options(parser)
-    parser.add_argument("--run", default="build/run", metavar="DIR", help="write the run here (default: %(default)s)")
+    parser.add_argument(
+        "--run", type=parse_text, default="build/run", metavar="DIR", help="write the run here (default: %(default)s)"
+    )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted fit after its last finished epoch")
-    parser.add_argument("--tensorboard", default="", metavar="DIR", help="write the losses as TensorBoard logs")
+    parser.add_argument(
+        "--tensorboard", type=parse_optional_text, default="", metavar="DIR", help="write the losses as TensorBoard logs"
+    )
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Fit a model and write its run directory."""
-    source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
+    model, options = model_config(arguments), fit_config(arguments)
+    source = source_config(arguments)
     data = prepare_data(source, model)
     show_data(data, list_warnings(source, data))
     folder = Path(arguments.run)

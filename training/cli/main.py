@@ -37,7 +37,9 @@ def build_parser(complete: Collection[str] = tuple(COMMANDS)) -> argparse.Argume
     Args:
         complete: Commands whose options are added. This imports their modules, which takes seconds where TensorFlow is needed.
     """
-    parser: argparse.ArgumentParser = CommandParser(prog="python -m training", description="Train, evaluate and export forecasting models.")
+    parser: argparse.ArgumentParser = CommandParser(
+        prog="python -m training", description="Train, evaluate and export forecasting models."
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")

@@ -1,25 +1,34 @@
 """Options that several commands share, under the names MODS gave them, and the configurations made of them."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 from mods_grpc.artifact import Artifact, list_versions, read_artifact
-from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE
+from mods_grpc.artifact.manifest import NAME_PATTERN
+from mods_grpc.command_line import checked, number, numbers, parse_optional_text, parse_text, refusal, whole_number
+from mods_grpc.data.datapool_layout import parse_window_slide
 from mods_grpc.errors import DataError
-from training.data.query import DEFAULT_QUERY
+from training.cli.console import console
+from training.data.default_ranges import choose_ranges
+from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.source import SourceConfig
+from training.data.time_range import parse_interval, parse_intervals
 from training.network.config import DEFAULT_MEMBERS, MODEL_TYPES, FitConfig, Loss, ModelConfig
 
-# The example of the original system: two days to train on, one to test on.
-DEFAULT_TRAIN_RANGE = "<2019-06-01,2019-06-03)"
-DEFAULT_TEST_RANGE = "<2019-06-03,2019-06-04)"
 DEFAULT_REPOSITORY = "exported"
+MAX_VERSION = 10**9 - 1
+MAX_SEED = 2**32 - 1
+MAX_BUDGET = 86_400.0  # false alarms per day: one for each window, if windows start each second
+
+parse_range = checked(parse_interval)
+"""Type of a time range."""
 
 _WITH_DEFAULTS = ("series_folders", "data_select_query", "interpolate", "interpolate_limit")
+_ALL_TIME = "<1970,2200)"
 _RANGE = "such as <2019-06-01,2019-06-03); < and > include a bound, ( and ) exclude it; a -- b includes both"
 
 
@@ -43,11 +52,22 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
     group = parser.add_argument_group("data")
     place = group.add_mutually_exclusive_group(required=True)
     place.add_argument(
-        "--datapool", default="", metavar="DIR", help="folder of protocol/YYYY/MM/DD/w01h-s10m.tsv, as files or in zip archives"
+        "--datapool",
+        type=parse_optional_text,
+        default="",
+        metavar="DIR",
+        help="folder of protocol/YYYY/MM/DD/w01h-s10m.tsv, as files or in zip archives",
     )
-    place.add_argument("--csv", default="", metavar="FILE", help="a table with a time column: CSV, TSV, gzip or Parquet")
+    place.add_argument(
+        "--csv",
+        type=parse_optional_text,
+        default="",
+        metavar="FILE",
+        help="a table with a time column: CSV, TSV, gzip or Parquet",
+    )
     group.add_argument(
         "--series-column",
+        type=parse_optional_text,
         default="",
         metavar="S",
         help="column of --csv that names the series of each row: one model for all series",
@@ -58,33 +78,48 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         False,
         "each folder of the datapool holds one series, as `mods-grpc aggregate` writes them by host: one model for all",
     )
-    group.add_argument("--only-series", default="", metavar="A,B", help="names of the series to read (default: all)")
     group.add_argument(
-        "--time-column", default="", metavar="T", help="column of times of --csv (default: window_start, time, timestamp, ...)"
+        "--only-series", type=parse_optional_text, default="", metavar="A,B", help="names of the series to read (default: all)"
+    )
+    group.add_argument(
+        "--time-column",
+        type=parse_optional_text,
+        default="",
+        metavar="T",
+        help="column of times of --csv (default: window_start, time, timestamp, ...)",
     )
     group.add_argument(
         "--features",
+        type=parse_optional_text,
         default="",
         metavar="A,B",
         help="columns of --csv, name or name:count|sum|mean (default: those of the query)",
     )
     group.add_argument(
         "--data-select-query",
+        type=checked(parse_query),
         default=DEFAULT_QUERY,
         metavar="QUERY",
         help=f"protocol|column~alias|column;protocol|column#window_start (default: {DEFAULT_QUERY})",
     )
     group.add_argument(
         "--window-slide",
+        type=optional(parse_window_slide),
         default="",
         metavar="WS",
-        help=f"window and slide (default: {DEFAULT_WINDOW_SLIDE}, or the step of the table)",
+        help="window and slide, as in w01h-s10m (default: those of the datapool, or the step of the table)",
     )
-    group.add_argument("--zero-fill", default="", metavar="A,B", help='features whose empty cells mean "no event" and become 0')
+    group.add_argument(
+        "--zero-fill",
+        type=parse_optional_text,
+        default="",
+        metavar="A,B",
+        help='features whose empty cells mean "no event" and become 0',
+    )
     _add_switch(group, "--interpolate", True, "fill short gaps linearly; longer ones are neither trained nor scored on")
     group.add_argument(
         "--interpolate-limit",
-        type=int,
+        type=whole_number(0),
         default=3,
         metavar="ROWS",
         help="longest gap to fill (default: 3)",
@@ -98,11 +133,21 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
 def add_model_version_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a published model version."""
     parser.add_argument(
-        "--model", required=True, metavar="NAME", help="a published model; or a version of one, as in exported/campus/1"
+        "--model",
+        type=parse_text,
+        required=True,
+        metavar="NAME",
+        help="a published model; or a version of one, as in exported/campus/1",
     )
-    parser.add_argument("--model-version", type=int, default=0, metavar="N", help="its version (default: the newest)")
     parser.add_argument(
-        "--repository", default="", metavar="DIR", help=f"model repository (default: {DEFAULT_REPOSITORY}, or that of the folder)"
+        "--model-version", type=whole_number(1, MAX_VERSION), default=0, metavar="N", help="its version (default: the newest)"
+    )
+    parser.add_argument(
+        "--repository",
+        type=parse_optional_text,
+        default="",
+        metavar="DIR",
+        help=f"model repository (default: {DEFAULT_REPOSITORY}, or that of the folder)",
     )
 
 
@@ -143,11 +188,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def source_config(arguments: argparse.Namespace) -> SourceConfig:
-    """Make the data options. Values that can't be used are reported as wrong usage."""
+    """Make the data options, with ranges chosen from the data where they are not given, which is shown.
+
+    Values that can't be used are reported as wrong usage.
+
+    Raises:
+        DataError: Ranges are to be chosen from data that can't be read.
+    """
+    given = {field.name: getattr(arguments, field.name) for field in fields(SourceConfig)}
     with usage_errors(arguments):
-        config = SourceConfig(**{field.name: getattr(arguments, field.name) for field in fields(SourceConfig)})
+        texts = {name: value for name, value in given.items() if value is not None}
+        config = SourceConfig(**{"train_time_range": _ALL_TIME, **texts})
         config.ranges()
         config.excluded()
+    missing = [name for name in ("train_time_range", "test_time_range") if given[name] is None]
+    if not missing:
+        return config
+    config = choose_ranges(config, missing)
+    shown = ", ".join(f"--{name.replace('_', '-')} {getattr(config, name) or 'none'}" for name in missing)
+    console.print(f"note: chosen from the data: {shown}", style="yellow", highlight=False)
     return config
 
 
@@ -173,6 +232,18 @@ def fit_config(arguments: argparse.Namespace) -> FitConfig:
     return config  # noqa: RET504  # as above
 
 
+def parse_model_name(text: str) -> str:
+    """Accept the name of a model to publish."""
+    if not NAME_PATTERN.fullmatch(text):
+        raise refusal("a name of 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit", text)
+    return text
+
+
+def optional(check: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a type for text that may be empty; else `check` must accept it."""
+    return checked(lambda text: check(text) if text else None, parse_optional_text)
+
+
 def _add_switch(group: "argparse._ArgumentGroup", option: str, default: bool, help_text: str) -> None:
     """Add an option that can be negated as `--no-…`."""
     help_text = f"{help_text} (default: {'yes' if default else 'no'})".lstrip()
@@ -185,14 +256,14 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model-type", default=model.model_type, choices=MODEL_TYPES, help="architecture (default: %(default)s)")
     group.add_argument(
         "--sequence-len",
-        type=int,
+        type=whole_number(2, 4096),
         default=model.sequence_len,
         metavar="N",
         help="steps that the network sees (default: %(default)s)",
     )
     group.add_argument(
         "--steps-ahead",
-        type=int,
+        type=whole_number(1, 1024),
         default=model.steps_ahead,
         metavar="N",
         help="horizon: forecast the steps 1..N (default: %(default)s)",
@@ -213,21 +284,37 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         group, "--calendar", model.calendar, "see time of day and day of week; the graph then takes the time of each window"
     )
     group.add_argument(
-        "--quantiles", default=model.quantiles, metavar="Q,Q", help="quantiles to emit as a second output, such as 0.05,0.5,0.95"
+        "--quantiles",
+        type=optional(numbers(number(above=0, below=1))),
+        default=model.quantiles,
+        metavar="Q,Q",
+        help="quantiles to emit as a second output, such as 0.05,0.5,0.95",
     )
     group.add_argument(
-        "--members", default=model.members, metavar="M,M", help=f"model types of an ensemble (default: {DEFAULT_MEMBERS})"
+        "--members",
+        type=parse_optional_text,
+        default=model.members,
+        metavar="M,M",
+        help=f"model types of an ensemble (default: {DEFAULT_MEMBERS})",
     )
     group.add_argument(
-        "--blocks", type=int, default=model.blocks, metavar="N", help="units or filters of a layer (default: %(default)s)"
+        "--blocks",
+        type=whole_number(1, 4096),
+        default=model.blocks,
+        metavar="N",
+        help="units or filters of a layer (default: %(default)s)",
     )
     group.add_argument(
-        "--stacked-blocks", type=int, default=model.stacked_blocks, metavar="N", help="layers (default: %(default)s)"
+        "--stacked-blocks",
+        type=whole_number(1, 32),
+        default=model.stacked_blocks,
+        metavar="N",
+        help="layers (default: %(default)s)",
     )
     _add_switch(group, "--batch-normalization", model.batch_normalization, "normalize hidden layers over the batch")
     group.add_argument(
         "--dropout-rate",
-        type=float,
+        type=number(minimum=0, below=1, what="a share"),
         default=model.dropout_rate,
         metavar="P",
         help="dropout between hidden layers; 0 is none (default: %(default)s)",
@@ -240,55 +327,97 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--epochs",
         "--num-epochs",
-        type=int,
+        type=whole_number(1),
         default=fit.epochs,
         metavar="N",
         help="maximum number of epochs (default: %(default)s)",
     )
     group.add_argument(
         "--epochs-patience",
-        type=int,
+        type=whole_number(1),
         default=fit.patience,
         metavar="N",
         help="stop after N epochs without a better validation loss (default: %(default)s)",
     )
     group.add_argument(
-        "--batch-size", type=int, default=fit.batch_size, metavar="N", help="windows per step (default: %(default)s)"
+        "--batch-size", type=whole_number(1), default=fit.batch_size, metavar="N", help="windows per step (default: %(default)s)"
     )
     group.add_argument(
-        "--learning-rate", type=float, default=fit.learning_rate, metavar="X", help="learning rate of Adam (default: %(default)s)"
+        "--learning-rate",
+        type=number(above=0, maximum=10),
+        default=fit.learning_rate,
+        metavar="X",
+        help="learning rate of Adam (default: %(default)s)",
     )
     group.add_argument("--loss", choices=get_args(Loss), default=fit.loss, help="loss to minimize (default: %(default)s)")
     group.add_argument(
         "--averaging",
-        type=float,
+        type=number(minimum=0, below=1),
         default=fit.averaging,
         metavar="M",
         help="momentum of the moving average of weights to keep instead of the last weights (default: none)",
     )
     group.add_argument(
-        "--seed", type=int, default=fit.seed, metavar="N", help="seed of weights, batches and dropout (default: %(default)s)"
+        "--seed",
+        type=whole_number(0, MAX_SEED),
+        default=fit.seed,
+        metavar="N",
+        help="seed of weights, batches and dropout (default: %(default)s)",
     )
 
 
 def _add_ranges(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
-        "--train-time-range", default=DEFAULT_TRAIN_RANGE, metavar="RANGE", help=f"{_RANGE} (default: %(default)s)"
-    )
-    group.add_argument("--train-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to exclude")
-    group.add_argument(
-        "--validation-time-range", default="", metavar="RANGE", help="default: the end of the training range, before calibration"
-    )
-    group.add_argument(
-        "--calibration-time-range", default="", metavar="RANGE", help="default: the very end of the training range"
+        "--train-time-range",
+        type=parse_range,
+        metavar="RANGE",
+        help=f"{_RANGE} (default: all data before the test range)",
     )
     group.add_argument(
-        "--test-time-range", default=DEFAULT_TEST_RANGE, metavar="RANGE", help="default: %(default)s; empty for none"
+        "--train-time-ranges-excluded",
+        type=optional(parse_intervals),
+        default="",
+        metavar="RANGES",
+        help="comma-separated ranges to exclude",
     )
-    group.add_argument("--test-time-ranges-excluded", default="", metavar="RANGES", help="comma-separated ranges to exclude")
     group.add_argument(
-        "--validation-share", type=float, default=0.15, metavar="P", help="share of the training range (default: %(default)s)"
+        "--validation-time-range",
+        type=optional(parse_interval),
+        default="",
+        metavar="RANGE",
+        help="default: the end of the training range, before calibration",
     )
     group.add_argument(
-        "--calibration-share", type=float, default=0.25, metavar="P", help="share of the training range (default: %(default)s)"
+        "--calibration-time-range",
+        type=optional(parse_interval),
+        default="",
+        metavar="RANGE",
+        help="default: the very end of the training range",
+    )
+    group.add_argument(
+        "--test-time-range",
+        type=optional(parse_interval),
+        metavar="RANGE",
+        help="default: the data after the training range, or the last fifth of all data, in whole days; empty for none",
+    )
+    group.add_argument(
+        "--test-time-ranges-excluded",
+        type=optional(parse_intervals),
+        default="",
+        metavar="RANGES",
+        help="comma-separated ranges to exclude",
+    )
+    group.add_argument(
+        "--validation-share",
+        type=number(above=0, below=1, what="a share"),
+        default=0.15,
+        metavar="P",
+        help="share of the training range (default: %(default)s)",
+    )
+    group.add_argument(
+        "--calibration-share",
+        type=number(above=0, below=1, what="a share"),
+        default=0.25,
+        metavar="P",
+        help="share of the training range (default: %(default)s)",
     )

@@ -4,9 +4,11 @@ import argparse
 from pathlib import Path
 
 from mods_grpc.artifact import CARD_FILE, PARITY_FILE, publish
+from mods_grpc.command_line import parse_optional_text, whole_number
 from training.cli.console import console, format_command, show_replay
-from training.cli.options import add_model_version_options, find_model_version
+from training.cli.options import MAX_VERSION, add_model_version_options, find_model_version, optional
 from training.data.source import SourceConfig
+from training.data.time_range import parse_interval
 from training.export.calibration import recalibrate
 from training.export.model_card import write_recalibrated_card
 from training.export.publish import next_version
@@ -16,13 +18,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `recalibrate`."""
     add_model_version_options(parser)
     data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument("--datapool", default="", metavar="DIR", help="datapool of the training run; other options as in the run")
-    data.add_argument("--csv", default="", metavar="FILE", help="table of the training run; other options as in the run")
-    parser.add_argument(
-        "--calibration-time-range", default="", metavar="RANGE", help="a later range to calibrate on (default: the model's)"
+    data.add_argument(
+        "--datapool",
+        type=parse_optional_text,
+        default="",
+        metavar="DIR",
+        help="datapool of the training run; other options as in the run",
+    )
+    data.add_argument(
+        "--csv",
+        type=parse_optional_text,
+        default="",
+        metavar="FILE",
+        help="table of the training run; other options as in the run",
     )
     parser.add_argument(
-        "--version", type=int, default=0, metavar="N", help="version to publish (default: the highest published plus 1)"
+        "--calibration-time-range",
+        type=optional(parse_interval),
+        default="",
+        metavar="RANGE",
+        help="a later range to calibrate on (default: the model's)",
+    )
+    parser.add_argument(
+        "--version",
+        type=whole_number(1, MAX_VERSION),
+        default=0,
+        metavar="N",
+        help="version to publish (default: the highest published plus 1)",
     )
 
 

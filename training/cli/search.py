@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from mods_grpc.command_line import number, numbers, parse_text, whole_number
 from mods_grpc.errors import DataError
 from training.cli.console import console, epoch_progress
 from training.cli.options import add_model_options, add_source_options, fit_config, model_config, source_config, usage_errors
@@ -22,24 +23,45 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     add_model_options(parser)
     group = parser.add_argument_group("search")
-    group.add_argument("--trials", type=int, default=20, metavar="N", help="number of trials (default: %(default)s)")
+    group.add_argument("--trials", type=whole_number(1), default=20, metavar="N", help="number of trials (default: %(default)s)")
     group.add_argument(
-        "--sequence-lens", default="12,24,36,72", metavar="N,N", help="choices of --sequence-len (default: %(default)s)"
+        "--sequence-lens",
+        type=numbers(whole_number(2, 4096)),
+        default="12,24,36,72",
+        metavar="N,N",
+        help="choices of --sequence-len (default: %(default)s)",
     )
-    group.add_argument("--widths", default="16,32,64,128", metavar="N,N", help="choices of --blocks (default: %(default)s)")
     group.add_argument(
-        "--learning-rates", default="3e-4,1e-2", metavar="MIN,MAX", help="range of --learning-rate (default: %(default)s)"
+        "--widths",
+        type=numbers(whole_number(1, 4096)),
+        default="16,32,64,128",
+        metavar="N,N",
+        help="choices of --blocks (default: %(default)s)",
     )
     group.add_argument(
-        "--output", default="build/search.json", metavar="FILE", help="write every trial here (default: %(default)s)"
+        "--learning-rates",
+        type=numbers(number(above=0, maximum=10), count=2),
+        default="3e-4,1e-2",
+        metavar="MIN,MAX",
+        help="range of --learning-rate (default: %(default)s)",
+    )
+    group.add_argument(
+        "--output",
+        type=parse_text,
+        default="build/search.json",
+        metavar="FILE",
+        help="write every trial here (default: %(default)s)",
     )
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Search and show the best trials. Ctrl-C ends the search; the finished trials are kept."""
-    source, model, options = source_config(arguments), model_config(arguments), fit_config(arguments)
+    model, options = model_config(arguments), fit_config(arguments)
     with usage_errors(arguments):
-        space = _parse_space(arguments)
+        space = SearchSpace(
+            sequence_lens=arguments.sequence_lens, widths=arguments.widths, learning_rates=arguments.learning_rates
+        )
+    source = source_config(arguments)
     trials: list[Trial] = []
     try:
         with epoch_progress(options.epochs) as make_listener:
@@ -52,19 +74,6 @@ def run_command(arguments: argparse.Namespace) -> None:
         console.print(f"interrupted after {len(trials)} of {arguments.trials} trials", style="yellow", highlight=False)
     show_trials(trials)
     console.print(f"fit the best: {format_fit_command(arguments.argv, trials)}", highlight=False, soft_wrap=True)
-
-
-def _parse_space(arguments: argparse.Namespace) -> SearchSpace:
-    if arguments.trials < 1:
-        raise DataError(f"--trials is {arguments.trials}, expected 1 or more")
-    rates = _parse_numbers(arguments.learning_rates, "--learning-rates")
-    if len(rates) != 2:
-        raise DataError(f"--learning-rates is {arguments.learning_rates!r}, expected the lowest and the highest")
-    return SearchSpace(
-        sequence_lens=tuple(int(n) for n in _parse_numbers(arguments.sequence_lens, "--sequence-lens")),
-        widths=tuple(int(n) for n in _parse_numbers(arguments.widths, "--widths")),
-        learning_rates=(rates[0], rates[1]),
-    )
 
 
 def show_trials(trials: Sequence[Trial]) -> None:
@@ -101,10 +110,3 @@ def _write(path: Path, trials: Sequence[Trial]) -> None:
         path.write_text(json.dumps([asdict(trial) for trial in trials], indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _parse_numbers(text: str, name: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise DataError(f"{name} is {text!r}, expected comma-separated numbers") from None

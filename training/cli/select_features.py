@@ -14,10 +14,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from mods_grpc.artifact.strict_json import to_jsonable
-from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE
+from mods_grpc.command_line import parse_optional_text, parse_text, whole_number
 from mods_grpc.errors import DataError
 from training.cli.console import console
-from training.cli.options import add_source_options, usage_errors
+from training.cli.options import add_source_options, parse_range, usage_errors
 from training.data.datapool import list_columns
 from training.data.series import Series
 from training.data.source import SourceConfig, load_series
@@ -41,19 +41,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser, ranges=False)
     parser.add_argument(
         "--protocols",
+        type=parse_optional_text,
         default="",
         metavar="A,B",
         help="protocols of a datapool, all columns of each (default: all; --data-select-query takes precedence)",
     )
-    parser.add_argument("--time-range", default="<1970,2200)", metavar="RANGE", help="rows to analyze (default: all)")
     parser.add_argument(
-        "--steps-ahead", type=int, default=1, metavar="N", help="steps ahead for mutual information (default: %(default)s)"
+        "--time-range", type=parse_range, default="<1970,2200)", metavar="RANGE", help="rows to analyze (default: all)"
+    )
+    parser.add_argument(
+        "--steps-ahead",
+        type=whole_number(1, 1024),
+        default=1,
+        metavar="N",
+        help="steps ahead for mutual information (default: %(default)s)",
     )
     parser.add_argument(
         "--no-pictures", dest="pictures", action="store_false", help="write the tables only, which is much faster"
     )
     parser.add_argument(
-        "--output", default="build/selection", metavar="DIR", help="write tables and pictures here (default: %(default)s)"
+        "--output",
+        type=parse_text,
+        default="build/selection",
+        metavar="DIR",
+        help="write tables and pictures here (default: %(default)s)",
     )
 
 
@@ -93,7 +104,7 @@ def _with_all_columns(source: SourceConfig, arguments: argparse.Namespace) -> So
         return replace(source, features=",".join(list_numeric_columns(Path(source.csv), source.time_column)))
     if arguments.data_select_query or not source.datapool:
         return source
-    available = list_columns(Path(source.datapool), source.window_slide or DEFAULT_WINDOW_SLIDE)
+    available = list_columns(Path(source.datapool), source.window_slide)
     protocols = [name.strip() for name in arguments.protocols.split(",") if name.strip()] or list(available)
     if unknown := [name for name in protocols if name not in available]:
         raise DataError(f"no protocol {', '.join(unknown)}; there are {', '.join(available)}")

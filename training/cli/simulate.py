@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from mods_grpc.command_line import number, parse_text, whole_number
 from training.cli.console import console
-from training.cli.options import usage_errors
+from training.cli.options import MAX_SEED, optional, parse_range, usage_errors
 from training.data.time_range import parse_interval
 from training.simulation.aggregates import NOTICE, SimulationConfig, simulate, write_datapool
 from training.simulation.zeek_logs import FORMATS, LOCAL_NETWORK, LogOptions, write_logs
@@ -13,21 +14,41 @@ from training.simulation.zeek_logs import FORMATS, LOCAL_NETWORK, LogOptions, wr
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `simulate`."""
     logs = LogOptions()
-    parser.add_argument("--output", required=True, metavar="DIR", help="new folder for the datapool or logs, and events.csv")
     parser.add_argument(
-        "--time-range", default="<2026-01-05,2026-03-09)", metavar="RANGE", help="range to simulate (default: %(default)s)"
+        "--output", type=parse_text, required=True, metavar="DIR", help="new folder for the datapool or logs, and events.csv"
     )
     parser.add_argument(
-        "--events-time-range", default="", metavar="RANGE", help="range that events may lie in (default: no events)"
+        "--time-range",
+        type=parse_range,
+        default="<2026-01-05,2026-03-09)",
+        metavar="RANGE",
+        help="range to simulate (default: %(default)s)",
     )
     parser.add_argument(
-        "--events-per-kind", type=int, default=1, metavar="N", help="events of each kind and strength (default: %(default)s)"
+        "--events-time-range",
+        type=optional(parse_interval),
+        default="",
+        metavar="RANGE",
+        help="range that events may lie in (default: no events)",
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of traffic and events (default: %(default)s)")
+    parser.add_argument(
+        "--events-per-kind",
+        type=whole_number(1, 1_000),
+        default=1,
+        metavar="N",
+        help="events of each kind and strength (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0, MAX_SEED), default=1, metavar="N", help="seed of traffic and events (default: %(default)s)"
+    )
     parser.add_argument("--logs", action="store_true", help="write Zeek logs of conn, dns and ssh instead of a datapool")
     parser.add_argument("--log-format", choices=FORMATS, default=logs.format, help="format of the logs (default: %(default)s)")
     parser.add_argument(
-        "--log-scale", type=float, default=logs.scale, metavar="X", help="share of connections to write (default: %(default)s)"
+        "--log-scale",
+        type=number(above=0, maximum=1, what="a share"),
+        default=logs.scale,
+        metavar="X",
+        help="share of connections to write (default: %(default)s)",
     )
 
 

@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mods_grpc.data.datapool_layout import (
     JOIN_COLUMNS,
     WINDOW_END,
     WINDOW_START,
+    DatapoolFile,
     parse_path,
     parse_window_slide,
 )
@@ -76,7 +77,7 @@ class _ProtocolRows:
 
 
 def read_datapool(
-    root: Path, query: Query, interval: Interval, *, window_slide: str = DEFAULT_WINDOW_SLIDE, zero_fill: Iterable[str] = ()
+    root: Path, query: Query, interval: Interval, *, window_slide: str = "", zero_fill: Iterable[str] = ()
 ) -> Series:
     """Read the columns of a query in a range of time, outer-joined on the start of the window.
 
@@ -86,12 +87,13 @@ def read_datapool(
         root: A folder with protocol folders, archives, or both, at any depth.
         query: The parsed query.
         interval: Rows whose window starts in it are read.
-        window_slide: Which files to read, such as `w01h-s10m` or `w10m-s01m`.
+        window_slide: Which files to read, such as `w01h-s10m` or `w10m-s01m`; empty where all are of one window and slide.
         zero_fill: Features whose empty cells mean "no event" and become 0. Absent rows stay missing.
 
     Raises:
         DataError: No such folder, protocol, column or data; or a malformed file.
     """
+    window_slide = window_slide or _find_window_slide(root)
     window_seconds, slide_seconds = parse_window_slide(window_slide)
     zeros = set(zero_fill)
     if unknown := zeros - {feature.name for feature in query.features}:
@@ -145,12 +147,13 @@ def _join_protocols(parts: list[_ProtocolRows], query: Query, grid: tuple[int, i
     )
 
 
-def list_columns(root: Path, window_slide: str = DEFAULT_WINDOW_SLIDE) -> dict[str, list[str]]:
+def list_columns(root: Path, window_slide: str = "") -> dict[str, list[str]]:
     """List the columns of values by protocol, both in order.
 
     Raises:
         DataError: No such folder, nothing in it, or a file that can't be read.
     """
+    window_slide = window_slide or _find_window_slide(root)
     sources = _find_files(root, window_slide)
     if not sources:
         raise DataError(f"no files of {window_slide} in {root}; there are {_name_other_slides(root)}")
@@ -161,17 +164,35 @@ def list_columns(root: Path, window_slide: str = DEFAULT_WINDOW_SLIDE) -> dict[s
     return by_protocol
 
 
+def _find_window_slide(root: Path) -> str:
+    """Return the window and slide of a datapool's files, such as `w01h-s10m`.
+
+    Raises:
+        DataError: No such folder, no files, or files of several.
+    """
+    names = sorted(_find_window_slides(root))
+    if not names:
+        example = f"conn/2026/01/05/{DEFAULT_WINDOW_SLIDE}.tsv"
+        raise DataError(f"no files such as {example} in {root}; give the folder that `mods-grpc aggregate` wrote")
+    if len(names) > 1:
+        raise DataError(f"{root} holds files of {', '.join(names)}; choose one with --window-slide")
+    return names[0]
+
+
+def _find_window_slides(root: Path) -> set[str]:
+    return {file.window_slide for _, _, file in _list_files(root)}
+
+
 def _name_other_slides(root: Path) -> str:
-    slides = sorted({path.stem for path in root.rglob("w*-s*.tsv")})
+    slides = sorted(_find_window_slides(root))
     return f"none, but files of {', '.join(slides)}" if slides else "none"
 
 
-def _find_files(root: Path, window_slide: str) -> dict[str, list[_DayFile]]:
-    """Find all files of one window and slide, by protocol, in order of day and name."""
+def _list_files(root: Path) -> Iterator[tuple[Path, str, DatapoolFile]]:
+    """Yield the files of a datapool: path, member of an archive (empty for a loose file), and what its name says."""
     if not root.is_dir():
         raise DataError(f"no datapool folder {root}")
-    by_protocol: defaultdict[str, list[_DayFile]] = defaultdict(list)
-    candidates = [(path, "", path.as_posix()) for path in root.rglob(f"{window_slide}.tsv")]
+    candidates = [(path, "", path.as_posix()) for path in root.rglob("*.tsv")]
     for path in root.rglob("*.zip"):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -179,10 +200,16 @@ def _find_files(root: Path, window_slide: str) -> dict[str, list[_DayFile]]:
         except zipfile.BadZipFile as error:
             raise DataError(f"{path.name}: not a zip archive") from error
     for path, member, name in candidates:
-        parsed = parse_path(name)
-        if parsed is not None and parsed.window_slide == window_slide:
-            file = _DayFile(path=path, member=member, day=np.datetime64(parsed.day, "D"))
-            by_protocol[parsed.protocol].append(file)
+        if (file := parse_path(name)) is not None:
+            yield path, member, file
+
+
+def _find_files(root: Path, window_slide: str) -> dict[str, list[_DayFile]]:
+    """Find all files of one window and slide, by protocol, in order of day and name."""
+    by_protocol: defaultdict[str, list[_DayFile]] = defaultdict(list)
+    for path, member, file in _list_files(root):
+        if file.window_slide == window_slide:
+            by_protocol[file.protocol].append(_DayFile(path=path, member=member, day=np.datetime64(file.day, "D")))
     return {protocol: sorted(files, key=lambda f: (f.day, str(f.path), f.member)) for protocol, files in by_protocol.items()}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mods_grpc.artifact import Manifest
-from mods_grpc.data.datapool_layout import DEFAULT_WINDOW_SLIDE
+from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.errors import DataError
 from training.data.datapool import read_datapool
 from training.data.pool import join_series
@@ -33,7 +33,7 @@ class SourceConfig:
         time_column: Column of times of the table; empty for the first usual name that it has. features: Columns of the table,
             comma-separated `name` or `name:kind`.
         data_select_query: What to read from the datapool, and what the table's columns mean.
-        window_slide: Such as `w01h-s10m`; empty means that for a datapool, and the table's own step for a table.
+        window_slide: Such as `w01h-s10m`; empty means that of all files of the datapool, or the table's own step.
         train_time_range, train_time_ranges_excluded, validation_time_range, calibration_time_range, test_time_range,
         test_time_ranges_excluded: Time ranges; see `time_range` and `windows.SplitRanges`.
         zero_fill: Features, comma-separated, whose empty cells mean "no event".
@@ -86,6 +86,8 @@ class SourceConfig:
         for layout, place in (("series_column", "csv"), ("series_folders", "datapool")):
             if not values.get(place):
                 values.pop(layout, None)
+        if values.get("datapool") and not values.get("window_slide"):
+            values["window_slide"] = format_window_slide(manifest.window_seconds, manifest.slide_seconds)
         if not (values.get("series_column") or values.get("series_folders")):
             values.pop("only_series", None)
         return cls(**values)  # type: ignore[arg-type]
@@ -143,9 +145,8 @@ def _read_series(source: SourceConfig, interval: Interval) -> dict[str, Series]:
         return {name: tables[name] for name in _select_names(source, list(tables))}
     root = Path(source.datapool)
     folders = {unquote(folder.name): folder for folder in _series_folders(root)} if source.series_folders else {"": root}
-    window_slide = source.window_slide or DEFAULT_WINDOW_SLIDE
     return {
-        name: read_datapool(folders[name], query, interval, window_slide=window_slide, zero_fill=zero_fill)
+        name: read_datapool(folders[name], query, interval, window_slide=source.window_slide, zero_fill=zero_fill)
         for name in _select_names(source, list(folders))
     }
 

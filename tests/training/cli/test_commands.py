@@ -10,7 +10,6 @@ from mods_grpc.exit_codes import EXIT_FAILED, EXIT_USAGE
 from tests.support.real_data import DATAPOOL, needs_datapool
 from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
-from training.cli.options import DEFAULT_TEST_RANGE, DEFAULT_TRAIN_RANGE
 from training.evaluation.metrics import find_metric
 from training.export.onnx_forecaster import open_graph
 from training.export.parity import check_parity
@@ -192,12 +191,16 @@ def test_option_values_that_cannot_be_used_are_a_usage_error_and_exit_code_2(
 ) -> None:
     table = str(write_table(tmp_path / "x.csv", make_walk(days=2)))
     cases = [
-        (["fit", "--csv", table, "--train-time-range", "yesterday"], "expected <start,end)"),
-        (["fit", "--csv", table, "--dropout-rate", "1"], "dropout_rate is 1.0"),
+        (
+            ["fit", "--csv", table, "--train-time-range", "yesterday"],
+            "--train-time-range: time range 'yesterday': expected <start,end)",
+        ),
+        (["export", "--model", "Campus"], "--model: expected a name of 1 to 64 of a-z, 0-9, _ and -"),
+        (["fit", "--csv", table, "--dropout-rate", "1"], "--dropout-rate: expected a share from 0 and below 1, found '1'"),
         (["fit", "--csv", table, "--level", "--no-model-delta"], "level adds nothing"),
-        (["fit", "--csv", table, "--averaging", "1"], "averaging is 1.0"),
-        (["search", "--csv", table, "--learning-rates", "1e-3"], "expected the lowest and the highest"),
-        (["search", "--csv", table, "--trials", "0"], "--trials is 0, expected 1 or more"),
+        (["fit", "--csv", table, "--averaging", "1"], "--averaging: expected a number from 0 and below 1"),
+        (["search", "--csv", table, "--learning-rates", "1e-3"], "--learning-rates: expected 2 values separated by a comma"),
+        (["search", "--csv", table, "--trials", "0"], "--trials: expected a whole number from 1"),
         (["evaluate", "--csv", table, "--model", str(tmp_path)], "expected NAME or REPOSITORY/NAME/VERSION"),
         (["evaluate", "--csv", table, "--model", "exported/x/1", "--model-version", "2"], "--model-version needs --model NAME"),
     ]
@@ -229,6 +232,5 @@ def test_the_example_of_the_original_system_fits_and_exports(tmp_path: Path) -> 
     assert main(["export", "--run", run, "--repository", repository, "--name", "example"]) == 0
     manifest = read_artifact(Path(repository), "example", 1).manifest
     assert (manifest.sequence_len, manifest.horizon, manifest.differencing) == (12, 1, True)
-    assert (DEFAULT_TRAIN_RANGE, DEFAULT_TEST_RANGE) == ("<2019-06-01,2019-06-03)", "<2019-06-03,2019-06-04)")
     assert manifest.test_range is not None
     assert manifest.test_range.rows == 144

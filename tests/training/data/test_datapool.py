@@ -185,3 +185,18 @@ def test_sip_with_its_odd_header_and_missing_rows_reads() -> None:
     assert series.report.zero_filled == {"sip_internal": 418}
     assert np.isnan(series.interpolate(1).values[:, 0]).sum() > 0
     assert np.isfinite(series.interpolate(4).values[:, 0]).all()
+
+
+def test_the_window_and_slide_of_all_files_need_no_name(tmp_path: Path) -> None:
+    times = [(t, {"in": "1"}) for t in make_row_times(2)]
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(times), "w10m-s10m")
+    series = read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
+    assert (series.window_seconds, series.slide_seconds) == (600, 600)
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(times))
+    with pytest.raises(DataError, match="holds files of w01h-s10m, w10m-s10m; choose one with --window-slide"):
+        read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
+
+
+def test_a_folder_without_files_of_a_datapool_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no files such as conn/2026/01/05/w01h-s10m"):
+        read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
