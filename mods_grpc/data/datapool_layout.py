@@ -1,5 +1,7 @@
 """The datapool: one file per protocol and day, `protocol/YYYY/MM/DD/w01h-s10m.tsv`, named by window and slide.
 
+Until a datapool is whole it lies in a hidden folder beside its own, or in it if that exists: `.pool.unfinished`.
+
 Where the windows are of several series, each series has its own folder that holds a datapool:
 `10.1.2.0%2F24/conn/2026/01/05/w01h-s10m.tsv`. To read one of them, name its folder.
 """
@@ -18,9 +20,11 @@ WINDOW_START = "window_start"
 WINDOW_END = "window_end"
 JOIN_COLUMNS = (WINDOW_START, WINDOW_END)
 DEFAULT_WINDOW_SLIDE = "w01h-s10m"
+UNFINISHED_SUFFIX = ".unfinished"
 
 _MAX_NAME_CHARACTERS = 120
 _WINDOW_SLIDE = re.compile(r"w(\d{1,9})([smhd])-s(\d{1,9})([smhd])")
+_UNFINISHED = re.compile(rf"(?:^|/)\.[^/]*{re.escape(UNFINISHED_SUFFIX)}/")
 _FILE = re.compile(rf"(?:.*/)?([^/]+)/(\d{{4}})/(\d{{2}})/(\d{{2}})/({_WINDOW_SLIDE.pattern})\.tsv")
 
 
@@ -60,19 +64,31 @@ def day_file(root: Path, protocol: str, day: date, window_slide: str) -> Path:
 
 
 def parse_path(path: str) -> DatapoolFile | None:
-    """Read the path of a file, with any folders before the protocol; None if it does not have the datapool's form.
+    """Read the path of a file, with any folders before the protocol; None if it is of no datapool, or of an unfinished one.
 
     Raises:
         DataError: It has the form, but there is no such day.
     """
     match = _FILE.fullmatch(path)
-    if not match:
+    if not match or _UNFINISHED.search(path):
         return None
     try:
         day = date(int(match[2]), int(match[3]), int(match[4]))
     except ValueError as error:
         raise DataError(f"{path}: {match[2]}/{match[3]}/{match[4]} is not a day") from error
     return DatapoolFile(protocol=match[1], day=day, window_slide=match[5])
+
+
+def unfinished_folders(root: Path) -> tuple[Path, Path]:
+    """Return the folders in which a datapool may lie until it is whole: beside its folder, or in it."""
+    root = root.resolve()
+    name = f".{root.name}{UNFINISHED_SUFFIX}"
+    return root.with_name(name), root / name
+
+
+def find_unfinished(root: Path) -> Path | None:
+    """Return the folder of a datapool that was never finished, or is being written; None if there is none."""
+    return next((folder for folder in unfinished_folders(root) if folder.is_dir()), None)
 
 
 def series_folder(series: str) -> str:

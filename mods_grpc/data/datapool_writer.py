@@ -1,28 +1,38 @@
 """Writes rows of windows as the datapool that training reads."""
 
+import fcntl
+import os
 import shutil
 from collections import defaultdict
 from collections.abc import Collection
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.data.datapool_layout import JOIN_COLUMNS, day_file, format_window_slide, series_folder
+from mods_grpc.atomic_file import sync_folder
+from mods_grpc.data.datapool_layout import JOIN_COLUMNS, day_file, format_window_slide, series_folder, unfinished_folders
 from mods_grpc.errors import DataError
 from mods_grpc.features import AggregateRow
 from mods_grpc.features.definitions import FEATURES, Feature, Kind
 
 BUFFERED_CHARACTERS = 64 << 20
 MISSING = '""'
+_MAX_SYNCED_FILES = 1_000  # more are synced with the whole file system
 
 
 class DatapoolWriter:
     """Writes rows as they come, through a buffer of at most `BUFFERED_CHARACTERS`.
 
+    Until `close` they go to a hidden folder, which is removed if the block ends without it. So a datapool is whole or not there;
+    what a killed process left is removed by the next writer.
+
     Attributes:
         rows: Rows written so far.
         files: Paths of the files that exist, the buffered ones not included.
+        leftover: The hidden folder, if a killed process had left one there; else None.
 
     Args:
         root: A new or empty folder.
@@ -32,7 +42,7 @@ class DatapoolWriter:
         by_series: Whether each series has its own folder.
 
     Raises:
-        DataError: The folder is not empty.
+        DataError: The folder is not empty, or another process writes it.
         OSError: It can't be created.
     """
 
@@ -41,7 +51,7 @@ class DatapoolWriter:
     ) -> None:
         self.rows = 0
         self.files: set[Path] = set()
-        self._root = root
+        self.leftover: Path | None = None
         self._window_ns = window_seconds * NANOS_PER_SECOND
         self._window_slide = format_window_slide(window_seconds, slide_seconds)
         self._by_series = by_series
@@ -51,9 +61,44 @@ class DatapoolWriter:
                 self._features[feature.protocol].append(feature)
         self._buffers: defaultdict[Path, list[str]] = defaultdict(list)
         self._buffered = 0
-        root.mkdir(parents=True, exist_ok=True)
-        if any(root.iterdir()):
+        self._final = root.resolve()
+        beside, inside = unfinished_folders(root)
+        # a folder that is there may be a mount, the current folder, or one that can't be made again
+        self._root, other = (inside, beside) if self._final.is_dir() else (beside, inside)
+        if self._final.exists() and any(path != inside for path in self._final.iterdir()):
             raise DataError(f"{root} is not empty; give a new folder")
+        if other.is_dir():
+            os.close(self._claim(other))
+            other.rmdir()
+        self._lock = self._claim(self._root)
+
+    def _claim(self, folder: Path) -> int:
+        """Lock a hidden folder, created if needed; remove what a killed process left in it."""
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            self.leftover = folder
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise DataError(f"{self._final}: another process is writing this datapool") from None
+        for path in folder.iterdir():
+            shutil.rmtree(path)
+        return lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._lock >= 0:
+            shutil.rmtree(self._root, ignore_errors=True)
+            self._unlock()
+
+    def _unlock(self) -> None:
+        os.close(self._lock)
+        self._lock = -1
 
     def write(self, row: AggregateRow) -> None:
         """Write a window's row to the file of each protocol."""
@@ -85,12 +130,40 @@ class DatapoolWriter:
         self._buffered = 0
 
     def close(self, seen_protocols: Collection[str]) -> None:
-        """Flush, and remove the files of protocols without any record: they were not monitored, so they are not zero."""
+        """Flush, and give the folder its name. Protocols without any record have no files: they were not monitored, so not zero.
+
+        Raises:
+            OSError: The files can't be written or synced to disk, or the folder can't be renamed.
+        """
         self.flush()
         for protocol in self._features.keys() - set(seen_protocols):
             for folder in self._root.glob(f"*/{protocol}" if self._by_series else protocol):
                 shutil.rmtree(folder)
             self.files = {path for path in self.files if path.parts[-5] != protocol}
+        self._sync()
+        if self._root.parent == self._final:
+            for path in self._root.iterdir():
+                path.rename(self._final / path.name)
+            self._root.rmdir()
+        else:
+            self._root.rename(self._final)
+        self.files = {self._final / path.relative_to(self._root) for path in self.files}
+        sync_folder(self._final)
+        sync_folder(self._final.parent)
+        self._unlock()
+
+    def _sync(self) -> None:
+        """Sync the files and folders to disk."""
+        if len(self.files) > _MAX_SYNCED_FILES:
+            os.sync()
+            return
+        for path in self.files:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        for folder in {folder for path in self.files for folder in path.parents if folder.is_relative_to(self._root)} | {
+            self._root
+        }:
+            sync_folder(folder)
 
 
 def _cell(value: float, feature: Feature) -> str:

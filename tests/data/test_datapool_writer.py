@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.data.datapool_layout import find_unfinished, parse_path, unfinished_folders
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.errors import DataError
 from mods_grpc.features import ALL_FEATURES, AggregateRow
@@ -46,3 +47,56 @@ def test_a_folder_that_is_not_empty_raises_data_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(DataError, match="is not empty"):
         DatapoolWriter(tmp_path, 3_600, 600, ["ssh"], by_series=False)
+
+
+def write_row(writer: DatapoolWriter) -> None:
+    writer.write(AggregateRow("site", START_NS, ZEROS))
+    writer.flush()
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["a new folder", "an empty folder"])
+def test_a_datapool_has_no_files_until_it_is_whole(tmp_path: Path, exists: bool) -> None:
+    pool = tmp_path / "pool"
+    if exists:
+        pool.mkdir()
+    with DatapoolWriter(pool, 3_600, 600, ["ssh"], by_series=False) as writer:
+        write_row(writer)
+        assert find_unfinished(pool) is not None
+        assert not (pool / "ssh").exists()
+        assert all(parse_path(path.as_posix()) is None for path in tmp_path.rglob("*.tsv"))
+        writer.close({"ssh"})
+    assert find_unfinished(pool) is None
+    assert [path.relative_to(pool).as_posix() for path in pool.rglob("*.tsv")] == ["ssh/2023/11/14/w01h-s10m.tsv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    def write_and_fail() -> None:
+        with DatapoolWriter(tmp_path / "pool", 3_600, 600, ["ssh"], by_series=False) as writer:
+            write_row(writer)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("made_since", [False, True], ids=["the folder is absent", "the folder was made since"])
+def test_what_a_killed_process_left_is_removed_and_named(tmp_path: Path, made_since: bool) -> None:
+    leftover, _ = unfinished_folders(tmp_path / "pool")
+    (leftover / "conn/2020/01/01").mkdir(parents=True)
+    if made_since:
+        (tmp_path / "pool").mkdir()
+    with DatapoolWriter(tmp_path / "pool", 3_600, 600, ["ssh"], by_series=False) as writer:
+        assert writer.leftover == leftover
+        write_row(writer)
+        writer.close({"ssh"})
+    assert [path.name for path in (tmp_path / "pool").iterdir()] == ["ssh"]
+    assert not leftover.exists()
+
+
+def test_two_writers_of_one_datapool_are_refused(tmp_path: Path) -> None:
+    with DatapoolWriter(tmp_path / "pool", 3_600, 600, ["ssh"], by_series=False):
+        with pytest.raises(DataError, match="another process is writing"):
+            DatapoolWriter(tmp_path / "pool", 3_600, 600, ["ssh"], by_series=False)
+        assert find_unfinished(tmp_path / "pool") is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mods_grpc.array_types import Floats
-from mods_grpc.data.datapool_layout import WINDOW_START, parse_path, parse_window_slide
+from mods_grpc.data.datapool_layout import WINDOW_START, find_unfinished, parse_path, parse_window_slide
 from mods_grpc.data.distinct_rows import DistinctRows, merge_duplicates
 from mods_grpc.data.tables import TableLayout, TableRow, open_table, read_rows
 from mods_grpc.errors import DataError
@@ -30,8 +30,13 @@ def find_datapool(root: Path, window_seconds: float, slide_seconds: float) -> Da
     """Return the datapool of a window and slide in a folder; None if the folder is not a datapool.
 
     Raises:
-        DataError: The folder is a datapool of other windows, or the path of a file has an impossible day, window or slide.
+        DataError: The folder is a datapool of other windows, or an unfinished one, or the path of a file has an impossible day,
+            window or slide.
     """
+    if unfinished := find_unfinished(root):
+        raise DataError(
+            f"{root} is not whole: {unfinished} is of an aggregate that was killed or still runs; run aggregate again"
+        )
     paths = {path: file for path in root.glob("*/*/*/*/*.tsv") if (file := parse_path("/".join(path.parts[-5:])))}
     if not paths:
         return None
