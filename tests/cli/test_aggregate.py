@@ -54,7 +54,7 @@ def test_only_lines_that_do_not_fit_columns_are_parsed_one_by_one(tmp_path, monk
     batch = BulkAggregator([tmp_path], frame_bytes=0)
     one_by_one = []
     single = batch._parse_rows
-    monkeypatch.setattr(batch, "_parse_rows", lambda *arguments: one_by_one.extend(arguments[3]) or single(*arguments))
+    monkeypatch.setattr(batch, "_parse_rows", lambda *arguments: one_by_one.extend(arguments[2]) or single(*arguments))
     list(batch.rows())
     assert batch.counters.records == len(records) == 4_000
     assert all(line.startswith(b"#") for line in one_by_one)
@@ -170,7 +170,7 @@ def test_small_rotated_files_are_read_together_and_a_bad_line_names_its_file(tmp
         [tmp_path], frame_bytes=0, on_rejected=lambda path, reason, line: rejected.append((path, reason, line))
     )
     list(batch.rows())
-    assert rejected == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
+    assert sorted(rejected) == [(log, "columns", b"torn line %d" % number) for number, log in enumerate(files)]
     assert batch.counters.records == 1_000
 
 

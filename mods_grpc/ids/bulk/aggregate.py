@@ -1,79 +1,75 @@
 """Aggregates recorded logs at scale: Zeek TSV by columns with polars, other formats line by line, in one aggregator."""
 
-import statistics
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from copy import copy
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.array_types import NANOS_PER_SECOND, Times
 from mods_grpc.errors import DataError
 from mods_grpc.features import ALL_FEATURES, AggregateRow, Aggregator, AggregatorOptions, Definition
 from mods_grpc.features.accumulators import make_plans
 from mods_grpc.features.locality import Locality
 from mods_grpc.features.records import RECORD_TYPES
-from mods_grpc.features.watermark import Watermark
+from mods_grpc.features.watermark import CONFIRMATIONS, Watermark
 from mods_grpc.ids.bulk.blocks import BLOCK_BYTES, Block, read_blocks
 from mods_grpc.ids.bulk.columns import RecordColumns, read_columns
 from mods_grpc.ids.bulk.reduce import add_columns
+from mods_grpc.ids.bulk.sources import Source, SourceQueue
 from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters, max_record_time_ns
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.sources.reader import discard
-from mods_grpc.ids.sources.rotation import LogFile, classify, find_logs, open_log
+from mods_grpc.ids.sources.rotation import LogFile, classify, find_logs
 from mods_grpc.ids.sources.tail import MAX_QUARANTINED_BYTES, RejectedLineHandler
+from mods_grpc.ids.sources.text_file import TextFile
 
 DEFAULT_LATENESS_SECONDS = 86_400
 MIN_FRAME_BYTES = 1 << 15  # less text is parsed faster line by line
-MAX_BUFFERED_BYTES = 4 << 20  # small rotated files are joined, because the fixed cost of a frame is that of thousands of lines
+MAX_BUFFERED_BYTES = 4 << 20  # small files are joined, because the fixed cost of a frame is that of thousands of lines
+MAX_WAIT_BYTES = 32 << 20  # lines wait at most while so much text is read
 
-_Piece = tuple[LogFile, LineParser, bytes]
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Lines of a file, each with its line end, and the parser with the header above them."""
+
+    source: Source
+    parser: LineParser
+    text: bytes
 
 
 @dataclass(slots=True)
-class _LogStream:
-    """A log that is being read.
+class _Buffer:
+    """Lines of files with equal headers, not counted yet.
 
     Attributes:
-        blocks: The blocks of its files, in order.
-        reached_ns: About the event time that it has reached: the highest median of the lines parsed together, nanoseconds since
-            1970.
-        buffered: Whole lines, of files with equal headers.
-        buffered_bytes: Their length.
+        reached_ns: The earliest time that one of the files had reached before these lines, nanoseconds since 1970.
+        first_at: How much text had been read before the first of them.
+        size: Their length in bytes.
     """
 
-    blocks: Iterator[tuple[LogFile, LineParser, Block]]
-    reached_ns: int = 0
-    buffered: list[_Piece] = field(default_factory=list)
-    buffered_bytes: int = 0
+    reached_ns: int
+    first_at: int
+    pieces: list[_Piece] = field(default_factory=list)
+    size: int = 0
 
-    def has_same_layout(self, parser: LineParser) -> bool:
-        """Return whether the lines of a parser can be read together with the buffered ones."""
-        if not self.buffered:
-            return True
-        _, other, _ = self.buffered[0]
-        return (other.header, other.tsv_protocol) == (parser.header, parser.tsv_protocol)
-
-    def buffer(self, piece: _Piece) -> None:
-        """Append lines to the buffer."""
-        self.buffered.append(piece)
-        self.buffered_bytes += len(piece[2])
-
-    def take_buffered(self) -> list[_Piece]:
-        """Return the buffered lines and empty the buffer."""
-        pieces, self.buffered, self.buffered_bytes = self.buffered, [], 0
-        return pieces
+    def append(self, piece: _Piece) -> None:
+        """Append lines."""
+        self.pieces.append(piece)
+        self.size += len(piece.text)
+        self.reached_ns = min(self.reached_ns, piece.source.reached_ns)
 
 
 class BulkAggregator:
     """Aggregates recorded logs.
 
-    Logs are interleaved: the next block is always of the log that is furthest behind in event time, so that memory does not grow
-    with their number or length.
+    Files are interleaved whatever their names: the next block is always of the file that is furthest behind in event time. So no
+    record is late only because of the order of reading, and memory does not grow with the number or length of the files.
 
     Args:
         paths: Files, or folders with everything below them.
@@ -86,6 +82,7 @@ class BulkAggregator:
         block_bytes: Size of a block.
         frame_bytes: Less text than this is parsed line by line.
         buffer_bytes: So much text of small files is parsed together.
+        wait_bytes: Lines of small files are parsed at the latest when so much text of others was read.
 
     Attributes:
         counters: Numbers of lines so far.
@@ -108,6 +105,7 @@ class BulkAggregator:
         block_bytes: int = BLOCK_BYTES,
         frame_bytes: int = MIN_FRAME_BYTES,
         buffer_bytes: int = MAX_BUFFERED_BYTES,
+        wait_bytes: int = MAX_WAIT_BYTES,
     ) -> None:
         self.aggregator = Aggregator(definition, options)
         self.counters = ReadCounters()
@@ -118,8 +116,11 @@ class BulkAggregator:
         self._end_ns = end_ns
         self._lateness_ns = round(lateness_seconds * NANOS_PER_SECOND)
         self._on_rejected, self._on_block, self._block_bytes = on_rejected, on_block, block_bytes
-        self._frame_bytes, self._buffer_bytes = frame_bytes, buffer_bytes
-        self._streams = [_LogStream(self._read(files)) for path in paths for files in self._find_files(path)]
+        self._frame_bytes, self._buffer_bytes, self._wait_bytes = frame_bytes, buffer_bytes, wait_bytes
+        self._buffers: dict[str, _Buffer] = {}  # by layout
+        self._read_bytes = 0
+        files = [file for path in paths for files in self._find_files(path) for file in files]
+        self._queue = SourceQueue(map(self._make_source, files))
 
     def _find_files(self, path: Path) -> list[list[LogFile]]:
         if not path.exists():
@@ -135,85 +136,98 @@ class BulkAggregator:
 
     def rows(self) -> Iterator[AggregateRow]:
         """Yield the rows of all complete windows, in order of start, then series."""
-        while self._streams:
-            stream = min(self._streams, key=lambda stream: stream.reached_ns)
-            block = next(stream.blocks, None)
-            if block is not None:
-                self._process_block(stream, *block)
-            else:
-                self._process_buffered(stream)
-                self._streams.remove(stream)
-            reached = min((self._watermark.value_ns, *(stream.reached_ns for stream in self._streams))) - self._lateness_ns
-            yield from self.aggregator.rows(reached if self._end_ns is None else min(reached, self._end_ns))
+        while (read := self._queue.next_block()) is not None:
+            self._process_block(*read)
+            yield from self.aggregator.rows(self._complete_until_ns())
+        for layout in list(self._buffers):
+            self._process_buffer(layout)
         self.aggregator.add_many(self._watermark.flush())
         self.aggregator.counters.ahead = self._watermark.pending
         yield from self.aggregator.flush(self._end_ns if self._end_ns is not None else self._watermark.latest_ns)
 
-    def _read(self, files: list[LogFile]) -> Iterator[tuple[LogFile, LineParser, Block]]:
-        for file in files:
-            parser = LineParser(file.path.name, self._plans, max_record_time_ns())
-            try:
-                on_rejected = partial(self._reject_block, file)
-                with open_log(file.path) as stream:
-                    for block in read_blocks(stream, on_rejected, self._block_bytes):
-                        yield file, parser, block
-            except OSError:
-                self.counters.reject_file(file.path.name, "unreadable file")
+    def _complete_until_ns(self) -> int:
+        """Return the time before which all records have been counted."""
+        reached = [self._watermark.value_ns, *(buffer.reached_ns for buffer in self._buffers.values())]
+        if (of_files := self._queue.reached_ns) is not None:
+            reached.append(of_files)
+        complete = min(reached) - self._lateness_ns
+        return complete if self._end_ns is None else min(complete, self._end_ns)
 
-    def _process_block(self, stream: _LogStream, file: LogFile, parser: LineParser, block: Block) -> None:
-        """Append a block of TSV lines to the buffer, or parse another block line by line."""
-        self._on_block(file.path, len(block.text))
-        by_columns = not block.header and not block.text.startswith(b"{") and parser.tsv_protocol is not None
-        if not by_columns or len(parser.header.separator.encode()) != 1:
-            self._parse_rows(stream, file, parser, block.text.rstrip(b"\n").split(b"\n"))
-            return
-        if not stream.has_same_layout(parser):
-            self._process_buffered(stream)
-        # a copy, because a later header of the file changes the parser
-        stream.buffer((file, copy(parser), block.text if block.text.endswith(b"\n") else block.text + b"\n"))
-        if stream.buffered_bytes >= self._buffer_bytes:
-            self._process_buffered(stream)
+    def _make_source(self, file: LogFile) -> Source:
+        parser = LineParser(file.path.name, self._plans, max_record_time_ns())
+        return Source(file, parser, self._read(file), first_record_ns(file, self._plans) or 0)
 
-    def _process_buffered(self, stream: _LogStream) -> None:
-        """Count the buffered lines."""
-        pieces = stream.take_buffered()
-        columns = _read_as_columns(pieces) if sum(len(lines) for _, _, lines in pieces) >= self._frame_bytes else None
+    def _read(self, file: LogFile) -> Iterator[Block]:
+        try:
+            with TextFile(file.path) as text:
+                yield from read_blocks(text, self._block_bytes)
+                if text.damage is not None:
+                    self.counters.reject_file(file.path.name, "damaged file")
+        except OSError:
+            self.counters.reject_file(file.path.name, "unreadable file")
+
+    def _process_block(self, source: Source, block: Block) -> None:
+        """Buffer lines of TSV, count others one by one; count the buffers that are full, or whose lines have waited for long."""
+        self._on_block(source.file.path, len(block.text))
+        parser, layout = source.parser, None
+        if not block.special and not block.text.startswith(b"{") and parser.tsv_protocol is not None:
+            layout = f"{parser.tsv_protocol} {parser.header}"
+            buffer = self._buffers.setdefault(layout, _Buffer(source.reached_ns, self._read_bytes))
+            # a copy, because a later header of the file changes the parser
+            buffer.append(_Piece(source, copy(parser), block.text if block.text.endswith(b"\n") else block.text + b"\n"))
+        else:
+            self._parse_rows(source, parser, block.lines)
+            source.advance()
+        self._read_bytes += len(block.text)
+        full = [layout] if layout is not None and self._buffers[layout].size >= self._buffer_bytes else []
+        waited = self._read_bytes - self._wait_bytes
+        for each in full + [name for name, buffer in self._buffers.items() if buffer.first_at < waited and name not in full]:
+            self._process_buffer(each)
+
+    def _process_buffer(self, layout: str) -> None:
+        """Count buffered lines."""
+        buffer = self._buffers.pop(layout)
+        columns = _read_as_columns(buffer.pieces) if buffer.size >= self._frame_bytes else None
         if columns is None:
-            for file, parser, lines in pieces:
-                self._parse_rows(stream, file, parser, lines.rstrip(b"\n").split(b"\n"))
-            return
-        protocol, frame = pieces[0][1].tsv_protocol, columns.frame
+            for piece in buffer.pieces:
+                self._parse_rows(piece.source, piece.parser, piece.text.removesuffix(b"\n").split(b"\n"))
+        else:
+            self._count_columns(buffer.pieces, columns)
+        for piece in buffer.pieces:
+            piece.source.advance()
+
+    def _count_columns(self, pieces: list[_Piece], columns: RecordColumns) -> None:
+        protocol, frame = pieces[0].parser.tsv_protocol, columns.frame
         assert protocol is not None
-        in_time = self._observe(frame, protocol)
-        add_columns(self.aggregator, self._locality, self._plans[protocol], protocol, in_time)
-        self.counters.lines += len(frame)
+        ends = list(accumulate(len(piece.text) for piece in pieces))
         if len(frame):
             logged = frame["ts"] + frame["duration"].fill_null(0) if "duration" in frame.columns else frame["ts"]
+            in_time = self._observe(frame, logged.to_numpy(), protocol)
+            add_columns(self.aggregator, self._locality, self._plans[protocol], protocol, in_time)
+            self.counters.lines += len(frame)
             self.counters.accept(protocol, int(logged.max()), len(frame))  # type: ignore[arg-type]
             self.protocols_seen.add(protocol)
-            stream.reached_ns = max(stream.reached_ns, int(frame["ts"].median()))  # type: ignore[arg-type]
-        ends = list(accumulate(len(lines) for _, _, lines in pieces))
+            rows_before = np.searchsorted(columns.offsets, ends)
+            for piece, times in zip(pieces, np.split(frame["ts"].to_numpy(), rows_before[:-1]), strict=True):
+                if len(times) >= CONFIRMATIONS:
+                    piece.source.reach(int(np.median(times)))
         for offset, line in columns.uncertain:
-            file, parser, _ = pieces[bisect_right(ends, offset)]
-            self._parse_rows(stream, file, parser, [line])
+            piece = pieces[bisect_right(ends, offset)]
+            self._parse_rows(piece.source, piece.parser, [line])
 
-    def _observe(self, frame: pl.DataFrame, protocol: str) -> pl.DataFrame:
+    def _observe(self, frame: pl.DataFrame, logged_ns: Times, protocol: str) -> pl.DataFrame:
         """Let the watermark observe the records of a frame; return all but those that it holds, at most two."""
-        logged = frame["ts"] + frame["duration"].fill_null(0) if "duration" in frame.columns else frame["ts"]
-        is_held = self._watermark.hold_or_pass_many(
-            logged.to_numpy(), lambda row: RECORD_TYPES[protocol](**frame.row(row, named=True))
-        )
+        is_held = self._watermark.hold_or_pass_many(logged_ns, lambda row: RECORD_TYPES[protocol](**frame.row(row, named=True)))
         self.aggregator.add_many(self._watermark.drain())
         return frame.filter(~pl.Series(is_held)) if is_held.any() else frame
 
-    def _parse_rows(self, stream: _LogStream, file: LogFile, parser: LineParser, lines: list[bytes]) -> None:
-        times = []
+    def _parse_rows(self, source: Source, parser: LineParser, lines: list[bytes]) -> None:
         for line in lines:
             self.counters.lines += 1
             try:
                 record = parser.parse(line)
             except MalformedLineError as error:
-                self._reject(file, error.reason, line)
+                self._reject(source.file, error.reason, line)
                 continue
             if record is None:
                 self.counters.ignored += 1
@@ -221,27 +235,36 @@ class BulkAggregator:
             self.counters.accept(record.protocol, record.logged_ns)
             self.protocols_seen.add(record.protocol)
             self.aggregator.add_many(self._watermark.hold_or_pass(record))
-            times.append(record.ts)
-        if len(times) > 1:
-            stream.reached_ns = max(stream.reached_ns, int(statistics.median_low(times)))
-
-    def _reject_block(self, file: LogFile, reason: str, line: bytes) -> None:
-        if line:
-            self.counters.lines += 1
-            self._reject(file, reason, line)
-        else:
-            self.counters.reject_file(file.path.name, reason)
+            source.note_time(record.ts)
 
     def _reject(self, file: LogFile, reason: str, line: bytes) -> None:
         self.counters.reject(reason)
         self._on_rejected(file.path, reason, line[:MAX_QUARANTINED_BYTES])
 
 
+def first_record_ns(file: LogFile, protocols: Container[str]) -> int | None:
+    """Return the event time of a file's first record."""
+    parser = LineParser(file.path.name, protocols)
+    try:
+        with TextFile(file.path) as stream:
+            for _ in range(100):
+                line = stream.readline(1 << 20)
+                try:
+                    record = parser.parse(line)
+                except MalformedLineError:
+                    continue
+                if record is not None:
+                    return record.ts
+    except OSError:
+        pass
+    return None
+
+
 def _read_as_columns(pieces: list[_Piece]) -> RecordColumns | None:
     """Parse lines into columns; None if their header or text does not allow it."""
-    parser, protocol = pieces[0][1], pieces[0][1].tsv_protocol
-    assert protocol is not None
+    parser = pieces[0].parser
+    assert parser.tsv_protocol is not None
     try:
-        return read_columns(b"".join(lines for _, _, lines in pieces), parser.header, protocol, max_record_time_ns())
+        return read_columns(b"".join(piece.text for piece in pieces), parser.header, parser.tsv_protocol, max_record_time_ns())
     except (MalformedLineError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None

@@ -1,61 +1,85 @@
 """Reads logs in blocks of whole lines, for the columnar parser: some megabytes at a time, whatever the file's size."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import Protocol
 
-from mods_grpc.ids.sources.rotation import GZIP_ERRORS
+from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
 
 BLOCK_BYTES = 16 << 20
+# a header line, or one with a byte order mark or with zeros in front, may change how the lines after it are read
+_SPECIAL = (b"#", b"\xef\xbb\xbf", b"\x00")
+_LINE_END_BEFORE_SPECIAL = re.compile(rb"\n(?=#|\xef\xbb\xbf|\x00)")
+
+
+class Readable(Protocol):
+    """A file of text."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines. `header` is whether all of them are header lines, which begin with #; otherwise none is."""
+    """Whole lines; the last one of a file may lack its line end.
+
+    Attributes:
+        text: The lines. Of a line that is too long only the first bytes, one more than the limit.
+        special: Whether its lines may change how the lines after them are read; otherwise none of them does.
+    """
 
     text: bytes
-    header: bool
+    special: bool
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines without their line ends."""
+        lines = self.text.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        return lines
 
 
-def read_blocks(file: IO[bytes], on_rejected: Callable[[str, bytes], None], block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """Yield a file block by block. A line longer than a block is rejected; a damaged file ends at the damage.
+def read_blocks(file: Readable, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """Yield the lines of a file block by block.
 
     Args:
         file: The file, decompressed.
-        on_rejected: Called with the reason and the line, or its beginning.
         block_bytes: Size of a block.
     """
     rest = b""
-    skipping = False
-    while True:
-        try:
-            read = file.read(block_bytes)
-        except (OSError, *GZIP_ERRORS):
-            on_rejected("damaged file", b"")
-            read = b""
-        if not read:
-            break
+    is_skipping = False  # the rest of a line that is too long
+    while read := file.read(block_bytes):
+        start = 0
+        if is_skipping:
+            start = read.find(b"\n") + 1
+            if not start:
+                continue
+            is_skipping = False
         end = read.rfind(b"\n") + 1
-        if not end:
-            if not skipping and len(rest) + len(read) > block_bytes:
-                on_rejected("long", rest or read)
-                skipping = True
-            rest = b"" if skipping else rest + read
-            continue
-        start = read.find(b"\n") + 1 if skipping else 0
-        skipping = False
-        yield from _split(rest + read[start:end])
-        rest = read[end:]
+        if end > start:
+            yield from _split(rest + read[start:end])
+            rest = read[end:]
+        else:
+            rest += read[start:]
+        if len(rest) > MAX_LINE_BYTES:
+            yield Block(rest[: MAX_LINE_BYTES + 1], special=True)
+            rest, is_skipping = b"", True
     if rest:
         yield from _split(rest)
 
 
-def _split(lines: bytes) -> Iterator[Block]:
-    """Split lines where header lines begin and end: a file may have several headers."""
-    start = 0
-    while start < len(lines):
-        header = lines.startswith(b"#", start)
-        end = lines.find(b"\n" if header else b"\n#", start) + 1 or len(lines)
-        if end > start:
-            yield Block(lines[start:end], header)
+def _split(text: bytes) -> Iterator[Block]:
+    """Split lines where special ones begin and end."""
+    start = end = 0
+    while start < len(text):
+        is_special = text.startswith(_SPECIAL, start)
+        if is_special:
+            while text.startswith(_SPECIAL, end):
+                end = text.find(b"\n", end) + 1 or len(text)
+        else:
+            match = _LINE_END_BEFORE_SPECIAL.search(text, start)
+            end = match.end() if match else len(text)
+        yield Block(text[start:end], is_special)
         start = end

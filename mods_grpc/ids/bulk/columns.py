@@ -8,17 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from mods_grpc.array_types import Integers
+from mods_grpc.array_types import Bools, Integers
 from mods_grpc.ids.logs import line_rules
+from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.zeek import TsvHeader
 from mods_grpc.ids.logs.zeek_fields import FIELDS
 
+_SEPARATORS = ("\t", ",", ";", "|", " ", "\x01", "\x1f")  # any other is left to the parser of single lines
 _TIME = r"^[0-9]{9,10}(\.[0-9]{1,9})?$"
 _DURATION = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
 _WHOLE = r"^[0-9]{1,16}$"
+_UNCERTAIN_CHARACTER = r"[\x00-\x1f\x7f\\\u{fffd}]"  # \u{fffd} may stand for bytes that are no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,13 @@ class RecordColumns:
     Attributes:
         frame: Lines that are certainly records; columns are named like the attributes of records, times and durations are in
             nanoseconds, unset values are null.
+        offsets: Where the line of each row starts in the block, `(n,)`.
         uncertain: The other lines, each with its offset in the block.
-        lines: Number of lines in the block.
     """
 
     frame: pl.DataFrame
+    offsets: Integers
     uncertain: list[tuple[int, bytes]]
-    lines: int
 
 
 def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int) -> RecordColumns:
@@ -50,56 +54,58 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
         MalformedLineError: The header does not fit the protocol.
         polars.exceptions.PolarsError: The block can't be parsed by columns, only line by line.
     """
+    if header.separator not in _SEPARATORS:
+        raise pl.exceptions.ComputeError("separator")
     wanted = [(field, str(index)) for field, index in header.columns(protocol)]
     sensor = header.sensor_column()
-    count = len(header.names)
-    raw = _parse_csv(
-        block, header.separator, count, {name for _, name in wanted} | ({str(sensor)} if sensor is not None else set())
-    )
-    checks = [pl.col(str(count)).is_null(), pl.col(str(count - 1)).is_not_null()]
-    present = {field for field, _ in wanted}
+    raw = _parse_csv(block, header, {name for _, name in wanted} | ({str(sensor)} if sensor is not None else set()))
+    present = {field.attribute for field, _ in wanted}
     columns = [
         pl.lit(None, dtype=_DTYPES.get(field.type, pl.String)).alias(field.attribute)
         for field in FIELDS[protocol]
-        if field not in present
+        if field.attribute not in present
     ]
+    spellings = _canonical_addresses(raw, [name for field, name in wanted if field.type == "addr"])
+    checks = []
     for field, name in wanted:
         value = pl.col(name)
-        is_set = value != header.unset
-        is_valid, parsed = _CONVERSIONS[field.type](value, latest_ns)
+        is_set = value.is_not_null() if header.unset == "" else value != header.unset
+        is_valid, parsed = (
+            _convert_address(value, spellings) if field.type == "addr" else _CONVERSIONS[field.type](value, latest_ns)
+        )
         checks.append((is_valid & is_set if field.required else is_valid | ~is_set).fill_null(value=False))
         columns.append(
             pl.when(is_set).then(parsed.replace(header.empty, "") if field.type == "string" else parsed).alias(field.attribute)
         )
     if sensor is not None:
         value = pl.col(str(sensor))
-        checks.append((~value.str.contains(line_rules.CONTROL_CHARACTER)).fill_null(value=False))
+        checks.append(_is_plain(value).fill_null(value=False))
         columns.append(pl.when(value != header.unset).then(value).otherwise(pl.lit("")).alias("sensor"))
     else:
         columns.append(pl.lit("").alias("sensor"))
-    checks.append(_are_addresses(raw, [name for field, name in wanted if field.type == "addr"]))
     is_certain = raw.select(pl.all_horizontal(checks)).to_series().to_numpy()
-    starts, ends = _line_bounds(block)
+    text = np.frombuffer(block, dtype=np.uint8)
+    starts, ends = _line_bounds(text)
     if len(starts) != len(is_certain):
         raise pl.exceptions.ComputeError("lines and rows do not agree")
-    is_certain = is_certain & (ends - starts <= line_rules.MAX_LINE_BYTES)
+    is_certain = is_certain & _have_columns(text, starts, ends, header) & (ends - starts <= line_rules.MAX_LINE_BYTES)
     uncertain = [(int(starts[row]), block[starts[row] : ends[row]]) for row in np.flatnonzero(~is_certain)]
-    return RecordColumns(raw.filter(pl.Series(is_certain)).select(columns), uncertain, len(is_certain))
+    return RecordColumns(raw.filter(pl.Series(is_certain)).select(columns), starts[is_certain], uncertain)
 
 
-def _parse_csv(block: bytes, separator: str, count: int, wanted: set[str]) -> pl.DataFrame:
-    """Return columns of a block as text, named by their number: those wanted, the last of `count`, and what stands after it."""
-    first = separator.join(map(str, range(count + 1))).encode() + b"\n"
+def _parse_csv(block: bytes, header: TsvHeader, wanted: set[str]) -> pl.DataFrame:
+    """Return columns of a block as text; their names are their numbers."""
+    first = header.separator.join(map(str, range(len(header.names)))).encode() + b"\n"
     for encoding in ("utf8", "utf8-lossy"):
         try:
             return pl.read_csv(
                 first + block,
-                separator=separator,
+                separator=header.separator,
                 quote_char=None,
                 infer_schema=False,
                 truncate_ragged_lines=True,
                 encoding=encoding,
-                columns=sorted(wanted | {str(count - 1), str(count)}),
+                columns=sorted(wanted),
             )
         except pl.exceptions.ComputeError:
             if encoding == "utf8-lossy":
@@ -107,11 +113,20 @@ def _parse_csv(block: bytes, separator: str, count: int, wanted: set[str]) -> pl
     raise AssertionError
 
 
-def _line_bounds(block: bytes) -> tuple[Integers, Integers]:
+def _have_columns(text: NDArray[np.uint8], starts: Integers, ends: Integers, header: TsvHeader) -> Bools:
+    """Return which of n lines have as many cells as the header, the last not empty, `(n,)`."""
+    separator = ord(header.separator)
+    counts = np.add.reduceat(text == separator, starts, dtype=np.int32)
+    last = text[np.maximum(ends - 1, 0)]
+    are_whole: Bools = (counts == len(header.names) - 1) & (last != separator) & (ends > starts)
+    return are_whole
+
+
+def _line_bounds(text: NDArray[np.uint8]) -> tuple[Integers, Integers]:
     """Return the offsets of the starts and ends of n lines, `(n,)` each, the line ends not included."""
-    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
-    if not block.endswith(b"\n"):
-        ends = np.append(ends, len(block))
+    ends = np.flatnonzero(text == ord("\n"))
+    if text[-1] != ord("\n"):
+        ends = np.append(ends, len(text))
     return np.concatenate([[0], ends[:-1] + 1]), ends
 
 
@@ -143,20 +158,32 @@ def _convert_flag(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return value.is_in(["T", "F"]), value == "T"
 
 
+def _is_plain(value: pl.Expr) -> pl.Expr:
+    return ~value.str.contains(_UNCERTAIN_CHARACTER)
+
+
 def _convert_text(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
-    return ~value.str.contains(line_rules.CONTROL_CHARACTER), value
+    return _is_plain(value), value
 
 
-def _convert_address(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
-    return value.is_not_null(), value  # checked by `_are_addresses`
-
-
-def _are_addresses(raw: pl.DataFrame, names: list[str]) -> pl.Expr:
-    """Return the check that all of some columns are addresses; each different text is checked once."""
+def _canonical_addresses(raw: pl.DataFrame, names: list[str]) -> dict[str, str | None]:
+    """Return the one spelling of each address in some columns that is not a plain IPv4 address; None for what is no address."""
     addresses = pl.concat([raw[name] for name in names]).unique().drop_nulls()
-    addresses = addresses.filter(~addresses.str.contains(_IPV4))
-    invalid = pl.Series([address for address in addresses if not line_rules.is_address(address)], dtype=pl.String)
-    return pl.all_horizontal([~pl.col(name).is_in(invalid.implode()) for name in names]) if len(invalid) else pl.lit(value=True)
+    return {address: _canonical_address(address) for address in addresses.filter(~addresses.str.contains(_IPV4))}
+
+
+def _canonical_address(address: str) -> str | None:
+    try:
+        return line_rules.check_address(address)
+    except MalformedLineError:
+        return None
+
+
+def _convert_address(value: pl.Expr, spellings: dict[str, str | None]) -> tuple[pl.Expr, pl.Expr]:
+    invalid = [address for address, canonical in spellings.items() if canonical is None]
+    changed = {address: canonical for address, canonical in spellings.items() if canonical not in {None, address}}
+    is_valid = ~value.is_in(pl.Series(invalid, dtype=pl.String).implode()) if invalid else value.is_not_null()
+    return is_valid, value.replace(changed) if changed else value
 
 
 # by Zeek type, text for the others
@@ -170,5 +197,4 @@ _CONVERSIONS = {
     "bool": _convert_flag,
     "string": _convert_text,
     "enum": _convert_text,
-    "addr": _convert_address,
 }
