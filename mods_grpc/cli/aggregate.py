@@ -3,11 +3,14 @@
 import argparse
 import importlib.util
 import json
+import signal
 import sys
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -16,12 +19,11 @@ from mods_grpc.cli.arguments import add_command, add_networks, parse_moment, spa
 from mods_grpc.command_line import name_of, parse_path
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
-from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
+from mods_grpc.ids.health.account import Account, RejectedLines, format_account, make_account
+from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.logs.quarantine import Quarantine
-
-if TYPE_CHECKING:
-    from mods_grpc.ids.bulk.aggregate import BulkAggregator
 
 
 def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -85,13 +87,20 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     )
     definition = Definition(tuple(feature for feature in ALL_FEATURES.features if feature.protocol in arguments.protocols))
     started = time.monotonic()
+    rejected, files_read = RejectedLines(), set[Path]()
     with ExitStack() as stack:
+        writer = stack.enter_context(_open_writer(arguments, options))
         quarantine = stack.enter_context(Quarantine(arguments.quarantine))
         progress = stack.enter_context(_progress_bar())
         task = progress.add_task("", total=None)
 
         def show(path: Path, size: int) -> None:
+            files_read.add(path)
             progress.update(task, advance=size, description=path.name)
+
+        def reject(path: Path, reason: str, line: bytes) -> None:
+            rejected.add(path, reason, line)
+            quarantine.write(path, reason, line)
 
         batch = BulkAggregator(
             arguments.logs,
@@ -99,48 +108,94 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
             options,
             end_ns=arguments.end,
             lateness_seconds=arguments.lateness,
-            on_rejected=quarantine.write,
+            on_rejected=reject,
             on_block=show,
-        )
-        writer = DatapoolWriter(
-            arguments.output,
-            options.window_seconds,
-            options.slide_seconds,
-            arguments.protocols,
-            by_series=options.group_by is not GroupBy.SITE,
         )
         for row in batch.rows():
             writer.write(row)
         writer.close(batch.protocols_seen)
-    summary = _summarize(batch, writer, options, time.monotonic() - started)
-    sys.stdout.write(json.dumps(summary) + "\n" if arguments.json else _format_summary(summary))
-    return EXIT_OK
-
-
-def _summarize(batch: "BulkAggregator", writer: DatapoolWriter, options: AggregatorOptions, seconds: float) -> dict[str, Any]:
-    read, counted = batch.counters, batch.aggregator.counters
-    return {
-        "lines": read.lines,
-        "records": read.records,
-        "ignored": read.ignored,
-        "malformed": read.malformed,
-        **{name: getattr(counted, name) for name in ("added", "late", "before_begin", "ahead", "remote", "over_series_limit")},
+    account = make_account(
+        batch.counters,
+        batch.aggregator.counters,
+        files_read=len(files_read),
+        rejected=rejected,
+        ahead=batch.aggregator.counters.ahead,
+        windows=writer.rows,
+    )
+    doubts = find_doubts(account, _make_expectation(arguments, options))
+    written = {
         "rows": writer.rows,
         "files": len(writer.files),
         "window_slide": format_window_slide(options.window_seconds, options.slide_seconds),
         "protocols": sorted(batch.protocols_seen),
-        "seconds": round(seconds, 3),
+        "seconds": round(time.monotonic() - started, 3),
     }
+    sys.stdout.write(_to_json(account, doubts, written) if arguments.json else _format_summary(account, written))
+    sys.stdout.flush()
+    sys.stderr.write(format_doubts(doubts))
+    return EXIT_DOUBTFUL if is_doubtful(doubts) else EXIT_OK
 
 
-def _format_summary(summary: dict[str, Any]) -> str:
-    malformed = ", ".join(f"{number} {reason}" for reason, number in sorted(summary["malformed"].items())) or "none"
+@contextmanager
+def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions) -> Iterator[DatapoolWriter]:
+    """Open the datapool; if it is not finished, by a signal or an error, say that nothing is written."""
+    writer = DatapoolWriter(
+        arguments.output,
+        options.window_seconds,
+        options.slide_seconds,
+        arguments.protocols,
+        by_series=options.group_by is not GroupBy.SITE,
+    )
+    if writer.leftover is not None:
+        sys.stderr.write(f"removed {writer.leftover}, which an aggregate that was killed had left\n")
+    try:
+        with _terminating(), writer:
+            yield writer
+    except BaseException:
+        sys.stderr.write(f"nothing was written to {arguments.output}\n")
+        raise
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Let SIGTERM end the process as an error does, so that what was begun is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _make_expectation(arguments: argparse.Namespace, options: AggregatorOptions) -> Expectation:
+    return Expectation(
+        protocols=tuple(arguments.protocols),
+        needed=() if set(arguments.protocols) == set(PROTOCOLS) else tuple(arguments.protocols),
+        local_networks=options.local_networks,
+        begin_ns=arguments.begin,
+        end_ns=arguments.end,
+        window_seconds=options.window_seconds,
+        slide_seconds=options.slide_seconds,
+        lateness_seconds=arguments.lateness,
+        now_ns=time.time_ns(),
+    )
+
+
+def _to_json(account: Account, doubts: list[Doubt], written: dict[str, Any]) -> str:
+    return json.dumps(account.to_json() | written | {"doubts": [doubt.to_json() for doubt in doubts]}) + "\n"
+
+
+def _format_summary(account: Account, written: dict[str, Any]) -> str:
+    protocols = f" of {', '.join(written['protocols'])}" if written["protocols"] else ""
     return (
-        f"{summary['records']} records of {', '.join(summary['protocols']) or 'nothing'} in {summary['lines']} lines; "
-        f"malformed: {malformed}\n"
-        f"{summary['late']} late, {summary['ahead']} ahead of all others, {summary['remote']} without a local host, "
-        f"{summary['over_series_limit']} over the limit of series\n"
-        f"{summary['rows']} windows in {summary['files']} files {summary['window_slide']}.tsv, {summary['seconds']:.1f} s\n"
+        f"{format_account(account)}wrote {written['rows']:,} windows{protocols} to {written['files']:,} files "
+        f"{written['window_slide']}.tsv in {written['seconds']:.1f} s\n"
     )
 
 

@@ -181,7 +181,7 @@ def test_each_series_has_a_datapool_that_training_reads(tmp_path, capsys):
     pool = tmp_path / "pool"
     arguments = ["--group-by", "subnet", "--local", "10.0.0.0/16", "10.0.7.0/24", "--window", "30m"]
     assert main(["aggregate", str(logs), "--output", str(pool), *arguments]) == 0
-    assert "records of conn, dns, http, sip, ssh, ssl" in capsys.readouterr().out
+    assert "windows of conn, dns, http, sip, ssh, ssl to" in capsys.readouterr().out
     assert sorted(folder.name for folder in pool.iterdir()) == ["10.0.0.0%2F16", "10.0.7.0%2F24"]
     query = parse_query("conn|in_count_uid~conn_in;dns|out_distinct_query#window_start,window_end")
     interval = parse_interval("<2024-04-19,2024-04-20)")

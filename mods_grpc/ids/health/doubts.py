@@ -64,7 +64,6 @@ class Expectation:
         window_seconds, slide_seconds: Windows.
         lateness_seconds: Allowed lateness.
         window_rows: Windows in a row that the model needs before it judges one; 0 without a model.
-        reached_ns: The event time that the logs have reached, nanoseconds since 1970; 0 if they have too few records.
         now_ns: The time now, nanoseconds since 1970.
         is_live: Whether the logs still grow, so that windows are yet to come.
     """
@@ -78,7 +77,6 @@ class Expectation:
     slide_seconds: float
     lateness_seconds: float
     window_rows: int = 0
-    reached_ns: int
     now_ns: int
     is_live: bool = False
 
@@ -240,12 +238,12 @@ def _missing(account: Account, expected: Expectation) -> Iterator[Doubt]:
     absent = [protocol for protocol in missing if protocol not in rejected]
     if rejected:
         reason = max(account.malformed, key=lambda reason: account.malformed[reason])
-        message = f"all lines of {', '.join(rejected)} are malformed ({reason}), so they count as no traffic"
+        message = f"all lines of {', '.join(rejected)} are malformed ({reason}): see why, or what is computed from them is wrong"
         yield Doubt("missing", message, True)
     if absent:
+        asked = "the model needs" if expected.window_rows else "--protocols names"
         message = (
-            f"no record of {', '.join(absent)}, which the model needs: it judges them as no traffic; does the sensor log them, "
-            "and are these files among those given?"
+            f"no record of {', '.join(absent)}, which {asked}; does the sensor log that, and are its files among those given?"
         )
         yield Doubt("missing", message, True)
 
@@ -275,17 +273,17 @@ def _windows(account: Account, expected: Expectation) -> Iterator[Doubt]:
 
 
 def _ahead(account: Account, expected: Expectation) -> Iterator[Doubt]:
-    if expected.reached_ns > expected.now_ns + MAX_AHEAD_SECONDS * NANOS_PER_SECOND:
-        message = (
-            f"the logs have reached {format_nanos(expected.reached_ns)}, {format_age(expected.now_ns, expected.reached_ns)} of "
-            "this machine's clock: set the clock or time zone of the sensor, or of this machine"
-        )
-        yield Doubt("ahead", message, True)
-    elif account.ahead:
+    if account.ahead:  # then the newest record is one of these
         message = (
             f"{account.ahead} records are more than an hour ahead of all others and do not count: is the clock of a sensor wrong?"
         )
         yield Doubt("ahead", message, False)
+    elif account.newest_ns > expected.now_ns + MAX_AHEAD_SECONDS * NANOS_PER_SECOND:
+        message = (
+            f"the newest record is of {format_nanos(account.newest_ns)}, {format_age(expected.now_ns, account.newest_ns)} of "
+            "this machine's clock: set the clock or time zone of the sensor, or of this machine"
+        )
+        yield Doubt("ahead", message, True)
 
 
 def _damaged_fields(account: Account, _expected: Expectation) -> Iterator[Doubt]:
