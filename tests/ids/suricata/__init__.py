@@ -1,0 +1,1 @@
+"""Events of real Suricata, from captures made here, against what the captures hold."""
