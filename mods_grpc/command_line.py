@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from math import inf
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_USAGE, print_error
@@ -20,6 +20,7 @@ MAX_SHOWN_CHARACTERS = 60
 
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_LONG_WORD = re.compile(r"\S{200,}")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 Value = TypeVar("Value")
@@ -31,9 +32,14 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and how to get help."""
-        print_error(re.sub(r"^argument (--[^/ ]+)[^ ]*:", r"\1:", message).removeprefix("argument "))
+        named = re.sub(r"^argument (--[^/ ]+)[^ ]*:", r"\1:", message).removeprefix("argument ")
+        print_error(_LONG_WORD.sub(lambda word: shorten(word[0]), named))
         sys.stderr.write(f"hint: {self.prog} --help explains the arguments\n")
         raise SystemExit(EXIT_USAGE)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, str(refusal(f"one of {', '.join(map(str, action.choices))}", str(value))))
 
 
 def whole_number(minimum: int, maximum: int = MAX_WHOLE_NUMBER) -> Callable[[str], int]:
@@ -146,5 +152,9 @@ def checked(check: Callable[[str], object], of: Callable[[str], str] = parse_tex
 
 def refusal(expected: str, value: str) -> argparse.ArgumentTypeError:
     """Return the error of a value: what was expected, and what was found."""
-    shown = value if len(value) <= MAX_SHOWN_CHARACTERS else value[:MAX_SHOWN_CHARACTERS] + "…"
-    return argparse.ArgumentTypeError(f"expected {expected}, found {shown!r}")
+    return argparse.ArgumentTypeError(f"expected {expected}, found {shorten(value)!r}")
+
+
+def shorten(value: str) -> str:
+    """Return a value cut to `MAX_SHOWN_CHARACTERS`."""
+    return value if len(value) <= MAX_SHOWN_CHARACTERS else value[:MAX_SHOWN_CHARACTERS] + "…"

@@ -54,7 +54,7 @@ def parse_window_slide(text: str) -> tuple[int, int]:
     window = int(match[1]) * SECONDS_PER_UNIT[match[2]]
     slide = int(match[3]) * SECONDS_PER_UNIT[match[4]]
     if not 0 < slide <= window:
-        raise DataError(f"window_slide is {text!r}: the slide must be above 0 and not above the window")
+        raise DataError(f"window_slide is {text!r}, expected a slide above 0 and not above the window")
     return window, slide
 
 

@@ -249,7 +249,7 @@ def test_a_failure_is_one_line_that_names_the_cause(run: Command, table: Path, w
     ("words", "expected"),
     [
         ((), "the following arguments are required: COMMAND"),
-        (("nothing",), "COMMAND: invalid choice: 'nothing'"),
+        (("nothing",), "COMMAND: expected one of serve, sign, models"),
         (("detect",), "the following arguments are required: FILE"),
         (("detect", "f", "--columns", "x"), "--columns: expected FEATURE=COLUMN, found 'x'"),
         (("forecast", "f", "--steps", "x"), "--steps: expected a whole number from 1 to 2147483647, found 'x'"),

@@ -51,13 +51,13 @@ def parse_query(text: str) -> Query:
         selected, marker, joins = part.partition("#")
         protocol, *columns = [piece.strip() for piece in selected.split("|")]
         if not protocol or not columns:
-            raise DataError(f"data_select_query: {part!r} names no protocol and column; expected protocol|column")
+            raise DataError(f"data_select_query: expected protocol|column, found {part!r}")
         if marker and _join_columns(joins, part) == set(JOIN_COLUMNS):
             checked.add(protocol)
         for item in columns:
             column, tilde, alias = (piece.strip() for piece in item.partition("~"))
             if not column or (tilde and not alias):
-                raise DataError(f"data_select_query: {item!r} in {part!r} is not column or column~alias")
+                raise DataError(f"data_select_query: expected column or column~alias, found {item!r} in {part!r}")
             features.append(describe_column(alias or column, protocol, column))
     names = [feature.name for feature in features]
     if repeated := sorted({name for name in names if names.count(name) > 1}):

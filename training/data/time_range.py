@@ -28,7 +28,7 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not self.start < self.end:
-            raise DataError(f"time range ends at {self.end}, not after its start {self.start}")
+            raise DataError(f"time range: expected an end after the start {self.start}, found {self.end}")
 
     def __str__(self) -> str:
         return f"<{self.start},{self.end})"
@@ -83,7 +83,7 @@ def _period(bound: str) -> tuple[np.datetime64, np.datetime64]:
     try:
         start = np.datetime64(bound.replace(" ", "T")).astype(f"datetime64[{unit}]")
     except ValueError as error:
-        raise DataError(f"time range: {bound!r} is not a date") from error
+        raise DataError(f"time range: expected a date of the calendar, found {bound!r}") from error
     return start.astype("datetime64[s]"), (start + 1).astype("datetime64[s]")
 
 

@@ -3,6 +3,7 @@
 import http.server
 import json
 import queue
+import re
 import socket
 import ssl
 import subprocess
@@ -17,6 +18,7 @@ from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.spool import DELIVERED, PermanentDeliveryError, Spool
+from mods_grpc.ids.alerts.sinks.syslog import SyslogSender
 from tests.support.ids.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE
 
 
@@ -257,6 +259,25 @@ def test_syslog_over_tcp_counts_octets(tmp_path):
     assert "cs1=ä\\n☃ " in second.decode()
 
 
+def test_syslog_over_tcp_ends_messages_with_newlines_where_asked(tmp_path):
+    with tcp_receiver() as (port, received):
+        sender = SyslogSender("127.0.0.1", port, count_octets=False)
+        for content in (b"<1>1 one", b"two\nlines", b"and\r\nthree\r"):
+            sender("id", content)
+        sender.close()
+        assert received.get(timeout=5) == b"<1>1 one\ntwo\\nlines\nand\\nthree\\n\n"
+
+
+def test_the_framing_of_a_destination_is_used(tmp_path):
+    with tcp_receiver() as (port, received):
+        sinks = open_sinks([f"cef:tcp://127.0.0.1:{port}#framing=newline"], tmp_path)
+        for alert in (ALERT, UPDATE):
+            sinks.write(alert)
+        sinks.close()
+        lines = received.get(timeout=5).splitlines()
+    assert [line[:6] for line in lines] == [b"<130>1", b"<130>1"]
+
+
 def test_syslog_over_tls_checks_the_certificate(tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost".split()
@@ -294,12 +315,39 @@ def test_standard_output_accepts_any_format(tmp_path, capsys):
     [
         ("eve", "found 'eve'"),
         ("xml:/tmp/x", "eve, jsonl, zeek, zeek-json, idmef, cef"),
-        ("cef:ftp://host", "found 'ftp'"),
+        ("cef:ftp://host", "found ftp://"),
         ("cef:tcp://", "host is missing"),
-        ("cef:tcp://host:99999", "Port out of range"),
+        ("cef:tcp://host:99999", "expected a port of 1 to 65535 after the host"),
+        ("cef:tcp://host:0", "expected a port of 1 to 65535 after the host"),
+        ("cef:tcp://host/path", "expected nothing after tcp://HOST:PORT"),
+        ("cef:tcp://host#framing=lines", "expected a framing of octet-counting or newline, found 'lines'"),
+        ("cef:tcp://host#framing", "expected options of the form name=value after #, found 'framing'"),
+        ("cef:tcp://host#framing=", "the value of the option framing is missing"),
+        ("cef:tcp://host#framing=newline&framing=newline", "expected each option once"),
+        ("cef:tcp://host#ca=x", "unknown option ca; expected framing"),
+        ("cef:udp://host#framing=newline", "unknown option framing; udp:// has none"),
+        ("cef:https://host#framing=newline", "unknown option framing; expected ca or token-file"),
+        ("cef:https://user:secret@host", "expected no user name before the host"),
         ("jsonl:https://host/#tokn=x", "unknown option tokn"),
     ],
 )
 def test_an_invalid_destination_is_rejected(tmp_path, text, complaint):
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=re.escape(complaint)):
         open_sinks([text], tmp_path)
+
+
+@pytest.mark.parametrize("place", ["folder", "file/alerts.json"])
+def test_a_file_that_cannot_hold_alerts_is_refused_at_the_start(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=str(tmp_path)):
+        open_sinks([f"eve:{tmp_path / place}"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"), [("ca", "expected certificates of authorities in PEM"), ("token-file", "expected the bearer token")]
+)
+def test_a_file_of_an_option_that_is_something_else_is_refused(tmp_path, option, complaint):
+    (tmp_path / "x").write_text("two\nlines")
+    with pytest.raises(DataError, match=complaint):
+        open_sinks([f"jsonl:https://host#{option}={tmp_path / 'x'}"], tmp_path)

@@ -1,17 +1,11 @@
-"""Opens the sink of a destination `FORMAT:DESTINATION`, such as `eve:/var/log/mods/eve.json`.
-
-stdout                                   jsonl to standard output
-FORMAT:-                                 any format to standard output
-FORMAT:FILE                              appended to a file
-FORMAT:udp://HOST[:514]                  syslog; also tcp://HOST[:601] and tls://HOST[:6514][#ca=FILE]
-FORMAT:https://HOST/PATH                 webhook; #ca=FILE&token-file=FILE may follow
-"""
+"""Opens the sink of a destination `FORMAT:DESTINATION`, such as `eve:/var/log/mods/eve.json`; `target` says what there are."""
 
 import hashlib
+import re
+import ssl
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urldefrag, urlsplit
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.formats.registry import FORMATS, Format
@@ -19,10 +13,11 @@ from mods_grpc.ids.alerts.notice import AlertOrNotice
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.sink import Sink, SinkGroup, StreamSink
 from mods_grpc.ids.alerts.sinks.spool import Spool
-from mods_grpc.ids.alerts.sinks.syslog import DEFAULT_PORTS, SyslogSender, format_message
+from mods_grpc.ids.alerts.sinks.syslog import SyslogSender, format_message
+from mods_grpc.ids.alerts.sinks.target import Target, parse_destination
 from mods_grpc.ids.alerts.sinks.webhook import WebhookSender
 
-STANDARD_OUTPUT = {"stdout", "-"}
+_TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 class SpooledSink:
@@ -38,6 +33,10 @@ class SpooledSink:
         self._format = alert_format
         self._sender = sender
         self._spool = Spool(folder, sender)
+
+    def __len__(self) -> int:
+        """Return the number of alerts and notices that wait."""
+        return len(self._spool)
 
     def mark(self) -> None:
         """Return None: the spool records what it delivered."""
@@ -64,52 +63,55 @@ def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
         state: Folder for spools; None for a temporary one.
 
     Raises:
-        DataError: A destination is not of this form.
+        DataError: A destination is not of this form, or a file that it names is not what it should be.
+        OSError: A file can't be written or read.
     """
     return SinkGroup([(destination, _open_sink(destination, state)) for destination in dict.fromkeys(destinations)])
 
 
 def _open_sink(destination: str, state: Path | None) -> Sink:
-    if destination in STANDARD_OUTPUT:
-        return StreamSink(FORMATS["jsonl"])
-    name, colon, target = destination.partition(":")
-    if not colon or not target or name not in FORMATS:
-        raise DataError(f"expected stdout or FORMAT:DESTINATION with a format of {', '.join(FORMATS)}, found {destination!r}")
-    alert_format = FORMATS[name]
-    if target in STANDARD_OUTPUT:
+    target = parse_destination(destination)
+    alert_format = FORMATS[target.format]
+    if target.scheme == "stdout":
         return StreamSink(alert_format)
-    scheme = target.partition("://")[0] if "://" in target else ""
-    if not scheme:
-        return FileSink(Path(target), alert_format)
+    if target.scheme == "file":
+        sink = FileSink(Path(target.place), alert_format)
+        sink.prepare()
+        return sink
+    sender = _webhook_sender(target, alert_format) if target.scheme in {"http", "https"} else _syslog_sender(target)
     root = state if state is not None else Path(tempfile.mkdtemp(prefix="mods-grpc-"))
-    folder = root / "spool" / hashlib.sha256(destination.encode()).hexdigest()[:16]
+    return SpooledSink(alert_format, root / "spool" / hashlib.sha256(destination.encode()).hexdigest()[:16], sender)
+
+
+def _syslog_sender(target: Target) -> SyslogSender:
+    assert target.port is not None
+    context = _trust(target) if target.scheme == "tls" else None
+    return SyslogSender(
+        target.host,
+        target.port,
+        datagrams=target.scheme == "udp",
+        context=context,
+        count_octets=target.options.get("framing") != "newline",
+    )
+
+
+def _webhook_sender(target: Target, alert_format: Format) -> WebhookSender:
+    context = _trust(target) if target.scheme == "https" else None
+    token = None
+    if "token-file" in target.options:
+        path = target.options["token-file"]
+        token = Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        if not _TOKEN.fullmatch(token):
+            raise DataError(f"{path}: expected the bearer token and nothing else, on one line")
+    return WebhookSender(target.place, alert_format.media_type, context=context, token=token)
+
+
+def _trust(target: Target) -> ssl.SSLContext:
+    """Return a context that trusts the authorities of the option `ca`, or those of the system."""
+    path = target.options.get("ca")
+    if path is None:
+        return ssl.create_default_context()
     try:
-        if scheme in DEFAULT_PORTS:
-            return SpooledSink(alert_format, folder, _syslog_sender(target))
-        if scheme in {"http", "https"}:
-            return SpooledSink(alert_format, folder, _webhook_sender(target, alert_format))
-    except ValueError as error:
-        raise DataError(f"{destination}: {error}") from error
-    raise DataError(f"expected udp, tcp, tls, http or https, found {scheme!r} in {destination!r}")
-
-
-def _syslog_sender(target: str) -> SyslogSender:
-    url, options = _split_options(target, {"ca"})
-    parts = urlsplit(url)
-    return SyslogSender(parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme], options.get("ca"))
-
-
-def _webhook_sender(target: str, alert_format: Format) -> WebhookSender:
-    url, options = _split_options(target, {"ca", "token-file"})
-    token = options["token-file"].read_text(encoding="utf-8").strip() if "token-file" in options else None
-    return WebhookSender(url, alert_format.media_type, authorities=options.get("ca"), token=token)
-
-
-def _split_options(target: str, allowed: set[str]) -> tuple[str, dict[str, Path]]:
-    url, fragment = urldefrag(target)
-    if not urlsplit(url).hostname:
-        raise ValueError("the host is missing")
-    options = {key: Path(values[0]) for key, values in parse_qs(fragment).items()}
-    if unknown := options.keys() - allowed:
-        raise ValueError(f"unknown option {', '.join(sorted(unknown))}")
-    return url, options
+        return ssl.create_default_context(cadata=Path(path).read_bytes().decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise DataError(f"{path}: expected certificates of authorities in PEM") from error

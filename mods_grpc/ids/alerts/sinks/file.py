@@ -4,6 +4,7 @@ The file may be rotated at any time: the next alert then creates a new one, as Z
 """
 
 import os
+from errno import EACCES, EISDIR, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,19 @@ class FileSink:
         self._path = path
         self._format = alert_format
         self._written_since_mark = b""
+
+    def prepare(self) -> None:
+        """Check at the start that alerts can be written, and create the folder.
+
+        Raises:
+            OSError: They can't.
+        """
+        create_folder(self._path.parent)
+        target = self._path if self._path.exists() else self._path.parent
+        if self._path.is_dir():
+            raise IsADirectoryError(EISDIR, "expected a file for alerts, found a folder", str(self._path))
+        if not os.access(target, os.W_OK):
+            raise PermissionError(EACCES, "no permission to write alerts", str(target))
 
     def mark(self) -> dict[str, int] | None:
         """Return the file's inode and size; None if there is no file yet."""
@@ -59,7 +73,7 @@ class FileSink:
             line = (header + self._format.format(alert) + "\n").encode()
             try:
                 if file.write(line) != len(line):
-                    raise OSError(28, "could not write a whole line", str(self._path))
+                    raise OSError(ENOSPC, "no space left for a whole line", str(self._path))
                 os.fsync(file.fileno())
                 if not size_before:
                     sync_folder(self._path.parent)

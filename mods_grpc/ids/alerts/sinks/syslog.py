@@ -1,19 +1,22 @@
-"""Sends RFC 5424 messages to a syslog receiver over UDP (RFC 5426), TCP with octet counting (RFC 6587) or TLS (RFC 5425)."""
+"""Sends RFC 5424 messages to a syslog receiver over UDP (RFC 5426), TCP (RFC 6587) or TLS (RFC 5425).
+
+Over TCP and TLS the length of each message precedes it (octet counting), or a newline ends it, for receivers that don't count.
+"""
 
 import os
+import re
 import socket
 import ssl
 from datetime import UTC
-from pathlib import Path
 
 from mods_grpc.ids.alerts.alert import PRODUCT, Severity
 from mods_grpc.ids.alerts.notice import AlertOrNotice
 
 FACILITY_LOCAL0 = 16
 MAX_UDP_BYTES = 65_000
-DEFAULT_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 _SEVERITIES = {Severity.LOW: 5, Severity.MEDIUM: 4, Severity.HIGH: 3, Severity.CRITICAL: 2}  # notice to critical
 _TIMEOUT_SECONDS = 10.0
+_LINE_BREAK = re.compile(rb"\r\n|[\r\n]")
 
 
 def format_message(alert: AlertOrNotice, line: str, hostname: str | None = None) -> bytes:
@@ -31,16 +34,27 @@ class SyslogSender:
     """Sends messages over one connection, which is opened when needed and reopened after a failure.
 
     Args:
-        kind: "udp", "tcp" or "tls".
         host: Host of the receiver.
         port: Port of the receiver.
-        authorities: PEM file of the certificate authorities to trust with TLS; None for those of the system.
+        datagrams: Whether to send each message as a UDP datagram, not over a connection.
+        context: Whom to trust with TLS; None for a connection without TLS.
+        count_octets: Whether the length of a message precedes it on a connection. If not, a newline ends it, and line breaks
+            inside it are escaped.
     """
 
-    def __init__(self, kind: str, host: str, port: int, authorities: Path | None = None) -> None:
-        self._kind = kind
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        datagrams: bool = False,
+        context: ssl.SSLContext | None = None,
+        count_octets: bool = True,
+    ) -> None:
         self._address = (host, port)
-        self._context = ssl.create_default_context(cafile=authorities) if kind == "tls" else None
+        self._datagrams = datagrams
+        self._context = context
+        self._count_octets = count_octets
         self._connection: socket.socket | None = None
 
     def __call__(self, _message_id: str, content: bytes) -> None:
@@ -49,13 +63,13 @@ class SyslogSender:
         Raises:
             OSError: It may not have been sent.
         """
-        if self._kind == "udp":
+        if self._datagrams:
             self._send_datagram(content[:MAX_UDP_BYTES])
             return
         try:
             if self._connection is None or self._is_closed_by_peer(self._connection):
                 self._connection = self._connect()
-            self._connection.sendall(b"%d %s" % (len(content), content))
+            self._connection.sendall(self._frame(content))
         except OSError:
             self.close()
             raise
@@ -65,6 +79,9 @@ class SyslogSender:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _frame(self, content: bytes) -> bytes:
+        return b"%d %s" % (len(content), content) if self._count_octets else _LINE_BREAK.sub(rb"\\n", content) + b"\n"
 
     def _connect(self) -> socket.socket:
         self.close()

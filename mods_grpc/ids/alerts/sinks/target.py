@@ -11,7 +11,7 @@ FORMAT:https://HOST/PATH                 webhook, also http; #ca=FILE&token-file
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urldefrag, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urldefrag, urlsplit
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.formats.registry import FORMATS
@@ -83,20 +83,30 @@ def _parse_url(name: str, scheme: str, place: str) -> Target:
         raise ValueError("expected no user name before the host; #token-file=FILE of a webhook names a file with a bearer token")
     if scheme not in ("http", "https") and (parts.path.strip("/") or parts.query):
         raise ValueError(f"expected nothing after {scheme}://HOST:PORT but options such as #framing=newline")
-    if parts.port == 0:
-        raise ValueError("expected a port of 1 to 65535")
     return Target(
         format=name,
         scheme=scheme,
         place=url,
         host=parts.hostname,
-        port=DEFAULT_PORTS[scheme] if parts.port is None else parts.port,
+        port=_read_port(parts) or DEFAULT_PORTS[scheme],
         options=_parse_options(fragment, _OPTIONS[scheme], scheme),
     )
 
 
+def _read_port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("expected a port of 1 to 65535 after the host")
+    return port
+
+
 def _parse_options(fragment: str, allowed: frozenset[str], scheme: str) -> dict[str, str]:
-    pairs = parse_qsl(fragment, keep_blank_values=True, strict_parsing=True) if fragment else []
+    if not all("=" in option for option in fragment.split("&") if fragment):
+        raise ValueError(f"expected options of the form name=value after #, found {fragment!r}")
+    pairs = parse_qsl(fragment, keep_blank_values=True)
     options = dict(pairs)
     if unknown := sorted(options.keys() - allowed):
         names = f"expected {' or '.join(sorted(allowed))}" if allowed else f"{scheme}:// has none"

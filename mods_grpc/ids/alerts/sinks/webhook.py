@@ -2,7 +2,6 @@
 
 import http.client
 import ssl
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from mods_grpc.ids.alerts.sinks.spool import PermanentDeliveryError
@@ -18,13 +17,13 @@ class WebhookSender:
     Args:
         url: URL of the webhook, http or https.
         media_type: Media type of the messages.
-        authorities: PEM file of the certificate authorities to trust; None for those of the system.
+        context: Whom to trust with https; None for http.
         token: Bearer token; None for none.
     """
 
-    def __init__(self, url: str, media_type: str, *, authorities: Path | None = None, token: str | None = None) -> None:
+    def __init__(self, url: str, media_type: str, *, context: ssl.SSLContext | None = None, token: str | None = None) -> None:
         self._parts = urlsplit(url)
-        self._context = ssl.create_default_context(cafile=authorities) if self._parts.scheme == "https" else None
+        self._context = context
         self._headers = {"Content-Type": media_type, "User-Agent": f"mods-grpc/{__version__}"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
