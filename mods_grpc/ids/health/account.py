@@ -270,8 +270,7 @@ def format_account(account: Account, now_ns: int | None = None) -> str:
         parts = [f"{number:,} {_DROPPED[name]}" for name, number in account.dropped.items()]
         lines.append(f"dropped {', '.join(parts)}, of {_count(account.records, 'record')}")
     if account.malformed:
-        parts = [f"{number:,} {reason}" for reason, number in _by_number(account.malformed).items()]
-        lines.append(f"malformed {_count(account.rejected, 'line')}: {', '.join(parts)}")
+        lines.append(f"malformed {_count(account.rejected, 'line')}: {_list_numbers(account.malformed)}")
     if account.damaged_files:
         parts = [
             f"{_count(number, reason)} ({account.first_damaged.get(reason, '')}{', …' if number > 1 else ''})"
@@ -279,8 +278,7 @@ def format_account(account: Account, now_ns: int | None = None) -> str:
         ]
         lines.append(f"not read to the end: {', '.join(parts)}")
     if account.damaged_fields:
-        parts = [f"{number:,} {name}" for name, number in _by_number(account.damaged_fields).items()]
-        lines.append(f"fields left out of records: {', '.join(parts)}")
+        lines.append(f"fields left out of records: {_list_numbers(account.damaged_fields)}")
     if account.partly_over_limit:
         lines.append(f"{_count(account.partly_over_limit, 'record')} over the limit of series at one end")
     if account.left_out:
@@ -323,10 +321,9 @@ def format_short_span(seconds: float) -> str:
 
 
 def _format_read(account: Account, now_ns: int | None) -> str:
-    protocols = ", ".join(f"{number:,} {protocol}" for protocol, number in _by_number(account.records_by_protocol).items())
     text = f"read {_count(account.records, 'record')}"
-    if protocols:
-        text += f" ({protocols})"
+    if account.records:
+        text += f" ({_list_numbers(account.records_by_protocol)})"
     text += f" in {_count(account.lines, 'line')} of {_count(account.files_read, 'file')}"
     if account.newest_ns:
         age = "" if now_ns is None else f", {format_age(now_ns, account.newest_ns)}"
@@ -342,6 +339,11 @@ def _name_reason(reason: str, number: int) -> str:
     if reason == "copy":
         return reason if number == 1 else "copies"
     return _REASON_WORDS.get(reason, reason)
+
+
+def _list_numbers(numbers: Mapping[str, int]) -> str:
+    ordered = _by_number(numbers)
+    return ", ".join(f"{number:,} {name}" for name, number in ordered.items()) if len(ordered) > 1 else next(iter(ordered), "")
 
 
 def _by_number(numbers: Mapping[str, int]) -> dict[str, int]:

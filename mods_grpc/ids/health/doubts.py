@@ -3,7 +3,8 @@
 A severe doubt makes a command end with exit status 3. It is severe when nothing was read; when more than `MAX_DROPPED_SHARE` of
 the lines is malformed, or of the records late or over the limit of series; when more than `MAX_REMOTE_SHARE` of the records, of
 all or of one protocol, has neither end local; when a file can't be opened, or a protocol that is needed has no record; when the
-logs' clock is ahead; and when no window was computed or judged. Smaller shares, from `MIN_DROPPED_SHARE` on, are warnings.
+logs' clock is ahead; and when no window was computed or judged. Smaller shares are warnings, from `MIN_DROPPED_SHARE` and
+`MIN_REMOTE_SHARE` on.
 """
 
 import re
@@ -26,6 +27,7 @@ from mods_grpc.ids.logs.line_rules import MIN_TIME_NS
 MAX_DROPPED_SHARE = 0.2
 MAX_REMOTE_SHARE = 0.5
 MIN_DROPPED_SHARE = 0.01
+MIN_REMOTE_SHARE = 0.1
 MIN_PROTOCOL_RECORDS = 20  # of a protocol, before its share says something
 MAX_AHEAD_SECONDS = 3_600
 
@@ -171,9 +173,10 @@ def _before_begin(account: Account, expected: Expectation) -> Iterator[Doubt]:
 def _remote(account: Account, expected: Expectation) -> Iterator[Doubt]:
     placed = account.added + account.over_series_limit + account.remote
     share = account.remote / max(1, placed)
-    if share < MIN_DROPPED_SHARE:
+    is_severe = share > MAX_REMOTE_SHARE
+    if share < MIN_REMOTE_SHARE or (not is_severe and any(_unflagged(account, expected))):
         return
-    yield Doubt("remote", f"{_percent(share)} of the records {_neither_local(account, expected)}", share > MAX_REMOTE_SHARE)
+    yield Doubt("remote", f"{_percent(share)} of the records {_neither_local(account, expected)}", is_severe)
 
 
 def _unflagged(account: Account, expected: Expectation) -> Iterator[Doubt]:

@@ -1,0 +1,160 @@
+"""The account of a watch: logged at an interval, on request and at the end, with the doubts about it."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from mods_grpc.client import ModelInfo, VerdictStatus
+from mods_grpc.ids.health.account import Account, LeftOut, RejectedLines, format_age, format_left_out, format_nanos, make_account
+from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, is_doubtful
+from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.watch.pipeline import WatchCounters
+from mods_grpc.ids.windows.feed import WindowFeed
+
+logger = logging.getLogger(__name__)
+
+
+def take_account(
+    read: ReadCounters,
+    feed: WindowFeed,
+    judged: WatchCounters,
+    *,
+    files_read: int,
+    left_out: tuple[LeftOut, ...] = (),
+    rejected: RejectedLines | None = None,
+) -> Account:
+    """Return the account of what was read and judged until now.
+
+    Args:
+        read: The counters of the reader of the feed.
+        feed: Computes the windows.
+        judged: The counters of the pipeline that judges them.
+        files_read: Number of files.
+        left_out: Files that were not read.
+        rejected: The malformed lines.
+    """
+    return make_account(
+        read,
+        feed.aggregator.counters,
+        files_read=files_read,
+        left_out=left_out,
+        rejected=rejected,
+        ahead=feed.watermark.pending,
+        waiting=read.records - feed.records,
+        windows=judged.windows,
+        judged=judged.by_status.get(VerdictStatus.SCORED, 0),
+    )
+
+
+def make_expectation(
+    model: ModelInfo,
+    protocols: tuple[str, ...],
+    *,
+    local_networks: Sequence[str],
+    lateness_seconds: float,
+    now_ns: int,
+    is_live: bool,
+) -> Expectation:
+    """Return what a model expects of logs: records of all its protocols, and windows enough to judge some.
+
+    Args:
+        model: The model.
+        protocols: Protocols of its features.
+        local_networks: Local networks that were given.
+        lateness_seconds: Allowed lateness.
+        now_ns: The time now, nanoseconds since 1970.
+        is_live: Whether the logs still grow.
+    """
+    return Expectation(
+        protocols=protocols,
+        needed=protocols,
+        local_networks=tuple(local_networks),
+        window_seconds=model.window_seconds,
+        slide_seconds=model.slide_seconds,
+        lateness_seconds=lateness_seconds,
+        window_rows=model.window_rows,
+        now_ns=now_ns,
+        is_live=is_live,
+    )
+
+
+class AccountLog:
+    """Logs the account of a watch. Each event is about what happened since the one before, the last one about the whole run.
+
+    Args:
+        take: Returns the account until now.
+        expect: Returns what was asked for, given the time now in nanoseconds since 1970.
+        interval_seconds: Time between two events.
+        clock: Returns seconds that only grow.
+        wall_clock: Returns nanoseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[], Account],
+        expect: Callable[[int], Expectation],
+        interval_seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._take, self._expect = take, expect
+        self._interval_seconds = interval_seconds
+        self._clock, self._wall_clock = clock, wall_clock
+        self._start = self._last = take()  # counters that a checkpoint restored begin above 0
+        self._started_ns = self._last_ns = wall_clock()
+        self._due = clock() + interval_seconds
+        self._is_requested = False
+
+    def request(self) -> None:
+        """Have the next `tick` log the account of the whole run; may be called by a signal handler."""
+        self._is_requested = True
+
+    def tick(self) -> None:
+        """Log the account if it is due or was requested."""
+        if self._is_requested:
+            self._is_requested = False
+            self._log(self._take().since(self._start), self._started_ns)
+        if self._clock() >= self._due:
+            now = self._take()
+            self._log(now.since(self._last), self._last_ns)
+            self._last, self._last_ns = now, self._wall_clock()
+            self._due = self._clock() + self._interval_seconds
+
+    def finish(self) -> bool:
+        """Log the account of the whole run; return whether it can't be trusted."""
+        return is_doubtful(self._log(self._take().since(self._start), self._started_ns))
+
+    def _log(self, account: Account, since_ns: int) -> list[Doubt]:
+        now_ns = self._wall_clock()
+        doubts = find_doubts(account, self._expect(now_ns))
+        logger.info("account", extra={"since": format_nanos(since_ns), **account_fields(account, now_ns)})
+        for doubt in doubts:
+            log = logger.error if doubt.is_severe else logger.warning
+            log("doubt", extra={"code": doubt.code, "what": doubt.message})
+        return doubts
+
+
+def account_fields(account: Account, now_ns: int) -> dict[str, str | int]:
+    """Return the fields of the log event of an account; those of 0 are left out."""
+    fields: dict[str, str | int] = {
+        "files": account.files_read,
+        "lines": account.lines,
+        "records": account.records,
+        **{f"records_{protocol}": number for protocol, number in sorted(account.records_by_protocol.items())},
+        "windows": account.windows,
+        "judged": account.judged or 0,
+    }
+    optional: dict[str, str | int] = {
+        **account.dropped,
+        "malformed": account.rejected,
+        **{f"malformed_{reason.replace(' ', '_')}": number for reason, number in sorted(account.malformed.items())},
+        "damaged_fields": sum(account.damaged_fields.values()),
+        "damaged_files": sum(account.damaged_files.values()),
+        "partly_over_limit": account.partly_over_limit,
+        "left_out": format_left_out(account.left_out),
+    }
+    if account.newest_ns:
+        fields["newest"] = format_nanos(account.newest_ns)
+        fields["newest_age"] = format_age(now_ns, account.newest_ns)
+    return fields | {name: value for name, value in optional.items() if value}
