@@ -1,121 +1,130 @@
 """Suricata's EVE JSON: flow, dns, tls, ssh, http and sip events as records.
 
 The byte counts of a flow include packet headers, Zeek's count payload only: a model of one does not fit the other.
-A DNS query and its answer are two events. The query has the name and is counted; the answer has the flags and stands for 0
-transactions, so that one counts once.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-from mods_grpc.features.records import Conn, Dns, Http, Record, Sip, Ssh, Ssl
+from mods_grpc.features.records import Conn, Http, Record, Sip, Ssh, Ssl
 from mods_grpc.ids.logs import line_rules
-from mods_grpc.ids.logs.line_rules import MalformedLineError
-from mods_grpc.ids.logs.zeek import parse_iso_time
+from mods_grpc.ids.logs.eve_dns import DnsEvents, turn_around
+from mods_grpc.ids.logs.line_rules import MalformedLineError, read_optional
+from mods_grpc.ids.logs.shipper_fields import host_of
+from mods_grpc.ids.logs.zeek_fields import with_zeek_names
 
 PROTOCOL_OF = {"flow": "conn", "dns": "dns", "http": "http", "tls": "ssl", "ssh": "ssh", "sip": "sip"}
-DNS_PORT = 53
-_QUERIES = {"query", "request"}
+_TIMES = ("timestamp", "@timestamp", "date")
+_ENDPOINTS = {"src_ip": "id.orig_h", "src_port": "id.orig_p", "dest_ip": "id.resp_h", "dest_port": "id.resp_p", "proto": "proto"}
 
 
 def is_eve(event: Mapping[str, Any]) -> bool:
     """Return whether a JSON object is an EVE event."""
-    return "event_type" in event and "timestamp" in event
+    return "event_type" in event
 
 
-def parse_eve(event: Mapping[str, Any], latest_ns: int | None) -> Record | None:
-    """Return the record of an event; None for event types without features.
+class EveParser:
+    """Parses the events of one file, in order.
 
     Args:
-        event: The event.
         latest_ns: Records after this time are malformed; None for a day from now.
-
-    Raises:
-        MalformedLineError: A field is missing or has a wrong value.
+        damaged_fields: Counts the fields that records went without, by name.
     """
-    kind = event["event_type"]
-    read = _READERS.get(kind) if isinstance(kind, str) else None
-    return read(event, _read_common(event, latest_ns), latest_ns) if read else None
 
+    def __init__(self, latest_ns: int | None, damaged_fields: dict[str, int]) -> None:
+        self._latest_ns = latest_ns
+        self._damaged_fields = damaged_fields
+        self._dns_events = DnsEvents(damaged_fields)
+        self._readers: Mapping[str, Callable[[Mapping[str, Any]], Record | None]] = {
+            "flow": self._read_flow,
+            "dns": self._read_dns,
+            "http": partial(self._read, Http),
+            "tls": partial(self._read, Ssl),
+            "ssh": partial(self._read, Ssh),
+            "sip": self._read_sip,
+        }
 
-def _read_common(event: Mapping[str, Any], latest_ns: int | None) -> dict[str, Any]:
-    flow = event.get("flow_id")
-    sensor = event.get("host") or event.get("in_iface") or ""
-    values = {
-        "ts": parse_iso_time(event["timestamp"], latest_ns),
-        "uid": None if flow is None else str(_check_uint64(flow)),
-        "orig_h": line_rules.check_address(event.get("src_ip")),
-        "resp_h": line_rules.check_address(event.get("dest_ip")),
-        "sensor": line_rules.check_text(sensor),
-    }
-    for name, attribute in (("src_port", "orig_p"), ("dest_port", "resp_p")):
-        if event.get(name) is not None:
-            values[attribute] = line_rules.check_port(event[name])
-    return values
+    def parse(self, event: Mapping[str, Any]) -> Record | None:
+        """Return the record of an event; None for event types without features, and for the repeated answers of DNS version 1.
 
+        Raises:
+            MalformedLineError: It is not a record.
+        """
+        kind = event["event_type"]
+        if not isinstance(kind, str):
+            raise MalformedLineError("no event_type")
+        read = self._readers.get(kind)
+        if read is None:
+            return None
+        if "src_ip" not in event or "dest_ip" not in event:
+            renamed = with_zeek_names(event)
+            event = {**event, **{ours: renamed[theirs] for ours, theirs in _ENDPOINTS.items() if theirs in renamed}}
+        return read(event)
 
-def _read_flow(event: Mapping[str, Any], common: dict[str, Any], latest_ns: int | None) -> Record:
-    flow = _require_object(event, "flow")
-    start = parse_iso_time(flow.get("start"), latest_ns)
-    end = parse_iso_time(flow["end"], latest_ns) if "end" in flow else common["ts"]
-    return Conn(
-        **{**common, "ts": start},
-        duration=line_rules.to_duration_ns((end - start) / 1e9),
-        orig_bytes=line_rules.check_count(flow.get("bytes_toserver", 0)),
-        resp_bytes=line_rules.check_count(flow.get("bytes_toclient", 0)),
-    )
+    def _read_common(self, event: Mapping[str, Any], *, ts: int | None = None) -> dict[str, Any]:
+        read = partial(read_optional, damaged_fields=self._damaged_fields)
+        values = {
+            "ts": self._read_time(event, _TIMES) if ts is None else ts,
+            "orig_h": _require_address(event, "src_ip"),
+            "resp_h": _require_address(event, "dest_ip"),
+        }
+        values["uid"] = read("flow_id", line_rules.check_text, event.get("flow_id"))
+        values["sensor"] = read("host", line_rules.check_text, host_of(event) or event.get("in_iface")) or ""
+        values["orig_p"] = read("src_port", line_rules.check_port, event.get("src_port"))
+        values["resp_p"] = read("dest_port", line_rules.check_port, event.get("dest_port"))
+        return values
 
+    def _read_time(self, event: Mapping[str, Any], names: tuple[str, ...], block: str = "") -> int:
+        value = next((event[name] for name in names if event.get(name) is not None), None)
+        if value is None:
+            raise MalformedLineError(f"no {block}{names[0]}")
+        return line_rules.check_time(value, self._latest_ns)
 
-def _read_dns(event: Mapping[str, Any], common: dict[str, Any], _: int | None) -> Record:
-    dns = _require_object(event, "dns")
-    is_query = str(dns.get("type")) in _QUERIES
-    # an answer is written in the direction of its packet, from the server to the client
-    if not is_query and common.get("orig_p") == DNS_PORT != common.get("resp_p"):
-        swapped = {"orig_h": common["resp_h"], "orig_p": common.get("resp_p")}
-        common |= {"resp_h": common["orig_h"], "resp_p": DNS_PORT} | swapped
-    if is_query:
-        queries = dns.get("queries")
-        first = queries[0] if isinstance(queries, list) and queries and isinstance(queries[0], dict) else dns
-        name = first.get("rrname")
-        return Dns(**common, proto=_lower(event.get("proto")), query=None if name is None else line_rules.check_text(name))
-    sections = ("answers", "authorities", "additionals", "grouped")
-    return Dns(
-        **common,
-        transactions=0,
-        AA=line_rules.check_flag(dns.get("aa", False)),
-        TC=line_rules.check_flag(dns.get("tc", False)),
-        RD=line_rules.check_flag(dns.get("rd", False)),
-        RA=line_rules.check_flag(dns.get("ra", False)),
-        rejected=not any(dns.get(section) for section in sections),
-    )
+    def _read(self, kind: type[Record], event: Mapping[str, Any]) -> Record:
+        return kind(**self._read_common(event))
 
+    def _read_flow(self, event: Mapping[str, Any]) -> Record:
+        flow = _require_object(event, "flow")
+        common = self._read_common(event, ts=self._read_time(flow, ("start",), "flow."))
+        read = partial(read_optional, damaged_fields=self._damaged_fields)
+        end = next((time for time in (flow.get("end"), *map(event.get, _TIMES)) if time is not None), None)
+        return Conn(
+            **common,
+            duration=read("flow.end", partial(self._read_duration, common["ts"]), end),
+            orig_bytes=read("flow.bytes_toserver", line_rules.check_count, flow.get("bytes_toserver")),
+            resp_bytes=read("flow.bytes_toclient", line_rules.check_count, flow.get("bytes_toclient")),
+        )
 
-def _reader_of(kind: type[Record]) -> Callable[[Mapping[str, Any], dict[str, Any], int | None], Record]:
-    return lambda _event, common, _latest: kind(**common)
+    def _read_duration(self, start_ns: int, end: object) -> int:
+        return line_rules.to_duration_ns((line_rules.check_time(end, self._latest_ns) - start_ns) / 1e9)
 
+    def _read_dns(self, event: Mapping[str, Any]) -> Record | None:
+        if isinstance(event.get("http"), dict):
+            return self._read(Http, event)  # DNS over HTTPS: Zeek and Suricata 7 see the request alone
+        dns = _require_object(event, "dns")
+        return self._dns_events.read(dns, self._read_common(event), event.get("proto"))
 
-_READERS: Mapping[str, Callable[[Mapping[str, Any], dict[str, Any], int | None], Record]] = {
-    "flow": _read_flow,
-    "dns": _read_dns,
-    "http": _reader_of(Http),
-    "tls": _reader_of(Ssl),
-    "ssh": _reader_of(Ssh),
-    "sip": _reader_of(Sip),
-}
+    def _read_sip(self, event: Mapping[str, Any]) -> Record:
+        """Return the record of a SIP message. A response counts for no transaction, in the direction of its request."""
+        common = self._read_common(event)
+        sip = event.get("sip")
+        if isinstance(sip, dict) and "method" not in sip and "code" in sip:
+            return Sip(**turn_around(common), transactions=0)
+        return Sip(**common)
 
 
 def _require_object(event: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the object of an event, such as `flow`, also where a shipper made it flat: `flow.start`."""
     value = event.get(name)
-    if not isinstance(value, dict):
-        raise MalformedLineError(name)
+    if value is None:
+        value = {key.removeprefix(f"{name}."): inner for key, inner in event.items() if key.startswith(f"{name}.")}
+    if not value or not isinstance(value, dict):
+        raise MalformedLineError(f"no {name}")
     return value
 
 
-def _check_uint64(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 64:
-        raise MalformedLineError("count")
-    return value
-
-
-def _lower(value: object) -> str | None:
-    return None if value is None else line_rules.check_text(value).lower()
+def _require_address(event: Mapping[str, Any], name: str) -> str:
+    if event.get(name) is None:
+        raise MalformedLineError(f"no {name}")
+    return line_rules.check_address(event[name])

@@ -1,10 +1,13 @@
 """Rules for the fields of log lines, the same for every parser, and the error of a line that breaks one."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from math import floor, isfinite
 from time import time_ns
+from typing import TypeVar
 
 from mods_grpc.features.locality import canonical_address
 
@@ -16,11 +19,23 @@ MIN_TIME_NS = 946_684_800 * 10**9  # 2000-01-01; earlier times come from clocks 
 MAX_FUTURE_SECONDS = 86_400
 LONG_DURATION_NS = 86_400 * 10**9  # a connection this long has its end time checked too
 
-CONTROL_CHARACTER = r"[\x00-\x1f\x7f]"
-DECIMAL = r"\d{1,10}(?:\.\d{1,9})?"
-_MAX_DIGITS = 16
+_MAX_SECONDS = 1e11  # higher times since 1970 are in milliseconds, or in even smaller units
+_MICROS_BY_UNIT = ((1e17, 1e-3), (1e14, 1.0), (1e11, 1e3))  # lower bound of a time in nano-, micro- and milliseconds
+
+_NUMBER = re.compile(r"\d{1,19}(?:\.\d{1,19})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
+_WHOLE = re.compile(r"(\d{1,16})(?:\.0+)?", re.ASCII)
+_FLAGS = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False}
 _MAX_ADDRESS_CHARACTERS = 45 + 1 + 15  # with a zone
-_CONTROL, _DECIMAL = re.compile(CONTROL_CHARACTER), re.compile(DECIMAL, re.ASCII)
+
+_HEX_RUN = re.compile(r"(?:\\x[0-9a-fA-F]{2})+")
+_TSV_ESCAPE = re.compile(r"\\\\|(?:\\x[0-9a-fA-F]{2})+")
+# Control characters, bytes that are not UTF-8, lone surrogates, and the characters for which Zeek can write bytes in JSON.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff\U000f0000-\U000f00ff]")
+
+_MAX_ASCII = 0x7F
+_FIRST_ESCAPED_BYTE, _LAST_ESCAPED_BYTE = 0xDC80, 0xDCFF  # Python's surrogateescape
+_FIRST_PRIVATE_BYTE = 0xF0000  # Zeek's JSON escape policy for bytes
+_Value = TypeVar("_Value")
 
 
 class MalformedLineError(ValueError):
@@ -78,18 +93,54 @@ def max_record_time_ns() -> int:
     return time_ns() + MAX_FUTURE_SECONDS * 10**9
 
 
-def to_time_ns(seconds: float, latest_ns: int | None) -> int:
-    """Return a time of seconds since 1970 in nanoseconds, rounded to the microsecond.
+def to_time_ns(epoch: float, latest_ns: int | None) -> int:
+    """Return a time since 1970 in nanoseconds, rounded to the microsecond.
+
+    Args:
+        epoch: The time in seconds; from 10^11 on in milliseconds, from 10^14 in microseconds, from 10^17 in nanoseconds.
+        latest_ns: The latest valid time; None for a day from now.
 
     Raises:
-        MalformedLineError: The time is before 2000 or after `latest_ns` (None for a day from now).
+        MalformedLineError: The time is before 2000 or after the latest.
     """
-    if not isfinite(seconds):
+    if not isfinite(epoch):
         raise MalformedLineError("time")
-    nanos = floor(seconds * 1e6 + 0.5) * 1000
+    micros = next((factor for bound, factor in _MICROS_BY_UNIT if epoch >= bound), 1e6) if epoch >= _MAX_SECONDS else 1e6
+    nanos = floor(epoch * micros + 0.5) * 1000
     if not MIN_TIME_NS <= nanos <= (max_record_time_ns() if latest_ns is None else latest_ns):
         raise MalformedLineError("time")
     return nanos
+
+
+def parse_time(text: str, latest_ns: int | None) -> int:
+    """Parse a time: a number, as in `to_time_ns`, or ISO 8601, UTC if it has no zone; returns nanoseconds since 1970.
+
+    Raises:
+        MalformedLineError: Not such a time, or one before 2000 or after `latest_ns`.
+    """
+    if _NUMBER.fullmatch(text):
+        return to_time_ns(float(text), latest_ns)
+    try:
+        parsed = datetime.fromisoformat(text)
+        parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        seconds = (parsed.replace(microsecond=0)).timestamp()
+    except (ValueError, OverflowError):
+        raise MalformedLineError("time") from None
+    return to_time_ns(seconds, latest_ns) + parsed.microsecond * 1000
+
+
+def check_time(value: object, latest_ns: int | None) -> int:
+    """Return a time, given as a number or text as in `parse_time`, in nanoseconds since 1970.
+
+    Raises:
+        MalformedLineError: Not such a time, or one before 2000 or after `latest_ns`.
+    """
+    if isinstance(value, str):
+        return parse_time(value, latest_ns)
+    try:
+        return to_time_ns(_check_number(value), latest_ns)
+    except MalformedLineError:
+        raise MalformedLineError("time") from None
 
 
 def to_duration_ns(seconds: float) -> int:
@@ -103,58 +154,85 @@ def to_duration_ns(seconds: float) -> int:
     return floor(seconds * 1e6 + 0.5) * 1000
 
 
-def parse_decimal(value: str) -> float:
-    """Parse a decimal number without a sign.
+def parse_duration(text: str) -> int:
+    """Parse a duration in seconds; returns nanoseconds.
 
     Raises:
-        MalformedLineError: Not such a number.
+        MalformedLineError: Not a number from 0 to ten years.
     """
-    if not _DECIMAL.fullmatch(value):
+    if not _NUMBER.fullmatch(text):
+        raise MalformedLineError("duration")
+    return to_duration_ns(float(text))
+
+
+def check_duration(value: object) -> int:
+    """Return a duration in seconds, given as a number or text, in nanoseconds.
+
+    Raises:
+        MalformedLineError: Not a number from 0 to ten years.
+    """
+    return parse_duration(value) if isinstance(value, str) else to_duration_ns(_check_number(value))
+
+
+def _check_number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise MalformedLineError("number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise MalformedLineError("number") from None
 
 
-def parse_count(cell: str) -> int:
+def parse_count(text: str) -> int:
     """Parse a counter.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
     """
-    if not (cell.isdecimal() and cell.isascii()) or len(cell) > _MAX_DIGITS or (value := int(cell)) > MAX_COUNT:
-        raise MalformedLineError("count")
-    return value
+    return _parse_whole(text, MAX_COUNT, "count")
 
 
 def check_count(value: object) -> int:
-    """Return a counter unchanged.
+    """Return a counter, given as a number or text.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
     """
-    if type(value) is not int or not 0 <= value <= MAX_COUNT:
-        raise MalformedLineError("count")
-    return value
+    return _check_whole(value, MAX_COUNT, "count")
 
 
-def check_port(value: object) -> int:
-    """Return a port unchanged.
-
-    Raises:
-        MalformedLineError: Not a whole number from 0 to 65,535.
-    """
-    if type(value) is not int or not 0 <= value <= MAX_PORT:
-        raise MalformedLineError("port")
-    return value
-
-
-def parse_port(cell: str) -> int:
+def parse_port(text: str) -> int:
     """Parse a port.
 
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
     """
-    if not (cell.isdecimal() and cell.isascii()) or len(cell) > _MAX_DIGITS or (value := int(cell)) > MAX_PORT:
-        raise MalformedLineError("port")
+    return _parse_whole(text, MAX_PORT, "port")
+
+
+def check_port(value: object) -> int:
+    """Return a port, given as a number or text.
+
+    Raises:
+        MalformedLineError: Not a whole number from 0 to 65,535.
+    """
+    return _check_whole(value, MAX_PORT, "port")
+
+
+def _parse_whole(text: str, highest: int, reason: str) -> int:
+    match = _WHOLE.fullmatch(text)
+    if match is None or (value := int(match[1])) > highest:
+        raise MalformedLineError(reason)
+    return value
+
+
+def _check_whole(value: object, highest: int, reason: str) -> int:
+    if isinstance(value, str):
+        return _parse_whole(value, highest, reason)
+    if isinstance(value, float) and value.is_integer():  # pandas writes whole numbers so, where some are missing
+        value = int(value)
+    if type(value) is not int or not 0 <= value <= highest:
+        raise MalformedLineError(reason)
     return value
 
 
@@ -175,28 +253,74 @@ def _cached_address(value: str) -> str | None:
     return canonical_address(value) if len(value) <= _MAX_ADDRESS_CHARACTERS else None
 
 
-def is_address(value: str) -> bool:
-    """Return whether a text is an IPv4 or IPv6 address."""
-    return _cached_address(value) is not None
+def parse_text(cell: str) -> str:
+    r"""Return the text of a TSV cell, in the one spelling of `check_text`. TSV has `\\` for a backslash."""
+    return cell if "\\" not in cell and cell.isprintable() else _spell(_TSV_ESCAPE.sub(_unescape, cell))
 
 
 def check_text(value: object) -> str:
-    """Return a text unchanged.
+    r"""Return a text in its one spelling, whatever the format of the log.
+
+    Printable characters stand for themselves, also where the log has `\x2d`. Control characters and bytes that are not UTF-8
+    are written `\x07`, whether the log has the character or the escape.
 
     Raises:
-        MalformedLineError: Not a text, or one with control characters, which logs escape.
+        MalformedLineError: Not a text, nor a whole number.
     """
-    if not isinstance(value, str) or (not value.isprintable() and _CONTROL.search(value)):
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str):
         raise MalformedLineError("text")
-    return value
+    return value if "\\" not in value and value.isprintable() else _spell(_HEX_RUN.sub(_unescape, value))
+
+
+def _unescape(match: re.Match[str]) -> str:
+    if match[0] == "\\\\":
+        return "\\"
+    return bytes.fromhex(match[0].replace("\\x", "")).decode("utf-8", "backslashreplace")
+
+
+def _spell(text: str) -> str:
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    is_byte = code <= _MAX_ASCII or _FIRST_ESCAPED_BYTE <= code <= _LAST_ESCAPED_BYTE or code >= _FIRST_PRIVATE_BYTE
+    return f"\\x{code & 0xFF:02x}" if is_byte else f"\\u{code:04x}"
+
+
+def parse_flag(text: str) -> bool:
+    """Parse a truth value.
+
+    Raises:
+        MalformedLineError: Not T, F, true or false.
+    """
+    try:
+        return _FLAGS[text]
+    except KeyError:
+        raise MalformedLineError("flag") from None
 
 
 def check_flag(value: object) -> bool:
-    """Return a truth value unchanged.
+    """Return a truth value, given as such or as text.
 
     Raises:
         MalformedLineError: Not a truth value.
     """
+    if isinstance(value, str):
+        return parse_flag(value)
     if not isinstance(value, bool):
         raise MalformedLineError("flag")
     return value
+
+
+def read_optional(name: str, read: Callable[[object], _Value], value: object, damaged_fields: dict[str, int]) -> _Value | None:
+    """Read a field that a record can do without: None where the log has none, or one that is damaged, which is counted."""
+    if value is None:
+        return None
+    try:
+        return read(value)
+    except MalformedLineError:
+        damaged_fields[name] = damaged_fields.get(name, 0) + 1
+        return None

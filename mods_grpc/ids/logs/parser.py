@@ -1,25 +1,19 @@
 """Parses the lines of one log file; the format (Zeek TSV, Zeek JSON, EVE) is detected for each line."""
 
 import json
-import re
 from collections.abc import Container
 from copy import copy
-from pathlib import PurePath
 
 from mods_grpc.features.records import PROTOCOLS, Conn, Record
-from mods_grpc.ids.logs import eve, line_rules, zeek
+from mods_grpc.ids.logs import line_rules
+from mods_grpc.ids.logs.envelopes import open_envelope
+from mods_grpc.ids.logs.eve import EveParser, is_eve
 from mods_grpc.ids.logs.line_rules import LONG_DURATION_NS, MAX_LINE_BYTES, MalformedLineError
+from mods_grpc.ids.logs.log_names import is_repeating, protocol_of, protocol_of_log
+from mods_grpc.ids.logs.zeek import TsvHeader, TsvParser
+from mods_grpc.ids.logs.zeek_json import is_zeek, parse_json
 
-_PROTOCOL_IN_NAME = re.compile(r"(?:^|[_\W])(" + "|".join(PROTOCOLS) + r")(?=[_\W]|$)")
-
-
-def protocol_of(path: str | PurePath) -> str | None:
-    """Return the protocol in a file's name, None if there is none.
-
-    Examples: `conn.log`, `conn.04:00:00-05:00:00.log.gz`, `host_dns.log`.
-    """
-    match = _PROTOCOL_IN_NAME.search(PurePath(path).name)
-    return match[1] if match else None
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 class LineParser:
@@ -29,19 +23,32 @@ class LineParser:
         name: Name of the file; it gives the protocol if the lines don't.
         protocols: Protocols of interest; records of others are skipped.
         latest_ns: Records after this time are malformed; None for a day from now.
+        damaged_fields: Counts by name the fields that could not be read and that their records go without.
     """
 
-    def __init__(self, name: str, protocols: Container[str] = PROTOCOLS, latest_ns: int | None = None) -> None:
-        self.header = zeek.TsvHeader()
+    def __init__(
+        self,
+        name: str,
+        protocols: Container[str] = PROTOCOLS,
+        latest_ns: int | None = None,
+        damaged_fields: dict[str, int] | None = None,
+    ) -> None:
+        self.header = TsvHeader()
         self._protocol_from_name = protocol_of(name)
+        self._is_repeating = is_repeating(name)
         self._protocols = protocols
         self.latest_ns = latest_ns
-        self._tsv: zeek.TsvParser | None = None
+        self._damaged_fields = {} if damaged_fields is None else damaged_fields
+        self._tsv: TsvParser | None = None
+        self._eve = EveParser(latest_ns, self._damaged_fields)
 
     @property
     def tsv_protocol(self) -> str | None:
         """Protocol by the header, or else by the file's name; None if it is unknown or not of interest."""
-        protocol = self.header.path or self._protocol_from_name
+        path = self.header.path
+        return self._wanted(protocol_of_log(path) if path else self._protocol_from_name)
+
+    def _wanted(self, protocol: str | None) -> str | None:
         return protocol if protocol in PROTOCOLS and protocol in self._protocols else None
 
     def parse(self, line: bytes) -> Record | None:
@@ -51,15 +58,25 @@ class LineParser:
             MalformedLineError: The line is neither a record nor anything else that belongs in a log.
         """
         record = self._parse(line)
-        # the line is written at the end of the connection
         if isinstance(record, Conn) and (record.duration or 0) > LONG_DURATION_NS:
-            line_rules.to_time_ns(record.logged_ns / 1e9, self.latest_ns)
+            self._check_end(record)
         return record
+
+    def _check_end(self, record: Conn) -> None:
+        """Take away a duration that ends in the future: the line is written at the end of the connection."""
+        try:
+            line_rules.to_time_ns(record.logged_ns / 1e9, self.latest_ns)
+        except MalformedLineError:
+            record.duration = None
+            self._damaged_fields["duration"] = self._damaged_fields.get("duration", 0) + 1
 
     def _parse(self, line: bytes) -> Record | None:
         if len(line) > MAX_LINE_BYTES:
             raise MalformedLineError("long")
-        decoded = line.decode("utf-8", "replace").rstrip("\r\n")
+        decoded = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+        if decoded.startswith((_BYTE_ORDER_MARK, "\0", " ")):
+            # zeros are the hole that truncating an open log leaves
+            decoded = decoded.lstrip("\0").removeprefix(_BYTE_ORDER_MARK).lstrip(" ")
         if decoded.startswith("#"):
             self.header = copy(self.header)  # a saved position may refer to the old header
             self.header.read_line(decoded)
@@ -70,23 +87,28 @@ class LineParser:
         if not decoded:
             return None
         if self._tsv is None:
+            if not self.header.names and decoded.endswith("}") and (start := decoded.find('{"')) > 0:
+                return self._parse_json(decoded[start:])  # behind a prefix, such as that of syslog
             protocol = self.tsv_protocol
             if protocol is None:
                 if self.header.names:
                     return None
                 raise MalformedLineError("header")
-            self._tsv = zeek.TsvParser(self.header, protocol, self.latest_ns)
+            self._tsv = TsvParser(self.header, protocol, self.latest_ns, self._damaged_fields)
         return self._tsv.parse(decoded)
 
-    def _parse_json(self, line: str) -> Record | None:
+    def _parse_json(self, text: str) -> Record | None:
         try:
-            event = json.loads(line)
+            event = json.loads(text)
         except (ValueError, RecursionError):
             raise MalformedLineError("json") from None
-        if eve.is_eve(event):
-            record = eve.parse_eve(event, self.latest_ns)
+        opened = open_envelope(event)
+        event, log = (event, None) if opened is None else (opened.event, opened.log)
+        if is_eve(event) and not is_zeek(event):
+            record = self._eve.parse(event)
             return record if record is not None and record.protocol in self._protocols else None
-        protocol = zeek.protocol_of_json(event) or self._protocol_from_name
-        if protocol not in PROTOCOLS or protocol not in self._protocols:
-            return None
-        return zeek.parse_json(event, protocol, self.latest_ns)
+        protocol = self._protocol_from_name if log is None else protocol_of_log(log)
+        if protocol is None and log is None and not self._is_repeating:
+            raise MalformedLineError("no event_type" if opened is None else "no _path")
+        wanted = self._wanted(protocol)
+        return None if wanted is None else parse_json(event, wanted, self.latest_ns, self._damaged_fields)

@@ -1,6 +1,9 @@
-"""The fields of Zeek's logs that records use, by protocol."""
+"""The fields of Zeek's logs that records use, by protocol, and the other names that set-ups give to them."""
 
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from mods_grpc.features.records import PROTOCOLS
 
@@ -16,10 +19,10 @@ class ZeekField(NamedTuple):
 
 _COMMON = (
     ZeekField("ts", "time", "ts", required=True),
-    ZeekField("uid", "string", "uid"),
     ZeekField("id.orig_h", "addr", "orig_h", required=True),
-    ZeekField("id.orig_p", "port", "orig_p"),
     ZeekField("id.resp_h", "addr", "resp_h", required=True),
+    ZeekField("uid", "string", "uid"),
+    ZeekField("id.orig_p", "port", "orig_p"),
     ZeekField("id.resp_p", "port", "resp_p"),
 )
 _BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
@@ -40,4 +43,41 @@ _BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
 
 FIELDS = {protocol: (*_COMMON, *_BY_PROTOCOL.get(protocol, ())) for protocol in PROTOCOLS}
 # Fields in which clusters and log shippers put the sensor's name.
-SENSOR_FIELDS = ("_node_name", "_system_name", "@system")
+SENSOR_FIELDS = ("_node_name", "_system_name", "@system", "_node")
+
+# `Log::default_scope_sep` joins the parts of a name, a point by default.
+_SCOPED = re.compile(r"id[^a-z0-9]{0,4}(orig|resp)_([hp])", re.IGNORECASE)
+# Names that mean one thing only, from field-name maps (`Log::default_field_name_map`) and the Elastic Common Schema.
+_ALIASES = {
+    "id.orig_h": "src src_ip src_addr src_ip_addr srcip source_ip source_address source.ip source.address",
+    "id.orig_p": "src_port srcport source_port source.port sport",
+    "id.resp_h": "dst dst_ip dst_addr dst_ip_addr dstip dest dest_ip"
+    " destination_ip destination_address destination.ip destination.address",
+    "id.resp_p": "dst_port dstport dest_port destination_port destination.port dport",
+    "ts": "@timestamp timestamp date",
+    "proto": "network.transport",
+    "uid": "zeek.session_id",
+}
+_NAME_BY_ALIAS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
+_NESTED = ("id", "source", "destination", "network")
+
+
+@lru_cache(maxsize=10_000)
+def zeek_name(name: str) -> str:
+    """Return Zeek's name of a field, such as `id.orig_h` for `id_orig_h`; the name unchanged if it is not another name of one."""
+    if match := _SCOPED.fullmatch(name):
+        return f"id.{match[1]}_{match[2]}".lower()
+    return _NAME_BY_ALIAS.get(name.lower(), name)
+
+
+def with_zeek_names(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with its fields by Zeek's names, those of nested objects such as `id` included.
+
+    A field under its own name goes before one under another name.
+    """
+    flat = dict(event)
+    for outer in _NESTED:
+        if isinstance(nested := event.get(outer), dict):
+            flat |= {f"{outer}.{name}": value for name, value in nested.items()}
+    renamed = {zeek_name(name): value for name, value in flat.items() if value is not None}
+    return renamed | flat

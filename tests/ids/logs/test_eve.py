@@ -1,72 +1,149 @@
 """The parser of Suricata's events, and the events it rejects."""
 
+import dataclasses
+import json
+
 import pytest
 
-from mods_grpc.features import Conn, Dns, Http, Sip, Ssh, Ssl
+from mods_grpc.features import Conn, Http, Sip, Ssh, Ssl
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser
 from tests.support.ids.eve_events import EVE, make_eve_event
 from tests.support.ids.log_records import SECOND
 
+FLOW = {
+    "bytes_toserver": 120,
+    "bytes_toclient": 300,
+    "start": "2024-04-19T05:59:59.000000+0200",
+    "end": "2024-04-19T06:00:00.500000+0200",
+}
+RECORD = Conn(**EVE | {"ts": 1_713_499_199 * SECOND}, duration=1_500_000_000, orig_bytes=120, resp_bytes=300)
+
+
+def parse(line, damaged=None):
+    return LineParser("eve.json", damaged_fields=damaged).parse(line)
+
 
 def reason(line):
     with pytest.raises(MalformedLineError) as refused:
-        LineParser("eve.json").parse(line)
+        parse(line)
     return refused.value.reason
 
 
+def without(line, *names):
+    return json.dumps({name: value for name, value in json.loads(line).items() if name not in names}).encode()
+
+
 def test_eve_flows_begin_at_their_start():
-    flow = {
-        "bytes_toserver": 120,
-        "bytes_toclient": 300,
-        "start": "2024-04-19T05:59:59.000000+0200",
-        "end": "2024-04-19T06:00:00.500000+0200",
-    }
-    expected = Conn(**EVE | {"ts": 1_713_499_199 * SECOND}, duration=1_500_000_000, orig_bytes=120, resp_bytes=300)
-    assert LineParser("eve.json").parse(make_eve_event("flow", flow=flow)) == expected
-
-
-def test_an_eve_query_is_counted_and_its_answer_has_the_flags():
-    parser = LineParser("eve.json")
-    query = parser.parse(make_eve_event("dns", dns={"type": "query", "rrname": "a.example"}))
-    assert query == Dns(**EVE, proto="udp", query="a.example")
-    assert (
-        parser.parse(make_eve_event("dns", dns={"type": "request", "version": 3, "queries": [{"rrname": "a.example"}]})) == query
-    )
-    dns = {"type": "answer", "rd": True, "ra": True, "answers": [{"rdata": "192.0.2.1"}]}
-    answer = Dns(**EVE, transactions=0, AA=False, TC=False, RD=True, RA=True, rejected=False)
-    assert parser.parse(make_eve_event("dns", dns=dns)) == answer
-    turned = {"src_ip": "8.8.8.8", "src_port": 53, "dest_ip": "10.0.0.5", "dest_port": 40_000}
-    assert parser.parse(make_eve_event("dns", dns=dns, **turned)) == answer
-    assert parser.parse(make_eve_event("dns", dns={"type": "answer", "rcode": "NXDOMAIN"})).rejected
+    assert parse(make_eve_event("flow", flow=FLOW)) == RECORD
+    assert parse(b"\xef\xbb\xbf" + make_eve_event("flow", flow=FLOW)) == RECORD
 
 
 def test_the_other_eve_events_are_records_or_ignored():
     parser = LineParser("eve.json")
-    records = [parser.parse(make_eve_event(kind)) for kind in ("http", "tls", "ssh", "sip", "alert", "stats")]
-    assert records == [Http(**EVE), Ssl(**EVE), Ssh(**EVE), Sip(**EVE), None, None]
+    kinds = ("http", "tls", "ssh", "sip", "alert", "stats", "mdns", "netflow")
+    records = [parser.parse(make_eve_event(kind)) for kind in kinds]
+    assert records == [Http(**EVE), Ssl(**EVE), Ssh(**EVE), Sip(**EVE), None, None, None, None]
     assert LineParser("eve.json", {"conn"}).parse(make_eve_event("tls")) is None
+
+
+def test_an_event_without_flow_id_counts():
+    record = parse(without(make_eve_event("flow", flow=FLOW), "flow_id"))
+    assert record == dataclasses.replace(RECORD, uid=None)
+    assert record.transactions == 1
+
+
+def test_a_flow_needs_no_time_of_writing():
+    assert parse(without(make_eve_event("flow", flow=FLOW), "timestamp")) == RECORD
+    assert parse(make_eve_event("flow", flow=FLOW, timestamp="2024-04-19T05:59:58+0200")) == RECORD
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "attribute"),
+    [
+        ("end", "2024-04-19T05:59:58.000000+0200", "duration"),
+        ("end", "never", "duration"),
+        ("bytes_toserver", -1, "orig_bytes"),
+        ("bytes_toclient", 1 << 60, "resp_bytes"),
+    ],
+)
+def test_a_damaged_field_of_a_flow_is_left_out_of_its_record_and_counted(field, value, attribute):
+    damaged = {}
+    assert parse(make_eve_event("flow", flow=FLOW | {field: value}), damaged) == dataclasses.replace(RECORD, **{attribute: None})
+    assert damaged == {f"flow.{field}": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "attribute"), [("flow_id", [1], "uid"), ("src_port", -1, "orig_p"), ("dest_port", "http", "resp_p")]
+)
+def test_a_damaged_field_of_an_event_is_left_out_of_its_record_and_counted(field, value, attribute):
+    damaged = {}
+    assert parse(make_eve_event("tls", **{field: value}), damaged) == Ssl(**EVE | {attribute: None})
+    assert damaged == {field: 1}
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "2024-04-19T06:00:01.250000+0200",
+        "2024-04-19T04:00:01.250000+0000",
+        "2024-04-19T04:00:01.250000+00:00",
+        "2024-04-19T04:00:01.250Z",
+        "2024-04-19T04:00:01.250000",
+        1713499201.25,
+        1713499201250,
+        "1713499201250",
+    ],
+)
+@pytest.mark.parametrize("name", ["timestamp", "@timestamp"])
+def test_the_time_of_an_event_is_read_as_shippers_write_it(name, timestamp):
+    event = json.loads(without(make_eve_event("tls"), "timestamp"))
+    assert parse(json.dumps({**event, name: timestamp}).encode()) == Ssl(**EVE)
+
+
+def test_addresses_have_one_spelling():
+    line = make_eve_event("tls", src_ip="2001:0db8:0000:0000:0000:0000:0000:0005", dest_ip="::ffff:8.8.8.8")
+    assert parse(line) == Ssl(**EVE | {"orig_h": "2001:db8::5"})
+
+
+@pytest.mark.parametrize(
+    ("fields", "sensor"),
+    [
+        ({"host": "s1"}, "s1"),
+        ({"host": {"name": "s1"}}, "s1"),
+        ({"host": {"hostname": "s1", "os": {}}}, "s1"),
+        ({"host": {"id": "5"}}, "eth0"),
+        ({"observer": {"name": "s1"}}, "s1"),
+        ({"agent": {"hostname": "s1"}}, "s1"),
+        ({"agent": "filebeat"}, "eth0"),
+        ({"host": "a\tb"}, r"a\x09b"),
+    ],
+)
+def test_the_sensor_is_the_host_or_else_the_interface(fields, sensor):
+    assert parse(make_eve_event("tls", **fields)).sensor == sensor
+
+
+def test_a_sip_response_counts_for_no_call_in_the_direction_of_its_request():
+    turned = {"src_ip": "8.8.8.8", "src_port": 53, "dest_ip": "10.0.0.5", "dest_port": 40_000}
+    assert parse(make_eve_event("sip", sip={"method": "INVITE"})) == Sip(**EVE)
+    assert parse(make_eve_event("sip", sip={"code": "200"}, **turned)) == Sip(**EVE, transactions=0)
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        (make_eve_event("flow"), "flow"),
-        (make_eve_event("flow", flow={}), "time"),
+        (make_eve_event("flow"), "no flow"),
+        (make_eve_event("flow", flow=[1]), "no flow"),
+        (make_eve_event("flow", flow={"end": FLOW["end"]}), "no flow.start"),
         (make_eve_event("flow", flow={"start": "1970-01-01T00:00:00+0000"}), "time"),
-        (make_eve_event("flow", flow={"start": "2024-04-19T07:00:00+0200"}), "duration"),
-        (make_eve_event("flow", flow={"start": "2024-04-19T05:59:59+0200", "bytes_toserver": -1}), "count"),
-        (make_eve_event("dns", dns=[1]), "dns"),
-        (make_eve_event("dns", dns={"type": "answer", "aa": "yes"}), "flag"),
-        (make_eve_event("dns", dns={"type": [], "aa": 1}), "flag"),
-        (make_eve_event("dns", dns={"type": "query", "rrname": "a\x1b[2J"}), "text"),
-        (make_eve_event("dns", dns={"type": "query", "rrname": 5}), "text"),
-        (make_eve_event("tls", host="\x00"), "text"),
-        (make_eve_event("tls", src_ip=None), "address"),
-        (make_eve_event("tls", flow_id="x"), "count"),
-        (make_eve_event("tls", dest_port=-1), "port"),
+        (make_eve_event("tls", src_ip=None), "no src_ip"),
+        (make_eve_event("tls", src_ip="evil.example"), "address"),
+        (make_eve_event("tls", dest_ip=[]), "address"),
+        (make_eve_event("tls", timestamp=None), "no timestamp"),
         (make_eve_event("tls", timestamp="2106-02-07T06:28:15+0000"), "time"),
+        (make_eve_event(["tls"]), "no event_type"),
+        (make_eve_event(None), "no event_type"),
     ],
 )
-def test_an_invalid_eve_event_is_rejected_with_a_reason(line, expected):
+def test_an_event_without_time_or_addresses_is_rejected_with_a_reason(line, expected):
     assert reason(line) == expected

@@ -1,0 +1,138 @@
+"""Lines of Zeek and Suricata in the envelopes of log shippers."""
+
+import dataclasses
+import json
+
+import pytest
+
+from mods_grpc.features import Conn, Dns, Ssl
+from mods_grpc.ids.logs.line_rules import MalformedLineError
+from mods_grpc.ids.logs.parser import LineParser
+from tests.support.ids.eve_events import EVE, make_eve_event
+
+EVENT = json.loads(make_eve_event("tls"))
+TEXT = json.dumps(EVENT)
+SHIPPED = {"@timestamp": "2024-04-19T04:05:00.000Z", "agent": {"type": "filebeat", "name": "s1"}, "host": {"name": "s1"}}
+ON_HOST = Ssl(**EVE | {"sensor": "s1"})
+CONN = {"ts": 1713499201.25, "uid": "C1", "id.orig_h": "10.0.0.5", "id.orig_p": 40_000, "id.resp_h": "8.8.8.8", "id.resp_p": 53}
+RECORD = Conn(ts=1_713_499_201_250_000_000, uid="C1", orig_h="10.0.0.5", orig_p=40_000, resp_h="8.8.8.8", resp_p=53, sensor="s1")
+
+
+def parse(event, name="shipped.json"):
+    return LineParser(name).parse(json.dumps(event).encode())
+
+
+def reason(event, name="shipped.json"):
+    with pytest.raises(MalformedLineError) as refused:
+        parse(event, name)
+    return refused.value.reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"message": TEXT},
+        {"message": TEXT + "\n"},
+        {"event": {"original": TEXT, "dataset": "suricata.eve"}},
+        {"event.original": TEXT},
+        {"json": EVENT},
+        {"suricata": {"eve": EVENT}},
+        {"suricata": EVENT},
+        {f"suricata.eve.{name}": value for name, value in EVENT.items()},
+        {"log": TEXT, "stream": "stdout"},
+        {"_raw": TEXT, "sourcetype": "suricata"},
+        {"message": json.dumps({"message": TEXT})},
+        EVENT,
+    ],
+)
+def test_an_event_is_read_in_every_envelope(content):
+    assert parse(SHIPPED | content) == ON_HOST
+
+
+def test_exports_of_elasticsearch_and_splunk_are_read():
+    assert parse({"_index": "logs", "_id": "1", "_source": SHIPPED | {"suricata": {"eve": EVENT}}}) == ON_HOST
+    assert parse({"preview": False, "result": {"_raw": TEXT, "host": "s1"}}) == ON_HOST
+
+
+def test_the_time_and_the_endpoints_may_be_in_the_envelope_alone():
+    moved = {"source": {"address": "10.0.0.5", "port": 40_000}, "destination": {"ip": "8.8.8.8", "port": "53"}}
+    rest = {
+        name: value for name, value in EVENT.items() if name not in {"timestamp", "src_ip", "src_port", "dest_ip", "dest_port"}
+    }
+    assert parse(SHIPPED | {"@timestamp": "2024-04-19T04:00:01.250Z", "suricata": {"eve": rest}} | moved) == ON_HOST
+
+
+def test_an_event_that_a_shipper_made_flat_is_read():
+    flow = {"start": "2024-04-19T04:00:00Z", "end": "2024-04-19T04:00:01Z", "bytes_toserver": 5, "bytes_toclient": 6}
+    flat = {f"flow.{name}": value for name, value in flow.items()}
+    record = parse({**EVENT, "event_type": "flow", **flat})
+    assert (record.duration, record.orig_bytes, record.resp_bytes) == (1_000_000_000, 5, 6)
+
+
+@pytest.mark.parametrize("prefix", ["@cee: ", "Apr 19 04:00:01 s1 suricata[123]: ", "<13>1 2024-04-19T04:00:01Z s1 - - - - "])
+def test_an_event_behind_a_prefix_of_syslog_is_read(prefix):
+    assert LineParser("eve.json").parse(prefix.encode() + TEXT.encode()) == Ssl(**EVE)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"log": {"file": {"path": "/opt/zeek/logs/current/conn.log"}}},
+        {"log.file.path": "/nsm/zeek/logs/current/conn.log"},
+        {"file": "/opt/zeek/logs/current/conn.log"},
+        {"path": "C:\\zeek\\conn.log"},
+        {"event": {"dataset": "zeek.connection"}},
+        {"event": {"dataset": "zeek.conn"}},
+        {"fileset": {"name": "connection"}},
+        {"sourcetype": "zeek:conn:json"},
+        {"sourcetype": "corelight_conn"},
+    ],
+)
+def test_the_envelope_says_which_log_of_zeek_a_line_is_of(where):
+    assert parse(SHIPPED | where | {"message": json.dumps(CONN)}) == RECORD
+
+
+def test_a_line_of_zeek_says_its_log_before_its_envelope_does():
+    assert parse(SHIPPED | {"json": CONN | {"_path": "conn"}, "file": "all.log"}) == RECORD
+    assert parse(SHIPPED | {"json": CONN | {"_path": "files"}, "file": "conn.log"}) is None
+    assert parse(SHIPPED | {"json": CONN, "file": "files.log"}) is None
+    assert parse(SHIPPED | {"json": CONN}, "conn.json") == RECORD
+    assert reason(SHIPPED | {"json": CONN}) == "no _path"
+
+
+def test_a_sensor_in_the_line_goes_before_the_host_in_the_envelope():
+    assert parse(SHIPPED | {"json": CONN | {"_path": "conn", "_node_name": "w1"}}) == dataclasses.replace(RECORD, sensor="w1")
+
+
+def test_events_of_the_zeek_module_of_elastic_are_read_unless_it_dropped_what_counts():
+    moved = {
+        "source": {"address": "10.0.0.5", "ip": "10.0.0.5", "port": 40_000},
+        "destination": {"address": "8.8.8.8", "port": 53},
+        "network": {"transport": "udp"},
+    }
+    zeek = {"session_id": "C1", "dns": {"ts": 1713499201.25, "query": "a.example", "AA": False}}
+    fields = {name: getattr(RECORD, name) for name in ("ts", "uid", "orig_h", "orig_p", "resp_h", "resp_p", "sensor")}
+    assert parse(SHIPPED | moved | {"zeek": zeek}) == Dns(**fields, proto="udp", query="a.example", AA=False)
+    assert reason(SHIPPED | moved | {"zeek": {"session_id": "C1", "connection": {"ts": 1713499201.25}}}) == "no orig_bytes"
+    assert parse(SHIPPED | moved | {"zeek": {"session_id": "C1", "files": {}}}) is None
+
+
+def test_a_cut_line_in_an_envelope_is_malformed():
+    assert reason(SHIPPED | {"message": TEXT[:-20]}) == "json"
+
+
+def test_an_object_without_a_line_of_a_log_is_malformed():
+    for event in ({}, {"message": "hello"}, {"message": "{}"}, SHIPPED, {"a": {"message": TEXT}}):
+        assert reason(event) == "no event_type"
+
+
+def test_a_line_in_a_field_of_a_log_is_not_read():
+    assert parse({**CONN, "_path": "syslog", "message": TEXT}) is None
+    assert parse({**EVENT, "event_type": "http", "message": TEXT}).protocol == "http"
+
+
+def test_envelopes_deeper_than_any_shipper_makes_are_malformed():
+    event = EVENT
+    for _ in range(6):
+        event = {"message": json.dumps(event)}
+    assert reason(event) == "no event_type"
