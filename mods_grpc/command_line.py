@@ -37,6 +37,13 @@ class CommandParser(argparse.ArgumentParser):
         sys.stderr.write(f"hint: {self.prog} --help explains the arguments\n")
         raise SystemExit(EXIT_USAGE)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if arg_strings == ["--"] and action.nargs is None:  # as in --name=--, which argparse would read as no value
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value
+        return super()._get_values(action, arg_strings)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, str(refusal(f"one of {', '.join(map(str, action.choices))}", str(value))))

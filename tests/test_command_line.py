@@ -103,3 +103,15 @@ def test_wrong_usage_is_one_line_that_names_the_flag_and_one_hint(capsys):
     assert capsys.readouterr().err == (
         "error: --size: expected a whole number from 1 to 2147483647, found 'many'\nhint: tool --help explains the arguments\n"
     )
+
+
+def test_two_hyphens_are_a_value_like_any_other(capsys):
+    parser = CommandParser(prog="tool")
+    parser.add_argument("--size", type=whole_number(1))
+    parser.add_argument("--name", type=parse_text)
+    parser.add_argument("--kind", choices=("a", "b"))
+    assert parser.parse_args(["--name=--"]).name == "--"
+    for flag in ("--size", "--kind"):
+        with pytest.raises(SystemExit):
+            parser.parse_args([f"{flag}=--"])
+        assert capsys.readouterr().err.startswith(f"error: {flag}: expected ")

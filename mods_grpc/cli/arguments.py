@@ -196,16 +196,16 @@ def span(*, minimum: float = 1.0, whole: bool = False) -> Callable[[str], float]
 
 def parse_address(value: str) -> str:
     """Accept the address of a server: host:port, unix:/path, or another name that gRPC resolves."""
-    host, colon, port = value.rpartition(":")
+    host, colon, port = parse_text(value).rpartition(":")
     if _OTHER_TARGET.fullmatch(value):
-        return parse_optional_text(value)
-    if not colon and value:
+        return value
+    if not colon:
         raise argparse.ArgumentTypeError(f"the port is missing; expected host:port, such as {value}:50051, found {value!r}")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 2**16 or re.search(r"[\s/]", host):
         raise refusal("host:port with a port of 1 to 65535, or unix:/path", value)
     if ":" in host and not re.fullmatch(r"\[.+\]", host):
         raise refusal("brackets around an IPv6 address, such as [::1]:50051", value)
-    return parse_optional_text(value)
+    return value
 
 
 def parse_sensor(value: str) -> str:

@@ -123,7 +123,7 @@ def _parse_model_types(text: str) -> tuple[ModelType, ...]:
     """Parse a comma-separated list of architectures; empty means all. They are returned in the order of MODEL_TYPES."""
     requested = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := [name for name in requested if name not in MODEL_TYPES]:
-        raise DataError(f"no architecture {', '.join(unknown)}; there are {', '.join(MODEL_TYPES)}")
+        raise DataError(f"expected architectures of {', '.join(MODEL_TYPES)}, found {', '.join(unknown)}")
     return tuple(name for name in MODEL_TYPES if name in requested) if requested else MODEL_TYPES
 
 

@@ -71,7 +71,7 @@ def parse_destination(destination: str) -> Target:
     try:
         return _parse_url(name, scheme, place)
     except ValueError as error:
-        raise DataError(f"{destination}: {error}") from error
+        raise DataError(f"expected a URL such as {scheme}://HOST, found {place!r}: {error}") from error
 
 
 def _parse_url(name: str, scheme: str, place: str) -> Target:
