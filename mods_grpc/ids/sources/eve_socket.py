@@ -84,7 +84,7 @@ class EveReceiver:
     def delete_consumed(self, position: LogPosition) -> None:
         """Delete the files that were read completely, given the reader's position."""
         rotated = _rotated_files(self._folder)
-        live = LogFile(path=self._folder / LIVE_FILE, stream="eve", rotated=False)
+        live = LogFile(path=self._folder / LIVE_FILE, log="eve")
         for place in position.files.values():
             index = find_file([*rotated, live], place.identity)
             for file in rotated[: index or 0]:

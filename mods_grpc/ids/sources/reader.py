@@ -195,7 +195,7 @@ class LogReader:
             rotated_away = self._positions.keys() - self._tails.keys()
             return {name: [] for name in rotated_away} | {name: files for name, files in live.items() if files}
         file = classify(self._path, self._protocols, explicit=True)
-        return {file.stream: [file]} if file and self._path.exists() else {}
+        return {file.log: [file]} if file and self._path.exists() else {}
 
     def _start_tail(self, name: str, files: list[LogFile]) -> LogTail:
         position = self._positions.get(name)

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mods_grpc.features.records import Record
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES, MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.rotation import GZIP_ERRORS, HEAD_BYTES, FileIdentity, LogFile, open_log
+from mods_grpc.ids.sources.identity import HEAD_BYTES, FileIdentity
+from mods_grpc.ids.sources.log_files import LogFile
+from mods_grpc.ids.sources.text_file import TextFile
 
 MAX_QUARANTINED_BYTES = 4_096
 MAX_OPEN_ATTEMPTS = 5
@@ -51,17 +53,14 @@ class _OpenFile:
     def __init__(self, file: LogFile, parser: LineParser, position: FilePosition | None) -> None:
         self.file = file
         self.parser = parser
-        self.stream: IO[bytes] = open_log(file.path)
-        self.is_plain = not hasattr(self.stream, "mtime")
+        self.stream = TextFile(file.path, keep_open=True)
+        self.is_plain = self.stream.is_plain
         self.offset = 0
         self.is_skipping = False
         self._identity: FileIdentity | None = None
         if position is not None:
             self.parser.header = deepcopy(position.header)
-            try:
-                self.offset = self.stream.seek(position.offset)
-            except GZIP_ERRORS:
-                self.offset = position.offset
+            self.offset = self.stream.seek(position.offset)
 
     @property
     def identity(self) -> FileIdentity:
@@ -206,12 +205,10 @@ class LogTail:
     def _lines(self, source: _OpenFile, *, final: bool) -> Iterator[bytes]:
         """Yield complete lines; of a line that is too long only the first bytes, one more than the limit."""
         while True:
-            try:
-                line = source.stream.readline(MAX_LINE_BYTES + 1)
-            except (OSError, *GZIP_ERRORS):
-                self._counters.reject_file(source.file.path.name, "damaged file")
-                return
+            line = source.stream.readline(MAX_LINE_BYTES + 1)
             if not line:
+                if source.stream.damage is not None:
+                    self._counters.reject_file(source.file.path.name, "damaged file")
                 return
             is_complete = line.endswith(b"\n")
             if not is_complete and not source.is_skipping and len(line) <= MAX_LINE_BYTES and not final:

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -96,7 +95,11 @@ class Compression:
 
 
 def _import_zstd() -> Any:
-    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415
+    else:
+        from backports import zstd  # noqa: PLC0415 - the base install has neither it nor lz4
+    return zstd
 
 
 def _make_zstd() -> Decompressor:
@@ -104,7 +107,9 @@ def _make_zstd() -> Decompressor:
 
 
 def _make_lz4() -> Decompressor:
-    return cast(Decompressor, import_module("lz4.frame").LZ4FrameDecompressor())
+    from lz4.frame import LZ4FrameDecompressor  # noqa: PLC0415
+
+    return cast(Decompressor, LZ4FrameDecompressor())
 
 
 _INSTALL = "pip install 'mods-grpc[ids]'"
@@ -370,6 +375,7 @@ class TextFile(io.BufferedReader):
     Args:
         path: The file.
         keep_open: Whether it must stay open until it is closed, so that it can be read after it was renamed or deleted.
+        buffer_bytes: Size of the buffer; None for one that fits the number of files that are being read.
 
     Raises:
         UnsupportedCompressionError: It is compressed in a way that can't be read.
@@ -378,7 +384,7 @@ class TextFile(io.BufferedReader):
 
     raw: "_PlainText | _CompressedText"
 
-    def __init__(self, path: Path, *, keep_open: bool = False) -> None:
+    def __init__(self, path: Path, *, keep_open: bool = False, buffer_bytes: int | None = None) -> None:
         file = _RawFile(path, keep_open=keep_open)
         _descriptors.readers += 1
         try:
@@ -387,7 +393,8 @@ class TextFile(io.BufferedReader):
         except BaseException:
             _close(file)
             raise
-        super().__init__(raw, BUFFER_BYTES if _descriptors.readers <= MAX_LARGE_BUFFERS else SMALL_BUFFER_BYTES)
+        few = _descriptors.readers <= MAX_LARGE_BUFFERS
+        super().__init__(raw, buffer_bytes or (BUFFER_BYTES if few else SMALL_BUFFER_BYTES))
 
     @property
     def is_plain(self) -> bool:

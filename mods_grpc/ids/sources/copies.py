@@ -1,0 +1,222 @@
+"""Files that hold what other files hold: links, copies, compressed copies, and logs whose records another log has too."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from hashlib import blake2b
+from pathlib import Path
+
+from mods_grpc.features.records import Record
+from mods_grpc.ids.sources import file_names
+from mods_grpc.ids.sources.file_heads import head_lines, head_records
+from mods_grpc.ids.sources.file_names import LogName
+from mods_grpc.ids.sources.text_file import TextFile
+
+MAX_SEARCHED_BYTES = 64 << 20
+SAMPLES = 4
+_COMPARED_BYTES = 1 << 18
+_MIN_TIME_DIGITS = 10  # whole seconds since 1970
+_EVE = "eve"
+
+_Named = tuple[Path, LogName]
+
+
+class _Relation(Enum):
+    EQUAL = "equal"
+    BEGINNING = "the first text is the beginning of the second"
+    CONTINUATION = "the second text is the beginning of the first"
+    DIFFERENT = "different"
+
+
+def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Return the files that are copies, each with the file that is read in its place.
+
+    A copy is the same file under another name, or one with the same text, compressed or not. A file is one too if another file of
+    the same name, but for the compression, begins with its text: it was still being written, or it is damaged. Files without
+    records are no copies.
+
+    Args:
+        paths: Files, the preferred ones first.
+    """
+    copies: dict[Path, Path] = {}
+    by_inode: dict[tuple[int, int], Path] = {}
+    by_first_line: defaultdict[bytes, list[Path]] = defaultdict(list)
+    for path in sorted(paths, key=lambda path: path.is_symlink()):
+        try:
+            status = path.stat()
+            original = by_inode.setdefault((status.st_dev, status.st_ino), path)
+            if original is not path:
+                copies[path] = original
+            elif digest := _hash_first_line(path):
+                by_first_line[digest].append(path)
+        except OSError:
+            continue
+    for alike in by_first_line.values():
+        if len(alike) > 1:
+            copies |= _find_equal(alike)
+    return copies
+
+
+def find_repeated(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return the files whose records another log in the same folder has too, each with the name of that log.
+
+    Such are other formats of a log, like `json_streaming_conn` of `conn`, and what a filter of Zeek or another output of Suricata
+    writes besides the log. What it writes in place of the log is none of them.
+    """
+    by_folder: defaultdict[Path, list[_Named]] = defaultdict(list)
+    for path in paths:
+        by_folder[path.parent].append((path, file_names.parse_name(path.name)))
+    repeated: dict[Path, str] = {}
+    for files in by_folder.values():
+        repeated |= _find_repeated_in_folder(files)
+    return repeated
+
+
+def _hash_first_line(path: Path) -> bytes:
+    """Return a hash of a file's text up to its first line that is not of a header; empty if it has none."""
+    text = blake2b(digest_size=16)
+    for line in head_lines(path):
+        text.update(line)
+        if not line.startswith(b"#") and line.strip():
+            return text.digest()
+    return b""
+
+
+def _find_equal(paths: Sequence[Path]) -> dict[Path, Path]:
+    copies: dict[Path, Path] = {}
+    originals: list[Path] = []
+    for path in paths:
+        for index, original in enumerate(originals):
+            relation = _compare(original, path)
+            if relation is _Relation.EQUAL or (relation is _Relation.CONTINUATION and _have_same_name(original, path)):
+                copies[path] = original
+                break
+            if relation is _Relation.BEGINNING and _have_same_name(original, path):
+                originals[index] = path
+                copies |= {copy: path for copy, of in copies.items() if of == original} | {original: path}
+                break
+        else:
+            originals.append(path)
+    return copies
+
+
+def _have_same_name(one: Path, other: Path) -> bool:
+    names = [file_names.parse_name(path.name) for path in (one, other)]
+    return len({(name.stream, name.writer, name.stamp, name.number) for name in names}) == 1
+
+
+def _compare(one: Path, other: Path) -> _Relation:
+    try:
+        with TextFile(one) as first, TextFile(other) as second:
+            while (text := first.read(_COMPARED_BYTES)) == (others := second.read(_COMPARED_BYTES)):
+                if not text:
+                    return _Relation.EQUAL
+            # the shorter text has ended, unless they differ
+            if others.startswith(text):
+                return _Relation.BEGINNING
+            return _Relation.CONTINUATION if text.startswith(others) else _Relation.DIFFERENT
+    except OSError:
+        return _Relation.DIFFERENT
+
+
+def _find_repeated_in_folder(files: list[_Named]) -> dict[Path, str]:
+    by_stream: defaultdict[str, list[_Named]] = defaultdict(list)
+    for path, name in files:
+        by_stream[name.stream].append((path, name))
+    repeated: dict[Path, str] = {}
+    verdicts: dict[tuple[str, bool], str | None] = {}  # a log is judged by one of its files
+    for path, name in files:
+        original = file_names.other_format_of(name)
+        if original is not None and any(not each.is_labeled for _, each in by_stream.get(original, ())):
+            repeated[path] = original
+            continue
+        originals = {log: _find_originals(path, name, by_stream.get(log, ())) for log in _possible_originals(path, name)}
+        key = name.stream, name.is_json
+        if key not in verdicts and any(originals.values()):
+            verdicts[key] = _find_repeated_log(path, originals)
+        if (log := verdicts.get(key)) is not None:
+            repeated[path] = log
+    return repeated
+
+
+def _possible_originals(path: Path, name: LogName) -> set[str]:
+    """Return the names of the logs that may hold a file's records."""
+    if name.is_eve:
+        return {_EVE}
+    if name.protocol is not None:
+        return {name.protocol}
+    try:
+        return {record.protocol for _, record in head_records(path)}
+    except OSError:
+        return set()
+
+
+def _find_originals(path: Path, name: LogName, others: Iterable[_Named]) -> list[Path]:
+    """Return those of other files that were written at the same time, in another log or another format."""
+    return [
+        other
+        for other, each in others
+        if other != path and (each.stamp, each.number, each.writer) == (name.stamp, name.number, name.writer)
+        if each.stream != name.stream or (name.is_json and not each.is_json)
+    ]
+
+
+def _find_repeated_log(path: Path, originals: dict[str, list[Path]]) -> str | None:
+    """Return the log whose files hold the first records of a file; None if they lack one of them."""
+    samples: defaultdict[str, list[tuple[bytes, Record]]] = defaultdict(list)
+    try:
+        for line, record in head_records(path):
+            log = _EVE if _EVE in originals else record.protocol
+            if len(samples[log]) < SAMPLES:
+                samples[log].append((line.strip(), record))
+    except OSError:
+        return None
+    for log, records in samples.items():
+        missing = records
+        for original in originals.get(log, ()):
+            missing = _drop_held(original, missing, by_line=log == _EVE)
+        if missing:
+            return None
+    return next(iter(samples), None)
+
+
+def _drop_held(path: Path, records: list[tuple[bytes, Record]], *, by_line: bool) -> list[tuple[bytes, Record]]:
+    """Return the records that are not in a file, or not near its beginning.
+
+    Args:
+        path: The file.
+        records: Records with their lines.
+        by_line: Whether the file must have the same line. Else a line with the same uid and time is enough.
+    """
+    rest, left = b"", MAX_SEARCHED_BYTES
+    try:
+        with TextFile(path) as file:
+            while records and left > 0 and (text := file.read(_COMPARED_BYTES)):
+                left -= len(text)
+                text = rest + text
+                records = [(line, record) for line, record in records if not _holds(text, line, None if by_line else record)]
+                rest = text[text.rfind(b"\n") + 1 :][-_COMPARED_BYTES:]
+    except OSError:
+        pass
+    return records
+
+
+def _holds(text: bytes, line: bytes, record: Record | None) -> bool:
+    if line in text:
+        return True
+    uid = (record.uid or "").encode() if record is not None else b""
+    at = text.find(uid) if uid else -1
+    while record is not None and at >= 0:
+        end = text.find(b"\n", at)
+        if _has_time(text[text.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(text)], record.ts):
+            return True
+        at = text.find(uid, at + len(uid))
+    return False
+
+
+def _has_time(line: bytes, time_ns: int) -> bool:
+    digits = str(time_ns // 1_000)
+    digits = digits[:_MIN_TIME_DIGITS] + digits[_MIN_TIME_DIGITS:].rstrip("0")
+    iso = datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return digits.encode() in line.replace(b".", b"") or iso.encode() in line

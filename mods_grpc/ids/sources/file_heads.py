@@ -1,0 +1,122 @@
+"""What the first lines of a file say: what log it is, and when its first records were written."""
+
+import json
+from collections.abc import Collection, Container, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from mods_grpc.features.records import PROTOCOLS, Record
+from mods_grpc.ids.logs.envelopes import OpenedLine, open_envelope
+from mods_grpc.ids.logs.eve import is_eve
+from mods_grpc.ids.logs.line_rules import MalformedLineError
+from mods_grpc.ids.logs.log_names import protocol_of_log
+from mods_grpc.ids.logs.parser import LineParser
+from mods_grpc.ids.sources.text_file import TextFile
+
+HEAD_LINES_BYTES = 1 << 16
+HEAD_BUFFER_BYTES = 1 << 13
+RECORDS = 8
+
+MIXED: Final = "mixed"
+OTHER: Final = "other"
+
+
+def read_kind(path: Path) -> str | None:
+    """Return the protocol of a log by its first lines.
+
+    Returns:
+        The protocol; `mixed` for lines of several logs, as of EVE or combined JSON; `other` for another log; None for no log.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    parser = LineParser("")  # whatever the name says
+    paths: set[str] = set()
+    kind = None
+    for line in head_lines(path):
+        if line.startswith(b"#path"):
+            paths.add(line.decode("utf-8", "replace").split()[-1])
+        elif line.startswith(b"{") and (event := _parse_json(line)) is not None:
+            opened = _open_envelope(event)
+            kind = OTHER
+            if opened is not None and opened.log is not None:
+                paths.add(opened.log)
+            elif opened is not None and is_eve(opened.event):
+                return MIXED
+        try:
+            if parser.parse(line) is not None and not parser.header.path:
+                return MIXED
+        except MalformedLineError:
+            continue
+        if parser.header.names:
+            kind = OTHER
+    protocols = {protocol for log in paths if (protocol := protocol_of_log(log))}
+    if not paths or (len(paths) == 1 and path.name.startswith(next(iter(paths)))):
+        return next(iter(protocols), kind)
+    # named otherwise than the log in it: lines of other logs may follow
+    return MIXED
+
+
+def first_record_ns(path: Path, protocols: Collection[str] = PROTOCOLS, latest_ns: int | None = None) -> int | None:
+    """Return when the first records of a file were written, nanoseconds since 1970: the earliest time of a few of them.
+
+    Args:
+        path: The file.
+        protocols: Protocols of interest.
+        latest_ns: Records after this time are malformed; None for a day from now.
+
+    Returns:
+        The time; None if there is no record among the first lines, or the file can't be read.
+    """
+    try:
+        records = islice(head_records(path, protocols, latest_ns), RECORDS)
+        return min((record.logged_ns for _, record in records), default=None)
+    except OSError:
+        return None
+
+
+def head_records(
+    path: Path, protocols: Container[str] = PROTOCOLS, latest_ns: int | None = None
+) -> Iterator[tuple[bytes, Record]]:
+    """Yield the records among the first lines of a file, each with its line.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    parser = LineParser(path.name, protocols, latest_ns)
+    for line in head_lines(path):
+        try:
+            record = parser.parse(line)
+        except MalformedLineError:
+            continue
+        if record is not None:
+            yield line, record
+
+
+def head_lines(path: Path) -> Iterator[bytes]:
+    """Yield the first lines of a file, 64 KiB at most.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    left = HEAD_LINES_BYTES
+    with TextFile(path, buffer_bytes=HEAD_BUFFER_BYTES) as file:
+        while left > 0 and (line := file.readline(left)):
+            left -= len(line)
+            yield line
+
+
+def _open_envelope(event: dict[str, object]) -> OpenedLine | None:
+    try:
+        return open_envelope(event)
+    except MalformedLineError:
+        return None
+
+
+def _parse_json(line: bytes) -> dict[str, object] | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
