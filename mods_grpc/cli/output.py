@@ -22,6 +22,7 @@ from mods_grpc.client.codec.times import to_datetime
 from mods_grpc.client.results import DetectResult, EpisodePhase, FeatureVerdict, ForecastResult, ModelInfo, Verdict, VerdictStatus
 from mods_grpc.errors import ModsError
 from mods_grpc.ids.alerts.alert import Alert, format_headline
+from mods_grpc.ids.alerts.notice import Notice
 
 MAX_ALERTS = 8
 MAX_SERIES = 200
@@ -212,6 +213,7 @@ class LiveView:
         self._history: dict[tuple[str, str], deque[float]] = {}
         self._alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
         self._alert_count = 0
+        self._notices: list[Notice] = []
         self._live = Live(console=self._console, get_renderable=self.render, auto_refresh=False)
 
     def __enter__(self) -> Self:
@@ -238,8 +240,14 @@ class LiveView:
         if self._live.is_started:
             self._live.refresh()
 
+    def show_notices(self, notices: list[Notice]) -> None:
+        """Show the open notices in place of those before, and redraw."""
+        self._notices = notices
+        if self._live.is_started:
+            self._live.refresh()
+
     def render(self) -> Group:
-        """Return the table of series and the panel of alerts."""
+        """Return the table of series, the open notices and the panel of alerts."""
         table = Table("series", "window", "feature", "", "observed", "forecast band", "expected", "p", box=None, pad_edge=False)
         max_rows = max(4, self._console.height - MAX_ALERTS - 6)
         for series, verdict in sorted(self._series.items(), key=lambda item: (-(item[1].score or 0.0), item[0])):
@@ -252,7 +260,13 @@ class LiveView:
             for a in self._alerts
         ]
         title = f"{self._alert_count} alerts" if self._alert_count else "no alerts yet"
-        return Group(table, Panel(Group(*lines), title=title, title_align="left", height=MAX_ALERTS + 2))
+        alerts = Panel(Group(*lines), title=title, title_align="left", height=MAX_ALERTS + 2)
+        if not self._notices:
+            return Group(table, alerts)
+        impaired = [Text(f"since {format_time(notice.since)}  {notice.message}; {notice.hint}") for notice in self._notices]
+        return Group(
+            table, Panel(Group(*impaired), title="monitoring is impaired", title_align="left", style="bold yellow"), alerts
+        )
 
     def _add_row(self, table: Table, series: str, verdict: Verdict, feature: FeatureVerdict | None) -> None:
         style = "bold red" if verdict.anomalous and feature is not None and feature.share > 0.5 else ""

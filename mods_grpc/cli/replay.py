@@ -14,7 +14,15 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from mods_grpc.cli.arguments import add_command, open_client, watch_arguments
 from mods_grpc.cli.output import LiveView, write_json
-from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
+from mods_grpc.cli.watch_wiring import (
+    check_windows,
+    get_ready_model,
+    make_aggregator,
+    make_blindness,
+    make_columns,
+    make_pipeline,
+    make_sink,
+)
 from mods_grpc.client import ModelInfo
 from mods_grpc.command_line import number, parse_path, parse_text
 from mods_grpc.data.tables import TableLayout, open_table, read_rows
@@ -22,12 +30,13 @@ from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.watch.replay import MergedReader, ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, read_datapool
-from mods_grpc.ids.windows.window import WindowBatch
+from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 from mods_grpc.server.log_setup import set_up_logging
 
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -41,6 +50,8 @@ class _Recording:
         batches: The windows, in order of time.
         total: Rows or bytes there are.
         done: Returns how many of them were read.
+        columns: The features that are computed or read by their aggregates; None for those of a table.
+        facts: Returns what was read of logs; None for windows that were recorded.
         column: Shows both in the progress bar.
     """
 
@@ -48,6 +59,8 @@ class _Recording:
     total: int
     done: Callable[[], int]
     column: ProgressColumn
+    columns: WindowColumns | None = None
+    facts: Callable[[], ReadFacts] | None = None
 
 
 def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -90,7 +103,8 @@ def run_replay(arguments: argparse.Namespace) -> int:
             model,
             f"{arguments.sensor}#replay-{uuid.uuid4().hex[:8]}",
             make_sink(arguments, None),
-            observe=None if view is None else view.observe,
+            blindness=make_blindness(arguments, model, recording.columns, live=False),
+            view=view,
         )
         pipeline.open()
         bar = _progress_bar(recording.column, hidden=arguments.tui)
@@ -101,6 +115,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
                 pipeline,
                 Event(),
                 speed=arguments.speed,
+                facts=recording.facts,
                 progress=lambda: bar.update(task, completed=recording.done(), alerts=pipeline.counters.alerts),
             )
             bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
@@ -136,6 +151,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         return _count_rows(
             read_datapool(pool, columns.keys, columns.divisors.tolist(), arguments.series),
             total=len(pool.days) * round(DAY_SECONDS / model.slide_seconds),
+            model_columns=columns,
         )
     readers = [LogReader(path, protocols=columns.definition.protocols) for path in arguments.logs]
     for reader in readers:
@@ -144,7 +160,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         MergedReader(readers), make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness
     )
     progress = ReplayProgress(arguments.logs, readers)
-    return _Recording(batches=read_windows(feed), total=progress.total, done=progress, column=DownloadColumn())
+    return _Recording(batches=read_windows(feed), total=progress.total, done=progress, column=DownloadColumn(), columns=columns)
 
 
 def _open_table(arguments: argparse.Namespace, model: ModelInfo, path: Path, stack: ExitStack) -> _Recording:
@@ -160,7 +176,7 @@ def _open_table(arguments: argparse.Namespace, model: ModelInfo, path: Path, sta
     return _count_rows(batch_table_rows(read_rows(lines, layout, path.name)), total)
 
 
-def _count_rows(batches: Iterator[WindowBatch], total: int) -> _Recording:
+def _count_rows(batches: Iterator[WindowBatch], total: int, model_columns: WindowColumns | None = None) -> _Recording:
     rows_read = 0
 
     def count() -> Iterator[list[WindowBatch]]:
@@ -169,7 +185,7 @@ def _count_rows(batches: Iterator[WindowBatch], total: int) -> _Recording:
             rows_read += len(batch.series)
             yield [batch]
 
-    return _Recording(batches=count(), total=total, done=lambda: rows_read, column=MofNCompleteColumn())
+    return _Recording(batches=count(), total=total, done=lambda: rows_read, column=MofNCompleteColumn(), columns=model_columns)
 
 
 def _progress_bar(column: ProgressColumn, *, hidden: bool) -> Progress:

@@ -1,9 +1,12 @@
 """`mods-grpc watch`: follow Zeek or Suricata logs and report anomalies."""
 
 import argparse
+import importlib.util
 import logging
 import os
 import signal
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,17 +16,31 @@ from typing import Any
 
 from mods_grpc.cli.arguments import add_command, open_client, span, watch_arguments
 from mods_grpc.cli.output import LiveView
-from mods_grpc.cli.watch_wiring import check_windows, get_ready_model, make_aggregator, make_columns, make_pipeline, make_sink
+from mods_grpc.cli.watch_wiring import (
+    check_windows,
+    get_ready_model,
+    make_aggregator,
+    make_blindness,
+    make_columns,
+    make_pipeline,
+    make_sink,
+)
 from mods_grpc.client import Client, ModelInfo
-from mods_grpc.command_line import parse_path
-from mods_grpc.errors import ConnectionFailedError, ModelUnavailableError
-from mods_grpc.exit_codes import EXIT_OK
+from mods_grpc.command_line import checked, parse_path
+from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError
+from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.alerts.sinks.sink import SinkGroup
+from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.reader import LogPosition, LogReader
 from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.loop import run_loop
+from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_unreadable
+from mods_grpc.ids.watch.pipeline import WatchPipeline
+from mods_grpc.ids.watch.service_manager import ServiceManager
 from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.server.config import check_listen_address, split_host_port
 from mods_grpc.server.log_setup import set_up_logging
 
 DEFAULT_STATE = Path("mods-watch-state")
@@ -68,11 +85,20 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         metavar="SPAN",
         help="after SPAN without a record, assume that there was no traffic; 0 never assumes it (default 30m)",
     )
+    parser.add_argument(
+        "--metrics-address",
+        type=checked(_check_metrics_address),
+        metavar="HOST:PORT",
+        help="serve Prometheus metrics at this address (default: nowhere)",
+    )
     parser.set_defaults(run=run_watch)
 
 
 def run_watch(arguments: argparse.Namespace) -> int:
     """Watch until a signal stops it."""
+    if arguments.metrics_address and importlib.util.find_spec("prometheus_client") is None:
+        print_error("--metrics-address needs prometheus-client: pip install 'mods-grpc[ids]'")
+        return EXIT_USAGE
     set_up_logging("INFO", "text")
     stop = Event()
     with install_signal_handlers(stop):
@@ -89,10 +115,20 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
     with ExitStack() as stack:
         checkpoint = stack.enter_context(_open_checkpoint(arguments))
         client = stack.enter_context(open_client(arguments))
-        wait = make_retry_wait(stop)
+        service = ServiceManager({} if arguments.dry_run else os.environ)
+        stack.callback(service.set_stopping)
+        saved = checkpoint.load()
+        sinks = make_sink(arguments, arguments.state)
+        waiting = WaitingWatch(arguments.sensor, sinks, saved and saved["watch"])
+        pipeline: WatchPipeline | None = None
+
+        def while_waiting() -> None:
+            service.set_alive()
+            (pipeline or waiting).wait_for_server(time.time_ns())
+
+        wait = make_retry_wait(stop, while_waiting)
         model = wait_for_model(client, arguments, wait)
         check_windows(arguments, model)
-        saved = checkpoint.load()
         identity = fingerprint(
             saved,
             sensor=arguments.sensor,
@@ -110,20 +146,37 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             columns,
             lateness_seconds=arguments.lateness,
             silence_seconds=arguments.silence or None,
+            logs=(),
         )
-        sink = make_sink(arguments, arguments.state)
-        pipeline = make_pipeline(
-            arguments, client, model, identity.namespace, sink, wait=wait, observe=None if view is None else view.observe
-        )
+        blindness = make_blindness(arguments, model, columns, live=True)
+        pipeline = make_pipeline(arguments, client, model, identity.namespace, sinks, blindness=blindness, wait=wait, view=view)
         if saved is not None:
             feed.restore(saved["feed"])
             pipeline.restore(saved["watch"])
+        blindness.take_over(waiting.blindness)
         pipeline.open()
         fields = {"model": model.name, "version": model.version, "resumed": saved is not None}
         logger.info("watching", extra=fields)
         parts = {"position": source.position, "feed": feed.state, "watch": pipeline.state}
         writer = CheckpointWriter(checkpoint, identity, parts, source.delete_consumed)
-        run_loop(feed, pipeline, writer, stop)
+
+        def collect() -> ReadFacts:
+            return collect_facts(source.reader.counters, feed, source.unreadable(), source.lost())
+
+        collect()  # so that the first windows do without the logs that can't be read
+        ticker = Ticker(pipeline, collect, service)
+        if arguments.metrics_address:
+            watch_parts = WatchParts(
+                model=model,
+                counters=source.reader.counters,
+                feed=feed,
+                pipeline=pipeline,
+                undelivered=sinks.count_undelivered if isinstance(sinks, SinkGroup) else dict,
+                saved_at=lambda: writer.saved_at,
+                polled_at=lambda: ticker.polled_at,
+            )
+            stack.callback(_serve_metrics(arguments.metrics_address, watch_parts))
+        run_loop(feed, pipeline, writer, stop, after_poll=ticker)
         pipeline.close()
         counters, by_phase = pipeline.counters, pipeline.counters.by_phase
         totals = {
@@ -138,6 +191,23 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         }
         logger.info("stopped", extra=totals)
     return EXIT_OK
+
+
+def _check_metrics_address(value: str) -> None:
+    try:
+        check_listen_address(value, "--metrics-address", unix=False)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def _serve_metrics(address: str, parts: WatchParts) -> Callable[[], None]:
+    """Serve the metrics, and return a function that stops that."""
+    from mods_grpc.ids.watch.metrics import make_registry  # noqa: PLC0415 - the base install has no prometheus_client
+    from mods_grpc.server.telemetry.metrics_endpoint import serve_registry  # noqa: PLC0415
+
+    port, close = serve_registry(make_registry(parts), *split_host_port(address))
+    logger.info("metrics", extra={"port": port})
+    return close
 
 
 class _LogSource:
@@ -157,6 +227,15 @@ class _LogSource:
         stack.callback(self.reader.close)
         for name in self.reader.lost:
             logger.warning("position_lost", extra={"log": name, "hint": "--archive names the folder of rotated logs"})
+        self._path, self._protocols = path, protocols
+
+    def unreadable(self) -> dict[Path, str]:
+        """Return the logs that can't be read now, with the error."""
+        return find_unreadable(self._path, self._protocols)
+
+    def lost(self) -> dict[str, int]:
+        """Return how often records of a log were lost."""
+        return dict(Counter(self.reader.lost))
 
     def position(self) -> str:
         """Return the position up to which the logs were read, as JSON."""
@@ -203,12 +282,13 @@ def wait_for_model(client: Client, arguments: argparse.Namespace, wait: RetryWai
             wait(attempt, ConnectionFailedError(error.message))
 
 
-def make_retry_wait(stop: Event) -> RetryWait:
+def make_retry_wait(stop: Event, before_wait: Callable[[], None] = lambda: None) -> RetryWait:
     """Return a function that waits before another attempt, longer each time, and raises the error if `stop` is set meanwhile."""
 
     def wait(attempt: int, error: ConnectionFailedError) -> None:
         if attempt == 1:
             logger.warning("server_unreachable", extra={"error": error.message})
+        before_wait()
         if stop.wait(min(0.1 * 2 ** min(attempt, 10), MAX_WAIT_SECONDS)):
             raise error
 

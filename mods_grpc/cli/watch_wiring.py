@@ -9,21 +9,21 @@ from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import check_budget
 from mods_grpc.cli.arguments import DEFAULT_ALERTS
-from mods_grpc.cli.output import format_time
-from mods_grpc.client import Client, ModelInfo, ModelState, Verdict
+from mods_grpc.cli.output import LiveView, format_time
+from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
 from mods_grpc.features import Aggregator, AggregatorOptions
-from mods_grpc.ids.alerts.alert import Alert, format_headline
+from mods_grpc.ids.alerts.alert import format_headline
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, format_notice_headline
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
+from mods_grpc.ids.health.blindness import Blindness
+from mods_grpc.ids.watch.monitoring import watched_features
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowColumns
-
-Observer = Callable[[list[Verdict], list[Alert]], None]
 
 
 class DryRunSink:
@@ -97,6 +97,21 @@ def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: Wi
     return Aggregator(columns.definition, options)
 
 
+def make_blindness(arguments: argparse.Namespace, model: ModelInfo, columns: WindowColumns | None, *, live: bool) -> Blindness:
+    """Make what raises notices.
+
+    Args:
+        arguments: The flags.
+        model: The model as the server describes it.
+        columns: Its features; None where they are not computed.
+        live: Whether the logs are followed; a recording has its own time, and always begins with warming up.
+    """
+    options: dict[str, Any] = {}
+    if not live:
+        options = {"warm_up_seconds": model.window_rows * model.slide_seconds + model.window_seconds, "max_step_seconds": None}
+    return Blindness(arguments.sensor, watched_features(model, columns), window_seconds=model.window_seconds, **options)
+
+
 def make_sink(arguments: argparse.Namespace, state: Path | None) -> Sink:
     """Open the sinks of --alerts, or one that only prints for --dry-run.
 
@@ -116,8 +131,9 @@ def make_pipeline(
     namespace: str,
     sink: Sink,
     *,
+    blindness: Blindness,
     wait: Callable[[int, ConnectionFailedError], None] | None = None,
-    observe: Observer | None = None,
+    view: LiveView | None = None,
 ) -> WatchPipeline:
     """Make the pipeline from windows to alerts; `WatchPipeline.open` connects it.
 
@@ -126,9 +142,10 @@ def make_pipeline(
         client: The server.
         model: The model as the server describes it.
         namespace: Namespace of the series on the server.
-        sink: Gets the alerts.
+        sink: Gets the alerts and notices.
+        blindness: Raises the notices.
         wait: Called before each further attempt to reach the server; see `ScoringClient`.
-        observe: Called with the verdicts and alerts of each window start.
+        view: Shows verdicts, alerts and notices.
     """
     scorer = ScoringClient(
         client,
@@ -155,7 +172,14 @@ def make_pipeline(
         ends=arguments.ends,
         suppression=_make_suppression(arguments),
     )
-    return WatchPipeline(scorer, Episodes(options), sink, observe)
+    return WatchPipeline(
+        scorer,
+        Episodes(options),
+        sink,
+        blindness,
+        observe=None if view is None else view.observe,
+        show_notices=None if view is None else view.show_notices,
+    )
 
 
 def choose_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Self
 from mods_grpc.atomic_file import create_folder, write_atomically
 from mods_grpc.errors import DataError
 
-CHECKPOINT_VERSION = 3
+CHECKPOINT_VERSION = 4
 CHECKPOINT_FILE, LOCK_FILE = "checkpoint.json", "lock"
 _MODE = 0o600
 
@@ -141,6 +142,9 @@ class CheckpointWriter:
         fingerprint: What the checkpoint belongs to.
         parts: By name, the function that returns the state of a part as values for JSON.
         after_save: Called after each save.
+
+    Attributes:
+        saved_at: When the state was saved last, seconds since 1970; None before the first time.
     """
 
     def __init__(
@@ -154,9 +158,11 @@ class CheckpointWriter:
         self._fingerprint = fingerprint
         self._parts = parts
         self._after_save = after_save
+        self.saved_at: float | None = None
 
     def save(self) -> None:
         """Save the state of all parts."""
         state = {name: part() for name, part in self._parts.items()}
         self._checkpoint.save({"identity": self._fingerprint.to_json(), **state})
+        self.saved_at = time.time()
         self._after_save()

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event
 
 from mods_grpc.ids.watch.checkpoint import CheckpointWriter
@@ -18,7 +18,13 @@ MAX_PENDING = 64
 
 
 def run_loop(
-    feed: WindowFeed, pipeline: WatchPipeline, writer: CheckpointWriter, stop: Event, *, poll_seconds: float = POLL_SECONDS
+    feed: WindowFeed,
+    pipeline: WatchPipeline,
+    writer: CheckpointWriter,
+    stop: Event,
+    *,
+    after_poll: Callable[[], None] = lambda: None,
+    poll_seconds: float = POLL_SECONDS,
 ) -> None:
     """Follow a live source until `stop` is set.
 
@@ -27,6 +33,7 @@ def run_loop(
         pipeline: Processes them.
         writer: Saves the state of both.
         stop: Set by another thread or a signal handler.
+        after_poll: Called when all that is there was read; may queue notices.
         poll_seconds: Pause between two polls of the source.
 
     Raises:
@@ -59,7 +66,8 @@ def run_loop(
                 save_and_process()
             if stop.is_set():
                 break
-        if pipeline.pending or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
+        after_poll()
+        if pipeline.has_work or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
             save_and_process()
         stop.wait(poll_seconds)
     writer.save()

@@ -1,7 +1,8 @@
-"""The pipeline of a watch: windows in, alerts out, each raised once, across restarts of watch and server.
+"""The pipeline of a watch: windows in, alerts and notices out, each raised once, across restarts of watch and server.
 
 Windows are saved before they are sent for scoring, with the state before them and the marks of the sinks. After a crash the watch
-resumes there: it scores the same windows again, with the same result, and the sinks skip alerts that they already hold.
+resumes there: it scores the same windows again, with the same result, and the sinks skip alerts that they already hold. Notices
+are saved before they are written, too.
 """
 
 import logging
@@ -10,22 +11,28 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mods_grpc.client import Verdict, VerdictStatus
-from mods_grpc.ids.alerts.alert import Alert, AlertPhase
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
 from mods_grpc.ids.alerts.episodes import Episodes
+from mods_grpc.ids.alerts.notice import Notice, NoticeState, notice_from_json, notice_to_json
 from mods_grpc.ids.alerts.sinks.sink import Sink
+from mods_grpc.ids.health.blindness import Blindness
+from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.watch.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 
 logger = logging.getLogger(__name__)
 
+MAX_REJECTION_REASONS = 100  # that are logged
+
 
 @dataclass(kw_only=True, slots=True)
 class WatchCounters:
-    """Numbers so far: windows by status, anomalous windows, and alerts by phase of the episode."""
+    """Numbers so far: windows by status, anomalous windows, and alerts by phase of the episode and by severity."""
 
     by_status: dict[str, int] = field(default_factory=dict)
     anomalous: int = 0
     by_phase: dict[AlertPhase, int] = field(default_factory=lambda: dict.fromkeys(AlertPhase, 0))
+    by_severity: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
 
     @property
     def windows(self) -> int:
@@ -44,8 +51,13 @@ class WatchPipeline:
     Args:
         scorer: Returns the verdicts of windows.
         episodes: Turns verdicts into alerts.
-        sink: Receives the alerts.
+        sink: Receives the alerts and notices.
+        blindness: Raises notices that monitoring is impaired.
         observe: Called with the verdicts and alerts of each batch, for a live view.
+        show_notices: Called with the open notices whenever they change, for a live view.
+
+    Attributes:
+        is_connected: Whether the server was reached at the last attempt.
     """
 
     def __init__(
@@ -53,15 +65,23 @@ class WatchPipeline:
         scorer: ScoringClient,
         episodes: Episodes,
         sink: Sink,
+        blindness: Blindness,
+        *,
         observe: Callable[[list[Verdict], list[Alert]], None] | None = None,
+        show_notices: Callable[[list[Notice]], None] | None = None,
     ) -> None:
         self.counters = WatchCounters()
+        self.is_connected = False
         self._scorer = scorer
         self._episodes = episodes
         self._sink = sink
+        self._blindness = blindness
         self._observe = observe
+        self._show_notices = show_notices
         self._pending: list[WindowBatch] = []
-        self._is_reprocessing = False  # whether windows from before a crash are pending
+        self._notices: list[Notice] = []
+        self._rejection_reasons: set[str] = set()
+        self._is_reprocessing = False  # whether windows or notices from before a crash are pending
         self._marks: Any = None  # the mark of the sink before those windows
 
     def open(self) -> None:
@@ -71,6 +91,7 @@ class WatchPipeline:
             ModsError: The server rejected the stream.
         """
         significance = self._scorer.open()
+        self.is_connected = True
         self._episodes.options = replace(self._episodes.options, significance=significance)
 
     def close(self) -> None:
@@ -83,19 +104,37 @@ class WatchPipeline:
         """Number of batches that wait to be scored."""
         return len(self._pending)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether batches or notices wait for `process`."""
+        return bool(self._pending or self._notices)
+
+    @property
+    def open_episodes(self) -> int:
+        """Number of open episodes."""
+        return len(self._episodes)
+
+    @property
+    def open_notices(self) -> list[Notice]:
+        """The open notices, the oldest first."""
+        return self._blindness.open_notices
+
     def feed(self, batches: Iterable[WindowBatch]) -> None:
         """Queue batches for `process`. Save the state between the two calls."""
         self._pending += batches
 
     def process(self) -> None:
-        """Score the queued batches and raise the alerts.
+        """Write the queued notices, score the queued batches and raise the alerts.
 
         Raises:
             ModsError: The server ended the stream for good.
-            OSError: An alert can't be written.
+            OSError: An alert or notice can't be written.
         """
+        self._write_notices()
         while self._pending:
             verdicts = self._scorer.score(self._pending[0])
+            self.is_connected = True
+            self._blindness.observe(self._pending[0], verdicts)
             alerts = [alert for verdict in verdicts for alert in self._episodes.update(verdict)]
             for alert in alerts:
                 self._sink.write(alert)
@@ -105,10 +144,44 @@ class WatchPipeline:
             del self._pending[0]
         self._is_reprocessing = False
 
+    def check(self, now_ns: int, facts: ReadFacts | None) -> None:
+        """Queue the notices that are raised or cleared now; arguments as of `Blindness.update`."""
+        self._queue_notices(self._blindness.update(now_ns, facts))
+
+    def wait_for_server(self, now_ns: int) -> None:
+        """Write the notice that is raised now while the server can't be reached; called while `process` waits for it.
+
+        The state can't be saved then. The notice has the same id after a crash, so that the sinks skip it.
+
+        Raises:
+            OSError: The notice can't be written.
+        """
+        self.is_connected = False
+        self._queue_notices(self._blindness.wait_for_server(now_ns))
+        self._write_notices()
+
+    def _queue_notices(self, notices: list[Notice]) -> None:
+        self._notices += notices
+        for notice in notices:
+            fields = {"code": str(notice.code), "subject": notice.subject, "what": notice.message, "hint": notice.hint}
+            if notice.state is NoticeState.RAISED:
+                logger.warning("monitoring_impaired", extra=fields)
+            else:
+                logger.info("monitoring_restored", extra={"code": str(notice.code), "subject": notice.subject})
+        if notices and self._show_notices is not None:
+            self._show_notices(self.open_notices)
+
+    def _write_notices(self) -> None:
+        while self._notices:
+            self._sink.write(self._notices[0])
+            del self._notices[0]
+
     def state(self) -> dict[str, Any]:
         """Return the state as values for JSON. Consistent between calls of the other methods."""
         return {
             "pending": [windows.to_json() for windows in self._pending],
+            "notices": [notice_to_json(notice) for notice in self._notices],
+            "blindness": self._blindness.state(),
             "history": self._scorer.state(),
             "episodes": self._episodes.state(),
             "marks": self._marks if self._is_reprocessing else self._sink.mark(),
@@ -121,7 +194,11 @@ class WatchPipeline:
         and would be raised twice after a second crash.
         """
         self._pending = [WindowBatch.from_json(saved) for saved in state["pending"]]
-        self._is_reprocessing, self._marks = bool(self._pending), state["marks"]
+        self._notices = [notice_from_json(saved) for saved in state["notices"]]
+        self._is_reprocessing, self._marks = self.has_work, state["marks"]
+        self._blindness.restore(state["blindness"])
+        if self._show_notices is not None:
+            self._show_notices(self.open_notices)
         self._scorer.restore(state["history"])
         self._episodes.restore(state["episodes"])
         self._sink.recover(state["marks"])
@@ -132,8 +209,15 @@ class WatchPipeline:
             self.counters.by_status[status] = self.counters.by_status.get(status, 0) + 1
             self.counters.anomalous += verdict.anomalous
             if verdict.status is VerdictStatus.REJECTED:
-                reason = verdict.error.message if verdict.error else "no reason given"
-                start = verdict.observe_time.isoformat()
-                logger.warning("window_rejected", extra={"series": verdict.series, "start": start, "reason": reason})
+                self._log_rejected(verdict)
         for alert in alerts:
             self.counters.by_phase[alert.phase] += 1
+            self.counters.by_severity[alert.severity] += 1
+
+    def _log_rejected(self, verdict: Verdict) -> None:
+        """Log the first of the windows that are rejected for the same reason; the account counts them all."""
+        reason = verdict.error.message if verdict.error else "no reason given"
+        if reason not in self._rejection_reasons and len(self._rejection_reasons) < MAX_REJECTION_REASONS:
+            self._rejection_reasons.add(reason)
+            start = verdict.observe_time.isoformat()
+            logger.warning("window_rejected", extra={"series": verdict.series, "start": start, "reason": reason})

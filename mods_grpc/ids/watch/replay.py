@@ -9,6 +9,7 @@ from threading import Event
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features import PROTOCOLS, Record
+from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.reader import LogReader, with_write_times
 from mods_grpc.ids.sources.rotation import FileIdentity, LogFile, classify, find_logs, read_head
 from mods_grpc.ids.watch.pipeline import WatchPipeline
@@ -73,6 +74,7 @@ def replay(
     stop: Event,
     *,
     speed: float | None = None,
+    facts: Callable[[], ReadFacts] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> None:
     """Score recorded windows and raise their alerts.
@@ -82,6 +84,7 @@ def replay(
         pipeline: Processes them.
         stop: Ends the replay when set.
         speed: How many times as fast as it happened; None for as fast as possible.
+        facts: Returns what was read so far; None where windows are read in place of logs.
         progress: Called after each list.
 
     Raises:
@@ -98,6 +101,9 @@ def replay(
             return
         pipeline.feed(group)
         pipeline.process()
+        if group:
+            pipeline.check(group[-1].start_ns, None if facts is None else facts())
+            pipeline.process()
         if progress is not None:
             progress()
 

@@ -2,11 +2,12 @@
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Protocol
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features import Aggregator, Record
+from mods_grpc.features.records import PROTOCOLS, RECORD_TYPES
 from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 
@@ -24,7 +25,7 @@ class WindowFeed:
     """Computes windows from records.
 
     A window is complete when the watermark, less the allowed lateness, has passed its end. Both are event time, so the same logs
-    give the same windows at any speed.
+    give the same windows at any speed. Values of a protocol whose log was never there, or can't be read, are missing, not 0.
 
     Args:
         reader: Source of the records.
@@ -33,10 +34,12 @@ class WindowFeed:
         lateness_seconds: Allowed lateness: how much later than others a record may be logged and still count.
         silence_seconds: After this many seconds without a record from a live source, assume that there was no traffic and
             complete the windows of that time. None waits for the next record.
+        logs: Protocols whose log is there, if only empty; None for all. That of a record that is read is there.
         wall_clock: Returns seconds since 1970.
 
     Attributes:
         records: Number of records read so far.
+        unreadable: Protocols whose log can't be read now.
     """
 
     def __init__(
@@ -47,12 +50,16 @@ class WindowFeed:
         *,
         lateness_seconds: float,
         silence_seconds: float | None = None,
+        logs: Collection[str] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.reader = reader
         self.aggregator = aggregator
         self.watermark = Watermark()
         self.records = 0
+        self.unreadable: frozenset[str] = frozenset()
+        self._logs = set(PROTOCOLS if logs is None else logs)
+        self._record_types: set[type[Record]] = set()
         self._columns = columns
         self._lateness_ns = round(lateness_seconds * NANOS_PER_SECOND)
         self._silence_ns = None if silence_seconds is None else round(silence_seconds * NANOS_PER_SECOND)
@@ -69,6 +76,7 @@ class WindowFeed:
         watermark, aggregator = self.watermark, self.aggregator
         for record in self.reader.poll():
             self.records += 1
+            self._record_types.add(type(record))
             for counted in watermark.hold_or_pass(record):
                 aggregator.add(counted)
             if watermark.value_ns - self._lateness_ns >= self._next_pane_ns:
@@ -84,12 +92,18 @@ class WindowFeed:
         self.aggregator.counters.ahead = self.watermark.pending
         yield from self._advance(self.watermark.latest_ns)
 
+    @property
+    def logs(self) -> frozenset[str]:
+        """Protocols whose log is or was there."""
+        return frozenset(self._logs) | {name for name, kind in RECORD_TYPES.items() if kind in self._record_types}
+
     def state(self) -> dict[str, Any]:
         """Return the state of the aggregation as values for JSON."""
         return {
             "aggregator": base64.b64encode(self.aggregator.save()).decode(),
             "clock": self.watermark.state(),
             "live": self._is_live,
+            "logs": sorted(self.logs),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -101,11 +115,13 @@ class WindowFeed:
         self.aggregator.restore(base64.b64decode(state["aggregator"]))
         self.watermark.restore(state["clock"])
         self._is_live = bool(state["live"])
+        self._logs |= set(state["logs"])
 
     def _advance(self, complete_until_ns: int) -> Iterator[list[WindowBatch]]:
         pane = self.aggregator.options.pane_ns
         self._next_pane_ns = (complete_until_ns // pane + 1) * pane
-        if batches := list(self._columns.batches(self.aggregator.advance(complete_until_ns))):
+        missing = (set(self._columns.protocols) - self.logs) | self.unreadable
+        if batches := list(self._columns.batches(self.aggregator.advance(complete_until_ns), missing)):
             yield batches
 
     def _advance_idle_clock(self, *, read: bool) -> Iterator[list[WindowBatch]]:

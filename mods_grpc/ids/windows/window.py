@@ -1,6 +1,6 @@
 """Batches of windows for the server: all series of one start, in the model's features and units."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -43,6 +43,7 @@ class WindowColumns:
 
     Attributes:
         keys: The aggregate of each feature.
+        protocols: The protocol of each feature.
         divisors: `(features,)`; an aggregate divided by it is in the unit of the feature.
         definition: The aggregates to compute.
 
@@ -55,6 +56,7 @@ class WindowColumns:
         if unknown := renamed.keys() - {feature.name for feature in features}:
             raise DataError(f"the model has no feature {', '.join(sorted(unknown))}")
         self.keys = tuple(renamed.get(feature.name) or f"{feature.protocol}|{feature.column}" for feature in features)
+        self.protocols = tuple(key.partition("|")[0] for key in self.keys)
         unnamed = [feature.name for feature in features if not feature.protocol and feature.name not in renamed]
         if unnamed:
             raise DataError(
@@ -64,15 +66,18 @@ class WindowColumns:
         self.divisors = np.array([BYTES_PER_UNIT.get(feature.unit, 1.0) for feature in features])
         self.definition = Definition.of(self.keys)
 
-    def batches(self, rows: Iterable[AggregateRow]) -> Iterator[WindowBatch]:
+    def batches(self, rows: Iterable[AggregateRow], missing: Collection[str] = ()) -> Iterator[WindowBatch]:
         """Yield the rows in batches of one start. Rows without any value are left out.
 
         Args:
             rows: Rows in order of start.
+            missing: Protocols whose log is missing, so that their values are missing too, not 0.
         """
+        is_missing = np.array([protocol in missing for protocol in self.protocols])
         for start, group in groupby(rows, key=lambda row: row.start_ns):
             members = list(group)
             values = np.array([[row.values[key] for key in self.keys] for row in members]) / self.divisors
+            values[:, is_missing] = np.nan
             has_values = ~np.isnan(values).all(axis=1)
             if has_values.any():
                 names = tuple(row.series for row, has_value in zip(members, has_values, strict=True) if has_value)

@@ -4,20 +4,17 @@ No metric has a label by series, sensor or peer, because their number is unbound
 Prometheus sees no increase in a counter that appears with its first event, so an alert on it would miss that event.
 """
 
-import socket
-import threading
 from collections.abc import Callable
-from socketserver import TCPServer, ThreadingMixIn
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from mods_grpc.array_types import Bools
 from mods_grpc.detection import Outcome
 from mods_grpc.errors import Reason
+from mods_grpc.server.telemetry.metrics_endpoint import serve_registry
 
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_SIZE_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384)
@@ -93,40 +90,8 @@ class Metrics:
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Serve the metrics over HTTP on a thread of its own, and return a function that stops it."""
-        server = make_server(host, port, make_wsgi_app(self.registry), _MetricsServer, _SilentHandler)
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-        thread.start()
-
-        def close() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        self.port = int(server.server_port)
+        self.port, close = serve_registry(self.registry, host, port)
         return close
-
-
-class _MetricsServer(ThreadingMixIn, WSGIServer):
-    """An HTTP server that does not look up its own host name: without a reachable name server that takes long."""
-
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-
-    def server_bind(self) -> None:
-        """Bind without looking up the host name."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.socket.getsockname()[:2]
-        self.setup_environ()
-
-
-class _SilentHandler(WSGIRequestHandler):
-    """A request handler that logs nothing."""
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
-        """Log nothing."""
 
 
 class CallMetrics:

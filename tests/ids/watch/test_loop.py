@@ -32,6 +32,10 @@ class Pipeline:
         self.pending = self.processed = 0
         self._fail = fail
 
+    @property
+    def has_work(self):
+        return self.pending > 0
+
     def feed(self, batches):
         self.pending += len(batches)
 

@@ -13,11 +13,13 @@ from mods_grpc.errors import ConnectionFailedError, DataError
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.file import FileSink
+from mods_grpc.ids.health.blindness import Blindness
+from mods_grpc.ids.health.facts import WatchedFeature
 from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowBatch
-from tests.support.models.tiny import LEVELS, ROWS, make_manifest, publish_tiny
+from tests.support.models.tiny import FEATURES, LEVELS, ROWS, make_manifest, publish_tiny
 from tests.support.rpc.client import at
 from tests.support.running_server import running_server
 
@@ -59,6 +61,11 @@ class DyingSink(FileSink):
                 raise KilledError
 
 
+def make_blindness():
+    features = [WatchedFeature(name=name, protocol="conn", training_minimum=0.0, training_maximum=9.0) for name in FEATURES]
+    return Blindness("tap", features, window_seconds=3600)
+
+
 def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
     """Do what the command does, from the checkpoint on; `die_at` is a moment, as (start of batch, which step)."""
     with Checkpoint(folder) as checkpoint, Client(address) as client:
@@ -71,7 +78,9 @@ def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
             client, model, ScoringOptions(model="tiny", namespace=identity.namespace, significance=0.003), wait=wait
         )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
-        pipeline = WatchPipeline(scorer, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]))
+        pipeline = WatchPipeline(
+            scorer, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]), make_blindness()
+        )
         position = 0
         writer = CheckpointWriter(checkpoint, identity, {"watch": pipeline.state, "position": lambda: position})
         if saved is not None:
@@ -157,7 +166,9 @@ def test_restarting_the_server_under_a_running_watch_changes_no_alert(repository
             client, model, ScoringOptions(model="tiny", namespace="x", significance=0.003), wait=lambda *_: None
         )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
-        pipeline = WatchPipeline(scorer, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]))
+        pipeline = WatchPipeline(
+            scorer, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]), make_blindness()
+        )
         scorer.open()
         for index, batch in enumerate(windows()):
             if index in {2, 13, 16, 31}:

@@ -1,11 +1,14 @@
 """The interface of a sink, and two simple ones: a text stream, and a group of sinks."""
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, Protocol, TextIO
 
 from mods_grpc.ids.alerts.formats.registry import Format
 from mods_grpc.ids.alerts.notice import AlertOrNotice
+
+_SECRETS = re.compile(r"(?<=://)[^/?#]*@|(?<=[^:/])[/?#].*")  # of a URL: user, path and options
 
 
 class Sink(Protocol):
@@ -81,6 +84,15 @@ class SinkGroup:
         """Write an alert to all sinks."""
         for sink in self._sinks.values():
             sink.write(alert)
+
+    def count_undelivered(self) -> dict[str, int]:
+        """Return the number of alerts and notices that wait for each network destination, by its format, scheme and host."""
+        counts: dict[str, int] = {}
+        for name, sink in self._sinks.items():
+            if isinstance(sink, Sized):
+                shown = _SECRETS.sub("", name)
+                counts[shown] = counts.get(shown, 0) + len(sink)
+        return counts
 
     def close(self) -> None:
         """Close all sinks."""

@@ -1,0 +1,128 @@
+"""Notices that monitoring is impaired: what was read and judged goes in, notices come out.
+
+Time is the wall clock for a live watch and event time for a recording. Durations are sums of the steps between updates, each of
+them at most `max_step_seconds`: the time in which a watch did not run, or could not look, says nothing about the logs.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mods_grpc.client.results import Verdict
+from mods_grpc.ids.alerts.notice import Notice, NoticeCode
+from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
+from mods_grpc.ids.health.findings import Finding, OpenNotices, to_seconds
+from mods_grpc.ids.health.log_findings import LogFindings
+from mods_grpc.ids.health.share_findings import ShareFindings
+from mods_grpc.ids.health.window_findings import ConstantFeatures, Judgement, ModelFit
+from mods_grpc.ids.windows.window import WindowBatch
+
+MAX_STEP_SECONDS = 300.0
+
+
+class Blindness:
+    """Raises and clears the notices of one watch or replay.
+
+    Args:
+        sensor: Namespace of the series.
+        features: The model's features, in its order.
+        window_seconds: Length of a window.
+        warm_up_seconds: How long warming up takes, where it is not worth a notice; 0 where it is.
+        max_step_seconds: Limit on the time between two updates that counts; None for none.
+    """
+
+    def __init__(
+        self,
+        sensor: str,
+        features: Sequence[WatchedFeature],
+        *,
+        window_seconds: float,
+        warm_up_seconds: float = 0.0,
+        max_step_seconds: float | None = MAX_STEP_SECONDS,
+    ) -> None:
+        self._notices = OpenNotices(sensor)
+        self._logs = LogFindings(features, window_seconds)
+        self._shares = ShareFindings(self._notices)
+        self._constant = ConstantFeatures(features)
+        self._fit = ModelFit(self._notices)
+        self._judgement = Judgement(warm_up_seconds=warm_up_seconds)
+        self._max_step = max_step_seconds
+        self._now_ns: int | None = None
+
+    @property
+    def open_notices(self) -> list[Notice]:
+        """The open notices, the oldest first."""
+        return self._notices.list_open()
+
+    def observe(self, windows: WindowBatch, verdicts: Sequence[Verdict]) -> None:
+        """Take note of windows of one start and the verdicts on them."""
+        self._constant.observe(windows)
+        self._fit.observe(windows.start_ns, verdicts)
+        self._judgement.judge(verdicts)
+
+    def update(self, now_ns: int, facts: ReadFacts | None) -> list[Notice]:
+        """Return the notices that are raised or cleared now.
+
+        Args:
+            now_ns: Nanoseconds since 1970; a time before the last one counts as the last one.
+            facts: What was read; None where windows are read in place of logs.
+        """
+        now_ns, elapsed = self._step(now_ns)
+        if facts is not None:
+            self._logs.observe(now_ns, elapsed, facts)
+            self._shares.observe(now_ns, elapsed, facts)
+        self._judgement.observe(now_ns, elapsed)
+        return self._notices.update(now_ns, elapsed, self._find(facts))
+
+    def wait_for_server(self, now_ns: int) -> list[Notice]:
+        """Return the notice that is raised now while the watch waits for the server and can't look at the logs."""
+        now_ns, elapsed = self._step(now_ns)
+        self._judgement.observe(now_ns, elapsed)
+        return self._notices.add(now_ns, self._judgement.find(is_connected=False))
+
+    def take_over(self, other: "Blindness") -> None:
+        """Continue the open notices and the wait for a verdict of another one."""
+        self._now_ns = other._now_ns
+        self._notices.restore(other._notices.state())
+        self._judgement.restore(other._judgement.state())
+
+    def _step(self, now_ns: int) -> tuple[int, float]:
+        before = now_ns if self._now_ns is None else self._now_ns
+        self._now_ns = max(before, now_ns)
+        elapsed = to_seconds(self._now_ns - before)
+        return self._now_ns, elapsed if self._max_step is None else min(elapsed, self._max_step)
+
+    def _find(self, facts: ReadFacts | None) -> Iterator[Finding]:
+        concerned: set[str] = set()
+        if facts is not None:
+            concerned |= facts.unreadable_protocols
+            for finding in self._logs.find(facts):
+                if finding.code in {NoticeCode.LOG_MISSING, NoticeCode.LOG_SILENT}:
+                    concerned.add(finding.subject)
+                yield finding
+            yield from self._shares.find(facts)
+        # a log that is missing or silent says it for all its features
+        yield from (finding for protocol, finding in self._constant.find() if protocol not in concerned)
+        yield from self._fit.find()
+        yield from self._judgement.find(is_connected=True)
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as values for JSON."""
+        return {
+            "now": self._now_ns,
+            "notices": self._notices.state(),
+            "logs": self._logs.state(),
+            "shares": self._shares.state(),
+            "constant": self._constant.state(),
+            "fit": self._fit.state(),
+            "judgement": self._judgement.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Replace the state by what `state` returned."""
+        self._now_ns = state["now"]
+        self._notices.restore(state["notices"])
+        self._logs.restore(state["logs"])
+        self._shares.restore(state["shares"])
+        self._constant.restore(state["constant"])
+        self._fit.restore(state["fit"])
+        self._judgement.restore(state["judgement"])

@@ -1,0 +1,48 @@
+"""What the logs look like now, as the findings need it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadFacts:
+    """What was read so far. All numbers only grow, but begin again at 0 when the watch starts again.
+
+    Attributes:
+        records_by_protocol: Number of records by protocol.
+        malformed: Number of malformed lines.
+        late: Number of records dropped because their windows were complete.
+        remote: Number of records dropped because neither end is local.
+        unflagged_remote: By protocol, those of them whose log does not flag local addresses, where no networks were given.
+        public_local: Addresses outside the private networks that a log with flags calls local, where no networks were given.
+        logs: Protocols whose log is or was there, if only empty.
+        unreadable: By path of a file or folder, why it can't be read.
+        unreadable_protocols: Protocols that those files may hold.
+        lost: By log, how often records of it were lost.
+    """
+
+    records_by_protocol: Mapping[str, int] = field(default_factory=dict)
+    malformed: int = 0
+    late: int = 0
+    remote: int = 0
+    unflagged_remote: Mapping[str, int] = field(default_factory=dict)
+    public_local: frozenset[str] = frozenset()
+    logs: frozenset[str] = frozenset()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    unreadable_protocols: frozenset[str] = frozenset()
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def records(self) -> int:
+        """Number of records of all protocols."""
+        return sum(self.records_by_protocol.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchedFeature:
+    """A feature of the model: its protocol, and the range of its values in training."""
+
+    name: str
+    protocol: str
+    training_minimum: float
+    training_maximum: float

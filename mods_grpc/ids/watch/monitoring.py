@@ -1,0 +1,164 @@
+"""What a watch does at intervals: it collects what was read, for the notices, and tells the service manager that it is alive."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mods_grpc.client.results import ModelInfo
+from mods_grpc.features.records import PROTOCOLS
+from mods_grpc.ids.alerts.sinks.sink import Sink
+from mods_grpc.ids.health.blindness import Blindness
+from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
+from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.watch.pipeline import WatchPipeline
+from mods_grpc.ids.watch.service_manager import ServiceManager
+from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.window import WindowColumns
+
+CHECK_SECONDS = 10.0
+
+
+class WaitingWatch:
+    """A watch that does not have its model yet, because the server can't be reached.
+
+    Args:
+        sensor: Namespace of the series.
+        sink: Receives the notice that nothing is judged.
+        saved: The saved state of the pipeline; None if there is none.
+
+    Attributes:
+        blindness: Raises the notice.
+    """
+
+    def __init__(self, sensor: str, sink: Sink, saved: dict[str, Any] | None) -> None:
+        self._sink = sink
+        self.blindness = Blindness(sensor, (), window_seconds=0.0)
+        if saved is not None:
+            self.blindness.restore(saved["blindness"])
+            sink.recover(saved["marks"])
+
+    def wait_for_server(self, now_ns: int) -> None:
+        """Write the notice if nothing was judged for too long; see `WatchPipeline.wait_for_server`."""
+        for notice in self.blindness.wait_for_server(now_ns):
+            self._sink.write(notice)
+
+
+class Ticker:
+    """Checks for notices and tells the service manager that the watch is alive, whenever the logs were read to their end.
+
+    Args:
+        pipeline: Raises and writes the notices.
+        facts: Returns what was read so far.
+        service: The service manager.
+
+    Attributes:
+        polled_at: When the logs were last read to their end, seconds since 1970; None before the first time.
+    """
+
+    def __init__(self, pipeline: WatchPipeline, facts: Callable[[], ReadFacts], service: ServiceManager) -> None:
+        self._pipeline, self._facts, self._service = pipeline, facts, service
+        self._checked_at: float | None = None
+        self.polled_at: float | None = None
+
+    def __call__(self) -> None:
+        """Do what is due."""
+        self.polled_at = time.time()
+        self._service.set_ready()
+        self._service.set_alive()
+        now = time.monotonic()
+        if self._checked_at is None or now - self._checked_at >= CHECK_SECONDS:
+            self._checked_at = now
+            self._pipeline.check(time.time_ns(), self._facts())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchParts:
+    """The parts of a watch that the metrics are read from.
+
+    Attributes:
+        model: The model.
+        counters: Of the lines that were read.
+        feed: Of the windows.
+        pipeline: Of the verdicts, alerts and notices.
+        undelivered: Returns the number of alerts and notices that wait for each network destination.
+        saved_at: Returns when the checkpoint was saved last, seconds since 1970; None before the first time.
+        polled_at: Returns when the logs were last read to their end, seconds since 1970; None before the first time.
+    """
+
+    model: ModelInfo
+    counters: ReadCounters
+    feed: WindowFeed
+    pipeline: WatchPipeline
+    undelivered: Callable[[], Mapping[str, int]]
+    saved_at: Callable[[], float | None]
+    polled_at: Callable[[], float | None]
+
+
+def watched_features(model: ModelInfo, columns: WindowColumns | None) -> tuple[WatchedFeature, ...]:
+    """Return the features of a model with the protocols that they are computed from; without columns those that it names."""
+    protocols = [feature.protocol for feature in model.features] if columns is None else columns.protocols
+    return tuple(
+        WatchedFeature(
+            name=feature.name,
+            protocol=protocol,
+            training_minimum=feature.training_minimum,
+            training_maximum=feature.training_maximum,
+        )
+        for feature, protocol in zip(model.features, protocols, strict=True)
+    )
+
+
+def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[Path, str], lost: Mapping[str, int]) -> ReadFacts:
+    """Return what was read so far, and note in the feed which logs can't be read.
+
+    Args:
+        counters: Of the lines.
+        feed: Of the windows.
+        unreadable: By file or folder that can't be read, the error.
+        lost: By log, how often records of it were lost.
+    """
+    dropped = feed.aggregator.counters
+    feed.unreadable = protocols_of(unreadable)
+    return ReadFacts(
+        records_by_protocol=dict(counters.records_by_protocol),
+        malformed=counters.rejected,
+        late=dropped.late,
+        remote=dropped.remote,
+        unflagged_remote=dict(dropped.unflagged_remote),
+        public_local=frozenset(dropped.public_local),
+        logs=feed.logs,
+        unreadable={str(path): reason for path, reason in unreadable.items()},
+        unreadable_protocols=feed.unreadable,
+        lost=dict(lost),
+    )
+
+
+def find_unreadable(path: Path, protocols: Collection[str]) -> dict[Path, str]:
+    """Return the logs in a live folder, or the one file, that can't be read, with the error."""
+    try:
+        paths = [each for each in path.iterdir() if each.name.split(".")[0] in protocols] if path.is_dir() else [path]
+    except OSError as error:
+        return {path: str(error.strerror)}
+    return {each: reason for each in paths if (reason := _reason_unreadable(each))}
+
+
+def protocols_of(paths: Iterable[Path]) -> frozenset[str]:
+    """Return the protocols that files may hold, by their names; all of them for a folder or a log of several protocols."""
+    protocols: set[str] = set()
+    for path in paths:
+        named = {protocol for protocol in PROTOCOLS if path.name.split(".")[0] == protocol}
+        protocols |= named or set(PROTOCOLS)
+    return frozenset(protocols)
+
+
+def _reason_unreadable(path: Path) -> str:
+    """Return why a file can't be read; empty if it can be, or is not there."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
+    return ""

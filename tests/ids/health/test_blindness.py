@@ -1,0 +1,298 @@
+"""Blindness: each impairment is raised once, does not flap, clears by itself, and survives restarts."""
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from mods_grpc.client import Verdict, VerdictStatus
+from mods_grpc.errors import InvalidInputError, Reason
+from mods_grpc.ids.health.blindness import Blindness
+from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
+from mods_grpc.ids.windows.window import WindowBatch
+
+SECOND = 10**9
+START = 1_772_409_600 * SECOND
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+
+
+def feature(protocol, minimum=0.0, maximum=90.0):
+    return WatchedFeature(name=f"{protocol}_in", protocol=protocol, training_minimum=minimum, training_maximum=maximum)
+
+
+CONN, HTTP = feature("conn", minimum=5.0), feature("http")
+
+
+class Scene:
+    """A watch whose clock, records and verdicts the test moves; it is restarted after every seventh update."""
+
+    def __init__(self, *features, **options):
+        self.now = 0
+        self._features = features
+        self._make = lambda: Blindness("tap", features, window_seconds=HOUR, **options)
+        self.blindness = self._make()
+        self.facts = {"records_by_protocol": {}, "malformed": 0, "late": 0, "remote": 0}
+        self.said = []
+        self.ticks = 0
+
+    def judge(self, values=None, status=VerdictStatus.SCORED, *, seconds=None, **fields):
+        at = START + (self.now if seconds is None else seconds) * SECOND
+        values = [float(self.now)] * len(self._features) if values is None else values
+        windows = WindowBatch(start_ns=at, series=("site",), values=np.array([values]))
+        verdict = Verdict(series="site", observe_time=datetime.fromtimestamp(at / SECOND, UTC), status=status, **fields)
+        self.blindness.observe(windows, [verdict])
+
+    def tick(self, seconds=MINUTE, *, judged=True, **read):
+        self.now += seconds
+        counts = self.facts["records_by_protocol"]
+        for key, number in read.items():
+            if key in self.facts and isinstance(number, int):
+                self.facts[key] += number
+            elif isinstance(number, int):
+                counts[key] = counts.get(key, 0) + number
+            else:
+                self.facts[key] = number
+        if judged:
+            self.judge(seconds=0)
+        notices = self.blindness.update(START + self.now * SECOND, ReadFacts(**self.facts))
+        self.said += [(str(notice.code), notice.subject, str(notice.state)) for notice in notices]
+        self.ticks += 1
+        if self.ticks % 7 == 0:
+            self.restart()
+        return notices
+
+    def pass_time(self, seconds, step=MINUTE, **read):
+        for _ in range(seconds // step):
+            self.tick(step, **read)
+
+    def restart(self):
+        state = json.loads(json.dumps(self.blindness.state(), allow_nan=False))
+        self.blindness = self._make()
+        self.blindness.restore(state)
+        self.facts |= {"records_by_protocol": {}, "malformed": 0, "late": 0, "remote": 0, "lost": {}}
+
+
+def test_logs_that_are_read_and_judged_raise_nothing():
+    scene = Scene(CONN, HTTP)
+    scene.pass_time(2 * DAY, step=5 * MINUTE, conn=100, http=3)
+    assert scene.said == []
+
+
+def test_a_log_that_never_came_is_reported_after_an_hour_and_cleared_when_it_comes():
+    scene = Scene(CONN, HTTP)
+    scene.pass_time(59 * MINUTE, conn=10)
+    assert scene.said == []
+    assert scene.blindness.open_notices == []
+    scene.pass_time(5 * MINUTE, conn=10)
+    assert scene.said == [("log_missing", "http", "raised")]
+    (notice,) = scene.blindness.open_notices
+    assert "no http record ever came; http_in is missing" in notice.message
+    scene.pass_time(9 * MINUTE, conn=10, http=1)
+    assert len(scene.said) == 1
+    scene.pass_time(5 * MINUTE, conn=10, http=1)
+    assert scene.said[1:] == [("log_missing", "http", "cleared")]
+
+
+def test_an_empty_log_that_is_there_is_not_missing():
+    scene = Scene(CONN, HTTP)
+    scene.pass_time(3 * HOUR, conn=10, logs=frozenset({"http"}))
+    assert scene.said == []
+
+
+def test_a_log_that_had_records_in_every_window_of_training_may_be_silent_for_two_windows():
+    scene = Scene(CONN)
+    scene.pass_time(HOUR, conn=10)
+    scene.pass_time(2 * HOUR - MINUTE)
+    assert scene.said == []
+    (notice,) = scene.tick()
+    assert (notice.code, notice.since) == ("log_silent", datetime.fromtimestamp(START / SECOND + HOUR, UTC))
+
+
+def test_a_quiet_log_may_be_silent_for_a_day():
+    scene = Scene(CONN, HTTP)
+    scene.tick(http=1)
+    scene.pass_time(DAY - 5 * MINUTE, step=5 * MINUTE, conn=10)
+    assert scene.said == []
+    scene.pass_time(10 * MINUTE, step=5 * MINUTE, conn=10)
+    assert scene.said == [("log_silent", "http", "raised")]
+    scene.pass_time(15 * MINUTE, conn=10, http=1)
+    assert scene.said[1:] == [("log_silent", "http", "cleared")]
+
+
+def test_a_log_that_was_never_silent_for_long_in_a_week_is_reported_earlier():
+    scene = Scene(CONN, HTTP)
+    for _ in range(8 * 24):  # hours
+        scene.tick(HOUR // 12, conn=10, http=1)
+        scene.pass_time(HOUR * 11 // 12, step=HOUR // 12, conn=10)
+    assert scene.said == []
+    scene.pass_time(HOUR // 2, step=HOUR // 12, conn=10)
+    assert scene.said == []
+    scene.pass_time(HOUR, step=HOUR // 12, conn=10)
+    assert scene.said == [("log_silent", "http", "raised")]
+
+
+def test_the_time_in_which_no_watch_ran_is_no_silence():
+    scene = Scene(CONN, HTTP)
+    scene.pass_time(HOUR, conn=10, http=1)
+    scene.tick(7 * DAY)
+    scene.pass_time(HOUR)
+    assert scene.said == []
+
+
+def test_in_a_recording_every_hour_counts():
+    scene = Scene(CONN, max_step_seconds=None)
+    scene.tick(conn=10)
+    scene.tick(3 * HOUR)
+    assert scene.said == [("log_silent", "conn", "raised")]
+
+
+def test_an_unreadable_file_is_reported_at_once_and_in_place_of_its_missing_features():
+    scene = Scene(CONN, HTTP)
+    denied = {"unreadable": {"/logs/http.log": "Permission denied"}, "unreadable_protocols": frozenset({"http"})}
+    (notice,) = scene.tick(conn=10, **denied)
+    assert notice.message == "/logs/http.log can't be read: Permission denied"
+    scene.pass_time(2 * DAY, step=5 * MINUTE, conn=10)
+    assert scene.said == [("log_unreadable", "/logs/http.log", "raised")]
+    scene.pass_time(20 * MINUTE, conn=10, http=3, unreadable={}, unreadable_protocols=frozenset())
+    assert scene.said[1:] == [("log_unreadable", "/logs/http.log", "cleared")]
+
+
+def test_lost_records_are_reported_once_until_none_was_lost_for_an_hour():
+    scene = Scene(CONN)
+    scene.tick(conn=10, lost={"conn": 1})
+    scene.pass_time(50 * MINUTE, conn=10)
+    scene.tick(conn=10, lost={"conn": 1})
+    scene.pass_time(HOUR, conn=10)
+    assert scene.said == [("records_lost", "conn", "raised")]
+    scene.pass_time(HOUR, conn=10)
+    assert scene.said[1:] == [("records_lost", "conn", "cleared")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "code"),
+    [("malformed", 10, "records_malformed"), ("late", 10, "records_late"), ("remote", 60, "records_remote")],
+)
+def test_a_share_of_dropped_records_is_reported_and_cleared_only_below_half_of_its_limit(kind, number, code):
+    scene = Scene(CONN)
+    scene.tick(conn=99, **{kind: 50})
+    assert scene.said == ([(code, "", "raised")] if kind == "malformed" else [])
+    scene = Scene(CONN)
+    scene.pass_time(HOUR, conn=100, **{kind: number})
+    assert scene.said == [(code, "", "raised")]
+    scene.pass_time(2 * HOUR, conn=100, **{kind: number // 2})
+    assert len(scene.said) == 1
+    scene.pass_time(2 * HOUR, conn=100, **{kind: number // 10})
+    assert scene.said[1:] == [(code, "", "cleared")]
+
+
+def test_few_records_say_nothing_about_a_share():
+    scene = Scene(CONN)
+    scene.pass_time(HOUR - MINUTE, conn=1, malformed=0, late=1, remote=1)
+    assert scene.said == []
+
+
+def test_unknown_locality_names_the_networks_to_give():
+    scene = Scene(CONN, HTTP)
+    public = frozenset({"203.0.113.7", "203.0.113.9", "2001:db8::7"})
+    scene.pass_time(10 * MINUTE, conn=100, http=50, public_local=public, unflagged_remote={"http": 0})
+    assert scene.said == []
+    (notice,) = scene.tick(conn=100, http=50, public_local=public, unflagged_remote={"http": 300})
+    assert (notice.code, notice.subject) == ("locality_unknown", "http")
+    assert notice.hint.startswith("name your own networks, for example --local 10.0.0.0/8 ")
+    assert notice.hint.endswith(" 203.0.113.0/24 2001:db8::/64")
+
+
+def test_a_feature_that_is_constant_for_a_day_is_reported_if_it_varied_in_training():
+    flat = WatchedFeature(name="flat", protocol="conn", training_minimum=1.0, training_maximum=1.0)
+    scene = Scene(feature("conn"), flat)
+    for hour in range(25):
+        scene.judge(values=(0.0, 1.0), seconds=hour * HOUR)
+        scene.tick(judged=False, conn=10)
+        assert scene.said == ([("feature_constant", "conn_in", "raised")] if hour >= 24 else [])
+    scene.judge(values=(3.0, 1.0), seconds=30 * HOUR)
+    scene.pass_time(15 * MINUTE, judged=False, conn=10)
+    assert scene.said[1:] == [("feature_constant", "conn_in", "cleared")]
+
+
+def test_a_silent_log_is_not_reported_again_for_each_of_its_constant_features():
+    scene = Scene(feature("conn", minimum=5.0), feature("http"))
+    scene.tick(conn=10)
+    for hour in range(30):
+        scene.judge(values=(0.0, hour), seconds=hour * HOUR)
+        scene.pass_time(HOUR, step=30 * MINUTE, judged=False, http=1)
+    assert scene.said == [("log_silent", "conn", "raised")]
+
+
+@pytest.mark.parametrize("aspect", ["anomalous", "out_of_distribution", "drift"])
+def test_a_model_that_does_not_fit_is_reported(aspect):
+    scene = Scene(feature("conn"), feature("http"))
+    for window in range(200):
+        scene.judge(values=(window, window), seconds=window * 600, **{aspect: window % 3 == 0})
+        scene.tick(conn=10, http=1, judged=False)
+        assert scene.said == [] or window >= 30
+    assert scene.said == [("model_unfit", aspect, "raised")]
+    for window in range(200, 400):
+        scene.judge(values=(window, window), seconds=window * 600)
+        scene.tick(conn=10, http=1, judged=False)
+    assert scene.said[1:] == [("model_unfit", aspect, "cleared")]
+
+
+def test_a_few_anomalies_do_not_make_a_model_unfit():
+    scene = Scene(feature("conn"), feature("http"))
+    for window in range(300):
+        scene.judge(values=(window, window), seconds=window * 600, anomalous=window % 6 == 0)
+        scene.tick(conn=10, http=1, judged=False)
+    assert scene.said == []
+
+
+def test_an_hour_without_a_verdict_is_reported_with_its_reason():
+    scene = Scene(CONN, feature("ssh"))
+    scene.pass_time(HOUR, conn=10, ssh=1)
+    for _ in range(70):
+        error = InvalidInputError.for_field("values", Reason.FEATURE_MISSING, "ssh_in is missing")
+        scene.judge(status=VerdictStatus.REJECTED, error=error)
+        scene.tick(judged=False, conn=10, ssh=1)
+    assert scene.said == [("not_judged", "", "raised")]
+    (notice,) = scene.blindness.open_notices
+    assert notice.since == datetime.fromtimestamp(START / SECOND + HOUR, UTC)
+    assert "the server refuses the windows (values: ssh_in is missing)" in notice.message
+    scene.pass_time(15 * MINUTE, conn=10, ssh=1)
+    assert scene.said[1:] == [("not_judged", "", "cleared")]
+
+
+def test_a_server_that_can_not_be_reached_is_reported_while_the_watch_waits():
+    scene = Scene(CONN)
+    scene.pass_time(HOUR, conn=10)
+    said = []
+    for _ in range(80):
+        scene.now += MINUTE
+        said += scene.blindness.wait_for_server(START + scene.now * SECOND)
+    (notice,) = said
+    assert (notice.code, notice.severity.name) == ("not_judged", "HIGH")
+    assert "the server can't be reached" in notice.message
+    scene.pass_time(15 * MINUTE, conn=10)
+    assert scene.said == [("not_judged", "", "cleared")]
+
+
+def test_warming_up_is_reported_live_and_is_usual_in_a_recording():
+    live, recorded = Scene(CONN), Scene(CONN, warm_up_seconds=6 * HOUR)
+    for scene in (live, recorded):
+        for _ in range(90):
+            scene.judge(values=(scene.now,), status=VerdictStatus.WARMING_UP)
+            scene.tick(judged=False, conn=10)
+    assert live.said == [("not_judged", "", "raised")]
+    assert "warming up" in live.blindness.open_notices[0].message
+    assert recorded.said == []
+    for _ in range(6 * 60):
+        recorded.judge(values=(recorded.now,), status=VerdictStatus.WARMING_UP)
+        recorded.tick(judged=False, conn=10)
+    assert recorded.said == [("not_judged", "", "raised")]
+
+
+def test_a_clock_that_is_set_back_changes_nothing():
+    scene = Scene(CONN)
+    scene.pass_time(HOUR, conn=10)
+    scene.now -= 2 * DAY
+    scene.pass_time(30 * MINUTE, conn=10)
+    assert scene.said == []
