@@ -91,6 +91,7 @@ def cli_page() -> str:
     lines = _head("Command lines", "Commands, arguments and options of `mods-grpc` and `python -m training`.")
     lines += [
         "Exit status of both: 0 done, 1 failed, 2 called wrongly or refused, 130 interrupted.",
+        "`mods-grpc aggregate`, `replay` and `watch`: 3 finished, but [what was read](account.md) can't be trusted.",
         "`mods-grpc serve`: 0 drained in time, 1 the grace ran out, 2 could not start.",
         "",
     ]
