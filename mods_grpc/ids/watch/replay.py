@@ -118,7 +118,7 @@ def _files_by_stream(path: Path) -> dict[str, list[LogFile]]:
     if path.is_dir():
         return find_logs(path, PROTOCOLS, recursive=True)
     file = classify(path, PROTOCOLS, explicit=True)
-    return {file.stream: [file]} if file is not None else {}
+    return {file.log: [file]} if file is not None else {}
 
 
 def _text_bytes(path: Path) -> int:
