@@ -21,7 +21,7 @@ from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
-from mods_grpc.ids.health.account import Account, RejectedLines, format_account, make_account
+from mods_grpc.ids.health.account import Account, RejectedLines, find_unused, format_account, make_account
 from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.logs.quarantine import Quarantine
 
@@ -87,7 +87,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     )
     definition = Definition(tuple(feature for feature in ALL_FEATURES.features if feature.protocol in arguments.protocols))
     started = time.monotonic()
-    rejected, files_read = RejectedLines(), set[Path]()
+    rejected = RejectedLines()
     with ExitStack() as stack:
         writer = stack.enter_context(_open_writer(arguments, options))
         quarantine = stack.enter_context(Quarantine(arguments.quarantine))
@@ -95,7 +95,6 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         task = progress.add_task("", total=None)
 
         def show(path: Path, size: int) -> None:
-            files_read.add(path)
             progress.update(task, advance=size, description=path.name)
 
         def reject(path: Path, reason: str, line: bytes) -> None:
@@ -117,7 +116,9 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     account = make_account(
         batch.counters,
         batch.aggregator.counters,
-        files_read=len(files_read),
+        files_read=len(batch.listing.files),
+        left_out=batch.listing.left_out,
+        unused=find_unused(arguments.logs, batch.listing),
         rejected=rejected,
         ahead=batch.aggregator.counters.ahead,
         windows=writer.rows,

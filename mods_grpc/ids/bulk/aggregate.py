@@ -23,8 +23,8 @@ from mods_grpc.ids.bulk.reduce import add_columns
 from mods_grpc.ids.bulk.sources import Source, SourceQueue
 from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters, max_record_time_ns
 from mods_grpc.ids.logs.parser import LineParser
+from mods_grpc.ids.sources.log_files import LogFile, list_logs
 from mods_grpc.ids.sources.reader import discard
-from mods_grpc.ids.sources.rotation import LogFile, classify, find_logs
 from mods_grpc.ids.sources.tail import MAX_QUARANTINED_BYTES, RejectedLineHandler
 from mods_grpc.ids.sources.text_file import TextFile
 
@@ -87,9 +87,10 @@ class BulkAggregator:
     Attributes:
         counters: Numbers of lines so far.
         protocols_seen: Protocols with at least one record.
+        listing: The files that are read, and those that are left out; there may be none to read.
 
     Raises:
-        DataError: There is nothing to read.
+        DataError: A file or folder is absent.
     """
 
     def __init__(
@@ -119,20 +120,11 @@ class BulkAggregator:
         self._frame_bytes, self._buffer_bytes, self._wait_bytes = frame_bytes, buffer_bytes, wait_bytes
         self._buffers: dict[str, _Buffer] = {}  # by layout
         self._read_bytes = 0
-        files = [file for path in paths for files in self._find_files(path) for file in files]
-        self._queue = SourceQueue(map(self._make_source, files))
-
-    def _find_files(self, path: Path) -> list[list[LogFile]]:
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder")
-        if path.is_dir():
-            logs = list(find_logs(path, self._plans, recursive=True).values())
-        else:
-            file = classify(path, self._plans, explicit=True)
-            logs = [[file]] if file else []
-        if not logs:
-            raise DataError(f"{path}: no logs of {', '.join(self._plans)}")
-        return logs
+        for path in paths:
+            if not path.exists():
+                raise DataError(f"{path}: no such file or folder")
+        self.listing = list_logs(paths, self._plans, recursive=True)
+        self._queue = SourceQueue(map(self._make_source, self.listing.files))
 
     def rows(self) -> Iterator[AggregateRow]:
         """Yield the rows of all complete windows, in order of start, then series."""

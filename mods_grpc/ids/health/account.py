@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.data.units import DAY_SECONDS, SECONDS_PER_UNIT
 from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.sources.log_files import COPY, LeftOutFile, LogListing
 
 MAX_NAMES = 3
 MAX_EXAMPLE_BYTES = 200
@@ -38,22 +39,6 @@ _REASON_WORDS = {
     "other log": "of other logs",
     "compression": "of a compression that can't be read",
 }
-
-
-class LeftOut(Protocol):
-    """A file that was not read, such as `mods_grpc.ids.sources.log_files.LeftOutFile`."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-
-    @property
-    def reason(self) -> str:
-        """Why, in a few fixed words."""
-
-    @property
-    def detail(self) -> str:
-        """The error, or the file that it is a copy of; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +76,7 @@ class Account:
     Attributes:
         files_read: Number of files.
         left_out: Files that were not read.
+        unused: Files and folders that were given and held nothing to read.
         damaged_files: Files that were not read to their end, by what is wrong.
         first_damaged: The name of the first such file.
         lines: Lines read.
@@ -110,7 +96,8 @@ class Account:
     """
 
     files_read: int = 0
-    left_out: Sequence[LeftOut] = ()
+    left_out: Sequence[LeftOutFile] = ()
+    unused: Sequence[str] = ()
     damaged_files: Mapping[str, int] = field(default_factory=dict)
     first_damaged: Mapping[str, str] = field(default_factory=dict)
     lines: int = 0
@@ -180,6 +167,7 @@ class Account:
         return {
             "files_read": self.files_read,
             "left_out": left_out,
+            "unused": list(self.unused),
             "damaged_files": dict(self.damaged_files),
             "lines": self.lines,
             "records": self.records,
@@ -220,7 +208,8 @@ def make_account(
     counted: AggregatorCounters,
     *,
     files_read: int,
-    left_out: Sequence[LeftOut] = (),
+    left_out: Sequence[LeftOutFile] = (),
+    unused: Sequence[str] = (),
     rejected: RejectedLines | None = None,
     ahead: int,
     waiting: int = 0,
@@ -231,6 +220,7 @@ def make_account(
     return Account(
         files_read=files_read,
         left_out=tuple(left_out),
+        unused=tuple(unused),
         damaged_files=dict(read.damaged_files),
         first_damaged=dict(read.first_damaged),
         lines=read.lines,
@@ -256,6 +246,12 @@ def make_account(
         windows=windows,
         judged=judged,
     )
+
+
+def find_unused(paths: Sequence[Path], listing: LogListing) -> list[str]:
+    """Return those of files and folders that hold no log that is read, nor a copy of one."""
+    used = [file.path for file in listing.files] + [file.path for file in listing.left_out if file.reason == COPY]
+    return [str(path) for path in paths if not any(file == path or path in file.parents for file in used)]
 
 
 def format_account(account: Account, now_ns: int | None = None) -> str:
@@ -287,7 +283,7 @@ def format_account(account: Account, now_ns: int | None = None) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def format_left_out(left_out: Iterable[LeftOut]) -> str:
+def format_left_out(left_out: Iterable[LeftOutFile]) -> str:
     """Return how many files were left out and why, with the first names: `42 of other logs (ftp.log, weird.log, …)`."""
     groups = sorted(_group_left_out(left_out).items(), key=lambda group: -len(group[1]))
     parts = []
@@ -336,7 +332,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _name_reason(reason: str, number: int) -> str:
-    if reason == "copy":
+    if reason == COPY:
         return reason if number == 1 else "copies"
     return _REASON_WORDS.get(reason, reason)
 
@@ -351,9 +347,9 @@ def _by_number(numbers: Mapping[str, int]) -> dict[str, int]:
     return {name: number for name, number in sorted(numbers.items(), key=lambda item: (-item[1], item[0])) if number > 0}
 
 
-def _group_left_out(left_out: Iterable[LeftOut]) -> dict[str, list[str]]:
+def _group_left_out(left_out: Iterable[LeftOutFile]) -> dict[str, list[str]]:
     names: defaultdict[str, list[str]] = defaultdict(list)
     for file in left_out:
-        link = " is " if file.reason == "copy" else ": "
+        link = " is " if file.reason == COPY else ": "
         names[file.reason].append(f"{file.path.name}{link}{file.detail}" if file.detail else file.path.name)
     return {reason: sorted(group) for reason, group in names.items()}

@@ -23,6 +23,7 @@ from mods_grpc.ids.health.account import (
 )
 from mods_grpc.ids.health.networks import propose_networks
 from mods_grpc.ids.logs.line_rules import MIN_TIME_NS
+from mods_grpc.ids.sources.log_files import COMPRESSION, UNREADABLE
 
 MAX_DROPPED_SHARE = 0.2
 MAX_REMOTE_SHARE = 0.5
@@ -311,6 +312,12 @@ def _damaged_files(account: Account, _expected: Expectation) -> Iterator[Doubt]:
         yield Doubt("damaged_files", message, is_severe)
 
 
+def _unused(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    if account.unused:
+        names = ", ".join(account.unused[:MAX_NAMES]) + (", …" if len(account.unused) > MAX_NAMES else "")
+        yield Doubt("unused", f"{names}: no log of {', '.join(expected.protocols)} to read; is that the right path?", True)
+
+
 def _unread(account: Account, _expected: Expectation) -> Iterator[Doubt]:
     """Doubt files that hold wanted logs and were left out because they can't be read."""
     unread = [file for file in account.left_out if _is_unread(file.reason)]
@@ -322,7 +329,7 @@ def _unread(account: Account, _expected: Expectation) -> Iterator[Doubt]:
 
 
 def _is_unread(reason: str) -> bool:
-    return reason.startswith(("unreadable", "compression"))
+    return reason in {UNREADABLE, COMPRESSION}
 
 
 def _files(account: Account) -> str:
@@ -344,7 +351,7 @@ def _percent(share: float) -> str:
 
 
 _FINDERS: tuple[Callable[[Account, Expectation], Iterator[Doubt]], ...] = (
-    *(_damaged_fields, _damaged_files, _unread, _ahead, _windows, _over_limit),
+    *(_damaged_fields, _damaged_files, _unused, _unread, _ahead, _windows, _over_limit),
     *(_late, _missing, _malformed, _unflagged, _remote, _before_begin),
 )
 """Finders of doubts; where several are severe, the cause comes after its consequences."""

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from mods_grpc.client import ModelInfo, VerdictStatus
-from mods_grpc.ids.health.account import Account, LeftOut, RejectedLines, format_age, format_left_out, format_nanos, make_account
+from mods_grpc.ids.health.account import Account, RejectedLines, format_age, format_left_out, format_nanos, make_account
 from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, is_doubtful
 from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.sources.log_files import LeftOutFile
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.windows.feed import WindowFeed
 
@@ -20,7 +21,7 @@ def take_account(
     judged: WatchCounters,
     *,
     files_read: int,
-    left_out: tuple[LeftOut, ...] = (),
+    left_out: Sequence[LeftOutFile] = (),
     rejected: RejectedLines | None = None,
 ) -> Account:
     """Return the account of what was read and judged until now.

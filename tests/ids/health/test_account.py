@@ -1,18 +1,18 @@
 """The account of what was read: a balance of lines and records, short text, and differences."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.ids.health.account import Account, RejectedLines, format_account, make_account
 from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.sources.log_files import LeftOutFile
 
 SECOND = 10**9
 TIME = 1_713_571_200 * SECOND  # 2024-04-20
 
 
 def left_out(path, reason, detail=""):
-    return SimpleNamespace(path=Path(path), reason=reason, detail=detail)
+    return LeftOutFile(path=Path(path), reason=reason, detail=detail)
 
 
 def test_a_clean_account_is_one_line_without_zeros():

@@ -1,12 +1,12 @@
 """Doubts about what was read: each names what is probably wrong and what to do; the severe ones make the exit status 3."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from mods_grpc.ids.health.account import Account, RejectedExample
 from mods_grpc.ids.health.doubts import MAX_DROPPED_SHARE, Expectation, find_doubts, format_doubts, is_doubtful
+from mods_grpc.ids.sources.log_files import LeftOutFile
 
 SECOND = 10**9
 HOUR = 3_600 * SECOND
@@ -42,7 +42,7 @@ def nothing(**changed):
 
 
 def left_out(path, reason, detail=""):
-    return SimpleNamespace(path=Path(path), reason=reason, detail=detail)
+    return LeftOutFile(path=Path(path), reason=reason, detail=detail)
 
 
 def worst(made, expected=EXPECTED):
