@@ -33,7 +33,8 @@ from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.sinks.sink import SinkGroup
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.eve_socket import EveReceiver
-from mods_grpc.ids.sources.reader import LogPosition, LogReader
+from mods_grpc.ids.sources.position import LogPosition
+from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_unreadable
@@ -176,7 +177,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
                 polled_at=lambda: ticker.polled_at,
             )
             stack.callback(_serve_metrics(arguments.metrics_address, watch_parts))
-        run_loop(feed, pipeline, writer, stop, after_poll=ticker)
+        run_loop(feed, pipeline, writer, stop, while_reading=ticker.while_reading, after_poll=ticker.after_poll)
         pipeline.close()
         counters, by_phase = pipeline.counters, pipeline.counters.by_phase
         totals = {

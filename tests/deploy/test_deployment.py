@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from mods_grpc.cli.main import build_parser
+from mods_grpc.exit_codes import EXIT_USAGE
 from mods_grpc.server.probe import main as probe
 from tests.support.models.tiny import publish_tiny
 from tests.support.paths import ROOT
@@ -21,6 +23,8 @@ from tests.support.running_server import running_server
 
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+UNIT_COMMAND = "/opt/mods-grpc/bin/mods-grpc"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -115,6 +119,47 @@ def test_the_compose_file_is_valid_and_passes_its_linter():
     run_tool("compose-lint", *options, DEPLOY / "compose.yaml")
 
 
+def read_unit(path):
+    """Return the settings of a systemd unit, each with all its values."""
+    settings = {}
+    for line in path.read_text().replace("\\\n", " ").splitlines():
+        if line and line[0] not in "#[":
+            name, _, value = line.partition("=")
+            settings.setdefault(name, []).append(value)
+    return settings
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_systemd_accepts_the_units(path, tmp_path):
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze, of Debian's package systemd, is not installed")
+    for unit in UNITS:  # they name each other
+        (tmp_path / unit.name).write_text(unit.read_text().replace(UNIT_COMMAND, sys.executable))
+    done = subprocess.run([analyze, "verify", tmp_path / path.name], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_units_run_without_rights_in_a_read_only_system(path):
+    unit = read_unit(path)
+    assert unit["DynamicUser"] == unit["NoNewPrivileges"] == unit["PrivateDevices"] == ["yes"]
+    assert (unit["CapabilityBoundingSet"], unit["ProtectSystem"], unit["ProtectHome"]) == ([""], ["strict"], ["yes"])
+    assert unit["User"] == ["mods-grpc"]
+    assert unit["RestartPreventExitStatus"] == [str(EXIT_USAGE)]
+
+
+def test_the_watch_writes_where_its_unit_lets_it():
+    unit = read_unit(DEPLOY / "systemd/mods-grpc-watch.service")
+    (command,) = unit["ExecStart"]
+    arguments = build_parser().parse_args(shlex.split(command)[1:])
+    assert str(arguments.state) == f"/var/lib/{unit['StateDirectory'][0]}"
+    assert arguments.alerts == [f"eve:/var/log/{unit['LogsDirectory'][0]}/eve.json"]
+    assert (unit["Type"], unit["WatchdogSec"]) == (["notify"], ["5min"])
+    (server,) = read_unit(DEPLOY / "systemd/mods-grpc-server.service")["ExecStart"]
+    assert f"--address {arguments.address} " in " ".join(server.split())
+
+
 @pytest.fixture
 def promtool():
     promtool = shutil.which("promtool", path=f"{ROOT / 'build/tools/usr/bin'}{os.pathsep}{os.environ['PATH']}")
@@ -171,6 +216,11 @@ def list_commands():
     (pod,) = list_pods()
     for container in [*pod["initContainers"], *pod["containers"]]:
         yield f"kubernetes {container['name']}", container["args"]
+    for path in UNITS:
+        (command,) = read_unit(path)["ExecStart"]
+        program, *arguments = shlex.split(command)
+        assert program == UNIT_COMMAND
+        yield path.name, arguments
 
 
 @pytest.mark.parametrize(("where", "command"), list(list_commands()), ids=lambda value: value if isinstance(value, str) else "")

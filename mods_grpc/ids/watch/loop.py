@@ -23,6 +23,7 @@ def run_loop(
     writer: CheckpointWriter,
     stop: Event,
     *,
+    while_reading: Callable[[], None] = lambda: None,
     after_poll: Callable[[], None] = lambda: None,
     poll_seconds: float = POLL_SECONDS,
 ) -> None:
@@ -33,6 +34,7 @@ def run_loop(
         pipeline: Processes them.
         writer: Saves the state of both.
         stop: Set by another thread or a signal handler.
+        while_reading: Called at every poll, and after every `RECORDS_PER_YIELD` records of a long one.
         after_poll: Called when all that is there was read; may queue notices.
         poll_seconds: Pause between two polls of the source.
 
@@ -61,11 +63,13 @@ def run_loop(
 
     while not stop.is_set():
         for batches in poll_source():
+            while_reading()
             pipeline.feed(batches)
             if pipeline.pending >= MAX_PENDING:
                 save_and_process()
             if stop.is_set():
                 break
+        while_reading()
         after_poll()
         if pipeline.has_work or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
             save_and_process()

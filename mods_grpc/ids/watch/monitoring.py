@@ -46,7 +46,7 @@ class WaitingWatch:
 
 
 class Ticker:
-    """Checks for notices and tells the service manager that the watch is alive, whenever the logs were read to their end.
+    """Checks for notices whenever the logs were read to their end, and tells the service manager that the watch is alive.
 
     Args:
         pipeline: Raises and writes the notices.
@@ -62,15 +62,24 @@ class Ticker:
         self._checked_at: float | None = None
         self.polled_at: float | None = None
 
-    def __call__(self) -> None:
-        """Do what is due."""
+    def while_reading(self) -> None:
+        """Say that the watch is alive; called often, also while it reads much."""
+        self._service.set_alive()
+
+    def after_poll(self) -> None:
+        """Check for notices; called when all that is there was read."""
         self.polled_at = time.time()
         self._service.set_ready()
-        self._service.set_alive()
         now = time.monotonic()
         if self._checked_at is None or now - self._checked_at >= CHECK_SECONDS:
             self._checked_at = now
             self._pipeline.check(time.time_ns(), self._facts())
+            self._service.set_status(self._format_status())
+
+    def _format_status(self) -> str:
+        counters, notices = self._pipeline.counters, self._pipeline.open_notices
+        impaired = f"; monitoring is impaired: {', '.join(notice.message for notice in notices)}" if notices else ""
+        return f"{counters.windows:,} windows, {counters.alerts:,} alerts{impaired}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
