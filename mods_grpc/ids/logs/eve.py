@@ -57,29 +57,28 @@ class EveParser:
         read = self._readers.get(kind)
         if read is None:
             return None
-        if "src_ip" not in event or "dest_ip" not in event:
+        if "src_ip" not in event or "dest_ip" not in event:  # as shippers rename them
             renamed = with_zeek_names(event)
             event = {**event, **{ours: renamed[theirs] for ours, theirs in _ENDPOINTS.items() if theirs in renamed}}
         return read(event)
 
     def _read_common(self, event: Mapping[str, Any], *, ts: int | None = None) -> dict[str, Any]:
-        read = partial(read_optional, damaged_fields=self._damaged_fields)
-        values = {
+        damaged = self._damaged_fields
+        return {
             "ts": self._read_time(event, _TIMES) if ts is None else ts,
             "orig_h": _require_address(event, "src_ip"),
             "resp_h": _require_address(event, "dest_ip"),
+            "uid": read_optional("flow_id", line_rules.check_text, event.get("flow_id"), damaged),
+            "orig_p": read_optional("src_port", line_rules.check_port, event.get("src_port"), damaged),
+            "resp_p": read_optional("dest_port", line_rules.check_port, event.get("dest_port"), damaged),
+            "sensor": read_optional("host", line_rules.check_text, host_of(event) or event.get("in_iface"), damaged) or "",
         }
-        values["uid"] = read("flow_id", line_rules.check_text, event.get("flow_id"))
-        values["sensor"] = read("host", line_rules.check_text, host_of(event) or event.get("in_iface")) or ""
-        values["orig_p"] = read("src_port", line_rules.check_port, event.get("src_port"))
-        values["resp_p"] = read("dest_port", line_rules.check_port, event.get("dest_port"))
-        return values
 
     def _read_time(self, event: Mapping[str, Any], names: tuple[str, ...], block: str = "") -> int:
-        value = next((event[name] for name in names if event.get(name) is not None), None)
-        if value is None:
-            raise MalformedLineError(f"no {block}{names[0]}")
-        return line_rules.check_time(value, self._latest_ns)
+        for name in names:
+            if (value := event.get(name)) is not None:
+                return line_rules.check_time(value, self._latest_ns)
+        raise MalformedLineError(f"no {block}{names[0]}")
 
     def _read(self, kind: type[Record], event: Mapping[str, Any]) -> Record:
         return kind(**self._read_common(event))
@@ -87,13 +86,15 @@ class EveParser:
     def _read_flow(self, event: Mapping[str, Any]) -> Record:
         flow = _require_object(event, "flow")
         common = self._read_common(event, ts=self._read_time(flow, ("start",), "flow."))
-        read = partial(read_optional, damaged_fields=self._damaged_fields)
-        end = next((time for time in (flow.get("end"), *map(event.get, _TIMES)) if time is not None), None)
+        damaged = self._damaged_fields
+        end = flow.get("end")
+        if end is None:
+            end = next((event[name] for name in _TIMES if event.get(name) is not None), None)
         return Conn(
             **common,
-            duration=read("flow.end", partial(self._read_duration, common["ts"]), end),
-            orig_bytes=read("flow.bytes_toserver", line_rules.check_count, flow.get("bytes_toserver")),
-            resp_bytes=read("flow.bytes_toclient", line_rules.check_count, flow.get("bytes_toclient")),
+            duration=read_optional("flow.end", partial(self._read_duration, common["ts"]), end, damaged),
+            orig_bytes=read_optional("flow.bytes_toserver", line_rules.check_count, flow.get("bytes_toserver"), damaged),
+            resp_bytes=read_optional("flow.bytes_toclient", line_rules.check_count, flow.get("bytes_toclient"), damaged),
         )
 
     def _read_duration(self, start_ns: int, end: object) -> int:

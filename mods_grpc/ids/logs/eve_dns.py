@@ -65,12 +65,14 @@ class DnsEvents:
         if isinstance(number := dns.get("id"), int):
             self._answered.pop((common["uid"], number), None)
         queries = dns.get("queries")
-        questions = [question for question in queries if isinstance(question, dict)] if isinstance(queries, list) else []
-        names = [
-            name
-            for question in questions or [dns]
-            if (name := self._read_optional("dns.rrname", line_rules.check_text, question.get("rrname"))) is not None
-        ]
+        questions: list[Mapping[str, Any]] = []
+        if isinstance(queries, list):
+            questions = [question for question in queries if isinstance(question, dict)]
+        names = []
+        for question in questions or [dns]:
+            name = self._read_optional("dns.rrname", line_rules.check_text, question.get("rrname"))
+            if name is not None:
+                names.append(name)
         transport = self._read_optional("proto", line_rules.check_text, proto)
         return Dns(
             **common,

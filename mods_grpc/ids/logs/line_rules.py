@@ -23,7 +23,8 @@ _MAX_SECONDS = 1e11  # higher times since 1970 are in milliseconds, or in even s
 _MICROS_BY_UNIT = ((1e17, 1e-3), (1e14, 1.0), (1e11, 1e3))  # lower bound of a time in nano-, micro- and milliseconds
 
 _NUMBER = re.compile(r"\d{1,19}(?:\.\d{1,19})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
-_WHOLE = re.compile(r"(\d{1,16})(?:\.0+)?", re.ASCII)
+_MAX_DIGITS = 16
+_WHOLE = re.compile(r"(\d{1,16})\.0+", re.ASCII)
 _FLAGS = {"T": True, "F": False, "true": True, "false": False, "True": True, "False": False}
 _MAX_ADDRESS_CHARACTERS = 45 + 1 + 15  # with a zone
 
@@ -105,8 +106,8 @@ def to_time_ns(epoch: float, latest_ns: int | None) -> int:
     """
     if not isfinite(epoch):
         raise MalformedLineError("time")
-    micros = next((factor for bound, factor in _MICROS_BY_UNIT if epoch >= bound), 1e6) if epoch >= _MAX_SECONDS else 1e6
-    nanos = floor(epoch * micros + 0.5) * 1000
+    per_unit = 1e6 if epoch < _MAX_SECONDS else next(micros for bound, micros in _MICROS_BY_UNIT if epoch >= bound)
+    nanos = floor(epoch * per_unit + 0.5) * 1000
     if not MIN_TIME_NS <= nanos <= (max_record_time_ns() if latest_ns is None else latest_ns):
         raise MalformedLineError("time")
     return nanos
@@ -118,7 +119,7 @@ def parse_time(text: str, latest_ns: int | None) -> int:
     Raises:
         MalformedLineError: Not such a time, or one before 2000 or after `latest_ns`.
     """
-    if _NUMBER.fullmatch(text):
+    if text[4:5] != "-" and _NUMBER.fullmatch(text):
         return to_time_ns(float(text), latest_ns)
     try:
         parsed = datetime.fromisoformat(text)
@@ -189,7 +190,9 @@ def parse_count(text: str) -> int:
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
     """
-    return _parse_whole(text, MAX_COUNT, "count")
+    if text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS and (value := int(text)) <= MAX_COUNT:
+        return value
+    return _parse_decimal_whole(text, MAX_COUNT, "count")
 
 
 def check_count(value: object) -> int:
@@ -198,7 +201,9 @@ def check_count(value: object) -> int:
     Raises:
         MalformedLineError: Not a whole number from 0 to 2^50.
     """
-    return _check_whole(value, MAX_COUNT, "count")
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value
+    return parse_count(value) if isinstance(value, str) else _check_decimal_whole(value, MAX_COUNT, "count")
 
 
 def parse_port(text: str) -> int:
@@ -207,7 +212,9 @@ def parse_port(text: str) -> int:
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
     """
-    return _parse_whole(text, MAX_PORT, "port")
+    if text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS and (value := int(text)) <= MAX_PORT:
+        return value
+    return _parse_decimal_whole(text, MAX_PORT, "port")
 
 
 def check_port(value: object) -> int:
@@ -216,24 +223,24 @@ def check_port(value: object) -> int:
     Raises:
         MalformedLineError: Not a whole number from 0 to 65,535.
     """
-    return _check_whole(value, MAX_PORT, "port")
+    if type(value) is int and 0 <= value <= MAX_PORT:
+        return value
+    return parse_port(value) if isinstance(value, str) else _check_decimal_whole(value, MAX_PORT, "port")
 
 
-def _parse_whole(text: str, highest: int, reason: str) -> int:
+def _parse_decimal_whole(text: str, highest: int, reason: str) -> int:
+    """Parse a whole number with a fraction of zeros, as typed `double`."""
     match = _WHOLE.fullmatch(text)
     if match is None or (value := int(match[1])) > highest:
         raise MalformedLineError(reason)
     return value
 
 
-def _check_whole(value: object, highest: int, reason: str) -> int:
-    if isinstance(value, str):
-        return _parse_whole(value, highest, reason)
-    if isinstance(value, float) and value.is_integer():  # pandas writes whole numbers so, where some are missing
-        value = int(value)
-    if type(value) is not int or not 0 <= value <= highest:
+def _check_decimal_whole(value: object, highest: int, reason: str) -> int:
+    """Return a whole number that is a float, as pandas writes the numbers of a column where some are missing."""
+    if not isinstance(value, float) or not value.is_integer() or not 0 <= value <= highest:
         raise MalformedLineError(reason)
-    return value
+    return int(value)
 
 
 def check_address(value: object) -> str:

@@ -13,7 +13,7 @@ from mods_grpc.ids.logs.log_names import is_repeating, protocol_of, protocol_of_
 from mods_grpc.ids.logs.zeek import TsvHeader, TsvParser
 from mods_grpc.ids.logs.zeek_json import is_zeek, parse_json
 
-_BYTE_ORDER_MARK = "\ufeff"
+_PADDING = "\ufeff\0 "  # a byte order mark, or zeros: the hole that truncating an open log leaves
 
 
 class LineParser:
@@ -74,17 +74,18 @@ class LineParser:
         if len(line) > MAX_LINE_BYTES:
             raise MalformedLineError("long")
         decoded = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-        if decoded.startswith((_BYTE_ORDER_MARK, "\0", " ")):
-            # zeros are the hole that truncating an open log leaves
-            decoded = decoded.lstrip("\0").removeprefix(_BYTE_ORDER_MARK).lstrip(" ")
-        if decoded.startswith("#"):
+        first = decoded[:1]
+        if first in _PADDING:
+            decoded = decoded.lstrip(_PADDING)
+            first = decoded[:1]
+        if first == "{":
+            return self._parse_json(decoded)
+        if first == "#":
             self.header = copy(self.header)  # a saved position may refer to the old header
             self.header.read_line(decoded)
             self._tsv = None
             return None
-        if decoded.startswith("{"):
-            return self._parse_json(decoded)
-        if not decoded:
+        if not first:
             return None
         if self._tsv is None:
             if not self.header.names and decoded.endswith("}") and (start := decoded.find('{"')) > 0:
@@ -102,6 +103,8 @@ class LineParser:
             event = json.loads(text)
         except (ValueError, RecursionError):
             raise MalformedLineError("json") from None
+        if not isinstance(event, dict):
+            raise MalformedLineError("json")
         opened = open_envelope(event)
         event, log = (event, None) if opened is None else (opened.event, opened.log)
         if is_eve(event) and not is_zeek(event):

@@ -1,11 +1,22 @@
 """Quarantine: a file that collects malformed lines for inspection."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
+from mods_grpc.atomic_file import errors_named
+
 DEFAULT_MAX_BYTES = 64 << 20
+MAX_QUARANTINED_BYTES = 4_096
+
+RejectedLineHandler = Callable[[Path, str, bytes], None]
+"""Called with the file, the reason and the first 4 KiB of a malformed line."""
+
+
+def discard(_path: Path, _reason: str, _line: bytes) -> None:
+    """Discard a malformed line; it is counted anyway."""
 
 
 class Quarantine:
@@ -17,20 +28,27 @@ class Quarantine:
     """
 
     def __init__(self, path: Path | None, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self._path = path
         self._file: TextIO | None = None if path is None else path.open("a", encoding="utf-8")
         self._remaining_bytes = max_bytes
 
     def write(self, path: Path, reason: str, line: bytes) -> None:
-        """Append a malformed line."""
-        if self._file is None or self._remaining_bytes <= 0:
+        """Append a malformed line.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        if self._path is None or self._file is None or self._remaining_bytes <= 0:
             return
         entry = json.dumps({"file": str(path), "reason": reason, "line": line.decode("utf-8", "backslashreplace")}) + "\n"
         self._remaining_bytes -= len(entry)
-        self._file.write(entry)
+        with errors_named(self._path):
+            self._file.write(entry)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._path is not None and self._file is not None:
+            with errors_named(self._path):
+                self._file.close()

@@ -13,7 +13,9 @@ def host_of(event: Mapping[str, Any]) -> object:
     `host` is a text, or an object with `name` or `hostname`; `observer` and `agent` are such objects.
     """
     for name in _HOST_OBJECTS:
-        value = event.get(name)
+        if name not in event:
+            continue
+        value = event[name]
         if isinstance(value, dict):
             value = value.get("name") or value.get("hostname")
         elif name != "host":

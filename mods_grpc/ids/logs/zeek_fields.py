@@ -41,6 +41,7 @@ _BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
     "sip": (ZeekField("user_agent", "string", "user_agent"),),
 }
 
+# the required ones come first
 FIELDS = {protocol: (*_COMMON, *_BY_PROTOCOL.get(protocol, ())) for protocol in PROTOCOLS}
 # Fields in which clusters and log shippers put the sensor's name.
 SENSOR_FIELDS = ("_node_name", "_system_name", "@system", "_node")

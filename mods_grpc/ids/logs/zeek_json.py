@@ -19,7 +19,13 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "interval": line_rules.check_duration,
 }
 _UNSET = ("", "-", "(empty)")  # in JSON that was made from TSV
+# name, attribute, reader, and whether the unset markers of TSV stand for no value
+_OPTIONAL_FIELDS = {
+    protocol: [(f.name, f.attribute, _READERS[f.type], f.type not in {"string", "enum"}) for f in fields if not f.required]
+    for protocol, fields in FIELDS.items()
+}
 _LOG_NAMES = ("_path", "@stream")
+_SENSOR_FIELDS = (*SENSOR_FIELDS, ENVELOPE_HOST)
 
 
 def is_zeek(event: Mapping[str, Any]) -> bool:
@@ -33,7 +39,10 @@ def _has_nested_endpoints(event: Mapping[str, Any]) -> bool:
 
 def log_of(event: Mapping[str, Any]) -> str | None:
     """Return the name of the log that a JSON object says it belongs to; None if it does not say."""
-    return next((event[name] for name in _LOG_NAMES if isinstance(event.get(name), str)), None)
+    for name in _LOG_NAMES:
+        if isinstance(value := event.get(name), str):
+            return value
+    return None
 
 
 def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None, damaged_fields: dict[str, int]) -> Record:
@@ -50,16 +59,24 @@ def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None, d
     """
     if "id.orig_h" not in event or "ts" not in event:
         event = with_zeek_names(event)
-    values: dict[str, Any] = {}
-    for zeek_field in FIELDS[protocol]:
-        name, value = zeek_field.name, event.get(zeek_field.name)
-        if value is None:
-            if zeek_field.required:
-                raise MalformedLineError(f"no {name}")
-        elif zeek_field.required:
-            is_time = zeek_field.type == "time"
-            values[zeek_field.attribute] = line_rules.check_time(value, latest_ns) if is_time else line_rules.check_address(value)
-        elif zeek_field.type in {"string", "enum"} or not isinstance(value, str) or value not in _UNSET:
-            values[zeek_field.attribute] = read_optional(name, _READERS[zeek_field.type], value, damaged_fields)
-    sensor = next((event[name] for name in (*SENSOR_FIELDS, ENVELOPE_HOST) if event.get(name) is not None), None)
-    return RECORD_TYPES[protocol](**values, sensor=read_optional("sensor", line_rules.check_text, sensor, damaged_fields) or "")
+    values: dict[str, Any] = {
+        "ts": line_rules.check_time(_require(event, "ts"), latest_ns),
+        "orig_h": line_rules.check_address(_require(event, "id.orig_h")),
+        "resp_h": line_rules.check_address(_require(event, "id.resp_h")),
+    }
+    for name, attribute, read, has_markers in _OPTIONAL_FIELDS[protocol]:
+        value = event.get(name)
+        if value is not None and not (has_markers and isinstance(value, str) and value in _UNSET):
+            values[attribute] = read_optional(name, read, value, damaged_fields)
+    for name in _SENSOR_FIELDS:
+        if event.get(name) is not None:
+            values["sensor"] = read_optional("sensor", line_rules.check_text, event[name], damaged_fields) or ""
+            break
+    return RECORD_TYPES[protocol](**values)
+
+
+def _require(event: Mapping[str, Any], name: str) -> object:
+    value = event.get(name)
+    if value is None:
+        raise MalformedLineError(f"no {name}")
+    return value
