@@ -10,6 +10,17 @@ DEFAULT_MODE = 0o666  # less the umask
 
 
 @contextlib.contextmanager
+def errors_named(path: Path) -> Iterator[None]:
+    """Give OSErrors of the block the name of a file where they have none, as those of `write` and `fsync`: a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[BufferedRandom]:
     """Open a temporary file in the folder of `path` and rename it to `path` when the block ends without an error.
 
@@ -24,12 +35,13 @@ def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[BufferedRandom]:
         The temporary file, open for writing and reading.
 
     Raises:
-        OSError: It can't be written, synced or renamed.
+        OSError: It can't be written, synced or renamed. It names the file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w+b") as file:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with errors_named(path), os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,7 +63,7 @@ def write_new(path: Path, data: bytes) -> None:
     Raises:
         OSError: It exists, or can't be written or synced.
     """
-    with path.open("xb") as file:
+    with errors_named(path), path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -77,6 +89,7 @@ def sync_folder(folder: Path) -> None:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with errors_named(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

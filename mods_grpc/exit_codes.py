@@ -1,5 +1,6 @@
 """Exit codes of all commands, and how errors end one: one line on standard error, no traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ EXIT_DOUBTFUL = 3
 EXIT_INTERRUPTED = 130
 """Interrupted by SIGINT, as shells report it."""
 
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
 Hints = Sequence[tuple[type[ModsError], str]]
 
 
@@ -27,23 +30,44 @@ def run_command(command: Callable[[], int], hints: Hints = ()) -> int:
         hints: Advice by class of error, printed after the error.
     """
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
     except ModsError as error:
         print_error(error.message)
         for kind, hint in hints:
             if isinstance(error, kind):
                 sys.stderr.write(f"hint: {hint}\n")
     except BrokenPipeError:
-        # Standard output was closed by its reader. Without this the interpreter complains when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     except OSError as error:
-        print_error(str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
+        print_error(describe_os_error(error))
+        _discard_output()
     except UnicodeDecodeError:
         print_error("expected text in UTF-8")
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return EXIT_INTERRUPTED
+    else:
+        return code
     return EXIT_FAILED
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what failed and why, such as `x.csv: No such file or directory`."""
+    if error.filename is not None:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{' and '.join(names)}: {error.strerror}"
+    if error.errno in _NO_SPACE:  # files give their name, see `atomic_file.errors_named`
+        return f"standard output: {error.strerror}"
+    return str(error)
+
+
+def _discard_output() -> None:
+    """Let standard output go nowhere if it can't be written, or else the interpreter complains when it flushes."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_error(message: str) -> None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.atomic_file import sync_folder
+from mods_grpc.atomic_file import errors_named, sync_folder
 from mods_grpc.data.datapool_layout import JOIN_COLUMNS, day_file, format_window_slide, series_folder, unfinished_folders
 from mods_grpc.errors import DataError
 from mods_grpc.features import AggregateRow
@@ -124,7 +124,7 @@ class DatapoolWriter:
                 columns = (*JOIN_COLUMNS, *(feature.column for feature in self._features[path.parts[-5]]))
                 lines.insert(0, "\t".join(columns) + "\n")
                 self.files.add(path)
-            with path.open("a", encoding="utf-8") as file:
+            with errors_named(path), path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
         self._buffers.clear()
         self._buffered = 0
@@ -158,7 +158,7 @@ class DatapoolWriter:
             os.sync()
             return
         for path in self.files:
-            with path.open("rb") as file:
+            with errors_named(path), path.open("rb") as file:
                 os.fsync(file.fileno())
         for folder in {folder for path in self.files for folder in path.parents if folder.is_relative_to(self._root)} | {
             self._root

@@ -1,6 +1,9 @@
 """The contract of both command lines: exit codes, and how an error is printed."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +27,7 @@ def raise_error(error: BaseException) -> Callable[[], int]:
     [
         (DataError("two\nlines"), EXIT_FAILED, "error: two lines\n"),
         (FileNotFoundError(2, "No such file or directory", "x.csv"), EXIT_FAILED, "error: x.csv: No such file or directory\n"),
+        (OSError(18, "Invalid cross-device link", "a", None, "b"), EXIT_FAILED, "error: a and b: Invalid cross-device link\n"),
         (OSError("broken"), EXIT_FAILED, "error: broken\n"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), EXIT_FAILED, "error: expected text in UTF-8\n"),
         (KeyboardInterrupt(), EXIT_INTERRUPTED, "interrupted\n"),
@@ -35,6 +39,13 @@ def test_an_error_becomes_one_line_and_an_exit_code(
     assert run_command(raise_error(error)) == code
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", message)
+
+
+def test_a_full_standard_output_is_named() -> None:
+    code = "import sys; from mods_grpc.exit_codes import run_command; sys.exit(run_command(lambda: print('x' * 100_000) or 0))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (EXIT_FAILED, "error: standard output: No space left on device\n")
 
 
 def test_a_hint_follows_the_error_of_its_class(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from mods_grpc.data.datapool_layout import (
     WINDOW_END,
     WINDOW_START,
     DatapoolFile,
+    find_unfinished,
     parse_path,
     parse_window_slide,
 )
@@ -173,7 +174,8 @@ def _find_window_slide(root: Path) -> str:
     names = sorted(_find_window_slides(root))
     if not names:
         example = f"conn/2026/01/05/{DEFAULT_WINDOW_SLIDE}.tsv"
-        raise DataError(f"no files such as {example} in {root}; give the folder that `mods-grpc aggregate` wrote")
+        missing = f"no files such as {example} in {root}; give the folder that `mods-grpc aggregate` wrote"
+        raise DataError(_describe_missing(root, missing))
     if len(names) > 1:
         raise DataError(f"{root} holds files of {', '.join(names)}; choose one with --window-slide")
     return names[0]
@@ -188,10 +190,17 @@ def _name_other_slides(root: Path) -> str:
     return f"none, but files of {', '.join(slides)}" if slides else "none"
 
 
+def _describe_missing(root: Path, message: str) -> str:
+    """Return why a datapool is not there, or `message`."""
+    if (unfinished := find_unfinished(root)) is None:
+        return message
+    return f"{root} is not whole, only {unfinished} is there; wait for the `mods-grpc aggregate` that writes it, or run it again"
+
+
 def _list_files(root: Path) -> Iterator[tuple[Path, str, DatapoolFile]]:
     """Yield the files of a datapool: path, member of an archive (empty for a loose file), and what its name says."""
     if not root.is_dir():
-        raise DataError(f"no datapool folder {root}")
+        raise DataError(_describe_missing(root, f"no datapool folder {root}"))
     candidates = [(path, "", path.as_posix()) for path in root.rglob("*.tsv")]
     for path in root.rglob("*.zip"):
         try:

@@ -200,3 +200,10 @@ def test_the_window_and_slide_of_all_files_need_no_name(tmp_path: Path) -> None:
 def test_a_folder_without_files_of_a_datapool_is_refused_with_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no files such as conn/2026/01/05/w01h-s10m"):
         read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
+
+
+@pytest.mark.parametrize("folder", [".pool.unfinished", "pool/.pool.unfinished"])
+def test_a_datapool_that_was_not_finished_is_refused_with_what_to_do(tmp_path: Path, folder: str) -> None:
+    write_day(tmp_path / folder, "ssh", "2019-06-01", format_datapool([(t, {"in": "1"}) for t in make_row_times(2)]))
+    with pytest.raises(DataError, match=r"pool is not whole, only .*\.unfinished is there; .* or run it again"):
+        read_datapool(tmp_path / "pool", parse_query("ssh|in"), JUNE)

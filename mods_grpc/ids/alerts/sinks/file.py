@@ -8,7 +8,7 @@ from errno import EACCES, EISDIR, ENOSPC
 from pathlib import Path
 from typing import Any
 
-from mods_grpc.atomic_file import create_folder, sync_folder
+from mods_grpc.atomic_file import create_folder, errors_named, sync_folder
 from mods_grpc.ids.alerts.formats.registry import Format
 from mods_grpc.ids.alerts.notice import AlertOrNotice
 
@@ -67,13 +67,16 @@ class FileSink:
         if alert.id.encode() in self._written_since_mark:
             return
         create_folder(self._path.parent)
-        with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE), "ab", buffering=0) as file:
+        with (
+            errors_named(self._path),
+            os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE), "ab", buffering=0) as file,
+        ):
             size_before = os.fstat(file.fileno()).st_size
             header = "" if size_before else self._format.format_header()
             line = (header + self._format.format(alert) + "\n").encode()
             try:
                 if file.write(line) != len(line):
-                    raise OSError(ENOSPC, "no space left for a whole line", str(self._path))
+                    raise OSError(ENOSPC, "No space left for a whole line", str(self._path))
                 os.fsync(file.fileno())
                 if not size_before:
                     sync_folder(self._path.parent)

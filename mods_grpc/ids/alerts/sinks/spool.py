@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mods_grpc.atomic_file import create_folder, sync_folder, write_atomically
+from mods_grpc.atomic_file import create_folder, errors_named, sync_folder, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Spool:
         """Append an id to the record and sync it to disk, before the message is removed from the queue."""
         path = self._folder / DELIVERED
         is_new = not path.exists()
-        with path.open("a", encoding="ascii") as record:
+        with errors_named(path), path.open("a", encoding="ascii") as record:
             record.write(f"{message_id}\n")
             record.flush()
             os.fsync(record.fileno())

@@ -1,0 +1,63 @@
+"""A disk that is full, or a limit on the size of files: each command names the file that it could not write.
+
+The limit on the size of files (RLIMIT_FSIZE) stands for a full disk, as both fail in `write` and need no rights to set up.
+"""
+
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from mods_grpc.atomic_file import write_atomically, write_new
+from mods_grpc.data.datapool_writer import DatapoolWriter
+from mods_grpc.features import ALL_FEATURES, AggregateRow
+from mods_grpc.ids.alerts.formats.registry import FORMATS
+from mods_grpc.ids.alerts.sinks.file import FileSink
+from mods_grpc.ids.alerts.sinks.spool import Spool
+from mods_grpc.ids.logs.quarantine import Quarantine
+from mods_grpc.ids.watch.checkpoint import Checkpoint
+from tests.support.ids.sample_alerts import ALERT
+
+LIMIT_BYTES = 100
+
+
+@pytest.fixture
+def full_disk():
+    """Let no file of this process grow beyond `LIMIT_BYTES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, former)
+
+
+def aggregate_a_row(folder: Path) -> None:
+    values = dict.fromkeys((feature.key for feature in ALL_FEATURES.features), 1.0)
+    with DatapoolWriter(folder, 3_600, 600, ["conn"], by_series=False) as writer:
+        writer.write(AggregateRow(start_ns=0, series="site", values=values))
+        writer.close(["conn"])
+
+
+def quarantine_a_line(path: Path) -> None:
+    with Quarantine(path) as quarantine:
+        quarantine.write(path, "no JSON", b"x" * 1_000)
+
+
+WRITES = {
+    "atomic": lambda path: write_atomically(path, b"x" * 1_000),
+    "new": lambda path: write_new(path, b"x" * 1_000),
+    "alerts": lambda path: FileSink(path, FORMATS["eve"]).write(ALERT),
+    "spool": lambda path: Spool(path, lambda _id, _message: None).put("id", b"x" * 1_000),
+    "quarantine": quarantine_a_line,
+    "datapool": aggregate_a_row,
+    "checkpoint": lambda path: Checkpoint(path).save({"x": "x" * 1_000}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, full_disk: None, write) -> None:
+    with pytest.raises(OSError, match=r"File too large|No space left") as caught:
+        write(tmp_path / "output")
+    assert str(caught.value.filename).startswith(str(tmp_path))
