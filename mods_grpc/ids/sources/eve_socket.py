@@ -21,9 +21,9 @@ from typing import Self
 from mods_grpc.errors import DataError
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.reader import LogPosition
-from mods_grpc.ids.sources.rotation import FileIdentity, LogFile, find_file, find_logs, read_head
-from mods_grpc.ids.sources.tail import FilePosition
+from mods_grpc.ids.sources.identity import FileIdentity, find_file, read_head
+from mods_grpc.ids.sources.log_files import LogFile, find_logs
+from mods_grpc.ids.sources.position import FilePosition, LogPosition
 
 logger = logging.getLogger(__name__)
 

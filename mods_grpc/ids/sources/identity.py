@@ -8,7 +8,7 @@ from pathlib import Path
 from mods_grpc.ids.sources.log_files import LogFile
 from mods_grpc.ids.sources.text_file import open_log
 
-HEAD_BYTES = 256  # covers Zeek's header with the time of opening, or most of the first JSON line
+HEAD_BYTES = 2_048  # covers Zeek's header with the time of opening and the first lines, or the first JSON lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,10 @@ class FileIdentity:
     def matches(self, head: bytes) -> bool:
         """Return whether a file that begins with `head` can be the same file, perhaps grown since."""
         return len(head) >= self.length and FileIdentity.of(head[: self.length]) == self
+
+    def is_whole(self, head: bytes) -> bool:
+        """Return whether a file that begins with `head` is the same and as long, or longer than what identifies it."""
+        return len(head) == self.length and FileIdentity.of(head) == self
 
 
 def read_head(path: Path) -> bytes:

@@ -4,16 +4,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mods_grpc.features.records import Record
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES, MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
-from mods_grpc.ids.logs.zeek import TsvHeader
 from mods_grpc.ids.sources.identity import HEAD_BYTES, FileIdentity
 from mods_grpc.ids.sources.log_files import LogFile
+from mods_grpc.ids.sources.position import FilePosition
 from mods_grpc.ids.sources.text_file import TextFile
 
 MAX_QUARANTINED_BYTES = 4_096
@@ -21,30 +19,6 @@ MAX_OPEN_ATTEMPTS = 5
 
 RejectedLineHandler = Callable[[Path, str, bytes], None]
 """Called with the file, the reason and the first 4 KiB of a malformed line."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilePosition:
-    """A position in a log; everything before it was read. `offset` is in bytes of text, so it is valid for gzip too."""
-
-    identity: FileIdentity
-    offset: int
-    header: TsvHeader
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the position as values for JSON."""
-        header = {name: getattr(self.header, name) for name in self.header.__slots__}
-        return {"head": [self.identity.length, self.identity.digest], "offset": self.offset, "header": header}
-
-    @classmethod
-    def from_json(cls, value: Any) -> "FilePosition":
-        """Return the position that `to_json` wrote.
-
-        Raises:
-            ValueError, KeyError, TypeError: The value is damaged.
-        """
-        length, digest = value["head"]
-        return cls(FileIdentity(int(length), str(digest)), int(value["offset"]), TsvHeader(**value["header"]))
 
 
 class _OpenFile:

@@ -11,7 +11,8 @@ import pytest
 from mods_grpc.errors import DataError
 from mods_grpc.features import Ssh, Ssl
 from mods_grpc.ids.sources.eve_socket import EveReceiver
-from mods_grpc.ids.sources.reader import LogPosition, LogReader
+from mods_grpc.ids.sources.position import LogPosition
+from mods_grpc.ids.sources.reader import LogReader
 from tests.support.ids.eve_events import make_eve_event
 
 

@@ -1,0 +1,341 @@
+"""The files of live logs: which logs there are now, and all files of one of them, rotated and archived ones included."""
+
+import logging
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+from mods_grpc.ids.sources import file_names
+from mods_grpc.ids.sources.file_heads import first_record_ns
+from mods_grpc.ids.sources.file_names import LogName
+from mods_grpc.ids.sources.identity import HEAD_BYTES
+from mods_grpc.ids.sources.log_files import LeftOutFile, LogFile, classify
+from mods_grpc.ids.sources.text_file import open_log
+
+logger = logging.getLogger(__name__)
+
+MAX_DEPTH = 2  # of folders with live logs below one that is followed, such as logger-1 or sensorA/current
+MAX_CACHED = 20_000
+MAX_UNDATED = 200
+_MAX_ATTEMPTS = 5
+_SKEW_NS = 86_400 * 10**9
+_CLASSIFIED_BYTES = 1 << 12  # what is no log by its first lines may become one while it grows to this size
+_IGNORED_FOLDERS = {"tmp", "stats", "brokerstore", "files", "filestore", "certs", "extract_files"}
+
+ALL_WRITERS = "*"
+
+Inode = tuple[int, int]
+"""Device and number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedFile:
+    """A file of a log.
+
+    Attributes:
+        file: The file.
+        inode: Device and number.
+        head: Its first bytes; empty if it is empty or can't be read.
+        began_ns: When its first record was logged, nanoseconds since 1970; 0 if none is near its beginning.
+        is_in_live_folder: Whether it lies in the folder of the live log.
+    """
+
+    file: LogFile
+    inode: Inode
+    head: bytes
+    began_ns: int
+    is_in_live_folder: bool
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is under the name that the writer writes to."""
+        return self.is_in_live_folder and not self.file.rotated
+
+    @property
+    def may_be_live(self) -> bool:
+        """Whether a writer may write to it: it has no name of a rotation, or one that writers give themselves."""
+        name = parse_name(self.file.path.name)
+        return self.is_in_live_folder and (not name.rotated or self.file.path.suffix in file_names.EXTENSIONS)
+
+
+@dataclass(kw_only=True, slots=True)
+class LiveLog:
+    """A log with files in a live folder.
+
+    Attributes:
+        name: Name of the log, of one writer.
+        folder: The folder.
+        is_explicit: Whether the user named a file of it.
+        files: Its files in that folder, by name, with the number of the inode.
+    """
+
+    name: str
+    folder: Path
+    is_explicit: bool = False
+    files: dict[str, tuple[int, LogFile]] = field(default_factory=dict)
+
+    @property
+    def snapshot(self) -> dict[str, int]:
+        """The number of the inode by the name of the file: it changes with every rotation."""
+        return {name: number for name, (number, _) in self.files.items()}
+
+
+class FileCatalog:
+    """Lists files of live logs.
+
+    Args:
+        paths: Files and folders that are followed.
+        protocols: Protocols of interest.
+        archive: Folder of rotated files; None for the parent of each live folder that is called `current`.
+        latest_ns: Records after this time are malformed.
+    """
+
+    def __init__(self, paths: Sequence[Path], protocols: Collection[str], archive: Path | None, latest_ns: int | None) -> None:
+        self._protocols, self._archive, self._latest_ns = frozenset(protocols), archive, latest_ns
+        self._folders = [path for path in paths if path.is_dir()]
+        self._files = [path for path in paths if not path.is_dir()]
+        folders = [path.absolute() for path in (*self._folders, *(path.parent for path in self._files))]
+        self._root = Path(os.path.commonpath(folders))
+        self._classified: dict[tuple[str, int, int], LogFile | LeftOutFile] = {}
+        self._starts: dict[tuple[Inode, int, int], tuple[bytes, int]] = {}
+        self._walked: dict[Path, list[tuple[Path, LogName]]] = {}
+        self._unreadable: set[Path] = set()
+        self._live: set[Path] = set()  # folders with live logs
+
+    def scan(self) -> dict[str, LiveLog]:
+        """Return the logs that have files in the live folders now, by name.
+
+        Raises:
+            FileNotFoundError: A folder that is followed is gone, and there is no other.
+        """
+        self._walked.clear()
+        logs: dict[str, LiveLog] = {}
+        for path in self._files:
+            log = parse_name(path.name).log
+            for live in self._scan_folder(path.parent, log):
+                logs.setdefault(live.name, live)
+        for folder, depth in self._live_folders():
+            here = {live.name: live for live in self._scan_folder(folder, None)}
+            for name, live in here.items():
+                # below the folder that is followed, rotated files alone are an archive
+                is_archive = depth and all(file.rotated for _, file in live.files.values())
+                if not is_archive and not _repeats(name, here):
+                    live.name = name if name not in logs else f"{folder.absolute().relative_to(self._root)}/{name}"
+                    logs[live.name] = live
+        if not logs and self._folders and not any(folder.is_dir() for folder in self._folders):
+            raise FileNotFoundError(2, "no such folder", str(self._folders[0]))
+        self._live = {live.folder.absolute() for live in logs.values()}
+        return logs
+
+    def list_files(self, name: str, live: LiveLog | None, since_ns: int, archived_log: str | None = None) -> list[ListedFile]:
+        """Return all files of a log, in the order that their names give.
+
+        Args:
+            name: Name of the log.
+            live: The log in its live folder; None if it has no file there.
+            since_ns: Archived files that were last written a day or more before this time may be missing.
+            archived_log: Name of the log in the archive, `ALL_WRITERS` for those of all; None for the usual one.
+        """
+        listed: list[ListedFile] = []
+        for _ in range(_MAX_ATTEMPTS):
+            before = None if live is None else _snapshot(live.folder)
+            self._walked.clear()
+            listed = self._list_once(name, live, since_ns, archived_log)
+            if live is None or _snapshot(live.folder) == before:
+                break  # else files may have been missed while they were renamed
+        return listed
+
+    def read_head(self, file: LogFile) -> bytes:
+        """Return the first bytes of a file; empty if it is empty or can't be read."""
+        return self._list_file(file, is_in_live_folder=True).head
+
+    def archived_logs(self, since_ns: int) -> set[str]:
+        """Return the names of logs in the archives that have files whose first records were logged after a time."""
+        logs = set()
+        for root in self._archives(None):
+            for path, name in self._walk(root):
+                if name.protocol in self._protocols or name.is_eve:
+                    for listed in self._list_archived(root, [path], since_ns):
+                        if listed.began_ns > since_ns:
+                            logs.add(listed.file.log)
+        return logs
+
+    def _scan_folder(self, folder: Path, log: str | None) -> Iterator[LiveLog]:
+        """Yield the logs of a folder, or only the one of a file that was named."""
+        logs: dict[str, LiveLog] = {}
+        try:
+            with os.scandir(folder) as entries:
+                listed = list(entries)
+        except OSError as error:
+            if folder not in self._unreadable and not isinstance(error, FileNotFoundError):
+                logger.warning("folder_unreadable", extra={"folder": str(folder), "error": error.strerror})
+                self._unreadable.add(folder)
+            return
+        for entry in listed:
+            if log is not None and parse_name(entry.name).log != log:
+                continue
+            try:
+                if entry.is_file() and isinstance(file := self._classify(entry, is_explicit=log is not None), LogFile):
+                    live = logs.setdefault(file.log, LiveLog(name=file.log, folder=folder, is_explicit=log is not None))
+                    live.files[entry.name] = entry.inode(), file
+            except OSError:
+                continue
+        yield from logs.values()
+
+    def _classify(self, entry: "os.DirEntry[str]", *, is_explicit: bool) -> LogFile | LeftOutFile:
+        whole = entry.path, entry.inode(), -1
+        if (file := self._classified.get(whole)) is not None:
+            return file
+        partial = entry.path, entry.inode(), min(entry.stat().st_size, _CLASSIFIED_BYTES)
+        if (file := self._classified.get(partial)) is not None:
+            return file
+        if is_explicit and file_names.is_partial(entry.name):
+            is_explicit = False
+        file = classify(Path(entry.path), self._protocols, explicit=is_explicit, root=self._root)
+        if len(self._classified) >= MAX_CACHED:
+            self._classified.clear()
+        self._classified[whole if isinstance(file, LogFile) else partial] = file
+        return file
+
+    def _live_folders(self) -> Iterator[tuple[Path, int]]:
+        """Yield the folders that may have live logs, with the depth below the one that is followed."""
+        waiting = [(folder, 0) for folder in self._folders]
+        archive = None if self._archive is None else os.path.realpath(self._archive)
+        seen: set[str] = set()
+        while waiting:
+            folder, depth = waiting.pop(0)
+            real = os.path.realpath(folder)
+            if real in seen or (depth and real == archive):
+                continue
+            seen.add(real)
+            yield folder, depth
+            if depth < MAX_DEPTH:
+                waiting += [(folder / name, depth + 1) for name in _subfolders(folder)]
+
+    def _archives(self, live: LiveLog | None) -> list[Path]:
+        if self._archive is not None:
+            return [self._archive]
+        folders = [live.folder] if live is not None else [*self._folders, *(path.parent for path in self._files)]
+        return [folder.absolute().parent for folder in folders if folder.name == "current"]
+
+    def _list_once(self, name: str, live: LiveLog | None, since_ns: int, archived_log: str | None) -> list[ListedFile]:
+        listed: list[ListedFile] = []
+        stream = parse_name(f"{_base(name)}.log").stream
+        folder = None if live is None else live.folder.absolute()
+        if live is not None:
+            # by the names of the files, because the log may have got another name than they have
+            logs = {file.log for _, file in live.files.values()} | {name}
+            for now in self._scan_folder(live.folder, parse_name(next(iter(live.files))).log if live.is_explicit else None):
+                if now.name in logs:
+                    listed += [self._list_file(file, is_in_live_folder=True) for _, file in now.files.values()]
+        for root in {*self._archives(live), *([] if folder is None else [folder])}:
+            archived = archived_log or self._archived_log(name, root, live)
+            paths = [path for path, parts in self._walk(root) if parts.stream == stream and path.parent.absolute() != folder]
+            for each in self._list_archived(root, paths, since_ns):
+                log = each.file.log if root != folder or each.file.path.parent in self._live else _base(each.file.log)
+                if archived in (ALL_WRITERS, log) and each.inode not in {other.inode for other in listed}:
+                    listed.append(each)
+        return sorted(listed, key=lambda each: (each.is_live, each.file.order))
+
+    def _archived_log(self, name: str, root: Path, live: LiveLog | None) -> str:
+        """Return the name that a log has in an archive: by the live folder, if that lies in the archive."""
+        if live is None or not live.folder.absolute().is_relative_to(root.absolute()):
+            return name
+        base = _base(next(iter(live.files.values()))[1].log)
+        if root == live.folder.absolute():
+            return base
+        writer = file_names.folder_writer(live.folder.absolute().relative_to(root.absolute()))
+        return f"{writer}/{base}" if writer else name
+
+    def _list_archived(self, root: Path, paths: Sequence[Path], since_ns: int) -> list[ListedFile]:
+        """Return those of some archived files that are logs and were written lately, or are the last ones by name."""
+        files = []
+        for path in paths:
+            try:
+                written_ns = path.stat().st_mtime_ns
+            except OSError:
+                continue
+            files.append((written_ns >= since_ns - _SKEW_NS, path))
+        recent = [path for is_recent, path in files if is_recent] or sorted(path for _, path in files)[-MAX_UNDATED:]
+        listed = []
+        for path in recent:
+            file = classify(path, self._protocols, explicit=True, root=root)
+            if isinstance(file, LogFile) and not file_names.is_partial(path.name):
+                listed.append(self._list_file(file, is_in_live_folder=False))
+        return listed
+
+    def _walk(self, root: Path) -> list[tuple[Path, LogName]]:
+        """Return the files below a folder, with the parts of their names."""
+        walked = self._walked.get(root)
+        if walked is None:
+            walked = []
+            for folder, folders, names in os.walk(root):
+                folders[:] = [name for name in folders if not _is_ignored(name)]
+                walked += [(Path(folder, name), parse_name(name)) for name in names]
+            self._walked[root] = walked
+        return walked
+
+    def _list_file(self, file: LogFile, *, is_in_live_folder: bool) -> ListedFile:
+        inode, head, began_ns = (0, 0), b"", 0
+        try:
+            status = file.path.stat()
+            inode = status.st_dev, status.st_ino
+            key = inode, status.st_size, status.st_mtime_ns
+            start = self._starts.get(key)
+            if start is None:
+                with open_log(file.path) as text:
+                    head = text.read(HEAD_BYTES)
+                start = head, first_record_ns(file.path, self._protocols, self._latest_ns) or 0
+                if len(self._starts) >= MAX_CACHED:
+                    self._starts.clear()
+                self._starts[key] = start
+            head, began_ns = start
+        except OSError:
+            pass  # opening it will fail again, and say so
+        return ListedFile(file=file, inode=inode, head=head, began_ns=began_ns, is_in_live_folder=is_in_live_folder)
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def parse_name(name: str) -> LogName:
+    """Return the parts of a file's name."""
+    return file_names.parse_name(name)
+
+
+def _repeats(name: str, logs: Collection[str]) -> bool:
+    """Return whether a log is another format of one that is there too."""
+    folder, slash, stream = name.rpartition("/")
+    other = file_names.other_format_of(parse_name(f"{stream}.log"))
+    return other is not None and f"{folder}{slash}{other}" in logs
+
+
+def _snapshot(folder: Path) -> set[tuple[str, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            return {(entry.name, entry.inode()) for entry in entries}
+    except OSError:
+        return set()
+
+
+def _subfolders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder that may have live logs."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if _may_be_live(entry.name) and entry.is_dir())
+    except OSError:
+        return []
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def _may_be_live(name: str) -> bool:
+    return not (_is_ignored(name) or file_names.folder_stamp(PurePath(name)))
+
+
+def _is_ignored(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _IGNORED_FOLDERS
+
+
+def _base(log: str) -> str:
+    """Return the name of a log without the folder of its writer."""
+    return log.rpartition("/")[2]

@@ -1,0 +1,438 @@
+"""Follows one log through its files: as the live one grows, is renamed, truncated, replaced or compressed.
+
+The next file is opened only once it has text. The file before is looked at until the rotation after, because its writer may add
+a last line while it opens the next one. Files are recognised by their text, so no scheme of names needs to be configured.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from mods_grpc.features.records import Record
+from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters
+from mods_grpc.ids.logs.parser import LineParser
+from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler
+from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, ListedFile, LiveLog
+from mods_grpc.ids.sources.followed_file import FileState, FollowedFile, OtherFileError, Place, begin_alike, text_size
+from mods_grpc.ids.sources.identity import FileIdentity
+from mods_grpc.ids.sources.log_files import LogFile
+from mods_grpc.ids.sources.position import FilePosition
+from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError
+
+logger = logging.getLogger(__name__)
+
+MAX_FINISHED = 64  # files that were read, remembered so that they are not read again under other names
+MAX_ATTEMPTS = 5
+_PATIENCE_LOOKS = 8  # for the rest of a line or of a compressed file that was rotated
+_LONG_PATIENCE_LOOKS = 40  # for a file that is shorter than it was, which network file systems show for a while
+
+Positioned = tuple[Record, Place | None]
+"""A record with the position after it; None if the file can't be recognised yet."""
+
+
+class FollowedLog:
+    """Yields the records of one log as they are written.
+
+    Args:
+        name: Name of the log.
+        catalog: Lists its files.
+        make_parser: Returns the parser for a file.
+        counters: Counts lines; shared by all logs of a reader.
+        on_rejected: Called for each malformed line.
+        on_lost: Called with a file name and a reason when records were or may have been lost.
+        position: Position to resume from.
+        is_new: Whether the log appeared while its folder was followed, so that all its files there are new.
+        since_ns: Without a position, files that began after this time are read, besides the live one; None for no others.
+        keep_open: Whether files stay open until they were read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        catalog: FileCatalog,
+        make_parser: Callable[[LogFile], LineParser],
+        counters: ReadCounters,
+        on_rejected: RejectedLineHandler,
+        on_lost: Callable[[str, str], None],
+        *,
+        position: FilePosition | None = None,
+        is_new: bool = False,
+        since_ns: int | None = None,
+        keep_open: bool = True,
+    ) -> None:
+        self.name = name
+        self._catalog, self._make_parser = catalog, make_parser
+        self._counters, self._on_rejected, self._on_lost = counters, on_rejected, on_lost
+        self._keep_open = keep_open
+        self._resume, self._is_new, self._since_ns = position, is_new, since_ns
+        self._current: FollowedFile | None = None
+        self._previous: FollowedFile | None = None
+        self._finished: tuple[FileIdentity, ...] = position.finished if position else ()
+        self._queue: list[ListedFile] = []
+        self._seen: set[bytes] | None = None  # first bytes of the files that were in the live folder
+        self._live: LiveLog | None = None
+        self._snapshot: dict[str, int] = {}
+        self._archived_log: str | None = None
+        self._leftover: list[Positioned] = []
+        self._looks_at_short = self._looks_at_previous = 0
+        self._attempts: dict[Path, int] = {}
+        self._is_warned = False
+
+    def look(self, live: LiveLog | None) -> None:
+        """See what became of the files, and up to where they are read next.
+
+        Args:
+            live: The log's files in its live folder now; None if there are none.
+        """
+        snapshot = {} if live is None else live.snapshot
+        has_changed, self._snapshot = snapshot != self._snapshot, snapshot
+        self._live = live or self._live
+        if self._seen is None:
+            self._start()
+            return
+        if self._previous is not None:
+            self._look_at_previous(self._previous)
+        is_other = self._current is not None and self._look_at_current(self._current)
+        if has_changed or is_other:
+            self._requeue()
+
+    def read(self) -> Iterator[Positioned]:
+        """Yield the records that were there at the last look, each with the position after it."""
+        leftover, self._leftover = self._leftover, []
+        yield from leftover
+        if self._previous is not None:
+            yield from self._records(self._previous)
+            if self._looks_at_previous >= _PATIENCE_LOOKS:
+                yield from self._last_line(self._previous)
+        while True:
+            if self._current is not None:
+                yield from self._records(self._current)
+                if self._is_being_compressed(self._current):
+                    return
+                if (copy := self._open_larger_copy(self._current)) is not None:
+                    self._current.close()
+                    self._current = copy
+                    self._queue = [listed for listed in self._queue if listed.inode != copy.inode]
+                    continue
+            following = self._open_next()
+            if following is None:
+                return
+            if self._current is not None:
+                yield from self._finish(self._current)
+            self._current = following
+
+    def place(self) -> Place | None:
+        """Return the position after the last line; None if nothing was read that could be recognised."""
+        previous = None if self._previous is None else self._previous.place(None, ())
+        if self._current is not None and self._current.is_recognisable:
+            return self._current.place(previous, self._finished)
+        return None if self._previous is None else self._previous.place(None, self._finished)
+
+    @property
+    def newest_ns(self) -> int:
+        """When the newest record was logged, nanoseconds since 1970; 0 before the first."""
+        files = (self._current, self._previous)
+        return max([file.newest_ns for file in files if file is not None], default=self._resume.newest_ns if self._resume else 0)
+
+    def reads(self, head: bytes) -> bool:
+        """Return whether a file with these first bytes is one that the log is reading, will read or has read."""
+        heads = [file.head for file in (self._current, self._previous) if file is not None]
+        heads += [listed.head for listed in self._queue]
+        return any(begin_alike(each, head) for each in heads) or self._is_finished(head)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._current, self._previous):
+            if file is not None:
+                file.close()
+        self._current = self._previous = None
+
+    def _start(self) -> None:
+        position = self._resume
+        listing = self._catalog.list_files(self.name, self._live, position.newest_ns if position else self._since_ns or 0)
+        if position is not None:
+            self._resume_at(position, listing)
+        elif self._is_new or self._since_ns is not None:
+            since_ns = self._since_ns or sys.maxsize
+            is_new = self._is_new
+            self._queue = _drop_copies(
+                [each for each in listing if each.is_live or each.began_ns > since_ns or (is_new and each.is_in_live_folder)]
+            )
+        else:
+            live = [each for each in listing if each.is_live] or [each for each in listing if each.may_be_live]
+            self._queue = live[-1:]
+        self._remember(listing)
+
+    def _resume_at(self, position: FilePosition, listing: list[ListedFile]) -> None:
+        self._current = self._find(position, listing)
+        if self._current is None and self._archived_log is None:
+            everywhere = self._catalog.list_files(self.name, self._live, position.newest_ns, ALL_WRITERS)
+            self._current = self._find(position, everywhere)
+            if self._current is not None:
+                self._archived_log = self._current.file.log
+                listing = self._catalog.list_files(self.name, self._live, position.newest_ns, self._archived_log)
+        if position.previous is not None:
+            self._previous = self._find(position.previous, listing)
+            if self._previous is None:
+                self._finished = (*self._finished, position.previous.identity)[-MAX_FINISHED:]
+        if self._current is None:
+            self._on_lost(self.name, "the file of the position is gone")
+            self._finished = (*self._finished, position.identity)[-MAX_FINISHED:]
+        self._queue = self._unread(listing, position.began_ns)
+
+    def _look_at_previous(self, previous: FollowedFile) -> None:
+        try:
+            is_continued = previous.refresh() is FileState.CONTINUED
+        except OSError:
+            is_continued = False
+        self._looks_at_previous = 0 if previous.has_grown() else self._looks_at_previous + 1
+        if not is_continued:
+            self._leftover += self._last_line(previous)
+            self._forget(previous)
+
+    def _look_at_current(self, current: FollowedFile) -> bool:
+        """Look at the file that is read; return whether it has become another one, which happens when it was truncated."""
+        is_at_hand = True
+        try:
+            state = current.refresh()
+        except OSError:  # not kept open, and renamed or deleted
+            state, is_at_hand = FileState.OTHER, False
+        if state is FileState.CONTINUED:
+            self._looks_at_short = 0
+            return False
+        position = current.place(None, ()).to_position()
+        copy = self._find(position, self._list(), but=current if is_at_hand else None)
+        if copy is None and state is FileState.SHORTER:
+            self._looks_at_short += 1
+            if self._looks_at_short < _LONG_PATIENCE_LOOKS:
+                return False
+        self._looks_at_short = 0
+        if copy is None:
+            self._on_lost(
+                current.file.path.name, "truncated, and no copy is there" if is_at_hand else "deleted before it was read"
+            )
+            self._finished = (*self._finished, current.identity)[-MAX_FINISHED:]
+        current.close()
+        self._current = copy
+        return True
+
+    def _list(self) -> list[ListedFile]:
+        """Return all files of the log; when the file that is read went to an archive, learn how the log is called there."""
+        since_ns = self.newest_ns
+        listing = self._catalog.list_files(self.name, self._live, since_ns, self._archived_log)
+        if self._current is None or self._archived_log is not None or any(map(self._is_current, listing)):
+            return listing
+        for listed in self._catalog.list_files(self.name, self._live, since_ns, ALL_WRITERS):
+            if not listed.is_in_live_folder and self._is_current(listed):
+                self._archived_log = listed.file.log
+                return self._catalog.list_files(self.name, self._live, since_ns, self._archived_log)
+        return listing
+
+    def _requeue(self) -> None:
+        """List the files that are to be read after the present one."""
+        listing, before, current = self._list(), self._queue, self._current
+        self._queue = self._unread(listing, current.began_ns if current else 0)
+        for gone in before:
+            if gone.head and not self.reads(gone.head):
+                self._on_lost(gone.file.path.name, "deleted before it was read")
+                self._finished = (*self._finished, FileIdentity.of(gone.head))[-MAX_FINISHED:]
+        if current is not None and current.is_recognisable and not self._is_warned and current.is_deleted():
+            # where rotated files stay, the oldest are deleted first: this one, and perhaps others after it
+            is_gone = not any(map(self._is_current, listing))
+            self._is_warned = is_gone and any(not each.may_be_live for each in self._queue)
+            if self._is_warned:
+                self._on_lost(current.file.path.name, "deleted soon after the rotation, perhaps with files that followed it")
+        self._remember(listing)
+
+    def _unread(self, listing: list[ListedFile], began_ns: int) -> list[ListedFile]:
+        """Return the files to read after the present one: those behind it by name or by time, or new in the live folder."""
+        at = max((index for index, listed in enumerate(listing) if self._is_current(listed)), default=len(listing))
+        unread = []
+        for index, listed in enumerate(listing):
+            if self._is_current(listed) or self._was_read(listed):
+                continue
+            is_new = listed.is_in_live_folder and self._seen is not None and listed.head not in self._seen
+            if listed.is_live or (listed.head and (index > at or is_new or listed.began_ns > began_ns > 0)):
+                unread.append(listed)
+        return _drop_copies(unread)
+
+    def _is_current(self, listed: ListedFile) -> bool:
+        """Return whether a file is the one that is read, or a copy of it."""
+        return self._current is not None and self._is_same(listed, self._current)
+
+    def _was_read(self, listed: ListedFile) -> bool:
+        if self._previous is not None and self._is_same(listed, self._previous):
+            return True
+        # a live file that was truncated may begin as it did before
+        is_previous = self._previous is not None and begin_alike(self._previous.head, listed.head)
+        return self._is_finished(listed.head) and not (listed.is_live and is_previous)
+
+    def _is_same(self, listed: ListedFile, file: FollowedFile) -> bool:
+        """Return whether a listed file is one that is open, or a copy of it."""
+        if listed.inode == file.inode:
+            return True
+        if not begin_alike(listed.head, file.head):
+            return False
+        if not listed.is_live:
+            return True
+        try:  # a file that was truncated may begin as it did before
+            self._open(listed, file.place(None, ()).to_position()).close()
+        except OtherFileError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def _is_finished(self, head: bytes) -> bool:
+        return bool(head) and any(identity.is_whole(head) for identity in self._finished)
+
+    def _remember(self, listing: Iterable[ListedFile]) -> None:
+        self._seen = (self._seen or set()) | {each.head for each in listing if each.is_in_live_folder and not each.is_live}
+
+    def _find(
+        self, position: FilePosition, listing: Iterable[ListedFile], but: FollowedFile | None = None
+    ) -> FollowedFile | None:
+        """Open the file of a position, under its present name; the newest and plain one if there are copies."""
+        alike = [each for each in listing if each.head and position.identity.matches(each.head)]
+        alike.reverse()
+        for listed in sorted(alike, key=lambda each: each.file.path.name.endswith(SUFFIXES)):
+            if but is not None and listed.inode == but.inode:
+                continue
+            try:
+                return self._open(listed, position)
+            except (OSError, OtherFileError):
+                continue
+        return None
+
+    def _open(self, listed: ListedFile, position: FilePosition | None = None) -> FollowedFile:
+        head = listed.head if position is None else b""
+        file = FollowedFile(listed.file, self._make_parser(listed.file), position, head=head, keep_open=self._keep_open)
+        if position is None:
+            file.began_ns = listed.began_ns
+            if not head and file.inode != listed.inode:
+                file.close()
+                raise OtherFileError
+        return file
+
+    def _open_next(self) -> FollowedFile | None:
+        """Open the next file that has text."""
+        for _ in range(MAX_ATTEMPTS):
+            while self._queue:
+                listed = self._queue[0]
+                try:
+                    file = self._open(listed)
+                except (FileNotFoundError, OtherFileError):
+                    break
+                except OSError as error:
+                    if not self._skip_unreadable(listed, error):
+                        return None
+                    continue
+                if file.is_empty:
+                    file.close()
+                    if len(self._queue) == 1:
+                        return None
+                    del self._queue[0]
+                    continue
+                del self._queue[0]
+                return file
+            if not self._queue:
+                return None
+            self._requeue()  # renamed or deleted since it was listed
+        return None
+
+    def _skip_unreadable(self, listed: ListedFile, error: OSError) -> bool:
+        """Count a file that can't be read; return whether to go on without it, which leaves out what is in it."""
+        path = listed.file.path
+        attempts = self._attempts[path] = self._attempts.get(path, 0) + 1
+        if attempts == 1:
+            self._counters.reject_file(path.name, "unreadable file")
+            logger.warning("file_unreadable", extra={"file": str(path), "error": error.strerror or str(error)})
+        is_hopeless = isinstance(error, UnsupportedCompressionError) or (
+            isinstance(error, PermissionError) and attempts > _PATIENCE_LOOKS
+        )
+        if len(self._queue) == 1 or not is_hopeless:
+            return False
+        self._on_lost(path.name, "unreadable")
+        del self._queue[0]
+        return True
+
+    def _open_larger_copy(self, current: FollowedFile) -> FollowedFile | None:
+        """Return a copy of a deleted file, at the present position, if it may have more text than could be read."""
+        if current.is_copy_sought or not current.is_deleted():
+            return None
+        current.is_copy_sought = True
+        position = current.place(None, ()).to_position()
+        return self._find(
+            position, [each for each in self._list() if text_size(each.file.path) != current.end % (1 << 32)], but=current
+        )
+
+    def _is_being_compressed(self, current: FollowedFile) -> bool:
+        return current.damage is not None and bool(self._queue) and current.quiet_looks < _PATIENCE_LOOKS
+
+    def _finish(self, current: FollowedFile) -> Iterator[Positioned]:
+        """Yield the last records of a file that was followed by another one."""
+        if self._previous is not None:
+            yield from self._last_line(self._previous)
+            self._forget(self._previous)
+        if _is_json(current.unfinished):
+            yield from self._last_line(current)
+        if current.damage is not None:
+            self._counters.reject_file(current.file.path.name, "damaged file")
+        self._previous, self._current = current, None
+        self._looks_at_previous, self._is_warned = 0, False
+
+    def _forget(self, previous: FollowedFile) -> None:
+        self._finished = (*self._finished, previous.identity)[-MAX_FINISHED:]
+        previous.close()
+        self._previous = None
+
+    def _last_line(self, file: FollowedFile) -> Iterator[Positioned]:
+        """Yield the record of a line at the end of a file that was never completed."""
+        line = file.take_unfinished()
+        if line:
+            yield from self._parse(file, [line])
+
+    def _records(self, file: FollowedFile) -> Iterator[Positioned]:
+        return self._parse(file, file.lines())
+
+    def _parse(self, file: FollowedFile, lines: Iterable[bytes]) -> Iterator[Positioned]:
+        for line in lines:
+            self._counters.lines += 1
+            try:
+                record = file.parser.parse(line)
+            except MalformedLineError as error:
+                self._counters.reject(error.reason)
+                self._on_rejected(file.file.path, error.reason, line[:MAX_QUARANTINED_BYTES])
+                continue
+            if record is None:
+                self._counters.ignored += 1
+                continue
+            self._counters.accept(record.protocol, record.logged_ns)
+            file.add_time(record.logged_ns)
+            yield record, self.place()
+
+
+def _drop_copies(files: Iterable[ListedFile]) -> list[ListedFile]:
+    """Return files in order of time, without those that begin as another one does: the live, else a plain one is read."""
+    by_head: dict[bytes, ListedFile] = {}
+    for listed in files:
+        other = next((head for head in by_head if begin_alike(head, listed.head)), None)
+        if other is None:
+            by_head[listed.head] = listed
+        elif not (by_head[other].file.path.suffix not in SUFFIXES and listed.file.path.suffix in SUFFIXES):
+            del by_head[other]
+            by_head[listed.head] = listed
+    began_ns, timed = 0, []
+    for listed in by_head.values():
+        began_ns = listed.began_ns or began_ns
+        timed.append((listed.is_live, began_ns, listed))
+    return [listed for *_, listed in sorted(timed, key=lambda each: each[:2])]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return line.startswith(b"{") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False

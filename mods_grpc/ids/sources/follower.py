@@ -1,0 +1,147 @@
+"""Follows the logs of live folders and files, each through its rotations, merged by the time at which lines were written."""
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.logs.parser import LineParser
+from mods_grpc.ids.logs.quarantine import RejectedLineHandler
+from mods_grpc.ids.sources.file_catalog import FileCatalog, LiveLog
+from mods_grpc.ids.sources.followed_file import Place
+from mods_grpc.ids.sources.followed_log import FollowedLog, Positioned
+from mods_grpc.ids.sources.log_files import LogFile
+from mods_grpc.ids.sources.position import FilePosition, LogPosition
+
+logger = logging.getLogger(__name__)
+
+MAX_KEPT_OPEN = 64  # logs whose files stay open; those of more are opened when they are read
+_SKEW_NS = 60 * 10**9  # between logs that are written side by side
+
+
+class LogFollower:
+    """Follows live logs.
+
+    Args:
+        paths: Files and folders. Of a file, the other files of its log beside it are read too.
+        protocols: Protocols of interest.
+        archive: Folder of rotated files; None for the parent of each live folder that is called `current`.
+        position: Position to resume from.
+        on_rejected: Called for each malformed line.
+        latest_ns: Records after this time are malformed; None for a day from now.
+
+    Attributes:
+        counters: Numbers of lines so far.
+        lost: The log's name for each time that records were or may have been lost.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        protocols: Collection[str],
+        archive: Path | None,
+        position: LogPosition | None,
+        on_rejected: RejectedLineHandler,
+        latest_ns: int | None,
+    ) -> None:
+        self.counters = ReadCounters()
+        self.lost: list[str] = []
+        self._protocols, self._latest_ns, self._on_rejected = frozenset(protocols), latest_ns, on_rejected
+        self._catalog = FileCatalog(paths, protocols, archive, latest_ns)
+        self._positions: dict[str, FilePosition] = dict(position.files) if position else {}
+        self._places: dict[str, Place] = {}
+        self._logs: dict[str, FollowedLog] = {}
+        self._copies: dict[str, dict[str, int]] = {}
+        self._is_resumed = bool(self._positions)
+        self._since_ns = max([place.newest_ns for place in self._positions.values()], default=0)
+        self._is_first_look = True
+        self.look()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the logs that are followed."""
+        return sorted(self._logs)
+
+    def look(self) -> None:
+        """See what became of all logs; `streams` then yields what was there at this moment.
+
+        Raises:
+            FileNotFoundError: What is followed is gone.
+        """
+        lives = self._catalog.scan()
+        names = dict.fromkeys([*lives, *self._logs])
+        if self._is_first_look:
+            names |= dict.fromkeys(self._positions)
+            if self._is_resumed:
+                names |= dict.fromkeys(self._catalog.archived_logs(self._since_ns))
+        for name in names:
+            live = lives.get(name)
+            if name not in self._logs:
+                if live is not None and self._is_copy(name, live):
+                    continue
+                self._logs[name] = self._make_log(name)
+            self._logs[name].look(live)
+        self._is_first_look = False
+
+    def streams(self) -> Iterator[tuple[str, Iterator[Positioned]]]:
+        """Yield each log's name and its records that were there at the last look, each with the position after it."""
+        for name, log in self._logs.items():
+            yield name, log.read()
+
+    def advance(self, name: str, place: Place | None) -> None:
+        """Take note that the records of a log were processed up to a position."""
+        if place is not None:
+            self._places[name] = place
+
+    def finish(self) -> None:
+        """Take note that all records of the last look were processed."""
+        for name, log in self._logs.items():
+            self.advance(name, log.place())
+        self._since_ns = max([self._since_ns, *(log.newest_ns for log in self._logs.values())])
+
+    def position(self) -> LogPosition:
+        """Return the position after the last record that was processed."""
+        return LogPosition(self._positions | {name: place.to_position() for name, place in self._places.items()})
+
+    def close(self) -> None:
+        """Close all files."""
+        for log in self._logs.values():
+            log.close()
+
+    def _make_log(self, name: str) -> FollowedLog:
+        since_ns = max(0, self._since_ns - _SKEW_NS) or None if self._is_resumed or not self._is_first_look else None
+        return FollowedLog(
+            name,
+            self._catalog,
+            self._make_parser,
+            self.counters,
+            self._on_rejected,
+            lambda file, reason: self._lose(name, file, reason),
+            position=self._positions.get(name),
+            is_new=not self._is_first_look,
+            since_ns=since_ns,
+            keep_open=len(self._logs) < MAX_KEPT_OPEN,
+        )
+
+    def _make_parser(self, file: LogFile) -> LineParser:
+        return LineParser(file.path.name, self._protocols, self._latest_ns, self.counters.damaged_fields)
+
+    def _is_copy(self, name: str, live: LiveLog) -> bool:
+        """Return whether a log that appears is one that is read already, in a folder that was moved or is linked."""
+        if name in self._positions:
+            return False
+        if self._copies.get(name) == live.snapshot:
+            return True
+        heads = [self._catalog.read_head(file) for _, file in live.files.values()]
+        if not any(head and log.reads(head) for head in heads for log in self._logs.values()):
+            return False
+        if name not in self._copies:
+            logger.info("log_repeated", extra={"log": name, "folder": str(live.folder)})
+        self._copies[name] = live.snapshot
+        return True
+
+    def _lose(self, name: str, file: str, reason: str) -> None:
+        self.lost.append(name)
+        hint = "--archive names the folder of rotated logs"
+        logger.warning("records_lost", extra={"log": name, "file": file, "reason": reason, "hint": hint})
