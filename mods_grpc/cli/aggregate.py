@@ -21,7 +21,7 @@ from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
-from mods_grpc.ids.health.account import Account, RejectedLines, find_unused, format_account, make_account
+from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account, make_account
 from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.logs.quarantine import Quarantine
 
@@ -194,10 +194,9 @@ def _to_json(account: Account, doubts: list[Doubt], written: dict[str, Any]) -> 
 
 def _format_summary(account: Account, written: dict[str, Any]) -> str:
     protocols = f" of {', '.join(written['protocols'])}" if written["protocols"] else ""
-    return (
-        f"{format_account(account)}wrote {written['rows']:,} windows{protocols} to {written['files']:,} files "
-        f"{written['window_slide']}.tsv in {written['seconds']:.1f} s\n"
-    )
+    windows, files = count_noun(written["rows"], "window"), count_noun(written["files"], "file")
+    text = f"wrote {windows}{protocols} to {files} {written['window_slide']}.tsv in {written['seconds']:.1f} s\n"
+    return format_account(account) + text
 
 
 def _progress_bar() -> Progress:

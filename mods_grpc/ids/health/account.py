@@ -17,7 +17,7 @@ from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.data.units import DAY_SECONDS, SECONDS_PER_UNIT
 from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.ids.logs.line_rules import ReadCounters
-from mods_grpc.ids.sources.log_files import COPY, LeftOutFile, LogListing
+from mods_grpc.ids.sources.log_files import COMPRESSION, COPY, NOT_A_LOG, OTHER_LOG, LeftOutFile, LogListing
 
 MAX_NAMES = 3
 MAX_EXAMPLE_BYTES = 200
@@ -36,9 +36,12 @@ _DROPPED = {
 
 
 _REASON_WORDS = {
-    "other log": "of other logs",
-    "compression": "of a compression that can't be read",
+    COPY: ("copy", "copies"),
+    OTHER_LOG: ("of another log", "of other logs"),
+    NOT_A_LOG: ("other file", "other files"),
+    COMPRESSION: ("of a compression that can't be read", "of a compression that can't be read"),
 }
+"""Words for one file and for several that were left out; other reasons stand for themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,19 +267,19 @@ def format_account(account: Account, now_ns: int | None = None) -> str:
     lines = []
     if account.dropped:
         parts = [f"{number:,} {_DROPPED[name]}" for name, number in account.dropped.items()]
-        lines.append(f"dropped {', '.join(parts)}, of {_count(account.records, 'record')}")
+        lines.append(f"dropped {', '.join(parts)}, of {count_noun(account.records, 'record')}")
     if account.malformed:
-        lines.append(f"malformed {_count(account.rejected, 'line')}: {_list_numbers(account.malformed)}")
+        lines.append(f"malformed {count_noun(account.rejected, 'line')}: {_list_numbers(account.malformed)}")
     if account.damaged_files:
         parts = [
-            f"{_count(number, reason)} ({account.first_damaged.get(reason, '')}{', …' if number > 1 else ''})"
+            f"{count_noun(number, reason)} ({account.first_damaged.get(reason, '')}{', …' if number > 1 else ''})"
             for reason, number in _by_number(account.damaged_files).items()
         ]
         lines.append(f"not read to the end: {', '.join(parts)}")
     if account.damaged_fields:
         lines.append(f"fields left out of records: {_list_numbers(account.damaged_fields)}")
     if account.partly_over_limit:
-        lines.append(f"{_count(account.partly_over_limit, 'record')} over the limit of series at one end")
+        lines.append(f"{count_noun(account.partly_over_limit, 'record')} over the limit of series at one end")
     if account.left_out:
         lines.append(f"left out {format_left_out(account.left_out)}")
     lines.append(_format_read(account, now_ns))
@@ -291,6 +294,11 @@ def format_left_out(left_out: Iterable[LeftOutFile]) -> str:
         first = ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")
         parts.append(f"{len(names):,} {_name_reason(reason, len(names))} ({first})")
     return ", ".join(parts)
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 file`, `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def format_nanos(nanos: int) -> str:
@@ -317,24 +325,18 @@ def format_short_span(seconds: float) -> str:
 
 
 def _format_read(account: Account, now_ns: int | None) -> str:
-    text = f"read {_count(account.records, 'record')}"
+    text = f"read {count_noun(account.records, 'record')}"
     if account.records:
         text += f" ({_list_numbers(account.records_by_protocol)})"
-    text += f" in {_count(account.lines, 'line')} of {_count(account.files_read, 'file')}"
+    text += f" in {count_noun(account.lines, 'line')} of {count_noun(account.files_read, 'file')}"
     if account.newest_ns:
         age = "" if now_ns is None else f", {format_age(now_ns, account.newest_ns)}"
         text += f"; newest {format_nanos(account.newest_ns)}{age}"
     return text
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _name_reason(reason: str, number: int) -> str:
-    if reason == COPY:
-        return reason if number == 1 else "copies"
-    return _REASON_WORDS.get(reason, reason)
+    return _REASON_WORDS.get(reason, (reason, reason))[number > 1]
 
 
 def _list_numbers(numbers: Mapping[str, int]) -> str:
@@ -350,6 +352,6 @@ def _by_number(numbers: Mapping[str, int]) -> dict[str, int]:
 def _group_left_out(left_out: Iterable[LeftOutFile]) -> dict[str, list[str]]:
     names: defaultdict[str, list[str]] = defaultdict(list)
     for file in left_out:
-        link = " is " if file.reason == COPY else ": "
+        link = " " if file.reason == COPY else ": "
         names[file.reason].append(f"{file.path.name}{link}{file.detail}" if file.detail else file.path.name)
     return {reason: sorted(group) for reason, group in names.items()}

@@ -16,6 +16,7 @@ from mods_grpc.ids.health.account import (
     MAX_NAMES,
     Account,
     RejectedExample,
+    count_noun,
     format_age,
     format_left_out,
     format_nanos,
@@ -278,9 +279,8 @@ def _windows(account: Account, expected: Expectation) -> Iterator[Doubt]:
 
 def _ahead(account: Account, expected: Expectation) -> Iterator[Doubt]:
     if account.ahead:  # then the newest record is one of these
-        message = (
-            f"{account.ahead} records are more than an hour ahead of all others and do not count: is the clock of a sensor wrong?"
-        )
+        held = count_noun(account.ahead, "record")
+        message = f"{held} more than an hour ahead of all others, held and not counted: is the clock of a sensor wrong?"
         yield Doubt("ahead", message, False)
     elif account.newest_ns > expected.now_ns + MAX_AHEAD_SECONDS * NANOS_PER_SECOND:
         message = (

@@ -30,7 +30,7 @@ def test_what_was_lost_comes_first_and_the_most_frequent_reason_before_the_other
         left_out=[
             left_out("logs/http.log", "unreadable", "denied"),
             *(left_out(f"logs/{name}.log", "other log") for name in ("weird", "ftp", "x509", "ntp")),
-            left_out("logs/a.gz", "copy", "a"),
+            left_out("logs/a.gz", "copy", "of a"),
         ],
         damaged_files={"damaged file": 2},
         first_damaged={"damaged file": "a.gz"},
@@ -51,7 +51,7 @@ def test_what_was_lost_comes_first_and_the_most_frequent_reason_before_the_other
         "not read to the end: 2 damaged files (a.gz, …)",
         "fields left out of records: duration",
         "1 record over the limit of series at one end",
-        "left out 4 of other logs (ftp.log, ntp.log, weird.log, …), 1 unreadable (http.log: denied), 1 copy (a.gz is a)",
+        "left out 4 of other logs (ftp.log, ntp.log, weird.log, …), 1 unreadable (http.log: denied), 1 copy (a.gz of a)",
         "read 1,200 records (1,000 conn, 200 dns) in 1,300 lines of 2 files; newest 2024-04-20T00:00:00Z",
     ]
 
