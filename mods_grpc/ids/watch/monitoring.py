@@ -18,6 +18,7 @@ from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 
 CHECK_SECONDS = 10.0
+LIVE_SUFFIXES = {".log", ".json"}  # of files that a sensor writes now
 
 
 class WaitingWatch:
@@ -145,12 +146,18 @@ def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[
 
 
 def find_unreadable(path: Path, protocols: Collection[str]) -> dict[Path, str]:
-    """Return the logs in a live folder, or the one file, that can't be read, with the error."""
-    try:
-        paths = [each for each in path.iterdir() if each.name.split(".")[0] in protocols] if path.is_dir() else [path]
-    except OSError as error:
-        return {path: str(error.strerror)}
-    return {each: reason for each in paths if (reason := _reason_unreadable(each))}
+    """Return the logs in a live folder and the folders in it, or the one file, that can't be read, with the error.
+
+    Folders that begin with a digit are archives by date.
+    """
+    unreadable: dict[Path, str] = {}
+    for each in _list_folder(path, unreadable) if path.is_dir() else [path]:
+        is_live_folder = each.is_dir() and not each.name[0].isdigit()
+        inner = _list_folder(each, unreadable) if is_live_folder else [each]
+        for file in inner:
+            if file == path or (file.suffix in LIVE_SUFFIXES and file.name.split(".")[0] in protocols):
+                _check_readable(file, unreadable)
+    return unreadable
 
 
 def protocols_of(paths: Iterable[Path]) -> frozenset[str]:
@@ -162,12 +169,20 @@ def protocols_of(paths: Iterable[Path]) -> frozenset[str]:
     return frozenset(protocols)
 
 
-def _reason_unreadable(path: Path) -> str:
-    """Return why a file can't be read; empty if it can be, or is not there."""
+def _list_folder(folder: Path, unreadable: dict[Path, str]) -> list[Path]:
     try:
-        path.open("rb").close()
+        return list(folder.iterdir())
     except FileNotFoundError:
-        return ""
+        return []
     except OSError as error:
-        return str(error.strerror)
-    return ""
+        unreadable[folder] = str(error.strerror)
+        return []
+
+
+def _check_readable(file: Path, unreadable: dict[Path, str]) -> None:
+    try:
+        file.open("rb").close()
+    except (FileNotFoundError, IsADirectoryError):
+        return
+    except OSError as error:
+        unreadable[file] = str(error.strerror)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TextIO
 from mods_grpc.ids.alerts.formats.registry import Format
 from mods_grpc.ids.alerts.notice import AlertOrNotice
 
-_SECRETS = re.compile(r"(?<=://)[^/?#]*@|(?<=[^:/])[/?#].*")  # of a URL: user, path and options
+_PATH = re.compile(r"(?<=[^:/])[/?#].*")  # of a URL, with its options: it may be a secret
 
 
 class Sink(Protocol):
@@ -90,7 +90,7 @@ class SinkGroup:
         counts: dict[str, int] = {}
         for name, sink in self._sinks.items():
             if isinstance(sink, Sized):
-                shown = _SECRETS.sub("", name)
+                shown = _PATH.sub("", name)
                 counts[shown] = counts.get(shown, 0) + len(sink)
         return counts
 
