@@ -11,25 +11,31 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from mods_grpc.ids.logs.eve import is_eve
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, host_of
 from mods_grpc.ids.logs.zeek_json import is_zeek, log_of
 
 _MAX_DEPTH = 4
 _TEXTS = ("event.original", "message", "_raw", "@rawstring", "log", "MESSAGE", "msg", "line", "body")
-_OBJECTS = ("suricata.eve", "suricata", "json", "eve", "message", "log", "_source", "result", "data", "fields", "body")
+_OBJECTS = ("suricata.eve", "suricata", "json", "eve", "message", "log", "_source", "result", "data", "event", "fields", "body")
 _CONTEXT = ("@timestamp", "date", "source", "destination", "network")  # what shippers move out of the line
-_FILES = ("log.file.path", "file", "path", "filename", "source", "#path")
+_FILES = ("log.file.path", "file", "path", "filename", "source")
 _DATASETS = ("event.dataset", "fileset.name", "sourcetype", "data_stream.dataset")
 _ZEEK_DATASETS = {"connection": "conn", "conn": "conn", "dns": "dns", "http": "http", "ssl": "ssl", "ssh": "ssh", "sip": "sip"}
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedLine:
-    """A line of a log without its envelope. `log` is the log's name, None if nothing tells it."""
+    """A line of a log without its envelope.
+
+    Attributes:
+        event: The line.
+        is_eve: Whether it is of Suricata, not of Zeek.
+        log: Name of Zeek's log; None if nothing tells it.
+    """
 
     event: Mapping[str, Any]
+    is_eve: bool
     log: str | None = None
 
 
@@ -44,9 +50,9 @@ def open_envelope(event: Mapping[str, Any]) -> OpenedLine | None:
 
 def _open(event: Mapping[str, Any], depth: int) -> OpenedLine | None:
     if is_zeek(event):
-        return OpenedLine(event, log_of(event))
-    if is_eve(event):
-        return OpenedLine(event)
+        return OpenedLine(event, is_eve=False, log=log_of(event))
+    if "event_type" in event:
+        return OpenedLine(event, is_eve=True)
     if depth == _MAX_DEPTH:
         return None
     if len(event) == 1 and (tagged := _open_tagged(event)):
@@ -54,15 +60,15 @@ def _open(event: Mapping[str, Any], depth: int) -> OpenedLine | None:
     for inner in _contents(event):
         line = _open(inner, depth + 1)
         if line is not None:
-            return OpenedLine(_with_context(line.event, event), line.log or _log_in(event))
+            return OpenedLine(_with_context(line.event, event), line.is_eve, line.log or _log_in(event))
     return _open_ecs(event)
 
 
 def _open_tagged(event: Mapping[str, Any]) -> OpenedLine | None:
     """Return the line of an object like `{"conn": {...}}`, as the Kafka plugin of Zeek can write."""
     ((log, inner),) = event.items()
-    is_tag = isinstance(inner, dict) and is_zeek(inner) and log not in _OBJECTS
-    return OpenedLine(inner, log_of(inner) or log) if is_tag else None
+    is_tag = isinstance(inner, dict) and "ts" in inner and log not in _OBJECTS
+    return OpenedLine(inner, is_eve=False, log=log_of(inner) or log) if is_tag else None
 
 
 def _contents(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -92,8 +98,8 @@ def _open_ecs(event: Mapping[str, Any]) -> OpenedLine | None:
             if log == "conn" and "orig_bytes" not in inner:
                 raise MalformedLineError("no orig_bytes")  # the module drops it, and 0 would be wrong
             session = {"uid": zeek["session_id"]} if "session_id" in zeek else {}
-            return OpenedLine(_with_context(session | inner, event), log)
-    return OpenedLine({}, next(iter(zeek), "zeek"))
+            return OpenedLine(_with_context(session | inner, event), is_eve=False, log=log)
+    return OpenedLine({}, is_eve=False, log=next(iter(zeek), "zeek"))
 
 
 def _with_context(line: Mapping[str, Any], envelope: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,11 +19,6 @@ _TIMES = ("timestamp", "@timestamp", "date")
 _ENDPOINTS = {"src_ip": "id.orig_h", "src_port": "id.orig_p", "dest_ip": "id.resp_h", "dest_port": "id.resp_p", "proto": "proto"}
 
 
-def is_eve(event: Mapping[str, Any]) -> bool:
-    """Return whether a JSON object is an EVE event."""
-    return "event_type" in event
-
-
 class EveParser:
     """Parses the events of one file, in order.
 

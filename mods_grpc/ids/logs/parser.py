@@ -7,13 +7,13 @@ from copy import copy
 from mods_grpc.features.records import PROTOCOLS, Conn, Record
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.envelopes import open_envelope
-from mods_grpc.ids.logs.eve import EveParser, is_eve
+from mods_grpc.ids.logs.eve import EveParser
 from mods_grpc.ids.logs.line_rules import LONG_DURATION_NS, MAX_LINE_BYTES, MalformedLineError
 from mods_grpc.ids.logs.log_names import is_repeating, protocol_of, protocol_of_log
 from mods_grpc.ids.logs.zeek import TsvHeader, TsvParser
-from mods_grpc.ids.logs.zeek_json import is_zeek, parse_json
+from mods_grpc.ids.logs.zeek_json import parse_json
 
-_PADDING = "\ufeff\0 "  # a byte order mark, or zeros: the hole that truncating an open log leaves
+PADDING = "\ufeff\0 "  # a byte order mark, or zeros: the hole that truncating an open log leaves
 
 
 class LineParser:
@@ -71,12 +71,12 @@ class LineParser:
             self._damaged_fields["duration"] = self._damaged_fields.get("duration", 0) + 1
 
     def _parse(self, line: bytes) -> Record | None:
-        if len(line) > MAX_LINE_BYTES:
+        if len(line) > MAX_LINE_BYTES and len(line.rstrip(b"\r\n")) > MAX_LINE_BYTES:
             raise MalformedLineError("long")
         decoded = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
         first = decoded[:1]
-        if first in _PADDING:
-            decoded = decoded.lstrip(_PADDING)
+        if first in PADDING:
+            decoded = decoded.lstrip(PADDING)
             first = decoded[:1]
         if first == "{":
             return self._parse_json(decoded)
@@ -106,12 +106,16 @@ class LineParser:
         if not isinstance(event, dict):
             raise MalformedLineError("json")
         opened = open_envelope(event)
-        event, log = (event, None) if opened is None else (opened.event, opened.log)
-        if is_eve(event) and not is_zeek(event):
-            record = self._eve.parse(event)
+        if opened is not None and opened.is_eve:
+            record = self._eve.parse(opened.event)
             return record if record is not None and record.protocol in self._protocols else None
-        protocol = self._protocol_from_name if log is None else protocol_of_log(log)
-        if protocol is None and log is None and not self._is_repeating:
-            raise MalformedLineError("no event_type" if opened is None else "no _path")
-        wanted = self._wanted(protocol)
-        return None if wanted is None else parse_json(event, wanted, self.latest_ns, self._damaged_fields)
+        if opened is not None and opened.log is not None:
+            protocol = protocol_of_log(opened.log)
+        else:
+            protocol = self._protocol_from_name
+            if protocol is None and not self._is_repeating:
+                raise MalformedLineError("no event_type" if opened is None else "no _path")
+        if self._wanted(protocol) is None:
+            return None
+        assert protocol is not None
+        return parse_json(event if opened is None else opened.event, protocol, self.latest_ns, self._damaged_fields)

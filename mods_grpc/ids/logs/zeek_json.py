@@ -24,16 +24,14 @@ _OPTIONAL_FIELDS = {
     protocol: [(f.name, f.attribute, _READERS[f.type], f.type not in {"string", "enum"}) for f in fields if not f.required]
     for protocol, fields in FIELDS.items()
 }
-_LOG_NAMES = ("_path", "@stream")
+_LOG_NAMES = ("_path", "@stream", "#path")
 _SENSOR_FIELDS = (*SENSOR_FIELDS, ENVELOPE_HOST)
 
 
 def is_zeek(event: Mapping[str, Any]) -> bool:
     """Return whether a JSON object has the form of a line of Zeek's."""
-    return "ts" in event or "id.orig_h" in event or log_of(event) is not None or _has_nested_endpoints(event)
-
-
-def _has_nested_endpoints(event: Mapping[str, Any]) -> bool:
+    if "id.orig_h" in event or "id_orig_h" in event or log_of(event) is not None:
+        return True
     return isinstance(nested := event.get("id"), dict) and "orig_h" in nested
 
 
