@@ -1,7 +1,7 @@
 """Aggregates recorded logs at scale: Zeek TSV by columns with polars, other formats line by line, in one aggregator."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -21,11 +21,11 @@ from mods_grpc.ids.bulk.blocks import BLOCK_BYTES, Block, read_blocks
 from mods_grpc.ids.bulk.columns import RecordColumns, read_columns
 from mods_grpc.ids.bulk.reduce import add_columns
 from mods_grpc.ids.bulk.sources import Source, SourceQueue
-from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters, max_record_time_ns
+from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES, MalformedLineError, ReadCounters, max_record_time_ns
 from mods_grpc.ids.logs.parser import LineParser
+from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler, discard
+from mods_grpc.ids.sources.file_heads import first_record_ns
 from mods_grpc.ids.sources.log_files import LogFile, list_logs
-from mods_grpc.ids.sources.reader import discard
-from mods_grpc.ids.sources.tail import MAX_QUARANTINED_BYTES, RejectedLineHandler
 from mods_grpc.ids.sources.text_file import TextFile
 
 DEFAULT_LATENESS_SECONDS = 86_400
@@ -146,8 +146,9 @@ class BulkAggregator:
         return complete if self._end_ns is None else min(complete, self._end_ns)
 
     def _make_source(self, file: LogFile) -> Source:
-        parser = LineParser(file.path.name, self._plans, max_record_time_ns())
-        return Source(file, parser, self._read(file), first_record_ns(file, self._plans) or 0)
+        latest_ns = max_record_time_ns()
+        parser = LineParser(file.path.name, self._plans, latest_ns, self.counters.damaged_fields)
+        return Source(file, parser, self._read(file), first_record_ns(file.path, self._plans, latest_ns) or 0)
 
     def _read(self, file: LogFile) -> Iterator[Block]:
         try:
@@ -217,7 +218,7 @@ class BulkAggregator:
         for line in lines:
             self.counters.lines += 1
             try:
-                record = parser.parse(line)
+                record = parser.parse(line if len(line) <= MAX_LINE_BYTES else line[: MAX_LINE_BYTES + 1])
             except MalformedLineError as error:
                 self._reject(source.file, error.reason, line)
                 continue
@@ -232,24 +233,6 @@ class BulkAggregator:
     def _reject(self, file: LogFile, reason: str, line: bytes) -> None:
         self.counters.reject(reason)
         self._on_rejected(file.path, reason, line[:MAX_QUARANTINED_BYTES])
-
-
-def first_record_ns(file: LogFile, protocols: Container[str]) -> int | None:
-    """Return the event time of a file's first record."""
-    parser = LineParser(file.path.name, protocols)
-    try:
-        with TextFile(file.path) as stream:
-            for _ in range(100):
-                line = stream.readline(1 << 20)
-                try:
-                    record = parser.parse(line)
-                except MalformedLineError:
-                    continue
-                if record is not None:
-                    return record.ts
-    except OSError:
-        pass
-    return None
 
 
 def _read_as_columns(pieces: list[_Piece]) -> RecordColumns | None:
