@@ -28,19 +28,23 @@ from mods_grpc.cli.watch_wiring import (
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.command_line import checked, parse_path
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError
-from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.sinks.sink import SinkGroup
+from mods_grpc.ids.health.account import Account, RejectedLines
+from mods_grpc.ids.health.doubts import Expectation
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
+from mods_grpc.ids.watch.accounting import AccountLog, make_expectation, take_account
 from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_unreadable
-from mods_grpc.ids.watch.pipeline import WatchPipeline
+from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
 from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.server.config import check_listen_address, split_host_port
 from mods_grpc.server.log_setup import set_up_logging
 
@@ -87,6 +91,13 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         help="after SPAN without a record, assume that there was no traffic; 0 never assumes it (default 30m)",
     )
     parser.add_argument(
+        "--account-interval",
+        type=span(),
+        default=3_600.0,
+        metavar="SPAN",
+        help="log the account of what was read each SPAN, and the doubts about it (default 1h); SIGUSR1 logs it at once",
+    )
+    parser.add_argument(
         "--metrics-address",
         type=checked(_check_metrics_address),
         metavar="HOST:PORT",
@@ -101,10 +112,10 @@ def run_watch(arguments: argparse.Namespace) -> int:
         print_error("--metrics-address needs prometheus-client: pip install 'mods-grpc[ids]'")
         return EXIT_USAGE
     set_up_logging("INFO", "text")
-    stop = Event()
-    with install_signal_handlers(stop):
+    stop, account_wanted = Event(), Event()
+    with install_signal_handlers(stop, account_wanted):
         try:
-            return _watch(arguments, stop)
+            return _watch(arguments, stop, account_wanted)
         except ConnectionFailedError:
             if not stop.is_set():
                 raise
@@ -112,7 +123,7 @@ def run_watch(arguments: argparse.Namespace) -> int:
             return EXIT_OK
 
 
-def _watch(arguments: argparse.Namespace, stop: Event) -> int:
+def _watch(arguments: argparse.Namespace, stop: Event, account_wanted: Event) -> int:
     with ExitStack() as stack:
         checkpoint = stack.enter_context(_open_checkpoint(arguments))
         client = stack.enter_context(open_client(arguments))
@@ -122,10 +133,13 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         sinks = make_sink(arguments, arguments.state)
         waiting = WaitingWatch(arguments.sensor, sinks, saved and saved["watch"])
         pipeline: WatchPipeline | None = None
+        accounts: AccountLog | None = None
 
         def while_waiting() -> None:
             service.set_alive()
-            (pipeline or waiting).wait_for_server(time.time_ns())
+            (pipeline or waiting).wait_for_server(time.time_ns(), lambda change: checkpoint.amend("watch", change))
+            if accounts is not None:
+                accounts.tick()
 
         wait = make_retry_wait(stop, while_waiting)
         model = wait_for_model(client, arguments, wait)
@@ -155,6 +169,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             feed.restore(saved["feed"])
             pipeline.restore(saved["watch"])
         blindness.take_over(waiting.blindness)
+        accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters, account_wanted)
         pipeline.open()
         fields = {"model": model.name, "version": model.version, "resumed": saved is not None}
         logger.info("watching", extra=fields)
@@ -177,8 +192,14 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
                 polled_at=lambda: ticker.polled_at,
             )
             stack.callback(_serve_metrics(arguments.metrics_address, watch_parts))
-        run_loop(feed, pipeline, writer, stop, while_reading=ticker.while_reading, after_poll=ticker.after_poll)
+
+        def while_reading() -> None:
+            ticker.while_reading()
+            accounts.tick()
+
+        run_loop(feed, pipeline, writer, stop, while_reading=while_reading, after_poll=ticker.after_poll)
         pipeline.close()
+        is_doubtful = accounts.finish()
         counters, by_phase = pipeline.counters, pipeline.counters.by_phase
         totals = {
             "records": feed.records,
@@ -191,7 +212,34 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             "ends": by_phase[AlertPhase.END],
         }
         logger.info("stopped", extra=totals)
-    return EXIT_OK
+    return EXIT_DOUBTFUL if is_doubtful else EXIT_OK
+
+
+def _make_account_log(
+    arguments: argparse.Namespace,
+    model: ModelInfo,
+    columns: WindowColumns,
+    source: "_LogSource",
+    feed: WindowFeed,
+    judged: WatchCounters,
+    wanted: Event,
+) -> AccountLog:
+    def take() -> Account:
+        reader = source.reader
+        files_read = len(reader.position().files)
+        return take_account(reader.counters, feed, judged, files_read=files_read, rejected=source.rejected)
+
+    def expect(now_ns: int) -> Expectation:
+        return make_expectation(
+            model,
+            columns.definition.protocols,
+            local_networks=arguments.local,
+            lateness_seconds=arguments.lateness,
+            now_ns=now_ns,
+            is_live=True,
+        )
+
+    return AccountLog(take, expect, arguments.account_interval, wanted)
 
 
 def _check_metrics_address(value: str) -> None:
@@ -224,7 +272,15 @@ class _LogSource:
         position = None if self._receiver is None else self._receiver.start
         if saved is not None:
             position = LogPosition.from_json(saved["position"])
-        self.reader = LogReader(path, protocols=protocols, follow=True, archive=arguments.archive, position=position)
+        self.rejected = RejectedLines()
+        self.reader = LogReader(
+            path,
+            protocols=protocols,
+            follow=True,
+            archive=arguments.archive,
+            position=position,
+            on_rejected=self.rejected.add,
+        )
         stack.callback(self.reader.close)
         for name in self.reader.lost:
             logger.warning("position_lost", extra={"log": name, "hint": "--archive names the folder of rotated logs"})
@@ -297,8 +353,8 @@ def make_retry_wait(stop: Event, before_wait: Callable[[], None] = lambda: None)
 
 
 @contextmanager
-def install_signal_handlers(stop: Event) -> Iterator[None]:
-    """Set `stop` at the first SIGINT or SIGTERM; a second one of the same kind kills the process.
+def install_signal_handlers(stop: Event, account_wanted: Event) -> Iterator[None]:
+    """Set `stop` at the first SIGINT or SIGTERM, `account_wanted` at SIGUSR1; a second SIGINT or SIGTERM kills the process.
 
     The former handlers are back when the context ends.
     """
@@ -308,6 +364,7 @@ def install_signal_handlers(stop: Event) -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
 
     former_handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    former_handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda _number, _frame: account_wanted.set())
     try:
         yield
     finally:

@@ -81,9 +81,11 @@ class Blindness:
 
     def take_over(self, other: "Blindness") -> None:
         """Continue the open notices and the wait for a verdict of another one."""
-        self._now_ns = other._now_ns
-        self._notices.restore(other._notices.state())
-        self._judgement.restore(other._judgement.state())
+        self.restore(self.state() | other.waiting_state())
+
+    def waiting_state(self) -> dict[str, Any]:
+        """Return the part of the state that changes while the watch waits for the server."""
+        return {"now": self._now_ns, "notices": self._notices.state(), "judgement": self._judgement.state()}
 
     def _step(self, now_ns: int) -> tuple[int, float]:
         before = now_ns if self._now_ns is None else self._now_ns
@@ -107,14 +109,11 @@ class Blindness:
 
     def state(self) -> dict[str, Any]:
         """Return the state as values for JSON."""
-        return {
-            "now": self._now_ns,
-            "notices": self._notices.state(),
+        return self.waiting_state() | {
             "logs": self._logs.state(),
             "shares": self._shares.state(),
             "constant": self._constant.state(),
             "fit": self._fit.state(),
-            "judgement": self._judgement.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -69,6 +69,12 @@ class Checkpoint:
         content = json.dumps({"version": CHECKPOINT_VERSION, **state}, separators=(",", ":"), allow_nan=False)
         write_atomically(self._folder / CHECKPOINT_FILE, content.encode(), _MODE)
 
+    def amend(self, part: str, change: Callable[[Any], None]) -> None:
+        """Change a part of the state that was saved last; does nothing if none was."""
+        if (state := self.load()) is not None:
+            change(state[part])
+            self.save(state)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineFingerprint:

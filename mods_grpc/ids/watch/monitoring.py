@@ -12,7 +12,7 @@ from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.logs.line_rules import ReadCounters
-from mods_grpc.ids.watch.pipeline import WatchPipeline
+from mods_grpc.ids.watch.pipeline import AmendState, WatchPipeline, add_to_state
 from mods_grpc.ids.watch.service_manager import ServiceManager
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
@@ -40,9 +40,12 @@ class WaitingWatch:
             self.blindness.restore(saved["blindness"])
             sink.recover(saved["marks"])
 
-    def wait_for_server(self, now_ns: int) -> None:
-        """Write the notice if nothing was judged for too long; see `WatchPipeline.wait_for_server`."""
-        for notice in self.blindness.wait_for_server(now_ns):
+    def wait_for_server(self, now_ns: int, amend: AmendState) -> None:
+        """Write the notice if nothing was judged for too long; as `WatchPipeline.wait_for_server`."""
+        notices = self.blindness.wait_for_server(now_ns)
+        if notices:
+            amend(lambda saved: add_to_state(saved, notices, self.blindness))
+        for notice in notices:
             self._sink.write(notice)
 
 

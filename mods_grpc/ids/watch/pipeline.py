@@ -22,6 +22,8 @@ from mods_grpc.ids.windows.window import WindowBatch
 
 logger = logging.getLogger(__name__)
 
+AmendState = Callable[[Callable[[dict[str, Any]], None]], None]
+
 MAX_REJECTION_REASONS = 100  # that are logged
 
 
@@ -43,6 +45,12 @@ class WatchCounters:
     def alerts(self) -> int:
         """Alerts raised: one per episode, its updates and end not included."""
         return self.by_phase[AlertPhase.START]
+
+
+def add_to_state(saved: dict[str, Any], notices: list[Notice], blindness: Blindness) -> None:
+    """Add notices that are about to be written to the saved state of a pipeline."""
+    saved["notices"] += [notice_to_json(notice) for notice in notices]
+    saved["blindness"] |= blindness.waiting_state()
 
 
 class WatchPipeline:
@@ -148,16 +156,21 @@ class WatchPipeline:
         """Queue the notices that are raised or cleared now; arguments as of `Blindness.update`."""
         self._queue_notices(self._blindness.update(now_ns, facts))
 
-    def wait_for_server(self, now_ns: int) -> None:
+    def wait_for_server(self, now_ns: int, amend: AmendState) -> None:
         """Write the notice that is raised now while the server can't be reached; called while `process` waits for it.
 
-        The state can't be saved then. The notice has the same id after a crash, so that the sinks skip it.
+        Args:
+            now_ns: Nanoseconds since 1970.
+            amend: Changes the state that was saved last, because the present one can't be saved in the middle of a batch.
 
         Raises:
             OSError: The notice can't be written.
         """
         self.is_connected = False
-        self._queue_notices(self._blindness.wait_for_server(now_ns))
+        notices = self._blindness.wait_for_server(now_ns)
+        if notices:
+            amend(lambda saved: add_to_state(saved, notices, self._blindness))
+        self._queue_notices(notices)
         self._write_notices()
 
     def _queue_notices(self, notices: list[Notice]) -> None:
