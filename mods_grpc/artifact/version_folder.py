@@ -76,7 +76,8 @@ def list_versions(repository: Path) -> list[tuple[str, int]]:
                 if VERSION_PATTERN.fullmatch(version.name) and not version.is_symlink() and version.is_dir():
                     versions.append((model.name, int(version.name)))
     except OSError as error:
-        raise ArtifactError(f"cannot read the model repository {repository}: {error.strerror}") from error
+        hint = "; publish a model there first, or give another folder" if isinstance(error, FileNotFoundError) else ""
+        raise ArtifactError(f"cannot read the model repository {repository}: {error.strerror}{hint}") from error
     return sorted(versions)
 
 

@@ -18,7 +18,8 @@ from mods_grpc.server.models.collector import ModelCollector
 from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.reloader import Reloader
 from mods_grpc.server.models.repository import Repository
-from mods_grpc.server.net.listener import create_listener
+from mods_grpc.server.models.unready import explain_unready
+from mods_grpc.server.net.listener import create_listener, make_listen_error
 from mods_grpc.server.persistence.snapshotter import Snapshotter
 from mods_grpc.server.rpc.boundary import RpcBoundary
 from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_request_parsing
@@ -109,7 +110,10 @@ class App:
         self._health = HealthServer(config.health_address)
         self.health_port = self._health.port
         if config.metrics_address:
-            self._stop_metrics = self.metrics.serve(*split_host_port(config.metrics_address))
+            try:
+                self._stop_metrics = self.metrics.serve(*split_host_port(config.metrics_address))
+            except OSError as error:
+                raise make_listen_error(f"{config.metrics_address} for metrics", error) from error
         health_pb2_grpc.add_HealthServicer_to_server(
             self._health.main_servicer, ParsingRegistrar(self._server, with_request_parsing)
         )
@@ -120,6 +124,9 @@ class App:
         if self._snapshotter:
             self._snapshotter.start()
         await self._health.set_ready(self.repository.ready)
+        if not self.repository.ready:
+            reason, hint = explain_unready(config.repository, self.repository.entries())
+            logger.error("no_model_ready", extra={"reason": reason, "hint": hint})
         fields = {
             "address": config.address,
             "port": self.port,

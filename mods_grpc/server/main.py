@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from google.protobuf.internal import api_implementation
 
 from mods_grpc.errors import ArtifactError
-from mods_grpc.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from mods_grpc.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_error
 from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.log_setup import set_up_logging
@@ -34,7 +34,8 @@ def run(config: ServerConfig) -> int:
         with asyncio.Runner(loop_factory=choose_loop_factory()) as runner:
             return runner.run(_serve(config))
     except (ArtifactError, OSError, ValueError) as error:
-        logger.error("cannot_start", extra={"reason": str(error)})
+        reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        logger.error("cannot_start", extra={"reason": reason})
         return EXIT_USAGE
 
 

@@ -66,7 +66,9 @@ def find_version(entries: Mapping[VersionKey, VersionEntry], name: str, version:
     names = sorted({model for model, _ in entries})
     if not name:
         if len(names) != 1:
-            message = f"the server serves {len(names)} models, so the request must name one"
+            message = (
+                f"the server serves {len(names)} models, so the request must name one" if names else "the server serves no model"
+            )
             raise InvalidInputError.for_field("model.name", Reason.MODEL_NAME_INVALID, message, actual=len(names), limit=1)
         name = names[0]
     if not NAME_PATTERN.fullmatch(name):

@@ -1,5 +1,7 @@
 """Listeners: the address of the server and the transport that serves it, grpcio or this package's own."""
 
+import errno
+import socket
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,6 +12,13 @@ from mods_grpc.server.scheduling.micro_batcher import RoundHook
 from mods_grpc.server.security.tls import TlsFiles, lock_socket
 from mods_grpc.transport.grpc.server import DirectServer
 from mods_grpc.transport.http2.limits import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, PING_TIMEOUT_SECONDS, Limits
+
+_LISTEN_REASONS = {
+    errno.EADDRINUSE: "another server listens there; stop it, or choose another port",
+    errno.EADDRNOTAVAIL: "no interface of this machine has this address",
+    errno.EACCES: "this user may not; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+    errno.ENOENT: "the folder of the socket is missing",
+}
 
 Interceptors = Sequence[grpc.aio.ServerInterceptor]
 
@@ -99,7 +108,7 @@ class GrpcioListener(LockedSocket):
                 return self._server.add_secure_port(address, self._credentials)
             return self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise make_listen_error(address) from error
+            raise make_listen_error(address, error) from error
 
 
 class DirectListener(LockedSocket):
@@ -131,12 +140,15 @@ class DirectListener(LockedSocket):
         try:
             return self._server.bind(self._config.address, self._tls)
         except OSError as error:
-            raise make_listen_error(self._config.address) from error
+            raise make_listen_error(self._config.address, error) from error
 
 
-def make_listen_error(address: str) -> OSError:
-    """Return the error for an address that can't be bound."""
-    return OSError(f"cannot listen on {address}; is another server running there?")
+def make_listen_error(address: str, error: Exception) -> OSError:
+    """Return the error for an address that can't be bound, with the reason as far as the transport tells it."""
+    if isinstance(error, socket.gaierror):
+        return OSError(f"cannot listen on {address}: the host name is unknown")
+    reason = _LISTEN_REASONS.get(getattr(error, "errno", None) or 0)
+    return OSError(f"cannot listen on {address}: {reason or 'is another server running there?'}")
 
 
 def make_channel_options(config: ServerConfig) -> list[tuple[str, int]]:

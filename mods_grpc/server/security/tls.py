@@ -49,9 +49,10 @@ class TlsFiles:
         """Return credentials for grpcio that follow changes of the files.
 
         Raises:
-            OSError: A file can't be read.
+            OSError: A file can't be read or is no valid PEM file.
         """
         mutual = self.client_authorities is not None
+        self._load_context()  # grpcio would find out at the first handshake
 
         def read() -> grpc.ServerCertificateConfiguration:
             certificate, key, *authority = (path.read_bytes() for path in self.paths)
@@ -76,9 +77,19 @@ class TlsFiles:
         """Return a function that gives the SSL context for the next handshake, with the files as they are then.
 
         Raises:
-            OSError: A file can't be read or is no valid PEM file (`ssl.SSLError`).
+            OSError: A file can't be read or is no valid PEM file.
         """
-        return FileWatcher(self.paths, lambda: load_server_context(self.certificate, self.key, self.client_authorities)).read
+        return FileWatcher(self.paths, self._load_context).read
+
+    def _load_context(self) -> ssl.SSLContext:
+        for path in self.paths:
+            path.read_bytes()  # names the file that can't be read
+        try:
+            return load_server_context(self.certificate, self.key, self.client_authorities)
+        except ssl.SSLError as error:
+            names = ", ".join(map(str, self.paths))
+            expected = "a certificate chain, its private key without a password, and authorities, in PEM"
+            raise OSError(f"{names}: expected {expected} ({error.reason})") from error
 
 
 def lock_socket(address: str) -> IO[bytes] | None:
@@ -96,6 +107,8 @@ def lock_socket(address: str) -> IO[bytes] | None:
     if not address.startswith("unix:"):
         return None
     path = Path(address.removeprefix("unix://").removeprefix("unix:"))
+    if not path.parent.is_dir():
+        raise OSError(f"cannot listen on {path}: the folder {path.parent} is missing")
     lock = path.with_name(path.name + ".lock").open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

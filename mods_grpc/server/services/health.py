@@ -66,7 +66,9 @@ class HealthServer:
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {address} for health checks") from error
+            raise OSError(
+                f"cannot listen on {address} for health checks; is another server running there? --health-address chooses another"
+            ) from error
         self._servicer.set(LIVENESS, SERVING)
         for name in READINESS_NAMES:
             self._servicer.set(name, NOT_SERVING)
