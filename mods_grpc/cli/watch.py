@@ -112,10 +112,10 @@ def run_watch(arguments: argparse.Namespace) -> int:
         print_error("--metrics-address needs prometheus-client: pip install 'mods-grpc[ids]'")
         return EXIT_USAGE
     set_up_logging("INFO", "text")
-    stop, account_wanted = Event(), Event()
-    with install_signal_handlers(stop, account_wanted):
+    stop = Event()
+    with install_signal_handlers(stop):
         try:
-            return _watch(arguments, stop, account_wanted)
+            return _watch(arguments, stop)
         except ConnectionFailedError:
             if not stop.is_set():
                 raise
@@ -123,7 +123,7 @@ def run_watch(arguments: argparse.Namespace) -> int:
             return EXIT_OK
 
 
-def _watch(arguments: argparse.Namespace, stop: Event, account_wanted: Event) -> int:
+def _watch(arguments: argparse.Namespace, stop: Event) -> int:
     with ExitStack() as stack:
         checkpoint = stack.enter_context(_open_checkpoint(arguments))
         client = stack.enter_context(open_client(arguments))
@@ -169,7 +169,8 @@ def _watch(arguments: argparse.Namespace, stop: Event, account_wanted: Event) ->
             feed.restore(saved["feed"])
             pipeline.restore(saved["watch"])
         blindness.take_over(waiting.blindness)
-        accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters, account_wanted)
+        accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters)
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: accounts.request())
         pipeline.open()
         fields = {"model": model.name, "version": model.version, "resumed": saved is not None}
         logger.info("watching", extra=fields)
@@ -200,19 +201,23 @@ def _watch(arguments: argparse.Namespace, stop: Event, account_wanted: Event) ->
         run_loop(feed, pipeline, writer, stop, while_reading=while_reading, after_poll=ticker.after_poll)
         pipeline.close()
         is_doubtful = accounts.finish()
-        counters, by_phase = pipeline.counters, pipeline.counters.by_phase
-        totals = {
-            "records": feed.records,
-            "malformed": source.reader.counters.rejected,
-            "late": feed.aggregator.counters.late,
-            "ahead": feed.watermark.pending,
-            "windows": counters.windows,
-            "alerts": counters.alerts,
-            "updates": by_phase[AlertPhase.UPDATE],
-            "ends": by_phase[AlertPhase.END],
-        }
-        logger.info("stopped", extra=totals)
+        _log_end(source, feed, pipeline)
     return EXIT_DOUBTFUL if is_doubtful else EXIT_OK
+
+
+def _log_end(source: "_LogSource", feed: WindowFeed, pipeline: WatchPipeline) -> None:
+    counters, by_phase = pipeline.counters, pipeline.counters.by_phase
+    totals = {
+        "records": feed.records,
+        "malformed": source.reader.counters.rejected,
+        "late": feed.aggregator.counters.late,
+        "ahead": feed.watermark.pending,
+        "windows": counters.windows,
+        "alerts": counters.alerts,
+        "updates": by_phase[AlertPhase.UPDATE],
+        "ends": by_phase[AlertPhase.END],
+    }
+    logger.info("stopped", extra=totals)
 
 
 def _make_account_log(
@@ -222,7 +227,6 @@ def _make_account_log(
     source: "_LogSource",
     feed: WindowFeed,
     judged: WatchCounters,
-    wanted: Event,
 ) -> AccountLog:
     def take() -> Account:
         reader = source.reader
@@ -239,7 +243,7 @@ def _make_account_log(
             is_live=True,
         )
 
-    return AccountLog(take, expect, arguments.account_interval, wanted)
+    return AccountLog(take, expect, arguments.account_interval)
 
 
 def _check_metrics_address(value: str) -> None:
@@ -353,8 +357,8 @@ def make_retry_wait(stop: Event, before_wait: Callable[[], None] = lambda: None)
 
 
 @contextmanager
-def install_signal_handlers(stop: Event, account_wanted: Event) -> Iterator[None]:
-    """Set `stop` at the first SIGINT or SIGTERM, `account_wanted` at SIGUSR1; a second SIGINT or SIGTERM kills the process.
+def install_signal_handlers(stop: Event) -> Iterator[None]:
+    """Set `stop` at the first SIGINT or SIGTERM; a second one of the same kind kills the process. SIGUSR1 does nothing yet.
 
     The former handlers are back when the context ends.
     """
@@ -364,7 +368,7 @@ def install_signal_handlers(stop: Event, account_wanted: Event) -> Iterator[None
         signal.signal(number, signal.SIG_DFL)
 
     former_handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    former_handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda _number, _frame: account_wanted.set())
+    former_handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         yield
     finally:

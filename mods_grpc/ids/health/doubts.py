@@ -70,6 +70,7 @@ class Expectation:
         window_rows: Windows in a row that the model needs before it judges one; 0 without a model.
         now_ns: The time now, nanoseconds since 1970.
         is_live: Whether the logs still grow, so that windows are yet to come.
+        has_logs: Whether logs are read, and not windows that were recorded.
     """
 
     protocols: tuple[str, ...]
@@ -83,11 +84,14 @@ class Expectation:
     window_rows: int = 0
     now_ns: int
     is_live: bool = False
+    has_logs: bool = True
 
 
 def find_doubts(account: Account, expected: Expectation) -> list[Doubt]:
     """Return the doubts about what was read; the last one is the worst."""
     finders = _FINDERS if account.records else (_damaged_files, _unread, _nothing_read)
+    if not expected.has_logs:
+        finders = (_recorded_windows,)
     doubts = [doubt for find in finders for doubt in find(account, expected)]
     return sorted(doubts, key=lambda doubt: doubt.is_severe)
 
@@ -109,6 +113,8 @@ def _nothing_read(account: Account, expected: Expectation) -> Iterator[Doubt]:
     elif not account.files_read:
         rest = f": only {format_left_out(account.left_out)}" if account.left_out else ""
         yield Doubt("nothing_read", f"no log of {wanted} was there to read{rest}; is this the folder of the logs?", True)
+    elif not account.lines and expected.is_live:
+        yield Doubt("nothing_read", "nothing was written to the logs in this time; does the sensor run, and see traffic?", False)
     elif not account.lines:
         yield Doubt("nothing_read", f"{_files(account)} empty; does the sensor write here, and did it see traffic?", True)
     else:
@@ -270,11 +276,20 @@ def _windows(account: Account, expected: Expectation) -> Iterator[Doubt]:
             )
         yield Doubt("no_window", f"{covered}: {advice}", True)
     elif account.judged == 0:
-        message = (
-            f"none of {account.windows:,} windows was judged: the model needs {expected.window_rows} before it in a row, "
-            f"{format_short_span(expected.slide_seconds)} apart, without a gap; {covered}"
-        )
-        yield Doubt("not_judged", message, True)
+        yield Doubt("not_judged", f"{_not_judged(account, expected)}; {covered}", True)
+
+
+def _recorded_windows(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    if not account.windows:
+        yield Doubt("nothing_read", "no window was read; is it the right file or folder?", True)
+    elif account.judged == 0:
+        yield Doubt("not_judged", _not_judged(account, expected), True)
+
+
+def _not_judged(account: Account, expected: Expectation) -> str:
+    span = format_short_span(expected.slide_seconds)
+    needed = f"the model needs {expected.window_rows} before it in a row, {span} apart, without a gap"
+    return f"none of {count_noun(account.windows, 'window')} was judged: {needed}"
 
 
 def _ahead(account: Account, expected: Expectation) -> Iterator[Doubt]:

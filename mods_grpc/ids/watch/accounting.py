@@ -22,6 +22,7 @@ def take_account(
     *,
     files_read: int,
     left_out: Sequence[LeftOutFile] = (),
+    unused: Sequence[str] = (),
     rejected: RejectedLines | None = None,
 ) -> Account:
     """Return the account of what was read and judged until now.
@@ -32,6 +33,7 @@ def take_account(
         judged: The counters of the pipeline that judges them.
         files_read: Number of files.
         left_out: Files that were not read.
+        unused: Files and folders that were given and held nothing to read.
         rejected: The malformed lines.
     """
     return make_account(
@@ -39,6 +41,7 @@ def take_account(
         feed.aggregator.counters,
         files_read=files_read,
         left_out=left_out,
+        unused=unused,
         rejected=rejected,
         ahead=feed.watermark.pending,
         waiting=read.records - feed.records,
@@ -54,7 +57,8 @@ def make_expectation(
     local_networks: Sequence[str],
     lateness_seconds: float,
     now_ns: int,
-    is_live: bool,
+    is_live: bool = False,
+    has_logs: bool = True,
 ) -> Expectation:
     """Return what a model expects of logs: records of all its protocols, and windows enough to judge some.
 
@@ -65,6 +69,7 @@ def make_expectation(
         lateness_seconds: Allowed lateness.
         now_ns: The time now, nanoseconds since 1970.
         is_live: Whether the logs still grow.
+        has_logs: Whether logs are read, and not windows that were recorded.
     """
     return Expectation(
         protocols=protocols,
@@ -76,6 +81,7 @@ def make_expectation(
         window_rows=model.window_rows,
         now_ns=now_ns,
         is_live=is_live,
+        has_logs=has_logs,
     )
 
 
@@ -105,7 +111,7 @@ class AccountLog:
         self._start = self._last = take()  # counters that a checkpoint restored begin above 0
         self._started_ns = self._last_ns = wall_clock()
         self._due = clock() + interval_seconds
-        self._is_requested = False
+        self._is_requested = False  # no Event, whose lock a signal handler could find held
 
     def request(self) -> None:
         """Have the next `tick` log the account of the whole run; may be called by a signal handler."""
