@@ -197,7 +197,7 @@ class Account:
 
 
 _NUMBERS = (
-    *("files_read", "lines", "ignored", "added", "late", "before_begin"),
+    *("lines", "ignored", "added", "late", "before_begin"),
     *("over_series_limit", "partly_over_limit", "unwanted"),
 )
 _NUMBERS_BY_NAME = (
