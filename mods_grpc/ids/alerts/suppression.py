@@ -3,14 +3,16 @@
 The rules are in a TOML file:
 
     minimum_severity = "medium"
-    allow = ["lab-*", "10.20.*"]
+    allow = ["lab-*", "10.20.0.0/16"]
 
     [[planned]]
     name = "weekly backup"
     start = 2026-03-01T01:00:00Z
     end = 2026-03-01T03:30:00Z
     repeat = "weekly"          # or "daily"; default: once
-    series = ["10.1.*"]        # default: all
+    series = ["10.1.0.0/16"]   # default: all
+
+`series_patterns` says which series a pattern means.
 
 A suppressed episode can still raise its alert later: when it outlasts the maintenance window, or reaches the minimum severity.
 """
@@ -19,12 +21,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.ids.alerts.series_patterns import matches
 
 ALL_SERIES = ("*",)
 _REPEATS = {"daily": timedelta(days=1), "weekly": timedelta(days=7)}
@@ -52,20 +54,25 @@ class MaintenanceWindow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Suppression:
-    """The rules. `allow` holds shell patterns of the names of muted series."""
+    """The rules. `allow` holds patterns of muted series."""
 
     maintenance: tuple[MaintenanceWindow, ...] = ()
     allow: tuple[str, ...] = ()
     minimum_severity: Severity = Severity.LOW
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All patterns of series, each once."""
+        return tuple(dict.fromkeys([*self.allow, *(pattern for window in self.maintenance for pattern in window.series)]))
+
     def reason(self, series: str, start: datetime, end: datetime, severity: Severity) -> str | None:
         """Return why a window of a series raises no alert, None if it may raise one."""
         if severity < self.minimum_severity:
             return f"below {self.minimum_severity.name.lower()}"
-        if _matches(series, self.allow):
+        if matches(series, self.allow):
             return "allowed"
         for window in self.maintenance:
-            if _matches(series, window.series) and window.covers(start, end):
+            if matches(series, window.series) and window.covers(start, end):
                 return window.name
         return None
 
@@ -77,34 +84,40 @@ def read_suppression(path: Path) -> Suppression:
         DataError: The file is not as described above; the message says where.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_bytes().decode())
         _reject_unknown_keys(content, {"minimum_severity", "allow", "planned"})
+        planned = content.get("planned", [])
+        if not isinstance(planned, list) or not all(isinstance(entry, dict) for entry in planned):
+            raise TypeError("planned: expected tables that begin with [[planned]]")
         return Suppression(
-            maintenance=tuple(_read_maintenance(entry) for entry in content.get("planned", [])),
-            allow=_check_patterns(content.get("allow", [])),
+            maintenance=tuple(_read_maintenance(entry) for entry in planned),
+            allow=_check_patterns(content.get("allow", []), "allow"),
             minimum_severity=parse_severity(content.get("minimum_severity", "low")),
         )
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        reason = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"{path.name}: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected a TOML file in UTF-8") from error
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def parse_severity(name: str) -> Severity:
+def parse_severity(name: object) -> Severity:
     """Return the severity of a name.
 
     Raises:
         ValueError: No severity has the name.
     """
     severities = {severity.name.lower(): severity for severity in Severity}
-    if name not in severities:
+    if not isinstance(name, str) or name not in severities:
         raise ValueError(f"expected a severity of {', '.join(severities)}, found {name!r}")
     return severities[name]
 
 
 def _read_maintenance(entry: Mapping[str, Any]) -> MaintenanceWindow:
     _reject_unknown_keys(entry, {"name", "start", "end", "repeat", "series"})
+    if absent := [key for key in ("start", "end") if key not in entry]:
+        raise ValueError(f"planned: the key {' and '.join(absent)} is missing")
     repeat = entry.get("repeat")
-    if repeat is not None and repeat not in _REPEATS:
+    if repeat is not None and (not isinstance(repeat, str) or repeat not in _REPEATS):
         raise ValueError(f"planned.repeat: expected {' or '.join(_REPEATS)}, found {repeat!r}")
     start, end = _check_time(entry["start"]), _check_time(entry["end"])
     interval = None if repeat is None else _REPEATS[repeat]
@@ -115,7 +128,7 @@ def _read_maintenance(entry: Mapping[str, Any]) -> MaintenanceWindow:
         start=start,
         end=end,
         repeat=interval,
-        series=_check_patterns(entry["series"]) if "series" in entry else ALL_SERIES,
+        series=_check_patterns(entry["series"], "planned.series") if "series" in entry else ALL_SERIES,
     )
 
 
@@ -125,16 +138,14 @@ def _check_time(value: object) -> datetime:
     return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
-def _check_patterns(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"expected a list of patterns, found {values!r}")
+def _check_patterns(values: object, key: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
+        raise TypeError(
+            f'{key}: expected a list of networks or names of series such as ["10.20.0.0/16", "lab-*"], found {values!r}'
+        )
     return tuple(values)
 
 
 def _reject_unknown_keys(table: Mapping[str, Any], allowed: set[str]) -> None:
     if unknown := table.keys() - allowed:
         raise ValueError(f"unknown key {', '.join(sorted(unknown))}; expected {', '.join(sorted(allowed))}")
-
-
-def _matches(series: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(series, pattern) for pattern in patterns)

@@ -46,12 +46,16 @@ def test_the_rules_are_read_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("rules", "complaint"),
     [
-        ("planned = 3", "not iterable"),
-        ("[[planned]]\nstart = 2026-03-01T01:00:00Z", "key 'end' is missing"),
+        ("planned = 3", "planned: expected tables that begin with"),
+        ("[[planned]]\nstart = 2026-03-01T01:00:00Z", "the key end is missing"),
         ("[[planned]]\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T00:00:00Z", "start before end"),
         ('[[planned]]\nstart = "now"\nend = 2026-03-01T00:00:00Z', "expected a date and time"),
         ("alow = []", "unknown key alow"),
         ("allow = 'x'", "expected a list"),
+        ("allow = ['']", "expected a list"),
+        ("planned = [3]", "planned: expected tables that begin with"),
+        ("minimum_severity = []", "expected a severity of low"),
+        ("[[planned]]\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T02:00:00Z\nrepeat = []", "expected daily or weekly"),
         ("minimum_severity = 'dire'", "expected a severity of low, medium, high, critical"),
         ("=", "Invalid"),
     ],
