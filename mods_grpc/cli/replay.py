@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,18 +23,22 @@ from mods_grpc.cli.watch_wiring import (
     make_columns,
     make_pipeline,
     make_sink,
+    warn_of_useless_patterns,
 )
-from mods_grpc.client import ModelInfo
+from mods_grpc.client import ModelInfo, VerdictStatus
 from mods_grpc.command_line import number, parse_path, parse_text
 from mods_grpc.data.tables import TableLayout, open_table, read_rows
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
-from mods_grpc.exit_codes import EXIT_OK
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account
+from mods_grpc.ids.health.doubts import Doubt, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.reader import LogReader
+from mods_grpc.ids.watch.accounting import make_expectation, take_account
 from mods_grpc.ids.watch.pipeline import WatchCounters
-from mods_grpc.ids.watch.replay import MergedReader, ReplayProgress, read_windows, replay
+from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, read_datapool
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
@@ -52,6 +57,7 @@ class _Recording:
         done: Returns how many of them were read.
         columns: The features that are computed or read by their aggregates; None for those of a table.
         facts: Returns what was read of logs; None for windows that were recorded.
+        account: Returns the account of the logs, given what was judged; None for windows that were recorded.
         column: Shows both in the progress bar.
     """
 
@@ -61,6 +67,7 @@ class _Recording:
     column: ProgressColumn
     columns: WindowColumns | None = None
     facts: Callable[[], ReadFacts] | None = None
+    account: Callable[[WatchCounters], Account] | None = None
 
 
 def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -120,22 +127,44 @@ def run_replay(arguments: argparse.Namespace) -> int:
             )
             bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
         pipeline.close()
-    _print_summary(pipeline.counters, as_json=arguments.json)
-    return EXIT_OK
+    return _report(arguments, model, recording, pipeline.counters)
 
 
-def _print_summary(counters: WatchCounters, *, as_json: bool) -> None:
+def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recording, counters: WatchCounters) -> int:
+    """Print what was read, what came of it and what to doubt; return the exit status."""
+    if recording.account is None:
+        judged = counters.by_status.get(VerdictStatus.SCORED, 0)
+        account = Account(windows=counters.windows, judged=judged)
+    else:
+        account = recording.account(counters)
+        sys.stderr.write(format_account(account))
+    expected = make_expectation(
+        model,
+        () if recording.columns is None else recording.columns.definition.protocols,
+        local_networks=arguments.local,
+        lateness_seconds=arguments.lateness,
+        now_ns=time.time_ns(),
+        has_logs=recording.account is not None,
+    )
+    doubts = find_doubts(account, expected)
+    _print_summary(counters, account, doubts, as_json=arguments.json)
+    sys.stderr.write(format_doubts(doubts))
+    return EXIT_DOUBTFUL if is_doubtful(doubts) else EXIT_OK
+
+
+def _print_summary(counters: WatchCounters, account: Account, doubts: list[Doubt], *, as_json: bool) -> None:
     """Print the counts: as text to standard error, and as JSON to standard output if asked for."""
     updates, ends = counters.by_phase[AlertPhase.UPDATE], counters.by_phase[AlertPhase.END]
     if as_json:
         counts = {"alerts": counters.alerts, "updates": updates, "ends": ends}
-        write_json({"windows": counters.windows, "anomalous": counters.anomalous, **counts}, indent=None)
+        judged = {"account": account.to_json() | {"doubts": [doubt.to_json() for doubt in doubts]}}
+        write_json({"windows": counters.windows, "anomalous": counters.anomalous, **counts, **judged}, indent=None)
     further = " and ".join(
         f"{count:,} {name}{'' if count == 1 else 's'}" for count, name in ((updates, "update"), (ends, "end")) if count
     )
     sys.stderr.write(
-        f"{counters.windows:,} windows scored, {counters.anomalous:,} anomalous, {counters.alerts:,} alerts"
-        + (f", {further}\n" if further else "\n")
+        f"{count_noun(counters.windows, 'window')}, {account.judged or 0:,} judged, {counters.anomalous:,} anomalous, "
+        f"{count_noun(counters.alerts, 'alert')}" + (f", {further}\n" if further else "\n")
     )
 
 
@@ -153,14 +182,28 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
             total=len(pool.days) * round(DAY_SECONDS / model.slide_seconds),
             model_columns=columns,
         )
-    readers = [LogReader(path, protocols=columns.definition.protocols) for path in arguments.logs]
-    for reader in readers:
-        stack.callback(reader.close)
-    feed = WindowFeed(
-        MergedReader(readers), make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness
+    warn_of_useless_patterns(arguments)
+    rejected = RejectedLines()
+    reader = stack.enter_context(LogReader(arguments.logs, protocols=columns.definition.protocols, on_rejected=rejected.add))
+    feed = WindowFeed(reader, make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness)
+    progress = ReplayProgress(reader)
+    unused = find_unused(arguments.logs, reader.listing)
+    return _Recording(
+        batches=read_windows(feed),
+        total=progress.total,
+        done=progress,
+        column=DownloadColumn(),
+        columns=columns,
+        account=lambda judged: take_account(
+            reader.counters,
+            feed,
+            judged,
+            files_read=len(reader.listing.files),
+            left_out=reader.listing.left_out,
+            unused=unused,
+            rejected=rejected,
+        ),
     )
-    progress = ReplayProgress(arguments.logs, readers)
-    return _Recording(batches=read_windows(feed), total=progress.total, done=progress, column=DownloadColumn(), columns=columns)
 
 
 def _open_table(arguments: argparse.Namespace, model: ModelInfo, path: Path, stack: ExitStack) -> _Recording:

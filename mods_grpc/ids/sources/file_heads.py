@@ -8,7 +8,6 @@ from typing import Final
 
 from mods_grpc.features.records import PROTOCOLS, Record
 from mods_grpc.ids.logs.envelopes import OpenedLine, open_envelope
-from mods_grpc.ids.logs.eve import is_eve
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.log_names import protocol_of_log
 from mods_grpc.ids.logs.parser import LineParser
@@ -40,10 +39,10 @@ def read_kind(path: Path) -> str | None:
         elif line.startswith(b"{") and (event := _parse_json(line)) is not None:
             opened = _open_envelope(event)
             kind = OTHER
+            if opened is not None and "event_type" in opened.event:
+                return MIXED
             if opened is not None and opened.log is not None:
                 paths.add(opened.log)
-            elif opened is not None and is_eve(opened.event):
-                return MIXED
         try:
             if parser.parse(line) is not None and not parser.header.path:
                 return MIXED

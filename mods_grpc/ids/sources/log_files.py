@@ -1,19 +1,25 @@
 """Which files of a folder are logs, which log each belongs to and in which order, and which are left out for what reason."""
 
+import logging
 import os
 import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from mods_grpc.errors import DataError
+from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.copies import find_copies, find_repeated
 from mods_grpc.ids.sources.file_heads import MIXED, read_kind
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError, check_compression
 
+logger = logging.getLogger(__name__)
+
+MAX_REASONS = 4
 COPY = "copy"
 REPEATS = "repeats"
 OTHER_LOG = "other log"
@@ -40,11 +46,6 @@ class LogFile:
     log: str
     rotated: bool = False
     order: tuple[bool, str, int, str] = field(default=(False, "", 0, ""), compare=False)
-
-    @property
-    def stream(self) -> str:
-        """The log."""
-        return self.log
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +155,29 @@ def _drop_repeated(logs: dict[str, list[LogFile]], left_out: list[LeftOutFile]) 
     unique = {file.path: file for file in files if file.path not in copies and file.path not in repeated}
     left_out += [LeftOutFile(path=file.path, reason=COPY) for file in files if unique.get(file.path, file) is not file]
     return LogListing(logs=group(list(unique.values())), left_out=tuple(left_out))
+
+
+def open_listing(paths: Sequence[Path], protocols: Container[str]) -> LogListing:
+    """Return the logs of files and of folders with everything below them; logs which of them can't be read.
+
+    Raises:
+        DataError: A path does not exist, or there are no logs.
+    """
+    for path in paths:
+        if not os.path.lexists(path):
+            raise DataError(f"{path}: no such file or folder")
+    listing = list_logs(paths, protocols, recursive=True)
+    if listing.unreadable:
+        first = listing.unreadable[0]
+        fields = {"files": len(listing.unreadable), "first": str(first.path), "error": first.detail}
+        logger.error("logs_unreadable", extra=fields)
+    if not listing.logs:
+        names = ", ".join(str(path) for path in paths)
+        wanted = ", ".join(protocol for protocol in PROTOCOLS if protocol in protocols)
+        reasons = Counter(f"{file.reason} ({file.detail})" if file.detail else file.reason for file in listing.left_out)
+        left_out = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common(MAX_REASONS))
+        raise DataError(f"{names}: no logs of {wanted}; " + (f"left out: {left_out}" if left_out else "nothing is there"))
+    return listing
 
 
 def group(files: Sequence[LogFile]) -> dict[str, list[LogFile]]:

@@ -9,7 +9,7 @@ from mods_grpc.client import FeatureInfo
 from mods_grpc.features import Aggregator, AggregatorOptions, Conn, Dns
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
-from mods_grpc.ids.watch.replay import MergedReader, read_windows
+from mods_grpc.ids.watch.replay import read_windows
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 from tests.support.ids.log_records import SECOND, random_records, write_zeek_tsv
@@ -39,11 +39,9 @@ def replayed(folder, *, apart=False):
     """Return the rows that `replay` computes, with all logs as one source or each log as a separate one."""
     protocols = COLUMNS.definition.protocols
     paths = sorted(path for path in folder.iterdir() if path.name.startswith(protocols)) if apart else [folder]
-    readers = [LogReader(path, protocols=protocols) for path in paths]
-    feed = WindowFeed(MergedReader(readers), Aggregator(COLUMNS.definition, OPTIONS), COLUMNS, lateness_seconds=1_800)
-    rows = [(batch.start_ns, batch.values[0].tolist()) for group in read_windows(feed) for batch in group]
-    for reader in readers:
-        reader.close()
+    with LogReader(paths, protocols=protocols) as reader:
+        feed = WindowFeed(reader, Aggregator(COLUMNS.definition, OPTIONS), COLUMNS, lateness_seconds=1_800)
+        rows = [(batch.start_ns, batch.values[0].tolist()) for group in read_windows(feed) for batch in group]
     return rows, feed.aggregator.counters
 
 
