@@ -16,6 +16,10 @@ from typing import Any, cast
 
 from mods_grpc.cli.main import build_parser
 from mods_grpc.errors import ModsError, Reason
+from mods_grpc.features.aggregate_rows import AggregatorCounters
+from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.watch.metrics import WatchCollector
+from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.server.config import ENVIRONMENT_PREFIX, ServerConfig, format_default, to_flag
 from mods_grpc.server.models.collector import ModelCollector
 from mods_grpc.server.rpc.status import CODES, DOMAIN, NEVER_ON_THE_WIRE
@@ -148,7 +152,7 @@ def errors_page() -> str:
 
 def metrics_page() -> str:
     """Make the page of metrics."""
-    lines = _head("Metrics", "What Prometheus reads at `--metrics-address`.")
+    lines = _head("Metrics", "What Prometheus reads at `--metrics-address` of `serve`, and of `watch` (`mods_watch_`).")
     lines += [
         "No label names a series, a sensor or a peer. Counters whose labels are known at the start begin at 0, so that",
         "an alert sees their first increase.",
@@ -237,12 +241,24 @@ class _OneModel:
         return Counter()
 
 
+_WATCH = SimpleNamespace(
+    model=SimpleNamespace(name="", digest=""),
+    counters=ReadCounters(newest_ns=1),
+    feed=SimpleNamespace(aggregator=SimpleNamespace(counters=AggregatorCounters()), watermark=SimpleNamespace(pending=0)),
+    pipeline=SimpleNamespace(counters=WatchCounters(), open_notices=(), open_episodes=0, pending=0, is_connected=True),
+    undelivered=lambda: {"": 0},
+    saved_at=lambda: 0.0,
+    polled_at=lambda: 0.0,
+)
+"""Stands for a watch, so that every metric has a sample."""
+
+
 def _metrics() -> Iterator[tuple[str, str, list[str], str]]:
     """Yield name, type, labels and help of each metric."""
     metrics, repository = Metrics(), cast("Any", _OneModel())
     metrics.make_call_metrics("", "", "").start()
     metrics.instrument("")
-    for collector in (metrics.registry, ModelCollector(repository)):
+    for collector in (metrics.registry, ModelCollector(repository), WatchCollector(cast("Any", _WATCH))):
         for family in collector.collect():
             name = f"{family.name}_total" if family.type == "counter" else family.name
             yield name, family.type, [label for label in family.samples[0].labels if label != "le"], family.documentation

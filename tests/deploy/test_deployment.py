@@ -177,7 +177,7 @@ def test_prometheus_alerts_fire_at_their_thresholds_and_not_before(promtool):
 
 
 def test_every_prometheus_alert_has_a_rule_test():
-    rules = load_documents(DEPLOY / "prometheus/alerts.yaml")[0]["groups"][0]["rules"]
+    rules = [rule for group in load_documents(DEPLOY / "prometheus/alerts.yaml")[0]["groups"] for rule in group["rules"]]
     tests = load_documents(DEPLOY / "prometheus/alerts.test.yaml")[0]["tests"]
     fired = {item["alertname"] for test in tests for item in test["alert_rule_test"] if item.get("exp_alerts")}
     assert fired == {rule["alert"] for rule in rules}
