@@ -24,6 +24,7 @@ from mods_grpc.cli.watch_wiring import (
     make_columns,
     make_pipeline,
     make_sink,
+    warn_of_useless_patterns,
 )
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.command_line import checked, parse_path
@@ -43,6 +44,7 @@ from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
+from mods_grpc.ids.watch.source_check import check_archive, check_file, check_folder, check_socket
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.server.config import check_listen_address, split_host_port
@@ -111,7 +113,12 @@ def run_watch(arguments: argparse.Namespace) -> int:
     if arguments.metrics_address and importlib.util.find_spec("prometheus_client") is None:
         print_error("--metrics-address needs prometheus-client: pip install 'mods-grpc[ids]'")
         return EXIT_USAGE
+    if arguments.eve_datagram and arguments.eve_socket is None:
+        print_error("--eve-datagram: expected --eve-socket PATH, which it changes")
+        return EXIT_USAGE
     set_up_logging("INFO", "text")
+    _check_source(arguments)
+    warn_of_useless_patterns(arguments)
     stop = Event()
     with install_signal_handlers(stop):
         try:
@@ -203,6 +210,25 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         is_doubtful = accounts.finish()
         _log_end(source, feed, pipeline)
     return EXIT_DOUBTFUL if is_doubtful else EXIT_OK
+
+
+def _check_source(arguments: argparse.Namespace) -> None:
+    """Check the source before anything is created, and say what it waits for.
+
+    Raises:
+        DataError: It can't be a source.
+    """
+    waiting_for = None
+    if arguments.archive is not None:
+        check_archive(arguments.archive)
+    if arguments.eve_socket is not None:
+        check_socket(arguments.eve_socket)
+    elif arguments.zeek is not None:
+        waiting_for = check_folder(arguments.zeek)
+    else:
+        waiting_for = check_file(arguments.eve)
+    if waiting_for is not None:
+        logger.warning("waiting", extra={"for": waiting_for})
 
 
 def _log_end(source: "_LogSource", feed: WindowFeed, pipeline: WatchPipeline) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from mods_grpc.features import Aggregator, AggregatorOptions
 from mods_grpc.ids.alerts.alert import format_headline
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, format_notice_headline
+from mods_grpc.ids.alerts.series_patterns import find_useless
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
@@ -24,6 +26,8 @@ from mods_grpc.ids.watch.monitoring import watched_features
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowColumns
+
+logger = logging.getLogger(__name__)
 
 
 class DryRunSink:
@@ -195,6 +199,18 @@ def choose_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | No
         return model.default_false_alarms_per_day
     check_budget(budget, model.slide_seconds)
     return budget
+
+
+def warn_of_useless_patterns(arguments: argparse.Namespace) -> None:
+    """Log the patterns of --suppress that can never match a series of logs.
+
+    Raises:
+        DataError: The file is not one of such rules.
+        OSError: It can't be read.
+    """
+    for pattern, series in find_useless(_make_suppression(arguments).patterns, arguments.group_by, arguments.local).items():
+        hint = f"with --group-by {arguments.group_by} {series}"
+        logger.warning("pattern_matches_nothing", extra={"file": str(arguments.suppress), "pattern": pattern, "hint": hint})
 
 
 def _make_suppression(arguments: argparse.Namespace) -> Suppression:
