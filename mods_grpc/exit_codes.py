@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from mods_grpc.errors import ModsError
+from mods_grpc.errors import ModsError, Reason
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -19,7 +19,7 @@ EXIT_INTERRUPTED = 130
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
-Hints = Sequence[tuple[type[ModsError], str]]
+Hints = Sequence[tuple[type[ModsError] | Reason, str]]
 
 
 def run_command(command: Callable[[], int], hints: Hints = ()) -> int:
@@ -27,7 +27,7 @@ def run_command(command: Callable[[], int], hints: Hints = ()) -> int:
 
     Args:
         command: The command. Errors other than ModsError, OSError, UnicodeDecodeError and KeyboardInterrupt are defects and pass.
-        hints: Advice by class of error, printed after the error.
+        hints: Advice by class or reason of an error, printed after it.
     """
     try:
         code = command()
@@ -35,7 +35,7 @@ def run_command(command: Callable[[], int], hints: Hints = ()) -> int:
     except ModsError as error:
         print_error(error.message)
         for kind, hint in hints:
-            if isinstance(error, kind):
+            if error.reason is kind if isinstance(kind, Reason) else isinstance(error, kind):
                 sys.stderr.write(f"hint: {hint}\n")
     except BrokenPipeError:
         _discard_output()

@@ -15,12 +15,24 @@ from mods_grpc.cli.sign import add_sign_parser
 from mods_grpc.cli.stream import add_stream_parser
 from mods_grpc.cli.watch import add_watch_parser
 from mods_grpc.command_line import CommandParser
-from mods_grpc.errors import ConnectionFailedError, DeadlineError, ModelNotFoundError
+from mods_grpc.errors import (
+    ConnectionFailedError,
+    DeadlineError,
+    ModelNotFoundError,
+    ModelUnusableError,
+    PermissionDeniedError,
+    Reason,
+    UnauthenticatedError,
+)
 from mods_grpc.exit_codes import run_command
 
 HINTS = (
     (ConnectionFailedError, "is the server running? start it with: mods-grpc serve exported"),
     (ModelNotFoundError, "mods-grpc models lists what the server serves"),
+    (ModelUnusableError, "mods-grpc models says why, and so does the log of the server"),
+    (Reason.MODEL_NAME_INVALID, "mods-grpc models lists what the server serves; --model chooses one of them"),
+    (UnauthenticatedError, "--token-file names the file that holds a token of this server"),
+    (PermissionDeniedError, "the token needs this scope in the token file of the server"),
     (DeadlineError, "--timeout allows more time"),
 )
 

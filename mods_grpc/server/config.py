@@ -59,7 +59,7 @@ class ServerConfig:
     versions_kept: int = _option(2, "versions of a model kept in memory, the serving one included", minimum=2, maximum=1_000)
     canary: bool = _option(True, "load each version in a child process first")
     canary_memory_mib: int = _option(4096, "memory limit of that child process in MiB", minimum=64)
-    canary_seconds: float = _option(60.0, "time limit of that child process", minimum=0.1)
+    canary_seconds: float = _option(60.0, "time limit of that child process", minimum=0.1, maximum=86_400)
     reflection: bool = _option(True, "serve gRPC reflection (v1 and v1alpha)")
     max_message_bytes: int = _option(16 * 1024 * 1024, "maximum size of a request or response message", minimum=1)
     max_metadata_bytes: int = _option(16 * 1024, "maximum size of request metadata", minimum=1_024)
