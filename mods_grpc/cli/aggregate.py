@@ -140,21 +140,22 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions) -> Iterator[DatapoolWriter]:
     """Open the datapool; if it is not finished, by a signal or an error, say that nothing is written."""
-    writer = DatapoolWriter(
-        arguments.output,
-        options.window_seconds,
-        options.slide_seconds,
-        arguments.protocols,
-        by_series=options.group_by is not GroupBy.SITE,
-    )
-    if writer.leftover is not None:
-        sys.stderr.write(f"removed {writer.leftover}, which an aggregate that was killed had left\n")
-    try:
-        with _terminating(), writer:
-            yield writer
-    except BaseException:
-        sys.stderr.write(f"nothing was written to {arguments.output}\n")
-        raise
+    with _terminating():
+        writer = DatapoolWriter(
+            arguments.output,
+            options.window_seconds,
+            options.slide_seconds,
+            arguments.protocols,
+            by_series=options.group_by is not GroupBy.SITE,
+        )
+        if writer.leftover is not None:
+            sys.stderr.write(f"removed {writer.leftover}, which an aggregate that was killed had left\n")
+        try:
+            with writer:
+                yield writer
+        except BaseException:
+            sys.stderr.write(f"nothing was written to {arguments.output}\n")
+            raise
 
 
 @contextmanager
