@@ -111,7 +111,7 @@ def hostile_lines():
             "port": with_field(3, b"99999"),
             "time": with_field(0, b"4294967295.0"),
             "number": with_field(6, b"long"),
-            "unset": with_field(4, b"-"),
+            "no id.resp_h": with_field(4, b"-"),
         },
         with_field(0, b"0.000000"),
     )
@@ -141,13 +141,17 @@ def test_hostile_lines_are_counted_and_quarantined(tmp_path, packed, capsys):
     arguments = [str(logs), "--output", str(tmp_path / "pool"), "--quarantine", str(quarantine), "--json"]
     assert main(["aggregate", *arguments, "--from", "2024-04-19", "--to", "2024-04-19T02:00"]) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert summary["records"] == summary["added"] == 500 + len(bad)
+    harmless = {"text": None, "count": "orig_bytes", "port": "id.orig_p", "number": "duration"}  # no feature reads the uid
+    assert summary["records"] == summary["added"] == 500 + len(bad) + len(harmless)
+    assert summary["damaged_fields"] == {field: 1 for field in harmless.values() if field}
+    bad = {reason: line for reason, line in bad.items() if reason not in harmless}
     assert summary["malformed"] == dict.fromkeys(bad, 1) | {"time": 2, "columns": 3}
+    assert summary["lines"] == summary["records"] + summary["ignored"] + sum(summary["malformed"].values())
     entries = [json.loads(line) for line in quarantine.read_text().splitlines()]
     assert sorted(entry["reason"] for entry in entries) == sorted([*bad, "time", "columns", "columns"])
     assert max(len(entry["line"]) for entry in entries) <= 4_096
     first = (tmp_path / "pool/conn/2024/04/19/w01h-s10m.tsv").read_text().splitlines()[1].split("\t")
-    assert first[5] == str(500 + len(bad))
+    assert first[5] == str(records)
 
 
 def test_a_line_longer_than_a_block_is_rejected_in_bounded_memory(tmp_path):
