@@ -151,7 +151,7 @@ def test_hostile_lines_are_counted_and_quarantined(tmp_path, packed, capsys):
     assert sorted(entry["reason"] for entry in entries) == sorted([*bad, "time", "columns", "columns"])
     assert max(len(entry["line"]) for entry in entries) <= 4_096
     first = (tmp_path / "pool/conn/2024/04/19/w01h-s10m.tsv").read_text().splitlines()[1].split("\t")
-    assert first[5] == str(records)
+    assert first[5] == str(summary["records"])
 
 
 def test_a_line_longer_than_a_block_is_rejected_in_bounded_memory(tmp_path):
