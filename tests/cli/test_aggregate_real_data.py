@@ -11,6 +11,7 @@ from mods_grpc.cli.main import main
 from mods_grpc.data.datapool_layout import JOIN_COLUMNS
 from mods_grpc.features import PROTOCOLS, Aggregator, AggregatorOptions, Definition
 from mods_grpc.features.accumulators import PartialCell
+from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.features.definitions import FEATURES
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
@@ -167,7 +168,7 @@ def test_sliding_hours_are_the_sums_of_the_published_tumbling_ten_minutes():
     aggregator = Aggregator(Definition.of(["conn|in_count_uid"]), AggregatorOptions(idle_timeout_seconds=10**9))
     tumbling = {int(start.astype(np.int64)) // 10: count for start, count in counts["w10m-s10m"].items()}
     partials = [PartialCell(pane, "site", "conn", "in", [count]) for pane, count in tumbling.items()]
-    aggregator.add_partials(partials, earliest_ns=min(tumbling) * 600 * 10**9, added=len(partials), late=0, remote=0)
+    aggregator.add_partials(partials, AggregatorCounters(oldest_ns=min(tumbling) * 600 * 10**9, added=len(partials)))
     compared = equal = 0
     for row in aggregator.flush():
         first = row.start_ns // (600 * 10**9)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
+from mods_grpc.ids.logs.parser import PADDING
 
 BLOCK_BYTES = 16 << 20
-# a header line, or one with a byte order mark or with zeros in front, may change how the lines after it are read
-_SPECIAL = (b"#", b"\xef\xbb\xbf", b"\x00")
-_LINE_END_BEFORE_SPECIAL = re.compile(rb"\n(?=#|\xef\xbb\xbf|\x00)")
+# a header line may change how the lines after it are read
+_SPECIAL = tuple(character.encode() for character in f"#{PADDING}")
+_LINE_END_BEFORE_SPECIAL = re.compile(b"\n(?=" + b"|".join(map(re.escape, _SPECIAL)) + b")")
 
 
 class Readable(Protocol):

@@ -22,7 +22,11 @@ _DURATION = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
 _WHOLE = r"^[0-9]{1,16}$"
-_UNCERTAIN_CHARACTER = r"[\x00-\x1f\x7f\\\u{fffd}]"  # \u{fffd} may stand for bytes that are no text
+_CR = ord("\r")
+_LINES_AT_ONCE = 8_192
+_TEXT_TYPES = {"string", "enum"}
+# what has other spellings; U+FFFD may stand for bytes that are no text
+_UNCERTAIN_CHARACTER = r"[\x00-\x1f\x7f\\\u{fffd}\u{f0000}-\u{f00ff}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +73,27 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
     checks = []
     for field, name in wanted:
         value = pl.col(name)
-        is_set = value.is_not_null() if header.unset == "" else value != header.unset
+        is_set = _is_set(value, header)
         is_valid, parsed = (
             _convert_address(value, spellings) if field.type == "addr" else _CONVERSIONS[field.type](value, latest_ns)
         )
+        if field.type in _TEXT_TYPES:
+            parsed = parsed.replace(header.empty, "")
+        elif not field.required:
+            is_valid &= value != header.empty
         checks.append((is_valid & is_set if field.required else is_valid | ~is_set).fill_null(value=False))
-        columns.append(
-            pl.when(is_set).then(parsed.replace(header.empty, "") if field.type == "string" else parsed).alias(field.attribute)
-        )
+        columns.append(pl.when(is_set).then(parsed).alias(field.attribute))
     if sensor is not None:
         value = pl.col(str(sensor))
-        checks.append(_is_plain(value).fill_null(value=False))
-        columns.append(pl.when(value != header.unset).then(value).otherwise(pl.lit("")).alias("sensor"))
+        checks.append((_is_plain(value) | ~_is_set(value, header)).fill_null(value=False))
+        columns.append(pl.when(_is_set(value, header)).then(value).otherwise(pl.lit("")).alias("sensor"))
     else:
         columns.append(pl.lit("").alias("sensor"))
     is_certain = raw.select(pl.all_horizontal(checks)).to_series().to_numpy()
-    text = np.frombuffer(block, dtype=np.uint8)
-    starts, ends = _line_bounds(text)
+    starts, ends = _line_bounds(block)
     if len(starts) != len(is_certain):
         raise pl.exceptions.ComputeError("lines and rows do not agree")
-    is_certain = is_certain & _have_columns(text, starts, ends, header) & (ends - starts <= line_rules.MAX_LINE_BYTES)
+    is_certain = is_certain & _are_whole(block, starts, ends, header) & (ends - starts <= line_rules.MAX_LINE_BYTES)
     uncertain = [(int(starts[row]), block[starts[row] : ends[row]]) for row in np.flatnonzero(~is_certain)]
     return RecordColumns(raw.filter(pl.Series(is_certain)).select(columns), starts[is_certain], uncertain)
 
@@ -113,20 +118,38 @@ def _parse_csv(block: bytes, header: TsvHeader, wanted: set[str]) -> pl.DataFram
     raise AssertionError
 
 
-def _have_columns(text: NDArray[np.uint8], starts: Integers, ends: Integers, header: TsvHeader) -> Bools:
-    """Return which of n lines have as many cells as the header, the last not empty, `(n,)`."""
+def _are_whole(block: bytes, starts: Integers, ends: Integers, header: TsvHeader) -> Bools:
+    """Return which of n lines are no JSON and have as many cells as the header, the last not cut off, `(n,)`."""
+    text = np.frombuffer(block, dtype=np.uint8)
     separator = ord(header.separator)
-    counts = np.add.reduceat(text == separator, starts, dtype=np.int32)
-    last = text[np.maximum(ends - 1, 0)]
-    are_whole: Bools = (counts == len(header.names) - 1) & (last != separator) & (ends > starts)
+    last = text[ends - 1]  # of an empty line, what is before it: it has no cells anyway
+    are_whole: Bools = (_count(text, separator, starts, ends) == len(header.names) - 1) & (text[starts] != ord("{"))
+    if "" not in {header.unset, header.empty}:
+        are_whole &= last != separator
+    if b"\r" in block:
+        # polars strips one from the end of each cell; only a whole line may end with one
+        returns = _count(text, _CR, starts, ends)
+        before_last = text[np.maximum(ends - 2, 0)]
+        are_whole &= (returns == 0) | ((returns == 1) & (last == _CR) & (before_last != separator))
     return are_whole
 
 
-def _line_bounds(text: NDArray[np.uint8]) -> tuple[Integers, Integers]:
+def _count(text: NDArray[np.uint8], character: int, starts: Integers, ends: Integers) -> NDArray[np.int32]:
+    """Return how often each of n lines has a character, `(n,)`, counted some lines at a time so that they stay in the cache."""
+    counts = np.empty(len(starts), dtype=np.int32)
+    for first in range(0, len(starts), _LINES_AT_ONCE):
+        lines = slice(first, first + _LINES_AT_ONCE)
+        begin = starts[first]
+        is_character = text[begin : ends[lines][-1] + 1] == character
+        np.add.reduceat(is_character, starts[lines] - begin, out=counts[lines], dtype=np.int32)
+    return counts
+
+
+def _line_bounds(block: bytes) -> tuple[Integers, Integers]:
     """Return the offsets of the starts and ends of n lines, `(n,)` each, the line ends not included."""
-    ends = np.flatnonzero(text == ord("\n"))
-    if text[-1] != ord("\n"):
-        ends = np.append(ends, len(text))
+    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
+    if not block.endswith(b"\n"):
+        ends = np.append(ends, len(block))
     return np.concatenate([[0], ends[:-1] + 1]), ends
 
 
@@ -156,6 +179,11 @@ def _convert_port(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
 
 def _convert_flag(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return value.is_in(["T", "F"]), value == "T"
+
+
+def _is_set(value: pl.Expr, header: TsvHeader) -> pl.Expr:
+    """Return whether a cell is set; null for an empty cell, unless that is how the log marks unset fields."""
+    return value.is_not_null() if header.unset == "" else value != header.unset
 
 
 def _is_plain(value: pl.Expr) -> pl.Expr:

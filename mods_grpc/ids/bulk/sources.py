@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mods_grpc.features.watermark import CONFIRMATIONS
 from mods_grpc.ids.bulk.blocks import Block
 from mods_grpc.ids.logs.parser import LineParser
-from mods_grpc.ids.sources.rotation import LogFile
+from mods_grpc.ids.sources.log_files import LogFile
 
 
 @dataclass(slots=True, eq=False)

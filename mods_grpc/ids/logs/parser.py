@@ -39,8 +39,9 @@ class LineParser:
         self._protocols = protocols
         self.latest_ns = latest_ns
         self._damaged_fields = {} if damaged_fields is None else damaged_fields
+        self._damaged_of_line: dict[str, int] = {}
         self._tsv: TsvParser | None = None
-        self._eve = EveParser(latest_ns, self._damaged_fields)
+        self._eve = EveParser(latest_ns, self._damaged_of_line)
 
     @property
     def tsv_protocol(self) -> str | None:
@@ -57,9 +58,14 @@ class LineParser:
         Raises:
             MalformedLineError: The line is neither a record nor anything else that belongs in a log.
         """
+        damaged = self._damaged_of_line
+        damaged.clear()
         record = self._parse(line)
         if isinstance(record, Conn) and (record.duration or 0) > LONG_DURATION_NS:
             self._check_end(record)
+        if damaged and record is not None:
+            for name, number in damaged.items():
+                self._damaged_fields[name] = self._damaged_fields.get(name, 0) + number
         return record
 
     def _check_end(self, record: Conn) -> None:
@@ -68,7 +74,7 @@ class LineParser:
             line_rules.to_time_ns(record.logged_ns / 1e9, self.latest_ns)
         except MalformedLineError:
             record.duration = None
-            self._damaged_fields["duration"] = self._damaged_fields.get("duration", 0) + 1
+            self._damaged_of_line["duration"] = 1
 
     def _parse(self, line: bytes) -> Record | None:
         if len(line) > MAX_LINE_BYTES and len(line.rstrip(b"\r\n")) > MAX_LINE_BYTES:
@@ -95,7 +101,7 @@ class LineParser:
                 if self.header.names:
                     return None
                 raise MalformedLineError("header")
-            self._tsv = TsvParser(self.header, protocol, self.latest_ns, self._damaged_fields)
+            self._tsv = TsvParser(self.header, protocol, self.latest_ns, self._damaged_of_line)
         return self._tsv.parse(decoded)
 
     def _parse_json(self, text: str) -> Record | None:
@@ -118,4 +124,4 @@ class LineParser:
         if self._wanted(protocol) is None:
             return None
         assert protocol is not None
-        return parse_json(event if opened is None else opened.event, protocol, self.latest_ns, self._damaged_fields)
+        return parse_json(event if opened is None else opened.event, protocol, self.latest_ns, self._damaged_of_line)
