@@ -81,6 +81,14 @@ class LogListing:
         return tuple(file for file in self.left_out if file.reason in {UNREADABLE, COMPRESSION})
 
 
+class NoLogsError(DataError):
+    """There is no log to read. `listing` says what was left out."""
+
+    def __init__(self, message: str, listing: LogListing) -> None:
+        super().__init__(message)
+        self.listing = listing
+
+
 def classify(path: Path, protocols: Container[str], *, explicit: bool = False, root: Path | None = None) -> LogFile | LeftOutFile:
     """Return a file as part of its log, or the reason why it is none of interest.
 
@@ -161,7 +169,8 @@ def open_listing(paths: Sequence[Path], protocols: Container[str]) -> LogListing
     """Return the logs of files and of folders with everything below them; logs which of them can't be read.
 
     Raises:
-        DataError: A path does not exist, or there are no logs.
+        NoLogsError: There are no logs.
+        DataError: A path does not exist.
     """
     for path in paths:
         if not os.path.lexists(path):
@@ -176,7 +185,8 @@ def open_listing(paths: Sequence[Path], protocols: Container[str]) -> LogListing
         wanted = ", ".join(protocol for protocol in PROTOCOLS if protocol in protocols)
         reasons = Counter(f"{file.reason} ({file.detail})" if file.detail else file.reason for file in listing.left_out)
         left_out = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common(MAX_REASONS))
-        raise DataError(f"{names}: no logs of {wanted}; " + (f"left out: {left_out}" if left_out else "nothing is there"))
+        said = f"left out: {left_out}" if left_out else "nothing is there"
+        raise NoLogsError(f"{names}: no logs of {wanted}; {said}", listing)
     return listing
 
 
