@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -51,6 +52,8 @@ def open_lines(file: str, *, follow: bool) -> Iterator[Iterator[str]]:
         follow: Whether to wait for more lines at the end of the file, forever.
     """
     if file == STANDARD_INPUT:
+        if isinstance(sys.stdin, TextIOWrapper):
+            sys.stdin.reconfigure(encoding="utf-8", newline="")  # as a file is read
         yield iter(sys.stdin)
         return
     with open_table(Path(file)) as source:

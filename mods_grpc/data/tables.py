@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import Self, TextIO, cast
@@ -18,6 +19,9 @@ from mods_grpc.errors import DataError
 
 TIME_COLUMNS = ("window_start", "observe_time", "time", "timestamp", "ts", "datetime", "date", "start_time", "start")
 DEFAULT_SERIES = "series"
+
+_GZIP = b"\x1f\x8b"
+_OTHER_KINDS = {b"PK\x03\x04": "a workbook or another zip file", b"\xd0\xcf\x11\xe0": "a workbook", b"PAR1": "a Parquet file"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,13 +130,23 @@ class TextTable:
 
 @contextmanager
 def open_table(path: Path) -> Iterator[TextIO]:
-    """Open a table of text in UTF-8, decompressed by gzip if its name ends in `.gz`."""
-    if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            yield cast("TextIO", file)
-    else:
-        with path.open(encoding="utf-8", newline="") as file:
-            yield file
+    """Open a table of text in UTF-8, decompressed by gzip if it is or its name ends in `.gz`.
+
+    Raises:
+        DataError: It is a workbook or a Parquet file; or what is read in the block is no text in UTF-8, or a damaged gzip file.
+        OSError: It can't be read.
+    """
+    with _errors_of_source(str(path)), path.open("rb") as raw:
+        head = raw.peek(4)[:4]
+        for magic, kind in _OTHER_KINDS.items():
+            if head.startswith(magic):
+                raise DataError(f"{path}: is {kind}, expected a table as text; save it as CSV")
+        if path.suffix == ".gz" or head.startswith(_GZIP):
+            with gzip.open(raw, "rt", encoding="utf-8", newline="") as file:
+                yield cast("TextIO", file)
+        else:
+            with TextIOWrapper(raw, encoding="utf-8", newline="") as text:
+                yield text
 
 
 def read_rows(lines: Iterable[str], layout: TableLayout, name: str) -> Iterator[TableRow]:

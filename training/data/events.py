@@ -1,6 +1,5 @@
 """Labelled events that are injected into simulated traffic. Strength 1 is obvious; 0.3 is within the daily variation."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mods_grpc.array_types import Floats
+from mods_grpc.data.tables import TextTable, open_table
 from mods_grpc.errors import DataError
-from training.data.time_range import DateTimes, Interval
+from training.data.time_range import DateTimes, Interval, to_whole_seconds
 
 SLIDE = np.timedelta64(600, "s")
 STRENGTHS = (0.3, 0.6, 1.0)
@@ -121,18 +121,13 @@ def read_events(path: Path) -> list[LabelledEvent]:
         DataError: The file can't be read or is not such a table.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [
-                LabelledEvent(
-                    kind=row["kind"],
-                    start=np.datetime64(row["start"], "s"),
-                    end=np.datetime64(row["end"], "s"),
-                    strength=float(row["strength"]),
-                    features=tuple(row["features"].split()),
-                )
-                for row in csv.DictReader(file)
-            ]
+        with open_table(path) as lines:
+            table = TextTable.read(lines, str(path))
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a table of events with kind, start, end, strength, features") from error
+    starts, ends = (to_whole_seconds(table.times(column), f"{path} {column}") for column in ("start", "end"))
+    rows = zip(table.texts("kind"), starts, ends, table.numbers("strength"), table.texts("features"), strict=True)
+    return [
+        LabelledEvent(kind=kind, start=start, end=end, strength=float(strength), features=tuple(features.split()))
+        for kind, start, end, strength, features in rows
+    ]

@@ -180,7 +180,9 @@ def _read_text(path: Path) -> TextTable:
             return TextTable.read(lines, path.name)
     except ImportError as error:
         raise DataError(f"{path}: Parquet needs the package pyarrow; install it, or give the table as CSV") from error
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or 'cannot be read as a table'}") from error
+    except ValueError as error:
         raise DataError(f"{path}: cannot be read as a table") from error
 
 
