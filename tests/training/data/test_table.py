@@ -102,7 +102,7 @@ def test_a_table_that_is_not_what_was_said_is_refused(
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none.csv: No such file or directory"):
+    with pytest.raises(DataError, match=r"none.csv: No such file or directory"):
         read_table(tmp_path / "none.csv", "t", ["x"], SELECTION)
 
 
