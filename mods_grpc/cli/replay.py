@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
@@ -35,8 +35,10 @@ from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account
 from mods_grpc.ids.health.doubts import Doubt, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.health.facts import ReadFacts
+from mods_grpc.ids.sources.log_files import NoLogsError
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
+from mods_grpc.ids.watch.monitoring import look_at_recorded, recorded_protocols
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
@@ -56,7 +58,7 @@ class _Recording:
         total: Rows or bytes there are.
         done: Returns how many of them were read.
         columns: The features that are computed or read by their aggregates; None for those of a table.
-        facts: Returns what was read of logs; None for windows that were recorded.
+        look: Returns how far logs were read, in event time, and what was read; None for windows that were recorded.
         account: Returns the account of the logs, given what was judged; None for windows that were recorded.
         column: Shows both in the progress bar.
     """
@@ -66,7 +68,7 @@ class _Recording:
     done: Callable[[], int]
     column: ProgressColumn
     columns: WindowColumns | None = None
-    facts: Callable[[], ReadFacts] | None = None
+    look: Callable[[], tuple[int, ReadFacts]] | None = None
     account: Callable[[WatchCounters], Account] | None = None
 
 
@@ -122,7 +124,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
                 pipeline,
                 Event(),
                 speed=arguments.speed,
-                facts=recording.facts,
+                look=recording.look,
                 progress=lambda: bar.update(task, completed=recording.done(), alerts=pipeline.counters.alerts),
             )
             bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
@@ -184,8 +186,19 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         )
     warn_of_useless_patterns(arguments)
     rejected = RejectedLines()
-    reader = stack.enter_context(LogReader(arguments.logs, protocols=columns.definition.protocols, on_rejected=rejected.add))
-    feed = WindowFeed(reader, make_aggregator(arguments, model, columns), columns, lateness_seconds=arguments.lateness)
+    try:
+        reader = stack.enter_context(LogReader(arguments.logs, protocols=columns.definition.protocols, on_rejected=rejected.add))
+    except NoLogsError as error:
+        nothing = Account(left_out=error.listing.left_out, judged=0)
+        return replace(_count_rows(iter(()), 0, columns), account=lambda _: nothing)
+    feed = WindowFeed(
+        reader,
+        make_aggregator(arguments, model, columns),
+        columns,
+        lateness_seconds=arguments.lateness,
+        logs=recorded_protocols(reader.listing),
+    )
+    look_at_recorded(reader, feed)  # so that the first windows do without the logs that can't be read
     progress = ReplayProgress(reader)
     unused = find_unused(arguments.logs, reader.listing)
     return _Recording(
@@ -194,6 +207,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         done=progress,
         column=DownloadColumn(),
         columns=columns,
+        look=lambda: look_at_recorded(reader, feed),
         account=lambda judged: take_account(
             reader.counters,
             feed,

@@ -69,21 +69,21 @@ class ShareFindings:
                 NoticeCode.RECORDS_MALFORMED,
                 totals["malformed"],
                 totals["read"],
-                "lines of the last hour are malformed",
+                "the lines of the last hour are malformed",
                 "see the reasons in the account, and whether the log is of another format or written by two writers",
             ),
             (
                 NoticeCode.RECORDS_LATE,
                 totals["late"],
                 records,
-                "records of the last hour came after their windows were complete",
+                "the records of the last hour came after their windows were complete",
                 "see the clocks of the sensors, and raise --lateness if their logs arrive that late",
             ),
             (
                 NoticeCode.RECORDS_REMOTE,
                 totals["remote"],
                 records,
-                "records of the last hour have neither end in the local networks",
+                "the records of the last hour have neither end in the local networks",
                 "name your own networks with --local",
             ),
         ):
@@ -127,4 +127,4 @@ class ShareFindings:
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.0%}"
+    return f"{100 * part / whole:.0f} %"

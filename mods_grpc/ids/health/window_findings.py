@@ -131,7 +131,7 @@ class ModelFit:
                     code=NoticeCode.MODEL_UNFIT,
                     subject=aspect,
                     since_ns=since * _HOUR_NS,
-                    message=f"{number / scored:.0%} {_FIT_TEXTS[aspect]} ({number:,} of {scored:,})",
+                    message=f"{100 * number / scored:.0f} % {_FIT_TEXTS[aspect]} ({number:,} of {scored:,})",
                     hint="see whether an attack lasts, the local networks are right and the model is of this network; "
                     "if the traffic has changed, recalibrate or retrain",
                 )
@@ -205,7 +205,7 @@ class Judgement:
             )
         if self._statuses.get(str(VerdictStatus.REJECTED)):
             return (
-                f"the server refuses the windows ({self._reason or 'no reason given'})",
+                f"the windows can't be judged ({self._reason or 'no reason given'})",
                 "see what is missing or wrong in the logs",
             )
         if self._statuses:

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 from mods_grpc.client.results import ModelInfo
@@ -12,6 +12,8 @@ from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.sources.log_files import LogListing
+from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.pipeline import AmendState, WatchPipeline, add_to_state
 from mods_grpc.ids.watch.service_manager import ServiceManager
 from mods_grpc.ids.windows.feed import WindowFeed
@@ -146,6 +148,22 @@ def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[
         unreadable_protocols=feed.unreadable,
         lost=dict(lost),
     )
+
+
+def look_at_recorded(reader: LogReader, feed: WindowFeed) -> tuple[int, ReadFacts]:
+    """Return the event time that recorded logs have reached, and what was read so far.
+
+    A protocol of which other files can be read is not unreadable.
+    """
+    unreadable = {file.path: file.detail or file.reason for file in reader.listing.unreadable}
+    facts = collect_facts(reader.counters, feed, unreadable, {})
+    feed.unreadable -= recorded_protocols(reader.listing)
+    return feed.watermark.value_ns, replace(facts, unreadable_protocols=feed.unreadable)
+
+
+def recorded_protocols(listing: LogListing) -> frozenset[str]:
+    """Return the protocols that have a log of their own, if only an empty one."""
+    return frozenset(PurePath(log).name.partition(".")[0] for log in listing.logs) & frozenset(PROTOCOLS)
 
 
 def find_unreadable(path: Path, protocols: Collection[str]) -> dict[Path, str]:

@@ -41,7 +41,7 @@ def replay(
     stop: Event,
     *,
     speed: float | None = None,
-    facts: Callable[[], ReadFacts] | None = None,
+    look: Callable[[], tuple[int, ReadFacts]] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> None:
     """Score recorded windows and raise their alerts.
@@ -51,7 +51,8 @@ def replay(
         pipeline: Processes them.
         stop: Ends the replay when set.
         speed: How many times as fast as it happened; None for as fast as possible.
-        facts: Returns what was read so far; None where windows are read in place of logs.
+        look: Returns the event time that the logs have reached, nanoseconds since 1970, and what was read so far; None where
+            windows are read in place of logs.
         progress: Called after each list.
 
     Raises:
@@ -68,11 +69,18 @@ def replay(
             return
         pipeline.feed(group)
         pipeline.process()
-        if group:
-            pipeline.check(group[-1].start_ns, None if facts is None else facts())
-            pipeline.process()
+        _check(pipeline, group, look)
         if progress is not None:
             progress()
+    _check(pipeline, [], look)
+
+
+def _check(pipeline: WatchPipeline, group: list[WindowBatch], look: Callable[[], tuple[int, ReadFacts]] | None) -> None:
+    """Raise and clear notices, in event time."""
+    now_ns, facts = look() if look is not None else (group[-1].start_ns if group else 0, None)
+    if now_ns:
+        pipeline.check(now_ns, facts)
+        pipeline.process()
 
 
 def read_windows(feed: WindowFeed) -> Iterator[list[WindowBatch]]:

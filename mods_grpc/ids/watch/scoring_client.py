@@ -16,9 +16,11 @@ from mods_grpc.alarm_rules.adaptation import Adaptation
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.codec.encode import Explain
+from mods_grpc.client.codec.times import to_datetime
+from mods_grpc.client.results import ServedModel
 from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.data.units import DAY_SECONDS
-from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError
+from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError, Reason
 from mods_grpc.ids.alerts.episodes import holdoff
 from mods_grpc.ids.watch.alarm_levels import AlarmLevels
 from mods_grpc.ids.windows.window import WindowBatch
@@ -74,6 +76,7 @@ class ScoringClient:
         self._wait = wait
         self._next: ObservationBatch | None = None
         self._stream: DetectStream | None = None
+        self._slide_ns = round(model.slide_seconds * NANOS_PER_SECOND)
         # a gap in the last window is imputed from the window before it; forecasts are pending for up to the horizon
         self._context_rows = 2 * model.window_rows + model.horizon
         # the stream adds the rows that the server applies, the one that is being scored included
@@ -113,10 +116,14 @@ class ScoringClient:
         new = [index for index, series in enumerate(windows.series) if self._last_time(series) < windows.start_ns]
         if not new:
             return []
+        rejected = [self._reject(windows, index) for index in new if not self._can_be_judged(windows, index)]
+        new = [index for index in new if self._can_be_judged(windows, index)]
+        if not new:
+            return rejected
         names = [windows.series[index] for index in new]
         values = windows.values[new]
         verdicts = self._score_on_stream(_observation_batch(names, windows.start_ns, values))
-        scored = []
+        scored = rejected
         for series, row, verdict in zip(names, values, verdicts, strict=True):
             result = self._score_statelessly(series, windows.start_ns, row, verdict) if verdict.status in _UNCERTAIN else verdict
             if self._levels is not None:
@@ -127,6 +134,32 @@ class ScoringClient:
                 self._history.store.append(series, windows.start_ns, row)
             scored.append(result)
         return scored
+
+    def _can_be_judged(self, windows: WindowBatch, index: int) -> bool:
+        """Return whether a window is complete, or follows a complete one from which its missing values can be imputed.
+
+        A server rejects others, and ends a stream after too many of them.
+        """
+        if not np.isnan(windows.values[index]).any():
+            return True
+        series = windows.series[index]
+        last = self._history.store.last_time(series)
+        if last is None or windows.start_ns - last > (self._options.impute_rows + 1) * self._slide_ns:
+            return False
+        _, values = self._history.store.rows(series)
+        return bool((~np.isnan(values)).all(axis=1).any())
+
+    def _reject(self, windows: WindowBatch, index: int) -> Verdict:
+        features = zip(self._model.feature_names, np.isnan(windows.values[index]).tolist(), strict=True)
+        missing = ", ".join(name for name, is_missing in features if is_missing)
+        message = f"{missing} is missing, and there is no complete window to impute it from"
+        return Verdict(
+            series=windows.series[index],
+            observe_time=to_datetime(windows.start_ns),
+            status=VerdictStatus.REJECTED,
+            error=InvalidInputError.for_field("values", Reason.FEATURE_MISSING, message),
+            model=ServedModel(name=self._model.name, version=self._model.version, digest=self._model.digest),
+        )
 
     def close(self) -> None:
         """End the stream; the server retains its state."""
@@ -193,6 +226,12 @@ class ScoringClient:
     def _history_batches(self) -> Iterator[ObservationBatch]:
         """Yield the history, one batch per time."""
         names, name_indices, times, values = self._history.store.all_rows()
+        # the server rejects rows before the first complete one of their series
+        first_complete = np.full(len(names), np.iinfo(np.int64).max)
+        is_complete = ~np.isnan(values).any(axis=1)
+        np.minimum.at(first_complete, name_indices[is_complete], times[is_complete])
+        accepted = times >= first_complete[name_indices]
+        name_indices, times, values = name_indices[accepted], times[accepted], values[accepted]
         order = np.argsort(times, kind="stable")
         starts = np.flatnonzero(np.diff(times[order], prepend=np.iinfo(np.int64).min))
         for rows in np.split(order, starts)[1:]:
@@ -212,8 +251,7 @@ class ScoringClient:
         context = slice(max(0, count - self._context_rows), count)
         times, values = np.append(times[context], nanos), np.vstack([values[context], row])
         complete = np.flatnonzero(~np.isnan(values).any(axis=1))
-        slide = round(self._model.slide_seconds * NANOS_PER_SECOND)
-        if not complete.size or nanos - times[complete[0]] < slide * self._model.window_rows:
+        if not complete.size or nanos - times[complete[0]] < self._slide_ns * self._model.window_rows:
             return verdict
         try:
             result = self._detect(series, times[complete[0] :], values[complete[0] :], explain or self._options.explain)

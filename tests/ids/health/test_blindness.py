@@ -256,7 +256,7 @@ def test_an_hour_without_a_verdict_is_reported_with_its_reason():
     assert scene.said == [("not_judged", "", "raised")]
     (notice,) = scene.blindness.open_notices
     assert notice.since == datetime.fromtimestamp(START / SECOND + HOUR, UTC)
-    assert "the server refuses the windows (values: ssh_in is missing)" in notice.message
+    assert "the windows can't be judged (values: ssh_in is missing)" in notice.message
     scene.pass_time(15 * MINUTE, conn=10, ssh=1)
     assert scene.said[1:] == [("not_judged", "", "cleared")]
 
