@@ -18,9 +18,9 @@ class Watermark:
     """The third latest time at which a record was logged, whatever the order of the records.
 
     A record that is more than an hour ahead of the watermark is held until the watermark comes near it. At most two records are
-    held at any time; those still held when the records end are left out. So one or two records with a time in the future neither
-    close open windows nor make the records after them late, and after a gap in the logs the third record moves the watermark
-    and nothing is lost. Callers subtract the allowed lateness.
+    held at any time; of those still held when the records end, the ones far ahead of all others are left out. So one or two
+    records with a time in the future neither close open windows nor make the records after them late, and after a gap in the logs
+    the third record moves the watermark and nothing is lost. Callers subtract the allowed lateness.
 
     Attributes:
         value_ns: The watermark, nanoseconds since 1970; 0 until three records were observed.
@@ -82,8 +82,15 @@ class Watermark:
         return ready
 
     def flush(self) -> list[Record]:
-        """Return the last records to count when no more come: all held ones if there were fewer than three, else none."""
-        return [] if self.value_ns else self.drain(max((record.logged_ns for record in self._held), default=0))
+        """Return the last records to count when no more come.
+
+        These are all held ones if there were fewer than three records, else those within an hour of the record before them.
+        """
+        until_ns = self.latest_ns
+        for logged_ns in sorted(record.logged_ns for record in self._held):
+            if not self.value_ns or logged_ns <= until_ns + MAX_SKEW_SECONDS * NANOS_PER_SECOND:
+                until_ns = logged_ns
+        return self.drain(until_ns)
 
     @property
     def pending(self) -> int:

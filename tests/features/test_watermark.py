@@ -49,6 +49,14 @@ def test_fewer_than_three_records_are_passed_on_at_the_end(times):
     assert seconds(pass_all(map(ssh, times))[0]) == times
 
 
+@pytest.mark.parametrize(("last", "counted"), [(3 * HOUR, True), (3 * HOUR + 1, False)])
+def test_at_the_end_a_record_within_an_hour_of_the_one_before_counts(last, counted):
+    times = [0, HOUR, 2 * HOUR, last]
+    passed, watermark = pass_all(map(ssh, times))
+    assert seconds(passed) == (times if counted else times[:-1])
+    assert watermark.pending == (not counted)
+
+
 def test_a_connection_with_a_duration_too_long_does_not_advance_the_watermark():
     broken = Conn(ts=START, duration=10**9 * SECOND, orig_h="192.0.2.1", resp_h="10.0.0.1")
     passed, watermark = pass_all([ssh(1), broken, ssh(2), ssh(3), ssh(4)])
