@@ -104,8 +104,11 @@ class FileCatalog:
         self._unreadable: set[Path] = set()
         self._live: set[Path] = set()  # folders with live logs
 
-    def scan(self) -> dict[str, LiveLog]:
+    def scan(self, followed: Collection[str]) -> dict[str, LiveLog]:
         """Return the logs that have files in the live folders now, by name.
+
+        Args:
+            followed: Names of the logs that are followed.
 
         Raises:
             FileNotFoundError: A folder that is followed is gone, and there is no other.
@@ -120,7 +123,7 @@ class FileCatalog:
             here = {live.name: live for live in self._scan_folder(folder, None)}
             for name, live in here.items():
                 # below the folder that is followed, rotated files alone are an archive
-                is_archive = depth and all(file.rotated for _, file in live.files.values())
+                is_archive = depth and name not in followed and all(file.rotated for _, file in live.files.values())
                 if not is_archive and not _repeats(name, here):
                     live.name = name if name not in logs else f"{folder.absolute().relative_to(self._root)}/{name}"
                     logs[live.name] = live
@@ -151,16 +154,29 @@ class FileCatalog:
         """Return the first bytes of a file; empty if it is empty or can't be read."""
         return self._list_file(file, is_in_live_folder=True).head
 
-    def archived_logs(self, since_ns: int) -> set[str]:
-        """Return the names of logs in the archives that have files whose first records were logged after a time."""
-        logs = set()
+    def archived_logs(self, since_ns: int, but: Collection[str]) -> set[str]:
+        """Return the names of logs in the archives that have a file whose first records were logged after a time.
+
+        Args:
+            since_ns: The time, nanoseconds since 1970.
+            but: Names of logs that are left out.
+        """
+        logs: set[str] = set()
         for root in self._archives(None):
             for path, name in self._walk(root):
-                if name.protocol in self._protocols or name.is_eve:
-                    for listed in self._list_archived(root, [path], since_ns):
-                        if listed.began_ns > since_ns:
-                            logs.add(listed.file.log)
+                is_log = name.has_extension and (name.protocol in self._protocols or name.is_eve)
+                if not is_log or name.log in {*logs, *but} or changed_ns(path) < since_ns - _SKEW_NS:
+                    continue
+                file = self._classify_archived(path, root)
+                if not isinstance(file, LogFile) or file.log in {*logs, *but}:
+                    continue
+                if self._list_file(file, is_in_live_folder=False).began_ns > since_ns:
+                    logs.add(file.log)
         return logs
+
+    def changed_ns(self) -> int:
+        """Return when a file was last added to a followed folder, renamed or deleted, nanoseconds since 1970."""
+        return max((changed_ns(folder) for folder in self._folders), default=0)
 
     def _scan_folder(self, folder: Path, log: str | None) -> Iterator[LiveLog]:
         """Yield the logs of a folder, or only the one of a file that was named."""
@@ -261,10 +277,13 @@ class FileCatalog:
         recent = [path for is_recent, path in files if is_recent] or sorted(path for _, path in files)[-MAX_UNDATED:]
         listed = []
         for path in recent:
-            file = classify(path, self._protocols, explicit=True, root=root)
-            if isinstance(file, LogFile) and not file_names.is_partial(path.name):
+            file = self._classify_archived(path, root)
+            if isinstance(file, LogFile):
                 listed.append(self._list_file(file, is_in_live_folder=False))
         return listed
+
+    def _classify_archived(self, path: Path, root: Path) -> LogFile | LeftOutFile | None:
+        return None if file_names.is_partial(path.name) else classify(path, self._protocols, explicit=True, root=root)
 
     def _walk(self, root: Path) -> list[tuple[Path, LogName]]:
         """Return the files below a folder, with the parts of their names."""
@@ -316,6 +335,14 @@ def _snapshot(folder: Path) -> set[tuple[str, int]]:
             return {(entry.name, entry.inode()) for entry in entries}
     except OSError:
         return set()
+
+
+def changed_ns(path: Path) -> int:
+    """Return when a file was last written, or a folder changed, nanoseconds since 1970; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _subfolders(folder: Path) -> list[str]:

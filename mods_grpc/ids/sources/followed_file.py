@@ -54,6 +54,7 @@ class Place(NamedTuple):
             self.newest_ns,
             None if self.previous is None else self.previous.to_position(),
             self.finished,
+            self.file.inode,
         )
 
 
@@ -171,14 +172,17 @@ class FollowedFile:
         """Return whether the file is open but has no name any more."""
         return self.is_plain and not os.fstat(self._text.fileno()).st_nlink
 
-    def refresh(self) -> FileState:
+    def refresh(self, *, is_last: bool = False) -> FileState:
         """Look at the file again; it is read up to its present size until the next look.
+
+        Args:
+            is_last: Whether it is read for the last time.
 
         Raises:
             OSError: It can't be read any more.
         """
         if not self.is_plain:
-            self._refresh_compressed()
+            self._refresh_compressed(is_last=is_last)
             return FileState.CONTINUED
         self._limit = os.fstat(self._text.fileno()).st_size
         head = self._read_at(HEAD_BYTES, 0)
@@ -252,12 +256,15 @@ class FollowedFile:
         last = self._buffer[-HEAD_BYTES:]
         return self._read_at(len(last), self.end - len(last)) == last
 
-    def _refresh_compressed(self) -> None:
+    def _refresh_compressed(self, *, is_last: bool) -> None:
         self.quiet_looks += 1
         self._looks_to_wait -= 1
-        if self._looks_to_wait > 0:
+        if self._looks_to_wait > 0 and not is_last:
             return
-        status = self.file.path.stat()
+        try:
+            status = self.file.path.stat()
+        except FileNotFoundError:
+            return  # renamed; it is found again when the files are listed
         if (status.st_dev, status.st_ino) != self.inode or status.st_size == self._size:
             return
         text = TextFile(self.file.path, keep_open=self._keep_open)

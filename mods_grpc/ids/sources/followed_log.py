@@ -14,8 +14,17 @@ from mods_grpc.features.records import Record
 from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler
-from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, ListedFile, LiveLog
-from mods_grpc.ids.sources.followed_file import FileState, FollowedFile, OtherFileError, Place, begin_alike, text_size
+from mods_grpc.ids.logs.zeek import TsvHeader
+from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, ListedFile, LiveLog, changed_ns
+from mods_grpc.ids.sources.followed_file import (
+    FileState,
+    FollowedFile,
+    OtherFileError,
+    Place,
+    begin_alike,
+    is_recognisable,
+    text_size,
+)
 from mods_grpc.ids.sources.identity import FileIdentity
 from mods_grpc.ids.sources.log_files import LogFile
 from mods_grpc.ids.sources.position import FilePosition
@@ -86,9 +95,11 @@ class FollowedLog:
         Args:
             live: The log's files in its live folder now; None if there are none.
         """
-        snapshot = {} if live is None else live.snapshot
-        has_changed, self._snapshot = snapshot != self._snapshot, snapshot
         self._live = live or self._live
+        snapshot = {} if live is None else live.snapshot
+        if live is None and self._live is not None:  # a file may have come and gone since the last look
+            snapshot[""] = changed_ns(self._live.folder)
+        has_changed, self._snapshot = snapshot != self._snapshot, snapshot
         if self._seen is None:
             self._start()
             return
@@ -124,11 +135,17 @@ class FollowedLog:
             self._current = following
 
     def place(self) -> Place | None:
-        """Return the position after the last line; None if nothing was read that could be recognised."""
+        """Return the position after the last line; None if nothing was read since the start."""
         previous = None if self._previous is None else self._previous.place(None, ())
-        if self._current is not None and self._current.is_recognisable:
+        if self._current is not None and (self._current.is_recognisable or previous is None):
             return self._current.place(previous, self._finished)
         return None if self._previous is None else self._previous.place(None, self._finished)
+
+    def first_position(self) -> FilePosition | None:
+        """Return the position before a live file that is empty; None if nothing waits to be read."""
+        if not self._queue:
+            return None
+        return FilePosition(FileIdentity.of(b""), 0, TsvHeader(), finished=self._finished, inode=self._queue[0].inode)
 
     @property
     def newest_ns(self) -> int:
@@ -234,6 +251,9 @@ class FollowedLog:
         """List the files that are to be read after the present one."""
         listing, before, current = self._list(), self._queue, self._current
         self._queue = self._unread(listing, current.began_ns if current else 0)
+        if current is not None and not current.is_plain:
+            current.file = next((each.file for each in listing if each.inode == current.inode), current.file)
+            current.refresh(is_last=True)
         for gone in before:
             if gone.head and not self.reads(gone.head):
                 self._on_lost(gone.file.path.name, "deleted before it was read")
@@ -254,7 +274,9 @@ class FollowedLog:
             if self._is_current(listed) or self._was_read(listed):
                 continue
             is_new = listed.is_in_live_folder and self._seen is not None and listed.head not in self._seen
-            if listed.is_live or (listed.head and (index > at or is_new or listed.began_ns > began_ns > 0)):
+            is_behind = index > at or is_new or listed.began_ns > began_ns > 0
+            # before its first line is complete, a file is still being copied or compressed, or holds nothing
+            if listed.is_live or (is_behind and is_recognisable(listed.head)):
                 unread.append(listed)
         return _drop_copies(unread)
 
@@ -295,7 +317,9 @@ class FollowedLog:
         self, position: FilePosition, listing: Iterable[ListedFile], but: FollowedFile | None = None
     ) -> FollowedFile | None:
         """Open the file of a position, under its present name; the newest and plain one if there are copies."""
-        alike = [each for each in listing if each.head and position.identity.matches(each.head)]
+        alike = [each for each in listing if position.identity.matches(each.head)]
+        if not position.newest_ns:  # what was read of it may not tell it from others
+            alike = [each for each in alike if each.inode == position.inode] or (alike[:1] if position.offset else [])
         alike.reverse()
         for listed in sorted(alike, key=lambda each: each.file.path.name.endswith(SUFFIXES)):
             if but is not None and listed.inode == but.inode:
@@ -321,6 +345,9 @@ class FollowedLog:
         for _ in range(MAX_ATTEMPTS):
             while self._queue:
                 listed = self._queue[0]
+                if self._is_current(listed) or self._was_read(listed):  # which may be seen only now that more was read
+                    del self._queue[0]
+                    continue
                 try:
                     file = self._open(listed)
                 except (FileNotFoundError, OtherFileError):

@@ -3,7 +3,10 @@
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from time import time_ns
 
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.features.watermark import MAX_SKEW_SECONDS
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import RejectedLineHandler
@@ -16,7 +19,7 @@ from mods_grpc.ids.sources.position import FilePosition, LogPosition
 logger = logging.getLogger(__name__)
 
 MAX_KEPT_OPEN = 64  # logs whose files stay open; those of more are opened when they are read
-_SKEW_NS = 60 * 10**9  # between logs that are written side by side
+_SKEW_NS = MAX_SKEW_SECONDS * NANOS_PER_SECOND  # by which the first record of a log may be older than those of others
 
 
 class LogFollower:
@@ -53,8 +56,10 @@ class LogFollower:
         self._places: dict[str, Place] = {}
         self._logs: dict[str, FollowedLog] = {}
         self._copies: dict[str, dict[str, int]] = {}
-        self._is_resumed = bool(self._positions)
-        self._since_ns = max([place.newest_ns for place in self._positions.values()], default=0)
+        self._is_resumed = position is not None
+        # when following began, by the time of the records; files of logs that were never read are new if they began later
+        self._since_ns = position.since_ns if position else 0
+        self._changed_ns = 0
         self._is_first_look = True
         self.look()
 
@@ -69,12 +74,12 @@ class LogFollower:
         Raises:
             FileNotFoundError: What is followed is gone.
         """
-        lives = self._catalog.scan()
-        names = dict.fromkeys([*lives, *self._logs])
-        if self._is_first_look:
-            names |= dict.fromkeys(self._positions)
-            if self._is_resumed:
-                names |= dict.fromkeys(self._catalog.archived_logs(self._since_ns))
+        lives = self._catalog.scan({*self._logs, *self._positions})
+        names = dict.fromkeys([*lives, *self._logs, *self._positions])
+        before, self._changed_ns = self._changed_ns, self._catalog.changed_ns()
+        if self._since_ns and before != self._changed_ns:
+            # a log that was never seen may have come and gone since the last look
+            names |= dict.fromkeys(self._catalog.archived_logs(self._since_ns, but=names))
         for name in names:
             live = lives.get(name)
             if name not in self._logs:
@@ -98,11 +103,15 @@ class LogFollower:
         """Take note that all records of the last look were processed."""
         for name, log in self._logs.items():
             self.advance(name, log.place())
-        self._since_ns = max([self._since_ns, *(log.newest_ns for log in self._logs.values())])
+        self._since_ns = self._since_ns or max(0, max((log.newest_ns for log in self._logs.values()), default=0) - _SKEW_NS)
 
     def position(self) -> LogPosition:
         """Return the position after the last record that was processed."""
-        return LogPosition(self._positions | {name: place.to_position() for name, place in self._places.items()})
+        positions = self._positions | {name: place.to_position() for name, place in self._places.items()}
+        for name, log in self._logs.items():
+            if name not in positions and (position := log.first_position()) is not None:
+                positions[name] = position
+        return LogPosition(positions, self._since_ns or time_ns())
 
     def close(self) -> None:
         """Close all files."""
@@ -110,7 +119,7 @@ class LogFollower:
             log.close()
 
     def _make_log(self, name: str) -> FollowedLog:
-        since_ns = max(0, self._since_ns - _SKEW_NS) or None if self._is_resumed or not self._is_first_look else None
+        since_ns = self._since_ns if self._is_resumed or not self._is_first_look else 0
         return FollowedLog(
             name,
             self._catalog,
@@ -120,7 +129,7 @@ class LogFollower:
             lambda file, reason: self._lose(name, file, reason),
             position=self._positions.get(name),
             is_new=not self._is_first_look,
-            since_ns=since_ns,
+            since_ns=since_ns or None,
             keep_open=len(self._logs) < MAX_KEPT_OPEN,
         )
 

@@ -25,6 +25,7 @@ class FilePosition:
         newest_ns: When the newest record before the position was logged.
         previous: How far the file before was read, which may get a last line after the next file was opened.
         finished: Files of the log that were read before, the last ones.
+        inode: Device and number of the file, by which it is recognised while it has no text; None if they are not known.
     """
 
     identity: FileIdentity
@@ -35,6 +36,7 @@ class FilePosition:
     newest_ns: int = 0
     previous: "FilePosition | None" = None
     finished: tuple[FileIdentity, ...] = ()
+    inode: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the position as values for JSON."""
@@ -46,6 +48,7 @@ class FilePosition:
             "times": [self.began_ns, self.newest_ns],
             "previous": None if self.previous is None else self.previous.to_json(),
             "finished": [_identity_to_json(identity) for identity in self.finished],
+            "inode": self.inode,
         }
 
     @classmethod
@@ -55,7 +58,7 @@ class FilePosition:
         Raises:
             ValueError, KeyError, TypeError: The value is damaged.
         """
-        before, previous = value["before"], value["previous"]
+        before, previous, inode = value["before"], value["previous"], value["inode"]
         began_ns, newest_ns = value["times"]
         return cls(
             _identity_from_json(value["head"]),
@@ -66,18 +69,26 @@ class FilePosition:
             int(newest_ns),
             None if previous is None else cls.from_json(previous),
             tuple(_identity_from_json(identity) for identity in value["finished"]),
+            None if inode is None else (int(inode[0]), int(inode[1])),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """The position in each log, by the log's name."""
+    """The position in each log, by the log's name.
+
+    Attributes:
+        files: The positions.
+        since_ns: Files of other logs that began after this time, nanoseconds since 1970, are new since the position was taken.
+    """
 
     files: dict[str, FilePosition] = field(default_factory=dict)
+    since_ns: int = 0
 
     def to_json(self) -> str:
         """Return the position as JSON text."""
-        return json.dumps({"version": POSITION_VERSION, "logs": {name: place.to_json() for name, place in self.files.items()}})
+        logs = {name: place.to_json() for name, place in self.files.items()}
+        return json.dumps({"version": POSITION_VERSION, "since": self.since_ns, "logs": logs})
 
     @classmethod
     def from_json(cls, saved: str | bytes) -> "LogPosition":
@@ -90,8 +101,9 @@ class LogPosition:
             value = json.loads(saved)
             version, logs = value["version"], value["logs"]
             if version == POSITION_VERSION:
-                return cls({str(name): FilePosition.from_json(place) for name, place in logs.items()})
-        except (ValueError, KeyError, TypeError, AttributeError):
+                files = {str(name): FilePosition.from_json(place) for name, place in logs.items()}
+                return cls(files, int(value["since"]))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise DataError("not a position in logs") from None
         raise DataError(f"a position in logs of version {version}, expected {POSITION_VERSION}; start without it")
 

@@ -1,0 +1,516 @@
+"""Writers of live logs, rotated as the real tools do it, one operation on the file system at a time.
+
+`Setup.operations` yields after each operation, so that a reader may look at, or be killed at, every moment between two of them.
+"""
+
+import gzip
+import itertools
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2024, 4, 19, tzinfo=UTC)
+STATS = (
+    json.dumps({"timestamp": "2024-04-19T00:00:00.000000+0000", "event_type": "stats", "stats": {"uptime": "0" * 3_000}}) + "\n"
+)
+LATE = 99  # number of a writer of late lines
+
+
+class Writer:
+    """Writes numbered records to a file, as Zeek or Suricata does: whole lines or, when `cut` is set, a line in two parts.
+
+    Attributes:
+        written: Numbers of the records, unique among the writers of a setup.
+    """
+
+    def __init__(self, path, number, draw, *, form="eve", protocol="conn"):
+        self.path, self.number, self.draw, self.form, self.protocol = path, number, draw, form, protocol
+        self.written = []
+        self._file = None
+        self._rest = b""
+        self._opened = 0
+        self.clock = itertools.count()
+
+    def open(self):
+        self.close()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        if self.form == "tsv" and not os.fstat(self._file).st_size:
+            self._opened += 1
+            os.write(self._file, self._header())
+
+    def close(self):
+        self.complete()
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
+
+    def complete(self):
+        """Write the rest of a line that was cut."""
+        if self._rest:
+            os.write(self._file, self._rest)
+            self._rest = b""
+
+    def write(self, count, *, cut=False):
+        if self._file is None:
+            self.open()
+        self.complete()
+        for _ in range(count):
+            self.written.append(self.number * 1_000_000 + len(self.written))
+            line = self.line(self.written[-1]).encode()
+            at = self.draw.randrange(1, len(line)) if cut else len(line)
+            os.write(self._file, line[:at])
+            if cut:
+                self._rest = line[at:]
+                return
+
+    def write_text(self, text):
+        if self._file is None:
+            self.open()
+        self.complete()
+        os.write(self._file, text.encode())
+
+    def _header(self):
+        opened = f"#open\t2024-04-19-00-00-{self.number:02}.{self._opened}\n"
+        names = "ts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p"
+        types = "time\tstring\taddr\tport\taddr\tport"
+        return (
+            f"#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\t{self.protocol}\n{opened}"
+            f"#fields\t{names}\n#types\t{types}\n"
+        ).encode()
+
+    def line(self, number):
+        when = START + timedelta(milliseconds=100 * next(self.clock))
+        if self.form == "tsv":
+            return f"{when.timestamp():.6f}\tC{number}\t203.0.113.1\t1024\t10.0.0.1\t22\n"
+        if self.form == "zeek-json":
+            return (
+                json.dumps(
+                    {
+                        "ts": when.timestamp(),
+                        "uid": f"C{number}",
+                        "id.orig_h": "203.0.113.1",
+                        "id.orig_p": 1024,
+                        "id.resp_h": "10.0.0.1",
+                    }
+                    | {"id.resp_p": 22}
+                )
+                + "\n"
+            )
+        stamp = when.strftime("%Y-%m-%dT%H:%M:%S.%f+0000")
+        event = {"timestamp": stamp, "flow_id": number, "event_type": "ssh", "src_ip": "203.0.113.1", "src_port": 1024}
+        return json.dumps(event | {"dest_ip": "10.0.0.1", "dest_port": 22, "proto": "TCP", "ssh": {}}) + "\n"
+
+
+def number_of(record):
+    """Return the number that a writer gave to a record."""
+    return int(str(record.uid).removeprefix("C"))
+
+
+def compress(source, target):
+    """Compress as `gzip` does: the target grows, the source is deleted when it is whole."""
+    data = gzip.compress(source.read_bytes())
+    with target.open("wb") as file:
+        file.write(data[: len(data) // 2])
+        file.flush()
+        yield
+        file.write(data[len(data) // 2 :])
+    yield
+    source.unlink()
+    yield
+
+
+class Setup:
+    """A set-up: writers, what is followed, and how the logs are rotated.
+
+    Attributes:
+        writers: The writers.
+        followed: Files and folders that are followed.
+        archive: Folder of rotated logs; None for the default.
+        can_restart: Whether a reader that starts anew can find every record.
+        must_be_seen: Whether a reader must have looked at a log before it is rotated.
+    """
+
+    form = "eve"
+    archive = None
+    can_restart = True
+    must_be_seen = False
+
+    def __init__(self, root, draw):
+        self.root, self.draw = root, draw
+        self.rotations = 0
+        self.clock = itertools.count()
+        self.writers = self.make_writers()
+        self.followed = self.make_followed()
+        for path in self.followed:
+            (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
+
+    def make_writers(self):
+        return [self.writer(self.root / "eve.json", 1)]
+
+    def make_followed(self):
+        return [self.root / "eve.json"]
+
+    def writer(self, path, number, protocol="conn"):
+        writer = Writer(path, number, self.draw, form=self.form, protocol=protocol)
+        writer.clock = self.clock
+        return writer
+
+    def write(self):
+        """Let one of the writers write."""
+        writer = self.draw.choice(self.writers)
+        writer.write(self.draw.randrange(1, 6), cut=self.draw.random() < 0.3)
+
+    def operations(self):
+        """Rotate all logs, an operation at a time; writers write in between."""
+        self.rotations += 1
+        for writer in list(self.writers):
+            yield from self.rotate(writer)
+
+    def rotate(self, writer):
+        raise NotImplementedError
+
+    @property
+    def written(self):
+        return {writer.number: writer.written for writer in self.writers}
+
+    def stamp(self, pattern, rotations=None):
+        return (START + timedelta(hours=self.rotations if rotations is None else rotations)).strftime(pattern)
+
+
+class ZeekStandalone(Setup):
+    """Zeek under zeekctl: the log is renamed in its folder, compressed into the archive, and made anew by the next record."""
+
+    form = "tsv"
+
+    def make_writers(self):
+        current = self.root / "current"
+        return [self.writer(current / "conn.log", 1), self.writer(current / "ssh.log", 2, "ssh")]
+
+    def make_followed(self):
+        return [self.root / "current"]
+
+    def archived(self, writer):
+        name = f"{writer.path.stem}.{self.stamp('%H:00:00', self.rotations - 1)}-{self.stamp('%H:00:00')}"
+        return self.root / self.stamp("%Y-%m-%d", self.rotations - 1) / f"{name}.log.gz"
+
+    def rotate(self, writer):
+        if not writer.path.exists():
+            return
+        writer.close()
+        rotated = writer.path.with_name(f"{writer.path.stem}-{self.stamp('%y-%m-%d_%H.%M.%S')}.log")
+        writer.path.rename(rotated)
+        yield
+        target = self.archived(writer)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield from compress(rotated, target)
+
+
+class ZeekJson(ZeekStandalone):
+    """The same with JSON logs."""
+
+    form = "zeek-json"
+
+
+class ZeekLoggers(ZeekStandalone):
+    """A cluster with two loggers, of which the spool is followed."""
+
+    def make_writers(self):
+        spool = self.root / "spool"
+        return [self.writer(spool / f"logger-{number}" / "conn.log", number) for number in (1, 2)]
+
+    def make_followed(self):
+        self.archive = self.root / "logs"
+        self.archive.mkdir(parents=True)
+        return [self.root / "spool"]
+
+    def archived(self, writer):
+        name = f"conn.{self.stamp('%H:00:00', self.rotations - 1)}-{self.stamp('%H:00:00')}-{writer.path.parent.name}"
+        return self.archive / self.stamp("%Y-%m-%d", self.rotations - 1) / f"{name}.log.gz"
+
+
+class LogrotateCreate(Setup):
+    """Logrotate with `create`: names move on by one; the writer writes to the renamed file until it gets a signal."""
+
+    compresses, delays = True, False
+
+    def rotate(self, writer):
+        path = writer.path
+        if not path.exists():
+            return
+        if self.delays and path.with_name(f"{path.name}.1").exists():
+            yield from compress(path.with_name(f"{path.name}.1"), path.with_name(f"{path.name}.1.gz"))
+        numbers = [int(file.name.removeprefix(f"{path.name}.").split(".")[0]) for file in path.parent.glob(f"{path.name}.*")]
+        for number in sorted(numbers, reverse=True):
+            for end in ("", ".gz"):
+                file = path.with_name(f"{path.name}.{number}{end}")
+                if file.exists():
+                    file.rename(path.with_name(f"{path.name}.{number + 1}{end}"))
+                    yield
+        path.rename(path.with_name(f"{path.name}.1"))
+        yield
+        path.touch()
+        yield
+        writer.write(self.draw.randrange(3))
+        yield
+        writer.open()
+        yield
+        if self.compresses and not self.delays:
+            yield from compress(path.with_name(f"{path.name}.1"), path.with_name(f"{path.name}.1.gz"))
+
+
+class LogrotateDelayed(LogrotateCreate):
+    """The same with `delaycompress`."""
+
+    delays = True
+
+
+class LogrotatePlain(LogrotateCreate):
+    """The same without compression."""
+
+    compresses = False
+
+
+class LogrotateNoCreate(LogrotateCreate):
+    """The same with `nocreate`: the file is absent until the writer got the signal."""
+
+    def rotate(self, writer):
+        for _ in super().rotate(writer):
+            yield
+
+
+class LogrotateDates(Setup):
+    """Logrotate with `dateext` and `olddir` below the folder of the log."""
+
+    def rotate(self, writer):
+        if not writer.path.exists():
+            return
+        old = writer.path.parent / "old"
+        old.mkdir(exist_ok=True)
+        rotated = old / f"{writer.path.name}-{self.stamp('%Y%m%d%H')}"
+        writer.path.rename(rotated)
+        yield
+        writer.open()
+        yield
+        yield from compress(rotated, rotated.with_name(f"{rotated.name}.gz"))
+
+
+class LogrotateElsewhere(LogrotateDates):
+    """Rotated into a folder elsewhere, which is made with the first rotation and named as the archive."""
+
+    def make_followed(self):
+        self.archive = self.root / "archive" / "suricata"
+        return [self.root / "log" / "eve.json"]
+
+    def make_writers(self):
+        return [self.writer(self.root / "log" / "eve.json", 1)]
+
+    def rotate(self, writer):
+        if not writer.path.exists():
+            return
+        self.archive.mkdir(parents=True, exist_ok=True)
+        rotated = self.archive / f"{writer.path.name}-{self.stamp('%Y%m%d%H')}"
+        writer.path.rename(rotated)
+        yield
+        writer.open()
+        yield
+
+
+class CopyTruncate(Setup):
+    """Logrotate with `copytruncate`: the log is copied, then emptied in place. What is written between the two would be lost."""
+
+    first_line = ""
+
+    def write(self):
+        if not self.writers[0].path.exists() or not self.writers[0].path.stat().st_size:
+            self.writers[0].write_text(self.first_line)
+        super().write()
+
+    def rotate(self, writer):
+        path = writer.path
+        if not path.exists() or not path.stat().st_size:
+            return
+        writer.complete()
+        for number in sorted((int(file.name.split(".")[2]) for file in path.parent.glob("eve.json.*")), reverse=True):
+            for end in ("", ".gz"):
+                file = path.with_name(f"{path.name}.{number}{end}")
+                if file.exists():
+                    file.rename(path.with_name(f"{path.name}.{number + 1}{end}"))
+                    yield
+        data, copy = path.read_bytes(), path.with_name(f"{path.name}.1")
+        copy.write_bytes(data[: len(data) // 2])
+        yield
+        writer.write(self.draw.randrange(3))
+        copy.write_bytes(path.read_bytes())
+        os.truncate(path, 0)
+        yield
+        yield from compress(copy, copy.with_name(f"{copy.name}.gz"))
+
+
+class CopyTruncateAlike(CopyTruncate):
+    """The same, and the log begins with the same long line each time."""
+
+    must_be_seen = True
+    first_line = STATS
+
+
+class Dated(Setup):
+    """Suricata's `rotate-interval`: dated names, of which the newest is live; a last line may go into the file before."""
+
+    def make_followed(self):
+        return [self.root / "suricata"]
+
+    def path(self):
+        return self.root / "suricata" / f"eve-{self.stamp('%Y-%m-%d-%H:%M')}.json"
+
+    def make_writers(self):
+        self.late = []  # written by another thread that has the old file still open
+        return [self.writer(self.path(), 1)]
+
+    @property
+    def written(self):
+        return super().written | {LATE: self.late}
+
+    def rotate(self, writer):
+        if not writer.path.exists():
+            return
+        before = writer.path
+        late = os.open(before, os.O_WRONLY | os.O_APPEND)
+        writer.close()
+        writer.path = self.path()
+        writer.write(1)
+        yield
+        self.late.append(LATE * 1_000_000 + len(self.late))
+        os.write(late, writer.line(self.late[-1]).encode())
+        os.close(late)
+        yield
+        if self.draw.random() < 0.5:
+            yield from compress(before, before.with_name(f"{before.name}.gz"))
+
+
+class Threaded(LogrotateDelayed):
+    """Suricata's `threaded`: a file for each thread, rotated together; one thread begins later."""
+
+    def make_followed(self):
+        return [self.root / "suricata"]
+
+    def make_writers(self):
+        return [self.writer(self.root / "suricata" / f"eve.{number}.json", number) for number in (1, 2)]
+
+    def operations(self):
+        if self.rotations == 1:
+            self.writers.append(self.writer(self.root / "suricata" / "eve.12.json", 12))
+        yield from super().operations()
+
+
+class Deleted(Setup):
+    """The log is deleted, and made anew when the writer gets a signal."""
+
+    can_restart = False
+    must_be_seen = True
+
+    def rotate(self, writer):
+        if writer.path.exists() and writer.path.stat().st_size:
+            writer.path.unlink()
+            yield
+            writer.write(self.draw.randrange(3))
+            yield
+            writer.open()
+            yield
+
+
+class Synchronised(Setup):
+    """A copy that rsync brings up to date: each time the file is replaced by one with more."""
+
+    form = "tsv"
+
+    def make_writers(self):
+        return [self.writer(self.root / "sensor" / "conn.log", 1)]
+
+    def make_followed(self):
+        return [self.root / "copy" / "conn.log"]
+
+    def write(self):
+        super().write()
+        source, target = self.writers[0].path, self.followed[0]
+        if self.draw.random() < 0.5:
+            target.with_name(".conn.log.Xy12z").write_bytes(source.read_bytes())
+            target.with_name(".conn.log.Xy12z").rename(target)
+
+    def rotate(self, writer):
+        self.writers[0].complete()
+        target = self.followed[0]
+        target.write_bytes(writer.path.read_bytes()) if not target.exists() else None
+        temporary = target.with_name(".conn.log.Xy12z")
+        temporary.write_bytes(writer.path.read_bytes())
+        temporary.rename(target)
+        yield
+
+
+class CompressedWriter(Setup):
+    """A writer that compresses what it writes, as Zeek with `LogAscii::gzip_level`, a member at a time."""
+
+    form = "zeek-json"
+
+    def make_writers(self):
+        return [self.writer(self.root / "plain" / "conn.log", 1)]
+
+    def make_followed(self):
+        self.done = 0
+        return [self.root / "current"]
+
+    def write(self):
+        self.writers[0].write(self.draw.randrange(1, 6))
+        self.flush()
+
+    def flush(self):
+        data = self.writers[0].path.read_bytes()
+        member = gzip.compress(data[self.done :])
+        with (self.followed[0] / "conn.log.gz").open("ab") as file:
+            file.write(member[: len(member) // 2])
+            file.flush()
+            file.write(member[len(member) // 2 :])
+        self.done = len(data)
+
+    def rotate(self, writer):
+        live = self.followed[0] / "conn.log.gz"
+        if not live.exists():
+            return
+        folder = self.root / self.stamp("%Y-%m-%d")
+        folder.mkdir(exist_ok=True)
+        live.rename(folder / f"conn.{self.stamp('%H:00:00', self.rotations - 1)}-{self.stamp('%H:00:00')}.log.gz")
+        yield
+
+
+class CompressedInPlace(Setup):
+    """An operator compresses the live log; the writer goes on in a new file after a signal."""
+
+    can_restart = False
+    must_be_seen = True
+
+    def rotate(self, writer):
+        if writer.path.exists() and writer.path.stat().st_size:
+            writer.complete()
+            yield from compress(writer.path, writer.path.with_name(f"eve.json-{self.stamp('%Y%m%d%H')}.gz"))
+            writer.open()
+            yield
+
+
+SETUPS = {
+    "zeek": ZeekStandalone,
+    "zeek-json": ZeekJson,
+    "zeek-loggers": ZeekLoggers,
+    "create": LogrotateCreate,
+    "delaycompress": LogrotateDelayed,
+    "nocompress": LogrotatePlain,
+    "olddir": LogrotateDates,
+    "elsewhere": LogrotateElsewhere,
+    "copytruncate": CopyTruncate,
+    "copytruncate-alike": CopyTruncateAlike,
+    "dated": Dated,
+    "threaded": Threaded,
+    "deleted": Deleted,
+    "rsync": Synchronised,
+    "gzip-writer": CompressedWriter,
+    "gzip-in-place": CompressedInPlace,
+}
