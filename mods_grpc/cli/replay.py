@@ -38,7 +38,7 @@ from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.log_files import NoLogsError
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
-from mods_grpc.ids.watch.monitoring import look_at_recorded, recorded_protocols
+from mods_grpc.ids.watch.monitoring import make_recorded_look, recorded_protocols
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
@@ -198,7 +198,8 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         lateness_seconds=arguments.lateness,
         logs=recorded_protocols(reader.listing),
     )
-    look_at_recorded(reader, feed)  # so that the first windows do without the logs that can't be read
+    look = make_recorded_look(reader, feed)
+    look()  # so that the first windows do without the logs that can't be read
     progress = ReplayProgress(reader)
     unused = find_unused(arguments.logs, reader.listing)
     return _Recording(
@@ -207,7 +208,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         done=progress,
         column=DownloadColumn(),
         columns=columns,
-        look=lambda: look_at_recorded(reader, feed),
+        look=look,
         account=lambda judged: take_account(
             reader.counters,
             feed,

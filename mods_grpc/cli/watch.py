@@ -187,7 +187,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         def collect() -> ReadFacts:
             return collect_facts(source.reader.counters, feed, source.unreadable(), source.lost())
 
-        collect()  # so that the first windows do without the logs that can't be read
+        blindness.begin(collect())  # also has the first windows do without the logs that can't be read
         ticker = Ticker(pipeline, collect, service)
         if arguments.metrics_address:
             watch_parts = WatchParts(

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mods_grpc.cli.output import LiveView, draw_band, draw_sparkline
 from mods_grpc.client import FeatureVerdict, Verdict, VerdictStatus
-from tests.support.ids.sample_alerts import ALERT
+from tests.support.ids.sample_alerts import ALERT, NOTICE
 
 
 def make_feature(name: str, observed: float | None, share: float = 0.9) -> FeatureVerdict:
@@ -33,6 +33,18 @@ def test_the_live_view_shows_each_series_its_band_and_the_alerts() -> None:
     text = console.export_text()
     for piece in ("10.0.0.[7]", "conn_in", "▁", ">>>", "warming up", "1 alerts", "ssh_in 19 686, above expected"):
         assert piece in text
+
+
+def test_the_live_view_shows_open_notices_until_they_are_cleared() -> None:
+    console = Console(record=True, width=160, height=40, force_terminal=False)
+    view = LiveView(console)
+    view.show_notices([NOTICE])
+    console.print(view.render())
+    assert "monitoring is impaired" in (text := console.export_text())
+    assert "since 2019-05-03T10:20:00Z  no http record for 24 h; see whether" in text
+    view.show_notices([])
+    console.print(view.render())
+    assert "monitoring is impaired" not in console.export_text()
 
 
 @pytest.mark.parametrize(

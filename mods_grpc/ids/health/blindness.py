@@ -53,6 +53,10 @@ class Blindness:
         """The open notices, the oldest first."""
         return self._notices.list_open()
 
+    def begin(self, facts: ReadFacts) -> None:
+        """Begin with counters that a checkpoint restored: what they count is of before now."""
+        self._shares.begin(facts)
+
     def observe(self, windows: WindowBatch, verdicts: Sequence[Verdict]) -> None:
         """Take note of windows of one start and the verdicts on them."""
         self._constant.observe(windows)

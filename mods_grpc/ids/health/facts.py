@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadFacts:
-    """What was read so far. All numbers only grow, but begin again at 0 when the watch starts again.
+    """What was read so far. All numbers only grow, until the watch starts again.
 
     Attributes:
         records_by_protocol: Number of records by protocol.

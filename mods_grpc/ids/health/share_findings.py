@@ -39,12 +39,13 @@ class ShareFindings:
         self._buckets: deque[_Bucket] = deque()
         self._before: dict[str, int] = {}
 
+    def begin(self, facts: ReadFacts) -> None:
+        """Leave out of the shares what was read before now."""
+        self._before = _totals(facts)
+
     def observe(self, now_ns: int, elapsed_seconds: float, facts: ReadFacts) -> None:
         """Take note of what was read; arguments as of `LogFindings.observe`."""
-        totals = {"read": facts.records + facts.malformed, "malformed": facts.malformed, "late": facts.late}
-        totals |= {"remote": facts.remote}
-        totals |= {f"records {protocol}": number for protocol, number in facts.records_by_protocol.items()}
-        totals |= {f"unflagged {protocol}": number for protocol, number in facts.unflagged_remote.items()}
+        totals = _totals(facts)
         for bucket in self._buckets:
             bucket.age += elapsed_seconds
         while self._buckets and self._buckets[0].age > HOUR_SECONDS:
@@ -124,6 +125,13 @@ class ShareFindings:
     def restore(self, state: list[Any]) -> None:
         """Replace the state by what `state` returned."""
         self._buckets = deque(_Bucket(age=age, start_ns=start, counts=counts) for age, start, counts in state)
+
+
+def _totals(facts: ReadFacts) -> dict[str, int]:
+    totals = {"read": facts.records + facts.malformed, "malformed": facts.malformed, "late": facts.late}
+    totals |= {"remote": facts.remote}
+    totals |= {f"records {protocol}": number for protocol, number in facts.records_by_protocol.items()}
+    return totals | {f"unflagged {protocol}": number for protocol, number in facts.unflagged_remote.items()}
 
 
 def _percent(part: int, whole: int) -> str:

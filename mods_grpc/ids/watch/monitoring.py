@@ -150,15 +150,20 @@ def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[
     )
 
 
-def look_at_recorded(reader: LogReader, feed: WindowFeed) -> tuple[int, ReadFacts]:
-    """Return the event time that recorded logs have reached, and what was read so far.
+def make_recorded_look(reader: LogReader, feed: WindowFeed) -> Callable[[], tuple[int, ReadFacts]]:
+    """Return a function that returns the event time that recorded logs have reached, and what was read so far.
 
     A protocol of which other files can be read is not unreadable.
     """
     unreadable = {file.path: file.detail or file.reason for file in reader.listing.unreadable}
-    facts = collect_facts(reader.counters, feed, unreadable, {})
-    feed.unreadable -= recorded_protocols(reader.listing)
-    return feed.watermark.value_ns, replace(facts, unreadable_protocols=feed.unreadable)
+    unreadable_protocols = protocols_of(unreadable) - recorded_protocols(reader.listing)
+
+    def look() -> tuple[int, ReadFacts]:
+        facts = collect_facts(reader.counters, feed, unreadable, {})
+        feed.unreadable = unreadable_protocols
+        return feed.watermark.value_ns, replace(facts, unreadable_protocols=unreadable_protocols)
+
+    return look
 
 
 def recorded_protocols(listing: LogListing) -> frozenset[str]:

@@ -192,6 +192,15 @@ def test_few_records_say_nothing_about_a_share():
     assert scene.said == []
 
 
+def test_what_a_checkpoint_counted_is_no_share_of_the_last_hour():
+    scene = Scene(CONN)
+    scene.blindness.begin(ReadFacts(late=5_000, remote=50_000, unflagged_remote={"conn": 50_000}))
+    scene.facts |= {"late": 5_000, "remote": 50_000}
+    for _ in range(6):
+        scene.tick(conn=100, unflagged_remote={"conn": 50_000}, public_local=frozenset({"203.0.113.7"}))
+    assert scene.said == []
+
+
 def test_unknown_locality_names_the_networks_to_give():
     scene = Scene(CONN, HTTP)
     public = frozenset({"203.0.113.7", "203.0.113.9", "2001:db8::7"})
