@@ -322,7 +322,8 @@ class _LogSource:
 
     def lost(self) -> dict[str, int]:
         """Return how often records of a log were lost."""
-        return dict(Counter(self.reader.lost))
+        received = {} if self._receiver is None else {"eve-socket": self._receiver.lost}
+        return {**Counter(self.reader.lost), **received}
 
     def position(self) -> str:
         """Return the position up to which the logs were read, as JSON."""

@@ -47,6 +47,9 @@ class EveReceiver:
         max_file_bytes: Size at which a new file is started.
         max_files: Number of full files stored for the reader; beyond it the oldest is deleted, which is logged.
 
+    Attributes:
+        lost: How often events were lost: they could not be stored, or their file was deleted unread.
+
     Raises:
         DataError: The path is of something other than a socket.
         OSError: The socket or the folder can't be created.
@@ -66,6 +69,7 @@ class EveReceiver:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
         self._is_unwritable = False
+        self.lost = 0
         self._listener = _listen(path, datagram=datagram)
         self._unfinished: dict[socket.socket, bytes] = {}
         self._waker, self._woken = socket.socketpair()
@@ -168,6 +172,7 @@ class EveReceiver:
                     "eve_unwritable", extra={"folder": str(self._folder), "error": str(error), "hint": "events are lost"}
                 )
             self._is_unwritable = True
+            self.lost += 1
 
     def _rotate(self) -> None:
         rotated = _rotated_files(self._folder)
@@ -178,6 +183,7 @@ class EveReceiver:
         for file in rotated[: max(0, len(rotated) + 1 - self._max_files)]:
             logger.error("eve_dropped", extra={"file": file.path.name, "hint": "not read in time"})
             file.path.unlink(missing_ok=True)
+            self.lost += 1
 
     def _open(self) -> int:
         file = os.open(self._folder / LIVE_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, _FILE_MODE)
