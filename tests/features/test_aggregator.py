@@ -81,6 +81,16 @@ def test_unset_fields_count_in_no_sum_mean_flag_or_distinct_count():
     assert [values[f"dns|out_{name}"] for name in ("count_uid", "distinct_query", "AA_true", "AA_false")] == [2, 1, 1, 1]
 
 
+def test_a_record_counts_as_the_transactions_and_the_names_it_stands_for():
+    aggregator = make_aggregator(begin_ns=START)
+    dns = {"orig_h": "10.0.0.1", "resp_h": "8.8.8.8", "ts": START}
+    aggregator.add_many(
+        [Dns(query=("a", "b"), transactions=2, **dns), Dns(query="b", **dns), Dns(transactions=0, RA=True, **dns), Dns(**dns)]
+    )
+    values = aggregator.advance(START + HOUR)[0].values
+    assert [values[f"dns|out_{name}"] for name in ("count_uid", "distinct_query", "RA_true")] == [4, 2, 1]
+
+
 def test_late_records_are_dropped_and_counted_and_all_windows_of_a_slide_agree():
     aggregator = make_aggregator("conn|in_count_uid", begin_ns=START)
     aggregator.add(conn(1_900))
