@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mods_grpc.cli.main import main
+from mods_grpc.exit_codes import EXIT_DOUBTFUL
 from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 from tests.support.running_server import running_server
@@ -180,6 +181,28 @@ def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_rec
     complete = [alert for alert in expected if alert["window"]["end"] <= COMPLETE_UNTIL]
     assert raised == complete
     assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == raised
+
+
+def test_a_watch_logs_its_account_on_request_and_at_its_end_and_exits_with_3_if_it_is_doubtful(day, server, tmp_path):
+    connections = [entry for entry in day if entry[1] == "conn"]
+    write_logs(tmp_path / "logs", connections)
+    (tmp_path / "logs" / "ssh.log").unlink()
+    with watching(server, tmp_path, "--zeek", tmp_path / "logs") as process:
+        for line in process.stderr:
+            if b" watching " in line:
+                process.send_signal(signal.SIGUSR1)
+            if b" account " in line:
+                break
+        wait_until_read(tmp_path, process, round(connections[-1][0] * 1e9) - 1_000)
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == EXIT_DOUBTFUL, log
+    account = next(line for line in log.splitlines() if " account " in line)
+    assert f" lines={len(connections) + 8} records={len(connections)} records_conn={len(connections)}" in account
+    doubt, stopped = log.splitlines()[-2:]
+    assert "level=ERROR" in doubt
+    assert "no record of ssh, which the model needs" in doubt
+    assert " stopped " in stopped
 
 
 def as_event(when, log, line):
