@@ -15,7 +15,7 @@ FIELDS = {
 }
 COMMON = "ts:time uid:string id.orig_h:addr id.orig_p:port id.resp_h:addr id.resp_p:port"
 ATTRIBUTES = {"id.orig_h": "orig_h", "id.orig_p": "orig_p", "id.resp_h": "resp_h", "id.resp_p": "resp_p", "_node_name": "sensor"}
-SEPARATORS = ("\t",) * 8 + (",", ";", "|", " ", "||", "\t\t", ", ", "\x01", "^", '"', "é", "-", "#", "{", ":", "1")
+SEPARATORS = ("\t",) * 40 + (",", ";", "|", " ", "||", "\t\t", ", ", "\x01", "^", '"', "é", "-", "#", "{", ":", "1")
 HOSTILE = (
     b"",
     b"-",
@@ -145,7 +145,7 @@ def make_log_text(draw: random.Random, protocol: str, max_lines: int) -> bytes:
     lines: list[bytes] = []
     for _ in range(draw.choice((1, 1, 2, 3))):
         of = draw.choice((protocol, protocol, draw.choice(tuple(RECORD_TYPES))))
-        if draw.random() < 0.3:
+        if draw.random() < 0.15:
             lines += [_json_line(draw, of) for _ in range(draw.randrange(max_lines // 2))]
         else:
             lines += _tsv_lines(draw, of, draw.randrange(max_lines))
@@ -160,10 +160,10 @@ def _tsv_lines(draw: random.Random, protocol: str, number: int) -> list[bytes]:
         columns.insert(0, ["_node_name", "string"])
     if draw.random() < 0.6:
         columns.append(["tags", "set[string]"])
-    for _ in range(draw.choice((0, 0, 1, 2))):
+    for _ in range(draw.choice((0, 0, 0, 0, 1, 2))):
         _change_columns(draw, columns)
     separator = draw.choice(SEPARATORS)
-    unset, empty = draw.choice(("-",) * 6 + ("", "N/A", "(unset)", "é")), draw.choice(("(empty)",) * 6 + ("", "-", "EMPTY"))
+    unset, empty = draw.choice(("-",) * 16 + ("", "N/A", "(unset)", "é")), draw.choice(("(empty)",) * 16 + ("", "-", "EMPTY"))
     header = [
         "#separator " + "".join(f"\\x{byte:02x}" for byte in separator.encode()),
         f"#set_separator{separator},",
@@ -174,13 +174,13 @@ def _tsv_lines(draw: random.Random, protocol: str, number: int) -> list[bytes]:
         "#fields" + separator + separator.join(name for name, _ in columns),
         "#types" + separator + separator.join(kind for _, kind in columns),
     ]
-    for _ in range(draw.choice((0, 0, 0, 1, 2))):
+    for _ in range(draw.choice((0, 0, 0, 0, 0, 0, 0, 1, 2))):
         if len(header) > 1:
             del header[draw.randrange(len(header))]
     lines = [line.encode() for line in header]
     if draw.random() < 0.1:
         lines[0] = b"\xef\xbb\xbf" + lines[0]
-    trailing = draw.choice((0,) * 8 + (1, 2))
+    trailing = draw.choice((0,) * 20 + (1, 2))
     for _ in range(number):
         record = random_record(draw, 3_600)
         while record.protocol != protocol:
