@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mods_grpc.cli.main import build_parser
-from mods_grpc.exit_codes import EXIT_USAGE
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_USAGE
 from mods_grpc.server.probe import main as probe
 from tests.support.models.tiny import publish_tiny
 from tests.support.paths import ROOT
@@ -156,6 +156,7 @@ def test_the_watch_writes_where_its_unit_lets_it():
     assert str(arguments.state) == f"/var/lib/{unit['StateDirectory'][0]}"
     assert arguments.alerts == [f"eve:/var/log/{unit['LogsDirectory'][0]}/eve.json"]
     assert (unit["Type"], unit["WatchdogSec"]) == (["notify"], ["5min"])
+    assert unit["SuccessExitStatus"] == [str(EXIT_DOUBTFUL)]
     (server,) = read_unit(DEPLOY / "systemd/mods-grpc-server.service")["ExecStart"]
     assert f"--address {arguments.address} " in " ".join(server.split())
 
