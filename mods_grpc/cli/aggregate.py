@@ -22,7 +22,7 @@ from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account, make_account
-from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, format_doubts, is_doubtful
+from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, Expectation, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.logs.quarantine import Quarantine
 
 
@@ -67,6 +67,7 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         "--quarantine", type=parse_path, metavar="FILE", help="write malformed lines to this file, with the reason, as JSON lines"
     )
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
+    parser.epilog = EXIT_HELP
     parser.set_defaults(run=run_aggregate)
 
 

@@ -33,7 +33,7 @@ from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account
-from mods_grpc.ids.health.doubts import Doubt, find_doubts, format_doubts, is_doubtful
+from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.log_files import NoLogsError
 from mods_grpc.ids.sources.reader import LogReader
@@ -94,6 +94,7 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     parser.add_argument(
         "--series-column", type=parse_text, metavar="NAME", help="column of a table that names the series of a row"
     )
+    parser.epilog = EXIT_HELP
     parser.set_defaults(run=run_replay)
 
 

@@ -33,7 +33,7 @@ from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.sinks.sink import SinkGroup
 from mods_grpc.ids.health.account import Account, RejectedLines
-from mods_grpc.ids.health.doubts import Expectation
+from mods_grpc.ids.health.doubts import EXIT_HELP, Expectation
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.position import LogPosition
@@ -105,6 +105,7 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         metavar="HOST:PORT",
         help="serve Prometheus metrics at this address (default: nowhere)",
     )
+    parser.epilog = EXIT_HELP
     parser.set_defaults(run=run_watch)
 
 

@@ -33,6 +33,13 @@ MIN_REMOTE_SHARE = 0.1
 MIN_PROTOCOL_RECORDS = 20  # of a protocol, before its share says something
 MAX_AHEAD_SECONDS = 3_600
 
+EXIT_HELP = (
+    f"Exit status 3: finished, but what was read can't be trusted; the last line says why. Nothing was read; more than "
+    f"{MAX_DROPPED_SHARE:.0%} of the lines were malformed, or of the records late or over the limit of series; more than "
+    f"{MAX_REMOTE_SHARE:.0%} had neither end local; a file could not be read; or there was no window to judge."
+)
+"""Text for the help of commands that print doubts."""
+
 _TIME = re.compile(r"""^\{.*?"(?:ts|timestamp|@timestamp)"\s*:\s*"?([^",}]+)|^([^\t{,]+)""")
 _MAX_SHOWN_CHARACTERS = 80
 

@@ -137,8 +137,11 @@ class AccountLog:
         doubts = find_doubts(account, self._expect(now_ns))
         logger.info("account", extra={"since": format_nanos(since_ns), **account_fields(account, now_ns)})
         for doubt in doubts:
-            log = logger.error if doubt.is_severe else logger.warning
-            log("doubt", extra={"code": doubt.code, "what": doubt.message})
+            fields = {"code": doubt.code, "what": doubt.message}
+            if doubt.is_severe:
+                logger.error("doubt", extra=fields)
+            else:
+                logger.warning("doubt", extra=fields)
         return doubts
 
 
