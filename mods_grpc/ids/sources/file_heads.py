@@ -19,30 +19,32 @@ RECORDS = 8
 
 MIXED: Final = "mixed"
 OTHER: Final = "other"
+NAMELESS: Final = "nameless"
 
 
 def read_kind(path: Path) -> str | None:
     """Return the protocol of a log by its first lines.
 
     Returns:
-        The protocol; `mixed` for lines of several logs, as of EVE or combined JSON; `other` for another log; None for no log.
+        The protocol; `mixed` for lines of several logs, as of EVE or combined JSON; `other` for another log; `nameless` for JSON
+        that does not say of which log it is; None for no log.
 
     Raises:
         OSError: The file can't be read.
     """
     parser = LineParser("")  # whatever the name says
-    paths: set[str] = set()
+    logs: set[str] = set()
     kind = None
     for line in head_lines(path):
         if line.startswith(b"#path"):
-            paths.add(line.decode("utf-8", "replace").split()[-1])
+            logs.add(line.decode("utf-8", "replace").split()[-1])
         elif line.startswith(b"{") and (event := _parse_json(line)) is not None:
             opened = _open_envelope(event)
-            kind = OTHER
+            kind = kind or NAMELESS
             if opened is not None and "event_type" in opened.event:
                 return MIXED
             if opened is not None and opened.log is not None:
-                paths.add(opened.log)
+                logs.add(opened.log)
         try:
             if parser.parse(line) is not None and not parser.header.path:
                 return MIXED
@@ -50,11 +52,11 @@ def read_kind(path: Path) -> str | None:
             continue
         if parser.header.names:
             kind = OTHER
-    protocols = {protocol for log in paths if (protocol := protocol_of_log(log))}
-    if not paths or (len(paths) == 1 and path.name.startswith(next(iter(paths)))):
-        return next(iter(protocols), kind)
-    # named otherwise than the log in it: lines of other logs may follow
-    return MIXED
+    if not logs:
+        return kind
+    if len(logs) > 1 or not path.name.startswith(tuple(logs)):
+        return MIXED  # named otherwise than the log in it: lines of other logs may follow
+    return protocol_of_log(next(iter(logs))) or OTHER
 
 
 def first_record_ns(path: Path, protocols: Collection[str] = PROTOCOLS, latest_ns: int | None = None) -> int | None:

@@ -13,7 +13,7 @@ from mods_grpc.errors import DataError
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.copies import find_copies, find_repeated
-from mods_grpc.ids.sources.file_heads import MIXED, read_kind
+from mods_grpc.ids.sources.file_heads import HEAD_LINES_BYTES, MIXED, NAMELESS, read_kind
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError, check_compression
 
@@ -28,6 +28,7 @@ NOT_A_FILE = "not a file"
 PARTIAL = "hidden or incomplete"
 UNREADABLE = "unreadable"
 COMPRESSION = "compression"
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,19 +96,18 @@ def classify(path: Path, protocols: Container[str], *, explicit: bool = False, r
     Args:
         path: The file.
         protocols: Protocols of interest.
-        explicit: The user named the file, so it is always of interest.
+        explicit: Whether the user named the file, so that it is one of interest unless it is another log.
         root: The folder that is searched; the path from it to the file may name the writer.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return LeftOutFile(path=path, reason=NOT_A_FILE)
+            return LeftOutFile(path=path, reason=NOT_A_FILE, detail=_KINDS.get(stat.S_IFMT(status.st_mode), ""))
+        if file_names.is_partial(path.name) and not explicit:
+            return LeftOutFile(path=path, reason=PARTIAL)
         name = file_names.parse_name(path.name)
-        if not explicit:
-            if file_names.is_partial(path.name):
-                return LeftOutFile(path=path, reason=PARTIAL)
-            if (reason := _reason_against(path, name, status, protocols)) is not None:
-                return LeftOutFile(path=path, reason=reason)
+        if (reason := _reason_against(path, name, status, protocols, explicit=explicit)) is not None:
+            return LeftOutFile(path=path, reason=reason)
         check_compression(path)
     except UnsupportedCompressionError as error:
         return LeftOutFile(path=path, reason=COMPRESSION, detail=str(error))
@@ -212,23 +212,24 @@ def _make_log_file(path: Path, name: LogName, root: Path) -> LogFile:
     return LogFile(path=path, log=log, rotated=rotated, order=(not rotated, stamp, -name.number, str(path)))
 
 
-def _reason_against(path: Path, name: LogName, status: os.stat_result, protocols: Container[str]) -> str | None:
+def _reason_against(
+    path: Path, name: LogName, status: os.stat_result, protocols: Container[str], *, explicit: bool
+) -> str | None:
     """Return why a file is not a log of interest; None if it is one."""
     if (repeated := file_names.repeated_log(name.stream)) is not None:
         return f"{REPEATS} {repeated}.log" if repeated in protocols else OTHER_LOG
-    if name.has_extension and name.protocol is not None:
-        return None if name.protocol in protocols else OTHER_LOG
-    if name.has_extension and name.is_eve:
-        return None
-    if name.has_extension or (name.protocol or name.is_eve):
-        return _reason_by_content(path, status, protocols)
-    return NOT_A_LOG
-
-
-def _reason_by_content(path: Path, status: os.stat_result, protocols: Container[str]) -> str | None:
-    kind = _read_kind(path, status.st_dev, status.st_ino, min(status.st_size, 1 << 12))
-    if kind is None:
+    is_named = name.is_eve or name.protocol is not None
+    if not name.has_extension and not is_named and not explicit:
         return NOT_A_LOG
+    kind = None
+    if not name.has_extension or not is_named:
+        kind = _read_kind(path, status.st_dev, status.st_ino, min(status.st_size, HEAD_LINES_BYTES))
+        if kind is None:
+            return None if explicit else NOT_A_LOG
+    if is_named:
+        return None if name.is_eve or name.protocol in protocols else OTHER_LOG
+    if kind == NAMELESS and explicit and name.is_json:
+        return None  # its lines are rejected, which says what they lack
     return None if kind == MIXED or kind in protocols else OTHER_LOG
 
 

@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 MAX_OPEN_FILES = 256
-MAX_LARGE_BUFFERS = 64  # files read at once beyond which each gets a small buffer
-BUFFER_BYTES, SMALL_BUFFER_BYTES = 1 << 17, 1 << 13
-_COMPRESSED_BYTES, _SMALL_COMPRESSED_BYTES = 1 << 16, 1 << 12
+MIN_BUFFER_BYTES, MAX_BUFFER_BYTES = 1 << 13, 1 << 17
+MAX_BUFFERS_BYTES = 32 << 20  # shared by all files that are read at once
 _MAX_XZ_BYTES = 512 << 20  # memory for the dictionary of an xz file
 _SKIPPABLE = tuple(bytes([0x50 + number, 0x2A, 0x4D, 0x18]) for number in range(16))  # of lz4 and zstd
 _SKIPPABLE_HEADER_BYTES = 8
@@ -143,6 +142,11 @@ class _Descriptors:
         self._max_open = MAX_OPEN_FILES if soft == resource.RLIM_INFINITY else max(4, min(MAX_OPEN_FILES, soft // 4))
         self.readers = 0  # files that are being read, open at the moment or not
 
+    @property
+    def buffer_bytes(self) -> int:
+        """Size of the buffer of one more file."""
+        return max(MIN_BUFFER_BYTES, min(MAX_BUFFER_BYTES, MAX_BUFFERS_BYTES // max(1, self.readers)))
+
     def read(self, file: "_RawFile", size: int, offset: int) -> bytes:
         with self._lock:
             return os.pread(self._get(file), size, offset)
@@ -253,7 +257,7 @@ class _CompressedText(io.RawIOBase):
     def __init__(self, file: _RawFile, compression: Compression) -> None:
         assert compression.make is not None
         self._file, self._compression, self._make = file, compression, compression.make
-        self._chunk_bytes = _COMPRESSED_BYTES if _descriptors.readers <= MAX_LARGE_BUFFERS else _SMALL_COMPRESSED_BYTES
+        self._chunk_bytes = _descriptors.buffer_bytes // 2
         self.damage: str | None = None
         self._rewind()
 
@@ -292,7 +296,7 @@ class _CompressedText(io.RawIOBase):
         super().close()
 
     def _skip_to(self, target: int) -> None:
-        while self._position < target and self._read(min(target - self._position, BUFFER_BYTES)):
+        while self._position < target and self._read(min(target - self._position, MAX_BUFFER_BYTES)):
             pass
 
     def _read(self, size: int) -> bytes:
@@ -393,8 +397,7 @@ class TextFile(io.BufferedReader):
         except BaseException:
             _close(file)
             raise
-        few = _descriptors.readers <= MAX_LARGE_BUFFERS
-        super().__init__(raw, buffer_bytes or (BUFFER_BYTES if few else SMALL_BUFFER_BYTES))
+        super().__init__(raw, buffer_bytes or _descriptors.buffer_bytes)
 
     @property
     def is_plain(self) -> bool:
