@@ -20,7 +20,7 @@ class Scheme:
         rotated: Name of the file of an hour, when so many hours were rotated after it.
         is_eve: Whether it is of Suricata.
         followed: Folder or file that a watch is given.
-        archive: Whether the rotated files lie in a folder that the watch must be told.
+        archive: Whether the rotated files lie in another folder.
     """
 
     live: Callable[[int], str]
@@ -28,6 +28,11 @@ class Scheme:
     is_eve: bool = False
     followed: str = ""
     archive: bool = False
+
+    @property
+    def may_copy(self) -> bool:
+        """Whether logrotate names the files, which can copy and truncate the live log instead of renaming it."""
+        return self.live(0) == self.live(1) and "log.1" in self.rotated(0, 1).replace("json", "log")
 
 
 def _at(hour: int, form: str) -> str:
@@ -94,7 +99,7 @@ class Writer:
         self._suffix = draw.choice(("", "", *COMPRESSIONS))
         self._is_delayed = draw.random() < 0.5
         self._is_json = scheme.is_eve or draw.random() < 0.4
-        self._copies = draw.random() < 0.1 and scheme.live(0) == scheme.live(1)  # copytruncate
+        self._copies = scheme.may_copy and draw.random() < 0.15
         self._files: list[tuple[int, Path]] = []  # rotated ones, with their hour
         self._pending = b""
         (root / scheme.followed).parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +195,11 @@ def make_writers(draw: random.Random, root: Path) -> list[Writer]:
 
 
 def write_history(draw: random.Random, writers: list[Writer]) -> Iterator[None]:
-    """Write and rotate some hours, with a look now and then."""
+    """Write and rotate some hours, with a look now and then, the first one at the first lines."""
+    for writer in writers:
+        writer.write(2)
+        writer.finish()
+    yield
     for _ in range(draw.choice((1, 2, 4, 12))):
         for _ in range(draw.choice((0, 1, 1, 2, 3))):
             for writer in writers:
