@@ -193,6 +193,6 @@ def _digits(stamp: str) -> str:
     if re.fullmatch(_EPOCH, stamp):
         return datetime.fromtimestamp(int(stamp[:10]), UTC).strftime("%Y%m%d%H%M%S")
     digits = re.sub(r"\D", "", stamp)
-    if re.match(_CLOCK, stamp):
-        return f"T{digits}"
-    return f"20{digits}" if re.match(r"\d\d-", stamp) and not re.match(r"(?:19|20)\d\d", stamp) else digits
+    if re.match(rf"\d\d-{_MONTH}-{_DAY}", stamp):
+        return f"20{digits}"
+    return f"T{digits}" if re.match(r"\d\d:\d\d|\d\d-\d\d-\d\d(?!\d)", stamp) else digits
