@@ -193,6 +193,6 @@ def _digits(stamp: str) -> str:
     if re.fullmatch(_EPOCH, stamp):
         return datetime.fromtimestamp(int(stamp[:10]), UTC).strftime("%Y%m%d%H%M%S")
     digits = re.sub(r"\D", "", stamp)
-    if re.match(rf"\d\d-{_MONTH}-{_DAY}", stamp):
+    if re.match(rf"\d\d-{_MONTH}-{_DAY}(?!\d)", stamp):
         return f"20{digits}"
     return f"T{digits}" if re.match(r"\d\d:\d\d|\d\d-\d\d-\d\d(?!\d)", stamp) else digits
