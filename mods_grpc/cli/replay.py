@@ -32,20 +32,22 @@ from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account
-from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful
+from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful, order_doubts
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.log_files import NoLogsError
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
 from mods_grpc.ids.watch.monitoring import make_recorded_look, recorded_protocols
-from mods_grpc.ids.watch.pipeline import WatchCounters
+from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, read_datapool
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 from mods_grpc.server.log_setup import set_up_logging
 
+_DOUBTED_NOTICES = {NoticeCode.FEATURE_CONSTANT, NoticeCode.MODEL_UNFIT}  # which the account does not show
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
@@ -130,11 +132,12 @@ def run_replay(arguments: argparse.Namespace) -> int:
             )
             bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
         pipeline.close()
-    return _report(arguments, model, recording, pipeline.counters)
+    return _report(arguments, model, recording, pipeline)
 
 
-def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recording, counters: WatchCounters) -> int:
+def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recording, pipeline: WatchPipeline) -> int:
     """Print what was read, what came of it and what to doubt; return the exit status."""
+    counters = pipeline.counters
     if recording.account is None:
         judged = counters.by_status.get(VerdictStatus.SCORED, 0)
         account = Account(windows=counters.windows, judged=judged)
@@ -149,7 +152,9 @@ def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recordi
         now_ns=time.time_ns(),
         has_logs=recording.account is not None,
     )
-    doubts = find_doubts(account, expected)
+    unfit = [notice for notice in pipeline.open_notices if notice.code in _DOUBTED_NOTICES]
+    doubts = [Doubt(str(notice.code), f"{notice.message}; {notice.hint}", is_severe=True) for notice in unfit]
+    doubts = order_doubts(doubts + find_doubts(account, expected))
     _print_summary(counters, account, doubts, as_json=arguments.json)
     sys.stderr.write(format_doubts(doubts))
     return EXIT_DOUBTFUL if is_doubtful(doubts) else EXIT_OK

@@ -8,7 +8,7 @@ logs' clock is ahead; and when no window was computed or judged. Smaller shares 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from mods_grpc.array_types import NANOS_PER_SECOND
@@ -100,6 +100,11 @@ def find_doubts(account: Account, expected: Expectation) -> list[Doubt]:
     if not expected.has_logs:
         finders = (_recorded_windows,)
     doubts = [doubt for find in finders for doubt in find(account, expected)]
+    return order_doubts(doubts)
+
+
+def order_doubts(doubts: Iterable[Doubt]) -> list[Doubt]:
+    """Return warnings before severe doubts, both in their order."""
     return sorted(doubts, key=lambda doubt: doubt.is_severe)
 
 

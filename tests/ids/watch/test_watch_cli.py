@@ -183,6 +183,37 @@ def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_rec
     assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == raised
 
 
+def replay_account(server, capsys, *words):
+    """Return the exit status of a replay, its account and the last line of its errors."""
+    status = main(["replay", *map(str, words), "--server", server, "--sensor", "tap", "--dry-run", "--json"])
+    captured = capsys.readouterr()
+    return status, json.loads(captured.out.splitlines()[-1])["account"], captured.err.splitlines()[-1]
+
+
+def test_replay_prints_its_account(short_logs, server, capsys):
+    status, account, summary = replay_account(server, capsys, short_logs, "--local", "10.0.0.0/24")
+    assert status == 0
+    assert (account["files_read"], account["records"], account["doubts"]) == (2, account["added"], [])
+    assert account["lines"] == account["records"] + account["ignored"]
+    assert account["windows"] > account["judged"] > 100
+    assert summary.startswith(f"{account['windows']} windows, {account['judged']} judged, ")
+
+
+def test_a_replay_that_can_not_be_trusted_exits_with_3_and_says_why_last(short_logs, server, tmp_path, capsys):
+    status, account, last = replay_account(server, capsys, short_logs, "--local", "172.16.0.0/12")
+    assert (status, account["remote"]) == (EXIT_DOUBTFUL, account["records"])
+    assert last == "doubtful: 100 % of the records have neither end in 172.16.0.0/12: is --local right?"
+    (tmp_path / "ftp.log").write_text("#fields\tts\n")
+    status, account, last = replay_account(server, capsys, tmp_path)
+    assert (status, account["left_out"]) == (EXIT_DOUBTFUL, [{"reason": "other log", "number": 1, "first": ["ftp.log"]}])
+    assert "no log of conn, ssh was there to read: only 1 of another log (ftp.log)" in last
+    table = tmp_path / "one.csv"
+    table.write_text("window_start,conn_in,ssh_in\n2026-03-02T00:00:00Z,5,5\n")
+    status, account, last = replay_account(server, capsys, table)
+    assert (status, account["windows"], account["judged"]) == (EXIT_DOUBTFUL, 1, 0)
+    assert "none of 1 window was judged: the model needs 4 before it in a row, 1m apart" in last
+
+
 def test_a_watch_logs_its_account_on_request_and_at_its_end_and_exits_with_3_if_it_is_doubtful(day, server, tmp_path):
     connections = [entry for entry in day if entry[1] == "conn"]
     write_logs(tmp_path / "logs", connections)
