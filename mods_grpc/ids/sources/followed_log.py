@@ -85,9 +85,10 @@ class FollowedLog:
         self._snapshot: dict[str, int] = {}
         self._archived_log: str | None = None
         self._leftover: list[Positioned] = []
-        self._looks_at_short = self._looks_at_previous = 0
+        self._looks_at_short = self._looks_at_previous = self._looks_to_list = 0
+        self._first: FilePosition | None = None
         self._attempts: dict[Path, int] = {}
-        self._is_warned = False
+        self._is_warned = self._has_incomplete = False
 
     def look(self, live: LiveLog | None) -> None:
         """See what became of the files, and up to where they are read next.
@@ -107,6 +108,9 @@ class FollowedLog:
             self._look_at_previous(self._previous)
         is_other = self._current is not None and self._look_at_current(self._current)
         if has_changed or is_other:
+            self._looks_to_list = _PATIENCE_LOOKS
+        if has_changed or is_other or (self._has_incomplete and self._looks_to_list > 0):
+            self._looks_to_list -= 1
             self._requeue()
 
     def read(self) -> Iterator[Positioned]:
@@ -141,11 +145,10 @@ class FollowedLog:
             return self._current.place(previous, self._finished)
         return None if self._previous is None else self._previous.place(None, self._finished)
 
+    @property
     def first_position(self) -> FilePosition | None:
-        """Return the position before a live file that is empty; None if nothing waits to be read."""
-        if not self._queue:
-            return None
-        return FilePosition(FileIdentity.of(b""), 0, TsvHeader(), finished=self._finished, inode=self._queue[0].inode)
+        """Position before the first file, as long as nothing was read; None if there was none."""
+        return self._first
 
     @property
     def newest_ns(self) -> int:
@@ -180,7 +183,13 @@ class FollowedLog:
         else:
             live = [each for each in listing if each.is_live] or [each for each in listing if each.may_be_live]
             self._queue = live[-1:]
+        self._note_first()
         self._remember(listing)
+
+    def _note_first(self) -> None:
+        if self._queue and self._current is None and self._previous is None:
+            first = self._queue[0]
+            self._first = FilePosition(FileIdentity.of(first.head), 0, TsvHeader(), finished=self._finished, inode=first.inode)
 
     def _resume_at(self, position: FilePosition, listing: list[ListedFile]) -> None:
         self._current = self._find(position, listing)
@@ -251,6 +260,7 @@ class FollowedLog:
         """List the files that are to be read after the present one."""
         listing, before, current = self._list(), self._queue, self._current
         self._queue = self._unread(listing, current.began_ns if current else 0)
+        self._note_first()
         if current is not None and not current.is_plain:
             current.file = next((each.file for each in listing if each.inode == current.inode), current.file)
             current.refresh(is_last=True)
@@ -269,16 +279,24 @@ class FollowedLog:
     def _unread(self, listing: list[ListedFile], began_ns: int) -> list[ListedFile]:
         """Return the files to read after the present one: those behind it by name or by time, or new in the live folder."""
         at = max((index for index, listed in enumerate(listing) if self._is_current(listed)), default=len(listing))
-        unread = []
+        unread, self._has_incomplete = [], False
         for index, listed in enumerate(listing):
             if self._is_current(listed) or self._was_read(listed):
                 continue
             is_new = listed.is_in_live_folder and self._seen is not None and listed.head not in self._seen
             is_behind = index > at or is_new or listed.began_ns > began_ns > 0
-            # before its first line is complete, a file is still being copied or compressed, or holds nothing
-            if listed.is_live or (is_behind and is_recognisable(listed.head)):
+            if is_behind and self._is_incomplete(listed):
+                self._has_incomplete = True
+            elif listed.is_live or (is_behind and listed.head):
                 unread.append(listed)
         return _drop_copies(unread)
+
+    def _is_incomplete(self, listed: ListedFile) -> bool:
+        """Return whether a file seems to be a copy that is being made: before its first line is complete."""
+        if listed.is_live or not listed.head or is_recognisable(listed.head):
+            return False
+        files = [file for file in (self._current, self._previous) if file is not None]
+        return listed.file.path.suffix in SUFFIXES or any(file.head.startswith(listed.head) for file in files)
 
     def _is_current(self, listed: ListedFile) -> bool:
         """Return whether a file is the one that is read, or a copy of it."""
@@ -319,7 +337,8 @@ class FollowedLog:
         """Open the file of a position, under its present name; the newest and plain one if there are copies."""
         alike = [each for each in listing if position.identity.matches(each.head)]
         if not position.newest_ns:  # what was read of it may not tell it from others
-            alike = [each for each in alike if each.inode == position.inode] or (alike[:1] if position.offset else [])
+            same = [each for each in alike if each.inode == position.inode]
+            alike = same or (alike[:1] if position.identity.length else [])
         alike.reverse()
         for listed in sorted(alike, key=lambda each: each.file.path.name.endswith(SUFFIXES)):
             if but is not None and listed.inode == but.inode:

@@ -103,15 +103,20 @@ class LogFollower:
         """Take note that all records of the last look were processed."""
         for name, log in self._logs.items():
             self.advance(name, log.place())
-        self._since_ns = self._since_ns or max(0, max((log.newest_ns for log in self._logs.values()), default=0) - _SKEW_NS)
+        if any(log.newest_ns for log in self._logs.values()):
+            self._since_ns = self._since_ns or self._newest_ns() - _SKEW_NS
 
     def position(self) -> LogPosition:
         """Return the position after the last record that was processed."""
         positions = self._positions | {name: place.to_position() for name, place in self._places.items()}
         for name, log in self._logs.items():
-            if name not in positions and (position := log.first_position()) is not None:
+            if name not in positions and (position := log.first_position) is not None:
                 positions[name] = position
-        return LogPosition(positions, self._since_ns or time_ns())
+        return LogPosition(positions, self._since_ns or self._newest_ns() - _SKEW_NS)
+
+    def _newest_ns(self) -> int:
+        """Return when the newest record was logged; before the first, the present time."""
+        return max((log.newest_ns for log in self._logs.values()), default=0) or time_ns()
 
     def close(self) -> None:
         """Close all files."""
