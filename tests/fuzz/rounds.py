@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import mods_grpc.cli.main
 import training.cli.main
@@ -107,7 +108,9 @@ def run_recorded(draw: random.Random, folder: Path) -> None:
         assert got[0]["lines"] == 0, f"nothing to read line by line, but in bulk {got[0]}"
         return
     for name, one, other in zip(("read", "counted", "rows"), got, expected, strict=True):
-        assert repr(one) == repr(other), f"{name}: in bulk {one}, line by line {other}"
+        assert one == other or repr(one) == repr(other), (
+            f"{name}: in bulk {_difference(one, other)}, line by line {_difference(other, one)}"
+        )
 
 
 def run_schemes(draw: random.Random, folder: Path) -> None:
@@ -168,8 +171,12 @@ def run_growing(draw: random.Random, folder: Path) -> None:
             text = text[size:]
             if draw.random() < 0.5 or not text:
                 followed.update(map(repr, reader.poll()))
-    with LogReader([path]) as whole:
-        expected = Counter(map(repr, whole.poll()))
+    try:
+        with LogReader([path]) as whole:
+            expected = Counter(map(repr, whole.poll()))
+    except DataError:  # there is nothing of interest in it
+        assert not followed
+        return
     assert followed == expected, (followed - expected, expected - followed)
     assert asdict(reader.counters) == asdict(whole.counters)
     check_balance(reader.counters)
@@ -285,7 +292,16 @@ def _parse_only(parser: argparse.ArgumentParser, words: list[str]) -> int:
 
 
 def _plain(counters: ReadCounters | AggregatorCounters) -> dict:
-    return {name: dict(sorted(value.items())) if isinstance(value, dict) else value for name, value in asdict(counters).items()}
+    """Return the counters without what depends on the order of reading."""
+    values = asdict(counters).items()
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in values if name != "first_damaged"}
+
+
+def _difference(one: Any, other: Any) -> Any:
+    """Return what of one is not in the other."""
+    if isinstance(one, dict):
+        return {name: value for name, value in one.items() if other.get(name) != value}
+    return [row for row in one if row not in other][:3]
 
 
 def _draw_options(draw: random.Random) -> AggregatorOptions:
