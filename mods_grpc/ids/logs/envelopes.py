@@ -5,22 +5,40 @@ Filebeat and Elastic Agent put the line into `message` or `event.original`, or i
 in `_source`.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from mods_grpc.ids.logs.json_text import decode_json
 from mods_grpc.ids.logs.line_rules import MalformedLineError
+from mods_grpc.ids.logs.log_names import protocol_of_log
 from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, host_of
 from mods_grpc.ids.logs.zeek_json import is_zeek, log_of
 
 _MAX_DEPTH = 4
-_TEXTS = ("event.original", "message", "_raw", "@rawstring", "log", "MESSAGE", "msg", "line", "body")
-_OBJECTS = ("suricata.eve", "suricata", "json", "eve", "message", "log", "_source", "result", "data", "event", "fields", "body")
+# where the line is, as text or as an object; the text goes before what was decoded from it
+_CONTENTS = (
+    *("event.original", "message", "_raw", "@rawstring", "full_log", "full_message", "short_message", "MESSAGE", "msg", "line"),
+    *(
+        "suricata.eve",
+        "suricata",
+        "json",
+        "eve",
+        "log",
+        "_source",
+        "result",
+        "data",
+        "event",
+        "fields",
+        "body",
+        "payload",
+        "value",
+    ),
+)
 _CONTEXT = ("@timestamp", "date", "source", "destination", "network")  # what shippers move out of the line
-_FILES = ("log.file.path", "file", "path", "filename", "source")
-_DATASETS = ("event.dataset", "fileset.name", "sourcetype", "data_stream.dataset")
+_FILES = ("log.file.path", "file", "path", "filename", "file_path", "source")
+_DATASETS = ("event.dataset", "fileset.name", "sourcetype", "data_stream.dataset", "tag")
 _ZEEK_DATASETS = {"connection": "conn", "conn": "conn", "dns": "dns", "http": "http", "ssl": "ssl", "ssh": "ssh", "sip": "sip"}
 
 
@@ -61,28 +79,24 @@ def _open(event: Mapping[str, Any], depth: int) -> OpenedLine | None:
         line = _open(inner, depth + 1)
         if line is not None:
             return OpenedLine(_with_context(line.event, event), line.is_eve, line.log or _log_in(event))
+    if "ts" in event:
+        return OpenedLine(event, is_eve=False)  # of Zeek, of a log without connections, or with other names for their ends
     return _open_ecs(event)
 
 
 def _open_tagged(event: Mapping[str, Any]) -> OpenedLine | None:
     """Return the line of an object like `{"conn": {...}}`, as the Kafka plugin of Zeek can write."""
     ((log, inner),) = event.items()
-    is_tag = isinstance(inner, dict) and "ts" in inner and log not in _OBJECTS
+    is_tag = isinstance(inner, dict) and "ts" in inner and log not in _CONTENTS
     return OpenedLine(inner, is_eve=False, log=log_of(inner) or log) if is_tag else None
 
 
 def _contents(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for name in _TEXTS:
-        text = _look_up(event, name)
-        if isinstance(text, str) and (text := text.strip()).startswith("{"):
-            try:
-                inner = json.loads(text)
-            except (ValueError, RecursionError):
-                raise MalformedLineError("json") from None
-            yield inner
-    for name in _OBJECTS:
+    for name in _CONTENTS:
         inner = _look_up(event, name)
-        if isinstance(inner, dict):
+        if isinstance(inner, str) and inner.lstrip().startswith("{"):
+            yield decode_json(inner)
+        elif isinstance(inner, dict):
             yield inner
         elif flat := {key[len(name) + 1 :]: value for key, value in event.items() if key.startswith(f"{name}.")}:
             yield flat
@@ -110,9 +124,12 @@ def _with_context(line: Mapping[str, Any], envelope: Mapping[str, Any]) -> Mappi
 
 
 def _log_in(envelope: Mapping[str, Any]) -> str | None:
+    """Return the name of Zeek's log that an envelope tells, or that of its file; a JSON file may hold many logs."""
     for name in _FILES:
         if isinstance(path := _look_up(envelope, name), str) and path:
-            return PurePath(path.replace("\\", "/")).name
+            file = PurePath(path.replace("\\", "/")).name
+            if protocol_of_log(file) or not file.endswith("json"):
+                return file
     for name in _DATASETS:
         if isinstance(dataset := _look_up(envelope, name), str) and dataset:
             last = dataset.replace(":", ".").removesuffix(".json").rsplit(".", 1)[-1]

@@ -1,6 +1,5 @@
 """Parses the lines of one log file; the format (Zeek TSV, Zeek JSON, EVE) is detected for each line."""
 
-import json
 from collections.abc import Container
 from copy import copy
 
@@ -8,6 +7,7 @@ from mods_grpc.features.records import PROTOCOLS, Conn, Record
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.envelopes import open_envelope
 from mods_grpc.ids.logs.eve import EveParser
+from mods_grpc.ids.logs.json_text import decode_json
 from mods_grpc.ids.logs.line_rules import LONG_DURATION_NS, MAX_LINE_BYTES, MalformedLineError
 from mods_grpc.ids.logs.log_names import is_repeating, protocol_of, protocol_of_log
 from mods_grpc.ids.logs.zeek import TsvHeader, TsvParser
@@ -82,8 +82,9 @@ class LineParser:
         decoded = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
         first = decoded[:1]
         if first in PADDING:
-            decoded = decoded.lstrip(PADDING)
-            first = decoded[:1]
+            stripped = decoded.lstrip(PADDING)
+            if first != " " or stripped[:1] in {"{", "#"}:  # a space may be a separator
+                decoded, first = stripped, stripped[:1]
         if first == "{":
             return self._parse_json(decoded)
         if first == "#":
@@ -94,23 +95,23 @@ class LineParser:
         if not first:
             return None
         if self._tsv is None:
-            if not self.header.names and decoded.endswith("}") and (start := decoded.find('{"')) > 0:
-                return self._parse_json(decoded[start:])  # behind a prefix, such as that of syslog
+            if not self.header.names:
+                return self._parse_without_header(decoded)
             protocol = self.tsv_protocol
             if protocol is None:
-                if self.header.names:
-                    return None
-                raise MalformedLineError("header")
+                return None
             self._tsv = TsvParser(self.header, protocol, self.latest_ns, self._damaged_of_line)
         return self._tsv.parse(decoded)
 
+    def _parse_without_header(self, line: str) -> Record | None:
+        """Parse a JSON object behind a prefix, such as that of syslog."""
+        start = line.find('{"')
+        if start < 0 or not line.endswith("}"):
+            raise MalformedLineError("json" if line[0] in '["' else "header")
+        return self._parse_json(line[start:])
+
     def _parse_json(self, text: str) -> Record | None:
-        try:
-            event = json.loads(text)
-        except (ValueError, RecursionError):
-            raise MalformedLineError("json") from None
-        if not isinstance(event, dict):
-            raise MalformedLineError("json")
+        event = decode_json(text)
         opened = open_envelope(event)
         if opened is not None and opened.is_eve:
             record = self._eve.parse(opened.event)

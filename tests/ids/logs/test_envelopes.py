@@ -42,6 +42,9 @@ def reason(event, name="shipped.json"):
         {"log": TEXT, "stream": "stdout"},
         {"_raw": TEXT, "sourcetype": "suricata"},
         {"message": json.dumps({"message": TEXT})},
+        {"full_log": TEXT, "data": {"event_type": "tls"}},
+        {"short_message": TEXT, "version": "1.1"},
+        {"payload": EVENT},
         EVENT,
     ],
 )
@@ -98,6 +101,14 @@ def test_a_line_of_zeek_says_its_log_before_its_envelope_does():
     assert parse(SHIPPED | {"json": CONN, "file": "files.log"}) is None
     assert parse(SHIPPED | {"json": CONN}, "conn.json") == RECORD
     assert reason(SHIPPED | {"json": CONN}) == "no _path"
+
+
+def test_lines_of_other_logs_of_zeek_in_envelopes_are_ignored():
+    files = json.dumps({"ts": 1713499201.25, "fuid": "F1", "source": "HTTP"})
+    assert parse(SHIPPED | {"message": files, "file": "/opt/zeek/logs/current/files.log"}) is None
+    assert parse(SHIPPED | {"message": files, "event": {"dataset": "zeek.files"}}) is None
+    assert parse({"files": json.loads(files)}) is None
+    assert reason(SHIPPED | {"message": files, "file": "/var/log/all.json"}) == "no _path"
 
 
 def test_a_sensor_in_the_line_goes_before_the_host_in_the_envelope():

@@ -147,6 +147,12 @@ def test_types_that_differ_or_are_absent_change_nothing():
     assert tsv(header=[*HEADER[:7], types]).parse(row(ts="2024-04-19T03:59:52.688116+0000")) == RECORD
 
 
+def test_an_empty_first_cell_is_a_cell_where_spaces_separate():
+    header = [b"#separator \\x20\n", *(line.replace(b"\t", b" ") for line in HEADER[1:])]
+    header[3] = b"#unset_field \n"
+    assert tsv(header=header).parse(row(_node_name="").replace(b"\t", b" ")) == dataclasses.replace(RECORD, sensor="")
+
+
 def test_columns_that_a_log_lacks_are_none():
     header = [*HEADER[:6], b"#fields\tts\tid.orig_h\tid.resp_h\n"]
     record = tsv(header=header).parse(b"1713499192.688116\t203.0.113.151\t10.0.0.201\n")

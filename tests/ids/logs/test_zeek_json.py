@@ -196,6 +196,7 @@ def test_dns_names_with_control_characters_and_bytes_count_escaped():
     assert all(isinstance(record, Dns) for record in records)
     expected = [r"a\x09b", r"a\x00b", r"a\x07b", r"\xff.example", r"\ud800", r"a\xffb"]
     assert [record.query for record in records] == expected
+    assert parse(lines[0].replace(rb"\t", b"\t"), "dns.log") == records[0]
 
 
 @pytest.mark.parametrize(
@@ -209,6 +210,7 @@ def test_dns_names_with_control_characters_and_bytes_count_escaped():
         b'{"ts": 1' + b"0" * 5_000 + b"}",
         b'{"ts": 1,}',
         b'{"ts": 1} x',
+        b"[1]",
     ],
 )
 def test_invalid_json_is_rejected(line):
