@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,12 @@ from mods_grpc.features.records import RECORD_TYPES
 from mods_grpc.features.watermark import CONFIRMATIONS, Watermark
 from mods_grpc.ids.bulk.blocks import BLOCK_BYTES, Block, read_blocks
 from mods_grpc.ids.bulk.columns import RecordColumns, read_columns
+from mods_grpc.ids.bulk.file_queue import FileQueue, QueuedFile
 from mods_grpc.ids.bulk.reduce import add_columns
-from mods_grpc.ids.bulk.sources import Source, SourceQueue
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES, MalformedLineError, ReadCounters, max_record_time_ns
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler, discard
-from mods_grpc.ids.sources.file_heads import first_record_ns
+from mods_grpc.ids.sources.file_heads import head_records
 from mods_grpc.ids.sources.log_files import LogFile, list_logs
 from mods_grpc.ids.sources.text_file import TextFile
 
@@ -38,7 +38,7 @@ MAX_WAIT_BYTES = 32 << 20  # lines wait at most while so much text is read
 class _Piece:
     """Lines of a file, each with its line end, and the parser with the header above them."""
 
-    source: Source
+    file: QueuedFile
     parser: LineParser
     text: bytes
 
@@ -62,7 +62,7 @@ class _Buffer:
         """Append lines."""
         self.pieces.append(piece)
         self.size += len(piece.text)
-        self.reached_ns = min(self.reached_ns, piece.source.reached_ns)
+        self.reached_ns = min(self.reached_ns, piece.file.reached_ns)
 
 
 class BulkAggregator:
@@ -124,7 +124,7 @@ class BulkAggregator:
             if not path.exists():
                 raise DataError(f"{path}: no such file or folder")
         self.listing = list_logs(paths, self._plans, recursive=True)
-        self._queue = SourceQueue(map(self._make_source, self.listing.files))
+        self._queue = FileQueue(map(self._enqueue, self.listing.files))
 
     def rows(self) -> Iterator[AggregateRow]:
         """Yield the rows of all complete windows, in order of start, then series."""
@@ -145,32 +145,37 @@ class BulkAggregator:
         complete = min(reached) - self._lateness_ns
         return complete if self._end_ns is None else min(complete, self._end_ns)
 
-    def _make_source(self, file: LogFile) -> Source:
-        latest_ns = max_record_time_ns()
-        parser = LineParser(file.path.name, self._plans, latest_ns, self.counters.damaged_fields)
-        return Source(file, parser, self._read(file), first_record_ns(file.path, self._plans, latest_ns) or 0)
+    def _enqueue(self, file: LogFile) -> QueuedFile:
+        try:
+            # the earliest of a few: what is opened too early keeps windows open for a while, what is opened too late is lost
+            records = islice(head_records(file.path, self._plans, max_record_time_ns()), CONFIRMATIONS)
+            first_ns = min((record.ts for _, record in records), default=0)
+        except OSError:
+            first_ns = 0
+        return QueuedFile(file, self._read(file), first_ns)
 
-    def _read(self, file: LogFile) -> Iterator[Block]:
+    def _read(self, file: LogFile) -> Iterator[tuple[LineParser, Block]]:
+        parser = LineParser(file.path.name, self._plans, max_record_time_ns(), self.counters.damaged_fields)
         try:
             with TextFile(file.path) as text:
-                yield from read_blocks(text, self._block_bytes)
+                for block in read_blocks(text, self._block_bytes):
+                    yield parser, block
                 if text.damage is not None:
                     self.counters.reject_file(file.path.name, "damaged file")
         except OSError:
             self.counters.reject_file(file.path.name, "unreadable file")
 
-    def _process_block(self, source: Source, block: Block) -> None:
+    def _process_block(self, file: QueuedFile, parser: LineParser, block: Block) -> None:
         """Buffer lines of TSV, count others one by one; count the buffers that are full, or whose lines have waited for long."""
-        self._on_block(source.file.path, len(block.text))
-        parser, layout = source.parser, None
+        self._on_block(file.log_file.path, len(block.text))
+        layout = None
         if not block.special and not block.text.startswith(b"{") and parser.tsv_protocol is not None:
             layout = f"{parser.tsv_protocol} {parser.header}"
-            buffer = self._buffers.setdefault(layout, _Buffer(source.reached_ns, self._read_bytes))
+            buffer = self._buffers.setdefault(layout, _Buffer(file.reached_ns, self._read_bytes))
             # a copy, because a later header of the file changes the parser
-            buffer.append(_Piece(source, copy(parser), block.text if block.text.endswith(b"\n") else block.text + b"\n"))
+            buffer.append(_Piece(file, copy(parser), block.text if block.text.endswith(b"\n") else block.text + b"\n"))
         else:
-            self._parse_rows(source, parser, block.lines)
-            source.advance()
+            file.note(self._parse_rows(file.log_file, parser, block.lines))
         self._read_bytes += len(block.text)
         full = [layout] if layout is not None and self._buffers[layout].size >= self._buffer_bytes else []
         waited = self._read_bytes - self._wait_bytes
@@ -183,11 +188,9 @@ class BulkAggregator:
         columns = _read_as_columns(buffer.pieces) if buffer.size >= self._frame_bytes else None
         if columns is None:
             for piece in buffer.pieces:
-                self._parse_rows(piece.source, piece.parser, piece.text.removesuffix(b"\n").split(b"\n"))
+                piece.file.note(self._parse_rows(piece.file.log_file, piece.parser, piece.text.removesuffix(b"\n").split(b"\n")))
         else:
             self._count_columns(buffer.pieces, columns)
-        for piece in buffer.pieces:
-            piece.source.advance()
 
     def _count_columns(self, pieces: list[_Piece], columns: RecordColumns) -> None:
         protocol, frame = pieces[0].parser.tsv_protocol, columns.frame
@@ -200,13 +203,18 @@ class BulkAggregator:
             self.counters.lines += len(frame)
             self.counters.accept(protocol, int(logged.max()), len(frame))  # type: ignore[arg-type]
             self.protocols_seen.add(protocol)
-            rows_before = np.searchsorted(columns.offsets, ends)
-            for piece, times in zip(pieces, np.split(frame["ts"].to_numpy(), rows_before[:-1]), strict=True):
-                if len(times) >= CONFIRMATIONS:
-                    piece.source.reach(int(np.median(times)))
+        rows_before = np.searchsorted(columns.offsets, ends)
+        with_few_rows = set()
+        for piece, times in zip(pieces, np.split(frame["ts"].to_numpy(), rows_before[:-1]), strict=True):
+            if len(times) >= CONFIRMATIONS:
+                piece.file.reach(int(np.median(times)))
+            else:
+                with_few_rows.add(piece.file)
         for offset, line in columns.uncertain:
             piece = pieces[bisect_right(ends, offset)]
-            self._parse_rows(piece.source, piece.parser, [line])
+            times_alone = self._parse_rows(piece.file.log_file, piece.parser, [line])
+            if piece.file in with_few_rows:
+                piece.file.note(times_alone)
 
     def _observe(self, frame: pl.DataFrame, logged_ns: Times, protocol: str) -> pl.DataFrame:
         """Let the watermark observe the records of a frame; return all but those that it holds, at most two."""
@@ -214,13 +222,15 @@ class BulkAggregator:
         self.aggregator.add_many(self._watermark.drain())
         return frame.filter(~pl.Series(is_held)) if is_held.any() else frame
 
-    def _parse_rows(self, source: Source, parser: LineParser, lines: list[bytes]) -> None:
+    def _parse_rows(self, file: LogFile, parser: LineParser, lines: list[bytes]) -> list[int]:
+        """Count lines one by one; returns the times of their records."""
+        times = []
         for line in lines:
             self.counters.lines += 1
             try:
                 record = parser.parse(line if len(line) <= MAX_LINE_BYTES else line[: MAX_LINE_BYTES + 1])
             except MalformedLineError as error:
-                self._reject(source.file, error.reason, line)
+                self._reject(file, error.reason, line)
                 continue
             if record is None:
                 self.counters.ignored += 1
@@ -228,7 +238,8 @@ class BulkAggregator:
             self.counters.accept(record.protocol, record.logged_ns)
             self.protocols_seen.add(record.protocol)
             self.aggregator.add_many(self._watermark.hold_or_pass(record))
-            source.note_time(record.ts)
+            times.append(record.ts)
+        return times
 
     def _reject(self, file: LogFile, reason: str, line: bytes) -> None:
         self.counters.reject(reason)

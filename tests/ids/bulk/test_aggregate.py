@@ -118,8 +118,7 @@ def test_wrong_times_at_the_start_or_in_the_middle_of_a_file_make_no_others_late
     for number in range(3):
         good = tsv_lines(500, START_SECOND + number * 5, 60, uid=f"C{number}.")
         wrong = lines(number=1, ts=str(ahead))
-        text = good.replace("\n", "\n" + wrong, 4) if number == 0 else good + wrong
-        (tmp_path / f"conn.{number}.log").write_text(header() + text)
+        (tmp_path / f"conn.{number}.log").write_text(header() + (wrong * 2 + good if number == 0 else good + wrong))
     (tmp_path / "dns.log").write_text(header(FIELDS[:6], "dns") + lines(FIELDS[:6], ts=str(START_SECOND)))
     batch = BulkAggregator([tmp_path], lateness_seconds=600, block_bytes=500, frame_bytes=0, buffer_bytes=0)
     list(batch.rows())
@@ -158,3 +157,20 @@ def test_a_line_that_is_just_short_enough_counts_at_the_end_of_a_file_and_before
     batch, (count,) = aggregate(tmp_path, "conn|in_count_uid", frame_bytes=0)
     assert count == 2
     assert batch.counters.malformed == {"long": 1}
+
+
+@pytest.mark.parametrize("end_of_line", ["", "\t", "\r"])
+def test_windows_are_complete_long_before_the_end_of_a_log_whatever_the_ends_of_its_lines(tmp_path, end_of_line):
+    (tmp_path / "conn.log").write_text(tsv_lines(3_000, START_SECOND, 60).replace("\n", f"{end_of_line}\n"))
+    blocks = []
+    batch = BulkAggregator(
+        [tmp_path],
+        lateness_seconds=600,
+        block_bytes=10_000,
+        frame_bytes=0,
+        buffer_bytes=0,
+        on_block=lambda path, size: blocks.append(path),
+    )
+    blocks_before = [len(blocks) for _ in batch.rows()]
+    assert batch.aggregator.counters.added == 3_000
+    assert blocks_before[len(blocks_before) // 2] < 0.8 * len(blocks)

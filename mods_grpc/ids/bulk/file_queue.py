@@ -12,29 +12,24 @@ from mods_grpc.ids.sources.log_files import LogFile
 
 
 @dataclass(slots=True, eq=False)
-class Source:
+class QueuedFile:
     """A file that is read, or waits until its time is reached.
 
     Attributes:
-        file: The file.
-        parser: Parses its lines one by one.
-        blocks: The blocks that are left; the file is opened for the first one.
-        reached_ns: About the event time up to which it was read, nanoseconds since 1970: at first that of its first record, then
+        log_file: The file.
+        blocks: The blocks that are left, each with the parser of single lines; the file is opened for the first one.
+        reached_ns: About the event time up to which it was read, nanoseconds since 1970: at first that of its first records, then
             the highest median of the records counted together.
     """
 
-    file: LogFile
-    parser: LineParser
-    blocks: Iterator[Block]
+    log_file: LogFile
+    blocks: Iterator[tuple[LineParser, Block]]
     reached_ns: int
     _times: list[int] = field(default_factory=list)
 
-    def note_time(self, ts: int) -> None:
-        """Note the event time of a record that was counted by itself."""
-        self._times.append(ts)
-
-    def advance(self) -> None:
-        """Let the noted times move `reached_ns`, if there are enough that single wrong ones do not."""
+    def note(self, times: list[int]) -> None:
+        """Let the times of records move `reached_ns`, once there are enough that single wrong ones do not."""
+        self._times += times
         if len(self._times) >= CONFIRMATIONS:
             self.reach(statistics.median_low(self._times))
             self._times.clear()
@@ -44,25 +39,25 @@ class Source:
         self.reached_ns = max(self.reached_ns, median_ns)
 
 
-class SourceQueue:
-    """The sources that are not read to their end, by the time that they have reached.
+class FileQueue:
+    """The files that are not read to their end, by the time that they have reached.
 
     Args:
-        sources: All sources.
+        files: All files.
     """
 
-    def __init__(self, sources: Iterable[Source]) -> None:
-        self._heap = [(source.reached_ns, number, source) for number, source in enumerate(sources)]
+    def __init__(self, files: Iterable[QueuedFile]) -> None:
+        self._heap = [(file.reached_ns, number, file) for number, file in enumerate(files)]
         heapq.heapify(self._heap)
 
-    def next_block(self) -> tuple[Source, Block] | None:
-        """Return the next block and its file, or None if all are read to their end."""
+    def next_block(self) -> tuple[QueuedFile, LineParser, Block] | None:
+        """Return the next block, its file and the parser of its lines, or None if all files are read to their end."""
         while self._heap:
             self._sort_first()
-            source = self._heap[0][2]
-            block = next(source.blocks, None)
-            if block is not None:
-                return source, block
+            file = self._heap[0][2]
+            read = next(file.blocks, None)
+            if read is not None:
+                return file, *read
             heapq.heappop(self._heap)
         return None
 
@@ -73,7 +68,7 @@ class SourceQueue:
         return self._heap[0][0] if self._heap else None
 
     def _sort_first(self) -> None:
-        """Sort the first source, and those that come to its place, by the times that they have reached since."""
+        """Sort the first file, and those that come to its place, by the times that they have reached since."""
         while self._heap and self._heap[0][2].reached_ns > self._heap[0][0]:
-            _, number, source = self._heap[0]
-            heapq.heapreplace(self._heap, (source.reached_ns, number, source))
+            _, number, file = self._heap[0]
+            heapq.heapreplace(self._heap, (file.reached_ns, number, file))
