@@ -11,7 +11,7 @@ from mods_grpc.features.records import Record
 from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.file_heads import head_lines, head_records
 from mods_grpc.ids.sources.file_names import LogName
-from mods_grpc.ids.sources.text_file import TextFile
+from mods_grpc.ids.sources.text_file import SUFFIXES, TextFile
 
 MAX_SEARCHED_BYTES = 64 << 20
 SAMPLES = 4
@@ -37,12 +37,12 @@ def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
     records are no copies.
 
     Args:
-        paths: Files, the preferred ones first.
+        paths: Files. Of equal ones, those that are no links and not compressed are preferred, then the first ones.
     """
     copies: dict[Path, Path] = {}
     by_inode: dict[tuple[int, int], Path] = {}
     by_first_line: defaultdict[bytes, list[Path]] = defaultdict(list)
-    for path in sorted(paths, key=lambda path: path.is_symlink()):
+    for path in sorted(paths, key=lambda path: (path.is_symlink(), path.name.endswith(SUFFIXES))):
         try:
             status = path.stat()
             original = by_inode.setdefault((status.st_dev, status.st_ino), path)

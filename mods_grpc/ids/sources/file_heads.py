@@ -4,9 +4,12 @@ import json
 from collections.abc import Collection, Container, Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import median_low
 from typing import Final
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.records import PROTOCOLS, Record
+from mods_grpc.features.watermark import MAX_SKEW_SECONDS
 from mods_grpc.ids.logs.envelopes import OpenedLine, open_envelope
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.log_names import protocol_of_log
@@ -60,7 +63,9 @@ def read_kind(path: Path) -> str | None:
 
 
 def first_record_ns(path: Path, protocols: Collection[str] = PROTOCOLS, latest_ns: int | None = None) -> int | None:
-    """Return when the first records of a file were written, nanoseconds since 1970: the earliest time of a few of them.
+    """Return when the first records of a file were written, nanoseconds since 1970.
+
+    It is the earliest time of a few of them, unless that is more than an hour before their median, as a wrong time would be.
 
     Args:
         path: The file.
@@ -71,10 +76,10 @@ def first_record_ns(path: Path, protocols: Collection[str] = PROTOCOLS, latest_n
         The time; None if there is no record among the first lines, or the file can't be read.
     """
     try:
-        records = islice(head_records(path, protocols, latest_ns), RECORDS)
-        return min((record.logged_ns for _, record in records), default=None)
+        times = [record.logged_ns for _, record in islice(head_records(path, protocols, latest_ns), RECORDS)]
     except OSError:
         return None
+    return max(min(times), median_low(times) - MAX_SKEW_SECONDS * NANOS_PER_SECOND) if times else None
 
 
 def head_records(

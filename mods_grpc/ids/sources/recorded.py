@@ -2,7 +2,9 @@
 
 import heapq
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
+from statistics import median_low
 from typing import TypeVar
 
 from mods_grpc.array_types import NANOS_PER_SECOND
@@ -16,6 +18,7 @@ from mods_grpc.ids.sources.log_files import LogFile, LogListing
 from mods_grpc.ids.sources.text_file import TextFile
 
 _MAX_SKEW_NS = MAX_SKEW_SECONDS * NANOS_PER_SECOND
+_FIRST_ITEMS = 3  # of which at most one may have a wrong time
 _Item = TypeVar("_Item")
 
 
@@ -32,7 +35,10 @@ def with_write_times(
         logged: Returns the time in an item.
         next_ns: When the item that follows the last one was written; None if none does.
     """
-    written = 0
+    head = list(islice(items, _FIRST_ITEMS))
+    items = chain(head, items)
+    times = [logged(item) for item in head] + ([] if next_ns is None or len(head) == _FIRST_ITEMS else [next_ns])
+    written = max(0, median_low(times) - _MAX_SKEW_NS) if times else 0
     item = next(items, None)
     while item is not None:
         following = next(items, None)
