@@ -3,9 +3,9 @@
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from mods_grpc.errors import ModsError, Reason
+from mods_grpc.errors import ModsError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -19,24 +19,24 @@ EXIT_INTERRUPTED = 130
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
-Hints = Sequence[tuple[type[ModsError] | Reason, str]]
+Advice = Callable[[ModsError], str | None]
+"""Returns what to do about an error; None if its message says it all."""
 
 
-def run_command(command: Callable[[], int], hints: Hints = ()) -> int:
+def run_command(command: Callable[[], int], advise: Advice = lambda _error: None) -> int:
     """Run a command and return its exit code, or that of the error that it raised.
 
     Args:
         command: The command. Errors other than ModsError, OSError, UnicodeDecodeError and KeyboardInterrupt are defects and pass.
-        hints: Advice by class or reason of an error, printed after it.
+        advise: Gives the hint that is printed after an error.
     """
     try:
         code = command()
         sys.stdout.flush()
     except ModsError as error:
         print_error(error.message)
-        for kind, hint in hints:
-            if error.reason is kind if isinstance(kind, Reason) else isinstance(error, kind):
-                sys.stderr.write(f"hint: {hint}\n")
+        if (hint := advise(error)) is not None:
+            sys.stderr.write(f"hint: {hint}\n")
     except BrokenPipeError:
         _discard_output()
     except OSError as error:

@@ -19,7 +19,8 @@ from mods_grpc.cli.arguments import add_command, add_networks, parse_moment, spa
 from mods_grpc.command_line import name_of, parse_path
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
-from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
+from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account, make_account
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, Expectation, find_doubts, format_doubts, is_doubtful
@@ -142,13 +143,16 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
 def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions) -> Iterator[DatapoolWriter]:
     """Open the datapool; if it is not finished, by a signal or an error, say that nothing is written."""
     with _terminating():
-        writer = DatapoolWriter(
-            arguments.output,
-            options.window_seconds,
-            options.slide_seconds,
-            arguments.protocols,
-            by_series=options.group_by is not GroupBy.SITE,
-        )
+        try:
+            writer = DatapoolWriter(
+                arguments.output,
+                options.window_seconds,
+                options.slide_seconds,
+                arguments.protocols,
+                by_series=options.group_by is not GroupBy.SITE,
+            )
+        except OSError as error:
+            raise DataError(f"--output {arguments.output}: {describe_os_error(error)}") from error
         if writer.leftover is not None:
             sys.stderr.write(f"removed {writer.leftover}, which an aggregate that was killed had left\n")
         try:

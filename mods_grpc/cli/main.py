@@ -14,27 +14,53 @@ from mods_grpc.cli.serve import add_serve_parser
 from mods_grpc.cli.sign import add_sign_parser
 from mods_grpc.cli.stream import add_stream_parser
 from mods_grpc.cli.watch import add_watch_parser
+from mods_grpc.client.rpc.errors import OTHER_NAME, OTHER_SERVICE, TLS_MISSING, TLS_UNEXPECTED, UNKNOWN_HOST, UNTRUSTED
 from mods_grpc.command_line import CommandParser
 from mods_grpc.errors import (
     ConnectionFailedError,
     DeadlineError,
+    InvalidInputError,
     ModelNotFoundError,
     ModelUnusableError,
+    ModsError,
     PermissionDeniedError,
-    Reason,
     UnauthenticatedError,
 )
 from mods_grpc.exit_codes import run_command
 
-HINTS = (
-    (ConnectionFailedError, "is the server running? start it with: mods-grpc serve exported"),
-    (ModelNotFoundError, "mods-grpc models lists what the server serves"),
-    (ModelUnusableError, "mods-grpc models says why, and so does the log of the server"),
-    (Reason.MODEL_NAME_INVALID, "mods-grpc models lists what the server serves; --model chooses one of them"),
-    (UnauthenticatedError, "--token-file names the file that holds a token of this server"),
-    (PermissionDeniedError, "the token needs this scope in the token file of the server"),
-    (DeadlineError, "--timeout allows more time"),
+HINTS: tuple[tuple[type[ModsError], str, str], ...] = (
+    (
+        ConnectionFailedError,
+        TLS_UNEXPECTED,
+        "--tls, or --tls-ca with the file of its authority, makes this side use TLS too",
+    ),
+    (
+        ConnectionFailedError,
+        TLS_MISSING,
+        "leave out --tls and --tls-ca, or start the server with its own --tls flags",
+    ),
+    (ConnectionFailedError, UNTRUSTED, "--tls-ca names the file of the authority that signed the server's certificate"),
+    (ConnectionFailedError, OTHER_NAME, "give --address with a name that the server's certificate holds"),
+    (ConnectionFailedError, UNKNOWN_HOST, "see whether the host in --address is right"),
+    (
+        ConnectionFailedError,
+        OTHER_SERVICE,
+        "see whether the port in --address is the server's, not that for health checks",
+    ),
+    (ConnectionFailedError, "", "is the server running? start it with: mods-grpc serve exported"),
+    (ModelNotFoundError, "", "mods-grpc models lists what the server serves"),
+    (ModelUnusableError, "", "mods-grpc models says why, and so does the log of the server"),
+    (InvalidInputError, "model.name", "mods-grpc models lists what the server serves; --model chooses one of them"),
+    (UnauthenticatedError, "", "--token-file names the file that holds a token of this server"),
+    (PermissionDeniedError, "", "the token needs this scope in the token file of the server"),
+    (DeadlineError, "", "--timeout allows more time"),
 )
+"""What to do about an error: its class, what its message holds, and the advice; the first that fits."""
+
+
+def advise(error: ModsError) -> str | None:
+    """Return what to do about an error; None if its message says it all."""
+    return next((hint for kind, phrase, hint in HINTS if isinstance(error, kind) and phrase in error.message), None)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,7 +90,7 @@ def main(words: Sequence[str] | None = None) -> int:
         words: The command and its arguments; None for those of the process.
     """
     arguments = build_parser().parse_args(words)
-    return run_command(lambda: int(arguments.run(arguments)), HINTS)
+    return run_command(lambda: int(arguments.run(arguments)), advise)
 
 
 if __name__ == "__main__":

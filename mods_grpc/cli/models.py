@@ -4,7 +4,8 @@ import argparse
 
 from mods_grpc.cli.arguments import add_command, connection_arguments, open_client
 from mods_grpc.cli.output import print_models, write_json
-from mods_grpc.exit_codes import EXIT_OK
+from mods_grpc.client import ModelState
+from mods_grpc.exit_codes import EXIT_FAILED, EXIT_OK, print_error
 
 
 def add_models_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,4 +22,7 @@ def run_models(arguments: argparse.Namespace) -> int:
         write_json(models)
     else:
         print_models(models)
-    return EXIT_OK
+    if any(model.state is ModelState.READY for model in models):
+        return EXIT_OK
+    print_error("no model is ready, so the server can't answer; its log says why")
+    return EXIT_FAILED

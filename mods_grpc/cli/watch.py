@@ -29,7 +29,7 @@ from mods_grpc.cli.watch_wiring import (
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.command_line import checked, parse_path
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError
-from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.sinks.sink import SinkGroup
 from mods_grpc.ids.health.account import Account, RejectedLines
@@ -127,8 +127,8 @@ def run_watch(arguments: argparse.Namespace) -> int:
         except ConnectionFailedError:
             if not stop.is_set():
                 raise
-            logger.info("stopped", extra={"reason": "server_unreachable"})
-            return EXIT_OK
+            logger.error("stopped", extra={"reason": "server_unreachable", "hint": "what was logged meanwhile was not judged"})
+            return EXIT_DOUBTFUL
 
 
 def _watch(arguments: argparse.Namespace, stop: Event) -> int:
@@ -350,7 +350,12 @@ class NullCheckpoint(Checkpoint):
 
 
 def _open_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
-    return NullCheckpoint() if arguments.dry_run else Checkpoint(arguments.state)
+    if arguments.dry_run:
+        return NullCheckpoint()
+    try:
+        return Checkpoint(arguments.state)
+    except OSError as error:
+        raise DataError(f"--state: {describe_os_error(error)}; give a folder that this user may write") from error
 
 
 def wait_for_model(client: Client, arguments: argparse.Namespace, wait: RetryWait) -> ModelInfo:
@@ -376,7 +381,7 @@ def make_retry_wait(stop: Event, before_wait: Callable[[], None] = lambda: None)
 
     def wait(attempt: int, error: ConnectionFailedError) -> None:
         if attempt == 1:
-            logger.warning("server_unreachable", extra={"error": error.message})
+            logger.warning("server_unreachable", extra={"error": error.message, "hint": "nothing is judged until it answers"})
         before_wait()
         if stop.wait(min(0.1 * 2 ** min(attempt, 10), MAX_WAIT_SECONDS)):
             raise error

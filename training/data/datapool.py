@@ -105,7 +105,9 @@ def read_datapool(
     for protocol in query.protocols():
         if protocol not in sources:
             names = ", ".join(sorted(sources)) or _name_other_slides(root)
-            raise DataError(f"no protocol {protocol} with {window_slide} in {root}; there are {names}")
+            raise DataError(
+                f"no protocol {protocol} with {window_slide} in {root}; there are {names}; --data-select-query chooses columns"
+            )
         selected = [source for source in sources[protocol] if source.day in days]
         if not selected:
             first, last = min(s.day for s in sources[protocol]), max(s.day for s in sources[protocol])

@@ -21,6 +21,24 @@ from mods_grpc.protobuf.arrays import seconds_from_duration
 
 ERROR_DOMAIN = "mods.v1"
 
+TLS_UNEXPECTED = "it closed the connection at once, as a server with TLS does"
+TLS_MISSING = "it does not use TLS"
+UNTRUSTED = "its certificate is not trusted"
+OTHER_NAME = "its certificate is of another name"
+UNKNOWN_HOST = "there is no such host"
+OTHER_SERVICE = "does not speak mods.v1"
+
+# What the details of grpcio stand for.
+_CAUSES = (
+    ("WRONG_VERSION_NUMBER", TLS_MISSING),
+    ("CERTIFICATE_VERIFY_FAILED", UNTRUSTED),
+    ("is not in peer certificate", OTHER_NAME),
+    ("lookup error", UNKNOWN_HOST),
+    ("Socket closed", TLS_UNEXPECTED),
+    ("Connection refused", "connection refused"),
+    ("No such file or directory", "there is no such socket"),
+)
+
 CLASS_OF_REASON: Mapping[Reason, type[ModsError]] = {reason: cls for cls in ModsError.__subclasses__() for reason in cls.reasons}
 
 
@@ -92,11 +110,12 @@ def _make_violations(
 def _error_without_details(code: grpc.StatusCode, details: str, address: str) -> ModsError:
     match code:
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            return ConnectionFailedError(f"no server answers at {address}: {details}")
+            cause = next((text for phrase, text in _CAUSES if phrase in details), details)
+            return ConnectionFailedError(f"no server answers at {address}: {cause}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineError(Reason.DEADLINE_TOO_SHORT, f"{address} did not answer in time: {details}")
         case grpc.StatusCode.UNIMPLEMENTED:
-            return ConnectionFailedError(f"the server at {address} does not speak mods.v1: {details}")
+            return ConnectionFailedError(f"the server at {address} {OTHER_SERVICE}: {details}")
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
             return ConnectionFailedError(f"{address} refused the credentials: {details}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:

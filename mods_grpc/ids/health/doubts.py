@@ -153,6 +153,8 @@ def _explain_malformed(reason: str, example: RejectedExample | None, expected: E
     text = "" if example is None else example.text
     if text.count(",") >= 3 and "\t" not in text and not text.startswith("{"):
         return "this is CSV; give the log as Zeek or Suricata wrote it (TSV with its #fields line, or JSON)"
+    if sum(character == "\N{REPLACEMENT CHARACTER}" or not character.isprintable() for character in text) * 8 > len(text):
+        return "this is no text; a capture of packets goes through Zeek or Suricata first, and their logs come here"
     if reason == "time":
         return _explain_time(text, expected.now_ns)
     return {

@@ -37,7 +37,7 @@ class Checkpoint:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise DataError(f"{folder}: another watch is running with this state folder") from None
+            raise DataError(f"{folder}: another watch is running with this state folder; stop it, or give another --state") from None
         for leftover in folder.glob(f".{CHECKPOINT_FILE}.*"):  # of a watch that was killed while it saved
             leftover.unlink()
 

@@ -64,7 +64,13 @@ class WindowColumns:
                 f"name it with --features {unnamed[0]}=PROTOCOL|COLUMN, such as conn|in_count_uid"
             )
         self.divisors = np.array([BYTES_PER_UNIT.get(feature.unit, 1.0) for feature in features])
-        self.definition = Definition.of(self.keys)
+        try:
+            self.definition = Definition.of(self.keys)
+        except DataError as error:
+            raise DataError(
+                f"{error.message}, for each feature of the model; map them with --features NAME=PROTOCOL|COLUMN, "
+                "or use a model that was fitted on what `mods-grpc aggregate` wrote"
+            ) from error
 
     def batches(self, rows: Iterable[AggregateRow], missing: Collection[str] = ()) -> Iterator[WindowBatch]:
         """Yield the rows in batches of one start. Rows without any value are left out.

@@ -340,7 +340,7 @@ def test_an_invalid_destination_is_rejected(tmp_path, text, complaint):
 def test_a_file_that_cannot_hold_alerts_is_refused_at_the_start(tmp_path, place):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=str(tmp_path)):
+    with pytest.raises(DataError, match=f"--alerts eve:.*{tmp_path}"):
         open_sinks([f"eve:{tmp_path / place}"], tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import describe_os_error
 from mods_grpc.ids.alerts.formats.registry import FORMATS, Format
 from mods_grpc.ids.alerts.notice import AlertOrNotice
 from mods_grpc.ids.alerts.sinks.file import FileSink
@@ -63,10 +64,16 @@ def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
         state: Folder for spools; None for a temporary one.
 
     Raises:
-        DataError: A destination is not of this form, or a file that it names is not what it should be.
-        OSError: A file can't be written or read.
+        DataError: A destination is not of this form, or a file that it names can't be used.
     """
-    return SinkGroup([(destination, _open_sink(destination, state)) for destination in dict.fromkeys(destinations)])
+    return SinkGroup([(destination, _open_named(destination, state)) for destination in dict.fromkeys(destinations)])
+
+
+def _open_named(destination: str, state: Path | None) -> Sink:
+    try:
+        return _open_sink(destination, state)
+    except OSError as error:
+        raise DataError(f"--alerts {destination}: {describe_os_error(error)}") from error
 
 
 def _open_sink(destination: str, state: Path | None) -> Sink:
