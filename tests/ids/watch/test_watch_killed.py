@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
 from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 
@@ -62,6 +63,7 @@ class Killable:
 def complete_alerts(path):
     end = live_day.START + live_day.HOURS * 3600 - 1800
     alerts = [json.loads(line) for line in path.read_text().splitlines()]
+    alerts = [alert for alert in alerts if "phase" in alert]  # the others are notices, in time of their own
     return [alert for alert in alerts if datetime.fromisoformat(alert["window"]["end"]).timestamp() <= end]
 
 
@@ -76,8 +78,8 @@ def position(state):
 @pytest.mark.timeout(300)
 def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_path):
     current, archive, state, models = (tmp_path / name for name in ("current", "archive", "state", "models"))
-    current.mkdir()
-    models.mkdir()
+    for folder in (current, archive, models):
+        folder.mkdir()
     publish_day_model(models)
     port = free_port()
     cli, address = ["-m", "mods_grpc.cli.main"], f"127.0.0.1:{port}"
@@ -118,7 +120,7 @@ def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_pa
         f"jsonl:{replayed}",
     ]
     for _ in range(40):
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+        if subprocess.run(command, capture_output=True, check=False).returncode in {EXIT_OK, EXIT_DOUBTFUL}:
             break
         time.sleep(0.25)
     server.stop(kill=False)
