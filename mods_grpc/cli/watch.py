@@ -39,7 +39,7 @@ from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import AccountLog, make_expectation, take_account
-from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
+from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointWriter, PipelineFingerprint, fingerprint
 from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
@@ -139,7 +139,8 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         stack.callback(service.set_stopping)
         saved = checkpoint.load()
         sinks = make_sink(arguments, arguments.state)
-        waiting = WaitingWatch(arguments.sensor, sinks, saved and saved["watch"])
+        with _damage_named(arguments.state):
+            waiting = WaitingWatch(arguments.sensor, sinks, saved and saved["watch"])
         pipeline: WatchPipeline | None = None
         accounts: AccountLog | None = None
 
@@ -152,14 +153,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         wait = make_retry_wait(stop, while_waiting)
         model = wait_for_model(client, arguments, wait)
         check_windows(arguments, model)
-        identity = fingerprint(
-            saved,
-            sensor=arguments.sensor,
-            model=model.name,
-            features=model.feature_names,
-            window_seconds=round(model.window_seconds),
-            slide_seconds=round(model.slide_seconds),
-        )
+        identity = _identify(arguments, model, saved)
         view = stack.enter_context(LiveView()) if arguments.tui else None
         columns = make_columns(arguments, model)
         source = _LogSource(arguments, columns.definition.protocols, saved, stack)
@@ -173,9 +167,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         )
         blindness = make_blindness(arguments, model, columns, live=True)
         pipeline = make_pipeline(arguments, client, model, identity.namespace, sinks, blindness=blindness, wait=wait, view=view)
-        if saved is not None:
-            feed.restore(saved["feed"])
-            pipeline.restore(saved["watch"])
+        _restore(arguments, saved, feed, pipeline)
         blindness.take_over(waiting.blindness)
         accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: accounts.request())
@@ -230,6 +222,37 @@ def _check_source(arguments: argparse.Namespace) -> None:
         waiting_for = check_file(arguments.eve)
     if waiting_for is not None:
         logger.warning("waiting", extra={"for": waiting_for})
+
+
+def _identify(arguments: argparse.Namespace, model: ModelInfo, saved: dict[str, Any] | None) -> PipelineFingerprint:
+    """Return what a checkpoint of this watch belongs to, which must be what the saved one does."""
+    with _damage_named(arguments.state):
+        return fingerprint(
+            saved,
+            sensor=arguments.sensor,
+            model=model.name,
+            features=model.feature_names,
+            window_seconds=round(model.window_seconds),
+            slide_seconds=round(model.slide_seconds),
+        )
+
+
+def _restore(arguments: argparse.Namespace, saved: dict[str, Any] | None, feed: WindowFeed, pipeline: WatchPipeline) -> None:
+    if saved is not None:
+        with _damage_named(arguments.state):
+            feed.restore(saved["feed"])
+            pipeline.restore(saved["watch"])
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Say of a checkpoint that can't be restored where it is, and what to do."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{folder / CHECKPOINT_FILE}: {error.message}; move it away to start without it") from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{folder / CHECKPOINT_FILE}: it is damaged; move it away to start without it") from error
 
 
 def _log_end(source: "_LogSource", feed: WindowFeed, pipeline: WatchPipeline) -> None:
@@ -302,7 +325,8 @@ class _LogSource:
             self._receiver = stack.enter_context(EveReceiver(arguments.eve_socket, path, datagram=arguments.eve_datagram))
         position = None if self._receiver is None else self._receiver.start
         if saved is not None:
-            position = LogPosition.from_json(saved["position"])
+            with _damage_named(arguments.state):
+                position = LogPosition.from_json(saved["position"])
         self.rejected = RejectedLines()
         self.reader = LogReader(
             path,

@@ -154,7 +154,7 @@ def _read_series(source: SourceConfig, interval: Interval) -> dict[str, Series]:
 def _series_folders(root: Path) -> list[Path]:
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     if not folders:
-        raise DataError(f"no folders of series in {root}")
+        raise DataError(f"no folders of series in {root}; for the datapool of one series leave out --series-folders")
     return folders
 
 

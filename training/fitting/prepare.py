@@ -44,7 +44,8 @@ def prepare_data(source: SourceConfig, model: ModelConfig) -> TrainingData:
     samples = {name: make_samples(series, part, model.rows, model.steps_ahead) for name, part in parts.items()}
     for name in PARTS:
         if name in samples and not len(samples[name]):
-            raise DataError(f"the {name} range holds no window without missing values")
+            advice = "lengthen it, shorten --sequence-len, or fill longer gaps with --interpolate-limit"
+            raise DataError(f"the {name} range holds no window without missing values; {advice}")
     return TrainingData(series=series, parts=parts, samples=samples)
 
 

@@ -37,7 +37,9 @@ class Checkpoint:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise DataError(f"{folder}: another watch is running with this state folder; stop it, or give another --state") from None
+            raise DataError(
+                f"{folder}: another watch is running with this state folder; stop it, or give another --state"
+            ) from None
         for leftover in folder.glob(f".{CHECKPOINT_FILE}.*"):  # of a watch that was killed while it saved
             leftover.unlink()
 
@@ -135,8 +137,9 @@ def fingerprint(
     )
     if saved is not None and saved["identity"] != current.to_json():
         now = current.to_json()
-        changed = [key for key in now if saved["identity"].get(key) != now[key]]
-        raise DataError(f"the checkpoint is of another {', '.join(changed)}; give another --state folder, or move it away")
+        saved_now = {key: (saved["identity"].get(key), value) for key, value in now.items()}
+        changed = [f"{key} ({old}, now {new})" for key, (old, new) in saved_now.items() if old != new]
+        raise DataError(f"the checkpoint is of another {', '.join(changed)}; give another --state folder")
     return current
 
 

@@ -45,7 +45,8 @@ def find_datapool(root: Path, window_seconds: float, slide_seconds: float) -> Da
     if not matching:
         names = sorted({path.name for path in paths})
         raise DataError(
-            f"{root}: holds {', '.join(names)}, but the model takes windows of {window_seconds:g} s every {slide_seconds:g} s"
+            f"{root}: holds {', '.join(names)}, but the model takes windows of {window_seconds:g} s every {slide_seconds:g} s; "
+            f"aggregate again with --window {window_seconds:g}s --slide {slide_seconds:g}s"
         )
     return Datapool(root=root, days=tuple(sorted({"/".join(path.parts[-4:]) for path in matching})))
 
@@ -96,7 +97,8 @@ def batch_table_rows(rows: Iterable[TableRow]) -> Iterator[WindowBatch]:
     last_start: int | None = None
     for start, group in groupby(rows, key=lambda row: row.nanos):
         if last_start is not None and start < last_start:
-            raise DataError("expected rows in order of time")
+            earlier, later = (np.datetime64(nanos, "ns").astype("datetime64[s]") for nanos in (start, last_start))
+            raise DataError(f"expected rows in order of time, found {earlier} after {later}; sort the table by its time column")
         last_start = start
         rows_of: dict[str, list[tuple[float, ...]]] = {}
         for row in group:
