@@ -90,6 +90,9 @@ class FileCatalog:
         protocols: Protocols of interest.
         archive: Folder of rotated files; None for the parent of each live folder that is called `current`.
         latest_ns: Records after this time are malformed.
+
+    Attributes:
+        changed_ns: When a file was last added to a live folder, renamed or deleted, at the last scan; nanoseconds since 1970.
     """
 
     def __init__(self, paths: Sequence[Path], protocols: Collection[str], archive: Path | None, latest_ns: int | None) -> None:
@@ -103,6 +106,7 @@ class FileCatalog:
         self._walked: dict[Path, list[tuple[Path, LogName]]] = {}
         self._unreadable: set[Path] = set()
         self._live: set[Path] = set()  # folders with live logs
+        self.changed_ns = 0
 
     def scan(self, followed: Collection[str]) -> dict[str, LiveLog]:
         """Return the logs that have files in the live folders now, by name.
@@ -119,7 +123,9 @@ class FileCatalog:
             log = parse_name(path.name).log
             for live in self._scan_folder(path.parent, log):
                 logs.setdefault(live.name, live)
+        self.changed_ns = 0
         for folder, depth in self._live_folders():
+            self.changed_ns = max(self.changed_ns, changed_ns(folder))
             here = {live.name: live for live in self._scan_folder(folder, None)}
             for name, live in here.items():
                 # below the folder that is followed, rotated files alone are an archive
@@ -173,10 +179,6 @@ class FileCatalog:
                 if self._list_file(file, is_in_live_folder=False).began_ns > since_ns:
                     logs.add(file.log)
         return logs
-
-    def changed_ns(self) -> int:
-        """Return when a file was last added to a followed folder, renamed or deleted, nanoseconds since 1970."""
-        return max((changed_ns(folder) for folder in self._folders), default=0)
 
     def _scan_folder(self, folder: Path, log: str | None) -> Iterator[LiveLog]:
         """Yield the logs of a folder, or only the one of a file that was named."""

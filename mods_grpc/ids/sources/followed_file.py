@@ -145,11 +145,6 @@ class FollowedFile:
         return self._is_recognisable
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there is no text in it yet, which for a compressed file is seen only after reading."""
-        return self._limit == 0
-
-    @property
     def end(self) -> int:
         """Bytes of text read, those of a line that is not complete included."""
         return self._base + len(self._buffer)
@@ -284,6 +279,14 @@ def begin_alike(one: bytes, other: bytes) -> bool:
     """Return whether two files, by their first bytes, are the same one, perhaps before and after it grew."""
     shared = min(len(one), len(other))
     return one[:shared] == other[:shared] and is_recognisable(one[:shared])
+
+
+def has_text(path: Path) -> bool:
+    """Return whether a file seems to have text: it is not empty, or can't be looked at."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return True
 
 
 def text_size(path: Path) -> int | None:

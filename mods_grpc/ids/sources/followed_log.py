@@ -22,6 +22,7 @@ from mods_grpc.ids.sources.followed_file import (
     OtherFileError,
     Place,
     begin_alike,
+    has_text,
     is_recognisable,
     text_size,
 )
@@ -98,8 +99,8 @@ class FollowedLog:
         """
         self._live = live or self._live
         snapshot = {} if live is None else live.snapshot
-        if live is None and self._live is not None:  # a file may have come and gone since the last look
-            snapshot[""] = changed_ns(self._live.folder)
+        if live is None:  # a file may have come and gone since the last look
+            snapshot[""] = self._catalog.changed_ns if self._live is None else changed_ns(self._live.folder)
         has_changed, self._snapshot = snapshot != self._snapshot, snapshot
         if self._seen is None:
             self._start()
@@ -287,16 +288,17 @@ class FollowedLog:
             is_behind = index > at or is_new or listed.began_ns > began_ns > 0
             if is_behind and self._is_incomplete(listed):
                 self._has_incomplete = True
-            elif listed.is_live or (is_behind and listed.head):
+            elif listed.is_live or is_behind:
                 unread.append(listed)
         return _drop_copies(unread)
 
     def _is_incomplete(self, listed: ListedFile) -> bool:
         """Return whether a file seems to be a copy that is being made: before its first line is complete."""
-        if listed.is_live or not listed.head or is_recognisable(listed.head):
+        if listed.is_live or is_recognisable(listed.head):
             return False
         files = [file for file in (self._current, self._previous) if file is not None]
-        return listed.file.path.suffix in SUFFIXES or any(file.head.startswith(listed.head) for file in files)
+        is_start = bool(listed.head) and any(file.head.startswith(listed.head) for file in files)
+        return is_start or listed.file.path.suffix in SUFFIXES
 
     def _is_current(self, listed: ListedFile) -> bool:
         """Return whether a file is the one that is read, or a copy of it."""
@@ -354,38 +356,30 @@ class FollowedLog:
         file = FollowedFile(listed.file, self._make_parser(listed.file), position, head=head, keep_open=self._keep_open)
         if position is None:
             file.began_ns = listed.began_ns
-            if not head and file.inode != listed.inode:
-                file.close()
-                raise OtherFileError
         return file
 
     def _open_next(self) -> FollowedFile | None:
         """Open the next file that has text."""
         for _ in range(MAX_ATTEMPTS):
-            while self._queue:
-                listed = self._queue[0]
-                if self._is_current(listed) or self._was_read(listed):  # which may be seen only now that more was read
-                    del self._queue[0]
-                    continue
-                try:
-                    file = self._open(listed)
-                except (FileNotFoundError, OtherFileError):
-                    break
-                except OSError as error:
-                    if not self._skip_unreadable(listed, error):
-                        return None
-                    continue
-                if file.is_empty:
-                    file.close()
-                    if len(self._queue) == 1:
-                        return None
-                    del self._queue[0]
-                    continue
-                del self._queue[0]
-                return file
-            if not self._queue:
+            # which of them were read already may be seen only now that more was read
+            self._queue = [each for each in self._queue if not (self._is_current(each) or self._was_read(each))]
+            # the last first: a writer that has written to a file is done with those before
+            with_text = [index for index in reversed(range(len(self._queue))) if has_text(self._queue[index].file.path)]
+            if not with_text:
                 return None
-            self._requeue()  # renamed or deleted since it was listed
+            listed = self._queue[with_text[-1]]
+            try:
+                if listed.head:
+                    file = self._open(listed)
+                    del self._queue[: with_text[-1] + 1]
+                    return file
+            except (FileNotFoundError, OtherFileError):
+                pass
+            except OSError as error:
+                if not self._skip_unreadable(listed, error):
+                    return None
+                continue
+            self._requeue()  # written, renamed or deleted since it was listed
         return None
 
     def _skip_unreadable(self, listed: ListedFile, error: OSError) -> bool:
@@ -395,13 +389,11 @@ class FollowedLog:
         if attempts == 1:
             self._counters.reject_file(path.name, "unreadable file")
             logger.warning("file_unreadable", extra={"file": str(path), "error": error.strerror or str(error)})
-        is_hopeless = isinstance(error, UnsupportedCompressionError) or (
-            isinstance(error, PermissionError) and attempts > _PATIENCE_LOOKS
-        )
-        if len(self._queue) == 1 or not is_hopeless:
+        is_denied = isinstance(error, PermissionError) and attempts > _PATIENCE_LOOKS
+        if listed is self._queue[-1] or not (is_denied or isinstance(error, UnsupportedCompressionError)):
             return False
         self._on_lost(path.name, "unreadable")
-        del self._queue[0]
+        self._queue.remove(listed)
         return True
 
     def _open_larger_copy(self, current: FollowedFile) -> FollowedFile | None:
@@ -466,7 +458,7 @@ def _drop_copies(files: Iterable[ListedFile]) -> list[ListedFile]:
     for listed in files:
         other = next((head for head in by_head if begin_alike(head, listed.head)), None)
         if other is None:
-            by_head[listed.head] = listed
+            by_head[listed.head or str(listed.file.path).encode()] = listed
         elif not (by_head[other].file.path.suffix not in SUFFIXES and listed.file.path.suffix in SUFFIXES):
             del by_head[other]
             by_head[listed.head] = listed

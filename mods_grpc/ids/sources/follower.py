@@ -76,7 +76,7 @@ class LogFollower:
         """
         lives = self._catalog.scan({*self._logs, *self._positions})
         names = dict.fromkeys([*lives, *self._logs, *self._positions])
-        before, self._changed_ns = self._changed_ns, self._catalog.changed_ns()
+        before, self._changed_ns = self._changed_ns, self._catalog.changed_ns
         if self._since_ns and before != self._changed_ns:
             # a log that was never seen may have come and gone since the last look
             names |= dict.fromkeys(self._catalog.archived_logs(self._since_ns, but=names))
