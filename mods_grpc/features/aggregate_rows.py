@@ -35,8 +35,8 @@ class AggregatorCounters:
         over_series_limit: Of new series when there were too many.
         partly_over_limit: Those of `added` that count for one of their two series alone, because there were too many.
         unflagged_remote: Those of `remote_by_protocol` whose log has no local flags, where no networks were given.
-        public_local: Addresses outside the private networks that the log's flags call local, where no networks were given; the
-            first `MAX_PUBLIC_ADDRESSES`.
+        public_local: Addresses that the log's flags call local although they are outside the local networks, which are those that
+            were given or else the private ones; the first `MAX_PUBLIC_ADDRESSES`.
         oldest_ns: Time of the oldest record that was added, nanoseconds since 1970; 0 before the first.
     """
 

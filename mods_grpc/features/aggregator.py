@@ -62,12 +62,12 @@ class Aggregator:
         if self._first_open is not None and pane < self._first_open:
             counters.late += 1
             return False
+        if record.local_orig or record.local_resp:
+            self._note_public_local(record)
         direction = self._locality.direction(record)
         if direction is None:
             counters.add_remote(record.protocol, unflagged=not options.local_networks and not record.has_local_flags)
             return False
-        if record.local_orig or record.local_resp:
-            self._note_public_local(record)
         added = refused = False
         for series in self._locality.series_names(record, direction):
             cell = self._find_or_make_cell(pane, series, (type(record), direction), plan)
@@ -85,9 +85,9 @@ class Aggregator:
         return added
 
     def _note_public_local(self, record: Record) -> None:
-        """Remember an address that the record's log calls local although it is not of the private networks."""
+        """Remember an address that the record's log calls local although it is outside the local networks."""
         public = self.counters.public_local
-        if self.options.local_networks or len(public) >= MAX_PUBLIC_ADDRESSES or not record.has_local_flags:
+        if len(public) >= MAX_PUBLIC_ADDRESSES or not record.has_local_flags:
             return
         for is_local, address in ((record.local_orig, record.orig_h), (record.local_resp, record.resp_h)):
             if is_local and self._locality.network_of(address) is None:

@@ -141,6 +141,36 @@ def test_records_count_for_the_series_of_their_local_ends(group_by, expected):
     assert {row.series: sum(row.values.values()) for row in aggregator.advance(START + HOUR)} == expected
 
 
+def test_each_record_has_one_fate_and_flags_that_contradict_the_networks_are_remembered():
+    aggregator = make_aggregator("conn|in_count_uid", begin_ns=START + 60 * SECOND, local_networks=("10.0.0.0/8",))
+    aggregator.advance(START + 1_200 * SECOND)
+    flags = {"local_orig": False, "local_resp": True}
+    aggregator.add_many(
+        [conn(0), conn(60), conn(1_200), conn(1_300, "8.8.8.8", "1.1.1.1"), conn(1_400, "8.8.8.8", "131.243.1.1", **flags)]
+    )
+    counters = aggregator.counters
+    assert (counters.before_begin, counters.late, counters.added) == (1, 1, 1)
+    assert (counters.remote_by_protocol, counters.unflagged_remote) == ({"conn": 2}, {})
+    assert (counters.public_local, counters.oldest_ns) == ({"131.243.1.1"}, START + 1_200 * SECOND)
+
+
+def test_without_networks_records_of_logs_without_flags_are_told_apart():
+    aggregator = make_aggregator("conn|in_count_uid", "dns|in_count_uid", begin_ns=START)
+    aggregator.add(conn(0, "8.8.8.8", "131.243.1.1", local_orig=False, local_resp=True))
+    aggregator.add(Dns(ts=START, uid="D", orig_h="8.8.8.8", resp_h="131.243.1.1"))
+    counters = aggregator.counters
+    assert (counters.added, counters.remote, counters.unflagged_remote) == (1, 1, {"dns": 1})
+    assert counters.public_local == {"131.243.1.1"}
+
+
+def test_an_internal_record_that_loses_one_of_its_two_series_counts_and_is_told_apart():
+    aggregator = make_aggregator("conn|internal_count_uid", group_by=GroupBy.HOST, max_series=1)
+    assert aggregator.add(conn(0, "10.0.0.1", "10.0.0.2"))
+    assert (aggregator.counters.added, aggregator.counters.partly_over_limit) == (1, 1)
+    assert not aggregator.add(conn(0, "10.0.0.3", "10.0.0.2"))
+    assert (aggregator.counters.added, aggregator.counters.over_series_limit) == (1, 1)
+
+
 def test_series_beyond_the_limit_are_counted_and_admitted_when_others_become_idle():
     aggregator = make_aggregator(
         "conn|in_count_uid", group_by=GroupBy.HOST, max_series=2, window_seconds=600, idle_timeout_seconds=600

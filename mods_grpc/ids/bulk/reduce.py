@@ -38,8 +38,8 @@ def add_columns(aggregator: Aggregator, locality: Locality, plan: AccumulatorPla
     if len(ours) < len(in_time):
         remote = in_time.filter(pl.col("direction").is_null())
         counted.add_remote(protocol, len(remote), unflagged=0 if locality.networks else int((~_has_local_flags(remote)).sum()))
-    if not locality.networks and len(aggregator.counters.public_local) < MAX_PUBLIC_ADDRESSES:
-        counted.public_local = _public_local(ours)
+    if len(aggregator.counters.public_local) < MAX_PUBLIC_ADDRESSES:
+        counted.public_local = _public_local(in_time)
     counted.oldest_ns = ours["ts"].min() or 0  # type: ignore[assignment]
     counted.added = len(ours)
     of_series = _add_series(ours.with_columns(pane=pl.col("ts") // options.pane_ns), locality.group_by)

@@ -17,7 +17,7 @@ from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.data.units import DAY_SECONDS, SECONDS_PER_UNIT
 from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.ids.logs.line_rules import ReadCounters
-from mods_grpc.ids.sources.log_files import COMPRESSION, COPY, NOT_A_LOG, OTHER_LOG, LeftOutFile, LogListing
+from mods_grpc.ids.sources.log_files import COMPRESSION, COPY, NOT_A_FILE, NOT_A_LOG, OTHER_LOG, PARTIAL, LeftOutFile, LogListing
 
 MAX_NAMES = 3
 MAX_EXAMPLE_BYTES = 200
@@ -252,8 +252,9 @@ def make_account(
 
 
 def find_unused(paths: Sequence[Path], listing: LogListing) -> list[str]:
-    """Return those of files and folders that hold no log that is read, nor a copy of one."""
-    used = [file.path for file in listing.files] + [file.path for file in listing.left_out if file.reason == COPY]
+    """Return those of files and folders that hold nothing but other files: no log to read, none that repeats another."""
+    others = {OTHER_LOG, NOT_A_LOG, NOT_A_FILE, PARTIAL}
+    used = [file.path for file in listing.files] + [file.path for file in listing.left_out if file.reason not in others]
     return [str(path) for path in paths if not any(file == path or path in file.parents for file in used)]
 
 

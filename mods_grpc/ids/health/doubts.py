@@ -22,7 +22,7 @@ from mods_grpc.ids.health.account import (
     format_nanos,
     format_short_span,
 )
-from mods_grpc.ids.health.networks import propose_networks
+from mods_grpc.ids.health.networks import merge_networks, propose_networks
 from mods_grpc.ids.logs.line_rules import MIN_TIME_NS
 from mods_grpc.ids.sources.log_files import COMPRESSION, UNREADABLE
 
@@ -196,7 +196,8 @@ def _remote(account: Account, expected: Expectation) -> Iterator[Doubt]:
     placed = account.added + account.over_series_limit + account.remote
     share = account.remote / max(1, placed)
     is_severe = share > MAX_REMOTE_SHARE
-    if share < MIN_REMOTE_SHARE or (not is_severe and any(_unflagged(account, expected))):
+    min_share = MIN_DROPPED_SHARE if account.public_local else MIN_REMOTE_SHARE
+    if share < min_share or (not is_severe and any(_unflagged(account, expected))):
         return
     yield Doubt("remote", f"{_percent(share)} of the records {_neither_local(account, expected)}", is_severe)
 
@@ -226,7 +227,12 @@ def _unflagged(account: Account, expected: Expectation) -> Iterator[Doubt]:
 def _neither_local(account: Account, expected: Expectation) -> str:
     if expected.local_networks:
         shown = ", ".join(expected.local_networks[:MAX_NAMES]) + (", …" if len(expected.local_networks) > MAX_NAMES else "")
-        return f"have neither end in {shown}: is --local right?"
+        question = f"have neither end in {shown}: is --local right?"
+        return (
+            f"{question} The log calls {', '.join(map(str, merge_networks(account.public_local)))} local"
+            if account.public_local
+            else question
+        )
     if account.public_local:
         flag = f"--local {_propose(account)}"
         return f"have neither end local; the log calls some public addresses local: give {flag}, corrected to your networks"

@@ -111,6 +111,12 @@ def test_a_good_day_raises_no_doubt():
             "98 % of the records have neither end in 10.0.0.0/8: is --local right?",
         ),
         (
+            account(added=20, remote_by_protocol={"conn": 880, "dns": 100}, public_local=frozenset({"131.243.1.9"})),
+            expect(local_networks=("10.0.0.0/8",)),
+            "remote",
+            "is --local right? The log calls 131.243.1.9/32 local",
+        ),
+        (
             account(added=20, remote_by_protocol={"conn": 880, "dns": 100}),
             EXPECTED,
             "remote",
