@@ -7,7 +7,8 @@ import pytest
 
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
-from tests.support.ids.rotations import SETUPS, number_of
+from tests.support.ids.log_writer import number_of
+from tests.support.ids.rotations import SETUPS
 
 LAST_LOOKS = 12
 
