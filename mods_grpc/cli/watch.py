@@ -41,7 +41,7 @@ from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import AccountLog, make_expectation, take_account
 from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointWriter, PipelineFingerprint, fingerprint
 from mods_grpc.ids.watch.loop import run_loop
-from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_unreadable
+from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
 from mods_grpc.ids.watch.source_check import check_archive, check_file, check_folder, check_socket
@@ -163,7 +163,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             columns,
             lateness_seconds=arguments.lateness,
             silence_seconds=arguments.silence or None,
-            logs=(),
+            logs=find_logs(source.path, arguments.archive, columns.definition.protocols),
         )
         blindness = make_blindness(arguments, model, columns, live=True)
         pipeline = make_pipeline(arguments, client, model, identity.namespace, sinks, blindness=blindness, wait=wait, view=view)
@@ -339,11 +339,11 @@ class _LogSource:
         stack.callback(self.reader.close)
         for name in self.reader.lost:
             logger.warning("position_lost", extra={"log": name, "hint": "--archive names the folder of rotated logs"})
-        self._path, self._protocols = path, protocols
+        self.path, self._protocols = path, protocols
 
     def unreadable(self) -> dict[Path, str]:
         """Return the logs that can't be read now, with the error."""
-        return find_unreadable(self._path, self._protocols)
+        return find_unreadable(self.path, self._protocols)
 
     def lost(self) -> dict[str, int]:
         """Return how often records of a log were lost."""

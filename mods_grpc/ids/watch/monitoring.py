@@ -20,6 +20,7 @@ from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 
 CHECK_SECONDS = 10.0
+MAX_ARCHIVE_FOLDERS = 32
 LIVE_SUFFIXES = {".log", ".json"}  # of files that a sensor writes now
 
 
@@ -169,6 +170,25 @@ def make_recorded_look(reader: LogReader, feed: WindowFeed) -> Callable[[], tupl
 def recorded_protocols(listing: LogListing) -> frozenset[str]:
     """Return the protocols that have a log of their own, if only an empty one."""
     return frozenset(PurePath(log).name.partition(".")[0] for log in listing.logs) & frozenset(PROTOCOLS)
+
+
+def find_logs(folder: Path, archive: Path | None, protocols: Collection[str]) -> frozenset[str]:
+    """Return the protocols that have a log of their own by name, if only an empty one, in a live folder or its archive.
+
+    Args:
+        folder: The live folder, or a file with the events of all protocols.
+        archive: Folder of rotated logs; None for the parent of a live folder called `current`. Of its folders the newest
+            `MAX_ARCHIVE_FOLDERS` are searched.
+        protocols: The protocols.
+    """
+    if not folder.is_dir():
+        return frozenset()
+    if archive is None and folder.name == "current":
+        archive = folder.absolute().parent
+    archived = [] if archive is None else [archive, *sorted(filter(Path.is_dir, _list_folder(archive, {})), reverse=True)]
+    inner = filter(Path.is_dir, _list_folder(folder, {}))
+    names = (file.name for each in (folder, *inner, *archived[:MAX_ARCHIVE_FOLDERS]) for file in _list_folder(each, {}))
+    return frozenset(name.partition(".")[0] for name in names) & frozenset(protocols)
 
 
 def find_unreadable(path: Path, protocols: Collection[str]) -> dict[Path, str]:

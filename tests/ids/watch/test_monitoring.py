@@ -7,7 +7,7 @@ import numpy as np
 from mods_grpc.client import FeatureInfo
 from mods_grpc.features import PROTOCOLS, Aggregator, AggregatorOptions, Http
 from mods_grpc.ids.logs.line_rules import ReadCounters
-from mods_grpc.ids.watch.monitoring import collect_facts, find_unreadable, protocols_of
+from mods_grpc.ids.watch.monitoring import collect_facts, find_logs, find_unreadable, protocols_of
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 
@@ -43,6 +43,23 @@ def test_a_file_of_all_protocols_that_can_not_be_opened_makes_all_missing(tmp_pa
 
 def test_a_file_or_folder_that_is_not_there_is_not_unreadable(tmp_path):
     assert find_unreadable(tmp_path / "eve.json", PROTOCOLS) == find_unreadable(tmp_path / "logs", PROTOCOLS) == {}
+
+
+def test_logs_are_there_by_their_names_in_the_live_folder_and_the_archive(tmp_path):
+    for name in (
+        "current/conn.log",
+        "2026-03-01/dns.00:00:00-01:00:00.log.gz",
+        "2026-03-01/weird.log",
+        "current/logger-1/ssl.log",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "eve.json").touch()
+    assert find_logs(tmp_path / "current", None, PROTOCOLS) == {"conn", "dns", "ssl"}
+    assert find_logs(tmp_path / "2026-03-01", None, PROTOCOLS) == {"dns"}
+    assert find_logs(tmp_path / "2026-03-01", tmp_path / "current", PROTOCOLS) == {"conn", "dns", "ssl"}
+    assert find_logs(tmp_path / "eve.json", tmp_path, PROTOCOLS) == frozenset()
+    assert find_logs(tmp_path / "nowhere", None, PROTOCOLS) == frozenset()
 
 
 class Source:
