@@ -26,6 +26,7 @@ from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler, discard
 from mods_grpc.ids.sources.file_heads import head_records
 from mods_grpc.ids.sources.log_files import LogFile, list_logs
+from mods_grpc.ids.sources.recorded import is_cut
 from mods_grpc.ids.sources.text_file import TextFile
 
 DEFAULT_LATENESS_SECONDS = 86_400
@@ -159,11 +160,22 @@ class BulkAggregator:
         try:
             with TextFile(file.path) as text:
                 for block in read_blocks(text, self._block_bytes):
-                    yield parser, block
+                    whole = block if text.damage is None else self._drop_cut_line(file, text, block)
+                    if whole.text:
+                        yield parser, whole
                 if text.damage is not None:
                     self.counters.reject_file(file.path.name, "damaged file")
         except OSError:
             self.counters.reject_file(file.path.name, "unreadable file")
+
+    def _drop_cut_line(self, file: LogFile, text: TextFile, block: Block) -> Block:
+        """Return the lines of a block without the one at which the damage of its file begins."""
+        whole, end, last = block.text.rpartition(b"\n")
+        if not last or not is_cut(last, text):
+            return block
+        self.counters.lines += 1
+        self._reject(file, "cut", last)
+        return Block(whole + end, block.special)
 
     def _process_block(self, file: QueuedFile, parser: LineParser, block: Block) -> None:
         """Buffer lines of TSV, count others one by one; count the buffers that are full, or whose lines have waited for long."""

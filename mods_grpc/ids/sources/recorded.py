@@ -140,6 +140,8 @@ class RecordedFiles:
                 continue
             counters.lines += 1
             try:
+                if is_cut(line, text):
+                    raise MalformedLineError("cut")
                 record = parse(line)
             except MalformedLineError as error:
                 counters.reject(error.reason)
@@ -150,6 +152,11 @@ class RecordedFiles:
                 continue
             counters.accept(record.protocol, record.logged_ns)
             yield record
+
+
+def is_cut(line: bytes, text: TextFile) -> bool:
+    """Return whether the line that was read last ends with the damage of its file: its last field may be incomplete."""
+    return text.damage is not None and not line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES
 
 
 def _opening_ns(start_ns: int, next_ns: int | None) -> int:

@@ -131,6 +131,15 @@ def test_a_damaged_file_is_counted_by_name_and_read_to_the_damage_on_every_path(
             assert counters.records == len(records)
 
 
+def test_a_line_that_the_damage_cuts_is_no_record_on_any_path(tmp_path):
+    folder = write(tmp_path, {"conn.log.gz": gzip.compress(lines(1, 2) + lines(3).removeprefix(HEADER)[:-2])[:-8]})
+    assert read(folder)[0] == [1, 2]
+    for size in (7, 1 << 20):
+        batch = BulkAggregator([folder], CONN, block_bytes=size)
+        list(batch.rows())
+        assert (batch.counters.records, batch.counters.malformed) == (2, {"cut": 1})
+
+
 def test_the_listing_and_the_progress_are_there_for_the_account(tmp_path):
     write(tmp_path, {"conn.log": tsv(), "conn.log.1.gz": gzip.compress(tsv(1)), "weird.log": tsv(path="weird")})
     with LogReader(tmp_path) as reader:
