@@ -44,7 +44,7 @@ from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
-from mods_grpc.ids.watch.source_check import check_archive, check_file, check_folder, check_socket
+from mods_grpc.ids.watch.source_check import check_archive, check_events, check_folder, check_socket
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.server.config import check_listen_address, split_host_port
@@ -63,8 +63,19 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     """Add the `watch` command."""
     parser = add_command(commands, "watch", "follow Zeek or Suricata logs and report anomalies", parents=[watch_arguments()])
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--zeek", type=parse_path, metavar="DIR", help="folder that Zeek logs to, such as /opt/zeek/logs/current")
-    source.add_argument("--eve", type=parse_path, metavar="FILE", help="Suricata's eve.json")
+    source.add_argument(
+        "--zeek",
+        type=parse_path,
+        metavar="DIR",
+        help="folder that Zeek logs to, such as /opt/zeek/logs/current, or the spool of a cluster with several loggers",
+    )
+    source.add_argument(
+        "--eve",
+        type=parse_path,
+        metavar="PATH",
+        help="Suricata's eve.json, or the folder of its logs if their names have a date (rotate-interval) or the number of a "
+        "thread (threaded); a file with a date in its name stands for those that follow it",
+    )
     source.add_argument(
         "--eve-socket",
         type=parse_path,
@@ -76,7 +87,8 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "--archive",
         type=parse_path,
         metavar="DIR",
-        help="folder of rotated logs (default: the parent of a log folder called current)",
+        help="folder of rotated logs (default: the parent of a log folder called current); rotated logs beside or below the live "
+        "log need no flag",
     )
     parser.add_argument(
         "--state",
@@ -219,7 +231,7 @@ def _check_source(arguments: argparse.Namespace) -> None:
     elif arguments.zeek is not None:
         waiting_for = check_folder(arguments.zeek)
     else:
-        waiting_for = check_file(arguments.eve)
+        waiting_for = check_events(arguments.eve)
     if waiting_for is not None:
         logger.warning("waiting", extra={"for": waiting_for})
 

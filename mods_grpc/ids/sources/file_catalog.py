@@ -97,10 +97,10 @@ class FileCatalog:
 
     def __init__(self, paths: Sequence[Path], protocols: Collection[str], archive: Path | None, latest_ns: int | None) -> None:
         self._protocols, self._archive, self._latest_ns = frozenset(protocols), archive, latest_ns
-        self._folders = [path for path in paths if path.is_dir()]
-        self._files = [path for path in paths if not path.is_dir()]
-        folders = [path.absolute() for path in (*self._folders, *(path.parent for path in self._files))]
-        self._root = Path(os.path.commonpath(folders))
+        self._paths = list(paths)
+        self._folders: list[Path] = []
+        self._files: list[Path] = []
+        self._root = Path()
         self._classified: dict[tuple[str, int, int], LogFile | LeftOutFile] = {}
         self._starts: dict[tuple[Inode, int, int], tuple[bytes, int]] = {}
         self._walked: dict[Path, list[tuple[Path, LogName]]] = {}
@@ -115,9 +115,10 @@ class FileCatalog:
             followed: Names of the logs that are followed.
 
         Raises:
-            FileNotFoundError: A folder that is followed is gone, and there is no other.
+            FileNotFoundError: Nothing of what is followed is there.
         """
         self._walked.clear()
+        self._find_folders()
         logs: dict[str, LiveLog] = {}
         for path in self._files:
             log = parse_name(path.name).log
@@ -133,8 +134,9 @@ class FileCatalog:
                 if not is_archive and not _repeats(name, here):
                     live.name = name if name not in logs else f"{folder.absolute().relative_to(self._root)}/{name}"
                     logs[live.name] = live
-        if not logs and self._folders and not any(folder.is_dir() for folder in self._folders):
-            raise FileNotFoundError(2, "no such folder", str(self._folders[0]))
+        missing = [path for path in self._paths if not path.exists()]
+        if not logs and len(missing) == len(self._paths):
+            raise FileNotFoundError(2, "no such file or folder", str(missing[0]))
         self._live = {live.folder.absolute() for live in logs.values()}
         return logs
 
@@ -179,6 +181,14 @@ class FileCatalog:
                 if self._list_file(file, is_in_live_folder=False).began_ns > since_ns:
                     logs.add(file.log)
         return logs
+
+    def _find_folders(self) -> None:
+        """See which of the paths are folders now."""
+        folders = [path for path in self._paths if path.is_dir()]
+        if folders != self._folders or not self._files:
+            self._folders, self._files = folders, [path for path in self._paths if path not in folders]
+            parents = [path.absolute() for path in (*folders, *(path.parent for path in self._files))]
+            self._root = Path(os.path.commonpath(parents))
 
     def _scan_folder(self, folder: Path, log: str | None) -> Iterator[LiveLog]:
         """Yield the logs of a folder, or only the one of a file that was named."""

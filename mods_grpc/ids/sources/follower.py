@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import time_ns
 
@@ -26,7 +27,7 @@ class LogFollower:
     """Follows live logs.
 
     Args:
-        paths: Files and folders. Of a file, the other files of its log beside it are read too.
+        paths: Files and folders, which may be missing at first. Of a file, the other files of its log beside it are read too.
         protocols: Protocols of interest.
         archive: Folder of rotated files; None for the parent of each live folder that is called `current`.
         position: Position to resume from.
@@ -61,7 +62,8 @@ class LogFollower:
         self._since_ns = position.since_ns if position else 0
         self._changed_ns = 0
         self._is_first_look = True
-        self.look()
+        with suppress(FileNotFoundError):  # it may come
+            self.look()
 
     @property
     def names(self) -> list[str]:

@@ -99,8 +99,8 @@ class LogReader:
         )
         self.counters, self.lost = self._follower.counters, self._follower.lost
         for path in paths:
-            if not path.exists() and (position is None or not self._follower.names):
-                raise DataError(f"{path}: no such file or folder")
+            if not path.absolute().parent.is_dir():
+                raise DataError(f"{path}: no such file or folder, nor the folder that it would be in")
 
     def poll(self) -> Iterator[Record]:
         """Yield the records that are there now, the logs merged by the time at which their lines were written.

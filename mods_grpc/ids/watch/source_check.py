@@ -31,7 +31,7 @@ def check_folder(folder: Path) -> str | None:
         raise DataError(f"{flag}: is a file, expected the folder that Zeek logs to, such as /opt/zeek/logs/current; {other}")
     _require_access(flag, folder, os.R_OK | os.X_OK)
     names = [path.name for path in folder.iterdir()]
-    logs = [name for name in names if ".log" in name]
+    logs = [name for name in names if ".log" in name] or [path.name for path in folder.glob("*/*.log*")]
     events = [name for name in names if name.startswith("eve") and ".json" in name]
     if events and not logs:
         raise DataError(f"{flag}: holds Suricata's {events[0]} and no log of Zeek; give it with --eve {folder / events[0]}")
@@ -40,8 +40,8 @@ def check_folder(folder: Path) -> str | None:
     return None
 
 
-def check_file(file: Path) -> str | None:
-    """Check a file that Suricata logs events to.
+def check_events(file: Path) -> str | None:
+    """Check a file that Suricata logs events to, or the folder of such files.
 
     Returns:
         What the watch will wait for; None if there are events.
@@ -53,15 +53,14 @@ def check_file(file: Path) -> str | None:
     if not file.exists():
         return _check_parent(flag, file, "the file")
     if file.is_dir():
-        names = sorted(path.name for path in file.iterdir()) if os.access(file, os.R_OK | os.X_OK) else []
-        events = [name for name in names if name.startswith("eve") and ".json" in name]
-        if events:
-            other = f"give the file, such as --eve {file / events[0]}"
-        elif any(".log" in name for name in names):
-            other = "if it is Zeek's, give it with --zeek"
-        else:
-            other = f"there is no eve.json in it{f', but {_list(names)}' if names else ''}"
-        raise DataError(f"{flag}: is a folder, expected a file; {other}")
+        _require_access(flag, file, os.R_OK | os.X_OK)
+        names = sorted(path.name for path in file.iterdir())
+        if any(name.startswith("eve") and ".json" in name for name in names):
+            return None
+        if any(".log" in name for name in names):
+            logs = _list([name for name in names if ".log" in name])
+            raise DataError(f"{flag}: holds {logs} and no eve.json; if these are Zeek's, give the folder with --zeek")
+        return "an event log, such as eve.json; " + (f"the folder holds {_list(names)}" if names else "the folder is empty")
     if stat.S_ISSOCK(file.stat().st_mode):
         raise DataError(f"{flag}: is a socket; give --eve-socket PATH, and let Suricata write to it after the start")
     head = _read_head(flag, file)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mods_grpc.errors import DataError
-from mods_grpc.ids.watch.source_check import check_archive, check_file, check_folder, check_socket
+from mods_grpc.ids.watch.source_check import check_archive, check_events, check_folder, check_socket
 
 EVENT = b'{"timestamp":"2026-01-05T00:00:00.000000+0000","event_type":"flow"}\n'
 
@@ -23,18 +23,18 @@ def test_a_folder_of_zeek_logs_and_a_file_of_events_wait_for_nothing(tmp_path: P
     (tmp_path / "conn.log").write_text("#separator \\x09\n")
     (tmp_path / "eve.json").write_bytes(EVENT)
     assert check_folder(tmp_path) is None
-    assert check_file(tmp_path / "eve.json") is None
+    assert check_events(tmp_path / "eve.json") is None
 
 
 def test_what_is_not_there_yet_is_waited_for_if_its_folder_is_there(tmp_path: Path) -> None:
     assert check_folder(tmp_path / "current") == f"the folder {tmp_path / 'current'}, which is not there yet"
-    assert check_file(tmp_path / "eve.json") == f"the file {tmp_path / 'eve.json'}, which is not there yet"
+    assert check_events(tmp_path / "eve.json") == f"the file {tmp_path / 'eve.json'}, which is not there yet"
     assert check_folder(tmp_path) == "a log of Zeek, such as conn.log; the folder is empty"
     (tmp_path / "eve.json").write_text("")
-    assert check_file(tmp_path / "eve.json") == "the first event; the file is empty"
+    assert check_events(tmp_path / "eve.json") == "the first event; the file is empty"
 
 
-@pytest.mark.parametrize(("check", "flag"), [(check_folder, "--zeek"), (check_file, "--eve")])
+@pytest.mark.parametrize(("check", "flag"), [(check_folder, "--zeek"), (check_events, "--eve")])
 def test_a_path_below_a_folder_that_is_not_there_is_refused(tmp_path: Path, check, flag: str) -> None:
     path = tmp_path / "no" / "such"
     assert refusal(check, path) == f"{flag} {path}: is not there, and neither is the folder {path.parent}; check the path"
@@ -47,12 +47,19 @@ def test_a_folder_of_suricata_given_as_zeeks_is_refused(tmp_path: Path) -> None:
     assert "give it with --eve" in refusal(check_folder, tmp_path / "eve.json")
 
 
-def test_a_folder_given_as_the_file_of_events_is_refused(tmp_path: Path) -> None:
-    assert "there is no eve.json in it" in refusal(check_file, tmp_path)
+def test_a_folder_of_events_is_followed_and_one_of_other_logs_refused(tmp_path: Path) -> None:
+    assert check_events(tmp_path) == "an event log, such as eve.json; the folder is empty"
     (tmp_path / "conn.log").write_text("")
-    assert "if it is Zeek's, give it with --zeek" in refusal(check_file, tmp_path)
+    assert "conn.log and no eve.json; if these are Zeek's, give the folder with --zeek" in refusal(check_events, tmp_path)
     (tmp_path / "eve-2026-01-05.json").write_bytes(EVENT)
-    assert f"--eve {tmp_path / 'eve-2026-01-05.json'}" in refusal(check_file, tmp_path)
+    assert check_events(tmp_path) is None
+
+
+def test_a_spool_of_several_loggers_waits_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "logger-1").mkdir()
+    assert check_folder(tmp_path) is not None
+    (tmp_path / "logger-1" / "conn.log").write_text("#separator \\x09\n")
+    assert check_folder(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,7 @@ def test_a_folder_given_as_the_file_of_events_is_refused(tmp_path: Path) -> None
 )
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     (tmp_path / "x").write_bytes(content)
-    assert complaint in refusal(check_file, tmp_path / "x")
+    assert complaint in refusal(check_events, tmp_path / "x")
 
 
 def test_a_socket_is_created_only_where_one_can_be(tmp_path: Path) -> None:
