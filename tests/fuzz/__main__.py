@@ -4,6 +4,7 @@ Usage: python -m tests.fuzz --minutes 60 --seed 1 [--rounds recorded,followed] [
 """
 
 import argparse
+import contextlib
 import faulthandler
 import logging
 import random
@@ -73,7 +74,8 @@ def run_round(kind: str, seed: int, folder: Path) -> None:
     """
     signal.alarm(SECONDS_A_ROUND)
     try:
-        ROUNDS[kind](random.Random(f"{kind} {seed}"), folder)
+        with contextlib.chdir(folder):  # values of flags are names of files too
+            ROUNDS[kind](random.Random(f"{kind} {seed}"), folder)
     finally:
         signal.alarm(0)
 
