@@ -39,7 +39,7 @@ from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.log_files import NoLogsError
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
-from mods_grpc.ids.watch.monitoring import make_recorded_look, recorded_protocols
+from mods_grpc.ids.watch.monitoring import has_shared_log, make_recorded_look, recorded_protocols
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
@@ -203,6 +203,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         columns,
         lateness_seconds=arguments.lateness,
         logs=recorded_protocols(reader.listing),
+        has_shared_log=has_shared_log(reader.listing),
     )
     look = make_recorded_look(reader, feed)
     look()  # so that the first windows do without the logs that can't be read

@@ -176,6 +176,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             lateness_seconds=arguments.lateness,
             silence_seconds=arguments.silence or None,
             logs=find_logs(source.path, arguments.archive, columns.definition.protocols),
+            has_shared_log=arguments.zeek is None,
         )
         blindness = make_blindness(arguments, model, columns, live=True)
         pipeline = make_pipeline(arguments, client, model, identity.namespace, sinks, blindness=blindness, wait=wait, view=view)

@@ -16,6 +16,7 @@ class ReadFacts:
         unflagged_remote: By protocol, those of them whose log does not flag local addresses, where no networks were given.
         public_local: Addresses outside the private networks that a log with flags calls local, where no networks were given.
         logs: Protocols whose log is or was there, if only empty.
+        zero_logs: Protocols without a record so far that count as 0, because they share a log with others.
         unreadable: By path of a file or folder, why it can't be read.
         unreadable_protocols: Protocols that those files may hold.
         lost: By log, how often records of it were lost.
@@ -28,6 +29,7 @@ class ReadFacts:
     unflagged_remote: Mapping[str, int] = field(default_factory=dict)
     public_local: frozenset[str] = frozenset()
     logs: frozenset[str] = frozenset()
+    zero_logs: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = field(default_factory=dict)
     unreadable_protocols: frozenset[str] = frozenset()
     lost: Mapping[str, int] = field(default_factory=dict)

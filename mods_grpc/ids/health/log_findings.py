@@ -104,7 +104,7 @@ class LogFindings:
             if protocol in facts.unreadable_protocols:
                 continue
             if not log.was_there and log.silent >= MISSING_SECONDS:
-                yield self._missing(protocol, log)
+                yield self._missing(protocol, log, counts_as_zero=protocol in facts.zero_logs)
             elif log.was_there and log.silent >= self._max_silence(protocol, log):
                 yield self._silent(protocol, log)
         for name, loss in self._losses.items():
@@ -133,12 +133,13 @@ class LogFindings:
             return DAY_SECONDS
         return min(DAY_SECONDS, max(HOUR_SECONDS, GAPS * log.longest))
 
-    def _missing(self, protocol: str, log: _Log) -> Finding:
+    def _missing(self, protocol: str, log: _Log, *, counts_as_zero: bool) -> Finding:
+        outcome = "counts as 0" if counts_as_zero else "is missing, so no series can be judged"
         return Finding(
             code=NoticeCode.LOG_MISSING,
             subject=protocol,
             since_ns=log.since_ns,
-            message=f"no {protocol} record ever came; {self._names[protocol]} is missing, so no series can be judged",
+            message=f"no {protocol} record ever came; {self._names[protocol]} {outcome}",
             hint=f"see whether the sensor logs {protocol} and whether the watch reads that log, or use a model without it",
         )
 

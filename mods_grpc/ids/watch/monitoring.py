@@ -145,6 +145,7 @@ def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[
         unflagged_remote=dict(dropped.unflagged_remote),
         public_local=frozenset(dropped.public_local),
         logs=feed.logs,
+        zero_logs=feed.zero_logs,
         unreadable={str(path): reason for path, reason in unreadable.items()},
         unreadable_protocols=feed.unreadable,
         lost=dict(lost),
@@ -170,6 +171,11 @@ def make_recorded_look(reader: LogReader, feed: WindowFeed) -> Callable[[], tupl
 def recorded_protocols(listing: LogListing) -> frozenset[str]:
     """Return the protocols that have a log of their own, if only an empty one."""
     return frozenset(PurePath(log).name.partition(".")[0] for log in listing.logs) & frozenset(PROTOCOLS)
+
+
+def has_shared_log(listing: LogListing) -> bool:
+    """Return whether one of the logs holds several protocols by its name."""
+    return any(PurePath(log).name.partition(".")[0] not in PROTOCOLS for log in listing.logs)
 
 
 def find_logs(folder: Path, archive: Path | None, protocols: Collection[str]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from mods_grpc.features.records import PROTOCOLS, RECORD_TYPES
 from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 
+SHARED_LOG_SECONDS = 3_600.0  # after this time a log of several protocols tells which of them have no traffic
 RECORDS_PER_YIELD = 20_000  # so that a long poll lets its caller save and score in between
 
 
@@ -35,6 +36,8 @@ class WindowFeed:
         silence_seconds: After this many seconds without a record from a live source, assume that there was no traffic and
             complete the windows of that time. None waits for the next record.
         logs: Protocols whose log is there, if only empty; None for all. That of a record that is read is there.
+        has_shared_log: Whether a log holds several protocols, as Suricata's does. A protocol without a record in its first
+            `SHARED_LOG_SECONDS`, in event time, then counts as 0 until one comes.
         wall_clock: Returns seconds since 1970.
 
     Attributes:
@@ -51,6 +54,7 @@ class WindowFeed:
         lateness_seconds: float,
         silence_seconds: float | None = None,
         logs: Collection[str] | None = None,
+        has_shared_log: bool = False,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.reader = reader
@@ -59,6 +63,8 @@ class WindowFeed:
         self.records = 0
         self.unreadable: frozenset[str] = frozenset()
         self._logs = set(PROTOCOLS if logs is None else logs)
+        self._has_shared_log = has_shared_log
+        self._first_ns = 0  # the watermark when it was first above 0
         self._record_types: set[type[Record]] = set()
         self._columns = columns
         self._lateness_ns = round(lateness_seconds * NANOS_PER_SECOND)
@@ -97,6 +103,14 @@ class WindowFeed:
         """Protocols whose log is or was there."""
         return frozenset(self._logs) | {name for name, kind in RECORD_TYPES.items() if kind in self._record_types}
 
+    @property
+    def zero_logs(self) -> frozenset[str]:
+        """Protocols without a record so far that count as 0, because they share a log with others that had time to show them."""
+        reached = self.watermark.value_ns - self._first_ns
+        if not self._has_shared_log or not self._first_ns or reached < SHARED_LOG_SECONDS * NANOS_PER_SECOND:
+            return frozenset()
+        return frozenset(self._columns.protocols) - self.logs
+
     def state(self) -> dict[str, Any]:
         """Return the state of the aggregation as values for JSON."""
         return {
@@ -104,6 +118,7 @@ class WindowFeed:
             "clock": self.watermark.state(),
             "live": self._is_live,
             "logs": sorted(self.logs),
+            "first": self._first_ns,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -116,11 +131,13 @@ class WindowFeed:
         self.watermark.restore(state["clock"])
         self._is_live = bool(state["live"])
         self._logs |= set(state["logs"])
+        self._first_ns = int(state["first"])
 
     def _advance(self, complete_until_ns: int) -> Iterator[list[WindowBatch]]:
         pane = self.aggregator.options.pane_ns
         self._next_pane_ns = (complete_until_ns // pane + 1) * pane
-        missing = (set(self._columns.protocols) - self.logs) | self.unreadable
+        self._first_ns = self._first_ns or self.watermark.value_ns
+        missing = (set(self._columns.protocols) - self.logs - self.zero_logs) | self.unreadable
         if batches := list(self._columns.batches(self.aggregator.advance(complete_until_ns), missing)):
             yield batches
 

@@ -94,6 +94,14 @@ def test_a_log_that_never_came_is_reported_after_an_hour_and_cleared_when_it_com
     assert scene.said[1:] == [("log_missing", "http", "cleared")]
 
 
+def test_a_protocol_without_a_record_in_a_shared_log_is_reported_as_counted_as_0():
+    scene = Scene(CONN, HTTP)
+    scene.pass_time(2 * HOUR, conn=10, zero_logs=frozenset({"http"}))
+    assert scene.said == [("log_missing", "http", "raised")]
+    (notice,) = scene.blindness.open_notices
+    assert "no http record ever came; http_in counts as 0" in notice.message
+
+
 def test_an_empty_log_that_is_there_is_not_missing():
     scene = Scene(CONN, HTTP)
     scene.pass_time(3 * HOUR, conn=10, logs=frozenset({"http"}))

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from mods_grpc.client import FeatureInfo
@@ -89,6 +90,23 @@ def test_a_restored_state_continues_in_the_middle_of_a_window():
     second.restore(first.state())
     assert rows_of(second.poll()) == [(0, [[3.0, 0.0]])]
     assert second.watermark.latest_ns == START + 95 * SECOND
+
+
+def test_a_protocol_is_missing_until_its_log_is_there_or_a_shared_log_had_time_to_show_it():
+    seconds = range(0, 8_000, 20)
+    rows = rows_of(feed(Source(map(ssh, seconds)), logs=()).poll())
+    assert all(np.isnan(values[0][1]) for _, values in rows)
+    rows = rows_of(feed(Source(map(ssh, seconds)), logs=(), has_shared_log=True).poll())
+    assert {start for start, values in rows if np.isnan(values[0][1])} == set(range(0, 3_540, 60))
+    assert {values[0][1] for start, values in rows if start >= 3_540} == {0.0}
+
+
+def test_a_restart_does_not_give_a_shared_log_another_hour():
+    first = feed(Source(map(ssh, range(0, 4_000, 20))), logs=(), has_shared_log=True)
+    rows_of(first.poll())
+    second = feed(Source(map(ssh, range(4_000, 4_200, 20))), logs=(), has_shared_log=True)
+    second.restore(json.loads(json.dumps(first.state())))
+    assert {values[0][1] for _, values in rows_of(second.poll())} == {0.0}
 
 
 def test_silence_completes_windows_of_live_logs_but_not_of_old_ones():
