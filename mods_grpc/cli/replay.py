@@ -17,6 +17,7 @@ from mods_grpc.cli.arguments import add_command, open_client, watch_arguments
 from mods_grpc.cli.output import LiveView, write_json
 from mods_grpc.cli.watch_wiring import (
     check_windows,
+    choose_lateness,
     get_ready_model,
     make_aggregator,
     make_blindness,
@@ -144,6 +145,7 @@ def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recordi
     else:
         account = recording.account(counters)
         sys.stderr.write(format_account(account))
+    choose_lateness(arguments, has_shared_log=False)
     expected = make_expectation(
         model,
         () if recording.columns is None else recording.columns.definition.protocols,
@@ -153,7 +155,8 @@ def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recordi
         has_logs=recording.account is not None,
     )
     unfit = [notice for notice in pipeline.open_notices if notice.code in _DOUBTED_NOTICES]
-    doubts = [Doubt(str(notice.code), f"{notice.message}; {notice.hint}", is_severe=True) for notice in unfit]
+    is_long = (account.judged or 0) * model.slide_seconds >= DAY_SECONDS  # an attack may fill a shorter recording
+    doubts = [Doubt(str(notice.code), f"{notice.message}; {notice.hint}", is_long) for notice in unfit]
     doubts = order_doubts(doubts + find_doubts(account, expected))
     _print_summary(counters, account, doubts, as_json=arguments.json)
     sys.stderr.write(format_doubts(doubts))
@@ -197,13 +200,15 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
     except NoLogsError as error:
         nothing = Account(left_out=error.listing.left_out, judged=0)
         return replace(_count_rows(iter(()), 0, columns), account=lambda _: nothing)
+    is_shared = has_shared_log(reader.listing)
+    choose_lateness(arguments, has_shared_log=is_shared)
     feed = WindowFeed(
         reader,
         make_aggregator(arguments, model, columns),
         columns,
         lateness_seconds=arguments.lateness,
         logs=recorded_protocols(reader.listing),
-        has_shared_log=has_shared_log(reader.listing),
+        has_shared_log=is_shared,
     )
     look = make_recorded_look(reader, feed)
     look()  # so that the first windows do without the logs that can't be read
