@@ -1,12 +1,14 @@
-"""Measure aggregation: records per second in batch and live, memory over many records, ten thousand hosts as series.
+"""Measure aggregation: records per second in batch and live, of one file and of many, memory, ten thousand hosts as series.
 
     python benchmarks/ingest/aggregate.py --records 10000000
 
-Writes a conn.log with this number of records to a temporary folder (about 110 MB per million) and reads it. Polars is limited to
-one thread, so the results are for one core; times are processor time.
+Writes a conn.log with this number of records to a temporary folder (about 110 MB per million) and reads it, then folders
+with gzip files of an hour, 500 records each. Polars is limited to one thread, so the results are for one core; times are
+processor time.
 """
 
 import argparse
+import gzip
 import os
 import random
 import resource
@@ -23,6 +25,7 @@ from mods_grpc.ids.sources.reader import LogReader
 START = 1_713_484_800
 LATENESS_NS = 300 * 10**9
 HOSTS = 10_000
+RECORDS_PER_HOUR = 500
 HEADER = (
     "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
     "#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tservice\tduration\torig_bytes\tresp_bytes\tconn_state\tlocal_orig\tlocal_resp\thistory\n"
@@ -46,6 +49,21 @@ def write_log(path: Path, records: int, per_second: int) -> None:
             )
 
 
+def write_hourly_logs(folder: Path, files: int) -> None:
+    """Write compressed files of an hour with 500 connections each, in one folder per day."""
+    for hour in range(files):
+        first = START + hour * 3_600
+        rows = "".join(
+            f"{first + number * 7.2:.6f}\tC{hour:x}-{number:x}\t10.0.0.{number % 250}\t{1024 + number}\t198.18.0.{number % 256}\t"
+            f"443\ttcp\tssl\t1.5\t{number}\t{2 * number}\tSF\t-\t-\tShADadFf\n"
+            for number in range(RECORDS_PER_HOUR)
+        )
+        day = folder / f"day-{hour // 24:04d}"
+        day.mkdir(parents=True, exist_ok=True)
+        name = f"conn.{hour % 24:02d}:00:00-{(hour + 1) % 24:02d}:00:00.log.gz"
+        (day / name).write_bytes(gzip.compress((HEADER + rows).encode(), compresslevel=1))
+
+
 def memory_mb() -> float:
     """Return the resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
@@ -59,16 +77,16 @@ def report(name: str, records: int, seconds: float, rows: int, memory: list[floa
     )
 
 
-def measure_batch(log: Path, records: int, group_by: GroupBy) -> None:
+def measure_batch(log: Path, records: int, group_by: GroupBy, name: str = "batch") -> None:
     memory: list[float] = []
     options = AggregatorOptions(local_networks=("10.0.0.0/8",), group_by=group_by)
+    started_at = time.process_time()
     bulk = BulkAggregator(
         [log], Definition.of(KEYS), options, lateness_seconds=600, on_block=lambda _path, _size: memory.append(memory_mb())
     )
-    started_at = time.process_time()
     rows = sum(1 for _ in bulk.rows())
     assert bulk.aggregator.counters.added == records, bulk.aggregator.counters
-    report(f"batch, by {group_by}", records, time.process_time() - started_at, rows, memory)
+    report(f"{name}, by {group_by}", records, time.process_time() - started_at, rows, memory)
 
 
 def measure_live(log: Path, records: int, group_by: GroupBy) -> None:
@@ -96,6 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=2_000_000, help="connections in the log (default %(default)s)")
     parser.add_argument("--per-second", type=int, default=50, help="connections per second of event time (default %(default)s)")
+    parser.add_argument("--files", type=int, default=1_000, help="hourly files (default %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "conn.log"
@@ -103,6 +122,10 @@ def main() -> None:
         for group_by in (GroupBy.SITE, GroupBy.HOST):
             measure_batch(log, arguments.records, group_by)
             measure_live(log, arguments.records, group_by)
+        write_hourly_logs(Path(folder) / "hourly", arguments.files)
+        measure_batch(
+            Path(folder) / "hourly", arguments.files * RECORDS_PER_HOUR, GroupBy.SITE, f"batch, {arguments.files:,} files"
+        )
 
 
 if __name__ == "__main__":
