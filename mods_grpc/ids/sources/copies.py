@@ -121,23 +121,37 @@ def _compare(one: Path, other: Path) -> _Relation:
 
 
 def _find_repeated_in_folder(files: list[_Named]) -> dict[Path, str]:
-    by_stream: defaultdict[str, list[_Named]] = defaultdict(list)
+    logs = {name.stream for _, name in files if not name.is_labeled}
+    by_part: defaultdict[tuple[str, ...], list[_Named]] = defaultdict(list)
     for path, name in files:
-        by_stream[name.stream].append((path, name))
+        by_part[_part_of(name.stream, name)].append((path, name))
     repeated: dict[Path, str] = {}
-    verdicts: dict[tuple[str, bool], str | None] = {}  # a log is judged by one of its files
+    verdicts: dict[tuple[str, bool], str] = {}  # a log is judged by one of its files; empty if it repeats none
     for path, name in files:
         original = file_names.other_format_of(name)
-        if original is not None and any(not each.is_labeled for _, each in by_stream.get(original, ())):
+        if original in logs:
             repeated[path] = original
             continue
-        originals = {log: _find_originals(path, name, by_stream.get(log, ())) for log in _possible_originals(path, name)}
+        originals = {
+            log: [other for other, each in by_part.get(_part_of(log, name), ()) if _may_hold(each, name)]
+            for log in _possible_originals(path, name)
+        }
         key = name.stream, name.is_json
-        if key not in verdicts and any(originals.values()):
-            verdicts[key] = _find_repeated_log(path, originals)
-        if (log := verdicts.get(key)) is not None:
+        if key not in verdicts and any(originals.values()) and (verdict := _find_repeated_log(path, originals)) is not None:
+            verdicts[key] = verdict
+        if log := verdicts.get(key):
             repeated[path] = log
     return repeated
+
+
+def _part_of(log: str, name: LogName) -> tuple[str, ...]:
+    """Return what the files of a log that were written at the same time as a file have in common."""
+    return log, name.writer, name.stamp, str(name.number)
+
+
+def _may_hold(other: LogName, name: LogName) -> bool:
+    """Return whether a log is another one, or the same in its first format."""
+    return other.stream != name.stream or (name.is_json and not other.is_json)
 
 
 def _possible_originals(path: Path, name: LogName) -> set[str]:
@@ -152,18 +166,8 @@ def _possible_originals(path: Path, name: LogName) -> set[str]:
         return set()
 
 
-def _find_originals(path: Path, name: LogName, others: Iterable[_Named]) -> list[Path]:
-    """Return those of other files that were written at the same time, in another log or another format."""
-    return [
-        other
-        for other, each in others
-        if other != path and (each.stamp, each.number, each.writer) == (name.stamp, name.number, name.writer)
-        if each.stream != name.stream or (name.is_json and not each.is_json)
-    ]
-
-
 def _find_repeated_log(path: Path, originals: dict[str, list[Path]]) -> str | None:
-    """Return the log whose files hold the first records of a file; None if they lack one of them."""
+    """Return the log whose files hold the first records of a file; empty if they lack one, None if there is no record."""
     samples: defaultdict[str, list[tuple[bytes, Record]]] = defaultdict(list)
     try:
         for line, record in head_records(path):
@@ -177,7 +181,7 @@ def _find_repeated_log(path: Path, originals: dict[str, list[Path]]) -> str | No
         for original in originals.get(log, ()):
             missing = _drop_held(original, missing, by_line=log == _EVE)
         if missing:
-            return None
+            return ""
     return next(iter(samples), None)
 
 
