@@ -50,6 +50,7 @@ HINTS: tuple[tuple[type[ModsError], str, str], ...] = (
     (ConnectionFailedError, "", "is the server running? start it with: mods-grpc serve exported"),
     (ModelNotFoundError, "", "mods-grpc models lists what the server serves"),
     (ModelUnusableError, "", "mods-grpc models says why, and so does the log of the server"),
+    (InvalidInputError, "serves no model", "its log says why; publish a model in its repository, or start it with another"),
     (InvalidInputError, "model.name", "mods-grpc models lists what the server serves; --model chooses one of them"),
     (UnauthenticatedError, "", "--token-file names the file that holds a token of this server"),
     (PermissionDeniedError, "", "the token needs this scope in the token file of the server"),

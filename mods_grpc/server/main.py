@@ -15,6 +15,7 @@ from mods_grpc.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_e
 from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.log_setup import set_up_logging
+from mods_grpc.server.models.versions import VersionState
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def run(config: ServerConfig) -> int:
     """Serve until SIGTERM or SIGINT. A second signal ends the process without waiting for the drain.
 
     Returns:
-        Exit status: 0 if drained in time, 1 if not, 2 if the server could not start.
+        Exit status: 0 if drained in time, 1 if not or if no model was ready, 2 if the server could not start.
     """
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
@@ -57,6 +58,9 @@ async def _serve(config: ServerConfig) -> int:
     second_signal = asyncio.ensure_future(stop_repeated.wait())
     done, _ = await asyncio.wait({stopping, second_signal}, return_when=asyncio.FIRST_COMPLETED)
     second_signal.cancel()
+    if not any(entry.state is VersionState.READY for entry in app.repository.entries()):
+        logger.error("no_model_ready", extra={"reason": "the server was stopped before it had a model that could answer"})
+        return EXIT_FAILED
     return EXIT_OK if stopping in done and stopping.result() else EXIT_FAILED
 
 

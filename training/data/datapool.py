@@ -104,10 +104,9 @@ def read_datapool(
     parts: list[_ProtocolRows] = []
     for protocol in query.protocols():
         if protocol not in sources:
-            names = ", ".join(sorted(sources)) or _name_other_slides(root)
-            raise DataError(
-                f"no protocol {protocol} with {window_slide} in {root}; there are {names}; --data-select-query chooses columns"
-            )
+            available = ", ".join(sorted(sources)) or _name_other_slides(root)
+            other = "--data-select-query chooses other columns" if sources else "--window-slide chooses another"
+            raise DataError(f"no protocol {protocol} with {window_slide} in {root}; there are {available}; {other}")
         selected = [source for source in sources[protocol] if source.day in days]
         if not selected:
             first, last = min(s.day for s in sources[protocol]), max(s.day for s in sources[protocol])

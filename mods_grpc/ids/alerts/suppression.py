@@ -96,6 +96,8 @@ def read_suppression(path: Path) -> Suppression:
         )
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected a TOML file in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{path}: expected TOML, as docs/how-to/suppress-planned-work.md shows: {error}") from error
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: {error}") from error
 

@@ -139,7 +139,7 @@ def fingerprint(
         now = current.to_json()
         saved_now = {key: (saved["identity"].get(key), value) for key, value in now.items()}
         changed = [f"{key} ({old}, now {new})" for key, (old, new) in saved_now.items() if old != new]
-        raise DataError(f"the checkpoint is of another {', '.join(changed)}; give another --state folder")
+        raise DataError(f"the checkpoint is of another {', '.join(changed)}")
     return current
 
 
