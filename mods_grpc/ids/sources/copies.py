@@ -139,7 +139,7 @@ def _find_repeated_in_folder(files: list[_Named]) -> dict[Path, str]:
         key = name.stream, name.is_json
         if key not in verdicts and any(originals.values()) and (verdict := _find_repeated_log(path, originals)) is not None:
             verdicts[key] = verdict
-        if log := verdicts.get(key):
+        if (log := verdicts.get(key)) and any(originals.values()):
             repeated[path] = log
     return repeated
 

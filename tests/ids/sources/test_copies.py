@@ -11,7 +11,7 @@ import pytest
 from mods_grpc.ids.sources.copies import find_copies
 from mods_grpc.ids.sources.log_files import list_logs
 from mods_grpc.ids.sources.reader import LogReader
-from tests.support.ids.small_logs import eve, tsv, write, zeek_json
+from tests.support.small_logs import eve, tsv, write, zeek_json
 
 PROTOCOLS = ("conn", "dns", "http", "ssl")
 
@@ -115,6 +115,8 @@ def test_each_rotation_of_a_filters_log_is_left_out(tmp_path):
     records, left_out = count(tmp_path)
     assert records == 12
     assert left_out == {f"conn_local.{hour}": "repeats conn.log" for hour in hours[1:]}
+    (tmp_path / f"conn.{hours[3]}").unlink()
+    assert count(tmp_path)[0] == 12
 
 
 def test_combined_json_is_left_out_only_if_all_its_logs_are_beside_it(tmp_path):

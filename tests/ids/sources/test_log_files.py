@@ -10,7 +10,7 @@ import pytest
 from mods_grpc.errors import DataError
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.sources.log_files import LeftOutFile, classify, list_logs, open_listing
-from tests.support.ids.small_logs import eve, tsv, write, zeek_json
+from tests.support.small_logs import eve, tsv, write, zeek_json
 
 
 def listed(*paths, protocols=PROTOCOLS, base=None):

@@ -14,8 +14,8 @@ from mods_grpc.ids.sources.file_heads import first_record_ns
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.sources.recorded import with_write_times
 from mods_grpc.ids.watch.replay import ReplayProgress
-from tests.support.ids.small_logs import START, eve, tsv, write
 from tests.support.paths import ROOT
+from tests.support.small_logs import START, eve, tsv, write
 
 CONN = Definition(tuple(feature for feature in ALL_FEATURES.features if feature.protocol == "conn"))
 SECOND = 10**9
