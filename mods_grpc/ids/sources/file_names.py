@@ -148,6 +148,11 @@ def repeated_log(stream: str) -> str | None:
     return match[1] if match else None
 
 
+def usual_name(log: str) -> str:
+    """Return what the file of a log is usually called."""
+    return f"{log}.json" if _EVE.match(log) else f"{log}.log"
+
+
 def other_format_of(name: LogName) -> str | None:
     """Return the log that a log is another format of, such as `conn` for `json_streaming_conn`; None if it is of none."""
     for pattern in (r"json_streaming_(.+)", r"(.+)[-_]json", r"json[-_](.+)"):

@@ -159,7 +159,7 @@ def _drop_repeated(logs: dict[str, list[LogFile]], left_out: list[LeftOutFile]) 
     copies = find_copies(paths)
     repeated = find_repeated(path for path in paths if path not in copies)
     left_out += [LeftOutFile(path=path, reason=COPY, detail=f"of {original}") for path, original in copies.items()]
-    left_out += [LeftOutFile(path=path, reason=f"{REPEATS} {log}.log") for path, log in repeated.items()]
+    left_out += [LeftOutFile(path=path, reason=f"{REPEATS} {file_names.usual_name(log)}") for path, log in repeated.items()]
     unique = {file.path: file for file in files if file.path not in copies and file.path not in repeated}
     left_out += [LeftOutFile(path=file.path, reason=COPY) for file in files if unique.get(file.path, file) is not file]
     return LogListing(logs=group(list(unique.values())), left_out=tuple(left_out))
@@ -217,7 +217,7 @@ def _reason_against(
 ) -> str | None:
     """Return why a file is not a log of interest; None if it is one."""
     if (repeated := file_names.repeated_log(name.stream)) is not None:
-        return f"{REPEATS} {repeated}.log" if repeated in protocols else OTHER_LOG
+        return f"{REPEATS} {file_names.usual_name(repeated)}" if repeated in protocols else OTHER_LOG
     is_named = name.is_eve or name.protocol is not None
     if not name.has_extension and not is_named and not explicit:
         return NOT_A_LOG

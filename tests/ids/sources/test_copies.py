@@ -137,7 +137,7 @@ def test_a_log_in_both_formats_is_read_once(tmp_path):
 
 def test_an_output_of_suricata_that_repeats_events_is_told_from_one_that_splits_them(tmp_path):
     write(tmp_path, {"eve.json": eve() + eve(1), "eve-flow.json": eve()})
-    assert count(tmp_path) == (6, {"eve-flow.json": "repeats eve.log"})
+    assert count(tmp_path) == (6, {"eve-flow.json": "repeats eve.json"})
     # events of the same flows, but other ones
     write(tmp_path, {"eve.json": eve(kind="http"), "eve-flow.json": eve()})
     assert count(tmp_path) == (6, {})
