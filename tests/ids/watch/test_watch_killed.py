@@ -1,34 +1,34 @@
-"""Watch, server and log writer are killed at random times while eight hours of logs pass at 720 times their speed."""
+"""Watch, server and the writer of the logs are killed at random for hours of logs, while the logs rotate in each of the ways
+that real set-ups rotate them. The alerts are those of an undisturbed replay.
+
+MODS_KILLED_HOURS is the number of hours of logs that are written, at 720 times their speed.
+"""
 
 import json
+import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
-from tests.support.ids import live_day
+from tests.support.ids import live_day, live_setups
 from tests.support.models.time_of_day import publish_day_model
 
 SPEED = 720
-ALERTS = [
-    "--updates",
-    "--ends",
-    "--false-alarms-per-day",
-    "4",
-    "--lateness",
-    "20m",
-    "--group-by",
-    "host",
-    "--local",
-    "10.0.0.0/24",
-]
+HOURS = int(os.environ.get("MODS_KILLED_HOURS", "3"))
+ALERTS = ["--updates", "--ends", "--false-alarms-per-day", "4", "--lateness", "20m", "--group-by", "host"]
+ALERTS += ["--local", "10.0.0.0/24", "--sensor", "tap"]
+CLI = ["-m", "mods_grpc.cli.main"]
 
 
 def free_port():
@@ -42,28 +42,76 @@ class Killable:
     def __init__(self, *command):
         self.command = [sys.executable, *map(str, command)]
         self.log = []
+        self._lock = threading.Lock()
         self.start()
 
     def start(self):
+        # a signal to reopen the logs may come before the process can handle it
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        signal.signal(signal.SIGHUP, before)
 
     def kill_and_start(self):
-        self.stop(kill=True)
-        self.start()
+        with self._lock:
+            self.stop(kill=True)
+            self.start()
 
     def stop(self, *, kill):
         self.process.kill() if kill else self.process.terminate()
-        self.log.append(self.process.communicate(timeout=30)[1].decode())
+        if not self.process.stderr.closed:
+            self.log.append(self.process.communicate(timeout=30)[1].decode())
+
+    def signal(self, number):
+        with self._lock:
+            if not self.ended:
+                self.process.send_signal(number)
+
+    @contextmanager
+    def stopped(self):
+        """Have the process wait."""
+        with self._lock:
+            if not self.ended:
+                self.process.send_signal(signal.SIGSTOP)
+                while not self.ended and Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                    time.sleep(0.001)
+            yield
+            if not self.ended:
+                self.process.send_signal(signal.SIGCONT)
 
     @property
     def ended(self):
         return self.process.poll() is not None
 
 
+class Rotation(threading.Thread):
+    """Rotates the logs every now and then, pausing between the operations."""
+
+    def __init__(self, setup, writer, rng):
+        super().__init__()
+        self.setup, self.writer, self.rng = setup, writer, rng
+        self.rotations = 0
+        self.over = threading.Event()
+        self.error = None
+
+    def run(self):
+        try:
+            while not self.over.wait(self.rng.uniform(0.5, 1.5) * live_setups.ROTATION_SECONDS):
+                self.setup.rotate(self.writer, lambda: time.sleep(self.rng.uniform(0, 0.1)))
+                self.rotations += 1
+        except Exception as error:  # the test fails with it
+            self.error = error
+
+    def end(self):
+        self.over.set()
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+
 def complete_alerts(path):
-    end = live_day.START + live_day.HOURS * 3600 - 1800
-    alerts = [json.loads(line) for line in path.read_text().splitlines()]
-    alerts = [alert for alert in alerts if "phase" in alert]  # the others are notices, in time of their own
+    end = live_day.START + HOURS * 3600 - 1800
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    alerts = [line for line in lines if "phase" in line]  # the others are notices, in time of their own
     return [alert for alert in alerts if datetime.fromisoformat(alert["window"]["end"]).timestamp() <= end]
 
 
@@ -74,62 +122,70 @@ def position(state):
         return 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_path):
-    current, archive, state, models = (tmp_path / name for name in ("current", "archive", "state", "models"))
-    for folder in (current, archive, models):
-        folder.mkdir()
-    publish_day_model(models)
-    port = free_port()
-    cli, address = ["-m", "mods_grpc.cli.main"], f"127.0.0.1:{port}"
-    server = Killable(*cli, "serve", models, "--address", address, "--health-address", f"127.0.0.1:{free_port()}")
-    files = ["--zeek", current, "--archive", archive, "--state", state, "--sensor", "tap"]
-    outputs = ["--alerts", f"jsonl:{tmp_path / 'live.jsonl'}", "--alerts", f"zeek:{tmp_path / 'notice.log'}"]
-    watch = Killable(*cli, "watch", *files, "--server", address, *ALERTS, *outputs)
-    writer = Killable(Path(live_day.__file__), current, archive, SPEED)
-    rng, kills = random.Random(11), {"server": 0, "watch": 0, "writer": 0}
-    last = round(max(when for when, _, _ in live_day.make_lines()) * 1e9)
-    deadline, previous = time.monotonic() + 200, 0
-    while (now := position(state)) < last - 1_000_000:
-        assert time.monotonic() < deadline, (kills, now, watch.log[-3:])
-        time.sleep(rng.uniform(0.1, 0.6))
-        if now == previous or (writer.ended and writer.process.returncode == 0):
-            continue  # wait until all processes are working again
-        previous = now
-        name, victim = rng.choice([("server", server), ("watch", watch), ("writer", writer)])
-        victim.kill_and_start()
-        kills[name] += 1
-    watch.stop(kill=False)
-    writer.stop(kill=True)
-    for log in live_day.COLUMNS:
-        live_day.rotate(current, archive, log)
-    server.kill_and_start()
-    replayed = tmp_path / "replayed.jsonl"
-    command = [
-        sys.executable,
-        *cli,
-        "replay",
-        archive,
-        "--server",
-        address,
-        "--sensor",
-        "tap",
-        *ALERTS,
-        "--alerts",
-        f"jsonl:{replayed}",
-    ]
+def replay(folders, address, output):
+    command = [sys.executable, *CLI, "replay", *map(str, folders), "--server", address, *ALERTS, "--alerts", f"jsonl:{output}"]
     for _ in range(40):
-        if subprocess.run(command, capture_output=True, check=False).returncode in {EXIT_OK, EXIT_DOUBTFUL}:
-            break
+        done = subprocess.run(command, capture_output=True, check=False)
+        if output.exists() and done.returncode in {EXIT_OK, EXIT_DOUBTFUL}:
+            return
         time.sleep(0.25)
+    raise AssertionError(done.stderr.decode())
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models")
+    publish_day_model(path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 60 * HOURS)
+@pytest.mark.parametrize("name", live_setups.SETUPS)
+def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_path, models, name):
+    state, root = tmp_path / "state", tmp_path / "root"
+    setup, live_alerts, replayed = live_setups.SETUPS[name](root), tmp_path / "live.jsonl", tmp_path / "replayed.jsonl"
+    setup.followed.parent.mkdir(parents=True)
+    address = f"127.0.0.1:{free_port()}"
+    server = Killable(*CLI, "serve", models, "--address", address, "--health-address", f"127.0.0.1:{free_port()}")
+    output = ["--alerts", f"jsonl:{live_alerts}"]
+    watch = Killable(*CLI, "watch", *setup.options, "--state", state, "--server", address, *ALERTS, *output)
+    writer = Killable(Path(live_setups.__file__), name, root, SPEED, HOURS)
+    rng, kills = random.Random(11), {"server": 0, "watch": 0, "writer": 0}
+    rotation = Rotation(setup, writer, random.Random(12))
+    rotation.start()
+    last = round(max(when for when, _, _ in live_day.make_lines(minutes=HOURS * 60)) * 1e9)
+    deadline, previous = time.monotonic() + 60 + 20 * HOURS, 0
+    try:
+        while (now := position(state)) < last - 1_000_000:
+            assert time.monotonic() < deadline, (kills, now, last, watch.log[-3:], writer.log[-1:])
+            for process in (watch, server, writer):
+                assert not (process.ended and process.process.returncode), process.process.communicate()[1]
+            assert rotation.error is None, rotation.error
+            time.sleep(rng.uniform(0.1, 0.6))
+            if now == previous or (writer.ended and writer.process.returncode == 0):
+                continue  # wait until all processes are working again
+            previous = now
+            victim = rng.choice(["server", "watch", "writer"])
+            {"server": server, "watch": watch, "writer": writer}[victim].kill_and_start()
+            kills[victim] += 1
+        watch.stop(kill=False)
+    finally:
+        rotation.over.set()
+        for process in (watch, writer):
+            process.stop(kill=True)
+        rotation.end()
+    server.kill_and_start()
+    replay(setup.recorded, address, replayed)
     server.stop(kill=False)
-    live, expected = complete_alerts(tmp_path / "live.jsonl"), complete_alerts(replayed)
-    notices = [line for line in (tmp_path / "notice.log").read_text().splitlines() if not line.startswith("#")]
-    print(f"kills {kills}, {len(expected)} alerts, {len(notices)} notices")
-    shutil.rmtree(current)
-    assert min(kills.values()) >= 3
-    assert len(expected) >= 15
+    live, expected = complete_alerts(live_alerts), complete_alerts(replayed)
+    print(f"{name}: kills {kills}, {rotation.rotations} rotations, {len(expected)} alerts")
+    lost = [line for log in watch.log for line in log.splitlines() if "records_lost" in line]
+    shutil.rmtree(root)
+    assert lost == []
+    assert min(kills.values()) >= 1
+    assert sum(kills.values()) >= 4
+    assert rotation.rotations >= 3
+    assert len(expected) >= 4
     assert live == expected
     assert len({alert["id"] for alert in live}) == len(live)
-    assert len(notices) == len((tmp_path / "live.jsonl").read_text().splitlines())
