@@ -25,6 +25,7 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_IMPUTE_ROWS = 6
 DEFAULT_ALERTS = "stdout"
 LATENESS_SECONDS = 300.0
+EVE_LATENESS_SECONDS = 900.0  # above the longest default of Suricata's flow-timeouts
 MAX_SPAN_SECONDS = 366 * DAY_SECONDS
 MAX_BUDGET = float(DAY_SECONDS)
 """False alarms per series and day: one for each window, if windows start each second."""
@@ -310,9 +311,8 @@ def _add_aggregation(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--lateness",
         type=span(minimum=0),
-        default=LATENESS_SECONDS,
         metavar="SPAN",
-        help="how late a record may be logged and still count (default 5m)",
+        help="how late a record may be logged and still count (default 5m; 15m for Suricata, whose flows come late)",
     )
 
 

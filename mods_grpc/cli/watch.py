@@ -18,6 +18,7 @@ from mods_grpc.cli.arguments import add_command, open_client, span, watch_argume
 from mods_grpc.cli.output import LiveView
 from mods_grpc.cli.watch_wiring import (
     check_windows,
+    choose_lateness,
     get_ready_model,
     make_aggregator,
     make_blindness,
@@ -53,6 +54,8 @@ from mods_grpc.server.log_setup import set_up_logging
 DEFAULT_STATE = Path("mods-watch-state")
 EVENTS_FOLDER = "events"  # in the state folder: events received over a socket
 MAX_WAIT_SECONDS = 5.0
+
+_RENEWAL = "move it away to start without it, or give another --state"
 
 RetryWait = Callable[[int, ConnectionFailedError], None]
 
@@ -169,6 +172,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         view = stack.enter_context(LiveView()) if arguments.tui else None
         columns = make_columns(arguments, model)
         source = _LogSource(arguments, columns.definition.protocols, saved, stack)
+        choose_lateness(arguments, has_shared_log=arguments.zeek is None)
         feed = WindowFeed(
             source.reader,
             make_aggregator(arguments, model, columns),
@@ -263,9 +267,9 @@ def _damage_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"{folder / CHECKPOINT_FILE}: {error.message}; move it away to start without it") from error
+        raise DataError(f"{folder / CHECKPOINT_FILE}: {error.message}; {_RENEWAL}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder / CHECKPOINT_FILE}: it is damaged; move it away to start without it") from error
+        raise DataError(f"{folder / CHECKPOINT_FILE}: it is damaged; {_RENEWAL}") from error
 
 
 def _log_end(source: "_LogSource", feed: WindowFeed, pipeline: WatchPipeline) -> None:
@@ -365,6 +369,8 @@ class _LogSource:
 
     def position(self) -> str:
         """Return the position up to which the logs were read, as JSON."""
+        if self._receiver is not None:
+            self._receiver.sync()
         return self.reader.position().to_json()
 
     def delete_consumed(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import check_budget
-from mods_grpc.cli.arguments import DEFAULT_ALERTS
+from mods_grpc.cli.arguments import DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS
 from mods_grpc.cli.output import LiveView, format_time
 from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
@@ -88,6 +88,12 @@ def make_columns(arguments: argparse.Namespace, model: ModelInfo) -> WindowColum
         DataError: A feature has no aggregate.
     """
     return WindowColumns(model.features, dict(arguments.features))
+
+
+def choose_lateness(arguments: argparse.Namespace, *, has_shared_log: bool) -> None:
+    """Set the allowed lateness where no flag does; a log of several protocols is Suricata's."""
+    if arguments.lateness is None:
+        arguments.lateness = EVE_LATENESS_SECONDS if has_shared_log else LATENESS_SECONDS
 
 
 def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: WindowColumns) -> Aggregator:
