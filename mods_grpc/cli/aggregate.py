@@ -31,7 +31,11 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `aggregate` command."""
     parser = add_command(commands, "aggregate", "aggregate recorded logs into tables for training")
     parser.add_argument(
-        "logs", nargs="+", type=parse_path, metavar="LOGS", help="log files, or folders that are searched for them; plain or gzip"
+        "logs",
+        nargs="+",
+        type=parse_path,
+        metavar="LOGS",
+        help="log files, or folders that are searched for them; plain or compressed",
     )
     parser.add_argument("--output", type=parse_path, required=True, metavar="DIR", help="new folder for the tables")
     parser.add_argument(
