@@ -3,6 +3,9 @@
 A separate thread appends all events to a file, which is then read like any other log. So Suricata never waits, and a watch
 that was killed, or that waits for the server, scores everything that was received. Events that Suricata writes while no watch
 is running are lost, because the socket has no way to request them again.
+
+The events are on disk when a position is saved and when a file is full. A crash of the machine loses what was received since: the
+events of the last seconds, which the position does not cover yet.
 """
 
 import logging
@@ -18,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mods_grpc.atomic_file import sync_folder
 from mods_grpc.errors import DataError
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
 from mods_grpc.ids.logs.zeek import TsvHeader
@@ -68,6 +72,7 @@ class EveReceiver:
         self._max_file_bytes, self._max_files = max_file_bytes, max_files
         folder.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
+        self._file_lock = threading.Lock()
         self._is_unwritable = False
         self.lost = 0
         self._listener = _listen(path, datagram=datagram)
@@ -84,6 +89,14 @@ class EveReceiver:
         """Position before the first stored event, for a reader without a position."""
         rotated = _rotated_files(self._folder)
         return LogPosition({"eve": FilePosition(FileIdentity.of(read_head(rotated[0].path)), 0, TsvHeader())} if rotated else {})
+
+    def sync(self) -> None:
+        """Have the events that were received until now on disk, as far as the disk can be written.
+
+        Call it before a position is saved: after a crash of the machine, the position is then within what is there.
+        """
+        with self._file_lock, suppress(OSError):
+            os.fsync(self._file)
 
     def delete_consumed(self, position: LogPosition) -> None:
         """Delete the files that were read completely, given the reader's position."""
@@ -177,9 +190,12 @@ class EveReceiver:
     def _rotate(self) -> None:
         rotated = _rotated_files(self._folder)
         number = 1 + max((int(file.path.stem.rpartition("-")[2]) for file in rotated), default=0)
-        (self._folder / LIVE_FILE).rename(self._folder / f"eve-{number:09d}.json")
-        os.close(self._file)
-        self._file = self._open()
+        with self._file_lock:
+            os.fsync(self._file)
+            (self._folder / LIVE_FILE).rename(self._folder / f"eve-{number:09d}.json")
+            os.close(self._file)
+            self._file = self._open()
+        sync_folder(self._folder)
         for file in rotated[: max(0, len(rotated) + 1 - self._max_files)]:
             logger.error("eve_dropped", extra={"file": file.path.name, "hint": "not read in time"})
             file.path.unlink(missing_ok=True)

@@ -71,6 +71,7 @@ class FollowedFile:
     Attributes:
         began_ns: When its first record was logged, nanoseconds since 1970; 0 if unknown.
         newest_ns: When its newest record so far was logged.
+        skipped_until_ns: Records that were logged until then are left out, because they were read before.
         is_copy_sought: Whether a copy of it was sought, because it was deleted.
         quiet_looks: Number of looks at a compressed file since it grew.
 
@@ -93,6 +94,7 @@ class FollowedFile:
         self.is_plain = self._text.is_plain
         self.began_ns = position.began_ns if position else 0
         self.newest_ns = position.newest_ns if position else 0
+        self.skipped_until_ns = 0
         self.is_copy_sought = False
         self.quiet_looks = 0
         self._is_skipping = self._is_recognisable = False

@@ -205,7 +205,10 @@ class FollowedLog:
             if self._previous is None:
                 self._finished = (*self._finished, position.previous.identity)[-MAX_FINISHED:]
         if self._current is None:
-            self._on_lost(self.name, "the file of the position is gone")
+            self._current = self._open_again(position, listing)
+            reason = "the file of the position is gone" if self._current is None else "the file is not what it was"
+            self._on_lost(self.name, reason)
+        if self._current is None:
             self._finished = (*self._finished, position.identity)[-MAX_FINISHED:]
         self._queue = self._unread(listing, position.began_ns)
 
@@ -242,7 +245,7 @@ class FollowedLog:
             )
             self._finished = (*self._finished, current.identity)[-MAX_FINISHED:]
         current.close()
-        self._current = copy
+        self._current = copy or self._open_again(position, self._catalog.list_files(self.name, self._live, position.newest_ns))
         return True
 
     def _list(self) -> list[ListedFile]:
@@ -351,6 +354,21 @@ class FollowedLog:
                 continue
         return None
 
+    def _open_again(self, position: FilePosition, listing: Iterable[ListedFile]) -> FollowedFile | None:
+        """Open a live file that begins as before but has other text at the position, such as after a crash of the machine.
+
+        It is read from its beginning; what was logged before the position is left out.
+        """
+        for listed in listing:
+            if listed.is_live and position.identity.length and position.identity.matches(listed.head):
+                try:
+                    file = self._open(listed)
+                except (OSError, OtherFileError):
+                    continue
+                file.skipped_until_ns = position.newest_ns
+                return file
+        return None
+
     def _open(self, listed: ListedFile, position: FilePosition | None = None) -> FollowedFile:
         head = listed.head if position is None else b""
         file = FollowedFile(listed.file, self._make_parser(listed.file), position, head=head, keep_open=self._keep_open)
@@ -445,6 +463,9 @@ class FollowedLog:
                 self._on_rejected(file.file.path, error.reason, line[:MAX_QUARANTINED_BYTES])
                 continue
             if record is None:
+                self._counters.ignored += 1
+                continue
+            if record.logged_ns <= file.skipped_until_ns:
                 self._counters.ignored += 1
                 continue
             self._counters.accept(record.protocol, record.logged_ns)
