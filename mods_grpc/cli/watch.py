@@ -354,8 +354,6 @@ class _LogSource:
             on_rejected=self.rejected.add,
         )
         stack.callback(self.reader.close)
-        for name in self.reader.lost:
-            logger.warning("position_lost", extra={"log": name, "hint": "--archive names the folder of rotated logs"})
         self.path, self._protocols = path, protocols
 
     def unreadable(self) -> dict[Path, str]:
