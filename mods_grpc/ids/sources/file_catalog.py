@@ -171,11 +171,13 @@ class FileCatalog:
         """
         logs: set[str] = set()
         for root in self._archives(None):
+            # an archive beside others, each of a sensor, lies below what all live folders have in common
+            names_root = self._root if root.is_relative_to(self._root) else root
             for path, name in self._walk(root):
                 is_log = name.has_extension and (name.protocol in self._protocols or name.is_eve)
                 if not is_log or name.log in {*logs, *but} or changed_ns(path) < since_ns - _SKEW_NS:
                     continue
-                file = self._classify_archived(path, root)
+                file = self._classify_archived(path, names_root)
                 if not isinstance(file, LogFile) or file.log in {*logs, *but}:
                     continue
                 if self._list_file(file, is_in_live_folder=False).began_ns > since_ns:
