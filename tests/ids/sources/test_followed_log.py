@@ -5,16 +5,15 @@ import json
 import os
 import random
 import shutil
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from mods_grpc.errors import DataError
-from mods_grpc.ids.sources import follower, text_file
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader, read_path
+from tests.support.ids.eve_file import EveFile, ids
 
 START = 1_713_484_800
 
@@ -269,45 +268,6 @@ def test_a_source_without_logs_and_a_damaged_position_are_rejected(tmp_path):
             LogPosition.from_json(damaged)
 
 
-class Eve:
-    """Writes eve.json; record n is logged n seconds after the start."""
-
-    def __init__(self, folder, name="eve.json"):
-        folder.mkdir(exist_ok=True)
-        self.path = folder / name
-
-    def line(self, number):
-        stamp = datetime.fromtimestamp(START + number, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f+0000")
-        event = {
-            "timestamp": stamp,
-            "flow_id": number,
-            "event_type": "ssh",
-            "src_ip": "203.0.113.1",
-            "dest_ip": "10.0.0.1",
-            "ssh": {},
-        }
-        return json.dumps(event) + "\n"
-
-    def write(self, *values):
-        with self.path.open("a") as file:
-            file.writelines(map(self.line, values))
-
-    def rotate(self, keep=9):
-        for number in range(keep, 0, -1):
-            if (path := self.path.with_name(f"eve.json.{number}")).exists():
-                path.rename(path.with_name(f"eve.json.{number + 1}"))
-        self.path.rename(self.path.with_name("eve.json.1"))
-        self.path.with_name(f"eve.json.{keep + 1}").unlink(missing_ok=True)
-
-
-def ids(records):
-    return [int(record.uid) for record in records]
-
-
-def open_descriptors():
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
 def resumed(reader, path, **options):
     saved = reader.position().to_json()
     reader.close()
@@ -315,7 +275,7 @@ def resumed(reader, path, **options):
 
 
 def test_files_deleted_before_they_were_read_are_said_to_be_lost_and_the_others_read(tmp_path, caplog):
-    eve = Eve(tmp_path)
+    eve = EveFile(tmp_path)
     eve.write(0, 1)
     reader = LogReader(eve.path, follow=True)
     assert ids(reader.poll()) == [0, 1]
@@ -330,7 +290,7 @@ def test_files_deleted_before_they_were_read_are_said_to_be_lost_and_the_others_
 
 
 def test_a_file_that_is_deleted_between_two_looks_is_lost_only_if_others_may_be(tmp_path):
-    eve = Eve(tmp_path)
+    eve = EveFile(tmp_path)
     eve.write(0)
     reader = LogReader(eve.path, follow=True)
     assert ids(reader.poll()) == [0]
@@ -347,7 +307,7 @@ def test_a_file_that_is_deleted_between_two_looks_is_lost_only_if_others_may_be(
 
 
 def test_an_emptied_file_without_a_copy_is_said_to_be_lost(tmp_path):
-    eve = Eve(tmp_path)
+    eve = EveFile(tmp_path)
     eve.write(0, 1, 2)
     reader = LogReader(eve.path, follow=True)
     assert ids(reader.poll()) == [0, 1, 2]
@@ -360,7 +320,7 @@ def test_an_emptied_file_without_a_copy_is_said_to_be_lost(tmp_path):
 
 
 def test_a_file_that_a_crash_of_the_machine_has_cut_is_not_read_again(tmp_path):
-    eve = Eve(tmp_path)
+    eve = EveFile(tmp_path)
     eve.write(*range(40))
     reader = LogReader(eve.path, follow=True)
     assert ids(reader.poll()) == list(range(40))
@@ -373,7 +333,7 @@ def test_a_file_that_a_crash_of_the_machine_has_cut_is_not_read_again(tmp_path):
 
 
 def test_a_size_that_is_out_of_date_repeats_nothing(tmp_path, monkeypatch):
-    eve = Eve(tmp_path)
+    eve = EveFile(tmp_path)
     eve.write(*range(40))
     reader = LogReader(eve.path, follow=True)
     assert ids(reader.poll()) == list(range(40))
@@ -397,7 +357,7 @@ def test_a_size_that_is_out_of_date_repeats_nothing(tmp_path, monkeypatch):
 
 
 def test_a_last_line_in_the_file_before_is_read_also_after_a_restart(tmp_path):
-    first, second = (Eve(tmp_path, f"eve-2024-04-19-0{hour}:00.json") for hour in (0, 1))
+    first, second = (EveFile(tmp_path, f"eve-2024-04-19-0{hour}:00.json") for hour in (0, 1))
     first.write(0)
     reader = LogReader(tmp_path, follow=True)
     assert ids(reader.poll()) == [0]
@@ -412,7 +372,7 @@ def test_a_last_line_in_the_file_before_is_read_also_after_a_restart(tmp_path):
 
 
 def test_a_clock_that_is_set_back_loses_no_file(tmp_path):
-    late, early = Eve(tmp_path, "eve-2024-04-19-05:00.json"), Eve(tmp_path, "eve-2024-04-19-02:00.json")
+    late, early = EveFile(tmp_path, "eve-2024-04-19-05:00.json"), EveFile(tmp_path, "eve-2024-04-19-02:00.json")
     late.write(18_000)
     reader = LogReader(tmp_path, follow=True)
     assert ids(reader.poll()) == [18_000]
@@ -425,48 +385,16 @@ def test_a_clock_that_is_set_back_loses_no_file(tmp_path):
 
 def test_the_older_of_dated_files_are_history_at_the_start(tmp_path):
     for hour in range(3):
-        Eve(tmp_path, f"eve-2024-04-19-0{hour}:00.json").write(hour)
+        EveFile(tmp_path, f"eve-2024-04-19-0{hour}:00.json").write(hour)
     reader = LogReader(tmp_path, follow=True)
     assert ids(reader.poll()) == [2]
-    Eve(tmp_path, "eve-2024-04-19-03:00.json").write(3)
+    EveFile(tmp_path, "eve-2024-04-19-03:00.json").write(3)
     assert ids(reader.poll()) == [3]
     reader.close()
 
 
-def test_a_file_with_a_date_or_a_thread_in_its_name_stands_for_its_log(tmp_path):
-    Eve(tmp_path, "eve-2024-04-19.json").write(0)
-    Eve(tmp_path, "eve.2.json").write(1)
-    dated = LogReader(tmp_path / "eve-2024-04-19.json", follow=True)
-    thread = LogReader(tmp_path / "eve.2.json", follow=True)
-    assert (ids(dated.poll()), ids(thread.poll())) == ([0], [1])
-    Eve(tmp_path, "eve-2024-04-20.json").write(2)
-    Eve(tmp_path, "eve.2.json").write(3)
-    Eve(tmp_path, "eve.3.json").write(4)
-    assert (ids(dated.poll()), ids(thread.poll())) == ([2], [3])
-    dated.close()
-    thread.close()
-
-
-def test_each_logger_of_a_spool_is_a_log_also_one_that_comes_later_and_no_copy_is_read(tmp_path):
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    reader = LogReader(spool, follow=True)
-    assert ids(reader.poll()) == []
-    for number in (1, 2):
-        Eve(spool / f"logger-{number}").write(number)
-    assert sorted(ids(reader.poll())) == [1, 2]
-    (tmp_path / "crash").mkdir()
-    (spool / "logger-1").rename(spool / "post-terminate-logger-1-crash")  # as zeekctl does after a crash
-    (spool / "current").symlink_to(spool / "logger-2")
-    Eve(spool / "logger-1").write(3)
-    Eve(spool / "logger-2").write(4)
-    assert sorted(ids(reader.poll())) == [3, 4]
-    assert ids(reader.poll()) == []
-    reader.close()
-
-
 def test_an_unreadable_log_is_counted_and_said_once(tmp_path, monkeypatch, caplog):
-    eve = Eve(tmp_path)
+    eve = EveFile(tmp_path)
     eve.write(0)
     reader = LogReader(eve.path, follow=True)
 
@@ -480,25 +408,6 @@ def test_an_unreadable_log_is_counted_and_said_once(tmp_path, monkeypatch, caplo
     assert reader.counters.damaged_files == {"unreadable file": 1}
     assert [record.message for record in caplog.records] == ["file_unreadable"]
     assert ids(reader.poll()) == [0]
-    reader.close()
-
-
-def test_many_logs_use_a_bounded_number_of_descriptors_and_lose_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(follower, "MAX_KEPT_OPEN", 4)
-    monkeypatch.setattr(text_file._descriptors, "_max_open", 8)
-    threads = [Eve(tmp_path, f"eve.{number}.json") for number in range(60)]
-    for number, thread in enumerate(threads):
-        thread.write(number)
-    before = open_descriptors()
-    reader = LogReader(tmp_path, follow=True)
-    assert ids(reader.poll()) == list(range(60))
-    for number, thread in enumerate(threads):
-        thread.write(100 + number)
-        thread.path.rename(thread.path.with_name(f"{thread.path.name}.1"))
-        thread.write(200 + number)
-    assert ids(reader.poll()) == [*range(100, 160), *range(200, 260)]
-    assert open_descriptors() - before <= 20
-    assert reader.lost == []
     reader.close()
 
 

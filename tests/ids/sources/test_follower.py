@@ -1,0 +1,62 @@
+"""Following folders: what is a log of its own, what is a copy, and many logs at once."""
+
+from pathlib import Path
+
+from mods_grpc.ids.sources import follower, text_file
+from mods_grpc.ids.sources.reader import LogReader
+from tests.support.ids.eve_file import EveFile, ids
+
+
+def open_descriptors():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_a_file_with_a_date_or_a_thread_in_its_name_stands_for_its_log(tmp_path):
+    EveFile(tmp_path, "eve-2024-04-19.json").write(0)
+    EveFile(tmp_path, "eve.2.json").write(1)
+    dated = LogReader(tmp_path / "eve-2024-04-19.json", follow=True)
+    thread = LogReader(tmp_path / "eve.2.json", follow=True)
+    assert (ids(dated.poll()), ids(thread.poll())) == ([0], [1])
+    EveFile(tmp_path, "eve-2024-04-20.json").write(2)
+    EveFile(tmp_path, "eve.2.json").write(3)
+    EveFile(tmp_path, "eve.3.json").write(4)
+    assert (ids(dated.poll()), ids(thread.poll())) == ([2], [3])
+    dated.close()
+    thread.close()
+
+
+def test_each_logger_of_a_spool_is_a_log_also_one_that_comes_later_and_no_copy_is_read(tmp_path):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    reader = LogReader(spool, follow=True)
+    assert ids(reader.poll()) == []
+    for number in (1, 2):
+        EveFile(spool / f"logger-{number}").write(number)
+    assert sorted(ids(reader.poll())) == [1, 2]
+    (tmp_path / "crash").mkdir()
+    (spool / "logger-1").rename(spool / "post-terminate-logger-1-crash")  # as zeekctl does after a crash
+    (spool / "current").symlink_to(spool / "logger-2")
+    EveFile(spool / "logger-1").write(3)
+    EveFile(spool / "logger-2").write(4)
+    assert sorted(ids(reader.poll())) == [3, 4]
+    assert ids(reader.poll()) == []
+    reader.close()
+
+
+def test_many_logs_use_a_bounded_number_of_descriptors_and_lose_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(follower, "MAX_KEPT_OPEN", 4)
+    monkeypatch.setattr(text_file._descriptors, "_max_open", 8)
+    threads = [EveFile(tmp_path, f"eve.{number}.json") for number in range(60)]
+    for number, thread in enumerate(threads):
+        thread.write(number)
+    before = open_descriptors()
+    reader = LogReader(tmp_path, follow=True)
+    assert ids(reader.poll()) == list(range(60))
+    for number, thread in enumerate(threads):
+        thread.write(100 + number)
+        thread.path.rename(thread.path.with_name(f"{thread.path.name}.1"))
+        thread.write(200 + number)
+    assert ids(reader.poll()) == [*range(100, 160), *range(200, 260)]
+    assert open_descriptors() - before <= 20
+    assert reader.lost == []
+    reader.close()
