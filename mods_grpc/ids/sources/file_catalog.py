@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
+from time import time_ns
 
 from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.file_heads import first_record_ns
@@ -21,6 +22,7 @@ MAX_CACHED = 20_000
 MAX_UNDATED = 200
 _MAX_ATTEMPTS = 5
 _SKEW_NS = 86_400 * 10**9
+_SETTLED_NS = 2 * 10**9  # after which a file that is written again gets another time, however coarse the clock
 _CLASSIFIED_BYTES = 1 << 12  # what is no log by its first lines may become one while it grows to this size
 _IGNORED_FOLDERS = {"tmp", "stats", "brokerstore", "files", "filestore", "certs", "extract_files"}
 
@@ -323,7 +325,8 @@ class FileCatalog:
                 start = head, first_record_ns(file.path, self._protocols, self._latest_ns) or 0
                 if len(self._starts) >= MAX_CACHED:
                     self._starts.clear()
-                self._starts[key] = start
+                if time_ns() - status.st_mtime_ns > _SETTLED_NS:
+                    self._starts[key] = start
             head, began_ns = start
         except OSError:
             pass  # opening it will fail again, and say so

@@ -343,7 +343,9 @@ class FollowedLog:
         alike = [each for each in listing if position.identity.matches(each.head)]
         if not position.newest_ns:  # what was read of it may not tell it from others
             same = [each for each in alike if each.inode == position.inode]
-            alike = same or (alike[:1] if position.identity.length else [])
+            before = position.previous
+            unread = [each for each in alike if not (self._was_read(each) or (before and before.identity.matches(each.head)))]
+            alike = same or (unread[:1] if position.identity.length else [])
         alike.reverse()
         for listed in sorted(alike, key=lambda each: each.file.path.name.endswith(SUFFIXES)):
             if but is not None and listed.inode == but.inode:
@@ -420,9 +422,9 @@ class FollowedLog:
             return None
         current.is_copy_sought = True
         position = current.place(None, ()).to_position()
-        return self._find(
-            position, [each for each in self._list() if text_size(each.file.path) != current.end % (1 << 32)], but=current
-        )
+        listing = [each for each in self._list() if not self._was_read(each)]
+        larger = [each for each in listing if text_size(each.file.path) != current.end % (1 << 32)]
+        return self._find(position, larger, but=current)
 
     def _is_being_compressed(self, current: FollowedFile) -> bool:
         return current.damage is not None and bool(self._queue) and current.quiet_looks < _PATIENCE_LOOKS
