@@ -185,7 +185,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         blindness = make_blindness(arguments, model, columns, live=True)
         pipeline = make_pipeline(arguments, client, model, identity.namespace, sinks, blindness=blindness, wait=wait, view=view)
         _restore(arguments, saved, feed, pipeline)
-        blindness.take_over(waiting.blindness)
+        blindness.continue_from(waiting.blindness)
         accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: accounts.request())
         pipeline.open()

@@ -17,7 +17,7 @@ from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.spool import Spool
 from mods_grpc.ids.logs.quarantine import Quarantine
 from mods_grpc.ids.watch.checkpoint import Checkpoint
-from tests.support.ids.sample_alerts import ALERT
+from tests.support.alerts.sample_alerts import ALERT
 
 LIMIT_BYTES = 100
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mods_grpc.cli.output import LiveView, draw_band, draw_sparkline
 from mods_grpc.client import FeatureVerdict, Verdict, VerdictStatus
-from tests.support.ids.sample_alerts import ALERT, NOTICE
+from tests.support.alerts.sample_alerts import ALERT, NOTICE
 
 
 def make_feature(name: str, observed: float | None, share: float = 0.9) -> FeatureVerdict:

@@ -18,7 +18,7 @@ import pycef
 import pytest
 from parsezeeklogs.reader import ZeekLog
 
-from tests.support.ids.eve_schema import EVE_SCHEMA
+from tests.support.alerts.eve_schema import EVE_SCHEMA
 from tests.support.real_data import DATA, ROOT
 
 with warnings.catch_warnings():

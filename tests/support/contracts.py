@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser
-from tests.support.ids.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE, hostile_alerts, hostile_notices
+from tests.support.alerts.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE, hostile_alerts, hostile_notices
 
 EXAMPLES = 60
 

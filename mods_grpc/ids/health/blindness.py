@@ -13,7 +13,7 @@ from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.health.findings import Finding, OpenNotices, to_seconds
 from mods_grpc.ids.health.log_findings import LogFindings
 from mods_grpc.ids.health.share_findings import ShareFindings
-from mods_grpc.ids.health.window_findings import ConstantFeatures, Judgement, ModelFit
+from mods_grpc.ids.health.window_findings import ConstantFeatures, ModelFit, ScoringGap
 from mods_grpc.ids.windows.window import WindowBatch
 
 MAX_STEP_SECONDS = 300.0
@@ -44,7 +44,7 @@ class Blindness:
         self._shares = ShareFindings(self._notices)
         self._constant = ConstantFeatures(features)
         self._fit = ModelFit(self._notices)
-        self._judgement = Judgement(warm_up_seconds=warm_up_seconds)
+        self._scoring_gap = ScoringGap(warm_up_seconds=warm_up_seconds)
         self._max_step = max_step_seconds
         self._now_ns: int | None = None
 
@@ -61,7 +61,7 @@ class Blindness:
         """Take note of windows of one start and the verdicts on them."""
         self._constant.observe(windows)
         self._fit.observe(windows.start_ns, verdicts)
-        self._judgement.judge(verdicts)
+        self._scoring_gap.add_verdicts(verdicts)
 
     def update(self, now_ns: int, facts: ReadFacts | None) -> list[Notice]:
         """Return the notices that are raised or cleared now.
@@ -74,22 +74,22 @@ class Blindness:
         if facts is not None:
             self._logs.observe(now_ns, elapsed, facts)
             self._shares.observe(now_ns, elapsed, facts)
-        self._judgement.observe(now_ns, elapsed)
+        self._scoring_gap.observe(now_ns, elapsed)
         return self._notices.update(now_ns, elapsed, self._find(facts))
 
     def wait_for_server(self, now_ns: int) -> list[Notice]:
         """Return the notice that is raised now while the watch waits for the server and can't look at the logs."""
         now_ns, elapsed = self._step(now_ns)
-        self._judgement.observe(now_ns, elapsed)
-        return self._notices.add(now_ns, self._judgement.find(is_connected=False))
+        self._scoring_gap.observe(now_ns, elapsed)
+        return self._notices.add(now_ns, self._scoring_gap.find(is_connected=False))
 
-    def take_over(self, other: "Blindness") -> None:
+    def continue_from(self, other: "Blindness") -> None:
         """Continue the open notices and the wait for a verdict of another one."""
         self.restore(self.state() | other.waiting_state())
 
     def waiting_state(self) -> dict[str, Any]:
         """Return the part of the state that changes while the watch waits for the server."""
-        return {"now": self._now_ns, "notices": self._notices.state(), "judgement": self._judgement.state()}
+        return {"now": self._now_ns, "notices": self._notices.state(), "scoring_gap": self._scoring_gap.state()}
 
     def _step(self, now_ns: int) -> tuple[int, float]:
         before = now_ns if self._now_ns is None else self._now_ns
@@ -109,7 +109,7 @@ class Blindness:
         # a log that is missing or silent says it for all its features
         yield from (finding for protocol, finding in self._constant.find() if protocol not in concerned)
         yield from self._fit.find()
-        yield from self._judgement.find(is_connected=True)
+        yield from self._scoring_gap.find(is_connected=True)
 
     def state(self) -> dict[str, Any]:
         """Return the state as values for JSON."""
@@ -128,4 +128,4 @@ class Blindness:
         self._shares.restore(state["shares"])
         self._constant.restore(state["constant"])
         self._fit.restore(state["fit"])
-        self._judgement.restore(state["judgement"])
+        self._scoring_gap.restore(state["scoring_gap"])

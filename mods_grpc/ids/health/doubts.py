@@ -243,7 +243,7 @@ def _propose(account: Account) -> str:
     return " ".join(propose_networks(account.public_local))
 
 
-def _late(account: Account, expected: Expectation) -> Iterator[Doubt]:
+def _too_late(account: Account, expected: Expectation) -> Iterator[Doubt]:
     share = account.late / account.records
     if share >= MIN_DROPPED_SHARE:
         message = (
@@ -387,6 +387,6 @@ def _percent(share: float) -> str:
 
 _FINDERS: tuple[Callable[[Account, Expectation], Iterator[Doubt]], ...] = (
     *(_damaged_fields, _damaged_files, _unused, _unread, _ahead, _windows, _over_limit),
-    *(_late, _missing, _malformed, _unflagged, _remote, _before_begin),
+    *(_too_late, _missing, _malformed, _unflagged, _remote, _before_begin),
 )
 """Finders of doubts; where several are severe, the cause comes after its consequences."""

@@ -90,7 +90,7 @@ class ShareFindings:
         ):
             if self._exceeds(code, part, whole):
                 message = f"{_percent(part, whole)} of {text} ({part:,} of {whole:,})"
-                yield Finding(code=code, since_ns=self._since("read"), message=message, hint=hint)
+                yield Finding(code=code, since_ns=self._open_since("read"), message=message, hint=hint)
         if facts.public_local:
             yield from self._find_locality(facts)
 
@@ -102,7 +102,7 @@ class ShareFindings:
                 yield Finding(
                     code=NoticeCode.LOCALITY_UNKNOWN,
                     subject=protocol,
-                    since_ns=self._since(f"unflagged {protocol}"),
+                    since_ns=self._open_since(f"unflagged {protocol}"),
                     message=f"{_percent(part, whole)} of the {protocol} records of the last hour were not counted: their log "
                     f"does not say which addresses are local, and public ones such as {min(facts.public_local)} are",
                     hint=f"name your own networks, for example --local {' '.join(networks)}",
@@ -115,7 +115,7 @@ class ShareFindings:
     def _total(self, key: str) -> int:
         return sum(bucket.counts.get(key, 0) for bucket in self._buckets)
 
-    def _since(self, key: str) -> int:
+    def _open_since(self, key: str) -> int:
         return next(bucket.start_ns for bucket in self._buckets if key in bucket.counts)
 
     def state(self) -> list[Any]:

@@ -145,7 +145,7 @@ class ModelFit:
         self._hours = {int(start): counts for start, counts in state.items()}
 
 
-class Judgement:
+class ScoringGap:
     """Follows how long nothing was judged, and why.
 
     Args:
@@ -168,7 +168,7 @@ class Judgement:
         else:
             self._seconds += elapsed_seconds
 
-    def judge(self, verdicts: Sequence[Verdict]) -> None:
+    def add_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Take note of verdicts."""
         if any(verdict.status is VerdictStatus.SCORED for verdict in verdicts):
             self._was_judged, self._statuses, self._reason = True, {}, ""

@@ -13,7 +13,7 @@ from typing import Any
 from mods_grpc.ids.logs.json_text import decode_json
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.log_names import protocol_of_log
-from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, host_of
+from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, sensor_host
 from mods_grpc.ids.logs.zeek_json import is_zeek, log_of
 
 _MAX_DEPTH = 4
@@ -119,7 +119,7 @@ def _open_ecs(event: Mapping[str, Any]) -> OpenedLine | None:
 def _with_context(line: Mapping[str, Any], envelope: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a line with what only its envelope says, such as the host."""
     context = {name: envelope[name] for name in _CONTEXT if name in envelope and name not in line}
-    host = host_of(envelope)
+    host = sensor_host(envelope)
     return {**line, **context, **({ENVELOPE_HOST: host} if host and ENVELOPE_HOST not in line else {})}
 
 

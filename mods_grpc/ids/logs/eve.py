@@ -11,7 +11,7 @@ from mods_grpc.features.records import Conn, Http, Record, Sip, Ssh, Ssl
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.eve_dns import DnsEvents, turn_around
 from mods_grpc.ids.logs.line_rules import MalformedLineError, read_optional
-from mods_grpc.ids.logs.shipper_fields import host_of
+from mods_grpc.ids.logs.shipper_fields import sensor_host
 from mods_grpc.ids.logs.zeek_fields import with_zeek_names
 
 PROTOCOL_OF = {"flow": "conn", "dns": "dns", "http": "http", "tls": "ssl", "ssh": "ssh", "sip": "sip"}
@@ -66,7 +66,7 @@ class EveParser:
             "uid": read_optional("flow_id", line_rules.check_text, event.get("flow_id"), damaged),
             "orig_p": read_optional("src_port", line_rules.check_port, event.get("src_port"), damaged),
             "resp_p": read_optional("dest_port", line_rules.check_port, event.get("dest_port"), damaged),
-            "sensor": read_optional("host", line_rules.check_text, host_of(event) or event.get("in_iface"), damaged) or "",
+            "sensor": read_optional("host", line_rules.check_text, sensor_host(event) or event.get("in_iface"), damaged) or "",
         }
 
     def _read_time(self, event: Mapping[str, Any], names: tuple[str, ...], block: str = "") -> int:

@@ -7,7 +7,7 @@ ENVELOPE_HOST = "envelope host"  # no field of a log has a space in its name
 _HOST_OBJECTS = ("host", "observer", "agent", "beat")
 
 
-def host_of(event: Mapping[str, Any]) -> object:
+def sensor_host(event: Mapping[str, Any]) -> object:
     """Return the name of the host that an event says it comes from, unchecked; None if it does not say.
 
     `host` is a text, or an object with `name` or `hostname`; `observer` and `agent` are such objects.

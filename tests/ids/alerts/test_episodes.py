@@ -8,7 +8,7 @@ from mods_grpc.client import ServedModel, Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression
-from tests.support.ids.sample_alerts import FEATURES
+from tests.support.alerts.sample_alerts import FEATURES
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SLIDE = timedelta(minutes=10)

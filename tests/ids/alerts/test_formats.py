@@ -19,9 +19,9 @@ from mods_grpc.ids.alerts.alert import Severity, replace_surrogates
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.notice import NoticeState, notice_from_json, notice_to_json
 from mods_grpc.ids.alerts.sinks import syslog
+from tests.support.alerts.eve_schema import EVE_SCHEMA
+from tests.support.alerts.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, REASON, UPDATE, hostile_alerts, hostile_notices
 from tests.support.contracts import check_format
-from tests.support.ids.eve_schema import EVE_SCHEMA
-from tests.support.ids.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, REASON, UPDATE, hostile_alerts, hostile_notices
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of a module that its grammar library imports

@@ -19,7 +19,7 @@ from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.spool import DELIVERED, PermanentDeliveryError, Spool
 from mods_grpc.ids.alerts.sinks.syslog import SyslogSender
-from tests.support.ids.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE
+from tests.support.alerts.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE
 
 
 def ids(path):

@@ -8,8 +8,8 @@ import pytest
 
 from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
-from tests.support.ids.sample_alerts import ALERT
-from tests.support.ids.syslog_receivers import PROGRAMS, SyslogReceiver, find_receiver
+from tests.support.alerts.sample_alerts import ALERT
+from tests.support.alerts.syslog_receivers import PROGRAMS, SyslogReceiver, find_receiver
 
 pytestmark = pytest.mark.slow
 

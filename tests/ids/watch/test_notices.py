@@ -171,7 +171,7 @@ def test_a_notice_raised_before_there_is_a_model_stays_open_until_a_window_is_ju
     waiting = WaitingWatch("tap", watch.sink, watch.saved["watch"])
     for minute in range(1, 90):
         waiting.wait_for_server(START + minute * MINUTE, watch.amend)
-    watch.blindness.take_over(waiting.blindness)
+    watch.blindness.continue_from(waiting.blindness)
     watch.check(90, FINE)
     assert [notice.code for notice in watch.pipeline.open_notices] == ["not_judged"]
     watch.pipeline.feed([WindowBatch(start_ns=START, series=("site",), values=np.array([[1.0]]))])

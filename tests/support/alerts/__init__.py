@@ -1,0 +1,1 @@
+"""Sample alerts, the schema of EVE, and receivers of syslog, for tests."""
