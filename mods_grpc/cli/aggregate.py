@@ -81,6 +81,9 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("polars") is None:
         print_error("aggregate needs polars: pip install 'mods-grpc[ids]'")
         return EXIT_USAGE
+    if arguments.slide > arguments.window:
+        print_error("--slide: expected a span of at most the --window, or records between two windows would count in none")
+        return EXIT_USAGE
     from mods_grpc.ids.bulk.aggregate import BulkAggregator  # noqa: PLC0415 - the base install has no polars
 
     options = AggregatorOptions(

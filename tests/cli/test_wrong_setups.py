@@ -135,6 +135,7 @@ def test_a_folder_that_is_not_there(ask: Ask, words: list[str]) -> None:
 def test_windows_without_a_unit_or_other_than_the_model(ask: Ask, tmp_path: Path) -> None:
     logs = write_logs(tmp_path / "logs")
     require(ask("aggregate", logs, "--output", "pool", "--window", "10"), EXIT_USAGE, "--window: give a unit: 10s, 10m or 10h")
+    require(ask("aggregate", logs, "--output", "pool", "--slide", "2h"), EXIT_USAGE, "--slide: expected a span of at most the")
     require(ask("replay", logs, "--window", "1h"), EXIT_FAILED, "--window: tiny was trained with 1200 s", "leave the flag out")
 
 
