@@ -136,7 +136,8 @@ class FileCatalog:
                 if not is_archive and not _repeats(name, here):
                     live.name = name if name not in logs else f"{folder.absolute().relative_to(self._root)}/{name}"
                     logs[live.name] = live
-        missing = [path for path in self._paths if not path.exists()]
+        # a log that was followed may be absent between two files, but not its folder
+        missing = [path for path in self._paths if not (path.parent if path.suffix and followed else path).exists()]
         if not logs and len(missing) == len(self._paths):
             raise FileNotFoundError(2, "no such file or folder", str(missing[0]))
         self._live = {live.folder.absolute() for live in logs.values()}
@@ -173,13 +174,11 @@ class FileCatalog:
         """
         logs: set[str] = set()
         for root in self._archives(None):
-            # an archive beside others, each of a sensor, lies below what all live folders have in common
-            names_root = self._root if root.is_relative_to(self._root) else root
             for path, name in self._walk(root):
                 is_log = name.has_extension and (name.protocol in self._protocols or name.is_eve)
                 if not is_log or name.log in {*logs, *but} or changed_ns(path) < since_ns - _SKEW_NS:
                     continue
-                file = self._classify_archived(path, names_root)
+                file = self._classify_archived(path, root)
                 if not isinstance(file, LogFile) or file.log in {*logs, *but}:
                     continue
                 if self._list_file(file, is_in_live_folder=False).began_ns > since_ns:
@@ -299,6 +298,8 @@ class FileCatalog:
         return listed
 
     def _classify_archived(self, path: Path, root: Path) -> LogFile | LeftOutFile | None:
+        if self._archive is None and root.is_relative_to(self._root):
+            root = self._root  # archives of several sensors, each beside its live folder, name their logs as the live folders do
         return None if file_names.is_partial(path.name) else classify(path, self._protocols, explicit=True, root=root)
 
     def _walk(self, root: Path) -> list[tuple[Path, LogName]]:
