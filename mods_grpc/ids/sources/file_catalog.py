@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -11,9 +11,10 @@ from time import time_ns
 from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.file_heads import first_record_ns
 from mods_grpc.ids.sources.file_names import LogName
+from mods_grpc.ids.sources.followed_file import begin_alike
 from mods_grpc.ids.sources.identity import HEAD_BYTES
 from mods_grpc.ids.sources.log_files import LeftOutFile, LogFile, classify
-from mods_grpc.ids.sources.text_file import open_log
+from mods_grpc.ids.sources.text_file import SUFFIXES, open_log
 
 logger = logging.getLogger(__name__)
 
@@ -338,6 +339,23 @@ class FileCatalog:
 def parse_name(name: str) -> LogName:
     """Return the parts of a file's name."""
     return file_names.parse_name(name)
+
+
+def drop_copies(files: Iterable[ListedFile]) -> list[ListedFile]:
+    """Return files in order of time, without those that begin as another one does: the live, else a plain one is read."""
+    by_head: dict[bytes, ListedFile] = {}
+    for listed in files:
+        other = next((head for head in by_head if begin_alike(head, listed.head)), None)
+        if other is None:
+            by_head[listed.head or str(listed.file.path).encode()] = listed
+        elif not (by_head[other].file.path.suffix not in SUFFIXES and listed.file.path.suffix in SUFFIXES):
+            del by_head[other]
+            by_head[listed.head] = listed
+    began_ns, timed = 0, []
+    for listed in by_head.values():
+        began_ns = listed.began_ns or began_ns
+        timed.append((listed.is_live, began_ns, listed))
+    return [listed for *_, listed in sorted(timed, key=lambda each: each[:2])]
 
 
 def _repeats(name: str, logs: Collection[str]) -> bool:

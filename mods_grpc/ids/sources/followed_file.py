@@ -291,13 +291,14 @@ def has_text(path: Path) -> bool:
         return True
 
 
-def text_size(path: Path) -> int | None:
-    """Return the size of a gzip file's text modulo 4 GiB, as its end says; None for other files."""
+def is_larger(path: Path, size: int) -> bool:
+    """Return whether a file may have more text than a size, by what the end of a gzip file says; others always may."""
     try:
         with path.open("rb") as file:
             if file.read(2) != b"\x1f\x8b":
-                return None
+                return True
             file.seek(-4, os.SEEK_END)
-            return int.from_bytes(file.read(4), "little")
+            said = int.from_bytes(file.read(4), "little")
     except OSError:
-        return None
+        return False
+    return said > size if size < 1 << 32 else said != size % (1 << 32)

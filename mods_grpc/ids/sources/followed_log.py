@@ -15,7 +15,7 @@ from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, ListedFile, LiveLog, changed_ns
+from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, ListedFile, LiveLog, changed_ns, drop_copies
 from mods_grpc.ids.sources.followed_file import (
     FileState,
     FollowedFile,
@@ -23,8 +23,8 @@ from mods_grpc.ids.sources.followed_file import (
     Place,
     begin_alike,
     has_text,
+    is_larger,
     is_recognisable,
-    text_size,
 )
 from mods_grpc.ids.sources.identity import FileIdentity
 from mods_grpc.ids.sources.log_files import LogFile
@@ -178,7 +178,7 @@ class FollowedLog:
         elif self._is_new or self._since_ns is not None:
             since_ns = self._since_ns or sys.maxsize
             is_new = self._is_new
-            self._queue = _drop_copies(
+            self._queue = drop_copies(
                 [each for each in listing if each.is_live or each.began_ns > since_ns or (is_new and each.is_in_live_folder)]
             )
         else:
@@ -188,7 +188,7 @@ class FollowedLog:
         self._remember(listing)
 
     def _note_first(self) -> None:
-        if self._queue and self._current is None and self._previous is None:
+        if self._queue and self._queue[0].head and self._current is None and self._previous is None:
             first = self._queue[0]
             self._first = FilePosition(FileIdentity.of(first.head), 0, TsvHeader(), finished=self._finished, inode=first.inode)
 
@@ -282,7 +282,7 @@ class FollowedLog:
 
     def _unread(self, listing: list[ListedFile], began_ns: int) -> list[ListedFile]:
         """Return the files to read after the present one: those behind it by name or by time, or new in the live folder."""
-        at = max((index for index, listed in enumerate(listing) if self._is_current(listed)), default=len(listing))
+        at = self._index(listing)
         unread, self._has_incomplete = [], False
         for index, listed in enumerate(listing):
             if self._is_current(listed) or self._was_read(listed):
@@ -293,7 +293,17 @@ class FollowedLog:
                 self._has_incomplete = True
             elif listed.is_live or is_behind:
                 unread.append(listed)
-        return _drop_copies(unread)
+        return drop_copies(unread)
+
+    def _index(self, listing: list[ListedFile]) -> int:
+        """Return the index of the file that is read; behind all if it is not there."""
+        files = [file for file in (self._current, self._previous) if file is not None]
+        same = [index for index, listed in enumerate(listing) if any(self._is_same(listed, file) for file in files)]
+        if same or self._current is None or not self._current.head:
+            return max(same, default=len(listing))
+        # too little was read of it to tell it from others
+        start = self._current.head
+        return min((index for index, listed in enumerate(listing) if listed.head.startswith(start)), default=len(listing) + 1) - 1
 
     def _is_incomplete(self, listed: ListedFile) -> bool:
         """Return whether a file seems to be a copy that is being made: before its first line is complete."""
@@ -423,7 +433,7 @@ class FollowedLog:
         current.is_copy_sought = True
         position = current.place(None, ()).to_position()
         listing = [each for each in self._list() if not self._was_read(each)]
-        larger = [each for each in listing if text_size(each.file.path) != current.end % (1 << 32)]
+        larger = [each for each in listing if is_larger(each.file.path, current.end)]
         return self._find(position, larger, but=current)
 
     def _is_being_compressed(self, current: FollowedFile) -> bool:
@@ -456,40 +466,22 @@ class FollowedLog:
         return self._parse(file, file.lines())
 
     def _parse(self, file: FollowedFile, lines: Iterable[bytes]) -> Iterator[Positioned]:
+        counters, parse = self._counters, file.parser.parse
         for line in lines:
-            self._counters.lines += 1
+            counters.lines += 1
             try:
-                record = file.parser.parse(line)
+                record = parse(line)
             except MalformedLineError as error:
-                self._counters.reject(error.reason)
+                counters.reject(error.reason)
                 self._on_rejected(file.file.path, error.reason, line[:MAX_QUARANTINED_BYTES])
                 continue
-            if record is None:
-                self._counters.ignored += 1
+            if record is None or (logged_ns := record.logged_ns) <= file.skipped_until_ns:
+                counters.ignored += 1
                 continue
-            if record.logged_ns <= file.skipped_until_ns:
-                self._counters.ignored += 1
-                continue
-            self._counters.accept(record.protocol, record.logged_ns)
-            file.add_time(record.logged_ns)
+            counters.accept(record.protocol, logged_ns)
+            if logged_ns > file.newest_ns:
+                file.add_time(logged_ns)
             yield record, self.place()
-
-
-def _drop_copies(files: Iterable[ListedFile]) -> list[ListedFile]:
-    """Return files in order of time, without those that begin as another one does: the live, else a plain one is read."""
-    by_head: dict[bytes, ListedFile] = {}
-    for listed in files:
-        other = next((head for head in by_head if begin_alike(head, listed.head)), None)
-        if other is None:
-            by_head[listed.head or str(listed.file.path).encode()] = listed
-        elif not (by_head[other].file.path.suffix not in SUFFIXES and listed.file.path.suffix in SUFFIXES):
-            del by_head[other]
-            by_head[listed.head] = listed
-    began_ns, timed = 0, []
-    for listed in by_head.values():
-        began_ns = listed.began_ns or began_ns
-        timed.append((listed.is_live, began_ns, listed))
-    return [listed for *_, listed in sorted(timed, key=lambda each: each[:2])]
 
 
 def _is_json(line: bytes) -> bool:
