@@ -18,7 +18,7 @@ def test_architectures_that_do_not_exist_are_refused(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit) as raised:
         main(["compare", "--csv", str(tmp_path / "x.csv"), "--model-types", "MLP,RNN"])
     assert raised.value.code == 2
-    assert "no architecture RNN" in capsys.readouterr().err
+    assert "--model-types: expected architectures of MLP, " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_the_options_of_the_data_are_honoured(tmp_path: Path, capsys: pytest.Cap
     assert main([*words, "--series-column", "site", "--only-series", "south"]) == 0
     with pytest.raises(SystemExit):
         main([*words, "--interpolate-limit", "-1"])
-    assert "interpolate_limit is -1" in capsys.readouterr().err
+    assert "--interpolate-limit: expected a whole number from 0 to 2147483647, found '-1'" in capsys.readouterr().err
 
 
 @needs_datapool
