@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from types import FrameType
 
-from tests.fuzz.rounds import ROUNDS
+from tests.fuzz.rounds import ROUNDS, SERVER
 
 SECONDS_A_ROUND = 60
 EXAMPLES = 3
@@ -95,4 +95,8 @@ def _note(failures: dict[str, list[str]], kind: str, seed: int, error: Exception
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    finally:
+        SERVER.close()
+    sys.exit(status)

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -25,6 +26,8 @@ from tests.fuzz.files import write_files
 from tests.fuzz.schemes import Writer, make_writers, write_history
 from tests.fuzz.texts import HOSTILE_VALUES, make_text
 from tests.support.ids.damaged_logs import HOSTILE
+from tests.support.models.time_of_day import publish_day_model
+from tests.support.running_server import running_server
 
 EXIT_CODES = range(4)
 FLAG_VALUES = (
@@ -89,6 +92,28 @@ FLAG_VALUES = (
     ),
     *("conn", "site", "host", "low", "a=b", "=", "a=b|c", "conn|in_count_uid", "true", "../..", "%s", "{0}", "$(id)"),
 )
+
+
+class Server:
+    """A server of a small model, started when it is needed."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._address = ""
+
+    @property
+    def address(self) -> str:
+        if not self._address:
+            repository = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+            publish_day_model(repository)
+            self._address = self._stack.enter_context(running_server(repository=repository)).address
+        return self._address
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+SERVER = Server()
 
 
 def run_recorded(draw: random.Random, folder: Path) -> None:
@@ -205,6 +230,29 @@ def run_command(draw: random.Random, folder: Path) -> None:
     assert summary["records"] == records, (summary, records)
 
 
+def run_replay(draw: random.Random, folder: Path) -> None:
+    """`mods-grpc replay` reads what the library reads, and ends in order, whatever the files."""
+    logs = folder / "logs"
+    logs.mkdir()
+    write_files(draw, logs, make_text)
+    options = draw.choice(([], ["--local", "10.0.0.0/8", "fd00::/8"], ["--lateness", "1d"], ["--group-by", "host"]))
+    code, printed, complaint = run_main(
+        mods_grpc.cli.main.main,
+        ["replay", str(logs), "--server", SERVER.address, "--alerts", "jsonl:alerts.jsonl", "--json", *options],
+    )
+    assert code in EXIT_CODES, code
+    if not printed:
+        assert code != EXIT_OK, complaint
+        return
+    account = json.loads(printed)["account"]
+    try:
+        with LogReader([logs], protocols=("conn", "ssh")) as reader:
+            records = sum(1 for _ in reader.poll())
+    except DataError:
+        records = 0
+    assert account["records"] == records, (account, records)
+
+
 def run_flags(draw: random.Random, folder: Path) -> None:
     """Every value of every flag is accepted or refused in a line, never with a traceback."""
     program = draw.choice((mods_grpc.cli.main, mods_grpc.cli.main, training.cli.main))
@@ -242,6 +290,7 @@ ROUNDS: dict[str, Callable[[random.Random, Path], None]] = {
     "followed": run_followed,
     "growing": run_growing,
     "command": run_command,
+    "replay": run_replay,
     "flags": run_flags,
 }
 
@@ -256,7 +305,7 @@ def read_line_by_line(paths: Sequence[Path], options: AggregatorOptions) -> tupl
     aggregator.counters.ahead = watermark.pending
     rows = list(aggregator.flush(watermark.latest_ns))
     check_balance(reader.counters)
-    return _plain(reader.counters), _plain(aggregator.counters), rows
+    return _plain_values(reader.counters), _plain_values(aggregator.counters), rows
 
 
 def read_in_bulk(
@@ -266,7 +315,7 @@ def read_in_bulk(
     bulk = BulkAggregator(list(paths), options=options, lateness_seconds=10**9, **sizes)
     rows = list(bulk.rows())
     check_balance(bulk.counters)
-    return _plain(bulk.counters), _plain(bulk.aggregator.counters), rows
+    return _plain_values(bulk.counters), _plain_values(bulk.aggregator.counters), rows
 
 
 def check_balance(counters: ReadCounters) -> None:
@@ -291,7 +340,7 @@ def _parse_only(parser: argparse.ArgumentParser, words: list[str]) -> int:
     return EXIT_OK
 
 
-def _plain(counters: ReadCounters | AggregatorCounters) -> dict:
+def _plain_values(counters: ReadCounters | AggregatorCounters) -> dict:
     """Return the counters without what depends on the order of reading."""
     values = asdict(counters).items()
     return {name: sorted(value) if isinstance(value, set) else value for name, value in values if name != "first_damaged"}
