@@ -35,20 +35,20 @@ from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account
+from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful, order_doubts
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.log_files import NoLogsError
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
 from mods_grpc.ids.watch.monitoring import has_shared_log, make_recorded_look, recorded_protocols
-from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
+from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, read_datapool
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 from mods_grpc.server.log_setup import set_up_logging
 
-_DOUBTED_NOTICES = {NoticeCode.FEATURE_CONSTANT, NoticeCode.MODEL_UNFIT}  # which the account does not show
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
@@ -110,13 +110,14 @@ def run_replay(arguments: argparse.Namespace) -> int:
         check_windows(arguments, model)
         recording = _open_recording(arguments, model, stack)
         view = stack.enter_context(LiveView()) if arguments.tui else None
+        blindness = make_blindness(arguments, model, recording.columns, live=False)
         pipeline = make_pipeline(
             arguments,
             client,
             model,
             f"{arguments.sensor}#replay-{uuid.uuid4().hex[:8]}",
             make_sink(arguments, None),
-            blindness=make_blindness(arguments, model, recording.columns, live=False),
+            blindness=blindness,
             view=view,
         )
         pipeline.open()
@@ -133,12 +134,24 @@ def run_replay(arguments: argparse.Namespace) -> int:
             )
             bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
         pipeline.close()
-    return _report(arguments, model, recording, pipeline)
+    return _report(arguments, model, recording, pipeline.counters, _doubt_windows(blindness))
 
 
-def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recording, pipeline: WatchPipeline) -> int:
+def _doubt_windows(blindness: Blindness) -> list[tuple[str, str]]:
+    """Return the code and message of doubts about the windows, which the account does not show."""
+    constant = [notice for notice in blindness.open_notices if notice.code is NoticeCode.FEATURE_CONSTANT]
+    doubts = [(str(notice.code), f"{notice.message}; {notice.hint}") for notice in constant]
+    return doubts + [(str(NoticeCode.MODEL_UNFIT), message) for message in blindness.describe_misfit()]
+
+
+def _report(
+    arguments: argparse.Namespace,
+    model: ModelInfo,
+    recording: _Recording,
+    counters: WatchCounters,
+    window_doubts: list[tuple[str, str]],
+) -> int:
     """Print what was read, what came of it and what to doubt; return the exit status."""
-    counters = pipeline.counters
     if recording.account is None:
         judged = counters.by_status.get(VerdictStatus.SCORED, 0)
         account = Account(windows=counters.windows, judged=judged)
@@ -154,9 +167,8 @@ def _report(arguments: argparse.Namespace, model: ModelInfo, recording: _Recordi
         now_ns=time.time_ns(),
         has_logs=recording.account is not None,
     )
-    unfit = [notice for notice in pipeline.open_notices if notice.code in _DOUBTED_NOTICES]
     is_long = (account.judged or 0) * model.slide_seconds >= DAY_SECONDS  # an attack may fill a shorter recording
-    doubts = [Doubt(str(notice.code), f"{notice.message}; {notice.hint}", is_long) for notice in unfit]
+    doubts = [Doubt(code, message, is_long) for code, message in window_doubts]
     doubts = order_doubts(doubts + find_doubts(account, expected))
     _print_summary(counters, account, doubts, as_json=arguments.json)
     sys.stderr.write(format_doubts(doubts))

@@ -42,7 +42,7 @@ class DryRunSink:
     def write(self, alert: AlertOrNotice) -> None:
         """Print an alert or a notice."""
         if isinstance(alert, Notice):
-            when, word, headline = alert.since, str(alert.state), format_notice_headline(alert)
+            when, word, headline = alert.time, str(alert.state), format_notice_headline(alert)
         else:
             when, word, headline = alert.window_start, str(alert.phase), format_headline(alert)
         sys.stdout.write(f"{format_time(when)}  {alert.severity.name.lower():8}  {word:6}  {_replace_unprintable(headline)}\n")

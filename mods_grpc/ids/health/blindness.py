@@ -43,7 +43,7 @@ class Blindness:
         self._logs = LogFindings(features, window_seconds)
         self._shares = ShareFindings(self._notices)
         self._constant = ConstantFeatures(features)
-        self._fit = ModelFit(self._notices)
+        self._fit = ModelFit(features, self._notices)
         self._scoring_gap = ScoringGap(warm_up_seconds=warm_up_seconds)
         self._max_step = max_step_seconds
         self._now_ns: int | None = None
@@ -53,6 +53,10 @@ class Blindness:
         """The open notices, the oldest first."""
         return self._notices.list_open()
 
+    def describe_misfit(self) -> list[str]:
+        """Return why the model does not fit the windows of the whole run, and what to do."""
+        return self._fit.describe_all()
+
     def begin(self, facts: ReadFacts) -> None:
         """Begin with counters that a checkpoint restored: what they count is of before now."""
         self._shares.begin(facts)
@@ -60,7 +64,7 @@ class Blindness:
     def observe(self, windows: WindowBatch, verdicts: Sequence[Verdict]) -> None:
         """Take note of windows of one start and the verdicts on them."""
         self._constant.observe(windows)
-        self._fit.observe(windows.start_ns, verdicts)
+        self._fit.observe(windows, verdicts)
         self._scoring_gap.add_verdicts(verdicts)
 
     def update(self, now_ns: int, facts: ReadFacts | None) -> list[Notice]:

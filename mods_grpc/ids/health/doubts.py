@@ -22,6 +22,7 @@ from mods_grpc.ids.health.account import (
     format_nanos,
     format_short_span,
 )
+from mods_grpc.ids.health.findings import format_share
 from mods_grpc.ids.health.networks import merge_networks, propose_networks
 from mods_grpc.ids.logs.line_rules import MIN_TIME_NS
 from mods_grpc.ids.sources.log_files import COMPRESSION, UNREADABLE
@@ -144,7 +145,7 @@ def _malformed(account: Account, expected: Expectation) -> Iterator[Doubt]:
     reason = max(account.malformed, key=lambda reason: account.malformed[reason])
     example = account.examples.get(reason)
     advice = _explain_malformed(reason, example, expected)
-    whole = "all lines are" if not account.records else f"{_percent(share)} of the lines {_are(account.rejected)}"
+    whole = "all lines are" if not account.records else f"{format_share(share)} of the lines {_are(account.rejected)}"
     where = f", such as {_show(example)}" if example else ""
     yield Doubt("malformed", f"{whole} malformed, most for {reason}{where}: {advice}", share > MAX_DROPPED_SHARE)
 
@@ -185,7 +186,7 @@ def _explain_time(text: str, now_ns: int) -> str:
 
 def _before_begin(account: Account, expected: Expectation) -> Iterator[Doubt]:
     if account.before_begin and not account.added and expected.begin_ns is not None:
-        share = _percent(account.before_begin / account.records)
+        share = format_share(account.before_begin / account.records)
         message = f"--from {format_nanos(expected.begin_ns)} leaves out {share} of the records; the newest is of " + format_nanos(
             account.newest_ns
         )
@@ -199,18 +200,22 @@ def _remote(account: Account, expected: Expectation) -> Iterator[Doubt]:
     min_share = MIN_DROPPED_SHARE if account.public_local else MIN_REMOTE_SHARE
     if share < min_share or (not is_severe and any(_unflagged(account, expected))):
         return
-    yield Doubt("remote", f"{_percent(share)} of the records {_neither_local(account, expected)}", is_severe)
+    yield Doubt("remote", f"{format_share(share)} of the records {_neither_local(account, expected)}", is_severe)
 
 
 def _unflagged(account: Account, expected: Expectation) -> Iterator[Doubt]:
     """Doubt protocols that lose records with neither end local while others do not: their log has no local flags."""
     shares = {
-        protocol: number / account.records_by_protocol[protocol]
-        for protocol, number in account.remote_by_protocol.items()
-        if account.records_by_protocol.get(protocol, 0) >= MIN_PROTOCOL_RECORDS
+        protocol: account.remote_by_protocol.get(protocol, 0) / number
+        for protocol, number in account.records_by_protocol.items()
+        if number
     }
-    lost = sorted(protocol for protocol, share in shares.items() if share > MAX_REMOTE_SHARE)
-    if not lost or len(lost) == len(shares) == len(account.records_by_protocol):
+    lost = sorted(
+        protocol
+        for protocol, share in shares.items()
+        if share > MAX_REMOTE_SHARE and account.records_by_protocol[protocol] >= MIN_PROTOCOL_RECORDS
+    )
+    if not lost or min(shares.values()) > MAX_REMOTE_SHARE:
         return
     number = sum(account.remote_by_protocol[protocol] for protocol in lost)
     names = ", ".join(lost)
@@ -247,8 +252,9 @@ def _too_late(account: Account, expected: Expectation) -> Iterator[Doubt]:
     share = account.late / account.records
     if share >= MIN_DROPPED_SHARE:
         message = (
-            f"{_percent(share)} of the records came over {format_short_span(expected.lateness_seconds)} after newer ones and do "
-            "not count: are the clocks of the sensors right, and all files of one time given at once? --lateness allows more"
+            f"{format_share(share)} of the records came over {format_short_span(expected.lateness_seconds)} after newer ones and "
+            "do not count: are the clocks of the sensors right, all files of one time given at once, and the logs in the order "
+            "in which they were written, not sorted? --lateness allows more"
         )
         yield Doubt("late", message, share > MAX_DROPPED_SHARE)
 
@@ -257,8 +263,8 @@ def _over_limit(account: Account, _expected: Expectation) -> Iterator[Doubt]:
     share = (account.over_series_limit + account.partly_over_limit) / account.records
     if share >= MIN_DROPPED_SHARE:
         message = (
-            f"{_percent(share)} of the records are of series over the limit: give your own networks with --local, or group by "
-            "more than a host (--group-by subnet)"
+            f"{format_share(share)} of the records are of series over the limit: give your own networks with --local, or group "
+            "by more than a host (--group-by subnet)"
         )
         yield Doubt("over_series_limit", message, share > MAX_DROPPED_SHARE)
 
@@ -329,7 +335,8 @@ def _damaged_fields(account: Account, _expected: Expectation) -> Iterator[Doubt]
     for name, number in sorted(account.damaged_fields.items()):
         if (share := number / account.records) >= MIN_DROPPED_SHARE:
             message = (
-                f"{name} could not be read in {_percent(share)} of the records, which count without it: see the writer of the log"
+                f"{name} could not be read in {format_share(share)} of the records, which count without it: see the writer of "
+                "the log"
             )
             yield Doubt("damaged_fields", message, share > MAX_DROPPED_SHARE)
 
@@ -378,11 +385,6 @@ def _are(number: int) -> str:
 def _show(example: RejectedExample) -> str:
     text = "".join(character if character.isprintable() else " " for character in example.text[:_MAX_SHOWN_CHARACTERS])
     return f"{example.file}: '{text.strip()}{'…' if len(example.text) > _MAX_SHOWN_CHARACTERS else ''}'"
-
-
-def _percent(share: float) -> str:
-    """Return a share as a percentage that does not say 100 % or 0 % of a part."""
-    return "100 %" if share >= 1 else f"{min(99.9, max(0.1, share * 100)):.{0 if 0.015 < share < 0.985 else 1}f} %"
 
 
 _FINDERS: tuple[Callable[[Account, Expectation], Iterator[Doubt]], ...] = (

@@ -103,8 +103,8 @@ class OpenNotices:
 
 
 def to_utc(nanos: int) -> datetime:
-    """Return a time given in nanoseconds since 1970, with microseconds."""
-    return _EPOCH + timedelta(microseconds=nanos // 1_000)
+    """Return a time given in nanoseconds since 1970, to the second."""
+    return _EPOCH + timedelta(seconds=nanos // NANOS_PER_SECOND)
 
 
 def format_duration(seconds: float) -> str:
@@ -114,6 +114,11 @@ def format_duration(seconds: float) -> str:
     if seconds < 3 * DAY_SECONDS:
         return f"{seconds / HOUR_SECONDS:.0f} h"
     return f"{seconds / DAY_SECONDS:.0f} days"
+
+
+def format_share(share: float) -> str:
+    """Return a share as a percentage that does not say 100 % or 0 % of a part."""
+    return "100 %" if share >= 1 else f"{min(99.9, max(0.1, share * 100)):.{0 if 0.015 < share < 0.985 else 1}f} %"
 
 
 def to_seconds(nanos: int) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.health.facts import ReadFacts
-from mods_grpc.ids.health.findings import HOUR_SECONDS, Finding, OpenNotices
+from mods_grpc.ids.health.findings import HOUR_SECONDS, Finding, OpenNotices, format_share
 from mods_grpc.ids.health.networks import propose_networks
 
 MIN_RECORDS = 100  # fewer say nothing about a share
@@ -65,6 +65,8 @@ class ShareFindings:
         """Yield the findings of now."""
         totals = {key: self._total(key) for key in _TOTALS}
         records = totals["read"] - totals["malformed"]
+        # those of them that the notices on locality are about
+        unflagged = sum(self._total(f"unflagged {name}") for name in facts.unflagged_remote) if facts.public_local else 0
         for code, part, whole, text, hint in (
             (
                 NoticeCode.RECORDS_MALFORMED,
@@ -76,20 +78,20 @@ class ShareFindings:
             (
                 NoticeCode.RECORDS_LATE,
                 totals["late"],
-                records,
+                max(records, totals["late"]),  # which may have been read earlier
                 "the records of the last hour came after their windows were complete",
                 "see the clocks of the sensors, and raise --lateness if their logs arrive that late",
             ),
             (
                 NoticeCode.RECORDS_REMOTE,
-                totals["remote"],
+                totals["remote"] - unflagged,
                 records,
                 "the records of the last hour have neither end in the local networks",
                 "name your own networks with --local",
             ),
         ):
             if self._exceeds(code, part, whole):
-                message = f"{_percent(part, whole)} of {text} ({part:,} of {whole:,})"
+                message = f"{_share(part, whole)} of {text} ({part:,} of {whole:,})"
                 yield Finding(code=code, since_ns=self._open_since("read"), message=message, hint=hint)
         if facts.public_local:
             yield from self._find_locality(facts)
@@ -103,20 +105,23 @@ class ShareFindings:
                     code=NoticeCode.LOCALITY_UNKNOWN,
                     subject=protocol,
                     since_ns=self._open_since(f"unflagged {protocol}"),
-                    message=f"{_percent(part, whole)} of the {protocol} records of the last hour were not counted: their log "
+                    message=f"{_share(part, whole)} of the {protocol} records of the last hour were not counted: their log "
                     f"does not say which addresses are local, and public ones such as {min(facts.public_local)} are",
                     hint=f"name your own networks, for example --local {' '.join(networks)}",
                 )
 
     def _exceeds(self, code: NoticeCode, part: int, whole: int, subject: str = "") -> bool:
-        share = MAX_SHARES.get(code, LOCALITY_SHARE) * (RELEASE if self._notices.is_open(code, subject) else 1.0)
-        return whole >= MIN_RECORDS and part > share * whole
+        """Return whether a share is beyond its limit; few records say nothing, and clear nothing."""
+        is_open = self._notices.is_open(code, subject)
+        if whole < MIN_RECORDS and (not is_open or not whole):
+            return is_open
+        return part > MAX_SHARES.get(code, LOCALITY_SHARE) * (RELEASE if is_open else 1.0) * whole
 
     def _total(self, key: str) -> int:
         return sum(bucket.counts.get(key, 0) for bucket in self._buckets)
 
     def _open_since(self, key: str) -> int:
-        return next(bucket.start_ns for bucket in self._buckets if key in bucket.counts)
+        return next((bucket.start_ns for bucket in self._buckets if key in bucket.counts), 0)
 
     def state(self) -> list[Any]:
         """Return the state as values for JSON."""
@@ -134,5 +139,5 @@ def _totals(facts: ReadFacts) -> dict[str, int]:
     return totals | {f"unflagged {protocol}": number for protocol, number in facts.unflagged_remote.items()}
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.0f} %"
+def _share(part: int, whole: int) -> str:
+    return format_share(part / whole if whole else 0.0)

@@ -11,22 +11,35 @@ from mods_grpc.client.results import Verdict, VerdictStatus
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.health.facts import WatchedFeature
-from mods_grpc.ids.health.findings import HOUR_SECONDS, Finding, OpenNotices, format_duration, to_seconds, to_utc
+from mods_grpc.ids.health.findings import (
+    HOUR_SECONDS,
+    Finding,
+    OpenNotices,
+    format_duration,
+    format_share,
+    to_seconds,
+    to_utc,
+)
 from mods_grpc.ids.windows.window import WindowBatch
 
 CONSTANT_SECONDS = DAY_SECONDS
 MIN_CONSTANT_WINDOWS = 12
 FIT_HOURS = 24
 MIN_FIT_HOURS = 6  # of windows, before they say whether a model fits
-MAX_SHARES = {"anomalous": 0.2, "out_of_distribution": 0.1, "drift": 0.05}
+MAX_SHARES = {"anomalous": 0.2, "out_of_distribution": 0.1, "drift": 0.5}
+DRIFT_P = 0.1  # calibrated p-values are at most this in as large a share of the windows
 RELEASE = 0.5  # an open notice stays open above this part of its share
 NOT_JUDGED_SECONDS = HOUR_SECONDS
 _HOUR_NS = 3_600 * NANOS_PER_SECOND
 _FIT_TEXTS = {
-    "anomalous": "of the windows of the last day are anomalous",
-    "out_of_distribution": "of the windows of the last day are far outside what the model was trained on",
-    "drift": "of the windows of the last day show drift: the p-values are no longer calibrated",
+    "anomalous": "are anomalous",
+    "out_of_distribution": "are far outside what the model was trained on",
+    "drift": f"have a p-value of at most {DRIFT_P:g}, where {100 * DRIFT_P:.0f} % should: the calibration no longer fits",
 }
+_FIT_HINT = (
+    "see whether an attack lasts, the local networks are right and the model is of this network; if the traffic has changed, "
+    "recalibrate or retrain"
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -95,25 +108,39 @@ class ConstantFeatures:
 
 
 class ModelFit:
-    """Follows the shares of verdicts of a day that say that the model does not fit the traffic.
+    """Follows the shares of windows of a day that say that the model does not fit the traffic.
+
+    A window is far outside by the rule of the server: further outside the training range than that range is wide. Neither that
+    nor its drift flag comes with the verdicts on windows that are not anomalous.
 
     Args:
+        features: The model's features, in its order.
         notices: The open notices, for the hysteresis.
     """
 
-    def __init__(self, notices: OpenNotices) -> None:
+    def __init__(self, features: Sequence[WatchedFeature], notices: OpenNotices) -> None:
         self._notices = notices
+        low = np.array([feature.training_minimum for feature in features])
+        high = np.array([feature.training_maximum for feature in features])
+        self._lowest, self._highest = low - (high - low), high + (high - low)
         self._hours: dict[int, dict[str, int]] = {}  # numbers of windows by hour of their start
+        self._all = _count_none()  # since this run began
 
-    def observe(self, start_ns: int, verdicts: Sequence[Verdict]) -> None:
-        """Take note of the verdicts on the windows of one start."""
-        scored = [verdict for verdict in verdicts if verdict.status is VerdictStatus.SCORED]
+    def observe(self, windows: WindowBatch, verdicts: Sequence[Verdict]) -> None:
+        """Take note of the windows of one start and the verdicts on them."""
+        scored = {verdict.series: verdict for verdict in verdicts if verdict.status is VerdictStatus.SCORED}
         if not scored:
             return
-        hour = self._hours.setdefault(start_ns // _HOUR_NS, {"scored": 0} | dict.fromkeys(MAX_SHARES, 0))
-        hour["scored"] += len(scored)
-        for aspect in MAX_SHARES:
-            hour[aspect] += sum(bool(getattr(verdict, aspect)) for verdict in scored)
+        values = windows.values[[series in scored for series in windows.series]]
+        counts = {
+            "scored": len(scored),
+            "anomalous": sum(verdict.anomalous for verdict in scored.values()),
+            "out_of_distribution": int(((values < self._lowest) | (values > self._highest)).any(axis=1).sum()),
+            "drift": sum(verdict.p_value is not None and verdict.p_value <= DRIFT_P for verdict in scored.values()),
+        }
+        for total in (self._hours.setdefault(windows.start_ns // _HOUR_NS, _count_none()), self._all):
+            for name, number in counts.items():
+                total[name] += number
         newest = max(self._hours)
         self._hours = {start: counts for start, counts in self._hours.items() if start > newest - FIT_HOURS}
 
@@ -131,10 +158,20 @@ class ModelFit:
                     code=NoticeCode.MODEL_UNFIT,
                     subject=aspect,
                     since_ns=since * _HOUR_NS,
-                    message=f"{100 * number / scored:.0f} % {_FIT_TEXTS[aspect]} ({number:,} of {scored:,})",
-                    hint="see whether an attack lasts, the local networks are right and the model is of this network; "
-                    "if the traffic has changed, recalibrate or retrain",
+                    message=_describe_misfit(aspect, number, scored, "the windows of the last day"),
+                    hint=_FIT_HINT,
                 )
+
+    def describe_all(self) -> list[str]:
+        """Return what is wrong with the windows of the whole run and what to do; nothing if they are of a few hours."""
+        if len(self._hours) < MIN_FIT_HOURS:
+            return []
+        scored = self._all["scored"]
+        return [
+            f"{_describe_misfit(aspect, self._all[aspect], scored, 'all windows')}; {_FIT_HINT}"
+            for aspect, share in MAX_SHARES.items()
+            if self._all[aspect] > share * scored
+        ]
 
     def state(self) -> dict[str, Any]:
         """Return the state as values for JSON."""
@@ -143,6 +180,14 @@ class ModelFit:
     def restore(self, state: dict[str, Any]) -> None:
         """Replace the state by what `state` returned."""
         self._hours = {int(start): counts for start, counts in state.items()}
+
+
+def _count_none() -> dict[str, int]:
+    return {"scored": 0} | dict.fromkeys(MAX_SHARES, 0)
+
+
+def _describe_misfit(aspect: str, number: int, scored: int, windows: str) -> str:
+    return f"{format_share(number / scored)} of {windows} {_FIT_TEXTS[aspect]} ({number:,} of {scored:,})"
 
 
 class ScoringGap:

@@ -38,8 +38,9 @@ class Scene:
 
     def judge(self, values=None, status=VerdictStatus.SCORED, *, seconds=None, **fields):
         at = START + (self.now if seconds is None else seconds) * SECOND
-        values = [float(self.now)] * len(self._features) if values is None else values
+        values = [float(self.now % 90)] * len(self._features) if values is None else values
         windows = WindowBatch(start_ns=at, series=("site",), values=np.array([values]))
+        fields = {"p_value": 0.5 if status is VerdictStatus.SCORED else None} | fields
         verdict = Verdict(series="site", observe_time=datetime.fromtimestamp(at / SECOND, UTC), status=status, **fields)
         self.blindness.observe(windows, [verdict])
 
@@ -200,6 +201,36 @@ def test_few_records_say_nothing_about_a_share():
     assert scene.said == []
 
 
+def test_few_records_do_not_clear_a_share_that_was_reported_unless_they_are_well():
+    scene = Scene(feature("conn"))
+    scene.pass_time(HOUR, conn=100, remote=90)
+    scene.pass_time(2 * HOUR, conn=1, remote=1)
+    scene.pass_time(2 * HOUR)
+    assert scene.said == [("records_remote", "", "raised")]
+    scene.pass_time(2 * HOUR, conn=1)
+    assert scene.said[1:] == [("records_remote", "", "cleared")]
+
+
+def test_more_late_records_than_were_read_in_the_hour_are_all_of_them():
+    scene = Scene(CONN)
+    (notice,) = scene.tick(conn=200, late=300)
+    assert notice.message == "100 % of the records of the last hour came after their windows were complete (300 of 300)"
+
+
+def test_a_share_below_the_whole_is_not_called_100_percent():
+    scene = Scene(CONN)
+    (notice,) = scene.tick(conn=10_000, remote=9_990)
+    assert notice.message.startswith("99.9 % of the records of the last hour have neither end in the local networks")
+
+
+def test_records_of_unknown_locality_are_not_reported_as_remote_too():
+    scene = Scene(CONN, HTTP)
+    public = frozenset({"203.0.113.7"})
+    scene.tick(conn=100, http=300, remote=300, public_local=public, unflagged_remote={"http": 300})
+    scene.restart()
+    assert scene.said == [("locality_unknown", "http", "raised")]
+
+
 def test_what_a_checkpoint_counted_is_no_share_of_the_last_hour():
     scene = Scene(CONN)
     scene.blindness.begin(ReadFacts(late=5_000, remote=50_000, unflagged_remote={"conn": 50_000}))
@@ -241,26 +272,53 @@ def test_a_silent_log_is_not_reported_again_for_each_of_its_constant_features():
     assert scene.said == [("log_silent", "conn", "raised")]
 
 
-@pytest.mark.parametrize("aspect", ["anomalous", "out_of_distribution", "drift"])
+def judge_windows(scene, numbers, *, share=0, bad=None, good=None):
+    """Judge windows of 10 minutes, `share` of them like `bad` and the others like `good`."""
+    for number in numbers:
+        is_bad = int(number * share) != int((number + 1) * share)
+        scene.judge(**({"values": (number % 90, number % 7), "seconds": number * 600} | ((bad if is_bad else good) or {})))
+        scene.tick(conn=10, http=1, judged=False)
+        assert scene.said == [] or number >= 30
+
+
+MISFITS = {
+    "anomalous": ({"anomalous": True, "p_value": 1e-6}, {}, "% of the windows of the last day are anomalous ("),
+    "out_of_distribution": ({"values": (5.0, 181.0)}, {}, "are far outside what the model was trained on"),
+    "drift": ({"p_value": 0.1}, {"p_value": 0.2}, "have a p-value of at most 0.1, where 10 % should"),
+}
+
+
+@pytest.mark.parametrize("aspect", MISFITS)
 def test_a_model_that_does_not_fit_is_reported(aspect):
-    scene = Scene(feature("conn"), feature("http"))
-    for window in range(200):
-        scene.judge(values=(window, window), seconds=window * 600, **{aspect: window % 3 == 0})
-        scene.tick(conn=10, http=1, judged=False)
-        assert scene.said == [] or window >= 30
+    bad, good, message = MISFITS[aspect]
+    scene = Scene(CONN, HTTP)
+    judge_windows(scene, range(200), share=0.6 if aspect == "drift" else 0.3, bad=bad, good=good)
     assert scene.said == [("model_unfit", aspect, "raised")]
-    for window in range(200, 400):
-        scene.judge(values=(window, window), seconds=window * 600)
-        scene.tick(conn=10, http=1, judged=False)
+    assert message in scene.blindness.open_notices[0].message
+    judge_windows(scene, range(200, 400), good=good)
     assert scene.said[1:] == [("model_unfit", aspect, "cleared")]
 
 
-def test_a_few_anomalies_do_not_make_a_model_unfit():
-    scene = Scene(feature("conn"), feature("http"))
-    for window in range(300):
-        scene.judge(values=(window, window), seconds=window * 600, anomalous=window % 6 == 0)
-        scene.tick(conn=10, http=1, judged=False)
+@pytest.mark.parametrize(("aspect", "share"), [("anomalous", 1 / 6), ("out_of_distribution", 0.08), ("drift", 0.4)])
+def test_a_few_unusual_windows_do_not_make_a_model_unfit(aspect, share):
+    bad, good, _ = MISFITS[aspect]
+    scene = Scene(CONN, HTTP)
+    judge_windows(scene, range(300), share=share, bad=bad, good=good)
     assert scene.said == []
+
+
+def test_the_misfit_of_a_whole_run_does_not_depend_on_how_it_ends():
+    misfit, attack = Blindness("tap", [CONN], window_seconds=HOUR), Blindness("tap", [CONN], window_seconds=HOUR)
+    for number in range(1_000):
+        at = START + number * 600 * SECOND
+        windows = WindowBatch(start_ns=at, series=("site",), values=np.array([[50.0]]))
+        for blindness, is_anomalous in ((misfit, number < 800), (attack, number >= 900)):
+            when = datetime.fromtimestamp(at / SECOND, UTC)
+            verdict = Verdict(series="site", observe_time=when, status=VerdictStatus.SCORED, p_value=0.5, anomalous=is_anomalous)
+            blindness.observe(windows, [verdict])
+    (message,) = misfit.describe_misfit()
+    assert message.startswith("80 % of all windows are anomalous (800 of 1,000); see whether an attack lasts")
+    assert attack.describe_misfit() == []
 
 
 def test_an_hour_without_a_verdict_is_reported_with_its_reason():
