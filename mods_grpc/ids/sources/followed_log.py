@@ -26,7 +26,7 @@ from mods_grpc.ids.sources.followed_file import (
     is_larger,
     is_recognisable,
 )
-from mods_grpc.ids.sources.identity import FileIdentity
+from mods_grpc.ids.sources.identity import HEAD_BYTES, FileIdentity
 from mods_grpc.ids.sources.log_files import LogFile
 from mods_grpc.ids.sources.position import FilePosition
 from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError
@@ -351,7 +351,7 @@ class FollowedLog:
     ) -> FollowedFile | None:
         """Open the file of a position, under its present name; the newest and plain one if there are copies."""
         alike = [each for each in listing if position.identity.matches(each.head)]
-        if not position.newest_ns:  # what was read of it may not tell it from others
+        if not position.newest_ns and position.identity.length < HEAD_BYTES:  # what was read may not tell it from others
             same = [each for each in alike if each.inode == position.inode]
             before = position.previous
             unread = [each for each in alike if not (self._was_read(each) or (before and before.identity.matches(each.head)))]

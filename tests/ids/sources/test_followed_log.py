@@ -13,7 +13,7 @@ import pytest
 from mods_grpc.errors import DataError
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader, read_path
-from tests.support.ids.eve_file import EveFile, ids
+from tests.support.live_logs.eve_file import EveFile, ids
 
 START = 1_713_484_800
 

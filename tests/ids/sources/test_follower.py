@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mods_grpc.ids.sources import follower, text_file
 from mods_grpc.ids.sources.reader import LogReader
-from tests.support.ids.eve_file import EveFile, ids
+from tests.support.live_logs.eve_file import EveFile, ids
 
 
 def open_descriptors():

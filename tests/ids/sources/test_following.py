@@ -7,8 +7,8 @@ import pytest
 
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
-from tests.support.ids.log_writer import number_of
-from tests.support.ids.rotations import SETUPS
+from tests.support.live_logs.log_writer import number_of
+from tests.support.live_logs.rotations import SETUPS
 
 LAST_LOOKS = 12
 
@@ -36,10 +36,10 @@ class Follower:
             for record in islice(self.reader.poll(), count):
                 self.read.setdefault(number_of(record) // 1_000_000, []).append(number_of(record))
             self.saved = self.reader.position().to_json()
-            self.lost = [*self.reader.lost]
 
     def kill(self):
         if self.reader is not None:
+            self.lost += self.reader.lost
             self.reader.close()
             self.reader = None
 

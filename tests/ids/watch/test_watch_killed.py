@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
-from tests.support.ids import live_day, live_setups
+from tests.support.ids import live_day
+from tests.support.live_logs import setups
 from tests.support.models.time_of_day import publish_day_model
 
 SPEED = 720
@@ -95,7 +96,7 @@ class Rotation(threading.Thread):
 
     def run(self):
         try:
-            while not self.over.wait(self.rng.uniform(0.5, 1.5) * live_setups.ROTATION_SECONDS):
+            while not self.over.wait(self.rng.uniform(0.5, 1.5) * setups.ROTATION_SECONDS):
                 self.setup.rotate(self.writer, lambda: time.sleep(self.rng.uniform(0, 0.1)))
                 self.rotations += 1
         except Exception as error:  # the test fails with it
@@ -141,16 +142,16 @@ def models(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 60 * HOURS)
-@pytest.mark.parametrize("name", live_setups.SETUPS)
+@pytest.mark.parametrize("name", setups.SETUPS)
 def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_path, models, name):
     state, root = tmp_path / "state", tmp_path / "root"
-    setup, live_alerts, replayed = live_setups.SETUPS[name](root), tmp_path / "live.jsonl", tmp_path / "replayed.jsonl"
+    setup, live_alerts, replayed = setups.SETUPS[name](root), tmp_path / "live.jsonl", tmp_path / "replayed.jsonl"
     setup.followed.parent.mkdir(parents=True)
     address = f"127.0.0.1:{free_port()}"
     server = Killable(*CLI, "serve", models, "--address", address, "--health-address", f"127.0.0.1:{free_port()}")
     output = ["--alerts", f"jsonl:{live_alerts}"]
     watch = Killable(*CLI, "watch", *setup.options, "--state", state, "--server", address, *ALERTS, *output)
-    writer = Killable(Path(live_setups.__file__), name, root, SPEED, HOURS)
+    writer = Killable(Path(setups.__file__), name, root, SPEED, HOURS)
     rng, kills = random.Random(11), {"server": 0, "watch": 0, "writer": 0}
     rotation = Rotation(setup, writer, random.Random(12))
     rotation.start()

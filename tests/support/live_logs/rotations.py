@@ -9,7 +9,7 @@ import json
 import os
 from datetime import timedelta
 
-from tests.support.ids.log_writer import START, Writer
+from tests.support.live_logs.log_writer import START, Writer
 
 STATS = (
     json.dumps({"timestamp": "2024-04-19T00:00:00.000000+0000", "event_type": "stats", "stats": {"uptime": "0" * 3_000}}) + "\n"

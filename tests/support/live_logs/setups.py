@@ -1,6 +1,6 @@
 """Hours of Zeek's or Suricata's logs, written live in each way of naming and rotating them, by a process that may be killed.
 
-Run as a script, it writes the logs and resumes where it was killed: python live_setups.py NAME ROOT SPEED HOURS
+Run as a script, it writes the logs and resumes where it was killed: python setups.py NAME ROOT SPEED HOURS
 """
 
 import gzip

@@ -1,0 +1,1 @@
+"""Live logs: their writers, and how they are named and rotated."""
