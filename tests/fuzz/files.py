@@ -119,6 +119,29 @@ def write_files(draw: random.Random, folder: Path, make_text: Callable[[random.R
             _add_other(draw, folder, paths)
 
 
+def add_copies(draw: random.Random, folder: Path) -> list[Path]:
+    """Add copies and links of some files of a folder as people and programs do; return paths that name some of it again."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    for _ in range(draw.choice((0, 1, 1, 2))):
+        source = draw.choice(files)
+        kind = draw.randrange(5)
+        with suppress(OSError):
+            if kind == 0 and not source.name.endswith(tuple(COMPRESSIONS)):
+                suffix = draw.choice(tuple(COMPRESSIONS))
+                source.with_name(source.name + suffix).write_bytes(COMPRESSIONS[suffix](source.read_bytes()))
+            elif kind == 1:
+                source.with_name(f"latest-{source.name}").symlink_to(source)
+            elif kind == 2:
+                os.link(source, source.with_name(f"conn.{source.name}"))
+            elif kind == 3:
+                (folder / "latest").symlink_to(source.parent, target_is_directory=True)
+            else:
+                backup = folder / "backup" / source.relative_to(folder)
+                backup.parent.mkdir(parents=True, exist_ok=True)
+                backup.write_bytes(source.read_bytes())
+    return draw.choice(([], [], [folder], [draw.choice(files)], [draw.choice(files), draw.choice(files).parent]))
+
+
 def _add_other(draw: random.Random, folder: Path, paths: list[Path]) -> None:
     new = folder / make_name(draw)
     new.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.sources.reader import LogPosition, LogReader
-from tests.fuzz.files import write_files
+from tests.fuzz.files import add_copies, write_files
 from tests.fuzz.schemes import Writer, make_writers, write_history
 from tests.fuzz.texts import HOSTILE_VALUES, make_text
 from tests.support.ids.damaged_logs import HOSTILE
@@ -146,10 +146,11 @@ def run_schemes(draw: random.Random, folder: Path) -> None:
     uids = Counter(uid for writer in writers for uid in writer.uids)
     if not uids:
         return
-    with LogReader([folder]) as reader:
+    paths = [folder, *add_copies(draw, folder)]
+    with LogReader(paths) as reader:
         read = Counter(record.uid for record in reader.poll())
     assert read == uids, f"lost {sorted((uids - read).elements())[:9]}, twice {sorted((read - uids).elements())[:9]}"
-    counters, _, _ = read_in_bulk([folder], _draw_options(draw), {})
+    counters, _, _ = read_in_bulk(paths, _draw_options(draw), {})
     assert counters["records_by_protocol"] == asdict(reader.counters)["records_by_protocol"]
     assert reader.counters.rejected == 0, reader.counters
 
