@@ -20,12 +20,13 @@ ModsError                        a reason, a message, and the data that a handle
 ├── ConnectionFailedError        client side: the server can't be reached, or the connection was lost and retries failed
 ├── ArtifactError                an exported model is not acceptable
 └── DataError                    data of the user is not acceptable: tables, logs, checkpoints, rules, or a query over them
+    └── NoLogsError              there is no log to read; carries what was left out
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Reason(StrEnum):
@@ -292,3 +293,11 @@ class DataError(ModsError):
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.FIELD_INVALID, message)
+
+
+class NoLogsError(DataError):
+    """There is no log to read; `listing` says what was left out (`mods_grpc.ids.sources.log_files`)."""
+
+    def __init__(self, message: str, listing: Any) -> None:
+        super().__init__(message)
+        self.listing = listing

@@ -30,7 +30,7 @@ from mods_grpc.client import ModelInfo, VerdictStatus
 from mods_grpc.command_line import number, parse_path, parse_text
 from mods_grpc.data.tables import TableLayout, open_table, read_rows
 from mods_grpc.data.units import DAY_SECONDS
-from mods_grpc.errors import DataError
+from mods_grpc.errors import DataError, NoLogsError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.notice import NoticeCode
@@ -38,7 +38,6 @@ from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, fin
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful, order_doubts
 from mods_grpc.ids.health.facts import ReadFacts
-from mods_grpc.ids.sources.log_files import NoLogsError
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
 from mods_grpc.ids.watch.monitoring import has_shared_log, make_recorded_look, recorded_protocols

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from mods_grpc.errors import DataError
+from mods_grpc.errors import DataError, NoLogsError
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.copies import find_copies, find_repeated
@@ -80,14 +80,6 @@ class LogListing:
     def unreadable(self) -> tuple[LeftOutFile, ...]:
         """What would be read if it could be."""
         return tuple(file for file in self.left_out if file.reason in {UNREADABLE, COMPRESSION})
-
-
-class NoLogsError(DataError):
-    """There is no log to read. `listing` says what was left out."""
-
-    def __init__(self, message: str, listing: LogListing) -> None:
-        super().__init__(message)
-        self.listing = listing
 
 
 def classify(path: Path, protocols: Container[str], *, explicit: bool = False, root: Path | None = None) -> LogFile | LeftOutFile:

@@ -36,7 +36,7 @@ CODES: dict[type[ModsError], grpc.StatusCode] = {
     errors.DeadlineError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
 }
-NEVER_ON_THE_WIRE = frozenset({errors.ConnectionFailedError, errors.ArtifactError, errors.DataError})
+NEVER_ON_THE_WIRE = frozenset({errors.ConnectionFailedError, errors.ArtifactError, errors.DataError, errors.NoLogsError})
 
 
 def to_status(error: ModsError) -> Status:
