@@ -83,10 +83,27 @@ def run(setup, seed, *, rotations, looks, kills, writes=0.7):
     return follower
 
 
-@pytest.mark.parametrize("seed", range(6))
+def check(setup, follower):
+    assert follower.read == {number: written for number, written in setup.written.items() if written}
+    assert follower.lost == []
+
+
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", SETUPS)
 def test_every_record_is_read_once_and_in_order_whenever_the_reader_looks_or_is_killed(tmp_path, name, seed):
     setup = SETUPS[name](tmp_path, random.Random(seed))
-    follower = run(setup, seed, rotations=12, looks=0.5, kills=0.2)
-    assert follower.read == {number: written for number, written in setup.written.items() if written}
-    assert follower.lost == []
+    check(setup, run(setup, seed, rotations=12, looks=0.5, kills=0.2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 10))
+@pytest.mark.parametrize("name", SETUPS)
+def test_the_same_with_many_rotations_between_two_looks_or_none(tmp_path, name, seed):
+    draw = random.Random(seed)
+    setup = SETUPS[name](tmp_path, draw)
+    chances = {
+        "looks": draw.choice([0.05, 0.2, 0.9]),
+        "kills": draw.choice([0, 0.05, 0.5]),
+        "writes": draw.choice([0.3, 0.7, 0.9]),
+    }
+    check(setup, run(setup, seed, rotations=25, **chances))
