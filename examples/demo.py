@@ -73,6 +73,9 @@ def main() -> int:
     print_step("5  Compare the alerts with the labelled events")
     events = read_events(LOGS / "events.csv")
     episodes = print_report(read_alerts(ALERTS), events)
+    notices = sum(line.get("state") == "raised" for line in read_lines(ALERTS))
+    if notices:
+        console.print(f"{notices} notices say that much of a day was unusual for the model: the events last long.")
     draw_picture(verdicts, episodes, events)
     files = f"{EVE} holds the alerts in Suricata's format, {MODELS / 'demo'} the model"
     console.print(f"\nThe data are simulated. Done in {time.monotonic() - started:.0f} s. Look at {PICTURE}; {files}.")
@@ -149,9 +152,14 @@ def stream_verdicts(address: str) -> list[Verdict]:
     ]
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object per line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def read_alerts(path: Path) -> list[dict[str, Any]]:
     """Read the alerts of the test range that start an episode, each with the peak from the alert of its end."""
-    alerts = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    alerts = [alert for alert in read_lines(path) if alert.get("kind") != "notice"]
     ends = {alert["episode"]["id"]: alert for alert in alerts if alert["phase"] == "end"}
     starts = [
         alert

@@ -29,7 +29,7 @@ from mods_grpc.cli.watch_wiring import (
 )
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.command_line import checked, parse_path
-from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError
+from mods_grpc.errors import ConnectionFailedError, DataError, DeadlineError, ModelUnavailableError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.sinks.sink import SinkGroup
@@ -400,7 +400,7 @@ def _open_checkpoint(arguments: argparse.Namespace) -> Checkpoint:
 
 
 def wait_for_model(client: Client, arguments: argparse.Namespace, wait: RetryWait) -> ModelInfo:
-    """Get the description of the model, and wait while the server can't be reached or is loading it.
+    """Get the description of the model, and wait while the server can't be reached, does not answer or is loading it.
 
     Raises:
         ConnectionFailedError: `wait` gave up.
@@ -413,7 +413,7 @@ def wait_for_model(client: Client, arguments: argparse.Namespace, wait: RetryWai
             return get_ready_model(client, arguments)
         except ConnectionFailedError as error:
             wait(attempt, error)
-        except ModelUnavailableError as error:
+        except (DeadlineError, ModelUnavailableError) as error:
             wait(attempt, ConnectionFailedError(error.message))
 
 

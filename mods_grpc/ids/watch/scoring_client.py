@@ -20,7 +20,7 @@ from mods_grpc.client.codec.times import to_datetime
 from mods_grpc.client.results import ServedModel
 from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.data.units import DAY_SECONDS
-from mods_grpc.errors import ConnectionFailedError, DrainingError, InvalidInputError, ModelUnavailableError, Reason
+from mods_grpc.errors import ConnectionFailedError, DeadlineError, DrainingError, InvalidInputError, ModelUnavailableError, Reason
 from mods_grpc.ids.alerts.episodes import holdoff
 from mods_grpc.ids.watch.alarm_levels import AlarmLevels
 from mods_grpc.ids.windows.window import WindowBatch
@@ -283,7 +283,7 @@ class ScoringClient:
                     explain=explain,
                     impute_rows=self._options.impute_rows,
                 )
-            except (ConnectionFailedError, DrainingError, ModelUnavailableError) as error:
+            except (ConnectionFailedError, DeadlineError, DrainingError, ModelUnavailableError) as error:
                 attempt += 1
                 self._wait_to_retry(attempt, ConnectionFailedError(error.message))
 

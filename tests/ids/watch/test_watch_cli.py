@@ -297,3 +297,17 @@ def test_options_that_do_not_fit_the_model_are_rejected_in_one_line(logs, server
 def test_missing_logs_are_reported(server, tmp_path, capsys):
     assert main(["replay", str(tmp_path / "nowhere"), "--server", server]) == 1
     assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_a_watch_waits_for_a_server_that_accepts_connections_and_does_not_answer_and_ends_with_3(logs, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        address = f"127.0.0.1:{hung.getsockname()[1]}"
+        command = [sys.executable, "-m", "mods_grpc.cli.main", "watch", "--zeek", str(logs), "--server", address, *OPTIONS]
+        command += ["--timeout", "1", "--state", str(tmp_path / "state"), "--alerts", f"jsonl:{tmp_path / 'alerts'}"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            line = process.stderr.readline()
+            assert "server_unreachable" in line
+            assert "did not answer in time" in line
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+    assert process.returncode == EXIT_DOUBTFUL
