@@ -181,7 +181,7 @@ class BulkAggregator:
         """Buffer lines of TSV, count others one by one; count the buffers that are full, or whose lines have waited for long."""
         self._on_block(file.log_file.path, len(block.text))
         layout = None
-        if not block.special and not block.text.startswith(b"{") and parser.tsv_protocol is not None:
+        if not block.special and not block.text.startswith(b"{") and parser.header.names and parser.tsv_protocol:
             layout = f"{parser.tsv_protocol} {parser.header}"
             buffer = self._buffers.setdefault(layout, _Buffer(file.reached_ns, self._read_bytes))
             # a copy, because a later header of the file changes the parser

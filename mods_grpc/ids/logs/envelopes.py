@@ -5,7 +5,9 @@ Filebeat and Elastic Agent put the line into `message` or `event.original`, or i
 in `_source`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -13,13 +15,14 @@ from typing import Any
 from mods_grpc.ids.logs.json_text import decode_json
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.log_names import protocol_of_log
-from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, sensor_host
+from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, look_up, restore_eve, sensor_host
 from mods_grpc.ids.logs.zeek_json import is_zeek, log_of
 
 _MAX_DEPTH = 4
 # where the line is, as text or as an object; the text goes before what was decoded from it
 _CONTENTS = (
     *("event.original", "message", "_raw", "@rawstring", "full_log", "full_message", "short_message", "MESSAGE", "msg", "line"),
+    *("raw_event", "stringValue"),
     *(
         "suricata.eve",
         "suricata",
@@ -34,11 +37,20 @@ _CONTENTS = (
         "body",
         "payload",
         "value",
+        "properties",
     ),
 )
 _CONTEXT = ("@timestamp", "date", "source", "destination", "network")  # what shippers move out of the line
-_FILES = ("log.file.path", "file", "path", "filename", "file_path", "source")
-_DATASETS = ("event.dataset", "fileset.name", "sourcetype", "data_stream.dataset", "tag")
+_FILES = (
+    *("log.file.path", "file", "path", "filename", "file_path", "location", "labels.filename", "FILE_NAME"),
+    *("attributes.log.file.path", "attributes.log.file.name", "source"),
+)
+_DATASETS = ("event.dataset", "fileset.name", "sourcetype", "data_stream.dataset", "tag", "type")
+_NAMES_IN_ZEEK = {"source", "filename", "type"}  # fields of Zeek's logs with other meanings
+_OF_MANY_LOGS = {"", "all", "bro", "combined", "corelight", "json", "log", "logs", "zeek"}
+_LOG_FILE = re.compile(r"\.(?:log|txt|tsv)\b")
+_PREFIX = re.compile(r"^(?:zeek|bro|corelight)[.:_-]", re.IGNORECASE)
+_SUFFIX = re.compile(r"[.:_-]json$", re.IGNORECASE)
 _ZEEK_DATASETS = {"connection": "conn", "conn": "conn", "dns": "dns", "http": "http", "ssl": "ssl", "ssh": "ssh", "sip": "sip"}
 
 
@@ -78,7 +90,8 @@ def _open(event: Mapping[str, Any], depth: int) -> OpenedLine | None:
     for inner in _contents(event):
         line = _open(inner, depth + 1)
         if line is not None:
-            return OpenedLine(_with_context(line.event, event), line.is_eve, line.log or _log_in(event))
+            restored = restore_eve(line.event, event) if line.is_eve else line.event
+            return OpenedLine(_with_context(restored, event), line.is_eve, line.log or _log_in(event))
     if "ts" in event:
         return OpenedLine(event, is_eve=False)  # of Zeek, of a log without connections, or with other names for their ends
     return _open_ecs(event)
@@ -93,13 +106,22 @@ def _open_tagged(event: Mapping[str, Any]) -> OpenedLine | None:
 
 def _contents(event: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for name in _CONTENTS:
-        inner = _look_up(event, name)
-        if isinstance(inner, str) and inner.lstrip().startswith("{"):
-            yield decode_json(inner)
+        inner = look_up(event, name)
+        if isinstance(inner, str):
+            yield from _contents_of_text(inner)
         elif isinstance(inner, dict):
             yield inner
         elif flat := {key[len(name) + 1 :]: value for key, value in event.items() if key.startswith(f"{name}.")}:
             yield flat
+
+
+def _contents_of_text(text: str) -> Iterator[Mapping[str, Any]]:
+    start = text.find('{"')
+    if text.lstrip().startswith("{"):
+        yield decode_json(text)
+    elif start >= 0 and text.rstrip().endswith("}"):  # behind a prefix of syslog, or in a sentence
+        with suppress(MalformedLineError):
+            yield decode_json(text[start:])
 
 
 def _open_ecs(event: Mapping[str, Any]) -> OpenedLine | None:
@@ -123,24 +145,32 @@ def _with_context(line: Mapping[str, Any], envelope: Mapping[str, Any]) -> Mappi
     return {**line, **context, **({ENVELOPE_HOST: host} if host and ENVELOPE_HOST not in line else {})}
 
 
+def log_beside(line: Mapping[str, Any]) -> str | None:
+    """Return the name of Zeek's log that a shipper put beside the fields of a line; None if there is none."""
+    return _log_in({name: value for name, value in line.items() if name not in _NAMES_IN_ZEEK})
+
+
 def _log_in(envelope: Mapping[str, Any]) -> str | None:
-    """Return the name of Zeek's log that an envelope tells, or that of its file; a JSON file may hold many logs."""
-    for name in _FILES:
-        if isinstance(path := _look_up(envelope, name), str) and path:
-            file = PurePath(path.replace("\\", "/")).name
-            if protocol_of_log(file) or not file.endswith("json"):
-                return file
-    for name in _DATASETS:
-        if isinstance(dataset := _look_up(envelope, name), str) and dataset:
-            last = dataset.replace(":", ".").removesuffix(".json").rsplit(".", 1)[-1]
-            return _ZEEK_DATASETS.get(last, last)
+    """Return the name of Zeek's log that an envelope tells, by a file or else by a data set; None if it tells none."""
+    for names, log_in in ((_FILES, _log_of_file), (_DATASETS, _log_of_dataset)):
+        for name in names:
+            if isinstance(value := look_up(envelope, name), str) and (log := log_in(value)) is not None:
+                return log
     return None
 
 
-def _look_up(event: Mapping[str, Any], name: str) -> Any:
-    """Return the value of a name such as `log.file.path`, flat or nested; None if there is none."""
-    if name in event:
-        return event[name]
-    first, _, rest = name.partition(".")
-    inner = event.get(first)
-    return _look_up(inner, rest) if rest and isinstance(inner, dict) else None
+def _log_of_file(path: str) -> str | None:
+    """Return the name of a log's file; None for one that may hold many logs."""
+    file = PurePath(path.replace("\\", "/")).name
+    if protocol_of_log(file):
+        return file
+    return file if _LOG_FILE.search(file) and file.partition(".")[0].lower() not in _OF_MANY_LOGS else None
+
+
+def _log_of_dataset(dataset: str) -> str | None:
+    """Return the log of a data set such as `zeek.connection` or `zeek:files:json`; None if it is of no single one."""
+    name = _SUFFIX.sub("", _PREFIX.sub("", dataset))
+    if log := _ZEEK_DATASETS.get(name):
+        return log
+    is_log = name != dataset and name.lower() not in _OF_MANY_LOGS
+    return name if is_log or protocol_of_log(name) else None

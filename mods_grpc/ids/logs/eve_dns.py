@@ -26,6 +26,7 @@ _QUERIES = {"query", "request"}
 _ANSWERS = {"answer", "response"}
 _SECTIONS = ("answers", "authorities", "additionals", "grouped")
 _MAX_REMEMBERED = 10_000
+_MAX_LONE_ANSWERS = 100  # before the first query, to queries of the file before
 
 
 class DnsEvents:
@@ -36,7 +37,10 @@ class DnsEvents:
     """
 
     def __init__(self, damaged_fields: dict[str, int]) -> None:
+        self._damaged_fields = damaged_fields
         self._read_optional = partial(read_optional, damaged_fields=damaged_fields)
+        self._has_queries = False
+        self._lone_answers = 0
         # the last flows whose ports do not tell which end is the server, with the client's address and port
         self._clients: OrderedDict[Hashable, Hashable] = OrderedDict()
         self._answered: OrderedDict[Hashable, None] = OrderedDict()  # the last transactions of version 1
@@ -60,6 +64,7 @@ class DnsEvents:
         return self._read_answer(dns, common, kind) if kind in _ANSWERS else None
 
     def _read_query(self, dns: Mapping[str, Any], common: dict[str, Any], proto: object) -> Dns:
+        self._has_queries = True
         if common["uid"] is not None and _server_end(common) is None:
             _remember(self._clients, common["uid"], (common["orig_h"], common["orig_p"]))
         if isinstance(number := dns.get("id"), int):
@@ -82,6 +87,8 @@ class DnsEvents:
         )
 
     def _read_answer(self, dns: Mapping[str, Any], common: dict[str, Any], kind: str) -> Dns | None:
+        if not self._has_queries:
+            self._note_lone_answer()
         if self._is_from_server(common, is_packet_direction=kind == "response"):
             common = turn_around(common)
         has_records = any(dns.get(section) for section in _SECTIONS)
@@ -100,6 +107,12 @@ class DnsEvents:
             RA=self._read_optional("dns.ra", line_rules.check_flag, dns.get("ra", False)),
             rejected=not has_records,
         )
+
+    def _note_lone_answer(self) -> None:
+        """Count the query of an answer as lost if the log seems to have no queries (`requests: no` in suricata.yaml)."""
+        self._lone_answers += 1
+        if self._lone_answers > _MAX_LONE_ANSWERS:
+            self._damaged_fields["dns.query"] = self._damaged_fields.get("dns.query", 0) + 1
 
     def _is_from_server(self, common: Mapping[str, Any], *, is_packet_direction: bool) -> bool:
         """Return whether the source of an answer is the server."""

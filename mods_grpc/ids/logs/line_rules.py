@@ -22,6 +22,8 @@ LONG_DURATION_NS = 86_400 * 10**9  # a connection this long has its end time che
 _MAX_SECONDS = 1e11  # higher times since 1970 are in milliseconds, or in even smaller units
 _MICROS_BY_UNIT = ((1e17, 1e-3), (1e14, 1.0), (1e11, 1e3))  # lower bound of a time in nano-, micro- and milliseconds
 
+_MIN_ISO_CHARACTERS = len("20240419T000001")  # a date alone is no time
+_ISO_ZONE = re.compile(r" ?(?:utc|gmt|z|([+-]\d\d:?\d\d))$", re.IGNORECASE)
 _NUMBER = re.compile(r"\d{1,19}(?:\.\d{1,19})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _MAX_DIGITS = 16
 _WHOLE = re.compile(r"(\d{1,16})\.0+", re.ASCII)
@@ -116,13 +118,20 @@ def to_time_ns(epoch: float, latest_ns: int | None) -> int:
 def parse_time(text: str, latest_ns: int | None) -> int:
     """Parse a time: a number, as in `to_time_ns`, or ISO 8601, UTC if it has no zone; returns nanoseconds since 1970.
 
+    A space may stand before the zone, and UTC or GMT for it.
+
     Raises:
         MalformedLineError: Not such a time, or one before 2000 or after `latest_ns`.
     """
     if text[4:5] != "-" and _NUMBER.fullmatch(text):
         return to_time_ns(float(text), latest_ns)
+    if len(text) < _MIN_ISO_CHARACTERS:
+        raise MalformedLineError("time")
     try:
-        parsed = datetime.fromisoformat(text)
+        try:
+            parsed = datetime.fromisoformat(text)
+        except ValueError:
+            parsed = datetime.fromisoformat(_ISO_ZONE.sub(lambda match: match[1] or "Z", text.upper()))
         parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
         seconds = (parsed.replace(microsecond=0)).timestamp()
     except (ValueError, OverflowError):

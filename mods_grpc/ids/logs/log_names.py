@@ -28,10 +28,10 @@ def protocol_of_log(name: str) -> str | None:
 
     None also for logs that repeat records of others, such as `conn_long`.
     """
-    match = _PROTOCOL.search(name)
+    match = _PROTOCOL.search(name := name.lower())
     return None if match is None or is_repeating(name) else match[1]
 
 
 def is_repeating(name: str) -> bool:
     """Return whether a log's or file's name is of a log that repeats records of others."""
-    return _REPEATING.search(name) is not None
+    return _REPEATING.search(name.lower()) is not None

@@ -5,7 +5,7 @@ from copy import copy
 
 from mods_grpc.features.records import PROTOCOLS, Conn, Record
 from mods_grpc.ids.logs import line_rules
-from mods_grpc.ids.logs.envelopes import open_envelope
+from mods_grpc.ids.logs.envelopes import log_beside, open_envelope
 from mods_grpc.ids.logs.eve import EveParser
 from mods_grpc.ids.logs.json_text import decode_json
 from mods_grpc.ids.logs.line_rules import LONG_DURATION_NS, MAX_LINE_BYTES, MalformedLineError
@@ -104,7 +104,11 @@ class LineParser:
         return self._tsv.parse(decoded)
 
     def _parse_without_header(self, line: str) -> Record | None:
-        """Parse a JSON object behind a prefix, such as that of syslog."""
+        """Parse the names of the fields, or a JSON object behind a prefix such as that of syslog."""
+        header = copy(self.header)
+        if header.read_names(line):
+            self.header = header
+            return None
         start = line.find('{"')
         if start < 0 or not line.endswith("}"):
             raise MalformedLineError("json" if line[0] in '["' else "header")
@@ -121,7 +125,10 @@ class LineParser:
         else:
             protocol = self._protocol_from_name
             if protocol is None and not self._is_repeating:
-                raise MalformedLineError("no event_type" if opened is None else "no _path")
+                log = None if opened is None else log_beside(opened.event)
+                if log is None:
+                    raise MalformedLineError("no event_type" if opened is None else "no _path")
+                protocol = protocol_of_log(log)
         if self._wanted(protocol) is None:
             return None
         assert protocol is not None

@@ -12,6 +12,7 @@ from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.zeek_fields import FIELDS, SENSOR_FIELDS, ZeekField, zeek_name
 
 _HEX = re.compile(rb"\\x([0-9a-fA-F]{2})")
+_NEEDED = {field.name for field in FIELDS["conn"] if field.required}
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "addr": line_rules.check_address,
@@ -51,6 +52,16 @@ class TsvHeader:
             while cells and not cells[-1]:
                 cells.pop()
             self.names = cells
+
+    def read_names(self, line: str) -> bool:
+        """Apply a line that is only the names of the fields, as Zeek's filters with `tsv` write; return whether it is one."""
+        names = line.split(self.separator)
+        while names and not names[-1]:
+            names.pop()
+        if not set(map(zeek_name, names)) >= _NEEDED:
+            return False
+        self.names = names
+        return True
 
     def columns(self, protocol: str) -> list[tuple[ZeekField, int]]:
         """Return the fields of a protocol that the log has, under any of their names, each with the index of its column.

@@ -58,6 +58,13 @@ def test_lines_above_a_header_with_more_columns_are_records(tmp_path):
     assert batch.counters.malformed == {}
 
 
+def test_names_of_the_fields_without_header_lines_apply_to_the_whole_file(tmp_path):
+    (tmp_path / "conn.log").write_text("\t".join(FIELDS) + "\n" + lines())
+    batch, (count,) = aggregate(tmp_path, "conn|in_count_uid", block_bytes=1_000)
+    assert count == 1_000
+    assert batch.counters.malformed == {}
+
+
 def test_joined_logs_of_several_protocols_are_told_apart_by_their_headers(tmp_path):
     short = FIELDS[:6]
     (tmp_path / "conn.log").write_text(header() + lines() + header(short, "ssh") + lines(short) + header() + lines())

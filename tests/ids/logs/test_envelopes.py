@@ -95,6 +95,51 @@ def test_the_envelope_says_which_log_of_zeek_a_line_is_of(where):
     assert parse(SHIPPED | where | {"message": json.dumps(CONN)}) == RECORD
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"source": "corelight", "sourcetype": "corelight_conn"},
+        {"source": "tcp:1514", "sourcetype": "zeek:conn:json"},
+        {"file": "/data/all.log", "event": {"dataset": "zeek.connection"}},
+        {"location": "/opt/zeek/logs/current/conn.log"},
+        {"labels": {"filename": "/opt/zeek/logs/current/conn.log"}},
+        {"attributes": {"log.file.name": "conn.log"}},
+        {"attributes": {"log.file.path": "/opt/zeek/logs/current/conn.log"}},
+        {"type": "zeek_conn"},
+    ],
+)
+def test_what_names_no_log_does_not_hide_what_does(where):
+    assert parse(SHIPPED | where | {"message": json.dumps(CONN)}) == RECORD
+
+
+@pytest.mark.parametrize("where", [{"sourcetype": "zeek:json"}, {"event": {"dataset": "zeek"}}, {"file": "/data/zeek.log"}])
+def test_a_line_of_no_named_log_is_malformed_not_of_another_log(where):
+    assert reason(SHIPPED | where | {"message": json.dumps(CONN)}) == "no _path"
+
+
+def test_a_shipper_may_put_the_name_of_the_log_beside_the_fields_of_the_line():
+    unnamed = dataclasses.replace(RECORD, sensor="")
+    assert parse({"@timestamp": "2024-04-19T05:00:00Z", "tag": "zeek.conn", **CONN}) == unnamed
+    assert parse({"log": {"file": {"path": "/opt/zeek/logs/current/conn.log"}}, **CONN}) == unnamed
+    assert parse({"tag": "zeek.files", **CONN}) is None
+    assert reason({"source": "HTTP", "filename": "conn.log", **CONN}) == "no _path"  # fields of files.log
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"message": f"@cee: {TEXT}"},
+        {"MESSAGE": f" Apr 19 04:00:01 s1 suricata[123]: {TEXT} "},
+        {"raw_event": TEXT},
+        {"body": {"stringValue": TEXT}},
+        {"properties": EVENT},
+        {"message": 'closed {"a"}', "json": EVENT},
+    ],
+)
+def test_an_event_behind_a_prefix_in_an_envelope_is_read(content):
+    assert parse(SHIPPED | content) == ON_HOST
+
+
 def test_a_line_of_zeek_says_its_log_before_its_envelope_does():
     assert parse(SHIPPED | {"json": CONN | {"_path": "conn"}, "file": "all.log"}) == RECORD
     assert parse(SHIPPED | {"json": CONN | {"_path": "files"}, "file": "conn.log"}) is None
@@ -147,3 +192,51 @@ def test_envelopes_deeper_than_any_shipper_makes_are_malformed():
     for _ in range(6):
         event = {"message": json.dumps(event)}
     assert reason(event) == "no event_type"
+
+
+MOVED = {
+    "@timestamp": "2024-04-19T04:00:01.250Z",
+    "source": {"address": "10.0.0.5", "ip": "10.0.0.5", "port": 40_000, "bytes": 120},
+    "destination": {"address": "8.8.8.8", "ip": "8.8.8.8", "port": 53, "bytes": 300},
+    "network": {"transport": "udp"},
+}
+
+
+def test_what_the_suricata_module_of_elastic_moves_out_of_a_flow_is_read():
+    times = {"start": "2024-04-19T03:59:59.000Z", "end": "2024-04-19T04:00:00.500Z", "duration": 1_500_000_000}
+    flow = {"event_type": "flow", "flow_id": "7", "flow": {"age": 2, "state": "closed"}}
+    record = parse(MOVED | {"event": times, "suricata": {"eve": flow}})
+    assert (record.ts, record.duration, record.orig_bytes, record.resp_bytes) == (
+        1_713_499_199_000_000_000,
+        1_500_000_000,
+        120,
+        300,
+    )
+    assert reason(MOVED | {"suricata": {"eve": flow}}) == "no flow.start"
+
+
+def test_what_the_suricata_module_of_elastic_moves_out_of_dns_is_read():
+    eve = {"event_type": "dns", "flow_id": "7", "in_iface": "eth0"}
+    answer = {
+        "type": "answer",
+        "question": {"name": "a.example"},
+        "answers": [{"name": "a.example", "data": "192.0.2.1"}],
+        "header_flags": ["RD", "RA"],
+    }
+    query = parse(MOVED | {"dns": {"type": "query", "question": {"name": "a.example"}}, "suricata": {"eve": eve}})
+    assert (query.transactions, query.query, query.proto) == (1, "a.example", "udp")
+    rest = {"id": 7, "type": "answer", "rrname": "a.example", "rcode": "NOERROR"}
+    for event in (eve, {**eve, "dns": rest}):
+        record = parse(MOVED | {"dns": answer, "suricata": {"eve": event}})
+        assert (record.transactions, record.rejected) == (0, False)
+        assert (record.AA, record.TC, record.RD, record.RA) == (False, False, True, True)
+
+
+def test_flags_of_dns_answers_that_the_suricata_module_of_elastic_loses_are_unknown():
+    lost = {"id": 7, "type": "answer", "rrname": "a.example", "ttl": 5, "rdata": "192.0.2.1"}
+    eve = {"event_type": "dns", "flow_id": "7", "dns": lost}
+    record = parse(MOVED | {"dns": {"type": "answer", "answers": [{"data": "192.0.2.1"}]}, "suricata": {"eve": eve}})
+    assert (record.AA, record.TC, record.RD, record.RA, record.rejected) == (None, None, None, None, False)
+    kept = {**eve, "dns": {**lost, "flags": "8180", "rd": True}}
+    record = parse(MOVED | {"dns": {"type": "answer"}, "suricata": {"eve": kept}})
+    assert (record.AA, record.RD) == (False, True)

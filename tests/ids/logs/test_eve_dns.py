@@ -60,6 +60,15 @@ def test_an_answer_has_the_flags_and_counts_for_no_transaction_in_the_direction_
     assert parse(event) == [Dns(**EVE, transactions=0, **FLAGS, rejected=False)]
 
 
+def test_a_log_without_any_query_is_said_to_lack_them():
+    damaged = {}
+    answer = make_eve_event("dns", dns=make_answer(2, **SECTIONS))
+    parse(*[answer] * 100, make_eve_event("dns", dns={"type": "query"}), *[answer] * 100, damaged=damaged)
+    assert damaged == {}
+    parse(*[answer] * 300, damaged=damaged)
+    assert damaged == {"dns.query": 200}
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_an_answer_without_any_record_is_rejected(version):
     addresses = TURNED if version == 3 else {}

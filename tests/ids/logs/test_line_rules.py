@@ -34,6 +34,10 @@ def is_refused(read, *values):
         "2024-04-19 03:59:52.688116+00:00",
         "2024-04-19T05:59:52.688116+0200",
         "2024-04-19T03:59:52.688116000Z",
+        "2024-04-19t03:59:52.688116z",
+        "2024-04-19 03:59:52.688116 UTC",
+        "2024-04-19 05:59:52.688116 +0200",
+        "20240419T035952.688116Z",
     ],
 )
 def test_a_time_is_read_in_every_unit_and_spelling(value):
@@ -44,8 +48,12 @@ def test_whole_milliseconds_are_read():
     assert line_rules.check_time(1_713_499_192_688, None) == 1_713_499_192_688_000_000
 
 
+DATES = ["2024-04-19", "20240419", "2024-W16-5", "2024-04-19T03", "2024-04-19 03:59:52 CEST"]
+
+
 @pytest.mark.parametrize(
-    "value", [math.nan, math.inf, -1, 0, 10**400, True, None, [], "", "yesterday", "-5", "nan", "1_713_499_192", "9" * 400, "٢٢"]
+    "value",
+    [math.nan, math.inf, -1, 0, 10**400, True, None, [], "", "yesterday", "-5", "nan", "1_713_499_192", "9" * 400, "٢٢", *DATES],
 )
 def test_what_is_no_time_is_refused(value):
     assert is_refused(line_rules.check_time, value, None)

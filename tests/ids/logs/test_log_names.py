@@ -30,5 +30,9 @@ def test_a_log_that_repeats_others_has_no_protocol(name):
     assert protocol_of(f"{name}.log") is None
 
 
+def test_the_case_of_a_name_does_not_matter():
+    assert [protocol_of("CONN.LOG"), protocol_of("Conn_Long.log")] == ["conn", None]
+
+
 def test_a_log_that_is_split_keeps_its_protocol():
     assert [protocol_of_log(name) for name in ("conn", "conn_inbound", "dns-internal", "files")] == ["conn", "conn", "dns", None]

@@ -139,6 +139,15 @@ def test_endpoints_are_recognised_under_the_names_that_set_ups_give_them(names):
     assert tsv(header=[*HEADER[:6], line.encode(), HEADER[7]]).parse(row()) == RECORD
 
 
+def test_a_log_without_header_lines_may_begin_with_the_names_of_the_fields():
+    names = HEADER[6].removeprefix(b"#fields\t")
+    parser = tsv(header=[names])
+    assert parser.parse(row()) == RECORD
+    assert reason(parser, names) == "time"
+    assert tsv(header=[names.replace(b"id.", b"id_")]).parse(row()) == RECORD
+    assert reason(LineParser("conn.log"), names.replace(b"\tts\t", b"\twhen\t")) == "header"
+
+
 def test_types_that_differ_or_are_absent_change_nothing():
     types = b"#types\tstring\tdouble\tstring\tinet\tint\tstring\tint\tdouble\tdouble\tint\tstring\tstring\n"
     assert tsv(header=HEADER[:7]).parse(row()) == RECORD

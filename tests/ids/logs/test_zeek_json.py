@@ -199,6 +199,13 @@ def test_dns_names_with_control_characters_and_bytes_count_escaped():
     assert parse(lines[0].replace(rb"\t", b"\t"), "dns.log") == records[0]
 
 
+def test_a_number_of_thousands_of_digits_costs_its_field():
+    damaged = {}
+    line = make_line(orig_bytes=7_777).replace(b"7777", b"9" * 5_000)
+    assert parse(line, damaged=damaged) == dataclasses.replace(RECORD, orig_bytes=None)
+    assert damaged == {"orig_bytes": 1}
+
+
 @pytest.mark.parametrize(
     "line",
     [
