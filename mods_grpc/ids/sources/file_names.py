@@ -115,8 +115,8 @@ def parse_name(name: str) -> LogName:
     if not writer and (match := _LOGGER.search(rest)) and match.start():
         rest, writer = rest[: match.start()].strip(_SEPARATORS), match[1]
     if match := _NUMBERED.fullmatch(rest):
-        # Suricata's threads number their files, Zeek's streaming logs their rotations
-        if _EVE.match(match[1]):
+        # Suricata's threads number their files, whatever they are called, Zeek's streaming logs their rotations
+        if _EVE.match(match[1]) or (has_extension and protocol_of(match[1]) is None):
             rest, writer = match[1], writer or match[2]
         elif has_extension:
             rest, number = match[1], number or int(match[2])

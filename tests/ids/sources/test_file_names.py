@@ -65,6 +65,8 @@ NAMES = {
     "eve-1713484800.json": ("eve", "20240419000000", 0),
     "eve.1.json": ("eve.1", "", 0),
     "eve.10.json": ("eve.10", "", 0),
+    "mods.2.json": ("mods.2", "", 0),
+    "suricata-eve.3.json": ("suricata-eve.3", "", 0),
     "eve.1.json.2.gz": ("eve.1", "", 2),
     "eve.1.json-20240418.gz": ("eve.1", "20240418", 0),
     "eve-2024-04-18.3.json": ("eve.3", "20240418", 0),
