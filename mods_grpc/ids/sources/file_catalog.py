@@ -42,6 +42,7 @@ class ListedFile:
         inode: Device and number.
         head: Its first bytes; empty if it is empty or can't be read.
         began_ns: When its first record was logged, nanoseconds since 1970; 0 if none is near its beginning.
+        is_cut: Whether it is compressed and ends within its first bytes, as it does while it is compressed.
         is_in_live_folder: Whether it lies in the folder of the live log.
     """
 
@@ -49,6 +50,7 @@ class ListedFile:
     inode: Inode
     head: bytes
     began_ns: int
+    is_cut: bool
     is_in_live_folder: bool
 
     @property
@@ -105,7 +107,7 @@ class FileCatalog:
         self._files: list[Path] = []
         self._root = Path()
         self._classified: dict[tuple[str, int, int], LogFile | LeftOutFile] = {}
-        self._starts: dict[tuple[Inode, int, int], tuple[bytes, int]] = {}
+        self._starts: dict[tuple[Inode, int, int], tuple[bytes, int, bool]] = {}
         self._walked: dict[Path, list[tuple[Path, LogName]]] = {}
         self._unreadable: set[Path] = set()
         self._live: set[Path] = set()  # folders with live logs
@@ -262,7 +264,8 @@ class FileCatalog:
             for now in self._scan_folder(live.folder, parse_name(next(iter(live.files))).log if live.is_explicit else None):
                 if now.name in logs:
                     listed += [self._list_file(file, is_in_live_folder=True) for _, file in now.files.values()]
-        for root in {*self._archives(live), *([] if folder is None else [folder])}:
+        followed = [path.absolute() for path in (*self._folders, *(path.parent for path in self._files))]
+        for root in {*self._archives(live), *(followed if folder is None else [folder])}:
             archived = archived_log or self._archived_log(name, root, live)
             paths = [path for path, parts in self._walk(root) if parts.stream == stream and path.parent.absolute() != folder]
             for each in self._list_archived(root, paths, since_ns):
@@ -315,7 +318,7 @@ class FileCatalog:
         return walked
 
     def _list_file(self, file: LogFile, *, is_in_live_folder: bool) -> ListedFile:
-        inode, head, began_ns = (0, 0), b"", 0
+        inode, head, began_ns, is_cut = (0, 0), b"", 0, False
         try:
             status = file.path.stat()
             inode = status.st_dev, status.st_ino
@@ -323,16 +326,18 @@ class FileCatalog:
             start = self._starts.get(key)
             if start is None:
                 with open_log(file.path) as text:
-                    head = text.read(HEAD_BYTES)
-                start = head, first_record_ns(file.path, self._protocols, self._latest_ns) or 0
+                    head, is_cut = text.read(HEAD_BYTES), text.damage is not None
+                start = head, first_record_ns(file.path, self._protocols, self._latest_ns) or 0, is_cut
                 if len(self._starts) >= MAX_CACHED:
                     self._starts.clear()
                 if time_ns() - status.st_mtime_ns > _SETTLED_NS:
                     self._starts[key] = start
-            head, began_ns = start
+            head, began_ns, is_cut = start
         except OSError:
             pass  # opening it will fail again, and say so
-        return ListedFile(file=file, inode=inode, head=head, began_ns=began_ns, is_in_live_folder=is_in_live_folder)
+        return ListedFile(
+            file=file, inode=inode, head=head, began_ns=began_ns, is_cut=is_cut, is_in_live_folder=is_in_live_folder
+        )
 
 
 @lru_cache(maxsize=MAX_CACHED)
