@@ -164,6 +164,20 @@ class FileCatalog:
                 break  # else files may have been missed while they were renamed
         return listed
 
+    def is_readable(self, name: str) -> bool:
+        """Return whether the live folders, and the files in them that are called like a log, can be read now."""
+        for folder in {*(folder for folder, _ in self._live_folders()), *(path.parent for path in self._files)}:
+            try:
+                with os.scandir(folder) as entries:
+                    paths = [entry.path for entry in entries if parse_name(entry.name).log == Path(name).name]
+                for path in paths:
+                    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
+
     def read_head(self, file: LogFile) -> bytes:
         """Return the first bytes of a file; empty if it is empty or can't be read."""
         return self._list_file(file, is_in_live_folder=True).head

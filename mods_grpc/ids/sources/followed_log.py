@@ -174,6 +174,9 @@ class FollowedLog:
         position = self._resume
         listing = self._catalog.list_files(self.name, self._live, position.newest_ns if position else self._since_ns or 0)
         if position is not None:
+            is_there = any(position.identity.matches(each.head) for each in listing)
+            if not is_there and not self._catalog.is_readable(self.name):
+                return  # and look again: what can't be read is not gone
             self._resume_at(position, listing)
         elif self._is_new or self._since_ns is not None:
             since_ns = self._since_ns or sys.maxsize

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -390,6 +391,34 @@ def test_the_older_of_dated_files_are_history_at_the_start(tmp_path):
     assert ids(reader.poll()) == [2]
     EveFile(tmp_path, "eve-2024-04-19-03:00.json").write(3)
     assert ids(reader.poll()) == [3]
+    reader.close()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_log_that_can_not_be_read_when_the_reader_starts_again_is_read_on_once_it_can(zeek, what):
+    zeek.write(3)
+    reader = LogReader(zeek.live, follow=True)
+    assert numbers(reader.poll()) == [0, 1, 2]
+    position = reader.position()
+    reader.close()
+    zeek.write(2)
+    denied = zeek.log if what == "file" else zeek.live
+    hidden = denied.rename(zeek.live.parent / "hidden")
+    denied.symlink_to(denied.name)  # not even root can open it
+    for _ in range(2):  # restarts
+        reader = LogReader(zeek.live, follow=True, position=LogPosition.from_json(position.to_json()))
+        for _ in range(20):
+            with suppress(OSError):
+                assert numbers(reader.poll()) == []
+        position = reader.position()
+        assert reader.lost == []
+        reader.close()
+    reader = LogReader(zeek.live, follow=True, position=position)
+    denied.unlink()
+    hidden.rename(denied)
+    assert numbers(reader.poll()) == [3, 4]
+    zeek.write(1)
+    assert numbers(reader.poll()) == [5]
     reader.close()
 
 
