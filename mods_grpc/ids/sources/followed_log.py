@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.records import Record
+from mods_grpc.features.watermark import MAX_SKEW_SECONDS
 from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler
@@ -33,8 +35,9 @@ from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionErro
 
 logger = logging.getLogger(__name__)
 
-MAX_FINISHED = 64  # files that were read, remembered so that they are not read again under other names
+MAX_FINISHED = 256  # files that were read, remembered so that they are not read again under other names
 MAX_ATTEMPTS = 5
+MAX_SKEW_NS = MAX_SKEW_SECONDS * NANOS_PER_SECOND  # of the first records of files that follow each other
 _PATIENCE_LOOKS = 8  # for the rest of a line or of a compressed file that was rotated
 _LONG_PATIENCE_LOOKS = 40  # for a file that is shorter than it was, which network file systems show for a while
 
@@ -291,7 +294,8 @@ class FollowedLog:
             if self._is_current(listed) or self._was_read(listed):
                 continue
             is_new = listed.is_in_live_folder and self._seen is not None and listed.head not in self._seen
-            is_behind = index > at or is_new or listed.began_ns > began_ns > 0
+            is_older = 0 < listed.began_ns < began_ns - MAX_SKEW_NS
+            is_behind = is_new or listed.began_ns > began_ns > 0 or (index > at and not is_older)
             if is_behind and self._is_incomplete(listed):
                 self._has_incomplete = True
             elif listed.is_live or is_behind:
@@ -309,7 +313,9 @@ class FollowedLog:
         return min((index for index, listed in enumerate(listing) if listed.head.startswith(start)), default=len(listing) + 1) - 1
 
     def _is_incomplete(self, listed: ListedFile) -> bool:
-        """Return whether a file seems to be a copy that is being made: before its first line is complete."""
+        """Return whether a file seems to be a copy that is being made: before its first bytes are complete."""
+        if listed.is_cut:
+            return True
         if listed.is_live or is_recognisable(listed.head):
             return False
         files = [file for file in (self._current, self._previous) if file is not None]
