@@ -8,7 +8,7 @@ from typing import Any
 from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.health.findings import HOUR_SECONDS, Finding, OpenNotices, format_share
-from mods_grpc.ids.health.networks import propose_networks
+from mods_grpc.ids.health.networks import merge_networks, propose_networks
 
 MIN_RECORDS = 100  # fewer say nothing about a share
 BUCKET_SECONDS = 60.0
@@ -87,7 +87,7 @@ class ShareFindings:
                 totals["remote"] - unflagged,
                 records,
                 "the records of the last hour have neither end in the local networks",
-                "name your own networks with --local",
+                self._explain_remote(facts),
             ),
         ):
             if self._exceeds(code, part, whole):
@@ -109,6 +109,12 @@ class ShareFindings:
                     f"does not say which addresses are local, and public ones such as {min(facts.public_local)} are",
                     hint=f"name your own networks, for example --local {' '.join(networks)}",
                 )
+
+    def _explain_remote(self, facts: ReadFacts) -> str:
+        if not facts.public_local:
+            return "see whether --local names your own networks"
+        flagged = ", ".join(map(str, merge_networks(facts.public_local)))
+        return f"see whether --local names your own networks; the log calls {flagged} local"
 
     def _exceeds(self, code: NoticeCode, part: int, whole: int, subject: str = "") -> bool:
         """Return whether a share is beyond its limit; few records say nothing, and clear nothing."""

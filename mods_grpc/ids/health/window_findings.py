@@ -149,16 +149,18 @@ class ModelFit:
         if len(self._hours) < MIN_FIT_HOURS:
             return
         scored = sum(hour["scored"] for hour in self._hours.values())
+        days = min(1.0, len(self._hours) / FIT_HOURS)  # an attack may fill a fifth of a few hours, but hardly of a day
+        span = "day" if days >= 1 else f"{len(self._hours)} h"
         for aspect, share in MAX_SHARES.items():
             number = sum(hour[aspect] for hour in self._hours.values())
             limit = share * (RELEASE if self._notices.is_open(NoticeCode.MODEL_UNFIT, aspect) else 1.0)
-            if number > limit * scored:
+            if number * days > limit * scored:
                 since = next(start for start, hour in sorted(self._hours.items()) if hour[aspect])
                 yield Finding(
                     code=NoticeCode.MODEL_UNFIT,
                     subject=aspect,
                     since_ns=since * _HOUR_NS,
-                    message=_describe_misfit(aspect, number, scored, "the windows of the last day"),
+                    message=_describe_misfit(aspect, number, scored, f"the windows of the last {span}"),
                     hint=_FIT_HINT,
                 )
 

@@ -282,7 +282,7 @@ def judge_windows(scene, numbers, *, share=0, bad=None, good=None):
 
 
 MISFITS = {
-    "anomalous": ({"anomalous": True, "p_value": 1e-6}, {}, "% of the windows of the last day are anomalous ("),
+    "anomalous": ({"anomalous": True, "p_value": 1e-6}, {}, " h are anomalous ("),
     "out_of_distribution": ({"values": (5.0, 181.0)}, {}, "are far outside what the model was trained on"),
     "drift": ({"p_value": 0.1}, {"p_value": 0.2}, "have a p-value of at most 0.1, where 10 % should"),
 }
@@ -292,7 +292,7 @@ MISFITS = {
 def test_a_model_that_does_not_fit_is_reported(aspect):
     bad, good, message = MISFITS[aspect]
     scene = Scene(CONN, HTTP)
-    judge_windows(scene, range(200), share=0.6 if aspect == "drift" else 0.3, bad=bad, good=good)
+    judge_windows(scene, range(200), share=0.8 if aspect == "drift" else 0.3, bad=bad, good=good)
     assert scene.said == [("model_unfit", aspect, "raised")]
     assert message in scene.blindness.open_notices[0].message
     judge_windows(scene, range(200, 400), good=good)
@@ -304,6 +304,14 @@ def test_a_few_unusual_windows_do_not_make_a_model_unfit(aspect, share):
     bad, good, _ = MISFITS[aspect]
     scene = Scene(CONN, HTTP)
     judge_windows(scene, range(300), share=share, bad=bad, good=good)
+    assert scene.said == []
+
+
+def test_two_hours_of_alarms_soon_after_the_start_do_not_make_a_model_unfit():
+    scene = Scene(CONN, HTTP)
+    judge_windows(scene, range(36))
+    judge_windows(scene, range(36, 48), good={"anomalous": True})
+    judge_windows(scene, range(48, 150))
     assert scene.said == []
 
 
