@@ -258,7 +258,8 @@ def check_address(value: object) -> str:
     Raises:
         MalformedLineError: Not an IPv4 or IPv6 address.
     """
-    canonical = _cached_address(value) if isinstance(value, str) else None
+    # what is too long for an address would fill the cache
+    canonical = _cached_address(value) if isinstance(value, str) and len(value) <= _MAX_ADDRESS_CHARACTERS else None
     if canonical is None:
         raise MalformedLineError("address")
     return canonical
@@ -266,7 +267,7 @@ def check_address(value: object) -> str:
 
 @lru_cache(maxsize=100_000)
 def _cached_address(value: str) -> str | None:
-    return canonical_address(value) if len(value) <= _MAX_ADDRESS_CHARACTERS else None
+    return canonical_address(value)
 
 
 def parse_text(cell: str) -> str:

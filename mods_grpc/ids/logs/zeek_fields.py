@@ -61,11 +61,16 @@ _ALIASES = {
 }
 _NAME_BY_ALIAS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
 _NESTED = ("id", "source", "destination", "network")
+_MAX_NAME_CHARACTERS = 100
+
+
+def zeek_name(name: str) -> str:
+    """Return Zeek's name of a field, such as `id.orig_h` for `id_orig_h`; the name unchanged if it is not another name of one."""
+    return _cached_name(name) if len(name) <= _MAX_NAME_CHARACTERS else name
 
 
 @lru_cache(maxsize=10_000)
-def zeek_name(name: str) -> str:
-    """Return Zeek's name of a field, such as `id.orig_h` for `id_orig_h`; the name unchanged if it is not another name of one."""
+def _cached_name(name: str) -> str:
     if match := _SCOPED.fullmatch(name):
         return f"id.{match[1]}_{match[2]}".lower()
     return _NAME_BY_ALIAS.get(name.lower(), name)

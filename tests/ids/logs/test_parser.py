@@ -1,9 +1,12 @@
 """The contract of every log reader, whatever the format of its lines."""
 
 import json
+import tracemalloc
 
 import pytest
 
+from mods_grpc.ids.logs.line_rules import MalformedLineError
+from mods_grpc.ids.logs.parser import LineParser
 from tests.support.contracts import check_reader
 from tests.support.ids.eve_events import make_eve_event
 
@@ -40,3 +43,15 @@ EVE_LINES = (
 )
 def test_every_reader_keeps_the_contract(name, head, lines):
     check_reader(name, head, lines)
+
+
+@pytest.mark.parametrize("line", ['{{"ts":1713484800,"id.orig_h":"{0}","id.resp_h":"10.0.0.1"}}', '{{"{0}":1,"ts":1713484800}}'])
+def test_long_texts_that_differ_from_line_to_line_leave_nothing_in_memory(line):
+    parser = LineParser("conn.log")
+    tracemalloc.start()
+    for number in range(50):
+        with pytest.raises(MalformedLineError):
+            parser.parse(line.format(f"{number:02}" * 200_000).encode())
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 5 << 20
