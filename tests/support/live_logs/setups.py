@@ -307,6 +307,7 @@ def main(name, root, speed, hours):
             setup.reopen()
         setup.write(when, log, line, number)
         os.pwrite(progress, f"{number + 1:<20}".encode(), 0)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # else one at the end of the interpreter kills it
     setup.reopen()
 
 
