@@ -17,6 +17,7 @@ class NoticeCode(StrEnum):
     LOCALITY_UNKNOWN = "locality_unknown"
     FEATURE_CONSTANT = "feature_constant"
     RECORDS_MALFORMED = "records_malformed"
+    RECORDS_AHEAD = "records_ahead"
     RECORDS_LATE = "records_late"
     RECORDS_REMOTE = "records_remote"
     RECORDS_LOST = "records_lost"

@@ -20,6 +20,7 @@ class ReadFacts:
         unreadable: By path of a file or folder, why it can't be read.
         unreadable_protocols: Protocols that those files may hold.
         lost: By log, how often records of it were lost.
+        reached_ns: The time that the records have reached, nanoseconds since 1970; 0 before there are some.
     """
 
     records_by_protocol: Mapping[str, int] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class ReadFacts:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     unreadable_protocols: frozenset[str] = frozenset()
     lost: Mapping[str, int] = field(default_factory=dict)
+    reached_ns: int = 0
 
     @property
     def records(self) -> int:

@@ -7,10 +7,11 @@ from typing import Any
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
-from mods_grpc.ids.health.findings import HOUR_SECONDS, Finding, format_duration
+from mods_grpc.ids.health.findings import HOUR_SECONDS, Finding, format_duration, to_seconds
 
 MISSING_SECONDS = HOUR_SECONDS  # how long to wait for the first record; Zeek creates a log with it
 LOST_SECONDS = HOUR_SECONDS  # how long a loss stays a finding
+MAX_AHEAD_SECONDS = HOUR_SECONDS  # of the time that the records have reached
 HISTORY_SECONDS = 7 * DAY_SECONDS  # after which the longest gap between records tells what is usual
 GAPS = 2  # a silence of this many times the longest gap is not usual
 
@@ -56,6 +57,7 @@ class LogFindings:
         self._lost_before: dict[str, int] = {}  # in this run
         self._records_before: dict[str, int] = {}  # in this run
         self._unreadable_since: dict[str, int] = {}
+        self._now_ns = 0
 
     def missing_protocols(self) -> frozenset[str]:
         """Return the protocols without any record or log so far."""
@@ -69,6 +71,7 @@ class LogFindings:
             elapsed_seconds: Since the facts before.
             facts: What was read.
         """
+        self._now_ns = now_ns
         for protocol, log in self._logs.items():
             self._observe_log(log, now_ns, elapsed_seconds, protocol, facts)
         for loss in self._losses.values():
@@ -100,6 +103,14 @@ class LogFindings:
     def find(self, facts: ReadFacts) -> Iterator[Finding]:
         """Yield the findings of now."""
         yield from self._find_unreadable(facts)
+        ahead = to_seconds(facts.reached_ns - self._now_ns)
+        if ahead > MAX_AHEAD_SECONDS:
+            yield Finding(
+                code=NoticeCode.RECORDS_AHEAD,
+                since_ns=self._now_ns,
+                message=f"the records are {format_duration(ahead)} ahead of this machine's clock",
+                hint="set the clock or time zone of the sensor, or of this machine",
+            )
         for protocol, log in self._logs.items():
             if protocol in facts.unreadable_protocols:
                 continue

@@ -149,6 +149,7 @@ def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[
         unreadable={str(path): reason for path, reason in unreadable.items()},
         unreadable_protocols=feed.unreadable,
         lost=dict(lost),
+        reached_ns=feed.watermark.value_ns,
     )
 
 

@@ -44,8 +44,9 @@ class Scene:
         verdict = Verdict(series="site", observe_time=datetime.fromtimestamp(at / SECOND, UTC), status=status, **fields)
         self.blindness.observe(windows, [verdict])
 
-    def tick(self, seconds=MINUTE, *, judged=True, **read):
+    def tick(self, seconds=MINUTE, *, judged=True, ahead=0, **read):
         self.now += seconds
+        self.facts["reached_ns"] = START + (self.now + ahead) * SECOND
         counts = self.facts["records_by_protocol"]
         for key, number in read.items():
             if key in self.facts and isinstance(number, int):
@@ -176,6 +177,17 @@ def test_lost_records_are_reported_once_until_none_was_lost_for_an_hour():
     assert scene.said == [("records_lost", "conn", "raised")]
     scene.pass_time(HOUR, conn=10)
     assert scene.said[1:] == [("records_lost", "conn", "cleared")]
+
+
+def test_records_ahead_of_the_clock_are_reported_at_once():
+    scene = Scene(CONN)
+    scene.pass_time(HOUR, conn=10, ahead=HOUR)
+    assert scene.said == []
+    (notice,) = scene.tick(conn=10, ahead=2 * HOUR)
+    assert (notice.code, notice.subject) == ("records_ahead", "")
+    assert notice.message == "the records are 2 h ahead of this machine's clock"
+    scene.pass_time(15 * MINUTE, conn=10)
+    assert scene.said[1:] == [("records_ahead", "", "cleared")]
 
 
 @pytest.mark.parametrize(
