@@ -5,11 +5,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.records import Record
 from mods_grpc.ids.sources import file_names
-from mods_grpc.ids.sources.file_heads import head_lines, head_records
+from mods_grpc.ids.sources.file_heads import RECORDS, head_lines, head_records, newest_record_ns
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, TextFile
 
@@ -18,6 +20,7 @@ SAMPLES = 4
 _COMPARED_BYTES = 1 << 18
 _MIN_TIME_DIGITS = 10  # whole seconds since 1970
 _EVE = "eve"
+_FLUSH_NS = 5 * NANOS_PER_SECOND  # by which one log of a writer may be written later than another
 
 _Named = tuple[Path, LogName]
 
@@ -71,6 +74,34 @@ def find_repeated(paths: Iterable[Path]) -> dict[Path, str]:
     for files in by_folder.values():
         repeated |= _find_repeated_in_folder(files)
     return repeated
+
+
+def find_original(files: Sequence[Path], others: Sequence[Path]) -> str | None:
+    """Return the log that has the records of another log in its folder too, as `find_repeated` does, while both grow.
+
+    Args:
+        files: Files of the log.
+        others: Files of other logs.
+
+    Returns:
+        Name of the log; empty if no other log has the records; None if one may have them soon.
+    """
+    named = [(other, file_names.parse_name(other.name)) for other in others]
+    originals: dict[Path, list[Path]] = {}
+    for path in files:
+        name = file_names.parse_name(path.name)
+        parts = {_part_of(log, name) for log in _possible_originals(path, name) if log != name.stream}
+        originals[path] = [other for other, each in named if _part_of(each.stream, each) in parts]
+    searched = {original for each in originals.values() for original in each}
+    repeated = find_repeated([*files, *searched]) if searched else {}
+    for path in files:
+        if path in repeated and originals[path]:
+            return repeated[path]
+        newest_ns = max((record.logged_ns for _, record in islice(head_records(path), RECORDS)), default=None)
+        for original in originals[path]:
+            if newest_ns is None or newest_record_ns(original) < newest_ns + _FLUSH_NS:
+                return None
+    return ""
 
 
 def _hash_first_line(path: Path) -> bytes:

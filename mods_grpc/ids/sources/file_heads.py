@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Collection, Container, Iterator
-from itertools import islice
+from contextlib import suppress
+from itertools import islice, takewhile
+from os import SEEK_END
 from pathlib import Path
 from statistics import median_low
 from typing import Final
@@ -98,6 +100,27 @@ def head_records(
             continue
         if record is not None:
             yield line, record
+
+
+def newest_record_ns(path: Path, latest_ns: int | None = None) -> int:
+    """Return when the newest of the last records of a file was written, nanoseconds since 1970; 0 if it is not known.
+
+    Args:
+        path: The file; of a compressed one the time is not known.
+        latest_ns: Records after this time are malformed; None for a day from now.
+    """
+    parser = LineParser(path.name, latest_ns=latest_ns)
+    newest_ns = 0
+    with suppress(OSError), TextFile(path, buffer_bytes=HEAD_BUFFER_BYTES) as file:
+        if not file.is_plain:
+            return 0
+        header = list(takewhile(lambda line: line.startswith(b"#"), head_lines(path)))
+        file.seek(max(0, file.seek(0, SEEK_END) - HEAD_LINES_BYTES))
+        for line in (*header, *file.read(HEAD_LINES_BYTES).splitlines()):
+            with suppress(MalformedLineError):
+                record = parser.parse(line)
+                newest_ns = max(newest_ns, 0 if record is None else record.logged_ns)
+    return newest_ns
 
 
 def head_lines(path: Path) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """Follows the logs of live folders and files, each through its rotations, merged by the time at which lines were written."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import time_ns
@@ -11,6 +11,7 @@ from mods_grpc.features.watermark import MAX_SKEW_SECONDS
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import RejectedLineHandler
+from mods_grpc.ids.sources.copies import find_original
 from mods_grpc.ids.sources.file_catalog import FileCatalog, LiveLog
 from mods_grpc.ids.sources.followed_file import Place
 from mods_grpc.ids.sources.followed_log import FollowedLog, Positioned
@@ -19,6 +20,7 @@ from mods_grpc.ids.sources.position import FilePosition, LogPosition
 
 logger = logging.getLogger(__name__)
 
+MAX_LOOKS_FOR_ORIGINAL = 64  # while the first records of a log may still be missing in the log that it repeats
 MAX_KEPT_OPEN = 64  # logs whose files stay open; those of more are opened when they are read
 _SKEW_NS = MAX_SKEW_SECONDS * NANOS_PER_SECOND  # by which the first record of a log may be older than those of others
 
@@ -57,6 +59,8 @@ class LogFollower:
         self._places: dict[str, Place] = {}
         self._logs: dict[str, FollowedLog] = {}
         self._copies: dict[str, dict[str, int]] = {}
+        self._originals: dict[str, str] = {}  # by log, the one that has its records too; empty if none has
+        self._looks_for_original: dict[str, int] = {}
         self._is_resumed = position is not None
         # when following began, by the time of the records; files of logs that were never read are new if they began later
         self._since_ns = position.since_ns if position else 0
@@ -77,15 +81,16 @@ class LogFollower:
             FileNotFoundError: What is followed is gone.
         """
         lives = self._catalog.scan({*self._logs, *self._positions})
-        names = dict.fromkeys([*lives, *self._logs, *self._positions])
+        self._stop_repeating(lives)
+        names = dict.fromkeys(name for name in (*lives, *self._logs, *self._positions) if not self._originals.get(name))
         before, self._changed_ns = self._changed_ns, self._catalog.changed_ns
         if self._since_ns and before != self._changed_ns:
             # a log that was never seen may have come and gone since the last look
-            names |= dict.fromkeys(self._catalog.archived_logs(self._since_ns, but=names))
+            names |= dict.fromkeys(self._catalog.archived_logs(self._since_ns, but=[*names, *self._originals]))
         for name in names:
             live = lives.get(name)
             if name not in self._logs:
-                if live is not None and self._is_copy(name, live):
+                if live is not None and (self._is_copy(name, live) or self._may_repeat(name)):
                     continue
                 self._logs[name] = self._make_log(name)
             self._logs[name].look(live)
@@ -157,7 +162,44 @@ class LogFollower:
         self._copies[name] = live.snapshot
         return True
 
+    def _stop_repeating(self, lives: Mapping[str, LiveLog]) -> None:
+        """Find logs whose records another log in their folder has too, and read them no more."""
+        for name, live in lives.items():
+            if name in self._originals or (name in self._positions and name not in self._looks_for_original):
+                continue
+            is_new = name not in self._looks_for_original
+            looks = self._looks_for_original[name] = self._looks_for_original.get(name, 0) + 1
+            if looks & (looks - 1):  # more and more seldom, because it takes time
+                continue
+            others = [log for log in lives.values() if log.folder == live.folder and log is not live]
+            original = find_original(_paths(live), [path for log in others for path in _paths(log)])
+            if original is not None or looks >= MAX_LOOKS_FOR_ORIGINAL:
+                self._originals[name] = original or ""
+            if original:
+                logger.info("log_repeated", extra={"log": name, "folder": str(live.folder), "original": original})
+                self._forget(name)
+            elif is_new and not self._is_first_look:
+                for other in others:  # the new log may have the records of one that appeared before it
+                    if other.name in self._logs and self._originals.get(other.name) == "":
+                        del self._originals[other.name]
+                        self._looks_for_original[other.name] = 1
+
+    def _forget(self, name: str) -> None:
+        log = self._logs.pop(name, None)
+        if log is not None:
+            log.close()
+        self._places.pop(name, None)
+        self._positions.pop(name, None)
+
+    def _may_repeat(self, name: str) -> bool:
+        """Return whether it is not known yet whether another log has the records of a log too."""
+        return name in self._looks_for_original and name not in self._originals
+
     def _lose(self, name: str, file: str, reason: str) -> None:
         self.lost.append(name)
         hint = "--archive names the folder of rotated logs"
         logger.warning("records_lost", extra={"log": name, "file": file, "reason": reason, "hint": hint})
+
+
+def _paths(live: LiveLog) -> list[Path]:
+    return [file.path for _, file in live.files.values()]

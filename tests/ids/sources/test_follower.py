@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from mods_grpc.ids.sources import follower, text_file
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.live_logs.eve_file import EveFile, ids
+from tests.support.small_logs import eve, tsv, write
 
 
 def open_descriptors():
@@ -59,4 +62,57 @@ def test_many_logs_use_a_bounded_number_of_descriptors_and_lose_nothing(tmp_path
     assert ids(reader.poll()) == [*range(100, 160), *range(200, 260)]
     assert open_descriptors() - before <= 20
     assert reader.lost == []
+    reader.close()
+
+
+def poll(reader, times=1):
+    return [record.uid for _ in range(times) for record in reader.poll()]
+
+
+REPEATING = {
+    "conn_inbound.log": ("conn.log", tsv, {"path": "conn_inbound"}),
+    "http_headers.log": ("http.log", tsv, {"path": "http"}),
+    "eve-flow.json": ("eve.json", eve, {}),
+}
+
+
+@pytest.mark.parametrize("name", REPEATING)
+def test_a_log_that_repeats_another_one_beside_it_is_not_followed(tmp_path, name):
+    original, make, fields = REPEATING[name]
+    kind = {} if make is eve else {"path": original.removesuffix(".log")}
+    write(tmp_path, {original: make(**kind), name: make(count=2, **fields)})
+    reader = LogReader(tmp_path, follow=True)
+    assert len(poll(reader)) == 3
+    for file, text in {original: make(1, **kind), name: make(1, **fields)}.items():
+        (tmp_path / file).rename(tmp_path / f"{file}.1")
+        write(tmp_path, {file: text})
+    assert len(poll(reader, 3)) == 3
+    reader.close()
+
+
+def test_a_log_that_may_repeat_another_one_is_read_once_it_is_sure_that_it_does_not(tmp_path):
+    write(tmp_path, {"conn.log": tsv(1), "conn_internal.log": tsv(2, path="conn_internal")})
+    reader = LogReader(tmp_path, follow=True)
+    assert len(poll(reader)) == 3  # its records may come in conn.log yet
+    write(tmp_path, {"conn.log": tsv(1) + tsv(4)})
+    assert len(poll(reader, 2)) == 6
+    reader.close()
+    write(tmp_path, {"conn.log": tsv(1)})  # which is never written to
+    reader = LogReader(tmp_path, follow=True)
+    assert len(poll(reader, follower.MAX_LOOKS_FOR_ORIGINAL)) == 6
+    reader.close()
+
+
+def test_a_log_that_turns_out_to_repeat_one_that_came_later_is_followed_no_more(tmp_path):
+    write(tmp_path, {"dns.log": tsv(path="dns")})
+    reader = LogReader(tmp_path, follow=True)
+    assert len(poll(reader)) == 3
+    write(tmp_path, {"conn_internal.log": tsv(1, path="conn_internal")})
+    assert len(poll(reader)) == 3
+    write(tmp_path, {"conn.log": tsv(1)})
+    assert len(poll(reader, 3)) == 3
+    with (tmp_path / "conn_internal.log").open("ab") as file:
+        file.write(tsv(2, path="conn_internal"))
+    assert poll(reader, 3) == []
+    assert list(reader.position().files) == ["dns", "conn"]
     reader.close()
