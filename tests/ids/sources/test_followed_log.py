@@ -450,3 +450,22 @@ def test_a_line_cut_by_a_crash_of_its_writer_costs_one_line_and_the_header_after
     assert numbers(reader.poll()) == [2]
     assert reader.counters.rejected == 1
     reader.close()
+
+
+def test_a_file_read_long_ago_is_not_read_again_while_it_is_compressed(zeek):
+    zeek.write(2)
+    reader = LogReader(zeek.live, follow=True)
+    assert numbers(reader.poll()) == [0, 1]
+    waiting = []
+    for _ in range(3):
+        waiting.append(zeek.rotate())
+        zeek.write(1)
+        assert numbers(reader.poll()) == [zeek.written - 1]
+    data = gzip.compress(waiting[0].read_bytes())
+    target = zeek.archive / "conn.00:00:00-01:00:00.log.gz"
+    for size in range(20, len(data) + 1, 15):
+        target.write_bytes(data[:size])
+        waiting.append(zeek.rotate())
+        zeek.write(1)
+        assert numbers(reader.poll()) == [zeek.written - 1]
+    reader.close()
