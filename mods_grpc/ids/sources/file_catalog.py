@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,6 +27,7 @@ _SKEW_NS = 86_400 * 10**9
 _SETTLED_NS = 2 * 10**9  # after which a file that is written again gets another time, however coarse the clock
 _CLASSIFIED_BYTES = 1 << 12  # what is no log by its first lines may become one while it grows to this size
 _IGNORED_FOLDERS = {"tmp", "stats", "brokerstore", "files", "filestore", "certs", "extract_files"}
+_EPOCH_SUFFIX = re.compile(r"\.1\d{9}")
 
 ALL_WRITERS = "*"
 
@@ -62,7 +64,9 @@ class ListedFile:
     def may_be_live(self) -> bool:
         """Whether a writer may write to it: it has no name of a rotation, or one that writers give themselves."""
         name = parse_name(self.file.path.name)
-        return self.is_in_live_folder and (not name.rotated or self.file.path.suffix in file_names.EXTENSIONS)
+        suffix = self.file.path.suffix
+        is_dated = suffix in file_names.EXTENSIONS or _EPOCH_SUFFIX.fullmatch(suffix) is not None
+        return self.is_in_live_folder and (not name.rotated or is_dated)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -111,6 +115,7 @@ class FileCatalog:
         self._walked: dict[Path, list[tuple[Path, LogName]]] = {}
         self._unreadable: set[Path] = set()
         self._live: set[Path] = set()  # folders with live logs
+        self._dated: list[Path] = []  # the newest folder of dates in each folder that is followed, if only such have logs
         self.changed_ns = 0
 
     def scan(self, followed: Collection[str]) -> dict[str, LiveLog]:
@@ -135,10 +140,14 @@ class FileCatalog:
             here = {live.name: live for live in self._scan_folder(folder, None)}
             for name, live in here.items():
                 # below the folder that is followed, rotated files alone are an archive
-                is_archive = depth and name not in followed and all(file.rotated for _, file in live.files.values())
+                is_archive = depth and name not in followed and _is_archive(live)
                 if not is_archive and not _repeats(name, here):
                     live.name = name if name not in logs else f"{folder.absolute().relative_to(self._root)}/{name}"
                     logs[live.name] = live
+        self._dated = [] if logs else [folder for folder in map(_newest_dated, self._folders) if folder is not None]
+        for folder in self._dated:
+            self.changed_ns = max(self.changed_ns, changed_ns(folder))
+            logs |= {live.name: live for live in self._scan_folder(folder, None) if _is_dated_by_writer(live)}
         # a log that was followed may be absent between two files, but not its folder
         missing = [path for path in self._paths if not (path.parent if path.suffix and followed else path).exists()]
         if not logs and len(missing) == len(self._paths):
@@ -265,6 +274,8 @@ class FileCatalog:
     def _archives(self, live: LiveLog | None) -> list[Path]:
         if self._archive is not None:
             return [self._archive]
+        if self._dated:
+            return self._folders
         folders = [live.folder] if live is not None else [*self._folders, *(path.parent for path in self._files)]
         return [folder.absolute().parent for folder in folders if folder.name == "current"]
 
@@ -382,6 +393,30 @@ def _repeats(name: str, logs: Collection[str]) -> bool:
     folder, slash, stream = name.rpartition("/")
     other = file_names.other_format_of(parse_name(f"{stream}.log"))
     return other is not None and f"{folder}{slash}{other}" in logs
+
+
+def _is_archive(live: LiveLog) -> bool:
+    """Return whether all files of a log have names of rotations."""
+    return all(file.rotated for _, file in live.files.values())
+
+
+def _is_dated_by_writer(live: LiveLog) -> bool:
+    """Return whether a log in a folder of dates is written there: only Suricata dates files and folders itself."""
+    return not _is_archive(live) or any(parse_name(name).is_eve for name in live.files)
+
+
+def _newest_dated(folder: Path) -> Path | None:
+    """Return the newest folder of dates below a folder, as in `2024/04/19`; None if there is none."""
+    newest = None
+    while True:
+        try:
+            with os.scandir(newest or folder) as entries:
+                dated = [entry.name for entry in entries if file_names.folder_stamp(PurePath(entry.name)) and entry.is_dir()]
+        except OSError:
+            return newest
+        if not dated:
+            return newest
+        newest = (newest or folder) / max(dated, key=lambda name: file_names.folder_stamp(PurePath(name)))
 
 
 def _snapshot(folder: Path) -> set[tuple[str, int]]:

@@ -97,12 +97,11 @@ def is_partial(name: str) -> bool:
 def parse_name(name: str) -> LogName:
     """Return the parts of a file's name, whatever it is."""
     rest, _ = _strip(name, SUFFIXES)
-    rest, stamp, number = _strip_rotation(rest)
+    rest, stamp, number, writer = _strip_rotation(rest)
     rest, is_labeled = _strip(rest, _LABELED)
     has_extension, is_json = False, rest.endswith(_JSON)
     while (shorter := _strip(rest, EXTENSIONS))[1]:
         rest, has_extension = shorter[0], True
-    writer = ""
     if match := _LOG_SUFFIX.search(rest):
         writer = match[1]
     rest = _ARCHIVER_FIELD.sub("", rest)
@@ -168,24 +167,31 @@ def _strip(name: str, suffixes: tuple[str, ...]) -> tuple[str, bool]:
     return name, False
 
 
-def _strip_rotation(name: str) -> tuple[str, str, int]:
-    """Return a name without what a rotation appended after its extension, and the digits of the time and the number."""
-    stamp, number = "", 0
+def _strip_rotation(name: str) -> tuple[str, str, int, str]:
+    """Return a name without what a rotation appended after its extension, the digits of the time, the number, and a thread.
+
+    Suricata puts the number of a thread before the last part of a name, as in `eve.json.1.1713484800`.
+    """
+    stamp, number, thread = "", 0, ""
     ends = (*EXTENSIONS, *_LABELED)
     while not name.endswith(ends):
         shorter, is_old = _strip(name, _OLD)
         if is_old:
             number = number or 1
         elif match := re.search(r"\.(\d{1,5})$", name):
-            shorter, number = name[: match.start()], int(match[1]) or 1
+            shorter = name[: match.start()]
+            if stamp and _EVE.match(name):
+                thread = match[1]
+            else:
+                number = int(match[1]) or 1
         elif (match := re.search(rf"[-_.](?:{_STAMP.pattern})$", name)) and any(end in name for end in ends):
             shorter, stamp = name[: match.start()], _digits(match[0])
         else:
             break
         if not any(end in shorter for end in ends) and not is_old:
-            return name, "", 0
+            return name, "", 0, ""
         name = shorter
-    return name, stamp, number
+    return name, stamp, number, thread
 
 
 def _is_date(part: str) -> bool:

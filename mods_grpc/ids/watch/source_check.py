@@ -3,9 +3,10 @@
 import os
 import socket
 import stat
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from mods_grpc.errors import DataError
+from mods_grpc.ids.sources.file_names import folder_stamp
 
 MAX_SOCKET_PATH_BYTES = 107
 
@@ -55,8 +56,8 @@ def check_events(file: Path) -> str | None:
     if file.is_dir():
         _require_access(flag, file, os.R_OK | os.X_OK)
         names = sorted(path.name for path in file.iterdir())
-        if any(name.startswith("eve") and ".json" in name for name in names):
-            return None
+        if any(name.startswith("eve") and ".json" in name for name in names) or any(map(folder_stamp, map(PurePath, names))):
+            return None  # events, or folders of dates with them
         if any(".log" in name for name in names):
             logs = _list([name for name in names if ".log" in name])
             raise DataError(f"{flag}: holds {logs} and no eve.json; if these are Zeek's, give the folder with --zeek")

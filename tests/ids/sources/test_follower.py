@@ -116,3 +116,38 @@ def test_a_log_that_turns_out_to_repeat_one_that_came_later_is_followed_no_more(
     assert poll(reader, 3) == []
     assert list(reader.position().files) == ["dns", "conn"]
     reader.close()
+
+
+@pytest.mark.parametrize("name", ["eve-{1:02}.json", "eve.json", "eve-2024-04-{0}-{1:02}.json"])
+def test_a_log_whose_folders_have_dates_is_followed_into_the_next_one_also_after_a_restart(tmp_path, name):
+    def write_hour(day, hour, number):
+        path = tmp_path / f"2024/04/{day}" / name.format(day, hour)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(eve(number, count=1))
+
+    write_hour(18, 22, 0)
+    reader = LogReader(tmp_path, follow=True)
+    assert poll(reader) == ["0"]
+    write_hour(18, 23, 1)
+    write_hour(19, 0, 2)
+    assert poll(reader, 3) == ["100", "200"]
+    saved = reader.position()
+    reader.close()
+    write_hour(19, 1, 3)
+    write_hour(20, 0, 4)
+    reader = LogReader(tmp_path, follow=True, position=saved)
+    assert poll(reader, 3) == ["300", "400"]
+    assert reader.lost == []
+    reader.close()
+
+
+def test_folders_of_dates_beside_a_live_folder_are_archives(tmp_path):
+    write(tmp_path, {"2024-04-18/conn.23:00:00-00:00:00.log": tsv(), "current/conn.log": tsv(1), "2024-04-18/conn.log": tsv(2)})
+    reader = LogReader(tmp_path, follow=True)
+    assert poll(reader, 2) == ["C1x0", "C1x1", "C1x2"]
+    reader.close()
+    write(tmp_path / "stopped", {"2024-04-18/conn.23:00:00-00:00:00.log": tsv()})
+    reader = LogReader(tmp_path / "stopped", follow=True)
+    assert poll(reader) == []
+    reader.close()
