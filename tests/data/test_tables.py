@@ -131,7 +131,7 @@ def test_the_time_column_is_the_wanted_one_or_the_first_usual_name(
 
 def test_a_compressed_table_is_read_as_the_plain_one(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("time,a,b\n0,1,2\n")
-    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"time,a,b\n0,1,2\n"))
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"time,a,b\n0,1,2\n", mtime=0))
     rows = []
     for name in ("t.csv", "t.csv.gz"):
         with open_table(tmp_path / name) as lines:
@@ -144,7 +144,7 @@ def test_a_compressed_table_is_read_as_the_plain_one(tmp_path: Path) -> None:
     [
         ("t.csv", b"time,a,b\n0,1,\xff\n", "expected text in UTF-8"),
         ("t.csv.gz", b"time,a,b\n", "is not a complete gzip file"),
-        ("t.csv.gz", gzip.compress(b"time,a,b\n" + b"0,1,2\n" * 99)[:-9], "is not a complete gzip file"),
+        ("t.csv.gz", gzip.compress(b"time,a,b\n" + b"0,1,2\n" * 99, mtime=0)[:-9], "is not a complete gzip file"),
     ],
 )
 def test_a_file_that_cannot_be_decoded_raises_data_error(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
