@@ -13,7 +13,8 @@ from mods_grpc.ids.windows.window import WindowBatch
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-SAVE_INTERVAL_SECONDS = 10.0
+SAVE_INTERVAL_SECONDS = 10.0  # while records come
+SAVE_IDLE_SECONDS = 60.0  # while none comes: a watch that is restarted meanwhile goes on to count for how long
 MAX_PENDING = 64
 
 
@@ -71,7 +72,8 @@ def run_loop(
                 break
         while_reading()
         after_poll()
-        if pipeline.has_work or (feed.records != saved_records and time.monotonic() - saved_at > SAVE_INTERVAL_SECONDS):
+        interval = SAVE_INTERVAL_SECONDS if feed.records != saved_records else SAVE_IDLE_SECONDS
+        if pipeline.has_work or time.monotonic() - saved_at > interval:
             save_and_process()
         stop.wait(poll_seconds)
     writer.save()

@@ -69,3 +69,10 @@ def test_a_folder_of_alerts_that_is_gone_ends_the_watch_and_is_not_taken_for_a_m
             Feed(stop, [False, False]), Pipeline(FileNotFoundError(2, "no such file", "alerts")), writer, stop, poll_seconds=0
         )
     assert writer.saves == 1
+
+
+def test_the_state_is_saved_now_and_then_while_no_record_comes(monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_IDLE_SECONDS", -1.0)
+    stop, writer = Event(), Writer()
+    run_loop(Feed(stop, [True, True, True]), Pipeline(), writer, stop, poll_seconds=0)
+    assert writer.saves == 3 + 1  # the last when it ends
