@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
 from hashlib import blake2b
@@ -19,6 +20,8 @@ MAX_SEARCHED_BYTES = 64 << 20
 SAMPLES = 4
 _COMPARED_BYTES = 1 << 18
 _MIN_TIME_DIGITS = 10  # whole seconds since 1970
+_JSON_FOLDERS = {"json", "json-logs", "json_logs", "ndjson"}
+_FORMATS = {*_JSON_FOLDERS, "ascii", "tsv"}
 _EVE = "eve"
 _FLUSH_NS = 5 * NANOS_PER_SECOND  # by which one log of a writer may be written later than another
 
@@ -65,15 +68,21 @@ def find_repeated(paths: Iterable[Path]) -> dict[Path, str]:
     """Return the files whose records another log in the same folder has too, each with the name of that log.
 
     Such are other formats of a log, like `json_streaming_conn` of `conn`, and what a filter of Zeek or another output of Suricata
-    writes besides the log. What it writes in place of the log is none of them.
+    writes besides the log. What it writes in place of the log is none of them. A folder called `json` or `tsv` counts as the one
+    above.
     """
     by_folder: defaultdict[Path, list[_Named]] = defaultdict(list)
     for path in paths:
-        by_folder[path.parent].append((path, file_names.parse_name(path.name)))
+        by_folder[log_folder(path.parent)].append((path, _parse_name(path)))
     repeated: dict[Path, str] = {}
     for files in by_folder.values():
         repeated |= _find_repeated_in_folder(files)
     return repeated
+
+
+def log_folder(folder: Path) -> Path:
+    """Return the folder of a log: the one above, if a folder holds one format of the logs there."""
+    return folder.parent if folder.name.lower() in _FORMATS else folder
 
 
 def find_original(files: Sequence[Path], others: Sequence[Path]) -> str | None:
@@ -86,12 +95,12 @@ def find_original(files: Sequence[Path], others: Sequence[Path]) -> str | None:
     Returns:
         Name of the log; empty if no other log has the records; None if one may have them soon.
     """
-    named = [(other, file_names.parse_name(other.name)) for other in others]
+    named = [(other, _parse_name(other)) for other in others]
     originals: dict[Path, list[Path]] = {}
     for path in files:
-        name = file_names.parse_name(path.name)
-        parts = {_part_of(log, name) for log in _possible_originals(path, name) if log != name.stream}
-        originals[path] = [other for other, each in named if _part_of(each.stream, each) in parts]
+        name = _parse_name(path)
+        parts = {_part_of(log, name) for log in _possible_originals(path, name)}
+        originals[path] = [other for other, each in named if _part_of(each.stream, each) in parts and _may_hold(each, name)]
     searched = {original for each in originals.values() for original in each}
     repeated = find_repeated([*files, *searched]) if searched else {}
     for path in files:
@@ -102,6 +111,11 @@ def find_original(files: Sequence[Path], others: Sequence[Path]) -> str | None:
             if newest_ns is None or newest_record_ns(original) < newest_ns + _FLUSH_NS:
                 return None
     return ""
+
+
+def _parse_name(path: Path) -> LogName:
+    name = file_names.parse_name(path.name)
+    return replace(name, is_json=True) if path.parent.name.lower() in _JSON_FOLDERS else name
 
 
 def _hash_first_line(path: Path) -> bytes:

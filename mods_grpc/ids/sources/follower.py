@@ -11,7 +11,7 @@ from mods_grpc.features.watermark import MAX_SKEW_SECONDS
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import RejectedLineHandler
-from mods_grpc.ids.sources.copies import find_original
+from mods_grpc.ids.sources.copies import find_original, log_folder
 from mods_grpc.ids.sources.file_catalog import FileCatalog, LiveLog
 from mods_grpc.ids.sources.followed_file import Place
 from mods_grpc.ids.sources.followed_log import FollowedLog, Positioned
@@ -171,7 +171,8 @@ class LogFollower:
             looks = self._looks_for_original[name] = self._looks_for_original.get(name, 0) + 1
             if looks & (looks - 1):  # more and more seldom, because it takes time
                 continue
-            others = [log for log in lives.values() if log.folder == live.folder and log is not live]
+            folder = log_folder(live.folder)
+            others = [log for log in lives.values() if log_folder(log.folder) == folder and log is not live]
             original = find_original(_paths(live), [path for log in others for path in _paths(log)])
             if original is not None or looks >= MAX_LOOKS_FOR_ORIGINAL:
                 self._originals[name] = original or ""

@@ -135,6 +135,15 @@ def test_a_log_in_both_formats_is_read_once(tmp_path):
     assert count(tmp_path) == (6, {})
 
 
+@pytest.mark.parametrize("folder", ["json", "tsv/../json", "json-logs"])
+def test_a_log_in_both_formats_in_folders_of_their_own_is_read_once(tmp_path, folder):
+    tsv_folder, _, json_folder = folder.rpartition("/../")
+    write(tmp_path, {f"{tsv_folder or '.'}/conn.log": tsv(), f"{json_folder}/conn.log": zeek_json()})
+    assert count(tmp_path) == (3, {"conn.log": "repeats conn.log"})
+    write(tmp_path, {f"{json_folder}/conn.log": zeek_json(1)})
+    assert count(tmp_path) == (6, {})
+
+
 def test_an_output_of_suricata_that_repeats_events_is_told_from_one_that_splits_them(tmp_path):
     write(tmp_path, {"eve.json": eve() + eve(1), "eve-flow.json": eve()})
     assert count(tmp_path) == (6, {"eve-flow.json": "repeats eve.json"})

@@ -7,7 +7,7 @@ import pytest
 from mods_grpc.ids.sources import follower, text_file
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.live_logs.eve_file import EveFile, ids
-from tests.support.small_logs import eve, tsv, write
+from tests.support.small_logs import eve, tsv, write, zeek_json
 
 
 def open_descriptors():
@@ -87,6 +87,13 @@ def test_a_log_that_repeats_another_one_beside_it_is_not_followed(tmp_path, name
         (tmp_path / file).rename(tmp_path / f"{file}.1")
         write(tmp_path, {file: text})
     assert len(poll(reader, 3)) == 3
+    reader.close()
+
+
+def test_a_log_in_both_formats_in_folders_of_their_own_is_followed_once(tmp_path):
+    write(tmp_path, {"conn.log": tsv(), "json/conn.log": zeek_json()})
+    reader = LogReader(tmp_path, follow=True)
+    assert len(poll(reader, 2)) == 3
     reader.close()
 
 

@@ -55,6 +55,13 @@ def test_a_folder_of_events_is_followed_and_one_of_other_logs_refused(tmp_path: 
     assert check_events(tmp_path) is None
 
 
+def test_folders_of_dates_may_hold_events_beside_the_other_logs_of_suricata(tmp_path: Path) -> None:
+    (tmp_path / "suricata.log").write_text("")
+    assert "no eve.json" in refusal(check_events, tmp_path)
+    (tmp_path / "2026").mkdir()
+    assert check_events(tmp_path) is None
+
+
 def test_a_spool_of_several_loggers_waits_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "logger-1").mkdir()
     assert check_folder(tmp_path) is not None
