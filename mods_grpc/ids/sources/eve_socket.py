@@ -16,6 +16,7 @@ import socket
 import stat
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +26,9 @@ from mods_grpc.atomic_file import sync_folder
 from mods_grpc.errors import DataError
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.identity import FileIdentity, find_file, read_head
 from mods_grpc.ids.sources.log_files import LogFile, find_logs
-from mods_grpc.ids.sources.position import FilePosition, LogPosition
+from mods_grpc.ids.sources.position import HEAD_BYTES, FileIdentity, FilePosition, LogPosition
+from mods_grpc.ids.sources.text_file import open_log
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class EveReceiver:
     def start(self) -> LogPosition:
         """Position before the first stored event, for a reader without a position."""
         rotated = _rotated_files(self._folder)
-        return LogPosition({"eve": FilePosition(FileIdentity.of(read_head(rotated[0].path)), 0, TsvHeader())} if rotated else {})
+        return LogPosition({"eve": FilePosition(FileIdentity.of(_read_head(rotated[0].path)), 0, TsvHeader())} if rotated else {})
 
     def sync(self) -> None:
         """Have the events that were received until now on disk, as far as the disk can be written.
@@ -103,7 +104,7 @@ class EveReceiver:
         rotated = _rotated_files(self._folder)
         live = LogFile(path=self._folder / LIVE_FILE, log="eve")
         for place in position.files.values():
-            index = find_file([*rotated, live], place.identity)
+            index = _find_file([*rotated, live], place.identity)
             for file in rotated[: index or 0]:
                 file.path.unlink(missing_ok=True)
 
@@ -228,3 +229,20 @@ def _listen(path: Path, *, datagram: bool) -> socket.socket:
 
 def _rotated_files(folder: Path) -> list[LogFile]:
     return [file for file in find_logs(folder, (), recursive=False).get("eve", ()) if file.rotated]
+
+
+def _read_head(path: Path) -> bytes:
+    """Return the first bytes of a file's text; empty if it is gone or damaged."""
+    try:
+        with open_log(path) as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def _find_file(files: Sequence[LogFile], identity: FileIdentity) -> int | None:
+    """Return the index of the newest file that matches an identity; None if none does."""
+    for index in reversed(range(len(files))):
+        if identity.matches(_read_head(files[index].path)):
+            return index
+    return None

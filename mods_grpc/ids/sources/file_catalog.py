@@ -13,8 +13,8 @@ from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.file_heads import first_record_ns
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.followed_file import begin_alike
-from mods_grpc.ids.sources.identity import HEAD_BYTES
 from mods_grpc.ids.sources.log_files import LeftOutFile, LogFile, classify
+from mods_grpc.ids.sources.position import HEAD_BYTES
 from mods_grpc.ids.sources.text_file import SUFFIXES, open_log
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,8 @@ from typing import NamedTuple, Self
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.identity import HEAD_BYTES, FileIdentity
 from mods_grpc.ids.sources.log_files import LogFile
-from mods_grpc.ids.sources.position import FilePosition
+from mods_grpc.ids.sources.position import HEAD_BYTES, FileIdentity, FilePosition
 from mods_grpc.ids.sources.text_file import TextFile
 
 BLOCK_BYTES = 1 << 18

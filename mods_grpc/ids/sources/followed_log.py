@@ -28,9 +28,8 @@ from mods_grpc.ids.sources.followed_file import (
     is_larger,
     is_recognisable,
 )
-from mods_grpc.ids.sources.identity import HEAD_BYTES, FileIdentity
 from mods_grpc.ids.sources.log_files import LogFile
-from mods_grpc.ids.sources.position import FilePosition
+from mods_grpc.ids.sources.position import HEAD_BYTES, FileIdentity, FilePosition
 from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError
 
 logger = logging.getLogger(__name__)

@@ -2,13 +2,36 @@
 
 import json
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.identity import FileIdentity
 
 POSITION_VERSION = 2
+HEAD_BYTES = 2_048  # covers Zeek's header with the time of opening and the first lines, or the first JSON lines
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """Hash of the first bytes of a file's text, which stays the same when the file is renamed, moved or compressed."""
+
+    length: int
+    digest: str
+
+    @classmethod
+    def of(cls, head: bytes) -> "FileIdentity":
+        """Return the identity of a file that begins with `head`."""
+        head = head[:HEAD_BYTES]
+        return cls(len(head), blake2b(head, digest_size=16).hexdigest())
+
+    def matches(self, head: bytes) -> bool:
+        """Return whether a file that begins with `head` can be the same file, perhaps grown since."""
+        return len(head) >= self.length and FileIdentity.of(head[: self.length]) == self
+
+    def is_whole(self, head: bytes) -> bool:
+        """Return whether a file that begins with `head` is the same and as long, or longer than what identifies it."""
+        return len(head) == self.length and FileIdentity.of(head) == self
 
 
 @dataclass(frozen=True, slots=True)
