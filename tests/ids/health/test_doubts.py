@@ -249,3 +249,9 @@ def test_lines_that_are_shown_are_cut_and_printable():
     assert "\x1b" not in doubt.message
     assert "x" * 60 in doubt.message
     assert len(doubt.message) < 250
+
+
+def test_records_of_which_all_are_remote_raise_one_doubt_also_if_some_protocol_has_few():
+    by_protocol = {"conn": 900, "http": 90, "dns": 10}
+    nothing = account(added=0, windows=0, records_by_protocol=by_protocol, remote_by_protocol=by_protocol)
+    assert [doubt.code for doubt in find_doubts(nothing, expect(local_networks=("10.99.0.0/16",)))] == ["remote"]
