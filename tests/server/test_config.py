@@ -229,9 +229,7 @@ def test_a_wrong_configuration_ends_the_command_with_one_clear_line(monkeypatch)
     stderr = io.StringIO()
     with redirect_stderr(stderr):
         assert main(["serve", str(Path("exported"))]) == 2
-    assert stderr.getvalue() == (
-        "error: MODS_GRPC_MAX_STREAMS: expected a whole number from 1 to 2147483647, found 'many'\n"
-    )
+    assert stderr.getvalue() == ("error: MODS_GRPC_MAX_STREAMS: expected a whole number from 1 to 2147483647, found 'many'\n")
 
 
 def test_the_endpoint_of_a_collector_needs_a_scheme():
