@@ -95,21 +95,24 @@ def find_original(files: Sequence[Path], others: Sequence[Path]) -> str | None:
     Returns:
         Name of the log; empty if no other log has the records; None if one may have them soon.
     """
-    named = [(other, _parse_name(other)) for other in others]
+    by_part: defaultdict[tuple[str, ...], list[_Named]] = defaultdict(list)
+    for other in others:
+        name = _parse_name(other)
+        by_part[_part_of(name.stream, name)].append((other, name))
     originals: dict[Path, list[Path]] = {}
     for path in files:
         name = _parse_name(path)
-        parts = {_part_of(log, name) for log in _possible_originals(path, name)}
-        originals[path] = [other for other, each in named if _part_of(each.stream, each) in parts and _may_hold(each, name)]
+        alike = [named for log in _possible_originals(path, name) for named in by_part.get(_part_of(log, name), ())]
+        originals[path] = [other for other, each in alike if _may_hold(each, name)]
     searched = {original for each in originals.values() for original in each}
     repeated = find_repeated([*files, *searched]) if searched else {}
-    for path in files:
-        if path in repeated and originals[path]:
-            return repeated[path]
+    if repeats := next((repeated[path] for path in files if path in repeated and originals[path]), None):
+        return repeats
+    candidates = [path for path in files if originals[path]]
+    for path in [path for path in candidates if not _parse_name(path).rotated] or candidates:
         newest_ns = max((record.logged_ns for _, record in islice(head_records(path), RECORDS)), default=None)
-        for original in originals[path]:
-            if newest_ns is None or newest_record_ns(original) < newest_ns + _FLUSH_NS:
-                return None
+        if newest_ns is None or any(newest_record_ns(original) < newest_ns + _FLUSH_NS for original in originals[path]):
+            return None
     return ""
 
 
