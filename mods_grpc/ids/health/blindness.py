@@ -109,8 +109,11 @@ class Blindness:
                 if finding.code in {NoticeCode.LOG_MISSING, NoticeCode.LOG_SILENT}:
                     concerned.add(finding.subject)
                 yield finding
-            yield from self._shares.find(facts)
-        # a log that is missing or silent says it for all its features
+            for finding in self._shares.find(facts):
+                if finding.code is NoticeCode.LOCALITY_UNKNOWN:
+                    concerned.add(finding.subject)
+                yield finding
+        # what is wrong with a log says it for all its features
         yield from (finding for protocol, finding in self._constant.find() if protocol not in concerned)
         yield from self._fit.find()
         yield from self._scoring_gap.find(is_connected=True)

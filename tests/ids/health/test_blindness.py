@@ -300,6 +300,15 @@ MISFITS = {
 }
 
 
+def test_a_log_of_unknown_locality_is_not_reported_again_for_its_constant_features():
+    scene = Scene(CONN, HTTP)
+    public = frozenset({"203.0.113.7"})
+    for hour in range(30):
+        scene.judge(values=(10.0 + hour, 0.0), seconds=hour * HOUR)
+        scene.tick(HOUR, judged=False, conn=100, http=300, public_local=public, unflagged_remote={"http": 300 * (hour % 7 + 1)})
+    assert scene.said == [("locality_unknown", "http", "raised")]
+
+
 @pytest.mark.parametrize("aspect", MISFITS)
 def test_a_model_that_does_not_fit_is_reported(aspect):
     bad, good, message = MISFITS[aspect]
