@@ -5,6 +5,7 @@ The limit on the size of files (RLIMIT_FSIZE) stands for a full disk, as both fa
 
 import resource
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,15 +23,17 @@ from tests.support.alerts.sample_alerts import ALERT
 LIMIT_BYTES = 100
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """Let no file of this process grow beyond `LIMIT_BYTES`."""
+    """Let no file of this process grow beyond `LIMIT_BYTES`; nothing else may write meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, former)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, former)
 
 
 def aggregate_a_row(folder: Path) -> None:
@@ -57,7 +60,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, full_disk: None, write) -> None:
-    with pytest.raises(OSError, match=r"File too large|No space left") as caught:
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, write) -> None:
+    with pytest.raises(OSError, match=r"File too large|No space left") as caught, full_disk():
         write(tmp_path / "output")
     assert str(caught.value.filename).startswith(str(tmp_path))
