@@ -10,10 +10,11 @@ from pathlib import Path, PurePath
 from time import time_ns
 
 from mods_grpc.ids.sources import file_names
-from mods_grpc.ids.sources.file_heads import first_record_ns
+from mods_grpc.ids.sources.file_heads import first_record_ns, newest_record_ns
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.followed_file import begin_alike
 from mods_grpc.ids.sources.log_files import LeftOutFile, LogFile, classify
+from mods_grpc.ids.sources.numbered_files import NumberedFiles, as_rotation, thread_of
 from mods_grpc.ids.sources.position import HEAD_BYTES
 from mods_grpc.ids.sources.text_file import SUFFIXES, open_log
 
@@ -66,7 +67,8 @@ class ListedFile:
         name = parse_name(self.file.path.name)
         suffix = self.file.path.suffix
         is_dated = suffix in file_names.EXTENSIONS or _EPOCH_SUFFIX.fullmatch(suffix) is not None
-        return self.is_in_live_folder and (not name.rotated or is_dated)
+        is_numbered = self.file.order[2] != 0
+        return self.is_in_live_folder and not is_numbered and (not name.rotated or is_dated)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,13 +78,13 @@ class LiveLog:
     Attributes:
         name: Name of the log, of one writer.
         folder: The folder.
-        is_explicit: Whether the user named a file of it.
+        explicit: Name of the log of the file that the user named; None if he named the folder.
         files: Its files in that folder, by name, with the number of the inode.
     """
 
     name: str
     folder: Path
-    is_explicit: bool = False
+    explicit: str | None = None
     files: dict[str, tuple[int, LogFile]] = field(default_factory=dict)
 
     @property
@@ -115,6 +117,9 @@ class FileCatalog:
         self._walked: dict[Path, list[tuple[Path, LogName]]] = {}
         self._unreadable: set[Path] = set()
         self._live: set[Path] = set()  # folders with live logs
+        self._names: set[str] = set()  # of logs that are live or followed
+        self._numbered = NumberedFiles(self._began_ns, self._newest_ns)
+        self._newest: dict[tuple[Inode, int, int], int] = {}
         self._dated: list[Path] = []  # the newest folder of dates in each folder that is followed, if only such have logs
         self.changed_ns = 0
 
@@ -129,6 +134,7 @@ class FileCatalog:
         """
         self._walked.clear()
         self._find_folders()
+        self._names = set(followed)
         logs: dict[str, LiveLog] = {}
         for path in self._files:
             log = parse_name(path.name).log
@@ -153,7 +159,13 @@ class FileCatalog:
         if not logs and len(missing) == len(self._paths):
             raise FileNotFoundError(2, "no such file or folder", str(missing[0]))
         self._live = {live.folder.absolute() for live in logs.values()}
+        self._names |= set(logs)
         return logs
+
+    def take_for_rotations(self, live: LiveLog) -> None:
+        """Take the number in the names of a log's files for that of a rotation from now on, not of a thread."""
+        for _, file in live.files.values():
+            self._numbered.take_for_rotations(live.folder, thread_of(file.log))
 
     def list_files(self, name: str, live: LiveLog | None, since_ns: int, archived_log: str | None = None) -> list[ListedFile]:
         """Return all files of a log, in the order that their names give.
@@ -204,7 +216,7 @@ class FileCatalog:
                 is_log = name.has_extension and (name.protocol in self._protocols or name.is_eve)
                 if not is_log or name.log in {*logs, *but} or changed_ns(path) < since_ns - _SKEW_NS:
                     continue
-                file = self._classify_archived(path, root)
+                file = self._classify_archived(path, root, has_threads=self._has_threads(name.stream))
                 if not isinstance(file, LogFile) or file.log in {*logs, *but}:
                     continue
                 if self._list_file(file, is_in_live_folder=False).began_ns > since_ns:
@@ -222,23 +234,29 @@ class FileCatalog:
     def _scan_folder(self, folder: Path, log: str | None) -> Iterator[LiveLog]:
         """Yield the logs of a folder, or only the one of a file that was named."""
         logs: dict[str, LiveLog] = {}
+        files: dict[Path, LogFile] = {}
         try:
             with os.scandir(folder) as entries:
-                listed = list(entries)
+                listed = {Path(entry.path): entry for entry in entries}
         except OSError as error:
             if folder not in self._unreadable and not isinstance(error, FileNotFoundError):
                 logger.warning("folder_unreadable", extra={"folder": str(folder), "error": error.strerror})
                 self._unreadable.add(folder)
             return
-        for entry in listed:
-            if log is not None and parse_name(entry.name).log != log:
+        for path, entry in listed.items():
+            name = parse_name(entry.name)
+            if log is not None and log not in {name.log, name.stream if name.is_numbered else name.log}:
                 continue
             try:
                 if entry.is_file() and isinstance(file := self._classify(entry, is_explicit=log is not None), LogFile):
-                    live = logs.setdefault(file.log, LiveLog(name=file.log, folder=folder, is_explicit=log is not None))
-                    live.files[entry.name] = entry.inode(), file
+                    files[path] = file
             except OSError:
                 continue
+        plain = None if any(parse_name(path.name).stamp for path in self._files) else log
+        for file in self._numbered.resolve(folder, list(files.values()), self._names, plain):
+            if log is None or file is not files[file.path] or parse_name(file.path.name).log == log:
+                live = logs.setdefault(file.log, LiveLog(name=file.log, folder=folder, explicit=log))
+                live.files[file.path.name] = listed[file.path].inode(), file
         yield from logs.values()
 
     def _classify(self, entry: "os.DirEntry[str]", *, is_explicit: bool) -> LogFile | LeftOutFile:
@@ -286,14 +304,14 @@ class FileCatalog:
         if live is not None:
             # by the names of the files, because the log may have got another name than they have
             logs = {file.log for _, file in live.files.values()} | {name}
-            for now in self._scan_folder(live.folder, parse_name(next(iter(live.files))).log if live.is_explicit else None):
+            for now in self._scan_folder(live.folder, live.explicit):
                 if now.name in logs:
                     listed += [self._list_file(file, is_in_live_folder=True) for _, file in now.files.values()]
         followed = [path.absolute() for path in (*self._folders, *(path.parent for path in self._files))]
         for root in {*self._archives(live), *(followed if folder is None else [folder])}:
             archived = archived_log or self._archived_log(name, root, live)
             paths = [path for path, parts in self._walk(root) if parts.stream == stream and path.parent.absolute() != folder]
-            for each in self._list_archived(root, paths, since_ns):
+            for each in self._list_archived(root, paths, since_ns, has_threads=self._has_threads(name)):
                 log = each.file.log if root != folder or each.file.path.parent in self._live else _base(each.file.log)
                 if archived in (ALL_WRITERS, log) and each.inode not in {other.inode for other in listed}:
                     listed.append(each)
@@ -309,7 +327,11 @@ class FileCatalog:
         writer = file_names.folder_writer(live.folder.absolute().relative_to(root.absolute()))
         return f"{writer}/{base}" if writer else name
 
-    def _list_archived(self, root: Path, paths: Sequence[Path], since_ns: int) -> list[ListedFile]:
+    def _has_threads(self, log: str) -> bool:
+        """Return whether the numbers in names like `eve.1.json` of a log are those of threads."""
+        return bool(thread_of(log)) or any(_base(thread_of(name)) == _base(log) for name in self._names)
+
+    def _list_archived(self, root: Path, paths: Sequence[Path], since_ns: int, *, has_threads: bool) -> list[ListedFile]:
         """Return those of some archived files that are logs and were written lately, or are the last ones by name."""
         files = []
         for path in paths:
@@ -321,15 +343,19 @@ class FileCatalog:
         recent = [path for is_recent, path in files if is_recent] or sorted(path for _, path in files)[-MAX_UNDATED:]
         listed = []
         for path in recent:
-            file = self._classify_archived(path, root)
+            file = self._classify_archived(path, root, has_threads=has_threads)
             if isinstance(file, LogFile):
                 listed.append(self._list_file(file, is_in_live_folder=False))
         return listed
 
-    def _classify_archived(self, path: Path, root: Path) -> LogFile | LeftOutFile | None:
+    def _classify_archived(self, path: Path, root: Path, *, has_threads: bool) -> LogFile | LeftOutFile | None:
         if self._archive is None and root.is_relative_to(self._root):
             root = self._root  # archives of several sensors, each beside its live folder, name their logs as the live folders do
-        return None if file_names.is_partial(path.name) else classify(path, self._protocols, explicit=True, root=root)
+        if file_names.is_partial(path.name):
+            return None
+        file = classify(path, self._protocols, explicit=True, root=root)
+        is_rotation = isinstance(file, LogFile) and not has_threads and parse_name(path.name).is_numbered
+        return as_rotation(file) if isinstance(file, LogFile) and is_rotation else file
 
     def _walk(self, root: Path) -> list[tuple[Path, LogName]]:
         """Return the files below a folder, with the parts of their names."""
@@ -341,6 +367,21 @@ class FileCatalog:
                 walked += [(Path(folder, name), parse_name(name)) for name in names]
             self._walked[root] = walked
         return walked
+
+    def _began_ns(self, file: LogFile) -> int:
+        return self._list_file(file, is_in_live_folder=True).began_ns
+
+    def _newest_ns(self, file: LogFile) -> int:
+        try:
+            status = file.path.stat()
+        except OSError:
+            return 0
+        key = (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns
+        if key not in self._newest:
+            if len(self._newest) >= MAX_CACHED:
+                self._newest.clear()
+            self._newest[key] = newest_record_ns(file.path, self._latest_ns)
+        return self._newest[key]
 
     def _list_file(self, file: LogFile, *, is_in_live_folder: bool) -> ListedFile:
         inode, head, began_ns, is_cut = (0, 0), b"", 0, False

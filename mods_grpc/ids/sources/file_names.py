@@ -35,7 +35,7 @@ _SEPARATORS = "-_.+ "
 _LOGGER = re.compile(r"(?:^|[-_.=])((?:logger|manager|proxy|worker)(?:-?\d+)*(?:-\d+)?)$")
 _ARCHIVER_FIELD = re.compile(r"__(?:[a-z_]+=[^,_]*(?:_[^,_=]+)*,?)*__$")
 _LOG_SUFFIX = re.compile(r"log_suffix=([^,]*?)(?=,|__|$)")
-_NUMBERED = re.compile(r"(.*[^\d.])\.(\d{1,3})")
+_NUMBERED = re.compile(r"(.*[^\d.])\.(\d{1,3})(?:\.(\d{1,3}))?")
 _EVE = re.compile(r"eve(?![a-z])", re.IGNORECASE)
 _FOLDER_OF_DATES = re.compile(r"(?:\w+=)?(?:(?:19|20)\d\d|[0-3]\d)")
 _ARCHIVES = set(
@@ -70,6 +70,11 @@ class LogName:
     def rotated(self) -> bool:
         """Whether the name is one that a rotation gives."""
         return bool(self.stamp or self.number)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the writer is a number that may be of a rotation instead, as in `eve.1.json`."""
+        return self.writer.isdigit() and not self.rotated
 
     @property
     def protocol(self) -> str | None:
@@ -116,8 +121,8 @@ def parse_name(name: str) -> LogName:
     if match := _NUMBERED.fullmatch(rest):
         # Suricata's threads number their files, whatever they are called, Zeek's streaming logs their rotations
         if _EVE.match(match[1]) or (has_extension and protocol_of(match[1]) is None):
-            rest, writer = match[1], writer or match[2]
-        elif has_extension:
+            rest, writer, number = match[1], writer or match[2], number or int(match[3] or 0)
+        elif has_extension and match[3] is None:
             rest, number = match[1], number or int(match[2])
     stream = rest or name
     return LogName(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import time_ns
 
@@ -13,10 +14,12 @@ from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import RejectedLineHandler
 from mods_grpc.ids.sources.copies import find_original, log_folder
 from mods_grpc.ids.sources.file_catalog import FileCatalog, LiveLog
-from mods_grpc.ids.sources.followed_file import Place
+from mods_grpc.ids.sources.followed_file import Place, is_recognisable
 from mods_grpc.ids.sources.followed_log import FollowedLog, Positioned
 from mods_grpc.ids.sources.log_files import LogFile
-from mods_grpc.ids.sources.position import FilePosition, LogPosition
+from mods_grpc.ids.sources.numbered_files import thread_of
+from mods_grpc.ids.sources.position import FileIdentity, FilePosition, LogPosition
+from mods_grpc.ids.sources.text_file import TextFile
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class LogFollower:
         self._places: dict[str, Place] = {}
         self._logs: dict[str, FollowedLog] = {}
         self._copies: dict[str, dict[str, int]] = {}
+        self._threads: dict[str, dict[str, int]] = {}  # the files of each log with a number, as last seen
         self._originals: dict[str, str] = {}  # by log, the one that has its records too; empty if none has
         self._looks_for_original: dict[str, int] = {}
         self._is_resumed = position is not None
@@ -81,6 +85,8 @@ class LogFollower:
             FileNotFoundError: What is followed is gone.
         """
         lives = self._catalog.scan({*self._logs, *self._positions})
+        if any(map(thread_of, lives)) and self._find_rotations(lives):
+            lives = self._catalog.scan({*self._logs, *self._positions})
         self._stop_repeating(lives)
         names = dict.fromkeys(name for name in (*lives, *self._logs, *self._positions) if not self._originals.get(name))
         before, self._changed_ns = self._changed_ns, self._catalog.changed_ns
@@ -162,6 +168,35 @@ class LogFollower:
         self._copies[name] = live.snapshot
         return True
 
+    def _find_rotations(self, lives: Mapping[str, LiveLog]) -> bool:
+        """Return whether logs were taken for those of threads, and are rotations: a file has the text of another number."""
+        positions = self.position().files
+        logs: set[str] = set()
+        for name, live in lives.items():
+            others = [each for log, each in positions.items() if log != name and thread_of(name) in {log, thread_of(log)}]
+            if not others or self._threads.get(name) == live.snapshot:
+                continue
+            self._threads[name] = live.snapshot
+            heads = [self._catalog.read_head(file) for _, file in live.files.values()]
+            if any(_has_begun_as(head, other) for head in heads for other in others):
+                self._catalog.take_for_rotations(live)
+                logs.add(thread_of(name))
+        for log in logs:
+            parts = {name: place for name, place in positions.items() if log in {name, thread_of(name)}}
+            newest = parts.pop(max(parts, key=lambda name: parts[name].newest_ns))
+            read = [identity for place in parts.values() for identity in place.read]
+            for live in [live for name, live in lives.items() if thread_of(name) == log]:
+                for _, file in live.files.values():
+                    head = self._catalog.read_head(file)
+                    if place := next((place for place in parts.values() if _has_begun_as(head, place)), None):
+                        read.append(FileIdentity.of(head))
+                        if _has_more(file.path, place.offset):
+                            self._lose(log, file.path.name, "rotated with other threads before it was read")
+            for name in [name for name in positions if log in {name, thread_of(name)}]:
+                self._forget(name)
+            self._positions[log] = replace(newest, finished=(*newest.finished, *read))
+        return bool(logs)
+
     def _stop_repeating(self, lives: Mapping[str, LiveLog]) -> None:
         """Find logs whose records another log in their folder has too, and read them no more."""
         for name, live in lives.items():
@@ -200,6 +235,21 @@ class LogFollower:
         self.lost.append(name)
         hint = "--archive names the folder of rotated logs"
         logger.warning("records_lost", extra={"log": name, "file": file, "reason": reason, "hint": hint})
+
+
+def _has_begun_as(head: bytes, position: FilePosition) -> bool:
+    """Return whether a file that begins with `head` is the one of a position, by more than a header."""
+    return position.identity.matches(head) and is_recognisable(head[: position.identity.length])
+
+
+def _has_more(path: Path, offset: int) -> bool:
+    """Return whether a file has text at an offset."""
+    try:
+        with TextFile(path) as text:
+            text.seek(offset)
+            return bool(text.read(1))
+    except OSError:
+        return False
 
 
 def _paths(live: LiveLog) -> list[Path]:

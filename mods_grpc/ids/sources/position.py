@@ -61,6 +61,12 @@ class FilePosition:
     finished: tuple[FileIdentity, ...] = ()
     inode: tuple[int, int] | None = None
 
+    @property
+    def read(self) -> tuple[FileIdentity, ...]:
+        """The files that were read, in whole or in part."""
+        previous = self.previous.read if self.previous else ()
+        return (*self.finished, *previous, *([self.identity] if self.offset else []))
+
     def to_json(self) -> dict[str, Any]:
         """Return the position as values for JSON."""
         return {

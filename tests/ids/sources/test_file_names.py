@@ -70,6 +70,7 @@ NAMES = {
     "mods.2.json": ("mods.2", "", 0),
     "suricata-eve.3.json": ("suricata-eve.3", "", 0),
     "eve.1.json.2.gz": ("eve.1", "", 2),
+    "eve.1.2.json.gz": ("eve.1", "", 2),
     "eve.1.json-20240418.gz": ("eve.1", "20240418", 0),
     "eve-2024-04-18.3.json": ("eve.3", "20240418", 0),
     "eve-http-2024-04-18-12.json": ("eve-http", "2024041812", 0),
@@ -91,6 +92,11 @@ def test_a_name_gives_the_log_and_the_place_in_the_order_of_rotations(name):
     parsed = parse_name(name)
     assert (parsed.log, parsed.stamp, parsed.number) == NAMES[name]
     assert parsed.rotated is bool(parsed.stamp or parsed.number)
+
+
+def test_a_number_before_the_extension_may_be_of_a_rotation_where_threads_have_theirs():
+    names = ["eve.1.json", "eve.1.json.gz", "mods.2.json", "eve.json", "eve.json.1", "eve.1.2.json", "conn.1.log"]
+    assert [name for name in names if parse_name(name).is_numbered] == ["eve.1.json", "eve.1.json.gz", "mods.2.json"]
 
 
 @pytest.mark.parametrize(

@@ -1,91 +1,16 @@
-"""Writers of live logs, rotated as the real tools do it, one operation on the file system at a time.
-
-`Setup.operations` yields after each operation, so that a reader may look at, or be killed at, every moment between two of them.
-"""
+"""Writers of live logs, rotated as the real tools do it, one operation on the file system at a time."""
 
 import gzip
-import itertools
 import json
 import os
-from datetime import timedelta
 
-from tests.support.live_logs.log_writer import START, Writer
+from tests.support.live_logs import logrotate
+from tests.support.live_logs.live_setup import Setup, compress
 
 STATS = (
     json.dumps({"timestamp": "2024-04-19T00:00:00.000000+0000", "event_type": "stats", "stats": {"uptime": "0" * 3_000}}) + "\n"
 )
 LATE = 99  # number of a writer of late lines
-
-
-def compress(source, target):
-    """Compress as `gzip` does: the target grows, the source is deleted when it is whole."""
-    data = gzip.compress(source.read_bytes())
-    with target.open("wb") as file:
-        file.write(data[: len(data) // 2])
-        file.flush()
-        yield
-        file.write(data[len(data) // 2 :])
-    yield
-    source.unlink()
-    yield
-
-
-class Setup:
-    """A set-up: writers, what is followed, and how the logs are rotated.
-
-    Attributes:
-        writers: The writers.
-        followed: Files and folders that are followed.
-        archive: Folder of rotated logs; None for the default.
-        can_restart: Whether a reader that starts anew can find every record.
-        must_be_seen: Whether a reader must have looked at a log before it is rotated.
-    """
-
-    form = "eve"
-    archive = None
-    can_restart = True
-    must_be_seen = False
-
-    def __init__(self, root, draw):
-        self.root, self.draw = root, draw
-        self.rotations = 0
-        self.clock = itertools.count()
-        self.writers = self.make_writers()
-        self.followed = self.make_followed()
-        for path in self.followed:
-            (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
-
-    def make_writers(self):
-        return [self.writer(self.root / "eve.json", 1)]
-
-    def make_followed(self):
-        return [self.root / "eve.json"]
-
-    def writer(self, path, number, protocol="conn"):
-        writer = Writer(path, number, self.draw, form=self.form, protocol=protocol)
-        writer.clock = self.clock
-        return writer
-
-    def write(self):
-        """Let one of the writers write."""
-        writer = self.draw.choice(self.writers)
-        writer.write(self.draw.randrange(1, 6), cut=self.draw.random() < 0.3)
-
-    def operations(self):
-        """Rotate all logs, an operation at a time; writers write in between."""
-        self.rotations += 1
-        for writer in list(self.writers):
-            yield from self.rotate(writer)
-
-    def rotate(self, writer):
-        raise NotImplementedError
-
-    @property
-    def written(self):
-        return {writer.number: writer.written for writer in self.writers}
-
-    def stamp(self, pattern, rotations=None):
-        return (START + timedelta(hours=self.rotations if rotations is None else rotations)).strftime(pattern)
 
 
 class ZeekStandalone(Setup):
@@ -137,48 +62,6 @@ class ZeekLoggers(ZeekStandalone):
     def archived(self, writer):
         name = f"conn.{self.stamp('%H:00:00', self.rotations - 1)}-{self.stamp('%H:00:00')}-{writer.path.parent.name}"
         return self.archive / self.stamp("%Y-%m-%d", self.rotations - 1) / f"{name}.log.gz"
-
-
-class LogrotateCreate(Setup):
-    """Logrotate with `create`: names move on by one; the writer writes to the renamed file until it gets a signal."""
-
-    compresses, delays = True, False
-
-    def rotate(self, writer):
-        path = writer.path
-        if not path.exists():
-            return
-        if self.delays and path.with_name(f"{path.name}.1").exists():
-            yield from compress(path.with_name(f"{path.name}.1"), path.with_name(f"{path.name}.1.gz"))
-        numbers = [int(file.name.removeprefix(f"{path.name}.").split(".")[0]) for file in path.parent.glob(f"{path.name}.*")]
-        for number in sorted(numbers, reverse=True):
-            for end in ("", ".gz"):
-                file = path.with_name(f"{path.name}.{number}{end}")
-                if file.exists():
-                    file.rename(path.with_name(f"{path.name}.{number + 1}{end}"))
-                    yield
-        path.rename(path.with_name(f"{path.name}.1"))
-        yield
-        path.touch()
-        yield
-        writer.write(self.draw.randrange(3))
-        yield
-        writer.open()
-        yield
-        if self.compresses and not self.delays:
-            yield from compress(path.with_name(f"{path.name}.1"), path.with_name(f"{path.name}.1.gz"))
-
-
-class LogrotateDelayed(LogrotateCreate):
-    """The same with `delaycompress`."""
-
-    delays = True
-
-
-class LogrotatePlain(LogrotateCreate):
-    """The same without compression."""
-
-    compresses = False
 
 
 class LogrotateDates(Setup):
@@ -290,21 +173,6 @@ class Dated(Setup):
             yield from compress(before, before.with_name(f"{before.name}.gz"))
 
 
-class Threaded(LogrotateDelayed):
-    """Suricata's `threaded`: a file for each thread, rotated together; one thread begins later."""
-
-    def make_followed(self):
-        return [self.root / "suricata"]
-
-    def make_writers(self):
-        return [self.writer(self.root / "suricata" / f"eve.{number}.json", number) for number in (1, 2)]
-
-    def operations(self):
-        if self.rotations == 1:
-            self.writers.append(self.writer(self.root / "suricata" / "eve.12.json", 12))
-        yield from super().operations()
-
-
 class Deleted(Setup):
     """The log is deleted, and made anew when the writer gets a signal."""
 
@@ -402,15 +270,23 @@ SETUPS = {
     "zeek": ZeekStandalone,
     "zeek-json": ZeekJson,
     "zeek-loggers": ZeekLoggers,
-    "create": LogrotateCreate,
-    "delaycompress": LogrotateDelayed,
-    "nocompress": LogrotatePlain,
+    "create": logrotate.LogrotateCreate,
+    "delaycompress": logrotate.LogrotateDelayed,
+    "nocompress": logrotate.LogrotatePlain,
+    "extension": logrotate.LogrotateExtension,
+    "extension-folder": logrotate.LogrotateExtensionFolder,
+    "extension-nocompress": logrotate.LogrotateExtensionPlain,
+    "extension-olddir": logrotate.LogrotateExtensionOld,
+    "extension-zeek": logrotate.LogrotateExtensionZeek,
     "olddir": LogrotateDates,
     "elsewhere": LogrotateElsewhere,
     "copytruncate": CopyTruncate,
     "copytruncate-alike": CopyTruncateAlike,
     "dated": Dated,
-    "threaded": Threaded,
+    "threaded": logrotate.Threaded,
+    "threaded-extension": logrotate.ThreadedExtension,
+    "threaded-after-plain": logrotate.ThreadedAfterPlain,
+    "plain-after-threaded": logrotate.PlainAfterThreaded,
     "deleted": Deleted,
     "rsync": Synchronised,
     "gzip-writer": CompressedWriter,
