@@ -2,23 +2,32 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from hashlib import blake2b
-from itertools import islice
+from itertools import islice, permutations
 from pathlib import Path
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.records import Record
 from mods_grpc.ids.sources import file_names
-from mods_grpc.ids.sources.file_heads import RECORDS, head_lines, head_records, newest_record_ns
+from mods_grpc.ids.sources.file_heads import (
+    RECORDS,
+    file_head,
+    head_records,
+    last_records,
+    last_text,
+    newest_record_ns,
+    record_key,
+)
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, TextFile
 
 MAX_SEARCHED_BYTES = 64 << 20
 SAMPLES = 4
 _COMPARED_BYTES = 1 << 18
+_COMPARED_END_BYTES = 8 << 20
 _MIN_TIME_DIGITS = 10  # whole seconds since 1970
 _JSON_FOLDERS = {"json", "json-logs", "json_logs", "ndjson"}
 _FORMATS = {*_JSON_FOLDERS, "ascii", "tsv"}
@@ -54,7 +63,7 @@ def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
             original = by_inode.setdefault((status.st_dev, status.st_ino), path)
             if original is not path:
                 copies[path] = original
-            elif digest := _hash_first_line(path):
+            elif digest := file_head(path).digest:
                 by_first_line[digest].append(path)
         except OSError:
             continue
@@ -62,6 +71,27 @@ def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
         if len(alike) > 1:
             copies |= _find_equal(alike)
     return copies
+
+
+def find_other_formats(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Return the logs of Zeek whose records a file in another folder has in another format, each with that file.
+
+    Zeek gives each connection a uid of its own, so records with the same uid and time are the same ones. A file is left out only
+    if its first records are the first ones of the other, and its last ones among those at the end of the other.
+    """
+    alike: defaultdict[tuple[str, str, int], list[tuple[bool, Path]]] = defaultdict(list)
+    for path in paths:
+        with suppress(OSError):
+            head = file_head(path)
+            if head.first is not None and not file_names.parse_name(path.name).is_eve:
+                alike[head.first].append((not head.is_json, path))
+    formats: dict[Path, Path] = {}
+    for files in alike.values():
+        for (is_tsv, path), (is_other_tsv, other) in permutations(sorted(files), 2):
+            is_possible = is_tsv is not is_other_tsv and path.parent != other.parent
+            if is_possible and not {path, other} & formats.keys() and _has_all_records(other, path):
+                formats[path] = other
+    return formats
 
 
 def find_repeated(paths: Iterable[Path]) -> dict[Path, str]:
@@ -121,14 +151,17 @@ def _parse_name(path: Path) -> LogName:
     return replace(name, is_json=True) if path.parent.name.lower() in _JSON_FOLDERS else name
 
 
-def _hash_first_line(path: Path) -> bytes:
-    """Return a hash of a file's text up to its first line that is not of a header; empty if it has none."""
-    text = blake2b(digest_size=16)
-    for line in head_lines(path):
-        text.update(line)
-        if not line.startswith(b"#") and line.strip():
-            return text.digest()
-    return b""
+def _has_all_records(path: Path, other: Path) -> bool:
+    """Return whether a file seems to have all records of another one: those at its beginning and at its end."""
+    try:
+        pairs = zip(head_records(path), head_records(other), strict=False)
+        if any(record_key(record) != record_key(twin) for (_, record), (_, twin) in pairs):
+            return False
+        last = last_records(other)[-SAMPLES:]
+        text = last_text(path, _COMPARED_END_BYTES) if last else b""
+    except OSError:
+        return False
+    return bool(last) and all(_has_record(text, record) for record in last)
 
 
 def _find_equal(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -255,11 +288,14 @@ def _drop_held(path: Path, records: list[tuple[bytes, Record]], *, by_line: bool
 
 
 def _holds(text: bytes, line: bytes, record: Record | None) -> bool:
-    if line in text:
-        return True
-    uid = (record.uid or "").encode() if record is not None else b""
+    return line in text or (record is not None and _has_record(text, record))
+
+
+def _has_record(text: bytes, record: Record) -> bool:
+    """Return whether a line of a text has the uid and the time of a record."""
+    uid = (record.uid or "").encode()
     at = text.find(uid) if uid else -1
-    while record is not None and at >= 0:
+    while at >= 0:
         end = text.find(b"\n", at)
         if _has_time(text[text.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(text)], record.ts):
             return True

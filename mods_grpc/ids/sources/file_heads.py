@@ -1,8 +1,13 @@
 """What the first lines of a file say: what log it is, and when its first records were written."""
 
 import json
+import re
+from collections import deque
 from collections.abc import Collection, Container, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from itertools import islice, takewhile
 from os import SEEK_END
 from pathlib import Path
@@ -21,10 +26,87 @@ from mods_grpc.ids.sources.text_file import TextFile
 HEAD_LINES_BYTES = 1 << 16
 HEAD_BUFFER_BYTES = 1 << 13
 RECORDS = 8
+MAX_CACHED = 20_000
+_TEXT_LINES = 8
+_MIN_COLUMNS = 5  # of a table without a header
+_COLUMN_SEPARATORS = (b",", b";", b"|")
+_EPOCH = re.compile(rb"1\d{9}\b")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
 
 MIXED: Final = "mixed"
 OTHER: Final = "other"
 NAMELESS: Final = "nameless"
+
+
+@dataclass(frozen=True, slots=True)
+class FileHead:
+    """What the first lines of a file say.
+
+    Attributes:
+        digest: Hash of the text up to the first line that is not of a header; empty if there is no such line.
+        is_text: Whether the lines are of text for people, not of a log that a program reads, nor of a damaged one or a table.
+        is_json: Whether the first line that is not of a header is JSON.
+        first: Protocol, uid and time in milliseconds of the first record; None if it has none of them.
+        start_ns: When the first records were written, nanoseconds since 1970; None if there is no record.
+    """
+
+    digest: bytes
+    is_text: bool
+    is_json: bool
+    first: tuple[str, str, int] | None
+    start_ns: int | None
+
+
+def file_head(path: Path) -> FileHead:
+    """Return what the first lines of a file say, which is read once as long as it does not change.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    status = path.stat()
+    return _read_file_head(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def _read_file_head(path: Path, *_: int) -> FileHead:
+    parser, text, digest = LineParser(path.name), blake2b(digest_size=16), b""
+    lines: list[bytes] = []
+    records: list[Record] = []
+    for line in head_lines(path):
+        if not digest:
+            text.update(line)
+            digest = b"" if line.startswith(b"#") or not line.strip() else text.digest()
+        if len(lines) < _TEXT_LINES and line.strip():
+            lines.append(line)
+        with suppress(MalformedLineError):
+            if (record := parser.parse(line)) is not None:
+                records.append(record)
+        if len(records) == RECORDS:
+            break
+    is_text = bool(lines) and all(map(_is_text, lines)) and not _is_table(lines)
+    is_json = any(line.startswith(b"{") for line in lines[:1])
+    return FileHead(digest, is_text, is_json, record_key(records[0]) if records else None, _start_ns(records))
+
+
+def record_key(record: Record) -> tuple[str, str, int] | None:
+    """Return what two logs have in common of a record that Zeek wrote to both: protocol, uid, and time in milliseconds."""
+    return (record.protocol, record.uid, record.ts // 10**6) if record.uid else None
+
+
+def _is_text(line: bytes) -> bool:
+    """Return whether a line is complete text, and none of a log or of what is left of one."""
+    if not line.endswith(b"\n") or b"\t" in line or b'{"' in line or _EPOCH.match(line):
+        return False
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return line[:1] not in b'#{["' and _CONTROL.search(line.rstrip(b"\r\n")) is None
+
+
+def _is_table(lines: list[bytes]) -> bool:
+    counts = [[line.count(separator) for line in lines] for separator in _COLUMN_SEPARATORS]
+    return any(min(count) >= _MIN_COLUMNS - 1 for count in counts)
 
 
 def read_kind(path: Path) -> str | None:
@@ -78,9 +160,13 @@ def first_record_ns(path: Path, protocols: Collection[str] = PROTOCOLS, latest_n
         The time; None if there is no record among the first lines, or the file can't be read.
     """
     try:
-        times = [record.logged_ns for _, record in islice(head_records(path, protocols, latest_ns), RECORDS)]
+        return _start_ns([record for _, record in islice(head_records(path, protocols, latest_ns), RECORDS)])
     except OSError:
         return None
+
+
+def _start_ns(records: list[Record]) -> int | None:
+    times = [record.logged_ns for record in records]
     return max(min(times), median_low(times) - MAX_SKEW_SECONDS * NANOS_PER_SECOND) if times else None
 
 
@@ -121,6 +207,37 @@ def newest_record_ns(path: Path, latest_ns: int | None = None) -> int:
                 record = parser.parse(line)
                 newest_ns = max(newest_ns, 0 if record is None else record.logged_ns)
     return newest_ns
+
+
+def last_records(path: Path) -> list[Record]:
+    """Return the records among the last lines of a file, of 64 KiB of text.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    parser = LineParser(path.name)
+    records = []
+    for line in (
+        *takewhile(lambda line: line.startswith(b"#"), head_lines(path)),
+        *last_text(path, HEAD_LINES_BYTES).splitlines(),
+    ):
+        with suppress(MalformedLineError):
+            if (record := parser.parse(line)) is not None:
+                records.append(record)
+    return records
+
+
+def last_text(path: Path, size: int) -> bytes:
+    """Return the end of a file's text; of a compressed one, all of it is read.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    with TextFile(path) as file:
+        if file.is_plain:
+            file.seek(max(0, file.seek(0, SEEK_END) - size))
+        blocks = deque(iter(lambda: file.read(HEAD_LINES_BYTES), b""), maxlen=size // HEAD_LINES_BYTES + 1)
+    return b"".join(blocks)[-size:]
 
 
 def head_lines(path: Path) -> Iterator[bytes]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from mods_grpc.errors import DataError, NoLogsError
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.sources import file_names
-from mods_grpc.ids.sources.copies import find_copies, find_repeated
-from mods_grpc.ids.sources.file_heads import HEAD_LINES_BYTES, MIXED, NAMELESS, read_kind
+from mods_grpc.ids.sources.copies import find_copies, find_other_formats, find_repeated
+from mods_grpc.ids.sources.file_heads import HEAD_LINES_BYTES, MIXED, NAMELESS, file_head, read_kind
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError, check_compression
 
@@ -100,7 +100,8 @@ def classify(path: Path, protocols: Container[str], *, explicit: bool = False, r
         name = file_names.parse_name(path.name)
         if (reason := _reason_against(path, name, status, protocols, explicit=explicit)) is not None:
             return LeftOutFile(path=path, reason=reason)
-        check_compression(path)
+        if explicit:  # else it was opened before
+            check_compression(path)
     except UnsupportedCompressionError as error:
         return LeftOutFile(path=path, reason=COMPRESSION, detail=str(error))
     except OSError as error:
@@ -152,7 +153,13 @@ def _drop_repeated(logs: dict[str, list[LogFile]], left_out: list[LeftOutFile]) 
     repeated = find_repeated(path for path in paths if path not in copies)
     left_out += [LeftOutFile(path=path, reason=COPY, detail=f"of {original}") for path, original in copies.items()]
     left_out += [LeftOutFile(path=path, reason=f"{REPEATS} {file_names.usual_name(log)}") for path, log in repeated.items()]
-    unique = {file.path: file for file in files if file.path not in copies and file.path not in repeated}
+    formats = find_other_formats(path for path in paths if path not in copies and path not in repeated)
+    for file in files:
+        if (other := formats.get(file.path)) is not None:
+            reason = f"{REPEATS} {file_names.usual_name(file.log.rpartition('/')[2])}"
+            left_out.append(LeftOutFile(path=file.path, reason=reason, detail=f"of {other}"))
+    dropped = {*copies, *repeated, *formats}
+    unique = {file.path: file for file in files if file.path not in dropped}
     left_out += [LeftOutFile(path=file.path, reason=COPY) for file in files if unique.get(file.path, file) is not file]
     return LogListing(logs=group(list(unique.values())), left_out=tuple(left_out))
 
@@ -218,8 +225,10 @@ def _reason_against(
         kind = _read_kind(path, status.st_dev, status.st_ino, min(status.st_size, HEAD_LINES_BYTES))
         if kind is None:
             return None if explicit else NOT_A_LOG
+    if is_named and not (name.is_eve or name.protocol in protocols):
+        return OTHER_LOG
     if is_named:
-        return None if name.is_eve or name.protocol in protocols else OTHER_LOG
+        return NOT_A_LOG if not explicit and file_head(path).is_text else None
     if kind == NAMELESS and explicit and name.is_json:
         return None  # its lines are rejected, which says what they lack
     return None if kind == MIXED or kind in protocols else OTHER_LOG

@@ -13,7 +13,7 @@ from mods_grpc.features.watermark import MAX_SKEW_SECONDS
 from mods_grpc.ids.logs.line_rules import MAX_LINE_BYTES, MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler
-from mods_grpc.ids.sources.file_heads import first_record_ns
+from mods_grpc.ids.sources.file_heads import file_head, first_record_ns
 from mods_grpc.ids.sources.log_files import LogFile, LogListing
 from mods_grpc.ids.sources.text_file import TextFile
 
@@ -83,7 +83,7 @@ class RecordedFiles:
         # the next record of each file by write time, or None for a file to be opened, with the iterator over the rest
         self._heap: list[tuple[int, int, Record | None, Iterator[tuple[int, Record]]]] = []
         for files in listing.logs.values():
-            starts = [first_record_ns(file.path, latest_ns=latest_ns) for file in files]
+            starts = [_start_ns(file.path, latest_ns) for file in files]
             opened_ns = 0
             for file, start_ns, next_ns in zip(files, starts, [*starts[1:], None], strict=True):
                 # a file whose first lines have no record is opened with the one before it
@@ -162,6 +162,16 @@ def is_cut(line: bytes, text: TextFile) -> bool:
 def _opening_ns(start_ns: int, next_ns: int | None) -> int:
     """Return when to open a file: when its first records were written, but not much later than those of the file after it."""
     return next_ns if next_ns is not None and next_ns < start_ns - _MAX_SKEW_NS else start_ns
+
+
+def _start_ns(path: Path, latest_ns: int | None) -> int | None:
+    """Return when the first records of a file were written, from what was read of it before if possible."""
+    if latest_ns is not None:
+        return first_record_ns(path, latest_ns=latest_ns)
+    try:
+        return file_head(path).start_ns
+    except OSError:
+        return None
 
 
 def _logged_ns(record: Record) -> int:

@@ -144,6 +144,26 @@ def test_a_log_in_both_formats_in_folders_of_their_own_is_read_once(tmp_path, fo
     assert count(tmp_path) == (6, {})
 
 
+@pytest.mark.parametrize("folder", ["zeek-json", "json/2024-04-19", "b/c"])
+def test_a_log_in_both_formats_in_any_two_folders_is_read_once(tmp_path, folder):
+    write(tmp_path, {"zeek/conn.log": tsv(), f"{folder}/conn.00:00:00-01:00:00.log.gz": gzip.compress(zeek_json())})
+    assert count(tmp_path) == (3, {"conn.00:00:00-01:00:00.log.gz": "repeats conn.log"})
+    write(tmp_path, {"zeek/conn.log": tsv(count=2)})  # one that lacks the last line is the one that is left out
+    assert count(tmp_path) == (3, {"conn.log": "repeats conn.log"})
+    (left_out,) = list_logs([tmp_path], PROTOCOLS, recursive=True).left_out
+    assert left_out.detail == f"of {tmp_path / folder / 'conn.00:00:00-01:00:00.log.gz'}"
+
+
+def test_logs_in_two_formats_are_both_read_unless_uids_and_times_are_the_same(tmp_path):
+    later = zeek_json().replace(b".0,", b".5,")
+    other = zeek_json().replace(b"C0x1", b"C0y1")
+    longer = zeek_json(count=2) + zeek_json(1)
+    nameless = zeek_json().replace(b'"uid"', b'"id"')
+    for data in (later, other, longer, nameless):
+        write(tmp_path, {"a/conn.log": tsv(), "b/conn.log": data})
+        assert count(tmp_path) == (3 + data.count(b"\n"), {})
+
+
 def test_an_output_of_suricata_that_repeats_events_is_told_from_one_that_splits_them(tmp_path):
     write(tmp_path, {"eve.json": eve() + eve(1), "eve-flow.json": eve()})
     assert count(tmp_path) == (6, {"eve-flow.json": "repeats eve.json"})

@@ -158,3 +158,16 @@ def test_folders_of_dates_beside_a_live_folder_are_archives(tmp_path):
     reader = LogReader(tmp_path / "stopped", follow=True)
     assert poll(reader) == []
     reader.close()
+
+
+def test_text_called_like_a_log_is_not_followed_but_a_log_that_begins_with_text_is(tmp_path):
+    write(
+        tmp_path,
+        {"conn.log": tsv(), "http.log": b"04/19/2024-00:00:00.000000 example.com[**]/[**]-\n", "dns.log": b"no record\n"},
+    )
+    reader = LogReader(tmp_path, follow=True)
+    assert (len(poll(reader, 2)), reader.counters.malformed) == (3, {})
+    with (tmp_path / "dns.log").open("ab") as file:
+        file.write(tsv(1, path="dns"))
+    assert (len(poll(reader, 2)), reader.counters.malformed) == (3, {"header": 1})
+    reader.close()

@@ -9,7 +9,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from mods_grpc.features.records import PROTOCOLS
-from mods_grpc.ids.sources.log_files import LeftOutFile, classify, list_logs, open_listing
+from mods_grpc.ids.sources.log_files import LeftOutFile, LogFile, classify, list_logs, open_listing
 from tests.support.small_logs import eve, tsv, write, zeek_json
 
 
@@ -209,3 +209,45 @@ def test_nothing_to_read_is_an_error_that_says_what_is_there(tmp_path, caplog):
     with pytest.raises(DataError, match=r"no logs of conn; left out: 2 other log, 1 compression \(zip: unpack it first\)"):
         open_listing([tmp_path], ("conn",))
     assert "logs_unreadable" in caplog.text
+
+
+SURICATA_TEXT = "04/19/2024-00:00:0{}.000000 example.com[**]/index.html[**]Mozilla/5.0 [**]203.0.113.1:1024 -> 10.0.0.1:80\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(map(SURICATA_TEXT.format, range(9))),
+        "04/19/2024-00:00:00.000000 203.0.113.1:1024 -> 10.0.0.1:443  TLS: Subject='CN=example.com' Issuerdn='O=CA'\n",
+        '203.0.113.1 - - [19/Apr/2024:00:00:00 +0000] "GET / HTTP/1.1" 200 12 "-" "curl/8.0"\r\n',
+        "19-Apr-2024 00:00:00.000 client @0x7f 203.0.113.1#1024 (example.com): query: example.com IN A + (10.0.0.1)\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["http.log", "ssl.log.1.gz", "dns.log", "eve.log"])
+def test_text_for_people_is_no_log_although_it_is_called_like_one(tmp_path, name, text):
+    data = text.encode()
+    write(tmp_path, {"eve.json": eve(), name: gzip.compress(data) if name.endswith(".gz") else data})
+    assert listed(tmp_path) == ({"eve": ["eve.json"]}, {name: "not a log"})
+    assert isinstance(classify(tmp_path / name, PROTOCOLS, explicit=True), LogFile)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n\n",
+        tsv(count=0),
+        tsv().split(b"\n", 4)[-1],  # without its header
+        tsv()[3:],
+        b"ts,uid,id.orig_h,id.orig_p,id.resp_h,id.resp_p\n1713484800.0,C1,203.0.113.1,1024,10.0.0.1,22\n",
+        b"1713484800.0 C1 203.0.113.1 1024 10.0.0.1 22\n",
+        b"a half line",
+        b'resp_p": 22}\n' + zeek_json(),
+        b'[{"ts": 1713484800.0,\n',
+        b"Apr 19 00:00:00 host zeek: " + zeek_json(count=1),
+        b"\xff\xfe\x00damage\n",
+    ],
+)
+def test_a_log_that_is_empty_damaged_or_a_table_is_not_taken_for_text(tmp_path, data):
+    write(tmp_path, {"conn.log": data})
+    assert listed(tmp_path) == ({"conn": ["conn.log"]}, {})
