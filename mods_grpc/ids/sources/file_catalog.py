@@ -11,9 +11,9 @@ from time import time_ns
 
 from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.file_heads import first_record_ns, newest_record_ns
-from mods_grpc.ids.sources.file_names import LogName
+from mods_grpc.ids.sources.file_names import LogName, parse_name
 from mods_grpc.ids.sources.followed_file import begin_alike
-from mods_grpc.ids.sources.log_files import LeftOutFile, LogFile, classify
+from mods_grpc.ids.sources.log_files import UNREADABLE, LeftOutFile, LogFile, classify
 from mods_grpc.ids.sources.numbered_files import NumberedFiles, as_rotation, thread_of
 from mods_grpc.ids.sources.position import HEAD_BYTES
 from mods_grpc.ids.sources.text_file import SUFFIXES, open_log
@@ -190,7 +190,7 @@ class FileCatalog:
         for folder in {*(folder for folder, _ in self._live_folders()), *(path.parent for path in self._files)}:
             try:
                 with os.scandir(folder) as entries:
-                    paths = [entry.path for entry in entries if parse_name(entry.name).log == Path(name).name]
+                    paths = [entry.path for entry in entries if self._log_of(entry.name, name) == Path(name).name]
                 for path in paths:
                     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
             except FileNotFoundError:
@@ -198,6 +198,11 @@ class FileCatalog:
             except OSError:
                 return False
         return True
+
+    def _log_of(self, file_name: str, log: str) -> str:
+        """Return the log that a file is called like, given how numbers are meant in the names of a log's files."""
+        name = parse_name(file_name)
+        return name.stream if name.is_numbered and not self._has_threads(log) else name.log
 
     def read_head(self, file: LogFile) -> bytes:
         """Return the first bytes of a file; empty if it is empty or can't be read."""
@@ -269,6 +274,8 @@ class FileCatalog:
         if is_explicit and file_names.is_partial(entry.name):
             is_explicit = False
         file = classify(Path(entry.path), self._protocols, explicit=is_explicit, root=self._root)
+        if isinstance(file, LeftOutFile) and file.reason == UNREADABLE:
+            return file  # which may be mended
         if len(self._classified) >= MAX_CACHED:
             self._classified.clear()
         self._classified[whole if isinstance(file, LogFile) else partial] = file
@@ -404,12 +411,6 @@ class FileCatalog:
         return ListedFile(
             file=file, inode=inode, head=head, began_ns=began_ns, is_cut=is_cut, is_in_live_folder=is_in_live_folder
         )
-
-
-@lru_cache(maxsize=MAX_CACHED)
-def parse_name(name: str) -> LogName:
-    """Return the parts of a file's name."""
-    return file_names.parse_name(name)
 
 
 def drop_copies(files: Iterable[ListedFile]) -> list[ListedFile]:

@@ -6,12 +6,14 @@ Examples: `conn.00:00:00-01:00:00-logger-1.log.gz`, `eve.json-20240418.gz`, `eve
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import PurePath
 
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.logs.log_names import is_repeating, protocol_of
 from mods_grpc.ids.sources.text_file import SUFFIXES
 
+MAX_CACHED = 20_000
 _JSON = (".json", ".jsonl", ".ndjson")
 EXTENSIONS = (".log", ".txt", ".tsv", *_JSON)
 _LABELED = (".labeled", ".labelled")
@@ -99,6 +101,7 @@ def is_partial(name: str) -> bool:
     return name.startswith((".", "#")) or name.endswith(_PARTIAL)
 
 
+@lru_cache(maxsize=MAX_CACHED)
 def parse_name(name: str) -> LogName:
     """Return the parts of a file's name, whatever it is."""
     rest, _ = _strip(name, SUFFIXES)

@@ -1,5 +1,7 @@
 """Numbers in names that keep the extension, of rotations and of threads, at the moments at which they are hard to tell apart."""
 
+import os
+
 import pytest
 
 from mods_grpc.ids.sources.position import LogPosition
@@ -46,6 +48,29 @@ def test_a_rotation_is_read_once_also_before_the_live_file_is_there_again(tmp_pa
     write(tmp_path, eve=[6])
     assert ids(reader.poll()) == [5, 6]
     assert reader.lost == []
+    reader.close()
+
+
+def test_a_rotation_that_can_not_be_read_for_a_while_is_waited_for(tmp_path, monkeypatch):
+    write(tmp_path, eve=[0])
+    reader = LogReader(tmp_path, follow=True)
+    assert ids(reader.poll()) == [0]
+    write(tmp_path, eve=[1])
+    rotate(tmp_path)
+    write(tmp_path, eve=[2])
+    denied = str(tmp_path / "eve.1.json")
+    with monkeypatch.context() as patch:
+        opened = os.open
+
+        def open_allowed(path, *args, **options):
+            if str(path) == denied:
+                raise PermissionError(13, "Permission denied", denied)
+            return opened(path, *args, **options)
+
+        patch.setattr(os, "open", open_allowed)
+        reader = restart(reader, tmp_path)
+        assert ids(reader.poll()) == []
+    assert (ids(reader.poll()), reader.lost) == ([1, 2], [])
     reader.close()
 
 
