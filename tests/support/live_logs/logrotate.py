@@ -22,17 +22,20 @@ class LogrotateCreate(Setup):
         first.parent.mkdir(exist_ok=True)
         if self.delays and first.exists():
             yield from compress(first, self.rotated(path, 1, ".gz"))
+        yield from self.move_on(path)
+        path.rename(first)
+        yield
+        yield from self.reopen(writer)
+        if self.compresses and not self.delays:
+            yield from compress(first, self.rotated(path, 1, ".gz"))
+
+    def move_on(self, path):
         for number in sorted(self.numbers(path), reverse=True):
             for end in ("", ".gz"):
                 file = self.rotated(path, number, end)
                 if file.exists():
                     file.rename(self.rotated(path, number + 1, end))
                     yield
-        path.rename(first)
-        yield
-        yield from self.reopen(writer)
-        if self.compresses and not self.delays:
-            yield from compress(first, self.rotated(path, 1, ".gz"))
 
     def reopen(self, writer):
         writer.path.touch()

@@ -101,7 +101,7 @@ class LogrotateElsewhere(LogrotateDates):
         yield
 
 
-class CopyTruncate(Setup):
+class CopyTruncate(logrotate.LogrotateCreate):
     """Logrotate with `copytruncate`: the log is copied, then emptied in place. What is written between the two would be lost."""
 
     first_line = ""
@@ -116,20 +116,19 @@ class CopyTruncate(Setup):
         if not path.exists() or not path.stat().st_size:
             return
         writer.complete()
-        for number in sorted((int(file.name.split(".")[2]) for file in path.parent.glob("eve.json.*")), reverse=True):
-            for end in ("", ".gz"):
-                file = path.with_name(f"{path.name}.{number}{end}")
-                if file.exists():
-                    file.rename(path.with_name(f"{path.name}.{number + 1}{end}"))
-                    yield
-        data, copy = path.read_bytes(), path.with_name(f"{path.name}.1")
+        yield from self.move_on(path)
+        data, copy = path.read_bytes(), self.rotated(path, 1)
         copy.write_bytes(data[: len(data) // 2])
         yield
         writer.write(self.draw.randrange(3))
         copy.write_bytes(path.read_bytes())
         os.truncate(path, 0)
         yield
-        yield from compress(copy, copy.with_name(f"{copy.name}.gz"))
+        yield from compress(copy, self.rotated(path, 1, ".gz"))
+
+
+class CopyTruncateExtension(CopyTruncate, logrotate.LogrotateExtensionFolder):
+    """The same in a folder that is followed, with `extension .json`."""
 
 
 class CopyTruncateAlike(CopyTruncate):
@@ -281,6 +280,7 @@ SETUPS = {
     "olddir": LogrotateDates,
     "elsewhere": LogrotateElsewhere,
     "copytruncate": CopyTruncate,
+    "copytruncate-extension": CopyTruncateExtension,
     "copytruncate-alike": CopyTruncateAlike,
     "dated": Dated,
     "threaded": logrotate.Threaded,
