@@ -17,7 +17,7 @@ from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, ListedFile, LiveLog, changed_ns, drop_copies
+from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, Inode, ListedFile, LiveLog, changed_ns, drop_copies
 from mods_grpc.ids.sources.followed_file import (
     FileState,
     FollowedFile,
@@ -87,6 +87,7 @@ class FollowedLog:
         self._live: LiveLog | None = None
         self._snapshot: dict[str, int] = {}
         self._archived_log: str | None = None
+        self._truncated: Inode | None = None  # the live file, while its text from before is read from a copy
         self._leftover: list[Positioned] = []
         self._looks_at_short = self._looks_at_previous = self._looks_to_list = 0
         self._first: FilePosition | None = None
@@ -101,8 +102,8 @@ class FollowedLog:
         """
         self._live = live or self._live
         snapshot = {} if live is None else live.snapshot
-        if live is None:  # a file may have come and gone since the last look
-            snapshot[""] = self._catalog.changed_ns if self._live is None else changed_ns(self._live.folder)
+        # a file may have come and gone since the last look, and a new file can have the inode of one that was deleted
+        snapshot[""] = self._catalog.changed_ns if self._live is None else changed_ns(self._live.folder)
         has_changed, self._snapshot = snapshot != self._snapshot, snapshot
         if self._seen is None:
             self._start()
@@ -245,10 +246,10 @@ class FollowedLog:
                 return False
         self._looks_at_short = 0
         if copy is None:
-            self._on_lost(
-                current.file.path.name, "truncated, and no copy is there" if is_at_hand else "deleted before it was read"
-            )
+            reason = "truncated, and no copy is there" if is_at_hand else "deleted before it was read"
+            self._on_lost(current.file.path.name, reason)
             self._finished = (*self._finished, current.identity)[-MAX_FINISHED:]
+        self._truncated = current.inode if copy is not None and is_at_hand else self._truncated
         current.close()
         self._current = copy or self._open_again(position, self._catalog.list_files(self.name, self._live, position.newest_ns))
         return True
@@ -329,14 +330,14 @@ class FollowedLog:
         if self._previous is not None and self._is_same(listed, self._previous):
             return True
         # a live file that was truncated may begin as it did before
-        is_previous = self._previous is not None and begin_alike(self._previous.head, listed.head)
-        return self._is_finished(listed.head) and not (listed.is_live and is_previous)
+        return self._is_finished(listed.head) and not listed.is_live
 
     def _is_same(self, listed: ListedFile, file: FollowedFile) -> bool:
         """Return whether a listed file is one that is open, or a copy of it."""
         if listed.inode == file.inode:
             return True
-        if not begin_alike(listed.head, file.head):
+        is_truncated = listed.is_live and listed.inode == self._truncated
+        if is_truncated or not begin_alike(listed.head, file.head):
             return False
         if not listed.is_live:
             return True

@@ -132,8 +132,12 @@ class CopyTruncateExtension(CopyTruncate, logrotate.LogrotateExtensionFolder):
 
 
 class CopyTruncateAlike(CopyTruncate):
-    """The same, and the log begins with the same long line each time."""
+    """The same, and the log begins with the same long line each time.
 
+    A reader that starts again where it had read this line alone can't tell the files apart.
+    """
+
+    can_restart = False
     must_be_seen = True
     first_line = STATS
 
