@@ -89,7 +89,7 @@ class FollowedLog:
         self._archived_log: str | None = None
         self._truncated: Inode | None = None  # the live file, while its text from before is read from a copy
         self._leftover: list[Positioned] = []
-        self._looks_at_short, self._looks_at_previous, self._looks_to_list = 0, 0, _PATIENCE_LOOKS
+        self._looks_at_short = self._looks_at_previous = self._looks_to_list = 0
         self._first: FilePosition | None = None
         self._attempts: dict[Path, int] = {}
         self._is_warned = self._has_incomplete = False
