@@ -5,6 +5,7 @@
 
 import gzip
 import itertools
+from abc import ABC, abstractmethod
 from datetime import timedelta
 
 from tests.support.live_logs.log_writer import START, Writer
@@ -23,7 +24,7 @@ def compress(source, target):
     yield
 
 
-class Setup:
+class Setup(ABC):
     """A set-up: writers, what is followed, and how the logs are rotated.
 
     Attributes:
@@ -70,8 +71,9 @@ class Setup:
         for writer in list(self.writers):
             yield from self.rotate(writer)
 
+    @abstractmethod
     def rotate(self, writer):
-        raise NotImplementedError
+        """Rotate the log of a writer, an operation at a time."""
 
     @property
     def written(self):

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def format_event(when, log, line):
     return json.dumps(event) + "\n"
 
 
-class LiveSetup:
+class LiveSetup(ABC):
     """A way of naming and rotating logs: `write` runs in the writer's process, `rotate` in that of the rotating tool.
 
     Attributes:
@@ -59,7 +60,7 @@ class LiveSetup:
     def line(self, when, log, line):
         return format_event(when, log, line)
 
-    def start(self):
+    def start(self):  # noqa: B027 - most set-ups have nothing to begin
         """Begin to write, after a kill perhaps."""
 
     def write(self, when, log, line, number):
@@ -83,6 +84,7 @@ class LiveSetup:
             os.close(file)
         self._files = {}
 
+    @abstractmethod
     def rotate(self, writer, pause):
         """Rotate all logs.
 
@@ -90,7 +92,6 @@ class LiveSetup:
             writer: The process; its `signal` is sent, and it may be `stopped`.
             pause: Called between two operations.
         """
-        raise NotImplementedError
 
 
 class Zeek(LiveSetup):
