@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from mods_grpc.transport.http2.errors import Code, ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.limits import Limits
 from mods_grpc.transport.http2.stream_table import StreamTable
@@ -13,15 +13,17 @@ class Budget:
     """A token bucket of unwelcome events, refilled by time and by useful work.
 
     Args:
+        reason: Why a connection that exceeds it ends.
         events: Name of the events, for the error message.
         burst: Size of the bucket.
         per_second: Refill rate.
         now: Seconds on the clock of the loop.
     """
 
-    __slots__ = ("_burst", "_earned", "_events", "_left", "_now", "_per_second")
+    __slots__ = ("_burst", "_earned", "_events", "_left", "_now", "_per_second", "_reason")
 
-    def __init__(self, events: str, burst: int, per_second: float, now: float) -> None:
+    def __init__(self, reason: CloseReason, events: str, burst: int, per_second: float, now: float) -> None:
+        self._reason = reason
         self._events = events
         self._burst = burst
         self._per_second = per_second
@@ -46,7 +48,7 @@ class Budget:
             self._left = min(self._left + refill, float(self._burst))
             self._now, self._earned = now, earned
             if self._left < cost:
-                raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"more than {self._burst} {self._events} in a burst")
+                raise ConnectionFault(self._reason, f"more than {self._burst} {self._events} in a burst")
         self._left -= cost
 
 
@@ -67,8 +69,10 @@ class AbuseLimits:
         self._loop = loop
         self._table = table
         self._frame_writer = frame_writer
-        self._resets = Budget("resets of streams", limits.resets, limits.resets_per_second, now)
-        self._useless_frames = Budget("useless frames", limits.useless_frames, limits.useless_frames_per_second, now)
+        self._resets = Budget(CloseReason.RESET_FLOOD, "resets of streams", limits.resets, limits.resets_per_second, now)
+        self._useless_frames = Budget(
+            CloseReason.FRAME_FLOOD, "useless frames", limits.useless_frames, limits.useless_frames_per_second, now
+        )
         self._small_frames = 0
 
     def count_reset(self) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol, cast
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.abuse_limits import AbuseLimits
-from mods_grpc.transport.http2.errors import Code, ConnectionFault, StreamFault
+from mods_grpc.transport.http2.errors import CloseReason, Code, ConnectionFault, ResetReason, StreamFault
 from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.frame_reader import FrameReader
 from mods_grpc.transport.http2.frame_writer import FrameWriter
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
             self.shutdown.fail(fault)
         except Exception:
             logger.exception("frame_failed")
-            self.shutdown.fail(ConnectionFault(Code.INTERNAL_ERROR, "a frame could not be handled"))
+            self.shutdown.fail(ConnectionFault(CloseReason.INTERNAL_ERROR, "a frame could not be handled"))
         self._handler.on_read_end()
         writer.uncork()
         if reader.has_pending and not self._turn_scheduled:
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close now. What was written is still sent; open streams end without a response."""
-        self.shutdown.fail(ConnectionFault(Code.NO_ERROR, "closed"))
+        self.shutdown.fail(ConnectionFault(CloseReason.GRACE_OVER, "closed"))
 
     # Called by the parts of the connection
 
@@ -170,7 +170,7 @@ class Connection(asyncio.Protocol):
             StreamFault: It is refused (RFC 9113, section 5.1.2).
         """
         if len(self.table.open) >= self.limits.max_concurrent_streams or self.shutdown.is_refused(stream_id):
-            raise StreamFault(Code.REFUSED_STREAM, "more streams than allowed", stream_id)
+            raise StreamFault(ResetReason.TOO_MANY_STREAMS, "more streams than allowed", stream_id)
         stream = Http2Stream(stream_id, request, self, ended=end)
         self.table.open[stream_id] = stream
         receiver = self._handler.on_request(stream, end)
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def cancel_slow_stream(self, stream: Http2Stream) -> None:
         """Reset a stream whose peer takes too little of its response."""
-        self.fail_stream(StreamFault(Code.ENHANCE_YOUR_CALM, "the peer takes too little", stream.id))
+        self.fail_stream(StreamFault(ResetReason.SLOW_READER, "the peer takes too little", stream.id))
 
     def reset_by_peer(self, stream_id: int, code: int) -> None:
         """Close a stream that the peer reset."""

@@ -1,11 +1,12 @@
-"""Protocol faults of a peer and the error codes that report them (RFC 9113, sections 5.4 and 7).
+"""Why connections end and streams are reset: the reasons, their error codes, and the faults of a peer that carry them.
 
 Http2Fault
-├── ConnectionFault   fatal to the connection: GOAWAY with the code, then the connection is closed
+├── ConnectionFault   fatal to the connection: GOAWAY with code and reason, then the connection is closed
 └── StreamFault       fatal to one stream: RST_STREAM with the code; other streams are untouched
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from typing import Self
 
 
 class Code(IntEnum):
@@ -27,6 +28,71 @@ class Code(IntEnum):
     HTTP_1_1_REQUIRED = 0xD
 
 
+class _Reason(StrEnum):
+    """The base of the two lists of reasons. The value is the label in metrics.
+
+    Attributes:
+        code: Error code in the frame that tells the peer.
+        meaning: What happened.
+        is_ordinary: Whether it belongs to normal operation, so that it is counted but not logged.
+    """
+
+    code: Code
+    is_ordinary: bool
+    meaning: str
+
+    def __new__(cls, label: str, code: Code, meaning: str, is_ordinary: bool = False) -> Self:
+        """Create a reason from its label in metrics."""
+        reason = str.__new__(cls, label)
+        reason._value_ = label
+        reason.code, reason.meaning, reason.is_ordinary = code, meaning, is_ordinary
+        return reason
+
+
+class CloseReason(_Reason):
+    """Why a connection ended. Every end has exactly one of these, which metrics, log lines and GOAWAY name."""
+
+    PEER_CLOSED = "peer_closed", Code.NO_ERROR, "The peer closed it, or the network lost it.", True
+    IDLE = "idle", Code.NO_ERROR, "No stream was open for five minutes.", True
+    SHUTDOWN = "shutdown", Code.NO_ERROR, "The server shut down, and every call was over.", True
+    GRACE_OVER = "grace_over", Code.NO_ERROR, "The server shut down, and the grace ended before the calls or their answers did."
+    TOO_MANY_CONNECTIONS = "too_many_connections", Code.REFUSED_STREAM, "Refused: `--max-connections` are open."
+    TLS_FAILED = "tls_failed", Code.INADEQUATE_SECURITY, "The TLS handshake failed, or did not choose HTTP/2."
+    TLS_TIMEOUT = "tls_timeout", Code.INADEQUATE_SECURITY, "The TLS handshake took longer than 5 s."
+    NOT_HTTP2 = "not_http2", Code.PROTOCOL_ERROR, "What arrived first is not HTTP/2."
+    OPENING_TIMEOUT = "opening_timeout", Code.SETTINGS_TIMEOUT, "Preface, SETTINGS and acknowledgement took longer than 5 s."
+    PROTOCOL_ERROR = "protocol_error", Code.PROTOCOL_ERROR, "A frame that RFC 9113 does not allow there."
+    FRAME_SIZE_ERROR = "frame_size_error", Code.FRAME_SIZE_ERROR, "A frame of a wrong size."
+    FLOW_CONTROL_ERROR = "flow_control_error", Code.FLOW_CONTROL_ERROR, "More data than a window allows, or too large a window."
+    STREAM_CLOSED = "stream_closed", Code.STREAM_CLOSED, "A frame on a stream that had ended."
+    COMPRESSION_ERROR = "compression_error", Code.COMPRESSION_ERROR, "A header block that HPACK can't decode."
+    HEADERS_TOO_LARGE = "headers_too_large", Code.ENHANCE_YOUR_CALM, "A header block of too many bytes, frames or fields."
+    HEADERS_TOO_COSTLY = "headers_too_costly", Code.ENHANCE_YOUR_CALM, "Header blocks that cost too much to decode."
+    HEADERS_TIMEOUT = "headers_timeout", Code.ENHANCE_YOUR_CALM, "A header block that did not end within 5 s."
+    RESET_FLOOD = "reset_flood", Code.ENHANCE_YOUR_CALM, "Too many streams that were reset or refused."
+    FRAME_FLOOD = "frame_flood", Code.ENHANCE_YOUR_CALM, "Too many frames without use."
+    READS_NOTHING = "reads_nothing", Code.ENHANCE_YOUR_CALM, "The peer took next to nothing of what waits for it for 20 s."
+    DEAD = "dead", Code.NO_ERROR, "The peer did not acknowledge a PING within 5 s."
+    INTERNAL_ERROR = "internal_error", Code.INTERNAL_ERROR, "A defect of this program; the log has the trace."
+
+
+class ResetReason(_Reason):
+    """Why a stream was reset. Every RST_STREAM, in either direction, has exactly one of these."""
+
+    BY_PEER = "by_peer", Code.CANCEL, "The peer reset it: a call that was cancelled, or whose deadline passed.", True
+    CANCELLED = "cancelled", Code.CANCEL, "The server cancelled the handler.", True
+    EARLY_ANSWER = "early_answer", Code.NO_ERROR, "The answer was out, and the peer did not end its request.", True
+    SHUTDOWN = "shutdown", Code.REFUSED_STREAM, "Opened after the peer had been told of the shutdown. Safe to retry.", True
+    TOO_MANY_STREAMS = "too_many_streams", Code.REFUSED_STREAM, "`--max-concurrent-streams` are open. Safe to retry.", True
+    MALFORMED = "malformed", Code.PROTOCOL_ERROR, "The header fields are not a valid request, or contradict the body."
+    PROTOCOL_ERROR = "protocol_error", Code.PROTOCOL_ERROR, "A frame that RFC 9113 does not allow there."
+    FRAME_SIZE_ERROR = "frame_size_error", Code.FRAME_SIZE_ERROR, "A frame of a wrong size."
+    FLOW_CONTROL_ERROR = "flow_control_error", Code.FLOW_CONTROL_ERROR, "More data than the window allows, or too large a window."
+    STREAM_CLOSED = "stream_closed", Code.STREAM_CLOSED, "A frame after the end of the request."
+    SLOW_READER = "slow_reader", Code.ENHANCE_YOUR_CALM, "The peer took less than 4 KiB of an answer in a minute."
+    MEMORY = "memory", Code.ENHANCE_YOUR_CALM, "Too many unread answers in the whole server; this one had waited longest."
+
+
 class Http2Fault(Exception):  # noqa: N818 - a fault carries an error code
     """A peer broke the protocol or exceeded a limit.
 
@@ -41,18 +107,28 @@ class Http2Fault(Exception):  # noqa: N818 - a fault carries an error code
 
 
 class ConnectionFault(Http2Fault):
-    """A fault that ends the connection (RFC 9113, section 5.4.1)."""
+    """A fault that ends the connection (RFC 9113, section 5.4.1).
+
+    Args:
+        reason: Why it ends.
+        message: What was expected and what was received.
+    """
+
+    def __init__(self, reason: CloseReason, message: str) -> None:
+        super().__init__(reason.code, message)
+        self.reason = reason
 
 
 class StreamFault(Http2Fault):
     """A fault that ends one stream (RFC 9113, section 5.4.2).
 
     Args:
-        code: Error code that is sent to the peer.
+        reason: Why it ends.
         message: What was expected and what was received.
         stream_id: The stream.
     """
 
-    def __init__(self, code: Code, message: str, stream_id: int) -> None:
-        super().__init__(code, message)
+    def __init__(self, reason: ResetReason, message: str, stream_id: int) -> None:
+        super().__init__(reason.code, message)
+        self.reason = reason
         self.stream_id = stream_id

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.abuse_limits import AbuseLimits
-from mods_grpc.transport.http2.errors import Code, ConnectionFault, StreamFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault, ResetReason, StreamFault
 from mods_grpc.transport.http2.flow_control import ReceiveWindow
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.hpack import HARD_LIMIT_FACTOR, BlockDecoder
@@ -90,7 +90,7 @@ class HeaderBlockAssembler:
         self._bytes_left -= len(part)
         self._frames_left -= 1
         if self._bytes_left < 0 or self._frames_left < 0:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block of too many frames or bytes")
+            raise ConnectionFault(CloseReason.HEADERS_TOO_LARGE, "a header block of too many frames or bytes")
         self._parts.append(part)
 
 
@@ -180,7 +180,7 @@ class FrameReader:
             upper, lower, kind, flags, stream_id = unpack(data, start)
             length = upper << 8 | lower
             if length > max_frame:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {max_frame}")
+                raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"a frame of {length} bytes, above {max_frame}")
             end = start + frames.HEADER_BYTES + length
             if end > size:
                 break
@@ -188,7 +188,7 @@ class FrameReader:
                 self.has_pending = True
                 break
             if self.header_block is not None and kind != frames.CONTINUATION:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "another frame inside a header block")
+                raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "another frame inside a header block")
             body = data[start + frames.HEADER_BYTES : end]
             start = end
             self.frames_handled += 1
@@ -207,11 +207,11 @@ class FrameReader:
         preface = frames.PREFACE
         if not data.startswith(preface):
             if not preface.startswith(data[: len(preface)]):
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "not the preface of HTTP/2")
+                raise ConnectionFault(CloseReason.NOT_HTTP2, "not the preface of HTTP/2")
         elif len(data) >= len(preface) + frames.HEADER_BYTES:
             _, _, kind, flags, _ = frames.FRAME_HEADER.unpack_from(data, len(preface))
             if kind != frames.SETTINGS or flags & frames.ACK:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+                raise ConnectionFault(CloseReason.NOT_HTTP2, "the first frame is not SETTINGS")
             self.preface_seen = True
             return len(preface)
         self._unparsed = data
@@ -224,7 +224,7 @@ class FrameReader:
         size, window = len(body), self._window
         window.left -= size
         if window.left < 0:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window of the connection")
+            raise ConnectionFault(CloseReason.FLOW_CONTROL_ERROR, "DATA beyond the window of the connection")
         if increment := window.replenish(size):
             self._frame_writer.write(frames.window_update(0, increment))
         data = frames.without_padding(body, flags & frames.PADDED) if flags & frames.PADDED else body
@@ -235,19 +235,19 @@ class FrameReader:
         if stream is not None:
             stream.on_data(size, data, end=end)
         elif self._table.is_idle(stream_id):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA on an idle stream")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "DATA on an idle stream")
         elif stream_id in self._early_responses:
             if end:
                 self._early_responses.on_request_end(stream_id)
         elif self._table.was_reset_locally(stream_id):
             self._abuse_limits.count_useless_frame()
         else:
-            raise ConnectionFault(Code.STREAM_CLOSED, "DATA on a closed stream")
+            raise ConnectionFault(CloseReason.STREAM_CLOSED, "DATA on a closed stream")
 
     def _on_headers(self, flags: int, stream_id: int, body: bytes) -> None:
         """Handle HEADERS (RFC 9113, section 6.2)."""
         if not stream_id & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "HEADERS on a stream that clients can't open")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "HEADERS on a stream that clients can't open")
         block = frames.without_padding(body, flags) if flags & (frames.PADDED | frames.PRIORITY_FLAG) else body
         end = flags & frames.END_STREAM != 0
         if flags & frames.END_HEADERS:
@@ -259,7 +259,7 @@ class FrameReader:
         """Handle CONTINUATION (RFC 9113, section 6.10)."""
         assembler = self.header_block
         if assembler is None or assembler.stream_id != stream_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "CONTINUATION without a header block of its stream before it")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "CONTINUATION without a header block of its stream before it")
         assembler.add(body)
         if flags & frames.END_HEADERS:
             self.header_block = None
@@ -276,27 +276,27 @@ class FrameReader:
                 try:
                     request = decoder.decode_request(block)
                 except MalformedError as error:
-                    raise StreamFault(Code.PROTOCOL_ERROR, str(error), stream_id) from error
+                    raise StreamFault(ResetReason.MALFORMED, str(error), stream_id) from error
                 if end and request.content_length:
-                    raise StreamFault(Code.PROTOCOL_ERROR, "no body, although content-length announces one", stream_id)
+                    raise StreamFault(ResetReason.MALFORMED, "no body, although content-length announces one", stream_id)
                 self._connection.open_stream(stream_id, request, end=end)
             elif table.was_reset_locally(stream_id):
                 decoder.decode(block)
                 if end:
                     self._early_responses.on_request_end(stream_id)
             elif table.has_ended(stream_id):
-                raise ConnectionFault(Code.STREAM_CLOSED, "HEADERS on a closed stream")
+                raise ConnectionFault(CloseReason.STREAM_CLOSED, "HEADERS on a closed stream")
             else:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "HEADERS on a stream below one that was opened")
+                raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "HEADERS on a stream below one that was opened")
         finally:
             self._turn_cost += decoder.cost - cost
 
     def _on_trailers(self, stream: Http2Stream, block: bytes, *, end: bool) -> None:
         fields = self._decoder.decode(block)
         if stream.remote_ended:
-            raise StreamFault(Code.STREAM_CLOSED, "HEADERS after the end of the stream", stream.id)
+            raise StreamFault(ResetReason.STREAM_CLOSED, "HEADERS after the end of the stream", stream.id)
         if not end:
-            raise StreamFault(Code.PROTOCOL_ERROR, "trailers that don't end the stream", stream.id)
+            raise StreamFault(ResetReason.PROTOCOL_ERROR, "trailers that don't end the stream", stream.id)
         stream.on_trailers(fields)
 
     # Frames that control streams and the connection
@@ -305,18 +305,18 @@ class FrameReader:
         """Handle PRIORITY, which is deprecated, and ignored if it is valid (RFC 9113, sections 5.3.2 and 6.3)."""
         self._abuse_limits.count_useless_frame()
         if not stream_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "PRIORITY on stream 0")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(body) != 5 and self._table.is_idle(stream_id):  # which must not be reset (RFC 9113, section 6.4)
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"PRIORITY of {len(body)} bytes, not 5")
+            raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"PRIORITY of {len(body)} bytes, not 5")
         if len(body) != 5:
-            raise StreamFault(Code.FRAME_SIZE_ERROR, f"PRIORITY of {len(body)} bytes, not 5", stream_id)
+            raise StreamFault(ResetReason.FRAME_SIZE_ERROR, f"PRIORITY of {len(body)} bytes, not 5", stream_id)
 
     def _on_rst_stream(self, _flags: int, stream_id: int, body: bytes) -> None:
         """Handle RST_STREAM (RFC 9113, section 6.4)."""
         if len(body) != 4:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"RST_STREAM of {len(body)} bytes, not 4")
+            raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"RST_STREAM of {len(body)} bytes, not 4")
         if self._table.is_idle(stream_id):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
         self._abuse_limits.count_reset()
         self._connection.reset_by_peer(stream_id, int.from_bytes(body))
 
@@ -324,10 +324,10 @@ class FrameReader:
         """Handle SETTINGS (RFC 9113, section 6.5)."""
         self._abuse_limits.count_useless_frame(_SETTINGS_COST)
         if stream_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS on a stream")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "SETTINGS on a stream")
         if flags & frames.ACK:
             if body:
-                raise ConnectionFault(Code.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with a payload")
+                raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with a payload")
             self.settings_acknowledged = True
             return
         writer = self._frame_writer
@@ -344,19 +344,19 @@ class FrameReader:
         try:
             stream.increase_window(change)
         except StreamFault as fault:
-            raise ConnectionFault(fault.code, str(fault)) from fault  # RFC 9113, section 6.9.2
+            raise ConnectionFault(CloseReason.FLOW_CONTROL_ERROR, str(fault)) from fault  # RFC 9113, section 6.9.2
 
     def _on_push_promise(self, _flags: int, _stream_id: int, _body: bytes) -> None:
         """Handle PUSH_PROMISE, which clients must not send (RFC 9113, section 6.6)."""
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
+        raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
 
     def _on_ping(self, flags: int, stream_id: int, body: bytes) -> None:
         """Handle PING (RFC 9113, section 6.7)."""
         self._abuse_limits.count_useless_frame()
         if stream_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "PING on a stream")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "PING on a stream")
         if len(body) != 8:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"PING of {len(body)} bytes, not 8")
+            raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"PING of {len(body)} bytes, not 8")
         if flags & frames.ACK:
             self._connection.on_ping_ack(body)
         else:
@@ -366,26 +366,26 @@ class FrameReader:
         """Handle GOAWAY (RFC 9113, section 6.8)."""
         self._abuse_limits.count_useless_frame()
         if stream_id:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "GOAWAY on a stream")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(body) < 8:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"GOAWAY of {len(body)} bytes, below 8")
+            raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"GOAWAY of {len(body)} bytes, below 8")
         self._connection.go_away()
 
     def _on_window_update(self, _flags: int, stream_id: int, body: bytes) -> None:
         """Handle WINDOW_UPDATE (RFC 9113, section 6.9)."""
         if len(body) != 4:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"WINDOW_UPDATE of {len(body)} bytes, not 4")
+            raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"WINDOW_UPDATE of {len(body)} bytes, not 4")
         increment, writer = int.from_bytes(body) & frames.MAX_WINDOW, self._frame_writer
         sent = writer.frames_sent + writer.small_frames_sent
         if not stream_id:
             if not increment:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
+                raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
             writer.increase_window(increment)
         elif self._table.is_idle(stream_id):
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream")
         elif (stream := self._table.open.get(stream_id)) is not None:
             if not increment:
-                raise StreamFault(Code.PROTOCOL_ERROR, "WINDOW_UPDATE by 0", stream_id)
+                raise StreamFault(ResetReason.PROTOCOL_ERROR, "WINDOW_UPDATE by 0", stream_id)
             stream.increase_window(increment)
         self._abuse_limits.count_window_update()
         self._turn_cost += writer.frames_sent + writer.small_frames_sent - sent

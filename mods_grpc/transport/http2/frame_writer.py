@@ -5,7 +5,7 @@ from collections import deque
 from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.errors import Code, ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault
 from mods_grpc.transport.http2.settings import DEFAULT_WINDOW, PeerSettings
 
 _MAX_DATA_BYTES = 65_536  # of a DATA frame; streams alternate frame by frame
@@ -125,7 +125,7 @@ class FrameWriter:
             ConnectionFault: The window exceeds 2^31-1 (RFC 9113, section 6.9.1).
         """
         if self.window + increment > frames.MAX_WINDOW:
-            raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "the window of the connection exceeds 2^31-1")
+            raise ConnectionFault(CloseReason.FLOW_CONTROL_ERROR, "the window of the connection exceeds 2^31-1")
         self.window += increment
         self.pump()
 

@@ -2,7 +2,7 @@
 
 from struct import Struct
 
-from mods_grpc.transport.http2.errors import Code, ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -94,12 +94,12 @@ def without_padding(body: bytes, flags: int) -> bytes:
     start, end = 0, len(body)
     if flags & PADDED:
         if not body:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a padded frame has no byte for the length of its padding")
+            raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, "a padded frame has no byte for the length of its padding")
         start, end = 1, end - body[0]
     if flags & PRIORITY_FLAG:
         start += _PRIORITY_BYTES
     if start > len(body):
-        raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"a frame of {len(body)} bytes is too short for its priority fields")
+        raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"a frame of {len(body)} bytes is too short for its priority fields")
     if start > end:
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "the padding is as long as its frame, or longer")
+        raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "the padding is as long as its frame, or longer")
     return body[start:end]

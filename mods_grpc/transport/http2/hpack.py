@@ -4,7 +4,7 @@ from hpack.exceptions import HPACKDecodingError, HPACKError, OversizedHeaderList
 from hpack.hpack import Decoder, encode_integer
 from hpack.table import HeaderTable, table_entry_size
 
-from mods_grpc.transport.http2.errors import Code, ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault
 from mods_grpc.transport.http2.limits import Limits
 from mods_grpc.transport.http2.request_fields import Fields, RequestFields
 
@@ -114,9 +114,9 @@ class BlockDecoder:
             fields = (*indexed, *self._decoder.decode(rest, raw=True)) if rest else tuple(indexed)
         except OversizedHeaderListError as error:
             message = f"a header list above {self._decoder.max_header_list_size} bytes"
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, message) from error
+            raise ConnectionFault(CloseReason.HEADERS_TOO_LARGE, message) from error
         except HPACKError as error:
-            raise ConnectionFault(Code.COMPRESSION_ERROR, "a header block that HPACK can't decode") from error
+            raise ConnectionFault(CloseReason.COMPRESSION_ERROR, "a header block that HPACK can't decode") from error
         finally:
             if changes != self._table.changes:
                 self._clear_cache()

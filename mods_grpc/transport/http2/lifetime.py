@@ -5,7 +5,7 @@ import logging
 from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.errors import Code, ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, Code, ConnectionFault
 from mods_grpc.transport.http2.flow_control import MemoryBudget, SendQueue
 from mods_grpc.transport.http2.frame_reader import FrameReader, HeaderBlockAssembler
 from mods_grpc.transport.http2.frame_writer import FrameWriter
@@ -243,13 +243,13 @@ class Keepalive:
         reader = connection.frame_reader
         if self._stalled_at is not None:
             overdue = now - self._stalled_at > limits.stall_seconds
-            return ConnectionFault(Code.ENHANCE_YOUR_CALM, "the peer reads nothing") if overdue else None
+            return ConnectionFault(CloseReason.READS_NOTHING, "the peer reads nothing") if overdue else None
         if not reader.settings_acknowledged and now - self._connected_at > limits.handshake_seconds:
-            return ConnectionFault(Code.SETTINGS_TIMEOUT, "no preface, SETTINGS and acknowledgement in time")
+            return ConnectionFault(CloseReason.OPENING_TIMEOUT, "no preface, SETTINGS and acknowledgement in time")
         if reader.header_block is not self._header_block:
             self._header_block, self._header_block_at = reader.header_block, now
         if self._header_block is not None and now - self._header_block_at > limits.header_seconds:
-            return ConnectionFault(Code.ENHANCE_YOUR_CALM, "a header block that does not end")
+            return ConnectionFault(CloseReason.HEADERS_TIMEOUT, "a header block that does not end")
         if reader.frames_handled != self._frames_handled:
             self._frames_handled, self._last_frame_at = reader.frames_handled, now
         if connection.table.open:
@@ -284,7 +284,7 @@ class Keepalive:
         connection, limits = self._connection, self._connection.limits
         if self._ping_sent_at is not None:
             overdue = now - self._ping_sent_at > limits.ping_timeout_seconds
-            return ConnectionFault(Code.NO_ERROR, "the peer is dead") if overdue else None
+            return ConnectionFault(CloseReason.DEAD, "the peer is dead") if overdue else None
         if now - self._last_frame_at > limits.keepalive_seconds:
             self._ping_sent_at = now
             connection.frame_writer.write(frames.ping(_KEEPALIVE_PING, ack=False))

@@ -3,7 +3,7 @@
 from struct import Struct, iter_unpack
 
 from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.errors import Code, ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault
 from mods_grpc.transport.http2.limits import Limits
 
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = range(1, 7)
@@ -44,9 +44,11 @@ class PeerSettings:
             ConnectionFault: A value is out of range, the length is not a multiple of six, or there are too many settings.
         """
         if len(body) % _SETTING.size:
-            raise ConnectionFault(Code.FRAME_SIZE_ERROR, f"SETTINGS of {len(body)} bytes, not a multiple of {_SETTING.size}")
+            raise ConnectionFault(
+                CloseReason.FRAME_SIZE_ERROR, f"SETTINGS of {len(body)} bytes, not a multiple of {_SETTING.size}"
+            )
         if len(body) > _MAX_SETTINGS * _SETTING.size:
-            raise ConnectionFault(Code.ENHANCE_YOUR_CALM, f"more than {_MAX_SETTINGS} settings in a frame")
+            raise ConnectionFault(CloseReason.FRAME_FLOOD, f"more than {_MAX_SETTINGS} settings in a frame")
         previous = self.initial_window
         for identifier, value in iter_unpack(_SETTING.format, body):
             self._set(identifier, value)
@@ -55,14 +57,14 @@ class PeerSettings:
     def _set(self, identifier: int, value: int) -> None:
         if identifier == INITIAL_WINDOW_SIZE:
             if value > frames.MAX_WINDOW:
-                raise ConnectionFault(Code.FLOW_CONTROL_ERROR, f"SETTINGS_INITIAL_WINDOW_SIZE is {value}, above 2^31-1")
+                raise ConnectionFault(CloseReason.FLOW_CONTROL_ERROR, f"SETTINGS_INITIAL_WINDOW_SIZE is {value}, above 2^31-1")
             self.initial_window = value
         elif identifier == MAX_FRAME_SIZE:
             if not MIN_MAX_FRAME_SIZE <= value <= MAX_MAX_FRAME_SIZE:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, f"SETTINGS_MAX_FRAME_SIZE is {value}, not 16,384 to 16,777,215")
+                raise ConnectionFault(CloseReason.PROTOCOL_ERROR, f"SETTINGS_MAX_FRAME_SIZE is {value}, not 16,384 to 16,777,215")
             self.max_frame = value
         elif identifier == ENABLE_PUSH and value > 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, f"SETTINGS_ENABLE_PUSH is {value}, not 0 or 1")
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, f"SETTINGS_ENABLE_PUSH is {value}, not 0 or 1")
 
 
 def initial_settings(limits: Limits) -> bytes:

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.errors import Code, StreamFault
+from mods_grpc.transport.http2.errors import ResetReason, StreamFault
 from mods_grpc.transport.http2.flow_control import MemoryBudget, ReceiveWindow, SendQueue
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.limits import Limits
@@ -219,17 +219,17 @@ class Http2Stream:
             StreamFault: It exceeds the window, follows the end, or contradicts content-length.
         """
         if self.remote_ended:
-            raise StreamFault(Code.STREAM_CLOSED, "DATA after the end of the stream", self.id)
+            raise StreamFault(ResetReason.STREAM_CLOSED, "DATA after the end of the stream", self.id)
         window = self._receive_window
         if window is None:
             window = self._receive_window = ReceiveWindow(self.connection.limits.initial_window)
         window.left -= size
         if window.left < 0:
-            raise StreamFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the window of the stream", self.id)
+            raise StreamFault(ResetReason.FLOW_CONTROL_ERROR, "DATA beyond the window of the stream", self.id)
         if self._body_left is not None:
             self._body_left -= len(data)
             if self._body_left < 0 or (end and self._body_left):
-                raise StreamFault(Code.PROTOCOL_ERROR, "the body is not as long as content-length says", self.id)
+                raise StreamFault(ResetReason.MALFORMED, "the body is not as long as content-length says", self.id)
         self.remote_ended = end
         if size != len(data):
             self.release_window(size - len(data))
@@ -244,9 +244,9 @@ class Http2Stream:
         try:
             check_trailers(fields)
         except MalformedError as error:
-            raise StreamFault(Code.PROTOCOL_ERROR, str(error), self.id) from error
+            raise StreamFault(ResetReason.MALFORMED, str(error), self.id) from error
         if self._body_left:
-            raise StreamFault(Code.PROTOCOL_ERROR, "the body is shorter than content-length says", self.id)
+            raise StreamFault(ResetReason.MALFORMED, "the body is shorter than content-length says", self.id)
         self.remote_ended = True
         self.receiver.on_data(b"", True)
 
@@ -257,7 +257,7 @@ class Http2Stream:
             StreamFault: The window exceeds 2^31-1 (RFC 9113, section 6.9.1).
         """
         if self.window + increment > frames.MAX_WINDOW:
-            raise StreamFault(Code.FLOW_CONTROL_ERROR, "the window of the stream exceeds 2^31-1", self.id)
+            raise StreamFault(ResetReason.FLOW_CONTROL_ERROR, "the window of the stream exceeds 2^31-1", self.id)
         self.window += increment
         if self.send_queue is not None:
             self._schedule(self.send_queue)
