@@ -70,7 +70,7 @@ LEVELS = {
     ),
     "mods_grpc.detection": (("calibration",), ("engine",), ("scores",), ("decision", "state")),
     "mods_grpc.ids": (("watch",), ("bulk",), ("health",), ("windows", "sources"), ("logs", "alerts")),
-    "mods_grpc.transport": (("grpc",), ("http2", "sockets")),
+    "mods_grpc.transport": (("grpc",), ("http2",), ("header_compression", "sockets")),
     "training": (
         ("cli",),
         ("experiments", "feature_selection"),

@@ -225,7 +225,7 @@ def test_a_turn_ends_earlier_where_header_blocks_must_be_decoded(stepped):
     assert steady == 64
     many = [(b"x-%d" % position, b"v") for position in range(90)]
     parts = [request(number, more=[*many, (b"n", b"%d" % number)]) for number in range(129, 229, 2)]
-    assert 5 <= frames_of_one_turn(wire, parts) <= MAX_TURN_COST // 96 + 1
+    assert 5 <= frames_of_one_turn(wire, parts) <= MAX_TURN_COST // 33 + 1
 
 
 def test_a_turn_ends_earlier_where_settings_change_many_windows(stepped):

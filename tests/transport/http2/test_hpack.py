@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from mods_grpc.transport.http2.errors import ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault
 from mods_grpc.transport.http2.hpack import BlockDecoder, encode
 from mods_grpc.transport.http2.limits import Limits
 from tests.support.http2.wire import REQUEST
@@ -121,3 +121,20 @@ def test_the_cache_is_bounded_whatever_is_sent():
     assert not decoder._requests
     decoder.decode_request(encode(REQUEST))
     assert len(decoder._requests) == 1
+
+
+def test_a_block_above_the_bound_is_not_decoded():
+    decoder = BlockDecoder(Limits(max_header_list=16_384))
+    with pytest.raises(ConnectionFault) as caught:
+        decoder.decode_request(encode([*REQUEST, (b"x", b"y" * 32_768)]))
+    assert caught.value.reason == CloseReason.HEADERS_TOO_LARGE
+    assert decoder.cost == 0
+
+
+def test_a_cached_block_costs_nothing():
+    decoder = BlockDecoder(Limits())
+    decoder.decode_request(encode(REQUEST))
+    cost = decoder.cost
+    assert cost > 0
+    decoder.decode_request(encode(REQUEST))
+    assert decoder.cost == cost
