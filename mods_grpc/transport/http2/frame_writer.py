@@ -76,6 +76,13 @@ class FrameWriter:
             self._flush_scheduled = True
             self._loop.call_soon(self.flush)
 
+    def write_headers(self, stream_id: int, block: bytes, *, end: bool) -> None:
+        """Send a header block, in as many frames as the peer's SETTINGS_MAX_FRAME_SIZE makes of it."""
+        peer = self.peer
+        if peer.table_sizes:
+            block = peer.take_table_sizes() + block
+        self.write(frames.headers(stream_id, block, end=end, max_frame=peer.max_frame))
+
     def cork(self) -> None:
         """Hold back what is written until `uncork`, which the caller must call."""
         self._flush_scheduled = True

@@ -135,7 +135,7 @@ class Http2Stream:
             self.send_queue.trailers, self._local_ended = block, True
             return
         writer = self._frame_writer
-        writer.write(frames.headers(self.id, block, end=end, max_frame=writer.peer.max_frame))
+        writer.write_headers(self.id, block, end=end)
         writer.frames_sent += 1
         if end:
             self.connection.on_stream_end(self)
@@ -170,6 +170,8 @@ class Http2Stream:
             self.send_data(body)
             self.send_headers(trailers_block, end=True)
             return
+        if writer.peer.table_sizes:
+            headers_block = writer.peer.take_table_sizes() + headers_block
         writer.window -= size
         writer.frames_sent += 3
         writer.write(frames.response(self.id, headers_block, body, trailers_block))
@@ -316,8 +318,6 @@ class Http2Stream:
         self.connection.send_budget.remove(self, 0)
         queue.wake()
         if queue.trailers is not None:
-            self._frame_writer.write(
-                frames.headers(self.id, queue.trailers, end=True, max_frame=self._frame_writer.peer.max_frame),
-            )
+            self._frame_writer.write_headers(self.id, queue.trailers, end=True)
         if self._local_ended:
             self.connection.on_stream_end(self)

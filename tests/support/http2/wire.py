@@ -12,6 +12,7 @@ from hyperframe.frame import Frame
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.connection import Connection
+from mods_grpc.transport.http2.errors import CloseReason, ResetReason
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
 from mods_grpc.transport.http2.stream import Http2Stream
@@ -203,6 +204,20 @@ class RecordingHandler:
         self.disconnects += 1
 
 
+class RecordingObserver:
+    """Records why connections ended and streams were reset."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[str, CloseReason, str]] = []
+        self.resets: list[tuple[str, ResetReason, str]] = []
+
+    def on_close(self, peer: str, reason: CloseReason, detail: str) -> None:
+        self.ends.append((peer, reason, detail))
+
+    def on_reset(self, peer: str, reason: ResetReason, detail: str) -> None:
+        self.resets.append((peer, reason, detail))
+
+
 class Wire:
     """The peer of a connection: sends bytes, reads frames."""
 
@@ -220,7 +235,8 @@ class Wire:
         self.loop = loop
         self.handler = RecordingHandler(echoing=echoing)
         self.handler.accepts = accepts
-        self.connection = connection or Connection(self.handler, limits or Limits(), send_budget)
+        self.observer = RecordingObserver()
+        self.connection = connection or Connection(self.handler, limits or Limits(), send_budget, self.observer)
         self.transport = RecordedTransport(loop)
         self.transport.protocol = self.connection
         self.hpack = Encoder()
@@ -262,13 +278,17 @@ class Wire:
         return codes[0] if codes else None
 
     def end_code(self) -> int | None:
-        """Return the code of the GOAWAY that closed the connection, which must be the last frame; None if it is open."""
+        """Return the code of the GOAWAY that closed the connection, which must be the last frame; None if it is open.
+        It must name the reason and the detail that were reported."""
         if not self.transport.ended:
             return None
         last = self.read()[-1]
         assert type(last).__name__ == "GoAwayFrame"
         assert self.connection.closing
         assert not self.connection.table.open
+        [(_, reason, detail)] = self.observer.ends
+        assert last.additional_data.decode() == f"{reason}: {detail}"
+        assert last.error_code == reason.code
         return last.error_code
 
     def alive(self) -> bool:
@@ -286,8 +306,9 @@ class H2Client:
     def __init__(self, loop: SteppedLoop, limits: Limits | None = None, *, echoing=False, **local: int) -> None:
         self.wire = Wire(loop, limits, echoing=echoing, greet=False)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding=False))
-        self.h2.local_settings.update({h2.settings.SettingCodes[name.upper()]: value for name, value in local.items()})
         self.h2.initiate_connection()
+        if local:
+            self.h2.update_settings({h2.settings.SettingCodes[name.upper()]: value for name, value in local.items()})
         self._read = 0
         self.events: list[Any] = []
         self.turn()
