@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -41,7 +42,8 @@ class RequestHeaders:
     Attributes:
         method: `/package.Service/Method`.
         seconds: Time until the deadline; None for no deadline.
-        metadata: Keys and values; values of keys that end with `-bin` are bytes.
+        metadata: Keys and values. Values of keys that end with `-bin` are bytes; what is not Base64 there is left out. Others are
+            UTF-8, or else Latin-1, as grpcio decodes them: RFC 9110, section 5.5, allows any byte from 0x80 on.
         encoding: Of messages that are marked as compressed; None if the client names none.
     """
 
@@ -69,10 +71,11 @@ def parse_headers(fields: Fields) -> RequestHeaders:
             elif name == b":method" and value != b"POST":
                 raise RejectedRequestError(grpc.StatusCode.INVALID_ARGUMENT, "expected the HTTP method POST", 405)
         elif name not in PROTOCOL_FIELDS:
-            metadata.extend(_parse_metadata(name, value))
-            if len(metadata) > MAX_ENTRIES:
+            values = value.split(b",", MAX_ENTRIES) if name[-4:] == b"-bin" else (value,)  # a proxy may have joined several
+            if len(metadata) + len(values) > MAX_ENTRIES:
                 details = f"metadata: expected at most {MAX_ENTRIES} entries"
                 raise RejectedRequestError(grpc.StatusCode.INVALID_ARGUMENT, details)
+            metadata.extend(_decode_entries(name, values))
         elif name == b"content-type":
             content_type = value
         elif name == b"grpc-timeout":
@@ -93,20 +96,26 @@ def _parse_timeout(value: bytes) -> float:
     return int(match[1]) * TIMEOUT_UNITS[match[2]]
 
 
-def _parse_metadata(name: bytes, value: bytes) -> list[tuple[str, str | bytes]]:
+def _decode_entries(name: bytes, values: Iterable[bytes]) -> Iterator[tuple[str, str | bytes]]:
+    """Decode the entries of a field, which proxies may have added: whatever its value is, the call is not refused for it."""
     key = name.decode("latin-1")
-    if name[-4:] == b"-bin":  # a proxy may have joined several values
-        return [(key, _decode_binary(part.strip())) for part in value.split(b",", MAX_ENTRIES)]
-    text = value.decode("latin-1")
-    if not (text.isascii() and text.isprintable()):
-        details = "metadata: expected printable ASCII, or a key that ends with -bin"
-        raise RejectedRequestError(grpc.StatusCode.INVALID_ARGUMENT, details)
-    return [(key, text)]
+    for value in values:
+        if name[-4:] != b"-bin":
+            yield key, _decode_text(value)
+        elif (binary := _decode_binary(value.strip())) is not None:
+            yield key, binary
 
 
-def _decode_binary(value: bytes) -> bytes:
+def _decode_text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _decode_binary(value: bytes) -> bytes | None:
+    """Decode Base64, padded or not; None if it is none."""
     try:
         return base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
     except binascii.Error:
-        details = "metadata: expected Base64 where the key ends with -bin"
-        raise RejectedRequestError(grpc.StatusCode.INVALID_ARGUMENT, details) from None
+        return None

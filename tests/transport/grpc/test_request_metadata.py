@@ -4,9 +4,11 @@ import grpc
 import h2.events
 import pytest
 
+from mods_grpc.transport.grpc.request_metadata import RejectedRequestError, parse_headers
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.direct_server import ECHOES, MAX_BYTES, Peer, frame_message, running_direct_server
+from tests.support.http2.direct_server import ECHOES, MAX_BYTES, REQUEST, Peer, frame_message, running_direct_server
 
+FIELDS = [(name.encode(), value.encode()) for name, value in REQUEST.items()]
 WINDOW = Limits().initial_window
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 3, 8, 12, 13
 
@@ -114,10 +116,39 @@ def test_a_timeout_has_a_number_and_a_unit(peer, timeout):
     assert peer.status(frame_message(b"x"), fields={"grpc-timeout": timeout})[0] == OK
 
 
-@pytest.mark.parametrize("metadata", [{"key-bin": "," * 200}, {"key-bin": "%"}, {"key-bin": "a"}, {"key": "ä"}])
-def test_malformed_metadata_is_rejected(peer, metadata, asked):
-    assert peer.status(frame_message(b"x"), fields=metadata)[0] == INVALID_ARGUMENT
+def test_metadata_of_too_many_entries_is_rejected(peer, asked):
+    assert peer.status(frame_message(b"x"), fields={"key-bin": "," * 200})[0] == INVALID_ARGUMENT
     assert not asked
+
+
+@pytest.mark.parametrize(
+    ("value", "decoded"),
+    [
+        ("ä".encode(), "ä"),
+        (b"\xe4", "ä"),
+        (b"\x80\xff", "\x80\xff"),
+        (b"a\tb", "a\tb"),
+        (b"\x01\x7f", "\x01\x7f"),
+        (b"", ""),
+    ],
+)
+def test_a_field_of_any_bytes_does_not_refuse_the_call(value, decoded):
+    headers = parse_headers([*FIELDS, (b"x-ingress", value), (b"x-next", b"1")])
+    assert headers.metadata == (("x-ingress", decoded), ("x-next", "1"))
+
+
+@pytest.mark.parametrize("value", [b"%", b"a", b"\xe4", b"AA, %"])
+def test_a_binary_field_without_base64_is_left_out(value):
+    headers = parse_headers([*FIELDS, (b"trace-bin", value), (b"x-next", b"1")])
+    assert headers.metadata == (*([("trace-bin", b"\0")] if value.startswith(b"AA") else []), ("x-next", "1"))
+
+
+@pytest.mark.parametrize(
+    "field", [(b"grpc-timeout", b"\xe4"), (b":method", b"P\xd6ST"), (b"content-type", b"application/grpc\xe4")]
+)
+def test_a_bad_value_of_a_field_of_the_protocol_refuses_the_call(field):
+    with pytest.raises(RejectedRequestError):
+        parse_headers([*(one for one in FIELDS if one[0] != field[0]), field])
 
 
 def test_metadata_that_is_too_large_is_rejected_and_the_connection_stays_open(peer, asked):
