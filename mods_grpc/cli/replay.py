@@ -23,7 +23,7 @@ from mods_grpc.cli.watch_wiring import (
     make_blindness,
     make_columns,
     make_pipeline,
-    make_sink,
+    make_sinks,
     warn_of_useless_patterns,
 )
 from mods_grpc.client import ModelInfo, VerdictStatus
@@ -31,9 +31,10 @@ from mods_grpc.command_line import number, parse_path, parse_text
 from mods_grpc.data.tables import TableLayout, open_table, read_rows
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError, NoLogsError
-from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.notice import NoticeCode
+from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful, order_doubts
@@ -109,13 +110,14 @@ def run_replay(arguments: argparse.Namespace) -> int:
         check_windows(arguments, model)
         recording = _open_recording(arguments, model, stack)
         view = stack.enter_context(LiveView()) if arguments.tui else None
+        sinks = make_sinks(arguments, None)
         blindness = make_blindness(arguments, model, recording.columns, live=False)
         pipeline = make_pipeline(
             arguments,
             client,
             model,
             f"{arguments.sensor}#replay-{uuid.uuid4().hex[:8]}",
-            make_sink(arguments, None),
+            sinks,
             blindness=blindness,
             view=view,
         )
@@ -133,7 +135,18 @@ def run_replay(arguments: argparse.Namespace) -> int:
             )
             bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
         pipeline.close()
-    return _report(arguments, model, recording, pipeline.counters, _doubt_windows(blindness))
+    status = _report(arguments, model, recording, pipeline.counters, _doubt_windows(blindness))
+    return EXIT_FAILED if _report_unwritten(sinks) else status
+
+
+def _report_unwritten(sinks: SinkGroup) -> bool:
+    """Print which destinations did not get all alerts; return whether there are some."""
+    unwritten = sinks.count_unwritten()
+    missing = {name: max(waiting, unwritten.get(name, 0)) for name, waiting in sinks.count_undelivered().items()}
+    for name in filter(missing.get, missing):
+        reason = sinks.list_errors().get(name, "it could not be reached")
+        print_error(f"{missing[name]:,} of the alerts and notices did not get to {name}: {reason}")
+    return any(missing.values())
 
 
 def _doubt_windows(blindness: Blindness) -> list[tuple[str, str]]:

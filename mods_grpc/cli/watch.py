@@ -24,15 +24,15 @@ from mods_grpc.cli.watch_wiring import (
     make_blindness,
     make_columns,
     make_pipeline,
-    make_sink,
+    make_sinks,
     warn_of_useless_patterns,
 )
 from mods_grpc.client import Client, ModelInfo
 from mods_grpc.command_line import checked, parse_path
 from mods_grpc.errors import ConnectionFailedError, DataError, DeadlineError, ModelUnavailableError
-from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
-from mods_grpc.ids.alerts.sinks.sink import SinkGroup
+from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.health.account import Account, RejectedLines
 from mods_grpc.ids.health.doubts import EXIT_HELP, Expectation
 from mods_grpc.ids.health.facts import ReadFacts
@@ -153,7 +153,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         service = ServiceManager({} if arguments.dry_run else os.environ)
         stack.callback(service.set_stopping)
         saved = checkpoint.load()
-        sinks = make_sink(arguments, arguments.state)
+        sinks = make_sinks(arguments, arguments.state)
         with _damage_named(arguments.state):
             waiting = WaitingWatch(arguments.sensor, sinks, saved and saved["watch"])
         pipeline: WatchPipeline | None = None
@@ -161,6 +161,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
 
         def while_waiting() -> None:
             service.set_alive()
+            sinks.retry()
             (pipeline or waiting).wait_for_server(time.time_ns(), lambda change: checkpoint.amend("watch", change))
             if accounts is not None:
                 accounts.tick()
@@ -189,23 +190,23 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: accounts.request())
         pipeline.open()
-        fields = {"model": model.name, "version": model.version, "resumed": saved is not None}
-        logger.info("watching", extra=fields)
+        logger.info("watching", extra={"model": model.name, "version": model.version, "resumed": saved is not None})
         parts = {"position": source.position, "feed": feed.state, "watch": pipeline.state}
         writer = CheckpointWriter(checkpoint, identity, parts, source.delete_consumed)
 
         def collect() -> ReadFacts:
-            return collect_facts(source.reader.counters, feed, source.unreadable(), source.lost())
+            unwritable = sinks.list_errors() | checkpoint.list_errors()
+            return collect_facts(source.reader.counters, feed, source.unreadable(), source.lost(), unwritable)
 
         blindness.begin(collect())  # also has the first windows do without the logs that can't be read
-        ticker = Ticker(pipeline, collect, service)
+        ticker = Ticker(pipeline, collect, service, sinks.retry)
         if arguments.metrics_address:
             watch_parts = WatchParts(
                 model=model,
                 counters=source.reader.counters,
                 feed=feed,
                 pipeline=pipeline,
-                undelivered=sinks.count_undelivered if isinstance(sinks, SinkGroup) else dict,
+                undelivered=sinks.count_undelivered,
                 saved_at=lambda: writer.saved_at,
                 polled_at=lambda: ticker.polled_at,
             )
@@ -217,9 +218,9 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
 
         run_loop(feed, pipeline, writer, stop, while_reading=while_reading, after_poll=ticker.after_poll)
         pipeline.close()
-        is_doubtful = accounts.finish()
+        status = _log_outcome(accounts, sinks, checkpoint)
         _log_end(source, feed, pipeline)
-    return EXIT_DOUBTFUL if is_doubtful else EXIT_OK
+    return status
 
 
 def _check_source(arguments: argparse.Namespace) -> None:
@@ -270,6 +271,20 @@ def _damage_named(folder: Path) -> Iterator[None]:
         raise DataError(f"{folder / CHECKPOINT_FILE}: {error.message}; {_RENEWAL}") from error
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder / CHECKPOINT_FILE}: it is damaged; {_RENEWAL}") from error
+
+
+def _log_outcome(accounts: AccountLog, sinks: SinkGroup, checkpoint: Checkpoint) -> int:
+    """Log the account of the run and what could not be written; return the exit status."""
+    is_doubtful = accounts.finish()
+    unwritten = sinks.count_unwritten()
+    hint = "what waits is in the checkpoint and is written after the next start"
+    if checkpoint.error is not None:
+        hint = "the next start raises them again, as far as the logs are still there"
+    for destination, number in unwritten.items():
+        logger.error("alerts_unwritten", extra={"destination": destination, "number": number, "hint": hint})
+    if unwritten or checkpoint.error is not None:
+        return EXIT_FAILED
+    return EXIT_DOUBTFUL if is_doubtful else EXIT_OK
 
 
 def _log_end(source: "_LogSource", feed: WindowFeed, pipeline: WatchPipeline) -> None:
@@ -381,6 +396,7 @@ class NullCheckpoint(Checkpoint):
     """A checkpoint that saves nothing, for a dry run."""
 
     def __init__(self) -> None:
+        self.error = None
         self._lock = os.open(os.devnull, os.O_RDONLY)
 
     def load(self) -> None:

@@ -3,8 +3,8 @@
 import argparse
 import dataclasses
 import logging
-import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from mods_grpc.cli.output import LiveView, format_time
 from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
 from mods_grpc.features import Aggregator, AggregatorOptions
-from mods_grpc.ids.alerts.alert import format_headline
+from mods_grpc.ids.alerts.alert import Alert, Severity, format_headline
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
-from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, format_notice_headline
+from mods_grpc.ids.alerts.formats.registry import Format
+from mods_grpc.ids.alerts.notice import Notice, format_notice_headline
 from mods_grpc.ids.alerts.series_patterns import find_useless
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
-from mods_grpc.ids.alerts.sinks.sink import Sink
+from mods_grpc.ids.alerts.sinks.group import SinkGroup
+from mods_grpc.ids.alerts.sinks.sink import Sink, StreamSink
 from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.watch.monitoring import watched_features
@@ -30,26 +32,20 @@ from mods_grpc.ids.windows.window import WindowColumns
 logger = logging.getLogger(__name__)
 
 
-class DryRunSink:
-    """A sink that prints a line per alert or notice and writes nothing."""
+def _format_alert_plainly(alert: Alert) -> str:
+    return _format_plainly(alert.window_start, alert.severity, str(alert.phase), format_headline(alert))
 
-    def mark(self) -> None:
-        """Return None: there is nothing to recover."""
 
-    def recover(self, mark: Any) -> None:
-        """Do nothing."""
+def _format_notice_plainly(notice: Notice) -> str:
+    return _format_plainly(notice.time, notice.severity, str(notice.state), format_notice_headline(notice))
 
-    def write(self, alert: AlertOrNotice) -> None:
-        """Print an alert or a notice."""
-        if isinstance(alert, Notice):
-            when, word, headline = alert.time, str(alert.state), format_notice_headline(alert)
-        else:
-            when, word, headline = alert.window_start, str(alert.phase), format_headline(alert)
-        sys.stdout.write(f"{format_time(when)}  {alert.severity.name.lower():8}  {word:6}  {_replace_unprintable(headline)}\n")
-        sys.stdout.flush()
 
-    def close(self) -> None:
-        """Do nothing."""
+def _format_plainly(when: datetime, severity: Severity, word: str, headline: str) -> str:
+    return f"{format_time(when)}  {severity.name.lower():8}  {word:6}  {_replace_unprintable(headline)}"
+
+
+PLAIN = Format(format_alert=_format_alert_plainly, format_notice=_format_notice_plainly, media_type="text/plain")
+"""The format of a dry run: a line for people."""
 
 
 def get_ready_model(client: Client, arguments: argparse.Namespace) -> ModelInfo:
@@ -122,7 +118,7 @@ def make_blindness(arguments: argparse.Namespace, model: ModelInfo, columns: Win
     return Blindness(arguments.sensor, watched_features(model, columns), window_seconds=model.window_seconds, **options)
 
 
-def make_sink(arguments: argparse.Namespace, state: Path | None) -> Sink:
+def make_sinks(arguments: argparse.Namespace, state: Path | None) -> SinkGroup:
     """Open the sinks of --alerts, or one that only prints for --dry-run.
 
     Args:
@@ -130,7 +126,7 @@ def make_sink(arguments: argparse.Namespace, state: Path | None) -> Sink:
         state: Folder for what could not be delivered; None to keep nothing.
     """
     if arguments.dry_run:
-        return DryRunSink()
+        return SinkGroup([("stdout", StreamSink(PLAIN))], is_patient=False)
     return open_sinks(arguments.alerts or [DEFAULT_ALERTS], state)
 
 
@@ -189,6 +185,7 @@ def make_pipeline(
         blindness,
         observe=None if view is None else view.observe,
         show_notices=None if view is None else view.show_notices,
+        log_notices=not arguments.dry_run,
     )
 
 

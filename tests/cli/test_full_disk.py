@@ -1,11 +1,5 @@
-"""A disk that is full, or a limit on the size of files: each command names the file that it could not write.
+"""A disk that is full: each command names the file that it could not write."""
 
-The limit on the size of files (RLIMIT_FSIZE) stands for a full disk, as both fail in `write` and need no rights to set up.
-"""
-
-import resource
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,21 +13,7 @@ from mods_grpc.ids.alerts.sinks.spool import Spool
 from mods_grpc.ids.logs.quarantine import Quarantine
 from mods_grpc.ids.watch.checkpoint import Checkpoint
 from tests.support.alerts.sample_alerts import ALERT
-
-LIMIT_BYTES = 100
-
-
-@contextmanager
-def full_disk():
-    """Let no file of this process grow beyond `LIMIT_BYTES`; nothing else may write meanwhile."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, former)
+from tests.support.ids.full_disk import full_disk
 
 
 def aggregate_a_row(folder: Path) -> None:
@@ -61,6 +41,6 @@ WRITES = {
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, write) -> None:
-    with pytest.raises(OSError, match=r"File too large|No space left") as caught, full_disk():
+    with pytest.raises(OSError, match=r"File too large|No space left") as caught, full_disk(limit_bytes=100):
         write(tmp_path / "output")
     assert str(caught.value.filename).startswith(str(tmp_path))

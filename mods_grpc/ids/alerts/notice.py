@@ -23,6 +23,7 @@ class NoticeCode(StrEnum):
     RECORDS_LOST = "records_lost"
     MODEL_UNFIT = "model_unfit"
     NOT_JUDGED = "not_judged"
+    OUTPUT_UNWRITABLE = "output_unwritable"
 
 
 SEVERITIES = dict.fromkeys(NoticeCode, Severity.MEDIUM) | {
@@ -30,6 +31,7 @@ SEVERITIES = dict.fromkeys(NoticeCode, Severity.MEDIUM) | {
     NoticeCode.LOG_UNREADABLE: Severity.HIGH,
     NoticeCode.RECORDS_LOST: Severity.HIGH,
     NoticeCode.NOT_JUDGED: Severity.HIGH,
+    NoticeCode.OUTPUT_UNWRITABLE: Severity.HIGH,
 }
 
 

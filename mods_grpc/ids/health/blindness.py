@@ -12,6 +12,7 @@ from mods_grpc.ids.alerts.notice import Notice, NoticeCode
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.health.findings import Finding, OpenNotices, to_seconds
 from mods_grpc.ids.health.log_findings import LogFindings
+from mods_grpc.ids.health.output_findings import find_unwritable
 from mods_grpc.ids.health.share_findings import ShareFindings
 from mods_grpc.ids.health.window_findings import ConstantFeatures, ModelFit, ScoringGap
 from mods_grpc.ids.windows.window import WindowBatch
@@ -104,6 +105,7 @@ class Blindness:
     def _find(self, facts: ReadFacts | None) -> Iterator[Finding]:
         concerned: set[str] = set()
         if facts is not None:
+            yield from find_unwritable(self._now_ns or 0, facts)
             concerned |= facts.unreadable_protocols
             for finding in self._logs.find(facts):
                 if finding.code in {NoticeCode.LOG_MISSING, NoticeCode.LOG_SILENT}:

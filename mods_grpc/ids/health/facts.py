@@ -1,4 +1,4 @@
-"""What the logs look like now, as the findings need it."""
+"""What the logs and outputs look like now, as the findings need it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadFacts:
-    """What was read so far. All numbers only grow, until the watch starts again.
+    """What was read so far, and what can't be written. All numbers only grow, until the watch starts again.
 
     Attributes:
         records_by_protocol: Number of records by protocol.
@@ -20,6 +20,7 @@ class ReadFacts:
         unreadable: By path of a file or folder, why it can't be read.
         unreadable_protocols: Protocols that those files may hold.
         lost: By log, how often records of it were lost.
+        unwritable: By destination of alerts, or folder of the checkpoint, why it can't be written.
         reached_ns: The time that the records have reached, nanoseconds since 1970; 0 before there are some.
     """
 
@@ -34,6 +35,7 @@ class ReadFacts:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     unreadable_protocols: frozenset[str] = frozenset()
     lost: Mapping[str, int] = field(default_factory=dict)
+    unwritable: Mapping[str, str] = field(default_factory=dict)
     reached_ns: int = 0
 
     @property

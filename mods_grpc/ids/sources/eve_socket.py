@@ -172,15 +172,17 @@ class EveReceiver:
     def _write(self, data: bytes) -> None:
         if not data.strip(b"\n"):
             return
+        data = data if data.endswith(b"\n") else data + b"\n"
+        written = 0
         try:
             if os.fstat(self._file).st_size >= self._max_file_bytes:
                 self._rotate()
-            written = 0
-            data = data if data.endswith(b"\n") else data + b"\n"
             while written < len(data):
                 written += os.write(self._file, data[written:])
             self._is_unwritable = False
         except OSError as error:
+            if torn := written - data.rfind(b"\n", 0, written) - 1:  # the next event would continue it
+                os.ftruncate(self._file, os.fstat(self._file).st_size - torn)
             if not self._is_unwritable:
                 logger.error(
                     "eve_unwritable", extra={"folder": str(self._folder), "error": str(error), "hint": "events are lost"}
@@ -193,9 +195,14 @@ class EveReceiver:
         number = 1 + max((int(file.path.stem.rpartition("-")[2]) for file in rotated), default=0)
         with self._file_lock:
             os.fsync(self._file)
-            (self._folder / LIVE_FILE).rename(self._folder / f"eve-{number:09d}.json")
+            full = (self._folder / LIVE_FILE).rename(self._folder / f"eve-{number:09d}.json")
+            try:
+                new = self._open()
+            except OSError:
+                full.rename(self._folder / LIVE_FILE)
+                raise
             os.close(self._file)
-            self._file = self._open()
+            self._file = new
         sync_folder(self._folder)
         for file in rotated[: max(0, len(rotated) + 1 - self._max_files)]:
             logger.error("eve_dropped", extra={"file": file.path.name, "hint": "not read in time"})

@@ -232,6 +232,11 @@ class LogFollower:
         return name in self._looks_for_original and name not in self._originals
 
     def _lose(self, name: str, file: str, reason: str) -> None:
+        position = self._positions.get(name)
+        if position is not None and name not in self._places:  # nothing was read since the start
+            if position.is_lost and file == name:
+                return  # the file of the position is still gone, as was said before
+            self._positions[name] = replace(position, is_lost=True)
         self.lost.append(name)
         hint = "--archive names the folder of rotated logs"
         logger.warning("records_lost", extra={"log": name, "file": file, "reason": reason, "hint": hint})

@@ -49,6 +49,7 @@ class FilePosition:
         previous: How far the file before was read, which may get a last line after the next file was opened.
         finished: Files of the log that were read before, the last ones.
         inode: Device and number of the file, by which it is recognised while it has no text; None if they are not known.
+        is_lost: Whether it was said that records after the position were or may have been lost.
     """
 
     identity: FileIdentity
@@ -60,6 +61,7 @@ class FilePosition:
     previous: "FilePosition | None" = None
     finished: tuple[FileIdentity, ...] = ()
     inode: tuple[int, int] | None = None
+    is_lost: bool = False
 
     @property
     def read(self) -> tuple[FileIdentity, ...]:
@@ -78,6 +80,7 @@ class FilePosition:
             "previous": None if self.previous is None else self.previous.to_json(),
             "finished": [_identity_to_json(identity) for identity in self.finished],
             "inode": self.inode,
+            "lost": self.is_lost,
         }
 
     @classmethod
@@ -99,6 +102,7 @@ class FilePosition:
             None if previous is None else cls.from_json(previous),
             tuple(_identity_from_json(identity) for identity in value["finished"]),
             None if inode is None else (int(inode[0]), int(inode[1])),
+            bool(value.get("lost", False)),
         )
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import time
 import uuid
@@ -13,6 +14,9 @@ from typing import Any, Self
 
 from mods_grpc.atomic_file import create_folder, write_atomically
 from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import describe_os_error
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINT_VERSION = 4
 CHECKPOINT_FILE, LOCK_FILE = "checkpoint.json", "lock"
@@ -25,11 +29,15 @@ class Checkpoint:
     Args:
         folder: The folder; created if needed.
 
+    Attributes:
+        error: Why the state could not be saved the last time; None if it was.
+
     Raises:
         DataError: Another watch holds the lock.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.error: str | None = None
         create_folder(folder)
         self._folder = folder
         self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, _MODE)
@@ -71,11 +79,33 @@ class Checkpoint:
         content = json.dumps({"version": CHECKPOINT_VERSION, **state}, separators=(",", ":"), allow_nan=False)
         write_atomically(self._folder / CHECKPOINT_FILE, content.encode(), _MODE)
 
+    def try_save(self, state: dict[str, Any]) -> bool:
+        """Save the state as `save` does; return whether it could be written.
+
+        If not, the state that was saved before stays. A watch that resumes there scores more windows again.
+        """
+        try:
+            self.save(state)
+        except OSError as error:
+            if self.error is None:
+                hint = "a restart now begins at the one before"
+                logger.error("checkpoint_unwritable", extra={"error": describe_os_error(error), "hint": hint})
+            self.error = error.strerror or str(error)
+            return False
+        if self.error is not None:
+            logger.info("checkpoint_written")
+            self.error = None
+        return True
+
+    def list_errors(self) -> dict[str, str]:
+        """Return why the state can't be saved now, by the folder; empty if it can."""
+        return {} if self.error is None else {str(self._folder): self.error}
+
     def amend(self, part: str, change: Callable[[Any], None]) -> None:
-        """Change a part of the state that was saved last; does nothing if none was."""
+        """Change a part of the state that was saved last, if it can be written; does nothing if none was."""
         if (state := self.load()) is not None:
             change(state[part])
-            self.save(state)
+            self.try_save(state)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,8 +200,8 @@ class CheckpointWriter:
         self.saved_at: float | None = None
 
     def save(self) -> None:
-        """Save the state of all parts."""
+        """Save the state of all parts, if it can be written."""
         state = {name: part() for name, part in self._parts.items()}
-        self._checkpoint.save({"identity": self._fingerprint.to_json(), **state})
-        self.saved_at = time.time()
-        self._after_save()
+        if self._checkpoint.try_save({"identity": self._fingerprint.to_json(), **state}):
+            self.saved_at = time.time()
+            self._after_save()

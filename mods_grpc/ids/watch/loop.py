@@ -41,7 +41,7 @@ def run_loop(
 
     Raises:
         ModsError: The server ended the stream for good.
-        OSError: An alert or the checkpoint can't be written.
+        OSError: No alert can be written any more.
     """
     saved_records, saved_at = feed.records, time.monotonic()
     is_missing = False
@@ -51,7 +51,7 @@ def run_loop(
         try:
             yield from feed.poll()
             is_missing = False
-        except FileNotFoundError as error:  # of the source; a sink or checkpoint whose folder is gone ends the watch
+        except FileNotFoundError as error:  # of the source alone
             if not is_missing:
                 logger.warning("source_missing", extra={"path": str(error.filename)})
             is_missing = True

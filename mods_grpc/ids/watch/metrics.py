@@ -81,7 +81,7 @@ class WatchCollector(Collector):
             family.add_metric((code,), number)
         yield family
         waiting = GaugeMetricFamily(
-            "mods_watch_undelivered", "Alerts and notices that wait for a network destination.", labels=("destination",)
+            "mods_watch_undelivered", "Alerts and notices that wait for a destination.", labels=("destination",)
         )
         for destination, number in parts.undelivered().items():
             waiting.add_metric((destination,), number)

@@ -59,13 +59,20 @@ class Ticker:
         pipeline: Raises and writes the notices.
         facts: Returns what was read so far.
         service: The service manager.
+        retry_alerts: Tries again to write alerts that wait.
 
     Attributes:
         polled_at: When the logs were last read to their end, seconds since 1970; None before the first time.
     """
 
-    def __init__(self, pipeline: WatchPipeline, facts: Callable[[], ReadFacts], service: ServiceManager) -> None:
-        self._pipeline, self._facts, self._service = pipeline, facts, service
+    def __init__(
+        self,
+        pipeline: WatchPipeline,
+        facts: Callable[[], ReadFacts],
+        service: ServiceManager,
+        retry_alerts: Callable[[], None],
+    ) -> None:
+        self._pipeline, self._facts, self._service, self._retry_alerts = pipeline, facts, service, retry_alerts
         self._checked_at: float | None = None
         self.polled_at: float | None = None
 
@@ -80,6 +87,7 @@ class Ticker:
         now = time.monotonic()
         if self._checked_at is None or now - self._checked_at >= CHECK_SECONDS:
             self._checked_at = now
+            self._retry_alerts()
             self._pipeline.check(time.time_ns(), self._facts())
             self._service.set_status(self._format_status())
 
@@ -98,7 +106,7 @@ class WatchParts:
         counters: Of the lines that were read.
         feed: Of the windows.
         pipeline: Of the verdicts, alerts and notices.
-        undelivered: Returns the number of alerts and notices that wait for each network destination.
+        undelivered: Returns the number of alerts and notices that wait for each destination.
         saved_at: Returns when the checkpoint was saved last, seconds since 1970; None before the first time.
         polled_at: Returns when the logs were last read to their end, seconds since 1970; None before the first time.
     """
@@ -126,7 +134,13 @@ def watched_features(model: ModelInfo, columns: WindowColumns | None) -> tuple[W
     )
 
 
-def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[Path, str], lost: Mapping[str, int]) -> ReadFacts:
+def collect_facts(
+    counters: ReadCounters,
+    feed: WindowFeed,
+    unreadable: Mapping[Path, str],
+    lost: Mapping[str, int],
+    unwritable: Mapping[str, str] | None = None,
+) -> ReadFacts:
     """Return what was read so far, and note in the feed which logs can't be read.
 
     Args:
@@ -134,6 +148,7 @@ def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[
         feed: Of the windows.
         unreadable: By file or folder that can't be read, the error.
         lost: By log, how often records of it were lost.
+        unwritable: By output that can't be written, the error; None for none.
     """
     dropped = feed.aggregator.counters
     feed.unreadable = protocols_of(unreadable)
@@ -149,6 +164,7 @@ def collect_facts(counters: ReadCounters, feed: WindowFeed, unreadable: Mapping[
         unreadable={str(path): reason for path, reason in unreadable.items()},
         unreadable_protocols=feed.unreadable,
         lost=dict(lost),
+        unwritable=dict(unwritable or {}),
         reached_ns=feed.watermark.value_ns,
     )
 

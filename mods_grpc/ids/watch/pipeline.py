@@ -63,6 +63,7 @@ class WatchPipeline:
         blindness: Raises notices that monitoring is impaired.
         observe: Called with the verdicts and alerts of each batch, for a live view.
         show_notices: Called with the open notices whenever they change, for a live view.
+        log_notices: Whether to log notices too, as where the sink does not print them for people.
 
     Attributes:
         is_connected: Whether the server was reached at the last attempt.
@@ -77,6 +78,7 @@ class WatchPipeline:
         *,
         observe: Callable[[list[Verdict], list[Alert]], None] | None = None,
         show_notices: Callable[[list[Notice]], None] | None = None,
+        log_notices: bool = True,
     ) -> None:
         self.counters = WatchCounters()
         self.is_connected = False
@@ -86,6 +88,7 @@ class WatchPipeline:
         self._blindness = blindness
         self._observe = observe
         self._show_notices = show_notices
+        self._log_notices = log_notices
         self._pending: list[WindowBatch] = []
         self._notices: list[Notice] = []
         self._rejection_reasons: set[str] = set()
@@ -136,7 +139,7 @@ class WatchPipeline:
 
         Raises:
             ModsError: The server ended the stream for good.
-            OSError: An alert or notice can't be written.
+            OSError: The sink gave up.
         """
         self._write_notices()
         while self._pending:
@@ -164,7 +167,7 @@ class WatchPipeline:
             amend: Changes the state that was saved last, because the present one can't be saved in the middle of a batch.
 
         Raises:
-            OSError: The notice can't be written.
+            OSError: The sink gave up.
         """
         self.is_connected = False
         notices = self._blindness.wait_for_server(now_ns)
@@ -175,7 +178,7 @@ class WatchPipeline:
 
     def _queue_notices(self, notices: list[Notice]) -> None:
         self._notices += notices
-        for notice in notices:
+        for notice in notices if self._log_notices else ():
             fields = {"code": str(notice.code), "subject": notice.subject, "what": notice.message, "hint": notice.hint}
             if notice.state is NoticeState.RAISED:
                 logger.warning("monitoring_impaired", extra=fields)

@@ -57,7 +57,7 @@ def replay(
 
     Raises:
         ModsError: The server ended the stream for good.
-        OSError: An alert can't be written.
+        OSError: No alert can be written any more.
     """
     started_at, first_ns = time.monotonic(), None
     for group in batches:

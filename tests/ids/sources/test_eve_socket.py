@@ -14,6 +14,7 @@ from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.ids.eve_events import make_eve_event
+from tests.support.ids.full_disk import full_disk
 
 
 def writer(path, kind=socket.SOCK_STREAM):
@@ -100,6 +101,19 @@ def test_a_line_cut_off_by_a_crash_does_not_damage_the_next_one(tmp_path):
         one.sendall(make_eve_event("ssh") + b"\n")
     assert stored.kinds() == [Ssl, Ssh]
     assert stored.counters.malformed == {"json": 1}
+
+
+def test_an_event_cut_off_by_a_full_disk_does_not_damage_the_next_one(tmp_path):
+    event = make_eve_event("tls") + b"\n"
+    with StoredEvents(tmp_path) as stored, writer(stored.path) as one:
+        with full_disk(limit_bytes=len(event) * 3 // 2):
+            one.sendall(event * 2)
+            deadline = time.monotonic() + 30
+            while not stored.receiver.lost and time.monotonic() < deadline:
+                time.sleep(0.001)
+        one.sendall(make_eve_event("ssh") + b"\n")
+    assert [type(record) for record in stored.records()] == [Ssl, Ssh]
+    assert (stored.counters.rejected, stored.receiver.lost) == (0, 1)
 
 
 def test_a_line_without_a_newline_takes_no_more_space_than_the_limit(tmp_path):

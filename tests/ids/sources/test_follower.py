@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mods_grpc.ids.sources import follower, text_file
+from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.live_logs.eve_file import EveFile, ids
 from tests.support.small_logs import eve, tsv, write, zeek_json
@@ -63,6 +64,31 @@ def test_many_logs_use_a_bounded_number_of_descriptors_and_lose_nothing(tmp_path
     assert open_descriptors() - before <= 20
     assert reader.lost == []
     reader.close()
+
+
+def test_a_log_that_is_gone_is_said_to_be_lost_once_over_restarts_until_another_one_is(tmp_path):
+    log = EveFile(tmp_path / "logs")
+
+    def restart(saved):
+        with LogReader(tmp_path / "logs", follow=True, position=saved) as reader:
+            read = ids(reader.poll())
+            return read, reader.lost, LogPosition.from_json(reader.position().to_json())
+
+    log.write(1)
+    with LogReader(tmp_path / "logs", follow=True) as reader:
+        assert ids(reader.poll()) == [1]
+        saved = reader.position()
+    log.path.unlink()
+    read, lost, saved = restart(saved)
+    assert (read, lost) == ([], ["eve"])
+    for _ in range(2):
+        read, lost, saved = restart(saved)
+        assert (read, lost) == ([], [])
+    log.write(2)
+    read, lost, saved = restart(saved)
+    assert (read, lost) == ([2], [])
+    log.path.unlink()
+    assert restart(saved)[:2] == ([], ["eve"])
 
 
 def poll(reader, times=1):

@@ -12,7 +12,7 @@ from mods_grpc.features import Aggregator, Conn
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.alerts.sinks.sink import SinkGroup
+from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.logs.line_rules import ReadCounters
@@ -129,4 +129,5 @@ def test_alerts_that_wait_are_counted_by_destination_without_its_secrets(tmp_pat
             (f"eve:{tmp_path}/eve.json", FileSink(tmp_path / "eve.json", FORMATS["eve"])),
         ]
     )
-    assert sinks.count_undelivered() == {"jsonl:https://hook.example:8443": 3, "cef:tls://siem.example": 0}
+    undelivered = {"jsonl:https://hook.example:8443": 3, "cef:tls://siem.example": 0, f"eve:{tmp_path}/eve.json": 0}
+    assert sinks.count_undelivered() == undelivered

@@ -1,5 +1,7 @@
 """The checkpoint of a watch: one holder at a time, replaced whole, of one version."""
 
+import logging
+
 import pytest
 
 from mods_grpc.errors import DataError
@@ -38,3 +40,16 @@ def test_the_leftover_of_a_watch_killed_while_saving_is_removed_at_the_next_star
     with Checkpoint(tmp_path) as checkpoint:
         checkpoint.save({})
     assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT_FILE, LOCK_FILE]
+
+
+def test_a_state_that_can_not_be_saved_is_said_once_and_saved_when_it_can_be(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with Checkpoint(tmp_path) as checkpoint:
+        (tmp_path / CHECKPOINT_FILE).mkdir()
+        assert [checkpoint.try_save({}), checkpoint.try_save({})] == [False, False]
+        assert "Is a directory" in checkpoint.list_errors()[str(tmp_path)]
+        (tmp_path / CHECKPOINT_FILE).rmdir()
+        assert checkpoint.try_save({"n": 1})
+        assert checkpoint.list_errors() == {}
+        assert checkpoint.load() == {"version": CHECKPOINT_VERSION, "n": 1}
+    assert [record.message for record in caplog.records] == ["checkpoint_unwritable", "checkpoint_written"]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mods_grpc.cli.main import main
-from mods_grpc.exit_codes import EXIT_DOUBTFUL
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED
 from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 from tests.support.running_server import running_server
@@ -181,6 +181,48 @@ def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_rec
     complete = [alert for alert in expected if alert["window"]["end"] <= COMPLETE_UNTIL]
     assert raised == complete
     assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == raised
+
+
+def test_a_watch_goes_on_while_one_output_or_the_checkpoint_can_not_be_written(day, server, expected, tmp_path):
+    disk, output = tmp_path / "disk", tmp_path / "disk" / "more.jsonl"
+    cut = len(day) * 3 // 5
+    write_logs(tmp_path / "logs", day[:cut])
+    source = ["--zeek", tmp_path / "logs", "--alerts", f"jsonl:{output}"]
+    with watching(server, tmp_path, *source) as process:
+        wait_until_read(tmp_path, process, round(day[cut - 1][0] * 1e9) - 1_000)
+        disk.rename(tmp_path / "moved")
+        disk.write_text("")
+        (tmp_path / "state" / "checkpoint.json").rename(tmp_path / "checkpoint.json")
+        (tmp_path / "state" / "checkpoint.json").mkdir()
+        write_logs(tmp_path / "logs", day[cut:])
+        complete = [alert for alert in expected if alert["window"]["end"] <= COMPLETE_UNTIL]
+        wait_for_alerts(tmp_path / "alerts.jsonl", process, len(complete) + 1)
+        (tmp_path / "state" / "checkpoint.json").rmdir()
+        process.send_signal(signal.SIGTERM)
+        log = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == EXIT_FAILED, log
+    assert all(log.count(f" {event} ") == 1 for event in ("alerts_unwritable", "checkpoint_unwritable", "alerts_unwritten")), log
+    assert "is written after the next start" in log, log
+    raised = alerts(tmp_path / "alerts.jsonl")
+    assert [alert for alert in raised if alert.get("kind") != "notice"] == complete
+    assert {notice["subject"] for notice in raised if notice.get("kind") == "notice"} >= {f"jsonl:{output}"}
+    disk.unlink()
+    (tmp_path / "moved").rename(disk)
+    with watching(server, tmp_path, *source) as process:
+        assert " watching " in process.stderr.readline().decode()
+        stop(process)
+    assert {alert["id"] for alert in alerts(output)} == {alert["id"] for alert in raised}
+    assert len(alerts(output)) == len(raised) == len(alerts(tmp_path / "alerts.jsonl"))
+
+
+def wait_for_alerts(path, process, number):
+    """Wait until a file of alerts has a number of them."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(FileNotFoundError):
+            if len(path.read_text().splitlines()) >= number:
+                return
+        time.sleep(0.05)
 
 
 def replay_account(server, capsys, *words):

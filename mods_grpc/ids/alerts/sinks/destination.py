@@ -12,7 +12,8 @@ from mods_grpc.exit_codes import describe_os_error
 from mods_grpc.ids.alerts.formats.registry import FORMATS, Format
 from mods_grpc.ids.alerts.notice import AlertOrNotice
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.alerts.sinks.sink import Sink, SinkGroup, StreamSink
+from mods_grpc.ids.alerts.sinks.group import SinkGroup
+from mods_grpc.ids.alerts.sinks.sink import Destination, StreamSink
 from mods_grpc.ids.alerts.sinks.spool import Spool
 from mods_grpc.ids.alerts.sinks.syslog import SyslogSender, format_message
 from mods_grpc.ids.alerts.sinks.target import Target, parse_destination
@@ -45,10 +46,14 @@ class SpooledSink:
     def recover(self, mark: Any) -> None:
         """Do nothing."""
 
-    def write(self, alert: AlertOrNotice) -> None:
-        """Queue an alert or a notice."""
+    def format(self, alert: AlertOrNotice) -> str:
+        """Return an alert or a notice as the receiver gets it."""
         line = self._format.format(alert)
-        self._spool.put(alert.id, format_message(alert, line) if isinstance(self._sender, SyslogSender) else line.encode())
+        return format_message(alert, line).decode() if isinstance(self._sender, SyslogSender) else line
+
+    def put(self, alert_id: str, text: str) -> None:
+        """Queue a message."""
+        self._spool.put(alert_id, text.encode())
 
     def close(self) -> None:
         """Try for a few seconds to deliver the queued alerts."""
@@ -61,22 +66,23 @@ def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
 
     Args:
         destinations: Such as `eve:FILE`; see the module.
-        state: Folder for spools; None for a temporary one.
+        state: Folder for spools; None for a temporary one, of a run that ends when no destination can be written.
 
     Raises:
         DataError: A destination is not of this form, or a file that it names can't be used.
     """
-    return SinkGroup([(destination, _open_named(destination, state)) for destination in dict.fromkeys(destinations)])
+    named = [(destination, _open_named(destination, state)) for destination in dict.fromkeys(destinations)]
+    return SinkGroup(named, is_patient=state is not None)
 
 
-def _open_named(destination: str, state: Path | None) -> Sink:
+def _open_named(destination: str, state: Path | None) -> Destination:
     try:
         return _open_sink(destination, state)
     except OSError as error:
         raise DataError(f"--alerts {destination}: {describe_os_error(error)}") from error
 
 
-def _open_sink(destination: str, state: Path | None) -> Sink:
+def _open_sink(destination: str, state: Path | None) -> Destination:
     target = parse_destination(destination)
     alert_format = FORMATS[target.format]
     if target.scheme == "stdout":

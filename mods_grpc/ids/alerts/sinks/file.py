@@ -4,6 +4,7 @@ The file may be rotated at any time: the next alert then creates a new one, as Z
 """
 
 import os
+from contextlib import suppress
 from errno import EACCES, EISDIR, ENOSPC
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,17 @@ class FileSink:
             written += content[start:end]
         self._written_since_mark = written
 
+    def format(self, alert: AlertOrNotice) -> str:
+        """Return an alert or a notice as a line."""
+        return self._format.format(alert) + "\n"
+
     def write(self, alert: AlertOrNotice) -> None:
         """Append an alert or a notice and sync it to disk, unless it was written before."""
-        if alert.id.encode() in self._written_since_mark:
+        self.put(alert.id, self.format(alert))
+
+    def put(self, alert_id: str, text: str) -> None:
+        """Append a line and sync it to disk, unless it was written before."""
+        if alert_id.encode() in self._written_since_mark:
             return
         create_folder(self._path.parent)
         with (
@@ -73,7 +82,7 @@ class FileSink:
         ):
             size_before = os.fstat(file.fileno()).st_size
             header = "" if size_before else self._format.format_header()
-            line = (header + self._format.format(alert) + "\n").encode()
+            line = (header + text).encode()
             try:
                 if file.write(line) != len(line):
                     raise OSError(ENOSPC, "No space left for a whole line", str(self._path))
@@ -81,7 +90,8 @@ class FileSink:
                 if not size_before:
                     sync_folder(self._path.parent)
             except OSError:
-                os.ftruncate(file.fileno(), size_before)
+                with suppress(OSError):  # of a device
+                    os.ftruncate(file.fileno(), size_before)
                 raise
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mods_grpc.atomic_file import create_folder, errors_named, sync_folder, write_atomically
@@ -136,9 +137,10 @@ class Spool:
             self._delivered[_id_of(path)] = None
             try:
                 self._record_delivery(_id_of(path))
-                path.unlink(missing_ok=True)
             except OSError as error:
                 logger.warning("spool_unwritable", extra={"id": _id_of(path), "error": str(error)})
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # also if that failed, because it is sent again after a restart else
             if path in self._waiting:
                 self._waiting.remove(path)
             while len(self._delivered) > DEDUP_IDS:
@@ -162,7 +164,8 @@ class Spool:
         if not path.exists():
             return {}
         delivered = path.read_text(encoding="ascii", errors="replace").splitlines()[-DEDUP_IDS:]
-        write_atomically(path, "".join(f"{message_id}\n" for message_id in delivered).encode("ascii", "replace"))
+        with suppress(OSError):  # on a full disk it stays long
+            write_atomically(path, "".join(f"{message_id}\n" for message_id in delivered).encode("ascii", "replace"))
         return dict.fromkeys(delivered)
 
 
