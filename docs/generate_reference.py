@@ -24,6 +24,7 @@ from mods_grpc.server.config import ENVIRONMENT_PREFIX, ServerConfig, format_def
 from mods_grpc.server.models.collector import ModelCollector
 from mods_grpc.server.rpc.status import CODES, DOMAIN, NEVER_ON_THE_WIRE
 from mods_grpc.server.telemetry.metrics import Metrics
+from mods_grpc.transport.http2.errors import CloseReason, ResetReason
 from training.cli.main import build_parser as build_training_parser
 
 FOLDER = Path(__file__).parent / "reference"
@@ -162,6 +163,21 @@ def metrics_page() -> str:
     ]
     for name, kind, labels, text in sorted(_metrics()):
         lines.append(f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {_cell(text)} |")
+    lines += [
+        "",
+        "## Reasons of connections and streams",
+        "",
+        "`mods_connections_closed_total` and `mods_streams_reset_total` are those of `--transport direct`. Every connection that",
+        "is ended or refused, and every stream that is reset, has one reason. GOAWAY carries it as debug data, with the limit",
+        "that was exceeded. What is not marked as ordinary is also [logged](log-fields.md), at most one line of a reason in ten",
+        "seconds. gRPC's own library, `--transport grpcio`, tells its application nothing about connections: over it there is",
+        "neither metric nor log line. The code of `by_peer` is the usual one; the peer may choose another.",
+    ]
+    for metric, reasons in (("mods_connections_closed_total", CloseReason), ("mods_streams_reset_total", ResetReason)):
+        lines += ["", f"| reason in `{metric}` | HTTP/2 code | ordinary | what happened |", "|---|---|---|---|"]
+        for reason in reasons:
+            ordinary = "yes" if reason.is_ordinary else ""
+            lines.append(f"| `{reason}` | {reason.code.name} | {ordinary} | {_cell(reason.meaning)} |")
     return _page([*lines, ""])
 
 
@@ -258,6 +274,7 @@ def _metrics() -> Iterator[tuple[str, str, list[str], str]]:
     metrics, repository = Metrics(), cast("Any", _OneModel())
     metrics.make_call_metrics("", "", "").start()
     metrics.instrument("")
+    metrics.observe_connections()
     for collector in (metrics.registry, ModelCollector(repository), WatchCollector(cast("Any", _WATCH))):
         for family in collector.collect():
             name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -92,7 +92,7 @@ class App:
             metrics=self.metrics,
         )
         self._tracing = _create_tracing(config.otlp_endpoint) if config.otlp_endpoint else None
-        self._server = self._listener.create_server([self._tracing] if self._tracing else [])
+        self._server = self._listener.create_server([self._tracing] if self._tracing else [], self.metrics)
         self._streams = StreamRegistry(self.repository, config, self._boundary)
         path = Path(config.state_file)
         self._snapshotter = Snapshotter(self.repository, path, config.state_interval_seconds) if config.state_file else None

@@ -10,6 +10,7 @@ import grpc
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.scheduling.micro_batcher import RoundHook
 from mods_grpc.server.security.tls import TlsFiles, lock_socket
+from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.transport.grpc.server import DirectServer
 from mods_grpc.transport.http2.limits import HANDSHAKE_SECONDS, KEEPALIVE_SECONDS, PING_TIMEOUT_SECONDS, Limits
 
@@ -47,8 +48,8 @@ class RpcListener(Protocol):
     @property
     def on_round_end(self) -> RoundHook | None: ...  # noqa: D102
 
-    def create_server(self, interceptors: Interceptors) -> RpcServer:
-        """Create the server. Needs a running event loop."""
+    def create_server(self, interceptors: Interceptors, metrics: Metrics) -> RpcServer:
+        """Create the server, whose connections are counted in `metrics` if the transport can. Needs a running event loop."""
 
     def bind(self) -> int:
         """Bind the server and return its port; 0 for a unix socket.
@@ -94,8 +95,8 @@ class GrpcioListener(LockedSocket):
         self._credentials = files.make_grpcio_credentials() if files else None
         super().__init__(config)
 
-    def create_server(self, interceptors: Interceptors) -> RpcServer:
-        """Create a server of grpcio."""
+    def create_server(self, interceptors: Interceptors, metrics: Metrics) -> RpcServer:  # noqa: ARG002 - it tells nothing
+        """Create a server of grpcio, which does not say what becomes of its connections."""
         options, compression = make_channel_options(self._config), grpc.Compression.NoCompression
         self._server = grpc.aio.server(interceptors=interceptors or None, options=options, compression=compression)
         return self._server
@@ -120,15 +121,20 @@ class DirectListener(LockedSocket):
         self._tls = files.make_ssl_context_provider() if files else None
         super().__init__(config)
 
-    def create_server(self, interceptors: Interceptors) -> RpcServer:
+    def create_server(self, interceptors: Interceptors, metrics: Metrics) -> RpcServer:
         """Create a server of the direct transport."""
         config = self._config
         limits = Limits(
             max_concurrent_streams=config.max_concurrent_streams,
             max_header_list=config.max_metadata_bytes,
         )
-        max_bytes, max_connections = config.max_message_bytes, config.max_connections
-        self._server = DirectServer(interceptors, limits=limits, max_bytes=max_bytes, max_connections=max_connections)
+        self._server = DirectServer(
+            interceptors,
+            limits=limits,
+            max_bytes=config.max_message_bytes,
+            max_connections=config.max_connections,
+            observer=metrics.observe_connections(),
+        )
         return self._server
 
     def on_round_end(self, function: Callable[[], None]) -> None:

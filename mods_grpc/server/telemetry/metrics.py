@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from mods_grpc.array_types import Bools
 from mods_grpc.detection import Outcome
 from mods_grpc.errors import Reason
+from mods_grpc.server.telemetry.connection_ends import ConnectionEnds
 from mods_grpc.server.telemetry.metrics_endpoint import serve_registry
 
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -58,6 +59,10 @@ class Metrics:
         """Create the metrics of one RPC."""
         labels = (kind, service, method)
         return CallMetrics(self._started.labels(*labels), self._handling.labels(*labels), self._handled, labels)
+
+    def observe_connections(self) -> ConnectionEnds:
+        """Create the metrics of the direct transport. Call it once; without a call they are not exported."""
+        return ConnectionEnds(self.registry)
 
     def instrument(self, model: str) -> Callable[[int, float], None]:
         """Return a function that records one run of a model: its windows and its seconds."""

@@ -14,7 +14,8 @@ from mods_grpc.transport.grpc.handler_task import HandlerTask
 from mods_grpc.transport.grpc.request_metadata import RejectedRequestError, RequestHeaders, parse_headers
 from mods_grpc.transport.grpc.response_metadata import encode_trailers
 from mods_grpc.transport.grpc.router import Router
-from mods_grpc.transport.http2.connection import Connection
+from mods_grpc.transport.http2.connection import Connection, format_peer
+from mods_grpc.transport.http2.errors import UNOBSERVED, CloseReason, EndObserver
 from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.limits import Limits
 from mods_grpc.transport.http2.request_fields import RequestFields
@@ -34,6 +35,7 @@ class DirectServer:
         limits: Limits of each connection.
         max_bytes: Largest accepted message.
         max_connections: Connections open at a time; more are closed.
+        observer: Learns why connections end or are refused, and why streams are reset.
 
     Attributes:
         receive_budget: Memory for messages that have arrived in part.
@@ -47,6 +49,7 @@ class DirectServer:
         limits: Limits,
         max_bytes: int,
         max_connections: int,
+        observer: EndObserver = UNOBSERVED,
     ) -> None:
         self.max_bytes = max_bytes
         self.receive_budget = MemoryBudget(MAX_LARGE_MESSAGES * max_bytes)
@@ -55,6 +58,7 @@ class DirectServer:
         self._router = Router(interceptors)
         self._limits = limits
         self._max_connections = max_connections
+        self._observer = observer
         self._listeners: list[Listener[Connection]] = []
         self._accepted: set[Connection] = set()  # including those in the TLS handshake
         self._connections: set[Connection] = set()
@@ -91,8 +95,9 @@ class DirectServer:
                 Listener(
                     bound,
                     create_protocol=self._new_connection,
-                    on_failure=self._accepted.discard,
+                    on_failure=self._on_failure,
                     has_capacity=self._has_capacity,
+                    on_refusal=self._on_refusal,
                     tls=tls,
                     handshake_seconds=self._limits.handshake_seconds,
                 )
@@ -145,8 +150,11 @@ class DirectServer:
 
     def on_connect(self, connection: Connection) -> bool:
         """Accept a connection; False refuses it."""
-        if self._stopping or not negotiated_http2(connection.transport):
-            self._accepted.discard(connection)
+        if self._stopping:
+            self._refuse(connection, CloseReason.SHUTDOWN, "it was accepted before the shutdown, and set up after it")
+            return False
+        if not negotiated_http2(connection.transport):
+            self._refuse(connection, CloseReason.TLS_FAILED, "ALPN did not choose h2")
             return False
         self._connections.add(connection)
         return True
@@ -236,12 +244,27 @@ class DirectServer:
                     task.call.task.cancel()
 
     def _new_connection(self) -> Connection:
-        connection = Connection(self, self._limits, self.send_budget)
+        connection = Connection(self, self._limits, self.send_budget, self._observer)
         self._accepted.add(connection)
         return connection
 
     def _has_capacity(self) -> bool:
         return len(self._accepted) < self._max_connections
+
+    def _on_refusal(self, name: object) -> None:
+        self._observer.on_close(
+            format_peer(name), CloseReason.TOO_MANY_CONNECTIONS, f"{self._max_connections} connections are open"
+        )
+
+    def _refuse(self, connection: Connection, reason: CloseReason, detail: str) -> None:
+        self._accepted.discard(connection)
+        self._observer.on_close(connection.peer, reason, detail)
+
+    def _on_failure(self, connection: Connection, name: object, error: BaseException) -> None:
+        """Forget a connection that was lost before it was made: in the TLS handshake, most likely."""
+        self._accepted.discard(connection)
+        reason, detail = _explain_failure(error)
+        self._observer.on_close(format_peer(name), reason, detail)
 
     async def _wait_for(self, condition: Callable[[], bool], deadline: float) -> None:
         """Return when the condition holds, or at the deadline on the clock of the loop."""
@@ -258,3 +281,16 @@ def _parse_cached(request: RequestFields) -> RequestHeaders:
         request.parsed = parse_headers(request.fields)
     assert isinstance(request.parsed, RequestHeaders)
     return request.parsed
+
+
+def _explain_failure(error: BaseException) -> tuple[CloseReason, str]:
+    """Return why a connection was lost before it was made, and in which words."""
+    if isinstance(error, ssl.SSLError):  # the reason is OpenSSL's name, such as PEER_DID_NOT_RETURN_A_CERTIFICATE
+        return CloseReason.TLS_FAILED, (error.reason or "unknown").lower().replace("_", " ")
+    if isinstance(error, ConnectionAbortedError):
+        return CloseReason.TLS_TIMEOUT, "the TLS handshake took too long"
+    if isinstance(error, asyncio.CancelledError):
+        return CloseReason.SHUTDOWN, "the server shut down during the TLS handshake"
+    if isinstance(error, OSError):
+        return CloseReason.PEER_CLOSED, "the peer closed the connection before it was set up"
+    return CloseReason.INTERNAL_ERROR, "the connection could not be set up"

@@ -6,12 +6,12 @@ from typing import Protocol, cast
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.abuse_limits import AbuseLimits
-from mods_grpc.transport.http2.errors import CloseReason, Code, ConnectionFault, ResetReason, StreamFault
+from mods_grpc.transport.http2.errors import UNOBSERVED, CloseReason, ConnectionFault, EndObserver, ResetReason, StreamFault
 from mods_grpc.transport.http2.flow_control import MemoryBudget
 from mods_grpc.transport.http2.frame_reader import FrameReader
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.lifetime import DRAIN_PING, Keepalive, Shutdown
-from mods_grpc.transport.http2.limits import Limits
+from mods_grpc.transport.http2.limits import SLOW_STREAM_BYTES, Limits
 from mods_grpc.transport.http2.request_fields import RequestFields
 from mods_grpc.transport.http2.settings import initial_settings
 from mods_grpc.transport.http2.stream import Http2Stream, Receiver
@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         handler: Handles its requests.
         limits: Its limits.
         send_budget: Memory for responses that wait for any peer of the server; by default, for this peer alone.
+        observer: Learns why it ends, and why streams are reset.
 
     Attributes:
         peer: Address as grpc writes it: "ipv4:127.0.0.1:1234", "ipv6:[::1]:1234" or "unix:".
@@ -65,7 +66,13 @@ class Connection(asyncio.Protocol):
     early_responses: EarlyResponses
     keepalive: Keepalive
 
-    def __init__(self, handler: ConnectionHandler, limits: Limits, send_budget: MemoryBudget | None = None) -> None:
+    def __init__(
+        self,
+        handler: ConnectionHandler,
+        limits: Limits,
+        send_budget: MemoryBudget | None = None,
+        observer: EndObserver = UNOBSERVED,
+    ) -> None:
         self.limits = limits
         self.send_budget = send_budget or MemoryBudget(_DEFAULT_SEND_BUDGET_BYTES)
         self.peer = ""
@@ -74,6 +81,7 @@ class Connection(asyncio.Protocol):
         self.closing = False
         self._accepted = False
         self._handler = handler
+        self._observer = observer
         self._turn_scheduled = False  # whether frames that are pending will be handled in the next loop iteration
 
     # Called by asyncio
@@ -82,12 +90,12 @@ class Connection(asyncio.Protocol):
         """Send our settings, or refuse the connection."""
         loop = asyncio.get_running_loop()
         self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's derives from neither
-        self.peer = _format_address(transport)
+        self.peer = format_peer(transport.get_extra_info("peername"))
         transport.set_write_buffer_limits(high=self.limits.write_high_water)
         self.frame_writer = FrameWriter(loop, transport)
         self.abuse_limits = AbuseLimits(loop, self.limits, self.table, self.frame_writer)
         self.early_responses = EarlyResponses(
-            loop, self.limits.max_concurrent_streams, self.frame_writer, self.shutdown.on_stream_end
+            loop, self.limits.max_concurrent_streams, self._reset_early_response, self.shutdown.on_stream_end
         )
         self.frame_reader = FrameReader(self)
         self.keepalive = Keepalive(loop, self)
@@ -138,6 +146,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         """Close everything, and notify the receivers and the handler."""
+        if not self.closing:
+            self.report_end(CloseReason.PEER_CLOSED, "the peer closed the connection, or the network lost it")
         self.closing = True
         self.keepalive.stop()
         self.shutdown.stop()
@@ -153,13 +163,13 @@ class Connection(asyncio.Protocol):
         """Hand what was written so far to the socket now, not at the end of the loop iteration."""
         self.frame_writer.flush()
 
-    def go_away(self, code: int = Code.NO_ERROR) -> None:
+    def go_away(self, reason: CloseReason = CloseReason.SHUTDOWN) -> None:
         """Shut down gracefully: open streams may finish, and those that the peer opens from now on are refused."""
-        self.shutdown.start(code)
+        self.shutdown.start(reason)
 
     def close(self) -> None:
         """Close now. What was written is still sent; open streams end without a response."""
-        self.shutdown.fail(ConnectionFault(CloseReason.GRACE_OVER, "closed"))
+        self.shutdown.fail(ConnectionFault(CloseReason.GRACE_OVER, "the time for calls to finish is over"))
 
     # Called by the parts of the connection
 
@@ -169,8 +179,10 @@ class Connection(asyncio.Protocol):
         Raises:
             StreamFault: It is refused (RFC 9113, section 5.1.2).
         """
-        if len(self.table.open) >= self.limits.max_concurrent_streams or self.shutdown.is_refused(stream_id):
-            raise StreamFault(ResetReason.TOO_MANY_STREAMS, "more streams than allowed", stream_id)
+        if self.shutdown.is_refused(stream_id):
+            raise StreamFault(ResetReason.SHUTDOWN, "the connection shuts down", stream_id)
+        if len(self.table.open) >= self.limits.max_concurrent_streams:
+            raise StreamFault(ResetReason.TOO_MANY_STREAMS, f"above {self.limits.max_concurrent_streams} streams", stream_id)
         stream = Http2Stream(stream_id, request, self, ended=end)
         self.table.open[stream_id] = stream
         receiver = self._handler.on_request(stream, end)
@@ -190,7 +202,7 @@ class Connection(asyncio.Protocol):
 
     def cancel_stream(self, stream: Http2Stream, code: int) -> None:
         """Reset a stream on behalf of the application."""
-        self.frame_writer.write(frames.reset(stream.id, code))
+        self._send_reset(stream.id, ResetReason.CANCELLED, "the handler was cancelled", code)
         self.table.reset_locally(stream.id)
         stream.close()
         self.shutdown.on_stream_end()
@@ -201,21 +213,26 @@ class Connection(asyncio.Protocol):
         Raises:
             ConnectionFault: That happened too often (the "made you reset" attack).
         """
-        self._reset(fault.stream_id, fault.code)
+        self._reset(fault.stream_id, fault.reason, str(fault))
         self.abuse_limits.count_reset()
 
     def evict_stream(self, stream: Http2Stream) -> None:
         """Reset a stream to free its memory, because its peer takes nothing."""
-        self._reset(stream.id, Code.ENHANCE_YOUR_CALM)
+        self._reset(stream.id, ResetReason.MEMORY, f"{stream.unsent} bytes were unread longest")
 
     def cancel_slow_stream(self, stream: Http2Stream) -> None:
         """Reset a stream whose peer takes too little of its response."""
-        self.fail_stream(StreamFault(ResetReason.SLOW_READER, "the peer takes too little", stream.id))
+        self.fail_stream(
+            StreamFault(
+                ResetReason.SLOW_READER, f"below {SLOW_STREAM_BYTES} bytes in {self.limits.slow_stream_seconds:g} s", stream.id
+            )
+        )
 
     def reset_by_peer(self, stream_id: int, code: int) -> None:
         """Close a stream that the peer reset."""
         stream = self.table.reset_by_peer(stream_id)
         if stream is not None:
+            self._observer.on_reset(self.peer, ResetReason.BY_PEER, "")
             self._notify_closed(stream, code)
         else:
             self.early_responses.on_request_end(stream_id)
@@ -236,11 +253,23 @@ class Connection(asyncio.Protocol):
         for stream in streams:
             self._notify_closed(stream, None)
 
-    def _reset(self, stream_id: int, code: int) -> None:
-        self.frame_writer.write(frames.reset(stream_id, code))
+    def report_end(self, reason: CloseReason, detail: str) -> None:
+        """Tell the observer why the connection ended."""
+        if self._accepted:
+            self._observer.on_close(self.peer, reason, detail)
+
+    def _reset(self, stream_id: int, reason: ResetReason, detail: str) -> None:
+        self._send_reset(stream_id, reason, detail, reason.code)
         stream = self.table.reset_locally(stream_id)
         if stream is not None:
-            self._notify_closed(stream, code)
+            self._notify_closed(stream, reason.code)
+
+    def _reset_early_response(self, stream_id: int) -> None:
+        self._send_reset(stream_id, ResetReason.EARLY_ANSWER, "", ResetReason.EARLY_ANSWER.code)
+
+    def _send_reset(self, stream_id: int, reason: ResetReason, detail: str, code: int) -> None:
+        self.frame_writer.write(frames.reset(stream_id, code))
+        self._observer.on_reset(self.peer, reason, detail)
 
     def _next_turn(self) -> None:
         self._turn_scheduled = False
@@ -264,8 +293,8 @@ class Connection(asyncio.Protocol):
         self.shutdown.on_stream_end()
 
 
-def _format_address(transport: asyncio.Transport) -> str:
-    name = transport.get_extra_info("peername")
+def format_peer(name: object) -> str:
+    """Return the address of a peer as grpc writes it, from the name that its socket gives."""
     if not isinstance(name, tuple):
         return "unix:"
     host, port = name[:2]

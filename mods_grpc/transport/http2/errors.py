@@ -6,7 +6,7 @@ Http2Fault
 """
 
 from enum import IntEnum, StrEnum
-from typing import Self
+from typing import Protocol, Self
 
 
 class Code(IntEnum):
@@ -56,9 +56,9 @@ class CloseReason(_Reason):
     IDLE = "idle", Code.NO_ERROR, "No stream was open for five minutes.", True
     SHUTDOWN = "shutdown", Code.NO_ERROR, "The server shut down, and every call was over.", True
     GRACE_OVER = "grace_over", Code.NO_ERROR, "The server shut down, and the grace ended before the calls or their answers did."
-    TOO_MANY_CONNECTIONS = "too_many_connections", Code.REFUSED_STREAM, "Refused: `--max-connections` are open."
-    TLS_FAILED = "tls_failed", Code.INADEQUATE_SECURITY, "The TLS handshake failed, or did not choose HTTP/2."
-    TLS_TIMEOUT = "tls_timeout", Code.INADEQUATE_SECURITY, "The TLS handshake took longer than 5 s."
+    TOO_MANY_CONNECTIONS = "too_many_connections", Code.NO_ERROR, "Refused without a frame: `--max-connections` are open."
+    TLS_FAILED = "tls_failed", Code.NO_ERROR, "The TLS handshake failed, or did not choose HTTP/2. No frame is sent."
+    TLS_TIMEOUT = "tls_timeout", Code.NO_ERROR, "The TLS handshake took longer than 5 s. No frame is sent."
     NOT_HTTP2 = "not_http2", Code.PROTOCOL_ERROR, "What arrived first is not HTTP/2."
     OPENING_TIMEOUT = "opening_timeout", Code.SETTINGS_TIMEOUT, "Preface, SETTINGS and acknowledgement took longer than 5 s."
     PROTOCOL_ERROR = "protocol_error", Code.PROTOCOL_ERROR, "A frame that RFC 9113 does not allow there."
@@ -91,6 +91,30 @@ class ResetReason(_Reason):
     STREAM_CLOSED = "stream_closed", Code.STREAM_CLOSED, "A frame after the end of the request."
     SLOW_READER = "slow_reader", Code.ENHANCE_YOUR_CALM, "The peer took less than 4 KiB of an answer in a minute."
     MEMORY = "memory", Code.ENHANCE_YOUR_CALM, "Too many unread answers in the whole server; this one had waited longest."
+
+
+class EndObserver(Protocol):
+    """Learns of every connection that ends and of every stream that is reset, once each.
+
+    Both methods take the address of the peer, the reason, and what exactly happened: a rule or a limit, never any payload.
+    """
+
+    def on_close(self, peer: str, reason: CloseReason, detail: str) -> None:
+        """Handle the end of a connection, or the refusal of one."""
+
+    def on_reset(self, peer: str, reason: ResetReason, detail: str) -> None:
+        """Handle the reset of a stream, by either side."""
+
+
+class _Unobserved:
+    def on_close(self, peer: str, reason: CloseReason, detail: str) -> None:
+        """Ignore the end."""
+
+    def on_reset(self, peer: str, reason: ResetReason, detail: str) -> None:
+        """Ignore the reset."""
+
+
+UNOBSERVED = _Unobserved()
 
 
 class Http2Fault(Exception):  # noqa: N818 - a fault carries an error code

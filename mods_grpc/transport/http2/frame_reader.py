@@ -49,7 +49,7 @@ class FrameHandler(Protocol):
     def on_ping_ack(self, payload: bytes) -> None:
         """Handle the acknowledgement of a PING."""
 
-    def go_away(self) -> None:
+    def go_away(self, reason: CloseReason) -> None:
         """Shut the connection down gracefully."""
 
 
@@ -369,7 +369,7 @@ class FrameReader:
             raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(body) < 8:
             raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"GOAWAY of {len(body)} bytes, below 8")
-        self._connection.go_away()
+        self._connection.go_away(CloseReason.PEER_CLOSED)
 
     def _on_window_update(self, _flags: int, stream_id: int, body: bytes) -> None:
         """Handle WINDOW_UPDATE (RFC 9113, section 6.9)."""

@@ -15,7 +15,7 @@ MAX_STREAM_ID = MAX_WINDOW = 2**31 - 1
 
 FRAME_HEADER = Struct(">HBBBI")  # length (upper 16 and lower 8 bits), type, flags, stream id with its reserved bit
 _FOUR_BYTE_FRAME = Struct(">HBBBII")
-_GOAWAY = Struct(">HBBBIII")
+_GOAWAY = Struct(">II")
 _PRIORITY_BYTES = 5
 
 
@@ -80,9 +80,9 @@ def ping(payload: bytes, *, ack: bool) -> bytes:
     return frame(PING, ACK if ack else 0, 0, payload)
 
 
-def goaway(last_stream_id: int, code: int) -> bytes:
-    """Build GOAWAY without debug data (RFC 9113, section 6.8)."""
-    return _GOAWAY.pack(0, 8, GOAWAY, 0, 0, last_stream_id, code)
+def goaway(last_stream_id: int, code: int, debug: str = "") -> bytes:
+    """Build GOAWAY (RFC 9113, section 6.8); the debug data is for the people who run the peer."""
+    return frame(GOAWAY, 0, 0, _GOAWAY.pack(last_stream_id, code) + debug.encode())
 
 
 def without_padding(body: bytes, flags: int) -> bytes:

@@ -1,19 +1,16 @@
 """The end of a connection: graceful shutdown, faults, and the timers that close slow, idle or dead peers."""
 
 import asyncio
-import logging
 from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.errors import CloseReason, Code, ConnectionFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault
 from mods_grpc.transport.http2.flow_control import MemoryBudget, SendQueue
 from mods_grpc.transport.http2.frame_reader import FrameReader, HeaderBlockAssembler
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.limits import SLOW_STREAM_BYTES, Limits
 from mods_grpc.transport.http2.stream import Http2Stream
 from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
-
-logger = logging.getLogger(__name__)
 
 DRAIN_PING = b"go away!"
 _MAX_DISCARDED_BYTES = 1_048_576  # that a peer may send after it was told why it is closed
@@ -49,11 +46,14 @@ class ClosableConnection(Protocol):
     keepalive: "Keepalive"
     shutdown: "Shutdown"
 
-    def go_away(self) -> None:
+    def go_away(self, reason: CloseReason) -> None:
         """Shut the connection down gracefully."""
 
     def close_streams(self) -> None:
         """Close all streams as lost."""
+
+    def report_end(self, reason: CloseReason, detail: str) -> None:
+        """Tell the observer why the connection ended."""
 
     def cancel_slow_stream(self, stream: Http2Stream) -> None:
         """Reset a stream whose peer takes too little of its response."""
@@ -71,10 +71,10 @@ class Shutdown:
         connection: The connection.
 
     Attributes:
-        started: Whether a graceful shutdown has started: open streams may finish.
+        reason: Why a graceful shutdown has started, in which open streams may finish; None before.
     """
 
-    __slots__ = ("_connection", "_cut_at", "_discarded", "_last_accepted", "_progress", "_side_closed", "_timer", "started")
+    __slots__ = ("_connection", "_cut_at", "_discarded", "_last_accepted", "_progress", "_side_closed", "_timer", "reason")
 
     def __init__(self, connection: ClosableConnection) -> None:
         self._connection = connection
@@ -84,22 +84,22 @@ class Shutdown:
         self._cut_at = 0.0
         self._progress = (0, 0)
         self._side_closed = False
-        self.started = False
+        self.reason: CloseReason | None = None
 
-    def start(self, code: int) -> None:
+    def start(self, reason: CloseReason) -> None:
         """Tell the peer to open no more streams. Those that it opens before it knows are still accepted."""
-        if self.started or self._connection.closing:
+        if self.reason is not None or self._connection.closing:
             return
-        self.started = True
-        self._connection.frame_writer.write(frames.goaway(frames.MAX_STREAM_ID, code))
+        self.reason = reason
+        self._connection.frame_writer.write(frames.goaway(frames.MAX_STREAM_ID, reason.code, reason))
         self._connection.frame_writer.write(frames.ping(DRAIN_PING, ack=False))
         self._connection.keepalive.start_drain()
 
     def finish(self) -> None:
         """Tell the peer which streams are served, now that it knows of the shutdown, and close after the last of them."""
-        if self.started and self._last_accepted is None:
+        if self.reason is not None and self._last_accepted is None:
             self._last_accepted = self._connection.table.last_id
-            self._connection.frame_writer.write(frames.goaway(self._last_accepted, Code.NO_ERROR))
+            self._connection.frame_writer.write(frames.goaway(self._last_accepted, self.reason.code, self.reason))
             self.on_stream_end()
 
     def is_refused(self, stream_id: int) -> bool:
@@ -109,16 +109,19 @@ class Shutdown:
     def on_stream_end(self) -> None:
         """Close the connection if the last accepted stream has ended on both sides."""
         connection = self._connection
-        if self._last_accepted is not None and not (connection.table.open or connection.early_responses or connection.closing):
+        if self.reason is None or self._last_accepted is None:
+            return
+        if not (connection.table.open or connection.early_responses or connection.closing):
+            connection.report_end(self.reason, "all calls were over")
             self._close(graceful=True)
 
     def fail(self, fault: ConnectionFault) -> None:
-        """Close the connection with GOAWAY and the code of the fault."""
+        """Close the connection with GOAWAY, the code of the fault, and its reason and message for the people who run the peer."""
         connection = self._connection
         if connection.closing:
             return
-        logger.debug("connection_closed", extra={"peer": connection.peer, "code": fault.code.name, "reason": str(fault)})
-        connection.frame_writer.write(frames.goaway(connection.table.last_id, fault.code))
+        connection.report_end(fault.reason, str(fault))
+        connection.frame_writer.write(frames.goaway(connection.table.last_id, fault.code, f"{fault.reason}: {fault}"))
         self._close(graceful=False)
 
     def discard(self, size: int) -> None:
@@ -255,7 +258,7 @@ class Keepalive:
         if connection.table.open:
             self._last_stream_at = now
         elif now - self._last_stream_at > limits.idle_seconds:
-            connection.go_away()
+            connection.go_away(CloseReason.IDLE)
         self._cancel_slow_streams(now)
         if self._drain_started_at is not None and now - self._drain_started_at > _DRAIN_PING_SECONDS:
             self._drain_started_at = None

@@ -4,9 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.errors import Code
-from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.stream import Http2Stream
 
 RESET_GRACE_SECONDS = 0.2
@@ -78,18 +75,18 @@ class EarlyResponses:
     Args:
         loop: The clock.
         max_streams: How many may wait for their peer; beyond that the oldest is reset at once.
-        frame_writer: Sends the resets.
+        reset: Resets a stream.
         on_end: Called when a stream has ended on both sides.
     """
 
-    __slots__ = ("_due", "_frame_writer", "_loop", "_max_streams", "_on_end", "_timer")
+    __slots__ = ("_due", "_loop", "_max_streams", "_on_end", "_send_reset", "_timer")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, max_streams: int, frame_writer: FrameWriter, on_end: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, max_streams: int, reset: Callable[[int], None], on_end: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._max_streams = max_streams
-        self._frame_writer = frame_writer
+        self._send_reset = reset
         self._on_end = on_end
         self._due: dict[int, float] = {}  # by number: time of the reset, the earliest first
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +118,7 @@ class EarlyResponses:
 
     def _reset(self, stream_id: int) -> None:
         del self._due[stream_id]
-        self._frame_writer.write(frames.reset(stream_id, Code.NO_ERROR))
+        self._send_reset(stream_id)
 
     def _check(self) -> None:
         now = self._loop.time()

@@ -78,8 +78,9 @@ class Listener(Generic[ProtocolT]):
     Args:
         listening: The socket.
         create_protocol: Creates the protocol of a new connection.
-        on_failure: Called with the protocol of a connection that failed before it was made.
+        on_failure: Called with the protocol of a connection that failed before it was made, the name of its peer, and the error.
         has_capacity: Returns whether one more connection is allowed.
+        on_refusal: Called with the name of the peer of a connection that is not.
         tls: Returns the TLS context for a new connection; None for no TLS.
         handshake_seconds: Time for the TLS handshake.
     """
@@ -89,13 +90,15 @@ class Listener(Generic[ProtocolT]):
         listening: socket.socket,
         *,
         create_protocol: Callable[[], ProtocolT],
-        on_failure: Callable[[ProtocolT], None],
+        on_failure: Callable[[ProtocolT, object, BaseException], None],
         has_capacity: Callable[[], bool],
+        on_refusal: Callable[[object], None],
         tls: Callable[[], ssl.SSLContext] | None,
         handshake_seconds: float,
     ) -> None:
         self._listening, self._create_protocol, self._on_failure = listening, create_protocol, on_failure
-        self._has_capacity, self._tls, self._handshake_seconds = has_capacity, tls, handshake_seconds
+        self._has_capacity, self._on_refusal = has_capacity, on_refusal
+        self._tls, self._handshake_seconds = tls, handshake_seconds
         self._connecting: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -117,7 +120,7 @@ class Listener(Generic[ProtocolT]):
         assert self._loop is not None
         for _ in range(ACCEPT_BATCH):
             try:
-                accepted, _ = self._listening.accept()
+                accepted, peer = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # no file descriptors, most likely
@@ -127,8 +130,9 @@ class Listener(Generic[ProtocolT]):
                 return
             if not self._has_capacity():
                 accepted.close()
+                self._on_refusal(peer)
                 continue
-            task = self._loop.create_task(self._connect(self._loop, accepted, self._create_protocol()))
+            task = self._loop.create_task(self._connect(self._loop, accepted, peer, self._create_protocol()))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
@@ -136,7 +140,7 @@ class Listener(Generic[ProtocolT]):
         if self._loop is not None:
             self._loop.add_reader(self._listening, self._accept)
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket, protocol: ProtocolT) -> None:
+    async def _connect(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket, peer: object, protocol: ProtocolT) -> None:
         try:
             accepted.setblocking(False)
             tls = self._tls() if self._tls is not None else None
@@ -146,6 +150,6 @@ class Listener(Generic[ProtocolT]):
             await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=tls, ssl_handshake_timeout=seconds)
         except BaseException as error:
             accepted.close()
-            self._on_failure(protocol)
+            self._on_failure(protocol, peer, error)
             if not isinstance(error, OSError):  # a failed handshake is no fault of the server
                 raise
