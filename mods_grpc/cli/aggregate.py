@@ -20,7 +20,7 @@ from mods_grpc.command_line import name_of, parse_path
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.errors import DataError
-from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account, make_account
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, Expectation, find_doubts, format_doubts, is_doubtful
@@ -121,6 +121,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         )
         for row in batch.rows():
             writer.write(row)
+        quarantine.close()
         writer.close(batch.protocols_seen)
     account = make_account(
         batch.counters,
@@ -142,8 +143,12 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     }
     sys.stdout.write(_to_json(account, doubts, written) if arguments.json else _format_summary(account, written))
     sys.stdout.flush()
+    if quarantine.error is not None:
+        print_error(f"{describe_os_error(quarantine.error)}; malformed lines are missing there, the tables are complete")
     sys.stderr.write(format_doubts(doubts))
-    return EXIT_DOUBTFUL if is_doubtful(doubts) else EXIT_OK
+    if is_doubtful(doubts):
+        return EXIT_DOUBTFUL
+    return EXIT_OK if quarantine.error is None else EXIT_FAILED
 
 
 @contextmanager

@@ -45,7 +45,7 @@ from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
-from mods_grpc.ids.watch.source_check import check_archive, check_events, check_folder, check_socket
+from mods_grpc.ids.watch.source_check import check_archive, check_events, check_folder, check_free_port, check_socket
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.server.config import check_listen_address, split_host_port
@@ -133,6 +133,8 @@ def run_watch(arguments: argparse.Namespace) -> int:
         print_error("--eve-datagram: expected --eve-socket PATH, which it changes")
         return EXIT_USAGE
     set_up_logging("INFO", "text")
+    if arguments.metrics_address:
+        check_free_port("--metrics-address", *split_host_port(arguments.metrics_address))
     _check_source(arguments)
     warn_of_useless_patterns(arguments)
     stop = Event()

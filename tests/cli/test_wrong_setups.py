@@ -206,6 +206,17 @@ def test_outputs_and_budgets_that_a_watch_cannot_use(
     require(ask("watch", "--zeek", "logs", "--state", "state", *options), code, advice)
 
 
+def test_a_port_for_metrics_that_is_in_use_or_of_another_machine(ask: Ask, tmp_path: Path) -> None:
+    write_logs(tmp_path / "logs")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        options = ["--zeek", "logs", "--state", "state", "--metrics-address"]
+        require(ask("watch", *options, address), EXIT_FAILED, f"error: --metrics-address {address}: Address already in use; give")
+    require(ask("watch", *options, "192.0.2.1:9465"), EXIT_FAILED, "192.0.2.1:9465: Cannot assign requested address; give an")
+    require(ask("watch", *options, "no.invalid:9465"), EXIT_FAILED, "no.invalid:9465: ")
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_second_watch_with_the_same_state(ask: Ask, tmp_path: Path, server: RunningServer) -> None:
     write_logs(tmp_path / "logs")
     words = ["watch", "--zeek", "logs", *LOCAL, "--state", "state"]

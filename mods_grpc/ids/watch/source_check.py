@@ -1,4 +1,4 @@
-"""Checks the source of a watch before anything is created: what can't become a source is refused with what to give instead."""
+"""Checks the source of a watch, and its port, before anything is created: what is unfit is refused with what to give instead."""
 
 import os
 import socket
@@ -107,6 +107,20 @@ def check_archive(folder: Path) -> None:
     if not folder.is_dir():
         raise DataError(f"{flag}: expected a folder of rotated logs, found {'a file' if folder.exists() else 'nothing there'}")
     _require_access(flag, folder, os.R_OK | os.X_OK)
+
+
+def check_free_port(flag: str, host: str, port: int) -> None:
+    """Check that a port can be listened on, which else would be seen only when the server has answered.
+
+    Raises:
+        DataError: It can't.
+    """
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise DataError(f"{flag} {host}:{port}: {reason}; give an address of this machine with a free port") from error
 
 
 def _check_parent(flag: str, path: Path, what: str) -> str:
