@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
         self.limits = limits
         self.send_budget = send_budget or MemoryBudget(_DEFAULT_SEND_BUDGET_BYTES)
         self.peer = ""
-        self.table = StreamTable(2 * limits.max_concurrent_streams)
+        self.table = StreamTable(limits)
         self.shutdown = Shutdown(self)
         self.closing = False
         self._accepted = False
@@ -192,10 +192,10 @@ class Connection(asyncio.Protocol):
     def on_stream_end(self, stream: Http2Stream) -> None:
         """Handle a response that was sent whole."""
         if not stream.remote_ended:
-            self.early_responses.add(stream.id)
             self.table.reset_locally(stream.id)
             self.table.completed += 1
             stream.close()
+            self.early_responses.add(stream)
         else:
             self.table.complete(stream)
         self.shutdown.on_stream_end()
@@ -263,6 +263,8 @@ class Connection(asyncio.Protocol):
         stream = self.table.reset_locally(stream_id)
         if stream is not None:
             self._notify_closed(stream, reason.code)
+        else:
+            self.early_responses.on_request_end(stream_id)
 
     def _reset_early_response(self, stream_id: int) -> None:
         self._send_reset(stream_id, ResetReason.EARLY_ANSWER, "", ResetReason.EARLY_ANSWER.code)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.abuse_limits import AbuseLimits
-from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault, ResetReason, StreamFault
+from mods_grpc.transport.http2.errors import CloseReason, Code, ConnectionFault, ResetReason, StreamFault
 from mods_grpc.transport.http2.flow_control import ReceiveWindow
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.hpack import HARD_LIMIT_FACTOR, BlockDecoder
@@ -108,6 +108,7 @@ class FrameReader:
         preface_seen: Whether the preface and the first SETTINGS header arrived.
         settings_acknowledged: Whether the peer acknowledged our SETTINGS.
         frames_handled: How many frames there were.
+        bytes_read: How many bytes arrived, those of frames that are not complete yet included.
         has_pending: Whether complete frames wait for the next turn.
         header_block: The header block that is not complete yet; None for none.
     """
@@ -124,6 +125,7 @@ class FrameReader:
         "_turn_cost",
         "_unparsed",
         "_window",
+        "bytes_read",
         "frames_handled",
         "has_pending",
         "header_block",
@@ -145,6 +147,7 @@ class FrameReader:
         self.preface_seen = False
         self.settings_acknowledged = False
         self.frames_handled = 0
+        self.bytes_read = 0
         self.has_pending = False
         self.header_block: HeaderBlockAssembler | None = None
         self._handlers = (
@@ -166,6 +169,7 @@ class FrameReader:
         Raises:
             ConnectionFault: The peer broke the protocol.
         """
+        self.bytes_read += len(data)
         if self._unparsed:
             data, self._unparsed = self._unparsed + data, b""
         start, size = 0, len(data)
@@ -236,13 +240,12 @@ class FrameReader:
             stream.on_data(size, data, end=end)
         elif self._table.is_idle(stream_id):
             raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "DATA on an idle stream")
-        elif stream_id in self._early_responses:
+        elif (early := self._early_responses.get(stream_id)) is not None:
+            early.on_data(size, data, end=end)
             if end:
                 self._early_responses.on_request_end(stream_id)
-        elif self._table.was_reset_locally(stream_id):
-            self._abuse_limits.count_useless_frame()
         else:
-            raise ConnectionFault(CloseReason.STREAM_CLOSED, "DATA on a closed stream")
+            self._on_late_frame(stream_id, size)
 
     def _on_headers(self, flags: int, stream_id: int, body: bytes) -> None:
         """Handle HEADERS (RFC 9113, section 6.2)."""
@@ -272,7 +275,7 @@ class FrameReader:
             if stream is not None:
                 self._on_trailers(stream, block, end=end)
             elif stream_id > table.last_id:
-                table.last_id = stream_id
+                table.use(stream_id)
                 try:
                     request = decoder.decode_request(block)
                 except MalformedError as error:
@@ -280,14 +283,14 @@ class FrameReader:
                 if end and request.content_length:
                     raise StreamFault(ResetReason.MALFORMED, "no body, although content-length announces one", stream_id)
                 self._connection.open_stream(stream_id, request, end=end)
-            elif table.was_reset_locally(stream_id):
-                decoder.decode(block)
-                if end:
-                    self._early_responses.on_request_end(stream_id)
-            elif table.has_ended(stream_id):
-                raise ConnectionFault(CloseReason.STREAM_CLOSED, "HEADERS on a closed stream")
-            else:
+            elif (early := self._early_responses.get(stream_id)) is not None:
+                self._on_trailers(early, block, end=end)
+                self._early_responses.on_request_end(stream_id)
+            elif table.was_skipped(stream_id):
                 raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "HEADERS on a stream below one that was opened")
+            else:
+                decoder.decode(block)  # for the compression state, which all streams share
+                self._on_late_frame(stream_id, 0)
         finally:
             self._turn_cost += decoder.cost - cost
 
@@ -298,6 +301,34 @@ class FrameReader:
         if not end:
             raise StreamFault(ResetReason.PROTOCOL_ERROR, "trailers that don't end the stream", stream.id)
         stream.on_trailers(fields)
+
+    def _on_late_frame(self, stream_id: int, size: int) -> None:
+        """Discard DATA or HEADERS of a closed stream (RFC 9113, section 5.1).
+
+        If either side reset the stream, the frame may have been under way, or the peer let it out of a queue after its reset: one
+        call that is cancelled must not cost the others their connection. DATA within the stream's window is free, as it is
+        bounded; all else is counted.
+
+        Args:
+            stream_id: The stream.
+            size: Bytes of DATA.
+
+        Raises:
+            ConnectionFault: Both sides ended the stream, or it was never opened.
+            StreamFault: It ended, or was reset, so long ago that the table does not know which.
+        """
+        reset = self._table.find_reset(stream_id)
+        if reset is None:
+            if self._table.has_ended(stream_id) or self._table.was_skipped(stream_id):
+                raise ConnectionFault(CloseReason.STREAM_CLOSED, "a frame on a stream that both sides ended, or that was skipped")
+            raise StreamFault(ResetReason.STREAM_CLOSED, "a frame on a stream that ended long ago", stream_id)
+        if reset.by_peer:
+            reset.by_peer = False
+            self._frame_writer.write(frames.reset(stream_id, Code.STREAM_CLOSED))
+        if 0 < size <= reset.window:
+            reset.window -= size
+        else:
+            self._abuse_limits.count_useless_frame()
 
     # Frames that control streams and the connection
 
@@ -335,7 +366,7 @@ class FrameReader:
         writer.write(ACKNOWLEDGEMENT)
         if change:
             sent = writer.frames_sent + writer.small_frames_sent
-            streams = tuple(self._table.open.values())
+            streams = (*self._table.open.values(), *self._early_responses.streams)
             for stream in streams:
                 self._shift_window(stream, change)
             self._turn_cost += len(streams) + writer.frames_sent + writer.small_frames_sent - sent
@@ -383,7 +414,7 @@ class FrameReader:
             writer.increase_window(increment)
         elif self._table.is_idle(stream_id):
             raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream")
-        elif (stream := self._table.open.get(stream_id)) is not None:
+        elif (stream := self._table.open.get(stream_id) or self._early_responses.get(stream_id)) is not None:
             if not increment:
                 raise StreamFault(ResetReason.PROTOCOL_ERROR, "WINDOW_UPDATE by 0", stream_id)
             stream.increase_window(increment)

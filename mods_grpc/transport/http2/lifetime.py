@@ -197,8 +197,8 @@ class Keepalive:
         self._connection = connection
         now = loop.time()
         self._connected_at = now
-        self._frames_handled = 0  # at the last check
-        self._last_frame_at = now
+        self._frames_handled = self._bytes_read = 0  # when the peer last gave a sign of life
+        self._last_sign_at = now
         self._last_stream_at = now
         self._header_block: HeaderBlockAssembler | None = None
         self._header_block_at = now
@@ -220,7 +220,7 @@ class Keepalive:
     def on_resume(self) -> None:
         """Handle a socket buffer with room: the peer reads again."""
         self._stalled_at = None
-        self._last_frame_at = self._loop.time()
+        self._last_sign_at = self._loop.time()
 
     def start_drain(self) -> None:
         """Start the time for the acknowledgement of the drain PING."""
@@ -253,8 +253,9 @@ class Keepalive:
             self._header_block, self._header_block_at = reader.header_block, now
         if self._header_block is not None and now - self._header_block_at > limits.header_seconds:
             return ConnectionFault(CloseReason.HEADERS_TIMEOUT, "a header block that does not end")
-        if reader.frames_handled != self._frames_handled:
-            self._frames_handled, self._last_frame_at = reader.frames_handled, now
+        if reader.frames_handled != self._frames_handled or reader.bytes_read - self._bytes_read >= SLOW_STREAM_BYTES:
+            self._frames_handled, self._bytes_read = reader.frames_handled, reader.bytes_read
+            self._last_sign_at, self._ping_sent_at = now, None
         if connection.table.open:
             self._last_stream_at = now
         elif now - self._last_stream_at > limits.idle_seconds:
@@ -283,12 +284,12 @@ class Keepalive:
                 self._slow_queues[queue] = since, progress
 
     def _ping_fault(self, now: float) -> ConnectionFault | None:
-        """Send a PING after a silence, and return the fault of a peer that did not acknowledge the last one."""
+        """Send a PING after a silence, and return the fault of a peer that gave no sign of life since the last one."""
         connection, limits = self._connection, self._connection.limits
         if self._ping_sent_at is not None:
             overdue = now - self._ping_sent_at > limits.ping_timeout_seconds
             return ConnectionFault(CloseReason.DEAD, "the peer is dead") if overdue else None
-        if now - self._last_frame_at > limits.keepalive_seconds:
+        if now - self._last_sign_at > limits.keepalive_seconds:
             self._ping_sent_at = now
             connection.frame_writer.write(frames.ping(_KEEPALIVE_PING, ack=False))
         return None

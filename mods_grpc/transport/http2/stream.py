@@ -125,6 +125,12 @@ class Http2Stream:
         """Bytes of the response body that flow control or the socket hold back."""
         return 0 if self.send_queue is None else self.send_queue.unsent
 
+    @property
+    def receive_window(self) -> int:
+        """Bytes of the request that the peer may send now."""
+        window = self._receive_window
+        return self.connection.limits.initial_window if window is None else window.left
+
     # Called by the application
 
     def send_headers(self, block: bytes, *, end: bool = False) -> None:

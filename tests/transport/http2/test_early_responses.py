@@ -4,14 +4,15 @@ import pytest
 from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.wire import TRAILERS, Wire, data, headers, request
+from tests.support.http2.wire import TRAILERS, Wire, data, headers, request, settings
 
 
-def answered(wire, *numbers):
+def answered(wire, *numbers, more=()):
     """Open streams, answer them, and read the answers."""
     for number in numbers:
-        wire.send(request(number), data(number, b"the beginning"))
+        wire.send(request(number, more=more), data(number, b"the beginning"))
         wire.do(wire.handler.receivers[number].echo)
         assert wire.names() == ["Headers", "Data", "Headers"]
 
@@ -56,12 +57,45 @@ def test_data_before_the_reset_is_not_counted_as_useless(stepped):
     assert wire.alive()
 
 
-def test_data_long_after_the_reset_is_counted_as_useless(stepped):
-    wire = Wire(stepped, Limits(useless_frames=40, useless_frames_per_second=0.0))
+def test_data_after_the_reset_is_free_within_its_window_and_useless_beyond(stepped):
+    wire = Wire(stepped, Limits(useless_frames=40, useless_frames_per_second=0.0, initial_window=1_000))
     answered(wire, 1)
     wire.loop.advance(0.3)
-    wire.send(*[data(1, b"x")] * 500)
+    wire.send(*[data(1, b"x")] * 900)
+    assert wire.alive()
+    wire.send(*[data(1, b"x")] * 300)
     assert wire.end_code() == Code.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize(
+    ("fields", "rest", "code"),
+    [
+        ([], headers(1, TRAILERS), Code.PROTOCOL_ERROR),
+        ([], headers(1, encode([(b":path", b"/")]), end=True), Code.PROTOCOL_ERROR),
+        ([], frames.window_update(1, 0), Code.PROTOCOL_ERROR),
+        ([], frames.window_update(1, 2**31 - 1), Code.FLOW_CONTROL_ERROR),
+        ([], data(1, bytes(65_535)), Code.FLOW_CONTROL_ERROR),
+        ([(b"content-length", b"20")], data(1, b"ten bytes.", end=True), Code.PROTOCOL_ERROR),
+        ([(b"content-length", b"20")], data(1, b"more") * 2, Code.PROTOCOL_ERROR),
+        ([(b"content-length", b"20")], headers(1, TRAILERS, end=True), Code.PROTOCOL_ERROR),
+    ],
+    ids=["trailers without end", "trailers", "no increment", "window", "body", "short body", "long body", "no body"],
+)
+def test_the_rest_of_an_answered_request_is_checked(wire, fields, rest, code):
+    answered(wire, 1, more=fields)
+    wire.send(rest)
+    assert wire.reset_code(1) == code
+    wire.loop.advance(1)
+    assert not wire.read()
+    assert wire.alive()
+
+
+@pytest.mark.parametrize("change", [1, -1])
+def test_a_change_of_all_windows_reaches_the_stream_of_an_answered_request(wire, change):
+    answered(wire, 1)
+    stream, window = wire.connection.early_responses.get(1), 65_535 - len(b"the beginning")
+    wire.send(settings(initial_window=65_535 + change))
+    assert stream.window == window + change
 
 
 def test_no_more_streams_wait_for_their_peer_than_may_be_open(stepped):

@@ -88,12 +88,27 @@ def test_a_silent_peer_that_answers_pings_stays(wire):
     assert wire.alive()
 
 
-def test_the_acknowledgement_of_another_ping_does_not_count_as_alive(wire):
-    for _ in range(30):
+@pytest.mark.parametrize("sign", [data(1, b"x"), frames.window_update(0, 1), frames.ping(b"whatever", ack=True)])
+def test_any_frame_after_a_ping_counts_as_alive(wire, sign):
+    wire.send(request(1))
+    asked = 0
+    for _ in range(200):
         wire.loop.advance(1)
         if pings(wire):
-            wire.send(frames.ping(b"whatever", ack=True))
-    assert wire.transport.aborted
+            asked += 1
+            wire.send(sign)
+    assert asked >= 6
+    assert wire.alive()
+
+
+def test_a_large_frame_that_arrives_slowly_counts_as_alive(wire):
+    wire.send(request(1))
+    frame = data(1, bytes(60_000))
+    for start in range(0, len(frame), 500):
+        wire.send(frame[start : start + 500])
+        wire.loop.advance(1)
+    assert len(wire.handler.receivers[1].body) == 60_000
+    assert wire.alive()
 
 
 def test_a_busy_peer_is_sent_no_ping(wire):

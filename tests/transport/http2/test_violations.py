@@ -178,12 +178,6 @@ def test_headers_on_a_stream_that_both_sides_ended_end_the_connection(echo):
     assert echo.end_code() == CLOSED
 
 
-def test_data_on_a_stream_that_the_peer_reset_ends_the_connection(wire):
-    wire.send(request(1), frames.reset(1, 8), data(1, b"x"))
-    assert wire.end_code() == CLOSED
-    assert wire.handler.receivers[1].codes == [Code.CANCEL]
-
-
 @pytest.mark.parametrize("late", [frames.window_update(1, 5), frames.reset(1, 8), frame(frames.PRIORITY, 0, 1, bytes(5))])
 def test_a_frame_that_crossed_the_end_of_its_stream_is_ignored(echo, late):
     echo.send(ENDED)
