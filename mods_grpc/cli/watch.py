@@ -41,6 +41,7 @@ from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import AccountLog, make_expectation, take_account
 from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointWriter, PipelineFingerprint, fingerprint
+from mods_grpc.ids.watch.live_folders import LiveFolders
 from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
@@ -197,8 +198,15 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         writer = CheckpointWriter(checkpoint, identity, parts, source.delete_consumed)
 
         def collect() -> ReadFacts:
-            unwritable = sinks.list_errors() | checkpoint.list_errors()
-            return collect_facts(source.reader.counters, feed, source.unreadable(), source.lost(), unwritable)
+            unreadable, gone = source.find_unreadable()
+            return collect_facts(
+                source.reader.counters,
+                feed,
+                unreadable,
+                source.lost(),
+                unwritable=sinks.list_errors() | checkpoint.list_errors(),
+                gone=gone,
+            )
 
         blindness.begin(collect())  # also has the first windows do without the logs that can't be read
         ticker = Ticker(pipeline, collect, service, sinks.retry)
@@ -371,11 +379,13 @@ class _LogSource:
             on_rejected=self.rejected.add,
         )
         stack.callback(self.reader.close)
-        self.path, self._protocols = path, protocols
+        self.path, self._protocols, self._folders = path, protocols, LiveFolders(path)
 
-    def unreadable(self) -> dict[Path, str]:
-        """Return the logs that can't be read now, with the error."""
-        return find_unreadable(self.path, self._protocols)
+    def find_unreadable(self) -> tuple[dict[Path, str], dict[Path, str]]:
+        """Return what can't be read now, with the error, and the folders that are gone while others may be there."""
+        gone = self._folders.find_gone()
+        followed = {path: reason for path, reason in gone.items() if path == self.path}
+        return find_unreadable(self.path, self._protocols) | followed, gone
 
     def lost(self) -> dict[str, int]:
         """Return how often records of a log were lost."""

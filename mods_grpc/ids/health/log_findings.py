@@ -134,7 +134,7 @@ class LogFindings:
                 subject=path,
                 since_ns=self._unreadable_since[path],
                 message=f"{path} can't be read: {reason}",
-                hint="let the user of the watch read it; until then its features are missing",
+                hint="let the user of the watch read it, or mount its disk; until then its features are missing or too low",
             )
 
     def _max_silence(self, protocol: str, log: _Log) -> float:

@@ -140,6 +140,7 @@ def collect_facts(
     unreadable: Mapping[Path, str],
     lost: Mapping[str, int],
     unwritable: Mapping[str, str] | None = None,
+    gone: Mapping[Path, str] | None = None,
 ) -> ReadFacts:
     """Return what was read so far, and note in the feed which logs can't be read.
 
@@ -149,6 +150,7 @@ def collect_facts(
         unreadable: By file or folder that can't be read, the error.
         lost: By log, how often records of it were lost.
         unwritable: By output that can't be written, the error; None for none.
+        gone: By folder that is gone while others have the same logs, what is there instead; None for none.
     """
     dropped = feed.aggregator.counters
     feed.unreadable = protocols_of(unreadable)
@@ -161,7 +163,7 @@ def collect_facts(
         public_local=frozenset(dropped.public_local),
         logs=feed.logs,
         zero_logs=feed.zero_logs,
-        unreadable={str(path): reason for path, reason in unreadable.items()},
+        unreadable={str(path): reason for path, reason in {**(gone or {}), **unreadable}.items()},
         unreadable_protocols=feed.unreadable,
         lost=dict(lost),
         unwritable=dict(unwritable or {}),

@@ -1,11 +1,35 @@
-"""The checkpoint of a watch: one holder at a time, replaced whole, of one version."""
+"""The checkpoint of a watch: one holder at a time, replaced whole, of one version, and refused with advice if it is damaged."""
 
+import json
 import logging
+from pathlib import Path
 
 import pytest
 
+from mods_grpc.cli.main import main
 from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import EXIT_FAILED
 from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, CHECKPOINT_VERSION, LOCK_FILE, Checkpoint
+from tests.support.models.time_of_day import publish_day_model
+from tests.support.running_server import running_server
+
+IDENTITY = {
+    "sensor": "tap",
+    "model": "tiny",
+    "features": ["conn_in", "ssh_in"],
+    "window_seconds": 1_200,
+    "slide_seconds": 60,
+    "lineage": "0",
+}
+WHOLE = {"version": CHECKPOINT_VERSION, "identity": IDENTITY, "position": "{}", "feed": {}, "watch": {}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("models")
+    publish_day_model(folder)
+    with running_server(repository=folder) as running:
+        yield running.address
 
 
 def test_two_watches_cannot_share_a_state_folder(tmp_path):
@@ -53,3 +77,29 @@ def test_a_state_that_can_not_be_saved_is_said_once_and_saved_when_it_can_be(tmp
         assert checkpoint.list_errors() == {}
         assert checkpoint.load() == {"version": CHECKPOINT_VERSION, "n": 1}
     assert [record.message for record in caplog.records] == ["checkpoint_unwritable", "checkpoint_written"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "not a checkpoint; move it away"),
+        ("[]", f"expected a checkpoint of version {CHECKPOINT_VERSION}; move it away"),
+        ({"version": CHECKPOINT_VERSION}, "it is damaged; move it away"),
+        (WHOLE | {"identity": None}, "it is damaged; move it away"),
+        (WHOLE | {"watch": 3}, "move it away"),
+        (WHOLE | {"position": 3}, "move it away"),
+        (WHOLE | {"feed": []}, "move it away"),
+        (WHOLE, "move it away"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, server: str, capsys, content: object, complaint: str) -> None:
+    (tmp_path / "conn.log").write_text("")
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / CHECKPOINT_FILE).write_text(content if isinstance(content, str) else json.dumps(content))
+    words = ["watch", "--zeek", str(tmp_path), "--address", server, "--sensor", "tap", "--state", str(state)]
+    assert main(words) == EXIT_FAILED
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert str(state / CHECKPOINT_FILE) in error[0]
+    assert complaint in error[0]
