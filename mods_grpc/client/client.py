@@ -1,6 +1,7 @@
 """The client: one method per RPC, with numpy arrays in and out and the errors of `mods_grpc.errors`."""
 
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -12,9 +13,8 @@ from mods_grpc.client.codec import decode, encode
 from mods_grpc.client.codec.encode import Explain
 from mods_grpc.client.codec.times import TimeLike, TimesLike, to_nanos_array
 from mods_grpc.client.results import DetectResult, ForecastResult, ModelInfo
-from mods_grpc.client.rpc.channel import open_channel
-from mods_grpc.client.rpc.errors import error_from_call
-from mods_grpc.client.rpc.stubs import make_inference_stub, make_model_stub
+from mods_grpc.client.rpc.connection import Connection, SharedChannel
+from mods_grpc.client.rpc.errors import error_from_call, is_overdue
 from mods_grpc.client.streaming.call import DetectCall
 from mods_grpc.client.streaming.reconnecting import ResumePolicy
 from mods_grpc.client.streaming.row_history import RowHistory
@@ -26,11 +26,11 @@ _PAGE_SIZE = 1_000
 
 
 class Client:
-    """A client of one server.
+    """A client of one server. May be used by several threads.
 
     Every method raises the error that the server raised (`mods_grpc.errors`), ConnectionFailedError if no server answers, and
-    DeadlineError if it does not answer in time. Times are datetime (UTC if they have no zone), numpy.datetime64 or integers in
-    nanoseconds; NaN and None are missing values.
+    DeadlineError if it does not answer in time; the calls after that use a new connection, because the old one may be dead. Times
+    are datetime (UTC if they have no zone), numpy.datetime64 or integers in nanoseconds; NaN and None are missing values.
 
     Args:
         address: host:port, `unix:/path` or any other gRPC target.
@@ -51,9 +51,7 @@ class Client:
         self.address = address
         self._timeout_seconds = timeout_seconds
         self._metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {token}"),) if token else ()
-        self._channel = open_channel(address, credentials)
-        self._inference = make_inference_stub(self._channel)
-        self._models = make_model_stub(self._channel)
+        self._connection = Connection(address, credentials, timeout_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -63,14 +61,14 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. Calls in progress are cancelled."""
-        self._channel.close()
+        self._connection.close()
 
     def models(self) -> list[ModelInfo]:
         """List all versions of all models, by name and then newest first."""
         models: list[ModelInfo] = []
         request = encode.encode_list_models_request(_PAGE_SIZE)
         while True:
-            response = self._call(self._models.ListModels, request)
+            response = self._call(lambda channel: channel.models.ListModels, request)
             models.extend(decode.decode_model(model) for model in response.models)
             if not response.next_page_token:
                 return models
@@ -84,7 +82,7 @@ class Client:
             version: Version of the model; None for the newest that is ready, or the newest if none is.
         """
         request = encode.encode_get_model_request(name, version)
-        return decode.decode_model(self._call(self._models.GetModel, request).model)
+        return decode.decode_model(self._call(lambda channel: channel.models.GetModel, request).model)
 
     def forecast(
         self,
@@ -112,7 +110,7 @@ class Client:
         """
         reference = encode.encode_model_reference(model, version)
         request, shape = encode.encode_forecast_request(windows, start_times, reference, horizon, coverages)
-        response = self._call(self._inference.Forecast, request)
+        response = self._call(lambda channel: channel.inference.Forecast, request)
         starts = to_nanos_array(start_times, "start_times")
         return decode.decode_forecast(response, starts, shape, tuple(request.coverages))
 
@@ -154,7 +152,7 @@ class Client:
             explain=explain,
             impute_rows=impute_rows,
         )
-        return decode.decode_detection(self._call(self._inference.Detect, request))
+        return decode.decode_detection(self._call(lambda channel: channel.inference.Detect, request))
 
     def stream_detect(
         self,
@@ -213,20 +211,22 @@ class Client:
         )
 
         def open_call() -> DetectCall:
-            return DetectCall(
-                self._inference,
-                config,
-                address=self.address,
-                metadata=self._metadata,
-                answer_seconds=self._timeout_seconds,
-            )
+            return DetectCall(self._connection, config, metadata=self._metadata, answer_seconds=self._timeout_seconds)
 
         return DetectStream(open_call, observations, in_flight=in_flight, policy=resume or ResumePolicy(), history=history)
 
-    def _call(self, method: Callable[..., _Response], request: object) -> _Response:
+    def _call(self, get_method: Callable[[SharedChannel], Callable[..., _Response]], request: object) -> _Response:
+        channel, asked_at = self._connection.acquire(), time.monotonic()
         try:
-            return method(request, timeout=self._timeout_seconds, metadata=self._metadata)
+            response = get_method(channel)(request, timeout=self._timeout_seconds, metadata=self._metadata)
         except grpc.RpcError as failure:
+            if is_overdue(failure):
+                self._connection.replace(channel, asked_at)
             raise error_from_call(failure, self.address) from failure
         except ValueError as error:  # grpc raises it for a closed channel
             raise ConnectionFailedError("the client was closed") from error
+        else:
+            channel.answered_at = time.monotonic()
+            return response
+        finally:
+            self._connection.release(channel)

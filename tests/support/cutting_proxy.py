@@ -1,29 +1,51 @@
-"""A TCP proxy that cuts connections after a number of bytes, which loses requests, answers and parts of frames."""
+"""A proxy that cuts connections after a number of bytes, which loses requests, answers and parts of frames, or silences them."""
 
 import contextlib
 import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class CuttingProxy:
-    """A proxy of one server. It cuts connection i after `cuts[i]` bytes from the server, and further connections never."""
+    """A proxy of one server. It cuts connection i after `cuts[i]` bytes from the server, and further connections never.
 
-    def __init__(self, upstream: str, cuts: Iterable[int] = ()) -> None:
+    It listens on a unix socket at `path`, on a port of `host` without one.
+    """
+
+    def __init__(
+        self, upstream: str, cuts: Iterable[int] = (), *, path: Path | None = None, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self.switch_to(upstream)
+        self._cuts = deque(cuts)
+        if path is None:
+            self._listener = socket.create_server((host, port))
+            self.address = f"{host}:{self._listener.getsockname()[1]}"
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(path))
+            self._listener.listen()
+            self.address = f"unix:{path}"
+        self.connections = 0
+        self.ended_connections = 0  # by the client
+        self._sockets: list[socket.socket] = []
+        self._is_dropping = threading.Event()  # of the present connections, and those to come
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def switch_to(self, upstream: str) -> None:
+        """Forward further connections to another server."""
         host, _, port = upstream.rpartition(":")
         self._upstream = (host, int(port))
-        self._cuts = deque(cuts)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        self.connections = 0
-        self._sockets: list[socket.socket] = []
-        self._is_dropping = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def stop_forwarding(self) -> None:
         """Drop all further data without closing the connections, like an unplugged cable."""
         self._is_dropping.set()
+
+    def lose_connections(self) -> None:
+        """Drop all further data of the present connections without closing them, like a router that has forgotten them."""
+        lost, self._is_dropping = self._is_dropping, threading.Event()
+        lost.set()
 
     def close(self) -> None:
         """Close all connections and stop listening."""
@@ -39,14 +61,18 @@ class CuttingProxy:
             server = socket.create_connection(self._upstream)
             self.connections += 1
             self._sockets += [client, server]
-            budget = self._cuts.popleft() if self._cuts else None
-            threading.Thread(target=self._pump, args=(client, server, None), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, budget), daemon=True).start()
+            budget, is_dropping = self._cuts.popleft() if self._cuts else None, self._is_dropping
+            threading.Thread(target=self._forward_requests, args=(client, server, is_dropping), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, budget, is_dropping), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, budget: int | None) -> None:
+    def _forward_requests(self, client: socket.socket, server: socket.socket, is_dropping: threading.Event) -> None:
+        self._pump(client, server, None, is_dropping)
+        self.ended_connections += 1
+
+    def _pump(self, source: socket.socket, sink: socket.socket, budget: int | None, is_dropping: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
-                if self._is_dropping.is_set():
+                if is_dropping.is_set():
                     continue
                 if budget is not None:
                     data = data[:budget]
@@ -55,8 +81,9 @@ class CuttingProxy:
                     sink.sendall(data)
                 if budget == 0:
                     break
-        self._close(source)
-        self._close(sink)
+        if not is_dropping.is_set():  # the end is dropped, too
+            self._close(source)
+            self._close(sink)
 
     @staticmethod
     def _close(open_socket: socket.socket) -> None:

@@ -36,13 +36,28 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # gRPC's default backoff grows from one second to two minutes, which is too slow to notice a restarted server.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Names are looked up again after a failed connection, by default at most twice a minute: too slow for a fail-over by name.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    # Channels with equal options share a connection by default, and a channel that replaces another must have one of its own.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Finds a connection that died while no answer was due. mods-grpc itself sends a PING after 20 s of silence, so it never gets
+    # one; other servers of gRPC's library may end the connection after several.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),  # alone it only sets TCP_USER_TIMEOUT
 )
 
 
-def open_channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
-    """Open a channel to host:port, unix:path or any other gRPC target; without TLS if `credentials` is None."""
+def open_channel(address: str, credentials: grpc.ChannelCredentials | None, connect_seconds: float) -> grpc.Channel:
+    """Open a channel with a connection of its own.
+
+    Args:
+        address: host:port, unix:path or any other gRPC target.
+        credentials: TLS credentials; None for a connection without TLS.
+        connect_seconds: Time limit for an attempt to connect.
+    """
+    options = (*CHANNEL_OPTIONS, ("grpc.min_reconnect_backoff_ms", round(connect_seconds * 1000)))  # despite its name
     if credentials is None:
-        return grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-    return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, credentials, options=options)

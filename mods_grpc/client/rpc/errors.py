@@ -52,6 +52,12 @@ def error_from_call(failure: grpc.RpcError, address: str) -> ModsError:
     return error_from_details(failure) or error_from_code(failure, address)
 
 
+def is_overdue(failure: grpc.RpcError) -> bool:
+    """Return whether a call failed because no answer came in time, not even that the server had no time for it."""
+    assert isinstance(failure, grpc.Call)
+    return failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED and error_from_details(failure) is None
+
+
 def error_from_details(failure: grpc.RpcError) -> ModsError | None:
     """Rebuild the server's error from a failed call; None if the status carries no error of mods-grpc."""
     try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from mods_grpc.client.rpc.connection import Connection
 from mods_grpc.client.rpc.errors import error_from_code, error_from_details
 from mods_grpc.client.streaming.observations import Message
 from mods_grpc.errors import (
@@ -20,7 +21,7 @@ from mods_grpc.errors import (
     SequenceGapError,
     StreamTimeoutError,
 )
-from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
+from mods_grpc.v1 import inference_pb2
 
 _RETRYABLE = (DrainingError, ModelUnavailableError, StreamTimeoutError, SequenceGapError)
 # Codes of gRPC itself for a broken connection. If the status carries an error of mods-grpc, its class decides instead.
@@ -54,9 +55,8 @@ class DetectCall:
     """One StreamDetect call.
 
     Args:
-        stub: The service.
+        connection: The connection to the server.
         config: The first message.
-        address: Address of the server, for error messages.
         metadata: Metadata of the call.
         answer_seconds: Time limit for an answer, after which the connection counts as lost.
 
@@ -70,14 +70,14 @@ class DetectCall:
 
     def __init__(
         self,
-        stub: inference_pb2_grpc.InferenceServiceStub,
+        connection: Connection,
         config: inference_pb2.StreamConfig,
         *,
-        address: str,
         metadata: tuple[tuple[str, str], ...],
         answer_seconds: float,
     ) -> None:
-        self._address = address
+        self._address = connection.address
+        self._connection = connection
         self._answer_seconds = answer_seconds
         self._outgoing: queue.SimpleQueue[inference_pb2.StreamDetectRequest | None] = queue.SimpleQueue()
         self._outgoing.put(inference_pb2.StreamDetectRequest(config=config))
@@ -85,13 +85,15 @@ class DetectCall:
         self._answer_deadline: float | None = None
         self._timed_out = False
         self._closed = threading.Event()
+        self._channel = connection.acquire()
         try:
-            self._call = stub.StreamDetect(self._requests(), metadata=metadata)
+            self._call = self._channel.inference.StreamDetect(self._requests(), metadata=metadata)
         except ValueError as error:  # grpc raises it for a closed channel
+            connection.release(self._channel)
             raise ConnectionFailedError("the client was closed") from error
         if not self._call.add_callback(self._on_end):
             self._on_end()
-        threading.Thread(target=self._cancel_when_overdue, name="mods-stream-watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="mods-stream-watch", daemon=True).start()
         try:
             response = self._read()
             if response.WhichOneof("message") != "opened":
@@ -100,6 +102,11 @@ class DetectCall:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether an answer on its channel was overdue, to this or another call, and none has come since it was asked for."""
+        return self._channel.is_lost
 
     def send(self, message: Message, *, warm_up: bool = False) -> int:
         """Queue a message for sending and return its sequence number."""
@@ -153,6 +160,7 @@ class DetectCall:
             raise self._to_error(failure) from failure
         finally:
             self._answer_deadline = None
+        self._channel.answered_at = time.monotonic()
         return response
 
     def _to_error(self, failure: grpc.RpcError) -> Exception:
@@ -172,11 +180,16 @@ class DetectCall:
             return ConnectionLostError(DrainingError(Reason.DRAINING, f"{self._address} is shutting down"), answered=True)
         return InternalError(Reason.INTERNAL, f"{self._address} sent {kind or 'an empty message'} where an answer was due")
 
-    def _cancel_when_overdue(self) -> None:
-        """Cancel the call if an answer is overdue, because reading from it has no time limit."""
-        while not self._closed.wait(min(self._answer_seconds / 4, 1.0)):
+    def _watch(self) -> None:
+        """Wait for the end of the call, and cancel it if an answer is overdue, because reading from it has no time limit."""
+        remaining = self._answer_seconds
+        while not self._closed.wait(remaining):
             deadline = self._answer_deadline
-            if deadline is not None and time.monotonic() > deadline:
+            remaining = self._answer_seconds if deadline is None else deadline - time.monotonic()
+            if deadline is not None and remaining <= 0:
                 self._timed_out = True
+                self._connection.replace(self._channel, asked_at=deadline - self._answer_seconds)
                 self._call.cancel()
-                return
+                break
+        self._closed.wait()
+        self._connection.release(self._channel)

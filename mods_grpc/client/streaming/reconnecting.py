@@ -84,7 +84,15 @@ class ReconnectingStream:
         return not unacknowledged.isdisjoint(message.series)
 
     def submit(self, message: Message) -> None:
-        """Send a message."""
+        """Send a message, over another call if the connection of this one seems to be lost.
+
+        Raises:
+            ConnectionFailedError: Reconnecting failed.
+            ModsError: The server rejected the stream.
+        """
+        if self._call.is_lost and not self._unacknowledged:
+            self._call.close()
+            self._call = self._reconnect(None)
         self._unacknowledged.append(message)
         self._sequences.append(self._call.send(message))
 
@@ -124,9 +132,11 @@ class ReconnectingStream:
     def _reset_attempts(self) -> None:
         self._failing_since, self._attempts = None, 0
 
-    def _reconnect(self, lost: ConnectionLostError) -> DetectCall:
+    def _reconnect(self, lost: ConnectionLostError | None) -> DetectCall:
+        """Open another call: immediately if `lost` is None, else after a wait."""
         while True:
-            self._wait(lost)
+            if lost is not None:
+                self._wait(lost)
             try:
                 call = self._open_call()
             except ConnectionLostError as lost_again:

@@ -1,1 +1,1 @@
-"""gRPC on both sides of a test: a client of the server, and a scripted server for the client."""
+"""gRPC on both sides of a test: a client of the server, a scripted server for the client, and a name server."""
