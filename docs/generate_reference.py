@@ -97,7 +97,8 @@ def cli_page() -> str:
     lines += [
         "Exit status of both: 0 done, 1 failed, 2 called wrongly or refused, 130 interrupted.",
         "`mods-grpc aggregate`, `replay` and `watch`: 3 finished, but [what was read](account.md) can't be trusted.",
-        "`mods-grpc serve`: 0 drained in time, 1 the grace ran out or no model was ready, 2 could not start.",
+        "`mods-grpc serve`: 0 drained in time, 1 the grace ran out, a second signal came, the state file was not written or no",
+        "model was ready, 2 could not start.",
         "",
     ]
     for parser in (build_parser(), build_training_parser()):
@@ -255,6 +256,9 @@ class _OneModel:
 
     def count_evictions(self) -> Counter[str]:
         return Counter()
+
+    def count_waiting(self) -> Counter[str]:
+        return Counter({"": 1})
 
 
 _WATCH = SimpleNamespace(

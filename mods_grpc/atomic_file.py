@@ -24,6 +24,8 @@ def errors_named(path: Path) -> Iterator[None]:
 def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[BufferedRandom]:
     """Open a temporary file in the folder of `path` and rename it to `path` when the block ends without an error.
 
+    If `path` is a symbolic link, it stays one, and the file that it leads to is replaced.
+
     The content is on disk (fsync) before the rename, and the new name is on disk (fsync of the folder) when this returns. After
     an error the temporary file is removed and `path` is unchanged.
 
@@ -37,6 +39,7 @@ def replacing(path: Path, mode: int = DEFAULT_MODE) -> Iterator[BufferedRandom]:
     Raises:
         OSError: It can't be written, synced or renamed. It names the file.
     """
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:

@@ -9,7 +9,7 @@ from mods_grpc.errors import ModsError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-"""The command failed: data, a model, the server or a file; of `serve`, no model was ready, or the drain took too long."""
+"""The command failed: data, a model, the server or a file; of `serve`, see `mods_grpc.server.main.run`."""
 EXIT_USAGE = 2
 """Called wrongly, as argparse reports it too, or a package is not installed; of `serve`, the server could not start."""
 EXIT_DOUBTFUL = 3

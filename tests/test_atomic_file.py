@@ -85,3 +85,13 @@ def test_the_mode_is_that_asked_for_whatever_the_old_file_had(tmp_path):
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_atomically(tmp_path / "none" / "state", b"new")
+
+
+def test_the_file_that_a_symbolic_link_leads_to_is_replaced_and_the_link_stays(tmp_path):
+    link, target = tmp_path / "state", tmp_path / "elsewhere" / "series"
+    target.parent.mkdir()
+    link.symlink_to("elsewhere/series")
+    for content in (b"first", b"second"):
+        write_atomically(link, content)
+        assert (link.is_symlink(), target.read_bytes()) == (True, content)
+    assert [entry.name for entry in target.parent.iterdir()] == ["series"]

@@ -20,6 +20,7 @@ from mods_grpc.server.models.reloader import Reloader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.unready import explain_unready
 from mods_grpc.server.net.listener import create_listener, make_listen_error
+from mods_grpc.server.persistence.journal import StateJournal
 from mods_grpc.server.persistence.snapshotter import Snapshotter
 from mods_grpc.server.rpc.boundary import RpcBoundary
 from mods_grpc.server.rpc.third_party import ParsingRegistrar, with_request_parsing
@@ -53,7 +54,7 @@ class App:
 
     Raises:
         ArtifactError: The repository can't be read.
-        OSError: An address can't be bound, or a credentials file can't be read.
+        OSError: An address can't be bound, a credentials file can't be read, or the state file can't be used.
         ValueError: A credentials file is malformed, or options are inconsistent.
     """
 
@@ -81,10 +82,9 @@ class App:
         self.metrics.registry.register(ModelCollector(self.repository))
         threads = max(2, cores)
         self._pool = ThreadPoolExecutor(threads, "inference", initializer=self._workers.register_thread)
+        self._tokens = TokenFile(Path(config.token_file)) if config.token_file else None
         self._boundary = RpcBoundary(
-            authenticator=Authenticator(
-                TokenFile(Path(config.token_file)) if config.token_file else None, certificates=bool(config.tls_client_ca)
-            ),
+            authenticator=Authenticator(self._tokens, certificates=bool(config.tls_client_ca)),
             rate_limiter=RateLimiter(config.max_messages_per_second),
             admission=AdmissionQueue(config.max_pending, threads),
             pool=self._pool,
@@ -93,15 +93,28 @@ class App:
         )
         self._tracing = _create_tracing(config.otlp_endpoint) if config.otlp_endpoint else None
         self._server = self._listener.create_server([self._tracing] if self._tracing else [], self.metrics)
-        self._streams = StreamRegistry(self.repository, config, self._boundary)
-        path = Path(config.state_file)
-        self._snapshotter = Snapshotter(self.repository, path, config.state_interval_seconds) if config.state_file else None
+        self._snapshotter = self._create_snapshotter() if config.state_file else None
+        journal = self._snapshotter.journal if self._snapshotter else StateJournal()
+        self._streams = StreamRegistry(self.repository, config, self._boundary, journal)
         self._stop_metrics: Callable[[], None] | None = None
         self.port = 0
         self.health_port = 0
 
+    def _create_snapshotter(self) -> Snapshotter:
+        path, seconds = Path(self._config.state_file), self._config.state_interval_seconds
+        return Snapshotter(self.repository, path, seconds, self.metrics.count_state_write)
+
     async def start(self) -> None:
         """Listen, then load the models. Calls that arrive meanwhile get MODEL_LOADING."""
+        await self.listen()
+        await self.load()
+
+    async def listen(self) -> None:
+        """Accept calls, which get MODEL_LOADING.
+
+        Raises:
+            OSError: An address can't be bound.
+        """
         config = self._config
         self._server.add_generic_rpc_handlers(make_handlers(self.repository, config, self._streams, self._boundary))
         if config.reflection:
@@ -120,9 +133,19 @@ class App:
         await self._health.set_ready(False)
         await self._server.start()
         self.reloader = Reloader(self.repository, config.reload_seconds, self._health.set_ready)
-        await self.reloader.start()
+        logger.info("listening", extra={"address": config.address, "port": self.port})
+
+    async def load(self) -> None:
+        """Load the models; each serves once it is loaded, with the series that the state file has of it.
+
+        Raises:
+            OSError: The journal of the state file can't be created.
+        """
+        config = self._config
         if self._snapshotter:
-            self._snapshotter.start()
+            await self._snapshotter.start()
+        await self.reloader.start()
+        self.repository.report_unserved()
         await self._health.set_ready(self.repository.ready)
         if not self.repository.ready:
             reason, hint = explain_unready(config.repository, self.repository.entries())
@@ -135,6 +158,14 @@ class App:
         }
         logger.info("serving", extra=fields)
 
+    async def reload(self) -> None:
+        """Read credentials and the model repository again."""
+        logger.info("reloading")
+        self._listener.refresh_credentials()
+        if self._tokens is not None:
+            self._tokens.refresh()
+        await self.reloader.reload()
+
     async def stop(self) -> bool:
         """Drain and stop.
 
@@ -142,7 +173,7 @@ class App:
         finish, write the state file, stop the health server.
 
         Returns:
-            Whether all streams ended within the grace period.
+            Whether all streams ended within the grace period, and the state file, if any, was written.
         """
         config = self._config
         self.reloader.stop()
@@ -159,8 +190,7 @@ class App:
         self._health.main_servicer.close()
         seconds_left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
         await self._server.stop(seconds_left)
-        if self._snapshotter:
-            await self._snapshotter.stop()
+        written = await self._snapshotter.stop() if self._snapshotter else True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._workers.close()
         self._health.stop()
@@ -170,7 +200,15 @@ class App:
             await asyncio.to_thread(self._tracing.close)
         self._listener.close()
         logger.info("stopped", extra={"in_time": in_time})
-        return in_time
+        return in_time and written
+
+    async def stop_now(self) -> None:
+        """Stop without waiting for calls. Only the state file is written; the rest is left to the end of the process."""
+        self.reloader.stop()
+        await self._server.stop(0)
+        if self._snapshotter:
+            await self._snapshotter.stop()
+        logger.info("stopped", extra={"in_time": False})
 
 
 def _create_canary(config: ServerConfig) -> Canary:

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from importlib.metadata import distributions
+from typing import Any
 
 from google.protobuf.internal import api_implementation
 
@@ -23,11 +24,16 @@ SWITCH_INTERVAL_SECONDS = 0.0005
 
 
 def run(config: ServerConfig) -> int:
-    """Serve until SIGTERM or SIGINT. A second signal ends the process without waiting for the drain.
+    """Serve until SIGTERM or SIGINT.
+
+    A second one ends the calls that are left and writes the state file; a third does not wait for that. SIGHUP has credentials
+    and the model repository read again.
 
     Returns:
-        Exit status: 0 if drained in time, 1 if not or if no model was ready, 2 if the server could not start.
+        Exit status: 0 if drained in time, 1 if not, if the state file was not written or if no model was ready, 2 if the server
+        could not start.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
     set_switch_interval()
@@ -41,27 +47,50 @@ def run(config: ServerConfig) -> int:
 
 
 async def _serve(config: ServerConfig) -> int:
-    stop_requested = asyncio.Event()
-    stop_repeated = asyncio.Event()
-
-    def on_signal() -> None:
-        (stop_repeated if stop_requested.is_set() else stop_requested).set()
-
     loop = asyncio.get_running_loop()
+    stops, reload_requested = asyncio.Queue[int](), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        loop.add_signal_handler(number, stops.put_nowait, number)
+    loop.add_signal_handler(signal.SIGHUP, reload_requested.set)
     app = App(config)
-    await app.start()
-    freeze_gc()
-    await stop_requested.wait()
+    await app.listen()
+    serving = asyncio.ensure_future(_load_and_reload(app, reload_requested))
+    if not await _finishes_first(serving, stops):
+        serving.cancel()
+        await asyncio.wait({serving})
+    if not serving.cancelled():
+        serving.result()  # raises why the models could not be loaded
     stopping = asyncio.ensure_future(app.stop())
-    second_signal = asyncio.ensure_future(stop_repeated.wait())
-    done, _ = await asyncio.wait({stopping, second_signal}, return_when=asyncio.FIRST_COMPLETED)
-    second_signal.cancel()
+    if not await _finishes_first(stopping, stops):
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        await _finishes_first(asyncio.ensure_future(app.stop_now()), stops)
+        return EXIT_FAILED
     if not any(entry.state is VersionState.READY for entry in app.repository.entries()):
         logger.error("no_model_ready", extra={"reason": "the server was stopped before it had a model that could answer"})
         return EXIT_FAILED
-    return EXIT_OK if stopping in done and stopping.result() else EXIT_FAILED
+    return EXIT_OK if stopping.result() else EXIT_FAILED
+
+
+async def _load_and_reload(app: App, reload_requested: asyncio.Event) -> None:
+    """Load the models, then reload whenever that is requested, until it is cancelled."""
+    await app.load()
+    freeze_gc()
+    while True:
+        await reload_requested.wait()
+        reload_requested.clear()
+        try:
+            await app.reload()
+        except Exception:  # the next one may succeed
+            logger.exception("reload_failed")
+
+
+async def _finishes_first(task: asyncio.Future[Any], stops: asyncio.Queue[int]) -> bool:
+    """Wait for a task or the next signal to stop, and return whether the task finished before it."""
+    stop = asyncio.ensure_future(stops.get())
+    await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    return task.done()
 
 
 def choose_loop_factory() -> type[asyncio.AbstractEventLoop] | None:

@@ -28,6 +28,7 @@ class ModelCollector:
         """Yield the current values."""
         info = GaugeMetricFamily("mods_model_info", "Versions in memory.", labels=("model", "version", "digest", "provider"))
         live = GaugeMetricFamily("mods_series_live", "Series held.", labels=("model",))
+        waiting = GaugeMetricFamily("mods_series_waiting", "Series whose model is not served.", labels=("model",))
         evicted = CounterMetricFamily("mods_series_evicted", "Series dropped.", labels=("reason",))
         for entry in self._repository.entries():
             loaded = entry.loaded
@@ -35,10 +36,12 @@ class ModelCollector:
                 info.add_metric([entry.name, str(entry.version), entry.digest, loaded.session.provider], 1)
                 if entry.state is entry.state.READY:
                     live.add_metric([entry.name], len(loaded.series))
+        for name, count in sorted(self._repository.count_waiting().items()):
+            waiting.add_metric([name], count)
         evictions = self._repository.count_evictions()
         for reason in EVICTION_REASONS:
             evicted.add_metric([reason], evictions[reason])
         loads = CounterMetricFamily("mods_model_load", "Loads of versions.", labels=("outcome", "reason"))
         for outcome, reason in (("ready", ""), *(("failed", stage) for stage in sorted({*REJECTION_STAGES, "other"}))):
             loads.add_metric([outcome, reason], self._repository.load_counts[outcome, reason])
-        yield from (info, live, evicted, loads)
+        yield from (info, live, waiting, evicted, loads)

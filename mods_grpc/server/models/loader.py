@@ -11,7 +11,7 @@ import numpy as np
 
 from mods_grpc.array_types import Floats, Times
 from mods_grpc.artifact import LISTED_FILES, MANIFEST_FILE, SIGNATURE_FILE, Manifest, TrustedKeys, read_artifact
-from mods_grpc.detection import Detector
+from mods_grpc.detection import Detector, SeriesTable
 from mods_grpc.detection.engine.chunking import CHUNK_ROWS, Chunking, ChunkRunner, run_sequentially
 from mods_grpc.detection.engine.prefetch import PrefetchCache
 from mods_grpc.errors import ArtifactError
@@ -131,6 +131,15 @@ class Loader:
         logger.error("model_failed", extra={"model": name, "version": version, "reason": failure})
         return LoadResult(manifest=manifest, digest=digest, failure=failure)
 
+    def create_series(self, table: SeriesTable) -> SeriesSlots:
+        """Create slots for the series of a model, with their state in an empty table."""
+        return SeriesSlots(
+            table,
+            max_series=self.max_series,
+            max_series_per_sensor=self.max_series_per_sensor,
+            idle_seconds=self.state_idle_seconds,
+        )
+
     def _build(self, manifest: Manifest, digest: str, session: Session) -> LoadedModel:
         detector = Detector.from_manifest(manifest)
         minimums = tuple(-sys.float_info.max if feature.kind == "mean" else 0.0 for feature in manifest.features)
@@ -143,12 +152,7 @@ class Loader:
         cost = measure_cost(session.forecast, window, session.run_seconds)
         max_windows = cost.max_batch_within(MAX_RUN_SECONDS, MAX_WINDOWS)
         forecast = _instrumented(session, self.instrument_for(manifest.name))
-        series = SeriesSlots(
-            detector.table(manifest.rows),
-            max_series=self.max_series,
-            max_series_per_sensor=self.max_series_per_sensor,
-            idle_seconds=self.state_idle_seconds,
-        )
+        series = self.create_series(detector.table(manifest.rows))
         return LoadedModel(
             manifest=manifest,
             digest=digest,

@@ -26,12 +26,14 @@ class Reloader:
         self._repository = repository
         self._seconds = seconds
         self._on_loaded = on_loaded
+        self._lock = asyncio.Lock()  # one scan or load at a time
         self._thread = ThreadPoolExecutor(1, "loader")
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Load all versions, then start the periodic scan."""
-        await self._load()
+        async with self._lock:
+            await self._load()
         if self._seconds:
             self._task = asyncio.ensure_future(self._rescan_periodically())
 
@@ -44,6 +46,17 @@ class Reloader:
 
     async def rescan(self) -> None:
         """Scan the repository once and load what is new."""
+        async with self._lock:
+            await self._scan()
+
+    async def reload(self) -> None:
+        """Scan the repository now and load what is new, without waiting for a second scan; try again what could not be loaded."""
+        async with self._lock:
+            self._repository.retry_failed()
+            await self._scan()
+            await self._scan()
+
+    async def _scan(self) -> None:
         try:
             scan = await asyncio.get_running_loop().run_in_executor(self._thread, self._repository.stat)
         except ArtifactError as error:  # versions in memory continue to serve

@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from mods_grpc.artifact import list_versions
+from mods_grpc.detection import SeriesTable
 from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.models.loader import Loader, LoadResult
+from mods_grpc.server.models.unserved import ModelSeries, UnservedSeries
 from mods_grpc.server.models.versions import (
     Fingerprint,
     VersionEntry,
@@ -24,6 +26,7 @@ from mods_grpc.server.models.versions import (
     fingerprint_folder,
     make_not_serving_error,
 )
+from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import hand_over
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class Repository:
     Attributes:
         generation: Increases whenever a model's serving version changes.
         load_counts: Number of loads so far, by outcome ("ready" or "failed") and the stage that rejected the version.
+        unserved: Series whose model is not served.
     """
 
     def __init__(self, loader: Loader, *, versions_kept: int = 2) -> None:
@@ -49,6 +53,7 @@ class Repository:
         self._last_scan: Mapping[VersionKey, Fingerprint] = {}
         self.generation = 0
         self.load_counts: Counter[tuple[str, str]] = Counter()
+        self.unserved = UnservedSeries(loader.max_series)
         self._dropped_evictions: Counter[str] = Counter()  # of versions that are no longer in memory
 
     def stat(self) -> Mapping[VersionKey, Fingerprint]:
@@ -90,6 +95,45 @@ class Repository:
             logger.info("model_withdrawn", extra={"model": key[0], "version": key[1], "state": entry.state.name})
             self._promote(key[0], previous)
         self._last_scan, self._serving_cache = scan, {}
+        self.expire_unserved()
+
+    def retry_failed(self) -> None:
+        """Enter the versions that could not be loaded as LOADING again."""
+        for entry in self.entries():
+            if entry.state is VersionState.FAILED:
+                entry.state, entry.failure = VersionState.LOADING, ""
+
+    def expire_unserved(self) -> None:
+        """Drop series that no stream has used for too long though their model does not serve, and those above the limit."""
+        for entry in self.entries():
+            if entry.state is VersionState.RETIRED and entry.loaded is not None:
+                entry.loaded.series.evict_idle()
+        self.unserved.expire({entry.name for entry in self.entries() if entry.state is VersionState.LOADING})
+
+    def model_series(self) -> list[ModelSeries]:
+        """Return all series by model: of the serving versions, of those that streams have pinned, and those that wait."""
+        series = []
+        for entry in self.entries():
+            if entry.loaded is not None and (entry.state is VersionState.READY or len(entry.loaded.series)):
+                series.append(ModelSeries.of(entry.loaded, pinned=entry.state is not VersionState.READY))
+        return [*series, *self.unserved]
+
+    def create_series(self, table: SeriesTable) -> SeriesSlots:
+        """Create slots for series, with their state in an empty table."""
+        return self._loader.create_series(table)
+
+    def report_unserved(self) -> None:
+        """Log which series wait, and why no version that is served can continue them."""
+        for waiting in self.unserved:
+            self._report(waiting)
+
+    def _report(self, waiting: ModelSeries) -> None:
+        is_served = self._serving_model(waiting.name) is not None
+        reason = "the features or the time grid of the model have changed" if is_served else "the model is not served"
+        if waiting.pinned:
+            reason = "streams have pinned a version that is not in memory"
+        fields = {"model": waiting.name, "version": waiting.version, "series": len(waiting.series), "reason": reason}
+        logger.warning("state_waiting", extra=fields)
 
     def _waits_for_replacement(self, entry: VersionEntry) -> bool:
         """Return whether a deleted version must serve until another one, which can replace it, is loaded."""
@@ -119,6 +163,8 @@ class Repository:
         entry.state = VersionState.RETIRED if result.loaded else VersionState.FAILED
         self.load_counts["failed" if result.failure else "ready", result.rejected_by] += 1
         self._promote(entry.name, previous)
+        if entry.loaded is not None:
+            self.generation += self.unserved.hand_to(entry.loaded, pinned=True)
         self._serving_cache = {}
 
     def load_all(self) -> None:
@@ -128,11 +174,15 @@ class Repository:
 
     def count_evictions(self) -> Counter[str]:
         """Return the number of series dropped so far, by reason."""
-        total = Counter(self._dropped_evictions)
+        total = self._dropped_evictions + self.unserved.count_evictions()
         for entry in self.entries():
             if entry.loaded:
                 total.update(entry.loaded.series.evicted)
         return total
+
+    def count_waiting(self) -> Counter[str]:
+        """Count the series whose model is not served, by model."""
+        return self.unserved.count_series()
 
     def cancel_load(self) -> None:
         """Cancel a load in progress."""
@@ -142,7 +192,7 @@ class Repository:
         return next((entry.loaded for entry in self.entries() if entry.name == name and entry.state is VersionState.READY), None)
 
     def _promote(self, name: str, previous: LoadedModel | None) -> None:
-        """Make the newest loaded version serve, hand the series of the previous one over to it, and drop the oldest versions."""
+        """Make the newest loaded version serve, hand the series that it can continue over to it, and drop the oldest versions."""
         versions = [entry for entry in self.entries() if entry.name == name]
         loaded = [entry for entry in versions if entry.loaded]
         for rank, entry in enumerate(loaded):
@@ -160,10 +210,13 @@ class Repository:
         current = loaded[0].loaded if loaded else None
         if current is previous:
             return
+        if previous is not None and current is not None and current.can_continue(previous):
+            with previous.series.lock.thread_lock:
+                hand_over(previous.series, current.series, same_model=current.digest == previous.digest)
+        elif previous is not None and (waiting := self.unserved.keep(previous)) is not None:
+            self._report(waiting)
         if current is not None:
-            if previous is not None and current.can_continue(previous):
-                with previous.series.lock.thread_lock:
-                    hand_over(previous.series, current.series, same_model=current.digest == previous.digest)
+            self.unserved.hand_to(current)
             fields = {"model": name, "version": loaded[0].version, "digest": loaded[0].digest[:12]}
             logger.info("model_serving", extra=fields)
         if previous is not None and not previous.series.pins:

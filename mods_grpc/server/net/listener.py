@@ -3,12 +3,13 @@
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.scheduling.micro_batcher import RoundHook
+from mods_grpc.server.security.file_watcher import FileWatcher
 from mods_grpc.server.security.tls import TlsFiles, lock_socket
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.transport.grpc.server import DirectServer
@@ -58,6 +59,9 @@ class RpcListener(Protocol):
             OSError: The address can't be bound.
         """
 
+    def refresh_credentials(self) -> None:
+        """Read the TLS files now."""
+
     def close(self) -> None:
         """Release the address."""
 
@@ -73,10 +77,21 @@ def create_listener(config: ServerConfig) -> RpcListener:
 
 
 class LockedSocket:
-    """Holds the lock file of a unix socket; nothing for other addresses."""
+    """Holds the lock file of a unix socket; nothing for other addresses.
 
-    def __init__(self, config: ServerConfig) -> None:
+    Args:
+        config: The address.
+        tls: Watches the TLS files; None without TLS.
+    """
+
+    def __init__(self, config: ServerConfig, tls: FileWatcher[Any] | None) -> None:
+        self._tls = tls
         self._lock = lock_socket(config.address)
+
+    def refresh_credentials(self) -> None:
+        """Read the TLS files now."""
+        if self._tls is not None:
+            self._tls.refresh()
 
     def close(self) -> None:
         """Release the lock."""
@@ -92,8 +107,11 @@ class GrpcioListener(LockedSocket):
     def __init__(self, config: ServerConfig) -> None:
         files = TlsFiles.from_config(config)
         self._config = config
-        self._credentials = files.make_grpcio_credentials() if files else None
-        super().__init__(config)
+        watcher: FileWatcher[Any] | None = None
+        self._credentials: grpc.ServerCredentials | None = None
+        if files is not None:
+            self._credentials, watcher = files.make_grpcio_credentials()
+        super().__init__(config, watcher)
 
     def create_server(self, interceptors: Interceptors, metrics: Metrics) -> RpcServer:  # noqa: ARG002 - it tells nothing
         """Create a server of grpcio, which does not say what becomes of its connections."""
@@ -118,8 +136,8 @@ class DirectListener(LockedSocket):
     def __init__(self, config: ServerConfig) -> None:
         files = TlsFiles.from_config(config)
         self._config = config
-        self._tls = files.make_ssl_context_provider() if files else None
-        super().__init__(config)
+        self._ssl_context = files.watch_ssl_context() if files else None
+        super().__init__(config, self._ssl_context)
 
     def create_server(self, interceptors: Interceptors, metrics: Metrics) -> RpcServer:
         """Create a server of the direct transport."""
@@ -144,7 +162,7 @@ class DirectListener(LockedSocket):
     def bind(self) -> int:
         """Bind the server and return its port; see `RpcListener.bind`."""
         try:
-            return self._server.bind(self._config.address, self._tls)
+            return self._server.bind(self._config.address, self._ssl_context.read if self._ssl_context else None)
         except OSError as error:
             raise make_listen_error(self._config.address, error) from error
 

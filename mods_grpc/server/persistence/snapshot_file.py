@@ -11,8 +11,9 @@ import base64
 import dataclasses
 import hashlib
 import json
+import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.atomic_file import replacing
-from mods_grpc.server.models.loaded_model import LoadedModel
+from mods_grpc.server.models.unserved import ModelSeries
 from mods_grpc.server.series.replay_cache import CachedReplies, CachedReply
-from mods_grpc.server.series.snapshot import SeriesSnapshot
+from mods_grpc.server.series.snapshot import SeriesSnapshot, capture
 
 MAGIC = b"mods-grpc state 3\n"
 DIGEST_BYTES = 65  # hexadecimal digits and the line end
@@ -32,27 +33,46 @@ _ARRAYS = tuple(item.name for item in dataclasses.fields(SeriesSnapshot) if item
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SavedModel:
-    """All or some series of one model version. Versions with the same `grid` can continue them; see `LoadedModel.grid`."""
+    """All or some series of one model version, see `ModelSeries`.
+
+    Attributes:
+        stale: Those of their sensors whose series may lack observations.
+    """
 
     name: str
     version: int
     digest: str
     grid: Any
     series: SeriesSnapshot
+    pinned: bool = False
+    stale: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class SavedState:
-    """Content of a state file. Chunks of one model are adjacent. `complete` is False if streams were open when it was written."""
+    """Content of a state file. Chunks of one model are adjacent.
+
+    Attributes:
+        complete: Whether all streams had ended when it was written.
+        journal: Names the state in the journal of what changed since; empty where none is kept.
+    """
 
     models: tuple[SavedModel, ...]
     complete: bool
+    journal: str = ""
 
 
-def label_snapshot(model: LoadedModel, series: SeriesSnapshot) -> SavedModel:
-    """Label a snapshot with the model version that it belongs to."""
-    manifest = model.manifest
-    return SavedModel(name=manifest.name, version=manifest.version, digest=model.digest, grid=model.grid, series=series)
+def take_snapshot(model: ModelSeries, sensors: Sequence[str]) -> SavedModel:
+    """Copy the state of the series of some sensors of a model."""
+    return SavedModel(
+        name=model.name,
+        version=model.version,
+        digest=model.digest,
+        grid=model.grid,
+        series=capture(model.series, sensors),
+        pinned=model.pinned,
+        stale=tuple(sorted(model.series.stale_sensors.intersection(sensors))),
+    )
 
 
 def write_state(path: Path, state: SavedState) -> None:
@@ -62,27 +82,32 @@ def write_state(path: Path, state: SavedState) -> None:
         OSError: It can't be written; the old file is unchanged.
     """
     arrays: dict[str, Any] = {}
-    models = []
-    for number, model in enumerate(state.models):
+    chunks = []
+    for number, model in enumerate(sorted(state.models, key=lambda model: model.pinned)):
         series = model.series
         arrays |= {f"{number}.{name}": getattr(series, name) for name in _ARRAYS}
-        models.append(
-            {
-                "name": model.name,
-                "version": model.version,
-                "digest": model.digest,
-                "grid": model.grid,
-                "sensors": series.sensors,
-                "names": series.names,
-                "answers": {
-                    sensor: [list(map(_to_base64, pair)) for pair in replies] for sensor, replies in series.answers.items()
-                },
-            }
-        )
-    header = json.dumps({"complete": state.complete, "models": models}).encode()
+        chunk = {
+            "name": model.name,
+            "version": model.version,
+            "digest": model.digest,
+            "grid": model.grid,
+            "stale": model.stale,
+            "sensors": series.sensors,
+            "names": series.names,
+            "answers": {sensor: [list(map(_to_base64, pair)) for pair in replies] for sensor, replies in series.answers.items()},
+        }
+        chunks.append(chunk)
+    pinned = sum(model.pinned for model in state.models)
+    header = {
+        "complete": state.complete and not any(model.stale for model in state.models),  # for versions that don't read the others
+        "drained": state.complete,
+        "journal": state.journal,
+        "models": chunks[: len(chunks) - pinned],
+        "pinned": chunks[len(chunks) - pinned :],
+    }
     with replacing(path) as file:  # array by array: no second copy in memory, and the GIL is never held for long
         file.write(MAGIC + bytes(DIGEST_BYTES))
-        np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+        np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
         digest = _digest(file)
         file.seek(len(MAGIC))
         file.write(digest)
@@ -95,7 +120,10 @@ def read_state(path: Path) -> SavedState:
         OSError: It can't be read.
         ValueError: It is damaged, too large or not a state file of this version.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a FIFO would wait for a writer
+        raise ValueError("it is not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
         raise ValueError("it is too large")
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
@@ -105,10 +133,8 @@ def read_state(path: Path) -> SavedState:
         file.seek(len(MAGIC) + DIGEST_BYTES)
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                header = json.loads(arrays["header"].tobytes())
-                models = tuple(_read_model(model, number, arrays) for number, model in enumerate(header["models"]))
-                return SavedState(models=models, complete=bool(header["complete"]))
-        except (KeyError, TypeError, AttributeError, OSError) as error:
+                return _read_content(arrays)
+        except Exception as error:  # zipfile, numpy and the header's fields each have errors of their own
             raise ValueError("it was written by another version") from error
 
 
@@ -118,19 +144,38 @@ def _digest(file: BufferedRandom | BufferedReader) -> bytes:
     return hashlib.file_digest(file, "sha256").hexdigest().encode() + b"\n"
 
 
-def _read_model(model: Mapping[str, Any], number: int, arrays: Mapping[str, Any]) -> SavedModel:
+def _read_content(arrays: Mapping[str, Any]) -> SavedState:
+    header = json.loads(arrays["header"].tobytes())
+    complete = bool(header.get("drained", header["complete"]))
+    chunks = [*header["models"], *header.get("pinned", ())]
+    models = tuple(
+        _read_model(chunk, number, arrays, pinned=number >= len(header["models"]), complete=complete)
+        for number, chunk in enumerate(chunks)
+    )
+    return SavedState(models=models, complete=complete, journal=str(header.get("journal", "")))
+
+
+def _read_model(chunk: Mapping[str, Any], number: int, arrays: Mapping[str, Any], *, pinned: bool, complete: bool) -> SavedModel:
+    """Read a chunk. In files of earlier versions it has no `stale`."""
     answers: dict[str, CachedReplies] = {
         sensor: deque(CachedReply(*map(base64.b64decode, pair)) for pair in replies)
-        for sensor, replies in model["answers"].items()
+        for sensor, replies in chunk["answers"].items()
     }
     series = SeriesSnapshot(
-        sensors=tuple(model["sensors"]),
-        names=tuple(model["names"]),
+        sensors=tuple(map(str, chunk["sensors"])),
+        names=tuple(map(str, chunk["names"])),
         answers=answers,
         **{name: arrays[f"{number}.{name}"] for name in _ARRAYS},
     )
+    series.check()
     return SavedModel(
-        name=model["name"], version=model["version"], digest=model["digest"], grid=_to_tuples(model["grid"]), series=series
+        name=str(chunk["name"]),
+        version=int(chunk["version"]),
+        digest=str(chunk["digest"]),
+        grid=_to_tuples(chunk["grid"]),
+        series=series,
+        pinned=pinned,
+        stale=tuple(map(str, chunk.get("stale", () if complete else series.sensors))),
     )
 
 

@@ -65,6 +65,10 @@ class TokenFile:
     def __init__(self, path: Path) -> None:
         self._file = FileWatcher((path,), lambda: read_tokens(path))
 
+    def refresh(self) -> None:
+        """Read the file now."""
+        self._file.refresh()
+
     def lookup(self, token: str) -> CallerIdentity | None:
         """Return the identity that a token belongs to; None if it is unknown, which takes as long as to find a known one."""
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()

@@ -42,13 +42,18 @@ class FileWatcher(Generic[Content]):
 
     def read(self) -> Content:
         """Return the current content."""
-        if time.monotonic() < self._next_check:
-            return self._content
+        return self._content if time.monotonic() < self._next_check else self._check(forced=False)
+
+    def refresh(self) -> None:
+        """Read the files now, whether they seem to have changed or not."""
+        self._check(forced=True)
+
+    def _check(self, *, forced: bool) -> Content:
         with self._lock:
             self._next_check = time.monotonic() + self._check_seconds
             try:
                 signatures = self._signature()
-                if signatures != self._signatures:
+                if forced or signatures != self._signatures:
                     self._content = self._load()
                     self._signatures = signatures
                     logger.info("credentials_renewed", extra={"file": self.paths[0].name})

@@ -45,8 +45,8 @@ class TlsFiles:
         """All files."""
         return (self.certificate, self.key, *([self.client_authorities] if self.client_authorities else []))
 
-    def make_grpcio_credentials(self) -> grpc.ServerCredentials:
-        """Return credentials for grpcio that follow changes of the files.
+    def make_grpcio_credentials(self) -> tuple[grpc.ServerCredentials, FileWatcher[grpc.ServerCertificateConfiguration]]:
+        """Return credentials for grpcio that follow changes of the files, and what watches these.
 
         Raises:
             OSError: A file can't be read or is no valid PEM file.
@@ -71,15 +71,15 @@ class TlsFiles:
             return latest
 
         fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch_changed)  # the stubs do not know of None
-        return grpc.dynamic_ssl_server_credentials(current, fetch, require_client_authentication=mutual)
+        return grpc.dynamic_ssl_server_credentials(current, fetch, require_client_authentication=mutual), files
 
-    def make_ssl_context_provider(self) -> Callable[[], ssl.SSLContext]:
-        """Return a function that gives the SSL context for the next handshake, with the files as they are then.
+    def watch_ssl_context(self) -> FileWatcher[ssl.SSLContext]:
+        """Return what gives the SSL context for the next handshake, with the files as they are then.
 
         Raises:
             OSError: A file can't be read or is no valid PEM file.
         """
-        return FileWatcher(self.paths, self._load_context).read
+        return FileWatcher(self.paths, self._load_context)
 
     def _load_context(self) -> ssl.SSLContext:
         for path in self.paths:

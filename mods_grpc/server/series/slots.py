@@ -36,8 +36,7 @@ class SeriesSlots:
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
-        self._reserved = min(max_series, MAX_RESERVED)
-        table.reserve(self._reserved)
+        table.reserve(min(max_series, MAX_RESERVED))
         self.table = table
         self.evicted: Counter[str] = Counter()
         self.pins = 0
@@ -53,7 +52,7 @@ class SeriesSlots:
 
     def count_series(self, sensor: str) -> int:
         """Count the series of a sensor."""
-        self._evict_idle()
+        self.evict_idle()
         return len(self._sensors.get(sensor, ()))
 
     def find_slots(self, sensor: str, names: Sequence[str]) -> Indices:
@@ -83,7 +82,7 @@ class SeriesSlots:
         if len(slot_of) >= self._max_per_sensor:
             return NO_SLOT
         if len(self._owners) >= self._max_series:
-            self._evict_idle()
+            self.evict_idle()
         if len(self._owners) >= self._max_series:
             self._evict_oldest()
         slot = self.table.allocate()
@@ -111,6 +110,16 @@ class SeriesSlots:
 
     def __len__(self) -> int:
         return len(self._owners)
+
+    @property
+    def last_used(self) -> float:
+        """When a series was last used, by the monotonic clock; -inf if there is none."""
+        return float(self._last_used[self._last_used < NEVER_USED].max(initial=-np.inf))
+
+    def empty_like(self) -> "SeriesSlots":
+        """Create slots for series of the same shape, with the same limits."""
+        limits = {"max_series": self._max_series, "max_series_per_sensor": self._max_per_sensor}
+        return SeriesSlots(self.table.empty_like(), idle_seconds=self._idle_seconds, **limits)
 
     def sensors(self) -> list[str]:
         """Return all sensors with series or cached replies: those with replies first, in the order their streams were opened."""
@@ -148,11 +157,9 @@ class SeriesSlots:
         """Add to `stale_sensors`."""
         self.stale_sensors |= sensors
 
-    def clear_stale(self, sensor: str) -> bool:
-        """Clear the sensor's stale mark because its client will resend. Returns True if it was stale."""
-        was_stale = sensor in self.stale_sensors
+    def clear_stale(self, sensor: str) -> None:
+        """Clear the sensor's stale mark because its client has sent again what it had."""
         self.stale_sensors.discard(sensor)
-        return was_stale
 
     def absorb(self, other: "SeriesSlots") -> None:
         """Take over all series of another version, which holds none afterwards. This one must hold none yet."""
@@ -165,11 +172,12 @@ class SeriesSlots:
     def clear(self) -> None:
         """Release all series and their memory."""
         self.table = self.table.empty_like()
-        self.table.reserve(self._reserved)
+        self.table.reserve(min(self._max_series, MAX_RESERVED))
         self._sensors, self._owners, self._last_used = {}, {}, np.zeros(0)
         self._replies, self.stale_sensors = OrderedDict(), set()
 
-    def _evict_idle(self) -> None:
+    def evict_idle(self) -> None:
+        """Drop the series that were not used for too long."""
         oldest = time.monotonic() - self._idle_seconds
         for slot in np.flatnonzero(self._last_used < oldest).tolist():
             self._release(slot)

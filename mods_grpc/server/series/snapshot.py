@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,40 @@ class SeriesSnapshot:
     episode: Times
     peak: Floats
     answers: dict[str, CachedReplies]
+
+    def check(self) -> None:
+        """Check that the columns belong together, as those of a damaged file may not.
+
+        Raises:
+            ValueError: They don't.
+        """
+        n, (_, rows, features) = len(self.names), self.values.shape
+        columns = [getattr(self, item.name) for item in fields(self)]
+        if any(column.dtype.kind not in "biuf" for column in columns if isinstance(column, np.ndarray)):
+            raise ValueError("expected numbers")
+        shapes = {
+            "sensors": ((len(self.sensors),), (n,)),
+            "values": (self.values.shape[:1], (n,)),
+            "missing": (self.missing.shape, self.values.shape),
+            "filled": (self.filled.shape, (n,)),
+            "last_time": (self.last_time.shape, (n,)),
+            "idle_seconds": (self.idle_seconds.shape, (n,)),
+            "ahead": (self.ahead.shape, (n, self.ahead.shape[1], self.ahead.shape[2] // features * features)),
+            "adaptation": (self.adaptation.shape, (2, n)),
+            "own": (self.own.shape, (n, self.own.shape[1], features)),
+            "taught": (self.taught.shape, (n,)),
+            "episode": (self.episode.shape, (3, n)),
+            "peak": (self.peak.shape, (n,)),
+        }
+        wrong = [name for name, (actual, expected) in shapes.items() if actual != expected]
+        if wrong or not rows or not ((self.filled >= 0) & (self.filled <= rows)).all():
+            raise ValueError(f"the arrays don't belong together: {', '.join(wrong) or 'values, filled'}")
+
+    def table(self) -> SeriesTable:
+        """Create an empty table that can take these series as they are."""
+        _, rows, features = self.values.shape
+        stored_per_feature = self.ahead.shape[2] // features
+        return SeriesTable(rows, features, self.ahead.shape[1], self.own.shape[1], stored_per_feature)
 
 
 def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> SeriesSnapshot:

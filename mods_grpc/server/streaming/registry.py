@@ -5,6 +5,7 @@ import asyncio
 from mods_grpc.errors import DrainingError, ModsError, QuotaError, Reason
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.repository import Repository
+from mods_grpc.server.persistence.journal import StateJournal
 from mods_grpc.server.rpc.boundary import RpcBoundary
 from mods_grpc.server.rpc.outcome import Context
 from mods_grpc.server.scheduling.coarse_timer import CoarseTimer
@@ -22,10 +23,12 @@ class StreamRegistry:
         repository: The models.
         config: The limits.
         boundary: Rate limit, thread pool and metrics.
+        journal: Records which sensors change.
     """
 
-    def __init__(self, repository: Repository, config: ServerConfig, boundary: RpcBoundary) -> None:
+    def __init__(self, repository: Repository, config: ServerConfig, boundary: RpcBoundary, journal: StateJournal) -> None:
         self._boundary = boundary
+        self._journal = journal
         self._repository = repository
         self._config = config
         self._timer = CoarseTimer()
@@ -65,7 +68,7 @@ class StreamRegistry:
             raise QuotaError(Reason.STREAM_QUOTA, text, limit=limit, actual=own, retry_seconds=RETRY_SECONDS)
         self._open[identity.name] = own + 1
         self._all_closed.clear()
-        session = StreamSession(self._repository, config, identity, self._boundary)
+        session = StreamSession(self._repository, config, identity, self._boundary, self._journal)
         stream = StreamIO(
             context,
             self._timer,

@@ -22,6 +22,7 @@ from mods_grpc.server.codec.validation import check_name, raise_violations, requ
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.models.repository import Repository
+from mods_grpc.server.persistence.journal import NOT_RECORDED, StateJournal
 from mods_grpc.server.rpc.boundary import RpcBoundary
 from mods_grpc.server.rpc.outcome import consume_exception, parse_request
 from mods_grpc.server.rpc.status import to_status
@@ -44,20 +45,32 @@ class StreamSession:
         config: The limits.
         identity: The caller; its name is the namespace of the series where the client names no sensor.
         boundary: Rate limit, thread pool and metrics.
+        journal: Records which sensors change.
 
     Attributes:
         last_sequence: Of the last data message that was accepted. ended: whether the client has closed the stream.
     """
 
-    def __init__(self, repository: Repository, config: ServerConfig, identity: CallerIdentity, boundary: RpcBoundary) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        config: ServerConfig,
+        identity: CallerIdentity,
+        boundary: RpcBoundary,
+        journal: StateJournal,
+    ) -> None:
         self._identity = identity
         self._boundary = boundary
+        self._journal = journal
+        self._recorded = NOT_RECORDED  # number of the saved state since which the journal has this sensor
         self._repository = repository
         self._config = config
         self._opening = pb.StreamConfig()
         self._sensor = identity.name
         self._scorer: RowScorer | None = None  # None before config and after close
         self._generation = 0
+        self._model_name = ""
+        self._is_stale = False  # until the client has sent again what it had sent before
         self._response_prefix = b""  # the served model, which every response begins with
         self._invalid_in_a_row = 0
         self._replay_cache = ReplayCache()
@@ -122,7 +135,8 @@ class StreamSession:
         if self.is_pinned:
             model.series.pins += 1
         held = model.series.count_series(sensor)
-        resumed = held > 0 and not model.series.clear_stale(sensor)
+        self._is_stale = sensor in model.series.stale_sensors
+        resumed = held > 0 and not self._is_stale
         previous_replies = model.series.swap_replies(sensor, self._replay_cache.entries)
         if held:
             self._replay_cache.attach(previous_replies)
@@ -152,7 +166,7 @@ class StreamSession:
             max_future_seconds=config.max_future_seconds,
             metrics=self._boundary.metrics,
         )
-        self._scorer = scorer
+        self._scorer, self._model_name = scorer, model.manifest.name
         self._response_prefix = pb.StreamDetectResponse(model=encode_served_model(model)).SerializeToString()
         return scorer
 
@@ -197,6 +211,9 @@ class StreamSession:
                 return self._store(request, with_sequence(cached, sequence), invalid=False)
             if not data.warm_up:
                 self._replay_cache.end_replay()
+        if self._is_stale and not data.warm_up:
+            self._is_stale = False
+            scorer.model.series.clear_stale(self._sensor)
         return await self._score(scorer, data, sequence, request)
 
     async def _score(self, scorer: RowScorer, data: pb.StreamData, sequence: int, request: bytes) -> bytes:
@@ -290,6 +307,8 @@ class StreamSession:
         else:
             self._invalid_in_a_row = 0
         self._replay_cache.store(request, reply)
+        if self._recorded != self._journal.number:  # now that the series have changed, and before the client learns of it
+            self._recorded = self._journal.record(self._model_name, self._sensor)
         return reply
 
     def _reject(self, sequence: int, error: ModsError) -> bytes:

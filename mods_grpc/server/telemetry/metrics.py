@@ -51,6 +51,11 @@ class Metrics:
         self._observations = Counter("mods_observations", "Observations of streams, by outcome.", ("outcome",), registry=registry)
         self._anomalies = Counter("mods_anomalies", "Anomalous observations of streams.", ("model",), registry=registry)
         self._rejected = Counter("mods_input_rejected", "Rejected requests and observations.", ("reason",), registry=registry)
+        self._state_writes = Counter(
+            "mods_state_writes", "Writes of the state file, by outcome.", ("outcome",), registry=registry
+        )
+        for outcome in ("written", "failed"):
+            self._state_writes.labels(outcome)
         for reason in Reason:
             self._rejected.labels(reason)
         self._outcomes = {int(outcome): self._observations.labels(outcome.name.lower()) for outcome in Outcome}
@@ -92,6 +97,10 @@ class Metrics:
     def count_rejected(self, reason: str, count: int = 1) -> None:
         """Count rejected requests or observations."""
         self._rejected.labels(reason).inc(count)
+
+    def count_state_write(self, written: bool) -> None:
+        """Count a write of the state file."""
+        self._state_writes.labels("written" if written else "failed").inc()
 
     def serve(self, host: str, port: int) -> Callable[[], None]:
         """Serve the metrics over HTTP on a thread of its own, and return a function that stops it."""
