@@ -212,8 +212,16 @@ def warn_of_useless_patterns(arguments: argparse.Namespace) -> None:
         OSError: It can't be read.
     """
     for pattern, series in find_useless(_make_suppression(arguments).patterns, arguments.group_by, arguments.local).items():
+        fields = {"file": f"{arguments.suppress}{_find_line(arguments.suppress, pattern)}", "pattern": pattern}
         hint = f"with --group-by {arguments.group_by} {series}"
-        logger.warning("pattern_matches_nothing", extra={"file": str(arguments.suppress), "pattern": pattern, "hint": hint})
+        logger.warning("pattern_matches_nothing", extra={**fields, "hint": hint})
+
+
+def _find_line(path: Path, text: str) -> str:
+    """Return the number of the first line with a quoted text as `:NUMBER`; empty if it is written in another way."""
+    quoted = (f'"{text}"', f"'{text}'")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((f":{number}" for number, line in enumerate(lines, 1) if any(each in line for each in quoted)), "")
 
 
 def _make_suppression(arguments: argparse.Namespace) -> Suppression:

@@ -206,6 +206,17 @@ def test_outputs_and_budgets_that_a_watch_cannot_use(
     require(ask("watch", "--zeek", "logs", "--state", "state", *options), code, advice)
 
 
+def test_a_rule_of_suppression_that_can_never_match_is_named_with_its_line(
+    ask: Ask, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs = write_logs(tmp_path / "logs")
+    write_file(tmp_path / "rules.toml", b'# quiet\nallow = [\n  "10.0.0.0/24",\n  "10.0.0.0-10.0.0.9",\n]\n')
+    ask("replay", logs, *LOCAL, "--suppress", "rules.toml", "--group-by", "host", "--dry-run")
+    (record,) = [record for record in caplog.records if record.message == "pattern_matches_nothing"]
+    assert record.__dict__["file"] == "rules.toml:4"
+    assert "write the range as 10.0.0.0/29 and 10.0.0.8/31" in record.__dict__["hint"]
+
+
 def test_a_port_for_metrics_that_is_in_use_or_of_another_machine(ask: Ask, tmp_path: Path) -> None:
     write_logs(tmp_path / "logs")
     with socket.create_server(("127.0.0.1", 0)) as other:
