@@ -56,7 +56,7 @@ def test_nothing_is_sent_out_while_the_server_loads_serves_reloads_and_drains(tm
     with Process(models, *options, "--health-address=127.0.0.1:0", under=strace) as server:
         port = server.port()
         ends = time.monotonic() + SECONDS
-        with open_channel(f"127.0.0.1:{port}", None) as channel:
+        with open_channel(f"127.0.0.1:{port}", None, connect_seconds=5) as channel:
             inference = inference_pb2_grpc.InferenceServiceStub(channel)
             stream = Stream(inference)
             publish_tiny(models, version=2)

@@ -19,6 +19,7 @@ from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerp
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowBatch
+from tests.support.cutting_proxy import cutting_proxy
 from tests.support.models.tiny import FEATURES, LEVELS, ROWS, make_manifest, publish_tiny
 from tests.support.rpc.client import at
 from tests.support.running_server import running_server
@@ -179,6 +180,27 @@ def test_restarting_the_server_under_a_running_watch_changes_no_alert(repository
             pipeline.process()
         scorer.close()
     first.stop()
+    assert alerts(tmp_path) == undisturbed
+
+
+def test_a_connection_that_is_lost_without_a_word_changes_no_alert(repository, undisturbed, tmp_path):
+    with running_server(repository=repository) as server, cutting_proxy(server.address) as proxy:
+        with Checkpoint(tmp_path), Client(proxy.address, timeout_seconds=1) as client:
+            options = ScoringOptions(model="tiny", namespace="x", significance=0.003)
+            scorer = ScoringClient(client, client.model(), options, wait=lambda *_: None)
+            options = AlertOptions(
+                sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True
+            )
+            sink = FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"])
+            pipeline = WatchPipeline(scorer, Episodes(options), sink, make_blindness())
+            scorer.open()
+            for index, batch in enumerate(windows()):
+                if index in {13, 31}:
+                    proxy.lose_connections()
+                pipeline.feed([batch])
+                pipeline.process()
+            scorer.close()
+        assert proxy.connections > 2
     assert alerts(tmp_path) == undisturbed
 
 
