@@ -11,6 +11,9 @@ OVER_GRPCIO := tests/client/test_streams.py tests/project/test_other_clients.py 
 	tests/server/test_lifecycle.py tests/server/net/test_listener.py tests/server/services/test_health_and_reflection.py \
 	tests/server/security/test_authentication.py tests/server/onnx/test_open_session.py
 
+# venv --clear would empty the folder that a link leads to
+refuse_link = test ! -L $(1) || { echo "$(1) is a symbolic link, and what it leads to would be emptied: remove the link, or touch $(1)/"; exit 1; }
+
 .PHONY: help demo serve test test-slow test-grpcio check format docs protos lock clean results
 
 help: ## List the targets
@@ -18,6 +21,7 @@ help: ## List the targets
 
 .venv: requirements/dev.txt pyproject.toml ## Everything for development, from the lock file
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11; set PYTHON=python3.x"; exit 1; }
+	@$(call refuse_link,.venv)
 	@echo "Making .venv: 2.8 GB on disk, a minute or two"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
@@ -26,6 +30,7 @@ help: ## List the targets
 	@touch .venv
 
 .venv-protos: requirements/protos.txt ## The stub generator, which pins an older protobuf
+	@$(call refuse_link,.venv-protos)
 	$(PYTHON) -m venv --clear .venv-protos
 	.venv-protos/bin/python -m pip install --quiet --require-hashes -r requirements/protos.txt
 	@touch .venv-protos
