@@ -47,6 +47,7 @@ PAGES = {
     "serving-providers": Page(("python benchmarks/serving/providers.py --providers cpu cuda",), 5),
     "serving-http2-engine": Page(("python benchmarks/serving/http2_engine.py",), 2),
     "peers": Page(("python benchmarks/peers/compare.py --rounds 3",), 5),
+    "http2-conformance": Page(("python benchmarks/conformance/http2.py",), 3),
     "robustness-attack": Page(("python benchmarks/robustness/attack.py --seconds 15 --together 600",), 15),
     "robustness-soak": Page(("python benchmarks/robustness/soak.py",), 60),
     "robustness-handover": Page(("python benchmarks/robustness/handover.py",), 5),
