@@ -1,5 +1,6 @@
 """A file that is read while it grows: complete lines only, each block checked to follow what was read before."""
 
+import json
 import os
 from collections.abc import Iterator
 from copy import deepcopy
@@ -154,6 +155,14 @@ class FollowedFile:
     def unfinished(self) -> bytes:
         """The line at the end that is not complete yet."""
         return b"" if self._is_skipping else self._buffer[self._at :]
+
+    @property
+    def ends_with_object(self) -> bool:
+        """Whether the line at the end is a whole JSON object, so that only the end of the line lacks."""
+        try:
+            return self.unfinished.startswith(b"{") and isinstance(json.loads(self.unfinished), dict)
+        except ValueError:
+            return False
 
     @property
     def damage(self) -> str | None:

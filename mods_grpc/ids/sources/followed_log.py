@@ -4,7 +4,6 @@ The next file is opened only once it has text. The file before is looked at unti
 a last line while it opens the next one. Files are recognised by their text, so no scheme of names needs to be configured.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -89,7 +88,8 @@ class FollowedLog:
         self._archived_log: str | None = None
         self._truncated: Inode | None = None  # the live file, while its text from before is read from a copy
         self._leftover: list[Positioned] = []
-        self._looks_at_short = self._looks_at_previous = self._looks_to_list = 0
+        self._looks_at_short = self._looks_at_previous = 0
+        self._looks_to_list = _PATIENCE_LOOKS
         self._first: FilePosition | None = None
         self._attempts: dict[Path, int] = {}
         self._is_warned = self._has_incomplete = False
@@ -104,17 +104,20 @@ class FollowedLog:
         snapshot = {} if live is None else live.snapshot
         # a file may have come and gone since the last look, and a new file can have the inode of one that was deleted
         snapshot[""] = self._catalog.changed_ns if self._live is None else changed_ns(self._live.folder)
-        has_changed, self._snapshot = snapshot != self._snapshot, snapshot
+        before, self._snapshot = self._snapshot, snapshot
         if self._seen is None:
             self._start()
             return
         if self._previous is not None:
             self._look_at_previous(self._previous)
-        is_other = self._current is not None and self._look_at_current(self._current)
-        if has_changed or is_other:
-            self._looks_to_list = _PATIENCE_LOOKS
-        if has_changed or is_other or (self._has_incomplete and self._looks_to_list > 0):
-            self._looks_to_list -= 1
+        if self._current is not None and not self._current.is_recognisable and self._may_be_copied(self._current, before):
+            self._current.close()  # what was read of it, no record yet, may be in a file that is to be read before it
+            self._current = None
+        has_become_other = self._current is not None and self._look_at_current(self._current)
+        is_changed = snapshot != before or has_become_other
+        self._looks_to_list = _PATIENCE_LOOKS if is_changed else self._looks_to_list - 1
+        is_time = self._looks_to_list >= 0 or self._looks_to_list % _LONG_PATIENCE_LOOKS == 0
+        if is_changed or (self._has_incomplete and is_time):
             self._requeue()
 
     def read(self) -> Iterator[Positioned]:
@@ -122,12 +125,12 @@ class FollowedLog:
         leftover, self._leftover = self._leftover, []
         yield from leftover
         if self._previous is not None:
-            yield from self._records(self._previous)
+            yield from self._parse(self._previous, self._previous.lines())
             if self._looks_at_previous >= _PATIENCE_LOOKS:
                 yield from self._last_line(self._previous)
         while True:
             if self._current is not None:
-                yield from self._records(self._current)
+                yield from self._parse(self._current, self._current.lines())
                 if self._is_being_compressed(self._current):
                     return
                 if (copy := self._open_larger_copy(self._current)) is not None:
@@ -228,6 +231,10 @@ class FollowedLog:
             self._leftover += self._last_line(previous)
             self._forget(previous)
 
+    def _may_be_copied(self, current: FollowedFile, before: dict[str, int]) -> bool:
+        """Return whether there are new files while the one that is read still has its name."""
+        return bool(self._snapshot.keys() - before) and self._snapshot.get(current.file.path.name) == current.inode[1]
+
     def _look_at_current(self, current: FollowedFile) -> bool:
         """Look at the file that is read; return whether it has become another one, which happens when it was truncated."""
         is_at_hand = True
@@ -275,7 +282,8 @@ class FollowedLog:
             current.file = next((each.file for each in listing if each.inode == current.inode), current.file)
             current.refresh(is_last=True)
         for gone in before:
-            if gone.head and not self.reads(gone.head):
+            is_there = not gone.head or any(each.head.startswith(gone.head) for each in listing)
+            if not is_there and not self.reads(gone.head):
                 self._on_lost(gone.file.path.name, "deleted before it was read")
                 self._finished = (*self._finished, FileIdentity.of(gone.head))[-MAX_FINISHED:]
         if current is not None and current.is_recognisable and not self._is_warned and current.is_deleted():
@@ -418,6 +426,7 @@ class FollowedLog:
                 if not self._skip_unreadable(listed, error):
                     return None
                 continue
+            self._looks_to_list = _PATIENCE_LOOKS
             self._requeue()  # written, renamed or deleted since it was listed
         return None
 
@@ -453,7 +462,7 @@ class FollowedLog:
         if self._previous is not None:
             yield from self._last_line(self._previous)
             self._forget(self._previous)
-        if _is_json(current.unfinished):
+        if current.ends_with_object:
             yield from self._last_line(current)
         if current.damage is not None:
             self._counters.reject_file(current.file.path.name, "damaged file")
@@ -470,9 +479,6 @@ class FollowedLog:
         line = file.take_unfinished()
         if line:
             yield from self._parse(file, [line])
-
-    def _records(self, file: FollowedFile) -> Iterator[Positioned]:
-        return self._parse(file, file.lines())
 
     def _parse(self, file: FollowedFile, lines: Iterable[bytes]) -> Iterator[Positioned]:
         counters, parse = self._counters, file.parser.parse
@@ -491,10 +497,3 @@ class FollowedLog:
             if logged_ns > file.newest_ns:
                 file.add_time(logged_ns)
             yield record, self.place()
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        return line.startswith(b"{") and isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
