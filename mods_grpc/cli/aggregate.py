@@ -24,6 +24,7 @@ from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account, make_account
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, Expectation, find_doubts, format_doubts, is_doubtful
+from mods_grpc.ids.logs.pipes import copying_pipes
 from mods_grpc.ids.logs.quarantine import Quarantine
 
 
@@ -35,7 +36,7 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         nargs="+",
         type=parse_path,
         metavar="LOGS",
-        help="log files, or folders that are searched for them; plain or compressed",
+        help="log files, or folders that are searched for them; plain or compressed; - reads standard input",
     )
     parser.add_argument("--output", type=parse_path, required=True, metavar="DIR", help="new folder for the tables")
     parser.add_argument(
@@ -99,6 +100,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     rejected = RejectedLines()
     with ExitStack() as stack:
         writer = stack.enter_context(_open_writer(arguments, options))
+        paths = stack.enter_context(copying_pipes(arguments.logs))
         quarantine = stack.enter_context(Quarantine(arguments.quarantine))
         progress = stack.enter_context(_progress_bar())
         task = progress.add_task("", total=None)
@@ -111,7 +113,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
             quarantine.write(path, reason, line)
 
         batch = BulkAggregator(
-            arguments.logs,
+            paths,
             definition,
             options,
             end_ns=arguments.end,
@@ -128,7 +130,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         batch.aggregator.counters,
         files_read=len(batch.listing.files),
         left_out=batch.listing.left_out,
-        unused=find_unused(arguments.logs, batch.listing),
+        unused=find_unused(paths, batch.listing),
         rejected=rejected,
         ahead=batch.aggregator.counters.ahead,
         windows=writer.rows,

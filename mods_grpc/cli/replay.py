@@ -39,6 +39,7 @@ from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, fin
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful, order_doubts
 from mods_grpc.ids.health.facts import ReadFacts
+from mods_grpc.ids.logs.pipes import copying_pipes
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
 from mods_grpc.ids.watch.monitoring import has_shared_log, make_recorded_look, recorded_protocols
@@ -83,7 +84,8 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         nargs="+",
         type=parse_path,
         metavar="LOGS",
-        help="log files or folders of them; or one datapool as `aggregate` writes it; or one table of its rows",
+        help="log files or folders of them, - for standard input; or one datapool as `aggregate` writes it; or one table of its "
+        "rows",
     )
     parser.add_argument(
         "--speed",
@@ -108,6 +110,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
         client = stack.enter_context(open_client(arguments))
         model = get_ready_model(client, arguments)
         check_windows(arguments, model)
+        arguments.logs = stack.enter_context(copying_pipes(arguments.logs))
         recording = _open_recording(arguments, model, stack)
         view = stack.enter_context(LiveView()) if arguments.tui else None
         sinks = make_sinks(arguments, None)

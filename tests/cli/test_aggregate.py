@@ -2,17 +2,25 @@
 
 import gzip
 import json
+import os
 import random
+import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mods_grpc.cli.main import main
+from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import EXIT_DOUBTFUL
 from mods_grpc.features import Aggregator, AggregatorOptions, GroupBy
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
+from mods_grpc.ids.logs.pipes import copying_pipes
 from mods_grpc.ids.sources.reader import LogReader
+from tests.support.ids.full_disk import full_disk
 from tests.support.ids.log_records import SECOND, START, random_records, write_zeek_tsv
 from training.data.datapool import read_datapool
 from training.data.query import parse_query
@@ -219,3 +227,42 @@ def test_a_missing_package_and_a_folder_that_is_not_empty_are_errors(tmp_path, c
 def test_a_path_that_does_not_exist_is_said_to_be_absent(tmp_path, capsys):
     assert main(["aggregate", str(tmp_path / "absent"), "--output", str(tmp_path / "pool")]) == 1
     assert "absent: no such file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_pipes_and_standard_input_give_the_tables_of_their_files(tmp_path, is_compressed):
+    (tmp_path / "logs").mkdir()
+    write_zeek_tsv(tmp_path / "logs", random_records(3, 4_000, 3 * 3_600))
+    logs = sorted((tmp_path / "logs").glob("*.log"))
+    tables = []
+    for number, words in enumerate((list(map(str, logs)), ["-", *map(str, logs[1:])], ["/dev/fd/{}", *map(str, logs[1:])])):
+        output = tmp_path / str(number)
+        pipe = subprocess.Popen(["gzip", "-c", logs[0]] if is_compressed else ["cat", logs[0]], stdout=subprocess.PIPE)
+        with pipe:
+            fd = pipe.stdout.fileno()
+            command = [sys.executable, "-m", "mods_grpc.cli.main", "aggregate", *words, "--output", str(output)]
+            command = [word.format(fd) for word in command]
+            subprocess.run(command, stdin=pipe.stdout, pass_fds=[fd], check=True, capture_output=True, timeout=60)
+        tables.append({path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()})
+    assert tables[0] == tables[1] == tables[2] != {}
+
+
+def test_json_from_a_pipe_that_does_not_say_its_log_is_told_what_to_do(tmp_path):
+    line = '{"ts":1772409600.5,"uid":"C1","id.orig_h":"192.0.2.1","id.resp_h":"10.0.0.1"}\n'
+    command = [sys.executable, "-m", "mods_grpc.cli.main", "aggregate", "-", "--output", str(tmp_path / "pool")]
+    result = subprocess.run(command, input=line * 5, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == EXIT_DOUBTFUL
+    assert "give it as a file with its usual name, such as conn.log" in result.stderr
+
+
+def test_a_pipe_that_does_not_fit_on_the_disk_is_said_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool, full_disk(limit_bytes=1_000):
+        pool.submit((tmp_path / "pipe").write_bytes, bytes(10_000))
+        with (
+            pytest.raises(DataError, match=r"is a pipe and could not be copied .* set TMPDIR"),
+            copying_pipes([tmp_path / "pipe"]),
+        ):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -163,6 +163,7 @@ def _explain_malformed(reason: str, example: RejectedExample | None, expected: E
         "columns": "the number of cells is not that of the #fields line; was the file edited, joined or cut?",
         "json": "the lines are not whole JSON objects; was the file cut, or written by two writers?",
         "long": "lines of more than 1 MiB are no records; is it the right file?",
+        "no _path": "the lines do not say of which log they are; give it as a file with its usual name, such as conn.log",
         "address": "a record needs two addresses; are they masked, or is it another log?",
     }.get(reason, "is it a log of Zeek or Suricata, and whole?")
 

@@ -1,0 +1,47 @@
+"""Logs that come through a pipe, which can be read only once: they are copied to files first."""
+
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import describe_os_error
+
+STANDARD_INPUT = Path("/dev/stdin")
+
+
+@contextmanager
+def copying_pipes(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Yield paths, with files in place of those that are pipes; they are deleted when the block ends.
+
+    Args:
+        paths: Files, folders and pipes; `-` is the standard input.
+
+    Raises:
+        DataError: A pipe can't be copied.
+    """
+    with tempfile.TemporaryDirectory(prefix="mods-grpc-") as folder:
+        yield [_copy(path, Path(folder) / str(index)) for index, path in enumerate(paths)]
+
+
+def _copy(path: Path, folder: Path) -> Path:
+    path = STANDARD_INPUT if str(path) == "-" else path
+    try:
+        if not stat.S_ISFIFO(path.stat().st_mode):
+            return path
+    except OSError:
+        return path  # which is said where it is read
+    folder.mkdir()
+    copy = folder / path.name
+    try:
+        with path.open("rb") as pipe, copy.open("wb") as file:
+            shutil.copyfileobj(pipe, file, 1 << 20)
+        with copy.open("rb") as file:
+            is_json = file.read(1) == b"{"
+    except OSError as error:
+        hint = "give files, which may be compressed, or set TMPDIR to a folder with more space"
+        raise DataError(f"{path}: is a pipe and could not be copied to a file: {describe_os_error(error)}; {hint}") from error
+    return copy.rename(copy.with_suffix(".json")) if is_json else copy
