@@ -192,11 +192,13 @@ SETTINGS = (
         "9113 4.3.1",
         "HEADER_TABLE_SIZE 0, then a call",
         (settings((TABLE_SIZE, 0)), settings_acknowledged(), call(1), answer_that_begins_with(1, b"\x20")),
+        in_use=True,
     ),
     Case(
         "9113 4.3.1",
         "HEADER_TABLE_SIZE 100, then a call",
         (settings((TABLE_SIZE, 100)), settings_acknowledged(), call(1), answer_that_begins_with(1, b"\x3f\x45")),
+        in_use=True,
     ),
     Case(
         "7541 4.2",
@@ -223,7 +225,7 @@ PINGS = (
     Case("9113 6.7", "PING of 6 bytes", (_frame(frames.PING, 6), connection_error(Code.FRAME_SIZE_ERROR)), "http2/6.7/4"),
     Case("9113 6.8", "GOAWAY", (frames.goaway(0, 0), connection_end()), "generic/3.8/1"),
     Case("9113 6.8", "GOAWAY on a stream", (_frame(frames.GOAWAY, 8, 1), connection_error(Code.PROTOCOL_ERROR)), "http2/6.8/1"),
-    Case("9113 6.8", "a call, then GOAWAY", (call(1) + frames.goaway(0, 0), answer_without_error(1))),
+    Case("9113 6.8", "a call, then GOAWAY", (call(1) + frames.goaway(0, 0), answer_without_error(1)), in_use=True),
 )
 
 WINDOWS = (

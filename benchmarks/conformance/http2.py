@@ -29,8 +29,8 @@ def print_table(results: dict[str, list[str | None]]) -> None:
     numbered = [number for number, case in enumerate(CASES) if case.h2spec]
     print("| transport | of h2spec's cases | of all |\n|---|---|---|")
     for transport, differences in results.items():
-        kept = sum(differences[number] is None for number in numbered), differences.count(None)
-        print(f"| {transport} | {kept[0]} of {len(numbered)} | {kept[1]} of {len(CASES)} |")
+        of_h2spec, of_all = sum(differences[number] is None for number in numbered), differences.count(None)
+        print(f"| {transport} | {of_h2spec} of {len(numbered)} | {of_all} of {len(CASES)} |")
     print(f"\n| RFC | h2spec | what the peer sends | what must follow | {' | '.join(results)} | why it differs |")
     print("|---|---|---|---|" + "---|" * (len(results) + 1))
     for number, case in enumerate(CASES):

@@ -82,6 +82,7 @@ class Case:
         sends: What the peer does, in words.
         steps: Bytes to send, and what the server must do, in turn.
         h2spec: Number of the case of h2spec that tests the same; "" for none.
+        in_use: Whether clients or proxies that people use do this, so that each transport must bear it.
         greets: Whether preface and SETTINGS are exchanged before.
         note: Why this server does something else; "" where it does not.
     """
@@ -90,6 +91,7 @@ class Case:
     sends: str
     steps: tuple[Step, ...]
     h2spec: str = ""
+    in_use: bool = False
     greets: bool = True
     note: str = ""
 

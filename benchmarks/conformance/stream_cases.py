@@ -82,11 +82,17 @@ HALF_CLOSED = (
     ),
     Case("9113 5.1", "half-closed (remote): RST_STREAM, then PING", (HELD + CANCEL + ping(), ping_acknowledged()), "generic/2/4"),
     Case("9113 5.1", "half-closed (remote): trailers", (HELD + headers(1, TRAILERS, end=True), reset(1, CLOSED))),
-    Case("9113 5.1", "half-closed (local): DATA, then a call", (*ANSWERED_EARLY, data(1) + call(3), answer_without_error(3))),
+    Case(
+        "9113 5.1",
+        "half-closed (local): DATA, then a call",
+        (*ANSWERED_EARLY, data(1) + call(3), answer_without_error(3)),
+        in_use=True,
+    ),
     Case(
         "9113 5.1",
         "half-closed (local): RST_STREAM, DATA, then a call",
         (*ANSWERED_EARLY, CANCEL + data(1) + call(3), answer_without_error(3)),
+        in_use=True,
     ),
     Case(
         "9113 8.1",
@@ -115,12 +121,18 @@ CLOSED_STREAMS = (
         "9113 5.1", "closed: CONTINUATION", (*ENDED, continuation(1, BLOCK), connection_error(CLOSED, PROTOCOL)), "http2/5.1/13"
     ),
     Case("9113 5.1", "closed: PRIORITY, then PING", (*ENDED, priority(1) + ping(), ping_acknowledged()), "generic/2/5"),
-    Case("9113 5.1", "closed: WINDOW_UPDATE, then PING", (*ENDED, frames.window_update(1, 1) + ping(), ping_acknowledged())),
-    Case("9113 5.1", "closed: RST_STREAM, then PING", (*ENDED, CANCEL + ping(), ping_acknowledged())),
+    Case(
+        "9113 5.1",
+        "closed: WINDOW_UPDATE, then PING",
+        (*ENDED, frames.window_update(1, 1) + ping(), ping_acknowledged()),
+        in_use=True,
+    ),
+    Case("9113 5.1", "closed: RST_STREAM, then PING", (*ENDED, CANCEL + ping(), ping_acknowledged()), in_use=True),
     Case(
         "9113 5.1",
         "closed by RST_STREAM: DATA, beside another call",
         (headers(1) + headers(3) + CANCEL + data(1) + data(3, MESSAGE), answer_without_error(3)),
+        in_use=True,
     ),
     Case(
         "9113 5.1",
@@ -129,6 +141,7 @@ CLOSED_STREAMS = (
             headers(1) + CANCEL + headers(1, b"\x40\x06x-test\x02ok", end=True) + call(3, BLOCK + b"\xbe"),
             answer_without_error(3),
         ),
+        in_use=True,
     ),
     Case(
         "9113 5.1",
@@ -139,6 +152,7 @@ CLOSED_STREAMS = (
             + data(1, MESSAGE),
             answer_without_error(1),
         ),
+        in_use=True,
     ),
 )
 

@@ -72,7 +72,7 @@ class CloseReason(_Reason):
     RESET_FLOOD = "reset_flood", Code.ENHANCE_YOUR_CALM, "Too many streams that were reset or refused."
     FRAME_FLOOD = "frame_flood", Code.ENHANCE_YOUR_CALM, "Too many frames without use."
     READS_NOTHING = "reads_nothing", Code.ENHANCE_YOUR_CALM, "The peer took next to nothing of what waits for it for 20 s."
-    DEAD = "dead", Code.NO_ERROR, "The peer did not acknowledge a PING within 5 s."
+    DEAD = "dead", Code.NO_ERROR, "The peer sent nothing within 5 s of a PING."
     INTERNAL_ERROR = "internal_error", Code.INTERNAL_ERROR, "A defect of this program; the log has the trace."
 
 

@@ -24,7 +24,7 @@ class Limits:
         handshake_seconds: Time for the TLS handshake, then for the preface, the first SETTINGS and the acknowledgement of ours.
         header_seconds: Time between HEADERS and the end of its header block.
         keepalive_seconds: Silence after which the peer is sent a PING.
-        ping_timeout_seconds: Time for the acknowledgement of that PING.
+        ping_timeout_seconds: Time for a sign of life after that PING: any frame, or `SLOW_STREAM_BYTES` of one.
         stall_seconds: Time for which a peer may leave our bytes unread; nothing is read from it meanwhile. Also the longest time
             that a connection which ended gracefully waits for its peer to close.
         slow_stream_seconds: Time in which a stream with queued data must send `SLOW_STREAM_BYTES`, or all of it.

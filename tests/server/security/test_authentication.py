@@ -14,6 +14,7 @@ from mods_grpc.errors import (
     UnauthenticatedError,
 )
 from mods_grpc.server.security.authentication import CallerIdentity, Scope, TokenFile
+from tests.support.http2.direct_server import Peer
 from tests.support.models.tiny import LEVELS
 from tests.support.running_server import running_server
 
@@ -57,6 +58,13 @@ def test_every_rpc_is_rejected_without_a_valid_token(guarded, token):
         with pytest.raises(grpc.RpcError) as caught:
             next(call)
         assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("value", ["Bearer ünbekannt", "Bearer secret-1\t\x80", "ünbekannt", "Bearer \x01"])
+def test_a_token_of_any_bytes_is_rejected_like_another(guarded, value):
+    with Peer(guarded.app.port) as peer:
+        fields = {":path": "/mods.v1.ModelService/ListModels", "authorization": value.encode("latin-1")}
+        assert peer.status(bytes(5), fields=fields)[0] == grpc.StatusCode.UNAUTHENTICATED.value[0]
 
 
 def test_a_token_permits_what_its_scopes_say(guarded):
