@@ -107,7 +107,7 @@ class EchoReceiver:
 HEADERS_BLOCK, TRAILERS_BLOCK = encode(HEADERS), encode(TRAILERS)
 
 
-def run_engine(reads):
+async def run_engine(reads):
     """Return the seconds of this engine, and how many calls it answered.
 
     A read is handled in as many turns as it takes before the next arrives: a client that keeps to SETTINGS_MAX_CONCURRENT_STREAMS
@@ -120,13 +120,13 @@ def run_engine(reads):
     for data in reads:
         connection.data_received(data)
         while connection.frame_reader.has_pending:
-            connection.data_received(b"")
+            await asyncio.sleep(0)
     seconds = time.process_time() - started
     connection.connection_lost(None)
     return seconds, connection.table.completed
 
 
-def run_h2(reads):
+async def run_h2(reads):
     """Return the seconds of h2, and how many calls it answered."""
     connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding=False))
     connection.initiate_connection()
@@ -154,7 +154,7 @@ async def main():
         reads, microseconds = build_reads(calls, per_read, own_deadlines), {run_engine: [], run_h2: []}
         for _ in range(arguments.rounds):
             for engine, results in microseconds.items():
-                seconds, answered = engine(reads)
+                seconds, answered = await engine(reads)
                 if answered != calls:
                     raise RuntimeError(f"{engine.__name__} answered {answered} of {calls} calls")
                 results.append(seconds / calls * 1e6)

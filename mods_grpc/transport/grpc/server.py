@@ -22,6 +22,7 @@ from mods_grpc.transport.http2.request_fields import RequestFields
 from mods_grpc.transport.http2.stream import DISCARD, Http2Stream, Receiver
 from mods_grpc.transport.sockets.listener import Listener, bind_sockets
 from mods_grpc.transport.sockets.tls import negotiated_http2, read_auth_context
+from mods_grpc.transport.sockets.turns import Turns
 
 MAX_LARGE_MESSAGES = 8  # of the largest size that may be in flight at a time, in either direction
 CLOSE_SECONDS = 1.0  # after the grace: for cancelled handlers and their responses, then for connections to close
@@ -57,6 +58,7 @@ class DirectServer:
         self._loop = asyncio.get_running_loop()
         self._router = Router(interceptors)
         self._limits = limits
+        self._turns = Turns()
         self._max_connections = max_connections
         self._observer = observer
         self._listeners: list[Listener[Connection]] = []
@@ -244,7 +246,7 @@ class DirectServer:
                     task.call.task.cancel()
 
     def _new_connection(self) -> Connection:
-        connection = Connection(self, self._limits, self.send_budget, self._observer)
+        connection = Connection(self, self._limits, self.send_budget, self._observer, self._turns)
         self._accepted.add(connection)
         return connection
 

@@ -16,6 +16,7 @@ from mods_grpc.transport.http2.request_fields import RequestFields
 from mods_grpc.transport.http2.settings import initial_settings
 from mods_grpc.transport.http2.stream import Http2Stream, Receiver
 from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
+from mods_grpc.transport.sockets.turns import Turn, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Connection(asyncio.Protocol):
         limits: Its limits.
         send_budget: Memory for responses that wait for any peer of the server; by default, for this peer alone.
         observer: Learns why it ends, and why streams are reset.
+        turns: Divides the event loop between the connections of the server.
 
     Attributes:
         peer: Address as grpc writes it: "ipv4:127.0.0.1:1234", "ipv6:[::1]:1234" or "unix:".
@@ -72,6 +74,7 @@ class Connection(asyncio.Protocol):
         limits: Limits,
         send_budget: MemoryBudget | None = None,
         observer: EndObserver = UNOBSERVED,
+        turns: Turns | None = None,
     ) -> None:
         self.limits = limits
         self.send_budget = send_budget or MemoryBudget(_DEFAULT_SEND_BUDGET_BYTES)
@@ -82,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._accepted = False
         self._handler = handler
         self._observer = observer
-        self._turn_scheduled = False  # whether frames that are pending will be handled in the next loop iteration
+        self._turn = Turn(turns or Turns(), self._take_turn)
 
     # Called by asyncio
 
@@ -108,14 +111,25 @@ class Connection(asyncio.Protocol):
         self.frame_writer.flush()
 
     def data_received(self, data: bytes) -> None:
-        """Handle what the socket read. Responses that are complete by the end leave in one write."""
+        """Handle what the socket read, or put it off while others go first."""
         if self.closing:
             self.shutdown.discard(len(data))
             return
+        reader = self.frame_reader
+        if (max_cost := self._turn.begin()) > 0:
+            self._turn.end(self._handle(data, max_cost))
+        else:
+            reader.put_off(data)
+        if reader.has_pending and not self._turn.is_queued:
+            self.transport.pause_reading()
+            self._turn.queue()
+
+    def _handle(self, data: bytes, max_cost: int) -> int:
+        """Handle frames, and return what they cost. Responses that are complete by the end leave in one write."""
         writer, reader = self.frame_writer, self.frame_reader
         writer.cork()
         try:
-            reader.feed(data)
+            reader.feed(data, max_cost)
         except ConnectionFault as fault:
             self.shutdown.fail(fault)
         except Exception:
@@ -123,10 +137,7 @@ class Connection(asyncio.Protocol):
             self.shutdown.fail(ConnectionFault(CloseReason.INTERNAL_ERROR, "a frame could not be handled"))
         self._handler.on_read_end()
         writer.uncork()
-        if reader.has_pending and not self._turn_scheduled:
-            self._turn_scheduled = True
-            self.transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._next_turn)
+        return reader.turn_cost
 
     def eof_received(self) -> None:
         """Let the socket close: a peer that sends nothing more can't enlarge its windows."""
@@ -273,18 +284,21 @@ class Connection(asyncio.Protocol):
         self.frame_writer.write(frames.reset(stream_id, code))
         self._observer.on_reset(self.peer, reason, detail)
 
-    def _next_turn(self) -> None:
-        self._turn_scheduled = False
+    def _take_turn(self, max_cost: int) -> tuple[int, bool]:
+        """Handle what was put off; return what it cost, and whether more waits."""
+        cost = 0
         if not self.closing and not self.frame_writer.paused:
-            self.data_received(b"")
+            cost = self._handle(b"", max_cost)
+            if self.frame_reader.has_pending and not self.closing and not self.frame_writer.paused:
+                return cost, True
         self._continue_reading()
+        return cost, False
 
     def _continue_reading(self) -> None:
-        if self.frame_writer.paused or self._turn_scheduled:
+        if self.frame_writer.paused or self._turn.is_queued:
             return
         if self.frame_reader.has_pending and not self.closing:
-            self._turn_scheduled = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
+            self._turn.queue()
         else:
             self.transport.resume_reading()
 

@@ -14,7 +14,8 @@ from mods_grpc.transport.http2.settings import ACKNOWLEDGEMENT
 from mods_grpc.transport.http2.stream import Http2Stream
 from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
 
-MAX_TURN_COST = 1_024  # in ordinary frames, about 3 us each; then other connections are served before the rest is handled
+_OPENING_COST = 4  # of a stream, in ordinary frames: a handler starts, or the request is rejected
+_BYTES_PER_COST = 4_096  # of DATA, which are copied a few times
 _SETTINGS_COST = 10  # counted as useless frames: every open stream is visited
 
 
@@ -98,8 +99,8 @@ class FrameReader:
     """Reads and handles the frames of a connection.
 
     One read of the socket is handled in turns of bounded cost, so that a peer with much to say does not hold up the others. The
-    cost counts frames handled, fields decoded, frames sent from queues and streams visited, not time: what a turn does is the
-    same on a busy machine.
+    cost counts frames handled, header blocks decoded, streams opened and visited, and frames sent from queues, each in about the
+    time of an ordinary frame. It does not measure time: what a turn does is the same on a busy machine.
 
     Args:
         connection: The connection.
@@ -109,7 +110,8 @@ class FrameReader:
         settings_acknowledged: Whether the peer acknowledged our SETTINGS.
         frames_handled: How many frames there were.
         bytes_read: How many bytes arrived, those of frames that are not complete yet included.
-        has_pending: Whether complete frames wait for the next turn.
+        has_pending: Whether something waits for the next turn.
+        turn_cost: What the last turn has cost.
         header_block: The header block that is not complete yet; None for none.
     """
 
@@ -122,7 +124,6 @@ class FrameReader:
         "_handlers",
         "_limits",
         "_table",
-        "_turn_cost",
         "_unparsed",
         "_window",
         "bytes_read",
@@ -131,6 +132,7 @@ class FrameReader:
         "header_block",
         "preface_seen",
         "settings_acknowledged",
+        "turn_cost",
     )
 
     def __init__(self, connection: FrameHandler) -> None:
@@ -143,7 +145,7 @@ class FrameReader:
         self._decoder = BlockDecoder(connection.limits)
         self._window = ReceiveWindow(connection.limits.connection_window)
         self._unparsed = b""
-        self._turn_cost = 0
+        self.turn_cost = 0
         self.preface_seen = False
         self.settings_acknowledged = False
         self.frames_handled = 0
@@ -163,13 +165,20 @@ class FrameReader:
             self._on_continuation,
         )
 
-    def feed(self, data: bytes) -> None:
-        """Handle complete frames up to the cost of one turn, and keep the rest.
+    def put_off(self, data: bytes) -> None:
+        """Keep bytes for the next turn."""
+        self.bytes_read += len(data)
+        self._unparsed += data
+        self.has_pending = True
+
+    def feed(self, data: bytes, max_cost: int) -> None:
+        """Handle complete frames up to a cost, and keep the rest. The frame that exceeds it is the last.
 
         Raises:
             ConnectionFault: The peer broke the protocol.
         """
         self.bytes_read += len(data)
+        self.has_pending, self.turn_cost = False, 0
         if self._unparsed:
             data, self._unparsed = self._unparsed + data, b""
         start, size = 0, len(data)
@@ -179,7 +188,6 @@ class FrameReader:
                 return
         connection, handlers, max_frame = self._connection, self._handlers, self._limits.max_frame
         unpack = frames.FRAME_HEADER.unpack_from
-        self.has_pending, self._turn_cost = False, 0
         while size - start >= frames.HEADER_BYTES and not connection.closing:
             upper, lower, kind, flags, stream_id = unpack(data, start)
             length = upper << 8 | lower
@@ -188,7 +196,7 @@ class FrameReader:
             end = start + frames.HEADER_BYTES + length
             if end > size:
                 break
-            if self._turn_cost >= MAX_TURN_COST:
+            if self.turn_cost >= max_cost:
                 self.has_pending = True
                 break
             if self.header_block is not None and kind != frames.CONTINUATION:
@@ -196,7 +204,7 @@ class FrameReader:
             body = data[start + frames.HEADER_BYTES : end]
             start = end
             self.frames_handled += 1
-            self._turn_cost += 1
+            self.turn_cost += 1
             try:
                 if kind < len(handlers):
                     handlers[kind](flags, stream_id & frames.MAX_STREAM_ID, body)
@@ -226,6 +234,7 @@ class FrameReader:
     def _on_data(self, flags: int, stream_id: int, body: bytes) -> None:
         """Handle DATA (RFC 9113, section 6.1)."""
         size, window = len(body), self._window
+        self.turn_cost += size // _BYTES_PER_COST
         window.left -= size
         if window.left < 0:
             raise ConnectionFault(CloseReason.FLOW_CONTROL_ERROR, "DATA beyond the window of the connection")
@@ -282,6 +291,7 @@ class FrameReader:
                     raise StreamFault(ResetReason.MALFORMED, str(error), stream_id) from error
                 if end and request.content_length:
                     raise StreamFault(ResetReason.MALFORMED, "no body, although content-length announces one", stream_id)
+                self.turn_cost += _OPENING_COST
                 self._connection.open_stream(stream_id, request, end=end)
             elif (early := self._early_responses.get(stream_id)) is not None:
                 self._on_trailers(early, block, end=end)
@@ -292,7 +302,7 @@ class FrameReader:
                 decoder.decode(block)  # for the compression state, which all streams share
                 self._on_late_frame(stream_id, 0)
         finally:
-            self._turn_cost += decoder.cost - cost
+            self.turn_cost += decoder.cost - cost
 
     def _on_trailers(self, stream: Http2Stream, block: bytes, *, end: bool) -> None:
         fields = self._decoder.decode(block)
@@ -369,7 +379,7 @@ class FrameReader:
             streams = (*self._table.open.values(), *self._early_responses.streams)
             for stream in streams:
                 self._shift_window(stream, change)
-            self._turn_cost += len(streams) + writer.frames_sent + writer.small_frames_sent - sent
+            self.turn_cost += len(streams) + writer.frames_sent + writer.small_frames_sent - sent
 
     def _shift_window(self, stream: Http2Stream, change: int) -> None:
         try:
@@ -419,4 +429,4 @@ class FrameReader:
                 raise StreamFault(ResetReason.PROTOCOL_ERROR, "WINDOW_UPDATE by 0", stream_id)
             stream.increase_window(increment)
         self._abuse_limits.count_window_update()
-        self._turn_cost += writer.frames_sent + writer.small_frames_sent - sent
+        self.turn_cost += writer.frames_sent + writer.small_frames_sent - sent

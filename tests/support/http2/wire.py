@@ -16,6 +16,7 @@ from mods_grpc.transport.http2.errors import CloseReason, ResetReason
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
 from mods_grpc.transport.http2.stream import Http2Stream
+from mods_grpc.transport.sockets.turns import Turns
 
 REQUEST = (
     (b":method", b"POST"),
@@ -231,12 +232,14 @@ class Wire:
         echoing=False,
         greet=True,
         accepts=True,
+        turns=None,
     ) -> None:
         self.loop = loop
         self.handler = RecordingHandler(echoing=echoing)
         self.handler.accepts = accepts
         self.observer = RecordingObserver()
-        self.connection = connection or Connection(self.handler, limits or Limits(), send_budget, self.observer)
+        self.turns = turns or Turns()
+        self.connection = connection or Connection(self.handler, limits or Limits(), send_budget, self.observer, self.turns)
         self.transport = RecordedTransport(loop)
         self.transport.protocol = self.connection
         self.hpack = Encoder()

@@ -4,9 +4,9 @@ import pytest
 from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2 import frames
-from mods_grpc.transport.http2.frame_reader import MAX_TURN_COST
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
+from mods_grpc.transport.sockets.turns import MAX_DIRECT_COST
 from tests.support.http2.wire import OPENING, REQUEST, RecordingReceiver, Wire, data, headers, request, settings
 
 CALM = Code.ENHANCE_YOUR_CALM
@@ -190,27 +190,20 @@ def test_a_peer_that_sends_requests_and_never_reads_is_bounded_too(stepped):
 
 def test_one_read_of_very_many_frames_is_handled_in_turns(stepped):
     wire = Wire(stepped, Limits(useless_frames=10**9))
-    pings = b"".join(frames.ping(number.to_bytes(8), ack=False) for number in range(5_000))
-
-    async def once():
-        wire.connection.data_received(pings)
-        return wire.connection.frame_reader.frames_handled, wire.transport.reading_paused
-
-    before = wire.connection.frame_reader.frames_handled
-    handled, paused = stepped.run_until_complete(once())
-    assert handled - before == MAX_TURN_COST
-    assert paused
-    stepped.settle(1_000)
+    pings = [frames.ping(number.to_bytes(8), ack=False) for number in range(5_000)]
+    assert frames_of_one_turn(wire, pings) == MAX_DIRECT_COST
     assert [int.from_bytes(frame.opaque_data) for frame in wire.read()] == list(range(5_000))
     assert not wire.transport.reading_paused
 
 
 def frames_of_one_turn(wire, parts):
-    """Return how many of these frames are handled before other connections are served."""
+    """Return how many of these frames are handled before other connections are served; the rest is handled later."""
+    wire.do(wire.turns.schedule)
     before = wire.connection.frame_reader.frames_handled
 
     async def once():
         wire.connection.data_received(b"".join(parts))
+        assert wire.transport.reading_paused == wire.connection.frame_reader.has_pending
         return wire.connection.frame_reader.frames_handled
 
     handled = wire.loop.run_until_complete(once()) - before
@@ -225,14 +218,14 @@ def test_a_turn_ends_earlier_where_header_blocks_must_be_decoded(stepped):
     assert steady == 64
     many = [(b"x-%d" % position, b"v") for position in range(90)]
     parts = [request(number, more=[*many, (b"n", b"%d" % number)]) for number in range(129, 229, 2)]
-    assert 5 <= frames_of_one_turn(wire, parts) <= MAX_TURN_COST // 33 + 1
+    assert 5 <= frames_of_one_turn(wire, parts) <= MAX_DIRECT_COST // 33 + 1
 
 
 def test_a_turn_ends_earlier_where_settings_change_many_windows(stepped):
     wire = Wire(stepped, Limits(useless_frames=10**9))
     wire.send(*[request(number) for number in range(1, 201, 2)])
     handled = frames_of_one_turn(wire, [settings(initial_window=size) for size in range(1, 101)])
-    assert handled == MAX_TURN_COST // 101 + 1
+    assert handled == MAX_DIRECT_COST // 101 + 1
 
 
 def test_a_turn_ends_earlier_where_windows_let_queued_bodies_go(stepped):
@@ -241,7 +234,7 @@ def test_a_turn_ends_earlier_where_windows_let_queued_bodies_go(stepped):
     wire.do(lambda: [receiver.stream.send_data(bytes(60_000)) for receiver in wire.handler.receivers.values()])
     wire.send(frames.window_update(0, 2**30))
     updates = [frames.window_update(number, 16_384 * 3) for number in range(1, 201, 2)] * 10
-    assert frames_of_one_turn(wire, updates) < MAX_TURN_COST - 200
+    assert frames_of_one_turn(wire, updates) < MAX_DIRECT_COST // 2
 
 
 def test_another_connection_of_the_same_server_is_untouched_by_all_of_it(stepped):
