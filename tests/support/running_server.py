@@ -131,11 +131,11 @@ def run_failing_servers(*commands):
 
 
 class Process:
-    """`mods-grpc serve` as an operator runs it."""
+    """`mods-grpc serve` as an operator runs it, or a program that runs it differently."""
 
-    def __init__(self, *arguments, command="serve", under=()):
+    def __init__(self, *arguments, command="serve", under=(), program=("-m", "mods_grpc.cli.main")):
         self.process = subprocess.Popen(
-            [*under, sys.executable, "-m", "mods_grpc.cli.main", command, *map(str, arguments)],
+            [*under, sys.executable, *program, command, *map(str, arguments)],
             stderr=subprocess.PIPE,
             text=True,
             env=_make_environment(),
@@ -151,10 +151,14 @@ class Process:
         self.process.communicate(timeout=30)
 
     def port(self):
+        return int(self.wait_for(r"serving address=\S+ port=(\d+)")[1])
+
+    def wait_for(self, pattern):
+        """Return the match of the next line of the log that has the pattern."""
         for line in self.process.stderr:
             self.lines.append(line)
-            if match := re.search(r"serving address=\S+ port=(\d+)", line):
-                return int(match[1])
+            if match := re.search(pattern, line):
+                return match
         raise AssertionError("".join(self.lines))
 
     def finish(self):

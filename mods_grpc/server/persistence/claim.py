@@ -12,7 +12,7 @@ from typing import IO
 
 logger = logging.getLogger(__name__)
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def claim_state_file(path: Path) -> IO[bytes]:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mods_grpc.artifact import publish
-from mods_grpc.server.models.loader import Loader
+from mods_grpc.server.models.loader import Loader, LoadResult
+from mods_grpc.server.models.reloader import Reloader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.versions import VersionState
 from mods_grpc.v1 import inference_pb2 as pb
@@ -245,6 +246,36 @@ def test_a_failed_version_is_reloaded_only_when_its_files_change(server, tmp_pat
     (folder / "model.onnx").write_bytes(good)
     server.rescan()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
+
+
+class UnluckyLoader(Loader):
+    """Rejects the first version the first time, as a canary does whose machine is busy."""
+
+    rejections = iter([LoadResult(failure="canary: took longer than 60 s")])
+
+    def load(self, name, version):
+        return next(self.rejections, None) or super().load(name, version)
+
+
+def test_a_reload_tries_versions_again_that_were_rejected_and_needs_one_look_at_new_ones(tmp_path):
+    publish_tiny(tmp_path)
+    limits = {"max_series": 9, "max_series_per_sensor": 9, "state_idle_seconds": 9}
+    repository = Repository(UnluckyLoader(folder=tmp_path, provider="cpu", **limits))
+    repository.scan()
+
+    async def report(_ready):
+        pass
+
+    async def reload():
+        reloader = Reloader(repository, 0, report)
+        await reloader.start()
+        states = [[entry.state for entry in repository.entries()]]
+        publish_tiny(tmp_path, version=2)
+        await asyncio.gather(reloader.reload(), reloader.rescan())
+        reloader.stop()
+        return [*states, [entry.state for entry in repository.entries()]]
+
+    assert asyncio.run(reload()) == [[VersionState.FAILED], [VersionState.READY, VersionState.RETIRED]]
 
 
 def test_a_folder_that_still_changes_is_not_loaded(tmp_path):

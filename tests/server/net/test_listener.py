@@ -1,6 +1,8 @@
 """Listeners: TLS files that rotate, client certificates, unix sockets."""
 
+import asyncio
 import logging
+import os
 import re
 import shutil
 import ssl
@@ -96,6 +98,20 @@ def test_new_connections_get_a_renewed_certificate_and_open_ones_stay(repository
                 new_certificate = ssl.get_server_certificate(split_host_port(server.address))
             assert len(list(stream)) == 2
         assert new_certificate == keys["zeek"][1].read_text()
+
+
+@needs_openssl
+def test_a_reload_reads_a_certificate_that_looks_as_it_did(repository, keys, tmp_path):
+    served = {"tls_key": str(tmp_path / "key"), "tls_certificate": str(tmp_path / "certificate")}
+    for source, target in zip(keys["server"], served.values(), strict=True):
+        shutil.copy(source, target)
+    with running_server(repository=repository, **served) as server:
+        for source, target in zip(keys["zeek"], map(Path, served.values()), strict=True):
+            status, content = target.stat(), source.read_bytes()
+            target.write_bytes(content.ljust(status.st_size, b"\n")[: max(status.st_size, len(content))])
+            os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+        asyncio.run_coroutine_threadsafe(server.app.reload(), server._loop).result(30)
+        assert ssl.get_server_certificate(split_host_port(server.address)) == keys["zeek"][1].read_text()
 
 
 @needs_openssl
