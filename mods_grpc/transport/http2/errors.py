@@ -67,7 +67,6 @@ class CloseReason(_Reason):
     STREAM_CLOSED = "stream_closed", Code.STREAM_CLOSED, "A frame on a stream that had ended."
     COMPRESSION_ERROR = "compression_error", Code.COMPRESSION_ERROR, "A header block that HPACK can't decode."
     HEADERS_TOO_LARGE = "headers_too_large", Code.ENHANCE_YOUR_CALM, "A header block of too many bytes, frames or fields."
-    HEADERS_TOO_COSTLY = "headers_too_costly", Code.ENHANCE_YOUR_CALM, "Header blocks that cost too much to decode."
     HEADERS_TIMEOUT = "headers_timeout", Code.ENHANCE_YOUR_CALM, "A header block that did not end within 5 s."
     RESET_FLOOD = "reset_flood", Code.ENHANCE_YOUR_CALM, "Too many streams that were reset or refused."
     FRAME_FLOOD = "frame_flood", Code.ENHANCE_YOUR_CALM, "Too many frames without use."

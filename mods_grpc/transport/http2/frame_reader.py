@@ -16,6 +16,7 @@ from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
 
 _OPENING_COST = 4  # of a stream, in ordinary frames: a handler starts, or the request is rejected
 _BYTES_PER_COST = 4_096  # of DATA, which are copied a few times
+_READ_BYTES_PER_COST = 32_768  # which are copied for each turn
 _SETTINGS_COST = 10  # counted as useless frames: every open stream is visited
 
 
@@ -178,10 +179,11 @@ class FrameReader:
             ConnectionFault: The peer broke the protocol.
         """
         self.bytes_read += len(data)
-        self.has_pending, self.turn_cost = False, 0
+        self.has_pending = False
         if self._unparsed:
             data, self._unparsed = self._unparsed + data, b""
         start, size = 0, len(data)
+        self.turn_cost = 1 + size // _READ_BYTES_PER_COST
         if not self.preface_seen:
             start = self._read_preface(data)
             if not self.preface_seen:

@@ -191,7 +191,7 @@ def test_a_peer_that_sends_requests_and_never_reads_is_bounded_too(stepped):
 def test_one_read_of_very_many_frames_is_handled_in_turns(stepped):
     wire = Wire(stepped, Limits(useless_frames=10**9))
     pings = [frames.ping(number.to_bytes(8), ack=False) for number in range(5_000)]
-    assert frames_of_one_turn(wire, pings) == MAX_DIRECT_COST
+    assert MAX_DIRECT_COST - 10 <= frames_of_one_turn(wire, pings) < MAX_DIRECT_COST
     assert [int.from_bytes(frame.opaque_data) for frame in wire.read()] == list(range(5_000))
     assert not wire.transport.reading_paused
 

@@ -144,3 +144,12 @@ def test_a_caller_with_large_tokens_is_served_at_once_every_time(stepped, huffma
         block = BLOCK + literal(b"authorization", token[:-4] + b"%04d" % number, huffman=huffman)
         wire.send(headers(number, block), data(number, b"x", end=True))
         assert [frame.data for frame in wire.read() if type(frame).__name__ == "DataFrame"] == [b"x"]
+
+
+def test_reads_of_a_single_byte_count_too(stepped):
+    wire = Wire(stepped)
+    wire.do(wire.turns.schedule)
+    left = wire.turns.direct_cost_left
+    for byte in frames.frame(frames.DATA, 0, 1, bytes(100))[:50]:
+        wire.send(bytes([byte]))
+    assert left - wire.turns.direct_cost_left == 50
