@@ -6,10 +6,10 @@ from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.errors import ResetReason, StreamFault
 from mods_grpc.transport.http2.flow_control import MemoryBudget, ReceiveWindow, SendQueue
 from mods_grpc.transport.http2.frame_writer import FrameWriter
-from mods_grpc.transport.http2.limits import Limits
+from mods_grpc.transport.http2.limits import SLOW_STREAM_BYTES, Limits
 from mods_grpc.transport.http2.request_fields import Fields, MalformedError, RequestFields, check_trailers
 
-_MIN_DATA_BYTES = 64  # a smaller part of a larger body is no useful progress
+_MIN_DATA_BYTES = 64  # a smaller part of a body above SLOW_STREAM_BYTES is no useful progress
 
 
 class Receiver(Protocol):
@@ -288,7 +288,7 @@ class Http2Stream:
         writer.window -= size
         self.connection.send_budget.release(size)
         self.connection.send_budget.touch(self, size)
-        if queue.unsent and size < _MIN_DATA_BYTES:
+        if queue.unsent and size < _MIN_DATA_BYTES and queue.progress + queue.unsent > SLOW_STREAM_BYTES:
             writer.small_frames_sent += 1
         else:
             writer.frames_sent += 1

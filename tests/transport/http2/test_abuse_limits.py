@@ -152,6 +152,20 @@ def test_tiny_window_updates_end_the_connection(stepped):
     assert wire.end_code() == CALM
 
 
+def test_a_client_with_a_window_of_one_byte_reads_small_answers_as_long_as_it_likes(stepped):
+    wire = Wire(stepped)
+    wire.send(settings(initial_window=1))
+    for number in range(1, 41, 2):
+        wire.send(request(number, end=True))
+        stream = wire.handler.receivers[number].stream
+        wire.do(
+            lambda stream=stream: (stream.send_headers(OPENING), stream.send_data(bytes(440)), stream.send_headers(b"", end=True))
+        )
+        wire.send(*[frames.window_update(0, 1) + frames.window_update(number, 1)] * 439)
+        assert sum(len(frame.data) for frame in wire.read() if type(frame).__name__ == "DataFrame") == 440
+    assert wire.alive()
+
+
 def test_tiny_windows_set_by_settings_end_the_connection(stepped):
     wire = Wire(stepped)
     wire.send(settings(initial_window=0), *[request(number, end=True) for number in range(1, 201, 2)])
