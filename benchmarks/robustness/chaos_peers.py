@@ -35,14 +35,14 @@ class RawClient:
     """An HTTP/2 client of its own SETTINGS that counts the answers to its calls.
 
     Attributes:
-        answered: Streams that ended with grpc-status 0. problem: why the others did not.
+        answered: Streams that ended with grpc-status 0. cancelled: those that this client reset. problem: why others did not end.
     """
 
     def __init__(self, reader, writer, table_size, window):
         self._reader, self._writer = reader, writer
         self._encoder, self._decoder = Encoder(), Decoder()
         self._decoder.max_allowed_table_size = self._table_size = table_size
-        self.answered, self.problem = set(), ""
+        self.answered, self.cancelled, self.problem = set(), set(), ""
         settings = struct.pack(">HIHI", HEADER_TABLE_SIZE, table_size, INITIAL_WINDOW, window)
         writer.write(PREFACE[:MAGIC_BYTES] + make_frame(SETTINGS, 0, 0, settings))
 
@@ -58,6 +58,7 @@ class RawClient:
             make_frame(DATA, END_STREAM, stream, b"\0" + len(request).to_bytes(4, "big") + request),
         ]
         if cancelled:
+            self.cancelled.add(stream)
             frames.insert(1, make_frame(RST_STREAM, 0, stream, struct.pack(">I", 8)))
         self._writer.write(b"".join(frames))
 
@@ -85,7 +86,7 @@ class RawClient:
             self._writer.write(make_frame(PING, ACK, 0, payload))
         elif kind == GOAWAY and payload[4:8] != bytes(4):
             self.problem = f"GOAWAY {int.from_bytes(payload[4:8], 'big')} {payload[8:].decode(errors='replace')}"
-        elif kind == RST_STREAM:
+        elif kind == RST_STREAM and stream not in self.cancelled:
             self.problem = f"RST_STREAM {int.from_bytes(payload, 'big')}"
 
 

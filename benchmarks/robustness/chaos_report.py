@@ -93,10 +93,10 @@ def _judge_sessions(run):
         forgotten = any(
             event.kind in FORGETTING or (event.kind == "new version" and event.model == session.model) for event in crossed
         )
-        count = session.wrong if forgotten else session.changed
+        count, first = (session.wrong, session.first_wrong) if forgotten else (session.changed, session.first_changed)
         if count:
             met = ", ".join(f"{event.kind} at {event.begin - session.started:.1f} s" for event in crossed)
-            faults.append(f"{name}: {count} of {session.rows} verdicts differ ({'; '.join(session.examples)}); met {met}")
+            faults.append(f"{name}: {count} of {session.rows} verdicts differ, first at {first}; met {met}")
         if session.failure:
             faults.append(f"{name}: the client library gave up after {session.rows} rows: {session.failure}")
         late = [event for event in crossed if event.kind == "drain, one model late" and event.model == session.model]

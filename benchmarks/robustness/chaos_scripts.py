@@ -16,6 +16,7 @@ KINDS = {
     "own scales": {"fixed_level": True, "own_scales": True},
 }
 BURST_FACTOR = 8.0
+MAX_GAP, GAP_WINDOWS = 5, 2  # rows missing; windows between gaps
 BATCH_SERIES, BATCH_ROWS = 3, 5
 SHOWN = ("status", "p_value", "gap_filled", "error")  # in descriptions
 
@@ -53,7 +54,8 @@ class Script:
 def make_scripts(manifests, rows, seed):
     """Return scripts of single rows and of batches for every model and kind. Each row of a series is later than its window.
 
-    Rows hold bursts, missing values and a gap that is filled.
+    Rows hold bursts, missing values and gaps that are filled, far enough apart for the history that the client library keeps: what
+    a value is filled with depends on the window before it.
     """
     scripts = []
     for number, (manifest, kind, batched) in enumerate(product(manifests, KINDS, (False, True))):
@@ -70,10 +72,15 @@ def _make_rows(manifest, name, rows, seed):
     values *= np.exp(rng.normal(0, 0.05, values.shape))
     for start in rng.integers(manifest.rows, rows, max(1, rows // 60)):
         values[start : start + rng.integers(1, 5)] *= BURST_FACTOR
-    values[rng.integers(manifest.rows, rows, rows // 40), rng.integers(0, values.shape[1], rows // 40)] = np.nan
-    gap = int(rng.integers(manifest.rows, rows - 4))  # one only: the client's history covers a gap and the window before it
+    first = int(rng.integers(manifest.rows, 2 * manifest.rows))
+    gaps = set()
+    for number, start in enumerate(range(first, rows - MAX_GAP, GAP_WINDOWS * manifest.rows)):
+        if number % 2:
+            values[start, rng.integers(values.shape[1])] = np.nan
+        else:
+            gaps |= set(range(start, start + int(rng.integers(1, MAX_GAP))))
     slide = manifest.slide_seconds * NANOS_PER_SECOND
-    return [Observation(name, START_NANOS + i * slide, values[i]) for i in range(rows) if i not in range(gap, gap + 3)]
+    return [Observation(name, START_NANOS + i * slide, values[i]) for i in range(rows) if i not in gaps]
 
 
 def _make_batches(series):
@@ -121,7 +128,9 @@ def differs(verdict, expected, kind, *, forgotten):
 
 def describe_difference(verdict, expected):
     """Return in a few words in which fields two verdicts differ."""
-    names = [item.name for item in dataclasses.fields(Verdict) if item.name != "model"]
-    changed = [name for name in names if getattr(verdict, name) != getattr(expected, name)]
-    shown = ", ".join(f"{name} {getattr(verdict, name)!s:.40}" for name in changed if name in SHOWN)
+    pairs = {item.name: (getattr(verdict, item.name), getattr(expected, item.name)) for item in dataclasses.fields(Verdict)}
+    changed = {name: pair for name, pair in pairs.items() if name != "model" and pair[0] != pair[1]}
+    shown = "; ".join(
+        f"{name} {ours!s:.40}, expected {theirs!s:.40}" for name, (ours, theirs) in changed.items() if name in SHOWN
+    )
     return f"{expected.series} {expected.observe_time:%d %H:%M} in {', '.join(changed)}" + (f" ({shown})" if shown else "")

@@ -13,7 +13,6 @@ ANSWER_SECONDS = 3.0  # time limit of the client library for an answer
 LONG_WAIT_SECONDS = 1.0  # waits above it are recorded
 OPEN_SECONDS = 90.0  # how long opening a stream is tried
 ABSENT_PAUSE_SECONDS = 0.3
-MAX_EXAMPLES = 2
 PAUSES = (0.005, 0.02, 0.05, 0.1)
 
 
@@ -28,7 +27,7 @@ class Session:
         waits: (begin, seconds) of long waits for a verdict.
         refusals: (begin, end, error) of attempts to open it that failed. absences: when the server did not know the model.
         failure: The error of the client library that ended it; empty if none did.
-        changed: Verdicts that differ in anything; wrong: in what must never differ. examples: the first of them in words.
+        changed: Verdicts that differ in anything, the first in words; wrong: in what must never differ, likewise.
     """
 
     sensor: str
@@ -44,17 +43,20 @@ class Session:
     absences: list = field(default_factory=list)
     failure: str = ""
     changed: int = 0
+    first_changed: str = ""
     wrong: int = 0
-    examples: list = field(default_factory=list)
+    first_wrong: str = ""
 
     def compare(self, verdict, expected):
         """Count a verdict."""
         self.rows += 1
         if differs(verdict, expected, self.kind, forgotten=False):
+            description = f"{time.monotonic() - self.started:.1f} s, row {self.rows}, {describe_difference(verdict, expected)}"
             self.changed += 1
-            self.wrong += differs(verdict, expected, self.kind, forgotten=True)
-            if len(self.examples) < MAX_EXAMPLES:
-                self.examples.append(describe_difference(verdict, expected))
+            self.first_changed = self.first_changed or description
+            if differs(verdict, expected, self.kind, forgotten=True):
+                self.wrong += 1
+                self.first_wrong = self.first_wrong or description
 
 
 def play(client, script, session, stop, *, pause, in_flight=1, on_wait=None):
