@@ -131,6 +131,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         files_read=len(batch.listing.files),
         left_out=batch.listing.left_out,
         unused=find_unused(paths, batch.listing),
+        overlapping=batch.listing.overlapping,
         rejected=rejected,
         ahead=batch.aggregator.counters.ahead,
         windows=writer.rows,

@@ -255,6 +255,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
             files_read=len(reader.listing.files),
             left_out=reader.listing.left_out,
             unused=unused,
+            overlapping=reader.listing.overlapping,
             rejected=rejected,
         ),
     )

@@ -80,6 +80,7 @@ class Account:
         files_read: Number of files.
         left_out: Files that were not read.
         unused: Files and folders that were given and held nothing to read.
+        overlapping: Pairs of files that share some of their records, which count twice.
         damaged_files: Files that were not read to their end, by what is wrong.
         first_damaged: The name of the first such file.
         lines: Lines read.
@@ -101,6 +102,7 @@ class Account:
     files_read: int = 0
     left_out: Sequence[LeftOutFile] = ()
     unused: Sequence[str] = ()
+    overlapping: Sequence[tuple[Path, Path]] = ()
     damaged_files: Mapping[str, int] = field(default_factory=dict)
     first_damaged: Mapping[str, str] = field(default_factory=dict)
     lines: int = 0
@@ -171,6 +173,7 @@ class Account:
             "files_read": self.files_read,
             "left_out": left_out,
             "unused": list(self.unused),
+            "overlapping": [[str(one), str(other)] for one, other in self.overlapping],
             "damaged_files": dict(self.damaged_files),
             "lines": self.lines,
             "records": self.records,
@@ -213,6 +216,7 @@ def make_account(
     files_read: int,
     left_out: Sequence[LeftOutFile] = (),
     unused: Sequence[str] = (),
+    overlapping: Sequence[tuple[Path, Path]] = (),
     rejected: RejectedLines | None = None,
     ahead: int,
     waiting: int = 0,
@@ -224,6 +228,7 @@ def make_account(
         files_read=files_read,
         left_out=tuple(left_out),
         unused=tuple(unused),
+        overlapping=tuple(overlapping),
         damaged_files=dict(read.damaged_files),
         first_damaged=dict(read.first_damaged),
         lines=read.lines,

@@ -361,6 +361,14 @@ def _unused(account: Account, expected: Expectation) -> Iterator[Doubt]:
         yield Doubt("unused", f"{names}: no log of {', '.join(expected.protocols)} to read; is that the right path?", True)
 
 
+def _overlapping(account: Account, _expected: Expectation) -> Iterator[Doubt]:
+    if account.overlapping:
+        one, other = account.overlapping[0]
+        more = f", as in {len(account.overlapping) - 1:,} more files" if len(account.overlapping) > 1 else ""
+        message = f"{one} and {other} share some of their records, which count twice{more}: give one of the two folders alone"
+        yield Doubt("overlapping", message, True)
+
+
 def _unread(account: Account, _expected: Expectation) -> Iterator[Doubt]:
     """Doubt files that hold wanted logs and were left out because they can't be read."""
     unread = [file for file in account.left_out if _is_unread(file.reason)]
@@ -389,7 +397,7 @@ def _show(example: RejectedExample) -> str:
 
 
 _FINDERS: tuple[Callable[[Account, Expectation], Iterator[Doubt]], ...] = (
-    *(_damaged_fields, _damaged_files, _unused, _unread, _ahead, _windows, _over_limit),
+    *(_damaged_fields, _damaged_files, _unused, _overlapping, _unread, _ahead, _windows, _over_limit),
     *(_too_late, _missing, _malformed, _unflagged, _remote, _before_begin),
 )
 """Finders of doubts; where several are severe, the cause comes after its consequences."""

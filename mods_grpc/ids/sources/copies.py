@@ -1,40 +1,39 @@
 """Files that hold what other files hold: links, copies, compressed copies, and logs whose records another log has too."""
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from itertools import islice, permutations
+from itertools import combinations, islice
 from pathlib import Path
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.records import Record
+from mods_grpc.ids.logs.line_rules import MalformedLineError
+from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.sources import file_names
-from mods_grpc.ids.sources.file_heads import (
-    RECORDS,
-    file_head,
-    head_records,
-    last_records,
-    last_text,
-    newest_record_ns,
-    record_key,
-)
+from mods_grpc.ids.sources.file_heads import RECORDS, file_head, head_records, newest_record_ns
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, TextFile
 
 MAX_SEARCHED_BYTES = 64 << 20
 SAMPLES = 4
+MAX_SAMPLES = 512
+_BLOCK_SAMPLES = 16
 _COMPARED_BYTES = 1 << 18
-_COMPARED_END_BYTES = 8 << 20
 _MIN_TIME_DIGITS = 10  # whole seconds since 1970
 _JSON_FOLDERS = {"json", "json-logs", "json_logs", "ndjson"}
 _FORMATS = {*_JSON_FOLDERS, "ascii", "tsv"}
 _EVE = "eve"
+_MAX_ROUNDING_NS = 10**6
 _FLUSH_NS = 5 * NANOS_PER_SECOND  # by which one log of a writer may be written later than another
 
 _Named = tuple[Path, LogName]
+_Sample = tuple[bytes, Record]
+_Series = tuple[bool, str, str, str]  # whether its files are JSON, protocol, log, and folder
 
 
 class _Relation(Enum):
@@ -73,25 +72,34 @@ def find_copies(paths: Iterable[Path]) -> dict[Path, Path]:
     return copies
 
 
-def find_other_formats(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Return the logs of Zeek whose records a file in another folder has in another format, each with that file.
+def find_held(logs: Mapping[str, Iterable[Path]]) -> tuple[dict[Path, Path], list[tuple[Path, Path]]]:
+    """Find files of Zeek whose records other files in other folders have too, in another format or cut at other times.
 
-    Zeek gives each connection a uid of its own, so records with the same uid and time are the same ones. A file is left out only
-    if its first records are the first ones of the other, and its last ones among those at the end of the other.
+    Zeek gives each connection a uid of its own, so records with the same uid and time are the same ones; in one format they have
+    the same line. A file is left out only if its records are all in the others, as far as samples of it tell.
+
+    Args:
+        logs: Files by log.
+
+    Returns:
+        The files that are held by others, each with one of those, and pairs of files that have only some records in common.
     """
-    alike: defaultdict[tuple[str, str, int], list[tuple[bool, Path]]] = defaultdict(list)
-    for path in paths:
-        with suppress(OSError):
-            head = file_head(path)
-            if head.first is not None and not file_names.parse_name(path.name).is_eve:
-                alike[head.first].append((not head.is_json, path))
-    formats: dict[Path, Path] = {}
-    for files in alike.values():
-        for (is_tsv, path), (is_other_tsv, other) in permutations(sorted(files), 2):
-            is_possible = is_tsv is not is_other_tsv and path.parent != other.parent
-            if is_possible and not {path, other} & formats.keys() and _has_all_records(other, path):
-                formats[path] = other
-    return formats
+    series = _find_series(logs)
+    held: dict[Path, Path] = {}
+    shared: dict[Path, list[Path]] = {}
+    for one, other in sorted(_find_related(series)):
+        for dropped, holder in ((other, one), (one, other)):  # that of JSON, which is the second, is left out first
+            holders = [(start, path) for start, path in series[holder] if path not in held]
+            for _, path in series[dropped]:
+                if path not in held:
+                    having, is_whole = _find_holders(path, holders, by_line=dropped[0] is holder[0])
+                    if is_whole:
+                        held[path] = having[0]
+                    elif having:
+                        shared.setdefault(path, []).extend(having)
+    pairs = [(path, next((each for each in having if each not in held), None)) for path, having in shared.items()]
+    distinct = {frozenset((path, each)): (path, each) for path, each in pairs if each is not None and path not in held}
+    return held, list(distinct.values())
 
 
 def find_repeated(paths: Iterable[Path]) -> dict[Path, str]:
@@ -151,17 +159,161 @@ def _parse_name(path: Path) -> LogName:
     return replace(name, is_json=True) if path.parent.name.lower() in _JSON_FOLDERS else name
 
 
-def _has_all_records(path: Path, other: Path) -> bool:
-    """Return whether a file seems to have all records of another one: those at its beginning and at its end."""
+def _find_series(logs: Mapping[str, Iterable[Path]]) -> dict[_Series, list[tuple[int, Path]]]:
+    """Return the files of Zeek's logs with uids, with the time of their first records and in order of it."""
+    series: defaultdict[_Series, list[tuple[int, Path]]] = defaultdict(list)
+    for log, paths in logs.items():
+        for path in paths:
+            with suppress(OSError):
+                head = file_head(path)
+                if head.keys and not file_names.parse_name(path.name).is_eve:
+                    series[head.is_json, head.keys[0][0], log, str(log_folder(path.parent))].append((head.start_ns or 0, path))
+    return {each: sorted(files) for each, files in series.items()}
+
+
+def _find_related(series: Mapping[_Series, Sequence[tuple[int, Path]]]) -> set[tuple[_Series, _Series]]:
+    """Return the pairs of series in different folders that have records in common."""
+    by_key: defaultdict[tuple[str, str, int], set[_Series]] = defaultdict(set)
+    for each, files in series.items():
+        for _, path in files:
+            with suppress(OSError):
+                for key in file_head(path).keys:
+                    by_key[key].add(each)
+    related = {pair for alike in by_key.values() if len(alike) > 1 for pair in combinations(sorted(alike), 2)}
+    for one, other in combinations(sorted(series), 2):
+        is_other_format = one[0] is not other[0] and one[1] == other[1]
+        if (
+            is_other_format
+            and (one, other) not in related
+            and any(_begins_within(series[a], series[b]) for a, b in ((one, other), (other, one)))
+        ):
+            related.add((one, other))
+    return {(one, other) for one, other in related if one[-1] != other[-1]}
+
+
+def _begins_within(files: Sequence[tuple[int, Path]], holders: Sequence[tuple[int, Path]]) -> bool:
+    """Return whether the first record of the first or the last file is in the holder of its time, in another format."""
+    for _, path in (files[0], files[-1]):
+        with suppress(OSError):
+            first = [(line, record) for line, record in islice(head_records(path), 1)]
+            if first and _search(first, holders, by_line=False, shifts=(0,))[0]:
+                return True
+    return False
+
+
+def _find_holders(path: Path, holders: Sequence[tuple[int, Path]], *, by_line: bool) -> tuple[list[Path], bool]:
+    """Return the files that have records of a file, and whether they seem to have all of them."""
     try:
-        pairs = zip(head_records(path), head_records(other), strict=False)
-        if any(record_key(record) != record_key(twin) for (_, record), (_, twin) in pairs):
-            return False
-        last = last_records(other)[-SAMPLES:]
-        text = last_text(path, _COMPARED_END_BYTES) if last else b""
+        samples = _sample(path)
     except OSError:
-        return False
-    return bool(last) and all(_has_record(text, record) for record in last)
+        return [], False
+    having, missing = _search(samples, holders, by_line=by_line, shifts=(0, -1, 1))
+    return having, bool(samples) and not missing
+
+
+def _search(
+    samples: Iterable[_Sample], holders: Sequence[tuple[int, Path]], *, by_line: bool, shifts: Sequence[int]
+) -> tuple[list[Path], list[_Sample]]:
+    """Return the files that have records, and the records that are in none.
+
+    Args:
+        samples: Records with their lines.
+        holders: Files with the time of their first records, in order of it.
+        by_line: Whether they must have the same lines.
+        shifts: Which files are searched for a record: 0 is the last one that began before it, -1 the one before that.
+    """
+    starts = [start for start, _ in holders]
+    having: dict[Path, None] = {}
+    missing = list(samples)
+    for shift in shifts:
+        by_holder: defaultdict[int, list[_Sample]] = defaultdict(list)
+        for sample in missing:
+            by_holder[bisect_right(starts, sample[1].logged_ns) - 1 + shift].append(sample)
+        missing = []
+        for index, sought in sorted(by_holder.items()):
+            lacking = sought
+            if 0 <= index < len(holders):
+                with suppress(OSError):
+                    lacking = _drop_same(holders[index][1], sought, by_line=by_line)
+            if len(lacking) < len(sought):
+                having[holders[index][1]] = None
+            missing += lacking
+    return list(having), missing
+
+
+def _drop_same(path: Path, samples: list[_Sample], *, by_line: bool) -> list[_Sample]:
+    """Return the records that are not in a file, by their lines or by uid and time.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    parser = LineParser(path.name)
+    for lines in _read_lines(path):
+        if by_line:
+            here = set(lines)
+            samples = [(line, record) for line, record in samples if line not in here]
+        else:
+            text = b"\n".join(lines)
+            for line in lines if b"#fields" in text else ():
+                if line.startswith(b"#"):
+                    _parse(parser, line)
+            samples = [(line, record) for line, record in samples if not _has_same(text, record, parser)]
+        if not samples:
+            break
+    return samples
+
+
+def _has_same(text: bytes, record: Record, parser: LineParser) -> bool:
+    """Return whether lines of a text have a record of the same uid and time."""
+    uid = (record.uid or "").encode()
+    at = text.find(uid) if uid else -1
+    while at >= 0:
+        end = text.find(b"\n", at)
+        other = _parse(parser, text[text.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(text)])
+        if other is not None and other.uid == record.uid and abs(other.ts - record.ts) <= _MAX_ROUNDING_NS:
+            return True
+        at = text.find(uid, at + len(uid))
+    return False
+
+
+def _parse(parser: LineParser, line: bytes) -> Record | None:
+    try:
+        return parser.parse(line)
+    except MalformedLineError:
+        return None
+
+
+def _sample(path: Path) -> list[_Sample]:
+    """Return records that are spread over a file, the first and the last one included, with their lines.
+
+    Raises:
+        OSError: The file can't be read.
+    """
+    parser, stride = LineParser(path.name), 1
+    samples: list[_Sample] = []
+    last: list[_Sample] = []
+    for number, lines in enumerate(_read_lines(path)):
+        at = {round(part * (len(lines) - 1) / (_BLOCK_SAMPLES - 1)) for part in range(_BLOCK_SAMPLES)}
+        chosen = [line for index, line in enumerate(lines) if line.startswith(b"#") or index in at]
+        parsed = [(line, record) for line in chosen if (record := _parse(parser, line)) is not None]
+        last = parsed[-1:] or last
+        if number % stride == 0:
+            samples += parsed
+        if len(samples) > MAX_SAMPLES:
+            samples, stride = samples[::2], 2 * stride
+    return samples if samples[-1:] == last else samples + last
+
+
+def _read_lines(path: Path) -> Iterator[list[bytes]]:
+    """Yield the whole lines of a file in blocks."""
+    rest = b""
+    with TextFile(path) as file:
+        while text := file.read(_COMPARED_BYTES):
+            whole, end, rest = (rest + text).rpartition(b"\n")
+            if end:
+                yield whole.split(b"\n")
+    if rest:
+        yield [rest]
 
 
 def _find_equal(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -249,7 +401,7 @@ def _possible_originals(path: Path, name: LogName) -> set[str]:
 
 def _find_repeated_log(path: Path, originals: dict[str, list[Path]]) -> str | None:
     """Return the log whose files hold the first records of a file; empty if they lack one, None if there is no record."""
-    samples: defaultdict[str, list[tuple[bytes, Record]]] = defaultdict(list)
+    samples: defaultdict[str, list[_Sample]] = defaultdict(list)
     try:
         for line, record in head_records(path):
             log = _EVE if _EVE in originals else record.protocol
@@ -266,7 +418,7 @@ def _find_repeated_log(path: Path, originals: dict[str, list[Path]]) -> str | No
     return next(iter(samples), None)
 
 
-def _drop_held(path: Path, records: list[tuple[bytes, Record]], *, by_line: bool) -> list[tuple[bytes, Record]]:
+def _drop_held(path: Path, records: list[_Sample], *, by_line: bool) -> list[_Sample]:
     """Return the records that are not in a file, or not near its beginning.
 
     Args:

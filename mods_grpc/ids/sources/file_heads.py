@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import deque
 from collections.abc import Collection, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,14 +45,14 @@ class FileHead:
         digest: Hash of the text up to the first line that is not of a header; empty if there is no such line.
         is_text: Whether the lines are of text for people, not of a log that a program reads, nor of a damaged one or a table.
         is_json: Whether the first line that is not of a header is JSON.
-        first: Protocol, uid and time in milliseconds of the first record; None if it has none of them.
+        keys: Protocol, uid and time in milliseconds of the first records, as far as they have a uid.
         start_ns: When the first records were written, nanoseconds since 1970; None if there is no record.
     """
 
     digest: bytes
     is_text: bool
     is_json: bool
-    first: tuple[str, str, int] | None
+    keys: tuple[tuple[str, str, int], ...]
     start_ns: int | None
 
 
@@ -85,7 +84,8 @@ def _read_file_head(path: Path, *_: int) -> FileHead:
             break
     is_text = bool(lines) and all(map(_is_text, lines)) and not _is_table(lines)
     is_json = any(line.startswith(b"{") for line in lines[:1])
-    return FileHead(digest, is_text, is_json, record_key(records[0]) if records else None, _start_ns(records))
+    keys = tuple(key for key in map(record_key, records) if key is not None)
+    return FileHead(digest, is_text, is_json, keys, _start_ns(records))
 
 
 def record_key(record: Record) -> tuple[str, str, int] | None:
@@ -207,37 +207,6 @@ def newest_record_ns(path: Path, latest_ns: int | None = None) -> int:
                 record = parser.parse(line)
                 newest_ns = max(newest_ns, 0 if record is None else record.logged_ns)
     return newest_ns
-
-
-def last_records(path: Path) -> list[Record]:
-    """Return the records among the last lines of a file, of 64 KiB of text.
-
-    Raises:
-        OSError: The file can't be read.
-    """
-    parser = LineParser(path.name)
-    records = []
-    for line in (
-        *takewhile(lambda line: line.startswith(b"#"), head_lines(path)),
-        *last_text(path, HEAD_LINES_BYTES).splitlines(),
-    ):
-        with suppress(MalformedLineError):
-            if (record := parser.parse(line)) is not None:
-                records.append(record)
-    return records
-
-
-def last_text(path: Path, size: int) -> bytes:
-    """Return the end of a file's text; of a compressed one, all of it is read.
-
-    Raises:
-        OSError: The file can't be read.
-    """
-    with TextFile(path) as file:
-        if file.is_plain:
-            file.seek(max(0, file.seek(0, SEEK_END) - size))
-        blocks = deque(iter(lambda: file.read(HEAD_LINES_BYTES), b""), maxlen=size // HEAD_LINES_BYTES + 1)
-    return b"".join(blocks)[-size:]
 
 
 def head_lines(path: Path) -> Iterator[bytes]:

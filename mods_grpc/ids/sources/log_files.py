@@ -12,7 +12,7 @@ from pathlib import Path
 from mods_grpc.errors import DataError, NoLogsError
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.sources import file_names
-from mods_grpc.ids.sources.copies import find_copies, find_other_formats, find_repeated
+from mods_grpc.ids.sources.copies import find_copies, find_held, find_repeated
 from mods_grpc.ids.sources.file_heads import HEAD_LINES_BYTES, MIXED, NAMELESS, file_head, read_kind
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError, check_compression
@@ -66,10 +66,11 @@ class LeftOutFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogListing:
-    """The files that are read, by log and in order of time, and those that are not."""
+    """The files that are read, by log and in order of time, those that are not, and pairs of files that share some records."""
 
     logs: dict[str, list[LogFile]] = field(default_factory=dict)
     left_out: tuple[LeftOutFile, ...] = ()
+    overlapping: tuple[tuple[Path, Path], ...] = ()
 
     @property
     def files(self) -> list[LogFile]:
@@ -153,15 +154,16 @@ def _drop_repeated(logs: dict[str, list[LogFile]], left_out: list[LeftOutFile]) 
     repeated = find_repeated(path for path in paths if path not in copies)
     left_out += [LeftOutFile(path=path, reason=COPY, detail=f"of {original}") for path, original in copies.items()]
     left_out += [LeftOutFile(path=path, reason=f"{REPEATS} {file_names.usual_name(log)}") for path, log in repeated.items()]
-    formats = find_other_formats(path for path in paths if path not in copies and path not in repeated)
-    for file in files:
-        if (other := formats.get(file.path)) is not None:
+    others = {log: [file.path for file in of if file.path not in {*copies, *repeated}] for log, of in logs.items()}
+    held, overlapping = find_held(others)
+    for file in {file.path: file for file in files}.values():
+        if (other := held.get(file.path)) is not None:
             reason = f"{REPEATS} {file_names.usual_name(file.log.rpartition('/')[2])}"
             left_out.append(LeftOutFile(path=file.path, reason=reason, detail=f"of {other}"))
-    dropped = {*copies, *repeated, *formats}
+    dropped = {*copies, *repeated, *held}
     unique = {file.path: file for file in files if file.path not in dropped}
     left_out += [LeftOutFile(path=file.path, reason=COPY) for file in files if unique.get(file.path, file) is not file]
-    return LogListing(logs=group(list(unique.values())), left_out=tuple(left_out))
+    return LogListing(logs=group(list(unique.values())), left_out=tuple(left_out), overlapping=tuple(overlapping))
 
 
 def open_listing(paths: Sequence[Path], protocols: Container[str]) -> LogListing:

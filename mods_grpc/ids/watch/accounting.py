@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mods_grpc.client import ModelInfo, VerdictStatus
 from mods_grpc.ids.health.account import Account, RejectedLines, format_age, format_left_out, format_nanos, make_account
@@ -23,6 +24,7 @@ def take_account(
     files_read: int,
     left_out: Sequence[LeftOutFile] = (),
     unused: Sequence[str] = (),
+    overlapping: Sequence[tuple[Path, Path]] = (),
     rejected: RejectedLines | None = None,
 ) -> Account:
     """Return the account of what was read and judged until now.
@@ -34,6 +36,7 @@ def take_account(
         files_read: Number of files.
         left_out: Files that were not read.
         unused: Files and folders that were given and held nothing to read.
+        overlapping: Pairs of files that share some of their records.
         rejected: The malformed lines.
     """
     return make_account(
@@ -42,6 +45,7 @@ def take_account(
         files_read=files_read,
         left_out=left_out,
         unused=unused,
+        overlapping=overlapping,
         rejected=rejected,
         ahead=feed.watermark.pending,
         waiting=read.records - feed.records,

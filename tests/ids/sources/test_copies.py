@@ -8,12 +8,15 @@ import shutil
 
 import pytest
 
+from mods_grpc.cli.main import main
+from mods_grpc.exit_codes import EXIT_DOUBTFUL
 from mods_grpc.ids.sources.copies import find_copies
 from mods_grpc.ids.sources.log_files import list_logs
 from mods_grpc.ids.sources.reader import LogReader
 from tests.support.small_logs import eve, tsv, write, zeek_json
 
 PROTOCOLS = ("conn", "dns", "http", "ssl")
+PER_HOUR = 200
 
 
 def count(*paths):
@@ -67,8 +70,9 @@ def test_files_that_begin_alike_are_all_read(tmp_path):
     ends = [first + line for line in (tsv(2)[len(header) :], tsv(3)[len(header) :])]
     files = {"a/conn.log": ends[0], "b/conn.log": ends[1], "c/conn.log": header, "d/conn.log": header, "e/conn.log": b""}
     assert count(write(tmp_path / "one", files)) == (8, {})
-    # a file that another one begins with, but under another name
-    assert count(write(tmp_path / "other", {"a/conn.log": second, "b/zeek_conn.log": third}))[0] == 5
+    # a file that another one begins with, but under another name and without uids
+    without_uids = {name: text.replace(b"\tuid", b"\tid") for name, text in (("a/conn.log", second), ("b/zeek_conn.log", third))}
+    assert count(write(tmp_path / "other", without_uids))[0] == 5
     assert len(first) < len(second) < len(third)
 
 
@@ -162,6 +166,50 @@ def test_logs_in_two_formats_are_both_read_unless_uids_and_times_are_the_same(tm
     for data in (later, other, longer, nameless):
         write(tmp_path, {"a/conn.log": tsv(), "b/conn.log": data})
         assert count(tmp_path) == (3 + data.count(b"\n"), {})
+
+
+def hours(folder, make, numbers, extension=".log"):
+    return {f"{folder}/conn.{n:02d}:00:00-{n + 1:02d}:00:00{extension}": make(360 * n, count=PER_HOUR) for n in numbers}
+
+
+def day(make, numbers=range(24)):
+    header = make(count=0)
+    return header + b"".join(make(360 * n, count=PER_HOUR).removeprefix(header) for n in numbers)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+@pytest.mark.parametrize(("make", "other"), [(tsv, zeek_json), (zeek_json, tsv), (tsv, tsv)], ids=["json", "tsv", "same format"])
+def test_a_log_that_two_folders_cut_at_other_times_is_read_once(tmp_path, make, other, compress):
+    files = hours("2024-04-18", make, range(24)) | {"daily/conn.2024-04-18.log": day(other)}
+    write(tmp_path, {name: compress(text) for name, text in files.items()})
+    expected = {"conn.2024-04-18.log"} if make is tsv else {name.rpartition("/")[2] for name in hours("", make, range(24))}
+    records, left_out = count(tmp_path)
+    assert (records, set(left_out)) == (24 * PER_HOUR, expected)
+    assert count(tmp_path / "2024-04-18", tmp_path / "daily")[0] == 24 * PER_HOUR
+    assert list_logs([tmp_path], PROTOCOLS, recursive=True).overlapping == ()
+
+
+def test_hours_of_a_day_that_another_folder_has_whole_are_left_out(tmp_path):
+    write(tmp_path, hours("tsv-hours", tsv, (3, 4, 9, 23)) | {"all/conn.log": day(zeek_json)})
+    records, left_out = count(tmp_path)
+    assert (records, len(left_out)) == (24 * PER_HOUR, 4)
+
+
+def test_logs_in_two_folders_that_share_some_records_are_both_read_and_it_is_said(tmp_path, capsys):
+    write(tmp_path, hours("some", tsv, range(12, 24)) | {"other/conn.log": day(zeek_json, range(13))})
+    assert count(tmp_path) == (24 * PER_HOUR, {"conn.12:00:00-13:00:00.log": "repeats conn.log"})
+    halves = {"half/conn.log": day(tsv, range(2, 13)), "other/conn.log": day(zeek_json, range(5))}
+    write(tmp_path / "halves", halves)
+    assert count(tmp_path / "halves") == (16 * PER_HOUR, {})
+    listing = list_logs([tmp_path / "halves"], PROTOCOLS, recursive=True)
+    assert [{path.parent.name for path in pair} for pair in listing.overlapping] == [{"half", "other"}]
+    assert main(["aggregate", str(tmp_path / "halves"), "--output", str(tmp_path / "pool")]) == EXIT_DOUBTFUL
+    assert "share some of their records, which count twice: give one of the two folders alone" in capsys.readouterr().err
+
+
+def test_sensors_side_by_side_share_nothing(tmp_path):
+    files = hours("a", tsv, range(24)) | {"b/conn.log": day(zeek_json).replace(b'"C', b'"D')}
+    assert count(write(tmp_path, files)) == (48 * PER_HOUR, {})
 
 
 def test_an_output_of_suricata_that_repeats_events_is_told_from_one_that_splits_them(tmp_path):
