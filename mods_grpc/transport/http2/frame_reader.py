@@ -355,13 +355,18 @@ class FrameReader:
             raise StreamFault(ResetReason.FRAME_SIZE_ERROR, f"PRIORITY of {len(body)} bytes, not 5", stream_id)
 
     def _on_rst_stream(self, _flags: int, stream_id: int, body: bytes) -> None:
-        """Handle RST_STREAM (RFC 9113, section 6.4)."""
+        """Handle RST_STREAM (RFC 9113, section 6.4).
+
+        On a stream that the peer may still open it is ignored, although the RFC wants a connection error: Rust's h2 before 2026
+        sends it for a call that is cancelled before its HEADERS have left, and all other calls would pay.
+        """
         if len(body) != 4:
             raise ConnectionFault(CloseReason.FRAME_SIZE_ERROR, f"RST_STREAM of {len(body)} bytes, not 4")
-        if self._table.is_idle(stream_id):
-            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
+        if not stream_id & 1:
+            raise ConnectionFault(CloseReason.PROTOCOL_ERROR, "RST_STREAM on a stream that clients can't open")
         self._abuse_limits.count_reset()
-        self._connection.reset_by_peer(stream_id, int.from_bytes(body))
+        if not self._table.is_idle(stream_id):
+            self._connection.reset_by_peer(stream_id, int.from_bytes(body))
 
     def _on_settings(self, flags: int, stream_id: int, body: bytes) -> None:
         """Handle SETTINGS (RFC 9113, section 6.5)."""

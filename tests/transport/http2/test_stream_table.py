@@ -80,6 +80,18 @@ def test_many_calls_that_are_cancelled_as_they_start_cost_no_other_call(echo):
     assert echo.names() == ["Headers", "Data", "Headers"]
 
 
+def test_the_reset_of_a_call_that_was_cancelled_before_it_was_opened_is_ignored(echo):
+    echo.send(request(1), data(1, b"mine"), frames.reset(3, Code.CANCEL), request(5, end=True), data(1, end=True))
+    assert echo.names() == ["Headers", "Data", "Headers"] * 2
+    assert echo.alive()
+
+
+def test_resets_of_streams_that_were_never_opened_are_counted(stepped):
+    wire = Wire(stepped, Limits(resets=10, resets_per_second=0.0))
+    wire.send(*[frames.reset(1, Code.CANCEL)] * 11)
+    assert wire.end_code() == Code.ENHANCE_YOUR_CALM
+
+
 @late_frames
 @pytest.mark.parametrize("end", ["complete", "cancelled", "reset"])
 def test_a_frame_on_a_stream_that_closed_long_ago_is_a_stream_error(echo, late, end):

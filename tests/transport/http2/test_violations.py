@@ -49,7 +49,7 @@ CONNECTION_ERRORS = {
     "PRIORITY on stream 0": (frame(frames.PRIORITY, 0, 0, bytes(5)), PROTOCOL),
     "PRIORITY of 4 bytes on an idle stream": (frame(frames.PRIORITY, 0, 1, bytes(4)), SIZE),
     "RST_STREAM on stream 0": (frames.reset(0, 8), PROTOCOL),
-    "RST_STREAM on an idle stream": (frames.reset(7, 8), PROTOCOL),
+    "RST_STREAM on a stream of the server": (frames.reset(2, 8), PROTOCOL),
     "RST_STREAM of 3 bytes": (request(1) + frame(frames.RST_STREAM, 0, 1, bytes(3)), SIZE),
     "SETTINGS on a stream": (request(1) + frame(frames.SETTINGS, 0, 1), PROTOCOL),
     "SETTINGS of 5 bytes": (frame(frames.SETTINGS, 0, 0, bytes(5)), SIZE),
