@@ -15,7 +15,7 @@ from mods_grpc.features.records import Record
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.sources import file_names
-from mods_grpc.ids.sources.file_heads import RECORDS, file_head, head_records, newest_record_ns
+from mods_grpc.ids.sources.file_heads import RECORDS, file_head, head_records, last_lines, last_records, newest_record_ns
 from mods_grpc.ids.sources.file_names import LogName
 from mods_grpc.ids.sources.text_file import SUFFIXES, TextFile
 
@@ -24,6 +24,7 @@ SAMPLES = 4
 MAX_SAMPLES = 512
 _BLOCK_SAMPLES = 16
 _COMPARED_BYTES = 1 << 18
+_SEARCHED_END_BYTES = 8 << 20
 _MIN_TIME_DIGITS = 10  # whole seconds since 1970
 _JSON_FOLDERS = {"json", "json-logs", "json_logs", "ndjson"}
 _FORMATS = {*_JSON_FOLDERS, "ascii", "tsv"}
@@ -154,6 +155,47 @@ def find_original(files: Sequence[Path], others: Sequence[Path]) -> str | None:
     return ""
 
 
+def find_twin(files: Sequence[Path], others: Mapping[str, Sequence[Path]]) -> str | None:
+    """Return the log of Zeek in another folder and format that has the records of a log too, while both grow.
+
+    Of two that have the same records, the one that began later is the twin, or that of JSON.
+
+    Args:
+        files: Files of the log.
+        others: Files of the logs in other folders, by log.
+
+    Returns:
+        Name of the log; empty if no other log has the records; None if one may have them soon.
+    """
+    last = last_records(path := _live_file(files))
+    outcome: str | None = ""
+    for name, other in ((name, _live_file(paths)) for name, paths in others.items()):
+        with suppress(OSError):
+            head, its_head = file_head(path), file_head(other)
+            if not (head.keys and its_head.keys) or head.is_json is its_head.is_json or head.keys[0][0] != its_head.keys[0][0]:
+                continue
+            its_last = last_records(other)
+            is_in_it, has_it = _is_within(last, other, its_last), _is_within(its_last, path, last)
+            if None in {is_in_it, has_it} and is_in_it is not False:
+                outcome = None
+            elif is_in_it and (not has_it or (its_head.start_ns, its_head.is_json) < (head.start_ns, head.is_json)):
+                return name
+    return outcome
+
+
+def _live_file(files: Sequence[Path]) -> Path:
+    return next((path for path in files if not _parse_name(path).rotated), files[-1])
+
+
+def _is_within(records: Sequence[_Sample], other: Path, its_records: Sequence[_Sample]) -> bool | None:
+    """Return whether the last records of a log are in another one; None if none of them must be there yet."""
+    newest_ns = max((record.logged_ns for _, record in its_records), default=0)
+    samples = [(line, record) for line, record in records if record.logged_ns < newest_ns - _FLUSH_NS][-SAMPLES:]
+    if not samples:
+        return None
+    return not _drop_same(LineParser(other.name), [last_lines(other, _SEARCHED_END_BYTES)], samples, by_line=False)
+
+
 def _parse_name(path: Path) -> LogName:
     name = file_names.parse_name(path.name)
     return replace(name, is_json=True) if path.parent.name.lower() in _JSON_FOLDERS else name
@@ -234,21 +276,17 @@ def _search(
             lacking = sought
             if 0 <= index < len(holders):
                 with suppress(OSError):
-                    lacking = _drop_same(holders[index][1], sought, by_line=by_line)
+                    path = holders[index][1]
+                    lacking = _drop_same(LineParser(path.name), _read_lines(path), sought, by_line=by_line)
             if len(lacking) < len(sought):
                 having[holders[index][1]] = None
             missing += lacking
     return list(having), missing
 
 
-def _drop_same(path: Path, samples: list[_Sample], *, by_line: bool) -> list[_Sample]:
-    """Return the records that are not in a file, by their lines or by uid and time.
-
-    Raises:
-        OSError: The file can't be read.
-    """
-    parser = LineParser(path.name)
-    for lines in _read_lines(path):
+def _drop_same(parser: LineParser, blocks: Iterable[list[bytes]], samples: list[_Sample], *, by_line: bool) -> list[_Sample]:
+    """Return the records that are not among lines, by the line or by uid and time."""
+    for lines in blocks:
         if by_line:
             here = set(lines)
             samples = [(line, record) for line, record in samples if line not in here]

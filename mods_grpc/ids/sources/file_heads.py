@@ -195,18 +195,27 @@ def newest_record_ns(path: Path, latest_ns: int | None = None) -> int:
         path: The file; of a compressed one the time is not known.
         latest_ns: Records after this time are malformed; None for a day from now.
     """
-    parser = LineParser(path.name, latest_ns=latest_ns)
-    newest_ns = 0
+    return max((record.logged_ns for _, record in last_records(path, latest_ns)), default=0)
+
+
+def last_records(path: Path, latest_ns: int | None = None) -> list[tuple[bytes, Record]]:
+    """Return the records among the last 64 KiB of a plain file, each with its line; none of a compressed or unreadable one."""
+    parser, records = LineParser(path.name, latest_ns=latest_ns), []
+    for line in last_lines(path, HEAD_LINES_BYTES):
+        with suppress(MalformedLineError):
+            if (record := parser.parse(line)) is not None:
+                records.append((line, record))
+    return records
+
+
+def last_lines(path: Path, size: int) -> list[bytes]:
+    """Return the header of a plain file and the lines in its last bytes; nothing of a compressed or unreadable one."""
     with suppress(OSError), TextFile(path, buffer_bytes=HEAD_BUFFER_BYTES) as file:
-        if not file.is_plain:
-            return 0
-        header = list(takewhile(lambda line: line.startswith(b"#"), head_lines(path)))
-        file.seek(max(0, file.seek(0, SEEK_END) - HEAD_LINES_BYTES))
-        for line in (*header, *file.read(HEAD_LINES_BYTES).splitlines()):
-            with suppress(MalformedLineError):
-                record = parser.parse(line)
-                newest_ns = max(newest_ns, 0 if record is None else record.logged_ns)
-    return newest_ns
+        if file.is_plain:
+            header = takewhile(lambda line: line.startswith(b"#"), head_lines(path))
+            file.seek(max(0, file.seek(0, SEEK_END) - size))
+            return [*header, *file.read(size).splitlines()]
+    return []
 
 
 def head_lines(path: Path) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from mods_grpc.features.watermark import MAX_SKEW_SECONDS
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import RejectedLineHandler
-from mods_grpc.ids.sources.copies import find_original, log_folder
+from mods_grpc.ids.sources.copies import find_original, find_twin, log_folder
 from mods_grpc.ids.sources.file_catalog import FileCatalog, LiveLog
 from mods_grpc.ids.sources.followed_file import Place, is_recognisable
 from mods_grpc.ids.sources.followed_log import FollowedLog, Positioned
@@ -209,6 +209,11 @@ class LogFollower:
             folder = log_folder(live.folder)
             others = [log for log in lives.values() if log_folder(log.folder) == folder and log is not live]
             original = find_original(_paths(live), [path for log in others for path in _paths(log)])
+            if original == "":
+                elsewhere = [
+                    log for log in lives.values() if log_folder(log.folder) != folder and not self._originals.get(log.name)
+                ]
+                original = find_twin(_paths(live), {log.name: _paths(log) for log in elsewhere})
             if original is not None or looks >= MAX_LOOKS_FOR_ORIGINAL:
                 self._originals[name] = original or ""
             if original:

@@ -123,6 +123,32 @@ def test_a_log_in_both_formats_in_folders_of_their_own_is_followed_once(tmp_path
     reader.close()
 
 
+@pytest.mark.parametrize("folders", ["ab", "ba"])
+@pytest.mark.parametrize("is_json_longer", [False, True])
+def test_a_log_in_both_formats_that_two_folders_cut_at_other_times_is_followed_once(tmp_path, folders, is_json_longer):
+    day, hour = (zeek_json, tsv) if is_json_longer else (tsv, zeek_json)
+    whole, part = (tmp_path / folder / "conn.log" for folder in folders)
+    for path, numbers, make in ((whole, range(6), day), (part, (4, 5), hour)):
+        header = make(count=0)
+        write(path.parent, {path.name: header + b"".join(make(number).removeprefix(header) for number in numbers)})
+    with LogReader(tmp_path, follow=True) as reader:
+        assert len(poll(reader, 2)) == 6 * 3
+        part.rename(part.with_name("conn.2024-04-19-00.log"))
+        write(part.parent, {part.name: hour(6)})
+        with whole.open("ab") as file:
+            file.write(day(6).removeprefix(day(count=0)))
+        assert len(poll(reader, 2)) == 3
+        saved = reader.position()
+    with LogReader(tmp_path, follow=True, position=LogPosition.from_json(saved.to_json())) as reader:
+        assert poll(reader, 8) == []
+
+
+def test_logs_in_both_formats_of_two_sensors_are_both_followed(tmp_path):
+    write(tmp_path, {"a/conn.log": tsv(count=9), "b/conn.log": zeek_json(count=9).replace(b'"C', b'"D')})
+    with LogReader(tmp_path, follow=True) as reader:
+        assert len(poll(reader, 2)) == 18
+
+
 def test_a_log_that_may_repeat_another_one_is_read_once_it_is_sure_that_it_does_not(tmp_path):
     write(tmp_path, {"conn.log": tsv(1), "conn_internal.log": tsv(2, path="conn_internal")})
     reader = LogReader(tmp_path, follow=True)
