@@ -169,27 +169,19 @@ class App:
     async def stop(self) -> bool:
         """Drain and stop.
 
-        In this order: report not ready, wait for the drain delay, send every stream its draining message and status, let calls
-        finish, write the state file, stop the health server.
+        In this order: report not ready, wait for the drain delay, send every stream its draining message and status while other
+        calls finish, write the state file, stop the health server.
 
         Returns:
-            Whether all streams ended within the grace period, and the state file, if any, was written.
+            Whether all calls ended and were answered within the grace period, and the state file, if any, was written.
         """
         config = self._config
         self.reloader.stop()
         await self._health.set_ready(False)
         await asyncio.sleep(config.drain_delay_seconds)
         logger.info("draining", extra={"grace_seconds": config.grace_seconds})
-        started = asyncio.get_running_loop().time()
-        try:
-            async with asyncio.timeout(config.grace_seconds):
-                await self._streams.drain()
-            in_time = True
-        except TimeoutError:
-            in_time = False
         self._health.main_servicer.close()
-        seconds_left = max(0.0, config.grace_seconds - (asyncio.get_running_loop().time() - started))
-        await self._server.stop(seconds_left)
+        in_time = await self._drain(config.grace_seconds)
         written = await self._snapshotter.stop() if self._snapshotter else True
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._workers.close()
@@ -201,6 +193,17 @@ class App:
         self._listener.close()
         logger.info("stopped", extra={"in_time": in_time})
         return in_time and written
+
+    async def _drain(self, seconds: float) -> bool:
+        """Let calls end, each with all of the time: none waits for others, nor loses time to a peer that reads nothing.
+
+        Returns:
+            Whether all did.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(self._server.stop(seconds))
+            streams_ended = tasks.create_task(self._streams.drain(seconds))
+        return stopping.result() and streams_ended.result()
 
     async def stop_now(self) -> None:
         """Stop without waiting for calls. Only the state file is written; the rest is left to the end of the process."""

@@ -79,6 +79,9 @@ class RunningServer:
     def begin_stop(self):
         self._loop.call_soon_threadsafe(self._stop.set)
 
+    def is_running(self):
+        return self._thread.is_alive()
+
     def join(self):
         self._thread.join(30)
         assert not self._thread.is_alive()

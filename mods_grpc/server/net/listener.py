@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -34,8 +35,8 @@ class RpcServer(Protocol):
     async def start(self) -> None:
         """Start serving."""
 
-    async def stop(self, grace: float | None, /) -> None:
-        """Accept no new calls, and cancel those still running after `grace` seconds."""
+    async def stop(self, grace: float, /) -> bool:
+        """Accept no new calls, and cancel those still running after `grace` seconds. Returns whether there were none."""
 
 
 class RpcListener(Protocol):
@@ -99,6 +100,27 @@ class LockedSocket:
             self._lock.close()
 
 
+class GrpcioServer:
+    """A server of gRPC's own library."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler], /) -> None:
+        """Register the handlers of services."""
+        self._server.add_generic_rpc_handlers(generic_rpc_handlers)
+
+    async def start(self) -> None:
+        """Start serving."""
+        await self._server.start()
+
+    async def stop(self, grace: float, /) -> bool:
+        """Accept no new calls, and cancel those still running after `grace` seconds; see `RpcServer.stop`."""
+        started = time.monotonic()
+        await self._server.stop(grace)  # which does not say whether it had to
+        return not grace or time.monotonic() - started < grace
+
+
 class GrpcioListener(LockedSocket):
     """Listens with gRPC's own library."""
 
@@ -117,7 +139,7 @@ class GrpcioListener(LockedSocket):
         """Create a server of grpcio, which does not say what becomes of its connections."""
         options, compression = make_channel_options(self._config), grpc.Compression.NoCompression
         self._server = grpc.aio.server(interceptors=interceptors or None, options=options, compression=compression)
-        return self._server
+        return GrpcioServer(self._server)
 
     def bind(self) -> int:
         """Bind the server and return its port; see `RpcListener.bind`."""

@@ -43,13 +43,25 @@ class StreamRegistry:
         """Number of open streams."""
         return sum(self._open.values())
 
-    async def drain(self) -> None:
-        """Announce the shutdown to every stream, and return when all have ended."""
+    async def drain(self, seconds: float) -> bool:
+        """Announce the shutdown to every stream, and wait for them to end.
+
+        Args:
+            seconds: Time for that. A stream whose peer has not taken its answers and the announcement by then is cut.
+
+        Returns:
+            Whether all have ended.
+        """
         self._draining = True
         for stream, session in tuple(self._sessions.items()):
             if stream.reading:  # the others after their response, see `_serve`
-                stream.end(_draining_error(), session.encode_draining())
-        await self._all_closed.wait()
+                stream.end(_draining_error(), session.encode_draining(), seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._all_closed.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def detect(self, context: Context, identity: CallerIdentity) -> None:
         """Serve one stream until it ends.

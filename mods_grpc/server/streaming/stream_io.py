@@ -11,7 +11,7 @@ from mods_grpc.server.rpc.outcome import CallEndedError, Context, abort, consume
 from mods_grpc.server.scheduling.coarse_timer import NO_DEADLINE, TICK_SECONDS, CoarseTimer
 from mods_grpc.transport.sockets.eager_task import EagerTask
 
-FINAL_STATUS_SECONDS = 5.0  # to send the final status; a peer that reads nothing never takes it
+FINAL_STATUS_SECONDS = 5.0  # to send the final status after a time-out; a peer that reads nothing never takes it
 CANCEL_SECONDS = 0.01  # within which gRPC cancels the call of a peer that is gone, and not that of one that has closed its side
 SMALL_BYTES = 4 * 1024  # largest response that is not awaited before the next message is read
 
@@ -146,15 +146,21 @@ class StreamIO:
             seconds = self._slow_seconds
             self.end(StreamTimeoutError(Reason.SLOW_READER, f"an answer was not read for {seconds:g} s", limit=f"{seconds:g}"))
 
-    def end(self, error: ModsError, final_message: bytes | None = None) -> None:
-        """End the stream with the status of an error, after a final message if there is one. Unread messages are discarded."""
+    def end(self, error: ModsError, final_message: bytes | None = None, seconds: float = FINAL_STATUS_SECONDS) -> None:
+        """End the stream with the status of an error, after a final message if there is one. Unread messages are discarded.
+
+        Args:
+            error: Why it ends.
+            final_message: What is sent before the status; None for nothing.
+            seconds: Time to send what waits, the message and the status.
+        """
         if self._ending is None:
             self._error = error
-            self._ending = asyncio.ensure_future(self._end(error, final_message))
+            self._ending = asyncio.ensure_future(self._end(error, final_message, seconds))
 
-    async def _end(self, error: ModsError, final_message: bytes | None) -> None:
+    async def _end(self, error: ModsError, final_message: bytes | None, seconds: float) -> None:
         try:
-            async with asyncio.timeout(FINAL_STATUS_SECONDS):
+            async with asyncio.timeout(seconds):
                 with contextlib.suppress(grpc.aio.AbortError):
                     if final_message is not None:
                         if self._writing is not None:

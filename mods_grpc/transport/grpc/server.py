@@ -112,20 +112,24 @@ class DirectServer:
         for listener in self._listeners:
             listener.start(self._loop)
 
-    async def stop(self, grace: float | None) -> None:
+    async def stop(self, grace: float) -> bool:
         """Accept nothing new, let calls finish and peers read their responses, then close.
 
         Args:
             grace: Seconds for that; calls that take longer end with UNAVAILABLE, and have `CLOSE_SECONDS` to send it.
+
+        Returns:
+            Whether every call was over in time: its handler had ended, and its response was sent whole.
         """
         self._stopping = True
-        deadline = self._loop.time() + (grace or 0.0)
+        deadline = self._loop.time() + grace
         for listener in self._listeners:
             listener.close()
         for connection in tuple(self._connections):
             connection.go_away()
         await self._wait_for(lambda: not self._calls, deadline)
-        if self._calls:
+        in_time = not self._calls
+        if not in_time:
             deadline = self._loop.time() + CLOSE_SECONDS
             tasks = [call.task for call in self._calls if call.task is not None]
             for call in tuple(self._calls):
@@ -134,11 +138,13 @@ class DirectServer:
                 await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         # A call is over when its response was queued. Connections close by themselves when it was sent and read.
         await self._wait_for(lambda: not self._connections, deadline)
+        in_time = in_time and not any(connection.has_unsent for connection in self._connections)
         for connection in tuple(self._connections):
             connection.close()
         await self._wait_for(lambda: not self._connections, self._loop.time() + CLOSE_SECONDS)
         for connection in tuple(self._connections):
             connection.transport.abort()
+        return in_time
 
     def on_round_end(self, function: Callable[[], None]) -> None:
         """Have a function called when the handlers of all calls that arrived in this loop iteration have started.

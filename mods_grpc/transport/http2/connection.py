@@ -170,6 +170,11 @@ class Connection(asyncio.Protocol):
 
     # Called by the application
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether responses are not complete, or wait for the socket."""
+        return bool(self.table.open) or self.transport.get_write_buffer_size() > 0
+
     def flush(self) -> None:
         """Hand what was written so far to the socket now, not at the end of the loop iteration."""
         self.frame_writer.flush()
