@@ -32,7 +32,7 @@ HELD = settings((0x4, 0)) + call(1)  # the answer waits for a window: the stream
 ENDED = (call(1), stream_end(1))
 REFUSED_EARLY = headers(1, encode(fields(path=b"/no.Service/Method")))  # answered at once: the stream is half-closed (local)
 TRAILERS = encode(((b"x-test", b"ok"),))
-RESET_FIRST = "Rust's h2 before 2026 sends it for a call that is cancelled before its HEADERS have left; all others would pay."
+RESET_FIRST = "Rust's h2 0.3 sends it for a call that is cancelled before its HEADERS have left; all others would pay."
 PRIORITIES = "RFC 9113, section 5.3.2, deprecated priorities, and with them this rule; they are ignored."
 
 

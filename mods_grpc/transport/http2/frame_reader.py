@@ -357,7 +357,7 @@ class FrameReader:
     def _on_rst_stream(self, _flags: int, stream_id: int, body: bytes) -> None:
         """Handle RST_STREAM (RFC 9113, section 6.4).
 
-        On a stream that the peer may still open it is ignored, although the RFC wants a connection error: Rust's h2 before 2026
+        On a stream that the peer may still open it is ignored, although the RFC wants a connection error: Rust's h2 0.3
         sends it for a call that is cancelled before its HEADERS have left, and all other calls would pay.
         """
         if len(body) != 4:

@@ -161,6 +161,7 @@ def test_any_sequence_of_frames_leaves_a_connection_open_or_closed(raging, scrip
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @given(st.lists(st.one_of(likely_frames, raw_frames, ends), min_size=20, max_size=200), st.integers(), st.booleans())
 @profile(max_examples=3_000, deadline=None)
 def test_any_long_sequence_of_frames_leaves_a_connection_open_or_closed(raging, script, seed, cut):
