@@ -50,7 +50,14 @@ PAGES = {
     "http2-conformance": Page(("python benchmarks/conformance/http2.py",), 3),
     "robustness-attack": Page(("python benchmarks/robustness/attack.py --seconds 15 --together 600",), 15),
     "robustness-soak": Page(("python benchmarks/robustness/soak.py",), 60),
-    "robustness-handover": Page(("python benchmarks/robustness/handover.py",), 5),
+    "robustness-handover": Page(
+        (
+            "python benchmarks/robustness/handover.py",
+            "python benchmarks/robustness/restarts.py",
+            "python benchmarks/robustness/restarts.py --transport grpcio",
+        ),
+        10,
+    ),
     "detection-injected": Page(("python benchmarks/detection/injected.py --per-kind 50",), 30),
     "detection-injected-sizes": Page(("python benchmarks/detection/injected_sizes.py --picture docs/results/injected.png",), 60),
     "detection-compare": Page((f"python benchmarks/detection/compare.py {LABELLED} --models MLP,Conv1D,GRU",), 60),
