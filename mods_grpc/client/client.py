@@ -210,7 +210,9 @@ class Client:
             own_scales=own_scales,
         )
 
-        def open_call() -> DetectCall:
+        def open_call(series: Sequence[str]) -> DetectCall:
+            del config.series[:]
+            config.series.extend(series)
             return DetectCall(self._connection, config, metadata=self._metadata, answer_seconds=self._timeout_seconds)
 
         return DetectStream(open_call, observations, in_flight=in_flight, policy=resume or ResumePolicy(), history=history)

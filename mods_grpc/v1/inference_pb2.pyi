@@ -721,6 +721,7 @@ class StreamConfig(_message.Message):
     GAP_POLICY_FIELD_NUMBER: _builtins.int
     FIXED_LEVEL_FIELD_NUMBER: _builtins.int
     OWN_SCALES_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     """Namespace of the series. Empty means the peer's address or identity."""
     explain: _verdict_pb2.Explain.ValueType
@@ -745,6 +746,10 @@ class StreamConfig(_message.Message):
     def gap_policy(self) -> Global___GapPolicy:
         """What to do with gaps. Absent means to impute up to the server's default."""
 
+    @_builtins.property
+    def series(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Series of which the client has rows, when it reconnects. `opened` says up to which row the server has them."""
+
     def __init__(
         self,
         *,
@@ -755,10 +760,11 @@ class StreamConfig(_message.Message):
         gap_policy: Global___GapPolicy | None = ...,
         fixed_level: _builtins.bool = ...,
         own_scales: _builtins.bool = ...,
+        series: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -885,6 +891,7 @@ class StreamOpened(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     SERIES_HELD_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    LAST_OBSERVE_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
     window_rows: _builtins.int
     """Rows a series needs before it is judged."""
     significance: _builtins.float
@@ -909,6 +916,12 @@ class StreamOpened(_message.Message):
     def limits(self) -> Global___StreamLimits:
         """Limits in force."""
 
+    @_builtins.property
+    def last_observe_time_unix_nano(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Time of the last row that the server holds of each series in `config`, in their order; 0 where it holds none. The rows after
+        it are to be sent again, as `warm_up`, before those that were not answered.
+        """
+
     def __init__(
         self,
         *,
@@ -920,10 +933,11 @@ class StreamOpened(_message.Message):
         state: Global___StateOrigin.ValueType = ...,
         series_held: _builtins.int = ...,
         limits: Global___StreamLimits | None = ...,
+        last_observe_time_unix_nano: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "slide", b"slide", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "limits", b"limits", "series_held", b"series_held", "significance", b"significance", "slide", b"slide", "state", b"state", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "last_observe_time_unix_nano", b"last_observe_time_unix_nano", "limits", b"limits", "series_held", b"series_held", "significance", b"significance", "slide", b"slide", "state", b"state", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -285,6 +286,47 @@ def test_a_lost_connection_costs_the_streams_of_a_client_one_wait(
         for stream in streams:
             stream.close()
     assert proxy.connections == 2
+
+
+def test_answers_that_are_lost_are_given_again_to_all_streams_of_a_sensor(server: RunningServer, proxy: CuttingProxy) -> None:
+    rows = make_observations(names=("a",))
+    expected = score(server.address, rows, sensor="alone, too")
+    names = ("one", "two", "three")
+
+    def source(name: str) -> Iterator[Observation]:
+        return (Observation(name, row.time, row.values) for row in rows)
+
+    with Client(proxy.address, timeout_seconds=SHORT_SECONDS) as client:
+        streams = [client.stream_detect(source(name), sensor="site", explain="all", resume=QUICK) for name in names]
+        verdicts: list[list[Verdict]] = [[] for _ in streams]
+        for index in range(len(rows)):
+            if index in {10, 21, 30}:
+                proxy.lose_answers()
+            with ThreadPoolExecutor(len(names)) as pool:
+                for own, verdict in zip(verdicts, pool.map(next, streams), strict=True):
+                    own.append(dataclasses.replace(verdict, series="a"))
+    assert verdicts == [expected] * len(names)
+    assert proxy.connections > 3
+
+
+def test_a_server_that_comes_back_behind_its_standby_is_brought_up_to_date(repository: Path) -> None:
+    rows = make_observations()
+    with running_server(repository=repository) as first, running_server(repository=repository) as standby:
+        expected = score(first.address, rows, sensor="undisturbed")
+        proxy = CuttingProxy(first.address)
+
+        def change_servers() -> Iterator[Observation]:
+            for index, row in enumerate(rows):
+                if index in {40, 46}:
+                    proxy.switch_to((standby if index == 40 else first).address)
+                    proxy.lose_connections()
+                yield row
+
+        with Client(proxy.address, timeout_seconds=ANSWER_SECONDS) as client:
+            verdicts = list(client.stream_detect(change_servers(), sensor="moved", explain="all", resume=QUICK))
+        proxy.close()
+    assert proxy.connections == 3
+    assert without_episodes(verdicts) == without_episodes(expected)
 
 
 def test_a_standby_that_takes_over_from_a_stopped_server_gives_the_same_verdicts(repository: Path) -> None:

@@ -117,3 +117,24 @@ def test_a_restarted_client_continues_where_it_stopped(server: RunningServer) ->
     rows = make_observations()
     expected = score(server.address, rows, sensor="whole")
     assert score(server.address, rows[:30], sensor="parts") + score(server.address, rows[30:], sensor="parts") == expected
+
+
+def test_several_streams_of_one_sensor_all_go_on_after_a_restart(repository: Path) -> None:
+    rows = make_observations(names=("a",))
+    names = ("one", "two", "three")
+
+    def source(name: str) -> Iterator[Observation]:
+        return (Observation(name, row.time, row.values) for row in rows)
+
+    def without_names(verdicts: list[Verdict]) -> list[Verdict]:
+        return [dataclasses.replace(verdict, series="", episode=None, drift=False) for verdict in verdicts]
+
+    first = RunningServer(repository=repository)
+    expected = score(first.address, rows, sensor="undisturbed")
+    with Client(first.address, timeout_seconds=5) as client:
+        streams = [client.stream_detect(source(name), explain="all", resume=QUICK) for name in names]
+        before = [[next(stream) for _ in range(25)] for stream in streams]
+        first.stop()
+        with running_server(repository=repository, address=first.address):
+            verdicts = [part + list(stream) for part, stream in zip(before, streams, strict=True)]
+    assert [without_names(each) for each in verdicts] == [without_names(expected)] * len(names)

@@ -93,12 +93,27 @@ def rows_of(history, max_observations=0):
     return [list(zip(m.series, m.nanos.tolist(), strict=True)) for m in history.messages(max_observations)]
 
 
-def test_a_history_holds_twice_the_window_of_each_series_and_splits_its_messages():
-    history = RowHistory(window_rows=2, max_series=0)
+def test_a_history_holds_three_windows_of_each_series_and_splits_its_messages():
+    history = RowHistory(window_rows=1, max_series=0)
     add(history, "a", list(range(1, 7)))
     add(history, "b", [9])
-    assert rows_of(history) == [[("a", 3), ("a", 4), ("a", 5), ("a", 6), ("b", 9)]]
-    assert rows_of(history, 3) == [[("a", 3), ("a", 4), ("a", 5)], [("a", 6), ("b", 9)]]
+    assert rows_of(history) == [[("a", 4), ("a", 5), ("a", 6), ("b", 9)]]
+    assert rows_of(history, 2) == [[("a", 4), ("a", 5)], [("a", 6), ("b", 9)]]
+    history.resize(2, 0)
+    add(history, "a", list(range(7, 12)))
+    assert rows_of(history) == [[("b", 9), ("a", 6), ("a", 7), ("a", 8), ("a", 9), ("a", 10), ("a", 11)]]
+
+
+def test_a_history_leaves_out_the_rows_that_the_server_has():
+    history = RowHistory(window_rows=2, max_series=0)
+    add(history, "a", list(range(1, 5)))
+    add(history, "b", [2, 3])
+    add(history, "c", [7])
+    messages = list(history.messages(0, {"a": 3, "b": 3, "c": 0}))
+    assert [list(zip(m.series, m.nanos.tolist(), m.values[:, 0].tolist(), strict=True)) for m in messages] == [
+        [("a", 4, 4.0), ("c", 7, 7.0)]
+    ]
+    assert list(history.messages(0, {"a": 4, "b": 9, "c": 7})) == []
 
 
 def test_a_history_leaves_out_rejected_and_repeated_rows():

@@ -126,7 +126,7 @@ def test_a_server_without_state_is_warmed_up_with_the_last_windows(peer_and_clie
     assert verdicts[-1].status is VerdictStatus.SCORED
     warm_up = [data for data in peer.data if data.warm_up]
     assert len(warm_up) == 1
-    assert len(warm_up[0].batch.observe_time_unix_nano) == 2 * scripted_server.WINDOW_ROWS
+    assert len(warm_up[0].batch.observe_time_unix_nano) == 3 * scripted_server.WINDOW_ROWS
 
 
 def test_a_history_given_to_a_stream_warms_the_server_up_and_gets_the_applied_rows(
@@ -140,7 +140,7 @@ def test_a_history_given_to_a_stream_warms_the_server_up_and_gets_the_applied_ro
     (verdict,) = client.stream_detect(make_rows(9)[8:], sensor="second", resume=QUICK, history=history)
     assert verdict.status is VerdictStatus.SCORED
     (warm_up,) = [data for data in peer.data if data.warm_up]
-    assert len(warm_up.batch.observe_time_unix_nano) == min(8, 2 * scripted_server.WINDOW_ROWS)
+    assert len(warm_up.batch.observe_time_unix_nano) == min(8, 3 * scripted_server.WINDOW_ROWS)
 
 
 def test_a_history_given_to_a_stream_keeps_more_series_than_the_server_holds(

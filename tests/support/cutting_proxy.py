@@ -30,7 +30,8 @@ class CuttingProxy:
         self.connections = 0
         self.ended_connections = 0  # by the client
         self._sockets: list[socket.socket] = []
-        self._is_dropping = threading.Event()  # of the present connections, and those to come
+        # of the present connections, and those to come
+        self._is_dropping, self._is_dropping_answers = threading.Event(), threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def switch_to(self, upstream: str) -> None:
@@ -41,11 +42,17 @@ class CuttingProxy:
     def stop_forwarding(self) -> None:
         """Drop all further data without closing the connections, like an unplugged cable."""
         self._is_dropping.set()
+        self._is_dropping_answers.set()
 
     def lose_connections(self) -> None:
         """Drop all further data of the present connections without closing them, like a router that has forgotten them."""
-        lost, self._is_dropping = self._is_dropping, threading.Event()
-        lost.set()
+        self._is_dropping.set()
+        self.lose_answers()
+
+    def lose_answers(self) -> None:
+        """Drop all further data of the server on the present connections, but not that of the client."""
+        self._is_dropping_answers.set()
+        self._is_dropping, self._is_dropping_answers = threading.Event(), threading.Event()
 
     def close(self) -> None:
         """Close all connections and stop listening."""
@@ -61,15 +68,18 @@ class CuttingProxy:
             server = socket.create_connection(self._upstream)
             self.connections += 1
             self._sockets += [client, server]
-            budget, is_dropping = self._cuts.popleft() if self._cuts else None, self._is_dropping
-            threading.Thread(target=self._forward_requests, args=(client, server, is_dropping), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, budget, is_dropping), daemon=True).start()
+            budget = self._cuts.popleft() if self._cuts else None
+            for forward in (
+                (self._forward_requests, client, server, self._is_dropping),
+                (self._pump, server, client, self._is_dropping_answers, budget),
+            ):
+                threading.Thread(target=forward[0], args=forward[1:], daemon=True).start()
 
     def _forward_requests(self, client: socket.socket, server: socket.socket, is_dropping: threading.Event) -> None:
-        self._pump(client, server, None, is_dropping)
+        self._pump(client, server, is_dropping, None)
         self.ended_connections += 1
 
-    def _pump(self, source: socket.socket, sink: socket.socket, budget: int | None, is_dropping: threading.Event) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, is_dropping: threading.Event, budget: int | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 if is_dropping.is_set():

@@ -4,7 +4,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mods_grpc.client.results import Verdict
@@ -38,7 +38,7 @@ class ReconnectingStream:
     """Sends messages and returns their verdicts in order, over as many calls as needed.
 
     Args:
-        open_call: Opens a call.
+        open_call: Opens a call, given the series of which rows are at hand.
         policy: How to reconnect.
         history: The last rows of the series, with which a server that lost them is warmed up. Rows that the server applies are
             added to it, within its own limit on series. None starts with none, within the server's limit.
@@ -48,7 +48,9 @@ class ReconnectingStream:
         ModsError: The server rejected the stream.
     """
 
-    def __init__(self, open_call: Callable[[], DetectCall], policy: ResumePolicy, history: RowHistory | None = None) -> None:
+    def __init__(
+        self, open_call: Callable[[Sequence[str]], DetectCall], policy: ResumePolicy, history: RowHistory | None = None
+    ) -> None:
         self._open_call = open_call
         self._policy = policy
         self._unacknowledged: deque[Message] = deque()
@@ -59,7 +61,7 @@ class ReconnectingStream:
         self._history = RowHistory(0, 0) if history is None else history
         self._features: tuple[str, ...] = ()
         try:
-            self._call = open_call()
+            self._call = open_call(())
         except ConnectionLostError as lost:
             if not lost.answered:  # perhaps the address is wrong: raise now instead of retrying
                 raise lost.error from lost
@@ -137,13 +139,14 @@ class ReconnectingStream:
         while True:
             if lost is not None:
                 self._wait(lost)
+            series = list(self._history.store)
             try:
-                call = self._open_call()
+                call = self._open_call(series)
             except ConnectionLostError as lost_again:
                 lost = lost_again
                 continue
             try:
-                self._replay(call)
+                self._replay(call, series)
             except ConnectionLostError as lost_again:
                 call.close()
                 lost = lost_again
@@ -169,8 +172,12 @@ class ReconnectingStream:
         self._attempts += 1
         time.sleep(min(max(jittered, lost.error.retry_seconds or 0.0), remaining))
 
-    def _replay(self, call: DetectCall) -> None:
-        """Warm the server up if it lost its state, and send the unacknowledged messages again.
+    def _replay(self, call: DetectCall, series: Sequence[str]) -> None:
+        """Warm the server up where it lacks rows, and send the unacknowledged messages again.
+
+        Args:
+            call: The call.
+            series: The series that it was opened with.
 
         Raises:
             ModelUnusableError: The model's features have changed.
@@ -180,10 +187,15 @@ class ReconnectingStream:
             changed = f"the model's features changed to {', '.join(opened.features)}"
             raise ModelUnusableError(Reason.MODEL_RETIRED, changed)
         self._resize_history(opened)
-        holdable = min(len(self._history), opened.limits.max_series or len(self._history))
-        if opened.state == inference_pb2.STATE_ORIGIN_FRESH or opened.series_held < holdable:
-            for message in self._history.messages(opened.limits.max_observations):
-                self._warm_up(call, message)
+        if len(opened.last_observe_time_unix_nano) == len(series):
+            held = dict(zip(series, opened.last_observe_time_unix_nano, strict=True))
+            warm_up = self._history.messages(opened.limits.max_observations, held)
+        else:  # a server before this field
+            holdable = min(len(self._history), opened.limits.max_series or len(self._history))
+            is_missing = opened.state == inference_pb2.STATE_ORIGIN_FRESH or opened.series_held < holdable
+            warm_up = self._history.messages(opened.limits.max_observations) if is_missing else iter(())
+        for message in warm_up:
+            self._warm_up(call, message)
         self._sequences = deque(call.send(message) for message in self._unacknowledged)
 
     def _resize_history(self, opened: inference_pb2.StreamOpened) -> None:

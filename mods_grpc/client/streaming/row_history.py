@@ -3,7 +3,7 @@
 import base64
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,15 @@ class RowHistory:
         window_rows: Rows of the model's window. Twice as many are stored, because a server that imputes a gap inside the last
             window with a forecast needs the window before the gap.
         max_series: Limit on series; 0 for none.
-        extra_rows: Rows stored per series in addition.
+        extra_rows: Rows stored per series in addition, at least the model's horizon, because a verdict also depends on the
+            forecasts that were made so many rows before. None for as many as the window has.
     """
 
-    def __init__(self, window_rows: int, max_series: int, extra_rows: int = 0) -> None:
+    def __init__(self, window_rows: int, max_series: int, extra_rows: int | None = None) -> None:
         self._window_rows = window_rows
         self._max_series = max_series
         self._extra_rows = extra_rows
-        self._store = RowStore(2 * window_rows + extra_rows)
+        self._store = RowStore(self._rows_per_series())
 
     def __len__(self) -> int:
         return len(self._store)
@@ -52,7 +53,8 @@ class RowHistory:
     def resize(self, window_rows: int, max_series: int) -> None:
         """Adopt the window of another server or model version, and a limit on series."""
         if window_rows != self._window_rows:
-            self._window_rows, self._store = window_rows, self._store.resized(2 * window_rows + self._extra_rows)
+            self._window_rows = window_rows
+            self._store = self._store.resized(self._rows_per_series())
         self._max_series = max_series
 
     def add(self, message: Message, verdicts: Sequence[Verdict]) -> None:
@@ -74,14 +76,18 @@ class RowHistory:
         while 0 < self._max_series < len(self._store):
             self._store.drop_oldest()
 
-    def messages(self, max_observations: int) -> Iterator[Message]:
-        """Yield all rows as messages, series by series in order of time.
+    def messages(self, max_observations: int, held: Mapping[str, int] | None = None) -> Iterator[Message]:
+        """Yield the rows as messages, series by series in order of time.
 
         Args:
             max_observations: Limit per message; 0 for none.
+            held: Up to which time, in nanoseconds, rows are left out, by series; None for all rows.
         """
         names, name_indices, times, values = self._store.all_rows()
-        if not names:
+        if held is not None:
+            is_missing = times > np.array([held.get(name, 0) for name in names], np.int64)[name_indices]
+            name_indices, times, values = name_indices[is_missing], times[is_missing], values[is_missing]
+        if not len(times):
             return
         missing = np.isnan(values)
         message = Message(
@@ -92,6 +98,9 @@ class RowHistory:
             single=False,
         )
         yield from message.split(max_observations)
+
+    def _rows_per_series(self) -> int:
+        return 2 * self._window_rows + (self._window_rows if self._extra_rows is None else self._extra_rows)
 
 
 class RowStore:

@@ -5,7 +5,7 @@ unacknowledged messages never share a series, and after a lost connection all un
 that lost its state is warmed up first with the last acknowledged rows.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -44,7 +44,7 @@ class DetectStream(Iterator[Verdict]):
     """An iterator of the verdicts on `observations`, in order. Close it if you stop early.
 
     Args:
-        open_call: Opens a call.
+        open_call: Opens a call, given the series of which rows are at hand.
         observations: What to send. The next one is taken when a verdict is requested and fewer than `in_flight` messages are
             unacknowledged.
         in_flight: Maximum of unacknowledged messages. Above 1 a verdict may wait for the next observations.
@@ -60,7 +60,7 @@ class DetectStream(Iterator[Verdict]):
 
     def __init__(
         self,
-        open_call: Callable[[], DetectCall],
+        open_call: Callable[[Sequence[str]], DetectCall],
         observations: Iterable[StreamInput],
         *,
         in_flight: int = 1,

@@ -49,9 +49,24 @@ def encode_served_model(model: LoadedModel) -> pb.ServedModel:
 
 
 def encode_opened(
-    model: LoadedModel, config: ServerConfig, *, significance: float, state: "pb.StateOrigin.ValueType", series_held: int
+    model: LoadedModel,
+    config: ServerConfig,
+    *,
+    significance: float,
+    state: "pb.StateOrigin.ValueType",
+    series_held: int,
+    last_times: Times,
 ) -> pb.StreamOpened:
-    """Describe a stream to its client; `series_held` is the number of series that the sensor already has."""
+    """Describe a stream to its client.
+
+    Args:
+        model: The model.
+        config: The limits.
+        significance: The significance level in force.
+        state: Whether the sensor's series were held.
+        series_held: Number of series that the sensor already has.
+        last_times: Time of the last row of each series that the client asked about, `(n,)`, nanoseconds; 0 where there is none.
+    """
     manifest = model.manifest
     limits = pb.StreamLimits(
         max_observations=config.max_observations,
@@ -69,6 +84,7 @@ def encode_opened(
         state=state,
         series_held=series_held,
         limits=limits,
+        last_observe_time_unix_nano=last_times.tolist(),
     )
 
 

@@ -12,6 +12,11 @@ def serialize_request(data: pb.StreamData) -> bytes:
     return data.SerializeToString()
 
 
+def first_series(data: pb.StreamData) -> str:
+    """Return the first series of a request; empty where it has none."""
+    return data.observation.series or next(iter(data.batch.series), "")
+
+
 def with_sequence(reply: bytes, sequence: int) -> bytes:
     """Return a serialized StreamAnswer under another sequence."""
     answer = pb.StreamAnswer.FromString(reply)

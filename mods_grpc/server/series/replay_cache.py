@@ -1,9 +1,10 @@
-"""Replay cache of a stream: its last requests and replies, as bytes. A client that lost a reply sends the same request again."""
+"""Replay caches: the last requests and replies, as bytes. A client that lost a reply sends the same request again."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import NamedTuple
 
 MAX_CACHED_BYTES = 64 * 1024  # per stream; the last reply is cached whatever its size
+MAX_SENSOR_BYTES = 256 * 1024  # of the last replies to the series of a sensor, likewise
 
 
 class CachedReply(NamedTuple):
@@ -16,37 +17,87 @@ class CachedReply(NamedTuple):
 CachedReplies = deque[CachedReply]
 
 
+class LastReplies:
+    """The last reply to each series of a sensor, for sensors with several streams at a time.
+
+    Args:
+        restored: Replies from a state file; None without one.
+    """
+
+    def __init__(self, restored: CachedReplies | None = None) -> None:
+        self._restored: CachedReplies = deque() if restored is None else restored
+        self._replies: OrderedDict[str, CachedReply] = OrderedDict()  # by the first series of the request
+        self._bytes = 0
+
+    def store(self, series: str, reply: CachedReply) -> None:
+        """Replace the reply to a series, and drop the oldest ones above MAX_SENSOR_BYTES."""
+        previous = self._replies.pop(series, None)
+        self._bytes += _size(reply) - (_size(previous) if previous else 0)
+        self._replies[series] = reply
+        while self._bytes > MAX_SENSOR_BYTES and len(self._replies) > 1:
+            self._bytes -= _size(self._replies.popitem(last=False)[1])
+
+    def lookup(self, series: str, request: bytes) -> bytes | None:
+        """Return the reply to the last request for a series, if it is this one."""
+        reply = self._replies.get(series)
+        if reply is not None:
+            return reply.reply if reply.request == request else None
+        return _find(self._restored, request)
+
+    def list_replies(self) -> list[CachedReply]:
+        """Return the replies, the oldest first."""
+        return list(self._replies.values())
+
+
 class ReplayCache:
-    """The last replies of one stream, and those of the sensor's previous stream, which may not have reached the client.
+    """The last replies of one stream, and those of the sensor's other streams, which may not have reached the client.
 
     Attributes:
         entries: The last requests of this stream with their replies.
-        pending: Those of the previous stream, until the client has sent something that it was not sent.
+        last: The last reply to each series of the sensor.
+        is_replaying: Whether the client has sent nothing yet that was not sent before.
     """
 
     def __init__(self) -> None:
         self.entries: CachedReplies = deque()
-        self.pending: CachedReplies = deque()
+        self.last = LastReplies()
+        self.is_replaying = False
+        self._previous: CachedReplies = deque()
         self._bytes = 0
 
     def attach(self, previous: CachedReplies) -> None:
-        """Continue the previous stream, which may still be scoring its last request."""
-        self.pending = previous
-        for request, reply in tuple(previous):  # this stream may break too before the client has asked for them
-            self.store(request, reply)
+        """Continue the sensor's previous stream, which may still be scoring its last request."""
+        self.is_replaying = True
+        self._previous = previous
+        for entry in tuple(previous):  # this stream may break too before the client has asked for them
+            self._append(entry)
 
-    def store(self, request: bytes, reply: bytes) -> None:
-        """Add a reply, and drop the oldest ones above MAX_CACHED_BYTES."""
-        self.entries.append(CachedReply(request, reply))
-        self._bytes += len(request) + len(reply)
-        while self._bytes > MAX_CACHED_BYTES and len(self.entries) > 1:
-            oldest = self.entries.popleft()
-            self._bytes -= len(oldest.request) + len(oldest.reply)
+    def store(self, series: str, request: bytes, reply: bytes) -> None:
+        """Add the reply to a request whose first series this is, and drop the oldest ones above MAX_CACHED_BYTES."""
+        entry = CachedReply(request, reply)
+        self._append(entry)
+        self.last.store(series, entry)
 
-    def lookup(self, request: bytes) -> bytes | None:
-        """Return the reply of the previous stream to the same request; None where it was not sent it."""
-        return next((reply for cached, reply in tuple(self.pending) if cached == request), None)
+    def lookup(self, series: str, request: bytes) -> bytes | None:
+        """Return the reply of another stream to the same request, whose first series this is; None where it was not sent it."""
+        cached = _find(self._previous, request)
+        return self.last.lookup(series, request) if cached is None else cached
 
     def end_replay(self) -> None:
         """Forget the previous stream: the client has sent a request that it was not sent."""
-        self.pending = deque()
+        self.is_replaying = False
+        self._previous = deque()
+
+    def _append(self, entry: CachedReply) -> None:
+        self.entries.append(entry)
+        self._bytes += _size(entry)
+        while self._bytes > MAX_CACHED_BYTES and len(self.entries) > 1:
+            self._bytes -= _size(self.entries.popleft())
+
+
+def _find(replies: CachedReplies, request: bytes) -> bytes | None:
+    return next((reply for cached, reply in tuple(replies) if cached == request), None)
+
+
+def _size(reply: CachedReply) -> int:
+    return len(reply.request) + len(reply.reply)

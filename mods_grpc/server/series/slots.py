@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mods_grpc.array_types import Floats, Indices
+from mods_grpc.array_types import Floats, Indices, Times
 from mods_grpc.detection import SeriesTable
 from mods_grpc.server.scheduling.fair_lock import FairLock
-from mods_grpc.server.series.replay_cache import CachedReplies
+from mods_grpc.server.series.replay_cache import CachedReplies, LastReplies
 
 NO_SLOT = -1
 MAX_CACHED_STREAMS = 1024
@@ -43,6 +43,7 @@ class SeriesSlots:
         self.lock = FairLock()
         self.stale_sensors: set[str] = set()
         self._replies: OrderedDict[str, CachedReplies] = OrderedDict()
+        self._last_replies: OrderedDict[str, LastReplies] = OrderedDict()
         self._max_series = max_series
         self._max_per_sensor = max_series_per_sensor
         self._idle_seconds = idle_seconds
@@ -73,6 +74,14 @@ class SeriesSlots:
         if slot != NO_SLOT:
             self._last_used[slot] = time.monotonic()
         return slot
+
+    def last_times(self, sensor: str, names: Sequence[str]) -> Times:
+        """Return the time of the last row of a sensor's series, `(n,)`, nanoseconds; 0 where there is none."""
+        slots, times = self.find_slots(sensor, names), np.zeros(len(names), np.int64)
+        held = np.flatnonzero(slots != NO_SLOT)
+        held = held[self.table.filled[slots[held]] > 0]
+        times[held] = self.table.last_time[slots[held]]
+        return times
 
     def add(self, sensor: str, name: str) -> int:
         """Return the slot of a series, allocated if it is new; NO_SLOT where the sensor is at its limit."""
@@ -107,6 +116,14 @@ class SeriesSlots:
         while len(self._replies) > MAX_CACHED_STREAMS:
             self._replies.popitem(last=False)
         return previous
+
+    def last_replies(self, sensor: str) -> LastReplies:
+        """Return the last replies to a sensor's series, to which its streams add."""
+        last = self._last_replies.setdefault(sensor, LastReplies())
+        self._last_replies.move_to_end(sensor)
+        while len(self._last_replies) > MAX_CACHED_STREAMS:
+            self._last_replies.popitem(last=False)
+        return last
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -147,11 +164,26 @@ class SeriesSlots:
         """Return the cached replies of some sensors: the deques themselves, to which open streams add."""
         return {sensor: self._replies[sensor] for sensor in sensors if sensor in self._replies}
 
+    def copy_replies(self, sensors: Sequence[str]) -> dict[str, CachedReplies]:
+        """Copy the cached replies of some sensors: those of the last stream, after the last ones of other streams."""
+        copies = {}
+        for sensor, replies in self.cached_replies(sensors).items():
+            last = self._last_replies[sensor].list_replies() if sensor in self._last_replies else []
+            cached = {id(entry) for entry in replies}  # an entry is shared by the two
+            copies[sensor] = deque([*(entry for entry in last if id(entry) not in cached), *replies])
+        return copies
+
     def restore_usage(self, slots: Indices, idle_seconds: Floats, replies: dict[str, CachedReplies]) -> None:
         """Set the seconds since slots were last used, both `(n,)`, and add cached replies of sensors that have none."""
         if slots.size:
             self._last_used[slots] = time.monotonic() - idle_seconds
         self._replies = OrderedDict({**replies, **self._replies})
+        restored = {sensor: LastReplies(entries) for sensor, entries in replies.items()}
+        self._last_replies = OrderedDict({**restored, **self._last_replies})
+
+    def share_last_replies(self, other: "SeriesSlots") -> None:
+        """Add the last replies of another version, whose streams go on with this one."""
+        self._last_replies = OrderedDict({**self._last_replies, **other._last_replies})
 
     def mark_stale(self, sensors: set[str]) -> None:
         """Add to `stale_sensors`."""
@@ -166,6 +198,7 @@ class SeriesSlots:
         self.table, self._sensors, self._owners = other.table, other._sensors, other._owners
         self._last_used = other._last_used
         self._replies = OrderedDict({**other._replies, **self._replies})
+        self.share_last_replies(other)
         self.mark_stale(other.stale_sensors)
         other.clear()
 
@@ -174,7 +207,7 @@ class SeriesSlots:
         self.table = self.table.empty_like()
         self.table.reserve(min(self._max_series, MAX_RESERVED))
         self._sensors, self._owners, self._last_used = {}, {}, np.zeros(0)
-        self._replies, self.stale_sensors = OrderedDict(), set()
+        self._replies, self._last_replies, self.stale_sensors = OrderedDict(), OrderedDict(), set()
 
     def evict_idle(self) -> None:
         """Drop the series that were not used for too long."""

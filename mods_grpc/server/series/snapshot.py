@@ -1,6 +1,5 @@
 """Snapshots of all series of a model version, and their hand-over to the next version or to the next process."""
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -25,7 +24,7 @@ class SeriesSnapshot:
         adaptation: `(2, n)` factor of the significance level, and logarithm of the wealth of the bet on drift.
         own: `(n, horizons, features)` logarithms of the series' own scales. taught: `(n,)` rows they were learned from.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
-        answers: The cached replies of each sensor's stream.
+        answers: The cached replies of each sensor's streams.
     """
 
     sensors: tuple[str, ...]
@@ -98,7 +97,7 @@ def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> Series
         taught=table.scale_rows[slots],
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
-        answers={sensor: deque(replies) for sensor, replies in series.cached_replies(sensors).items()},
+        answers=series.copy_replies(sensors),
     )
 
 
@@ -142,6 +141,7 @@ def hand_over(previous: SeriesSlots, current: SeriesSlots, *, same_model: bool) 
     if previous.pins or current.pins or len(current) or previous.table.shape != current.table.shape:
         replies = previous.cached_replies(previous.sensors())  # not copies: open streams add to them
         restore(current, replace(capture(previous), answers=replies), same_model=same_model)
+        current.share_last_replies(previous)
         current.mark_stale(previous.stale_sensors)
     else:
         current.absorb(previous)

@@ -17,7 +17,7 @@ from mods_grpc.errors import (
 )
 from mods_grpc.server.codec.decode import EXPLAIN_VALUES, decode_impute_rows, decode_significance, find_model
 from mods_grpc.server.codec.encode import encode_opened, encode_served_model
-from mods_grpc.server.codec.replay import serialize_request, with_reply, with_sequence
+from mods_grpc.server.codec.replay import first_series, serialize_request, with_reply, with_sequence
 from mods_grpc.server.codec.validation import check_name, raise_violations, require_enum_value
 from mods_grpc.server.config import ServerConfig
 from mods_grpc.server.models.loaded_model import LoadedModel
@@ -74,6 +74,7 @@ class StreamSession:
         self._response_prefix = b""  # the served model, which every response begins with
         self._invalid_in_a_row = 0
         self._replay_cache = ReplayCache()
+        self._first_series = ""  # of the message that is handled
         self._queued = False
         self._closed = False
         self.last_sequence = 0
@@ -138,10 +139,15 @@ class StreamSession:
         self._is_stale = sensor in model.series.stale_sensors
         resumed = held > 0 and not self._is_stale
         previous_replies = model.series.swap_replies(sensor, self._replay_cache.entries)
+        self._replay_cache.last = model.series.last_replies(sensor)
         if held:
             self._replay_cache.attach(previous_replies)
         state = pb.STATE_ORIGIN_RESUMED if resumed else pb.STATE_ORIGIN_FRESH
-        opened = encode_opened(model, self._config, significance=scorer.significance, state=state, series_held=held)
+        last_times = model.series.last_times(sensor, opening.series)
+        opening.ClearField("series")  # perhaps thousands, and `opening` stays as long as the stream
+        opened = encode_opened(
+            model, self._config, significance=scorer.significance, state=state, series_held=held, last_times=last_times
+        )
         return self._respond(pb.StreamDetectResponse(opened=opened))
 
     def _bind(self, model: LoadedModel) -> RowScorer:
@@ -204,9 +210,9 @@ class StreamSession:
         except ModsError as error:
             return self._reject(sequence, error)
         self.last_sequence = sequence
-        request = serialize_request(data)
-        if self._replay_cache.pending:
-            cached = self._replay_cache.lookup(request)
+        request, self._first_series = serialize_request(data), first_series(data)
+        if self._replay_cache.is_replaying:
+            cached = self._replay_cache.lookup(self._first_series, request)
             if cached is not None:
                 return self._store(request, with_sequence(cached, sequence), invalid=False)
             if not data.warm_up:
@@ -306,7 +312,7 @@ class StreamSession:
             self._count_invalid()
         else:
             self._invalid_in_a_row = 0
-        self._replay_cache.store(request, reply)
+        self._replay_cache.store(self._first_series, request, reply)
         if self._recorded != self._journal.number:  # now that the series have changed, and before the client learns of it
             self._recorded = self._journal.record(self._model_name, self._sensor)
         return reply

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mods_grpc.detection import Detector, Monitor
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, read_state, write_state
+from mods_grpc.server.series.replay_cache import ReplayCache
 from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import capture, hand_over, restore
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
@@ -85,6 +86,21 @@ def test_a_snapshot_keeps_the_answers_that_fit_its_series_while_the_stream_goes_
     snapshot = capture(states)
     replies.append("second")
     assert list(snapshot.answers["zeek"]) == ["first"]
+
+
+def test_a_snapshot_keeps_the_last_answer_to_each_series_of_all_streams_of_a_sensor():
+    states = fresh_states(MODELS[0][0])
+    states.add(*OWNERS[0])
+    for name in "abc":
+        cache = ReplayCache()
+        cache.last = states.last_replies("zeek")
+        states.swap_replies("zeek", cache.entries)
+        cache.store(name, name.encode(), b"reply")
+    answers = capture(states).answers
+    assert [request for request, _ in answers["zeek"]] == [b"a", b"b", b"c"]
+    restored = fresh_states(MODELS[0][0])
+    restore(restored, capture(states), same_model=True)
+    assert restored.last_replies("zeek").lookup("a", b"a") == b"reply"
 
 
 def test_sensors_are_grouped_whole_and_none_is_left_out():

@@ -16,6 +16,7 @@ from mods_grpc.v1.verdict_pb2 import (
 from tests.support.models.tiny import CALIBRATION, FEATURES, LEVELS, ROWS, SLIDE
 from tests.support.rpc.client import (
     Stream,
+    at,
     observation,
     observation_batch,
     read_p_values,
@@ -146,6 +147,38 @@ def test_series_of_different_sensors_do_not_meet(inference):
     assert (again.opened.state, again.opened.series_held) == (pb.STATE_ORIGIN_RESUMED, 1)
     assert again.row(8).verdict.status == VERDICT_STATUS_SCORED
     again.cut()
+
+
+def test_a_stream_says_up_to_which_row_the_server_has_the_series_of_its_client(inference):
+    names = ["web", "unknown", "short"]
+    first = Stream(inference, sensor="asked", series=names)
+    assert list(first.opened.last_observe_time_unix_nano) == [0, 0, 0]
+    first.batch(list(range(8)))
+    first.row(3, series="short")
+    first.row(3, [np.nan, np.nan], series="refused")
+    first.cut()
+    second = Stream(inference, sensor="asked", series=[*names, "refused"])
+    assert list(second.opened.last_observe_time_unix_nano) == [at(7), 0, at(3), 0]
+    second.cut()
+    third = Stream(inference, sensor="asked")
+    assert list(third.opened.last_observe_time_unix_nano) == []
+    third.cut()
+
+
+def test_answers_lost_with_the_connection_of_several_streams_of_a_sensor_are_replayed(inference):
+    names = ("a", "b", "c")
+    streams = [Stream(inference, sensor="several") for _ in names]
+    for row in range(8):
+        for stream, name in zip(streams, names, strict=True):
+            stream.row(row, series=name)
+    lost = [stream.row(8, LEVELS[8] * 30, series=name) for stream, name in zip(streams, names, strict=True)]
+    for stream in streams:
+        stream.cut()
+    again = [Stream(inference, sensor="several") for _ in names]
+    for stream, name, answer in zip(again, names, lost, strict=True):
+        assert stream.row(8, LEVELS[8] * 30, series=name).verdict == answer.verdict
+        assert stream.row(9, series=name).verdict.status == VERDICT_STATUS_SCORED
+        stream.cut()
 
 
 def test_an_answer_lost_with_its_connection_is_replayed_to_the_same_message(inference):
