@@ -14,7 +14,6 @@ from mods_grpc.transport.http2.settings import ACKNOWLEDGEMENT
 from mods_grpc.transport.http2.stream import Http2Stream
 from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
 
-_OPENING_COST = 4  # of a stream, in ordinary frames: a handler starts, or the request is rejected
 _BYTES_PER_COST = 4_096  # of DATA, which are copied a few times
 _READ_BYTES_PER_COST = 32_768  # which are copied for each turn
 _SETTINGS_COST = 10  # counted as useless frames: every open stream is visited
@@ -293,7 +292,7 @@ class FrameReader:
                     raise StreamFault(ResetReason.MALFORMED, str(error), stream_id) from error
                 if end and request.content_length:
                     raise StreamFault(ResetReason.MALFORMED, "no body, although content-length announces one", stream_id)
-                self.turn_cost += _OPENING_COST
+                self.turn_cost += 1
                 self._connection.open_stream(stream_id, request, end=end)
             elif (early := self._early_responses.get(stream_id)) is not None:
                 self._on_trailers(early, block, end=end)

@@ -4,8 +4,9 @@ import asyncio
 import heapq
 from collections.abc import Callable
 
-MAX_DIRECT_COST = 512  # of what is handled where the socket was read, in units of about 3 us, before connections have to queue
-MAX_QUEUED_COST = 256  # of what is handled for connections in the queue, in an iteration of the loop
+MAX_DIRECT_COST = 1_024  # of what is handled where the socket was read, in units of about 3 us, before connections have to queue
+MAX_QUEUED_COST = 192  # of what is handled for connections in the queue, in an iteration of the loop
+_LIGHT_COST = 32  # of a read after which the next iteration need not be prepared
 CREDIT = 256  # what a connection may cost at once, after it was quiet, before those that were busy meanwhile are served
 
 
@@ -21,7 +22,8 @@ class Turns:
     Attributes:
         mark: Of the connection that was served last; never lower than before.
         queue: The connections that wait, as a heap of marks; those with equal marks keep their order.
-        direct_cost_left: What may be handled outside the queue before the next iteration.
+        direct_cost_left: What may be handled outside the queue before the next iteration. Light reads share it with those of
+            later iterations, so that they don't have to wake the loop.
     """
 
     __slots__ = ("_is_scheduled", "_pushes", "direct_cost_left", "mark", "queue")
@@ -95,7 +97,7 @@ class Turn:
         turns.mark = max(turns.mark, self._mark)
         self._mark += cost
         turns.direct_cost_left -= cost
-        if turns.direct_cost_left <= 0:
+        if cost > _LIGHT_COST or turns.direct_cost_left < MAX_DIRECT_COST // 2:
             turns.schedule()
 
     def queue(self) -> None:
