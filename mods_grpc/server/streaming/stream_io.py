@@ -141,12 +141,13 @@ class StreamIO:
         """End the stream because its peer has taken too long."""
         if self._read_deadline <= self._timer.clock:
             seconds = self._idle_seconds
-            self.end(StreamTimeoutError(Reason.STREAM_IDLE, f"nothing was sent for {seconds:g} s", limit=f"{seconds:g}"))
+            error = StreamTimeoutError(Reason.STREAM_IDLE, f"nothing was sent for {seconds:g} s", limit=f"{seconds:g}")
         else:
             seconds = self._slow_seconds
-            self.end(StreamTimeoutError(Reason.SLOW_READER, f"an answer was not read for {seconds:g} s", limit=f"{seconds:g}"))
+            error = StreamTimeoutError(Reason.SLOW_READER, f"an answer was not read for {seconds:g} s", limit=f"{seconds:g}")
+        self.end(error, None, FINAL_STATUS_SECONDS)
 
-    def end(self, error: ModsError, final_message: bytes | None = None, seconds: float = FINAL_STATUS_SECONDS) -> None:
+    def end(self, error: ModsError, final_message: bytes | None, seconds: float) -> None:
         """End the stream with the status of an error, after a final message if there is one. Unread messages are discarded.
 
         Args:

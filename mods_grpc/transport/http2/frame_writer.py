@@ -32,6 +32,7 @@ class FrameWriter:
         max_data_bytes: Largest DATA frame that is sent, bytes.
         frames_sent: Response frames sent so far, without those that a window cut below a useful size.
         small_frames_sent: The frames that it cut so.
+        queued_bytes_sent: Bytes of bodies that could not be sent at once and have been sent since.
         paused: Whether the socket's buffer is full.
         closed: Whether nothing is sent any more; what is written then is dropped.
     """
@@ -49,6 +50,7 @@ class FrameWriter:
         "max_data_bytes",
         "paused",
         "peer",
+        "queued_bytes_sent",
         "small_frames_sent",
         "window",
     )
@@ -66,6 +68,7 @@ class FrameWriter:
         self.frames_sent = 0
         self._sent_at_cork = 0
         self.small_frames_sent = 0
+        self.queued_bytes_sent = 0
         self.paused = False
         self.closed = False
 
@@ -154,5 +157,7 @@ class FrameWriter:
             if left <= 0:
                 self._loop.call_soon(self.pump)
                 return
-            left -= ready.popleft().send_next()
+            size = ready.popleft().send_next()
+            left -= size
+            self.queued_bytes_sent += size
         self._pumping = False

@@ -11,6 +11,7 @@ from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.limits import SLOW_STREAM_BYTES, Limits
 from mods_grpc.transport.http2.stream import Http2Stream
 from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
+from mods_grpc.transport.sockets.uptake import Uptake
 
 DRAIN_PING = b"go away!"
 _MAX_DISCARDED_BYTES = 1_048_576  # that a peer may send after it was told why it is closed
@@ -74,14 +75,13 @@ class Shutdown:
         reason: Why a graceful shutdown has started, in which open streams may finish; None before.
     """
 
-    __slots__ = ("_connection", "_cut_at", "_discarded", "_last_accepted", "_progress", "_side_closed", "_timer", "reason")
+    __slots__ = ("_connection", "_discarded", "_last_accepted", "_progress", "_side_closed", "_timer", "reason")
 
     def __init__(self, connection: ClosableConnection) -> None:
         self._connection = connection
         self._discarded = 0
         self._last_accepted: int | None = None  # the last stream that is served, once the peer knows of the shutdown
         self._timer: asyncio.TimerHandle | None = None
-        self._cut_at = 0.0
         self._progress = (0, 0)
         self._side_closed = False
         self.reason: CloseReason | None = None
@@ -165,23 +165,22 @@ class Shutdown:
         if not graceful:
             self._timer = loop.call_later(limits.linger_seconds, connection.transport.abort)
             return
-        self._cut_at = loop.time() + limits.stall_seconds
-        self._progress = self._current_progress()
-        self._timer = loop.call_later(limits.drain_linger_seconds, self._check_progress)
+        uptake = Uptake(connection.transport, SLOW_STREAM_BYTES, loop.time())
+        self._progress = self._discarded, uptake.waiting
+        self._timer = loop.call_later(limits.drain_linger_seconds, self._check_progress, uptake)
 
-    def _check_progress(self) -> None:
-        loop, progress = asyncio.get_running_loop(), self._current_progress()
-        if loop.time() >= self._cut_at or (progress == self._progress and self._side_closed):
+    def _check_progress(self, uptake: Uptake) -> None:
+        """Cut a peer that neither sends nor takes anything, or that only sends."""
+        loop, limits = asyncio.get_running_loop(), self._connection.limits
+        idle_seconds = uptake.idle_seconds(loop.time())
+        progress = self._discarded, uptake.waiting
+        if idle_seconds >= limits.stall_seconds or (progress == self._progress and self._side_closed):
             self._connection.transport.abort()
             return
         if progress == self._progress:
             self._close_side()
         self._progress = progress
-        self._timer = loop.call_later(self._connection.limits.drain_linger_seconds, self._check_progress)
-
-    def _current_progress(self) -> tuple[int, int]:
-        """Return the bytes that the peer sent, and those that it has not taken."""
-        return self._discarded, self._connection.transport.get_write_buffer_size()
+        self._timer = loop.call_later(limits.drain_linger_seconds, self._check_progress, uptake)
 
 
 class Keepalive:
@@ -203,9 +202,10 @@ class Keepalive:
         self._header_block: HeaderBlockAssembler | None = None
         self._header_block_at = now
         self._ping_sent_at: float | None = None
-        self._stalled_at: float | None = None
+        self._stall: Uptake | None = None  # while the socket's buffer is full
         self._drain_started_at: float | None = None
         self._slow_queues: dict[SendQueue, tuple[float, int]] = {}  # start and progress of the current slow period
+        self._slow_connection = now, 0  # the same of all queues together
         self._timer = loop.call_later(_TICK_SECONDS, self._tick)
 
     def on_ping_ack(self, payload: bytes) -> None:
@@ -214,12 +214,12 @@ class Keepalive:
             self._ping_sent_at = None
 
     def on_stall(self) -> None:
-        """Handle a full socket buffer: the peer does not read."""
-        self._stalled_at = self._loop.time()
+        """Handle a full socket buffer: the peer reads slowly, or not at all."""
+        self._stall = Uptake(self._connection.transport, SLOW_STREAM_BYTES, self._loop.time())
 
     def on_resume(self) -> None:
-        """Handle a socket buffer with room: the peer reads again."""
-        self._stalled_at = None
+        """Handle a socket buffer with room: the peer has read."""
+        self._stall = self._ping_sent_at = None
         self._last_sign_at = self._loop.time()
 
     def start_drain(self) -> None:
@@ -244,9 +244,10 @@ class Keepalive:
         """Check all timeouts, and return why the connection must be closed; None if it may stay."""
         connection, limits = self._connection, self._connection.limits
         reader = connection.frame_reader
-        if self._stalled_at is not None:
-            overdue = now - self._stalled_at > limits.stall_seconds
-            return ConnectionFault(CloseReason.READS_NOTHING, "the peer reads nothing") if overdue else None
+        if self._stall is not None:
+            overdue = self._stall.idle_seconds(now) > limits.stall_seconds
+            detail = f"below {SLOW_STREAM_BYTES} bytes taken in {limits.stall_seconds:g} s"
+            return ConnectionFault(CloseReason.READS_NOTHING, detail) if overdue else None
         if not reader.settings_acknowledged and now - self._connected_at > limits.handshake_seconds:
             return ConnectionFault(CloseReason.OPENING_TIMEOUT, "no preface, SETTINGS and acknowledgement in time")
         if reader.header_block is not self._header_block:
@@ -267,17 +268,26 @@ class Keepalive:
         return self._ping_fault(now)
 
     def _cancel_slow_streams(self, now: float) -> None:
+        """Reset streams that make too little progress.
+
+        A stream whose own window is open waits for its turn. How soon that comes is up to its peer, but not to the stream: then
+        it is enough that the connection sends `SLOW_STREAM_BYTES` for each stream that has something to send.
+        """
         connection, seconds = self._connection, self._connection.limits.slow_stream_seconds
         previous, self._slow_queues = self._slow_queues, {}
         if not connection.send_budget.total:
             return
-        for stream in tuple(connection.table.open.values()):
-            queue = stream.send_queue
-            if queue is None:
-                continue
+        queued = [(stream, stream.send_queue) for stream in connection.table.open.values() if stream.send_queue is not None]
+        connection_since, sent = self._slow_connection
+        if connection.frame_writer.queued_bytes_sent - sent >= SLOW_STREAM_BYTES * len(queued):
+            connection_since = now
+            self._slow_connection = now, connection.frame_writer.queued_bytes_sent
+        for stream, queue in queued:
             since, progress = previous.get(queue, (now, queue.progress))
             if queue.progress - progress >= SLOW_STREAM_BYTES:
                 since, progress = now, queue.progress
+            elif stream.window > 0:
+                since = max(since, connection_since)
             if now - since > seconds:
                 connection.cancel_slow_stream(stream)
             else:

@@ -25,9 +25,11 @@ class Limits:
         header_seconds: Time between HEADERS and the end of its header block.
         keepalive_seconds: Silence after which the peer is sent a PING.
         ping_timeout_seconds: Time for a sign of life after that PING: any frame, or `SLOW_STREAM_BYTES` of one.
-        stall_seconds: Time for which a peer may leave our bytes unread; nothing is read from it meanwhile. Also the longest time
-            that a connection which ended gracefully waits for its peer to close.
-        slow_stream_seconds: Time in which a stream with queued data must send `SLOW_STREAM_BYTES`, or all of it.
+        stall_seconds: Time in which a peer must take `SLOW_STREAM_BYTES` of what fills its socket; nothing is read from it
+            meanwhile. Also the longest time without such progress that a connection which ended gracefully waits for its peer to
+            close.
+        slow_stream_seconds: Time in which a stream with queued data must send `SLOW_STREAM_BYTES`, or all of it. For streams that
+            wait only for their turn it is enough that the connection sends as much for each.
         idle_seconds: Time without a stream after which the connection is closed.
         linger_seconds: Time that a peer has to read why its connection was closed.
         drain_linger_seconds: Time without progress after which a connection that ended gracefully is cut, if its peer has not

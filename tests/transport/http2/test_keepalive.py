@@ -151,6 +151,75 @@ def test_a_peer_that_reads_again_in_time_loses_nothing(stepped):
     assert wire.alive()
 
 
+def stalled(stepped):
+    """Return a peer that has stopped reading a large answer."""
+    wire = Wire(stepped)
+    wire.send(settings(initial_window=2**31 - 1), frames.window_update(0, 2**30), request(1, end=True))
+    wire.transport.stuck = True
+    wire.do(
+        lambda: (wire.handler.receivers[1].stream.send_headers(OPENING), wire.handler.receivers[1].stream.send_data(bytes(10**7)))
+    )
+    assert wire.transport.reading_paused
+    return wire
+
+
+def test_a_peer_that_reads_slowly_but_steadily_stays(stepped):
+    wire = stalled(stepped)
+    for _ in range(120):
+        stepped.advance(0.5)
+        wire.transport.take(1_000)  # so that it takes minutes until the socket's buffer has room again
+    assert wire.transport.reading_paused
+    assert not wire.transport.ended
+    wire.transport.unstick()
+    stepped.settle(100)
+    assert wire.alive()
+
+
+def test_a_slow_peer_that_stops_reading_is_cut_in_time(stepped):
+    wire = stalled(stepped)
+    for _ in range(30):
+        stepped.advance(1)
+        wire.transport.take(5_000)
+    stepped.advance(19)
+    assert not wire.transport.ended
+    stepped.advance(4)
+    assert wire.transport.aborted
+    assert [reason for _, reason, _ in wire.observer.ends] == ["reads_nothing"]
+
+
+def test_a_peer_that_reads_next_to_nothing_is_cut_as_one_that_reads_nothing(stepped):
+    wire = stalled(stepped)
+    for _ in range(25):
+        stepped.advance(1)
+        wire.transport.take(100)
+    assert wire.transport.aborted
+
+
+def open_many(wire, streams, size):
+    """Start answers on so many streams, each with an open window, that wait for the window of the connection."""
+    wire.send(settings(initial_window=2**31 - 1), *[request(number, end=True) for number in range(1, 2 * streams, 2)])
+    for receiver in wire.handler.receivers.values():
+        wire.do(lambda receiver=receiver: (receiver.stream.send_headers(OPENING), receiver.stream.send_data(bytes(size))))
+
+
+def test_streams_that_wait_for_their_turn_on_a_slow_connection_stay(wire):
+    open_many(wire, 128, 300_000)
+    for _ in range(200):
+        wire.loop.advance(1)
+        wire.send(frames.window_update(0, 15_000))
+    assert len(wire.connection.table.open) == 128
+    assert not wire.observer.resets
+
+
+def test_streams_that_wait_for_the_window_of_a_connection_which_trickles_are_reset(wire):
+    open_many(wire, 128, 300_000)
+    for _ in range(70):
+        wire.loop.advance(1)
+        wire.send(frames.window_update(0, 500))
+    assert len(wire.connection.table.open) < 10
+    assert {reason for _, reason, _ in wire.observer.resets} == {"slow_reader"}
+
+
 def test_a_stream_whose_peer_takes_too_little_is_reset_even_if_its_handler_has_ended(wire):
     wire.send(settings(initial_window=0), request(1, end=True), request(3, end=True))
     for receiver in wire.handler.receivers.values():

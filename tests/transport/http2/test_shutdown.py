@@ -5,7 +5,7 @@ from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.wire import TRAILERS, Wire, data, request
+from tests.support.http2.wire import OPENING, TRAILERS, Wire, data, request, settings
 
 
 def goaways(wire):
@@ -162,6 +162,21 @@ def test_a_peer_that_slowly_reads_the_last_of_a_connection_gets_it_whole(wire):
         assert not wire.transport.aborted
         wire.transport.take(60)
     assert wire.names()[-1] == "RstStream"
+
+
+def test_a_peer_that_reads_slowly_has_as_long_as_it_takes_for_the_last_of_a_connection(wire):
+    wire.send(settings(initial_window=2**31 - 1), frames.window_update(0, 2**30), request(1, end=True))
+    wire.transport.stuck = True
+    stream = wire.handler.receivers[1].stream
+    wire.do(lambda: (stream.send_headers(OPENING), stream.send_data(bytes(60_000), end=True)))
+    wire.do(wire.connection.go_away)
+    wire.loop.advance(2.5)
+    assert wire.connection.closing
+    while wire.transport.buffer:
+        wire.loop.advance(4)
+        assert not wire.transport.aborted
+        wire.transport.take(4_000)
+    assert sum(len(frame.data) for frame in wire.read() if type(frame).__name__ == "DataFrame") == 60_000
 
 
 def test_a_peer_that_sends_for_ever_after_a_graceful_end_is_cut(wire):
