@@ -106,8 +106,9 @@ class Repository:
     def expire_unserved(self) -> None:
         """Drop series that no stream has used for too long though their model does not serve, and those above the limit."""
         for entry in self.entries():
-            if entry.state is VersionState.RETIRED and entry.loaded is not None:
-                entry.loaded.series.evict_idle()
+            loaded = entry.loaded
+            if entry.state is VersionState.RETIRED and loaded is not None and not loaded.series.lock.locked:
+                loaded.series.evict_idle()
         self.unserved.expire({entry.name for entry in self.entries() if entry.state is VersionState.LOADING})
 
     def model_series(self) -> list[ModelSeries]:

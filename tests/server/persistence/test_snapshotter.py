@@ -1,5 +1,6 @@
 """Saved series wait for their model, whatever order models load in, and go back to the file while it is not served."""
 
+import asyncio
 import logging
 import shutil
 import threading
@@ -8,7 +9,9 @@ import grpc
 import pytest
 
 from mods_grpc.server.models.loader import Loader
+from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.persistence.snapshot_file import read_state
+from mods_grpc.server.persistence.snapshotter import Snapshotter
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, verdict_pb2
 from tests.server.models.test_reload import longer_window, make_manifest, publish_other
@@ -224,6 +227,28 @@ def test_the_series_of_a_stream_that_pinned_an_older_version_are_restored_with_i
             pinned = open_stream(channel, "tiny", version=1)
             assert (pinned.opened.state, pinned.opened.series_held) == (RESUMED, 1)
             assert pinned.row(row).verdict.status == SCORED
+
+
+def test_a_sensor_counts_as_stale_whose_pinned_stream_went_on_with_a_model_that_was_away(repository, path, tmp_path):
+    with served(repository, path) as server, channel_to(server) as channel:
+        feed(server, ["tiny"])
+        pinned = open_stream(channel, "tiny", version=1)
+        (repository / "tiny").rename(tmp_path / "away")
+        server.rescan()
+        assert pinned.row(HELD_ROWS).verdict.status == SCORED
+        (tmp_path / "away").rename(repository / "tiny")
+        server.rescan()
+        assert origins(server, ["tiny"]) == [FRESH]
+        pinned.cut()
+
+
+def test_a_stop_before_the_file_was_read_leaves_it_as_it_is(repository, path):
+    with served(repository, path) as server:
+        feed(server)
+    content = path.read_bytes()
+    loader = Loader(folder=repository, provider="cpu", max_series=9, max_series_per_sensor=9, state_idle_seconds=9)
+    assert asyncio.run(Snapshotter(Repository(loader), path, 1.0).stop())
+    assert path.read_bytes() == content
 
 
 def test_a_file_of_a_server_that_knew_neither_journal_nor_single_stale_sensors_is_read(repository, path, tmp_path):
