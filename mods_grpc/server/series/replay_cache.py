@@ -26,27 +26,28 @@ class LastReplies:
 
     def __init__(self, restored: CachedReplies | None = None) -> None:
         self._restored: CachedReplies = deque() if restored is None else restored
-        self._replies: OrderedDict[str, CachedReply] = OrderedDict()  # by the first series of the request
+        self._replies: OrderedDict[str, tuple[CachedReply, int]] = OrderedDict()  # with its size, by first series of the request
         self._bytes = 0
 
-    def store(self, series: str, reply: CachedReply) -> None:
-        """Replace the reply to a series, and drop the oldest ones above MAX_SENSOR_BYTES."""
-        previous = self._replies.pop(series, None)
-        self._bytes += _size(reply) - (_size(previous) if previous else 0)
-        self._replies[series] = reply
-        while self._bytes > MAX_SENSOR_BYTES and len(self._replies) > 1:
-            self._bytes -= _size(self._replies.popitem(last=False)[1])
+    def store(self, series: str, reply: CachedReply, size: int) -> None:
+        """Replace the reply to a series, of `size` bytes with its request, and drop the oldest ones above MAX_SENSOR_BYTES."""
+        replies = self._replies
+        previous = replies.pop(series, None)
+        replies[series] = reply, size
+        self._bytes += size if previous is None else size - previous[1]
+        while self._bytes > MAX_SENSOR_BYTES and len(replies) > 1:
+            self._bytes -= replies.popitem(last=False)[1][1]
 
     def lookup(self, series: str, request: bytes) -> bytes | None:
         """Return the reply to the last request for a series, if it is this one."""
-        reply = self._replies.get(series)
-        if reply is not None:
-            return reply.reply if reply.request == request else None
+        last = self._replies.get(series)
+        if last is not None:
+            return last[0].reply if last[0].request == request else None
         return _find(self._restored, request)
 
     def list_replies(self) -> list[CachedReply]:
         """Return the replies, the oldest first."""
-        return list(self._replies.values())
+        return [reply for reply, _ in self._replies.values()]
 
 
 class ReplayCache:
@@ -70,13 +71,13 @@ class ReplayCache:
         self.is_replaying = True
         self._previous = previous
         for entry in tuple(previous):  # this stream may break too before the client has asked for them
-            self._append(entry)
+            self._append(entry, len(entry.request) + len(entry.reply))
 
     def store(self, series: str, request: bytes, reply: bytes) -> None:
         """Add the reply to a request whose first series this is, and drop the oldest ones above MAX_CACHED_BYTES."""
-        entry = CachedReply(request, reply)
-        self._append(entry)
-        self.last.store(series, entry)
+        entry, size = CachedReply(request, reply), len(request) + len(reply)
+        self._append(entry, size)
+        self.last.store(series, entry, size)
 
     def lookup(self, series: str, request: bytes) -> bytes | None:
         """Return the reply of another stream to the same request, whose first series this is; None where it was not sent it."""
@@ -88,16 +89,13 @@ class ReplayCache:
         self.is_replaying = False
         self._previous = deque()
 
-    def _append(self, entry: CachedReply) -> None:
+    def _append(self, entry: CachedReply, size: int) -> None:
         self.entries.append(entry)
-        self._bytes += _size(entry)
+        self._bytes += size
         while self._bytes > MAX_CACHED_BYTES and len(self.entries) > 1:
-            self._bytes -= _size(self.entries.popleft())
+            oldest = self.entries.popleft()
+            self._bytes -= len(oldest.request) + len(oldest.reply)
 
 
 def _find(replies: CachedReplies, request: bytes) -> bytes | None:
     return next((reply for cached, reply in tuple(replies) if cached == request), None)
-
-
-def _size(reply: CachedReply) -> int:
-    return len(reply.request) + len(reply.reply)

@@ -54,12 +54,12 @@ def test_of_the_last_replies_only_the_latest_of_each_series_stays_within_the_lim
     monkeypatch.setattr(replay_cache, "MAX_SENSOR_BYTES", 4)
     last = LastReplies()
     for series, request in (("a", b"1"), ("b", b"2"), ("a", b"3"), ("c", b"4")):
-        last.store(series, CachedReply(request, b"."))
+        last.store(series, CachedReply(request, b"."), 2)
     assert last.list_replies() == [(b"3", b"."), (b"4", b".")]
     assert last.lookup("b", b"2") is None
     assert last.lookup("a", b"1") is None
     assert last.lookup("a", b"3") == b"."
-    last.store("b", CachedReply(bytes(100), b"."))
+    last.store("b", CachedReply(bytes(100), b"."), 101)
     assert len(last.list_replies()) == 1
 
 
