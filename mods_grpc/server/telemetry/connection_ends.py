@@ -31,26 +31,29 @@ class ConnectionEnds:
         self._closed = {reason: closed.labels(reason) for reason in CloseReason}
         self._reset = {reason: reset.labels(reason) for reason in ResetReason}
         self._clock = clock
-        self._logged_at: dict[tuple[str, str], float] = {}
-        self._unlogged: Tally[tuple[str, str]] = Tally()
+        self._logged_at: dict[tuple[type, str], float] = {}
+        self._unlogged: Tally[tuple[type, str]] = Tally()
 
     def on_close(self, peer: str, reason: CloseReason, detail: str) -> None:
         """Count and log a connection that ended or was refused."""
         self._closed[reason].inc()
-        if not reason.is_ordinary:
-            self._log("connection_closed", peer, reason, detail)
+        if not reason.is_ordinary and self._may_log(reason):
+            logger.warning("connection_closed", extra=self._make_fields(peer, reason, detail))
 
     def on_reset(self, peer: str, reason: ResetReason, detail: str) -> None:
         """Count and log a stream that was reset."""
         self._reset[reason].inc()
-        if not reason.is_ordinary:
-            self._log("stream_reset", peer, reason, detail)
+        if not reason.is_ordinary and self._may_log(reason):
+            logger.warning("stream_reset", extra=self._make_fields(peer, reason, detail))
 
-    def _log(self, event: str, peer: str, reason: str, detail: str) -> None:
-        now, kind = self._clock(), (event, reason)
+    def _may_log(self, reason: CloseReason | ResetReason) -> bool:
+        now, kind = self._clock(), (type(reason), reason)
         if now - self._logged_at.get(kind, -LOG_SECONDS) < LOG_SECONDS:
             self._unlogged[kind] += 1
-            return
+            return False
         self._logged_at[kind] = now
-        fields = {"peer": peer, "reason": reason, "detail": detail, "more": self._unlogged.pop(kind, 0)}
-        logger.warning(event, extra=fields)
+        return True
+
+    def _make_fields(self, peer: str, reason: CloseReason | ResetReason, detail: str) -> dict[str, object]:
+        more = self._unlogged.pop((type(reason), reason), 0)
+        return {"peer": peer, "reason": reason, "detail": detail, "more": more}
