@@ -1,12 +1,16 @@
 """Frames on streams that are closed already: what they cost their stream, and that they cost no other (RFC 9113, section 5.1)."""
 
+import random
+
 import pytest
 from h2.errors import ErrorCodes as Code
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.hpack import encode
 from mods_grpc.transport.http2.limits import Limits
-from tests.support.http2.wire import REQUEST, TRAILERS, Wire, data, headers, request
+from tests.support.http2.wire import REQUEST, TRAILERS, SteppedLoop, Wire, data, headers, request
 
 LATE = {
     "DATA": data(1, b"late"),
@@ -172,3 +176,49 @@ def test_trailers_after_the_end_cost_only_their_call(wire):
     assert resets(wire) == [(1, Code.STREAM_CLOSED)]
     assert wire.handler.receivers[1].codes == [Code.STREAM_CLOSED]
     assert not wire.handler.receivers[3].codes
+
+
+def interleave(choice, calls):
+    """Return the frames of calls in the order of each, mixed at random; each call begins after the one before."""
+    mixed, waiting, under_way = [], list(calls), []
+    while waiting or under_way:
+        if waiting and (not under_way or choice.random() < 0.3):
+            under_way.append(list(waiting.pop(0)))
+            mixed.append(under_way[-1].pop(0))
+        else:
+            mixed.append(choice.choice(under_way).pop(0))
+        under_way = [frames_left for frames_left in under_way if frames_left]
+    return mixed
+
+
+@given(st.integers(), st.integers(2, 40), st.sampled_from(["echo", "reset", "refuse"]))
+def test_calls_that_are_cancelled_at_any_moment_cost_no_other_call(seed, calls, server):
+    """RST_STREAM stands anywhere among the frames of a call, and those after it still leave, or do not."""
+    choice, loop = random.Random(seed), SteppedLoop()
+    wire, scripts, whole = Wire(loop, echoing=True), [], set()
+    for number in range(1, 2 * calls, 2):
+        script = [
+            request(number),
+            data(number, b"some"),
+            data(number, b" rows"),
+            choice.choice([data(number, end=True), headers(number, TRAILERS, end=True)]),
+        ]
+        if choice.random() < 0.5:
+            at = choice.randrange(len(script))
+            after = script[at:] if at and choice.random() < 0.7 else []
+            script = [*script[:at], frames.reset(number, Code.CANCEL), *after]
+        else:
+            whole.add(number)
+        scripts.append(script)
+    for frame in interleave(choice, scripts):
+        wire.send(frame)
+        cancelled = [one for number, one in wire.handler.receivers.items() if number not in whole and not one.codes]
+        if cancelled and server != "echo" and choice.random() < 0.3:
+            one = choice.choice(cancelled)
+            wire.do(one.stream.reset, Code.CANCEL) if server == "reset" else wire.do(one.echo)
+    answers = [frame for frame in wire.read() if type(frame).__name__ == "DataFrame" and frame.stream_id in whole]
+    assert {frame.stream_id: frame.data for frame in answers} == dict.fromkeys(whole, b"some rows")
+    assert wire.alive()
+    wire.transport.abort()
+    loop.settle()
+    loop.close()
