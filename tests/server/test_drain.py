@@ -1,5 +1,7 @@
 """A drain sends what waits for the windows of its peers, as long as the grace lasts, and no peer can make it last longer."""
 
+import ssl
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from mods_grpc.protobuf.arrays import pack_float64
 from mods_grpc.server.streaming import stream_io
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import values_pb2
+from tests.support import certificates
 from tests.support.http2.window_peer import WINDOW, WindowPeer
 from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
 from tests.support.rpc.client import observation_batch
@@ -16,7 +19,7 @@ FORECAST, STREAM = (f"/mods.v1.InferenceService/{name}" for name in ("Forecast",
 WINDOWS = 100  # of a request of 6 kB, whose answer of about 150 kB is larger than the windows of a connection
 COVERAGES = [number / 100 for number in range(50, 66)]
 CALLS = 8
-UNAVAILABLE = 14
+OK, UNAVAILABLE = 0, 14
 
 
 @pytest.fixture
@@ -59,8 +62,23 @@ def count_scored(server):
     return count(server, "mods_observations_total", outcome="scored")
 
 
-def test_answers_that_wait_for_the_windows_of_their_peer_are_sent_whole(repository):
-    with running_server(repository=repository, grace_seconds=20.0) as server, WindowPeer(server.app.port) as peer:
+def secure(folder):
+    """Return the options of a server with TLS, and the context of its client."""
+    authority = certificates.make_authority(folder)
+    key, certificate = certificates.make_certificate(folder, authority, "server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(authority[1])
+    context.set_alpn_protocols(["h2"])
+    return {"tls_certificate": str(certificate), "tls_key": str(key)}, context
+
+
+@pytest.mark.parametrize("tls", [False, pytest.param(True, marks=certificates.needs_openssl)], ids=["plain", "TLS"])
+def test_answers_that_wait_for_the_windows_of_their_peer_are_sent_whole(repository, tmp_path_factory, tls):
+    options, context = secure(tmp_path_factory.mktemp("keys")) if tls else ({}, None)
+    with (
+        running_server(repository=repository, grace_seconds=20.0, **options) as server,
+        WindowPeer(server.app.port, tls=context) as peer,
+    ):
         for _ in range(CALLS):
             peer.call(FORECAST, large_request())
         fill_window(peer)
@@ -77,7 +95,8 @@ def test_answers_that_wait_for_the_windows_of_their_peer_are_sent_whole(reposito
         assert server.stopped_in_time
 
 
-def test_streams_whose_answers_wait_for_the_windows_of_their_peer_get_them_and_are_told(repository, monkeypatch):
+@pytest.mark.parametrize("half_closed", [False, True], ids=["open", "half-closed"])
+def test_streams_whose_answers_wait_for_the_windows_of_their_peer_get_them_and_are_told(repository, monkeypatch, half_closed):
     monkeypatch.setattr(stream_io, "FINAL_STATUS_SECONDS", 0.2)  # which bounds other ends than a drain
     with running_server(repository=repository, grace_seconds=20.0) as server, WindowPeer(server.app.port) as peer:
         streams = [peer.call(STREAM, opening(f"sensor {number}"), rows(1), end=False) for number in range(CALLS)]
@@ -86,13 +105,15 @@ def test_streams_whose_answers_wait_for_the_windows_of_their_peer_get_them_and_a
         peer.call(FORECAST, large_request())
         fill_window(peer)
         for stream in streams:
-            peer.write(stream, rows(2))
+            peer.write(stream, rows(2), end=half_closed)
         peer.read_until(lambda: count_scored(server) == before + 4 * CALLS)
         server.begin_stop()
         peer.read(1.0)
         peer.read_all()
-        assert [peer.statuses[stream] for stream in streams] == [UNAVAILABLE] * CALLS
-        assert [kinds(peer, stream) for stream in streams] == [["opened", "answer", "answer", "draining"]] * CALLS
+        # a stream that its peer has closed is over with its last answer
+        assert [peer.statuses[stream] for stream in streams] == [OK if half_closed else UNAVAILABLE] * CALLS
+        expected = ["opened", "answer", "answer"] if half_closed else ["opened", "answer", "answer", "draining"]
+        assert [kinds(peer, stream) for stream in streams] == [expected] * CALLS
         assert peer.statuses[max(peer.statuses)] == 0
         peer.close()
         server.join()

@@ -255,10 +255,8 @@ class Connection(asyncio.Protocol):
 
     def on_ping_ack(self, payload: bytes) -> None:
         """Handle the acknowledgement of a PING of ours."""
-        if payload == DRAIN_PING:
+        if payload == DRAIN_PING:  # that of a keepalive PING is a sign of life like any frame
             self.shutdown.finish()
-        else:
-            self.keepalive.on_ping_ack(payload)
 
     def close_streams(self) -> None:
         """Close all streams as lost, and notify their receivers."""

@@ -208,11 +208,6 @@ class Keepalive:
         self._slow_connection = now, 0  # the same of all queues together
         self._timer = loop.call_later(_TICK_SECONDS, self._tick)
 
-    def on_ping_ack(self, payload: bytes) -> None:
-        """Handle the acknowledgement of a PING."""
-        if payload == _KEEPALIVE_PING:
-            self._ping_sent_at = None
-
     def on_stall(self) -> None:
         """Handle a full socket buffer: the peer reads slowly, or not at all."""
         self._stall = Uptake(self._connection.transport, SLOW_STREAM_BYTES, self._loop.time())

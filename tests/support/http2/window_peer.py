@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import time
 from collections import Counter
 
@@ -24,6 +25,11 @@ def make_fields(path):
 class WindowPeer:
     """Reads whatever arrives, and acknowledges SETTINGS and PING; its windows stay as they are until `open_windows`.
 
+    Args:
+        port: Port of the server.
+        initial_window: Bytes of an answer that the server may send on a new stream.
+        tls: TLS context; None for no TLS.
+
     Attributes:
         bodies: What each stream has received, by its number.
         statuses: Number of the gRPC status of each call that ended; "RST" and the code if it was reset.
@@ -31,8 +37,10 @@ class WindowPeer:
         closed: Whether the server has closed the connection.
     """
 
-    def __init__(self, port, *, initial_window=WINDOW):
+    def __init__(self, port, *, initial_window=WINDOW, tls=None):
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._decoder = Decoder()
         self._unparsed = b""
         self._unopened = Counter()  # bytes by which each window has shrunk; stream 0 is the connection
@@ -53,7 +61,7 @@ class WindowPeer:
         self._socket.close()
 
     def send(self, *parts):
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `read` notices
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):  # `read` notices
             self._socket.sendall(b"".join(parts))
 
     def call(self, path, *messages, end=True):
@@ -76,7 +84,7 @@ class WindowPeer:
             received = self._socket.recv(65_536)
         except TimeoutError:
             return False
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
             received = b""
         self.closed = not received
         self._unparsed += received
