@@ -30,9 +30,16 @@ class LastReplies:
         self._bytes = 0
 
     def store(self, series: str, reply: CachedReply, size: int) -> None:
-        """Replace the reply to a series, of `size` bytes with its request, and drop the oldest ones above MAX_SENSOR_BYTES."""
+        """Replace the reply to a series, of `size` bytes with its request, and drop the oldest ones above MAX_SENSOR_BYTES.
+
+        A request that comes twice keeps its first reply: the second says that it is a duplicate.
+        """
         replies = self._replies
-        previous = replies.pop(series, None)
+        previous = replies.get(series)
+        if previous is not None:
+            if previous[0].request == reply.request:
+                return
+            del replies[series]
         replies[series] = reply, size
         self._bytes += size if previous is None else size - previous[1]
         while self._bytes > MAX_SENSOR_BYTES and len(replies) > 1:
