@@ -244,6 +244,7 @@ def test_a_second_signal_exits_immediately_and_not_with_0(repository):
         assert not any("Traceback" in line for line in server.lines)
 
 
+FIFO = object()  # stands for the path of one
 UNUSABLE = {
     "a repository that is absent": (["absent"], "cannot read the model repository absent: No such file or directory"),
     "an address of another machine": (
@@ -265,6 +266,11 @@ UNUSABLE = {
         [".", "--address", "127.0.0.1:0", "--tls-certificate", __file__, "--tls-key", __file__],
         "expected a certificate chain, its private key without a password",
     ),
+    "tokens from a FIFO": ([".", "--address", "127.0.0.1:0", "--token-file", FIFO], "fifo: expected a regular file"),
+    "a certificate from a FIFO": (
+        [".", "--address", "127.0.0.1:0", "--tls-certificate", FIFO, "--tls-key", FIFO],
+        "fifo: expected a regular file",
+    ),
     "tokens that are absent": ([".", "--address", "127.0.0.1:0", "--token-file", "absent"], "absent: No such file or directory"),
     "a metrics address of another machine": (
         [".", "--address", "127.0.0.1:0", "--health-address", "127.0.0.1:0", "--metrics-address", "192.0.2.1:1"],
@@ -276,9 +282,12 @@ UNUSABLE = {
 
 
 @pytest.fixture(scope="module")
-def failed_starts():
+def failed_starts(tmp_path_factory):
     """Exit status and lines of each unusable command, by case."""
-    return dict(zip(UNUSABLE, run_failing_servers(*(arguments for arguments, _ in UNUSABLE.values())), strict=True))
+    fifo = tmp_path_factory.mktemp("files") / "fifo"
+    os.mkfifo(fifo)
+    commands = [[fifo if word is FIFO else word for word in arguments] for arguments, _ in UNUSABLE.values()]
+    return dict(zip(UNUSABLE, run_failing_servers(*commands), strict=True))
 
 
 @pytest.mark.parametrize("case", UNUSABLE)

@@ -12,6 +12,7 @@ from typing import IO
 
 logger = logging.getLogger(__name__)
 
+MOUNTS = Path("/proc/self/mountinfo")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -59,6 +60,8 @@ def _check_existing(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise _refuse(path, f"it is {kind}; give the path of a file, which the server creates")
+    if str(path) in _read_mount_points():
+        raise _refuse(path, "it is a mount point, which can't be replaced; mount its folder instead")
     folder, user = path.parent.stat(), os.geteuid()
     if folder.st_mode & stat.S_ISVTX and user not in (0, status.st_uid, folder.st_uid):
         raise _refuse(
@@ -66,6 +69,14 @@ def _check_existing(path: Path) -> None:
         )
     if not os.access(path, os.R_OK):
         raise _refuse(path, "this user may not read it; give it to the server's user, or move it away to start without it")
+
+
+def _read_mount_points() -> set[str]:
+    try:
+        lines = MOUNTS.read_text().splitlines()
+    except OSError:  # another system
+        return set()
+    return {line.split()[4].replace(r"\040", " ") for line in lines}
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -1,6 +1,7 @@
 """Reads small files again when they change, so that credentials rotate without a restart."""
 
 import logging
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -63,4 +64,7 @@ class FileWatcher(Generic[Content]):
 
     def _signature(self) -> tuple[FileSignature, ...]:
         statuses = [path.stat() for path in self.paths]
+        for path, status in zip(self.paths, statuses, strict=True):
+            if not stat.S_ISREG(status.st_mode):  # reading a FIFO would wait for a writer
+                raise ValueError(f"{path}: expected a regular file")
         return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in statuses)

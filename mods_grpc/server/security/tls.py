@@ -52,13 +52,13 @@ class TlsFiles:
             OSError: A file can't be read or is no valid PEM file.
         """
         mutual = self.client_authorities is not None
-        self._load_context()  # grpcio would find out at the first handshake
 
         def read() -> grpc.ServerCertificateConfiguration:
             certificate, key, *authority = (path.read_bytes() for path in self.paths)
             return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if mutual else None)
 
         files = FileWatcher(self.paths, read)
+        self._load_context()  # grpcio would find out at the first handshake
         current = files.read()
 
         def fetch_changed() -> grpc.ServerCertificateConfiguration | None:

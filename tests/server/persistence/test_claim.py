@@ -36,6 +36,7 @@ def make_loop(path):
 
 
 LOCKS = []
+MOUNT = "36 35 98:0 /mnt1 %s rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n"
 UNUSABLE = {
     "a folder that is missing": (lambda path: path / "absent" / "state", "is missing; create it, with write permission"),
     "a folder": (make_folder, "it is a folder; give the path of a file"),
@@ -103,6 +104,16 @@ def test_a_file_that_may_not_be_read_is_refused_rather_than_replaced(tmp_path, m
     path.touch()
     monkeypatch.setattr(claim.os, "access", lambda *_: False)  # root may read everything
     with pytest.raises(OSError, match="this user may not read it; give it to the server's user"):
+        claim_state_file(path)
+
+
+def test_a_file_that_is_mounted_by_itself_is_refused_because_it_cannot_be_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "the state"
+    path.touch()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNT % str(path).replace(" ", r"\040"))
+    monkeypatch.setattr(claim, "MOUNTS", mounts)
+    with pytest.raises(OSError, match="it is a mount point, which can't be replaced; mount its folder instead"):
         claim_state_file(path)
 
 
