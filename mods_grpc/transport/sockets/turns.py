@@ -87,9 +87,9 @@ class Turn:
         if self.is_queued:
             return 0
         self._mark = max(self._mark, turns.mark - CREDIT)
-        if turns.queue and self._mark >= turns.queue[0][0]:
-            return 0
-        return turns.direct_cost_left
+        if not turns.queue:
+            return turns.direct_cost_left
+        return min(CREDIT, turns.direct_cost_left) if self._mark < turns.queue[0][0] else 0
 
     def end(self, cost: int) -> None:
         """Count what was handled since `begin`."""

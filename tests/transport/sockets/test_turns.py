@@ -140,3 +140,16 @@ def test_a_turn_that_fails_does_not_stop_the_others(loop):
     within(loop, both)
     iterate(loop, 3)
     assert log == ["failed", other]
+
+
+def test_while_others_wait_a_connection_gets_no_more_at_once_than_its_credit(loop):
+    turns, log = Turns(), []
+    busy, late = Peer(turns, log), Peer(turns, log, piece=1)
+
+    def both():
+        busy.receive(1_000)
+        turns.direct_cost_left = MAX_DIRECT_COST
+        late.receive(1_000)
+        return late.done
+
+    assert within(loop, both) == CREDIT
