@@ -244,6 +244,10 @@ class Connection(asyncio.Protocol):
             )
         )
 
+    def answer_late_frame(self, stream_id: int) -> None:
+        """Reset a stream that the peer has reset and still sends on."""
+        self._send_reset(stream_id, ResetReason.LATE_FRAME, "", ResetReason.LATE_FRAME.code)
+
     def reset_by_peer(self, stream_id: int, code: int) -> None:
         """Close a stream that the peer reset."""
         stream = self.table.reset_by_peer(stream_id)

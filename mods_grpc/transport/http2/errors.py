@@ -76,10 +76,11 @@ class CloseReason(_Reason):
 
 
 class ResetReason(_Reason):
-    """Why a stream was reset. Every RST_STREAM, in either direction, has exactly one of these."""
+    """Why a stream was reset: every RST_STREAM that is sent has one of these, and every one of a peer that ends an open stream."""
 
     BY_PEER = "by_peer", Code.CANCEL, "The peer reset it: a call that was cancelled, or whose deadline passed.", True
     CANCELLED = "cancelled", Code.CANCEL, "The server cancelled the handler.", True
+    LATE_FRAME = "late_frame", Code.STREAM_CLOSED, "The peer had reset it, and still sent a frame, as some clients do.", True
     EARLY_ANSWER = "early_answer", Code.NO_ERROR, "The answer was out, and the peer did not end its request.", True
     SHUTDOWN = "shutdown", Code.REFUSED_STREAM, "Opened after the peer had been told of the shutdown. Safe to retry.", True
     TOO_MANY_STREAMS = "too_many_streams", Code.REFUSED_STREAM, "`--max-concurrent-streams` are open. Safe to retry.", True

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.abuse_limits import AbuseLimits
-from mods_grpc.transport.http2.errors import CloseReason, Code, ConnectionFault, ResetReason, StreamFault
+from mods_grpc.transport.http2.errors import CloseReason, ConnectionFault, ResetReason, StreamFault
 from mods_grpc.transport.http2.flow_control import ReceiveWindow
 from mods_grpc.transport.http2.frame_writer import FrameWriter
 from mods_grpc.transport.http2.hpack import HARD_LIMIT_FACTOR, BlockDecoder
@@ -43,6 +43,9 @@ class FrameHandler(Protocol):
 
     def fail_stream(self, fault: StreamFault) -> None:
         """Reset a stream because its peer broke a rule."""
+
+    def answer_late_frame(self, stream_id: int) -> None:
+        """Reset a stream that the peer has reset and still sends on."""
 
     def reset_by_peer(self, stream_id: int, code: int) -> None:
         """Close a stream that the peer reset."""
@@ -335,7 +338,7 @@ class FrameReader:
             raise StreamFault(ResetReason.STREAM_CLOSED, "a frame on a stream that ended long ago", stream_id)
         if reset.by_peer:
             reset.by_peer = False
-            self._frame_writer.write(frames.reset(stream_id, Code.STREAM_CLOSED))
+            self._connection.answer_late_frame(stream_id)
         if 0 < size <= reset.window:
             reset.window -= size
         else:
