@@ -206,6 +206,7 @@ def make_channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
         ("grpc.keepalive_time_ms", int(KEEPALIVE_SECONDS * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),  # else a lost connection without calls is kept for good
         ("grpc.http2.ping_timeout_ms", int(PING_TIMEOUT_SECONDS * 1000)),  # keepalive_timeout_ms alone has no effect
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.so_reuseport", 0),  # a second server must not share the port silently

@@ -76,7 +76,7 @@ class CloseReason(_Reason):
 
 
 class ResetReason(_Reason):
-    """Why a stream was reset: every RST_STREAM that is sent has one of these, and every one of a peer that ends an open stream."""
+    """Why a stream was reset: each RST_STREAM that is sent has one of these, and each of a peer that ends an open stream."""
 
     BY_PEER = "by_peer", Code.CANCEL, "The peer reset it: a call that was cancelled, or whose deadline passed.", True
     CANCELLED = "cancelled", Code.CANCEL, "The server cancelled the handler.", True
