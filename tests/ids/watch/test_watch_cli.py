@@ -13,6 +13,7 @@ import pytest
 
 from mods_grpc.cli.main import main
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED
+from tests.support.cutting_proxy import cutting_proxy
 from tests.support.ids import live_day
 from tests.support.models.time_of_day import publish_day_model
 from tests.support.running_server import running_server
@@ -181,6 +182,22 @@ def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_rec
     complete = [alert for alert in expected if alert["window"]["end"] <= COMPLETE_UNTIL]
     assert raised == complete
     assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == raised
+
+
+def test_a_watch_whose_connection_is_lost_without_a_word_raises_the_alerts_of_the_whole_recording(
+    day, server, expected, tmp_path
+):
+    cut = len(day) * 3 // 5
+    with cutting_proxy(server) as proxy:
+        write_logs(tmp_path / "logs", day[:cut])
+        with watching(proxy.address, tmp_path, "--zeek", tmp_path / "logs", "--timeout", "1") as process:
+            wait_until_read(tmp_path, process, round(day[cut - 1][0] * 1e9) - 1_000)
+            proxy.lose_connections()
+            write_logs(tmp_path / "logs", day[cut:])
+            wait_until_read(tmp_path, process, round(day[-1][0] * 1e9) - 1_000)
+            log = stop(process)
+    assert "connection_replaced" in log
+    assert alerts(tmp_path / "alerts.jsonl") == [alert for alert in expected if alert["window"]["end"] <= COMPLETE_UNTIL]
 
 
 def test_a_watch_goes_on_while_one_output_or_the_checkpoint_can_not_be_written(day, server, expected, tmp_path):
