@@ -26,6 +26,7 @@ from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, fin
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, Expectation, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.logs.pipes import copying_pipes
 from mods_grpc.ids.logs.quarantine import Quarantine
+from mods_grpc.ids.sources.log_files import refuse_log
 
 
 def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -85,6 +86,9 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     if arguments.slide > arguments.window:
         print_error("--slide: expected a span of at most the --window, or records between two windows would count in none")
         return EXIT_USAGE
+    if arguments.begin is not None and arguments.end is not None and arguments.end <= arguments.begin:
+        print_error("--to: expected a time after --from")
+        return EXIT_USAGE
     from mods_grpc.ids.bulk.aggregate import BulkAggregator  # noqa: PLC0415 - the base install has no polars
 
     options = AggregatorOptions(
@@ -101,7 +105,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         writer = stack.enter_context(_open_writer(arguments, options))
         paths = stack.enter_context(copying_pipes(arguments.logs))
-        quarantine = stack.enter_context(Quarantine(arguments.quarantine))
+        quarantine = stack.enter_context(_open_quarantine(arguments.quarantine))
         progress = stack.enter_context(_progress_bar())
         task = progress.add_task("", total=None)
 
@@ -121,6 +125,8 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
             on_rejected=reject,
             on_block=show,
         )
+        if arguments.quarantine is not None:
+            refuse_log("--quarantine", arguments.quarantine, batch.listing)
         for row in batch.rows():
             writer.write(row)
         quarantine.close()
@@ -176,6 +182,13 @@ def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions) -> I
         except BaseException:
             sys.stderr.write(f"nothing was written to {arguments.output}\n")
             raise
+
+
+def _open_quarantine(path: Path | None) -> Quarantine:
+    try:
+        return Quarantine(path)
+    except OSError as error:
+        raise DataError(f"--quarantine {path}: {describe_os_error(error)}; give a file in a folder that is there") from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from mods_grpc.cli.arguments import add_command, open_client, watch_arguments
 from mods_grpc.cli.output import LiveView, write_json
 from mods_grpc.cli.watch_wiring import (
+    check_destinations,
     check_windows,
     choose_lateness,
     get_ready_model,
@@ -106,6 +107,7 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 def run_replay(arguments: argparse.Namespace) -> int:
     """Replay to the end."""
     set_up_logging("WARNING", "text")
+    check_destinations(arguments, arguments.logs)
     with ExitStack() as stack:
         client = stack.enter_context(open_client(arguments))
         model = get_ready_model(client, arguments)

@@ -17,6 +17,7 @@ from typing import Any
 from mods_grpc.cli.arguments import add_command, open_client, span, watch_arguments
 from mods_grpc.cli.output import LiveView
 from mods_grpc.cli.watch_wiring import (
+    check_destinations,
     check_windows,
     choose_lateness,
     get_ready_model,
@@ -25,6 +26,7 @@ from mods_grpc.cli.watch_wiring import (
     make_columns,
     make_pipeline,
     make_sinks,
+    tell_of_past_work,
     warn_of_useless_patterns,
 )
 from mods_grpc.client import Client, ModelInfo
@@ -46,7 +48,7 @@ from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
-from mods_grpc.ids.watch.source_check import check_archive, check_events, check_folder, check_free_port, check_socket
+from mods_grpc.ids.watch.source_check import check_archive, check_events, check_folder, check_free_port, check_socket, check_state
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.server.config import check_listen_address, split_host_port
@@ -137,7 +139,11 @@ def run_watch(arguments: argparse.Namespace) -> int:
     if arguments.metrics_address:
         check_free_port("--metrics-address", *split_host_port(arguments.metrics_address))
     _check_source(arguments)
+    for source in filter(None, (arguments.zeek, arguments.eve)):
+        check_destinations(arguments, [source])
+        check_state(arguments.state, source)
     warn_of_useless_patterns(arguments)
+    tell_of_past_work(arguments)
     stop = Event()
     with install_signal_handlers(stop):
         try:

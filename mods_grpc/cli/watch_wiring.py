@@ -3,8 +3,8 @@
 import argparse
 import dataclasses
 import logging
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from mods_grpc.ids.alerts.series_patterns import find_useless
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.alerts.sinks.sink import Sink, StreamSink
+from mods_grpc.ids.alerts.sinks.target import parse_destination
 from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
 from mods_grpc.ids.health.blindness import Blindness
+from mods_grpc.ids.sources.file_names import parse_name
 from mods_grpc.ids.watch.monitoring import watched_features
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
@@ -130,6 +132,28 @@ def make_sinks(arguments: argparse.Namespace, state: Path | None) -> SinkGroup:
     return open_sinks(arguments.alerts or [DEFAULT_ALERTS], state)
 
 
+def check_destinations(arguments: argparse.Namespace, sources: Sequence[Path]) -> None:
+    """Check that no destination of --alerts is a log that is read.
+
+    Args:
+        arguments: The flags.
+        sources: Files and folders of logs.
+
+    Raises:
+        DataError: One is.
+    """
+    for destination in arguments.alerts:
+        target = parse_destination(destination)
+        if target.scheme != "file":
+            continue
+        path = Path(target.place).resolve()
+        name = parse_name(path.name)
+        is_log = name.is_eve or name.protocol is not None
+        for source in (source.resolve() for source in sources):
+            if is_log and source in path.parents if source.is_dir() else path == source:
+                raise DataError(f"--alerts {destination}: is a log that is read, or is called like one; give another file")
+
+
 def make_pipeline(
     arguments: argparse.Namespace,
     client: Client,
@@ -215,6 +239,15 @@ def warn_of_useless_patterns(arguments: argparse.Namespace) -> None:
         fields = {"file": f"{arguments.suppress}{_find_line(arguments.suppress, pattern)}", "pattern": pattern}
         hint = f"with --group-by {arguments.group_by} {series}"
         logger.warning("pattern_matches_nothing", extra={**fields, "hint": hint})
+
+
+def tell_of_past_work(arguments: argparse.Namespace) -> None:
+    """Log the planned work of --suppress that is over, so that its rule suppresses nothing live."""
+    for window in _make_suppression(arguments).maintenance:
+        if window.repeat is None and window.end < datetime.now(UTC):
+            logger.info(
+                "planned_work_over", extra={"file": str(arguments.suppress), "name_of_work": window.name, "end": str(window.end)}
+            )
 
 
 def _find_line(path: Path, text: str) -> str:

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -21,10 +23,13 @@ from tests.support.models.time_of_day import publish_day_model
 from tests.support.models.tiny import publish_tiny
 from tests.support.paths import ROOT
 from tests.support.running_server import Process, RunningServer, running_server
+from tests.support.small_logs import tsv
 
 LOCAL = ["--local", "10.0.0.0/24"]
 MINUTES = 60
 EVENT = {"timestamp": "2026-03-02T00:00:00.000000+0000", "event_type": "flow", "src_ip": "192.0.2.1", "dest_ip": "10.0.0.1"}
+
+ZEEK = tsv(count=20).replace(b"203.0.113.1", b"192.0.2.1")
 
 Ask = Callable[..., tuple[int, str]]
 
@@ -117,6 +122,9 @@ def test_a_model_of_features_that_are_no_aggregates(ask: Ask, tmp_path: Path) ->
         ),
         ("conn.log", bytes(range(128, 256)) * 40 + b"\n", "a capture of packets goes through Zeek or Suricata first"),
         ("trace.pcap", b"\xd4\xc3\xb2\xa1" + bytes(200), "is this the folder of the logs?"),
+        ("conn.log", ZEEK.decode().encode("utf-16"), "this is UTF-16, as some editors save text"),
+        ("conn.log", ZEEK.replace(b"\t", b"    "), "spaces stand where Zeek writes tabs, as after copying from a terminal"),
+        ("conn.log", ZEEK.replace(b"192.0.2.1", b"a1f7"), "a record needs two addresses; are they masked"),
     ],
 )
 def test_a_folder_without_logs(ask: Ask, tmp_path: Path, command: str, name: str, content: bytes, advice: str) -> None:
@@ -137,6 +145,47 @@ def test_windows_without_a_unit_or_other_than_the_model(ask: Ask, tmp_path: Path
     require(ask("aggregate", logs, "--output", "pool", "--window", "10"), EXIT_USAGE, "--window: give a unit: 10s, 10m or 10h")
     require(ask("aggregate", logs, "--output", "pool", "--slide", "2h"), EXIT_USAGE, "--slide: expected a span of at most the")
     require(ask("replay", logs, "--window", "1h"), EXIT_FAILED, "--window: tiny was trained with 1200 s", "leave the flag out")
+
+
+@pytest.mark.parametrize("name", ["logs.tar.gz", "logs.tar"])
+def test_an_archive_of_logs(ask: Ask, tmp_path: Path, name: str) -> None:
+    logs = write_logs(tmp_path / "logs")
+    with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as archive:
+        archive.add(logs, "logs")
+    require(ask("aggregate", name, "--output", "pool"), EXIT_DOUBTFUL, "tar: unpack it first")
+
+
+def test_times_in_the_wrong_order(ask: Ask, tmp_path: Path) -> None:
+    write_logs(tmp_path / "logs")
+    words = ["aggregate", "logs", "--output", "pool", "--from", "2026-03-03", "--to", "2026-03-02"]
+    require(ask(*words), EXIT_USAGE, "--to: expected a time after --from")
+
+
+def test_a_log_as_the_place_for_alerts_or_malformed_lines(ask: Ask, tmp_path: Path) -> None:
+    logs = write_logs(tmp_path / "logs")
+    before = (logs / "conn.log").read_bytes()
+    require(ask("replay", logs, *LOCAL, "--alerts", f"jsonl:{logs}/conn.log"), EXIT_FAILED, "is a log that is read")
+    words = ["aggregate", "logs", "--output", "pool", "--quarantine"]
+    require(ask(*words, "logs/conn.log"), EXIT_FAILED, "--quarantine logs/conn.log: is one of the logs that are read")
+    require(ask(*words, "no/where"), EXIT_FAILED, "error: --quarantine no/where: ", "give a file in a folder that is there")
+    assert (logs / "conn.log").read_bytes() == before
+
+
+def test_a_receiver_that_is_not_there(ask: Ask, tmp_path: Path) -> None:
+    logs = write_logs(tmp_path / "logs")
+    answer = ask("replay", logs, *LOCAL, "--alerts", "cef:tcp://127.0.0.1:1", "--significance", "0.5")
+    require(answer, EXIT_FAILED, "of the alerts and notices did not get to cef:tcp://127.0.0.1:1")
+
+
+def test_a_pipe_called_like_a_log_is_not_opened(ask: Ask, tmp_path: Path, server: RunningServer) -> None:
+    (tmp_path / "logs").mkdir()
+    os.mkfifo(tmp_path / "logs" / "conn.log")
+    with watching("watch", "--zeek", tmp_path / "logs", "--address", server.address, "--state", tmp_path / "state") as watch:
+        assert "a log of Zeek, such as conn.log; the folder holds conn.log" in wait_for_line(watch, " waiting ")
+        wait_for_line(watch, " watching ")
+        watch.send_signal(signal.SIGTERM)
+        watch.communicate(timeout=30)
+    assert watch.returncode == EXIT_DOUBTFUL
 
 
 def test_a_folder_of_output_that_is_in_use(ask: Ask, tmp_path: Path) -> None:
@@ -192,9 +241,14 @@ def test_a_socket_that_another_process_listens_on(ask: Ask, tmp_path: Path) -> N
     [
         (["--alerts", "cefs:udp://siem"], EXIT_USAGE, "--alerts: expected stdout or FORMAT:DESTINATION"),
         (["--alerts", "cef:tcp://siem#framing=lines"], EXIT_USAGE, "expected a framing of octet-counting or newline"),
+        (["--alerts", "jsonl:logs/conn.log"], EXIT_FAILED, "error: --alerts jsonl:logs/conn.log: is a log that is read"),
+        (["--alerts", "eve:logs/eve.json"], EXIT_FAILED, "or is called like one; give another file"),
+        (["--alerts", "eve:x", "--alerts", "cef:./x"], EXIT_FAILED, "eve:x writes to that file already; give each a file"),
+        (["--state", "logs"], EXIT_FAILED, "error: --state logs: is in the folder of the logs, which the sensor may empty"),
+        (["--state", "logs/state"], EXIT_FAILED, "is in the folder of the logs"),
         (["--alerts", "eve:logs"], EXIT_FAILED, "error: --alerts eve:logs: logs: expected a file for alerts, found a folder"),
         (["--alerts", "eve:logs/conn.log/x"], EXIT_FAILED, "error: --alerts eve:logs/conn.log/x: "),
-        (["--state", "logs/conn.log/x"], EXIT_FAILED, "give a folder that this user may write"),
+        (["--state", "file/x"], EXIT_FAILED, "give a folder that this user may write"),
         (["--false-alarms-per-day", "1e9"], EXIT_USAGE, "--false-alarms-per-day: expected a number above 0 up to 86400"),
         (["--false-alarms-per-day", "1440"], EXIT_FAILED, "below 1440, the windows of a day"),
     ],
@@ -203,6 +257,7 @@ def test_outputs_and_budgets_that_a_watch_cannot_use(
     ask: Ask, tmp_path: Path, options: list[str], code: int, advice: str
 ) -> None:
     write_logs(tmp_path / "logs")
+    (tmp_path / "file").touch()
     require(ask("watch", "--zeek", "logs", "--state", "state", *options), code, advice)
 
 
@@ -212,7 +267,7 @@ def test_a_rule_of_suppression_that_can_never_match_is_named_with_its_line(
     logs = write_logs(tmp_path / "logs")
     write_file(tmp_path / "rules.toml", b'# quiet\nallow = [\n  "10.0.0.0/24",\n  "10.0.0.0-10.0.0.9",\n]\n')
     ask("replay", logs, *LOCAL, "--suppress", "rules.toml", "--group-by", "host", "--dry-run")
-    (record,) = [record for record in caplog.records if record.message == "pattern_matches_nothing"]
+    (record,) = (record for record in caplog.records if record.message == "pattern_matches_nothing")
     assert record.__dict__["file"] == "rules.toml:4"
     assert "write the range as 10.0.0.0/29 and 10.0.0.8/31" in record.__dict__["hint"]
 

@@ -42,6 +42,7 @@ EXIT_HELP = (
 """Text for the help of commands that print doubts."""
 
 _TIME = re.compile(r"""^\{.*?"(?:ts|timestamp|@timestamp)"\s*:\s*"?([^",}]+)|^([^\t{,]+)""")
+_SPACED_CELLS = re.compile(r"^\d{9,}(?:\.\d+)?(?: +\S+){4}")
 _MAX_SHOWN_CHARACTERS = 80
 
 
@@ -154,7 +155,13 @@ def _explain_malformed(reason: str, example: RejectedExample | None, expected: E
     text = "" if example is None else example.text
     if text.count(",") >= 3 and "\t" not in text and not text.startswith("{"):
         return "this is CSV; give the log as Zeek or Suricata wrote it (TSV with its #fields line, or JSON)"
-    if sum(character == "\N{REPLACEMENT CHARACTER}" or not character.isprintable() for character in text) * 8 > len(text):
+    if text.count("\0") * 3 > len(text):
+        return "this is UTF-16, as some editors save text; give the file as Zeek or Suricata wrote it, or convert it to UTF-8"
+    if reason == "header" and "\t" not in text and _SPACED_CELLS.search(text):
+        return "spaces stand where Zeek writes tabs, as after copying from a terminal; give the file itself"
+    if sum(
+        character == "\N{REPLACEMENT CHARACTER}" or not (character.isprintable() or character == "\t") for character in text
+    ) * 8 > len(text):
         return "this is no text; a capture of packets goes through Zeek or Suricata first, and their logs come here"
     if reason == "time":
         return _explain_time(text, expected.now_ns)

@@ -5,6 +5,7 @@ import os
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -189,6 +190,18 @@ def open_listing(paths: Sequence[Path], protocols: Container[str]) -> LogListing
         said = f"left out: {left_out}" if left_out else "nothing is there"
         raise NoLogsError(f"{names}: no logs of {wanted}; {said}", listing)
     return listing
+
+
+def refuse_log(flag: str, output: Path, listing: LogListing) -> None:
+    """Refuse a file to write to that is one of the logs.
+
+    Raises:
+        DataError: It is.
+    """
+    for file in listing.files:
+        with suppress(OSError):
+            if output.samefile(file.path):
+                raise DataError(f"{flag} {output}: is one of the logs that are read; give another file")
 
 
 def group(files: Sequence[LogFile]) -> dict[str, list[LogFile]]:

@@ -29,6 +29,7 @@ MAX_BUFFERS_BYTES = 32 << 20  # shared by all files that are read at once
 _MAX_XZ_BYTES = 512 << 20  # memory for the dictionary of an xz file
 _SKIPPABLE = tuple(bytes([0x50 + number, 0x2A, 0x4D, 0x18]) for number in range(16))  # of lz4 and zstd
 _SKIPPABLE_HEADER_BYTES = 8
+_TAR_HEADER_BYTES, _TAR_MAGIC_AT = 512, 257
 
 
 class UnsupportedCompressionError(OSError):
@@ -424,10 +425,12 @@ def check_compression(path: Path) -> None:
     """Check that the text of a file can be read.
 
     Raises:
-        UnsupportedCompressionError: It is compressed in a way that can't be read.
+        UnsupportedCompressionError: It is compressed in a way that can't be read, or an archive of files.
         OSError: It can't be opened.
     """
-    open_log(path).close()
+    with open_log(path) as file:
+        if file.read(_TAR_HEADER_BYTES)[_TAR_MAGIC_AT:].startswith(b"ustar"):
+            raise UnsupportedCompressionError("tar", "unpack it first")
 
 
 def _close(file: _RawFile) -> None:

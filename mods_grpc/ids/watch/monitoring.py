@@ -1,5 +1,6 @@
 """What a watch does at intervals: it collects what was read, for the notices, and tells the service manager that it is alive."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -252,8 +253,9 @@ def _list_folder(folder: Path, unreadable: dict[Path, str]) -> list[Path]:
 
 def _check_readable(file: Path, unreadable: dict[Path, str]) -> None:
     try:
-        file.open("rb").close()
-    except (FileNotFoundError, IsADirectoryError):
+        if not file.is_dir():
+            os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK))  # a pipe without a writer would block
+    except FileNotFoundError:
         return
     except OSError as error:
         unreadable[file] = str(error.strerror)

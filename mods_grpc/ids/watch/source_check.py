@@ -31,8 +31,9 @@ def check_folder(folder: Path) -> str | None:
         other = "give it with --eve" if _looks_like_json(_read_head(flag, folder)) else "give the folder that it is in"
         raise DataError(f"{flag}: is a file, expected the folder that Zeek logs to, such as /opt/zeek/logs/current; {other}")
     _require_access(flag, folder, os.R_OK | os.X_OK)
-    names = [path.name for path in folder.iterdir()]
-    logs = [name for name in names if ".log" in name] or [path.name for path in folder.glob("*/*.log*")]
+    paths = list(folder.iterdir())
+    names = [path.name for path in paths]
+    logs = [path for path in (*paths, *folder.glob("*/*.log*")) if ".log" in path.name and not path.is_fifo()]
     events = [name for name in names if name.startswith("eve") and ".json" in name]
     if events and not logs:
         raise DataError(f"{flag}: holds Suricata's {events[0]} and no log of Zeek; give it with --eve {folder / events[0]}")
@@ -95,6 +96,16 @@ def check_socket(path: Path) -> None:
         raise DataError(f"{flag}: exists and is not a socket; give a path that is free")
     if path.exists() and _is_listened_to(path):
         raise DataError(f"{flag}: another process listens there, such as another watch; stop it, or give another path")
+
+
+def check_state(state: Path, source: Path) -> None:
+    """Check that the folder of the checkpoint is not within that of the logs.
+
+    Raises:
+        DataError: It is.
+    """
+    if source.is_dir() and source.resolve() in (state.resolve(), *state.resolve().parents):
+        raise DataError(f"--state {state}: is in the folder of the logs, which the sensor may empty; give another folder")
 
 
 def check_archive(folder: Path) -> None:

@@ -69,8 +69,13 @@ def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
         state: Folder for spools; None for a temporary one, of a run that ends when no destination can be written.
 
     Raises:
-        DataError: A destination is not of this form, or a file that it names can't be used.
+        DataError: A destination is not of this form, a file that it names can't be used, or two have the same file.
     """
+    files: dict[Path, str] = {}
+    for destination in dict.fromkeys(destinations):
+        target = parse_destination(destination)
+        if target.scheme == "file" and (first := files.setdefault(Path(target.place).resolve(), destination)) != destination:
+            raise DataError(f"--alerts {destination}: {first} writes to that file already; give each a file of its own")
     named = [(destination, _open_named(destination, state)) for destination in dict.fromkeys(destinations)]
     return SinkGroup(named, is_patient=state is not None)
 
