@@ -210,11 +210,15 @@ class SeriesSlots:
         self._replies, self._last_replies, self.stale_sensors = OrderedDict(), OrderedDict(), set()
 
     def evict_idle(self) -> None:
-        """Drop the series that were not used for too long."""
+        """Drop the series that were not used for too long, and the cached replies of sensors that have none left."""
         oldest = time.monotonic() - self._idle_seconds
         for slot in np.flatnonzero(self._last_used < oldest).tolist():
+            sensor, _ = self._owners[slot]
             self._release(slot)
             self.evicted["idle"] += 1
+            if sensor not in self._sensors:
+                self._replies.pop(sensor, None)
+                self._last_replies.pop(sensor, None)
 
     def _evict_oldest(self) -> None:
         """Evict the least recently used hundredth, so that a flood of new series does not search once per series."""

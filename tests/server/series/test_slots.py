@@ -1,10 +1,13 @@
 """Series are looked up by sensor and name, bounded per sensor and in all, and evicted when idle or least recently used."""
 
+from collections import deque
+
 import numpy as np
 import pytest
 
 from mods_grpc.detection import SeriesTable
 from mods_grpc.server.series import slots as module
+from mods_grpc.server.series.replay_cache import CachedReply
 from mods_grpc.server.series.slots import NO_SLOT, SeriesSlots
 
 
@@ -56,3 +59,15 @@ def test_idle_series_are_evicted(clock):
     clock[0] = 61.0
     assert series.count_series("a") == 0
     assert series.evicted == {"idle": 1}
+
+
+def test_the_cached_replies_of_a_sensor_go_with_its_last_series(clock):
+    series = series_slots()
+    for sensor in ("idle", "busy"):
+        series.add(sensor, "web")
+        series.swap_replies(sensor, deque([CachedReply(b"request", b"reply")]))
+    clock[0] = 50.0
+    series.find_slot("busy", "web")
+    clock[0] = 61.0
+    series.evict_idle()
+    assert series.sensors() == ["busy"]
