@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import logging
 import socket
 
 import grpc
 import numpy as np
 
-from benchmarks.support.rpc_messages import STREAM, RequestFactory
-from mods_grpc.artifact import read_artifact
+from benchmarks.support.rpc_messages import STREAM
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
 
@@ -128,19 +126,3 @@ ATTACKS = {
     "garbage": send_garbage,
     f"{IDLE_CONNECTIONS} idle connections": hold_idle_connections,
 }
-
-
-def run_attacks(names, port, artifact, stop):
-    """Run attacks until `stop`, an event of another process, is set. `artifact` holds the arguments of `read_artifact`."""
-    logging.disable(logging.CRITICAL)
-    requests = RequestFactory(read_artifact(*artifact).manifest)
-
-    async def run():
-        ended = asyncio.Event()
-        tasks = [asyncio.ensure_future(ATTACKS[name](port, requests, ended)) for name in names]
-        while not stop.is_set():
-            await asyncio.sleep(0.1)
-        ended.set()
-        await asyncio.wait(tasks, timeout=5)
-
-    asyncio.run(run())

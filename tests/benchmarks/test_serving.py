@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmarks.robustness.floods import ATTACKS
 from tests.support import running_server
 from tests.support.models.tiny import publish_tiny
 from tests.support.paths import ROOT
@@ -14,6 +15,7 @@ BENCHMARKS = ROOT / "benchmarks"
 MAX_MIB = 150  # resident memory of the server with a tiny model
 MAX_GROWTH_MIB = 3  # from the second pass to the third of the same kind
 MAX_HEALTH_MS = 200  # slowest probe
+COSTLY = ("20 peers: blocks of 57 KB", "20 peers: Huffman codes of 28 KB", "20 peers: continuations")
 ATTEMPTS = 3  # an attack that starves the probe does so every time, other load on the machine does not
 TURNS = 3  # times that a probe waits for a core, each as long as the probe of the idle server waits
 
@@ -34,8 +36,9 @@ def test_under_attack_no_call_of_normal_clients_fails_memory_is_bounded_and_heal
     for attempt in range(ATTEMPTS):
         folder = tmp_path / str(attempt)
         folder.mkdir()
-        rows = run("robustness/attack.py", folder, "--seconds", 5, "--together", 15)
-        assert len(rows) == 9
+        phases = [*ATTACKS, *COSTLY]
+        rows = run("robustness/attack.py", folder, "--seconds", 5, "--together", 15, "--phases", *phases)
+        assert len(rows) == len(phases) + 3
         for row in rows:
             assert row["failures"] == "0", row
             assert row["calls"] > 0, row
