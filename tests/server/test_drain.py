@@ -139,13 +139,14 @@ def test_a_peer_that_reads_nothing_delays_the_drain_of_no_other(repository):
         server.join()
 
 
-def test_an_answer_that_its_peer_never_takes_ends_with_the_grace_and_the_drain_was_not_in_time(repository):
+def test_what_a_peer_never_takes_ends_with_the_grace_and_the_drain_was_not_in_time(repository):
     with (
         running_server(repository=repository, grace_seconds=1.0) as server,
         WindowPeer(server.app.port, initial_window=0) as stuck,
     ):
         stuck.call(FORECAST, large_request())
-        stuck.read_until(lambda: count(server, "mods_inference_duration_seconds_count") == 1)
+        stuck.call(STREAM, opening("stuck"), rows(1), end=False)
+        stuck.read_until(lambda: count(server, "mods_inference_duration_seconds_count") and count(server, "mods_streams_open"))
         server.begin_stop()
         server.join()
         assert not server.stopped_in_time
