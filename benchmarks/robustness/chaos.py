@@ -32,13 +32,18 @@ from mods_grpc.artifact import read_artifact
 
 STREAMS = 5  # on each of the two routes
 MODELS = 3
+CYCLES = 20
 MIN_CYCLE_SECONDS, MAX_CYCLE_SECONDS = 12.0, 60.0
 CALM_SHARE = 0.4  # of a cycle
 SETTLE_SECONDS = 2.0  # of a calm phase, which are not measured
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 4.0  # between two disturbances
-LONGEST_STOP_SECONDS = 8.0
+MAX_STOP_SECONDS = 8.0
 MIN_JUDGED_MINUTES = 2.0  # below, speed and growth of memory are not judged
 COLLECT_SECONDS = 60.0
+GROUPS_BY_TRANSPORT = {
+    "direct": ("clients", "floods", "costly"),
+    "grpcio": ("clients", "floods"),  # gRPC's library cancels calls of others under costly header blocks
+}
 
 
 class Chaos:
@@ -65,7 +70,7 @@ class Chaos:
         )
         self._disturbances = self._deal(
             *[lambda: server.hold(rng.uniform(0.05, 0.5))] * 4,
-            lambda: server.hold(rng.uniform(0.5, LONGEST_STOP_SECONDS)),
+            lambda: server.hold(rng.uniform(0.5, MAX_STOP_SECONDS)),
             *[lambda: server.publish(self._choose_model())] * 3,
             *[server.reload] * 2,
         )
@@ -74,7 +79,7 @@ class Chaos:
     def run(self, seconds):
         """Run for some time."""
         begun = time.monotonic()
-        cycle = min(max(seconds / 6, MIN_CYCLE_SECONDS), MAX_CYCLE_SECONDS)
+        cycle = min(max(seconds / CYCLES, MIN_CYCLE_SECONDS), MAX_CYCLE_SECONDS)
         while (done := time.monotonic() - begun) < seconds:
             self._be_calm(cycle * CALM_SHARE)
             in_middle = seconds > 60 * MIN_JUDGED_MINUTES and seconds / 3 < done < 2 * seconds / 3
@@ -183,7 +188,9 @@ def run_chaos(arguments, root):
             run_beside(run_network, unreliable_ports, server.port, seed, disturbing, network_stop) as network_pipe,
             run_beside(run_callers, server.port, echo_port, artifact, scripts, stop) as callers_pipe,
             run_beside(run_streams, scripts, routes, seed, stop) as streams_pipe,
-            run_beside(run_peers, server.port, artifact, seed, disturbing, stop) as peers_pipe,
+            run_beside(
+                run_peers, server.port, artifact, GROUPS_BY_TRANSPORT[arguments.transport], seed, disturbing, stop
+            ) as peers_pipe,
         ):
             chaos.run(60 * arguments.minutes)
             stop.set()
@@ -197,6 +204,7 @@ def run_chaos(arguments, root):
         if arguments.log:
             shutil.copyfile(root / "server.log", arguments.log)
     return Run(
+        transport=arguments.transport,
         phases=chaos.phases,
         samples=chaos.samples,
         events=server.events,

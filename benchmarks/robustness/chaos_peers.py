@@ -5,15 +5,20 @@ import contextlib
 import logging
 import os
 import random
+import re
+import shutil
 import socket
 import struct
+import tempfile
 import time
+from collections import Counter
 
 import grpc
 from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 
 from benchmarks.robustness import floods
+from benchmarks.robustness.costly_peers import COSTLY_ATTACKS
 from benchmarks.robustness.floods import PREFACE, make_frame
 from benchmarks.support.rpc_messages import STREAM, UNARY, RequestFactory
 from mods_grpc.artifact import read_artifact
@@ -26,6 +31,7 @@ HEADER_TABLE_SIZE, INITIAL_WINDOW, MAX_FRAME = 1, 4, 5
 MAGIC_BYTES = 24  # before SETTINGS
 ANSWER_SECONDS = 20.0
 CALLS = 8  # on one connection, one of which is cancelled
+BURST_CALLS = 200
 MIN_SECONDS, MAX_SECONDS = 2.0, 8.0
 AT_ONCE = 2
 LOWEST_PRIORITY = 19
@@ -181,30 +187,69 @@ async def cancel_calls(port, requests, stop, _):
             await asyncio.gather(*calls, return_exceptions=True)
 
 
-def _ignore_record(attack):
-    return lambda port, requests, stop, _: attack(port, requests, stop)
+async def call_with_h2load(port, requests, stop, record):
+    """Make bursts of calls with nghttp2's client in C, where it is installed."""
+    request = requests.make_forecast(1)
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(b"\0" + len(request).to_bytes(4, "big") + request)
+        body.flush()
+        headers = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+        command = (
+            "h2load",
+            f"-n{BURST_CALLS}",
+            "-c4",
+            "-m10",
+            f"-d{body.name}",
+            *headers,
+            f"http://127.0.0.1:{port}{UNARY}Forecast",
+        )
+        while not stop.is_set() and shutil.which("h2load"):
+            begun = time.monotonic()
+            pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.DEVNULL}
+            process = await asyncio.create_subprocess_exec(*command, **pipes)
+            try:
+                output, _ = await asyncio.wait_for(process.communicate(), ANSWER_SECONDS)
+            except TimeoutError:
+                output = b""
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            succeeded = re.search(rb"(\d+) succeeded", output)
+            lost = BURST_CALLS - int(succeeded[1] if succeeded else 0)
+            record.append((begun, time.monotonic(), lost, BURST_CALLS, "h2load" if lost else ""))
 
 
-PEERS = {
-    "one of several calls cancelled in its flush": cancel_among_calls,
-    "half-closes": half_close,
-    "TCP resets in calls": reset_connections,
-    "slow readers": read_slowly,
-    "cancelled calls": cancel_calls,
-    **{name: _ignore_record(attack) for name, attack in floods.ATTACKS.items()},
+def _ignore_record(attacks):
+    """Return attacks as `_run_peers` calls them."""
+    return {name: lambda port, requests, stop, _, attack=attack: attack(port, requests, stop) for name, attack in attacks.items()}
+
+
+GROUPS = {
+    "clients": {
+        "one of several calls cancelled in its flush": cancel_among_calls,
+        "half-closes": half_close,
+        "TCP resets in calls": reset_connections,
+        "slow readers": read_slowly,
+        "cancelled calls": cancel_calls,
+        "bursts of h2load": call_with_h2load,
+    },
+    "floods": _ignore_record(floods.ATTACKS),
+    "costly": _ignore_record(COSTLY_ATTACKS),
 }
 
 
-async def _run_peers(port, requests, seed, disturbing, stop):
-    rng, record, seconds_by_name = random.Random(seed), [], dict.fromkeys(PEERS, 0.0)
+async def _run_peers(port, requests, groups, seed, disturbing, stop):
+    rng, record, seconds_by_name = random.Random(seed), [], Counter()
 
     async def run_some():
         while not stop.is_set():
             if not disturbing.is_set():
                 await asyncio.sleep(0.1)
                 continue
-            name, ended, begun = rng.choice(list(PEERS)), asyncio.Event(), time.monotonic()
-            task = asyncio.ensure_future(PEERS[name](port, requests, ended, record))
+            name, attack = rng.choice(list(rng.choice(groups).items()))
+            ended, begun = asyncio.Event(), time.monotonic()
+            task = asyncio.ensure_future(attack(port, requests, ended, record))
             until = begun + rng.uniform(MIN_SECONDS, MAX_SECONDS)
             while time.monotonic() < until and disturbing.is_set() and not stop.is_set():
                 await asyncio.sleep(0.1)
@@ -218,12 +263,14 @@ async def _run_peers(port, requests, seed, disturbing, stop):
     return record, seconds_by_name
 
 
-def run_peers(port, artifact, seed, disturbing, stop, pipe):
+def run_peers(port, artifact, groups, seed, disturbing, stop, pipe):
     """Misbehave while `disturbing`, until `stop`, at the lowest priority, as if from another machine.
+
+    `artifact` holds the arguments of `read_artifact`, `groups` keys of GROUPS.
 
     Sends to `pipe` what became of the innocent calls, (begin, end, lost, calls, why), and seconds by kind of peer.
     """
     logging.disable(logging.CRITICAL)
     os.nice(LOWEST_PRIORITY)
     requests = RequestFactory(read_artifact(*artifact).manifest)
-    pipe.send(asyncio.run(_run_peers(port, requests, seed, disturbing, stop)))
+    pipe.send(asyncio.run(_run_peers(port, requests, [GROUPS[name] for name in groups], seed, disturbing, stop)))

@@ -52,14 +52,14 @@ class Script:
 
 
 def make_scripts(manifests, rows, seed):
-    """Return scripts of single rows and of batches for every model and kind. Each row of a series is later than its window.
+    """Return scripts of single rows and of batches in turn, for every model and kind. They share no series.
 
-    Rows hold bursts, missing values and gaps that are filled, far enough apart for the history that the client library keeps: what
-    a value is filled with depends on the window before it.
+    Rows hold bursts, missing values and gaps that are filled, far enough apart for the history that the client library keeps:
+    what a value is filled with depends on the window before it.
     """
     scripts = []
     for number, (manifest, kind, batched) in enumerate(product(manifests, KINDS, (False, True))):
-        names = [f"host-{i}" for i in range(BATCH_SERIES if batched else 1)]
+        names = [f"host-{number}-{i}" for i in range(BATCH_SERIES if batched else 1)]
         series = {name: _make_rows(manifest, name, rows, seed + 100 * number + i) for i, name in enumerate(names)}
         messages = _make_batches(series) if batched else series[names[0]]
         scripts.append(Script(model=manifest.name, kind=kind, messages=tuple(messages)))

@@ -22,7 +22,7 @@ STATE_SECONDS, RELOAD_SECONDS, IDLE_SECONDS = 2.0, 0.5, 120.0
 VERSIONS_ON_DISK = 3
 LATE_SECONDS = 3.0  # how long the folder of a model is away after a start
 SETTLE_SECONDS = 1.0  # after a start, in which streams come back
-TAIL_LINES = 3
+GRPCIO_LINE = "logger=grpc._cython.cygrpc ExecuteBatchError"  # how it logs that a client went away while it was answered
 VERSION_LINE = re.compile(r" model_serving model=(\S+) version=(\d+)")
 EVENT = re.compile(r" logger=\S+ (\w+)")
 
@@ -94,7 +94,7 @@ class ChaosServer:
         threading.Thread(target=self._read_log, args=(self._process,), daemon=True).start()
 
     def _read_log(self, process):
-        trace = 0
+        kind = ""
         with (self._root / "server.log").open("a") as log:
             for line in process.stderr:
                 log.write(line)
@@ -105,11 +105,12 @@ class ChaosServer:
                     self._end_publications(match[1], int(match[2]))
                 if " logger=mods_grpc.server.app serving " in line:
                     self._serving.set()
-                if " level=ERROR" in line or line.startswith("Traceback"):
-                    trace = TAIL_LINES
-                if trace:
+                if " level=" in line:
+                    kind = "grpcio" if GRPCIO_LINE in line else "error" if " level=ERROR" in line else ""
+                elif not kind and line.startswith("Traceback"):
+                    kind = "error"
+                if kind == "error":
                     self.errors.append(line.rstrip())
-                    trace -= " level=" not in line
 
     def _end_publications(self, model, version):
         for event in self.events:

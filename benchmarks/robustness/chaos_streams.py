@@ -13,6 +13,7 @@ ANSWER_SECONDS = 3.0  # time limit of the client library for an answer
 LONG_WAIT_SECONDS = 1.0  # waits above it are recorded
 OPEN_SECONDS = 90.0  # how long opening a stream is tried
 ABSENT_PAUSE_SECONDS = 0.3
+SENSOR_SECONDS = 15.0  # after which streams begin with a new sensor, whose series are new
 PAUSES = (0.005, 0.02, 0.05, 0.1)
 
 
@@ -127,8 +128,23 @@ def _open(client, script, session, stop, messages, in_flight):
     return None
 
 
+def _deal(scripts, name, rng):
+    """Yield sensor and script of one stream after the other. Sensors change with time, so that no series is played twice."""
+    sensor = ""
+    while True:
+        period = time.monotonic() // SENSOR_SECONDS
+        if sensor == f"{name}-{period:.0f}":  # all were played
+            time.sleep(ABSENT_PAUSE_SECONDS)
+            continue
+        sensor = f"{name}-{period:.0f}"
+        for script in rng.sample(scripts, len(scripts)):
+            yield sensor, script
+            if time.monotonic() // SENSOR_SECONDS != period:
+                break
+
+
 def run_streams(scripts, routes, seed, stop, pipe):
-    """Run streams at the same time until `stop`, then send the sessions to `pipe`.
+    """Run streams at the same time until `stop`, then send the sessions to `pipe`. Two streams share a sensor, but no series.
 
     Args:
         scripts: What to play, drawn at random.
@@ -141,14 +157,14 @@ def run_streams(scripts, routes, seed, stop, pipe):
 
     def run(number, route, port):
         rng = random.Random(seed * 1000 + number)
-        client, played = None, 0
+        client, parts = None, _deal(scripts[number % 2 :: 2], f"stream-{number // 2}", rng)
         while not stop.is_set():
             if client is None or rng.random() < 0.3:  # most sessions share the channel of the one before
                 if client is not None:
                     client.close()
                 client = Client(f"127.0.0.1:{port}", timeout_seconds=ANSWER_SECONDS)
-            script, played = rng.choice(scripts), played + 1
-            session = Session(sensor=f"stream-{number}-{played}", model=script.model, kind=script.kind, route=route)
+            sensor, script = next(parts)
+            session = Session(sensor=sensor, model=script.model, kind=script.kind, route=route)
             sessions.append(session)
             play(client, script, session, stop, pause=rng.choice(PAUSES), in_flight=rng.randint(1, 3))
 
