@@ -29,7 +29,7 @@ from mods_grpc.cli.watch_wiring import (
 )
 from mods_grpc.client import ModelInfo, VerdictStatus
 from mods_grpc.command_line import number, parse_path, parse_text
-from mods_grpc.data.tables import TableLayout, open_table, read_rows
+from mods_grpc.data.tables import TIME_COLUMNS, TableLayout, open_table, read_rows
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError, NoLogsError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, print_error
@@ -96,6 +96,12 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     )
     parser.add_argument(
         "--series", type=parse_text, default="site", help="name of the series, for a datapool or table (default %(default)s)"
+    )
+    parser.add_argument(
+        "--time-column",
+        type=parse_text,
+        metavar="NAME",
+        help=f"column of a table that holds the time (default: the first of {', '.join(TIME_COLUMNS)})",
     )
     parser.add_argument(
         "--series-column", type=parse_text, metavar="NAME", help="column of a table that names the series of a row"
@@ -270,6 +276,7 @@ def _open_table(arguments: argparse.Namespace, model: ModelInfo, path: Path, sta
     layout = TableLayout(
         features=model.feature_names,
         columns={name: key.partition("|")[2] for name, key in arguments.features},
+        time_column=arguments.time_column,
         series_column=arguments.series_column,
         series=arguments.series,
     )

@@ -48,7 +48,14 @@ from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
 from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
-from mods_grpc.ids.watch.source_check import check_archive, check_events, check_folder, check_free_port, check_socket, check_state
+from mods_grpc.ids.watch.source_check import (
+    check_archive,
+    check_events,
+    check_folder,
+    check_free_port,
+    check_socket,
+    is_among_logs,
+)
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.server.config import check_listen_address, split_host_port
@@ -141,7 +148,9 @@ def run_watch(arguments: argparse.Namespace) -> int:
     _check_source(arguments)
     for source in filter(None, (arguments.zeek, arguments.eve)):
         check_destinations(arguments, [source])
-        check_state(arguments.state, source)
+        if is_among_logs(arguments.state, source):
+            hint = "the sensor may empty the folder of its logs; give another --state"
+            logger.warning("state_among_logs", extra={"state": str(arguments.state), "hint": hint})
     warn_of_useless_patterns(arguments)
     tell_of_past_work(arguments)
     stop = Event()

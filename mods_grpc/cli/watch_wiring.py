@@ -147,8 +147,7 @@ def check_destinations(arguments: argparse.Namespace, sources: Sequence[Path]) -
         if target.scheme != "file":
             continue
         path = Path(target.place).resolve()
-        name = parse_name(path.name)
-        is_log = name.is_eve or name.protocol is not None
+        is_log = parse_name(path.name).protocol is not None
         for source in (source.resolve() for source in sources):
             if is_log and source in path.parents if source.is_dir() else path == source:
                 raise DataError(f"--alerts {destination}: is a log that is read, or is called like one; give another file")

@@ -242,10 +242,8 @@ def test_a_socket_that_another_process_listens_on(ask: Ask, tmp_path: Path) -> N
         (["--alerts", "cefs:udp://siem"], EXIT_USAGE, "--alerts: expected stdout or FORMAT:DESTINATION"),
         (["--alerts", "cef:tcp://siem#framing=lines"], EXIT_USAGE, "expected a framing of octet-counting or newline"),
         (["--alerts", "jsonl:logs/conn.log"], EXIT_FAILED, "error: --alerts jsonl:logs/conn.log: is a log that is read"),
-        (["--alerts", "eve:logs/eve.json"], EXIT_FAILED, "or is called like one; give another file"),
+        (["--alerts", "eve:logs/dns.log"], EXIT_FAILED, "or is called like one; give another file"),
         (["--alerts", "eve:x", "--alerts", "cef:./x"], EXIT_FAILED, "eve:x writes to that file already; give each a file"),
-        (["--state", "logs"], EXIT_FAILED, "error: --state logs: is in the folder of the logs, which the sensor may empty"),
-        (["--state", "logs/state"], EXIT_FAILED, "is in the folder of the logs"),
         (["--alerts", "eve:logs"], EXIT_FAILED, "error: --alerts eve:logs: logs: expected a file for alerts, found a folder"),
         (["--alerts", "eve:logs/conn.log/x"], EXIT_FAILED, "error: --alerts eve:logs/conn.log/x: "),
         (["--state", "file/x"], EXIT_FAILED, "give a folder that this user may write"),
@@ -281,6 +279,13 @@ def test_a_port_for_metrics_that_is_in_use_or_of_another_machine(ask: Ask, tmp_p
     require(ask("watch", *options, "192.0.2.1:9465"), EXIT_FAILED, "192.0.2.1:9465: Cannot assign requested address; give an")
     require(ask("watch", *options, "no.invalid:9465"), EXIT_FAILED, "no.invalid:9465: ")
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("state", ["logs", "logs/state"])
+def test_a_state_in_the_folder_of_the_logs(tmp_path: Path, server: RunningServer, state: str) -> None:
+    logs = write_logs(tmp_path / "logs")
+    with watching("watch", "--zeek", logs, *LOCAL, "--state", tmp_path / state, "--address", server.address) as watch:
+        assert "the sensor may empty the folder of its logs; give another --state" in wait_for_line(watch, "state_among_logs")
 
 
 def test_a_second_watch_with_the_same_state(ask: Ask, tmp_path: Path, server: RunningServer) -> None:

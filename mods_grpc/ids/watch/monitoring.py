@@ -213,8 +213,9 @@ def find_logs(folder: Path, archive: Path | None, protocols: Collection[str]) ->
         archive = folder.absolute().parent
     archived = [] if archive is None else [archive, *sorted(filter(Path.is_dir, _list_folder(archive, {})), reverse=True)]
     inner = filter(Path.is_dir, _list_folder(folder, {}))
-    names = (file.name for each in (folder, *inner, *archived[:MAX_ARCHIVE_FOLDERS]) for file in _list_folder(each, {}))
-    return frozenset(name.partition(".")[0] for name in names) & frozenset(protocols)
+    files = (file for each in (folder, *inner, *archived[:MAX_ARCHIVE_FOLDERS]) for file in _list_folder(each, {}))
+    named = ((file.name.partition(".")[0], file) for file in files)
+    return frozenset(name for name, file in named if name in protocols and not (file.is_dir() or file.is_fifo()))
 
 
 def find_unreadable(path: Path, protocols: Collection[str]) -> dict[Path, str]:

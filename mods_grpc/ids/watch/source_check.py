@@ -98,14 +98,9 @@ def check_socket(path: Path) -> None:
         raise DataError(f"{flag}: another process listens there, such as another watch; stop it, or give another path")
 
 
-def check_state(state: Path, source: Path) -> None:
-    """Check that the folder of the checkpoint is not within that of the logs.
-
-    Raises:
-        DataError: It is.
-    """
-    if source.is_dir() and source.resolve() in (state.resolve(), *state.resolve().parents):
-        raise DataError(f"--state {state}: is in the folder of the logs, which the sensor may empty; give another folder")
+def is_among_logs(state: Path, source: Path) -> bool:
+    """Return whether the folder of the checkpoint is, or is within, that of the logs, which a sensor may empty."""
+    return source.is_dir() and source.resolve() in (state.resolve(), *state.resolve().parents)
 
 
 def check_archive(folder: Path) -> None:

@@ -15,8 +15,6 @@ from mods_grpc.ids.sources.reader import LogReader
 from tests.support.certificates import make_authority, needs_openssl
 from tests.support.ids.captures import LOCAL, make_capture
 from tests.support.ids.suricata import TYPES, releases
-from tests.support.models.time_of_day import publish_day_model
-from tests.support.running_server import running_server
 
 pytestmark = [pytest.mark.slow, needs_openssl]
 
@@ -47,14 +45,6 @@ def test_a_socket_gets_the_events_of_a_file(suricata, filetype, capture, tmp_pat
     assert counters.malformed == {}
     assert (counters.records, counters.ignored) == (written.records, written.ignored)
     assert counters.records > 800
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models")
-    publish_day_model(path)
-    with running_server(repository=path) as server:
-        yield server.address
 
 
 @pytest.mark.parametrize("filetype", ["unix_stream", "unix_dgram"])

@@ -15,8 +15,6 @@ from mods_grpc.cli.main import main
 from mods_grpc.exit_codes import EXIT_DOUBTFUL
 from tests.ids.watch.test_watch_cli import OPTIONS, write_logs
 from tests.support.ids import live_day
-from tests.support.models.time_of_day import publish_day_model
-from tests.support.running_server import running_server
 
 MINUTES = 100
 
@@ -24,14 +22,6 @@ MINUTES = 100
 @pytest.fixture(scope="module")
 def day():
     return live_day.make_lines(MINUTES, live_day.PER_MINUTE / len(live_day.HOSTS))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models")
-    publish_day_model(path)
-    with running_server(repository=path) as server:
-        yield server.address
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What a watch looks at: logs that can't be read, and values that are missing because a log is."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,12 @@ def test_live_logs_that_can_not_be_opened_are_listed_with_the_error(tmp_path):
     assert protocols_of(unreadable) == {"http", "dns"}
 
 
+def test_a_pipe_or_folder_called_like_a_log_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "http.log")
+    (tmp_path / "dns.log").mkdir()
+    assert find_unreadable(tmp_path, PROTOCOLS) == {}
+
+
 def test_a_file_of_all_protocols_that_can_not_be_opened_makes_all_missing(tmp_path):
     make_loop(tmp_path / "eve.json")
     unreadable = find_unreadable(tmp_path / "eve.json", PROTOCOLS)
@@ -55,6 +62,8 @@ def test_logs_are_there_by_their_names_in_the_live_folder_and_the_archive(tmp_pa
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "eve.json").touch()
+    (tmp_path / "current" / "http.log").mkdir()
+    os.mkfifo(tmp_path / "current" / "ssh.log")
     assert find_logs(tmp_path / "current", None, PROTOCOLS) == {"conn", "dns", "ssl"}
     assert find_logs(tmp_path / "2026-03-01", None, PROTOCOLS) == {"dns"}
     assert find_logs(tmp_path / "2026-03-01", tmp_path / "current", PROTOCOLS) == {"conn", "dns", "ssl"}

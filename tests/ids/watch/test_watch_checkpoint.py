@@ -10,8 +10,6 @@ from mods_grpc.cli.main import main
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_FAILED
 from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, CHECKPOINT_VERSION, LOCK_FILE, Checkpoint
-from tests.support.models.time_of_day import publish_day_model
-from tests.support.running_server import running_server
 
 IDENTITY = {
     "sensor": "tap",
@@ -22,14 +20,6 @@ IDENTITY = {
     "lineage": "0",
 }
 WHOLE = {"version": CHECKPOINT_VERSION, "identity": IDENTITY, "position": "{}", "feed": {}, "watch": {}}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("models")
-    publish_day_model(folder)
-    with running_server(repository=folder) as running:
-        yield running.address
 
 
 def test_two_watches_cannot_share_a_state_folder(tmp_path):

@@ -15,8 +15,6 @@ from mods_grpc.cli.main import main
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.ids import live_day
-from tests.support.models.time_of_day import publish_day_model
-from tests.support.running_server import running_server
 
 MINUTES = 210
 COMPLETE_UNTIL = "2026-03-02T03:10:00Z"  # windows that are complete at the end, less a lateness of 20 minutes
@@ -26,14 +24,6 @@ OPTIONS = ["--false-alarms-per-day", "4", "--local", "10.0.0.0/24", "--sensor", 
 @pytest.fixture(scope="module")
 def day():
     return live_day.make_lines(MINUTES, live_day.PER_MINUTE / len(live_day.HOSTS))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models")
-    publish_day_model(path)
-    with running_server(repository=path) as server:
-        yield server.address
 
 
 def write_logs(folder, lines):
@@ -97,15 +87,15 @@ def test_replaying_aggregates_raises_the_same_alerts_as_their_logs(logs, server,
     assert raised == expected
 
 
-def test_the_series_of_a_table_are_named_by_its_series_column(logs, server, tmp_path):
+def test_the_series_and_times_of_a_table_are_in_the_columns_that_are_named(logs, server, tmp_path):
     table = tmp_path / "aggregates.csv"
     rows = [
         f"2026-03-02T{minute // 60:02}:{minute % 60:02}:00Z,{host},{1000 + minute % 7 + (9000 if minute == 40 else 0)},1000"
         for minute in range(60)
         for host in "ab"
     ]
-    table.write_text("\n".join(["window_start,host,conn_in,ssh_in", *rows]) + "\n")
-    raised = replay(table, server, tmp_path / "alerts.jsonl", "--series-column", "host")
+    table.write_text("\n".join(["began,host,conn_in,ssh_in", *rows]) + "\n")
+    raised = replay(table, server, tmp_path / "alerts.jsonl", "--series-column", "host", "--time-column", "began")
     assert [(alert["series"], alert["window"]["start"]) for alert in raised] == [(host, "2026-03-02T00:40:00Z") for host in "ab"]
 
 

@@ -6,6 +6,7 @@ it, which it names in `PredID`. The whole alert is attached as JSON. Notices tha
 """
 
 import socket
+from datetime import datetime
 from typing import Any
 
 from mods_grpc.ids.alerts.alert import (
@@ -19,7 +20,7 @@ from mods_grpc.ids.alerts.alert import (
     format_time,
 )
 from mods_grpc.ids.alerts.formats.jsonl import format_json
-from mods_grpc.ids.alerts.notice import Notice, NoticeState, format_notice_headline, notice_to_json
+from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState, format_notice_headline, notice_to_json
 
 VERSION = "2.D.V08"
 _PRIORITY = {Severity.LOW: "Low", Severity.MEDIUM: "Medium", Severity.HIGH: "High", Severity.CRITICAL: "High"}
@@ -44,55 +45,52 @@ def build_message(alert: Alert) -> dict[str, Any]:
     analyzer = _analyzer() | {"Method": ["AI", "Predictive", "Statistical"]}
     if alert.model is not None:
         analyzer["Model"] = f"{alert.model.name}/{alert.model.version}"
-    message: dict[str, Any] = {
+    return {
         "Version": VERSION,
         "ID": alert.id,
         "Type": ["Cyber"],
         "Category": ["Other.ext-value"],
         "ext-Category": ["Anomaly.Traffic"],
-        "Cause": "Unknown",
-        "Description": format_headline(alert),
-        "Status": ["Event", "Closed" if is_end else "Open"],
-        "Priority": _PRIORITY[alert.severity],
+        **_common_fields(alert, format_headline(alert), begin=alert.episode_start, end=alert.window_end if is_end else None),
         "CreateTime": format_time(alert.window_end),
-        "StartTime": format_time(alert.episode_start),
         "AltNames": [alert.episode_id],
         "Analyzer": analyzer,
-        "Sensor": [{"Name": alert.sensor}],
         "Target": [target],
         "Attachment": [{"Name": "verdict", "ContentType": "application/json", "Content": alert_to_json(alert)}],
     }
-    if is_end:
-        message["EndTime"] = format_time(alert.window_end)
-    if alert.previous_id is not None:
-        message["PredID"] = [alert.previous_id]
-    return message
 
 
 def build_notice_message(notice: Notice) -> dict[str, Any]:
     """Return a notice as an IDMEFv2 message, as values for JSON."""
     is_cleared = notice.state is NoticeState.CLEARED
-    message: dict[str, Any] = {
+    return {
         "Version": VERSION,
         "ID": notice.id,
         "Type": ["Availability"],
         "Category": ["Other.ext-value"],
         "ext-Category": ["Monitoring.Impaired"],
-        "Cause": "Unknown",
-        "Description": format_notice_headline(notice),
-        "Status": ["Event", "Closed" if is_cleared else "Open"],
-        "Priority": _PRIORITY[notice.severity],
+        **_common_fields(notice, format_notice_headline(notice), begin=notice.since, end=notice.time if is_cleared else None),
         "CreateTime": format_time(notice.time),
-        "StartTime": format_time(notice.since),
         "Analyzer": _analyzer(),
-        "Sensor": [{"Name": notice.sensor}],
         "Attachment": [{"Name": "notice", "ContentType": "application/json", "Content": notice_to_json(notice)}],
     }
-    if is_cleared:
-        message["EndTime"] = format_time(notice.time)
-    if notice.previous_id is not None:
-        message["PredID"] = [notice.previous_id]
-    return message
+
+
+def _common_fields(item: AlertOrNotice, headline: str, *, begin: datetime, end: datetime | None) -> dict[str, Any]:
+    """Return the fields that alerts and notices fill alike; `end` is None for what is still open."""
+    fields: dict[str, Any] = {
+        "Cause": "Unknown",
+        "Description": headline,
+        "Status": ["Event", "Open" if end is None else "Closed"],
+        "Priority": _PRIORITY[item.severity],
+        "StartTime": format_time(begin),
+        "Sensor": [{"Name": item.sensor}],
+    }
+    if end is not None:
+        fields["EndTime"] = format_time(end)
+    if item.previous_id is not None:
+        fields["PredID"] = [item.previous_id]
+    return fields
 
 
 def _analyzer() -> dict[str, Any]:
