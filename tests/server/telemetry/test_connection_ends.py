@@ -221,3 +221,22 @@ def test_failed_tls_handshakes_are_counted_and_logged_in_the_words_of_openssl(tm
         await_count(server, "mods_connections_closed_total", CloseReason.TLS_FAILED)
     [line] = [record for record in caplog.records if record.getMessage() == "connection_closed"]
     assert (line.peer.rpartition(":")[0], line.reason, line.detail) == ("ipv4:127.0.0.1", "tls_failed", words)
+
+
+@pytest.mark.slow
+@certificates.needs_openssl
+def test_a_tls_handshake_that_takes_too_long_is_counted_as_that(tmp_path):
+    authority = certificates.make_authority(tmp_path)
+    key, certificate = certificates.make_certificate(tmp_path, authority, "server")
+    with serving(tmp_path, tls_certificate=str(certificate), tls_key=str(key)) as server, connect(server) as peer:
+        with contextlib.suppress(ConnectionResetError):
+            assert peer.recv(1) == b""
+        await_count(server, "mods_connections_closed_total", CloseReason.TLS_TIMEOUT)
+
+
+@pytest.mark.slow
+def test_an_opening_that_takes_too_long_is_counted_as_that(tmp_path):
+    with serving(tmp_path) as server, connect(server) as peer:
+        peer.sendall(HELLO[:10])
+        assert read_all(peer).endswith(b"opening_timeout: no preface, SETTINGS and acknowledgement in time")
+        await_count(server, "mods_connections_closed_total", CloseReason.OPENING_TIMEOUT)
