@@ -204,7 +204,6 @@ def run_chaos(arguments, root):
         if arguments.log:
             shutil.copyfile(root / "server.log", arguments.log)
     return Run(
-        transport=arguments.transport,
         phases=chaos.phases,
         samples=chaos.samples,
         events=server.events,

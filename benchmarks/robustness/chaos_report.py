@@ -26,7 +26,6 @@ class Run:
     """Everything that was recorded in a run. Times are monotonic.
 
     Attributes:
-        transport: Of the server.
         phases: (begin, end, whether it was calm).
         events, faults, errors, lines: Of `ChaosServer`.
         sessions: Of all streams.
@@ -36,7 +35,6 @@ class Run:
         samples: (time, pid, MiB, file descriptors, threads) at the end of each calm phase.
     """
 
-    transport: str
     phases: list
     events: list
     faults: list
@@ -109,16 +107,15 @@ def _judge_sessions(run):
             if session.route == "straight" and not run.is_down(begin, stop):
                 faults.append(f"{name}: could not be opened: {error}")
         for begin, seconds in session.waits:
-            down = sum(min(event.end, begin + seconds) - max(event.begin, begin) for event in _overlapping(run, begin, seconds))
+            down = _down_seconds(run, begin, begin + seconds)
             allowed = down + MAX_RESUME_SECONDS
             if seconds > allowed:
                 faults.append(f"{name}: waited {seconds:.1f} s for a verdict, {down:.1f} s of them the server was down")
     return faults
 
 
-def _overlapping(run, begin, seconds):
-    """Return the events in which the server was down, without overlaps among them."""
-    return [event for event in run.down if event.overlaps(begin, begin + seconds)]
+def _down_seconds(run, begin, end):
+    return sum(min(event.end, end) - max(event.begin, begin) for event in run.down if event.overlaps(begin, end))
 
 
 def _judge_calls(run):
@@ -131,15 +128,11 @@ def _judge_calls(run):
         reasons = Counter(why for _, why in lost).most_common(EXAMPLES)
         text = "; ".join(f"{count} times {why}" for why, count in reasons)
         faults.append(f"{sum(count for count, _ in lost)} innocent calls were lost on {len(lost)} connections: {text}")
-    for begin, seconds in run.holes if run.transport == "direct" else ():  # grpcio looks only at connections with open calls
+    for begin, seconds in run.holes:
         age = abs(seconds)
         if age > MAX_HOLE_SECONDS + _down_seconds(run, begin, begin + age):
             faults.append(f"the server kept a silently lost connection for {age:.0f} s")
     return faults
-
-
-def _down_seconds(run, begin, end):
-    return sum(min(event.end, end) - max(event.begin, begin) for event in run.down if event.overlaps(begin, end))
 
 
 def find_longest_life(run):
