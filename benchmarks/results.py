@@ -48,15 +48,19 @@ PAGES = {
     "serving-http2-engine": Page(("python benchmarks/serving/http2_engine.py",), 2),
     "peers": Page(("python benchmarks/peers/compare.py --rounds 3",), 5),
     "http2-conformance": Page(("python benchmarks/conformance/http2.py",), 3),
+    "foreign-clients": Page(("python -m tests.foreign_clients",), 3),
     "robustness-attack": Page(("python benchmarks/robustness/attack.py --seconds 15 --together 600",), 15),
     "robustness-soak": Page(("python benchmarks/robustness/soak.py",), 60),
-    "robustness-handover": Page(
+    "robustness-chaos": Page(
         (
-            "python benchmarks/robustness/handover.py",
-            "python benchmarks/robustness/restarts.py",
-            "python benchmarks/robustness/restarts.py --transport grpcio",
+            "python benchmarks/robustness/chaos.py --minutes 60",
+            "python benchmarks/robustness/chaos.py --minutes 10 --transport grpcio",
         ),
-        10,
+        75,
+    ),
+    "robustness-handover": Page(("python benchmarks/robustness/handover.py",), 5),
+    "robustness-restarts": Page(
+        ("python benchmarks/robustness/restarts.py", "python benchmarks/robustness/restarts.py --transport grpcio"), 5
     ),
     "detection-injected": Page(("python benchmarks/detection/injected.py --per-kind 50",), 30),
     "detection-injected-sizes": Page(("python benchmarks/detection/injected_sizes.py --picture docs/results/injected.png",), 60),

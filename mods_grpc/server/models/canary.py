@@ -47,6 +47,11 @@ class Canary:
         self._child: subprocess.Popen[str] | None = None
         self._stopped = False
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
+
     def check(self, repository: Path, name: str, version: int, provider: str) -> str:
         """Check a version in a child process.
 

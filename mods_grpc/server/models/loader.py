@@ -128,6 +128,8 @@ class Loader:
             logger.info("model_loaded", extra=fields)
             return LoadResult(manifest=manifest, digest=digest, loaded=loaded)
         failure = failure.encode(errors="replace").decode()[:MAX_FAILURE_CHARACTERS]
+        if self.canary and self.canary.stopped:  # the server stops, which says nothing about the version
+            return LoadResult(manifest=manifest, digest=digest, failure=failure)
         logger.error("model_failed", extra={"model": name, "version": version, "reason": failure})
         return LoadResult(manifest=manifest, digest=digest, failure=failure)
 

@@ -71,7 +71,7 @@ def take_snapshot(model: ModelSeries, sensors: Sequence[str]) -> SavedModel:
         grid=model.grid,
         series=capture(model.series, sensors),
         pinned=model.pinned,
-        stale=tuple(sorted(model.series.stale_sensors.intersection(sensors))),
+        stale=tuple(sorted(model.series.stale_sensors & set(sensors))),
     )
 
 

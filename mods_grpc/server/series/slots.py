@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 import numpy as np
 
@@ -16,6 +16,7 @@ MAX_CACHED_STREAMS = 1024
 MAX_RESERVED = 1 << 20  # series that memory is reserved for in advance
 NEVER_USED = np.inf  # last use of a free slot, so that it is never idle
 _NO_SERIES: dict[str, int] = {}
+_NONE_STALE: frozenset[str] = frozenset()
 
 
 class SeriesSlots:
@@ -32,7 +33,6 @@ class SeriesSlots:
         evicted: Series evicted so far, by reason: "idle" or "capacity".
         pins: Streams that stay with this model version.
         lock: Held by work on the series that runs on a thread or had to wait. Other work runs on the event loop while it is free.
-        stale_sensors: Sensors whose series may lack observations that their clients were told were applied.
     """
 
     def __init__(self, table: SeriesTable, *, max_series: int, max_series_per_sensor: int, idle_seconds: float) -> None:
@@ -41,7 +41,7 @@ class SeriesSlots:
         self.evicted: Counter[str] = Counter()
         self.pins = 0
         self.lock = FairLock()
-        self.stale_sensors: set[str] = set()
+        self._stale: dict[str, set[str]] = {}  # names of the stale series, by sensor
         self._replies: OrderedDict[str, CachedReplies] = OrderedDict()
         self._last_replies: OrderedDict[str, LastReplies] = OrderedDict()
         self._max_series = max_series
@@ -185,13 +185,33 @@ class SeriesSlots:
         """Add the last replies of another version, whose streams go on with this one."""
         self._last_replies = OrderedDict({**self._last_replies, **other._last_replies})
 
-    def mark_stale(self, sensors: set[str]) -> None:
-        """Add to `stale_sensors`."""
-        self.stale_sensors |= sensors
+    @property
+    def stale_sensors(self) -> Set[str]:
+        """Sensors with stale series, which may lack observations that their clients were told were applied."""
+        return self._stale.keys()
 
-    def clear_stale(self, sensor: str) -> None:
-        """Clear the sensor's stale mark because its client has sent again what it had."""
-        self.stale_sensors.discard(sensor)
+    def stale_series(self, sensor: str) -> Set[str]:
+        """Return the stale series of a sensor."""
+        return self._stale.get(sensor, _NONE_STALE)
+
+    def mark_stale(self, sensors: Iterable[str]) -> None:
+        """Mark all series of some sensors as stale."""
+        for sensor in sensors:
+            if sensor in self._sensors:
+                self._stale[sensor] = set(self._sensors[sensor])
+
+    def clear_stale(self, sensor: str, names: Iterable[str]) -> None:
+        """Clear the marks of series because a client has sent again what it had of them."""
+        if sensor in self._stale:
+            self._stale[sensor].difference_update(names)
+            if not self._stale[sensor]:
+                del self._stale[sensor]
+
+    def share_stale(self, other: "SeriesSlots") -> None:
+        """Mark the series as stale that are stale in another version."""
+        for sensor, names in other._stale.items():
+            if held := names.intersection(self._sensors.get(sensor, ())):
+                self._stale.setdefault(sensor, set()).update(held)
 
     def absorb(self, other: "SeriesSlots") -> None:
         """Take over all series of another version, which holds none afterwards. This one must hold none yet."""
@@ -199,7 +219,7 @@ class SeriesSlots:
         self._last_used = other._last_used
         self._replies = OrderedDict({**other._replies, **self._replies})
         self.share_last_replies(other)
-        self.mark_stale(other.stale_sensors)
+        self._stale = other._stale
         other.clear()
 
     def clear(self) -> None:
@@ -207,7 +227,7 @@ class SeriesSlots:
         self.table = self.table.empty_like()
         self.table.reserve(min(self._max_series, MAX_RESERVED))
         self._sensors, self._owners, self._last_used = {}, {}, np.zeros(0)
-        self._replies, self._last_replies, self.stale_sensors = OrderedDict(), OrderedDict(), set()
+        self._replies, self._last_replies, self._stale = OrderedDict(), OrderedDict(), {}
 
     def evict_idle(self) -> None:
         """Drop the series that were not used for too long, and the cached replies of sensors that have none left."""
@@ -234,5 +254,6 @@ class SeriesSlots:
         del slot_of[name]
         if not slot_of:
             del self._sensors[sensor]
+        self.clear_stale(sensor, (name,))
         self._last_used[slot] = NEVER_USED
         self.table.release(slot)

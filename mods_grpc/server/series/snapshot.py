@@ -142,7 +142,7 @@ def hand_over(previous: SeriesSlots, current: SeriesSlots, *, same_model: bool) 
         replies = previous.cached_replies(previous.sensors())  # not copies: open streams add to them
         restore(current, replace(capture(previous), answers=replies), same_model=same_model)
         current.share_last_replies(previous)
-        current.mark_stale(previous.stale_sensors)
+        current.share_stale(previous)
     else:
         current.absorb(previous)
         if not same_model:

@@ -30,6 +30,7 @@ from mods_grpc.server.scheduling.fair_lock import INLINE_SECONDS
 from mods_grpc.server.security.authentication import CallerIdentity
 from mods_grpc.server.series.replay_cache import ReplayCache
 from mods_grpc.server.series.row_batcher import PendingRow
+from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.streaming.row_scorer import RowScorer
 from mods_grpc.v1 import inference_pb2 as pb
 
@@ -70,7 +71,8 @@ class StreamSession:
         self._scorer: RowScorer | None = None  # None before config and after close
         self._generation = 0
         self._model_name = ""
-        self._is_stale = False  # until the client has sent again what it had sent before
+        self._is_stale = False  # whether the sensor has stale series
+        self._resent: set[str] = set()  # those of them that this client has sent again
         self._response_prefix = b""  # the served model, which every response begins with
         self._invalid_in_a_row = 0
         self._replay_cache = ReplayCache()
@@ -217,10 +219,17 @@ class StreamSession:
                 return self._store(request, with_sequence(cached, sequence), invalid=False)
             if not data.warm_up:
                 self._replay_cache.end_replay()
-        if self._is_stale and not data.warm_up:
-            self._is_stale = False
-            scorer.model.series.clear_stale(self._sensor)
+        if self._is_stale:
+            self._clear_stale(scorer.model.series, data)
         return await self._score(scorer, data, sequence, request)
+
+    def _clear_stale(self, series: SeriesSlots, data: pb.StreamData) -> None:
+        """Clear the marks of series that the client has sent again, once it sends a row that is new."""
+        names = (data.observation.series,) if data.WhichOneof("input") == "observation" else data.batch.series
+        self._resent |= series.stale_series(self._sensor) & set(names)
+        if not data.warm_up:
+            series.clear_stale(self._sensor, self._resent)
+            self._resent, self._is_stale = set(), self._sensor in series.stale_sensors
 
     async def _score(self, scorer: RowScorer, data: pb.StreamData, sequence: int, request: bytes) -> bytes:
         """Score a message: inline, in one call with rows of other streams, or queued for the lock of the series."""

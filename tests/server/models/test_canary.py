@@ -63,3 +63,13 @@ def test_the_canary_reports_why_a_model_is_rejected(tmp_path):
     state, failure = load_with_canary(tmp_path)[1]
     assert state is VersionState.FAILED
     assert failure.startswith("model.onnx: parity error")
+
+
+def test_a_load_that_ends_because_the_server_stops_is_no_failure_of_the_version(tmp_path, caplog):
+    publish_tiny(tmp_path)
+    canary = Canary(CanaryLimits(memory_mib=2048, seconds=60.0, max_batch=16))
+    limits = {"max_series": 9, "max_series_per_sensor": 9, "state_idle_seconds": 9.0}
+    loader = Loader(folder=tmp_path, provider="cpu", canary=canary, **limits)
+    loader.cancel()
+    assert loader.load("tiny", 1).loaded is None
+    assert not caplog.records

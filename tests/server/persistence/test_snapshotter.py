@@ -323,6 +323,27 @@ def test_a_sensor_that_lacks_rows_stays_fresh_over_drained_restarts_until_its_cl
         assert origins(server, ["late"]) == [RESUMED]
 
 
+def test_each_client_of_a_sensor_is_told_that_rows_lack_until_it_has_sent_its_own_series(repository, path):
+    def send(server, *rows):
+        with channel_to(server) as channel:
+            stream = open_stream(channel, "tiny")
+            for row, series in rows:
+                stream.send(observation=observation(row, series=series))
+            stream.end()
+            return stream.opened.state
+
+    with served(repository, path) as server:
+        send(server, *((row, series) for row in range(HELD_ROWS) for series in ("a", "b")))
+    with served(repository, path) as server:
+        send(server, (HELD_ROWS, "a"), (HELD_ROWS, "b"))
+        leave = crash(path)
+    leave()
+    with served(repository, path) as server:
+        assert send(server, (HELD_ROWS, "a")) == FRESH
+        assert send(server, (HELD_ROWS, "b")) == FRESH
+        assert send(server) == RESUMED
+
+
 def test_a_final_write_that_fails_is_logged_and_is_no_success(repository, tmp_path, caplog):
     (tmp_path / "folder").mkdir()
     with caplog.at_level(logging.ERROR), served(repository, tmp_path / "folder" / "state") as server:

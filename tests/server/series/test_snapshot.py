@@ -140,7 +140,8 @@ def test_series_stay_with_a_version_that_a_stream_has_pinned_and_are_copied():
     model = MODELS[0]
     previous, current = fresh_states(model[0]), fresh_states(model[0])
     judge(previous, model, *observations_after(0, 30), adapt=True)
-    previous.pins, previous.stale_sensors = 1, {"zeek"}
+    previous.pins = 1
+    previous.mark_stale({"zeek"})
     hand_over(previous, current, same_model=True)
     assert len(previous) == len(current) == len(NAMES)
     assert current.stale_sensors == {"zeek"}
