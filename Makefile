@@ -50,7 +50,7 @@ test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 
 test-grpcio: .venv .venv-protos ## Run the tests that talk to a server over grpcio
 	$(BIN)/python -m pytest --transport grpcio $(OVER_EITHER)
-	$(BIN)/python -m pytest --transport grpcio -m slow tests/benchmarks/test_serving.py tests/server/streaming/test_dead_peer.py tests/server/persistence tests/deploy/test_proxies.py
+	$(BIN)/python -m pytest --transport grpcio -m slow tests/benchmarks/test_serving.py tests/benchmarks/test_chaos.py tests/server/streaming/test_dead_peer.py tests/server/persistence tests/deploy/test_proxies.py
 
 check: .venv .venv-protos ## Lint, types, protocol lint, stub drift, rules of structure
 	$(BIN)/ruff format --check .
