@@ -5,7 +5,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from math import isnan
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +59,12 @@ class DatapoolWriter:
         for feature in FEATURES:
             if feature.protocol in self._features:
                 self._features[feature.protocol].append(feature)
+        self._keys = {
+            protocol: [(feature.key, feature.measure.kind is Kind.MEAN) for feature in features]
+            for protocol, features in self._features.items()
+        }
         self._buffers: defaultdict[Path, list[str]] = defaultdict(list)
+        self._paths: dict[tuple[str, date], dict[str, Path]] = {}  # of the rows in the buffers, by series and day, then protocol
         self._buffered = 0
         self._final = root.resolve()
         beside, inside = unfinished_folders(root)
@@ -106,11 +111,14 @@ class DatapoolWriter:
             datetime.fromtimestamp(ns // NANOS_PER_SECOND, UTC) for ns in (row.start_ns, row.start_ns + self._window_ns)
         )
         times = f"{start:%Y-%m-%dT%H:%M:%S}.000Z\t{end:%Y-%m-%dT%H:%M:%S}.000Z"
-        root = self._root / series_folder(row.series) if self._by_series else self._root
-        for protocol, features in self._features.items():
-            cells = "\t".join(_cell(row.values[feature.key], feature) for feature in features)
-            path = day_file(root, protocol, start, self._window_slide)
-            self._buffers[path].append(f"{times}\t{cells}\n")
+        day = row.series, start.date()
+        if (paths := self._paths.get(day)) is None:
+            root = self._root / series_folder(row.series) if self._by_series else self._root
+            paths = {protocol: day_file(root, protocol, start, self._window_slide) for protocol in self._features}
+            self._paths[day] = paths
+        for protocol, keys in self._keys.items():
+            cells = "\t".join([_cell(row.values[key], is_mean=is_mean) for key, is_mean in keys])
+            self._buffers[paths[protocol]].append(f"{times}\t{cells}\n")
             self._buffered += len(cells) + len(times)
         self.rows += 1
         if self._buffered > BUFFERED_CHARACTERS:
@@ -127,6 +135,7 @@ class DatapoolWriter:
             with errors_named(path), path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
         self._buffers.clear()
+        self._paths.clear()
         self._buffered = 0
 
     def close(self, seen_protocols: Collection[str]) -> None:
@@ -166,7 +175,7 @@ class DatapoolWriter:
             sync_folder(folder)
 
 
-def _cell(value: float, feature: Feature) -> str:
+def _cell(value: float, *, is_mean: bool) -> str:
     if isnan(value):
         return MISSING
-    return repr(value) if feature.measure.kind is Kind.MEAN else str(int(value))
+    return repr(value) if is_mean else str(int(value))
