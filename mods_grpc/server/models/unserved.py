@@ -84,7 +84,7 @@ class UnservedSeries:
         with model.series.lock.thread_lock:
             hand_over(model.series, series, same_model=True)
         if pinned:
-            series.mark_stale(set(series.sensors()))
+            series.mark_stale(series.sensors())
         if not len(series):
             return None
         waiting = replace(ModelSeries.of(model), series=series)

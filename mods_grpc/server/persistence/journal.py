@@ -21,6 +21,7 @@ from mods_grpc.atomic_file import DEFAULT_MODE, sync_folder
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 NOT_RECORDED = -1
 MAX_CHANGED = 100_000  # sensors since the last state; above it all count as changed
+MAX_BYTES = 64 << 20  # while no state can be written; above it all count as changed
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class StateJournal:
         """Begin a state that is about to be copied, and return its id."""
         state = uuid.uuid4().hex
         self.number += 1
+        if self._file >= 0 and os.fstat(self._file).st_size > MAX_BYTES:
+            self._forget()
         self._changed, self._is_complete = set(), True
         self._write(_encode_state(state))
         return state
@@ -110,13 +113,16 @@ class StateJournal:
             return
         content = b"".join((_encode_state(state), *(_encode(*change) for change in sorted(self._changed))))
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_TRUNC
         try:
-            file = os.open(temporary, flags, DEFAULT_MODE)
-            if os.write(file, content) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            temporary.replace(self._path)
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_TRUNC, DEFAULT_MODE)
         except OSError as error:  # what is older does no harm
+            logger.warning("state_journal_failed", extra={"reason": error.strerror or str(error)})
+            return
+        try:
+            _write_whole(file, content)
+            temporary.replace(self._path)
+        except OSError as error:
+            os.close(file)
             temporary.unlink(missing_ok=True)
             logger.warning("state_journal_failed", extra={"reason": error.strerror or str(error)})
         else:
@@ -140,8 +146,7 @@ class StateJournal:
         if self._file < 0:
             return
         try:
-            if os.write(self._file, line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _write_whole(self._file, line)
         except OSError as error:
             logger.warning("state_journal_failed", extra={"reason": error.strerror or str(error)})
             self._forget()
@@ -150,6 +155,11 @@ class StateJournal:
         """Empty the journal: all sensors count as changed, until the next state is in the state file."""
         self._is_complete = False
         os.ftruncate(self._file, 0)
+
+
+def _write_whole(file: int, data: bytes) -> None:
+    if os.write(file, data) < len(data):  # as on a full disk
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _boot() -> str:

@@ -117,6 +117,15 @@ def test_too_many_sensors_are_as_good_as_all(journal, path, monkeypatch):
     assert read(path, state) is None
 
 
+def test_a_journal_that_grows_because_no_state_can_be_written_begins_anew(journal, path, monkeypatch):
+    first = journal.begin()
+    journal.record(*CHANGE)
+    monkeypatch.setattr(module, "MAX_BYTES", path.stat().st_size - 1)
+    second = journal.begin()
+    assert read(path, first) is None
+    assert read(path, second) == set()
+
+
 def test_a_server_without_a_state_file_records_nothing():
     journal = StateJournal()
     journal.open("", None)
