@@ -4,10 +4,10 @@ import asyncio
 import heapq
 from collections.abc import Callable
 
-MAX_DIRECT_COST = 1_024  # of what is handled where the socket was read, in units of about 3 us, before connections have to queue
+MAX_DIRECT_COST = 512  # of what is handled where the socket was read, in units of about 3 us, before connections have to queue
 MAX_QUEUED_COST = 192  # of what is handled for connections in the queue, in an iteration of the loop
 _LIGHT_COST = 32  # of a read after which the next iteration need not be prepared
-CREDIT = 256  # what a connection may cost at once, after it was quiet, before those that were busy meanwhile are served
+CREDIT = 2_048  # what a connection that was quiet may cost before those that were busy meanwhile are served
 
 
 class Turns:
@@ -78,7 +78,7 @@ class Turn:
     def __init__(self, turns: Turns, run: Callable[[int], tuple[int, bool]]) -> None:
         self._turns = turns
         self._run = run
-        self._mark = turns.mark - CREDIT
+        self._mark = turns.mark - CREDIT // 2  # after quiet ones, so that it does not help to connect again and again
         self.is_queued = False
 
     def begin(self) -> int:
@@ -89,7 +89,7 @@ class Turn:
         self._mark = max(self._mark, turns.mark - CREDIT)
         if not turns.queue:
             return turns.direct_cost_left
-        return min(CREDIT, turns.direct_cost_left) if self._mark < turns.queue[0][0] else 0
+        return min(MAX_QUEUED_COST, turns.direct_cost_left) if self._mark < turns.queue[0][0] else 0
 
     def end(self, cost: int) -> None:
         """Count what was handled since `begin`."""

@@ -109,7 +109,7 @@ def test_a_connection_that_was_quiet_for_long_has_no_more_advantage_than_its_cre
     iterate(loop, 200)
     within(loop, late.receive, 100_000)
     before, since = busy.done, late.done
-    iterate(loop, 20)
+    iterate(loop, 100)
     assert busy.done - before > 0
     assert (late.done - since) - (busy.done - before) <= CREDIT + MAX_DIRECT_COST
 
@@ -142,9 +142,10 @@ def test_a_turn_that_fails_does_not_stop_the_others(loop):
     assert log == ["failed", other]
 
 
-def test_while_others_wait_a_connection_gets_no_more_at_once_than_its_credit(loop):
+def test_while_others_wait_a_quiet_connection_gets_no_more_at_once_than_they(loop):
     turns, log = Turns(), []
     busy, late = Peer(turns, log), Peer(turns, log, piece=1)
+    turns.mark += CREDIT
 
     def both():
         busy.receive(1_000)
@@ -152,4 +153,23 @@ def test_while_others_wait_a_connection_gets_no_more_at_once_than_its_credit(loo
         late.receive(1_000)
         return late.done
 
-    assert within(loop, both) == CREDIT
+    assert within(loop, both) == MAX_QUEUED_COST
+
+
+def test_a_quiet_connection_goes_before_those_that_connected_just_now(loop):
+    turns, log = Turns(), []
+    quiet, busy = Peer(turns, log), Peer(turns, log)
+    within(loop, busy.receive, 1_000)
+    iterate(loop, 300)
+    new = [Peer(turns, log, piece=300) for _ in range(20)]
+
+    def all_at_once():
+        log.clear()
+        turns.direct_cost_left = 0
+        for peer in [*new, quiet]:
+            peer.receive(1)
+
+    within(loop, all_at_once)
+    iterate(loop, 30)
+    assert log[0] is quiet
+    assert len(log) == 21
