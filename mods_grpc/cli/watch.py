@@ -203,7 +203,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         )
         blindness = make_blindness(arguments, model, columns, live=True)
         pipeline = make_pipeline(arguments, client, model, identity.namespace, sinks, blindness=blindness, wait=wait, view=view)
-        _restore(arguments, saved, feed, pipeline)
+        _restore(arguments, saved, feed, pipeline, sinks)
         blindness.continue_from(waiting.blindness)
         accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: accounts.request())
@@ -280,8 +280,12 @@ def _identify(arguments: argparse.Namespace, model: ModelInfo, saved: dict[str, 
         )
 
 
-def _restore(arguments: argparse.Namespace, saved: dict[str, Any] | None, feed: WindowFeed, pipeline: WatchPipeline) -> None:
-    if saved is not None:
+def _restore(
+    arguments: argparse.Namespace, saved: dict[str, Any] | None, feed: WindowFeed, pipeline: WatchPipeline, sinks: SinkGroup
+) -> None:
+    if saved is None:
+        sinks.recover_without_marks()
+    else:
         with _damage_named(arguments.state):
             feed.restore(saved["feed"])
             pipeline.restore(saved["watch"])

@@ -71,6 +71,19 @@ def test_what_waits_is_in_the_mark_and_is_written_once_after_a_restart(paths):
         assert ids(blocked) == ids(free) == [ALERT.id, UPDATE.id, END.id]
 
 
+def test_without_a_checkpoint_a_file_gets_no_alert_again_and_what_else_is_in_it_stays(paths):
+    paths[1].write_text("not of ours, and without an end")
+    make_group(paths[1:]).recover_without_marks()
+    assert paths[1].read_text() == "not of ours, and without an end"
+    paths[1].unlink()
+    make_group(paths[1:]).write(ALERT)
+    group = make_group(paths[1:])
+    group.recover_without_marks()
+    for alert in (ALERT, UPDATE):
+        group.write(alert)
+    assert ids(paths[1]) == [ALERT.id, UPDATE.id]
+
+
 def test_a_mark_of_one_destination_without_anything_that_waits_is_its_own(paths):
     group = make_group(paths[1:])
     group.write(ALERT)

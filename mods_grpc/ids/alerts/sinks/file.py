@@ -14,6 +14,8 @@ from mods_grpc.ids.alerts.formats.registry import Format
 from mods_grpc.ids.alerts.notice import AlertOrNotice
 
 _MODE = 0o640
+_MAX_RECOVERED_BYTES = 64 << 20
+UNKNOWN_MARK = {"inode": 0, "size": 0}  # of a file that may be of an earlier watch, whose checkpoint is not there
 
 
 class FileSink:
@@ -55,12 +57,16 @@ class FileSink:
         inode, size = (int(mark["inode"]), int(mark["size"])) if isinstance(mark, dict) else (None, 0)
         written = b""
         for path in self._files_since(inode):
-            content = path.read_bytes()
-            start = size if inode is not None and path.stat().st_ino == inode and len(content) >= size else 0
-            end = content.rfind(b"\n", start) + 1 if b"\n" in content[start:] else start  # of the last complete line
-            if path == self._path and end < len(content):
-                os.truncate(path, end)
-            written += content[start:end]
+            status = path.stat()
+            is_marked = status.st_ino == inode and status.st_size >= size
+            start = size if is_marked else max(0, status.st_size - _MAX_RECOVERED_BYTES)
+            with path.open("rb") as file:
+                file.seek(start)
+                content = file.read()
+            end = content.rfind(b"\n") + 1  # of the last complete line
+            if path == self._path and end < len(content) and mark != UNKNOWN_MARK:
+                os.truncate(path, start + end)
+            written += content[:end]
         self._written_since_mark = written
 
     def format(self, alert: AlertOrNotice) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mods_grpc.exit_codes import describe_os_error
 from mods_grpc.ids.alerts.notice import AlertOrNotice
+from mods_grpc.ids.alerts.sinks.file import UNKNOWN_MARK
 from mods_grpc.ids.alerts.sinks.sink import Destination
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,10 @@ class SinkGroup:
         for name, queue in self._queues.items():
             if isinstance(mark, dict) and name in mark:
                 queue.recover(mark[name])
+
+    def recover_without_marks(self) -> None:
+        """Find the alerts in files of an earlier watch, whose checkpoint is not there, such as one that found the disk full."""
+        self.recover(dict.fromkeys(self._queues, UNKNOWN_MARK))
 
     def write(self, alert: AlertOrNotice) -> None:
         """Write an alert or a notice to all destinations; where one fails, it waits.
