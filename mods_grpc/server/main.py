@@ -33,7 +33,8 @@ def run(config: ServerConfig) -> int:
         Exit status: 0 if drained in time, 1 if not, if the state file was not written or if no model was ready, 2 if the server
         could not start.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # which log rotation sends to other servers, and which would end this one
+        signal.signal(number, signal.SIG_IGN)
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
     set_switch_interval()

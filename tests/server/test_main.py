@@ -95,6 +95,17 @@ def test_sighup_reads_the_repository_and_the_tokens_again(repository, tmp_path):
         assert server.finish() == 0
 
 
+def test_signals_of_log_rotation_change_nothing(repository):
+    with Process(repository, *ANYWHERE) as server, connected(server.port()) as channel:
+        stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel))
+        for row, number in enumerate((signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)):
+            server.process.send_signal(number)
+            stream.row(row)
+        stream.end()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.finish() == 0
+
+
 def test_sighup_while_models_load_reloads_afterwards(repository, tmp_path):
     publish_tiny(repository, "late")
     with late_process(tmp_path, repository, *ANYWHERE, *NEVER_SCANNED) as server:
