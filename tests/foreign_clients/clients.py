@@ -1,6 +1,7 @@
 """The clients, where they come from, and how they are built and started."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ class ForeignClient:
     Attributes:
         name: What it is called.
         source: Package that contains it.
+        release: Command that prints its version.
         programs: Programs that it takes.
         paths: Files and folders that it takes.
         build: Builds it where that is needed, and returns the command that starts it.
@@ -38,6 +40,7 @@ class ForeignClient:
 
     name: str
     source: str
+    release: tuple[str, ...]
     programs: tuple[str, ...]
     paths: tuple[Path, ...]
     build: Callable[[], list[str]]
@@ -48,6 +51,20 @@ class ForeignClient:
         absent = [program for program in self.programs if shutil.which(program) is None]
         absent += [str(path) for path in self.paths if not path.exists()]
         return f"no {', '.join(absent)} ({self.source})" if absent else ""
+
+    @property
+    def version(self) -> str:
+        """Version of the package, without what Debian adds to it."""
+        shown = subprocess.run(self.release, capture_output=True, text=True, check=False).stdout
+        return re.sub(r"^\d+:|[-+].*", "", shown.strip())
+
+
+def _debian_release(package: str) -> tuple[str, ...]:
+    return ("dpkg-query", "--show", "--showformat=${Version}", package)
+
+
+def _npm_release(package: str) -> tuple[str, ...]:
+    return ("node", "--print", f"require('{NODE_MODULES / package / 'package.json'}').version")
 
 
 def _make(*command: object, folder: Path, **environment: str) -> None:
@@ -112,24 +129,32 @@ CLIENTS = [
     ForeignClient(
         "grpc-java",
         "Debian: default-jdk-headless libgrpc-java libnetty-java libprotobuf-java libguava-java libperfmark-java",
+        _debian_release("libgrpc-java"),
         ("java", "javac"),
         tuple(JARS / f"{name}.jar" for name in JAR_NAMES),
         _build_java,
     ),
     ForeignClient(
-        "grpc-js", "npm install in tests/foreign_clients/programs/node", ("node",), (NODE_MODULES / "@grpc",), _node("grpc_js.js")
+        "grpc-js",
+        "npm install in tests/foreign_clients/programs/node",
+        _npm_release("@grpc/grpc-js"),
+        ("node",),
+        (NODE_MODULES / "@grpc",),
+        _node("grpc_js.js"),
     ),
     ForeignClient(
         "connect-node",
         "npm install in tests/foreign_clients/programs/node",
+        _npm_release("@connectrpc/connect-node"),
         ("node",),
         (NODE_MODULES / "@connectrpc",),
         _node("connect_node.js"),
     ),
-    ForeignClient("node-http2", "Node's own", ("node",), (), _node("http2.js")),
+    ForeignClient("node-http2", "Node's own", ("node", "--print", "process.versions.node"), ("node",), (), _node("http2.js")),
     ForeignClient(
         "grpc-go",
         "Debian: golang-go golang-google-grpc-dev",
+        _debian_release("golang-google-grpc-dev"),
         ("go",),
         (GO_SOURCES / "src" / "google.golang.org" / "grpc",),
         _build_go,
@@ -137,6 +162,7 @@ CLIENTS = [
     ForeignClient(
         "ruby-grpc",
         "Debian: ruby-grpc",
+        _debian_release("ruby-grpc"),
         ("ruby",),
         tuple(Path("/usr/lib").glob("*/rubygems-integration/*/gems/grpc-*/src")) or (Path("/usr/lib/ruby-grpc"),),
         lambda: ["ruby", str(PROGRAMS / "ruby" / "grpc_ruby.rb")],
@@ -144,13 +170,21 @@ CLIENTS = [
     ForeignClient(
         "grpc-cpp",
         "Debian: g++ pkg-config libgrpc++-dev",
+        _debian_release("libgrpc++-dev"),
         ("g++", "pkg-config"),
         (Path("/usr/include/grpcpp/generic/generic_stub.h"),),
         _build_cpp,
     ),
     ForeignClient(
-        "rust-h2", "Debian: cargo librust-h2-dev", ("cargo",), tuple(CRATES.glob("h2-0.3*")) or (CRATES / "h2",), _build_rust
+        "rust-h2",
+        "Debian: cargo librust-h2-dev",
+        _debian_release("librust-h2-dev"),
+        ("cargo",),
+        tuple(CRATES.glob("h2-0.3*")) or (CRATES / "h2",),
+        _build_rust,
     ),
-    ForeignClient("curl", "Debian: curl", ("curl",), (), _command_line("curl")),
-    ForeignClient("nghttp", "Debian: nghttp2-client", ("nghttp",), (), _command_line("nghttp")),
+    ForeignClient("curl", "Debian: curl", _debian_release("curl"), ("curl",), (), _command_line("curl")),
+    ForeignClient(
+        "nghttp", "Debian: nghttp2-client", _debian_release("nghttp2-client"), ("nghttp",), (), _command_line("nghttp")
+    ),
 ]

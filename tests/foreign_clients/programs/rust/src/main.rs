@@ -354,7 +354,7 @@ impl Client {
                 }
             }
         }
-        call.request.send_data(Bytes::new(), true)?;
+        let _ = call.request.send_data(Bytes::new(), true); // fails where the server has closed the stream already
         for (index, expected) in self.stream_answers.iter().enumerate().skip(1) {
             let equal = answers.get(index) == Some(expected);
             count.add(if equal { None } else { Some(format!("answer {index} of {}", answers.len())) });
