@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.25
 
 
+class SourceUnreachableError(OSError):
+    """What is followed can't be looked at now: its folder may not be entered, or is on a server that is away."""
+
+
 class LogReader:
     """Reads logs; `poll` may be called again for what was written since.
 
@@ -114,7 +118,12 @@ class LogReader:
 
     def _poll_followed(self, follower: LogFollower) -> Iterator[Record]:
         if not self._heap:
-            follower.look()
+            try:
+                follower.look()
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise SourceUnreachableError(error.errno, error.strerror, error.filename) from error
             for name, records in follower.streams():
                 self._push(name, with_write_times(records, _logged_ns))
         while self._heap:

@@ -60,10 +60,10 @@ def _folders_with_logs(path: Path) -> Iterator[tuple[Path, int]]:
             entries = list(folder.iterdir()) if folder.is_dir() else []
             if any(entry.suffix in LIVE_SUFFIXES for entry in entries):
                 yield folder, folder.stat().st_dev
+            if depth < MAX_DEPTH:
+                waiting += [(entry, depth + 1) for entry in entries if not folder_stamp(Path(entry.name)) and entry.is_dir()]
         except OSError:
             continue
-        if depth < MAX_DEPTH:
-            waiting += [(entry, depth + 1) for entry in entries if not folder_stamp(Path(entry.name)) and entry.is_dir()]
 
 
 def _why_gone(path: Path, device: int | None) -> str | None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from threading import Event
 
+from mods_grpc.ids.sources.reader import SourceUnreachableError
 from mods_grpc.ids.watch.checkpoint import CheckpointWriter
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.windows.feed import WindowFeed
@@ -51,9 +52,9 @@ def run_loop(
         try:
             yield from feed.poll()
             is_missing = False
-        except FileNotFoundError as error:  # of the source alone
+        except (FileNotFoundError, SourceUnreachableError) as error:  # of the source alone
             if not is_missing:
-                logger.warning("source_missing", extra={"path": str(error.filename)})
+                logger.warning("source_missing", extra={"path": str(error.filename), "error": error.strerror})
             is_missing = True
 
     def save_and_process() -> None:

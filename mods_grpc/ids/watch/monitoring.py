@@ -224,8 +224,8 @@ def find_unreadable(path: Path, protocols: Collection[str]) -> dict[Path, str]:
     Folders that begin with a digit are archives by date.
     """
     unreadable: dict[Path, str] = {}
-    for each in _list_folder(path, unreadable) if path.is_dir() else [path]:
-        is_live_folder = each.is_dir() and not each.name[0].isdigit()
+    for each in _list_folder(path, unreadable) if _is_folder(path) else [path]:
+        is_live_folder = _is_folder(each) and not each.name[0].isdigit()
         inner = _list_folder(each, unreadable) if is_live_folder else [each]
         for file in inner:
             if file == path or (file.suffix in LIVE_SUFFIXES and file.name.split(".")[0] in protocols):
@@ -240,6 +240,14 @@ def protocols_of(paths: Iterable[Path]) -> frozenset[str]:
         named = {protocol for protocol in PROTOCOLS if path.name.split(".")[0] == protocol}
         protocols |= named or set(PROTOCOLS)
     return frozenset(protocols)
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder, as far as it can be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _list_folder(folder: Path, unreadable: dict[Path, str]) -> list[Path]:

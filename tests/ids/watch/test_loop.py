@@ -1,16 +1,17 @@
-"""The loop of a watch: a missing source is waited for, a missing folder of alerts ends the watch."""
+"""The loop of a watch: a missing source is waited for, a sink that gives up ends the watch."""
 
 import logging
 from threading import Event
 
 import pytest
 
+from mods_grpc.ids.sources.reader import SourceUnreachableError
 from mods_grpc.ids.watch import loop
 from mods_grpc.ids.watch.loop import run_loop
 
 
 class Feed:
-    """A source that is missing at some polls and yields one batch at the others."""
+    """A source that raises an error at some polls and yields one batch at the others."""
 
     def __init__(self, stop, missing):
         self.records = self.polls = 0
@@ -20,8 +21,8 @@ class Feed:
         self.polls += 1
         if self.polls == len(self._missing):
             self._stop.set()
-        if self._missing[self.polls - 1]:
-            raise FileNotFoundError(2, "no such file", "conn.log")
+        if error := self._missing[self.polls - 1]:
+            raise error
         yield ["batch"]
 
 
@@ -52,27 +53,29 @@ class Writer:
         self.saves += 1
 
 
-def test_a_missing_source_is_reported_once_and_waited_for(caplog):
+@pytest.mark.parametrize(
+    "gone", [FileNotFoundError(2, "no such file", "conn.log"), SourceUnreachableError(13, "permission denied", "conn.log")]
+)
+def test_a_source_that_is_missing_or_out_of_reach_is_reported_once_and_waited_for(caplog, gone):
     stop = Event()
-    feed, pipeline = Feed(stop, [False, True, True, False, True]), Pipeline()
+    feed, pipeline = Feed(stop, [None, gone, gone, None, gone]), Pipeline()
     with caplog.at_level(logging.WARNING):
         run_loop(feed, pipeline, Writer(), stop, poll_seconds=0)
     assert [(record.message, record.path) for record in caplog.records] == [("source_missing", "conn.log")] * 2
     assert (feed.polls, pipeline.processed) == (5, 2)
 
 
-def test_a_folder_of_alerts_that_is_gone_ends_the_watch_and_is_not_taken_for_a_missing_source(monkeypatch):
+def test_a_sink_that_gives_up_ends_the_watch_and_is_not_taken_for_a_missing_source(monkeypatch):
     monkeypatch.setattr(loop, "MAX_PENDING", 1)  # processes while it polls
     stop, writer = Event(), Writer()
     with pytest.raises(FileNotFoundError, match="alerts"):
-        run_loop(
-            Feed(stop, [False, False]), Pipeline(FileNotFoundError(2, "no such file", "alerts")), writer, stop, poll_seconds=0
-        )
+        run_loop(Feed(stop, [None, None]), Pipeline(FileNotFoundError(2, "no such file", "alerts")), writer, stop, poll_seconds=0)
     assert writer.saves == 1
 
 
 def test_the_state_is_saved_now_and_then_while_no_record_comes(monkeypatch):
     monkeypatch.setattr(loop, "SAVE_IDLE_SECONDS", -1.0)
     stop, writer = Event(), Writer()
-    run_loop(Feed(stop, [True, True, True]), Pipeline(), writer, stop, poll_seconds=0)
+    gone = FileNotFoundError(2, "no such file", "conn.log")
+    run_loop(Feed(stop, [gone, gone, gone]), Pipeline(), writer, stop, poll_seconds=0)
     assert writer.saves == 3 + 1  # the last when it ends
