@@ -19,7 +19,7 @@ import os
 import statistics
 from pathlib import Path
 
-from benchmarks.robustness.costly_peers import COSTLY_ATTACKS
+from benchmarks.robustness.costly_peers.shapes import COSTLY_ATTACKS
 from benchmarks.robustness.floods import ATTACKS
 from benchmarks.support.normal_clients import NormalClients, print_header
 from benchmarks.support.processes import add_transport_argument, run_server

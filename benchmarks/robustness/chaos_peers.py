@@ -18,7 +18,7 @@ from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 
 from benchmarks.robustness import floods
-from benchmarks.robustness.costly_peers import COSTLY_ATTACKS
+from benchmarks.robustness.costly_peers.shapes import COSTLY_ATTACKS
 from benchmarks.robustness.floods import PREFACE, make_frame
 from benchmarks.support.rpc_messages import STREAM, UNARY, RequestFactory
 from mods_grpc.artifact import read_artifact

@@ -1,8 +1,8 @@
 """Measure how long a call waits for the event loop of the server while costly peers send: in processor time of the loop's thread.
 
 Server and caller run in one thread, the peers in another process. A call is a Forecast of one window; the processor time of the
-thread between its request and its answer is what the loop did: the call itself, and whatever went first. Unlike latency, it hardly
-depends on other load on the machine.
+thread between its request and its answer is what the loop did: the call itself, and whatever went first. Unlike latency, it
+hardly depends on other load on the machine.
 
 Usage: python benchmarks/robustness/loop_time.py [--repository exported] [--model mods-2019] [--seconds 4] [--json FILE]
            [--phases "20 peers: 900 fields" ...]
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.robustness.attack import SETTLE_SECONDS, START_SECONDS, run_attacks
-from benchmarks.robustness.costly_peers import COSTLY_ATTACKS
+from benchmarks.robustness.costly_peers.shapes import COSTLY_ATTACKS
 from benchmarks.robustness.floods import PREFACE, make_frame
 from benchmarks.support.processes import LOCAL
 from benchmarks.support.rpc_messages import UNARY, RequestFactory

@@ -1,0 +1,1 @@
+"""Peers whose frames cost the server much more than their bytes."""
