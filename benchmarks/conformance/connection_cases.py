@@ -5,7 +5,7 @@ from benchmarks.conformance.steps import (
     BLOCK,
     HELLO,
     Case,
-    Step,
+    ScriptStep,
     answer,
     answer_that_begins_with,
     answer_without_error,
@@ -35,7 +35,7 @@ def _frame(kind: int, size: int, stream_id: int = 0, flags: int = 0) -> bytes:
     return frames.frame(kind, flags, stream_id, bytes(size))
 
 
-def _too_large(kind: int, flags: int) -> Step:
+def _too_large(kind: int, flags: int) -> ScriptStep:
     return lambda peer: frames.frame(kind, flags, 1, bytes(peer.settings[MAX_FRAME_SIZE] + 1))
 
 

@@ -4,7 +4,7 @@ from benchmarks.conformance.steps import (
     BLOCK,
     MESSAGE,
     Case,
-    Step,
+    ScriptStep,
     answer,
     answer_without_error,
     call,
@@ -23,23 +23,23 @@ WITH_LENGTH = encode(fields((b"content-length", b"1")))
 HUFFMAN_NAME, HUFFMAN_VALUE = b"\x85\xf2\xb2\x4a\x84\xff", b"\x83\x49\x50\x9f"  # "x-test" and "test"
 
 
-def _malformed(*steps: Step) -> tuple[Step, ...]:
+def _malformed(*steps: ScriptStep) -> tuple[ScriptStep, ...]:
     return (*steps, stream_error(1, PROTOCOL))
 
 
-def _with_fields(*listed: tuple[bytes, bytes]) -> tuple[Step, ...]:
+def _with_fields(*listed: tuple[bytes, bytes]) -> tuple[ScriptStep, ...]:
     return _malformed(headers(1, encode(listed), end=True))
 
 
-def _adding(name: bytes, value: bytes) -> tuple[Step, ...]:
+def _adding(name: bytes, value: bytes) -> tuple[ScriptStep, ...]:
     return _with_fields(*fields((name, value)))
 
 
-def _accepted(field: bytes) -> tuple[Step, ...]:
+def _accepted(field: bytes) -> tuple[ScriptStep, ...]:
     return call(1, BLOCK + field), answer_without_error(1)
 
 
-def _undecodable(block: bytes) -> tuple[Step, ...]:
+def _undecodable(block: bytes) -> tuple[ScriptStep, ...]:
     return headers(1, block, end=True), connection_error(Code.COMPRESSION_ERROR)
 
 

@@ -70,7 +70,7 @@ def _summarize(seen: list[str]) -> str:
     return ", ".join(name for name, _ in groupby(seen)) or "nothing"
 
 
-Step = bytes | Callable[[Peer], bytes] | Expected
+ScriptStep = bytes | Callable[[Peer], bytes] | Expected
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Case:
 
     section: str
     sends: str
-    steps: tuple[Step, ...]
+    steps: tuple[ScriptStep, ...]
     h2spec: str = ""
     in_use: bool = False
     greets: bool = True

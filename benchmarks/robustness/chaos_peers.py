@@ -33,7 +33,7 @@ ANSWER_SECONDS = 20.0
 CALLS = 8  # on one connection, one of which is cancelled
 BURST_CALLS = 200
 MIN_SECONDS, MAX_SECONDS = 2.0, 8.0
-AT_ONCE = 2
+CONCURRENT_PEERS = 2
 LOWEST_PRIORITY = 19
 
 
@@ -259,7 +259,7 @@ async def _run_peers(port, requests, groups, seed, disturbing, stop):
             await asyncio.gather(task, return_exceptions=True)  # a server that is down ends it
             seconds_by_name[name] += time.monotonic() - begun
 
-    await asyncio.gather(*(run_some() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(run_some() for _ in range(CONCURRENT_PEERS)))
     return record, seconds_by_name
 
 

@@ -58,7 +58,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Plan:
+class ScenarioPlan:
     """The files that say what to send and what must come back."""
 
     folder: Path
@@ -77,7 +77,7 @@ class Plan:
 class Curl:
     """Calls with curl; one process for those of a scenario, on one connection."""
 
-    def __init__(self, address: str, plan: Plan) -> None:
+    def __init__(self, address: str, plan: ScenarioPlan) -> None:
         self._address = address
         self._plan = plan
 
@@ -111,7 +111,7 @@ def _version_option(number: int) -> str:
     return "http2" if number else "http2-prior-knowledge"
 
 
-def go_through_curl(address: str, plan: Plan) -> Iterable[Count | dict[str, str]]:
+def go_through_curl(address: str, plan: ScenarioPlan) -> Iterable[Count | dict[str, str]]:
     """Yield each scenario, or why it was skipped."""
     curl = Curl(address, plan)
     small, small_answer = plan.read_frame("small.request"), plan.read_frame("small.answer")
@@ -162,7 +162,7 @@ def _drop_opened(outcome: Outcome) -> Outcome:
 class Nghttp:
     """Calls with nghttp, which prints the frames."""
 
-    def __init__(self, address: str, plan: Plan) -> None:
+    def __init__(self, address: str, plan: ScenarioPlan) -> None:
         self._address = address
         self._plan = plan
 
@@ -200,7 +200,7 @@ NGHTTP_SETTINGS = (
 )
 
 
-def go_through_nghttp(address: str, plan: Plan) -> Iterable[Count | dict[str, str]]:
+def go_through_nghttp(address: str, plan: ScenarioPlan) -> Iterable[Count | dict[str, str]]:
     """Yield each scenario, or why it was skipped."""
     nghttp = Nghttp(address, plan)
     yield _count_statuses("unary", nghttp.call(DETECT, "small.request"), OK, 1)
@@ -223,7 +223,7 @@ def go_through_nghttp(address: str, plan: Plan) -> Iterable[Count | dict[str, st
     yield {"scenario": "drain", "skipped": "nghttp reads all it can"}
 
 
-PROGRAMS: dict[str, Callable[[str, Plan], Iterable[Count | dict[str, str]]]] = {
+PROGRAMS: dict[str, Callable[[str, ScenarioPlan], Iterable[Count | dict[str, str]]]] = {
     "curl": go_through_curl,
     "nghttp": go_through_nghttp,
 }
@@ -232,7 +232,7 @@ PROGRAMS: dict[str, Callable[[str, Plan], Iterable[Count | dict[str, str]]]] = {
 def main(words: Sequence[str]) -> None:
     """Go through all scenarios and print one JSON object for each."""
     program, address, folder = words
-    for outcome in PROGRAMS[program](address, Plan(Path(folder))):
+    for outcome in PROGRAMS[program](address, ScenarioPlan(Path(folder))):
         sys.stdout.write(json.dumps(outcome if isinstance(outcome, dict) else asdict(outcome)) + "\n")
         sys.stdout.flush()
 

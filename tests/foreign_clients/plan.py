@@ -15,7 +15,7 @@ from tests.support.models.tiny import FEATURES, ROWS, SLIDE
 
 FIRST_SECOND = 1_546_300_800  # 2019-01-01T00:00:00Z
 STREAM_ROWS = 50
-LARGE_WINDOWS = 640
+WINDOWS_PER_LARGE_CALL = 640
 COVERAGES = tuple(np.linspace(0.05, 0.95, 16))  # as many as are allowed: a request of 46 kB has an answer of 1 MB
 LIMIT_SECONDS = 30
 
@@ -29,8 +29,8 @@ def make_small() -> inference_pb2.DetectRequest:
 
 
 def make_large() -> inference_pb2.ForecastRequest:
-    values = np.random.default_rng(1).uniform(1.0, 2000.0, (LARGE_WINDOWS, ROWS, len(FEATURES)))
-    times = [FIRST_SECOND * 10**9] * LARGE_WINDOWS
+    values = np.random.default_rng(1).uniform(1.0, 2000.0, (WINDOWS_PER_LARGE_CALL, ROWS, len(FEATURES)))
+    times = [FIRST_SECOND * 10**9] * WINDOWS_PER_LARGE_CALL
     batch = WindowBatch(start_time_unix_nano=times, values=values.astype("<f8").tobytes())
     return inference_pb2.ForecastRequest(batch=batch, coverages=COVERAGES)
 

@@ -1,8 +1,8 @@
 """Counts and logs what the direct transport ends: connections that close or are refused, streams that are reset."""
 
+import collections
 import logging
 import time
-from collections import Counter as Tally
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter
@@ -32,7 +32,7 @@ class ConnectionEnds:
         self._reset = {reason: reset.labels(reason) for reason in ResetReason}
         self._clock = clock
         self._logged_at: dict[tuple[type, str], float] = {}
-        self._unlogged: Tally[tuple[type, str]] = Tally()
+        self._unlogged: collections.Counter[tuple[type, str]] = collections.Counter()
 
     def on_close(self, peer: str, reason: CloseReason, detail: str) -> None:
         """Count and log a connection that ended or was refused."""

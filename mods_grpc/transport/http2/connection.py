@@ -16,7 +16,7 @@ from mods_grpc.transport.http2.request_fields import RequestFields
 from mods_grpc.transport.http2.settings import initial_settings
 from mods_grpc.transport.http2.stream import Http2Stream, Receiver
 from mods_grpc.transport.http2.stream_table import EarlyResponses, StreamTable
-from mods_grpc.transport.sockets.turns import Turn, Turns
+from mods_grpc.transport.sockets.turns import LoopTurn, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self._accepted = False
         self._handler = handler
         self._observer = observer
-        self._turn = Turn(turns or Turns(), self._take_turn)
+        self._loop_turn = LoopTurn(turns or Turns(), self._handle_turn)
 
     # Called by asyncio
 
@@ -116,13 +116,13 @@ class Connection(asyncio.Protocol):
             self.shutdown.discard(len(data))
             return
         reader = self.frame_reader
-        if (max_cost := self._turn.begin()) > 0:
-            self._turn.end(self._handle(data, max_cost))
+        if (max_cost := self._loop_turn.begin()) > 0:
+            self._loop_turn.end(self._handle(data, max_cost))
         else:
             reader.put_off(data)
-        if reader.has_pending and not self._turn.is_queued:
+        if reader.has_pending and not self._loop_turn.is_queued:
             self.transport.pause_reading()
-            self._turn.queue()
+            self._loop_turn.queue()
 
     def _handle(self, data: bytes, max_cost: int) -> int:
         """Handle frames, and return what they cost. Responses that are complete by the end leave in one write."""
@@ -291,7 +291,7 @@ class Connection(asyncio.Protocol):
         self.frame_writer.write(frames.reset(stream_id, code))
         self._observer.on_reset(self.peer, reason, detail)
 
-    def _take_turn(self, max_cost: int) -> tuple[int, bool]:
+    def _handle_turn(self, max_cost: int) -> tuple[int, bool]:
         """Handle what was put off; return what it cost, and whether more waits."""
         cost = 0
         if not self.closing and not self.frame_writer.paused:
@@ -302,10 +302,10 @@ class Connection(asyncio.Protocol):
         return cost, False
 
     def _continue_reading(self) -> None:
-        if self.frame_writer.paused or self._turn.is_queued:
+        if self.frame_writer.paused or self._loop_turn.is_queued:
             return
         if self.frame_reader.has_pending and not self.closing:
-            self._turn.queue()
+            self._loop_turn.queue()
         else:
             self.transport.resume_reading()
 

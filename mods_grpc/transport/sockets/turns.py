@@ -30,12 +30,12 @@ class Turns:
 
     def __init__(self) -> None:
         self.mark = 0
-        self.queue: list[tuple[int, int, Turn]] = []
+        self.queue: list[tuple[int, int, LoopTurn]] = []
         self.direct_cost_left = MAX_DIRECT_COST
         self._pushes = 0
         self._is_scheduled = False
 
-    def push(self, mark: int, turn: "Turn") -> None:
+    def push(self, mark: int, turn: "LoopTurn") -> None:
         """Add a connection to the queue."""
         self._pushes += 1
         heapq.heappush(self.queue, (mark, self._pushes, turn))
@@ -61,7 +61,7 @@ class Turns:
                 self.schedule()
 
 
-class Turn:
+class LoopTurn:
     """The part of one connection in `Turns`.
 
     Args:

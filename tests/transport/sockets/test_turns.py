@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from mods_grpc.transport.sockets.turns import CREDIT, MAX_DIRECT_COST, MAX_QUEUED_COST, Turn, Turns
+from mods_grpc.transport.sockets.turns import CREDIT, MAX_DIRECT_COST, MAX_QUEUED_COST, LoopTurn, Turns
 
 
 class Peer:
     """A connection with an amount of work that comes in pieces."""
 
     def __init__(self, turns, log, *, piece=50):
-        self.turn = Turn(turns, self.run)
+        self.turn = LoopTurn(turns, self.run)
         self.log, self.piece = log, piece
         self.waiting = self.done = 0
 
@@ -129,7 +129,7 @@ def test_what_exceeds_the_direct_cost_of_an_iteration_is_handled_in_the_next(loo
 
 def test_a_turn_that_fails_does_not_stop_the_others(loop):
     turns, log = Turns(), []
-    failing, other = Turn(turns, lambda _: 1 // 0), Peer(turns, log)
+    failing, other = LoopTurn(turns, lambda _: 1 // 0), Peer(turns, log)
     loop.set_exception_handler(lambda *_: log.append("failed"))
 
     def both():
