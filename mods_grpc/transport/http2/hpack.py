@@ -24,9 +24,12 @@ class BlockDecoder:
 
     Args:
         limits: Largest list of fields.
+
+    Attributes:
+        cost: Work of decoding so far, in about the time of one ordinary frame. Cached blocks cost nothing.
     """
 
-    __slots__ = ("_cached_bytes", "_decoder", "_limits", "_max_bytes", "_requests", "_table")
+    __slots__ = ("_cached_bytes", "_decoder", "_limits", "_max_bytes", "_requests", "_table", "cost")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -35,11 +38,7 @@ class BlockDecoder:
         self._table = self._decoder.table
         self._requests: dict[bytes, RequestFields] = {}
         self._cached_bytes = 0
-
-    @property
-    def cost(self) -> int:
-        """Work of decoding so far, in about the time of one ordinary frame. Cached blocks cost nothing."""
-        return self._decoder.cost
+        self.cost = 0
 
     def decode_request(self, block: bytes) -> RequestFields:
         """Decode the block that opens a request.
@@ -93,6 +92,7 @@ class BlockDecoder:
         except HPACKError as error:
             raise ConnectionFault(CloseReason.COMPRESSION_ERROR, "a header block that HPACK can't decode") from error
         finally:
+            self.cost = self._decoder.cost
             if changes != self._table.changes:
                 self._clear_cache()
         return tuple(fields), size
