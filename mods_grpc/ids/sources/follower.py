@@ -63,8 +63,10 @@ class LogFollower:
         self._logs: dict[str, FollowedLog] = {}
         self._copies: dict[str, dict[str, int]] = {}
         self._threads: dict[str, dict[str, int]] = {}  # the files of each log with a number, as last seen
-        self._originals: dict[str, str] = {}  # by log, the one that has its records too; empty if none has
+        # by log, the one that has its records too; empty if none has
+        self._originals: dict[str, str] = dict(position.repeating) if position else {}
         self._looks_for_original: dict[str, int] = {}
+        self._distinct: set[str] = set()  # logs that no other in their folder repeats
         self._is_resumed = position is not None
         # when following began, by the time of the records; files of logs that were never read are new if they began later
         self._since_ns = position.since_ns if position else 0
@@ -125,7 +127,8 @@ class LogFollower:
         for name, log in self._logs.items():
             if name not in positions and (position := log.first_position) is not None:
                 positions[name] = position
-        return LogPosition(positions, self._since_ns or self._newest_ns() - _SKEW_NS)
+        repeating = {name: original for name, original in self._originals.items() if original}
+        return LogPosition(positions, self._since_ns or self._newest_ns() - _SKEW_NS, repeating)
 
     def _newest_ns(self) -> int:
         """Return when the newest record was logged; before the first, the present time."""
@@ -198,7 +201,9 @@ class LogFollower:
         return bool(logs)
 
     def _stop_repeating(self, lives: Mapping[str, LiveLog]) -> None:
-        """Find logs whose records another log in their folder has too, and read them no more."""
+        """Find logs whose records another log has too, and read them no more."""
+        if self._is_first_look:  # what the position says of logs that are gone holds no more
+            self._originals = {name: original for name, original in self._originals.items() if original in lives}
         for name, live in lives.items():
             if name in self._originals or (name in self._positions and name not in self._looks_for_original):
                 continue
@@ -214,6 +219,7 @@ class LogFollower:
                     log for log in lives.values() if log_folder(log.folder) != folder and not self._originals.get(log.name)
                 ]
                 original = find_twin(_paths(live), {log.name: _paths(log) for log in elsewhere})
+                self._distinct.add(name)  # it is read until a twin is found: held back, it could be rotated away unread
             if original is not None or looks >= MAX_LOOKS_FOR_ORIGINAL:
                 self._originals[name] = original or ""
             if original:
@@ -233,8 +239,8 @@ class LogFollower:
         self._positions.pop(name, None)
 
     def _may_repeat(self, name: str) -> bool:
-        """Return whether it is not known yet whether another log has the records of a log too."""
-        return name in self._looks_for_original and name not in self._originals
+        """Return whether it is not known yet whether another log in its folder has the records of a log too."""
+        return name in self._looks_for_original and name not in self._originals and name not in self._distinct
 
     def _lose(self, name: str, file: str, reason: str) -> None:
         position = self._positions.get(name)

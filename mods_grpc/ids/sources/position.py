@@ -113,15 +113,17 @@ class LogPosition:
     Attributes:
         files: The positions.
         since_ns: Files of other logs that began after this time, nanoseconds since 1970, are new since the position was taken.
+        repeating: Logs that are not read, each with the one that has its records too.
     """
 
     files: dict[str, FilePosition] = field(default_factory=dict)
     since_ns: int = 0
+    repeating: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the position as JSON text."""
         logs = {name: place.to_json() for name, place in self.files.items()}
-        return json.dumps({"version": POSITION_VERSION, "since": self.since_ns, "logs": logs})
+        return json.dumps({"version": POSITION_VERSION, "since": self.since_ns, "logs": logs, "repeating": self.repeating})
 
     @classmethod
     def from_json(cls, saved: str | bytes) -> "LogPosition":
@@ -135,7 +137,8 @@ class LogPosition:
             version, logs = value["version"], value["logs"]
             if version == POSITION_VERSION:
                 files = {str(name): FilePosition.from_json(place) for name, place in logs.items()}
-                return cls(files, int(value["since"]))
+                repeating = {str(name): str(original) for name, original in value.get("repeating", {}).items()}
+                return cls(files, int(value["since"]), repeating)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise DataError("not a position in logs") from None
         raise DataError(f"a position in logs of version {version}, expected {POSITION_VERSION}; start without it")
