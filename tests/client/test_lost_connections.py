@@ -260,7 +260,7 @@ def test_a_stream_goes_on_over_a_new_connection_with_the_same_verdicts(
             losing(sent, proxy, losses), sensor=f"lost {len(sent)} {in_flight}", in_flight=in_flight, explain="all", resume=QUICK
         )
         assert list(stream) == expected
-    assert proxy.connections > len(losses)
+    assert proxy.connections >= len(losses)  # two in a row may be of one connection
 
 
 def test_a_lost_connection_costs_the_streams_of_a_client_one_wait(
