@@ -106,7 +106,7 @@ class FrameWriter:
         if self._frames:
             data = b"".join(self._frames)
             self._frames.clear()
-            if not self.closed:
+            if not (self.closed or self._transport.is_closing()):  # a write may have failed a moment ago
                 self._transport.write(data)
 
     def close(self) -> None:

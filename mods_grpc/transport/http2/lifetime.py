@@ -141,6 +141,8 @@ class Shutdown:
         connection.close_streams()
         connection.frame_writer.close()
         connection.keepalive.stop()
+        if connection.transport.is_closing():
+            return  # a write failed, and the loss of the connection is about to be reported
         connection.transport.resume_reading()
         if not graceful or connection.transport.can_write_eof():
             self._close_side()

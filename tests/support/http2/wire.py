@@ -103,6 +103,9 @@ class RecordedTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high=None, low=None) -> None:
         self.high = high
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def write(self, data) -> None:
         assert not self.ended, "written after the end"
         assert data

@@ -185,3 +185,15 @@ def test_a_peer_that_sends_for_ever_after_a_graceful_end_is_cut(wire):
         wire.loop.advance(2)
         wire.send(data(1, b"x"))
     assert wire.transport.aborted
+
+
+def test_a_drain_that_ends_while_a_write_fails_writes_no_more(wire):
+    wire.do(wire.connection.go_away)
+
+    def fail_and_finish():
+        wire.transport.abort()  # its loss is reported in the next turn of the loop
+        wire.connection.shutdown.finish()
+
+    wire.do(fail_and_finish)
+    assert wire.connection.closing
+    assert wire.handler.disconnects == 1
