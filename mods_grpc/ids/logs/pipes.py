@@ -4,7 +4,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mods_grpc.errors import DataError
@@ -23,20 +23,20 @@ def copying_pipes(paths: Sequence[Path]) -> Iterator[list[Path]]:
     Raises:
         DataError: A pipe can't be copied.
     """
-    with tempfile.TemporaryDirectory(prefix="mods-grpc-") as folder:
-        yield [_copy(path, Path(folder) / str(index)) for index, path in enumerate(paths)]
+    with ExitStack() as stack:
+        yield [_copy(path, stack) for path in paths]
 
 
-def _copy(path: Path, folder: Path) -> Path:
+def _copy(path: Path, stack: ExitStack) -> Path:
+    """Return a path, or a copy of the pipe that it is, in a folder of its own; containers may have none to make it in."""
     path = STANDARD_INPUT if str(path) == "-" else path
     try:
         if not stat.S_ISFIFO(path.stat().st_mode):
             return path
     except OSError:
         return path  # which is said where it is read
-    folder.mkdir()
-    copy = folder / path.name
     try:
+        copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mods-grpc-")), path.name)
         with path.open("rb") as pipe, copy.open("wb") as file:
             shutil.copyfileobj(pipe, file, 1 << 20)
         with copy.open("rb") as file:
