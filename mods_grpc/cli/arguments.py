@@ -21,6 +21,7 @@ from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.sinks.target import parse_destination
 from mods_grpc.ids.alerts.suppression import parse_severity
 
+MIN_ANSWER_SECONDS = 0.1  # below it every call would fail, and a stream would connect again and again
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_IMPUTE_ROWS = 6
 DEFAULT_ALERTS = "stdout"
@@ -60,10 +61,10 @@ def connection_arguments() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--timeout",
-        type=number(above=0, maximum=DAY_SECONDS, what="seconds"),
+        type=number(minimum=MIN_ANSWER_SECONDS, maximum=DAY_SECONDS, what="seconds"),
         default=10.0,
         metavar="SECONDS",
-        help="time limit for an answer, in seconds (default 10)",
+        help="time limit for an answer, at least 0.1 seconds (default 10)",
     )
     group.add_argument("--tls", action="store_true", help="use TLS and trust the certificate authorities of this system")
     group.add_argument(
