@@ -205,7 +205,7 @@ class LogFollower:
         if self._is_first_look:  # what the position says of logs that are gone holds no more
             self._originals = {name: original for name, original in self._originals.items() if original in lives}
         for name, live in lives.items():
-            if name in self._originals or (name in self._positions and name not in self._looks_for_original):
+            if name in self._originals:
                 continue
             is_new = name not in self._looks_for_original
             looks = self._looks_for_original[name] = self._looks_for_original.get(name, 0) + 1
@@ -240,7 +240,8 @@ class LogFollower:
 
     def _may_repeat(self, name: str) -> bool:
         """Return whether it is not known yet whether another log in its folder has the records of a log too."""
-        return name in self._looks_for_original and name not in self._originals and name not in self._distinct
+        is_read = name in self._distinct or name in self._positions
+        return name in self._looks_for_original and name not in self._originals and not is_read
 
     def _lose(self, name: str, file: str, reason: str) -> None:
         position = self._positions.get(name)

@@ -143,6 +143,25 @@ def test_a_log_in_both_formats_that_two_folders_cut_at_other_times_is_followed_o
         assert poll(reader, 8) == []
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_log_in_both_formats_is_found_also_if_the_watch_was_restarted_before_it_could_tell(tmp_path, restarts):
+    write(tmp_path, {"a/conn.log": tsv(), "b/conn.log": zeek_json()})
+    saved = None
+    for _ in range(restarts):
+        with LogReader(tmp_path, follow=True, position=saved) as reader:
+            poll(reader)
+            saved = LogPosition.from_json(reader.position().to_json())
+    assert saved.repeating == {}
+    with LogReader(tmp_path, follow=True, position=saved) as reader:
+        for number in range(1, 9):
+            for folder, make in (("a", tsv), ("b", zeek_json)):
+                with (tmp_path / folder / "conn.log").open("ab") as file:
+                    file.write(make(number).removeprefix(make(count=0)))
+            read = poll(reader)
+        assert len(read) == 3
+        assert len(reader.position().repeating) == 1
+
+
 def test_logs_in_both_formats_of_two_sensors_are_both_followed(tmp_path):
     write(tmp_path, {"a/conn.log": tsv(count=9), "b/conn.log": zeek_json(count=9).replace(b'"C', b'"D')})
     with LogReader(tmp_path, follow=True) as reader:
