@@ -94,7 +94,7 @@ def run_training(*arguments: object) -> None:
 
 def run_mods_grpc(*arguments: object) -> None:
     """Run `mods-grpc`."""
-    run("mods_grpc.cli.main", *arguments)
+    run("mods_grpc", *arguments)
 
 
 def run(module: str, *arguments: object) -> None:
@@ -116,7 +116,7 @@ def move_new_logs() -> None:
 @contextmanager
 def running_server(repository: Path) -> Iterator[str]:
     """Run `mods-grpc serve` on a free port; yield its address."""
-    command = [sys.executable, "-m", "mods_grpc.cli.main", "serve", str(repository)]
+    command = [sys.executable, "-m", "mods_grpc", "serve", str(repository)]
     options = ["--address", "127.0.0.1:0", "--health-address", "127.0.0.1:0"]
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None

@@ -130,7 +130,7 @@ class Writer:
 @contextmanager
 def running(log: Path, until: str, *command: object) -> Iterator[subprocess.Popen[str]]:
     """Run a `mods-grpc` command in the background; wait until `until` is in its log."""
-    words = [sys.executable, "-m", "mods_grpc.cli.main", *map(str, command)]
+    words = [sys.executable, "-m", "mods_grpc", *map(str, command)]
     with log.open("w") as file, subprocess.Popen(words, stderr=file, text=True, cwd=ROOT) as process:
         while until not in log.read_text():
             assert process.poll() is None, log.read_text()

@@ -42,7 +42,7 @@ def find_free_ports(count):
 
 
 def make_mods_grpc_command(task, transport="direct"):
-    command = [sys.executable, "-m", "mods_grpc.cli.main", "serve", task.repository, f"--address=127.0.0.1:{task.port}"]
+    command = [sys.executable, "-m", "mods_grpc", "serve", task.repository, f"--address=127.0.0.1:{task.port}"]
     options = (f"--transport={transport}", "--health-address=127.0.0.1:0", "--reload-seconds=0", "--log-level=WARNING")
     return [*command, *options], {}
 

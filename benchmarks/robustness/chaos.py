@@ -35,6 +35,7 @@ MODELS = 3
 CYCLES = 20
 MIN_CYCLE_SECONDS, MAX_CYCLE_SECONDS = 12.0, 60.0
 CALM_SHARE = 0.4  # of a cycle
+SAMPLES_PER_PHASE = 10  # of memory, file descriptors and threads
 SETTLE_SECONDS = 2.0  # of a calm phase, which are not measured
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.5, 4.0  # between two disturbances
 MAX_STOP_SECONDS = 8.0
@@ -92,12 +93,14 @@ class Chaos:
         time.sleep(SETTLE_SECONDS)
         self._wait_until_loaded()
         begun = time.monotonic()
-        time.sleep(seconds)
+        measured = []
+        while time.monotonic() - begun < seconds:
+            time.sleep(seconds / SAMPLES_PER_PHASE)
+            measured.append(self._server.measure())
         self._server.check_alive()
         self.phases.append((begun, time.monotonic(), True))
-        measured = self._server.measure()
-        if measured:
-            self.samples.append((time.monotonic(), self._server.pid, *measured))
+        if None not in measured:  # the least of the phase: what is needed for a moment is no growth
+            self.samples.append((time.monotonic(), self._server.pid, *map(min, zip(*measured, strict=True))))
 
     def _wait_until_loaded(self):
         """Wait until no version is being loaded, which would take from the calm phase."""

@@ -32,7 +32,7 @@ class Run:
         calls: (begin, seconds), `(n, 2)`, by kind of caller. failures: (begin, end, error) of Forecast.
         innocents: (begin, end, lost, calls, why) of raw clients beside misbehaving ones. peers: seconds by kind.
         network: Faults by kind. holes: (time, seconds until the server ended its side, negative if it had not yet).
-        samples: (time, pid, MiB, file descriptors, threads) at the end of each calm phase.
+        samples: (time, pid, least MiB, file descriptors and threads) of each calm phase.
     """
 
     phases: list

@@ -70,7 +70,7 @@ class ChaosServer:
 
     def start(self):
         """Start the process and wait until it serves."""
-        command = [sys.executable, "-m", "mods_grpc.cli.main", "serve", str(self.models)]
+        command = [sys.executable, "-m", "mods_grpc", "serve", str(self.models)]
         options = {
             "address": f"127.0.0.1:{self.port}",
             "health-address": f"127.0.0.1:{self.health_port}",

@@ -68,7 +68,7 @@ class Server:
             "max-streams": 100_000,
             "max-streams-per-identity": 100_000,
         }
-        command = [sys.executable, "-m", "mods_grpc.cli.main", "serve", str(repository)]
+        command = [sys.executable, "-m", "mods_grpc", "serve", str(repository)]
         self._command = [*command, *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
         self._process = None
 

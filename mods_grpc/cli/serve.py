@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import signal
 from typing import Any
 
 from mods_grpc.cli.arguments import add_command
@@ -22,7 +21,6 @@ def run_serve(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("onnxruntime") is None:
         print_error("serve needs ONNX Runtime: pip install 'mods-grpc[cpu]' (or [gpu])")
         return EXIT_USAGE
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload: the import takes most of a start
     from mods_grpc.server.main import run  # noqa: PLC0415 - the base install has no server
 
     try:

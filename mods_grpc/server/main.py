@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib.util
 import logging
+import math
 import signal
 import sys
 from importlib.metadata import distributions
@@ -15,12 +16,14 @@ from mods_grpc.errors import ArtifactError
 from mods_grpc.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_error
 from mods_grpc.server.app import App
 from mods_grpc.server.config import ServerConfig
+from mods_grpc.server.descriptors import fit_connections, raise_descriptor_limit
 from mods_grpc.server.log_setup import set_up_logging
 from mods_grpc.server.models.versions import VersionState
 
 logger = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_SECONDS = 0.0005
+SAME_SIGNAL_SECONDS = 0.1  # `timeout`, and others that forward a signal to the group they are in, send it twice
 
 
 def run(config: ServerConfig) -> int:
@@ -38,6 +41,7 @@ def run(config: ServerConfig) -> int:
     set_up_logging(config.log_level, config.log_format)
     _check_environment()
     set_switch_interval()
+    config = fit_connections(config, raise_descriptor_limit())
     try:
         with asyncio.Runner(loop_factory=choose_loop_factory()) as runner:
             return runner.run(_serve(config))
@@ -49,11 +53,37 @@ def run(config: ServerConfig) -> int:
 
 async def _serve(config: ServerConfig) -> int:
     loop = asyncio.get_running_loop()
-    stops, reload_requested = asyncio.Queue[int](), asyncio.Event()
+    stops, reload_requested = StopSignals(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stops.put_nowait, number)
+        loop.add_signal_handler(number, stops.receive, number)
     loop.add_signal_handler(signal.SIGHUP, reload_requested.set)
-    app = App(config)
+    try:
+        return await _serve_until(stops, reload_requested, App(config))
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # else one would end the process before its exit status is known
+
+
+class StopSignals:
+    """The signals to stop that came; the same one twice at once counts once."""
+
+    def __init__(self) -> None:
+        self._queue = asyncio.Queue[None]()
+        self._times: dict[int, float] = {}  # when each was counted last
+
+    def receive(self, number: int) -> None:
+        """Take note of a signal."""
+        now = asyncio.get_running_loop().time()
+        if now - self._times.get(number, -math.inf) > SAME_SIGNAL_SECONDS:
+            self._times[number] = now
+            self._queue.put_nowait(None)
+
+    async def wait(self) -> None:
+        """Wait for the next one."""
+        await self._queue.get()
+
+
+async def _serve_until(stops: StopSignals, reload_requested: asyncio.Event, app: App) -> int:
     await app.listen()
     serving = asyncio.ensure_future(_load_and_reload(app, reload_requested))
     if not await _finishes_first(serving, stops):
@@ -86,9 +116,9 @@ async def _load_and_reload(app: App, reload_requested: asyncio.Event) -> None:
             logger.exception("reload_failed")
 
 
-async def _finishes_first(task: asyncio.Future[Any], stops: asyncio.Queue[int]) -> bool:
+async def _finishes_first(task: asyncio.Future[Any], stops: StopSignals) -> bool:
     """Wait for a task or the next signal to stop, and return whether the task finished before it."""
-    stop = asyncio.ensure_future(stops.get())
+    stop = asyncio.ensure_future(stops.wait())
     await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     return task.done()

@@ -240,7 +240,7 @@ def test_pipes_and_standard_input_give_the_tables_of_their_files(tmp_path, is_co
         pipe = subprocess.Popen(["gzip", "-c", logs[0]] if is_compressed else ["cat", logs[0]], stdout=subprocess.PIPE)
         with pipe:
             fd = pipe.stdout.fileno()
-            command = [sys.executable, "-m", "mods_grpc.cli.main", "aggregate", *words, "--output", str(output)]
+            command = [sys.executable, "-m", "mods_grpc", "aggregate", *words, "--output", str(output)]
             command = [word.format(fd) for word in command]
             subprocess.run(command, stdin=pipe.stdout, pass_fds=[fd], check=True, capture_output=True, timeout=60)
         tables.append({path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()})
@@ -249,7 +249,7 @@ def test_pipes_and_standard_input_give_the_tables_of_their_files(tmp_path, is_co
 
 def test_json_from_a_pipe_that_does_not_say_its_log_is_told_what_to_do(tmp_path):
     line = '{"ts":1772409600.5,"uid":"C1","id.orig_h":"192.0.2.1","id.resp_h":"10.0.0.1"}\n'
-    command = [sys.executable, "-m", "mods_grpc.cli.main", "aggregate", "-", "--output", str(tmp_path / "pool")]
+    command = [sys.executable, "-m", "mods_grpc", "aggregate", "-", "--output", str(tmp_path / "pool")]
     result = subprocess.run(command, input=line * 5, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == EXIT_DOUBTFUL
     assert "give it as a file with its usual name, such as conn.log" in result.stderr

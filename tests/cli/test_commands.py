@@ -268,14 +268,14 @@ def test_a_usage_error_is_one_line_and_a_hint_and_exits_with_two(
 
 
 def test_the_command_line_runs_as_a_program() -> None:
-    command = [sys.executable, "-m", "mods_grpc.cli.main", "--version"]
+    command = [sys.executable, "-m", "mods_grpc", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True, cwd=ROOT)
     assert result.stdout.startswith("mods-grpc ")
 
 
 def test_a_closed_pipe_causes_no_traceback(server: RunningServer, table: Path) -> None:
     words = ["stream", str(table), "--all", "--sensor", "pipe", "--address", server.address]
-    command = [sys.executable, "-m", "mods_grpc.cli.main", *words]
+    command = [sys.executable, "-m", "mods_grpc", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         assert process.stderr is not None

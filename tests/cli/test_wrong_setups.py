@@ -311,7 +311,7 @@ def test_the_state_of_another_sensor(ask: Ask, tmp_path: Path, server: RunningSe
 
 @contextmanager
 def watching(*words: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "mods_grpc.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "mods_grpc", *map(str, words)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)}) as process:
         try:
             yield process

@@ -49,7 +49,7 @@ def commands():
 def prepared(command, folder):
     """Adapt a command of the page to this machine: the interpreter, the socket, and where Zeek would be."""
     words = shlex.split(command)
-    words = [sys.executable, "-m", "mods_grpc.cli.main", *words[1:]] if words[0] == "mods-grpc" else [sys.executable, *words[1:]]
+    words = [sys.executable, "-m", "mods_grpc", *words[1:]] if words[0] == "mods-grpc" else [sys.executable, *words[1:]]
     paths = {
         "/run/mods.sock": f"{folder}/mods.sock",
         "/opt/zeek/logs/current": f"{folder}/current",

@@ -60,7 +60,7 @@ MAY_IMPORT = {
 LEVELS = {
     "mods_grpc.server": (
         ("main",),
-        ("app",),
+        ("app", "descriptors"),
         ("services",),
         ("streaming",),
         ("codec", "persistence"),

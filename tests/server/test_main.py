@@ -1,5 +1,6 @@
 """Signals to the process: to stop, to stop at once, and to reload, at any moment of its life; what becomes of the state file."""
 
+import asyncio
 import contextlib
 import hashlib
 import shutil
@@ -8,6 +9,7 @@ import signal
 import grpc
 import pytest
 
+from mods_grpc.server.main import StopSignals
 from mods_grpc.server.persistence.snapshot_file import read_state
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc
 from tests.support.models.tiny import publish_tiny
@@ -102,6 +104,69 @@ def test_signals_of_log_rotation_change_nothing(repository):
             server.process.send_signal(number)
             stream.row(row)
         stream.end()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.finish() == 0
+
+
+# Sends itself signals at the first import of the command line, and after the event loop was closed.
+SIGNALLED = """
+import asyncio, os, signal, sys
+from mods_grpc.__main__ import main
+def send():
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
+        os.kill(os.getpid(), getattr(signal, name))
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mods_grpc.cli.main":
+            sys.meta_path.remove(self)
+            send()
+sys.meta_path.insert(0, Finder())
+close = asyncio.Runner.close
+asyncio.Runner.close = lambda runner: (close(runner), send())
+sys.exit(main())
+"""
+
+
+def test_signals_before_the_imports_and_after_the_loop_change_nothing(repository):
+    with Process(repository, *ANYWHERE, program=("-c", SIGNALLED)) as server:
+        server.port()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.finish() == 0
+
+
+def test_a_signal_to_stop_that_comes_twice_at_once_counts_once(monkeypatch):
+    async def count(*arrivals):
+        loop, stops, stopped = asyncio.get_running_loop(), StopSignals(), 0
+        now = loop.time
+        with monkeypatch.context() as patch:
+            for number, seconds in arrivals:
+                patch.setattr(loop, "time", lambda seconds=seconds: seconds)
+                stops.receive(number)
+            patch.setattr(loop, "time", now)
+        while True:
+            try:
+                await asyncio.wait_for(stops.wait(), 0.01)
+            except TimeoutError:
+                return stopped
+            stopped += 1
+
+    term, interrupt = signal.SIGTERM, signal.SIGINT
+    for arrivals, expected in {
+        ((term, 5.0), (term, 5.05)): 1,
+        ((term, 5.0), (term, 5.2)): 2,
+        ((term, 5.0), (term, 5.05), (term, 5.2)): 2,
+        ((term, 5.0), (interrupt, 5.0)): 2,
+    }.items():
+        assert asyncio.run(count(*arrivals)) == expected
+
+
+@pytest.mark.parametrize(("hard", "connections"), [(1_000, 872), (100, 1), (2_000, None)])
+def test_connections_leave_open_files_for_all_else(repository, hard, connections):
+    with Process(repository, *ANYWHERE, under=("prlimit", f"--nofile={hard // 2}:{hard}")) as server:
+        server.port()
+        warnings = [line for line in server.lines if "few_descriptors" in line]
+        said = [f" limit={hard} max_connections={connections} " in line for line in warnings]
+        assert said == ([] if connections is None else [True])
         server.process.send_signal(signal.SIGTERM)
         assert server.finish() == 0
 

@@ -136,7 +136,7 @@ def run_failing_servers(*commands):
 class Process:
     """`mods-grpc serve` as an operator runs it, or a program that runs it differently."""
 
-    def __init__(self, *arguments, command="serve", under=(), program=("-m", "mods_grpc.cli.main")):
+    def __init__(self, *arguments, command="serve", under=(), program=("-m", "mods_grpc")):
         self.process = subprocess.Popen(
             [*under, sys.executable, *program, command, *map(str, arguments)],
             stderr=subprocess.PIPE,

@@ -53,7 +53,7 @@ def test_a_watch_reads_the_events_that_suricata_writes_to_its_socket(suricata, f
     socket, log = tmp_path / "eve.sock", tmp_path / "log"
     words = ["watch", "--eve-socket", socket, "--server", server, "--state", tmp_path / "state", "--local", *LOCAL]
     words += ["--eve-datagram"] if filetype == "unix_dgram" else []
-    command = [sys.executable, "-m", "mods_grpc.cli.main", *map(str, words)]
+    command = [sys.executable, "-m", "mods_grpc", *map(str, words)]
     with log.open("w") as written, subprocess.Popen(command, stderr=written, stdout=subprocess.DEVNULL) as watch:
         try:
             wait_until(socket.exists)

@@ -73,7 +73,7 @@ def watching(server, folder, notify):
     """Run a watch; yields the process and the address of its metrics when it is ready and has looked for notices."""
     command = ["watch", "--zeek", folder / "logs", "--server", server, *OPTIONS, "--state", folder / "state"]
     command += ["--alerts", f"jsonl:{folder / 'alerts.jsonl'}", "--metrics-address", "127.0.0.1:0"]
-    words = [sys.executable, "-m", "mods_grpc.cli.main", *map(str, command)]
+    words = [sys.executable, "-m", "mods_grpc", *map(str, command)]
     environment = {**os.environ, "NOTIFY_SOCKET": notify.getsockname()}
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:

@@ -133,7 +133,7 @@ def watching(server, folder, *source):
     outputs = ["--state", folder / "state"]
     for form, file in (("jsonl", "alerts.jsonl"), ("eve", "eve.json")):
         outputs += ["--alerts", f"{form}:{folder / file}"]
-    words = [sys.executable, "-m", "mods_grpc.cli.main", *map(str, [*command, *outputs])]
+    words = [sys.executable, "-m", "mods_grpc", *map(str, [*command, *outputs])]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
         try:
             yield process
@@ -351,7 +351,7 @@ def test_missing_logs_are_reported(server, tmp_path, capsys):
 def test_a_watch_waits_for_a_server_that_accepts_connections_and_does_not_answer_and_ends_with_3(logs, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as hung:
         address = f"127.0.0.1:{hung.getsockname()[1]}"
-        command = [sys.executable, "-m", "mods_grpc.cli.main", "watch", "--zeek", str(logs), "--server", address, *OPTIONS]
+        command = [sys.executable, "-m", "mods_grpc", "watch", "--zeek", str(logs), "--server", address, *OPTIONS]
         command += ["--timeout", "1", "--state", str(tmp_path / "state"), "--alerts", f"jsonl:{tmp_path / 'alerts'}"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             line = process.stderr.readline()

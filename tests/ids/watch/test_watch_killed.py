@@ -29,7 +29,7 @@ SPEED = 720
 HOURS = int(os.environ.get("MODS_KILLED_HOURS", "3"))
 ALERTS = ["--updates", "--ends", "--false-alarms-per-day", "4", "--lateness", "20m", "--group-by", "host"]
 ALERTS += ["--local", "10.0.0.0/24", "--sensor", "tap"]
-CLI = ["-m", "mods_grpc.cli.main"]
+CLI = ["-m", "mods_grpc"]
 
 
 def free_port():
