@@ -1,5 +1,7 @@
 """Stream messages as the replay cache holds them, and responses made from their bytes without parsing."""
 
+from google.protobuf.message import DecodeError
+
 from mods_grpc.protobuf.wire import LENGTH_DELIMITED, encode_varint
 from mods_grpc.v1 import inference_pb2 as pb
 
@@ -15,6 +17,14 @@ def serialize_request(data: pb.StreamData) -> bytes:
 def first_series(data: pb.StreamData) -> str:
     """Return the first series of a request; empty where it has none."""
     return data.observation.series or next(iter(data.batch.series), "")
+
+
+def first_series_of(request: bytes) -> str:
+    """Return the first series of a serialized request; empty where it has none, or can't be parsed."""
+    try:
+        return first_series(pb.StreamData.FromString(request))
+    except DecodeError:
+        return ""
 
 
 def with_sequence(reply: bytes, sequence: int) -> bytes:

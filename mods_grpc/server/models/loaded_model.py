@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mods_grpc.array_types import Floats, Times
@@ -71,7 +72,7 @@ class LoadedModel:
             prefetch_cache=self.prefetch_cache if table is self.series.table else None,
         )
 
-    @property
+    @cached_property  # one tuple, which all streams of the version refer to
     def grid(self) -> Any:
         """Features and time grid. Versions with equal grids can continue each other's windows."""
         manifest = self.manifest

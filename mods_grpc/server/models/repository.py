@@ -9,7 +9,7 @@ Methods that change something belong to the event loop's thread; the others may 
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from mods_grpc.artifact import list_versions
 from mods_grpc.detection import SeriesTable
@@ -18,6 +18,7 @@ from mods_grpc.server.models.loader import Loader, LoadResult
 from mods_grpc.server.models.unserved import ModelSeries, UnservedSeries
 from mods_grpc.server.models.versions import (
     Fingerprint,
+    VersionDescription,
     VersionEntry,
     VersionKey,
     VersionState,
@@ -40,7 +41,7 @@ class Repository:
         versions_kept: Versions of a model kept in memory, the serving one included.
 
     Attributes:
-        generation: Increases whenever a model's serving version changes.
+        generation: Increases whenever a model's serving version changes, or series move; see `subscribe`.
         load_counts: Number of loads so far, by outcome ("ready" or "failed") and the stage that rejected the version.
         unserved: Series whose model is not served.
     """
@@ -52,9 +53,19 @@ class Repository:
         self._serving_cache: dict[tuple[str, int | None], LoadedModel] = {}  # results of `serving` until something changes
         self._last_scan: Mapping[VersionKey, Fingerprint] = {}
         self.generation = 0
+        self._listeners: list[Callable[[], None]] = []
         self.load_counts: Counter[tuple[str, str]] = Counter()
-        self.unserved = UnservedSeries(loader.max_series)
+        self.unserved = UnservedSeries(loader.max_series * versions_kept)
         self._dropped_evictions: Counter[str] = Counter()  # of versions that are no longer in memory
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call a function whenever `generation` has increased."""
+        self._listeners.append(listener)
+
+    def _advance(self) -> None:
+        self.generation += 1
+        for listener in self._listeners:
+            listener()
 
     def stat(self) -> Mapping[VersionKey, Fingerprint]:
         """Return the fingerprint of every version in the folder. A change of the trusted keys changes all of them.
@@ -159,13 +170,14 @@ class Repository:
         if self._entries.get((entry.name, entry.version)) is not entry:
             return
         previous = self._serving_model(entry.name)
-        entry.manifest, entry.digest = result.manifest, result.digest
+        entry.description = VersionDescription.of(result.manifest) if result.manifest else None
+        entry.digest = result.digest
         entry.loaded, entry.failure = result.loaded, result.failure
         entry.state = VersionState.RETIRED if result.loaded else VersionState.FAILED
         self.load_counts["failed" if result.failure else "ready", result.rejected_by] += 1
         self._promote(entry.name, previous)
-        if entry.loaded is not None:
-            self.generation += self.unserved.hand_to(entry.loaded, pinned=True)
+        if entry.loaded is not None and self.unserved.hand_to(entry.loaded, pinned=True):
+            self._advance()
         self._serving_cache = {}
 
     def load_all(self) -> None:
@@ -212,7 +224,7 @@ class Repository:
         if current is previous:
             return
         if previous is not None and current is not None and current.can_continue(previous):
-            with previous.series.lock.thread_lock:
+            with previous.series.lock.thread_lock, current.series.lock.thread_lock:
                 hand_over(previous.series, current.series, same_model=current.digest == previous.digest)
         elif previous is not None and (waiting := self.unserved.keep(previous)) is not None:
             self._report(waiting)
@@ -220,9 +232,7 @@ class Repository:
             self.unserved.hand_to(current)
             fields = {"model": name, "version": loaded[0].version, "digest": loaded[0].digest[:12]}
             logger.info("model_serving", extra=fields)
-        if previous is not None and not previous.series.pins:
-            previous.series.clear()
-        self.generation += 1
+        self._advance()
 
     def entries(self) -> Iterator[VersionEntry]:
         """Yield all versions, sorted by name, newest first."""

@@ -14,6 +14,8 @@ from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import hand_over
 
+MAX_WAITING_MODELS = 64  # whose series wait, not counting those about to be loaded
+
 logger = logging.getLogger(__name__)
 
 SeriesKey = tuple[str, Any, str]
@@ -53,11 +55,12 @@ class ModelSeries:
 class UnservedSeries:
     """Series that wait for a version which can continue them.
 
-    Like those of a served model, series that were not used for `--state-idle-seconds` are dropped. Models that are about to be
-    loaded apart, at most `max_series` wait in all: above that, the model that was used least recently loses its series.
+    Like those of a served model, series that were not used for `--state-idle-seconds` are dropped. Of each model at most
+    `max_series` wait, and at most MAX_WAITING_MODELS models: above that, what was used least recently is dropped. Models that are
+    about to be loaded don't count.
 
     Args:
-        max_series: That limit.
+        max_series: That limit: what the versions of a model in memory hold together at most.
     """
 
     def __init__(self, max_series: int) -> None:
@@ -76,15 +79,12 @@ class UnservedSeries:
     def keep(self, model: LoadedModel) -> ModelSeries | None:
         """Let the series of a version wait that is no longer served and that no other one continues; None if it has none.
 
-        They are moved, and copied if streams go on with the version because they have pinned it. What such a stream adds is not
-        in the copy, so its sensor counts as stale.
+        Sensors whose streams go on with the version because they have pinned it are stale: what these add will be missing.
         """
         series = model.series.empty_like()
-        pinned = bool(model.series.pins)
         with model.series.lock.thread_lock:
             hand_over(model.series, series, same_model=True)
-        if pinned:
-            series.mark_stale(series.sensors())
+        series.mark_stale(model.series.pinned_sensors)
         if not len(series):
             return None
         waiting = replace(ModelSeries.of(model), series=series)
@@ -102,25 +102,28 @@ class UnservedSeries:
             return False
         fields = {"model": waiting.name, "series": len(waiting.series), "complete": not waiting.series.stale_sensors}
         self._dropped_evictions.update(waiting.series.evicted)
-        hand_over(waiting.series, model.series, same_model=model.digest == waiting.digest)
+        with model.series.lock.thread_lock:  # streams that have pinned the version may be using it
+            hand_over(waiting.series, model.series, same_model=model.digest == waiting.digest)
         logger.info("state_restored", extra=fields)
         return True
 
     def expire(self, loading: Collection[str]) -> None:
-        """Drop series that were not used for too long, and the models above the limit. `loading` models don't count for it."""
+        """Drop series that were not used for too long, and what is above the limits, for which `loading` models don't count."""
         for waiting in self:
             waiting.series.evict_idle()
             if not len(waiting.series):
                 self._drop(waiting, 0, "no version served the model for --state-idle-seconds")
-        counted = sorted((waiting for waiting in self if waiting.name not in loading), key=_last_used)
-        total = sum(len(waiting.series) for waiting in counted)
-        for waiting in counted:
-            if total <= self._max_series:
-                break
-            count = len(waiting.series)
-            total -= count
-            waiting.series.evicted["capacity"] += count
-            self._drop(waiting, count, f"more than --max-series {self._max_series} series wait for their models")
+        totals: Counter[str] = Counter()
+        for waiting in sorted(self, key=_last_used, reverse=True):
+            name, count = waiting.name, len(waiting.series)
+            if name in loading:
+                continue
+            if name not in totals and len(totals) == MAX_WAITING_MODELS:
+                self._drop_excess(waiting, f"more than {MAX_WAITING_MODELS} models are not served")
+            elif totals[name] + count > self._max_series:
+                self._drop_excess(waiting, f"more than {self._max_series} series wait, --max-series times --versions-kept")
+            else:
+                totals[name] += count
 
     def count_series(self) -> Counter[str]:
         """Count the series that wait, by model."""
@@ -132,6 +135,11 @@ class UnservedSeries:
     def count_evictions(self) -> Counter[str]:
         """Count the series dropped so far, by reason."""
         return sum((waiting.series.evicted for waiting in self), self._dropped_evictions)
+
+    def _drop_excess(self, waiting: ModelSeries, reason: str) -> None:
+        count = len(waiting.series)
+        waiting.series.evicted["capacity"] += count
+        self._drop(waiting, count, reason)
 
     def _drop(self, waiting: ModelSeries, count: int, reason: str) -> None:
         del self._waiting[waiting.key]

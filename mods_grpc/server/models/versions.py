@@ -1,11 +1,11 @@
 """The versions of a repository: their states, the fingerprints of their folders, and which one a request refers to."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from pathlib import Path
 
-from mods_grpc.artifact import Manifest
+from mods_grpc.artifact import FeatureSpec, Manifest, Metric, TimeRange
 from mods_grpc.artifact.manifest import NAME_PATTERN
 from mods_grpc.errors import (
     InvalidInputError,
@@ -35,13 +35,36 @@ class VersionState(IntEnum):
     RETIRED = 4
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionDescription:
+    """What listings say of a version, as in its manifest. The rest of that, its calibration, is large."""
+
+    features: tuple[FeatureSpec, ...]
+    rows: int
+    horizon: int
+    window_seconds: int
+    slide_seconds: int
+    architecture: str
+    parameters: int
+    created: str
+    training_range: TimeRange
+    test_range: TimeRange | None
+    false_alarms_per_day: float
+    metrics: tuple[Metric, ...]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "VersionDescription":
+        """Describe a version by its manifest."""
+        return cls(**{field.name: getattr(manifest, field.name) for field in fields(cls)})
+
+
 @dataclass(kw_only=True)
 class VersionEntry:
     """A version of the repository.
 
     Attributes:
         failure: Why loading failed; empty unless FAILED.
-        manifest: None until it was read. digest: of the manifest, empty until it was read.
+        description: None until its manifest was read. digest: of the manifest, empty until it was read.
         loaded: The version in memory; None while it is not.
         fingerprint: Of its folder when it was scanned.
     """
@@ -50,7 +73,7 @@ class VersionEntry:
     version: int
     state: VersionState = VersionState.LOADING
     failure: str = ""
-    manifest: Manifest | None = None
+    description: VersionDescription | None = None
     digest: str = ""
     loaded: LoadedModel | None = field(default=None, repr=False)
     fingerprint: Fingerprint = ()

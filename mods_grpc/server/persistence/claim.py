@@ -10,10 +10,24 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from mods_grpc.server.persistence.regular_file import NotRegularFileError, check_regular, open_regular
+
 logger = logging.getLogger(__name__)
 
 MOUNTS = Path("/proc/self/mountinfo")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_ADVICE = {
+    errno.ENOSPC: "free space in {folder}: while the state is written, the old file and the new one are there",
+    errno.EDQUOT: "raise the disk quota of the server's user, or free space in {folder}",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose a disk that takes larger ones",
+    errno.EROFS: "mount {folder} writable, or choose another folder",
+    errno.ENOENT: "create {folder}, with write permission for the server's user",
+    errno.EACCES: "give the server's user write permission for {folder}",
+    errno.EPERM: "give the server's user write permission for {folder}",
+    errno.EMFILE: "raise the server's limit on open files (ulimit -n), or lower --max-connections",
+    errno.ENFILE: "raise the machine's limit on open files (sysctl fs.file-max), or find the program that has so many open",
+    errno.EIO: "check the disk of {folder} and the kernel's log: it may be failing; choose another disk",
+}
 
 
 def claim_state_file(path: Path) -> IO[bytes]:
@@ -34,10 +48,11 @@ def claim_state_file(path: Path) -> IO[bytes]:
     _check_existing(path)
     lock = _lock(path)
     try:
-        for name in (path.name, journal_path(path).name):
-            for leftover in folder.glob(f".{glob.escape(name)}.*"):  # of a process that was killed while it wrote
+        for replaced in (path, journal_path(path)):  # a process that was killed while it wrote one left its new content
+            for leftover in replaced.parent.glob(f".{glob.escape(replaced.name)}.*"):
                 if leftover.suffix[1:].isdecimal():
                     leftover.unlink()
+        _check_journal(path)
         _check_writable(path)
     except OSError:
         lock.close()
@@ -46,8 +61,8 @@ def claim_state_file(path: Path) -> IO[bytes]:
 
 
 def journal_path(path: Path) -> Path:
-    """Return the path of the journal of a state file."""
-    return path.with_name(f"{path.name}.journal")
+    """Return the path of the journal of a state file. If it is a symbolic link, that of the file that it leads to."""
+    return Path(os.path.realpath(path.with_name(f"{path.name}.journal")))
 
 
 def _check_existing(path: Path) -> None:
@@ -57,9 +72,10 @@ def _check_existing(path: Path) -> None:
         return
     except OSError as error:
         raise _refuse(path, f"it can't be read ({error.strerror})") from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise _refuse(path, f"it is {kind}; give the path of a file, which the server creates")
+    try:
+        check_regular(path, status)
+    except NotRegularFileError as error:
+        raise _refuse(path, f"it is {error.kind}; give the path of a file, which the server creates") from error
     if str(path) in _read_mount_points():
         raise _refuse(path, "it is a mount point, which can't be replaced; mount its folder instead")
     folder, user = path.parent.stat(), os.geteuid()
@@ -82,7 +98,9 @@ def _read_mount_points() -> set[str]:
 def _lock(path: Path) -> IO[bytes]:
     lock_path = path.with_name(f"{path.name}.lock")
     try:
-        lock = lock_path.open("ab")
+        lock = os.fdopen(open_regular(lock_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+    except NotRegularFileError as error:
+        raise _refuse(path, f"{lock_path} is {error.kind}; move it away") from error
     except OSError as error:
         raise _explain(path, error) from error
     try:
@@ -94,6 +112,21 @@ def _lock(path: Path) -> IO[bytes]:
         lock.close()
         raise _refuse(path, f"its folder has no locks ({error.strerror}); choose a local disk") from error
     return lock
+
+
+def _check_journal(path: Path) -> None:
+    """Check that the journal, if there is one, can be read and continued."""
+    journal = journal_path(path)
+    try:
+        os.close(open_regular(journal, os.O_RDWR | os.O_APPEND))
+    except FileNotFoundError as error:
+        if not journal.parent.is_dir():
+            raise _refuse(path, f"its journal is a link into {journal.parent}, which is missing; create it") from error
+    except NotRegularFileError as error:
+        raise _refuse(path, f"{journal} is {error.kind}; move it away") from error
+    except OSError as error:
+        text = f"{journal} can't be read and written ({error.strerror}); give it to the server's user, or move it away"
+        raise _refuse(path, text) from error
 
 
 def _check_writable(path: Path) -> None:
@@ -116,13 +149,7 @@ def _check_writable(path: Path) -> None:
 
 def advise(path: Path, error: OSError) -> str:
     """Return what to do about a state file that can't be written."""
-    if error.errno in _FULL:
-        return f"free space in {path.parent}: while the state is written, the old file and the new one are there"
-    if error.errno == errno.EROFS:
-        return f"mount {path.parent} writable, or choose another folder"
-    if error.errno == errno.ENOENT:
-        return f"create {path.parent}, with write permission for the server's user"
-    return f"give the server's user write permission for {path.parent}"
+    return _ADVICE.get(error.errno or 0, "check the disk of {folder}, or choose another").format(folder=path.parent)
 
 
 def _explain(path: Path, error: OSError) -> OSError:

@@ -16,10 +16,12 @@ import os
 import uuid
 from pathlib import Path
 
-from mods_grpc.atomic_file import DEFAULT_MODE, sync_folder
+from mods_grpc.atomic_file import sync_folder
+from mods_grpc.server.persistence.regular_file import open_regular
 
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 NOT_RECORDED = -1
+STATE, STATE_FIELDS, CHANGE_FIELDS = "STATE", 3, 2  # first field of a state's line; fields of the lines
 MAX_CHANGED = 100_000  # sensors since the last state; above it all count as changed
 MAX_BYTES = 64 << 20  # while no state can be written; above it all count as changed
 
@@ -55,16 +57,17 @@ class StateJournal:
         if self._path is None:
             return None
         try:
-            *lines, rest = self._path.read_bytes().split(b"\n")
+            with os.fdopen(open_regular(self._path, os.O_RDONLY), "rb") as file:
+                *lines, rest = file.read().split(b"\n")
             marker = _encode_state(state).rstrip()
             if rest or marker not in lines:
                 return None
-            changes = [json.loads(line) for line in lines[lines.index(marker) + 1 :]]
+            entries = [_decode(line) for line in lines[lines.index(marker) + 1 :]]
         except FileNotFoundError:
             raise
         except (OSError, ValueError):
             return None
-        return {(change[0], change[1]) for change in changes if len(change) == 2}
+        return {(entry[0], entry[1]) for entry in entries if len(entry) == CHANGE_FIELDS}
 
     def open(self, state: str, changed: Changed | None) -> None:
         """Continue the journal of the state that was restored.
@@ -79,8 +82,8 @@ class StateJournal:
         if self._path is None:
             return
         is_new = not self._path.exists()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if changed is None else 0)
-        self._file = os.open(self._path, flags, DEFAULT_MODE)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if changed is None else 0)
+        self._file = open_regular(self._path, flags)
         sync_folder(self._path.parent)
         self._changed, self._is_complete = set(changed or ()), changed is not None
         if is_new and changed is not None:
@@ -114,7 +117,7 @@ class StateJournal:
         content = b"".join((_encode_state(state), *(_encode(*change) for change in sorted(self._changed))))
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_TRUNC, DEFAULT_MODE)
+            file = open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC)
         except OSError as error:  # what is older does no harm
             logger.warning("state_journal_failed", extra={"reason": error.strerror or str(error)})
             return
@@ -171,8 +174,24 @@ def _boot() -> str:
 
 
 def _encode_state(state: str) -> bytes:
-    return _encode("STATE", state, _boot())
+    return _encode(STATE, state, _boot())
 
 
 def _encode(*fields: str) -> bytes:
     return json.dumps(fields).encode() + b"\n"
+
+
+def _decode(line: bytes) -> list[str]:
+    """Decode a line.
+
+    Raises:
+        ValueError: It is neither a state nor a change.
+    """
+    try:
+        entry = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("brackets are nested too deep") from error
+    is_list = isinstance(entry, list) and all(isinstance(field, str) for field in entry)
+    if not is_list or (len(entry) != CHANGE_FIELDS and (len(entry) != STATE_FIELDS or entry[0] != STATE)):
+        raise ValueError(f"expected a state or a change, found {line[:80]!r}")
+    return list(entry)

@@ -3,8 +3,11 @@ r"""The state file: all series of all models on disk, replaced atomically and ve
 ```
 mods-grpc state 3\n
 SHA-256 of the rest, in hexadecimal\n
-npz: "header" (JSON as bytes), and for chunk number i each array of its SeriesSnapshot as "i.<field>"
+npz: "header" (JSON as bytes), and for chunk number i each array of its SeriesSnapshot as "i.<field>" and its cached replies as
+     "i.reply_bytes" and "i.reply_sizes"
 ```
+
+All of it is made and written piece by piece: no copy of the state in memory, and no call of C that holds the GIL for long.
 """
 
 import base64
@@ -12,16 +15,20 @@ import dataclasses
 import hashlib
 import json
 import stat
+import zipfile
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from mods_grpc.atomic_file import replacing
 from mods_grpc.server.models.unserved import ModelSeries
+from mods_grpc.server.persistence.reply_arrays import join_replies, measure_replies, split_replies
 from mods_grpc.server.series.replay_cache import CachedReplies, CachedReply
 from mods_grpc.server.series.snapshot import SeriesSnapshot, capture
 
@@ -81,36 +88,66 @@ def write_state(path: Path, state: SavedState) -> None:
     Raises:
         OSError: It can't be written; the old file is unchanged.
     """
-    arrays: dict[str, Any] = {}
-    chunks = []
-    for number, model in enumerate(sorted(state.models, key=lambda model: model.pinned)):
-        series = model.series
-        arrays |= {f"{number}.{name}": getattr(series, name) for name in _ARRAYS}
-        chunk = {
-            "name": model.name,
-            "version": model.version,
-            "digest": model.digest,
-            "grid": model.grid,
-            "stale": model.stale,
-            "sensors": series.sensors,
-            "names": series.names,
-            "answers": {sensor: [list(map(_to_base64, pair)) for pair in replies] for sensor, replies in series.answers.items()},
-        }
-        chunks.append(chunk)
-    pinned = sum(model.pinned for model in state.models)
-    header = {
-        "complete": state.complete and not any(model.stale for model in state.models),  # for versions that don't read the others
-        "drained": state.complete,
-        "journal": state.journal,
-        "models": chunks[: len(chunks) - pinned],
-        "pinned": chunks[len(chunks) - pinned :],
-    }
-    with replacing(path) as file:  # array by array: no second copy in memory, and the GIL is never held for long
+    models = sorted(state.models, key=lambda model: model.pinned)
+    with replacing(path) as file:
         file.write(MAGIC + bytes(DIGEST_BYTES))
-        np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
+        with zipfile.ZipFile(file, "w") as archive:
+            header = _encode_header(state, models)
+            _write_bytes(archive, "header", len(header), [header])
+            for number, model in enumerate(models):
+                _write_model(archive, number, model.series)
         digest = _digest(file)
         file.seek(len(MAGIC))
         file.write(digest)
+
+
+def _encode_header(state: SavedState, models: Sequence[SavedModel]) -> bytes:
+    complete = state.complete and not any(model.stale for model in models)  # for versions that don't read the others
+    rest = json.dumps({"complete": complete, "drained": state.complete, "journal": state.journal})
+    served, pinned = (b", ".join(_encode_model(model) for model in models if model.pinned is flag) for flag in (False, True))
+    return b"".join((rest[:-1].encode(), b', "models": [', served, b'], "pinned": [', pinned, b"]}"))
+
+
+def _encode_model(model: SavedModel) -> bytes:
+    series = model.series
+    fields = {
+        "name": model.name,
+        "version": model.version,
+        "digest": model.digest,
+        "grid": model.grid,
+        "stale": model.stale,
+        "sensors": series.sensors,
+        "names": series.names,
+        "replies": {sensor: len(replies) for sensor, replies in series.answers.items()},
+        "answers": {},  # for versions that don't read the replies in arrays
+    }
+    return json.dumps(fields).encode()
+
+
+def _write_model(archive: zipfile.ZipFile, number: int, series: SeriesSnapshot) -> None:
+    for name in _ARRAYS:
+        _write_array(archive, f"{number}.{name}", getattr(series, name))
+    sizes = measure_replies(series.answers.values())
+    _write_array(archive, f"{number}.reply_sizes", sizes)
+    _write_bytes(archive, f"{number}.reply_bytes", int(sizes.sum(dtype=np.int64)), join_replies(series.answers.values()))
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> None:
+    """Write an array. As bytes it needs no copy, and the GIL is free while they are written."""
+    array = np.ascontiguousarray(array)
+    _write_member(archive, name, npy.header_data_from_array_1_0(array), [array.reshape(-1).view(np.uint8).data])
+
+
+def _write_bytes(archive: zipfile.ZipFile, name: str, size: int, pieces: Iterable[bytes]) -> None:
+    """Write an array of `size` bytes, piece by piece."""
+    _write_member(archive, name, {"descr": "|u1", "fortran_order": False, "shape": (size,)}, pieces)
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, header: dict[str, Any], pieces: Iterable[bytes | memoryview]) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        npy.write_array_header_1_0(member, header)
+        for piece in pieces:
+            member.write(piece)
 
 
 def read_state(path: Path) -> SavedState:
@@ -134,6 +171,8 @@ def read_state(path: Path) -> SavedState:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 return _read_content(arrays)
+        except OSError:
+            raise
         except Exception as error:  # zipfile, numpy and the header's fields each have errors of their own
             raise ValueError("it was written by another version") from error
 
@@ -156,11 +195,12 @@ def _read_content(arrays: Mapping[str, Any]) -> SavedState:
 
 
 def _read_model(chunk: Mapping[str, Any], number: int, arrays: Mapping[str, Any], *, pinned: bool, complete: bool) -> SavedModel:
-    """Read a chunk. In files of earlier versions it has no `stale`."""
-    answers: dict[str, CachedReplies] = {
-        sensor: deque(CachedReply(*map(base64.b64decode, pair)) for pair in replies)
-        for sensor, replies in chunk["answers"].items()
-    }
+    """Read a chunk. In files of earlier versions it has no `stale`, and its cached replies are in the header."""
+    if "replies" in chunk:
+        counts = {sensor: int(count) for sensor, count in chunk["replies"].items()}
+        answers = split_replies(counts, arrays[f"{number}.reply_sizes"], arrays[f"{number}.reply_bytes"])
+    else:
+        answers = {sensor: _decode_replies(replies) for sensor, replies in chunk["answers"].items()}
     series = SeriesSnapshot(
         sensors=tuple(map(str, chunk["sensors"])),
         names=tuple(map(str, chunk["names"])),
@@ -184,5 +224,6 @@ def _to_tuples(value: Any) -> Any:
     return tuple(_to_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _to_base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def _decode_replies(replies: Sequence[Sequence[str]]) -> CachedReplies:
+    """Decode the cached replies of a sensor in a file of an earlier version: pairs of base64."""
+    return deque(CachedReply(*map(base64.b64decode, pair)) for pair in replies)

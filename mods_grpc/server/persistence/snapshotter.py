@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mods_grpc.exit_codes import describe_os_error
+from mods_grpc.server.codec.replay import first_series_of
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.unserved import ModelSeries
 from mods_grpc.server.persistence.claim import advise, claim_state_file, journal_path
@@ -16,7 +18,7 @@ from mods_grpc.server.persistence.journal import Changed, StateJournal
 from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, read_state, take_snapshot, write_state
 from mods_grpc.server.series.snapshot import restore
 
-CHUNK_SERIES = 2000  # series copied without yielding to the event loop, in a few ms; the series of a sensor stay together
+CHUNK_SERIES = 2000  # series copied without yielding to the event loop, in a few ms; what belongs to a sensor stays together
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ class Snapshotter:
         """Read the series from the file; none if there is no file. One that can't be used is moved aside.
 
         Raises:
-            OSError: The journal can't be created.
+            OSError: The file can't be read, or the journal can't be created.
         """
         state, waiting = SavedState(models=(), complete=False), list[ModelSeries]()
         changed: Changed | None = None
@@ -136,7 +138,9 @@ class Snapshotter:
             waiting = self._collect(state, changed)
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
+        except OSError as error:  # of the system, not of the file, which may be good
+            raise OSError(f"the state file {self._path} can't be read: {describe_os_error(error)}") from error
+        except ValueError as error:
             state, changed = SavedState(models=(), complete=False), None
             aside = self._path.with_name(f"{self._path.name}.rejected")
             logger.error("state_rejected", extra={"reason": str(error), "moved_to": str(aside)})
@@ -161,13 +165,14 @@ class Snapshotter:
         for (name, version, digest, grid, pinned), group in itertools.groupby(state.models, _get_label):
             chunks = tuple(group)
             series = self._repository.create_series(chunks[0].series.table())
-            for chunk in chunks:
+            for chunk in reversed(chunks):  # each puts its sensors in front, and the first ones are to come first
                 if chunk.series.table().shape != series.table.shape:
                     raise ValueError(f"its series of {name} have windows or forecasts of different lengths")
                 restore(series, chunk.series, same_model=True)
                 owners = {*chunk.series.sensors, *chunk.series.answers}
                 stale = owners if changed is None else {sensor for sensor in owners if (name, sensor) in changed}
                 series.mark_stale(stale.union(chunk.stale))
+            series.restore_last_replies(first_series_of)
             labels = {"name": name, "version": version, "digest": digest, "grid": grid}
             collected.append(ModelSeries(**labels, series=series, pinned=pinned))
         return collected

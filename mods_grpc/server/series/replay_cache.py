@@ -13,19 +13,19 @@ class CachedReply(NamedTuple):
     request: bytes
     reply: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of both."""
+        return len(self.request) + len(self.reply)
+
 
 CachedReplies = deque[CachedReply]
 
 
 class LastReplies:
-    """The last reply to each series of a sensor, for sensors with several streams at a time.
+    """The last reply to each series of a sensor, for sensors with several streams at a time."""
 
-    Args:
-        restored: Replies from a state file; None without one.
-    """
-
-    def __init__(self, restored: CachedReplies | None = None) -> None:
-        self._restored: CachedReplies = deque() if restored is None else restored
+    def __init__(self) -> None:
         self._replies: OrderedDict[str, tuple[CachedReply, int]] = OrderedDict()  # with its size, by first series of the request
         self._bytes = 0
 
@@ -48,9 +48,7 @@ class LastReplies:
     def lookup(self, series: str, request: bytes) -> bytes | None:
         """Return the reply to the last request for a series, if it is this one."""
         last = self._replies.get(series)
-        if last is not None:
-            return last[0].reply if last[0].request == request else None
-        return _find(self._restored, request)
+        return last[0].reply if last is not None and last[0].request == request else None
 
     def list_replies(self) -> list[CachedReply]:
         """Return the replies, the oldest first."""
@@ -78,7 +76,7 @@ class ReplayCache:
         self.is_replaying = True
         self._previous = previous
         for entry in tuple(previous):  # this stream may break too before the client has asked for them
-            self._append(entry, len(entry.request) + len(entry.reply))
+            self._append(entry, entry.size)
 
     def store(self, series: str, request: bytes, reply: bytes) -> None:
         """Add the reply to a request whose first series this is, and drop the oldest ones above MAX_CACHED_BYTES."""
@@ -100,8 +98,7 @@ class ReplayCache:
         self.entries.append(entry)
         self._bytes += size
         while self._bytes > MAX_CACHED_BYTES and len(self.entries) > 1:
-            oldest = self.entries.popleft()
-            self._bytes -= len(oldest.request) + len(oldest.reply)
+            self._bytes -= self.entries.popleft().size
 
 
 def _find(replies: CachedReplies, request: bytes) -> bytes | None:

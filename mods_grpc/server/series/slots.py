@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from mods_grpc.server.series.replay_cache import CachedReplies, LastReplies
 
 NO_SLOT = -1
 MAX_CACHED_STREAMS = 1024
+MAX_GROUP_REPLIES = 20_000  # cached replies of a group of sensors; more belong to one sensor only
 MAX_RESERVED = 1 << 20  # series that memory is reserved for in advance
 NEVER_USED = np.inf  # last use of a free slot, so that it is never idle
 _NO_SERIES: dict[str, int] = {}
@@ -31,7 +32,6 @@ class SeriesSlots:
     Attributes:
         table: The state of the series, by slot.
         evicted: Series evicted so far, by reason: "idle" or "capacity".
-        pins: Streams that stay with this model version.
         lock: Held by work on the series that runs on a thread or had to wait. Other work runs on the event loop while it is free.
     """
 
@@ -39,8 +39,8 @@ class SeriesSlots:
         table.reserve(min(max_series, MAX_RESERVED))
         self.table = table
         self.evicted: Counter[str] = Counter()
-        self.pins = 0
         self.lock = FairLock()
+        self._pins: Counter[str] = Counter()  # streams that stay with this model version, by sensor
         self._stale: dict[str, set[str]] = {}  # names of the stale series, by sensor
         self._replies: OrderedDict[str, CachedReplies] = OrderedDict()
         self._last_replies: OrderedDict[str, LastReplies] = OrderedDict()
@@ -143,14 +143,19 @@ class SeriesSlots:
         return list({**self._replies, **self._sensors})
 
     def sensor_groups(self, min_series: int) -> Iterator[list[str]]:
-        """Yield all sensors in groups that have at least `min_series` series together; the last group may have fewer."""
-        group, count = list[str](), 0
+        """Yield all sensors in groups that are copied fast.
+
+        A group ends once it has `min_series` series, and before it has more than MAX_GROUP_REPLIES cached replies.
+        """
+        group, series, replies = list[str](), 0, 0
         for sensor in self.sensors():
-            group.append(sensor)
-            count += len(self._sensors.get(sensor, ()))
-            if count >= min_series:
+            added = len(self._replies.get(sensor, ()))
+            if group and (series >= min_series or replies + added > MAX_GROUP_REPLIES):
                 yield group
-                group, count = [], 0
+                group, series, replies = [], 0, 0
+            group.append(sensor)
+            series += len(self._sensors.get(sensor, ()))
+            replies += added
         if group:
             yield group
 
@@ -169,8 +174,12 @@ class SeriesSlots:
         copies = {}
         for sensor, replies in self.cached_replies(sensors).items():
             last = self._last_replies[sensor].list_replies() if sensor in self._last_replies else []
-            cached = {id(entry) for entry in replies}  # an entry is shared by the two
-            copies[sensor] = deque([*(entry for entry in last if id(entry) not in cached), *replies])
+            others = {id(entry): entry for entry in last}
+            for entry in reversed(replies):  # an entry is shared by the two, and is mostly among the newest
+                if not others:
+                    break
+                others.pop(id(entry), None)
+            copies[sensor] = deque([*others.values(), *replies])
         return copies
 
     def restore_usage(self, slots: Indices, idle_seconds: Floats, replies: dict[str, CachedReplies]) -> None:
@@ -178,12 +187,43 @@ class SeriesSlots:
         if slots.size:
             self._last_used[slots] = time.monotonic() - idle_seconds
         self._replies = OrderedDict({**replies, **self._replies})
-        restored = {sensor: LastReplies(entries) for sensor, entries in replies.items()}
-        self._last_replies = OrderedDict({**restored, **self._last_replies})
+
+    def restore_last_replies(self, find_series: Callable[[bytes], str]) -> None:
+        """Find the last replies to each series among the cached replies of sensors whose streams have not come back yet.
+
+        Args:
+            find_series: Returns the first series of a request.
+        """
+        for sensor in [sensor for sensor in self._replies if sensor not in self._last_replies]:
+            last = self.last_replies(sensor)
+            for entry in self._replies[sensor]:
+                last.store(find_series(entry.request), entry, entry.size)
+
+    def add_replies(self, other: "SeriesSlots", sensors: Collection[str]) -> None:
+        """Add the cached replies of another version for those of some sensors that have none: the objects, not copies."""
+        replies = {sensor: other._replies[sensor] for sensor in sensors if sensor in other._replies}
+        last = {sensor: other._last_replies[sensor] for sensor in sensors if sensor in other._last_replies}
+        self._replies = OrderedDict({**replies, **self._replies})
+        self._last_replies = OrderedDict({**last, **self._last_replies})
 
     def share_last_replies(self, other: "SeriesSlots") -> None:
         """Add the last replies of another version, whose streams go on with this one."""
         self._last_replies = OrderedDict({**self._last_replies, **other._last_replies})
+
+    @property
+    def pinned_sensors(self) -> Set[str]:
+        """Sensors with streams that stay with this model version."""
+        return self._pins.keys()
+
+    def pin(self, sensor: str) -> None:
+        """Count a stream of a sensor that stays with this model version."""
+        self._pins[sensor] += 1
+
+    def unpin(self, sensor: str) -> None:
+        """Count such a stream no longer. Its series stay, for the stream that comes after it."""
+        self._pins[sensor] -= 1
+        if not self._pins[sensor]:
+            del self._pins[sensor]
 
     @property
     def stale_sensors(self) -> Set[str]:
@@ -209,8 +249,8 @@ class SeriesSlots:
 
     def share_stale(self, other: "SeriesSlots") -> None:
         """Mark the series as stale that are stale in another version."""
-        for sensor, names in other._stale.items():
-            if held := names.intersection(self._sensors.get(sensor, ())):
+        for sensor in other._stale.keys() & self._sensors.keys():
+            if held := other._stale[sensor].intersection(self._sensors[sensor]):
                 self._stale.setdefault(sensor, set()).update(held)
 
     def absorb(self, other: "SeriesSlots") -> None:

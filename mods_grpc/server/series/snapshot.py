@@ -1,6 +1,6 @@
 """Snapshots of all series of a model version, and their hand-over to the next version or to the next process."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -101,8 +101,10 @@ def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> Series
     )
 
 
-def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool) -> int:
+def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool, replace_equal: bool = False) -> int:
     """Restore the series of a snapshot, and return how many. Series whose rows here are no older stay as they are.
+
+    With `replace_equal`, only those stay whose rows here are newer.
 
     What a series learned relative to a model's calibration (its level, its scales and the bet on drift) is restored only for
     the same model. Where the window of the table is longer than the snapshot's, series warm up for the difference; where it is
@@ -111,7 +113,8 @@ def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool) 
     table, n = series.table, len(snapshot.names)
     slots = np.array([series.add(*owner) for owner in zip(snapshot.sensors, snapshot.names, strict=True)], np.intp)
     source = np.flatnonzero(slots != NO_SLOT)
-    source = source[table.last_time[slots[source]] < snapshot.last_time[source]] if n else source
+    is_older = np.less_equal if replace_equal else np.less
+    source = source[is_older(table.last_time[slots[source]], snapshot.last_time[source])] if n else source
     target = slots[source]
     filled = snapshot.filled[source]
     restored_rows = np.minimum(filled, table.rows)
@@ -135,18 +138,46 @@ def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool) 
 def hand_over(previous: SeriesSlots, current: SeriesSlots, *, same_model: bool) -> None:
     """Hand the series of a model version over to the version that serves next.
 
-    They are moved where both versions keep the same state per series and no stream has pinned either version, so that time and
-    memory do not depend on their number. Otherwise they are copied; a stream that has pinned a version stays with its series.
+    They are moved where both versions keep the same state per series, so that time and memory do not depend on their number, and
+    copied otherwise. Either way `previous` is left with a copy for the sensors whose streams have pinned it. Series that such
+    streams have left in `current` stay where they are no older.
+
+    Streams of either version have to be bound again, because the tables change.
     """
-    if previous.pins or current.pins or len(current) or previous.table.shape != current.table.shape:
+    pinned = _copy(previous, previous.pinned_sensors) if previous.pinned_sensors else None
+    if previous.table.shape == current.table.shape and len(current) <= len(previous):
+        _move(previous, current, same_model=same_model)
+    else:
         replies = previous.cached_replies(previous.sensors())  # not copies: open streams add to them
         restore(current, replace(capture(previous), answers=replies), same_model=same_model)
         current.share_last_replies(previous)
         current.share_stale(previous)
-    else:
-        current.absorb(previous)
-        if not same_model:
-            current.table.reset_learned(pending=not is_compatible(current.table, previous.table, same_model=same_model))
+        previous.clear()
+    if pinned is not None:
+        previous.absorb(pinned)
+
+
+def _move(previous: SeriesSlots, current: SeriesSlots, *, same_model: bool) -> None:
+    """Move all series to a version with a table of the same shape, and copy into it those that it had."""
+    held = current.empty_like() if len(current) else None
+    if held is not None:
+        held.absorb(current)
+    current.absorb(previous)
+    if not same_model:
+        current.table.reset_learned(pending=not is_compatible(current.table, previous.table, same_model=same_model))
+    if held is not None:
+        restore(current, replace(capture(held), answers={}), same_model=True, replace_equal=True)
+        current.add_replies(held, held.sensors())
+        current.share_stale(held)
+
+
+def _copy(series: SeriesSlots, sensors: Collection[str]) -> SeriesSlots:
+    """Copy the series of some sensors. The copy has the same cached replies, to which open streams add."""
+    copy = series.empty_like()
+    restore(copy, replace(capture(series, tuple(sensors)), answers={}), same_model=True)
+    copy.add_replies(series, sensors)
+    copy.share_stale(series)
+    return copy
 
 
 def is_compatible(table: SeriesTable, other: SeriesTable | SeriesSnapshot, *, same_model: bool) -> bool:

@@ -73,10 +73,10 @@ def _encode_model(entry: VersionEntry) -> pb.Model:
         digest=entry.digest,
         provider=entry.loaded.session.provider if entry.loaded else "",
     )
-    manifest = entry.manifest
-    if manifest is None:
+    description = entry.description
+    if description is None:
         return message
-    for feature in manifest.features:
+    for feature in description.features:
         message.features.add(
             name=feature.name,
             unit=feature.unit,
@@ -86,19 +86,19 @@ def _encode_model(entry: VersionEntry) -> pb.Model:
             training_minimum=feature.training_minimum,
             training_maximum=feature.training_maximum,
         )
-    message.window_rows = manifest.rows
-    message.horizon = manifest.horizon
-    message.window.CopyFrom(duration_from_seconds(manifest.window_seconds))
-    message.slide.CopyFrom(duration_from_seconds(manifest.slide_seconds))
-    message.architecture = manifest.architecture
-    message.parameters = manifest.parameters
+    message.window_rows = description.rows
+    message.horizon = description.horizon
+    message.window.CopyFrom(duration_from_seconds(description.window_seconds))
+    message.slide.CopyFrom(duration_from_seconds(description.slide_seconds))
+    message.architecture = description.architecture
+    message.parameters = description.parameters
     message.create_time.CopyFrom(
-        timestamp_from_nanos(int(datetime.fromisoformat(manifest.created).timestamp()) * NANOS_PER_SECOND)
+        timestamp_from_nanos(int(datetime.fromisoformat(description.created).timestamp()) * NANOS_PER_SECOND)
     )
-    message.training_range = _encode_range(manifest.training_range)
-    message.test_range = _encode_range(manifest.test_range)
-    message.default_false_alarms_per_day = manifest.false_alarms_per_day
-    for metric in manifest.metrics:
+    message.training_range = _encode_range(description.training_range)
+    message.test_range = _encode_range(description.test_range)
+    message.default_false_alarms_per_day = description.false_alarms_per_day
+    for metric in description.metrics:
         message.metrics.add(
             metric=metric.metric, feature=metric.feature, step=metric.step, value=metric.value, persistence=metric.persistence
         )

@@ -37,6 +37,7 @@ class StreamRegistry:
         self._open: dict[str, int] = {}  # by name of the caller
         self._all_closed = asyncio.Event()
         self._all_closed.set()
+        repository.subscribe(self._release_replaced)
 
     @property
     def open_count(self) -> int:
@@ -100,6 +101,11 @@ class StreamRegistry:
             session.close()
             self._remove(stream, identity.name)
             stream.detach()
+
+    def _release_replaced(self) -> None:
+        """Let the streams release the model versions that were replaced: one that sends nothing would keep its in memory."""
+        for session in self._sessions.values():
+            session.release_replaced()
 
     def _remove(self, stream: StreamIO, name: str) -> None:
         """Remove a stream of the caller `name`, if it is still registered."""

@@ -68,15 +68,17 @@ class StreamSession:
         self._config = config
         self._opening = pb.StreamConfig()
         self._sensor = identity.name
-        self._scorer: RowScorer | None = None  # None before config and after close
+        self._scorer: RowScorer | None = None  # None before config, after close, and while the version it is of is replaced
         self._generation = 0
         self._model_name = ""
+        self._grid: Any = None  # of the model; None before config
         self._is_stale = False  # whether the sensor has stale series
-        self._resent: set[str] = set()  # those of them that this client has sent again
+        self._replayed: set[str] = set()  # those of them that this client asked about when it opened, or has sent again
         self._response_prefix = b""  # the served model, which every response begins with
         self._invalid_in_a_row = 0
         self._replay_cache = ReplayCache()
         self._first_series = ""  # of the message that is handled
+        self._handling = False
         self._queued = False
         self._closed = False
         self.last_sequence = 0
@@ -88,21 +90,33 @@ class StreamSession:
         Raises:
             ModsError: The stream ends: a protocol error, a model that can't be used, or too many invalid messages.
         """
-        request = parse_request(pb.StreamDetectRequest, message)
+        self._handling = True
+        try:
+            return await self._handle(parse_request(pb.StreamDetectRequest, message))
+        finally:
+            self._handling = False
+            self.release_replaced()
+
+    async def _handle(self, request: pb.StreamDetectRequest) -> bytes:
         kind, scorer = request.WhichOneof("message"), self._scorer
-        if scorer is None:
+        if self._grid is None:
             if kind != "config":
                 raise StreamProtocolError(Reason.CONFIG_REQUIRED, "expected config as the first message")
             return await self._open(request.config)
         if kind == "config":
             raise StreamProtocolError(Reason.CONFIG_REPEATED, "config was sent twice")
-        if self._generation != self._repository.generation:
-            scorer = self._rebind(scorer)
+        if scorer is None or self._generation != self._repository.generation:
+            scorer = self._rebind()
         if kind == "end":
             self.ended = True
             return self._respond(pb.StreamDetectResponse(ended=pb.StreamEnded(last_sequence=self.last_sequence)))
         reply = await self._reply(scorer, request.data, has_data=kind is not None)
         return with_reply(self._response_prefix, reply)
+
+    def release_replaced(self) -> None:
+        """Release the model version if another one may serve now, which the next message binds. A pinned stream keeps its own."""
+        if self._generation != self._repository.generation and not self._handling and not self.is_pinned:
+            self._scorer = None
 
     def encode_draining(self) -> bytes:
         """Encode the message that announces the server's shutdown to the client."""
@@ -112,7 +126,7 @@ class StreamSession:
         """Release the model: a pinned version, and the reference once queued work has ended."""
         self._closed = True
         if self._scorer is not None and self.is_pinned:
-            self._scorer.model.series.pins -= 1
+            self._scorer.model.series.unpin(self._sensor)
         if not self._queued:
             self._scorer = None
 
@@ -134,11 +148,12 @@ class StreamSession:
             sensor = f"{self._identity.name}{SENSOR_SEPARATOR}{sensor}"
         self._opening, self._sensor = opening, sensor
         self._generation = self._repository.generation
+        held = model.series.count_series(sensor)
         scorer = self._bind(model)
         if self.is_pinned:
-            model.series.pins += 1
-        held = model.series.count_series(sensor)
-        self._is_stale = sensor in model.series.stale_sensors
+            model.series.pin(sensor)
+        if self._is_stale:
+            self._replayed = set(opening.series) & model.series.stale_series(sensor)
         resumed = held > 0 and not self._is_stale
         previous_replies = model.series.swap_replies(sensor, self._replay_cache.entries)
         self._replay_cache.last = model.series.last_replies(sensor)
@@ -174,29 +189,31 @@ class StreamSession:
             max_future_seconds=config.max_future_seconds,
             metrics=self._boundary.metrics,
         )
-        self._scorer, self._model_name = scorer, model.manifest.name
+        self._scorer, self._model_name, self._grid = scorer, model.manifest.name, model.grid
+        self._is_stale = self._sensor in model.series.stale_sensors
         self._response_prefix = pb.StreamDetectResponse(model=encode_served_model(model)).SerializeToString()
         return scorer
 
-    def _rebind(self, scorer: RowScorer) -> RowScorer:
-        """Bind the version that serves now, to which the repository has handed the series over. A pinned stream stays.
+    def _rebind(self) -> RowScorer:
+        """Bind the version that serves now, to which the repository has handed the series over, or again the one it has pinned.
+
+        The same version too: its series may have been elsewhere in between.
 
         Raises:
             ModelUnusableError: MODEL_RETIRED, none serves, or it has other features.
         """
         self._generation = self._repository.generation
-        if self.is_pinned:
-            return scorer
-        previous = scorer.model
-        name = previous.manifest.name
+        if self.is_pinned and self._scorer is not None:
+            return self._bind(self._scorer.model)
+        name = self._model_name
         try:
             model = self._repository.serving(name, None)
         except ModsError:
             raise ModelUnusableError(Reason.MODEL_RETIRED, f"model {name} was withdrawn") from None
-        if not model.can_continue(previous):
+        if model.grid != self._grid:
             text = f"version {model.manifest.version} of model {name}, which serves now, has other features"
             raise ModelUnusableError(Reason.MODEL_RETIRED, text)
-        return self._bind(model)  # even the same version: its series may have been elsewhere in between
+        return self._bind(model)
 
     async def _reply(self, scorer: RowScorer, data: pb.StreamData, *, has_data: bool) -> bytes:
         """Return the serialized StreamAnswer to a data message."""
@@ -224,12 +241,12 @@ class StreamSession:
         return await self._score(scorer, data, sequence, request)
 
     def _clear_stale(self, series: SeriesSlots, data: pb.StreamData) -> None:
-        """Clear the marks of series that the client has sent again, once it sends a row that is new."""
+        """Clear the marks of series that the client has replayed, or need not, once it sends a row that is new."""
         names = (data.observation.series,) if data.WhichOneof("input") == "observation" else data.batch.series
-        self._resent |= series.stale_series(self._sensor) & set(names)
+        self._replayed |= series.stale_series(self._sensor) & set(names)
         if not data.warm_up:
-            series.clear_stale(self._sensor, self._resent)
-            self._resent, self._is_stale = set(), self._sensor in series.stale_sensors
+            series.clear_stale(self._sensor, self._replayed)
+            self._replayed, self._is_stale = set(), self._sensor in series.stale_sensors
 
     async def _score(self, scorer: RowScorer, data: pb.StreamData, sequence: int, request: bytes) -> bytes:
         """Score a message: inline, in one call with rows of other streams, or queued for the lock of the series."""
@@ -299,7 +316,7 @@ class StreamSession:
             await lock.acquire(seconds)
             try:
                 if self._generation != self._repository.generation:
-                    scorer = self._rebind(scorer)
+                    scorer = self._rebind()
             except ModsError:
                 lock.release()
                 raise

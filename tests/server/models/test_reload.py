@@ -1,6 +1,7 @@
 """Versions that come and go while calls and streams go on."""
 
 import asyncio
+import gc
 import io
 import shutil
 import threading
@@ -11,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from mods_grpc.artifact import publish
+from mods_grpc.artifact import Manifest, publish
 from mods_grpc.server.models.loader import Loader, LoadResult
 from mods_grpc.server.models.reloader import Reloader
 from mods_grpc.server.models.repository import Repository
@@ -198,6 +199,42 @@ def test_only_the_newest_versions_stay_in_memory_and_older_ones_are_freed_immedi
     server.rescan()
     assert listed(server) == {("tiny", 1): RETIRED, ("tiny", 2): READY}
     assert inference.Forecast(forecast_request(model=pb.ModelReference(name="tiny", version=1))).model.version == 1
+
+
+def test_streams_that_send_nothing_keep_no_replaced_version_in_memory(server, inference, tmp_path):
+    models, sleepers = [], []
+    for version in range(1, 5):
+        if version > 1:
+            publish_tiny(tmp_path, version=version)
+            server.rescan()
+        models.append(weakref.ref(server.model()))
+        sleepers.append(Stream(inference, sensor=f"sleeper {version}"))
+        score_rows(sleepers[-1], ROWS + 1)
+    assert [model() is None for model in models] == [True, True, False, False]
+    for sleeper in sleepers:
+        answer = sleeper.ask(data=pb.StreamData(sequence=ROWS + 2, observation=observation(ROWS + 1)))
+        assert (answer.model.version, answer.answer.verdict.status) == (4, SCORED)
+        sleeper.ask(end=pb.StreamEnd())
+
+
+def test_a_version_that_is_not_in_memory_is_described_as_before_without_its_manifest(server, tmp_path):
+    def describe():
+        with channel_to(server) as channel:
+            request = model_pb2.GetModelRequest(name="tiny", version=2)
+            return model_pb2_grpc.ModelServiceStub(channel).GetModel(request).model
+
+    publish_other(tmp_path, 2, parameters=4321)
+    server.rescan()
+    before = describe()
+    for version in (3, 4):
+        publish_tiny(tmp_path, version=version)
+        server.rescan()
+    after = describe()
+    assert (before.state, after.state, after.parameters) == (READY, RETIRED, 4321)
+    before.ClearField("provider")
+    before.state = RETIRED
+    assert after == before
+    assert not any(isinstance(one, Manifest) and one.parameters == 4321 for one in gc.get_objects())
 
 
 BREAKAGES = {

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mods_grpc.detection import SeriesTable
+from mods_grpc.server.models import unserved as unserved_module
 from mods_grpc.server.models.unserved import ModelSeries, UnservedSeries
 from mods_grpc.server.series import slots as slots_module
 from mods_grpc.server.series.slots import SeriesSlots
@@ -43,7 +44,31 @@ def test_series_that_were_not_used_for_too_long_are_dropped_and_counted(clock, c
     assert dropped(caplog) == [("old", 0, "no version served the model for --state-idle-seconds")]
 
 
-def test_above_the_limit_the_model_that_was_used_least_recently_loses_its_series(clock, caplog):
+def test_models_within_the_limit_lose_nothing_however_many_are_not_served(clock, caplog):
+    unserved, names = UnservedSeries(5), ("first", "second", "third")
+    for name in names:
+        unserved.add(series_of(name, 5))
+    with caplog.at_level(logging.WARNING):
+        unserved.expire(())
+    assert unserved.count_series() == dict.fromkeys(names, 5)
+    assert dropped(caplog) == []
+
+
+def test_above_the_limit_a_model_loses_the_series_that_were_used_least_recently(clock, caplog):
+    unserved = UnservedSeries(5)
+    for seconds, grid in enumerate("abc"):
+        clock[0] = float(seconds)
+        unserved.add(series_of("tiny", 2, grid=grid))
+    unserved.add(series_of("other", 5))
+    with caplog.at_level(logging.WARNING):
+        unserved.expire(())
+    assert [(waiting.name, waiting.grid) for waiting in unserved] == [("tiny", "b"), ("tiny", "c"), ("other", ())]
+    assert unserved.count_evictions() == {"capacity": 2}
+    assert dropped(caplog) == [("tiny", 2, "more than 5 series wait, --max-series times --versions-kept")]
+
+
+def test_above_the_number_of_models_that_wait_the_one_that_was_used_least_recently_loses_its_series(clock, caplog, monkeypatch):
+    monkeypatch.setattr(unserved_module, "MAX_WAITING_MODELS", 2)
     unserved = UnservedSeries(5)
     for seconds, name in enumerate(("first", "second", "third")):
         clock[0] = float(seconds)
@@ -51,19 +76,19 @@ def test_above_the_limit_the_model_that_was_used_least_recently_loses_its_series
     with caplog.at_level(logging.WARNING):
         unserved.expire(())
     assert unserved.count_series() == {"second": 2, "third": 2}
-    assert unserved.count_evictions() == {"capacity": 2}
-    assert dropped(caplog) == [("first", 2, "more than --max-series 5 series wait for their models")]
+    assert dropped(caplog) == [("first", 2, "more than 2 models are not served")]
 
 
-def test_models_that_are_about_to_be_loaded_do_not_count_for_the_limit(clock):
+def test_models_that_are_about_to_be_loaded_do_not_count_for_the_limits(clock, monkeypatch):
+    monkeypatch.setattr(unserved_module, "MAX_WAITING_MODELS", 1)
     unserved = UnservedSeries(1)
     for name in ("loading", "other", "gone"):
-        unserved.add(series_of(name, 1))
+        unserved.add(series_of(name, 2 if name == "loading" else 1))
         clock[0] += 1.0
     unserved.expire({"loading", "other"})
-    assert unserved.count_series() == {"loading": 1, "other": 1, "gone": 1}
+    assert unserved.count_series() == {"loading": 2, "other": 1, "gone": 1}
     unserved.expire({"loading"})
-    assert unserved.count_series() == {"loading": 1, "gone": 1}
+    assert unserved.count_series() == {"loading": 2, "gone": 1}
 
 
 def test_what_holds_no_series_does_not_wait():

@@ -30,6 +30,22 @@ def make_used(path):
     return path / "used"
 
 
+def make_beside(name, make):
+    """Return a function that makes something in place of a file beside the state file."""
+
+    def make_folder_with_state(path):
+        folder = path / f"{name}-{make.__name__}"
+        folder.mkdir()
+        make(folder / f"state.{name}")
+        return folder / "state"
+
+    return make_folder_with_state
+
+
+def link_elsewhere(path):
+    path.symlink_to("absent/journal")
+
+
 def make_loop(path):
     (path / "loop").symlink_to("loop")
     return path / "loop"
@@ -44,6 +60,11 @@ UNUSABLE = {
     "a device": (lambda _: "/dev/null", "it is not a regular file"),
     "a file that another server uses": (make_used, "another server uses it; stop that one, or give each server"),
     "a loop of symbolic links": (make_loop, "it can't be read (Too many levels of symbolic links)"),
+    "a FIFO in place of its journal": (make_beside("journal", os.mkfifo), "state.journal is not a regular file; move it away"),
+    "a folder in place of its journal": (make_beside("journal", os.mkdir), "state.journal is a folder; move it away"),
+    "a journal in a folder that is missing": (make_beside("journal", link_elsewhere), "absent, which is missing; create it"),
+    "a FIFO in place of its lock": (make_beside("lock", os.mkfifo), "state.lock is not a regular file; move it away"),
+    "a folder in place of its lock": (make_beside("lock", os.mkdir), "state.lock is a folder; move it away"),
     "a folder where nobody may create files": (lambda _: "/proc/state", "its folder can't be written to"),
 }
 
@@ -88,6 +109,14 @@ def test_what_killed_servers_left_is_removed_and_nothing_else(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*other, "state.lock"])
 
 
+def test_what_a_killed_server_left_of_a_journal_that_is_a_link_is_removed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "state.journal").symlink_to("elsewhere/journal")
+    (tmp_path / "elsewhere" / ".journal.17").touch()
+    claim_state_file(tmp_path / "state").close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_file_in_a_folder_with_the_sticky_bit_that_belongs_to_another_user_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "state"
     path.touch()
@@ -130,7 +159,21 @@ def test_a_disk_without_room_for_the_file_is_logged_and_the_server_starts(tmp_pa
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(errno.ENOSPC, "free space"), (errno.EROFS, "writable"), (errno.ENOENT, "create"), (errno.EACCES, "permission")],
+    [
+        (errno.ENOSPC, "free space"),
+        (errno.EDQUOT, "quota"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EROFS, "writable"),
+        (errno.ENOENT, "create"),
+        (errno.EACCES, "permission"),
+        (errno.EPERM, "permission"),
+        (errno.EMFILE, "limit on open files (ulimit -n)"),
+        (errno.ENFILE, "fs.file-max"),
+        (errno.EIO, "failing"),
+        (errno.ESTALE, "check the disk"),
+    ],
 )
 def test_each_reason_has_its_advice(tmp_path, number, text):
-    assert text in advise(tmp_path / "state", OSError(number, os.strerror(number)))
+    advice = advise(tmp_path / "state", OSError(number, os.strerror(number)))
+    assert text in advice
+    assert ("permission" in advice) == (text in ("permission", "create"))

@@ -7,6 +7,7 @@ import pytest
 
 from mods_grpc.server.persistence import journal as module
 from mods_grpc.server.persistence.journal import NOT_RECORDED, StateJournal
+from mods_grpc.server.persistence.regular_file import NotRegularFileError
 
 CHANGE, OTHER = ("tiny", "zeek"), ("tiny", "käse\n\x1f")
 
@@ -85,12 +86,30 @@ def test_after_a_reboot_nothing_is_certain(journal, path, tmp_path, monkeypatch)
     assert read(path, state) is None
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data + b"{\n", lambda _: b"", lambda data: data + b"[1"])
+def append(line):
+    return lambda data: data + line
+
+
+STRANGE_LINES = (b"5", b"null", b'"ab"', b"{}", b'{"a": 1, "b": 2}', b"[]", b'["tiny"]', b'["tiny", 5]', b'[["tiny"], "zeek"]')
+STRANGE_LINES += (b'["tiny", "zeek", "web"]', b'["STATE", "a", "b", "c"]', b"[" * 100_000, b"\0" * 100, b"\xff\xfe", b"")
+DAMAGES = [lambda data: data[:-1], lambda _: b"", append(b"[1"), *(append(line + b"\n") for line in (b"{", *STRANGE_LINES))]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_journal_knows_nothing(journal, path, damage):
     state = journal.begin()
     journal.record(*CHANGE)
     path.write_bytes(damage(path.read_bytes()))
     assert read(path, state) is None
+
+
+def test_something_else_in_place_of_the_journal_knows_nothing_and_is_not_waited_for(path):
+    for make in (os.mkfifo, os.mkdir):
+        make(path)
+        assert read(path, "state") is None
+        with pytest.raises(NotRegularFileError, match="expected a file"):
+            StateJournal(path).open("state", None)
+        path.rename(path.with_name(make.__name__))
 
 
 def test_a_journal_that_cannot_be_written_knows_nothing_until_the_next_state(journal, path, caplog, monkeypatch):

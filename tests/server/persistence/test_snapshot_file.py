@@ -7,17 +7,23 @@ import json
 import logging
 import signal
 import threading
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mods_grpc.client import Client, Observation, ResumePolicy, VerdictStatus
+from mods_grpc.detection import SeriesTable
 from mods_grpc.protobuf.arrays import pack_float64
-from mods_grpc.server.persistence.snapshot_file import DIGEST_BYTES, MAGIC, read_state
+from mods_grpc.server.models.unserved import ModelSeries
+from mods_grpc.server.persistence.snapshot_file import DIGEST_BYTES, MAGIC, SavedState, read_state, take_snapshot, write_state
 from mods_grpc.server.persistence.snapshotter import CHUNK_SERIES
+from mods_grpc.server.series.replay_cache import ReplayCache
+from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, values_pb2, verdict_pb2
-from tests.support.models.tiny import LEVELS, publish_tiny
+from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
 from tests.support.rpc.client import Stream, at, observation
 from tests.support.running_server import Process, channel_to, running_server
 
@@ -123,6 +129,12 @@ def change_header(data, change):
     return change_content(data, replace)
 
 
+def with_negative_replies(header):
+    (model,) = header["models"]
+    model["replies"] |= {"more": 1, "negative": -1}
+    return header
+
+
 DAMAGES = {
     "truncated": lambda data: data[:-10],
     "half": lambda data: data[: len(data) // 2],
@@ -136,6 +148,10 @@ DAMAGES = {
     "more rows than a window has": lambda data: change_array(data, "filled", lambda array: array + 99),
     "times without series": lambda data: change_array(data, "last_time", lambda array: np.array(7)),
     "text for numbers": lambda data: change_array(data, "peak", lambda array: array.astype("U5")),
+    "fewer cached replies than it counts": lambda data: change_array(data, "reply_sizes", lambda array: array[:0]),
+    "fewer bytes than the cached replies have": lambda data: change_array(data, "reply_bytes", lambda array: array[1:]),
+    "signed sizes of cached replies": lambda data: change_array(data, "reply_sizes", lambda array: array.astype(np.int32)),
+    "a negative number of cached replies": lambda data: change_header(data, with_negative_replies),
     "a flipped bit": lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
     "empty": lambda data: b"",
     "something else": lambda data: b"\x80\x04K\x01.",
@@ -157,6 +173,12 @@ def test_a_damaged_state_file_is_rejected_and_logged_and_the_server_starts(repos
     assert caplog.text.count("state_rejected") == 1
     assert (tmp_path / "state.rejected").read_bytes() == damaged
     assert read_state(path).complete
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that gives EIO")
+def test_a_state_file_that_cannot_be_read_is_not_taken_for_a_damaged_one():
+    with pytest.raises(OSError, match="Input/output error"):
+        read_state(Path("/proc/self/mem"))
 
 
 def test_the_state_file_is_replaced_atomically_and_holds_only_arrays(repository, tmp_path):
@@ -194,6 +216,29 @@ def test_many_series_are_written_in_chunks_of_whole_sensors_and_all_are_restored
             stream.end()
     (restored,) = [record for record in caplog.records if record.message == "state_restored"]
     assert (restored.model, restored.series, restored.complete) == ("tiny", 3 * len(names), True)
+
+
+def test_writing_many_cached_replies_makes_no_copy_of_them(repository, tmp_path):
+    series = SeriesSlots(SeriesTable(ROWS, 2), max_series=1000, max_series_per_sensor=9, idle_seconds=60.0)
+    for number in range(100):
+        cache = ReplayCache()
+        series.swap_replies(f"sensor-{number}", cache.entries)
+        cache.last = series.last_replies(f"sensor-{number}")
+        series.add(f"sensor-{number}", "web")
+        for row in range(100):
+            cache.store("web", b"%d %d" % (number, row) + bytes(400), bytes(200))
+    model = ModelSeries(name="tiny", version=1, digest="d", grid=(), series=series)
+    state = SavedState(models=(take_snapshot(model, series.sensors()),), complete=True)
+    replies = state.models[0].series.answers
+    cached = sum(reply.size for entries in replies.values() for reply in entries)
+    tracemalloc.start()
+    try:
+        write_state(tmp_path / "state", state)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < cached / 4
+    assert read_state(tmp_path / "state").models[0].series.answers == replies
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,25 @@
 """Saved series wait for their model, whatever order models load in, and go back to the file while it is not served."""
 
 import asyncio
+import base64
+import json
 import logging
 import shutil
 import threading
 
 import grpc
+import numpy as np
 import pytest
 
 from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.persistence.snapshot_file import read_state
 from mods_grpc.server.persistence.snapshotter import Snapshotter
+from mods_grpc.server.series import replay_cache
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import inference_pb2_grpc, verdict_pb2
 from tests.server.models.test_reload import longer_window, make_manifest, publish_other
-from tests.server.persistence.test_snapshot_file import change_header
+from tests.server.persistence.test_snapshot_file import change_content, change_header
 from tests.support.models.tiny import ROWS, publish_tiny
 from tests.support.rpc.client import Stream, at, observation, read_failure
 from tests.support.running_server import RunningServer, channel_to, running_server
@@ -261,6 +265,56 @@ def test_a_file_of_a_server_that_knew_neither_journal_nor_single_stale_sensors_i
             assert origins(server) == [expected] * 3
 
 
+def test_a_file_of_a_server_that_kept_cached_replies_in_the_header_is_read(repository, path):
+    with served(repository, path) as server, channel_to(server) as channel:
+        stream = open_stream(channel, "tiny")
+        answers = [stream.row(row) for row in range(HELD_ROWS)]
+        stream.cut()
+    path.write_bytes(with_replies_in_header(path.read_bytes()))
+    with served(repository, path) as server, channel_to(server) as channel:
+        stream = open_stream(channel, "tiny")
+        assert stream.row(HELD_ROWS - 1).verdict == answers[-1].verdict
+        stream.end()
+
+
+def with_replies_in_header(data):
+    """Return a state file as it was written when each cached reply was a pair of base64 in the header."""
+
+    def change(arrays):
+        header = json.loads(arrays["header"].tobytes())
+        for number, model in enumerate(header["models"]):
+            sizes, content = (arrays.pop(f"{number}.reply_{name}") for name in ("sizes", "bytes"))
+            parts = [base64.b64encode(part.tobytes()).decode() for part in np.split(content, np.cumsum(sizes)[:-1])]
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            assert not model["answers"]
+            model["answers"] = {sensor: [next(pairs) for _ in range(count)] for sensor, count in model.pop("replies").items()}
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+
+    return change_content(data, change)
+
+
+def test_each_stream_of_a_sensor_gets_its_lost_answer_after_a_restart_however_much_others_sent(repository, path, monkeypatch):
+    with served(repository, path) as server, channel_to(server) as channel:
+        streams = {name: open_stream(channel, "tiny") for name in ("quiet", "busy")}
+        answers = {}
+        for row in range(HELD_ROWS):
+            for name, stream in streams.items():
+                answers[name] = stream.send(observation=observation(row, series=name))
+        for stream in streams.values():
+            stream.cut()
+    monkeypatch.setattr(replay_cache, "MAX_CACHED_BYTES", 1)
+    with served(repository, path) as server, channel_to(server) as channel:
+        busy = open_stream(channel, "tiny")
+        for row in range(HELD_ROWS, HELD_ROWS + 3):
+            busy.send(observation=observation(row, series="busy"))
+        quiet = open_stream(channel, "tiny")
+        again = quiet.send(observation=observation(HELD_ROWS - 1, series="quiet"))
+        assert again.verdict == answers["quiet"].verdict
+        assert again.verdict.status == SCORED
+        busy.end()
+        quiet.end()
+
+
 def as_written_before(data, *, complete):
     def change(header):
         models = [{key: value for key, value in model.items() if key != "stale"} for model in header["models"]]
@@ -363,3 +417,21 @@ def test_a_symbolic_link_stays_one(repository, path, tmp_path):
     assert path.is_symlink()
     assert read_state(tmp_path / "elsewhere" / "series").complete
     assert [entry.name for entry in tmp_path.iterdir() if "lock" in entry.name] == []
+
+
+def test_a_journal_that_is_a_symbolic_link_stays_one_and_is_followed(repository, path, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    journal = tmp_path / "elsewhere" / "changes"
+    path.with_name("state.journal").symlink_to(journal)
+    with served(repository, path) as server:
+        feed(server, ["early", "late"])
+    with served(repository, path) as server:
+        feed(server, ["late"], [HELD_ROWS])
+        state, changes = path.read_bytes(), journal.read_bytes()
+    path.write_bytes(state)
+    journal.write_bytes(changes)
+    with served(repository, path, state_interval_seconds=0.02) as server:
+        assert origins(server, ["early", "late"]) == [RESUMED, FRESH]
+        wait_until(lambda: read_state(path).journal.encode() in journal.read_bytes().splitlines()[0])
+    assert path.with_name("state.journal").is_symlink()
+    assert not journal.exists()

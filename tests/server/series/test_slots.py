@@ -71,3 +71,26 @@ def test_the_cached_replies_of_a_sensor_go_with_its_last_series(clock):
     clock[0] = 61.0
     series.evict_idle()
     assert series.sensors() == ["busy"]
+
+
+def test_a_group_of_sensors_ends_before_it_has_too_many_cached_replies(clock, monkeypatch):
+    monkeypatch.setattr(module, "MAX_GROUP_REPLIES", 3)
+    series = series_slots()
+    for sensor, count in (("a", 2), ("b", 1), ("c", 1), ("d", 9), ("e", 0)):
+        series.swap_replies(sensor, deque([CachedReply(b"request", b"reply")] * count))
+    assert list(series.sensor_groups(100)) == [["a", "b"], ["c"], ["d"], ["e"]]
+
+
+def test_restored_replies_are_the_last_ones_of_their_series_until_there_is_a_newer_one(clock):
+    series = series_slots()
+    requests = [b"web 1", b"dns 1", b"web 2"]
+    series.swap_replies("a", deque(CachedReply(request, b"restored") for request in requests))
+    series.restore_last_replies(lambda request: request.decode().split()[0])
+    last = series.last_replies("a")
+    assert [request for request, _ in last.list_replies()] == [b"dns 1", b"web 2"]
+    assert last.lookup("web", b"web 2") == b"restored"
+    last.store("web", CachedReply(b"web 3", b"new"), 8)
+    assert last.lookup("web", b"web 2") is None
+    assert last.lookup("dns", b"dns 1") == b"restored"
+    series.restore_last_replies(lambda request: "web")
+    assert last.lookup("dns", b"dns 1") == b"restored"

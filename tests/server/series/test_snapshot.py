@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import tempfile
+import weakref
 from collections import deque
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from mods_grpc.detection import Detector, Monitor
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.server.persistence.snapshot_file import SavedModel, SavedState, read_state, write_state
-from mods_grpc.server.series.replay_cache import ReplayCache
+from mods_grpc.server.series.replay_cache import CachedReply, ReplayCache
 from mods_grpc.server.series.slots import SeriesSlots
 from mods_grpc.server.series.snapshot import capture, hand_over, restore
 from mods_grpc.v1 import inference_pb2, inference_pb2_grpc
@@ -100,7 +101,24 @@ def test_a_snapshot_keeps_the_last_answer_to_each_series_of_all_streams_of_a_sen
     assert [request for request, _ in answers["zeek"]] == [b"a", b"b", b"c"]
     restored = fresh_states(MODELS[0][0])
     restore(restored, capture(states), same_model=True)
+    restored.restore_last_replies(bytes.decode)
     assert restored.last_replies("zeek").lookup("a", b"a") == b"reply"
+
+
+def test_restored_replies_are_released_once_their_client_has_sent_something_new():
+    states, restored, stream = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0]), ReplayCache()
+    states.add(*OWNERS[0])
+    states.swap_replies("zeek", deque(CachedReply(b"a", b"%d" % number) for number in range(9)))
+    snapshot = capture(states)
+    replies = weakref.ref(snapshot.answers["zeek"])
+    restore(restored, snapshot, same_model=True)
+    restored.restore_last_replies(bytes.decode)
+    del snapshot
+    stream.last = restored.last_replies("zeek")
+    stream.attach(restored.swap_replies("zeek", stream.entries))
+    assert replies() is not None
+    stream.end_replay()
+    assert replies() is None
 
 
 def test_sensors_are_grouped_whole_and_none_is_left_out():
@@ -140,7 +158,7 @@ def test_series_stay_with_a_version_that_a_stream_has_pinned_and_are_copied():
     model = MODELS[0]
     previous, current = fresh_states(model[0]), fresh_states(model[0])
     judge(previous, model, *observations_after(0, 30), adapt=True)
-    previous.pins = 1
+    previous.pin("zeek")
     previous.mark_stale({"zeek"})
     hand_over(previous, current, same_model=True)
     assert len(previous) == len(current) == len(NAMES)
@@ -148,12 +166,71 @@ def test_series_stay_with_a_version_that_a_stream_has_pinned_and_are_copied():
     assert current.table is not previous.table
 
 
+def series_and_times(states):
+    return {owner: int(states.table.last_time[slot]) for slot, owner in states._owners.items()}
+
+
+def add_rows(states, *rows):
+    """Add a series for each sensor, name and time in seconds."""
+    for sensor, name, seconds in rows:
+        slot = states.add(sensor, name)
+        states.table.filled[slot], states.table.last_time[slot], states.table.factor[slot] = ROWS, seconds, 0.5
+
+
+def test_only_the_series_of_pinned_sensors_are_copied_and_the_others_move():
+    previous, current = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
+    add_rows(previous, ("pinned", "web", 3), ("other", "web", 4))
+    previous.pin("pinned")
+    previous.mark_stale({"pinned", "other"})
+    replies, last, table = deque(), previous.last_replies("pinned"), previous.table
+    previous.swap_replies("pinned", replies)
+    hand_over(previous, current, same_model=False)
+    assert series_and_times(current) == {("pinned", "web"): 3, ("other", "web"): 4}
+    assert series_and_times(previous) == {("pinned", "web"): 3}
+    assert current.table is table
+    assert (previous.stale_sensors, current.stale_sensors) == ({"pinned"}, {"pinned", "other"})
+    learned = [states.table.factor[states.find_slot("pinned", "web")] for states in (previous, current)]
+    assert learned == [0.5, 1.0]
+    for states in (previous, current):
+        assert states.last_replies("pinned") is last
+        assert states.swap_replies("pinned", deque()) is replies
+
+
+def test_a_version_keeps_the_series_of_its_pinned_streams_when_it_serves_again():
+    previous, current = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
+    add_rows(current, ("pinned", "newer", 9), ("pinned", "equal", 5), ("pinned", "older", 1), ("left", "web", 2))
+    add_rows(previous, ("pinned", "newer", 8), ("pinned", "equal", 5), ("pinned", "older", 7), ("other", "web", 6), ("o", "w", 6))
+    current.mark_stale({"left"})
+    previous.mark_stale({"other"})
+    current.pin("pinned")
+    last = current.last_replies("pinned")
+    hand_over(previous, current, same_model=False)
+    expected = {("pinned", "newer"): 9, ("pinned", "equal"): 5, ("pinned", "older"): 7, ("left", "web"): 2}
+    assert series_and_times(current) == expected | {("other", "web"): 6, ("o", "w"): 6}
+    learned = {name: current.table.factor[current.find_slot("pinned", name)] for name in ("newer", "equal", "older")}
+    assert learned == {"newer": 0.5, "equal": 0.5, "older": 1.0}
+    assert current.stale_sensors == {"left", "other"}
+    assert current.last_replies("pinned") is last
+    assert series_and_times(previous) == {}
+
+
+def test_a_version_with_another_window_leaves_the_one_before_the_series_of_its_pinned_streams_only():
+    detector = MODELS[0][0]
+    previous = fresh_states(detector)
+    current = SeriesSlots(detector.table(ROWS + 1), max_series=10, max_series_per_sensor=5, idle_seconds=3600.0)
+    add_rows(previous, ("pinned", "web", 3), ("other", "web", 4))
+    previous.pin("pinned")
+    hand_over(previous, current, same_model=False)
+    assert series_and_times(current) == {("pinned", "web"): 3, ("other", "web"): 4}
+    assert series_and_times(previous) == {("pinned", "web"): 3}
+
+
 def test_the_replies_of_a_stream_stay_cached_when_its_series_are_copied():
     previous, current = fresh_states(MODELS[0][0]), fresh_states(MODELS[0][0])
     previous.add(*OWNERS[0])
     replies = deque(["first"])
     previous.swap_replies("zeek", replies)
-    previous.pins = 1
+    previous.pin("zeek")
     hand_over(previous, current, same_model=True)
     replies.append("second")
     assert list(current.swap_replies("zeek", deque())) == ["first", "second"]
