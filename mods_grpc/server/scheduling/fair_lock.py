@@ -1,4 +1,8 @@
-"""A fair lock for a model's series state. Waiters are served shortest-job-first with ageing.
+"""A fair lock for a model's series state. Connections share it by the time they take; of one, the shortest job goes first.
+
+Between connections it is start-time fair queueing (Goyal, Vin, Cheng 1996): each has a mark, the time that its jobs have taken,
+and the one with the lowest is served. So a connection whose many streams send large messages makes another one wait for the
+job in progress, not for all of them. Of one connection, which may carry many sensors, jobs go shortest first, with ageing.
 
 A job expected to take at most INLINE_SECONDS runs on the event loop if the lock is free, because handing it to a thread and back
 would take longer. Longer jobs wait for the lock and run on a pool thread, so that the loop stays free.
@@ -15,12 +19,23 @@ from typing import TypeVar
 INLINE_SECONDS = 0.002
 AGEING_RATE = 100.0  # a job of 1 ms yields to shorter jobs that arrive within the next 100 ms
 MAX_YIELD_SECONDS = 20.0  # upper bound, so that no job starves
+MIN_FLOWS = 64  # connections whose marks are held before they are looked through
 
 Result = TypeVar("Result")
 
 
+class _Flow:
+    """The waiting jobs of one connection: a heap by the time until which each yields to shorter ones, and its mark."""
+
+    __slots__ = ("mark", "waiters")
+
+    def __init__(self, mark: float) -> None:
+        self.mark = mark
+        self.waiters: list[tuple[float, int, float, asyncio.Future[None]]] = []
+
+
 class FairLock:
-    """A mutual-exclusion lock whose waiters are ordered by expected duration and age. Belongs to one event loop.
+    """A mutual-exclusion lock. Belongs to one event loop.
 
     Attributes:
         locked: Whether the lock is held.
@@ -31,22 +46,33 @@ class FairLock:
     def __init__(self) -> None:
         self.locked = False
         self.thread_lock = threading.Lock()
-        self._waiters: list[tuple[float, int, asyncio.Future[None]]] = []  # a heap by the time until which a waiter yields
+        self._mark = 0.0  # of the connection that was served last; never lower than before
+        self._flows: dict[str, _Flow] = {}  # of connections with a waiting job, or with a mark above that
+        self._max_flows = MIN_FLOWS
+        self._queue: list[tuple[float, int, str]] = []  # connections with a waiting job, as a heap of marks
         self._numbers = itertools.count()
 
-    async def acquire(self, seconds: float) -> None:
+    async def acquire(self, seconds: float, connection: str = "") -> None:
         """Wait for the lock.
 
         Args:
             seconds: Expected duration of the job, in seconds.
+            connection: The connection that the job came over, as `peer` of its context names it.
         """
         if not self.locked:
             self.locked = True
+            self._charge(connection, seconds)
             return
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         yield_seconds = min(AGEING_RATE * seconds, MAX_YIELD_SECONDS) + seconds
-        heapq.heappush(self._waiters, (loop.time() + yield_seconds, next(self._numbers), waiter))
+        flow = self._flows.get(connection)
+        if flow is None:
+            flow = self._flows[connection] = _Flow(self._mark)
+        if not flow.waiters:
+            flow.mark = max(flow.mark, self._mark)
+            heapq.heappush(self._queue, (flow.mark, next(self._numbers), connection))
+        heapq.heappush(flow.waiters, (loop.time() + yield_seconds, next(self._numbers), seconds, waiter))
         try:
             await waiter
         except asyncio.CancelledError:
@@ -54,14 +80,33 @@ class FairLock:
                 self.release()
             raise
 
+    def _charge(self, connection: str, seconds: float) -> None:
+        """Count a job that begins. The mark of a connection that takes more than others is kept for a while."""
+        flow = self._flows.get(connection)
+        if flow is None:
+            flow = self._flows[connection] = _Flow(self._mark)
+        self._mark = max(self._mark, flow.mark)
+        flow.mark = self._mark + seconds
+        if len(self._flows) > self._max_flows:
+            self._flows = {name: each for name, each in self._flows.items() if each.waiters or each.mark > self._mark}
+            self._max_flows = max(MIN_FLOWS, 2 * len(self._flows))
+
     def release(self) -> None:
         """Pass the lock to the next waiter, or unlock it if there is none."""
-        while self._waiters:
-            _, _, waiter = heapq.heappop(self._waiters)
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+        while self._queue:
+            _, _, connection = heapq.heappop(self._queue)
+            flow = self._flows[connection]
+            while flow.waiters:
+                _, _, seconds, waiter = heapq.heappop(flow.waiters)
+                if not waiter.done():
+                    self._charge(connection, seconds)
+                    if flow.waiters:
+                        heapq.heappush(self._queue, (flow.mark, next(self._numbers), connection))
+                    waiter.set_result(None)
+                    return
         self.locked = False
+        self._flows.clear()  # nothing waits, so nobody is owed anything
+        self._mark = 0.0
 
     async def wait_idle(self) -> None:
         """Wait until the lock is free. It stays free until the caller yields to the event loop."""

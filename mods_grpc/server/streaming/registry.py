@@ -81,7 +81,7 @@ class StreamRegistry:
             raise QuotaError(Reason.STREAM_QUOTA, text, limit=limit, actual=own, retry_seconds=RETRY_SECONDS)
         self._open[identity.name] = own + 1
         self._all_closed.clear()
-        session = StreamSession(self._repository, config, identity, self._boundary, self._journal)
+        session = StreamSession(self._repository, config, identity, self._boundary, self._journal, context.peer())
         stream = StreamIO(
             context,
             self._timer,

@@ -47,6 +47,7 @@ class StreamSession:
         identity: The caller; its name is the namespace of the series where the client names no sensor.
         boundary: Rate limit, thread pool and metrics.
         journal: Records which sensors change.
+        connection: The connection, as `peer` of its context names it: connections share a model by the time they take.
 
     Attributes:
         last_sequence: Of the last data message that was accepted. ended: whether the client has closed the stream.
@@ -59,8 +60,10 @@ class StreamSession:
         identity: CallerIdentity,
         boundary: RpcBoundary,
         journal: StateJournal,
+        connection: str,
     ) -> None:
         self._identity = identity
+        self._connection = connection
         self._boundary = boundary
         self._journal = journal
         self._recorded = NOT_RECORDED  # number of the saved state since which the journal has this sensor
@@ -313,7 +316,7 @@ class StreamSession:
         """
         while True:
             lock, model = scorer.model.series.lock, scorer.model
-            await lock.acquire(seconds)
+            await lock.acquire(seconds, self._connection)
             try:
                 if self._generation != self._repository.generation:
                     scorer = self._rebind()

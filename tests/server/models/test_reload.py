@@ -168,7 +168,7 @@ def test_a_model_that_is_withdrawn_while_a_message_waits_for_its_series_ends_the
     asyncio.run_coroutine_threadsafe(lock.acquire(0.0), loop).result(TIMEOUT_SECONDS)
     stream.put(data=pb.StreamData(sequence=6, observation=observation(5)))
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not lock._waiters and time.monotonic() < deadline:
+    while not lock._queue and time.monotonic() < deadline:
         time.sleep(0.005)
     shutil.rmtree(tmp_path / "tiny")
     server.rescan()

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mods_grpc.server.scheduling.fair_lock import FairLock
+from mods_grpc.server.scheduling.fair_lock import MIN_FLOWS, FairLock
 
 
 async def worker(lock, seconds, name, order):
@@ -52,6 +52,87 @@ def test_one_row_is_not_starved_by_a_hundred_streams_with_larger_jobs():
         lock.release()
         await asyncio.gather(*flood)
         assert waited < 15
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("others", [1, 5])
+def test_a_connection_waits_for_one_job_of_each_other_one_however_many_they_have(others):
+    async def run():
+        lock, clock, served, done = FairLock(), 0.0, [], False
+        asyncio.get_running_loop().time = lambda: clock
+
+        async def acquire_repeatedly(connection):
+            nonlocal clock
+            while not done:
+                await lock.acquire(0.008, connection)
+                served.append(connection)
+                clock += 0.008
+                await asyncio.sleep(0)
+                lock.release()
+
+        flood = [asyncio.ensure_future(acquire_repeatedly(f"flood-{i % others}")) for i in range(100 * others)]
+        waits = []
+        for _ in range(20):
+            before = len(served)
+            while len(served) < before + 150:
+                await asyncio.sleep(0)
+            before = len(served)
+            await lock.acquire(0.001, "quiet")
+            waits.append(len(served) - before)
+            clock += 0.001
+            await asyncio.sleep(0)
+            lock.release()
+        done = True
+        await asyncio.gather(*flood)
+        assert max(waits) <= others + 1
+
+    asyncio.run(run())
+
+
+def test_connections_share_the_lock_by_time_whatever_their_jobs_take():
+    async def run():
+        lock, clock, taken = FairLock(), 0.0, {"small": 0.0, "large": 0.0}
+        asyncio.get_running_loop().time = lambda: clock
+
+        async def acquire_repeatedly(connection, seconds):
+            nonlocal clock
+            while clock < 10:
+                await lock.acquire(seconds, connection)
+                taken[connection] += seconds
+                clock += seconds
+                await asyncio.sleep(0)
+                lock.release()
+
+        jobs = [("small", 0.001)] * 3 + [("large", 0.02)] * 50
+        await asyncio.gather(*(acquire_repeatedly(*job) for job in jobs))
+        assert taken["small"] == pytest.approx(taken["large"], rel=0.2)
+
+    asyncio.run(run())
+
+
+def test_marks_of_connections_that_are_gone_are_forgotten_however_long_the_lock_is_busy():
+    async def run():
+        lock = FairLock()
+        await lock.acquire(0.0)
+        waiting = []
+        for number in range(5_000):
+            waiting.append(asyncio.ensure_future(worker(lock, 0.001, "", [])))
+            waiting.append(asyncio.ensure_future(worker_of(lock, 0.001, f"connection-{number}")))
+            await asyncio.sleep(0)
+            lock.release()
+            await waiting.pop(0)
+            await lock.acquire(0.001, "busy")
+            assert len(lock._flows) <= 4 * MIN_FLOWS
+        lock.release()
+        await asyncio.gather(*waiting)
+        assert not lock.locked
+        assert not lock._flows
+
+    async def worker_of(lock, seconds, connection):
+        await lock.acquire(seconds, connection)
+        await asyncio.sleep(0)
+        lock.release()
 
     asyncio.run(run())
 
