@@ -66,9 +66,7 @@ class FairLock:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         yield_seconds = min(AGEING_RATE * seconds, MAX_YIELD_SECONDS) + seconds
-        flow = self._flows.get(connection)
-        if flow is None:
-            flow = self._flows[connection] = _Flow(self._mark)
+        flow = self._find_or_make_flow(connection)
         if not flow.waiters:
             flow.mark = max(flow.mark, self._mark)
             heapq.heappush(self._queue, (flow.mark, next(self._numbers), connection))
@@ -80,11 +78,15 @@ class FairLock:
                 self.release()
             raise
 
-    def _charge(self, connection: str, seconds: float) -> None:
-        """Count a job that begins. The mark of a connection that takes more than others is kept for a while."""
+    def _find_or_make_flow(self, connection: str) -> _Flow:
         flow = self._flows.get(connection)
         if flow is None:
             flow = self._flows[connection] = _Flow(self._mark)
+        return flow
+
+    def _charge(self, connection: str, seconds: float) -> None:
+        """Count a job that begins. A connection that has had more than its share keeps its mark while the lock is busy."""
+        flow = self._find_or_make_flow(connection)
         self._mark = max(self._mark, flow.mark)
         flow.mark = self._mark + seconds
         if len(self._flows) > self._max_flows:
