@@ -62,7 +62,7 @@ class ServerConfig:
     canary_seconds: float = _option(60.0, "time limit of that child process", minimum=0.1, maximum=86_400)
     reflection: bool = _option(True, "serve gRPC reflection (v1 and v1alpha)")
     max_message_bytes: int = _option(16 * 1024 * 1024, "maximum size of a request or response message", minimum=1)
-    max_metadata_bytes: int = _option(16 * 1024, "maximum size of request metadata", minimum=1_024)
+    max_metadata_bytes: int = _option(8 * 1024, "maximum size of request metadata", minimum=1_024)
     max_concurrent_streams: int = _option(128, "concurrent HTTP/2 streams per connection", minimum=1)
     max_connections: int = _option(
         1024, "direct transport: limit on open connections; grpcio transport: length of the accept backlog", minimum=1

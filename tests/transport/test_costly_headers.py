@@ -9,7 +9,7 @@ from hpack.hpack import encode_integer
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.errors import CloseReason
 from mods_grpc.transport.http2.hpack import encode
-from mods_grpc.transport.sockets.turns import MAX_DIRECT_COST, MAX_QUEUED_COST, Turns
+from mods_grpc.transport.sockets.turns import CREDIT, MAX_DIRECT_COST, MAX_QUEUED_COST, Turns
 from tests.support.http2.wire import REQUEST, Wire, data, headers, request
 
 PEERS = 20
@@ -78,8 +78,9 @@ def read_of(parts):
 @pytest.mark.parametrize("shape", COSTLY)
 def test_another_peer_is_answered_in_the_iteration_in_which_it_asks(stepped, shape):
     turns = Turns()
-    peers = [Wire(stepped, turns=turns) for _ in range(PEERS)]
     caller = Wire(stepped, turns=turns, echoing=True)
+    turns.mark += CREDIT
+    peers = [Wire(stepped, turns=turns) for _ in range(PEERS)]
     reads = [read_of(COSTLY[shape]()) for _ in peers]
 
     async def receive(wire, read):

@@ -5,6 +5,7 @@ to standard output. It reads the version, checks it as the server does, and runs
 """
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from mods_grpc.errors import ArtifactError
 
 MAX_OUTPUT_CHARACTERS = 64 * 1024
 OUT_OF_MEMORY_EXIT = 70
+NICENESS = 10  # so that the child, which takes seconds of processor time, does not hold up the server's calls
 _MODULE = "mods_grpc.server.models.canary"
 
 
@@ -144,6 +146,7 @@ def run_task(task: dict[str, Any]) -> str:
 def main() -> int:
     """Run as the child process and return its exit status."""
     task = json.loads(sys.stdin.read())
+    os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     max_cpu_seconds, max_bytes = compute_cpu_limit(task["seconds"]), task["memory_mib"] << 20

@@ -4,8 +4,9 @@ Between connections it is start-time fair queueing (Goyal, Vin, Cheng 1996): eac
 and the one with the lowest is served. So a connection whose many streams send large messages makes another one wait for the
 job in progress, not for all of them. Of one connection, which may carry many sensors, jobs go shortest first, with ageing.
 
-A job expected to take at most INLINE_SECONDS runs on the event loop if the lock is free, because handing it to a thread and back
-would take longer. Longer jobs wait for the lock and run on a pool thread, so that the loop stays free.
+A job expected to take at most INLINE_SECONDS runs on the event loop, because handing it to a thread and back would take longer:
+a thread that computes on small arrays waits for the interpreter's lock after each. Above LIGHT_SECONDS one such job runs in an
+iteration of the loop. Longer jobs run on a pool thread, so that the loop stays free.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-INLINE_SECONDS = 0.002
+INLINE_SECONDS, LIGHT_SECONDS = 0.002, 0.0005
 AGEING_RATE = 100.0  # a job of 1 ms yields to shorter jobs that arrive within the next 100 ms
 MAX_YIELD_SECONDS = 20.0  # upper bound, so that no job starves
 MIN_FLOWS = 64  # connections whose marks are held before they are looked through
@@ -38,19 +39,23 @@ class FairLock:
     """A mutual-exclusion lock. Belongs to one event loop.
 
     Attributes:
-        locked: Whether the lock is held.
         thread_lock: Held while a pool thread works under the lock. Code that works on the loop's thread without the fair lock
             takes it instead. The only attribute that other threads may use.
     """
 
     def __init__(self) -> None:
-        self.locked = False
+        self._held = False
         self.thread_lock = threading.Lock()
         self._mark = 0.0  # of the connection that was served last; never lower than before
         self._flows: dict[str, _Flow] = {}  # of connections with a waiting job, or with a mark above that
         self._max_flows = MIN_FLOWS
         self._queue: list[tuple[float, int, str]] = []  # connections with a waiting job, as a heap of marks
         self._numbers = itertools.count()
+
+    @property
+    def locked(self) -> bool:
+        """Whether a pool thread works under the lock. If not, code on the loop's thread may use the series until it yields."""
+        return self.thread_lock.locked()
 
     async def acquire(self, seconds: float, connection: str = "") -> None:
         """Wait for the lock.
@@ -59,8 +64,8 @@ class FairLock:
             seconds: Expected duration of the job, in seconds.
             connection: The connection that the job came over, as `peer` of its context names it.
         """
-        if not self.locked:
-            self.locked = True
+        if not self._held:
+            self._held = True
             self._charge(connection, seconds)
             return
         loop = asyncio.get_running_loop()
@@ -106,9 +111,13 @@ class FairLock:
                         heapq.heappush(self._queue, (flow.mark, next(self._numbers), connection))
                     waiter.set_result(None)
                     return
-        self.locked = False
+        self._held = False
         self._flows.clear()  # nothing waits, so nobody is owed anything
         self._mark = 0.0
+
+    def release_next_iteration(self) -> None:
+        """Pass the lock on in the next iteration of the loop, so that what is ready now comes before the next job."""
+        asyncio.get_running_loop().call_soon(self.release)
 
     async def wait_idle(self) -> None:
         """Wait until the lock is free. It stays free until the caller yields to the event loop."""

@@ -36,7 +36,7 @@ Number = TypeVar("Number", bound=np.generic)
 
 EPISODE_CHANGES = (Phase.STARTED, Phase.ENDED)
 # on a usual machine, in addition to the model's own time
-SECONDS_PER_CALL, SECONDS_PER_ROW, SECONDS_PER_EXPLANATION = 200e-6, 3e-6, 50e-6
+SECONDS_PER_CALL, SECONDS_PER_ROW, SECONDS_PER_EXPLANATION = 200e-6, 3e-6, 20e-6
 SERIES_QUOTA_RETRY_SECONDS = 60.0
 
 

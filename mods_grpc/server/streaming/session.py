@@ -26,7 +26,7 @@ from mods_grpc.server.persistence.journal import NOT_RECORDED, StateJournal
 from mods_grpc.server.rpc.boundary import RpcBoundary
 from mods_grpc.server.rpc.outcome import consume_exception, parse_request
 from mods_grpc.server.rpc.status import to_status
-from mods_grpc.server.scheduling.fair_lock import INLINE_SECONDS
+from mods_grpc.server.scheduling.fair_lock import INLINE_SECONDS, LIGHT_SECONDS
 from mods_grpc.server.security.authentication import CallerIdentity
 from mods_grpc.server.series.replay_cache import ReplayCache
 from mods_grpc.server.series.row_batcher import PendingRow
@@ -255,7 +255,7 @@ class StreamSession:
         """Score a message: inline, in one call with rows of other streams, or queued for the lock of the series."""
         model, is_single_row = scorer.model, scorer.is_single_row(data)
         seconds = model.cost.seconds[0] if is_single_row else scorer.estimate_seconds(data)
-        if seconds <= INLINE_SECONDS and not model.series.lock.locked:
+        if seconds <= (INLINE_SECONDS if is_single_row else LIGHT_SECONDS) and not model.series.lock.locked:
             batcher = model.row_batcher
             if batcher is None or not is_single_row or not batcher.has_concurrent_streams(self):
                 try:
@@ -287,6 +287,7 @@ class StreamSession:
         """
         scorer = await self._lock(scorer, seconds)
         lock = scorer.model.series.lock
+        release = lock.release_next_iteration if LIGHT_SECONDS < seconds <= INLINE_SECONDS else lock.release
         try:
             if seconds <= INLINE_SECONDS:
                 answer = scorer.score(data)
@@ -295,7 +296,7 @@ class StreamSession:
         except ModsError as error:
             return self._reject(sequence, error)
         finally:
-            lock.release()
+            release()
         return self._accept(sequence, request, answer)
 
     def _end_queued(self, task: "asyncio.Task[bytes]") -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 BACKLOG = 1024
-ACCEPT_BATCH = 64  # connections accepted per loop iteration
+ACCEPT_BATCH = 8  # connections accepted per loop iteration
 PAUSE_SECONDS = 0.1  # after a failure to accept, such as no file descriptor left
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)

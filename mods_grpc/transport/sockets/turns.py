@@ -8,6 +8,7 @@ MAX_DIRECT_COST = 512  # of what is handled where the socket was read, in units 
 MAX_QUEUED_COST = 192  # of what is handled for connections in the queue, in an iteration of the loop
 _LIGHT_COST = 32  # of a read after which the next iteration need not be prepared
 CREDIT = 2_048  # what a connection that was quiet may cost before those that were busy meanwhile are served
+NEW_CONNECTION_COST = 256  # with which a connection starts, as if the peer had used as much before
 
 
 class Turns:
@@ -16,8 +17,8 @@ class Turns:
     Input of a connection is handled immediately as long as that costs little. What exceeds it waits in a queue, of which a part
     is handled in each iteration of the loop. This is start-time fair queueing (Goyal, Vin, Cheng 1996): every connection has a
     mark, the cost of its input so far, and the queue is ordered by marks. A connection that was quiet does not keep an
-    advantage for it beyond `CREDIT`: its mark moves up with those that are served. No clock is used, so that the order is the
-    same on a busy machine.
+    advantage for it beyond `CREDIT`: its mark moves up with those that are served. A new connection starts behind them, so that
+    it does not help to connect again and again. No clock is used, so that the order is the same on a busy machine.
 
     Attributes:
         mark: Of the connection that was served last; never lower than before.
@@ -78,7 +79,7 @@ class LoopTurn:
     def __init__(self, turns: Turns, run: Callable[[int], tuple[int, bool]]) -> None:
         self._turns = turns
         self._run = run
-        self._mark = turns.mark - CREDIT // 2  # after quiet ones, so that it does not help to connect again and again
+        self._mark = turns.mark + NEW_CONNECTION_COST
         self.is_queued = False
 
     def begin(self) -> int:

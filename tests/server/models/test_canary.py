@@ -1,9 +1,15 @@
 """The canary: a child process that loads a version before the server does."""
 
+import contextlib
+import os
+import subprocess
+import threading
+import time
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from mods_grpc.server.models.canary import Canary, CanaryLimits
+from mods_grpc.server.models.canary import NICENESS, Canary, CanaryLimits
 from mods_grpc.server.models.loader import Loader
 from mods_grpc.server.models.repository import Repository
 from mods_grpc.server.models.versions import VersionState
@@ -51,6 +57,20 @@ def test_the_canary_accepts_a_good_model_and_rejects_one_that_allocates_12_gigab
     results = load_with_canary(tmp_path)
     assert results[1] == (VersionState.READY, "")
     assert results[2] == (VersionState.FAILED, "canary: needs more than 2048 MiB of memory")
+
+
+def test_the_canary_gives_way_to_the_server(tmp_path, monkeypatch):
+    children, start = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: children.append(start(*args, **options)) or children[-1])
+    publish_tiny(tmp_path)
+    loading = threading.Thread(target=load_with_canary, args=(tmp_path,))
+    loading.start()
+    niceness = set()
+    while loading.is_alive():
+        with contextlib.suppress(ProcessLookupError, IndexError):
+            niceness.add(os.getpriority(os.PRIO_PROCESS, children[0].pid))
+        time.sleep(0.001)
+    assert niceness == {own := os.getpriority(os.PRIO_PROCESS, 0), min(own + NICENESS, 19)}
 
 
 def test_the_canary_rejects_a_model_that_takes_too_long(tmp_path):

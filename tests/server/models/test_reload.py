@@ -30,11 +30,12 @@ from tests.support.models.tiny import (
     make_parity,
     publish_tiny,
 )
-from tests.support.rpc.client import Stream, detect_request, forecast_request, observation, read_failure
+from tests.support.rpc.client import Stream, detect_request, forecast_request, observation, observation_batch, read_failure
 from tests.support.running_server import channel_to, running_server
 
 SCORED, WARMING_UP = verdict_pb2.VERDICT_STATUS_SCORED, verdict_pb2.VERDICT_STATUS_WARMING_UP
 TIMEOUT_SECONDS = 10
+LONG_ROWS = 50  # explained, they take so long that they wait for their turn
 READY, RETIRED, FAILED = model_pb2.MODEL_STATE_READY, model_pb2.MODEL_STATE_RETIRED, model_pb2.MODEL_STATE_FAILED
 
 
@@ -162,11 +163,12 @@ def test_a_withdrawn_model_ends_its_streams_and_is_not_found(server, inference, 
 
 
 def test_a_model_that_is_withdrawn_while_a_message_waits_for_its_series_ends_the_stream(server, inference, tmp_path):
-    stream = Stream(inference)
+    stream = Stream(inference, explain=verdict_pb2.EXPLAIN_ALL)
     score_rows(stream, 5)
     lock, loop = server.model().series.lock, server._loop
     asyncio.run_coroutine_threadsafe(lock.acquire(0.0), loop).result(TIMEOUT_SECONDS)
-    stream.put(data=pb.StreamData(sequence=6, observation=observation(5)))
+    rows = range(5, 5 + LONG_ROWS)
+    stream.put(data=pb.StreamData(sequence=6, batch=observation_batch(rows, values=np.tile(LEVELS[5], (LONG_ROWS, 1)))))
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not lock._queue and time.monotonic() < deadline:
         time.sleep(0.005)

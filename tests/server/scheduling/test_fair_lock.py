@@ -90,6 +90,26 @@ def test_a_connection_waits_for_one_job_of_each_other_one_however_many_they_have
     asyncio.run(run())
 
 
+def test_jobs_that_pass_the_lock_on_later_run_one_in_an_iteration_and_leave_the_series_free():
+    async def run():
+        lock, done = FairLock(), []
+
+        async def work():
+            await lock.acquire(0.001)
+            done.append(iterations)
+            assert not lock.locked
+            lock.release_next_iteration()
+
+        iterations = 0
+        jobs = [asyncio.ensure_future(work()) for _ in range(20)]
+        while not all(job.done() for job in jobs):
+            await asyncio.sleep(0)
+            iterations += 1
+        assert len(set(done)) == 20
+
+    asyncio.run(run())
+
+
 def test_connections_share_the_lock_by_time_whatever_their_jobs_take():
     async def run():
         lock, clock, taken = FairLock(), 0.0, {"small": 0.0, "large": 0.0}

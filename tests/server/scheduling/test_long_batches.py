@@ -7,8 +7,9 @@ import pytest
 
 from mods_grpc.protobuf.arrays import pack_float64
 from mods_grpc.server.models.loader import SCORING_CHUNK_ROWS
+from mods_grpc.server.scheduling.fair_lock import FairLock
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, values_pb2
-from mods_grpc.v1.verdict_pb2 import VERDICT_STATUS_SCORED
+from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, VERDICT_STATUS_SCORED
 from tests.support.models.slow import make_slow_graph
 from tests.support.models.tiny import LEVELS, ROWS, publish_tiny
 from tests.support.rpc.client import Stream, at, read_status
@@ -58,6 +59,21 @@ def test_other_calls_are_answered_while_a_large_batch_is_scored(served):
     assert set(reading.answer.scores.status) == {VERDICT_STATUS_SCORED}
     large.cut()
     small.cut()
+
+
+def test_a_message_of_a_millisecond_is_scored_on_the_loop_in_an_iteration_of_its_own(tmp_path, monkeypatch):
+    passed, pass_on = [], FairLock.release_next_iteration
+    monkeypatch.setattr(FairLock, "release_next_iteration", lambda self: passed.append(self.locked) or pass_on(self))
+    monkeypatch.setattr(FairLock, "run_in_executor", None)
+    publish_tiny(tmp_path)
+    with running_server(repository=tmp_path) as server, channel_to(server) as channel:
+        stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="explained", explain=EXPLAIN_ALL)
+        answer = stream.send(batch=row_of_many(0, 40))
+        assert len(answer.verdicts) == 40
+        assert passed == [False]
+        stream.row(0)
+        stream.cut()
+    assert len(passed) == 1
 
 
 def test_a_version_that_loads_while_a_large_batch_is_scored_takes_over_its_rows(served, tmp_path):

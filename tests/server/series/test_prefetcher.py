@@ -23,7 +23,8 @@ class Monitor:
 def order_of_prefetching(slots, *, locked=False):
     """Return in which order things were done: prefetches by slot, and other work of the loop."""
     done, lock = [], FairLock()
-    lock.locked = locked
+    if locked:
+        lock.thread_lock.acquire()
     prefetcher = Prefetcher(lock)
 
     async def run():

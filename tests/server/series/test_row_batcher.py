@@ -130,7 +130,8 @@ def pending_row(**changes):
 def test_rows_whose_series_moved_or_are_locked_are_returned_unscored(reason):
     async def run():
         rows = row_batcher_of_one_series()
-        rows._series.lock.locked = reason == "the series are locked"
+        if reason == "the series are locked":
+            rows._series.lock.thread_lock.acquire()
         return await rows.score(pending_row(is_current=lambda: reason == "the series are locked"))
 
     assert asyncio.run(run()) is None

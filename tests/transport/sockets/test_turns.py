@@ -68,8 +68,9 @@ def test_little_work_is_handled_at_once_and_nothing_is_scheduled(loop):
 
 def test_a_quiet_connection_goes_first_however_many_busy_ones_wait(loop):
     turns, log = Turns(), []
-    busy = [Peer(turns, log) for _ in range(20)]
     quiet = Peer(turns, log, piece=5)
+    turns.mark += CREDIT
+    busy = [Peer(turns, log) for _ in range(20)]
     for peer in busy:
         within(loop, peer.receive, 1_000)
     for _ in range(100):
@@ -173,3 +174,40 @@ def test_a_quiet_connection_goes_before_those_that_connected_just_now(loop):
     iterate(loop, 30)
     assert log[0] is quiet
     assert len(log) == 21
+
+
+def test_peers_that_connect_again_and_again_do_not_hold_up_one_that_stays(loop):
+    turns, log, waits = Turns(), [], []
+    staying = Peer(turns, log, piece=20)
+    attackers = [Peer(turns, log, piece=300) for _ in range(40)]
+
+    def connect_again():
+        for index, peer in enumerate(attackers):
+            if peer.done:
+                attackers[index] = Peer(turns, log, piece=300)
+            if not attackers[index].waiting:
+                attackers[index].receive(1)
+
+    for iteration in range(2_000):
+        within(loop, connect_again)
+        if iteration % 8 == 0:
+            log.clear()
+            within(loop, staying.receive, 1)
+        elif not staying.waiting and staying in log:
+            waits.append(log.index(staying))
+            log.clear()
+    assert len(waits) > 200
+    assert max(waits[10:]) <= 4
+
+
+def test_a_new_connection_waits_for_two_turns_of_each_that_is_busy_at_most(loop):
+    turns, log = Turns(), []
+    busy = [Peer(turns, log) for _ in range(20)]
+    for peer in busy:
+        within(loop, peer.receive, 10_000)
+    iterate(loop, 300)
+    new = Peer(turns, log)
+    log.clear()
+    within(loop, new.receive, 1)
+    iterate(loop, 50)
+    assert log.index(new) <= 2 * len(busy) + 4
