@@ -154,9 +154,10 @@ def test_a_message_above_the_limit_is_refused_by_grpc(inference, server):
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_metadata_above_the_limit_is_refused_by_grpc(inference):
+def test_metadata_above_the_limit_is_refused_by_grpc(inference, server):
+    metadata = (("x", "y" * (server.config.max_metadata_bytes + 1_000)),)
     with pytest.raises(grpc.RpcError) as caught:
-        inference.Forecast(forecast_request(), timeout=10, metadata=(("x", "y" * 20_000),))
+        inference.Forecast(forecast_request(), timeout=10, metadata=metadata)
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
