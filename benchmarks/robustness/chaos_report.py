@@ -15,9 +15,10 @@ FORGETTING = ("kill", "drain, two signals", "ended by itself")
 MAX_RATIO = 1.5  # p99 of well-behaved callers, beside calm phases
 MAX_RESUME_SECONDS = 2 * ANSWER_SECONDS + 1.0  # twice the time limit for an answer, and the pauses between attempts
 MAX_HOLE_SECONDS = 30.0 + 2.0  # after which the server must have noticed
-MAX_GROWTH_MIB, MAX_GROWTH_HANDLES = 10.0, 5
+MAX_MIB_PER_MINUTE, MAX_GROWTH_HANDLES = 0.5, 5
 MIN_SAMPLES = 4  # for a slope
-MIN_LIFE_MINUTES = 5.0  # below, the growth of memory is not judged
+MIN_JUDGED_LIFE_MINUTES = 5.0  # of a life; below, the growth of memory is not judged
+SETTLING_SHARE = 0.5  # of a life, in which memory is not judged: the C library's allocator takes ten minutes to reach its level
 EXAMPLES, ERROR_LINES = 5, 20
 
 
@@ -144,8 +145,13 @@ def find_longest_life(run):
 
 
 def measure_growth(run):
-    """Return minutes, and by a line the growth in MiB, file descriptors and threads in the longest life; None if it is short."""
+    """Return minutes, and by a line the growth in MiB, file descriptors and threads in the second half of the longest life.
+
+    None if that is short.
+    """
     samples = np.array(find_longest_life(run), float)
+    if len(samples):
+        samples = samples[samples[:, 0] >= samples[0, 0] + SETTLING_SHARE * (samples[-1, 0] - samples[0, 0])]
     if len(samples) < MIN_SAMPLES:
         return None
     minutes = (samples[:, 0] - samples[0, 0]) / 60
@@ -155,11 +161,11 @@ def measure_growth(run):
 
 def _judge_memory(run):
     growth = measure_growth(run)
-    if growth is None or growth[0] < MIN_LIFE_MINUTES:
+    if growth is None or growth[0] < MIN_JUDGED_LIFE_MINUTES:
         return []
     minutes, mib, files, threads = growth
     faults = []
-    if mib > MAX_GROWTH_MIB:
+    if mib > MAX_MIB_PER_MINUTE * minutes:
         faults.append(f"memory grew by {mib:.1f} MiB in {minutes:.0f} minutes")
     if files > MAX_GROWTH_HANDLES or threads > MAX_GROWTH_HANDLES:
         faults.append(f"in {minutes:.0f} minutes {files:.1f} file descriptors and {threads:.1f} threads were added")
@@ -216,9 +222,9 @@ def print_report(run, faults):
         life, mib, files, threads = growth
         first, last = (find_longest_life(run)[i] for i in (0, -1))
         print(
-            f"The longest life of a process, {life:.0f} minutes: {first[2]:.0f} MiB, {first[3]} file descriptors and {first[4]} "
-            f"threads at its first calm phase, {last[2]:.0f}, {last[3]} and {last[4]} at its last; by a line through all, "
-            f"{mib:+.1f} MiB, {files:+.1f} and {threads:+.1f}."
+            f"The longest life of a process, {(last[0] - first[0]) / 60:.0f} minutes: {first[2]:.0f} MiB, {first[3]} file "
+            f"descriptors and {first[4]} threads at its first calm phase, {last[2]:.0f}, {last[3]} and {last[4]} at its last; by "
+            f"a line through its second half, {life:.0f} minutes, {mib:+.1f} MiB, {files:+.1f} and {threads:+.1f}."
         )
     print(f"\nFaults: {len(faults)}." + "".join(f"\n- {fault}" for fault in faults))
 

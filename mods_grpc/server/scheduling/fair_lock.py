@@ -5,8 +5,8 @@ and the one with the lowest is served. So a connection whose many streams send l
 job in progress, not for all of them. Of one connection, which may carry many sensors, jobs go shortest first, with ageing.
 
 A job expected to take at most INLINE_SECONDS runs on the event loop, because handing it to a thread and back would take longer:
-a thread that computes on small arrays waits for the interpreter's lock after each. Above LIGHT_SECONDS one such job runs in an
-iteration of the loop. Longer jobs run on a pool thread, so that the loop stays free.
+a thread that computes on small arrays waits for the interpreter's lock after each. Above LIGHT_SECONDS one such job runs in
+PAUSE_ITERATIONS of the loop. Longer jobs run on a pool thread, so that the loop stays free.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 INLINE_SECONDS, LIGHT_SECONDS = 0.002, 0.0005
+PAUSE_ITERATIONS = 3  # of the loop, about as many as a call takes
 AGEING_RATE = 100.0  # a job of 1 ms yields to shorter jobs that arrive within the next 100 ms
 MAX_YIELD_SECONDS = 20.0  # upper bound, so that no job starves
 MIN_FLOWS = 64  # connections whose marks are held before they are looked through
@@ -115,9 +116,13 @@ class FairLock:
         self._flows.clear()  # nothing waits, so nobody is owed anything
         self._mark = 0.0
 
-    def release_next_iteration(self) -> None:
-        """Pass the lock on in the next iteration of the loop, so that what is ready now comes before the next job."""
-        asyncio.get_running_loop().call_soon(self.release)
+    def release_later(self, iterations: int = PAUSE_ITERATIONS) -> None:
+        """Pass the lock on after some iterations of the loop, so that a call that is ready now comes whole before the next."""
+        loop = asyncio.get_running_loop()
+        if iterations > 1:
+            loop.call_soon(self.release_later, iterations - 1)
+        else:
+            loop.call_soon(self.release)
 
     async def wait_idle(self) -> None:
         """Wait until the lock is free. It stays free until the caller yields to the event loop."""

@@ -287,7 +287,7 @@ class StreamSession:
         """
         scorer = await self._lock(scorer, seconds)
         lock = scorer.model.series.lock
-        release = lock.release_next_iteration if LIGHT_SECONDS < seconds <= INLINE_SECONDS else lock.release
+        release = lock.release_later if LIGHT_SECONDS < seconds <= INLINE_SECONDS else lock.release
         try:
             if seconds <= INLINE_SECONDS:
                 answer = scorer.score(data)

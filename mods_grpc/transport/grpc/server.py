@@ -269,7 +269,10 @@ class DirectServer:
         self._observer.on_close(connection.peer, reason, detail)
 
     def _on_failure(self, connection: Connection, name: object, error: BaseException) -> None:
-        """Forget a connection that was lost before it was made: in the TLS handshake, most likely."""
+        """Forget a connection that was lost while it was set up: in the TLS handshake, or by the shutdown."""
+        if connection in self._connections:
+            connection.abandon()
+            return
         self._accepted.discard(connection)
         reason, detail = _explain_failure(error)
         self._observer.on_close(format_peer(name), reason, detail)

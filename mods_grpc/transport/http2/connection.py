@@ -168,6 +168,11 @@ class Connection(asyncio.Protocol):
         if self._accepted:
             self._handler.on_disconnect(self)
 
+    def abandon(self) -> None:
+        """Close everything, because the transport was closed while it was set up, and does not call `connection_lost`."""
+        self.frame_writer.closed = True
+        self.connection_lost(None)
+
     # Called by the application
 
     @property

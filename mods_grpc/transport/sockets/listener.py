@@ -108,13 +108,14 @@ class Listener(Generic[ProtocolT]):
         loop.add_reader(self._listening, self._accept)
 
     def close(self) -> None:
-        """Stop accepting; connections in the TLS handshake are closed."""
+        """Stop accepting; connections in the TLS handshake are closed, others are set up in a moment."""
         if self._loop is not None:
             self._loop.remove_reader(self._listening)
         self._loop = None
         self._listening.close()
-        for task in self._connecting:
-            task.cancel()
+        if self._tls is not None:
+            for task in self._connecting:
+                task.cancel()
 
     def _accept(self) -> None:
         assert self._loop is not None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 MAX_DIRECT_COST = 512  # of what is handled where the socket was read, in units of about 3 us, before connections have to queue
 MAX_QUEUED_COST = 192  # of what is handled for connections in the queue, in an iteration of the loop
+MAX_PUT_OFF = 3  # iterations in a row that belong to calls of connections that go before the queue; a call takes about as many
 _LIGHT_COST = 32  # of a read after which the next iteration need not be prepared
 CREDIT = 2_048  # what a connection that was quiet may cost before those that were busy meanwhile are served
 NEW_CONNECTION_COST = 256  # with which a connection starts, as if the peer had used as much before
@@ -25,15 +26,18 @@ class Turns:
         queue: The connections that wait, as a heap of marks; those with equal marks keep their order.
         direct_cost_left: What may be handled outside the queue before the next iteration. Light reads share it with those of
             later iterations, so that they don't have to wake the loop.
+        is_put_off: Whether a connection was served directly while others waited. Its call takes some iterations of the loop, in
+            which the queue waits, `MAX_PUT_OFF` in a row at most.
     """
 
-    __slots__ = ("_is_scheduled", "_pushes", "direct_cost_left", "mark", "queue")
+    __slots__ = ("_is_scheduled", "_pushes", "_put_off", "direct_cost_left", "is_put_off", "mark", "queue")
 
     def __init__(self) -> None:
         self.mark = 0
         self.queue: list[tuple[int, int, LoopTurn]] = []
         self.direct_cost_left = MAX_DIRECT_COST
-        self._pushes = 0
+        self.is_put_off = False
+        self._pushes = self._put_off = 0
         self._is_scheduled = False
 
     def push(self, mark: int, turn: "LoopTurn") -> None:
@@ -51,6 +55,11 @@ class Turns:
     def _serve(self) -> None:
         self._is_scheduled = False
         self.direct_cost_left = MAX_DIRECT_COST
+        if self.queue and self.is_put_off and self._put_off < MAX_PUT_OFF:
+            self._put_off += 1
+            self.schedule()
+            return
+        self._put_off, self.is_put_off = 0, False
         left = MAX_QUEUED_COST
         try:
             while self.queue and left > 0:
@@ -96,6 +105,7 @@ class LoopTurn:
         """Count what was handled since `begin`."""
         turns = self._turns
         turns.mark = max(turns.mark, self._mark)
+        turns.is_put_off = bool(turns.queue)
         self._mark += cost
         turns.direct_cost_left -= cost
         if cost > _LIGHT_COST or turns.direct_cost_left < MAX_DIRECT_COST // 2:

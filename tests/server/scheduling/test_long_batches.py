@@ -62,8 +62,8 @@ def test_other_calls_are_answered_while_a_large_batch_is_scored(served):
 
 
 def test_a_message_of_a_millisecond_is_scored_on_the_loop_in_an_iteration_of_its_own(tmp_path, monkeypatch):
-    passed, pass_on = [], FairLock.release_next_iteration
-    monkeypatch.setattr(FairLock, "release_next_iteration", lambda self: passed.append(self.locked) or pass_on(self))
+    passed = []
+    monkeypatch.setattr(FairLock, "release_later", lambda self: passed.append(self.locked) or self.release())
     monkeypatch.setattr(FairLock, "run_in_executor", None)
     publish_tiny(tmp_path)
     with running_server(repository=tmp_path) as server, channel_to(server) as channel:

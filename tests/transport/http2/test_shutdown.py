@@ -197,3 +197,15 @@ def test_a_drain_that_ends_while_a_write_fails_writes_no_more(wire):
     wire.do(fail_and_finish)
     assert wire.connection.closing
     assert wire.handler.disconnects == 1
+
+
+def test_a_transport_that_was_closed_without_a_word_is_not_written_to(stepped):
+    wire = Wire(stepped)
+    wire.send(request(1))
+    wire.connection.frame_writer.write(b"queued")
+    wire.transport.ended = True  # as uvloop does if the task that sets up a connection is cancelled
+    before = wire.transport.writes
+    wire.do(wire.connection.abandon)
+    assert wire.transport.writes == before
+    assert wire.connection.closing
+    assert not wire.connection.table.open

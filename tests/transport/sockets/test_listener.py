@@ -11,6 +11,7 @@ import uvloop
 from mods_grpc.transport.http2 import frames
 from mods_grpc.transport.http2.connection import Connection
 from mods_grpc.transport.http2.limits import Limits
+from mods_grpc.transport.sockets.listener import Listener
 from tests.support.http2.wire import HELLO, RecordingHandler, RecordingReceiver, data, parse_frames, request, settings
 
 SECONDS = 20.0
@@ -176,3 +177,45 @@ def test_a_peer_that_vanishes_is_forgotten(factory):
         assert handler.receivers[1].codes == [None]
 
     serve(factory, Limits(), test)
+
+
+class Greeter(asyncio.Protocol):
+    """Says hello once it is told to."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("iterations", range(5))
+def test_a_connection_that_is_set_up_while_the_listener_closes_is_not_cut(factory, iterations):
+    async def run():
+        listening, greeter = socket.create_server(("127.0.0.1", 0)), Greeter()
+        listening.setblocking(False)
+        listener = Listener(
+            listening,
+            create_protocol=lambda: greeter,
+            on_failure=pytest.fail,
+            has_capacity=lambda: True,
+            on_refusal=pytest.fail,
+            tls=None,
+            handshake_seconds=SECONDS,
+        )
+        with socket.create_connection(listening.getsockname(), timeout=SECONDS) as peer:
+            listener.start(asyncio.get_running_loop())
+            while not listener._connecting:
+                await asyncio.sleep(0)
+            for _ in range(iterations):
+                await asyncio.sleep(0)
+            listener.close()
+            async with asyncio.timeout(SECONDS):
+                while not hasattr(greeter, "transport") or listener._connecting:
+                    await asyncio.sleep(0)
+            greeter.transport.write(b"hello")
+            assert await asyncio.to_thread(peer.recv, 5) == b"hello"
+            greeter.transport.abort()
+            await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(run())

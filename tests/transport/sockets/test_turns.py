@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mods_grpc.transport.sockets.turns import CREDIT, MAX_DIRECT_COST, MAX_QUEUED_COST, LoopTurn, Turns
+from mods_grpc.transport.sockets.turns import CREDIT, MAX_DIRECT_COST, MAX_PUT_OFF, MAX_QUEUED_COST, LoopTurn, Turns
 
 
 class Peer:
@@ -211,3 +211,27 @@ def test_a_new_connection_waits_for_two_turns_of_each_that_is_busy_at_most(loop)
     within(loop, new.receive, 1)
     iterate(loop, 50)
     assert log.index(new) <= 2 * len(busy) + 4
+
+
+def test_the_queue_waits_for_a_call_of_a_quiet_connection_and_is_never_starved(loop):
+    turns, log = Turns(), []
+    quiet = Peer(turns, log, piece=5)
+    turns.mark += CREDIT
+    busy = [Peer(turns, log) for _ in range(20)]
+    for peer in busy:
+        within(loop, peer.receive, 1_000)
+
+    async def call_again_and_again(times, pause):
+        for _ in range(times):
+            quiet.receive(1)
+            for _ in range(pause):
+                await asyncio.sleep(0)
+                done.append(sum(peer.done for peer in busy))
+
+    iterate(loop, 10)
+    done = []
+    loop.run_until_complete(call_again_and_again(1, MAX_PUT_OFF + 2))
+    assert done[MAX_PUT_OFF - 1] == done[0] < done[MAX_PUT_OFF + 1]
+    before = done[-1]
+    loop.run_until_complete(call_again_and_again(40, 1))
+    assert done[-1] - before >= 40 // (MAX_PUT_OFF + 1) * MAX_QUEUED_COST * 0.8
