@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import date
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mods_grpc.errors import ArtifactError
@@ -97,7 +98,7 @@ def _read(expected: Any, tree: Any, where: str) -> Any:
     origin = get_origin(expected)
     if dataclasses.is_dataclass(expected) and isinstance(expected, type):
         _expect(tree, dict, where)
-        hints = get_type_hints(expected)
+        hints = _type_hints(expected)
         names = {field.name for field in fields(expected)}
         required = {field.name for field in fields(expected) if field.default is dataclasses.MISSING}
         if not required <= tree.keys() <= names:
@@ -107,6 +108,8 @@ def _read(expected: Any, tree: Any, where: str) -> Any:
     if origin is tuple:
         _expect(tree, list, where)
         item = get_args(expected)[0]
+        if item is float and set(map(type, tree)) <= {float} and all(map(math.isfinite, tree)):
+            return tuple(tree)  # by far the most of a manifest
         return tuple(_read(item, value, f"{where}[{index}]") for index, value in enumerate(tree))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         _expect(tree, dict, where)
@@ -135,6 +138,11 @@ def _read(expected: Any, tree: Any, where: str) -> Any:
     if expected is str and not _is_utf8(tree):
         raise ArtifactError(f"{where}: expected text, found half a surrogate pair")
     return tree
+
+
+@cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _read_union(members: tuple[Any, ...], tree: Any, where: str) -> Any:
