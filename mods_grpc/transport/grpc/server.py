@@ -178,7 +178,8 @@ class DirectServer:
         """Accept a request, or reject it with a status."""
         try:
             if stream.too_large:
-                raise RejectedRequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is larger than the server accepts")
+                text = f"the metadata is larger than the {self._limits.max_header_list} bytes that the server accepts"
+                raise RejectedRequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             headers = _parse_cached(stream.request)
             handler = self._router.find(headers.method, headers.metadata)
             if handler is None:
@@ -270,12 +271,12 @@ class DirectServer:
 
     def _on_failure(self, connection: Connection, name: object, error: BaseException) -> None:
         """Forget a connection that was lost while it was set up: in the TLS handshake, or by the shutdown."""
-        if connection in self._connections:
-            connection.abandon()
-            return
-        self._accepted.discard(connection)
         reason, detail = _explain_failure(error)
-        self._observer.on_close(format_peer(name), reason, detail)
+        if connection in self._connections:
+            connection.abandon(reason, detail)
+        else:
+            self._accepted.discard(connection)
+            self._observer.on_close(format_peer(name), reason, detail)
 
     async def _wait_for(self, condition: Callable[[], bool], deadline: float) -> None:
         """Return when the condition holds, or at the deadline on the clock of the loop."""
@@ -301,7 +302,7 @@ def _explain_failure(error: BaseException) -> tuple[CloseReason, str]:
     if isinstance(error, ConnectionAbortedError):
         return CloseReason.TLS_TIMEOUT, "the TLS handshake took too long"
     if isinstance(error, asyncio.CancelledError):
-        return CloseReason.SHUTDOWN, "the server shut down during the TLS handshake"
+        return CloseReason.SHUTDOWN, "the server shut down while the connection was set up"
     if isinstance(error, OSError):
         return CloseReason.PEER_CLOSED, "the peer closed the connection before it was set up"
     return CloseReason.INTERNAL_ERROR, "the connection could not be set up"

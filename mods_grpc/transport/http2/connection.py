@@ -168,9 +168,10 @@ class Connection(asyncio.Protocol):
         if self._accepted:
             self._handler.on_disconnect(self)
 
-    def abandon(self) -> None:
+    def abandon(self, reason: CloseReason, detail: str) -> None:
         """Close everything, because the transport was closed while it was set up, and does not call `connection_lost`."""
-        self.frame_writer.closed = True
+        self.report_end(reason, detail)
+        self.closing = self.frame_writer.closed = True
         self.connection_lost(None)
 
     # Called by the application

@@ -8,6 +8,7 @@ import pytest
 from mods_grpc.protobuf.arrays import pack_float64
 from mods_grpc.server.models.loader import SCORING_CHUNK_ROWS
 from mods_grpc.server.scheduling.fair_lock import FairLock
+from mods_grpc.server.streaming.row_scorer import RowScorer
 from mods_grpc.v1 import inference_pb2_grpc, model_pb2, model_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import EXPLAIN_ALL, VERDICT_STATUS_SCORED
 from tests.support.models.slow import make_slow_graph
@@ -65,6 +66,7 @@ def test_a_message_of_a_millisecond_is_scored_on_the_loop_in_an_iteration_of_its
     passed = []
     monkeypatch.setattr(FairLock, "release_later", lambda self: passed.append(self.locked) or self.release())
     monkeypatch.setattr(FairLock, "run_in_executor", None)
+    monkeypatch.setattr(RowScorer, "estimate_seconds", lambda *_: 0.001)
     publish_tiny(tmp_path)
     with running_server(repository=tmp_path) as server, channel_to(server) as channel:
         stream = Stream(inference_pb2_grpc.InferenceServiceStub(channel), sensor="explained", explain=EXPLAIN_ALL)

@@ -4,6 +4,7 @@ import pytest
 from h2.errors import ErrorCodes as Code
 
 from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.errors import CloseReason
 from mods_grpc.transport.http2.limits import Limits
 from tests.support.http2.wire import OPENING, TRAILERS, Wire, data, request, settings
 
@@ -205,7 +206,8 @@ def test_a_transport_that_was_closed_without_a_word_is_not_written_to(stepped):
     wire.connection.frame_writer.write(b"queued")
     wire.transport.ended = True  # as uvloop does if the task that sets up a connection is cancelled
     before = wire.transport.writes
-    wire.do(wire.connection.abandon)
+    wire.do(wire.connection.abandon, CloseReason.SHUTDOWN, "")
     assert wire.transport.writes == before
     assert wire.connection.closing
     assert not wire.connection.table.open
+    assert wire.handler.disconnects == 1

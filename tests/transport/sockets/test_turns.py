@@ -50,6 +50,16 @@ def iterate(loop, times=1):
         loop.run_until_complete(once())
 
 
+def quiet_and_busy(loop, turns, log):
+    """Return a connection that was quiet for long, and twenty that have more to say than a few iterations take."""
+    quiet = Peer(turns, log, piece=5)
+    turns.mark += CREDIT
+    busy = [Peer(turns, log) for _ in range(20)]
+    for peer in busy:
+        within(loop, peer.receive, 1_000)
+    return quiet, busy
+
+
 def within(loop, function, *arguments):
     async def once():
         return function(*arguments)
@@ -68,11 +78,7 @@ def test_little_work_is_handled_at_once_and_nothing_is_scheduled(loop):
 
 def test_a_quiet_connection_goes_first_however_many_busy_ones_wait(loop):
     turns, log = Turns(), []
-    quiet = Peer(turns, log, piece=5)
-    turns.mark += CREDIT
-    busy = [Peer(turns, log) for _ in range(20)]
-    for peer in busy:
-        within(loop, peer.receive, 1_000)
+    quiet, busy = quiet_and_busy(loop, turns, log)
     for _ in range(100):
         assert within(loop, quiet.receive, 1)
         iterate(loop)
@@ -215,11 +221,7 @@ def test_a_new_connection_waits_for_two_turns_of_each_that_is_busy_at_most(loop)
 
 def test_the_queue_waits_for_a_call_of_a_quiet_connection_and_is_never_starved(loop):
     turns, log = Turns(), []
-    quiet = Peer(turns, log, piece=5)
-    turns.mark += CREDIT
-    busy = [Peer(turns, log) for _ in range(20)]
-    for peer in busy:
-        within(loop, peer.receive, 1_000)
+    quiet, busy = quiet_and_busy(loop, turns, log)
 
     async def call_again_and_again(times, pause):
         for _ in range(times):
