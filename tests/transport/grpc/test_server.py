@@ -1,10 +1,16 @@
 """The end of the server: what was written reaches its peers, within the grace."""
 
+import asyncio
 import socket
 
+import pytest
+
+from mods_grpc.transport.grpc.server import DirectServer
 from mods_grpc.transport.http2 import frames
+from mods_grpc.transport.http2.errors import CloseReason
+from mods_grpc.transport.http2.limits import Limits
 from tests.support.http2.direct_server import ECHOES, frame_message, running_direct_server
-from tests.support.http2.wire import HELLO, REQUEST, data, parse_frames, request, settings
+from tests.support.http2.wire import HELLO, REQUEST, RecordedTransport, data, parse_frames, request, settings
 
 ECHO = [(name, b"/test.Test/Echo" if name == b":path" else value) for name, value in REQUEST]
 
@@ -47,3 +53,32 @@ def test_a_response_whose_handler_has_ended_is_sent_whole_although_the_server_st
         stopping.result(20)
     assert body_of(received) == message
     assert type(parse_frames(bytes(received))[-1]).__name__ == "HeadersFrame"
+
+
+class Ends:
+    """Notes why connections ended."""
+
+    def __init__(self):
+        self.reasons = []
+
+    def on_close(self, peer, reason, detail):
+        self.reasons.append((peer, reason))
+
+    def on_reset(self, peer, reason, detail):
+        """Nothing is reset here."""
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_connection_whose_setup_the_shutdown_cancels_is_forgotten_and_counted_once(is_made):
+    async def run():
+        ends = Ends()
+        server = DirectServer(limits=Limits(), max_bytes=1_000, max_connections=9, observer=ends)
+        connection, transport = server._new_connection(), RecordedTransport(asyncio.get_running_loop())
+        if is_made:
+            connection.connection_made(transport)
+        server._on_failure(connection, ("127.0.0.1", 1234), asyncio.CancelledError())
+        await asyncio.sleep(0)
+        assert ends.reasons == [("ipv4:127.0.0.1:1234", CloseReason.SHUTDOWN)]
+        assert not server._connections | server._accepted
+
+    asyncio.run(run())
