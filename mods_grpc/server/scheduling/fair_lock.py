@@ -46,12 +46,18 @@ class FairLock:
 
     def __init__(self) -> None:
         self._held = False
+        self._idle_waiters: list[asyncio.Future[None]] = []
         self.thread_lock = threading.Lock()
         self._mark = 0.0  # of the connection that was served last; never lower than before
         self._flows: dict[str, _Flow] = {}  # of connections with a waiting job, or with a mark above that
         self._max_flows = MIN_FLOWS
         self._queue: list[tuple[float, int, str]] = []  # connections with a waiting job, as a heap of marks
         self._numbers = itertools.count()
+
+    @property
+    def held(self) -> bool:
+        """Whether a job has the lock, its owner's last steps included."""
+        return self._held
 
     @property
     def locked(self) -> bool:
@@ -100,7 +106,11 @@ class FairLock:
             self._max_flows = max(MIN_FLOWS, 2 * len(self._flows))
 
     def release(self) -> None:
-        """Pass the lock to the next waiter, or unlock it if there is none."""
+        """Pass the lock to the next waiter, or unlock it if there is none. Those that wait for the end of a job run before."""
+        for idle_waiter in self._idle_waiters:
+            if not idle_waiter.done():
+                idle_waiter.set_result(None)
+        self._idle_waiters.clear()
         while self._queue:
             _, _, connection = heapq.heappop(self._queue)
             flow = self._flows[connection]
@@ -125,9 +135,11 @@ class FairLock:
             loop.call_soon(self.release)
 
     async def wait_idle(self) -> None:
-        """Wait until the lock is free. It stays free until the caller yields to the event loop."""
-        await self.acquire(0.0)
-        self.release()
+        """Wait until the job in progress has ended. None begins until the caller yields to the event loop."""
+        if self._held:
+            waiter = asyncio.get_running_loop().create_future()
+            self._idle_waiters.append(waiter)
+            await waiter
 
     async def run_in_executor(self, pool: Executor, function: Callable[[], Result]) -> Result:
         """Call `function` on a pool thread under `thread_lock`. The caller must hold the fair lock."""

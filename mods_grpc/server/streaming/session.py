@@ -367,13 +367,13 @@ class StreamSession:
 
 
 async def find_unlocked_model(repository: Repository, reference: pb.ModelReference) -> LoadedModel:
-    """Find the model that a stream refers to, once its series are not locked.
+    """Find the model that a stream refers to, once the job in progress on its series has ended and its reply is stored.
 
     Raises:
         ModsError: As `Repository.serving`.
     """
     model = find_model(repository, reference)
-    while model.series.lock.locked:
+    while model.series.lock.held:
         await model.series.lock.wait_idle()
         previous, model = model, find_model(repository, reference)
         if model is previous:

@@ -158,6 +158,34 @@ def test_marks_of_connections_that_are_gone_are_forgotten_however_long_the_lock_
     asyncio.run(run())
 
 
+def test_who_waits_for_the_end_of_a_job_waits_for_none_of_those_in_the_queue():
+    async def run():
+        lock, order = FairLock(), []
+
+        async def work(connection):
+            await lock.acquire(0.01, connection)
+            order.append(connection)
+            await asyncio.sleep(0)
+            lock.release()
+
+        async def wait():
+            await lock.wait_idle()
+            order.append("waiter")
+            assert not lock.locked
+
+        await lock.acquire(0.01, "first")
+        jobs = [asyncio.ensure_future(work(f"connection-{i}")) for i in range(30)]
+        await asyncio.sleep(0)
+        waits = [asyncio.ensure_future(wait()) for _ in range(2)]
+        await asyncio.sleep(0)
+        lock.release()
+        await asyncio.gather(*jobs, *waits)
+        assert order[:2] == ["waiter"] * 2
+        assert len(order) == 32
+
+    asyncio.run(run())
+
+
 def test_all_waiters_for_an_idle_lock_return():
     async def run():
         lock, order = FairLock(), []
