@@ -71,6 +71,22 @@ class RunningServer:
         slots = [slot for slot, (_, name) in sorted(states._owners.items()) if name == series]
         return [array[slots].tobytes() for array in states.table._arrays()]
 
+    @contextlib.contextmanager
+    def locked_series(self, name="tiny"):
+        """Hold the lock of a model's series. Yields a function that waits until a number of jobs wait for it."""
+        lock = self.model(name).series.lock
+
+        async def wait_for_jobs(number):
+            async with asyncio.timeout(10):
+                while sum(len(flow.waiters) for flow in lock._flows.values()) < number:
+                    await asyncio.sleep(0.001)
+
+        asyncio.run_coroutine_threadsafe(lock.acquire(0.0), self._loop).result(10)
+        try:
+            yield lambda number: asyncio.run_coroutine_threadsafe(wait_for_jobs(number), self._loop).result(15)
+        finally:
+            self._loop.call_soon_threadsafe(lock.release)
+
     def rescan(self):
         """Rescan the repository twice: a folder is loaded once it has not changed since the last scan."""
         for _ in range(2):

@@ -132,6 +132,7 @@ class StreamSession:
             self._scorer.model.series.unpin(self._sensor)
         if not self._queued:
             self._scorer = None
+            self._replay_cache.close()
 
     @property
     def is_pinned(self) -> bool:
@@ -234,14 +235,19 @@ class StreamSession:
         self.last_sequence = sequence
         request, self._first_series = serialize_request(data), first_series(data)
         if self._replay_cache.is_replaying:
-            cached = self._replay_cache.lookup(self._first_series, request)
-            if cached is not None:
-                return self._store(request, with_sequence(cached, sequence), invalid=False)
+            replayed = self._replay(sequence, request)
+            if replayed is not None:
+                return replayed
             if not data.warm_up:
-                self._replay_cache.end_replay()
+                self._replay_cache.note_new()
         if self._is_stale:
             self._clear_stale(scorer.model.series, data)
         return await self._score(scorer, data, sequence, request)
+
+    def _replay(self, sequence: int, request: bytes) -> bytes | None:
+        """Return the reply that another stream of the sensor was given to the same request; None where there is none."""
+        cached = self._replay_cache.lookup(self._first_series, request)
+        return None if cached is None else self._store(request, with_sequence(cached, sequence), invalid=False)
 
     def _clear_stale(self, series: SeriesSlots, data: pb.StreamData) -> None:
         """Clear the marks of series that the client has replayed, or need not, once it sends a row that is new."""
@@ -257,7 +263,8 @@ class StreamSession:
         seconds = model.cost.seconds[0] if is_single_row else scorer.estimate_seconds(data)
         if seconds <= (INLINE_SECONDS if is_single_row else LIGHT_SECONDS) and not model.series.lock.locked:
             batcher = model.row_batcher
-            if batcher is None or not is_single_row or not batcher.has_concurrent_streams(self):
+            is_alone = not is_single_row or self._replay_cache.is_replaying
+            if batcher is None or is_alone or not batcher.has_concurrent_streams(self):
                 try:
                     answer = scorer.score(data)
                 except ModsError as error:
@@ -289,6 +296,8 @@ class StreamSession:
         lock = scorer.model.series.lock
         release = lock.release_later if LIGHT_SECONDS < seconds <= INLINE_SECONDS else lock.release
         try:
+            if self._replay_cache.is_replaying and (reply := self._replay(sequence, request)) is not None:
+                return reply  # another stream of the sensor had the lock before
             if seconds <= INLINE_SECONDS:
                 answer = scorer.score(data)
             else:
@@ -303,6 +312,7 @@ class StreamSession:
         self._queued = False
         if self._closed:
             self._scorer = None
+            self._replay_cache.close()
         consume_exception(task)
 
     async def _lock(self, scorer: RowScorer, seconds: float) -> RowScorer:

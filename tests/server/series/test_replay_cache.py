@@ -1,26 +1,72 @@
 """The replay caches answer requests of the sensor's other streams, and are bounded in bytes."""
 
-from collections import deque
-
 from mods_grpc.server.series import replay_cache
-from mods_grpc.server.series.replay_cache import CachedReply, LastReplies, ReplayCache
+from mods_grpc.server.series.replay_cache import CachedReplies, CachedReply, LastReplies, ReplayCache
+
+
+def open_streams(last, names):
+    caches = [ReplayCache() for _ in names]
+    for cache in caches:
+        cache.last = last
+    return caches
 
 
 def test_the_previous_stream_is_replayed_until_the_client_sends_something_new():
     cache = ReplayCache()
-    cache.attach(deque([CachedReply(b"one", b"1"), CachedReply(b"two", b"2")]))
+    cache.attach(CachedReplies([CachedReply(b"one", b"1"), CachedReply(b"two", b"2")]))
     assert cache.lookup("a", b"two") == b"2"
     assert cache.lookup("a", b"three") is None
-    cache.end_replay()
+    cache.note_new()
     assert cache.lookup("a", b"two") is None
     assert list(cache.entries) == [(b"one", b"1"), (b"two", b"2")]
 
 
 def test_replies_that_the_previous_stream_adds_later_are_replayed_too():
-    previous, cache = deque([CachedReply(b"one", b"1")]), ReplayCache()
+    previous, cache = CachedReplies([CachedReply(b"one", b"1")]), ReplayCache()
     cache.attach(previous)
     previous.append(CachedReply(b"two", b"2"))
     assert cache.lookup("a", b"two") == b"2"
+
+
+def test_what_the_previous_stream_answers_after_the_client_sent_something_new_is_replayed_while_it_is_open():
+    lost, cache = open_streams(LastReplies(), "ab")
+    lost.store("a", b"one", b"1")
+    cache.attach(lost.entries)
+    assert cache.lookup("a", b"two") is None
+    cache.note_new()
+    cache.store("a", b"two", b"2")
+    lost.store("a", b"two", b"duplicate")
+    lost.store("a", b"three", b"3")
+    lost.store("b", b"four", b"4")
+    assert cache.is_replaying
+    assert cache.lookup("a", b"three") == b"3"
+    assert cache.lookup("b", b"four") == b"4"
+    assert cache.lookup("a", b"one") is None  # from before
+    lost.close()
+    assert cache.lookup("a", b"five") is None
+    cache.note_new()
+    assert not cache.is_replaying
+
+
+def test_a_stream_does_not_get_its_own_replies_once_its_client_sent_something_new():
+    lost, cache = open_streams(LastReplies(), "ab")
+    cache.attach(lost.entries)
+    assert cache.lookup("a", b"one") is None
+    cache.note_new()
+    cache.store("a", b"one", b"1")
+    assert cache.lookup("a", b"one") is None
+
+
+def test_a_stream_that_stays_open_beside_the_next_one_counts_for_some_seconds(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(replay_cache.time, "monotonic", lambda: now)
+    lost, cache = open_streams(LastReplies(), "ab")
+    cache.attach(lost.entries)
+    cache.note_new()
+    assert cache.is_replaying
+    now += replay_cache.OVERLAP_SECONDS
+    cache.note_new()
+    assert not cache.is_replaying
 
 
 def test_the_oldest_replies_are_dropped_above_the_limit_and_the_last_one_is_kept_whatever_its_size(monkeypatch):
@@ -35,18 +81,16 @@ def test_the_oldest_replies_are_dropped_above_the_limit_and_the_last_one_is_kept
 
 def test_each_of_several_streams_of_a_sensor_is_continued():
     last = LastReplies()
-    streams = [ReplayCache() for _ in range(3)]
+    streams, again = open_streams(last, "abc"), open_streams(last, "abc")
     for name, cache in zip("abc", streams, strict=True):
-        cache.last = last
         cache.store(name, name.encode(), b"1")
-    again = [ReplayCache() for _ in streams]
+        cache.close()
     for name, cache in zip("abc", again, strict=True):
-        cache.last = last
         cache.attach(streams[-1].entries)
         assert cache.is_replaying
         assert cache.lookup(name, b"new") is None
         assert cache.lookup(name, name.encode()) == b"1"
-        cache.end_replay()
+        cache.note_new()
         assert not cache.is_replaying
 
 

@@ -117,7 +117,7 @@ def test_restored_replies_are_released_once_their_client_has_sent_something_new(
     stream.last = restored.last_replies("zeek")
     stream.attach(restored.swap_replies("zeek", stream.entries))
     assert replies() is not None
-    stream.end_replay()
+    stream.note_new()
     assert replies() is None
 
 

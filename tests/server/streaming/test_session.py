@@ -181,6 +181,36 @@ def test_answers_lost_with_the_connection_of_several_streams_of_a_sensor_are_rep
         stream.cut()
 
 
+def test_what_a_lost_stream_had_sent_may_be_handled_after_the_new_one_has_begun(inference):
+    lost = Stream(inference, sensor="late", explain=EXPLAIN_ALL)
+    lost.batch(list(range(8)))
+    again = Stream(inference, sensor="late", explain=EXPLAIN_ALL)
+    assert again.row(8).verdict.status == VERDICT_STATUS_SCORED
+    assert lost.row(8).verdict.status == VERDICT_STATUS_DUPLICATE
+    late = lost.batch([9, 10, 11])
+    replayed = again.batch([9, 10, 11])
+    assert (replayed.scores, replayed.verdicts) == (late.scores, late.verdicts)
+    assert list(replayed.scores.status) == [VERDICT_STATUS_SCORED] * 3
+    lost.cut()
+    again.cut()
+
+
+def test_a_message_that_waited_beside_the_same_one_of_a_lost_stream_gets_its_answer(inference, server):
+    lost = Stream(inference, sensor="beside", explain=EXPLAIN_ALL)
+    lost.batch(list(range(8)))
+    again = Stream(inference, sensor="beside", explain=EXPLAIN_ALL)
+    rows = list(range(8, 8 + server.config.max_observations // 2))
+    with server.locked_series() as wait_for_jobs:
+        for number, stream in enumerate((lost, again), 1):
+            stream.begin(batch=observation_batch(rows))
+            wait_for_jobs(number)
+    first, second = lost.read().answer, again.read().answer
+    assert list(first.scores.status) == [VERDICT_STATUS_SCORED] * len(rows)
+    assert second.scores == first.scores
+    lost.cut()
+    again.cut()
+
+
 def test_an_answer_lost_with_its_connection_is_replayed_to_the_same_message(inference):
     first = Stream(inference, sensor="lost", explain=EXPLAIN_ALL)
     first.batch(list(range(8)))
