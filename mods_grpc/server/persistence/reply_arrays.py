@@ -1,6 +1,7 @@
 """The cached replies of a part of the state file, as two arrays: the bytes of all, and how many bytes belong to each."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -39,4 +40,4 @@ def split_replies(counts: Mapping[str, int], sizes: NDArray[np.uint32], data: ND
     parts = itertools.starmap(slice, itertools.pairwise([0, *ends.tolist()]))
     content = data.data
     replies = (CachedReply(bytes(content[request]), bytes(content[reply])) for request, reply in zip(parts, parts, strict=True))
-    return {sensor: CachedReplies(itertools.islice(replies, count)) for sensor, count in counts.items()}
+    return {sensor: deque(itertools.islice(replies, count)) for sensor, count in counts.items()}

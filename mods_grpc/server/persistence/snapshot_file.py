@@ -16,6 +16,7 @@ import hashlib
 import json
 import stat
 import zipfile
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from io import BufferedRandom, BufferedReader
 from pathlib import Path
@@ -225,4 +226,4 @@ def _to_tuples(value: Any) -> Any:
 
 def _decode_replies(replies: Sequence[Sequence[str]]) -> CachedReplies:
     """Decode the cached replies of a sensor in a file of an earlier version: pairs of base64."""
-    return CachedReplies(CachedReply(*map(base64.b64decode, pair)) for pair in replies)
+    return deque(CachedReply(*map(base64.b64decode, pair)) for pair in replies)

@@ -1,7 +1,7 @@
 """The series of one model and the slots of their state: looked up by sensor and name, bounded, least recently used evicted."""
 
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 
 import numpy as np
@@ -111,7 +111,7 @@ class SeriesSlots:
 
     def swap_replies(self, sensor: str, replies: CachedReplies) -> CachedReplies:
         """Return the cached replies of the sensor's previous stream, and hold those of its new stream from now on."""
-        previous = self._replies.pop(sensor, CachedReplies())
+        previous = self._replies.pop(sensor, deque())
         self._replies[sensor] = replies
         while len(self._replies) > MAX_CACHED_STREAMS:
             self._replies.popitem(last=False)
@@ -179,7 +179,7 @@ class SeriesSlots:
                 if not others:
                     break
                 others.pop(id(entry), None)
-            copies[sensor] = CachedReplies([*others.values(), *replies])
+            copies[sensor] = deque([*others.values(), *replies])
         return copies
 
     def restore_usage(self, slots: Indices, idle_seconds: Floats, replies: dict[str, CachedReplies]) -> None:

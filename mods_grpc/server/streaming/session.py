@@ -160,9 +160,8 @@ class StreamSession:
             self._replayed = set(opening.series) & model.series.stale_series(sensor)
         resumed = held > 0 and not self._is_stale
         previous_replies = model.series.swap_replies(sensor, self._replay_cache.entries)
-        self._replay_cache.last = model.series.last_replies(sensor)
-        if held:
-            self._replay_cache.attach(previous_replies)
+        self._replay_cache.open(model.series.last_replies(sensor), opening.model.version if self.is_pinned else None)
+        self._replay_cache.attach(previous_replies, has_series=held > 0)
         state = pb.STATE_ORIGIN_RESUMED if resumed else pb.STATE_ORIGIN_FRESH
         last_times = model.series.last_times(sensor, opening.series)
         opening.ClearField("series")  # perhaps thousands, and `opening` stays as long as the stream

@@ -1,19 +1,21 @@
 """The replay caches answer requests of the sensor's other streams, and are bounded in bytes."""
 
+from collections import deque
+
 from mods_grpc.server.series import replay_cache
-from mods_grpc.server.series.replay_cache import CachedReplies, CachedReply, LastReplies, ReplayCache
+from mods_grpc.server.series.replay_cache import CachedReply, LastReplies, ReplayCache
 
 
 def open_streams(last, names):
     caches = [ReplayCache() for _ in names]
     for cache in caches:
-        cache.last = last
+        cache.open(last)
     return caches
 
 
 def test_the_previous_stream_is_replayed_until_the_client_sends_something_new():
     cache = ReplayCache()
-    cache.attach(CachedReplies([CachedReply(b"one", b"1"), CachedReply(b"two", b"2")]))
+    cache.attach(deque([CachedReply(b"one", b"1"), CachedReply(b"two", b"2")]))
     assert cache.lookup("a", b"two") == b"2"
     assert cache.lookup("a", b"three") is None
     cache.note_new()
@@ -22,30 +24,39 @@ def test_the_previous_stream_is_replayed_until_the_client_sends_something_new():
 
 
 def test_replies_that_the_previous_stream_adds_later_are_replayed_too():
-    previous, cache = CachedReplies([CachedReply(b"one", b"1")]), ReplayCache()
+    previous, cache = deque([CachedReply(b"one", b"1")]), ReplayCache()
     cache.attach(previous)
     previous.append(CachedReply(b"two", b"2"))
     assert cache.lookup("a", b"two") == b"2"
 
 
-def test_what_the_previous_stream_answers_after_the_client_sent_something_new_is_replayed_while_it_is_open():
-    lost, cache = open_streams(LastReplies(), "ab")
+def test_what_other_streams_answer_after_the_client_sent_something_new_is_replayed_once_while_they_are_open():
+    lost, other, cache = open_streams(LastReplies(), "abc")
     lost.store("a", b"one", b"1")
-    cache.attach(lost.entries)
+    other.close()
+    cache.attach(other.entries)
     assert cache.lookup("a", b"two") is None
     cache.note_new()
+    assert cache.lookup("a", b"one") is None  # from before
     cache.store("a", b"two", b"2")
     lost.store("a", b"two", b"duplicate")
     lost.store("a", b"three", b"3")
-    lost.store("b", b"four", b"4")
     assert cache.is_replaying
     assert cache.lookup("a", b"three") == b"3"
-    assert cache.lookup("b", b"four") == b"4"
-    assert cache.lookup("a", b"one") is None  # from before
+    assert cache.lookup("a", b"three") is None
+    lost.close()
     lost.close()
     assert cache.lookup("a", b"five") is None
     cache.note_new()
     assert not cache.is_replaying
+
+
+def test_the_first_of_two_replies_to_the_same_request_is_replayed():
+    lost, cache = open_streams(LastReplies(), "ab")
+    lost.store("a", b"one", b"1")
+    lost.store("a", b"one", b"duplicate")
+    cache.attach(lost.entries)
+    assert cache.lookup("a", b"one") == b"1"
 
 
 def test_a_stream_does_not_get_its_own_replies_once_its_client_sent_something_new():
@@ -57,6 +68,25 @@ def test_a_stream_does_not_get_its_own_replies_once_its_client_sent_something_ne
     assert cache.lookup("a", b"one") is None
 
 
+def test_streams_of_different_pinned_versions_do_not_get_each_others_later_replies():
+    last = LastReplies()
+    (lost,), cache = open_streams(last, "a"), ReplayCache()
+    cache.open(last, 1)
+    cache.attach(lost.entries)
+    cache.note_new()
+    lost.store("a", b"one", b"1")
+    assert cache.lookup("a", b"one") is None
+
+
+def test_without_series_of_the_sensor_only_later_replies_count():
+    lost, cache = open_streams(LastReplies(), "ab")
+    lost.store("a", b"one", b"1")
+    cache.attach(lost.entries, has_series=False)
+    assert cache.lookup("a", b"one") is None
+    lost.store("a", b"two", b"2")
+    assert cache.lookup("a", b"two") == b"2"
+
+
 def test_a_stream_that_stays_open_beside_the_next_one_counts_for_some_seconds(monkeypatch):
     now = 100.0
     monkeypatch.setattr(replay_cache.time, "monotonic", lambda: now)
@@ -65,7 +95,8 @@ def test_a_stream_that_stays_open_beside_the_next_one_counts_for_some_seconds(mo
     cache.note_new()
     assert cache.is_replaying
     now += replay_cache.OVERLAP_SECONDS
-    cache.note_new()
+    lost.store("a", b"one", b"1")
+    assert cache.lookup("a", b"one") == b"1"
     assert not cache.is_replaying
 
 
@@ -81,17 +112,19 @@ def test_the_oldest_replies_are_dropped_above_the_limit_and_the_last_one_is_kept
 
 def test_each_of_several_streams_of_a_sensor_is_continued():
     last = LastReplies()
-    streams, again = open_streams(last, "abc"), open_streams(last, "abc")
+    streams = open_streams(last, "abc")
     for name, cache in zip("abc", streams, strict=True):
         cache.store(name, name.encode(), b"1")
         cache.close()
-    for name, cache in zip("abc", again, strict=True):
+    for name in "abc":
+        (cache,) = open_streams(last, name)
         cache.attach(streams[-1].entries)
         assert cache.is_replaying
         assert cache.lookup(name, b"new") is None
         assert cache.lookup(name, name.encode()) == b"1"
         cache.note_new()
         assert not cache.is_replaying
+        cache.close()
 
 
 def test_of_the_last_replies_only_the_latest_of_each_series_stays_within_the_limit(monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.v1 import inference_pb2 as pb
-from mods_grpc.v1 import values_pb2
+from mods_grpc.v1 import inference_pb2_grpc, values_pb2
 from mods_grpc.v1.verdict_pb2 import (
     EXPLAIN_ALL,
     EXPLAIN_NONE,
@@ -13,7 +13,7 @@ from mods_grpc.v1.verdict_pb2 import (
     VERDICT_STATUS_SCORED,
     VERDICT_STATUS_WARMING_UP,
 )
-from tests.support.models.tiny import CALIBRATION, FEATURES, LEVELS, ROWS, SLIDE
+from tests.support.models.tiny import CALIBRATION, FEATURES, LEVELS, ROWS, SLIDE, publish_tiny
 from tests.support.rpc.client import (
     Stream,
     at,
@@ -22,6 +22,7 @@ from tests.support.rpc.client import (
     read_p_values,
     stamp,
 )
+from tests.support.running_server import channel_to, running_server
 
 NAN, INF = float("nan"), float("inf")
 
@@ -193,6 +194,48 @@ def test_what_a_lost_stream_had_sent_may_be_handled_after_the_new_one_has_begun(
     assert list(replayed.scores.status) == [VERDICT_STATUS_SCORED] * 3
     lost.cut()
     again.cut()
+
+
+def test_of_several_lost_streams_the_oldest_may_be_handled_last(inference):
+    lost = Stream(inference, sensor="oldest")
+    for name in "xy":
+        lost.send(batch=observation_batch(list(range(8)), series=name))
+    Stream(inference, sensor="oldest").cut()
+    again = Stream(inference, sensor="oldest")
+    assert again.row(8, series="x").verdict.status == VERDICT_STATUS_SCORED
+    assert lost.row(8, series="x").verdict.status == VERDICT_STATUS_DUPLICATE
+    late = lost.row(8, series="y")
+    assert again.row(8, series="y").verdict == late.verdict
+    assert again.row(8, series="y").verdict.status == VERDICT_STATUS_DUPLICATE
+    lost.cut()
+    again.cut()
+
+
+def test_a_stream_of_a_new_sensor_that_is_lost_may_be_handled_late(inference):
+    lost, again = Stream(inference, sensor="new and lost"), Stream(inference, sensor="new and lost")
+    late = lost.batch(list(range(8)))
+    assert again.batch(list(range(8))).scores == late.scores
+    lost.cut()
+    again.cut()
+
+
+def test_a_stream_that_pinned_a_version_does_not_answer_for_one_of_the_next_version(tmp_path):
+    publish_tiny(tmp_path)
+    with running_server(repository=tmp_path) as server, channel_to(server) as channel:
+        inference = inference_pb2_grpc.InferenceServiceStub(channel)
+        pinned = Stream(inference, model=pb.ModelReference(name="tiny", version=1))
+        pinned.batch(list(range(8)))
+        publish_tiny(tmp_path, version=2)
+        server.rescan()
+        stream = Stream(inference)
+        for row in (8, 9):
+            assert stream.row(row).verdict.status == VERDICT_STATUS_SCORED
+            assert pinned.row(row).verdict.status == VERDICT_STATUS_SCORED
+        pinned.row(10)
+        assert stream.row(10).verdict.status == VERDICT_STATUS_SCORED
+        assert stream.row(11).verdict.gap_filled == 0
+        pinned.cut()
+        stream.cut()
 
 
 def test_a_message_that_waited_beside_the_same_one_of_a_lost_stream_gets_its_answer(inference, server):
