@@ -73,7 +73,7 @@ class Manifest:
 
     `rows` is the length of the graph's input: sequence_len, plus one with `differencing`. `scaler` has named vectors that the
     graph contains too: they are listed for readers and must not be applied again. `tolerance` is the largest accepted parity
-    error, relative to the largest absolute output, per execution provider.
+    error per execution provider; see `parity.parity_error`.
     """
 
     schema_version: int

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.artifact import check_graph
-from mods_grpc.errors import ArtifactError
 from training.export.onnx_forecaster import input_feed, open_session
-from training.export.parity import BATCHES, MAX_RELATIVE_ERROR, check_parity
+from training.export.parity import BATCHES, require_parity
 from training.export.to_onnx import export_graph
 from training.fitting.npz import unpack_arrays
 from training.network.config import ModelConfig
@@ -59,9 +58,7 @@ def make_batch_graph(
     if "LSTM" not in check_graph(model).operators:
         return BatchGraph(model=None, note="No second graph for large batches: there is no LSTM to unroll.", microseconds={})
     unrolled = export_graph(network, config, scaler, features, unroll=True)
-    error = check_parity(unrolled, parity)
-    if not error <= MAX_RELATIVE_ERROR:
-        raise ArtifactError(f"the unrolled graph differs from Keras by {error:.1e}, more than {MAX_RELATIVE_ERROR:.0e}")
+    require_parity(unrolled, parity, "unrolled graph")
     if not is_bit_identical(model, unrolled, parity):
         return BatchGraph(
             model=None,

@@ -29,7 +29,7 @@ def write_card(
         run: The training run.
         manifest: The model's manifest.
         replayed: The detector's alerts on the test range; None without a test range.
-        parity_error: Largest relative error between ONNX Runtime and Keras.
+        parity_error: Largest error of ONNX Runtime against Keras, in the units of the parity vectors.
         batch_graph: A sentence on the second graph; empty if none was asked for.
         title: A line on what the data is.
         command: The command line that exported the model.
@@ -229,7 +229,7 @@ def _reproduction(run: TrainingRun, manifest: Manifest, parity_error: float, bat
     return (
         f"## Reproduction\n\n```\n{commands}\n```\n\nSeed {manifest.seed}; best epoch {run.best_epoch} of "
         f"{len(run.history['loss'])}. Made with {libraries}. ONNX Runtime and Keras differ by at most {parity_error:.1e} "
-        f"relative, at batches of 1, 3 and 257. {batch_graph}".rstrip()
+        f"of what the network's output is worth, at batches of 1, 3 and 257. {batch_graph}".rstrip()
         + f"\n\nCreated {run.created}."
     )
 

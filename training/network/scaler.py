@@ -95,6 +95,18 @@ class Scaler:
             outputs = outputs / window_sizes(z, inputs)
         return ((outputs - self.output_mean) / self.output_scale).astype(np.float32)
 
+    def output_units(self, windows: Floats) -> Floats:
+        """Return what one unit of the network's output is worth before the inverse transform, `(n, horizon, features)`.
+
+        Args:
+            windows: Raw windows `(n, rows, features)`.
+        """
+        units = np.tile(self.output_scale, (len(windows), 1, 1))
+        if self.window_scale:
+            z = _transform(windows, self.transform)
+            units = units * window_sizes(z, np.diff(z, axis=1))
+        return units
+
 
 def window_sizes(z: Floats, differences: Floats) -> Floats:
     """Return the root mean square of the differences of each window, `(n, 1, features)`.

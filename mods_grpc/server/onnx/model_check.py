@@ -3,14 +3,14 @@
 import io
 import logging
 import zipfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mods_grpc.array_types import Floats, Times
 from mods_grpc.artifact import BATCH_MODEL_FILE, MODEL_FILE, Artifact, Manifest
-from mods_grpc.artifact.parity import array_name, feature_relative_error, listed_batches
+from mods_grpc.artifact.parity import UNIT_SUFFIX, array_name, listed_batches, parity_error
 from mods_grpc.detection import append_interval
 from mods_grpc.errors import ArtifactError
 from mods_grpc.server.onnx.session import LARGE_RUN_WINDOWS, MIN_WATCHED_BATCH, Session
@@ -19,6 +19,27 @@ MULTI_BLOCK_BATCH = 257  # more than any block a kernel works in
 MAX_VECTOR_BYTES = 256 * 1024 * 1024  # unpacked
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityBatch:
+    """Parity vectors of one batch.
+
+    Attributes:
+        windows: `(n, rows, features)`.
+        times: `(n,)`, times of their last rows, nanoseconds since 1970.
+        expected: What Keras gave, laid out as by `Session.forecast`.
+        unit: The unit of its errors, of the same shape; None for versions that were published before there were units.
+    """
+
+    windows: Floats
+    times: Times
+    expected: Floats
+    unit: Floats | None
+
+    def difference(self, actual: Floats, expected: Floats) -> float:
+        """Return the largest difference of two forecasts of these windows, resized to any number; see `parity_error`."""
+        return parity_error(actual, expected, None if self.unit is None else np.resize(self.unit, expected.shape))
 
 
 def check_contract(session: Session, artifact: Artifact, file: str) -> bool:
@@ -50,7 +71,7 @@ def check_contract(session: Session, artifact: Artifact, file: str) -> bool:
     return len(inputs) > 1
 
 
-def check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Floats, Times]:
+def check_parity(session: Session, artifact: Artifact, file: str) -> ParityBatch:
     """Run the parity vectors and compare with what Keras forecast.
 
     Args:
@@ -59,38 +80,31 @@ def check_parity(session: Session, artifact: Artifact, file: str) -> tuple[Float
         file: Its file, for the error.
 
     Returns:
-        The windows of the largest batch, `(n, rows, features)`, and the times of their last rows, `(n,)` nanoseconds.
+        The vectors of the largest batch.
 
     Raises:
         ArtifactError: The vectors can't be read or don't fit the manifest, the graph can't run them, or its forecasts differ
             by more than the manifest's tolerance.
     """
-    manifest, arrays = artifact.manifest, _read_vectors(artifact.parity)
-    batches = listed_batches(arrays)
-    if not batches:
+    arrays = _read_vectors(artifact.parity)
+    sizes = listed_batches(arrays)
+    if not sizes:
         raise ArtifactError("parity.npz: holds no vectors")
-    tolerance = manifest.tolerance.get(session.provider)
+    tolerance = artifact.manifest.tolerance.get(session.provider)
     if tolerance is None:
         raise ArtifactError(f"manifest: states no parity tolerance for {session.provider}")
-    for batch in batches:
-        windows, expected = arrays[array_name("window", batch)], _expected(arrays, batch, manifest)
-        count = len(manifest.features)
-        shapes = ((batch, manifest.rows, count), (batch, manifest.horizon, count * manifest.calibration.outputs_per_feature))
-        if (windows.shape, expected.shape) != shapes or {windows.dtype, expected.dtype} != {np.dtype(np.float64)}:
-            raise ArtifactError(f"parity.npz: the vectors of a batch of {batch} are not float64 of {shapes[0]} and {shapes[1]}")
-        times = arrays.get(array_name("time", batch), np.empty(0)) if session.uses_time else np.zeros(batch, np.int64)
-        if (times.shape, times.dtype) != ((batch,), np.dtype(np.int64)):
-            raise ArtifactError(f"parity.npz: the times of a batch of {batch} are not int64 of {(batch,)}")
+    for size in sizes:
+        batch = _take_batch(arrays, size, artifact.manifest, uses_time=session.uses_time)
         try:
-            forecasts = session.forecast(windows, times)
+            forecasts = session.forecast(batch.windows, batch.times)
         except Exception as error:
-            raise ArtifactError(f"{file}: can't run a batch of {batch}") from error
-        if forecasts.shape != expected.shape or not np.isfinite(forecasts).all():
-            raise ArtifactError(f"{file}: forecasts of a batch of {batch} have another shape or are not finite")
-        parity_error = feature_relative_error(forecasts, expected)
-        if not parity_error <= tolerance:
-            raise ArtifactError(f"{file}: parity error {parity_error:.2g} at batch {batch}, accepted is {tolerance:.2g}")
-    return windows, times
+            raise ArtifactError(f"{file}: can't run a batch of {size}") from error
+        if forecasts.shape != batch.expected.shape or not np.isfinite(forecasts).all():
+            raise ArtifactError(f"{file}: forecasts of a batch of {size} have another shape or are not finite")
+        largest = batch.difference(forecasts, batch.expected)
+        if not largest <= tolerance:
+            raise ArtifactError(f"{file}: parity error {largest:.2g} at batch {size}, accepted is {tolerance:.2g}")
+    return batch
 
 
 def with_min_batch(session: Session, windows: Floats, times: Times) -> Session:
@@ -130,12 +144,34 @@ def with_large_graph(session: Session, second: Session, windows: Floats, times: 
     return both
 
 
-def _expected(arrays: dict[str, Any], batch: int, manifest: Manifest) -> Floats:
-    """Return what Keras forecast for a batch, laid out as by `Session.forecast`; empty where it is missing."""
-    forecast: Floats = arrays.get(array_name("forecast", batch), np.empty(0))
+def _take_batch(arrays: dict[str, Any], size: int, manifest: Manifest, *, uses_time: bool) -> ParityBatch:
+    """Take the vectors of one batch.
+
+    Raises:
+        ArtifactError: They don't fit the manifest, or units are there for another batch only or not all finite and above 0.
+    """
+    count, float64 = len(manifest.features), np.dtype(np.float64)
+    windows, expected = arrays[array_name("window", size)], _lay_out(arrays, size, manifest)
+    shapes = ((size, manifest.rows, count), (size, manifest.horizon, count * manifest.calibration.outputs_per_feature))
+    if (windows.shape, expected.shape) != shapes or {windows.dtype, expected.dtype} != {float64}:
+        raise ArtifactError(f"parity.npz: the vectors of a batch of {size} are not float64 of {shapes[0]} and {shapes[1]}")
+    times = arrays.get(array_name("time", size), np.empty(0)) if uses_time else np.zeros(size, np.int64)
+    if (times.shape, times.dtype) != ((size,), np.dtype(np.int64)):
+        raise ArtifactError(f"parity.npz: the times of a batch of {size} are not int64 of {(size,)}")
+    if not any(UNIT_SUFFIX in name for name in arrays):
+        return ParityBatch(windows=windows, times=times, expected=expected, unit=None)
+    unit = _lay_out(arrays, size, manifest, UNIT_SUFFIX)
+    if (unit.shape, unit.dtype) != (expected.shape, float64) or not ((unit > 0) & np.isfinite(unit)).all():
+        raise ArtifactError(f"parity.npz: the units of a batch of {size} are not float64 of {expected.shape}, finite and above 0")
+    return ParityBatch(windows=windows, times=times, expected=expected, unit=unit)
+
+
+def _lay_out(arrays: dict[str, Any], size: int, manifest: Manifest, suffix: str = "") -> Floats:
+    """Return what Keras gave for a batch, or its units, laid out as by `Session.forecast`; empty where it is missing."""
+    forecast: Floats = arrays.get(array_name(f"forecast{suffix}", size), np.empty(0))
     if manifest.calibration.interval is None:
         return forecast
-    quantiles: Floats = arrays.get(array_name("quantiles", batch), np.empty(0))
+    quantiles: Floats = arrays.get(array_name(f"quantiles{suffix}", size), np.empty(0))
     shape = (*forecast.shape, len(manifest.calibration.interval.levels))
     return append_interval(forecast, quantiles) if forecast.shape and quantiles.shape == shape else np.empty(0)
 

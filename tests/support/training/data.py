@@ -56,6 +56,29 @@ def make_walk(days: int, features: int = 2, seed: int = 1) -> Series:
     )
 
 
+def make_sparse(rows: int, seed: int = 1) -> Series:
+    """Make a series of one-minute rows of which most values are 0, as of protocols that a host seldom speaks.
+
+    Its features are a busy count, a count that is 0 in 95 % of rows, one that is 0 in all but three bursts, one that is always 0,
+    and the bytes of the second, with a heavy tail.
+    """
+    random = np.random.default_rng(seed)
+    busy = random.poisson(30 + 10 * np.sin(np.arange(rows) / 40))
+    seldom = random.poisson(3, rows) * (random.random(rows) < 0.05)
+    bursts = np.zeros(rows)
+    for start in random.integers(0, rows // 2, 3):
+        bursts[start : start + 5] = random.poisson(200, 5)
+    sizes = np.round(seldom * random.lognormal(8, 2, rows))
+    return make_series(
+        np.datetime64("2024-01-01T00:00:00") + np.arange(rows) * np.timedelta64(60, "s"),
+        np.column_stack([busy, seldom, bursts, np.zeros(rows), sizes]).astype(float),
+        [describe_column(f"x{i}", "conn", "in_count_uid") for i in range(5)],
+        window_seconds=600,
+        slide_seconds=60,
+        report=DataReport(),
+    )
+
+
 def write_table(path: Path, series: Series) -> Path:
     lines = [",".join(["time", *series.names])]
     for time, row in zip(series.times, series.values, strict=True):

@@ -67,7 +67,7 @@ def make_case(config: ModelConfig) -> ExportedCase:
         network=network,
         scaler=scaler,
         model=export_graph(network, config, scaler, FEATURES),
-        parity=make_parity_vectors(outputs["forecast"], windows, TIMES, outputs.get("quantiles")),
+        parity=make_parity_vectors(outputs, scaler, windows, TIMES),
     )
 
 

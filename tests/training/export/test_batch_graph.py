@@ -15,7 +15,7 @@ from tests.support.training.exported_networks import FEATURES, contract_config, 
 from training.cli.main import main
 from training.export.batch_graph import is_bit_identical, make_batch_graph
 from training.export.onnx_forecaster import input_feed, open_session
-from training.export.parity import MAX_RELATIVE_ERROR, check_parity
+from training.export.parity import MAX_PARITY_ERROR, check_parity
 from training.export.to_onnx import export_graph
 from training.fitting.npz import unpack_arrays
 from training.network.config import ModelConfig
@@ -62,7 +62,7 @@ def test_an_unrolled_graph_gives_the_bits_of_the_other_in_every_batch(case):
     assert second.model
     assert "LSTM" in count_operators(case.model)
     assert "LSTM" not in count_operators(second.model)
-    assert check_parity(second.model, case.parity) <= MAX_RELATIVE_ERROR
+    assert check_parity(second.model, case.parity) <= MAX_PARITY_ERROR
     arrays = unpack_arrays(case.parity)
     windows, times = np.resize(arrays["window_257"], (1000, case.config.rows, FEATURES)), np.resize(arrays["time_257"], 1000)
     one, other = open_session(case.model), open_session(second.model)
@@ -97,7 +97,7 @@ def test_a_changed_weight_is_seen_in_the_bits_and_a_wrong_one_in_the_parity(monk
         kernel.CopyFrom(onnx.numpy_helper.from_array(change(onnx.numpy_helper.to_array(kernel)), kernel.name))
         data = changed.SerializeToString()
         assert not is_bit_identical(case.model, data, case.parity)
-        assert (check_parity(data, case.parity) > MAX_RELATIVE_ERROR) == (seen == "parity")
+        assert (check_parity(data, case.parity) > MAX_PARITY_ERROR) == (seen == "parity")
         with monkeypatch.context() as patched:
             patched.setattr("training.export.batch_graph.export_graph", lambda *_, data=data, **__: data)
             if seen == "bits":

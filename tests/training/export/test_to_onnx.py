@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from mods_grpc.artifact import check_graph
-from mods_grpc.artifact.parity import window_relative_error
+from mods_grpc.artifact.parity import parity_error
 from mods_grpc.errors import ArtifactError, DataError
 from tests.support.training.exported_networks import (
     FEATURES,
@@ -25,7 +25,7 @@ from tests.support.training.exported_networks import (
     make_scaler,
     run_graph,
 )
-from training.export.parity import MAX_RELATIVE_ERROR, check_parity
+from training.export.parity import MAX_PARITY_ERROR, check_parity
 from training.export.to_onnx import check_model, export_graph
 from training.fitting.npz import pack_arrays, unpack_arrays
 from training.network.config import MODEL_TYPES, ModelConfig
@@ -44,7 +44,7 @@ def case(request):
 
 
 def test_forecasts_what_keras_forecasts(case):
-    assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
+    assert check_parity(case.model, case.parity) <= MAX_PARITY_ERROR
 
 
 def test_holds_no_loop_and_the_recurrent_operators_its_name_promises(case):
@@ -65,12 +65,12 @@ def test_gives_quantiles_as_a_second_output(model_type):
     shapes = {node.name: node.shape for node in session.get_outputs()}
     assert shapes == {"forecast": ["batch", 4, FEATURES], "quantiles": ["batch", 4, FEATURES, 3]}
     arrays = unpack_arrays(case.parity)
-    windows, expected = arrays["window_257"], arrays["quantiles_257"]
+    windows, expected, unit = (arrays[f"{kind}_257"] for kind in ("window", "quantiles", "quantiles_unit"))
     quantiles, forecast = session.run(["quantiles", "forecast"], {"window": windows})
     np.testing.assert_array_equal(forecast, quantiles[..., 1])
     assert (np.diff(quantiles, axis=-1) >= 0).all()
     for level in range(3):
-        assert window_relative_error(quantiles[..., level], expected[..., level], windows) <= MAX_RELATIVE_ERROR
+        assert parity_error(quantiles[..., level], expected[..., level], unit[..., level]) <= MAX_PARITY_ERROR
 
 
 def test_takes_a_window_and_gives_a_forecast_in_a_free_batch(case):
@@ -121,7 +121,7 @@ def test_stays_finite_on_absurd_windows(case):
 )
 def test_preprocessing_is_inside_the_graph(model_type, transform, delta):
     case = make_case(ModelConfig(model_type=model_type, blocks=8, transform=transform, model_delta=delta))
-    assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
+    assert check_parity(case.model, case.parity) <= MAX_PARITY_ERROR
     absurd = np.full((1, case.config.rows, FEATURES), 1e300)
     assert np.isfinite(run_graph(case.model, absurd)).all()
 
@@ -156,12 +156,12 @@ def test_parity_notices_a_changed_weight(case):
     values = onnx.numpy_helper.to_array(kernel).copy()
     values.flat[:: max(1, values.size // 16)] += 0.5
     kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
-    assert check_parity(model.SerializeToString(), case.parity) > MAX_RELATIVE_ERROR
+    assert check_parity(model.SerializeToString(), case.parity) > MAX_PARITY_ERROR
 
 
 def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
     arrays = unpack_arrays(case.parity)
-    shapes = {"window": (13, FEATURES), "time": (), "forecast": (4, FEATURES)}
+    shapes = {"window": (13, FEATURES), "time": (), "forecast": (4, FEATURES), "forecast_unit": (4, FEATURES)}
     expected = {f"{kind}_{batch}": (batch, *shape) for batch in (1, 3, 257) for kind, shape in shapes.items()}
     assert {name: array.shape for name, array in arrays.items()} == expected
     times = {array.dtype for name, array in arrays.items() if name.startswith("time")}
@@ -172,10 +172,10 @@ def test_parity_vectors_hold_windows_and_forecasts_of_three_batches(case):
 def test_quantiles_are_held_against_keras_too():
     case = make_case(ModelConfig(model_type="MLP", steps_ahead=4, blocks=8, quantiles="0.1,0.5,0.75"))
     arrays = unpack_arrays(case.parity)
-    assert arrays["quantiles_3"].shape == (3, 4, FEATURES, 3)
-    assert check_parity(case.model, case.parity) <= MAX_RELATIVE_ERROR
-    arrays["quantiles_257"][200, 3, 1, 2] *= 1.001
-    assert check_parity(case.model, pack_arrays(arrays)) > 1e-4
+    assert arrays["quantiles_3"].shape == arrays["quantiles_unit_3"].shape == (3, 4, FEATURES, 3)
+    assert check_parity(case.model, case.parity) <= MAX_PARITY_ERROR
+    arrays["quantiles_257"][200, 3, 1, 2] += 1e-3 * arrays["quantiles_unit_257"][200, 3, 1, 2]
+    assert check_parity(case.model, pack_arrays(arrays)) == pytest.approx(1e-3, rel=0.01)
     with pytest.raises(DataError, match="parity vectors hold"):
         check_parity(case.model, pack_arrays({name: array for name, array in arrays.items() if "quantiles" not in name}))
 

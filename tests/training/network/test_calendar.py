@@ -14,8 +14,8 @@ from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.data.windows import make_samples
 from training.export.onnx_forecaster import open_graph
-from training.export.parity import MAX_RELATIVE_ERROR, check_parity, make_parity_vectors
-from training.export.raw_function import compile_forecaster
+from training.export.parity import MAX_PARITY_ERROR, check_parity, make_parity_vectors
+from training.export.raw_function import compile_forecaster, compile_outputs
 from training.export.to_onnx import export_graph
 from training.fitting.fit import fit
 from training.network.architectures import build
@@ -68,10 +68,10 @@ def test_every_model_sees_the_time_and_its_graph_forecasts_what_keras_does(model
         if layer.name == "calendar":  # it starts at nothing
             layer.set_weights([np.random.default_rng(1).normal(0, 0.1, weight.shape) for weight in layer.get_weights()])
     scaler = a_scaler(config)
-    keras_forecast = compile_forecaster(network, config, scaler, FEATURES)
+    outputs = compile_outputs(network, config, scaler, FEATURES)
     windows, times = some_windows(config)
     model = export_graph(network, config, scaler, FEATURES)
-    assert check_parity(model, make_parity_vectors(keras_forecast, windows, times)) <= MAX_RELATIVE_ERROR
+    assert check_parity(model, make_parity_vectors(outputs, scaler, windows, times)) <= MAX_PARITY_ERROR
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     assert [(node.name, node.type, node.shape) for node in session.get_inputs()] == [
         ("window", "tensor(double)", ["batch", 9, FEATURES]),
