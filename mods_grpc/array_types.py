@@ -12,5 +12,7 @@ Integers = NDArray[np.int64]
 Indices = NDArray[np.intp]
 """Positions along an axis of an array."""
 Bools = NDArray[np.bool_]
+Hashes = NDArray[np.uint64]
+"""Hashes of values, by `mods_grpc.features.hashing`."""
 
 NANOS_PER_SECOND = 1_000_000_000

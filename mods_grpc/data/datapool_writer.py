@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
 from math import isnan
 from pathlib import Path
@@ -16,10 +16,13 @@ from mods_grpc.atomic_file import errors_named, sync_folder
 from mods_grpc.data.datapool_layout import JOIN_COLUMNS, day_file, format_window_slide, series_folder, unfinished_folders
 from mods_grpc.errors import DataError
 from mods_grpc.features import AggregateRow
-from mods_grpc.features.definitions import FEATURES, Feature, Kind
+from mods_grpc.features.definitions import FEATURES, Definition, Feature, Kind
 
 BUFFERED_CHARACTERS = 64 << 20
 MISSING = '""'
+_REAL_KINDS = frozenset({Kind.MEAN, Kind.BALANCE})  # others are whole numbers
+_WHOLE_TEXTS: Mapping[float, str] = {float(number): str(number) for number in range(4_096)}  # of nearly all cells, for speed
+_NO_TEXTS: Mapping[float, str] = {}
 _MAX_SYNCED_FILES = 1_000  # more are synced with the whole file system
 
 
@@ -38,7 +41,7 @@ class DatapoolWriter:
         root: A new or empty folder.
         window_seconds: Length of the windows.
         slide_seconds: Their slide.
-        protocols: Protocols to write.
+        definition: Columns to write, in the order of `FEATURES`, whatever their order in the definition.
         by_series: Whether each series has its own folder.
 
     Raises:
@@ -46,21 +49,20 @@ class DatapoolWriter:
         OSError: It can't be created.
     """
 
-    def __init__(
-        self, root: Path, window_seconds: int, slide_seconds: int, protocols: Collection[str], *, by_series: bool
-    ) -> None:
+    def __init__(self, root: Path, window_seconds: int, slide_seconds: int, definition: Definition, *, by_series: bool) -> None:
         self.rows = 0
         self.files: set[Path] = set()
         self.leftover: Path | None = None
         self._window_ns = window_seconds * NANOS_PER_SECOND
         self._window_slide = format_window_slide(window_seconds, slide_seconds)
         self._by_series = by_series
-        self._features: dict[str, list[Feature]] = {protocol: [] for protocol in protocols}
+        chosen = set(definition.features)
+        self._features: defaultdict[str, list[Feature]] = defaultdict(list)
         for feature in FEATURES:
-            if feature.protocol in self._features:
+            if feature in chosen:
                 self._features[feature.protocol].append(feature)
         self._keys = {
-            protocol: [(feature.key, feature.measure.kind is Kind.MEAN) for feature in features]
+            protocol: [(feature.key, _NO_TEXTS if feature.measure.kind in _REAL_KINDS else _WHOLE_TEXTS) for feature in features]
             for protocol, features in self._features.items()
         }
         self._buffers: defaultdict[Path, list[str]] = defaultdict(list)
@@ -116,8 +118,9 @@ class DatapoolWriter:
             root = self._root / series_folder(row.series) if self._by_series else self._root
             paths = {protocol: day_file(root, protocol, start, self._window_slide) for protocol in self._features}
             self._paths[day] = paths
+        values = row.values
         for protocol, keys in self._keys.items():
-            cells = "\t".join([_cell(row.values[key], is_mean=is_mean) for key, is_mean in keys])
+            cells = "\t".join([texts.get(values[key]) or _cell(values[key], texts) for key, texts in keys])
             self._buffers[paths[protocol]].append(f"{times}\t{cells}\n")
             self._buffered += len(cells) + len(times)
         self.rows += 1
@@ -175,7 +178,7 @@ class DatapoolWriter:
             sync_folder(folder)
 
 
-def _cell(value: float, *, is_mean: bool) -> str:
+def _cell(value: float, texts: Mapping[float, str]) -> str:
     if isnan(value):
         return MISSING
-    return repr(value) if is_mean else str(int(value))
+    return str(int(value)) if texts and value.is_integer() else repr(value)

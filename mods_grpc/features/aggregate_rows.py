@@ -5,6 +5,17 @@ from typing import Any, NamedTuple
 
 MAX_PUBLIC_ADDRESSES = 64
 
+_NUMBERS = (
+    "added",
+    "late",
+    "before_begin",
+    "ahead",
+    "unwanted",
+    "over_series_limit",
+    "partly_over_limit",
+    "partly_late",
+)
+
 
 class AggregateRow(NamedTuple):
     """A complete window of a series.
@@ -13,7 +24,7 @@ class AggregateRow(NamedTuple):
         series: Name of the series: `site`, a subnet, an address or a sensor, by `group_by`.
         start_ns: Start of the window, nanoseconds since 1970.
         values: By feature key, such as `conn|in_count_uid`, in the definition's order: counts, sums and distinct values
-            of nothing are 0; a mean of nothing is NaN.
+            of nothing are 0; a mean of nothing is NaN, as is a balance, and what needs a memory of keys before it has learned.
     """
 
     series: str
@@ -27,17 +38,19 @@ class AggregatorCounters:
 
     Attributes:
         added: Counted for at least one series.
-        late: Of a time whose windows were complete already.
-        before_begin: Before the begin that was asked for.
+        late: Of a time whose windows were complete already: that of the start, but of logging where own columns are wanted.
+        before_begin: Before the begin that was asked for, by the same time.
         ahead: More than an hour ahead of all others until the end; never counted.
         remote_by_protocol: Without a local end.
         unwanted: Of a protocol that no feature uses.
         over_series_limit: Of new series when there were too many.
         partly_over_limit: Those of `added` that count for one of their two series alone, because there were too many.
+        partly_late: Those of `added` that count for own columns alone, because the windows of their start were complete already.
         unflagged_remote: Those of `remote_by_protocol` whose log has no local flags, where no networks were given.
         public_local: Addresses that the log's flags call local although they are outside the local networks, which are those that
             were given or else the private ones; the first `MAX_PUBLIC_ADDRESSES`.
-        oldest_ns: Time of the oldest record that was added, nanoseconds since 1970; 0 before the first.
+        oldest_ns: Earliest time at which a record counts, nanoseconds since 1970: its start, or the time of logging if it counts
+            for own columns alone; 0 before the first.
     """
 
     added: int = 0
@@ -48,6 +61,7 @@ class AggregatorCounters:
     unwanted: int = 0
     over_series_limit: int = 0
     partly_over_limit: int = 0
+    partly_late: int = 0
     unflagged_remote: dict[str, int] = field(default_factory=dict)
     public_local: set[str] = field(default_factory=set, compare=False)
     oldest_ns: int = 0
@@ -71,7 +85,7 @@ class AggregatorCounters:
 
     def add_counted(self, other: "AggregatorCounters") -> None:
         """Add the numbers of other records."""
-        for name in ("added", "late", "before_begin", "ahead", "unwanted", "over_series_limit", "partly_over_limit"):
+        for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for protocol, number in other.remote_by_protocol.items():
             self.add_remote(protocol, number, unflagged=other.unflagged_remote.get(protocol, 0))

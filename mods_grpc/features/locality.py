@@ -41,6 +41,9 @@ class GroupBy(StrEnum):
     SENSOR = "sensor"
 
 
+_HOST, _SITE = GroupBy.HOST, GroupBy.SITE  # looked up for every record
+
+
 def parse_networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
     """Parse networks in CIDR form; a plain address is a network of one address.
 
@@ -113,9 +116,10 @@ class Locality:
 
     def network_of(self, address: str) -> Network | None:
         """Return the smallest local network that contains an address; None if it is remote or not an address."""
-        if address in self._network_cache:
+        try:
             return self._network_cache[address]
-        network = None
+        except KeyError:
+            network = None
         if (packed := address_bytes(address)) is not None:
             family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
             number = int.from_bytes(packed)
@@ -142,14 +146,18 @@ class Locality:
         return "out" if orig else None
 
     def series_names(self, record: Record, direction: str) -> tuple[str, ...]:
-        """Return the series that a record counts for: for an internal one the hosts or subnets of both its ends."""
-        if self.group_by is GroupBy.SITE:
+        """Return the series that a record counts for: for an internal one the hosts or subnets of originator and responder."""
+        group_by = self.group_by
+        if group_by is _HOST and direction != "internal":  # the most frequent first
+            return (record.resp_h if direction == "in" else record.orig_h,)
+        if group_by is _SITE:
             return (SITE,)
-        if self.group_by is GroupBy.SENSOR:
+        if group_by is GroupBy.SENSOR:
             return (record.sensor or UNKNOWN_SENSOR,)
-        ends = {"in": (record.resp_h,), "out": (record.orig_h,), "internal": (record.orig_h, record.resp_h)}[direction]
-        names = tuple(map(self.series_of_address, ends))
-        return names if len(names) == 1 or names[0] != names[1] else names[:1]
+        if direction != "internal":
+            return (self.series_of_address(record.resp_h if direction == "in" else record.orig_h),)
+        first, second = self.series_of_address(record.orig_h), self.series_of_address(record.resp_h)
+        return (first,) if first == second else (first, second)
 
     def series_of_address(self, address: str) -> str:
         """Return the series of a local address if series are hosts or subnets."""

@@ -106,4 +106,9 @@ class Watermark:
         """Replace the state by what `state` returned."""
         self._latest = [int(logged) for logged in state["seen"]]
         self.value_ns, self.latest_ns = self._latest[0], int(state["latest"])
-        self._held = [RECORD_TYPES[protocol](**fields) for protocol, fields in state["held"]]
+        self._held = [RECORD_TYPES[protocol](**_with_tuples(fields)) for protocol, fields in state["held"]]
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record, of which JSON makes lists where several values are a tuple."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

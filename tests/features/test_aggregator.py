@@ -3,12 +3,15 @@
 import json
 import math
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
 
 from mods_grpc.errors import DataError
 from mods_grpc.features import ALL_FEATURES, Aggregator, AggregatorOptions, Conn, Definition, Dns, GroupBy, Ssh
+from mods_grpc.features.definitions import Feature, Kind, Measure
+from mods_grpc.features.presets import PRESETS
 from tests.support.ids.log_records import SECOND, START, random_records
 
 HOUR = 3_600 * SECOND
@@ -55,15 +58,15 @@ def test_each_row_comes_once_when_its_window_is_complete():
     assert aggregator.advance(START) == []
 
 
-def test_without_records_counts_are_zero_and_means_are_missing():
+def test_without_records_counts_are_zero_and_means_balances_and_what_is_not_learned_are_missing():
     aggregator = make_aggregator(begin_ns=START)
     aggregator.add(Ssh(ts=START, uid="C", orig_h="8.8.8.8", resp_h="10.0.0.1"))
     (row,) = aggregator.advance(START + HOUR)
     assert row.values["ssh|in"] == 1
-    nothing = {key: value for key, value in row.values.items() if key != "ssh|in"}
-    assert {key for key, value in nothing.items() if math.isnan(value)} == {
-        f"conn|{direction}_avg_duration" for direction in ("in", "out", "internal")
-    }
+    nothing = {key: value for key, value in row.values.items() if key not in {"ssh|in", "ssh|in_distinct_hosts"}}
+    missing = {key.partition("_")[2] for key, value in nothing.items() if math.isnan(value)}
+    new = {"new_hosts", "new_host_connections", "new_host_bytes", "new_domains", "new_server_names"}
+    assert missing == {"avg_duration", "producer_consumer_ratio"} | new
     assert all(value == 0 for value in nothing.values() if not math.isnan(value))
 
 
@@ -100,6 +103,183 @@ def test_late_records_are_dropped_and_counted_and_all_windows_of_a_slide_agree()
     assert aggregator.counters.late == 1
     rows = aggregator.advance(START + 3 * HOUR)
     assert [row.values["conn|in_count_uid"] for row in rows][:5] == [2, 2, 2, 2, 0]
+
+
+def own_aggregator(*names, **options):
+    return make_aggregator(*(f"conn|{name}" for name in names), **{"window_seconds": 600, "begin_ns": START} | options)
+
+
+def test_a_connection_counts_for_own_columns_when_it_ends_and_for_the_datapools_when_it_starts():
+    aggregator = own_aggregator("in_count_uid", "in_connections")
+    aggregator.add(conn(100, duration=1_800 * SECOND))
+    rows = aggregator.advance(START + 3_600 * SECOND)
+    assert [list(row.values.values()) for row in rows] == [[1, 0], [0, 0], [0, 0], [0, 1], [0, 0], [0, 0]]
+
+
+def test_a_connection_that_ends_in_an_open_pane_is_partly_late_if_its_start_is_in_a_closed_one():
+    aggregator = own_aggregator("in_count_uid", "in_connections")
+    aggregator.add(conn(10))
+    aggregator.advance(START + 1_800 * SECOND)
+    assert aggregator.add(conn(100, duration=1_800 * SECOND))
+    assert not aggregator.add(conn(100, duration=1_600 * SECOND))
+    assert aggregator.add(conn(1_800, duration=SECOND))
+    counters = aggregator.counters
+    assert (counters.added, counters.late, counters.partly_late) == (3, 1, 1)
+    assert [list(row.values.values()) for row in aggregator.advance(START + 2_400 * SECOND)] == [[1, 2]]
+
+
+def test_where_own_columns_alone_are_wanted_no_connection_is_partly_late():
+    aggregator = own_aggregator("in_connections")
+    aggregator.add(conn(10))
+    aggregator.advance(START + 1_800 * SECOND)
+    assert aggregator.add(conn(100, duration=1_800 * SECOND))
+    assert (aggregator.counters.partly_late, aggregator.counters.late) == (0, 0)
+
+
+def test_a_connection_over_the_begin_counts_for_own_columns_alone():
+    aggregator = own_aggregator("in_count_uid", "in_connections")
+    assert aggregator.add(conn(-100, duration=200 * SECOND))
+    assert not aggregator.add(conn(-100, duration=50 * SECOND))
+    counters = aggregator.counters
+    assert (counters.added, counters.before_begin, counters.partly_late) == (1, 1, 0)
+    assert [list(row.values.values()) for row in aggregator.advance(START + 600 * SECOND)] == [[0, 1]]
+    assert counters.oldest_ns == START + 100 * SECOND
+
+
+def test_own_columns_of_a_window_begin_with_the_first_record_that_was_logged_in_it():
+    aggregator = make_aggregator("conn|in_connections", window_seconds=600)
+    aggregator.add_many([conn(0, duration=7_000 * SECOND), conn(6_500, duration=SECOND)])
+    assert aggregator.advance(START + 9_000 * SECOND)[0].start_ns == START + 6_600 * SECOND
+
+
+@pytest.mark.parametrize("group_by", ["host", "subnet", "site"])
+def test_an_internal_connection_counts_for_the_originator_in_own_columns(group_by):
+    aggregator = own_aggregator("internal_count_uid", "internal_connections", group_by=GroupBy(group_by))
+    aggregator.add(conn(0, "10.0.0.1", "10.0.9.9"))
+    rows = {row.series: list(row.values.values()) for row in aggregator.advance(START + 600 * SECOND)}
+    by_host = {"10.0.0.1": [1, 1], "10.0.9.9": [1, 0]}
+    assert rows == {"host": by_host, "subnet": {"10.0.0.0/24": [1, 1], "10.0.9.0/24": [1, 0]}, "site": {"site": [1, 1]}}[group_by]
+
+
+OUTWARD = ("conn|out_connections", "conn|out_new_hosts", "dns|internal_new_domains")
+
+
+def outward_values(records, series, hours):
+    """Return the values of a host's windows of an hour, as text, at once and with a restart after each; both are the same."""
+    options = {"group_by": GroupBy.HOST, "begin_ns": START, "window_seconds": 3_600, "slide_seconds": 3_600}
+    texts = []
+    for restarts in (False, True):
+        aggregator = make_aggregator(*OUTWARD, **options)
+        aggregator.add_many(records)
+        rows = []
+        for hour in range(1, hours + 1):
+            rows += aggregator.advance(START + hour * HOUR)
+            if restarts:
+                restarted = make_aggregator(*OUTWARD, **options)
+                restarted.restore(aggregator.save())
+                aggregator = restarted
+        texts.append([repr(list(row.values.values())) for row in rows if row.series == series])
+    assert texts[0] == texts[1]
+    return texts[0]
+
+
+@pytest.mark.parametrize(
+    "quiet",
+    [
+        lambda hour: conn(hour * 3_600, "10.0.0.7", "10.0.0.5", resp_p=445),
+        lambda hour: conn(hour * 3_600, "8.8.8.8", "10.0.0.5", resp_p=445),
+        lambda hour: Dns(ts=START + hour * HOUR, orig_h="10.0.0.7", resp_h="10.0.0.5", query="a.example"),
+        lambda hour: Dns(ts=START + hour * HOUR, orig_h="10.0.0.5", resp_h="8.8.8.8", query="a.example"),
+    ],
+    ids=["file server", "exposed server", "resolver", "asks names alone"],
+)
+def test_a_host_that_only_answered_is_judged_from_its_first_connection_on(quiet):
+    records = [quiet(hour) for hour in range(5)] + [conn(5 * 3_600, "10.0.0.5", "203.0.113.9")]
+    assert outward_values(records, "10.0.0.5", 6) == ["[0.0, nan, nan]", *["[0.0, 0.0, 0.0]"] * 4, "[1.0, 1.0, 0.0]"]
+
+
+def test_all_that_a_host_does_is_new_when_it_comes_after_an_hour_of_others():
+    records = [conn(hour * 3_600, "10.0.0.7", "8.8.8.8") for hour in range(3)]
+    records += [conn(9_000, "10.0.0.5", host) for host in ("8.8.8.8", "9.9.9.9")]
+    assert outward_values(records, "10.0.0.5", 3) == ["[2.0, 2.0, 0.0]"]
+    assert outward_values(records[2:], "10.0.0.5", 3) == ["[2.0, nan, nan]"]
+
+
+def test_a_host_that_is_only_there_takes_a_place_among_the_series():
+    aggregator = own_aggregator("internal_connections", group_by=GroupBy.HOST, max_series=1)
+    assert aggregator.add(conn(0, "10.0.0.1", "10.0.0.2"))
+    assert aggregator.add(conn(0, "10.0.0.3", "10.0.0.1"))
+    assert not aggregator.add(conn(0, "10.0.0.3", "10.0.0.2"))
+    counters = aggregator.counters
+    assert (counters.added, counters.partly_over_limit, counters.over_series_limit) == (2, 2, 1)
+
+
+def test_a_series_is_there_with_zeros_if_it_has_records_of_directions_without_columns():
+    aggregator = own_aggregator("out_connections", "out_new_hosts", group_by=GroupBy.HOST)
+    aggregator.add_many([conn(0), conn(3_700, "10.0.0.1", "8.8.8.8")])
+    rows = aggregator.advance(START + 4_200 * SECOND)
+    assert [row.values["conn|out_connections"] for row in rows] == [0, 0, 0, 0, 0, 0, 1]
+    assert repr([row.values["conn|out_new_hosts"] for row in rows]) == "[nan, nan, nan, nan, nan, nan, 1.0]"
+
+
+def test_balance_largest_and_remote_hosts():
+    names = ("out_producer_consumer_ratio", "out_max_bytes", "out_distinct_hosts", "in_distinct_hosts", "out_distinct_host_ports")
+    aggregator = own_aggregator(*names)
+    aggregator.add_many(
+        [
+            conn(0, "10.0.0.1", "8.8.8.8", orig_bytes=30, resp_bytes=20, resp_p=80),
+            conn(1, "10.0.0.2", "8.8.8.8", orig_bytes=45, resp_p=443),
+            conn(2, "10.0.0.2", "8.8.8.8", resp_bytes=5, resp_p=443),
+            conn(3, "9.9.9.9", "10.0.0.1"),
+            conn(4, "1.1.1.1", "10.0.0.1"),
+        ]
+    )
+    (row,) = aggregator.advance(START + 600 * SECOND)
+    assert list(row.values.values()) == [0.5, 45, 1, 2, 2]
+
+
+def test_what_is_new_is_new_once_and_counts_in_all_windows_with_its_pane():
+    names = [f"conn|out_{name}" for name in ("new_hosts", "new_host_connections", "new_host_bytes", "max_host_bytes")]
+    aggregator = make_aggregator(*names, window_seconds=1_200, begin_ns=START)
+    a, b = {"orig": "10.0.0.1", "resp": "8.8.8.8"}, {"orig": "10.0.0.1", "resp": "9.9.9.9"}
+    aggregator.add_many(
+        [conn(0, **a), conn(4_300, **a, orig_bytes=7), conn(4_300, **b, orig_bytes=2), conn(4_400, **b, orig_bytes=3)]
+    )
+    aggregator.add_many([conn(4_900, **b, orig_bytes=4), conn(4_900, **a)])
+    rows = aggregator.advance(START + 6_600 * SECOND)
+    values = {(row.start_ns - START) // SECOND: list(row.values.values()) for row in rows}
+    assert math.isnan(values[3_000][0])
+    assert {start: values[start] for start in (3_600, 4_200, 4_800, 5_400)} == {
+        3_600: [1, 2, 5, 7],
+        4_200: [1, 2, 5, 9],
+        4_800: [0, 0, 0, 4],
+        5_400: [0, 0, 0, 0],
+    }
+
+
+@pytest.mark.parametrize("is_one_message", [False, True])
+def test_names_below_a_domain_count_once_in_any_case_and_not_those_of_addresses_and_local_hosts(is_one_message):
+    aggregator = make_aggregator("dns|out_max_subdomains", window_seconds=600)
+    names = ["www.example.com", "WWW.eXample.com.", "Www.Example.Com", "api.example.com"]
+    names += [f"{number}.0.0.10.in-addr.arpa" for number in range(9)] + [f"printer.{number}.local" for number in range(9)]
+    names += [f"{number}._tcp.LOCAL." for number in range(9)]
+    for query in [tuple(names)] if is_one_message else names:
+        aggregator.add(Dns(ts=START, orig_h="10.0.0.1", resp_h="8.8.8.8", query=query))
+    (row,) = aggregator.advance(START + 600 * SECOND)
+    assert row.values == {"dns|out_max_subdomains": 2}
+
+
+def test_a_message_of_several_names_counts_each_with_its_own_subdomain():
+    domains = (
+        Feature("dns", "out", Measure(kind.value, kind, "domain", "query", "x")) for kind in (Kind.NEW_COUNT, Kind.TOP_DISTINCT)
+    )
+    aggregator = Aggregator(Definition(tuple(domains)), AggregatorOptions(window_seconds=600, begin_ns=START))
+    dns = {"orig_h": "10.0.0.1", "resp_h": "8.8.8.8"}
+    names = ("a.one.example", "b.one.example", "two.example")
+    aggregator.add(Dns(ts=START, **dns))
+    aggregator.add_many(Dns(ts=START + HOUR, query=names, transactions=number, **dns) for number in (3, 0))
+    rows = aggregator.advance(START + HOUR + 600 * SECOND)
+    assert list(rows[-1].values.values()) == [3, 2]
 
 
 def test_a_series_idle_for_longer_than_the_timeout_is_missing_and_not_zero():
@@ -211,7 +391,15 @@ def test_a_state_of_other_windows_or_a_damaged_one_is_rejected():
     with pytest.raises(DataError, match="other features, windows or networks"):
         make_aggregator(window_seconds=600).restore(aggregator.save())
     state = json.loads(aggregator.save())
-    for damaged in ({"panes": [[1, "site", 99, "in", []]]}, {"panes": [[1, "site", 0, "in", []]]}, {"active": 3}, {"next": "x"}):
+    for damaged in (
+        {"panes": [[1, "site", 99, "in", 0, []]]},
+        {"panes": [[1, "site", 0, "in", 0, []]]},
+        {"panes": [[1, "site", 6, "in", 0, []]]},
+        {"panes": [[1, "site", 0, "in", 2, []]]},
+        {"active": 3},
+        {"next": "x"},
+        {"memories": [["site", 1, {}, [["conn", "out", "resp_h", "AAAA", "", ""]]]]},
+    ):
         with pytest.raises(DataError, match="damaged"):
             make_aggregator(begin_ns=START).restore(json.dumps(state | damaged).encode())
 
@@ -230,7 +418,7 @@ def test_the_order_of_records_makes_no_difference():
 
 def test_sums_of_tumbling_windows_equal_the_sliding_ones():
     records = random_records(9, 3_000, 3 * 3_600)
-    sums = [feature.key for feature in ALL_FEATURES.features if feature.measure.kind.value not in {"mean", "distinct"}]
+    sums = [feature.key for feature in ALL_FEATURES.features if feature.measure.kind.value in {"count", "sum", "true", "false"}]
     tumbling, sliding = (make_aggregator(*sums, window_seconds=window, begin_ns=START) for window in (600, 3_600))
     parts, wholes = Counter(), {}
     for aggregator in (tumbling, sliding):
@@ -259,3 +447,45 @@ def test_a_slide_above_the_window_or_an_invalid_network_is_rejected():
         AggregatorOptions(window_seconds=60, slide_seconds=120)
     with pytest.raises(DataError, match="not a network"):
         AggregatorOptions(local_networks=("10.0.0.0/99",))
+
+
+def scan(hour, number):
+    """Connections and lookups of one host, all with hosts and names of this hour alone."""
+    for index in range(number):
+        ts = START + hour * HOUR + index * SECOND // 2
+        ends = {"orig_h": "10.0.0.1", "resp_h": f"198.{hour}.{index >> 8}.{index & 255}"}
+        yield Conn(ts=ts, resp_p=index, orig_bytes=index, **ends)
+        yield Dns(ts=ts, query=f"{index}.{hour}.example", **ends)
+
+
+def test_the_state_of_a_host_that_scans_all_day_does_not_grow():
+    options = AggregatorOptions(group_by=GroupBy.HOST, slide_seconds=3_600, distinct_limit=500)
+    aggregator = Aggregator(ALL_FEATURES, options)
+    sizes = []
+    for hour in range(12):
+        aggregator.add_many(scan(hour, 1_500))
+        aggregator.advance(START + hour * HOUR)
+        sizes.append(len(aggregator.save()))
+    assert max(sizes[4:]) < 1.01 * sizes[4] < 1_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_10_000_hosts_take_less_than_40_kib_each():
+    draw = random.Random(1)
+    aggregator = Aggregator(Definition.of(PRESETS["outward"].keys), AggregatorOptions(group_by=GroupBy.HOST))
+    tracemalloc.start()
+    for pane in range(8):
+        ts = START + 600 * pane * SECOND
+        for number in range(10_000):
+            host = f"10.0.{number >> 8}.{number & 255}"
+            for _ in range(8):
+                resp = f"198.51.{number & 255}.{int(draw.random() ** 3 * 250)}"
+                aggregator.add(Conn(ts=ts, orig_h=host, resp_h=resp, resp_p=443, orig_bytes=1_000))
+            for _ in range(4):
+                aggregator.add(Dns(ts=ts, orig_h=host, resp_h="10.255.0.1", query=f"www.{int(draw.random() ** 3 * 200)}.example"))
+        aggregator.advance(ts)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(aggregator._active) == 10_000
+    assert 5 * 1_024 < size / 10_000 < 40 * 1_024

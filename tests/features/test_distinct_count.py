@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.features.distinct_count import STANDARD_ERROR, DistinctCounter, count_union
+from mods_grpc.features.hashing import hash_values, shorten
 
 
 def counter_of(values, limit=100):
@@ -42,18 +43,42 @@ def test_merging_equals_adding_the_values():
         assert merged.state() == counter_of(values, limit).state()
 
 
+@pytest.mark.parametrize("limit", [10, 100_000])
+def test_a_counter_of_hashes_is_that_of_the_values(limit):
+    values = [*range(2_000), *range(500), "x" * 10_000, "x" * 10_000]
+    of_hashes = DistinctCounter.of_hashes(hash_values(map(shorten, values)), limit)
+    assert of_hashes.state() == counter_of(values, limit).state()
+
+
+def test_a_compact_counter_takes_8_bytes_a_value_and_holds_no_long_text():
+    counter = counter_of(["x" * 100_000, *range(100)], 200)
+    assert all(len(str(value)) < 100 for value in counter._buffer)
+    counter.compact()
+    assert (counter._buffer, counter._hashes.nbytes) == (set(), 8 * 101)
+
+
 def test_a_state_is_restored_and_a_damaged_one_rejected():
     for counter in (counter_of(range(50)), counter_of(range(500))):
         again = DistinctCounter.restore(counter.state(), 100)
         again.add("more")
         counter.add("more")
         assert again.count() == counter.count()
-    for damaged in ("AAAA", [1 << 64], [-1], "(" * 20_480):
-        with pytest.raises(ValueError, match=r"not the registers|not hashes"):
+    registers = counter_of(range(500)).state()[1]
+    for damaged in (
+        "AAAA",
+        ["registers", "AAAA"],
+        ["registers", "(" * 20_480],
+        ["hashes", "AAAA"],
+        ["hashes", 3],
+        ["other", registers],
+    ):
+        with pytest.raises(ValueError, match=r"."):
             DistinctCounter.restore(damaged, 100)
 
 
 def test_the_registers_take_16_kib():
-    registers = counter_of(range(1_000), 10)._registers
+    counter = counter_of(range(1_000), 10)
+    counter.compact()
+    registers = counter._registers
     assert isinstance(registers, np.ndarray)
     assert registers.nbytes == 16_384

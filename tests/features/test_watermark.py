@@ -1,10 +1,15 @@
 """The watermark: no single record advances it, whatever the order, and no gap stops it."""
 
+import dataclasses
+import json
+import typing
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mods_grpc.features import Conn, Ssh
+from mods_grpc.features.records import RECORD_TYPES
 from mods_grpc.features.watermark import Watermark
 from tests.support.ids.log_records import SECOND, START
 
@@ -79,6 +84,23 @@ def test_a_restored_watermark_passes_on_the_same_records(times, cut):
     second.restore(first.state())
     passed += [one for time in times[cut:] for one in second.hold_or_pass(ssh(time))]
     assert passed + second.flush() == whole
+
+
+SAMPLES = {str: "x", int: START, bool: True, tuple[str, ...]: ("a.example", "b.example")}
+
+
+@pytest.mark.parametrize("kind", RECORD_TYPES.values(), ids=RECORD_TYPES)
+def test_a_held_record_is_the_same_after_a_restart_whatever_values_it_has(kind):
+    fields = dataclasses.fields(kind)
+    choices = {field.name: typing.get_args(field.type) or (field.type,) for field in fields}
+    record = kind(**{name: SAMPLES[types[0] if types[0] in SAMPLES else types[1]] for name, types in choices.items()})
+    several = kind(**{name: SAMPLES[max(set(types) & SAMPLES.keys(), key=str)] for name, types in choices.items()})
+    watermark = Watermark()
+    for held in (record, several):
+        watermark.hold_or_pass(held)
+    restored = Watermark()
+    restored.restore(json.loads(json.dumps(watermark.state())))
+    assert restored.flush() == [record, several]
 
 
 def test_at_most_two_records_are_held():

@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser
-from tests.support.alerts.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, UPDATE, hostile_alerts, hostile_notices
+from tests.support.alerts.sample_alerts import (
+    ALERT,
+    CLEARED,
+    END,
+    HOST,
+    NOTICE,
+    RULE,
+    RULE_END,
+    UPDATE,
+    hostile_alerts,
+    hostile_notices,
+    hostile_rule_alerts,
+)
 
 EXAMPLES = 60
 
@@ -22,11 +34,13 @@ def check_format(form):
     """
 
     @settings(max_examples=EXAMPLES, deadline=None)
-    @given(alert=st.one_of(hostile_alerts, hostile_notices))
+    @given(alert=st.one_of(hostile_alerts, hostile_rule_alerts, hostile_notices))
     @example(alert=ALERT)
     @example(alert=UPDATE)
     @example(alert=END)
     @example(alert=HOST)
+    @example(alert=RULE)
+    @example(alert=RULE_END)
     @example(alert=NOTICE)
     @example(alert=CLEARED)
     def check_line(alert):
