@@ -247,7 +247,7 @@ def run_replay(draw: random.Random, folder: Path) -> None:
         return
     account = json.loads(printed)["account"]
     try:
-        with LogReader([logs], protocols=("conn", "ssh")) as reader:
+        with LogReader([logs], protocols=("conn", "dns", "ssh")) as reader:
             records = sum(1 for _ in reader.poll())
     except DataError:
         records = 0

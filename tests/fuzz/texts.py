@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from mods_grpc.features.records import RECORD_TYPES
+from mods_grpc.ids.logs.log_names import ZEEK_LOGS
 from tests.support.ids.damaged_logs import HOSTILE, make_log_text
 from tests.support.ids.log_cases import CASES_FOLDER, read_text
 
@@ -37,7 +37,7 @@ def make_text(draw: random.Random) -> bytes:
     """Return the text of a log, perhaps damaged."""
     kind = draw.randrange(10)
     if kind < 5:
-        text = make_log_text(draw, draw.choice(tuple(RECORD_TYPES)), draw.choice((2, 30, 60)))
+        text = make_log_text(draw, draw.choice(ZEEK_LOGS), draw.choice((2, 30, 60)))
     elif kind < 9:
         end = draw.choice((b"\n", b"\n", b"\r\n"))
         text = b"".join(make_event(draw) + end for _ in range(draw.randrange(40)))

@@ -14,8 +14,8 @@ from typing import Any
 
 from mods_grpc.ids.logs.json_text import decode_json
 from mods_grpc.ids.logs.line_rules import MalformedLineError
-from mods_grpc.ids.logs.log_names import protocol_of_log
-from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, look_up, restore_eve, sensor_host
+from mods_grpc.ids.logs.log_names import ZEEK_LOGS, protocol_of_log
+from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST, look_up, restore_eve, restore_zeek, sensor_host
 from mods_grpc.ids.logs.zeek_json import is_zeek, log_of
 
 _MAX_DEPTH = 4
@@ -51,7 +51,7 @@ _OF_MANY_LOGS = {"", "all", "bro", "combined", "corelight", "json", "log", "logs
 _LOG_FILE = re.compile(r"\.(?:log|txt|tsv)\b")
 _PREFIX = re.compile(r"^(?:zeek|bro|corelight)[.:_-]", re.IGNORECASE)
 _SUFFIX = re.compile(r"[.:_-]json$", re.IGNORECASE)
-_ZEEK_DATASETS = {"connection": "conn", "conn": "conn", "dns": "dns", "http": "http", "ssl": "ssl", "ssh": "ssh", "sip": "sip"}
+_ZEEK_DATASETS = {"connection": "conn", **{log: log for log in ZEEK_LOGS}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,8 @@ def _open_ecs(event: Mapping[str, Any]) -> OpenedLine | None:
             if log == "conn" and "orig_bytes" not in inner:
                 raise MalformedLineError("no orig_bytes")  # the module drops it, and 0 would be wrong
             session = {"uid": zeek["session_id"]} if "session_id" in zeek else {}
-            return OpenedLine(_with_context(session | inner, event), is_eve=False, log=log)
+            line = {**session, **restore_zeek(inner, log, event)}
+            return OpenedLine(_with_context(line, event), is_eve=False, log=log)
     return OpenedLine({}, is_eve=False, log=next(iter(zeek), "zeek"))
 
 

@@ -1,7 +1,8 @@
 """DNS events of Suricata: which of them count, and in which direction.
 
-A query and its answer are two events. The query counts and has the name; the answer has the flags and counts for 0
-transactions, so that a transaction counts once, whether it was answered or not.
+A query and its answer are two events. The query counts and has the name and type; the answer has the flags and the response code
+and counts for 0 transactions, so that a transaction counts once, whether it was answered or not. The names in an answer are
+`answered`, so that they don't count for a second query.
 
 | version | queries | answers |
 |---|---|---|
@@ -19,6 +20,7 @@ from typing import Any
 
 from mods_grpc.features.records import Dns
 from mods_grpc.ids.logs import line_rules
+from mods_grpc.ids.logs.field_values import read_query_type, read_response_code
 from mods_grpc.ids.logs.line_rules import MalformedLineError, read_optional
 
 DNS_PORT = 53
@@ -69,22 +71,22 @@ class DnsEvents:
             _remember(self._clients, common["uid"], (common["orig_h"], common["orig_p"]))
         if isinstance(number := dns.get("id"), int):
             self._answered.pop((common["uid"], number), None)
-        queries = dns.get("queries")
-        questions: list[Mapping[str, Any]] = []
-        if isinstance(queries, list):
-            questions = [question for question in queries if isinstance(question, dict)]
-        names = []
-        for question in questions or [dns]:
-            name = self._read_optional("dns.rrname", line_rules.check_text, question.get("rrname"))
-            if name is not None:
-                names.append(name)
+        questions = _list_questions(dns)
+        # of several questions, the type of the first
+        qtype = self._read_optional("dns.rrtype", read_query_type, questions[0].get("rrtype"))
         transport = self._read_optional("proto", line_rules.check_text, proto)
         return Dns(
             **common,
             proto=None if transport is None else transport.lower(),
-            query=tuple(names) if len(names) > 1 else names[0] if names else None,
-            transactions=max(1, len(questions)),
+            query=self._read_names(questions),
+            qtype=qtype,
+            transactions=len(questions),
         )
+
+    def _read_names(self, questions: list[Mapping[str, Any]]) -> str | tuple[str, ...] | None:
+        read = [self._read_optional("dns.rrname", line_rules.check_text, question.get("rrname")) for question in questions]
+        names = [name for name in read if name is not None]
+        return tuple(names) if len(names) > 1 else names[0] if names else None
 
     def _read_answer(self, dns: Mapping[str, Any], common: dict[str, Any], kind: str) -> Dns | None:
         if not self._has_queries:
@@ -106,6 +108,8 @@ class DnsEvents:
             RD=self._read_optional("dns.rd", line_rules.check_flag, dns.get("rd", False)),
             RA=self._read_optional("dns.ra", line_rules.check_flag, dns.get("ra", False)),
             rejected=not has_records,
+            nxdomain=self._read_optional("dns.rcode", read_response_code, dns.get("rcode")),
+            answered=self._read_names(_list_questions(dns)),
         )
 
     def _note_lone_answer(self) -> None:
@@ -128,6 +132,15 @@ class DnsEvents:
         is_repeated = (uid, number) in self._answered
         _remember(self._answered, (uid, number), None)
         return is_repeated
+
+
+def _list_questions(dns: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the questions of an event, each with its `rrname`: the event itself before version 3."""
+    queries = dns.get("queries")
+    questions: list[Mapping[str, Any]] = (
+        [question for question in queries if isinstance(question, dict)] if isinstance(queries, list) else []
+    )
+    return questions or [dns]
 
 
 def turn_around(common: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from pathlib import PurePath
 
 from mods_grpc.features.records import PROTOCOLS
 
-_ANY = "|".join(PROTOCOLS)
+ZEEK_LOGS = tuple(protocol for protocol in PROTOCOLS if protocol != "alert")  # alerts are events of Suricata alone
+_ANY = "|".join(ZEEK_LOGS)
 _PROTOCOL = re.compile(rf"(?:^|[_\W])({_ANY})(?=[_\W]|$)")
 # Logs beside conn.log and others that repeat some of their records, or sum them up: long or open connections, bursts,
-# reduced logs.
+# reduced logs, notices that were mailed, counts of weird traffic.
 _REPEATING = re.compile(
-    rf"(?:^|[_\W])(?:(?:open|long|known)[_-](?:{_ANY})|(?:{_ANY})[_-](?:open|long|summary|bursts?|agg|red|interim))(?=[_\W]|$)"
+    rf"(?:^|[_\W])(?:(?:open|long|known)[_-](?:{_ANY})|(?:{_ANY})[_-](?:open|long|summary|bursts?|agg|red|interim|alarm|stats))(?=[_\W]|$)"
 )
 
 

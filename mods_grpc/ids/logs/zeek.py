@@ -8,8 +8,9 @@ from typing import Any
 
 from mods_grpc.features.records import RECORD_TYPES, Record
 from mods_grpc.ids.logs import line_rules
+from mods_grpc.ids.logs.field_values import VALUE_READERS
 from mods_grpc.ids.logs.line_rules import MalformedLineError
-from mods_grpc.ids.logs.zeek_fields import FIELDS, SENSOR_FIELDS, ZeekField, zeek_name
+from mods_grpc.ids.logs.zeek_fields import FIELDS, HOST_FIELDS, ONE_HOST_LOGS, SENSOR_FIELDS, ZeekField, zeek_name
 
 _HEX = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _NEEDED = {field.name for field in FIELDS["conn"] if field.required}
@@ -22,6 +23,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "string": line_rules.parse_text,
     "enum": line_rules.parse_text,
     "interval": line_rules.parse_duration,
+    **VALUE_READERS,
 }
 
 
@@ -77,11 +79,17 @@ class TsvHeader:
         index_by_name |= {name: index for index, name in enumerate(self.names)}
         columns = []
         for zeek_field in FIELDS[protocol]:
-            if zeek_field.name in index_by_name:
-                columns.append((zeek_field, index_by_name[zeek_field.name]))
+            index = index_by_name.get(zeek_field.name, index_by_name.get(zeek_field.other))
+            if index is not None:
+                columns.append((zeek_field, index))
             elif zeek_field.required:
                 raise MalformedLineError(f"no {zeek_field.name}")
         return columns
+
+    def lacking(self, protocol: str) -> tuple[str, ...]:
+        """Return the attributes of a protocol's records that the log has no field for; errors as those of `columns`."""
+        present = {zeek_field.attribute for zeek_field, _ in self.columns(protocol)}
+        return tuple(zeek_field.attribute for zeek_field in FIELDS[protocol] if zeek_field.attribute not in present)
 
     def sensor_column(self) -> int | None:
         """Return the index of the column with the sensor's name; None if there is none."""
@@ -116,11 +124,18 @@ class TsvParser:
         columns = [(f.attribute, i, readers[f.type], f.name) for f, i in header.columns(protocol)]
         required = sum(f.required for f in FIELDS[protocol])  # they come first
         self._required, self._optional = columns[:required], columns[required:]
+        self._hosts = {
+            index: header.names.index(other) if other and other in header.names else index
+            for _, index, _, name in self._required
+            if (other := HOST_FIELDS.get(protocol, {}).get(name)) is not None
+        }
+        self._may_name_one_host = protocol in ONE_HOST_LOGS
         self._sensor = header.sensor_column()
         self._damaged_fields = damaged_fields
+        self._lacks = header.lacking(protocol)
 
-    def parse(self, line: str) -> Record:
-        """Parse a line without its line end.
+    def parse(self, line: str) -> Record | None:
+        """Parse a line without its line end. Returns None for one that is about no host.
 
         Raises:
             MalformedLineError: It is not a record.
@@ -131,8 +146,10 @@ class TsvParser:
             raise MalformedLineError("columns")
         if not cells[count - 1] and not self._last_may_be_empty:
             raise MalformedLineError("columns")
+        if self._hosts and not self._find_hosts(cells):
+            return None
         unset, empty = self._unset, self._empty
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {"lacks": self._lacks}
         for attribute, index, read, name in self._required:
             cell = cells[index]
             if cell == unset:
@@ -148,3 +165,13 @@ class TsvParser:
         if self._sensor is not None and cells[self._sensor] != unset:
             values["sensor"] = line_rules.parse_text(cells[self._sensor])
         return self._kind(**values)
+
+    def _find_hosts(self, cells: list[str]) -> bool:
+        """Complete the addresses of a line that may have them in other fields; return whether it has any."""
+        hosts = [cells[index] if cells[index] != self._unset else cells[other] for index, other in self._hosts.items()]
+        named = [host for host in hosts if host != self._unset]
+        if len(named) == 1 and self._may_name_one_host:
+            hosts = named * len(hosts)
+        for index, host in zip(self._hosts, hosts, strict=True):
+            cells[index] = host
+        return bool(named)

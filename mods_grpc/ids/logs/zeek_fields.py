@@ -9,12 +9,21 @@ from mods_grpc.features.records import PROTOCOLS
 
 
 class ZeekField(NamedTuple):
-    """A field: its name and type in Zeek, the record's attribute, and whether a line without it is malformed."""
+    """A field of a log.
+
+    Attributes:
+        name: Its name in Zeek.
+        type: Its type in Zeek, or one of `VALUE_READERS`.
+        attribute: The record's attribute.
+        required: Whether a line without it is malformed.
+        other: The field that is read where a log lacks this one; may be empty.
+    """
 
     name: str
     type: str
     attribute: str
     required: bool = False
+    other: str = ""
 
 
 _COMMON = (
@@ -32,14 +41,41 @@ _BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
         ZeekField("resp_bytes", "count", "resp_bytes"),
         ZeekField("local_orig", "bool", "local_orig"),
         ZeekField("local_resp", "bool", "local_resp"),
+        ZeekField("proto", "enum", "proto"),
+        ZeekField("conn_state", "conn_state", "failed"),
     ),
     "dns": (
         ZeekField("proto", "enum", "proto"),
         ZeekField("query", "string", "query"),
         *(ZeekField(name, "bool", name) for name in ("AA", "TC", "RD", "RA", "rejected")),
+        ZeekField("qtype_name", "query_type", "qtype", other="qtype"),
+        ZeekField("rcode_name", "response_code", "nxdomain", other="rcode"),
     ),
+    "http": (
+        ZeekField("method", "string", "method"),
+        ZeekField("host", "string", "host"),
+        ZeekField("uri", "string", "uri"),
+        ZeekField("status_code", "count", "status"),
+        ZeekField("request_body_len", "count", "request_bytes"),
+        ZeekField("user_agent", "string", "user_agent"),
+    ),
+    "ssl": (
+        ZeekField("server_name", "string", "server_name"),
+        ZeekField("established", "negation", "failed"),
+        ZeekField("validation_status", "validation", "self_signed"),
+    ),
+    "ssh": (ZeekField("auth_success", "negation", "failed"),),
     "sip": (ZeekField("user_agent", "string", "user_agent"),),
+    "notice": (ZeekField("note", "enum", "name"),),
+    "weird": (ZeekField("name", "string", "name"),),
 }
+# Of logs that have lines about no host, which are ignored: by address, the field that may have it where it is unset.
+HOST_FIELDS: Mapping[str, Mapping[str, str]] = {
+    "notice": {"id.orig_h": "src", "id.resp_h": "dst"},
+    "weird": {"id.orig_h": "", "id.resp_h": ""},
+}
+# Of these a line may name one host alone, such as one that scans a network: it is both ends.
+ONE_HOST_LOGS = {"notice"}
 
 # the required ones come first
 FIELDS = {protocol: (*_COMMON, *_BY_PROTOCOL.get(protocol, ())) for protocol in PROTOCOLS}

@@ -5,9 +5,10 @@ from typing import Any
 
 from mods_grpc.features.records import RECORD_TYPES, Record
 from mods_grpc.ids.logs import line_rules
+from mods_grpc.ids.logs.field_values import VALUE_READERS
 from mods_grpc.ids.logs.line_rules import MalformedLineError, read_optional
 from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST
-from mods_grpc.ids.logs.zeek_fields import FIELDS, SENSOR_FIELDS, with_zeek_names
+from mods_grpc.ids.logs.zeek_fields import FIELDS, HOST_FIELDS, ONE_HOST_LOGS, SENSOR_FIELDS, with_zeek_names
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "addr": line_rules.check_address,
@@ -17,11 +18,14 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "string": line_rules.check_text,
     "enum": line_rules.check_text,
     "interval": line_rules.check_duration,
+    **VALUE_READERS,
 }
 _UNSET = ("", "-", "(empty)")  # in JSON that was made from TSV
-# name, attribute, reader, and whether the unset markers of TSV stand for no value
+# name, the field that is read in its place, attribute, reader, and whether the unset markers of TSV stand for no value
 _OPTIONAL_FIELDS = {
-    protocol: [(f.name, f.attribute, _READERS[f.type], f.type not in {"string", "enum"}) for f in fields if not f.required]
+    protocol: [
+        (f.name, f.other, f.attribute, _READERS[f.type], f.type not in {"string", "enum"}) for f in fields if not f.required
+    ]
     for protocol, fields in FIELDS.items()
 }
 _LOG_NAMES = ("_path", "@stream", "#path")
@@ -43,8 +47,8 @@ def log_of(event: Mapping[str, Any]) -> str | None:
     return None
 
 
-def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None, damaged_fields: dict[str, int]) -> Record:
-    """Return the record of a JSON object.
+def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None, damaged_fields: dict[str, int]) -> Record | None:
+    """Return the record of a JSON object; None if it is about no host.
 
     Args:
         event: The object.
@@ -57,13 +61,20 @@ def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None, d
     """
     if "id.orig_h" not in event or "ts" not in event:
         event = with_zeek_names(event)
+    if protocol in HOST_FIELDS:
+        hosts = _find_hosts(event, protocol)
+        if not hosts:
+            return None
+        event = {**event, **hosts}
     values: dict[str, Any] = {
         "ts": line_rules.check_time(_require(event, "ts"), latest_ns),
         "orig_h": line_rules.check_address(_require(event, "id.orig_h")),
         "resp_h": line_rules.check_address(_require(event, "id.resp_h")),
     }
-    for name, attribute, read, has_markers in _OPTIONAL_FIELDS[protocol]:
+    for name, other, attribute, read, has_markers in _OPTIONAL_FIELDS[protocol]:
         value = event.get(name)
+        if value is None and other:
+            value = event.get(other)
         if value is not None and not (has_markers and isinstance(value, str) and value in _UNSET):
             values[attribute] = read_optional(name, read, value, damaged_fields)
     for name in _SENSOR_FIELDS:
@@ -71,6 +82,24 @@ def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None, d
             values["sensor"] = read_optional("sensor", line_rules.check_text, event[name], damaged_fields) or ""
             break
     return RECORD_TYPES[protocol](**values)
+
+
+def _find_hosts(event: Mapping[str, Any], protocol: str) -> dict[str, object]:
+    """Return the addresses of a line that may have them in other fields, by name; none if it has none."""
+    hosts: dict[str, object] = {}
+    for name, other in HOST_FIELDS[protocol].items():
+        value = event.get(name)
+        if _is_unset(value) and other:
+            value = event.get(other)
+        if not _is_unset(value):
+            hosts[name] = value
+    if len(hosts) == 1 and protocol in ONE_HOST_LOGS:
+        return dict.fromkeys(HOST_FIELDS[protocol], *hosts.values())
+    return hosts
+
+
+def _is_unset(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value in _UNSET)
 
 
 def _require(event: Mapping[str, Any], name: str) -> object:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,7 +12,7 @@ from mods_grpc.ids.sources import file_names
 from mods_grpc.ids.sources.file_heads import first_record_ns, newest_record_ns
 from mods_grpc.ids.sources.file_names import LogName, parse_name
 from mods_grpc.ids.sources.followed_file import begin_alike
-from mods_grpc.ids.sources.log_files import UNREADABLE, LeftOutFile, LogFile, classify
+from mods_grpc.ids.sources.log_files import UNREADABLE, Inode, LeftOutFile, ListedFile, LogFile, classify
 from mods_grpc.ids.sources.numbered_files import NumberedFiles, as_rotation, thread_of
 from mods_grpc.ids.sources.position import HEAD_BYTES
 from mods_grpc.ids.sources.text_file import SUFFIXES, open_log
@@ -28,47 +27,8 @@ _SKEW_NS = 86_400 * 10**9
 _SETTLED_NS = 2 * 10**9  # after which a file that is written again gets another time, however coarse the clock
 _CLASSIFIED_BYTES = 1 << 12  # what is no log by its first lines may become one while it grows to this size
 _IGNORED_FOLDERS = {"tmp", "stats", "brokerstore", "files", "filestore", "certs", "extract_files"}
-_EPOCH_SUFFIX = re.compile(r"\.1\d{9}")
 
 ALL_WRITERS = "*"
-
-Inode = tuple[int, int]
-"""Device and number."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListedFile:
-    """A file of a log.
-
-    Attributes:
-        file: The file.
-        inode: Device and number.
-        head: Its first bytes; empty if it is empty or can't be read.
-        began_ns: When its first record was logged, nanoseconds since 1970; 0 if none is near its beginning.
-        is_cut: Whether it is compressed and ends within its first bytes, as it does while it is compressed.
-        is_in_live_folder: Whether it lies in the folder of the live log.
-    """
-
-    file: LogFile
-    inode: Inode
-    head: bytes
-    began_ns: int
-    is_cut: bool
-    is_in_live_folder: bool
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it is under the name that the writer writes to."""
-        return self.is_in_live_folder and not self.file.rotated
-
-    @property
-    def may_be_live(self) -> bool:
-        """Whether a writer may write to it: it has no name of a rotation, or one that writers give themselves."""
-        name = parse_name(self.file.path.name)
-        suffix = self.file.path.suffix
-        is_dated = suffix in file_names.EXTENSIONS or _EPOCH_SUFFIX.fullmatch(suffix) is not None
-        is_numbered = self.file.order[2] != 0
-        return self.is_in_live_folder and not is_numbered and (not name.rotated or is_dated)
 
 
 @dataclass(kw_only=True, slots=True)

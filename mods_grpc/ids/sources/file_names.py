@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import PurePath
 
-from mods_grpc.features.records import PROTOCOLS
-from mods_grpc.ids.logs.log_names import is_repeating, protocol_of
+from mods_grpc.ids.logs.log_names import ZEEK_LOGS, is_repeating, protocol_of
 from mods_grpc.ids.sources.text_file import SUFFIXES
 
 MAX_CACHED = 20_000
@@ -31,7 +30,8 @@ _DATE = (
 _CLOCK = r"\d\d:\d\d(?::\d\d)?"
 _EPOCH = r"1\d{9}(?:\d{3})?"
 _SEQUENCE = r"(?<=[-_.])\d{5,}"
-_MORE = r"(?:[-_.T+]\d\d[.:h]\d\d(?:[.:m]\d\d)?(?:\.\d{1,6})?|[-_T+]{1,2}\d{2,14})"
+_FRACTION = r"\.\d{3}(?:\d{3})?"  # of a second; shorter numbers are those of threads
+_MORE = rf"(?:[-_.T+]\d\d[.:h]\d\d(?:[.:m]\d\d(?:{_FRACTION})?)?|[-_T+]{{1,2}}\d{{2,14}})"
 _STAMP = re.compile(rf"(?<!\d)(?:{_DATE}|{_CLOCK}|{_EPOCH}|{_SEQUENCE}){_MORE}*(?:Z|UTC)?(?!\d)")
 _SEPARATORS = "-_.+ "
 _LOGGER = re.compile(r"(?:^|[-_.=])((?:logger|manager|proxy|worker)(?:-?\d+)*(?:-\d+)?)$")
@@ -43,7 +43,7 @@ _FOLDER_OF_DATES = re.compile(r"(?:\w+=)?(?:(?:19|20)\d\d|[0-3]\d)")
 _ARCHIVES = set(
     "archive archived archives backup backups current eve json log log-queue logs old olddir rotated spool statsbydate".split()
 )
-_PROTOCOL = re.compile(rf"(?:^|[_\W])({'|'.join(PROTOCOLS)})(?=[_\W]|$)")
+_PROTOCOL = re.compile(rf"(?:^|[_\W])({'|'.join(ZEEK_LOGS)})(?=[_\W]|$)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

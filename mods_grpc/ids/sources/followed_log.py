@@ -16,7 +16,7 @@ from mods_grpc.ids.logs.line_rules import MalformedLineError, ReadCounters
 from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import MAX_QUARANTINED_BYTES, RejectedLineHandler
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, Inode, ListedFile, LiveLog, changed_ns, drop_copies
+from mods_grpc.ids.sources.file_catalog import ALL_WRITERS, FileCatalog, LiveLog, changed_ns, drop_copies
 from mods_grpc.ids.sources.followed_file import (
     FileState,
     FollowedFile,
@@ -27,7 +27,7 @@ from mods_grpc.ids.sources.followed_file import (
     is_larger,
     is_recognisable,
 )
-from mods_grpc.ids.sources.log_files import LogFile
+from mods_grpc.ids.sources.log_files import Inode, ListedFile, LogFile, live_file
 from mods_grpc.ids.sources.position import HEAD_BYTES, FileIdentity, FilePosition
 from mods_grpc.ids.sources.text_file import SUFFIXES, UnsupportedCompressionError
 
@@ -191,8 +191,8 @@ class FollowedLog:
                 [each for each in listing if each.is_live or each.began_ns > since_ns or (is_new and each.is_in_live_folder)]
             )
         else:
-            live = [each for each in listing if each.is_live] or [each for each in listing if each.may_be_live]
-            self._queue = live[-1:]
+            live = live_file(listing)
+            self._queue = [] if live is None else [live]
         self._note_first()
         self._remember(listing)
 

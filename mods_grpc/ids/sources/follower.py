@@ -14,9 +14,10 @@ from mods_grpc.ids.logs.parser import LineParser
 from mods_grpc.ids.logs.quarantine import RejectedLineHandler
 from mods_grpc.ids.sources.copies import find_original, find_twin, log_folder
 from mods_grpc.ids.sources.file_catalog import FileCatalog, LiveLog
+from mods_grpc.ids.sources.file_heads import newest_record_ns
 from mods_grpc.ids.sources.followed_file import Place, is_recognisable
 from mods_grpc.ids.sources.followed_log import FollowedLog, Positioned
-from mods_grpc.ids.sources.log_files import LogFile
+from mods_grpc.ids.sources.log_files import LogFile, live_file
 from mods_grpc.ids.sources.numbered_files import thread_of
 from mods_grpc.ids.sources.position import FileIdentity, FilePosition, LogPosition
 from mods_grpc.ids.sources.text_file import TextFile
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 MAX_LOOKS_FOR_ORIGINAL = 64  # while the first records of a log may still be missing in the log that it repeats
 MAX_KEPT_OPEN = 64  # logs whose files stay open; those of more are opened when they are read
 _SKEW_NS = MAX_SKEW_SECONDS * NANOS_PER_SECOND  # by which the first record of a log may be older than those of others
+
+_Span = tuple[int, int]
+"""When the first and the last record of a file were logged, nanoseconds since 1970."""
 
 
 class LogFollower:
@@ -95,12 +99,13 @@ class LogFollower:
         if self._since_ns and before != self._changed_ns:
             # a log that was never seen may have come and gone since the last look
             names |= dict.fromkeys(self._catalog.archived_logs(self._since_ns, but=[*names, *self._originals]))
+        spans = {} if self._is_resumed or not self._is_first_look else self._live_spans(lives)
         for name in names:
             live = lives.get(name)
             if name not in self._logs:
                 if live is not None and (self._is_copy(name, live) or self._may_repeat(name)):
                     continue
-                self._logs[name] = self._make_log(name)
+                self._logs[name] = self._make_log(name, self._first_begin_ns(live, spans))
             self._logs[name].look(live)
         self._is_first_look = False
 
@@ -139,8 +144,42 @@ class LogFollower:
         for log in self._logs.values():
             log.close()
 
-    def _make_log(self, name: str) -> FollowedLog:
-        since_ns = self._since_ns if self._is_resumed or not self._is_first_look else 0
+    def _live_spans(self, lives: Mapping[str, LiveLog]) -> dict[str, _Span]:
+        """Return when the first and the last record of each thread's live file were logged, by name of the log."""
+        spans: dict[str, _Span] = {}
+        for name, live in lives.items():
+            listing = self._catalog.list_files(name, live, 0) if thread_of(name) else []
+            if (listed := live_file(listing)) is not None and listed.began_ns:
+                spans[name] = listed.began_ns, newest_record_ns(listed.file.path, self._latest_ns)
+        return spans
+
+    def _first_begin_ns(self, live: LiveLog | None, spans: Mapping[str, _Span]) -> int:
+        """Return when the first file of a thread's log that is read at the first look began; 0 for its live one.
+
+        While the logs of threads are rotated, some have a new live file and others still the one from before. All are read from
+        about the same time, else windows would lack the records of some: so a rotated file is read too if more than half of its
+        time is after the begin of a live file of another thread.
+
+        Args:
+            live: The log; None if it has no file.
+            spans: What `_live_spans` returned.
+        """
+        if live is None:
+            return 0
+        others = [span for name, span in spans.items() if name != live.name and thread_of(name) == thread_of(live.name)]
+        listing = self._catalog.list_files(live.name, live, 0) if others else []
+        live_now = live_file(listing)
+        begins = sorted(each.began_ns for each in listing if each.began_ns and each is not live_now)
+        if not begins:
+            return 0
+        last_end_ns = spans[live.name][0] if live.name in spans else max(newest_ns for _, newest_ns in others)
+        middles = [(began_ns + end_ns) // 2 for began_ns, end_ns in zip(begins, [*begins[1:], last_end_ns], strict=True)]
+        # a thread that ended before is none of them
+        start_ns = min((began_ns for began_ns, newest_ns in others if newest_ns > middles[-1]), default=last_end_ns)
+        return next((began_ns for began_ns, middle_ns in zip(begins, middles, strict=True) if start_ns < middle_ns), 0)
+
+    def _make_log(self, name: str, first_begin_ns: int) -> FollowedLog:
+        since_ns = self._since_ns if self._is_resumed or not self._is_first_look else max(0, first_begin_ns - 1)
         return FollowedLog(
             name,
             self._catalog,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Sequence
@@ -29,7 +30,12 @@ NOT_A_FILE = "not a file"
 PARTIAL = "hidden or incomplete"
 UNREADABLE = "unreadable"
 COMPRESSION = "compression"
+_EPOCH_SUFFIX = re.compile(r"\.1\d{9}")
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+
+
+Inode = tuple[int, int]
+"""Device and number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +54,47 @@ class LogFile:
     log: str
     rotated: bool = False
     order: tuple[bool, str, int, str] = field(default=(False, "", 0, ""), compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedFile:
+    """A file of a log that is followed, as a listing shows it.
+
+    Attributes:
+        file: The file.
+        inode: Device and number.
+        head: Its first bytes; empty if it is empty or can't be read.
+        began_ns: When its first record was logged, nanoseconds since 1970; 0 if none is near its beginning.
+        is_cut: Whether it is compressed and ends within its first bytes, as it does while it is compressed.
+        is_in_live_folder: Whether it lies in the folder of the live log.
+    """
+
+    file: LogFile
+    inode: Inode
+    head: bytes
+    began_ns: int
+    is_cut: bool
+    is_in_live_folder: bool
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is under the name that the writer writes to."""
+        return self.is_in_live_folder and not self.file.rotated
+
+    @property
+    def may_be_live(self) -> bool:
+        """Whether a writer may write to it: it has no name of a rotation, or one that writers give themselves."""
+        name = file_names.parse_name(self.file.path.name)
+        suffix = self.file.path.suffix
+        is_dated = suffix in file_names.EXTENSIONS or _EPOCH_SUFFIX.fullmatch(suffix) is not None
+        is_numbered = self.file.order[2] != 0
+        return self.is_in_live_folder and not is_numbered and (not name.rotated or is_dated)
+
+
+def live_file(listing: Sequence[ListedFile]) -> ListedFile | None:
+    """Return the file that the writer writes to, of all files of a log in order; None if there is none."""
+    live = [each for each in listing if each.is_live] or [each for each in listing if each.may_be_live]
+    return live[-1] if live else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

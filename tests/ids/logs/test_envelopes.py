@@ -223,8 +223,10 @@ def test_what_the_suricata_module_of_elastic_moves_out_of_dns_is_read():
         "answers": [{"name": "a.example", "data": "192.0.2.1"}],
         "header_flags": ["RD", "RA"],
     }
-    query = parse(MOVED | {"dns": {"type": "query", "question": {"name": "a.example"}}, "suricata": {"eve": eve}})
-    assert (query.transactions, query.query, query.proto) == (1, "a.example", "udp")
+    question = {"name": "a.example", "type": "TXT"}
+    query = parse(MOVED | {"dns": {"type": "query", "question": question}, "suricata": {"eve": eve}})
+    assert (query.transactions, query.query, query.qtype, query.proto) == (1, "a.example", "TXT", "udp")
+    assert parse(MOVED | {"dns": answer | {"response_code": "NXDOMAIN"}, "suricata": {"eve": eve}}).nxdomain is True
     rest = {"id": 7, "type": "answer", "rrname": "a.example", "rcode": "NOERROR"}
     for event in (eve, {**eve, "dns": rest}):
         record = parse(MOVED | {"dns": answer, "suricata": {"eve": event}})
@@ -240,3 +242,42 @@ def test_flags_of_dns_answers_that_the_suricata_module_of_elastic_loses_are_unkn
     kept = {**eve, "dns": {**lost, "flags": "8180", "rd": True}}
     record = parse(MOVED | {"dns": {"type": "answer"}, "suricata": {"eve": kept}})
     assert (record.AA, record.RD) == (False, True)
+
+
+def test_what_the_suricata_module_of_elastic_moves_out_of_flow_http_and_alert_is_read():
+    flow = {"start": "2024-04-19T04:00:00Z", "end": "2024-04-19T04:00:01Z", "state": "new"}
+    shipped = SHIPPED | {"suricata": {"eve": EVENT | {"event_type": "flow", "flow": flow}}, "destination": {"packets": 0}}
+    assert parse(shipped).failed is True
+    http = {
+        "http": {"request": {"method": "GET"}, "response": {"status_code": 404}},
+        "url": {"domain": "www.example", "original": "/a"},
+        "user_agent": {"original": "curl/8.5.0"},
+    }
+    record = parse(SHIPPED | {"suricata": {"eve": EVENT | {"event_type": "http", "http": {}}}} | http)
+    assert (record.method, record.host, record.uri, record.status) == ("GET", "www.example", "/a", 404)
+    assert record.user_agent == "curl/8.5.0"
+    alert = SHIPPED | {
+        "suricata": {"eve": EVENT | {"event_type": "alert", "alert": {"signature": "x"}}},
+        "event": {"severity": 2},
+    }
+    assert parse(alert).severity == 2
+
+
+def test_what_the_zeek_module_of_elastic_moves_out_of_a_line_is_read():
+    ends = {"source": {"address": "10.0.0.5"}, "destination": {"address": "10.0.0.6"}, "@timestamp": "2024-04-19T04:00:01.250Z"}
+    http = {
+        "http": {"request": {"method": "POST", "body": {"bytes": 7}}, "response": {"status_code": 500}},
+        "url": {"domain": "www.example", "original": "/a"},
+        "user_agent": {"original": "curl/8.5.0"},
+    }
+    record = parse(ends | http | {"zeek": {"http": {"trans_depth": 1}}})
+    assert (record.method, record.host, record.uri, record.status) == ("POST", "www.example", "/a", 500)
+    assert (record.request_bytes, record.user_agent) == (7, "curl/8.5.0")
+    tls = {"server": {"name": "www.example"}, "validation": {"status": "self signed certificate"}, "established": False}
+    record = parse(ends | {"zeek": {"ssl": tls}})
+    assert (record.server_name, record.self_signed, record.failed) == ("www.example", True, True)
+    assert parse(ends | {"zeek": {"ssh": {"auth": {"success": False}}}}).failed is True
+    assert parse(ends | {"zeek": {"weird": {"name": "bad_TCP_checksum"}}}).name == "bad_TCP_checksum"
+    record = parse(ends | {"zeek": {"notice": {"note": "Scan::Port_Scan"}}})
+    assert (record.orig_h, record.resp_h, record.name) == ("10.0.0.5", "10.0.0.6", "Scan::Port_Scan")
+    assert parse({"@timestamp": ends["@timestamp"], "zeek": {"notice": {"note": "CaptureLoss::Too_Much_Loss"}}}) is None

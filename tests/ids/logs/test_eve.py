@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mods_grpc.features import Conn, Http, Sip, Ssh, Ssl
+from mods_grpc.features.records import Alert, Conn, Http, Sip, Ssh, Ssl
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.parser import LineParser
 from tests.support.ids.eve_events import EVE, make_eve_event
@@ -17,7 +17,7 @@ FLOW = {
     "start": "2024-04-19T05:59:59.000000+0200",
     "end": "2024-04-19T06:00:00.500000+0200",
 }
-RECORD = Conn(**EVE | {"ts": 1_713_499_199 * SECOND}, duration=1_500_000_000, orig_bytes=120, resp_bytes=300)
+RECORD = Conn(**EVE | {"ts": 1_713_499_199 * SECOND}, duration=1_500_000_000, orig_bytes=120, resp_bytes=300, proto="udp")
 
 
 def parse(line, damaged=None):
@@ -43,7 +43,7 @@ def test_the_other_eve_events_are_records_or_ignored():
     parser = LineParser("eve.json")
     kinds = ("http", "tls", "ssh", "sip", "alert", "stats", "mdns", "netflow")
     records = [parser.parse(make_eve_event(kind)) for kind in kinds]
-    assert records == [Http(**EVE), Ssl(**EVE), Ssh(**EVE), Sip(**EVE), None, None, None, None]
+    assert records == [Http(**EVE), Ssl(**EVE), Ssh(**EVE), Sip(**EVE), Alert(**EVE), None, None, None]
     assert LineParser("eve.json", {"conn"}).parse(make_eve_event("tls")) is None
 
 
@@ -127,6 +127,119 @@ def test_a_sip_response_counts_for_no_call_in_the_direction_of_its_request():
     turned = {"src_ip": "8.8.8.8", "src_port": 53, "dest_ip": "10.0.0.5", "dest_port": 40_000}
     assert parse(make_eve_event("sip", sip={"method": "INVITE"})) == Sip(**EVE)
     assert parse(make_eve_event("sip", sip={"code": "200"}, **turned)) == Sip(**EVE, transactions=0)
+
+
+UNANSWERED = {"pkts_toclient": 0, "state": "new"}
+ANSWERED = {"pkts_toclient": 2, "state": "established"}
+
+
+@pytest.mark.parametrize(
+    ("proto", "flow", "flags", "failed"),
+    [
+        ("TCP", UNANSWERED, ("02", "00"), True),
+        ("TCP", UNANSWERED, None, True),
+        *(("TCP", UNANSWERED, (flags, "00"), False) for flags in ("11", "14", "10", "18")),  # the rest of an older connection
+        ("TCP", UNANSWERED, ("06", "00"), True),
+        ("UDP", UNANSWERED, None, True),
+        (None, UNANSWERED, None, True),
+        ("TCP", {"pkts_toclient": 1, "state": "new"}, ("02", "14"), True),  # refused
+        ("TCP", {"pkts_toclient": 1, "state": "closed"}, ("02", "16"), True),  # opened, then reset before the client had it
+        ("TCP", {"pkts_toclient": 1, "state": "new"}, ("02", "12"), False),  # half open
+        ("TCP", {"pkts_toclient": 3, "state": "closed"}, ("1a", "16"), False),  # reset when it was open
+        ("TCP", {"pkts_toclient": 1, "state": "closed"}, ("06", "12"), False),  # the client's reset, as of a scan for open ports
+        ("TCP", {"pkts_toclient": 1, "state": "new"}, ("00", "00"), False),  # in midstream
+        ("TCP", {"pkts_toclient": 1, "state": "closed"}, ("18", "14"), False),
+        ("TCP", ANSWERED, ("1b", "1b"), False),
+        ("tcp", ANSWERED, ("1b", "1b"), False),
+        ("TCP", ANSWERED, None, None),
+        ("UDP", ANSWERED, None, False),
+        ("UDP", {"pkts_toclient": 1, "state": "new"}, None, True),  # an error of ICMP
+        ("UDP", {"pkts_toclient": 9, "state": "bypassed"}, None, False),
+        ("ICMP", UNANSWERED, None, False),
+        ("IPv6-ICMP", UNANSWERED, None, False),
+        (None, ANSWERED, None, None),
+        ("TCP", {}, ("02", "14"), None),
+    ],
+)
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_a_flow_failed_if_nothing_came_back_or_a_refusal(proto, flow, flags, failed, is_flat):
+    blocks = {
+        "flow": FLOW | flow,
+        "tcp": {} if flags is None else dict(zip(("tcp_flags_ts", "tcp_flags_tc"), flags, strict=True)),
+    }
+    if is_flat:
+        blocks = {f"{block}.{name}": value for block, values in blocks.items() for name, value in values.items()}
+    transport = None if proto is None else proto.lower()
+    assert parse(make_eve_event("flow", **blocks, proto=proto)) == dataclasses.replace(RECORD, failed=failed, proto=transport)
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "value"),
+    [("flow", "pkts_toclient", -1), ("flow", "pkts_toclient", []), ("tcp", "tcp_flags_tc", "xy"), ("tcp", "tcp_flags_ts", 2)],
+)
+def test_a_damaged_field_that_says_whether_a_flow_failed_is_counted(block, name, value):
+    blocks = {"flow": FLOW | ANSWERED, "tcp": {"tcp_flags_ts": "02", "tcp_flags_tc": "14"}}
+    blocks[block] = blocks[block] | {name: value}
+    damaged = {}
+    assert parse(make_eve_event("flow", **blocks, proto="TCP"), damaged) == dataclasses.replace(RECORD, proto="tcp")
+    assert damaged == {f"{block}.{name}": 1}
+
+
+def test_an_http_event_says_what_was_asked_for_and_answered_and_not_how_much_was_sent():
+    http = {"hostname": "www.example", "url": "/a?b=1", "http_user_agent": "curl/8.5.0", "http_method": "POST", "status": 404}
+    fields = {"host": "www.example", "uri": "/a?b=1", "user_agent": "curl/8.5.0", "method": "POST", "status": 404}
+    assert parse(make_eve_event("http", http=http | {"length": 5})) == Http(**EVE, **fields)
+    assert parse(make_eve_event("dns", http=http, dns={"type": "request"})) == Http(**EVE, **fields)
+    damaged = {}
+    assert parse(make_eve_event("http", http={"status": "x", "url": ["/"], "hostname": "a"}), damaged) == Http(**EVE, host="a")
+    assert damaged == {"http.status": 1, "http.url": 1}
+
+
+@pytest.mark.parametrize(
+    ("tls", "fields"),
+    [
+        ({"sni": "www.example", "version": "TLS 1.3"}, {"server_name": "www.example"}),
+        ({"subject": "CN=a", "issuerdn": "CN=a"}, {"self_signed": True}),
+        ({"subject": "CN=a", "issuerdn": "CN=R3, O=Let's Encrypt, C=US"}, {"self_signed": False}),
+        ({"subject": "CN=a"}, {}),
+        ({}, {}),
+    ],
+)
+def test_a_tls_event_says_the_name_and_whether_the_certificate_signs_itself_and_not_whether_it_failed(tls, fields):
+    assert parse(make_eve_event("tls", tls=tls)) == Ssl(**EVE, **fields)
+
+
+@pytest.mark.parametrize(
+    ("alert", "severity"), [({"severity": 1}, 1), ({"severity": "3"}, 3), ({"signature": "x"}, None), ([], None)]
+)
+def test_an_alert_counts_with_its_severity_and_for_nothing_that_it_holds(alert, severity):
+    line = make_eve_event("alert", alert=alert, http={"url": "/"}, dns={"query": []}, flow=FLOW, tls={"sni": "a"}, ssh={})
+    assert parse(line) == Alert(**EVE, severity=severity)
+
+
+ANSWER = {"src_ip": "8.8.8.8", "src_port": 53, "dest_ip": "10.0.0.5", "dest_port": 40_000}
+ENDS = {"src_ip": "10.0.0.5", "src_port": 40_000, "dest_ip": "8.8.8.8", "dest_port": 53}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"direction": "to_server"},
+        {},
+        {**ANSWER, "direction": "to_client"},
+        {**ANSWER, "direction": "to_client", "flow": FLOW},  # Suricata 6: the flow has no addresses
+        {**ANSWER, "direction": "to_client", "flow": FLOW | ENDS},
+        {**ANSWER, "flow": FLOW | ENDS},
+        {**ANSWER, "direction": "to_client", **{f"flow.{name}": value for name, value in ENDS.items()}},
+    ],
+)
+def test_an_alert_is_of_the_direction_of_its_flow_also_on_an_answer(fields):
+    assert parse(make_eve_event("alert", alert={"severity": 1}, **fields)) == Alert(**EVE, severity=1)
+
+
+def test_an_alert_about_a_frame_without_addresses_is_ignored():
+    assert parse(without(make_eve_event("alert", alert={"severity": 3}), "src_ip", "dest_ip")) is None
+    assert reason(without(make_eve_event("alert", alert={"severity": 3}), "dest_ip")) == "no dest_ip"
 
 
 @pytest.mark.parametrize(

@@ -29,13 +29,39 @@ def with_ports(port, other, **addresses):
 @pytest.mark.parametrize(
     "dns",
     [
-        {"type": "query", "rrname": "a.example"},
-        {"version": 2, "type": "query", "rrname": "a.example", "tx_id": 0},
+        {"type": "query", "rrname": "a.example", "rrtype": "A"},
+        {"version": 2, "type": "query", "rrname": "a.example", "rrtype": "A", "tx_id": 0},
         {"version": 3, "type": "request", "queries": [{"rrname": "a.example", "rrtype": "A"}]},
     ],
 )
-def test_a_query_counts_and_has_the_name(dns):
-    assert parse(make_eve_event("dns", dns=dns)) == [Dns(**EVE, proto="udp", query="a.example")]
+def test_a_query_counts_and_has_the_name_and_the_type(dns):
+    assert parse(make_eve_event("dns", dns=dns)) == [Dns(**EVE, proto="udp", query="a.example", qtype="A")]
+
+
+@pytest.mark.parametrize(
+    ("rrtype", "qtype", "damaged"),
+    [("TXT", "TXT", {}), ("65", "HTTPS", {}), (999, "TYPE999", {}), (None, None, {}), (["A"], None, {"dns.rrtype": 1})],
+)
+def test_a_query_type_is_a_name_or_a_number(rrtype, qtype, damaged):
+    counted = {}
+    (record,) = parse(make_eve_event("dns", dns={"type": "query", "rrname": "a.example", "rrtype": rrtype}), damaged=counted)
+    assert (record.qtype, counted) == (qtype, damaged)
+
+
+def test_of_several_questions_the_type_is_that_of_the_first():
+    questions = [{"rrname": "a.example", "rrtype": "TXT"}, {"rrname": "a.example", "rrtype": "A"}]
+    assert parse(make_eve_event("dns", dns={"version": 3, "type": "request", "queries": questions}))[0].qtype == "TXT"
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("rcode", "nxdomain", "damaged"),
+    [("NXDOMAIN", True, {}), ("NOERROR", False, {}), ("SERVFAIL", False, {}), (None, None, {}), ({}, None, {"dns.rcode": 1})],
+)
+def test_an_answer_says_whether_the_name_exists(version, rcode, nxdomain, damaged):
+    counted = {}
+    (record,) = parse(make_eve_event("dns", dns=make_answer(version, rcode=rcode)), damaged=counted)
+    assert (record.nxdomain, record.qtype, record.transactions, counted) == (nxdomain, None, 0, damaged)
 
 
 def test_questions_count_each_in_one_event_or_in_several():

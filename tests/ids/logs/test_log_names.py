@@ -17,13 +17,22 @@ from mods_grpc.ids.logs.log_names import is_repeating, protocol_of, protocol_of_
         ("known_hosts.log", None),
         ("connect.log", None),
         ("eve.json", None),
+        ("notice.log", "notice"),
+        ("weird.04:00:00-05:00:00.log.gz", "weird"),
+        ("alert.json", None),
     ],
 )
 def test_the_protocol_is_read_from_the_file_name(name, protocol):
     assert protocol_of(name) == protocol
 
 
-@pytest.mark.parametrize("name", ["conn_long", "open_conn", "conn-summary", "conn_burst", "conn_agg", "dns_red", "long_conn"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("conn_long", "open_conn", "conn-summary", "conn_burst", "conn_agg", "dns_red", "long_conn"),
+        *("notice_alarm", "weird_stats"),
+    ],
+)
 def test_a_log_that_repeats_others_has_no_protocol(name):
     assert is_repeating(name)
     assert protocol_of_log(name) is None

@@ -30,6 +30,13 @@ EVE_LINES = (
     make_eve_event("flow", flow={"start": "2024-04-19T03:59:52.688116+0000", "bytes_toserver": 1}),
     make_eve_event("dns", dns={"type": "query", "rrname": "a.example"}),
     make_eve_event("tls"),
+    make_eve_event("http", http={"hostname": "www.example", "url": "/", "status": 404}),
+    make_eve_event("alert", alert={"severity": 1}, http={"url": "/"}),
+)
+NOTICE_HEAD = (*TSV_HEAD[:2], b"#path\tnotice\n", b"#fields\tts\tuid\tid.orig_h\tid.resp_h\tnote\tsrc\tdst\n")
+NOTICE_LINES = (
+    b"1713499192.688116\tCc6\t203.0.113.151\t10.0.0.201\tSSL::Invalid_Server_Cert\t203.0.113.151\t10.0.0.201\n",
+    b"1713499193.000001\t-\t-\t-\tScan::Address_Scan\t10.0.0.201\t-\n",
 )
 
 
@@ -39,6 +46,7 @@ EVE_LINES = (
         pytest.param("dns.log", TSV_HEAD, TSV_LINES, id="zeek tsv"),
         pytest.param("conn.log", (), JSON_LINES, id="zeek json"),
         pytest.param("eve.json", (), EVE_LINES, id="eve"),
+        pytest.param("notice.log", NOTICE_HEAD, NOTICE_LINES, id="notices of zeek"),
     ],
 )
 def test_every_reader_keeps_the_contract(name, head, lines):

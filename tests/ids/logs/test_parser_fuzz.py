@@ -16,16 +16,32 @@ from tests.support.ids.eve_events import make_eve_event
 
 ENDPOINTS = {"id.orig_h": "203.0.113.151", "id.orig_p": 58776, "id.resp_h": "::ffff:10.0.0.201", "id.resp_p": 22}
 ZEEK = {"ts": 1713499192.688116, "uid": "Cc6", **ENDPOINTS, "_path": "conn", "_node_name": "w1"}
-CONN = {"duration": 3.5, "orig_bytes": 1250, "resp_bytes": 1694, "local_orig": False, "local_resp": "T"}
+CONN = {"duration": 3.5, "orig_bytes": 1250, "resp_bytes": 1694, "local_orig": False, "local_resp": "T", "conn_state": "REJ"}
 DNS = {"proto": "udp", "query": "a.example", "AA": False, "TC": None, "RD": True, "RA": "F", "rejected": False}
+DNS |= {"qtype": 16, "qtype_name": "TXT", "rcode": 3, "rcode_name": "NXDOMAIN"}
+HTTP = {"method": "GET", "host": "a.example", "uri": "/", "status_code": 404, "request_body_len": 0, "user_agent": "curl/8.5.0"}
+SSL = {"server_name": "a.example", "established": True, "validation_status": "self signed certificate"}
+NOTICE = {"note": "Scan::Port_Scan", "src": "203.0.113.151", "dst": "10.0.0.201", "p": 22}
 FLOW = {"start": "2024-04-19T03:59:52.688116+0000", "end": "2024-04-19T04:00:00Z", "bytes_toserver": 1, "bytes_toclient": 2}
-QUERY = {"version": 3, "type": "request", "id": 1, "queries": [{"rrname": "a.example"}, {"rrname": "b\u0007"}]}
+FLOW |= {"pkts_toserver": 1, "pkts_toclient": 1, "state": "new"}
+TCP = {"tcp_flags": "16", "tcp_flags_ts": "02", "tcp_flags_tc": "14", "state": "syn_sent"}
+PAGE = {"hostname": "a.example", "url": "/", "http_user_agent": "curl/8.5.0", "http_method": "GET", "status": 404, "length": 2}
+CERTIFICATE = {"sni": "a.example", "subject": "CN=a.example", "issuerdn": "CN=a.example"}
+QUERY = {"version": 3, "type": "request", "id": 1, "queries": [{"rrname": "a.example", "rrtype": "A"}, {"rrname": "b\u0007"}]}
 ANSWER = {"type": "answer", "id": 1, "flags": "8180", "aa": True, "rcode": "NOERROR", "rrname": "a.example", "ttl": 5}
 EVENTS = (
     ZEEK | CONN,
     ZEEK | DNS | {"_path": "dns"},
     {"conn": {"ts": 1713499192688, "id": {"orig_h": "::1", "orig_p": "5", "resp_h": "fe80::1%eth0"}}},
-    json.loads(make_eve_event("flow", flow=FLOW)),
+    ZEEK | HTTP | {"_path": "http"},
+    ZEEK | SSL | {"_path": "ssl"},
+    ZEEK | {"_path": "ssh", "auth_success": False},
+    ZEEK | {"_path": "weird", "name": "bad_TCP_checksum"},
+    {"_path": "notice", "ts": 1713499192.688116, **NOTICE},
+    json.loads(make_eve_event("flow", flow=FLOW, tcp=TCP, proto="TCP")),
+    json.loads(make_eve_event("http", http=PAGE)),
+    json.loads(make_eve_event("tls", tls=CERTIFICATE)),
+    json.loads(make_eve_event("alert", alert={"severity": 1}, http=PAGE, flow=FLOW)),
     json.loads(make_eve_event("dns", dns=QUERY)),
     json.loads(make_eve_event("dns", dns=ANSWER, src_port=53)),
     json.loads(make_eve_event("sip", sip={"code": "200"}, host={"name": "s1"})),
@@ -39,10 +55,10 @@ HEADER = (
     "#empty_field\t(empty)",
     "#unset_field\t-",
     "#path\tconn",
-    "#fields\t_node_name\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\tlocal_orig",
-    "#types\tstring\ttime\tstring\taddr\tport\taddr\tport\tinterval\tcount\tcount\tbool",
+    "#fields\t_node_name\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\tlocal_orig\tconn_state",
+    "#types\tstring\ttime\tstring\taddr\tport\taddr\tport\tinterval\tcount\tcount\tbool\tstring",
 )
-ROW = "w1\t1713499192.688116\tCc6\t203.0.113.151\t58776\t10.0.0.201\t22\t3.564148\t1250\t1694\tF"
+ROW = "w1\t1713499192.688116\tCc6\t203.0.113.151\t58776\t10.0.0.201\t22\t3.564148\t1250\t1694\tF\tSF"
 CELLS = (
     "",
     "-",
@@ -60,7 +76,7 @@ CELLS = (
     "é",
     "T",
 )
-NAMES = ("conn.log", "dns.log", "eve.json", "conn_long.log", "x.log", "")
+NAMES = ("conn.log", "dns.log", "notice.log", "weird.log", "eve.json", "conn_long.log", "x.log", "")
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(CELLS)
 values = st.recursive(
@@ -135,14 +151,15 @@ def check_record(record, latest_ns):
     for port in (record.orig_p, record.resp_p):
         assert port is None or 0 <= port <= line_rules.MAX_PORT
     queries = getattr(record, "query", None)
-    for text in (record.uid, record.sensor, *(queries if isinstance(queries, tuple) else (queries,))):
+    texts = [getattr(record, name, None) for name in ("qtype", "method", "host", "uri", "user_agent", "server_name", "name")]
+    for text in (record.uid, record.sensor, *texts, *(queries if isinstance(queries, tuple) else (queries,))):
         assert (
             text is None or (isinstance(text, str) and text.encode() and not set(text) & set(map(chr, range(32)))) or text == ""
         )
-    for name in ("duration", "orig_bytes", "resp_bytes"):
+    for name in ("duration", "orig_bytes", "resp_bytes", "status", "request_bytes", "severity"):
         amount = getattr(record, name, None)
         assert amount is None or (type(amount) is int and amount >= 0)
-    for name in ("local_orig", "local_resp", "AA", "TC", "RD", "RA", "rejected"):
+    for name in ("local_orig", "local_resp", "AA", "TC", "RD", "RA", "rejected", "nxdomain", "failed", "self_signed"):
         assert getattr(record, name, None) in {None, True, False}
 
 

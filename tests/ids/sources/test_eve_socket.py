@@ -68,7 +68,7 @@ def send_one_by_one(stored, one, count):
 def test_lines_of_several_writers_are_stored_whole_wherever_they_are_split(tmp_path):
     with StoredEvents(tmp_path) as stored, writer(stored.path) as one, writer(stored.path) as other:
         one.sendall(make_eve_event("tls") + b"\n" + make_eve_event("ssh")[:30])
-        other.sendall(make_eve_event("alert") + b"\nnot json\n")
+        other.sendall(make_eve_event("fileinfo") + b"\nnot json\n")
         one.sendall(make_eve_event("ssh")[30:] + b"\n")
     assert sorted(kind.__name__ for kind in stored.kinds()) == ["Ssh", "Ssl"]
     assert stored.counters.malformed == {"header": 1}

@@ -99,8 +99,9 @@ def test_a_live_folder_may_be_empty_at_first_and_get_logs_later(zeek):
     assert numbers(reader.poll()) == []
     zeek.write(2)
     (zeek.live / "ssh.log").write_text(header("x", "ssh") + line(7))
-    (zeek.live / "weird.log").write_text(header("x", "weird") + line(8))
-    assert numbers(reader.poll()) == [0, 1, 7]
+    (zeek.live / "ftp.log").write_text(header("x", "ftp") + line(8))
+    (zeek.live / "weird.log").write_text(header("x", "weird") + line(9))
+    assert numbers(reader.poll()) == [0, 1, 7, 9]
     reader.close()
 
 

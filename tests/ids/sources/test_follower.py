@@ -66,6 +66,83 @@ def test_many_logs_use_a_bounded_number_of_descriptors_and_lose_nothing(tmp_path
     reader.close()
 
 
+def make_threads(folder, first=0, rounds=1):
+    """Write three threads' files, with a record of each in turn every 3 s, for 30 s a round; all are rotated after each round."""
+    threads = [EveFile(folder, f"eve.{number}.json") for number in (1, 2, 3)]
+    for begin in range(first, first + 30 * rounds, 30):
+        for number, thread in enumerate(threads):
+            rotate_thread(thread)
+            thread.write(*range(begin + number, begin + 30, 3))
+    return threads
+
+
+def rotate_thread(thread):
+    for number in (3, 2, 1):
+        path = thread.path.with_name(f"{thread.path.name}.{number}")
+        if path.exists():
+            path.rename(path.with_name(f"{thread.path.name}.{number + 1}"))
+    if thread.path.exists():
+        thread.path.rename(thread.path.with_name(f"{thread.path.name}.1"))
+
+
+@pytest.mark.parametrize("step", ["renamed", "created", "written"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_threads_of_which_some_are_rotated_at_the_first_look_are_read_from_the_same_time(tmp_path, number, step):
+    threads = make_threads(tmp_path, rounds=3)
+    for thread in threads[:number]:
+        rotate_thread(thread)
+        if step != "renamed":
+            thread.path.touch()
+    expected = list(range(60, 90))
+    if step == "written":
+        threads[0].write(90)
+        threads[2].write(92)
+        expected += [90, 92]
+    reader = LogReader(tmp_path, follow=True)
+    assert ids(reader.poll()) == expected
+    for index, thread in enumerate(threads[:number], 93):  # which the writer did not reopen yet
+        EveFile(tmp_path, f"{thread.path.name}.1").write(index)
+    for index, thread in enumerate(threads, 96):
+        thread.write(index)
+    assert ids(reader.poll()) == [*range(93, 93 + number), 96, 97, 98]
+    assert reader.lost == []
+    reader.close()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_rotated_files_of_threads_are_history_once_all_of_them_are_rotated(tmp_path, number):
+    threads = make_threads(tmp_path, rounds=2)
+    for index, thread in enumerate(threads):
+        rotate_thread(thread)
+        thread.path.touch()
+        if index < number:
+            thread.write(60 + index)
+    reader = LogReader(tmp_path, follow=True)
+    assert ids(reader.poll()) == list(range(60, 60 + number))
+    reader.close()
+
+
+def test_a_thread_that_has_no_new_dated_file_yet_is_read_from_the_same_time_as_the_others(tmp_path):
+    for hour in (7, 8, 9):
+        for number in (0, 1, 2):
+            if (hour, number) != (9, 2):  # which has written nothing since
+                thread = EveFile(tmp_path, f"eve-20240419-0{hour}00.{number + 1}.json")
+                thread.write(*range(30 * hour + number, 30 * hour + 30, 3))
+    reader = LogReader(tmp_path, follow=True)
+    assert ids(reader.poll()) == [number for number in range(240, 300) if number < 270 or number % 3 < 2]
+    EveFile(tmp_path, "eve-20240419-0900.3.json").write(300)
+    assert ids(reader.poll()) == [300]
+    reader.close()
+
+
+def test_a_thread_that_ended_before_does_not_make_the_rotated_files_of_others_count(tmp_path):
+    EveFile(tmp_path, "eve.4.json").write(0, 40)
+    make_threads(tmp_path, rounds=3)
+    reader = LogReader(tmp_path, follow=True)
+    assert ids(reader.poll()) == [0, 40, *range(60, 90)]
+    reader.close()
+
+
 def test_a_log_that_is_gone_is_said_to_be_lost_once_over_restarts_until_another_one_is(tmp_path):
     log = EveFile(tmp_path / "logs")
 

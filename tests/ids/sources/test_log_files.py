@@ -110,25 +110,37 @@ def test_a_file_whose_name_says_nothing_is_judged_by_its_first_lines(tmp_path):
     stats = b'{"timestamp": "2024-04-19T00:00:00.000000+0000", "event_type": "stats"}\n'
     wrapped = b'{"@timestamp": "2024-04-19T00:00:00Z", "suricata": {"eve": {"event_type": "alert", "src_ip": "10.0.0.1"}}}\n'
     files = {
-        "all.json": zeek_json(1, path="weird") + zeek_json(2, path="conn"),
+        "all.json": zeek_json(1, path="ftp") + zeek_json(2, path="conn"),
         "zeek.ndjson.gz": gzip.compress(zeek_json(3, path="conn")),
         "suricata.json": stats * 3 + eve(4),
         "filebeat.ndjson": wrapped,
         "joined.log": tsv(5, path="files") + tsv(6),
         "fast.log": b"04/19/2024-00:00:00.000000  [**] [1:1:1] x [**]\n",
-        "weird.log": zeek_json(7, path="weird"),
+        "ftp.log": zeek_json(7, path="ftp"),
         "empty.json": b"",
     }
     logs, left_out = listed(write(tmp_path, files))
     assert sorted(logs) == ["all", "filebeat", "joined", "suricata", "zeek"]
-    assert left_out == {"fast.log": "not a log", "weird.log": "other log", "empty.json": "not a log"}
+    assert left_out == {"fast.log": "not a log", "ftp.log": "other log", "empty.json": "not a log"}
 
 
 def test_a_file_that_the_user_names_is_read_unless_it_is_another_log(tmp_path):
-    write(tmp_path, {"x": tsv(), "conn.csv": b"1,2\n", "weird.log": tsv(path="weird"), "open_conn.log": tsv(path="open_conn")})
-    logs, left_out = listed(*(tmp_path / name for name in ("x", "conn.csv", "weird.log", "open_conn.log")), base=tmp_path)
+    write(tmp_path, {"x": tsv(), "conn.csv": b"1,2\n", "ftp.log": tsv(path="ftp"), "open_conn.log": tsv(path="open_conn")})
+    logs, left_out = listed(*(tmp_path / name for name in ("x", "conn.csv", "ftp.log", "open_conn.log")), base=tmp_path)
     assert logs == {"conn.csv": ["conn.csv"], "x": ["x"]}
-    assert left_out == {"weird.log": "other log", "open_conn.log": "repeats conn.log"}
+    assert left_out == {"ftp.log": "other log", "open_conn.log": "repeats conn.log"}
+
+
+def test_the_notices_and_weirds_of_zeek_are_read_and_not_what_sums_them_up(tmp_path):
+    logs = ("notice", "weird", "notice_alarm", "weird_stats")
+    files = {f"{log}.log": tsv(number, path=log) for number, log in enumerate(logs)}
+    logs, left_out = listed(write(tmp_path, files | {"NOTICE.txt": b"Copyright of the authors.\n" * 3, "alert.json": eve(5)}))
+    assert logs == {"notice": ["notice.log"], "weird": ["weird.log"], "alert": ["alert.json"]}
+    assert left_out == {
+        "notice_alarm.log": "repeats notice.log",
+        "weird_stats.log": "repeats weird.log",
+        "NOTICE.txt": "not a log",
+    }
 
 
 @pytest.mark.parametrize("make", [tsv, zeek_json], ids=["tsv", "json"])
@@ -203,7 +215,7 @@ def test_a_file_is_classified_by_its_content_before_its_suffix(tmp_path):
 def test_nothing_to_read_is_an_error_that_says_what_is_there(tmp_path, caplog):
     with pytest.raises(DataError, match="no such file or folder"):
         open_listing([tmp_path / "nowhere"], PROTOCOLS)
-    with pytest.raises(DataError, match=r"no logs of conn, dns, http, ssl, ssh, sip; nothing is there"):
+    with pytest.raises(DataError, match=r"no logs of conn, dns, http, ssl, ssh, sip, alert, notice, weird; nothing is there"):
         open_listing([tmp_path], PROTOCOLS)
     write(tmp_path, {"weird.log": tsv(path="weird"), "files.log": tsv(path="files"), "conn.log.zip": b"PK\x03\x04"})
     with pytest.raises(DataError, match=r"no logs of conn; left out: 2 other log, 1 compression \(zip: unpack it first\)"):

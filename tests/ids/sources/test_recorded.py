@@ -141,14 +141,14 @@ def test_a_line_that_the_damage_cuts_is_no_record_on_any_path(tmp_path):
 
 
 def test_the_listing_and_the_progress_are_there_for_the_account(tmp_path):
-    write(tmp_path, {"conn.log": tsv(), "conn.log.1.gz": gzip.compress(tsv(1)), "weird.log": tsv(path="weird")})
+    write(tmp_path, {"conn.log": tsv(), "conn.log.1.gz": gzip.compress(tsv(1)), "ftp.log": tsv(path="ftp")})
     with LogReader(tmp_path) as reader:
         progress = ReplayProgress(reader)
         assert progress.total == sum((tmp_path / name).stat().st_size for name in ("conn.log", "conn.log.1.gz"))
         assert (progress(), reader.files_read) == (0, 0)
         assert sum(1 for _ in reader.poll()) == 6
         assert (progress(), reader.files_read) == (progress.total, 2)
-        assert [file.path.name for file in reader.listing.left_out] == ["weird.log"]
+        assert [file.path.name for file in reader.listing.left_out] == ["ftp.log"]
 
 
 def test_write_times_never_decrease_and_skip_wrong_ones():

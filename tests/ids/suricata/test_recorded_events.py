@@ -6,10 +6,12 @@ from collections import Counter
 
 import pytest
 
-from mods_grpc.features import Aggregator, AggregatorOptions
+from mods_grpc.features import ALL_FEATURES, Aggregator, AggregatorOptions, Definition
 from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
+from mods_grpc.ids.logs.eve import PROTOCOL_OF
 from mods_grpc.ids.sources.reader import LogReader
+from mods_grpc.ids.windows.unset_fields import UnsetFields
 from tests.support.certificates import make_authority, needs_openssl
 from tests.support.ids.captures import LOCAL, START, make_capture
 from tests.support.ids.event_counts import count, read_events
@@ -20,6 +22,18 @@ pytestmark = [pytest.mark.slow, needs_openssl]
 COUNTED = {"flow", "dns", "http", "tls", "ssh", "sip"}
 WINDOW = 600
 OPTIONS = AggregatorOptions(window_seconds=WINDOW, slide_seconds=WINDOW, local_networks=LOCAL, begin_ns=START * 10**9)
+DATAPOOL = Definition(tuple(feature for feature in ALL_FEATURES.features if not feature.measure.is_own))
+EXTENDED = [
+    "http:\n          extended: yes",
+    "tls:\n          extended: yes",
+    "alert",
+    *(t for t in TYPES if t not in {"http", "tls"}),
+]
+RULES = """
+alert http any any -> any any (msg:"page"; http.uri; content:"/0"; priority:2; sid:1;)
+alert dns any any -> any any (msg:"name"; dns.query; content:"nothing"; priority:1; sid:2;)
+alert tcp any any -> any 23 (msg:"knock"; flags:S; priority:4; sid:3;)
+"""
 SETTINGS = {
     "default": {},
     "dns-v2": {"types": ["dns:\n          version: 2", *(kind for kind in TYPES if kind != "dns")]},
@@ -68,8 +82,8 @@ def as_counts(rows):
 
 
 def read_by_reader(paths):
-    with LogReader(paths[0].parent) as reader:  # the folder of all threads
-        aggregator, watermark = Aggregator(options=OPTIONS), Watermark()
+    with LogReader(paths[0].parent, protocols=DATAPOOL.protocols) as reader:  # the folder of all threads
+        aggregator, watermark = Aggregator(DATAPOOL, OPTIONS), Watermark()
         for record in reader.poll():
             aggregator.add_many(watermark.hold_or_pass(record))
     rows = [*aggregator.flush(watermark.latest_ns + WINDOW * 10**9)]
@@ -78,7 +92,7 @@ def read_by_reader(paths):
 
 
 def read_in_bulk(paths):
-    bulk = BulkAggregator(paths, options=OPTIONS, end_ns=(START + 86_400) * 10**9)
+    bulk = BulkAggregator(paths, DATAPOOL, options=OPTIONS, end_ns=(START + 86_400) * 10**9)
     rows = as_counts(bulk.rows())
     assert bulk.counters.malformed == {}
     assert bulk.aggregator.counters.late == 0
@@ -98,3 +112,58 @@ def test_every_feature_of_every_window_is_what_suricata_and_the_capture_say(even
     lines = [json.loads(line) for path in events for line in path.read_text().splitlines()]
     is_counted = [line["event_type"] in COUNTED for line in lines]
     assert (counters.records, counters.ignored) == (sum(is_counted), len(lines) - sum(is_counted))
+
+
+@pytest.fixture(scope="module", params=releases())
+def extended_events(request, capture, tmp_path_factory):
+    """The file of a release that writes all that it knows, and alerts."""
+    folder = tmp_path_factory.mktemp("extended")
+    (folder / "test.rules").write_text(RULES)
+    (path,) = request.param.read(capture[1], folder, types=EXTENDED, rules=folder / "test.rules")
+    return path
+
+
+def fields_of(records):
+    """Return how often each protocol, pair of ends and fields was seen."""
+    return Counter((protocol, orig, resp, tuple(sorted(fields.items()))) for protocol, orig, resp, fields in records)
+
+
+def test_every_record_has_the_fields_that_the_capture_holds(extended_events, capture):
+    names = {one.protocol: one.fields.keys() for one in capture[0].seen if one.fields}
+    with LogReader(extended_events) as reader:
+        records = [record for record in reader.poll() if record.protocol not in {"alert", "ssh", "sip"}]
+        assert reader.counters.damaged_fields == {}
+    read = []
+    for record in records:
+        protocol = "answer" if record.protocol == "dns" and not record.transactions else record.protocol
+        fields = {name: getattr(record, name) for name in names[protocol]}
+        read += [(protocol, record.orig_h, record.resp_h, fields)] * max(1, record.transactions)
+    wanted = [(one.protocol, one.orig, one.resp, one.fields) for one in capture[0].seen if one.fields]
+    got, expected = fields_of(read), fields_of(wanted)
+    assert got - expected == Counter()
+    assert expected - got == Counter()
+
+
+def test_every_alert_is_a_record_of_its_severity_and_nothing_else_is_counted_for_it(extended_events, capture):
+    lines = [json.loads(line) for line in extended_events.read_text().splitlines()]
+    alerts = [line for line in lines if line["event_type"] == "alert"]
+    assert {alert["alert"]["severity"] for alert in alerts} == {1, 2, 4}
+    with LogReader(extended_events) as reader:
+        records = list(reader.poll())
+    wanted = Counter((alert["src_ip"], alert["alert"]["severity"]) for alert in alerts if ":" not in alert["src_ip"])
+    read = Counter(
+        (record.orig_h, record.severity) for record in records if record.protocol == "alert" and ":" not in record.orig_h
+    )
+    assert read == wanted
+    by_type = Counter(line["event_type"] for line in lines)
+    numbers = {PROTOCOL_OF[kind]: number for kind, number in by_type.items() if kind in PROTOCOL_OF}
+    assert reader.counters.records_by_protocol == numbers
+
+
+def test_what_suricata_does_not_tell_is_never_set(extended_events):
+    fields = UnsetFields(ALL_FEATURES)
+    with LogReader(extended_events) as reader:
+        for record in reader.poll():
+            fields.note(record)
+    unset = {(each.protocol, each.attribute) for each in fields.list_unset(1)}
+    assert unset == {("http", "request_bytes"), ("ssl", "failed"), ("ssh", "failed"), ("sip", "user_agent")}

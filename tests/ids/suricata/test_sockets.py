@@ -60,7 +60,8 @@ def test_a_watch_reads_the_events_that_suricata_writes_to_its_socket(suricata, f
             types = "types:\n" + "\n".join(f"  - {kind}" for kind in TYPES)
             suricata.run(capture, tmp_path / "suricata", f"filetype: {filetype}\nfilename: {socket}\n{types}")
             lines = (suricata.read(capture, tmp_path / "file")[0]).read_text().splitlines()
-            expected = sum(json.loads(line)["event_type"] in {"flow", "ssh"} for line in lines)  # what the model needs
+            # what the model and the rules need
+            expected = sum(json.loads(line)["event_type"] in {"flow", "dns", "ssh"} for line in lines)
 
             def has_read_all():
                 watch.send_signal(signal.SIGUSR1)

@@ -58,6 +58,7 @@ class Seen:
         name: Asked name, or for an answer None.
         transport: `udp` or `tcp`.
         flags: Flags of an answer that are set: `AA`, `TC`, `RD`, `RA`, and `rejected` for one without any records.
+        fields: Fields of its record that Suricata can tell, by name.
     """
 
     protocol: str
@@ -70,6 +71,7 @@ class Seen:
     name: bytes | None = None
     transport: str = ""
     flags: frozenset[str] = frozenset()
+    fields: dict[str, object] = field(default_factory=dict, compare=False)
 
 
 @dataclass
@@ -150,19 +152,30 @@ class Capture:
         connection = self._open(orig, resp, port)
         self._handshake(connection)
         for page in range(pages):
-            self._note("http", connection)
+            fields = {"method": "GET", "host": "www.example", "uri": f"/{page}", "status": 200, "user_agent": "test"}
+            self._note("http", connection, fields=fields)
             self._send(connection, 0, b"GET /%d HTTP/1.1\r\nHost: www.example\r\nUser-Agent: test\r\n\r\n" % page)
             self._send(connection, 1, b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok")
         self._finish(connection)
 
-    def shake_hands(self, key: Path, certificate: Path, orig: str = HOST, resp: str = SERVER) -> None:
-        """Open a TLS session and send some data."""
+    def shake_hands(
+        self,
+        key: Path,
+        certificate: Path,
+        orig: str = HOST,
+        resp: str = SERVER,
+        *,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    ) -> None:
+        """Open a TLS session and send some data. Before version 1.3 the certificate, which signs itself, can be seen."""
         connection = self._open(orig, resp, TLS)
         self._handshake(connection)
-        self._note("ssl", connection)
+        is_seen = version < ssl.TLSVersion.TLSv1_3
+        self._note("ssl", connection, fields={"server_name": "www.example", "self_signed": True if is_seen else None})
         client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.maximum_version = version
         client = context.wrap_bio(client_in, client_out, server_hostname="www.example")
         server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server_context.load_cert_chain(certificate, key)
@@ -234,15 +247,38 @@ class Capture:
             else:
                 packet = IP(src=source, dst=target) / ICMP(type=(8, 0)[side], id=self._id, seq=1) / Raw(b"x" * 32)
             self._record(connection, side, packet)
-        self._close(connection)
+        self._close(connection, has_failed=False)
 
-    def knock(self, orig: str = OUTSIDER, resp: str = HOST, port: int = 445, *, is_refused: bool = False) -> None:
-        """Try to open a connection; nothing answers, or a reset."""
+    def reject(self, orig: str = HOST, resp: str = SERVER, port: int = 9_997) -> None:
+        """Send a datagram to a closed port. An error of ICMP answers, which Suricata counts as a frame of the server."""
+        connection = self._open(orig, resp, port)
+        datagram = self._ip(connection, 0) / UDP(sport=connection.orig_port, dport=port) / Raw(b"x" * 20)
+        self._record(connection, 0, datagram)
+        self._record(connection, 1, self._ip(connection, 1) / ICMP(type=3, code=3) / datagram)
+        self._close(connection, has_failed=True)
+
+    def knock(
+        self,
+        orig: str = OUTSIDER,
+        resp: str = HOST,
+        port: int = 445,
+        *,
+        answers: Sequence[tuple[int, str]] = (),
+        has_failed: bool,
+    ) -> None:
+        """Try to open a connection.
+
+        Args:
+            orig, resp: The ends.
+            port: The port.
+            answers: What follows: the end that sends, 1 for the server, and its flags.
+            has_failed: Whether nothing answered, or the server refused.
+        """
         connection = self._open(orig, resp, port)
         self._send(connection, 0, flags="S")
-        if is_refused:
-            self._send(connection, 1, flags="RA")
-        self._close(connection)
+        for side, flags in answers:
+            self._send(connection, side, flags=flags)
+        self._close(connection, has_failed=has_failed)
 
     def add_noise(self) -> None:
         """Add frames that are no connection: ARP, and a datagram within a VLAN, which is one."""
@@ -258,7 +294,7 @@ class Capture:
         self._port = self._port % 60_000 + 1 if self._port < 60_000 else 40_001
         return _Connection(orig, orig_port or self._port, resp, port)
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: _Connection, *, has_failed: bool | None = None) -> None:
         self.seen.append(
             Seen(
                 protocol="conn",
@@ -268,6 +304,7 @@ class Capture:
                 duration=connection.times[-1] - connection.times[0],
                 bytes_out=connection.sizes[0],
                 bytes_in=connection.sizes[1],
+                fields={"failed": not connection.sizes[1] if has_failed is None else has_failed},
             )
         )
 
@@ -346,11 +383,12 @@ class Capture:
         answers: int,
     ) -> None:
         for labels in questions:
-            self._note("dns", connection, name=b".".join(labels), transport=transport)
+            self._note("dns", connection, name=b".".join(labels), transport=transport, fields={"qtype": "A"})
         for side, message in enumerate((query, answer)):
             if side == 1 and answer:
                 marks = frozenset(flags) | ({"rejected"} if not answers else frozenset())
-                self._note("answer", connection, transport=transport, flags=marks)
+                exists = answer[3] & 0x0F != NXDOMAIN
+                self._note("answer", connection, transport=transport, flags=marks, fields={"nxdomain": not exists})
             if message and transport == "udp":
                 self._send_datagram(connection, side, message)
             elif message:
@@ -389,6 +427,7 @@ def make_capture(key: Path, certificate: Path, *, hours: int = 3, seed: int = 1)
         lambda: capture.browse(orig=OUTSIDER, resp="10.0.0.80"),
         lambda: capture.browse(orig=HOST6, resp=SERVER6),
         lambda: capture.shake_hands(key, certificate),
+        lambda: capture.shake_hands(key, certificate, version=ssl.TLSVersion.TLSv1_2),
         lambda: capture.shake_hands(key, certificate, orig=SERVER6, resp=HOST6),
         capture.log_in,
         lambda: capture.log_in(orig=OUTSIDER, resp="10.0.0.22", port=2_222),
@@ -400,8 +439,15 @@ def make_capture(key: Path, certificate: Path, *, hours: int = 3, seed: int = 1)
         capture.talk_in_fragments,
         lambda: capture.ping(orig=next(inside)),
         lambda: capture.ping(orig=next(inside6), resp=SERVER6),
-        capture.knock,
-        lambda: capture.knock(orig=HOST, resp=SERVER, port=23, is_refused=True),
+        lambda: capture.knock(has_failed=True),
+        lambda: capture.knock(orig=HOST, resp=SERVER, port=23, answers=[(1, "RA")], has_failed=True),
+        lambda: capture.knock(port=24, answers=[(0, "R")], has_failed=True),
+        lambda: capture.knock(port=25, answers=[(0, "FA")], has_failed=True),
+        lambda: capture.knock(port=26, answers=[(1, "SA")], has_failed=False),
+        lambda: capture.knock(port=27, answers=[(1, "SA"), (0, "R")], has_failed=False),
+        lambda: capture.knock(port=28, answers=[(1, "SA"), (1, "RA")], has_failed=True),
+        lambda: capture.knock(port=29, answers=[(1, "SA"), (0, ""), (1, "RA")], has_failed=False),
+        capture.reject,
         capture.add_noise,
     ]
     for name in ODD_NAMES:

@@ -5,16 +5,16 @@ import json
 import random
 from pathlib import Path
 
-from mods_grpc.features.records import RECORD_TYPES, Record
-from tests.support.ids.log_records import SECOND, random_record
+from mods_grpc.features.records import RECORD_TYPES
+from mods_grpc.ids.logs.log_names import ZEEK_LOGS
+from tests.support.ids.log_records import COMMON_FIELDS, SECOND, ZEEK_FIELDS, format_cell, random_record, zeek_value
 
-FIELDS = {
-    "conn": "duration:interval orig_bytes:count resp_bytes:count local_orig:bool local_resp:bool conn_state:string",
-    "dns": "proto:enum query:string AA:bool TC:bool RD:bool RA:bool rejected:bool answers:vector[string]",
-    "sip": "user_agent:string",
+MORE_FIELDS = {
+    "dns": "qtype:count rcode:count answers:vector[string]",
+    "notice": "src:addr dst:addr p:port",
+    "weird": "notice:bool peer:string",
 }
-COMMON = "ts:time uid:string id.orig_h:addr id.orig_p:port id.resp_h:addr id.resp_p:port"
-ATTRIBUTES = {"id.orig_h": "orig_h", "id.orig_p": "orig_p", "id.resp_h": "resp_h", "id.resp_p": "resp_p", "_node_name": "sensor"}
+HOSTLESS = {"notice", "weird"}
 SEPARATORS = ("\t",) * 40 + (",", ";", "|", " ", "||", "\t\t", ", ", "\x01", "^", '"', "é", "-", "#", "{", ":", "1")
 HOSTILE = (
     b"",
@@ -40,6 +40,17 @@ HOSTILE = (
     b"F",
     b"t",
     b"true",
+    b"S0",
+    b"RSTOS0",
+    b"S0 ",
+    b"S9",
+    b"*",
+    b"query-65",
+    b"TYPE16",
+    b"type 16",
+    b"nxdomain",
+    b"3.0",
+    b"Self-Signed certificate",
     b"1",
     b"-1",
     b"+1",
@@ -132,7 +143,7 @@ def write_damaged_logs(folder: Path, seed: int, *, max_lines: int = 60) -> None:
     """Write a few log files below a folder."""
     draw = random.Random(seed)
     for _ in range(draw.choice((1, 1, 2, 4))):
-        protocol = draw.choice(tuple(RECORD_TYPES))
+        protocol = draw.choice(ZEEK_LOGS)
         name = draw.choice(NAMES).format(protocol)
         path = folder / name
         path.parent.mkdir(exist_ok=True)
@@ -144,7 +155,7 @@ def make_log_text(draw: random.Random, protocol: str, max_lines: int) -> bytes:
     end = draw.choice((b"\n",) * 8 + (b"\r\n", b"\r\r\n"))
     lines: list[bytes] = []
     for _ in range(draw.choice((1, 1, 2, 3))):
-        of = draw.choice((protocol, protocol, draw.choice(tuple(RECORD_TYPES))))
+        of = draw.choice((protocol, protocol, draw.choice(ZEEK_LOGS)))
         if draw.random() < 0.15:
             lines += [_json_line(draw, of) for _ in range(draw.randrange(max_lines // 2))]
         else:
@@ -155,7 +166,7 @@ def make_log_text(draw: random.Random, protocol: str, max_lines: int) -> bytes:
 
 
 def _tsv_lines(draw: random.Random, protocol: str, number: int) -> list[bytes]:
-    columns = [column.split(":") for column in f"{COMMON} {FIELDS.get(protocol, '')}".split()]
+    columns = [column.split(":") for column in f"{COMMON_FIELDS} {ZEEK_FIELDS[protocol]} {MORE_FIELDS.get(protocol, '')}".split()]
     if draw.random() < 0.4:
         columns.insert(0, ["_node_name", "string"])
     if draw.random() < 0.6:
@@ -182,10 +193,10 @@ def _tsv_lines(draw: random.Random, protocol: str, number: int) -> list[bytes]:
         lines[0] = b"\xef\xbb\xbf" + lines[0]
     trailing = draw.choice((0,) * 20 + (1, 2))
     for _ in range(number):
-        record = random_record(draw, 3_600)
-        while record.protocol != protocol:
-            record = random_record(draw, 3_600)
-        cells = [_cell(record, name, unset, empty).encode() for name, _ in columns]
+        record = random_record(draw, 3_600, (RECORD_TYPES[protocol],))
+        names = [name.removeprefix("x.") for name, _ in columns]
+        hidden = _draw_unset_hosts(draw, protocol)
+        cells = [format_cell(None if name in hidden else zeek_value(record, name), name, unset, empty).encode() for name in names]
         if draw.random() < 0.15:
             _damage_cells(draw, cells)
         lines.append(separator.encode().join(cells + [b""] * trailing))
@@ -225,22 +236,21 @@ def _damage_cells(draw: random.Random, cells: list[bytes]) -> None:
         cells[draw.choice((index, len(cells))) : 0] = [draw.choice(HOSTILE)] * draw.choice((1, 1, 2))
 
 
-def _cell(record: Record, name: str, unset: str, empty: str) -> str:
-    value = getattr(record, ATTRIBUTES.get(name.removeprefix("x."), name.removeprefix("x.")), None)
-    if value is None or (name == "_node_name" and value == ""):
-        return unset
-    if name in {"ts", "duration"}:
-        return f"{value // SECOND}.{value % SECOND // 1000:06d}"
-    return {True: "T", False: "F"}[value] if isinstance(value, bool) else str(value) or empty
+def _draw_unset_hosts(draw: random.Random, protocol: str) -> set[str]:
+    """Return the fields of hosts that a line of a log leaves unset if it may be about none."""
+    if protocol not in HOSTLESS or draw.random() < 0.5:
+        return set()
+    return {"id.orig_h", "id.resp_h", *draw.choice(((), ("dst",), ("src", "dst")))}
 
 
 def _json_line(draw: random.Random, protocol: str) -> bytes:
-    record = random_record(draw, 3_600)
+    record = random_record(draw, 3_600, (RECORD_TYPES[protocol],))
     event: dict[str, object] = {"_path": protocol}
-    for column in f"{COMMON} {FIELDS.get(protocol, '')}".split():
+    hidden = _draw_unset_hosts(draw, protocol)
+    for column in f"{COMMON_FIELDS} {ZEEK_FIELDS[protocol]} {MORE_FIELDS.get(protocol, '')}".split():
         name = column.partition(":")[0]
-        value = getattr(record, ATTRIBUTES.get(name, name), None)
-        if value is not None:
+        value = zeek_value(record, name)
+        if value is not None and name not in hidden:
             event[name] = value / SECOND if name in {"ts", "duration"} else value
     for _ in range(draw.choice((0, 0, 0, 1, 2))):
         name = draw.choice(tuple(event))
