@@ -28,6 +28,7 @@ from mods_grpc.ids.sources.file_heads import head_records
 from mods_grpc.ids.sources.log_files import LogFile, list_logs
 from mods_grpc.ids.sources.recorded import is_cut
 from mods_grpc.ids.sources.text_file import TextFile
+from mods_grpc.ids.windows.unset_fields import UnsetFields
 
 DEFAULT_LATENESS_SECONDS = 86_400
 MIN_FRAME_BYTES = 1 << 15  # less text is parsed faster line by line
@@ -88,6 +89,7 @@ class BulkAggregator:
     Attributes:
         counters: Numbers of lines so far.
         protocols_seen: Protocols with at least one record.
+        unset_fields: Follows the fields that no record had.
         listing: The files that are read, and those that are left out; there may be none to read.
 
     Raises:
@@ -112,6 +114,7 @@ class BulkAggregator:
         self.aggregator = Aggregator(definition, options)
         self.counters = ReadCounters()
         self.protocols_seen: set[str] = set()
+        self.unset_fields = UnsetFields(definition)
         self._watermark = Watermark()
         self._locality = Locality(self.aggregator.options.local_networks, self.aggregator.options.group_by)
         self._plans = {protocol: make_plans(definition)[RECORD_TYPES[protocol]] for protocol in definition.protocols}
@@ -215,6 +218,7 @@ class BulkAggregator:
             self.counters.lines += len(frame)
             self.counters.accept(protocol, int(logged.max()), len(frame))  # type: ignore[arg-type]
             self.protocols_seen.add(protocol)
+            self.unset_fields.note_columns(protocol, frame, pieces[0].parser.header.lacking(protocol))
         rows_before = np.searchsorted(columns.offsets, ends)
         with_few_rows = set()
         for piece, times in zip(pieces, np.split(frame["ts"].to_numpy(), rows_before[:-1]), strict=True):
@@ -249,6 +253,7 @@ class BulkAggregator:
                 continue
             self.counters.accept(record.protocol, record.logged_ns)
             self.protocols_seen.add(record.protocol)
+            self.unset_fields.note(record)
             self.aggregator.add_many(self._watermark.hold_or_pass(record))
             times.append(record.ts)
         return times

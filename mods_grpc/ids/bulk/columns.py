@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mods_grpc.array_types import Bools, Integers
 from mods_grpc.ids.logs import line_rules
+from mods_grpc.ids.logs.field_values import VALUE_READERS
 from mods_grpc.ids.logs.line_rules import MalformedLineError
 from mods_grpc.ids.logs.zeek import TsvHeader
-from mods_grpc.ids.logs.zeek_fields import FIELDS
+from mods_grpc.ids.logs.zeek_fields import FIELDS, ONE_HOST_LOGS
 
 _SEPARATORS = ("\t", ",", ";", "|", " ", "\x01", "\x1f")  # any other is left to the parser of single lines
 _TIME = r"^[0-9]{9,10}(\.[0-9]{1,9})?$"
@@ -58,8 +59,8 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
         MalformedLineError: The header does not fit the protocol.
         polars.exceptions.PolarsError: The block can't be parsed by columns, only line by line.
     """
-    if header.separator not in _SEPARATORS:
-        raise pl.exceptions.ComputeError("separator")
+    if header.separator not in _SEPARATORS or protocol in ONE_HOST_LOGS:
+        raise pl.exceptions.ComputeError("left to the parser of single lines")
     wanted = [(field, str(index)) for field, index in header.columns(protocol)]
     sensor = header.sensor_column()
     raw = _parse_csv(block, header, {name for _, name in wanted} | ({str(sensor)} if sensor is not None else set()))
@@ -74,12 +75,15 @@ def read_columns(block: bytes, header: TsvHeader, protocol: str, latest_ns: int)
     for field, name in wanted:
         value = pl.col(name)
         is_set = _is_set(value, header)
-        is_valid, parsed = (
-            _convert_address(value, spellings) if field.type == "addr" else _CONVERSIONS[field.type](value, latest_ns)
-        )
+        if field.type == "addr":
+            is_valid, parsed = _convert_address(value, spellings)
+        elif field.type in VALUE_READERS:
+            is_valid, parsed = _convert_by_value(raw[name], field.type, header)
+        else:
+            is_valid, parsed = _CONVERSIONS[field.type](value, latest_ns)
         if field.type in _TEXT_TYPES:
             parsed = parsed.replace(header.empty, "")
-        elif not field.required:
+        elif not field.required and field.type not in VALUE_READERS:
             is_valid &= value != header.empty
         checks.append((is_valid & is_set if field.required else is_valid | ~is_set).fill_null(value=False))
         columns.append(pl.when(is_set).then(parsed).alias(field.attribute))
@@ -190,6 +194,19 @@ def _is_plain(value: pl.Expr) -> pl.Expr:
     return ~value.str.contains(_UNCERTAIN_CHARACTER)
 
 
+def _convert_by_value(cells: pl.Series, kind: str, header: TsvHeader) -> tuple[pl.Expr, pl.Expr]:
+    """Read each different cell of a column that has few of them."""
+    values, damaged = {}, []
+    for cell in cells.unique().drop_nulls():
+        try:
+            values[cell] = VALUE_READERS[kind]("" if cell == header.empty else cell)
+        except MalformedLineError:
+            damaged.append(cell)
+    value = pl.col(cells.name)
+    is_valid = ~value.is_in(pl.Series(damaged, dtype=pl.String).implode()) if damaged else value.is_not_null()
+    return is_valid, value.replace_strict(values, default=None, return_dtype=_DTYPES.get(kind, pl.String))
+
+
 def _convert_text(value: pl.Expr, _: int) -> tuple[pl.Expr, pl.Expr]:
     return _is_plain(value), value
 
@@ -215,7 +232,10 @@ def _convert_address(value: pl.Expr, spellings: dict[str, str | None]) -> tuple[
 
 
 # by Zeek type, text for the others
-_DTYPES = {"time": pl.Int64, "interval": pl.Int64, "count": pl.Int64, "port": pl.Int64, "bool": pl.Boolean}
+_DTYPES = {
+    **dict.fromkeys(("time", "interval", "count", "port"), pl.Int64),
+    **dict.fromkeys(("bool", "conn_state", "response_code", "validation", "negation"), pl.Boolean),
+}
 # by Zeek type: returns whether the texts of a column are certainly valid, and the converted values
 _CONVERSIONS = {
     "time": _convert_time,

@@ -1,168 +1,167 @@
 """Reduces columns of records to the cells of the aggregator, with polars."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import pairwise, repeat
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from mods_grpc.features import Aggregator, GroupBy
-from mods_grpc.features.accumulators import AccumulatorPlan, PartialCell
-from mods_grpc.features.aggregate_rows import MAX_PUBLIC_ADDRESSES, AggregatorCounters
-from mods_grpc.features.definitions import Kind
+from mods_grpc.array_types import Hashes, Integers
+from mods_grpc.features import Aggregator
+from mods_grpc.features.accumulators import PRESENT, AccumulatorPlan, Cell, PartialCell, ProtocolPlans
+from mods_grpc.features.definitions import DIRECTIONS, Kind
 from mods_grpc.features.distinct_count import DistinctCounter
-from mods_grpc.features.locality import SITE, UNKNOWN_SENSOR, Locality
+from mods_grpc.features.hashing import hash_texts
+from mods_grpc.features.keyed_count import KeyedCounter, KeyedStep
+from mods_grpc.features.locality import Locality
+from mods_grpc.ids.bulk.derived import add_derived
+from mods_grpc.ids.bulk.placement import PlacedRecords, place_records
 
-_KEY = ["pane", "series", "direction"]
+_TRANSACTIONS = "transactions"  # no column: a line of TSV is one
+_HASHED = "hash of {}"
+_NO_PAIRS: Hashes = np.empty((2, 0), dtype=np.uint64)
 
 
-def add_columns(aggregator: Aggregator, locality: Locality, plan: AccumulatorPlan, protocol: str, frame: pl.DataFrame) -> None:
+def add_columns(aggregator: Aggregator, locality: Locality, plans: ProtocolPlans, protocol: str, frame: pl.DataFrame) -> None:
     """Count the records of a frame in an aggregator; same result as `Aggregator.add` one by one.
 
     Args:
         aggregator: The aggregator.
         locality: The aggregator's networks and grouping.
-        plan: Layout of the protocol's cells.
+        plans: Layout of the protocol's cells.
         protocol: Protocol of the records.
         frame: Records, from `read_columns`.
     """
+    placed = place_records(aggregator, locality, plans, protocol, frame)
     options = aggregator.options
-    counted = AggregatorCounters()
-    if options.begin_ns is not None:
-        since_begin = frame.filter(pl.col("ts") >= options.begin_ns)
-        counted.before_begin = len(frame) - len(since_begin)
-        frame = since_begin
-    placed = _add_direction(frame, locality)
-    in_time = placed.filter(pl.col("ts") >= aggregator.open_ns)
-    counted.late = len(placed) - len(in_time)
-    ours = in_time.filter(pl.col("direction").is_not_null())
-    if len(ours) < len(in_time):
-        remote = in_time.filter(pl.col("direction").is_null())
-        counted.add_remote(protocol, len(remote), unflagged=0 if locality.networks else int((~_has_local_flags(remote)).sum()))
-    if len(aggregator.counters.public_local) < MAX_PUBLIC_ADDRESSES:
-        counted.public_local = _public_local(in_time)
-    counted.oldest_ns = ours["ts"].min() or 0  # type: ignore[assignment]
-    counted.added = len(ours)
-    of_series = _add_series(ours.with_columns(pane=pl.col("ts") // options.pane_ns), locality.group_by)
-    refused = aggregator.refuse_series(of_series["series"].unique().to_list())
-    if refused:
-        of_series = _drop_refused(aggregator, of_series, counted)
-    grouped = of_series.group_by(_KEY).agg(_measure_expressions(plan))
-    aggregator.add_partials(_partial_cells(grouped, plan, protocol, options.distinct_limit), counted)
+    aggregator.add_partials(_partial_cells(placed, plans, protocol, options.pane_ns, options.distinct_limit), placed.counted)
 
 
-def _has_local_flags(frame: pl.DataFrame) -> pl.Series:
-    """Return which records say of both ends whether they are local."""
-    if not {"local_orig", "local_resp"} <= set(frame.columns):
-        return pl.repeat(value=False, n=len(frame), eager=True)
-    return frame["local_orig"].is_not_null() & frame["local_resp"].is_not_null()
+def _partial_cells(placed: PlacedRecords, plans: ProtocolPlans, protocol: str, pane_ns: int, limit: int) -> Iterator[PartialCell]:
+    """Yield the cells of both sides, direction by direction."""
+    for direction in DIRECTIONS:
+        records = placed.frame.filter(pl.col("direction") == direction)
+        if not len(records):
+            continue
+        sides = [side[direction] for side in (plans.datapool, plans.own) if side is not None]
+        hashed = dict.fromkeys(name for plan in sides for name in _hashed_attributes(plan))
+        records = add_derived(records, [*hashed, *(name for plan in sides for name in _counted_attributes(plan))])
+        records = _add_hashes(records, hashed)
+        if plans.datapool is not None:
+            place = partial(_place, records, "ts", pane_ns, len(placed.series), plans.datapool[direction])
+            rows, of_second = place("for_datapool", "first"), place("for_second", "second")
+            rows = pl.concat([rows, of_second]) if len(of_second) else rows
+            for pane, number, cell in _cells(rows, plans.datapool[direction], len(placed.series), limit):
+                yield PartialCell(pane, placed.series[number], protocol, direction, False, cell)
+        if plans.own is not None:
+            rows = _place(records, "logged", pane_ns, len(placed.series), plans.own[direction], "for_own", "first")
+            for pane, number, cell in _cells(rows, plans.own[direction], len(placed.series), limit):
+                yield PartialCell(pane, placed.series[number], protocol, direction, True, cell)
+            rows = _place(records, "logged", pane_ns, len(placed.series), plans.own[PRESENT], "for_present", "second")
+            for pane, number, cell in _cells(rows, plans.own[PRESENT], len(placed.series), limit):
+                yield PartialCell(pane, placed.series[number], protocol, PRESENT, True, cell)
 
 
-def _public_local(frame: pl.DataFrame) -> set[str]:
-    """Return the addresses that the log calls local although they are not of the local networks."""
-    flagged = frame.filter(_has_local_flags(frame))
-    if not len(flagged):
-        return set()
-    ends = [flagged.filter(pl.col(f"local_{end}") & ~pl.col(f"{end}_local"))[f"{end}_h"] for end in ("orig", "resp")]
-    return set(pl.concat(ends).unique())
+def _place(
+    records: pl.DataFrame, time: str, pane_ns: int, number_of_series: int, plan: AccumulatorPlan, counts: str, series: str
+) -> pl.DataFrame:
+    """Return the columns that a plan reads of the records that count, with the column `group`, one number for pane and series."""
+    rows = records if records[counts].all() else records.filter(counts)
+    group = pl.col(time) // pane_ns * number_of_series + pl.col(series).cast(pl.Int64)
+    return rows.select(*_counted_attributes(plan), *map(_HASHED.format, _hashed_attributes(plan)), group=group)
 
 
-def _drop_refused(aggregator: Aggregator, frame: pl.DataFrame, counted: AggregatorCounters) -> pl.DataFrame:
-    """Drop the rows of series that are over the limit, and count the records that lose one or all of their series.
-
-    Args:
-        aggregator: The aggregator.
-        frame: Records, one row for each series that they count for, from `_add_series`.
-        counted: Gets the numbers.
-    """
-    ordered = frame.sort("row", maintain_order=True)
-    refused = aggregator.refuse_series(ordered["series"].unique(maintain_order=True).to_list())
-    by_record = (
-        ordered.with_columns(is_refused=pl.col("series").is_in(list(refused)))
-        .group_by("row")
-        .agg(pl.len().alias("rows"), pl.col("is_refused").sum(), pl.col("ts").first())
-    )
-    dropped = by_record["rows"] == by_record["is_refused"]
-    counted.over_series_limit = int(dropped.sum())
-    counted.added -= counted.over_series_limit
-    counted.partly_over_limit = int((by_record["is_refused"] > 0).sum()) - counted.over_series_limit
-    counted.oldest_ns = by_record.filter(~dropped)["ts"].min() or 0  # type: ignore[assignment]
-    return ordered.filter(~pl.col("series").is_in(list(refused)))
+def _counted_attributes(plan: AccumulatorPlan) -> list[str]:
+    """Return the attributes of records that a plan counts or sums."""
+    names = [name for step in plan.steps if step.kind is not Kind.DISTINCT for name in (step.field, step.second)]
+    names += [name for keyed in plan.keyed for name in keyed.sums]
+    return [name for name in dict.fromkeys(names) if name not in {"", _TRANSACTIONS}]
 
 
-def _add_direction(frame: pl.DataFrame, locality: Locality) -> pl.DataFrame:
-    """Add the columns `direction`, `orig_name` and `resp_name` (series of the two ends)."""
-    addresses = pl.concat([frame["orig_h"], frame["resp_h"]]).unique()
-    by_log = not locality.networks
-    local = _are_local(addresses, locality)
-    if locality.group_by is GroupBy.HOST:
-        names = addresses
-    elif locality.group_by is GroupBy.SUBNET:
-        pairs = zip(addresses, local, strict=True)
-        names = pl.Series(
-            [locality.series_of_address(address) if is_ours or by_log else "" for address, is_ours in pairs], dtype=pl.String
-        )
-    else:
-        names = pl.repeat("", len(addresses), eager=True)
-    ends = pl.DataFrame({"end": addresses, "local": local, "name": names})
-    for side in ("orig", "resp"):
-        renamed = ends.rename({"end": f"{side}_h", "local": f"{side}_local", "name": f"{side}_name"})
-        frame = frame.join(renamed, on=f"{side}_h", how="left", maintain_order="left")
-    orig, resp = pl.col("orig_local"), pl.col("resp_local")
-    if by_log and {"local_orig", "local_resp"} <= set(frame.columns):
-        said = pl.col("local_orig").is_not_null() & pl.col("local_resp").is_not_null()
-        orig = pl.when(said).then("local_orig").otherwise(orig)
-        resp = pl.when(said).then("local_resp").otherwise(resp)
-    direction = pl.when(resp & orig).then(pl.lit("internal")).when(resp).then(pl.lit("in")).when(orig).then(pl.lit("out"))
-    return frame.with_columns(direction=direction)
+def _hashed_attributes(plan: AccumulatorPlan) -> list[str]:
+    """Return the attributes of records of which a plan counts the different values, or that are its keys."""
+    names = [step.field for step in plan.steps if step.kind is Kind.DISTINCT]
+    names += [name for keyed in plan.keyed for name in (keyed.field, keyed.value)]
+    return [name for name in dict.fromkeys(names) if name]
 
 
-def _are_local(addresses: pl.Series, locality: Locality) -> pl.Series:
-    """Return which of n different addresses are local; IPv4 by columns, because there may be millions."""
-    is_ipv4 = ~addresses.str.contains(":", literal=True)
-    octets = addresses.filter(is_ipv4).str.split_exact(".", 3).struct.unnest().cast(pl.UInt32).to_numpy()
-    local = np.zeros(len(addresses), dtype=np.bool_)
-    local[is_ipv4.to_numpy()] = locality.contains_ipv4(octets @ np.array([1 << 24, 1 << 16, 1 << 8, 1], dtype=np.uint32))
-    local[~is_ipv4.to_numpy()] = [locality.network_of(address) is not None for address in addresses.filter(~is_ipv4)]
-    return pl.Series(local)
+def _add_hashes(frame: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
+    """Add the hashes of some columns, null where there is no value; each different value is hashed once."""
+    for name in names:
+        different = frame[name].unique().drop_nulls()
+        hashes = hash_texts(different.cast(pl.String).cast(pl.Binary).to_list())
+        pairs = pl.DataFrame({name: different, _HASHED.format(name): pl.Series(hashes, dtype=pl.UInt64)})
+        frame = frame.join(pairs, on=name, how="left", maintain_order="left")
+    return frame
 
 
-def _add_series(frame: pl.DataFrame, group_by: GroupBy) -> pl.DataFrame:
-    """Add the columns `series` and `row`, the number of the record; one that counts for two series is there twice."""
-    frame = frame.with_row_index("row")
-    if group_by is GroupBy.SITE:
-        return frame.with_columns(series=pl.lit(SITE))
-    if group_by is GroupBy.SENSOR:
-        return frame.with_columns(series=pl.when(pl.col("sensor") == "").then(pl.lit(UNKNOWN_SENSOR)).otherwise("sensor"))
-    first = pl.when(pl.col("direction") == "in").then("resp_name").otherwise("orig_name")
-    both = frame.filter((pl.col("direction") == "internal") & (pl.col("orig_name") != pl.col("resp_name")))
-    return pl.concat([frame.with_columns(series=first), both.with_columns(series=pl.col("resp_name"))])
+def _cells(rows: pl.DataFrame, plan: AccumulatorPlan, number_of_series: int, limit: int) -> Iterator[tuple[int, int, Cell]]:
+    """Yield the cell of each group of rows, with its pane and the number of its series."""
+    counted = rows.group_by("group").agg(_expressions(plan)).sort("group")
+    groups = counted["group"].to_numpy()
+    slots: dict[int, list[Any]] = {int(name): counted[name].to_list() for name in counted.columns if name != "group"}
+    for step in plan.steps:
+        if step.kind is Kind.DISTINCT:
+            hashes = _HASHED.format(step.field)
+            different = _sort(rows.select("group", hashes).drop_nulls().unique(), hashes)
+            of_groups = _split(different[hashes].to_numpy(), different, groups)
+            slots[step.slot] = [DistinctCounter.of_hashes(of_group, limit, are_ordered=True) for of_group in of_groups]
+    for keyed in plan.keyed:
+        slots[keyed.slot] = _count_keys(rows, keyed, groups, limit)
+    cells = zip(*(slots[slot] for slot in sorted(slots)), strict=True) if slots else ([] for _ in groups)
+    for group, cell in zip(groups.tolist(), cells, strict=True):
+        yield *divmod(group, number_of_series), list(cell)
 
 
-def _measure_expressions(plan: AccumulatorPlan) -> list[pl.Expr]:
-    """Return one expression per slot of a cell, named by the slot's number."""
+def _expressions(plan: AccumulatorPlan) -> list[pl.Expr]:
+    """Return one expression per slot that is a number, named by the slot."""
     expressions = []
-    for slot, kind, field in plan.steps:
-        value = pl.col(field)
-        if kind is Kind.COUNT:
-            expressions.append(pl.len().cast(pl.Int64).alias(str(slot)))  # a line of TSV is one transaction
-        elif kind in {Kind.TRUE, Kind.FALSE}:
-            expressions.append((value == (kind is Kind.TRUE)).sum().cast(pl.Int64).alias(str(slot)))
-        elif kind is Kind.DISTINCT:
-            expressions.append(value.drop_nulls().unique().alias(str(slot)))
+    for step in plan.steps:
+        value = pl.col(step.field)
+        if step.kind is Kind.COUNT:
+            numbers = [pl.len()]
+        elif step.kind in {Kind.TRUE, Kind.FALSE}:
+            numbers = [(value == (step.kind is Kind.TRUE)).sum()]
+        elif step.kind is Kind.SUM:
+            numbers = [value.sum()]
+        elif step.kind is Kind.MAX:
+            numbers = [value.max().fill_null(0)]
+        elif step.kind is Kind.MEAN:
+            numbers = [value.sum(), value.is_not_null().sum()]
+        elif step.kind is Kind.BALANCE:
+            numbers = [value.sum(), pl.col(step.second).sum()]
         else:
-            expressions.append(value.sum().alias(str(slot)))
-            if kind is Kind.MEAN:
-                expressions.append(value.is_not_null().sum().cast(pl.Int64).alias(str(slot + 1)))
+            continue
+        expressions += [number.cast(pl.Int64).alias(str(step.slot + index)) for index, number in enumerate(numbers)]
     return expressions
 
 
-def _partial_cells(grouped: pl.DataFrame, plan: AccumulatorPlan, protocol: str, distinct_limit: int) -> Iterator[PartialCell]:
-    slots = [str(slot) for slot in range(len(plan.empty_slots))]
-    for pane, series, direction, *cell in grouped.select(*_KEY, *slots).iter_rows():
-        for slot, empty in enumerate(plan.empty_slots):
-            if empty is None:
-                counted = DistinctCounter(distinct_limit)
-                for value in cell[slot]:
-                    counted.add(value)
-                cell[slot] = counted
-        yield PartialCell(pane, series, protocol, direction, cell)
+def _count_keys(rows: pl.DataFrame, step: KeyedStep, groups: Integers, limit: int) -> list[KeyedCounter]:
+    """Return the counter of each group."""
+    key = _HASHED.format(step.field)
+    with_key = rows.filter(pl.col(key).is_not_null())
+    sums = [pl.col(name).sum().cast(pl.Int64).alias(f"sum of {name}") for name in step.sums]
+    by_key = _sort(with_key.group_by("group", key).agg(pl.len().cast(pl.Int64).alias("number"), *sums), key)
+    numbers = np.stack([by_key[name].to_numpy() for name in ("number", *(f"sum of {name}" for name in step.sums))])
+    pairs: Iterator[Hashes] = repeat(_NO_PAIRS)
+    if step.value:
+        value = _HASHED.format(step.value)
+        different = with_key.select("group", key, value).drop_nulls().unique().sort("group")
+        pairs = _split(np.stack([different[name].to_numpy() for name in (key, value)]), different, groups)
+    of_groups = zip(_split(by_key[key].to_numpy(), by_key, groups), _split(numbers, by_key, groups), pairs, strict=False)
+    return [KeyedCounter.of_hashes(step, limit, *of_group) for of_group in of_groups]
+
+
+def _sort(rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Sort by group, then a column; twice by one is faster than once by two."""
+    return rows.sort(column).sort("group", maintain_order=True)
+
+
+def _split(values: NDArray[Any], sorted_rows: pl.DataFrame, groups: Integers) -> Iterator[NDArray[Any]]:
+    """Yield the values of each group, `(..., n)`, from those of rows that are sorted by group."""
+    starts = np.searchsorted(sorted_rows["group"].to_numpy(), groups)
+    for start, end in pairwise([*starts.tolist(), len(sorted_rows)]):
+        yield values[..., start:end]

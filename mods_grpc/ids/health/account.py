@@ -3,7 +3,7 @@
 Nothing is counted twice or left out:
 
     lines = records + ignored + malformed
-    records + carried = added + late + before_begin + ahead + remote + over_series_limit + unwanted + waiting
+    records + carried = added + late + before_begin + ahead + remote + over_series_limit + unwanted + rules_only + waiting
 """
 
 from collections import defaultdict
@@ -18,6 +18,7 @@ from mods_grpc.data.units import DAY_SECONDS, SECONDS_PER_UNIT
 from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.sources.log_files import COMPRESSION, COPY, NOT_A_FILE, NOT_A_LOG, OTHER_LOG, PARTIAL, LeftOutFile, LogListing
+from mods_grpc.ids.windows.unset_fields import UnsetField
 
 MAX_NAMES = 3
 MAX_EXAMPLE_BYTES = 200
@@ -90,13 +91,24 @@ class Account:
         malformed_by_log: The same by the name of the log, as far as the reader says.
         examples: The first malformed line of each reason.
         damaged_fields: Fields left out of records, by name.
+        unset: Fields that columns are made from and that no record had, or none of the last, or that some logs lack.
         carried: Records held since before the account began.
         waiting: Records read and not yet given to the aggregation.
         added: Records that count. The other records, by why they do not: `late`, `before_begin`, `ahead` (held until now),
             `remote_by_protocol`, `over_series_limit` and `unwanted`; see `AggregatorCounters` for these and the rest.
+        rules_only: Records that no feature needs, only fixed rules.
+        rules_late: Records that a rule did not count because they came too late.
+        rules_over_limit: Own hosts that a rule dropped in a pane, because there were more than it has room for.
+        rules_joined: Ports, peers and domains that no alert of a rule names, because their host had too many open episodes.
+        rule_alerts: Alerts of fixed rules, by rule.
+        rules_suppressed: Alerts of fixed rules that the suppression mutes, by rule.
+        rules_learning: Alerts of fixed rules that were held back while it was not known whether own hosts are exposed, by rule.
+        rules_exposed: Alerts of fixed rules that were held back because own hosts are exposed, by rule.
+        blind_rules: Fields that fixed rules need and that no record had; their columns are the names of the rules.
         oldest_ns, newest_ns: Time of the oldest record that was added and of the newest one, nanoseconds since 1970; 0 for none.
         windows: Windows computed, of all series.
         judged: How many of them the model judged; None where no model judges.
+        suppressed: Anomalous windows that raised no alert because the suppression mutes it.
     """
 
     files_read: int = 0
@@ -112,6 +124,7 @@ class Account:
     malformed_by_log: Mapping[str, int] = field(default_factory=dict)
     examples: Mapping[str, RejectedExample] = field(default_factory=dict)
     damaged_fields: Mapping[str, int] = field(default_factory=dict)
+    unset: Sequence[UnsetField] = ()
     carried: int = 0
     waiting: int = 0
     added: int = 0
@@ -124,10 +137,20 @@ class Account:
     over_series_limit: int = 0
     partly_over_limit: int = 0
     unwanted: int = 0
+    rules_only: int = 0
+    rules_late: int = 0
+    rules_over_limit: int = 0
+    rules_joined: int = 0
+    rule_alerts: Mapping[str, int] = field(default_factory=dict)
+    rules_suppressed: Mapping[str, int] = field(default_factory=dict)
+    rules_learning: Mapping[str, int] = field(default_factory=dict)
+    rules_exposed: Mapping[str, int] = field(default_factory=dict)
+    blind_rules: Sequence[UnsetField] = ()
     oldest_ns: int = 0
     newest_ns: int = 0
     windows: int = 0
     judged: int | None = None
+    suppressed: int = 0
 
     @property
     def records(self) -> int:
@@ -181,6 +204,7 @@ class Account:
             "ignored": self.ignored,
             "malformed": dict(self.malformed),
             "damaged_fields": dict(self.damaged_fields),
+            "unset": [unset.to_json() for unset in self.unset],
             "carried": self.carried,
             "waiting": self.waiting,
             "added": self.added,
@@ -192,20 +216,31 @@ class Account:
             "over_series_limit": self.over_series_limit,
             "partly_over_limit": self.partly_over_limit,
             "unwanted": self.unwanted,
+            "rules_only": self.rules_only,
+            "rules_late": self.rules_late,
+            "rules_over_limit": self.rules_over_limit,
+            "rules_joined": self.rules_joined,
+            "rule_alerts": dict(self.rule_alerts),
+            "rules_suppressed": dict(self.rules_suppressed),
+            "rules_learning": dict(self.rules_learning),
+            "rules_exposed": dict(self.rules_exposed),
+            "blind_rules": [unset.to_json() for unset in self.blind_rules],
             "oldest": format_nanos(self.oldest_ns) if self.oldest_ns else None,
             "newest": format_nanos(self.newest_ns) if self.newest_ns else None,
             "windows": self.windows,
-            **({} if self.judged is None else {"judged": self.judged}),
+            **({} if self.judged is None else {"judged": self.judged, "suppressed": self.suppressed}),
         }
 
 
 _NUMBERS = (
     *("lines", "ignored", "added", "late", "before_begin"),
-    *("over_series_limit", "partly_over_limit", "unwanted"),
+    *("over_series_limit", "partly_over_limit", "unwanted", "suppressed"),
+    *("rules_only", "rules_late", "rules_over_limit", "rules_joined"),
 )
 _NUMBERS_BY_NAME = (
     *("damaged_files", "records_by_protocol", "malformed", "malformed_by_log", "damaged_fields"),
     *("remote_by_protocol", "unflagged_remote"),
+    *("rule_alerts", "rules_suppressed", "rules_learning", "rules_exposed"),
 )
 
 
@@ -218,10 +253,12 @@ def make_account(
     unused: Sequence[str] = (),
     overlapping: Sequence[tuple[Path, Path]] = (),
     rejected: RejectedLines | None = None,
+    unset: Sequence[UnsetField] = (),
     ahead: int,
     waiting: int = 0,
     windows: int,
     judged: int | None = None,
+    suppressed: int = 0,
 ) -> Account:
     """Make the account of a reader and an aggregator; it does not change when they read on."""
     return Account(
@@ -238,6 +275,7 @@ def make_account(
         malformed_by_log={} if rejected is None else dict(rejected.by_log),
         examples={} if rejected is None else dict(rejected.examples),
         damaged_fields=dict(read.damaged_fields),
+        unset=tuple(unset),
         waiting=waiting,
         added=counted.added,
         late=counted.late,
@@ -253,6 +291,7 @@ def make_account(
         newest_ns=read.newest_ns,
         windows=windows,
         judged=judged,
+        suppressed=suppressed,
     )
 
 
@@ -286,6 +325,10 @@ def format_account(account: Account, now_ns: int | None = None) -> str:
         lines.append(f"fields left out of records: {_list_numbers(account.damaged_fields)}")
     if account.partly_over_limit:
         lines.append(f"{count_noun(account.partly_over_limit, 'record')} over the limit of series at one end")
+    if account.rules_over_limit:
+        lines.append(f"{count_noun(account.rules_over_limit, 'host')} more than the rules have room for")
+    if account.rules_joined:
+        lines.append(f"{count_noun(account.rules_joined, 'group')} (ports, peers, domains) that no alert of a rule names")
     if account.left_out:
         lines.append(f"left out {format_left_out(account.left_out)}")
     lines.append(_format_read(account, now_ns))

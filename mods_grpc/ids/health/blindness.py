@@ -13,6 +13,7 @@ from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.health.findings import Finding, OpenNotices, to_seconds
 from mods_grpc.ids.health.log_findings import LogFindings
 from mods_grpc.ids.health.output_findings import find_unwritable
+from mods_grpc.ids.health.rule_findings import RuleFindings
 from mods_grpc.ids.health.share_findings import ShareFindings
 from mods_grpc.ids.health.window_findings import ConstantFeatures, ModelFit, ScoringGap
 from mods_grpc.ids.windows.window import WindowBatch
@@ -43,6 +44,7 @@ class Blindness:
         self._notices = OpenNotices(sensor)
         self._logs = LogFindings(features, window_seconds)
         self._shares = ShareFindings(self._notices)
+        self._rules = RuleFindings()
         self._constant = ConstantFeatures(features)
         self._fit = ModelFit(features, self._notices)
         self._scoring_gap = ScoringGap(warm_up_seconds=warm_up_seconds)
@@ -79,6 +81,7 @@ class Blindness:
         if facts is not None:
             self._logs.observe(now_ns, elapsed, facts)
             self._shares.observe(now_ns, elapsed, facts)
+            self._rules.observe(now_ns, elapsed, facts)
         self._scoring_gap.observe(now_ns, elapsed)
         return self._notices.update(now_ns, elapsed, self._find(facts))
 
@@ -115,6 +118,7 @@ class Blindness:
                 if finding.code is NoticeCode.LOCALITY_UNKNOWN:
                     concerned.add(finding.subject)
                 yield finding
+            yield from self._rules.find()
         # what is wrong with a log says it for all its features
         yield from (finding for protocol, finding in self._constant.find() if protocol not in concerned)
         yield from self._fit.find()
@@ -125,6 +129,7 @@ class Blindness:
         return self.waiting_state() | {
             "logs": self._logs.state(),
             "shares": self._shares.state(),
+            "rules": self._rules.state(),
             "constant": self._constant.state(),
             "fit": self._fit.state(),
         }
@@ -135,6 +140,7 @@ class Blindness:
         self._notices.restore(state["notices"])
         self._logs.restore(state["logs"])
         self._shares.restore(state["shares"])
+        self._rules.restore(state["rules"])
         self._constant.restore(state["constant"])
         self._fit.restore(state["fit"])
         self._scoring_gap.restore(state["scoring_gap"])

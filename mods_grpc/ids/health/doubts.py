@@ -25,6 +25,7 @@ from mods_grpc.ids.health.account import (
 from mods_grpc.ids.health.findings import format_share
 from mods_grpc.ids.health.networks import merge_networks, propose_networks
 from mods_grpc.ids.logs.line_rules import MIN_TIME_NS
+from mods_grpc.ids.logs.zeek_fields import ONE_HOST_LOGS
 from mods_grpc.ids.sources.log_files import COMPRESSION, UNREADABLE
 
 MAX_DROPPED_SHARE = 0.2
@@ -216,7 +217,7 @@ def _unflagged(account: Account, expected: Expectation) -> Iterator[Doubt]:
     shares = {
         protocol: account.remote_by_protocol.get(protocol, 0) / number
         for protocol, number in account.records_by_protocol.items()
-        if number
+        if number and protocol not in ONE_HOST_LOGS  # which may be about a host elsewhere alone
     }
     lost = sorted(
         protocol
@@ -349,6 +350,36 @@ def _damaged_fields(account: Account, _expected: Expectation) -> Iterator[Doubt]
             yield Doubt("damaged_fields", message, share > MAX_DROPPED_SHARE)
 
 
+def _unset(account: Account, expected: Expectation) -> Iterator[Doubt]:
+    """Doubt columns that are made from a field that no record had."""
+    for unset in account.unset:
+        columns = ", ".join(unset.columns[:MAX_NAMES]) + (", …" if len(unset.columns) > MAX_NAMES else "")
+        if expected.window_rows:
+            message = f"{unset.description}, which the model's {columns} needs: have the sensor log it, or use another model"
+        else:
+            message = f"{unset.description}: {columns} read as 0; leave them out of a model, or have the sensor log it"
+        yield Doubt("unset", message, bool(expected.window_rows))
+
+
+def _blind_rules(account: Account, _expected: Expectation) -> Iterator[Doubt]:
+    """Doubt the silence of rules that count by a field that no record had."""
+    for unset in account.blind_rules:
+        names = " and ".join(unset.columns)
+        flags = " ".join(f"--no-rule {name}" for name in unset.columns)
+        message = f"{unset.description}: {names} can't raise an alert; have the sensor log it, or switch off with {flags}"
+        yield Doubt("rules_blind", message, is_severe=False)
+
+
+def _full_rules(account: Account, _expected: Expectation) -> Iterator[Doubt]:
+    """Doubt the silence of rules that had no room for all own hosts."""
+    if account.rules_over_limit:
+        message = (
+            f"the fixed rules dropped the {count_noun(account.rules_over_limit, 'host')} with the smallest counts, because there "
+            "were more than they have room for: are so many addresses own hosts, or are they forged? See --local"
+        )
+        yield Doubt("rules_over_limit", message, is_severe=False)
+
+
 def _damaged_files(account: Account, _expected: Expectation) -> Iterator[Doubt]:
     for reason, number in account.damaged_files.items():
         name = account.first_damaged.get(reason, "")
@@ -404,7 +435,7 @@ def _show(example: RejectedExample) -> str:
 
 
 _FINDERS: tuple[Callable[[Account, Expectation], Iterator[Doubt]], ...] = (
-    *(_damaged_fields, _damaged_files, _unused, _overlapping, _unread, _ahead, _windows, _over_limit),
-    *(_too_late, _missing, _malformed, _unflagged, _remote, _before_begin),
+    *(_blind_rules, _full_rules, _unset, _damaged_fields, _damaged_files, _unused, _overlapping, _unread, _ahead, _windows),
+    *(_over_limit, _too_late, _missing, _malformed, _unflagged, _remote, _before_begin),
 )
 """Finders of doubts; where several are severe, the cause comes after its consequences."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mods_grpc.ids.windows.unset_fields import UnsetField
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadFacts:
@@ -17,9 +19,12 @@ class ReadFacts:
         public_local: Addresses outside the private networks that a log with flags calls local, where no networks were given.
         logs: Protocols whose log is or was there, if only empty.
         zero_logs: Protocols without a record so far that count as 0, because they share a log with others.
+        unset: Fields that no record had, or none of the last, and that features which varied in training are made from.
         unreadable: By path of a file or folder, why it can't be read.
         unreadable_protocols: Protocols that those files may hold.
         lost: By log, how often records of it were lost.
+        rules_over_limit: By fixed rule, own hosts that it dropped because there were more than it has room for; also before the
+            watch started again.
         unwritable: By destination of alerts, or folder of the checkpoint, why it can't be written.
         reached_ns: The time that the records have reached, nanoseconds since 1970; 0 before there are some.
     """
@@ -32,9 +37,11 @@ class ReadFacts:
     public_local: frozenset[str] = frozenset()
     logs: frozenset[str] = frozenset()
     zero_logs: frozenset[str] = frozenset()
+    unset: tuple[UnsetField, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
     unreadable_protocols: frozenset[str] = frozenset()
     lost: Mapping[str, int] = field(default_factory=dict)
+    rules_over_limit: Mapping[str, int] = field(default_factory=dict)
     unwritable: Mapping[str, str] = field(default_factory=dict)
     reached_ns: int = 0
 

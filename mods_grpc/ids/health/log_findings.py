@@ -1,4 +1,4 @@
-"""Findings about logs: one that never came, fell silent, can't be read, or lost records."""
+"""Findings about logs: one that never came, fell silent, can't be read, lacks a field, or lost records."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -57,6 +57,7 @@ class LogFindings:
         self._lost_before: dict[str, int] = {}  # in this run
         self._records_before: dict[str, int] = {}  # in this run
         self._unreadable_since: dict[str, int] = {}
+        self._unset_since: dict[str, int] = {}
         self._now_ns = 0
 
     def missing_protocols(self) -> frozenset[str]:
@@ -84,6 +85,7 @@ class LogFindings:
         self._lost_before = dict(facts.lost)
         self._losses = {name: loss for name, loss in self._losses.items() if loss.age < LOST_SECONDS}
         self._unreadable_since = {path: self._unreadable_since.get(path, now_ns) for path in facts.unreadable}
+        self._unset_since = {unset.subject: self._unset_since.get(unset.subject, now_ns) for unset in facts.unset}
 
     def _observe_log(self, log: _Log, now_ns: int, elapsed_seconds: float, protocol: str, facts: ReadFacts) -> None:
         read = facts.records_by_protocol.get(protocol, 0)
@@ -118,6 +120,14 @@ class LogFindings:
                 yield self._missing(protocol, log, counts_as_zero=protocol in facts.zero_logs)
             elif log.was_there and log.silent >= self._max_silence(protocol, log):
                 yield self._silent(protocol, log)
+        for unset in facts.unset:
+            yield Finding(
+                code=NoticeCode.FIELD_MISSING,
+                subject=unset.subject,
+                since_ns=self._unset_since[unset.subject],
+                message=f"{unset.description}; {', '.join(unset.columns)} is missing, so no series can be judged",
+                hint="have the sensor log it, or use a model without it",
+            )
         for name, loss in self._losses.items():
             yield Finding(
                 code=NoticeCode.RECORDS_LOST,
@@ -169,6 +179,7 @@ class LogFindings:
             "logs": {protocol: asdict(log) for protocol, log in self._logs.items()},
             "losses": {name: asdict(loss) for name, loss in self._losses.items()},
             "unreadable": dict(self._unreadable_since),
+            "unset": dict(self._unset_since),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -176,3 +187,4 @@ class LogFindings:
         self._logs |= {protocol: _Log(**log) for protocol, log in state["logs"].items() if protocol in self._logs}
         self._losses = {name: _Loss(**loss) for name, loss in state["losses"].items()}
         self._unreadable_since = dict(state["unreadable"])
+        self._unset_since = dict(state["unset"])

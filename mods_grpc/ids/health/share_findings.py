@@ -9,6 +9,7 @@ from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.health.findings import HOUR_SECONDS, Finding, OpenNotices, format_share
 from mods_grpc.ids.health.networks import merge_networks, propose_networks
+from mods_grpc.ids.logs.zeek_fields import ONE_HOST_LOGS
 
 MIN_RECORDS = 100  # fewer say nothing about a share
 BUCKET_SECONDS = 60.0
@@ -97,7 +98,7 @@ class ShareFindings:
             yield from self._find_locality(facts)
 
     def _find_locality(self, facts: ReadFacts) -> Iterator[Finding]:
-        for protocol in facts.unflagged_remote:
+        for protocol in facts.unflagged_remote.keys() - ONE_HOST_LOGS:  # which may be about a host elsewhere alone
             part, whole = self._total(f"unflagged {protocol}"), self._total(f"records {protocol}")
             if self._exceeds(NoticeCode.LOCALITY_UNKNOWN, part, whole, protocol):
                 networks = propose_networks(facts.public_local)

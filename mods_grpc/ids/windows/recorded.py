@@ -26,6 +26,15 @@ class Datapool:
     days: tuple[str, ...]
 
 
+def is_datapool(root: Path) -> bool:
+    """Return whether a folder is a datapool, of any window and slide.
+
+    Raises:
+        DataError: The path of a file has an impossible day.
+    """
+    return any(parse_path("/".join(path.parts[-5:])) is not None for path in root.glob("*/*/*/*/*.tsv"))
+
+
 def find_datapool(root: Path, window_seconds: float, slide_seconds: float) -> Datapool | None:
     """Return the datapool of a window and slide in a folder; None if the folder is not a datapool.
 

@@ -45,6 +45,7 @@ class WindowColumns:
         keys: The aggregate of each feature.
         protocols: The protocol of each feature.
         divisors: `(features,)`; an aggregate divided by it is in the unit of the feature.
+        constant: The aggregates of features that had one value in training.
         definition: The aggregates to compute.
 
     Raises:
@@ -63,6 +64,8 @@ class WindowColumns:
                 f"the model does not say which aggregate its feature {unnamed[0]} is; "
                 f"name it with --features {unnamed[0]}=PROTOCOL|COLUMN, such as conn|in_count_uid"
             )
+        pairs = zip(self.keys, features, strict=True)
+        self.constant = frozenset(key for key, feature in pairs if not feature.training_minimum < feature.training_maximum)
         self.divisors = np.array([BYTES_PER_UNIT.get(feature.unit, 1.0) for feature in features])
         try:
             self.definition = Definition.of(self.keys)
@@ -77,9 +80,11 @@ class WindowColumns:
 
         Args:
             rows: Rows in order of start.
-            missing: Protocols whose log is missing, so that their values are missing too, not 0.
+            missing: Protocols whose log is missing, and aggregates whose field is, so that their values are missing too, not 0.
         """
-        is_missing = np.array([protocol in missing for protocol in self.protocols])
+        is_missing = np.array(
+            [bool({protocol, key} & set(missing)) for protocol, key in zip(self.protocols, self.keys, strict=True)]
+        )
         for start, group in groupby(rows, key=lambda row: row.start_ns):
             members = list(group)
             values = np.array([[row.values[key] for key in self.keys] for row in members]) / self.divisors

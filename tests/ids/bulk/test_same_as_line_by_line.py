@@ -7,25 +7,28 @@ from dataclasses import asdict
 import pytest
 
 from mods_grpc.errors import DataError
-from mods_grpc.features import Aggregator, AggregatorOptions, GroupBy
+from mods_grpc.features import ALL_FEATURES, Aggregator, AggregatorOptions, GroupBy
 from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
+from mods_grpc.ids.windows.unset_fields import UnsetFields
 from tests.support.ids.damaged_logs import write_damaged_logs
 
 SEEDS = range(60)
 
 
 def read_line_by_line(path, options):
-    """Return the rows, the counters and the rejected lines of a folder."""
+    """Return the rows, the counters, the rejected lines and the unset fields of a folder."""
     aggregator, watermark, rejected = Aggregator(options=options), Watermark(), Counter()
+    unset = UnsetFields(ALL_FEATURES)
     with LogReader(path, on_rejected=lambda file, reason, line: rejected.update([(file, reason, line.rstrip(b"\n"))])) as reader:
         for record in reader.poll():
+            unset.note(record)
             aggregator.add_many(watermark.hold_or_pass(record))
     aggregator.add_many(watermark.flush())
     aggregator.counters.ahead = watermark.pending
     rows = list(aggregator.flush(watermark.latest_ns))
-    return rows, reader.counters, aggregator.counters, rejected
+    return rows, reader.counters, aggregator.counters, rejected, unset.list_unset(0)
 
 
 def read_in_bulk(path, options, **sizes):
@@ -38,7 +41,7 @@ def read_in_bulk(path, options, **sizes):
         on_rejected=lambda file, reason, line: rejected.update([(file, reason, line)]),
         **sizes,
     )
-    return list(bulk.rows()), bulk.counters, bulk.aggregator.counters, rejected
+    return list(bulk.rows()), bulk.counters, bulk.aggregator.counters, rejected, bulk.unset_fields.list_unset(0)
 
 
 def unordered(counters):
@@ -69,9 +72,10 @@ def compare(folder, seed):
         with pytest.raises(DataError):
             read_in_bulk(folder, options, **sizes)
         return
-    rows, counters, counted, rejected = read_in_bulk(folder, options, **sizes)
+    rows, counters, counted, rejected, unset = read_in_bulk(folder, options, **sizes)
     assert asdict(counters) | unordered(counters) == asdict(expected[1]) | unordered(expected[1]), sizes
     assert rejected == expected[3]
+    assert unset == expected[4]
     assert asdict(counted) == asdict(expected[2])
     assert repr(rows) == repr(expected[0])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mods_grpc.client import FeatureInfo
 from mods_grpc.errors import DataError
-from mods_grpc.features import Aggregator, AggregatorOptions, Definition, GroupBy
+from mods_grpc.features import Aggregator, AggregatorOptions, Conn, Definition, Dns, GroupBy, Http, Ssh
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.health.account import make_account
 from mods_grpc.ids.sources.reader import LogReader
@@ -35,7 +35,7 @@ def assert_balanced(account):
 def write_logs(folder, seed):
     """Write logs with malformed lines, and records that are late, ahead, before the begin, or without a local end."""
     draw = random.Random(seed)
-    records = random_records(seed, 600, 5 * 3_600)
+    records = random_records(seed, 600, 5 * 3_600, (Conn, Conn, Dns, Dns, Ssh, Http))
     for record in draw.sample(records, 30):
         record.ts += draw.choice((-3, 3, 30)) * HOUR
     records.sort(key=lambda record: record.logged_ns + draw.randrange(-300, 300) * SECOND)

@@ -10,6 +10,7 @@ from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
+from mods_grpc.ids.windows.unset_fields import UnsetField
 from mods_grpc.ids.windows.window import WindowBatch
 
 SECOND = 10**9
@@ -400,3 +401,41 @@ def test_a_clock_that_is_set_back_changes_nothing():
     scene.now -= 2 * DAY
     scene.pass_time(30 * MINUTE, conn=10)
     assert scene.said == []
+
+
+def test_a_field_that_no_record_has_raises_a_notice_that_names_its_columns_and_clears_when_one_has_it():
+    unset = UnsetField(protocol="conn", attribute="failed", records=120, columns=("conn|out_failed",))
+    scene = Scene(CONN)
+    (notice,) = scene.tick(conn=200, unset=(unset,))
+    assert (str(notice.code), notice.subject, notice.severity.name) == ("field_missing", "conn failed", "HIGH")
+    assert notice.message == (
+        "none of 120 conn records has conn_state of Zeek or flow.pkts_toclient and tcp of Suricata; conn|out_failed is missing, "
+        "so no series can be judged"
+    )
+    scene.pass_time(HOUR, conn=10)
+    scene.tick(conn=10, unset=())
+    scene.pass_time(HOUR, conn=10)
+    assert scene.said == [("field_missing", "conn failed", "raised"), ("field_missing", "conn failed", "cleared")]
+
+
+def test_notices_about_hosts_elsewhere_alone_are_no_finding_about_locality():
+    scene = Scene(CONN)
+    flags = {"public_local": frozenset({"203.0.113.9"})}
+    scene.pass_time(HOUR, conn=100, notice=100, unflagged_remote={"notice": 5_000}, **flags)
+    assert scene.said == []
+
+
+def test_a_rule_without_room_for_all_hosts_raises_a_notice_that_clears_when_it_had_room_for_an_hour():
+    scene = Scene(CONN)
+    scene.tick(conn=10, rules_over_limit={})
+    (notice,) = scene.tick(conn=10, rules_over_limit={"host-scan": 1_200})
+    assert (str(notice.code), notice.subject, notice.severity.name) == ("rules_over_limit", "host-scan", "MEDIUM")
+    assert "host-scan dropped own hosts 1,200 times" in notice.message
+    scene.pass_time(30 * MINUTE, conn=10, rules_over_limit={"host-scan": 1_200})
+    scene.pass_time(30 * MINUTE, conn=10, rules_over_limit={"host-scan": 1_201})
+    scene.pass_time(35 * MINUTE, conn=10)
+    assert scene.said == [("rules_over_limit", "host-scan", "raised")]
+    scene.pass_time(10 * MINUTE, conn=10)
+    assert scene.said[1:] == [("rules_over_limit", "host-scan", "cleared")]
+    scene.tick(conn=10, rules_over_limit={"host-scan": 7})  # it was off, and began anew
+    assert scene.said[2:] == [("rules_over_limit", "host-scan", "raised")]

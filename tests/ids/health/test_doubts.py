@@ -7,11 +7,15 @@ import pytest
 from mods_grpc.ids.health.account import Account, RejectedExample
 from mods_grpc.ids.health.doubts import MAX_DROPPED_SHARE, Expectation, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.sources.log_files import LeftOutFile
+from mods_grpc.ids.windows.unset_fields import UnsetField
 
 SECOND = 10**9
 HOUR = 3_600 * SECOND
 NOW = 1_713_571_200 * SECOND  # 2024-04-20T00:00:00Z
 EXPECTED = Expectation(protocols=("conn", "dns"), window_seconds=3_600, slide_seconds=600, lateness_seconds=300, now_ns=NOW)
+
+
+UNSET = UnsetField(protocol="ssh", attribute="failed", records=4_211, columns=("ssh|in_failed", "ssh|out_failed"))
 
 
 def expect(**changed):
@@ -47,6 +51,28 @@ def left_out(path, reason, detail=""):
 
 def worst(made, expected=EXPECTED):
     return find_doubts(made, expected)[-1]
+
+
+def test_notices_about_hosts_elsewhere_alone_raise_no_doubt():
+    made = account(records_by_protocol={"conn": 900, "notice": 100}, added=905, remote_by_protocol={"notice": 95})
+    assert find_doubts(made, EXPECTED) == []
+    made = account(records_by_protocol={"conn": 900, "weird": 100}, added=905, remote_by_protocol={"weird": 95})
+    assert [doubt.code for doubt in find_doubts(made, EXPECTED)] == ["unflagged"]
+
+
+def test_an_unset_field_is_a_warning_without_a_model_and_severe_with_one():
+    (warning,) = find_doubts(account(unset=(UNSET,)), EXPECTED)
+    assert not warning.is_severe
+    assert warning.message.startswith(
+        "none of 4,211 ssh records has auth_success of Zeek, which Suricata does not log: ssh|in_failed"
+    )
+    assert is_doubtful(find_doubts(account(unset=(UNSET,), judged=120), expect(window_rows=12)))
+
+
+def test_hosts_that_a_rule_had_no_room_for_are_a_warning():
+    (doubt,) = find_doubts(account(rules_over_limit=16), EXPECTED)
+    assert (doubt.code, doubt.is_severe) == ("rules_over_limit", False)
+    assert "dropped the 16 hosts" in doubt.message
 
 
 def test_a_good_day_raises_no_doubt():
@@ -133,6 +159,12 @@ def test_a_good_day_raises_no_doubt():
             "unflagged",
             "other logs call public ones local; give --local 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 131.243.1.9/32, corrected",
         ),
+        (
+            account(unset=(UNSET,), judged=120),
+            expect(window_rows=12),
+            "unset",
+            "of Zeek, which Suricata does not log, which the model's ssh|in_failed, ssh|out_failed needs: have the sensor log it",
+        ),
         (account(added=600, late=400), EXPECTED, "late", "40 % of the records came over 5m after newer ones"),
         (
             account(added=0, before_begin=1_000, windows=0),
@@ -207,6 +239,7 @@ def test_a_wrong_set_up_is_named_with_what_to_do(made, expected, code, words):
     [
         (rejected("time", 120, records_by_protocol={"conn": 880}), "malformed"),
         (account(added=900, late=100), "late"),
+        (account(unset=(UNSET,)), "unset"),
         (account(added=850, remote_by_protocol={"conn": 150}), "remote"),
         (account(added=998, ahead=2), "ahead"),
         (account(damaged_files={"damaged file": 1}, first_damaged={"damaged file": "conn.log.gz"}), "damaged_files"),

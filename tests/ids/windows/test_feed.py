@@ -1,5 +1,6 @@
 """The window feed: event time, lateness, and silence of a live source."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -99,6 +100,80 @@ def test_a_protocol_is_missing_until_its_log_is_there_or_a_shared_log_had_time_t
     rows = rows_of(feed(Source(map(ssh, seconds)), logs=(), has_shared_log=True).poll())
     assert {start for start, values in rows if np.isnan(values[0][1])} == set(range(0, 3_540, 60))
     assert {values[0][1] for start, values in rows if start >= 3_540} == {0.0}
+
+
+FAILED_LOGINS = FeatureInfo(
+    name="failed", unit="", protocol="ssh", column="in_failed", kind="count", training_minimum=0.0, training_maximum=9.0
+)
+
+
+def feed_of(source, *features):
+    columns = WindowColumns(features)
+    options = AggregatorOptions(window_seconds=60, slide_seconds=60, local_networks=("10.0.0.0/8",), begin_ns=START)
+    return WindowFeed(source, Aggregator(columns.definition, options), columns, lateness_seconds=0)
+
+
+def test_a_column_whose_field_no_record_has_is_missing_until_one_has_it_also_after_a_restart():
+    count = feature("logins", "ssh", "in")
+    first = feed_of(Source(map(ssh, range(0, 1_200, 5))), FAILED_LOGINS, count)
+    before = dict(rows_of(first.poll()))
+    assert [np.isnan(values[0][0]) for values in before.values()] == [start >= 480 for start in before]
+    assert {values[0][1] for values in before.values()} == {12.0}
+    (unset,) = first.unset_fields()
+    assert (unset.protocol, unset.attribute, unset.columns, unset.records) == ("ssh", "failed", ("ssh|in_failed",), 240)
+    records = [ssh(second) for second in range(1_200, 1_500, 5)]
+    records[30].failed = True
+    second = feed_of(Source(records), FAILED_LOGINS, count)
+    second.restore(json.loads(json.dumps(first.state())))
+    after = {start: values[0][0] for start, values in rows_of(second.poll())}
+    assert {start: value for start, value in after.items() if not np.isnan(value)} == {1_320: 1.0, 1_380: 0.0}
+    assert second.unset_fields() == ()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_column_whose_field_is_gone_from_json_is_missing_until_it_is_back(restarts):
+    """A sensor is set up anew after an hour: its lines lack the field, until it is mended two hours later."""
+    certain = dataclasses.replace(FAILED_LOGINS, name="unanswered", protocol="conn", column="out_failed")
+    records = [conn(second) for second in range(0, 4 * 3_600, 3)]
+    for record in records:
+        second = (record.ts - START) // SECOND
+        record.orig_h, record.resp_h, record.failed = record.resp_h, record.orig_h, None
+        if second < 3_600 or second >= 3 * 3_600:
+            record.failed = second % 60 == 0
+    features = (certain, feature("connections", "conn", "out_count_uid"))
+    rows, window_feed = {}, feed_of(Source(), *features)
+    for begin in range(0, len(records), 100):
+        window_feed.reader = Source(records[begin : begin + 100])
+        rows |= dict(rows_of(window_feed.poll()))
+        if restarts:
+            state = json.loads(json.dumps(window_feed.state()))
+            window_feed = feed_of(Source(), *features)
+            window_feed.restore(state)
+    missing = [start for start, values in rows.items() if np.isnan(values[0][0])]
+    assert missing == list(range(7_080, 10_740, 60)), "an hour and the minute of the last value after they were there"
+    assert {values[0][0] for start, values in rows.items() if start not in missing and 3_600 <= start < 10_800} == {0.0}
+    assert {values[0][0] for start, values in rows.items() if not 3_600 <= start < 10_800} == {1.0}
+    assert window_feed.unset_fields() == ()
+
+
+def test_a_column_that_never_varied_in_training_is_not_missing_where_no_record_has_its_field():
+    constant = dataclasses.replace(FAILED_LOGINS, training_maximum=0.0)
+    window_feed = feed_of(Source(map(ssh, range(0, 1_200, 5))), constant)
+    assert {values[0][0] for _, values in rows_of(window_feed.poll())} == {0.0}
+    assert window_feed.unset_fields() == ()
+
+
+def test_a_log_that_zeek_may_have_no_reason_to_write_counts_as_0_when_others_had_time_to_show_it():
+    columns = WindowColumns(
+        (feature("notices", "notice", "in_count"), feature("ssh_in", "ssh", "in"), feature("dns", "dns", "in_count_uid"))
+    )
+    options = AggregatorOptions(window_seconds=60, slide_seconds=60, local_networks=("10.0.0.0/8",), begin_ns=START)
+    source = Source(map(ssh, range(0, 8_000, 20)))
+    window_feed = WindowFeed(source, Aggregator(columns.definition, options), columns, lateness_seconds=30, logs=())
+    rows = rows_of(window_feed.poll())
+    assert {start for start, values in rows if np.isnan(values[0][0])} == set(range(0, 3_540, 60))
+    assert all(np.isnan(values[0][2]) for _, values in rows)
+    assert window_feed.zero_logs == {"notice"}
 
 
 def test_a_restart_does_not_give_a_shared_log_another_hour():
