@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from mods_grpc.ids.alerts.alert import Alert, Severity, derive_uuid, format_time
+from mods_grpc.ids.alerts.rule_alert import RuleAlert
 
 
 class NoticeCode(StrEnum):
@@ -14,6 +15,7 @@ class NoticeCode(StrEnum):
     LOG_MISSING = "log_missing"
     LOG_SILENT = "log_silent"
     LOG_UNREADABLE = "log_unreadable"
+    FIELD_MISSING = "field_missing"
     LOCALITY_UNKNOWN = "locality_unknown"
     FEATURE_CONSTANT = "feature_constant"
     RECORDS_MALFORMED = "records_malformed"
@@ -21,6 +23,7 @@ class NoticeCode(StrEnum):
     RECORDS_LATE = "records_late"
     RECORDS_REMOTE = "records_remote"
     RECORDS_LOST = "records_lost"
+    RULES_OVER_LIMIT = "rules_over_limit"
     MODEL_UNFIT = "model_unfit"
     NOT_JUDGED = "not_judged"
     OUTPUT_UNWRITABLE = "output_unwritable"
@@ -29,6 +32,7 @@ class NoticeCode(StrEnum):
 SEVERITIES = dict.fromkeys(NoticeCode, Severity.MEDIUM) | {
     NoticeCode.LOG_MISSING: Severity.HIGH,
     NoticeCode.LOG_UNREADABLE: Severity.HIGH,
+    NoticeCode.FIELD_MISSING: Severity.HIGH,
     NoticeCode.RECORDS_LOST: Severity.HIGH,
     NoticeCode.NOT_JUDGED: Severity.HIGH,
     NoticeCode.OUTPUT_UNWRITABLE: Severity.HIGH,
@@ -50,7 +54,7 @@ class Notice:
         sensor: Namespace of the series.
         code: What impairs monitoring.
         state: Whether it does so from now on, or no longer.
-        subject: The log, feature, file or part of the verdicts that is concerned; empty if the code says it all.
+        subject: The log, feature, file, rule or part of the verdicts that is concerned; empty if the code says it all.
         since: When the impairment began, UTC.
         time: When the notice was raised or cleared, UTC.
         message: One sentence that says what is wrong, with its size.
@@ -90,7 +94,7 @@ class Notice:
         return derive_uuid("notice", self.sensor, self.code, self.subject, format_time(self.since), state)
 
 
-AlertOrNotice = Alert | Notice
+AlertOrNotice = Alert | RuleAlert | Notice
 
 
 def notice_to_json(notice: Notice) -> dict[str, Any]:

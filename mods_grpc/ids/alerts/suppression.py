@@ -12,15 +12,21 @@ The rules are in a TOML file:
     repeat = "weekly"          # or "daily"; default: once
     series = ["10.1.0.0/16"]   # default: all
 
+    [[rule]]                   # of one fixed rule, and of anomalies nothing
+    name = "dns-subdomains"
+    hosts = ["10.1.0.0/16"]    # default: all
+    groups = ["mcafee.com"]    # default: all; patterns of a shell for ports, peers and domains
+
 `series_patterns` says which series a pattern means.
 
 A suppressed episode can still raise its alert later: when it outlasts the maintenance window, or reaches the minimum severity.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +35,7 @@ from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.series_patterns import matches
 
 ALL_SERIES = ("*",)
+_INSTANT = timedelta(microseconds=1)
 _REPEATS = {"daily": timedelta(days=1), "weekly": timedelta(days=7)}
 
 
@@ -46,10 +53,27 @@ class MaintenanceWindow:
         """Return whether a window overlaps the maintenance window or one of its repetitions."""
         first, last = self.start, self.end
         if self.repeat is not None and end > first:
-            # the last repetition that begins before the window ends
-            repetitions = (end - first) // self.repeat
+            # the last repetition that begins before the window ends, not with its end
+            repetitions = (end - first - _INSTANT) // self.repeat
             first, last = first + repetitions * self.repeat, last + repetitions * self.repeat
         return first < end and start < last
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MutedRule:
+    """A fixed rule that raises no alert for some hosts and groups: patterns of series, and of ports, peers or domains."""
+
+    name: str
+    hosts: tuple[str, ...] = ALL_SERIES
+    groups: tuple[str, ...] = ALL_SERIES
+
+    def covers(self, rule: str, hosts: Iterable[str], group: str) -> bool:
+        """Return whether it means what a rule counted for all of some hosts and a group."""
+        return (
+            rule == self.name
+            and any(fnmatchcase(group, pattern) or matches(group, (pattern,)) for pattern in self.groups)
+            and all(matches(host, self.hosts) for host in hosts)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,13 +81,15 @@ class Suppression:
     """The rules. `allow` holds patterns of muted series."""
 
     maintenance: tuple[MaintenanceWindow, ...] = ()
+    muted_rules: tuple[MutedRule, ...] = ()
     allow: tuple[str, ...] = ()
     minimum_severity: Severity = Severity.LOW
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """All patterns of series, each once."""
-        return tuple(dict.fromkeys([*self.allow, *(pattern for window in self.maintenance for pattern in window.series)]))
+        planned = [pattern for window in self.maintenance for pattern in window.series]
+        return tuple(dict.fromkeys([*self.allow, *planned, *(pattern for rule in self.muted_rules for pattern in rule.hosts)]))
 
     def reason(self, series: str, start: datetime, end: datetime, severity: Severity) -> str | None:
         """Return why a window of a series raises no alert, None if it may raise one."""
@@ -71,10 +97,18 @@ class Suppression:
             return f"below {self.minimum_severity.name.lower()}"
         if matches(series, self.allow):
             return "allowed"
-        for window in self.maintenance:
-            if matches(series, window.series) and window.covers(start, end):
-                return window.name
-        return None
+        return self._find_work(series, start, end)
+
+    def is_muted(self, series: str, severity: Severity) -> bool:
+        """Return whether a series raises no alert of a severity at any time."""
+        return severity < self.minimum_severity or matches(series, self.allow)
+
+    def is_planned(self, series: str, start: datetime, end: datetime) -> bool:
+        """Return whether planned work of a series overlaps a time."""
+        return self._find_work(series, start, end) is not None
+
+    def _find_work(self, series: str, start: datetime, end: datetime) -> str | None:
+        return next((w.name for w in self.maintenance if matches(series, w.series) and w.covers(start, end)), None)
 
 
 def read_suppression(path: Path) -> Suppression:
@@ -85,12 +119,10 @@ def read_suppression(path: Path) -> Suppression:
     """
     try:
         content = tomllib.loads(path.read_bytes().decode())
-        _reject_unknown_keys(content, {"minimum_severity", "allow", "planned"})
-        planned = content.get("planned", [])
-        if not isinstance(planned, list) or not all(isinstance(entry, dict) for entry in planned):
-            raise TypeError("planned: expected tables that begin with [[planned]]")
+        _reject_unknown_keys(content, {"minimum_severity", "allow", "planned", "rule"})
         return Suppression(
-            maintenance=tuple(_read_maintenance(entry) for entry in planned),
+            maintenance=tuple(_read_maintenance(entry) for entry in _read_tables(content, "planned")),
+            muted_rules=tuple(_read_muted_rule(entry) for entry in _read_tables(content, "rule")),
             allow=_check_patterns(content.get("allow", []), "allow"),
             minimum_severity=parse_severity(content.get("minimum_severity", "low")),
         )
@@ -132,6 +164,21 @@ def _read_maintenance(entry: Mapping[str, Any]) -> MaintenanceWindow:
         repeat=interval,
         series=_check_patterns(entry["series"], "planned.series") if "series" in entry else ALL_SERIES,
     )
+
+
+def _read_tables(content: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    tables = content.get(key, [])
+    if not isinstance(tables, list) or not all(isinstance(entry, dict) for entry in tables):
+        raise TypeError(f"{key}: expected tables that begin with [[{key}]]")
+    return tables
+
+
+def _read_muted_rule(entry: Mapping[str, Any]) -> MutedRule:
+    _reject_unknown_keys(entry, {"name", "hosts", "groups"})
+    if not isinstance(entry.get("name"), str):
+        raise TypeError(f"rule.name: expected the name of a fixed rule, found {entry.get('name')!r}")
+    patterns = {key: _check_patterns(entry[key], f"rule.{key}") for key in ("hosts", "groups") if key in entry}
+    return MutedRule(name=entry["name"], **patterns)
 
 
 def _check_time(value: object) -> datetime:

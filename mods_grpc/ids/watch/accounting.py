@@ -2,16 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mods_grpc.client import ModelInfo, VerdictStatus
 from mods_grpc.ids.health.account import Account, RejectedLines, format_age, format_left_out, format_nanos, make_account
 from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, is_doubtful
 from mods_grpc.ids.logs.line_rules import ReadCounters
+from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.sources.log_files import LeftOutFile
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.unset_fields import MIN_DOUBTED_RECORDS, UnsetField
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ def take_account(
     unused: Sequence[str] = (),
     overlapping: Sequence[tuple[Path, Path]] = (),
     rejected: RejectedLines | None = None,
+    rules: RuleEngine | None = None,
 ) -> Account:
     """Return the account of what was read and judged until now.
 
@@ -38,8 +42,9 @@ def take_account(
         unused: Files and folders that were given and held nothing to read.
         overlapping: Pairs of files that share some of their records.
         rejected: The malformed lines.
+        rules: The fixed rules; None for no rules.
     """
-    return make_account(
+    account = make_account(
         read,
         feed.aggregator.counters,
         files_read=files_read,
@@ -47,10 +52,30 @@ def take_account(
         unused=unused,
         overlapping=overlapping,
         rejected=rejected,
+        unset=feed.lacking_fields(MIN_DOUBTED_RECORDS),
         ahead=feed.watermark.pending,
         waiting=read.records - feed.records,
         windows=judged.windows,
         judged=judged.by_status.get(VerdictStatus.SCORED, 0),
+        suppressed=judged.suppressed,
+    )
+    if rules is None:
+        return account
+    return replace(
+        account,
+        rules_only=rules.counters.extra,
+        rules_late=rules.counters.late,
+        rules_over_limit=sum(rules.over_limit.values()),
+        rules_joined=rules.joined,
+        rule_alerts={name: number for name, number in rules.counters.alerts.items() if number},
+        rules_suppressed=rules.suppressed,
+        rules_learning=rules.learning,
+        rules_exposed=rules.exposed,
+        blind_rules=tuple(
+            UnsetField(protocol=protocol, attribute=attribute, records=number, columns=names)
+            for protocol, attribute, number, names in rules.list_unset()
+            if number >= MIN_DOUBTED_RECORDS
+        ),
     )
 
 
@@ -166,9 +191,22 @@ def account_fields(account: Account, now_ns: int) -> dict[str, str | int]:
         "damaged_fields": sum(account.damaged_fields.values()),
         "damaged_files": sum(account.damaged_files.values()),
         "partly_over_limit": account.partly_over_limit,
+        "rules_only": account.rules_only,
+        "rules_late": account.rules_late,
+        "rules_over_limit": account.rules_over_limit,
+        "rules_joined": account.rules_joined,
+        **_name_rules(account.rule_alerts),
+        "suppressed": account.suppressed,
+        **_name_rules(account.rules_suppressed, "_suppressed"),
+        **_name_rules(account.rules_learning, "_learning"),
+        **_name_rules(account.rules_exposed, "_exposed"),
         "left_out": format_left_out(account.left_out),
     }
     if account.newest_ns:
         fields["newest"] = format_nanos(account.newest_ns)
         fields["newest_age"] = format_age(now_ns, account.newest_ns)
     return fields | {name: value for name, value in optional.items() if value}
+
+
+def _name_rules(numbers: Mapping[str, int], suffix: str = "") -> dict[str, int]:
+    return {f"rule_{name.replace('-', '_')}{suffix}": number for name, number in numbers.items()}

@@ -18,7 +18,7 @@ from mods_grpc.exit_codes import describe_os_error
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_VERSION = 4
+CHECKPOINT_VERSION = 5
 CHECKPOINT_FILE, LOCK_FILE = "checkpoint.json", "lock"
 _MODE = 0o600
 
@@ -106,6 +106,20 @@ class Checkpoint:
         if (state := self.load()) is not None:
             change(state[part])
             self.try_save(state)
+
+
+class NullCheckpoint(Checkpoint):
+    """A checkpoint that saves nothing, for a dry run."""
+
+    def __init__(self) -> None:
+        self.error = None
+        self._lock = os.open(os.devnull, os.O_RDONLY)
+
+    def load(self) -> None:
+        """Return None: nothing was saved."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

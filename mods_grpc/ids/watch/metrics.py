@@ -14,6 +14,7 @@ from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.client.results import VerdictStatus
 from mods_grpc.features.records import PROTOCOLS
 from mods_grpc.ids.alerts.notice import NoticeCode
+from mods_grpc.ids.rules.rule import RULE_NAMES
 from mods_grpc.ids.watch.monitoring import WatchParts
 from mods_grpc.version import __version__
 
@@ -65,6 +66,16 @@ class WatchCollector(Collector):
         yield _counter(
             "mods_watch_alerts", "Alerts raised, their updates and ends included, by severity.", "severity", by_severity
         )
+        rules = self._parts.pipeline.rules
+        by_rule = dict.fromkeys(RULE_NAMES, 0) | ({} if rules is None else rules.counters.alerts)
+        yield _counter("mods_watch_rule_alerts", "Alerts of fixed rules, by rule.", "rule", by_rule)
+        yield _gauge(
+            "mods_watch_open_rule_episodes", "Open episodes of fixed rules.", 0 if rules is None else rules.open_episodes
+        )
+        dropped = {"late": 0, "over_limit": 0}
+        if rules is not None:
+            dropped = {"late": rules.counters.late, "over_limit": sum(rules.over_limit.values())}
+        yield _counter("mods_watch_rule_dropped", "Records and hosts that a fixed rule left out, by reason.", "reason", dropped)
         yield _gauge("mods_watch_open_episodes", "Open episodes of anomalous windows.", self._parts.pipeline.open_episodes)
         yield _gauge("mods_watch_pending_windows", "Batches of windows that wait to be judged.", self._parts.pipeline.pending)
 

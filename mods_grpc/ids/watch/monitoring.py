@@ -164,9 +164,11 @@ def collect_facts(
         public_local=frozenset(dropped.public_local),
         logs=feed.logs,
         zero_logs=feed.zero_logs,
+        unset=feed.unset_fields(),
         unreadable={str(path): reason for path, reason in {**(gone or {}), **unreadable}.items()},
         unreadable_protocols=feed.unreadable,
         lost=dict(lost),
+        rules_over_limit=feed.rules_over_limit,
         unwritable=dict(unwritable or {}),
         reached_ns=feed.watermark.value_ns,
     )

@@ -6,7 +6,7 @@ are saved before they are written, too.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,11 @@ from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
 from mods_grpc.ids.alerts.episodes import Episodes
 from mods_grpc.ids.alerts.notice import Notice, NoticeState, notice_from_json, notice_to_json
+from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts
+from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.watch.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 
@@ -29,10 +31,14 @@ MAX_REJECTION_REASONS = 100  # that are logged
 
 @dataclass(kw_only=True, slots=True)
 class WatchCounters:
-    """Numbers so far: windows by status, anomalous windows, and alerts by phase of the episode and by severity."""
+    """Numbers so far: windows by status, anomalous windows, and alerts by phase of the episode and by severity.
+
+    `suppressed` are anomalous windows that raised no alert because the suppression mutes it.
+    """
 
     by_status: dict[str, int] = field(default_factory=dict)
     anomalous: int = 0
+    suppressed: int = 0
     by_phase: dict[AlertPhase, int] = field(default_factory=lambda: dict.fromkeys(AlertPhase, 0))
     by_severity: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
 
@@ -61,12 +67,14 @@ class WatchPipeline:
         episodes: Turns verdicts into alerts.
         sink: Receives the alerts and notices.
         blindness: Raises notices that monitoring is impaired.
-        observe: Called with the verdicts and alerts of each batch, for a live view.
+        rules: Raises the alerts of fixed rules; None for no rules.
+        observe: Called with the verdicts and alerts of each batch, and with each alert of a rule, for a live view.
         show_notices: Called with the open notices whenever they change, for a live view.
         log_notices: Whether to log notices too, as where the sink does not print them for people.
 
     Attributes:
         is_connected: Whether the server was reached at the last attempt.
+        rules: What raises the alerts of fixed rules.
     """
 
     def __init__(
@@ -76,7 +84,8 @@ class WatchPipeline:
         sink: Sink,
         blindness: Blindness,
         *,
-        observe: Callable[[list[Verdict], list[Alert]], None] | None = None,
+        rules: RuleEngine | None = None,
+        observe: Callable[[Sequence[Verdict], Sequence[Alert | RuleAlert]], None] | None = None,
         show_notices: Callable[[list[Notice]], None] | None = None,
         log_notices: bool = True,
     ) -> None:
@@ -86,6 +95,7 @@ class WatchPipeline:
         self._episodes = episodes
         self._sink = sink
         self._blindness = blindness
+        self.rules = rules
         self._observe = observe
         self._show_notices = show_notices
         self._log_notices = log_notices
@@ -117,8 +127,8 @@ class WatchPipeline:
 
     @property
     def has_work(self) -> bool:
-        """Whether batches or notices wait for `process`."""
-        return bool(self._pending or self._notices)
+        """Whether batches, notices or alerts of rules wait for `process`."""
+        return bool(self._pending or self._notices or (self.rules is not None and self.rules.pending))
 
     @property
     def open_episodes(self) -> int:
@@ -135,13 +145,14 @@ class WatchPipeline:
         self._pending += batches
 
     def process(self) -> None:
-        """Write the queued notices, score the queued batches and raise the alerts.
+        """Write the queued notices and alerts of rules, score the queued batches and raise their alerts.
 
         Raises:
             ModsError: The server ended the stream for good.
             OSError: The sink gave up.
         """
         self._write_notices()
+        self._write_rule_alerts()
         while self._pending:
             verdicts = self._scorer.score(self._pending[0])
             self.is_connected = True
@@ -192,11 +203,20 @@ class WatchPipeline:
             self._sink.write(self._notices[0])
             del self._notices[0]
 
+    def _write_rule_alerts(self) -> None:
+        while self.rules is not None and self.rules.pending:
+            alert = self.rules.pending[0]
+            self._sink.write(alert)
+            if self._observe is not None:
+                self._observe([], [alert])
+            del self.rules.pending[0]
+
     def state(self) -> dict[str, Any]:
         """Return the state as values for JSON. Consistent between calls of the other methods."""
         return {
             "pending": [windows.to_json() for windows in self._pending],
             "notices": [notice_to_json(notice) for notice in self._notices],
+            "rules": None if self.rules is None else self.rules.state(),
             "blindness": self._blindness.state(),
             "history": self._scorer.state(),
             "episodes": self._episodes.state(),
@@ -211,6 +231,8 @@ class WatchPipeline:
         """
         self._pending = [WindowBatch.from_json(saved) for saved in state["pending"]]
         self._notices = [notice_from_json(saved) for saved in state["notices"]]
+        if self.rules is not None and state["rules"] is not None:
+            self.rules.restore(state["rules"])
         self._is_reprocessing, self._marks = self.has_work, state["marks"]
         self._blindness.restore(state["blindness"])
         if self._show_notices is not None:
@@ -226,6 +248,7 @@ class WatchPipeline:
             self.counters.anomalous += verdict.anomalous
             if verdict.status is VerdictStatus.REJECTED:
                 self._log_rejected(verdict)
+        self.counters.suppressed = self._episodes.suppressed
         for alert in alerts:
             self.counters.by_phase[alert.phase] += 1
             self.counters.by_severity[alert.severity] += 1

@@ -21,6 +21,7 @@ from mods_grpc.client.results import ServedModel
 from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import ConnectionFailedError, DeadlineError, DrainingError, InvalidInputError, ModelUnavailableError, Reason
+from mods_grpc.features.definitions import MEMORY_KEYS
 from mods_grpc.ids.alerts.episodes import holdoff
 from mods_grpc.ids.watch.alarm_levels import AlarmLevels
 from mods_grpc.ids.windows.window import WindowBatch
@@ -82,6 +83,7 @@ class ScoringClient:
         # the stream adds the rows that the server applies, the one that is being scored included
         self._history = RowHistory(model.window_rows, max_series=0, extra_rows=model.horizon + 1)
         self._levels = _make_levels(model, options)
+        self._needs_memory = np.array([f"{feature.protocol}|{feature.column}" in MEMORY_KEYS for feature in model.features])
 
     def open(self) -> float:
         """Open the stream and warm the server up with the history.
@@ -150,16 +152,20 @@ class ScoringClient:
         return bool((~np.isnan(values)).all(axis=1).any())
 
     def _reject(self, windows: WindowBatch, index: int) -> Verdict:
+        """Return the verdict on a window that can't be judged: warming up if only what needs a memory of keys is missing."""
+        verdict = Verdict(
+            series=windows.series[index],
+            observe_time=to_datetime(windows.start_ns),
+            status=VerdictStatus.WARMING_UP,
+            model=ServedModel(name=self._model.name, version=self._model.version, digest=self._model.digest),
+        )
+        if (np.isnan(windows.values[index]) == self._needs_memory).all():
+            return verdict
         features = zip(self._model.feature_names, np.isnan(windows.values[index]).tolist(), strict=True)
         missing = ", ".join(name for name, is_missing in features if is_missing)
         message = f"{missing} is missing, and there is no complete window to impute it from"
-        return Verdict(
-            series=windows.series[index],
-            observe_time=to_datetime(windows.start_ns),
-            status=VerdictStatus.REJECTED,
-            error=InvalidInputError.for_field("values", Reason.FEATURE_MISSING, message),
-            model=ServedModel(name=self._model.name, version=self._model.version, digest=self._model.digest),
-        )
+        error = InvalidInputError.for_field("values", Reason.FEATURE_MISSING, message)
+        return replace(verdict, status=VerdictStatus.REJECTED, error=error)
 
     def close(self) -> None:
         """End the stream; the server retains its state."""

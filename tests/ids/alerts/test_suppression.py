@@ -30,6 +30,13 @@ def test_a_weekly_maintenance_window_covers_every_window_it_overlaps(day, hour, 
     assert Suppression(maintenance=(window,)).reason("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW) is None
 
 
+def test_a_window_that_ends_as_a_repetition_begins_overlaps_the_one_before():
+    begin = START + timedelta(hours=1)
+    window = MaintenanceWindow(name="backup", start=begin, end=begin + timedelta(hours=1), repeat=timedelta(days=1))
+    assert window.covers(begin + timedelta(days=2), begin + timedelta(days=3))
+    assert not window.covers(begin + timedelta(days=2, hours=1), begin + timedelta(days=3))
+
+
 def test_the_rules_are_read_from_a_file(tmp_path):
     path = tmp_path / "suppress.toml"
     path.write_text(
@@ -56,6 +63,9 @@ def test_the_rules_are_read_from_a_file(tmp_path):
         ("planned = [3]", "planned: expected tables that begin with"),
         ("minimum_severity = []", "expected a severity of low"),
         ("[[planned]]\nstart = 2026-03-01T01:00:00Z\nend = 2026-03-01T02:00:00Z\nrepeat = []", "expected daily or weekly"),
+        ('[[rule]]\nhosts = ["10.0.0.1"]', "expected the name of a fixed rule, found None"),
+        ('[[rule]]\nname = "bytes-out"\ngroups = "x"', "rule.groups: expected a list"),
+        ('rule = "bytes-out"', r"expected tables that begin with \[\[rule\]\]"),
         ("minimum_severity = 'dire'", "expected a severity of low, medium, high, critical"),
         ("=", "Invalid"),
     ],
@@ -65,3 +75,15 @@ def test_a_file_with_invalid_rules_is_rejected(tmp_path, rules, complaint):
     path.write_text(rules)
     with pytest.raises(DataError, match=complaint):
         read_suppression(path)
+
+
+def test_fixed_rules_are_muted_by_name_host_and_group(tmp_path):
+    path = tmp_path / "suppress.toml"
+    path.write_text('[[rule]]\nname = "bytes-out"\n\n[[rule]]\nname = "host-scan"\nhosts = ["10.1.0.0/16"]\ngroups = ["80*"]\n')
+    everywhere, somewhere = read_suppression(path).muted_rules
+    assert everywhere.covers("bytes-out", ["10.0.0.1"], "203.0.113.9")
+    assert not everywhere.covers("host-scan", ["10.0.0.1"], "80")
+    assert somewhere.covers("host-scan", ["10.1.2.3"], "8080")
+    assert not somewhere.covers("host-scan", ["10.1.2.3", "10.2.0.1"], "8080")
+    assert not somewhere.covers("host-scan", ["10.1.2.3"], "443")
+    assert read_suppression(path).patterns == ("*", "10.1.0.0/16")

@@ -23,7 +23,7 @@ def make_loop(path):
 
 def test_live_logs_that_can_not_be_opened_are_listed_with_the_error(tmp_path):
     (tmp_path / "conn.log").touch()
-    for name in ("http.log", "weird.log", "http.2026-03-01-00-00-00-01-00-00.log.gz"):
+    for name in ("http.log", "ftp.log", "http.2026-03-01-00-00-00-01-00-00.log.gz"):
         make_loop(tmp_path / name)
     (tmp_path / "logger-1").mkdir()
     (tmp_path / "2026-03-01").mkdir()
@@ -56,7 +56,7 @@ def test_logs_are_there_by_their_names_in_the_live_folder_and_the_archive(tmp_pa
     for name in (
         "current/conn.log",
         "2026-03-01/dns.00:00:00-01:00:00.log.gz",
-        "2026-03-01/weird.log",
+        "2026-03-01/ftp.log",
         "current/logger-1/ssl.log",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

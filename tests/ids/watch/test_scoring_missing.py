@@ -1,5 +1,7 @@
 """Windows with missing values: imputed if a complete window is near, else not sent, so that the server never ends the stream."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,8 +28,11 @@ def make_scorer(repository):
     with running_server(repository=repository) as server, Client(server.address) as client:
         scorers = []
 
-        def make(namespace, state=None):
-            scorer = ScoringClient(client, client.model(), ScoringOptions(model="tiny", namespace=namespace, significance=0.003))
+        def make(namespace, state=None, columns=("in_count_uid", "in_sum_orig_bytes")):
+            model = client.model()
+            features = zip(model.features, columns, strict=True)
+            model = replace(model, features=tuple(replace(f, protocol="conn", column=column) for f, column in features))
+            scorer = ScoringClient(client, model, ScoringOptions(model="tiny", namespace=namespace, significance=0.003))
             if state is not None:
                 scorer.restore(state)
             scorer.open()
@@ -57,6 +62,14 @@ def test_a_series_does_not_begin_with_a_missing_value_however_many_there_are(mak
     assert verdict.error.message == "values: bytes_in is missing, and there is no complete window to impute it from"
     assert set(statuses(scorer, range(1, MANY), missing=True)) == {VerdictStatus.REJECTED}
     assert statuses(scorer, range(MANY, MANY + ROWS + 1)) == [VerdictStatus.WARMING_UP] * ROWS + [VerdictStatus.SCORED]
+
+
+def test_a_series_warms_up_while_it_learns_what_is_new(make_scorer):
+    scorer = make_scorer("learning", columns=("in_count_uid", "out_new_hosts"))
+    assert statuses(scorer, range(5), missing=True) == [VerdictStatus.WARMING_UP] * 5
+    other = make_scorer("not learning", columns=("out_new_hosts", "in_count_uid"))
+    assert statuses(other, range(5), missing=True) == [VerdictStatus.REJECTED] * 5
+    assert statuses(scorer, range(5, 5 + ROWS + 1)) == [VerdictStatus.WARMING_UP] * ROWS + [VerdictStatus.SCORED]
 
 
 def test_missing_values_are_imputed_while_a_complete_window_is_held(make_scorer):

@@ -113,7 +113,7 @@ def test_a_dry_run_prints_and_writes_nothing(logs, server, tmp_path, capsys, exp
     assert not (tmp_path / "x").exists()
 
 
-def test_suppressed_alerts_are_not_raised(short_logs, server, tmp_path, expected):
+def test_suppressed_alerts_are_not_raised_and_their_windows_counted(short_logs, server, tmp_path, expected, capsys):
     rules = tmp_path / "rules.toml"
     end = expected[0]["window"]["end"]
     rules.write_text(f'[[planned]]\nname = "tests"\nstart = 2026-03-02T00:00:00Z\nend = {end}\nseries = ["si*"]\n')
@@ -121,9 +121,14 @@ def test_suppressed_alerts_are_not_raised(short_logs, server, tmp_path, expected
     assert raised[0]["window"]["start"] >= end
     none = tmp_path / "none.jsonl"
     rules.write_text('allow = ["site"]\n')
-    options = ["--alerts", f"jsonl:{none}", "--suppress", str(rules)]
+    options = ["--alerts", f"jsonl:{none}", "--suppress", str(rules), "--json"]
+    capsys.readouterr()
     assert main(["replay", str(short_logs), "--server", server, *OPTIONS, *options]) == 0
     assert not none.exists()
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert summary["account"]["suppressed"] == summary["anomalous"] > 0
+    assert f"{summary['anomalous']} anomalous windows raised no alert: suppressed" in printed.err
 
 
 @contextmanager
@@ -240,7 +245,7 @@ def replay_account(server, capsys, *words):
 
 
 def test_replay_prints_its_account(short_logs, server, capsys):
-    status, account, summary = replay_account(server, capsys, short_logs, "--local", "10.0.0.0/24")
+    status, account, summary = replay_account(server, capsys, short_logs, "--local", "10.0.0.0/24", "--no-rule", "all")
     assert status == 0
     assert (account["files_read"], account["records"], account["doubts"]) == (2, account["added"], [])
     assert account["lines"] == account["records"] + account["ignored"]

@@ -116,6 +116,14 @@ def complete_alerts(path):
     return [alert for alert in alerts if datetime.fromisoformat(alert["window"]["end"]).timestamp() <= end]
 
 
+def print_difference(live, expected):
+    """Print the alerts that only one of the two has."""
+    for name, alerts, others in (("watch", live, expected), ("replay", expected, live)):
+        for alert in alerts:
+            if alert not in others:
+                print(f"only of the {name}: {alert['phase']} {alert['series']} {alert['window']['end']} {alert['reason']}")
+
+
 def position(state):
     try:
         return json.loads((state / "checkpoint.json").read_text())["feed"]["clock"]["latest"]
@@ -183,6 +191,7 @@ def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_pa
     live, expected = complete_alerts(live_alerts), complete_alerts(replayed)
     print(f"{name}: kills {kills}, {rotation.rotations} rotations, {len(expected)} alerts")
     lost = [line for log in watch.log for line in log.splitlines() if "records_lost" in line]
+    print_difference(live, expected)
     shutil.rmtree(root)
     assert lost == []
     assert min(kills.values()) >= 1

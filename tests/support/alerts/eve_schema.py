@@ -9,6 +9,8 @@ EVE_SCHEMA = {
         "event_type": {"const": "anomaly"},
         "host": {"type": "string"},
         "src_ip": {"type": "string"},
+        "dest_ip": {"type": "string"},
+        "dest_port": {"type": "integer", "minimum": 0, "maximum": 65_535},
         "anomaly": {
             "type": "object",
             "properties": {key: {"type": "string"} for key in ("app_proto", "event", "layer", "type")},

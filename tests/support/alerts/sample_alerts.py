@@ -1,4 +1,4 @@
-"""Sample alerts and notices, some with names that an attacker would choose."""
+"""Sample alerts, of rules too, and notices, some with names that an attacker would choose."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from mods_grpc.client import FeatureVerdict, ServedModel
-from mods_grpc.ids.alerts.alert import Alert, AlertPhase
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
 from mods_grpc.ids.alerts.notice import Notice, NoticeCode, NoticeState
+from mods_grpc.ids.alerts.rule_alert import RuleAlert
 
 START = datetime(2019, 5, 3, 10, 20, tzinfo=UTC)
 REASON = "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score"
@@ -79,4 +80,56 @@ hostile_notices = st.builds(
     names,
     st.sampled_from(NoticeCode),
     st.sampled_from(NoticeState),
+)
+RULE = RuleAlert(
+    sensor="campus-tap",
+    host="10.1.2.3",
+    group="445",
+    rule="host-scan",
+    phase=AlertPhase.START,
+    severity=Severity.HIGH,
+    source_ip="10.1.2.3",
+    destination_port=445,
+    what="scan of hosts",
+    counted="hosts that did not answer on port 445",
+    count=231,
+    threshold=25,
+    source="Zeek 6.0, policy/misc/scan.zeek, addr_scan_threshold",
+    window_start=START,
+    window_end=START + timedelta(minutes=5),
+    episode_start=START + timedelta(minutes=5),
+    first=START + timedelta(minutes=1, microseconds=250),
+    top=(("445", 231), ("139", 40)),
+    examples=("10.1.9.1", "10.1.9.2"),
+    uids=("CBpnZL3085IfcJzSAe", "CIHAbb28smxUBNvwmd"),
+)
+RULE_END = replace(
+    RULE,
+    phase=AlertPhase.END,
+    is_capped=True,
+    window_start=START + timedelta(hours=1),
+    window_end=START + timedelta(hours=1, minutes=5),
+    uids=(),
+)
+
+hostile_rule_alerts = st.builds(
+    lambda sensor, host, counted, name, uid, phase: replace(
+        RULE,
+        sensor=sensor,
+        host=host,
+        group=name,
+        source_ip=host,
+        destination_ip=name,
+        counted=counted,
+        top=((name, 3),),
+        examples=(name,),
+        uids=(uid,),
+        phase=phase,
+    ),
+    names,
+    names,
+    names,
+    names,
+    names,
+    st.sampled_from([AlertPhase.START, AlertPhase.END]),
 )

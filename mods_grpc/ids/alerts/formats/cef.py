@@ -4,6 +4,7 @@ import re
 
 from mods_grpc.ids.alerts.alert import PRODUCT, Alert, AlertPhase, Severity, format_features, format_headline, replace_surrogates
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState, format_notice_headline
+from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_evidence, format_rule_headline
 from mods_grpc.version import __version__
 
 # Low, medium, high and very high in the specification.
@@ -20,6 +21,38 @@ _LINE_BREAK = re.compile(r"\r\n|[\r\n]")
 def format_cef(alert: Alert) -> str:
     """Return an alert as a CEF line."""
     return _format_line(alert, _NAMES[alert.phase], _extension(alert))
+
+
+def format_cef_rule_alert(alert: RuleAlert) -> str:
+    """Return an alert of a rule as a CEF line."""
+    ended = " ended" if alert.phase is AlertPhase.END else ""
+    extension = [
+        ("rt", _format_milliseconds(alert.window_end.timestamp())),
+        ("start", _format_milliseconds(alert.window_start.timestamp())),
+        ("end", _format_milliseconds(alert.window_end.timestamp())),
+        ("externalId", alert.id),
+        ("cat", "rule"),
+        ("deviceExternalId", alert.sensor),
+        ("src", alert.source_ip),
+        ("dst", alert.destination_ip or ""),
+        ("dpt", "" if alert.destination_port is None else str(alert.destination_port)),
+        ("msg", format_rule_headline(alert)),
+        ("cn1", str(alert.count)),
+        ("cn1Label", "count"),
+        ("cn2", str(alert.threshold)),
+        ("cn2Label", "threshold"),
+        ("cs1", alert.rule),
+        ("cs1Label", "rule"),
+        ("cs2", alert.episode_id),
+        ("cs2Label", "episode"),
+        ("cs3", alert.source),
+        ("cs3Label", "source"),
+        ("cs4", ", ".join(alert.uids)),
+        ("cs4Label", "uids" if alert.uids else ""),
+        ("cs5", format_rule_evidence(alert)),
+        ("cs5Label", "evidence"),
+    ]
+    return _format_line(alert, f"{alert.what.capitalize()}{ended}", extension)
 
 
 def format_cef_notice(notice: Notice) -> str:

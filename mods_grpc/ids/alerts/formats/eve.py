@@ -1,7 +1,10 @@
 """Suricata's EVE JSON: an `anomaly` event that every reader of eve.json accepts, with an additional block `mods`.
 
-The anomalies of Suricata have the types decode, stream and applayer; these have the type `traffic`, and notices that monitoring
-is impaired the type `monitoring`. `host` is the field of Suricata's sensor-name. `src_ip` is present if the series is an address.
+The anomalies of Suricata have the types decode, stream and applayer; these have the type `traffic`, those of a fixed rule the
+type `rule`, and notices that monitoring is impaired the type `monitoring`.
+
+`host` is the field of Suricata's sensor-name. `src_ip` is present if the series is an address; of a fixed rule it is who did it,
+and `dest_ip` and `dest_port` to whom, if that is one.
 """
 
 from datetime import UTC, datetime
@@ -10,6 +13,7 @@ from typing import Any
 from mods_grpc.ids.alerts.alert import Alert, alert_to_json
 from mods_grpc.ids.alerts.formats.jsonl import format_json
 from mods_grpc.ids.alerts.notice import Notice, notice_to_json
+from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_to_json
 
 
 def format_eve(alert: Alert) -> str:
@@ -19,6 +23,19 @@ def format_eve(alert: Alert) -> str:
         event["src_ip"] = alert.address
     event["anomaly"] = {"type": "traffic", "event": f"episode_{alert.phase}", "layer": "aggregate"}
     event["mods"] = alert_to_json(alert)
+    return format_json(event)
+
+
+def format_eve_rule_alert(alert: RuleAlert) -> str:
+    """Return an alert of a rule as an EVE event on one line."""
+    event: dict[str, Any] = {"timestamp": format_timestamp(alert.window_end), "event_type": "anomaly", "host": alert.sensor}
+    event["src_ip"] = alert.source_ip
+    if alert.destination_ip is not None:
+        event["dest_ip"] = alert.destination_ip
+    if alert.destination_port is not None:
+        event["dest_port"] = alert.destination_port
+    event["anomaly"] = {"type": "rule", "event": f"{alert.rule}_{alert.phase}", "layer": "aggregate"}
+    event["mods"] = rule_alert_to_json(alert)
     return format_json(event)
 
 

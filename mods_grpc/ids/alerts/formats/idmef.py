@@ -1,8 +1,8 @@
 """IDMEFv2 JSON (draft-lehmann-idmefv2, version 2.D.V08).
 
 The draft has no category for anomalous traffic, so the category is an extension value. An update or end replaces the alert before
-it, which it names in `PredID`. The whole alert is attached as JSON. Notices that monitoring is impaired have the category
-`Monitoring.Impaired`.
+it, which it names in `PredID`. The whole alert is attached as JSON. Alerts of fixed rules have
+the category `Rule` and the name of the rule, notices that monitoring is impaired the category `Monitoring.Impaired`.
 """
 
 import socket
@@ -21,6 +21,7 @@ from mods_grpc.ids.alerts.alert import (
 )
 from mods_grpc.ids.alerts.formats.jsonl import format_json
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState, format_notice_headline, notice_to_json
+from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_headline, rule_alert_to_json
 
 VERSION = "2.D.V08"
 _PRIORITY = {Severity.LOW: "Low", Severity.MEDIUM: "Medium", Severity.HIGH: "High", Severity.CRITICAL: "High"}
@@ -29,6 +30,11 @@ _PRIORITY = {Severity.LOW: "Low", Severity.MEDIUM: "Medium", Severity.HIGH: "Hig
 def format_idmef(alert: Alert) -> str:
     """Return an alert as an IDMEFv2 message on one line."""
     return format_json(build_message(alert))
+
+
+def format_idmef_rule_alert(alert: RuleAlert) -> str:
+    """Return an alert of a rule as an IDMEFv2 message on one line."""
+    return format_json(build_rule_message(alert))
 
 
 def format_idmef_notice(notice: Notice) -> str:
@@ -57,6 +63,32 @@ def build_message(alert: Alert) -> dict[str, Any]:
         "Analyzer": analyzer,
         "Target": [target],
         "Attachment": [{"Name": "verdict", "ContentType": "application/json", "Content": alert_to_json(alert)}],
+    }
+
+
+def build_rule_message(alert: RuleAlert) -> dict[str, Any]:
+    """Return an alert of a rule as an IDMEFv2 message, as values for JSON."""
+    end = alert.window_end if alert.phase is AlertPhase.END else None
+    source: dict[str, Any] = {"ID": derive_uuid("series", alert.sensor, alert.source_ip), "IP": alert.source_ip}
+    ends: dict[str, Any] = {"Source": [source]}
+    if alert.destination_ip is not None:
+        address = alert.destination_ip
+        target: dict[str, Any] = {"ID": derive_uuid("series", alert.sensor, address), "IP": address}
+        if alert.destination_port is not None:
+            target["Port"] = [alert.destination_port]
+        ends["Target"] = [target]
+    return {
+        "Version": VERSION,
+        "ID": alert.id,
+        "Type": ["Cyber"],
+        "Category": ["Other.ext-value"],
+        "ext-Category": [f"Rule.{alert.rule}"],
+        **_common_fields(alert, format_rule_headline(alert), begin=alert.first, end=end),
+        "CreateTime": format_time(alert.window_end),
+        "AltNames": [alert.episode_id],
+        "Analyzer": _analyzer() | {"Method": ["Threshold"]},
+        **ends,
+        "Attachment": [{"Name": "rule", "ContentType": "application/json", "Content": rule_alert_to_json(alert)}],
     }
 
 

@@ -1,4 +1,4 @@
-"""JSON lines: one object per alert or notice with all its fields; a notice has `"kind":"notice"`.
+"""JSON lines: one object per alert or notice with all its fields; an alert of a rule has `"kind":"rule"`, a notice `"notice"`.
 
 ASCII only, so that no other character is taken for a line break.
 """
@@ -7,11 +7,17 @@ import json
 
 from mods_grpc.ids.alerts.alert import Alert, alert_to_json, replace_surrogates
 from mods_grpc.ids.alerts.notice import Notice, notice_to_json
+from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_to_json
 
 
 def format_jsonl(alert: Alert) -> str:
     """Return an alert as JSON on one line."""
     return format_json(alert_to_json(alert))
+
+
+def format_jsonl_rule_alert(alert: RuleAlert) -> str:
+    """Return an alert of a rule as JSON on one line."""
+    return format_json(rule_alert_to_json(alert))
 
 
 def format_jsonl_notice(notice: Notice) -> str:

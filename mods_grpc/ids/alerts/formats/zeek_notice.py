@@ -2,7 +2,7 @@
 
 The columns are those of Zeek, followed by columns `mods_*`, as a script that extends `Notice::Info` would add them. Connection
 fields are unset, because an alert is about an aggregate, not about one connection. A notice that monitoring is impaired has the
-note `MODS::Monitoring_Impaired`.
+note `MODS::Monitoring_Impaired`, one of a fixed rule `MODS::Rule`.
 """
 
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from typing import Any
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, format_features, format_headline, replace_surrogates
 from mods_grpc.ids.alerts.formats.jsonl import format_json
 from mods_grpc.ids.alerts.notice import Notice, NoticeState, format_notice_headline
+from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_evidence, format_rule_headline
 
 SEPARATOR, SET_SEPARATOR, EMPTY, UNSET = "\t", ",", "(empty)", "-"
 NOTES = {
@@ -18,6 +19,7 @@ NOTES = {
     AlertPhase.UPDATE: "MODS::Traffic_Anomaly_Grew",
     AlertPhase.END: "MODS::Traffic_Anomaly_Ended",
 }
+RULE_NOTES = {AlertPhase.START: "MODS::Rule", AlertPhase.END: "MODS::Rule_Ended"}
 MONITORING_NOTES = {NoticeState.RAISED: "MODS::Monitoring_Impaired", NoticeState.CLEARED: "MODS::Monitoring_Restored"}
 COLUMNS = (
     ("ts", "time"),
@@ -55,6 +57,10 @@ COLUMNS = (
     ("mods_code", "string"),
     ("mods_subject", "string"),
     ("mods_since", "time"),
+    ("mods_rule", "string"),
+    ("mods_threshold", "count"),
+    ("mods_source", "string"),
+    ("mods_uids", "set[string]"),
 )
 
 
@@ -79,6 +85,11 @@ def format_tsv(alert: Alert) -> str:
     return _format_row(_values(alert))
 
 
+def format_tsv_rule_alert(alert: RuleAlert) -> str:
+    """Return an alert of a rule as a row of the TSV log."""
+    return _format_row(_rule_values(alert))
+
+
 def format_tsv_notice(notice: Notice) -> str:
     """Return a notice as a row of the TSV log."""
     return _format_row(_notice_values(notice))
@@ -87,6 +98,11 @@ def format_tsv_notice(notice: Notice) -> str:
 def format_zeek_json(alert: Alert) -> str:
     """Return an alert as Zeek writes it with `LogAscii::use_json`: unset fields are left out."""
     return _format_set_fields(_values(alert))
+
+
+def format_zeek_json_rule_alert(alert: RuleAlert) -> str:
+    """Return an alert of a rule as Zeek writes it with `LogAscii::use_json`."""
+    return _format_set_fields(_rule_values(alert))
 
 
 def format_zeek_json_notice(notice: Notice) -> str:
@@ -117,6 +133,34 @@ def _values(alert: Alert) -> dict[str, Any]:
         "mods_false_alarms_per_day": alert.false_alarms_per_day,
         "mods_model": None if model is None else f"{model.name}/{model.version}",
         "mods_model_digest": None if model is None else model.digest,
+    }
+
+
+def _rule_values(alert: RuleAlert) -> dict[str, Any]:
+    return {
+        "ts": alert.window_end.timestamp(),
+        "note": RULE_NOTES[alert.phase],
+        "msg": format_rule_headline(alert),
+        "sub": format_rule_evidence(alert),
+        "src": alert.source_ip,
+        "dst": alert.destination_ip,
+        "p": alert.destination_port,
+        "n": alert.count,
+        "peer_descr": alert.sensor,
+        "actions": ["Notice::ACTION_LOG"],
+        "email_dest": [],
+        "suppress_for": 0.0,
+        "mods_id": alert.id,
+        "mods_series": alert.host,
+        "mods_phase": str(alert.phase),
+        "mods_severity": alert.severity.name.lower(),
+        "mods_episode": alert.episode_id,
+        "mods_window_start": alert.window_start.timestamp(),
+        "mods_since": alert.first.timestamp(),
+        "mods_rule": alert.rule,
+        "mods_threshold": alert.threshold,
+        "mods_source": alert.source,
+        "mods_uids": list(alert.uids),
     }
 
 

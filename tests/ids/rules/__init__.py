@@ -1,0 +1,1 @@
+"""Tests of the fixed rules, on synthetic records and on real data."""
