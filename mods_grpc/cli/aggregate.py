@@ -16,17 +16,19 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mods_grpc.cli.arguments import add_command, add_networks, parse_moment, span
-from mods_grpc.command_line import name_of, parse_path
+from mods_grpc.command_line import name_of, parse_path, parse_text
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
+from mods_grpc.features.presets import PRESETS, find_preset
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account, make_account
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, Expectation, find_doubts, format_doubts, is_doubtful
 from mods_grpc.ids.logs.pipes import copying_pipes
 from mods_grpc.ids.logs.quarantine import Quarantine
 from mods_grpc.ids.sources.log_files import refuse_log
+from mods_grpc.ids.windows.unset_fields import MIN_DOUBTED_RECORDS
 
 
 def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -55,6 +57,20 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
         help="what a series describes; all but site write a folder per series (default %(default)s)",
     )
     parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="logs to read (default: all)")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--columns",
+        nargs="+",
+        type=parse_text,
+        default=(),
+        metavar="PROTOCOL|COLUMN",
+        help="columns to write, of those that mods-grpc features lists (default: all)",
+    )
+    chosen.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="write the columns of a preset only, which is faster; mods-grpc features lists them",
+    )
     parser.add_argument("--from", dest="begin", type=parse_moment, metavar="TIME", help="ignore earlier records (ISO 8601, UTC)")
     parser.add_argument(
         "--to",
@@ -89,6 +105,10 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     if arguments.begin is not None and arguments.end is not None and arguments.end <= arguments.begin:
         print_error("--to: expected a time after --from")
         return EXIT_USAGE
+    definition = _choose_columns(arguments)
+    if not definition.features:
+        print_error(f"--protocols: expected one of those of the columns, {', '.join(_named_columns(arguments).protocols)}")
+        return EXIT_USAGE
     from mods_grpc.ids.bulk.aggregate import BulkAggregator  # noqa: PLC0415 - the base install has no polars
 
     options = AggregatorOptions(
@@ -99,11 +119,10 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         begin_ns=arguments.begin,
         idle_timeout_seconds=max(86_400, round(arguments.window)),
     )
-    definition = Definition(tuple(feature for feature in ALL_FEATURES.features if feature.protocol in arguments.protocols))
     started = time.monotonic()
     rejected = RejectedLines()
     with ExitStack() as stack:
-        writer = stack.enter_context(_open_writer(arguments, options))
+        writer = stack.enter_context(_open_writer(arguments, options, definition))
         paths = stack.enter_context(copying_pipes(arguments.logs))
         quarantine = stack.enter_context(_open_quarantine(arguments.quarantine))
         progress = stack.enter_context(_progress_bar())
@@ -139,10 +158,11 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         unused=find_unused(paths, batch.listing),
         overlapping=batch.listing.overlapping,
         rejected=rejected,
+        unset=batch.unset_fields.list_lacking(MIN_DOUBTED_RECORDS),
         ahead=batch.aggregator.counters.ahead,
         windows=writer.rows,
     )
-    doubts = find_doubts(account, _make_expectation(arguments, options))
+    doubts = find_doubts(account, _make_expectation(arguments, options, definition))
     written = {
         "rows": writer.rows,
         "files": len(writer.files),
@@ -160,8 +180,24 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
     return EXIT_OK if quarantine.error is None else EXIT_FAILED
 
 
+def _named_columns(arguments: argparse.Namespace) -> Definition:
+    """Return the columns that the arguments name, or all.
+
+    Raises:
+        DataError: One of them does not exist.
+    """
+    keys = arguments.columns or (find_preset(arguments.preset).keys if arguments.preset else ())
+    return Definition.of(keys) if keys else ALL_FEATURES
+
+
+def _choose_columns(arguments: argparse.Namespace) -> Definition:
+    """Return the columns to write: those of them whose logs are read."""
+    named = _named_columns(arguments).features
+    return Definition(tuple(feature for feature in named if feature.protocol in arguments.protocols))
+
+
 @contextmanager
-def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions) -> Iterator[DatapoolWriter]:
+def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions, definition: Definition) -> Iterator[DatapoolWriter]:
     """Open the datapool; if it is not finished, by a signal or an error, say that nothing is written."""
     with _terminating():
         try:
@@ -169,7 +205,7 @@ def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions) -> I
                 arguments.output,
                 options.window_seconds,
                 options.slide_seconds,
-                arguments.protocols,
+                definition,
                 by_series=options.group_by is not GroupBy.SITE,
             )
         except OSError as error:
@@ -208,10 +244,11 @@ def _terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def _make_expectation(arguments: argparse.Namespace, options: AggregatorOptions) -> Expectation:
+def _make_expectation(arguments: argparse.Namespace, options: AggregatorOptions, definition: Definition) -> Expectation:
+    is_chosen = bool(arguments.columns) or set(arguments.protocols) != set(PROTOCOLS)
     return Expectation(
-        protocols=tuple(arguments.protocols),
-        needed=() if set(arguments.protocols) == set(PROTOCOLS) else tuple(arguments.protocols),
+        protocols=definition.protocols,
+        needed=definition.protocols if is_chosen else (),
         local_networks=options.local_networks,
         begin_ns=arguments.begin,
         end_ns=arguments.end,

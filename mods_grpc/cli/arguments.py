@@ -20,6 +20,7 @@ from mods_grpc.features.locality import parse_networks
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.sinks.target import parse_destination
 from mods_grpc.ids.alerts.suppression import parse_severity
+from mods_grpc.ids.rules.rule import RULE_NAMES
 
 MIN_ANSWER_SECONDS = 0.1  # below it every call would fail, and a stream would connect again and again
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -30,6 +31,8 @@ EVE_LATENESS_SECONDS = 900.0  # above the longest default of Suricata's flow-tim
 MAX_SPAN_SECONDS = 366 * DAY_SECONDS
 MAX_BUDGET = float(DAY_SECONDS)
 """False alarms per series and day: one for each window, if windows start each second."""
+ALL_RULES = "all"
+MAX_RULE_THRESHOLD = 10**15
 MAX_SENSOR_BYTES = 112
 """Of the 128 bytes that a namespace on the server may have; the watch adds to the name of the sensor."""
 
@@ -169,6 +172,7 @@ def watch_arguments() -> argparse.ArgumentParser:
     _add_aggregation(parser)
     _add_detection(parser)
     _add_alerts(parser)
+    _add_rules(parser)
     return parser
 
 
@@ -336,6 +340,33 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--dry-run", action="store_true", help="print alerts as plain lines; send nothing and save no state")
     group.add_argument("--tui", action="store_true", help="show a live view of each series, its forecast band and its alerts")
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("fixed rules")
+    group.add_argument(
+        "--no-rule",
+        choices=[*RULE_NAMES, ALL_RULES],
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"do not run a rule, or all: {', '.join([*RULE_NAMES, ALL_RULES])}; repeatable",
+    )
+    group.add_argument(
+        "--rule",
+        type=_parse_rule,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="threshold of a rule in place of the published one, such as bytes-out=2000000000; repeatable",
+    )
+
+
+def _parse_rule(value: str) -> tuple[str, int]:
+    name, _, threshold = parse_text(value).partition("=")
+    if name not in RULE_NAMES:
+        raise refusal(f"NAME=N with a name of {', '.join(RULE_NAMES)}", value)
+    return name, whole_number(1, MAX_RULE_THRESHOLD)(threshold)
 
 
 def _parse_columns(value: str) -> list[tuple[str, str]]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from mods_grpc import __version__
 from mods_grpc.cli.aggregate import add_aggregate_parser
+from mods_grpc.cli.beacons import add_beacons_parser
 from mods_grpc.cli.detect import add_detect_parser
 from mods_grpc.cli.forecast import add_forecast_parser
-from mods_grpc.cli.models import add_models_parser
+from mods_grpc.cli.listings import add_features_parser, add_models_parser
 from mods_grpc.cli.replay import add_replay_parser
-from mods_grpc.cli.serve import add_serve_parser
-from mods_grpc.cli.sign import add_sign_parser
+from mods_grpc.cli.serve import add_serve_parser, add_sign_parser
 from mods_grpc.cli.stream import add_stream_parser
 from mods_grpc.cli.watch import add_watch_parser
 from mods_grpc.client.rpc.errors import OTHER_NAME, OTHER_SERVICE, TLS_MISSING, TLS_UNEXPECTED, UNKNOWN_HOST, UNTRUSTED
@@ -78,7 +78,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_forecast_parser(commands)
     add_detect_parser(commands)
     add_stream_parser(commands)
+    add_features_parser(commands)
     add_aggregate_parser(commands)
+    add_beacons_parser(commands)
     add_watch_parser(commands)
     add_replay_parser(commands)
     return parser

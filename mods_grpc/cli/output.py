@@ -23,6 +23,7 @@ from mods_grpc.client.results import DetectResult, EpisodePhase, FeatureVerdict,
 from mods_grpc.errors import ModsError
 from mods_grpc.ids.alerts.alert import Alert, format_headline
 from mods_grpc.ids.alerts.notice import Notice
+from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_headline
 
 MAX_ALERTS = 8
 MAX_SERIES = 200
@@ -211,7 +212,7 @@ class LiveView:
         self._console = console or Console(stderr=True)
         self._series: OrderedDict[str, Verdict] = OrderedDict()
         self._history: dict[tuple[str, str], deque[float]] = {}
-        self._alerts: deque[Alert] = deque(maxlen=MAX_ALERTS)
+        self._alerts: deque[Alert | RuleAlert] = deque(maxlen=MAX_ALERTS)
         self._alert_count = 0
         self._notices: list[Notice] = []
         self._live = Live(console=self._console, get_renderable=self.render, auto_refresh=False)
@@ -223,7 +224,7 @@ class LiveView:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._live.stop()
 
-    def observe(self, verdicts: list[Verdict], alerts: list[Alert]) -> None:
+    def observe(self, verdicts: Sequence[Verdict], alerts: Sequence[Alert | RuleAlert]) -> None:
         """Add verdicts and alerts, and redraw."""
         for verdict in verdicts:
             self._series[verdict.series] = verdict
@@ -256,7 +257,7 @@ class LiveView:
                     break
                 self._add_row(table, series if index == 0 else "", verdict, feature)
         lines = [
-            Text(f"{format_time(a.window_start)}  {a.phase:6}  {format_headline(a)}", _SEVERITY_STYLES[a.severity])
+            Text(f"{format_time(a.window_start)}  {a.phase:6}  {_format_alert(a)}", _SEVERITY_STYLES[a.severity])
             for a in self._alerts
         ]
         title = f"{self._alert_count} alerts" if self._alert_count else "no alerts yet"
@@ -289,6 +290,10 @@ class LiveView:
             p_value,
             style=style,
         )
+
+
+def _format_alert(alert: Alert | RuleAlert) -> str:
+    return format_rule_headline(alert) if isinstance(alert, RuleAlert) else format_headline(alert)
 
 
 def draw_sparkline(values: "deque[float] | tuple[float, ...]") -> str:

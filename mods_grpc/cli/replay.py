@@ -20,10 +20,12 @@ from mods_grpc.cli.watch_wiring import (
     check_windows,
     choose_lateness,
     get_ready_model,
+    join_protocols,
     make_aggregator,
     make_blindness,
     make_columns,
     make_pipeline,
+    make_rules,
     make_sinks,
     warn_of_useless_patterns,
 )
@@ -32,7 +34,7 @@ from mods_grpc.command_line import number, parse_path, parse_text
 from mods_grpc.data.tables import TIME_COLUMNS, TableLayout, open_table, read_rows
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError, NoLogsError
-from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, print_error
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
@@ -41,13 +43,14 @@ from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, find_doubts, format_doubts, is_doubtful, order_doubts
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.logs.pipes import copying_pipes
+from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
 from mods_grpc.ids.watch.monitoring import has_shared_log, make_recorded_look, recorded_protocols
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
-from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, read_datapool
+from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, is_datapool, read_datapool
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 from mods_grpc.server.log_setup import set_up_logging
 
@@ -66,6 +69,7 @@ class _Recording:
         look: Returns how far logs were read, in event time, and what was read; None for windows that were recorded.
         account: Returns the account of the logs, given what was judged; None for windows that were recorded.
         column: Shows both in the progress bar.
+        rules: The fixed rules; None where windows are read in place of logs.
     """
 
     batches: Iterator[list[WindowBatch]]
@@ -75,6 +79,7 @@ class _Recording:
     columns: WindowColumns | None = None
     look: Callable[[], tuple[int, ReadFacts]] | None = None
     account: Callable[[WatchCounters], Account] | None = None
+    rules: RuleEngine | None = None
 
 
 def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -112,6 +117,12 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def run_replay(arguments: argparse.Namespace) -> int:
     """Replay to the end."""
+    if (flag := _find_rule_flag(arguments)) is not None and _holds_rows(arguments.logs[0]):
+        print_error(
+            f"{flag}: {arguments.logs[0]} holds windows that were aggregated, and fixed rules count the records of logs, so none "
+            "runs here; leave the flag out, or give the logs"
+        )
+        return EXIT_USAGE
     set_up_logging("WARNING", "text")
     check_destinations(arguments, arguments.logs)
     with ExitStack() as stack:
@@ -130,6 +141,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
             f"{arguments.sensor}#replay-{uuid.uuid4().hex[:8]}",
             sinks,
             blindness=blindness,
+            rules=recording.rules,
             view=view,
         )
         pipeline.open()
@@ -148,6 +160,16 @@ def run_replay(arguments: argparse.Namespace) -> int:
         pipeline.close()
     status = _report(arguments, model, recording, pipeline.counters, _doubt_windows(blindness))
     return EXIT_FAILED if _report_unwritten(sinks) else status
+
+
+def _find_rule_flag(arguments: argparse.Namespace) -> str | None:
+    """Return the first flag about fixed rules that was given."""
+    return "--rule" if arguments.rule else "--no-rule" if arguments.no_rule else None
+
+
+def _holds_rows(path: Path) -> bool:
+    """Return whether a path is a datapool or a table, and no logs."""
+    return is_datapool(path) if path.is_dir() else path.name.endswith(_TABLE_SUFFIXES)
 
 
 def _report_unwritten(sinks: SinkGroup) -> bool:
@@ -177,7 +199,7 @@ def _report(
     """Print what was read, what came of it and what to doubt; return the exit status."""
     if recording.account is None:
         judged = counters.by_status.get(VerdictStatus.SCORED, 0)
-        account = Account(windows=counters.windows, judged=judged)
+        account = Account(windows=counters.windows, judged=judged, suppressed=counters.suppressed)
     else:
         account = recording.account(counters)
         sys.stderr.write(format_account(account))
@@ -212,6 +234,20 @@ def _print_summary(counters: WatchCounters, account: Account, doubts: list[Doubt
         f"{count_noun(counters.windows, 'window')}, {account.judged or 0:,} judged, {counters.anomalous:,} anomalous, "
         f"{count_noun(counters.alerts, 'alert')}" + (f", {further}\n" if further else "\n")
     )
+    if account.suppressed:
+        sys.stderr.write(f"{count_noun(account.suppressed, 'anomalous window')} raised no alert: suppressed\n")
+    for numbers, what in (
+        (account.rule_alerts, "of fixed rules"),
+        (account.rules_suppressed, "of fixed rules suppressed"),
+        (account.rules_exposed, "of fixed rules held back, because own hosts are tried from many addresses"),
+        (
+            account.rules_learning,
+            "of fixed rules held back in the first hour, when it is not known whether own hosts are exposed",
+        ),
+    ):
+        if numbers:
+            by_rule = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
+            sys.stderr.write(f"{count_noun(sum(numbers.values()), 'alert')} {what}: {by_rule}\n")
 
 
 def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: ExitStack) -> _Recording:
@@ -230,8 +266,11 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         )
     warn_of_useless_patterns(arguments)
     rejected = RejectedLines()
+    rules = make_rules(arguments)
     try:
-        reader = stack.enter_context(LogReader(arguments.logs, protocols=columns.definition.protocols, on_rejected=rejected.add))
+        reader = stack.enter_context(
+            LogReader(arguments.logs, protocols=join_protocols(columns, rules), on_rejected=rejected.add)
+        )
     except NoLogsError as error:
         nothing = Account(left_out=error.listing.left_out, judged=0)
         return replace(_count_rows(iter(()), 0, columns), account=lambda _: nothing)
@@ -244,6 +283,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         lateness_seconds=arguments.lateness,
         logs=recorded_protocols(reader.listing),
         has_shared_log=is_shared,
+        rules=rules,
     )
     look = make_recorded_look(reader, feed)
     look()  # so that the first windows do without the logs that can't be read
@@ -265,7 +305,9 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
             unused=unused,
             overlapping=reader.listing.overlapping,
             rejected=rejected,
+            rules=rules,
         ),
+        rules=rules,
     )
 
 

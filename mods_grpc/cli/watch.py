@@ -21,10 +21,13 @@ from mods_grpc.cli.watch_wiring import (
     check_windows,
     choose_lateness,
     get_ready_model,
+    join_protocols,
+    make_account_log,
     make_aggregator,
     make_blindness,
     make_columns,
     make_pipeline,
+    make_rules,
     make_sinks,
     tell_of_past_work,
     warn_of_useless_patterns,
@@ -35,18 +38,25 @@ from mods_grpc.errors import ConnectionFailedError, DataError, DeadlineError, Mo
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
-from mods_grpc.ids.health.account import Account, RejectedLines
-from mods_grpc.ids.health.doubts import EXIT_HELP, Expectation
+from mods_grpc.ids.health.account import RejectedLines
+from mods_grpc.ids.health.doubts import EXIT_HELP
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.sources.eve_socket import EveReceiver
 from mods_grpc.ids.sources.position import LogPosition
 from mods_grpc.ids.sources.reader import LogReader
-from mods_grpc.ids.watch.accounting import AccountLog, make_expectation, take_account
-from mods_grpc.ids.watch.checkpoint import CHECKPOINT_FILE, Checkpoint, CheckpointWriter, PipelineFingerprint, fingerprint
+from mods_grpc.ids.watch.accounting import AccountLog
+from mods_grpc.ids.watch.checkpoint import (
+    CHECKPOINT_FILE,
+    Checkpoint,
+    CheckpointWriter,
+    NullCheckpoint,
+    PipelineFingerprint,
+    fingerprint,
+)
 from mods_grpc.ids.watch.live_folders import LiveFolders
 from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
-from mods_grpc.ids.watch.pipeline import WatchCounters, WatchPipeline
+from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.service_manager import ServiceManager
 from mods_grpc.ids.watch.source_check import (
     check_archive,
@@ -57,7 +67,6 @@ from mods_grpc.ids.watch.source_check import (
     is_among_logs,
 )
 from mods_grpc.ids.windows.feed import WindowFeed
-from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.server.config import check_listen_address, split_host_port
 from mods_grpc.server.log_setup import set_up_logging
 
@@ -190,7 +199,8 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         identity = _identify(arguments, model, saved)
         view = stack.enter_context(LiveView()) if arguments.tui else None
         columns = make_columns(arguments, model)
-        source = _LogSource(arguments, columns.definition.protocols, saved, stack)
+        rules = make_rules(arguments)
+        source = _LogSource(arguments, join_protocols(columns, rules), saved, stack)
         choose_lateness(arguments, has_shared_log=arguments.zeek is None)
         feed = WindowFeed(
             source.reader,
@@ -200,17 +210,24 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             silence_seconds=arguments.silence or None,
             logs=find_logs(source.path, arguments.archive, columns.definition.protocols),
             has_shared_log=arguments.zeek is None,
+            rules=rules,
         )
         blindness = make_blindness(arguments, model, columns, live=True)
-        pipeline = make_pipeline(arguments, client, model, identity.namespace, sinks, blindness=blindness, wait=wait, view=view)
+        pipeline = make_pipeline(
+            arguments, client, model, identity.namespace, sinks, blindness=blindness, rules=rules, wait=wait, view=view
+        )
         _restore(arguments, saved, feed, pipeline, sinks)
         blindness.continue_from(waiting.blindness)
-        accounts = _make_account_log(arguments, model, columns, source, feed, pipeline.counters)
+        accounts = make_account_log(arguments, model, columns, source.reader, source.rejected, feed, pipeline)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: accounts.request())
         pipeline.open()
         logger.info("watching", extra={"model": model.name, "version": model.version, "resumed": saved is not None})
-        parts = {"position": source.position, "feed": feed.state, "watch": pipeline.state}
-        writer = CheckpointWriter(checkpoint, identity, parts, source.delete_consumed)
+        writer = CheckpointWriter(
+            checkpoint,
+            identity,
+            {"position": source.position, "feed": feed.state, "watch": pipeline.state},
+            source.delete_consumed,
+        )
 
         def collect() -> ReadFacts:
             unreadable, gone = source.find_unreadable()
@@ -327,34 +344,9 @@ def _log_end(source: "_LogSource", feed: WindowFeed, pipeline: WatchPipeline) ->
         "alerts": counters.alerts,
         "updates": by_phase[AlertPhase.UPDATE],
         "ends": by_phase[AlertPhase.END],
+        "rule_alerts": 0 if pipeline.rules is None else sum(pipeline.rules.counters.alerts.values()),
     }
     logger.info("stopped", extra=totals)
-
-
-def _make_account_log(
-    arguments: argparse.Namespace,
-    model: ModelInfo,
-    columns: WindowColumns,
-    source: "_LogSource",
-    feed: WindowFeed,
-    judged: WatchCounters,
-) -> AccountLog:
-    def take() -> Account:
-        reader = source.reader
-        files_read = len(reader.position().files)
-        return take_account(reader.counters, feed, judged, files_read=files_read, rejected=source.rejected)
-
-    def expect(now_ns: int) -> Expectation:
-        return make_expectation(
-            model,
-            columns.definition.protocols,
-            local_networks=arguments.local,
-            lateness_seconds=arguments.lateness,
-            now_ns=now_ns,
-            is_live=True,
-        )
-
-    return AccountLog(take, expect, arguments.account_interval)
 
 
 def _check_metrics_address(value: str) -> None:
@@ -421,20 +413,6 @@ class _LogSource:
         """Delete received events that a restart would not read again."""
         if self._receiver is not None:
             self._receiver.delete_consumed(self.reader.position())
-
-
-class NullCheckpoint(Checkpoint):
-    """A checkpoint that saves nothing, for a dry run."""
-
-    def __init__(self) -> None:
-        self.error = None
-        self._lock = os.open(os.devnull, os.O_RDONLY)
-
-    def load(self) -> None:
-        """Return None: nothing was saved."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
 
 
 def _open_checkpoint(arguments: argparse.Namespace) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,26 +10,39 @@ from pathlib import Path
 from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import check_budget
-from mods_grpc.cli.arguments import DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS
+from mods_grpc.cli.arguments import ALL_RULES, DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS
 from mods_grpc.cli.output import LiveView, format_time
 from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
-from mods_grpc.features import Aggregator, AggregatorOptions
+from mods_grpc.features import Aggregator, AggregatorOptions, GroupBy
+from mods_grpc.features.definitions import MEMORY_KEYS
+from mods_grpc.features.key_memory import LEARNING_SECONDS
+from mods_grpc.features.presets import PRESETS
+from mods_grpc.features.records import Dns
 from mods_grpc.ids.alerts.alert import Alert, Severity, format_headline
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import Format
 from mods_grpc.ids.alerts.notice import Notice, format_notice_headline
+from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_headline
 from mods_grpc.ids.alerts.series_patterns import find_useless
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.alerts.sinks.sink import Sink, StreamSink
 from mods_grpc.ids.alerts.sinks.target import parse_destination
 from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
+from mods_grpc.ids.health.account import Account, RejectedLines
 from mods_grpc.ids.health.blindness import Blindness
+from mods_grpc.ids.health.doubts import Expectation
+from mods_grpc.ids.rules.engine import RuleEngine, choose_rules
+from mods_grpc.ids.rules.episodes import RuleAlertOptions
+from mods_grpc.ids.rules.rule import RULE_NAMES, RULES
 from mods_grpc.ids.sources.file_names import parse_name
+from mods_grpc.ids.sources.reader import LogReader
+from mods_grpc.ids.watch.accounting import AccountLog, make_expectation, take_account
 from mods_grpc.ids.watch.monitoring import watched_features
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowColumns
 
 logger = logging.getLogger(__name__)
@@ -42,11 +56,20 @@ def _format_notice_plainly(notice: Notice) -> str:
     return _format_plainly(notice.time, notice.severity, str(notice.state), format_notice_headline(notice))
 
 
+def _format_rule_plainly(alert: RuleAlert) -> str:
+    return _format_plainly(alert.window_end, alert.severity, str(alert.phase), format_rule_headline(alert))
+
+
 def _format_plainly(when: datetime, severity: Severity, word: str, headline: str) -> str:
     return f"{format_time(when)}  {severity.name.lower():8}  {word:6}  {_replace_unprintable(headline)}"
 
 
-PLAIN = Format(format_alert=_format_alert_plainly, format_notice=_format_notice_plainly, media_type="text/plain")
+PLAIN = Format(
+    format_alert=_format_alert_plainly,
+    format_rule_alert=_format_rule_plainly,
+    format_notice=_format_notice_plainly,
+    media_type="text/plain",
+)
 """The format of a dry run: a line for people."""
 
 
@@ -80,12 +103,17 @@ def check_windows(arguments: argparse.Namespace, model: ModelInfo) -> None:
 
 
 def make_columns(arguments: argparse.Namespace, model: ModelInfo) -> WindowColumns:
-    """Map the model's features to aggregates.
+    """Map the model's features to aggregates; warn if they are of a preset by host and a series is none.
 
     Raises:
         DataError: A feature has no aggregate.
     """
-    return WindowColumns(model.features, dict(arguments.features))
+    columns = WindowColumns(model.features, dict(arguments.features))
+    for name, preset in PRESETS.items():
+        if preset.is_by_host and set(preset.keys) == set(columns.keys) and arguments.group_by is not GroupBy.HOST:
+            hint = f"it has the columns of preset {name}, whose series are hosts: give --group-by host if it was trained on them"
+            logger.warning("series_not_hosts", extra={"model": model.name, "group_by": str(arguments.group_by), "hint": hint})
+    return columns
 
 
 def choose_lateness(arguments: argparse.Namespace, *, has_shared_log: bool) -> None:
@@ -105,6 +133,34 @@ def make_aggregator(arguments: argparse.Namespace, model: ModelInfo, columns: Wi
     return Aggregator(columns.definition, options)
 
 
+def make_rules(arguments: argparse.Namespace) -> RuleEngine | None:
+    """Make what runs the fixed rules that are on; None if none is.
+
+    Rules of domains need the list of public suffixes, which the base install has not.
+    """
+    off = {rule.name for rule in RULES} if ALL_RULES in arguments.no_rule else set(arguments.no_rule)
+    if importlib.util.find_spec("publicsuffixlist") is None:
+        domain_rules = {rule.name for rule in RULES if rule.record_type is Dns} - off
+        for name in sorted(domain_rules):
+            logger.warning("rule_off", extra={"rule": name, "hint": "it needs publicsuffixlist: pip install 'mods-grpc[ids]'"})
+        off |= domain_rules
+    if not (rules := choose_rules(dict(arguments.rule), off)):
+        return None
+    options = RuleAlertOptions(
+        sensor=arguments.sensor,
+        ends=arguments.ends,
+        suppression=_make_suppression(arguments),
+        group_by=arguments.group_by,
+        local_networks=tuple(arguments.local),
+    )
+    return RuleEngine(rules, options)
+
+
+def join_protocols(columns: WindowColumns, rules: RuleEngine | None) -> tuple[str, ...]:
+    """Return the protocols whose logs are read: those of the model's features, then those that only rules need."""
+    return tuple(dict.fromkeys([*columns.definition.protocols, *(() if rules is None else rules.protocols)]))
+
+
 def make_blindness(arguments: argparse.Namespace, model: ModelInfo, columns: WindowColumns | None, *, live: bool) -> Blindness:
     """Make what raises notices.
 
@@ -115,8 +171,13 @@ def make_blindness(arguments: argparse.Namespace, model: ModelInfo, columns: Win
         live: Whether the logs are followed; a recording has its own time, and always begins with warming up.
     """
     options: dict[str, Any] = {}
+    learning = 0.0
+    if columns is not None and not MEMORY_KEYS.isdisjoint(columns.keys):
+        learning = LEARNING_SECONDS + model.window_seconds  # in which nothing can be judged anyway
+        options = {"warm_up_seconds": learning}
     if not live:
-        options = {"warm_up_seconds": model.window_rows * model.slide_seconds + model.window_seconds, "max_step_seconds": None}
+        warm_up = model.window_rows * model.slide_seconds + model.window_seconds + learning
+        options = {"warm_up_seconds": warm_up, "max_step_seconds": None}
     return Blindness(arguments.sensor, watched_features(model, columns), window_seconds=model.window_seconds, **options)
 
 
@@ -161,6 +222,7 @@ def make_pipeline(
     sink: Sink,
     *,
     blindness: Blindness,
+    rules: RuleEngine | None = None,
     wait: Callable[[int, ConnectionFailedError], None] | None = None,
     view: LiveView | None = None,
 ) -> WatchPipeline:
@@ -173,6 +235,7 @@ def make_pipeline(
         namespace: Namespace of the series on the server.
         sink: Gets the alerts and notices.
         blindness: Raises the notices.
+        rules: Raises the alerts of fixed rules; None for no rules.
         wait: Called before each further attempt to reach the server; see `ScoringClient`.
         view: Shows verdicts, alerts and notices.
     """
@@ -206,10 +269,46 @@ def make_pipeline(
         Episodes(options),
         sink,
         blindness,
+        rules=rules,
         observe=None if view is None else view.observe,
         show_notices=None if view is None else view.show_notices,
         log_notices=not arguments.dry_run,
     )
+
+
+def make_account_log(
+    arguments: argparse.Namespace,
+    model: ModelInfo,
+    columns: WindowColumns,
+    reader: LogReader,
+    rejected: RejectedLines,
+    feed: WindowFeed,
+    pipeline: WatchPipeline,
+) -> AccountLog:
+    """Make what logs the account of a watch: of what was read, of the windows, and of what was judged."""
+
+    def take() -> Account:
+        files_read = len(reader.position().files)
+        return take_account(
+            reader.counters,
+            feed,
+            pipeline.counters,
+            files_read=files_read,
+            rejected=rejected,
+            rules=pipeline.rules,
+        )
+
+    def expect(now_ns: int) -> Expectation:
+        return make_expectation(
+            model,
+            columns.definition.protocols,
+            local_networks=arguments.local,
+            lateness_seconds=arguments.lateness,
+            now_ns=now_ns,
+            is_live=True,
+        )
+
+    return AccountLog(take, expect, arguments.account_interval)
 
 
 def choose_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
@@ -234,7 +333,11 @@ def warn_of_useless_patterns(arguments: argparse.Namespace) -> None:
         DataError: The file is not one of such rules.
         OSError: It can't be read.
     """
-    for pattern, series in find_useless(_make_suppression(arguments).patterns, arguments.group_by, arguments.local).items():
+    patterns = _make_suppression(arguments).patterns
+    of_hosts = find_useless(patterns, GroupBy.HOST, arguments.local)  # the rules are about hosts
+    for pattern, series in find_useless(patterns, arguments.group_by, arguments.local).items():
+        if pattern not in of_hosts and ALL_RULES not in arguments.no_rule:
+            continue
         fields = {"file": f"{arguments.suppress}{_find_line(arguments.suppress, pattern)}", "pattern": pattern}
         hint = f"with --group-by {arguments.group_by} {series}"
         logger.warning("pattern_matches_nothing", extra={**fields, "hint": hint})
@@ -258,6 +361,9 @@ def _find_line(path: Path, text: str) -> str:
 
 def _make_suppression(arguments: argparse.Namespace) -> Suppression:
     suppression = Suppression() if arguments.suppress is None else read_suppression(arguments.suppress)
+    if unknown := {rule.name for rule in suppression.muted_rules} - set(RULE_NAMES):
+        names = f"{', '.join(sorted(unknown))}; expected {', '.join(RULE_NAMES)}"
+        raise DataError(f"{arguments.suppress}: rule.name: no fixed rule is called {names}")
     if arguments.minimum_severity is None:
         return suppression
     return dataclasses.replace(suppression, minimum_severity=arguments.minimum_severity)

@@ -9,7 +9,7 @@ import pytest
 
 from mods_grpc.cli.main import main
 from mods_grpc.data.datapool_layout import JOIN_COLUMNS
-from mods_grpc.features import PROTOCOLS, Aggregator, AggregatorOptions, Definition
+from mods_grpc.features import Aggregator, AggregatorOptions, Definition
 from mods_grpc.features.accumulators import PartialCell
 from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.features.definitions import FEATURES
@@ -23,6 +23,8 @@ ZEEK_TSV, ZEEK_JSON, DATAPOOL, MODS_2018 = (
     DATA / "mods-datapool",
     DATA / "mods-2018",
 )
+
+DATAPOOL_LOGS = ("conn", "dns", "http", "ssl", "ssh", "sip")
 
 
 def needs(path):
@@ -98,8 +100,11 @@ def recount(table, column, direction, is_local):
 
 
 def compare(rows, tables, window_seconds, is_local, every):
-    compared = dict.fromkeys(PROTOCOLS, 0)
+    """Compare the columns of the datapool; tests/ids/bulk/test_own_columns.py compares the others."""
+    compared = dict.fromkeys(tables, 0)
     for feature in FEATURES:
+        if feature.measure.is_own:
+            continue
         table = tables[feature.protocol]
         if not len(table):
             assert all(row.values[feature.key] == 0 for row in rows)
@@ -120,7 +125,7 @@ def test_a_day_of_zeek_tsv_holds_what_an_independent_query_counts():
     assert len(rows) == 139 - 1
     batch = BulkAggregator([ZEEK_TSV], options=AggregatorOptions(local_networks=("64.225.56.201",)))
     assert repr(list(batch.rows())) == repr(rows)
-    tables = {protocol: zeek_table(protocol) for protocol in PROTOCOLS}
+    tables = {protocol: zeek_table(protocol) for protocol in DATAPOOL_LOGS}
     assert batch.counters.records == sum(map(len, tables.values())) == 49_799
     assert batch.counters.rejected == 0
     compared = compare(rows, tables, 3_600, lambda name: pl.col(name) == "64.225.56.201", every=23)
@@ -132,7 +137,7 @@ def test_zeek_json_holds_what_an_independent_query_counts():
     rows = streamed(ZEEK_JSON, window_seconds=600, slide_seconds=60)
     batch = BulkAggregator([ZEEK_JSON], options=AggregatorOptions(window_seconds=600, slide_seconds=60))
     assert repr(list(batch.rows())) == repr(rows)
-    tables = {protocol: json_table(protocol) for protocol in PROTOCOLS}
+    tables = {protocol: json_table(protocol) for protocol in DATAPOOL_LOGS}
     assert batch.counters.records == sum(map(len, tables.values())) == 1_106
     local = r"^(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.|127\.|f[cd]..:|fe[89ab].:|::1$)"
     compared = compare(rows, tables, 600, lambda name: pl.col(name).str.contains(local), every=7)
@@ -145,13 +150,16 @@ def test_the_files_have_the_headers_of_the_original_datapool(tmp_path):
     pool = tmp_path / "pool"
     times = ["--from", "2024-04-19", "--to", "2024-04-20"]
     assert main(["aggregate", str(ZEEK_TSV), "--output", str(pool), "--local", "64.225.56.201", *times]) == 0
-    for protocol in PROTOCOLS:
+    for protocol in DATAPOOL_LOGS:
         (original,) = (DATAPOOL / "features" / protocol / "2019/06/03").glob("*.tsv")
         (written,) = (pool / protocol).rglob("*.tsv")
         assert written.name == original.name
         lines = written.read_text().splitlines()
-        columns = [*JOIN_COLUMNS, *(feature.column for feature in FEATURES if feature.protocol == protocol)]
-        assert lines[0] == original.read_text().splitlines()[0] == "\t".join(columns)
+        features = [feature for feature in FEATURES if feature.protocol == protocol]
+        of_datapool = [*JOIN_COLUMNS, *(feature.column for feature in features if not feature.measure.is_own)]
+        header = lines[0].split("\t")
+        assert header[: len(of_datapool)] == original.read_text().splitlines()[0].split("\t") == of_datapool
+        assert header[len(of_datapool) :] == [feature.column for feature in features if feature.measure.is_own]
         assert [lines[1].split("\t")[0], lines[-1].split("\t")[1]] == ["2024-04-19T00:00:00.000Z", "2024-04-20T00:00:00.000Z"]
         assert len(lines) == 1 + 139
 
@@ -167,7 +175,7 @@ def test_sliding_hours_are_the_sums_of_the_published_tumbling_ten_minutes():
         counts[name] = {np.datetime64(row[at].replace(" ", "T"), "m"): int(float(row[value])) for row in cells if row[value]}
     aggregator = Aggregator(Definition.of(["conn|in_count_uid"]), AggregatorOptions(idle_timeout_seconds=10**9))
     tumbling = {int(start.astype(np.int64)) // 10: count for start, count in counts["w10m-s10m"].items()}
-    partials = [PartialCell(pane, "site", "conn", "in", [count]) for pane, count in tumbling.items()]
+    partials = [PartialCell(pane, "site", "conn", "in", False, [count]) for pane, count in tumbling.items()]
     aggregator.add_partials(partials, AggregatorCounters(oldest_ns=min(tumbling) * 600 * 10**9, added=len(partials)))
     compared = equal = 0
     for row in aggregator.flush():

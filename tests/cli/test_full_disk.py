@@ -19,7 +19,7 @@ from tests.support.ids.full_disk import full_disk
 
 def aggregate_a_row(folder: Path) -> None:
     values = dict.fromkeys((feature.key for feature in ALL_FEATURES.features), 1.0)
-    with DatapoolWriter(folder, 3_600, 600, ["conn"], by_series=False) as writer:
+    with DatapoolWriter(folder, 3_600, 600, ALL_FEATURES, by_series=False) as writer:
         writer.write(AggregateRow(start_ns=0, series="site", values=values))
         writer.close(["conn"])
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from mods_grpc.cli.output import LiveView, draw_band, draw_sparkline
 from mods_grpc.client import FeatureVerdict, Verdict, VerdictStatus
-from tests.support.alerts.sample_alerts import ALERT, NOTICE
+from tests.support.alerts.sample_alerts import ALERT, NOTICE, RULE
 
 
 def make_feature(name: str, observed: float | None, share: float = 0.9) -> FeatureVerdict:
@@ -33,6 +33,17 @@ def test_the_live_view_shows_each_series_its_band_and_the_alerts() -> None:
     text = console.export_text()
     for piece in ("10.0.0.[7]", "conn_in", "▁", ">>>", "warming up", "1 alerts", "ssh_in 19 686, above expected"):
         assert piece in text
+
+
+def test_the_live_view_shows_alerts_of_fixed_rules() -> None:
+    console = Console(record=True, width=160, height=40, force_terminal=False)
+    view = LiveView(console)
+    view.observe([], [ALERT])
+    view.observe([], [RULE])
+    console.print(view.render())
+    text = console.export_text()
+    assert "2 alerts" in text
+    assert "start   10.1.2.3: scan of hosts, 231 hosts that did not answer on port 445" in text
 
 
 def test_the_live_view_shows_open_notices_until_they_are_cleared() -> None:

@@ -113,7 +113,7 @@ def test_a_model_of_features_that_are_no_aggregates(ask: Ask, tmp_path: Path) ->
     ("name", "content", "advice"),
     [
         ("", b"", "is this the folder of the logs?"),
-        ("notice.log.gz", gzip.compress(b"#separator \\x09\n#path\tnotice\n#fields\tts\n", mtime=0), "other log"),
+        ("ftp.log.gz", gzip.compress(b"#separator \\x09\n#path\tftp\n#fields\tts\n", mtime=0), "other log"),
         ("conn.log", b"ts,uid,id.orig_h,id.orig_p\n" + b"1772409600,C1,10.0.0.1,5\n" * 20, "this is CSV"),
         (
             "conn.log",

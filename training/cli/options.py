@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +12,11 @@ from mods_grpc.artifact.manifest import NAME_PATTERN
 from mods_grpc.command_line import checked, number, numbers, parse_optional_text, parse_text, refusal, whole_number
 from mods_grpc.data.datapool_layout import parse_window_slide
 from mods_grpc.errors import DataError
+from mods_grpc.features.presets import PRESETS, find_preset
 from training.cli.console import console
+from training.data.datapool import list_columns
 from training.data.default_ranges import choose_ranges
+from training.data.preset_columns import DEFAULT_PRESET, select_columns
 from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.source import SourceConfig
 from training.data.time_range import parse_interval, parse_intervals
@@ -95,13 +98,20 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         metavar="A,B",
         help="columns of --csv, name or name:count|sum|mean (default: those of the query)",
     )
-    group.add_argument(
+    columns = group.add_mutually_exclusive_group()
+    columns.add_argument(
         "--data-select-query",
         type=checked(parse_query),
-        default=DEFAULT_QUERY,
         metavar="QUERY",
         help=f"protocol|column~alias|column;protocol|column#window_start (default: {DEFAULT_QUERY})",
     )
+    if ranges:
+        columns.add_argument(
+            "--preset",
+            choices=list(PRESETS),
+            help="select the columns of a preset, those that `mods-grpc features` lists (default with --series-folders: "
+            f"{DEFAULT_PRESET}, if the datapool has its columns)",
+        )
     group.add_argument(
         "--window-slide",
         type=optional(parse_window_slide),
@@ -196,11 +206,15 @@ def source_config(arguments: argparse.Namespace) -> SourceConfig:
         DataError: Ranges are to be chosen from data that can't be read.
     """
     given = {field.name: getattr(arguments, field.name) for field in fields(SourceConfig)}
+    if arguments.preset and not arguments.datapool:
+        arguments.usage_error("--preset names columns of a --datapool; name those of --csv with --features")
     with usage_errors(arguments):
         texts = {name: value for name, value in given.items() if value is not None}
         config = SourceConfig(**{"train_time_range": _ALL_TIME, **texts})
         config.ranges()
         config.excluded()
+    if config.datapool and given["data_select_query"] is None:
+        config = _select_preset(config, arguments.preset)
     missing = [name for name in ("train_time_range", "test_time_range") if given[name] is None]
     if not missing:
         return config
@@ -208,6 +222,32 @@ def source_config(arguments: argparse.Namespace) -> SourceConfig:
     shown = ", ".join(f"--{name.replace('_', '-')} {getattr(config, name) or 'none'}" for name in missing)
     console.print(f"note: chosen from the data: {shown}", style="yellow", highlight=False)
     return config
+
+
+def _select_preset(config: SourceConfig, name: str | None) -> SourceConfig:
+    """Select the columns of a preset, the default one for series in folders, as far as the datapool has their logs."""
+    preset = find_preset(name or DEFAULT_PRESET)
+    if name is None and not config.series_folders:
+        return config
+    columns = list_columns(Path(config.datapool), config.window_slide, newest=True)
+    selected = select_columns(preset, columns)
+    if name is None:
+        if selected.absent or not selected.query:
+            return config
+        console.print(f"note: chosen from the data: --preset {DEFAULT_PRESET}", style="yellow", highlight=False)
+    if selected.absent:
+        raise DataError(
+            f"--preset {name}: {config.datapool} has no column {', '.join(selected.absent)}; "
+            "aggregate the logs again without --columns, or choose columns with --data-select-query"
+        )
+    if not selected.query:
+        raise DataError(
+            f"--preset {name}: {config.datapool} has none of {', '.join(preset.protocols)}; there are {', '.join(columns)}"
+        )
+    if selected.without_log:
+        left_out = ", ".join(selected.without_log)
+        console.print(f"note: left out, because the datapool has no such log: {left_out}", style="yellow", highlight=False)
+    return replace(config, data_select_query=selected.query)
 
 
 def model_config(arguments: argparse.Namespace) -> ModelConfig:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -19,6 +18,7 @@ from mods_grpc.errors import DataError
 from training.cli.console import console
 from training.cli.options import add_source_options, parse_range, usage_errors
 from training.data.datapool import list_columns
+from training.data.query import format_query
 from training.data.series import Series
 from training.data.source import SourceConfig, load_series
 from training.data.table import list_numeric_columns
@@ -84,15 +84,6 @@ def run_command(arguments: argparse.Namespace) -> None:
     _write(Path(arguments.output), analysis, PICTURES if arguments.pictures else {})
 
 
-def all_columns_query(protocols: dict[str, list[str]]) -> str:
-    """Return the query that selects all columns, named after protocol and column."""
-    parts = []
-    for protocol, columns in protocols.items():
-        chosen = [f"{column}~{re.sub(r'[^A-Za-z0-9]+', '_', f'{protocol}_{column}').strip('_')}" for column in columns]
-        parts.append("|".join([protocol, *chosen]))
-    return ";".join(parts)
-
-
 def _source_config(arguments: argparse.Namespace) -> SourceConfig:
     options = {field.name: value for field in fields(SourceConfig) if (value := vars(arguments).get(field.name)) is not None}
     return SourceConfig(train_time_range=arguments.time_range, **options)
@@ -108,7 +99,7 @@ def _with_all_columns(source: SourceConfig, arguments: argparse.Namespace) -> So
     protocols = [name.strip() for name in arguments.protocols.split(",") if name.strip()] or list(available)
     if unknown := [name for name in protocols if name not in available]:
         raise DataError(f"no protocol {', '.join(unknown)}; there are {', '.join(available)}")
-    return replace(source, data_select_query=all_columns_query({name: available[name] for name in protocols}))
+    return replace(source, data_select_query=format_query({name: available[name] for name in protocols}))
 
 
 def _show(analysis: FeatureAnalysis, series: Series) -> None:

@@ -105,7 +105,8 @@ def read_datapool(
     for protocol in query.protocols():
         if protocol not in sources:
             available = ", ".join(sorted(sources)) or _name_other_slides(root)
-            other = "--data-select-query chooses other columns" if sources else "--window-slide chooses another"
+            again = "--data-select-query chooses other columns; a table that is older than a column lacks it: aggregate again"
+            other = again if sources else "--window-slide chooses another"
             raise DataError(f"no protocol {protocol} with {window_slide} in {root}; there are {available}; {other}")
         selected = [source for source in sources[protocol] if source.day in days]
         if not selected:
@@ -149,8 +150,13 @@ def _join_protocols(parts: list[_ProtocolRows], query: Query, grid: tuple[int, i
     )
 
 
-def list_columns(root: Path, window_slide: str = "") -> dict[str, list[str]]:
+def list_columns(root: Path, window_slide: str = "", *, newest: bool = False) -> dict[str, list[str]]:
     """List the columns of values by protocol, both in order.
+
+    Args:
+        root: The folder of the datapool, or of several in folders.
+        window_slide: As for `read_datapool`.
+        newest: Whether to read the newest file of each protocol alone.
 
     Raises:
         DataError: No such folder, nothing in it, or a file that can't be read.
@@ -161,7 +167,7 @@ def list_columns(root: Path, window_slide: str = "") -> dict[str, list[str]]:
         raise DataError(f"no files of {window_slide} in {root}; there are {_name_other_slides(root)}")
     by_protocol = {}
     for protocol, files in sorted(sources.items()):
-        columns = dict.fromkeys(column for file in files for column in file.read().header)
+        columns = dict.fromkeys(column for file in (files[-1:] if newest else files) for column in file.read().header)
         by_protocol[protocol] = [column for column in columns if column not in JOIN_COLUMNS]
     return by_protocol
 

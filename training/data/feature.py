@@ -1,6 +1,7 @@
 """A feature of a series: its name, its column of origin, its unit and kind."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
@@ -8,8 +9,20 @@ from mods_grpc.artifact import FeatureSpec
 from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.data.units import BYTES_PER_UNIT
 from mods_grpc.errors import DataError
+from mods_grpc.features.definitions import FEATURES, Kind
 
 KINDS: tuple[FeatureKind, ...] = get_args(FeatureKind)
+
+# A datapool of another origin may name its columns as it likes, so only those that attacks move are looked up.
+_OWN_MEASURES = {(feature.protocol, feature.column): feature.measure for feature in FEATURES if feature.measure.is_own}
+_KINDS_BY_MEASURE: Mapping[Kind, FeatureKind] = {
+    Kind.SUM: "sum",
+    Kind.NEW_SUM: "sum",
+    Kind.TOP_SUM: "sum",
+    Kind.MAX: "sum",
+    Kind.BALANCE: "mean",
+}
+"""Others are counts."""
 
 _UNIT_SUFFIX = re.compile(r"_(kB|MB|GB)$")
 _DIRECTION = re.compile(r"^(in|out|internal)(_|$)")
@@ -56,7 +69,10 @@ def describe_column(name: str, protocol: str, column: str) -> FeatureColumn:
     """
     aggregation = _DIRECTION.sub("", column) or "count"
     kind: FeatureKind = "mean" if "avg" in aggregation else "sum" if "sum" in aggregation else "count"
-    is_bytes = aggregation.endswith("bytes")
+    measure = _OWN_MEASURES.get((protocol, column))
+    if measure is not None:
+        kind = _KINDS_BY_MEASURE.get(measure.kind, "count")
+    is_bytes = aggregation.endswith("bytes") or (measure is not None and kind == "sum")
     suffix = _UNIT_SUFFIX.search(name)
     if suffix and protocol and not is_bytes:
         raise DataError(f"{protocol}|{column}~{name}: the suffix _{suffix[1]} converts bytes, which this column does not hold")
@@ -66,6 +82,8 @@ def describe_column(name: str, protocol: str, column: str) -> FeatureColumn:
         unit = "s"
     elif aggregation.startswith("distinct_"):
         unit = f"distinct {aggregation.removeprefix('distinct_').strip('`')}"
+    elif measure is not None:
+        unit = aggregation.removeprefix("max_").replace("_", " ")
     else:
         unit = "connections" if protocol else "events"
     return FeatureColumn(name=name, unit=unit, protocol=protocol, column=column, kind=kind, aggregation=aggregation)

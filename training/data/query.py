@@ -1,5 +1,7 @@
 """The selection query of MODS: `protocol|column~alias|column;protocol|column#window_start,window_end`."""
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mods_grpc.data.datapool_layout import JOIN_COLUMNS, WINDOW_START
@@ -63,6 +65,15 @@ def parse_query(text: str) -> Query:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"data_select_query: the names {', '.join(repeated)} repeat; rename columns with column~alias")
     return Query(features=tuple(features), checked_ends=frozenset(checked))
+
+
+def format_query(columns: Mapping[str, Iterable[str]]) -> str:
+    """Return the query that selects columns by protocol, each named after its protocol and itself."""
+    parts = []
+    for protocol, names in columns.items():
+        chosen = [f"{column}~{re.sub(r'[^A-Za-z0-9]+', '_', f'{protocol}_{column}').strip('_')}" for column in names]
+        parts.append("|".join([protocol, *chosen]))
+    return ";".join(parts)
 
 
 def _join_columns(joins: str, part: str) -> set[str]:

@@ -136,7 +136,7 @@ def test_other_windows_and_slides_are_read_by_their_name(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("query", "window_slide", "message"),
     [
-        ("smb|in", "w01h-s10m", "no protocol smb .* there are conn, ssh"),
+        ("smb|in", "w01h-s10m", "no protocol smb .* there are conn, ssh; .* aggregate again"),
         ("ssh|inn", "w01h-s10m", "no column inn; there are window_start, window_end, in"),
         ("ssh|in", "w10m-s10m", "there are none"),
         ("ssh|in", "1h", "expected the form w01h-s10m"),

@@ -9,7 +9,7 @@ from tests.support.real_data import DATAPOOL, needs_datapool
 from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.experiments.candidates import measure_latency_microseconds
-from training.export.parity import MAX_RELATIVE_ERROR, check_parity
+from training.export.parity import MAX_PARITY_ERROR, check_parity
 from training.fitting.npz import unpack_arrays
 from training.network.config import MODEL_TYPES
 
@@ -83,4 +83,4 @@ def test_every_architecture_fits_exports_and_publishes_the_example_of_the_origin
     for name, version in list_versions(repository):
         artifact = read_artifact(repository, name, version)
         check_graph(artifact.model)
-        assert check_parity(artifact.model, artifact.parity) <= MAX_RELATIVE_ERROR
+        assert check_parity(artifact.model, artifact.parity) <= MAX_PARITY_ERROR
