@@ -25,6 +25,11 @@ DATA = Path(os.environ.get("MODS_DATA", ROOT.parent / "shared" / "data"))
 MEASURED = re.compile(r"<!-- measured -->\n.*?<!-- /measured -->", re.DOTALL)
 LABELLED = "$MODS_DATA/labelled/smd $MODS_DATA/labelled/donut $MODS_DATA/labelled/cloud $MODS_DATA/labelled/nab"
 
+ATTACKS = (
+    "--background $MODS_DATA/zeek-tsv/2024-04-19 $MODS_DATA/zeek-tsv/2024-04-20 $MODS_DATA/attacks/workstations/ws-2 "
+    "$MODS_DATA/attacks/workstations/ws-3 --attacks $MODS_DATA/attacks --local 64.225.56.201 10.66.0.5"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -68,6 +73,7 @@ PAGES = {
     "detection-quantiles": Page(
         (f"python benchmarks/detection/compare.py {LABELLED} --models MLP,Conv1D,GRU --quantiles 0.05,0.5,0.95",), 60
     ),
+    "detection-attacks": Page((f"python -m benchmarks.attacks {ATTACKS}",), 30),
     "detection-cold-start": Page((f"python benchmarks/detection/cold_start.py {LABELLED}",), 20),
     "detection-cost": Page(("python benchmarks/detection/cost.py",), 3),
     "detection-picture": Page(("python benchmarks/detection/picture.py",), 2),

@@ -15,7 +15,7 @@ from mods_grpc.server.onnx.session import LARGE_RUN_WINDOWS, MAX_RUN_WINDOWS
 from training.export.batch_graph import REPEATS, TIMED_BATCHES, make_batch_graph
 from training.export.onnx_forecaster import open_session
 from training.export.parity import draw_parity_windows, make_parity_vectors
-from training.export.raw_function import compile_forecaster
+from training.export.raw_function import compile_outputs
 from training.export.to_onnx import export_graph
 from training.network.architectures import build
 from training.network.config import ModelConfig, ModelType
@@ -40,7 +40,7 @@ def measure_case(model_type: ModelType, sequence_len: int, blocks: int) -> list[
     )
     network = build(config, FEATURES)
     windows = draw_parity_windows(config, scaler, FEATURES)
-    forecast = compile_forecaster(network, config, scaler, FEATURES)
+    outputs = compile_outputs(network, config, scaler, FEATURES)
     graph = export_graph(network, config, scaler, FEATURES)
     batch_graph = make_batch_graph(
         network,
@@ -48,7 +48,7 @@ def measure_case(model_type: ModelType, sequence_len: int, blocks: int) -> list[
         scaler,
         FEATURES,
         model=graph,
-        parity=make_parity_vectors(forecast, windows, np.zeros(len(windows), np.int64)),
+        parity=make_parity_vectors(outputs, scaler, windows, np.zeros(len(windows), np.int64)),
     )
     cells = [model_type, str(sequence_len), str(blocks)]
     if batch_graph.model is None:
