@@ -1,4 +1,4 @@
-"""Writes the pages of docs/reference/ that are made from the code: command lines, server options, errors and metrics.
+"""Writes the pages of docs/reference/ that are made from the code: command lines, server options, errors, metrics, features.
 
 `make docs` runs it; `tests/project/test_reference_pages.py` compares the committed pages with what it makes.
 """
@@ -15,8 +15,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from mods_grpc.cli.main import build_parser
+from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import ModsError, Reason
 from mods_grpc.features.aggregate_rows import AggregatorCounters
+from mods_grpc.features.definitions import FEATURES, MEASURES, Feature
+from mods_grpc.features.key_memory import LEARNING_SECONDS, MAX_REMEMBERED_KEYS, MEMORY_SECONDS
+from mods_grpc.features.presets import PRESETS
+from mods_grpc.features.presets.descriptions import DIRECTION_TEXTS, describe
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.watch.metrics import WatchCollector
 from mods_grpc.ids.watch.pipeline import WatchCounters
@@ -88,6 +93,7 @@ def pages() -> dict[str, str]:
         "server-options.md": server_options_page(),
         "errors.md": errors_page(),
         "metrics.md": metrics_page(),
+        "features.md": features_page(),
     }
 
 
@@ -182,6 +188,41 @@ def metrics_page() -> str:
     return _page([*lines, ""])
 
 
+def features_page() -> str:
+    """Make the page of columns and presets."""
+    lines = _head("Features", "The columns that `mods-grpc aggregate` writes and models use, and the attacks that they show.")
+    lines += [
+        "A column is named by its direction and what it counts, such as `out_failed`, and with its log it is the key of a",
+        "feature: `conn|out_failed`. `mods-grpc features` prints the same. Where there is no attack, the column is one of the",
+        "datapool of MODS, under its name there. The others differ from those in two ways: a connection counts in the window in",
+        "which it *ended*, and one between local hosts counts for its originator alone.",
+        "",
+        "| direction | records |",
+        "|---|---|",
+        *(f"| `{direction}` | {text} |" for direction, text in DIRECTION_TEXTS.items()),
+        "",
+        f"Columns of what is *new* compare with what the series had in the {MEMORY_SECONDS // DAY_SECONDS} days before, at most",
+        f"{MAX_REMEMBERED_KEYS:,} hosts or names of each kind and direction, each with 13 bytes. They are missing in the first",
+        f"{LEARNING_SECONDS // 60} minutes of the logs, and of a series that begins in that time. All that a series does is new",
+        "if it begins later. How to choose: [what can be seen](../how-to/what-can-be-seen.md).",
+    ]
+    for protocol in MEASURES:
+        lines += ["", f"## {protocol}", "", "| column | directions | counts | shows |", "|---|---|---|---|"]
+        by_measure: dict[str, list[Feature]] = {}
+        for feature in FEATURES:
+            if feature.protocol == protocol:
+                by_measure.setdefault(feature.measure.name, []).append(feature)
+        for name, features in by_measure.items():
+            directions = " ".join(feature.direction for feature in features)
+            shown = (f"`` {name} ``" if "`" in name else f"`{name}`") if name else "(the direction alone)"
+            lines.append(f"| {shown} | {directions} | {_cell(describe(features[0]))} | {features[0].measure.shows} |")
+    lines += ["", "## Presets", "", "| preset | watches | columns |", "|---|---|---|"]
+    for name, preset in PRESETS.items():
+        keys = ", ".join(f"`{_cell(key)}`" for key in preset.keys)
+        lines.append(f"| `{name}` | {preset.purpose} | {keys} |")
+    return _page([*lines, ""])
+
+
 def main() -> int:
     """Write the pages."""
     FOLDER.mkdir(exist_ok=True)
@@ -265,7 +306,9 @@ _WATCH = SimpleNamespace(
     model=SimpleNamespace(name="", digest=""),
     counters=ReadCounters(newest_ns=1),
     feed=SimpleNamespace(aggregator=SimpleNamespace(counters=AggregatorCounters()), watermark=SimpleNamespace(pending=0)),
-    pipeline=SimpleNamespace(counters=WatchCounters(), open_notices=(), open_episodes=0, pending=0, is_connected=True),
+    pipeline=SimpleNamespace(
+        counters=WatchCounters(), rules=None, open_notices=(), open_episodes=0, pending=0, is_connected=True
+    ),
     undelivered=lambda: {"": 0},
     saved_at=lambda: 0.0,
     polled_at=lambda: 0.0,
