@@ -163,7 +163,7 @@ def _find_doubts(account: Account, contacts: Contacts, ranking: Ranking, local_n
             "hosts and ages may be too small; rank fewer hosts or days at once"
         )
         doubts.insert(0, Doubt("pairs_forgotten", message, is_severe=False))
-    if account.records and not ranking.scored:
+    if account.records_by_protocol.get("conn") and not ranking.scored:
         # an empty list would read as a network without beacons; before the severe doubts, which may be why
         doubts = order_doubts([Doubt("nothing_ranked", _explain_nothing_ranked(contacts, ranking), is_severe=True), *doubts])
     return doubts
@@ -172,13 +172,13 @@ def _find_doubts(account: Account, contacts: Contacts, ranking: Ranking, local_n
 def _explain_nothing_ranked(contacts: Contacts, ranking: Ranking) -> str:
     if not contacts.pairs:
         return "no own host has an outward connection, so that there is nothing to rank; check --local and the logs"
-    worst = max(ranking.left_out, key=lambda reason: ranking.left_out[reason])
     advice = {
         Reason.CONNECTIONS: "give logs of more time, or a smaller --min-connections",
         Reason.PREVALENCE: "give a greater --max-prevalence",
         Reason.AGE: "give a greater --max-age",
     }
-    return f"the filters left no contact whose regularity could be measured; {advice.get(worst, 'give logs of more time')}"
+    furthest = ranking.furthest or Reason.SECONDS
+    return f"the filters left no contact whose regularity could be measured; {advice.get(furthest, 'give logs of more time')}"
 
 
 def _format_counts(ranking: Ranking, contacts: Contacts, filters: Filters) -> str:

@@ -24,7 +24,8 @@ Getter = Callable[[Record], Any]
 
 
 PRESENT = "present"
-"""Instead of a direction, in the own columns of the responder's series of an internal record: it is there, and has no columns."""
+"""Instead of a direction, in the own columns of the responder's series of an internal record, and of the series of a reply of
+ICMP: it is there, and has no columns."""
 
 
 class PartialCell(NamedTuple):
@@ -32,7 +33,7 @@ class PartialCell(NamedTuple):
 
     Cells of datapool columns are of the records that started in the pane, for the series of both ends; those of own columns are
     of the records that were logged in it, for the originator's series if both ends are local. The responder's series has an
-    empty one then, of the direction `PRESENT`.
+    empty one then, of the direction `PRESENT`; so has the first series of a reply of ICMP.
     """
 
     pane: int

@@ -6,6 +6,7 @@ its end. A record of a closed pane is late and dropped, so all windows that shar
 A record counts for the datapool's columns in the pane of its start, for the series of both its ends. For own columns it counts
 in the pane in which it was logged, which for a connection is its end, and an internal one for the originator's series alone. The
 responder's series is there then too, so that a server which only answers has rows, of zeros, and a memory before it attacks.
+So is the series of a reply of ICMP, which own columns do not count.
 """
 
 import json
@@ -97,7 +98,7 @@ class Aggregator:
                     plan.add(cell, record)
                     earliest = ts
         if plans.own is not None:
-            pane, plan = last_ns // self._pane_ns, plans.own[direction]
+            pane, plan = last_ns // self._pane_ns, plans.own[PRESENT if record.is_reply else direction]
             cell = self._find_or_make_cell(pane, names[0], plan)
             if cell is not None:
                 plan.add(cell, record)
@@ -350,7 +351,7 @@ class Aggregator:
         except (ValueError, KeyError, TypeError):
             raise DataError("not the state of an aggregator") from None
         if version != STATE_VERSION:
-            raise DataError(f"the state of an aggregator of version {version}; expected {STATE_VERSION}, which counts more")
+            raise DataError(f"the state of an aggregator of version {version}; expected {STATE_VERSION}, which counts otherwise")
         if (features, windowing) != (list(self._empty_values), self.options.state_key):
             raise DataError("the state of the aggregator is of other features, windows or networks")
         try:

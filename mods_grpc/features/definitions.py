@@ -1,7 +1,7 @@
 """Definitions of all features, by protocol and direction: the columns of the MODS datapool, then those that show attacks.
 
 Of the latter, a connection counts in the window in which it ended, so that none is too late for having lasted long, and one
-inside the local networks counts for its originator alone.
+inside the local networks counts for its originator alone. An error or answer of ICMP is no connection of anyone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -125,7 +125,7 @@ _OWN: Mapping[str, tuple[Measure, ...]] = {
         Measure("bytes_sent", Kind.SUM, "orig_bytes", shows="exfiltration", directions=_OUTWARD),
         Measure("failed", Kind.TRUE, "is_unanswered", shows="scans, beacons to a server that is gone"),
         Measure("distinct_hosts", Kind.DISTINCT, REMOTE_HOST, shows="horizontal scans, worms, spam"),
-        Measure("distinct_ports", Kind.DISTINCT, "resp_p", shows="vertical scans"),
+        Measure("distinct_ports", Kind.DISTINCT, "port", shows="vertical scans"),
         Measure("distinct_host_ports", Kind.DISTINCT, "responder", shows="scans of hosts and ports", directions=_OUTWARD),
         Measure("new_hosts", Kind.NEW, REMOTE_HOST, shows="command and control, scans, lateral movement", directions=_OUTWARD),
         Measure("new_host_connections", Kind.NEW_COUNT, REMOTE_HOST, shows="command and control, guessing", directions=_OUTWARD),

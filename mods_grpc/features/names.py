@@ -25,10 +25,12 @@ def registered_domain(name: str) -> str:
 def subdomain(name: str) -> str | None:
     """Return a name as one of those below its domain: in lower case, without a final point, so that each spelling is one name.
 
-    None for reverse lookups and names of multicast DNS, of which each address, host and service has one.
+    None for the domain itself, and for reverse lookups and names of multicast DNS, of which each address, host and service has
+    one.
     """
+    domain = registered_domain(name)
     name = name.lower().rstrip(".")
-    return None if name.endswith(_NOT_BELOW_A_DOMAIN) else name
+    return None if name == domain or name.endswith(_NOT_BELOW_A_DOMAIN) else name
 
 
 @lru_cache(maxsize=_MAX_CACHED_NAMES)

@@ -7,6 +7,30 @@ from mods_grpc.features.names import is_group_address, registered_domain, subdom
 PROTOCOLS = ("conn", "dns", "http", "ssl", "ssh", "sip", "alert", "notice", "weird")
 ADMIN_PORTS = frozenset({22, 135, 139, 445, 3389, 5985, 5986})  # SSH, RPC, NetBIOS, SMB, RDP, WinRM
 LONG_CONNECTION_NS = 3_600 * 10**9
+ICMP = frozenset({"icmp", "icmp6", "icmpv6", "ipv6-icmp"})  # as Zeek, Suricata and others write the transport protocol
+# Messages of ICMP by which a host turns to another: those that ask for an answer, of ICMP and of ICMPv6, whose numbers differ.
+# Of them Zeek and Suricata make one record with the answer. A record that begins with any other message is no contact of its
+# originator: errors (unreachable, time exceeded, redirect, ...) and answers are what others caused, such as a scan from outside;
+# advertisements and reports of group members go to whoever listens.
+ICMP_REQUESTS = frozenset(
+    {
+        8,  # echo
+        10,  # router solicitation
+        13,  # timestamp
+        15,  # information
+        17,  # address mask
+        42,  # extended echo
+        128,  # from here on ICMPv6: echo
+        130,  # query for group members
+        133,  # router solicitation
+        135,  # neighbour solicitation
+        139,  # node information
+        141,  # inverse neighbour discovery
+        144,  # home agent discovery
+        146,  # mobile prefix solicitation
+        160,  # extended echo
+    }
+)
 COMMON_QUERY_TYPES = frozenset({"A", "AAAA", "HTTPS", "SVCB", "PTR", "SRV", "SOA", "NS", "CNAME"})
 
 
@@ -18,9 +42,9 @@ class Record:
         ts: Event time, nanoseconds since 1970; the start of a connection.
         uid: Zeek's uid, or Suricata's flow id.
         orig_h: Address of the originator: IPv6 as RFC 5952 writes it, IPv4-mapped as IPv4.
-        orig_p: Port of the originator; None if the protocol has none.
+        orig_p: Port of the originator, of ICMP the type of the first message; None if the protocol has none.
         resp_h: Address of the responder.
-        resp_p: Port of the responder.
+        resp_p: Port of the responder; of ICMP no port, but the code of the message or the type of its answer.
         local_orig: Whether the log calls the originator local; None if it does not say.
         local_resp: The same for the responder.
         sensor: The sensor or worker that wrote the line; empty if the log does not say.
@@ -55,6 +79,11 @@ class Record:
         """Earliest time at which the line can have been written, nanoseconds since 1970."""
         return self.ts
 
+    @property
+    def is_reply(self) -> bool:
+        """Whether it is of what others caused, so that own columns count it for nobody: an error or answer of ICMP."""
+        return False
+
 
 @dataclass(kw_only=True, slots=True)
 class Conn(Record):
@@ -72,9 +101,19 @@ class Conn(Record):
         return self.ts + (self.duration or 0)
 
     @property
+    def is_reply(self) -> bool:
+        """Whether it is an error or an answer of ICMP, see `ICMP_REQUESTS`; one whose type the log does not say is none."""
+        return self.proto in ICMP and self.orig_p is not None and self.orig_p not in ICMP_REQUESTS
+
+    @property
+    def port(self) -> int | None:
+        """Port of the responder; None of ICMP."""
+        return None if self.proto in ICMP else self.resp_p
+
+    @property
     def responder(self) -> str:
-        """Address and port of the responder, as one text."""
-        return f"{self.resp_h} {self.resp_p}"
+        """Address and port of the responder, or `icmp`, as one text."""
+        return f"{self.resp_h} {'icmp' if self.proto in ICMP else self.resp_p}"
 
     @property
     def is_unanswered(self) -> bool | None:
@@ -89,12 +128,12 @@ class Conn(Record):
     @property
     def is_admin(self) -> bool:
         """Whether the responder's port is one of `ADMIN_PORTS`."""
-        return self.resp_p in ADMIN_PORTS
+        return self.port in ADMIN_PORTS
 
     @property
     def admin_host(self) -> str | None:
         """Address of the responder if its port is one of `ADMIN_PORTS`; None otherwise."""
-        return self.resp_h if self.resp_p in ADMIN_PORTS else None
+        return self.resp_h if self.port in ADMIN_PORTS else None
 
 
 @dataclass(kw_only=True, slots=True)

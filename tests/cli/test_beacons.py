@@ -87,6 +87,39 @@ def test_filters_that_leave_nothing_to_score_make_an_empty_list_doubtful(logs, w
     assert json.loads(capsys.readouterr().out)["account"]["doubts"][-1]["code"] == "nothing_ranked"
 
 
+def test_the_advice_is_about_the_filter_that_stopped_the_pairs_that_got_furthest(logs, capsys):
+    with (logs / "conn.log").open("a") as conn:
+        for number in range(30):  # more than what is too old
+            ids = {"id.orig_h": "10.0.0.5", "id.orig_p": 7, "id.resp_h": f"192.0.2.{number}", "id.resp_p": 443}
+            conn.write(json.dumps({"ts": START + 3_600, "uid": f"R{number}", **ids, "proto": "tcp"}) + "\n")
+    assert main(["beacons", str(logs), *LOCAL, "--max-age", "10m", "--min-connections", "4"]) == EXIT_DOUBTFUL
+    *_, counts, doubt = capsys.readouterr().err.splitlines()
+    assert "30 of fewer than 4 connections, 4 known for longer than 10m" in counts
+    assert "a greater --max-age" in doubt
+
+
+def test_logs_without_connections_are_said_in_words_of_this_command(logs, capsys):
+    (logs / "conn.log").unlink()
+    assert main(["beacons", str(logs), *LOCAL]) == EXIT_DOUBTFUL
+    *_, counts, doubt = capsys.readouterr().err.splitlines()
+    assert counts == "left out: none"
+    assert "no record of conn" in doubt
+    assert "--protocols" not in doubt
+
+
+def test_a_ping_has_no_port_and_an_error_no_row(logs, capsys):
+    with (logs / "conn.log").open("a") as conn:
+        for number in range(100):
+            for kind, resp in ((8, "192.0.2.1"), (3, "192.0.2.2")):
+                ids = {"id.orig_h": "10.0.0.5", "id.orig_p": kind, "id.resp_h": resp, "id.resp_p": 3}
+                line = {"ts": START + 30 * number, "uid": f"I{kind}{number}", **ids, "proto": "icmp", "orig_bytes": 56}
+                conn.write(json.dumps(line) + "\n")
+    assert main(["beacons", str(logs), *LOCAL]) == EXIT_OK
+    table = capsys.readouterr().out
+    assert " 192.0.2.1:icmp " in table
+    assert "192.0.2.2" not in table
+
+
 def test_logs_without_outward_connections_leave_nothing_to_rank(logs, capsys):
     assert main(["beacons", str(logs), "--local", "0.0.0.0/0"]) == EXIT_DOUBTFUL
     assert "no own host has an outward connection" in capsys.readouterr().err.splitlines()[-1]

@@ -84,7 +84,7 @@ def add_as_partials(aggregator, locality, records):
             time = record.logged_ns if is_own else record.ts
             counted.add_time(time)
             for number, series in enumerate(names):
-                way = PRESENT if is_own and number else direction
+                way = PRESENT if is_own and (number or record.is_reply) else direction
                 cell = side[way].new_cell(options.distinct_limit)
                 side[way].add(cell, record)
                 partials.append(PartialCell(time // options.pane_ns, series, record.protocol, way, bool(is_own), cell))

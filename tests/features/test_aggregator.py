@@ -260,7 +260,7 @@ def test_what_is_new_is_new_once_and_counts_in_all_windows_with_its_pane():
 @pytest.mark.parametrize("is_one_message", [False, True])
 def test_names_below_a_domain_count_once_in_any_case_and_not_those_of_addresses_and_local_hosts(is_one_message):
     aggregator = make_aggregator("dns|out_max_subdomains", window_seconds=600)
-    names = ["www.example.com", "WWW.eXample.com.", "Www.Example.Com", "api.example.com"]
+    names = ["www.example.com", "WWW.eXample.com.", "Www.Example.Com", "api.example.com", "example.com", "Example.com."]
     names += [f"{number}.0.0.10.in-addr.arpa" for number in range(9)] + [f"printer.{number}.local" for number in range(9)]
     names += [f"{number}._tcp.LOCAL." for number in range(9)]
     for query in [tuple(names)] if is_one_message else names:

@@ -37,11 +37,14 @@ def test_a_name_that_is_too_long_stands_for_itself():
     ("name", "expected"),
     [
         ("www.Example.COM.", "www.example.com"),
-        ("", ""),
+        ("", None),
+        ("Example.com.", None),  # the domain itself
+        ("example.co.uk", None),
+        ("a.Example.co.uk", "a.example.co.uk"),
         ("1.0.0.10.IN-ADDR.arpa.", None),
         ("x.ip6.arpa", None),
         ("printer.local", None),
-        ("local", "local"),
+        ("local", None),
         ("local.example.com", "local.example.com"),
     ],
 )

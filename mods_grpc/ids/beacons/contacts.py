@@ -13,7 +13,7 @@ from mods_grpc.array_types import NANOS_PER_SECOND, Floats
 from mods_grpc.features.aggregate_rows import AggregatorCounters
 from mods_grpc.features.locality import GroupBy, Locality, address_bytes
 from mods_grpc.features.names import is_group_address, registered_domain
-from mods_grpc.features.records import Conn, Http, Record, Ssl
+from mods_grpc.features.records import ICMP, Conn, Http, Record, Ssl
 
 MAX_PAIRS = 1_000_000
 MAX_CONNECTIONS = 50_000_000  # of all pairs, 16 bytes each
@@ -22,6 +22,7 @@ MAX_CONNECTIONS_PER_PAIR = 20_000
 _MAX_NAMED = 200_000  # connections whose server name is known and that did not end yet
 _LEFT_SHARE = 0.75  # after the least were forgotten
 _NO_SIZE = -1
+_ICMP = "icmp"
 
 
 class Key(StrEnum):
@@ -49,7 +50,7 @@ class Contact:
         first_ns, last_ns: When the first and the last one began, nanoseconds since 1970.
         names: Its server names, the first `MAX_EXAMPLES`.
         addresses: Its addresses, the first `MAX_EXAMPLES`.
-        ports: Its ports, the first `MAX_EXAMPLES`.
+        ports: Its ports, the first `MAX_EXAMPLES`; `icmp` of requests of ICMP, which have none.
     """
 
     __slots__ = ("_connections", "addresses", "bytes_sent", "count", "first_ns", "last_ns", "names", "ports")
@@ -59,7 +60,7 @@ class Contact:
         self.first_ns = self.last_ns = ts
         self.names: tuple[str, ...] = ()
         self.addresses: tuple[str, ...] = ()
-        self.ports: tuple[int, ...] = ()
+        self.ports: tuple[int | str, ...] = ()
         self._connections = array("q")  # time and size of each in turn
 
     def add(self, record: Conn, name: str | None) -> bool:
@@ -71,8 +72,9 @@ class Contact:
             self.names += (name,)
         if record.resp_h not in self.addresses and len(self.addresses) < MAX_EXAMPLES:
             self.addresses += (record.resp_h,)
-        if record.resp_p is not None and record.resp_p not in self.ports and len(self.ports) < MAX_EXAMPLES:
-            self.ports += (record.resp_p,)
+        port = _ICMP if record.proto in ICMP else record.resp_p
+        if port is not None and port not in self.ports and len(self.ports) < MAX_EXAMPLES:
+            self.ports += (port,)
         if self.held >= MAX_CONNECTIONS_PER_PAIR:
             return False
         self._connections.extend((record.ts, _NO_SIZE if record.orig_bytes is None else record.orig_bytes))
@@ -108,6 +110,7 @@ class Contact:
 class Contacts:
     """Collects the outward connections of own hosts. Call `add` with records in the order in which they were logged.
 
+    Errors and answers of ICMP are none, because others cause them.
     A connection counts for a pair by address and, if the TLS handshake or HTTP request gives the server's name, for one by its
     registered domain and one by the name itself, so that a server whose names or addresses change is one destination too. About
     620 bytes a pair and 16 for each connection of a pair are held, for at most `MAX_PAIRS` pairs and `MAX_CONNECTIONS` of their
@@ -150,7 +153,7 @@ class Contacts:
             self._name(record.uid, record.server_name)
         elif isinstance(record, Http):
             self._name(record.uid, record.host)
-        elif isinstance(record, Conn) and not is_group_address(record.resp_h):
+        elif isinstance(record, Conn) and not record.is_reply and not is_group_address(record.resp_h):
             self._add_connection(record)
 
     def _name(self, uid: str | None, name: str | None) -> None:

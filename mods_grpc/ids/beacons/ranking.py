@@ -142,6 +142,11 @@ class Ranking:
     left_out: dict[Reason, int] = field(default_factory=lambda: dict.fromkeys(Reason, 0))
 
     @property
+    def furthest(self) -> Reason | None:
+        """Why the pairs that got furthest are not ranked: the last of the reasons that left any out; None if none did."""
+        return max((reason for reason in Reason if self.left_out[reason]), key=list(Reason).index, default=None)
+
+    @property
     def scored(self) -> int:
         """Number of pairs whose score was computed."""
         return len(self.beacons) + self.left_out[Reason.SCORE] + self.left_out[Reason.SAME]

@@ -4,7 +4,7 @@ All scores lie between 0 and 1; 1 is perfectly regular.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,8 @@ BINS = 24
 BIMODAL_MIN_BINS = 11  # RITA's histogram_bimodal_min_hours_seen
 BIMODAL_OUTLIERS = 1  # RITA's histogram_bimodal_outlier_removal
 MODE_SENSITIVITY = 0.05  # RITA's histogram_mode_sensitivity
+MIN_VALUES = 4  # different seconds of connections, as RITA has it, and sizes
+MIN_STATED_SHARE = 0.5  # of the connections, which say their bytes
 MIN_HOURS = 6  # RITA's duration_min_hours_seen
 IDEAL_HOURS = 12  # RITA's duration_consistency_ideal_hours_seen
 _MIN_RANGE = 10.0  # below it quartiles are too near for a skew
@@ -43,7 +45,8 @@ class Regularity:
 
     Attributes:
         intervals: Of the times between connections in different seconds, in seconds.
-        sizes: Of the bytes that the originator sent.
+        sizes: Of the bytes that the originator sent. Where fewer than `MIN_VALUES` connections, or a share of them below
+            `MIN_STATED_SHARE`, say so, the score is 0: the others may have sent anything.
         histogram: How evenly the connections are spread over the time from the first to the last one.
         duration: How much of the logs' time they cover, or for how many hours without a gap; 0 below `MIN_HOURS` hours.
     """
@@ -69,11 +72,14 @@ def measure_regularity(times: Floats, sizes: Floats, begin: float, end: float) -
         end: When they end.
     """
     seconds = np.unique(np.floor(times))
-    if len(seconds) < 4:
+    if len(seconds) < MIN_VALUES:
         return None
+    of_sizes = _disperse(sizes)
+    if len(sizes) < max(MIN_VALUES, MIN_STATED_SHARE * len(times)):
+        of_sizes = replace(of_sizes, score=0.0)
     return Regularity(
         intervals=_disperse(np.diff(seconds)),
-        sizes=_disperse(sizes),
+        sizes=of_sizes,
         histogram=_histogram_score(times),
         duration=_duration_score(times, begin, end),
     )

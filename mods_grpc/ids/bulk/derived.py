@@ -6,7 +6,7 @@ from functools import partial
 import polars as pl
 
 from mods_grpc.features.names import registered_domain, subdomain
-from mods_grpc.features.records import ADMIN_PORTS, COMMON_QUERY_TYPES, LONG_CONNECTION_NS
+from mods_grpc.features.records import ADMIN_PORTS, COMMON_QUERY_TYPES, ICMP, ICMP_REQUESTS, LONG_CONNECTION_NS
 
 _GROUP_ADDRESS = r"^(?:ff|2(?:2[4-9]|3[0-9])\.|255\.255\.255\.255$)"
 _HIGHEST, _SECOND = 1, 2
@@ -17,8 +17,22 @@ def _is_unanswered() -> pl.Expr:
     return pl.when(failed).then(~pl.col("resp_h").str.contains(_GROUP_ADDRESS)).otherwise(failed)
 
 
+def _is_icmp() -> pl.Expr:
+    return pl.col("proto").is_in(sorted(ICMP)).fill_null(value=False)
+
+
+def is_reply() -> pl.Expr:
+    """Return which records of connections are replies: `Conn.is_reply`."""
+    return _is_icmp() & ~pl.col("orig_p").is_in(sorted(ICMP_REQUESTS)).fill_null(value=True)
+
+
+def _port() -> pl.Expr:
+    return pl.when(~_is_icmp()).then("resp_p")
+
+
 def _responder() -> pl.Expr:
-    return pl.format("{} {}", pl.col("resp_h"), pl.col("resp_p").cast(pl.String).fill_null("None"))
+    port = pl.when(_is_icmp()).then(pl.lit("icmp")).otherwise(pl.col("resp_p").cast(pl.String).fill_null("None"))
+    return pl.format("{} {}", pl.col("resp_h"), port)
 
 
 def _is_long() -> pl.Expr:
@@ -26,7 +40,7 @@ def _is_long() -> pl.Expr:
 
 
 def _is_admin() -> pl.Expr:
-    return pl.col("resp_p").is_in(sorted(ADMIN_PORTS)).fill_null(value=False)
+    return _port().is_in(sorted(ADMIN_PORTS)).fill_null(value=False)
 
 
 def _admin_host() -> pl.Expr:
@@ -67,6 +81,7 @@ def _url() -> pl.Expr:
 
 DERIVED: Mapping[str, Callable[[], pl.Expr]] = {
     "is_unanswered": _is_unanswered,
+    "port": _port,
     "responder": _responder,
     "is_long": _is_long,
     "is_admin": _is_admin,

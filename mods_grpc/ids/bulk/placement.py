@@ -10,6 +10,7 @@ from mods_grpc.features import Aggregator, GroupBy
 from mods_grpc.features.accumulators import ProtocolPlans
 from mods_grpc.features.aggregate_rows import MAX_PUBLIC_ADDRESSES, AggregatorCounters
 from mods_grpc.features.locality import SITE, UNKNOWN_SENSOR, Locality
+from mods_grpc.ids.bulk.derived import is_reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class PlacedRecords:
         frame: Records, in their order, with further columns: `logged`; `direction`; `first` and `second`, the numbers of their
             series in `series` (`second` for the responder of an internal record where its series is another, else null);
             `for_datapool` and `for_second`, whether the datapool's columns of the first and of the second series count it;
-            `for_own`, whether the own columns of its first series do; `for_present`, whether its second series is there for them.
+            `for_own`, whether the own columns of its first series do; `for_reply` and `for_present`, whether its first series,
+            of a reply, and its second series are there for them.
         series: Names of the series.
         counted: What happened to all records of the frame.
     """
@@ -62,13 +64,19 @@ def place_records(
         counted.public_local = _public_local(placed)
     has_second = pl.col("second").is_not_null()
     is_open = (pl.col("ts") >= aggregator.open_ns) & has_datapool
+    is_counted = ~is_reply() if protocol == "conn" else pl.lit(value=True)
     ours = ours.with_columns(
-        for_datapool=is_open, for_second=is_open & has_second, for_own=pl.lit(has_own), for_present=has_second & has_own
+        for_datapool=is_open,
+        for_second=is_open & has_second,
+        for_own=is_counted & has_own,
+        for_reply=~is_counted & has_own,
+        for_present=has_second & has_own,
     )
     ours = _refuse_series(aggregator, ours, names, counted)
     if has_datapool and has_own:
         is_late = pl.col("ts").is_between(0 if begin_ns is None else begin_ns, aggregator.open_ns, closed="left")
-        counted.partly_late = int(ours.select((is_late & (pl.col("for_own") | pl.col("for_present"))).sum()).item())
+        has_any = pl.any_horizontal("for_own", "for_reply", "for_present")
+        counted.partly_late = int(ours.select((is_late & has_any).sum()).item())
     counted.added = len(ours)
     times = pl.when(pl.col("for_datapool") | pl.col("for_second")).then("ts").otherwise("logged")
     counted.oldest_ns = ours.select(times.min()).item() or 0
@@ -92,6 +100,7 @@ def _refuse_series(aggregator: Aggregator, ours: pl.DataFrame, names: Sequence[s
         "for_datapool": pl.col("for_datapool") & ~first_refused,
         "for_second": pl.col("for_second") & ~second_refused,
         "for_own": pl.col("for_own") & ~first_refused,
+        "for_reply": pl.col("for_reply") & ~first_refused,
         "for_present": pl.col("for_present") & ~second_refused,
     }
     accepted = ours.filter(pl.any_horizontal(uses.values()))

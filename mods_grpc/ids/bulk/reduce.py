@@ -57,12 +57,11 @@ def _partial_cells(placed: PlacedRecords, plans: ProtocolPlans, protocol: str, p
             for pane, number, cell in _cells(rows, plans.datapool[direction], len(placed.series), limit):
                 yield PartialCell(pane, placed.series[number], protocol, direction, False, cell)
         if plans.own is not None:
-            rows = _place(records, "logged", pane_ns, len(placed.series), plans.own[direction], "for_own", "first")
-            for pane, number, cell in _cells(rows, plans.own[direction], len(placed.series), limit):
-                yield PartialCell(pane, placed.series[number], protocol, direction, True, cell)
-            rows = _place(records, "logged", pane_ns, len(placed.series), plans.own[PRESENT], "for_present", "second")
-            for pane, number, cell in _cells(rows, plans.own[PRESENT], len(placed.series), limit):
-                yield PartialCell(pane, placed.series[number], protocol, PRESENT, True, cell)
+            uses = ((direction, "for_own", "first"), (PRESENT, "for_reply", "first"), (PRESENT, "for_present", "second"))
+            for way, counts, series in uses:
+                rows = _place(records, "logged", pane_ns, len(placed.series), plans.own[way], counts, series)
+                for pane, number, cell in _cells(rows, plans.own[way], len(placed.series), limit):
+                    yield PartialCell(pane, placed.series[number], protocol, way, True, cell)
 
 
 def _place(

@@ -1,14 +1,15 @@
 """Suricata's EVE JSON: flow, dns, tls, ssh, http, sip and alert events as records.
 
 The byte counts of a flow include packet headers, Zeek's count payload only: a model of one does not fit the other. Suricata does
-not say whether a TLS handshake or a log-in by SSH succeeded, nor how long the body of an HTTP request is.
+not say whether a TLS handshake or a log-in by SSH succeeded, nor how long the body of an HTTP request is. A flow of ICMP has the
+type of its first message where Zeek has it, instead of a port; one without `icmp_type` may be of a request or a reply.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from mods_grpc.features.records import Alert, Conn, Http, Record, Sip, Ssh, Ssl
+from mods_grpc.features.records import ICMP, Alert, Conn, Http, Record, Sip, Ssh, Ssl
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.eve_dns import DnsEvents, turn_around
 from mods_grpc.ids.logs.field_values import read_tcp_flags
@@ -123,9 +124,13 @@ class EveParser:
         if end is None:
             end = next((event[name] for name in _TIMES if event.get(name) is not None), None)
         proto = self._read_text("proto", event.get("proto"))
+        proto = None if proto is None else proto.lower()
+        if proto in ICMP:
+            icmp_type = read_optional("icmp_type", line_rules.check_port, event.get("icmp_type"), damaged)
+            common |= {"orig_p": icmp_type, "resp_p": None}
         return Conn(
             **common,
-            proto=None if proto is None else proto.lower(),
+            proto=proto,
             duration=read_optional("flow.end", partial(self._read_duration, common["ts"]), end, damaged),
             orig_bytes=read_optional("flow.bytes_toserver", line_rules.check_count, flow.get("bytes_toserver"), damaged),
             resp_bytes=read_optional("flow.bytes_toclient", line_rules.check_count, flow.get("bytes_toclient"), damaged),

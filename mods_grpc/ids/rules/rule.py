@@ -65,6 +65,14 @@ class Roles(Enum):
     GROUP_TO_VALUES = "group to values"  # the group is the source, the values are destinations
 
 
+class Grouping(Enum):
+    """What the group of a rule is."""
+
+    PORT = "port"
+    PEER = "peer"  # the address of the other end
+    DOMAIN = "registered domain"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
     """One rule. An own host that reaches the threshold in a window, for any one group, raises an alert.
@@ -78,6 +86,7 @@ class Rule:
         field: Attribute that it can't do without; it is blind if no record has it.
         needs: Attributes that one record must have beside it.
         observe: Returns what it counts of one.
+        grouped_by: What it counts for; None if it counts all of a host together.
         roles: What host and group are in the traffic.
         counting: How.
         threshold: Number from which on it raises an alert.
@@ -101,6 +110,7 @@ class Rule:
     field: str
     needs: tuple[str, ...] = ()
     observe: Observe
+    grouped_by: Grouping | None = None
     roles: Roles
     counting: Counting
     threshold: int
@@ -172,10 +182,13 @@ def _is_unanswered_tcp(record: Conn) -> bool:
 def _observe_bytes_out(record: Record) -> Iterable[Observation]:
     """A connection that lasted longer than a window counts as if it had sent its bytes evenly."""
     assert isinstance(record, Conn)
+    if record.is_reply:
+        return ()
     size, duration = record.orig_bytes or 0, record.duration or 0
     if duration > _HOUR_NS:
         size = size * _HOUR_NS // duration
-    return (Observation(record.orig_h, record.resp_h, str(record.resp_p), size),) if size >= _MIN_BYTES else ()
+    port = "icmp" if record.port is None else str(record.port)
+    return (Observation(record.orig_h, record.resp_h, port, size),) if size >= _MIN_BYTES else ()
 
 
 def _observe_ssh_hosts(record: Record) -> Iterable[Observation]:
@@ -248,6 +261,7 @@ RULES: tuple[Rule, ...] = (
         record_type=Conn,
         field="failed",
         observe=_observe_failed_hosts,
+        grouped_by=Grouping.PORT,
         roles=Roles.HOST_TO_PORT,
         counting=Counting.DISTINCT,
         threshold=25,
@@ -264,6 +278,7 @@ RULES: tuple[Rule, ...] = (
         record_type=Conn,
         field="failed",
         observe=_observe_failed_ports,
+        grouped_by=Grouping.PEER,
         roles=Roles.HOST_TO_GROUP,
         counting=Counting.DISTINCT,
         threshold=15,
@@ -313,6 +328,7 @@ RULES: tuple[Rule, ...] = (
         directions=("in",),
         field="orig_h",
         observe=_observe_inbound_sessions,
+        grouped_by=Grouping.PEER,
         roles=Roles.GROUP_TO_VALUES,
         counting=Counting.SUM,
         threshold=30,
@@ -331,6 +347,7 @@ RULES: tuple[Rule, ...] = (
         directions=("in", "internal"),
         field="failed",
         observe=_observe_logins,
+        grouped_by=Grouping.PEER,
         roles=Roles.GROUP_TO_VALUES,
         counting=Counting.SUM,
         threshold=30,
@@ -348,6 +365,7 @@ RULES: tuple[Rule, ...] = (
         record_type=Dns,
         field="query",
         observe=_observe_names,
+        grouped_by=Grouping.DOMAIN,
         roles=Roles.HOST_ONLY,
         counting=Counting.DISTINCT,
         threshold=100,
@@ -382,6 +400,7 @@ RULES: tuple[Rule, ...] = (
         directions=("out",),
         field="orig_bytes",
         observe=_observe_bytes_out,
+        grouped_by=Grouping.PEER,
         roles=Roles.HOST_TO_GROUP,
         counting=Counting.SUM,
         threshold=500_000_000,

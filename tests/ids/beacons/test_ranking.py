@@ -259,6 +259,43 @@ def test_only_outward_connections_to_single_hosts_count(change):
     assert rank(records) == []
 
 
+@pytest.mark.parametrize(("proto", "kind"), [("icmp", 0), ("icmp", 3), ("icmp", 11), ("ipv6-icmp", 1), ("icmp", 129)])
+def test_errors_and_answers_of_icmp_are_no_contacts(proto, kind):
+    records = beacon()
+    for record in records:
+        record.proto, record.orig_p, record.resp_p = proto, kind, 3
+    contacts = collect(records)
+    assert (contacts.pairs, contacts.hosts, contacts.counters.added) == ({}, {}, len(records))
+
+
+def test_a_request_of_icmp_has_no_port():
+    records = beacon()
+    for record in records[::2]:
+        record.proto, record.orig_p, record.resp_p = "icmp", 8, 0
+    (best,) = rank(records)
+    assert (best.contact.count, best.to_json()["ports"]) == (100, ["icmp", 443])
+
+
+def test_one_size_of_many_connections_is_no_evidence():
+    draw = random.Random(5)
+    records = [conn(draw.uniform(0, 6 * 3_600), HOSTS[0], BEACON, None) for _ in range(60)]
+    records.append(conn(6 * 3_600, HOSTS[0], BEACON, 255))
+    (best,) = rank(records)
+    assert best.regularity.sizes.score == 0
+    assert best.score < 0.5
+
+
+def test_the_furthest_reason_is_that_of_the_pairs_that_passed_most_filters():
+    def furthest(records, **filters):
+        return rank_all(records, **filters).furthest
+
+    rare = [conn(number, HOSTS[0], f"203.0.113.{number}") for number in range(50)]
+    assert furthest([]) is None
+    assert furthest(rare) is Reason.CONNECTIONS
+    assert furthest([*rare, *beacon()], max_age_seconds=60) is Reason.AGE
+    assert furthest([*rare, *(record for host in HOSTS for record in beacon(host))]) is Reason.PREVALENCE
+
+
 def test_the_pairs_with_the_fewest_connections_are_forgotten_when_there_are_too_many(monkeypatch):
     monkeypatch.setattr(contacts_module, "MAX_PAIRS", 100)
     scan = [conn(number, HOSTS[0], f"203.0.{number // 250}.{number % 250}") for number in range(5_000)]

@@ -10,7 +10,7 @@ from mods_grpc.ids.beacons.regularity import measure_regularity
 DAY = 86_400.0
 
 
-def measure(times, sizes=(100.0,), begin=0.0, end=DAY):
+def measure(times, sizes=(100.0,) * 4, begin=0.0, end=DAY):
     return measure_regularity(np.array(times, dtype=float), np.array(sizes, dtype=float), begin, end)
 
 
@@ -45,6 +45,15 @@ def test_connections_that_send_nothing_are_all_of_one_size_and_without_sizes_not
     assert measure([0, 10, 20, 30], [0.0] * 9).sizes.score == 1
     assert measure([0, 10, 20, 30], [0.0, 0.0, 1.0, 1.0]).sizes.score == 0.5
     assert measure([0, 10, 20, 30], []).sizes.score == 0
+
+
+@pytest.mark.parametrize(
+    ("times", "stated", "score"),
+    [(60, 1, 0), (60, 29, 0), (60, 30, 1), (60, 60, 1), (61, 30, 0), (4, 3, 0), (4, 4, 1), (6, 3, 0), (7, 4, 1)],
+)
+def test_sizes_count_only_if_half_of_the_connections_and_four_say_them(times, stated, score):
+    sizes = measure(np.arange(times) * 10.0, [255.0] * stated).sizes
+    assert (sizes.median, sizes.deviation, sizes.score) == (255, 0, score)
 
 
 @pytest.mark.parametrize("times", [[], [5.0], [0.1, 0.2, 0.3, 0.4, 0.9], [0, 1, 2, 2.5]])

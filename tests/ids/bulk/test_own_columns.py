@@ -24,10 +24,13 @@ ADMIN = ["22", "135", "139", "445", "3389", "5985", "5986"]
 NEVER_ANSWERED = ["S0", "REJ", "RSTOS0", "SH"]
 GROUP = r"^(22[4-9]|23\d)\.|^ff|^255\.255\.255\.255$"
 USUAL_TYPES = ["A", "AAAA", "HTTPS", "SVCB", "PTR", "SRV", "SOA", "NS", "CNAME"]
+ICMP_REQUESTS = ["8", "10", "13", "15", "17", "128", "130", "133", "135", "139"]
 NAN = float("nan")
 LEARNING = 3_600  # seconds in which a memory is new
 
-COLUMNS = "orig_bytes resp_bytes duration conn_state query rcode_name qtype_name host uri status_code request_body_len".split()
+COLUMNS = (
+    "proto orig_bytes resp_bytes duration conn_state query rcode_name qtype_name host uri status_code request_body_len".split()
+)
 COLUMNS += "user_agent server_name established validation_status auth_success".split()
 
 
@@ -72,11 +75,16 @@ def windows(frames, is_local, by_host, window, slide):
         number("resp_bytes"),
         number("request_body_len"),
         number("status_code"),
-        pl.col("id.resp_p").str.strip_suffix(".0"),
+        pl.col("id.orig_p", "id.resp_p").str.strip_suffix(".0"),
         pl.col("established", "auth_success").str.to_lowercase().str.slice(0, 1),
         microseconds("duration").fill_null(0),
         way=way,
     ).drop_nulls("way")
+    is_icmp = (pl.col("proto") == "icmp").fill_null(value=False)
+    table = table.with_columns(
+        pl.when(~is_icmp).then("id.resp_p").alias("id.resp_p"),
+        reply=is_icmp & ~pl.col("id.orig_p").is_in(ICMP_REQUESTS),
+    )
     table = table.with_columns(
         pane=(microseconds("ts") + pl.col("duration")) // (slide * 1_000_000) * slide,
         series=pl.when(way == "in").then("id.resp_h").otherwise("id.orig_h") if by_host else pl.lit("site"),
@@ -87,7 +95,7 @@ def windows(frames, is_local, by_host, window, slide):
         below=pl.col("query").str.to_lowercase().str.strip_chars_end("."),
     )
     firsts = [
-        (pl.col("pane") == pl.col("pane").min().over("series", "way", key)).alias(f"new {key}")
+        (pl.col("pane") == pl.col("pane").filter(~pl.col("reply")).min().over("series", "way", key)).alias(f"new {key}")
         for key in ("peer", "domain", "server_name")
     ]
     starts = pl.int_ranges(pl.col("pane") - window + slide, pl.col("pane") + slide, slide)
@@ -156,6 +164,7 @@ def expected_values(logs, *options):
         for end in ("series", "other"):
             for series, pane in rows.drop_nulls(end).group_by(end).agg(pl.col("pane").min()).iter_rows():
                 first[series] = min(first.get(series, pane), pane)
+        rows = rows.filter(~pl.col("reply"))
         for key, query in QUERIES.items():
             if key.startswith(f"{protocol}|"):
                 counted = query(rows) if callable(query) else rows.group_by("series", "way", "window").agg(query.alias("value"))

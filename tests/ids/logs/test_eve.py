@@ -170,7 +170,28 @@ def test_a_flow_failed_if_nothing_came_back_or_a_refusal(proto, flow, flags, fai
     if is_flat:
         blocks = {f"{block}.{name}": value for block, values in blocks.items() for name, value in values.items()}
     transport = None if proto is None else proto.lower()
-    assert parse(make_eve_event("flow", **blocks, proto=proto)) == dataclasses.replace(RECORD, failed=failed, proto=transport)
+    ports = {"orig_p": None, "resp_p": None} if proto is not None and "ICMP" in proto else {}
+    assert parse(make_eve_event("flow", **blocks, proto=proto)) == dataclasses.replace(
+        RECORD, failed=failed, proto=transport, **ports
+    )
+
+
+@pytest.mark.parametrize(
+    ("proto", "fields", "orig_p", "is_reply"),
+    [
+        ("ICMP", {"icmp_type": 8, "icmp_code": 0, "response_icmp_type": 0}, 8, False),
+        ("ICMP", {"icmp_type": 0, "icmp_code": 0}, 0, True),
+        ("IPv6-ICMP", {"icmp_type": 1, "icmp_code": 4}, 1, True),
+        ("IPv6-ICMP", {"icmp_type": 128}, 128, False),
+        ("ICMP", {}, None, False),  # nobody knows
+        ("ICMP", {"icmp_type": "echo"}, None, False),
+        ("UDP", {"icmp_type": 3}, 40_000, False),
+    ],
+)
+def test_a_flow_of_icmp_has_the_type_of_its_first_message_instead_of_a_port(proto, fields, orig_p, is_reply):
+    record = parse(make_eve_event("flow", flow=FLOW, proto=proto, **fields))
+    assert (record.orig_p, record.is_reply) == (orig_p, is_reply)
+    assert record.port == (53 if proto == "UDP" else None)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,14 @@ def test_a_long_connection_counts_what_it_sent_in_an_hour_of_it():
     assert alert.count == 10**9
 
 
+@pytest.mark.parametrize(("kind", "number"), [(8, 1), (3, 0)])
+def test_of_icmp_what_a_request_sends_counts_and_no_code_is_a_port(kind, number):
+    ping = conn(0, port=3, proto="icmp", orig_bytes=10**9)
+    ping.orig_p = kind
+    alerts = run([ping], only=["bytes-out"])
+    assert [(alert.count, alert.destination_ip, alert.destination_port) for alert in alerts] == [(10**9, SERVER, None)] * number
+
+
 @pytest.mark.parametrize(
     ("rule", "records", "ends"),
     [

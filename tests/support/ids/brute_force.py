@@ -12,6 +12,8 @@ from mods_grpc.features.keyed_count import SKETCH_BITS, SKETCH_CELLS, SKETCH_ROW
 from mods_grpc.features.locality import Locality
 
 SECOND = 1_000_000_000
+ICMP_ERRORS = {1, 2, 3, 4, 5, 11, 12}  # unreachable, too big, time exceeded, parameter problem, source quench, redirect
+ICMP_ANSWERS = {0, 9, 14, 16, 18, 43, 129, 131, 132, 134, 136, 137, 140, 142, 143, 145, 147, 161}
 NEW_KINDS = {Kind.NEW, Kind.NEW_COUNT, Kind.NEW_SUM}
 
 
@@ -60,7 +62,7 @@ class BruteForce:
         for is_own, time in counted.items():
             pane = time // self.options.pane_ns
             for number, series in enumerate(names):
-                way = "none" if is_own and number else direction
+                way = "none" if is_own and (number or is_icmp_reply(record)) else direction
                 self.placed[series, is_own, record.protocol, way, pane].append(record)
                 self.panes_of_series[series].add(pane)
                 if is_own or sides == [False]:
@@ -178,7 +180,14 @@ def field_of(feature):
     return feature.measure.field
 
 
+def is_icmp_reply(record):
+    is_icmp = record.protocol == "conn" and "icmp" in (record.proto or "")
+    return is_icmp and record.orig_p in ICMP_ERRORS | ICMP_ANSWERS
+
+
 def values_of(record, field):
+    if field in {"port", "responder"} and "icmp" in (record.proto or ""):
+        return [f"{record.resp_h} icmp"] if field == "responder" else []
     value = getattr(record, field)
     return list(value) if isinstance(value, tuple) else [] if value is None else [value]
 

@@ -33,8 +33,12 @@ def random_record(draw, seconds, kinds=ZEEK_KINDS):
     kind = draw.choice(kinds)
     if kind is Conn:
         flags = draw.choice(((None, None), (True, False), (False, True), (True, True), (False, False)))
+        proto = PROTOS[int(common["uid"][1:]) % len(PROTOS)]
+        if proto == "icmp":
+            common["orig_p"] = choose_icmp_type(common["orig_p"])
         return Conn(
             **common,
+            proto=proto,
             local_orig=flags[0],
             local_resp=flags[1],
             duration=choose_or_none(draw, 0, 1000, 3_564_148_000, draw.randrange(10**9) * 1000),
@@ -98,10 +102,16 @@ def random_records(seed, number, seconds, kinds=ZEEK_KINDS):
     return [random_record(draw, seconds, kinds) for _ in range(number)]
 
 
+def choose_icmp_type(number):
+    """Return the type of a message of ICMP that a number stands for; None for one of many."""
+    return (None, 0, 3, 5, 8, 11, 13, 128, 129, 135, 136)[number % 11]
+
+
+PROTOS = ("tcp", "udp", None, "icmp", "tcp", "icmp")
 QUERY_TYPES = {"A": 1, "PTR": 12, "TXT": 16, "AAAA": 28, "HTTPS": 65, "ANY": 255, "TYPE999": 999}
 COMMON_FIELDS = "ts:time uid:string id.orig_h:addr id.orig_p:port id.resp_h:addr id.resp_p:port"
 ZEEK_FIELDS = {
-    "conn": "duration:interval orig_bytes:count resp_bytes:count local_orig:bool local_resp:bool conn_state:string",
+    "conn": "proto:enum duration:interval orig_bytes:count resp_bytes:count local_orig:bool local_resp:bool conn_state:string",
     "dns": "proto:enum query:string AA:bool TC:bool RD:bool RA:bool rejected:bool qtype_name:string rcode_name:string",
     "http": "method:string host:string uri:string status_code:count request_body_len:count user_agent:string",
     "ssl": "server_name:string established:bool validation_status:string",
