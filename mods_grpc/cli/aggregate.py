@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from mods_grpc.cli.arguments import add_command, add_networks, parse_moment, span
-from mods_grpc.command_line import name_of, parse_path, parse_text
+from mods_grpc.command_line import name_of, parse_path, parse_text, refusal
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, describe_os_error, print_error
 from mods_grpc.features import ALL_FEATURES, PROTOCOLS, AggregatorOptions, Definition, GroupBy
+from mods_grpc.features.definitions import FEATURES
 from mods_grpc.features.presets import PRESETS, find_preset
 from mods_grpc.ids.health.account import Account, RejectedLines, count_noun, find_unused, format_account, make_account
 from mods_grpc.ids.health.doubts import EXIT_HELP, Doubt, Expectation, find_doubts, format_doubts, is_doubtful
@@ -61,7 +63,7 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     chosen.add_argument(
         "--columns",
         nargs="+",
-        type=parse_text,
+        type=_parse_column,
         default=(),
         metavar="PROTOCOL|COLUMN",
         help="columns to write, of those that mods-grpc features lists (default: all)",
@@ -92,6 +94,14 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.epilog = EXIT_HELP
     parser.set_defaults(run=run_aggregate)
+
+
+def _parse_column(value: str) -> str:
+    keys = [feature.key for feature in FEATURES]
+    if parse_text(value) not in keys:
+        close = ", ".join(get_close_matches(value, keys)) or "conn|in_count_uid"
+        raise refusal(f"columns that `mods-grpc features` lists, such as {close}", value)
+    return value
 
 
 def run_aggregate(arguments: argparse.Namespace) -> int:
@@ -181,11 +191,7 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
 
 
 def _named_columns(arguments: argparse.Namespace) -> Definition:
-    """Return the columns that the arguments name, or all.
-
-    Raises:
-        DataError: One of them does not exist.
-    """
+    """Return the columns that the arguments name, or all."""
     keys = arguments.columns or (find_preset(arguments.preset).keys if arguments.preset else ())
     return Definition.of(keys) if keys else ALL_FEATURES
 
@@ -249,6 +255,7 @@ def _make_expectation(arguments: argparse.Namespace, options: AggregatorOptions,
     return Expectation(
         protocols=definition.protocols,
         needed=definition.protocols if is_chosen else (),
+        needed_by="--columns names" if arguments.columns else "--protocols names",
         local_networks=options.local_networks,
         begin_ns=arguments.begin,
         end_ns=arguments.end,

@@ -350,7 +350,7 @@ def _add_rules(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help=f"do not run a rule, or all: {', '.join([*RULE_NAMES, ALL_RULES])}; repeatable",
+        help=f"do not run a rule, or all but those of --rule: {', '.join([*RULE_NAMES, ALL_RULES])}; repeatable",
     )
     group.add_argument(
         "--rule",
@@ -367,6 +367,23 @@ def _parse_rule(value: str) -> tuple[str, int]:
     if name not in RULE_NAMES:
         raise refusal(f"NAME=N with a name of {', '.join(RULE_NAMES)}", value)
     return name, whole_number(1, MAX_RULE_THRESHOLD)(threshold)
+
+
+def find_rules_off(arguments: argparse.Namespace) -> frozenset[str]:
+    """Return the rules that do not run; `--no-rule all` leaves those that `--rule` names."""
+    everything = set(RULE_NAMES) - dict(arguments.rule).keys() if ALL_RULES in arguments.no_rule else set()
+    return frozenset(everything | set(arguments.no_rule) - {ALL_RULES})
+
+
+def find_contradiction(arguments: argparse.Namespace) -> str | None:
+    """Return which flags about fixed rules contradict each other; None if none do."""
+    thresholds: dict[str, int] = {}
+    for name, threshold in arguments.rule:
+        if thresholds.setdefault(name, threshold) != threshold:
+            return f"--rule: expected one threshold of {name}, found {thresholds[name]} and {threshold}"
+        if name in arguments.no_rule:
+            return f"--rule {name}={threshold}: expected a rule that runs, found --no-rule {name}; leave one of them out"
+    return None
 
 
 def _parse_columns(value: str) -> list[tuple[str, str]]:

@@ -13,13 +13,15 @@ from threading import Event
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-from mods_grpc.cli.arguments import add_command, open_client, watch_arguments
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.cli.arguments import add_command, find_contradiction, open_client, watch_arguments
 from mods_grpc.cli.output import LiveView, write_json
 from mods_grpc.cli.watch_wiring import (
     check_destinations,
     check_windows,
     choose_lateness,
     get_ready_model,
+    has_memory,
     join_protocols,
     make_aggregator,
     make_blindness,
@@ -35,6 +37,7 @@ from mods_grpc.data.tables import TIME_COLUMNS, TableLayout, open_table, read_ro
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError, NoLogsError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error
+from mods_grpc.features.key_memory import LEARNING_SECONDS
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.notice import NoticeCode
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
@@ -50,10 +53,18 @@ from mods_grpc.ids.watch.monitoring import has_shared_log, make_recorded_look, r
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
 from mods_grpc.ids.windows.feed import WindowFeed
-from mods_grpc.ids.windows.recorded import batch_table_rows, find_datapool, is_datapool, read_datapool
+from mods_grpc.ids.windows.recorded import (
+    batch_table_rows,
+    find_datapool,
+    find_series_folders,
+    is_datapool,
+    is_of_host,
+    read_datapool,
+)
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 from mods_grpc.server.log_setup import set_up_logging
 
+_CUT_SECONDS = 3_600  # that a recording of a day may lack at its ends, where windows are not whole
 _TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
@@ -117,6 +128,10 @@ def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def run_replay(arguments: argparse.Namespace) -> int:
     """Replay to the end."""
+    if (contradiction := find_contradiction(arguments)) is not None:
+        print_error(contradiction)
+        return EXIT_USAGE
+    _refuse_series_folders(arguments.logs)
     if (flag := _find_rule_flag(arguments)) is not None and _holds_rows(arguments.logs[0]):
         print_error(
             f"{flag}: {arguments.logs[0]} holds windows that were aggregated, and fixed rules count the records of logs, so none "
@@ -162,6 +177,13 @@ def run_replay(arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if _report_unwritten(sinks) else status
 
 
+def _refuse_series_folders(paths: list[Path]) -> None:
+    for path in paths:
+        if folders := find_series_folders(path):
+            each = "host" if all(map(is_of_host, folders)) else "series"
+            raise DataError(f"{path} holds series folders, one for each {each}: give one of them, such as {folders[0]}")
+
+
 def _find_rule_flag(arguments: argparse.Namespace) -> str | None:
     """Return the first flag about fixed rules that was given."""
     return "--rule" if arguments.rule else "--no-rule" if arguments.no_rule else None
@@ -189,6 +211,15 @@ def _doubt_windows(blindness: Blindness) -> list[tuple[str, str]]:
     return doubts + [(str(NoticeCode.MODEL_UNFIT), message) for message in blindness.describe_misfit()]
 
 
+def _is_long(counters: WatchCounters, model: ModelInfo, columns: WindowColumns | None) -> bool:
+    """Return whether the windows that were judged, of any series, span a day or more with the warm-up before them."""
+    if not counters.last_judged_ns:
+        return False
+    warm_up = model.window_rows * model.slide_seconds + (LEARNING_SECONDS if has_memory(columns) else 0)
+    judged = (counters.last_judged_ns - counters.first_judged_ns) / NANOS_PER_SECOND + model.window_seconds
+    return warm_up + judged >= DAY_SECONDS - _CUT_SECONDS
+
+
 def _report(
     arguments: argparse.Namespace,
     model: ModelInfo,
@@ -212,8 +243,8 @@ def _report(
         now_ns=time.time_ns(),
         has_logs=recording.account is not None,
     )
-    is_long = (account.judged or 0) * model.slide_seconds >= DAY_SECONDS  # an attack may fill a shorter recording
-    doubts = [Doubt(code, message, is_long) for code, message in window_doubts]
+    is_severe = _is_long(counters, model, recording.columns)  # an attack may fill a shorter recording
+    doubts = [Doubt(code, message, is_severe) for code, message in window_doubts]
     doubts = order_doubts(doubts + find_doubts(account, expected))
     _print_summary(counters, account, doubts, as_json=arguments.json)
     sys.stderr.write(format_doubts(doubts))
@@ -256,8 +287,8 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
         raise DataError(f"{first}: no such file or folder")
     if first.name.endswith(_TABLE_SUFFIXES) and first.is_file():
         return _open_table(arguments, model, first, stack)
-    columns = make_columns(arguments, model)
     pool = find_datapool(first, model.window_seconds, model.slide_seconds) if first.is_dir() else None
+    columns = make_columns(arguments, model, None if pool is None else pool.root)
     if pool is not None:
         return _count_rows(
             read_datapool(pool, columns.keys, columns.divisors.tolist(), arguments.series),

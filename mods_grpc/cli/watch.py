@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
-from mods_grpc.cli.arguments import add_command, open_client, span, watch_arguments
+from mods_grpc.cli.arguments import add_command, find_contradiction, open_client, span, watch_arguments
 from mods_grpc.cli.output import LiveView
 from mods_grpc.cli.watch_wiring import (
     check_destinations,
@@ -150,6 +150,9 @@ def run_watch(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     if arguments.eve_datagram and arguments.eve_socket is None:
         print_error("--eve-datagram: expected --eve-socket PATH, which it changes")
+        return EXIT_USAGE
+    if (contradiction := find_contradiction(arguments)) is not None:
+        print_error(contradiction)
         return EXIT_USAGE
     set_up_logging("INFO", "text")
     if arguments.metrics_address:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import check_budget
-from mods_grpc.cli.arguments import ALL_RULES, DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS
+from mods_grpc.cli.arguments import DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS, find_rules_off
 from mods_grpc.cli.output import LiveView, format_time
 from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
@@ -35,6 +35,7 @@ from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import Expectation
 from mods_grpc.ids.rules.engine import RuleEngine, choose_rules
 from mods_grpc.ids.rules.episodes import RuleAlertOptions
+from mods_grpc.ids.rules.muting import find_wrong_word
 from mods_grpc.ids.rules.rule import RULE_NAMES, RULES
 from mods_grpc.ids.sources.file_names import parse_name
 from mods_grpc.ids.sources.reader import LogReader
@@ -43,6 +44,7 @@ from mods_grpc.ids.watch.monitoring import watched_features
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.feed import WindowFeed
+from mods_grpc.ids.windows.recorded import is_of_host
 from mods_grpc.ids.windows.window import WindowColumns
 
 logger = logging.getLogger(__name__)
@@ -102,17 +104,28 @@ def check_windows(arguments: argparse.Namespace, model: ModelInfo) -> None:
             raise DataError(f"--{name}: {model.name} was trained with {trained:g} s, found {given:g} s; leave the flag out")
 
 
-def make_columns(arguments: argparse.Namespace, model: ModelInfo) -> WindowColumns:
+def make_columns(arguments: argparse.Namespace, model: ModelInfo, datapool: Path | None = None) -> WindowColumns:
     """Map the model's features to aggregates; warn if they are of a preset by host and a series is none.
+
+    Args:
+        arguments: The flags.
+        model: The model as the server describes it.
+        datapool: Folder of the windows; None where they are computed from logs.
 
     Raises:
         DataError: A feature has no aggregate.
     """
     columns = WindowColumns(model.features, dict(arguments.features))
+    if is_of_host(datapool) if datapool is not None else arguments.group_by is GroupBy.HOST:
+        return columns
+    advice = "give" if datapool is None else "replay the folder of a host that aggregate wrote with"
+    source = {"group_by": str(arguments.group_by)} if datapool is None else {"datapool": str(datapool)}
     for name, preset in PRESETS.items():
-        if preset.is_by_host and set(preset.keys) == set(columns.keys) and arguments.group_by is not GroupBy.HOST:
-            hint = f"it has the columns of preset {name}, whose series are hosts: give --group-by host if it was trained on them"
-            logger.warning("series_not_hosts", extra={"model": model.name, "group_by": str(arguments.group_by), "hint": hint})
+        if preset.is_by_host and set(preset.keys) == set(columns.keys):
+            hint = (
+                f"it has the columns of preset {name}, whose series are hosts: {advice} --group-by host if it was trained on them"
+            )
+            logger.warning("series_not_hosts", extra={"model": model.name, **source, "hint": hint})
     return columns
 
 
@@ -138,7 +151,7 @@ def make_rules(arguments: argparse.Namespace) -> RuleEngine | None:
 
     Rules of domains need the list of public suffixes, which the base install has not.
     """
-    off = {rule.name for rule in RULES} if ALL_RULES in arguments.no_rule else set(arguments.no_rule)
+    off = set(find_rules_off(arguments))
     if importlib.util.find_spec("publicsuffixlist") is None:
         domain_rules = {rule.name for rule in RULES if rule.record_type is Dns} - off
         for name in sorted(domain_rules):
@@ -172,13 +185,18 @@ def make_blindness(arguments: argparse.Namespace, model: ModelInfo, columns: Win
     """
     options: dict[str, Any] = {}
     learning = 0.0
-    if columns is not None and not MEMORY_KEYS.isdisjoint(columns.keys):
+    if has_memory(columns):
         learning = LEARNING_SECONDS + model.window_seconds  # in which nothing can be judged anyway
         options = {"warm_up_seconds": learning}
     if not live:
         warm_up = model.window_rows * model.slide_seconds + model.window_seconds + learning
         options = {"warm_up_seconds": warm_up, "max_step_seconds": None}
     return Blindness(arguments.sensor, watched_features(model, columns), window_seconds=model.window_seconds, **options)
+
+
+def has_memory(columns: WindowColumns | None) -> bool:
+    """Return whether features are missing until a series has a memory of what it had seen."""
+    return columns is not None and not MEMORY_KEYS.isdisjoint(columns.keys)
 
 
 def make_sinks(arguments: argparse.Namespace, state: Path | None) -> SinkGroup:
@@ -336,7 +354,7 @@ def warn_of_useless_patterns(arguments: argparse.Namespace) -> None:
     patterns = _make_suppression(arguments).patterns
     of_hosts = find_useless(patterns, GroupBy.HOST, arguments.local)  # the rules are about hosts
     for pattern, series in find_useless(patterns, arguments.group_by, arguments.local).items():
-        if pattern not in of_hosts and ALL_RULES not in arguments.no_rule:
+        if pattern not in of_hosts and find_rules_off(arguments) != set(RULE_NAMES):
             continue
         fields = {"file": f"{arguments.suppress}{_find_line(arguments.suppress, pattern)}", "pattern": pattern}
         hint = f"with --group-by {arguments.group_by} {series}"
@@ -361,9 +379,9 @@ def _find_line(path: Path, text: str) -> str:
 
 def _make_suppression(arguments: argparse.Namespace) -> Suppression:
     suppression = Suppression() if arguments.suppress is None else read_suppression(arguments.suppress)
-    if unknown := {rule.name for rule in suppression.muted_rules} - set(RULE_NAMES):
-        names = f"{', '.join(sorted(unknown))}; expected {', '.join(RULE_NAMES)}"
-        raise DataError(f"{arguments.suppress}: rule.name: no fixed rule is called {names}")
+    if (wrong := find_wrong_word(suppression.muted_rules)) is not None:
+        word, complaint = wrong
+        raise DataError(f"{arguments.suppress}{_find_line(arguments.suppress, word)}: {complaint}")
     if arguments.minimum_severity is None:
         return suppression
     return dataclasses.replace(suppression, minimum_severity=arguments.minimum_severity)

@@ -4,7 +4,7 @@ import pytest
 
 from mods_grpc.cli.main import main
 from mods_grpc.data.datapool_layout import JOIN_COLUMNS
-from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_USAGE
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_USAGE
 from mods_grpc.features.definitions import FEATURES
 from mods_grpc.features.presets import PRESETS
 from tests.support.ids.log_records import random_records, write_zeek_tsv
@@ -42,8 +42,13 @@ def test_all_columns_are_written_and_a_choice_has_the_same_values(logs, tmp_path
 
 
 def test_columns_that_do_not_exist_or_are_of_logs_that_are_not_read_are_refused(logs, tmp_path, capsys):
-    assert aggregate(logs, tmp_path / "pool", "--columns", "conn|out_x")[0] == EXIT_FAILED
-    assert "no feature conn|out_x" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        aggregate(logs, tmp_path / "pool", "--columns", "conn|out_failed", "conn|in_connection")
+    assert ended.value.code == EXIT_USAGE
+    assert capsys.readouterr().err.startswith(
+        "error: --columns: expected columns that `mods-grpc features` lists, such as conn|in_connections, conn|out_connections, "
+        "conn|internal_connections, found 'conn|in_connection'\n"
+    )
     assert aggregate(logs, tmp_path / "pool", "--preset", "outward", "--protocols", "sip")[0] == EXIT_USAGE
     assert "expected one of those of the columns, conn, dns, ssl" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -38,8 +38,8 @@ def prepare_data(source: SourceConfig, model: ModelConfig) -> TrainingData:
     """
     ranges = source.ranges()
     series = load_series(source, ranges.span)
-    if model.transform == "log1p" and bool((series.values < 0).any()):
-        raise DataError("transform log1p takes no values below 0; use --transform none for this data")
+    if model.transform == "log1p":
+        _refuse_negative_values(series)
     parts = split_series(series, ranges, model.rows, model.steps_ahead)
     samples = {name: make_samples(series, part, model.rows, model.steps_ahead) for name, part in parts.items()}
     for name in PARTS:
@@ -47,6 +47,15 @@ def prepare_data(source: SourceConfig, model: ModelConfig) -> TrainingData:
             advice = "lengthen it, shorten --sequence-len, or fill longer gaps with --interpolate-limit"
             raise DataError(f"the {name} range holds no window without missing values; {advice}")
     return TrainingData(series=series, parts=parts, samples=samples)
+
+
+def _refuse_negative_values(series: Series) -> None:
+    lowest = np.nanmin(series.values, axis=0, initial=0.0)
+    if negative := [f"{name} (down to {low:.6g})" for name, low in zip(series.names, lowest.tolist(), strict=True) if low < 0]:
+        raise DataError(
+            f"--transform log1p takes no values below 0, and there are some of {', '.join(negative)}; leave "
+            f"{'it' if len(negative) == 1 else 'them'} out of the features, or give --transform none, which is for all of them"
+        )
 
 
 def list_warnings(source: SourceConfig, data: TrainingData) -> list[str]:
@@ -59,7 +68,7 @@ def list_warnings(source: SourceConfig, data: TrainingData) -> list[str]:
     if calibration < MIN_CALIBRATION_SAMPLES:
         warnings.append(
             f"only {calibration} calibration windows: p-values can't fall below 1/{calibration + 1} and are coarse; "
-            f"{MIN_CALIBRATION_SAMPLES} or more are advised"
+            f"{MIN_CALIBRATION_SAMPLES} or more are advised, from which smaller ones are extrapolated"
         )
     if "test" not in data.samples:
         warnings.append("no test range: no metrics")

@@ -50,6 +50,13 @@ def find_useless(patterns: Iterable[str], group_by: GroupBy, local_networks: Seq
     return {pattern: f"{_EXAMPLES[group_by]}{_propose(pattern, group_by)}" for pattern in useless}
 
 
+def refuse_address_pattern(pattern: str) -> str | None:
+    """Return what is expected in place of a pattern that can never match an address; None if it may match one."""
+    if _may_match(pattern, GroupBy.HOST, ()):
+        return None
+    return f'addresses or networks such as "198.51.100.7" or "198.51.100.0/24"{_propose(pattern, GroupBy.HOST)}'
+
+
 def _matches_one(series: str, pattern: str) -> bool:
     if fnmatchcase(series, pattern):
         return True

@@ -73,6 +73,7 @@ class Expectation:
     Attributes:
         protocols: Protocols that are read.
         needed: Those that must have records.
+        needed_by: What needs them, to stand after "which", such as "--protocols names".
         local_networks: Local networks that were given.
         begin_ns, end_ns: The times of --from and --to, nanoseconds since 1970; None if not given.
         window_seconds, slide_seconds: Windows.
@@ -85,6 +86,7 @@ class Expectation:
 
     protocols: tuple[str, ...]
     needed: tuple[str, ...] = ()
+    needed_by: str = "this command needs"
     local_networks: tuple[str, ...] = ()
     begin_ns: int | None = None
     end_ns: int | None = None
@@ -287,10 +289,8 @@ def _missing(account: Account, expected: Expectation) -> Iterator[Doubt]:
         message = f"all lines of {', '.join(rejected)} are malformed ({reason}): see why, or what is computed from them is wrong"
         yield Doubt("missing", message, True)
     if absent:
-        asked = "the model needs" if expected.window_rows else "--protocols names"
-        message = (
-            f"no record of {', '.join(absent)}, which {asked}; does the sensor log that, and are its files among those given?"
-        )
+        what = f"no record of {', '.join(absent)}, which {expected.needed_by}"
+        message = f"{what}; does the sensor log that, and are its files among those given?"
         yield Doubt("missing", message, True)
 
 
@@ -355,7 +355,8 @@ def _unset(account: Account, expected: Expectation) -> Iterator[Doubt]:
     for unset in account.unset:
         columns = ", ".join(unset.columns[:MAX_NAMES]) + (", …" if len(unset.columns) > MAX_NAMES else "")
         if expected.window_rows:
-            message = f"{unset.description}, which the model's {columns} needs: have the sensor log it, or use another model"
+            verb = "needs" if len(unset.columns) == 1 else "need"
+            message = f"{unset.description}, which the model's {columns} {verb}: have the sensor log it, or use another model"
         else:
             message = f"{unset.description}: {columns} read as 0; leave them out of a model, or have the sensor log it"
         yield Doubt("unset", message, bool(expected.window_rows))

@@ -48,7 +48,7 @@ class LogFindings:
     def __init__(self, features: Sequence[WatchedFeature], window_seconds: float) -> None:
         self._logs = {feature.protocol: _Log() for feature in features}
         self._names = {
-            protocol: ", ".join(feature.name for feature in features if feature.protocol == protocol) for protocol in self._logs
+            protocol: [feature.name for feature in features if feature.protocol == protocol] for protocol in self._logs
         }
         # in training, each window had a record of these protocols
         self._steady = {feature.protocol for feature in features if feature.training_minimum > 0}
@@ -125,7 +125,7 @@ class LogFindings:
                 code=NoticeCode.FIELD_MISSING,
                 subject=unset.subject,
                 since_ns=self._unset_since[unset.subject],
-                message=f"{unset.description}; {', '.join(unset.columns)} is missing, so no series can be judged",
+                message=f"{unset.description}; {_say_missing(unset.columns)}",
                 hint="have the sensor log it, or use a model without it",
             )
         for name, loss in self._losses.items():
@@ -155,12 +155,12 @@ class LogFindings:
         return min(DAY_SECONDS, max(HOUR_SECONDS, GAPS * log.longest))
 
     def _missing(self, protocol: str, log: _Log, *, counts_as_zero: bool) -> Finding:
-        outcome = "counts as 0" if counts_as_zero else "is missing, so no series can be judged"
+        names = self._names[protocol]
         return Finding(
             code=NoticeCode.LOG_MISSING,
             subject=protocol,
             since_ns=log.since_ns,
-            message=f"no {protocol} record ever came; {self._names[protocol]} {outcome}",
+            message=f"no {protocol} record ever came; {_say_zero(names) if counts_as_zero else _say_missing(names)}",
             hint=f"see whether the sensor logs {protocol} and whether the watch reads that log, or use a model without it",
         )
 
@@ -169,7 +169,7 @@ class LogFindings:
             code=NoticeCode.LOG_SILENT,
             subject=protocol,
             since_ns=log.since_ns,
-            message=f"no {protocol} record came for {format_duration(log.silent)}; {self._names[protocol]} counts as 0",
+            message=f"no {protocol} record came for {format_duration(log.silent)}; {_say_zero(self._names[protocol])}",
             hint=f"see whether the sensor still sees and logs {protocol}",
         )
 
@@ -188,3 +188,11 @@ class LogFindings:
         self._losses = {name: _Loss(**loss) for name, loss in state["losses"].items()}
         self._unreadable_since = dict(state["unreadable"])
         self._unset_since = dict(state["unset"])
+
+
+def _say_zero(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'counts' if len(names) == 1 else 'count'} as 0"
+
+
+def _say_missing(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} missing, so no series can be judged"

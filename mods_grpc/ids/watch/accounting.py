@@ -103,6 +103,7 @@ def make_expectation(
     return Expectation(
         protocols=protocols,
         needed=protocols,
+        needed_by="the model needs",
         local_networks=tuple(local_networks),
         window_seconds=model.window_seconds,
         slide_seconds=model.slide_seconds,

@@ -33,7 +33,8 @@ MAX_REJECTION_REASONS = 100  # that are logged
 class WatchCounters:
     """Numbers so far: windows by status, anomalous windows, and alerts by phase of the episode and by severity.
 
-    `suppressed` are anomalous windows that raised no alert because the suppression mutes it.
+    `suppressed` are anomalous windows that raised no alert because the suppression mutes it. `first_judged_ns` and
+    `last_judged_ns` are the starts of the first and the last window that was judged, nanoseconds since 1970; 0 if there is none.
     """
 
     by_status: dict[str, int] = field(default_factory=dict)
@@ -41,6 +42,8 @@ class WatchCounters:
     suppressed: int = 0
     by_phase: dict[AlertPhase, int] = field(default_factory=lambda: dict.fromkeys(AlertPhase, 0))
     by_severity: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
+    first_judged_ns: int = 0
+    last_judged_ns: int = 0
 
     @property
     def windows(self) -> int:
@@ -160,7 +163,7 @@ class WatchPipeline:
             alerts = [alert for verdict in verdicts for alert in self._episodes.update(verdict)]
             for alert in alerts:
                 self._sink.write(alert)
-            self._count(verdicts, alerts)
+            self._count(self._pending[0].start_ns, verdicts, alerts)
             if self._observe is not None:
                 self._observe(verdicts, alerts)
             del self._pending[0]
@@ -241,7 +244,10 @@ class WatchPipeline:
         self._episodes.restore(state["episodes"])
         self._sink.recover(state["marks"])
 
-    def _count(self, verdicts: list[Verdict], alerts: list[Alert]) -> None:
+    def _count(self, start_ns: int, verdicts: list[Verdict], alerts: list[Alert]) -> None:
+        if any(verdict.status is VerdictStatus.SCORED for verdict in verdicts):
+            self.counters.first_judged_ns = self.counters.first_judged_ns or start_ns
+            self.counters.last_judged_ns = start_ns
         for verdict in verdicts:
             status = str(verdict.status)
             self.counters.by_status[status] = self.counters.by_status.get(status, 0) + 1

@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import groupby
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -33,6 +35,27 @@ def is_datapool(root: Path) -> bool:
         DataError: The path of a file has an impossible day.
     """
     return any(parse_path("/".join(path.parts[-5:])) is not None for path in root.glob("*/*/*/*/*.tsv"))
+
+
+def is_of_host(root: Path) -> bool:
+    """Return whether a datapool is in a folder of a series that is a host."""
+    try:
+        ip_address(unquote(root.resolve().name))
+    except ValueError:
+        return False
+    return True
+
+
+def find_series_folders(root: Path) -> list[Path]:
+    """Return the folders of series, each a datapool, if a folder holds nothing else; none of a folder of logs or of one datapool.
+
+    Raises:
+        DataError: The path of a file has an impossible day.
+    """
+    if not root.is_dir():
+        return []
+    folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    return folders if all(path.is_dir() and is_datapool(path) for path in folders) else []
 
 
 def find_datapool(root: Path, window_seconds: float, slide_seconds: float) -> Datapool | None:

@@ -38,6 +38,7 @@ BY_TRAFFIC: Mapping[str, frozenset[str]] = {
 BASES = {
     "is_unanswered": "failed",
     "is_long": "duration",
+    "port": "resp_p",
     "is_admin": "resp_p",
     "admin_host": "resp_p",
     "domain": "query",

@@ -70,6 +70,9 @@ def test_cef_is_read_with_count_threshold_and_evidence():
     assert (read["DeviceEventClassID"], read["Name"], read["src"]) == ("rule-start", "Scan of hosts", "10.1.2.3")
     assert (read["count"], read["threshold"], read["rule"]) == ("231", "25", "host-scan")
     assert pycef.parse(FORMATS["cef"].format(RULE_END))["Name"] == "Scan of hosts ended"
+    guessing = replace(RULE, what="guessing of SSH passwords from outside")
+    assert pycef.parse(FORMATS["cef"].format(guessing))["Name"] == "Guessing of SSH passwords from outside"
+    assert pycef.parse(FORMATS["cef"].format(replace(RULE, what="SSH to many hosts")))["Name"] == "SSH to many hosts"
 
 
 def test_every_format_names_who_did_it_as_the_source_and_to_whom_as_the_destination():

@@ -1,6 +1,7 @@
 """Blindness: each impairment is raised once, does not flap, clears by itself, and survives restarts."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -103,6 +104,20 @@ def test_a_protocol_without_a_record_in_a_shared_log_is_reported_as_counted_as_0
     assert scene.said == [("log_missing", "http", "raised")]
     (notice,) = scene.blindness.open_notices
     assert "no http record ever came; http_in counts as 0" in notice.message
+
+
+def test_several_features_of_a_log_are_missing_or_count_as_0_together():
+    pair = (CONN, replace(HTTP, name="http_in"), replace(HTTP, name="http_out"))
+    for options, outcome in (({}, "are missing, so no series can be judged"), ({"zero_logs": frozenset({"http"})}, "count as 0")):
+        scene = Scene(*pair)
+        scene.pass_time(2 * HOUR, conn=10, **options)
+        (notice,) = scene.blindness.open_notices
+        assert notice.message == f"no http record ever came; http_in, http_out {outcome}"
+    scene = Scene(*pair)
+    scene.tick(http=1)
+    scene.pass_time(DAY, step=5 * MINUTE, conn=10)
+    (notice,) = scene.blindness.open_notices
+    assert notice.message.endswith("; http_in, http_out count as 0")
 
 
 def test_an_empty_log_that_is_there_is_not_missing():

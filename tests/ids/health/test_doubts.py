@@ -163,7 +163,7 @@ def test_a_good_day_raises_no_doubt():
             account(unset=(UNSET,), judged=120),
             expect(window_rows=12),
             "unset",
-            "of Zeek, which Suricata does not log, which the model's ssh|in_failed, ssh|out_failed needs: have the sensor log it",
+            "of Zeek, which Suricata does not log, which the model's ssh|in_failed, ssh|out_failed need: have the sensor log it",
         ),
         (account(added=600, late=400), EXPECTED, "late", "40 % of the records came over 5m after newer ones"),
         (
@@ -192,9 +192,15 @@ def test_a_good_day_raises_no_doubt():
         ),
         (
             account(records_by_protocol={"conn": 1_000}),
-            expect(needed=("conn", "dns"), window_rows=12),
+            expect(needed=("conn", "dns"), needed_by="the model needs", window_rows=12),
             "missing",
             "no record of dns, which the model needs; does the sensor log that",
+        ),
+        (
+            account(records_by_protocol={"conn": 1_000}),
+            expect(needed=("conn", "dns")),
+            "missing",
+            "no record of dns, which this command needs; does the sensor log that",
         ),
         (
             account(

@@ -84,11 +84,41 @@ def test_a_rule_is_switched_off_or_given_another_threshold(logs, server, tmp_pat
     assert replay(logs, server, tmp_path / "alerts.jsonl", *options) == []
 
 
+def test_all_rules_but_one_are_switched_off(logs, server, tmp_path):
+    alone = replay(logs, server, tmp_path / "alone.jsonl", "--no-rule", "all", "--rule", "port-scan=1")
+    assert {alert["rule"] for alert in alone} == {"port-scan"}
+    raised = replay(logs, server, tmp_path / "alerts.jsonl", "--no-rule", "all", "--rule", "host-scan=25")
+    assert [alert["host"] for alert in raised] == list(HOSTS)
+
+
 def test_a_name_that_is_no_rule_is_refused(logs, server, capsys):
     for words in (["--no-rule", "scan"], ["--rule", "scan=3"], ["--rule", "host-scan=0"], ["--rule", "host-scan"]):
         with pytest.raises(SystemExit):
             main(["replay", str(logs), "--server", server, *words])
     assert ", ".join(RULE_NAMES) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["replay", "/nowhere"], ["watch", "--zeek", "/nowhere"]])
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (
+            ["--rule", "bytes-out=5", "--no-rule", "bytes-out"],
+            "--rule bytes-out=5: expected a rule that runs, found --no-rule bytes-out; leave one of them out",
+        ),
+        (
+            ["--no-rule", "all", "--no-rule", "bytes-out", "--rule", "bytes-out=5"],
+            "--rule bytes-out=5: expected a rule that runs, found --no-rule bytes-out; leave one of them out",
+        ),
+        (
+            ["--rule", "bytes-out=5", "--rule", "bytes-out=6"],
+            "--rule: expected one threshold of bytes-out, found 5 and 6",
+        ),
+    ],
+)
+def test_flags_about_rules_that_contradict_each_other_are_refused(capsys, command, options, complaint):
+    assert main([*command, *options]) == 2
+    assert capsys.readouterr().err == f"error: {complaint}\n"
 
 
 def test_a_suppressed_host_raises_none_and_its_pattern_is_not_called_useless(logs, server, tmp_path, caplog):
@@ -127,6 +157,13 @@ def test_a_rule_of_suppression_that_does_not_exist_is_refused(logs, server, tmp_
     rules.write_text('[[rule]]\nname = "scan"\n')
     assert main(["replay", str(logs), "--server", server, *OPTIONS, "--suppress", str(rules)]) == 1
     assert "no fixed rule is called scan; expected host-scan" in capsys.readouterr().err
+
+
+def test_a_group_that_a_muted_rule_can_not_have_is_refused(logs, server, tmp_path, capsys):
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rule]]\nname = "dns-nxdomain"\ngroups = ["example.com"]\n')
+    assert main(["replay", str(logs), "--server", server, *OPTIONS, "--suppress", str(rules)]) == 1
+    assert f"error: {rules}:3: rule.groups: dns-nxdomain has no groups; leave them out" in capsys.readouterr().err
 
 
 def test_a_dry_run_prints_them_as_lines(logs, server, capsys):

@@ -49,3 +49,15 @@ def test_live_nothing_is_said_of_warming_up_while_a_model_learns_what_is_new(col
         gap.add_verdicts([verdict])
         gap.observe((hour + 1) * HOUR_NS, 3_600.0)
         assert bool(list(gap.find(is_connected=True))) is (hour >= hours)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_wrong"), [("10.1.2.3", False), ("2001%3Adb8%3A%3A1", False), ("pool", True), ("10.1.2.0%2F24", True)]
+)
+def test_a_datapool_of_a_host_is_one_whatever_the_grouping_of_logs(tmp_path, caplog, name, is_wrong):
+    preset = next(preset for preset in PRESETS.values() if preset.is_by_host)
+    with caplog.at_level(logging.WARNING):
+        for group_by in (GroupBy.SITE, GroupBy.HOST):
+            make_columns(flags(group_by), model_of(*preset.keys), tmp_path / name)
+    assert [record.message for record in caplog.records] == ["series_not_hosts"] * 2 * is_wrong
+    assert all("replay the folder of a host that aggregate wrote with --group-by host" in each.hint for each in caplog.records)

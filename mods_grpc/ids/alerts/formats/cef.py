@@ -52,7 +52,7 @@ def format_cef_rule_alert(alert: RuleAlert) -> str:
         ("cs5", format_rule_evidence(alert)),
         ("cs5Label", "evidence"),
     ]
-    return _format_line(alert, f"{alert.what.capitalize()}{ended}", extension)
+    return _format_line(alert, f"{alert.what[:1].upper()}{alert.what[1:]}{ended}", extension)
 
 
 def format_cef_notice(notice: Notice) -> str:
