@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from mods_grpc.cli.arguments import add_command, add_networks, parse_moment, span
+from mods_grpc.cli.arguments import add_command, add_networks, add_recorded_logs, parse_moment, span
 from mods_grpc.command_line import name_of, parse_path, parse_text, refusal
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.data.datapool_writer import DatapoolWriter
@@ -36,13 +36,7 @@ from mods_grpc.ids.windows.unset_fields import MIN_DOUBTED_RECORDS
 def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `aggregate` command."""
     parser = add_command(commands, "aggregate", "aggregate recorded logs into tables for training")
-    parser.add_argument(
-        "logs",
-        nargs="+",
-        type=parse_path,
-        metavar="LOGS",
-        help="log files, or folders that are searched for them; plain or compressed; - reads standard input",
-    )
+    add_recorded_logs(parser)
     parser.add_argument("--output", type=parse_path, required=True, metavar="DIR", help="new folder for the tables")
     parser.add_argument(
         "--window", type=span(whole=True), default=3_600.0, metavar="SPAN", help="length of a window (default 1h)"

@@ -280,6 +280,17 @@ def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "ar
     return group
 
 
+def add_recorded_logs(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of recorded logs."""
+    parser.add_argument(
+        "logs",
+        nargs="+",
+        type=parse_path,
+        metavar="LOGS",
+        help="log files, or folders that are searched for them; plain or compressed; - reads standard input",
+    )
+
+
 def add_networks(group: "argparse._ActionsContainer") -> None:
     """Add the flag of local networks."""
     group.add_argument(

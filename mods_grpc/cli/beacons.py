@@ -11,9 +11,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from mods_grpc.cli.arguments import add_command, add_networks, span
+from mods_grpc.cli.arguments import add_command, add_networks, add_recorded_logs, span
 from mods_grpc.cli.output import make_console, write_json
-from mods_grpc.command_line import number, parse_path, whole_number
+from mods_grpc.command_line import number, whole_number
 from mods_grpc.errors import NoLogsError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.ids.beacons.contacts import Contacts
@@ -51,13 +51,7 @@ _DAY_SECONDS = 86_400
 def add_beacons_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the `beacons` command."""
     parser = add_command(commands, "beacons", "rank how regularly own hosts contact young, rare destinations")
-    parser.add_argument(
-        "logs",
-        nargs="+",
-        type=parse_path,
-        metavar="LOGS",
-        help="log files, or folders that are searched for them; plain or compressed; - reads standard input",
-    )
+    add_recorded_logs(parser)
     add_networks(parser)
     parser.add_argument(
         "--min-connections",
