@@ -100,7 +100,7 @@ def format_rule_headline(alert: RuleAlert) -> str:
     if alert.phase is AlertPhase.END:
         return f"{alert.host}: {alert.what} since {format_time(alert.episode_start)} is over, at its peak {count}"
     span = _format_span(alert.window_seconds)
-    return f"{alert.host}: {alert.what}, {count} in {span}, threshold {alert.threshold:,} ({alert.source})"
+    return f"{alert.host}: {alert.what}, {count} within {span}, threshold {alert.threshold:,} ({alert.source})"
 
 
 def format_rule_evidence(alert: RuleAlert) -> str:

@@ -20,7 +20,7 @@ from tests.support.alerts.sample_alerts import ALERT, RULE, RULE_END
 BREAK_IN = replace(RULE, rule="ssh-break-in", source_ip="203.0.113.7", destination_ip="10.1.2.3", destination_port=22)
 
 HEADLINE = (
-    "10.1.2.3: scan of hosts, 231 hosts that did not answer on port 445 in 5 min, threshold 25 "
+    "10.1.2.3: scan of hosts, 231 hosts that did not answer on port 445 within 5 min, threshold 25 "
     "(Zeek 6.0, policy/misc/scan.zeek, addr_scan_threshold)"
 )
 
