@@ -371,10 +371,11 @@ def tell_of_past_work(arguments: argparse.Namespace) -> None:
 
 
 def _find_line(path: Path, text: str) -> str:
-    """Return the number of the first line with a quoted text as `:NUMBER`; empty if it is written in another way."""
+    """Return the number of the line with a quoted text as `:NUMBER`; empty if several lines have it, or none has it so."""
     quoted = (f'"{text}"', f"'{text}'")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((f":{number}" for number, line in enumerate(lines, 1) if any(each in line for each in quoted)), "")
+    numbers = [number for number, line in enumerate(lines, 1) if any(each in line for each in quoted)]
+    return f":{numbers[0]}" if len(numbers) == 1 else ""
 
 
 def _make_suppression(arguments: argparse.Namespace) -> Suppression:

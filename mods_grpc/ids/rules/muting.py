@@ -53,8 +53,8 @@ def _refuse_domain(pattern: str) -> str | None:
     """Names are counted for the domain that someone registered, in lower case: never for `www.example.com` or `*.example.com`."""
     if pattern != pattern.lower() and _WILDCARDS.search(pattern):
         return "a pattern in lower case"
-    star, _, rest = pattern.partition("*.")
-    is_below = not star and not _WILDCARDS.search(rest)
+    first, dot, rest = pattern.partition(".")
+    is_below = bool(dot and _WILDCARDS.search(first)) and not _WILDCARDS.search(rest)
     if (_WILDCARDS.search(pattern) and not is_below) or importlib.util.find_spec("publicsuffixlist") is None:
         return None  # without the list no rule of domains runs
     if is_below and (not rest.isascii() or "xn--" in rest or _has_suffix_below(rest)):

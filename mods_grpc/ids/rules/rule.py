@@ -187,7 +187,7 @@ def _observe_bytes_out(record: Record) -> Iterable[Observation]:
     size, duration = record.orig_bytes or 0, record.duration or 0
     if duration > _HOUR_NS:
         size = size * _HOUR_NS // duration
-    port = "icmp" if record.port is None else str(record.port)
+    port = (record.proto or "unknown") if record.port is None else str(record.port)
     return (Observation(record.orig_h, record.resp_h, port, size),) if size >= _MIN_BYTES else ()
 
 

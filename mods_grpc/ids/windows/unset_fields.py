@@ -26,7 +26,7 @@ MIN_QUIET_SECONDS = 86_400  # the same in lines of JSON of a field that there is
 
 # attributes that not every record has, because traffic gives no value: no answer came, or the client named nothing
 BY_TRAFFIC: Mapping[str, frozenset[str]] = {
-    "conn": frozenset({"duration", "orig_bytes", "resp_bytes"}),
+    "conn": frozenset({"duration", "orig_bytes", "resp_bytes", "resp_p"}),  # ICMP has no port
     "dns": frozenset({"nxdomain", "AA", "TC", "RD", "RA", "rejected"}),
     "http": frozenset({"host", "status", "user_agent"}),
     "ssl": frozenset({"server_name", "self_signed"}),

@@ -39,6 +39,8 @@ def test_patterns_that_can_match_a_group_are_taken(name, patterns):
         ("bytes-out", "198.51.100.0-198.51.100.9", "write the range as 198.51.100.0/29 and 198.51.100.8/31"),
         ("dns-subdomains", "www.mcafee.com", 'counts by registered domain; expected domains such as "mcafee.com"'),
         ("dns-subdomains", "*.mcafee.com", 'expected domains such as "mcafee.com"'),
+        ("dns-subdomains", "mc*.mcafee.com", 'expected domains such as "mcafee.com"'),
+        ("dns-subdomains", "?.mcafee.com", 'expected domains such as "mcafee.com"'),
         ("dns-subdomains", "McAfee.com", 'expected domains such as "mcafee.com"'),
         ("dns-subdomains", "Mc*", "expected a pattern in lower case"),
         ("dns-subdomains", "co.uk", 'expected domains such as "example.com"'),

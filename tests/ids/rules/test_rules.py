@@ -161,12 +161,16 @@ def test_a_long_connection_counts_what_it_sent_in_an_hour_of_it():
     assert alert.count == 10**9
 
 
-@pytest.mark.parametrize(("kind", "number"), [(8, 1), (3, 0)])
-def test_of_icmp_what_a_request_sends_counts_and_no_code_is_a_port(kind, number):
-    ping = conn(0, port=3, proto="icmp", orig_bytes=10**9)
-    ping.orig_p = kind
-    alerts = run([ping], only=["bytes-out"])
-    assert [(alert.count, alert.destination_ip, alert.destination_port) for alert in alerts] == [(10**9, SERVER, None)] * number
+@pytest.mark.parametrize(
+    ("proto", "kind", "port", "examples"),
+    [("icmp", 8, 3, ["icmp"]), ("icmp", 3, 3, []), ("gre", 0, None, ["gre"]), ("tcp", 40_000, 3, ["3"])],
+)
+def test_of_icmp_what_a_request_sends_counts_and_no_code_is_a_port(proto, kind, port, examples):
+    record = conn(0, port=port, proto=proto, orig_bytes=10**9)
+    record.orig_p = kind
+    alerts = run([record], only=["bytes-out"])
+    assert [example for alert in alerts for example in alert.examples] == examples
+    assert [alert.destination_port for alert in alerts] == [3 if proto == "tcp" else None] * len(examples)
 
 
 @pytest.mark.parametrize(

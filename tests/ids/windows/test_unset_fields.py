@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from mods_grpc.features import ALL_FEATURES, Definition
-from mods_grpc.features.records import RECORD_TYPES, Http, Ssh, Ssl
+from mods_grpc.features.records import RECORD_TYPES, Conn, Http, Ssh, Ssl
 from mods_grpc.ids.bulk.aggregate import BulkAggregator
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.windows.recent_values import MIN_RECORDS as MIN_RECENT
@@ -32,6 +32,16 @@ def test_a_field_that_no_record_has_is_unset_until_one_has_it():
     assert fields.list_unset(3, without=SSH_FAILED.columns) == ()
     fields.note(Ssh(**ENDS, failed=False))
     assert fields.list_unset(0) == (UnsetField(protocol="ssl", attribute="failed", records=0, columns=("ssl|in_failed",)),)
+
+
+def test_hours_of_pings_which_have_no_port_do_not_unset_the_columns_of_ports():
+    unset = follow("conn|internal_distinct_admin_hosts")
+    second = 1_000_000_000
+    for number in range(100):
+        unset.note(Conn(ts=number * second, orig_h="10.0.0.1", resp_h="10.0.0.2", proto="tcp", resp_p=22))
+    for number in range(1_200):
+        unset.note(Conn(ts=(100 + 10 * number) * second, orig_h="10.0.0.1", resp_h="10.0.0.2", proto="icmp", orig_p=8))
+    assert unset.list_unset(100) == ()
 
 
 def test_a_column_of_two_fields_needs_both_and_a_derived_one_what_it_is_derived_from():
