@@ -270,6 +270,19 @@ def test_a_rule_of_suppression_that_can_never_match_is_named_with_its_line(
     assert "write the range as 10.0.0.0/29 and 10.0.0.8/31" in record.__dict__["hint"]
 
 
+@pytest.mark.parametrize(
+    ("earlier", "place"), [("", "rules.toml:3"), ('# not "smtp"\n', "rules.toml")], ids=["one line", "named on two lines"]
+)
+def test_a_group_of_a_muted_rule_that_can_never_match_is_refused_with_its_line_if_that_is_certain(
+    ask: Ask, tmp_path: Path, earlier: str, place: str
+) -> None:
+    logs = write_logs(tmp_path / "logs")
+    text = f'{earlier}[[rule]]\nname = "host-scan"\ngroups = ["smtp"]\n'
+    write_file(tmp_path / "rules.toml", text.encode())
+    result = ask("replay", logs, *LOCAL, "--suppress", "rules.toml", "--dry-run")
+    require(result, EXIT_FAILED, f"error: {place}: rule.groups: host-scan counts by port; expected ports, each by itself")
+
+
 def test_a_port_for_metrics_that_is_in_use_or_of_another_machine(ask: Ask, tmp_path: Path) -> None:
     write_logs(tmp_path / "logs")
     with socket.create_server(("127.0.0.1", 0)) as other:
