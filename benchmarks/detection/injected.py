@@ -64,7 +64,7 @@ class ShippedModel:
             holdoff_rows=self.manifest.calibration.holdoff_rows,
             adapt=adapt,
         )
-        level = significance_from_budget(budget, slide, self.detector.calibration.extremal_index)
+        level = significance_from_budget(budget, slide, self.detector.calibration)
         anomalous, started, scored = (np.zeros((series, rows), np.bool_) for _ in range(3))
         for row in range(rows):
             at = np.flatnonzero(~np.isnan(values[:, row]).all(axis=1))

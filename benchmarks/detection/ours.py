@@ -125,7 +125,7 @@ def replay(prepared, detector, budget, own_scales=False):
         prepared["times"][rows],
         prepared["values"][rows],
         reported=np.ones(len(rows), np.bool_),
-        significance=significance_from_budget(budget, prepared["slide_seconds"], detector.calibration.extremal_index),
+        significance=significance_from_budget(budget, prepared["slide_seconds"], detector.calibration),
         impute_rows=6,
     )
     test_rows = np.searchsorted(rows, prepared["test"])

@@ -37,7 +37,7 @@ def score_events(repository, simulation, adapt):
     monitor = Monitor(
         detector, open_model(artifact), table, slide_seconds=manifest.slide_seconds, holdoff_rows=holdoff, adapt=adapt
     )
-    level = significance_from_budget(BUDGET, manifest.slide_seconds, detector.calibration.extremal_index)
+    level = significance_from_budget(BUDGET, manifest.slide_seconds, detector.calibration)
     rows = np.flatnonzero(simulation.times >= EVENTS.start - np.timedelta64(7, "D"))
     verdicts = np.empty((len(rows), 3))
     for i, row in enumerate(rows):

@@ -1,7 +1,12 @@
 """The calibration in a manifest: what the detector needs to turn observations and forecasts into p-values."""
 
-from collections.abc import Iterator
+from array import array
+from base64 import b64decode
+from bisect import bisect
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import exp, log
+from sys import byteorder
 
 DAY_PARTS = 24  # equal parts of the day, from midnight by the clock of the data
 
@@ -69,6 +74,37 @@ class PatternReference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NearestReference:
+    """Windows of `rows` rows of the training range.
+
+    Values are scaled by `centre` and `scale`, above 0, of their feature, and clipped. `windows` is base64 of half-precision
+    numbers, little-endian, `(count, rows, features)`. `weight`, above 0, is how often the evidence counts in the sum over
+    members.
+    """
+
+    rows: int
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    windows: str
+    weight: float
+
+    def faults(self, features: int, rows: int) -> Iterator[str]:
+        """Yield what is invalid for a model with windows of `rows` rows."""
+        fits = 1 <= self.rows <= rows + 1 and len(self.centre) == len(self.scale) == features
+        if not (fits and min(self.scale) > 0 and self.weight > 0):
+            yield "the nearest windows do not match the features and rows"
+            return
+        try:
+            numbers = array("H", b64decode(self.windows, validate=True))
+        except ValueError:  # no base64, or half a number
+            numbers = array("H")
+        if byteorder == "big":
+            numbers.byteswap()
+        if not numbers or len(numbers) % (self.rows * features) or any(bits & 0x7C00 == 0x7C00 for bits in numbers):
+            yield "the nearest windows are not (count, rows, features) finite numbers"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DayScale:
     """The scale of residuals by time of day.
 
@@ -107,7 +143,7 @@ class Calibration:
     """The calibration of a model; `detection.scores.detector` says how it is used.
 
     The members of the evidence are the residuals at each of `horizons`, the first together with the CUSUM, then the level, then
-    the two scores of the pattern.
+    the two scores of the pattern, then the nearest windows.
 
     Attributes:
         samples: Rows of the calibration range that were scored.
@@ -118,12 +154,16 @@ class Calibration:
         pattern: Principal components, or None. pattern_curves: Curves of its two scores; empty without it.
         member_curves: Curves of the members that are sums over features: horizons, then level.
         fused: Curve of the sum over all members.
-        extremal_index: Episodes per anomalous row of the calibration range, above 0, at most 1.
+        extremal_index: Episodes per anomalous row of the calibration range, above 0, at most 1, at the strictest level that had
+            enough of them.
         holdoff_rows: Rows without an anomaly that end an episode.
         day_scales: `[index in horizons][feature]`, None where the scale is the same all day; empty if it always is.
         interval: The interval, if the model's quantiles are the evidence; None if its forecast is.
         revision_curves: Curves of the sizes of revisions, `[CUSUM rows - 1][feature]`, the latest first. course_curves: Curves of
             the CUSUM, by feature. Both are empty without a CUSUM.
+        episode_rates: Levels of p and the episodes per row of the calibration range at each, both ascending, the strictest as
+            `extremal_index`; empty where the extremal index is that of every level.
+        nearest: Windows that the last rows are compared with, or None. nearest_curves: The curve of the distance; empty without.
         soft_threshold: -log10 p below which a feature hardly counts in the sum over features; 0 if all of it counts.
     """
 
@@ -144,11 +184,28 @@ class Calibration:
     revision_curves: tuple[tuple[ScoreCurve, ...], ...] = ()
     course_curves: tuple[ScoreCurve, ...] = ()
     soft_threshold: float = 0.0
+    episode_rates: tuple[tuple[float, float], ...] = ()
+    nearest: NearestReference | None = None
+    nearest_curves: tuple[ScoreCurve, ...] = ()
 
     @property
     def outputs_per_feature(self) -> int:
         """Outputs of the model per feature: the forecast, and with an interval its lower and upper ends."""
         return 3 if self.interval else 1
+
+    def level_of(self, episodes: float) -> float:
+        """Return the level of p at which there are so many episodes per row."""
+        levels, rates = self._levels_and_rates()
+        return _interpolate(episodes, rates, levels)
+
+    def episodes_at(self, level: float) -> float:
+        """Return the episodes per row at a level of p."""
+        levels, rates = self._levels_and_rates()
+        return min(_interpolate(level, levels, rates), level)
+
+    def _levels_and_rates(self) -> tuple[list[float], list[float]]:
+        pairs = self.episode_rates or ((1.0, self.extremal_index),)
+        return [level for level, _ in pairs], [rate for _, rate in pairs]
 
     def scoring_curves(self, index: int) -> tuple[ScoreCurve, ...]:
         """Return the curves that score the residuals of `horizons[index]`, one per feature."""
@@ -166,7 +223,7 @@ class Calibration:
         by_step = tuple(curve for row in self.curves for curve in row)
         by_day = tuple(scale.curve for row in self.day_scales for scale in row if scale)
         revisions = tuple(curve for row in self.revision_curves for curve in row)
-        members = (*self.member_curves, *self.pattern_curves, *self.level_curves, *self.course_curves)
+        members = (*self.member_curves, *self.pattern_curves, *self.nearest_curves, *self.level_curves, *self.course_curves)
         return (self.fused, *members, *revisions, *by_step, *by_day)
 
     def faults(self, horizon: int, features: int, rows: int) -> Iterator[str]:
@@ -181,6 +238,10 @@ class Calibration:
             yield from self.interval.faults()
         if not 0 < self.extremal_index <= 1:
             yield "extremal_index is not above 0 and at most 1"
+        if any(len(pair) != 2 or not 0 < pair[1] <= pair[0] < 1 for pair in self.episode_rates) or any(
+            list(column) != sorted({*column}) for column in zip(*self.episode_rates, strict=False)
+        ):
+            yield "episode_rates are not ascending pairs of a level and the episodes per row at it"
         steps = self.horizons
         if not steps or steps[0] != 1 or sorted({*steps}) != [*steps] or steps[-1] > horizon:
             yield "calibration horizons do not ascend from 1 to at most horizon"
@@ -197,6 +258,8 @@ class Calibration:
             yield "revision_curves need course_curves, and a model with more forecast steps than they have rows"
         if len(self.member_curves) != len(steps) + 1 or len(self.pattern_curves) != (2 if self.pattern else 0):
             yield "the members of the calibration do not have one curve each"
+        if len(self.nearest_curves) != (1 if self.nearest else 0):
+            yield "the members of the calibration do not have one curve each"
         if self.soft_threshold < 0:
             yield "soft_threshold is below 0"
         if (pattern := self.pattern) is not None:
@@ -207,5 +270,17 @@ class Calibration:
                 yield "the pattern is not (components, rows * features)"
             if any(number <= 0 for number in (*pattern.scale, *pattern.deviations)):
                 yield "a scale or deviation of the pattern is not positive"
+        if self.nearest:
+            yield from self.nearest.faults(features, rows)
         for curve in self.all_curves():
             yield from curve.faults()
+
+
+def _interpolate(at: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Interpolate between the logarithms of positive numbers, in proportion beyond the ends."""
+    end = bisect(xs, at)
+    if not 0 < end < len(xs):
+        nearest = 0 if end == 0 else -1
+        return at * ys[nearest] / xs[nearest]
+    part = log(at / xs[end - 1]) / log(xs[end] / xs[end - 1])
+    return ys[end - 1] * exp(part * log(ys[end] / ys[end - 1]))

@@ -2,11 +2,13 @@
 
 from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.detection.calibration.calibrate import calibrate
+from mods_grpc.detection.calibration.reach import BudgetReach
 from mods_grpc.detection.decision.alarms import Alarm
+from mods_grpc.detection.decision.budget import significance_from_budget
 from mods_grpc.detection.decision.reason import describe
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
-from mods_grpc.detection.scores.detector import Detector, significance_from_budget
+from mods_grpc.detection.scores.detector import Detector
 from mods_grpc.detection.scores.expectation import append_interval
 from mods_grpc.detection.scores.scoring_batch import Explanation
 from mods_grpc.detection.state.forecast_buffer import Forecaster
@@ -16,6 +18,7 @@ from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 __all__ = [
     "NO_TIME",
     "Alarm",
+    "BudgetReach",
     "Detector",
     "Explanation",
     "Forecaster",

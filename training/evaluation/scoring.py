@@ -143,7 +143,7 @@ def replay_detector(
         holdoff_rows=manifest.calibration.holdoff_rows,
         adapt=True,
     )
-    level = significance_from_budget(false_alarms_per_day, manifest.slide_seconds, manifest.calibration.extremal_index)
+    level = significance_from_budget(false_alarms_per_day, manifest.slide_seconds, manifest.calibration)
     p_values: list[Floats] = []
     episodes: list[ReplayedEpisode] = []
     for cut in part:

@@ -14,11 +14,12 @@ from mods_grpc.artifact.calibration import Calibration, ScoreCurve
 from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.detection.calibration.forecast_paths import SeriesRecord, learn_residuals
 from mods_grpc.detection.engine.monitor import Monitor
-from mods_grpc.detection.scores.conformal import make_curve
+from mods_grpc.detection.scores.conformal import make_cautious_curve, make_curve
 from mods_grpc.detection.scores.detector import Detector, SeriesScale
 from mods_grpc.detection.scores.evidence import temper
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.scores.level import LevelScore, fit_level
+from mods_grpc.detection.scores.nearest import WINDOW_ROWS, NearestScore, fit_nearest
 from mods_grpc.detection.scores.pattern import PcaScore, fit_pca, pattern_rows
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult
@@ -74,7 +75,9 @@ def calibrate(
     training_values = space.forward(values[training])
     level = fit_level(training_values)
     pattern = fit_pca(_complete_patterns(training_values, pattern_rows(len(kinds), rows)))
-    batch = _replay(record, calibration, ResidualRecorder(expectation, buffer, pattern.rows if pattern else 1))
+    nearest = fit_nearest(_complete_patterns(training_values, min(WINDOW_ROWS, rows + 1)))
+    longest = max(member.rows if member else 1 for member in (pattern, nearest))
+    batch = _replay(record, calibration, ResidualRecorder(expectation, buffer, longest))
     distances = np.abs(LevelScore(level).scores(space.forward(batch.observed)))
     draft = Calibration(
         samples=len(batch.times),
@@ -94,10 +97,14 @@ def calibrate(
         revision_curves=((_PLACEHOLDER,) * len(kinds),) * (cusum_rows - 1),
         course_curves=(_PLACEHOLDER,) * len(kinds),
         soft_threshold=SOFT_THRESHOLD,
+        nearest=nearest,
     )
+    patterns = space.forward_single(batch.patterns)
     if pattern:
-        pattern_scores = PcaScore(pattern).scores(space.forward_single(batch.patterns))
+        pattern_scores = PcaScore(pattern).scores(patterns[:, -pattern.rows :])
         draft = replace(draft, pattern_curves=tuple(map(make_curve, pattern_scores.T)))
+    if nearest:
+        draft = replace(draft, nearest_curves=(make_curve(NearestScore(nearest).scores(patterns)),))
     return _calibrate_fusion(_calibrate_cusum(draft, space, batch), space, batch)
 
 
@@ -117,8 +124,11 @@ class ResidualRecorder:
         self.expectation = expectation
         self.forecast_buffer = forecast_buffer
         self.pattern_rows = pattern_rows
-        self.extremal_index = 1.0
         self.batches: list[ScoringBatch] = []
+
+    def extremal_index_at(self, _: float, /) -> float:
+        """Return 1: nothing is anomalous."""
+        return 1.0
 
     def score(self, batch: ScoringBatch, _: SeriesScale | None = None, /) -> ScoringResult:
         """Record a batch."""
@@ -178,26 +188,31 @@ def _calibrate_fusion(draft: Calibration, space: ResidualSpace, batch: ScoringBa
     second = Detector(replace(draft, member_curves=tuple(map(make_curve, sums.T))), space, (no_range, no_range))
     members, patterns = second.member_evidence(neg_log10_p, second.pattern_scores(batch))
     evidence = (members.sum(axis=1) + patterns.sum(axis=1))[present]
+    rates = measure_episode_rates(evidence, draft.holdoff_rows)
     return replace(
         draft,
         member_curves=tuple(map(make_curve, sums.T)),
-        fused=make_curve(evidence),
-        extremal_index=extremal_index(evidence, draft.holdoff_rows),
+        fused=make_cautious_curve(evidence, draft.holdoff_rows),
+        extremal_index=rates[0][1] / rates[0][0] if rates else 1.0,
+        episode_rates=rates,
     )
 
 
-def extremal_index(evidence: Floats, holdoff_rows: int) -> float:
-    """Return the episodes per anomalous row (runs estimator: Smith & Weissman 1994).
-
-    Estimated at the highest of a few levels that has MIN_EPISODES episodes; 1 if none has.
+def measure_episode_rates(evidence: Floats, holdoff_rows: int) -> tuple[tuple[float, float], ...]:
+    """Return levels of p and the episodes per row at each, both ascending (runs estimator: Smith & Weissman 1994).
 
     Args:
         evidence: `(n,)` in order of time.
         holdoff_rows: Rows without an anomaly that end an episode.
+
+    Returns:
+        Those of EPISODE_SHARES that have MIN_EPISODES episodes, and more than the stricter ones.
     """
+    rates: list[tuple[float, float]] = []
     for share in EPISODE_SHARES:
         rows = np.flatnonzero(evidence >= np.quantile(evidence, 1 - share))
         episodes = 1 + int((np.diff(rows) > holdoff_rows).sum())
-        if episodes >= MIN_EPISODES and rows.size < 2 * share * evidence.size + 1:
-            return episodes / rows.size
-    return 1.0
+        is_new = not rates or (rows.size > rates[-1][0] * evidence.size and episodes > rates[-1][1] * evidence.size)
+        if episodes >= MIN_EPISODES and rows.size < 2 * share * evidence.size + 1 and is_new:
+            rates.append((rows.size / evidence.size, episodes / evidence.size))
+    return tuple(rates)

@@ -22,7 +22,9 @@ class Scorer(Protocol):
     expectation: Expectation
     forecast_buffer: ForecastBuffer
     pattern_rows: int
-    extremal_index: float
+
+    def extremal_index_at(self, level: float, /) -> float:
+        """Return the episodes per row that reaches a significance level."""
 
     def score(self, batch: ScoringBatch, series_scale: SeriesScale | None, /) -> ScoringResult:
         """Score rows; `series_scale`, if given, applies the own scales of their series to the residual scores."""

@@ -285,11 +285,12 @@ class Monitor:
         return self._last_rule
 
     def _make_rule(self, significance: float) -> AlarmRule:
+        extremal_index = self._detector.extremal_index_at(significance)
         return AlarmRule(
             significance=significance,
-            extremal_index=self._detector.extremal_index,
+            extremal_index=extremal_index,
             holdoff=self._holdoff,
-            adaptation=Adaptation(significance * self._detector.extremal_index) if self._adapt else None,
+            adaptation=Adaptation(significance * extremal_index) if self._adapt else None,
         )
 
 

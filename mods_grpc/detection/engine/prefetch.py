@@ -51,7 +51,7 @@ class NextRowContext:
         bounded: `(cusum rows, features)`; from the second row on the bounded evidence of the revisions, signed. The first is
             that of the row itself.
         pattern: `(pattern rows, features)` raw values; the last row is filled in by the scorer.
-        scaled: All but the last row of the pattern as `SinglePcaScore` takes them.
+        scaled: All but the last row of the pattern as `SinglePcaScore` takes them. nearest: As `SingleNearestScore` does.
     """
 
     version: bytes
@@ -63,6 +63,7 @@ class NextRowContext:
     bounded: Floats
     pattern: Singles
     scaled: Singles
+    nearest: Singles
 
     @property
     def nbytes(self) -> int:
@@ -96,6 +97,7 @@ class NextRowBuilder:
         self._forecasts_of_row = np.empty((detector.cusum.rows if detector.cusum else 1, features))
         self._pattern_logs = np.empty((detector.pattern_rows - 1, features), np.float32)
         self._pattern = detector.pattern.single() if detector.pattern else None
+        self._nearest = detector.nearest.single() if detector.nearest else None
 
     def forecast(self, slot: int) -> RowForecast:
         """Forecast the rows after the full window of a series.
@@ -127,6 +129,7 @@ class NextRowBuilder:
         pattern_rows = self._detector.pattern_rows
         pattern = np.empty((pattern_rows, features), np.float32)
         pattern[:-1] = self._window[0, table.rows + 1 - pattern_rows :]
+        scaled, nearest = self._scale_rows(pattern[:-1])
         return NextRowContext(
             version=table.version_of(slot),
             row=row,
@@ -136,7 +139,8 @@ class NextRowBuilder:
             revisions=revisions,
             bounded=bounded,
             pattern=pattern,
-            scaled=self._scaled(pattern[:-1]),
+            scaled=scaled,
+            nearest=nearest,
         )
 
     def _run_model(self, slot: int) -> tuple[RowForecast, Floats]:
@@ -169,11 +173,17 @@ class NextRowBuilder:
         widths[0], widths[1:] = first[1], later[:, features:]
         return references, widths
 
-    def _scaled(self, rows: Singles) -> Singles:
-        if self._pattern is None or not len(rows):
-            return np.empty(0, np.float32)
-        self._space.forward_single_into(rows, self._pattern_logs)
-        return self._pattern.scaled(self._pattern_logs.ravel())
+    def _scale_rows(self, rows: Singles) -> tuple[Singles, Singles]:
+        """Return the rows of a pattern before the last, `(pattern rows - 1, features)` raw, as the two members take them."""
+        pattern, nearest = self._pattern, self._nearest
+        logs = self._pattern_logs
+        if len(rows):
+            self._space.forward_single_into(rows, logs)
+        flat = logs.ravel()
+        return (
+            pattern.scaled(flat[flat.size - pattern.earlier :]) if pattern is not None else flat[:0],
+            nearest.scaled(flat[flat.size - nearest.earlier :]) if nearest is not None else flat[:0],
+        )
 
 
 class PrefetchCache:

@@ -48,14 +48,13 @@ class SingleRowScorer:
         self._lowest, self._highest = detector.lowest.tolist(), detector.highest.tolist()
         self._feature_table = detector.feature_table.single()
         self._member_table = detector.member_table.few()
-        self._pattern, self._pattern_logs = (
-            detector.pattern.single() if detector.pattern else None,
-            np.empty(features, np.float32),
-        )
+        self._pattern = detector.pattern.single() if detector.pattern else None
+        self._nearest = detector.nearest.single() if detector.nearest else None
+        self._pattern_logs = np.empty(features, np.float32)
         self._members = members
         self._tempered, self._discounted = np.empty((members, features)), np.empty((members, features))
         self._discount = detector.discount
-        self._member_scores = np.empty(members + (2 if self._pattern else 0))
+        self._member_scores = np.empty(members + detector.pattern_count)
         self._feature_sums = self._member_scores[:members]
         self._fused, self._adaptive_scale = detector.fused, detector.adaptive_scale.single() if own_scales else None
         self._fused_scores, self._fused_p, self._tail_threshold = detector.fused.first_curve()
@@ -124,10 +123,16 @@ class SingleRowScorer:
         tempered = np.multiply(neg_log10_p, NEGLIGIBLE, self._tempered)
         np.maximum(tempered, np.subtract(neg_log10_p, self._discount, self._discounted), out=tempered)
         np.add.reduce(tempered, axis=1, out=self._feature_sums)
-        if self._pattern is not None:
+        pattern, nearest = self._pattern, self._nearest
+        if pattern is not None or nearest is not None:
             self._space.forward_single_into(context.pattern[-1], self._pattern_logs)
-            self._member_scores[self._members :] = self._pattern.scores(context.scaled, self._pattern_logs)
+        if pattern is not None:
+            self._member_scores[self._members : self._members + 2] = pattern.scores(context.scaled, self._pattern_logs)
+        if nearest is not None:
+            self._member_scores[-1] = nearest.score(context.nearest, self._pattern_logs)
         evidence = self._member_table(self._member_scores)
+        if nearest is not None:
+            evidence[-1] *= nearest.weight
         pattern_evidence = evidence[self._members :]
         total = sum(evidence[: self._members]) + sum(pattern_evidence)
         if total > self._tail_threshold:

@@ -15,13 +15,15 @@ import numpy as np
 
 from mods_grpc.array_types import Floats, Indices, Integers, Singles, Times
 from mods_grpc.artifact.calibration import DAY_PARTS, Calibration
-from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
+from mods_grpc.artifact.manifest import Manifest
+from mods_grpc.detection.decision.budget import MAX_SIGNIFICANCE
 from mods_grpc.detection.scores.adaptive_scale import AdaptiveScale
 from mods_grpc.detection.scores.conformal import Curves
 from mods_grpc.detection.scores.cusum import Cusum
 from mods_grpc.detection.scores.evidence import NEGLIGIBLE, EvidenceTable, temper, total
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.scores.level import LevelScore
+from mods_grpc.detection.scores.nearest import NearestScore
 from mods_grpc.detection.scores.pattern import PcaScore
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult
@@ -32,7 +34,6 @@ from mods_grpc.detection.state.series_table import SeriesTable
 SeriesScale = Callable[[Floats], Singles]
 """Divides residual scores `(n, horizons, features)` by the own scales of their series; returns the factors of one step."""
 
-MAX_SIGNIFICANCE = 0.2  # p-values above it are all ordinary
 MIN_SPLIT_PATTERN = 2.0  # evidence of the pattern from which on its share is split among features
 MIN_REPORTED = 1.0  # evidence of a feature from which on its direction is reported
 
@@ -79,11 +80,11 @@ class Detector:
 
     Attributes:
         expectation: Converts forecasts. forecast_buffer: Where forecasts of several steps are stored.
-        pattern_rows: Rows of a pattern.
+        pattern_rows: Rows of a pattern, as many as the longer of the two members that look at it takes.
         day_scales: `(DAY_PARTS, horizons, features)` scales of residuals.
         adaptive_scale: How a series moves to its own scales.
         cusum: The CUSUM; None where the calibration has none.
-        level, pattern: The other members; no pattern where there was too little data to learn one.
+        level, pattern, nearest: The other members; no pattern and no nearest windows where there was too little data for them.
         member_steps: `(horizons,)`, indices in the calibration's `stored_steps` of the steps whose residuals are members.
         discount: Taken off the evidence of features in their sum, see `temper`.
         feature_table: Evidence of scores of residuals and level. member_table: Evidence of sums over features and of the pattern.
@@ -93,13 +94,13 @@ class Detector:
 
     def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
         self.calibration = calibration
-        self.extremal_index = calibration.extremal_index
         self.space, self.expectation = space, Expectation(space, calibration.interval)
         self.features = len(training_range[0])
         self.forecast_buffer = ForecastBuffer(calibration.stored_steps())
         self.member_steps = np.searchsorted(calibration.stored_steps(), calibration.horizons)
         self.pattern = PcaScore(calibration.pattern) if calibration.pattern else None
-        self.pattern_rows = self.pattern.rows if self.pattern else 1
+        self.nearest = NearestScore(calibration.nearest) if calibration.nearest else None
+        self.pattern_rows = max(member.rows if member else 1 for member in (self.pattern, self.nearest))
         self._scales = np.array(calibration.scales, np.float64)
         self.day_scales = np.repeat(self._scales[None, self.forecast_buffer.step_indices[self.member_steps]], DAY_PARTS, axis=0)
         for index, row in enumerate(calibration.day_scales):
@@ -112,7 +113,7 @@ class Detector:
         self._next_curves = Curves(calibration.scoring_curves(0))
         by_feature = [curve for step in range(len(calibration.horizons)) for curve in calibration.scoring_curves(step)]
         self.feature_table = EvidenceTable([*by_feature, *calibration.level_curves])
-        self.member_table = EvidenceTable([*calibration.member_curves, *calibration.pattern_curves])
+        self.member_table = EvidenceTable([*calibration.member_curves, *calibration.pattern_curves, *calibration.nearest_curves])
         self.fused = Curves([calibration.fused])
         self.discount = calibration.soft_threshold * (1 - NEGLIGIBLE)
         low, high = training_range
@@ -129,6 +130,25 @@ class Detector:
         """Create an empty table for the series that a monitor scores with this detector; `rows` is the length of a window."""
         pending_rows = int(self.forecast_buffer.delays.sum())
         return SeriesTable(rows, self.features, pending_rows, len(self.member_steps), self.expectation.stored_per_feature)
+
+    def extremal_index_at(self, level: float, /) -> float:
+        """Return the episodes per row that reaches a significance level, above 0, at most 1."""
+        return self.calibration.episodes_at(level) / level if level > 0 else self.calibration.extremal_index
+
+    @property
+    def pattern_count(self) -> int:
+        """Number of scores of the pattern."""
+        return (2 if self.pattern else 0) + (1 if self.nearest else 0)
+
+    @property
+    def smallest_p(self) -> float:
+        """Smallest p-value that the calibration can give: that of the strongest evidence in every feature and member."""
+        strongest = self.feature_table.strongest().reshape(1, -1, self.features)
+        if self.cusum:
+            endless = np.full((1, self.features), np.inf)
+            np.maximum(strongest[:, 0], self.cusum.neg_log10_p(endless), out=strongest[:, 0])
+        members, pattern = self.member_evidence(strongest, np.full((1, self.pattern_count), np.inf))
+        return float(self.fused.p_value((total(members) + total(pattern))[:, None])[0, 0])
 
     def score(self, batch: ScoringBatch, series_scale: SeriesScale | None = None, /) -> ScoringResult:
         """Score rows; `series_scale`, if given, applies the own scales of their series to the residual scores."""
@@ -186,10 +206,14 @@ class Detector:
         )
 
     def pattern_scores(self, batch: ScoringBatch) -> Floats:
-        """Return residual norm and T of the patterns, `(n, 2)`; `(n, 0)` without a pattern member."""
-        if self.pattern is None:
-            return np.zeros((len(batch.times), 0))
-        return self.pattern.scores(self.space.forward_single(batch.patterns))
+        """Return residual norm and T of patterns, and the distance to the nearest windows: `(n, pattern_count)`."""
+        patterns = self.space.forward_single(batch.patterns)
+        scores = np.empty((len(patterns), self.pattern_count))
+        if self.pattern:
+            scores[:, :2] = self.pattern.scores(patterns[:, -self.pattern.rows :])
+        if self.nearest:
+            scores[:, -1] = self.nearest.scores(patterns)
+        return scores
 
     def member_evidence(self, neg_log10_p: Floats, patterns: Floats) -> tuple[Floats, Floats]:
         """Return the evidence of the members.
@@ -199,13 +223,15 @@ class Detector:
             patterns: As `pattern_scores` returns them.
 
         Returns:
-            Of the members that are summed over features, `(n, horizons + 1)`, and of the pattern, `(n, 2)` or `(n, 0)`.
+            Of the members that are summed over features, `(n, horizons + 1)`, and of the pattern, `(n, pattern_count)`.
         """
         n, summed = neg_log10_p.shape[:2]
         scores = np.empty((n, summed + patterns.shape[1]))
         scores[:, :summed] = total(temper(neg_log10_p, self.discount))
         scores[:, summed:] = patterns
         evidence = self.member_table.neg_log10_p(self.member_table.indices(scores))
+        if self.nearest:
+            evidence[:, -1] *= self.nearest.weight
         return evidence[:, :summed], evidence[:, summed:]
 
     def explain(
@@ -217,7 +243,7 @@ class Detector:
             evidence: Of their features; `score` is changed.
             observed: `(n, features)` raw units, NaN where missing.
             patterns: `(n, rows, features)`, as of ScoringBatch.
-            pattern_evidence: `(n, 2)` or `(n, 0)`, as of `member_evidence`.
+            pattern_evidence: `(n, pattern_count)`, as of `member_evidence`.
             p_value: `(n,)`, of all evidence.
         """
         missing = np.isnan(observed)
@@ -226,9 +252,13 @@ class Detector:
         feature_p[missing] = np.nan
         parts = temper(evidence.neg_log10_p, self.discount).sum(axis=1)
         strong = np.flatnonzero(pattern_evidence.sum(axis=1) > MIN_SPLIT_PATTERN)
-        if strong.size and self.pattern is not None:
-            shares = self.pattern.reconstruction_error(self.space.forward_single(patterns[strong]))
-            parts[strong] += pattern_evidence[strong].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, shares)
+        if strong.size:
+            logs, evident = self.space.forward_single(patterns[strong]), pattern_evidence[strong]
+            if self.pattern:
+                shares = self.pattern.reconstruction_error(logs[:, -self.pattern.rows :])
+                parts[strong] += evident[:, :2].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, shares)
+            if self.nearest:
+                parts[strong] += evident[:, -1:] * np.where(missing[strong], 0.0, self.nearest.shares(logs))
         whole = parts.sum(axis=1, keepdims=True)
         share = np.where(whole > 0, parts / np.where(whole > 0, whole, 1.0), 1 / parts.shape[1])
         from_cusum = evidence.neg_log10_p[:, 0] > residual_evidence
@@ -276,21 +306,3 @@ class Detector:
         reach = reach if width is None else reach * width
         lower, upper = self.space.inverse(np.stack((middle - reach, middle + reach)))
         return lower, upper
-
-
-def significance_from_budget(false_alarms_per_day: float, slide_seconds: int, extremal_index: float = 1.0) -> float:
-    """Convert a false-alarm budget to the significance level of one row.
-
-    Alarms are episodes. Anomalous rows come in runs, since windows overlap and evidence lasts, so a level of p yields
-    extremal_index * p episodes per row (Leadbetter 1983).
-
-    Args:
-        false_alarms_per_day: Episodes per series and day.
-        slide_seconds: Distance between rows.
-        extremal_index: Episodes per anomalous row.
-
-    Returns:
-        The level; 1 or above if the budget is at least one episode per row.
-    """
-    rate = false_alarms_per_day * slide_seconds / DAY_SECONDS
-    return max(rate, min(rate / extremal_index, MAX_SIGNIFICANCE))

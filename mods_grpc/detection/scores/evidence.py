@@ -49,6 +49,10 @@ class EvidenceTable:
         keys += self._offset
         return keys
 
+    def strongest(self) -> Floats:
+        """Return the strongest evidence of each curve, `(m,)`."""
+        return np.asarray(self._neg_log10_p.take(self._highest_key + self._offset), np.float64)
+
     def single(self) -> "SingleRowTable":
         """Return the table for one row of scores at a time."""
         return SingleRowTable(self._min_score, self._highest_key, self._offset, self._neg_log10_p)

@@ -88,7 +88,7 @@ class SinglePcaScore:
     """
 
     def __init__(self, scaling: tuple[Singles, Singles, Singles], basis: Singles, deviations: Floats, rows: int) -> None:
-        earlier = len(basis) - len(basis) // rows  # numbers in the rows before the last
+        self.earlier = earlier = len(basis) - len(basis) // rows  # numbers in the rows before the last
         bounds = np.full(len(basis), -MAX_DEVIATION), np.full(len(basis), MAX_DEVIATION)  # arrays are faster than scalars
         parts = [np.split(part, [earlier]) for part in (*scaling, *bounds)]
         self._scaling_earlier, self._scaling_last = [part[0] for part in parts], [part[1] for part in parts]

@@ -189,7 +189,7 @@ def decode_significance(message: pb.Sensitivity, manifest: Manifest) -> float:
         return message.significance
     slide_seconds = manifest.slide_seconds
     budget = message.false_alarms_per_day if kind else manifest.false_alarms_per_day
-    level = significance_from_budget(budget, slide_seconds, manifest.calibration.extremal_index) if budget > 0 else 0.0
+    level = significance_from_budget(budget, slide_seconds, manifest.calibration) if budget > 0 else 0.0
     if not 0 < level < 1:
         rows_per_day = f"{SECONDS_PER_DAY / slide_seconds:g}"
         text = f"expected more than 0 and less than {rows_per_day}, the observations of a day, found {budget:g}"

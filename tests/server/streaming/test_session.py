@@ -68,7 +68,7 @@ def test_an_anomaly_is_explained_by_feature_direction_and_size(warm):
 
 @pytest.mark.parametrize(("explain", "full"), [(EXPLAIN_NONE, 0), (0, 1), (EXPLAIN_ALL, 6)])
 def test_a_batch_explains_what_was_asked_for(inference, explain, full):
-    stream = Stream(inference, sensor=f"explain {explain}", explain=explain, sensitivity=pb.Sensitivity(significance=1e-4))
+    stream = Stream(inference, sensor=f"explain {explain}", explain=explain, sensitivity=pb.Sensitivity(significance=1e-3))
     stream.batch(list(range(4)))
     values = LEVELS[4:10].copy()
     values[5] *= 30

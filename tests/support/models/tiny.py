@@ -67,6 +67,8 @@ def make_calibration(features, horizon):
         level_curves=(base.fused,) * features,
         pattern=None,
         pattern_curves=(),
+        nearest=None,
+        nearest_curves=(),
         revision_curves=(),
         course_curves=(),
     )

@@ -1,0 +1,57 @@
+"""Whether a calibration can keep a budget of false alarms."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
+from mods_grpc.detection.decision.budget import significance_from_budget
+from mods_grpc.detection.scores.detector import Detector
+
+MIN_ALLOWED = 1.0  # false alarms that a budget allows in the calibration range, so that the range says something about it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetReach:
+    """Whether a calibration can keep a budget.
+
+    Attributes:
+        false_alarms_per_day: The budget, of one series.
+        level: p-value that a row must reach to raise an alert.
+        smallest_p: Smallest p-value that the calibration can give.
+        days: Days of one series in the calibration range.
+    """
+
+    false_alarms_per_day: float
+    level: float
+    smallest_p: float
+    days: float
+
+    @classmethod
+    def of(cls, manifest: Manifest, false_alarms_per_day: float) -> "BudgetReach":
+        """Return that of a model's calibration."""
+        calibration, slide = manifest.calibration, manifest.slide_seconds
+        return cls(
+            false_alarms_per_day=false_alarms_per_day,
+            level=significance_from_budget(false_alarms_per_day, slide, calibration),
+            smallest_p=Detector.from_manifest(manifest).smallest_p,
+            days=calibration.samples * slide / DAY_SECONDS,
+        )
+
+    @property
+    def allowed(self) -> float:
+        """False alarms that the budget allows in the calibration range."""
+        return self.false_alarms_per_day * self.days
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what a user of the budget should know."""
+        budget = f"{self.false_alarms_per_day:.3g} false alarms a day"
+        if self.smallest_p > self.level:
+            yield (
+                f"no alert can come at {budget}: it takes a p-value of {self.level:.2g} or less, and the smallest that this "
+                f"calibration can give is {self.smallest_p:.2g}; calibrate on more rows, or allow more false alarms"
+            )
+        elif self.allowed < MIN_ALLOWED:
+            yield (
+                f"{budget} are {self.allowed:.2g} in the {self.days:.3g} days of the calibration range, so that the level for "
+                f"it is extrapolated; {MIN_ALLOWED / self.false_alarms_per_day:.3g} days or more would have shown it"
+            )
