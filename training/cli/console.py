@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from mods_grpc.artifact import Metric
+from mods_grpc.detection import BudgetReach
 from training.data.events import LabelledEvent
 from training.evaluation.metrics import find_metric, geometric_mean
 from training.evaluation.scoring import Replay, match_events
@@ -94,6 +95,12 @@ def show_baselines(scored: Mapping[str, Sequence[Metric]], names: Sequence[str],
             mean = geometric_mean(metrics, "RELATIVE_MAE", step)
             table.add_row(model, str(step), *(f"{m.value:.3f}" if m else "-" for m in relative), f"{mean:.3f}")
     console.print(table)
+
+
+def show_reach(reach: BudgetReach) -> None:
+    """Show what a user of the budget should know."""
+    for warning in reach.warnings():
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
 
 
 def show_replay(replay: Replay, budget: float, events: Sequence[LabelledEvent], window_seconds: int) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from mods_grpc.alarm_rules.adaptation import check_budget
 from mods_grpc.artifact import Manifest
 from mods_grpc.command_line import number, parse_optional_text, parse_text
+from mods_grpc.detection import BudgetReach
 from mods_grpc.errors import DataError
-from training.cli.console import console, format_command, show_baselines, show_metrics, show_replay
+from training.cli.console import console, format_command, show_baselines, show_metrics, show_reach, show_replay
 from training.cli.options import (
     MAX_BUDGET,
     add_model_version_options,
@@ -100,6 +101,7 @@ def _show(evaluation: Evaluation) -> None:
         evaluation.manifest.horizon,
     )
     show_replay(evaluation.replay, evaluation.budget, evaluation.events, evaluation.manifest.window_seconds)
+    show_reach(BudgetReach.of(evaluation.manifest, evaluation.budget))
     for note in evaluation.notes:
         console.print(f"note: {note}", style="yellow", highlight=False)
 

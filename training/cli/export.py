@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mods_grpc.alarm_rules.adaptation import check_budget
 from mods_grpc.command_line import number, parse_optional_text, parse_text, whole_number
-from training.cli.console import console, format_command, show_metrics, show_replay
+from mods_grpc.detection import BudgetReach
+from training.cli.console import console, format_command, show_metrics, show_reach, show_replay
 from training.cli.options import MAX_BUDGET, MAX_VERSION, parse_model_name
 from training.export.publish import DEFAULT_FALSE_ALARMS_PER_DAY, export_run, next_version, publish_run
 from training.fitting.prepare import prepare_data
@@ -76,6 +77,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         show_metrics(exported.manifest.metrics, run.names, run.model.steps_ahead)
     if exported.replay is not None:
         show_replay(exported.replay, arguments.false_alarms_per_day, (), run.window_seconds)
+    show_reach(BudgetReach.of(exported.manifest, arguments.false_alarms_per_day))
     if exported.batch_graph is not None:
         speedups = ", ".join(
             f"{first / second:.2f} at {batch:,}" for batch, (first, second) in exported.batch_graph.microseconds.items()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mods_grpc.artifact import CARD_FILE, PARITY_FILE, publish
 from mods_grpc.command_line import parse_optional_text, whole_number
-from training.cli.console import console, format_command, show_replay
+from mods_grpc.detection import BudgetReach
+from training.cli.console import console, format_command, show_reach, show_replay
 from training.cli.options import MAX_VERSION, add_model_version_options, find_model_version, optional
 from training.data.source import SourceConfig
 from training.data.time_range import parse_interval
@@ -62,4 +63,5 @@ def run_command(arguments: argparse.Namespace) -> None:
     published = publish(repository, manifest, contents)
     if recalibration.replay is not None:
         show_replay(recalibration.replay, manifest.false_alarms_per_day, (), manifest.window_seconds)
+    show_reach(BudgetReach.of(manifest, manifest.false_alarms_per_day))
     console.print(f"calibrated on {manifest.calibration.samples} rows; published {published}", highlight=False)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from mods_grpc.artifact import Manifest, Metric
+from mods_grpc.detection import BudgetReach
 from training.data.series import DataReport
 from training.data.windows import PARTS
 from training.evaluation.metrics import find_metric
@@ -196,7 +197,8 @@ def _detection(manifest: Manifest, replayed: Replay | None) -> str:
             f" Replayed over the test range at that budget: {len(replayed.episodes)} episodes in {replayed.days:.1f} days, "
             f"{replayed.episodes_per_day:.2f} per day. The test range may contain real anomalies, so not all of them are false."
         )
-    return text
+    warnings = BudgetReach.of(manifest, manifest.false_alarms_per_day).warnings()
+    return "\n\n".join([text, *(f"**{warning[0].upper()}{warning[1:]}.**" for warning in warnings)])
 
 
 def _limits(run: TrainingRun, manifest: Manifest) -> str:

@@ -83,6 +83,7 @@ def decode_model(message: model_pb2.Model) -> ModelInfo:
         test_range=message.test_range,
         metrics=metrics,
         default_false_alarms_per_day=message.default_false_alarms_per_day,
+        smallest_p_value=message.smallest_p_value,
     )
 
 

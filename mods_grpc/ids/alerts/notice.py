@@ -26,6 +26,7 @@ class NoticeCode(StrEnum):
     RULES_OVER_LIMIT = "rules_over_limit"
     MODEL_UNFIT = "model_unfit"
     NOT_JUDGED = "not_judged"
+    BUDGET_UNREACHABLE = "budget_unreachable"
     OUTPUT_UNWRITABLE = "output_unwritable"
 
 
@@ -35,6 +36,7 @@ SEVERITIES = dict.fromkeys(NoticeCode, Severity.MEDIUM) | {
     NoticeCode.FIELD_MISSING: Severity.HIGH,
     NoticeCode.RECORDS_LOST: Severity.HIGH,
     NoticeCode.NOT_JUDGED: Severity.HIGH,
+    NoticeCode.BUDGET_UNREACHABLE: Severity.HIGH,
     NoticeCode.OUTPUT_UNWRITABLE: Severity.HIGH,
 }
 

@@ -11,6 +11,7 @@ from mods_grpc.client.results import Verdict
 from mods_grpc.ids.alerts.notice import Notice, NoticeCode
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.health.findings import Finding, OpenNotices, to_seconds
+from mods_grpc.ids.health.level_findings import LevelFindings
 from mods_grpc.ids.health.log_findings import LogFindings
 from mods_grpc.ids.health.output_findings import find_unwritable
 from mods_grpc.ids.health.rule_findings import RuleFindings
@@ -47,6 +48,7 @@ class Blindness:
         self._rules = RuleFindings()
         self._constant = ConstantFeatures(features)
         self._fit = ModelFit(features, self._notices)
+        self._level = LevelFindings()
         self._scoring_gap = ScoringGap(warm_up_seconds=warm_up_seconds)
         self._max_step = max_step_seconds
         self._now_ns: int | None = None
@@ -63,6 +65,10 @@ class Blindness:
     def begin(self, facts: ReadFacts) -> None:
         """Begin with counters that a checkpoint restored: what they count is of before now."""
         self._shares.begin(facts)
+
+    def set_level(self, level: float, smallest_p: float) -> None:
+        """Set the p-value that raises an alert, and the smallest that the model can give; 0 if that is not known."""
+        self._level.observe(level, smallest_p)
 
     def observe(self, windows: WindowBatch, verdicts: Sequence[Verdict]) -> None:
         """Take note of windows of one start and the verdicts on them."""
@@ -122,6 +128,7 @@ class Blindness:
         # what is wrong with a log says it for all its features
         yield from (finding for protocol, finding in self._constant.find() if protocol not in concerned)
         yield from self._fit.find()
+        yield from self._level.find(self._now_ns or 0)
         yield from self._scoring_gap.find(is_connected=True)
 
     def state(self) -> dict[str, Any]:

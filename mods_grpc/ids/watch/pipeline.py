@@ -117,6 +117,7 @@ class WatchPipeline:
         significance = self._scorer.open()
         self.is_connected = True
         self._episodes.options = replace(self._episodes.options, significance=significance)
+        self._blindness.set_level(significance, self._scorer.smallest_p)
 
     def close(self) -> None:
         """End the stream and close the sink."""

@@ -85,6 +85,11 @@ class ScoringClient:
         self._levels = _make_levels(model, options)
         self._needs_memory = np.array([f"{feature.protocol}|{feature.column}" in MEMORY_KEYS for feature in model.features])
 
+    @property
+    def smallest_p(self) -> float:
+        """Smallest p-value that the model can give; 0 if it is not known."""
+        return self._model.smallest_p_value
+
     def open(self) -> float:
         """Open the stream and warm the server up with the history.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mods_grpc.artifact import FeatureSpec, Manifest, Metric, TimeRange
 from mods_grpc.artifact.manifest import NAME_PATTERN
+from mods_grpc.detection import Detector
 from mods_grpc.errors import (
     InvalidInputError,
     ModelNotFoundError,
@@ -37,7 +38,10 @@ class VersionState(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionDescription:
-    """What listings say of a version, as in its manifest. The rest of that, its calibration, is large."""
+    """What listings say of a version, as in its manifest. The rest of that, its calibration, is large.
+
+    `smallest_p_value` is the smallest that the calibration can give.
+    """
 
     features: tuple[FeatureSpec, ...]
     rows: int
@@ -51,11 +55,13 @@ class VersionDescription:
     test_range: TimeRange | None
     false_alarms_per_day: float
     metrics: tuple[Metric, ...]
+    smallest_p_value: float
 
     @classmethod
     def of(cls, manifest: Manifest) -> "VersionDescription":
         """Describe a version by its manifest."""
-        return cls(**{field.name: getattr(manifest, field.name) for field in fields(cls)})
+        named = {field.name: getattr(manifest, field.name) for field in fields(cls) if field.name != "smallest_p_value"}
+        return cls(**named, smallest_p_value=Detector.from_manifest(manifest).smallest_p)
 
 
 @dataclass(kw_only=True)

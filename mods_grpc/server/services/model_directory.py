@@ -98,6 +98,7 @@ def _encode_model(entry: VersionEntry) -> pb.Model:
     message.training_range = _encode_range(description.training_range)
     message.test_range = _encode_range(description.test_range)
     message.default_false_alarms_per_day = description.false_alarms_per_day
+    message.smallest_p_value = description.smallest_p_value
     for metric in description.metrics:
         message.metrics.add(
             metric=metric.metric, feature=metric.feature, step=metric.step, value=metric.value, persistence=metric.persistence

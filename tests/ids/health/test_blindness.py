@@ -366,6 +366,21 @@ def test_the_misfit_of_a_whole_run_does_not_depend_on_how_it_ends():
     assert attack.describe_misfit() == []
 
 
+def test_a_level_that_no_p_value_reaches_is_reported_until_it_is_another():
+    scene = Scene(CONN)
+    scene.blindness.set_level(1e-4, 0.0106)
+    scene.tick(conn=1)
+    assert scene.said == [("budget_unreachable", "", "raised")]
+    (notice,) = scene.blindness.open_notices
+    assert (
+        notice.message
+        == "an alert takes a p-value of 0.0001 or less, and the smallest that the model's calibration can give is 0.011"
+    )
+    scene.blindness.set_level(1e-4, 1e-9)
+    scene.pass_time(15 * MINUTE, conn=1)
+    assert scene.said[1:] == [("budget_unreachable", "", "cleared")]
+
+
 def test_an_hour_without_a_verdict_is_reported_with_its_reason():
     scene = Scene(CONN, feature("ssh"))
     scene.pass_time(HOUR, conn=10, ssh=1)

@@ -33,6 +33,8 @@ FEATURE = FeatureInfo(
 class Scorer:
     """Scores every window as anomalous."""
 
+    smallest_p = 1e-9
+
     def open(self):
         return 0.01
 
