@@ -7,6 +7,7 @@ don't: rows each of which is ordinary and whose order never was.
 """
 
 import base64
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from mods_grpc.artifact.calibration import NearestReference
 from mods_grpc.detection.scores.pattern import MAX_DEVIATION, PRODUCT_ROWS
 
 WINDOW_ROWS = 10
-MAX_WINDOWS = 1_000
+MAX_WINDOWS = 500
 PARTS = 5
 MIN_WINDOWS = 10 * PARTS
 WEIGHT = 2.0  # in the sum over members, as much as the two scores of the principal components
@@ -40,13 +41,12 @@ class NearestScore:
         # a row times a column gives the squared distance less the square of the row: the last number of a row is 1
         columns = np.concatenate([-2 * flat, np.vecdot(flat, flat)[:, None]], axis=1)
         part = -(-count // PARTS)
-        blocks = max(1, -(-PRODUCT_ROWS * part * columns.shape[1] // MAX_PRODUCT))
+        blocks = -(-PRODUCT_ROWS * PARTS * part * columns.shape[1] // MAX_PRODUCT)
         width = -(-part // blocks)
-        # a part is filled up with its own windows, so that every block has as many
+        # a part is filled up with its own windows, so that every block has as many of each
         dealt = [columns[np.resize(np.arange(start, count, PARTS), blocks * width)] for start in range(PARTS)]
-        self._blocks = np.ascontiguousarray(
-            np.stack(dealt).reshape(PARTS * blocks, width, columns.shape[1]).transpose(0, 2, 1)
-        )  # (PARTS * blocks, numbers, windows of a block)
+        by_block = np.stack(dealt).reshape(PARTS, blocks, width, -1).transpose(1, 3, 0, 2)
+        self._blocks = np.ascontiguousarray(by_block).reshape(blocks, columns.shape[1], PARTS * width)
 
     @property
     def numbers(self) -> int:
@@ -63,7 +63,7 @@ class NearestScore:
         for first in range(0, len(rows), CHUNK_ROWS):
             nearest[first : first + CHUNK_ROWS] = self._nearest(rows[first : first + CHUNK_ROWS])
         squared = nearest[:n] + np.vecdot(rows[:n, :-1], rows[:n, :-1])[:, None]
-        return np.asarray(np.sqrt(np.maximum(squared, 0, out=squared), out=squared).mean(axis=1), np.float64)
+        return np.asarray(np.add.reduce(np.sqrt(np.maximum(squared, 0, out=squared), out=squared), axis=1) / PARTS, np.float64)
 
     def single(self) -> "SingleNearestScore":
         """Return the score of one pattern at a time."""
@@ -72,7 +72,7 @@ class NearestScore:
     def shares(self, patterns: Singles) -> Floats:
         """Return the share of each feature in the squared distance to the nearest window, `(n, features)`, adding up to 1."""
         rows = self.scaled(patterns[:, -self.rows :].reshape(len(patterns), -1))
-        columns = self._blocks.transpose(0, 2, 1).reshape(-1, self.numbers + 1)
+        columns = self._blocks.transpose(0, 2, 1).reshape(-1, self.numbers + 1)  # all windows
         nearest = columns[(rows @ columns[:, :-1].T + columns[:, -1]).argmin(axis=1), :-1] / -2
         parts = np.square(rows - nearest).astype(np.float64).reshape(len(rows), self.rows, -1).sum(axis=1)
         parts += np.finfo(np.float64).tiny
@@ -80,16 +80,27 @@ class NearestScore:
 
     def scaled(self, flat: Singles) -> Singles:
         """Return rows `(..., numbers)` scaled by the spread of the training range, and clipped."""
-        count = flat.shape[-1]  # of as many rows as are given: the numbers of a feature are the same in each
-        scaled = flat - self._centre[:count]
-        scaled *= self._inverse_scale[:count]
-        return np.asarray(np.minimum(np.maximum(scaled, -MAX_DEVIATION, out=scaled), MAX_DEVIATION, out=scaled), np.float32)
+        return scale_into(flat, self.scaling(flat.shape[-1]), np.empty_like(flat))
+
+    def scaling(self, numbers: int) -> list[Singles]:
+        """Return what `scale_into` takes for whole rows of so many numbers."""
+        bounds = np.full(numbers, -MAX_DEVIATION), np.full(numbers, MAX_DEVIATION)
+        return [self._centre[:numbers], self._inverse_scale[:numbers], *bounds]
 
     def _nearest(self, rows: Singles) -> Singles:
         """Return the least product of each row with a part, `(n, PARTS)`; n is a multiple of PRODUCT_ROWS."""
         products = rows.reshape(-1, 1, PRODUCT_ROWS, rows.shape[1]) @ self._blocks
-        least = np.minimum.reduce(products, axis=3).reshape(len(products), PARTS, -1, PRODUCT_ROWS)
-        return np.asarray(np.minimum.reduce(least, axis=2).transpose(0, 2, 1).reshape(-1, PARTS), np.float32)
+        least = np.minimum.reduce(products.reshape(*products.shape[:3], PARTS, -1), axis=4)
+        return np.asarray(np.minimum.reduce(least, axis=1).reshape(-1, PARTS), np.float32)
+
+
+def scale_into(values: Singles, scaling: Sequence[Singles], out: Singles) -> Singles:
+    """Scale values `(..., numbers)` by centre and inverse scale, `(numbers,)` each, and clip them to lower and upper bounds."""
+    centre, inverse_scale, lower, upper = scaling
+    np.subtract(values, centre, out)
+    np.multiply(out, inverse_scale, out)
+    np.maximum(out, lower, out=out)
+    return np.minimum(out, upper, out=out)
 
 
 class SingleNearestScore:
@@ -101,16 +112,18 @@ class SingleNearestScore:
     """
 
     def __init__(self, score: NearestScore, blocks: Singles) -> None:
+        features = score.numbers // score.rows
         self.weight, self._scaled, self._blocks = score.weight, score.scaled, blocks
+        self._last_scaling = score.scaling(features)
         self._padded = np.zeros((PRODUCT_ROWS, score.numbers + 1), np.float32)
         self._padded[0, -1] = 1
         self._row = self._padded[0, :-1]
+        self._last = self._row[-features:]
         self._products = np.empty((len(blocks), PRODUCT_ROWS, blocks.shape[2]), np.float32)
-        self._first = self._products[:, 0]
-        self._least = np.empty(len(blocks), np.float32)
-        self._by_part = self._least.reshape(PARTS, -1)
+        self._first = self._products[:, 0].reshape(len(blocks), PARTS, -1)
+        self._least = np.empty((len(blocks), PARTS), np.float32)
         self._squared = np.empty(PARTS, np.float32)
-        self.earlier = score.numbers - score.numbers // score.rows
+        self.earlier = score.numbers - features
 
     def scaled(self, earlier: Singles) -> Singles:
         """Scale the rows before the last, `(numbers of them,)` in residual space, for `score`."""
@@ -125,24 +138,31 @@ class SingleNearestScore:
         """
         row, squared = self._row, self._squared
         row[: self.earlier] = scaled
-        row[self.earlier :] = self._scaled(last)
+        scale_into(last, self._last_scaling, self._last)
         np.matmul(self._padded, self._blocks, self._products)
-        np.minimum.reduce(self._first, 1, out=self._least)
-        np.minimum.reduce(self._by_part, 1, out=squared)
+        np.minimum.reduce(self._first, 2, out=self._least)
+        np.minimum.reduce(self._least, 0, out=squared)
         np.add(squared, np.vecdot(row, row), squared)
         np.sqrt(np.maximum(squared, 0, out=squared), squared)
-        return float(squared.mean())
+        return float(np.add.reduce(squared) / PARTS)
 
 
 def fit_nearest(windows: Floats) -> NearestReference | None:
-    """Keep windows `(n, rows, features)` in residual space, without NaN, evenly thinned. None if there are too few."""
+    """Keep windows `(n, rows, features)` in residual space, without NaN. None if there are too few.
+
+    Of each of MAX_WINDOWS equal stretches of time one is kept, at random: evenly spaced ones would all be of the same few hours
+    of the day, or phases of another cycle. Their order is random too, or parts would differ in hours.
+    """
     n, rows, features = windows.shape
     if n < MIN_WINDOWS:
         return None
     flat = windows.reshape(-1, features)
     centre, scale = flat.mean(axis=0), flat.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    thinned = windows[np.unique(np.linspace(0, n - 1, MAX_WINDOWS).round().astype(int))]
+    generator = np.random.default_rng(0)
+    count = min(n, MAX_WINDOWS)
+    chosen = ((np.arange(count) + generator.random(count)) * n / count).astype(np.intp)
+    thinned = windows[generator.permutation(chosen)]
     scaled = np.clip((thinned - centre) / scale, -MAX_DEVIATION, MAX_DEVIATION).astype(_STORED)
     return NearestReference(
         rows=rows,

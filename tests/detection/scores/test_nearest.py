@@ -57,7 +57,7 @@ def test_too_few_windows_make_no_member():
 
 
 def test_rows_in_an_order_that_never_was_are_far_although_each_is_ordinary():
-    cycle = np.arange(5000) % 20
+    cycle = np.arange(5000) % 20  # which evenly spaced windows would meet in a few phases only
     values = np.sin(2 * np.pi * cycle / 20) + RNG.normal(0, 0.05, 5000)
     windows = np.lib.stride_tricks.sliding_window_view(values, WINDOW_ROWS)[..., None]
     score = NearestScore(fit_nearest(windows))
