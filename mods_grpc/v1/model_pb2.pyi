@@ -323,7 +323,9 @@ class Model(_message.Message):
     default_false_alarms_per_day: _builtins.float
     """Default sensitivity in false alarms per series and day."""
     smallest_p_value: _builtins.float
-    """Smallest p-value that its calibration can give: no significance level below it raises an alert."""
+    """Smallest p-value that its calibration can give, but for values far above the training range: a stricter significance level
+    raises hardly any alert.
+    """
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFeature]:
         """Features in the order of values."""

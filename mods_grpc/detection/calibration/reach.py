@@ -17,7 +17,7 @@ class BudgetReach:
     Attributes:
         false_alarms_per_day: The budget, of one series.
         level: p-value that a row must reach to raise an alert.
-        smallest_p: Smallest p-value that the calibration can give.
+        smallest_p: Smallest p-value that the calibration can give, but for values far above the training range.
         days: Days of one series in the calibration range.
     """
 
@@ -47,8 +47,9 @@ class BudgetReach:
         budget = f"{self.false_alarms_per_day:.3g} false alarms a day"
         if self.smallest_p > self.level:
             yield (
-                f"no alert can come at {budget}: it takes a p-value of {self.level:.2g} or less, and the smallest that this "
-                f"calibration can give is {self.smallest_p:.2g}; calibrate on more rows, or allow more false alarms"
+                f"hardly any alert can come at {budget}: it takes a p-value of {self.level:.2g} or less, and the smallest that "
+                f"this calibration can give is {self.smallest_p:.2g}, but for values far above the training range; calibrate on "
+                "more rows, or allow more false alarms"
             )
         elif self.allowed < MIN_ALLOWED:
             yield (

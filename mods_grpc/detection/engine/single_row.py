@@ -45,7 +45,8 @@ class SingleRowScorer:
         self._residuals, self._residual_sizes = self._scores[:-1], self._sizes[:-1]
         self._flat_sizes, self._flat_neg_log10_p = self._sizes.ravel(), self._neg_log10_p.ravel()
         self._cusum = detector.cusum.single(features) if detector.cusum else None
-        self._lowest, self._highest = detector.lowest.tolist(), detector.highest.tolist()
+        self._range = detector.range
+        self._lowest, self._highest = detector.range.lowest.tolist(), detector.range.highest.tolist()
         self._feature_table = detector.feature_table.single()
         self._member_table = detector.member_table.few()
         self._pattern = detector.pattern.single() if detector.pattern else None
@@ -77,6 +78,9 @@ class SingleRowScorer:
         self._table.push_one(slot, forecast.time, values)
         context.pattern[-1] = values
         p_value, pattern_evidence, factors = self._score(slot, values, context)
+        is_outside = self._is_outside(values.tolist())
+        if is_outside:
+            p_value = min(p_value, self._range.p_value(row).item())
         evidence, detector, cusum = self._evidence.copy(), self._detector, self._cusum
 
         def explain() -> Explanation:
@@ -97,7 +101,7 @@ class SingleRowScorer:
                 p_value=np.array([p_value]),
             )
 
-        return ScoredRow(p_value, self._is_outside(values.tolist()), explain)
+        return ScoredRow(p_value, is_outside, explain)
 
     def _score(self, slot: int, row: Floats, context: NextRowContext) -> tuple[float, list[float], Singles | None]:
         """Return the p-value of a row `(features,)`, the evidence of the pattern, and the factors of the series' own scales.

@@ -28,6 +28,7 @@ from mods_grpc.detection.scores.pattern import PcaScore
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult
 from mods_grpc.detection.scores.time_of_day_scale import day_part
+from mods_grpc.detection.scores.training_range import TrainingRange
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer
 from mods_grpc.detection.state.series_table import SeriesTable
 
@@ -89,7 +90,7 @@ class Detector:
         discount: Taken off the evidence of features in their sum, see `temper`.
         feature_table: Evidence of scores of residuals and level. member_table: Evidence of sums over features and of the pattern.
         fused: Curve of the sum over members.
-        lowest, highest: `(features,)`; values beyond are out of distribution.
+        range: The training range; values far outside are out of distribution, and far above it anomalous on their own.
     """
 
     def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
@@ -116,8 +117,7 @@ class Detector:
         self.member_table = EvidenceTable([*calibration.member_curves, *calibration.pattern_curves, *calibration.nearest_curves])
         self.fused = Curves([calibration.fused])
         self.discount = calibration.soft_threshold * (1 - NEGLIGIBLE)
-        low, high = training_range
-        self.lowest, self.highest = low - (high - low), high + (high - low)
+        self.range = TrainingRange(*training_range, space.kinds, calibration.samples)
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> "Detector":
@@ -142,7 +142,7 @@ class Detector:
 
     @property
     def smallest_p(self) -> float:
-        """Smallest p-value that the calibration can give: that of the strongest evidence in every feature and member."""
+        """Smallest p-value that the members can give together; values far above the training range have smaller ones."""
         strongest = self.feature_table.strongest().reshape(1, -1, self.features)
         if self.cusum:
             endless = np.full((1, self.features), np.inf)
@@ -157,10 +157,11 @@ class Detector:
         p_value = self.fused.p_value((total(members) + total(pattern))[:, None])[:, 0]
         if not batch.complete:
             p_value[np.isnan(batch.observed).all(axis=1)] = np.nan
-        beyond = (batch.observed < self.lowest) | (batch.observed > self.highest)
+        beyond = self.range.is_outside(batch.observed)
         outside = np.zeros(len(beyond), np.bool_)
         if beyond.any():  # `any` along rows takes several times as long
             outside = np.logical_or.reduce(beyond, axis=1)
+            p_value[outside] = np.minimum(p_value[outside], self.range.p_value(batch.observed[outside]))
 
         def explain(at: Indices) -> Explanation:
             return self.explain(
@@ -259,13 +260,16 @@ class Detector:
                 parts[strong] += evident[:, :2].sum(axis=1, keepdims=True) * np.where(missing[strong], 0.0, shares)
             if self.nearest:
                 parts[strong] += evident[:, -1:] * np.where(missing[strong], 0.0, self.nearest.shares(logs))
+        far = -np.log10(self.range.feature_p(observed))
+        parts += far
         whole = parts.sum(axis=1, keepdims=True)
         share = np.where(whole > 0, parts / np.where(whole > 0, whole, 1.0), 1 / parts.shape[1])
         from_cusum = evidence.neg_log10_p[:, 0] > residual_evidence
         evidence.score[:, 0] = np.where(from_cusum, evidence.cusum, evidence.score[:, 0])
         strongest = evidence.neg_log10_p.argmax(axis=1)[:, None]
         sign = np.sign(np.nan_to_num(np.take_along_axis(evidence.score, strongest, axis=1)))[:, 0]
-        is_reported = np.take_along_axis(evidence.neg_log10_p, strongest, axis=1)[:, 0] >= MIN_REPORTED
+        sign = np.where(far > 0, 1.0, sign)
+        is_reported = np.maximum(np.take_along_axis(evidence.neg_log10_p, strongest, axis=1)[:, 0], far) >= MIN_REPORTED
         direction = np.where(is_reported & ~(p_value > MAX_SIGNIFICANCE)[:, None], sign, 0).astype(np.int8)
         return Explanation(feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction, scale=evidence.scale)
 

@@ -18,9 +18,13 @@ class ResidualSpace:
 
     Args:
         kinds: Kind of each feature, in order.
+
+    Attributes:
+        kinds: As given.
     """
 
     def __init__(self, kinds: Sequence[FeatureKind]) -> None:
+        self.kinds = tuple(kinds)
         self._logarithmic = np.array([kind != "mean" for kind in kinds])
         self._linear = ~self._logarithmic
         self._all_logarithmic, self._any_logarithmic = bool(self._logarithmic.all()), bool(self._logarithmic.any())

@@ -27,6 +27,6 @@ class LevelFindings:
                 code=NoticeCode.BUDGET_UNREACHABLE,
                 since_ns=now_ns,
                 message=f"an alert takes a p-value of {self._level:.2g} or less, and the smallest that the model's calibration "
-                f"can give is {self._smallest_p:.2g}",
+                f"can give is {self._smallest_p:.2g}, but for values far above the training range",
                 hint="allow more false alarms (--false-alarms-per-day), or calibrate the model on more rows",
             )

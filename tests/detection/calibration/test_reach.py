@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mods_grpc.detection import BudgetReach
+from mods_grpc.detection.scores.training_range import TrainingRange
 from tests.detection.calibration.test_calibrate import calibrated, scored, walks
 
 ONE_A_WEEK = 1 / 7
@@ -17,6 +18,7 @@ def reach(budget=1.0, level=1e-3, smallest_p=1e-9, days=10.0):
 @pytest.mark.parametrize("features", [1, 3])
 def test_no_row_has_a_p_value_below_the_smallest(rows, features):
     detector = calibrated(walks(rows, features), ["count", "sum", "mean"][:features])
+    detector.range = TrainingRange(np.zeros(features), np.full(features, np.inf), ["mean"] * features, rows)
     values = walks(40, features)
     values[20:] *= np.geomspace(1e3, 1e30, 20)[:, None]
     p_value = scored(detector, values).p_value
@@ -27,8 +29,9 @@ def test_no_row_has_a_p_value_below_the_smallest(rows, features):
 def test_a_budget_that_no_p_value_reaches_is_said():
     (warning,) = reach(level=1e-4, smallest_p=0.0106, budget=ONE_A_WEEK).warnings()
     assert warning == (
-        "no alert can come at 0.143 false alarms a day: it takes a p-value of 0.0001 or less, and the smallest that this "
-        "calibration can give is 0.011; calibrate on more rows, or allow more false alarms"
+        "hardly any alert can come at 0.143 false alarms a day: it takes a p-value of 0.0001 or less, and the smallest that this "
+        "calibration can give is 0.011, but for values far above the training range; calibrate on more rows, or allow more "
+        "false alarms"
     )
 
 

@@ -374,7 +374,8 @@ def test_a_level_that_no_p_value_reaches_is_reported_until_it_is_another():
     (notice,) = scene.blindness.open_notices
     assert (
         notice.message
-        == "an alert takes a p-value of 0.0001 or less, and the smallest that the model's calibration can give is 0.011"
+        == "an alert takes a p-value of 0.0001 or less, and the smallest that the model's calibration can give is 0.011, but for "
+        "values far above the training range"
     )
     scene.blindness.set_level(1e-4, 1e-9)
     scene.pass_time(15 * MINUTE, conn=1)
