@@ -19,6 +19,7 @@ TAIL_SHARE = 0.02
 MIN_TAIL_SAMPLES = 30  # exceedances to fit a tail from
 MAX_TAIL_SHARE = 0.1
 MAX_SHAPE = 0.9
+TAIL_ERRORS = 2.0
 DIGITS = 9  # significant digits of stored scores
 MIN_P = 1e-300
 
@@ -95,7 +96,8 @@ def make_cautious_curve(sample: Floats, holdoff_rows: int) -> ScoreCurve:
     """Build a curve whose tail is rather too heavy than too light, so that a strict budget is kept.
 
     Exceedances come in runs, so that a tail is fitted to few independent events: to as many as there are runs (clusters). Its
-    shape is raised by one standard error of the estimate, (1 + shape) / sqrt(clusters), that of maximum likelihood (Smith 1987).
+    scale is raised by TAIL_ERRORS standard errors, each scale / sqrt(clusters), that of a mean of exponential excesses. A heavier
+    shape would keep strict budgets as well, but no evidence would be enough for a small p-value any more.
 
     Args:
         sample: `(n,)`, in order of time, as for `make_curve`.
@@ -105,8 +107,8 @@ def make_cautious_curve(sample: Floats, holdoff_rows: int) -> ScoreCurve:
     if curve.tail is None:
         return curve
     clusters = 1 + int((np.diff(np.flatnonzero(sample > curve.tail.threshold)) > holdoff_rows).sum())
-    shape = curve.tail.shape + (1 + curve.tail.shape) / clusters**0.5
-    return replace(curve, tail=replace(curve.tail, shape=shape))
+    scale = curve.tail.scale * (1 + TAIL_ERRORS / clusters**0.5)
+    return replace(curve, tail=replace(curve.tail, scale=scale))
 
 
 def _fit_tail(scores: Floats, counts: Integers, sample: Floats) -> Tail | None:
