@@ -7,13 +7,12 @@ don't: rows each of which is ordinary and whose order never was.
 """
 
 import base64
-from collections.abc import Sequence
 
 import numpy as np
 
 from mods_grpc.array_types import Floats, Singles
 from mods_grpc.artifact.calibration import NearestReference
-from mods_grpc.detection.scores.pattern import MAX_DEVIATION, PRODUCT_ROWS
+from mods_grpc.detection.scores.pattern import MAX_DEVIATION, PRODUCT_ROWS, scale_into
 
 WINDOW_ROWS = 10
 MAX_WINDOWS = 500
@@ -92,15 +91,6 @@ class NearestScore:
         products = rows.reshape(-1, 1, PRODUCT_ROWS, rows.shape[1]) @ self._blocks
         least = np.minimum.reduce(products.reshape(*products.shape[:3], PARTS, -1), axis=4)
         return np.asarray(np.minimum.reduce(least, axis=1).reshape(-1, PARTS), np.float32)
-
-
-def scale_into(values: Singles, scaling: Sequence[Singles], out: Singles) -> Singles:
-    """Scale values `(..., numbers)` by centre and inverse scale, `(numbers,)` each, and clip them to lower and upper bounds."""
-    centre, inverse_scale, lower, upper = scaling
-    np.subtract(values, centre, out)
-    np.multiply(out, inverse_scale, out)
-    np.maximum(out, lower, out=out)
-    return np.minimum(out, upper, out=out)
 
 
 class SingleNearestScore:

@@ -58,7 +58,7 @@ class PcaScore:
 
     def single(self) -> "SinglePcaScore":
         """Return the scores of one pattern at a time."""
-        return SinglePcaScore((self._centre, self._inverse_scale, self._mean), self._basis, self._deviations, self.rows)
+        return SinglePcaScore((self._mean, self._centre, self._inverse_scale), self._basis, self._deviations, self.rows)
 
     def reconstruction_error(self, patterns: Singles) -> Floats:
         """Return the share of each feature in the squared reconstruction error, `(n, features)`, adding up to 1."""
@@ -72,8 +72,8 @@ class PcaScore:
         """Return centred and scaled patterns, `(n, rows * features)`, padded with zeros to a multiple of PRODUCT_ROWS rows."""
         n = len(patterns)
         padded = np.zeros((n + -n % PRODUCT_ROWS, self._mean.size), np.float32)
-        scaling = (self._centre, self._inverse_scale, self._mean, -MAX_DEVIATION, MAX_DEVIATION)
-        _scale_into(patterns.reshape(n, -1), scaling, padded[:n])
+        scaling = (self._mean, self._centre, self._inverse_scale, -MAX_DEVIATION, MAX_DEVIATION)
+        _centre_into(patterns.reshape(n, -1), scaling, padded[:n])
         return padded
 
 
@@ -81,7 +81,7 @@ class SinglePcaScore:
     """The scores of one pattern, with preallocated arrays, its earlier rows scaled in advance. Not thread-safe.
 
     Args:
-        scaling: Centre, inverse scale, and mean of the scaled patterns, `(rows * features,)` each.
+        scaling: Mean of the scaled patterns, centre and inverse scale, `(rows * features,)` each.
         basis: `(rows * features, components)`.
         deviations: `(components,)`.
         rows: Rows of a pattern.
@@ -102,7 +102,7 @@ class SinglePcaScore:
 
     def scaled(self, earlier: Singles) -> Singles:
         """Scale the rows of a pattern before the last, `((rows - 1) * features,)` in residual space, for `scores`."""
-        return _scale_into(earlier, self._scaling_earlier, np.empty_like(earlier))
+        return _centre_into(earlier, self._scaling_earlier, np.empty_like(earlier))
 
     def scores(self, scaled: Singles, last: Singles) -> tuple[float, float]:
         """Return error norm and T of a pattern, as `PcaScore.scores` does.
@@ -113,7 +113,7 @@ class SinglePcaScore:
         """
         inside, whole = self._inside, self._whole
         self._earlier[...] = scaled
-        _scale_into(last, self._scaling_last, self._last)
+        _centre_into(last, self._scaling_last, self._last)
         np.dot(self._padded, self._basis, self._product)
         whole[...], inside[...] = self._first, self._product_first
         squared_error = float(whole.dot(whole)) - float(inside.dot(inside))
@@ -121,14 +121,19 @@ class SinglePcaScore:
         return math.sqrt(max(squared_error, 0.0)), math.sqrt(float(inside.dot(inside)))
 
 
-def _scale_into(values: Singles, scaling: Sequence[Singles | np.float32], out: Singles) -> Singles:
-    """Scale values by `scaling`: centre, inverse scale, mean of the scaled patterns, and bounds, applied before the mean."""
-    centre, inverse_scale, mean, lower, upper = scaling
+def scale_into(values: Singles, scaling: Sequence[Singles | np.float32], out: Singles) -> Singles:
+    """Scale values by `scaling`: centre and inverse scale, then lower and upper bounds."""
+    centre, inverse_scale, lower, upper = scaling
     np.subtract(values, centre, out)
     np.multiply(out, inverse_scale, out)
     np.maximum(out, lower, out=out)
-    np.minimum(out, upper, out=out)
-    return np.subtract(out, mean, out)
+    return np.minimum(out, upper, out=out)
+
+
+def _centre_into(values: Singles, scaling: Sequence[Singles | np.float32], out: Singles) -> Singles:
+    """Scale values by all but the first of `scaling`, and subtract that, the mean of the scaled patterns."""
+    mean, *rest = scaling
+    return np.subtract(scale_into(values, rest, out), mean, out)
 
 
 def _product(rows: Singles, matrix: Singles) -> Singles:
