@@ -105,6 +105,33 @@ class NearestReference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EnvelopeReference:
+    """How rows are judged by the usual peaks of their own series: the arguments of `alarm_rules.envelope.Envelope`.
+
+    `samples` is the number of rows that the training range holds all of.
+    """
+
+    block_seconds: int
+    offsets: tuple[float | None, ...]
+    spread: tuple[float, ...]
+    scores: tuple[tuple[float, ...], ...]
+    p_values: tuple[float, ...]
+    samples: int
+
+    def faults(self, features: int) -> Iterator[str]:
+        """Yield what is invalid."""
+        if not len(self.offsets) + 1 == len(self.spread) == len(self.scores) == features + 1:
+            yield "the envelope does not match the features"
+        positive = (self.block_seconds, self.samples, *self.spread, *(small for small in self.offsets if small is not None))
+        if min(positive) <= 0:
+            yield "a number of the envelope is not positive"
+        if any(not column or list(column) != sorted(column) for column in self.scores):
+            yield "the scores of the envelope do not ascend"
+        if not self.p_values or self.p_values[-1] <= 0 or list(self.p_values) != sorted(self.p_values, reverse=True):
+            yield "the p-values of the envelope do not descend to one above 0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DayScale:
     """The scale of residuals by time of day.
 
@@ -164,6 +191,7 @@ class Calibration:
         episode_rates: Levels of p and the episodes per row of the calibration range at each, both ascending, the strictest as
             `extremal_index`; empty where the extremal index is that of every level.
         nearest: Windows that the last rows are compared with, or None. nearest_curves: The curve of the distance; empty without.
+        envelope: How values are judged by their own series, where a stream asks for it; None where there was too little data.
         soft_threshold: -log10 p below which a feature hardly counts in the sum over features; 0 if all of it counts.
     """
 
@@ -187,6 +215,7 @@ class Calibration:
     episode_rates: tuple[tuple[float, float], ...] = ()
     nearest: NearestReference | None = None
     nearest_curves: tuple[ScoreCurve, ...] = ()
+    envelope: EnvelopeReference | None = None
 
     @property
     def outputs_per_feature(self) -> int:
@@ -272,6 +301,8 @@ class Calibration:
                 yield "a scale or deviation of the pattern is not positive"
         if self.nearest:
             yield from self.nearest.faults(features, rows)
+        if self.envelope:
+            yield from self.envelope.faults(features)
         for curve in self.all_curves():
             yield from curve.faults()
 

@@ -170,7 +170,11 @@ def watch_arguments() -> argparse.ArgumentParser:
         help="name of this sensor, shown in alerts (default: the host name)",
     )
     _add_aggregation(parser)
-    _add_detection(parser)
+    _add_detection(parser).add_argument(
+        "--own-envelope",
+        action=argparse.BooleanOptionalAction,
+        help="judge each series by what it usually reaches itself (default: where series are hosts or subnets)",
+    )
     _add_alerts(parser)
     _add_rules(parser)
     return parser

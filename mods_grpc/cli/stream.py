@@ -31,6 +31,11 @@ def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         action="store_true",
         help="adapt each series' scales from those of the model's calibration to its own values",
     )
+    parser.add_argument(
+        "--own-envelope",
+        action="store_true",
+        help="judge each series by what it usually reaches itself, as soon as it is known well enough",
+    )
     parser.set_defaults(run=run_stream)
 
 
@@ -50,6 +55,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
                 impute_rows=arguments.impute_rows,
                 fixed_level=arguments.fixed_level,
                 own_scales=arguments.own_scales,
+                own_envelope=arguments.own_envelope,
             )
             with stream:
                 for verdict in stream:

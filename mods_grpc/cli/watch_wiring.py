@@ -232,6 +232,19 @@ def check_destinations(arguments: argparse.Namespace, sources: Sequence[Path]) -
                 raise DataError(f"--alerts {destination}: is a log that is read, or is called like one; give another file")
 
 
+def _uses_envelope(arguments: argparse.Namespace, model: ModelInfo) -> bool:
+    """Return whether series are judged by their own envelopes; warn if they should be and the model has none."""
+    if arguments.own_envelope is not None:
+        is_asked_for = bool(arguments.own_envelope)
+    else:
+        recorded = [path for path in getattr(arguments, "logs", []) if path.is_dir()]
+        is_asked_for = arguments.group_by is not GroupBy.SITE or any(map(is_of_host, recorded))
+    if is_asked_for and not model.envelope:
+        hint = "calibrate it again (python -m training recalibrate), or give --no-own-envelope"
+        logger.warning("no_envelope", extra={"model": model.name, "version": model.version, "hint": hint})
+    return is_asked_for
+
+
 def make_pipeline(
     arguments: argparse.Namespace,
     client: Client,
@@ -269,6 +282,7 @@ def make_pipeline(
             impute_rows=arguments.impute_rows,
             explain="all" if arguments.tui else "anomalies",
             fixed_level=arguments.fixed_level,
+            own_envelope=_uses_envelope(arguments, model),
         ),
         wait,
     )

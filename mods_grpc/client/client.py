@@ -167,6 +167,7 @@ class Client:
         impute_rows: int | None = None,
         fixed_level: bool = False,
         own_scales: bool = False,
+        own_envelope: bool = False,
         in_flight: int = 1,
         resume: ResumePolicy | None = None,
         history: RowHistory | None = None,
@@ -186,6 +187,8 @@ class Client:
                 that it raises as many alarms as the budget allows; it never adapts if `significance` is given.
             own_scales: Whether each series' scales adapt from those of the model's calibration to its own, for series unlike the
                 calibration's. p-values then depend on all rows of a series, not only on the last ones.
+            own_envelope: Whether each series is judged by what it usually reaches itself, as soon as it is known well enough.
+                p-values then depend on all rows of a series too.
             in_flight: Maximum of unanswered messages. Messages that share a series are never in flight together. Leave it at 1
                 for a live source, because above that a verdict may wait for the next observations.
             resume: How to reconnect; None for `ResumePolicy()`.
@@ -208,6 +211,7 @@ class Client:
             impute_rows=impute_rows,
             fixed_level=fixed_level,
             own_scales=own_scales,
+            own_envelope=own_envelope,
         )
 
         def open_call(series: Sequence[str]) -> DetectCall:

@@ -81,6 +81,7 @@ class ModelInfo:
     `failure` is empty unless the state is FAILED, and `provider` unless the model is loaded; `create_time` is in UTC, None if the
     server does not know it; ranges are half open, "<start,end)".
     No significance level below `smallest_p_value` raises an alert; 0 if it is not known.
+    `envelope` is how series are judged by what they usually reach themselves, as JSON; empty if it is not known.
     """
 
     name: str
@@ -102,6 +103,7 @@ class ModelInfo:
     metrics: tuple[MetricInfo, ...]
     default_false_alarms_per_day: float
     smallest_p_value: float
+    envelope: bytes = b""
 
     @property
     def feature_names(self) -> tuple[str, ...]:

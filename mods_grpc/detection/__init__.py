@@ -1,11 +1,11 @@
 """From residuals to alarms, in numpy alone: `calibrate` learns from ordinary rows, and `Monitor` scores new ones."""
 
 from mods_grpc.alarm_rules.episode_rule import Phase
+from mods_grpc.alarm_rules.reason import describe
 from mods_grpc.detection.calibration.calibrate import calibrate
 from mods_grpc.detection.calibration.reach import BudgetReach
 from mods_grpc.detection.decision.alarms import Alarm
 from mods_grpc.detection.decision.budget import significance_from_budget
-from mods_grpc.detection.decision.reason import describe
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
 from mods_grpc.detection.scores.detector import Detector

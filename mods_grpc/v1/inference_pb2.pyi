@@ -721,6 +721,7 @@ class StreamConfig(_message.Message):
     GAP_POLICY_FIELD_NUMBER: _builtins.int
     FIXED_LEVEL_FIELD_NUMBER: _builtins.int
     OWN_SCALES_FIELD_NUMBER: _builtins.int
+    OWN_ENVELOPE_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     """Namespace of the series. Empty means the peer's address or identity."""
@@ -733,6 +734,11 @@ class StreamConfig(_message.Message):
     own_scales: _builtins.bool
     """True to let every series move, within bounds, from the scales that the model was calibrated with to those of its own
     residuals as it fills. p-values then depend on all rows of a series, which no warm-up of a window brings back.
+    """
+    own_envelope: _builtins.bool
+    """True to judge every series, as soon as it is known well enough, by what it usually reaches itself: the peaks of its features
+    and of the model's evidence. p-values then depend on all rows of a series, which no warm-up of a window brings back.
+    Without effect on a model whose calibration has no envelope.
     """
     @_builtins.property
     def model(self) -> Global___ModelReference:
@@ -760,11 +766,12 @@ class StreamConfig(_message.Message):
         gap_policy: Global___GapPolicy | None = ...,
         fixed_level: _builtins.bool = ...,
         own_scales: _builtins.bool = ...,
+        own_envelope: _builtins.bool = ...,
         series: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_envelope", b"own_envelope", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

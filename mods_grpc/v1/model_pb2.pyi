@@ -296,6 +296,7 @@ class Model(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     DEFAULT_FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     SMALLEST_P_VALUE_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name."""
     version: _builtins.int
@@ -325,6 +326,10 @@ class Model(_message.Message):
     smallest_p_value: _builtins.float
     """Smallest p-value that its calibration can give, but for values far above the training range: a stricter significance level
     raises hardly any alert.
+    """
+    envelope: _builtins.bytes
+    """How its calibration judges series by what they usually reach themselves: JSON, as `calibration.envelope` in the manifest.
+    Only in the answer of GetModel, for a version that is loaded; empty where there was too little data to calibrate on.
     """
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFeature]:
@@ -368,10 +373,11 @@ class Model(_message.Message):
         metrics: _abc.Iterable[Global___ModelMetric] | None = ...,
         default_false_alarms_per_day: _builtins.float = ...,
         smallest_p_value: _builtins.float = ...,
+        envelope: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "slide", b"slide", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "create_time", b"create_time", "default_false_alarms_per_day", b"default_false_alarms_per_day", "digest", b"digest", "failure", b"failure", "features", b"features", "horizon", b"horizon", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "provider", b"provider", "slide", b"slide", "smallest_p_value", b"smallest_p_value", "state", b"state", "test_range", b"test_range", "training_range", b"training_range", "version", b"version", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "create_time", b"create_time", "default_false_alarms_per_day", b"default_false_alarms_per_day", "digest", b"digest", "envelope", b"envelope", "failure", b"failure", "features", b"features", "horizon", b"horizon", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "provider", b"provider", "slide", b"slide", "smallest_p_value", b"smallest_p_value", "state", b"state", "test_range", b"test_range", "training_range", b"training_range", "version", b"version", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,9 +8,11 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from mods_grpc.array_types import Integers
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
 from training.data.series import DataReport, PartRows, Series
@@ -63,7 +65,22 @@ def join_series(named: Mapping[str, Series]) -> Series:
     )
 
 
-def join_parts(series: Series, earlier: PartRows, later: PartRows, lead: int) -> tuple[Series, slice, slice]:
+class JoinedParts(NamedTuple):
+    """Two parts of each series of a pool on one time axis.
+
+    Attributes:
+        series: The parts: first the earlier one of all series, then the later one of all.
+        earlier, later: Their rows.
+        members: The rows of each series of the pool in both parts, in order of time.
+    """
+
+    series: Series
+    earlier: slice
+    later: slice
+    members: tuple[Integers, ...]
+
+
+def join_parts(series: Series, earlier: PartRows, later: PartRows, lead: int) -> JoinedParts:
     """Join two parts of each series of a pool on one time axis: first the earlier part of all, then the later part of all.
 
     Args:
@@ -72,12 +89,10 @@ def join_parts(series: Series, earlier: PartRows, later: PartRows, lead: int) ->
         later: A later part of each series. It should begin `lead` rows or more after the earlier one ends.
         lead: Rows of a window. As many rows before each piece of the later part are included, so that its first row has a full
             window.
-
-    Returns:
-        A series, and the rows of the earlier and of the later part in it.
     """
     if not series.members:
-        return series, earlier[0], later[0]
+        rows = np.concatenate([np.arange(part.start, part.stop) for part in (earlier[0], later[0])])
+        return JoinedParts(series, earlier[0], later[0], (rows,))
     pieces = [
         *earlier,
         *(slice(max(cut.start - lead, member.start), cut.stop) for cut, member in zip(later, series.members, strict=True)),
@@ -95,7 +110,12 @@ def join_parts(series: Series, earlier: PartRows, later: PartRows, lead: int) ->
     times = series.times[pieces[0].start] + np.arange(end) * np.timedelta64(series.slide_seconds, "s")
     later_start = starts[len(earlier)]
     joined = replace(series, times=times, values=np.concatenate(values), members=())
-    return joined, slice(0, starts[len(earlier) - 1] + earlier[-1].stop - earlier[-1].start), slice(later_start, end)
+    rows_of = [start + np.arange(piece.stop - piece.start) for start, piece in zip(starts, pieces, strict=True)]
+    count = len(earlier)
+    leads = [cut.start - piece.start for cut, piece in zip(later, pieces[count:], strict=True)]
+    members = tuple(np.concatenate([rows_of[index], rows_of[count + index][leads[index] :]]) for index in range(count))
+    earlier_end = starts[count - 1] + earlier[-1].stop - earlier[-1].start
+    return JoinedParts(joined, slice(0, earlier_end), slice(later_start, end), members)
 
 
 def _add_reports(reports: list[DataReport]) -> DataReport:

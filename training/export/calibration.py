@@ -44,18 +44,20 @@ def calibrate_parts(
     Raises:
         DataError: Too little data to calibrate on.
     """
-    joined, earlier, later = join_parts(series, training, calibration, rows)
+    joined = join_parts(series, training, calibration, rows)
     return calibrate(
         forecast,
-        to_nanoseconds(joined.times),
-        joined.values,
-        training=earlier,
-        calibration=later,
+        to_nanoseconds(joined.series.times),
+        joined.series.values,
+        training=joined.earlier,
+        calibration=joined.later,
         kinds=[feature.kind for feature in series.features],
         rows=rows,
         slide_seconds=series.slide_seconds,
         holdoff_rows=series.holdoff_rows,
         levels=levels,
+        units=[feature.unit for feature in series.features],
+        members=joined.members,
     )
 
 

@@ -150,6 +150,7 @@ def encode_stream_config(
     impute_rows: int | None,
     fixed_level: bool,
     own_scales: bool,
+    own_envelope: bool,
 ) -> inference_pb2.StreamConfig:
     """Encode the first message of a stream.
 
@@ -164,6 +165,7 @@ def encode_stream_config(
         gap_policy=encode_gap_policy(impute_rows),
         fixed_level=fixed_level,
         own_scales=own_scales,
+        own_envelope=own_envelope,
     )
 
 

@@ -9,20 +9,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from mods_grpc.array_types import Floats, Indices, Times
+from mods_grpc.array_types import Floats, Indices, Integers, Times
 from mods_grpc.artifact.calibration import Calibration, ScoreCurve
 from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.detection.calibration.forecast_paths import SeriesRecord, learn_residuals
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.scores.conformal import make_cautious_curve, make_curve
-from mods_grpc.detection.scores.detector import Detector, SeriesScale
+from mods_grpc.detection.scores.detector import Detector
+from mods_grpc.detection.scores.envelope import fit_envelope
 from mods_grpc.detection.scores.evidence import temper
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.scores.level import LevelScore, fit_level
 from mods_grpc.detection.scores.nearest import WINDOW_ROWS, NearestScore, fit_nearest
 from mods_grpc.detection.scores.pattern import PcaScore, fit_pca, pattern_rows
 from mods_grpc.detection.scores.residuals import ResidualSpace
-from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult
+from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult, SeriesMemory
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, Forecaster, choose_cusum_rows
 from mods_grpc.detection.state.series_table import SeriesTable
 from mods_grpc.errors import DataError
@@ -31,6 +32,7 @@ IMPUTE_ROWS = 3  # longest gap of the calibration range that is filled with fore
 SOFT_THRESHOLD = 1.3  # a p-value of 0.05
 EPISODE_SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # of the rows, those with the strongest evidence
 MIN_EPISODES = 8
+ROWS_AT_A_TIME = 8192
 MAX_PATTERNS = 100_000  # that principal components are learned from
 _PLACEHOLDER = ScoreCurve(samples=1, scores=(0.0,), counts=(0,), tail=None)
 
@@ -47,6 +49,8 @@ def calibrate(
     slide_seconds: int,
     holdoff_rows: int,
     levels: Sequence[float] = (),
+    units: Sequence[str] = (),
+    members: Sequence[Integers] = (),
 ) -> Calibration:
     """Calibrate a model.
 
@@ -61,6 +65,8 @@ def calibrate(
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode: window over slide.
         levels: Levels of the model's quantiles, ascending, if their interval is the evidence; empty if the forecast is.
+        units: Unit of each feature; empty if none is of bytes.
+        members: Rows of each series, in order of time, from its training to its calibration range; empty for a single series.
 
     Raises:
         DataError: Shapes differ, or a feature has fewer than MIN_SAMPLES values in the calibration range.
@@ -105,7 +111,19 @@ def calibrate(
         draft = replace(draft, pattern_curves=tuple(map(make_curve, pattern_scores.T)))
     if nearest:
         draft = replace(draft, nearest_curves=(make_curve(NearestScore(nearest).scores(patterns)),))
-    return _calibrate_fusion(_calibrate_cusum(draft, space, batch), space, batch)
+    fused = _calibrate_fusion(_calibrate_cusum(draft, space, batch), space, batch)
+    envelope = fit_envelope(
+        times,
+        values,
+        _judge(record, fused, space, training, slice(training.start, calibration.stop)),
+        members or (np.arange(training.start, calibration.stop),),
+        kinds=kinds,
+        units=units or [""] * len(kinds),
+        samples=fused.samples,
+        slide_seconds=slide_seconds,
+        holdoff_rows=holdoff_rows,
+    )
+    return replace(fused, envelope=envelope)
 
 
 def _complete_patterns(values: Floats, length: int) -> Floats:
@@ -130,7 +148,7 @@ class ResidualRecorder:
         """Return 1: nothing is anomalous."""
         return 1.0
 
-    def score(self, batch: ScoringBatch, _: SeriesScale | None = None, /) -> ScoringResult:
+    def score(self, batch: ScoringBatch, _: SeriesMemory | None = None, /) -> ScoringResult:
         """Record a batch."""
         self.batches.append(batch)
         n, features = batch.observed.shape
@@ -196,6 +214,29 @@ def _calibrate_fusion(draft: Calibration, space: ResidualSpace, batch: ScoringBa
         extremal_index=rates[0][1] / rates[0][0] if rates else 1.0,
         episode_rates=rates,
     )
+
+
+def _judge(record: SeriesRecord, calibration: Calibration, space: ResidualSpace, training: slice, part: slice) -> Floats:
+    """Return the p-values of the rows of a record, `(length,)`; NaN outside of the part."""
+    p_value = np.full(len(record.times), np.nan)
+    known = record.values[training]
+    detector = Detector(calibration, space, (np.nanmin(known, axis=0), np.nanmax(known, axis=0)))
+    table = detector.table(record.rows)
+    slot = table.allocate()
+    monitor = Monitor(detector, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=calibration.holdoff_rows)
+    present = part.start + np.flatnonzero(~np.isnan(record.values[part]).all(axis=1))
+    for first in range(0, len(present), ROWS_AT_A_TIME):
+        rows = present[first : first + ROWS_AT_A_TIME]
+        verdicts = monitor.observe(
+            np.full(rows.size, slot, np.intp),
+            record.times[rows],
+            record.values[rows],
+            reported=np.ones(rows.size, np.bool_),
+            significance=0.5,
+            impute_rows=IMPUTE_ROWS,
+        )
+        p_value[rows] = verdicts.p_value
+    return p_value
 
 
 def measure_episode_rates(evidence: Floats, holdoff_rows: int) -> tuple[tuple[float, float], ...]:

@@ -9,9 +9,8 @@ import numpy as np
 from mods_grpc.array_types import Floats, Indices, Singles, Times
 from mods_grpc.detection.engine.chunking import Chunking, chunks_of
 from mods_grpc.detection.engine.gap_forecasts import StepForecaster
-from mods_grpc.detection.scores.detector import SeriesScale
 from mods_grpc.detection.scores.expectation import Expectation
-from mods_grpc.detection.scores.scoring_batch import ScoringBatch, ScoringResult
+from mods_grpc.detection.scores.scoring_batch import ScoringBatch, ScoringResult, SeriesMemory
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, pack
 from mods_grpc.detection.state.series_table import SeriesTable
 
@@ -26,8 +25,8 @@ class Scorer(Protocol):
     def extremal_index_at(self, level: float, /) -> float:
         """Return the episodes per row that reaches a significance level."""
 
-    def score(self, batch: ScoringBatch, series_scale: SeriesScale | None, /) -> ScoringResult:
-        """Score rows; `series_scale`, if given, applies the own scales of their series to the residual scores."""
+    def score(self, batch: ScoringBatch, memory: SeriesMemory | None, /) -> ScoringResult:
+        """Score rows; with `memory` by what their own series learned, which learn from them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +37,7 @@ class FullWindowScorer:
         detector: Scores. steps: Forecasts.
         table: State of the series.
         slide: Distance between rows in nanoseconds.
-        series_scale_of: Returns the own scales of series; None if the calibration's are used.
+        memory_of: Returns the memory of series; None if rows are judged by the calibration alone.
         chunking: How large batches are split.
     """
 
@@ -46,7 +45,7 @@ class FullWindowScorer:
     steps: StepForecaster
     table: SeriesTable
     slide: int
-    series_scale_of: Callable[[Indices], SeriesScale] | None
+    memory_of: Callable[[Indices], SeriesMemory] | None
     chunking: Chunking
 
     def score(self, slots: Indices, times: Times, values: Floats) -> tuple[Floats, ScoringResult]:
@@ -58,7 +57,7 @@ class FullWindowScorer:
         Raises:
             ModelOutputError: As `steps`; no series was changed.
         """
-        table, detector, series_scale_of = self.table, self.detector, self.series_scale_of
+        table, detector, memory_of = self.table, self.detector, self.memory_of
         positions = detector.forecast_buffer.positions(times // self.slide)
 
         def forecast_chunk(chunk: slice) -> tuple[ScoringBatch, Singles, ScoringResult | None]:
@@ -73,17 +72,17 @@ class FullWindowScorer:
                 complete=True,
             )
             stored = pack(detector.expectation.to_stored(steps[:, 1:], detector.forecast_buffer.delays))
-            return batch, stored, None if series_scale_of else detector.score(batch, None)
+            return batch, stored, None if memory_of else detector.score(batch, None)
 
         chunks = self.chunking.run(forecast_chunk, len(slots))
         table.store_pending(slots, positions, np.concatenate([stored for _, stored, _ in chunks]))  # changes start here
         table.push(slots, times, values)
         forecasts = np.concatenate([batch.forecast for batch, _, _ in chunks])
         results = [result for _, _, result in chunks if result is not None]
-        if series_scale_of:
+        if memory_of:
             slices = chunks_of(len(slots), self.chunking.size)
             results = [
-                detector.score(batch, series_scale_of(slots[chunk])) for (batch, _, _), chunk in zip(chunks, slices, strict=True)
+                detector.score(batch, memory_of(slots[chunk])) for (batch, _, _), chunk in zip(chunks, slices, strict=True)
             ]
         return forecasts, ScoringResult.concatenate(results)
 

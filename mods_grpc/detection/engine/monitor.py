@@ -18,8 +18,8 @@ from mods_grpc.detection.engine.gap_forecasts import RunForecasts, time_steps
 from mods_grpc.detection.engine.prefetch import NextRowBuilder, NextRowContext, PrefetchCache
 from mods_grpc.detection.engine.single_row import SingleRowScorer
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
-from mods_grpc.detection.scores.detector import Detector, SeriesScale
-from mods_grpc.detection.scores.scoring_batch import ScoringBatch, ScoringResult
+from mods_grpc.detection.scores.detector import Detector
+from mods_grpc.detection.scores.scoring_batch import ScoringBatch, ScoringResult, SeriesMemory
 from mods_grpc.detection.state.forecast_buffer import Forecaster, pack
 from mods_grpc.detection.state.grid_alignment import Run, align
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
@@ -37,6 +37,8 @@ class Monitor:
         adapt: Whether the alarm level adapts to each series, see `alarms`. p-values don't depend on it.
         own_scales: Whether each series moves from the calibration's residual scales to its own, see `adaptive_scale`. p-values
             then depend on all earlier rows of the series.
+        own_envelope: Whether rows are judged by the usual peaks of their own series as well, see `alarm_rules.envelope`. p-values
+            then depend on all earlier rows too.
         chunking: How large batches are split.
         prefetch_cache: Contexts of next rows, of this table and model only; None to do without.
     """
@@ -51,6 +53,7 @@ class Monitor:
         holdoff_rows: int,
         adapt: bool = False,
         own_scales: bool = False,
+        own_envelope: bool = False,
         chunking: Chunking = DEFAULT_CHUNKING,
         prefetch_cache: PrefetchCache | None = None,
     ) -> None:
@@ -61,16 +64,18 @@ class Monitor:
         self._holdoff = holdoff_rows * self._slide
         self._adapt = adapt
         self._own_scales = own_scales
+        self._own_envelope = own_envelope
         # not bound methods: the monitor would be part of a cycle, and keep alive a model that is no longer served
         self._steps = partial(time_steps, forecast, detector.forecast_buffer.step_indices)
-        self._series_scale_of = partial(_series_scale, detector, table) if own_scales else None
+        remembers = own_scales or own_envelope
+        self._memory_of = partial(_make_memory, table, own_scales, own_envelope) if remembers else None
         self._chunking = chunking
         self._full_windows = FullWindowScorer(
             detector=detector,
             steps=self._steps,
             table=table,
             slide=self._slide,
-            series_scale_of=self._series_scale_of,
+            memory_of=self._memory_of,
             chunking=chunking,
         )
         self._last_rule = self._make_rule(0.0)
@@ -193,7 +198,8 @@ class Monitor:
     def _make_single(self) -> tuple[NextRowBuilder, SingleRowScorer]:
         assert isinstance(self._detector, Detector)
         builder = NextRowBuilder(self._detector, self.table, self._forecast, slide=self._slide)
-        self._single = builder, SingleRowScorer(self._detector, self.table, own_scales=self._own_scales)
+        scorer = SingleRowScorer(self._detector, self.table, own_scales=self._own_scales, own_envelope=self._own_envelope)
+        self._single = builder, scorer
         return self._single
 
     def _apply(
@@ -269,8 +275,8 @@ class Monitor:
 
     def _score(self, batch: ScoringBatch, slots: Indices) -> ScoringResult:
         """Score rows of any series; a series may have several."""
-        if self._series_scale_of:  # its earlier rows change the scales of its later ones
-            return self._detector.score(batch, self._series_scale_of(slots))
+        if self._memory_of:  # its earlier rows change how its later ones are judged
+            return self._detector.score(batch, self._memory_of(slots))
         return ScoringResult.concatenate(
             self._chunking.run(lambda chunk: self._detector.score(batch.take(chunk), None), len(slots))
         )
@@ -294,7 +300,5 @@ class Monitor:
         )
 
 
-def _series_scale(detector: Scorer, table: SeriesTable, slots: Indices) -> SeriesScale:
-    assert isinstance(detector, Detector)
-    apply = detector.adaptive_scale.apply
-    return lambda scores: apply(table, slots, scores)
+def _make_memory(table: SeriesTable, own_scales: bool, own_envelope: bool, slots: Indices) -> SeriesMemory:
+    return SeriesMemory(table=table, slots=slots, own_scales=own_scales, own_envelope=own_envelope)

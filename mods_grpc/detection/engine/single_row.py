@@ -34,9 +34,10 @@ class SingleRowScorer:
         detector: The calibrated detector.
         table: State of the series.
         own_scales: Whether each series' own residual scales are applied and learned.
+        own_envelope: Whether each series' envelope is.
     """
 
-    def __init__(self, detector: Detector, table: SeriesTable, *, own_scales: bool) -> None:
+    def __init__(self, detector: Detector, table: SeriesTable, *, own_scales: bool, own_envelope: bool = False) -> None:
         features, members = detector.features, len(detector.member_steps) + 1
         self._detector, self._table = detector, table
         self._space, self._logs = detector.space, np.empty(features)
@@ -59,6 +60,7 @@ class SingleRowScorer:
         self._feature_sums = self._member_scores[:members]
         self._fused, self._adaptive_scale = detector.fused, detector.adaptive_scale.single() if own_scales else None
         self._fused_scores, self._fused_p, self._tail_threshold = detector.fused.first_curve()
+        self._envelope = detector.envelope if own_envelope else None
 
     def fill(self, slot: int, row: RowForecast) -> None:
         """Fill the next row of a series, which is missing, with its forecast."""
@@ -81,6 +83,11 @@ class SingleRowScorer:
         is_outside = self._is_outside(values.tolist())
         if is_outside:
             p_value = min(p_value, self._range.p_value(row).item())
+        own = None
+        if self._envelope is not None:
+            judged, slots, times = np.array([p_value]), np.array([slot]), np.array([forecast.time])
+            own = self._detector.put_own(judged, self._envelope.judge(self._table, slots, times, row, judged), row)
+            p_value = judged.item()
         evidence, detector, cusum = self._evidence.copy(), self._detector, self._cusum
 
         def explain() -> Explanation:
@@ -99,6 +106,7 @@ class SingleRowScorer:
                 patterns=context.pattern[None],
                 pattern_evidence=np.array([pattern_evidence]),
                 p_value=np.array([p_value]),
+                own=own,
             )
 
         return ScoredRow(p_value, is_outside, explain)

@@ -55,7 +55,7 @@ class AdaptiveScale:
             `(n, features)`, the factors of the residuals of one step.
         """
         log_sizes = np.log(np.abs(scores).astype(np.float32))
-        groups = _distinct_groups(slots)
+        groups = distinct_groups(slots)
         if len(groups) == 1:
             log_factors = self._learn(table, slots, log_sizes)
         else:
@@ -111,7 +111,7 @@ class SingleAdaptiveScale:
         return factors
 
 
-def _distinct_groups(slots: Indices) -> list[Indices]:
+def distinct_groups(slots: Indices) -> list[Indices]:
     """Split rows into groups in which no series occurs twice; the rows of a series are in order over the groups."""
     order = np.argsort(slots, kind="stable")
     ordered = slots[order]

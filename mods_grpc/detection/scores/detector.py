@@ -4,15 +4,17 @@ The evidence has members: the residuals at several horizons (the first together 
 pattern. Each is conformal. Per feature its score becomes a p-value, for one step the smaller of the residual's and the CUSUM's.
 Over features, -log10 p is summed, each term capped and hardly counting where it is small (see `evidence.temper`), and the sum is
 calibrated on the same rows. Over members, the plain sum (Fisher 1932) is calibrated again. So the fused p-value is uniform on
-ordinary rows, whatever the dependence between features and between members. `artifact.calibration.Calibration` stores all of it;
+ordinary rows, whatever the dependence between features and between members. Where a stream asks for it, that p-value is in turn
+judged by the envelope of the series, beside its features. `artifact.calibration.Calibration` stores all of it;
 `calibration.calibrate` writes it and the detector reads it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from mods_grpc.alarm_rules.envelope import EnvelopeEvidence
+from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.array_types import Floats, Indices, Integers, Singles, Times
 from mods_grpc.artifact.calibration import DAY_PARTS, Calibration
 from mods_grpc.artifact.manifest import Manifest
@@ -20,20 +22,17 @@ from mods_grpc.detection.decision.budget import MAX_SIGNIFICANCE
 from mods_grpc.detection.scores.adaptive_scale import AdaptiveScale
 from mods_grpc.detection.scores.conformal import Curves
 from mods_grpc.detection.scores.cusum import Cusum
+from mods_grpc.detection.scores.envelope import judge_in_order, make_envelope
 from mods_grpc.detection.scores.evidence import NEGLIGIBLE, EvidenceTable, temper, total
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.scores.level import LevelScore
 from mods_grpc.detection.scores.nearest import NearestScore
 from mods_grpc.detection.scores.pattern import PcaScore
 from mods_grpc.detection.scores.residuals import ResidualSpace
-from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult
+from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult, SeriesMemory
 from mods_grpc.detection.scores.time_of_day_scale import day_part
-from mods_grpc.detection.scores.training_range import TrainingRange
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer
 from mods_grpc.detection.state.series_table import SeriesTable
-
-SeriesScale = Callable[[Floats], Singles]
-"""Divides residual scores `(n, horizons, features)` by the own scales of their series; returns the factors of one step."""
 
 MIN_SPLIT_PATTERN = 2.0  # evidence of the pattern from which on its share is split among features
 MIN_REPORTED = 1.0  # evidence of a feature from which on its direction is reported
@@ -86,6 +85,7 @@ class Detector:
         adaptive_scale: How a series moves to its own scales.
         cusum: The CUSUM; None where the calibration has none.
         level, pattern, nearest: The other members; no pattern and no nearest windows where there was too little data for them.
+        envelope: Judges rows by their own series; None where there was too little data.
         member_steps: `(horizons,)`, indices in the calibration's `stored_steps` of the steps whose residuals are members.
         discount: Taken off the evidence of features in their sum, see `temper`.
         feature_table: Evidence of scores of residuals and level. member_table: Evidence of sums over features and of the pattern.
@@ -108,6 +108,7 @@ class Detector:
             for j, day in enumerate(row):
                 self.day_scales[:, index, j] *= day.factors if day else 1.0
         self.level = LevelScore(calibration.level)
+        self.envelope = make_envelope(calibration.envelope) if calibration.envelope else None
         self.adaptive_scale = AdaptiveScale(calibration)
         self.cusum = Cusum(calibration.revision_curves, calibration.course_curves) if calibration.course_curves else None
         self._curves = [Curves(row) for row in calibration.curves]
@@ -150,9 +151,9 @@ class Detector:
         members, pattern = self.member_evidence(strongest, np.full((1, self.pattern_count), np.inf))
         return float(self.fused.p_value((total(members) + total(pattern))[:, None])[0, 0])
 
-    def score(self, batch: ScoringBatch, series_scale: SeriesScale | None = None, /) -> ScoringResult:
-        """Score rows; `series_scale`, if given, applies the own scales of their series to the residual scores."""
-        evidence = self.feature_evidence(batch, series_scale)
+    def score(self, batch: ScoringBatch, memory: SeriesMemory | None = None, /) -> ScoringResult:
+        """Score rows; with `memory` by what their own series learned, which learn from them."""
+        evidence = self.feature_evidence(batch, memory)
         members, pattern = self.member_evidence(evidence.neg_log10_p, self.pattern_scores(batch))
         p_value = self.fused.p_value((total(members) + total(pattern))[:, None])[:, 0]
         if not batch.complete:
@@ -162,6 +163,10 @@ class Detector:
         if beyond.any():  # `any` along rows takes several times as long
             outside = np.logical_or.reduce(beyond, axis=1)
             p_value[outside] = np.minimum(p_value[outside], self.range.p_value(batch.observed[outside]))
+        own = None
+        if memory is not None and memory.own_envelope and self.envelope is not None:
+            envelope = judge_in_order(self.envelope, memory.table, memory.slots, batch.times, batch.observed, p_value)
+            own = self.put_own(p_value, envelope, batch.observed)
 
         def explain(at: Indices) -> Explanation:
             return self.explain(
@@ -170,11 +175,28 @@ class Detector:
                 patterns=batch.patterns[at],
                 pattern_evidence=pattern[at],
                 p_value=p_value[at],
+                own=None if own is None else own.take(at),
             )
 
         return ScoringResult(p_value=p_value, out_of_distribution=outside, explain=explain)
 
-    def feature_evidence(self, batch: ScoringBatch, series_scale: SeriesScale | None = None) -> FeatureEvidence:
+    def put_own(self, p_value: Floats, envelope: EnvelopeEvidence, observed: Floats) -> EnvelopeEvidence:
+        """Put the p-values of the envelopes, or of enormous values, in place of the model's where a series is known.
+
+        Args:
+            p_value: `(n,)`, changed; NaN stays NaN.
+            envelope: The evidence of the envelopes.
+            observed: `(n, features)` raw units.
+
+        Returns:
+            The evidence of the envelopes, with 0 for all features of rows that are not judged by it.
+        """
+        known = envelope.is_known & ~np.isnan(p_value)
+        own = np.minimum(envelope.p_value, self.range.enormous_p(observed))
+        p_value[known] = own[known]
+        return envelope._replace(by_feature=envelope.by_feature * known[:, None])
+
+    def feature_evidence(self, batch: ScoringBatch, memory: SeriesMemory | None = None) -> FeatureEvidence:
         """Compare observations with their forecasts and the usual level, and forecasts with one another."""
         n, features = batch.observed.shape
         observed = self.space.forward(batch.observed)
@@ -193,7 +215,10 @@ class Detector:
         scales = self.day_scales.take(day_part(batch.times), axis=0)
         residuals /= scales
         revisions /= scales[:, :1]
-        scale = series_scale(residuals) if series_scale else np.ones(observed.shape, np.float32)
+        if memory is not None and memory.own_scales:
+            scale = self.adaptive_scale.apply(memory.table, memory.slots, residuals)
+        else:
+            scale = np.ones(observed.shape, np.float32)
         revisions /= scale[:, None]
         scores[:, -1] = self.level.scores(observed)
         indices = self.feature_table.indices(np.abs(scores.reshape(n, -1)))
@@ -236,7 +261,14 @@ class Detector:
         return evidence[:, :summed], evidence[:, summed:]
 
     def explain(
-        self, evidence: FeatureEvidence, *, observed: Floats, patterns: Singles, pattern_evidence: Floats, p_value: Floats
+        self,
+        evidence: FeatureEvidence,
+        *,
+        observed: Floats,
+        patterns: Singles,
+        pattern_evidence: Floats,
+        p_value: Floats,
+        own: EnvelopeEvidence | None = None,
     ) -> Explanation:
         """Explain the scores of n rows.
 
@@ -246,6 +278,7 @@ class Detector:
             patterns: `(n, rows, features)`, as of ScoringBatch.
             pattern_evidence: `(n, pattern_count)`, as of `member_evidence`.
             p_value: `(n,)`, of all evidence.
+            own: As of `put_own`; None where no row is judged by an envelope.
         """
         missing = np.isnan(observed)
         indices = evidence.indices[:, : missing.shape[1]]
@@ -261,6 +294,11 @@ class Detector:
             if self.nearest:
                 parts[strong] += evident[:, -1:] * np.where(missing[strong], 0.0, self.nearest.shares(logs))
         far = -np.log10(self.range.feature_p(observed))
+        usual_peak = np.full(missing.shape, np.nan)
+        if own is not None:
+            by_envelope = own.by_feature.any(axis=1)
+            parts[by_envelope], usual_peak[by_envelope] = 0.0, own.usual[by_envelope]
+            far += own.by_feature
         parts += far
         whole = parts.sum(axis=1, keepdims=True)
         share = np.where(whole > 0, parts / np.where(whole > 0, whole, 1.0), 1 / parts.shape[1])
@@ -271,7 +309,13 @@ class Detector:
         sign = np.where(far > 0, 1.0, sign)
         is_reported = np.maximum(np.take_along_axis(evidence.neg_log10_p, strongest, axis=1)[:, 0], far) >= MIN_REPORTED
         direction = np.where(is_reported & ~(p_value > MAX_SIGNIFICANCE)[:, None], sign, 0).astype(np.int8)
-        return Explanation(feature_p=feature_p, share=np.asarray(share, np.float64), direction=direction, scale=evidence.scale)
+        return Explanation(
+            feature_p=feature_p,
+            share=np.asarray(share, np.float64),
+            direction=direction,
+            scale=evidence.scale,
+            usual_peak=usual_peak,
+        )
 
     def interval(self, times: Times, forecast: Floats, scale: Singles, significance: float) -> tuple[Floats, Floats]:
         """Return the interval of values whose one-step residual has a p-value at or above the significance.

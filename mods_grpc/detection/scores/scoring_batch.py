@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mods_grpc.array_types import Bools, Floats, Indices, Singles, Times
+from mods_grpc.detection.state.series_table import SeriesTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +57,23 @@ class ScoringBatch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesMemory:
+    """What rows may use, and change, of what their own series learned.
+
+    Attributes:
+        table: State of the series.
+        slots: `(n,)` the series of the rows; may repeat.
+        own_scales: Whether residuals are divided by the series' own scales.
+        own_envelope: Whether values are judged by the series' own envelope as well.
+    """
+
+    table: SeriesTable
+    slots: Indices
+    own_scales: bool
+    own_envelope: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
     """The explanation of the scores of n rows; all arrays `(n, features)`.
 
@@ -65,12 +83,14 @@ class Explanation:
         direction: Direction of the strongest evidence of the forecasts and the level: 1 too high, -1 too low, 0 if there is
             little evidence.
         scale: Factor of the series' own residual scale of one step; 1 where the calibration's scale is used.
+        usual_peak: Usual peak of the series, raw units, in rows that are judged by it; else NaN.
     """
 
     feature_p: Floats
     share: Floats
     direction: NDArray[np.int8]
     scale: Singles
+    usual_peak: Floats
 
     @classmethod
     def empty(cls, n: int, features: int) -> "Explanation":
@@ -81,12 +101,13 @@ class Explanation:
             share=np.full(shape, np.nan),
             direction=np.zeros(shape, np.int8),
             scale=np.ones(shape, np.float32),
+            usual_peak=np.full(shape, np.nan),
         )
 
     def write(self, at: Indices | Bools, rows: "Explanation") -> None:
         """Write the explanation of the rows `at`."""
         self.feature_p[at], self.share[at] = rows.feature_p, rows.share
-        self.direction[at], self.scale[at] = rows.direction, rows.scale
+        self.direction[at], self.scale[at], self.usual_peak[at] = rows.direction, rows.scale, rows.usual_peak
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

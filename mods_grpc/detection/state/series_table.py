@@ -1,8 +1,8 @@
 """State of many series in contiguous arrays: for each a ring window, the last time, stored forecasts and the open episode.
 
-A series takes `rows * features * 9 + (pending_rows * stored_per_feature + horizons) * features * 4 + 68` bytes: 8 per value of
-the window, 1 for whether it was missing, 4 per number of a stored forecast and per residual scale of its own, and the fixed
-fields.
+A series takes `rows * features * 9 + (pending_rows * stored_per_feature + horizons + 3) * features * 4 + 92` bytes: 8 per value
+of the window, 1 for whether it was missing, 4 per number of a stored forecast, per residual scale of its own and for each of the
+three numbers of its envelope, and the fixed fields.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.alarm_rules.envelope import NO_BLOCK, NUMBERS
 from mods_grpc.array_types import Bools, Floats, Indices, Integers, Singles, Times
 
 NO_TIME = np.iinfo(np.int64).min
@@ -43,6 +44,9 @@ class SeriesTable:
         pending: `(capacity, pending_rows, stored_per_feature * features)` stored forecasts, see `forecast_buffer`; NaN if none.
         log_scale: `(capacity, horizons, features)` logarithms of the factors of residual scales. scale_rows: `(capacity,)` rows
             they were learned from. See `adaptive_scale`.
+        envelope: `(capacity, NUMBERS, features + 1)` of each feature and of the model's evidence: usual peak, spread, and the
+            highest value of the current block; NaN where there is none. envelope_block: `(capacity,)` number of that block.
+            envelope_blocks: `(capacity,)` complete ones. See `alarm_rules.envelope`.
     """
 
     def __init__(self, rows: int, features: int, pending_rows: int = 0, horizons: int = 0, stored_per_feature: int = 1) -> None:
@@ -71,6 +75,9 @@ class SeriesTable:
         self.pending = _zeros(capacity, *pending, kind=np.float32)
         self.log_scale = _zeros(capacity, self.horizons, self.features, kind=np.float32)
         self.scale_rows = _zeros(capacity, kind=np.int32)
+        self.envelope = _zeros(capacity, NUMBERS, self.features + 1, kind=np.float32)
+        self.envelope_block = _zeros(capacity, kind=np.int64)
+        self.envelope_blocks = _zeros(capacity, kind=np.int32)
 
     def _arrays(self) -> tuple[NDArray[np.generic], ...]:
         return (
@@ -88,6 +95,9 @@ class SeriesTable:
             self.pending,
             self.log_scale,
             self.scale_rows,
+            self.envelope,
+            self.envelope_block,
+            self.envelope_blocks,
         )
 
     @property
@@ -134,6 +144,7 @@ class SeriesTable:
         self.episode_peak[slots] = 0.0
         self._reset_learned(slots)
         self.pending[slots] = np.nan
+        self.envelope[slots], self.envelope_block[slots], self.envelope_blocks[slots] = np.nan, NO_BLOCK, 0
 
     def _reset_learned(self, slots: slice | int) -> None:
         self.factor[slots], self.wealth[slots] = 1.0, 0.0
@@ -149,7 +160,10 @@ class SeriesTable:
         return SeriesTable(*self.shape)
 
     def reset_learned(self, *, pending: bool) -> None:
-        """Reset what all series learned relative to a calibration; with `pending` drop their stored forecasts too."""
+        """Reset what all series learned relative to a calibration; with `pending` drop their stored forecasts too.
+
+        Their envelopes stay: they are relative to nothing but the units of the features.
+        """
         self._reset_learned(slice(self._initialised))
         if pending:
             self.pending[: self._initialised] = np.nan

@@ -24,6 +24,7 @@ from mods_grpc.errors import ConnectionFailedError, DeadlineError, DrainingError
 from mods_grpc.features.definitions import MEMORY_KEYS
 from mods_grpc.ids.alerts.episodes import holdoff
 from mods_grpc.ids.watch.alarm_levels import AlarmLevels
+from mods_grpc.ids.watch.series_envelopes import OwnEvidence, SeriesEnvelopes
 from mods_grpc.ids.windows.window import WindowBatch
 
 RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` is called
@@ -41,6 +42,7 @@ class ScoringOptions:
         impute_rows: Number of missing windows that are imputed with the forecast.
         explain: "anomalies", or "all" for a live view.
         fixed_level: Whether the levels of the series do not adapt. They never adapt if a significance is given.
+        own_envelope: Whether each series is judged by what it usually reaches itself, if the model has what that takes.
     """
 
     model: str
@@ -51,6 +53,7 @@ class ScoringOptions:
     impute_rows: int = 6
     explain: Explain = "anomalies"
     fixed_level: bool = False
+    own_envelope: bool = False
 
 
 class ScoringClient:
@@ -83,12 +86,13 @@ class ScoringClient:
         # the stream adds the rows that the server applies, the one that is being scored included
         self._history = RowHistory(model.window_rows, max_series=0, extra_rows=model.horizon + 1)
         self._levels = _make_levels(model, options)
+        self._envelopes = SeriesEnvelopes(model) if options.own_envelope and model.envelope else None
         self._needs_memory = np.array([f"{feature.protocol}|{feature.column}" in MEMORY_KEYS for feature in model.features])
 
     @property
     def smallest_p(self) -> float:
-        """Smallest p-value that the model can give; 0 if it is not known."""
-        return self._model.smallest_p_value
+        """Smallest p-value that a window can get; 0 if it is not known."""
+        return self._envelopes.smallest_p if self._envelopes else self._model.smallest_p_value
 
     def open(self) -> float:
         """Open the stream and warm the server up with the history.
@@ -112,6 +116,8 @@ class ScoringClient:
                 significance = self._stream.opened.significance
                 if self._levels is not None:
                     self._levels.significance = significance
+                if self._envelopes is not None:
+                    self._envelopes.level = significance
                 return significance
 
     def score(self, windows: WindowBatch) -> list[Verdict]:
@@ -129,18 +135,26 @@ class ScoringClient:
             return rejected
         names = [windows.series[index] for index in new]
         values = windows.values[new]
-        verdicts = self._score_on_stream(_observation_batch(names, windows.start_ns, values))
+        answered = zip(names, values, self._score_on_stream(_observation_batch(names, windows.start_ns, values)), strict=True)
+        verdicts = [
+            self._score_statelessly(series, windows.start_ns, row, verdict) if verdict.status in _UNCERTAIN else verdict
+            for series, row, verdict in answered
+        ]
         scored = rejected
-        for series, row, verdict in zip(names, values, verdicts, strict=True):
-            result = self._score_statelessly(series, windows.start_ns, row, verdict) if verdict.status in _UNCERTAIN else verdict
+        for series, row, (verdict, own) in zip(names, values, self._judge_own(verdicts, windows.start_ns, values), strict=True):
+            result = self._decide(verdict, own, windows.start_ns, row)
             if self._levels is not None:
-                result = self._apply_level(self._levels, result, windows.start_ns, row)
                 self._levels.update(result)
             # the stream has added the rows that the server applied, but not late ones
             if result.status is not VerdictStatus.REJECTED and self._last_time(series) < windows.start_ns:
                 self._history.store.append(series, windows.start_ns, row)
             scored.append(result)
         return scored
+
+    def _judge_own(self, verdicts: list[Verdict], nanos: int, values: Floats) -> list[tuple[Verdict, OwnEvidence | None]]:
+        if self._envelopes is None:
+            return [(verdict, None) for verdict in verdicts]
+        return self._envelopes.judge(verdicts, nanos, values)
 
     def _can_be_judged(self, windows: WindowBatch, index: int) -> bool:
         """Return whether a window is complete, or follows a complete one from which its missing values can be imputed.
@@ -181,13 +195,19 @@ class ScoringClient:
             self._stream.close()
 
     def state(self) -> dict[str, Any]:
-        """Return the history and the levels as values for JSON."""
-        return {"rows": self._history.store.state(), "levels": None if self._levels is None else self._levels.state()}
+        """Return the history, the levels and the envelopes as values for JSON."""
+        return {
+            "rows": self._history.store.state(),
+            "levels": None if self._levels is None else self._levels.state(),
+            "envelopes": None if self._envelopes is None else self._envelopes.state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace history and levels by what `state` returned; call it before `open`."""
+        """Replace history, levels and envelopes by what `state` returned; call it before `open`."""
         if self._levels is not None and state["levels"] is not None:
             self._levels.restore(state["levels"])
+        if self._envelopes is not None and state.get("envelopes") is not None:
+            self._envelopes.restore(state["envelopes"])
         self._history.store.restore(state["rows"])
 
     def _open(self) -> DetectStream:
@@ -270,13 +290,15 @@ class ScoringClient:
         except InvalidInputError:
             return verdict  # too short, or with a gap too long to impute: the series is warming up
 
-    def _apply_level(self, levels: AlarmLevels, verdict: Verdict, nanos: int, row: Floats) -> Verdict:
+    def _decide(self, verdict: Verdict, own: OwnEvidence | None, nanos: int, row: Floats) -> Verdict:
         """Apply the level of the series; fetch the explanation of an anomalous window that the server did not explain."""
-        decided = levels.decide(verdict)
-        if not decided.anomalous or decided.features:
+        decided = verdict if self._levels is None else self._levels.decide(verdict)
+        if not decided.anomalous:
             return decided
-        explained = self._score_statelessly(decided.series, nanos, row, decided, explain="all")
-        return replace(decided, features=explained.features, reason=explained.reason)
+        if not decided.features:
+            explained = self._score_statelessly(decided.series, nanos, row, decided, explain="all")
+            decided = replace(decided, features=explained.features, reason=explained.reason)
+        return decided if own is None else own.explain(decided)
 
     def _detect(self, series: str, times: Times, values: Floats, explain: Explain) -> DetectResult:
         attempt = 0

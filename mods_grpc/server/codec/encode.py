@@ -9,6 +9,7 @@ import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
+from mods_grpc.alarm_rules.reason import describe_peak
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Times
 from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
@@ -222,9 +223,10 @@ def _add_explanations(
         explanation.feature_p.tolist(),
         explanation.share.tolist(),
         explanation.direction.tolist(),
+        explanation.usual_peak.tolist(),
         strict=True,
     )
-    for message, values, forecasts, lows, highs, p_values, shares, directions in rows:
+    for message, values, forecasts, lows, highs, p_values, shares, directions, peaks in rows:
         if message.status != verdict_pb2.VERDICT_STATUS_SCORED:
             continue
         features = zip(names, values, forecasts, lows, highs, p_values, shares, strict=True)
@@ -236,6 +238,9 @@ def _add_explanations(
                     feature=name, observed=value, expected=forecast, lower=low, upper=high, p_value=p_value, share=share
                 )
         top = shares.index(max(shares))
+        if not math.isnan(peaks[top]):
+            message.reason = describe_peak(names[top], values[top], peaks[top], shares[top], message.p_value)
+            continue
         message.reason = describe(
             names[top],
             values[top],

@@ -58,8 +58,10 @@ class LoadedModel:
     series: SeriesSlots
     chunking: Chunking
 
-    def monitor(self, table: SeriesTable, *, adapt: bool = False, own_scales: bool = False) -> Monitor:
-        """Create a monitor of the series in a table; `adapt` and `own_scales` as for `Monitor`."""
+    def monitor(
+        self, table: SeriesTable, *, adapt: bool = False, own_scales: bool = False, own_envelope: bool = False
+    ) -> Monitor:
+        """Create a monitor of the series in a table; `adapt`, `own_scales` and `own_envelope` as for `Monitor`."""
         return Monitor(
             self.detector,
             self.forecast,
@@ -68,6 +70,7 @@ class LoadedModel:
             holdoff_rows=self.manifest.calibration.holdoff_rows,
             adapt=adapt,
             own_scales=own_scales,
+            own_envelope=own_envelope,
             chunking=self.chunking,
             prefetch_cache=self.prefetch_cache if table is self.series.table else None,
         )

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.alarm_rules.envelope import NO_BLOCK, NUMBERS
 from mods_grpc.array_types import Bools, Floats, Singles, Times
 from mods_grpc.detection import SeriesTable
 from mods_grpc.server.series.replay_cache import CachedReplies
@@ -23,6 +25,7 @@ class SeriesSnapshot:
         ahead: `(n, pending_rows, stored_per_feature * features)` pending forecasts, whose row has not come yet.
         adaptation: `(2, n)` factor of the significance level, and logarithm of the wealth of the bet on drift.
         own: `(n, horizons, features)` logarithms of the series' own scales. taught: `(n,)` rows they were learned from.
+        envelope: `(n, NUMBERS, features + 1)` as in the table. blocks: `(2, n)` number of the current block, and complete ones.
         episode: `(3, n)` start, last anomalous row and peak, in nanoseconds. peak: `(n,)` its score.
         answers: The cached replies of each sensor's streams.
     """
@@ -38,6 +41,8 @@ class SeriesSnapshot:
     adaptation: Floats
     own: Singles
     taught: NDArray[np.int32]
+    envelope: Singles
+    blocks: Times
     episode: Times
     peak: Floats
     answers: dict[str, CachedReplies]
@@ -63,6 +68,8 @@ class SeriesSnapshot:
             "adaptation": (self.adaptation.shape, (2, n)),
             "own": (self.own.shape, (n, self.own.shape[1], features)),
             "taught": (self.taught.shape, (n,)),
+            "envelope": (self.envelope.shape, (n, NUMBERS, features + 1)),
+            "blocks": (self.blocks.shape, (2, n)),
             "episode": (self.episode.shape, (3, n)),
             "peak": (self.peak.shape, (n,)),
         }
@@ -75,6 +82,12 @@ class SeriesSnapshot:
         _, rows, features = self.values.shape
         stored_per_feature = self.ahead.shape[2] // features
         return SeriesTable(rows, features, self.ahead.shape[1], self.own.shape[1], stored_per_feature)
+
+
+def no_envelopes(n: int, features: int) -> dict[str, NDArray[Any]]:
+    """Return the columns `envelope` and `blocks` of n series that have none."""
+    empty = np.full((n, NUMBERS, features + 1), np.nan, np.float32)
+    return {"envelope": empty, "blocks": np.stack([np.full(n, NO_BLOCK), np.zeros(n, np.int64)])}
 
 
 def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> SeriesSnapshot:
@@ -95,6 +108,8 @@ def capture(series: SeriesSlots, sensors: Sequence[str] | None = None) -> Series
         adaptation=np.stack([table.factor[slots], table.wealth[slots]]),
         own=table.log_scale[slots],
         taught=table.scale_rows[slots],
+        envelope=table.envelope[slots],
+        blocks=np.stack([table.envelope_block[slots], table.envelope_blocks[slots].astype(np.int64)]),
         episode=np.stack([table.episode_start[slots], table.episode_last[slots], table.episode_peak_time[slots]]),
         peak=table.episode_peak[slots],
         answers=series.copy_replies(sensors),
@@ -107,8 +122,8 @@ def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool, 
     With `replace_equal`, only those stay whose rows here are newer.
 
     What a series learned relative to a model's calibration (its level, its scales and the bet on drift) is restored only for
-    the same model. Where the window of the table is longer than the snapshot's, series warm up for the difference; where it is
-    shorter, the last rows are restored.
+    the same model; its envelope, which is relative to the units of the features, for any. Where the window of the table is longer
+    than the snapshot's, series warm up for the difference; where it is shorter, the last rows are restored.
     """
     table, n = series.table, len(snapshot.names)
     slots = np.array([series.add(*owner) for owner in zip(snapshot.sensors, snapshot.names, strict=True)], np.intp)
@@ -130,6 +145,8 @@ def restore(series: SeriesSlots, snapshot: SeriesSnapshot, *, same_model: bool, 
     table.log_scale[target], table.scale_rows[target] = (
         (snapshot.own[source], snapshot.taught[source]) if same_model else (0.0, 0)
     )
+    table.envelope[target] = snapshot.envelope[source]
+    table.envelope_block[target], table.envelope_blocks[target] = snapshot.blocks[:, source]
     table.episode_peak[target] = snapshot.peak[source]
     series.restore_usage(target, snapshot.idle_seconds[source], snapshot.answers)
     return int(source.size)

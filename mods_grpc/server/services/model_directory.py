@@ -5,6 +5,7 @@ from datetime import datetime
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.artifact import TimeRange
+from mods_grpc.artifact.strict_json import write_json
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
 from mods_grpc.server.models.repository import Repository
@@ -56,7 +57,10 @@ class ModelDirectory:
             InvalidInputError, ModelNotFoundError: As `Repository.find`.
         """
         entry = self.repository.find(request.name, request.version if request.HasField("version") else None)
-        return pb.GetModelResponse(model=_encode_model(entry))
+        message = _encode_model(entry)
+        if entry.loaded and (envelope := entry.loaded.manifest.calibration.envelope):
+            message.envelope = write_json(envelope, "envelope")
+        return pb.GetModelResponse(model=message)
 
 
 def _token(entry: VersionEntry) -> str:

@@ -53,7 +53,7 @@ class RowScorer:
     Attributes:
         model: The model, which holds the series.
         monitor: Its detector over these series.
-        adapt, own_scales: As for the monitor.
+        adapt, own_scales, own_envelope: As for the monitor.
         sensor: Namespace of the series.
         significance: p-value at or below which an observation is anomalous.
         explain: Which verdicts are explained, an Explain of the protocol.
@@ -67,6 +67,7 @@ class RowScorer:
     monitor: Monitor
     adapt: bool
     own_scales: bool
+    own_envelope: bool
     sensor: str
     significance: float
     explain: int
@@ -150,7 +151,7 @@ class RowScorer:
     @property
     def params(self) -> object:
         """What scorers must agree on for rows of their streams to be scored in one call."""
-        return self.significance, self.explain, self.impute_rows, self.adapt, self.own_scales
+        return self.significance, self.explain, self.impute_rows, self.adapt, self.own_scales, self.own_envelope
 
     def read_row(self, data: pb.StreamData) -> SeriesRow | None:
         """Read a complete, valid row of a series that is held, as most messages bring it; None where it is anything else."""

@@ -180,9 +180,12 @@ class StreamSession:
         adapt = _adapts(opening)
         scorer = RowScorer(
             model=model,
-            monitor=model.monitor(model.series.table, adapt=adapt, own_scales=opening.own_scales),
+            monitor=model.monitor(
+                model.series.table, adapt=adapt, own_scales=opening.own_scales, own_envelope=opening.own_envelope
+            ),
             adapt=adapt,
             own_scales=opening.own_scales,
+            own_envelope=opening.own_envelope,
             sensor=self._sensor,
             significance=decode_significance(opening.sensitivity, model.manifest),
             explain=opening.explain,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.detection import BudgetReach
-from mods_grpc.detection.scores.training_range import TrainingRange
 from tests.detection.calibration.test_calibrate import calibrated, scored, walks
 
 ONE_A_WEEK = 1 / 7

@@ -47,7 +47,7 @@ def through_a_file(snapshot):
 
 def judge(states, model, series, times, values, adapt):
     slots = np.array([states.add(*OWNERS[which]) for which in series])
-    options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, "own_scales": adapt}
+    options = {"slide_seconds": SLIDE, "holdoff_rows": 6, "adapt": adapt, "own_scales": adapt, "own_envelope": adapt}
     monitor = Monitor(*model, states.table, **options)
     verdicts = monitor.observe(slots, times, values, reported=np.ones(len(slots), bool), significance=0.02, impute_rows=2)
     states.release_empty(slots)

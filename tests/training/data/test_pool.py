@@ -81,7 +81,7 @@ def test_series_that_begin_and_end_at_different_times_share_the_parts() -> None:
 def test_parts_are_brought_together_at_their_time_of_the_week_with_what_lies_before_them() -> None:
     pool = join_series(some_series(3, days=6))
     earlier, later = per_series(pool, slice(0, 3 * DAY)), per_series(pool, slice(4 * DAY, 6 * DAY))
-    laid, first, second = join_parts(pool, earlier, later, ROWS)
+    laid, first, second, members = join_parts(pool, earlier, later, ROWS)
     expected = np.concatenate([pool.values[cut] for cut in earlier])
     known = laid.values[first]
     np.testing.assert_array_equal(known[np.isfinite(known).all(axis=1)], expected)
@@ -90,12 +90,17 @@ def test_parts_are_brought_together_at_their_time_of_the_week_with_what_lies_bef
     week = 7 * 86_400 * 10**9
     np.testing.assert_array_equal(samples.times % week, wanted.times % week)
     assert (np.diff(to_nanoseconds(laid.times)) == 600 * 10**9).all()
+    for rows, *parts in zip(members, earlier, later, strict=True):
+        np.testing.assert_array_equal(laid.values[rows], np.concatenate([pool.values[part] for part in parts]))
+        assert (np.diff(rows) > 0).all()
 
 
 def test_a_pool_of_one_is_the_series_itself() -> None:
     series = make_walk(2)
     assert join_series({"only": series}) is series
-    assert join_parts(series, (slice(0, 100),), (slice(150, 200),), ROWS) == (series, slice(0, 100), slice(150, 200))
+    *joined, members = join_parts(series, (slice(0, 100),), (slice(150, 200),), ROWS)
+    assert joined == [series, slice(0, 100), slice(150, 200)]
+    np.testing.assert_array_equal(members, [[*range(100), *range(150, 200)]])
 
 
 def test_series_of_other_features_or_another_grid_are_refused() -> None:

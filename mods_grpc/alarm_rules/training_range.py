@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mods_grpc.array_types import Bools, Floats
-from mods_grpc.artifact.manifest import FeatureKind
 
 SHARE = 2.0
+ENORMOUS = 100.0  # ranges above it, for series with an envelope of their own
 FAR = 2.0  # ranges above the lowest value of the training range, from which on a value counts
 
 
@@ -27,7 +27,7 @@ class TrainingRange:
         rows: Rows that lie within the range.
     """
 
-    def __init__(self, low: Floats, high: Floats, kinds: Sequence[FeatureKind], rows: int) -> None:
+    def __init__(self, low: Floats, high: Floats, kinds: Sequence[str], rows: int) -> None:
         smallest = [0.0 if kind == "mean" else 1.0 for kind in kinds]  # a count that was always the same changes by one at least
         span = np.maximum(high - low, smallest)
         self._low, self._span = low, np.where(span > 0, span, np.inf)
@@ -47,3 +47,11 @@ class TrainingRange:
     def p_value(self, observed: Floats) -> Floats:
         """Return the p-value of rows `(n, features)`: that of the feature which is furthest above its range."""
         return np.asarray(np.minimum.reduce(self.feature_p(observed), axis=1), np.float64)
+
+    def enormous_p(self, observed: Floats) -> Floats:
+        """Return the p-value of rows `(n, features)` of series that are judged by their own envelope: 1 but for the ENORMOUS.
+
+        What is far above the range of all series may be ordinary for one of them.
+        """
+        p_value = self.p_value(observed)
+        return np.where(p_value > self._per_row / ENORMOUS, 1.0, p_value)

@@ -46,6 +46,24 @@ def describe(
     return f"{feature} {value}, {side} expected {band}, p = {p_value:.1g}; {100 * share:.0f} % of the score"
 
 
+def describe_peak(feature: str, observed: float, usual: float, share: float, p_value: float) -> str:
+    """Return the reason of a row that is judged by the envelope of its series.
+
+    Such as "out_bytes_sent 77 000 000, 770 times the usual peak of this series (100 000), p = 2e-05 in all; 81 % of the score".
+
+    Args:
+        feature: Name of the feature with the largest share of the score.
+        observed: Its value in raw units.
+        usual: What the highest value of an hour usually is.
+        share: Its share of the score, 0 to 1.
+        p_value: p-value of all evidence.
+    """
+    value, peak, times = format_numbers(observed, usual, observed / usual if usual > 0 else 0.0)
+    above = f"{times} times" if usual > 0 else "above"
+    rest = f"p = {p_value:.1g} in all; {100 * share:.0f} % of the score"
+    return f"{feature} {value}, {above} the usual peak of this series ({peak}), {rest}"
+
+
 def format_numbers(*values: float) -> list[str]:
     """Format numbers for readers: digits in groups of three, three significant digits below 1 000."""
     texts = []

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.detection import significance_from_budget
-from mods_grpc.detection.scores.training_range import TrainingRange
 from tests.detection.calibration.test_calibrate import ROWS, SLIDE, calibrated, scored
 
 ONE_A_MONTH = 1 / 30

@@ -1,0 +1,170 @@
+"""The envelope of a series: how far a row is above what the series itself usually reaches.
+
+A calibration that is pooled over many series says what is usual on average: 77 MB sent are ordinary for a file server and
+unheard of for a desk. So each series has an envelope of its own. Of each counted feature, in logarithms, and of -log10 of the
+model's p-value, the highest value of every block of time (an hour, or longer where windows are) has a running median and a mean
+excess above it, both of the series. The score is the distance of a value above that median, in mean excesses. Scaled so,
+excesses have tails that are much the same from series to series, which is why tails are pooled (regional frequency analysis:
+Hosking & Wallis 1997, who pool the floods of rivers). The strongest column counts, not the sum: a feature that explodes is not
+outvoted, and neither is a fall, which the model's p-value sees.
+
+A block is learned from once, when it is over, so that values are judged by the blocks before theirs. The median moves by no more
+than a bounded step (Robbins & Monro 1951) and an excess counts up to CLIP times the mean, so that an attack of one block moves
+neither far, and an attacker who wants to widen the envelope needs a block for every step.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Integers, Singles, Times
+
+NUMBERS = 3  # of a column of a series: usual peak, spread, highest value of the current block
+USUAL, SPREAD, HIGHEST = range(NUMBERS)
+NO_BLOCK = np.iinfo(np.int64).min
+MIN_BLOCKS = 4  # complete ones of a series, from which on it is judged
+MAX_BLOCKS = 24 * 28  # from here on steps stay the same
+STEP, PRIOR_STEPS = 8.0, 4.0  # the median moves by at most STEP mean excesses / (blocks + PRIOR_STEPS)
+CLIP, PRIOR_EXCESSES = 3.0, 3.0
+MIN_SPREAD, MIN_P_SPREAD = 0.1, 0.3  # a tenth more, or twice as rare, is ordinary for any series
+EVIDENCE_STEP = 0.02  # of -log10 p in tables
+MAX_EVIDENCE = 10.0
+FEW_ROWS = 4  # up to which counting is faster than searching
+
+
+class EnvelopeState(Protocol):
+    """The envelopes of many series, by slot.
+
+    Attributes:
+        envelope: `(capacity, NUMBERS, features + 1)`, NaN where there is none.
+        envelope_block: `(capacity,)` number of the current block, NO_BLOCK before the first row.
+        envelope_blocks: `(capacity,)` complete ones.
+    """
+
+    envelope: Singles
+    envelope_block: Integers
+    envelope_blocks: NDArray[np.int32]
+
+
+class EnvelopeEvidence(NamedTuple):
+    """The evidence of n rows.
+
+    Attributes:
+        p_value: `(n,)`, of the strongest column.
+        by_feature: `(n, features)`, -log10 p of each feature where the strongest column is a feature; 0 where it is the model's.
+        usual: `(n, features)` raw units, the usual peak; NaN where there is none.
+        is_known: `(n,)`, whether the series is known well enough to be judged so.
+    """
+
+    p_value: Floats
+    by_feature: Floats
+    usual: Floats
+    is_known: Bools
+
+    def take(self, at: Indices) -> "EnvelopeEvidence":
+        """Return the evidence of some rows."""
+        return EnvelopeEvidence(self.p_value[at], self.by_feature[at], self.usual[at], self.is_known[at])
+
+
+class Envelope:
+    """Judges rows by the envelopes of their series, and learns from them.
+
+    Args:
+        block_seconds: Length of a block.
+        offsets: Added to values before the logarithm, by feature; None for features that are not judged.
+        spread: Mean excess that series start with, of each feature and of the model's evidence.
+        scores: For each of these columns, score i is the highest that has a -log10 p below (i + 1) EVIDENCE_STEP. Ascending.
+        p_values: p-value i is that of a row whose strongest column has a -log10 p of i EVIDENCE_STEP. Descending.
+    """
+
+    def __init__(
+        self,
+        *,
+        block_seconds: int,
+        offsets: Sequence[float | None],
+        spread: Sequence[float],
+        scores: Sequence[Sequence[float]],
+        p_values: Sequence[float],
+    ) -> None:
+        self._block = block_seconds * NANOS_PER_SECOND
+        self._offset = np.array([np.nan if small is None else small for small in offsets])
+        self._first_spread = np.array(spread, np.float32)
+        self._min_spread = np.full(len(spread), MIN_SPREAD, np.float32)
+        self._min_spread[-1] = MIN_P_SPREAD
+        self._columns = [np.array(column) for column in scores]
+        self._padded = np.full((len(scores), max(map(len, scores))), np.inf)
+        for padded, column in zip(self._padded, self._columns, strict=True):
+            padded[: len(column)] = column
+        self._p_values = np.array(p_values)
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value."""
+        return float(self._p_values[-1])
+
+    def judge(self, state: EnvelopeState, slots: Indices, times: Times, observed: Floats, p_value: Floats) -> EnvelopeEvidence:
+        """Judge one row of each of several different series, and learn from it.
+
+        Args:
+            state: The envelopes; those of these series are changed.
+            slots: `(n,)` the series.
+            times: `(n,)` nanoseconds, later than all before.
+            observed: `(n, features)` raw units, NaN where missing.
+            p_value: `(n,)`, of the model; NaN where there is none.
+        """
+        scores, usual, is_known = self.score(state, slots, times, observed, p_value)
+        levels = self._find_levels(scores)
+        strongest = np.minimum(np.maximum.reduce(levels, axis=1), len(self._p_values) - 1)
+        by_feature = levels[:, :-1] * EVIDENCE_STEP
+        by_feature *= levels[:, -1:] < strongest[:, None]
+        usual_peak = np.maximum(np.exp(usual[:, :-1].astype(np.float64)) - self._offset, 0.0)
+        return EnvelopeEvidence(self._p_values.take(strongest), np.asarray(by_feature, np.float64), usual_peak, is_known)
+
+    def score(
+        self, state: EnvelopeState, slots: Indices, times: Times, observed: Floats, p_value: Floats
+    ) -> tuple[Floats, Singles, Bools]:
+        """Return the scores of such rows and their usual peaks, `(n, features + 1)`, and whether the series are known."""
+        blocks = times // self._block
+        over = blocks > state.envelope_block[slots]
+        if np.logical_or.reduce(over):
+            self._close(state, slots[over])
+            state.envelope_block[slots[over]] = blocks[over]
+        columns = self.columns(observed, p_value)
+        numbers = state.envelope.take(slots, axis=0)
+        state.envelope[slots, HIGHEST] = np.fmax(numbers[:, HIGHEST], columns)
+        scores = (columns - numbers[:, USUAL]) / numbers[:, SPREAD]
+        return np.fmax(scores, 0.0), numbers[:, USUAL], state.envelope_blocks[slots] >= MIN_BLOCKS
+
+    def columns(self, observed: Floats, p_value: Floats) -> Floats:
+        """Return what is compared, `(n, features + 1)`: logarithms of values, and the model's -log10 p, NaN where missing."""
+        columns = np.empty((len(observed), observed.shape[1] + 1))
+        np.log(np.maximum(observed, 0.0) + self._offset, columns[:, :-1])
+        np.minimum(-np.log10(p_value), MAX_EVIDENCE, out=columns[:, -1])
+        return columns
+
+    def _find_levels(self, scores: Floats) -> Integers:
+        """Return the -log10 p of scores `(n, features + 1)`, in steps."""
+        if len(scores) <= FEW_ROWS:
+            return np.asarray(np.add.reduce(scores[:, :, None] > self._padded, axis=2, dtype=np.int64), np.int64)
+        levels = np.empty(scores.shape, np.int64)
+        for index, column in enumerate(self._columns):
+            levels[:, index] = column.searchsorted(scores[:, index])
+        return levels
+
+    def _close(self, state: EnvelopeState, slots: Indices) -> None:
+        """Learn from the blocks of several series, which are over; those without a row teach nothing."""
+        numbers, blocks = state.envelope.take(slots, axis=0), state.envelope_blocks[slots]
+        usual, spread, highest = numbers[:, USUAL], numbers[:, SPREAD], numbers[:, HIGHEST]
+        distance, weights = highest - usual, blocks[:, None].astype(np.float32)
+        step = np.float32(STEP) * spread / (weights + np.float32(PRIOR_STEPS))
+        moved = usual + np.minimum(np.maximum(distance, -step), step)
+        excess = np.minimum(distance, np.float32(CLIP) * spread)
+        wider = np.maximum(spread + (excess - spread) / (np.float32(PRIOR_EXCESSES) + weights / 2), self._min_spread)
+        is_first, is_seen = np.isnan(usual), ~np.isnan(highest)
+        numbers[:, USUAL] = np.where(is_first, highest, np.where(is_seen, moved, usual))
+        numbers[:, SPREAD] = np.where(is_first, self._first_spread, np.where(distance > 0, wider, spread))
+        numbers[:, HIGHEST] = np.nan
+        state.envelope[slots] = numbers
+        state.envelope_blocks[slots] = np.minimum(blocks + is_seen.any(axis=1), MAX_BLOCKS)
