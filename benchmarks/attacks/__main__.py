@@ -124,7 +124,10 @@ def parse_arguments(words):
     parser.add_argument("--repeats", type=int, default=1, help="times each is placed at each strength (default: %(default)s)")
     parser.add_argument("--budgets", type=_parse_numbers, default="1,1/30", help="false alarms a series and day (%(default)s)")
     parser.add_argument(
-        "--total-budgets", type=_parse_counts, default="10,20,50", help="alerts a day for all hosts (default: %(default)s)"
+        "--total-budgets",
+        type=_parse_counts,
+        default="10,20,50",
+        help="alerts, or events, a day for all hosts (default: %(default)s)",
     )
     parser.add_argument(
         *("--recipe", "--recipes"),

@@ -52,6 +52,29 @@ class FleetHost:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where and when a host of the fleet has its traffic from.
+
+    Attributes:
+        source: Index of its background host.
+        shifts: Seconds by which each day is moved.
+    """
+
+    source: int
+    shifts: tuple
+
+    def unshift(self, time, first):
+        """Return the second of the day at which the background host had what `records_of` moves to a time.
+
+        Args:
+            time: Seconds since 1970; before the scene and after it, days are moved as its first and its last.
+            first: Start of the scene, seconds since 1970.
+        """
+        day = min(max(int((time - first) // DAY_SECONDS), 0), len(self.shifts) - 1)
+        return (time - first - self.shifts[day]) % DAY_SECONDS
+
+
 def choose_network(backgrounds, captures):
     """Return the first two numbers of a private network that no record mentions.
 

@@ -11,7 +11,8 @@ Attacks are placed on the last day, one to a host or a few far apart; models lea
 
 - **Budget.** "1 a day", "1 a month": so many false alarms are allowed for each host, and the threshold is known beforehand, from
   the clean days. "10 a day in all": the 10 most extreme episodes of the last day on all hosts together, right or false, whose
-  threshold is only known when the day is over. Fixed rules have thresholds of their own and no budget.
+  threshold is only known when the day is over. "10 events a day in all": the same, but alerts of no attack count once for
+  each event of a background. Fixed rules have thresholds of their own and no budget.
 - **Found**, of the attacks placed; in brackets the median **delay**: minutes from an attack's first record to the end of the
   window that raised the first alert of it. Live, alerts come later by the allowed lateness. An alert of a model is of an attack
   if it is on its host and its window overlaps it, or begins at most {grace:.0f} minutes after it. An alert of a fixed rule, of
@@ -19,7 +20,7 @@ Attacks are placed on the last day, one to a host or a few far apart; models lea
   times their connections; the last columns are kinds of attacks.
 - **By chance** so many would be found by alerts as frequent as the false ones, at random times.
 - **False** are the other alerts of the last day; *allowed* is how many of them the budget allows. An alert on a host that an
-  attack reaches inside is neither.
+  attack reaches inside is neither. *Events* is how many they are if those of one background at one time of it count as one.
 - **Methods.** *model* is what `mods-grpc replay` raises; *own scales* is the same model with the scale of each host's own errors,
   asked for through the client, at the level before it adapts. The others have the columns of the model, learn from the first
   {fit:.0f} % of the clean days and get the threshold of their budget from the rest. Persistence is the change since the window
@@ -120,6 +121,7 @@ def _format_outcomes(scene, outcomes):
         f"found of {len(placements)} (min)",
         "by chance",
         "false",
+        "events",
         "allowed",
         *(f"at {strength:g}" for strength in strengths),
         *kinds,
@@ -132,6 +134,7 @@ def _format_outcomes(scene, outcomes):
             _cell(outcome, range(len(placements)), with_total=False),
             f"{outcome.chance:.1f}",
             str(len(outcome.false)),
+            str(outcome.events),
             "" if outcome.allowed is None else f"{outcome.allowed:.3g}",
         ]
         groups = [[n for n, each in enumerate(placements) if each.strength == strength] for strength in strengths]

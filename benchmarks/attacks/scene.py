@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.attacks.backgrounds import DAY_SECONDS
 from benchmarks.attacks.captures import at_strength
-from benchmarks.attacks.fleet import list_unused, records_of
+from benchmarks.attacks.fleet import Origin, list_unused, records_of
 from benchmarks.attacks.zeek_logs import LogWriter
 from mods_grpc.features.names import registered_domain
 
@@ -68,6 +68,7 @@ class Scene:
         sources: What the hosts are made of: for each background host its group, folders, days and connections a day.
         unplaced: Names of the attacks that were not placed as often as asked for, since all their records end after the day.
         unread: Number of lines of each attack that could not be read, so that they are missing.
+        origins: Where and when each host has its traffic from, by its address.
     """
 
     folder: Path
@@ -80,6 +81,7 @@ class Scene:
     sources: tuple
     unplaced: tuple = ()
     unread: dict = field(default_factory=dict)
+    origins: dict = field(default_factory=dict)
 
     @property
     def logs(self):
@@ -95,6 +97,14 @@ class Scene:
         """Start and end of the day of the attacks, seconds since 1970."""
         start = FIRST_DAY + (self.days - 1) * DAY_SECONDS
         return start, start + DAY_SECONDS
+
+    def trace(self, host, time):
+        """Return which background host a host has its traffic of a time from, as its index, and from which second of its day.
+
+        None, if the host is none of the scene.
+        """
+        origin = self.origins.get(host)
+        return None if origin is None else (origin.source, origin.unshift(time, FIRST_DAY))
 
 
 def place(captures, strengths, repeats, hosts, days, generator, *, is_on_clean=True):
@@ -246,6 +256,7 @@ def read_scene(folder):
         tuple(stored["sources"]),
         tuple(stored["unplaced"]),
         stored["unread"],
+        {host["address"]: Origin(host["source"], tuple(host["shifts"])) for host in stored["hosts"]},
     )
 
 

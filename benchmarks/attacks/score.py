@@ -1,7 +1,7 @@
-"""Episodes of alerts and of scores: which are right, which are false and how late, and whether p-values are what they say."""
+"""Episodes of alerts and of scores: which are right, which false, of how many events, and whether p-values are what they say."""
 
 import math
-from bisect import bisect
+from bisect import bisect, bisect_left
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,10 +73,12 @@ def list_episodes(stands_out, table, windows, is_counted):
         is_counted: Rows to list, `(rows,)`.
     """
     starts = find_starts(stands_out, holdoff_rows(windows.window, windows.slide)) & is_counted
-    times = table.times.tolist()
-    return [
-        Episode(table.hosts[host], times[row], times[row] + windows.window) for host, row in zip(*np.nonzero(starts), strict=True)
-    ]
+    return [_make_episode(table, windows, host, row) for host, row in zip(*np.nonzero(starts), strict=True)]
+
+
+def _make_episode(table, windows, host, row):
+    start = table.times[row].item()
+    return Episode(table.hosts[host], start, start + windows.window)
 
 
 def choose_threshold(scores, budget, holdoff):
@@ -90,27 +92,147 @@ def choose_threshold(scores, budget, holdoff):
         budget: Number of episodes.
         holdoff: As for `find_starts`.
     """
+    episodes, threshold = 0, np.inf
+    for score, begun, joined in _list_changes(scores, holdoff):
+        episodes += len(begun) - len(joined)
+        if episodes > budget:
+            break
+        threshold = score
+    return threshold
+
+
+def _list_changes(scores, holdoff):
+    """Yield each score above the median, from the highest down, with what changes if rows of that score stand out as well.
+
+    That is where episodes start that did not before, and where those started that are now part of one before them: lists of
+    `(host, row)`, all of the first before those of the second.
+    """
     ranked = np.where(np.isnan(scores), -np.inf, scores)
     is_scored = ranked > -np.inf
     if not is_scored.any():
-        return np.inf
+        return
     hosts, rows = np.nonzero(is_scored & (ranked > np.median(ranked[is_scored])))
     values = ranked[hosts, rows]
     order = np.argsort(-values, kind="stable")
-    by_host, episodes, threshold = {}, 0, np.inf
+    by_host, begun, joined = {}, [], []
     for place, index in enumerate(order.tolist()):
-        own, row = by_host.setdefault(int(hosts[index]), []), int(rows[index])
+        host, row = int(hosts[index]), int(rows[index])
+        own = by_host.setdefault(host, [])
         position = bisect(own, row)
-        joins_before = position > 0 and row - own[position - 1] <= holdoff
-        joins_after = position < len(own) and own[position] - row <= holdoff
-        is_joint = 0 < position < len(own) and own[position] - own[position - 1] <= holdoff
-        episodes += 1 - joins_before - joins_after + is_joint
+        before = own[position - 1] if position else -np.inf
+        after = own[position] if position < len(own) else np.inf
+        if row - before > holdoff:
+            begun.append((host, row))
+        if after - row <= holdoff < after - before:
+            joined.append((host, after))
         own.insert(position, row)
-        is_last_of_score = place + 1 == len(order) or values[order[place + 1]] < values[index]
-        if is_last_of_score:
-            if episodes > budget:
-                break
-            threshold = float(values[index])
+        if place + 1 == len(order) or values[order[place + 1]] < values[index]:
+            yield float(values[index]), begun, joined
+            begun, joined = [], []
+
+
+class _DayClock:
+    """Times of the day of alerts, which are one event if each is at most the hold-off after the one before, past midnight too.
+
+    Attributes:
+        times: Seconds of the day, in order.
+        gaps: How many are followed by none for longer than the hold-off.
+    """
+
+    def __init__(self, holdoff):
+        self.holdoff, self.times, self.gaps = holdoff, [], 0
+
+    @property
+    def events(self):
+        return max(1, self.gaps) if self.times else 0
+
+    def add(self, time):
+        position = bisect(self.times, time)
+        self.gaps += self._count_new_gaps(position, time)
+        self.times.insert(position, time)
+
+    def remove(self, time):
+        position = bisect_left(self.times, time)
+        self.times.pop(position)
+        self.gaps -= self._count_new_gaps(position, time)
+
+    def _count_new_gaps(self, position, time):
+        """Return how many more gaps there are with a time at a position than without."""
+        if not self.times:
+            return 0
+        before, after = self.times[position - 1], self.times[position % len(self.times)]
+        return self._is_gap(before, time) + self._is_gap(time, after) - self._is_gap(before, after)
+
+    def _is_gap(self, before, after):
+        return int((after - before) % DAY_SECONDS > self.holdoff)
+
+
+class EventCounter:
+    """Counts the distinct events of backgrounds that alerts are.
+
+    Alerts of hosts of one background are one event if their windows begin at the same time of its day, or at most the hold-off
+    after each other. An alert of no host of the scene, as of the whole site, is an event of its own.
+    """
+
+    def __init__(self, scene, windows):
+        self.count = 0
+        self._scene = scene
+        self._holdoff = holdoff_rows(windows.window, windows.slide) * windows.slide
+        self._clocks = {}
+
+    def add(self, episode):
+        self._change(episode, _DayClock.add, 1)
+
+    def remove(self, episode):
+        """Take back an alert that was added."""
+        self._change(episode, _DayClock.remove, -1)
+
+    def _change(self, episode, change, of_its_own):
+        moment = self._scene.trace(episode.host, episode.start)
+        if moment is None:
+            self.count += of_its_own
+            return
+        source, time = moment
+        clock = self._clocks.setdefault(source, _DayClock(self._holdoff))
+        before = clock.events
+        change(clock, time)
+        self.count += clock.events - before
+
+
+def count_events(episodes, scene, windows):
+    """Return how many distinct events of backgrounds episodes are, as `EventCounter` counts."""
+    counter = EventCounter(scene, windows)
+    for episode in episodes:
+        counter.add(episode)
+    return counter.count
+
+
+def choose_event_threshold(scores, budget, table, scene, windows, grace):
+    """Return the lowest score down to which no more than `budget` distinct things are raised; infinity if there is none.
+
+    Each episode of an attack is one of them, and each event of a background, as `EventCounter` counts it, that the others are.
+    As for `choose_threshold`, what joins at still lower scores is no reason to go on.
+
+    Args:
+        scores: `(hosts, rows)` of the table; NaN for rows that were not scored.
+        budget: Number of distinct things.
+        table: The table.
+        scene: The scene.
+        windows: Its windows.
+        grace: As for `judge`.
+    """
+    of_attacks, events, threshold = 0, EventCounter(scene, windows), np.inf
+    for score, begun, joined in _list_changes(scores, holdoff_rows(windows.window, windows.slide)):
+        for starts, change, sign in ((begun, events.add, 1), (joined, events.remove, -1)):
+            for host, row in starts:
+                episode = _make_episode(table, windows, host, row)
+                if any(_relate_at_time(episode, attack, grace) is Relation.OF_IT for attack in scene.placements):
+                    of_attacks += sign
+                else:
+                    change(episode)
+        if of_attacks + events.count > budget:
+            break
+        threshold = score
     return threshold
 
 
@@ -158,6 +280,7 @@ class Outcome:
         delays: Seconds from the start of an attack to the end of the first window that raised an alert of it, by the index of
             the placement; attacks that were not found are not in it.
         false: Alerts of no attack.
+        events: How many distinct events of backgrounds these are.
         allowed: How many false alerts the budget allows; None if it is none of false alerts.
         chance: How many attacks alerts as frequent as the false ones would find by chance.
     """
@@ -166,11 +289,12 @@ class Outcome:
     budget: str
     delays: dict
     false: tuple
+    events: int
     allowed: float | None
     chance: float
 
 
-def judge(method, budget, episodes, scene, grace, per_day=None):
+def judge(method, budget, episodes, scene, windows, grace, per_day=None):
     """Tell the alerts of attacks from false ones.
 
     An attack is found by an alert of it whose first window overlaps it, or begins at most `grace` seconds after it. An alert at
@@ -185,9 +309,7 @@ def judge(method, budget, episodes, scene, grace, per_day=None):
         relations = {
             number: relation
             for number, attack in enumerate(scene.placements)
-            if episode.start < attack.end + grace
-            and episode.end > attack.start
-            and (relation := relate(episode, attack)) is not Relation.NONE
+            if (relation := _relate_at_time(episode, attack, grace)) is not Relation.NONE
         }
         for number, relation in relations.items():
             if relation is Relation.OF_IT:
@@ -195,7 +317,14 @@ def judge(method, budget, episodes, scene, grace, per_day=None):
         if not relations and episode.concerns(counted):
             false.append(episode)
     allowed = None if per_day is None else per_day * len(counted)
-    return Outcome(method, budget, delays, tuple(false), allowed, _expect_by_chance(scene, episodes, false, grace))
+    chance = _expect_by_chance(scene, episodes, false, grace)
+    return Outcome(method, budget, delays, tuple(false), count_events(false, scene, windows), allowed, chance)
+
+
+def _relate_at_time(episode, attack, grace):
+    """Tell whether an alert is of an attack, and not one of another time."""
+    is_at_time = episode.start < attack.end + grace and episode.end > attack.start
+    return relate(episode, attack) if is_at_time else Relation.NONE
 
 
 def relate(episode, attack):

@@ -9,7 +9,15 @@ import numpy as np
 from benchmarks.attacks import caches, product
 from benchmarks.attacks.comparators import COMPARATORS
 from benchmarks.attacks.pool_tables import find_absent, read_tables
-from benchmarks.attacks.score import calibrate, choose_threshold, is_free, judge, list_episodes, split_alerts
+from benchmarks.attacks.score import (
+    calibrate,
+    choose_event_threshold,
+    choose_threshold,
+    is_free,
+    judge,
+    list_episodes,
+    split_alerts,
+)
 from mods_grpc.alarm_rules.episode_rule import holdoff_rows
 
 FIT_SHARE = 0.6  # of the days before the last; comparators get their thresholds on the rest
@@ -23,7 +31,7 @@ class Settings:
     Attributes:
         windows: The windows.
         budgets: False alarms a series and day.
-        total_budgets: Alerts a day for all hosts together.
+        total_budgets: Alerts a day for all hosts together, and distinct events a day.
         grace: How much later than an attack the window of an alert may begin, in seconds.
         seed: Seed of the fit.
         report: Called with a line on what is done.
@@ -82,6 +90,7 @@ class Result:
                     "budget": each.budget,
                     "found": {str(number): delay for number, delay in each.delays.items()},
                     "false": [[episode.host, episode.start, episode.end, episode.rule] for episode in each.false],
+                    "events": each.events,
                     "allowed": each.allowed,
                     "chance": each.chance,
                 }
@@ -159,23 +168,23 @@ def _run_product(scene, table, repository, folder, settings):
             lines, summary = product.replay(scene, windows, address, budget, folder)
             episodes, rule_episodes, notices = split_alerts(lines)
             replayed = _Replayed(notices, product.list_doubts(summary["account"]))
-            outcomes.append(judge(REPLAY, format_budget(budget), episodes, scene, settings.grace, budget))
+            outcomes.append(judge(REPLAY, format_budget(budget), episodes, scene, windows, settings.grace, budget))
         for name, own_scales in ((REPLAY, False), (OWN_SCALES, True)):
             report(f"{name}: p-values")
             p_values = _stream_once(table, address, folder, own_scales=own_scales)
             for budget in settings.budgets if own_scales else ():
                 level = product.find_level(address, budget)
                 episodes = list_episodes(p_values <= level, table, windows, table.is_between(*scene.last_day))
-                outcomes.append(judge(name, format_budget(budget), episodes, scene, settings.grace, budget))
+                outcomes.append(judge(name, format_budget(budget), episodes, scene, windows, settings.grace, budget))
             calibrations += calibrate(name, p_values, scene, table, free)
             outcomes += _judge_totals(name, -np.log10(p_values), scene, table, settings, rule_episodes)
     if has_rules():
         clean_days = [each for each in rule_episodes if each.concerns(scene.counted_hosts) and each.end <= scene.last_day[0]]
         rules_before = len(clean_days)
-        outcomes.append(judge(RULES, "none", rule_episodes, scene, settings.grace))
+        outcomes.append(judge(RULES, "none", rule_episodes, scene, windows, settings.grace))
         for rule in sorted({episode.rule for episode in rule_episodes}):
             own = [episode for episode in rule_episodes if episode.rule == rule]
-            outcomes.append(judge(f"rule {rule}", "none", own, scene, settings.grace))
+            outcomes.append(judge(f"rule {rule}", "none", own, scene, windows, settings.grace))
     return outcomes, calibrations, replayed, rules_before, p_values
 
 
@@ -196,12 +205,16 @@ def _judge_totals(name, scores, scene, table, settings, rule_episodes=()):
     day = np.where(last, scores, np.nan)
     outcomes = []
     for budget in settings.total_budgets:
-        threshold = choose_threshold(day, budget, holdoff_rows(windows.window, windows.slide))
-        episodes = list_episodes(day >= threshold, table, windows, last)
-        title = f"{budget} a day in all"
-        outcomes.append(judge(name, title, episodes, scene, settings.grace))
-        if rule_episodes:
-            outcomes.append(judge(f"{name}, and {RULES}", title, [*episodes, *rule_episodes], scene, settings.grace))
+        thresholds = {
+            f"{budget} a day in all": choose_threshold(day, budget, holdoff_rows(windows.window, windows.slide)),
+            f"{budget} events a day in all": choose_event_threshold(day, budget, table, scene, windows, settings.grace),
+        }
+        for title, threshold in thresholds.items():
+            episodes = list_episodes(day >= threshold, table, windows, last)
+            outcomes.append(judge(name, title, episodes, scene, windows, settings.grace))
+            if rule_episodes:
+                both = [*episodes, *rule_episodes]
+                outcomes.append(judge(f"{name}, and {RULES}", title, both, scene, windows, settings.grace))
     return outcomes
 
 
@@ -227,7 +240,7 @@ def _compare(name, score, scene, table, settings):
         threshold = choose_threshold(held, budget * days, holdoff_rows(windows.window, windows.slide))
         beyond = scores > np.nanmax(held) if np.isinf(threshold) else scores >= threshold
         episodes = list_episodes(beyond, table, windows, last)
-        outcomes.append(judge(name, format_budget(budget), episodes, scene, settings.grace, budget))
+        outcomes.append(judge(name, format_budget(budget), episodes, scene, windows, settings.grace, budget))
     return outcomes + _judge_totals(name, scores, scene, table, settings)
 
 

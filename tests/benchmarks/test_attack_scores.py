@@ -56,7 +56,7 @@ def test_an_attack_is_found_by_an_alert_on_its_host_that_overlaps_it():
         make_episode("c", 15_000),  # another host: false
         make_episode("c", -90_000),  # another day
     ]
-    outcome = judge("m", "1 a day", episodes, scene, 600, per_day=1.0)
+    outcome = judge("m", "1 a day", episodes, scene, WINDOWS, 600, per_day=1.0)
     assert outcome.delays == {0: 300.0, 1: 11_100.0}
     assert [(each.host, each.start - FIRST_DAY - DAY_SECONDS) for each in outcome.false] == [
         ("a", -500),
@@ -80,7 +80,7 @@ def raise_alerts(records, *only):
 
 
 def judge_rules(episodes, *attacks, clean=()):
-    outcome = judge("fixed rules", "none", episodes, make_scene(attacks, hosts=HOSTS, clean=clean), 600)
+    outcome = judge("fixed rules", "none", episodes, make_scene(attacks, hosts=HOSTS, clean=clean), WINDOWS, 600)
     return sorted(outcome.delays), len(outcome.false)
 
 
@@ -148,14 +148,14 @@ def test_alerts_of_rules_find_nothing_by_chance():
     scene = make_scene([make_placement("a", 10_000, 20_000)])
     last = FIRST_DAY + DAY_SECONDS
     rule = Episode("c", last, last + 80_000, "bytes-out", frozenset(["203.0.113.1"]))
-    assert judge("m", "none", [rule], scene, 600).chance == 0
-    both = judge("m", "none", [rule, make_episode("c", 40_000)], scene, 600)
-    assert both.chance == judge("m", "none", [make_episode("c", 40_000)], scene, 600).chance > 0
+    assert judge("m", "none", [rule], scene, WINDOWS, 600).chance == 0
+    both = judge("m", "none", [rule, make_episode("c", 40_000)], scene, WINDOWS, 600)
+    assert both.chance == judge("m", "none", [make_episode("c", 40_000)], scene, WINDOWS, 600).chance > 0
 
 
 def test_false_alerts_of_copies_do_not_count():
     scene = make_scene([make_placement("b", 10_000, 20_000)], clean=("a",))
-    outcome = judge("m", "1 a day", [make_episode(host, 40_000) for host in "abc"], scene, 600, per_day=1.0)
+    outcome = judge("m", "1 a day", [make_episode(host, 40_000) for host in "abc"], scene, WINDOWS, 600, per_day=1.0)
     assert [each.host for each in outcome.false] == ["a"]
     assert outcome.allowed == 1
 
@@ -285,12 +285,12 @@ def test_the_page_says_what_a_scene_lacks():
 
 def test_the_page_counts_by_kind_and_strength():
     scene = make_scene([make_placement("a", 10_000, 20_000), make_placement("b", 10_000, 20_000)])
-    outcome = judge("model", "1 a day", [make_episode("a", 9_700), make_episode("c", 0)], scene, 600, per_day=1.0)
+    outcome = judge("model", "1 a day", [make_episode("a", 9_700), make_episode("c", 0)], scene, WINDOWS, 600, per_day=1.0)
     result = Result(find_recipe("old"), [outcome], [], [], {"late": 2}, 3, 0.5, 1, (1,), ("no log",))
     text = page.format_result(scene, result)
     assert json.loads(json.dumps(result.to_json(scene)))["outcomes"][0]["found"] == {"0": 300.0}
     assert "| model | 1 a day | 1 (5) | " in text
-    assert "| 1 | 3 | 1/2 (5) | 1/2 (5) |" in text
+    assert "| 1 | 1 | 3 | 1/2 (5) | 1/2 (5) |" in text
     assert "impaired: `late` 2 times." in text
     assert "the fixed rules raised 3 alerts" in text
     assert "scored 50.0 % of the rows of the last day; the others had missing values. It scored none of 1 of 3 hosts." in text

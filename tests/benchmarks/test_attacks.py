@@ -329,6 +329,19 @@ def test_a_scene_is_written_as_logs_in_order_and_is_the_same_for_a_seed(backgrou
     assert {record.orig_h for record in attack} == {each.host for each in scenes[0].placements}
 
 
+def test_a_scene_tells_from_where_and_when_in_a_background_each_record_is(backgrounds, capture, tmp_path):
+    fleet = make_fleet(backgrounds, 4, 3, "10.200", np.random.default_rng(1))
+    write_scene(tmp_path / "scene", fleet, backgrounds, 3, "10.200.0.0/16", [], {}, (), lambda *_: None)
+    scene = read_scene(tmp_path / "scene")
+    for number, host in enumerate(fleet):
+        times = {f"{r.fields['uid']}{number:x}": r.ts for day in backgrounds[host.source].days for r in day}
+        for record in records_of(host, number, backgrounds[host.source], 3, FIRST_DAY):
+            source, second = scene.trace(host.address, record.ts)
+            assert source == host.source
+            assert (second - times[record.fields["uid"][:-2]] + 1) % DAY_SECONDS == pytest.approx(1, abs=1e-3)
+    assert scene.trace("site", FIRST_DAY) is None
+
+
 @pytest.mark.parametrize("name", ["old", "datapool", "datapool-outward"])
 def test_a_recipe_names_each_of_its_columns_once(name):
     recipe = find_recipe(name)
@@ -431,6 +444,7 @@ def test_a_whole_run_prints_the_tables_and_a_second_one_is_the_same(tmp_path, ca
     assert "## Scene: fleet" in first.out
     assert "## Scene: server" in first.out
     assert "| model | 5 a day in all | " in first.out
+    assert "| model | 5 events a day in all | " in first.out
     assert "| model, own scales | servers | " in first.out
     assert main(words) == 0
     second = capsys.readouterr()
