@@ -1,7 +1,7 @@
 """Place recorded attacks in real traffic, run the product on it, and print found, false and delay, as Markdown.
 
 Usage: python -m benchmarks.attacks --background DIR... --attacks DIR... --local CIDR... [--hosts 200] [--strengths 0.3,1,3]
-           [--budgets 1,1/30] [--total-budgets 10,20,50] [--recipes old,outward] [--scenes fleet,server] [--work DIR]
+           [--budgets 1,1/30] [--total-budgets 1,10,20,50] [--recipes old,outward] [--scenes fleet,server] [--work DIR]
 
 A background is a folder of days of Zeek's logs, TSV or JSON, of servers or workstations; `GROUP=DIR` names the group of its
 hosts, which is found out otherwise. A folder of attacks holds a folder each, or is one. The local hosts are those in --local;
@@ -126,7 +126,7 @@ def parse_arguments(words):
     parser.add_argument(
         "--total-budgets",
         type=_parse_counts,
-        default="10,20,50",
+        default="1,10,20,50",
         help="alerts, or events, a day for all hosts (default: %(default)s)",
     )
     parser.add_argument(

@@ -9,10 +9,11 @@ from benchmarks.attacks.workflow import FIT_SHARE
 NOTES = """\
 Attacks are placed on the last day, one to a host or a few far apart; models learn from the days before. How to read the tables:
 
-- **Budget.** "1 a day", "1 a month": so many false alarms are allowed for each host, and the threshold is known beforehand, from
-  the clean days. "10 a day in all": the 10 most extreme episodes of the last day on all hosts together, right or false, whose
-  threshold is only known when the day is over. "10 events a day in all": the same, but alerts of no attack count once for
-  each event of a background. Fixed rules have thresholds of their own and no budget.
+- **Budget.** "1 a day", "1 a month": so many false alarms are allowed for each host, and the threshold is known beforehand,
+  from the clean days; so is "10 false a day in all", which shares them among the hosts, at the level before it adapts. "10 a
+  day in all": the 10 most extreme episodes of the last day on all hosts together, right or false, whose threshold is only
+  known when the day is over. "10 events a day in all": the same, but alerts of no attack count once for each event of a
+  background. Fixed rules have thresholds of their own and no budget.
 - **Found**, of the attacks placed; in brackets the median **delay**: minutes from an attack's first record to the end of the
   window that raised the first alert of it. Live, alerts come later by the allowed lateness. An alert of a model is of an attack
   if it is on its host and its window overlaps it, or begins at most {grace:.0f} minutes after it. An alert of a fixed rule, of
@@ -21,10 +22,11 @@ Attacks are placed on the last day, one to a host or a few far apart; models lea
 - **By chance** so many would be found by alerts as frequent as the false ones, at random times.
 - **False** are the other alerts of the last day; *allowed* is how many of them the budget allows. An alert on a host that an
   attack reaches inside is neither. *Events* is how many they are if those of one background at one time of it count as one.
-- **Methods.** *model* is what `mods-grpc replay` raises; *own scales* is the same model with the scale of each host's own errors,
-  asked for through the client, at the level before it adapts. The others have the columns of the model, learn from the first
-  {fit:.0f} % of the clean days and get the threshold of their budget from the rest. Persistence is the change since the window
-  before, as a robust z; *own 99 % quantile* is the largest excess of a column over that of the host.
+- **Methods.** *model* is what `mods-grpc replay` raises, which judges each host by what it usually reaches itself; *no
+  envelope* is the same model judged by its calibration alone, at the level before it adapts. The others have the columns of
+  the model, learn from the first {fit:.0f} % of the clean days and get the threshold of their budget from the rest.
+  Persistence is the change since the window before, as a robust z; *own 99 % quantile* is the largest excess of a column over
+  that of the host.
 - **Calibration** is whether p-values are what they say: of the rows without an attack, how many have a p-value at or below a
   level, how many should have, and how many times as many it is. Above 1, there are more false alarms than the budget says."""
 

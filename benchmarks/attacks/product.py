@@ -180,7 +180,7 @@ def replay(scene, windows, address, per_day, folder):
     return lines, counts
 
 
-def stream(table, address, *, own_scales):
+def stream(table, address, *, own_envelope):
     """Score all rows of a table through a stream, in order of time.
 
     Returns p-values, `(hosts, rows)`, NaN for rows that were not scored: while a window fills, and where values are missing.
@@ -189,9 +189,9 @@ def stream(table, address, *, own_scales):
     index = {host: number for number, host in enumerate(table.hosts)}
     row = {moment: number for number, moment in enumerate(table.times.tolist())}
     with Client(address, timeout_seconds=CALL_SECONDS) as client:
-        sensor = f"benchmark-{own_scales}-{time.time_ns()}"
+        sensor = f"benchmark-{own_envelope}-{time.time_ns()}"
         with client.stream_detect(
-            _batches(table), model=MODEL, sensor=sensor, explain="none", own_scales=own_scales, in_flight=4
+            _batches(table), model=MODEL, sensor=sensor, explain="none", own_envelope=own_envelope, in_flight=4
         ) as verdicts:
             for verdict in verdicts:
                 if verdict.p_value is not None:

@@ -21,7 +21,7 @@ from benchmarks.attacks.score import (
 from mods_grpc.alarm_rules.episode_rule import holdoff_rows
 
 FIT_SHARE = 0.6  # of the days before the last; comparators get their thresholds on the rest
-REPLAY, OWN_SCALES, RULES = "model", "model, own scales", "fixed rules"
+REPLAY, POOLED, RULES = "model", "model, no envelope", "fixed rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +169,17 @@ def _run_product(scene, table, repository, folder, settings):
             episodes, rule_episodes, notices = split_alerts(lines)
             replayed = _Replayed(notices, product.list_doubts(summary["account"]))
             outcomes.append(judge(REPLAY, format_budget(budget), episodes, scene, windows, settings.grace, budget))
-        for name, own_scales in ((REPLAY, False), (OWN_SCALES, True)):
+        for name, own_envelope in ((POOLED, False), (REPLAY, True)):
             report(f"{name}: p-values")
-            p_values = _stream_once(table, address, folder, own_scales=own_scales)
-            for budget in settings.budgets if own_scales else ():
-                level = product.find_level(address, budget)
-                episodes = list_episodes(p_values <= level, table, windows, table.is_between(*scene.last_day))
+            p_values = _stream_once(table, address, folder, own_envelope=own_envelope)
+            for budget in () if own_envelope else settings.budgets:
+                episodes = _list_at_level(p_values, address, budget, scene, table, windows)
                 outcomes.append(judge(name, format_budget(budget), episodes, scene, windows, settings.grace, budget))
+            for total in () if scene.clean else settings.total_budgets:
+                budget = total / len(scene.groups)
+                episodes = _list_at_level(p_values, address, budget, scene, table, windows)
+                title = f"{total} false a day in all"
+                outcomes.append(judge(name, title, episodes, scene, windows, settings.grace, budget))
             calibrations += calibrate(name, p_values, scene, table, free)
             outcomes += _judge_totals(name, -np.log10(p_values), scene, table, settings, rule_episodes)
     if has_rules():
@@ -188,11 +192,17 @@ def _run_product(scene, table, repository, folder, settings):
     return outcomes, calibrations, replayed, rules_before, p_values
 
 
-def _stream_once(table, address, folder, *, own_scales):
-    path = folder / f"p-values-{own_scales}.npy"
+def _list_at_level(p_values, address, budget, scene, table, windows):
+    """Return the episodes of the last day at the level of a budget, before it adapts."""
+    level = product.find_level(address, budget)
+    return list_episodes(p_values <= level, table, windows, table.is_between(*scene.last_day))
+
+
+def _stream_once(table, address, folder, *, own_envelope):
+    path = folder / f"p-values-{own_envelope}.npy"
     if not path.exists():
         temporary = folder / "p-values.tmp.npy"
-        np.save(temporary, product.stream(table, address, own_scales=own_scales))
+        np.save(temporary, product.stream(table, address, own_envelope=own_envelope))
         temporary.rename(path)
     return np.load(path)
 

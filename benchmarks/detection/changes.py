@@ -157,9 +157,11 @@ def measure(settings, options, budgets=BUDGETS):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--own-scales", action="store_true", help="let each series move to its own scales")
+    parser.add_argument("--own-envelope", action="store_true", help="judge each series by what it usually reaches itself")
     parser.add_argument("--seed", type=int, default=1, help="seed of hosts, changes and fits (default: %(default)s)")
     arguments = parser.parse_args()
-    options = MONITOR_OPTIONS | ({"own_scales": True} if arguments.own_scales else {})
+    own = {"own_scales": arguments.own_scales, "own_envelope": arguments.own_envelope}
+    options = MONITOR_OPTIONS | {name: True for name, is_asked_for in own.items() if is_asked_for}
     settings = Settings(seed=arguments.seed)
     hosts, results = measure(settings, options)
     print(format_tables(hosts, results, BUDGETS, settings.judged_weeks * DAYS_PER_WEEK))

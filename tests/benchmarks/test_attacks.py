@@ -445,7 +445,7 @@ def test_a_whole_run_prints_the_tables_and_a_second_one_is_the_same(tmp_path, ca
     assert "## Scene: server" in first.out
     assert "| model | 5 a day in all | " in first.out
     assert "| model | 5 events a day in all | " in first.out
-    assert "| model, own scales | servers | " in first.out
+    assert "| model, no envelope | servers | " in first.out
     assert main(words) == 0
     second = capsys.readouterr()
     assert second.out == first.out
