@@ -37,6 +37,7 @@ MODEL = ModelConfig(model_type="MLP", sequence_len=20, steps_ahead=12, transform
 MONITOR_OPTIONS = {"adapt": True}  # as for streams; `--own-scales` adds to them
 BUDGETS = {"1 a day": 1.0, "1 a week": 1 / 7, "1 a month": 1 / 30}
 IMPUTE_ROWS = 3
+LEAD_WEEKS = 2  # judged before, from which series learn what they usually reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def judge_cases(model, times, values, first, cases, budgets, options):
     Returns:
         By budget, the verdicts on the hosts and a list of those on the copies of each case.
     """
-    warm_up = MODEL.rows + MODEL.steps_ahead + 1
+    warm_up = LEAD_WEEKS * ROWS_PER_WEEK
     begin = first - warm_up
     lead = [np.concatenate([values[case.hosts, begin:first], case.values], axis=1) for case in cases]
     together = np.concatenate([values[:, begin:], *lead])

@@ -10,7 +10,8 @@ outvoted, and neither is a fall, which the model's p-value sees.
 
 A block is learned from once, when it is over, so that values are judged by the blocks before theirs. The median moves by no more
 than a bounded step (Robbins & Monro 1951) and an excess counts up to CLIP times the mean, so that an attack of one block moves
-neither far, and an attacker who wants to widen the envelope needs a block for every step.
+neither far. Whoever ramps for a week does widen it. The model's calibration can't be taught, so its p-value keeps a share of the
+budget, POOLED_SHARE, and values a hundred times above the training range count in any case.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Integers, Singles, Times
 
 NUMBERS = 3  # of a column of a series: usual peak, spread, highest value of the current block
@@ -29,6 +31,7 @@ MAX_BLOCKS = 24 * 28  # from here on steps stay the same
 STEP, PRIOR_STEPS = 8.0, 4.0  # the median moves by at most STEP mean excesses / (blocks + PRIOR_STEPS)
 CLIP, PRIOR_EXCESSES = 3.0, 3.0
 MIN_SPREAD, MIN_P_SPREAD = 0.1, 0.3  # a tenth more, or twice as rare, is ordinary for any series
+POOLED_SHARE = 0.25  # of the budget, for the model's p-value
 EVIDENCE_STEP = 0.02  # of -log10 p in tables
 MAX_EVIDENCE = 10.0
 FEW_ROWS = 4  # up to which counting is faster than searching
@@ -52,20 +55,18 @@ class EnvelopeEvidence(NamedTuple):
     """The evidence of n rows.
 
     Attributes:
-        p_value: `(n,)`, of the strongest column.
-        by_feature: `(n, features)`, -log10 p of each feature where the strongest column is a feature; 0 where it is the model's.
+        p_value: `(n,)`, the model's where a series is not known yet.
+        by_feature: `(n, features)`, -log10 p of each feature by the envelope; 0 in rows that the model decides.
         usual: `(n, features)` raw units, the usual peak; NaN where there is none.
-        is_known: `(n,)`, whether the series is known well enough to be judged so.
     """
 
     p_value: Floats
     by_feature: Floats
     usual: Floats
-    is_known: Bools
 
     def take(self, at: Indices) -> "EnvelopeEvidence":
         """Return the evidence of some rows."""
-        return EnvelopeEvidence(self.p_value[at], self.by_feature[at], self.usual[at], self.is_known[at])
+        return EnvelopeEvidence(self.p_value[at], self.by_feature[at], self.usual[at])
 
 
 class Envelope:
@@ -77,6 +78,7 @@ class Envelope:
         spread: Mean excess that series start with, of each feature and of the model's evidence.
         scores: For each of these columns, score i is the highest that has a -log10 p below (i + 1) EVIDENCE_STEP. Ascending.
         p_values: p-value i is that of a row whose strongest column has a -log10 p of i EVIDENCE_STEP. Descending.
+        training_range: The training range.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Envelope:
         spread: Sequence[float],
         scores: Sequence[Sequence[float]],
         p_values: Sequence[float],
+        training_range: TrainingRange,
     ) -> None:
         self._block = block_seconds * NANOS_PER_SECOND
         self._offset = np.array([np.nan if small is None else small for small in offsets])
@@ -97,7 +100,8 @@ class Envelope:
         self._padded = np.full((len(scores), max(map(len, scores))), np.inf)
         for padded, column in zip(self._padded, self._columns, strict=True):
             padded[: len(column)] = column
-        self._p_values = np.array(p_values)
+        self._p_values = np.array(p_values) / (1 - POOLED_SHARE)
+        self._range = training_range
 
     @property
     def smallest_p(self) -> float:
@@ -112,15 +116,19 @@ class Envelope:
             slots: `(n,)` the series.
             times: `(n,)` nanoseconds, later than all before.
             observed: `(n, features)` raw units, NaN where missing.
-            p_value: `(n,)`, of the model; NaN where there is none.
+            p_value: `(n,)`, of the model, values far above the training range included; NaN where there is none.
         """
         scores, usual, is_known = self.score(state, slots, times, observed, p_value)
         levels = self._find_levels(scores)
         strongest = np.minimum(np.maximum.reduce(levels, axis=1), len(self._p_values) - 1)
-        by_feature = levels[:, :-1] * EVIDENCE_STEP
-        by_feature *= levels[:, -1:] < strongest[:, None]
+        own, range_p = self._p_values.take(strongest), self._range.p_value(observed)
+        # where the range decides, the model's evidence is not known
+        pooled = np.minimum(np.where(p_value < range_p, p_value / POOLED_SHARE, 1.0), self._range.only_enormous(range_p))
+        is_judged = is_known & ~np.isnan(p_value)
+        by_feature = np.where((is_judged & (own < pooled))[:, None] & (levels[:, -1:] < strongest[:, None]), levels[:, :-1], 0)
         usual_peak = np.maximum(np.exp(usual[:, :-1].astype(np.float64)) - self._offset, 0.0)
-        return EnvelopeEvidence(self._p_values.take(strongest), np.asarray(by_feature, np.float64), usual_peak, is_known)
+        judged = np.where(is_judged, np.minimum(np.minimum(own, pooled), 1.0), p_value)
+        return EnvelopeEvidence(judged, by_feature * EVIDENCE_STEP, usual_peak)
 
     def score(
         self, state: EnvelopeState, slots: Indices, times: Times, observed: Floats, p_value: Floats

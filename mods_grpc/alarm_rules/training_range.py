@@ -48,10 +48,9 @@ class TrainingRange:
         """Return the p-value of rows `(n, features)`: that of the feature which is furthest above its range."""
         return np.asarray(np.minimum.reduce(self.feature_p(observed), axis=1), np.float64)
 
-    def enormous_p(self, observed: Floats) -> Floats:
-        """Return the p-value of rows `(n, features)` of series that are judged by their own envelope: 1 but for the ENORMOUS.
+    def only_enormous(self, p_value: Floats) -> Floats:
+        """Return such p-values of rows of series that are judged by their own envelope: 1 but for what is ENORMOUS.
 
         What is far above the range of all series may be ordinary for one of them.
         """
-        p_value = self.p_value(observed)
         return np.where(p_value > self._per_row / ENORMOUS, 1.0, p_value)

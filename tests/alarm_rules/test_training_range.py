@@ -31,14 +31,15 @@ def test_a_hundred_times_the_largest_ever_seen_alarms_at_one_a_month_whatever_th
     detector = calibrated(history, ["count", "sum", "count", "sum", "count", "count"][:features])
     level = significance_from_budget(ONE_A_MONTH, SLIDE, detector.calibration)
     feature = data.draw(st.integers(0, features - 1))
-    rows = history[-(ROWS + 5) :].copy()
-    rows[-1, feature] = 100 * max(history[:, feature].max(), 1.0)
-    verdicts = scored(detector, rows, level)
-    assert verdicts.p_value[-1] <= level
-    assert verdicts.anomalous[-1]
-    explanation = verdicts.explain(np.array([len(rows) - 1]))
-    assert explanation.share[0].argmax() == feature
-    assert explanation.direction[0, feature] == 1
+    for length, own_envelope in ((ROWS + 5, False), (len(history), True)):
+        rows = history[-length:].copy()
+        rows[-1, feature] = 100 * max(history[:, feature].max(), 1.0)
+        verdicts = scored(detector, rows, level, own_envelope=own_envelope)
+        assert verdicts.p_value[-1] <= level
+        assert verdicts.anomalous[-1]
+        explanation = verdicts.explain(np.array([len(rows) - 1]))
+        assert explanation.share[0].argmax() == feature
+        assert explanation.direction[0, feature] == 1
 
 
 def test_the_further_above_the_smaller_the_p_value_and_below_nothing():

@@ -85,9 +85,8 @@ class SingleRowScorer:
             p_value = min(p_value, self._range.p_value(row).item())
         own = None
         if self._envelope is not None:
-            judged, slots, times = np.array([p_value]), np.array([slot]), np.array([forecast.time])
-            own = self._detector.put_own(judged, self._envelope.judge(self._table, slots, times, row, judged), row)
-            p_value = judged.item()
+            own = self._envelope.judge(self._table, np.array([slot]), np.array([forecast.time]), row, np.array([p_value]))
+            p_value = own.p_value.item()
         evidence, detector, cusum = self._evidence.copy(), self._detector, self._cusum
 
         def explain() -> Explanation:

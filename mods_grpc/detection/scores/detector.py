@@ -108,7 +108,6 @@ class Detector:
             for j, day in enumerate(row):
                 self.day_scales[:, index, j] *= day.factors if day else 1.0
         self.level = LevelScore(calibration.level)
-        self.envelope = make_envelope(calibration.envelope) if calibration.envelope else None
         self.adaptive_scale = AdaptiveScale(calibration)
         self.cusum = Cusum(calibration.revision_curves, calibration.course_curves) if calibration.course_curves else None
         self._curves = [Curves(row) for row in calibration.curves]
@@ -119,6 +118,7 @@ class Detector:
         self.fused = Curves([calibration.fused])
         self.discount = calibration.soft_threshold * (1 - NEGLIGIBLE)
         self.range = TrainingRange(*training_range, space.kinds, calibration.samples)
+        self.envelope = make_envelope(calibration.envelope, self.range) if calibration.envelope else None
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> "Detector":
@@ -165,8 +165,8 @@ class Detector:
             p_value[outside] = np.minimum(p_value[outside], self.range.p_value(batch.observed[outside]))
         own = None
         if memory is not None and memory.own_envelope and self.envelope is not None:
-            envelope = judge_in_order(self.envelope, memory.table, memory.slots, batch.times, batch.observed, p_value)
-            own = self.put_own(p_value, envelope, batch.observed)
+            own = judge_in_order(self.envelope, memory.table, memory.slots, batch.times, batch.observed, p_value)
+            p_value = own.p_value
 
         def explain(at: Indices) -> Explanation:
             return self.explain(
@@ -179,22 +179,6 @@ class Detector:
             )
 
         return ScoringResult(p_value=p_value, out_of_distribution=outside, explain=explain)
-
-    def put_own(self, p_value: Floats, envelope: EnvelopeEvidence, observed: Floats) -> EnvelopeEvidence:
-        """Put the p-values of the envelopes, or of enormous values, in place of the model's where a series is known.
-
-        Args:
-            p_value: `(n,)`, changed; NaN stays NaN.
-            envelope: The evidence of the envelopes.
-            observed: `(n, features)` raw units.
-
-        Returns:
-            The evidence of the envelopes, with 0 for all features of rows that are not judged by it.
-        """
-        known = envelope.is_known & ~np.isnan(p_value)
-        own = np.minimum(envelope.p_value, self.range.enormous_p(observed))
-        p_value[known] = own[known]
-        return envelope._replace(by_feature=envelope.by_feature * known[:, None])
 
     def feature_evidence(self, batch: ScoringBatch, memory: SeriesMemory | None = None) -> FeatureEvidence:
         """Compare observations with their forecasts and the usual level, and forecasts with one another."""
@@ -278,7 +262,7 @@ class Detector:
             patterns: `(n, rows, features)`, as of ScoringBatch.
             pattern_evidence: `(n, pattern_count)`, as of `member_evidence`.
             p_value: `(n,)`, of all evidence.
-            own: As of `put_own`; None where no row is judged by an envelope.
+            own: Evidence of the envelopes of the series; None where they are not asked for.
         """
         missing = np.isnan(observed)
         indices = evidence.indices[:, : missing.shape[1]]

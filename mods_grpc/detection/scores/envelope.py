@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mods_grpc.alarm_rules.envelope import EVIDENCE_STEP, MAX_EVIDENCE, MIN_P_SPREAD, MIN_SPREAD, Envelope, EnvelopeEvidence
+from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Integers, Times
 from mods_grpc.artifact.calibration import EnvelopeReference
 from mods_grpc.artifact.manifest import FeatureKind
@@ -21,7 +22,7 @@ DIGITS = 5  # significant digits of stored numbers
 _LEVELS = np.arange(1, round(MAX_EVIDENCE / EVIDENCE_STEP) + 1) * EVIDENCE_STEP
 
 
-def make_envelope(reference: EnvelopeReference) -> Envelope:
+def make_envelope(reference: EnvelopeReference, training_range: TrainingRange) -> Envelope:
     """Create the envelope that a manifest describes."""
     return Envelope(
         block_seconds=reference.block_seconds,
@@ -29,6 +30,7 @@ def make_envelope(reference: EnvelopeReference) -> Envelope:
         spread=reference.spread,
         scores=reference.scores,
         p_values=reference.p_values,
+        training_range=training_range,
     )
 
 
@@ -81,8 +83,10 @@ def fit_envelope(
         p_values=(1.0,),
         samples=samples,
     )
-    draft = replace(draft, spread=_measure_spread(make_envelope(draft), draft.block_seconds, times, values, p_value, members))
-    scores, is_known = _replay(make_envelope(draft), times, values, p_value, members)
+    whole = TrainingRange(np.nanmin(values, axis=0), np.nanmax(values, axis=0), kinds, samples)  # which scores don't depend on
+    spread = _measure_spread(make_envelope(draft, whole), draft.block_seconds, times, values, p_value, members)
+    draft = replace(draft, spread=spread)
+    scores, is_known = _replay(make_envelope(draft, whole), times, values, p_value, members)
     if is_known.sum() < MIN_ROWS:
         return None
     scores = scores[is_known]

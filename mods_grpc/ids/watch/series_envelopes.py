@@ -63,16 +63,16 @@ class SeriesEnvelopes:
 
     def __init__(self, model: ModelInfo) -> None:
         reference = read_json(EnvelopeReference, model.envelope, "the envelope of the model")
+        low = np.array([feature.training_minimum for feature in model.features])
+        high = np.array([feature.training_maximum for feature in model.features])
         self._rule = Envelope(
             block_seconds=reference.block_seconds,
             offsets=reference.offsets,
             spread=reference.spread,
             scores=reference.scores,
             p_values=reference.p_values,
+            training_range=TrainingRange(low, high, [feature.kind for feature in model.features], reference.samples),
         )
-        low = np.array([feature.training_minimum for feature in model.features])
-        high = np.array([feature.training_maximum for feature in model.features])
-        self._range = TrainingRange(low, high, [feature.kind for feature in model.features], reference.samples)
         self.level = 0.0
         self._slots: dict[str, int] = {}
         self.envelope = np.zeros((0, NUMBERS, len(model.features) + 1), np.float32)
@@ -80,7 +80,7 @@ class SeriesEnvelopes:
 
     @property
     def smallest_p(self) -> float:
-        """Smallest p-value of a series that is known."""
+        """Smallest p-value of a series that is known, but for what the model decides."""
         return self._rule.smallest_p
 
     def judge(self, verdicts: Sequence[Verdict], nanos: int, values: Floats) -> list[tuple[Verdict, OwnEvidence | None]]:
@@ -101,12 +101,10 @@ class SeriesEnvelopes:
         slots = self._find_slots([verdicts[index].series for index in scored])
         observed, p_value = values[scored], np.array([verdicts[index].p_value for index in scored], np.float64)
         evidence = self._rule.judge(self, slots, np.full(len(scored), nanos), observed, p_value)
-        own = np.minimum(evidence.p_value, self._range.enormous_p(observed))
-        score = -np.log10(own)
-        for row in np.flatnonzero(evidence.is_known & ~np.isnan(p_value)).tolist():
-            p, verdict = float(own[row]), verdicts[scored[row]]
-            verdict = replace(verdict, p_value=p, score=float(score[row]), anomalous=p <= self.level)
-            judged[scored[row]] = verdict, OwnEvidence(evidence.by_feature[row], evidence.usual[row])
+        score = -np.log10(evidence.p_value)
+        for row, (index, p) in enumerate(zip(scored, evidence.p_value.tolist(), strict=True)):
+            verdict = replace(verdicts[index], p_value=p, score=float(score[row]), anomalous=p <= self.level)
+            judged[index] = verdict, OwnEvidence(evidence.by_feature[row], evidence.usual[row])
         return judged
 
     def _find_slots(self, names: Sequence[str]) -> Indices:

@@ -43,10 +43,10 @@ def calibrated(values, kinds, **options):
     return Detector(calibration, ResidualSpace(kinds), (values.min(0), values.max(0)))
 
 
-def scored(detector, values, significance=0.01):
+def scored(detector, values, significance=0.01, **options):
     table = detector.table(ROWS)
     n = len(values)
-    monitor = Monitor(detector, persistence, table, slide_seconds=SLIDE, holdoff_rows=6)
+    monitor = Monitor(detector, persistence, table, slide_seconds=SLIDE, holdoff_rows=6, **options)
     slots, times = np.full(n, table.allocate()), np.arange(n) * SLIDE * NANOS_PER_SECOND
     return monitor.observe(slots, times, values, reported=np.ones(n, bool), significance=significance, impute_rows=3)
 

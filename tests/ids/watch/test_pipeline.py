@@ -76,7 +76,10 @@ def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
             saved, sensor="tap", model="tiny", features=model.feature_names, window_seconds=3600, slide_seconds=600
         )
         scorer = ScoringClient(
-            client, model, ScoringOptions(model="tiny", namespace=identity.namespace, significance=0.003), wait=wait
+            client,
+            model,
+            ScoringOptions(model="tiny", namespace=identity.namespace, significance=0.003, own_envelope=True),
+            wait=wait,
         )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
         pipeline = WatchPipeline(
@@ -164,7 +167,10 @@ def test_restarting_the_server_under_a_running_watch_changes_no_alert(repository
     with Checkpoint(tmp_path), Client(address) as client:
         model = client.model()
         scorer = ScoringClient(
-            client, model, ScoringOptions(model="tiny", namespace="x", significance=0.003), wait=lambda *_: None
+            client,
+            model,
+            ScoringOptions(model="tiny", namespace="x", significance=0.003, own_envelope=True),
+            wait=lambda *_: None,
         )
         options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
         pipeline = WatchPipeline(
@@ -186,7 +192,7 @@ def test_restarting_the_server_under_a_running_watch_changes_no_alert(repository
 def test_a_connection_that_is_lost_without_a_word_changes_no_alert(repository, undisturbed, tmp_path):
     with running_server(repository=repository) as server, cutting_proxy(server.address) as proxy:
         with Checkpoint(tmp_path), Client(proxy.address, timeout_seconds=1) as client:
-            options = ScoringOptions(model="tiny", namespace="x", significance=0.003)
+            options = ScoringOptions(model="tiny", namespace="x", significance=0.003, own_envelope=True)
             scorer = ScoringClient(client, client.model(), options, wait=lambda *_: None)
             options = AlertOptions(
                 sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True

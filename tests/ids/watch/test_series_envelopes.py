@@ -1,0 +1,108 @@
+"""The watch judges series by their own envelopes as the server does, and keeps them over restarts of either side."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mods_grpc.client import Client, Observation
+from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.watch.series_envelopes import SeriesEnvelopes
+from mods_grpc.ids.windows.window import WindowBatch
+from tests.support.models.tiny import LEVELS, publish_tiny
+from tests.support.rpc.client import at
+from tests.support.running_server import running_server
+
+COUNT, NAMES = 120, ("desk", "file server")
+GENERATOR = np.random.default_rng(6)
+VALUES = np.round(LEVELS[:COUNT, None] * np.array([1.0, 30.0])[:, None] * GENERATOR.lognormal(0, 0.2, (COUNT, 2, 2)))
+VALUES[100, 0, 1] *= 30  # the desk sends what the file server does all the time
+OPTIONS = ScoringOptions(model="tiny", namespace="watch", significance=0.003, own_envelope=True)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    publish_tiny(tmp_path)
+    return tmp_path
+
+
+def watch(client, rows, state=None, options=OPTIONS):
+    scorer = ScoringClient(client, client.model(), options)
+    if state is not None:
+        scorer.restore(json.loads(json.dumps(state)))
+    scorer.open()
+    verdicts = [scorer.score(WindowBatch(start_ns=at(row), series=NAMES, values=VALUES[row])) for row in rows]
+    scorer.close()
+    return [verdict for row in verdicts for verdict in row], scorer.state()
+
+
+def facts(verdicts):
+    return [(v.series, v.observe_time, v.p_value, v.score, v.anomalous, v.reason, v.features) for v in verdicts]
+
+
+def test_the_watch_has_the_p_values_of_a_stream_with_own_envelopes(repository):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        verdicts, _ = watch(client, range(COUNT))
+        rows = [Observation(name, at(row), VALUES[row, index]) for row in range(COUNT) for index, name in enumerate(NAMES)]
+        stream = {"model": "tiny", "sensor": "stream", "significance": 0.003}
+        with client.stream_detect(iter(rows), own_envelope=True, explain="all", **stream) as judged:
+            expected = list(judged)
+        with client.stream_detect(iter(rows), **(stream | {"sensor": "pooled"})) as judged:
+            pooled = [verdict.p_value for verdict in judged]
+    assert [v.p_value for v in verdicts] == [v.p_value for v in expected]
+    assert [v.anomalous for v in verdicts] == [v.anomalous for v in expected]
+    assert [v.p_value for v in verdicts[:8]] == pooled[:8]
+    assert [v.p_value for v in verdicts] != pooled
+    burst, stream_burst = verdicts[200], expected[200]
+    assert burst.series == "desk"
+    assert burst.anomalous
+    assert "times the usual peak of this series" in burst.reason
+    assert burst.reason == stream_burst.reason
+    assert [f.share for f in burst.features] == pytest.approx([f.share for f in stream_burst.features])
+
+
+@pytest.mark.parametrize("restarts", ["watch", "server", "both"])
+def test_verdicts_do_not_depend_on_restarts_of_either_side(repository, restarts):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        expected, _ = watch(client, range(COUNT))
+    actual, state = [], None
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        if restarts == "watch":
+            for first in range(0, COUNT, 25):
+                part, state = watch(client, range(first, min(first + 25, COUNT)), state)
+                actual += part
+    for first in range(0, COUNT, 40) if restarts != "watch" else ():
+        with running_server(repository=repository) as server, Client(server.address) as client:
+            part, state = watch(client, range(first, first + 40), state)
+            actual += part
+    assert facts(actual) == facts(expected)
+
+
+def test_windows_that_are_judged_again_after_a_crash_get_the_same_verdict(repository):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        first, state = watch(client, range(90))
+        then, _ = watch(client, range(90, COUNT), state)
+        again, _ = watch(client, range(90, COUNT), state)  # the server has these rows already
+    assert [v.p_value for v in again] == [v.p_value for v in then]
+    assert [v.anomalous for v in again] == [v.anomalous for v in then]
+    assert len(first) == 180
+
+
+def test_a_checkpoint_without_envelopes_or_of_another_model_is_not_taken_for_one(repository):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        _, state = watch(client, range(60))
+        model = client.model()
+        watch(client, range(60, 70), state | {"envelopes": None})
+        envelopes = SeriesEnvelopes(model)
+        envelopes.restore(state["envelopes"])
+        assert envelopes.state() == state["envelopes"]
+        with pytest.raises(ValueError, match="another number of features"):
+            envelopes.restore(state["envelopes"] | {"features": 5})
+        with pytest.raises(ValueError, match="reshape"):
+            envelopes.restore(state["envelopes"] | {"series": ["a"]})
+
+
+def test_only_the_description_of_a_loaded_version_has_the_envelope(repository):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        assert json.loads(client.model().envelope)["block_seconds"] == 3600
+        assert [model.envelope for model in client.models()] == [b""]
