@@ -92,7 +92,9 @@ def fit_envelope(
     scores = scores[is_known]
     columns = tuple(map(_tabulate, scores.T))
     strongest = np.stack([np.searchsorted(column, score) for column, score in zip(columns, scores.T, strict=True)]).max(axis=0)
-    curve = Curves([make_cautious_curve(strongest * EVIDENCE_STEP, holdoff_rows)])
+    evidence = strongest * EVIDENCE_STEP
+    # the extreme events of many series are many events
+    curve = Curves([make_curve(evidence) if len(members) > 1 else make_cautious_curve(evidence, holdoff_rows)])
     levels = np.arange(max(map(len, columns)) + 1, dtype=np.float64) * EVIDENCE_STEP
     p_values = np.minimum.accumulate(curve.p_value(levels[:, None])[:, 0])
     return replace(draft, scores=columns, p_values=(1.0, *_round(p_values[1:])))
