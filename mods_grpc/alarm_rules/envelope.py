@@ -24,7 +24,7 @@ from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Integers, Singles, Times
 
 NUMBERS = 3  # of a column of a series: usual peak, spread, highest value of the current block
-USUAL, SPREAD, HIGHEST = range(NUMBERS)
+MEDIAN, SPREAD, HIGHEST = range(NUMBERS)
 NO_BLOCK = np.iinfo(np.int64).min
 MIN_BLOCKS = 4  # complete ones of a series, from which on it is judged
 MAX_BLOCKS = 24 * 28  # from here on steps stay the same
@@ -142,8 +142,8 @@ class Envelope:
         columns = self.columns(observed, p_value)
         numbers = state.envelope.take(slots, axis=0)
         state.envelope[slots, HIGHEST] = np.fmax(numbers[:, HIGHEST], columns)
-        scores = (columns - numbers[:, USUAL]) / numbers[:, SPREAD]
-        return np.fmax(scores, 0.0), numbers[:, USUAL], state.envelope_blocks[slots] >= MIN_BLOCKS
+        scores = (columns - numbers[:, MEDIAN]) / numbers[:, SPREAD]
+        return np.fmax(scores, 0.0), numbers[:, MEDIAN], state.envelope_blocks[slots] >= MIN_BLOCKS
 
     def columns(self, observed: Floats, p_value: Floats) -> Floats:
         """Return what is compared, `(n, features + 1)`: logarithms of values, and the model's -log10 p, NaN where missing."""
@@ -164,14 +164,14 @@ class Envelope:
     def _close(self, state: EnvelopeState, slots: Indices) -> None:
         """Learn from the blocks of several series, which are over; those without a row teach nothing."""
         numbers, blocks = state.envelope.take(slots, axis=0), state.envelope_blocks[slots]
-        usual, spread, highest = numbers[:, USUAL], numbers[:, SPREAD], numbers[:, HIGHEST]
+        usual, spread, highest = numbers[:, MEDIAN], numbers[:, SPREAD], numbers[:, HIGHEST]
         distance, weights = highest - usual, blocks[:, None].astype(np.float32)
         step = np.float32(STEP) * spread / (weights + np.float32(PRIOR_STEPS))
         moved = usual + np.minimum(np.maximum(distance, -step), step)
         excess = np.minimum(distance, np.float32(CLIP) * spread)
         wider = np.maximum(spread + (excess - spread) / (np.float32(PRIOR_EXCESSES) + weights / 2), self._min_spread)
         is_first, is_seen = np.isnan(usual), ~np.isnan(highest)
-        numbers[:, USUAL] = np.where(is_first, highest, np.where(is_seen, moved, usual))
+        numbers[:, MEDIAN] = np.where(is_first, highest, np.where(is_seen, moved, usual))
         numbers[:, SPREAD] = np.where(is_first, self._first_spread, np.where(distance > 0, wider, spread))
         numbers[:, HIGHEST] = np.nan
         state.envelope[slots] = numbers

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mods_grpc.alarm_rules.envelope import EVIDENCE_STEP, MIN_BLOCKS, NO_BLOCK, NUMBERS, POOLED_SHARE, SPREAD, USUAL, Envelope
+from mods_grpc.alarm_rules.envelope import EVIDENCE_STEP, MEDIAN, MIN_BLOCKS, NO_BLOCK, NUMBERS, POOLED_SHARE, SPREAD, Envelope
 from mods_grpc.alarm_rules.training_range import TrainingRange
 
 NS, HOUR = 10**9, 3600
@@ -85,17 +85,17 @@ def test_a_feature_of_means_and_missing_values_say_nothing():
     assert (judged.p_value > 0.1).all()
     for later in range(minute + 10, minute + 180, 10):
         judge(state, later, [[np.nan, 5, 0]], slots=np.array([1]))
-    assert np.isfinite(state.envelope[1, USUAL, 0])
+    assert np.isfinite(state.envelope[1, MEDIAN, 0])
     assert judge(state, minute + 200, [[1e9, 5, 0]], slots=np.array([1])).p_value[0] < 1e-3
 
 
 def test_one_enormous_block_moves_the_envelope_little():
     state = new_state()
     minute = teach(state, [[1e5, 5, 0]], hours=7 * 24)
-    before, spread = state.envelope[0, USUAL, 0], state.envelope[0, SPREAD, 0]
+    before, spread = state.envelope[0, MEDIAN, 0], state.envelope[0, SPREAD, 0]
     judge(state, minute, [[1e15, 5, 0]])
     after = judge(state, minute + 60, [[3e6, 5, 0]])
-    assert state.envelope[0, USUAL, 0] - before < 0.1
+    assert state.envelope[0, MEDIAN, 0] - before < 0.1
     assert state.envelope[0, SPREAD, 0] < 1.1 * spread
     assert after.p_value[0] < 1e-3
 

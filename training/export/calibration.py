@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mods_grpc.artifact import Artifact, Calibration, Manifest
+from mods_grpc.data.units import BYTES_PER_UNIT
 from mods_grpc.detection import Forecaster, calibrate
 from mods_grpc.errors import DataError
 from training.data.pool import join_parts
@@ -13,6 +14,8 @@ from training.data.time_range import Interval, parse_interval, to_nanoseconds
 from training.data.windows import describe_range, split_series
 from training.evaluation.scoring import Replay, replay_detector
 from training.export.onnx_forecaster import open_model
+
+SMALL_BYTES = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,9 +59,14 @@ def calibrate_parts(
         slide_seconds=series.slide_seconds,
         holdoff_rows=series.holdoff_rows,
         levels=levels,
-        units=[feature.unit for feature in series.features],
+        small_values=[find_small_value(feature.unit) for feature in series.features],
         members=joined.members,
     )
+
+
+def find_small_value(unit: str) -> float:
+    """Return the value of a feature in this unit below which differences mean little: a kilobyte, or one of anything else."""
+    return SMALL_BYTES / BYTES_PER_UNIT.get(unit, 1.0) if unit == "B" or unit in BYTES_PER_UNIT else 1.0
 
 
 def recalibrate(artifact: Artifact, source: SourceConfig, *, version: int, calibration_time_range: str = "") -> Recalibration:

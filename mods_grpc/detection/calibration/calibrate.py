@@ -49,7 +49,7 @@ def calibrate(
     slide_seconds: int,
     holdoff_rows: int,
     levels: Sequence[float] = (),
-    units: Sequence[str] = (),
+    small_values: Sequence[float] = (),
     members: Sequence[Integers] = (),
 ) -> Calibration:
     """Calibrate a model.
@@ -65,7 +65,7 @@ def calibrate(
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode: window over slide.
         levels: Levels of the model's quantiles, ascending, if their interval is the evidence; empty if the forecast is.
-        units: Unit of each feature; empty if none is of bytes.
+        small_values: Of each feature the value below which differences mean little; empty for 1 of each.
         members: Rows of each series, in order of time, from its training to its calibration range; empty for a single series.
 
     Raises:
@@ -118,7 +118,7 @@ def calibrate(
         _judge(record, fused, space, training, slice(training.start, calibration.stop)),
         members or (np.arange(training.start, calibration.stop),),
         kinds=kinds,
-        units=units or [""] * len(kinds),
+        small_values=small_values or [1.0] * len(kinds),
         samples=fused.samples,
         slide_seconds=slide_seconds,
         holdoff_rows=holdoff_rows,
@@ -219,8 +219,8 @@ def _calibrate_fusion(draft: Calibration, space: ResidualSpace, batch: ScoringBa
 def _judge(record: SeriesRecord, calibration: Calibration, space: ResidualSpace, training: slice, part: slice) -> Floats:
     """Return the p-values of the rows of a record, `(length,)`; NaN outside of the part."""
     p_value = np.full(len(record.times), np.nan)
-    known = record.values[training]
-    detector = Detector(calibration, space, (np.nanmin(known, axis=0), np.nanmax(known, axis=0)))
+    training_values = record.values[training]
+    detector = Detector(calibration, space, (np.nanmin(training_values, axis=0), np.nanmax(training_values, axis=0)))
     table = detector.table(record.rows)
     slot = table.allocate()
     monitor = Monitor(detector, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=calibration.holdoff_rows)

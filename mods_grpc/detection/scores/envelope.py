@@ -10,13 +10,11 @@ from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Integers, Times
 from mods_grpc.artifact.calibration import EnvelopeReference
 from mods_grpc.artifact.manifest import FeatureKind
-from mods_grpc.data.units import BYTES_PER_UNIT
 from mods_grpc.detection.scores.adaptive_scale import distinct_groups
 from mods_grpc.detection.scores.conformal import Curves, make_cautious_curve, make_curve
 from mods_grpc.detection.state.series_table import SeriesTable
 
 BLOCK_SECONDS, BLOCK_ROWS = 3600, 6  # of a block at least
-SMALL_BYTES, SMALL_COUNT = 1000.0, 1.0  # below which differences mean little
 MIN_ROWS = 300  # to learn tails from
 DIGITS = 5  # significant digits of stored numbers
 _LEVELS = np.arange(1, round(MAX_EVIDENCE / EVIDENCE_STEP) + 1) * EVIDENCE_STEP
@@ -53,7 +51,7 @@ def fit_envelope(
     members: Sequence[Integers],
     *,
     kinds: Sequence[FeatureKind],
-    units: Sequence[str],
+    small_values: Sequence[float],
     samples: int,
     slide_seconds: int,
     holdoff_rows: int,
@@ -66,7 +64,7 @@ def fit_envelope(
         p_value: `(length,)`, of the model; NaN where there is none.
         members: Rows of each series, in order of time.
         kinds: Kind of each feature.
-        units: Unit of each feature.
+        small_values: Of each feature the value below which differences mean little.
         samples: Rows that the training range holds all of.
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode: window over slide.
@@ -77,7 +75,7 @@ def fit_envelope(
         return None
     draft = EnvelopeReference(
         block_seconds=max(BLOCK_SECONDS, holdoff_rows * slide_seconds, BLOCK_ROWS * slide_seconds),
-        offsets=tuple(None if kind == "mean" else _find_offset(unit) for kind, unit in zip(kinds, units, strict=True)),
+        offsets=tuple(None if kind == "mean" else small for kind, small in zip(kinds, small_values, strict=True)),
         spread=(MIN_SPREAD,) * len(kinds) + (MIN_P_SPREAD,),
         scores=((0.0,),) * (len(kinds) + 1),
         p_values=(1.0,),
@@ -98,11 +96,6 @@ def fit_envelope(
     levels = np.arange(max(map(len, columns)) + 1, dtype=np.float64) * EVIDENCE_STEP
     p_values = np.minimum.accumulate(curve.p_value(levels[:, None])[:, 0])
     return replace(draft, scores=columns, p_values=(1.0, *_round(p_values[1:])))
-
-
-def _find_offset(unit: str) -> float:
-    """Return what is added to values of a unit before the logarithm."""
-    return SMALL_BYTES / BYTES_PER_UNIT.get(unit, 1.0) if unit == "B" or unit in BYTES_PER_UNIT else SMALL_COUNT
 
 
 def _tabulate(sample: Floats) -> tuple[float, ...]:
@@ -144,9 +137,9 @@ def _replay(
     is_known = [np.empty(len(rows), np.bool_) for rows in members]
     for index, at in _by_index(members):
         rows = np.array([members[number][index] for number in at], np.intp)
-        scored, _, known = envelope.score(table, slots[at], times[rows], values[rows], p_value[rows])
+        scored, _, is_known_row = envelope.score(table, slots[at], times[rows], values[rows], p_value[rows])
         for row, number in enumerate(at):
-            scores[number][index], is_known[number][index] = scored[row], known[row]
+            scores[number][index], is_known[number][index] = scored[row], is_known_row[row]
     return np.concatenate(scores), np.concatenate(is_known)
 
 

@@ -1,7 +1,6 @@
 """The envelope is calibrated over series, and judges rows in any order of series as one by one."""
 
 import numpy as np
-import pytest
 
 from mods_grpc.alarm_rules.envelope import EVIDENCE_STEP, MIN_BLOCKS
 from mods_grpc.alarm_rules.training_range import TrainingRange
@@ -27,7 +26,7 @@ def fit(values, p_value=None, **options):
     times = np.arange(length) * SLIDE * NANOS_PER_SECOND
     p_value = np.random.default_rng(0).random(length) if p_value is None else p_value
     members = [np.arange(start, start + rows) for start in range(0, length, rows)]
-    named = {"kinds": ["sum", "count"], "units": ["B", "connections"], "samples": length, "slide_seconds": SLIDE}
+    named = {"kinds": ["sum", "count"], "small_values": [1000.0, 1.0], "samples": length, "slide_seconds": SLIDE}
     return fit_envelope(times, values.reshape(length, features), p_value, members, **(named | {"holdoff_rows": 6} | options))
 
 
@@ -60,13 +59,13 @@ def test_p_values_are_right_for_hosts_of_every_size_and_of_other_sizes():
             np.testing.assert_allclose((larger[size::3][is_known[size::3]] <= level).mean(), share, rtol=0.2, atol=level / 10)
 
 
-def test_blocks_are_an_hour_or_six_rows_and_offsets_depend_on_units():
+def test_blocks_are_an_hour_or_six_rows_and_features_of_means_are_left_out():
     reference = fit(make_hosts(1, count=3))
     assert reference.block_seconds == 3600
     assert reference.offsets == (1000.0, 1.0)
     assert fit(make_hosts(1, count=3), slide_seconds=3600).block_seconds == 6 * 3600
-    by_unit = fit(make_hosts(1, count=3), units=["kB", "s"], kinds=["sum", "mean"])
-    assert by_unit.offsets == (pytest.approx(1000 / 1024), None)
+    with_mean = fit(make_hosts(1, count=3), small_values=[0.5, 1.0], kinds=["sum", "mean"])
+    assert with_mean.offsets == (0.5, None)
     assert not list(reference.faults(2))
     assert list(reference.faults(3))
 
