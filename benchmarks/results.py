@@ -76,7 +76,7 @@ PAGES = {
     "detection-attacks": Page((f"python -m benchmarks.attacks {ATTACKS}",), 30),
     "detection-cold-start": Page((f"python benchmarks/detection/cold_start.py {LABELLED}",), 20),
     "detection-changes": Page(
-        ("python benchmarks/detection/changes.py", "python benchmarks/detection/changes.py --own-scales"), 5
+        ("python benchmarks/detection/changes.py", "python benchmarks/detection/changes.py --own-envelope"), 5
     ),
     "detection-cost": Page(("python benchmarks/detection/cost.py",), 3),
     "detection-picture": Page(("python benchmarks/detection/picture.py",), 2),
