@@ -46,6 +46,8 @@ class TrainingRange:
 
     def p_value(self, observed: Floats) -> Floats:
         """Return the p-value of rows `(n, features)`: that of the feature which is furthest above its range."""
+        if not np.logical_or.reduce(observed > self.highest, axis=None):  # as most rows
+            return np.ones(len(observed))
         return np.asarray(np.minimum.reduce(self.feature_p(observed), axis=1), np.float64)
 
     def only_enormous(self, p_value: Floats) -> Floats:
