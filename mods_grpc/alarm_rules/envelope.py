@@ -126,7 +126,8 @@ class Envelope:
         pooled = np.minimum(np.where(p_value < range_p, p_value / POOLED_SHARE, 1.0), self._range.only_enormous(range_p))
         is_judged = is_known & ~np.isnan(p_value)
         by_feature = np.where((is_judged & (own < pooled))[:, None] & (levels[:, -1:] < strongest[:, None]), levels[:, :-1], 0)
-        usual_peak = np.maximum(np.exp(usual[:, :-1].astype(np.float64)) - self._offset, 0.0)
+        usual_peak = np.exp(usual[:, :-1].astype(np.float64)) - self._offset
+        usual_peak[usual_peak < self._offset / 2] = 0.0  # as good as none
         judged = np.where(is_judged, np.minimum(np.minimum(own, pooled), 1.0), p_value)
         return EnvelopeEvidence(judged, by_feature * EVIDENCE_STEP, usual_peak)
 

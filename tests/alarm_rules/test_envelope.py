@@ -78,6 +78,16 @@ def test_the_strongest_column_counts_and_is_named_and_several_do_not_add_up():
     assert not together.by_feature.any()
 
 
+def test_the_usual_peak_is_in_raw_units_and_none_where_it_is_negligible():
+    state = new_state(2)
+    minute = teach(state, [[50e6, 300, 0], [20, 0.2, 0]])
+    usual = judge(state, minute, [[50e6, 3, 0]] * 2).usual
+    assert 40e6 < usual[0, 0] < 100e6
+    assert 250 < usual[0, 1] < 600
+    assert usual[1].tolist()[:2] == [0, 0]
+    assert np.isnan(usual[:, 2]).all()
+
+
 def test_a_feature_of_means_and_missing_values_say_nothing():
     state = new_state(2)
     minute = teach(state, [[1000.0, 5, 0.3]] * 2)

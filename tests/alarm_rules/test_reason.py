@@ -2,6 +2,7 @@
 
 import pytest
 
+from mods_grpc.alarm_rules.reason import describe_peak
 from mods_grpc.detection import describe
 
 
@@ -22,3 +23,18 @@ def test_inside_the_interval_the_reason_names_the_direction_of_the_strongest_evi
 def test_the_reason_of_an_ordinary_row_says_that_nothing_is_unusual():
     reason = describe("conn_in", 627, 624, 590, 660, 0.9, 0.4, 0, 0.7)
     assert reason == "nothing unusual, p = 0.7 in all; conn_in 627, expected 624 (590-660)"
+
+
+@pytest.mark.parametrize(
+    ("observed", "usual", "expected"),
+    [
+        (
+            77e6,
+            1e5,
+            "out_bytes 77 000 000, 770 times the usual peak of this series (100 000), p = 2e-05 in all; 81 % of the score",
+        ),
+        (42, 0, "out_bytes 42, above the usual peak of this series (0), p = 2e-05 in all; 81 % of the score"),
+    ],
+)
+def test_by_its_envelope_a_series_has_reached_so_many_times_its_usual_peak(observed, usual, expected):
+    assert describe_peak("out_bytes", observed, usual, 0.81, 2e-5) == expected
