@@ -133,7 +133,7 @@ class Envelope:
 
     def score(
         self, state: EnvelopeState, slots: Indices, times: Times, observed: Floats, p_value: Floats
-    ) -> tuple[Floats, Singles, Bools]:
+    ) -> tuple[Singles, Singles, Bools]:
         """Return the scores of such rows and their usual peaks, `(n, features + 1)`, and whether the series are known."""
         blocks = times // self._block
         over = blocks > state.envelope_block[slots]
@@ -146,14 +146,17 @@ class Envelope:
         scores = (columns - numbers[:, MEDIAN]) / numbers[:, SPREAD]
         return np.fmax(scores, 0.0), numbers[:, MEDIAN], state.envelope_blocks[slots] >= MIN_BLOCKS
 
-    def columns(self, observed: Floats, p_value: Floats) -> Floats:
-        """Return what is compared, `(n, features + 1)`: logarithms of values, and the model's -log10 p, NaN where missing."""
+    def columns(self, observed: Floats, p_value: Floats) -> Singles:
+        """Return what is compared, `(n, features + 1)`: logarithms of values, and the model's -log10 p, NaN where missing.
+
+        In the precision of the envelopes, so that a value which a series always has is not above its usual peak.
+        """
         columns = np.empty((len(observed), observed.shape[1] + 1))
         np.log(np.maximum(observed, 0.0) + self._offset, columns[:, :-1])
         np.minimum(-np.log10(p_value), MAX_EVIDENCE, out=columns[:, -1])
-        return columns
+        return columns.astype(np.float32)
 
-    def _find_levels(self, scores: Floats) -> Integers:
+    def _find_levels(self, scores: Singles) -> Integers:
         """Return the -log10 p of scores `(n, features + 1)`, in steps."""
         if len(scores) <= FEW_ROWS:
             return np.asarray(np.add.reduce(scores[:, :, None] > self._padded, axis=2, dtype=np.int64), np.int64)
@@ -168,7 +171,7 @@ class Envelope:
         usual, spread, highest = numbers[:, MEDIAN], numbers[:, SPREAD], numbers[:, HIGHEST]
         distance, weights = highest - usual, blocks[:, None].astype(np.float32)
         step = np.float32(STEP) * spread / (weights + np.float32(PRIOR_STEPS))
-        moved = usual + np.minimum(np.maximum(distance, -step), step)
+        moved = np.where(np.abs(distance) <= step, highest, usual + np.copysign(step, distance))
         excess = np.minimum(distance, np.float32(CLIP) * spread)
         wider = np.maximum(spread + (excess - spread) / (np.float32(PRIOR_EXCESSES) + weights / 2), self._min_spread)
         is_first, is_seen = np.isnan(usual), ~np.isnan(highest)

@@ -139,6 +139,33 @@ def test_far_above_the_range_of_all_series_counts_only_if_it_is_enormous():
         assert judged.p_value[0] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("constant", [0.0, 5.0, 6.0, 1_234_567.0])
+def test_what_a_series_always_has_is_not_above_its_usual_peak(constant):
+    rule = Envelope(
+        block_seconds=HOUR,
+        offsets=(1000.0, 0.001),
+        spread=(0.1, 0.1, 0.3),
+        scores=[[0.0] * 200] * 2 + [[1e9]],  # both features were the same in all rows of the calibration
+        p_values=10 ** -(np.arange(201) * EVIDENCE_STEP),
+        training_range=TrainingRange(np.zeros(2), np.full(2, 1e15), ["sum"] * 2, 1000),
+    )
+    state = new_state(columns=3)
+    for hour in range(2 * MIN_BLOCKS):
+        times, rows = np.array([hour * HOUR * NS]), np.full((1, 2), constant)
+        judged = rule.judge(state, np.zeros(1, int), times, rows, np.array([0.5]))
+    assert judged.p_value[0] == 1
+    assert judged.usual[0] == pytest.approx([constant] * 2, rel=1e-4, abs=0)
+
+
+def test_the_median_of_a_series_that_changed_for_good_reaches_the_new_peak():
+    state = new_state()
+    minute = teach(state, [[1e3, 5, 0]], hours=6)
+    for hour in range(200):
+        judged = judge(state, minute + 60 * hour, [[7e6, 6, 0]])
+    assert not judged.by_feature.any()
+    assert judged.p_value[0] == 1
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), count=st.integers(1, 12))
 def test_judging_many_series_together_is_judging_each_alone_to_the_bit(seed, count):

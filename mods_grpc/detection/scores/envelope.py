@@ -93,7 +93,7 @@ def fit_envelope(
     evidence = strongest * EVIDENCE_STEP
     # the extreme events of many series are many events
     curve = Curves([make_curve(evidence) if len(members) > 1 else make_cautious_curve(evidence, holdoff_rows)])
-    levels = np.arange(max(map(len, columns)) + 1, dtype=np.float64) * EVIDENCE_STEP
+    levels = np.round(np.arange(max(map(len, columns)) + 1) * EVIDENCE_STEP, DIGITS)  # as a curve has them, not a bit above
     p_values = np.minimum.accumulate(curve.p_value(levels[:, None])[:, 0])
     return replace(draft, scores=columns, p_values=(1.0, *_round(p_values[1:])))
 

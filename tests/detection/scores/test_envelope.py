@@ -1,6 +1,7 @@
 """The envelope is calibrated over series, and judges rows in any order of series as one by one."""
 
 import numpy as np
+import pytest
 
 from mods_grpc.alarm_rules.envelope import EVIDENCE_STEP, MIN_BLOCKS
 from mods_grpc.alarm_rules.training_range import TrainingRange
@@ -79,6 +80,24 @@ def test_too_little_data_gives_none_and_a_feature_that_never_varies_is_harmless(
     p_value, is_known = judge_all(envelope, values)
     assert 0.3 < (p_value[is_known] <= 0.01).mean() / 0.01 < 2
     assert len(reference.p_values) == max(map(len, reference.scores)) + 1
+
+
+@pytest.mark.parametrize(("small_value", "learned", "served"), [(0.001, 0, 0), (1.0, 5, 6), (1000.0, 7, 3)])
+def test_a_feature_that_is_always_the_same_neither_alarms_nor_hides_the_others(small_value, learned, served):
+    values, fresh = make_hosts(1), make_hosts(2)
+    values[:, :, 1], fresh[:, :, 1] = learned, served
+    reference = fit(values, small_values=[1000.0, small_value])
+    p_value, is_known = judge_all(envelope_of(reference), fresh)
+    assert 0.3 < (p_value[is_known] <= 0.01).mean() / 0.01 < 2
+    assert reference.p_values[100] < 0.05
+
+
+def test_the_p_value_of_a_step_of_evidence_is_that_of_rows_that_reach_it():
+    reference = fit(make_hosts(1))
+    p_value, is_known = judge_all(envelope_of(reference), make_hosts(1))
+    table = np.array(reference.p_values)
+    reached = np.array([(p_value[is_known] <= p / 0.75).mean() for p in table[30:80]])
+    np.testing.assert_allclose(table[30:80], reached, rtol=0.035)  # a curve has every rank within 3 %
 
 
 def test_the_evidence_of_the_model_counts_by_its_own_peaks():
