@@ -59,9 +59,16 @@ def describe_peak(feature: str, observed: float, usual: float, share: float, p_v
         p_value: p-value of all evidence.
     """
     value, peak, times = format_numbers(observed, usual, observed / usual if usual > 0 else 0.0)
+    if p_value > MIN_ORDINARY_P:
+        return f"nothing unusual, p = {p_value:.1g} in all; {feature} {value}, usual peak of this series {peak}"
     above = f"{times} times" if usual > 0 else "above"
     rest = f"p = {p_value:.1g} in all; {100 * share:.0f} % of the score"
     return f"{feature} {value}, {above} the usual peak of this series ({peak}), {rest}"
+
+
+def restate_p_value(reason: str, before: float, after: float) -> str:
+    """Return what `describe` returned with another p-value of all evidence."""
+    return reason.replace(f"p = {before:.1g} in all", f"p = {after:.1g} in all")
 
 
 def format_numbers(*values: float) -> list[str]:

@@ -282,7 +282,7 @@ class Detector:
         if own is not None:
             by_envelope = own.by_feature.any(axis=1)
             parts[by_envelope], usual_peak[by_envelope] = 0.0, own.usual[by_envelope]
-            far += own.by_feature
+            far[by_envelope] = own.by_feature[by_envelope]  # what is far above the range of all series may be ordinary for it
         parts += far
         whole = parts.sum(axis=1, keepdims=True)
         share = np.where(whole > 0, parts / np.where(whole > 0, whole, 1.0), 1 / parts.shape[1])

@@ -293,9 +293,7 @@ class ScoringClient:
     def _decide(self, verdict: Verdict, own: OwnEvidence | None, nanos: int, row: Floats) -> Verdict:
         """Apply the level of the series; fetch the explanation of an anomalous window that the server did not explain."""
         decided = verdict if self._levels is None else self._levels.decide(verdict)
-        if not decided.anomalous:
-            return decided
-        if not decided.features:
+        if decided.anomalous and not decided.features:
             explained = self._score_statelessly(decided.series, nanos, row, decided, explain="all")
             decided = replace(decided, features=explained.features, reason=explained.reason)
         return decided if own is None else own.explain(decided)

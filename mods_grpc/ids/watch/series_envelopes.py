@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.alarm_rules.envelope import NO_BLOCK, NUMBERS, Envelope
-from mods_grpc.alarm_rules.reason import describe_peak
+from mods_grpc.alarm_rules.reason import describe_peak, restate_p_value
 from mods_grpc.alarm_rules.training_range import TrainingRange
 from mods_grpc.array_types import Floats, Indices
 from mods_grpc.artifact.calibration import EnvelopeReference
@@ -25,28 +25,32 @@ MIN_CAPACITY = 64
 
 @dataclass(frozen=True, slots=True)
 class OwnEvidence:
-    """What the envelope of a series says of a window; all `(features,)`.
+    """What the envelope of a series says of a window.
 
     Attributes:
-        by_feature: -log10 p of each feature; all 0 where the strongest evidence is that of the model.
-        usual: The usual peaks in raw units, NaN where there is none.
+        by_feature: `(features,)`, -log10 p of each feature; all 0 where the strongest evidence is that of the model.
+        usual: `(features,)`, the usual peaks in raw units, NaN where there is none.
+        model_p: p-value of the model.
     """
 
     by_feature: Floats
     usual: Floats
+    model_p: float
 
     def explain(self, verdict: Verdict) -> Verdict:
-        """Return a verdict with the shares of the features in this evidence, and its reason."""
-        whole = self.by_feature.sum()
-        if not whole or len(verdict.features) != len(self.by_feature):
+        """Return a verdict that the model explained with the shares of the features in this evidence, and its reason."""
+        if len(verdict.features) != len(self.by_feature) or verdict.p_value is None:
             return verdict
+        whole = self.by_feature.sum()
+        if not whole:
+            return replace(verdict, reason=restate_p_value(verdict.reason, self.model_p, verdict.p_value))
         shares = (self.by_feature / whole).tolist()
         features = tuple(replace(feature, share=share) for feature, share in zip(verdict.features, shares, strict=True))
         top = int(self.by_feature.argmax())
-        named, p_value = features[top], verdict.p_value
-        if named.observed is None or p_value is None:
+        named = features[top]
+        if named.observed is None:
             return verdict
-        reason = describe_peak(named.feature, named.observed, float(self.usual[top]), named.share, p_value)
+        reason = describe_peak(named.feature, named.observed, float(self.usual[top]), named.share, verdict.p_value)
         return replace(verdict, features=features, reason=reason)
 
 
@@ -104,7 +108,7 @@ class SeriesEnvelopes:
         score = -np.log10(evidence.p_value)
         for row, (index, p) in enumerate(zip(scored, evidence.p_value.tolist(), strict=True)):
             verdict = replace(verdicts[index], p_value=p, score=float(score[row]), anomalous=p <= self.level)
-            judged[index] = verdict, OwnEvidence(evidence.by_feature[row], evidence.usual[row])
+            judged[index] = verdict, OwnEvidence(evidence.by_feature[row], evidence.usual[row], float(p_value[row]))
         return judged
 
     def _find_slots(self, names: Sequence[str]) -> Indices:

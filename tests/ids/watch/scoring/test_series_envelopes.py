@@ -1,6 +1,7 @@
 """The watch judges series by their own envelopes as the server does, and keeps them over restarts of either side."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,12 +27,12 @@ def repository(tmp_path):
     return tmp_path
 
 
-def watch(client, rows, state=None, options=OPTIONS):
+def watch(client, rows, state=None, options=OPTIONS, values=VALUES):
     scorer = ScoringClient(client, client.model(), options)
     if state is not None:
         scorer.restore(json.loads(json.dumps(state)))
     scorer.open()
-    verdicts = [scorer.score(WindowBatch(start_ns=at(row), series=NAMES, values=VALUES[row])) for row in rows]
+    verdicts = [scorer.score(WindowBatch(start_ns=at(row), series=NAMES, values=values[row])) for row in rows]
     scorer.close()
     return [verdict for row in verdicts for verdict in row], scorer.state()
 
@@ -59,6 +60,26 @@ def test_the_watch_has_the_p_values_of_a_stream_with_own_envelopes(repository):
     assert "times the usual peak of this series" in burst.reason
     assert burst.reason == stream_burst.reason
     assert [f.share for f in burst.features] == pytest.approx([f.share for f in stream_burst.features])
+
+
+@pytest.mark.parametrize("explain", ["anomalies", "all"])
+def test_the_reason_and_the_shares_of_an_alert_are_those_of_the_stream_whatever_decided(repository, explain):
+    values = VALUES.copy()
+    values[80, 0] = 0  # what the model sees
+    values[90, 1, 0] *= 5
+    values[110, 1] *= [40, 1e5]  # enormous
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        verdicts, _ = watch(client, range(COUNT), options=replace(OPTIONS, explain=explain), values=values)
+        rows = [Observation(name, at(row), values[row, index]) for row in range(COUNT) for index, name in enumerate(NAMES)]
+        stream = {"model": "tiny", "sensor": "stream", "significance": 0.003}
+        with client.stream_detect(iter(rows), own_envelope=True, explain=explain, **stream) as judged:
+            expected = list(judged)
+    pairs = [(v, e) for v, e in zip(verdicts, expected, strict=True) if e.anomalous]
+    assert facts(v for v, _ in pairs) == facts(e for _, e in pairs)
+    assert {"usual peak" in v.reason for v, _ in pairs} == {False, True}
+    told = [v for v in verdicts if " in all" in v.reason and (explain == "all" or v.anomalous)]
+    assert told
+    assert all(f"p = {v.p_value:.1g} in all" in v.reason for v in told)
 
 
 @pytest.mark.parametrize("restarts", ["watch", "server", "both"])
