@@ -8,11 +8,12 @@ the windows before it. The levels at which the series alarm are stored here too,
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mods_grpc.alarm_rules.adaptation import Adaptation
+from mods_grpc.alarm_rules.envelope import POOLED_SHARE
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.codec.encode import Explain
@@ -20,7 +21,15 @@ from mods_grpc.client.codec.times import to_datetime
 from mods_grpc.client.results import ServedModel
 from mods_grpc.client.streaming.row_history import RowHistory
 from mods_grpc.data.units import DAY_SECONDS
-from mods_grpc.errors import ConnectionFailedError, DeadlineError, DrainingError, InvalidInputError, ModelUnavailableError, Reason
+from mods_grpc.errors import (
+    ConnectionFailedError,
+    DeadlineError,
+    DrainingError,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    Reason,
+)
 from mods_grpc.features.definitions import MEMORY_KEYS
 from mods_grpc.ids.alerts.episodes import holdoff
 from mods_grpc.ids.watch.alarm_levels import AlarmLevels
@@ -28,6 +37,7 @@ from mods_grpc.ids.watch.series_envelopes import OwnEvidence, SeriesEnvelopes
 from mods_grpc.ids.windows.window import WindowBatch
 
 RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` is called
+_Answer = TypeVar("_Answer")
 _UNCERTAIN = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
 
 
@@ -86,13 +96,16 @@ class ScoringClient:
         # the stream adds the rows that the server applies, the one that is being scored included
         self._history = RowHistory(model.window_rows, max_series=0, extra_rows=model.horizon + 1)
         self._levels = _make_levels(model, options)
-        self._envelopes = SeriesEnvelopes(model) if options.own_envelope and model.envelope else None
+        self._envelopes = SeriesEnvelopes(model) if options.own_envelope else None
+        self._envelope_digest = model.digest  # of the version whose reference they have
         self._needs_memory = np.array([f"{feature.protocol}|{feature.column}" in MEMORY_KEYS for feature in model.features])
 
     @property
     def smallest_p(self) -> float:
         """Smallest p-value that a window can get; 0 if it is not known."""
-        return self._envelopes.smallest_p if self._envelopes else self._model.smallest_p_value
+        smallest = self._model.smallest_p_value
+        own = self._envelopes.smallest_p if self._envelopes else 0.0
+        return min(own, smallest / POOLED_SHARE) if own else smallest
 
     def open(self) -> float:
         """Open the stream and warm the server up with the history.
@@ -154,7 +167,21 @@ class ScoringClient:
     def _judge_own(self, verdicts: list[Verdict], nanos: int, values: Floats) -> list[tuple[Verdict, OwnEvidence | None]]:
         if self._envelopes is None:
             return [(verdict, None) for verdict in verdicts]
+        self._follow_model(self._envelopes, verdicts)
         return self._envelopes.judge(verdicts, nanos, values)
+
+    def _follow_model(self, envelopes: SeriesEnvelopes, verdicts: list[Verdict]) -> None:
+        """Fetch the reference of the version that judged where it is another one: versions are replaced under a stream."""
+        served = next((v.model for v in verdicts if v.status is VerdictStatus.SCORED and v.model is not None), None)
+        if served is None or served.digest == self._envelope_digest:
+            return
+        try:
+            model = self._retry(lambda: self._client.model(served.name, served.version))
+        except ModelNotFoundError:  # replaced once more
+            return
+        if model.digest == served.digest:
+            envelopes.follow(model)
+            self._envelope_digest = model.digest
 
     def _can_be_judged(self, windows: WindowBatch, index: int) -> bool:
         """Return whether a window is complete, or follows a complete one from which its missing values can be imputed.
@@ -299,21 +326,26 @@ class ScoringClient:
         return decided if own is None else own.explain(decided)
 
     def _detect(self, series: str, times: Times, values: Floats, explain: Explain) -> DetectResult:
+        return self._retry(
+            lambda: self._client.detect(
+                times,
+                values,
+                series=series,
+                judge_rows=1,
+                model=self._model.name,
+                version=self._options.version,
+                false_alarms_per_day=self._options.false_alarms_per_day,
+                significance=self._options.significance,
+                explain=explain,
+                impute_rows=self._options.impute_rows,
+            )
+        )
+
+    def _retry(self, call: Callable[[], _Answer]) -> _Answer:
         attempt = 0
         while True:
             try:
-                return self._client.detect(
-                    times,
-                    values,
-                    series=series,
-                    judge_rows=1,
-                    model=self._model.name,
-                    version=self._options.version,
-                    false_alarms_per_day=self._options.false_alarms_per_day,
-                    significance=self._options.significance,
-                    explain=explain,
-                    impute_rows=self._options.impute_rows,
-                )
+                return call()
             except (ConnectionFailedError, DeadlineError, DrainingError, ModelUnavailableError) as error:
                 attempt += 1
                 self._wait_to_retry(attempt, ConnectionFailedError(error.message))

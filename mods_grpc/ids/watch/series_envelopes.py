@@ -58,7 +58,7 @@ class SeriesEnvelopes:
     """The envelopes of all series.
 
     Args:
-        model: The model, with the reference that its calibration has for envelopes.
+        model: The model, with the reference that its calibration has for envelopes; without one, the model judges alone.
 
     Attributes:
         envelope, envelope_block, envelope_blocks: As of `EnvelopeState`, by slot.
@@ -66,27 +66,22 @@ class SeriesEnvelopes:
     """
 
     def __init__(self, model: ModelInfo) -> None:
-        reference = read_json(EnvelopeReference, model.envelope, "the envelope of the model")
-        low = np.array([feature.training_minimum for feature in model.features])
-        high = np.array([feature.training_maximum for feature in model.features])
-        self._rule = Envelope(
-            block_seconds=reference.block_seconds,
-            offsets=reference.offsets,
-            spread=reference.spread,
-            scores=reference.scores,
-            p_values=reference.p_values,
-            training_range=TrainingRange(low, high, [feature.kind for feature in model.features], reference.samples),
-        )
         self.level = 0.0
         self._slots: dict[str, int] = {}
         self.envelope = np.zeros((0, NUMBERS, len(model.features) + 1), np.float32)
         self.envelope_block, self.envelope_blocks = np.zeros(0, np.int64), np.zeros(0, np.int32)
+        self._rule = _make_rule(model)
+
+    def follow(self, model: ModelInfo) -> None:
+        """Judge by the reference of another version with the same features from here on; the envelopes stay, as on the server."""
+        self._rule = _make_rule(model)
 
     @property
     def smallest_p(self) -> float:
-        """Smallest p-value of a series that is known, but for what the model decides."""
-        return self._rule.smallest_p
+        """Smallest p-value of a series that is known, but for what the model decides; 0 if it is not known."""
+        return self._rule.smallest_p if self._rule else 0.0
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # any finite number may come
     def judge(self, verdicts: Sequence[Verdict], nanos: int, values: Floats) -> list[tuple[Verdict, OwnEvidence | None]]:
         """Judge windows of different series that start at the same time, and learn from them.
 
@@ -100,7 +95,7 @@ class SeriesEnvelopes:
         """
         judged: list[tuple[Verdict, OwnEvidence | None]] = [(verdict, None) for verdict in verdicts]
         scored = [index for index, verdict in enumerate(verdicts) if verdict.status is VerdictStatus.SCORED]
-        if not scored:
+        if not scored or self._rule is None:
             return judged
         slots = self._find_slots([verdicts[index].series for index in scored])
         observed, p_value = values[scored], np.array([verdicts[index].p_value for index in scored], np.float64)
@@ -144,3 +139,20 @@ class SeriesEnvelopes:
             numbers = np.frombuffer(base64.b64decode(state[name]), empty.dtype)
             setattr(self, name, numbers.reshape(len(names), *empty.shape[1:]).copy())
         self._slots = {name: slot for slot, name in enumerate(names)}
+
+
+def _make_rule(model: ModelInfo) -> Envelope | None:
+    """Return the rule of a model, None if its calibration has none."""
+    if not model.envelope:
+        return None
+    reference = read_json(EnvelopeReference, model.envelope, "the envelope of the model")
+    low = np.array([feature.training_minimum for feature in model.features])
+    high = np.array([feature.training_maximum for feature in model.features])
+    return Envelope(
+        block_seconds=reference.block_seconds,
+        offsets=reference.offsets,
+        spread=reference.spread,
+        scores=reference.scores,
+        p_values=reference.p_values,
+        training_range=TrainingRange(low, high, [feature.kind for feature in model.features], reference.samples),
+    )

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mods_grpc.alarm_rules.envelope import POOLED_SHARE
 from mods_grpc.client import Client, Observation
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.watch.series_envelopes import SeriesEnvelopes
 from mods_grpc.ids.windows.window import WindowBatch
-from tests.support.models.tiny import LEVELS, publish_tiny
+from tests.support.models.tiny import CALIBRATION, LEVELS, publish_tiny
 from tests.support.rpc.client import at
 from tests.support.running_server import running_server
 
@@ -97,6 +98,51 @@ def test_verdicts_do_not_depend_on_restarts_of_either_side(repository, restarts)
             part, state = watch(client, range(first, first + 40), state)
             actual += part
     assert facts(actual) == facts(expected)
+
+
+def with_scores(factor):
+    """Return a calibration whose envelopes take scores so many times higher; None for one without envelopes."""
+    envelope = CALIBRATION.envelope
+    scores = tuple(tuple(factor * score for score in column) for column in envelope.scores) if factor else ()
+    return replace(CALIBRATION, envelope=replace(envelope, scores=scores) if factor else None)
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 3), (None, 1), (1, None)])
+def test_a_version_that_is_published_under_a_running_watch_judges_as_after_a_restart(tmp_path, first, then):
+    outcomes = []
+    for restarts in (False, True):
+        repository = tmp_path / str(restarts)
+        repository.mkdir()
+        publish_tiny(repository, calibration=with_scores(first))
+        with running_server(repository=repository) as server, Client(server.address) as client:
+            scorer = ScoringClient(client, client.model(), OPTIONS)
+            scorer.open()
+            verdicts = []
+            for row in range(COUNT):
+                if row == 50:
+                    publish_tiny(repository, version=2, calibration=with_scores(then))
+                    server.rescan()
+                    if restarts:
+                        state = scorer.state()
+                        scorer.close()
+                        scorer = ScoringClient(client, client.model(), OPTIONS)
+                        scorer.restore(state)
+                        scorer.open()
+                verdicts += scorer.score(WindowBatch(start_ns=at(row), series=NAMES, values=VALUES[row]))
+            scorer.close()
+        assert {v.model.version for v in verdicts[100:]} == {2}
+        outcomes.append(facts(verdicts))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_no_alert_is_out_of_reach_that_the_evidence_of_the_model_raises(repository):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        model = client.model()
+        scorer = ScoringClient(client, replace(model, smallest_p_value=1e-9), OPTIONS)
+        assert scorer.smallest_p == pytest.approx(1e-9 / POOLED_SHARE)
+        own = ScoringClient(client, replace(model, smallest_p_value=0.5), OPTIONS).smallest_p
+        assert own == SeriesEnvelopes(model).smallest_p < 1e-3
+        assert ScoringClient(client, replace(model, envelope=b""), OPTIONS).smallest_p == model.smallest_p_value
 
 
 def test_windows_that_are_judged_again_after_a_crash_get_the_same_verdict(repository):
