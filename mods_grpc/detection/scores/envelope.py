@@ -115,7 +115,8 @@ def _measure_spread(
     """Return the mean excess of blocks over the median of their series, of all series."""
     excesses = []
     for rows in members:
-        starts = np.flatnonzero(np.diff(times[rows] // (block_seconds * NANOS_PER_SECOND), prepend=-1))
+        blocks = times[rows] // (block_seconds * NANOS_PER_SECOND)
+        starts = np.flatnonzero(np.diff(blocks, prepend=blocks[0] - 1))
         highest = np.fmax.reduceat(envelope.columns(values[rows], p_value[rows]), starts, axis=0)
         is_empty = np.isnan(highest).all(axis=0)
         excesses.append(highest - np.nanmedian(np.where(is_empty, 0.0, highest), axis=0))

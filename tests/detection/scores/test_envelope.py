@@ -21,10 +21,10 @@ def make_hosts(seed, count=30, hours=HOURS):
     return np.round(values * np.where(generator.random((count, rows, 1)) < 0.02, generator.pareto(2, (count, rows, 1)) + 1, 1))
 
 
-def fit(values, p_value=None, **options):
+def fit(values, p_value=None, start=0, **options):
     count, rows, features = values.shape
     length = count * rows
-    times = np.arange(length) * SLIDE * NANOS_PER_SECOND
+    times = start + np.arange(length) * SLIDE * NANOS_PER_SECOND
     p_value = np.random.default_rng(0).random(length) if p_value is None else p_value
     members = [np.arange(start, start + rows) for start in range(0, length, rows)]
     named = {"kinds": ["sum", "count"], "small_values": [1000.0, 1.0], "samples": length, "slide_seconds": SLIDE}
@@ -69,6 +69,14 @@ def test_blocks_are_an_hour_or_six_rows_and_features_of_means_are_left_out():
     assert with_mean.offsets == (0.5, None)
     assert not list(reference.faults(2))
     assert list(reference.faults(3))
+
+
+def test_the_clock_may_begin_before_1970():
+    values = make_hosts(1, count=100, hours=6)
+    for blocks in (1, 6):  # the first series are in the hours before 1970
+        assert fit(values, start=-blocks * 3600 * NANOS_PER_SECOND).spread == fit(values).spread
+    single = fit(make_hosts(1, count=100, hours=1), start=-3600 * NANOS_PER_SECOND)
+    assert single is None
 
 
 def test_too_little_data_gives_none_and_a_feature_that_never_varies_is_harmless():
