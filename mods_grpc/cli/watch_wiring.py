@@ -238,7 +238,7 @@ def _uses_envelope(arguments: argparse.Namespace, model: ModelInfo) -> bool:
         is_asked_for = bool(arguments.own_envelope)
     else:
         recorded = [path for path in getattr(arguments, "logs", []) if path.is_dir()]
-        is_asked_for = arguments.group_by is not GroupBy.SITE or any(map(is_of_host, recorded))
+        is_asked_for = arguments.group_by in (GroupBy.HOST, GroupBy.SUBNET) or any(map(is_of_host, recorded))
     if is_asked_for and not model.envelope:
         hint = "calibrate it again (python -m training recalibrate), or give --no-own-envelope"
         logger.warning("no_envelope", extra={"model": model.name, "version": model.version, "hint": hint})

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mods_grpc.cli.watch_wiring import make_blindness, make_columns
+from mods_grpc.cli.watch_wiring import _uses_envelope, make_blindness, make_columns
 from mods_grpc.client.results import VerdictStatus
 from mods_grpc.features import GroupBy
 from mods_grpc.features.presets import PRESETS
@@ -61,3 +61,18 @@ def test_a_datapool_of_a_host_is_one_whatever_the_grouping_of_logs(tmp_path, cap
             make_columns(flags(group_by), model_of(*preset.keys), tmp_path / name)
     assert [record.message for record in caplog.records] == ["series_not_hosts"] * 2 * is_wrong
     assert all("replay the folder of a host that aggregate wrote with --group-by host" in each.hint for each in caplog.records)
+
+
+@pytest.mark.parametrize("flag", [None, True, False])
+@pytest.mark.parametrize("group_by", list(GroupBy))
+def test_hosts_and_subnets_are_judged_by_their_own_envelopes_unless_the_flag_says_otherwise(group_by, flag, caplog):
+    arguments = argparse.Namespace(group_by=group_by, own_envelope=flag, logs=[])
+    model = SimpleNamespace(name="m", version=1, envelope=b"")
+    is_expected = group_by in (GroupBy.HOST, GroupBy.SUBNET) if flag is None else flag
+    with caplog.at_level(logging.WARNING):
+        assert _uses_envelope(arguments, model) == is_expected
+    assert [record.message for record in caplog.records] == ["no_envelope"] * is_expected
+    caplog.clear()
+    model.envelope = b"{}"
+    assert _uses_envelope(arguments, model) == is_expected
+    assert not caplog.records
