@@ -108,7 +108,7 @@ class NearestReference:
 class EnvelopeReference:
     """How rows are judged by the usual peaks of their own series: the arguments of `alarm_rules.envelope.Envelope`.
 
-    `samples` is the number of rows that the training range holds all of.
+    `samples` is the number of rows of the calibration range, by which values far above the training range are judged.
     """
 
     block_seconds: int
