@@ -100,6 +100,21 @@ def test_a_feature_that_is_always_the_same_neither_alarms_nor_hides_the_others(s
     assert reference.p_values[100] < 0.05
 
 
+@pytest.mark.parametrize("constant", [0, 5000])
+def test_a_feature_that_never_varied_may_become_a_little_larger(constant):
+    values = make_hosts(1)
+    values[:, :, 0] = constant
+    envelope, table = envelope_of(fit(values)), SeriesTable(1, 2)
+    slots, usual = np.array([table.allocate()]), values[:1, 0]
+    for row in range(6 * 24):
+        envelope.judge(table, slots, np.array([row * SLIDE * NANOS_PER_SECOND]), usual, np.array([0.5]))
+    times = np.array([144 * SLIDE * NANOS_PER_SECOND])
+    rows = [usual + np.array([more, 0]) for more in (1, 50, 2000)]
+    p_values = [envelope.judge(table, slots, times, row, np.array([0.5])).p_value[0] for row in rows]
+    assert p_values[:2] == [1, 1]
+    assert p_values[2] < 1e-3
+
+
 def test_the_p_value_of_a_step_of_evidence_is_that_of_rows_that_reach_it():
     reference = fit(make_hosts(1))
     p_value, is_known = judge_all(envelope_of(reference), make_hosts(1))
