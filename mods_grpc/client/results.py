@@ -103,7 +103,7 @@ class ModelInfo:
     metrics: tuple[MetricInfo, ...]
     default_false_alarms_per_day: float
     smallest_p_value: float
-    envelope: bytes = b""
+    envelope: str = ""
 
     @property
     def feature_names(self) -> tuple[str, ...]:

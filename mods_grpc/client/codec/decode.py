@@ -84,7 +84,7 @@ def decode_model(message: model_pb2.Model) -> ModelInfo:
         metrics=metrics,
         default_false_alarms_per_day=message.default_false_alarms_per_day,
         smallest_p_value=message.smallest_p_value,
-        envelope=message.envelope,
+        envelope=message.envelope.decode(),
     )
 
 

@@ -145,7 +145,7 @@ def _make_rule(model: ModelInfo) -> Envelope | None:
     """Return the rule of a model, None if its calibration has none."""
     if not model.envelope:
         return None
-    reference = read_json(EnvelopeReference, model.envelope, "the envelope of the model")
+    reference = read_json(EnvelopeReference, model.envelope.encode(), "the envelope of the model")
     low = np.array([feature.training_minimum for feature in model.features])
     high = np.array([feature.training_maximum for feature in model.features])
     return Envelope(

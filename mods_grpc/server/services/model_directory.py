@@ -1,11 +1,12 @@
 """The ListModels and GetModel RPCs."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.artifact import TimeRange
-from mods_grpc.artifact.strict_json import write_json
+from mods_grpc.artifact.strict_json import to_jsonable
 from mods_grpc.errors import InvalidInputError, Reason
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
 from mods_grpc.server.models.repository import Repository
@@ -59,7 +60,7 @@ class ModelDirectory:
         entry = self.repository.find(request.name, request.version if request.HasField("version") else None)
         message = _encode_model(entry)
         if entry.loaded and (envelope := entry.loaded.manifest.calibration.envelope):
-            message.envelope = write_json(envelope, "envelope")
+            message.envelope = json.dumps(to_jsonable(envelope), separators=(",", ":")).encode()
         return pb.GetModelResponse(model=message)
 
 

@@ -73,6 +73,6 @@ def test_hosts_and_subnets_are_judged_by_their_own_envelopes_unless_the_flag_say
         assert _uses_envelope(arguments, model) == is_expected
     assert [record.message for record in caplog.records] == ["no_envelope"] * is_expected
     caplog.clear()
-    model.envelope = b"{}"
+    model.envelope = "{}"
     assert _uses_envelope(arguments, model) == is_expected
     assert not caplog.records

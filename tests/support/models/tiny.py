@@ -69,6 +69,7 @@ def make_calibration(features, horizon):
         pattern_curves=(),
         nearest=None,
         nearest_curves=(),
+        envelope=None,
         revision_curves=(),
         course_curves=(),
     )

@@ -172,4 +172,4 @@ def test_a_checkpoint_without_envelopes_or_of_another_model_is_not_taken_for_one
 def test_only_the_description_of_a_loaded_version_has_the_envelope(repository):
     with running_server(repository=repository) as server, Client(server.address) as client:
         assert json.loads(client.model().envelope)["block_seconds"] == 3600
-        assert [model.envelope for model in client.models()] == [b""]
+        assert [model.envelope for model in client.models()] == [""]
