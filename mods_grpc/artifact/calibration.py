@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from sys import byteorder
+from typing import Any
 
 DAY_PARTS = 24  # equal parts of the day, from midnight by the clock of the data
 
@@ -117,6 +118,12 @@ class EnvelopeReference:
     scores: tuple[tuple[float, ...], ...]
     p_values: tuple[float, ...]
     samples: int
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `Envelope`, but for the training range."""
+        names = ("block_seconds", "offsets", "spread", "scores", "p_values")
+        return {name: getattr(self, name) for name in names}
 
     def faults(self, features: int) -> Iterator[str]:
         """Yield what is invalid."""

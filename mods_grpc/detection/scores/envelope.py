@@ -22,14 +22,7 @@ _LEVELS = np.arange(1, round(MAX_EVIDENCE / EVIDENCE_STEP) + 1) * EVIDENCE_STEP
 
 def make_envelope(reference: EnvelopeReference, training_range: TrainingRange) -> Envelope:
     """Create the envelope that a manifest describes."""
-    return Envelope(
-        block_seconds=reference.block_seconds,
-        offsets=reference.offsets,
-        spread=reference.spread,
-        scores=reference.scores,
-        p_values=reference.p_values,
-        training_range=training_range,
-    )
+    return Envelope(**reference.arguments, training_range=training_range)
 
 
 def judge_in_order(

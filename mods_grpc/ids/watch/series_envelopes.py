@@ -148,11 +148,5 @@ def _make_rule(model: ModelInfo) -> Envelope | None:
     reference = read_json(EnvelopeReference, model.envelope.encode(), "the envelope of the model")
     low = np.array([feature.training_minimum for feature in model.features])
     high = np.array([feature.training_maximum for feature in model.features])
-    return Envelope(
-        block_seconds=reference.block_seconds,
-        offsets=reference.offsets,
-        spread=reference.spread,
-        scores=reference.scores,
-        p_values=reference.p_values,
-        training_range=TrainingRange(low, high, [feature.kind for feature in model.features], reference.samples),
-    )
+    training_range = TrainingRange(low, high, [feature.kind for feature in model.features], reference.samples)
+    return Envelope(**reference.arguments, training_range=training_range)
