@@ -134,6 +134,7 @@ def test_times_are_in_readable_units():
 
 
 @pytest.mark.train
+@pytest.mark.slow
 def test_the_benchmark_runs_and_finds_an_upload_on_all_hosts():
     settings = Settings(workstations=3, servers=1, training_weeks=3, judged_weeks=2, epochs=1)
     fleet, results = measure(settings, MONITOR_OPTIONS, budgets={"1 a day": 1.0})
