@@ -5,6 +5,7 @@ again has lost what its series usually reach, and windows that are judged again 
 """
 
 import base64
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,9 @@ from mods_grpc.array_types import Floats, Indices
 from mods_grpc.artifact.calibration import EnvelopeReference
 from mods_grpc.artifact.strict_json import read_json
 from mods_grpc.client.results import ModelInfo, Verdict, VerdictStatus
+from mods_grpc.errors import ArtifactError
 
+logger = logging.getLogger(__name__)
 _COLUMNS = ("envelope", "envelope_block", "envelope_blocks")
 MIN_CAPACITY = 64
 
@@ -142,10 +145,17 @@ class SeriesEnvelopes:
 
 
 def _make_rule(model: ModelInfo) -> Envelope | None:
-    """Return the rule of a model, None if its calibration has none."""
+    """Return the rule of a model; None if its calibration has none, or one of a later server that can't be read here."""
     if not model.envelope:
         return None
-    reference = read_json(EnvelopeReference, model.envelope.encode(), "the envelope of the model")
+    try:
+        reference = read_json(EnvelopeReference, model.envelope.encode(), "the envelope of the model")
+    except ArtifactError as error:
+        hint = "update the watch; until then series are judged by the model's calibration alone"
+        logger.warning(
+            "envelope_unreadable", extra={"model": model.name, "version": model.version, "error": str(error), "hint": hint}
+        )
+        return None
     low = np.array([feature.training_minimum for feature in model.features])
     high = np.array([feature.training_maximum for feature in model.features])
     training_range = TrainingRange(low, high, [feature.kind for feature in model.features], reference.samples)

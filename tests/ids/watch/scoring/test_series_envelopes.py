@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from mods_grpc.alarm_rules.envelope import POOLED_SHARE
-from mods_grpc.client import Client, Observation
+from mods_grpc.client import Client, Observation, Verdict, VerdictStatus
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.watch.series_envelopes import SeriesEnvelopes
 from mods_grpc.ids.windows.window import WindowBatch
@@ -173,3 +174,15 @@ def test_only_the_description_of_a_loaded_version_has_the_envelope(repository):
     with running_server(repository=repository) as server, Client(server.address) as client:
         assert json.loads(client.model().envelope)["block_seconds"] == 3600
         assert [model.envelope for model in client.models()] == [""]
+
+
+def test_an_envelope_of_a_later_server_is_left_out_with_a_warning(repository, caplog):
+    with running_server(repository=repository) as server, Client(server.address) as client:
+        model = client.model()
+    later = replace(model, envelope=json.dumps(json.loads(model.envelope) | {"weekdays": []}))
+    envelopes = SeriesEnvelopes(later)
+    assert envelopes.smallest_p == 0
+    assert [record.message for record in caplog.records] == ["envelope_unreadable"]
+    assert "weekdays" in caplog.records[0].error
+    verdict = Verdict(series="desk", observe_time=datetime.now(UTC), status=VerdictStatus.SCORED, p_value=0.1)
+    assert envelopes.judge([verdict], at(0), np.array([[1.0, 1.0]])) == [(verdict, None)]
