@@ -136,7 +136,7 @@ class Envelope:
     ) -> tuple[Singles, Singles, Bools]:
         """Return the scores of such rows and their usual peaks, `(n, features + 1)`, and whether the series are known."""
         blocks = times // self._block
-        over = blocks > state.envelope_block[slots]
+        over = blocks != state.envelope_block[slots]  # also where another version had blocks of another length
         if np.logical_or.reduce(over):
             self._close(state, slots[over])
             state.envelope_block[slots[over]] = blocks[over]

@@ -58,7 +58,7 @@ def fit_envelope(
         members: Rows of each series, in order of time.
         kinds: Kind of each feature.
         small_values: Of each feature the value below which differences mean little.
-        samples: Rows that the training range holds all of.
+        samples: Rows of the calibration range, by which values far above the training range are judged.
         slide_seconds: Distance between rows.
         holdoff_rows: Rows without an anomaly that end an episode: window over slide.
     """
