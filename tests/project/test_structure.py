@@ -69,7 +69,15 @@ LEVELS = {
         ("scheduling", "telemetry", "config", "log_setup", "probe"),
     ),
     "mods_grpc.detection": (("calibration",), ("engine",), ("scores",), ("decision", "state")),
-    "mods_grpc.ids": (("watch",), ("bulk",), ("health",), ("windows", "sources"), ("rules", "beacons"), ("logs", "alerts")),
+    "mods_grpc.ids": (
+        ("watch",),
+        ("bulk",),
+        ("health",),
+        ("windows", "sources"),
+        ("rules", "beacons"),
+        ("logs", "alerts"),
+        ("evidence",),
+    ),
     "mods_grpc.transport": (("grpc",), ("http2",), ("header_compression", "sockets")),
     "training": (
         ("cli",),

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from mods_grpc.client.results import FeatureVerdict, ServedModel
+from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
 
 PRODUCT = "mods-grpc"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:mods-grpc:alert")
@@ -20,6 +21,16 @@ class AlertPhase(StrEnum):
     START = "start"
     UPDATE = "update"
     END = "end"
+
+
+class Trigger(StrEnum):
+    """Why an episode raises an alert: it begins, or something else comes to the fore while it is open."""
+
+    FIRST = "first"
+    FEATURE = "feature"  # another feature leads
+    ENTITY = "entity"  # another host, name or path leads
+    SEVERITY = "severity"  # it became ten times less likely
+    MEMBERS = "members"  # the same cause was seen in more series
 
 
 class Severity(IntEnum):
@@ -38,6 +49,29 @@ class Severity(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rank:
+    """Place of an alert among those of the last day, the strongest first: `position` of `total`, from 1."""
+
+    position: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A series in which the cause of a rolled-up alert was seen.
+
+    Attributes:
+        series: The series.
+        p_value: Its p-value in the window in which the cause was first seen.
+        observed: Value of the leading feature there; None if it was missing.
+    """
+
+    series: str
+    p_value: float
+    observed: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
     """One alert. The same episode gives the same alerts with the same ids, however often it is scored.
 
@@ -45,7 +79,8 @@ class Alert:
         sensor: Namespace of the series.
         series: The series that is anomalous.
         phase: Moment of the episode.
-        number: Number of updates of the episode so far, this one included.
+        number: Number of alerts of the episode before this one; for an end so many were raised after the first.
+        trigger: Why it was raised.
         episode_id: Unique within model, sensor and series.
         window_start, window_end: The scored window, UTC, half open.
         episode_start, peak_time: Start of the first anomalous window and of the one with the highest score, UTC.
@@ -58,12 +93,18 @@ class Alert:
         features: Observed and expected values per feature.
         model: The model version that scored the window; None if unknown.
         out_of_distribution: Whether a value is far outside the range of the training data.
+        anomalous_windows: Number of anomalous windows of the episode so far.
+        recent: Values of the leading feature in the last windows, the oldest first and this one last; empty if not known.
+        evidence: Which entities made it; None where no logs were read.
+        members: The series in which its cause was seen, if it was seen in several.
+        rank: Its place among the alerts of the last day; None if that is not known.
     """
 
     sensor: str
     series: str
     phase: AlertPhase
     number: int = 0
+    trigger: Trigger = Trigger.FIRST
     episode_id: str
     window_start: datetime
     window_end: datetime
@@ -78,6 +119,11 @@ class Alert:
     features: tuple[FeatureVerdict, ...] = field(default=())
     model: ServedModel | None = None
     out_of_distribution: bool = False
+    anomalous_windows: int = 1
+    recent: tuple[float, ...] = ()
+    evidence: Evidence | None = None
+    members: tuple[Member, ...] = ()
+    rank: Rank | None = None
 
     @property
     def severity(self) -> Severity:
@@ -100,12 +146,9 @@ class Alert:
         return self._derive_id(self.phase, self.number)
 
     @property
-    def previous_id(self) -> str | None:
-        """UUID of the episode's previous alert; None for a start."""
-        if self.phase is AlertPhase.START:
-            return None
-        previous_number = self.number - 1 if self.phase is AlertPhase.UPDATE else self.number
-        return self._derive_id(AlertPhase.UPDATE, previous_number) if previous_number else self._derive_id(AlertPhase.START, 0)
+    def parent_id(self) -> str | None:
+        """UUID of the first alert of the episode; None if this is it."""
+        return None if self.phase is AlertPhase.START and self.number == 0 else self._derive_id(AlertPhase.START, 0)
 
     @property
     def address(self) -> str | None:
@@ -132,10 +175,18 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
         "id": alert.id,
         "phase": str(alert.phase),
         "number": alert.number,
+        "trigger": str(alert.trigger),
+        "parent": alert.parent_id,
+        "rank": None if alert.rank is None else {"position": alert.rank.position, "total": alert.rank.total},
         "severity": alert.severity.name.lower(),
         "sensor": alert.sensor,
         "series": alert.series,
-        "window": {"start": format_time(alert.window_start), "end": format_time(alert.window_end)},
+        "window": {
+            "start": format_time(alert.window_start),
+            "end": format_time(alert.window_end),
+            "local_start": format_local_time(alert.window_start),
+            "local_end": format_local_time(alert.window_end),
+        },
         "score": finite_or_none(alert.score),
         "p_value": finite_or_none(alert.p_value),
         "significance": alert.significance,
@@ -147,6 +198,7 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
             "start": format_time(alert.episode_start),
             "peak_time": format_time(alert.peak_time),
             "peak_score": finite_or_none(alert.peak_score),
+            "anomalous_windows": alert.anomalous_windows,
         },
         "features": [
             {
@@ -159,6 +211,12 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
                 "share": finite_or_none(feature.share),
             }
             for feature in alert.features
+        ],
+        "recent": [finite_or_none(value) for value in alert.recent],
+        "evidence": None if alert.evidence is None else evidence_to_json(alert.evidence),
+        "members": [
+            {"series": each.series, "p_value": finite_or_none(each.p_value), "observed": finite_or_none(each.observed)}
+            for each in alert.members
         ],
         "model": None if model is None else {"name": model.name, "version": model.version, "digest": model.digest},
     }
@@ -184,6 +242,11 @@ def format_headline(alert: Alert) -> str:
 def format_time(when: datetime) -> str:
     """Write a time as ISO 8601 in UTC, ending in Z."""
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def format_local_time(when: datetime) -> str:
+    """Write a time as ISO 8601 in the zone of this machine, with its offset from UTC."""
+    return when.astimezone().isoformat()
 
 
 def finite_or_none(value: float | None) -> float | None:

@@ -78,7 +78,7 @@ class Notice:
         return self._derive_id(self.state)
 
     @property
-    def previous_id(self) -> str | None:
+    def parent_id(self) -> str | None:
         """UUID of the notice that this one clears; None if it clears none."""
         return self._derive_id(NoticeState.RAISED) if self.state is NoticeState.CLEARED else None
 

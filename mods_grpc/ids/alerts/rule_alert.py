@@ -66,7 +66,7 @@ class RuleAlert:
         return self._derive_id(self.phase)
 
     @property
-    def previous_id(self) -> str | None:
+    def parent_id(self) -> str | None:
         """UUID of the alert whose episode this one ends; None for a start."""
         return self._derive_id(AlertPhase.START) if self.phase is AlertPhase.END else None
 

@@ -56,7 +56,7 @@ def test_an_update_reports_a_ten_times_smaller_p_value_and_an_end_the_peak():
     ]
     assert alerts[-1].reason == "at its peak row 4"
     assert alerts[-1].window_start == START + 12 * SLIDE
-    assert [alert.previous_id for alert in alerts] == [None, *(alert.id for alert in alerts[:-1])]
+    assert [alert.parent_id for alert in alerts] == [None, *(alerts[0].id for _ in alerts[1:])]
 
 
 def test_an_anomaly_after_the_hold_off_ends_the_episode_and_starts_another():

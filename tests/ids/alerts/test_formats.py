@@ -93,11 +93,11 @@ def test_idmef_messages_are_valid_by_the_schema_of_the_idmefv2_package(alert):
     assert message["Attachment"][0]["Content"]["reason"] == REASON
 
 
-def test_idmef_chains_the_alerts_of_an_episode():
+def test_idmef_links_the_alerts_of_an_episode_to_its_first():
     start, update, end = (json.loads(FORMATS["idmef"].format_alert(alert)) for alert in (ALERT, UPDATE, END))
     assert "PredID" not in start
     assert update["PredID"] == [start["ID"]]
-    assert end["PredID"] == [update["ID"]]
+    assert end["PredID"] == [start["ID"]]
     assert end["Status"] == ["Event", "Closed"]
 
 
@@ -124,8 +124,8 @@ def test_every_format_keeps_the_contract(name):
 def test_ids_are_uuids_derived_from_what_the_alert_reports():
     assert len({alert.id for alert in (ALERT, UPDATE, END, HOST)}) == 4
     assert uuid.UUID(ALERT.id).version == 5
-    assert UPDATE.previous_id == ALERT.id
-    assert END.previous_id == UPDATE.id
+    assert UPDATE.parent_id == ALERT.id
+    assert END.parent_id == ALERT.id
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_a_notice_in_jsonl_says_that_it_is_one_and_is_read_back_whole():
 
 def test_the_same_impairment_has_the_same_id_and_its_end_names_it():
     assert replace(NOTICE, time=CLEARED.time, message="no http record for 25 h").id == NOTICE.id
-    assert NOTICE.previous_id is None
-    assert CLEARED.previous_id == NOTICE.id
+    assert NOTICE.parent_id is None
+    assert CLEARED.parent_id == NOTICE.id
     assert replace(NOTICE, state=NoticeState.CLEARED).id == CLEARED.id != NOTICE.id
 
 

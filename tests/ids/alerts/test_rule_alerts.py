@@ -39,8 +39,8 @@ def test_an_alert_round_trips_through_json(alert):
 
 
 def test_the_end_names_the_start_and_another_episode_has_another_id():
-    assert RULE_END.previous_id == RULE.id != RULE_END.id
-    assert RULE.previous_id is None
+    assert RULE_END.parent_id == RULE.id != RULE_END.id
+    assert RULE.parent_id is None
     assert rule_alert_from_json(rule_alert_to_json(RULE) | {"host": "10.1.2.4"}).id != RULE.id
     assert rule_alert_from_json(rule_alert_to_json(RULE) | {"group": "22"}).id != RULE.id
 

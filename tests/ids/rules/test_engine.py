@@ -98,7 +98,7 @@ def test_an_episode_is_reported_once_while_it_goes_on_and_at_its_end():
     records = host_scan(400, span=3_600)
     assert [alert.phase for alert in run(records)] == [AlertPhase.START]
     start, end = run([*records, conn(7_200)], ends=True)
-    assert (start.phase, end.phase, end.previous_id) == (AlertPhase.START, AlertPhase.END, start.id)
+    assert (start.phase, end.phase, end.parent_id) == (AlertPhase.START, AlertPhase.END, start.id)
     assert end.window_end > start.window_end + timedelta(minutes=50)
     assert end.count >= start.count
 

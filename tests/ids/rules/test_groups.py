@@ -50,7 +50,7 @@ def test_a_group_that_crosses_while_another_is_above_raises_an_alert_of_its_own(
     starts = [alert for alert in alerts if alert.phase is AlertPhase.START]
     assert [alert.group for alert in starts] == list(groups)
     assert len({alert.id for alert in alerts}) == len(alerts)
-    ends = {alert.previous_id for alert in alerts if alert.phase is AlertPhase.END}
+    ends = {alert.parent_id for alert in alerts if alert.phase is AlertPhase.END}
     assert ends <= {alert.id for alert in starts}
 
 

@@ -120,8 +120,8 @@ def _common_fields(item: AlertOrNotice, headline: str, *, begin: datetime, end: 
     }
     if end is not None:
         fields["EndTime"] = format_time(end)
-    if item.previous_id is not None:
-        fields["PredID"] = [item.previous_id]
+    if item.parent_id is not None:
+        fields["PredID"] = [item.parent_id]
     return fields
 
 
