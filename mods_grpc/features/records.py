@@ -49,7 +49,9 @@ class Record:
         local_resp: The same for the responder.
         sensor: The sensor or worker that wrote the line; empty if the log does not say.
         transactions: Number of transactions that the line stands for: 0 for a second line of one, n for n DNS questions.
-        lacks: Attributes that the log never has, as its header says; None for a log without a header, which is of JSON.
+        community_id: What stands for the flow in the logs of all sensors, such as `1:LQU9qZlK+B5F3KDmev6m5PMibrg=`.
+        lacks: Attributes for features that the log never has, as its header says; None for a log without a header, which is of
+            JSON.
     """
 
     ts: int
@@ -62,6 +64,7 @@ class Record:
     local_resp: bool | None = None
     sensor: str = ""
     transactions: int = 1
+    community_id: str | None = None
     lacks: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -94,6 +97,8 @@ class Conn(Record):
     resp_bytes: int | None = None
     proto: str | None = None  # transport protocol in lower case, such as `tcp`; None if the log does not say
     failed: bool | None = None  # whether the responder never answered, or refused; None if the log does not say
+    service: str | None = None  # protocol of the application as the sensor names it, such as `ssl`; None if it found none
+    conn_state: str | None = None  # such as `S0` of Zeek, `established` of Suricata
 
     @property
     def logged_ns(self) -> int:
@@ -149,6 +154,7 @@ class Dns(Record):
     rejected: bool | None = None
     qtype: str | None = None  # name of the query type, such as TXT; `TYPE65` where it has none
     nxdomain: bool | None = None  # whether the name does not exist, as the answer says; None without an answer
+    rcode: str | None = None  # name of the response code in the answer, such as NXDOMAIN; `RCODE24` where it has none
     answered: str | tuple[str, ...] | None = None  # the name in an answer that is a line of its own, where `query` is None
 
     @property
@@ -224,6 +230,7 @@ class Ssh(Record):
     """An SSH session."""
 
     failed: bool | None = None  # whether the log-in failed; None if the log does not say
+    client: str | None = None  # software of the client: `SSH-2.0-libssh_0.9` of Zeek, `libssh_0.9` of Suricata
 
 
 @dataclass(kw_only=True, slots=True)
@@ -238,6 +245,7 @@ class Alert(Record):
     """An alert of Suricata."""
 
     severity: int | None = None  # 1 is the highest
+    signature: str | None = None  # what the rule that raised it says
 
     @property
     def is_severity_1(self) -> bool:

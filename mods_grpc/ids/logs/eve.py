@@ -12,9 +12,9 @@ from typing import Any
 from mods_grpc.features.records import ICMP, Alert, Conn, Http, Record, Sip, Ssh, Ssl
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.eve_dns import DnsEvents, turn_around
-from mods_grpc.ids.logs.field_values import read_tcp_flags
+from mods_grpc.ids.logs.field_values import read_application, read_tcp_flags
 from mods_grpc.ids.logs.line_rules import MalformedLineError, read_optional
-from mods_grpc.ids.logs.shipper_fields import nested, sensor_host
+from mods_grpc.ids.logs.shipper_fields import look_up, nested, sensor_host
 from mods_grpc.ids.logs.zeek_fields import with_zeek_names
 
 PROTOCOL_OF = {"flow": "conn", "dns": "dns", "http": "http", "tls": "ssl", "ssh": "ssh", "sip": "sip", "alert": "alert"}
@@ -47,10 +47,18 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     "sip": _PORTS,
     "alert": {"severity": "alert.severity"},
 }
-"""By protocol, the fields that attributes of records are read from, for messages; an attribute that is not here is never set."""
+"""By protocol, the fields that attributes for features are read from, for messages; such that are not here are never set."""
 
 _TIMES = ("timestamp", "@timestamp", "date")
-_ENDPOINTS = {"src_ip": "id.orig_h", "src_port": "id.orig_p", "dest_ip": "id.resp_h", "dest_port": "id.resp_p", "proto": "proto"}
+_MOVED = {
+    "src_ip": "id.orig_h",
+    "src_port": "id.orig_p",
+    "dest_ip": "id.resp_h",
+    "dest_port": "id.resp_p",
+    "proto": "proto",
+    "app_proto": "network.protocol",
+    "community_id": "community_id",
+}
 _ENDS = ("src_ip", "src_port", "dest_ip", "dest_port")
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 
@@ -73,7 +81,7 @@ class EveParser:
             "dns": self._read_dns,
             "http": self._read_http,
             "tls": self._read_tls,
-            "ssh": lambda event: Ssh(**self._read_common(event)),
+            "ssh": self._read_ssh,
             "sip": self._read_sip,
             "alert": self._read_alert,
         }
@@ -92,11 +100,11 @@ class EveParser:
             return None
         if "src_ip" not in event or "dest_ip" not in event:  # as shippers rename them
             renamed = with_zeek_names(event)
-            event = {**event, **{ours: renamed[theirs] for ours, theirs in _ENDPOINTS.items() if theirs in renamed}}
+            event = {**event, **{ours: renamed[theirs] for ours, theirs in _MOVED.items() if theirs in renamed}}
         return read(event)
 
     def _read_common(self, event: Mapping[str, Any], *, ts: int | None = None) -> dict[str, Any]:
-        damaged = self._damaged_fields
+        damaged, community_id = self._damaged_fields, event.get("community_id")
         return {
             "ts": self._read_time(event, _TIMES) if ts is None else ts,
             "orig_h": _require_address(event, "src_ip"),
@@ -105,10 +113,14 @@ class EveParser:
             "orig_p": read_optional("src_port", line_rules.check_port, event.get("src_port"), damaged),
             "resp_p": read_optional("dest_port", line_rules.check_port, event.get("dest_port"), damaged),
             "sensor": read_optional("host", line_rules.check_text, sensor_host(event) or event.get("in_iface"), damaged) or "",
+            "community_id": None if community_id is None else self._read_text("community_id", community_id),
         }
 
     def _read_text(self, name: str, value: object) -> str | None:
         return self._read_optional(name, line_rules.check_text, value)
+
+    def _read_common_text(self, name: str, value: object) -> str | None:
+        return self._read_optional(name, line_rules.check_common_text, value)
 
     def _read_time(self, event: Mapping[str, Any], names: tuple[str, ...], block: str = "") -> int:
         for name in names:
@@ -135,6 +147,8 @@ class EveParser:
             orig_bytes=read_optional("flow.bytes_toserver", line_rules.check_count, flow.get("bytes_toserver"), damaged),
             resp_bytes=read_optional("flow.bytes_toclient", line_rules.check_count, flow.get("bytes_toclient"), damaged),
             failed=self._has_failed(event, flow),
+            service=read_optional("app_proto", read_application, event.get("app_proto"), damaged),
+            conn_state=read_optional("flow.state", line_rules.check_common_text, flow.get("state"), damaged),
         )
 
     def _has_failed(self, event: Mapping[str, Any], flow: Mapping[str, Any]) -> bool | None:
@@ -177,7 +191,7 @@ class EveParser:
         http = nested(event, "http")
         return Http(
             **self._read_common(event),
-            method=self._read_text("http.http_method", http.get("http_method")),
+            method=self._read_common_text("http.http_method", http.get("http_method")),
             host=self._read_text("http.hostname", http.get("hostname")),
             uri=self._read_text("http.url", http.get("url")),
             status=self._read_optional("http.status", line_rules.check_count, http.get("status")),
@@ -194,6 +208,10 @@ class EveParser:
             self_signed=None if subject is None or issuer is None else subject == issuer,
         )
 
+    def _read_ssh(self, event: Mapping[str, Any]) -> Record:
+        software = look_up(nested(event, "ssh"), "client.software_version")
+        return Ssh(**self._read_common(event), client=self._read_common_text("ssh.client.software_version", software))
+
     def _read_alert(self, event: Mapping[str, Any]) -> Record | None:
         """Return the record of an alert, in the direction of its flow; None for one about frames that have no addresses.
 
@@ -201,12 +219,16 @@ class EveParser:
         """
         if event.get("src_ip") is None and event.get("dest_ip") is None:
             return None
-        severity = self._read_optional("alert.severity", line_rules.check_count, nested(event, "alert").get("severity"))
+        alert = nested(event, "alert")
+        severity = self._read_optional("alert.severity", line_rules.check_count, alert.get("severity"))
+        signature = self._read_common_text("alert.signature", alert.get("signature"))
         flow = nested(event, "flow")
         if flow.get("src_ip") is not None and flow.get("dest_ip") is not None:
-            return Alert(**self._read_common({**event, **{name: flow.get(name) for name in _ENDS}}), severity=severity)
-        common = self._read_common(event)
-        return Alert(**(turn_around(common) if event.get("direction") == "to_client" else common), severity=severity)
+            common = self._read_common({**event, **{name: flow.get(name) for name in _ENDS}})
+        else:
+            common = self._read_common(event)
+            common = turn_around(common) if event.get("direction") == "to_client" else common
+        return Alert(**common, severity=severity, signature=signature)
 
     def _read_sip(self, event: Mapping[str, Any]) -> Record:
         """Return the record of a SIP message. A response counts for no transaction, in the direction of its request."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from mods_grpc.features.records import Dns
 from mods_grpc.ids.logs import line_rules
-from mods_grpc.ids.logs.field_values import read_query_type, read_response_code
+from mods_grpc.ids.logs.field_values import read_query_type, read_response_code, read_response_name
 from mods_grpc.ids.logs.line_rules import MalformedLineError, read_optional
 
 DNS_PORT = 53
@@ -109,6 +109,7 @@ class DnsEvents:
             RA=self._read_optional("dns.ra", line_rules.check_flag, dns.get("ra", False)),
             rejected=not has_records,
             nxdomain=self._read_optional("dns.rcode", read_response_code, dns.get("rcode")),
+            rcode=read_response_name(dns.get("rcode")),
             answered=self._read_names(_list_questions(dns)),
         )
 

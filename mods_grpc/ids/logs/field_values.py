@@ -5,15 +5,24 @@ They take a cell of TSV or a value of JSON, and raise `MalformedLineError` for w
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from mods_grpc.ids.logs.line_rules import MalformedLineError, check_flag
+from mods_grpc.ids.logs.line_rules import MalformedLineError, check_common_text, check_flag
 
 # Zeek's states of a connection: whether the responder never answered, or refused
 _FAILED_BY_STATE = dict.fromkeys(("S0", "REJ", "RSTOS0", "SH"), True) | dict.fromkeys(
     ("S1", "SF", "S2", "S3", "RSTO", "RSTR", "RSTRH", "SHR", "OTH"), False
 )
+_STATES = {state: state for state in _FAILED_BY_STATE}
 _NXDOMAIN = {"NXDOMAIN", "3", "3.0"}
+_RESPONSE_CODE_NAMES = (
+    *("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE"),
+    *("DSOTYPENI", "RCODE12", "RCODE13", "RCODE14", "RCODE15"),
+    *("BADVERS", "BADKEY", "BADTIME", "BADMODE", "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE"),
+)
+_RESPONSE_CODE = re.compile(r"(\d{1,5})(?:\.0+)?|[a-z][a-z0-9_-]{0,31}", re.IGNORECASE | re.ASCII)
+_MAX_CACHED_CHARACTERS = 40
 _SELF_SIGNED = re.compile("self[- ]signed", re.IGNORECASE)
 # a name, `*` of Zeek for ANY, or a number: alone, as `query-65` of Zeek or as `TYPE65` (RFC 3597)
 _QUERY_TYPE = re.compile(r"\*|(?:query-|type)?(\d{1,5})(?:\.0+)?|(?!query-)[a-z][a-z0-9_-]{0,31}", re.IGNORECASE | re.ASCII)
@@ -23,6 +32,7 @@ _QUERY_TYPE_NUMBERS = (
     "99=SPF 251=IXFR 252=AXFR 255=ANY 256=URI 257=CAA"
 )
 _QUERY_TYPES = {int(number): name for number, name in (pair.split("=") for pair in _QUERY_TYPE_NUMBERS.split())}
+_NO_APPLICATION = {"failed", "unknown"}
 _TCP_FLAGS = re.compile(r"[0-9a-f]{1,4}", re.IGNORECASE | re.ASCII)
 
 
@@ -37,6 +47,11 @@ def read_conn_state(value: object) -> bool | None:
     return _FAILED_BY_STATE.get(value)
 
 
+def read_state_name(value: object) -> str | None:
+    """Return one of Zeek's states of a connection; None for any other value, of which `read_conn_state` says what is wrong."""
+    return _STATES.get(value) if isinstance(value, str) else None
+
+
 def read_query_type(value: object) -> str:
     """Return the name of a query type that is given by its name or number; `TYPE65` (RFC 3597) for a number without a name.
 
@@ -44,6 +59,11 @@ def read_query_type(value: object) -> str:
         MalformedLineError: Neither a name nor a number.
     """
     text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    return _name_query_type(text if len(text) <= _MAX_CACHED_CHARACTERS else "")
+
+
+@lru_cache(maxsize=1_024)
+def _name_query_type(text: str) -> str:
     match = _QUERY_TYPE.fullmatch(text)
     if match is None:
         raise MalformedLineError("query type")
@@ -61,6 +81,36 @@ def read_response_code(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         raise MalformedLineError("response code")
     return str(value).upper() in _NXDOMAIN
+
+
+def read_response_name(value: object) -> str | None:
+    """Return the name of a response code that is given by its name or number; `RCODE24` for a number without a name.
+
+    None for any other value, of which `read_response_code` says what is wrong.
+    """
+    text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    return _name_response(text) if len(text) <= _MAX_CACHED_CHARACTERS else None
+
+
+@lru_cache(maxsize=1_024)
+def _name_response(text: str) -> str | None:
+    match = _RESPONSE_CODE.fullmatch(text)
+    if match is None:
+        return None
+    if match[1] is None:
+        return text.upper()
+    number = int(match[1])
+    return _RESPONSE_CODE_NAMES[number] if number < len(_RESPONSE_CODE_NAMES) else f"RCODE{number}"
+
+
+def read_application(value: object) -> str | None:
+    """Return the protocol of the application that Suricata found in a flow; None if it found none.
+
+    Raises:
+        MalformedLineError: Not a text.
+    """
+    text = check_common_text(value)
+    return None if text in _NO_APPLICATION else text
 
 
 def read_validation(value: object) -> bool:
@@ -96,6 +146,8 @@ def read_tcp_flags(value: object) -> int:
 
 VALUE_READERS: Mapping[str, Callable[[object], Any]] = {
     "conn_state": read_conn_state,
+    "state_name": read_state_name,
+    "response_name": read_response_name,
     "query_type": read_query_type,
     "response_code": read_response_code,
     "validation": read_validation,

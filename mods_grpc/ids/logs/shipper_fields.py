@@ -20,7 +20,7 @@ _MOVED_OF_EVE = {
         "status": "http.response.status_code",
         "http_user_agent": "user_agent.original",
     },
-    "alert": {"severity": "event.severity"},
+    "alert": {"severity": "event.severity", "signature": "rule.name"},
 }
 _MOVED_OF_ZEEK = {
     "conn": {"conn_state": "zeek.connection.state"},

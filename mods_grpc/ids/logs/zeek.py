@@ -1,7 +1,7 @@
 """Zeek's TSV logs, whose header describes their layout."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,7 +10,15 @@ from mods_grpc.features.records import RECORD_TYPES, Record
 from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.field_values import VALUE_READERS
 from mods_grpc.ids.logs.line_rules import MalformedLineError
-from mods_grpc.ids.logs.zeek_fields import FIELDS, HOST_FIELDS, ONE_HOST_LOGS, SENSOR_FIELDS, ZeekField, zeek_name
+from mods_grpc.ids.logs.zeek_fields import (
+    EVIDENCE_FIELDS,
+    FIELDS,
+    HOST_FIELDS,
+    ONE_HOST_LOGS,
+    SENSOR_FIELDS,
+    ZeekField,
+    zeek_name,
+)
 
 _HEX = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _NEEDED = {field.name for field in FIELDS["conn"] if field.required}
@@ -21,7 +29,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "count": line_rules.parse_count,
     "bool": line_rules.parse_flag,
     "string": line_rules.parse_text,
-    "enum": line_rules.parse_text,
+    "enum": line_rules.parse_common_text,
     "interval": line_rules.parse_duration,
     **VALUE_READERS,
 }
@@ -66,7 +74,11 @@ class TsvHeader:
         return True
 
     def columns(self, protocol: str) -> list[tuple[ZeekField, int]]:
-        """Return the fields of a protocol that the log has, under any of their names, each with the index of its column.
+        """Return the fields of a protocol for features that the log has, as `find` does."""
+        return self.find(FIELDS[protocol])
+
+    def find(self, fields: Iterable[ZeekField]) -> list[tuple[ZeekField, int]]:
+        """Return the fields that the log has, under any of their names, each with the index of its column.
 
         The types in the header are not needed: each value is checked by itself.
 
@@ -78,7 +90,7 @@ class TsvHeader:
         index_by_name = {zeek_name(name): index for index, name in reversed(list(enumerate(self.names)))}
         index_by_name |= {name: index for index, name in enumerate(self.names)}
         columns = []
-        for zeek_field in FIELDS[protocol]:
+        for zeek_field in fields:
             index = index_by_name.get(zeek_field.name, index_by_name.get(zeek_field.other))
             if index is not None:
                 columns.append((zeek_field, index))
@@ -87,7 +99,7 @@ class TsvHeader:
         return columns
 
     def lacking(self, protocol: str) -> tuple[str, ...]:
-        """Return the attributes of a protocol's records that the log has no field for; errors as those of `columns`."""
+        """Return the attributes for features of records that the log has no field for; errors as those of `columns`."""
         present = {zeek_field.attribute for zeek_field, _ in self.columns(protocol)}
         return tuple(zeek_field.attribute for zeek_field in FIELDS[protocol] if zeek_field.attribute not in present)
 
@@ -121,7 +133,8 @@ class TsvParser:
         self._column_count = len(header.names)
         self._last_may_be_empty = "" in {header.unset, header.empty}
         readers: dict[str, Callable[[str], Any]] = {**_READERS, "time": partial(line_rules.parse_time, latest_ns=latest_ns)}
-        columns = [(f.attribute, i, readers[f.type], f.name) for f, i in header.columns(protocol)]
+        fields = header.find((*FIELDS[protocol], *EVIDENCE_FIELDS[protocol]))
+        columns = [(f.attribute, i, readers[f.type], f.name) for f, i in fields]
         required = sum(f.required for f in FIELDS[protocol])  # they come first
         self._required, self._optional = columns[:required], columns[required:]
         self._hosts = {

@@ -13,7 +13,7 @@ class ZeekField(NamedTuple):
 
     Attributes:
         name: Its name in Zeek.
-        type: Its type in Zeek, or one of `VALUE_READERS`.
+        type: Its type in Zeek, `enum` also of texts of which there are few; or one of `VALUE_READERS`.
         attribute: The record's attribute.
         required: Whether a line without it is malformed.
         other: The field that is read where a log lacks this one; may be empty.
@@ -52,7 +52,7 @@ _BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
         ZeekField("rcode_name", "response_code", "nxdomain", other="rcode"),
     ),
     "http": (
-        ZeekField("method", "string", "method"),
+        ZeekField("method", "enum", "method"),
         ZeekField("host", "string", "host"),
         ZeekField("uri", "string", "uri"),
         ZeekField("status_code", "count", "status"),
@@ -67,7 +67,13 @@ _BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
     "ssh": (ZeekField("auth_success", "negation", "failed"),),
     "sip": (ZeekField("user_agent", "string", "user_agent"),),
     "notice": (ZeekField("note", "enum", "name"),),
-    "weird": (ZeekField("name", "string", "name"),),
+    "weird": (ZeekField("name", "enum", "name"),),
+}
+# Fields that no feature is made from, but that tell what made an alert; a log that lacks one lacks nothing.
+_EVIDENCE_BY_PROTOCOL: dict[str, tuple[ZeekField, ...]] = {
+    "conn": (ZeekField("service", "enum", "service"), ZeekField("conn_state", "state_name", "conn_state")),
+    "dns": (ZeekField("rcode_name", "response_name", "rcode", other="rcode"),),
+    "ssh": (ZeekField("client", "enum", "client"),),
 }
 # Of logs that have lines about no host, which are ignored: by address, the field that may have it where it is unset.
 HOST_FIELDS: Mapping[str, Mapping[str, str]] = {
@@ -79,6 +85,10 @@ ONE_HOST_LOGS = {"notice"}
 
 # the required ones come first
 FIELDS = {protocol: (*_COMMON, *_BY_PROTOCOL.get(protocol, ())) for protocol in PROTOCOLS}
+EVIDENCE_FIELDS = {
+    protocol: (ZeekField("community_id", "string", "community_id"), *_EVIDENCE_BY_PROTOCOL.get(protocol, ()))
+    for protocol in PROTOCOLS
+}
 # Fields in which clusters and log shippers put the sensor's name.
 SENSOR_FIELDS = ("_node_name", "_system_name", "@system", "_node")
 
@@ -94,6 +104,7 @@ _ALIASES = {
     "ts": "@timestamp timestamp date",
     "proto": "network.transport",
     "uid": "zeek.session_id",
+    "community_id": "network.community_id",
 }
 _NAME_BY_ALIAS = {alias: name for name, aliases in _ALIASES.items() for alias in aliases.split()}
 _NESTED = ("id", "source", "destination", "network")

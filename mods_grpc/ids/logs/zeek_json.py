@@ -8,7 +8,14 @@ from mods_grpc.ids.logs import line_rules
 from mods_grpc.ids.logs.field_values import VALUE_READERS
 from mods_grpc.ids.logs.line_rules import MalformedLineError, read_optional
 from mods_grpc.ids.logs.shipper_fields import ENVELOPE_HOST
-from mods_grpc.ids.logs.zeek_fields import FIELDS, HOST_FIELDS, ONE_HOST_LOGS, SENSOR_FIELDS, with_zeek_names
+from mods_grpc.ids.logs.zeek_fields import (
+    EVIDENCE_FIELDS,
+    FIELDS,
+    HOST_FIELDS,
+    ONE_HOST_LOGS,
+    SENSOR_FIELDS,
+    with_zeek_names,
+)
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "addr": line_rules.check_address,
@@ -16,15 +23,17 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "count": line_rules.check_count,
     "bool": line_rules.check_flag,
     "string": line_rules.check_text,
-    "enum": line_rules.check_text,
+    "enum": line_rules.check_common_text,
     "interval": line_rules.check_duration,
     **VALUE_READERS,
 }
-_UNSET = ("", "-", "(empty)")  # in JSON that was made from TSV
+_UNSET = frozenset({"", "-", "(empty)"})  # in JSON that was made from TSV
 # name, the field that is read in its place, attribute, reader, and whether the unset markers of TSV stand for no value
 _OPTIONAL_FIELDS = {
     protocol: [
-        (f.name, f.other, f.attribute, _READERS[f.type], f.type not in {"string", "enum"}) for f in fields if not f.required
+        (f.name, f.other, f.attribute, _READERS[f.type], f.type not in {"string", "enum"} or f in EVIDENCE_FIELDS[protocol])
+        for f in (*fields, *EVIDENCE_FIELDS[protocol])
+        if not f.required
     ]
     for protocol, fields in FIELDS.items()
 }
@@ -76,7 +85,10 @@ def parse_json(event: Mapping[str, Any], protocol: str, latest_ns: int | None, d
         if value is None and other:
             value = event.get(other)
         if value is not None and not (has_markers and isinstance(value, str) and value in _UNSET):
-            values[attribute] = read_optional(name, read, value, damaged_fields)
+            try:
+                values[attribute] = read(value)
+            except MalformedLineError:
+                damaged_fields[name] = damaged_fields.get(name, 0) + 1
     for name in _SENSOR_FIELDS:
         if event.get(name) is not None:
             values["sensor"] = read_optional("sensor", line_rules.check_text, event[name], damaged_fields) or ""

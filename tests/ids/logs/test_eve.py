@@ -172,7 +172,7 @@ def test_a_flow_failed_if_nothing_came_back_or_a_refusal(proto, flow, flags, fai
     transport = None if proto is None else proto.lower()
     ports = {"orig_p": None, "resp_p": None} if proto is not None and "ICMP" in proto else {}
     assert parse(make_eve_event("flow", **blocks, proto=proto)) == dataclasses.replace(
-        RECORD, failed=failed, proto=transport, **ports
+        RECORD, failed=failed, proto=transport, conn_state=flow.get("state"), **ports
     )
 
 
@@ -202,7 +202,9 @@ def test_a_damaged_field_that_says_whether_a_flow_failed_is_counted(block, name,
     blocks = {"flow": FLOW | ANSWERED, "tcp": {"tcp_flags_ts": "02", "tcp_flags_tc": "14"}}
     blocks[block] = blocks[block] | {name: value}
     damaged = {}
-    assert parse(make_eve_event("flow", **blocks, proto="TCP"), damaged) == dataclasses.replace(RECORD, proto="tcp")
+    assert parse(make_eve_event("flow", **blocks, proto="TCP"), damaged) == dataclasses.replace(
+        RECORD, proto="tcp", conn_state="established"
+    )
     assert damaged == {f"{block}.{name}": 1}
 
 
@@ -231,11 +233,17 @@ def test_a_tls_event_says_the_name_and_whether_the_certificate_signs_itself_and_
 
 
 @pytest.mark.parametrize(
-    ("alert", "severity"), [({"severity": 1}, 1), ({"severity": "3"}, 3), ({"signature": "x"}, None), ([], None)]
+    ("alert", "severity", "signature"),
+    [
+        ({"severity": 1}, 1, None),
+        ({"severity": "3", "signature": "x"}, 3, "x"),
+        ({"signature": "x"}, None, "x"),
+        ([], None, None),
+    ],
 )
-def test_an_alert_counts_with_its_severity_and_for_nothing_that_it_holds(alert, severity):
+def test_an_alert_counts_with_its_severity_and_for_nothing_that_it_holds(alert, severity, signature):
     line = make_eve_event("alert", alert=alert, http={"url": "/"}, dns={"query": []}, flow=FLOW, tls={"sni": "a"}, ssh={})
-    assert parse(line) == Alert(**EVE, severity=severity)
+    assert parse(line) == Alert(**EVE, severity=severity, signature=signature)
 
 
 ANSWER = {"src_ip": "8.8.8.8", "src_port": 53, "dest_ip": "10.0.0.5", "dest_port": 40_000}

@@ -17,6 +17,7 @@ from tests.support.ids.eve_events import make_eve_event
 ENDPOINTS = {"id.orig_h": "203.0.113.151", "id.orig_p": 58776, "id.resp_h": "::ffff:10.0.0.201", "id.resp_p": 22}
 ZEEK = {"ts": 1713499192.688116, "uid": "Cc6", **ENDPOINTS, "_path": "conn", "_node_name": "w1"}
 CONN = {"duration": 3.5, "orig_bytes": 1250, "resp_bytes": 1694, "local_orig": False, "local_resp": "T", "conn_state": "REJ"}
+CONN |= {"service": "ssl", "community_id": "1:LQU9qZlK+B5F3KDmev6m5PMibrg="}
 DNS = {"proto": "udp", "query": "a.example", "AA": False, "TC": None, "RD": True, "RA": "F", "rejected": False}
 DNS |= {"qtype": 16, "qtype_name": "TXT", "rcode": 3, "rcode_name": "NXDOMAIN"}
 HTTP = {"method": "GET", "host": "a.example", "uri": "/", "status_code": 404, "request_body_len": 0, "user_agent": "curl/8.5.0"}
@@ -35,13 +36,14 @@ EVENTS = (
     {"conn": {"ts": 1713499192688, "id": {"orig_h": "::1", "orig_p": "5", "resp_h": "fe80::1%eth0"}}},
     ZEEK | HTTP | {"_path": "http"},
     ZEEK | SSL | {"_path": "ssl"},
-    ZEEK | {"_path": "ssh", "auth_success": False},
+    ZEEK | {"_path": "ssh", "auth_success": False, "client": "SSH-2.0-libssh_0.9"},
     ZEEK | {"_path": "weird", "name": "bad_TCP_checksum"},
     {"_path": "notice", "ts": 1713499192.688116, **NOTICE},
-    json.loads(make_eve_event("flow", flow=FLOW, tcp=TCP, proto="TCP")),
+    json.loads(make_eve_event("flow", flow=FLOW, tcp=TCP, proto="TCP", app_proto="tls", community_id="1:a=")),
     json.loads(make_eve_event("http", http=PAGE)),
     json.loads(make_eve_event("tls", tls=CERTIFICATE)),
-    json.loads(make_eve_event("alert", alert={"severity": 1}, http=PAGE, flow=FLOW)),
+    json.loads(make_eve_event("ssh", ssh={"client": {"proto_version": "2.0", "software_version": "libssh_0.9"}})),
+    json.loads(make_eve_event("alert", alert={"severity": 1, "signature": "ET SCAN"}, http=PAGE, flow=FLOW)),
     json.loads(make_eve_event("dns", dns=QUERY)),
     json.loads(make_eve_event("dns", dns=ANSWER, src_port=53)),
     json.loads(make_eve_event("sip", sip={"code": "200"}, host={"name": "s1"})),
@@ -55,10 +57,10 @@ HEADER = (
     "#empty_field\t(empty)",
     "#unset_field\t-",
     "#path\tconn",
-    "#fields\t_node_name\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\tlocal_orig\tconn_state",
-    "#types\tstring\ttime\tstring\taddr\tport\taddr\tport\tinterval\tcount\tcount\tbool\tstring",
+    "#fields\t_node_name\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tduration\torig_bytes\tresp_bytes\tlocal_orig\tconn_state\tservice",
+    "#types\tstring\ttime\tstring\taddr\tport\taddr\tport\tinterval\tcount\tcount\tbool\tstring\tstring",
 )
-ROW = "w1\t1713499192.688116\tCc6\t203.0.113.151\t58776\t10.0.0.201\t22\t3.564148\t1250\t1694\tF\tSF"
+ROW = "w1\t1713499192.688116\tCc6\t203.0.113.151\t58776\t10.0.0.201\t22\t3.564148\t1250\t1694\tF\tSF\tssh"
 CELLS = (
     "",
     "-",
@@ -151,7 +153,9 @@ def check_record(record, latest_ns):
     for port in (record.orig_p, record.resp_p):
         assert port is None or 0 <= port <= line_rules.MAX_PORT
     queries = getattr(record, "query", None)
-    texts = [getattr(record, name, None) for name in ("qtype", "method", "host", "uri", "user_agent", "server_name", "name")]
+    names = ("qtype", "method", "host", "uri", "user_agent", "server_name", "name")
+    evidence = ("community_id", "service", "conn_state", "rcode", "client", "signature")
+    texts = [getattr(record, name, None) for name in (*names, *evidence)]
     for text in (record.uid, record.sensor, *texts, *(queries if isinstance(queries, tuple) else (queries,))):
         assert (
             text is None or (isinstance(text, str) and text.encode() and not set(text) & set(map(chr, range(32)))) or text == ""
