@@ -62,6 +62,7 @@ from mods_grpc.ids.windows.recorded import (
     read_datapool,
 )
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
+from mods_grpc.ids.windows.window_evidence import WindowEvidence
 from mods_grpc.server.log_setup import set_up_logging
 
 _CUT_SECONDS = 3_600  # that a recording of a day may lack at its ends, where windows are not whole
@@ -81,6 +82,7 @@ class _Recording:
         account: Returns the account of the logs, given what was judged; None for windows that were recorded.
         column: Shows both in the progress bar.
         rules: The fixed rules; None where windows are read in place of logs.
+        evidence: Says which entities made a window; None where windows are read in place of logs.
     """
 
     batches: Iterator[list[WindowBatch]]
@@ -91,6 +93,7 @@ class _Recording:
     look: Callable[[], tuple[int, ReadFacts]] | None = None
     account: Callable[[WatchCounters], Account] | None = None
     rules: RuleEngine | None = None
+    evidence: WindowEvidence | None = None
 
 
 def add_replay_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -157,6 +160,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
             sinks,
             blindness=blindness,
             rules=recording.rules,
+            evidence=recording.evidence,
             view=view,
         )
         pipeline.open()
@@ -339,6 +343,7 @@ def _open_recording(arguments: argparse.Namespace, model: ModelInfo, stack: Exit
             rules=rules,
         ),
         rules=rules,
+        evidence=feed.evidence,
     )
 
 

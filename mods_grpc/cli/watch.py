@@ -217,7 +217,16 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
         )
         blindness = make_blindness(arguments, model, columns, live=True)
         pipeline = make_pipeline(
-            arguments, client, model, identity.namespace, sinks, blindness=blindness, rules=rules, wait=wait, view=view
+            arguments,
+            client,
+            model,
+            identity.namespace,
+            sinks,
+            blindness=blindness,
+            rules=rules,
+            evidence=feed.evidence,
+            wait=wait,
+            view=view,
         )
         _restore(arguments, saved, feed, pipeline, sinks)
         blindness.continue_from(waiting.blindness)

@@ -46,6 +46,7 @@ from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import is_of_host
 from mods_grpc.ids.windows.window import WindowColumns
+from mods_grpc.ids.windows.window_evidence import WindowEvidence
 
 logger = logging.getLogger(__name__)
 
@@ -254,6 +255,7 @@ def make_pipeline(
     *,
     blindness: Blindness,
     rules: RuleEngine | None = None,
+    evidence: WindowEvidence | None = None,
     wait: Callable[[int, ConnectionFailedError], None] | None = None,
     view: LiveView | None = None,
 ) -> WatchPipeline:
@@ -267,6 +269,7 @@ def make_pipeline(
         sink: Gets the alerts and notices.
         blindness: Raises the notices.
         rules: Raises the alerts of fixed rules; None for no rules.
+        evidence: Says which entities made a window; None where windows are read in place of logs.
         wait: Called before each further attempt to reach the server; see `ScoringClient`.
         view: Shows verdicts, alerts and notices.
     """
@@ -302,6 +305,7 @@ def make_pipeline(
         sink,
         blindness,
         rules=rules,
+        evidence=evidence,
         observe=None if view is None else view.observe,
         show_notices=None if view is None else view.show_notices,
         log_notices=not arguments.dry_run,

@@ -11,7 +11,7 @@ So is the series of a reply of ICMP, which own columns do not count.
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mods_grpc.array_types import NANOS_PER_SECOND
@@ -31,6 +31,10 @@ _NAN_KINDS = MEMORY_KINDS | {Kind.MEAN, Kind.BALANCE}  # without records
 _Cells = dict[int, Cell]
 """By the index of their plan."""
 
+RecordObserver = Callable[[Record, str, Sequence[str], int | None, int | None], None]
+"""Gets a record, its direction and its series, and the panes in which it counted: for the datapool's columns, and for own ones;
+None where it did not."""
+
 
 class Aggregator:
     """Computes rows of features from records. Not thread-safe.
@@ -38,10 +42,14 @@ class Aggregator:
     Args:
         definition: Features to compute.
         options: Windows, series and limits.
+
+    Attributes:
+        observe: Called with each record that counted; None for nothing.
     """
 
     def __init__(self, definition: Definition = ALL_FEATURES, options: AggregatorOptions | None = None) -> None:
         self.definition = definition
+        self.observe: RecordObserver | None = None
         self.options = options or AggregatorOptions()
         self.counters = AggregatorCounters()
         self._locality = Locality(self.options.local_networks, self.options.group_by)
@@ -88,6 +96,7 @@ class Aggregator:
         names = self._locality.series_names(record, direction)
         is_refused = False
         earliest = None
+        start_pane = logged_pane = None
         if plans.datapool is not None and ts >= self._open_ns:
             plan, pane = plans.datapool[direction], ts // self._pane_ns
             for series in names:
@@ -97,11 +106,13 @@ class Aggregator:
                 else:
                     plan.add(cell, record)
                     earliest = ts
+                    start_pane = pane
         if plans.own is not None:
             pane, plan = last_ns // self._pane_ns, plans.own[PRESENT if record.is_reply else direction]
             cell = self._find_or_make_cell(pane, names[0], plan)
             if cell is not None:
                 plan.add(cell, record)
+                logged_pane = None if record.is_reply else pane
             is_there = len(names) > 1 and self._find_or_make_cell(pane, names[1], plans.own[PRESENT]) is not None
             is_refused |= cell is None or (len(names) > 1 and not is_there)
             if earliest is None and (cell is not None or is_there):
@@ -110,6 +121,8 @@ class Aggregator:
         if earliest is None:
             counters.over_series_limit += 1
             return False
+        if self.observe is not None and (start_pane is not None or logged_pane is not None):
+            self.observe(record, direction, names, start_pane, logged_pane)
         counters.added += 1
         counters.partly_over_limit += is_refused
         if earliest < counters.oldest_ns or not counters.oldest_ns:

@@ -21,6 +21,7 @@ from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.watch.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
+from mods_grpc.ids.windows.window_evidence import WindowEvidence
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class WatchPipeline:
         sink: Receives the alerts and notices.
         blindness: Raises notices that monitoring is impaired.
         rules: Raises the alerts of fixed rules; None for no rules.
+        evidence: Says which entities made a window; None where there are no records.
         observe: Called with the verdicts and alerts of each batch, and with each alert of a rule, for a live view.
         show_notices: Called with the open notices whenever they change, for a live view.
         log_notices: Whether to log notices too, as where the sink does not print them for people.
@@ -88,6 +90,7 @@ class WatchPipeline:
         blindness: Blindness,
         *,
         rules: RuleEngine | None = None,
+        evidence: WindowEvidence | None = None,
         observe: Callable[[Sequence[Verdict], Sequence[Alert | RuleAlert]], None] | None = None,
         show_notices: Callable[[list[Notice]], None] | None = None,
         log_notices: bool = True,
@@ -99,6 +102,7 @@ class WatchPipeline:
         self._sink = sink
         self._blindness = blindness
         self.rules = rules
+        self._evidence = evidence
         self._observe = observe
         self._show_notices = show_notices
         self._log_notices = log_notices
@@ -161,14 +165,21 @@ class WatchPipeline:
             verdicts = self._scorer.score(self._pending[0])
             self.is_connected = True
             self._blindness.observe(self._pending[0], verdicts)
-            alerts = [alert for verdict in verdicts for alert in self._episodes.update(verdict)]
+            alerts = [self._explain(alert, verdict) for verdict in verdicts for alert in self._episodes.update(verdict)]
             for alert in alerts:
                 self._sink.write(alert)
             self._count(self._pending[0].start_ns, verdicts, alerts)
             if self._observe is not None:
                 self._observe(verdicts, alerts)
+            if self._evidence is not None:
+                self._evidence.finish(self._pending[0].start_ns)
             del self._pending[0]
         self._is_reprocessing = False
+
+    def _explain(self, alert: Alert, verdict: Verdict) -> Alert:
+        if self._evidence is None or alert.phase is AlertPhase.END:
+            return alert
+        return replace(alert, evidence=self._evidence.explain(verdict, alert.episode_start))
 
     def check(self, now_ns: int, facts: ReadFacts | None) -> None:
         """Queue the notices that are raised or cleared now; arguments as of `Blindness.update`."""

@@ -11,6 +11,7 @@ from mods_grpc.features.watermark import Watermark
 from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.windows.unset_fields import MIN_RECORDS, UnsetField, UnsetFields
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
+from mods_grpc.ids.windows.window_evidence import WindowEvidence
 
 SHARED_LOG_SECONDS = 3_600.0  # after this time a log of several protocols tells which of them have no traffic
 RARE_LOGS = frozenset({"notice", "weird"})  # which Zeek begins when something is amiss, perhaps never
@@ -46,6 +47,7 @@ class WindowFeed:
         wall_clock: Returns seconds since 1970.
 
     Attributes:
+        evidence: Says which entities made a window.
         records: Number of records read so far.
         unreadable: Protocols whose log can't be read now.
     """
@@ -71,6 +73,8 @@ class WindowFeed:
         self._logs = set(PROTOCOLS if logs is None else logs)
         self._has_shared_log = has_shared_log
         self._rules = rules
+        self.evidence = WindowEvidence(columns, aggregator.options)
+        aggregator.observe = self.evidence.observe
         self._feature_types = {RECORD_TYPES[protocol] for protocol in columns.definition.protocols}
         self._first_ns = 0  # the watermark when it was first above 0
         self._record_types: set[type[Record]] = set()
@@ -164,6 +168,7 @@ class WindowFeed:
             "logs": sorted(self.logs),
             "unset": self._unset_fields.state(),
             "first": self._first_ns,
+            "evidence": self.evidence.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -178,6 +183,8 @@ class WindowFeed:
         self._logs |= set(state["logs"])
         self._unset_fields.restore(state["unset"])
         self._first_ns = int(state["first"])
+        if state.get("evidence") is not None:  # of a checkpoint before there was any
+            self.evidence.restore(state["evidence"])
 
     def _advance(self, complete_until_ns: int) -> Iterator[list[WindowBatch]]:
         pane = self.aggregator.options.pane_ns
@@ -185,7 +192,9 @@ class WindowFeed:
         self._first_ns = self._first_ns or self.watermark.value_ns
         missing = (set(self._columns.protocols) - self.logs - self.zero_logs) | self.unreadable
         missing |= {key for field in self.unset_fields() for key in field.columns}
-        if batches := list(self._columns.batches(self.aggregator.advance(complete_until_ns), missing)):
+        batches = list(self._columns.batches(self.aggregator.advance(complete_until_ns), missing))
+        self.evidence.close_before(complete_until_ns)
+        if batches:
             yield batches
 
     def _advance_idle_clock(self, *, read: bool) -> Iterator[list[WindowBatch]]:

@@ -42,6 +42,7 @@ class WindowColumns:
         renamed: By feature, the aggregate that it is, such as `conn|in_count_uid`; needed where the model does not name it.
 
     Attributes:
+        names: The features.
         keys: The aggregate of each feature.
         protocols: The protocol of each feature.
         divisors: `(features,)`; an aggregate divided by it is in the unit of the feature.
@@ -56,6 +57,7 @@ class WindowColumns:
         renamed = renamed or {}
         if unknown := renamed.keys() - {feature.name for feature in features}:
             raise DataError(f"the model has no feature {', '.join(sorted(unknown))}")
+        self.names = tuple(feature.name for feature in features)
         self.keys = tuple(renamed.get(feature.name) or f"{feature.protocol}|{feature.column}" for feature in features)
         self.protocols = tuple(key.partition("|")[0] for key in self.keys)
         unnamed = [feature.name for feature in features if not feature.protocol and feature.name not in renamed]

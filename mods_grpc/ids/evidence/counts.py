@@ -1,0 +1,326 @@
+"""Counts of entities, kept beside the panes of the aggregator: records in, the counts of a series and a time out.
+
+Records are collected and counted many at a time in arrays. The counts of a pane are bounded; what they may be too low by is part
+of what they are asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mods_grpc.array_types import Floats, Integers
+from mods_grpc.features.definitions import Definition
+from mods_grpc.features.records import RECORD_TYPES, Record
+from mods_grpc.ids.evidence.dimensions import RECORDS, Reader, Weight, dimensions_of, weight_of
+from mods_grpc.ids.evidence.evidence import Dimension
+from mods_grpc.ids.evidence.value_counts import GROUP_SHIFT, VALUE_MASK, ValueCounts
+from mods_grpc.ids.evidence.vocabulary import Vocabulary
+
+STATE_VERSION = 1
+MAX_PENDING = 4_096
+MAX_ENTRIES = 2_000_000
+"""Entries of all panes together, of 8 bytes and 8 for each weight."""
+
+MAX_GROUP_ENTRIES = 1_024
+"""Values of a series, pane and dimension, if there is room."""
+
+_ARGUMENTS = 5  # of `observe`
+_ENDS = frozenset({Dimension.SOURCE, Dimension.DESTINATION})
+_MIN_TEXTS = 50_000  # before texts that are no longer used are forgotten
+
+
+class Side(NamedTuple):
+    """A log and the way in which its records are placed in panes.
+
+    Attributes:
+        protocol: The log.
+        is_own: Whether a record counts when it was logged, for its first series; if not, at its start, for the series of both
+            its ends, as the columns of the datapool do.
+    """
+
+    protocol: str
+    is_own: bool
+
+
+class SidePlan(NamedTuple):
+    """What is counted of the records of a side.
+
+    Attributes:
+        weights: What a record counts; `RECORDS` is the first.
+        readers: How its value of each dimension is read.
+        directions: Directions that have features.
+    """
+
+    weights: tuple[Weight, ...]
+    readers: Mapping[Dimension, Reader]
+    directions: frozenset[str]
+
+
+_Row = tuple[Record, str, str, int]
+"""A record that counted: the record, its direction, a series and the pane."""
+
+
+class Totals(NamedTuple):
+    """The counts of one dimension, group and time.
+
+    Attributes:
+        counts: By value.
+        uids: By value, of some of its records.
+        max_error: By how much a count may be too low.
+        dropped: Sum of the counts of the values that were dropped.
+    """
+
+    counts: dict[str, float]
+    uids: dict[str, list[str]]
+    max_error: float
+    dropped: float
+
+
+class EntityCounts:
+    """Counts of entities by series, pane and dimension.
+
+    Args:
+        definition: The features whose records are counted.
+        pane_ns: Length of a pane in nanoseconds.
+        max_entries: Bound on the entries of all panes; None for no bound at all, so that every count is exact.
+        by_host: Whether series are hosts: then one end of each record is the series, which is not counted.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        pane_ns: int,
+        *,
+        max_entries: int | None = MAX_ENTRIES,
+        by_host: bool = False,
+    ) -> None:
+        self.pane_ns = pane_ns
+        self.by_host = by_host
+        self.plans = _make_plans(definition)
+        self._types = {RECORD_TYPES[side.protocol] for side in self.plans}
+        self._max_entries = max_entries
+        self._group_entries = None if max_entries is None else MAX_GROUP_ENTRIES
+        self._counts = {
+            (side, dimension): ValueCounts(len(plan.weights)) for side, plan in self.plans.items() for dimension in plan.readers
+        }
+        self._groups = Vocabulary()  # of pane, direction and series
+        self._panes: list[int] = []  # by number of the group
+        self._values = Vocabulary()
+        self._min_texts = _MIN_TEXTS
+        self._complete_before = 0  # panes, of which no record comes any more
+        self._pending: list[Any] = []  # the arguments of `observe` one after another: objects that last cost the collector
+        self.first_pane: int | None = None  # the first of which records came
+        self._first_held = 0  # earlier panes may be dropped
+
+    def observe(
+        self, record: Record, direction: str, series: Sequence[str], start_pane: int | None, logged_pane: int | None
+    ) -> None:
+        """Take note of a record that the aggregator counted.
+
+        Args:
+            record: The record; it must not change any more.
+            direction: Its direction.
+            series: The series that it counts for.
+            start_pane: The pane in which it counts for the datapool's columns; None if it does not.
+            logged_pane: The pane in which it counts for own columns, for the first series; None if it does not.
+        """
+        self._pending += (record, direction, series, start_pane, logged_pane)
+        if len(self._pending) >= _ARGUMENTS * MAX_PENDING:
+            self.count_pending()
+
+    def count_pending(self) -> None:
+        """Count the records that were collected, and make the panes small that are complete."""
+        pending, self._pending = self._pending, []
+        columns = [pending[place::_ARGUMENTS] for place in range(_ARGUMENTS)]
+        types = set(map(type, columns[0]))
+        for side, plan in self.plans.items():
+            if RECORD_TYPES[side.protocol] in types:
+                self._count(side, plan, _select_rows(side, plan, *columns))
+        is_complete = np.array(self._panes, dtype=np.int64) < self._complete_before
+        for counts in self._counts.values():
+            counts.complete(is_complete, self._group_entries)
+        self._forget()
+        self._keep_bound()
+
+    def _count(self, side: Side, plan: SidePlan, rows: list[_Row]) -> None:
+        if not rows:
+            return
+        records = [row[0] for row in rows]
+        groups = self._number_groups(rows)
+        weights = np.column_stack([weight.read(records) for weight in plan.weights])
+        counts_something = weights.any(axis=1)
+        uids = np.array([record.uid for record in records], dtype=object)
+        for dimension, read in plan.readers.items():
+            texts = read(records)
+            if self.by_host and dimension in _ENDS:
+                texts = [None if text == row[2] else text for text, row in zip(texts, rows, strict=True)]
+            values = self._values.add_all(texts)
+            places = np.flatnonzero((values >= 0) & counts_something)
+            if len(places):
+                keys = groups[places] << GROUP_SHIFT | values[places]
+                self._counts[side, dimension].add(keys, weights[places], uids[places])
+
+    def _number_groups(self, rows: list[_Row]) -> Integers:
+        numbers = self._groups.add_all([_name_group(pane, direction, series) for _, direction, series, pane in rows])
+        if len(self._groups) > len(self._panes):
+            self._panes += [int(text.partition(" ")[0]) for text in self._groups.texts[len(self._panes) :]]
+        first = min(row[3] for row in rows)
+        self.first_pane = first if self.first_pane is None else min(first, self.first_pane)
+        return numbers
+
+    def _keep_bound(self) -> None:
+        """Cut the largest groups until there are no more entries than allowed, or one for each group."""
+        entries = self._group_entries
+        while entries is not None and entries > 1 and sum(map(len, self._counts.values())) > (self._max_entries or 0):
+            entries //= 2
+            for counts in self._counts.values():
+                counts.cut(entries)
+
+    def close_before(self, ns: int) -> None:
+        """Take note that no record of panes that end at or before a time comes any more, so that they can be made small."""
+        self._complete_before = max(ns // self.pane_ns, self._complete_before)
+
+    def forget_before(self, ns: int) -> None:
+        """Take note that panes that end at or before a time need not be held."""
+        self._first_held = max(ns // self.pane_ns, self._first_held)
+
+    def _forget(self) -> None:
+        """Drop the panes that need not be held, and texts that are no longer used."""
+        is_old = np.array(self._panes, dtype=np.int64) < self._first_held
+        if is_old.any():
+            for counts in self._counts.values():
+                counts.forget(is_old)
+        if len(self._values) >= self._min_texts or len(self._groups) >= self._min_texts:
+            self._forget_texts()
+
+    def _forget_texts(self) -> None:
+        """Forget the texts of no entry, and renumber the others."""
+        parts = [part for counts in self._counts.values() for part in counts.list_keys()]
+        keys: Integers = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        used = np.unique(keys >> GROUP_SHIFT)
+        groups, values = self._groups.keep(used), self._values.keep(np.unique(keys & VALUE_MASK))
+        self._panes = [self._panes[number] for number in used.tolist()]
+        for counts in self._counts.values():
+            counts.renumber(groups, values)
+        self._min_texts = max(_MIN_TEXTS, 2 * max(len(self._values), len(self._groups)))
+
+    def covers(self, start_ns: int, end_ns: int) -> float:
+        """Return the share of a time for which the counts are held, 0 to 1, the time before the first record left out."""
+        if self.first_pane is None:
+            return 0.0
+        held = max(self._first_held, self.first_pane)
+        return max(0.0, min(1.0, (end_ns - max(start_ns, held * self.pane_ns)) / (end_ns - start_ns)))
+
+    def totals(
+        self, side: Side, dimension: Dimension, series: str, direction: str, weight: Weight, start_ns: int, end_ns: int
+    ) -> Totals:
+        """Return the counts of a series and direction from one time to another, both on the grid of the panes."""
+        column = self.plans[side].weights.index(weight)
+        of_dimension = self._counts[side, dimension]
+        counts: dict[str, float] = {}
+        uids: dict[str, list[str]] = {}
+        max_error = dropped = 0.0
+        texts = self._values.texts
+        for pane in range(start_ns // self.pane_ns, end_ns // self.pane_ns):
+            group = self._groups.number(_name_group(pane, direction, series))
+            if group is None:
+                continue
+            for part in of_dimension.of_group(group):
+                numbers: Floats = part.weights[:, column]
+                columns = (part.values.tolist(), numbers.tolist(), part.first_uids.tolist(), part.last_uids.tolist())
+                for value, count, first, last in zip(*columns, strict=True):
+                    if count:
+                        text = texts[value]
+                        counts[text] = counts.get(text, 0.0) + count
+                        if first is not None:
+                            uids.setdefault(text, []).extend(dict.fromkeys((first, last)))
+            if (lost := of_dimension.dropped.get(group)) is not None:
+                max_error += float(lost.floor[column])
+                dropped += float(lost.total[column])
+        return Totals(counts, uids, max_error, dropped)
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts as values for JSON."""
+        self.count_pending()
+        return {
+            "version": STATE_VERSION,
+            "pane": self.pane_ns,
+            "plans": _describe_plans(self.plans),
+            "first": self.first_pane,
+            "held": self._first_held,
+            "complete": self._complete_before,
+            "groups": list(self._groups.texts),
+            "values": list(self._values.texts),
+            "counts": [counts.state() for counts in self._counts.values()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Replace the counts by what `state` returned; those of other columns are left out, so that evidence begins anew.
+
+        Raises:
+            ValueError: They are damaged.
+        """
+        if (state["version"], state["pane"], state["plans"]) != (STATE_VERSION, self.pane_ns, _describe_plans(self.plans)):
+            return
+        self._counts = {
+            (side, dimension): ValueCounts.from_state(saved, len(self.plans[side].weights))
+            for (side, dimension), saved in zip(self._counts, state["counts"], strict=True)
+        }
+        self._pending = []
+        self._groups, self._values = Vocabulary(map(str, state["groups"])), Vocabulary(map(str, state["values"]))
+        self._panes = [int(text.partition(" ")[0]) for text in self._groups.texts]
+        self.first_pane = None if state["first"] is None else int(state["first"])
+        self._first_held, self._complete_before = int(state["held"]), int(state["complete"])
+
+
+def _select_rows(
+    side: Side,
+    plan: SidePlan,
+    records: list[Record],
+    directions: list[str],
+    series: list[Sequence[str]],
+    start_panes: list[int | None],
+    logged_panes: list[int | None],
+) -> list[_Row]:
+    """Return the records that count for a side, one row for each series."""
+    kind, wanted = RECORD_TYPES[side.protocol], plan.directions
+    if side.is_own:
+        return [
+            (record, direction, names[0], pane)
+            for record, direction, names, pane in zip(records, directions, series, logged_panes, strict=True)
+            if pane is not None and direction in wanted and type(record) is kind
+        ]
+    return [
+        (record, direction, name, pane)
+        for record, direction, names, pane in zip(records, directions, series, start_panes, strict=True)
+        if pane is not None and direction in wanted and type(record) is kind
+        for name in names
+    ]
+
+
+def _name_group(pane: int, direction: str, series: str) -> str:
+    return f"{pane} {direction} {series}"
+
+
+def _make_plans(definition: Definition) -> dict[Side, SidePlan]:
+    weights: dict[Side, dict[Weight, None]] = {}
+    directions: dict[Side, set[str]] = {}
+    for feature in definition.features:
+        side = Side(feature.protocol, feature.measure.is_own)
+        weights.setdefault(side, {RECORDS: None})[weight_of(feature)] = None
+        directions.setdefault(side, set()).add(feature.direction)
+    return {side: SidePlan(tuple(weights[side]), dimensions_of(side.protocol), frozenset(directions[side])) for side in weights}
+
+
+def _describe_plans(plans: Mapping[Side, SidePlan]) -> list[Any]:
+    """Return what counts depend on, as values for JSON."""
+    return [
+        [
+            side.protocol,
+            side.is_own,
+            [[str(w.unit), w.attribute, w.is_true] for w in plan.weights],
+            sorted(map(str, plan.readers)),
+        ]
+        for side, plan in plans.items()
+    ]
