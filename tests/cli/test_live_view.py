@@ -31,7 +31,7 @@ def test_the_live_view_shows_each_series_its_band_and_the_alerts() -> None:
     view.observe([Verdict(series="new", observe_time=ALERT.window_start, status=VerdictStatus.WARMING_UP)], [])
     console.print(view.render())
     text = console.export_text()
-    for piece in ("10.0.0.[7]", "conn_in", "▁", ">>>", "warming up", "1 alerts", "ssh_in 19 686, above expected"):
+    for piece in ("10.0.0.[7]", "conn_in", "▁", ">>>", "warming up", "1 alerts", "ssh_in 19,686, above expected"):
         assert piece in text
 
 

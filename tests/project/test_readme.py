@@ -31,7 +31,7 @@ def test_the_python_of_the_readme_runs_and_reports_the_burst(campus_server, caps
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
-    assert "2026-01-05 09:10:00+00:00 conn_in 143 000, above expected" in printed
+    assert "2026-01-05 09:10:00+00:00 conn_in 143,000, above expected" in printed
 
 
 def test_every_page_of_the_documentation_can_be_reached_from_the_readme():

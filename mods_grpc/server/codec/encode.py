@@ -247,8 +247,8 @@ def _add_explanations(
             forecasts[top],
             lows[top],
             highs[top],
-            p_values[top],
             shares[top],
             directions[top],
             message.p_value,
+            model.minimum_values[top],
         )

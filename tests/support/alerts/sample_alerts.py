@@ -11,7 +11,7 @@ from mods_grpc.ids.alerts.notice import Notice, NoticeCode, NoticeState
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 
 START = datetime(2019, 5, 3, 10, 20, tzinfo=UTC)
-REASON = "ssh_in 19 686, above expected 4 310 (3 050-5 890), p = 2e-06; 81 % of the score"
+REASON = "ssh_in 19,686, above expected 4,310 (3,050-5,890), p = 2e-06; 81 % of the score"
 FEATURES = (
     FeatureVerdict(
         feature="conn_in", observed=51_234.0, expected=50_000.5, lower=41_000.0, upper=59_000.0, p_value=0.6, share=0.19
