@@ -12,6 +12,7 @@ from mods_grpc.client.results import FeatureVerdict, ServedModel
 from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
 
 PRODUCT = "mods-grpc"
+_MEANS = ("avg", "mean", "ratio", "duration", "pcr")  # in names of features that may be means
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:mods-grpc:alert")
 
 
@@ -227,15 +228,32 @@ def format_features(alert: Alert) -> str:
     cells = []
     for feature in alert.features:
         observed = "missing" if feature.observed is None else f"{feature.observed:.6g}"
-        band = f"{feature.lower:.6g} to {feature.upper:.6g}"
-        cells.append(f"{feature.feature} {observed}, expected {feature.expected:.6g} ({band}), {feature.share + 0.0:.0%}")
+        expected, lower, upper = feature.expected, feature.lower, feature.upper
+        if not can_be_negative(feature):
+            expected, lower, upper = clamp_forecast(feature)
+        share = f"{feature.share + 0.0:.0%}"
+        cells.append(f"{feature.feature} {observed}, expected {expected:.6g} ({lower:.6g} to {upper:.6g}), {share}")
     return "; ".join(cells)
+
+
+def can_be_negative(feature: FeatureVerdict, kind: str | None = None) -> bool:
+    """Return whether values of a feature may be below 0: those of a mean, and where the kind isn't known, of what may be one."""
+    if kind in {"count", "sum"}:
+        return False
+    if feature.observed is not None and feature.observed < 0:
+        return True
+    if kind == "mean" or any(word in feature.feature.lower() for word in _MEANS):
+        return True
+    return feature.observed is not None and not float(feature.observed).is_integer()
+
+
+def clamp_forecast(feature: FeatureVerdict) -> tuple[float, float, float]:
+    """Return the forecast of a feature that can't be negative: expected, lower and upper."""
+    return max(feature.expected, 0.0), max(feature.lower, 0.0), max(feature.upper, 0.0)
 
 
 def format_headline(alert: Alert) -> str:
     """Write the series and the reason on one line."""
-    if alert.phase is AlertPhase.END:
-        return f"{alert.series}: anomaly since {format_time(alert.episode_start)} is over, {alert.reason}"
     return f"{alert.series}: {alert.reason}"
 
 

@@ -1,0 +1,212 @@
+"""The evidence of an alert in words: who made it, and what they did."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mods_grpc.alarm_rules.reason import format_number
+from mods_grpc.ids.alerts.wording import format_percent, format_quantity, round_finite, shorten
+from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence
+
+ALMOST_ALL = 0.9  # share of the excess from which on one entity alone is named
+MAX_COVERING = 20  # entities that still count as few
+SPREAD_SHARE = 0.1  # no entity with so large a share: their number says more than their names
+MIN_MANY = 10  # so many entities are worth a mention by their number
+NOTABLE_BEFORE = 0.1  # a count before, relative to the one in the window, that is worth a mention
+
+_HOSTS = (Dimension.SOURCE, Dimension.DESTINATION)
+_SECONDARY = (
+    Dimension.PORT,
+    Dimension.SIGNATURE,
+    Dimension.NAME,
+    Dimension.PATH,
+    Dimension.DOMAIN,
+    Dimension.QUERY,
+    Dimension.SERVER_NAME,
+    Dimension.HOST,
+    Dimension.USER_AGENT,
+    Dimension.CLIENT,
+    Dimension.AUTH,
+    Dimension.SERVICE,
+    Dimension.RCODE,
+    Dimension.STATUS,
+    Dimension.CONN_STATE,
+    Dimension.QUERY_TYPE,
+    Dimension.METHOD,
+)
+"""Dimensions besides hosts, those that say most first."""
+
+_COUNTED_BY_NUMBER = {Dimension.PORT, Dimension.PATH, Dimension.QUERY, Dimension.DOMAIN, Dimension.SERVER_NAME, Dimension.HOST}
+_LABELS = {
+    Dimension.SOURCE: "",
+    Dimension.DESTINATION: "",
+    Dimension.PATH: "",
+    Dimension.SIGNATURE: "",
+    Dimension.NAME: "",
+}
+_PLURALS = {
+    Dimension.QUERY: "queries",
+    Dimension.STATUS: "statuses",
+    Dimension.AUTH: "results of log-ins",
+    Dimension.CONN_STATE: "connection states",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detail:
+    """How much a sentence says: entities of a dimension, further dimensions, and characters of a name."""
+
+    entities: int
+    dimensions: int
+    width: int
+
+
+DETAILS = (
+    Detail(entities=3, dimensions=3, width=60),
+    Detail(entities=3, dimensions=2, width=48),
+    Detail(entities=2, dimensions=2, width=40),
+    Detail(entities=2, dimensions=1, width=32),
+    Detail(entities=1, dimensions=1, width=32),
+    Detail(entities=1, dimensions=0, width=24),
+)
+"""From the most to the least."""
+
+
+def describe_evidence(evidence: Evidence, *, series: str = "", max_length: int = 160) -> str:
+    """Return who made an alert, such as "4 sources account for 96 of 103: 203.0.113.7 (61), 198.51.100.3 (20), ...".
+
+    Args:
+        evidence: Its evidence.
+        series: The series of the alert: where it is a host, that is not repeated.
+        max_length: Characters at most.
+
+    Returns:
+        One line; empty if nothing is known of who made it.
+    """
+    text = ""
+    for detail in DETAILS:
+        text = "; ".join(evidence_clauses(evidence, detail, series))
+        if len(text) <= max_length:
+            return text
+    return shorten(text, max_length)
+
+
+def evidence_clauses(evidence: Evidence, detail: Detail, series: str, feature: str = "") -> list[str]:
+    """Return the parts of the evidence text, the one that says most first.
+
+    Args:
+        evidence: The evidence.
+        detail: How much to say.
+        series: The series of the alert.
+        feature: The feature to write about; that with the largest share if it is empty or there is no evidence of it.
+    """
+    about = _find(evidence, feature)
+    if about is None:
+        return []
+    chosen = list(_choose(about, series))[: 1 + detail.dimensions]
+    clauses = [_lead(about, chosen[0], detail)] if chosen else []
+    clauses += [_follow(about, each, detail) for each in chosen[1:]]
+    error = max((each.max_error for each in chosen), default=0.0)
+    if error > 0:
+        clauses.append(f"counts may be up to {format_quantity(error, about.unit)} too low")
+    return clauses
+
+
+def leading_entity(evidence: Evidence, detail: Detail, series: str, feature: str = "") -> str:
+    """Return the entity that leads, such as "from 203.0.113.7"; empty if none is known. Arguments as of `evidence_clauses`."""
+    about = _find(evidence, feature)
+    first = None if about is None else next(_choose(about, series), None)
+    if first is None:
+        return ""
+    return _preposition(first.dimension) + _name(first.dimension, first.entities[0], detail.width)
+
+
+def _find(evidence: Evidence, feature: str) -> FeatureEvidence | None:
+    return next((each for each in evidence.features if each.feature == feature), evidence.leading)
+
+
+def _choose(feature: FeatureEvidence, series: str) -> Iterator[DimensionEvidence]:
+    """Yield the dimensions worth a mention, the far end of the traffic first."""
+    is_outbound = feature.column.startswith("out") or feature.feature.endswith("_out")
+    far, near = reversed(_HOSTS) if is_outbound else _HOSTS
+    leads = [each for each in (feature.dimension(far), *feature.dimensions) if each is not None and each.entities]
+    first = leads[0] if leads else None
+    if first is not None:
+        yield first
+    for dimension in (near, far, *_SECONDARY):
+        each = feature.dimension(dimension)
+        if each is None or each is first or not each.entities:
+            continue
+        if each.dominant is not None:
+            if each.dominant.value != series:
+                yield each
+        elif not feature.is_fall and each.distinct >= MIN_MANY and dimension in {*_HOSTS, *_COUNTED_BY_NUMBER}:
+            yield each
+
+
+def _lead(feature: FeatureEvidence, each: DimensionEvidence, detail: Detail) -> str:
+    """Return the entities of the dimension that says most."""
+    top = each.entities[0]
+    listed = _list(feature, each, detail)
+    if feature.is_fall:
+        return f"missing: {listed}"
+    if top.share >= ALMOST_ALL or (each.dominant and not 2 <= each.covering <= MAX_COVERING):
+        return _follow(feature, each, detail)
+    if 2 <= each.covering <= MAX_COVERING:
+        total = format_quantity(each.covered, feature.unit)
+        of = f" of {format_quantity(feature.total, feature.unit)}" if feature.total > each.covered else ""
+        is_among = sum(entity.count for entity in each.entities[: detail.entities]) <= each.covered
+        shown = min(each.covering, detail.entities)
+        names = _list(feature, each, detail, shown) if is_among else f"rose most: {listed}"
+        return f"{each.covering} {_plural(each.dimension)} account for {total}{of}: {names}"
+    if top.share < SPREAD_SHARE and each.distinct >= MIN_MANY:
+        return f"{_number(each)} {_plural(each.dimension)}, none above {format_percent(top.share)} of the rise"
+    return f"{_plural(each.dimension)}: {listed}" if each.distinct > 1 else _follow(feature, each, detail)
+
+
+def _follow(feature: FeatureEvidence, each: DimensionEvidence, detail: Detail) -> str:
+    """Return the entity of a dimension that stands for the change, or the number of its entities."""
+    top = each.entities[0]
+    if each.dominant is None and each.distinct > 1:
+        preposition = "to " if each.dimension is Dimension.DESTINATION else "from " if each.dimension is Dimension.SOURCE else ""
+        return f"{preposition}{_number(each)} {_plural(each.dimension)}"
+    mostly = "" if top.share >= ALMOST_ALL else "mostly "
+    return f"{mostly}{_preposition(each.dimension)}{_name(each.dimension, top, detail.width)} ({_count(feature, top)})"
+
+
+def _list(feature: FeatureEvidence, each: DimensionEvidence, detail: Detail, limit: int = 0) -> str:
+    entities = each.entities[: limit or detail.entities]
+    names = ", ".join(
+        f"{_name(each.dimension, entity, detail.width)} ({_count(feature, entity, is_listed=True)})" for entity in entities
+    )
+    return names + (", ..." if max(each.distinct, each.covering, len(each.entities)) > len(entities) else "")
+
+
+def _count(feature: FeatureEvidence, entity: Entity, *, is_listed: bool = False) -> str:
+    count = format_quantity(entity.count, feature.unit)
+    if feature.is_fall:
+        return f"{count} of usually {format_quantity(entity.before, feature.unit)}"
+    of = "" if is_listed or feature.total <= entity.count else f" of {format_quantity(feature.total, feature.unit)}"
+    if round_finite(entity.before) >= max(1.0, NOTABLE_BEFORE * entity.count):
+        return f"{count}{of}, usually {format_quantity(entity.before, feature.unit)}"
+    return f"{count}{of}"
+
+
+def _name(dimension: Dimension, entity: Entity, width: int) -> str:
+    value = shorten(entity.value, width)
+    return f"{value} log-ins" if dimension is Dimension.AUTH else _LABELS.get(dimension, f"{_words(dimension)} ") + value
+
+
+def _preposition(dimension: Dimension) -> str:
+    return {Dimension.SOURCE: "from ", Dimension.DESTINATION: "to "}.get(dimension, "")
+
+
+def _plural(dimension: Dimension) -> str:
+    return _PLURALS.get(dimension, f"{_words(dimension)}s")
+
+
+def _words(dimension: Dimension) -> str:
+    return str(dimension).replace("_", " ")
+
+
+def _number(each: DimensionEvidence) -> str:
+    return f"{'more than ' if each.is_capped else ''}{format_number(float(each.distinct))}"
