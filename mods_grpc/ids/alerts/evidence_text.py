@@ -11,6 +11,7 @@ ALMOST_ALL = 0.9  # share of the excess from which on one entity alone is named
 MAX_COVERING = 20  # entities that still count as few
 SPREAD_SHARE = 0.1  # no entity with so large a share: their number says more than their names
 MIN_MANY = 10  # so many entities are worth a mention by their number
+USUAL_SHARE = 0.5  # a value that had so much of all before is not what is new
 NOTABLE_BEFORE = 0.1  # a count before, relative to the one in the window, that is worth a mention
 
 _HOSTS = (Dimension.SOURCE, Dimension.DESTINATION)
@@ -26,14 +27,16 @@ _SECONDARY = (
     Dimension.USER_AGENT,
     Dimension.CLIENT,
     Dimension.AUTH,
-    Dimension.SERVICE,
+    Dimension.QUERY_TYPE,
     Dimension.RCODE,
     Dimension.STATUS,
     Dimension.CONN_STATE,
-    Dimension.QUERY_TYPE,
+    Dimension.SERVICE,
     Dimension.METHOD,
 )
 """Dimensions besides hosts, those that say most first."""
+
+_PLAIN = _SECONDARY[_SECONDARY.index(Dimension.QUERY_TYPE) :]  # say nothing where their value is the usual one
 
 _COUNTED_BY_NUMBER = {Dimension.PORT, Dimension.PATH, Dimension.QUERY, Dimension.DOMAIN, Dimension.SERVER_NAME, Dimension.HOST}
 _LABELS = {
@@ -125,22 +128,31 @@ def _find(evidence: Evidence, feature: str) -> FeatureEvidence | None:
 
 
 def _choose(feature: FeatureEvidence, series: str) -> Iterator[DimensionEvidence]:
-    """Yield the dimensions worth a mention, the far end of the traffic first."""
+    """Yield the dimensions worth a mention: the far end of the traffic first, unless that is as usual and another is not."""
     is_outbound = feature.column.startswith("out") or feature.feature.endswith("_out")
     far, near = reversed(_HOSTS) if is_outbound else _HOSTS
-    leads = [each for each in (feature.dimension(far), *feature.dimensions) if each is not None and each.entities]
-    first = leads[0] if leads else None
+    present = [each for each in map(feature.dimension, (far, near, *_SECONDARY)) if each is not None and each.entities]
+    notable = [each for each in present if _is_notable(feature, each, series)]
+    notable.sort(key=lambda each: _is_usual(feature, each))
+    first = next((each for each in present if each.dimension is far), None)
+    if first is None or (_is_usual(feature, first) and notable and notable[0].dominant is not None):
+        first = next(iter(notable or present), None)
     if first is not None:
         yield first
-    for dimension in (near, far, *_SECONDARY):
-        each = feature.dimension(dimension)
-        if each is None or each is first or not each.entities:
-            continue
-        if each.dominant is not None:
-            if each.dominant.value != series:
-                yield each
-        elif not feature.is_fall and each.distinct >= MIN_MANY and dimension in {*_HOSTS, *_COUNTED_BY_NUMBER}:
-            yield each
+        yield from (each for each in notable if each is not first)
+
+
+def _is_notable(feature: FeatureEvidence, each: DimensionEvidence, series: str) -> bool:
+    """Return whether a dimension tells a reader more than the feature and the series do."""
+    if each.dominant is not None:
+        return each.dominant.value != series and not (each.dimension in _PLAIN and _is_usual(feature, each))
+    return not feature.is_fall and each.distinct >= MIN_MANY and each.dimension in {*_HOSTS, *_COUNTED_BY_NUMBER}
+
+
+def _is_usual(feature: FeatureEvidence, each: DimensionEvidence) -> bool:
+    """Return whether the value that stands for the change also had most before, such as the only resolver of a network."""
+    top = each.dominant
+    return top is not None and not feature.is_fall and feature.before > 0 and top.before >= USUAL_SHARE * feature.before
 
 
 def _lead(feature: FeatureEvidence, each: DimensionEvidence, detail: Detail) -> str:

@@ -113,7 +113,9 @@ class _Sentence:
         others = [each for each in others if each is leading or _share(each) >= MIN_ALSO_SHARE]
         if len(others) < 2 or any(map(self._is_outside, others)):
             return ""
-        named = ", ".join(f"{self._name(each)} {self._format(each)} ({format_percent(_share(each))})" for each in others)
+        named = ", ".join(
+            f"{self._name(each)} {self._format(each)} ({format_percent(_share(each))})".replace(") (", ", ") for each in others
+        )
         return f"pattern of several features in {self._when()}: {named}"
 
     def _several(self, leading: FeatureVerdict, named: str) -> str:

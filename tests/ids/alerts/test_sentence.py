@@ -185,6 +185,25 @@ def test_the_error_of_counts_is_stated():
     assert "too low" not in describe_evidence(evidence(FOUR_SOURCES))
 
 
+def test_what_is_new_goes_before_what_had_most_already():
+    who = evidence(
+        dimension(Dimension.SOURCE, ("10.0.0.23", 4210, 12, 1.0)),
+        dimension(Dimension.DESTINATION, ("10.0.0.2", 4210, 12, 1.0)),
+        dimension(Dimension.QUERY, ("a.t.evil.example", 1, 0, 0.0002), distinct=1024, is_capped=True, max_error=12.0),
+        dimension(Dimension.DOMAIN, ("evil.example", 4198, 0, 0.998), distinct=4),
+        dimension(Dimension.RCODE, ("NOERROR", 4200, 12, 0.998), distinct=2),
+        dimension(Dimension.QUERY_TYPE, ("TXT", 4100, 0, 0.97), distinct=3),
+        feature="dns_out",
+        column="out_count_uid",
+        total=4210.0,
+        before=12.0,
+    )
+    assert describe_evidence(who, series="10.0.0.23") == (
+        "domain evil.example (4,198 of 4,210); more than 1,024 queries; query type TXT (4,100 of 4,210); to 10.0.0.2 (4,210); "
+        "counts may be up to 12 too low"
+    )
+
+
 def test_log_ins_and_names_read_as_words():
     who = evidence(
         dimension(Dimension.SOURCE, ("203.0.113.7", 40, 0, 0.95), distinct=2),
@@ -231,6 +250,11 @@ def test_recent_values_that_do_not_end_with_this_window_are_not_used():
 def test_of_a_pattern_it_names_the_features():
     alert = replace(PLAIN, features=(replace(INSIDE, share=0.4), replace(INSIDE, feature="conn_in", observed=60.0, share=0.3)))
     assert describe_alert(alert) == (f"pattern of several features in {WINDOW}: http_in 103 (40 %), conn_in 60 (30 %); {P}")
+
+
+def test_bytes_in_a_pattern_have_one_bracket():
+    parts = [replace(INSIDE, feature=f"bytes_{name}", observed=1e6, upper=1e7, share=0.45) for name in ("in", "out")]
+    assert "bytes_in 1,000,000 (1 MB, 45 %), bytes_out" in describe_alert(replace(PLAIN, features=tuple(parts)))
 
 
 def test_a_series_above_its_usual_peak_is_compared_with_that():
