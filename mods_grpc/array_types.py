@@ -12,6 +12,8 @@ Integers = NDArray[np.int64]
 Indices = NDArray[np.intp]
 """Positions along an axis of an array."""
 Bools = NDArray[np.bool_]
+Texts = NDArray[np.object_]
+"""Texts, or None."""
 Hashes = NDArray[np.uint64]
 """Hashes of values, by `mods_grpc.features.hashing`."""
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.array_types import Bools, Floats, Indices, Integers
+from mods_grpc.array_types import Bools, Floats, Indices, Integers, Texts
 
 GROUP_SHIFT = 32  # a key is the group's number in the upper bits, the value's in the lower
 VALUE_MASK = (1 << GROUP_SHIFT) - 1
@@ -22,8 +22,6 @@ OPEN_GROUP_ENTRIES = 4_096
 
 UID_RANKS = 5
 """Of so many values of a group the uids stay when it is complete."""
-
-Texts = NDArray[np.object_]
 
 
 class Dropped(NamedTuple):
