@@ -228,13 +228,14 @@ class EntityCounts:
                 continue
             for part in of_dimension.of_group(group):
                 numbers: Floats = part.weights[:, column]
-                columns = (part.values.tolist(), numbers.tolist(), part.first_uids.tolist(), part.last_uids.tolist())
-                for value, count, first, last in zip(*columns, strict=True):
+                for value, count in zip(part.values.tolist(), numbers.tolist(), strict=True):
                     if count:
-                        text = texts[value]
-                        counts[text] = counts.get(text, 0.0) + count
-                        if first is not None:
-                            uids.setdefault(text, []).extend(dict.fromkeys((first, last)))
+                        counts[texts[value]] = counts.get(texts[value], 0.0) + count
+                with_uids = part.values[part.uid_rows].tolist()
+                ends = (part.first_uids[:, column].tolist(), part.last_uids[:, column].tolist())
+                for value, first, last in zip(with_uids, *ends, strict=True):
+                    if first is not None:
+                        uids.setdefault(texts[value], []).extend(dict.fromkeys((first, last)))
             if (lost := of_dimension.dropped.get(group)) is not None:
                 max_error += float(lost.floor[column])
                 dropped += float(lost.total[column])

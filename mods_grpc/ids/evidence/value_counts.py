@@ -37,23 +37,43 @@ class Dropped(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """n entries: keys `(n,)`, in order, each once; weights `(n, weights)`; uids of the first and the last record of each."""
+    """n entries, m of which have uids.
+
+    Attributes:
+        keys: `(n,)`, in order, each once.
+        weights: `(n, weights)`.
+        uid_rows: The entries with uids, `(m,)`, in order.
+        first_uids, last_uids: Of the first and the last record that has the weight, `(m, weights)`; None for none.
+    """
 
     keys: Integers
     weights: Floats
+    uid_rows: Indices
     first_uids: Texts
     last_uids: Texts
 
-    def take(self, rows: Bools | Indices | slice) -> "_Chunk":
-        """Return some of the entries."""
-        return _Chunk(self.keys[rows], self.weights[rows], self.first_uids[rows], self.last_uids[rows])
+    def take(self, rows: Indices) -> "_Chunk":
+        """Return some of the entries, in the order of their positions."""
+        with_uids = np.searchsorted(self.uid_rows, rows)
+        with_uids[with_uids == len(self.uid_rows)] = 0
+        has_uids = self.uid_rows[with_uids] == rows if len(self.uid_rows) else np.zeros(len(rows), dtype=np.bool_)
+        chosen = with_uids[has_uids]
+        return _Chunk(
+            self.keys[rows], self.weights[rows], np.flatnonzero(has_uids), self.first_uids[chosen], self.last_uids[chosen]
+        )
+
+    def keep_uids(self, rows: Indices) -> "_Chunk":
+        """Return all entries, and the uids of some of those that have them, in order of their positions."""
+        chosen = np.isin(self.uid_rows, rows)
+        return self._replace(uid_rows=self.uid_rows[chosen], first_uids=self.first_uids[chosen], last_uids=self.last_uids[chosen])
 
 
 class GroupValues(NamedTuple):
-    """The values of one group: n numbers of values, their weights `(n, weights)`, and uids."""
+    """The values of one group: n numbers of values, their weights `(n, weights)`, and uids as those of a chunk."""
 
     values: Integers
     weights: Floats
+    uid_rows: Indices
     first_uids: Texts
     last_uids: Texts
 
@@ -84,7 +104,8 @@ class ValueCounts:
 
     def add(self, keys: Integers, weights: Floats, uids: Texts) -> None:
         """Count n records: keys `(n,)`, weights `(n, weights)` and uids `(n,)`, None where a record has none."""
-        self._open.append(_reduce(keys, weights, uids, uids))
+        of_weights = _only(np.broadcast_to(uids[:, None], weights.shape), weights > 0)
+        self._open.append(_reduce(keys, weights, of_weights, of_weights))
         if len(self._open) >= MERGE_CHUNKS:
             self._open = [self._cut(self._merge_open(), OPEN_GROUP_ENTRIES)]
 
@@ -94,7 +115,7 @@ class ValueCounts:
             return chunks[0]
         keys, weights = np.concatenate([c.keys for c in chunks]), np.concatenate([c.weights for c in chunks])
         first_uids, last_uids = np.concatenate([c.first_uids for c in chunks]), np.concatenate([c.last_uids for c in chunks])
-        return _reduce(keys, weights, first_uids, last_uids)
+        return _reduce(keys, weights, first_uids, last_uids)  # all entries have uids while they are open
 
     def complete(self, is_complete: Bools, max_group_entries: int | None) -> None:
         """Make groups small of which no record comes any more.
@@ -110,14 +131,12 @@ class ValueCounts:
         if not of_complete.any():
             self._open = [chunk]
             return
-        rest = chunk.take(~of_complete)
+        rest = chunk.take(np.flatnonzero(~of_complete))
         self._open = [rest] if len(rest.keys) else []
-        done = chunk.take(of_complete)
+        done = chunk.take(np.flatnonzero(of_complete))
         if max_group_entries is not None:
             done = self._cut(done, max_group_entries)
-            others = _ranks(done.keys >> GROUP_SHIFT, done.weights) >= UID_RANKS
-            done.first_uids[others] = None
-            done.last_uids[others] = None
+            done = done.keep_uids(np.flatnonzero(_ranks(done.keys >> GROUP_SHIFT, done.weights) < UID_RANKS))
         self._complete.append(done)
 
     def cut(self, max_group_entries: int) -> None:
@@ -131,7 +150,7 @@ class ValueCounts:
             return chunk
         stays = _ranks(groups, chunk.weights) < max_group_entries
         self._note_dropped(groups[~stays], chunk.weights[~stays])
-        return chunk.take(stays)
+        return chunk.take(np.flatnonzero(stays))
 
     def _note_dropped(self, groups: Integers, weights: Floats) -> None:
         starts = np.flatnonzero(np.diff(groups, prepend=-1))
@@ -146,7 +165,7 @@ class ValueCounts:
         for chunk in self._chunks:
             start, end = np.searchsorted(chunk.keys, [group << GROUP_SHIFT, (group + 1) << GROUP_SHIFT]).tolist()
             if start < end:
-                part = chunk.take(slice(start, end))
+                part = chunk.take(np.arange(start, end))
                 parts.append(part._replace(keys=part.keys & VALUE_MASK))
         return [GroupValues(*part) for part in parts]
 
@@ -166,7 +185,10 @@ class ValueCounts:
 
         def change(chunk: _Chunk) -> _Chunk:
             keys = (groups[chunk.keys >> GROUP_SHIFT] << GROUP_SHIFT) | values[chunk.keys & VALUE_MASK]
-            return chunk._replace(keys=keys).take(np.argsort(keys))
+            order = np.argsort(keys)
+            rows = np.argsort(order)[chunk.uid_rows]  # the new positions of the entries with uids
+            by_row = np.argsort(rows)
+            return _Chunk(keys[order], chunk.weights[order], rows[by_row], chunk.first_uids[by_row], chunk.last_uids[by_row])
 
         self._open, self._complete = [change(chunk) for chunk in self._open], [change(chunk) for chunk in self._complete]
         self._texts.clear()
@@ -197,8 +219,7 @@ class ValueCounts:
 
 
 def _to_text(chunk: _Chunk) -> str:
-    rows = np.flatnonzero([uid is not None for uid in chunk.first_uids.tolist()])
-    uids = [rows.tolist(), chunk.first_uids[rows].tolist(), chunk.last_uids[rows].tolist()]
+    uids = [chunk.uid_rows.tolist(), chunk.first_uids.tolist(), chunk.last_uids.tolist()]
     return json.dumps([_encode(chunk.keys), _encode(chunk.weights), *uids], separators=(",", ":"))
 
 
@@ -206,9 +227,9 @@ def _from_text(text: str, weights: int) -> _Chunk:
     keys_text, weights_text, rows, first, last = json.loads(text)
     keys = np.frombuffer(base64.b64decode(keys_text), dtype="<i8").astype(np.int64)
     values = np.frombuffer(base64.b64decode(weights_text), dtype="<f8").reshape(len(keys), weights).astype(np.float64)
-    first_uids, last_uids = np.full(len(keys), None, dtype=object), np.full(len(keys), None, dtype=object)
-    first_uids[rows], last_uids[rows] = first, last
-    return _Chunk(keys, values, first_uids, last_uids)
+    shape = (len(rows), weights)
+    first_uids, last_uids = np.array(first, dtype=object).reshape(shape), np.array(last, dtype=object).reshape(shape)
+    return _Chunk(keys, values, np.array(rows, dtype=np.intp), first_uids, last_uids)
 
 
 def _largest_group(groups: Integers) -> int:
@@ -217,15 +238,28 @@ def _largest_group(groups: Integers) -> int:
 
 
 def _reduce(keys: Integers, weights: Floats, first_uids: Texts, last_uids: Texts) -> _Chunk:
-    """Sum entries with the same key; of the uids the first and the last stay."""
+    """Sum entries with the same key; of the uids, `(n, weights)`, the first and the last of each weight stay."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     if not len(starts):
-        return _Chunk(keys, weights, first_uids, last_uids)
-    ends = np.append(starts[1:], len(keys)) - 1
-    sums = np.add.reduceat(weights[order], starts, axis=0)
-    return _Chunk(ordered[starts], sums, first_uids[order[starts]], last_uids[order[ends]])
+        return _Chunk(keys, weights, np.empty(0, dtype=np.intp), first_uids, last_uids)
+    of_order = weights[order]
+    positions = np.arange(len(order))[:, None]
+    firsts = np.minimum.reduceat(np.where(of_order > 0, positions, len(order) - 1), starts)
+    lasts = np.maximum.reduceat(np.where(of_order > 0, positions, 0), starts)
+    columns = np.arange(weights.shape[1])
+    sums = np.add.reduceat(of_order, starts, axis=0)
+    has_weight = sums > 0
+    first = _only(first_uids[order[firsts], columns], has_weight)
+    last = _only(last_uids[order[lasts], columns], has_weight)
+    return _Chunk(ordered[starts], sums, np.arange(len(starts)), first, last)
+
+
+def _only(texts: Texts, stays: Bools) -> Texts:
+    selected: Texts = texts.copy()
+    selected[~stays] = None
+    return selected
 
 
 def _ranks(groups: Integers, weights: Floats) -> Indices:

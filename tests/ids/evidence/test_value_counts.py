@@ -87,7 +87,16 @@ def test_the_first_and_the_last_uid_of_a_value_stay_when_it_leads():
     add(counts, [(0, 1, 0)], first=3)
     complete(counts, 9)
     (part,) = counts.of_group(0)
-    assert list(zip(part.values.tolist(), part.first_uids, part.last_uids, strict=True)) == [(1, "C0", "C3"), (2, "C1", "C1")]
+    assert part.values[part.uid_rows].tolist() == [1, 2]
+    assert (part.first_uids[:, 0].tolist(), part.last_uids[:, 0].tolist()) == (["C0", "C1"], ["C3", "C1"])
+
+
+def test_uids_are_of_records_that_have_the_weight():
+    counts = ValueCounts(2)
+    add(counts, [(0, 1, 0), (0, 1, 5), (0, 1, 7), (0, 1, 0), (0, 2, 0)])
+    (part,) = counts.of_group(0)
+    assert part.first_uids.tolist() == [["C0", "C1"], ["C4", None]]
+    assert part.last_uids.tolist() == [["C3", "C2"], ["C4", None]]
 
 
 @given(records, st.integers(1, 6))

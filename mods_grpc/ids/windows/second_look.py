@@ -1,0 +1,64 @@
+"""A second look into the logs of an alert: its evidence from every record, where counts that were kept may have been cut."""
+
+from collections.abc import Sequence
+from math import gcd
+from pathlib import Path
+
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.errors import DataError
+from mods_grpc.features import Aggregator, AggregatorOptions, Definition, GroupBy
+from mods_grpc.ids.alerts.alert import Alert
+from mods_grpc.ids.evidence.counts import EntityCounts
+from mods_grpc.ids.evidence.evidence import Evidence
+from mods_grpc.ids.evidence.explanation import Explainer, UnusualFeature
+from mods_grpc.ids.sources.reader import LogReader
+
+
+def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str], group_by: GroupBy) -> Evidence:
+    """Return the evidence of an alert as all records of the logs give it.
+
+    Args:
+        alert: The alert; its evidence says which features to look at, and with which time to compare.
+        paths: Log files, or folders of them, that hold the window and the time before.
+        local_networks: Local networks in CIDR form, as the watch was told.
+        group_by: What a series stands for, as the watch was told.
+
+    Raises:
+        DataError: The alert has no evidence, or the logs hold no record of its window.
+    """
+    if alert.evidence is None or not alert.evidence.features:
+        raise DataError("the alert has no evidence, as one of windows that were aggregated before: nothing says what to look for")
+    start, end = round(alert.window_start.timestamp()), round(alert.window_end.timestamp())
+    before = alert.evidence.before_start
+    begin = start if before is None else min(start, round(before.timestamp()))
+    before_end = start if alert.evidence.before_end is None else round(alert.evidence.before_end.timestamp())
+    unusual = [
+        UnusualFeature(
+            name=feature.feature, key=f"{feature.protocol}|{feature.column}", share=1 / (place + 1), is_fall=feature.is_fall
+        )
+        for place, feature in enumerate(alert.evidence.features)
+    ]
+    definition = Definition.of([feature.key for feature in unusual])
+    options = AggregatorOptions(
+        window_seconds=end - start,
+        slide_seconds=gcd(end - start, start, begin, before_end),
+        group_by=group_by,
+        local_networks=tuple(local_networks),
+        begin_ns=begin * NANOS_PER_SECOND,
+    )
+    counts = EntityCounts(definition, options.pane_ns, max_entries=None, by_host=group_by is GroupBy.HOST)
+    _count(paths, Aggregator(definition, options), counts, end * NANOS_PER_SECOND)
+    explainer = Explainer(counts, (end - start) * NANOS_PER_SECOND)
+    evidence = explainer.explain(alert.series, start * NANOS_PER_SECOND, before_end * NANOS_PER_SECOND, unusual)
+    if evidence is None:
+        raise DataError("the logs hold no record of the alert's window, nor of the time before")
+    return evidence
+
+
+def _count(paths: Sequence[Path], aggregator: Aggregator, counts: EntityCounts, end_ns: int) -> None:
+    aggregator.observe = counts.observe
+    with LogReader(paths, protocols=aggregator.definition.protocols) as reader:
+        for record in reader.poll():
+            if record.ts < end_ns:
+                aggregator.add(record)
+    counts.count_pending()
