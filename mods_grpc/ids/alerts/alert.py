@@ -12,6 +12,9 @@ from mods_grpc.client.results import FeatureVerdict, ServedModel
 from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
 
 PRODUCT = "mods-grpc"
+MAX_MEMBERS = 100
+"""Series that a rolled-up alert names."""
+
 _MEANS = ("avg", "mean", "ratio", "duration", "pcr")  # in names of features that may be means
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:mods-grpc:alert")
 
@@ -97,7 +100,8 @@ class Alert:
         anomalous_windows: Number of anomalous windows of the episode so far.
         recent: Values of the leading feature in the last windows, the oldest first and this one last; empty if not known.
         evidence: Which entities made it; None where no logs were read.
-        members: The series in which its cause was seen, if it was seen in several.
+        members: The series in which its cause was seen, if it was seen in several; the strongest first, at most `MAX_MEMBERS`.
+        member_count: The number of all of them; 0 if it was seen in one.
         rank: Its place among the alerts of the last day; None if that is not known.
     """
 
@@ -124,6 +128,7 @@ class Alert:
     recent: tuple[float, ...] = ()
     evidence: Evidence | None = None
     members: tuple[Member, ...] = ()
+    member_count: int = 0
     rank: Rank | None = None
 
     @property
@@ -219,6 +224,7 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
             {"series": each.series, "p_value": finite_or_none(each.p_value), "observed": finite_or_none(each.observed)}
             for each in alert.members
         ],
+        "member_count": alert.member_count,
         "model": None if model is None else {"name": model.name, "version": model.version, "digest": model.digest},
     }
 

@@ -5,6 +5,7 @@ lost its open episodes and would start new ones.
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,6 +93,11 @@ class Episodes:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def open_series(self) -> Collection[str]:
+        """The series with an open episode."""
+        return self._open.keys()
 
     def update(self, verdict: Verdict) -> list[Alert]:
         """Add a verdict, in order of time per series, and return the alerts that it raises."""

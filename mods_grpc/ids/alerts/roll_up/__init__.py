@@ -1,0 +1,1 @@
+"""Rolls up the alerts of one cause in many series."""
