@@ -349,6 +349,12 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--updates", action="store_true", help="report again when an episode becomes ten times less likely")
     group.add_argument("--ends", action="store_true", help="report the end of each episode")
+    group.add_argument(
+        "--no-roll-up",
+        dest="roll_up",
+        action="store_false",
+        help="raise an alert of each series, also where several have one cause",
+    )
     group.add_argument("--suppress", type=parse_path, metavar="FILE", help="TOML file of maintenance windows and muted series")
     group.add_argument(
         "--minimum-severity", type=_parse_severity, metavar="NAME", help="least severity to report: low, medium, high or critical"

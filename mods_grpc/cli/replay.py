@@ -234,7 +234,7 @@ def _report(
     """Print what was read, what came of it and what to doubt; return the exit status."""
     if recording.account is None:
         judged = counters.by_status.get(VerdictStatus.SCORED, 0)
-        account = Account(windows=counters.windows, judged=judged, suppressed=counters.suppressed)
+        account = Account(windows=counters.windows, judged=judged, suppressed=counters.suppressed, rolled_up=counters.rolled_up)
     else:
         account = recording.account(counters)
         sys.stderr.write(format_account(account))
@@ -269,6 +269,8 @@ def _print_summary(counters: WatchCounters, account: Account, doubts: list[Doubt
         f"{count_noun(counters.windows, 'window')}, {account.judged or 0:,} judged, {counters.anomalous:,} anomalous, "
         f"{count_noun(counters.alerts, 'alert')}" + (f", {further}\n" if further else "\n")
     )
+    if account.rolled_up:
+        sys.stderr.write(f"{count_noun(account.rolled_up, 'alert')} joined another with the same cause\n")
     if account.suppressed:
         sys.stderr.write(f"{count_noun(account.suppressed, 'anomalous window')} raised no alert: suppressed\n")
     for numbers, what in (

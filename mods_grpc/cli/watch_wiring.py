@@ -20,9 +20,10 @@ from mods_grpc.features.key_memory import LEARNING_SECONDS
 from mods_grpc.features.presets import PRESETS
 from mods_grpc.features.records import Dns
 from mods_grpc.ids.alerts.alert import Alert, Severity, format_headline
-from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
+from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes, holdoff
 from mods_grpc.ids.alerts.formats.registry import Format
 from mods_grpc.ids.alerts.notice import Notice, format_notice_headline
+from mods_grpc.ids.alerts.roll_up.roll_up import RollUp, RollUpOptions
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_headline
 from mods_grpc.ids.alerts.series_patterns import find_useless
 from mods_grpc.ids.alerts.sinks.destination import open_sinks
@@ -304,12 +305,19 @@ def make_pipeline(
         Episodes(options),
         sink,
         blindness,
+        roll_up=_make_roll_up(arguments, model),
         rules=rules,
         evidence=evidence,
         observe=None if view is None else view.observe,
         show_notices=None if view is None else view.show_notices,
         log_notices=not arguments.dry_run,
     )
+
+
+def _make_roll_up(arguments: argparse.Namespace, model: ModelInfo) -> RollUp | None:
+    if not arguments.roll_up:
+        return None
+    return RollUp(RollUpOptions(holdoff=holdoff(model.window_seconds, model.slide_seconds), ends=arguments.ends))
 
 
 def make_account_log(

@@ -109,6 +109,7 @@ class Account:
         windows: Windows computed, of all series.
         judged: How many of them the model judged; None where no model judges.
         suppressed: Anomalous windows that raised no alert because the suppression mutes it.
+        rolled_up: Alerts that were not raised because they joined another with the same cause.
     """
 
     files_read: int = 0
@@ -151,6 +152,7 @@ class Account:
     windows: int = 0
     judged: int | None = None
     suppressed: int = 0
+    rolled_up: int = 0
 
     @property
     def records(self) -> int:
@@ -228,13 +230,15 @@ class Account:
             "oldest": format_nanos(self.oldest_ns) if self.oldest_ns else None,
             "newest": format_nanos(self.newest_ns) if self.newest_ns else None,
             "windows": self.windows,
-            **({} if self.judged is None else {"judged": self.judged, "suppressed": self.suppressed}),
+            **(
+                {} if self.judged is None else {"judged": self.judged, "suppressed": self.suppressed, "rolled_up": self.rolled_up}
+            ),
         }
 
 
 _NUMBERS = (
     *("lines", "ignored", "added", "late", "before_begin"),
-    *("over_series_limit", "partly_over_limit", "unwanted", "suppressed"),
+    *("over_series_limit", "partly_over_limit", "unwanted", "suppressed", "rolled_up"),
     *("rules_only", "rules_late", "rules_over_limit", "rules_joined"),
 )
 _NUMBERS_BY_NAME = (
@@ -259,6 +263,7 @@ def make_account(
     windows: int,
     judged: int | None = None,
     suppressed: int = 0,
+    rolled_up: int = 0,
 ) -> Account:
     """Make the account of a reader and an aggregator; it does not change when they read on."""
     return Account(
@@ -292,6 +297,7 @@ def make_account(
         windows=windows,
         judged=judged,
         suppressed=suppressed,
+        rolled_up=rolled_up,
     )
 
 

@@ -58,6 +58,7 @@ def take_account(
         windows=judged.windows,
         judged=judged.by_status.get(VerdictStatus.SCORED, 0),
         suppressed=judged.suppressed,
+        rolled_up=judged.rolled_up,
     )
     if rules is None:
         return account
@@ -198,6 +199,7 @@ def account_fields(account: Account, now_ns: int) -> dict[str, str | int]:
         "rules_joined": account.rules_joined,
         **_name_rules(account.rule_alerts),
         "suppressed": account.suppressed,
+        "rolled_up": account.rolled_up,
         **_name_rules(account.rules_suppressed, "_suppressed"),
         **_name_rules(account.rules_learning, "_learning"),
         **_name_rules(account.rules_exposed, "_exposed"),

@@ -14,6 +14,7 @@ from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
 from mods_grpc.ids.alerts.episodes import Episodes
 from mods_grpc.ids.alerts.notice import Notice, NoticeState, notice_from_json, notice_to_json
+from mods_grpc.ids.alerts.roll_up.roll_up import RollUp
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.health.blindness import Blindness
@@ -34,13 +35,15 @@ MAX_REJECTION_REASONS = 100  # that are logged
 class WatchCounters:
     """Numbers so far: windows by status, anomalous windows, and alerts by phase of the episode and by severity.
 
-    `suppressed` are anomalous windows that raised no alert because the suppression mutes it. `first_judged_ns` and
+    `suppressed` are anomalous windows that raised no alert because the suppression mutes it, and `rolled_up` alerts that were not
+    raised because they joined another; they are in none of the other numbers of alerts. `first_judged_ns` and
     `last_judged_ns` are the starts of the first and the last window that was judged, nanoseconds since 1970; 0 if there is none.
     """
 
     by_status: dict[str, int] = field(default_factory=dict)
     anomalous: int = 0
     suppressed: int = 0
+    rolled_up: int = 0
     by_phase: dict[AlertPhase, int] = field(default_factory=lambda: dict.fromkeys(AlertPhase, 0))
     by_severity: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
     first_judged_ns: int = 0
@@ -71,6 +74,7 @@ class WatchPipeline:
         episodes: Turns verdicts into alerts.
         sink: Receives the alerts and notices.
         blindness: Raises notices that monitoring is impaired.
+        roll_up: Makes one alert of those with one cause; None to raise each.
         rules: Raises the alerts of fixed rules; None for no rules.
         evidence: Says which entities made a window; None where there are no records.
         observe: Called with the verdicts and alerts of each batch, and with each alert of a rule, for a live view.
@@ -89,6 +93,7 @@ class WatchPipeline:
         sink: Sink,
         blindness: Blindness,
         *,
+        roll_up: RollUp | None = None,
         rules: RuleEngine | None = None,
         evidence: WindowEvidence | None = None,
         observe: Callable[[Sequence[Verdict], Sequence[Alert | RuleAlert]], None] | None = None,
@@ -101,6 +106,7 @@ class WatchPipeline:
         self._episodes = episodes
         self._sink = sink
         self._blindness = blindness
+        self._roll_up = roll_up
         self.rules = rules
         self._evidence = evidence
         self._observe = observe
@@ -165,7 +171,8 @@ class WatchPipeline:
             verdicts = self._scorer.score(self._pending[0])
             self.is_connected = True
             self._blindness.observe(self._pending[0], verdicts)
-            alerts = [self._explain(alert, verdict) for verdict in verdicts for alert in self._episodes.update(verdict)]
+            explained = [self._explain(alert, verdict) for verdict in verdicts for alert in self._episodes.update(verdict)]
+            alerts = self._join_alike(verdicts, explained)
             for alert in alerts:
                 self._sink.write(alert)
             self._count(self._pending[0].start_ns, verdicts, alerts)
@@ -180,6 +187,33 @@ class WatchPipeline:
         if self._evidence is None or alert.phase is AlertPhase.END:
             return alert
         return replace(alert, evidence=self._evidence.explain(verdict, alert.episode_start))
+
+    def finish(self) -> None:
+        """Name the series that joined an alert and that it did not name yet, because no more windows come.
+
+        Raises:
+            OSError: The sink gave up.
+        """
+        alerts = [] if self._roll_up is None else self._roll_up.flush()
+        for alert in alerts:
+            self._sink.write(alert)
+        self._count_alerts(alerts)
+        if alerts and self._observe is not None:
+            self._observe([], alerts)
+
+    def _join_alike(self, verdicts: list[Verdict], alerts: list[Alert]) -> list[Alert]:
+        """Return the alerts to raise for the windows of one start."""
+        judged = [verdict for verdict in verdicts if verdict.status is VerdictStatus.SCORED]
+        if self._roll_up is None or not judged:
+            return alerts
+        anomalous = {verdict.series for verdict in judged if verdict.anomalous}
+        return self._roll_up.update(
+            judged[0].observe_time,
+            alerts,
+            anomalous=anomalous,
+            open_series=self._episodes.open_series,
+            judged=len(judged),
+        )
 
     def check(self, now_ns: int, facts: ReadFacts | None) -> None:
         """Queue the notices that are raised or cleared now; arguments as of `Blindness.update`."""
@@ -235,6 +269,7 @@ class WatchPipeline:
             "blindness": self._blindness.state(),
             "history": self._scorer.state(),
             "episodes": self._episodes.state(),
+            "roll_up": None if self._roll_up is None else self._roll_up.state(),
             "marks": self._marks if self._is_reprocessing else self._sink.mark(),
         }
 
@@ -254,6 +289,8 @@ class WatchPipeline:
             self._show_notices(self.open_notices)
         self._scorer.restore(state["history"])
         self._episodes.restore(state["episodes"])
+        if self._roll_up is not None and state.get("roll_up") is not None:
+            self._roll_up.restore(state["roll_up"])
         self._sink.recover(state["marks"])
 
     def _count(self, start_ns: int, verdicts: list[Verdict], alerts: list[Alert]) -> None:
@@ -267,6 +304,11 @@ class WatchPipeline:
             if verdict.status is VerdictStatus.REJECTED:
                 self._log_rejected(verdict)
         self.counters.suppressed = self._episodes.suppressed
+        self._count_alerts(alerts)
+
+    def _count_alerts(self, alerts: list[Alert]) -> None:
+        if self._roll_up is not None:
+            self.counters.rolled_up = self._roll_up.rolled_up
         for alert in alerts:
             self.counters.by_phase[alert.phase] += 1
             self.counters.by_severity[alert.severity] += 1

@@ -72,6 +72,7 @@ def replay(
         _check(pipeline, group, look)
         if progress is not None:
             progress()
+    pipeline.finish()
     _check(pipeline, [], look)
 
 

@@ -99,6 +99,21 @@ def test_the_series_and_times_of_a_table_are_in_the_columns_that_are_named(logs,
     assert [(alert["series"], alert["window"]["start"]) for alert in raised] == [(host, "2026-03-02T00:40:00Z") for host in "ab"]
 
 
+@pytest.mark.parametrize(("flags", "members"), [([], [12]), (["--no-roll-up"], [0] * 12)])
+def test_what_all_hosts_have_at_once_is_one_alert(server, tmp_path, capsys, flags, members):
+    table = tmp_path / "aggregates.csv"
+    rows = [
+        f"2026-03-02T{minute // 60:02}:{minute % 60:02}:00Z,{host},{1000 + minute % 7 + (9000 if minute == 40 else 0)},1000"
+        for minute in range(60)
+        for host in "abcdefghijkl"
+    ]
+    table.write_text("\n".join(["window_start,host,conn_in,ssh_in", *rows]) + "\n")
+    raised = replay(table, server, tmp_path / "alerts.jsonl", "--series-column", "host", *flags)
+    assert [alert["member_count"] for alert in raised] == members
+    has_joined = "11 alerts joined another with the same cause" in capsys.readouterr().err
+    assert has_joined == (not flags)
+
+
 def test_each_host_can_be_a_series(short_logs, server, tmp_path):
     raised = replay(short_logs, server, tmp_path / "alerts.jsonl", "--group-by", "host")
     assert {alert["series"] for alert in raised} == set(live_day.HOSTS)
