@@ -10,6 +10,8 @@ from typing import Any
 
 from mods_grpc.client.results import FeatureVerdict, ServedModel
 from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
+from mods_grpc.ids.evidence.filters import make_filters
+from mods_grpc.ids.evidence.techniques import find_techniques
 
 PRODUCT = "mods-grpc"
 MAX_MEMBERS = 100
@@ -219,7 +221,10 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
             for feature in alert.features
         ],
         "recent": [finite_or_none(value) for value in alert.recent],
-        "evidence": None if alert.evidence is None else evidence_to_json(alert.evidence),
+        "evidence": _evidence_to_json(alert),
+        "techniques": [
+            {"id": each.id, "name": each.name, "certainty": each.certainty} for each in find_techniques(alert.evidence)
+        ],
         "members": [
             {"series": each.series, "p_value": finite_or_none(each.p_value), "observed": finite_or_none(each.observed)}
             for each in alert.members
@@ -227,6 +232,13 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
         "member_count": alert.member_count,
         "model": None if model is None else {"name": model.name, "version": model.version, "digest": model.digest},
     }
+
+
+def _evidence_to_json(alert: Alert) -> dict[str, Any] | None:
+    if alert.evidence is None:
+        return None
+    filters = make_filters(alert.evidence, alert.window_start, alert.window_end, series=alert.address)
+    return evidence_to_json(alert.evidence) | {"filters": filters}
 
 
 def format_features(alert: Alert) -> str:

@@ -1,16 +1,17 @@
 """Sample alerts, of rules too, and notices, some with names that an attacker would choose."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from hypothesis import strategies as st
 
 from mods_grpc.client import FeatureVerdict, ServedModel
-from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Member, Rank, Severity, Trigger
 from mods_grpc.ids.alerts.notice import Notice, NoticeCode, NoticeState
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
+from tests.support.alerts.hostile_names import START, names
+from tests.support.alerts.sample_evidence import EVIDENCE, hostile_evidence
 
-START = datetime(2019, 5, 3, 10, 20, tzinfo=UTC)
 REASON = "ssh_in 19,686, above expected 4,310 (3,050-5,890), p = 2e-06; 81 % of the score"
 FEATURES = (
     FeatureVerdict(
@@ -39,6 +40,14 @@ ALERT = Alert(
 UPDATE = replace(ALERT, phase=AlertPhase.UPDATE, number=1, peak_score=7.0, score=7.0, p_value=1e-7)
 END = replace(UPDATE, phase=AlertPhase.END, window_start=START + timedelta(hours=3), window_end=START + timedelta(hours=4))
 HOST = replace(ALERT, series="2001:db8::7")
+WITH_EVIDENCE = replace(
+    ALERT,
+    number=1,
+    trigger=Trigger.ENTITY,
+    evidence=EVIDENCE,
+    rank=Rank(position=2, total=17),
+    members=(Member(series="10.0.0.80", p_value=1e-6, observed=103.0), Member(series="10.0.0.81", p_value=2e-6, observed=None)),
+)
 NOTICE = Notice(
     sensor="campus-tap",
     code=NoticeCode.LOG_SILENT,
@@ -51,24 +60,24 @@ NOTICE = Notice(
 )
 CLEARED = replace(NOTICE, state=NoticeState.CLEARED, time=START + timedelta(days=2), message="http records come again")
 
-HOSTILE = "|=\\\"' ,;\t\n\r\v\f\0\x1b[31m\x7f\x85\u2028\u2029#-(empty)%{}<>[]ä☃\U0001f600\ud800"
-names = st.one_of(
-    st.sampled_from(["-", "(empty)", "#close", "\\x09", "a\nCEF:0|x", '"},{"', "\ud800"]), st.text(alphabet=HOSTILE), st.text()
-)
 hostile_alerts = st.builds(
-    lambda series, sensor, reason, feature, phase: replace(
+    lambda series, sensor, reason, feature, phase, evidence, members: replace(
         ALERT,
         series=series,
         sensor=sensor,
         reason=reason,
         phase=phase,
         features=(replace(FEATURES[0], feature=feature, observed=None),),
+        evidence=evidence,
+        members=tuple(Member(series=member, p_value=1e-6, observed=None) for member in members),
     ),
+    names | st.sampled_from(["10.0.0.80", "2001:db8::7"]),
     names,
     names,
-    names,
-    names,
+    names | st.sampled_from(["http_in", "conn|out_failed"]),
     st.sampled_from(AlertPhase),
+    st.none() | hostile_evidence,
+    st.lists(names, max_size=3),
 )
 hostile_notices = st.builds(
     lambda sensor, subject, message, hint, code, state: replace(
