@@ -344,8 +344,8 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FORMAT:DESTINATION",
-        help="format: eve, zeek, zeek-json, idmef, cef or jsonl; destination: a file, - (standard output), udp://, tcp://, "
-        "tls:// or https://; repeatable (default: stdout, short for jsonl:-)",
+        help="format: eve, zeek, zeek-json, idmef, cef, ecs or jsonl; destination: a file, - (standard output), udp://, "
+        "tcp://, tls:// or https://; repeatable (default: stdout, short for jsonl:-)",
     )
     group.add_argument("--updates", action="store_true", help="report again when an episode becomes ten times less likely")
     group.add_argument("--ends", action="store_true", help="report the end of each episode")

@@ -19,6 +19,7 @@ from mods_grpc.ids.alerts.alert import Severity, replace_surrogates
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.notice import NoticeState, notice_from_json, notice_to_json
 from mods_grpc.ids.alerts.sinks import syslog
+from tests.support.alerts.ecs_fields import check_ecs
 from tests.support.alerts.eve_schema import EVE_SCHEMA
 from tests.support.alerts.sample_alerts import ALERT, CLEARED, END, HOST, NOTICE, REASON, UPDATE, hostile_alerts, hostile_notices
 from tests.support.contracts import check_format
@@ -53,11 +54,11 @@ def test_an_eve_event_has_the_fields_and_the_timestamp_that_suricata_writes():
     event = json.loads(FORMATS["eve"].format_alert(HOST))
     jsonschema.validate(event, EVE_SCHEMA)
     assert event["timestamp"] == "2019-05-03T11:20:00.000000+0000"
-    assert event["src_ip"] == "2001:db8::7"
+    assert (event["dest_ip"], event.get("src_ip")) == ("2001:db8::7", None)
     assert event["host"] == "campus-tap"
     assert event["mods"]["features"][1]["observed"] == 19_686
     assert event["mods"]["false_alarms_per_day"] == 1.0
-    assert "src_ip" not in json.loads(FORMATS["eve"].format_alert(ALERT))
+    assert "dest_ip" not in json.loads(FORMATS["eve"].format_alert(ALERT))
 
 
 def test_a_zeek_reader_finds_every_column_of_a_notice():
@@ -67,7 +68,7 @@ def test_a_zeek_reader_finds_every_column_of_a_notice():
     assert first["actions"] == ["Notice::ACTION_LOG"]
     assert first["email_dest"] == []
     assert first["src"] is None
-    assert second["src"] == "2001:db8::7"
+    assert (second["src"], second["dst"]) == (None, "2001:db8::7")
     assert first["mods_score"] == 5.7
     assert first["mods_model"] == "campus/3"
     assert first["mods_id"] == ALERT.id
@@ -139,7 +140,7 @@ def test_severity_counts_the_powers_of_ten_beyond_the_budget(score, grade):
 @given(hostile_alerts)
 @example(ALERT)
 def test_no_name_breaks_a_json_format(alert):
-    for name in ("eve", "jsonl", "zeek-json", "idmef"):
+    for name in ("eve", "jsonl", "zeek-json", "idmef", "ecs"):
         line = FORMATS[name].format_alert(alert)
         assert line.isascii()
         assert line.isprintable()
@@ -147,6 +148,7 @@ def test_no_name_breaks_a_json_format(alert):
     event = json.loads(FORMATS["eve"].format_alert(alert))
     jsonschema.validate(event, EVE_SCHEMA)
     assert event["mods"]["series"] == replace_surrogates(alert.series)
+    check_ecs(json.loads(FORMATS["ecs"].format_alert(alert)))
     message = idmefv2.Message()
     message.update(json.loads(FORMATS["idmef"].format_alert(alert)))
     message.validate()

@@ -11,6 +11,9 @@ EVE_SCHEMA = {
         "src_ip": {"type": "string"},
         "dest_ip": {"type": "string"},
         "dest_port": {"type": "integer", "minimum": 0, "maximum": 65_535},
+        "proto": {"type": "string"},
+        "flow_id": {"type": "integer", "minimum": 0},
+        "community_id": {"type": "string"},
         "anomaly": {
             "type": "object",
             "properties": {key: {"type": "string"} for key in ("app_proto", "event", "layer", "type")},

@@ -3,8 +3,11 @@
 import re
 
 from mods_grpc.ids.alerts.alert import PRODUCT, Alert, AlertPhase, Severity, format_features, format_headline, replace_surrogates
+from mods_grpc.ids.alerts.formats.endpoints import find_dominant, find_endpoints, find_url
+from mods_grpc.ids.alerts.formats.evidence_text import format_evidence, format_members, leading_count
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState, format_notice_headline
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_evidence, format_rule_headline
+from mods_grpc.ids.evidence.evidence import Dimension
 from mods_grpc.version import __version__
 
 # Low, medium, high and very high in the specification.
@@ -78,7 +81,7 @@ def _format_line(item: AlertOrNotice, name: str, extension: list[tuple[str, str]
 
 
 def _extension(alert: Alert) -> list[tuple[str, str]]:
-    model = alert.model
+    model, rank, members = alert.model, alert.rank, format_members(alert)
     return [
         ("rt", _format_milliseconds(alert.window_end.timestamp())),
         ("start", _format_milliseconds(alert.window_start.timestamp())),
@@ -86,8 +89,9 @@ def _extension(alert: Alert) -> list[tuple[str, str]]:
         ("externalId", alert.id),
         ("cat", "anomaly"),
         ("deviceExternalId", alert.sensor),
-        ("src", alert.address or ""),
+        *_endpoint_fields(alert),
         ("msg", format_headline(alert)),
+        ("reason", str(alert.trigger)),
         ("cfp1", f"{alert.score:.4f}"),
         ("cfp1Label", "score"),
         ("cfp2", f"{alert.p_value:.6g}"),
@@ -104,6 +108,38 @@ def _extension(alert: Alert) -> list[tuple[str, str]]:
         ("cs4Label", "" if model is None else "modelDigest"),
         ("cs5", format_features(alert)),
         ("cs5Label", "features" if alert.features else ""),
+        ("cs6", format_evidence(alert)),
+        ("cs6Label", "evidence" if format_evidence(alert) else ""),
+        ("cn1", "" if rank is None else str(rank.position)),
+        ("cn1Label", "" if rank is None else "rank"),
+        ("cn2", "" if rank is None else str(rank.total)),
+        ("cn2Label", "" if rank is None else "rankedAlerts"),
+        ("cn3", str(len(alert.members)) if members else ""),
+        ("cn3Label", "memberCount" if members else ""),
+        ("flexString1", alert.parent_id or ""),
+        ("flexString1Label", "parent" if alert.parent_id else ""),
+        ("flexString2", members),
+        ("flexString2Label", "members" if members else ""),
+    ]
+
+
+def _endpoint_fields(alert: Alert) -> list[tuple[str, str]]:
+    """Return who sent what to whom, where one value of each stands for the alert; what is not known is empty."""
+    ends, evidence, count = find_endpoints(alert), alert.evidence, leading_count(alert)
+    host = find_dominant(evidence, Dimension.HOST) or find_dominant(evidence, Dimension.SERVER_NAME)
+    return [
+        ("src", ends.source or ""),
+        ("dst", ends.destination or ""),
+        ("dpt", "" if ends.port is None else str(ends.port)),
+        ("proto", "" if ends.transport is None else ends.transport.upper()),
+        ("deviceDirection", {"in": "0", "out": "1"}.get(ends.direction, "")),
+        ("app", find_dominant(evidence, Dimension.SERVICE) or ""),
+        ("dhost", host or ""),
+        ("destinationDnsDomain", find_dominant(evidence, Dimension.DOMAIN) or ""),
+        ("request", find_url(evidence) or ""),
+        ("requestMethod", find_dominant(evidence, Dimension.METHOD) or ""),
+        ("requestClientApplication", find_dominant(evidence, Dimension.USER_AGENT) or ""),
+        ("cnt", "" if count is None else str(count)),
     ]
 
 

@@ -3,14 +3,15 @@
 The anomalies of Suricata have the types decode, stream and applayer; these have the type `traffic`, those of a fixed rule the
 type `rule`, and notices that monitoring is impaired the type `monitoring`.
 
-`host` is the field of Suricata's sensor-name. `src_ip` is present if the series is an address; of a fixed rule it is who did it,
-and `dest_ip` and `dest_port` to whom, if that is one.
+`host` is the field of Suricata's sensor-name. `src_ip`, `dest_ip`, `dest_port`, `proto`, `flow_id` and `community_id` are present
+where one of each stands for the alert, see `endpoints`; of a fixed rule `src_ip` is who did it, and `dest_ip` to whom.
 """
 
 from datetime import UTC, datetime
 from typing import Any
 
 from mods_grpc.ids.alerts.alert import Alert, alert_to_json
+from mods_grpc.ids.alerts.formats.endpoints import find_endpoints
 from mods_grpc.ids.alerts.formats.jsonl import format_json
 from mods_grpc.ids.alerts.notice import Notice, notice_to_json
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_to_json
@@ -19,8 +20,16 @@ from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_to_json
 def format_eve(alert: Alert) -> str:
     """Return an alert as an EVE event on one line."""
     event: dict[str, Any] = {"timestamp": format_timestamp(alert.window_end), "event_type": "anomaly", "host": alert.sensor}
-    if alert.address is not None:
-        event["src_ip"] = alert.address
+    ends = find_endpoints(alert)
+    fields = {
+        "flow_id": ends.flow_id,
+        "src_ip": ends.source,
+        "dest_ip": ends.destination,
+        "dest_port": ends.port,
+        "proto": None if ends.transport is None else ends.transport.upper(),
+        "community_id": ends.community_id,
+    }
+    event |= {name: value for name, value in fields.items() if value is not None}
     event["anomaly"] = {"type": "traffic", "event": f"episode_{alert.phase}", "layer": "aggregate"}
     event["mods"] = alert_to_json(alert)
     return format_json(event)

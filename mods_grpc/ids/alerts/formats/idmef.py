@@ -1,8 +1,9 @@
 """IDMEFv2 JSON (draft-lehmann-idmefv2, version 2.D.V08).
 
 The draft has no category for anomalous traffic, so the category is an extension value. An update or end replaces the alert before
-it, which it names in `PredID`. The whole alert is attached as JSON. Alerts of fixed rules have
-the category `Rule` and the name of the rule, notices that monitoring is impaired the category `Monitoring.Impaired`.
+it, which it names in `PredID`. `Source` and `Target` are the hosts that `endpoints` finds; a local one is `Target` of inbound
+traffic, else `Source`. `Note` is the series. The whole alert is attached as JSON. Alerts of fixed rules have the category `Rule`
+and the name of the rule, notices that monitoring is impaired the category `Monitoring.Impaired`.
 """
 
 import socket
@@ -19,6 +20,7 @@ from mods_grpc.ids.alerts.alert import (
     format_headline,
     format_time,
 )
+from mods_grpc.ids.alerts.formats.endpoints import find_endpoints
 from mods_grpc.ids.alerts.formats.jsonl import format_json
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState, format_notice_headline, notice_to_json
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_headline, rule_alert_to_json
@@ -45,9 +47,6 @@ def format_idmef_notice(notice: Notice) -> str:
 def build_message(alert: Alert) -> dict[str, Any]:
     """Return an alert as an IDMEFv2 message, as values for JSON."""
     is_end = alert.phase is AlertPhase.END
-    target: dict[str, Any] = {"ID": derive_uuid("series", alert.sensor, alert.series), "Note": alert.series}
-    if alert.address is not None:
-        target["IP"] = alert.address
     analyzer = _analyzer() | {"Method": ["AI", "Predictive", "Statistical"]}
     if alert.model is not None:
         analyzer["Model"] = f"{alert.model.name}/{alert.model.version}"
@@ -61,19 +60,37 @@ def build_message(alert: Alert) -> dict[str, Any]:
         "CreateTime": format_time(alert.window_end),
         "AltNames": [alert.episode_id],
         "Analyzer": analyzer,
-        "Target": [target],
+        **_ends(alert),
+        "Note": alert.series,
         "Attachment": [{"Name": "verdict", "ContentType": "application/json", "Content": alert_to_json(alert)}],
     }
+
+
+def _ends(alert: Alert) -> dict[str, Any]:
+    """Return the sources and targets of an alert; a series that no address names is the local end of its traffic."""
+    ends = find_endpoints(alert)
+    sources: list[dict[str, Any]] = [_host(alert.sensor, address) for address in ends.sources]
+    targets: list[dict[str, Any]] = [_host(alert.sensor, address) for address in ends.destinations]
+    series = {"ID": derive_uuid("series", alert.sensor, alert.series), "Note": alert.series}
+    if ends.direction == "in" and not targets:
+        targets = [series]
+    if ends.direction in {"out", "internal"} and not sources:
+        sources = [series]
+    if ends.port and len(targets) == 1:
+        targets[0]["Port"] = [ends.port]
+    return {name: hosts for name, hosts in (("Source", sources), ("Target", targets)) if hosts}
+
+
+def _host(sensor: str, address: str) -> dict[str, Any]:
+    return {"ID": derive_uuid("series", sensor, address), "IP": address}
 
 
 def build_rule_message(alert: RuleAlert) -> dict[str, Any]:
     """Return an alert of a rule as an IDMEFv2 message, as values for JSON."""
     end = alert.window_end if alert.phase is AlertPhase.END else None
-    source: dict[str, Any] = {"ID": derive_uuid("series", alert.sensor, alert.source_ip), "IP": alert.source_ip}
-    ends: dict[str, Any] = {"Source": [source]}
+    ends: dict[str, Any] = {"Source": [_host(alert.sensor, alert.source_ip)]}
     if alert.destination_ip is not None:
-        address = alert.destination_ip
-        target: dict[str, Any] = {"ID": derive_uuid("series", alert.sensor, address), "IP": address}
+        target = _host(alert.sensor, alert.destination_ip)
         if alert.destination_port is not None:
             target["Port"] = [alert.destination_port]
         ends["Target"] = [target]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mods_grpc.ids.alerts.alert import Alert
-from mods_grpc.ids.alerts.formats import cef, eve, idmef, jsonl, zeek_notice
+from mods_grpc.ids.alerts.formats import cef, ecs, eve, idmef, jsonl, zeek_notice
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 
@@ -58,6 +58,7 @@ FORMATS: Mapping[str, Format] = {
         format_rule_alert=idmef.format_idmef_rule_alert,
         format_notice=idmef.format_idmef_notice,
     ),
+    "ecs": Format(format_alert=ecs.format_ecs, format_rule_alert=ecs.format_ecs_rule_alert, format_notice=ecs.format_ecs_notice),
     "cef": Format(
         format_alert=cef.format_cef,
         format_rule_alert=cef.format_cef_rule_alert,

@@ -1,17 +1,20 @@
 """Zeek's notice.log, as TSV with its header and as JSON.
 
-The columns are those of Zeek, followed by columns `mods_*`, as a script that extends `Notice::Info` would add them. Connection
-fields are unset, because an alert is about an aggregate, not about one connection. A notice that monitoring is impaired has the
-note `MODS::Monitoring_Impaired`, one of a fixed rule `MODS::Rule`.
+The columns are those of Zeek, followed by columns `mods_*`, as a script that extends `Notice::Info` would add them. Fields of a
+connection are set where one value of each stands for the alert; the originator's port never is. A notice that monitoring is
+impaired has the note `MODS::Monitoring_Impaired`, one of a fixed rule `MODS::Rule`.
 """
 
 from datetime import UTC, datetime
 from typing import Any
 
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, format_features, format_headline, replace_surrogates
+from mods_grpc.ids.alerts.formats.endpoints import find_endpoints
+from mods_grpc.ids.alerts.formats.evidence_text import format_evidence, format_rank, leading_count
 from mods_grpc.ids.alerts.formats.jsonl import format_json
 from mods_grpc.ids.alerts.notice import Notice, NoticeState, format_notice_headline
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_evidence, format_rule_headline
+from mods_grpc.ids.evidence.techniques import find_techniques
 
 SEPARATOR, SET_SEPARATOR, EMPTY, UNSET = "\t", ",", "(empty)", "-"
 NOTES = {
@@ -61,6 +64,11 @@ COLUMNS = (
     ("mods_threshold", "count"),
     ("mods_source", "string"),
     ("mods_uids", "set[string]"),
+    ("mods_parent", "string"),
+    ("mods_rank", "string"),
+    ("mods_trigger", "string"),
+    ("mods_members", "set[string]"),
+    ("mods_techniques", "set[string]"),
 )
 
 
@@ -111,13 +119,21 @@ def format_zeek_json_notice(notice: Notice) -> str:
 
 
 def _values(alert: Alert) -> dict[str, Any]:
-    model = alert.model
+    model, ends = alert.model, find_endpoints(alert)
     return {
         "ts": alert.window_end.timestamp(),
+        "uid": ends.uid,
+        "id.orig_h": ends.source,
+        "id.resp_h": ends.destination,
+        "id.resp_p": ends.port,
+        "proto": ends.transport,
         "note": NOTES[alert.phase],
         "msg": format_headline(alert),
-        "sub": format_features(alert),
-        "src": alert.address,
+        "sub": format_evidence(alert) or format_features(alert),
+        "src": ends.source,
+        "dst": ends.destination,
+        "p": ends.port,
+        "n": leading_count(alert),
         "peer_descr": alert.sensor,
         "actions": ["Notice::ACTION_LOG"],
         "email_dest": [],
@@ -133,6 +149,12 @@ def _values(alert: Alert) -> dict[str, Any]:
         "mods_false_alarms_per_day": alert.false_alarms_per_day,
         "mods_model": None if model is None else f"{model.name}/{model.version}",
         "mods_model_digest": None if model is None else model.digest,
+        "mods_uids": None if alert.evidence is None else list(alert.evidence.uids),
+        "mods_parent": alert.parent_id,
+        "mods_rank": format_rank(alert) or None,
+        "mods_trigger": str(alert.trigger),
+        "mods_members": [member.series for member in alert.members] or None,
+        "mods_techniques": [technique.id for technique in find_techniques(alert.evidence)] or None,
     }
 
 
@@ -161,6 +183,7 @@ def _rule_values(alert: RuleAlert) -> dict[str, Any]:
         "mods_threshold": alert.threshold,
         "mods_source": alert.source,
         "mods_uids": list(alert.uids),
+        "mods_parent": alert.parent_id,
     }
 
 
@@ -180,6 +203,7 @@ def _notice_values(notice: Notice) -> dict[str, Any]:
         "mods_code": str(notice.code),
         "mods_subject": notice.subject or None,
         "mods_since": notice.since.timestamp(),
+        "mods_parent": notice.parent_id,
     }
 
 
