@@ -15,6 +15,7 @@ from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes, holdoff
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp, RollUpOptions
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of drawn alerts with evidence
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SLIDE = timedelta(minutes=10)
 HOLDOFF = timedelta(hours=1)
