@@ -237,7 +237,10 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
 def _evidence_to_json(alert: Alert) -> dict[str, Any] | None:
     if alert.evidence is None:
         return None
-    filters = make_filters(alert.evidence, alert.window_start, alert.window_end, series=alert.address)
+    start, end = alert.window_start, alert.window_end
+    if alert.phase is AlertPhase.END:  # whose own window is quiet: it is about the peak
+        start, end = alert.peak_time, alert.peak_time + (end - start)
+    filters = make_filters(alert.evidence, start, end, series=alert.address)
     return evidence_to_json(alert.evidence) | {"filters": filters}
 
 

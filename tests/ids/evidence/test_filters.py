@@ -19,6 +19,7 @@ from mods_grpc.ids.evidence.filters import make_filters
 from tests.support.alerts import zeek_cut
 from tests.support.alerts.hostile_names import START, names
 from tests.support.alerts.sample_alerts import ALERT, WITH_EVIDENCE
+from tests.support.alerts.sample_alerts import END as OVER
 from tests.support.alerts.sample_evidence import EVIDENCE, QUERIES, SCAN, SCANNER, SERVER, hostile_evidence, make_feature
 
 END = START + timedelta(hours=1)
@@ -287,6 +288,8 @@ def test_an_alert_in_json_has_its_filters():
     assert saved["filters"] == make_filters(EVIDENCE, ALERT.window_start, ALERT.window_end)
     assert saved["features"][0]["column"] == SCAN.column
     assert alert_to_json(ALERT)["evidence"] is None
+    ended = alert_to_json(replace(OVER, evidence=EVIDENCE))["evidence"]["filters"]
+    assert ended == make_filters(EVIDENCE, START, END), "an end shows the peak, not the quiet window after it"
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -310,6 +313,7 @@ def test_a_hostile_value_is_shown_where_it_is_and_never_runs(shell, value):
         write_json(shell.logs / "http.log", rows)
         is_readable = not re.search("[\ud800-\udfff]", value)  # jq 1.6 reads no half of a pair
         assert uids(shell(filters["jq"]), "jq") == (["C1"] if is_readable else [])
+        assert uids(shell(filters["eve"].replace("eve*json*", "http.log")), "jq") == []  # of no such event, and no error
     if not re.search("^$|^-$|[\ud800-\udc7f\udd00-\udfff]", value):  # no cell of a log has these
         texts = [escape_as_zeek(value)]
         if not re.search("[\x00-\x1f]|^#", value):

@@ -58,11 +58,11 @@ FORMATS: Mapping[str, Format] = {
         format_rule_alert=idmef.format_idmef_rule_alert,
         format_notice=idmef.format_idmef_notice,
     ),
-    "ecs": Format(format_alert=ecs.format_ecs, format_rule_alert=ecs.format_ecs_rule_alert, format_notice=ecs.format_ecs_notice),
     "cef": Format(
         format_alert=cef.format_cef,
         format_rule_alert=cef.format_cef_rule_alert,
         format_notice=cef.format_cef_notice,
         media_type="text/plain",
     ),
+    "ecs": Format(format_alert=ecs.format_ecs, format_rule_alert=ecs.format_ecs_rule_alert, format_notice=ecs.format_ecs_notice),
 }
