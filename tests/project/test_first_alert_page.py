@@ -18,6 +18,7 @@ import pycef
 import pytest
 from parsezeeklogs.reader import ZeekLog
 
+from tests.support.alerts.ecs_fields import check_ecs
 from tests.support.alerts.eve_schema import EVE_SCHEMA
 from tests.support.real_data import DATA, ROOT
 
@@ -36,6 +37,7 @@ FORMATS = {
     "zeek-json": "notice.json",
     "idmef": "idmef.json",
     "cef": "cef.log",
+    "ecs": "ecs.json",
 }
 
 
@@ -107,6 +109,7 @@ def read_back(folder):
     yield [event["mods"]["id"] for event in events]
     yield [json.loads(line)["id"] for line in lines["jsonl"]]
     yield [message["ID"] for message in messages]
+    yield [check_ecs(json.loads(line))["event.id"] for line in lines["ecs"]]
     for name in ("zeek", "zeek-json"):
         yield [row["mods_id"] for row in ZeekLog(io.StringIO("\n".join(lines[name]) + "\n", newline=""))]
     yield [pycef.parse(line)["externalId"] for line in lines["cef"]]

@@ -127,7 +127,7 @@ def _make_awk(conditions: Conditions) -> str:
     tests += _join_clauses(conditions, lambda dimension, value: _test_awk(conditions.protocol, columns, dimension, value), " || ")
     program = f"/^#/ || ({' && '.join(tests)})"
     cut = f"zcat -f {conditions.protocol}.*log* 2>/dev/null | zeek-cut -C {' '.join(columns.names)}"
-    return f"{cut} | awk -F'\\t' {shlex.quote(program)} | zeek-cut -u"
+    return f"{cut} | LC_ALL=C awk -F'\\t' {shlex.quote(program)} | zeek-cut -u"
 
 
 def _measure_awk(conditions: Conditions, columns: _Columns) -> list[str]:
