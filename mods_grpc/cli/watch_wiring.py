@@ -163,7 +163,7 @@ def make_rules(arguments: argparse.Namespace) -> RuleEngine | None:
         return None
     options = RuleAlertOptions(
         sensor=arguments.sensor,
-        ends=arguments.ends,
+        ends=_raises_ends(arguments),
         suppression=_make_suppression(arguments),
         group_by=arguments.group_by,
         local_networks=tuple(arguments.local),
@@ -206,11 +206,16 @@ def make_sinks(arguments: argparse.Namespace, state: Path | None) -> SinkGroup:
 
     Args:
         arguments: The flags.
-        state: Folder for what could not be delivered; None to keep nothing.
+        state: Folder for the history and for what could not be delivered; None to keep nothing.
     """
     if arguments.dry_run:
         return SinkGroup([("stdout", StreamSink(PLAIN))], is_patient=False)
-    return open_sinks(arguments.alerts or [DEFAULT_ALERTS], state)
+    return open_sinks(arguments.alerts or [DEFAULT_ALERTS], state, ends=arguments.ends)
+
+
+def _raises_ends(arguments: argparse.Namespace) -> bool:
+    """Return whether ends of episodes are raised: if asked for, and for the history of a watch, see `make_sinks`."""
+    return arguments.ends or (hasattr(arguments, "state") and not arguments.dry_run)
 
 
 def check_destinations(arguments: argparse.Namespace, sources: Sequence[Path]) -> None:
@@ -297,7 +302,7 @@ def make_pipeline(
         significance=arguments.significance or 1.0,  # for a budget, the server sends it when the stream opens
         false_alarms_per_day=choose_budget(arguments, model),
         updates=arguments.updates,
-        ends=arguments.ends,
+        ends=_raises_ends(arguments),
         suppression=_make_suppression(arguments),
     )
     return WatchPipeline(

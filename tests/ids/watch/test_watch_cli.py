@@ -190,7 +190,7 @@ def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_rec
     assert "late=0" in log
     raised = alerts(tmp_path / "alerts.jsonl")
     complete = [alert for alert in expected if alert["window"]["end"] <= COMPLETE_UNTIL]
-    assert raised == complete
+    assert raised == complete == alerts(tmp_path / "state" / "alerts.jsonl")
     assert [json.loads(line)["mods"] for line in (tmp_path / "eve.json").read_text().splitlines()] == raised
 
 

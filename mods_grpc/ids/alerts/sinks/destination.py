@@ -4,6 +4,7 @@ import hashlib
 import re
 import ssl
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mods_grpc.ids.alerts.formats.registry import FORMATS, Format
 from mods_grpc.ids.alerts.notice import AlertOrNotice
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
+from mods_grpc.ids.alerts.sinks.history import HistorySink
 from mods_grpc.ids.alerts.sinks.sink import Destination, StreamSink
 from mods_grpc.ids.alerts.sinks.spool import Spool
 from mods_grpc.ids.alerts.sinks.syslog import SyslogSender, format_message
@@ -61,12 +63,14 @@ class SpooledSink:
         self._sender.close()
 
 
-def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
-    """Open the sinks of destinations.
+def open_sinks(destinations: list[str], state: Path | None, *, ends: bool = True) -> SinkGroup:
+    """Open the sinks of destinations, and the history beside them.
 
     Args:
         destinations: Such as `eve:FILE`; see the module.
-        state: Folder for spools; None for a temporary one, of a run that ends when no destination can be written.
+        state: Folder for spools and the history; None for no history and a temporary folder, of a run that ends when no
+            destination can be written.
+        ends: Whether destinations get the ends of episodes, as the history does.
 
     Raises:
         DataError: A destination is not of this form, a file that it names can't be used, or two have the same file.
@@ -77,7 +81,23 @@ def open_sinks(destinations: list[str], state: Path | None) -> SinkGroup:
         if target.scheme == "file" and (first := files.setdefault(Path(target.place).resolve(), destination)) != destination:
             raise DataError(f"--alerts {destination}: {first} writes to that file already; give each a file of its own")
     named = [(destination, _open_named(destination, state)) for destination in dict.fromkeys(destinations)]
-    return SinkGroup(named, is_patient=state is not None)
+    history = None if state is None else _open_history(state, files)
+    return SinkGroup(named, history=history, ends=ends, is_patient=state is not None)
+
+
+def _open_history(state: Path, files: Mapping[Path, str]) -> HistorySink:
+    """Open the history; `files` are those of destinations, with their names."""
+    try:
+        history = HistorySink(state)
+        taken = next((files[path.resolve()] for path in history.paths if path.resolve() in files), None)
+        if taken is not None:
+            raise DataError(
+                f"--alerts {taken}: the watch keeps its alerts in that file anyway; leave it out, or give another file"
+            )
+        history.prepare()
+    except OSError as error:
+        raise DataError(f"--state: {describe_os_error(error)}; give a folder that this user may write") from error
+    return history
 
 
 def _open_named(destination: str, state: Path | None) -> Destination:

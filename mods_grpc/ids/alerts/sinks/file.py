@@ -79,7 +79,7 @@ class FileSink:
 
     def put(self, alert_id: str, text: str) -> None:
         """Append a line and sync it to disk, unless it was written before."""
-        if alert_id.encode() in self._written_since_mark:
+        if self.has_written(alert_id):
             return
         create_folder(self._path.parent)
         with (
@@ -99,6 +99,10 @@ class FileSink:
                 with suppress(OSError):  # of a device
                     os.ftruncate(file.fileno(), size_before)
                 raise
+
+    def has_written(self, alert_id: str) -> bool:
+        """Return whether an alert was written after the mark that was recovered."""
+        return alert_id.encode() in self._written_since_mark
 
     def close(self) -> None:
         """Do nothing: the file is closed after every alert."""

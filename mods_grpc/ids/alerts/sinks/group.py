@@ -8,8 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from mods_grpc.exit_codes import describe_os_error
-from mods_grpc.ids.alerts.notice import AlertOrNotice
+from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice
 from mods_grpc.ids.alerts.sinks.file import UNKNOWN_MARK
+from mods_grpc.ids.alerts.sinks.history import HISTORY_NAME
 from mods_grpc.ids.alerts.sinks.sink import Destination
 
 logger = logging.getLogger(__name__)
@@ -23,15 +25,26 @@ class SinkGroup:
 
     Args:
         destinations: Name and destination. The name, which the user wrote, identifies the mark after a restart.
+        history: Gets all alerts and notices too, but does not stand for a destination that nobody reads any more.
+        ends: Whether destinations get the ends of episodes; the history always does.
         is_patient: Whether alerts wait also while no destination takes any.
         max_waiting: Limit on the alerts and notices that wait for a destination.
     """
 
     def __init__(
-        self, destinations: Sequence[tuple[str, Destination]], *, is_patient: bool = True, max_waiting: int = MAX_WAITING
+        self,
+        destinations: Sequence[tuple[str, Destination]],
+        *,
+        history: Destination | None = None,
+        ends: bool = True,
+        is_patient: bool = True,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._queues = {name: _Queue(_shorten(name), destination) for name, destination in destinations}
-        self._is_patient, self._max_waiting = is_patient, max_waiting
+        self._asked_for = list(self._queues.values())
+        if history is not None:
+            self._queues[HISTORY_NAME] = _Queue(HISTORY_NAME, history)
+        self._ends, self._is_patient, self._max_waiting = ends, is_patient, max_waiting
 
     def mark(self) -> dict[str, Any]:
         """Return the mark of each destination by name."""
@@ -53,8 +66,10 @@ class SinkGroup:
         Raises:
             OSError: No destination takes any, and no more may wait. The alert may have been written to some before.
         """
-        for queue in self._queues.values():
-            queue.put(alert)
+        is_for_all = self._ends or isinstance(alert, Notice) or alert.phase is not AlertPhase.END
+        for name, queue in self._queues.items():
+            if is_for_all or name == HISTORY_NAME:
+                queue.put(alert)
         self._give_up_if_useless()
         for queue in self._queues.values():
             queue.shorten(self._max_waiting)
@@ -88,11 +103,11 @@ class SinkGroup:
 
     def _give_up_if_useless(self) -> None:
         """Raise the first error if nothing can be written any more."""
-        errors = [queue.error for queue in self._queues.values() if queue.error is not None]
-        if not errors or len(errors) < len(self._queues):
+        errors = [queue.error for queue in self._asked_for if queue.error is not None]
+        if not errors or len(errors) < len(self._asked_for):
             return
-        is_full = any(len(queue.waiting) > self._max_waiting for queue in self._queues.values())
-        if is_full or not self._is_patient or all(queue.is_gone for queue in self._queues.values()):
+        is_full = any(len(queue.waiting) > self._max_waiting for queue in self._asked_for)
+        if is_full or not self._is_patient or all(queue.is_gone for queue in self._asked_for):
             raise errors[0]
 
 
