@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mods_grpc import __version__
 from mods_grpc.cli.aggregate import add_aggregate_parser
+from mods_grpc.cli.alerts.command import add_alerts_parser
 from mods_grpc.cli.beacons import add_beacons_parser
 from mods_grpc.cli.detect import add_detect_parser
 from mods_grpc.cli.forecast import add_forecast_parser
@@ -83,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_beacons_parser(commands)
     add_watch_parser(commands)
     add_replay_parser(commands)
+    add_alerts_parser(commands)
     return parser
 
 

@@ -160,6 +160,11 @@ def print_verdict(verdict: Verdict) -> None:
     sys.stdout.flush()
 
 
+def replace_unprintable(text: str) -> str:
+    """Return text in which what a terminal would obey, or could not show, is replaced: attackers choose names."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def is_reportable(verdict: Verdict) -> bool:
     """Return whether a verdict is shown without `--all`: it is anomalous, ends an episode or carries an error."""
     ended = verdict.episode is not None and verdict.episode.phase is EpisodePhase.ENDED

@@ -11,7 +11,7 @@ from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import check_budget
 from mods_grpc.cli.arguments import DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS, find_rules_off
-from mods_grpc.cli.output import LiveView, format_time
+from mods_grpc.cli.output import LiveView, format_time, replace_unprintable
 from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
 from mods_grpc.features import Aggregator, AggregatorOptions, GroupBy
@@ -65,7 +65,7 @@ def _format_rule_plainly(alert: RuleAlert) -> str:
 
 
 def _format_plainly(when: datetime, severity: Severity, word: str, headline: str) -> str:
-    return f"{format_time(when)}  {severity.name.lower():8}  {word:6}  {_replace_unprintable(headline)}"
+    return f"{format_time(when)}  {severity.name.lower():8}  {word:6}  {replace_unprintable(headline)}"
 
 
 PLAIN = Format(
@@ -417,7 +417,3 @@ def _make_suppression(arguments: argparse.Namespace) -> Suppression:
     if arguments.minimum_severity is None:
         return suppression
     return dataclasses.replace(suppression, minimum_severity=arguments.minimum_severity)
-
-
-def _replace_unprintable(text: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -46,7 +46,7 @@ def read_stored_alert(line: str) -> StoredAlert:
     if len(line) > MAX_LINE_BYTES:
         raise DataError(f"expected a line of at most {MAX_LINE_BYTES >> 20} MiB")
     try:
-        saved = json.loads(line, parse_constant=_refuse_constant)
+        saved = json.loads(line, parse_constant=_refuse_non_finite)
     except (ValueError, RecursionError) as error:
         raise DataError(f"expected JSON: {error}") from error
     if not isinstance(saved, dict):
@@ -128,7 +128,7 @@ def _number(saved: Any) -> Any:
     return math.nan if saved is None else saved
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _refuse_non_finite(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 

@@ -1,0 +1,213 @@
+"""`mods-grpc alerts`: list the alerts that a watch keeps in its state or that a file holds, or show one."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from mods_grpc.array_types import NANOS_PER_SECOND
+from mods_grpc.cli.alerts.details import format_details
+from mods_grpc.cli.alerts.feedback_lines import CONFIRMED, FALSE_ALARM, read_feedback
+from mods_grpc.cli.alerts.history import (
+    UNREVIEWED,
+    Damage,
+    Selection,
+    StoredEpisode,
+    order_by_rank,
+    order_by_time,
+    read_alerts,
+    read_episodes,
+)
+from mods_grpc.cli.alerts.listing import ID_CHARACTERS, describe_list, format_list
+from mods_grpc.cli.alerts.summaries import KINDS
+from mods_grpc.cli.arguments import add_command, parse_moment, span
+from mods_grpc.cli.output import make_console, write_json
+from mods_grpc.cli.watch import DEFAULT_STATE
+from mods_grpc.command_line import parse_path, parse_text, refusal, whole_number
+from mods_grpc.errors import DataError
+from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error
+from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.ids.alerts.sinks.history import HISTORY_FILE, find_history
+from mods_grpc.ids.alerts.suppression import parse_severity
+from mods_grpc.ids.logs.pipes import copying_pipes
+
+SHOW = "show"
+MIN_ID_CHARACTERS = 4
+_ORDERS = {"rank": order_by_rank, "time": order_by_time}
+
+
+def add_alerts_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the `alerts` command."""
+    parser = add_command(commands, "alerts", "list the alerts of a watch by episode, the strongest first, or show one in full")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        type=parse_text,
+        metavar="FILE",
+        help="files of alerts in the format jsonl, plain or compressed, - for standard input (default: what the watch keeps in "
+        "--state); or `show ID`, with the first characters of an id, and files, to show one alert in full",
+    )
+    parser.add_argument(
+        "--state",
+        type=parse_path,
+        default=DEFAULT_STATE,
+        metavar="DIR",
+        help="folder of the watch's state, which holds its alerts and the feedback (default %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="write JSON")
+    group = parser.add_argument_group("which episodes")
+    group.add_argument(
+        "--series", type=parse_text, metavar="PATTERN", help="series or host: a name, a pattern such as 10.1.*, or a network"
+    )
+    group.add_argument(
+        "--since",
+        type=_parse_since,
+        metavar="TIME|SPAN",
+        help="seen since a time such as 2024-04-19T00:00 (UTC), or in the last 12h",
+    )
+    group.add_argument("--until", type=_parse_since, metavar="TIME|SPAN", help="begun before a time, or before the last 12h")
+    group.add_argument(
+        "--severity", type=_parse_severity, default=Severity.LOW, metavar="MIN", help="low, medium, high or critical, and worse"
+    )
+    group.add_argument(
+        "--kind",
+        type=_parse_kinds,
+        default=frozenset(KINDS),
+        metavar="KIND[,…]",
+        help=f"some of {', '.join(KINDS)} (default: all)",
+    )
+    group.add_argument("--feature", type=parse_text, metavar="NAME", help="feature that made an alert")
+    group.add_argument(
+        "--entity",
+        type=parse_text,
+        metavar="VALUE",
+        help="host, network, port, name, path or uid that the evidence of an alert names",
+    )
+    group.add_argument("--open", action="store_true", help="episodes that are not over")
+    review = group.add_mutually_exclusive_group()
+    for flag, value, text in (
+        ("--unreviewed", UNREVIEWED, "episodes without feedback"),
+        ("--false-alarms", FALSE_ALARM, "episodes that were called false alarms"),
+        ("--confirmed", CONFIRMED, "episodes that were confirmed"),
+    ):
+        review.add_argument(flag, action="store_const", const=value, dest="review", help=text)
+    group.add_argument("--sort", choices=list(_ORDERS), default="rank", help="strongest or newest first (default %(default)s)")
+    group.add_argument("--limit", type=whole_number(1), metavar="N", help="list only the first N episodes (default: all)")
+    parser.set_defaults(run=run_alerts)
+
+
+def run_alerts(arguments: argparse.Namespace) -> int:
+    """List the alerts, or show one."""
+    words: list[str] = arguments.words
+    is_shown = words[:1] == [SHOW]
+    if is_shown and (len(words) == 1 or len(words[1]) < MIN_ID_CHARACTERS):
+        print_error(f"show: expected the id of an alert, or at least {MIN_ID_CHARACTERS} of its first characters")
+        return EXIT_USAGE
+    files = [Path(word) for word in words[2 if is_shown else 0 :]] or _find_files(arguments.state)
+    damage = Damage()
+    with copying_pipes(files) as paths:
+        status = _show(arguments, words[1].lower(), paths, damage) if is_shown else _list(arguments, paths, damage)
+    sys.stdout.flush()
+    sentences = damage.describe({path: "-" if str(file) == "-" else str(file) for path, file in zip(paths, files, strict=True)})
+    for sentence in sentences:
+        print_error(sentence)
+    return EXIT_DOUBTFUL if status == EXIT_OK and sentences else status
+
+
+def _find_files(state: Path) -> list[Path]:
+    if not state.is_dir():
+        raise DataError(f"{state}: no such folder; give the --state of the watch, or files of alerts")
+    if not (files := find_history(state)) and not any(state.iterdir()):
+        raise DataError(f"{state / HISTORY_FILE}: no such file; a watch with this --state writes it with its first alert")
+    return files
+
+
+def _list(arguments: argparse.Namespace, paths: Sequence[Path], damage: Damage) -> int:
+    selection = Selection(
+        series=arguments.series,
+        feature=arguments.feature,
+        entity=arguments.entity,
+        severity=arguments.severity,
+        kinds=arguments.kind,
+        is_open=arguments.open,
+        review=arguments.review,
+        **{name: value for name in ("since", "until") if (value := getattr(arguments, name)) is not None},
+    )
+    everything = read_episodes(paths, read_feedback(arguments.state), selection.chooses, damage)
+    chosen = _ORDERS[arguments.sort]([episode for episode in everything if selection.includes(episode)])
+    listed = chosen[: arguments.limit]
+    if arguments.json:
+        write_json(_to_json(listed, paths))
+        return EXIT_OK
+    lines = format_list(listed, make_console().width, datetime.now(UTC)) if listed else []
+    _write_lines([*lines, *describe_list(listed, len(chosen), len(everything))])
+    return EXIT_OK
+
+
+def _show(arguments: argparse.Namespace, prefix: str, paths: Sequence[Path], damage: Damage) -> int:
+    episodes = read_episodes(paths, read_feedback(arguments.state), lambda _: True, damage)
+    named = [(each.id, episode) for episode in episodes for each in episode.alerts if each.id.startswith(prefix)]
+    if len(named) != 1:
+        names = ", ".join(alert_id[: max(ID_CHARACTERS, len(prefix) + 4)] for alert_id, _ in named[:5])
+        print_error(
+            f"{prefix}: {len(named):,} alerts begin so: {names}; give more of the id" if named else f"{prefix}: no such alert"
+        )
+        return EXIT_FAILED
+    alert_id, episode = named[0]
+    stored = next(each for each in read_alerts(paths) if each.id == alert_id)
+    if arguments.json:
+        write_json(_to_json([episode], paths)[0] | {"shown": alert_id})
+        return EXIT_OK
+    state = None if arguments.state == DEFAULT_STATE else arguments.state
+    lines = format_details(stored, episode, state, make_console().width)
+    _write_lines(lines)
+    return EXIT_OK
+
+
+def _write_lines(lines: Sequence[str]) -> None:
+    """Write lines to standard output; a character that it can't show becomes a question mark."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write("".join(f"{line}\n" for line in lines).encode(encoding, "replace").decode(encoding))
+
+
+def _to_json(episodes: Sequence[StoredEpisode], paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return episodes with their alerts as they are stored."""
+    wanted = {each.id for episode in episodes for each in episode.alerts}
+    saved = {stored.id: stored.saved for stored in read_alerts(paths) if stored.id in wanted} if wanted else {}
+    return [
+        {
+            "id": episode.first.id,
+            "severity": episode.severity.name.lower(),
+            "is_open": episode.is_open,
+            "feedback": episode.feedback,
+            "alerts": [saved[each.id] for each in episode.alerts if each.id in saved],
+        }
+        for episode in episodes
+    ]
+
+
+def _parse_since(value: str) -> datetime:
+    try:
+        return datetime.now(UTC) - timedelta(seconds=span(minimum=0)(value))
+    except argparse.ArgumentTypeError:
+        pass
+    try:
+        return datetime.fromtimestamp(parse_moment(value) / NANOS_PER_SECOND, UTC)
+    except (argparse.ArgumentTypeError, OverflowError, ValueError):
+        raise refusal("a time such as 2024-04-19T00:00, or a span such as 12h", value) from None
+
+
+def _parse_severity(value: str) -> Severity:
+    try:
+        return parse_severity(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _parse_kinds(value: str) -> frozenset[str]:
+    kinds = frozenset(value.split(","))
+    if not kinds <= set(KINDS):
+        raise refusal(f"some of {', '.join(KINDS)}, separated by commas", value)
+    return kinds
