@@ -26,6 +26,7 @@ MIN_ANSWER_SECONDS = 0.1  # below it every call would fail, and a stream would c
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_IMPUTE_ROWS = 6
 DEFAULT_ALERTS = "stdout"
+DEFAULT_STATE = Path("mods-watch-state")
 LATENESS_SECONDS = 300.0
 EVE_LATENESS_SECONDS = 900.0  # above the longest default of Suricata's flow-timeouts
 MAX_SPAN_SECONDS = 366 * DAY_SECONDS

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.cli.arguments import add_command, find_contradiction, open_client, watch_arguments
-from mods_grpc.cli.output import LiveView, write_json
+from mods_grpc.cli.live.live_view import LiveView
+from mods_grpc.cli.output import write_json
 from mods_grpc.cli.watch_wiring import (
     check_destinations,
     check_windows,

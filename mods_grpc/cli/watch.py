@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
-from mods_grpc.cli.arguments import add_command, find_contradiction, open_client, span, watch_arguments
-from mods_grpc.cli.output import LiveView
+from mods_grpc.cli.arguments import DEFAULT_STATE, add_command, find_contradiction, open_client, span, watch_arguments
+from mods_grpc.cli.live.live_view import LiveView
 from mods_grpc.cli.watch_wiring import (
     check_destinations,
     check_windows,
@@ -70,7 +70,6 @@ from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.server.config import check_listen_address, split_host_port
 from mods_grpc.server.log_setup import set_up_logging
 
-DEFAULT_STATE = Path("mods-watch-state")
 EVENTS_FOLDER = "events"  # in the state folder: events received over a socket
 MAX_WAIT_SECONDS = 5.0
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import check_budget
 from mods_grpc.cli.arguments import DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS, find_rules_off
-from mods_grpc.cli.output import LiveView, format_time, replace_unprintable
+from mods_grpc.cli.live.live_view import LiveView
+from mods_grpc.cli.output import format_time, replace_unprintable
 from mods_grpc.client import Client, ModelInfo, ModelState
 from mods_grpc.errors import ConnectionFailedError, DataError, ModelUnavailableError, ModelUnusableError, Reason
 from mods_grpc.features import Aggregator, AggregatorOptions, GroupBy

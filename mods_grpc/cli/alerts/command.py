@@ -22,9 +22,8 @@ from mods_grpc.cli.alerts.history import (
 )
 from mods_grpc.cli.alerts.listing import ID_CHARACTERS, describe_list, format_list
 from mods_grpc.cli.alerts.summaries import KINDS
-from mods_grpc.cli.arguments import add_command, parse_moment, span
+from mods_grpc.cli.arguments import DEFAULT_STATE, add_command, parse_moment, span
 from mods_grpc.cli.output import make_console, write_json
-from mods_grpc.cli.watch import DEFAULT_STATE
 from mods_grpc.command_line import parse_path, parse_text, refusal, whole_number
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error

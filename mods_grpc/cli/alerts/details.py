@@ -63,7 +63,7 @@ def _describe(stored: StoredAlert) -> str:
 def _format_alert(alert: Alert, width: int) -> list[str]:
     lines = _format_times("window", alert.window_start, alert.window_end, width)
     chance = f"p = {alert.p_value:.1e}; an alert is raised at {alert.significance:.1e} or below"
-    budget = f"{alert.false_alarms_per_day:g} false alarms per series and day"
+    budget = f"a budget of {alert.false_alarms_per_day:g} false alarm{'s' * (alert.false_alarms_per_day != 1)} per series and day"
     lines += label("level", f"{chance}, which is {budget}" if alert.false_alarms_per_day else chance, width)
     if alert.rank is not None:
         lines += label("rank", f"{alert.rank.position:,} of {alert.rank.total:,} alerts of the day before", width)
@@ -95,7 +95,7 @@ def _format_features(alert: Alert, width: int) -> list[str]:
         cells = (fit_right(format_quantity(feature.observed), 15), fit_right(band, 27), fit_right(share, 7))
         lines.append(" ".join([fit(feature.feature, name_width), *cells]))
     if alert.recent:
-        lines += label("before it", " ".join(format_quantity(value) for value in alert.recent), width)
+        lines += label("course", " ".join(format_quantity(value) for value in alert.recent), width)
     return lines
 
 
