@@ -210,13 +210,16 @@ def make_sinks(arguments: argparse.Namespace, state: Path | None) -> SinkGroup:
         state: Folder for the history and for what could not be delivered; None to keep nothing.
     """
     if arguments.dry_run:
-        return SinkGroup([("stdout", StreamSink(PLAIN))], is_patient=False)
+        return SinkGroup([("stdout", StreamSink(PLAIN))], ends=arguments.ends, is_patient=False)
     return open_sinks(arguments.alerts or [DEFAULT_ALERTS], state, ends=arguments.ends)
 
 
 def _raises_ends(arguments: argparse.Namespace) -> bool:
-    """Return whether ends of episodes are raised: if asked for, and for the history of a watch, see `make_sinks`."""
-    return arguments.ends or (hasattr(arguments, "state") and not arguments.dry_run)
+    """Return whether ends of episodes are raised: if asked for, for the live view, and for the history of a watch.
+
+    Destinations get them only if they were asked for, see `make_sinks`.
+    """
+    return arguments.ends or arguments.tui or (hasattr(arguments, "state") and not arguments.dry_run)
 
 
 def check_destinations(arguments: argparse.Namespace, sources: Sequence[Path]) -> None:

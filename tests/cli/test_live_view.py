@@ -27,6 +27,7 @@ from mods_grpc.cli.live.keyboard import Key, parse_keys
 from mods_grpc.cli.live.live_view import LiveView
 from mods_grpc.client import FeatureVerdict, Verdict, VerdictStatus
 from mods_grpc.client.results import Episode, EpisodePhase
+from mods_grpc.ids.alerts.alert import AlertPhase
 from tests.support.alerts.sample_alerts import (
     ALERT,
     END,
@@ -102,6 +103,8 @@ def test_what_is_in_alarm_comes_first_the_strongest_on_top(screen) -> None:
     assert lines[2].split()[2:4] == ["10.0.0.3", f"{START.astimezone():%m-%d}"]
     assert lines[5].split()[0].startswith("10.0.1.")
     view.observe([make_verdict("10.0.0.3", EpisodePhase.ENDED, hours=2)], [])
+    assert shown()[2].split()[1:4:2] == ["crit", f"{START.astimezone():%m-%d}"]  # quiet for a moment
+    view.observe([], [replace(strong, phase=AlertPhase.END)])
     assert shown()[2].split()[1:3] == ["low", "10.0.0.2"]
 
 
@@ -176,6 +179,18 @@ def test_the_number_of_series_is_bounded_and_those_in_alarm_stay() -> None:
         alarms.observe([make_verdict(f"host {number}")], [])
     assert alarms.number_series == MAX_SERIES
     assert alarms.rows()[0].series == "alarmed"
+
+
+def test_an_episode_without_an_alert_is_not_taken_for_the_one_before() -> None:
+    alarms = Alarms()
+    alarms.observe([make_verdict("site", EpisodePhase.ENDED)], [ALERT, END])
+    later = replace(make_verdict("site", EpisodePhase.STARTED).episode, start_time=START + timedelta(days=1))
+    alarms.observe([replace(make_verdict("site", hours=24), episode=later)], [])
+    (row,) = alarms.rows()
+    assert (row.since, row.severity, row.last_alert) == (later.start_time, None, None)
+    third = replace(ALERT, episode_id="third", episode_start=later.start_time)
+    alarms.observe([], [third])
+    assert alarms.rows()[0].last_alert == third
 
 
 def test_an_end_does_not_hide_what_an_episode_was() -> None:

@@ -25,18 +25,27 @@ class Row:
     Attributes:
         key: Identifies it over changes.
         series: The series or the host.
-        since: Start of its open episode; None if none is open.
-        alerts: The alerts of its episode, or of its last one, the oldest first.
+        alerts: The alerts of its last episode with alerts, the oldest first.
         verdict: Its last verdict; None for a rule.
         history: The last values by feature.
+        is_over: Of a rule, whether it is no longer in alarm although nothing said so.
     """
 
     key: Hashable
     series: str
-    since: datetime | None = None
     alerts: deque[Alert | RuleAlert] = field(default_factory=lambda: deque(maxlen=MAX_ALERTS_OF_EPISODE))
     verdict: Verdict | None = None
     history: dict[str, deque[float]] = field(default_factory=dict)
+    is_over: bool = False
+
+    @property
+    def since(self) -> datetime | None:
+        """Start of its open episode, whether that raised an alert or not; None if none is open."""
+        if self.alerts and self.alerts[-1].phase is not AlertPhase.END and not self.is_over:
+            first = self.alerts[0]
+            return first.window_start if isinstance(first, RuleAlert) else first.episode_start
+        episode = self.verdict.episode if self.verdict is not None else None
+        return episode.start_time if episode is not None and episode.phase is not EpisodePhase.ENDED else None
 
     @property
     def is_open(self) -> bool:
@@ -44,16 +53,21 @@ class Row:
         return self.since is not None
 
     @property
+    def current_alerts(self) -> list[Alert | RuleAlert]:
+        """The alerts of its episode; none, if another one is open, which raised none."""
+        is_ended = bool(self.alerts) and self.alerts[-1].phase is AlertPhase.END
+        return [] if is_ended and self.is_open else list(self.alerts)
+
+    @property
     def last_alert(self) -> Alert | RuleAlert | None:
         """The last alert of its episode that is not its end, or else the end."""
-        return next((each for each in reversed(self.alerts) if each.phase is not AlertPhase.END), None) or (
-            self.alerts[-1] if self.alerts else None
-        )
+        alerts = self.current_alerts
+        return next((each for each in reversed(alerts) if each.phase is not AlertPhase.END), alerts[-1] if alerts else None)
 
     @property
     def severity(self) -> Severity | None:
         """The worst severity of the alerts; None without any."""
-        return max((each.severity for each in self.alerts), default=None)
+        return max((each.severity for each in self.current_alerts), default=None)
 
     @property
     def leading(self) -> FeatureVerdict | None:
@@ -63,7 +77,7 @@ class Row:
     @property
     def who(self) -> str:
         """Who made the last alert that says so."""
-        return next(filter(None, (describe_who(each) for each in reversed(self.alerts))), "")
+        return next(filter(None, (describe_who(each) for each in reversed(self.current_alerts))), "")
 
     @property
     def what(self) -> str:
@@ -75,7 +89,7 @@ class Row:
         if not self.is_open:
             return (1.0, 0.0, -(self.verdict.score or 0.0) if self.verdict is not None else 0.0)
         if self.severity is not None:
-            return (0.0, -1.0 - self.severity, -max(measure_strength(each) for each in self.alerts))
+            return (0.0, -1.0 - self.severity, -max(measure_strength(each) for each in self.current_alerts))
         episode = self.verdict.episode if self.verdict is not None else None
         return (0.0, 0.0, -episode.peak_score if episode is not None else 0.0)
 
@@ -116,9 +130,7 @@ class Alarms:
     def rows(self) -> list[Row]:
         """Return what is shown, in alarm first, the strongest on top."""
         for row in self._rules.values():
-            last = row.alerts[-1]
-            if last.phase is AlertPhase.END or (self._latest is not None and last.time + RULE_SPAN < self._latest):
-                row.since = None
+            row.is_over = self._latest is not None and row.alerts[-1].time + RULE_SPAN < self._latest
         rows = [*self._series.values(), *(row for row in self._rules.values() if row.is_open)]
         return sorted(rows, key=lambda row: (row.order(), row.series, str(row.key)))
 
@@ -130,19 +142,14 @@ class Alarms:
         for feature in verdict.features:
             if feature.observed is not None:
                 row.history.setdefault(feature.feature, deque(maxlen=HISTORY_VALUES)).append(feature.observed)
-        is_open = verdict.episode is not None and verdict.episode.phase is not EpisodePhase.ENDED
-        if is_open and not row.is_open:
-            row.alerts.clear()  # of the episode before
-        row.since = verdict.episode.start_time if verdict.episode is not None and is_open else None
 
     def _add_alert(self, alert: Alert) -> None:
         row = self._series.setdefault(alert.series, Row(key=alert.series, series=alert.series))
+        if row.alerts and row.alerts[-1].episode_id != alert.episode_id:
+            row.alerts.clear()
         row.alerts.append(alert)
-        if row.verdict is None:
-            row.since = None if alert.phase is AlertPhase.END else alert.episode_start
 
     def _add_rule_alert(self, alert: RuleAlert) -> None:
         key = (alert.rule, alert.host, alert.group, alert.episode_id)
         row = self._rules.setdefault(key, Row(key=key, series=alert.host))
         row.alerts.append(alert)
-        row.since = row.alerts[0].window_start

@@ -267,7 +267,7 @@ def _format_alert(alert: Alert | RuleAlert) -> str:
 def _format_evidence(row: Row, width: int) -> list[str]:
     """Return all that is known of a row: of its last alert, or of its last window."""
     if row.last_alert is not None:
-        stored = [read_stored_alert(FORMATS["jsonl"].format(alert)) for alert in row.alerts]
+        stored = [read_stored_alert(FORMATS["jsonl"].format(alert)) for alert in row.current_alerts]
         shown = next((each for each in reversed(stored) if each.saved.get("evidence")), None)
         shown = shown or next(each for each in stored if each.id == row.last_alert.id)
         return format_details(shown, StoredEpisode(alerts=[summarize(each) for each in stored]), None, width)
