@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,17 @@ from mods_grpc.cli.alerts.history import (
 )
 from mods_grpc.cli.alerts.listing import ID_CHARACTERS, describe_list, format_list
 from mods_grpc.cli.alerts.summaries import KINDS
-from mods_grpc.cli.arguments import DEFAULT_STATE, add_command, parse_moment, span
+from mods_grpc.cli.arguments import DEFAULT_STATE, add_command, add_networks, parse_moment, span
 from mods_grpc.cli.output import make_console, write_json
-from mods_grpc.command_line import parse_path, parse_text, refusal, whole_number
+from mods_grpc.command_line import name_of, parse_path, parse_text, refusal, whole_number
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error
-from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.features import GroupBy
+from mods_grpc.ids.alerts.alert import Alert, Severity
 from mods_grpc.ids.alerts.sinks.history import HISTORY_FILE, find_history
+from mods_grpc.ids.alerts.stored_alerts import StoredAlert
 from mods_grpc.ids.alerts.suppression import parse_severity
+from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
 from mods_grpc.ids.logs.pipes import copying_pipes
 
 SHOW = "show"
@@ -56,6 +60,23 @@ def add_alerts_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         help="folder of the watch's state, which holds its alerts and the feedback (default %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="write JSON")
+    logs = parser.add_argument_group("a second look, with show")
+    logs.add_argument(
+        "--logs",
+        type=parse_path,
+        nargs="+",
+        default=[],
+        metavar="LOGS",
+        help="log files or folders of them: show exact evidence, counted again from the records of the window",
+    )
+    add_networks(logs)
+    logs.add_argument(
+        "--group-by",
+        type=name_of(GroupBy),
+        choices=list(GroupBy),
+        default=GroupBy.SITE,
+        help="what a series of the watch describes (default %(default)s)",
+    )
     group = parser.add_argument_group("which episodes")
     group.add_argument(
         "--series", type=parse_text, metavar="PATTERN", help="series or host: a name, a pattern such as 10.1.*, or a network"
@@ -103,6 +124,9 @@ def run_alerts(arguments: argparse.Namespace) -> int:
     is_shown = words[:1] == [SHOW]
     if is_shown and (len(words) == 1 or len(words[1]) < MIN_ID_CHARACTERS):
         print_error(f"show: expected the id of an alert, or at least {MIN_ID_CHARACTERS} of its first characters")
+        return EXIT_USAGE
+    if arguments.logs and not is_shown:
+        print_error("--logs: expected `show ID`, whose evidence it counts again")
         return EXIT_USAGE
     files = [Path(word) for word in words[2 if is_shown else 0 :]] or _find_files(arguments.state)
     damage = Damage()
@@ -156,13 +180,37 @@ def _show(arguments: argparse.Namespace, prefix: str, paths: Sequence[Path], dam
         return EXIT_FAILED
     alert_id, episode = named[0]
     stored = next(each for each in read_alerts(paths) if each.id == alert_id)
+    exact = None
+    if arguments.logs:
+        if not isinstance(stored.item, Alert):
+            print_error(f"--logs: {alert_id} is no anomaly; what it says is exact")
+            return EXIT_FAILED
+        exact = look_again(stored.item, arguments.logs, arguments.local, arguments.group_by)
+        stored = _with_evidence(stored, exact)
     if arguments.json:
-        write_json(_to_json([episode], paths)[0] | {"shown": alert_id})
+        more = {} if exact is None else {"evidence": evidence_to_json(exact)}
+        write_json(_to_json([episode], paths)[0] | {"shown": alert_id} | more)
         return EXIT_OK
     state = None if arguments.state == DEFAULT_STATE else arguments.state
     lines = format_details(stored, episode, state, make_console().width)
     _write_lines(lines)
     return EXIT_OK
+
+
+def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str], group_by: GroupBy) -> Evidence:
+    """Return the evidence of an alert, counted again from logs, so that no count is too low."""
+    from mods_grpc.ids.windows import second_look  # noqa: PLC0415 - reading logs needs much that the list does not
+
+    evidence: Evidence = second_look.look_again(alert, paths, local_networks, group_by)
+    return evidence
+
+
+def _with_evidence(stored: StoredAlert, evidence: Evidence) -> StoredAlert:
+    assert isinstance(stored.item, Alert)
+    saved = stored.saved.get("evidence")
+    more = {key: value for key, value in saved.items() if key in {"filters", "techniques"}} if isinstance(saved, dict) else {}
+    item = replace(stored.item, evidence=evidence)
+    return replace(stored, item=item, saved=stored.saved | {"evidence": evidence_to_json(evidence) | more})
 
 
 def _write_lines(lines: Sequence[str]) -> None:

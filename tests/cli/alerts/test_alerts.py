@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,8 @@ from mods_grpc.cli.alerts.summaries import summarize
 from mods_grpc.cli.alerts.terminal_text import fit, fit_right, format_quantity, format_short, wrap
 from mods_grpc.cli.main import main
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from mods_grpc.features import GroupBy
+from mods_grpc.ids import windows
 from mods_grpc.ids.alerts.alert import AlertPhase, Member, Rank, Trigger
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.stored_alerts import read_stored_alert
@@ -246,6 +249,28 @@ def test_an_alert_of_a_rule_and_a_notice_are_shown(tmp_path, capsys):
     _, printed = run(capsys, "show", NOTICE.id, "--state", state)
     assert "see whether http.log is still written" in printed.out
     assert "feedback" not in printed.out
+
+
+def test_a_second_look_shows_exact_evidence_in_place_of_the_stored(state, tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def look_again(alert, paths, local_networks, group_by):
+        asked.append((alert, paths, local_networks, group_by))
+        return replace(EVIDENCE, features=(replace(HTTP, total=104, dimensions=(replace(SOURCES, max_error=0),)),))
+
+    module = ModuleType("mods_grpc.ids.windows.second_look")
+    module.look_again = look_again
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(windows, "second_look", module, raising=False)
+    flags = ["--logs", tmp_path, "--local", "10.0.0.0/8", "--group-by", "host"]
+    _, printed = run(capsys, "show", SCAN.id, "--state", state, *flags)
+    assert asked == [(SCAN, [tmp_path], ["10.0.0.0/8"], GroupBy.HOST)]
+    assert "104 records" in printed.out
+    assert "too low" not in printed.out
+    _, printed = run(capsys, "show", SCAN.id, "--state", state, *flags, "--json")
+    assert json.loads(printed.out)["evidence"]["features"][0]["total"] == 104
+    assert run(capsys, "show", RULE.id, "--state", state, *flags)[0] == EXIT_FAILED
+    assert run(capsys, "--state", state, *flags)[0] == EXIT_USAGE
 
 
 def test_what_show_can_not_find(state, capsys):
