@@ -86,7 +86,7 @@ def test_a_wide_view_draws_each_series_its_band_and_the_alerts() -> None:
         view.observe([make_verdict("10.0.0.[7]", EpisodePhase.ONGOING, score=3.0 + step)], [ALERT] if step == 0 else [])
     view.observe([Verdict(series="new", observe_time=START, status=VerdictStatus.WARMING_UP)], [])
     text = "\n".join(look(view, console))
-    for piece in ("10.0.0.[7]", "ssh_in 900 (80-120)", "▁▁▁", ">>>", "warming up", "1 alert ", "ssh_in 19 686, above expected"):
+    for piece in ("10.0.0.[7]", "ssh_in 900 (80-120)", "▁▁▁", ">>>", "warming up", "1 alert ", "ssh_in 19,686, above expected"):
         assert piece in text
 
 

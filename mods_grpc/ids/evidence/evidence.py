@@ -1,6 +1,6 @@
 """What made an alert: the entities whose counts rose or fell most, independent of how they were counted."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -383,7 +383,8 @@ def test_an_alert_in_full_fits_80_columns(item, value):
         item = replace(item, evidence=evidence, members=members, rank=Rank(position=10**6, total=10**9))
     stored = read_stored_alert(FORMATS["jsonl"].format(item))
     for line in format_details(stored, make_episode(item), None, 80):
-        assert cell_len(line) <= 80
+        is_filter = line.startswith(("  zeek: ", "  jq: ", "  kql: ", "  eve: "))  # to copy whole
+        assert is_filter or cell_len(line) <= 80
         assert line.isprintable()
 
 
