@@ -198,11 +198,17 @@ def evidence_from_json(saved: dict[str, Any]) -> Evidence:
 
 
 def _feature_from_json(saved: dict[str, Any]) -> FeatureEvidence:
-    dimensions = tuple(
-        DimensionEvidence(
-            **each
-            | {"dimension": Dimension(each["dimension"]), "entities": tuple(Entity(**entity) for entity in each["entities"])}
-        )
-        for each in saved["dimensions"]
-    )
-    return FeatureEvidence(**saved | {"unit": Unit(saved["unit"]), "dimensions": dimensions})
+    dimensions = tuple(map(_dimension_from_json, saved["dimensions"]))
+    return FeatureEvidence(**_select(FeatureEvidence, saved) | {"unit": Unit(saved["unit"]), "dimensions": dimensions})
+
+
+def _dimension_from_json(saved: dict[str, Any]) -> DimensionEvidence:
+    entities = tuple(Entity(**_select(Entity, entity)) for entity in saved["entities"])
+    known_values = _select(DimensionEvidence, saved)
+    return DimensionEvidence(**known_values | {"dimension": Dimension(saved["dimension"]), "entities": entities})
+
+
+def _select(kind: type, saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a dataclass's fields."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in saved.items() if name in names}
