@@ -22,9 +22,11 @@ from mods_grpc.features.definitions import FEATURES, MEASURES, Feature
 from mods_grpc.features.key_memory import LEARNING_SECONDS, MAX_REMEMBERED_KEYS, MEMORY_SECONDS
 from mods_grpc.features.presets import PRESETS
 from mods_grpc.features.presets.descriptions import DIRECTION_TEXTS, describe
+from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.watch.metrics import WatchCollector
 from mods_grpc.ids.watch.pipeline import WatchCounters
+from mods_grpc.ids.watch.review import FeedbackTracker
 from mods_grpc.server.config import ENVIRONMENT_PREFIX, ServerConfig, format_default, to_flag
 from mods_grpc.server.models.collector import ModelCollector
 from mods_grpc.server.rpc.status import CODES, DOMAIN, NEVER_ON_THE_WIRE
@@ -314,7 +316,14 @@ _WATCH = SimpleNamespace(
     counters=ReadCounters(newest_ns=1),
     feed=SimpleNamespace(aggregator=SimpleNamespace(counters=AggregatorCounters()), watermark=SimpleNamespace(pending=0)),
     pipeline=SimpleNamespace(
-        counters=WatchCounters(), rules=None, open_notices=(), open_episodes=0, pending=0, is_connected=True
+        counters=WatchCounters(),
+        rules=None,
+        suppression=Suppression(allow=("",)),
+        feedback=FeedbackTracker(None, lambda _series: None, lambda: 0.0),
+        open_notices=(),
+        open_episodes=0,
+        pending=0,
+        is_connected=True,
     ),
     undelivered=lambda: {"": 0},
     saved_at=lambda: 0.0,

@@ -19,12 +19,13 @@ from mods_grpc.features import GroupBy
 from mods_grpc.features.locality import parse_networks
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.sinks.target import parse_destination
-from mods_grpc.ids.alerts.suppression import parse_severity
+from mods_grpc.ids.alerts.suppression_file import parse_severity
 from mods_grpc.ids.rules.rule import RULE_NAMES
 
 MIN_ANSWER_SECONDS = 0.1  # below it every call would fail, and a stream would connect again and again
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_IMPUTE_ROWS = 6
+DEFAULT_STATE = Path("mods-watch-state")
 DEFAULT_ALERTS = "stdout"
 DEFAULT_STATE = Path("mods-watch-state")
 LATENESS_SECONDS = 300.0

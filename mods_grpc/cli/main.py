@@ -12,6 +12,7 @@ from mods_grpc.cli.detect import add_detect_parser
 from mods_grpc.cli.forecast import add_forecast_parser
 from mods_grpc.cli.listings import add_features_parser, add_models_parser
 from mods_grpc.cli.replay import add_replay_parser
+from mods_grpc.cli.review.feedback import add_feedback_parser
 from mods_grpc.cli.serve import add_serve_parser, add_sign_parser
 from mods_grpc.cli.stream import add_stream_parser
 from mods_grpc.cli.watch import add_watch_parser
@@ -85,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_watch_parser(commands)
     add_replay_parser(commands)
     add_alerts_parser(commands)
+    add_feedback_parser(commands)
     return parser
 
 

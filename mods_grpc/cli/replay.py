@@ -178,7 +178,8 @@ def run_replay(arguments: argparse.Namespace) -> int:
             )
             bar.update(task, completed=recording.total, alerts=pipeline.counters.alerts)
         pipeline.close()
-    status = _report(arguments, model, recording, pipeline.counters, _doubt_windows(blindness))
+    suppressed_by = pipeline.suppression.list_hits()
+    status = _report(arguments, model, recording, pipeline.counters, _doubt_windows(blindness), suppressed_by)
     return EXIT_FAILED if _report_unwritten(sinks) else status
 
 
@@ -231,6 +232,7 @@ def _report(
     recording: _Recording,
     counters: WatchCounters,
     window_doubts: list[tuple[str, str]],
+    suppressed_by: dict[str, int],
 ) -> int:
     """Print what was read, what came of it and what to doubt; return the exit status."""
     if recording.account is None:
@@ -239,6 +241,7 @@ def _report(
     else:
         account = recording.account(counters)
         sys.stderr.write(format_account(account))
+    account = replace(account, suppressed_by=suppressed_by)
     choose_lateness(arguments, has_shared_log=False)
     expected = make_expectation(
         model,
@@ -274,6 +277,9 @@ def _print_summary(counters: WatchCounters, account: Account, doubts: list[Doubt
         sys.stderr.write(f"{count_noun(account.rolled_up, 'alert')} joined another with the same cause\n")
     if account.suppressed:
         sys.stderr.write(f"{count_noun(account.suppressed, 'anomalous window')} raised no alert: suppressed\n")
+    if account.suppressed_by:
+        by_rule = ", ".join(f"{number:,} {name}" for name, number in account.suppressed_by.items())
+        sys.stderr.write(f"suppressed by rule: {by_rule}\n")
     for numbers, what in (
         (account.rule_alerts, "of fixed rules"),
         (account.rules_suppressed, "of fixed rules suppressed"),

@@ -16,6 +16,7 @@ from typing import Any
 
 from mods_grpc.cli.arguments import DEFAULT_STATE, add_command, find_contradiction, open_client, span, watch_arguments
 from mods_grpc.cli.live.live_view import LiveView
+from mods_grpc.cli.review.following import make_feedback, make_review
 from mods_grpc.cli.watch_wiring import (
     check_destinations,
     check_windows,
@@ -252,7 +253,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             )
 
         blindness.begin(collect())  # also has the first windows do without the logs that can't be read
-        ticker = Ticker(pipeline, collect, service, sinks.retry)
+        ticker = Ticker(pipeline, collect, service, sinks.retry, make_review(arguments, model, pipeline))
         if arguments.metrics_address:
             watch_parts = WatchParts(
                 model=model,
@@ -311,6 +312,7 @@ def _identify(arguments: argparse.Namespace, model: ModelInfo, saved: dict[str, 
 def _restore(
     arguments: argparse.Namespace, saved: dict[str, Any] | None, feed: WindowFeed, pipeline: WatchPipeline, sinks: SinkGroup
 ) -> None:
+    pipeline.feedback = make_feedback(arguments, pipeline)
     if saved is None:
         sinks.recover_without_marks()
     else:

@@ -31,13 +31,14 @@ from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.alerts.sinks.sink import Sink, StreamSink
 from mods_grpc.ids.alerts.sinks.target import parse_destination
-from mods_grpc.ids.alerts.suppression import Suppression, read_suppression
+from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.alerts.suppression_file import read_suppression
 from mods_grpc.ids.health.account import Account, RejectedLines
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import Expectation
 from mods_grpc.ids.rules.engine import RuleEngine, choose_rules
 from mods_grpc.ids.rules.episodes import RuleAlertOptions
-from mods_grpc.ids.rules.muting import find_wrong_word
+from mods_grpc.ids.rules.muting import find_wrong_rule, find_wrong_word
 from mods_grpc.ids.rules.rule import RULE_NAMES, RULES
 from mods_grpc.ids.sources.file_names import parse_name
 from mods_grpc.ids.sources.reader import LogReader
@@ -165,7 +166,7 @@ def make_rules(arguments: argparse.Namespace) -> RuleEngine | None:
     options = RuleAlertOptions(
         sensor=arguments.sensor,
         ends=_raises_ends(arguments),
-        suppression=_make_suppression(arguments),
+        suppression=make_suppression(arguments),
         group_by=arguments.group_by,
         local_networks=tuple(arguments.local),
     )
@@ -307,9 +308,9 @@ def make_pipeline(
         false_alarms_per_day=choose_budget(arguments, model),
         updates=arguments.updates,
         ends=_raises_ends(arguments),
-        suppression=_make_suppression(arguments),
+        suppression=make_suppression(arguments),
     )
-    return WatchPipeline(
+    pipeline = WatchPipeline(
         scorer,
         Episodes(options),
         sink,
@@ -321,6 +322,8 @@ def make_pipeline(
         show_notices=None if view is None else view.show_notices,
         log_notices=not arguments.dry_run,
     )
+    pipeline.set_suppression(options.suppression)  # so that fixed rules count in the same place
+    return pipeline
 
 
 def _make_roll_up(arguments: argparse.Namespace, model: ModelInfo) -> RollUp | None:
@@ -349,6 +352,7 @@ def make_account_log(
             files_read=files_read,
             rejected=rejected,
             rules=pipeline.rules,
+            suppressed_by=pipeline.suppression.list_hits(),
         )
 
     def expect(now_ns: int) -> Expectation:
@@ -361,7 +365,9 @@ def make_account_log(
             is_live=True,
         )
 
-    return AccountLog(take, expect, arguments.account_interval)
+    feedback = pipeline.feedback
+    summarise = (lambda: None) if feedback is None else feedback.summarise
+    return AccountLog(take, expect, arguments.account_interval, summarise=summarise)
 
 
 def choose_budget(arguments: argparse.Namespace, model: ModelInfo) -> float | None:
@@ -386,7 +392,7 @@ def warn_of_useless_patterns(arguments: argparse.Namespace) -> None:
         DataError: The file is not one of such rules.
         OSError: It can't be read.
     """
-    patterns = _make_suppression(arguments).patterns
+    patterns = make_suppression(arguments).patterns
     of_hosts = find_useless(patterns, GroupBy.HOST, arguments.local)  # the rules are about hosts
     for pattern, series in find_useless(patterns, arguments.group_by, arguments.local).items():
         if pattern not in of_hosts and find_rules_off(arguments) != set(RULE_NAMES):
@@ -397,8 +403,12 @@ def warn_of_useless_patterns(arguments: argparse.Namespace) -> None:
 
 
 def tell_of_past_work(arguments: argparse.Namespace) -> None:
-    """Log the planned work of --suppress that is over, so that its rule suppresses nothing live."""
-    for window in _make_suppression(arguments).maintenance:
+    """Log the planned work of --suppress that is over, and its mute rules that have expired, which suppress nothing live."""
+    suppression = make_suppression(arguments)
+    for mute in suppression.mutes:
+        if mute.is_expired(datetime.now(UTC)):
+            logger.info("mute_expired", extra={"file": str(arguments.suppress), "rule": mute.id, "until": str(mute.until)})
+    for window in suppression.maintenance:
         if window.repeat is None and window.end < datetime.now(UTC):
             logger.info(
                 "planned_work_over", extra={"file": str(arguments.suppress), "name_of_work": window.name, "end": str(window.end)}
@@ -413,9 +423,15 @@ def _find_line(path: Path, text: str) -> str:
     return f":{numbers[0]}" if len(numbers) == 1 else ""
 
 
-def _make_suppression(arguments: argparse.Namespace) -> Suppression:
+def make_suppression(arguments: argparse.Namespace) -> Suppression:
+    """Read the rules of --suppress, with --minimum-severity.
+
+    Raises:
+        DataError: The file is not one of such rules.
+        OSError: It can't be read.
+    """
     suppression = Suppression() if arguments.suppress is None else read_suppression(arguments.suppress)
-    if (wrong := find_wrong_word(suppression.muted_rules)) is not None:
+    if (wrong := find_wrong_word(suppression.muted_rules) or find_wrong_rule(suppression.mutes)) is not None:
         word, complaint = wrong
         raise DataError(f"{arguments.suppress}{_find_line(arguments.suppress, word)}: {complaint}")
     if arguments.minimum_severity is None:

@@ -13,7 +13,7 @@ from typing import Any
 from mods_grpc.alarm_rules.episode_rule import Phase, holdoff_rows, next_phase
 from mods_grpc.client.results import FeatureVerdict, ServedModel, Verdict, VerdictStatus
 from mods_grpc.data.units import DAY_SECONDS
-from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase
 from mods_grpc.ids.alerts.suppression import Suppression
 
 UPDATE_P_FACTOR = 10.0  # an update is due when the p-value is this many times smaller than the last one reported
@@ -143,8 +143,7 @@ class Episodes:
         if not first and not (self.options.updates and _has_escalated(verdict.score, episode)):
             return None
         alert = self._make_alert(verdict, episode, AlertPhase.START if first else AlertPhase.UPDATE)
-        severity = Severity.of(episode.peak, self.options.significance)
-        if self.options.suppression.reason(verdict.series, alert.window_start, alert.window_end, severity) is not None:
+        if self.options.suppression.find_mute(alert) is not None:
             self.suppressed += first
             return None
         episode.reported_score = max(verdict.score, episode.reported_score or 0.0)

@@ -110,6 +110,7 @@ class Account:
         judged: How many of them the model judged; None where no model judges.
         suppressed: Anomalous windows that raised no alert because the suppression mutes it.
         rolled_up: Alerts that were not raised because they joined another with the same cause.
+        suppressed_by: What each rule of suppression muted: windows, and ports, peers or domains of fixed rules.
     """
 
     files_read: int = 0
@@ -153,6 +154,7 @@ class Account:
     judged: int | None = None
     suppressed: int = 0
     rolled_up: int = 0
+    suppressed_by: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -233,6 +235,7 @@ class Account:
             **(
                 {} if self.judged is None else {"judged": self.judged, "suppressed": self.suppressed, "rolled_up": self.rolled_up}
             ),
+            "suppressed_by": dict(self.suppressed_by),
         }
 
 
@@ -244,7 +247,7 @@ _NUMBERS = (
 _NUMBERS_BY_NAME = (
     *("damaged_files", "records_by_protocol", "malformed", "malformed_by_log", "damaged_fields"),
     *("remote_by_protocol", "unflagged_remote"),
-    *("rule_alerts", "rules_suppressed", "rules_learning", "rules_exposed"),
+    *("rule_alerts", "rules_suppressed", "rules_learning", "rules_exposed", "suppressed_by"),
 )
 
 

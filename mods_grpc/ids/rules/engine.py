@@ -10,6 +10,7 @@ from mods_grpc.features.locality import GroupBy, Locality
 from mods_grpc.features.records import RECORD_TYPES, Record
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_from_json, rule_alert_to_json
+from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.rules.counter import RuleCounter, Total
 from mods_grpc.ids.rules.episodes import Hit, RuleAlertOptions, RuleEpisodes
 from mods_grpc.ids.rules.exposure import SshExposure
@@ -201,18 +202,27 @@ class RuleEngine:
         """Return what may raise an alert, and take note of the rest."""
         due: list[Total] = []
         held: dict[HeldReason, list[str]] = {}
+        muted_by: dict[str, str] = {}
         for total in reached:
-            if (reason := self._find_held_reason(rule, host, total, end_ns)) is None:
-                due.append(total)
-            else:
+            if (name := self._episodes.find_mute(rule, host, total, end_ns)) is not None:
+                muted_by[total.group] = name
+                held.setdefault(HeldReason.MUTED, []).append(total.group)
+            elif (reason := self._find_held_reason(rule, total, end_ns)) is not None:
                 held.setdefault(reason, []).append(total.group)
+            else:
+                due.append(total)
         for reason, groups in held.items():
-            self._held_back.add(rule, host, groups, reason, end_ns, raised=self._episodes.reported_groups(rule, host))
+            raised = self._episodes.reported_groups(rule, host)
+            for group in self._held_back.add(rule, host, groups, reason, end_ns, raised=raised):
+                if group in muted_by:
+                    self._episodes.count_mute(muted_by[group], end_ns)
         return due
 
-    def _find_held_reason(self, rule: Rule, host: str, total: Total, end_ns: int) -> HeldReason | None:
-        if self._episodes.is_muted(rule, host, total):
-            return HeldReason.MUTED
+    def set_suppression(self, suppression: Suppression) -> None:
+        """Replace the rules of suppression; what is held back now stays counted."""
+        self._episodes.set_suppression(suppression)
+
+    def _find_held_reason(self, rule: Rule, total: Total, end_ns: int) -> HeldReason | None:
         if not rule.needs_quiet_ssh:
             return None
         if self._exposure.is_learning(end_ns):

@@ -14,7 +14,7 @@ from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.locality import SITE, GroupBy, Locality
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_from_json, rule_alert_to_json
-from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.alerts.suppression import MAINTENANCE, Suppression
 from mods_grpc.ids.rules.counter import Total
 from mods_grpc.ids.rules.endpoints import find_endpoints
 from mods_grpc.ids.rules.rule import Roles, Rule
@@ -106,10 +106,24 @@ class RuleEpisodes:
         is_planned, start, end = self._options.suppression.is_planned, _to_time(start_ns), _to_time(end_ns)
         return all(any(is_planned(name, start, end) for name in self._names(each)) for each in _list_hosts(rule, host, total))
 
-    def is_muted(self, rule: Rule, host: str, total: Total) -> bool:
-        """Return whether the suppression mutes the rule for all concerned hosts and this group."""
-        muted = self._options.suppression.muted_rules
-        return bool(muted) and any(each.covers(rule.name, _list_hosts(rule, host, total), total.group) for each in muted)
+    def find_mute(self, rule: Rule, host: str, total: Total, end_ns: int) -> str | None:
+        """Return the name of what mutes what a rule counted for all concerned hosts and this group; None if nothing does."""
+        suppression = self._options.suppression
+        if not suppression.muted_rules and not suppression.mutes:
+            return None
+        hosts = list(_list_hosts(rule, host, total))
+        if (name := suppression.find_muted_rule(rule.name, hosts, total.group)) is not None or not suppression.mutes:
+            return name
+        alert = self._make_alert(rule, host, end_ns, [total])
+        return suppression.find_mute_of_rule_alert(alert, [list(self._names(each)) for each in hosts])
+
+    def count_mute(self, name: str, end_ns: int) -> None:
+        """Count an alert that is muted by what has a name."""
+        self._options.suppression.hits.count(name, _to_time(end_ns))
+
+    def set_suppression(self, suppression: Suppression) -> None:
+        """Replace the rules of suppression."""
+        self._options = replace(self._options, suppression=suppression)
 
     def update(self, rule: Rule, host: str, window_end_ns: int, hits: Sequence[Hit]) -> list[RuleAlert]:
         """Add a window of a host and return the alerts that it raises.
@@ -157,18 +171,29 @@ class RuleEpisodes:
             episode.peak = alert
         if episode.is_reported:
             return []
-        if not unplanned or self._is_muted(rule, host, alert, unplanned):
-            self.suppressed[rule.name] += not episode.is_suppressed
+        name = self._find_mute(rule, host, alert, unplanned) if unplanned else self._find_work(rule, host, alert, hits)
+        if name is not None or not unplanned:
+            if not episode.is_suppressed:
+                self.suppressed[rule.name] += 1
+                self.count_mute(name or MAINTENANCE, window_end_ns)
             episode.is_suppressed = True
             return []
         episode.is_reported, episode.peak = True, alert
         episode.groups = {total.group for total in unplanned}  # others may raise an alert after their planned work
         return [alert]
 
-    def _is_muted(self, rule: Rule, host: str, alert: RuleAlert, totals: Sequence[Total]) -> bool:
-        is_muted, severity = self._options.suppression.is_muted, alert.severity
+    def _find_mute(self, rule: Rule, host: str, alert: RuleAlert, totals: Sequence[Total]) -> str | None:
+        """Return the name of what mutes all concerned hosts at any time; None if one of them is not muted."""
+        find, severity = self._options.suppression.find_mute_of_host, alert.severity
         hosts = {each for total in totals for each in _list_hosts(rule, host, total)}
-        return all(any(is_muted(name, severity) for name in self._names(each)) for each in hosts)
+        names = [next(filter(None, (find(name, severity) for name in self._names(each))), None) for each in sorted(hosts)]
+        return names[0] if names and all(names) else None
+
+    def _find_work(self, rule: Rule, host: str, alert: RuleAlert, hits: Sequence[Hit]) -> str | None:
+        """Return the name of planned work in a window in which nothing else reached the threshold."""
+        find, start, end = self._options.suppression.find_work, alert.window_start, alert.window_end
+        names = (name for hit in hits for each in _list_hosts(rule, host, hit.total) for name in self._names(each))
+        return next(filter(None, (find(name, start, end) for name in names)), None)
 
     def _names(self, host: str) -> Iterable[str]:
         """Yield what a pattern can mean: a host, and the series that it is a part of."""

@@ -39,7 +39,7 @@ class HeldBack:
 
     def add(
         self, rule: Rule, host: str, groups: Iterable[str], reason: HeldReason, end_ns: int, *, raised: Collection[str] = ()
-    ) -> None:
+    ) -> list[str]:
         """Take note of groups that are held back.
 
         Args:
@@ -49,14 +49,19 @@ class HeldBack:
             reason: Why.
             end_ns: End of the window, nanoseconds since 1970; times never decrease.
             raised: Groups that already have an alert, which are not counted.
+
+        Returns:
+            The groups that were not held back before and are counted.
         """
         last_ns = self._last_ns.setdefault((reason, rule.name), {})
-        new = 0
+        new = []
         for group in groups:
-            new += (host, group) not in last_ns and group not in raised
+            if (host, group) not in last_ns and group not in raised:
+                new.append(group)
             last_ns[host, group] = end_ns
         if new:
-            self.alerts[reason, rule.name] += -(-new // rule.groups_per_alert)
+            self.alerts[reason, rule.name] += -(-len(new) // rule.groups_per_alert)
+        return new
 
     def by_rule(self, reason: HeldReason) -> dict[str, int]:
         """Return the number of alerts that were held back for a reason, by rule."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mods_grpc.features.names import has_public_suffix, registered_domain
 from mods_grpc.ids.alerts.series_patterns import refuse_address_pattern
-from mods_grpc.ids.alerts.suppression import ALL_SERIES, MutedRule
+from mods_grpc.ids.alerts.suppression import ALL_SERIES, MutedRule, MuteRule
 from mods_grpc.ids.rules.rule import RULE_NAMES, RULES, Grouping
 
 _PORTS = tuple(map(str, range(65_536)))
@@ -36,6 +36,14 @@ def find_wrong_word(muted: Iterable[MutedRule]) -> tuple[str, str] | None:
             if (expected := _refuse(grouping, pattern)) is not None:
                 what = f"rule.groups: {rule.name} counts by {grouping.value}"
                 return pattern, f"{what}; expected {expected}, found {pattern!r}"
+    return None
+
+
+def find_wrong_rule(mutes: Iterable[MuteRule]) -> tuple[str, str] | None:
+    """Return the first name of a mute rule that is that of no fixed rule, and what is wrong with it; None if there is none."""
+    for name in (name for mute in mutes for name in mute.rules):
+        if name not in RULE_NAMES:
+            return name, f"mute.rule: no fixed rule is called {name}; expected {', '.join(RULE_NAMES)}"
     return None
 
 

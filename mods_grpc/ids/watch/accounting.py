@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mods_grpc.client import ModelInfo, VerdictStatus
+from mods_grpc.ids.alerts.feedback_summary import FeedbackSummary
 from mods_grpc.ids.health.account import Account, RejectedLines, format_age, format_left_out, format_nanos, make_account
 from mods_grpc.ids.health.doubts import Doubt, Expectation, find_doubts, is_doubtful
 from mods_grpc.ids.logs.line_rules import ReadCounters
@@ -30,6 +31,7 @@ def take_account(
     overlapping: Sequence[tuple[Path, Path]] = (),
     rejected: RejectedLines | None = None,
     rules: RuleEngine | None = None,
+    suppressed_by: Mapping[str, int] | None = None,
 ) -> Account:
     """Return the account of what was read and judged until now.
 
@@ -43,6 +45,7 @@ def take_account(
         overlapping: Pairs of files that share some of their records.
         rejected: The malformed lines.
         rules: The fixed rules; None for no rules.
+        suppressed_by: What each rule of suppression muted; None for no rules.
     """
     account = make_account(
         read,
@@ -60,6 +63,7 @@ def take_account(
         suppressed=judged.suppressed,
         rolled_up=judged.rolled_up,
     )
+    account = replace(account, suppressed_by=dict(suppressed_by or {}))
     if rules is None:
         return account
     return replace(
@@ -123,6 +127,7 @@ class AccountLog:
         take: Returns the account until now.
         expect: Returns what was asked for, given the time now in nanoseconds since 1970.
         interval_seconds: Time between two events.
+        summarise: Returns how many alerts were false alarms, as far as that was said; None if that is not asked for.
         clock: Returns seconds that only grow.
         wall_clock: Returns nanoseconds since 1970.
     """
@@ -133,11 +138,13 @@ class AccountLog:
         expect: Callable[[int], Expectation],
         interval_seconds: float,
         *,
+        summarise: Callable[[], FeedbackSummary | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._take, self._expect = take, expect
         self._interval_seconds = interval_seconds
+        self._summarise = summarise
         self._clock, self._wall_clock = clock, wall_clock
         self._start = self._last = take()  # counters that a checkpoint restored begin above 0
         self._started_ns = self._last_ns = wall_clock()
@@ -166,7 +173,10 @@ class AccountLog:
     def _log(self, account: Account, since_ns: int) -> list[Doubt]:
         now_ns = self._wall_clock()
         doubts = find_doubts(account, self._expect(now_ns))
-        logger.info("account", extra={"since": format_nanos(since_ns), **account_fields(account, now_ns)})
+        logger.info(
+            "account",
+            extra={"since": format_nanos(since_ns), **account_fields(account, now_ns), **feedback_fields(self._summarise())},
+        )
         for doubt in doubts:
             fields = {"code": doubt.code, "what": doubt.message}
             if doubt.is_severe:
@@ -200,6 +210,7 @@ def account_fields(account: Account, now_ns: int) -> dict[str, str | int]:
         **_name_rules(account.rule_alerts),
         "suppressed": account.suppressed,
         "rolled_up": account.rolled_up,
+        "suppressed_by": ", ".join(f"{number} {name}" for name, number in account.suppressed_by.items() if number),
         **_name_rules(account.rules_suppressed, "_suppressed"),
         **_name_rules(account.rules_learning, "_learning"),
         **_name_rules(account.rules_exposed, "_exposed"),
@@ -209,6 +220,20 @@ def account_fields(account: Account, now_ns: int) -> dict[str, str | int]:
         fields["newest"] = format_nanos(account.newest_ns)
         fields["newest_age"] = format_age(now_ns, account.newest_ns)
     return fields | {name: value for name, value in optional.items() if value}
+
+
+def feedback_fields(summary: FeedbackSummary | None) -> dict[str, float]:
+    """Return the fields of a summary of feedback; none before the first alert or feedback."""
+    if summary is None or not summary.alerts + summary.false_alarms + summary.confirmed:
+        return {}
+    fields = {
+        "false_alarms": summary.false_alarms,
+        "confirmed": summary.confirmed,
+        "unmarked": summary.unmarked,
+        "false_alarms_per_day": round(summary.false_alarms_per_day, 3),
+        "false_alarms_per_day_at_most": round(summary.upper_per_day, 3),
+    }
+    return fields if summary.budget_per_day is None else fields | {"false_alarm_budget": round(summary.budget_per_day, 3)}
 
 
 def _name_rules(numbers: Mapping[str, int], suffix: str = "") -> dict[str, int]:

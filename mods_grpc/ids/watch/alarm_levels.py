@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from mods_grpc.alarm_rules.adaptation import Adaptation
+from mods_grpc.alarm_rules.adaptation import MAX_FACTOR, START_MULTIPLIER, Adaptation
 from mods_grpc.alarm_rules.episode_rule import Phase, next_phase
 from mods_grpc.client.results import Verdict, VerdictStatus
 
@@ -50,6 +50,11 @@ class AlarmLevels:
             self._last_anomalous[series] = verdict.observe_time
         elif phase is Phase.ENDED:
             del self._last_anomalous[series]
+
+    def forgive(self, series: str) -> None:
+        """Undo the step of an alert of a series that turned out to be right, so that it does not make the level stricter."""
+        if series in self._factors:
+            self._factors[series] = min(self._factors[series] / START_MULTIPLIER, MAX_FACTOR)
 
     def state(self) -> dict[str, Any]:
         """Return the levels as values for JSON."""

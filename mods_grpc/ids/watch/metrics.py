@@ -66,6 +66,13 @@ class WatchCollector(Collector):
         yield _counter(
             "mods_watch_alerts", "Alerts raised, their updates and ends included, by severity.", "severity", by_severity
         )
+        yield _counter(
+            "mods_watch_suppressed",
+            "Windows, and ports, peers and domains of fixed rules, that a rule of suppression muted, by rule.",
+            "rule",
+            self._parts.pipeline.suppression.list_hits(),
+        )
+        yield from self._collect_feedback()
         rules = self._parts.pipeline.rules
         by_rule = dict.fromkeys(RULE_NAMES, 0) | ({} if rules is None else rules.counters.alerts)
         yield _counter("mods_watch_rule_alerts", "Alerts of fixed rules, by rule.", "rule", by_rule)
@@ -78,6 +85,29 @@ class WatchCollector(Collector):
         yield _counter("mods_watch_rule_dropped", "Records and hosts that a fixed rule left out, by reason.", "reason", dropped)
         yield _gauge("mods_watch_open_episodes", "Open episodes of anomalous windows.", self._parts.pipeline.open_episodes)
         yield _gauge("mods_watch_pending_windows", "Batches of windows that wait to be judged.", self._parts.pipeline.pending)
+
+    def _collect_feedback(self) -> Iterable[Metric]:
+        if (feedback := self._parts.pipeline.feedback) is None:
+            return
+        summary = feedback.summarise()
+        verdicts = {"false_alarm": summary.false_alarms, "confirmed": summary.confirmed, "unmarked": summary.unmarked}
+        family = GaugeMetricFamily(
+            "mods_watch_judged_alerts", "Alerts of the last 30 days, by what was said of them.", labels=("verdict",)
+        )
+        for verdict, number in verdicts.items():
+            family.add_metric((verdict,), number)
+        yield family
+        rates = {"marked": summary.false_alarms_per_day, "at_most": summary.upper_per_day}
+        if summary.budget_per_day is not None:
+            rates["budget"] = summary.budget_per_day
+        rate = GaugeMetricFamily(
+            "mods_watch_false_alarms_per_day",
+            "False alarms per day over the last 30 days: marked, at most if all unmarked ones were false, and the budget.",
+            labels=("bound",),
+        )
+        for bound, value in rates.items():
+            rate.add_metric((bound,), value)
+        yield rate
 
     def _collect_health(self) -> Iterable[Metric]:
         parts = self._parts

@@ -61,6 +61,7 @@ class Ticker:
         facts: Returns what was read so far.
         service: The service manager.
         retry_alerts: Tries again to write alerts that wait.
+        follow: Takes up what else may have changed, such as rules and feedback; called often.
 
     Attributes:
         polled_at: When the logs were last read to their end, seconds since 1970; None before the first time.
@@ -72,8 +73,10 @@ class Ticker:
         facts: Callable[[], ReadFacts],
         service: ServiceManager,
         retry_alerts: Callable[[], None],
+        follow: Callable[[], None] = lambda: None,
     ) -> None:
         self._pipeline, self._facts, self._service, self._retry_alerts = pipeline, facts, service, retry_alerts
+        self._follow = follow
         self._checked_at: float | None = None
         self.polled_at: float | None = None
 
@@ -85,6 +88,7 @@ class Ticker:
         """Check for notices; called when all that is there was read."""
         self.polled_at = time.time()
         self._service.set_ready()
+        self._follow()
         now = time.monotonic()
         if self._checked_at is None or now - self._checked_at >= CHECK_SECONDS:
             self._checked_at = now

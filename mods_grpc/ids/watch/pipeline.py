@@ -8,6 +8,7 @@ are saved before they are written, too.
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from mods_grpc.client import Verdict, VerdictStatus
@@ -17,9 +18,11 @@ from mods_grpc.ids.alerts.notice import Notice, NoticeState, notice_from_json, n
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.sinks.sink import Sink
+from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.rules.engine import RuleEngine
+from mods_grpc.ids.watch.review import FeedbackTracker
 from mods_grpc.ids.watch.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 from mods_grpc.ids.windows.window_evidence import WindowEvidence
@@ -84,6 +87,7 @@ class WatchPipeline:
     Attributes:
         is_connected: Whether the server was reached at the last attempt.
         rules: What raises the alerts of fixed rules.
+        feedback: Counts the alerts, and takes up what is said of them; None for nothing of it.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class WatchPipeline:
         self._roll_up = roll_up
         self.rules = rules
         self._evidence = evidence
+        self.feedback: FeedbackTracker | None = None
         self._observe = observe
         self._show_notices = show_notices
         self._log_notices = log_notices
@@ -128,6 +133,29 @@ class WatchPipeline:
         self.is_connected = True
         self._episodes.options = replace(self._episodes.options, significance=significance)
         self._blindness.set_level(significance, self._scorer.smallest_p)
+
+    @property
+    def suppression(self) -> Suppression:
+        """The rules of suppression, with what they muted."""
+        return self._episodes.options.suppression
+
+    def set_suppression(self, suppression: Suppression) -> None:
+        """Replace the rules of suppression, of anomalies and of fixed rules; what the rules muted goes on."""
+        hits = self.suppression.hits
+        hits.watch(suppression.names, datetime.now(UTC))
+        suppression = replace(suppression, hits=hits)
+        self._episodes.options = replace(self._episodes.options, suppression=suppression)
+        if self.rules is not None:
+            self.rules.set_suppression(suppression)
+
+    @property
+    def budget_per_day(self) -> float:
+        """Acceptable false alarms per day, over all series that there are."""
+        return self._episodes.options.budget * self._scorer.series_count
+
+    def forgive(self, series: str) -> None:
+        """Undo what an alert of a series that was confirmed did to its level."""
+        self._scorer.forgive(series)
 
     def close(self) -> None:
         """End the stream and close the sink."""
@@ -175,6 +203,8 @@ class WatchPipeline:
             alerts = self._join_alike(verdicts, explained)
             for alert in alerts:
                 self._sink.write(alert)
+            if self.feedback is not None:
+                self.feedback.count(alerts)
             self._count(self._pending[0].start_ns, verdicts, alerts)
             if self._observe is not None:
                 self._observe(verdicts, alerts)
@@ -270,6 +300,8 @@ class WatchPipeline:
             "history": self._scorer.state(),
             "episodes": self._episodes.state(),
             "roll_up": None if self._roll_up is None else self._roll_up.state(),
+            "suppression_hits": self.suppression.hits.state(),
+            "feedback": None if self.feedback is None else self.feedback.state(),
             "marks": self._marks if self._is_reprocessing else self._sink.mark(),
         }
 
@@ -291,6 +323,9 @@ class WatchPipeline:
         self._episodes.restore(state["episodes"])
         if self._roll_up is not None and state.get("roll_up") is not None:
             self._roll_up.restore(state["roll_up"])
+        self.suppression.hits.restore(state.get("suppression_hits", {}))
+        if self.feedback is not None and state.get("feedback") is not None:
+            self.feedback.restore(state["feedback"])
         self._sink.recover(state["marks"])
 
     def _count(self, start_ns: int, verdicts: list[Verdict], alerts: list[Alert]) -> None:

@@ -107,6 +107,16 @@ class ScoringClient:
         own = self._envelopes.smallest_p if self._envelopes else 0.0
         return min(own, smallest / POOLED_SHARE) if own else smallest
 
+    @property
+    def series_count(self) -> int:
+        """Number of series that have a history."""
+        return len(self._history.store)
+
+    def forgive(self, series: str) -> None:
+        """Undo the step to a stricter level of an alert that turned out to be right; see `AlarmLevels.forgive`."""
+        if self._levels is not None:
+            self._levels.forgive(series)
+
     def open(self) -> float:
         """Open the stream and warm the server up with the history.
 

@@ -1,15 +1,23 @@
 """Alert suppression: maintenance windows that repeat, and the file of rules."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression, read_suppression
+from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression
+from mods_grpc.ids.alerts.suppression_file import read_suppression
+from tests.support.alerts.sample_alerts import ALERT
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 SLIDE = timedelta(minutes=10)
+SCORES = {Severity.LOW: 2.2, Severity.HIGH: 4.2, Severity.CRITICAL: 9.0}
+
+
+def alert(series, start, end, severity):
+    return replace(ALERT, series=series, window_start=start, window_end=end, peak_score=SCORES[severity])
 
 
 @pytest.mark.parametrize(
@@ -25,9 +33,11 @@ def test_a_weekly_maintenance_window_covers_every_window_it_overlaps(day, hour, 
         series=("10.*",),
     )
     begin = START + timedelta(days=day, hours=hour)
-    reason = Suppression(maintenance=(window,)).reason("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW)
-    assert reason == ("backup" if covered else None)
-    assert Suppression(maintenance=(window,)).reason("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW) is None
+    rules = Suppression(maintenance=(window,))
+    name = rules.find_mute(alert("10.0.0.1", begin, begin + timedelta(hours=1), Severity.LOW))
+    assert name == ("planned backup" if covered else None)
+    assert rules.find_mute(alert("192.168.0.1", begin, begin + timedelta(hours=1), Severity.LOW)) is None
+    assert rules.list_hits() == {"planned backup": int(covered)}
 
 
 def test_a_window_that_ends_as_a_repetition_begins_overlaps_the_one_before():
@@ -45,9 +55,12 @@ def test_the_rules_are_read_from_a_file(tmp_path):
     )
     rules = read_suppression(path)
     assert rules.minimum_severity is Severity.MEDIUM
-    assert rules.reason("lab-7", START, START + SLIDE, Severity.CRITICAL) == "allowed"
-    assert rules.reason("site", START + timedelta(hours=2), START + timedelta(hours=3), Severity.HIGH) == "backup"
-    assert rules.reason("site", START + timedelta(hours=4), START + timedelta(hours=5), Severity.HIGH) is None
+    hour = timedelta(hours=1)
+    assert rules.find_mute(alert("lab-7", START, START + SLIDE, Severity.CRITICAL)) == "allow"
+    assert rules.find_mute(alert("site", START + 2 * hour, START + 3 * hour, Severity.HIGH)) == "planned backup"
+    assert rules.find_mute(alert("site", START + 4 * hour, START + 5 * hour, Severity.HIGH)) is None
+    assert rules.find_mute(alert("site", START + 4 * hour, START + 5 * hour, Severity.LOW)) == "minimum_severity"
+    assert rules.list_hits() == {"minimum_severity": 1, "allow": 1, "planned backup": 1}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.alerts.mute_rules import EntityPattern, MuteRule
 from mods_grpc.ids.alerts.suppression import MaintenanceWindow, MutedRule, Suppression
+from mods_grpc.ids.evidence.evidence import Dimension
 from mods_grpc.ids.rules.episodes import MAX_OPEN
 from tests.ids.rules.records import HOST, SECOND, START, conn, dns, host_scan, make_engine, run, ssh
 
@@ -145,3 +147,34 @@ def test_a_rule_is_muted_for_a_network_of_peers():
     muted = Suppression(muted_rules=(MutedRule(name="bytes-out", groups=("203.0.113.0/24",)),))
     records = in_order(*([conn(600 * n, n, resp=resp, orig_bytes=2 * 10**8) for n in range(6)] for resp in (X, "198.51.100.9")))
     assert [alert.group for alert in run(records, suppression=muted)] == ["198.51.100.9"]
+
+
+def test_a_mute_rule_of_one_peer_leaves_the_others_and_counts_what_it_muted():
+    peers = [
+        conn(600 * number + offset, number, resp=peer, orig_bytes=2 * 10**8)
+        for number in range(60)
+        for offset, peer in enumerate((X, Y))
+    ]
+    mute = MuteRule(id="backup", entities=((EntityPattern(X, (Dimension.DESTINATION,)),),), rules=("bytes-out",))
+    suppression = Suppression(mutes=(mute,))
+    engine = make_engine(only=["bytes-out"], suppression=suppression)
+    assert {alert.group for alert in run(peers, engine)} == {Y}
+    assert engine.suppressed == {"bytes-out": 1}
+    assert suppression.list_hits() == {"mute backup": 1}
+
+
+def test_all_that_suppression_mutes_of_fixed_rules_is_counted_by_what_mutes_it():
+    allowed, work = Suppression(allow=(HOST,)), daily(0, HOUR)
+    backup = [conn(600 * number, number, orig_bytes=10**8) for number in range(6)]
+    run(host_scan(40), suppression=allowed)
+    run(backup, only=["bytes-out"], suppression=work)
+    muted = Suppression(muted_rules=(MutedRule(name="host-scan", groups=("445",)),))
+    run(host_scan(40), suppression=muted)
+    assert [each.list_hits() for each in (allowed, work, muted)] == [{"allow": 1}, {"planned backup": 1}, {"rule host-scan": 1}]
+
+
+def test_rules_of_suppression_are_replaced_while_the_engine_runs():
+    engine = make_engine(suppression=Suppression(allow=(HOST,)))
+    run(host_scan(40), engine)
+    engine.set_suppression(Suppression())
+    assert [alert.rule for alert in run(host_scan(40, begin=4 * HOUR), engine)] == ["host-scan"]
