@@ -106,7 +106,7 @@ def summarise(
     firsts = {alert.id: alert.first_id for alert in alerts}
     verdicts = join_verdicts(feedback, firsts)
     return FeedbackSummary(
-        days=_days(start, now),
+        days=_days(now - start),
         alerts=len(raised),
         false_alarms=sum(verdicts.get(each) is FeedbackVerdict.FALSE_ALARM for each in raised),
         confirmed=sum(verdicts.get(each) is FeedbackVerdict.CONFIRMED for each in raised),
@@ -133,30 +133,40 @@ def join_verdicts(feedback: Iterable[Feedback], firsts: Mapping[str, str]) -> di
 class AlertDays:
     """How many episodes raised their first alert on each day of the last `PERIOD`; a watch keeps it with its state.
 
-    Args:
-        begin: Since when it counts.
+    Time is that of the logs, so that a backlog counts for the days that it is of.
     """
 
-    def __init__(self, begin: datetime) -> None:
-        self.begin = begin
+    def __init__(self) -> None:
+        self._begin: datetime | None = None
+        self._latest: datetime | None = None
         self._by_day: dict[date, int] = {}
+
+    def advance(self, when: datetime) -> None:
+        """Take note that a window of a time was judged."""
+        self._begin = when if self._begin is None else min(self._begin, when)
+        self._latest = when if self._latest is None else max(self._latest, when)
 
     def count(self, when: datetime, number: int = 1) -> None:
         """Count alerts that were raised at a time."""
+        self.advance(when)
         day = when.astimezone(UTC).date()
         self._by_day[day] = self._by_day.get(day, 0) + number
-        self.begin = min(self.begin, when)
         if len(self._by_day) > 2 * PERIOD.days:
             newest = max(self._by_day)
             self._by_day = {each: count for each, count in self._by_day.items() if newest - each <= PERIOD}
 
-    def summarise(self, feedback: Iterable[Feedback], budget: float | None, now: datetime) -> FeedbackSummary:
-        """Return the summary of the days until now; arguments as of `summarise`. The first day is counted as a whole."""
-        start = max(self.begin, now - PERIOD)
+    def summarise(self, feedback: Iterable[Feedback], budget: float | None) -> FeedbackSummary:
+        """Return the summary of the days until the latest window; arguments as of `summarise`.
+
+        The first day is counted as a whole.
+        """
+        if self._begin is None or self._latest is None:
+            return FeedbackSummary(days=_days(MIN_PERIOD), alerts=0, false_alarms=0, confirmed=0, budget_per_day=budget)
+        start = max(self._begin, self._latest - PERIOD)
         entries = [entry for entry in feedback if start.date() <= (entry.alert_time or entry.time).date()]
         verdicts = list(join_verdicts(entries, {}).values())
         return FeedbackSummary(
-            days=_days(start, now),
+            days=_days(self._latest - start),
             alerts=sum(number for day, number in list(self._by_day.items()) if day >= start.date()),
             false_alarms=verdicts.count(FeedbackVerdict.FALSE_ALARM),
             confirmed=verdicts.count(FeedbackVerdict.CONFIRMED),
@@ -165,11 +175,15 @@ class AlertDays:
 
     def state(self) -> dict[str, Any]:
         """Return the days as values for JSON."""
-        return {"begin": self.begin.isoformat(), "days": {day.isoformat(): number for day, number in self._by_day.items()}}
+        return {
+            "begin": _to_text(self._begin),
+            "latest": _to_text(self._latest),
+            "days": {day.isoformat(): number for day, number in self._by_day.items()},
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Replace the days by what `state` returned."""
-        self.begin = datetime.fromisoformat(state["begin"])
+        self._begin, self._latest = _from_text(state["begin"]), _from_text(state["latest"])
         self._by_day = {date.fromisoformat(day): int(number) for day, number in state["days"].items()}
 
 
@@ -183,8 +197,16 @@ def format_summary(summary: FeedbackSummary) -> str:
     return f"{marked}; {rate}"
 
 
-def _days(start: datetime, now: datetime) -> float:
-    return max(now - start, MIN_PERIOD) / timedelta(days=1)
+def _days(length: timedelta) -> float:
+    return max(length, MIN_PERIOD) / timedelta(days=1)
+
+
+def _to_text(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat()
+
+
+def _from_text(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _round(value: float) -> str:

@@ -204,7 +204,7 @@ class WatchPipeline:
             for alert in alerts:
                 self._sink.write(alert)
             if self.feedback is not None:
-                self.feedback.count(alerts)
+                self.feedback.count(self._pending[0].start_ns, alerts)
             self._count(self._pending[0].start_ns, verdicts, alerts)
             if self._observe is not None:
                 self._observe(verdicts, alerts)

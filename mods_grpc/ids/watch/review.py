@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import describe_os_error
 from mods_grpc.ids.alerts.alert import Alert
@@ -29,23 +30,21 @@ class FeedbackTracker:
         folder: The state folder; None if nothing is read.
         forgive: Called with the series of an alert that was confirmed, for the first time of its episode.
         budget: Returns the acceptable false alarms per day over all series; None if not known.
-        clock: Returns the time now, UTC.
     """
 
-    def __init__(
-        self,
-        folder: Path | None,
-        forgive: Callable[[str], None],
-        budget: Callable[[], float | None],
-        *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, folder: Path | None, forgive: Callable[[str], None], budget: Callable[[], float | None]) -> None:
         self._reader = None if folder is None else FeedbackReader(folder=folder)
-        self._forgive, self._budget, self._clock = forgive, budget, clock
-        self._days = AlertDays(clock())
+        self._forgive, self._budget = forgive, budget
+        self._days = AlertDays()
 
-    def count(self, alerts: Iterable[Alert]) -> None:
-        """Count alerts that were raised: the first one of each episode."""
+    def count(self, start_ns: int, alerts: Iterable[Alert]) -> None:
+        """Count the alerts of windows that were judged: the first one of each episode.
+
+        Args:
+            start_ns: Start of the windows, nanoseconds since 1970.
+            alerts: What they raised.
+        """
+        self._days.advance(datetime.fromtimestamp(start_ns / NANOS_PER_SECOND, UTC))
         for alert in alerts:
             if alert.parent_id is None:
                 self._days.count(alert.window_end)
@@ -63,7 +62,7 @@ class FeedbackTracker:
     def summarise(self) -> FeedbackSummary:
         """Return how many of the alerts were false alarms, as far as that was said."""
         current = () if self._reader is None else tuple(self._reader.current.values())  # metrics ask from another thread
-        return self._days.summarise(current, self._budget(), self._clock())
+        return self._days.summarise(current, self._budget())
 
     def state(self) -> dict[str, Any]:
         """Return the state as values for JSON."""

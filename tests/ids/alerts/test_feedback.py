@@ -239,7 +239,7 @@ def test_a_rate_of_less_than_a_day_is_taken_over_a_day_and_nothing_has_a_rate_of
 
 
 def test_the_days_of_a_watch_give_the_same_as_all_its_alerts_and_survive_a_restart():
-    days, alerts = AlertDays(NOW - 200 * DAY), []
+    days, alerts = AlertDays(), []
     for number in range(200):
         when = NOW - (199 - number) * DAY
         days.count(when)
@@ -249,9 +249,9 @@ def test_the_days_of_a_watch_give_the_same_as_all_its_alerts_and_survive_a_resta
         said("190", CONFIRMED, alert_time=NOW - 9 * DAY),
         said("7", alert_time=NOW - 192 * DAY),
     ]
-    restored = AlertDays(NOW)
+    restored = AlertDays()
     restored.restore(json.loads(json.dumps(days.state())))
-    assert restored.summarise(feedback, 1.0, NOW) == summarise(alerts, feedback, 1.0, now=NOW, begin=NOW - 200 * DAY)
+    assert restored.summarise(feedback, 1.0) == summarise(alerts, feedback, 1.0, now=NOW, begin=NOW - 200 * DAY)
     assert len(restored.state()["days"]) <= 61
 
 

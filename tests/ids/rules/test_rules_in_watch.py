@@ -152,6 +152,13 @@ def test_flags_about_rules_are_refused_where_no_logs_are_read(tmp_path, capsys, 
     assert line.endswith("leave the flag out, or give the logs")
 
 
+def test_a_mute_rule_of_a_fixed_rule_that_does_not_exist_is_refused(logs, server, tmp_path, capsys):
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[mute]]\nrule = ["scan"]\n')
+    assert main(["replay", str(logs), "--server", server, *OPTIONS, "--suppress", str(rules)]) == 1
+    assert f"error: {rules}:2: mute.rule: no fixed rule is called scan; expected host-scan" in capsys.readouterr().err
+
+
 def test_a_rule_of_suppression_that_does_not_exist_is_refused(logs, server, tmp_path, capsys):
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rule]]\nname = "scan"\n')
@@ -175,8 +182,8 @@ def test_a_dry_run_prints_them_as_lines(logs, server, capsys):
 
 
 @contextmanager
-def watching(server, folder, source):
-    words = ["watch", "--zeek", source, "--server", server, *OPTIONS, "--state", folder / "state", "--ends"]
+def watching(server, folder, source, *options):
+    words = ["watch", "--zeek", source, "--server", server, *OPTIONS, "--state", folder / "state", "--ends", *options]
     words += ["--alerts", f"jsonl:{folder / 'alerts.jsonl'}"]
     command = [sys.executable, "-m", "mods_grpc", *map(str, words)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
@@ -208,6 +215,47 @@ def test_a_killed_watch_loses_and_repeats_no_alert_of_a_rule(server, tmp_path):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert [alert["id"] for alert in rule_alerts(alerts)] == expected
+
+
+def wait_for_line(process, event):
+    """Return the lines of the log until one is of an event."""
+    lines = []
+    while event not in (line := process.stderr.readline().decode()):
+        assert line, lines
+        lines.append(line)
+    return [*lines, line]
+
+
+def test_a_running_watch_takes_up_feedback_and_changed_rules_of_suppression(server, tmp_path):
+    whole = write_logs(tmp_path / "whole", [(HOSTS[0], 5), (HOSTS[1], 15), (HOSTS[0], 25)], minutes=35)
+    live, alerts, rules = tmp_path / "current", tmp_path / "alerts.jsonl", tmp_path / "rules.toml"
+    old = '[[mute]]\nid = "old"\nentity = ["22/tcp"]\nuntil = 2020-01-01T00:00:00Z\n'
+    rules.write_text(f'{old}[[mute]]\nid = "first"\nsource = ["{HOSTS[0]}"]\n')
+    log = []
+    with watching(server, tmp_path, live_until(live, whole, 24), "--suppress", rules) as process:
+        log += wait_for_line(process, " watching ")
+        wait_for(alerts, 1)  # of the second scan
+        assert {alert["host"] for alert in rule_alerts(alerts)} == {HOSTS[1]}
+        (tmp_path / "state" / "alerts.jsonl").write_text(alerts.read_text())
+        words = ["feedback", rule_alerts(alerts)[0]["id"], "--false-alarm", "--state", str(tmp_path / "state")]
+        assert main([*words, "--mute", "series,entity", "--suppress", str(rules)]) == 0
+        log += wait_for_line(process, " suppression_read ")
+        rules.write_text("[[mute]]\nseries = 3\n")
+        log += wait_for_line(process, " suppression_unreadable ")
+        rules.write_text(f'[[mute]]\nid = "second"\nrule = ["host-scan"]\nseries = ["{HOSTS[1]}"]\n')
+        log += wait_for_line(process, " suppression_read ")
+        live_until(live, whole, 35)
+        wait_for(alerts, 3)
+        process.send_signal(signal.SIGTERM)
+        log += process.communicate(timeout=30)[1].decode().splitlines(keepends=True)
+    assert [alert["host"] for alert in rule_alerts(alerts)] == [HOSTS[1], HOSTS[1], HOSTS[0]]
+    events = " ".join(log)
+    assert "mute_expired" in events
+    assert "verdict=false_alarm" in events
+    assert f"{rules}:2: mute.series: expected a list" in events
+    saved = json.loads((tmp_path / "state" / "checkpoint.json").read_text())["watch"]
+    assert saved["suppression_hits"]["mute first"][0] == 1
+    assert saved["feedback"]["read"]["offset"] == (tmp_path / "state" / "feedback.jsonl").stat().st_size
 
 
 def live_until(live, whole, minutes):

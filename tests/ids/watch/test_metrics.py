@@ -1,5 +1,6 @@
 """Metrics of a watch, as Prometheus reads them."""
 
+import json
 import urllib.request
 from datetime import UTC, datetime
 
@@ -10,15 +11,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from mods_grpc.client import FeatureInfo, Verdict, VerdictStatus
 from mods_grpc.features import Aggregator, Conn
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
+from mods_grpc.ids.alerts.feedback import FeedbackVerdict, feedback_on, record_feedback
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
+from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.watch.metrics import make_registry
 from mods_grpc.ids.watch.monitoring import WatchParts
 from mods_grpc.ids.watch.pipeline import WatchPipeline
+from mods_grpc.ids.watch.review import FeedbackTracker
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.window import WindowBatch, WindowColumns
 from mods_grpc.server.telemetry.metrics_endpoint import serve_registry
@@ -116,6 +120,27 @@ def test_metrics_follow_what_was_read_and_judged(parts):
     assert metrics["mods_watch_windows_total", "scored"] == metrics["mods_watch_anomalous_windows_total",] == 1
     assert metrics["mods_watch_alerts_total", "critical"] == metrics["mods_watch_open_episodes",] == 1
     assert metrics["mods_watch_open_notices", "log_unreadable"] == metrics["mods_watch_server_connected",] == 1
+
+
+def test_what_was_said_of_alerts_and_what_rules_muted_is_shown(parts, tmp_path):
+    pipeline = parts.pipeline
+    pipeline.set_suppression(Suppression(allow=("lab",)))
+    pipeline.feedback = FeedbackTracker(tmp_path, lambda _: None, lambda: 0.5)
+    pipeline.open()
+    pipeline.feed([WindowBatch(start_ns=START, series=("site", "lab"), values=np.array([[5.0], [5.0]]))])
+    pipeline.process()
+    metrics = read(parts)
+    assert metrics["mods_watch_suppressed_total", "allow"] == 1
+    assert metrics["mods_watch_judged_alerts", "unmarked"] == 1
+    assert metrics["mods_watch_false_alarms_per_day", "marked"] == 0
+    assert metrics["mods_watch_false_alarms_per_day", "at_most"] == 1
+    (line,) = (tmp_path / "alerts").read_text().splitlines()
+    record_feedback(tmp_path, feedback_on(json.loads(line), FeedbackVerdict.FALSE_ALARM, time=datetime.now(UTC)))
+    pipeline.feedback.poll()
+    metrics = read(parts)
+    assert metrics["mods_watch_judged_alerts", "false_alarm"] == metrics["mods_watch_false_alarms_per_day", "marked"] == 1
+    assert metrics["mods_watch_judged_alerts", "unmarked"] == 0
+    assert metrics["mods_watch_false_alarms_per_day", "budget"] == 0.5
 
 
 class Queue(list):

@@ -50,8 +50,11 @@ def test_a_level_after_a_confirmed_alert_is_that_of_a_series_without_it():
 def test_a_tracker_takes_up_feedback_and_counts_each_episode_once(tmp_path, caplog):
     caplog.set_level("INFO")
     forgiven = []
-    tracker = FeedbackTracker(tmp_path, forgiven.append, lambda: 2.0, clock=lambda: NOW)
-    tracker.count([ALERT, UPDATE, END, replace(ALERT, series="lab"), replace(ALERT, series="hall")])
+    tracker = FeedbackTracker(tmp_path, forgiven.append, lambda: 2.0)
+    tracker.count(
+        round(ALERT.window_start.timestamp()) * 10**9,
+        [ALERT, UPDATE, END, replace(ALERT, series="lab"), replace(ALERT, series="hall")],
+    )
     tracker.poll()
     said = {"time": NOW, "alert_time": ALERT.window_end}
     record_feedback(tmp_path, Feedback(id=ALERT.id, verdict=FeedbackVerdict.CONFIRMED, series="site", **said))
@@ -73,7 +76,7 @@ def test_a_tracker_takes_up_feedback_and_counts_each_episode_once(tmp_path, capl
         "false_alarms_per_day_at_most": 2.0,
         "false_alarm_budget": 2.0,
     }
-    restored = FeedbackTracker(tmp_path, forgiven.append, lambda: 2.0, clock=lambda: NOW)
+    restored = FeedbackTracker(tmp_path, forgiven.append, lambda: 2.0)
     restored.restore(tracker.state())
     restored.poll()
     assert restored.summarise() == tracker.summarise()

@@ -144,6 +144,13 @@ def test_suppressed_alerts_are_not_raised_and_their_windows_counted(short_logs, 
     summary = json.loads(printed.out)
     assert summary["account"]["suppressed"] == summary["anomalous"] > 0
     assert f"{summary['anomalous']} anomalous windows raised no alert: suppressed" in printed.err
+    assert summary["account"]["suppressed_by"] == {"allow": summary["anomalous"]}
+    rules.write_text('[[mute]]\nid = "a"\nfeature = ["*"]\nseries = ["site"]\n[[mute]]\nid = "b"\nentity = ["203.0.113.7"]\n')
+    assert main(["replay", str(short_logs), "--server", server, *OPTIONS, *options]) == 0
+    assert not none.exists()
+    printed = capsys.readouterr()
+    assert f"suppressed by rule: {summary['anomalous']} mute a, 0 mute b\n" in printed.err
+    assert json.loads(printed.out)["account"]["suppressed_by"] == {"mute a": summary["anomalous"], "mute b": 0}
 
 
 @contextmanager
@@ -188,6 +195,7 @@ def test_a_watch_that_is_killed_and_restarted_raises_the_alerts_of_the_whole_rec
             log = stop(process)
     assert "resumed=true" in log
     assert "late=0" in log
+    assert "false_alarm_budget=4.0" in log  # of the one series
     raised = alerts(tmp_path / "alerts.jsonl")
     complete = [alert for alert in expected if alert["window"]["end"] <= COMPLETE_UNTIL]
     assert raised == complete == alerts(tmp_path / "state" / "alerts.jsonl")
