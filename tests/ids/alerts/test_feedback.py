@@ -1,9 +1,11 @@
 """What analysts say of alerts: written by many at once, cut off, damaged, and read while it grows."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -57,6 +59,20 @@ def test_what_many_processes_write_at_once_is_all_there(tmp_path):
     assert log.damaged == 0
     assert [entry.id for entry in log.entries if entry.id.startswith("3-")] == [f"3-{number}" for number in range(EACH)]
     assert len(log.entries) == len(log.current) == WRITERS * EACH
+
+
+def test_a_writer_waits_for_the_one_before(tmp_path):
+    record_feedback(tmp_path, said("a"))
+    content = (tmp_path / FEEDBACK_FILE).read_bytes()
+    writer = threading.Thread(target=record_feedback, args=(tmp_path, said("b")))
+    with (tmp_path / FEEDBACK_FILE).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        assert (tmp_path / FEEDBACK_FILE).read_bytes() == content
+    writer.join(10)
+    assert [entry.id for entry in read_feedback(tmp_path).entries] == ["a", "b"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
