@@ -119,14 +119,14 @@ class MuteRule:
         """Return whether it mutes nothing any more."""
         return self.until is not None and self.until <= now
 
-    def covers(self, alert: Alert) -> bool:
-        """Return whether it mutes an alert."""
+    def covers(self, alert: Alert, values: Values) -> bool:
+        """Return whether it mutes an alert, given its `dominant_values`."""
         return (
             not self.rules
             and self._is_in_force(alert.window_start, alert.window_end)
-            and all(matches(series, self.series) for series in list_series(alert))
+            and (self.series == ALL_SERIES or all(matches(series, self.series) for series in list_series(alert)))
             and (not self.features or any(fnmatchcase(lead, each) for lead in _lead(alert) for each in self.features))
-            and (not self.entities or self._covers_values(_dominant_values(alert)))
+            and (not self.entities or self._covers_values(values))
         )
 
     def covers_rule_alert(self, alert: RuleAlert, hosts: Iterable[Collection[str]]) -> bool:
@@ -210,7 +210,8 @@ def _lead(alert: Alert) -> list[str]:
     return [max(alert.features, key=lambda each: each.share).feature] if alert.features else []
 
 
-def _dominant_values(alert: Alert) -> dict[Dimension, str]:
+def dominant_values(alert: Alert) -> dict[Dimension, str]:
+    """Return the values that stand for an alert, by dimension of its leading feature."""
     leading = None if alert.evidence is None else alert.evidence.leading
     dimensions = () if leading is None else leading.dimensions
     return {each.dimension: each.dominant.value for each in dimensions if each.dominant is not None}

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from mods_grpc.ids.alerts.alert import Alert, Severity
-from mods_grpc.ids.alerts.mute_rules import ALL_SERIES, MuteRule, list_series
+from mods_grpc.ids.alerts.mute_rules import ALL_SERIES, MuteRule, dominant_values, list_series
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.series_patterns import matches
 from mods_grpc.ids.alerts.suppression_hits import SuppressionHits
@@ -161,4 +161,5 @@ class Suppression:
         ]
         if all(work):
             return next(name for name, other in zip(work, always, strict=True) if other is None)
-        return next((mute.name for mute in self.mutes if mute.covers(alert)), None)
+        values = dominant_values(alert) if self.mutes else {}
+        return next((mute.name for mute in self.mutes if mute.covers(alert, values)), None)
