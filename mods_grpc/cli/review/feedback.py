@@ -27,7 +27,7 @@ from mods_grpc.ids.alerts.feedback import (
 )
 from mods_grpc.ids.alerts.mute_writer import MUTE_PARTS, append_mute, make_mute
 
-ALERTS_FILE = "alerts.jsonl"  # in the state folder
+ALERTS_FILE, OLD_ALERTS_FILE = "alerts.jsonl", "alerts.1.jsonl"  # in the state folder
 MIN_PREFIX = 8
 MAX_MATCHES = 5  # that are named
 _UUID_START = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{0,4}){0,3}(-[0-9a-f]{0,12})?", re.IGNORECASE)
@@ -85,7 +85,9 @@ def run_feedback(arguments: argparse.Namespace) -> int:
     if (problem := _find_contradiction(arguments)) is not None:
         print_error(problem)
         return EXIT_USAGE
-    matches, damaged = find_alerts(arguments.id, [arguments.state / ALERTS_FILE], arguments.alerts)
+    matches, damaged = find_alerts(
+        arguments.id, [arguments.state / OLD_ALERTS_FILE, arguments.state / ALERTS_FILE], arguments.alerts
+    )
     if damaged:
         sys.stderr.write(f"{damaged:,} lines of the alerts can't be read\n")
     if len(matches) > 1:

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from mods_grpc.ids.alerts.alert import Alert, Severity
-from mods_grpc.ids.alerts.mute_rules import ALL_SERIES, MuteRule, dominant_values, list_series
+from mods_grpc.ids.alerts.mutes.mute_rules import ALL_SERIES, MuteRule, dominant_values, list_series
+from mods_grpc.ids.alerts.mutes.suppression_hits import SuppressionHits
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.series_patterns import matches
-from mods_grpc.ids.alerts.suppression_hits import SuppressionHits
 
 __all__ = ["ALL_SERIES", "MaintenanceWindow", "MuteRule", "MutedRule", "Suppression"]
 

@@ -41,7 +41,16 @@ from typing import Any, TypeVar
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
-from mods_grpc.ids.alerts.mute_rules import ALL_SERIES, WEEKDAYS, EntityPattern, Hours, MuteRule, Zone, parse_entity, parse_value
+from mods_grpc.ids.alerts.mutes.mute_rules import (
+    ALL_SERIES,
+    WEEKDAYS,
+    EntityPattern,
+    Hours,
+    MuteRule,
+    Zone,
+    parse_entity,
+    parse_value,
+)
 from mods_grpc.ids.alerts.suppression import MaintenanceWindow, MutedRule, Suppression
 from mods_grpc.ids.evidence.evidence import Dimension
 

@@ -20,7 +20,8 @@ from mods_grpc.ids.alerts.formats.jsonl import format_jsonl, format_jsonl_rule_a
 from mods_grpc.ids.alerts.mute_writer import append_mute, make_mute
 from mods_grpc.ids.alerts.suppression_file import parse_suppression, read_suppression
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
-from tests.support.alerts.sample_alerts import ALERT, HOSTILE, RULE, UPDATE
+from tests.support.alerts.hostile_names import HOSTILE
+from tests.support.alerts.sample_alerts import ALERT, RULE, UPDATE
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -28,7 +28,8 @@ from mods_grpc.ids.alerts.feedback import (
 )
 from mods_grpc.ids.alerts.feedback_summary import AlertDays, RaisedAlert, format_summary, summarise
 from mods_grpc.ids.alerts.rule_alert import rule_alert_to_json
-from tests.support.alerts.sample_alerts import ALERT, END, HOSTILE, RULE, UPDATE
+from tests.support.alerts.hostile_names import HOSTILE
+from tests.support.alerts.sample_alerts import ALERT, END, RULE, UPDATE
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

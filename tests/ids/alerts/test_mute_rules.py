@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Member
-from mods_grpc.ids.alerts.mute_rules import Hours, Zone
+from mods_grpc.ids.alerts.mutes.mute_rules import Hours, Zone
 from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.alerts.suppression_file import format_mute, parse_suppression, read_suppression
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit

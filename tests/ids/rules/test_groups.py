@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mods_grpc.ids.alerts.alert import AlertPhase
-from mods_grpc.ids.alerts.mute_rules import EntityPattern, MuteRule
+from mods_grpc.ids.alerts.mutes.mute_rules import EntityPattern, MuteRule
 from mods_grpc.ids.alerts.suppression import MaintenanceWindow, MutedRule, Suppression
 from mods_grpc.ids.evidence.evidence import Dimension
 from mods_grpc.ids.rules.episodes import MAX_OPEN

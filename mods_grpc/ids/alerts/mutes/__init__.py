@@ -1,0 +1,1 @@
+"""What mute rules mean, and how often rules of suppression muted something."""
