@@ -32,7 +32,7 @@ from mods_grpc.features import GroupBy
 from mods_grpc.ids.alerts.alert import Alert, Severity
 from mods_grpc.ids.alerts.sinks.history import HISTORY_FILE, find_history
 from mods_grpc.ids.alerts.stored_alerts import StoredAlert
-from mods_grpc.ids.alerts.suppression import parse_severity
+from mods_grpc.ids.alerts.suppression_file import parse_severity
 from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
 from mods_grpc.ids.logs.pipes import copying_pipes
 
