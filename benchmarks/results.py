@@ -79,6 +79,7 @@ PAGES = {
         ("python benchmarks/detection/changes.py", "python benchmarks/detection/changes.py --own-envelope"), 5
     ),
     "detection-cost": Page(("python benchmarks/detection/cost.py",), 3),
+    "detection-total-budget": Page(("python -m benchmarks.detection.total_budget.measure",), 3),
     "detection-picture": Page(("python benchmarks/detection/picture.py",), 2),
     "ingest": Page(
         ("python benchmarks/ingest/aggregate.py --records 1000000", "python benchmarks/ingest/watch.py --records 10000000"), 15

@@ -1,0 +1,1 @@
+"""Which rule keeps a budget of false alarms over all series."""

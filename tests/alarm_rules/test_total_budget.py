@@ -1,0 +1,108 @@
+"""The budget of all series together: how many alarms come, whose they are, and what is kept across a restart."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mods_grpc.alarm_rules.total_budget import BURST_FACTOR, TotalBudget, learning_budget
+
+SLIDE_NS = 600 * 10**9
+ROWS_A_DAY = 144
+NOISY = 40  # of the series: ten times too many small p-values
+
+
+def make_rule(total=5.0):
+    rule = TotalBudget(total, 600, SLIDE_NS)
+    rule.lenient_level = learning_budget(600) / ROWS_A_DAY
+    return rule
+
+
+def names_of(count):
+    return [f"host-{index}" for index in range(count)]
+
+
+def simulate(days, series=400):
+    p_value = np.random.default_rng(1).random((days * ROWS_A_DAY, series))
+    p_value[:, :NOISY] /= 10
+    return np.maximum(p_value, 1e-5)
+
+
+def run(rule, p_values, first=0):
+    names = names_of(p_values.shape[1])
+    return np.array([row <= rule.judge(names, (first + index) * SLIDE_NS, row) for index, row in enumerate(p_values)])
+
+
+@pytest.mark.parametrize("total", [2.0, 10.0, 40.0])
+def test_all_series_together_raise_the_total(total):
+    days = 20
+    raised = run(make_rule(total), simulate(days))[ROWS_A_DAY:].sum() / (days - 1)
+    assert 0.75 * total <= raised <= 1.5 * total
+
+
+def test_series_that_come_often_need_more():
+    rule, p_values = make_rule(), simulate(10)
+    anomalous = run(rule, p_values)[3 * ROWS_A_DAY :]
+    # by one level for all, half of the alarms would be those of the tenth of the series with ten times too many
+    assert anomalous[:, :NOISY].sum() < 0.35 * anomalous.sum()
+    levels = rule.judge(names_of(400), 10 * ROWS_A_DAY * SLIDE_NS, np.ones(400))
+    assert np.median(levels[:NOISY]) < np.median(levels[NOISY:]) / 5
+
+
+def test_the_order_of_the_series_makes_no_difference():
+    one, other, p_values = make_rule(), make_rule(), simulate(2)
+    order = np.random.default_rng(2).permutation(400)
+    names = names_of(400)
+    for index, row in enumerate(p_values):
+        levels = one.judge(names, index * SLIDE_NS, row)
+        shuffled = other.judge([names[at] for at in order], index * SLIDE_NS, row[order])
+        assert (levels[order] == shuffled).all()
+
+
+def test_a_restart_changes_no_level():
+    through, before, p_values = make_rule(), make_rule(), simulate(4)
+    expected = run(through, p_values)
+    half = 2 * ROWS_A_DAY + 7
+    run(before, p_values[:half])
+    after = make_rule()
+    after.restore(json.loads(json.dumps(before.state())))
+    assert (run(after, p_values[half:], half) == expected[half:]).all()
+    assert after.common_factor == through.common_factor
+    assert after.live == 400
+
+
+def test_a_damaged_state_is_refused():
+    state = make_rule().state()
+    with pytest.raises(ValueError, match="another number"):
+        make_rule().restore(state | {"series": ["one"]})
+
+
+def test_an_attack_on_many_makes_no_series_deaf():
+    rule, p_values = make_rule(), simulate(6)
+    run(rule, p_values)
+    before = rule.common_factor
+    attack = np.full((1, 400), 1e-5)
+    attacked = run(rule, attack, len(p_values))
+    assert attacked[:, NOISY:].sum() > 300
+    assert rule.common_factor > before / BURST_FACTOR / 2
+    run(rule, np.ones((ROWS_A_DAY, 400)), len(p_values) + 1)
+    assert rule.common_factor > before
+
+
+def test_a_series_that_is_gone_leaves_its_share_to_the_others():
+    rule = make_rule(10.0)
+    rule.judge(names_of(400), 0, np.ones(400))
+    assert rule.share == 10 / 400
+    for row in range(1, ROWS_A_DAY + 1):
+        rule.judge(names_of(100), row * SLIDE_NS, np.ones(100))
+    assert rule.live == 100
+    assert rule.share == 0.1
+    assert rule.level == pytest.approx(0.1 / ROWS_A_DAY)
+
+
+def test_an_outage_is_no_time_without_alarms():
+    rule = make_rule()
+    run(rule, simulate(2))
+    before = rule.common_factor
+    rule.judge(names_of(400), 30 * ROWS_A_DAY * SLIDE_NS, np.ones(400))
+    assert rule.common_factor < before * 1.02
