@@ -33,6 +33,7 @@ EVE_LATENESS_SECONDS = 900.0  # above the longest default of Suricata's flow-tim
 MAX_SPAN_SECONDS = 366 * DAY_SECONDS
 MAX_BUDGET = float(DAY_SECONDS)
 """False alarms per series and day: one for each window, if windows start each second."""
+MAX_TOTAL_BUDGET = 1e6
 ALL_RULES = "all"
 MAX_RULE_THRESHOLD = 10**15
 MAX_SENSOR_BYTES = 112
@@ -172,7 +173,7 @@ def watch_arguments() -> argparse.ArgumentParser:
         help="name of this sensor, shown in alerts (default: the host name)",
     )
     _add_aggregation(parser)
-    _add_detection(parser).add_argument(
+    _add_detection(parser, with_total=True).add_argument(
         "--own-envelope",
         action=argparse.BooleanOptionalAction,
         help="judge each series by what it usually reaches itself (default: where series are hosts or subnets)",
@@ -256,7 +257,9 @@ def _add_model(group: "argparse._ActionsContainer") -> None:
     group.add_argument("--model-version", type=whole_number(1), metavar="N", help="version of the model (default: the newest)")
 
 
-def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "argparse._ArgumentGroup":
+def _add_detection(
+    parser: argparse.ArgumentParser, level_note: str = "", *, with_total: bool = False
+) -> "argparse._ArgumentGroup":
     group = parser.add_argument_group("detection")
     level = group.add_mutually_exclusive_group()
     level.add_argument(
@@ -271,6 +274,13 @@ def _add_detection(parser: argparse.ArgumentParser, level_note: str = "") -> "ar
         metavar="P",
         help="report rows with a p-value of at most P, instead of a budget",
     )
+    if with_total:
+        level.add_argument(
+            "--total-false-alarms-per-day",
+            type=number(above=0, maximum=MAX_TOTAL_BUDGET),
+            metavar="N",
+            help="acceptable false alarms per day of all series together, however many there are, instead of a budget for each",
+        )
     group.add_argument(
         "--fixed-level",
         action="store_true",
@@ -399,7 +409,9 @@ def find_rules_off(arguments: argparse.Namespace) -> frozenset[str]:
 
 
 def find_contradiction(arguments: argparse.Namespace) -> str | None:
-    """Return which flags about fixed rules contradict each other; None if none do."""
+    """Return which flags contradict each other, of those that argparse can't compare; None if none do."""
+    if arguments.total_false_alarms_per_day is not None and arguments.fixed_level:
+        return "--fixed-level: expected levels that adapt to --total-false-alarms-per-day; leave one of them out"
     thresholds: dict[str, int] = {}
     for name, threshold in arguments.rule:
         if thresholds.setdefault(name, threshold) != threshold:

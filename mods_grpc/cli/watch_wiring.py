@@ -293,6 +293,7 @@ def make_pipeline(
             namespace=namespace,
             false_alarms_per_day=choose_budget(arguments, model),
             significance=arguments.significance,
+            total_false_alarms_per_day=arguments.total_false_alarms_per_day,
             impute_rows=arguments.impute_rows,
             explain="all" if arguments.tui else "anomalies",
             fixed_level=arguments.fixed_level,

@@ -95,6 +95,7 @@ class Alert:
         peak_score: Highest score of the episode so far.
         significance: p-value at or below which a window is anomalous.
         false_alarms_per_day: The same level as a false-alarm budget per series.
+        total_false_alarms_per_day: The budget of all series together, of which that is the share; None where each has its own.
         reason: One sentence with feature, direction and size of the deviation.
         features: Observed and expected values per feature.
         model: The model version that scored the window; None if unknown.
@@ -122,6 +123,7 @@ class Alert:
     peak_score: float
     significance: float
     false_alarms_per_day: float
+    total_false_alarms_per_day: float | None = None
     reason: str
     features: tuple[FeatureVerdict, ...] = field(default=())
     model: ServedModel | None = None
@@ -199,6 +201,7 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
         "p_value": finite_or_none(alert.p_value),
         "significance": alert.significance,
         "false_alarms_per_day": alert.false_alarms_per_day,
+        "total_false_alarms_per_day": alert.total_false_alarms_per_day,
         "reason": alert.reason,
         "out_of_distribution": alert.out_of_distribution,
         "episode": {

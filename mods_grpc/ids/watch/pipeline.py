@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from mods_grpc.alarm_rules.total_budget import MAX_FACTOR
 from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
 from mods_grpc.ids.alerts.episodes import Episodes
 from mods_grpc.ids.alerts.notice import Notice, NoticeState, notice_from_json, notice_to_json
+from mods_grpc.ids.alerts.ranking import AlertRanking
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.sinks.sink import Sink
@@ -108,6 +110,7 @@ class WatchPipeline:
         self.is_connected = False
         self._scorer = scorer
         self._episodes = episodes
+        self._ranking = AlertRanking()
         self._sink = sink
         self._blindness = blindness
         self._roll_up = roll_up
@@ -199,8 +202,9 @@ class WatchPipeline:
             verdicts = self._scorer.score(self._pending[0])
             self.is_connected = True
             self._blindness.observe(self._pending[0], verdicts)
+            self._follow_total()
             explained = [self._explain(alert, verdict) for verdict in verdicts for alert in self._episodes.update(verdict)]
-            alerts = self._join_alike(verdicts, explained)
+            alerts = [self._complete(alert) for alert in self._join_alike(verdicts, explained)]
             for alert in alerts:
                 self._sink.write(alert)
             if self.feedback is not None:
@@ -244,6 +248,17 @@ class WatchPipeline:
             open_series=self._episodes.open_series,
             judged=len(judged),
         )
+    def _follow_total(self) -> None:
+        """Take over the share that a series has in the budget of all, if there is one: it changes as series come and go."""
+        if (total := self._scorer.total) is not None:
+            self._episodes.options = replace(self._episodes.options, significance=total.level, false_alarms_per_day=total.share)
+            self._blindness.set_level(total.level * MAX_FACTOR, self._scorer.smallest_p)
+
+    def _complete(self, alert: Alert) -> Alert:
+        """Return an alert with what is known of all alerts together."""
+        total = self._scorer.total
+        rank = self._ranking.rank(alert) if alert.phase is AlertPhase.START else None
+        return replace(alert, rank=rank, total_false_alarms_per_day=None if total is None else total.total)
 
     def check(self, now_ns: int, facts: ReadFacts | None) -> None:
         """Queue the notices that are raised or cleared now; arguments as of `Blindness.update`."""
@@ -302,6 +317,7 @@ class WatchPipeline:
             "roll_up": None if self._roll_up is None else self._roll_up.state(),
             "suppression_hits": self.suppression.hits.state(),
             "feedback": None if self.feedback is None else self.feedback.state(),
+            "ranking": self._ranking.state(),
             "marks": self._marks if self._is_reprocessing else self._sink.mark(),
         }
 
@@ -326,6 +342,7 @@ class WatchPipeline:
         self.suppression.hits.restore(state.get("suppression_hits", {}))
         if self.feedback is not None and state.get("feedback") is not None:
             self.feedback.restore(state["feedback"])
+        self._ranking.restore(state.get("ranking", []))
         self._sink.recover(state["marks"])
 
     def _count(self, start_ns: int, verdicts: list[Verdict], alerts: list[Alert]) -> None:

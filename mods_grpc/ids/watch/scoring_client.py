@@ -14,6 +14,7 @@ import numpy as np
 
 from mods_grpc.alarm_rules.adaptation import Adaptation
 from mods_grpc.alarm_rules.envelope import POOLED_SHARE
+from mods_grpc.alarm_rules.total_budget import TotalBudget, learning_budget
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.codec.encode import Explain
@@ -49,6 +50,7 @@ class ScoringOptions:
         model, version: Name and version of the model; version None for the newest.
         namespace: Namespace of the series on the server, the same for all runs that share a checkpoint.
         false_alarms_per_day, significance: The budget; both None for the model's default.
+        total_false_alarms_per_day: The budget of all series together, in place of both.
         impute_rows: Number of missing windows that are imputed with the forecast.
         explain: "anomalies", or "all" for a live view.
         fixed_level: Whether the levels of the series do not adapt. They never adapt if a significance is given.
@@ -60,6 +62,7 @@ class ScoringOptions:
     namespace: str
     false_alarms_per_day: float | None = None
     significance: float | None = None
+    total_false_alarms_per_day: float | None = None
     impute_rows: int = 6
     explain: Explain = "anomalies"
     fixed_level: bool = False
@@ -86,6 +89,11 @@ class ScoringClient:
     ) -> None:
         self._client = client
         self._model = model
+        self._total = _make_total(model, options)
+        if self._total is not None:
+            options = replace(
+                options, false_alarms_per_day=learning_budget(model.slide_seconds), significance=None, fixed_level=True
+            )
         self._options = options
         self._wait = wait
         self._next: ObservationBatch | None = None
@@ -99,6 +107,11 @@ class ScoringClient:
         self._envelopes = SeriesEnvelopes(model) if options.own_envelope else None
         self._envelope_digest = model.digest  # of the version whose reference they have
         self._needs_memory = np.array([f"{feature.protocol}|{feature.column}" in MEMORY_KEYS for feature in model.features])
+
+    @property
+    def total(self) -> TotalBudget | None:
+        """The rule that keeps the budget of all series together; None where each series has its own budget."""
+        return self._total
 
     @property
     def smallest_p(self) -> float:
@@ -137,6 +150,8 @@ class ScoringClient:
                 self._wait_to_retry(attempt, error)
             else:
                 significance = self._stream.opened.significance
+                if self._total is not None:
+                    self._total.lenient_level = significance
                 if self._levels is not None:
                     self._levels.significance = significance
                 if self._envelopes is not None:
@@ -176,9 +191,23 @@ class ScoringClient:
 
     def _judge_own(self, verdicts: list[Verdict], nanos: int, values: Floats) -> list[tuple[Verdict, OwnEvidence | None]]:
         if self._envelopes is None:
-            return [(verdict, None) for verdict in verdicts]
+            return self._judge_together([(verdict, None) for verdict in verdicts], nanos)
         self._follow_model(self._envelopes, verdicts)
-        return self._envelopes.judge(verdicts, nanos, values)
+        return self._judge_together(self._envelopes.judge(verdicts, nanos, values), nanos)
+
+    def _judge_together(
+        self, judged: list[tuple[Verdict, OwnEvidence | None]], nanos: int
+    ) -> list[tuple[Verdict, OwnEvidence | None]]:
+        """Decide by the budget of all series together, if there is one, which windows of one start are anomalous."""
+        scored = [index for index, (verdict, _) in enumerate(judged) if verdict.status is VerdictStatus.SCORED]
+        if self._total is None or not scored:
+            return judged
+        p_values = np.array([judged[index][0].p_value for index in scored], np.float64)
+        levels = self._total.judge([judged[index][0].series for index in scored], nanos, p_values)
+        for index, anomalous in zip(scored, (p_values <= levels).tolist(), strict=True):
+            verdict, own = judged[index]
+            judged[index] = replace(verdict, anomalous=anomalous), own
+        return judged
 
     def _follow_model(self, envelopes: SeriesEnvelopes, verdicts: list[Verdict]) -> None:
         """Fetch the reference of the version that judged where it is another one: versions are replaced under a stream."""
@@ -234,6 +263,7 @@ class ScoringClient:
     def state(self) -> dict[str, Any]:
         """Return the history, the levels and the envelopes as values for JSON."""
         return {
+            "total": None if self._total is None else self._total.state(),
             "rows": self._history.store.state(),
             "levels": None if self._levels is None else self._levels.state(),
             "envelopes": None if self._envelopes is None else self._envelopes.state(),
@@ -241,6 +271,8 @@ class ScoringClient:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Replace history, levels and envelopes by what `state` returned; call it before `open`."""
+        if self._total is not None and state.get("total") is not None:
+            self._total.restore(state["total"])
         if self._levels is not None and state["levels"] is not None:
             self._levels.restore(state["levels"])
         if self._envelopes is not None and state.get("envelopes") is not None:
@@ -367,6 +399,13 @@ def _make_levels(model: ModelInfo, options: ScoringOptions) -> AlarmLevels | Non
     budget = options.false_alarms_per_day
     rate = (model.default_false_alarms_per_day if budget is None else budget) * model.slide_seconds / DAY_SECONDS
     return AlarmLevels(Adaptation(rate), holdoff(model.window_seconds, model.slide_seconds))
+
+
+def _make_total(model: ModelInfo, options: ScoringOptions) -> TotalBudget | None:
+    if options.total_false_alarms_per_day is None:
+        return None
+    held_off = round(holdoff(model.window_seconds, model.slide_seconds).total_seconds() * NANOS_PER_SECOND)
+    return TotalBudget(options.total_false_alarms_per_day, model.slide_seconds, held_off)
 
 
 def _observation_batch(names: Sequence[str], nanos: int, values: Floats) -> ObservationBatch:
