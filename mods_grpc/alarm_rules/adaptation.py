@@ -19,6 +19,9 @@ MIN_FACTOR = 0.01
 MAX_FACTOR = 10.0
 
 DAY_SECONDS = 86_400
+MIN_ALLOWED = 3.0
+"""False alarms that a budget must allow in a calibration range, or it is not proven: a range without any shows, at 95 %, that no
+more than three were to be expected."""
 
 
 def check_budget(false_alarms_per_day: float, slide_seconds: float) -> None:
@@ -37,6 +40,22 @@ def check_budget(false_alarms_per_day: float, slide_seconds: float) -> None:
             f"--false-alarms-per-day: expected a number above 0 and below {rows:g}, the windows of a day, "
             f"found {false_alarms_per_day:g}"
         )
+
+
+def describe_unproven(false_alarms_per_day: float, calibration_days: float) -> str | None:
+    """Return what to know of a budget that the calibration range is too short to promise; None if it is long enough.
+
+    Args:
+        false_alarms_per_day: The budget per series.
+        calibration_days: Days of one series in the range.
+    """
+    if false_alarms_per_day * calibration_days >= MIN_ALLOWED:
+        return None
+    return (
+        f"{false_alarms_per_day:.3g} false alarms a day are {false_alarms_per_day * calibration_days:.2g} in the "
+        f"{calibration_days:.3g} days of the calibration range, so that the budget is not proven and its level rests on few or "
+        f"no alarms; {MIN_ALLOWED / false_alarms_per_day:.3g} days or more would show it"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,11 @@ class Manifest:
         if not condition:
             raise ArtifactError(f"manifest: {message}")
 
+    @property
+    def calibration_days(self) -> float:
+        """Days of one series in the calibration range, all series of a pool together."""
+        return self.calibration.samples * self.slide_seconds / DAY_SECONDS
+
     def file(self, name: str) -> FileDigest:
         """Return the entry of a file.
 

@@ -76,6 +76,7 @@ def _drop_rows_before(result: DetectResult, nanos: np.int64) -> DetectResult:
     return DetectResult(
         model=result.model,
         significance=result.significance,
+        false_alarms_per_day=result.false_alarms_per_day,
         series=result.series,
         times=result.times[first:],
         status=result.status[first:],

@@ -114,7 +114,8 @@ def print_detection(results: Sequence[DetectResult], rows: int, *, everything: b
     summary = summarize_detection(results, rows)
     episodes = f"{summary['episodes']} episode{'' if summary['episodes'] == 1 else 's'}"
     counts = f"{rows} rows, {summary['judged']} scored, {summary['anomalies']} anomalous in {episodes}"
-    make_console().print(f"{counts} at significance {summary['significance']:.2e}")
+    budget = f"{summary['false_alarms_per_day']:.3g} false alarms per series and day"
+    make_console().print(f"{counts} at significance {summary['significance']:.2e}, {budget}")
 
 
 def detection_to_json(results: Sequence[DetectResult], rows: int, *, everything: bool) -> dict[str, Any]:
@@ -132,6 +133,7 @@ def summarize_detection(results: Sequence[DetectResult], rows: int) -> dict[str,
         "anomalies": sum(int(result.anomalous.sum()) for result in results),
         "episodes": len({(r.series, v.episode.id) for r in results for v in r.verdicts if v.episode is not None}),
         "significance": results[0].significance if results else math.nan,
+        "false_alarms_per_day": results[0].false_alarms_per_day if results else math.nan,
     }
 
 

@@ -1,7 +1,9 @@
 """`mods-grpc stream`: detect anomalies in rows as they arrive."""
 
 import argparse
+import sys
 
+from mods_grpc.alarm_rules.adaptation import describe_unproven
 from mods_grpc.cli.arguments import (
     add_command,
     connection_arguments,
@@ -12,7 +14,7 @@ from mods_grpc.cli.arguments import (
 )
 from mods_grpc.cli.input_rows import open_lines, read_input_rows
 from mods_grpc.cli.output import is_reportable, print_verdict, write_json
-from mods_grpc.client import Observation
+from mods_grpc.client import ModelInfo, Observation
 from mods_grpc.exit_codes import EXIT_OK
 
 
@@ -43,6 +45,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
     """Score rows as they arrive and print the anomalous ones."""
     with open_client(arguments) as client:
         model = client.model(arguments.model, arguments.model_version)
+        _warn_of_unproven_budget(arguments, model)
         with open_lines(arguments.file, follow=arguments.follow) as lines:
             stream = client.stream_detect(
                 (Observation(row.series, row.nanos, row.values) for row in read_input_rows(lines, arguments, model)),
@@ -66,3 +69,11 @@ def run_stream(arguments: argparse.Namespace) -> int:
                     else:
                         print_verdict(verdict)
     return EXIT_OK
+
+
+def _warn_of_unproven_budget(arguments: argparse.Namespace, model: ModelInfo) -> None:
+    if arguments.significance is not None or not model.calibration_days:
+        return
+    budget = arguments.false_alarms_per_day or model.default_false_alarms_per_day
+    if (what := describe_unproven(budget, model.calibration_days)) is not None:
+        sys.stderr.write(f"warning: {what}\n")

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mods_grpc.alarm_rules.adaptation import check_budget
+from mods_grpc.alarm_rules.adaptation import check_budget, describe_unproven
 from mods_grpc.cli.arguments import DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS, find_rules_off
 from mods_grpc.cli.live.live_view import LiveView
 from mods_grpc.cli.output import format_time, replace_unprintable
@@ -257,6 +257,15 @@ def _uses_envelope(arguments: argparse.Namespace, model: ModelInfo) -> bool:
     return is_asked_for
 
 
+def _warn_of_unproven_budget(arguments: argparse.Namespace, model: ModelInfo) -> None:
+    budget = choose_budget(arguments, model)
+    if budget is None or arguments.total_false_alarms_per_day is not None or not model.calibration_days:
+        return
+    if (what := describe_unproven(budget, model.calibration_days)) is not None:
+        hint = "calibrate on a longer range (python -m training recalibrate), or allow more false alarms"
+        logger.warning("budget_unproven", extra={"model": model.name, "version": model.version, "what": what, "hint": hint})
+
+
 def make_pipeline(
     arguments: argparse.Namespace,
     client: Client,
@@ -284,6 +293,7 @@ def make_pipeline(
         wait: Called before each further attempt to reach the server; see `ScoringClient`.
         view: Shows verdicts, alerts and notices.
     """
+    _warn_of_unproven_budget(arguments, model)
     scorer = ScoringClient(
         client,
         model,

@@ -80,7 +80,8 @@ class ModelInfo:
 
     `failure` is empty unless the state is FAILED, and `provider` unless the model is loaded; `create_time` is in UTC, None if the
     server does not know it; ranges are half open, "<start,end)".
-    No significance level below `smallest_p_value` raises an alert; 0 if it is not known.
+    No significance level below `smallest_p_value` raises an alert; 0 if it is not known. `calibration_days` are the days of one
+    series that it was calibrated on; 0 if they are not known.
     `envelope` is how series are judged by what they usually reach themselves, as JSON; empty if it is not known.
     """
 
@@ -104,6 +105,7 @@ class ModelInfo:
     default_false_alarms_per_day: float
     smallest_p_value: float
     envelope: str = ""
+    calibration_days: float = 0.0
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -193,6 +195,7 @@ class DetectResult:
     Attributes:
         model: The model version that answered.
         significance: The significance level that was applied.
+        false_alarms_per_day: The same as a budget; 0 if the server doesn't say it.
         series: Name of the series.
         times: `(k,)`, datetime64[ns] in UTC.
         status: Outcome of each row, k entries.
@@ -203,6 +206,7 @@ class DetectResult:
 
     model: ServedModel
     significance: float
+    false_alarms_per_day: float
     series: str
     times: NDArray[np.datetime64]
     status: tuple[VerdictStatus, ...]

@@ -5,7 +5,7 @@ from mods_grpc.alarm_rules.reason import describe
 from mods_grpc.detection.calibration.calibrate import calibrate
 from mods_grpc.detection.calibration.reach import BudgetReach
 from mods_grpc.detection.decision.alarms import Alarm
-from mods_grpc.detection.decision.budget import significance_from_budget
+from mods_grpc.detection.decision.budget import budget_from_significance, significance_from_budget
 from mods_grpc.detection.engine.monitor import Monitor
 from mods_grpc.detection.engine.verdicts import Verdict, Verdicts
 from mods_grpc.detection.scores.detector import Detector
@@ -29,6 +29,7 @@ __all__ = [
     "Verdict",
     "Verdicts",
     "append_interval",
+    "budget_from_significance",
     "calibrate",
     "describe",
     "significance_from_budget",

@@ -115,7 +115,7 @@ class Sensitivity(_message.Message):
     FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     SIGNIFICANCE_FIELD_NUMBER: _builtins.int
     false_alarms_per_day: _builtins.float
-    """False alarms that are acceptable per series and day, above 0."""
+    """False alarms that are acceptable per series and day, above 0. An alarm is an episode: anomalous observations come in runs."""
     significance: _builtins.float
     """p-value at or below which an observation is anomalous, between 0 and 1, both excluded."""
     def __init__(
@@ -540,9 +540,12 @@ class DetectResponse(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     SIGNIFICANCE_FIELD_NUMBER: _builtins.int
+    FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     significance: _builtins.float
     """Significance level that was applied."""
+    false_alarms_per_day: _builtins.float
+    """The same level as a budget: false alarms per series and day that it has on data like the calibration data."""
     @_builtins.property
     def model(self) -> Global___ServedModel:
         """The model that made them."""
@@ -556,11 +559,12 @@ class DetectResponse(_message.Message):
         *,
         model: Global___ServedModel | None = ...,
         significance: _builtins.float = ...,
+        false_alarms_per_day: _builtins.float = ...,
         series: _abc.Iterable[Global___SeriesVerdicts] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "series", b"series", "significance", b"significance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_alarms_per_day", b"false_alarms_per_day", "model", b"model", "series", b"series", "significance", b"significance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -899,6 +903,7 @@ class StreamOpened(_message.Message):
     SERIES_HELD_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     LAST_OBSERVE_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
+    FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     window_rows: _builtins.int
     """Rows a series needs before it is judged."""
     significance: _builtins.float
@@ -907,6 +912,8 @@ class StreamOpened(_message.Message):
     """Whether the server still holds series of this sensor."""
     series_held: _builtins.int
     """Series of this sensor that the server holds."""
+    false_alarms_per_day: _builtins.float
+    """The significance level in force as a budget: false alarms per series and day that it has on data like the calibration data."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the features, in the order of `values`."""
@@ -941,10 +948,11 @@ class StreamOpened(_message.Message):
         series_held: _builtins.int = ...,
         limits: Global___StreamLimits | None = ...,
         last_observe_time_unix_nano: _abc.Iterable[_builtins.int] | None = ...,
+        false_alarms_per_day: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "slide", b"slide", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "last_observe_time_unix_nano", b"last_observe_time_unix_nano", "limits", b"limits", "series_held", b"series_held", "significance", b"significance", "slide", b"slide", "state", b"state", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_alarms_per_day", b"false_alarms_per_day", "features", b"features", "last_observe_time_unix_nano", b"last_observe_time_unix_nano", "limits", b"limits", "series_held", b"series_held", "significance", b"significance", "slide", b"slide", "state", b"state", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -297,6 +297,7 @@ class Model(_message.Message):
     DEFAULT_FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     SMALLEST_P_VALUE_FIELD_NUMBER: _builtins.int
     ENVELOPE_FIELD_NUMBER: _builtins.int
+    CALIBRATION_DAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name."""
     version: _builtins.int
@@ -330,6 +331,10 @@ class Model(_message.Message):
     envelope: _builtins.bytes
     """How its calibration judges series by what they usually reach themselves: JSON, as `calibration.envelope` in the manifest.
     Only in the answer of GetModel, for a version that is loaded; empty where there was too little data to calibrate on.
+    """
+    calibration_days: _builtins.float
+    """Days of one series in the range that it was calibrated on; all series of a pool together. A budget of false alarms that allows
+    fewer than three in it is not proven.
     """
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFeature]:
@@ -374,10 +379,11 @@ class Model(_message.Message):
         default_false_alarms_per_day: _builtins.float = ...,
         smallest_p_value: _builtins.float = ...,
         envelope: _builtins.bytes = ...,
+        calibration_days: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "slide", b"slide", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "create_time", b"create_time", "default_false_alarms_per_day", b"default_false_alarms_per_day", "digest", b"digest", "envelope", b"envelope", "failure", b"failure", "features", b"features", "horizon", b"horizon", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "provider", b"provider", "slide", b"slide", "smallest_p_value", b"smallest_p_value", "state", b"state", "test_range", b"test_range", "training_range", b"training_range", "version", b"version", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "calibration_days", b"calibration_days", "create_time", b"create_time", "default_false_alarms_per_day", b"default_false_alarms_per_day", "digest", b"digest", "envelope", b"envelope", "failure", b"failure", "features", b"features", "horizon", b"horizon", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "provider", b"provider", "slide", b"slide", "smallest_p_value", b"smallest_p_value", "state", b"state", "test_range", b"test_range", "training_range", b"training_range", "version", b"version", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

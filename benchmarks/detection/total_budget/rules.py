@@ -13,15 +13,15 @@ from mods_grpc.array_types import NANOS_PER_SECOND
 SLIDE_SECONDS = 86_400 // ROWS_A_DAY
 STEP = 0.2  # powers of ten by which an alarm makes the level stricter
 LENIENT = 1e-3  # above it no peak of an episode is remembered
-NEVER = -(10**9)
+LONG_AGO = -(10**9)
 
 
-class Share:
+class EqualShare:
     """The level at which a calibrated series raises its share of the total."""
 
     def __init__(self, series, total, holdoff):
         self.total, self.holdoff = total, holdoff
-        self.now, self.seen = 0, np.full(series, NEVER)
+        self.now, self.seen = 0, np.full(series, LONG_AGO)
 
     @property
     def level(self):
@@ -36,7 +36,7 @@ class Share:
         self.now += 1
 
 
-class Pooled(Share):
+class Pooled(EqualShare):
     """The share times one factor that each alarm makes smaller and time makes larger."""
 
     factor = 1.0
@@ -50,12 +50,12 @@ class Pooled(Share):
         self.factor = min(max(self.factor * change, 1e-3), 100.0)
 
 
-class Rank(Share):
+class Rank(EqualShare):
     """The peak of an episode that only `total` a day reached, of the last week."""
 
     def __init__(self, series, total, holdoff):
         super().__init__(series, total, holdoff)
-        self.peak, self.last = np.ones(series), np.full(series, NEVER)
+        self.peak, self.last = np.ones(series), np.full(series, LONG_AGO)
         self.peaks, self.days, self.threshold = [], [], None
 
     def levels(self, there, p_value):
@@ -75,7 +75,7 @@ class Rank(Share):
             self.threshold = np.sort(np.concatenate(self.days))[self.total * len(self.days) - 1]
 
 
-class OnlineFdr(Share):
+class OnlineFdr(EqualShare):
     """LORD++ (Ramdas et al. 2017) at an FDR of 0.1, or SAFFRON (Ramdas et al. 2018) with candidates below `candidates`.
 
     All rows of one time are tested at the level of the middle one. An open episode is not tested again.
@@ -119,7 +119,7 @@ class Ours:
 
 
 RULES = {
-    "share of each live series": Share,
+    "share of each live series": EqualShare,
     "share and one common factor": Pooled,
     "rank among the peaks of a week": Rank,
     "LORD++ at an FDR of 0.1": OnlineFdr,

@@ -84,6 +84,7 @@ def decode_model(message: model_pb2.Model) -> ModelInfo:
         metrics=metrics,
         default_false_alarms_per_day=message.default_false_alarms_per_day,
         smallest_p_value=message.smallest_p_value,
+        calibration_days=message.calibration_days,
         envelope=message.envelope.decode(),
     )
 
@@ -128,6 +129,7 @@ def decode_detection(response: inference_pb2.DetectResponse) -> DetectResult:
     return DetectResult(
         model=model,
         significance=response.significance,
+        false_alarms_per_day=response.false_alarms_per_day,
         series=series.series,
         times=to_datetime64(nanos),
         status=decode_statuses(scores),

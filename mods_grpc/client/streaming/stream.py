@@ -28,7 +28,8 @@ StreamInput = Observation | tuple[str, TimeLike, ArrayLike] | ObservationBatch
 class OpenedStream:
     """The server's answer when the stream was opened, or reopened last.
 
-    `series_held` is the number of series of this sensor that the server had state of, `resumed` whether it had any.
+    `false_alarms_per_day` is the significance level as a budget; 0 if the server doesn't say it. `series_held` is the number of
+    series of this sensor that the server had state of, `resumed` whether it had any.
     """
 
     features: tuple[str, ...]
@@ -36,6 +37,7 @@ class OpenedStream:
     window_seconds: float
     slide_seconds: float
     significance: float
+    false_alarms_per_day: float
     resumed: bool
     series_held: int
 
@@ -84,6 +86,7 @@ class DetectStream(Iterator[Verdict]):
             window_seconds=seconds_from_duration(opened.window),
             slide_seconds=seconds_from_duration(opened.slide),
             significance=opened.significance,
+            false_alarms_per_day=opened.false_alarms_per_day,
             resumed=opened.state == inference_pb2.STATE_ORIGIN_RESUMED,
             series_held=opened.series_held,
         )

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mods_grpc.artifact.manifest import DAY_SECONDS, Manifest
+from mods_grpc.alarm_rules.adaptation import describe_unproven
+from mods_grpc.artifact.manifest import Manifest
 from mods_grpc.detection.decision.budget import significance_from_budget
 from mods_grpc.detection.scores.detector import Detector
-
-MIN_ALLOWED = 1.0  # false alarms that a budget allows in the calibration range, so that the range says something about it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +33,8 @@ class BudgetReach:
             false_alarms_per_day=false_alarms_per_day,
             level=significance_from_budget(false_alarms_per_day, slide, calibration),
             smallest_p=Detector.from_manifest(manifest).smallest_p,
-            days=calibration.samples * slide / DAY_SECONDS,
+            days=manifest.calibration_days,
         )
-
-    @property
-    def allowed(self) -> float:
-        """False alarms that the budget allows in the calibration range."""
-        return self.false_alarms_per_day * self.days
 
     def warnings(self) -> Iterator[str]:
         """Yield what a user of the budget should know."""
@@ -51,8 +45,5 @@ class BudgetReach:
                 f"this calibration can give is {self.smallest_p:.2g}, but for values far above the training range; calibrate on "
                 "more rows, or allow more false alarms"
             )
-        elif self.allowed < MIN_ALLOWED:
-            yield (
-                f"{budget} are {self.allowed:.2g} in the {self.days:.3g} days of the calibration range, so that the level for "
-                f"it is extrapolated; {MIN_ALLOWED / self.false_alarms_per_day:.3g} days or more would have shown it"
-            )
+        elif (unproven := describe_unproven(self.false_alarms_per_day, self.days)) is not None:
+            yield unproven

@@ -1,4 +1,7 @@
-"""The budget of false alarms, and the level that it asks of one row."""
+"""The budget of false alarms, and the level that it asks of one row.
+
+A budget is always the same number: false alarms per series and day, and an alarm is an episode. Only these functions convert it.
+"""
 
 from mods_grpc.artifact.calibration import Calibration
 from mods_grpc.artifact.manifest import DAY_SECONDS
@@ -22,3 +25,11 @@ def significance_from_budget(false_alarms_per_day: float, slide_seconds: int, ca
     """
     rate = false_alarms_per_day * slide_seconds / DAY_SECONDS
     return max(rate, min(calibration.level_of(rate), MAX_SIGNIFICANCE))
+
+
+def budget_from_significance(significance: float, slide_seconds: int, calibration: Calibration) -> float:
+    """Convert the significance level of one row to the false alarms, which are episodes, per series and day that it has.
+
+    The inverse of `significance_from_budget`, for levels up to MAX_SIGNIFICANCE.
+    """
+    return calibration.episodes_at(significance) * DAY_SECONDS / slide_seconds

@@ -28,7 +28,7 @@ class AlertOptions:
         window_seconds: Length of a window.
         slide_seconds: Time from one window's start to the next.
         significance: p-value at or below which a window is anomalous, before the level of its series adapts.
-        false_alarms_per_day: The same level as a budget per series; None to compute it from the significance.
+        false_alarms_per_day: The same level as a budget: false alarms, which are episodes, per series and day. None if unknown.
         updates: Whether an episode that becomes ten times less likely raises an update.
         ends: Whether the end of an episode that raised an alert is reported.
         suppression: Rules of the alerts to suppress.
@@ -45,7 +45,7 @@ class AlertOptions:
 
     @property
     def budget(self) -> float:
-        """False-alarm budget per series and day."""
+        """False alarms per series and day; where they aren't known the most they can be, one for each anomalous window."""
         if self.false_alarms_per_day is None:
             return self.significance * DAY_SECONDS / self.slide_seconds
         return self.false_alarms_per_day

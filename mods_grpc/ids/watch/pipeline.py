@@ -134,7 +134,8 @@ class WatchPipeline:
         """
         significance = self._scorer.open()
         self.is_connected = True
-        self._episodes.options = replace(self._episodes.options, significance=significance)
+        budget = self._episodes.options.false_alarms_per_day or self._scorer.false_alarms_per_day
+        self._episodes.options = replace(self._episodes.options, significance=significance, false_alarms_per_day=budget)
         self._blindness.set_level(significance, self._scorer.smallest_p)
 
     @property

@@ -130,6 +130,11 @@ class ScoringClient:
         if self._levels is not None:
             self._levels.forgive(series)
 
+    @property
+    def false_alarms_per_day(self) -> float | None:
+        """The level in force as a budget of a series, as the server says; None if it doesn't."""
+        return None if self._stream is None else self._stream.opened.false_alarms_per_day or None
+
     def open(self) -> float:
         """Open the stream and warm the server up with the history.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Times
-from mods_grpc.detection import Verdicts
+from mods_grpc.detection import Verdicts, budget_from_significance
 from mods_grpc.errors import InvalidInputError, Reason, Violation
 from mods_grpc.server.codec.decode import (
     EXPLAIN_VALUES,
@@ -106,7 +106,8 @@ def decode_detect_request(request: pb.DetectRequest, model: LoadedModel, config:
 def encode_detect_response(request: pb.DetectRequest, valid: DetectInput, verdicts: Verdicts) -> pb.DetectResponse:
     """Encode the verdicts on all rows of a request, `(n,)`; only those of scored rows are returned."""
     model, significance, times, status = valid.model, valid.significance, valid.times, encode_statuses(verdicts)
-    response = pb.DetectResponse(model=encode_served_model(model), significance=significance)
+    budget = budget_from_significance(significance, model.manifest.slide_seconds, model.manifest.calibration)
+    response = pb.DetectResponse(model=encode_served_model(model), significance=significance, false_alarms_per_day=budget)
     explained = select_rows_to_explain(verdicts, request.explain)
     for message, rows in zip(request.series, valid.slices, strict=True):
         indices = explained[(explained >= rows.start) & (explained < rows.stop)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mods_grpc.alarm_rules.reason import describe_peak
 from mods_grpc.array_types import NANOS_PER_SECOND, Bools, Floats, Indices, Times
-from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, describe
+from mods_grpc.detection import Alarm, Explanation, Outcome, Phase, Verdict, Verdicts, budget_from_significance, describe
 from mods_grpc.protobuf.arrays import duration_from_seconds, timestamp_from_nanos
 from mods_grpc.protobuf.wire import encode_length_delimited
 from mods_grpc.server.config import ServerConfig
@@ -69,6 +69,7 @@ def encode_opened(
         last_times: Time of the last row of each series that the client asked about, `(n,)`, nanoseconds; 0 where there is none.
     """
     manifest = model.manifest
+    budget = budget_from_significance(significance, manifest.slide_seconds, manifest.calibration)
     limits = pb.StreamLimits(
         max_observations=config.max_observations,
         max_series=config.max_series_per_sensor,
@@ -82,6 +83,7 @@ def encode_opened(
         window=duration_from_seconds(manifest.window_seconds),
         slide=duration_from_seconds(manifest.slide_seconds),
         significance=significance,
+        false_alarms_per_day=budget,
         state=state,
         series_held=series_held,
         limits=limits,

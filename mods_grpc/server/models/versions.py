@@ -56,6 +56,7 @@ class VersionDescription:
     false_alarms_per_day: float
     metrics: tuple[Metric, ...]
     smallest_p_value: float
+    calibration_days: float
 
     @classmethod
     def of(cls, manifest: Manifest) -> "VersionDescription":

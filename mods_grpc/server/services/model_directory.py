@@ -104,6 +104,7 @@ def _encode_model(entry: VersionEntry) -> pb.Model:
     message.test_range = _encode_range(description.test_range)
     message.default_false_alarms_per_day = description.false_alarms_per_day
     message.smallest_p_value = description.smallest_p_value
+    message.calibration_days = description.calibration_days
     for metric in description.metrics:
         message.metrics.add(
             metric=metric.metric, feature=metric.feature, step=metric.step, value=metric.value, persistence=metric.persistence

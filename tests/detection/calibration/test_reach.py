@@ -38,10 +38,10 @@ def test_a_budget_that_no_p_value_reaches_is_said():
 def test_a_budget_beyond_the_calibration_range_is_said():
     (warning,) = reach(budget=ONE_A_WEEK, days=2.0).warnings()
     assert warning == (
-        "0.143 false alarms a day are 0.29 in the 2 days of the calibration range, so that the level for it is extrapolated; "
-        "7 days or more would have shown it"
+        "0.143 false alarms a day are 0.29 in the 2 days of the calibration range, so that the budget is not proven and its "
+        "level rests on few or no alarms; 21 days or more would show it"
     )
 
 
 def test_a_budget_within_the_calibration_range_needs_no_word():
-    assert not list(reach(days=1.0).warnings())
+    assert not list(reach(days=3.0).warnings())

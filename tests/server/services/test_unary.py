@@ -134,7 +134,9 @@ def test_a_budget_is_turned_into_a_significance_level(inference):
         (pb.Sensitivity(significance=0.02), 0.02),
         (None, 1 / 144 / CALIBRATION.extremal_index),
     ):
-        assert inference.Detect(detect_request(sensitivity=sensitivity)).significance == pytest.approx(level)
+        response = inference.Detect(detect_request(sensitivity=sensitivity))
+        assert response.significance == pytest.approx(level)
+        assert response.false_alarms_per_day == pytest.approx(level * 144 * CALIBRATION.extremal_index)
 
 
 def test_a_large_request_is_the_same_as_a_small_one(repository):

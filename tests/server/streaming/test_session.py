@@ -32,6 +32,7 @@ def test_the_stream_opens_with_the_model_and_its_limits(stream, server):
     assert list(opened.features) == list(FEATURES)
     assert (opened.window_rows, opened.window.seconds, opened.slide.seconds) == (ROWS, 3600, SLIDE)
     assert opened.significance == pytest.approx(1 / 144 / CALIBRATION.extremal_index)
+    assert opened.false_alarms_per_day == pytest.approx(1)
     assert opened.state == pb.STATE_ORIGIN_FRESH
     assert opened.limits.max_observations == server.config.max_observations
 
