@@ -34,6 +34,7 @@ MAX_LEVEL = 0.2  # p-values above it are all ordinary
 BURST_FACTOR = 5.0
 USUAL_DAYS = 3.0
 LIVE_NANOS = DAY_SECONDS * NANOS_PER_SECOND  # a series is live so long after a row
+FORGET_NANOS = 7 * LIVE_NANOS  # a series that comes again later starts anew
 MIN_CAPACITY = 64
 _NEVER = np.iinfo(np.int64).min // 2
 
@@ -95,7 +96,8 @@ class TotalBudget:
         self._learning = learning_budget(slide_seconds)
         self._slots: dict[str, int] = {}
         self._columns = _Columns.empty(0)
-        self._common, self._usual, self._steps = 0.0, 0.0, 0  # logarithms to the base of 10
+        self._common, self._usual = 0.0, 0.0  # logarithms to the base of 10
+        self._days = 0.0  # of rows
         self._now = _NEVER
 
     @property
@@ -151,7 +153,7 @@ class TotalBudget:
         return {
             "series": list(self._slots),
             "columns": [base64.b64encode(array[:count].tobytes()).decode() for array in self._columns.arrays()],
-            "common": [self._common, self._usual, self._steps],
+            "common": [self._common, self._usual, self._days],
             "now": self._now,
         }
 
@@ -167,7 +169,7 @@ class TotalBudget:
         if any(len(array) != len(names) for array in arrays):
             raise ValueError("the total budget has another number of series than names")
         self._columns, self._slots = _Columns(*arrays), {name: slot for slot, name in enumerate(names)}
-        self._common, self._usual, self._steps = state["common"]
+        self._common, self._usual, self._days = map(float, state["common"])
         self._now = int(state["now"])
 
     def _levels(self, factors: Floats) -> Floats:
@@ -189,17 +191,28 @@ class TotalBudget:
     def _adapt(self, started: int, seconds: float) -> None:
         """Move the common factor by the alarms that started, and by the time since the rows before."""
         low, high = np.log10([MIN_FACTOR, MAX_FACTOR])
-        self._steps += 1
-        days = self._steps * self._slide / DAY_SECONDS
-        if days >= 1.0:  # before, it is still being found
+        passed = seconds / DAY_SECONDS
+        self._days += passed
+        if self._days >= 1.0:  # before, it is still being found
             low = max(low, self._usual - np.log10(BURST_FACTOR))
-        change = -np.log10(START_MULTIPLIER) * (self.total * seconds / DAY_SECONDS - started)
+        change = -np.log10(START_MULTIPLIER) * (self.total * passed - started)
         self._common = float(min(max(self._common + change, low), high))
-        part = min(1.0, seconds / DAY_SECONDS / min(days, USUAL_DAYS))
-        self._usual += part * (self._common - self._usual)
+        if passed:
+            self._usual += passed / min(self._days, USUAL_DAYS) * (self._common - self._usual)
 
     def _find_slots(self, names: Sequence[str]) -> Indices:
+        if len(self._slots) + len(names) > len(self._columns.factor):
+            self._forget()
         slots = np.array([self._slots.setdefault(name, len(self._slots)) for name in names], np.intp)
         if len(self._slots) > len(self._columns.factor):
             self._columns = self._columns.grow(max(MIN_CAPACITY, 2 * len(self._slots)))
         return slots
+
+    def _forget(self) -> None:
+        """Forget the series that had no row for long, so that memory is bounded by those that are there."""
+        stays = self._columns.last_seen[: len(self._slots)] > self._now - FORGET_NANOS
+        if stays.all():
+            return
+        self._columns = _Columns(*(array[: len(stays)][stays] for array in self._columns.arrays()))
+        names = [name for name, slot in self._slots.items() if stays[slot]]
+        self._slots = {name: slot for slot, name in enumerate(names)}

@@ -154,10 +154,10 @@ def table_arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def detection_arguments() -> argparse.ArgumentParser:
+def detection_arguments(*, with_total: bool = False) -> argparse.ArgumentParser:
     """Build the flags of every command that detects anomalies and prints verdicts."""
     parser = argparse.ArgumentParser(add_help=False)
-    group = _add_detection(parser, "; detect never adapts it")
+    group = _add_detection(parser, "; detect never adapts it", with_total=with_total)
     group.add_argument("--all", action="store_true", help="show every row, not only the anomalous ones")
     return parser
 
@@ -410,14 +410,21 @@ def find_rules_off(arguments: argparse.Namespace) -> frozenset[str]:
 
 def find_contradiction(arguments: argparse.Namespace) -> str | None:
     """Return which flags contradict each other, of those that argparse can't compare; None if none do."""
-    if arguments.total_false_alarms_per_day is not None and arguments.fixed_level:
-        return "--fixed-level: expected levels that adapt to --total-false-alarms-per-day; leave one of them out"
+    if (contradiction := find_level_contradiction(arguments)) is not None:
+        return contradiction
     thresholds: dict[str, int] = {}
     for name, threshold in arguments.rule:
         if thresholds.setdefault(name, threshold) != threshold:
             return f"--rule: expected one threshold of {name}, found {thresholds[name]} and {threshold}"
         if name in arguments.no_rule:
             return f"--rule {name}={threshold}: expected a rule that runs, found --no-rule {name}; leave one of them out"
+    return None
+
+
+def find_level_contradiction(arguments: argparse.Namespace) -> str | None:
+    """Return which flags about the alarm level contradict each other; None if none do."""
+    if arguments.total_false_alarms_per_day is not None and arguments.fixed_level:
+        return "--fixed-level: expected levels that adapt to --total-false-alarms-per-day; leave one of them out"
     return None
 
 

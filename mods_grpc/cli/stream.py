@@ -8,6 +8,7 @@ from mods_grpc.cli.arguments import (
     add_command,
     connection_arguments,
     detection_arguments,
+    find_level_contradiction,
     open_client,
     parse_sensor,
     table_arguments,
@@ -15,7 +16,7 @@ from mods_grpc.cli.arguments import (
 from mods_grpc.cli.input_rows import open_lines, read_input_rows
 from mods_grpc.cli.output import is_reportable, print_verdict, write_json
 from mods_grpc.client import ModelInfo, Observation
-from mods_grpc.exit_codes import EXIT_OK
+from mods_grpc.exit_codes import EXIT_OK, EXIT_USAGE, print_error
 
 
 def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,7 +25,7 @@ def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         commands,
         "stream",
         "detect anomalies in rows as they arrive, from a file or standard input",
-        parents=[connection_arguments(), table_arguments(), detection_arguments()],
+        parents=[connection_arguments(), table_arguments(), detection_arguments(with_total=True)],
     )
     parser.add_argument("--sensor", type=parse_sensor, help="namespace of the series on the server (default: the host name)")
     parser.add_argument("--follow", action="store_true", help="wait for more rows at the end of the file")
@@ -43,6 +44,9 @@ def add_stream_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
 
 def run_stream(arguments: argparse.Namespace) -> int:
     """Score rows as they arrive and print the anomalous ones."""
+    if (contradiction := find_level_contradiction(arguments)) is not None:
+        print_error(contradiction)
+        return EXIT_USAGE
     with open_client(arguments) as client:
         model = client.model(arguments.model, arguments.model_version)
         _warn_of_unproven_budget(arguments, model)
@@ -54,6 +58,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
                 sensor=arguments.sensor,
                 false_alarms_per_day=arguments.false_alarms_per_day,
                 significance=arguments.significance,
+                total_false_alarms_per_day=arguments.total_false_alarms_per_day,
                 explain="all" if arguments.all else "anomalies",
                 impute_rows=arguments.impute_rows,
                 fixed_level=arguments.fixed_level,
@@ -72,7 +77,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
 
 
 def _warn_of_unproven_budget(arguments: argparse.Namespace, model: ModelInfo) -> None:
-    if arguments.significance is not None or not model.calibration_days:
+    if arguments.significance is not None or arguments.total_false_alarms_per_day is not None or not model.calibration_days:
         return
     budget = arguments.false_alarms_per_day or model.default_false_alarms_per_day
     if (what := describe_unproven(budget, model.calibration_days)) is not None:

@@ -163,6 +163,7 @@ class Client:
         sensor: str | None = None,
         false_alarms_per_day: float | None = None,
         significance: float | None = None,
+        total_false_alarms_per_day: float | None = None,
         explain: Explain = "anomalies",
         impute_rows: int | None = None,
         fixed_level: bool = False,
@@ -181,6 +182,8 @@ class Client:
             sensor: Namespace of the series on the server, which must be the same after a restart. None for the host name.
             false_alarms_per_day: Acceptable false alarms per series and day; None for the model's default.
             significance: Report rows with a p-value of at most this, instead of a budget of false alarms.
+            total_false_alarms_per_day: Acceptable false alarms per day of all series of the sensor together, instead of a budget
+                for each. Observations should then be in order of time over all series.
             explain: Which verdicts come with features and a reason: "none", "anomalies" or "all".
             impute_rows: Longest gap in rows that is filled with the forecast; None for the server's default, 0 for none.
             fixed_level: Whether to keep the significance level of `opened` for every series. If not, each series' level adapts so
@@ -207,6 +210,7 @@ class Client:
             encode.encode_model_reference(model, version),
             sensor=sensor if sensor is not None else socket.gethostname(),
             sensitivity=encode.encode_sensitivity(false_alarms_per_day, significance),
+            total_false_alarms_per_day=total_false_alarms_per_day,
             explain=explain,
             impute_rows=impute_rows,
             fixed_level=fixed_level,

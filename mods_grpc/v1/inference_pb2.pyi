@@ -726,6 +726,7 @@ class StreamConfig(_message.Message):
     FIXED_LEVEL_FIELD_NUMBER: _builtins.int
     OWN_SCALES_FIELD_NUMBER: _builtins.int
     OWN_ENVELOPE_FIELD_NUMBER: _builtins.int
+    TOTAL_FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     """Namespace of the series. Empty means the peer's address or identity."""
@@ -743,6 +744,11 @@ class StreamConfig(_message.Message):
     """True to judge every series, as soon as it is known well enough, by what it usually reaches itself: the peaks of its features
     and of the model's evidence. p-values then depend on all rows of a series, which no warm-up of a window brings back.
     Without effect on a model whose calibration has no envelope.
+    """
+    total_false_alarms_per_day: _builtins.float
+    """False alarms that are acceptable per day for all series of this sensor together, above 0, in place of `sensitivity` and
+    `fixed_level`, which stay unset. Each live series has a share of it. How the levels moved is kept per sensor, by all its streams,
+    while the server runs. Send rows in order of time over all series: older ones are judged, and are no part of what is live.
     """
     @_builtins.property
     def model(self) -> Global___ModelReference:
@@ -771,13 +777,16 @@ class StreamConfig(_message.Message):
         fixed_level: _builtins.bool = ...,
         own_scales: _builtins.bool = ...,
         own_envelope: _builtins.bool = ...,
+        total_false_alarms_per_day: _builtins.float | None = ...,
         series: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_envelope", b"own_envelope", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_envelope", b"own_envelope", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_false_alarms_per_day: _TypeAlias = _typing.Literal["total_false_alarms_per_day"]  # noqa: Y015
+    _WhichOneofArgType__total_false_alarms_per_day: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_false_alarms_per_day) -> _WhichOneofReturnType__total_false_alarms_per_day | None: ...
 
 Global___StreamConfig: _TypeAlias = StreamConfig  # noqa: Y015
 
@@ -907,7 +916,9 @@ class StreamOpened(_message.Message):
     window_rows: _builtins.int
     """Rows a series needs before it is judged."""
     significance: _builtins.float
-    """Significance level in force, from which that of each series may depart; see `fixed_level`."""
+    """Significance level in force, from which that of each series may depart; see `fixed_level`. With `total_false_alarms_per_day`
+    that of one false alarm per series and day, by which series are compared.
+    """
     state: Global___StateOrigin.ValueType
     """Whether the server still holds series of this sensor."""
     series_held: _builtins.int

@@ -100,6 +100,15 @@ def test_a_series_that_is_gone_leaves_its_share_to_the_others():
     assert rule.level == pytest.approx(0.1 / ROWS_A_DAY)
 
 
+def test_series_that_are_long_gone_are_forgotten():
+    rule, day = make_rule(), ROWS_A_DAY * SLIDE_NS
+    for week in range(20):
+        names = [f"guest-{week}-{index}" for index in range(100)]
+        rule.judge([*names, "host-0"], week * 8 * day, np.ones(101))
+    assert len(rule.state()["series"]) < 500  # of 2,001
+    assert rule.live == 101
+
+
 def test_an_outage_is_no_time_without_alarms():
     rule = make_rule()
     run(rule, simulate(2))

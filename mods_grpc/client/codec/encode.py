@@ -146,6 +146,7 @@ def encode_stream_config(
     *,
     sensor: str,
     sensitivity: inference_pb2.Sensitivity | None,
+    total_false_alarms_per_day: float | None,
     explain: Explain,
     impute_rows: int | None,
     fixed_level: bool,
@@ -155,12 +156,16 @@ def encode_stream_config(
     """Encode the first message of a stream.
 
     Raises:
-        InvalidInputError: See `encode_explain` and `require_uint32`.
+        InvalidInputError: See `encode_explain` and `require_uint32`; or there is a budget of all series beside another level.
     """
+    if total_false_alarms_per_day is not None and (sensitivity is not None or fixed_level):
+        message = "expected it alone, found false_alarms_per_day, significance or fixed_level too"
+        raise InvalidInputError.for_field("total_false_alarms_per_day", Reason.FIELD_INVALID, message)
     return inference_pb2.StreamConfig(
         model=model,
         sensor=sensor,
         sensitivity=sensitivity,
+        total_false_alarms_per_day=total_false_alarms_per_day,
         explain=encode_explain(explain),
         gap_policy=encode_gap_policy(impute_rows),
         fixed_level=fixed_level,

@@ -18,6 +18,7 @@ from mods_grpc.v1 import values_pb2, verdict_pb2
 
 EXPLAIN_VALUES = tuple(verdict_pb2.Explain.values())
 SECONDS_PER_DAY = 86_400
+MAX_TOTAL = 1e9  # false alarms per day of all series
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,6 +196,24 @@ def decode_significance(message: pb.Sensitivity, manifest: Manifest) -> float:
         text = f"expected more than 0 and less than {rows_per_day}, the observations of a day, found {budget:g}"
         raise InvalidInputError.for_field("sensitivity.false_alarms_per_day", Reason.FIELD_INVALID, text, limit=rows_per_day)
     return level
+
+
+def decode_total(opening: pb.StreamConfig) -> float | None:
+    """Read the budget of all series of a sensor together; None where each has its own.
+
+    Raises:
+        InvalidInputError: FIELD_INVALID, out of range or beside what it replaces.
+    """
+    if not opening.HasField("total_false_alarms_per_day"):
+        return None
+    total, field = opening.total_false_alarms_per_day, "config.total_false_alarms_per_day"
+    if not 0 < total <= MAX_TOTAL:
+        text = f"expected more than 0 and at most {MAX_TOTAL:g}, found {total:g}"
+        raise InvalidInputError.for_field(field, Reason.FIELD_INVALID, text)
+    if opening.sensitivity.WhichOneof("level") is not None or opening.fixed_level:
+        text = "expected it without sensitivity and fixed_level, which it replaces"
+        raise InvalidInputError.for_field(field, Reason.FIELD_INVALID, text)
+    return total
 
 
 def decode_impute_rows(message: pb.GapPolicy, default: int, limit: int) -> int:

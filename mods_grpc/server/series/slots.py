@@ -10,6 +10,7 @@ from mods_grpc.array_types import Floats, Indices, Times
 from mods_grpc.detection import SeriesTable
 from mods_grpc.server.scheduling.fair_lock import FairLock
 from mods_grpc.server.series.replay_cache import CachedReplies, LastReplies
+from mods_grpc.server.series.total_alarms import TotalAlarms
 
 NO_SLOT = -1
 MAX_CACHED_STREAMS = 1024
@@ -44,6 +45,7 @@ class SeriesSlots:
         self._stale: dict[str, set[str]] = {}  # names of the stale series, by sensor
         self._replies: OrderedDict[str, CachedReplies] = OrderedDict()
         self._last_replies: OrderedDict[str, LastReplies] = OrderedDict()
+        self._total_alarms: OrderedDict[str, TotalAlarms] = OrderedDict()
         self._max_series = max_series
         self._max_per_sensor = max_series_per_sensor
         self._idle_seconds = idle_seconds
@@ -124,6 +126,19 @@ class SeriesSlots:
         while len(self._last_replies) > MAX_CACHED_STREAMS:
             self._last_replies.popitem(last=False)
         return last
+
+    def total_alarms(self, sensor: str, total: float, holdoff: int, slide_seconds: int) -> TotalAlarms:
+        """Return the alarms of a sensor whose series have one budget together; new ones where it had another total.
+
+        Arguments as of `TotalAlarms`.
+        """
+        alarms = self._total_alarms.pop(sensor, None)
+        if alarms is None or alarms.rule.total != total:
+            alarms = TotalAlarms(total, slide_seconds, holdoff)
+        self._total_alarms[sensor] = alarms
+        while len(self._total_alarms) > MAX_CACHED_STREAMS:
+            self._total_alarms.popitem(last=False)
+        return alarms
 
     def __len__(self) -> int:
         return len(self._owners)
@@ -207,8 +222,9 @@ class SeriesSlots:
         self._last_replies = OrderedDict({**last, **self._last_replies})
 
     def share_last_replies(self, other: "SeriesSlots") -> None:
-        """Add the last replies of another version, whose streams go on with this one."""
+        """Add the last replies of another version, whose streams go on with this one, and the alarms of their sensors."""
         self._last_replies = OrderedDict({**self._last_replies, **other._last_replies})
+        self._total_alarms = OrderedDict({**self._total_alarms, **other._total_alarms})
 
     @property
     def pinned_sensors(self) -> Set[str]:
@@ -268,6 +284,7 @@ class SeriesSlots:
         self.table.reserve(min(self._max_series, MAX_RESERVED))
         self._sensors, self._owners, self._last_used = {}, {}, np.zeros(0)
         self._replies, self._last_replies, self._stale = OrderedDict(), OrderedDict(), {}
+        self._total_alarms = OrderedDict()
 
     def evict_idle(self) -> None:
         """Drop the series that were not used for too long, and the cached replies of sensors that have none left."""
@@ -279,6 +296,7 @@ class SeriesSlots:
             if sensor not in self._sensors:
                 self._replies.pop(sensor, None)
                 self._last_replies.pop(sensor, None)
+                self._total_alarms.pop(sensor, None)
 
     def _evict_oldest(self) -> None:
         """Evict the least recently used hundredth, so that a flood of new series does not search once per series."""

@@ -28,6 +28,7 @@ from mods_grpc.server.models.loaded_model import LoadedModel
 from mods_grpc.server.rpc.status import to_status
 from mods_grpc.server.series.row_batcher import SeriesRow
 from mods_grpc.server.series.slots import NO_SLOT
+from mods_grpc.server.series.total_alarms import TotalAlarms
 from mods_grpc.server.telemetry.metrics import Metrics
 from mods_grpc.v1 import inference_pb2 as pb
 from mods_grpc.v1 import verdict_pb2
@@ -61,6 +62,7 @@ class RowScorer:
         max_observations: Limit per message. max_series: limit per sensor.
         max_future_seconds: How far ahead of this machine's clock a time may be.
         metrics: Counts outcomes and errors.
+        total: Decides which observations are anomalous where the series have one budget together; None where each has its own.
     """
 
     model: LoadedModel
@@ -76,6 +78,7 @@ class RowScorer:
     max_series: int
     max_future_seconds: float
     metrics: Metrics
+    total: TotalAlarms | None = None
 
     def estimate_seconds(self, data: pb.StreamData) -> float:
         """Return the expected seconds to score a message."""
@@ -141,6 +144,9 @@ class RowScorer:
             )
         finally:
             model.series.release_empty(slots[applied])
+        if self.total is not None:
+            names = [columns.names[index] for index in columns.series_index[applied].tolist()]
+            self.total.decide(verdicts, names, columns.times[applied])
         for k in np.flatnonzero(verdicts.outcome >= Outcome.LATE).tolist():
             errors[int(applied[k])] = OUTCOME_ERRORS[Outcome(int(verdicts.outcome[k]))]
         answer = self._encode(columns, applied, verdicts, kind == "observation")
@@ -151,7 +157,8 @@ class RowScorer:
     @property
     def params(self) -> object:
         """What scorers must agree on for rows of their streams to be scored in one call."""
-        return self.significance, self.explain, self.impute_rows, self.adapt, self.own_scales, self.own_envelope
+        judged_by = self.significance, self.adapt, self.own_scales, self.own_envelope, self.total
+        return judged_by, self.explain, self.impute_rows
 
     def read_row(self, data: pb.StreamData) -> SeriesRow | None:
         """Read a complete, valid row of a series that is held, as most messages bring it; None where it is anything else."""
@@ -185,6 +192,8 @@ class RowScorer:
             significance=self.significance,
             impute_rows=self.impute_rows,
         )
+        if self.total is not None:
+            self.total.decide(verdicts, series, times)
         self.metrics.count_observations(model.manifest.name, verdicts.outcome, verdicts.anomalous)
         indices = select_rows_to_explain(verdicts, self.explain)
         names = map(series.__getitem__, indices.tolist())
@@ -208,6 +217,8 @@ class RowScorer:
         )
         if verdict is None:
             return None
+        if self.total is not None:
+            self.total.decide_one(verdict, row.series, row.time)
         alarm, model = verdict.alarm, self.model
         self.metrics.count_observation(model.manifest.name, Outcome.SCORED, alarm.anomalous)
         message = encode_verdict(verdict, row.series, observe_time)

@@ -6,6 +6,8 @@ Errors that end the stream are raised. An invalid data message is answered with 
 import asyncio
 from typing import Any
 
+from mods_grpc.alarm_rules.total_budget import learning_budget
+from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import (
     InvalidInputError,
     ModelUnusableError,
@@ -15,7 +17,7 @@ from mods_grpc.errors import (
     SequenceGapError,
     StreamProtocolError,
 )
-from mods_grpc.server.codec.decode import EXPLAIN_VALUES, decode_impute_rows, decode_significance, find_model
+from mods_grpc.server.codec.decode import EXPLAIN_VALUES, decode_impute_rows, decode_significance, decode_total, find_model
 from mods_grpc.server.codec.encode import encode_opened, encode_served_model
 from mods_grpc.server.codec.replay import first_series, serialize_request, with_reply, with_sequence
 from mods_grpc.server.codec.validation import check_name, raise_violations, require_enum_value
@@ -31,6 +33,7 @@ from mods_grpc.server.security.authentication import CallerIdentity
 from mods_grpc.server.series.replay_cache import ReplayCache
 from mods_grpc.server.series.row_batcher import PendingRow
 from mods_grpc.server.series.slots import SeriesSlots
+from mods_grpc.server.series.total_alarms import TotalAlarms
 from mods_grpc.server.streaming.row_scorer import RowScorer
 from mods_grpc.v1 import inference_pb2 as pb
 
@@ -177,7 +180,11 @@ class StreamSession:
             InvalidInputError: The stream's config is out of range.
         """
         opening, config = self._opening, self._config
-        adapt = _adapts(opening)
+        total, sensitivity = decode_total(opening), opening.sensitivity
+        adapt = total is None and _adapts(opening)
+        if total is not None:
+            sensitivity = pb.Sensitivity(false_alarms_per_day=learning_budget(model.manifest.slide_seconds))
+        significance = decode_significance(sensitivity, model.manifest)
         scorer = RowScorer(
             model=model,
             monitor=model.monitor(
@@ -187,18 +194,27 @@ class StreamSession:
             own_scales=opening.own_scales,
             own_envelope=opening.own_envelope,
             sensor=self._sensor,
-            significance=decode_significance(opening.sensitivity, model.manifest),
+            significance=significance,
             explain=opening.explain,
             impute_rows=decode_impute_rows(opening.gap_policy, config.default_impute_rows, config.max_impute_rows),
             max_observations=config.max_observations,
             max_series=config.max_series_per_sensor,
             max_future_seconds=config.max_future_seconds,
             metrics=self._boundary.metrics,
+            total=None if total is None else self._share_budget(model, total, significance),
         )
         self._scorer, self._model_name, self._grid = scorer, model.manifest.name, model.grid
         self._is_stale = self._sensor in model.series.stale_sensors
         self._response_prefix = pb.StreamDetectResponse(model=encode_served_model(model)).SerializeToString()
         return scorer
+
+    def _share_budget(self, model: LoadedModel, total: float, lenient_level: float) -> TotalAlarms:
+        """Return the alarms of the sensor, whose series have one budget together, as a model version judges them."""
+        manifest = model.manifest
+        holdoff = manifest.calibration.holdoff_rows * manifest.slide_seconds * NANOS_PER_SECOND
+        alarms = model.series.total_alarms(self._sensor, total, holdoff, manifest.slide_seconds)
+        alarms.rule.lenient_level = lenient_level
+        return alarms
 
     def _rebind(self) -> RowScorer:
         """Bind the version that serves now, to which the repository has handed the series over, or again the one it has pinned.
