@@ -188,6 +188,12 @@ def test_stream_reads_standard_input(run: Command, table: Path, monkeypatch: pyt
     assert "  ok  " in lines[-1]
 
 
+def test_stream_warns_of_a_budget_that_its_calibration_does_not_show(run: Command, table: Path) -> None:
+    assert "the budget is not proven" in run("stream", table, "--sensor", "strict", "--false-alarms-per-day", "0.0001")[2]
+    for options in (["--significance", "0.01"], ["--total-false-alarms-per-day", "3"]):
+        assert "not proven" not in run("stream", table, "--sensor", f"no budget {options}", *options)[2]
+
+
 def test_stream_reports_a_rejected_row_and_continues(run: Command, tmp_path: Path) -> None:
     given = rows(12)
     given[6], given[7] = given[7], given[6]

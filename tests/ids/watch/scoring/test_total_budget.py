@@ -9,6 +9,7 @@ import pytest
 from mods_grpc.cli.main import main
 from mods_grpc.client import Client
 from mods_grpc.client.codec.times import to_datetime
+from mods_grpc.detection import budget_from_significance
 from mods_grpc.exit_codes import EXIT_USAGE
 from mods_grpc.ids.alerts.alert import format_time
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
@@ -19,7 +20,7 @@ from mods_grpc.ids.health.facts import WatchedFeature
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
 from mods_grpc.ids.windows.window import WindowBatch
-from tests.support.models.tiny import FEATURES, ROWS, publish_tiny
+from tests.support.models.tiny import FEATURES, ROWS, make_manifest, publish_tiny
 from tests.support.rpc.client import at
 from tests.support.running_server import running_server
 
@@ -113,6 +114,14 @@ def test_the_order_of_the_series_changes_no_alert(expected, server, tmp_path):
     ]
     raised = raise_alerts(server, tmp_path / "alerts.jsonl", shuffled, total_false_alarms_per_day=TOTAL)
     assert {alert["id"] for alert in raised} == {alert["id"] for alert in expected}
+
+
+def test_alerts_of_a_significance_carry_the_budget_that_the_server_answers(server, tmp_path):
+    raised = raise_alerts(server, tmp_path / "alerts.jsonl", make_windows()[:100], significance=0.003)
+    budget = budget_from_significance(0.003, 600, make_manifest().calibration)
+    assert budget < 0.003 * 144, "anomalous windows come in runs"
+    assert {alert["false_alarms_per_day"] for alert in raised} == {budget}
+    assert {alert["total_false_alarms_per_day"] for alert in raised} == {None}
 
 
 @pytest.mark.parametrize("other", ["--fixed-level", "--false-alarms-per-day=2", "--significance=0.01"])
