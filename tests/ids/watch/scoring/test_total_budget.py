@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -114,6 +115,43 @@ def test_the_order_of_the_series_changes_no_alert(expected, server, tmp_path):
     ]
     raised = raise_alerts(server, tmp_path / "alerts.jsonl", shuffled, total_false_alarms_per_day=TOTAL)
     assert {alert["id"] for alert in raised} == {alert["id"] for alert in expected}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_500_hosts_of_different_kinds_raise_the_total_for_two_weeks(server, tmp_path):
+    """Hosts that are calmer than the calibration says and such that are not, some with heavy tails, some only by day."""
+    hosts, days, total, rng = 500, 14, 10.0, np.random.default_rng(1)
+    names = np.array([f"10.1.{index // 250}.{index % 250}" for index in range(hosts)])
+    kind = rng.choice(4, hosts, p=(0.5, 0.2, 0.2, 0.1))
+    shape = np.array([400.0, 100.0, 40.0, 40.0])[kind]
+    events, attack = [], range(8 * 144 + 72, 8 * 144 + 84)
+
+    def make_batches():
+        for row in range(days * 144):
+            values = rng.gamma(shape[:, None], 1000 / shape[:, None], (hosts, len(FEATURES)))
+            heavy = (kind == 3) & (rng.random(hosts) < 0.002)
+            values[heavy] *= rng.pareto(1.5, (heavy.sum(), 1)) + 1.5
+            if row > 300 and row % 48 == 0:
+                events.append((row, names[host := rng.integers(hosts)]))
+                values[host] *= 20
+            if row in attack[:6]:
+                values[:200] *= np.where(rng.random(200) < 0.3, 20, 1)[:, None]
+            is_there = (np.arange(hosts) % 5 > 0) | (48 < row % 144 < 108)
+            yield WindowBatch(start_ns=at(row), series=tuple(names[is_there]), values=values[is_there])
+
+    raised = raise_alerts(server, tmp_path / "alerts.jsonl", make_batches(), total_false_alarms_per_day=total)
+    starts = {
+        (round((datetime.fromisoformat(alert["window"]["start"]).timestamp() - at(0) / 1e9) / 600), alert["series"])
+        for alert in raised
+        if alert["phase"] == "start"
+    }
+    shown = {(row, series) for row, series in starts if any((row - late, series) in events for late in range(6))}
+    attacked = {(row, series) for row, series in starts - shown if row in attack and series in names[:200]}
+    false = sum(row >= 144 for row, _ in starts - shown - attacked) / (days - 1)
+    assert 0.5 * total <= false <= 1.5 * total, "real events count too"
+    assert len(shown) > 0.8 * len(events)
+    assert len(attacked) > 100
 
 
 def test_alerts_of_a_significance_carry_the_budget_that_the_server_answers(server, tmp_path):
