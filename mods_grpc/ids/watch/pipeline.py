@@ -249,6 +249,7 @@ class WatchPipeline:
             open_series=self._episodes.open_series,
             judged=len(judged),
         )
+
     def _follow_total(self) -> None:
         """Take over the share that a series has in the budget of all, if there is one: it changes as series come and go."""
         if (total := self._scorer.total) is not None:
