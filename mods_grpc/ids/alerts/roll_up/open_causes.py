@@ -39,8 +39,9 @@ class SeenMember:
 class Cause:
     """A cause, which may have one series.
 
-    `alert` is the last alert of the series that stands for it, with the evidence of all and the worst score; `reported` is the
-    number of series in the last alert that was raised.
+    `alert` is the last alert of the series that stands for it, with the evidence of all and the worst score. `joined` is the
+    number of alerts in it, of which a series has several if its episode ended and another began, or left and came back;
+    `reported` is what it was when the last one was raised.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Cause:
     last: datetime
     members: dict[str, SeenMember] = field(default_factory=dict)
     episodes: set[EpisodeKey] = field(default_factory=set)
+    joined: int = 0
     reported: int = 0
 
 
@@ -65,6 +67,7 @@ def cause_to_json(cause: Cause) -> dict[str, Any]:
             asdict(seen.member) | {"severity": int(seen.severity), "score": seen.score} for seen in cause.members.values()
         ],
         "episodes": sorted(list(key) for key in cause.episodes),
+        "joined": cause.joined,
         "reported": cause.reported,
     }
 
@@ -87,6 +90,7 @@ def cause_from_json(saved: dict[str, Any]) -> Cause:
         last=datetime.fromisoformat(saved["last"]),
         members={seen.member.series: seen for seen in members},
         episodes=set(map(_key_from_json, saved["episodes"])),
+        joined=saved["joined"],
         reported=saved["reported"],
     )
 

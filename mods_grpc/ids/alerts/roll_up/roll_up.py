@@ -1,8 +1,9 @@
 """Rolls up alerts: one cause that is seen in many series is one alert, which names them.
 
 Alerts are alike by the keys of `causes.find_keys`. Those of one batch that share a key become one alert, that of the strongest
-series. Later alerts with the key join while one of its series is anomalous; the rolled-up alert raises an update when the number
-of its series has doubled, when one of them is more severe than all before, and when it closes with some that it did not report.
+series. Later alerts with the key join while one of its series is anomalous, also the further ones of a series that is in it. The
+rolled-up alert raises an update when the number of alerts in it has doubled, when one of them is more severe than all before, and
+when it closes with some that it did not report.
 """
 
 from collections import defaultdict
@@ -26,7 +27,7 @@ from mods_grpc.ids.alerts.roll_up.open_causes import (
 from mods_grpc.ids.evidence.evidence import Evidence
 from mods_grpc.ids.evidence.merge import merge_evidence
 
-_GROWTH = 2  # an update is due when there are so many times as many series as reported
+_GROWTH = 2  # an update is due when so many times as many alerts have joined as were reported
 _RAISED_ANEW = (Trigger.FEATURE, Trigger.ENTITY)
 _PHASE_ORDER = (AlertPhase.START, AlertPhase.UPDATE, AlertPhase.END)
 
@@ -109,8 +110,8 @@ class RollUp:
         return sorted(raised, key=lambda each: (each.series, each.episode_start, _PHASE_ORDER.index(each.phase), each.number))
 
     def flush(self) -> list[Alert]:
-        """Return an update of each cause that has series which it did not report, because no more windows come."""
-        self._due |= {cause.number: Trigger.MEMBERS for cause in self._causes.values() if len(cause.members) > cause.reported}
+        """Return an update of each cause that has alerts which it did not report, because no more windows come."""
+        self._due |= {cause.number: Trigger.MEMBERS for cause in self._causes.values() if cause.joined > cause.reported}
         return self._raise_due()
 
     def _touch(self, anomalous: Collection[str]) -> None:
@@ -129,7 +130,7 @@ class RollUp:
         for cause in self._causes.values():
             if self._now - cause.last > self._options.holdoff:
                 self._forget_keys(cause)
-                if len(cause.members) > cause.reported:
+                if cause.joined > cause.reported:
                     self._due[cause.number] = Trigger.MEMBERS
                 if not self._options.ends:
                     self._closing.append(cause.number)
@@ -186,8 +187,9 @@ class RollUp:
                 if likeness in keys:
                     groups[keys[likeness]].append(alert)
             for key, group in sorted(groups.items()):
-                if key in self._by_key:
-                    self._join(self._causes[self._by_key[key]], key, group)
+                cause = self._find_cause(key, group)
+                if cause is not None:
+                    self._join(cause, key, group)
                 elif _is_enough(likeness, len(group), judged):
                     self._begin(group, [key])
                 else:
@@ -196,6 +198,20 @@ class RollUp:
                     del remaining[_episode_key(alert)]
         for alert, keys in remaining.values():
             self._begin([alert], [keys[likeness] for likeness in FAR_SIDE if likeness in keys])
+
+    def _find_cause(self, key: str, group: list[Alert]) -> Cause | None:
+        """Return the open cause with a key that alerts join; None if there is none, or only their own series is in it.
+
+        Such a series left it for another and came back, so that it raises an alert. The key is then free for a new cause.
+        """
+        if key not in self._by_key:
+            return None
+        cause = self._causes[self._by_key[key]]
+        if len(cause.members) > 1 or any(alert.series not in cause.members for alert in group):
+            return cause
+        del self._by_key[key]
+        cause.keys.remove(key)
+        return None
 
     def _is_of_own_cause(self, alert: Alert, keys: Iterable[str]) -> bool:
         """Return whether an open episode changed in a way that its cause explains; raise it if the cause has no other series."""
@@ -234,7 +250,7 @@ class RollUp:
         worst = cause.alert.severity
         self._add_members(cause, group)
         self.rolled_up += len(group)
-        if len(cause.members) >= _GROWTH * cause.reported:
+        if cause.joined >= _GROWTH * cause.reported:
             self._due[cause.number] = Trigger.MEMBERS
         elif cause.alert.severity > worst:
             self._due.setdefault(cause.number, Trigger.SEVERITY)
@@ -242,6 +258,7 @@ class RollUp:
     def _add_members(self, cause: Cause, group: list[Alert]) -> None:
         assert self._now is not None
         evidence = [cause.alert.evidence] if cause.members else []
+        cause.joined += len(group)
         for alert in group:
             key = _episode_key(alert)
             if (episode := self._episodes.get(key)) is None:
@@ -288,7 +305,7 @@ class RollUp:
             phase = AlertPhase.START
         episode.number += episode.is_raised
         episode.is_raised = True
-        cause.reported = len(cause.members)
+        cause.reported = cause.joined
         return self._fill(cause, replace(cause.alert, phase=phase, number=episode.number, trigger=trigger))
 
     def _fill(self, cause: Cause, alert: Alert) -> Alert:
