@@ -18,6 +18,7 @@ from mods_grpc.errors import DataError
 from mods_grpc.features import GroupBy
 from mods_grpc.features.locality import parse_networks
 from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.ids.alerts.episodes import MAX_EPISODE_SECONDS
 from mods_grpc.ids.alerts.sinks.target import parse_destination
 from mods_grpc.ids.alerts.suppression_file import parse_severity
 from mods_grpc.ids.rules.rule import RULE_NAMES
@@ -359,13 +360,19 @@ def _add_alerts(parser: argparse.ArgumentParser) -> None:
         help="format: eve, zeek, zeek-json, idmef, cef, ecs or jsonl; destination: a file, - (standard output), udp://, "
         "tcp://, tls:// or https://; repeatable (default: stdout, short for jsonl:-)",
     )
-    group.add_argument("--updates", action="store_true", help="report again when an episode becomes ten times less likely")
     group.add_argument("--ends", action="store_true", help="report the end of each episode")
     group.add_argument(
         "--no-roll-up",
         dest="roll_up",
         action="store_false",
         help="raise an alert of each series, also where several have one cause",
+    )
+    group.add_argument(
+        "--max-episode",
+        type=span(minimum=21_600.0),
+        default=MAX_EPISODE_SECONDS,
+        metavar="SPAN",
+        help="longest time of an episode, after which a series is judged relative to its new level (default 1d)",
     )
     group.add_argument("--suppress", type=parse_path, metavar="FILE", help="TOML file of maintenance windows and muted series")
     group.add_argument(

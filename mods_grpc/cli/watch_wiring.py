@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mods_grpc.alarm_rules.adaptation import check_budget, describe_unproven
+from mods_grpc.alarm_rules.extent import holdoff
 from mods_grpc.cli.arguments import DEFAULT_ALERTS, EVE_LATENESS_SECONDS, LATENESS_SECONDS, find_rules_off
 from mods_grpc.cli.live.live_view import LiveView
 from mods_grpc.cli.output import format_time, replace_unprintable
@@ -21,7 +22,7 @@ from mods_grpc.features.key_memory import LEARNING_SECONDS
 from mods_grpc.features.presets import PRESETS
 from mods_grpc.features.records import Dns
 from mods_grpc.ids.alerts.alert import Alert, Severity, format_headline
-from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes, holdoff
+from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import Format
 from mods_grpc.ids.alerts.notice import Notice, format_notice_headline
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp, RollUpOptions
@@ -308,27 +309,30 @@ def make_pipeline(
             explain="all" if arguments.tui else "anomalies",
             fixed_level=arguments.fixed_level,
             own_envelope=_uses_envelope(arguments, model),
+            max_episode_seconds=arguments.max_episode,
         ),
         wait,
     )
+    blindness.watch_levels(scorer.list_changed_levels)
     options = AlertOptions(
         sensor=arguments.sensor,
         window_seconds=model.window_seconds,
         slide_seconds=model.slide_seconds,
         significance=arguments.significance or 1.0,  # for a budget, the server sends it when the stream opens
         false_alarms_per_day=choose_budget(arguments, model),
-        updates=arguments.updates,
         ends=_raises_ends(arguments),
+        max_episode_seconds=arguments.max_episode,
         suppression=make_suppression(arguments),
     )
     pipeline = WatchPipeline(
         scorer,
-        Episodes(options),
+        Episodes(options, None if evidence is None else evidence.explain, scorer.recent_values),
         sink,
         blindness,
         roll_up=_make_roll_up(arguments, model),
         rules=rules,
         evidence=evidence,
+        kinds={feature.name: feature.kind for feature in model.features},
         observe=None if view is None else view.observe,
         show_notices=None if view is None else view.show_notices,
         log_notices=not arguments.dry_run,

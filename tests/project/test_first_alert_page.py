@@ -140,7 +140,7 @@ def test_the_page_leads_from_a_day_of_logs_to_alerts_in_every_format(tmp_path):
                 (last / file.name).symlink_to(file)
         everything = [word for name, file in FORMATS.items() for word in ("--alerts", f"{name}:{tmp_path / 'all' / file}")]
         replay = "mods-grpc replay last --server unix:/run/mods.sock --model site --local 64.225.56.201 --false-alarms-per-day 16"
-        run(replay, tmp_path, "--updates", "--ends", *everything)
+        run(replay, tmp_path, "--ends", *everything)
         ids_by_format = list(read_back(tmp_path / "all"))
         assert ids_by_format[0]
         assert all(ids == ids_by_format[0] for ids in ids_by_format)

@@ -160,7 +160,11 @@ class RowStore:
 
     def drop_oldest(self) -> None:
         """Drop the least recently used series."""
-        _, slot = self._slots.popitem(last=False)
+        self.drop(next(iter(self._slots)))
+
+    def drop(self, series: str) -> None:
+        """Drop a stored series."""
+        slot = self._slots.pop(series)
         self._appended[slot] = 0
         self._free.append(slot)
 
@@ -172,14 +176,21 @@ class RowStore:
                 other.append(series, int(nanos), row)
         return other
 
-    def all_rows(self) -> tuple[list[str], Indices, Times, Floats]:
+    def __contains__(self, series: str) -> bool:
+        """Return whether a series is stored."""
+        return series in self._slots
+
+    def all_rows(self, series: Sequence[str] = ()) -> tuple[list[str], Indices, Times, Floats]:
         """Return all rows, series by series.
+
+        Args:
+            series: The stored series to return; all of them if none is given.
 
         Returns:
             The names of the series; and for each of the n rows the index of its name `(n,)`, its time `(n,)` and its values
             `(n, features)`.
         """
-        names = list(self)
+        names = list(series or self)
         rows = [self.rows(series) for series in names]
         counts = [len(times) for times, _ in rows]
         times = np.concatenate([times for times, _ in rows]) if rows else np.zeros(0, np.int64)

@@ -1,22 +1,34 @@
-"""Episodes: turns verdicts into alerts, one per episode, with updates and an end if asked for.
+"""Episodes: turns verdicts into alerts.
 
-The watch tracks the episodes itself, by the same rule as the server, because a server that was restarted and warmed up again has
-lost its open episodes and would start new ones.
+How long an episode lasts does not depend on the budget, see `alarm_rules.extent`; which of its alarming windows raise an alert is
+in `alarm_rules.raising`: the first, those that something else leads, and those that are ten times less likely than all before.
+More budget therefore never gives fewer alerts. The watch tracks the episodes itself, because a server that was restarted and
+warmed up again has lost its open episodes and would start new ones.
 """
 
-import math
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from math import isnan, nan
 from typing import Any
 
-from mods_grpc.alarm_rules.episode_rule import Phase, holdoff_rows, next_phase
+from mods_grpc.alarm_rules.extent import HOLD_P, Extent, make_extent_rule
+from mods_grpc.alarm_rules.raising import Cause, Raised
 from mods_grpc.client.results import FeatureVerdict, ServedModel, Verdict, VerdictStatus
 from mods_grpc.data.units import DAY_SECONDS
-from mods_grpc.ids.alerts.alert import Alert, AlertPhase
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Trigger
 from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.evidence.evidence import Dimension, Evidence, FeatureEvidence, evidence_from_json, evidence_to_json
 
-UPDATE_P_FACTOR = 10.0  # an update is due when the p-value is this many times smaller than the last one reported
+logger = logging.getLogger(__name__)
+
+MAX_EPISODE_SECONDS = float(DAY_SECONDS)
+HOUR_SECONDS = 3_600.0
+_NAMES = (Dimension.DOMAIN, Dimension.QUERY, Dimension.PATH, Dimension.SERVER_NAME)  # that lead where no host does
+
+ExplainAlert = Callable[[Verdict, datetime], Evidence | None]
+RecentValues = Callable[[str, str, datetime], tuple[float, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +41,8 @@ class AlertOptions:
         slide_seconds: Time from one window's start to the next.
         significance: p-value at or below which a window is anomalous, before the level of its series adapts.
         false_alarms_per_day: The same level as a budget: false alarms, which are episodes, per series and day. None if unknown.
-        updates: Whether an episode that becomes ten times less likely raises an update.
         ends: Whether the end of an episode that raised an alert is reported.
+        max_episode_seconds: Longest time of an episode; the end of one that lasts so long is always reported.
         suppression: Rules of the alerts to suppress.
     """
 
@@ -39,8 +51,8 @@ class AlertOptions:
     slide_seconds: float
     significance: float
     false_alarms_per_day: float | None = None
-    updates: bool = False
     ends: bool = False
+    max_episode_seconds: float = MAX_EPISODE_SECONDS
     suppression: Suppression = Suppression()
 
     @property
@@ -51,28 +63,39 @@ class AlertOptions:
         return self.false_alarms_per_day
 
 
-def holdoff(window_seconds: float, slide_seconds: float) -> timedelta:
-    """Return the time without an anomalous window after which an episode ends."""
-    return timedelta(seconds=holdoff_rows(window_seconds, slide_seconds) * slide_seconds)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peak:
+    """The anomalous window of an episode with the highest score: its start, score, and what its alert says."""
 
-
-@dataclass(kw_only=True, slots=True)
-class OpenEpisode:
-    """An open episode: its first and last anomalous window, the one with the highest score, and what was reported.
-
-    `peak` is the highest score; reason, features, model and `out_of_distribution` are of its window.
-    """
-
-    start: datetime
-    last: datetime
-    peak_time: datetime
-    peak: float
+    time: datetime
+    score: float
     reason: str
     features: tuple[FeatureVerdict, ...]
     model: ServedModel | None
     out_of_distribution: bool
-    reported_score: float | None = None  # None before the first alert
-    updates: int = 0
+    evidence: Evidence | None
+    recent: tuple[float, ...]
+
+
+@dataclass(kw_only=True, slots=True)
+class OpenEpisode:
+    """An open episode.
+
+    Attributes:
+        extent: From when to when it lasts.
+        raised: What was raised.
+        first: Start of its first anomalous window; None before one.
+        peak: Its strongest anomalous window; None before one.
+        anomalous_windows: Number of its anomalous windows.
+        alerts: Number of alerts that were raised.
+    """
+
+    extent: Extent
+    raised: Raised = field(default_factory=Raised)
+    first: datetime | None = None
+    peak: Peak | None = None
+    anomalous_windows: int = 0
+    alerts: int = 0
 
 
 class Episodes:
@@ -80,19 +103,26 @@ class Episodes:
 
     Args:
         options: Which alerts are raised.
+        explain: Returns the evidence of an anomalous window of an episode that began at a time; None for no evidence.
+        recent: Returns the values of a feature of a series in the last windows up to one that starts at a time; None if they are
+            not known.
 
     Attributes:
-        suppressed: Number of windows whose start alert was suppressed.
+        suppressed: Number of windows whose alert was suppressed.
+        withheld: Number of windows whose alert was withheld because their episode raised too many.
     """
 
-    def __init__(self, options: AlertOptions) -> None:
+    def __init__(self, options: AlertOptions, explain: ExplainAlert | None = None, recent: RecentValues | None = None) -> None:
         self.options = options
-        self._holdoff = holdoff(options.window_seconds, options.slide_seconds)
-        self.suppressed = 0
+        self.suppressed = self.withheld = 0
+        self._explain = explain
+        self._recent = recent
+        self._rule = make_extent_rule(options.window_seconds, options.slide_seconds, options.max_episode_seconds)
         self._open: dict[str, OpenEpisode] = {}
 
     def __len__(self) -> int:
-        return len(self._open)
+        """Return the number of episodes with an anomalous window."""
+        return sum(episode.first is not None for episode in self._open.values())
 
     @property
     def open_series(self) -> Collection[str]:
@@ -104,85 +134,114 @@ class Episodes:
         if verdict.status is not VerdictStatus.SCORED or verdict.score is None:
             return []
         alerts: list[Alert] = []
+        time, p_value = verdict.observe_time, _p_value(verdict)
         episode = self._open.get(verdict.series)
-        since_anomalous = None if episode is None else verdict.observe_time - episode.last
-        phase = next_phase(since_anomalous, self._holdoff, anomalous=verdict.anomalous)
-        if episode is not None and phase is not Phase.ONGOING:
+        if episode is not None and self._rule.is_over(episode.extent, time):
             del self._open[verdict.series]
-            if self.options.ends and episode.reported_score is not None:
-                alerts.append(self._close(verdict, episode))
+            if self.options.ends and episode.alerts:
+                alerts.append(self._close(verdict, episode, "at its peak"))
             episode = None
-        if verdict.anomalous:
-            alert = self._report(verdict, self._open_or_extend(verdict, episode))
-            alerts += [alert] if alert else []
+        extent = self._rule.extend(None if episode is None else episode.extent, time, p_value)
+        if extent is None:
+            return alerts
+        if episode is None:
+            episode = self._open[verdict.series] = OpenEpisode(extent=extent)
+        if verdict.anomalous and p_value <= HOLD_P:
+            alerts += self._report(verdict, episode)
+        if self._rule.is_full(extent, time):
+            del self._open[verdict.series]
+            if episode.alerts:
+                alerts.append(self._close(verdict, episode, f"{self._describe_full(extent)}; at its peak"))
         return alerts
 
-    def _open_or_extend(self, verdict: Verdict, episode: OpenEpisode | None) -> OpenEpisode:
+    def _report(self, verdict: Verdict, episode: OpenEpisode) -> list[Alert]:
+        """Add an anomalous window to its episode and return the alert that it raises."""
         assert verdict.score is not None
-        if episode is not None and verdict.score <= episode.peak:
-            episode.last = verdict.observe_time
-            return episode
-        episode = OpenEpisode(
-            start=verdict.observe_time if episode is None else episode.start,
-            last=verdict.observe_time,
-            peak_time=verdict.observe_time,
-            peak=verdict.score,
-            reason=verdict.reason,
-            features=verdict.features,
-            model=verdict.model,
-            out_of_distribution=verdict.out_of_distribution,
-            reported_score=None if episode is None else episode.reported_score,
-            updates=0 if episode is None else episode.updates,
+        evidence = None if self._explain is None else self._explain(verdict, episode.extent.start)
+        key = _find_key(verdict, evidence)
+        feature = key[0]
+        recent = self._recent(verdict.series, feature, verdict.observe_time) if self._recent is not None and feature else ()
+        episode.first = episode.first or verdict.observe_time
+        episode.anomalous_windows += 1
+        if episode.peak is None or verdict.score > episode.peak.score:
+            episode.peak = Peak(
+                time=verdict.observe_time,
+                score=verdict.score,
+                reason=verdict.reason,
+                features=verdict.features,
+                model=verdict.model,
+                out_of_distribution=verdict.out_of_distribution,
+                evidence=evidence,
+                recent=recent,
+            )
+        cause = episode.raised.find_cause(key, verdict.score)
+        if cause is None:
+            return []
+        if episode.raised.is_withheld(key, verdict.score):
+            if not episode.raised.withheld:
+                extra = {"series": verdict.series, "since": episode.first.isoformat(), "raised": episode.alerts}
+                logger.warning("further_alerts_withheld", extra=extra)
+            episode.raised.withheld += 1
+            self.withheld += 1
+            return []
+        alert = replace(
+            self._make_alert(verdict, episode, AlertPhase.UPDATE if cause is Cause.DECADE else AlertPhase.START),
+            trigger=_name_trigger(cause, feature, episode.raised),
+            evidence=evidence,
+            recent=recent,
         )
-        self._open[verdict.series] = episode
-        return episode
-
-    def _report(self, verdict: Verdict, episode: OpenEpisode) -> Alert | None:
-        assert verdict.score is not None
-        first = episode.reported_score is None
-        if not first and not (self.options.updates and _has_escalated(verdict.score, episode)):
-            return None
-        alert = self._make_alert(verdict, episode, AlertPhase.START if first else AlertPhase.UPDATE)
         if self.options.suppression.find_mute(alert) is not None:
-            self.suppressed += first
-            return None
-        episode.reported_score = max(verdict.score, episode.reported_score or 0.0)
-        episode.updates += not first
-        return replace(alert, number=episode.updates)
+            self.suppressed += 1
+            return []
+        episode.raised.add(key, verdict.score)
+        episode.alerts += 1
+        return [alert]
 
-    def _close(self, verdict: Verdict, episode: OpenEpisode) -> Alert:
-        peak = replace(
+    def _close(self, verdict: Verdict, episode: OpenEpisode, how: str) -> Alert:
+        peak = episode.peak
+        assert peak is not None
+        strongest = replace(
             verdict,
-            score=episode.peak,
-            p_value=10**-episode.peak,
-            reason=f"at its peak {episode.reason}",
-            features=episode.features,
-            out_of_distribution=episode.out_of_distribution,
+            score=peak.score,
+            p_value=10**-peak.score,
+            reason=f"{how} {peak.reason}",
+            features=peak.features,
+            out_of_distribution=peak.out_of_distribution,
         )
-        return self._make_alert(peak, episode, AlertPhase.END)
+        alert = self._make_alert(strongest, episode, AlertPhase.END)
+        return replace(alert, number=episode.alerts - 1, evidence=peak.evidence, recent=peak.recent)
+
+    def _describe_full(self, extent: Extent) -> str:
+        span = f"{self.options.max_episode_seconds / HOUR_SECONDS:g} h"
+        if extent.is_changed_level:
+            return f"closed after {span} as a changed level, unusual in {extent.holding} of {extent.rows} windows"
+        return f"closed after {span}, the longest that an episode lasts"
 
     def _make_alert(self, verdict: Verdict, episode: OpenEpisode, phase: AlertPhase) -> Alert:
         options = self.options
         assert verdict.score is not None
+        assert episode.first is not None
+        assert episode.peak is not None
         return Alert(
             sensor=options.sensor,
             series=verdict.series,
             phase=phase,
-            number=episode.updates,
-            episode_id=episode.start.strftime("%Y%m%dT%H%M%SZ"),
+            number=episode.alerts,
+            episode_id=episode.extent.start.strftime("%Y%m%dT%H%M%SZ"),
             window_start=verdict.observe_time,
             window_end=verdict.observe_time + timedelta(seconds=options.window_seconds),
-            episode_start=episode.start,
-            peak_time=episode.peak_time,
+            episode_start=episode.first,
+            peak_time=episode.peak.time,
             score=verdict.score,
-            p_value=10**-verdict.score if verdict.p_value is None else verdict.p_value,
-            peak_score=episode.peak,
+            p_value=_p_value(verdict),
+            peak_score=episode.peak.score,
             significance=options.significance,
             false_alarms_per_day=options.budget,
             reason=verdict.reason,
             features=verdict.features,
             model=verdict.model,
             out_of_distribution=verdict.out_of_distribution,
+            anomalous_windows=episode.anomalous_windows,
         )
 
     def state(self) -> dict[str, Any]:
@@ -194,21 +253,87 @@ class Episodes:
         self._open = {series: _from_json(saved) for series, saved in state.items()}
 
 
-def _has_escalated(score: float, episode: OpenEpisode) -> bool:
-    """Return whether a score is so far above the last one reported that an update is due."""
-    return episode.reported_score is not None and score >= episode.reported_score + math.log10(UPDATE_P_FACTOR)
+def _p_value(verdict: Verdict) -> float:
+    assert verdict.score is not None
+    return float(10**-verdict.score) if verdict.p_value is None else verdict.p_value
+
+
+def _find_key(verdict: Verdict, evidence: Evidence | None) -> tuple[str, str]:
+    """Return what leads a window: the feature with the largest share, and the host or name that stands for it, if one does."""
+    if not verdict.features:
+        return "", ""
+    feature = max(verdict.features, key=lambda each: each.share).feature
+    leading = None if evidence is None else next((each for each in evidence.features if each.feature == feature), None)
+    return feature, "" if leading is None else _find_entity(leading)
+
+
+def _find_entity(leading: FeatureEvidence) -> str:
+    far_side = Dimension.DESTINATION if leading.column.startswith("out") else Dimension.SOURCE
+    for dimension in (far_side, *_NAMES):
+        counted = leading.dimension(dimension)
+        if counted is not None and counted.dominant is not None:
+            return f"{dimension} {counted.dominant.value}"
+    return ""
+
+
+def _name_trigger(cause: Cause, feature: str, raised: Raised) -> Trigger:
+    if cause is Cause.FIRST:
+        return Trigger.FIRST
+    if cause is Cause.DECADE:
+        return Trigger.SEVERITY
+    return Trigger.ENTITY if any(feature == led for led, _ in raised.keys) else Trigger.FEATURE
 
 
 def _to_json(episode: OpenEpisode) -> dict[str, Any]:
-    saved = asdict(episode)
-    saved["told"] = saved.pop("reported_score")  # its name in checkpoints
-    return saved | {key: saved[key].isoformat() for key in ("start", "last", "peak_time")}
+    peak, raised, extent = episode.peak, episode.raised, episode.extent
+    return {
+        "extent": [extent.start.isoformat(), extent.last.isoformat(), extent.rows, extent.holding],
+        "raised": [sorted(raised.keys), raised.decade, raised.by_key, raised.withheld],
+        "first": episode.first and episode.first.isoformat(),
+        "peak": peak and _peak_to_json(peak),
+        "anomalous_windows": episode.anomalous_windows,
+        "alerts": episode.alerts,
+    }
+
+
+def _peak_to_json(peak: Peak) -> dict[str, Any]:
+    evidence = None if peak.evidence is None else evidence_to_json(peak.evidence)
+    recent = [None if isnan(value) else value for value in peak.recent]
+    features = [asdict(feature) for feature in peak.features]
+    model = None if peak.model is None else asdict(peak.model)
+    return {
+        "time": peak.time.isoformat(),
+        "score": peak.score,
+        "reason": peak.reason,
+        "features": features,
+        "model": model,
+        "out_of_distribution": peak.out_of_distribution,
+        "evidence": evidence,
+        "recent": recent,
+    }
 
 
 def _from_json(saved: dict[str, Any]) -> OpenEpisode:
-    saved = dict(saved)
-    saved["reported_score"] = saved.pop("told")
-    times = {key: datetime.fromisoformat(saved[key]) for key in ("start", "last", "peak_time")}
-    features = tuple(FeatureVerdict(**part) for part in saved["features"])
-    model = None if saved["model"] is None else ServedModel(**saved["model"])
-    return OpenEpisode(**(saved | times | {"features": features, "model": model}))
+    start, last, rows, holding = saved["extent"]
+    keys, decade, by_key, withheld = saved["raised"]
+    return OpenEpisode(
+        extent=Extent(datetime.fromisoformat(start), datetime.fromisoformat(last), rows, holding),
+        raised=Raised({(feature, entity) for feature, entity in keys}, decade, by_key, withheld),
+        first=None if saved["first"] is None else datetime.fromisoformat(saved["first"]),
+        peak=None if saved["peak"] is None else _peak_from_json(saved["peak"]),
+        anomalous_windows=saved["anomalous_windows"],
+        alerts=saved["alerts"],
+    )
+
+
+def _peak_from_json(saved: dict[str, Any]) -> Peak:
+    return Peak(
+        time=datetime.fromisoformat(saved["time"]),
+        score=saved["score"],
+        reason=saved["reason"],
+        features=tuple(FeatureVerdict(**part) for part in saved["features"]),
+        model=None if saved["model"] is None else ServedModel(**saved["model"]),
+        out_of_distribution=saved["out_of_distribution"],
+        evidence=None if saved["evidence"] is None else evidence_from_json(saved["evidence"]),
+        recent=tuple(nan if value is None else value for value in saved["recent"]),
+    )

@@ -26,6 +26,8 @@ class NoticeCode(StrEnum):
     RULES_OVER_LIMIT = "rules_over_limit"
     MODEL_UNFIT = "model_unfit"
     NOT_JUDGED = "not_judged"
+    LEVEL_CHANGED = "level_changed"
+    SERIES_NOT_JUDGED = "series_not_judged"
     BUDGET_UNREACHABLE = "budget_unreachable"
     OUTPUT_UNWRITABLE = "output_unwritable"
 
@@ -36,6 +38,7 @@ SEVERITIES = dict.fromkeys(NoticeCode, Severity.MEDIUM) | {
     NoticeCode.FIELD_MISSING: Severity.HIGH,
     NoticeCode.RECORDS_LOST: Severity.HIGH,
     NoticeCode.NOT_JUDGED: Severity.HIGH,
+    NoticeCode.SERIES_NOT_JUDGED: Severity.HIGH,
     NoticeCode.BUDGET_UNREACHABLE: Severity.HIGH,
     NoticeCode.OUTPUT_UNWRITABLE: Severity.HIGH,
 }
@@ -56,7 +59,7 @@ class Notice:
         sensor: Namespace of the series.
         code: What impairs monitoring.
         state: Whether it does so from now on, or no longer.
-        subject: The log, feature, file, rule or part of the verdicts that is concerned; empty if the code says it all.
+        subject: The log, feature, file, rule, series or part of the verdicts that is concerned; empty if the code says it all.
         since: When the impairment began, UTC.
         time: When the notice was raised or cleared, UTC.
         message: One sentence that says what is wrong, with its size.

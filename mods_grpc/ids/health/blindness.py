@@ -4,11 +4,12 @@ Time is the wall clock for a live watch and event time for a recording. Duration
 them at most `max_step_seconds`: the time in which a watch did not run, or could not look, says nothing about the logs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mods_grpc.client.results import Verdict
 from mods_grpc.ids.alerts.notice import Notice, NoticeCode
+from mods_grpc.ids.health.changed_levels import ChangedLevel, find_changed_levels
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.health.findings import Finding, OpenNotices, to_seconds
 from mods_grpc.ids.health.level_findings import LevelFindings
@@ -51,6 +52,7 @@ class Blindness:
         self._level = LevelFindings()
         self._scoring_gap = ScoringGap(warm_up_seconds=warm_up_seconds)
         self._max_step = max_step_seconds
+        self._list_changes: Callable[[], Iterable[ChangedLevel]] | None = None
         self._now_ns: int | None = None
 
     @property
@@ -69,6 +71,10 @@ class Blindness:
     def set_level(self, level: float, smallest_p: float) -> None:
         """Set the p-value that raises an alert, and the smallest that the model can give; 0 if that is not known."""
         self._level.observe(level, smallest_p)
+
+    def watch_levels(self, list_changes: Callable[[], Iterable[ChangedLevel]]) -> None:
+        """Ask at each update which series have a changed level."""
+        self._list_changes = list_changes
 
     def observe(self, windows: WindowBatch, verdicts: Sequence[Verdict]) -> None:
         """Take note of windows of one start and the verdicts on them."""
@@ -129,6 +135,8 @@ class Blindness:
         yield from (finding for protocol, finding in self._constant.find() if protocol not in concerned)
         yield from self._fit.find()
         yield from self._level.find(self._now_ns or 0)
+        if self._list_changes is not None:
+            yield from find_changed_levels(self._list_changes())
         yield from self._scoring_gap.find(is_connected=True)
 
     def state(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mods_grpc.exit_codes import describe_os_error
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_VERSION = 5
+CHECKPOINT_VERSION = 6
 CHECKPOINT_FILE, LOCK_FILE = "checkpoint.json", "lock"
 _MODE = 0o600
 

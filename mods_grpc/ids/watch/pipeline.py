@@ -6,11 +6,12 @@ are saved before they are written, too.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from mods_grpc.alarm_rules.extent import HOLD_P
 from mods_grpc.alarm_rules.total_budget import MAX_FACTOR
 from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
@@ -19,6 +20,7 @@ from mods_grpc.ids.alerts.notice import Notice, NoticeState, notice_from_json, n
 from mods_grpc.ids.alerts.ranking import AlertRanking
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
+from mods_grpc.ids.alerts.sentence import describe_alert
 from mods_grpc.ids.alerts.sinks.sink import Sink
 from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.health.blindness import Blindness
@@ -40,15 +42,17 @@ MAX_REJECTION_REASONS = 100  # that are logged
 class WatchCounters:
     """Numbers so far: windows by status, anomalous windows, and alerts by phase of the episode and by severity.
 
-    `suppressed` are anomalous windows that raised no alert because the suppression mutes it, and `rolled_up` alerts that were not
-    raised because they joined another; they are in none of the other numbers of alerts. `first_judged_ns` and
-    `last_judged_ns` are the starts of the first and the last window that was judged, nanoseconds since 1970; 0 if there is none.
+    `suppressed` are anomalous windows that raised no alert because the suppression mutes it, `withheld` those that raised none
+    because their episode had raised too many, and `rolled_up` alerts that were not raised because they joined another; they are
+    in none of the other numbers of alerts. `first_judged_ns` and `last_judged_ns` are the starts of the first and the last window
+    that was judged, nanoseconds since 1970; 0 if there is none.
     """
 
     by_status: dict[str, int] = field(default_factory=dict)
     anomalous: int = 0
     suppressed: int = 0
     rolled_up: int = 0
+    withheld: int = 0
     by_phase: dict[AlertPhase, int] = field(default_factory=lambda: dict.fromkeys(AlertPhase, 0))
     by_severity: dict[Severity, int] = field(default_factory=lambda: dict.fromkeys(Severity, 0))
     first_judged_ns: int = 0
@@ -61,7 +65,7 @@ class WatchCounters:
 
     @property
     def alerts(self) -> int:
-        """Alerts raised: one per episode, its updates and end not included."""
+        """Alerts raised: one per episode, and one for each other thing that came to lead it; updates and ends not included."""
         return self.by_phase[AlertPhase.START]
 
 
@@ -81,7 +85,8 @@ class WatchPipeline:
         blindness: Raises notices that monitoring is impaired.
         roll_up: Makes one alert of those with one cause; None to raise each.
         rules: Raises the alerts of fixed rules; None for no rules.
-        evidence: Says which entities made a window; None where there are no records.
+        evidence: Says which entities made a window, and is told when it need not any more; None where there are no records.
+        kinds: The kind of each feature of the model, such as `count`, for sentences.
         observe: Called with the verdicts and alerts of each batch, and with each alert of a rule, for a live view.
         show_notices: Called with the open notices whenever they change, for a live view.
         log_notices: Whether to log notices too, as where the sink does not print them for people.
@@ -102,6 +107,7 @@ class WatchPipeline:
         roll_up: RollUp | None = None,
         rules: RuleEngine | None = None,
         evidence: WindowEvidence | None = None,
+        kinds: Mapping[str, str] | None = None,
         observe: Callable[[Sequence[Verdict], Sequence[Alert | RuleAlert]], None] | None = None,
         show_notices: Callable[[list[Notice]], None] | None = None,
         log_notices: bool = True,
@@ -116,6 +122,7 @@ class WatchPipeline:
         self._roll_up = roll_up
         self.rules = rules
         self._evidence = evidence
+        self._kinds = kinds
         self.feedback: FeedbackTracker | None = None
         self._observe = observe
         self._show_notices = show_notices
@@ -136,6 +143,9 @@ class WatchPipeline:
         self.is_connected = True
         budget = self._episodes.options.false_alarms_per_day or self._scorer.false_alarms_per_day
         self._episodes.options = replace(self._episodes.options, significance=significance, false_alarms_per_day=budget)
+        if significance > HOLD_P:
+            hint = "no window above it alarms; ask for fewer false alarms"
+            logger.warning("level_capped", extra={"level": significance, "highest": HOLD_P, "hint": hint})
         self._blindness.set_level(significance, self._scorer.smallest_p)
 
     @property
@@ -204,8 +214,8 @@ class WatchPipeline:
             self.is_connected = True
             self._blindness.observe(self._pending[0], verdicts)
             self._follow_total()
-            explained = [self._explain(alert, verdict) for verdict in verdicts for alert in self._episodes.update(verdict)]
-            alerts = [self._complete(alert) for alert in self._join_alike(verdicts, explained)]
+            raised = [alert for verdict in verdicts for alert in self._episodes.update(verdict)]
+            alerts = [self._complete(alert) for alert in self._join_alike(verdicts, raised)]
             for alert in alerts:
                 self._sink.write(alert)
             if self.feedback is not None:
@@ -218,18 +228,13 @@ class WatchPipeline:
             del self._pending[0]
         self._is_reprocessing = False
 
-    def _explain(self, alert: Alert, verdict: Verdict) -> Alert:
-        if self._evidence is None or alert.phase is AlertPhase.END:
-            return alert
-        return replace(alert, evidence=self._evidence.explain(verdict, alert.episode_start))
-
     def finish(self) -> None:
         """Name the series that joined an alert and that it did not name yet, because no more windows come.
 
         Raises:
             OSError: The sink gave up.
         """
-        alerts = [] if self._roll_up is None else self._roll_up.flush()
+        alerts = [] if self._roll_up is None else [self._complete(alert) for alert in self._roll_up.flush()]
         for alert in alerts:
             self._sink.write(alert)
         self._count_alerts(alerts)
@@ -257,10 +262,11 @@ class WatchPipeline:
             self._blindness.set_level(total.level * MAX_FACTOR, self._scorer.smallest_p)
 
     def _complete(self, alert: Alert) -> Alert:
-        """Return an alert with what is known of all alerts together."""
+        """Return an alert with its sentence, and with what is known of all alerts together."""
         total = self._scorer.total
         rank = self._ranking.rank(alert) if alert.phase is AlertPhase.START else None
-        return replace(alert, rank=rank, total_false_alarms_per_day=None if total is None else total.total)
+        alert = replace(alert, rank=rank, total_false_alarms_per_day=None if total is None else total.total)
+        return replace(alert, reason=describe_alert(alert, self._kinds))
 
     def check(self, now_ns: int, facts: ReadFacts | None) -> None:
         """Queue the notices that are raised or cleared now; arguments as of `Blindness.update`."""
@@ -357,7 +363,7 @@ class WatchPipeline:
             self.counters.anomalous += verdict.anomalous
             if verdict.status is VerdictStatus.REJECTED:
                 self._log_rejected(verdict)
-        self.counters.suppressed = self._episodes.suppressed
+        self.counters.suppressed, self.counters.withheld = self._episodes.suppressed, self._episodes.withheld
         self._count_alerts(alerts)
 
     def _count_alerts(self, alerts: list[Alert]) -> None:

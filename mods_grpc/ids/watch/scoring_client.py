@@ -8,19 +8,21 @@ the windows before it. The levels at which the series alarm are stored here too,
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mods_grpc.alarm_rules.adaptation import Adaptation
 from mods_grpc.alarm_rules.envelope import POOLED_SHARE
+from mods_grpc.alarm_rules.extent import HOLD_P, ExtentRule, holdoff, make_extent_rule
 from mods_grpc.alarm_rules.total_budget import TotalBudget, learning_budget
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
 from mods_grpc.client.codec.encode import Explain
-from mods_grpc.client.codec.times import to_datetime
+from mods_grpc.client.codec.times import to_datetime, to_nanos
 from mods_grpc.client.results import ServedModel
-from mods_grpc.client.streaming.row_history import RowHistory
+from mods_grpc.client.streaming.row_history import RowHistory, RowStore
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import (
     ConnectionFailedError,
@@ -32,11 +34,14 @@ from mods_grpc.errors import (
     Reason,
 )
 from mods_grpc.features.definitions import MEMORY_KEYS
-from mods_grpc.ids.alerts.episodes import holdoff
+from mods_grpc.ids.alerts.episodes import MAX_EPISODE_SECONDS
+from mods_grpc.ids.health.changed_levels import ChangedLevel
 from mods_grpc.ids.watch.alarm_levels import AlarmLevels
+from mods_grpc.ids.watch.level_correction import LevelCorrections
 from mods_grpc.ids.watch.series_envelopes import OwnEvidence, SeriesEnvelopes
 from mods_grpc.ids.windows.window import WindowBatch
 
+RECENT_WINDOWS = 12  # that `recent_values` returns
 RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` is called
 _Answer = TypeVar("_Answer")
 _UNCERTAIN = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
@@ -55,6 +60,7 @@ class ScoringOptions:
         explain: "anomalies", or "all" for a live view.
         fixed_level: Whether the levels of the series do not adapt. They never adapt if a significance is given.
         own_envelope: Whether each series is judged by what it usually reaches itself, if the model has what that takes.
+        max_episode_seconds: Longest time of an episode.
     """
 
     model: str
@@ -67,6 +73,7 @@ class ScoringOptions:
     explain: Explain = "anomalies"
     fixed_level: bool = False
     own_envelope: bool = False
+    max_episode_seconds: float = MAX_EPISODE_SECONDS
 
 
 class ScoringClient:
@@ -103,7 +110,11 @@ class ScoringClient:
         self._context_rows = 2 * model.window_rows + model.horizon
         # the stream adds the rows that the server applies, the one that is being scored included
         self._history = RowHistory(model.window_rows, max_series=0, extra_rows=model.horizon + 1)
-        self._levels = _make_levels(model, options)
+        extents = make_extent_rule(model.window_seconds, model.slide_seconds, options.max_episode_seconds)
+        self._levels = _make_levels(model, options, extents)
+        self._corrections = LevelCorrections(model.features, extents, model.digest)
+        # the last rows as they were, of series that are corrected
+        self._raw = RowStore(2 * model.window_rows + model.horizon + 1)
         self._envelopes = SeriesEnvelopes(model) if options.own_envelope else None
         self._envelope_digest = model.digest  # of the version whose reference they have
         self._needs_memory = np.array([f"{feature.protocol}|{feature.column}" in MEMORY_KEYS for feature in model.features])
@@ -178,21 +189,70 @@ class ScoringClient:
             return rejected
         names = [windows.series[index] for index in new]
         values = windows.values[new]
-        answered = zip(names, values, self._score_on_stream(_observation_batch(names, windows.start_ns, values)), strict=True)
+        sent = self._corrections.correct(names, values)  # relative to the level that the series had before it changed
+        answers = self._score_on_stream(_observation_batch(list(map(self._wire_name, names)), windows.start_ns, sent))
         verdicts = [
             self._score_statelessly(series, windows.start_ns, row, verdict) if verdict.status in _UNCERTAIN else verdict
-            for series, row, verdict in answered
+            for series, row, verdict in zip(names, sent, map(_rename, answers, names), strict=True)
         ]
-        scored = rejected
-        for series, row, (verdict, own) in zip(names, values, self._judge_own(verdicts, windows.start_ns, values), strict=True):
-            result = self._decide(verdict, own, windows.start_ns, row)
-            if self._levels is not None:
-                self._levels.update(result)
-            # the stream has added the rows that the server applied, but not late ones
-            if result.status is not VerdictStatus.REJECTED and self._last_time(series) < windows.start_ns:
-                self._history.store.append(series, windows.start_ns, row)
-            scored.append(result)
+        judged = zip(names, values, sent, self._judge_own(verdicts, windows.start_ns, sent), strict=True)
+        scored = rejected + [self._conclude(series, windows.start_ns, row, moved, *each) for series, row, moved, each in judged]
+        self._drop_corrections(verdicts)
         return scored
+
+    def _conclude(self, series: str, nanos: int, row: Floats, sent: Floats, verdict: Verdict, own: OwnEvidence | None) -> Verdict:
+        """Return the verdict on a window as it is raised, and learn from it; `sent` is the row that the server judged."""
+        result = self._decide(verdict, own, nanos, sent)
+        if self._levels is not None:
+            self._levels.update(result)
+        # the stream has added the rows that the server applied, but not late ones
+        if result.status is not VerdictStatus.REJECTED and self._last_time(series) < nanos:
+            self._history.store.append(self._wire_name(series), nanos, sent)
+        if series in self._raw and self._last_time(series) == nanos:
+            self._raw.append(series, nanos, row)
+        before = self._wire_name(series)
+        if self._corrections.update(result, row):
+            self._begin_anew(series, before)
+        return result
+
+    def _drop_corrections(self, verdicts: list[Verdict]) -> None:
+        """Drop all corrections where another version of the model judged."""
+        if (served := _find_served(verdicts)) is None:
+            return
+        before = {series: self._wire_name(series) for series in self._raw}
+        for series in self._corrections.follow(served.digest):
+            self._begin_anew(series, before[series])
+
+    def _begin_anew(self, series: str, before: str) -> None:
+        """Have the server judge a series relative to its new level from here on, as if it had always been there.
+
+        Args:
+            series: Its level was corrected.
+            before: Name under which the server had it.
+        """
+        times, values = self._raw_rows(series)
+        self._history.store.drop(before)
+        if series in self._raw:
+            self._raw.drop(series)
+        wire_name, moved = self._wire_name(series), self._corrections.correct([series] * len(times), values)
+        for nanos, row, sent in zip(times.tolist(), values, moved, strict=True):
+            self._raw.append(series, nanos, row)
+            self._history.store.append(wire_name, nanos, sent)
+        for batch in self._history_batches(wire_name):
+            self._score_on_stream(batch)
+        if self._envelopes is not None:
+            self._envelopes.forget(series)
+
+    def _raw_rows(self, series: str) -> tuple[Times, Floats]:
+        """Return times and values of the last rows of a series as they were."""
+        return (self._raw if series in self._raw else self._history.store).rows(series)
+
+    def _wire_name(self, series: str) -> str:
+        return self._corrections.wire_name(series)
+
+    def list_changed_levels(self) -> list[ChangedLevel]:
+        """Return the series whose level changed."""
+        return self._corrections.list_changes()
 
     def _judge_own(self, verdicts: list[Verdict], nanos: int, values: Floats) -> list[tuple[Verdict, OwnEvidence | None]]:
         if self._envelopes is None:
@@ -216,7 +276,7 @@ class ScoringClient:
 
     def _follow_model(self, envelopes: SeriesEnvelopes, verdicts: list[Verdict]) -> None:
         """Fetch the reference of the version that judged where it is another one: versions are replaced under a stream."""
-        served = next((v.model for v in verdicts if v.status is VerdictStatus.SCORED and v.model is not None), None)
+        served = _find_served(verdicts)
         if served is None or served.digest == self._envelope_digest:
             return
         try:
@@ -235,10 +295,10 @@ class ScoringClient:
         if not np.isnan(windows.values[index]).any():
             return True
         series = windows.series[index]
-        last = self._history.store.last_time(series)
+        last = self._history.store.last_time(self._wire_name(series))
         if last is None or windows.start_ns - last > (self._options.impute_rows + 1) * self._slide_ns:
             return False
-        _, values = self._history.store.rows(series)
+        _, values = self._history.store.rows(self._wire_name(series))
         return bool((~np.isnan(values)).all(axis=1).any())
 
     def _reject(self, windows: WindowBatch, index: int) -> Verdict:
@@ -257,6 +317,18 @@ class ScoringClient:
         error = InvalidInputError.for_field("values", Reason.FEATURE_MISSING, message)
         return replace(verdict, status=VerdictStatus.REJECTED, error=error)
 
+    def recent_values(self, series: str, feature: str, time: datetime) -> tuple[float, ...]:
+        """Return the values of a feature in the last windows of a series up to the one that starts at a time, the oldest first.
+
+        At most `RECENT_WINDOWS`; NaN where one is missing.
+        """
+        if self._history.store.last_time(self._wire_name(series)) is None:
+            return ()
+        times, values = self._raw_rows(series)
+        count = int(np.searchsorted(times, to_nanos(time), side="right"))
+        index = self._model.feature_names.index(feature)
+        return tuple(values[max(0, count - RECENT_WINDOWS) : count, index].tolist())
+
     def close(self) -> None:
         """End the stream; the server retains its state."""
         if self._stream is not None:
@@ -266,16 +338,18 @@ class ScoringClient:
             self._stream.close()
 
     def state(self) -> dict[str, Any]:
-        """Return the history, the levels and the envelopes as values for JSON."""
+        """Return the history, the levels, the envelopes and the corrections as values for JSON."""
         return {
             "total": None if self._total is None else self._total.state(),
             "rows": self._history.store.state(),
+            "raw_rows": self._raw.state(),
+            "corrections": self._corrections.state(),
             "levels": None if self._levels is None else self._levels.state(),
             "envelopes": None if self._envelopes is None else self._envelopes.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Replace history, levels and envelopes by what `state` returned; call it before `open`."""
+        """Replace history, levels, envelopes and corrections by what `state` returned; call it before `open`."""
         if self._total is not None and state.get("total") is not None:
             self._total.restore(state["total"])
         if self._levels is not None and state["levels"] is not None:
@@ -283,6 +357,8 @@ class ScoringClient:
         if self._envelopes is not None and state.get("envelopes") is not None:
             self._envelopes.restore(state["envelopes"])
         self._history.store.restore(state["rows"])
+        self._raw.restore(state["raw_rows"])
+        self._corrections.restore(state["corrections"])
 
     def _open(self) -> DetectStream:
         options = self._options
@@ -325,12 +401,12 @@ class ScoringClient:
         self._wait(attempt, error)
 
     def _last_time(self, series: str) -> int:
-        last = self._history.store.last_time(series)
+        last = self._history.store.last_time(self._wire_name(series))
         return -(2**63) if last is None else last
 
-    def _history_batches(self) -> Iterator[ObservationBatch]:
-        """Yield the history, one batch per time."""
-        names, name_indices, times, values = self._history.store.all_rows()
+    def _history_batches(self, wire_name: str | None = None) -> Iterator[ObservationBatch]:
+        """Yield the history, or that of one series, one batch per time."""
+        names, name_indices, times, values = self._history.store.all_rows([] if wire_name is None else [wire_name])
         # the server rejects rows before the first complete one of their series
         first_complete = np.full(len(names), np.iinfo(np.int64).max)
         is_complete = ~np.isnan(values).any(axis=1)
@@ -349,9 +425,10 @@ class ScoringClient:
 
         Returns `verdict` unchanged if the history is too short.
         """
-        if self._history.store.last_time(series) is None:
+        wire_name = self._wire_name(series)
+        if self._history.store.last_time(wire_name) is None:
             return verdict
-        times, values = self._history.store.rows(series)
+        times, values = self._history.store.rows(wire_name)
         count = len(times) - int(times[-1] == nanos)  # the rows before the one to score
         context = slice(max(0, count - self._context_rows), count)
         times, values = np.append(times[context], nanos), np.vstack([values[context], row])
@@ -366,11 +443,20 @@ class ScoringClient:
 
     def _decide(self, verdict: Verdict, own: OwnEvidence | None, nanos: int, row: Floats) -> Verdict:
         """Apply the level of the series; fetch the explanation of an anomalous window that the server did not explain."""
-        decided = verdict if self._levels is None else self._levels.decide(verdict)
+        if self._levels is not None:
+            decided = self._levels.decide(verdict)
+        else:
+            decided = replace(verdict, anomalous=verdict.anomalous and (verdict.p_value or 0.0) <= HOLD_P)
         if decided.anomalous and not decided.features:
             explained = self._score_statelessly(decided.series, nanos, row, decided, explain="all")
             decided = replace(decided, features=explained.features, reason=explained.reason)
-        return decided if own is None else own.explain(decided)
+        correction = self._corrections.find(verdict.series)
+        if correction is None:
+            return decided if own is None else own.explain(decided)
+        if own is None:
+            return correction.restore(decided, decided.p_value)
+        own = replace(own, usual=correction.undo(own.usual))
+        return own.explain(correction.restore(decided, own.model_p))
 
     def _detect(self, series: str, times: Times, values: Floats, explain: Explain) -> DetectResult:
         return self._retry(
@@ -398,12 +484,20 @@ class ScoringClient:
                 self._wait_to_retry(attempt, ConnectionFailedError(error.message))
 
 
-def _make_levels(model: ModelInfo, options: ScoringOptions) -> AlarmLevels | None:
+def _make_levels(model: ModelInfo, options: ScoringOptions, extents: ExtentRule) -> AlarmLevels | None:
     if options.fixed_level or options.significance is not None:
         return None
     budget = options.false_alarms_per_day
     rate = (model.default_false_alarms_per_day if budget is None else budget) * model.slide_seconds / DAY_SECONDS
-    return AlarmLevels(Adaptation(rate), holdoff(model.window_seconds, model.slide_seconds))
+    return AlarmLevels(Adaptation(rate), extents)
+
+
+def _find_served(verdicts: list[Verdict]) -> ServedModel | None:
+    return next((v.model for v in verdicts if v.status is VerdictStatus.SCORED and v.model is not None), None)
+
+
+def _rename(verdict: Verdict, series: str) -> Verdict:
+    return verdict if verdict.series == series else replace(verdict, series=series)
 
 
 def _make_total(model: ModelInfo, options: ScoringOptions) -> TotalBudget | None:

@@ -109,6 +109,11 @@ class SeriesEnvelopes:
             judged[index] = verdict, OwnEvidence(evidence.by_feature[row], evidence.usual[row], float(p_value[row]))
         return judged
 
+    def forget(self, series: str) -> None:
+        """Begin the envelope of a series anew."""
+        if (slot := self._slots.get(series)) is not None:
+            self.envelope[slot], self.envelope_block[slot], self.envelope_blocks[slot] = np.nan, NO_BLOCK, 0
+
     def _find_slots(self, names: Sequence[str]) -> Indices:
         slots = np.array([self._slots.setdefault(name, len(self._slots)) for name in names], np.intp)
         if len(self._slots) > len(self.envelope_block):

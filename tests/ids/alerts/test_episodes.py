@@ -1,4 +1,4 @@
-"""Episodes: one alert per episode unless updates are asked for, and none while it is suppressed."""
+"""Episodes: what their alerts say, whatever the restarts, and none while it is suppressed."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -45,9 +45,9 @@ def test_an_episode_is_one_alert_until_six_windows_pass_without_an_anomaly():
     assert alerts[0].features == FEATURES
 
 
-def test_an_update_reports_a_ten_times_smaller_p_value_and_an_end_the_peak():
-    scores = [2, 2.9, 3.1, 4.0, 4.2, 2, 0, 0, 0, 0, 0, 0, 0]
-    alerts = alerts_of(scores, updates=True, ends=True)
+def test_an_update_reports_a_higher_decade_and_an_end_the_peak():
+    scores = [2, 2.9, 3.1, 3.5, 4.2, 2, 0, 0, 0, 0, 0, 0, 0]
+    alerts = alerts_of(scores, ends=True)
     assert [(alert.phase, alert.number, alert.score) for alert in alerts] == [
         ("start", 0, 2),
         ("update", 1, 3.1),
@@ -73,8 +73,8 @@ def test_each_series_has_its_own_episodes():
 
 
 def test_an_episode_continues_from_its_saved_state():
-    first = Episodes(AlertOptions(**OPTIONS, updates=True, ends=True))
-    whole = Episodes(AlertOptions(**OPTIONS, updates=True, ends=True))
+    first = Episodes(AlertOptions(**OPTIONS, ends=True))
+    whole = Episodes(AlertOptions(**OPTIONS, ends=True))
     scores = [2, 3.5, 2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]
     expected, resumed = [], []
     for row, score in enumerate(scores):
@@ -89,7 +89,10 @@ def test_an_episode_continues_from_its_saved_state():
 
 def test_an_episode_raises_its_alert_when_it_reaches_the_minimum_severity():
     alerts = alerts_of([2.5, 3.5, 4.5, 5], suppression=Suppression(minimum_severity=Severity.HIGH), ends=True)
-    assert [(alert.phase, alert.score, alert.severity) for alert in alerts] == [("start", 4.5, Severity.HIGH)]
+    assert [(alert.phase, alert.score, alert.severity) for alert in alerts] == [
+        ("start", 4.5, Severity.HIGH),
+        ("update", 5, Severity.CRITICAL),
+    ]
     assert alerts[0].episode_start == START
 
 

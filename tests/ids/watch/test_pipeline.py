@@ -81,7 +81,7 @@ def run(address, folder, *, upto=COUNT, batch=3, die_at=None, wait=None):
             ScoringOptions(model="tiny", namespace=identity.namespace, significance=0.003, own_envelope=True),
             wait=wait,
         )
-        options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
+        options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, ends=True)
         pipeline = WatchPipeline(
             scorer, Episodes(options), DyingSink(folder / "alerts.jsonl", FORMATS["jsonl"]), make_blindness()
         )
@@ -172,7 +172,7 @@ def test_restarting_the_server_under_a_running_watch_changes_no_alert(repository
             ScoringOptions(model="tiny", namespace="x", significance=0.003, own_envelope=True),
             wait=lambda *_: None,
         )
-        options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True)
+        options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, ends=True)
         pipeline = WatchPipeline(
             scorer, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]), make_blindness()
         )
@@ -194,9 +194,7 @@ def test_a_connection_that_is_lost_without_a_word_changes_no_alert(repository, u
         with Checkpoint(tmp_path), Client(proxy.address, timeout_seconds=1) as client:
             options = ScoringOptions(model="tiny", namespace="x", significance=0.003, own_envelope=True)
             scorer = ScoringClient(client, client.model(), options, wait=lambda *_: None)
-            options = AlertOptions(
-                sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, updates=True, ends=True
-            )
+            options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, ends=True)
             sink = FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"])
             pipeline = WatchPipeline(scorer, Episodes(options), sink, make_blindness())
             scorer.open()

@@ -27,7 +27,7 @@ from tests.support.models.time_of_day import publish_day_model
 
 SPEED = 720
 HOURS = int(os.environ.get("MODS_KILLED_HOURS", "3"))
-ALERTS = ["--updates", "--ends", "--false-alarms-per-day", "4", "--lateness", "20m", "--group-by", "host"]
+ALERTS = ["--ends", "--false-alarms-per-day", "4", "--lateness", "20m", "--group-by", "host"]
 ALERTS += ["--local", "10.0.0.0/24", "--sensor", "tap"]
 CLI = ["-m", "mods_grpc"]
 

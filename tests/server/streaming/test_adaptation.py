@@ -1,7 +1,5 @@
 """The level of a series adapts on streams, in the same way however it is sent, and nowhere else; its scales where asked to."""
 
-from datetime import timedelta
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ from mods_grpc.alarm_rules.adaptation import MAX_FACTOR, MIN_FACTOR, START_MULTI
 from mods_grpc.alarm_rules.episode_rule import Phase
 from mods_grpc.client import Client, Observation, ObservationBatch, ResumePolicy, VerdictStatus
 from mods_grpc.detection import Monitor, significance_from_budget
-from mods_grpc.ids.watch.alarm_levels import AlarmLevels
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.models.tiny import publish_tiny
 from tests.support.running_server import running_server
@@ -152,21 +149,6 @@ def test_a_new_version_which_was_calibrated_anew_starts_from_its_own_level(serve
     server.rescan()
     assert server.model().manifest.version == 2
     assert factor_of(server) == 1.0
-
-
-def test_the_watch_which_keeps_levels_itself_comes_to_the_same_alarms(server):
-    expected = flags(stream(server.address, rows()))
-    levels = AlarmLevels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
-    levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.calibration)
-    judged = []
-    for index, verdict in enumerate(stream(server.address, rows(), "watch", fixed_level=True)):
-        if index == 250:  # as over a checkpoint
-            state, levels = levels.state(), AlarmLevels(Adaptation(BUDGET * 600 / 86_400), timedelta(hours=1))
-            levels.restore(state)
-            levels.significance = significance_from_budget(BUDGET, 600, server.model().detector.calibration)
-        judged.append(levels.decide(verdict))
-        levels.update(judged[-1])
-    assert flags(judged) == expected
 
 
 def test_the_factor_stays_within_its_bounds():
