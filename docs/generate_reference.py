@@ -22,7 +22,7 @@ from mods_grpc.features.definitions import FEATURES, MEASURES, Feature
 from mods_grpc.features.key_memory import LEARNING_SECONDS, MAX_REMEMBERED_KEYS, MEMORY_SECONDS
 from mods_grpc.features.presets import PRESETS
 from mods_grpc.features.presets.descriptions import DIRECTION_TEXTS, describe
-from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.watch.metrics import WatchCollector
 from mods_grpc.ids.watch.pipeline import WatchCounters

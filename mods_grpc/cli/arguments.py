@@ -19,8 +19,8 @@ from mods_grpc.features import GroupBy
 from mods_grpc.features.locality import parse_networks
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.episodes import MAX_EPISODE_SECONDS
+from mods_grpc.ids.alerts.mutes.suppression_file import parse_severity
 from mods_grpc.ids.alerts.sinks.target import parse_destination
-from mods_grpc.ids.alerts.suppression_file import parse_severity
 from mods_grpc.ids.rules.rule import RULE_NAMES
 
 MIN_ANSWER_SECONDS = 0.1  # below it every call would fail, and a stream would connect again and again

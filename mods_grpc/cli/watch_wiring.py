@@ -24,6 +24,8 @@ from mods_grpc.features.records import Dns
 from mods_grpc.ids.alerts.alert import Alert, Severity, format_headline
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import Format
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression_file import read_suppression
 from mods_grpc.ids.alerts.notice import Notice, format_notice_headline
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp, RollUpOptions
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, format_rule_headline
@@ -32,8 +34,6 @@ from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.alerts.sinks.sink import Sink, StreamSink
 from mods_grpc.ids.alerts.sinks.target import parse_destination
-from mods_grpc.ids.alerts.suppression import Suppression
-from mods_grpc.ids.alerts.suppression_file import read_suppression
 from mods_grpc.ids.health.account import Account, RejectedLines
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import Expectation
@@ -46,7 +46,8 @@ from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import AccountLog, make_expectation, take_account
 from mods_grpc.ids.watch.monitoring import watched_features
 from mods_grpc.ids.watch.pipeline import WatchPipeline
-from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.watch.scoring.options import ScoringOptions
+from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import is_of_host
 from mods_grpc.ids.windows.window import WindowColumns

@@ -30,9 +30,9 @@ from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.features import GroupBy
 from mods_grpc.ids.alerts.alert import Alert, Severity
+from mods_grpc.ids.alerts.mutes.suppression_file import parse_severity
 from mods_grpc.ids.alerts.sinks.history import HISTORY_FILE, find_history
 from mods_grpc.ids.alerts.stored_alerts import StoredAlert
-from mods_grpc.ids.alerts.suppression_file import parse_severity
 from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
 from mods_grpc.ids.logs.pipes import copying_pipes
 

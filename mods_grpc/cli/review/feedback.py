@@ -25,7 +25,7 @@ from mods_grpc.ids.alerts.feedback import (
     feedback_to_json,
     record_feedback,
 )
-from mods_grpc.ids.alerts.mute_writer import MUTE_PARTS, append_mute, make_mute
+from mods_grpc.ids.alerts.mutes.mute_writer import MUTE_PARTS, append_mute, make_mute
 
 ALERTS_FILE, OLD_ALERTS_FILE = "alerts.jsonl", "alerts.1.jsonl"  # in the state folder
 MIN_PREFIX = 8

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from mods_grpc.cli.watch_wiring import make_suppression
 from mods_grpc.client import ModelInfo
-from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 from mods_grpc.ids.watch.pipeline import WatchPipeline
 from mods_grpc.ids.watch.review import FeedbackTracker, RulesFile
 

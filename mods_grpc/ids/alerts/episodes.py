@@ -18,7 +18,7 @@ from mods_grpc.alarm_rules.raising import Cause, Raised
 from mods_grpc.client.results import FeatureVerdict, ServedModel, Verdict, VerdictStatus
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Trigger
-from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 from mods_grpc.ids.evidence.evidence import Dimension, Evidence, FeatureEvidence, evidence_from_json, evidence_to_json
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from mods_grpc.errors import DataError
 from mods_grpc.features.locality import GroupBy, Locality
 from mods_grpc.features.records import RECORD_TYPES, Record
 from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_from_json, rule_alert_to_json
-from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.rules.counter import RuleCounter, Total
 from mods_grpc.ids.rules.episodes import Hit, RuleAlertOptions, RuleEpisodes
 from mods_grpc.ids.rules.exposure import SshExposure

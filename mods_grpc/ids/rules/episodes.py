@@ -13,8 +13,8 @@ from typing import Any
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.locality import SITE, GroupBy, Locality
 from mods_grpc.ids.alerts.alert import AlertPhase
+from mods_grpc.ids.alerts.mutes.suppression import MAINTENANCE, Suppression
 from mods_grpc.ids.alerts.rule_alert import RuleAlert, rule_alert_from_json, rule_alert_to_json
-from mods_grpc.ids.alerts.suppression import MAINTENANCE, Suppression
 from mods_grpc.ids.rules.counter import Total
 from mods_grpc.ids.rules.endpoints import find_endpoints
 from mods_grpc.ids.rules.rule import Roles, Rule

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from mods_grpc.features.names import has_public_suffix, registered_domain
+from mods_grpc.ids.alerts.mutes.suppression import ALL_SERIES, MutedRule, MuteRule
 from mods_grpc.ids.alerts.series_patterns import refuse_address_pattern
-from mods_grpc.ids.alerts.suppression import ALL_SERIES, MutedRule, MuteRule
 from mods_grpc.ids.rules.rule import RULE_NAMES, RULES, Grouping
 
 _PORTS = tuple(map(str, range(65_536)))

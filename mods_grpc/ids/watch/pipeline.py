@@ -16,18 +16,18 @@ from mods_grpc.alarm_rules.total_budget import MAX_FACTOR
 from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity
 from mods_grpc.ids.alerts.episodes import Episodes
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 from mods_grpc.ids.alerts.notice import Notice, NoticeState, notice_from_json, notice_to_json
 from mods_grpc.ids.alerts.ranking import AlertRanking
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
-from mods_grpc.ids.alerts.sentence import describe_alert
+from mods_grpc.ids.alerts.sentences.sentence import describe_alert
 from mods_grpc.ids.alerts.sinks.sink import Sink
-from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.watch.review import FeedbackTracker
-from mods_grpc.ids.watch.scoring_client import ScoringClient
+from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 from mods_grpc.ids.windows.window_evidence import WindowEvidence
 

@@ -13,7 +13,7 @@ from mods_grpc.exit_codes import describe_os_error
 from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.alerts.feedback import FeedbackReader
 from mods_grpc.ids.alerts.feedback_summary import AlertDays, FeedbackSummary
-from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from mods_grpc.exit_codes import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from mods_grpc.ids.alerts.alert import Alert, Member, alert_to_json
 from mods_grpc.ids.alerts.feedback import FEEDBACK_FILE, FeedbackVerdict, read_feedback
 from mods_grpc.ids.alerts.formats.jsonl import format_jsonl, format_jsonl_rule_alert
-from mods_grpc.ids.alerts.mute_writer import append_mute, make_mute
-from mods_grpc.ids.alerts.suppression_file import parse_suppression, read_suppression
+from mods_grpc.ids.alerts.mutes.mute_writer import append_mute, make_mute
+from mods_grpc.ids.alerts.mutes.suppression_file import parse_suppression, read_suppression
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
 from tests.support.alerts.hostile_names import HOSTILE
 from tests.support.alerts.sample_alerts import ALERT, RULE, UPDATE

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from mods_grpc.cli.review.following import UNUSED_AFTER, make_review
-from mods_grpc.ids.alerts.suppression import Suppression
-from mods_grpc.ids.alerts.suppression_file import read_suppression
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression_file import read_suppression
 
 RULES = """
 [[mute]]

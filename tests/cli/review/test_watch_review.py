@@ -8,10 +8,10 @@ import pytest
 from mods_grpc.alarm_rules.adaptation import MAX_FACTOR, START_MULTIPLIER, Adaptation
 from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.ids.alerts.feedback import Feedback, FeedbackVerdict, record_feedback
-from mods_grpc.ids.alerts.suppression_file import read_suppression
+from mods_grpc.ids.alerts.mutes.suppression_file import read_suppression
 from mods_grpc.ids.watch.accounting import feedback_fields
-from mods_grpc.ids.watch.alarm_levels import AlarmLevels
 from mods_grpc.ids.watch.review import SETTLING_SECONDS, FeedbackTracker, RulesFile
+from mods_grpc.ids.watch.scoring.alarm_levels import AlarmLevels
 from tests.support.alerts.sample_alerts import ALERT, END, UPDATE
 
 NOW = datetime(2019, 5, 4, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from mods_grpc.client import ServedModel, Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression
+from mods_grpc.ids.alerts.mutes.suppression import MaintenanceWindow, Suppression
 from tests.support.alerts.sample_alerts import FEATURES
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

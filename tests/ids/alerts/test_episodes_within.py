@@ -15,7 +15,7 @@ from mods_grpc.alarm_rules.raising import MAX_NEW_KEYS
 from mods_grpc.client import FeatureVerdict
 from mods_grpc.ids.alerts.alert import Severity
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression
+from mods_grpc.ids.alerts.mutes.suppression import MaintenanceWindow, Suppression
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
 from tests.ids.alerts.test_episodes import OPTIONS, SLIDE, START, verdict
 

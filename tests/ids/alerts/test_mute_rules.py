@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Member
 from mods_grpc.ids.alerts.mutes.mute_rules import Hours, Zone
-from mods_grpc.ids.alerts.suppression import Suppression
-from mods_grpc.ids.alerts.suppression_file import format_mute, parse_suppression, read_suppression
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression_file import format_mute, parse_suppression, read_suppression
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
 from tests.support.alerts.sample_alerts import ALERT, RULE
 

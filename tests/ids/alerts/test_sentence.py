@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mods_grpc.alarm_rules.reason import describe_peak
 from mods_grpc.client import FeatureVerdict
 from mods_grpc.ids.alerts.alert import AlertPhase, Member, Trigger, format_features
-from mods_grpc.ids.alerts.sentence import MAX_LENGTH, describe_alert, describe_evidence, find_change
+from mods_grpc.ids.alerts.sentences.sentence import MAX_LENGTH, describe_alert, describe_evidence, find_change
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
 from tests.support.alerts.sample_alerts import ALERT, names
 

@@ -7,8 +7,8 @@ import pytest
 
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression
-from mods_grpc.ids.alerts.suppression_file import read_suppression
+from mods_grpc.ids.alerts.mutes.suppression import MaintenanceWindow, Suppression
+from mods_grpc.ids.alerts.mutes.suppression_file import read_suppression
 from tests.support.alerts.sample_alerts import ALERT
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

@@ -10,8 +10,8 @@ import pytest
 from mods_grpc.errors import DataError
 from mods_grpc.features.locality import GroupBy
 from mods_grpc.ids.alerts.alert import AlertPhase, Severity
+from mods_grpc.ids.alerts.mutes.suppression import MaintenanceWindow, Suppression
 from mods_grpc.ids.alerts.rule_alert import rule_alert_to_json
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, Suppression
 from mods_grpc.ids.rules.counter import MAX_HOSTS
 from mods_grpc.ids.rules.rule import RULES
 from tests.ids.rules.records import HOST, SECOND, START, conn, dns, host_scan, make_engine, port_scan, run, ssh

@@ -7,7 +7,7 @@ import pytest
 
 from mods_grpc.ids.alerts.alert import AlertPhase
 from mods_grpc.ids.alerts.mutes.mute_rules import EntityPattern, MuteRule
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, MutedRule, Suppression
+from mods_grpc.ids.alerts.mutes.suppression import MaintenanceWindow, MutedRule, Suppression
 from mods_grpc.ids.evidence.evidence import Dimension
 from mods_grpc.ids.rules.episodes import MAX_OPEN
 from tests.ids.rules.records import HOST, SECOND, START, conn, dns, host_scan, make_engine, run, ssh

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mods_grpc.ids.alerts.suppression import MutedRule
+from mods_grpc.ids.alerts.mutes.suppression import MutedRule
 from mods_grpc.ids.rules.muting import find_wrong_word
 from mods_grpc.ids.rules.rule import RULES
 

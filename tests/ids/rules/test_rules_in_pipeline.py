@@ -8,8 +8,8 @@ from mods_grpc.client import FeatureInfo
 from mods_grpc.features import Aggregator, AggregatorOptions
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import FORMATS
+from mods_grpc.ids.alerts.mutes.suppression import MutedRule, Suppression
 from mods_grpc.ids.alerts.sinks.file import FileSink
-from mods_grpc.ids.alerts.suppression import MutedRule, Suppression
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.logs.line_rules import ReadCounters
 from mods_grpc.ids.watch.accounting import account_fields, take_account

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mods_grpc.ids.alerts.suppression import Suppression
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 from mods_grpc.ids.rules.guessers import MAX_GUESSERS
 from tests.ids.rules.records import HOST, SECOND, SERVER, START, conn, make_engine, run, ssh
 

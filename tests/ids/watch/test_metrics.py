@@ -13,9 +13,9 @@ from mods_grpc.features import Aggregator, Conn
 from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.feedback import FeedbackVerdict, feedback_on, record_feedback
 from mods_grpc.ids.alerts.formats.registry import FORMATS
+from mods_grpc.ids.alerts.mutes.suppression import Suppression
 from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
-from mods_grpc.ids.alerts.suppression import Suppression
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts, WatchedFeature
 from mods_grpc.ids.logs.line_rules import ReadCounters

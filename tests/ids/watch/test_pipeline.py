@@ -17,7 +17,8 @@ from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import WatchedFeature
 from mods_grpc.ids.watch.checkpoint import Checkpoint, CheckpointWriter, fingerprint
 from mods_grpc.ids.watch.pipeline import WatchPipeline
-from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.watch.scoring.options import ScoringOptions
+from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.models.tiny import FEATURES, LEVELS, ROWS, make_manifest, publish_tiny

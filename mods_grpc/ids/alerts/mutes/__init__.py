@@ -1,1 +1,1 @@
-"""What mute rules mean, and how often rules of suppression muted something."""
+"""Suppression: the rules that keep alerts from being raised, their file, and how often each muted something."""

@@ -10,7 +10,7 @@ from mods_grpc.alarm_rules.adaptation import START_MULTIPLIER, Adaptation
 from mods_grpc.alarm_rules.episode_rule import next_phase
 from mods_grpc.alarm_rules.extent import HOLD_P, make_extent_rule
 from mods_grpc.client import Verdict, VerdictStatus
-from mods_grpc.ids.watch.alarm_levels import AlarmLevels
+from mods_grpc.ids.watch.scoring.alarm_levels import AlarmLevels
 
 START, SLIDE = datetime(2026, 3, 2, tzinfo=UTC), timedelta(minutes=10)
 RULE = Adaptation(6 / 144)

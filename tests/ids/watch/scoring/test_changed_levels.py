@@ -15,7 +15,8 @@ from mods_grpc.ids.alerts.notice import Notice
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import WatchedFeature
 from mods_grpc.ids.watch.pipeline import WatchPipeline
-from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.watch.scoring.options import ScoringOptions
+from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 from tests.support.models.rhythm import DAY_ROWS, START_NS, make_counts, publish_rhythm
 from tests.support.models.tiny import FEATURES, SLIDE

@@ -9,7 +9,7 @@ import pytest
 from mods_grpc.alarm_rules.extent import make_extent_rule
 from mods_grpc.client import FeatureVerdict, Verdict, VerdictStatus
 from mods_grpc.client.results import FeatureInfo
-from mods_grpc.ids.watch.level_correction import HOURS, MAX_FACTOR, MAX_OFFSET, LevelCorrections, fit_step
+from mods_grpc.ids.watch.scoring.level_correction import HOURS, MAX_FACTOR, MAX_OFFSET, LevelCorrections, fit_step
 
 START, SLIDE = datetime(2026, 3, 2, tzinfo=UTC), timedelta(minutes=10)
 DAY = 144

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mods_grpc.client import Client, VerdictStatus
-from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.watch.scoring.options import ScoringOptions
+from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 from tests.support.models.tiny import HORIZON, LEVELS, ROWS, publish_tiny
 from tests.support.rpc.client import at

@@ -9,8 +9,9 @@ import pytest
 
 from mods_grpc.alarm_rules.envelope import POOLED_SHARE
 from mods_grpc.client import Client, Observation, Verdict, VerdictStatus
-from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
-from mods_grpc.ids.watch.series_envelopes import SeriesEnvelopes
+from mods_grpc.ids.watch.scoring.options import ScoringOptions
+from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
+from mods_grpc.ids.watch.scoring.series_envelopes import SeriesEnvelopes
 from mods_grpc.ids.windows.window import WindowBatch
 from tests.support.models.tiny import CALIBRATION, LEVELS, publish_tiny
 from tests.support.rpc.client import at

@@ -19,7 +19,8 @@ from mods_grpc.ids.alerts.sinks.file import FileSink
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import WatchedFeature
 from mods_grpc.ids.watch.pipeline import WatchPipeline
-from mods_grpc.ids.watch.scoring_client import ScoringClient, ScoringOptions
+from mods_grpc.ids.watch.scoring.options import ScoringOptions
+from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
 from mods_grpc.ids.windows.window import WindowBatch
 from tests.support.models.tiny import FEATURES, ROWS, make_manifest, publish_tiny
 from tests.support.rpc.client import at

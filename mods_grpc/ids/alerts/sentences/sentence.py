@@ -10,8 +10,15 @@ from statistics import median
 from mods_grpc.alarm_rules.reason import compare_with_peak, find_usual_peak, format_number, format_outside
 from mods_grpc.client.results import FeatureVerdict
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Trigger, can_be_negative, clamp_forecast
-from mods_grpc.ids.alerts.evidence_text import DETAILS, Detail, describe_evidence, evidence_clauses, leading_entity
-from mods_grpc.ids.alerts.wording import format_duration, format_moment, format_percent, format_value, format_window, shorten
+from mods_grpc.ids.alerts.sentences.evidence_text import DETAILS, Detail, describe_evidence, evidence_clauses, leading_entity
+from mods_grpc.ids.alerts.sentences.wording import (
+    format_duration,
+    format_moment,
+    format_percent,
+    format_value,
+    format_window,
+    shorten,
+)
 from mods_grpc.ids.evidence.evidence import Unit
 
 __all__ = ["MAX_LENGTH", "describe_alert", "describe_evidence"]

@@ -51,7 +51,7 @@ from mods_grpc.ids.alerts.mutes.mute_rules import (
     parse_entity,
     parse_value,
 )
-from mods_grpc.ids.alerts.suppression import MaintenanceWindow, MutedRule, Suppression
+from mods_grpc.ids.alerts.mutes.suppression import MaintenanceWindow, MutedRule, Suppression
 from mods_grpc.ids.evidence.evidence import Dimension
 
 _TABLES = ("planned", "rule", "mute")

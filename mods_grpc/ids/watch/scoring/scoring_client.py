@@ -7,15 +7,14 @@ the windows before it. The levels at which the series alarm are stored here too,
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
 
-from mods_grpc.alarm_rules.adaptation import Adaptation
 from mods_grpc.alarm_rules.envelope import POOLED_SHARE
-from mods_grpc.alarm_rules.extent import HOLD_P, ExtentRule, holdoff, make_extent_rule
+from mods_grpc.alarm_rules.extent import HOLD_P, make_extent_rule
 from mods_grpc.alarm_rules.total_budget import TotalBudget, learning_budget
 from mods_grpc.array_types import NANOS_PER_SECOND, Floats, Times
 from mods_grpc.client import Client, DetectResult, DetectStream, ModelInfo, ObservationBatch, ResumePolicy, Verdict, VerdictStatus
@@ -23,7 +22,6 @@ from mods_grpc.client.codec.encode import Explain
 from mods_grpc.client.codec.times import to_datetime, to_nanos
 from mods_grpc.client.results import ServedModel
 from mods_grpc.client.streaming.row_history import RowHistory, RowStore
-from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import (
     ConnectionFailedError,
     DeadlineError,
@@ -34,46 +32,16 @@ from mods_grpc.errors import (
     Reason,
 )
 from mods_grpc.features.definitions import MEMORY_KEYS
-from mods_grpc.ids.alerts.episodes import MAX_EPISODE_SECONDS
 from mods_grpc.ids.health.changed_levels import ChangedLevel
-from mods_grpc.ids.watch.alarm_levels import AlarmLevels
-from mods_grpc.ids.watch.level_correction import LevelCorrections
-from mods_grpc.ids.watch.series_envelopes import OwnEvidence, SeriesEnvelopes
+from mods_grpc.ids.watch.scoring.level_correction import LevelCorrections
+from mods_grpc.ids.watch.scoring.options import ScoringOptions, make_levels, make_total
+from mods_grpc.ids.watch.scoring.series_envelopes import OwnEvidence, SeriesEnvelopes
 from mods_grpc.ids.windows.window import WindowBatch
 
 RECENT_WINDOWS = 12  # that `recent_values` returns
 RESUME_POLICY = ResumePolicy(total_seconds=5.0)  # then `wait` is called
 _Answer = TypeVar("_Answer")
 _UNCERTAIN = frozenset({VerdictStatus.DUPLICATE, VerdictStatus.LATE, VerdictStatus.WARMING_UP})
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoringOptions:
-    """How windows are scored.
-
-    Attributes:
-        model, version: Name and version of the model; version None for the newest.
-        namespace: Namespace of the series on the server, the same for all runs that share a checkpoint.
-        false_alarms_per_day, significance: The budget; both None for the model's default.
-        total_false_alarms_per_day: The budget of all series together, in place of both.
-        impute_rows: Number of missing windows that are imputed with the forecast.
-        explain: "anomalies", or "all" for a live view.
-        fixed_level: Whether the levels of the series do not adapt. They never adapt if a significance is given.
-        own_envelope: Whether each series is judged by what it usually reaches itself, if the model has what that takes.
-        max_episode_seconds: Longest time of an episode.
-    """
-
-    model: str
-    version: int | None = None
-    namespace: str
-    false_alarms_per_day: float | None = None
-    significance: float | None = None
-    total_false_alarms_per_day: float | None = None
-    impute_rows: int = 6
-    explain: Explain = "anomalies"
-    fixed_level: bool = False
-    own_envelope: bool = False
-    max_episode_seconds: float = MAX_EPISODE_SECONDS
 
 
 class ScoringClient:
@@ -96,7 +64,7 @@ class ScoringClient:
     ) -> None:
         self._client = client
         self._model = model
-        self._total = _make_total(model, options)
+        self._total = make_total(model, options)
         if self._total is not None:
             options = replace(
                 options, false_alarms_per_day=learning_budget(model.slide_seconds), significance=None, fixed_level=True
@@ -111,7 +79,7 @@ class ScoringClient:
         # the stream adds the rows that the server applies, the one that is being scored included
         self._history = RowHistory(model.window_rows, max_series=0, extra_rows=model.horizon + 1)
         extents = make_extent_rule(model.window_seconds, model.slide_seconds, options.max_episode_seconds)
-        self._levels = _make_levels(model, options, extents)
+        self._levels = make_levels(model, options, extents)
         self._corrections = LevelCorrections(model.features, extents, model.digest)
         # the last rows as they were, of series that are corrected
         self._raw = RowStore(2 * model.window_rows + model.horizon + 1)
@@ -484,27 +452,12 @@ class ScoringClient:
                 self._wait_to_retry(attempt, ConnectionFailedError(error.message))
 
 
-def _make_levels(model: ModelInfo, options: ScoringOptions, extents: ExtentRule) -> AlarmLevels | None:
-    if options.fixed_level or options.significance is not None:
-        return None
-    budget = options.false_alarms_per_day
-    rate = (model.default_false_alarms_per_day if budget is None else budget) * model.slide_seconds / DAY_SECONDS
-    return AlarmLevels(Adaptation(rate), extents)
-
-
 def _find_served(verdicts: list[Verdict]) -> ServedModel | None:
     return next((v.model for v in verdicts if v.status is VerdictStatus.SCORED and v.model is not None), None)
 
 
 def _rename(verdict: Verdict, series: str) -> Verdict:
     return verdict if verdict.series == series else replace(verdict, series=series)
-
-
-def _make_total(model: ModelInfo, options: ScoringOptions) -> TotalBudget | None:
-    if options.total_false_alarms_per_day is None:
-        return None
-    held_off = round(holdoff(model.window_seconds, model.slide_seconds).total_seconds() * NANOS_PER_SECOND)
-    return TotalBudget(options.total_false_alarms_per_day, model.slide_seconds, held_off)
 
 
 def _observation_batch(names: Sequence[str], nanos: int, values: Floats) -> ObservationBatch:

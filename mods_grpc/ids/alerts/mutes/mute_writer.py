@@ -12,7 +12,7 @@ from typing import Any
 from mods_grpc.atomic_file import replacing
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.mutes.mute_rules import parse_value
-from mods_grpc.ids.alerts.suppression_file import escape_pattern, format_mute, parse_suppression
+from mods_grpc.ids.alerts.mutes.suppression_file import escape_pattern, format_mute, parse_suppression
 from mods_grpc.ids.evidence.evidence import Dimension, Evidence, FeatureEvidence, evidence_from_json
 
 SERIES, FEATURE, ENTITY = "series", "feature", "entity"

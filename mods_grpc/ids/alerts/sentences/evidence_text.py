@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mods_grpc.alarm_rules.reason import format_number
-from mods_grpc.ids.alerts.wording import format_percent, format_quantity, round_finite, shorten
+from mods_grpc.ids.alerts.sentences.wording import format_percent, format_quantity, round_finite, shorten
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence
 
 ALMOST_ALL = 0.9  # share of the excess from which on one entity alone is named

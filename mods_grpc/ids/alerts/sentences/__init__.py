@@ -1,0 +1,1 @@
+"""Sentences: what an alert says to a reader."""
