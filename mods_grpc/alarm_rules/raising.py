@@ -1,12 +1,11 @@
 """Which of the alarming rows of an episode raise an alert.
 
-The first one; each whose key, what leads it, did not lead an earlier one; and each whose score is in a higher decade than those
-of all earlier ones. At most MAX_NEW_KEYS are raised for their key alone.
+The first one raises an alert, and so does each whose key, what leads it, did not lead an earlier one; at most MAX_NEW_KEYS are
+raised for their key alone. A row that nothing leads has an empty key, which is never new. The first key after rows that nothing
+leads, and each score in a higher decade than those of all earlier rows, raise an update of the alert.
 
-A more lenient budget never raises fewer alerts. It adds alarming rows, one by one in order of falling scores. A row that is
-added has the lowest score of all, so no decade is lost, but where it is the first row and the one that was first has the same
-decade: it is raised in its place. And it takes the newness of its key from one later row at most, the next one with this key,
-and then it has that newness itself.
+A more lenient budget never raises fewer alerts, updates apart: there is one for each of the keys of the alarming rows, or one if
+they have none, and a more lenient budget only adds alarming rows.
 """
 
 from dataclasses import dataclass, field
@@ -19,11 +18,16 @@ MAX_NEW_KEYS = 20
 """Alerts of an episode that are raised for their key alone."""
 
 
+NO_KEY = ("", "")
+"""The key of a row that nothing leads: its pattern is unusual."""
+
+
 class Cause(Enum):
     """Why a row raises an alert."""
 
     FIRST = auto()
     KEY = auto()
+    FIRST_KEY = auto()
     DECADE = auto()
 
 
@@ -47,8 +51,8 @@ class Raised:
         """Return why an alarming row raises an alert; None if it raises none."""
         if self.decade is None:
             return Cause.FIRST
-        if key not in self.keys:
-            return Cause.KEY
+        if key != NO_KEY and key not in self.keys:
+            return Cause.KEY if self.keys else Cause.FIRST_KEY
         return Cause.DECADE if _decade(score) > self.decade else None
 
     def is_withheld(self, key: tuple[str, str], score: float) -> bool:
@@ -58,11 +62,13 @@ class Raised:
     def add(self, key: tuple[str, str], score: float) -> None:
         """Take note of a row that raised an alert."""
         self.by_key += self._is_by_key(key, score)
-        self.keys.add(key)
+        if key != NO_KEY:
+            self.keys.add(key)
         self.decade = _decade(score) if self.decade is None else max(self.decade, _decade(score))
 
     def _is_by_key(self, key: tuple[str, str], score: float) -> bool:
-        return self.decade is not None and _decade(score) <= self.decade and key not in self.keys
+        """Return whether a row would not be raised but for its key, and would be an alert of its own."""
+        return bool(self.keys) and self.decade is not None and _decade(score) <= self.decade and key not in {NO_KEY, *self.keys}
 
 
 def _decade(score: float) -> int:

@@ -14,7 +14,7 @@ from math import isnan, nan
 from typing import Any
 
 from mods_grpc.alarm_rules.extent import HOLD_P, Extent, make_extent_rule
-from mods_grpc.alarm_rules.raising import Cause, Raised
+from mods_grpc.alarm_rules.raising import NO_KEY, Cause, Raised
 from mods_grpc.client.results import FeatureVerdict, ServedModel, Verdict, VerdictStatus
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Trigger
@@ -159,7 +159,7 @@ class Episodes:
         assert verdict.score is not None
         evidence = None if self._explain is None else self._explain(verdict, episode.extent.start)
         key = _find_key(verdict, evidence)
-        feature = key[0]
+        feature = max(verdict.features, key=lambda each: each.share).feature if verdict.features else ""
         recent = self._recent(verdict.series, feature, verdict.observe_time) if self._recent is not None and feature else ()
         episode.first = episode.first or verdict.observe_time
         episode.anomalous_windows += 1
@@ -185,7 +185,7 @@ class Episodes:
             self.withheld += 1
             return []
         alert = replace(
-            self._make_alert(verdict, episode, AlertPhase.UPDATE if cause is Cause.DECADE else AlertPhase.START),
+            self._make_alert(verdict, episode, AlertPhase.START if cause in {Cause.FIRST, Cause.KEY} else AlertPhase.UPDATE),
             trigger=_name_trigger(cause, feature, episode.raised),
             evidence=evidence,
             recent=recent,
@@ -259,20 +259,29 @@ def _p_value(verdict: Verdict) -> float:
 
 
 def _find_key(verdict: Verdict, evidence: Evidence | None) -> tuple[str, str]:
-    """Return what leads a window: the feature with the largest share, and the host or name that stands for it, if one does."""
+    """Return what leads a window: the feature with the largest share, and the host or name that stands for it, if one does.
+
+    A feature leads if it is above its interval, or its evidence stands out. That of a feature below its interval must: a window
+    after the end of an event is below a forecast that followed the event, and lacks nothing. Where none leads, it is the pattern
+    of the window that is unusual.
+    """
     if not verdict.features:
-        return "", ""
-    feature = max(verdict.features, key=lambda each: each.share).feature
-    leading = None if evidence is None else next((each for each in evidence.features if each.feature == feature), None)
-    return feature, "" if leading is None else _find_entity(leading)
+        return NO_KEY
+    top = max(verdict.features, key=lambda each: each.share)
+    leading = None if evidence is None else next((each for each in evidence.features if each.feature == top.feature), None)
+    is_above = top.observed is not None and top.observed > top.upper
+    is_below = top.observed is not None and top.observed < top.lower
+    if not is_above and not (is_below if leading is None else leading.stands_out):
+        return NO_KEY
+    return top.feature, "" if leading is None else _find_entity(leading)
 
 
 def _find_entity(leading: FeatureEvidence) -> str:
     far_side = Dimension.DESTINATION if leading.column.startswith("out") else Dimension.SOURCE
     for dimension in (far_side, *_NAMES):
-        counted = leading.dimension(dimension)
-        if counted is not None and counted.dominant is not None:
-            return f"{dimension} {counted.dominant.value}"
+        entity = leading.find_leader(dimension)
+        if entity is not None:
+            return f"{dimension} {entity.value}"
     return ""
 
 

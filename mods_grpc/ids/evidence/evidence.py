@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from math import sqrt
 from typing import Any
 
 from mods_grpc.errors import DataError
@@ -11,8 +12,14 @@ MAX_ENTITIES = 5
 """Entities of a dimension that evidence names."""
 
 MAX_UIDS = 10
+MIN_LEADING_PART = 0.2
+"""Part of all in the window, or before, by which a value must have changed to lead an alert."""
+
 DOMINANT_SHARE = 0.5
 """Share of the excess from which on one entity stands for the alert."""
+
+
+_SCATTERS = 3.0
 
 
 class Dimension(StrEnum):
@@ -115,6 +122,19 @@ class FeatureEvidence:
     before: float
     dimensions: tuple[DimensionEvidence, ...]
 
+    @property
+    def stands_out(self) -> bool:
+        """Whether it rose, or fell, by more than chance gives: several times what counts of records scatter by, or by half."""
+        return (self.total < self.before) == self.is_fall and _stands_out(self.total, self.before, self.unit)
+
+    def find_leader(self, dimension: Dimension) -> Entity | None:
+        """Return the value of a dimension that stands for the change, if it stands out itself and is a good part of all."""
+        evidence = self.dimension(dimension)
+        entity = evidence.dominant if evidence is not None else None
+        if entity is None or not _stands_out(entity.count, entity.before, self.unit):
+            return None
+        return entity if abs(entity.count - entity.before) >= MIN_LEADING_PART * max(self.total, self.before) else None
+
     def dimension(self, dimension: Dimension) -> DimensionEvidence | None:
         """Return the evidence of a dimension; None if its log has none."""
         return next((each for each in self.dimensions if each.dimension is dimension), None)
@@ -152,6 +172,13 @@ class Evidence:
     def is_exact(self) -> bool:
         """Whether no count was dropped."""
         return not any(each.max_error for feature in self.features for each in feature.dimensions)
+
+
+def _stands_out(count: float, before: float, unit: Unit) -> bool:
+    change = abs(count - before)
+    if unit is Unit.RECORDS:  # the scatter of a difference of two Poisson counts
+        return change >= _SCATTERS * sqrt(count + before) and change > 0
+    return change >= max(count, before) / 2 and change > 0
 
 
 def evidence_to_json(evidence: Evidence) -> dict[str, Any]:

@@ -39,13 +39,13 @@ class UnusualFeature:
         name: Its name in the model.
         key: The aggregate that it is, such as `conn|in_count_uid`.
         share: Its share of the score, 0 to 1.
-        is_fall: Whether it is lower than expected.
+        is_fall: Whether it is lower than expected; None to tell by what was counted before.
     """
 
     name: str
     key: str
     share: float
-    is_fall: bool
+    is_fall: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +135,23 @@ class Explainer:
     ) -> FeatureEvidence:
         feature = _FEATURES[unusual.key]
         readers = self.counts.plans[Side(feature.protocol, feature.measure.is_own)].readers
-        total = total_before = 0.0
-        dimensions = []
-        for dimension in readers:
-            now = self._totals(feature, dimension, series, start_ns, end_ns)
-            past = before.counts.get((_before_key(feature), dimension), {})
-            total = max(total, sum(now.counts.values()) + now.dropped)
-            total_before = max(total_before, sum(past.values()))
-            if now.counts or past:
-                dimensions.append(_compare(dimension, now, past, is_fall=unusual.is_fall))
+        counted = {dimension: self._totals(feature, dimension, series, start_ns, end_ns) for dimension in readers}
+        past = {dimension: before.counts.get((_before_key(feature), dimension), {}) for dimension in readers}
+        total = max(sum(now.counts.values()) + now.dropped for now in counted.values())
+        total_before = max(sum(counts.values()) for counts in past.values())
+        is_fall = unusual.is_fall if unusual.is_fall is not None else total < total_before
+        dimensions = [
+            _compare(dimension, now, past[dimension], is_fall=is_fall)
+            for dimension, now in counted.items()
+            if now.counts or past[dimension]
+        ]
         dimensions.sort(key=lambda each: each.dominant is None)
         return FeatureEvidence(
             feature=unusual.name,
             protocol=feature.protocol,
             column=feature.column,
             unit=weight_of(feature).unit,
-            is_fall=unusual.is_fall,
+            is_fall=is_fall,
             total=total,
             before=total_before,
             dimensions=tuple(dimensions),

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.client.results import Verdict
+from mods_grpc.client.results import FeatureVerdict, Verdict
 from mods_grpc.errors import DataError
 from mods_grpc.features import AggregatorOptions, GroupBy
 from mods_grpc.ids.evidence.counts import MAX_ENTRIES, EntityCounts
@@ -49,7 +49,7 @@ class WindowEvidence:
                 name=feature.feature,
                 key=self._keys[feature.feature],
                 share=feature.share,
-                is_fall=feature.observed < feature.expected,
+                is_fall=_is_fall(feature),
             )
             for feature in verdict.features
             if feature.observed is not None and feature.feature in self._keys
@@ -78,6 +78,13 @@ class WindowEvidence:
             self._explainer.restore(state["before"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError("the saved counts of entities are damaged") from error
+
+
+def _is_fall(feature: FeatureVerdict) -> bool | None:
+    """Return whether a feature is unusually low; None if it is within its interval, where its evidence is of several windows."""
+    if feature.observed is None or feature.lower <= feature.observed <= feature.upper:
+        return None
+    return feature.observed < feature.lower
 
 
 def _to_ns(when: datetime) -> int:

@@ -120,6 +120,8 @@ def leading_entity(evidence: Evidence, detail: Detail, series: str, feature: str
     first = None if about is None else next(_choose(about, series), None)
     if first is None:
         return ""
+    if first.dominant is None and first.distinct > 1:
+        return f"{_preposition(first.dimension)}{_number(first)} {_plural(first.dimension)}"
     return _preposition(first.dimension) + _name(first.dimension, first.entities[0], detail.width)
 
 

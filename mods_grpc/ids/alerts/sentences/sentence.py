@@ -108,7 +108,7 @@ class _Sentence:
             return f"{named} in {self._when()}, {before}"
         values = ", ".join(map(format_number, last))
         if count > MAX_LISTED:
-            values = f"{format_number(min(last))} to {format_number(max(last))}"
+            values = _format_range(min(last), max(last))
         return (
             f"{self._name(leading)} {values} in the last {count} windows up to {self._when()}; "
             f"{before}, the forecasts have followed"
@@ -215,6 +215,11 @@ class _Sentence:
             _, _, scaled = self._format(feature).partition(" ")
             value = f"{value} {scaled}".rstrip()
         return value, f"forecast {band}"
+
+
+def _format_range(lowest: float, highest: float) -> str:
+    low, high = format_number(lowest), format_number(highest)
+    return f"{low} each" if low == high else f"{low} to {high}"
 
 
 def find_change(recent: list[float]) -> int:
