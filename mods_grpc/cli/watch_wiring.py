@@ -34,6 +34,7 @@ from mods_grpc.ids.alerts.sinks.destination import open_sinks
 from mods_grpc.ids.alerts.sinks.group import SinkGroup
 from mods_grpc.ids.alerts.sinks.sink import Sink, StreamSink
 from mods_grpc.ids.alerts.sinks.target import parse_destination
+from mods_grpc.ids.evidence.evidence import Evidence
 from mods_grpc.ids.health.account import Account, RejectedLines
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.doubts import Expectation
@@ -50,6 +51,7 @@ from mods_grpc.ids.watch.scoring.options import ScoringOptions
 from mods_grpc.ids.watch.scoring.scoring_client import ScoringClient
 from mods_grpc.ids.windows.feed import WindowFeed
 from mods_grpc.ids.windows.recorded import is_of_host
+from mods_grpc.ids.windows.second_look import make_second_look
 from mods_grpc.ids.windows.window import WindowColumns
 from mods_grpc.ids.windows.window_evidence import WindowEvidence
 
@@ -334,6 +336,7 @@ def make_pipeline(
         rules=rules,
         evidence=evidence,
         kinds={feature.name: feature.kind for feature in model.features},
+        look_again=None if evidence is None else _make_second_look(arguments),
         observe=None if view is None else view.observe,
         show_notices=None if view is None else view.show_notices,
         log_notices=not arguments.dry_run,
@@ -346,6 +349,15 @@ def _make_roll_up(arguments: argparse.Namespace, model: ModelInfo) -> RollUp | N
     if not arguments.roll_up:
         return None
     return RollUp(RollUpOptions(holdoff=holdoff(model.window_seconds, model.slide_seconds), ends=arguments.ends))
+
+
+def _make_second_look(arguments: argparse.Namespace) -> Callable[[Alert], Evidence | None] | None:
+    """Return what looks into the logs of an alert again; None where they are no files."""
+    is_recorded = hasattr(arguments, "logs")
+    paths = arguments.logs if is_recorded else filter(None, (arguments.zeek, arguments.eve, arguments.archive))
+    if not (paths := [path for path in paths if path.is_file() or path.is_dir()]):
+        return None
+    return make_second_look(paths, arguments.local, arguments.group_by, follows=not is_recorded)
 
 
 def make_account_log(

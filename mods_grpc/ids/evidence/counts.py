@@ -66,13 +66,13 @@ class Totals(NamedTuple):
 
     Attributes:
         counts: By value.
-        uids: By value, of some of its records.
+        flows: By value, uid and community id of some of its records, as `split_flow` reads them.
         max_error: By how much a count may be too low.
         dropped: Sum of the counts of the values that were dropped.
     """
 
     counts: dict[str, float]
-    uids: dict[str, list[str]]
+    flows: dict[str, list[str]]
     max_error: float
     dropped: float
 
@@ -150,7 +150,7 @@ class EntityCounts:
         groups = self._number_groups(rows)
         weights = np.column_stack([weight.read(records) for weight in plan.weights])
         counts_something = weights.any(axis=1)
-        uids = np.array([record.uid for record in records], dtype=object)
+        uids = np.array([_name_flow(record) for record in records], dtype=object)
         for dimension, read in plan.readers.items():
             texts = read(records)
             if self.by_host and dimension in _ENDS:
@@ -219,7 +219,7 @@ class EntityCounts:
         column = self.plans[side].weights.index(weight)
         of_dimension = self._counts[side, dimension]
         counts: dict[str, float] = {}
-        uids: dict[str, list[str]] = {}
+        flows: dict[str, list[str]] = {}
         max_error = dropped = 0.0
         texts = self._values.texts
         for pane in range(start_ns // self.pane_ns, end_ns // self.pane_ns):
@@ -235,11 +235,11 @@ class EntityCounts:
                 ends = (part.first_uids[:, column].tolist(), part.last_uids[:, column].tolist())
                 for value, first, last in zip(with_uids, *ends, strict=True):
                     if first is not None:
-                        uids.setdefault(texts[value], []).extend(dict.fromkeys((first, last)))
+                        flows.setdefault(texts[value], []).extend(dict.fromkeys((first, last)))
             if (lost := of_dimension.dropped.get(group)) is not None:
                 max_error += float(lost.floor[column])
                 dropped += float(lost.total[column])
-        return Totals(counts, uids, max_error, dropped)
+        return Totals(counts, flows, max_error, dropped)
 
     def state(self) -> dict[str, Any]:
         """Return the counts as values for JSON."""
@@ -298,6 +298,19 @@ def _select_rows(
         if pane is not None and direction in wanted and type(record) is kind
         for name in names
     ]
+
+
+def _name_flow(record: Record) -> str | None:
+    """Return uid and community id as one text; None where there is neither."""
+    if record.community_id is None:
+        return record.uid
+    return f"{record.uid or ''} {record.community_id}"
+
+
+def split_flow(flow: str) -> tuple[str, str]:
+    """Return the uid and the community id of a flow; empty where it has none."""
+    uid, _, community_id = flow.partition(" ")
+    return uid, community_id
 
 
 def _name_group(pane: int, direction: str, series: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.features.definitions import FEATURES, Feature
-from mods_grpc.ids.evidence.counts import EntityCounts, Side, Totals
+from mods_grpc.ids.evidence.counts import EntityCounts, Side, Totals, split_flow
 from mods_grpc.ids.evidence.dimensions import weight_of
 from mods_grpc.ids.evidence.evidence import (
     MAX_ENTITIES,
@@ -169,27 +169,34 @@ class Explainer:
             elif feature.direction == "out" or feature.measure.is_own:
                 source = series
         port, _, transport = (_dominant(leading, Dimension.PORT) or "").partition("/")
+        flows = () if leading.is_fall else self._find_flows(feature, leading, series, start_ns, end_ns)
         return Evidence(
             features=features,
             source_ip=source,
             destination_ip=destination,
             destination_port=int(port) if port.isdecimal() else None,
             transport=transport or (port if port and not port.isdecimal() else None),
-            uids=() if leading.is_fall else self._find_uids(feature, leading, series, start_ns, end_ns),
+            uids=tuple(filter(None, dict.fromkeys(uid for uid, _ in flows)))[:MAX_UIDS],
+            community_ids=tuple(filter(None, dict.fromkeys(community_id for _, community_id in flows)))[:MAX_UIDS],
             before_start=_to_time(before.start_ns) if before.covered else None,
             before_end=_to_time(before.end_ns) if before.covered else None,
         )
 
-    def _find_uids(self, feature: Feature, leading: FeatureEvidence, series: str, start_ns: int, end_ns: int) -> tuple[str, ...]:
-        """Return uids of the leading entities: first those of the far ends, then of the other dimensions where one dominates."""
-        uids: dict[str, None] = {}
+    def _find_flows(
+        self, feature: Feature, leading: FeatureEvidence, series: str, start_ns: int, end_ns: int
+    ) -> tuple[tuple[str, str], ...]:
+        """Return uids and community ids of records of the leading entities.
+
+        First those of the far ends, then of the other dimensions where one entity dominates.
+        """
+        flows: dict[str, None] = {}
         ends = [each for each in leading.dimensions if each.dimension in (Dimension.SOURCE, Dimension.DESTINATION)]
         others = [each for each in leading.dimensions if each not in ends and each.dominant is not None]
         for each in sorted(ends, key=lambda end: end.distinct) + others:
-            of_value = self._totals(feature, each.dimension, series, start_ns, end_ns).uids
+            of_value = self._totals(feature, each.dimension, series, start_ns, end_ns).flows
             for entity in each.entities:
-                uids.update(dict.fromkeys(of_value.get(entity.value, ())))
-        return tuple(uids)[:MAX_UIDS]
+                flows.update(dict.fromkeys(of_value.get(entity.value, ())))
+        return tuple(map(split_flow, flows))
 
     def forget_before(self, ns: int) -> None:
         """Forget what was counted before episodes that began long before a time."""

@@ -23,6 +23,7 @@ from mods_grpc.ids.alerts.roll_up.roll_up import RollUp
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.sentences.sentence import describe_alert
 from mods_grpc.ids.alerts.sinks.sink import Sink
+from mods_grpc.ids.evidence.evidence import Evidence
 from mods_grpc.ids.health.blindness import Blindness
 from mods_grpc.ids.health.facts import ReadFacts
 from mods_grpc.ids.rules.engine import RuleEngine
@@ -87,6 +88,7 @@ class WatchPipeline:
         rules: Raises the alerts of fixed rules; None for no rules.
         evidence: Says which entities made a window, and is told when it need not any more; None where there are no records.
         kinds: The kind of each feature of the model, such as `count`, for sentences.
+        look_again: Returns the evidence of an alert from the logs, where counts that were kept are not exact; None not to look.
         observe: Called with the verdicts and alerts of each batch, and with each alert of a rule, for a live view.
         show_notices: Called with the open notices whenever they change, for a live view.
         log_notices: Whether to log notices too, as where the sink does not print them for people.
@@ -108,6 +110,7 @@ class WatchPipeline:
         rules: RuleEngine | None = None,
         evidence: WindowEvidence | None = None,
         kinds: Mapping[str, str] | None = None,
+        look_again: Callable[[Alert], Evidence | None] | None = None,
         observe: Callable[[Sequence[Verdict], Sequence[Alert | RuleAlert]], None] | None = None,
         show_notices: Callable[[list[Notice]], None] | None = None,
         log_notices: bool = True,
@@ -123,6 +126,7 @@ class WatchPipeline:
         self.rules = rules
         self._evidence = evidence
         self._kinds = kinds
+        self._look_again = look_again
         self.feedback: FeedbackTracker | None = None
         self._observe = observe
         self._show_notices = show_notices
@@ -266,6 +270,8 @@ class WatchPipeline:
         total = self._scorer.total
         rank = self._ranking.rank(alert) if alert.phase is AlertPhase.START else None
         alert = replace(alert, rank=rank, total_false_alarms_per_day=None if total is None else total.total)
+        if self._look_again is not None and alert.evidence is not None and not alert.evidence.is_exact and not alert.members:
+            alert = replace(alert, evidence=self._look_again(alert) or alert.evidence)
         return replace(alert, reason=describe_alert(alert, self._kinds))
 
     def check(self, now_ns: int, facts: ReadFacts | None) -> None:

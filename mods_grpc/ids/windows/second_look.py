@@ -1,6 +1,8 @@
 """A second look into the logs of an alert: its evidence from every record, where counts that were kept may have been cut."""
 
-from collections.abc import Sequence
+import logging
+import stat
+from collections.abc import Callable, Sequence
 from math import gcd
 from pathlib import Path
 
@@ -12,6 +14,52 @@ from mods_grpc.ids.evidence.counts import EntityCounts
 from mods_grpc.ids.evidence.evidence import Evidence
 from mods_grpc.ids.evidence.explanation import Explainer, UnusualFeature
 from mods_grpc.ids.sources.reader import LogReader
+
+logger = logging.getLogger(__name__)
+
+
+MAX_BYTES = 64 << 20
+"""Of the files of logs, as they are on disk, that are read again when an alert is raised."""
+
+
+def make_second_look(
+    paths: Sequence[Path], local_networks: Sequence[str], group_by: GroupBy, *, follows: bool
+) -> Callable[[Alert], Evidence | None]:
+    """Return what looks into logs again when an alert is raised whose counts are not exact.
+
+    It returns None where the files hold too much, or nothing of the alert any more.
+
+    Args:
+        paths: Log files, or folders of them.
+        local_networks: Local networks in CIDR form.
+        group_by: What a series stands for.
+        follows: Whether the logs are still written, so that files that did not change since a time hold nothing later.
+    """
+
+    def look(alert: Alert) -> Evidence | None:
+        begin = alert.window_start if alert.evidence is None else alert.evidence.before_start or alert.window_start
+        try:
+            files = _list_files(paths, begin.timestamp() if follows else 0.0)
+            return None if files is None else look_again(alert, files, local_networks, group_by)
+        except (OSError, DataError) as error:
+            logger.info("second_look_failed", extra={"series": alert.series, "error": str(error)})
+            return None
+
+    return look
+
+
+def _list_files(paths: Sequence[Path], changed_since: float) -> list[Path] | None:
+    """Return the files that changed since a time, seconds since 1970; None if they are larger than `MAX_BYTES`."""
+    files, total = [], 0
+    candidates = (file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path]))
+    for file in candidates:
+        status = file.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_mtime >= changed_since:
+            total += status.st_size
+            files.append(file)
+        if total > MAX_BYTES:
+            return None
+    return files
 
 
 def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str], group_by: GroupBy) -> Evidence:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +14,7 @@ from mods_grpc.features import Aggregator, AggregatorOptions, Conn, GroupBy
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase
 from mods_grpc.ids.evidence.evidence import Dimension
 from mods_grpc.ids.windows.feed import WindowFeed
-from mods_grpc.ids.windows.second_look import look_again
+from mods_grpc.ids.windows.second_look import look_again, make_second_look
 from mods_grpc.ids.windows.window import WindowColumns
 
 SECOND = 10**9
@@ -210,3 +211,41 @@ def test_a_second_look_at_an_alert_without_evidence_or_at_other_logs_says_so(tmp
         look_again(make_alert(None, start), [tmp_path], ["10.0.0.0/8"], GroupBy.SITE)
     with pytest.raises(DataError, match="no record"):
         look_again(make_alert(evidence, start), [tmp_path], ["10.0.0.0/8"], GroupBy.SITE)
+
+
+def test_counts_that_are_not_exact_are_counted_again_when_an_alert_is_raised(tmp_path, monkeypatch):
+    records = make_records()
+    write_log(tmp_path, records)
+    start = (START + 3_600) * SECOND
+    monkeypatch.setattr("mods_grpc.ids.evidence.counts.MAX_GROUP_ENTRIES", 8)
+    evidence = explain_all(make_feed(Source(records, len(records))), read_at_once)["site", start]
+    assert not evidence.is_exact
+    look = make_second_look([tmp_path], ["10.0.0.0/8"], GroupBy.SITE, follows=True)
+    again = look(make_alert(evidence, start))
+    assert again.is_exact
+    destinations = {r.resp_h for r in records if start <= r.logged_ns < start + WINDOW * SECOND and r.failed}
+    assert again.leading.dimension(Dimension.DESTINATION).distinct == len(destinations)
+
+
+def test_a_second_look_is_given_up_where_files_are_too_large_or_older_than_the_alert(tmp_path, monkeypatch):
+    records = make_records()
+    write_log(tmp_path, records)
+    start = (START + 3_600) * SECOND
+    evidence = explain_all(make_feed(Source(records, len(records))), read_at_once)["site", start]
+    look = make_second_look([tmp_path], ["10.0.0.0/8"], GroupBy.SITE, follows=True)
+    os.utime(tmp_path / "conn.log", (START - 10_000, START - 10_000))
+    assert look(make_alert(evidence, start)) is None
+    os.utime(tmp_path / "conn.log")
+    monkeypatch.setattr("mods_grpc.ids.windows.second_look.MAX_BYTES", 100)
+    assert look(make_alert(evidence, start)) is None
+    assert make_second_look([tmp_path / "gone"], [], GroupBy.SITE, follows=True)(make_alert(evidence, start)) is None
+
+
+def test_community_ids_are_named_beside_uids():
+    records = make_records()
+    for record in records:
+        record.community_id = f"1:{record.uid}="
+    start = (START + 3_600) * SECOND
+    evidence = explain_all(make_feed(Source(records, len(records))), read_at_once)["site", start]
+    assert evidence.community_ids == tuple(f"1:{uid}=" for uid in evidence.uids)
+    assert len(evidence.uids) == 10
