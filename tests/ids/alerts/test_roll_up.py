@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mods_grpc.alarm_rules.extent import holdoff
 from mods_grpc.client import FeatureVerdict, ServedModel, Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import MAX_MEMBERS, Alert, AlertPhase, Severity, Trigger, alert_to_json
-from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes, holdoff
+from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.roll_up.causes import find_keys
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp, RollUpOptions
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
@@ -362,9 +363,7 @@ def run_episodes(drawn, *, ends):
 
     `drawn` has by row and index of the series the indices of the score, the evidence and the trigger of an anomalous window.
     """
-    options = AlertOptions(
-        sensor="tap", window_seconds=3600, slide_seconds=600, significance=SIGNIFICANCE, updates=True, ends=ends
-    )
+    options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=SIGNIFICANCE, ends=ends)
     assert holdoff(3600, 600) == HOLDOFF
     episodes = Episodes(options)
     batches = []

@@ -7,10 +7,11 @@ from threading import Event
 import numpy as np
 import pytest
 
+from mods_grpc.alarm_rules.extent import holdoff
 from mods_grpc.cli.main import build_parser
 from mods_grpc.client import FeatureVerdict, ServedModel, Verdict, VerdictStatus
 from mods_grpc.ids.alerts.alert import AlertPhase, Severity
-from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes, holdoff
+from mods_grpc.ids.alerts.episodes import AlertOptions, Episodes
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.roll_up.roll_up import RollUp, RollUpOptions
 from mods_grpc.ids.alerts.sinks.file import FileSink
@@ -54,6 +55,9 @@ class Scorer:
     """Judges windows by their only value: 0 is usual, above it a burst of that score, below it a fall."""
 
     smallest_p = 1e-9
+    total = None
+    false_alarms_per_day = 1.0
+    series_count = len(SERIES)
 
     def open(self):
         return 0.01
@@ -100,7 +104,7 @@ def batches():
 
 
 def make_pipeline(sink, *, rolls_up=True, observe=None):
-    options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.01, updates=True, ends=True)
+    options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.01, ends=True)
     features = [WatchedFeature(name="conn_in", protocol="conn", training_minimum=0.0, training_maximum=9.0)]
     blindness = Blindness("tap", features, window_seconds=3600)
     roll_up = RollUp(RollUpOptions(holdoff=holdoff(3600, 600), ends=True)) if rolls_up else None
