@@ -38,6 +38,8 @@ class Scorer:
     """Scores every window as anomalous."""
 
     smallest_p = 1e-9
+    false_alarms_per_day = 1.0
+    total = None
 
     def open(self):
         return 0.01

@@ -44,6 +44,8 @@ class DyingSink(FileSink):
 class Scorer:
     """Scores every window; may hold one up."""
 
+    total = None
+
     def __init__(self):
         self.before_score = lambda: None
 

@@ -177,7 +177,7 @@ def test_restarting_the_server_under_a_running_watch_changes_no_alert(repository
         pipeline = WatchPipeline(
             scorer, Episodes(options), FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"]), make_blindness()
         )
-        scorer.open()
+        pipeline.open()
         for index, batch in enumerate(windows()):
             if index in {2, 13, 16, 31}:
                 first.stop()
@@ -198,7 +198,7 @@ def test_a_connection_that_is_lost_without_a_word_changes_no_alert(repository, u
             options = AlertOptions(sensor="tap", window_seconds=3600, slide_seconds=600, significance=0.003, ends=True)
             sink = FileSink(tmp_path / "alerts.jsonl", FORMATS["jsonl"])
             pipeline = WatchPipeline(scorer, Episodes(options), sink, make_blindness())
-            scorer.open()
+            pipeline.open()
             for index, batch in enumerate(windows()):
                 if index in {13, 31}:
                     proxy.lose_connections()
