@@ -74,12 +74,12 @@ def _format_alert(alert: Alert, width: int) -> list[str]:
         lines += label("model", f"{alert.model.name} {alert.model.version} ({alert.model.digest[:12]})", width)
     lines += _format_features(alert, width)
     if alert.members:
-        lines += ["", f"seen in {max(alert.member_count, len(alert.members)):,} series"]
+        lines += ["", f"seen in {alert.member_count:,} series"]
         lines += [
             f"  {fit(each.series, width - 24)} {fit_right(format_quantity(each.observed), 10)} p={each.p_value:.0e}"
             for each in alert.members[:MAX_MEMBERS]
         ]
-        if (left := max(alert.member_count, len(alert.members)) - MAX_MEMBERS) > 0:
+        if (left := alert.member_count - MAX_MEMBERS) > 0:
             lines.append(f"  and {left:,} more")
     return lines + (_format_evidence(alert.evidence, width) if alert.evidence is not None else [])
 

@@ -136,7 +136,7 @@ def describe_who(item: AlertOrNotice) -> str:
     dominated = [each for each in dimensions if each.dominant is not None]
     for dimension in [*dominated, *dimensions]:
         return _name_entities(dimension)
-    return f"in {len(item.members)} series" if item.members else ""
+    return f"in {item.member_count:,} series" if item.member_count else ""
 
 
 def _name_entities(evidence: DimensionEvidence) -> str:

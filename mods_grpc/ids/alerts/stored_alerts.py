@@ -90,6 +90,7 @@ def alert_from_json(saved: dict[str, Any]) -> Alert:
         peak_score=_number(episode["peak_score"]),
         significance=saved["significance"],
         false_alarms_per_day=saved["false_alarms_per_day"],
+        total_false_alarms_per_day=saved.get("total_false_alarms_per_day"),
         reason=saved["reason"],
         features=tuple(map(_feature_from_json, saved["features"])),
         model=None if model is None else ServedModel(name=model["name"], version=model["version"], digest=model["digest"]),
@@ -101,6 +102,7 @@ def alert_from_json(saved: dict[str, Any]) -> Alert:
             Member(series=each["series"], p_value=_number(each["p_value"]), observed=each["observed"])
             for each in saved.get("members", ())
         ),
+        member_count=saved.get("member_count", 0),
         rank=None if rank is None else Rank(position=rank["position"], total=rank["total"]),
     )
 

@@ -99,6 +99,7 @@ TUNNEL = replace(
     peak_score=9.0,
     evidence=replace(EVIDENCE, source_ip="10.1.2.77", features=()),
     members=(Member(series="2001:db8::9", p_value=1e-9, observed=4.0),),
+    member_count=1,
 )
 
 
@@ -380,7 +381,7 @@ def test_an_alert_in_full_fits_80_columns(item, value):
         feature = replace(HTTP, feature=value, dimensions=(dimension,))
         members = tuple(Member(series=value, p_value=0.0, observed=None) for _ in range(30))
         evidence = replace(EVIDENCE, features=(feature,), uids=(value,) * 10)
-        item = replace(item, evidence=evidence, members=members, rank=Rank(position=10**6, total=10**9))
+        item = replace(item, evidence=evidence, members=members, member_count=10**6, rank=Rank(position=10**6, total=10**9))
     stored = read_stored_alert(FORMATS["jsonl"].format(item))
     for line in format_details(stored, make_episode(item), None, 80):
         is_filter = line.startswith(("  zeek: ", "  jq: ", "  kql: ", "  eve: "))  # to copy whole

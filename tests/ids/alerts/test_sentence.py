@@ -319,7 +319,9 @@ MEMBERS = tuple(Member(series=f"10.0.0.{number}", p_value=1e-6, observed=9.0) fo
 )
 def test_a_further_alert_begins_with_what_is_new(trigger, beginning):
     members = MEMBERS if trigger is Trigger.MEMBERS else ()
-    assert describe_alert(replace(SCAN, trigger=trigger, number=1, members=members)).startswith(beginning)
+    assert describe_alert(replace(SCAN, trigger=trigger, number=1, members=members, member_count=len(members))).startswith(
+        beginning
+    )
 
 
 def test_an_update_is_ten_times_less_likely():
@@ -327,8 +329,10 @@ def test_an_update_is_ten_times_less_likely():
 
 
 def test_of_a_cause_in_several_series_it_counts_them():
-    assert "; seen in 51 hosts: 10.0.0.1, 10.0.0.2, 10.0.0.3, ...; " in describe_alert(replace(PLAIN, members=MEMBERS))
-    assert "; seen in 1 series: site; " in describe_alert(replace(PLAIN, members=(replace(MEMBERS[0], series="site"),)))
+    rolled_up = replace(PLAIN, members=MEMBERS, member_count=2_000)  # of which the alert names some
+    assert "; seen in 2,000 hosts: 10.0.0.1, 10.0.0.2, 10.0.0.3, ...; " in describe_alert(rolled_up)
+    of_one = replace(PLAIN, members=(replace(MEMBERS[0], series="site"),), member_count=1)
+    assert "; seen in 1 series: site; " in describe_alert(of_one)
 
 
 def test_the_threshold_is_not_stated_where_an_adapted_level_let_more_pass():
@@ -429,6 +433,7 @@ any_alert = st.builds(
         recent=tuple(recent),
         evidence=who,
         members=tuple(Member(series=name, p_value=p_value, observed=None) for name in members),
+        member_count=len(members),
     ),
     names,
     st.sampled_from(Trigger),

@@ -95,6 +95,7 @@ alerts = st.builds(
     p_value=shares,
     peak_score=numbers,
     significance=st.floats(1e-9, 1),
+    total_false_alarms_per_day=st.none() | st.floats(1e-9, 1e6),
     reason=clean_names,
     features=st.lists(verdicts, max_size=3).map(tuple),
     model=st.none() | st.builds(ServedModel, name=clean_names, version=st.integers(1, 9), digest=clean_names),
@@ -103,6 +104,7 @@ alerts = st.builds(
     recent=st.lists(numbers, max_size=5).map(tuple),
     evidence=st.none() | evidence,
     members=st.lists(st.builds(Member, series=clean_names, p_value=shares, observed=st.none() | numbers), max_size=3).map(tuple),
+    member_count=st.integers(0, 10**6),
     rank=st.none() | st.builds(Rank, position=st.integers(1, 99), total=st.integers(1, 99)),
 )
 

@@ -47,6 +47,7 @@ WITH_EVIDENCE = replace(
     evidence=EVIDENCE,
     rank=Rank(position=2, total=17),
     members=(Member(series="10.0.0.80", p_value=1e-6, observed=103.0), Member(series="10.0.0.81", p_value=2e-6, observed=None)),
+    member_count=2,
 )
 NOTICE = Notice(
     sensor="campus-tap",
@@ -70,6 +71,7 @@ hostile_alerts = st.builds(
         features=(replace(FEATURES[0], feature=feature, observed=None),),
         evidence=evidence,
         members=tuple(Member(series=member, p_value=1e-6, observed=None) for member in members),
+        member_count=len(members),
     ),
     names | st.sampled_from(["10.0.0.80", "2001:db8::7"]),
     names,

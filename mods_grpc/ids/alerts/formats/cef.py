@@ -114,7 +114,7 @@ def _extension(alert: Alert) -> list[tuple[str, str]]:
         ("cn1Label", "" if rank is None else "rank"),
         ("cn2", "" if rank is None else str(rank.total)),
         ("cn2Label", "" if rank is None else "rankedAlerts"),
-        ("cn3", str(len(alert.members)) if members else ""),
+        ("cn3", str(alert.member_count) if members else ""),
         ("cn3Label", "memberCount" if members else ""),
         ("flexString1", alert.parent_id or ""),
         ("flexString1Label", "parent" if alert.parent_id else ""),

@@ -8,7 +8,7 @@ MAX_NAMED = 3
 """Values of a dimension that a text names."""
 
 MAX_MEMBERS = 50
-"""Members that a text names; all are in the JSON."""
+"""Members that a text names; the JSON has more."""
 
 _UNITS = {Unit.RECORDS: "", Unit.BYTES: " bytes", Unit.SECONDS: " s"}
 
@@ -24,7 +24,7 @@ def format_evidence(alert: Alert) -> str:
 def format_members(alert: Alert) -> str:
     """Write the series of a rolled-up alert, parted by commas; empty if there are none."""
     names = [_shorten(member.series) for member in alert.members[:MAX_MEMBERS]]
-    more = len(alert.members) - MAX_MEMBERS
+    more = alert.member_count - MAX_MEMBERS
     return ", ".join([*names, f"{more} more"] if more > 0 else names)
 
 

@@ -163,10 +163,10 @@ class _Sentence:
         return entity or "another cause"
 
     def _members(self) -> str:
-        members, limit = self.alert.members, self.detail.entities
+        members, count, limit = self.alert.members, self.alert.member_count, self.detail.entities
         names = ", ".join(shorten(each.series, self.detail.width) for each in members[:limit])
         what = "hosts" if all(_is_address(each.series) for each in members) else "series"
-        return f"seen in {len(members):,} {what}: {names}{', ...' if len(members) > limit else ''}"
+        return f"seen in {count:,} {what}: {names}{', ...' if count > limit else ''}"
 
     def _probability(self) -> str:
         p_value, level = self.alert.p_value, self.alert.significance

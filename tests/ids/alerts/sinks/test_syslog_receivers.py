@@ -93,7 +93,7 @@ def make_alerts_with_evidence() -> list[Alert]:
     members = tuple(Member(series=f"10.0.{index // 250}.{index % 250}", p_value=1e-6, observed=index) for index in range(200))
     hostile = make_feature("http", "in", {Dimension.HOST: {"shop.example": 1.0}, Dimension.PATH: {HOSTILE_PATH: 1.0}})
     return [
-        replace(WITH_EVIDENCE, members=members),
+        replace(WITH_EVIDENCE, members=members, member_count=len(members)),
         replace(WITH_EVIDENCE, number=2, evidence=replace(EVIDENCE, features=(hostile,))),
     ]
 
