@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from datetime import timedelta
 
 import pytest
@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mods_grpc.client import FeatureVerdict, ServedModel
 from mods_grpc.errors import DataError
-from mods_grpc.ids.alerts.alert import AlertPhase, Member, Rank, Trigger, replace_surrogates
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Member, Rank, Trigger, alert_to_json, replace_surrogates
 from mods_grpc.ids.alerts.formats.registry import FORMATS
-from mods_grpc.ids.alerts.stored_alerts import read_stored_alert
+from mods_grpc.ids.alerts.stored_alerts import alert_from_json, read_stored_alert
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
 from tests.support.alerts.sample_alerts import (
     ALERT,
@@ -105,12 +105,52 @@ alerts = st.builds(
     evidence=st.none() | evidence,
     members=st.lists(st.builds(Member, series=clean_names, p_value=shares, observed=st.none() | numbers), max_size=3).map(tuple),
     member_count=st.integers(0, 10**6),
+    total_false_alarms_per_day=st.none() | shares,
     rank=st.none() | st.builds(Rank, position=st.integers(1, 99), total=st.integers(1, 99)),
 )
 
 
 def write(item):
     return FORMATS["jsonl"].format(item)
+
+
+def test_no_field_of_an_alert_is_lost():
+    values = {
+        "sensor": "tap",
+        "series": "10.1.2.3",
+        "phase": AlertPhase.UPDATE,
+        "number": 3,
+        "trigger": Trigger.SEVERITY,
+        "episode_id": "20190503T102000Z",
+        "window_start": START + timedelta(microseconds=1),
+        "window_end": START + timedelta(hours=1),
+        "episode_start": START - timedelta(hours=2),
+        "peak_time": START - timedelta(hours=1),
+        "score": 4.1 + 0.2,
+        "p_value": 10**-4.3,
+        "peak_score": 5.1,
+        "significance": 1e-3 / 3,
+        "false_alarms_per_day": 0.1 + 0.2,
+        "total_false_alarms_per_day": 10.5,
+        "reason": "http_in 103",
+        "features": (
+            FeatureVerdict(feature="a", observed=1 / 3, expected=0.1, lower=-0.1, upper=0.7, p_value=1e-7, share=2 / 3),
+            FeatureVerdict(feature="b", observed=None, expected=0.1, lower=-0.1, upper=0.7, p_value=None, share=1 / 3),
+        ),
+        "model": ServedModel(name="site", version=4, digest="ab" * 32),
+        "out_of_distribution": True,
+        "anomalous_windows": 7,
+        "recent": (1 / 7, 2.0),
+        "evidence": Evidence(source_ip="203.0.113.7", destination_port=80, uids=("C1",), before_start=START, before_end=START),
+        "members": (Member(series="10.1.2.4", p_value=1e-9, observed=4.5), Member(series="lab", p_value=1e-8, observed=None)),
+        "member_count": 251,
+        "rank": Rank(position=2, total=14),
+    }
+    assert values.keys() == {each.name for each in fields(Alert)}
+    alert = Alert(**values)
+    for each in fields(Alert):
+        assert each.default is MISSING or getattr(alert, each.name) != each.default, each.name
+    assert alert_from_json(json.loads(json.dumps(alert_to_json(alert)))) == alert
 
 
 @given(item=alerts)

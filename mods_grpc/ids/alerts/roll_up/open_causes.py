@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from mods_grpc.ids.alerts.alert import Alert, Member, Severity
-from mods_grpc.ids.alerts.roll_up.saved_alert import restore_alert, save_alert
+from mods_grpc.ids.alerts.alert import Alert, Member, Severity, alert_to_json
+from mods_grpc.ids.alerts.stored_alerts import alert_from_json
 
 EpisodeKey = tuple[str, str]  # a series and the id of its episode
 
@@ -61,7 +61,7 @@ def cause_to_json(cause: Cause) -> dict[str, Any]:
         "number": cause.number,
         "keys": cause.keys,
         "lead": list(cause.lead),
-        "alert": save_alert(cause.alert),
+        "alert": alert_to_json(cause.alert),
         "last": cause.last.isoformat(),
         "members": [
             asdict(seen.member) | {"severity": int(seen.severity), "score": seen.score} for seen in cause.members.values()
@@ -86,7 +86,7 @@ def cause_from_json(saved: dict[str, Any]) -> Cause:
         number=saved["number"],
         keys=list(saved["keys"]),
         lead=_key_from_json(saved["lead"]),
-        alert=restore_alert(saved["alert"]),
+        alert=alert_from_json(saved["alert"]),
         last=datetime.fromisoformat(saved["last"]),
         members={seen.member.series: seen for seen in members},
         episodes=set(map(_key_from_json, saved["episodes"])),
@@ -102,11 +102,11 @@ def _key_from_json(saved: list[str]) -> EpisodeKey:
 
 def episode_to_json(episode: OpenEpisode) -> dict[str, Any]:
     """Return an episode as values for JSON."""
-    end = None if episode.end is None else save_alert(episode.end)
+    end = None if episode.end is None else alert_to_json(episode.end)
     return asdict(replace(episode, end=None)) | {"last": episode.last.isoformat(), "end": end}
 
 
 def episode_from_json(saved: dict[str, Any]) -> OpenEpisode:
     """Return what `episode_to_json` described."""
-    end = None if saved["end"] is None else restore_alert(saved["end"])
+    end = None if saved["end"] is None else alert_from_json(saved["end"])
     return OpenEpisode(**saved | {"last": datetime.fromisoformat(saved["last"]), "end": end})
