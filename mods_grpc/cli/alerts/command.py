@@ -10,7 +10,6 @@ from typing import Any
 
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.cli.alerts.details import format_details
-from mods_grpc.cli.alerts.feedback_lines import CONFIRMED, FALSE_ALARM, read_feedback
 from mods_grpc.cli.alerts.history import (
     UNREVIEWED,
     Damage,
@@ -21,8 +20,11 @@ from mods_grpc.cli.alerts.history import (
     read_alerts,
     read_episodes,
 )
-from mods_grpc.cli.alerts.listing import ID_CHARACTERS, describe_list, format_list
+from mods_grpc.cli.alerts.ids import MIN_PREFIX, find_alert, parse_id
+from mods_grpc.cli.alerts.listing import describe_list, format_list
+from mods_grpc.cli.alerts.rate import summarise_episodes
 from mods_grpc.cli.alerts.summaries import KINDS
+from mods_grpc.cli.alerts.terminal_text import wrap
 from mods_grpc.cli.arguments import DEFAULT_STATE, add_command, add_networks, parse_moment, span
 from mods_grpc.cli.output import make_console, write_json
 from mods_grpc.command_line import name_of, parse_path, parse_text, refusal, whole_number
@@ -30,6 +32,8 @@ from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.features import GroupBy
 from mods_grpc.ids.alerts.alert import Alert, Severity
+from mods_grpc.ids.alerts.feedback import FeedbackVerdict, feedback_to_json, read_feedback
+from mods_grpc.ids.alerts.feedback_summary import format_summary
 from mods_grpc.ids.alerts.mutes.suppression_file import parse_severity
 from mods_grpc.ids.alerts.sinks.history import HISTORY_FILE, find_history
 from mods_grpc.ids.alerts.stored_alerts import StoredAlert
@@ -37,7 +41,6 @@ from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
 from mods_grpc.ids.logs.pipes import copying_pipes
 
 SHOW = "show"
-MIN_ID_CHARACTERS = 4
 _ORDERS = {"rank": order_by_rank, "time": order_by_time}
 
 
@@ -50,7 +53,8 @@ def add_alerts_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         type=parse_text,
         metavar="FILE",
         help="files of alerts in the format jsonl, plain or compressed, - for standard input (default: what the watch keeps in "
-        "--state); or `show ID`, with the first characters of an id, and files, to show one alert in full",
+        "--state); or `show ID`, with the first characters of an id, at least "
+        f"{MIN_PREFIX}, and files, to show one alert in full",
     )
     parser.add_argument(
         "--state",
@@ -109,8 +113,8 @@ def add_alerts_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     review = group.add_mutually_exclusive_group()
     for flag, value, text in (
         ("--unreviewed", UNREVIEWED, "episodes without feedback"),
-        ("--false-alarms", FALSE_ALARM, "episodes that were called false alarms"),
-        ("--confirmed", CONFIRMED, "episodes that were confirmed"),
+        ("--false-alarms", FeedbackVerdict.FALSE_ALARM, "episodes that were called false alarms"),
+        ("--confirmed", FeedbackVerdict.CONFIRMED, "episodes that were confirmed"),
     ):
         review.add_argument(flag, action="store_const", const=value, dest="review", help=text)
     group.add_argument("--sort", choices=list(_ORDERS), default="rank", help="strongest or newest first (default %(default)s)")
@@ -122,8 +126,10 @@ def run_alerts(arguments: argparse.Namespace) -> int:
     """List the alerts, or show one."""
     words: list[str] = arguments.words
     is_shown = words[:1] == [SHOW]
-    if is_shown and (len(words) == 1 or len(words[1]) < MIN_ID_CHARACTERS):
-        print_error(f"show: expected the id of an alert, or at least {MIN_ID_CHARACTERS} of its first characters")
+    try:
+        prefix = parse_id("".join(words[1:2])) if is_shown else ""
+    except argparse.ArgumentTypeError as error:
+        print_error(f"show: {error}")
         return EXIT_USAGE
     if arguments.logs and not is_shown:
         print_error("--logs: expected `show ID`, whose evidence it counts again")
@@ -131,7 +137,7 @@ def run_alerts(arguments: argparse.Namespace) -> int:
     files = [Path(word) for word in words[2 if is_shown else 0 :]] or _find_files(arguments.state)
     damage = Damage()
     with copying_pipes(files) as paths:
-        status = _show(arguments, words[1].lower(), paths, damage) if is_shown else _list(arguments, paths, damage)
+        status = _show(arguments, prefix, paths, damage) if is_shown else _list(arguments, paths, damage)
     sys.stdout.flush()
     sentences = damage.describe({path: "-" if str(file) == "-" else str(file) for path, file in zip(paths, files, strict=True)})
     for sentence in sentences:
@@ -158,38 +164,43 @@ def _list(arguments: argparse.Namespace, paths: Sequence[Path], damage: Damage) 
         review=arguments.review,
         **{name: value for name in ("since", "until") if (value := getattr(arguments, name)) is not None},
     )
-    everything = read_episodes(paths, read_feedback(arguments.state), selection.chooses, damage)
+    feedback = list(read_feedback(arguments.state).current.values())
+    everything = read_episodes(paths, feedback, selection.chooses, damage)
     chosen = _ORDERS[arguments.sort]([episode for episode in everything if selection.includes(episode)])
     listed = chosen[: arguments.limit]
     if arguments.json:
         write_json(_to_json(listed, paths))
         return EXIT_OK
-    lines = format_list(listed, make_console().width, datetime.now(UTC)) if listed else []
-    _write_lines([*lines, *describe_list(listed, len(chosen), len(everything))])
+    width = make_console().width
+    lines = format_list(listed, width, datetime.now(UTC)) if listed else []
+    lines += describe_list(listed, len(chosen), len(everything))
+    summary = summarise_episodes(everything, feedback, None if arguments.words else arguments.state)
+    _write_lines(lines if summary is None else [*lines, *wrap(format_summary(summary), width)])
     return EXIT_OK
 
 
 def _show(arguments: argparse.Namespace, prefix: str, paths: Sequence[Path], damage: Damage) -> int:
-    episodes = read_episodes(paths, read_feedback(arguments.state), lambda _: True, damage)
-    named = [(each.id, episode) for episode in episodes for each in episode.alerts if each.id.startswith(prefix)]
-    if len(named) != 1:
-        names = ", ".join(alert_id[: max(ID_CHARACTERS, len(prefix) + 4)] for alert_id, _ in named[:5])
-        print_error(
-            f"{prefix}: {len(named):,} alerts begin so: {names}; give more of the id" if named else f"{prefix}: no such alert"
-        )
-        return EXIT_FAILED
-    alert_id, episode = named[0]
-    stored = next(each for each in read_alerts(paths) if each.id == alert_id)
+    try:
+        stored = find_alert(prefix, paths, Damage(), with_notices=True)
+    except DataError as error:
+        print_error(error.message)
+        return EXIT_USAGE
+    if stored is None:
+        print_error(f"{prefix}: no such alert")
+        return EXIT_USAGE
+    feedback = read_feedback(arguments.state).current.values()
+    episodes = read_episodes(paths, feedback, lambda _: True, damage)
+    episode = next(each for each in episodes if any(summary.id == stored.id for summary in each.alerts))
     exact = None
     if arguments.logs:
         if not isinstance(stored.item, Alert):
-            print_error(f"--logs: {alert_id} is no anomaly; what it says is exact")
+            print_error(f"--logs: {stored.id} is no anomaly; what it says is exact")
             return EXIT_FAILED
         exact = look_again(stored.item, arguments.logs, arguments.local, arguments.group_by)
         stored = _with_evidence(stored, exact)
     if arguments.json:
         more = {} if exact is None else {"evidence": evidence_to_json(exact)}
-        write_json(_to_json([episode], paths)[0] | {"shown": alert_id} | more)
+        write_json(_to_json([episode], paths)[0] | {"shown": stored.id} | more)
         return EXIT_OK
     state = None if arguments.state == DEFAULT_STATE else arguments.state
     lines = format_details(stored, episode, state, make_console().width)
@@ -228,7 +239,7 @@ def _to_json(episodes: Sequence[StoredEpisode], paths: Sequence[Path]) -> list[d
             "id": episode.first.id,
             "severity": episode.severity.name.lower(),
             "is_open": episode.is_open,
-            "feedback": episode.feedback,
+            "feedback": None if episode.feedback is None else feedback_to_json(episode.feedback),
             "alerts": [saved[each.id] for each in episode.alerts if each.id in saved],
         }
         for episode in episodes

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mods_grpc.cli.alerts.feedback_lines import CONFIRMED, FALSE_ALARM, WITHDRAWN
 from mods_grpc.cli.alerts.history import StoredEpisode
 from mods_grpc.cli.alerts.listing import ID_CHARACTERS, SEVERITIES
 from mods_grpc.cli.alerts.summaries import name_dimension
@@ -21,7 +20,6 @@ from mods_grpc.ids.evidence.evidence import DimensionEvidence, Evidence, Feature
 
 MAX_WIDTH = 100
 MAX_MEMBERS = 20
-_NAMES_OF_FEEDBACK = {FALSE_ALARM: "false alarm", CONFIRMED: "confirmed", WITHDRAWN: "withdrawn"}
 
 
 def format_details(stored: StoredAlert, episode: StoredEpisode, state: Path | None, width: int) -> list[str]:
@@ -204,7 +202,7 @@ def _format_feedback(stored: StoredAlert, episode: StoredEpisode, state: Path | 
     lines = []
     if (said := episode.feedback) is not None:
         by = " ".join(filter(None, (f"by {said.user}" if said.user else "", f"at {format_local(said.time)}")))
-        text = f"{_NAMES_OF_FEEDBACK.get(said.verdict, said.verdict)} {by}{': ' if said.note else ''}{said.note}"
+        text = f"{said.verdict.replace('_', ' ')} {by}{': ' if said.note else ''}{said.note}"
         lines += ["", *label("feedback", text, width)]
     where = "" if state is None else f" --state {shlex.quote(str(state))}"
     lines += ["", "next"]

@@ -1,15 +1,15 @@
 """Reads stored alerts from files, groups them by episode, and selects the episodes that are asked for."""
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mods_grpc.cli.alerts.feedback_lines import FeedbackLine
 from mods_grpc.cli.alerts.summaries import KINDS, Summary, list_entities, list_features, name_kind, name_series, summarize
 from mods_grpc.errors import DataError
 from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.ids.alerts.feedback import Feedback, FeedbackVerdict
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice
 from mods_grpc.ids.alerts.series_patterns import matches
 from mods_grpc.ids.alerts.stored_alerts import MAX_LINE_BYTES, StoredAlert, read_stored_alert
@@ -33,7 +33,7 @@ class Selection:
         severity: Least severity of its worst alert.
         kinds: Some of `KINDS`.
         is_open: Whether it must be open.
-        review: `UNREVIEWED` or the last verdict.
+        review: `UNREVIEWED` or the verdict.
     """
 
     series: str | None = None
@@ -75,11 +75,11 @@ class StoredEpisode:
 
     Attributes:
         alerts: At least one, in the order of their times.
-        feedback: What was said of it last; None if nothing was, or it was withdrawn.
+        feedback: What was said of it, see `join_feedback`; None if nothing was, or it was withdrawn.
     """
 
     alerts: list[Summary] = field(default_factory=list)
-    feedback: FeedbackLine | None = None
+    feedback: Feedback | None = None
 
     @property
     def first(self) -> Summary:
@@ -118,7 +118,7 @@ class StoredEpisode:
 
     @property
     def review(self) -> str:
-        """`UNREVIEWED`, or what was said of it last."""
+        """`UNREVIEWED`, or what was said of it."""
         return UNREVIEWED if self.feedback is None else self.feedback.verdict
 
 
@@ -140,8 +140,13 @@ class Damage:
         ]
 
 
-def read_alerts(paths: Sequence[Path], damage: Damage | None = None) -> Iterator[StoredAlert]:
-    """Yield what files hold, each id once; what can't be read is added to `damage`.
+def read_alerts(paths: Sequence[Path], damage: Damage | None = None, *, containing: bytes = b"") -> Iterator[StoredAlert]:
+    """Yield what files hold, each id once.
+
+    Args:
+        paths: The files.
+        damage: Gets what can't be read.
+        containing: Lines without it are passed over.
 
     Raises:
         OSError: A file can't be opened.
@@ -153,7 +158,7 @@ def read_alerts(paths: Sequence[Path], damage: Damage | None = None) -> Iterator
             while line := file.readline(MAX_LINE_BYTES):
                 if not line.endswith(b"\n") and len(line) == MAX_LINE_BYTES:
                     _skip_line(file)
-                if not line.strip():
+                if not line.strip() or containing not in line:
                     continue
                 try:
                     stored = read_stored_alert(line.decode("utf-8", "replace"))
@@ -168,13 +173,13 @@ def read_alerts(paths: Sequence[Path], damage: Damage | None = None) -> Iterator
 
 
 def read_episodes(
-    paths: Sequence[Path], feedback: Mapping[str, FeedbackLine], chooses: Callable[[AlertOrNotice], bool], damage: Damage
+    paths: Sequence[Path], feedback: Iterable[Feedback], chooses: Callable[[AlertOrNotice], bool], damage: Damage
 ) -> list[StoredEpisode]:
     """Return the episodes of files, in the order of their first lines.
 
     Args:
         paths: The files.
-        feedback: What was said of alerts, by id.
+        feedback: What counts of what was said of alerts.
         chooses: Whether an alert or a notice is asked for, see `Summary.is_chosen`.
         damage: Gets what can't be read.
 
@@ -185,13 +190,19 @@ def read_episodes(
     for stored in read_alerts(paths, damage):
         summary = summarize(stored, is_chosen=chooses(stored.item))
         episodes.setdefault(summary.parent_id or summary.id, StoredEpisode()).alerts.append(summary)
+    said: defaultdict[str, list[Feedback]] = defaultdict(list)
+    firsts = {each.id: first_id for first_id, episode in episodes.items() for each in episode.alerts}
+    for entry in feedback:
+        said[entry.first_id or firsts.get(entry.id, entry.id)].append(entry)
     for first_id, episode in episodes.items():
         episode.alerts.sort(key=lambda each: (each.end, each.is_end))
-        ids = {first_id, *(each.id for each in episode.alerts)}
-        said = [feedback[each] for each in ids if each in feedback]
-        last = max(said, key=lambda line: line.time, default=None)
-        episode.feedback = None if last is None or last.is_withdrawn else last
+        episode.feedback = join_feedback(said[first_id])
     return list(episodes.values())
+
+
+def join_feedback(entries: Sequence[Feedback]) -> Feedback | None:
+    """Return which of what was said of the alerts of one episode counts: if one of them was confirmed, it was right."""
+    return max(entries, key=lambda entry: (entry.verdict is FeedbackVerdict.CONFIRMED, entry.time), default=None)
 
 
 def order_by_rank(episodes: Sequence[StoredEpisode]) -> list[StoredEpisode]:

@@ -5,12 +5,12 @@ from datetime import datetime
 
 from rich.cells import cell_len
 
-from mods_grpc.cli.alerts.feedback_lines import CONFIRMED, FALSE_ALARM
 from mods_grpc.cli.alerts.history import StoredEpisode
 from mods_grpc.cli.alerts.summaries import Summary
 from mods_grpc.cli.alerts.terminal_text import fit, fit_right, format_local
 from mods_grpc.cli.output import replace_unprintable
 from mods_grpc.ids.alerts.alert import Severity
+from mods_grpc.ids.alerts.feedback import FeedbackVerdict
 
 MIN_WIDTH = 60
 ID_CHARACTERS = 8
@@ -18,9 +18,10 @@ MAX_FURTHER = 3
 """Further alerts of an episode that the list shows; `show` shows all."""
 
 SEVERITIES = {Severity.LOW: "low", Severity.MEDIUM: "med", Severity.HIGH: "high", Severity.CRITICAL: "crit"}
-_REVIEWS = {FALSE_ALARM: "f", CONFIRMED: "c"}
+_REVIEWS = {FeedbackVerdict.FALSE_ALARM: "f", FeedbackVerdict.CONFIRMED: "c"}
 _MAX_NAME, _MAX_WIDE_NAME = 15, 39  # cells of a series or of who made it; 39 are an IPv6 address
 _WIDE = 120
+_MIN_WHAT = 12
 
 
 def format_list(episodes: Sequence[StoredEpisode], width: int, now: datetime) -> list[str]:
@@ -38,8 +39,9 @@ def format_list(episodes: Sequence[StoredEpisode], width: int, now: datetime) ->
     most = _MAX_NAME if width < _WIDE else _MAX_WIDE_NAME
     names = [*(episode.first.series for episode in episodes), *(_mark_further(each) for e in episodes for each in _shorten(e))]
     series_width = _measure(names, 6, most)
-    who_width = _measure([row.who for row in rows], 3, most)
-    left = width - time_width - 4 - 1 - series_width - who_width - ID_CHARACTERS - 6
+    left = width - time_width - 4 - 1 - series_width - ID_CHARACTERS - 6
+    who_width = min(_measure([row.who for row in rows], 3, most), max(3, left - _MIN_WHAT))
+    left -= who_width
     what_width = _measure([row.what for row in rows], min(20, left), left)
 
     def line(when: str, severity: str, flag: str, series: str, what: str, who: str, short_id: str) -> str:

@@ -2,16 +2,12 @@
 
 import argparse
 import getpass
-import gzip
-import json
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
+from mods_grpc.cli.alerts.history import Damage
+from mods_grpc.cli.alerts.ids import MIN_PREFIX, UUID_LENGTH, find_alert, parse_id
 from mods_grpc.cli.arguments import DEFAULT_STATE, add_command, span
 from mods_grpc.cli.output import write_json
 from mods_grpc.command_line import parse_optional_text, parse_path, refusal
@@ -26,20 +22,13 @@ from mods_grpc.ids.alerts.feedback import (
     record_feedback,
 )
 from mods_grpc.ids.alerts.mutes.mute_writer import MUTE_PARTS, append_mute, make_mute
-
-ALERTS_FILE, OLD_ALERTS_FILE = "alerts.jsonl", "alerts.1.jsonl"  # in the state folder
-MIN_PREFIX = 8
-MAX_MATCHES = 5  # that are named
-_UUID_START = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{0,4}){0,3}(-[0-9a-f]{0,12})?", re.IGNORECASE)
-_UUID_LENGTH = 36
+from mods_grpc.ids.alerts.sinks.history import HISTORY_FILE, find_history
 
 
 def add_feedback_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the `feedback` command."""
     parser = add_command(commands, "feedback", "say whether an alert was right, and mute those like it")
-    parser.add_argument(
-        "id", type=_parse_id, metavar="ID", help=f"the alert's id, or its first characters, at least {MIN_PREFIX}"
-    )
+    parser.add_argument("id", type=parse_id, metavar="ID", help=f"the alert's id, or its first characters, at least {MIN_PREFIX}")
     verdict = parser.add_mutually_exclusive_group(required=True)
     for flag, value, text in (
         ("--false-alarm", FeedbackVerdict.FALSE_ALARM, "it was a false alarm"),
@@ -61,7 +50,7 @@ def add_feedback_parser(commands: "argparse._SubParsersAction[argparse.ArgumentP
         action="append",
         default=[],
         metavar="FILE",
-        help="file of alerts in the format jsonl to look in too, gzip if it ends in .gz; repeatable",
+        help="file of alerts in the format jsonl to look in too, plain or compressed; repeatable",
     )
     parser.add_argument("--force", action="store_true", help="accept the id of an alert that is nowhere; it must be whole")
     group = parser.add_argument_group("mute alerts like it")
@@ -85,29 +74,26 @@ def run_feedback(arguments: argparse.Namespace) -> int:
     if (problem := _find_contradiction(arguments)) is not None:
         print_error(problem)
         return EXIT_USAGE
-    matches, damaged = find_alerts(
-        arguments.id, [arguments.state / OLD_ALERTS_FILE, arguments.state / ALERTS_FILE], arguments.alerts
-    )
-    if damaged:
-        sys.stderr.write(f"{damaged:,} lines of the alerts can't be read\n")
-    if len(matches) > 1:
-        named = ", ".join(list(matches)[:MAX_MATCHES]) + (", …" if len(matches) > MAX_MATCHES else "")
-        print_error(f"{arguments.id}: {len(matches)} alerts begin so: {named}; give more of the id")
+    damage = Damage()
+    try:
+        stored = find_alert(arguments.id, [*find_history(arguments.state), *arguments.alerts], damage)
+    except DataError as error:
+        print_error(error.message)
         return EXIT_USAGE
-    if not matches and not (arguments.force and len(arguments.id) == _UUID_LENGTH and not arguments.mute):
-        print_error(
-            f"{arguments.id}: no such alert in {' or '.join(map(str, [arguments.state / ALERTS_FILE, *arguments.alerts]))}"
-        )
+    for sentence in damage.describe({}):
+        sys.stderr.write(f"{sentence}\n")
+    if stored is None and not (arguments.force and len(arguments.id) == UUID_LENGTH and not arguments.mute):
+        files = " or ".join(map(str, [arguments.state / HISTORY_FILE, *arguments.alerts]))
+        print_error(f"{arguments.id}: no such alert in {files}")
         sys.stderr.write(f"hint: {_advise(arguments)}\n")
         return EXIT_USAGE
     now, user = datetime.now(UTC), _name_user()
     written = None
-    if matches:
-        (alert,) = matches.values()
-        feedback = feedback_on(alert, arguments.verdict, time=now, note=arguments.note, user=user)
+    if stored is not None:
+        feedback = feedback_on(stored.saved, arguments.verdict, time=now, note=arguments.note, user=user)
         if arguments.mute:
             until = arguments.until if arguments.expires is None else now + timedelta(seconds=arguments.expires)
-            fields = make_mute(alert, arguments.mute, reason=arguments.note, until=until)
+            fields = make_mute(stored.saved, arguments.mute, reason=arguments.note, until=until)
             written = append_mute(arguments.suppress, fields)
     else:
         feedback = Feedback(id=arguments.id, verdict=arguments.verdict, time=now, note=arguments.note, user=user)
@@ -120,46 +106,6 @@ def run_feedback(arguments: argparse.Namespace) -> int:
     if written is not None:
         sys.stdout.write(f"added to {arguments.suppress}:\n{written}")
     return EXIT_OK
-
-
-def find_alerts(start: str, optional: Iterable[Path], files: Iterable[Path]) -> tuple[dict[str, dict[str, Any]], int]:
-    """Find alerts whose id begins with a text.
-
-    Args:
-        start: The beginning of the id.
-        optional: Files of JSON lines; those that are not there are left out.
-        files: Files that must be there.
-
-    Returns:
-        The alerts by id, the last line of each, and the number of lines with that text that can't be read.
-
-    Raises:
-        OSError: A file can't be read.
-    """
-    alerts: dict[str, dict[str, Any]] = {}
-    damaged = 0
-    for path in [*(path for path in optional if path.exists()), *files]:
-        for line in _read_lines(path):
-            if start.encode() not in line:
-                continue
-            try:
-                saved = json.loads(line)
-                identifier = saved["id"]
-                is_one = isinstance(identifier, str) and saved.get("kind") != "notice"
-            except (ValueError, TypeError, KeyError, RecursionError):
-                damaged += 1
-                continue
-            if is_one and identifier.startswith(start):
-                alerts[identifier] = saved
-    return alerts, damaged
-
-
-def _read_lines(path: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from file
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: not a whole gzip file: {error}") from error
 
 
 def _find_contradiction(arguments: argparse.Namespace) -> str | None:
@@ -190,12 +136,6 @@ def _name_user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # without a name
         return str(os.getuid())
-
-
-def _parse_id(value: str) -> str:
-    if len(value) > _UUID_LENGTH or not _UUID_START.fullmatch(value):
-        raise refusal(f"the id of an alert, or its first characters, at least {MIN_PREFIX}", value)
-    return value.lower()
 
 
 def _parse_note(value: str) -> str:

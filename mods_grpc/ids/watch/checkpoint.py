@@ -63,16 +63,7 @@ class Checkpoint:
         Raises:
             DataError: The file is not a checkpoint of this version.
         """
-        path = self._folder / CHECKPOINT_FILE
-        try:
-            content = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise DataError(f"{path}: not a checkpoint; move it away to start without one") from error
-        if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
-            raise DataError(f"{path}: expected a checkpoint of version {CHECKPOINT_VERSION}; move it away to start without one")
-        return content
+        return read_checkpoint(self._folder)
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the saved state. After a crash the old or the new one is there, complete."""
@@ -106,6 +97,25 @@ class Checkpoint:
         if (state := self.load()) is not None:
             change(state[part])
             self.try_save(state)
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return the state that was saved last in a folder; None if none was. No lock is needed: a checkpoint is replaced whole.
+
+    Raises:
+        DataError: The file is not a checkpoint of this version.
+        OSError: It can't be read.
+    """
+    path = folder / CHECKPOINT_FILE
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(f"{path}: not a checkpoint; move it away to start without one") from error
+    if not isinstance(content, dict) or content.get("version") != CHECKPOINT_VERSION:
+        raise DataError(f"{path}: expected a checkpoint of version {CHECKPOINT_VERSION}; move it away to start without one")
+    return content
 
 
 class NullCheckpoint(Checkpoint):

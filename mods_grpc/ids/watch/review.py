@@ -66,7 +66,8 @@ class FeedbackTracker:
 
     def state(self) -> dict[str, Any]:
         """Return the state as values for JSON."""
-        return {"alerts": self._days.state(), "read": None if self._reader is None else self._reader.state()}
+        read = None if self._reader is None else self._reader.state()
+        return {"alerts": self._days.state(), "read": read, "budget": self._budget()}  # which `mods-grpc alerts` shows
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Replace the state by what `state` returned."""

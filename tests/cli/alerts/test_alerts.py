@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from mods_grpc.cli.alerts.details import format_details
-from mods_grpc.cli.alerts.feedback_lines import read_feedback
 from mods_grpc.cli.alerts.history import Damage, StoredEpisode, order_by_rank, order_by_time, read_episodes
 from mods_grpc.cli.alerts.listing import format_list
 from mods_grpc.cli.alerts.summaries import summarize
@@ -28,9 +27,12 @@ from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from mods_grpc.features import GroupBy
 from mods_grpc.ids import windows
 from mods_grpc.ids.alerts.alert import AlertPhase, Member, Rank, Trigger
+from mods_grpc.ids.alerts.feedback import read_feedback
+from mods_grpc.ids.alerts.feedback_summary import AlertDays
 from mods_grpc.ids.alerts.formats.registry import FORMATS
 from mods_grpc.ids.alerts.stored_alerts import read_stored_alert
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
+from mods_grpc.ids.watch.checkpoint import CHECKPOINT_VERSION
 from tests.support.alerts.sample_alerts import (
     ALERT,
     CLEARED,
@@ -144,18 +146,18 @@ def run(capsys, *words):
 def test_the_strongest_comes_first_and_further_alerts_stand_under_their_episode(state, capsys):
     _, printed = run(capsys, "--state", state)
     lines = printed.out.splitlines()
-    assert [line.split()[-1] for line in lines[1:-1]] == [each.id[:8] for each in (TUNNEL, SCAN, FURTHER, RULE, NOTICE, WEAK)]
+    assert [line.split()[-1] for line in lines[1:7]] == [each.id[:8] for each in (TUNNEL, SCAN, FURTHER, RULE, NOTICE, WEAK)]
     assert lines[0].split() == ["2019", "local", "sev", "series", "what", "who", "id"]
     assert lines[2].split() == ["05-03", "12:20", "crit", "site", "http_in", "103", "(31-92)", "4", "sources", SCAN.id[:8]]
     assert " + new feature ssh_in 19.7k (3.0k-5.9k)" in lines[3]
-    assert lines[-1] == "5 episodes, 3 open  (o open)"
+    assert "5 episodes, 3 open  (o open)" in lines
     assert lines[1].split()[3] == "o"  # the tunnel is open, the scan is over
 
 
 def test_time_and_limit(state, capsys):
     assert list_ids(capsys, "--state", state, "--sort", "time", "--limit", 2)[:1] == [WEAK.id]
     _, printed = run(capsys, "--state", state, "--limit", 2)
-    assert printed.out.splitlines()[-1].startswith("2 of 5 episodes, 1 open")
+    assert "\n2 of 5 episodes, 1 open" in printed.out
 
 
 @pytest.mark.parametrize(
@@ -203,8 +205,44 @@ def test_feedback_on_any_alert_of_an_episode_is_about_the_episode_and_can_be_wit
     assert re.search(r"feedback +false alarm by ana at 2019-05-04 02:00: backup", printed.out)
 
 
+def test_who_confirmed_one_alert_of_an_episode_outweighs_who_called_another_a_false_alarm(state, capsys):
+    say(state, SCAN, "confirmed")
+    say(state, FURTHER, "false_alarm", time="2019-05-05T00:00:00Z")
+    assert list_ids(capsys, "--state", state, "--confirmed") == [SCAN.id]
+    main(["alerts", "--state", str(state), "--json"])
+    said = [episode["feedback"] for episode in json.loads(capsys.readouterr().out) if episode["feedback"]]
+    assert [(each["id"], each["verdict"]) for each in said] == [(SCAN.id, "confirmed")]
+    say(state, SCAN, "withdrawn")
+    assert list_ids(capsys, "--state", state, "--false-alarms") == [SCAN.id]
+
+
+def test_false_alarms_per_day_of_stored_alerts_stand_below_the_list(state, capsys):
+    say(state, FURTHER, "false_alarm")
+    _, printed = run(capsys, "--state", state, "--series", "nothing")
+    wanted = "3 alerts in 3.96 days: 1 false alarms, 0 confirmed, 2 not marked; false alarms per day: 0.253 marked, at most 0.758"
+    assert " ".join(printed.out.splitlines()[1:]) == wanted
+
+
+def test_the_checkpoint_of_the_watch_says_since_when_it_watches_and_the_budget(state, capsys):
+    days = AlertDays()
+    days.advance(START - timedelta(days=10))
+    days.count(START, 40)
+    saved = {"version": CHECKPOINT_VERSION, "watch": {"feedback": {"alerts": days.state(), "budget": 2.5}}}
+    (state / "checkpoint.json").write_text(json.dumps(saved))
+    say(state, SCAN, "false_alarm", alert_time="2019-05-03T11:20:00Z")
+    _, printed = run(capsys, "--state", state)
+    line = " ".join(printed.out.splitlines()[-2:]).partition(")")[2].strip()
+    assert line.startswith("40 alerts in 10 days: 1 false alarms, 0 confirmed, 39 not marked; false alarms per day: 0.1 marked")
+    assert line.endswith("; budget 2.5")
+    _, printed = run(capsys, state / "alerts.jsonl", "--state", state)
+    assert "3 alerts in 3.96 days" in printed.out  # what files hold has no watch
+    (state / "checkpoint.json").write_text("[")
+    _, printed = run(capsys, "--state", state)
+    assert "3 alerts in 3.96 days" in printed.out
+
+
 def test_one_alert_is_shown_in_full(state, capsys):
-    status, printed = run(capsys, "show", SCAN.id[:6].upper(), "--state", state)
+    status, printed = run(capsys, "show", SCAN.id[:8].upper(), "--state", state)
     assert status == EXIT_OK
     for piece in (
         SCAN.id,
@@ -277,18 +315,19 @@ def test_a_second_look_shows_exact_evidence_in_place_of_the_stored(state, tmp_pa
 def test_what_show_can_not_find(state, capsys):
     for words, status, message in (
         (["show"], EXIT_USAGE, "expected the id of an alert"),
-        (["show", "ab"], EXIT_USAGE, "at least 4"),
-        (["show", "zzzz"], EXIT_FAILED, "zzzz: no such alert"),
+        (["show", "abcdef0"], EXIT_USAGE, "at least 8, found 'abcdef0'"),
+        (["show", "zzzzzzzz"], EXIT_USAGE, "expected the id of an alert"),
+        (["show", "00000000"], EXIT_USAGE, "00000000: no such alert"),
     ):
         assert main(["alerts", *words, "--state", str(state)]) == status
         assert message in capsys.readouterr().err
 
 
 def test_an_ambiguous_id_is_not_guessed(tmp_path, capsys):
-    lines = [json.loads(FORMATS["jsonl"].format(SCAN)) | {"id": f"abcd{number}"} for number in range(2)]
+    lines = [json.loads(FORMATS["jsonl"].format(SCAN)) | {"id": f"abcdef01-{number}"} for number in range(2)]
     (tmp_path / "alerts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert main(["alerts", "show", "abcd", "--state", str(tmp_path)]) == EXIT_FAILED
-    assert "2 alerts begin so: abcd0, abcd1" in capsys.readouterr().err
+    assert main(["alerts", "show", "ABCDEF01", "--state", str(tmp_path)]) == EXIT_USAGE
+    assert "abcdef01: 2 alerts begin so: abcdef01-0, abcdef01-1; give more" in capsys.readouterr().err
 
 
 def test_damaged_lines_are_counted_aloud(state, capsys):
@@ -325,7 +364,7 @@ def test_states_without_alerts(tmp_path, capsys):
     assert (status, "No such file" in printed.err) == (EXIT_FAILED, True)
     assert list_ids(capsys, "--state", store(tmp_path, WEAK), "--severity", "critical") == []
     _, printed = run(capsys, "--state", tmp_path, "--severity", "critical")
-    assert printed.out == "no alerts of 1 are such\n"
+    assert printed.out.startswith("no alerts of 1 are such\n1 alerts in 1 days: 0 false alarms")
 
 
 def test_an_episode_whose_first_alert_was_rotated_away_is_listed(tmp_path, capsys):
@@ -339,7 +378,7 @@ def test_pipes_in_and_out(state, tmp_path):
     command = [sys.executable, "-m", "mods_grpc", "alerts", "-"]
     lines = (state / "alerts.jsonl").read_bytes()
     done = subprocess.run(command, input=lines, capture_output=True, cwd=tmp_path, env=os.environ, check=True, timeout=60)
-    assert done.stdout.splitlines()[-1].startswith(b"5 episodes")
+    assert b"\n5 episodes" in done.stdout
     many = [FORMATS["jsonl"].format(replace(WEAK, series=f"10.0.{n // 250}.{n % 250}")) + "\n" for n in range(3_000)]
     process = subprocess.Popen(
         [*command, "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=os.environ
@@ -422,7 +461,7 @@ def test_orders_do_not_depend_on_the_order_of_lines(tmp_path):
     there, back = store(tmp_path / "a", *items), store(tmp_path / "b", *items[::-1])
     for order in (order_by_rank, order_by_time):
         first, second = (
-            order(read_episodes([folder / "alerts.jsonl"], read_feedback(folder), lambda _: True, Damage()))
+            order(read_episodes([folder / "alerts.jsonl"], read_feedback(folder).current.values(), lambda _: True, Damage()))
             for folder in (there, back)
         )
         assert first == second

@@ -79,7 +79,7 @@ def verdicts() -> dict[str, FeedbackVerdict]:
 def test_an_alert_is_marked_by_the_beginning_of_its_id(run: Run) -> None:
     code, printed, complaint = run(SCAN.id[:8].upper(), "--false-alarm", "--note", "our own scanner")
     assert (code, printed) == (EXIT_OK, f"{SCAN.id} of site: false alarm\n")
-    assert complaint == "1 lines of the alerts can't be read\n"
+    assert complaint == "state/alerts.jsonl: 1 line left out: damaged, or not of the format jsonl\n"
     (entry,) = read_feedback(Path("state")).entries
     assert (entry.note, entry.series, entry.alert_time, entry.first_id) == ("our own scanner", "site", SCAN.window_end, SCAN.id)
     assert entry.user
@@ -106,7 +106,7 @@ def test_an_alert_is_looked_up_in_other_files_too(run: Run, tmp_path: Path) -> N
     whole = Path("more.jsonl.gz").read_bytes()
     Path("cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     code, _, complaint = run(other.id, "--confirmed", "--alerts", "cut.jsonl.gz")
-    assert (code, "not a whole gzip file" in complaint) == (EXIT_FAILED, True)
+    assert (code, "cut.jsonl.gz: is damaged, and was read up to there" in complaint) == (EXIT_USAGE, True)
     assert "no.jsonl: No such file" in run(other.id, "--confirmed", "--alerts", "no.jsonl")[2]
 
 
