@@ -147,6 +147,18 @@ class TotalBudget:
         self._adapt(started, elapsed / NANOS_PER_SECOND)
         return levels
 
+    def forgive(self, series: str) -> None:
+        """Undo both steps to a stricter level of an alarm of a series that turned out to be right.
+
+        The common factor is not lifted further than a step above its usual value: of many alarms at once only the first made it
+        stricter, so that taking back as many steps would make it far too lenient.
+        """
+        step = -np.log10(START_MULTIPLIER)
+        highest = min(self._usual + step, np.log10(MAX_FACTOR))
+        self._common = float(max(self._common, min(self._common + step, highest)))
+        if (slot := self._slots.get(series)) is not None:
+            self._columns.factor[slot] = min(self._columns.factor[slot] / START_MULTIPLIER, 1.0)
+
     def state(self) -> dict[str, Any]:
         """Return what was learned as values for JSON."""
         count = len(self._slots)

@@ -237,7 +237,13 @@ def _report(
     """Print what was read, what came of it and what to doubt; return the exit status."""
     if recording.account is None:
         judged = counters.by_status.get(VerdictStatus.SCORED, 0)
-        account = Account(windows=counters.windows, judged=judged, suppressed=counters.suppressed, rolled_up=counters.rolled_up)
+        account = Account(
+            windows=counters.windows,
+            judged=judged,
+            suppressed=counters.suppressed,
+            withheld=counters.withheld,
+            rolled_up=counters.rolled_up,
+        )
     else:
         account = recording.account(counters)
         sys.stderr.write(format_account(account))
@@ -275,6 +281,9 @@ def _print_summary(counters: WatchCounters, account: Account, doubts: list[Doubt
     )
     if account.rolled_up:
         sys.stderr.write(f"{count_noun(account.rolled_up, 'alert')} joined another with the same cause\n")
+    if account.withheld:
+        withheld = count_noun(account.withheld, "anomalous window")
+        sys.stderr.write(f"{withheld} raised no further alert: of episodes that had raised too many\n")
     if account.suppressed:
         sys.stderr.write(f"{count_noun(account.suppressed, 'anomalous window')} raised no alert: suppressed\n")
     if account.suppressed_by:

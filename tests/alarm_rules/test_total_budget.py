@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mods_grpc.alarm_rules.adaptation import START_MULTIPLIER
 from mods_grpc.alarm_rules.total_budget import BURST_FACTOR, TotalBudget, learning_budget
 
 SLIDE_NS = 600 * 10**9
@@ -115,3 +116,31 @@ def test_an_outage_is_no_time_without_alarms():
     before = rule.common_factor
     rule.judge(names_of(400), 30 * ROWS_A_DAY * SLIDE_NS, np.ones(400))
     assert rule.common_factor < before * 1.02
+
+
+def test_an_alarm_that_was_right_leaves_all_levels_as_they_would_be_without_it():
+    p_values = simulate(4)
+    calm, disturbed = make_rule(), make_rule()
+    run(calm, p_values)
+    run(disturbed, p_values)
+    quiet, attack = np.ones(400), np.ones(400)
+    attack[NOISY + 7] = 1e-5
+    calm.judge(names_of(400), 4 * ROWS_A_DAY * SLIDE_NS, quiet)
+    (index,) = np.flatnonzero(attack <= disturbed.judge(names_of(400), 4 * ROWS_A_DAY * SLIDE_NS, attack))
+    assert disturbed.common_factor == pytest.approx(calm.common_factor * START_MULTIPLIER)
+    disturbed.forgive(f"host-{index}")
+    later = (4 * ROWS_A_DAY + 1) * SLIDE_NS
+    expected = calm.judge(names_of(400), later, quiet)
+    assert disturbed.judge(names_of(400), later, quiet) == pytest.approx(expected, rel=0.01)  # of one quiet row
+
+
+def test_confirming_each_of_many_alarms_at_once_makes_nothing_far_too_lenient():
+    rule, p_values = make_rule(10.0), simulate(6)
+    run(rule, p_values)
+    usual = 10 ** rule.state()["common"][1]
+    rule.judge(names_of(400), 6 * ROWS_A_DAY * SLIDE_NS, np.full(400, 1e-5))
+    assert rule.common_factor < usual / 2
+    for name in names_of(400):
+        rule.forgive(name)
+    usual = 10 ** rule.state()["common"][1]
+    assert rule.common_factor == pytest.approx(usual / START_MULTIPLIER)

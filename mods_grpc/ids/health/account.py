@@ -109,6 +109,7 @@ class Account:
         windows: Windows computed, of all series.
         judged: How many of them the model judged; None where no model judges.
         suppressed: Anomalous windows that raised no alert because the suppression mutes it.
+        withheld: Anomalous windows that raised no further alert because their episode had raised too many.
         rolled_up: Alerts that were not raised because they joined another with the same cause.
         suppressed_by: What each rule of suppression muted: windows, and ports, peers or domains of fixed rules.
     """
@@ -153,6 +154,7 @@ class Account:
     windows: int = 0
     judged: int | None = None
     suppressed: int = 0
+    withheld: int = 0
     rolled_up: int = 0
     suppressed_by: Mapping[str, int] = field(default_factory=dict)
 
@@ -232,16 +234,15 @@ class Account:
             "oldest": format_nanos(self.oldest_ns) if self.oldest_ns else None,
             "newest": format_nanos(self.newest_ns) if self.newest_ns else None,
             "windows": self.windows,
-            **(
-                {} if self.judged is None else {"judged": self.judged, "suppressed": self.suppressed, "rolled_up": self.rolled_up}
-            ),
+            **({} if self.judged is None else {name: getattr(self, name) for name in _OF_JUDGED}),
             "suppressed_by": dict(self.suppressed_by),
         }
 
 
+_OF_JUDGED = ("judged", "suppressed", "withheld", "rolled_up")  # there where a model judges
 _NUMBERS = (
     *("lines", "ignored", "added", "late", "before_begin"),
-    *("over_series_limit", "partly_over_limit", "unwanted", "suppressed", "rolled_up"),
+    *("over_series_limit", "partly_over_limit", "unwanted", "suppressed", "withheld", "rolled_up"),
     *("rules_only", "rules_late", "rules_over_limit", "rules_joined"),
 )
 _NUMBERS_BY_NAME = (
@@ -266,6 +267,7 @@ def make_account(
     windows: int,
     judged: int | None = None,
     suppressed: int = 0,
+    withheld: int = 0,
     rolled_up: int = 0,
 ) -> Account:
     """Make the account of a reader and an aggregator; it does not change when they read on."""
@@ -300,6 +302,7 @@ def make_account(
         windows=windows,
         judged=judged,
         suppressed=suppressed,
+        withheld=withheld,
         rolled_up=rolled_up,
     )
 

@@ -61,6 +61,7 @@ def take_account(
         windows=judged.windows,
         judged=judged.by_status.get(VerdictStatus.SCORED, 0),
         suppressed=judged.suppressed,
+        withheld=judged.withheld,
         rolled_up=judged.rolled_up,
     )
     account = replace(account, suppressed_by=dict(suppressed_by or {}))
@@ -209,6 +210,7 @@ def account_fields(account: Account, now_ns: int) -> dict[str, str | int]:
         "rules_joined": account.rules_joined,
         **_name_rules(account.rule_alerts),
         "suppressed": account.suppressed,
+        "withheld": account.withheld,
         "rolled_up": account.rolled_up,
         "suppressed_by": ", ".join(f"{number} {name}" for name, number in account.suppressed_by.items() if number),
         **_name_rules(account.rules_suppressed, "_suppressed"),

@@ -72,6 +72,18 @@ class WatchCollector(Collector):
             "rule",
             self._parts.pipeline.suppression.list_hits(),
         )
+        yield _counter(
+            "mods_watch_withheld",
+            "Anomalous windows that raised no further alert because their episode had raised too many.",
+            None,
+            {"": counters.withheld},
+        )
+        yield _counter(
+            "mods_watch_rolled_up",
+            "Alerts that were not raised because they joined another with the same cause.",
+            None,
+            {"": counters.rolled_up},
+        )
         yield from self._collect_feedback()
         rules = self._parts.pipeline.rules
         by_rule = dict.fromkeys(RULE_NAMES, 0) | ({} if rules is None else rules.counters.alerts)

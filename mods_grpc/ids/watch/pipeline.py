@@ -169,6 +169,8 @@ class WatchPipeline:
     @property
     def budget_per_day(self) -> float:
         """Acceptable false alarms per day, over all series that there are."""
+        if (total := self._scorer.total) is not None:
+            return total.total
         return self._episodes.options.budget * self._scorer.series_count
 
     def forgive(self, series: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mods_grpc.ids.health.account import Account
 from mods_grpc.ids.health.doubts import Expectation
-from mods_grpc.ids.watch.accounting import AccountLog
+from mods_grpc.ids.watch.accounting import AccountLog, account_fields
 
 SECOND = 10**9
 NOW = 1_713_571_200 * SECOND  # 2024-04-20T00:00:00Z
@@ -126,3 +126,11 @@ def test_a_quiet_hour_is_a_warning(events):
     _, doubt = events()
     assert (doubt.levelname, doubt.code) == ("WARNING", "nothing_read")
     assert "does the sensor run" in doubt.what
+
+
+def test_windows_whose_alert_was_withheld_are_counted_since_the_last_account():
+    before, after = Account(judged=9, withheld=2), Account(judged=12, withheld=7)
+    change = after.since(before)
+    assert (change.to_json()["withheld"], account_fields(change, 0)["withheld"]) == (5, 5)
+    assert "withheld" not in account_fields(after.since(after), 0)
+    assert "withheld" not in Account(withheld=2).to_json()  # where no model judges

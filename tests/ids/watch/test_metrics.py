@@ -106,6 +106,14 @@ def test_every_metric_is_there_from_the_start(parts):
     assert [value for (name, *labels), value in metrics.items() if name == "mods_watch_info" and "campus" in labels] == [1]
 
 
+def test_alerts_that_were_not_raised_are_counted_by_why(parts):
+    metrics = read(parts)
+    assert metrics["mods_watch_withheld_total",] == metrics["mods_watch_rolled_up_total",] == 0
+    parts.pipeline.counters.withheld, parts.pipeline.counters.rolled_up = 3, 51
+    metrics = read(parts)
+    assert (metrics["mods_watch_withheld_total",], metrics["mods_watch_rolled_up_total",]) == (3, 51)
+
+
 def test_metrics_follow_what_was_read_and_judged(parts):
     parts.counters.accept("conn", START)
     parts.counters.reject("time")

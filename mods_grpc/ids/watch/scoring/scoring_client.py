@@ -105,7 +105,9 @@ class ScoringClient:
         return len(self._history.store)
 
     def forgive(self, series: str) -> None:
-        """Undo the step to a stricter level of an alert that turned out to be right; see `AlarmLevels.forgive`."""
+        """Undo the step to a stricter level of an alert that turned out to be right; see `forgive` of levels and total."""
+        if self._total is not None:
+            self._total.forgive(series)
         if self._levels is not None:
             self._levels.forgive(series)
 
