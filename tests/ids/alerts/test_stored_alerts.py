@@ -105,7 +105,6 @@ alerts = st.builds(
     evidence=st.none() | evidence,
     members=st.lists(st.builds(Member, series=clean_names, p_value=shares, observed=st.none() | numbers), max_size=3).map(tuple),
     member_count=st.integers(0, 10**6),
-    total_false_alarms_per_day=st.none() | shares,
     rank=st.none() | st.builds(Rank, position=st.integers(1, 99), total=st.integers(1, 99)),
 )
 
