@@ -162,6 +162,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
             blindness=blindness,
             rules=recording.rules,
             evidence=recording.evidence,
+            columns=recording.columns,
             view=view,
         )
         pipeline.open()

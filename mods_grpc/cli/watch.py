@@ -225,6 +225,7 @@ def _watch(arguments: argparse.Namespace, stop: Event) -> int:
             blindness=blindness,
             rules=rules,
             evidence=feed.evidence,
+            columns=columns,
             wait=wait,
             view=view,
         )

@@ -280,6 +280,7 @@ def make_pipeline(
     blindness: Blindness,
     rules: RuleEngine | None = None,
     evidence: WindowEvidence | None = None,
+    columns: WindowColumns | None = None,
     wait: Callable[[int, ConnectionFailedError], None] | None = None,
     view: LiveView | None = None,
 ) -> WatchPipeline:
@@ -294,6 +295,7 @@ def make_pipeline(
         blindness: Raises the notices.
         rules: Raises the alerts of fixed rules; None for no rules.
         evidence: Says which entities made a window; None where windows are read in place of logs.
+        columns: The aggregates that the model's features are; None where that is not known.
         wait: Called before each further attempt to reach the server; see `ScoringClient`.
         view: Shows verdicts, alerts and notices.
     """
@@ -336,6 +338,7 @@ def make_pipeline(
         rules=rules,
         evidence=evidence,
         kinds={feature.name: feature.kind for feature in model.features},
+        aggregates=None if columns is None else dict(zip(columns.names, columns.keys, strict=True)),
         look_again=None if evidence is None else _make_second_look(arguments),
         observe=None if view is None else view.observe,
         show_notices=None if view is None else view.show_notices,

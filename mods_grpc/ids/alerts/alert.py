@@ -102,6 +102,7 @@ class Alert:
         out_of_distribution: Whether a value is far outside the range of the training data.
         anomalous_windows: Number of anomalous windows of the episode so far.
         recent: Values of the leading feature in the last windows, the oldest first and this one last; empty if not known.
+        aggregates: Features, and the aggregate that each is, such as `conn|in_count_uid`, where that is known.
         evidence: Which entities made it; None where no logs were read.
         members: The series in which its cause was seen, if it was seen in several; the strongest first, at most `MAX_MEMBERS`.
         member_count: The number of all of them; 0 if it was seen in one.
@@ -130,6 +131,7 @@ class Alert:
     out_of_distribution: bool = False
     anomalous_windows: int = 1
     recent: tuple[float, ...] = ()
+    aggregates: tuple[tuple[str, str], ...] = ()
     evidence: Evidence | None = None
     members: tuple[Member, ...] = ()
     member_count: int = 0
@@ -180,7 +182,7 @@ def derive_uuid(*parts: str) -> str:
 
 def alert_to_json(alert: Alert) -> dict[str, Any]:
     """Return an alert as values for JSON; numbers that are not finite become None."""
-    model = alert.model
+    model, aggregates = alert.model, dict(alert.aggregates)
     return {
         "id": alert.id,
         "phase": str(alert.phase),
@@ -214,6 +216,7 @@ def alert_to_json(alert: Alert) -> dict[str, Any]:
         "features": [
             {
                 "feature": feature.feature,
+                "aggregate": aggregates.get(feature.feature),
                 "observed": finite_or_none(feature.observed),
                 "expected": finite_or_none(feature.expected),
                 "lower": finite_or_none(feature.lower),

@@ -97,6 +97,7 @@ def alert_from_json(saved: dict[str, Any]) -> Alert:
         out_of_distribution=saved["out_of_distribution"],
         anomalous_windows=episode.get("anomalous_windows", 1),
         recent=tuple(map(_number, saved.get("recent", ()))),
+        aggregates=tuple((each["feature"], each["aggregate"]) for each in saved["features"] if each.get("aggregate") is not None),
         evidence=None if evidence is None else evidence_from_json(evidence),
         members=tuple(
             Member(series=each["series"], p_value=_number(each["p_value"]), observed=each["observed"])

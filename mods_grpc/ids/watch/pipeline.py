@@ -88,6 +88,7 @@ class WatchPipeline:
         rules: Raises the alerts of fixed rules; None for no rules.
         evidence: Says which entities made a window, and is told when it need not any more; None where there are no records.
         kinds: The kind of each feature of the model, such as `count`, for sentences.
+        aggregates: The aggregate that each feature is, such as `conn|in_count_uid`; None where that is not known.
         look_again: Returns the evidence of an alert from the logs, where counts that were kept are not exact; None not to look.
         observe: Called with the verdicts and alerts of each batch, and with each alert of a rule, for a live view.
         show_notices: Called with the open notices whenever they change, for a live view.
@@ -110,6 +111,7 @@ class WatchPipeline:
         rules: RuleEngine | None = None,
         evidence: WindowEvidence | None = None,
         kinds: Mapping[str, str] | None = None,
+        aggregates: Mapping[str, str] | None = None,
         look_again: Callable[[Alert], Evidence | None] | None = None,
         observe: Callable[[Sequence[Verdict], Sequence[Alert | RuleAlert]], None] | None = None,
         show_notices: Callable[[list[Notice]], None] | None = None,
@@ -126,6 +128,7 @@ class WatchPipeline:
         self.rules = rules
         self._evidence = evidence
         self._kinds = kinds
+        self._aggregates = aggregates or {}
         self._look_again = look_again
         self.feedback: FeedbackTracker | None = None
         self._observe = observe
@@ -271,10 +274,19 @@ class WatchPipeline:
         """Return an alert with its sentence, and with what is known of all alerts together."""
         total = self._scorer.total
         rank = self._ranking.rank(alert) if alert.phase is AlertPhase.START else None
-        alert = replace(alert, rank=rank, total_false_alarms_per_day=None if total is None else total.total)
+        alert = replace(
+            alert,
+            aggregates=self._list_aggregates(alert),
+            rank=rank,
+            total_false_alarms_per_day=None if total is None else total.total,
+        )
         if self._look_again is not None and alert.evidence is not None and not alert.evidence.is_exact and not alert.members:
             alert = replace(alert, evidence=self._look_again(alert) or alert.evidence)
         return replace(alert, reason=describe_alert(alert, self._kinds))
+
+    def _list_aggregates(self, alert: Alert) -> tuple[tuple[str, str], ...]:
+        names = [each.feature for each in alert.features if each.feature in self._aggregates]
+        return tuple((name, self._aggregates[name]) for name in names)
 
     def check(self, now_ns: int, facts: ReadFacts | None) -> None:
         """Queue the notices that are raised or cleared now; arguments as of `Blindness.update`."""

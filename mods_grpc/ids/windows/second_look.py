@@ -14,6 +14,7 @@ from mods_grpc.ids.evidence.counts import EntityCounts
 from mods_grpc.ids.evidence.evidence import Evidence
 from mods_grpc.ids.evidence.explanation import Explainer, UnusualFeature
 from mods_grpc.ids.sources.reader import LogReader
+from mods_grpc.ids.windows.window_evidence import is_fall
 
 logger = logging.getLogger(__name__)
 
@@ -66,26 +67,23 @@ def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str
     """Return the evidence of an alert as all records of the logs give it.
 
     Args:
-        alert: The alert; its evidence says which features to look at, and with which time to compare.
+        alert: The alert; its evidence says which features to look at, and with which time to compare. One of windows that were
+            aggregated before has none, and is compared with the window before.
         paths: Log files, or folders of them, that hold the window and the time before.
         local_networks: Local networks in CIDR form, as the watch was told.
         group_by: What a series stands for, as the watch was told.
 
     Raises:
-        DataError: The alert has no evidence, or the logs hold no record of its window.
+        DataError: The alert says of no feature which aggregate it is, or the logs hold no record of its window.
     """
-    if alert.evidence is None or not alert.evidence.features:
-        raise DataError("the alert has no evidence, as one of windows that were aggregated before: nothing says what to look for")
+    unusual = _list_unusual(alert)
+    if not unusual:
+        raise DataError("the alert says of no feature which aggregate of logs it is, so there is nothing to look for")
     start, end = round(alert.window_start.timestamp()), round(alert.window_end.timestamp())
-    before = alert.evidence.before_start
-    begin = start if before is None else min(start, round(before.timestamp()))
-    before_end = start if alert.evidence.before_end is None else round(alert.evidence.before_end.timestamp())
-    unusual = [
-        UnusualFeature(
-            name=feature.feature, key=f"{feature.protocol}|{feature.column}", share=1 / (place + 1), is_fall=feature.is_fall
-        )
-        for place, feature in enumerate(alert.evidence.features)
-    ]
+    before, before_end = start - (end - start), start
+    if alert.evidence is not None and alert.evidence.before_start is not None and alert.evidence.before_end is not None:
+        before, before_end = (round(when.timestamp()) for when in (alert.evidence.before_start, alert.evidence.before_end))
+    begin = min(start, before)
     definition = Definition.of([feature.key for feature in unusual])
     options = AggregatorOptions(
         window_seconds=end - start,
@@ -101,6 +99,23 @@ def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str
     if evidence is None:
         raise DataError("the logs hold no record of the alert's window, nor of the time before")
     return evidence
+
+
+def _list_unusual(alert: Alert) -> list[UnusualFeature]:
+    """Return the features to look at: those of the evidence, or without any those of the verdict."""
+    if alert.evidence is not None and alert.evidence.features:
+        return [
+            UnusualFeature(
+                name=feature.feature, key=f"{feature.protocol}|{feature.column}", share=1 / (place + 1), is_fall=feature.is_fall
+            )
+            for place, feature in enumerate(alert.evidence.features)
+        ]
+    aggregates = dict(alert.aggregates)
+    return [
+        UnusualFeature(name=each.feature, key=aggregates[each.feature], share=each.share, is_fall=is_fall(each))
+        for each in alert.features
+        if each.feature in aggregates
+    ]
 
 
 def _count(paths: Sequence[Path], aggregator: Aggregator, counts: EntityCounts, end_ns: int) -> None:

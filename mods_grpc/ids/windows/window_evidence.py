@@ -49,7 +49,7 @@ class WindowEvidence:
                 name=feature.feature,
                 key=self._keys[feature.feature],
                 share=feature.share,
-                is_fall=_is_fall(feature),
+                is_fall=is_fall(feature),
             )
             for feature in verdict.features
             if feature.observed is not None and feature.feature in self._keys
@@ -80,7 +80,7 @@ class WindowEvidence:
             raise DataError("the saved counts of entities are damaged") from error
 
 
-def _is_fall(feature: FeatureVerdict) -> bool | None:
+def is_fall(feature: FeatureVerdict) -> bool | None:
     """Return whether a feature is unusually low; None if it is within its interval, where its evidence is of several windows."""
     if feature.observed is None or feature.lower <= feature.observed <= feature.upper:
         return None

@@ -138,6 +138,7 @@ def test_no_field_of_an_alert_is_lost():
         ),
         "model": ServedModel(name="site", version=4, digest="ab" * 32),
         "out_of_distribution": True,
+        "aggregates": (("a", "conn|in_count_uid"), ("b", "http|in")),
         "anomalous_windows": 7,
         "recent": (1 / 7, 2.0),
         "evidence": Evidence(source_ip="203.0.113.7", destination_port=80, uids=("C1",), before_start=START, before_end=START),

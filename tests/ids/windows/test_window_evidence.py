@@ -207,7 +207,7 @@ def test_a_second_look_at_an_alert_without_evidence_or_at_other_logs_says_so(tmp
     write_log(tmp_path, records[:3])
     start = (START + 3_600) * SECOND
     evidence = explain_all(make_feed(Source(records, len(records))), read_at_once)["site", start]
-    with pytest.raises(DataError, match="no evidence"):
+    with pytest.raises(DataError, match="which aggregate"):
         look_again(make_alert(None, start), [tmp_path], ["10.0.0.0/8"], GroupBy.SITE)
     with pytest.raises(DataError, match="no record"):
         look_again(make_alert(evidence, start), [tmp_path], ["10.0.0.0/8"], GroupBy.SITE)
@@ -249,3 +249,15 @@ def test_community_ids_are_named_beside_uids():
     evidence = explain_all(make_feed(Source(records, len(records))), read_at_once)["site", start]
     assert evidence.community_ids == tuple(f"1:{uid}=" for uid in evidence.uids)
     assert len(evidence.uids) == 10
+
+
+def test_a_second_look_gives_evidence_to_an_alert_of_windows_that_were_aggregated(tmp_path):
+    records = make_records()
+    write_log(tmp_path, records)
+    start = (START + 3_600) * SECOND
+    alert = dataclasses.replace(
+        make_alert(None, start), features=verdict_on("site", start).features, aggregates=tuple(KEYS.items())
+    )
+    again = look_again(alert, [tmp_path], ["10.0.0.0/8"], GroupBy.SITE)
+    assert again.source_ip == "10.0.0.5"
+    assert again.leading.total == len([r for r in records if start <= r.logged_ns < start + WINDOW * SECOND and r.failed])

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from hypothesis import strategies as st
 
+from mods_grpc.ids.alerts.alert import replace_surrogates
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence, Entity, Evidence, FeatureEvidence, Unit
 from tests.support.alerts.hostile_names import START, names
 
@@ -73,7 +74,8 @@ QUERIES = make_feature(
     distinct={Dimension.QUERY: 380},
 )
 
-_entities = st.lists(names, max_size=5, unique=True).flatmap(
+values = names.map(replace_surrogates)  # readers of logs write them otherwise
+_entities = st.lists(values, max_size=5, unique=True).flatmap(
     lambda values: st.lists(st.floats(0, 1), min_size=len(values), max_size=len(values)).map(
         lambda shares: dict(zip(values, sorted(shares, reverse=True), strict=True))
     )
@@ -95,6 +97,6 @@ hostile_evidence = st.builds(
     destination_ip=_addresses,
     destination_port=st.none() | st.integers(0, 65_535),
     transport=st.sampled_from([None, "tcp", "udp", "icmp"]),
-    uids=st.lists(names | st.sampled_from(["1234567890", "99999999999999999999"]), max_size=3).map(tuple),
-    community_ids=st.lists(names, max_size=2).map(tuple),
+    uids=st.lists(values | st.sampled_from(["1234567890", "99999999999999999999"]), max_size=3).map(tuple),
+    community_ids=st.lists(values, max_size=2).map(tuple),
 )
