@@ -1,6 +1,7 @@
 """`mods-grpc watch` and `replay`: the same alerts from live logs, recorded logs, their aggregates, and in pieces."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -56,6 +57,18 @@ def alerts(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def leave_out_evidence(raised):
+    """Return what alerts say without evidence, which needs logs: it also says what leads, and so raises further alerts."""
+    of_evidence = {"evidence", "techniques"}
+    of_further = {"id", "parent", "number", "rank"}  # that count all
+    by_model = [alert for alert in raised if alert["trigger"] not in {"feature", "entity"}]
+    without = [{name: alert[name] for name in alert.keys() - of_evidence - of_further} for alert in by_model]
+    for alert in without:
+        first, *_, last = alert["reason"].split("; ")  # who made it is between them
+        alert["reason"] = first, last
+    return without
+
+
 def replay(source, server, output, *options):
     assert main(["replay", str(source), "--server", server, *OPTIONS, "--alerts", f"jsonl:{output}", *options]) == 0
     return alerts(output)
@@ -72,7 +85,10 @@ def expected(logs, server, tmp_path_factory):
 def test_a_burst_raises_an_alert_within_minutes_with_observed_and_expected_values(expected):
     first = expected[0]
     assert first["features"][0]["observed"] > 1_300
-    assert "unusually high over several rows" in first["reason"]
+    assert re.match(
+        r"conn_in (1,\d{3}, )+1,\d{3} in the last \d windows up to 2026-03-02 00:5.*; usual was 1,\d{3} ", first["reason"]
+    )
+    assert "to 10.0.0.1 (" in first["reason"]
     reported_at = datetime.fromisoformat(first["window"]["end"]).timestamp()
     assert 70 < (reported_at - live_day.START) / 60 <= 78
 
@@ -83,8 +99,9 @@ def test_replaying_aggregates_raises_the_same_alerts_as_their_logs(logs, server,
         main(["aggregate", str(logs), "--output", str(pool), "--window", "20m", "--slide", "1m", "--local", "10.0.0.0/24"]) == 0
     )
     raised = replay(pool, server, tmp_path / "alerts.jsonl", "--ends")
-    assert [alert["id"] for alert in raised] == [alert["id"] for alert in expected]
-    assert raised == expected
+    assert [alert["evidence"] for alert in raised] == [None] * len(raised)
+    assert any(alert["evidence"] for alert in expected)
+    assert leave_out_evidence(raised) == leave_out_evidence(expected)
 
 
 def test_the_series_and_times_of_a_table_are_in_the_columns_that_are_named(logs, server, tmp_path):
@@ -124,7 +141,7 @@ def test_a_dry_run_prints_and_writes_nothing(logs, server, tmp_path, capsys, exp
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == sum(alert["phase"] != "end" for alert in expected)
     assert printed[0].startswith("2026-03-02T0")
-    assert "unusually high over several rows" in printed[0]
+    assert expected[0]["reason"] in printed[0]
     assert not (tmp_path / "x").exists()
 
 
