@@ -319,9 +319,8 @@ MEMBERS = tuple(Member(series=f"10.0.0.{number}", p_value=1e-6, observed=9.0) fo
 )
 def test_a_further_alert_begins_with_what_is_new(trigger, beginning):
     members = MEMBERS if trigger is Trigger.MEMBERS else ()
-    assert describe_alert(replace(SCAN, trigger=trigger, number=1, members=members, member_count=len(members))).startswith(
-        beginning
-    )
+    further = replace(SCAN, trigger=trigger, number=1, members=members, member_count=len(members))
+    assert describe_alert(further).startswith(beginning)
 
 
 def test_an_update_is_ten_times_less_likely():
@@ -331,8 +330,8 @@ def test_an_update_is_ten_times_less_likely():
 def test_of_a_cause_in_several_series_it_counts_them():
     rolled_up = replace(PLAIN, members=MEMBERS, member_count=2_000)  # of which the alert names some
     assert "; seen in 2,000 hosts: 10.0.0.1, 10.0.0.2, 10.0.0.3, ...; " in describe_alert(rolled_up)
-    of_one = replace(PLAIN, members=(replace(MEMBERS[0], series="site"),), member_count=1)
-    assert "; seen in 1 series: site; " in describe_alert(of_one)
+    of_one = (replace(MEMBERS[0], series="site"),)
+    assert "; seen in 1 series: site; " in describe_alert(replace(PLAIN, members=of_one, member_count=1))
 
 
 def test_the_threshold_is_not_stated_where_an_adapted_level_let_more_pass():

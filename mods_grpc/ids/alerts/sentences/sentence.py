@@ -74,7 +74,7 @@ class _Sentence:
             prefix = "now also "
         elif alert.trigger is Trigger.SEVERITY or alert.phase is AlertPhase.UPDATE:
             prefix = "at least ten times less likely than before: "
-        parts = [prefix + self._what(leading), *self._since(), *self._also(leading), *evidence]
+        parts = [prefix + self._what(leading), *self._episode(), *self._also(leading), *evidence]
         if alert.members and not prefix.startswith("now seen"):
             parts.append(self._members())
         if math.isfinite(alert.p_value):
@@ -149,7 +149,7 @@ class _Sentence:
             named.append(f"{self._name(each)} {value} ({forecast})")
         return [f"also {' and '.join(named)}"] if named else []
 
-    def _since(self) -> list[str]:
+    def _episode(self) -> list[str]:
         alert = self.alert
         if alert.phase is AlertPhase.END or alert.anomalous_windows < 2 or alert.episode_start >= alert.window_start:
             return []
