@@ -53,17 +53,19 @@ class _Columns:
         last_learned: Nanoseconds of the last row at or below the lenient level.
         last_alarm: The same for the level of the total.
         last_seen: Nanoseconds of the last row.
+        taken: By how much the last alarm made the common factor stricter, in powers of ten; 0 if that was undone.
     """
 
     factor: Floats
     last_learned: Times
     last_alarm: Times
     last_seen: Times
+    taken: Floats
 
     @classmethod
     def empty(cls, capacity: int) -> "_Columns":
         never = np.full(capacity, _NEVER)
-        return cls(np.ones(capacity), never, never.copy(), never.copy())
+        return cls(np.ones(capacity), never, never.copy(), never.copy(), np.zeros(capacity))
 
     def grow(self, capacity: int) -> "_Columns":
         """Return the same for more slots."""
@@ -73,7 +75,7 @@ class _Columns:
         return grown
 
     def arrays(self) -> tuple[Any, ...]:
-        return self.factor, self.last_learned, self.last_alarm, self.last_seen
+        return self.factor, self.last_learned, self.last_alarm, self.last_seen, self.taken
 
 
 class TotalBudget:
@@ -142,22 +144,22 @@ class TotalBudget:
         anomalous = p_value <= levels
         self._learn(slots, nanos, p_value)
         since = nanos - columns.last_alarm[slots]
-        started = int(np.count_nonzero(anomalous & (since > self._holdoff)))
+        started = anomalous & (since > self._holdoff)
         columns.last_alarm[slots] = np.where(anomalous, nanos, columns.last_alarm[slots])
-        self._adapt(started, elapsed / NANOS_PER_SECOND)
+        columns.taken[slots[started]] = self._adapt(int(np.count_nonzero(started)), elapsed / NANOS_PER_SECOND)
         return levels
 
     def forgive(self, series: str) -> None:
-        """Undo both steps to a stricter level of an alarm of a series that turned out to be right.
+        """Undo what the last alarm of a series, which turned out to be right, did to its own level and to that of all.
 
-        The common factor is not lifted further than a step above its usual value: of many alarms at once only the first made it
-        stricter, so that taking back as many steps would make it far too lenient.
+        Alarms that come at once share what they took, so that undoing all of them never gives back more than that.
         """
-        step = -np.log10(START_MULTIPLIER)
-        highest = min(self._usual + step, np.log10(MAX_FACTOR))
-        self._common = float(max(self._common, min(self._common + step, highest)))
-        if (slot := self._slots.get(series)) is not None:
-            self._columns.factor[slot] = min(self._columns.factor[slot] / START_MULTIPLIER, 1.0)
+        if (slot := self._slots.get(series)) is None:
+            return
+        columns = self._columns
+        self._common = float(min(self._common + columns.taken[slot], np.log10(MAX_FACTOR)))
+        columns.taken[slot] = 0.0
+        columns.factor[slot] = min(columns.factor[slot] / START_MULTIPLIER, 1.0)
 
     def state(self) -> dict[str, Any]:
         """Return what was learned as values for JSON."""
@@ -200,17 +202,23 @@ class TotalBudget:
         columns.factor[slots] = np.where(phases == Phase.STARTED, stricter, np.where(phases == Phase.NONE, quiet, factor))
         columns.last_learned[slots] = np.where(anomalous, nanos, columns.last_learned[slots])
 
-    def _adapt(self, started: int, seconds: float) -> None:
-        """Move the common factor by the alarms that started, and by the time since the rows before."""
+    def _adapt(self, started: int, seconds: float) -> float:
+        """Move the common factor by the alarms that started, and by the time since the rows before.
+
+        Returns:
+            By how much each of the alarms made it stricter, in powers of ten.
+        """
         low, high = np.log10([MIN_FACTOR, MAX_FACTOR])
         passed = seconds / DAY_SECONDS
         self._days += passed
         if self._days >= 1.0:  # before, it is still being found
             low = max(low, self._usual - np.log10(BURST_FACTOR))
-        change = -np.log10(START_MULTIPLIER) * (self.total * passed - started)
-        self._common = float(min(max(self._common + change, low), high))
+        step = -np.log10(START_MULTIPLIER)
+        aimed = self._common + step * (self.total * passed - started)
+        self._common = float(min(max(aimed, low), high))
         if passed:
             self._usual += passed / min(self._days, USUAL_DAYS) * (self._common - self._usual)
+        return float(max(0.0, step - max(0.0, self._common - aimed) / started)) if started else 0.0
 
     def _find_slots(self, names: Sequence[str]) -> Indices:
         if len(self._slots) + len(names) > len(self._columns.factor):

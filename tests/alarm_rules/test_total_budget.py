@@ -134,13 +134,28 @@ def test_an_alarm_that_was_right_leaves_all_levels_as_they_would_be_without_it()
     assert disturbed.judge(names_of(400), later, quiet) == pytest.approx(expected, rel=0.01)  # of one quiet row
 
 
-def test_confirming_each_of_many_alarms_at_once_makes_nothing_far_too_lenient():
+def test_undoing_each_of_many_alarms_at_once_gives_back_no_more_than_they_took():
     rule, p_values = make_rule(10.0), simulate(6)
     run(rule, p_values)
-    usual = 10 ** rule.state()["common"][1]
-    rule.judge(names_of(400), 6 * ROWS_A_DAY * SLIDE_NS, np.full(400, 1e-5))
-    assert rule.common_factor < usual / 2
-    for name in names_of(400):
+    before = rule.common_factor
+    (alarmed,) = np.nonzero(rule.judge(names_of(400), 6 * ROWS_A_DAY * SLIDE_NS, np.full(400, 1e-5)) >= 1e-5)
+    assert len(alarmed) > 300
+    assert rule.common_factor < before / 2
+    for name in [*(f"host-{index}" for index in alarmed), "unknown"] * 2:
         rule.forgive(name)
-    usual = 10 ** rule.state()["common"][1]
-    assert rule.common_factor == pytest.approx(usual / START_MULTIPLIER)
+    assert rule.common_factor == pytest.approx(before, rel=0.05)  # time went on
+
+
+def test_what_an_alarm_took_is_there_after_a_restart():
+    rule, p_values = make_rule(), simulate(3)
+    run(rule, p_values)
+    attack = np.ones(400)
+    attack[NOISY + 7] = 1e-5
+    rule.judge(names_of(400), 3 * ROWS_A_DAY * SLIDE_NS, attack)
+    restored = make_rule()
+    restored.restore(json.loads(json.dumps(rule.state())))
+    strict = rule.common_factor
+    for each in (rule, restored):
+        each.forgive(f"host-{NOISY + 7}")
+    assert restored.state() == rule.state()
+    assert restored.common_factor == pytest.approx(strict / START_MULTIPLIER)

@@ -94,6 +94,22 @@ def test_alerts_name_the_total_and_the_share_of_a_series(expected):
         assert alert["false_alarms_per_day"] == pytest.approx(TOTAL / HOSTS)
 
 
+def test_a_confirmed_alert_gives_back_its_step_of_the_total_which_is_the_budget_that_is_shown(server, tmp_path):
+    with Client(server.address) as client:
+        pipeline = make_pipeline(client, tmp_path / "alerts.jsonl", total_false_alarms_per_day=TOTAL)
+        pipeline.open()
+        factors = []
+        for batch in make_windows()[: ATTACK[0] + 1]:
+            pipeline.feed([batch])
+            pipeline.process()
+            factors.append(pipeline.state()["history"]["total"]["common"][0])
+        pipeline.forgive(SERIES[ATTACK[1]])
+        assert pipeline.budget_per_day == TOTAL
+        confirmed = pipeline.state()["history"]["total"]["common"][0]
+        assert factors[-1] < factors[-2] <= confirmed
+        pipeline.close()
+
+
 def test_alerts_are_ranked_among_those_of_a_day(expected):
     starts = [alert for alert in expected if alert["phase"] == "start"]
     assert all(1 <= alert["rank"]["position"] <= alert["rank"]["total"] for alert in starts)
