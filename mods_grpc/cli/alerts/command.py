@@ -31,13 +31,14 @@ from mods_grpc.command_line import name_of, parse_path, parse_text, refusal, who
 from mods_grpc.errors import DataError
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE, print_error
 from mods_grpc.features import GroupBy
-from mods_grpc.ids.alerts.alert import Alert, Severity
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity, alert_to_json
 from mods_grpc.ids.alerts.feedback import FeedbackVerdict, feedback_to_json, read_feedback
 from mods_grpc.ids.alerts.feedback_summary import format_summary
 from mods_grpc.ids.alerts.mutes.suppression_file import parse_severity
+from mods_grpc.ids.alerts.sentences.sentence import describe_alert
 from mods_grpc.ids.alerts.sinks.history import HISTORY_FILE, find_history
 from mods_grpc.ids.alerts.stored_alerts import StoredAlert
-from mods_grpc.ids.evidence.evidence import Evidence, evidence_to_json
+from mods_grpc.ids.evidence.evidence import Evidence
 from mods_grpc.ids.logs.pipes import copying_pipes
 
 SHOW = "show"
@@ -71,7 +72,8 @@ def add_alerts_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         nargs="+",
         default=[],
         metavar="LOGS",
-        help="log files or folders of them: show exact evidence, counted again from the records of the window",
+        help="log files or folders of them: show exact evidence, counted again from the records of the window; of an alert of "
+        "several series that of the one that it is named after",
     )
     add_networks(logs)
     logs.add_argument(
@@ -196,10 +198,15 @@ def _show(arguments: argparse.Namespace, prefix: str, paths: Sequence[Path], dam
         if not isinstance(stored.item, Alert):
             print_error(f"--logs: {stored.id} is no anomaly; what it says is exact")
             return EXIT_FAILED
-        exact = look_again(stored.item, arguments.logs, arguments.local, arguments.group_by)
+        try:
+            exact = look_again(stored.item, arguments.logs, arguments.local, arguments.group_by)
+        except DataError as error:
+            print_error(f"--logs: {error.message}")
+            sys.stderr.write("hint: give the logs of that time, and --local and --group-by as the watch had them\n")
+            return EXIT_FAILED
         stored = _with_evidence(stored, exact)
     if arguments.json:
-        more = {} if exact is None else {"evidence": evidence_to_json(exact)}
+        more = {} if exact is None else {"evidence": stored.saved["evidence"]}
         write_json(_to_json([episode], paths)[0] | {"shown": stored.id} | more)
         return EXIT_OK
     state = None if arguments.state == DEFAULT_STATE else arguments.state
@@ -212,16 +219,19 @@ def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str
     """Return the evidence of an alert, counted again from logs, so that no count is too low."""
     from mods_grpc.ids.windows import second_look  # noqa: PLC0415 - reading logs needs much that the list does not
 
+    if alert.phase is AlertPhase.END:  # whose own window is quiet: its evidence is that of the peak
+        length = alert.window_end - alert.window_start
+        alert = replace(alert, window_start=alert.peak_time, window_end=alert.peak_time + length)
     evidence: Evidence = second_look.look_again(alert, paths, local_networks, group_by)
     return evidence
 
 
 def _with_evidence(stored: StoredAlert, evidence: Evidence) -> StoredAlert:
     assert isinstance(stored.item, Alert)
-    saved = stored.saved.get("evidence")
-    more = {key: value for key, value in saved.items() if key in {"filters", "techniques"}} if isinstance(saved, dict) else {}
     item = replace(stored.item, evidence=evidence)
-    return replace(stored, item=item, saved=stored.saved | {"evidence": evidence_to_json(evidence) | more})
+    item = replace(item, reason=describe_alert(item))  # the one that is stored says what was known then
+    changed = alert_to_json(item)
+    return replace(stored, item=item, saved=stored.saved | {key: changed[key] for key in ("reason", "evidence", "techniques")})
 
 
 def _write_lines(lines: Sequence[str]) -> None:

@@ -96,7 +96,7 @@ def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str
     _count(paths, Aggregator(definition, options), counts, end * NANOS_PER_SECOND)
     explainer = Explainer(counts, (end - start) * NANOS_PER_SECOND)
     evidence = explainer.explain(alert.series, start * NANOS_PER_SECOND, before_end * NANOS_PER_SECOND, unusual)
-    if evidence is None:
+    if evidence is None or not any(feature.total or feature.before for feature in evidence.features):
         raise DataError("the logs hold no record of the alert's window, nor of the time before")
     return evidence
 
