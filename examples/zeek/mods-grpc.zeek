@@ -13,7 +13,7 @@ export {
 	redef enum Notice::Type += {
 		## An anomaly in a series: the start of an episode.
 		Traffic_Anomaly,
-		## The episode has become ten times less likely.
+		## The episode has become less likely, by a decade of the p-value.
 		Traffic_Anomaly_Grew,
 		## The episode is over.
 		Traffic_Anomaly_Ended,

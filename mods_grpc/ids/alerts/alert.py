@@ -35,7 +35,7 @@ class Trigger(StrEnum):
     FIRST = "first"
     FEATURE = "feature"  # another feature leads
     ENTITY = "entity"  # another host, name or path leads
-    SEVERITY = "severity"  # it became ten times less likely
+    SEVERITY = "severity"  # it became less likely, by a decade of the p-value
     MEMBERS = "members"  # the same cause was seen in more series
 
 

@@ -1,7 +1,7 @@
 """Episodes: turns verdicts into alerts.
 
 How long an episode lasts does not depend on the budget, see `alarm_rules.extent`; which of its alarming windows raise an alert is
-in `alarm_rules.raising`: the first, those that something else leads, and those that are ten times less likely than all before.
+in `alarm_rules.raising`: the first, those that something else leads, and those whose p-value has fewer decades than all before.
 More budget therefore never gives fewer alerts. The watch tracks the episodes itself, because a server that was restarted and
 warmed up again has lost its open episodes and would start new ones.
 """

@@ -18,6 +18,8 @@ MIN_LEADING_PART = 0.2
 DOMINANT_SHARE = 0.5
 """Share of the excess from which on one entity stands for the alert."""
 
+USUAL_SHARE = 0.5
+"""Share of all before from which on a value is not what is new."""
 
 _SCATTERS = 3.0
 
@@ -126,6 +128,11 @@ class FeatureEvidence:
     def stands_out(self) -> bool:
         """Whether it rose, or fell, by more than chance gives: several times what counts of records scatter by, or by half."""
         return (self.total < self.before) == self.is_fall and _stands_out(self.total, self.before, self.unit)
+
+    def is_usual(self, dimension: DimensionEvidence) -> bool:
+        """Whether the value that stands for a rise also had most before, such as the only resolver of a network."""
+        top = dimension.dominant
+        return top is not None and not self.is_fall and self.before > 0 and top.before >= USUAL_SHARE * self.before
 
     def find_leader(self, dimension: Dimension) -> Entity | None:
         """Return the value of a dimension that stands for the change, if it stands out itself and is a good part of all."""

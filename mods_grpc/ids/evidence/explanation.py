@@ -25,6 +25,7 @@ from mods_grpc.ids.evidence.evidence import (
 COVERING_SHARE = 0.9
 MAX_FEATURES = 5
 MIN_SHARE = 0.05  # of the score, below which a feature needs no evidence, the one with the largest share apart
+MIN_UID_SHARE = 0.1  # of the excess, below which an entity beside a dominant one is no matter of the alert
 MAX_PINNED_VALUES = 1_024
 PINNED_SECONDS = 2 * 86_400
 
@@ -185,18 +186,28 @@ class Explainer:
     def _find_flows(
         self, feature: Feature, leading: FeatureEvidence, series: str, start_ns: int, end_ns: int
     ) -> tuple[tuple[str, str], ...]:
-        """Return uids and community ids of records of the leading entities.
+        """Return uids and community ids of the leading entities, of the dimension that says most, so that each is of what the alert names.
 
-        First those of the far ends, then of the other dimensions where one entity dominates.
+        Those of a second dimension, such as of the only host that is ever reached, would be of whoever else has its value.
         """
-        flows: dict[str, None] = {}
-        ends = [each for each in leading.dimensions if each.dimension in (Dimension.SOURCE, Dimension.DESTINATION)]
-        others = [each for each in leading.dimensions if each not in ends and each.dominant is not None]
-        for each in sorted(ends, key=lambda end: end.distinct) + others:
+        far = Dimension.DESTINATION if feature.direction == "out" else Dimension.SOURCE
+        ends = {Dimension.SOURCE, Dimension.DESTINATION}
+        chosen = [each for each in leading.dimensions if each.dimension in ends or each.dominant is not None]
+        chosen.sort(
+            key=lambda each: (
+                each.dominant is None,
+                leading.is_usual(each),
+                each.dimension not in ends,
+                each.dimension is not far,
+            )
+        )
+        for each in chosen:
             of_value = self._totals(feature, each.dimension, series, start_ns, end_ns).flows
-            for entity in each.entities:
-                flows.update(dict.fromkeys(of_value.get(entity.value, ())))
-        return tuple(map(split_flow, flows))
+            entities = [entity for entity in each.entities if each.dominant is None or entity.share >= MIN_UID_SHARE]
+            flows = dict.fromkeys(flow for entity in entities for flow in of_value.get(entity.value, ()))
+            if flows:
+                return tuple(map(split_flow, flows))
+        return ()
 
     def forget_before(self, ns: int) -> None:
         """Forget what was counted before episodes that began long before a time."""

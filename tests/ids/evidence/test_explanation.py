@@ -63,6 +63,37 @@ def test_a_scan_names_its_source_and_port_and_says_how_many_hosts():
     assert evidence_from_json(json.loads(json.dumps(evidence_to_json(evidence)))) == evidence
 
 
+def test_uids_are_those_of_the_source_that_stands_for_the_rise_not_of_all_that_reached_its_target():
+    counts, explainer = make()
+    for number in range(20):
+        request(counts, 6, f"203.0.113.{number}", "/")
+        request(counts, 7, f"203.0.113.{number}", "/")
+    for number in range(200):
+        path = f"/wp-{number}.php"
+        counts.observe(
+            Http(ts=0, uid=f"scan{number}", orig_h="198.51.100.7", resp_h="10.0.0.80", resp_p=80, uri=path, status=404),
+            "in",
+            ("site",),
+            7,
+            None,
+        )
+    evidence = explainer.explain("site", 7 * PANE, 7 * PANE, [WEB])
+    assert evidence.source_ip == "198.51.100.7"
+    assert evidence.uids[:2] == ("scan0", "scan199")
+
+
+def test_uids_are_those_of_what_is_new_where_hosts_are_as_usual():
+    counts, explainer = make()
+    for number in range(40):
+        request(counts, 6, f"203.0.113.{number}", "/")
+    for number in range(40):
+        request(counts, 7, f"203.0.113.{number}", "/")
+        request(counts, 7, f"198.51.100.{number}", "/xmlrpc.php")
+    evidence = explainer.explain("site", 7 * PANE, 7 * PANE, [WEB])
+    assert (evidence.source_ip, evidence.destination_ip) == (None, "10.0.0.80")
+    assert evidence.uids[:2] == ("H198.51.100.0", "H198.51.100.39")
+
+
 def test_four_sources_that_account_for_nearly_all_are_counted():
     counts, explainer = make()
     for source, number in (("203.0.113.7", 61), ("203.0.113.8", 20), ("203.0.113.9", 10), ("203.0.113.10", 5)):

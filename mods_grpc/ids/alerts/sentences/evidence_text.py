@@ -11,7 +11,6 @@ ALMOST_ALL = 0.9  # share of the excess from which on one entity alone is named
 MAX_COVERING = 20  # entities that still count as few
 SPREAD_SHARE = 0.1  # no entity with so large a share: their number says more than their names
 MIN_MANY = 10  # so many entities are worth a mention by their number
-USUAL_SHARE = 0.5  # a value that had so much of all before is not what is new
 NOTABLE_BEFORE = 0.1  # a count before, relative to the one in the window, that is worth a mention
 
 _HOSTS = (Dimension.SOURCE, Dimension.DESTINATION)
@@ -37,6 +36,8 @@ _SECONDARY = (
 """Dimensions besides hosts, those that say most first."""
 
 _PLAIN = _SECONDARY[_SECONDARY.index(Dimension.QUERY_TYPE) :]  # say nothing where their value is the usual one
+_ORDINARY_STATES = ("SF", "established", "closed")  # of connections that went well
+_PORTS_OF_SERVICES = {"dns": "53", "http": "80", "ntp": "123", "smtp": "25", "ssh": "22", "ssl": "443"}  # and need no mention
 
 _COUNTED_BY_NUMBER = {Dimension.PORT, Dimension.PATH, Dimension.QUERY, Dimension.DOMAIN, Dimension.SERVER_NAME, Dimension.HOST}
 _LABELS = {
@@ -115,11 +116,16 @@ def evidence_clauses(evidence: Evidence, detail: Detail, series: str, feature: s
 
 
 def leading_entity(evidence: Evidence, detail: Detail, series: str, feature: str = "") -> str:
-    """Return the entity that leads, such as "from 203.0.113.7"; empty if none is known. Arguments as of `evidence_clauses`."""
+    """Return the entity that leads, such as "from 203.0.113.7", of a fall "missing 203.0.113.7"; empty if none is known.
+
+    Arguments as of `evidence_clauses`.
+    """
     about = _find(evidence, feature)
     first = None if about is None else next(_choose(about, series), None)
-    if first is None:
+    if about is None or first is None:
         return ""
+    if about.is_fall:
+        return f"missing {_name(first.dimension, first.entities[0], detail.width)}"
     if first.dominant is None and first.distinct > 1:
         return f"{_preposition(first.dimension)}{_number(first)} {_plural(first.dimension)}"
     return _preposition(first.dimension) + _name(first.dimension, first.entities[0], detail.width)
@@ -130,31 +136,47 @@ def _find(evidence: Evidence, feature: str) -> FeatureEvidence | None:
 
 
 def _choose(feature: FeatureEvidence, series: str) -> Iterator[DimensionEvidence]:
-    """Yield the dimensions worth a mention: the far end of the traffic first, unless that is as usual and another is not."""
-    is_outbound = feature.column.startswith("out") or feature.feature.endswith("_out")
-    far, near = reversed(_HOSTS) if is_outbound else _HOSTS
+    """Yield the dimensions worth a mention: the far end of the traffic first, unless another says more.
+
+    That is so where the far end is as usual, and of a fall where no host stands for what is missing.
+    """
+    far, near = _ends(feature)
     present = [each for each in map(feature.dimension, (far, near, *_SECONDARY)) if each is not None and each.entities]
     notable = [each for each in present if _is_notable(feature, each, series)]
-    notable.sort(key=lambda each: _is_usual(feature, each))
+    notable.sort(key=feature.is_usual)
     first = next((each for each in present if each.dimension is far), None)
-    if first is None or (_is_usual(feature, first) and notable and notable[0].dominant is not None):
+    says_little = first is None or feature.is_usual(first) or (feature.is_fall and first.dominant is None)
+    if says_little and (first is None or (notable and notable[0].dominant is not None)):
         first = next(iter(notable or present), None)
     if first is not None:
         yield first
         yield from (each for each in notable if each is not first)
 
 
+def _ends(feature: FeatureEvidence) -> tuple[Dimension, Dimension]:
+    """Return the far and the near end of the traffic."""
+    is_outbound = feature.column.startswith("out") or feature.feature.endswith("_out")
+    return (Dimension.DESTINATION, Dimension.SOURCE) if is_outbound else _HOSTS
+
+
 def _is_notable(feature: FeatureEvidence, each: DimensionEvidence, series: str) -> bool:
     """Return whether a dimension tells a reader more than the feature and the series do."""
-    if each.dominant is not None:
-        return each.dominant.value != series and not (each.dimension in _PLAIN and _is_usual(feature, each))
-    return not feature.is_fall and each.distinct >= MIN_MANY and each.dimension in {*_HOSTS, *_COUNTED_BY_NUMBER}
-
-
-def _is_usual(feature: FeatureEvidence, each: DimensionEvidence) -> bool:
-    """Return whether the value that stands for the change also had most before, such as the only resolver of a network."""
     top = each.dominant
-    return top is not None and not feature.is_fall and feature.before > 0 and top.before >= USUAL_SHARE * feature.before
+    if top is None:
+        return not feature.is_fall and each.distinct >= MIN_MANY and each.dimension in {*_HOSTS, *_COUNTED_BY_NUMBER}
+    if top.value == series or (each.dimension is Dimension.CONN_STATE and top.value in _ORDINARY_STATES):
+        return False
+    if each.dimension is Dimension.SERVICE and _is_told_by_port(feature, top.value):
+        return False
+    if feature.is_fall:
+        return each.dimension not in _PLAIN or top.before < ALMOST_ALL * feature.before
+    return each.dimension not in {*_PLAIN, _ends(feature)[1]} or not feature.is_usual(each)
+
+
+def _is_told_by_port(feature: FeatureEvidence, service: str) -> bool:
+    ports = feature.dimension(Dimension.PORT)
+    number = "" if ports is None or ports.dominant is None else ports.dominant.value.partition("/")[0]
+    return number != "" and number == _PORTS_OF_SERVICES.get(service)
 
 
 def _lead(feature: FeatureEvidence, each: DimensionEvidence, detail: Detail) -> str:
@@ -162,16 +184,17 @@ def _lead(feature: FeatureEvidence, each: DimensionEvidence, detail: Detail) -> 
     top = each.entities[0]
     listed = _list(feature, each, detail)
     if feature.is_fall:
-        return f"missing: {listed}"
+        return f"missing: {_preposition(each.dimension) if each.dimension is _ends(feature)[1] else ''}{listed}"
     if top.share >= ALMOST_ALL or (each.dominant and not 2 <= each.covering <= MAX_COVERING):
         return _follow(feature, each, detail)
     if 2 <= each.covering <= MAX_COVERING:
         total = format_quantity(each.covered, feature.unit)
         of = f" of {format_quantity(feature.total, feature.unit)}" if feature.total > each.covered else ""
-        is_among = sum(entity.count for entity in each.entities[: detail.entities]) <= each.covered
         shown = min(each.covering, detail.entities)
-        names = _list(feature, each, detail, shown) if is_among else f"rose most: {listed}"
-        return f"{each.covering} {_plural(each.dimension)} account for {total}{of}: {names}"
+        listed_count = sum(entity.count for entity in each.entities[:shown])
+        is_among = listed_count == each.covered if shown == each.covering else listed_count <= each.covered
+        names = f": {_list(feature, each, detail, shown)}" if is_among else f"; most of the rise: {listed}"
+        return f"{each.covering} {_plural(each.dimension)} account for {total}{of}{names}"
     if top.share < SPREAD_SHARE and each.distinct >= MIN_MANY:
         return f"{_number(each)} {_plural(each.dimension)}, none above {format_percent(top.share)} of the rise"
     return f"{_plural(each.dimension)}: {listed}" if each.distinct > 1 else _follow(feature, each, detail)

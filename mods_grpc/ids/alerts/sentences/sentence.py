@@ -27,6 +27,7 @@ MAX_LENGTH = 300
 MIN_ALSO_SHARE = 0.15  # share of the score from which on a further feature is named
 MIN_EARLIER = 3  # windows that say what is usual
 MIN_CHANGE = 1.25  # factor between what is usual and what is a change
+_PATTERN = "pattern of several features"
 MAX_LISTED = 4  # windows whose values are listed one by one
 
 
@@ -62,7 +63,7 @@ class _Sentence:
         leading = max(alert.features, key=_share, default=None)
         about = "" if leading is None else leading.feature
         evidence = [] if alert.evidence is None else evidence_clauses(alert.evidence, self.detail, alert.series, about)
-        prefix = ""
+        what, prefix = self._what(leading), ""
         if alert.phase is AlertPhase.END:
             span = format_duration(max(alert.window_start - alert.episode_start, alert.window_end - alert.window_start))
             prefix = f"anomaly since {format_moment(alert.episode_start)} is over after {span}; at its peak "
@@ -71,10 +72,10 @@ class _Sentence:
         elif alert.trigger is Trigger.ENTITY:
             prefix = f"now {self._entity(leading)}: "
         elif alert.trigger is Trigger.FEATURE:
-            prefix = "now also "
+            prefix = "now also a " if what.startswith(_PATTERN) else "now also "
         elif alert.trigger is Trigger.SEVERITY or alert.phase is AlertPhase.UPDATE:
-            prefix = "at least ten times less likely than before: "
-        parts = [prefix + self._what(leading), *self._episode(), *self._also(leading), *evidence]
+            prefix = "less likely than before: "
+        parts = [prefix + what, *self._episode(), *self._also(leading), *evidence]
         if alert.members and not prefix.startswith("now seen"):
             parts.append(self._members())
         if math.isfinite(alert.p_value):
@@ -123,7 +124,7 @@ class _Sentence:
         named = ", ".join(
             f"{self._name(each)} {self._format(each)} ({format_percent(_share(each))})".replace(") (", ", ") for each in others
         )
-        return f"pattern of several features in {self._when()}: {named}"
+        return f"{_PATTERN} in {self._when()}, by share of the score: {named}"
 
     def _several(self, leading: FeatureVerdict, named: str) -> str:
         """Return that a value is unusual together with those before, and what these were, if that is known."""
@@ -146,7 +147,7 @@ class _Sentence:
         named = []
         for each in others[: self.detail.dimensions]:
             value, forecast = self._value_and_forecast(each)
-            named.append(f"{self._name(each)} {value} ({forecast})")
+            named.append(f"{self._name(each)} {value} ({forecast})".replace(") (", ", "))
         return [f"also {' and '.join(named)}"] if named else []
 
     def _episode(self) -> list[str]:
