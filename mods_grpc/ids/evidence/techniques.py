@@ -88,10 +88,25 @@ ENDPOINT_FLOOD = Technique(id="T1499", name="Endpoint Denial of Service")
 
 
 def find_techniques(evidence: Evidence | None) -> tuple[Technique, ...]:
-    """Return the techniques that the evidence supports, those of the leading feature first; of a fall there are none."""
+    """Return the techniques that the evidence supports, those of the leading feature first; of a fall there are none.
+
+    What a further feature supports counts where it may have the same cause: where one source stands for the leading feature, it
+    must not be another that stands for this one. An alert of lookups is not about guessing that goes on in the background.
+    """
     features = () if evidence is None else evidence.features
-    techniques = (each for feature in features if not feature.is_fall for each in _techniques_of(feature))
+    techniques = (
+        each
+        for feature in features
+        if not feature.is_fall and _may_share_source(features[0], feature)
+        for each in _techniques_of(feature)
+    )
     return tuple(dict.fromkeys(techniques))
+
+
+def _may_share_source(leading: FeatureEvidence, feature: FeatureEvidence) -> bool:
+    ends = [each.dimension(Dimension.SOURCE) for each in (leading, feature)]
+    sources = {each.dominant.value for each in ends if each is not None and each.dominant is not None}
+    return feature is leading or len(sources) < 2
 
 
 def _techniques_of(feature: FeatureEvidence) -> Iterator[Technique]:
@@ -223,6 +238,11 @@ def _share_of(feature: FeatureEvidence, dimension: Dimension, values: tuple[str,
 
 
 def _share_if(feature: FeatureEvidence, dimension: Dimension, is_counted: Callable[[str], bool]) -> float:
-    """Return the share of the excess that values have together; 0 where the log has no such dimension."""
-    evidence = feature.dimension(dimension)
-    return 0.0 if evidence is None else sum(each.share for each in evidence.entities if is_counted(each.value))
+    """Return the share of the excess that values have together; 0 where the log has no such dimension.
+
+    Records without a value, such as log-ins whose end is not known, are part of the excess.
+    """
+    evidence, excess = feature.dimension(dimension), _excess(feature)
+    counted = () if evidence is None else [each for each in evidence.entities if is_counted(each.value)]
+    shares = sum(each.share for each in counted)
+    return min(shares, sum(each.count - each.before for each in counted) / excess) if excess > 0 else shares

@@ -31,6 +31,12 @@ def change(feature, dimension, shares=None, **values):
     return replace(feature, dimensions=(*dimensions, other) if shares else tuple(dimensions))
 
 
+def _one_known_end(feature):
+    """Return a feature with one failed log-in; of its other records the log does not say how they ended."""
+    auth = make_feature("ssh", "in", {Dimension.AUTH: {"failed": 1.0}}, total=1).dimensions
+    return replace(feature, dimensions=(*(each for each in feature.dimensions if each.dimension is not Dimension.AUTH), *auth))
+
+
 HOST_SCAN = make_feature(
     "conn",
     "internal_connections",
@@ -128,6 +134,7 @@ def test_an_upload_to_a_host_of_before_may_be_command_and_control():
         pytest.param(SCAN, id="errors of one path"),
         pytest.param(change(LOG_INS, Dimension.AUTH, {"succeeded": 0.9}), id="log-ins that succeed"),
         pytest.param(replace(LOG_INS, total=14.0), id="some mistyped passwords"),
+        pytest.param(_one_known_end(LOG_INS), id="log-ins of which only one is known to have failed"),
         pytest.param(change(ADMIN, PORT, {"443/tcp": 1.0}), id="a web application"),
         pytest.param(change(ADMIN, STATE, {"S0": 1.0}), id="a port that does not answer"),
         pytest.param(change(ADMIN, DESTINATION, spread("10.0.0.", share=0.1), distinct=10), id="administration of many hosts"),
@@ -156,9 +163,18 @@ def test_what_is_benign_or_not_enough_supports_none(feature):
 
 
 def test_the_technique_of_the_leading_feature_is_first_and_each_is_named_once():
-    assert ids(PORT_SCAN, HOST_SCAN, replace(PORT_SCAN, feature="other"), FLOOD) == ["T1595.001", "T1046", "T1498"]
+    same_source = change(HOST_SCAN, SOURCE, {SCANNER: 0.9})
+    assert ids(PORT_SCAN, same_source, replace(PORT_SCAN, feature="other"), FLOOD) == ["T1595.001", "T1046", "T1498"]
     assert find_techniques(None) == ()
     assert find_techniques(Evidence()) == ()
+
+
+def test_a_technique_of_another_source_than_the_leading_one_is_none_of_the_alert():
+    lookups = make_feature("dns", "out_count_uid", {SOURCE: {SERVER: 1.0}, DESTINATION: {"10.0.0.2": 1.0}}, total=74)
+    guesses = change(LOG_INS, SOURCE, {SCANNER: 0.9})
+    assert ids(guesses, lookups) == ["T1110"]
+    assert ids(lookups, guesses) == []
+    assert ids(lookups, LOG_INS) == ["T1110"]  # of many sources, that one may be among
 
 
 def test_an_alert_in_json_has_its_techniques():
