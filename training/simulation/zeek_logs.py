@@ -4,7 +4,7 @@ Each ten minutes have as many connections, SSH sessions and distinct DNS queries
 `mods-grpc aggregate` gives exactly its tables of connections and SSH. At a scale below 1 each connection and session is written
 with that probability, which preserves the daily rhythm and increases the noise of small counts; DNS counts are small and not
 scaled. DNS names repeat from one ten minutes to the next, so that an hour holds about 0.62 times the sum of its parts. Sizes and
-durations are log-normal and independent of events.
+durations are log-normal; hosts, and what events add, are in `actors`.
 """
 
 import gzip
@@ -17,6 +17,7 @@ import polars as pl
 
 from mods_grpc.array_types import Integers
 from mods_grpc.errors import DataError
+from training.simulation.actors import NO_EVENT, TUNNEL_DOMAIN, find_event_rows, replace_actors
 from training.simulation.aggregates import FEATURES, ROWS_PER_DAY, SLIDE_SECONDS, Simulation, create_folder
 
 LOCAL_NETWORK = "10.20.0.0/16"
@@ -109,7 +110,10 @@ def write_logs(root: Path, simulation: Simulation, options: LogOptions) -> dict[
 def _draw_days(simulation: Simulation, options: LogOptions) -> Iterator[tuple[int, pl.DataFrame]]:
     """Yield the end of each day in seconds since 1970, and its events, one per row, in no order."""
     generator = np.random.default_rng(options.seed)
+    actors = generator.spawn(1)[0]
     times = simulation.times.astype(np.int64)
+    event_numbers, added = find_event_rows(simulation)
+    event_kinds = tuple(event.kind for event in simulation.events)
     fresh = 0
     for first in range(0, len(times), ROWS_PER_DAY):
         starts = times[first : first + ROWS_PER_DAY]
@@ -122,32 +126,53 @@ def _draw_days(simulation: Simulation, options: LogOptions) -> Iterator[tuple[in
         of_kind = np.stack([sessions, lookups, others - lookups, outbound, queries - lookups], axis=1)
         kinds = np.repeat(np.tile(np.arange(len(_EVENT_KINDS)), len(starts)), of_kind.ravel())
         began = np.repeat(starts, of_kind.sum(axis=1))
-        names, fresh = _query_names(queries, fresh)
-        yield int(starts[-1]) + SLIDE_SECONDS, _draw_events(generator, began, kinds, names)
+        rows = slice(first, first + len(starts))
+        extra = dict(zip(FEATURES, added[rows].T, strict=True))
+        names, fresh = _query_names(queries, np.minimum(queries, extra["dns_in_distinct"].astype(np.int64)), fresh)
+        shares = np.zeros(of_kind.shape)
+        shares[:, 0] = extra["ssh_in"] / np.maximum(counts["ssh_in"], 1)
+        shares[:, 2] = (extra["conn_in"] - extra["ssh_in"]) / np.maximum(counts["conn_in"] - counts["ssh_in"], 1)
+        shares[:, 3] = extra["conn_out"] / np.maximum(counts["conn_out"], 1)
+        is_event = actors.random(len(kinds)) < np.repeat(shares.ravel(), of_kind.ravel())
+        events = np.repeat(event_numbers[rows], of_kind.sum(axis=1))
+        frame = _draw_events(generator, began, kinds, names).with_columns(
+            event=pl.when(pl.Series(is_event) | pl.col("tunnelled").fill_null(value=False))
+            .then(pl.Series(events))
+            .otherwise(pl.lit(NO_EVENT))
+        )
+        yield int(starts[-1]) + SLIDE_SECONDS, replace_actors(frame, event_kinds, actors)
 
 
-def _query_names(queries: Integers, fresh: int) -> tuple[pl.Series, int]:
+def _query_names(queries: Integers, tunnelled: Integers, fresh: int) -> tuple[pl.DataFrame, int]:
     """Name the queries of each ten minutes: a share of them repeats, the others are new and numbered from `fresh`.
 
+    So many of them as `tunnelled` says, the last, are below the domain of a tunnel.
+
     Returns:
-        The names, and the number of the next new name.
+        The names, `query`, with `tunnelled`; and the number of the next new name.
     """
     row = np.repeat(np.arange(len(queries)), queries)
     place = np.arange(len(row)) - np.repeat(np.cumsum(queries) - queries, queries)
     steady = place < np.round(queries * STEADY_NAME_SHARE)[row]
     number = fresh + np.cumsum(~steady)
-    frame = pl.DataFrame({"steady": steady, "place": place, "number": number})
+    in_tunnel = place >= (queries - tunnelled)[row]
+    frame = pl.DataFrame({"steady": steady, "place": place, "number": number, "tunnelled": in_tunnel})
+    data = pl.when("steady").then(2 * pl.col("place") + 1).otherwise(2 * pl.col("number")) * 2_654_435_761 % (1 << 40)
     named = (
-        pl.when("steady").then(pl.format("host{}.campus.example", "place")).otherwise(pl.format("{}.lookup.example", "number"))
+        pl.when("tunnelled")
+        .then(pl.format("{}.{}", data, pl.lit(TUNNEL_DOMAIN)))
+        .when("steady")
+        .then(pl.format("host{}.campus.example", "place"))
+        .otherwise(pl.format("{}.lookup.example", "number"))
     )
-    return frame.select(query=named)["query"], fresh + int((~steady).sum())
+    return frame.select("tunnelled", query=named), fresh + int((~steady).sum())
 
 
 def _draw_events(
     generator: np.random.Generator,
     began: Integers,
     kinds: Integers,
-    names: pl.Series,
+    names: pl.DataFrame,
 ) -> pl.DataFrame:
     """Draw the other fields of each event: time within its ten minutes, hosts, duration and sizes."""
     number = len(kinds)
@@ -166,7 +191,7 @@ def _draw_events(
     remote = pl.format("198.{}.{}.{}", 18 + theirs // 65_536, theirs // 256 % 256, theirs % 256)
     inbound = pl.col("inbound")
     asked = pl.Series(np.flatnonzero((_EVENT_KINDS["service"] == "dns").to_numpy()[kinds]))
-    queries = pl.DataFrame({"query": names, "index": asked.cast(pl.UInt32)})
+    queries = names.with_columns(index=asked.cast(pl.UInt32))
     return (
         frame.with_row_index()
         .join(queries, on="index", how="left", maintain_order="left")
@@ -221,6 +246,8 @@ def _write_log(root: Path, log: str, hour: int, lines: pl.DataFrame, form: str) 
         head = ["#separator \\x09", "#set_separator\t,", "#empty_field\t(empty)", "#unset_field\t-", f"#path\t{log}"]
         head += [f"#open\t{opened:%Y-%m-%d-%H-%M-%S}", "\t".join(["#fields", *types]), "\t".join(["#types", *types.values()])]
         flags = [pl.when(name).then(pl.lit("T")).otherwise(pl.lit("F")).alias(name) for name in types if types[name] == "bool"]
-        rows = lines.with_columns(flags).write_csv(separator="\t", include_header=False, float_precision=6, quote_style="never")
+        rows = lines.with_columns(flags).write_csv(
+            separator="\t", include_header=False, float_precision=6, quote_style="never", null_value="-"
+        )
         text = "\n".join(head) + f"\n{rows}#close\t{closed:%Y-%m-%d-%H-%M-%S}\n"
     path.write_bytes(gzip.compress(text.encode(), compresslevel=1, mtime=0))
