@@ -1,8 +1,8 @@
 """Who is behind the events of the simulated logs: hosts, ports and names of each event, in place of those drawn for its records.
 
-A scan has one source that tries ports of all local hosts and gets no answer; a brute force has four sources and one target; a
-tunnel asks one resolver for names below one domain; an exfiltration sends to one host. Nobody is behind outages and slow drifts.
-All addresses outside are for documentation.
+A scan has one source that tries ports of all local hosts and gets no answer; a brute force has four sources and one target, and
+none of its log-ins succeeds; a tunnel asks one resolver for names below one domain; an exfiltration sends to one host. Nobody is
+behind outages and slow drifts. All addresses outside are for documentation.
 """
 
 import numpy as np
@@ -77,4 +77,5 @@ def replace_actors(frame: pl.DataFrame, kinds: tuple[str, ...], generator: np.ra
         choose("orig_bytes", (scans, pl.lit(0)), (leaks, pl.col("sent"))),
         choose("resp_bytes", (scans, pl.lit(0))),
         choose("client", (guesses, pl.lit("SSH-2.0-libssh2_1.11.0"))),
+        choose("auth_success", (guesses, pl.lit(value=False))),
     )

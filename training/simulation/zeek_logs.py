@@ -63,7 +63,7 @@ _EVENT_KINDS = pl.DataFrame(
     }
 )
 _CONSTANTS = {"conn_state": "SF", "rcode_name": "NOERROR", "version": 2, "client": "SSH-2.0-OpenSSH_9.6"}
-_FALSE_COLUMNS = ("TC", "RD", "RA", "rejected", "auth_success")
+_FALSE_COLUMNS = ("TC", "RD", "RA", "rejected")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,6 +202,7 @@ def _draw_events(
             **{name: pl.lit(value=False) for name in _FALSE_COLUMNS},
             uid=pl.format("C{}", "uid"),
             AA=pl.lit(value=True),
+            auth_success=pl.lit(value=True),
             local_orig=~inbound,
             local_resp=inbound,
         )

@@ -56,6 +56,8 @@ def test_a_brute_force_has_four_sources_and_one_target(tmp_path):
     assert all(map(during, guesses))
     assert len({record.orig_h for record in guesses}) == 4
     assert {(record.resp_h, record.client) for record in guesses} == {("10.20.9.1", "SSH-2.0-libssh2_1.11.0")}
+    assert {record.failed for record in guesses} == {True}
+    assert {record.failed for record in by_type(records, "ssh") if record not in guesses} == {False}
     connections = Counter(record.orig_h for record in by_type(records, "conn") if record.orig_h.startswith("192.0.2."))
     assert connections == Counter(record.orig_h for record in guesses)
 
