@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mods_grpc.alarm_rules.adaptation import MAX_FACTOR, START_MULTIPLIER, Adaptation
+from mods_grpc.alarm_rules.extent import make_extent_rule
 from mods_grpc.client import Verdict, VerdictStatus
 from mods_grpc.ids.alerts.feedback import Feedback, FeedbackVerdict, record_feedback
 from mods_grpc.ids.alerts.mutes.suppression_file import read_suppression
@@ -26,7 +27,7 @@ class Clock:
 
 
 def make_levels(windows):
-    levels = AlarmLevels(Adaptation(0.01), timedelta(hours=1))
+    levels = AlarmLevels(Adaptation(0.01), make_extent_rule(3600, 600, 86_400))
     levels.significance = 0.01
     for row, p_value in enumerate(windows):
         when = NOW + row * timedelta(minutes=10)
