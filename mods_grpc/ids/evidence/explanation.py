@@ -186,7 +186,7 @@ class Explainer:
     def _find_flows(
         self, feature: Feature, leading: FeatureEvidence, series: str, start_ns: int, end_ns: int
     ) -> tuple[tuple[str, str], ...]:
-        """Return uids and community ids of the leading entities of the dimension that says most, so that they are of what is named.
+        """Return uids and community ids of the leading entities of the dimension that says most, so that they fit the alert.
 
         Those of a second dimension, such as of the only host that is ever reached, would be of whoever else has its value.
         """
