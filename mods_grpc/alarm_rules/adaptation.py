@@ -5,6 +5,7 @@ the level stricter, each row outside of episodes a little more lenient. The two 
 budget allows. The level doesn't move while an episode is open, so an anomaly is learned from once, by the alarm it raised.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,11 +52,13 @@ def describe_unproven(false_alarms_per_day: float, calibration_days: float) -> s
     """
     if false_alarms_per_day * calibration_days >= MIN_ALLOWED:
         return None
-    return (
+    what = (
         f"{false_alarms_per_day:.3g} false alarms a day are {false_alarms_per_day * calibration_days:.2g} in the "
         f"{calibration_days:.3g} days of the calibration range, so that the budget is not proven and its level rests on few or "
-        f"no alarms; {MIN_ALLOWED / false_alarms_per_day:.3g} days or more would show it"
+        f"no alarms"
     )
+    enough = MIN_ALLOWED / false_alarms_per_day
+    return f"{what}; {enough:.3g} days or more would show it" if math.isfinite(enough) else what
 
 
 @dataclass(frozen=True, slots=True)

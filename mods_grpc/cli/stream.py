@@ -49,7 +49,6 @@ def run_stream(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     with open_client(arguments) as client:
         model = client.model(arguments.model, arguments.model_version)
-        _warn_of_unproven_budget(arguments, model)
         with open_lines(arguments.file, follow=arguments.follow) as lines:
             stream = client.stream_detect(
                 (Observation(row.series, row.nanos, row.values) for row in read_input_rows(lines, arguments, model)),
@@ -66,6 +65,7 @@ def run_stream(arguments: argparse.Namespace) -> int:
                 own_envelope=arguments.own_envelope,
             )
             with stream:
+                _warn_of_unproven_budget(arguments, model)  # which the server has accepted
                 for verdict in stream:
                     if not (arguments.all or is_reportable(verdict)):
                         continue

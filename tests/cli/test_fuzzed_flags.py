@@ -55,17 +55,19 @@ FLAGS = [
 
 def required_words(command: argparse.ArgumentParser, leave_out: argparse.Action) -> list[str]:
     """Return the words that the command needs besides one of its arguments."""
-    examples = {"--key": "key.pem", "--model": "campus"}
+    examples = {"--key": "key.pem", "--model": "campus", "id": "7c1c48e3"}
     words: list[str] = []
     needed = [action for action in command._actions if action.required and action.option_strings and action is not leave_out]
     for group in command._mutually_exclusive_groups:
         if group.required and leave_out not in group._group_actions:
             needed.append(group._group_actions[0])
     for action in needed:
-        words += [action.option_strings[0], examples.get(action.option_strings[0], "somewhere")]
+        words.append(action.option_strings[0])
+        if action.nargs != 0:
+            words.append(examples.get(action.option_strings[0], "somewhere"))
     if leave_out.option_strings:
         positionals = [action for action in command._actions if not action.option_strings and action.nargs != "?"]
-        words += ["somewhere"] * len(positionals)
+        words += [examples.get(action.dest, "somewhere") for action in positionals]
     return words
 
 
