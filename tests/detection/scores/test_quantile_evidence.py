@@ -156,7 +156,6 @@ def test_the_reason_names_the_side_on_which_a_value_lies_outside():
             verdicts.expected[row, feature],
             low[0, feature],
             high[0, feature],
-            why.feature_p[0, feature],
             why.share[0, feature],
             sign,
             float(verdicts.p_value[row]),
