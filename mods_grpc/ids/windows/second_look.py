@@ -11,7 +11,7 @@ from mods_grpc.errors import DataError
 from mods_grpc.features import Aggregator, AggregatorOptions, Definition, GroupBy
 from mods_grpc.ids.alerts.alert import Alert
 from mods_grpc.ids.evidence.counts import EntityCounts
-from mods_grpc.ids.evidence.evidence import Evidence
+from mods_grpc.ids.evidence.evidence import MAX_UIDS, Evidence
 from mods_grpc.ids.evidence.explanation import Explainer, UnusualFeature
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.windows.window_evidence import is_fall
@@ -85,15 +85,16 @@ def look_again(alert: Alert, paths: Sequence[Path], local_networks: Sequence[str
         before, before_end = (round(when.timestamp()) for when in (alert.evidence.before_start, alert.evidence.before_end))
     begin = min(start, before)
     definition = Definition.of([feature.key for feature in unusual])
+    # each pane holds some uids of a value, so that there are several panes
     options = AggregatorOptions(
         window_seconds=end - start,
-        slide_seconds=gcd(end - start, start, begin, before_end),
+        slide_seconds=gcd(end - start, start, begin, before_end, max(1, (end - start) // MAX_UIDS)),
         group_by=group_by,
         local_networks=tuple(local_networks),
         begin_ns=begin * NANOS_PER_SECOND,
     )
     counts = EntityCounts(definition, options.pane_ns, max_entries=None, by_host=group_by is GroupBy.HOST)
-    _count(paths, Aggregator(definition, options), counts, end * NANOS_PER_SECOND)
+    _count(paths, Aggregator(definition, options), counts, begin * NANOS_PER_SECOND, end * NANOS_PER_SECOND)
     explainer = Explainer(counts, (end - start) * NANOS_PER_SECOND)
     evidence = explainer.explain(alert.series, start * NANOS_PER_SECOND, before_end * NANOS_PER_SECOND, unusual)
     if evidence is None or not any(feature.total or feature.before for feature in evidence.features):
@@ -118,10 +119,15 @@ def _list_unusual(alert: Alert) -> list[UnusualFeature]:
     ]
 
 
-def _count(paths: Sequence[Path], aggregator: Aggregator, counts: EntityCounts, end_ns: int) -> None:
+def _count(paths: Sequence[Path], aggregator: Aggregator, counts: EntityCounts, begin_ns: int, end_ns: int) -> None:
+    """Count the records of a time. Where the logs begin before it, they hold all of it, however quiet its beginning is."""
     aggregator.observe = counts.observe
+    holds_all = False
     with LogReader(paths, protocols=aggregator.definition.protocols) as reader:
         for record in reader.poll():
+            holds_all = holds_all or record.ts <= begin_ns
             if record.ts < end_ns:
                 aggregator.add(record)
     counts.count_pending()
+    if holds_all and counts.first_pane is not None:
+        counts.first_pane = begin_ns // counts.pane_ns

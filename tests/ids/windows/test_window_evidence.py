@@ -202,6 +202,22 @@ def test_a_second_look_into_the_logs_gives_the_same(tmp_path):
     assert len(again.uids) == 10
 
 
+def test_a_second_look_scales_nothing_where_the_time_before_began_quietly(tmp_path):
+    start = START + 3_600
+    quiet = (START + 1_800, START + 1_800 + SLIDE + 60)  # the time before the alert is from then on
+    records = [
+        dataclasses.replace(each, failed=True, conn_state="S0")
+        for each in make_records()
+        if not quiet[0] - 60 <= each.ts // SECOND < quiet[1]
+    ]
+    write_log(tmp_path, records)
+    evidence = explain_all(make_feed(Source(records, len(records))), read_at_once)["site", start * SECOND]
+    again = look_again(make_alert(evidence, start * SECOND), [tmp_path], ["10.0.0.0/8"], GroupBy.SITE)
+    assert again.features == evidence.features
+    assert evidence.before_start == datetime.fromtimestamp(quiet[0], UTC)
+    assert evidence.leading.before > 0
+
+
 def test_a_second_look_at_an_alert_without_evidence_or_at_other_logs_says_so(tmp_path):
     records = make_records()
     write_log(tmp_path, records[:3])
