@@ -122,6 +122,8 @@ def test_a_further_alert_of_a_fall_says_who_is_missing():
     fall = replace(HTTP, observed=129.0, lower=214.0, upper=302.0)
     alert = replace(PLAIN, trigger=Trigger.ENTITY, number=1, features=(fall,), evidence=who)
     assert describe_alert(alert).startswith("now missing 203.0.113.7: http_in 129 in ")
+    server = evidence(dimension(Dimension.DESTINATION, ("10.0.0.80", 129, 214, 1.0)), is_fall=True, total=129.0, before=214.0)
+    assert describe_alert(replace(alert, evidence=server)).startswith("now another cause: http_in 129 in ")
 
 
 def test_of_a_level_that_the_forecasts_followed_it_gives_the_last_windows_and_what_was_usual():
@@ -132,6 +134,14 @@ def test_of_a_level_that_the_forecasts_followed_it_gives_the_last_windows_and_wh
     )
     longer = replace(alert, recent=(12, 11, 14, 95, 97, 99, 110, 98, 103))
     assert "http_in 95 to 110 in the last 6 windows" in describe_alert(longer)
+
+
+def test_what_is_missing_since_before_the_episode_is_no_reason_of_a_rise():
+    who = evidence(dimension(Dimension.DESTINATION, ("10.0.0.80", 103, 740, 1.0)), is_fall=True, total=103.0, before=740.0)
+    rise = replace(PLAIN, features=(INSIDE,), recent=(12, 11, 14, 9, 12, 95, 110, 98, 103), evidence=who)
+    assert "missing" not in describe_alert(rise)
+    fall = replace(rise, recent=(740, 735, 760, 741, 738, 110, 103))
+    assert "; missing: to 10.0.0.80 (103 of usually 740)" in describe_alert(fall)
 
 
 def test_of_a_value_that_the_forecast_expected_it_says_what_was_usual():

@@ -11,6 +11,7 @@ ALMOST_ALL = 0.9  # share of the excess from which on one entity alone is named
 MAX_COVERING = 20  # entities that still count as few
 SPREAD_SHARE = 0.1  # no entity with so large a share: their number says more than their names
 MIN_MANY = 10  # so many entities are worth a mention by their number
+MIN_CHANGED_PART = 0.1  # of all in the window, or before, below which a change of a value is no matter of the alert
 NOTABLE_BEFORE = 0.1  # a count before, relative to the one in the window, that is worth a mention
 
 _HOSTS = (Dimension.SOURCE, Dimension.DESTINATION)
@@ -103,7 +104,7 @@ def evidence_clauses(evidence: Evidence, detail: Detail, series: str, feature: s
         series: The series of the alert.
         feature: The feature to write about; that with the largest share if it is empty or there is no evidence of it.
     """
-    about = _find(evidence, feature)
+    about = find_feature(evidence, feature)
     if about is None:
         return []
     chosen = list(_choose(about, series))[: 1 + detail.dimensions]
@@ -116,22 +117,25 @@ def evidence_clauses(evidence: Evidence, detail: Detail, series: str, feature: s
 
 
 def leading_entity(evidence: Evidence, detail: Detail, series: str, feature: str = "") -> str:
-    """Return the entity that leads, such as "from 203.0.113.7", of a fall "missing 203.0.113.7"; empty if none is known.
+    """Return the entity that leads, such as "from 203.0.113.7", of a fall "missing 203.0.113.7"; empty if there is none.
 
     Arguments as of `evidence_clauses`.
     """
-    about = _find(evidence, feature)
+    about = find_feature(evidence, feature)
     first = None if about is None else next(_choose(about, series), None)
     if about is None or first is None:
         return ""
     if about.is_fall:
+        if first.dominant is None or first.dimension is _ends(about)[1]:
+            return ""
         return f"missing {_name(first.dimension, first.entities[0], detail.width)}"
     if first.dominant is None and first.distinct > 1:
         return f"{_preposition(first.dimension)}{_number(first)} {_plural(first.dimension)}"
     return _preposition(first.dimension) + _name(first.dimension, first.entities[0], detail.width)
 
 
-def _find(evidence: Evidence, feature: str) -> FeatureEvidence | None:
+def find_feature(evidence: Evidence, feature: str) -> FeatureEvidence | None:
+    """Return the evidence of a feature, or where there is none that with the largest share."""
     return next((each for each in evidence.features if each.feature == feature), evidence.leading)
 
 
@@ -165,6 +169,8 @@ def _is_notable(feature: FeatureEvidence, each: DimensionEvidence, series: str) 
     if top is None:
         return not feature.is_fall and each.distinct >= MIN_MANY and each.dimension in {*_HOSTS, *_COUNTED_BY_NUMBER}
     if top.value == series or (each.dimension is Dimension.CONN_STATE and top.value in _ORDINARY_STATES):
+        return False
+    if abs(top.count - top.before) < MIN_CHANGED_PART * max(feature.total, feature.before):
         return False
     if each.dimension is Dimension.SERVICE and _is_told_by_port(feature, top.value):
         return False

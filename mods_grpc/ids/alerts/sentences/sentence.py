@@ -10,7 +10,14 @@ from statistics import median
 from mods_grpc.alarm_rules.reason import compare_with_peak, find_usual_peak, format_number, format_outside
 from mods_grpc.client.results import FeatureVerdict
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Trigger, can_be_negative, clamp_forecast
-from mods_grpc.ids.alerts.sentences.evidence_text import DETAILS, Detail, describe_evidence, evidence_clauses, leading_entity
+from mods_grpc.ids.alerts.sentences.evidence_text import (
+    DETAILS,
+    Detail,
+    describe_evidence,
+    evidence_clauses,
+    find_feature,
+    leading_entity,
+)
 from mods_grpc.ids.alerts.sentences.wording import (
     format_duration,
     format_moment,
@@ -63,6 +70,8 @@ class _Sentence:
         leading = max(alert.features, key=_share, default=None)
         about = "" if leading is None else leading.feature
         evidence = [] if alert.evidence is None else evidence_clauses(alert.evidence, self.detail, alert.series, about)
+        if leading is not None and self._is_contradicted(leading):
+            evidence = []
         what, prefix = self._what(leading), ""
         if alert.phase is AlertPhase.END:
             span = format_duration(max(alert.window_start - alert.episode_start, alert.window_end - alert.window_start))
@@ -81,6 +90,18 @@ class _Sentence:
         if math.isfinite(alert.p_value):
             parts.append(self._probability())
         return "; ".join(parts)
+
+    def _is_contradicted(self, leading: FeatureVerdict) -> bool:
+        """Return whether the last windows rise above what was usual and the evidence is of a fall, or the other way round.
+
+        The evidence compares with the time before the episode, the last windows with those before them.
+        """
+        recent = self._recent(leading)
+        count = find_change(recent)
+        about = None if self.alert.evidence is None else find_feature(self.alert.evidence, leading.feature)
+        if not count or about is None or self._is_outside(leading):
+            return False
+        return (median(recent[-count:]) < median(recent[:-count])) != about.is_fall
 
     def _what(self, leading: FeatureVerdict | None) -> str:
         """Return the leading feature and in which way it is unusual."""

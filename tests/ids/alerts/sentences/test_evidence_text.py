@@ -63,6 +63,16 @@ def test_what_tells_a_reader_nothing_is_left_out():
     assert describe_evidence(who) == "203 sources, none above 3 % of the rise; port 53/udp (240 of 253)"
 
 
+def test_a_value_that_hardly_changed_is_left_out_though_no_other_rose():
+    who = evidence(
+        dimension(Dimension.SOURCE, ("198.51.100.1", 25, 0, 0.04), distinct=271, covering=210, covered=615.0),
+        dimension(Dimension.CONN_STATE, ("S0", 21, 16, 1.0), distinct=3),
+        total=683.0,
+        before=690.0,
+    )
+    assert describe_evidence(who) == "271 sources, none above 4 % of the rise"
+
+
 def test_a_service_on_another_port_than_its_own_is_named():
     who = evidence(
         dimension(Dimension.SOURCE, ("198.51.100.1", 250, 0, 1.0)),
