@@ -46,7 +46,7 @@ def format_details(stored: StoredAlert, episode: StoredEpisode, state: Path | No
     evidence = stored.saved.get("evidence")
     lines += _format_filters([stored.saved.get("filters"), evidence.get("filters") if isinstance(evidence, dict) else None])
     techniques = stored.saved.get("techniques") or (evidence.get("techniques") if isinstance(evidence, dict) else None)
-    if named := list(map(_join_values, techniques if isinstance(techniques, list) else [])):
+    if named := list(map(_name_technique, techniques if isinstance(techniques, list) else [])):
         lines += ["", *label("ATT&CK", f"possible: {'; '.join(named)}", width)]
     lines += ["", *_format_episode(episode, width), *_format_feedback(stored, episode, state, width)]
     return [replace_unprintable(line).rstrip() for line in lines]
@@ -175,6 +175,11 @@ def _format_filters(saved: Sequence[Any]) -> list[str]:
         elif isinstance(filters, list):
             lines += [f"  {_join_values(text)}" for text in filters if text]
     return ["", "to look at the records:", *lines] if lines else []
+
+
+def _name_technique(saved: Any) -> str:
+    """Return id and name of a technique, without its certainty, which is the same of all."""
+    return _join_values({key: saved[key] for key in ("id", "name") if key in saved} if isinstance(saved, dict) else saved)
 
 
 def _join_values(value: Any) -> str:

@@ -267,11 +267,11 @@ def test_filters_and_techniques_are_shown_if_a_line_has_them(tmp_path, capsys):
     saved = json.loads(FORMATS["jsonl"].format(SCAN))
     command = f"zeek-cut ts uri < http.log | grep {'203.0.113.7 ' * 20}"
     saved["evidence"]["filters"] = {"zeek": command}
-    saved["techniques"] = [{"id": "T1110", "name": "Brute Force"}]
+    saved["techniques"] = [{"id": "T1110", "name": "Brute Force", "certainty": "possible"}]
     (tmp_path / "alerts.jsonl").write_text(json.dumps(saved) + "\n")
     _, printed = run(capsys, "show", SCAN.id, "--state", tmp_path)
     assert f"\n  zeek: {command.rstrip()}\n" in printed.out
-    assert "possible: T1110 Brute Force" in printed.out
+    assert "possible: T1110 Brute Force\n" in printed.out
 
 
 def test_an_alert_of_a_rule_and_a_notice_are_shown(tmp_path, capsys):
