@@ -21,9 +21,11 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mods_grpc.client import Client, Verdict, VerdictStatus
+from mods_grpc.ids.evidence.evidence import DOMINANT_SHARE
 from training.data.datapool import read_datapool
 from training.data.events import LabelledEvent, read_events
 from training.data.query import parse_query
@@ -72,7 +74,8 @@ def main() -> int:
         verdicts = stream_verdicts(address)
     print_step("5  Compare the alerts with the labelled events")
     events = read_events(LOGS / "events.csv")
-    episodes = print_report(read_alerts(ALERTS), events)
+    rule_alerts = [line for line in read_lines(ALERTS) if line.get("kind") == "rule" and line["phase"] == "start"]
+    episodes = print_report(read_alerts(ALERTS), rule_alerts, events)
     notices = sum(line.get("state") == "raised" for line in read_lines(ALERTS))
     if notices:
         console.print(f"{notices} notices say that much of a day was unusual for the model: the events last long.")
@@ -158,15 +161,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_alerts(path: Path) -> list[dict[str, Any]]:
-    """Read the alerts of the test range that start an episode, each with the peak from the alert of its end."""
-    alerts = [alert for alert in read_lines(path) if alert.get("kind") != "notice"]
+    """Read the alerts of the test range, ends left out, each with the peak from the alert of its episode's end."""
+    alerts = [alert for alert in read_lines(path) if alert.get("kind") not in {"notice", "rule"}]
     ends = {alert["episode"]["id"]: alert for alert in alerts if alert["phase"] == "end"}
-    starts = [
-        alert
-        for alert in alerts
-        if alert["phase"] == "start" and parse_time(alert["window"]["start"]) >= parse_interval(TEST).start
-    ]
-    return [alert | {"peak": ends.get(alert["episode"]["id"], alert)["episode"]} for alert in starts]
+    first = parse_interval(TEST).start
+    raised = [alert for alert in alerts if alert["phase"] != "end" and parse_time(alert["window"]["start"]) >= first]
+    return [alert | {"peak": ends.get(alert["episode"]["id"], alert)["episode"]} for alert in raised]
 
 
 def parse_time(text: str) -> np.datetime64:
@@ -179,42 +179,92 @@ def to_datetime64(when: datetime) -> np.datetime64:
     return np.datetime64(when.replace(tzinfo=None), "s")
 
 
-def print_report(alerts: list[dict[str, Any]], events: list[LabelledEvent]) -> list[ReplayedEpisode]:
-    """Print for each alert whether it matches an event, and for each event whether it was detected; return the episodes."""
-    episodes = []
-    for alert in alerts:
-        start, peak = parse_time(alert["window"]["start"]), alert["peak"]
-        episodes.append(
-            ReplayedEpisode(
-                start=start,
-                end=start,
-                peak_time=parse_time(peak["peak_time"]),
-                score=peak["peak_score"],
-                reason=alert["reason"],
-            )
+def print_report(
+    alerts: list[dict[str, Any]], rule_alerts: list[dict[str, Any]], events: list[LabelledEvent]
+) -> list[ReplayedEpisode]:
+    """Print for each alert whether it matches an event, and for each event what found it; return the alerts but for updates.
+
+    An update counts for an event, but is neither a right nor a false alert: it repeats one. Alerts of fixed rules have no budget,
+    and count for nothing.
+    """
+    replayed = [to_episode(alert) for alert in alerts]
+    causes = [
+        [event for event in events if not match_events([episode], [event], WINDOW_SECONDS).false_episodes] for episode in replayed
+    ]
+    for alert, episode, of_alert in zip(alerts, replayed, causes, strict=True):
+        is_update = alert["phase"] == "update"
+        match = ", ".join(f"[green]right: {event_name(event)}[/green]" for event in of_alert) or "[yellow]false[/yellow]"
+        label = "[dim]update[/dim]" if is_update else "[red]ALERT[/red]"
+        sentence = escape(alert["reason"])
+        console.print(f"{label} {episode.start.astype(datetime):%a %d %b %H:%M}  {sentence}{'' if is_update else f'  {match}'}")
+    for alert in rule_alerts:
+        console.print(
+            f"[red]RULE[/red]  {parse_time(alert['window']['end']).astype(datetime):%a %d %b %H:%M}  {escape(alert['reason'])}"
         )
-        causes = [event for event in events if match_events(episodes[-1:], [event], WINDOW_SECONDS).false_episodes == 0]
-        match = ", ".join(f"[green]right: {event_name(event)}[/green]" for event in causes) or "[yellow]false[/yellow]"
-        console.print(f"[red]ALERT[/red] {start.astype(datetime):%a %d %b %H:%M}  {alert['reason']}  {match}")
-    matches = match_events(episodes, events, WINDOW_SECONDS)
-    table = Table("event", "strength", "start", "duration", "detected", title="Injected events")
-    for event, delay in zip(events, matches.delays_minutes, strict=True):
+    delays = match_events(replayed, events, WINDOW_SECONDS).delays_minutes
+    table = Table("event", "strength", "start", "duration", "detected", "best alert", title="Injected events")
+    for event, delay in zip(events, delays, strict=True):
         duration = f"{(event.end - event.start) / MINUTE:.0f} min"
         detected = "[red]missed[/red]" if delay is None else f"[green]after {delay} min[/green]"
         start_text = f"{event.start.astype(datetime):%a %d %b %H:%M}"
-        table.add_row(event.kind.replace("_", " "), f"{event.strength:g}", start_text, duration, detected)
+        of_event = [alert for alert, of_alert in zip(alerts, causes, strict=True) if event in of_alert]
+        best = describe_best(of_event, event) or describe_rule(rule_alerts, event)
+        table.add_row(event.kind.replace("_", " "), f"{event.strength:g}", start_text, duration, detected, best)
     console.print(table)
     console.print("An alert bears the start of its window of an hour, so its time may be before the event's.")
-    hits = sum(delay is not None for delay in matches.delays_minutes)
     interval = parse_interval(TEST)
     days = (interval.end - interval.start) / np.timedelta64(1, "D")
-    strong = [delay is not None for event, delay in zip(events, matches.delays_minutes, strict=True) if event.strength == 1.0]
+    strong = [delay is not None for event, delay in zip(events, delays, strict=True) if event.strength == 1.0]
+    raised = [each for each in zip(alerts, replayed, causes, strict=True) if each[0]["phase"] == "start"]
+    false = sum(not of_alert for _, _, of_alert in raised)
     console.print(
-        f"{hits} of {len(events)} events detected, {sum(strong)} of {len(strong)} at full strength; "
-        f"{len(episodes) - matches.false_episodes} of {len(episodes)} alerts were right, {matches.false_episodes} false in "
-        f"{days:.0f} days, for a budget of {FALSE_ALARMS_PER_DAY * days:.1f}."
+        f"{sum(delay is not None for delay in delays)} of {len(events)} events detected, {sum(strong)} of {len(strong)} at full "
+        f"strength; {len(raised) - false} of {len(raised)} alerts were right, {false} false in {days:.0f} days, for a budget of "
+        f"{FALSE_ALARMS_PER_DAY * days:.1f}."
     )
-    return episodes
+    return [episode for _, episode, _ in raised]
+
+
+def to_episode(alert: dict[str, Any]) -> ReplayedEpisode:
+    """Return an alert as an episode that begins with it."""
+    start, peak = parse_time(alert["window"]["start"]), alert["peak"]
+    peak_time = parse_time(peak["peak_time"])
+    return ReplayedEpisode(start=start, end=start, peak_time=peak_time, score=peak["peak_score"], reason=alert["reason"])
+
+
+def describe_best(alerts: list[dict[str, Any]], event: LabelledEvent) -> str:
+    """Return feature and entities of the alert that says most of an event: a feature that it touches leads, and it names who."""
+    if not alerts:
+        return ""
+    best = max(alerts, key=lambda alert: (leading_feature(alert) in event.features, len(name_entities(alert))))
+    feature = leading_feature(best)
+    color = "green" if feature in event.features else "yellow"
+    return escape(" ".join([feature, *name_entities(best)])).join([f"[{color}]", f"[/{color}]"])
+
+
+def describe_rule(rule_alerts: list[dict[str, Any]], event: LabelledEvent) -> str:
+    """Return the name of a fixed rule whose window overlaps an event; empty if there is none."""
+    for alert in rule_alerts:
+        if parse_time(alert["window"]["start"]) < event.end and parse_time(alert["window"]["end"]) > event.start:
+            return f"[yellow]fixed rule {escape(alert['rule'])}[/yellow]"
+    return ""
+
+
+def leading_feature(alert: dict[str, Any]) -> str:
+    """Return the feature with the largest share of an alert's score."""
+    return str(max(alert["features"], key=lambda feature: feature["share"])["feature"])
+
+
+def name_entities(alert: dict[str, Any]) -> list[str]:
+    """Return the hosts and the domain that stand for an alert, if one of each does."""
+    evidence = alert["evidence"]
+    if evidence is None or not evidence["features"] or evidence["features"][0]["is_fall"]:
+        return []
+    names = [f"{word} {evidence[key]}" for word, key in (("from", "source_ip"), ("to", "destination_ip")) if evidence[key]]
+    for dimension in evidence["features"][0]["dimensions"]:
+        if dimension["dimension"] == "domain" and dimension["entities"] and dimension["entities"][0]["share"] >= DOMINANT_SHARE:
+            names.append(f"for {dimension['entities'][0]['value']}")
+    return names
 
 
 def event_name(event: LabelledEvent) -> str:
