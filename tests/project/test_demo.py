@@ -29,6 +29,10 @@ def test_the_demo_leads_from_raw_logs_to_alerts_and_says_which_were_right(tmp_pa
     assert strong >= all_strong - 1
     assert right + false == alarms == len(re.findall(r"^ALERT .*(?:right: |false$)", ran.stdout, re.MULTILINE))
     assert right > false
+    assert re.search(
+        r"dns tunnel +│ 1 +│.*after \d+ min.*dns_in_distinct from 203\.0\.113\.\d+ .* for updates\.example", ran.stdout
+    )
+    assert re.search(r"port scan +│ 1 +│.*after \d+ min.*conn_in from 203\.0\.113\.\d+", ran.stdout)
     demo = tmp_path / ".demo"
     assert (demo / "alarms.png").stat().st_size > 50_000
     events = [json.loads(line) for line in (demo / "eve.json").read_text().splitlines()]
