@@ -198,6 +198,33 @@ def test_a_worm_without_a_common_far_side_is_one_alert_from_three_hosts_on():
     assert roll_up.rolled_up == 24
 
 
+def spread_of(series, row, port="445/tcp"):
+    return make_alert(series, row, evidence=make_evidence(column="internal_distinct_hosts", feature="conn_in", port=port))
+
+
+def test_a_worm_that_reaches_a_host_at_a_time_is_one_alert_from_the_third_on():
+    worm = hosts(20)
+    roll_up, raised = make_roll_up(), []
+    for row, series in enumerate(worm):
+        roll_up.restore(json.loads(json.dumps(roll_up.state())))
+        raised += roll_up.update(at(row), [spread_of(series, row)], anomalous=worm[: row + 1])
+    raised += roll_up.flush()
+    assert [(alert.series, alert.phase) for alert in raised[:2]] == [(series, "start") for series in worm[:2]]
+    updates = [(alert.series, alert.trigger, alert.member_count) for alert in raised[2:]]
+    assert updates == [(worm[0], "members", count) for count in (3, 5, 9, 17, 20)]
+    assert raised[2].evidence.leading.total == 300
+    assert set(names(raised[-1])) == set(worm)
+    assert roll_up.rolled_up == 18
+
+
+def test_single_alerts_of_other_ports_or_that_are_over_are_no_worm():
+    roll_up, raised = make_roll_up(), []
+    for row, (series, port) in enumerate(zip(hosts(4), ("445/tcp", "22/tcp", "445/tcp", "22/tcp"), strict=True)):
+        raised += roll_up.update(at(row), [spread_of(series, row, port)])
+    raised += roll_up.update(at(20), [spread_of(hosts(5)[4], 20)])
+    assert [(alert.series, alert.phase, alert.member_count) for alert in raised] == [(each, "start", 0) for each in hosts(5)]
+
+
 def test_hosts_with_far_sides_of_their_own_are_no_worm():
     def upload(number, series):
         evidence = make_evidence(column="out_count_uid", destination=f"198.51.100.{number}", port="443/tcp")

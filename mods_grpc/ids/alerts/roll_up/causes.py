@@ -26,13 +26,16 @@ class Likeness(StrEnum):
 FAR_SIDE = (Likeness.SOURCE, Likeness.DESTINATION, Likeness.DOMAIN, Likeness.SERVER_NAME, Likeness.HOST)
 """The far side of the traffic. It is a cause on its own, so that a later alert with it joins a single one before."""
 
+WEAK = (Likeness.PATH, Likeness.PORT)
+"""What single alerts of several batches are one cause by, if enough are open: what spreads slowly is seen in a host at a time."""
+
 MIN_SERIES = dict.fromkeys(FAR_SIDE, 2) | {
     Likeness.FALL: 5,
     Likeness.PATH: 3,
     Likeness.PORT: 3,
     Likeness.BURST: 10,
 }
-"""Series that must be alike in one batch to be rolled up."""
+"""Series that must be alike to be rolled up: of one batch, and of `WEAK` likenesses with the single alerts that are open."""
 
 
 def find_keys(alert: Alert) -> dict[Likeness, str]:

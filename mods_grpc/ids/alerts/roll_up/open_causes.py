@@ -41,7 +41,8 @@ class Cause:
 
     `alert` is the last alert of the series that stands for it, with the evidence of all and the worst score. `joined` is the
     number of alerts in it, of which a series has several if its episode ended and another began, or left and came back;
-    `reported` is what it was when the last one was raised.
+    `reported` is what it was when the last one was raised. `weak_keys` are what a cause of one series could have in common with
+    others, if enough are alike.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Cause:
     episodes: set[EpisodeKey] = field(default_factory=set)
     joined: int = 0
     reported: int = 0
+    weak_keys: list[str] = field(default_factory=list)
 
 
 def cause_to_json(cause: Cause) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def cause_to_json(cause: Cause) -> dict[str, Any]:
         "episodes": sorted(list(key) for key in cause.episodes),
         "joined": cause.joined,
         "reported": cause.reported,
+        "weak_keys": cause.weak_keys,
     }
 
 
@@ -92,6 +95,7 @@ def cause_from_json(saved: dict[str, Any]) -> Cause:
         episodes=set(map(_key_from_json, saved["episodes"])),
         joined=saved["joined"],
         reported=saved["reported"],
+        weak_keys=list(saved.get("weak_keys", ())),  # of a checkpoint before there were any
     )
 
 

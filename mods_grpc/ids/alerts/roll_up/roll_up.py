@@ -1,19 +1,20 @@
 """Rolls up alerts: one cause that is seen in many series is one alert, which names them.
 
 Alerts are alike by the keys of `causes.find_keys`. Those of one batch that share a key become one alert, that of the strongest
-series. Later alerts with the key join while one of its series is anomalous, also the further ones of a series that is in it. The
-rolled-up alert raises an update when the number of alerts in it has doubled, when one of them is more severe than all before, and
-when it closes with some that it did not report.
+series. Later alerts with the key join while one of its series is anomalous, also the further ones of a series that is in it. Keys
+that say less count over batches: with those of single alerts that are still open, the alerts of a batch may be enough, and join
+the first of them. The rolled-up alert raises an update when the number of alerts in it has doubled, when one of them is more
+severe than all before, and when it closes with some that it did not report.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from mods_grpc.ids.alerts.alert import MAX_MEMBERS, Alert, AlertPhase, Member, Severity, Trigger
-from mods_grpc.ids.alerts.roll_up.causes import FAR_SIDE, MIN_SERIES, Likeness, find_keys
+from mods_grpc.ids.alerts.roll_up.causes import FAR_SIDE, MIN_SERIES, WEAK, Likeness, find_keys
 from mods_grpc.ids.alerts.roll_up.open_causes import (
     Cause,
     EpisodeKey,
@@ -181,15 +182,19 @@ class RollUp:
             keys = find_keys(alert)
             if not self._is_of_own_cause(alert, keys.values()):
                 remaining[_episode_key(alert)] = (alert, keys)
+        by_weak_key: defaultdict[str, list[Cause]] = defaultdict(list)
+        for cause in self._causes.values():
+            for key in cause.weak_keys:
+                by_weak_key[key].append(cause)
         for likeness in Likeness:
             groups: defaultdict[str, list[Alert]] = defaultdict(list)
             for alert, keys in remaining.values():
                 if likeness in keys:
                     groups[keys[likeness]].append(alert)
             for key, group in sorted(groups.items()):
-                cause = self._find_cause(key, group)
-                if cause is not None:
-                    self._join(cause, key, group)
+                joined = self._find_cause(key, group) or self._gather(likeness, key, group, by_weak_key)
+                if joined is not None:
+                    self._join(joined, key, group)
                 elif _is_enough(likeness, len(group), judged):
                     self._begin(group, [key])
                 else:
@@ -197,7 +202,8 @@ class RollUp:
                 for alert in group:
                     del remaining[_episode_key(alert)]
         for alert, keys in remaining.values():
-            self._begin([alert], [keys[likeness] for likeness in FAR_SIDE if likeness in keys])
+            cause = self._begin([alert], [keys[likeness] for likeness in FAR_SIDE if likeness in keys])
+            cause.weak_keys = [keys[likeness] for likeness in WEAK if likeness in keys]
 
     def _find_cause(self, key: str, group: list[Alert]) -> Cause | None:
         """Return the open cause with a key that alerts join; None if there is none, or only their own series is in it.
@@ -212,6 +218,27 @@ class RollUp:
         del self._by_key[key]
         cause.keys.remove(key)
         return None
+
+    def _gather(self, likeness: Likeness, key: str, group: list[Alert], by_weak_key: Mapping[str, list[Cause]]) -> Cause | None:
+        """Return the first open cause of one series that is alike, if there are enough with those of a group; else None.
+
+        The series of the others become members of it too; what they raised stays.
+        """
+        alike = [cause for cause in by_weak_key.get(key, ()) if key in cause.weak_keys]
+        series = {alert.series for alert in group}.union(*(cause.members for cause in alike))
+        if not alike or len(series) < MIN_SERIES[likeness]:
+            return None
+        first, *others = alike
+        first.keys.append(key)
+        self._by_key[key] = first.number
+        evidence = [first.alert.evidence]
+        for cause in others:
+            if not cause.members.keys() <= first.members.keys():
+                evidence.append(cause.alert.evidence)
+            first.members = cause.members | first.members
+            cause.weak_keys.clear()
+        first.alert = replace(first.alert, evidence=_merge(evidence))
+        return first
 
     def _is_of_own_cause(self, alert: Alert, keys: Iterable[str]) -> bool:
         """Return whether an open episode changed in a way that its cause explains; raise it if the cause has no other series."""
@@ -229,7 +256,7 @@ class RollUp:
                 self._due.setdefault(cause.number, Trigger.SEVERITY)
         return True
 
-    def _begin(self, group: list[Alert], keys: list[str]) -> None:
+    def _begin(self, group: list[Alert], keys: list[str]) -> Cause:
         """Begin a cause with alerts, the strongest first; the first that raised no alert of its own yet stands for it."""
         assert self._now is not None
         lead = next((alert for alert in group if not self._is_raised(alert)), group[0])
@@ -241,6 +268,7 @@ class RollUp:
         self._add_members(cause, [lead, *(alert for alert in group if alert is not lead)])
         self.rolled_up += len(group) - 1
         self._due[cause.number] = lead.trigger
+        return cause
 
     def _join(self, cause: Cause, key: str, group: list[Alert]) -> None:
         """Add alerts, the strongest first, to an open cause, which is from now on what they have in common."""
@@ -350,6 +378,7 @@ class RollUp:
             if key != but and self._by_key.get(key) == cause.number:
                 del self._by_key[key]
         cause.keys = [key for key in cause.keys if key == but]
+        cause.weak_keys.clear()
 
     def _drop_episodes(self, open_series: Collection[str]) -> None:
         """Drop the episodes that are over and that no cause needs any more."""
