@@ -13,17 +13,20 @@ import numpy as np
 
 ROWS_A_DAY = 144
 MIN_P = 1e-6
-ATTACK_DAY, ATTACKED, ATTACK_ROWS = 8, 200, 6
+ATTACK_DAY, ATTACKED, ATTACK_ROWS, ATTACK = 8, 200, 6, -1
 CALIBRATED, OFTEN, RHYTHMIC, HEAVY = range(4)
 SHARES = (0.6, 0.2, 0.1, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """p-values `(rows, series)`, NaN where a series is not there; `is_attacked` of the same shape: rows of the attack."""
+    """p-values `(rows, series)`, NaN where a series is not there, and of the same shape which rows have one cause in many series.
+
+    `cause` is the number of a burst, from 1, or `ATTACK`; 0 of the other rows.
+    """
 
     p_value: np.ndarray
-    is_attacked: np.ndarray
+    cause: np.ndarray
     holdoff: int
 
 
@@ -31,8 +34,10 @@ def simulate(rng, series, days, holdoff, shares=SHARES):
     """Return the traffic of a site with windows as long as `holdoff` slides."""
     rows = days * ROWS_A_DAY
     innovations = rng.random((rows + holdoff, series), dtype=np.float32)
-    for burst in rng.choice(rows, 2 * days // 7, replace=False):
+    cause = np.zeros((rows, series), np.int8)
+    for number, burst in enumerate(rng.choice(rows, 2 * days // 7, replace=False)):
         members = rng.choice(series, series // 50, replace=False)
+        cause[max(0, burst - holdoff + 1) : burst + 1, members] = number + 1
         innovations[burst, members] = 10 ** -rng.uniform(2, 6, len(members)) / holdoff
     smallest = np.lib.stride_tricks.sliding_window_view(innovations, holdoff, axis=0)[:rows].min(axis=-1)
     uniform = -np.expm1(holdoff * np.log1p(-smallest.astype(np.float64)))
@@ -43,9 +48,8 @@ def simulate(rng, series, days, holdoff, shares=SHARES):
     p_value = np.where((kind == RHYTHMIC) & by_day, _crowd(uniform, 3.0), p_value)
     p_value = np.where((kind == RHYTHMIC) & ~by_day, np.sqrt(uniform), p_value)
     p_value = np.where(kind == HEAVY, uniform ** (1 / 0.6), p_value)
-    is_attacked = np.zeros(p_value.shape, bool)
     noon, attacked = ATTACK_DAY * ROWS_A_DAY + ROWS_A_DAY // 2, rng.choice(series, ATTACKED, replace=False)
-    is_attacked[noon : noon + ATTACK_ROWS, attacked] = True
+    cause[noon : noon + ATTACK_ROWS, attacked] = ATTACK
     p_value[noon + rng.integers(0, ATTACK_ROWS, ATTACKED), attacked] = MIN_P
     first, last = rng.uniform(0, rows, (2, series))
     stays = rng.random(series) < 0.6
@@ -53,7 +57,7 @@ def simulate(rng, series, days, holdoff, shares=SHARES):
     at = np.arange(rows)[:, None]
     is_there = (at >= first) & (at < last) & (by_day | (rng.random(series) < 0.7))
     p_value = np.where(is_there, np.maximum(p_value, MIN_P), np.nan)
-    return Traffic(p_value=p_value, is_attacked=is_attacked, holdoff=holdoff)
+    return Traffic(p_value=p_value, cause=cause, holdoff=holdoff)
 
 
 def _crowd(uniform, times):
