@@ -30,6 +30,8 @@ ATTACKS = (
     "$MODS_DATA/attacks/workstations/ws-3 --attacks $MODS_DATA/attacks --local 64.225.56.201 10.66.0.5"
 )
 
+MODS_2019 = "$MODS_DATA/mods-2019/mods_2019-01-01_2019-06-03_w01h-s10m.tsv"
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -80,6 +82,8 @@ PAGES = {
     ),
     "detection-cost": Page(("python benchmarks/detection/cost.py",), 3),
     "detection-total-budget": Page(("python -m benchmarks.detection.total_budget.measure",), 3),
+    "detection-watched-site": Page(("python -m benchmarks.detection.total_budget.raw_records",), 6),
+    "detection-by-budget": Page((f"python -m benchmarks.detection.total_budget.by_budget {MODS_2019}",), 2),
     "detection-picture": Page(("python benchmarks/detection/picture.py",), 2),
     "ingest": Page(
         ("python benchmarks/ingest/aggregate.py --records 1000000", "python benchmarks/ingest/watch.py --records 10000000"), 15
