@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mods_grpc.array_types import Floats, Integers
-from mods_grpc.features.definitions import Definition
+from mods_grpc.features.definitions import DIRECTIONS, Definition
 from mods_grpc.features.records import RECORD_TYPES, Record
 from mods_grpc.ids.evidence.dimensions import RECORDS, Reader, Weight, dimensions_of, weight_of
-from mods_grpc.ids.evidence.evidence import Dimension
+from mods_grpc.ids.evidence.evidence import MAX_UIDS, Dimension
+from mods_grpc.ids.evidence.rows import HEAVY_ROWS, Rows, RowStore, encode_uids, shrink
 from mods_grpc.ids.evidence.value_counts import GROUP_SHIFT, VALUE_MASK, ValueCounts
 from mods_grpc.ids.evidence.vocabulary import Vocabulary
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 MAX_PENDING = 4_096
 MAX_ENTRIES = 2_000_000
 """Entries of all panes together, of 8 bytes and 8 for each weight."""
@@ -26,6 +27,10 @@ MAX_GROUP_ENTRIES = 1_024
 """Values of a series, pane and dimension, if there is room."""
 
 _ARGUMENTS = 5  # of `observe`
+_SERIES_BITS = 28  # of a place; above it 2 of the direction, then the pane
+_SERIES_MASK = (1 << _SERIES_BITS) - 1
+_PANE_SHIFT = _SERIES_BITS + 2
+_WAYS = {direction: number for number, direction in enumerate(DIRECTIONS)}
 _ENDS = frozenset({Dimension.SOURCE, Dimension.DESTINATION})
 _MIN_TEXTS = 50_000  # before texts that are no longer used are forgotten
 
@@ -83,7 +88,7 @@ class EntityCounts:
     Args:
         definition: The features whose records are counted.
         pane_ns: Length of a pane in nanoseconds.
-        max_entries: Bound on the entries of all panes; None for no bound at all, so that every count is exact.
+        max_entries: Bound on the entries of all panes, and on the rows; None for no bound at all, so that every count is exact.
         by_host: Whether series are hosts: then one end of each record is the series, which is not counted.
     """
 
@@ -98,20 +103,20 @@ class EntityCounts:
         self.pane_ns = pane_ns
         self.by_host = by_host
         self.plans = _make_plans(definition)
-        self._types = {RECORD_TYPES[side.protocol] for side in self.plans}
         self._max_entries = max_entries
         self._group_entries = None if max_entries is None else MAX_GROUP_ENTRIES
+        self._rows = {side: RowStore() for side in self.plans}
         self._counts = {
             (side, dimension): ValueCounts(len(plan.weights)) for side, plan in self.plans.items() for dimension in plan.readers
         }
-        self._groups = Vocabulary()  # of pane, direction and series
+        self._groups = Vocabulary()  # of pane, direction and series, of those that are counted
         self._panes: list[int] = []  # by number of the group
-        self._values = Vocabulary()
+        self._values = Vocabulary()  # also of names of series
         self._min_texts = _MIN_TEXTS
-        self._complete_before = 0  # panes, of which no record comes any more
+        self._complete_before = self._settled_before = 0  # panes, of which no record comes any more
         self._pending: list[Any] = []  # the arguments of `observe` one after another: objects that last cost the collector
         self.first_pane: int | None = None  # the first of which records came
-        self._first_held = 0  # earlier panes may be dropped
+        self._first_held = self._first_uids = 0  # what is of earlier panes may be dropped
 
     def observe(
         self, record: Record, direction: str, series: Sequence[str], start_pane: int | None, logged_pane: int | None
@@ -130,44 +135,88 @@ class EntityCounts:
             self.count_pending()
 
     def count_pending(self) -> None:
-        """Count the records that were collected, and make the panes small that are complete."""
+        """Note the records that were collected, and make the panes small that are complete."""
         pending, self._pending = self._pending, []
         columns = [pending[place::_ARGUMENTS] for place in range(_ARGUMENTS)]
         types = set(map(type, columns[0]))
         for side, plan in self.plans.items():
             if RECORD_TYPES[side.protocol] in types:
-                self._count(side, plan, _select_rows(side, plan, *columns))
+                self._note_rows(side, plan, _select_rows(side, plan, *columns))
+        is_later = self._complete_before > self._settled_before
+        for side, rows in self._rows.items():
+            if is_later or rows.is_full:
+                self._count_rows(side, rows.settle(_place_of(self._complete_before)))
+        if is_later:
+            self._settled_before = self._complete_before
+            self._make_small()
+        self._forget()
+
+    def _note_rows(self, side: Side, plan: SidePlan, selected: list[_Row]) -> None:
+        if not selected:
+            return
+        records, directions, names, panes = zip(*selected, strict=True)
+        first = min(panes)
+        self.first_pane = first if self.first_pane is None else min(first, self.first_pane)
+        series = self._values.add_all(names)
+        ways = np.array([_WAYS[direction] for direction in directions], dtype=np.int64)
+        places = (np.array(panes, dtype=np.int64) << _PANE_SHIFT) | (ways << _SERIES_BITS) | series
+        values = np.empty((len(plan.readers), len(records)), dtype=np.int32)
+        for number, (dimension, read) in enumerate(plan.readers.items()):
+            values[number] = self._values.add_all(read(records))
+            if self.by_host and dimension in _ENDS:
+                values[number][values[number] == series] = -1
+        weights = tuple(shrink(weight.read(records)) for weight in plan.weights)
+        rows = Rows(places, values, weights, encode_uids([_name_flow(record) for record in records]))
+        counts_something = np.logical_or.reduce([weight > 0 for weight in weights])
+        self._rows[side].add(rows if counts_something.all() else rows.take(np.flatnonzero(counts_something)))
+
+    def _count_rows(self, side: Side, rows: Rows | None) -> None:
+        """Count rows of groups with many of them, in order of place."""
+        if rows is None:
+            return
+        starts = np.flatnonzero(np.diff(rows.places, prepend=-1))
+        sizes = np.diff(np.append(starts, len(rows.places)))
+        groups = np.repeat(self._number_groups(rows.places[starts]), sizes)
+        weights = rows.weight_matrix()
+        texts = (
+            [None] * len(groups) if rows.uids is None else [uid.decode(errors="replace") or None for uid in rows.uids.tolist()]
+        )
+        uids = np.array(texts, dtype=object)
+        for values, dimension in zip(rows.values, self.plans[side].readers, strict=True):
+            chosen = np.flatnonzero(values >= 0)
+            if len(chosen):
+                keys = groups[chosen] << GROUP_SHIFT | values[chosen]
+                self._counts[side, dimension].add(keys, weights[chosen], uids[chosen])
+
+    def _number_groups(self, places: Integers) -> Integers:
+        """Return the numbers of the groups of different places."""
+        texts = self._values.texts
+        names = [
+            _name_group(place >> _PANE_SHIFT, place >> _SERIES_BITS & 3, texts[place & _SERIES_MASK]) for place in places.tolist()
+        ]
+        numbers = self._groups.add_all(names)
+        if len(self._groups) > len(self._panes):
+            self._panes += [int(text.partition(" ")[0]) for text in self._groups.texts[len(self._panes) :]]
+        return numbers
+
+    def _make_small(self) -> None:
+        """Make the counts of complete panes small, and keep the bounds of rows and counts."""
+        limit = HEAVY_ROWS
+        while self._max_entries is not None and limit > 1 and sum(map(len, self._rows.values())) > self._max_entries:
+            first = min((place for rows in self._rows.values() if (place := rows.first_place()) is not None), default=None)
+            if first is not None and first >> _PANE_SHIFT < self._first_uids:
+                self._first_held = (first >> _PANE_SHIFT) + 1  # no window to come has this pane
+                for rows in self._rows.values():
+                    rows.forget(_place_of(self._first_held))
+                continue
+            limit //= 4
+            for side, rows in self._rows.items():
+                for taken in (rows.settle(_place_of(self._complete_before), limit), *rows.take_heavy(limit)):
+                    self._count_rows(side, taken)
         is_complete = np.array(self._panes, dtype=np.int64) < self._complete_before
         for counts in self._counts.values():
             counts.complete(is_complete, self._group_entries)
-        self._forget()
         self._keep_bound()
-
-    def _count(self, side: Side, plan: SidePlan, rows: list[_Row]) -> None:
-        if not rows:
-            return
-        records = [row[0] for row in rows]
-        groups = self._number_groups(rows)
-        weights = np.column_stack([weight.read(records) for weight in plan.weights])
-        counts_something = weights.any(axis=1)
-        uids = np.array([_name_flow(record) for record in records], dtype=object)
-        for dimension, read in plan.readers.items():
-            texts = read(records)
-            if self.by_host and dimension in _ENDS:
-                texts = [None if text == row[2] else text for text, row in zip(texts, rows, strict=True)]
-            values = self._values.add_all(texts)
-            places = np.flatnonzero((values >= 0) & counts_something)
-            if len(places):
-                keys = groups[places] << GROUP_SHIFT | values[places]
-                self._counts[side, dimension].add(keys, weights[places], uids[places])
-
-    def _number_groups(self, rows: list[_Row]) -> Integers:
-        numbers = self._groups.add_all([_name_group(pane, direction, series) for _, direction, series, pane in rows])
-        if len(self._groups) > len(self._panes):
-            self._panes += [int(text.partition(" ")[0]) for text in self._groups.texts[len(self._panes) :]]
-        first = min(row[3] for row in rows)
-        self.first_pane = first if self.first_pane is None else min(first, self.first_pane)
-        return numbers
 
     def _keep_bound(self) -> None:
         """Cut the largest groups until there are no more entries than allowed, or one for each group."""
@@ -181,12 +230,21 @@ class EntityCounts:
         """Take note that no record of panes that end at or before a time comes any more, so that they can be made small."""
         self._complete_before = max(ns // self.pane_ns, self._complete_before)
 
-    def forget_before(self, ns: int) -> None:
-        """Take note that panes that end at or before a time need not be held."""
+    def forget_before(self, ns: int, *, uids_ns: int | None = None) -> None:
+        """Take note that panes that end at or before a time need not be held.
+
+        Args:
+            ns: The time.
+            uids_ns: The same of uids: no window that is still to be explained begins earlier. None for the same time.
+        """
         self._first_held = max(ns // self.pane_ns, self._first_held)
+        self._first_uids = max((ns if uids_ns is None else uids_ns) // self.pane_ns, self._first_uids)
 
     def _forget(self) -> None:
         """Drop the panes that need not be held, and texts that are no longer used."""
+        for rows in self._rows.values():
+            rows.forget(_place_of(self._first_held))
+            rows.forget_uids(_place_of(self._first_uids))
         is_old = np.array(self._panes, dtype=np.int64) < self._first_held
         if is_old.any():
             for counts in self._counts.values():
@@ -198,11 +256,16 @@ class EntityCounts:
         """Forget the texts of no entry, and renumber the others."""
         parts = [part for counts in self._counts.values() for part in counts.list_keys()]
         keys: Integers = np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
-        used = np.unique(keys >> GROUP_SHIFT)
-        groups, values = self._groups.keep(used), self._values.keep(np.unique(keys & VALUE_MASK))
-        self._panes = [self._panes[number] for number in used.tolist()]
+        used_groups = np.unique(keys >> GROUP_SHIFT)
+        heavy = [rows.heavy & _SERIES_MASK for rows in self._rows.values()]
+        numbers = [part for rows in self._rows.values() for part in rows.list_numbers(lambda places: places & _SERIES_MASK)]
+        used = np.unique(np.concatenate([keys & VALUE_MASK, *heavy, *numbers]))
+        groups, values = self._groups.keep(used_groups), self._values.keep(used)
+        self._panes = [self._panes[number] for number in used_groups.tolist()]
         for counts in self._counts.values():
             counts.renumber(groups, values)
+        for rows in self._rows.values():
+            rows.renumber(values, lambda places: (places & ~_SERIES_MASK) | values[places & _SERIES_MASK])
         self._min_texts = max(_MIN_TEXTS, 2 * max(len(self._values), len(self._groups)))
 
     def covers(self, start_ns: int, end_ns: int) -> float:
@@ -221,9 +284,13 @@ class EntityCounts:
         counts: dict[str, float] = {}
         flows: dict[str, list[str]] = {}
         max_error = dropped = 0.0
-        texts = self._values.texts
+        texts, series_number = self._values.texts, self._values.number(series)
+        row = list(self.plans[side].readers).index(dimension)
         for pane in range(start_ns // self.pane_ns, end_ns // self.pane_ns):
-            group = self._groups.number(_name_group(pane, direction, series))
+            if series_number is not None:
+                place = _place_of(pane) | _WAYS[direction] << _SERIES_BITS | series_number
+                self._add_rows(counts, flows, place, self._rows[side], row, column)
+            group = self._groups.number(_name_group(pane, _WAYS[direction], series))
             if group is None:
                 continue
             for part in of_dimension.of_group(group):
@@ -241,6 +308,28 @@ class EntityCounts:
                 dropped += float(lost.total[column])
         return Totals(counts, flows, max_error, dropped)
 
+    def _add_rows(
+        self,
+        counts: dict[str, float],
+        flows: dict[str, list[str]],
+        place: int,
+        rows_of_side: RowStore,
+        dimension: int,
+        column: int,
+    ) -> None:
+        """Add what the rows of a group count, and the first flows of each value."""
+        texts = self._values.texts
+        for rows in rows_of_side.of_place(place):
+            chosen = np.flatnonzero((rows.values[dimension] >= 0) & (rows.weights[column] > 0))
+            names = [texts[value] for value in rows.values[dimension][chosen].tolist()]
+            for name, count in zip(names, rows.weights[column][chosen].tolist(), strict=True):
+                counts[name] = counts.get(name, 0.0) + count
+            if rows.uids is not None:
+                for name, uid in zip(names, rows.uids[chosen].tolist(), strict=True):
+                    of_value = flows.setdefault(name, [])
+                    if uid and len(of_value) < MAX_UIDS:
+                        of_value.append(uid.decode(errors="replace"))
+
     def state(self) -> dict[str, Any]:
         """Return the counts as values for JSON."""
         self.count_pending()
@@ -249,10 +338,11 @@ class EntityCounts:
             "pane": self.pane_ns,
             "plans": _describe_plans(self.plans),
             "first": self.first_pane,
-            "held": self._first_held,
-            "complete": self._complete_before,
+            "held": [self._first_held, self._first_uids],
+            "complete": [self._complete_before, self._settled_before],
             "groups": list(self._groups.texts),
             "values": list(self._values.texts),
+            "rows": [rows.state() for rows in self._rows.values()],
             "counts": [counts.state() for counts in self._counts.values()],
         }
 
@@ -264,6 +354,7 @@ class EntityCounts:
         """
         if (state["version"], state["pane"], state["plans"]) != (STATE_VERSION, self.pane_ns, _describe_plans(self.plans)):
             return
+        self._rows = {side: RowStore.from_state(saved) for side, saved in zip(self._rows, state["rows"], strict=True)}
         self._counts = {
             (side, dimension): ValueCounts.from_state(saved, len(self.plans[side].weights))
             for (side, dimension), saved in zip(self._counts, state["counts"], strict=True)
@@ -272,7 +363,8 @@ class EntityCounts:
         self._groups, self._values = Vocabulary(map(str, state["groups"])), Vocabulary(map(str, state["values"]))
         self._panes = [int(text.partition(" ")[0]) for text in self._groups.texts]
         self.first_pane = None if state["first"] is None else int(state["first"])
-        self._first_held, self._complete_before = int(state["held"]), int(state["complete"])
+        self._first_held, self._first_uids = map(int, state["held"])
+        self._complete_before, self._settled_before = map(int, state["complete"])
 
 
 def _select_rows(
@@ -313,8 +405,13 @@ def split_flow(flow: str) -> tuple[str, str]:
     return uid, community_id
 
 
-def _name_group(pane: int, direction: str, series: str) -> str:
-    return f"{pane} {direction} {series}"
+def _place_of(pane: int) -> int:
+    """Return the lowest place of a pane."""
+    return pane << _PANE_SHIFT
+
+
+def _name_group(pane: int, way: int, series: str) -> str:
+    return f"{pane} {way} {series}"
 
 
 def _make_plans(definition: Definition) -> dict[Side, SidePlan]:

@@ -60,7 +60,7 @@ class WindowEvidence:
 
     def finish(self, start_ns: int) -> None:
         """Forget what no later window than those that start at a time needs."""
-        self._counts.forget_before(start_ns - LOOKBACK_WINDOWS * self._window_ns)
+        self._counts.forget_before(start_ns - LOOKBACK_WINDOWS * self._window_ns, uids_ns=start_ns)
         self._explainer.forget_before(start_ns)
 
     def state(self) -> dict[str, Any]:
