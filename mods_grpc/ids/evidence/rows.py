@@ -140,8 +140,7 @@ class RowStore:
             is_heavy = self._find_heavy(chunk.places, heavy_rows)
             if is_heavy.any():
                 taken.append(chunk.take(np.flatnonzero(is_heavy)))
-                chunk = chunk.take(np.flatnonzero(~is_heavy))
-            rest.append(chunk)
+            rest.append(chunk.take(np.flatnonzero(~is_heavy)) if is_heavy.any() else chunk)
         self._complete = [chunk for chunk in rest if len(chunk.places)]
         self._drop_texts()
         return taken
@@ -251,12 +250,8 @@ def _from_texts(text: str, uids_text: str) -> Rows:
     shape, places, values, weights = json.loads(text)
     uids: Uids | None = _decode(*uids_text.split(" ")) if uids_text else None
     rows = Rows(np.cumsum(_decode(*places)), _decode(*values).reshape(shape), tuple(_decode(*each) for each in weights), uids)
-    count = len(rows.places)
-    if (
-        rows.values.shape[1] != count
-        or any(len(weight) != count for weight in rows.weights)
-        or len(uids if uids is not None else rows.places) != count
-    ):
+    lengths = {len(rows.places), rows.values.shape[1], *map(len, rows.weights), *(() if uids is None else (len(uids),))}
+    if len(lengths) > 1:
         raise ValueError("columns of different lengths")
     return rows
 
