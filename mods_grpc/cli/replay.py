@@ -50,6 +50,7 @@ from mods_grpc.ids.logs.pipes import copying_pipes
 from mods_grpc.ids.rules.engine import RuleEngine
 from mods_grpc.ids.sources.reader import LogReader
 from mods_grpc.ids.watch.accounting import make_expectation, take_account
+from mods_grpc.ids.watch.collector import collecting_rarely
 from mods_grpc.ids.watch.monitoring import has_shared_log, make_recorded_look, recorded_protocols
 from mods_grpc.ids.watch.pipeline import WatchCounters
 from mods_grpc.ids.watch.replay import ReplayProgress, read_windows, replay
@@ -145,6 +146,7 @@ def run_replay(arguments: argparse.Namespace) -> int:
     set_up_logging("WARNING", "text")
     check_destinations(arguments, arguments.logs)
     with ExitStack() as stack:
+        stack.enter_context(collecting_rarely())
         client = stack.enter_context(open_client(arguments))
         model = get_ready_model(client, arguments)
         check_windows(arguments, model)

@@ -54,6 +54,7 @@ from mods_grpc.ids.watch.checkpoint import (
     PipelineFingerprint,
     fingerprint,
 )
+from mods_grpc.ids.watch.collector import collecting_rarely
 from mods_grpc.ids.watch.live_folders import LiveFolders
 from mods_grpc.ids.watch.loop import run_loop
 from mods_grpc.ids.watch.monitoring import Ticker, WaitingWatch, WatchParts, collect_facts, find_logs, find_unreadable
@@ -166,7 +167,7 @@ def run_watch(arguments: argparse.Namespace) -> int:
     warn_of_useless_patterns(arguments)
     tell_of_past_work(arguments)
     stop = Event()
-    with install_signal_handlers(stop):
+    with collecting_rarely(), install_signal_handlers(stop):
         try:
             return _watch(arguments, stop)
         except ConnectionFailedError:
