@@ -88,6 +88,7 @@ PAGES = {
     "ingest": Page(
         ("python benchmarks/ingest/aggregate.py --records 1000000", "python benchmarks/ingest/watch.py --records 10000000"), 15
     ),
+    "ingest-evidence": Page(("python -m benchmarks.ingest.evidence",), 60),
     "training-baselines": Page(("python benchmarks/training/baselines.py",), 5),
     "training-epoch-speed": Page(("python benchmarks/training/epoch_speed.py",), 5),
     "training-pool": Page(("python benchmarks/training/pool.py $MODS_DATA/labelled/smd",), 20),

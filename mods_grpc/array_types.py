@@ -14,6 +14,10 @@ Indices = NDArray[np.intp]
 Bools = NDArray[np.bool_]
 Texts = NDArray[np.object_]
 """Texts, or None."""
+SmallIntegers = NDArray[np.int32]
+"""Numbers of texts, many of which are held."""
+Uids = NDArray[np.bytes_]
+"""Uids of records; empty for none."""
 Hashes = NDArray[np.uint64]
 """Hashes of values, by `mods_grpc.features.hashing`."""
 

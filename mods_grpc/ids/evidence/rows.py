@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mods_grpc.array_types import Bools, Floats, Indices, Integers
+from mods_grpc.array_types import Bools, Floats, Indices, Integers, SmallIntegers, Uids
 
 HEAVY_ROWS = 1_024
 """A group with more rows is counted instead."""
@@ -22,9 +22,6 @@ HEAVY_ROWS = 1_024
 MIN_SETTLED = 65_536  # new rows, before those of heavy groups are searched for
 MAX_UID_BYTES = 64
 _COMPRESSION = 1
-
-Numbers32 = NDArray[np.int32]
-Uids = NDArray[np.bytes_]
 
 
 class Rows(NamedTuple):
@@ -38,7 +35,7 @@ class Rows(NamedTuple):
     """
 
     places: Integers
-    values: Numbers32
+    values: SmallIntegers
     weights: tuple[NDArray[Any], ...]
     uids: Uids | None
 
