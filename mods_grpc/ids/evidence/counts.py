@@ -21,7 +21,7 @@ from mods_grpc.ids.evidence.vocabulary import Vocabulary
 STATE_VERSION = 2
 MAX_PENDING = 4_096
 MAX_ENTRIES = 2_000_000
-"""Entries of all panes together, of 8 bytes and 8 for each weight."""
+"""Bound on the entries of all panes together, of 8 bytes and 8 for each weight, and apart from them on the rows of all panes."""
 
 MAX_GROUP_ENTRIES = 1_024
 """Values of a series, pane and dimension, if there is room."""
