@@ -145,7 +145,7 @@ class EntityCounts:
         is_later = self._complete_before > self._settled_before
         for side, rows in self._rows.items():
             if is_later or rows.is_full:
-                self._count_rows(side, rows.settle(_place_of(self._complete_before)))
+                self._count_rows(side, rows.settle(_place_of(self._complete_before), HEAVY_ROWS))
         if is_later:
             self._settled_before = self._complete_before
             self._make_small()

@@ -109,7 +109,7 @@ class RowStore:
         self._open.append(rows)
         self._open_rows += len(rows.places)
 
-    def settle(self, first_open: int, heavy_rows: int = HEAVY_ROWS) -> Rows | None:
+    def settle(self, first_open: int, heavy_rows: int) -> Rows | None:
         """Put the rows of complete panes in order, and remove and return those of groups that have more rows than a number.
 
         Args:

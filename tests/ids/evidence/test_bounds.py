@@ -75,7 +75,7 @@ def test_counts_of_ten_thousand_hosts_are_exact():
         totals = counts.totals(OWN, Dimension.DESTINATION, series, "out", RECORDS, 7 * PANE, 8 * PANE)
         assert totals.counts == {peer: count for (name, peer), count in exact.items() if name == series}
         assert totals.max_error == 0
-        assert all(len(uids) == min(2, totals.counts[peer]) for peer, uids in totals.uids.items())
+        assert all(len(flows) == min(10, totals.counts[peer]) for peer, flows in totals.flows.items())
 
 
 def test_a_group_that_grows_heavy_is_the_same_as_one_that_is_counted_at_once(monkeypatch):

@@ -58,7 +58,7 @@ def test_a_scan_names_its_source_and_port_and_says_how_many_hosts():
         445,
         "tcp",
     )
-    assert evidence.uids[:2] == ("C7.0", "C7.99")
+    assert evidence.uids[:2] == ("C7.0", "C7.1")
     assert evidence.is_exact
     assert evidence_from_json(json.loads(json.dumps(evidence_to_json(evidence)))) == evidence
 
@@ -79,7 +79,7 @@ def test_uids_are_those_of_the_source_that_stands_for_the_rise_not_of_all_that_r
         )
     evidence = explainer.explain("site", 7 * PANE, 7 * PANE, [WEB])
     assert evidence.source_ip == "198.51.100.7"
-    assert evidence.uids[:2] == ("scan0", "scan199")
+    assert evidence.uids[:2] == ("scan0", "scan1")
 
 
 def test_uids_are_those_of_what_is_new_where_hosts_are_as_usual():
@@ -91,7 +91,7 @@ def test_uids_are_those_of_what_is_new_where_hosts_are_as_usual():
         request(counts, 7, f"198.51.100.{number}", "/xmlrpc.php")
     evidence = explainer.explain("site", 7 * PANE, 7 * PANE, [WEB])
     assert (evidence.source_ip, evidence.destination_ip) == (None, "10.0.0.80")
-    assert evidence.uids[:2] == ("H198.51.100.0", "H198.51.100.39")
+    assert evidence.uids[:2] == ("H198.51.100.0", "H198.51.100.1")
 
 
 def test_four_sources_that_account_for_nearly_all_are_counted():

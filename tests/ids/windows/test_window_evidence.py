@@ -234,6 +234,7 @@ def test_counts_that_are_not_exact_are_counted_again_when_an_alert_is_raised(tmp
     write_log(tmp_path, records)
     start = (START + 3_600) * SECOND
     monkeypatch.setattr("mods_grpc.ids.evidence.counts.MAX_GROUP_ENTRIES", 8)
+    monkeypatch.setattr("mods_grpc.ids.evidence.counts.HEAVY_ROWS", 8)
     evidence = explain_all(make_feed(Source(records, len(records))), read_at_once)["site", start]
     assert not evidence.is_exact
     look = make_second_look([tmp_path], ["10.0.0.0/8"], GroupBy.SITE, follows=True)
