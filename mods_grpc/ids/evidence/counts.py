@@ -327,8 +327,8 @@ class EntityCounts:
             if rows.uids is not None:
                 for name, uid in zip(names, rows.uids[chosen].tolist(), strict=True):
                     of_value = flows.setdefault(name, [])
-                    if uid and len(of_value) < MAX_UIDS:
-                        of_value.append(uid.decode(errors="replace"))
+                    if uid and len(of_value) < MAX_UIDS and (flow := uid.decode(errors="replace")) not in of_value:
+                        of_value.append(flow)
 
     def state(self) -> dict[str, Any]:
         """Return the counts as values for JSON."""

@@ -108,6 +108,14 @@ def test_four_sources_that_account_for_nearly_all_are_counted():
     assert leading.dimensions[0].dominant is not None
 
 
+def test_many_requests_of_one_connection_have_one_uid_and_leave_room_for_others():
+    counts, explainer = make()
+    for number in range(40):
+        record = Http(ts=0, uid=f"H{number // 30}", orig_h="203.0.113.7", resp_h="10.0.0.80", resp_p=80, uri="/", status=404)
+        counts.observe(record, "in", ("site",), 7, None)
+    assert explainer.explain("site", 7 * PANE, 7 * PANE, [WEB]).uids == ("H0", "H1")
+
+
 def test_what_is_missing_explains_a_fall():
     counts, explainer = make()
     request(counts, 6, "203.0.113.7", "/a", 50)
