@@ -427,3 +427,25 @@ def test_no_sentence_has_a_negative_forecast_or_a_value_inside_one(rows, recent,
     (printed,) = re.findall(r"; p (below 1e-300|[\d.e-]+)", text)
     assert printed == (f"{p_value:.2g}" if p_value else "below 1e-300")
     assert ("alarm from" in text) == (p_value <= alert.significance)
+
+
+def test_of_what_does_not_fit_whole_clauses_are_left_out_the_last_first_never_what_or_the_probability():
+    def named(index):
+        return f"feature_with_a_long_name_number_{index}_in"
+
+    pattern = tuple(replace(INSIDE, feature=named(index), share=share) for index, share in enumerate((0.4, 0.3, 0.3)))
+    members = tuple(Member(series=f"10.0.0.{index}", p_value=1e-6, observed=1.0) for index in range(5))
+    alert = replace(
+        SCAN, features=pattern, members=members, member_count=5, anomalous_windows=7, episode_start=START - timedelta(hours=9)
+    )
+    text = describe_alert(alert)
+    what = f"pattern of several features in {WINDOW}, by share of the score: " + ", ".join(
+        f"{named(index)} 103 ({share} %)" for index, share in enumerate((40, 30, 30))
+    )
+    assert text == f"{what}; 7 anomalous windows since 01:20 UTC; {P}"
+    longer = tuple(replace(each, observed=12_345_678_901.0 + each.share, lower=-1.0, upper=1e12) for each in pattern)
+    text = describe_alert(replace(alert, features=longer))
+    assert text.startswith("pattern of several features in ")
+    assert text.endswith(f"; {P}")
+    assert len(text) <= MAX_LENGTH
+    assert "anomalous" not in text

@@ -51,12 +51,17 @@ def describe_alert(alert: Alert, kinds: Mapping[str, str] | None = None) -> str:
         alert: The alert; of its `reason` only the usual peak is used, which the server writes there.
         kinds: "count", "sum" or "mean" of the features of its model; without them, what can be negative is guessed.
     """
-    text = ""
+    clauses, probability = [""], ""
     for detail in DETAILS:
-        text = _Sentence(alert, kinds or {}, detail).write()
+        clauses, probability = _Sentence(alert, kinds or {}, detail).write()
+        text = "; ".join(clauses) + probability
         if len(text) <= MAX_LENGTH:
             return text
-    return shorten(text, MAX_LENGTH)
+    room = MAX_LENGTH - len(probability)
+    while len(clauses) > 1 and len("; ".join(clauses)) > room:
+        clauses.pop()  # the last says least
+    text = "; ".join(clauses)
+    return (text if len(text) <= room else shorten(text, room)) + probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ class _Sentence:
     kinds: Mapping[str, str]
     detail: Detail
 
-    def write(self) -> str:
+    def write(self) -> tuple[list[str], str]:
+        """Return the clauses, what was seen first and the less telling last, and the probability; that is empty if not known."""
         alert = self.alert
         leading = max(alert.features, key=_share, default=None)
         about = "" if leading is None else leading.feature
@@ -87,9 +93,7 @@ class _Sentence:
         parts = [prefix + what, *self._episode(), *self._also(leading), *evidence]
         if alert.members and not prefix.startswith("now seen"):
             parts.append(self._members())
-        if math.isfinite(alert.p_value):
-            parts.append(self._probability())
-        return "; ".join(parts)
+        return parts, f"; {self._probability()}" if math.isfinite(alert.p_value) else ""
 
     def _is_contradicted(self, leading: FeatureVerdict) -> bool:
         """Return whether the last windows rise above what was usual and the evidence is of a fall, or the other way round.
