@@ -101,8 +101,11 @@ def _format_features(alert: Alert, width: int) -> list[str]:
 def _format_evidence(evidence: Evidence, width: int) -> list[str]:
     lines = []
     for feature in evidence.features:
-        lines += ["", *wrap(_describe_feature(feature), width)]
-        for dimension in feature.dimensions:
+        if not feature.total and not feature.before:
+            continue
+        dimensions = [each for each in feature.dimensions if each.entities]
+        lines += ["", *wrap(_describe_feature(feature, has_entities=bool(dimensions)), width)]
+        for dimension in dimensions:
             lines += _format_dimension(dimension, width)
     if evidence.before_start is not None and evidence.before_end is not None:
         span = f"{_format_utc(evidence.before_start)} to {_format_utc(evidence.before_end)} UTC, scaled to one window"
@@ -114,10 +117,11 @@ def _format_evidence(evidence: Evidence, width: int) -> list[str]:
     return lines
 
 
-def _describe_feature(feature: FeatureEvidence) -> str:
-    kind = "what is missing" if feature.is_fall else "who made it"
+def _describe_feature(feature: FeatureEvidence, *, has_entities: bool) -> str:
+    kind = "; what is missing:" if feature.is_fall else "; who made it:"
     total, before = format_quantity(feature.total), format_quantity(feature.before)
-    return f"{feature.feature} ({feature.column} of {feature.protocol}): {total} {feature.unit}, before {before}; {kind}:"
+    text = f"{feature.feature} ({feature.column} of {feature.protocol}): {total} {feature.unit}, before {before}"
+    return text + kind if has_entities else text
 
 
 def _format_dimension(dimension: DimensionEvidence, width: int) -> list[str]:

@@ -10,6 +10,7 @@ from mods_grpc.client import FeatureVerdict
 from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity, Trigger
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
+from mods_grpc.ids.alerts.sentences.evidence_text import MAX_COVERING
 from mods_grpc.ids.alerts.stored_alerts import StoredAlert
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence
 
@@ -140,11 +141,12 @@ def describe_who(item: AlertOrNotice) -> str:
 
 
 def _name_entities(evidence: DimensionEvidence) -> str:
-    """Return the value that stands for a change, or how many values do."""
+    """Return the value that stands for a change, or else how many there are, as the sentence does: the few that cover it, or all."""
     if evidence.dominant is not None:
         return evidence.dominant.value
-    number = evidence.covering or evidence.distinct
-    at_least = "+" if evidence.is_capped and not evidence.covering else ""
+    if 2 <= evidence.covering <= MAX_COVERING:
+        return f"{evidence.covering:,} {name_dimension(evidence.dimension, evidence.covering)}"
+    number, at_least = evidence.distinct, "+" if evidence.is_capped else ""
     return f"{number:,}{at_least} {name_dimension(evidence.dimension, number)}"
 
 

@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from mods_grpc.cli.alerts.details import format_details
 from mods_grpc.cli.alerts.history import Damage, StoredEpisode, order_by_rank, order_by_time, read_episodes
 from mods_grpc.cli.alerts.listing import format_list
-from mods_grpc.cli.alerts.summaries import summarize
+from mods_grpc.cli.alerts.summaries import describe_who, summarize
 from mods_grpc.cli.alerts.terminal_text import fit, fit_right, format_quantity, format_short, wrap
 from mods_grpc.cli.main import main
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE
@@ -261,6 +261,30 @@ def test_one_alert_is_shown_in_full(state, capsys):
     assert re.search(r" +203\.0\.113\.7 +61 +0\.2 +48%\n", printed.out)
     assert re.search(rf"2019-05-03 18:20 crit end +{OVER.id[:8]}\n", printed.out)
     assert "ATT&CK" not in printed.out
+
+
+def test_features_and_dimensions_without_entities_are_left_out(tmp_path, capsys):
+    nothing = replace(HTTP, feature="ssl_in", protocol="ssl", total=0, before=0, dimensions=())
+    unnamed = replace(HTTP, feature="ftp_in", total=3, before=1, dimensions=())
+    empty = DimensionEvidence(dimension=Dimension.STATUS, entities=(), distinct=0)
+    evidence = replace(EVIDENCE, features=(replace(HTTP, dimensions=(*HTTP.dimensions, empty)), nothing, unnamed))
+    state = store(tmp_path / "state", replace(SCAN, evidence=evidence))
+    _, printed = run(capsys, "show", SCAN.id, "--state", state)
+    assert "http_in (in_count_uid of http): 103 records, before 40.2; who made it:\n" in printed.out
+    assert "/wp-login.php" in printed.out
+    assert "ftp_in (in_count_uid of http): 3 records, before 1\n" in printed.out
+    assert "ssl_in" not in printed.out
+    assert "status" not in printed.out
+
+
+@pytest.mark.parametrize(
+    ("covering", "is_capped", "who"),
+    [(178, False, "203 sources"), (178, True, "203+ sources"), (0, False, "203 sources"), (4, True, "4 sources")],
+)
+def test_of_a_spread_dimension_the_list_has_the_number_of_the_sentence(covering, is_capped, who):
+    sources = replace(SOURCES, distinct=203, covering=covering, is_capped=is_capped)
+    alert = replace(SCAN, evidence=replace(EVIDENCE, features=(replace(HTTP, dimensions=(sources,)),)))
+    assert describe_who(alert) == who
 
 
 def test_filters_and_techniques_are_shown_if_a_line_has_them(tmp_path, capsys):
