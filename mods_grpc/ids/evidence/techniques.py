@@ -76,6 +76,7 @@ class Technique:
 
 
 SERVICE_DISCOVERY = Technique(id="T1046", name="Network Service Discovery")
+ACTIVE_SCANNING = Technique(id="T1595", name="Active Scanning")
 SCANNING_BLOCKS = Technique(id="T1595.001", name="Active Scanning: Scanning IP Blocks")
 WORDLIST_SCANNING = Technique(id="T1595.003", name="Active Scanning: Wordlist Scanning")
 BRUTE_FORCE = Technique(id="T1110", name="Brute Force")
@@ -125,7 +126,10 @@ def _scan(feature: FeatureEvidence) -> Technique | None:
     many = _is_spread(feature, Dimension.DESTINATION, MIN_SCANNED) or _is_spread(feature, Dimension.PORT, MIN_SCANNED)
     if failed < MAIN_SHARE or not many or _excess(feature) < MIN_SCANNED:
         return None
-    return SCANNING_BLOCKS if _direction(feature) == "in" else SERVICE_DISCOVERY
+    if _direction(feature) != "in":
+        return SERVICE_DISCOVERY
+    hosts = feature.dimension(Dimension.DESTINATION)
+    return SCANNING_BLOCKS if hosts is not None and hosts.dominant is None and hosts.distinct > 1 else ACTIVE_SCANNING
 
 
 def _web_scan(feature: FeatureEvidence) -> Technique | None:

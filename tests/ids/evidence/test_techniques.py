@@ -89,7 +89,9 @@ FLOOD = make_feature(
         (HOST_SCAN, "T1046"),
         (replace(HOST_SCAN, column="out_connections"), "T1046"),
         (replace(HOST_SCAN, column="in_connections"), "T1595.001"),
-        (PORT_SCAN, "T1595.001"),
+        (PORT_SCAN, "T1595"),
+        (change(PORT_SCAN, DESTINATION), "T1595"),
+        (change(PORT_SCAN, DESTINATION, spread("10.0.1.", share=0.2), distinct=5), "T1595.001"),
         (WEB_SCAN, "T1595.003"),
         (change(replace(WEB_SCAN, column="in_errors"), Dimension.STATUS), "T1595.003"),
         (LOG_INS, "T1110"),
@@ -164,7 +166,7 @@ def test_what_is_benign_or_not_enough_supports_none(feature):
 
 def test_the_technique_of_the_leading_feature_is_first_and_each_is_named_once():
     same_source = change(HOST_SCAN, SOURCE, {SCANNER: 0.9})
-    assert ids(PORT_SCAN, same_source, replace(PORT_SCAN, feature="other"), FLOOD) == ["T1595.001", "T1046", "T1498"]
+    assert ids(PORT_SCAN, same_source, replace(PORT_SCAN, feature="other"), FLOOD) == ["T1595", "T1046", "T1498"]
     assert find_techniques(None) == ()
     assert find_techniques(Evidence()) == ()
 
