@@ -7,10 +7,11 @@ from datetime import datetime
 
 from mods_grpc.cli.alerts.terminal_text import format_short
 from mods_grpc.client import FeatureVerdict
-from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity, Trigger
+from mods_grpc.ids.alerts.alert import Alert, AlertPhase, Severity, Trigger, can_be_negative, clamp_forecast
 from mods_grpc.ids.alerts.notice import AlertOrNotice, Notice, NoticeState
 from mods_grpc.ids.alerts.rule_alert import RuleAlert
 from mods_grpc.ids.alerts.sentences.evidence_text import MAX_COVERING
+from mods_grpc.ids.alerts.sentences.sentence import find_usual
 from mods_grpc.ids.alerts.stored_alerts import StoredAlert
 from mods_grpc.ids.evidence.evidence import Dimension, DimensionEvidence
 
@@ -108,7 +109,10 @@ def find_leading(alert: Alert) -> FeatureVerdict | None:
 
 
 def describe_what(item: AlertOrNotice) -> str:
-    """Return what was observed, in short: the leading feature and its band, or the count of a rule."""
+    """Return what was observed, in short, or the count of a rule.
+
+    That is the leading feature, with its band if it is outside of that, else with what was usual, if that is known.
+    """
     if isinstance(item, Notice):
         return item.message
     if isinstance(item, RuleAlert):
@@ -116,8 +120,14 @@ def describe_what(item: AlertOrNotice) -> str:
     leading = find_leading(item)
     if leading is None:
         return item.reason
-    band = f"{format_short(max(0.0, leading.lower), 2)}-{format_short(max(0.0, leading.upper), 2)}"
-    return f"{leading.feature} {format_short(leading.observed)} ({band})"
+    observed = f"{leading.feature} {format_short(leading.observed)}"
+    _, lower, upper = (leading.expected, leading.lower, leading.upper) if can_be_negative(leading) else clamp_forecast(leading)
+    numbers = (leading.observed, lower, upper)
+    is_known = all(each is not None and math.isfinite(each) for each in numbers)
+    if leading.observed is not None and is_known and not lower <= leading.observed <= upper:
+        return f"{observed} ({format_short(lower, 2)}-{format_short(upper, 2)})"
+    usual = find_usual(item, leading)
+    return observed if usual is None else f"{observed} (usual {format_short(usual)})"
 
 
 def describe_who(item: AlertOrNotice) -> str:
@@ -141,7 +151,7 @@ def describe_who(item: AlertOrNotice) -> str:
 
 
 def _name_entities(evidence: DimensionEvidence) -> str:
-    """Return the value that stands for a change, or else how many there are, as the sentence does: the few that cover it, or all."""
+    """Return the value that stands for a change, or as the sentence does how many there are: the few that cover it, or all."""
     if evidence.dominant is not None:
         return evidence.dominant.value
     if 2 <= evidence.covering <= MAX_COVERING:

@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from mods_grpc.cli.alerts.details import format_details
 from mods_grpc.cli.alerts.history import Damage, StoredEpisode, order_by_rank, order_by_time, read_episodes
 from mods_grpc.cli.alerts.listing import format_list
-from mods_grpc.cli.alerts.summaries import describe_who, summarize
+from mods_grpc.cli.alerts.summaries import summarize
 from mods_grpc.cli.alerts.terminal_text import fit, fit_right, format_quantity, format_short, wrap
 from mods_grpc.cli.main import main
 from mods_grpc.exit_codes import EXIT_DOUBTFUL, EXIT_FAILED, EXIT_OK, EXIT_USAGE
@@ -275,16 +275,6 @@ def test_features_and_dimensions_without_entities_are_left_out(tmp_path, capsys)
     assert "ftp_in (in_count_uid of http): 3 records, before 1\n" in printed.out
     assert "ssl_in" not in printed.out
     assert "status" not in printed.out
-
-
-@pytest.mark.parametrize(
-    ("covering", "is_capped", "who"),
-    [(178, False, "203 sources"), (178, True, "203+ sources"), (0, False, "203 sources"), (4, True, "4 sources")],
-)
-def test_of_a_spread_dimension_the_list_has_the_number_of_the_sentence(covering, is_capped, who):
-    sources = replace(SOURCES, distinct=203, covering=covering, is_capped=is_capped)
-    alert = replace(SCAN, evidence=replace(EVIDENCE, features=(replace(HTTP, dimensions=(sources,)),)))
-    assert describe_who(alert) == who
 
 
 def test_filters_and_techniques_are_shown_if_a_line_has_them(tmp_path, capsys):

@@ -160,10 +160,7 @@ class _Sentence:
         return f"{named} in {self._when()}{usual}, unusual over several windows, not in this one alone"
 
     def _recent(self, leading: FeatureVerdict) -> list[float]:
-        """Return the values of the last windows if they end with the one that the alert is about."""
-        recent = [each for each in self.alert.recent if math.isfinite(each)]
-        is_current = recent and leading.observed is not None and math.isclose(recent[-1], leading.observed, rel_tol=1e-6)
-        return recent if is_current else []
+        return find_recent(self.alert, leading)
 
     def _also(self, leading: FeatureVerdict | None) -> list[str]:
         """Return the further features whose values are outside their forecasts."""
@@ -246,6 +243,20 @@ class _Sentence:
 def _format_range(lowest: float, highest: float) -> str:
     low, high = format_number(lowest), format_number(highest)
     return f"{low} each" if low == high else f"{low} to {high}"
+
+
+def find_recent(alert: Alert, leading: FeatureVerdict) -> list[float]:
+    """Return the values of the last windows if they end with the one that the alert is about."""
+    recent = [each for each in alert.recent if math.isfinite(each)]
+    is_current = recent and leading.observed is not None and math.isclose(recent[-1], leading.observed, rel_tol=1e-6)
+    return recent if is_current else []
+
+
+def find_usual(alert: Alert, leading: FeatureVerdict) -> float | None:
+    """Return the median of the leading feature before the windows that stand apart; None if too few values are known."""
+    recent = find_recent(alert, leading)
+    before = recent[: -max(1, find_change(recent))]
+    return median(before) if len(before) >= MIN_EARLIER else None
 
 
 def find_change(recent: list[float]) -> int:
