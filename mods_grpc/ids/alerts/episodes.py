@@ -10,7 +10,8 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from math import isnan, nan
+from math import isfinite, isnan, nan
+from statistics import median
 from typing import Any
 
 from mods_grpc.alarm_rules.extent import HOLD_P, Extent, make_extent_rule
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MAX_EPISODE_SECONDS = float(DAY_SECONDS)
 HOUR_SECONDS = 3_600.0
+MIN_BEFORE = 3  # windows that say what is usual
 _NAMES = (Dimension.DOMAIN, Dimension.QUERY, Dimension.PATH, Dimension.SERVER_NAME)  # that lead where no host does
 
 ExplainAlert = Callable[[Verdict, datetime], Evidence | None]
@@ -158,9 +160,9 @@ class Episodes:
         """Add an anomalous window to its episode and return the alert that it raises."""
         assert verdict.score is not None
         evidence = None if self._explain is None else self._explain(verdict, episode.extent.start)
-        key = _find_key(verdict, evidence)
         feature = max(verdict.features, key=lambda each: each.share).feature if verdict.features else ""
         recent = self._recent(verdict.series, feature, verdict.observe_time) if self._recent is not None and feature else ()
+        key = _find_key(verdict, evidence, self._find_usual(recent, verdict.observe_time - episode.extent.start))
         episode.first = episode.first or verdict.observe_time
         episode.anomalous_windows += 1
         if episode.peak is None or verdict.score > episode.peak.score:
@@ -196,6 +198,12 @@ class Episodes:
         episode.raised.add(key, verdict.score)
         episode.alerts += 1
         return [alert]
+
+    def _find_usual(self, recent: tuple[float, ...], open_for: timedelta) -> float | None:
+        """Return the median of the last values before an episode that is open for so long; None if too few are known."""
+        rows = round(open_for.total_seconds() / self.options.slide_seconds) + 1
+        before = [value for value in recent[:-rows] if isfinite(value)]
+        return median(before) if len(before) >= MIN_BEFORE else None
 
     def _close(self, verdict: Verdict, episode: OpenEpisode, how: str) -> Alert:
         peak = episode.peak
@@ -258,12 +266,13 @@ def _p_value(verdict: Verdict) -> float:
     return float(10**-verdict.score) if verdict.p_value is None else verdict.p_value
 
 
-def _find_key(verdict: Verdict, evidence: Evidence | None) -> tuple[str, str]:
+def _find_key(verdict: Verdict, evidence: Evidence | None, usual: float | None) -> tuple[str, str]:
     """Return what leads a window: the feature with the largest share, and the host or name that stands for it, if one does.
 
     A feature leads if it is above its interval, or its evidence stands out. That of a feature below its interval must: a window
-    after the end of an event is below a forecast that followed the event, and lacks nothing. Where none leads, it is the pattern
-    of the window that is unusual.
+    after the end of an event is below a forecast that followed the event, and lacks nothing. Evidence of a fall compares with one
+    window, which may have been busy by chance, so the value must also be below what was usual before the episode, where that is
+    known. Where none leads, it is the pattern of the window that is unusual.
     """
     if not verdict.features:
         return NO_KEY
@@ -272,6 +281,9 @@ def _find_key(verdict: Verdict, evidence: Evidence | None) -> tuple[str, str]:
     is_above = top.observed is not None and top.observed > top.upper
     is_below = top.observed is not None and top.observed < top.lower
     if not is_above and not (is_below if leading is None else leading.stands_out):
+        return NO_KEY
+    is_fall = leading is not None and leading.is_fall and not is_above
+    if is_fall and usual is not None and top.observed is not None and top.observed >= usual:
         return NO_KEY
     return top.feature, "" if leading is None else _find_entity(leading)
 

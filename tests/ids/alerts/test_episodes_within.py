@@ -103,6 +103,30 @@ def test_a_host_that_does_not_stand_for_the_change_is_not_what_leads():
     assert described(alerts) == [("start", "first", 0, START)]
 
 
+@pytest.mark.parametrize(
+    ("usual", "is_raised"),
+    [((1_590.0, 1_604.0, 1_611.0, 1_950.0), False), ((1_900.0, 1_950.0, 1_911.0, 1_950.0), True), ((1_604.0,), True), ((), True)],
+)
+def test_a_fall_against_a_busy_window_before_leads_only_below_what_was_usual_before(usual, is_raised):
+    entity = Entity(value="443/tcp", count=1_500.0, before=1_800.0, share=0.9)
+    ports = DimensionEvidence(dimension=Dimension.PORT, entities=(entity,), distinct=9)
+    scan = evidence_of("conn_in", "203.0.113.7")
+    fall = replace(scan.features[0], is_fall=True, total=1_628.0, before=1_950.0, dimensions=(ports,))
+    values = [9_000.0, 9_000.0, 1_628.0]
+    verdicts = [led_by("conn_in", row, 2.5) for row in range(3)]
+    inside = replace(verdicts[2].features[0], observed=1_628.0, lower=900.0, upper=5_000.0)
+    verdicts[2] = replace(verdicts[2], features=(inside, *verdicts[2].features[1:]))
+    explained = iter([scan, scan, Evidence(features=(fall,))])
+
+    def recent(_series, _feature, time):
+        return (*usual, *values[: (time - START) // SLIDE + 1])
+
+    episodes = Episodes(AlertOptions(**OPTIONS), lambda *_: next(explained), recent)
+    alerts = [alert for each in verdicts for alert in episodes.update(each)]
+    second = [("start", "entity", 1, START + 2 * SLIDE)] if is_raised else []
+    assert described(alerts) == [("start", "first", 0, START), *second]
+
+
 def test_evidence_is_asked_for_of_anomalous_windows_only_from_the_first_that_was_unusual():
     asked = []
     verdicts = [led_by("conn_in", row, score) for row, score in enumerate([1.4, 0.3, 2.5, 1.5, 0.1])]
