@@ -140,6 +140,10 @@ def test_what_is_missing_since_before_the_episode_is_no_reason_of_a_rise():
     who = evidence(dimension(Dimension.DESTINATION, ("10.0.0.80", 103, 740, 1.0)), is_fall=True, total=103.0, before=740.0)
     rise = replace(PLAIN, features=(INSIDE,), recent=(12, 11, 14, 9, 12, 95, 110, 98, 103), evidence=who)
     assert "missing" not in describe_alert(rise)
+    lacking = evidence(dimension(Dimension.PORT, ("443/tcp", 103, 740, 1.0)), is_fall=True, total=103.0, before=740.0)
+    further = replace(rise, evidence=lacking, trigger=Trigger.ENTITY, number=1)
+    assert describe_alert(further).startswith("now another cause: http_in ")
+    assert describe_alert(replace(further, recent=())).startswith("now missing port 443/tcp: http_in ")
     fall = replace(rise, recent=(740, 735, 760, 741, 738, 110, 103))
     assert "; missing: to 10.0.0.80 (103 of usually 740)" in describe_alert(fall)
 

@@ -182,7 +182,8 @@ class _Sentence:
     def _entity(self, leading: FeatureVerdict | None) -> str:
         about = "" if leading is None else leading.feature
         evidence = self.alert.evidence
-        entity = None if evidence is None else leading_entity(evidence, self.detail, self.alert.series, about)
+        is_contradicted = leading is not None and self._is_contradicted(leading)
+        entity = None if evidence is None or is_contradicted else leading_entity(evidence, self.detail, self.alert.series, about)
         return entity or "another cause"
 
     def _members(self) -> str:
