@@ -314,7 +314,7 @@ def test_standard_output_accepts_any_format(tmp_path, capsys):
     ("text", "complaint"),
     [
         ("eve", "found 'eve'"),
-        ("xml:/tmp/x", "eve, jsonl, zeek, zeek-json, idmef, ecs, cef"),
+        ("xml:/tmp/x", "eve, jsonl, zeek, zeek-json, idmef, cef, ecs"),
         ("cef:ftp://host", "found ftp://"),
         ("cef:tcp://", "host is missing"),
         ("cef:tcp://host:99999", "expected a port of 1 to 65535 after the host"),
