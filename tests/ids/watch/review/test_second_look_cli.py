@@ -30,6 +30,7 @@ def replay(logs, server, folder, group_by):
     options = ["--false-alarms-per-day", "4", "--no-rule", "all", "--ends", *LOCAL, "--group-by", group_by]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mods_grpc.ids.evidence.counts.MAX_GROUP_ENTRIES", 16)
+        patch.setattr("mods_grpc.ids.evidence.counts.HEAVY_ROWS", 16)
         patch.setattr("mods_grpc.ids.windows.second_look.MAX_BYTES", 1)
         assert main(["replay", str(logs), "--server", server, *options, "--alerts", f"jsonl:{path}"]) == EXIT_OK
     return path, [json.loads(line) for line in path.read_text().splitlines()]
