@@ -88,7 +88,8 @@ class RowStore:
     def __init__(self) -> None:
         self._open: list[Rows] = []
         self._complete: list[Rows] = []
-        self._texts: dict[int, tuple[str, str]] = {}  # by id of a chunk its saved state: without uids, and these
+        # by id of a chunk the chunk, so that no other has its id, and its saved state: without uids, and these
+        self._texts: dict[int, tuple[Rows, str, str]] = {}
         self._open_rows = self._settle_at = 0
         self.heavy: Integers = np.empty(0, dtype=np.int64)
 
@@ -178,7 +179,7 @@ class RowStore:
             if chunk.uids is not None and chunk.places[-1] < first_held:
                 changed = self._complete[position] = chunk._replace(uids=None)
                 if id(chunk) in self._texts:
-                    self._texts[id(changed)] = self._texts[id(chunk)][0], ""
+                    self._texts[id(changed)] = changed, self._texts[id(chunk)][1], ""
         self._drop_texts()
 
     def _drop_texts(self) -> None:
@@ -214,9 +215,9 @@ class RowStore:
         """Return the rows as values for JSON. The text of each chunk is kept, because it does not change any more."""
         for chunk in self._chunks:
             if id(chunk) not in self._texts:
-                self._texts[id(chunk)] = _to_texts(chunk)
+                self._texts[id(chunk)] = chunk, *_to_texts(chunk)
         self._drop_texts()
-        parts = ([self._texts[id(chunk)] for chunk in chunks] for chunks in (self._complete, self._open))
+        parts = ([self._texts[id(chunk)][1:] for chunk in chunks] for chunks in (self._complete, self._open))
         return [*parts, self._settle_at, self.heavy.tolist()]
 
     @classmethod

@@ -1,5 +1,6 @@
 """Counts under load: within the stated error, and within bounds however many different values, series and panes come."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -141,3 +142,22 @@ def test_series_that_no_longer_fit_as_rows_are_counted():
     assert sum(map(len, counts._rows.values())) <= 1_000
     totals = counts.totals(OWN, Dimension.DESTINATION, "10.0.3", "out", RECORDS, 0, PANE)
     assert sum(totals.counts.values()) + totals.dropped == 40
+
+
+def test_what_is_saved_often_while_panes_come_and_go_is_what_is_held(monkeypatch):
+    monkeypatch.setattr("mods_grpc.ids.evidence.rows.MIN_SETTLED", 1)
+    counts = make_counts()
+    for pane in range(40):
+        for part in range(6):
+            observe(counts, [(pane * 7 + part * 3 + number) % 250 for number in range(9)], pane=pane)
+            if part == 3:
+                counts.close_before(pane * counts.pane_ns)
+                counts.forget_before((pane - 4) * counts.pane_ns)
+            counts.count_pending()
+            if part % 3:
+                continue
+            restored = make_counts()
+            restored.restore(json.loads(json.dumps(counts.state())))
+            for held in range(max(0, pane - 4), pane + 1):
+                place = (OWN, Dimension.DESTINATION, "site", "out", RECORDS, held * counts.pane_ns, (held + 1) * counts.pane_ns)
+                assert restored.totals(*place) == counts.totals(*place)
