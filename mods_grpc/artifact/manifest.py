@@ -35,6 +35,9 @@ class FeatureSpec:
 
     `kind` is "count" (whole, not negative), "sum" (not negative) or "mean" (any finite number); counts and sums are scored in
     log1p space. `aggregation` is how the column is computed, such as "count_uid".
+
+    `pane` says what a row of the model's input holds of the feature: the count of the last slide of the row's window alone, of
+    which the graph makes the window, or (False) the value of the whole window. Forecasts are of the whole window either way.
     """
 
     name: str
@@ -45,6 +48,7 @@ class FeatureSpec:
     aggregation: str
     training_minimum: float
     training_maximum: float
+    pane: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +125,11 @@ class Manifest:
         self._require(0 < self.slide_seconds <= self.window_seconds, "slide_seconds is not in (0, window_seconds]")
         self._require(self.window_seconds <= MAX_SECONDS, f"window_seconds is above {MAX_SECONDS}")
         self._require(0 < self.false_alarms_per_day < DAY_SECONDS / self.slide_seconds, "false_alarms_per_day is out of range")
+        if any(feature.pane for feature in self.features):
+            panes, rest = divmod(self.window_seconds, self.slide_seconds)
+            self._require(rest == 0 and panes >= 2, "panes, and a window that is not two slides or more without remainder")
+            self._require(self.rows >= panes, "panes, and fewer rows than make a window")
+            self._require(all(f.kind != "mean" for f in self.features if f.pane), "a mean does not add up from panes")
         for fault in self.calibration.faults(horizon, count, self.rows):
             self._require(False, fault)
 
@@ -128,6 +137,11 @@ class Manifest:
     def _require(condition: bool, message: str) -> None:
         if not condition:
             raise ArtifactError(f"manifest: {message}")
+
+    @property
+    def panes(self) -> int:
+        """Rows whose panes add up to a window; 0 if no feature has panes."""
+        return self.window_seconds // self.slide_seconds if any(feature.pane for feature in self.features) else 0
 
     @property
     def calibration_days(self) -> float:

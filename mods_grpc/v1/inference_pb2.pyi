@@ -145,8 +145,13 @@ class ForecastRequest(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     HORIZON_FIELD_NUMBER: _builtins.int
     COVERAGES_FIELD_NUMBER: _builtins.int
+    PANES_FIELD_NUMBER: _builtins.int
     horizon: _builtins.int
     """Steps to forecast, 1 to the model's horizon. Absent means the model's horizon."""
+    panes: _builtins.bool
+    """True if the rows hold the newest pane alone of each feature that has `ModelFeature.pane`, which such a model needs. False if
+    they hold whole windows: without a version, the newest ready version that takes them answers.
+    """
     @_builtins.property
     def model(self) -> Global___ModelReference:
         """The model to use."""
@@ -171,10 +176,11 @@ class ForecastRequest(_message.Message):
         batch: _values_pb2.WindowBatch | None = ...,
         horizon: _builtins.int | None = ...,
         coverages: _abc.Iterable[_builtins.float] | None = ...,
+        panes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_horizon", b"_horizon", "batch", b"batch", "horizon", b"horizon", "input", b"input", "model", b"model", "windows", b"windows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_horizon", b"_horizon", "batch", b"batch", "coverages", b"coverages", "horizon", b"horizon", "input", b"input", "model", b"model", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_horizon", b"_horizon", "batch", b"batch", "coverages", b"coverages", "horizon", b"horizon", "input", b"input", "model", b"model", "panes", b"panes", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__horizon: _TypeAlias = _typing.Literal["horizon"]  # noqa: Y015
     _WhichOneofArgType__horizon: _TypeAlias = _typing.Literal["_horizon", b"_horizon"]  # noqa: Y015
@@ -428,8 +434,13 @@ class DetectRequest(_message.Message):
     SENSITIVITY_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     GAP_POLICY_FIELD_NUMBER: _builtins.int
+    PANES_FIELD_NUMBER: _builtins.int
     explain: _verdict_pb2.Explain.ValueType
     """Which verdicts are written out in full."""
+    panes: _builtins.bool
+    """True if the rows hold the newest pane alone of each feature that has `ModelFeature.pane`, which such a model needs. False if
+    they hold whole windows: without a version, the newest ready version that takes them answers.
+    """
     @_builtins.property
     def model(self) -> Global___ModelReference:
         """The model to use."""
@@ -454,10 +465,11 @@ class DetectRequest(_message.Message):
         sensitivity: Global___Sensitivity | None = ...,
         explain: _verdict_pb2.Explain.ValueType = ...,
         gap_policy: Global___GapPolicy | None = ...,
+        panes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity", "series", b"series"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explain", b"explain", "gap_policy", b"gap_policy", "model", b"model", "panes", b"panes", "sensitivity", b"sensitivity", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -728,6 +740,7 @@ class StreamConfig(_message.Message):
     OWN_ENVELOPE_FIELD_NUMBER: _builtins.int
     TOTAL_FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
+    PANES_FIELD_NUMBER: _builtins.int
     sensor: _builtins.str
     """Namespace of the series. Empty means the peer's address or identity."""
     explain: _verdict_pb2.Explain.ValueType
@@ -749,6 +762,10 @@ class StreamConfig(_message.Message):
     """False alarms that are acceptable per day for all series of this sensor together, above 0, in place of `sensitivity` and
     `fixed_level`, which stay unset. Each live series has a share of it. How the levels moved is kept per sensor, by all its streams,
     while the server runs. Send rows in order of time over all series: older ones are judged, and are no part of what is live.
+    """
+    panes: _builtins.bool
+    """True if the rows hold the newest pane alone of each feature that has `ModelFeature.pane`, which such a model needs. False if
+    they hold whole windows: without a version, the newest ready version that takes them answers.
     """
     @_builtins.property
     def model(self) -> Global___ModelReference:
@@ -779,10 +796,11 @@ class StreamConfig(_message.Message):
         own_envelope: _builtins.bool = ...,
         total_false_alarms_per_day: _builtins.float | None = ...,
         series: _abc.Iterable[_builtins.str] | None = ...,
+        panes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "gap_policy", b"gap_policy", "model", b"model", "sensitivity", b"sensitivity", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_envelope", b"own_envelope", "own_scales", b"own_scales", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day", "explain", b"explain", "fixed_level", b"fixed_level", "gap_policy", b"gap_policy", "model", b"model", "own_envelope", b"own_envelope", "own_scales", b"own_scales", "panes", b"panes", "sensitivity", b"sensitivity", "sensor", b"sensor", "series", b"series", "total_false_alarms_per_day", b"total_false_alarms_per_day"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total_false_alarms_per_day: _TypeAlias = _typing.Literal["total_false_alarms_per_day"]  # noqa: Y015
     _WhichOneofArgType__total_false_alarms_per_day: _TypeAlias = _typing.Literal["_total_false_alarms_per_day", b"_total_false_alarms_per_day"]  # noqa: Y015
@@ -913,6 +931,7 @@ class StreamOpened(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     LAST_OBSERVE_TIME_UNIX_NANO_FIELD_NUMBER: _builtins.int
     FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _builtins.int
+    PANE_FIELD_NUMBER: _builtins.int
     window_rows: _builtins.int
     """Rows a series needs before it is judged."""
     significance: _builtins.float
@@ -947,6 +966,10 @@ class StreamOpened(_message.Message):
         it are to be sent again, as `warm_up`, before those that were not answered.
         """
 
+    @_builtins.property
+    def pane(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """For each of `features` whether its values in rows are panes, see `ModelFeature.pane`. Empty if none are."""
+
     def __init__(
         self,
         *,
@@ -960,10 +983,11 @@ class StreamOpened(_message.Message):
         limits: Global___StreamLimits | None = ...,
         last_observe_time_unix_nano: _abc.Iterable[_builtins.int] | None = ...,
         false_alarms_per_day: _builtins.float = ...,
+        pane: _abc.Iterable[_builtins.bool] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "slide", b"slide", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_alarms_per_day", b"false_alarms_per_day", "features", b"features", "last_observe_time_unix_nano", b"last_observe_time_unix_nano", "limits", b"limits", "series_held", b"series_held", "significance", b"significance", "slide", b"slide", "state", b"state", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_alarms_per_day", b"false_alarms_per_day", "features", b"features", "last_observe_time_unix_nano", b"last_observe_time_unix_nano", "limits", b"limits", "pane", b"pane", "series_held", b"series_held", "significance", b"significance", "slide", b"slide", "state", b"state", "window", b"window", "window_rows", b"window_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

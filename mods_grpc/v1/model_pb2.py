@@ -26,17 +26,17 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mods_grpc/v1/model.proto\x12\x07mods.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.mods.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_version\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.mods.v1.Model\"\xa4\x01\n\x0cModelFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\t\x12\"\n\x04kind\x18\x05 \x01(\x0e\x32\x14.mods.v1.FeatureKind\x12\x18\n\x10training_minimum\x18\x06 \x01(\x01\x12\x18\n\x10training_maximum\x18\x07 \x01(\x01\"`\n\x0bModelMetric\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x13\n\x0bpersistence\x18\x05 \x01(\x01\"\xbb\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.mods.v1.ModelState\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\'\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x15.mods.v1.ModelFeature\x12\x13\n\x0bwindow_rows\x18\x08 \x01(\r\x12\x0f\n\x07horizon\x18\t \x01(\r\x12)\n\x06window\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05slide\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x61rchitecture\x18\x0c \x01(\t\x12\x12\n\nparameters\x18\r \x01(\x04\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0etraining_range\x18\x0f \x01(\t\x12\x12\n\ntest_range\x18\x10 \x01(\t\x12%\n\x07metrics\x18\x11 \x03(\x0b\x32\x14.mods.v1.ModelMetric\x12$\n\x1c\x64\x65\x66\x61ult_false_alarms_per_day\x18\x12 \x01(\x01\x12\x18\n\x10smallest_p_value\x18\x13 \x01(\x01\x12\x10\n\x08\x65nvelope\x18\x14 \x01(\x0c\x12\x18\n\x10\x63\x61libration_days\x18\x15 \x01(\x01*\x8a\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x17\n\x13MODEL_STATE_RETIRED\x10\x04*p\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x45\x41TURE_KIND_COUNT\x10\x01\x12\x14\n\x10\x46\x45\x41TURE_KIND_SUM\x10\x02\x12\x15\n\x11\x46\x45\x41TURE_KIND_MEAN\x10\x03\x32\x96\x01\n\x0cModelService\x12\x45\n\nListModels\x12\x1a.mods.v1.ListModelsRequest\x1a\x1b.mods.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.mods.v1.GetModelRequest\x1a\x19.mods.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18mods_grpc/v1/model.proto\x12\x07mods.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x12ListModelsResponse\x12\x1e\n\x06models\x18\x01 \x03(\x0b\x32\x0e.mods.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"A\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\n\n\x08_version\"1\n\x10GetModelResponse\x12\x1d\n\x05model\x18\x01 \x01(\x0b\x32\x0e.mods.v1.Model\"\xb2\x01\n\x0cModelFeature\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04unit\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x0e\n\x06\x63olumn\x18\x04 \x01(\t\x12\"\n\x04kind\x18\x05 \x01(\x0e\x32\x14.mods.v1.FeatureKind\x12\x18\n\x10training_minimum\x18\x06 \x01(\x01\x12\x18\n\x10training_maximum\x18\x07 \x01(\x01\x12\x0c\n\x04pane\x18\x08 \x01(\x08\"`\n\x0bModelMetric\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\r\x12\r\n\x05value\x18\x04 \x01(\x01\x12\x13\n\x0bpersistence\x18\x05 \x01(\x01\"\xbb\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\"\n\x05state\x18\x03 \x01(\x0e\x32\x13.mods.v1.ModelState\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x10\n\x08provider\x18\x06 \x01(\t\x12\'\n\x08\x66\x65\x61tures\x18\x07 \x03(\x0b\x32\x15.mods.v1.ModelFeature\x12\x13\n\x0bwindow_rows\x18\x08 \x01(\r\x12\x0f\n\x07horizon\x18\t \x01(\r\x12)\n\x06window\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05slide\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0c\x61rchitecture\x18\x0c \x01(\t\x12\x12\n\nparameters\x18\r \x01(\x04\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0etraining_range\x18\x0f \x01(\t\x12\x12\n\ntest_range\x18\x10 \x01(\t\x12%\n\x07metrics\x18\x11 \x03(\x0b\x32\x14.mods.v1.ModelMetric\x12$\n\x1c\x64\x65\x66\x61ult_false_alarms_per_day\x18\x12 \x01(\x01\x12\x18\n\x10smallest_p_value\x18\x13 \x01(\x01\x12\x10\n\x08\x65nvelope\x18\x14 \x01(\x0c\x12\x18\n\x10\x63\x61libration_days\x18\x15 \x01(\x01*\x8a\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x17\n\x13MODEL_STATE_RETIRED\x10\x04*p\n\x0b\x46\x65\x61tureKind\x12\x1c\n\x18\x46\x45\x41TURE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x45\x41TURE_KIND_COUNT\x10\x01\x12\x14\n\x10\x46\x45\x41TURE_KIND_SUM\x10\x02\x12\x15\n\x11\x46\x45\x41TURE_KIND_MEAN\x10\x03\x32\x96\x01\n\x0cModelService\x12\x45\n\nListModels\x12\x1a.mods.v1.ListModelsRequest\x1a\x1b.mods.v1.ListModelsResponse\x12?\n\x08GetModel\x12\x18.mods.v1.GetModelRequest\x1a\x19.mods.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mods_grpc.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1199
-  _globals['_MODELSTATE']._serialized_end=1337
-  _globals['_FEATUREKIND']._serialized_start=1339
-  _globals['_FEATUREKIND']._serialized_end=1451
+  _globals['_MODELSTATE']._serialized_start=1213
+  _globals['_MODELSTATE']._serialized_end=1351
+  _globals['_FEATUREKIND']._serialized_start=1353
+  _globals['_FEATUREKIND']._serialized_end=1465
   _globals['_LISTMODELSREQUEST']._serialized_start=102
   _globals['_LISTMODELSREQUEST']._serialized_end=160
   _globals['_LISTMODELSRESPONSE']._serialized_start=162
@@ -46,11 +46,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=308
   _globals['_GETMODELRESPONSE']._serialized_end=357
   _globals['_MODELFEATURE']._serialized_start=360
-  _globals['_MODELFEATURE']._serialized_end=524
-  _globals['_MODELMETRIC']._serialized_start=526
-  _globals['_MODELMETRIC']._serialized_end=622
-  _globals['_MODEL']._serialized_start=625
-  _globals['_MODEL']._serialized_end=1196
-  _globals['_MODELSERVICE']._serialized_start=1454
-  _globals['_MODELSERVICE']._serialized_end=1604
+  _globals['_MODELFEATURE']._serialized_end=538
+  _globals['_MODELMETRIC']._serialized_start=540
+  _globals['_MODELMETRIC']._serialized_end=636
+  _globals['_MODEL']._serialized_start=639
+  _globals['_MODEL']._serialized_end=1210
+  _globals['_MODELSERVICE']._serialized_start=1468
+  _globals['_MODELSERVICE']._serialized_end=1618
 # @@protoc_insertion_point(module_scope)

@@ -200,6 +200,7 @@ class ModelFeature(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     TRAINING_MINIMUM_FIELD_NUMBER: _builtins.int
     TRAINING_MAXIMUM_FIELD_NUMBER: _builtins.int
+    PANE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the feature."""
     unit: _builtins.str
@@ -214,6 +215,10 @@ class ModelFeature(_message.Message):
     """Lowest value in training."""
     training_maximum: _builtins.float
     """Highest value in training."""
+    pane: _builtins.bool
+    """True if rows hold what was counted in the last slide of the row's window alone (its newest pane). The model adds the panes up
+    itself; forecasts, intervals and expected values are of whole windows all the same.
+    """
     def __init__(
         self,
         *,
@@ -224,10 +229,11 @@ class ModelFeature(_message.Message):
         kind: Global___FeatureKind.ValueType = ...,
         training_minimum: _builtins.float = ...,
         training_maximum: _builtins.float = ...,
+        pane: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "kind", b"kind", "name", b"name", "protocol", b"protocol", "training_maximum", b"training_maximum", "training_minimum", b"training_minimum", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "kind", b"kind", "name", b"name", "pane", b"pane", "protocol", b"protocol", "training_maximum", b"training_maximum", "training_minimum", b"training_minimum", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
