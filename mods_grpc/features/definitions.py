@@ -33,6 +33,7 @@ class Kind(Enum):
     TOP_DISTINCT = "top distinct"  # largest number of different values of the second field with one value of the field
 
 
+ADDITIVE_KINDS = frozenset({Kind.COUNT, Kind.SUM, Kind.TRUE, Kind.FALSE})  # windows are the sums of their panes
 KEYED_KINDS = frozenset({Kind.NEW, Kind.NEW_COUNT, Kind.NEW_SUM, Kind.TOP_SUM, Kind.TOP_DISTINCT})
 MEMORY_KINDS = frozenset({Kind.NEW, Kind.NEW_COUNT, Kind.NEW_SUM})
 

@@ -68,6 +68,12 @@ def show_data(data: TrainingData, warnings: Sequence[str]) -> None:
         f"{report.excluded} rows excluded",
         highlight=False,
     )
+    for name, exact in report.exact_panes.items():
+        estimated, impossible = report.estimated_panes[name], report.impossible_panes[name]
+        console.print(
+            f"{name}: rows hold panes, {exact} of them exact, {estimated} from estimated offsets, {impossible} below 0 left out",
+            highlight=False,
+        )
     for warning in warnings:
         console.print(f"note: {warning}", style="yellow", highlight=False)
 

@@ -126,6 +126,14 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         metavar="A,B",
         help='features whose empty cells mean "no event" and become 0',
     )
+    group.add_argument(
+        "--panes",
+        type=parse_optional_text,
+        default="",
+        metavar="A,B",
+        help="features of which the model sees the count of each window's last slide alone, and forecasts what is not known yet "
+        "of the next windows; auto: all counts and sums that have it (default: none)",
+    )
     _add_switch(group, "--interpolate", True, "fill short gaps linearly; longer ones are neither trained nor scored on")
     group.add_argument(
         "--interpolate-limit",

@@ -9,7 +9,7 @@ from mods_grpc.artifact import FeatureSpec
 from mods_grpc.artifact.manifest import FeatureKind
 from mods_grpc.data.units import BYTES_PER_UNIT
 from mods_grpc.errors import DataError
-from mods_grpc.features.definitions import FEATURES, Kind
+from mods_grpc.features.definitions import ADDITIVE_KINDS, FEATURES, Kind
 
 KINDS: tuple[FeatureKind, ...] = get_args(FeatureKind)
 
@@ -30,7 +30,10 @@ _DIRECTION = re.compile(r"^(in|out|internal)(_|$)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureColumn:
-    """A feature and the column it comes from. `protocol` is empty for a column of a plain table."""
+    """A feature and the column it comes from. `protocol` is empty for a column of a plain table.
+
+    `pane` says that a model's rows hold the count of each window's last slide alone, see `panes`.
+    """
 
     name: str
     unit: str
@@ -38,6 +41,7 @@ class FeatureColumn:
     column: str
     kind: FeatureKind
     aggregation: str
+    pane: bool = False
 
     def to_spec(self, minimum: float, maximum: float) -> FeatureSpec:
         """Return the manifest's entry; `minimum` and `maximum` are those of the training range."""
@@ -50,7 +54,16 @@ class FeatureColumn:
             aggregation=self.aggregation,
             training_minimum=minimum,
             training_maximum=maximum,
+            pane=self.pane,
         )
+
+    @property
+    def is_additive(self) -> bool:
+        """Whether a window is the sum of its panes, as far as the column's name tells; a plain table may hold anything."""
+        measure = _OWN_MEASURES.get((self.protocol, self.column))
+        if measure is not None:
+            return measure.kind in ADDITIVE_KINDS
+        return self.kind != "mean" and not self.aggregation.startswith(("distinct", "max"))
 
     @property
     def divisor(self) -> float:

@@ -50,15 +50,17 @@ def join_series(named: Mapping[str, Series]) -> Series:
     unit = math.lcm(WEEK_SECONDS, slide)
     stride = -(-(rows * slide + WEEK_SECONDS) // unit) * unit // slide
     length = stride * (len(members) - 1) + rows
-    values = np.full((length, len(first.features)), np.nan)
+    values, seen = (np.full((length, len(first.features)), np.nan) for _ in range(2))
     for index, member in enumerate(members):
         offset = stride * index + int((member.times[0] - start) // np.timedelta64(slide, "s"))
         values[offset : offset + len(member.values)] = member.values
+        seen[offset : offset + len(member.values)] = member.rows
     digest = hashlib.sha256("\n".join(f"{name} {named[name].digest}" for name in sorted(named)).encode())
     return replace(
         first,
         times=start + np.arange(length) * np.timedelta64(slide, "s"),
         values=values,
+        rows=seen,
         digest=digest.hexdigest(),
         report=_add_reports([member.report for member in members]),
         members=tuple(slice(stride * index, stride * index + rows) for index in range(len(members))),
@@ -98,18 +100,19 @@ def join_parts(series: Series, earlier: PartRows, later: PartRows, lead: int) ->
         *(slice(max(cut.start - lead, member.start), cut.stop) for cut, member in zip(later, series.members, strict=True)),
     ]
     unit = math.lcm(WEEK_SECONDS, series.slide_seconds) // series.slide_seconds
-    values, starts = [], []
+    values, seen, starts = [], [], []
     end = 0
     for piece in pieces:
         # at the same time of the week as before, a week or more after the previous piece
         start = end and end + unit + (piece.start - pieces[0].start - end) % unit
-        values.append(np.full((start - end, len(series.features)), np.nan))
-        values.append(series.values[piece])
+        between = np.full((start - end, len(series.features)), np.nan)
+        values += [between, series.values[piece]]
+        seen += [between, series.rows[piece]]
         starts.append(start)
         end = start + piece.stop - piece.start
     times = series.times[pieces[0].start] + np.arange(end) * np.timedelta64(series.slide_seconds, "s")
     later_start = starts[len(earlier)]
-    joined = replace(series, times=times, values=np.concatenate(values), members=())
+    joined = replace(series, times=times, values=np.concatenate(values), rows=np.concatenate(seen), members=())
     rows_of = [start + np.arange(piece.stop - piece.start) for start, piece in zip(starts, pieces, strict=True)]
     count = len(earlier)
     leads = [cut.start - piece.start for cut, piece in zip(later, pieces[count:], strict=True)]

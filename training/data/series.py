@@ -34,6 +34,8 @@ class DataReport:
         zero_filled: Empty cells read as "no event".
         interpolated: Cells filled by the repair.
         excluded: Rows masked by excluded time ranges.
+        exact_panes: Rows whose panes are exact, by feature that has panes. estimated_panes: Those whose panes are estimated.
+        impossible_panes: Those left out because an estimate was below 0.
     """
 
     series: int = 1
@@ -50,6 +52,9 @@ class DataReport:
     zero_filled: Mapping[str, int] = field(default_factory=dict)
     interpolated: Mapping[str, int] = field(default_factory=dict)
     excluded: int = 0
+    exact_panes: Mapping[str, int] = field(default_factory=dict)
+    estimated_panes: Mapping[str, int] = field(default_factory=dict)
+    impossible_panes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +69,7 @@ class Series:
         digest: SHA-256 of names, times and values as read, before any repair, in hexadecimal.
         report: Irregularities and repairs.
         members: Rows of each series of a pool, all over the same times; empty for a single series.
+        rows: What a model sees, `(rows, features)`: panes of the features that have them, else the values. NaN where missing.
     """
 
     times: DateTimes
@@ -74,6 +80,16 @@ class Series:
     digest: str
     report: DataReport
     members: tuple[slice, ...] = ()
+    rows: Floats = field(default_factory=lambda: np.empty((0, 0)))
+
+    def __post_init__(self) -> None:
+        if not any(feature.pane for feature in self.features):
+            object.__setattr__(self, "rows", self.values)
+
+    @property
+    def panes(self) -> int:
+        """Panes of a window; 0 if no feature has panes."""
+        return self.window_seconds // self.slide_seconds if any(feature.pane for feature in self.features) else 0
 
     @property
     def names(self) -> list[str]:
@@ -111,7 +127,8 @@ class Series:
         for interval in intervals:
             masked |= interval.contains(self.times)
         values = np.where(masked[:, None], np.nan, self.values)
-        return replace(self, values=values, report=replace(self.report, excluded=int(masked.sum())))
+        rows = np.where(masked[:, None], np.nan, self.rows)
+        return replace(self, values=values, rows=rows, report=replace(self.report, excluded=int(masked.sum())))
 
 
 def per_series(series: Series, part: slice) -> PartRows:

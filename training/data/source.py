@@ -5,10 +5,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
+
 from mods_grpc.artifact import Manifest
 from mods_grpc.data.datapool_layout import format_window_slide
 from mods_grpc.errors import DataError
 from training.data.datapool import read_datapool
+from training.data.panes import add_panes
 from training.data.pool import join_series
 from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.series import Series
@@ -37,6 +40,8 @@ class SourceConfig:
         train_time_range, train_time_ranges_excluded, validation_time_range, calibration_time_range, test_time_range,
         test_time_ranges_excluded: Time ranges; see `time_range` and `windows.SplitRanges`.
         zero_fill: Features, comma-separated, whose empty cells mean "no event".
+        panes: Features, comma-separated, of which a model sees the count of each window's last slide alone, see `panes`; `auto`
+            for all that have it, empty for none. Without effect on windows that do not overlap.
         interpolate: Whether gaps of at most `interpolate_limit` rows are filled linearly. Longer ones stay missing.
     """
 
@@ -58,6 +63,7 @@ class SourceConfig:
     validation_share: float = 0.15
     calibration_share: float = 0.25
     zero_fill: str = ""
+    panes: str = ""
     interpolate: bool = True
     interpolate_limit: int = 3
 
@@ -125,7 +131,13 @@ def load_series(source: SourceConfig, interval: Interval) -> Series:
     excluded = source.excluded()
     limit = source.interpolate_limit if source.interpolate else 0
     by_name = _read_series(source, interval)
-    return join_series({name: series.interpolate(limit).exclude(excluded) for name, series in by_name.items()})
+    repaired = {name: series.interpolate(limit).exclude(excluded) for name, series in by_name.items()}
+    if source.panes:
+        recoverable = {name: series.exclude(excluded) for name, series in by_name.items()}
+        held_out = source.ranges().held_out_start
+        known_rows = {name: int(np.searchsorted(series.times, held_out)) for name, series in by_name.items()}
+        repaired = add_panes(repaired, recoverable, source.panes, known_rows)
+    return join_series(repaired)
 
 
 def _read_series(source: SourceConfig, interval: Interval) -> dict[str, Series]:

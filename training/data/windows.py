@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mods_grpc.array_types import Floats, Integers, Times
+from mods_grpc.array_types import Bools, Floats, Integers, Times
 from mods_grpc.artifact import TimeRange
 from mods_grpc.errors import DataError
 from training.data.series import PartRows, Series, per_series
@@ -19,16 +19,21 @@ class Samples:
     """Windows and the rows that follow them, in raw units, every value finite.
 
     Attributes:
-        windows: `(n, rows, features)`.
-        targets: `(n, horizon, features)`, the rows directly after each window.
+        windows: `(n, rows, features)`, as a model sees them: panes of the features that have them.
+        last: `(n, features)`, the values at each window's last row.
+        targets: `(n, horizon, features)`, the values at the rows directly after each window.
         origins: `(n,)` index in the series of each window's first target row.
         times: `(n,)` time of each window's last row, nanoseconds since 1970.
+        panes: Panes of a window. has_panes: `(features,)`, whether rows hold panes of a feature; 0 and None if they do of none.
     """
 
     windows: Floats
+    last: Floats
     targets: Floats
     origins: Integers
     times: Times
+    panes: int = 0
+    has_panes: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -60,6 +65,13 @@ class SplitRanges:
         """Range from the start of training to the end of the last part."""
         given = [part for part in (self.train, self.validation, self.calibration, self.test) if part]
         return Interval(start=self.train.start, end=max(part.end for part in given))
+
+    @property
+    def held_out_start(self) -> np.datetime64:
+        """Time from which on rows are not fitted on."""
+        if first := self.validation or self.calibration:
+            return first.start
+        return self.train.start + (self.train.end - self.train.start) * (1 - self.validation_share - self.calibration_share)
 
 
 def split_series(series: Series, ranges: SplitRanges, rows: int, horizon: int) -> dict[str, PartRows]:
@@ -124,15 +136,18 @@ def make_samples(series: Series, part: PartRows, rows: int, horizon: int) -> Sam
         [np.arange(first, max(first, cut.stop - horizon + 1)) for first, cut in zip(firsts, part, strict=True)]
     )
     values, times = series.values, to_nanoseconds(series.times)
-    missing_before = np.concatenate([[0], np.cumsum(~np.isfinite(values).all(axis=1))])
-    complete = missing_before[origins + horizon] == missing_before[origins - rows]
+    missing, unseen = (np.concatenate([[0], np.cumsum(~np.isfinite(v).all(axis=1))]) for v in (values, series.rows))
+    complete = (missing[origins + horizon] == missing[origins - rows]) & (unseen[origins] == unseen[origins - rows])
     origins = origins[complete]
     offsets = origins[:, None]
     return Samples(
-        windows=values[offsets + np.arange(-rows, 0)],
+        windows=series.rows[offsets + np.arange(-rows, 0)],
+        last=values[origins - 1],
         targets=values[offsets + np.arange(horizon)],
         origins=origins,
         times=times[origins - 1],
+        panes=series.panes,
+        has_panes=np.array([feature.pane for feature in series.features]) if series.panes else None,
     )
 
 

@@ -141,5 +141,5 @@ def encode_slot_of_day(times: DateTimes, slide_seconds: int) -> Floats:
 def _mean_error(samples: Samples, forecasts: Floats) -> float:
     """Return the MAE relative to that of persistence, averaged geometrically over steps and features."""
     errors = np.abs(forecasts - samples.targets).mean(axis=0)
-    unchanged = np.abs(samples.windows[:, -1:] - samples.targets).mean(axis=0)
+    unchanged = np.abs(samples.last[:, None] - samples.targets).mean(axis=0)
     return float(np.exp(np.log((errors + 1e-12) / (unchanged + 1e-12)).mean()))

@@ -51,15 +51,15 @@ def cosine(observed: Floats, forecast: Floats) -> Floats:
 FUNCTIONS: Mapping[str, MetricFunction] = {"MAE": mae, "RMSE": rmse, "SMAPE": smape, "MAPE": mape, "R2": r2, "COSINE": cosine}
 
 
-def persistence_forecast(windows: Floats, horizon: int) -> Floats:
-    """Return the forecast of no change: the last row of each window `(n, rows, features)` for every step."""
-    return np.repeat(windows[:, -1:], horizon, axis=1)
+def persistence_forecast(last: Floats, horizon: int) -> Floats:
+    """Return the forecast of no change: the last values `(n, features)` for every step."""
+    return np.repeat(last[:, None], horizon, axis=1)
 
 
 def compute_metrics(
     observed: Floats,
     forecast: Floats,
-    windows: Floats,
+    last: Floats,
     names: Sequence[str],
     *,
     naive_error: Floats,
@@ -70,7 +70,7 @@ def compute_metrics(
     Args:
         observed: `(n, horizon, features)`, the rows that followed each window.
         forecast: `(n, horizon, features)`, forecasts of these rows.
-        windows: `(n, rows, features)`, raw.
+        last: `(n, features)`, the values before them.
         names: Names of the features.
         naive_error: `(features,)`, MAE of the one-step naive forecast on the training range: the unit of MASE
             (Hyndman and Koehler 2006).
@@ -81,7 +81,7 @@ def compute_metrics(
         All metrics that are defined, by metric, feature and step. RELATIVE_MAE is the MAE over that of persistence,
         RELATIVE_MAE_SEASONAL over that of the seasonal naive forecast.
     """
-    unchanged = persistence_forecast(windows, observed.shape[1])
+    unchanged = persistence_forecast(last, observed.shape[1])
     tables = {name: (function(observed, forecast), function(observed, unchanged)) for name, function in FUNCTIONS.items()}
     errors, naive_errors = tables["MAE"]
     tables["MASE"] = (_ratio(errors, naive_error, zero=np.nan), _ratio(naive_errors, naive_error, zero=np.nan))

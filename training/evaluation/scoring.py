@@ -112,7 +112,7 @@ def score_forecasts(forecasts: Floats, samples: Samples, series: Series, naive_e
     return compute_metrics(
         samples.targets,
         forecasts,
-        samples.windows,
+        samples.last,
         series.names,
         naive_error=np.asarray(naive_error, dtype=np.float64),
         seasonal=seasonal,
@@ -154,7 +154,7 @@ def replay_detector(
             verdicts = monitor.observe(
                 np.full(len(rows), slot, dtype=np.intp),
                 to_nanoseconds(series.times[rows]),
-                series.values[rows],
+                series.rows[rows],
                 reported=rows >= cut.start,
                 significance=level,
                 impute_rows=IMPUTE_ROWS,

@@ -101,17 +101,17 @@ def search(
         yield result
 
 
-def validation_score(observed: Floats, forecast: Floats, windows: Floats) -> float:
+def validation_score(observed: Floats, forecast: Floats, last: Floats) -> float:
     """Return the geometric mean of the MAE relative to persistence over features and SCORED_STEPS.
 
     Args:
         observed: `(n, horizon, features)`, raw.
         forecast: `(n, horizon, features)`, raw.
-        windows: `(n, rows, features)`, raw.
+        last: `(n, features)`, the values before them, raw.
     """
     horizon = observed.shape[1]
     steps = [step - 1 for step in SCORED_STEPS if step <= horizon] or [0]
-    relative = mae(observed, forecast)[steps] / np.maximum(mae(observed, persistence_forecast(windows, horizon))[steps], 1e-300)
+    relative = mae(observed, forecast)[steps] / np.maximum(mae(observed, persistence_forecast(last, horizon))[steps], 1e-300)
     return float(np.exp(np.log(np.maximum(relative, 1e-300)).mean()))
 
 
@@ -137,7 +137,7 @@ def _run_trial(model: ModelConfig, options: FitConfig, data: TrainingData, liste
     return Trial(
         model=model,
         fit=options,
-        score=validation_score(validation.targets, np.concatenate(parts), validation.windows),
+        score=validation_score(validation.targets, np.concatenate(parts), validation.last),
         best_epoch=fitted.best_epoch,
         parameters=int(fitted.network.count_params()),
     )

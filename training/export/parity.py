@@ -64,10 +64,14 @@ def output_units(scaler: Scaler, windows: Floats, outputs: Floats) -> Floats:
     values = np.maximum(outputs, 0.0) if logarithmic else outputs
     inputs = np.clip(scaler.to_network_input(windows).astype(np.float64), -MAX_INPUT, MAX_INPUT)
     size = np.maximum(np.sqrt((inputs**2).mean(axis=(1, 2), keepdims=True)), 1.0)
+    overlap = scaler.overlap
     levels = np.moveaxis(values.reshape(*values.shape[:3], -1), -1, 0)
     sizes = [np.maximum(np.abs(scaler.to_network_target(windows, level).astype(np.float64)), size) for level in levels]
     units = np.stack([scaler.output_units(windows) * each for each in sizes], axis=-1).reshape(outputs.shape)
-    return units * (1.0 + values) if logarithmic else units
+    if not logarithmic:
+        return units
+    fresh = [np.maximum(overlap.fresh(windows, level)[0], 0.0) for level in levels]
+    return units * (1.0 + np.stack(fresh, axis=-1).reshape(outputs.shape))
 
 
 def draw_parity_windows(config: ModelConfig, scaler: Scaler, features: int, *, seed: int = 0) -> Floats:

@@ -48,6 +48,7 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
     output_shift = np.repeat(scaler.output_mean.reshape(-1), config.heads)
     path = (-1, config.steps_ahead, features, *([config.heads] if config.levels else []))
     bound = _forecast_bound(scaler, config)
+    sums, shares = _make_sums(scaler, config.steps_ahead, features)
     median = config.levels.index(MEDIAN) if config.levels else 0
 
     # ONNX has no log1p and expm1; in float64 the plain forms are exact to 1e-16 of a unit.
@@ -62,8 +63,15 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         size = _window_sizes(z, d) if scaler.window_scale else None
         if size is not None:
             d /= size
+        last, base, kept = z[:, -1:], z[:, -1:], None
+        if sums is not None:
+            panes = tf.reshape(window[:, -scaler.panes :], (-1, scaler.panes * features))
+            last_and_kept = tf.reshape(tf.matmul(panes, sums), (-1, 1 + config.steps_ahead, features))
+            last, base, kept = last_and_kept[:, :1], last_and_kept[:, :1] * shares, last_and_kept[:, 1:]
+            if scaler.transform == "log1p":
+                last, base = tf.math.log(last + 1.0), tf.math.log(base + 1.0)
         if config.level:
-            d = tf.concat([z[:, -1:], d[:, 1:]], axis=1)
+            d = tf.concat([last, d[:, 1:]], axis=1)
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
         scaled = tf.cast(tf.clip_by_value(flat, -MAX_INPUT, MAX_INPUT), tf.float32)
         steps = tf.reshape(scaled, (-1, config.sequence_len, features))
@@ -73,9 +81,11 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         if size is not None:
             z_hat *= size[..., tf.newaxis] if config.levels else size
         if scaler.differencing:
-            z_hat += z[:, -1:, :, tf.newaxis] if config.levels else z[:, -1:]
+            z_hat += base[..., tf.newaxis] if config.levels else base
         if bound is not None:
             z_hat = tf.exp(tf.minimum(z_hat, bound)) - 1.0
+        if kept is not None:
+            z_hat += kept[..., tf.newaxis] if config.levels else kept
         return {"forecast": z_hat[..., median], "quantiles": z_hat} if config.levels else {"forecast": z_hat}
 
     return forecast
@@ -111,6 +121,20 @@ def compile_forecaster(network: Any, config: ModelConfig, scaler: Scaler, featur
     return compile_outputs(network, config, scaler, features)["forecast"]
 
 
+def _make_sums(scaler: Scaler, horizon: int, features: int) -> tuple[Floats | None, Floats | None]:
+    """Return the matrix that makes the last window and what coming ones keep of it from its panes, and their fresh shares.
+
+    It is `(panes * features, (1 + horizon) * features)`, of zeros and ones; the shares are `(horizon, features)`. Both are None
+    without panes.
+    """
+    overlap = scaler.overlap
+    if overlap.has_panes is None:
+        return None, None
+    units = np.eye(overlap.panes * features).reshape(-1, overlap.panes, features)  # windows of a single 1
+    last, kept = overlap.last(units)[:, None], overlap.kept(units, horizon)
+    return np.concatenate([last, kept], axis=1).reshape(len(units), -1), overlap.shares(horizon)
+
+
 def _forecast_bound(scaler: Scaler, config: ModelConfig) -> Floats | None:
     """Return the upper bound of forecast z by feature, with another axis if there are quantiles; None without log1p."""
     if scaler.highest is None:
@@ -141,6 +165,8 @@ def _check(config: ModelConfig, scaler: Scaler, features: int) -> None:
         raise DataError("the scaler has the highest training values and no transform, or the other way round")
     if (scaler.level_mean is not None) != config.level:
         raise DataError("the scaler has a level and the configuration none, or the other way round")
+    if scaler.panes > config.rows:
+        raise DataError(f"the scaler makes windows of {scaler.panes} panes, the configuration has {config.rows} rows")
     shapes = (scaler.input_mean.shape, scaler.input_scale.shape, scaler.output_mean.shape, scaler.output_scale.shape)
     expected = ((features,),) * 2 + ((config.steps_ahead, features),) * 2
     if shapes != expected:

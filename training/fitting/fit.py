@@ -87,6 +87,8 @@ def fit(
         differencing=config.model_delta,
         level=config.level,
         window_scale=config.window_scale,
+        panes=train.panes,
+        has_panes=train.has_panes,
     )
     keras.utils.set_random_seed(options.seed)
     network = build(config, train.windows.shape[2])

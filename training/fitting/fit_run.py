@@ -1,6 +1,7 @@
 """One training run: data in, the run's record and its weights out."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -51,7 +52,7 @@ def fit_run(
         command=command,
         model=model,
         fit=options,
-        source=source,
+        source=replace(source, panes=",".join(feature.name for feature in series.features if feature.pane)),
         features=series.features,
         minimum=tuple(values.min(axis=0).tolist()),
         maximum=tuple(values.max(axis=0).tolist()),

@@ -24,7 +24,7 @@ class TrainingData:
     samples: Mapping[str, Samples]
 
     def training_values(self) -> Floats:
-        """Return all raw rows that the training windows and targets touch, `(n, features)`."""
+        """Return the values of all rows that the training windows and targets touch, `(n, features)`."""
         train = self.samples["train"]
         touched = train.origins[:, None] + np.arange(-train.windows.shape[1], train.targets.shape[1])
         return self.series.values[np.unique(touched)]
@@ -40,6 +40,10 @@ def prepare_data(source: SourceConfig, model: ModelConfig) -> TrainingData:
     series = load_series(source, ranges.span)
     if model.transform == "log1p":
         _refuse_negative_values(series)
+    if series.panes > model.rows:
+        raise DataError(
+            f"sequence_len is {model.sequence_len}, and a window has {series.panes} panes; lengthen it or give no panes"
+        )
     parts = split_series(series, ranges, model.rows, model.steps_ahead)
     samples = {name: make_samples(series, part, model.rows, model.steps_ahead) for name, part in parts.items()}
     for name in PARTS:

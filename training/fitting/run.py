@@ -127,6 +127,8 @@ def read_run(folder: Path) -> tuple[TrainingRun, bytes]:
                     transform=scaler["transform"],
                     differencing=scaler["differencing"],
                     window_scale=scaler["window_scale"],
+                    panes=scaler["panes"],
+                    has_panes=None if scaler["has_panes"] is None else np.array(scaler["has_panes"], np.bool_),
                     **vectors,
                 ),
                 "naive_error": tuple(tree["naive_error"]),

@@ -4,11 +4,56 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mods_grpc.array_types import Floats, Singles
+from mods_grpc.array_types import Bools, Floats, Singles
 from training.network.config import Transform
 
 MIN_RELATIVE_SIZE = 1e-3
 """Lower bound of the size of a window's differences, relative to its level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What a window shares with the ones after it, for features whose rows hold panes; without panes, nothing.
+
+    Attributes:
+        panes: Panes of a window. has_panes: `(features,)`; None if there are none.
+    """
+
+    panes: int
+    has_panes: Bools | None
+
+    def last(self, windows: Floats) -> Floats:
+        """Return the value at the last row, `(n, features)`, of rows `(n, rows, features)`."""
+        if self.has_panes is None:
+            return windows[:, -1]
+        return np.where(self.has_panes, windows[:, -self.panes :].sum(axis=1), windows[:, -1])
+
+    def kept(self, windows: Floats, horizon: int) -> Floats:
+        """Return of each of the next windows what the rows hold already, `(n, horizon, features)`; needs panes."""
+        assert self.has_panes is not None
+        return np.where(self.has_panes, self.shared_rows(horizon) @ windows[:, 1 - self.panes :], 0.0)
+
+    def fresh(self, windows: Floats, targets: Floats) -> tuple[Floats, Floats]:
+        """Return the fresh part of targets `(n, horizon, features)`, at least 0 of a pane, and its share of the last window.
+
+        Without panes these are the targets and the last row.
+        """
+        last = self.last(windows)[:, None]
+        if self.has_panes is None:
+            return targets, last
+        horizon = targets.shape[1]
+        fresh = np.maximum(targets - self.kept(windows, horizon), 0.0)
+        return np.where(self.has_panes, fresh, targets), last * self.shares(horizon)
+
+    def shared_rows(self, horizon: int) -> Floats:
+        """Return which of the last `panes` - 1 rows are in each of the next windows, `(horizon, panes - 1)`, 1 or 0."""
+        return np.triu(np.ones((max(horizon, self.panes), self.panes - 1)))[:horizon]
+
+    def shares(self, horizon: int) -> Floats:
+        """Return the share of each of the next windows that is fresh, `(horizon, features)`."""
+        assert self.has_panes is not None
+        steps = np.minimum(np.arange(1, horizon + 1) / self.panes, 1.0)
+        return np.where(self.has_panes, steps[:, None], 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +66,17 @@ class Scaler:
     With `window_scale`, d and n are in units of the size of the window's own differences; see `window_sizes`.
     With a level, the first step that the network sees is (z[-1] - level_mean) / level_scale instead.
 
+    Where rows hold panes (see `manifest.FeatureSpec`), what is forecast of a coming window is its fresh part: its value less
+    `kept`, what the last window shares with it. It is forecast as a change from `base`, its share of the last window:
+    z_hat = n * output_scale + output_mean + transform(base), and the forecast is kept + inverse transform(z_hat). The level is
+    that of the last window.
+
     Attributes:
         input_mean: `(features,)`. input_scale: `(features,)`, above 0.
         output_mean: `(horizon, features)`. output_scale: `(horizon, features)`, above 0.
         level_mean: `(features,)`. level_scale: `(features,)`, above 0; both None without a level.
         highest: `(features,)`, the largest z of training, which bounds forecasts; None without a transform.
+        panes: Panes of a window. has_panes: `(features,)`, whether rows hold panes of a feature; None if they do of none.
     """
 
     transform: Transform
@@ -38,6 +89,8 @@ class Scaler:
     level_scale: Floats | None = None
     highest: Floats | None = None
     window_scale: bool = False
+    panes: int = 0
+    has_panes: Bools | None = None
 
     @classmethod
     def fit(
@@ -49,10 +102,15 @@ class Scaler:
         differencing: bool,
         level: bool = False,
         window_scale: bool = False,
+        panes: int = 0,
+        has_panes: Bools | None = None,
     ) -> "Scaler":
-        """Fit on raw training windows `(n, rows, features)` and the rows that follow them `(n, horizon, features)`."""
+        """Fit on raw training windows `(n, rows, features)` and the values that follow them `(n, horizon, features)`."""
         z = _transform(windows, transform)
-        inputs, outputs = _difference(z, _transform(targets, transform), differencing=differencing)
+        overlap = Overlap(panes, has_panes)
+        last = _transform(overlap.last(windows), transform)
+        fresh, base = (_transform(part, transform) for part in overlap.fresh(windows, targets))
+        inputs, outputs = (np.diff(z, axis=1), fresh - base) if differencing else (z, fresh)
         if window_scale:
             size = window_sizes(z, inputs)
             inputs, outputs = inputs / size, outputs / size
@@ -63,11 +121,18 @@ class Scaler:
             input_scale=_nonzero_scale(inputs.std((0, 1))),
             output_mean=outputs.mean(0),
             output_scale=_nonzero_scale(outputs.std(0)),
-            level_mean=z[:, -1].mean(0) if level else None,
-            level_scale=_nonzero_scale(z[:, -1].std(0)) if level else None,
+            level_mean=last.mean(0) if level else None,
+            level_scale=_nonzero_scale(last.std(0)) if level else None,
             highest=np.maximum(z.max((0, 1)), _transform(targets, transform).max((0, 1))) if transform == "log1p" else None,
             window_scale=window_scale,
+            panes=panes,
+            has_panes=has_panes,
         )
+
+    @property
+    def overlap(self) -> "Overlap":
+        """What windows share with the ones after them."""
+        return Overlap(self.panes, self.has_panes)
 
     def step_scaling(self, steps: int) -> tuple[Floats, Floats]:
         """Return mean and scale of each step of the network's input, both `(steps, features)`."""
@@ -83,16 +148,17 @@ class Scaler:
         if self.window_scale:
             d = d / window_sizes(z, d)
         if self.level_mean is not None:
-            d[:, 0] = z[:, -1]
+            d[:, 0] = _transform(self.overlap.last(windows), self.transform)
         mean, scale = self.step_scaling(d.shape[1])
         return ((d - mean) / scale).astype(np.float32)
 
     def to_network_target(self, windows: Floats, targets: Floats) -> Singles:
         """Turn raw targets `(n, horizon, features)` into the output that the network is fitted to, of the same shape."""
-        z = _transform(windows, self.transform)
-        inputs, outputs = _difference(z, _transform(targets, self.transform), differencing=self.differencing)
+        fresh, base = (_transform(part, self.transform) for part in self.overlap.fresh(windows, targets))
+        outputs = fresh - base if self.differencing else fresh
         if self.window_scale:
-            outputs = outputs / window_sizes(z, inputs)
+            z = _transform(windows, self.transform)
+            outputs = outputs / window_sizes(z, np.diff(z, axis=1))
         return ((outputs - self.output_mean) / self.output_scale).astype(np.float32)
 
     def output_units(self, windows: Floats) -> Floats:
@@ -123,12 +189,6 @@ def window_sizes(z: Floats, differences: Floats) -> Floats:
 
 def _transform(values: Floats, transform: Transform) -> Floats:
     return np.log1p(values) if transform == "log1p" else values
-
-
-def _difference(z: Floats, future: Floats, *, differencing: bool) -> tuple[Floats, Floats]:
-    if not differencing:
-        return z, future
-    return np.diff(z, axis=1), future - z[:, -1:]
 
 
 def _nonzero_scale(scale: Floats) -> Floats:

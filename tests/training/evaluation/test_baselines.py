@@ -30,8 +30,8 @@ def test_persistence_scores_exactly_as_no_change() -> None:
     series = make_walk(days=4)
     samples = make_samples(series, (slice(200, 500),), ROWS, HORIZON)
     forecast = make_persistence(HORIZON).forecast(series, samples.origins)
-    np.testing.assert_array_equal(forecast, persistence_forecast(samples.windows, HORIZON))
-    metrics = compute_metrics(samples.targets, forecast, samples.windows, series.names, naive_error=np.ones(2))
+    np.testing.assert_array_equal(forecast, persistence_forecast(samples.last, HORIZON))
+    metrics = compute_metrics(samples.targets, forecast, samples.last, series.names, naive_error=np.ones(2))
     assert all(metric.value == metric.persistence for metric in metrics)
 
 
@@ -71,7 +71,7 @@ def test_ridge_beats_no_change_on_a_rhythm_with_noise() -> None:
     ridge = fit_ridge(noisy, parts[0], parts[1], lags=6)
     assert ridge.detail.startswith("6 lags, alpha ")
     forecast = ridge.forecast(noisy, parts[2].origins)
-    metrics = compute_metrics(parts[2].targets, forecast, parts[2].windows, noisy.names, naive_error=np.ones(2))
+    metrics = compute_metrics(parts[2].targets, forecast, parts[2].last, noisy.names, naive_error=np.ones(2))
     assert geometric_mean(metrics, "RELATIVE_MAE", 1) < 0.5
     assert geometric_mean(metrics, "RELATIVE_MAE", 6) < 0.5
 

@@ -29,7 +29,7 @@ def test_a_metric_that_is_not_defined_is_nan_and_left_out_of_the_scores() -> Non
     assert np.isnan(mape(OBSERVED, FORECAST)[0, 1])
     assert np.isnan(r2(OBSERVED, FORECAST)[0, 1])
     assert np.isnan(cosine(OBSERVED, FORECAST)[0, 1])
-    metrics = compute_metrics(OBSERVED, FORECAST, np.ones((3, 2, 2)), ["a", "b"], naive_error=np.array([1.0, 0.0]))
+    metrics = compute_metrics(OBSERVED, FORECAST, np.ones((3, 2)), ["a", "b"], naive_error=np.array([1.0, 0.0]))
     assert all(np.isfinite([metric.value, metric.persistence]).all() for metric in metrics)
     assert find_metric(metrics, "R2", "b", 1) is None
     assert find_metric(metrics, "MASE", "b", 1) is None
@@ -37,7 +37,7 @@ def test_a_metric_that_is_not_defined_is_nan_and_left_out_of_the_scores() -> Non
 
 
 def test_a_perfect_forecast_scores_perfectly() -> None:
-    metrics = compute_metrics(OBSERVED, OBSERVED, np.ones((3, 2, 2)), ["a", "b"], naive_error=np.ones(2))
+    metrics = compute_metrics(OBSERVED, OBSERVED, np.ones((3, 2)), ["a", "b"], naive_error=np.ones(2))
     best = {"MAE": 0, "RMSE": 0, "SMAPE": 0, "MAPE": 0, "R2": 1, "COSINE": 1, "MASE": 0, "RELATIVE_MAE": 0}
     assert {metric.metric: round(metric.value, 12) for metric in metrics if metric.feature == "a"} == best
 
@@ -45,7 +45,7 @@ def test_a_perfect_forecast_scores_perfectly() -> None:
 def test_a_no_change_forecaster_scores_exactly_persistence() -> None:
     series = make_walk(days=4)
     samples = make_samples(series, (slice(144, len(series.times)),), 13, 6)
-    metrics = score_model(lambda windows, times: persistence_forecast(windows, 6), samples, series, [1.0, 1.0])
+    metrics = score_model(lambda windows, times: persistence_forecast(windows[:, -1], 6), samples, series, [1.0, 1.0])
     assert {metric.metric for metric in metrics} == {*FUNCTIONS, "MASE", "RELATIVE_MAE", "RELATIVE_MAE_SEASONAL"}
     for metric in metrics:
         assert metric.value == metric.persistence

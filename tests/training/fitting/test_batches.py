@@ -77,9 +77,8 @@ def test_many_steps_in_a_call_end_with_the_weights_of_keras_own_steps(compiled):
 @pytest.mark.slow
 @pytest.mark.train
 def test_a_fit_that_xla_compiles_gives_the_same_bytes_each_time(monkeypatch):
-    samples = Samples(
-        windows=WINDOWS.astype(np.float64), targets=TARGETS.astype(np.float64), origins=np.arange(ROWS), times=np.arange(ROWS)
-    )
+    windows, rows = WINDOWS.astype(np.float64), np.arange(ROWS)
+    samples = Samples(windows=windows, last=windows[:, -1], targets=TARGETS.astype(np.float64), origins=rows, times=rows)
     config = ModelConfig(model_type="MLP", sequence_len=4, steps_ahead=2, blocks=8, model_delta=False, dropout_rate=0.1)
     options = FitConfig(epochs=2, patience=2, batch_size=16, averaging=0.9)
     monkeypatch.setattr(fitting, "MIN_COMPILED_STEPS", 0)

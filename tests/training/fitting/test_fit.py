@@ -20,7 +20,9 @@ FAST = FitConfig(epochs=8, patience=8, batch_size=32, learning_rate=0.05)
 SERIES = make_walk(days=3)
 TRAIN = make_samples(SERIES, (slice(0, 280),), MODEL.rows, MODEL.steps_ahead)
 VALIDATION = make_samples(SERIES, (slice(300, 430),), MODEL.rows, MODEL.steps_ahead)
-NOTHING = Samples(windows=TRAIN.windows[:0], targets=TRAIN.targets[:0], origins=TRAIN.origins[:0], times=TRAIN.times[:0])
+NOTHING = Samples(
+    windows=TRAIN.windows[:0], last=TRAIN.last[:0], targets=TRAIN.targets[:0], origins=TRAIN.origins[:0], times=TRAIN.times[:0]
+)
 
 
 @cache

@@ -30,7 +30,9 @@ def test_beats_persistence_on_a_seasonal_series_after_a_short_fit(model_type):
     config = ModelConfig(model_type=model_type, steps_ahead=HORIZON, blocks=16)
     parts = [seasonal_samples(start, count, config.rows) for start, count in ((0, 256), (1000, 64), (2000, 128))]
     train, validation = (
-        Samples(windows=windows, targets=targets, origins=np.arange(len(windows)), times=np.arange(len(windows)))
+        Samples(
+            windows=windows, last=windows[:, -1], targets=targets, origins=np.arange(len(windows)), times=np.arange(len(windows))
+        )
         for windows, targets in parts[:2]
     )
     epochs = 3 if config.model_type in RECURRENT else 8

@@ -1,0 +1,198 @@
+"""Panes of sliding windows: what each window's last slide alone counted, recovered from windows that overlap.
+
+A window is the sum of its m = window / slide panes (Li et al. 2005), so x(t) - x(t-1) = u(t) - u(t-m): the panes follow from the
+windows, up to the first m of them. These m offsets are exact where the data leaves no choice: no pane is below 0, so each has a
+lower bound, and where the bounds add up to the window, every pane is at its bound; a window of 0 is the simplest case. Elsewhere
+they are estimated: neighbouring panes are alike, so that their differences, by phase, have a median near 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mods_grpc.array_types import Bools, Floats
+from mods_grpc.data.units import DAY_SECONDS
+from mods_grpc.errors import DataError
+from training.data.series import Series
+
+ESTIMATION_DAYS = 7
+"""Days of windows from which offsets are estimated at least; their error is then a twentieth of what a pane changes."""
+
+AUTO = "auto"
+MIN_SHARE = 0.8
+"""Share of the rows of a feature whose panes must be known for it to have panes."""
+MAX_BREAKS = 1e-3
+"""Breaks a row, above which a feature is taken for no sum at all."""
+SLACK = 1e-12
+"""Share of a window below which bounds count as met, since sums of floats are rounded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecoveredPanes:
+    """Panes of one series and feature.
+
+    Attributes:
+        panes: `(rows,)`, NaN where unknown.
+        exact: Rows whose panes are exact. estimated: Rows whose panes are estimated.
+        negative: Rows left out because an estimate was below 0.
+        breaks: Rows at which no panes could make the windows, so that they begin anew.
+    """
+
+    panes: Floats
+    exact: int
+    estimated: int
+    negative: int
+    breaks: int
+
+
+def recover_panes(windows: Floats, panes_per_window: int, slide_seconds: int, known_rows: int) -> RecoveredPanes:
+    """Recover the panes of sliding windows of counts or sums, anew after every hole, and where no panes could make the windows.
+
+    Args:
+        windows: `(rows,)` values of the windows, one slide apart, NaN where missing. An interpolated value is not one of them:
+            no pane after it would be right.
+        panes_per_window: m, 2 or more.
+        slide_seconds: Length of a pane.
+        known_rows: Estimates are made from earlier rows only, as far as a stretch without holes has ESTIMATION_DAYS of them;
+            else from as many at its start, whose own panes stay missing.
+    """
+    panes = np.full(len(windows), np.nan)
+    exact, estimated, negative, breaks = 0, 0, 0, 0
+    enough = max(ESTIMATION_DAYS * DAY_SECONDS // slide_seconds, 2 * panes_per_window)
+    waiting = find_stretches(np.isfinite(windows))[::-1]
+    while waiting:
+        stretch = waiting.pop()
+        if stretch.stop - stretch.start < panes_per_window:
+            continue
+        relative, total = _relative_panes(windows[stretch], panes_per_window)
+        slack = _slack(relative, total, panes_per_window)
+        if impossible := int(np.argmax(slack < 0)) if (slack < 0).any() else 0:
+            breaks += 1
+            waiting += [slice(stretch.start + impossible, stretch.stop), slice(stretch.start, stretch.start + impossible)]
+            continue
+        phases = np.arange(len(relative)) % panes_per_window
+        if slack[-1] <= SLACK * total:
+            panes[stretch] = relative + _bounds(relative, panes_per_window)[phases]
+            exact += len(relative)
+            continue
+        is_known = known_rows - stretch.start >= enough
+        fit_rows = known_rows - stretch.start if is_known else enough
+        if len(relative) < enough:
+            continue
+        whole = bool((windows[stretch] == np.floor(windows[stretch])).all())
+        part = relative + _estimate_offsets(relative[:fit_rows], total, panes_per_window, whole=whole)[phases]
+        below = part < 0
+        part[below] = np.nan
+        if not is_known:
+            part[:enough] = np.nan
+        panes[stretch] = part
+        negative += int(below.sum())
+        estimated += int(np.isfinite(part).sum())
+    return RecoveredPanes(panes=panes, exact=exact, estimated=estimated, negative=negative, breaks=breaks)
+
+
+def add_panes(
+    named: Mapping[str, Series], recoverable: Mapping[str, Series], choice: str, known_rows: Mapping[str, int]
+) -> dict[str, Series]:
+    """Let the rows of series hold panes of the features that are chosen; the same ones of all series.
+
+    Args:
+        named: The series by name, repaired.
+        recoverable: The same before missing values were filled, without the rows that are excluded.
+        choice: AUTO for the features whose windows are sums and of which nearly all panes are known, or comma-separated names.
+        known_rows: As of `recover_panes`, by series.
+
+    Raises:
+        DataError: A named feature is not there, or has no panes.
+    """
+    first = next(iter(named.values()))
+    m, rest = divmod(first.window_seconds, first.slide_seconds)
+    names = [name.strip() for name in choice.split(",") if name.strip()] if choice != AUTO else None
+    if names and (unknown := sorted(set(names) - set(first.names))):
+        raise DataError(f"panes: no feature {', '.join(unknown)}; there are {', '.join(first.names)}")
+    if m < 2 or rest:
+        if names:
+            raise DataError("panes: windows do not overlap by whole slides, so rows are panes already, or have none")
+        return dict(named)
+    chosen = [index for index, feature in enumerate(first.features) if (feature.name in names if names else feature.is_additive)]
+    recovered_by_series = {
+        name: {i: recover_panes(series.values[:, i], m, series.slide_seconds, known_rows[name]) for i in chosen}
+        for name, series in recoverable.items()
+    }
+    for index in list(chosen):
+        present = sum(int(np.isfinite(series.values[:, index]).sum()) for series in recoverable.values())
+        panes = [of_series[index] for of_series in recovered_by_series.values()]
+        available, breaks = sum(p.exact + p.estimated for p in panes), sum(p.breaks for p in panes)
+        if available >= MIN_SHARE * present > 0 and breaks <= MAX_BREAKS * present:
+            continue
+        if names:
+            raise DataError(
+                f"panes: {first.names[index]} has panes at {available} of {present} rows only, and {breaks} at which none could "
+                f"make its windows; it may be no sum, or too full of holes"
+            )
+        chosen.remove(index)
+    return {name: _with_panes(series, {i: recovered_by_series[name][i] for i in chosen}) for name, series in named.items()}
+
+
+def _with_panes(series: Series, panes: Mapping[int, RecoveredPanes]) -> Series:
+    if not panes:
+        return series
+    rows = series.values.copy()
+    for index, recovered in panes.items():
+        rows[:, index] = recovered.panes
+    features = tuple(replace(feature, pane=index in panes) for index, feature in enumerate(series.features))
+    by_name = {series.names[index]: recovered for index, recovered in panes.items()}
+    report = replace(
+        series.report,
+        exact_panes={name: p.exact for name, p in by_name.items()},
+        estimated_panes={name: p.estimated for name, p in by_name.items()},
+        impossible_panes={name: p.negative for name, p in by_name.items()},
+    )
+    return replace(series, rows=rows, features=features, report=report)
+
+
+def find_stretches(present: Bools) -> list[slice]:
+    """Return the runs of rows that are present."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], present, [False]]).astype(np.int8)))
+    return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def _relative_panes(windows: Floats, m: int) -> tuple[Floats, float]:
+    """Return the panes of windows `(rows,)` without holes, less that of their phase among the first m; and the sum of these."""
+    relative = np.diff(windows, prepend=windows[:1])
+    relative[:m] = 0.0
+    for phase in range(m):
+        relative[phase::m] = np.cumsum(relative[phase::m])
+    return relative, float(windows[m - 1])
+
+
+def _bounds(relative: Floats, m: int) -> Floats:
+    """Return the least offset of each phase with which no pane is below 0."""
+    return np.array([-relative[phase::m].min() for phase in range(m)])
+
+
+def _slack(relative: Floats, total: float, m: int) -> Floats:
+    """Return after each row by how much the lower bounds of the offsets fall short of their sum; below 0, none are possible."""
+    bounds = np.zeros((len(relative), m))
+    for phase in range(m):
+        lowest = np.maximum.accumulate(-relative[phase::m])
+        bounds[:, phase] = lowest[np.maximum((np.arange(len(relative)) - phase) // m, 0)]
+    return np.asarray(total - bounds.sum(axis=1) + SLACK * total)
+
+
+def _estimate_offsets(relative: Floats, total: float, m: int, *, whole: bool) -> Floats:
+    """Return offsets that make neighbouring panes alike in the median, none below 0; they add up to `total`."""
+    differences = np.diff(relative)
+    steps = np.array([-np.median(differences[(phase - 1) % m :: m]) for phase in range(m)])  # from the phase before
+    offsets = np.cumsum(steps - steps.mean())
+    offsets += (total - offsets.sum()) / m
+    bounds = _bounds(relative, m)
+    spare = np.maximum(offsets - bounds, 0.0)
+    available = total - bounds.sum()
+    offsets = bounds + (spare * (available / spare.sum()) if spare.sum() else available / m)
+    if not whole:
+        return np.asarray(offsets)
+    rounded = np.floor(offsets)
+    rounded[np.argsort(rounded - offsets, kind="stable")[: round(total - rounded.sum())]] += 1.0
+    return np.asarray(rounded)
