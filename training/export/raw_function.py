@@ -63,11 +63,11 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         size = _window_sizes(z, d) if scaler.window_scale else None
         if size is not None:
             d /= size
-        last, base, kept = z[:, -1:], z[:, -1:], None
+        last, base, shared = z[:, -1:], z[:, -1:], None
         if sums is not None:
             panes = tf.reshape(window[:, -scaler.panes :], (-1, scaler.panes * features))
-            last_and_kept = tf.reshape(tf.matmul(panes, sums), (-1, 1 + config.steps_ahead, features))
-            last, base, kept = last_and_kept[:, :1], last_and_kept[:, :1] * shares, last_and_kept[:, 1:]
+            last_and_shared = tf.reshape(tf.matmul(panes, sums), (-1, 1 + config.steps_ahead, features))
+            last, base, shared = last_and_shared[:, :1], last_and_shared[:, :1] * shares, last_and_shared[:, 1:]
             if scaler.transform == "log1p":
                 last, base = tf.math.log(last + 1.0), tf.math.log(base + 1.0)
         if config.level:
@@ -84,8 +84,8 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
             z_hat += base[..., tf.newaxis] if config.levels else base
         if bound is not None:
             z_hat = tf.exp(tf.minimum(z_hat, bound)) - 1.0
-        if kept is not None:
-            z_hat += kept[..., tf.newaxis] if config.levels else kept
+        if shared is not None:
+            z_hat += shared[..., tf.newaxis] if config.levels else shared
         return {"forecast": z_hat[..., median], "quantiles": z_hat} if config.levels else {"forecast": z_hat}
 
     return forecast
@@ -131,8 +131,8 @@ def _make_sums(scaler: Scaler, horizon: int, features: int) -> tuple[Floats | No
     if overlap.has_panes is None:
         return None, None
     units = np.eye(overlap.panes * features).reshape(-1, overlap.panes, features)  # windows of a single 1
-    last, kept = overlap.last(units)[:, None], overlap.kept(units, horizon)
-    return np.concatenate([last, kept], axis=1).reshape(len(units), -1), overlap.shares(horizon)
+    last, shared = overlap.last(units)[:, None], overlap.shared(units, horizon)
+    return np.concatenate([last, shared], axis=1).reshape(len(units), -1), overlap.shares(horizon)
 
 
 def _forecast_bound(scaler: Scaler, config: ModelConfig) -> Floats | None:

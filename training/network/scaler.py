@@ -28,7 +28,7 @@ class Overlap:
             return windows[:, -1]
         return np.where(self.has_panes, windows[:, -self.panes :].sum(axis=1), windows[:, -1])
 
-    def kept(self, windows: Floats, horizon: int) -> Floats:
+    def shared(self, windows: Floats, horizon: int) -> Floats:
         """Return of each of the next windows what the rows hold already, `(n, horizon, features)`; needs panes."""
         assert self.has_panes is not None
         return np.where(self.has_panes, self.shared_rows(horizon) @ windows[:, 1 - self.panes :], 0.0)
@@ -42,7 +42,7 @@ class Overlap:
         if self.has_panes is None:
             return targets, last
         horizon = targets.shape[1]
-        fresh = np.maximum(targets - self.kept(windows, horizon), 0.0)
+        fresh = np.maximum(targets - self.shared(windows, horizon), 0.0)
         return np.where(self.has_panes, fresh, targets), last * self.shares(horizon)
 
     def shared_rows(self, horizon: int) -> Floats:
@@ -67,8 +67,8 @@ class Scaler:
     With a level, the first step that the network sees is (z[-1] - level_mean) / level_scale instead.
 
     Where rows hold panes (see `manifest.FeatureSpec`), what is forecast of a coming window is its fresh part: its value less
-    `kept`, what the last window shares with it. It is forecast as a change from `base`, its share of the last window:
-    z_hat = n * output_scale + output_mean + transform(base), and the forecast is kept + inverse transform(z_hat). The level is
+    `shared`, what the last window shares with it. It is forecast as a change from `base`, its share of the last window:
+    z_hat = n * output_scale + output_mean + transform(base), and the forecast is shared + inverse transform(z_hat). The level is
     that of the last window.
 
     Attributes:
