@@ -13,6 +13,7 @@ from mods_grpc.detection.scores.expectation import append_interval
 from mods_grpc.detection.scores.scoring_batch import Explanation
 from mods_grpc.detection.state.forecast_buffer import Forecaster
 from mods_grpc.detection.state.grid_alignment import Outcome
+from mods_grpc.detection.state.pane_sums import PaneSums
 from mods_grpc.detection.state.series_table import NO_TIME, SeriesTable
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Forecaster",
     "Monitor",
     "Outcome",
+    "PaneSums",
     "Phase",
     "SeriesTable",
     "Verdict",

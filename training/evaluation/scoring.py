@@ -148,7 +148,7 @@ def replay_detector(
     episodes: list[ReplayedEpisode] = []
     for cut in part:
         slot, first = table.allocate(), max(cut.start - manifest.rows, 0)
-        present = np.flatnonzero(np.isfinite(series.values[first : cut.stop]).any(axis=1)) + first
+        present = np.flatnonzero(np.isfinite(series.rows[first : cut.stop]).any(axis=1)) + first
         for begin in range(0, len(present), CHUNK_ROWS):
             rows = present[begin : begin + CHUNK_ROWS]
             verdicts = monitor.observe(

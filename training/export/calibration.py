@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mods_grpc.artifact import Artifact, Calibration, Manifest
 from mods_grpc.data.units import BYTES_PER_UNIT
-from mods_grpc.detection import Forecaster, calibrate
+from mods_grpc.detection import Forecaster, PaneSums, calibrate
 from mods_grpc.errors import DataError
 from training.data.pool import join_parts
 from training.data.series import PartRows, Series, per_series
@@ -61,6 +61,8 @@ def calibrate_parts(
         levels=levels,
         small_values=[find_small_value(feature.unit) for feature in series.features],
         members=joined.members,
+        seen=joined.series.rows,
+        panes=PaneSums(series.panes, [feature.pane for feature in series.features]) if series.panes else None,
     )
 
 

@@ -25,6 +25,7 @@ from mods_grpc.detection.scores.pattern import PcaScore, fit_pca, pattern_rows
 from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult, SeriesMemory
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, Forecaster, choose_cusum_rows
+from mods_grpc.detection.state.pane_sums import PaneSums
 from mods_grpc.detection.state.series_table import SeriesTable
 from mods_grpc.errors import DataError
 
@@ -51,6 +52,8 @@ def calibrate(
     levels: Sequence[float] = (),
     small_values: Sequence[float] = (),
     members: Sequence[Integers] = (),
+    seen: Floats | None = None,
+    panes: PaneSums | None = None,
 ) -> Calibration:
     """Calibrate a model.
 
@@ -67,6 +70,8 @@ def calibrate(
         levels: Levels of the model's quantiles, ascending, if their interval is the evidence; empty if the forecast is.
         small_values: Of each feature the value below which differences mean little; empty for 1 of each.
         members: Rows of each series, in order of time, from its training to its calibration range; empty for a single series.
+        seen: `(length, features)` what the model sees: panes of the features that have them, else values. None for the values.
+        panes: Makes the values of panes; None if there are none.
 
     Raises:
         DataError: Shapes differ, or a feature has fewer than MIN_SAMPLES values in the calibration range.
@@ -74,16 +79,20 @@ def calibrate(
     if values.shape != (len(times), len(kinds)):
         raise DataError(f"calibration needs values ({len(times)}, {len(kinds)}), found {values.shape}")
     space = ResidualSpace(kinds)
-    record = SeriesRecord(forecast=forecast, times=times, values=values, rows=rows, slide_seconds=slide_seconds)
+    seen = values if seen is None else seen
+    record = SeriesRecord(
+        forecast=forecast, times=times, values=values, rows=rows, slide_seconds=slide_seconds, seen=seen, panes=panes
+    )
     residuals = learn_residuals(record, space, levels, training=training, calibration=calibration)
     expectation, cusum_rows = Expectation(space, residuals.interval), choose_cusum_rows(len(residuals.curves), rows)
     buffer = ForecastBuffer(sorted({*residuals.horizons, *range(1, cusum_rows + 1)}))
     training_values = space.forward(values[training])
     level = fit_level(training_values)
-    pattern = fit_pca(_complete_patterns(training_values, pattern_rows(len(kinds), rows)))
-    nearest = fit_nearest(_complete_patterns(training_values, min(WINDOW_ROWS, rows + 1)))
+    training_rows = space.forward(seen[training])
+    pattern = fit_pca(_complete_patterns(training_rows, pattern_rows(len(kinds), rows)))
+    nearest = fit_nearest(_complete_patterns(training_rows, min(WINDOW_ROWS, rows + 1)))
     longest = max(member.rows if member else 1 for member in (pattern, nearest))
-    batch = _replay(record, calibration, ResidualRecorder(expectation, buffer, longest))
+    batch = _replay(record, calibration, ResidualRecorder(expectation, buffer, longest, panes))
     distances = np.abs(LevelScore(level).scores(space.forward(batch.observed)))
     draft = Calibration(
         samples=len(batch.times),
@@ -138,10 +147,17 @@ def _complete_patterns(values: Floats, length: int) -> Floats:
 class ResidualRecorder:
     """Stands in for the detector in a monitor and records the batches it is given; every row gets a p-value of 1."""
 
-    def __init__(self, expectation: Expectation, forecast_buffer: ForecastBuffer, pattern_rows: int) -> None:
+    def __init__(
+        self,
+        expectation: Expectation,
+        forecast_buffer: ForecastBuffer,
+        pattern_rows: int,
+        panes: PaneSums | None = None,
+    ) -> None:
         self.expectation = expectation
         self.forecast_buffer = forecast_buffer
         self.pattern_rows = pattern_rows
+        self.panes = panes
         self.batches: list[ScoringBatch] = []
 
     def extremal_index_at(self, _: float, /) -> float:
@@ -164,15 +180,15 @@ def _replay(record: SeriesRecord, part: slice, recorder: ResidualRecorder) -> Sc
     """Replay a part of a record through a monitor, warmed up with the rows before it, and return the part as recorded."""
     buffer, features = recorder.forecast_buffer, record.values.shape[1]
     first = max(part.start - record.rows - int(buffer.step_indices.max()) - 1, 0)
-    times, values = record.times[first : part.stop], record.values[first : part.stop]
+    times, rows = record.times[first : part.stop], record.seen[first : part.stop]
     stored = recorder.expectation.stored_per_feature
     table = SeriesTable(record.rows, features, int(buffer.delays.sum()), stored_per_feature=stored)
-    present = np.flatnonzero(~np.isnan(values).all(axis=1))
+    present = np.flatnonzero(~np.isnan(rows).all(axis=1))
     monitor = Monitor(recorder, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=1)
     monitor.observe(
         np.full(present.size, table.allocate(), np.intp),
         times[present],
-        values[present],
+        rows[present],
         reported=np.ones(present.size, np.bool_),
         significance=0.5,
         impute_rows=IMPUTE_ROWS,
@@ -220,17 +236,18 @@ def _judge(record: SeriesRecord, calibration: Calibration, space: ResidualSpace,
     """Return the p-values of the rows of a record, `(length,)`; NaN outside of the part."""
     p_value = np.full(len(record.times), np.nan)
     training_values = record.values[training]
-    detector = Detector(calibration, space, (np.nanmin(training_values, axis=0), np.nanmax(training_values, axis=0)))
+    training_range = np.nanmin(training_values, axis=0), np.nanmax(training_values, axis=0)
+    detector = Detector(calibration, space, training_range, record.panes)
     table = detector.table(record.rows)
     slot = table.allocate()
     monitor = Monitor(detector, record.forecast, table, slide_seconds=record.slide_seconds, holdoff_rows=calibration.holdoff_rows)
-    present = part.start + np.flatnonzero(~np.isnan(record.values[part]).all(axis=1))
+    present = part.start + np.flatnonzero(~np.isnan(record.seen[part]).all(axis=1))
     for first in range(0, len(present), ROWS_AT_A_TIME):
         rows = present[first : first + ROWS_AT_A_TIME]
         verdicts = monitor.observe(
             np.full(rows.size, slot, np.intp),
             record.times[rows],
-            record.values[rows],
+            record.seen[rows],
             reported=np.ones(rows.size, np.bool_),
             significance=0.5,
             impute_rows=IMPUTE_ROWS,

@@ -12,6 +12,7 @@ from mods_grpc.detection.scores.expectation import Expectation, learn_interval
 from mods_grpc.detection.scores.residuals import ResidualSpace, robust_scale
 from mods_grpc.detection.scores.time_of_day_scale import choose_day_scales
 from mods_grpc.detection.state.forecast_buffer import Forecaster, choose_horizons
+from mods_grpc.detection.state.pane_sums import PaneSums
 from mods_grpc.errors import DataError
 
 MIN_SAMPLES = 20
@@ -27,6 +28,8 @@ class SeriesRecord:
         times: `(length,)` nanoseconds, `slide_seconds` apart.
         values: `(length, features)` raw values, NaN where missing.
         rows: Rows of the model's window.
+        seen: `(length, features)` what the model sees of them: panes of the features that have them, else the values.
+        panes: Makes the values of panes; None if there are none.
     """
 
     forecast: Forecaster
@@ -34,10 +37,12 @@ class SeriesRecord:
     values: Floats
     rows: int
     slide_seconds: int
+    seen: Floats
+    panes: PaneSums | None = None
 
     def origins(self, part: slice) -> Integers:
         """Return the rows of a part that have a complete window before them."""
-        incomplete = np.concatenate([[0], np.cumsum(~np.isfinite(self.values).all(axis=1))])
+        incomplete = np.concatenate([[0], np.cumsum(~np.isfinite(self.seen).all(axis=1))])
         origins = np.arange(max(part.start, self.rows), part.stop)
         return np.asarray(origins[incomplete[origins] == incomplete[origins - self.rows]], np.int64)
 
@@ -46,7 +51,7 @@ class SeriesRecord:
 
         These are `(n, horizon, features)`, NaN beyond the part.
         """
-        outputs = self.forecast(self.values[origins[:, None] + np.arange(-self.rows, 0)], self.times[origins - 1])
+        outputs = self.forecast(self.seen[origins[:, None] + np.arange(-self.rows, 0)], self.times[origins - 1])
         steps = origins[:, None] + np.arange(outputs.shape[1])
         return outputs, np.where((steps < part.stop)[..., None], self.values[np.minimum(steps, part.stop - 1)], np.nan)
 

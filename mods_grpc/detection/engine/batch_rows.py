@@ -12,6 +12,7 @@ from mods_grpc.detection.engine.gap_forecasts import StepForecaster
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.scores.scoring_batch import ScoringBatch, ScoringResult, SeriesMemory
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, pack
+from mods_grpc.detection.state.pane_sums import PaneSums
 from mods_grpc.detection.state.series_table import SeriesTable
 
 
@@ -21,6 +22,7 @@ class Scorer(Protocol):
     expectation: Expectation
     forecast_buffer: ForecastBuffer
     pattern_rows: int
+    panes: PaneSums | None
 
     def extremal_index_at(self, level: float, /) -> float:
         """Return the episodes per row that reaches a significance level."""
@@ -48,16 +50,16 @@ class FullWindowScorer:
     memory_of: Callable[[Indices], SeriesMemory] | None
     chunking: Chunking
 
-    def score(self, slots: Indices, times: Times, values: Floats) -> tuple[Floats, ScoringResult]:
+    def score(self, slots: Indices, times: Times, values: Floats) -> tuple[Floats, Floats, ScoringResult]:
         """Apply and score one row `(features,)` each of n series.
 
         Returns:
-            The forecasts of the rows, `(n, outputs_per_feature * features)`, and their scores.
+            What was observed, `(n, features)`, its forecasts, `(n, outputs_per_feature * features)`, and the scores.
 
         Raises:
             ModelOutputError: As `steps`; no series was changed.
         """
-        table, detector, memory_of = self.table, self.detector, self.memory_of
+        table, detector, memory_of, panes = self.table, self.detector, self.memory_of, self.detector.panes
         positions = detector.forecast_buffer.positions(times // self.slide)
 
         def forecast_chunk(chunk: slice) -> tuple[ScoringBatch, Singles, ScoringResult | None]:
@@ -65,7 +67,7 @@ class FullWindowScorer:
             steps = self.steps(windows, times[chunk] - self.slide)
             batch = ScoringBatch(
                 times=times[chunk],
-                observed=values[chunk],
+                observed=values[chunk] if panes is None else panes.window(panes.shared(windows), values[chunk]),
                 forecast=steps[:, 0],
                 pending=table.pending_at(slots[chunk], positions[chunk]),
                 patterns=pattern_windows(windows, values[chunk], detector.pattern_rows),
@@ -77,6 +79,7 @@ class FullWindowScorer:
         chunks = self.chunking.run(forecast_chunk, len(slots))
         table.store_pending(slots, positions, np.concatenate([stored for _, stored, _ in chunks]))  # changes start here
         table.push(slots, times, values)
+        observed = values if panes is None else np.concatenate([batch.observed for batch, _, _ in chunks])
         forecasts = np.concatenate([batch.forecast for batch, _, _ in chunks])
         results = [result for _, _, result in chunks if result is not None]
         if memory_of:
@@ -84,7 +87,7 @@ class FullWindowScorer:
             results = [
                 detector.score(batch, memory_of(slots[chunk])) for (batch, _, _), chunk in zip(chunks, slices, strict=True)
             ]
-        return forecasts, ScoringResult.concatenate(results)
+        return observed, forecasts, ScoringResult.concatenate(results)
 
 
 def pattern_windows(windows: Floats, values: Floats, rows: int) -> Singles:

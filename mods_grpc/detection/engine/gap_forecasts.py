@@ -8,6 +8,7 @@ from mods_grpc.array_types import Bools, Floats, Indices, Integers, Singles, Tim
 from mods_grpc.detection.scores.expectation import Expectation
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer, Forecaster, pack
 from mods_grpc.detection.state.grid_alignment import Run
+from mods_grpc.detection.state.pane_sums import PaneSums
 from mods_grpc.detection.state.series_table import SeriesTable
 from mods_grpc.errors import ModelOutputError, Reason
 
@@ -45,16 +46,24 @@ class RunForecasts:
         buffer: Layout of stored forecasts.
         slide: Distance between rows in nanoseconds.
         expectation: Converts forecasts to what is stored.
+        panes: Makes windows of rows that hold panes; None if none do.
     """
 
     def __init__(
-        self, table: SeriesTable, runs: Sequence[Run], buffer: ForecastBuffer, slide: int, expectation: Expectation
+        self,
+        table: SeriesTable,
+        runs: Sequence[Run],
+        buffer: ForecastBuffer,
+        slide: int,
+        expectation: Expectation,
+        panes: PaneSums | None = None,
     ) -> None:
         self._rows, self._features = table.rows, table.features
         self._runs = runs
         self._buffer = buffer
         self._slide = slide
         self._expectation = expectation
+        self._panes = panes
         outputs = expectation.outputs_per_feature * table.features
         self._forecasts = [np.full((len(run.observation_index), outputs), np.nan) for run in runs]
         empty = np.full((table.pending_rows, table.stored_per_feature * table.features), np.nan, np.float32)
@@ -107,15 +116,16 @@ class RunForecasts:
             run, new = self._runs[i], first - self._runs[i].held
             part = slice(offset, offset + end - first)
             offset += end - first
-            run.values[end - 1] = np.where(
-                np.isnan(run.values[end - 1]), steps[part.stop - 1, 0, : self._features], run.values[end - 1]
-            )
+            filling = steps[part.stop - 1, 0, : self._features]
+            if self._panes is not None:
+                filling = self._panes.row(self._panes.shared(run.values[: end - 1]), filling)
+            run.values[end - 1] = np.where(np.isnan(run.values[end - 1]), filling, run.values[end - 1])
             self._forecasts[i][new : new + end - first] = steps[part, 0]
             for line, delay in enumerate(self._buffer.delays.tolist()):
                 self._by_row[i][new + delay : new + delay + end - first, line] = stored[part, line]
 
-    def write_to(self, forecasts: Floats, gap_filled: Integers, pending: Floats, patterns: Singles) -> None:
-        """Write forecasts, gaps and patterns to arrays over the observations of the call."""
+    def write_to(self, forecasts: Floats, gap_filled: Integers, pending: Floats, patterns: Singles, values: Floats) -> None:
+        """Write forecasts, gaps and patterns to arrays over the observations of the call; turn rows of panes into windows."""
         pattern_rows = patterns.shape[1]
         for run, forecast, by_row in zip(self._runs, self._forecasts, self._by_row, strict=True):
             observed = np.flatnonzero(run.observation_index >= 0)
@@ -127,6 +137,12 @@ class RunForecasts:
             if observed.size:
                 views = np.lib.stride_tricks.sliding_window_view(run.values, pattern_rows, axis=0).transpose(0, 2, 1)
                 patterns[run.observation_index[observed]] = views[run.held + observed - pattern_rows + 1]
+                if self._panes is not None:
+                    before = self._panes.panes - 1
+                    views = np.lib.stride_tricks.sliding_window_view(run.values, before, axis=0).transpose(0, 2, 1)
+                    shared = self._panes.shared(views[run.held + observed - before])
+                    index = run.observation_index[observed]
+                    values[index] = self._panes.window(shared, values[index])
 
     def pending(self, index: int) -> Singles:
         """Return the stored forecasts after a run, as the table holds them."""

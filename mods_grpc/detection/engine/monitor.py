@@ -98,7 +98,8 @@ class Monitor:
         Args:
             slots: `(n,)` slots of the series in the table; a series may occur more than once.
             times: `(n,)` nanoseconds.
-            values: `(n, features)` raw values, NaN where missing. Missing values are filled with the forecast.
+            values: `(n, features)` raw values, NaN where missing; panes of the features that have them. Missing values are
+                filled with the forecast.
             reported: `(n,)` False for observations that are applied without a verdict.
             significance: An observation is anomalous if its p-value is at or below this level.
             impute_rows: Longest gap, in rows, that is filled with forecasts; after a longer one the window starts again.
@@ -108,11 +109,11 @@ class Monitor:
         """
         ordinary = self._find_ordinary(slots, times, values)
         if ordinary.size and ordinary.all() and (self.table.filled[slots] == self.table.rows).all():
-            forecasts, result = self._full_windows.score(slots, times, values)
+            observed, forecasts, result = self._full_windows.score(slots, times, values)
             alarms = self._alarms(slots, times, result, significance)
             if reported.all():
-                return Verdicts.build(values, forecasts, result, alarms)
-            verdicts, scored = Verdicts.unscored(values, self._detector.expectation.outputs_per_feature), np.arange(len(slots))
+                return Verdicts.build(observed, forecasts, result, alarms)
+            verdicts, scored = Verdicts.unscored(observed, self._detector.expectation.outputs_per_feature), np.arange(len(slots))
             verdicts.forecast = forecasts
         else:
             verdicts, batch = self._apply(slots, times, values, ordinary, impute_rows)
@@ -131,7 +132,7 @@ class Monitor:
         Args:
             slot: Slot of the series.
             time: Nanoseconds.
-            row: `(1, features)` raw values, none missing.
+            row: `(1, features)` raw values as of `observe`, none missing.
             significance: As of `observe`.
             impute_rows: As of `observe`.
 
@@ -158,7 +159,7 @@ class Monitor:
             context = builder.build(slot)
         scored = scorer.observe(slot, row, context)
         return Verdict(
-            observed=row,
+            observed=scored.observed,
             forecast=context.row.forecast,
             p_value=scored.p_value,
             out_of_distribution=scored.out_of_distribution,
@@ -207,18 +208,22 @@ class Monitor:
     ) -> tuple[Verdicts, ScoringBatch]:
         """Apply observations of any kind; return verdicts with their outcomes and forecasts, and the batch to score."""
         n, expectation = len(slots), self._detector.expectation
-        verdicts = Verdicts.unscored(values, expectation.outputs_per_feature)
+        panes = self._detector.panes
+        observed = values if panes is None else values.copy()  # of rows that are not scored it stays
+        verdicts = Verdicts.unscored(observed, expectation.outputs_per_feature)
         runs = self._align(np.flatnonzero(~ordinary), slots, times, values, impute_rows, verdicts)
         at = np.flatnonzero(ordinary)
         full = at[self.table.filled[slots[at]] == self.table.rows]
         features, pattern_rows, buffer = values.shape[1], self._detector.pattern_rows, self._detector.forecast_buffer
         pending = np.full((n, buffer.count, expectation.stored_per_feature * features), np.nan)
         patterns = np.zeros((n, pattern_rows, features), np.float32)
-        forecasts = RunForecasts(self.table, runs, buffer, self._slide, expectation)
+        forecasts = RunForecasts(self.table, runs, buffer, self._slide, expectation, panes)
         steps = np.zeros((0, buffer.count + 1, expectation.outputs_per_feature * features))
         if full.size:
             windows = self.table.windows(slots[full])
             patterns[full] = pattern_windows(windows, values[full], pattern_rows)
+            if panes is not None:
+                observed[full] = panes.window(panes.shared(windows), values[full])
             steps = self._steps_in_chunks(windows, times[full] - self._slide)
             verdicts.forecast[full] = steps[:, 0]
         forecasts.fill(self._steps_in_chunks)
@@ -226,7 +231,7 @@ class Monitor:
             positions = buffer.positions(times[full] // self._slide)
             pending[full] = self.table.pending_at(slots[full], positions)
             self.table.store_pending(slots[full], positions, pack(expectation.to_stored(steps[:, 1:], buffer.delays)))
-        forecasts.write_to(verdicts.forecast, verdicts.gap_filled, pending, patterns)
+        forecasts.write_to(verdicts.forecast, verdicts.gap_filled, pending, patterns, observed)
         first = at[self.table.last_time[slots[at]] == NO_TIME]
         self.table.start(slots[first], times[first] // self._slide)
         self.table.push(slots[at], times[at], values[at])
@@ -235,7 +240,7 @@ class Monitor:
                 self.table.replace(run.slot, run.last_time, run.values, run.missing, run.last_time // self._slide)
                 self.table.pending[run.slot] = forecasts.pending(index)
         return verdicts, ScoringBatch(
-            times=times, observed=values, forecast=verdicts.forecast, pending=pending, patterns=patterns
+            times=times, observed=observed, forecast=verdicts.forecast, pending=pending, patterns=patterns
         )
 
     def _find_ordinary(self, slots: Indices, times: Times, values: Floats) -> Bools:

@@ -29,12 +29,14 @@ class RowForecast(NamedTuple):
         forecast: `(1, outputs_per_feature * features)`, of that row.
         positions: Rows of the series' forecast buffer that the forecasts of later rows go to.
         stored: `(lines, stored_per_feature * features)`, these forecasts.
+        shared: `(features,)`, what the window of that row has of panes in the rows before it; None without panes.
     """
 
     time: int
     forecast: Floats
     positions: list[int]
     stored: Singles
+    shared: Floats | None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -87,6 +89,7 @@ class NextRowBuilder:
         self._detector, self._table, self._forecast, self._slide = detector, table, forecast, slide
         self._buffer, self._step_indices, self._later_steps = buffer, buffer.step_indices, detector.member_steps[1:] - 1
         self._space, self._expectation = detector.space, detector.expectation
+        self._panes = detector.panes
         self._window = np.empty((1, table.rows, features))
         self._logs = np.empty(((buffer.count + 1) * outputs, features))
         self._first_logs, self._later_logs = self._logs[:1], self._logs[1:]
@@ -155,7 +158,8 @@ class NextRowBuilder:
         if self._expectation.outputs_per_feature > 1:
             stored = self._expectation.middle_and_width(self._intervals, self._step_indices)
             first, later = stored[0], stored[1:].reshape(self._buffer.count, -1)
-        return RowForecast(time, steps[:1], self._buffer.positions_of_row(time // self._slide), pack(later)), first
+        shared = None if self._panes is None else self._panes.shared(window[0])
+        return RowForecast(time, steps[:1], self._buffer.positions_of_row(time // self._slide), pack(later), shared), first
 
     def _references(self, first: Floats, pending: Singles) -> tuple[Floats, Floats | None]:
         """Return what the row is compared with, and the widths of its intervals.

@@ -22,6 +22,7 @@ from mods_grpc.detection.state.series_table import SeriesTable
 class ScoredRow(NamedTuple):
     """The scores of a row; as in Verdict."""
 
+    observed: Floats
     p_value: float
     out_of_distribution: bool
     explain: Callable[[], Explanation]
@@ -65,20 +66,26 @@ class SingleRowScorer:
     def fill(self, slot: int, row: RowForecast) -> None:
         """Fill the next row of a series, which is missing, with its forecast."""
         self._table.pending[slot][row.positions] = row.stored
-        self._table.push_one(slot, row.time, row.forecast[0, : self._detector.features], missing=True)
+        values, panes = row.forecast[0, : self._detector.features], self._detector.panes
+        if panes is not None and row.shared is not None:
+            values = panes.row(row.shared, values)
+        self._table.push_one(slot, row.time, values, missing=True)
 
     def observe(self, slot: int, row: Floats, context: NextRowContext) -> ScoredRow:
         """Apply and score the next row of a series with a full window.
 
         Args:
             slot: Slot of the series.
-            row: `(1, features)` raw values, none missing.
+            row: `(1, features)` raw values, none missing; panes of the features that have them.
             context: The context of the row. Changed, so it can't be used again.
         """
         values, forecast = row[0], context.row
         self._table.pending[slot][forecast.positions] = forecast.stored
         self._table.push_one(slot, forecast.time, values)
         context.pattern[-1] = values
+        if forecast.shared is not None:
+            row = forecast.shared + row
+            values = row[0]
         p_value, pattern_evidence, factors = self._score(slot, values, context)
         is_outside = self._is_outside(values.tolist())
         if is_outside:
@@ -108,7 +115,7 @@ class SingleRowScorer:
                 own=own,
             )
 
-        return ScoredRow(p_value, is_outside, explain)
+        return ScoredRow(row, p_value, is_outside, explain)
 
     def _score(self, slot: int, row: Floats, context: NextRowContext) -> tuple[float, list[float], Singles | None]:
         """Return the p-value of a row `(features,)`, the evidence of the pattern, and the factors of the series' own scales.

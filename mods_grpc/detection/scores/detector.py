@@ -32,6 +32,7 @@ from mods_grpc.detection.scores.residuals import ResidualSpace
 from mods_grpc.detection.scores.scoring_batch import Explanation, ScoringBatch, ScoringResult, SeriesMemory
 from mods_grpc.detection.scores.time_of_day_scale import day_part
 from mods_grpc.detection.state.forecast_buffer import ForecastBuffer
+from mods_grpc.detection.state.pane_sums import PaneSums
 from mods_grpc.detection.state.series_table import SeriesTable
 
 MIN_SPLIT_PATTERN = 2.0  # evidence of the pattern from which on its share is split among features
@@ -77,6 +78,7 @@ class Detector:
         calibration: What was learned of ordinary rows.
         space: The space in which residuals are scored.
         training_range: Lowest and highest values of the training range, `(features,)` each.
+        panes: Makes windows of rows that hold panes; None if none do.
 
     Attributes:
         expectation: Converts forecasts. forecast_buffer: Where forecasts of several steps are stored.
@@ -93,10 +95,17 @@ class Detector:
         range: The training range; values far outside are out of distribution, and far above it anomalous on their own.
     """
 
-    def __init__(self, calibration: Calibration, space: ResidualSpace, training_range: tuple[Floats, Floats]) -> None:
+    def __init__(
+        self,
+        calibration: Calibration,
+        space: ResidualSpace,
+        training_range: tuple[Floats, Floats],
+        panes: PaneSums | None = None,
+    ) -> None:
         self.calibration = calibration
         self.space, self.expectation = space, Expectation(space, calibration.interval)
         self.features = len(training_range[0])
+        self.panes = panes
         self.forecast_buffer = ForecastBuffer(calibration.stored_steps())
         self.member_steps = np.searchsorted(calibration.stored_steps(), calibration.horizons)
         self.pattern = PcaScore(calibration.pattern) if calibration.pattern else None
@@ -125,7 +134,9 @@ class Detector:
         """Create the detector of a model."""
         low = np.array([feature.training_minimum for feature in manifest.features])
         high = np.array([feature.training_maximum for feature in manifest.features])
-        return cls(manifest.calibration, ResidualSpace([feature.kind for feature in manifest.features]), (low, high))
+        space = ResidualSpace([feature.kind for feature in manifest.features])
+        panes = PaneSums(manifest.panes, [feature.pane for feature in manifest.features]) if manifest.panes else None
+        return cls(manifest.calibration, space, (low, high), panes)
 
     def table(self, rows: int) -> SeriesTable:
         """Create an empty table for the series that a monitor scores with this detector; `rows` is the length of a window."""
