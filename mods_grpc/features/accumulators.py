@@ -6,13 +6,22 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from mods_grpc.array_types import NANOS_PER_SECOND
-from mods_grpc.features.definitions import DIRECTIONS, KEYED_KINDS, MEMORY_KINDS, REMOTE_HOST, Definition, Feature, Kind, Measure
+from mods_grpc.features.definitions import (
+    ADDITIVE_KINDS,
+    DIRECTIONS,
+    KEYED_KINDS,
+    MEMORY_KINDS,
+    REMOTE_HOST,
+    Definition,
+    Feature,
+    Kind,
+    Measure,
+)
 from mods_grpc.features.distinct_count import DistinctCounter, count_union
 from mods_grpc.features.key_memory import KeyMemories, SeriesMemory
 from mods_grpc.features.keyed_count import ClosedKeys, KeyedCounter, KeyedStep, largest_number_of_values, largest_sum
 from mods_grpc.features.records import RECORD_TYPES, Record
 
-_TOTAL_KINDS = frozenset({Kind.COUNT, Kind.SUM, Kind.TRUE, Kind.FALSE})
 _TWO_SLOTS = frozenset({Kind.MEAN, Kind.BALANCE})
 _FIRST_NUMBERS = {Kind.NEW_COUNT: 1, Kind.NEW_SUM: 2}  # in `ClosedKeys.new`
 
@@ -95,8 +104,8 @@ class AccumulatorPlan:
         self.keyed = tuple(self._keyed_step(slot + index, field, measures) for index, field in enumerate(fields))
         self.number_of_slots = slot + len(self.keyed)
         outputs = tuple(map(self._output, features))
-        self._total_outputs = tuple((output.key, output.slot) for output in outputs if output.kind in _TOTAL_KINDS)
-        self._other_outputs = tuple(output for output in outputs if output.kind not in _TOTAL_KINDS)
+        self._total_outputs = tuple((output.key, output.slot) for output in outputs if output.kind in ADDITIVE_KINDS)
+        self._other_outputs = tuple(output for output in outputs if output.kind not in ADDITIVE_KINDS)
         self._prepare()
 
     def _attribute(self, field: str) -> str:
@@ -251,6 +260,11 @@ class AccumulatorPlan:
                     values[key] = (first - second) / (first + second)
             elif has_learned:
                 values[key] = float(sum(counter.new[row] for counter in slots[slot]))
+
+    def fill_totals(self, cells: Sequence[Cell], values: dict[str, float]) -> None:
+        """Write the additive features of closed cells, at least one, into `values`, as `fill_values` does."""
+        for key, slot in self._total_outputs:
+            values[key] = float(sum(cell[slot] for cell in cells))
 
     def state(self, cell: Cell) -> list[Any]:
         """Return a cell as values for JSON."""

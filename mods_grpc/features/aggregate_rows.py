@@ -1,9 +1,13 @@
 """Rows of the aggregator, and counters of the records it added and dropped."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 MAX_PUBLIC_ADDRESSES = 64
+
+NO_PANES: Mapping[str, float] = MappingProxyType({})
 
 _NUMBERS = (
     "added",
@@ -25,11 +29,14 @@ class AggregateRow(NamedTuple):
         start_ns: Start of the window, nanoseconds since 1970.
         values: By feature key, such as `conn|in_count_uid`, in the definition's order: counts, sums and distinct values
             of nothing are 0; a mean of nothing is NaN, as is a balance, and what needs a memory of keys before it has learned.
+        panes: Of the additive features what the window's last slide alone holds, by key: a window is the sum of its panes, and of
+            those of the windows before it. Empty where windows do not overlap by whole slides, or panes are not wanted.
     """
 
     series: str
     start_ns: int
     values: dict[str, float]
+    panes: Mapping[str, float] = NO_PANES
 
 
 @dataclass(kw_only=True, slots=True)

@@ -17,8 +17,8 @@ from typing import Any
 from mods_grpc.array_types import NANOS_PER_SECOND
 from mods_grpc.errors import DataError
 from mods_grpc.features.accumulators import PRESENT, AccumulatorPlan, Cell, PartialCell, make_plans
-from mods_grpc.features.aggregate_rows import MAX_PUBLIC_ADDRESSES, AggregateRow, AggregatorCounters
-from mods_grpc.features.definitions import ALL_FEATURES, MEMORY_KINDS, Definition, Kind
+from mods_grpc.features.aggregate_rows import MAX_PUBLIC_ADDRESSES, NO_PANES, AggregateRow, AggregatorCounters
+from mods_grpc.features.definitions import ADDITIVE_KINDS, ALL_FEATURES, MEMORY_KINDS, Definition, Kind
 from mods_grpc.features.key_memory import KeyMemories
 from mods_grpc.features.locality import Locality
 from mods_grpc.features.options import AggregatorOptions
@@ -58,6 +58,7 @@ class Aggregator:
             plan.index: plan for plans in self._plans.values() for side in plans if side is not None for plan in side.values()
         }
         self._empty_values = {f.key: math.nan if f.measure.kind in _NAN_KINDS else 0.0 for f in definition.features}
+        self._no_totals = {f.key: 0.0 for f in definition.features if f.measure.kind in ADDITIVE_KINDS}
         self._memory_keys = [f.key for f in definition.features if f.measure.kind in MEMORY_KINDS]
         self._pane_ns = self.options.pane_ns
         self._panes: dict[int, dict[str, _Cells]] = {}
@@ -294,9 +295,12 @@ class Aggregator:
             del self._active[series]
             self._drop_reference(series)
         panes = [self._panes[pane] for pane in range(start, end) if pane in self._panes]
+        last = [self._panes[pane] for pane in range(end - self.options.slide_panes, end) if pane in self._panes]
         for series in sorted(self._active):
             cells_of_panes = [cells[series] for cells in panes if series in cells]
-            yield AggregateRow(series, start * self._pane_ns, self._values(series, cells_of_panes, start, end))
+            values = self._values(series, cells_of_panes, start, end)
+            totals = self._totals([cells[series] for cells in last if series in cells]) if self.options.has_panes else NO_PANES
+            yield AggregateRow(series, start * self._pane_ns, values, totals)
 
     def _drop_reference(self, series: str) -> None:
         self._references[series] -= 1
@@ -317,6 +321,17 @@ class Aggregator:
             plan = self._plans_by_index[index]
             plan.fill_values(of_plan, values, self.options.distinct_limit, has_learned=has_learned)
         return values
+
+    def _totals(self, cells_of_panes: list[_Cells]) -> dict[str, float]:
+        """Return the additive features of panes."""
+        totals = self._no_totals.copy()
+        cells_by_plan: dict[int, list[Cell]] = {}
+        for cells in cells_of_panes:
+            for index, cell in cells.items():
+                cells_by_plan.setdefault(index, []).append(cell)
+        for index, of_plan in cells_by_plan.items():
+            self._plans_by_index[index].fill_totals(of_plan, totals)
+        return totals
 
     def save(self) -> bytes:
         """Return the whole state as JSON, for `restore`.

@@ -26,6 +26,7 @@ class AggregatorOptions:
             missing, not zero. The length of a window is the minimum.
         distinct_limit: Number of different values per pane and per window that is counted exactly; beyond it is estimated.
         max_series: Limit on the number of series; records of further series are dropped and counted.
+        with_panes: Whether rows have the panes of their additive features too.
     """
 
     window_seconds: int = 3600
@@ -36,6 +37,7 @@ class AggregatorOptions:
     idle_timeout_seconds: int = 86_400
     distinct_limit: int = DEFAULT_EXACT_LIMIT
     max_series: int = 100_000
+    with_panes: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.slide_seconds <= self.window_seconds:
@@ -58,6 +60,11 @@ class AggregatorOptions:
     def slide_panes(self) -> int:
         """Panes per slide."""
         return self.slide_seconds * NANOS_PER_SECOND // self.pane_ns
+
+    @property
+    def has_panes(self) -> bool:
+        """Whether rows have panes: they are wanted, and a window is two slides or more, without remainder."""
+        return self.with_panes and self.window_seconds > self.slide_seconds and self.window_seconds % self.slide_seconds == 0
 
     @property
     def idle_timeout_panes(self) -> int:
