@@ -85,6 +85,12 @@ def add_aggregate_parser(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument(
         "--quarantine", type=parse_path, metavar="FILE", help="write malformed lines to this file, with the reason, as JSON lines"
     )
+    parser.add_argument(
+        "--panes",
+        action="store_true",
+        help="write also what the last slide of each window holds alone, as tables such as w10m-s10m: training --panes forecasts "
+        "with them what is not known yet of the next windows",
+    )
     parser.add_argument("--json", action="store_true", help="write the summary as JSON")
     parser.epilog = EXIT_HELP
     parser.set_defaults(run=run_aggregate)
@@ -122,7 +128,11 @@ def run_aggregate(arguments: argparse.Namespace) -> int:
         local_networks=tuple(arguments.local),
         begin_ns=arguments.begin,
         idle_timeout_seconds=max(86_400, round(arguments.window)),
+        with_panes=arguments.panes,
     )
+    if arguments.panes and not options.has_panes:
+        print_error("--panes: expected windows that overlap by whole slides, such as --window 1h --slide 10m")
+        return EXIT_USAGE
     started = time.monotonic()
     rejected = RejectedLines()
     with ExitStack() as stack:
@@ -207,6 +217,7 @@ def _open_writer(arguments: argparse.Namespace, options: AggregatorOptions, defi
                 options.slide_seconds,
                 definition,
                 by_series=options.group_by is not GroupBy.SITE,
+                with_panes=options.has_panes,
             )
         except OSError as error:
             raise DataError(f"--output {arguments.output}: {describe_os_error(error)}") from error

@@ -126,3 +126,24 @@ def test_two_writers_of_one_datapool_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="another process is writing"):
             DatapoolWriter(tmp_path / "pool", 3_600, 600, of("ssh"), by_series=False)
         assert find_unfinished(tmp_path / "pool") is not None
+
+
+def test_panes_are_tables_of_their_own_from_the_start_of_the_last_slide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mods_grpc.data.datapool_writer.BUFFERED_CHARACTERS", 100)
+    definition = Definition.of(["conn|in_count_uid", "conn|in_avg_duration", "dns|in_distinct_query"])
+    writer = DatapoolWriter(tmp_path, 3_600, 600, definition, by_series=False, with_panes=True)
+    for number in range(8):
+        values = {"conn|in_count_uid": 60.0, "conn|in_avg_duration": 1.5, "dns|in_distinct_query": 3.0}
+        start = START_NS + number * 600 * NANOS_PER_SECOND
+        writer.write(AggregateRow("site", start, values, {"conn|in_count_uid": float(number)}))
+    writer.close({"conn", "dns"})
+    rows = []
+    for day in ("14", "15"):
+        header, *lines = (tmp_path / f"conn/2023/11/{day}/w10m-s10m.tsv").read_text().splitlines()
+        assert header.split("\t") == ["window_start", "window_end", "in_count_uid"]
+        rows += [line.split("\t") for line in lines]
+    assert rows[0] == ["2023-11-14T23:10:00.000Z", "2023-11-14T23:20:00.000Z", "0"]
+    assert [row[2] for row in rows] == [str(number) for number in range(8)]
+    assert {path.name for path in (tmp_path / "dns").rglob("*.tsv")} == {"w01h-s10m.tsv"}  # of distinct values there are none
+    first = (tmp_path / "conn/2023/11/14/w01h-s10m.tsv").read_text().splitlines()[1]
+    assert first.split("\t")[0] == "2023-11-14T22:20:00.000Z"
