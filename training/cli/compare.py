@@ -25,6 +25,7 @@ from training.experiments.candidates import Candidate, fit_candidates
 from training.experiments.comparison import (
     Comparison,
     Scores,
+    describe_verdict,
     score_baselines,
     score_candidate,
     select_scoring_ranges,
@@ -32,7 +33,6 @@ from training.experiments.comparison import (
     to_tree,
 )
 from training.experiments.comparison_plot import draw_comparison
-from training.export.publish import publish_run
 from training.fitting.prepare import TrainingData, list_warnings, prepare_data
 from training.network.config import MODEL_TYPES, ModelType
 from training.reporting.figures import render_figure
@@ -80,7 +80,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(arguments: argparse.Namespace) -> None:
-    """Fit, export and measure architectures on the same data. The results so far are written after each."""
+    """Fit, export and measure architectures on the same data. The results so far are written after each.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended the comparison; the models that were finished are shown and written.
+    """
     model, options = model_config(arguments), fit_config(arguments)
     source = source_config(arguments)
     model_types = _parse_model_types(arguments.model_types)
@@ -91,31 +95,51 @@ def run_command(arguments: argparse.Namespace) -> None:
     candidates: list[Candidate] = []
     scores: dict[str, dict[str, tuple[Metric, ...]]] = {name: {} for name in ranges}
     baselines: Mapping[str, Scores] = {}
-    with epoch_progress(options.epochs) as make_listener:
-        for candidate in fit_candidates(
-            source,
-            model,
-            options,
-            data,
-            name=arguments.name,
-            model_types=model_types,
-            command=format_command(arguments.argv),
-            make_listener=make_listener,
-        ):
-            candidates.append(candidate)
-            baselines = baselines or score_baselines(data, ranges, candidate.run.naive_error)
-            for name, metrics in score_candidate(candidate, ranges).items():
-                scores[name][candidate.run.model.model_type] = metrics
-            comparison = _make_comparison(candidates, data, {name: {**scores[name], **baselines[name]} for name in ranges})
-            _write(folder, comparison)
-            if arguments.repository:
-                publish_run(Path(arguments.repository), candidate.run, candidate.exported)
+    comparison: Comparison | None = None
+    try:
+        with epoch_progress(options.epochs) as make_listener:
+            for candidate in fit_candidates(
+                source,
+                model,
+                options,
+                data,
+                name=arguments.name,
+                model_types=model_types,
+                command=format_command(arguments.argv),
+                make_listener=make_listener,
+            ):
+                candidates.append(candidate)
+                baselines = baselines or score_baselines(data, ranges, candidate.run.naive_error)
+                for name, metrics in score_candidate(candidate, ranges).items():
+                    scores[name][candidate.run.model.model_type] = metrics
+                comparison = _make_comparison(candidates, data, {name: {**scores[name], **baselines[name]} for name in ranges})
+                _write(folder, comparison)
+                if arguments.repository:
+                    _publish(Path(arguments.repository), candidate)
+    except KeyboardInterrupt:
+        console.print(f"interrupted after {len(candidates)} of {len(model_types)} models", style="yellow", highlight=False)
+        if comparison is not None:
+            _show(comparison, arguments.apart_time_range, folder)
+        raise
+    if comparison is not None:
+        _show(comparison, arguments.apart_time_range, folder)
+
+
+def _publish(repository: Path, candidate: Candidate) -> None:
+    from training.export.publish import publish_run  # noqa: PLC0415  # TensorFlow takes seconds to load
+
+    publish_run(repository, candidate.run, candidate.exported)
+
+
+def _show(comparison: Comparison, apart_time_range: str, folder: Path) -> None:
     rows = table_rows(comparison, features=False)
-    apart = f"; apart: the same on {arguments.apart_time_range}" if arguments.apart_time_range else ""
+    apart = f"; apart: the same on {apart_time_range}" if apart_time_range else ""
     table = Table(*rows[0], title=f"comparison on the test range; mean: MAE / no change over all features{apart}")
     for row in rows[1:]:
         table.add_row(*row)
     console.print(table)
+    if verdict := describe_verdict(comparison.scored(), comparison.steps):
+        console.print(verdict, highlight=False)
     console.print(f"{TABLE_FILE}, {TREE_FILE} and {PICTURE_FILE} written to {folder}", highlight=False)
 
 

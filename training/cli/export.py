@@ -8,7 +8,7 @@ from mods_grpc.command_line import number, parse_optional_text, parse_text, whol
 from mods_grpc.detection import BudgetReach
 from training.cli.console import console, format_command, show_metrics, show_reach, show_replay
 from training.cli.options import MAX_BUDGET, MAX_VERSION, parse_model_name
-from training.export.publish import DEFAULT_FALSE_ALARMS_PER_DAY, export_run, next_version, publish_run
+from training.export.versions import DEFAULT_FALSE_ALARMS_PER_DAY, next_version
 from training.fitting.prepare import prepare_data
 from training.fitting.run import read_run
 
@@ -63,10 +63,13 @@ def run_command(arguments: argparse.Namespace) -> None:
     check_budget(arguments.false_alarms_per_day, run.slide_seconds)
     repository = Path(arguments.repository)
     version = arguments.version or next_version(repository, arguments.model)
+    data = prepare_data(run.source, run.model)
+    from training.export.publish import export_run, publish_run  # noqa: PLC0415  # TensorFlow takes seconds to load: what is wrong with options and data is said first
+
     exported = export_run(
         run,
         weights,
-        prepare_data(run.source, run.model),
+        data,
         name=arguments.model,
         version=version,
         false_alarms_per_day=arguments.false_alarms_per_day,

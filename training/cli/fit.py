@@ -7,10 +7,8 @@ from mods_grpc.command_line import parse_optional_text, parse_text
 from training.cli.console import console, epoch_progress, format_command, show_data
 from training.cli.options import add_model_options, add_source_options, fit_config, model_config, source_config
 from training.fitting.checkpoint import CHECKPOINT_FILE, CheckpointOptions
-from training.fitting.fit_run import fit_run
 from training.fitting.prepare import list_warnings, prepare_data
 from training.fitting.run import write_run
-from training.fitting.tensorboard import log_epochs
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +30,8 @@ def run_command(arguments: argparse.Namespace) -> None:
     source = source_config(arguments)
     data = prepare_data(source, model)
     show_data(data, list_warnings(source, data))
+    from training.fitting.fit_run import fit_run  # noqa: PLC0415  # TensorFlow takes seconds to load: what is wrong with options and data is said first
+
     folder = Path(arguments.run)
     checkpoints = CheckpointOptions(path=folder / CHECKPOINT_FILE, resume=arguments.resume)
     if arguments.resume and not checkpoints.path.exists():
@@ -39,6 +39,8 @@ def run_command(arguments: argparse.Namespace) -> None:
     with epoch_progress(options.epochs) as make_listener:
         listener = make_listener(model.model_type)
         if arguments.tensorboard:
+            from training.fitting.tensorboard import log_epochs  # noqa: PLC0415  # as above
+
             listener = log_epochs(Path(arguments.tensorboard), listener)
         run, weights = fit_run(
             source, model, options, data, command=format_command(arguments.argv), listener=listener, checkpoints=checkpoints

@@ -12,7 +12,7 @@ from training.data.source import SourceConfig
 from training.data.time_range import parse_interval
 from training.export.calibration import recalibrate
 from training.export.model_card import write_recalibrated_card
-from training.export.publish import next_version
+from training.export.versions import next_version
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

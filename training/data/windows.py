@@ -59,6 +59,14 @@ class SplitRanges:
             raise DataError("validation_share and calibration_share must lie between 0 and 1")
         if self.validation_share + self.calibration_share > 0.8:
             raise DataError("validation_share and calibration_share leave less than a fifth of the training range to train on")
+        ranges = {"train": self.train, "validation": self.validation, "calibration": self.calibration, "test": self.test}
+        given = [(name, interval) for name, interval in ranges.items() if interval]
+        for (name, interval), (following, later) in pairwise(given):
+            if later.start < interval.start:
+                raise DataError(
+                    f"the {following} range {later} begins before the {name} range {interval}; "
+                    "in order of time they are train, validation, calibration and test"
+                )
 
     @property
     def span(self) -> Interval:

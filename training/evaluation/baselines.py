@@ -17,6 +17,7 @@ from training.data.gaps import forward_fill
 from training.data.series import Series
 from training.data.time_range import DateTimes
 from training.data.windows import Samples
+from training.evaluation.metrics import PERSISTENCE
 
 BaselineForecast = Callable[[Series, Integers], Floats]
 """Maps a series and origins `(n,)`, indices of the first row to forecast, to forecasts `(n, horizon, features)`."""
@@ -61,7 +62,7 @@ def make_persistence(horizon: int) -> Baseline:
         last = forward_fill(series.values)[origins - 1]
         return np.repeat(last[:, None], horizon, axis=1)
 
-    return Baseline(name="persistence", forecast=forecast)
+    return Baseline(name=PERSISTENCE, forecast=forecast)
 
 
 def make_seasonal(name: str, season_rows: int, horizon: int) -> Baseline:

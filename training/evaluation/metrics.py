@@ -11,6 +11,9 @@ import numpy as np
 from mods_grpc.array_types import Floats
 from mods_grpc.artifact import Metric
 
+PERSISTENCE = "persistence"
+"""Name of the baseline that forecasts no change."""
+
 MetricFunction = Callable[[Floats, Floats], Floats]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,15 +13,16 @@ from mods_grpc.array_types import Floats
 from mods_grpc.artifact import check_graph
 from training.data.source import SourceConfig
 from training.export.onnx_forecaster import input_feed, open_session
-from training.export.publish import ExportedModel, export_run
 from training.fitting.checkpoint import EpochListener
-from training.fitting.fit_run import fit_run
 from training.fitting.prepare import TrainingData
 from training.fitting.run import TrainingRun
 from training.network.config import MODEL_TYPES, FitConfig, ModelConfig, ModelType
 
 TIMED_RUNS = 1000
 ListenerFactory = Callable[[str], EpochListener]
+
+if TYPE_CHECKING:
+    from training.export.publish import ExportedModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +38,7 @@ class Candidate:
     """
 
     run: TrainingRun
-    exported: ExportedModel
+    exported: "ExportedModel"
     operators: Mapping[str, int]
     fit_seconds: float
     epoch_seconds: float
@@ -65,12 +67,20 @@ def fit_candidates(
         model_types: The architectures.
         command: The command line that reproduces the runs.
         make_listener: Makes the listener of epochs for an architecture.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended a fit, which is not among the candidates then.
     """
+    from training.export.publish import export_run  # noqa: PLC0415  # TensorFlow takes seconds to load
+    from training.fitting.fit_run import fit_run  # noqa: PLC0415  # as above
+
     for model_type in model_types:
         config = replace(model, model_type=model_type)
         clock = _EpochClock(make_listener(model_type) if make_listener else None)
         start = time.perf_counter()
         run, weights = fit_run(source, config, options, data, command=command, listener=clock)
+        if run.interrupted:
+            raise KeyboardInterrupt
         fit_seconds = time.perf_counter() - start
         exported = export_run(run, weights, data, name=f"{name}-{model_type.lower()}", version=1)
         yield Candidate(

@@ -13,7 +13,7 @@ from training.data.source import SourceConfig, load_series
 from training.data.time_range import Interval, parse_interval
 from training.data.windows import Samples, make_samples
 from training.evaluation.baselines import fit_baselines
-from training.evaluation.metrics import find_metric, geometric_mean
+from training.evaluation.metrics import PERSISTENCE, find_metric, geometric_mean
 from training.evaluation.scoring import score_forecasts, score_model
 from training.experiments.candidates import Candidate
 from training.export.model_card import reported_steps
@@ -143,6 +143,22 @@ def table_rows(comparison: Comparison, *, features: bool = True) -> list[list[st
             row.append(" ".join(f"{operator}:{count}" for operator, count in operators))
         rows.append(row)
     return rows
+
+
+def describe_verdict(scores: Scores, steps: Sequence[int]) -> str:
+    """Say in one sentence which model is best at each step, and where none beats no change; empty without scores."""
+    parts = []
+    for step in steps:
+        errors = {name: geometric_mean(metrics, "RELATIVE_MAE", step) for name, metrics in scores.items() if metrics}
+        errors = {name: error for name, error in errors.items() if math.isfinite(error) and name != PERSISTENCE}
+        if not errors:
+            continue
+        best = min(errors, key=lambda name: errors[name])
+        if errors[best] < 1:
+            parts.append(f"{best} at k = {step} with {errors[best]:.3f} times the error of no change")
+        else:
+            parts.append(f"none beats no change at k = {step} (the nearest: {best}, {errors[best]:.3f} times its error)")
+    return f"best: {'; '.join(parts)}" if parts else ""
 
 
 def to_tree(comparison: Comparison) -> Any:

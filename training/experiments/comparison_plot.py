@@ -9,6 +9,7 @@ from training.experiments.comparison import Comparison
 from training.reporting.figures import COLORS, FAINT, INK, line_color, mark_steps
 
 _DASHES = ("-", "--", ":", "-.")
+_MARKERS = ("o", "s", "^", "D")
 MAX_SHOWN_RATIO = 1.6  # MAE / no change; worse values are outside the figure
 
 
@@ -22,12 +23,14 @@ def draw_comparison(comparison: Comparison) -> Figure:
     steps = range(1, comparison.horizon + 1)
     scored = comparison.scored()
     order = sorted(scored, key=lambda name: _mean(comparison, name))
-    styles: dict[str, tuple[str, str]] = {candidate.run.model.model_type: _style(i) for i, candidate in enumerate(candidates)}
+    styles: dict[str, tuple[str, str, str]] = {
+        candidate.run.model.model_type: _style(i) for i, candidate in enumerate(candidates)
+    }
     for name in order:
         values = [geometric_mean(scored[name], "RELATIVE_MAE", step) for step in steps]
-        color, dashes = styles.get(name, (INK if "ridge" in name else FAINT, ":" if "seasonal" in name else "--"))
+        color, dashes, marker = styles.get(name, (INK if "ridge" in name else FAINT, ":" if "seasonal" in name else "--", "o"))
         width = 1.7 if name in styles else 1.3
-        skill.plot(steps, values, color=color, linestyle=dashes, linewidth=width, marker="o", markersize=3, label=name)
+        skill.plot(steps, values, color=color, linestyle=dashes, linewidth=width, marker=marker, markersize=4, label=name)
     skill.set_title("MAE over that of no change, geometric mean of all features (best at the horizon first)")
     skill.set_ylabel("MAE / no change")
     skill.set_xlabel("steps ahead")
@@ -57,17 +60,18 @@ def draw_comparison(comparison: Comparison) -> Figure:
 
 
 def _skill_limits(comparison: Comparison) -> tuple[float, float]:
-    """Return limits that include the candidates and persistence. Baselines may lie outside."""
+    """Return limits that include every model and baseline, but for what is above MAX_SHOWN_RATIO."""
     scored, steps = comparison.scored(), range(1, comparison.horizon + 1)
-    names = [candidate.run.model.model_type for candidate in comparison.candidates]
-    values = [geometric_mean(scored[name], "RELATIVE_MAE", step) for name in names for step in steps]
+    values = [geometric_mean(metrics, "RELATIVE_MAE", step) for metrics in scored.values() for step in steps]
     shown = [1.0, *(min(value, MAX_SHOWN_RATIO) for value in values if math.isfinite(value))]
     margin = 0.05 * (max(shown) - min(shown)) + 0.01
     return min(shown) - margin, min(MAX_SHOWN_RATIO, max(shown) + margin)
 
 
-def _style(index: int) -> tuple[str, str]:
-    return line_color(index), _DASHES[index // len(COLORS) % len(_DASHES)]
+def _style(index: int) -> tuple[str, str, str]:
+    """Return colour, dashes and marker; no two of 32 lines have the same."""
+    group = index // len(COLORS) % len(_DASHES)
+    return line_color(index), _DASHES[group], _MARKERS[group]
 
 
 def _mean(comparison: Comparison, name: str) -> float:

@@ -12,9 +12,7 @@ from mods_grpc.errors import DataError
 from training.data.source import SourceConfig
 from training.data.windows import Samples
 from training.evaluation.metrics import mae, persistence_forecast
-from training.export.raw_function import compile_forecaster
 from training.fitting.checkpoint import EpochListener
-from training.fitting.fit import fit
 from training.fitting.prepare import TrainingData, prepare_data
 from training.network.config import FitConfig, ModelConfig
 
@@ -127,6 +125,9 @@ def _title(model: ModelConfig, options: FitConfig) -> str:
 
 
 def _run_trial(model: ModelConfig, options: FitConfig, data: TrainingData, listener: EpochListener | None) -> Trial:
+    from training.export.raw_function import compile_forecaster  # noqa: PLC0415  # TensorFlow takes seconds to load
+    from training.fitting.fit import fit  # noqa: PLC0415  # as above
+
     validation: Samples = data.samples["validation"]
     fitted = fit(model, options, data.samples["train"], validation, listener)
     if fitted.interrupted:

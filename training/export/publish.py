@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from mods_grpc.array_types import Floats, Times
-from mods_grpc.artifact import BATCH_MODEL_FILE, CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, list_versions, publish
-from mods_grpc.artifact.manifest import NAME_PATTERN, SCHEMA_VERSION, Scalar
-from mods_grpc.errors import ArtifactError, DataError
+from mods_grpc.artifact import BATCH_MODEL_FILE, CARD_FILE, MODEL_FILE, PARITY_FILE, Manifest, publish
+from mods_grpc.artifact.manifest import SCHEMA_VERSION, Scalar
+from mods_grpc.errors import DataError
 from training.data.windows import Samples
 from training.evaluation.scoring import Replay, replay_detector, score_model
 from training.export.batch_graph import BatchGraph, make_batch_graph
@@ -19,6 +19,7 @@ from training.export.onnx_forecaster import open_graph
 from training.export.parity import MAX_PARITY_ERROR, extreme_windows, make_parity_vectors, require_parity
 from training.export.raw_function import compile_outputs
 from training.export.to_onnx import export_graph
+from training.export.versions import DEFAULT_FALSE_ALARMS_PER_DAY
 from training.fitting.fit_run import rebuild_network
 from training.fitting.prepare import TrainingData
 from training.fitting.run import SCALER_VECTORS, TrainingRun
@@ -26,7 +27,6 @@ from training.network.scaler import Scaler
 
 # CUDA and TensorRT may multiply matrices in TF32, of ten bits of mantissa: weights rounded to it are off by up to 2e-3 units.
 TOLERANCE = {"CPUExecutionProvider": MAX_PARITY_ERROR, "CUDAExecutionProvider": 5e-3, "TensorrtExecutionProvider": 5e-3}
-DEFAULT_FALSE_ALARMS_PER_DAY = 1.0
 PARITY_WINDOWS = 257
 
 
@@ -120,19 +120,6 @@ def publish_run(repository: Path, run: TrainingRun, exported: ExportedModel, *, 
     if second and second.model:
         contents[BATCH_MODEL_FILE] = second.model
     return publish(repository, exported.manifest, contents)
-
-
-def next_version(repository: Path, name: str) -> int:
-    """Return the highest published version of a model plus 1; 1 for a new model.
-
-    Raises:
-        ArtifactError: The name can't be that of a model.
-    """
-    if not NAME_PATTERN.fullmatch(name):
-        raise ArtifactError(f"model name {name!r} does not match {NAME_PATTERN.pattern}")
-    if not repository.exists():
-        return 1
-    return max((version for model, version in list_versions(repository) if model == name), default=0) + 1
 
 
 def _make_manifest(run: TrainingRun, **results: Any) -> Manifest:

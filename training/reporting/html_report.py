@@ -8,7 +8,7 @@ import numpy as np
 from mods_grpc.artifact import Metric, TimeRange
 from training.evaluation.evaluation import Evaluation
 from training.evaluation.intervals import REPORTED_COVERAGES
-from training.evaluation.metrics import find_metric
+from training.evaluation.metrics import PERSISTENCE, find_metric
 from training.export.model_card import reported_steps
 from training.reporting.figures import MAX_PANELS, embed_figure
 from training.reporting.report_plots import draw_calibration, draw_coverage, draw_forecasts, draw_residuals, draw_skill
@@ -31,6 +31,8 @@ h1 { margin: 0; font-size: 28px; } h2 { margin: 0 0 4px; font-size: 19px; }
 p { margin: 4px 0 12px; } .faint { color: #616e7c; }
 section { background: #fff; border: 1px solid #e4e7eb; border-radius: 8px; padding: 18px 22px; margin: 18px 0; }
 img { width: 100%; height: auto; display: block; }
+.verdict { font-size: 17px; }
+@media (max-width: 720px) { body { padding: 8px; } section { padding: 12px; } .wide img { width: 860px; } }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin: 18px 0; }
 .tile { background: #fff; border: 1px solid #e4e7eb; border-radius: 8px; padding: 12px 16px; }
 .tile b { display: block; font-size: 24px; line-height: 1.25; } .tile span { color: #616e7c; font-size: 13px; }
@@ -58,6 +60,7 @@ def write_report(evaluation: Evaluation, *, command: str = "") -> str:
     title = f"{manifest.name}, version {manifest.version}"
     parts = [
         _head(evaluation, title),
+        f"<p class=verdict>{escape(describe_verdict(evaluation))}</p>",
         _tiles(evaluation),
         *(f"<section class=note>{escape(note)}</section>" for note in evaluation.notes),
         _section(
@@ -123,6 +126,32 @@ def _head(evaluation: Evaluation, title: str) -> str:
     return f"<header><h1>{escape(title)}</h1><p class=faint>{escape(text)}</p></header>"
 
 
+def describe_verdict(evaluation: Evaluation) -> str:
+    """Say whether the model beats no change, by how much, which baseline beats it, and whether its intervals are right."""
+    horizon = evaluation.manifest.horizon
+    steps = [step for step in reported_steps(horizon) if step in (1, 6, 12)] or [horizon]
+    gains: list[str] = []
+    losses: list[str] = []
+    worse: list[str] = []
+    for step in steps:
+        skill = evaluation.mean_skill(evaluation.metrics, step)
+        if not np.isfinite(skill):
+            continue
+        (gains if skill < 1 else losses).append(f"{abs(1 - skill):.0%} at k = {step}")
+        others = {name: evaluation.mean_skill(metrics, step) for name, metrics in evaluation.baselines.items()}
+        best = min(others, key=lambda name: (not np.isfinite(others[name]), others[name]), default="")
+        if best and best != PERSISTENCE and others[best] < skill:
+            worse.append(f"{best} does better at k = {step} ({others[best]:.3f} against {skill:.3f})")
+    parts = [f"Its mean error is below that of no change by {', '.join(gains)}."] if gains else []
+    parts += [f"It does not beat no change: its error is above by {', '.join(losses)}."] if losses else []
+    parts += [f"A baseline is better: {'; '.join(worse)}."] if worse else []
+    for nominal in (0.8, 0.95):
+        realised = [entry.realised for entry in evaluation.coverage if entry.nominal == nominal]
+        if realised:
+            parts.append(f"Of its {nominal:.0%} intervals {np.mean(realised):.0%} hold the value.")
+    return " ".join(parts)
+
+
 def _tiles(evaluation: Evaluation) -> str:
     steps = [step for step in reported_steps(evaluation.manifest.horizon) if step in (1, 6, 12)] or [evaluation.manifest.horizon]
     tiles = [
@@ -146,8 +175,6 @@ def _skill_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     rows = []
     for step in steps:
         for name, metrics in scored.items():
-            if name == "persistence":  # its relative MAE is 1 by definition
-                continue
             values = [find_metric(metrics, "RELATIVE_MAE", feature, step) for feature in evaluation.names]
             cells = [_rate_ratio(metric.value if metric else float("nan")) for metric in values]
             rows.append([f"k = {step}: {escape(name)}", *cells, _rate_ratio(evaluation.mean_skill(metrics, step))])
@@ -231,7 +258,8 @@ def _data(evaluation: Evaluation) -> str:
 
 def _section(title: str, text: str, *contents: str) -> str:
     intro = f"<p class=faint>{escape(text)}</p>" if text else ""
-    return f"<section><h2>{escape(title)}</h2>{intro}{''.join(contents)}</section>"
+    parts = (f"<div class=wide>{content}</div>" if content.startswith("<img") else content for content in contents)
+    return f"<section><h2>{escape(title)}</h2>{intro}{''.join(parts)}</section>"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

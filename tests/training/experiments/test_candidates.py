@@ -1,14 +1,19 @@
 import gzip
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mods_grpc.artifact import check_graph, list_versions, read_artifact
+from mods_grpc.artifact import Metric, check_graph, list_versions, read_artifact
 from tests.support.real_data import DATAPOOL, needs_datapool
 from tests.support.training.data import make_walk, write_table
 from training.cli.main import main
 from training.experiments.candidates import measure_latency_microseconds
+from training.experiments.comparison import describe_verdict
 from training.export.parity import MAX_PARITY_ERROR, check_parity
 from training.fitting.npz import unpack_arrays
 from training.network.config import MODEL_TYPES
@@ -84,3 +89,54 @@ def test_every_architecture_fits_exports_and_publishes_the_example_of_the_origin
         artifact = read_artifact(repository, name, version)
         check_graph(artifact.model)
         assert check_parity(artifact.model, artifact.parity) <= MAX_PARITY_ERROR
+
+
+@pytest.mark.train
+def test_an_interrupt_ends_the_whole_comparison_and_keeps_what_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.fitting import fit_run as module  # TensorFlow takes seconds to load
+
+    fit_run, fitted = module.fit_run, []
+
+    def interrupt_second(*arguments: Any, **options: Any) -> Any:
+        run, weights = fit_run(*arguments, **options)
+        fitted.append(run.model.model_type)
+        return replace(run, interrupted=len(fitted) == 2), weights
+
+    monkeypatch.setattr(module, "fit_run", interrupt_second)
+    table = str(write_table(tmp_path / "x.csv", make_walk(days=6, features=1)))
+    ranges = ["--train-time-range", "<2024-01-01,2024-01-06)", "--test-time-range", "2024-01-06"]
+    words = ["compare", "--csv", table, "--time-column", "time", "--features", "x0", *ranges, "--epochs", "1"]
+    assert main([*words, "--model-types", "MLP,DLinear,NLinear", "--output", str(tmp_path / "out")]) == 130
+    assert fitted == ["MLP", "DLinear"]
+    shown = capsys.readouterr().out
+    assert "interrupted after 1 of 3 models" in shown
+    assert "best: " in shown
+    rows = [line.split("\t")[0] for line in (tmp_path / "out" / "compare.tsv").read_text().splitlines()]
+    assert [name.split(" (")[0] for name in rows] == ["model", "MLP", "persistence", "seasonal naive", "ridge"]
+
+
+def test_the_verdict_names_the_best_and_says_where_none_beats_no_change() -> None:
+    def scored(*values: float) -> tuple[Metric, ...]:
+        pairs = enumerate(values, 1)
+        return tuple(Metric(metric="RELATIVE_MAE", feature="a", step=k, value=v, persistence=1.0) for k, v in pairs)
+
+    scores = {"MLP": scored(0.9, 1.2), "ridge": scored(0.8, 1.1), "persistence": scored(1.0, 1.0), "LSTM": ()}
+    assert describe_verdict(scores, [1, 2]) == (
+        "best: ridge at k = 1 with 0.800 times the error of no change; "
+        "none beats no change at k = 2 (the nearest: ridge, 1.100 times its error)"
+    )
+    assert describe_verdict({"MLP": ()}, [1]) == ""
+
+
+@pytest.mark.parametrize("command", ["fit", "compare", "search"])
+def test_what_is_wrong_is_said_before_tensorflow_is_loaded(command: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from training.cli.main import main; "
+        f"code = main([{command!r}, '--csv', {str(tmp_path / 'none.tsv')!r}]); "
+        "sys.exit(3 if 'tensorflow' in sys.modules else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode not in {0, 3}
+    assert "No such file" in done.stderr

@@ -114,3 +114,7 @@ def test_evaluate_writes_metrics_and_a_report_that_loads_nothing(tmp_path: Path)
         assert heading in page.headings
     assert re.search(r"walk, version 1.*MLP", text, re.DOTALL)
     assert note[:20] in text
+    assert re.search(r"Its mean error is below|It does not beat no change", text)
+    assert re.search(r"Of its 80% intervals \d+% hold the value", text)
+    assert "k = 1: persistence" in text
+    assert text.count("<div class=wide><img") == 5
