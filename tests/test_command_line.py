@@ -55,6 +55,7 @@ REFUSED = [
     (number(minimum=0, maximum=9.5), "1e400", "expected a number from 0 up to 9.5, found '1e400'"),
     (numbers(whole_number(1)), "1,,2", "expected a whole number from 1 to 2147483647, found ''"),
     (number(), "x", "expected a number, found 'x'"),
+    (number(), "9" * 200_000 + "d", "expected a number, found '999"),  # at once
     (numbers(number(), count=2), "1", "expected 2 values separated by a comma, found '1'"),
     (parse_text, "", "expected text, found nothing"),
     (parse_text, "a\nb", r"expected text without control characters, found 'a\nb'"),

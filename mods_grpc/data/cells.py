@@ -18,8 +18,8 @@ _SEPARATORS = ("", "T", " ")
 _ISO_MILLISECONDS = len("2019-01-31T12:00:00.000Z")
 # A plain number counts the unit since 1970 that puts it between the years 1973 and 5138, and seconds if it is smaller.
 _NANOS_PER_UNIT = ((Decimal(10) ** 11, 10**9), (Decimal(10) ** 14, 10**6), (Decimal(10) ** 17, 10**3))
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-_WITH_COMMA = re.compile(r"[+-]?[\d.,']*,[\d.,']*", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_WITH_COMMA = re.compile(r"[+-]?[\d.']*,[\d.,']*", re.ASCII)
 _ISO = re.compile(
     r"(\d{4})([-/]?)(\d\d)\2(\d\d)"
     r"(?:[Tt ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)? ?(?:([Zz])|([+-]\d\d)(?::?(\d\d))?)?)?",

@@ -105,3 +105,9 @@ def test_a_missing_cell_is_nan(text: str) -> None:
 def test_what_is_not_a_finite_number_raises_data_error(text: str) -> None:
     with pytest.raises(DataError, match="here: expected a number in column a, found"):
         parse_number(text, "a", "here")
+
+
+@pytest.mark.parametrize("character", ["9", ",", "."])
+def test_a_cell_of_any_length_is_refused_at_once(character: str) -> None:
+    with pytest.raises(DataError, match="here: expected a number in column a, found"):
+        parse_number(character * 200_000 + "x", "a", "here")
