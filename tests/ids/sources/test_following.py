@@ -92,7 +92,7 @@ def check(setup, follower):
 @pytest.mark.parametrize("name", SETUPS)
 def test_every_record_is_read_once_and_in_order_whenever_the_reader_looks_or_is_killed(tmp_path, name, seed):
     setup = SETUPS[name](tmp_path, random.Random(seed))
-    check(setup, run(setup, seed, rotations=12, looks=0.5, kills=0.2))
+    check(setup, run(setup, seed, rotations=7, looks=0.5, kills=0.2))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import datetime
+from functools import cache
 
 import pytest
 
@@ -24,8 +25,14 @@ def logs(tmp_path_factory):
     return folder
 
 
-def replay(logs, server, folder, group_by):
-    """Replay logs where few values are counted and nothing is read again; return the file of the alerts and the first ones."""
+@pytest.fixture(scope="module")
+def replay(logs, server, tmp_path_factory):
+    """Replay the logs once for each way of grouping; gives the file of the alerts and the alerts."""
+    return cache(lambda group_by: run_replay(logs, server, tmp_path_factory.mktemp(group_by), group_by))
+
+
+def run_replay(logs, server, folder, group_by):
+    """Replay logs where few values are counted and nothing is read again."""
     path = folder / "alerts.jsonl"
     options = ["--false-alarms-per-day", "4", "--no-rule", "all", "--ends", *LOCAL, "--group-by", group_by]
     with pytest.MonkeyPatch.context() as patch:
@@ -53,8 +60,8 @@ def show(capsys, path, alert, *options):
 
 
 @pytest.mark.parametrize(("group_by", "hosts"), [("site", live_day.HOSTS), ("host", [OWN_HOST])])
-def test_evidence_is_what_the_logs_of_the_window_hold(logs, server, tmp_path, capsys, group_by, hosts):
-    path, alerts = replay(logs, server, tmp_path, group_by)
+def test_evidence_is_what_the_logs_of_the_window_hold(logs, replay, capsys, group_by, hosts):
+    path, alerts = replay(group_by)
     first = next(alert for alert in alerts if alert["phase"] == "start" and alert["series"] in {"site", OWN_HOST})
     assert not first["evidence"]["is_exact"]
     start, end = (datetime.fromisoformat(first["window"][name]).timestamp() for name in ("start", "end"))
@@ -77,8 +84,8 @@ def test_evidence_is_what_the_logs_of_the_window_hold(logs, server, tmp_path, ca
     assert f"{len(expected):,} sources" in exact
 
 
-def test_the_end_of_an_episode_is_about_its_peak(logs, server, tmp_path, capsys):
-    path, alerts = replay(logs, server, tmp_path, "site")
+def test_the_end_of_an_episode_is_about_its_peak(logs, replay, capsys):
+    path, alerts = replay("site")
     end = next(alert for alert in alerts if alert["phase"] == "end")
     start = datetime.fromisoformat(end["episode"]["peak_time"]).timestamp()
     expected = count_sources(logs, start, start + 20 * 60, live_day.HOSTS)
@@ -87,8 +94,8 @@ def test_the_end_of_an_episode_is_about_its_peak(logs, server, tmp_path, capsys)
     assert counted["total"] == sum(expected.values())
 
 
-def test_logs_that_do_not_hold_it_are_refused(logs, server, tmp_path, capsys):
-    path, alerts = replay(logs, server, tmp_path, "host")
+def test_logs_that_do_not_hold_it_are_refused(logs, replay, tmp_path, capsys):
+    path, alerts = replay("host")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "conn.log").write_text(live_day.format_header("conn"))
     for options in (["--logs", logs, *LOCAL], ["--logs", tmp_path / "other", *LOCAL, "--group-by", "host"]):

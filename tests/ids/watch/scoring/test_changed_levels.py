@@ -109,7 +109,7 @@ def shifted(days, seed=7):
 
 @pytest.mark.parametrize("own_envelope", [False, True])
 def test_a_second_event_on_a_new_level_is_raised_as_on_the_old_one(client, own_envelope):
-    values, event = shifted(8), 7 * DAY_ROWS + 50
+    values, event = shifted(7), 6 * DAY_ROWS + 50
     values[event : event + 6, 0, 0] *= 4
     written = Watch(client, namespace=f"event {own_envelope}", own_envelope=own_envelope).run(values)
     alerts, notices = described(written, CHANGE)
@@ -164,13 +164,27 @@ def test_a_series_that_a_foreign_model_judges_is_said_not_to_be_judged_until_it_
     assert described(watch.sink.written)[1] == [("series_not_judged", "raised"), ("series_not_judged", "cleared")]
 
 
-@pytest.mark.parametrize("restarts", ["watch", "both"])
-def test_corrections_do_not_depend_on_restarts(repository, client, restarts):
-    names, values = ("site", "lab"), np.concatenate([shifted(7), make_counts(7 * DAY_ROWS, 8)[:, None]], axis=1)
-    event = 6 * DAY_ROWS + 60
+@pytest.fixture(scope="module")
+def two_series():
+    """One whose level changes, with an event on the new level, and one whose level stays."""
+    values = np.concatenate([shifted(6), make_counts(6 * DAY_ROWS, 8)[:, None]], axis=1)
+    event = 5 * DAY_ROWS + 100
     values[event : event + 6, 0] *= 4
-    expected = Watch(client, names=names, namespace=f"expected {restarts}", own_envelope=True).run(values)
-    assert {str(each.code) for each in expected if isinstance(each, Notice)} >= {"level_changed"}
+    return ("site", "lab"), values, event
+
+
+@pytest.fixture(scope="module")
+def without_restarts(client, two_series):
+    names, values, event = two_series
+    written = Watch(client, names=names, namespace="expected", own_envelope=True).run(values)
+    assert {str(each.code) for each in written if isinstance(each, Notice)} >= {"level_changed"}
+    assert (event, "start") in described(written)[0]
+    return written
+
+
+@pytest.mark.parametrize("restarts", ["watch", "both"])
+def test_corrections_do_not_depend_on_restarts(repository, client, two_series, without_restarts, restarts):
+    names, values, event = two_series
     change = CHANGE + DAY_ROWS - 1  # the row after which the series is corrected
     stops = [0, CHANGE + 3, change, change + 1, change + 2, change + 5, change + 40, event + 2, len(values)]
     actual, state = [], None
@@ -185,7 +199,7 @@ def test_corrections_do_not_depend_on_restarts(repository, client, restarts):
                 watch = Watch(other, names=names, state=state, own_envelope=True)
                 actual += watch.run(values, first, end - first)
                 state = watch.state()
-    assert actual == expected
+    assert actual == without_restarts
 
 
 def test_windows_that_are_judged_again_after_a_crash_get_the_same_alerts(client):
