@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 
 import pytest
 
@@ -18,11 +19,6 @@ from tests.support.structure.import_graph import (
     read_modules,
     walk,
 )
-
-MODULES = read_modules()
-PRODUCT = {name: module for name, module in MODULES.items() if name.split(".")[0] in {"mods_grpc", "training"}}
-IMPORTS = {name: sorted(set(imported_names(module.path))) for name, module in PRODUCT.items()}
-TREES = {name: parse(module.path) for name, module in MODULES.items()}
 
 MAX_LINES = 500
 HEAVY = {"training", "keras", "tensorflow", "tf2onnx", "onnx", "pandas"}
@@ -95,15 +91,25 @@ UNTELLING_MODULES = {"utils", "helpers", "common", "manager", "core"}
 BOUNDS = re.compile(r"_?(MOST|LEAST|LARGEST|SMALLEST|LONGEST|SHORTEST)_")
 
 
+@cache
+def modules():
+    return read_modules()
+
+
+@cache
+def product():
+    return {name: module for name, module in modules().items() if name.split(".")[0] in {"mods_grpc", "training"}}
+
+
 def is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
 def imports_of(package: str):
     """Yield (module, imported name) of all modules of a package."""
-    for name, imports in IMPORTS.items():
+    for name, module in product().items():
         if is_in(name, package):
-            yield from ((name, imported) for imported in imports)
+            yield from ((name, imported) for imported in sorted(set(imported_names(module.path))))
 
 
 def top_of(imported: str) -> str:
@@ -152,24 +158,24 @@ def test_generated_messages_are_touched_only_where_requests_are_read_and_answers
 def test_artifacts_are_data_and_nothing_that_runs_code_is_imported():
     assert [pair for pair in imports_of("mods_grpc") if top_of(pair[1]) in UNPICKLERS] == []
     runs_code = re.compile(r"allow_pickle\s*=\s*True|\beval\(|\bexec\(|__import__|import_module")
-    assert [name for name in PRODUCT if is_in(name, "mods_grpc") and runs_code.search(PRODUCT[name].path.read_text())] == []
+    assert [name for name in product() if is_in(name, "mods_grpc") and runs_code.search(product()[name].path.read_text())] == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert circles({name: module.imports for name, module in MODULES.items()}) == []
+    assert circles({name: module.imports for name, module in modules().items()}) == []
 
 
 def test_no_packages_import_each_other_in_a_circle():
-    assert circles(package_imports(MODULES)) == []
+    assert circles(package_imports(modules())) == []
 
 
 @pytest.mark.parametrize("package", LEVELS)
 def test_imports_go_down_the_levels(package):
     level = {name: number for number, names in enumerate(LEVELS[package]) for name in names}
-    rooms = {name.removeprefix(f"{package}.").split(".")[0] for name in MODULES if name.startswith(f"{package}.")}
+    rooms = {name.removeprefix(f"{package}.").split(".")[0] for name in modules() if name.startswith(f"{package}.")}
     assert sorted(rooms - set(level) - {"__main__", "npz"}) == [], "packages without a level"
     offenders = []
-    for name, module in MODULES.items():
+    for name, module in modules().items():
         room = name.removeprefix(f"{package}.").split(".")[0]
         for target in module.imports if is_in(name, package) and room in level else ():
             other = target.removeprefix(f"{package}.").split(".")[0]
@@ -179,25 +185,25 @@ def test_imports_go_down_the_levels(package):
 
 
 def test_a_folder_holds_at_most_15_modules():
-    sizes = folder_sizes(MODULES)
+    sizes = folder_sizes(modules())
     del sizes["training/network/architectures"]  # one network per file
     assert {folder: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
 
 
 def test_a_module_has_at_most_500_lines():
-    lengths = {name: len(module.path.read_text().splitlines()) for name, module in MODULES.items()}
+    lengths = {name: len(module.path.read_text().splitlines()) for name, module in modules().items()}
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
 
 
 def test_no_module_is_named_after_nothing():
-    assert [name for name in MODULES if name.rpartition(".")[2] in UNTELLING_MODULES] == []
+    assert [name for name in modules() if name.rpartition(".")[2] in UNTELLING_MODULES] == []
 
 
 def test_a_package_says_in_one_sentence_what_it_holds():
     offenders = {}
-    for name, module in MODULES.items():
+    for name, module in modules().items():
         if module.path.name == "__init__.py":
-            docstring = ast.get_docstring(TREES[name]) or ""
+            docstring = ast.get_docstring(parse(module.path)) or ""
             sentences = re.findall(r"[.!?](?=\s|$)", docstring)
             if len(sentences) != 1 or len(docstring.split()) < 3 or not docstring.endswith("."):
                 offenders[name] = docstring
@@ -207,27 +213,27 @@ def test_a_package_says_in_one_sentence_what_it_holds():
 def test_array_types_are_named_in_one_module():
     offenders = [
         f"{name}:{node.lineno}"
-        for name in PRODUCT
+        for name in product()
         if name != "mods_grpc.array_types"
-        for node in TREES[name].body
+        for node in parse(modules()[name].path).body
         if isinstance(node, ast.Assign) and re.fullmatch(r"NDArray\[[\w.]+\]", ast.unparse(node.value))
     ]
     assert [offender for offender in offenders if not offender.startswith("training.data.time_range:")] == []  # datetime64
 
 
 def test_bounds_are_called_min_and_max():
-    assert [f"{name}:{line} {variable}" for name, line, variable in assigned(MODULES) if BOUNDS.match(variable)] == []
+    assert [f"{name}:{line} {variable}" for name, line, variable in assigned(modules()) if BOUNDS.match(variable)] == []
 
 
 def test_a_variable_says_what_it_holds():
-    product = {name for name in MODULES if not is_in(name, "tests")}
+    product = {name for name in modules() if not is_in(name, "tests")}
     assert [f"{name}:{line} {variable}" for name, line, variable in assigned(product) if variable in UNTELLING_NAMES] == []
 
 
 def test_loggers_are_called_logger():
     offenders = [
         f"{name}:{node.lineno}"
-        for name, module in MODULES.items()
+        for name, module in modules().items()
         for node in walk(module.path)
         if isinstance(node, ast.Assign) and re.search(r"getLogger\(__name__\)$", ast.unparse(node.value))
         if ast.unparse(node.targets[0]) != "logger"
@@ -238,7 +244,7 @@ def test_loggers_are_called_logger():
 def assigned(names):
     """Yield (module, line, variable) of each variable and parameter."""
     for name in names:
-        for node in walk(MODULES[name].path):
+        for node in walk(modules()[name].path):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield name, node.lineno, node.id
             elif isinstance(node, ast.arg):

@@ -25,6 +25,7 @@ NEVER_ANSWERED = ["S0", "REJ", "RSTOS0", "SH"]
 GROUP = r"^(22[4-9]|23\d)\.|^ff|^255\.255\.255\.255$"
 USUAL_TYPES = ["A", "AAAA", "HTTPS", "SVCB", "PTR", "SRV", "SOA", "NS", "CNAME"]
 ICMP_REQUESTS = ["8", "10", "13", "15", "17", "128", "130", "133", "135", "139"]
+SUFFIXES = PublicSuffixList()
 NAN = float("nan")
 LEARNING = 3_600  # seconds in which a memory is new
 
@@ -53,7 +54,7 @@ def registered_domain(name):
     name = name.lower().rstrip(".")
     if name.endswith(".arpa"):
         return ".".join(name.split(".")[-2:])
-    return PublicSuffixList().privatesuffix(name) or name
+    return SUFFIXES.privatesuffix(name) or name
 
 
 def microseconds(name):
