@@ -11,6 +11,10 @@ OVER_GRPCIO := tests/client/test_streams.py tests/project/test_other_clients.py 
 	tests/server/test_lifecycle.py tests/server/net/test_listener.py tests/server/services/test_health_and_reflection.py \
 	tests/server/security/test_authentication.py tests/server/onnx/test_open_session.py
 
+# Two processes that each run whole modules, whose fixtures are made once then. A process takes 2 GB at most.
+PROCESSES ?= 2
+IN_PARALLEL := -n $(PROCESSES) --dist loadfile
+
 # venv --clear would empty the folder that a link leads to
 refuse_link = test ! -L $(1) || { echo "$(1) is a symbolic link, and what it leads to would be emptied: remove the link, or touch $(1)/"; exit 1; }
 
@@ -42,8 +46,8 @@ serve: .venv ## Serve the shipped models on 127.0.0.1:50051
 	$(BIN)/mods-grpc serve exported
 
 test: .venv .venv-protos ## Run the tests, all but the slow ones
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --transport grpcio -q $(OVER_GRPCIO)
+	$(BIN)/python -m pytest $(IN_PARALLEL)
+	$(BIN)/python -m pytest $(IN_PARALLEL) --transport grpcio -q $(OVER_GRPCIO)
 
 test-slow: .venv .venv-protos ## Run the slow, container and GPU tests
 	$(BIN)/python -m pytest -m 'slow or container or gpu'
