@@ -24,6 +24,7 @@ ZEEK_TSV, ZEEK_JSON, DATAPOOL, MODS_2018 = (
     DATA / "mods-2018",
 )
 
+DAY_PANES = 144
 DATAPOOL_LOGS = ("conn", "dns", "http", "ssl", "ssh", "sip")
 
 
@@ -175,10 +176,14 @@ def test_sliding_hours_are_the_sums_of_the_published_tumbling_ten_minutes():
         counts[name] = {np.datetime64(row[at].replace(" ", "T"), "m"): int(float(row[value])) for row in cells if row[value]}
     aggregator = Aggregator(Definition.of(["conn|in_count_uid"]), AggregatorOptions(idle_timeout_seconds=10**9))
     tumbling = {int(start.astype(np.int64)) // 10: count for start, count in counts["w10m-s10m"].items()}
-    partials = [PartialCell(pane, "site", "conn", "in", False, [count]) for pane, count in tumbling.items()]
-    aggregator.add_partials(partials, AggregatorCounters(oldest_ns=min(tumbling) * 600 * 10**9, added=len(partials)))
+    partials = [PartialCell(pane, "site", "conn", "in", False, [count]) for pane, count in sorted(tumbling.items())]
+    rows = []
+    for first in range(0, len(partials), DAY_PANES):
+        part = partials[first : first + DAY_PANES]
+        aggregator.add_partials(part, AggregatorCounters(oldest_ns=part[0].pane * 600 * 10**9, added=len(part)))
+        rows += aggregator.advance(part[-1].pane * 600 * 10**9)
     compared = equal = 0
-    for row in aggregator.flush():
+    for row in [*rows, *aggregator.flush()]:
         first = row.start_ns // (600 * 10**9)
         # the hourly table's clock is two hours behind the other's
         published = counts["w01h-s10m"].get(np.datetime64(first * 10 - 120, "m"))
