@@ -25,7 +25,8 @@ def literal(name, value, *, huffman=False, pattern=0):
 
 
 BLOCK = encode(REQUEST)
-CODES = BLOCK + literal(b"x", b"\xf9" * 8_000, huffman=True)
+TRAILER = literal(b"x", b"\xf9" * 8_000, huffman=True)
+CODES = BLOCK + TRAILER
 ENTRY = BLOCK + literal(b"x", b"", pattern=0x40)
 
 
@@ -44,7 +45,7 @@ def parted(block):
 def with_trailers():
     for number in itertools.count(1, 2):
         yield headers(number, BLOCK)
-        yield headers(number, literal(b"x", b"\xf9" * 8_000, huffman=True), end=True)
+        yield headers(number, TRAILER, end=True)
 
 
 COSTLY = {
@@ -81,12 +82,12 @@ def test_another_peer_is_answered_in_the_iteration_in_which_it_asks(stepped, sha
     caller = Wire(stepped, turns=turns, echoing=True)
     turns.mark += CREDIT
     peers = [Wire(stepped, turns=turns) for _ in range(PEERS)]
-    reads = [read_of(COSTLY[shape]()) for _ in peers]
+    read = read_of(COSTLY[shape]())
 
     async def receive(wire, read):
         wire.connection.data_received(read)
 
-    for wire, read in zip(peers, reads, strict=True):
+    for wire in peers:
         stepped.run_until_complete(receive(wire, read))
     for number in range(1, 41, 2):
         stepped.run_until_complete(receive(caller, request(number) + data(number, b"%d" % number, end=True)))
@@ -108,12 +109,13 @@ def test_an_iteration_of_the_loop_costs_no_more_than_its_parts(stepped, shape, m
 
         return handle_and_count
 
+    read = read_of(COSTLY[shape]())
     for wire in peers:
         monkeypatch.setattr(wire.connection, "_handle", counted(wire.connection._handle))
 
     async def all_at_once():
         for wire in peers:
-            wire.connection.data_received(read_of(COSTLY[shape]()))
+            wire.connection.data_received(read)
 
     stepped.run_until_complete(all_at_once())
     assert sum(costs) <= MAX_DIRECT_COST + MAX_QUEUED_COST + 2 * MAX_BLOCK_COST
