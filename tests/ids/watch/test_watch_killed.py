@@ -30,6 +30,7 @@ HOURS = int(os.environ.get("MODS_KILLED_HOURS", "3"))
 ALERTS = ["--ends", "--false-alarms-per-day", "4", "--lateness", "20m", "--group-by", "host"]
 ALERTS += ["--local", "10.0.0.0/24", "--sensor", "tap"]
 CLI = ["-m", "mods_grpc"]
+STALLED_SECONDS = 60
 
 
 def free_port():
@@ -149,7 +150,7 @@ def models(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + 60 * HOURS)
+@pytest.mark.timeout(240 + 120 * HOURS)
 @pytest.mark.parametrize("name", setups.SETUPS)
 def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_path, models, name):
     state, root = tmp_path / "state", tmp_path / "root"
@@ -164,17 +165,20 @@ def test_random_kills_of_watch_server_and_writer_lose_and_repeat_no_alert(tmp_pa
     rotation = Rotation(setup, writer, random.Random(12))
     rotation.start()
     last = round(max(when for when, _, _ in live_day.make_lines(minutes=HOURS * 60)) * 1e9)
-    deadline, previous = time.monotonic() + 60 + 20 * HOURS, 0
+    previous, moved = 0, time.monotonic()
     try:
         while (now := position(state)) < last - 1_000_000:
-            assert time.monotonic() < deadline, (kills, now, last, watch.log[-3:], writer.log[-1:])
+            # not the whole time: each process that is killed takes seconds to start again on a busy machine
+            assert time.monotonic() < moved + STALLED_SECONDS, (kills, now, last, watch.log[-3:], writer.log[-1:])
             for process in (watch, server, writer):
                 assert not (process.ended and process.process.returncode), process.process.communicate()[1]
             assert rotation.error is None, rotation.error
             time.sleep(rng.uniform(0.1, 0.6))
-            if now == previous or (writer.ended and writer.process.returncode == 0):
+            if now == previous:
                 continue  # wait until all processes are working again
-            previous = now
+            previous, moved = now, time.monotonic()
+            if writer.ended and writer.process.returncode == 0:
+                continue
             waiting = waiting or rng.sample(sorted(kills), len(kills))  # each in turn, however few are killed
             victim = waiting.pop()
             {"server": server, "watch": watch, "writer": writer}[victim].kill_and_start()
