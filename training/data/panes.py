@@ -1,9 +1,9 @@
 """Panes of sliding windows: what each window's last slide alone counted, recovered from windows that overlap.
 
 A window is the sum of its m = window / slide panes (Li et al. 2005), so x(t) - x(t-1) = u(t) - u(t-m): the panes follow from the
-windows, up to the first m of them. These m offsets are exact where the data leaves no choice: no pane is below 0, so each has a
-lower bound, and where the bounds add up to the window, every pane is at its bound; a window of 0 is the simplest case. Elsewhere
-they are estimated: neighbouring panes are alike, so that their differences, by phase, have a median near 0.
+windows, up to the m panes of the first window. These offsets are exact where the data leaves no choice: no pane is below 0, so
+each has a lower bound, and where the bounds add up to the window, every pane is at its bound; a window of 0 is the simplest case.
+Elsewhere they are estimated: neighbouring panes are alike, so that their differences, by phase, have a median near 0.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,9 @@ from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
 from training.data.series import Series
 
-ESTIMATION_DAYS = 7
-"""Days of windows from which offsets are estimated at least; their error is then a twentieth of what a pane changes."""
+ESTIMATION_DAYS = 3
+"""Days of windows from which offsets are estimated at least. Their error is then a tenth of what panes change, after a week half
+of that."""
 
 AUTO = "auto"
 MIN_SHARE = 0.8
@@ -25,7 +26,9 @@ MIN_SHARE = 0.8
 MAX_BREAKS = 1e-3
 """Breaks a row, above which a feature is taken for no sum at all."""
 SLACK = 1e-12
-"""Share of a window below which bounds count as met, since sums of floats are rounded."""
+"""Share of the largest window so far below which bounds count as met, since sums of floats are rounded."""
+SUM_TOLERANCE = 1e-6
+"""Share of a window by which the sum of its panes may differ; and at least of 1, as sums may be rounded to a few decimals."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +57,9 @@ def recover_panes(windows: Floats, panes_per_window: int, slide_seconds: int, kn
             no pane after it would be right.
         panes_per_window: m, 2 or more.
         slide_seconds: Length of a pane.
-        known_rows: Estimates are made from earlier rows only, as far as a stretch without holes has ESTIMATION_DAYS of them;
-            else from as many at its start, whose own panes stay missing.
+        known_rows: Offsets follow from earlier rows only, as far as a stretch without holes has ESTIMATION_DAYS of them; else
+            from the first rows of the stretch, exactly or as many days of them, whose own panes stay missing if they are not
+            exact by then. So no pane depends on later rows that are not to be learned from.
     """
     panes = np.full(len(windows), np.nan)
     exact, estimated, negative, breaks = 0, 0, 0, 0
@@ -63,33 +67,50 @@ def recover_panes(windows: Floats, panes_per_window: int, slide_seconds: int, kn
     waiting = find_stretches(np.isfinite(windows))[::-1]
     while waiting:
         stretch = waiting.pop()
-        if stretch.stop - stretch.start < panes_per_window:
-            continue
         relative, total = _relative_panes(windows[stretch], panes_per_window)
         slack = _slack(relative, total, panes_per_window)
-        if impossible := int(np.argmax(slack < 0)) if (slack < 0).any() else 0:
+        rounding = SLACK * np.maximum.accumulate(np.abs(windows[stretch]))
+        if impossible := int(np.argmax(slack < -rounding)):
             breaks += 1
             waiting += [slice(stretch.start + impossible, stretch.stop), slice(stretch.start, stretch.start + impossible)]
             continue
-        phases = np.arange(len(relative)) % panes_per_window
-        if slack[-1] <= SLACK * total:
-            panes[stretch] = relative + _bounds(relative, panes_per_window)[phases]
-            exact += len(relative)
-            continue
         is_known = known_rows - stretch.start >= enough
         fit_rows = known_rows - stretch.start if is_known else enough
-        if len(relative) < enough:
+        met = np.flatnonzero(slack[:fit_rows] <= rounding[:fit_rows])
+        is_exact = len(met) > 0
+        if not is_exact and len(relative) < enough:
             continue
-        whole = bool((windows[stretch] == np.floor(windows[stretch])).all())
-        part = relative + _estimate_offsets(relative[:fit_rows], total, panes_per_window, whole=whole)[phases]
+        phases = np.arange(len(relative)) % panes_per_window
+        if is_exact:
+            offsets = _bounds(relative[:fit_rows], panes_per_window)
+        else:
+            whole = bool((windows[stretch] == np.floor(windows[stretch])).all())
+            offsets = _estimate_offsets(relative[:fit_rows], total, panes_per_window, whole=whole)
+        part = relative + offsets[phases]
+        part[np.abs(part) <= rounding] = 0.0
         below = part < 0
         part[below] = np.nan
         if not is_known:
-            part[:enough] = np.nan
+            part[: int(met[0]) if is_exact else enough] = np.nan
         panes[stretch] = part
         negative += int(below.sum())
-        estimated += int(np.isfinite(part).sum())
+        exact += int(np.isfinite(part).sum()) if is_exact else 0
+        estimated += 0 if is_exact else int(np.isfinite(part).sum())
+    if breaks:  # no window may hold panes from before and after one
+        sums = add_up(panes, panes_per_window)
+        panes[np.abs(sums - windows) > SUM_TOLERANCE * np.maximum(np.abs(windows), 1.0)] = np.nan
     return RecoveredPanes(panes=panes, exact=exact, estimated=estimated, negative=negative, breaks=breaks)
+
+
+def add_up(panes: Floats, panes_per_window: int) -> Floats:
+    """Return the windows that panes `(rows, ...)` make, added oldest first; NaN where one of them is missing."""
+    windows = np.full(panes.shape, np.nan)
+    if (count := len(panes) - panes_per_window + 1) > 0:
+        total = panes[:count].copy()
+        for first in range(1, panes_per_window):
+            total += panes[first : first + count]
+        windows[panes_per_window - 1 :] = total
+    return windows
 
 
 def add_panes(
@@ -159,26 +180,26 @@ def find_stretches(present: Bools) -> list[slice]:
 
 
 def _relative_panes(windows: Floats, m: int) -> tuple[Floats, float]:
-    """Return the panes of windows `(rows,)` without holes, less that of their phase among the first m; and the sum of these."""
+    """Return the panes of windows `(rows,)` without holes, less that of their phase in the first window; and that window."""
     relative = np.diff(windows, prepend=windows[:1])
-    relative[:m] = 0.0
     for phase in range(m):
         relative[phase::m] = np.cumsum(relative[phase::m])
-    return relative, float(windows[m - 1])
+    return relative, float(windows[0])
 
 
 def _bounds(relative: Floats, m: int) -> Floats:
-    """Return the least offset of each phase with which no pane is below 0."""
-    return np.array([-relative[phase::m].min() for phase in range(m)])
+    """Return the least offset of each phase with which no pane is below 0, those of the first window included."""
+    return np.array([-relative[phase::m].min(initial=0.0) for phase in range(m)])
 
 
 def _slack(relative: Floats, total: float, m: int) -> Floats:
     """Return after each row by how much the lower bounds of the offsets fall short of their sum; below 0, none are possible."""
-    bounds = np.zeros((len(relative), m))
-    for phase in range(m):
-        lowest = np.maximum.accumulate(-relative[phase::m])
-        bounds[:, phase] = lowest[np.maximum((np.arange(len(relative)) - phase) // m, 0)]
-    return np.asarray(total - bounds.sum(axis=1) + SLACK * total)
+    rows = np.arange(len(relative))
+    bounds = np.zeros(len(relative))
+    for phase in range(min(m, len(relative))):
+        lowest = np.maximum(np.maximum.accumulate(-relative[phase::m]), 0.0)
+        bounds += np.where(rows >= phase, lowest[np.maximum((rows - phase) // m, 0)], 0.0)
+    return total - bounds
 
 
 def _estimate_offsets(relative: Floats, total: float, m: int, *, whole: bool) -> Floats:

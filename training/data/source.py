@@ -134,7 +134,10 @@ def load_series(source: SourceConfig, interval: Interval) -> Series:
     repaired = {name: series.interpolate(limit).exclude(excluded) for name, series in by_name.items()}
     if source.panes:
         recoverable = {name: series.exclude(excluded) for name, series in by_name.items()}
-        held_out = source.ranges().held_out_start
+        slide = next(iter(by_name.values())).slide_seconds
+        start = min(series.times[0] for series in by_name.values())
+        end = max(series.times[-1] for series in by_name.values()) + np.timedelta64(slide, "s")
+        held_out = source.ranges().held_out_start(start, end, slide)
         known_rows = {name: int(np.searchsorted(series.times, held_out)) for name, series in by_name.items()}
         repaired = add_panes(repaired, recoverable, source.panes, known_rows)
     return join_series(repaired)

@@ -74,12 +74,16 @@ class SplitRanges:
         given = [part for part in (self.train, self.validation, self.calibration, self.test) if part]
         return Interval(start=self.train.start, end=max(part.end for part in given))
 
-    @property
-    def held_out_start(self) -> np.datetime64:
-        """Time from which on rows are not fitted on."""
-        if first := self.validation or self.calibration:
-            return first.start
-        return self.train.start + (self.train.end - self.train.start) * (1 - self.validation_share - self.calibration_share)
+    def held_out_start(self, start: np.datetime64, end: np.datetime64, slide_seconds: int) -> np.datetime64:
+        """Return the time from which on rows are not fitted on, of data in `[start, end)`, as `split_series` cuts it."""
+        if self.validation:
+            return self.validation.start
+        first, last = max(start, self.train.start), min(end, self.train.end)
+        rows = max(int((last - first) // np.timedelta64(slide_seconds, "s")), 0)
+        held_out = round(rows * self.validation_share)
+        if self.calibration is None:
+            held_out += round(rows * self.calibration_share)
+        return first + np.timedelta64((rows - held_out) * slide_seconds, "s")
 
 
 def split_series(series: Series, ranges: SplitRanges, rows: int, horizon: int) -> dict[str, PartRows]:

@@ -20,6 +20,7 @@ from training.network.config import ModelConfig
 from training.network.scaler import Scaler
 
 BATCHES = (1, 3, 257)  # the special case, a few, and more than the block size of any kernel
+SHARED_ROUNDING = 1e-9  # of a forecast: what windows share is added in float64, and is known to far less than this
 MAX_PARITY_ERROR = 5e-6  # units of the network's output; right graphs are below 1e-6
 
 
@@ -68,10 +69,10 @@ def output_units(scaler: Scaler, windows: Floats, outputs: Floats) -> Floats:
     levels = np.moveaxis(values.reshape(*values.shape[:3], -1), -1, 0)
     sizes = [np.maximum(np.abs(scaler.to_network_target(windows, level).astype(np.float64)), size) for level in levels]
     units = np.stack([scaler.output_units(windows) * each for each in sizes], axis=-1).reshape(outputs.shape)
-    if not logarithmic:
-        return units
-    fresh = [np.maximum(overlap.fresh(windows, level)[0], 0.0) for level in levels]
-    return units * (1.0 + np.stack(fresh, axis=-1).reshape(outputs.shape))
+    if logarithmic:
+        fresh = [np.maximum(overlap.fresh(windows, level)[0], 0.0) for level in levels]
+        units = units * (1.0 + np.stack(fresh, axis=-1).reshape(outputs.shape))
+    return units if overlap.has_panes is None else units + SHARED_ROUNDING * np.abs(outputs)
 
 
 def draw_parity_windows(config: ModelConfig, scaler: Scaler, features: int, *, seed: int = 0) -> Floats:

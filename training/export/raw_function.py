@@ -11,12 +11,13 @@ from mods_grpc.errors import DataError
 from training.network.backend import tf
 from training.network.calendar import CALENDAR_TABLE, MINUTE_NANOS, WEEK_MINUTES
 from training.network.config import MEDIAN, ModelConfig
-from training.network.scaler import MIN_RELATIVE_SIZE, Scaler
+from training.network.scaler import MIN_RELATIVE_SIZE, Overlap, Scaler
 
 # With log1p a forecast is the exponential of the network's output, which can be meaninglessly large for a burst in a feature that
 # was almost constant in training. The bound depends on training only: one per window would take a tenth of a small model's time.
 MAX_RISE = 1000.0  # bound of such a forecast as a multiple of the highest training value
 MIN_BOUND = 1e6  # the bound is at least this, for features that were 0 in training
+MAX_PANE = 1e300  # rows with panes are clipped here so that their sums are finite
 MAX_INPUT = 1e6  # standard deviations: inputs are clipped here so that they don't overflow float32
 
 
@@ -48,8 +49,13 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
     output_shift = np.repeat(scaler.output_mean.reshape(-1), config.heads)
     path = (-1, config.steps_ahead, features, *([config.heads] if config.levels else []))
     bound = _forecast_bound(scaler, config)
-    sums, shares = _make_sums(scaler, config.steps_ahead, features)
+    has_panes = scaler.overlap.has_panes is not None
     median = config.levels.index(MEDIAN) if config.levels else 0
+
+    def transform(values: Any) -> Any:
+        if scaler.transform == "none":
+            return values
+        return tf.math.log((tf.maximum(values, 0.0) if has_panes else values) + 1.0)
 
     # ONNX has no log1p and expm1; in float64 the plain forms are exact to 1e-16 of a unit.
     signature = [tf.TensorSpec((None, config.rows, features), tf.float64, name="window")]
@@ -58,18 +64,15 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
 
     @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
     def forecast(window: Any, time: Any = None) -> dict[str, Any]:
-        z = tf.math.log(window + 1.0) if scaler.transform == "log1p" else window
+        z = transform(window)
         d = z[:, 1:] - z[:, :-1] if scaler.differencing else z
         size = _window_sizes(z, d) if scaler.window_scale else None
         if size is not None:
             d /= size
         last, base, shared = z[:, -1:], z[:, -1:], None
-        if sums is not None:
-            panes = tf.reshape(window[:, -scaler.panes :], (-1, scaler.panes * features))
-            last_and_shared = tf.reshape(tf.matmul(panes, sums), (-1, 1 + config.steps_ahead, features))
-            last, base, shared = last_and_shared[:, :1], last_and_shared[:, :1] * shares, last_and_shared[:, 1:]
-            if scaler.transform == "log1p":
-                last, base = tf.math.log(last + 1.0), tf.math.log(base + 1.0)
+        if has_panes:
+            last_value, fresh, shared = _add_panes(window, scaler.overlap, config.steps_ahead)
+            last, base = transform(last_value), transform(fresh)
         if config.level:
             d = tf.concat([last, d[:, 1:]], axis=1)
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
@@ -85,7 +88,7 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         if bound is not None:
             z_hat = tf.exp(tf.minimum(z_hat, bound)) - 1.0
         if shared is not None:
-            z_hat += shared[..., tf.newaxis] if config.levels else shared
+            z_hat = (shared[..., tf.newaxis] if config.levels else shared) + z_hat
         return {"forecast": z_hat[..., median], "quantiles": z_hat} if config.levels else {"forecast": z_hat}
 
     return forecast
@@ -121,18 +124,20 @@ def compile_forecaster(network: Any, config: ModelConfig, scaler: Scaler, featur
     return compile_outputs(network, config, scaler, features)["forecast"]
 
 
-def _make_sums(scaler: Scaler, horizon: int, features: int) -> tuple[Floats | None, Floats | None]:
-    """Return the matrix that makes the last window and what coming ones keep of it from its panes, and their fresh shares.
+def _add_panes(window: Any, overlap: Overlap, horizon: int) -> tuple[Any, Any, Any]:
+    """Return the value of the last row, `(n, 1, features)`, its fresh shares and what the next windows share with it, by step.
 
-    It is `(panes * features, (1 + horizon) * features)`, of zeros and ones; the shares are `(horizon, features)`. Both are None
-    without panes.
+    They are `overlap.last`, that times `overlap.shares`, and `overlap.shared`, to the last bit: a running sum adds in order, at
+    any batch, which a product of matrices may not.
     """
-    overlap = scaler.overlap
-    if overlap.has_panes is None:
-        return None, None
-    units = np.eye(overlap.panes * features).reshape(-1, overlap.panes, features)  # windows of a single 1
-    last, shared = overlap.last(units)[:, None], overlap.shared(units, horizon)
-    return np.concatenate([last, shared], axis=1).reshape(len(units), -1), overlap.shares(horizon)
+    summands = overlap.summands(horizon)
+    steps, panes, _ = summands.shape
+    rows = tf.clip_by_value(window[:, -panes:], -MAX_PANE, MAX_PANE)
+    sums = tf.cumsum(rows[:, tf.newaxis] * summands, axis=2)[:, :, -1]
+    last, shared = sums[:, :1], sums[:, 1:]
+    if steps <= horizon:
+        shared = tf.pad(shared, [[0, 0], [0, horizon - steps + 1], [0, 0]])
+    return last, last * overlap.shares(horizon), shared
 
 
 def _forecast_bound(scaler: Scaler, config: ModelConfig) -> Floats | None:

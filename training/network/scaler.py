@@ -26,12 +26,15 @@ class Overlap:
         """Return the value at the last row, `(n, features)`, of rows `(n, rows, features)`."""
         if self.has_panes is None:
             return windows[:, -1]
-        return np.where(self.has_panes, windows[:, -self.panes :].sum(axis=1), windows[:, -1])
+        return np.where(self.has_panes, _add_rows(windows, self.panes), windows[:, -1])
 
     def shared(self, windows: Floats, horizon: int) -> Floats:
         """Return of each of the next windows what the rows hold already, `(n, horizon, features)`; needs panes."""
         assert self.has_panes is not None
-        return np.where(self.has_panes, self.shared_rows(horizon) @ windows[:, 1 - self.panes :], 0.0)
+        shared = np.zeros((len(windows), horizon, windows.shape[2]))
+        for step in range(1, min(self.panes, horizon + 1)):
+            shared[:, step - 1] = np.where(self.has_panes, _add_rows(windows, self.panes - step), 0.0)
+        return shared
 
     def fresh(self, windows: Floats, targets: Floats) -> tuple[Floats, Floats]:
         """Return the fresh part of targets `(n, horizon, features)`, at least 0 of a pane, and its share of the last window.
@@ -45,9 +48,15 @@ class Overlap:
         fresh = np.maximum(targets - self.shared(windows, horizon), 0.0)
         return np.where(self.has_panes, fresh, targets), last * self.shares(horizon)
 
-    def shared_rows(self, horizon: int) -> Floats:
-        """Return which of the last `panes` - 1 rows are in each of the next windows, `(horizon, panes - 1)`, 1 or 0."""
-        return np.triu(np.ones((max(horizon, self.panes), self.panes - 1)))[:horizon]
+    def summands(self, horizon: int) -> Floats:
+        """Return which of the last `panes` rows add up to the last window, and to what it shares with each of the next ones.
+
+        These are zeros and ones, `(1 + steps, panes, features)`: steps are at most the horizon, and those that share something.
+        """
+        assert self.has_panes is not None
+        rows, steps = np.arange(self.panes), np.arange(min(self.panes, horizon + 1))[:, None]
+        of_panes, of_others = rows >= steps, (rows == self.panes - 1) & (steps == 0)
+        return np.where(self.has_panes, of_panes[..., None], of_others[..., None]).astype(np.float64)
 
     def shares(self, horizon: int) -> Floats:
         """Return the share of each of the next windows that is fresh, `(horizon, features)`."""
@@ -189,6 +198,14 @@ def window_sizes(z: Floats, differences: Floats) -> Floats:
 
 def _transform(values: Floats, transform: Transform) -> Floats:
     return np.log1p(values) if transform == "log1p" else values
+
+
+def _add_rows(windows: Floats, count: int) -> Floats:
+    """Return the sums of the last `count` rows of windows `(n, rows, features)`, added oldest first as everywhere."""
+    total = windows[:, -count].copy()
+    for row in range(1 - count, 0):
+        total += windows[:, row]
+    return total
 
 
 def _nonzero_scale(scale: Floats) -> Floats:
