@@ -12,6 +12,7 @@ from rich.table import Table
 from mods_grpc.artifact import Metric
 from mods_grpc.detection import BudgetReach
 from training.data.events import LabelledEvent
+from training.data.panes.recovery import describe_panes
 from training.evaluation.metrics import find_metric, geometric_mean
 from training.evaluation.scoring import Replay, match_events
 from training.export.model_card import reported_steps
@@ -68,12 +69,8 @@ def show_data(data: TrainingData, warnings: Sequence[str]) -> None:
         f"{report.excluded} rows excluded",
         highlight=False,
     )
-    for name, exact in report.exact_panes.items():
-        estimated, impossible = report.estimated_panes[name], report.impossible_panes[name]
-        console.print(
-            f"{name}: rows hold panes, {exact} of them exact, {estimated} from estimated offsets, {impossible} below 0 left out",
-            highlight=False,
-        )
+    if panes := describe_panes(report):
+        console.print(f"rows hold panes, by feature: {panes}", highlight=False)
     for warning in warnings:
         console.print(f"note: {warning}", style="yellow", highlight=False)
 

@@ -134,6 +134,14 @@ def add_source_options(parser: argparse.ArgumentParser, *, ranges: bool = True) 
         help="features of which the model sees the count of each window's last slide alone, and forecasts what is not known yet "
         "of the next windows; auto: all counts and sums that have it (default: none)",
     )
+    group.add_argument(
+        "--panes-csv",
+        type=parse_optional_text,
+        default="",
+        metavar="FILE",
+        help="a table like --csv in windows of one slide, for --panes (default: panes are from w10m-s10m beside w01h-s10m in the "
+        "datapool, else recovered from the sliding windows)",
+    )
     _add_switch(group, "--interpolate", True, "fill short gaps linearly; longer ones are neither trained nor scored on")
     group.add_argument(
         "--interpolate-limit",

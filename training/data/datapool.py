@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,13 @@ from mods_grpc.data.datapool_layout import (
     WINDOW_START,
     DatapoolFile,
     find_unfinished,
+    format_window_slide,
     parse_path,
     parse_window_slide,
 )
 from mods_grpc.data.distinct_rows import merge_duplicates
 from mods_grpc.data.tables import TextTable
+from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
 from training.data.feature import FeatureColumn
 from training.data.query import Query
@@ -119,6 +121,37 @@ def read_datapool(
     return _join_protocols(parts, query, (window_seconds, slide_seconds), zeros)
 
 
+def read_pane_tables(root: Path, query: Query, series: Series, *, zero_fill: Iterable[str] = ()) -> Series | None:
+    """Read columns of a query in windows of one slide, from the tables beside those of a series, a day more at both ends.
+
+    Args:
+        root: The folder of the datapool that the series is from.
+        query: The query that the series was read with.
+        series: The series as read.
+        zero_fill: As for `read_datapool`.
+
+    Returns:
+        The additive features of protocols that have such tables; None if there are none.
+
+    Raises:
+        DataError: As `read_datapool`.
+    """
+    window_slide = format_window_slide(series.slide_seconds, series.slide_seconds)
+    available = _find_files(root, window_slide)
+    features = tuple(feature for feature in query.features if feature.is_additive and feature.protocol in available)
+    if not features or series.window_seconds == series.slide_seconds:
+        return None
+    day = np.timedelta64(DAY_SECONDS, "s")
+    end = series.times[-1] + np.timedelta64(series.window_seconds, "s") + day
+    return read_datapool(
+        root,
+        replace(query, features=features),
+        Interval(start=series.times[0] - day, end=end),
+        window_slide=window_slide,
+        zero_fill=set(zero_fill) & {feature.name for feature in features},
+    )
+
+
 def _join_protocols(parts: list[_ProtocolRows], query: Query, grid: tuple[int, int], zeros: set[str]) -> Series:
     times = np.unique(np.concatenate([part.times for part in parts]))
     values = np.full((len(times), len(query.features)), np.nan)
@@ -179,6 +212,8 @@ def _find_window_slide(root: Path) -> str:
         DataError: No such folder, no files, or files of several.
     """
     names = sorted(_find_window_slides(root))
+    if len(names) == 2:
+        names = _leave_out_panes(names)
     if not names:
         example = f"conn/2026/01/05/{DEFAULT_WINDOW_SLIDE}.tsv"
         missing = f"no files such as {example} in {root}; give the folder that `mods-grpc aggregate` wrote"
@@ -186,6 +221,13 @@ def _find_window_slide(root: Path) -> str:
     if len(names) > 1:
         raise DataError(f"{root} holds files of {', '.join(names)}; choose one with --window-slide")
     return names[0]
+
+
+def _leave_out_panes(names: list[str]) -> list[str]:
+    """Leave out the one of two that holds the panes of the other: windows as long as the other's slide."""
+    grids = {name: parse_window_slide(name) for name in names}
+    slides = [slide for window, slide in grids.values() if window > slide]
+    return [name for name, (window, slide) in grids.items() if [window] != slides or window != slide]
 
 
 def _find_window_slides(root: Path) -> set[str]:

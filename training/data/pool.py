@@ -128,6 +128,8 @@ def _add_reports(reports: list[DataReport]) -> DataReport:
         values = [getattr(report, field.name) for report in reports]
         if field.name == "longest_hole":
             total[field.name] = max(values)
+        elif field.name == "panes_behind":
+            total[field.name] = max(values, key=abs)
         elif isinstance(values[0], Mapping):
             total[field.name] = {name: sum(one.get(name, 0) for one in values) for name in values[0]}
         else:

@@ -35,7 +35,8 @@ class DataReport:
         interpolated: Cells filled by the repair.
         excluded: Rows masked by excluded time ranges.
         exact_panes: Rows whose panes are exact, by feature that has panes. estimated_panes: Those whose panes are estimated.
-        impossible_panes: Those left out because an estimate was below 0.
+        impossible_panes: Those left out because an estimate was below 0, or because panes of a table of their own do not add up
+            to the window. panes_behind: Slides by which the clock of such a table is behind that of the windows.
     """
 
     series: int = 1
@@ -55,6 +56,7 @@ class DataReport:
     exact_panes: Mapping[str, int] = field(default_factory=dict)
     estimated_panes: Mapping[str, int] = field(default_factory=dict)
     impossible_panes: Mapping[str, int] = field(default_factory=dict)
+    panes_behind: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,8 @@
 """The data options of a run, and the series that they select."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -9,9 +10,11 @@ import numpy as np
 
 from mods_grpc.artifact import Manifest
 from mods_grpc.data.datapool_layout import format_window_slide
+from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
-from training.data.datapool import read_datapool
-from training.data.panes import add_panes
+from training.data.datapool import read_datapool, read_pane_tables
+from training.data.panes.recovery import AUTO, add_panes
+from training.data.panes.tables import AlignedPanes, align_panes
 from training.data.pool import join_series
 from training.data.query import DEFAULT_QUERY, parse_query
 from training.data.series import Series
@@ -42,6 +45,8 @@ class SourceConfig:
         zero_fill: Features, comma-separated, whose empty cells mean "no event".
         panes: Features, comma-separated, of which a model sees the count of each window's last slide alone, see `panes`; `auto`
             for all that have it, empty for none. Without effect on windows that do not overlap.
+        panes_csv: A table like `csv` in windows of one slide. Without one, and without such tables in the datapool, panes are
+            recovered from the sliding windows.
         interpolate: Whether gaps of at most `interpolate_limit` rows are filled linearly. Longer ones stay missing.
     """
 
@@ -64,6 +69,7 @@ class SourceConfig:
     calibration_share: float = 0.25
     zero_fill: str = ""
     panes: str = ""
+    panes_csv: str = ""
     interpolate: bool = True
     interpolate_limit: int = 3
 
@@ -139,7 +145,9 @@ def load_series(source: SourceConfig, interval: Interval) -> Series:
         end = max(series.times[-1] for series in by_name.values()) + np.timedelta64(slide, "s")
         held_out = source.ranges().held_out_start(start, end, slide)
         known_rows = {name: int(np.searchsorted(series.times, held_out)) for name, series in by_name.items()}
-        repaired = add_panes(repaired, recoverable, source.panes, known_rows)
+        aligned = {name: align_panes(by_name[name], table) for name, table in _read_pane_tables(source, by_name).items()}
+        repaired = add_panes(repaired, recoverable, source.panes, known_rows, {name: a.panes for name, a in aligned.items()})
+        repaired = {name: _note_clock(series, aligned.get(name)) for name, series in repaired.items()}
     return join_series(repaired)
 
 
@@ -158,12 +166,51 @@ def _read_series(source: SourceConfig, interval: Interval) -> dict[str, Series]:
             zero_fill=zero_fill,
         )
         return {name: tables[name] for name in _select_names(source, list(tables))}
-    root = Path(source.datapool)
-    folders = {unquote(folder.name): folder for folder in _series_folders(root)} if source.series_folders else {"": root}
+    folders = _list_folders(source)
     return {
         name: read_datapool(folders[name], query, interval, window_slide=source.window_slide, zero_fill=zero_fill)
         for name in _select_names(source, list(folders))
     }
+
+
+def _read_pane_tables(source: SourceConfig, by_name: Mapping[str, Series]) -> dict[str, Series]:
+    """Read the tables of panes of those series that have some, by name."""
+    query, zero_fill = parse_query(source.data_select_query), _split_list(source.zero_fill)
+    if source.csv:
+        if not source.panes_csv:
+            return {}
+        start, end = min(s.times[0] for s in by_name.values()), max(s.times[-1] for s in by_name.values())
+        day = np.timedelta64(DAY_SECONDS, "s")
+        names = [name for name in next(iter(by_name.values())).names if name in source.panes.split(",") or source.panes == AUTO]
+        tables = read_tables(
+            Path(source.panes_csv),
+            source.time_column,
+            [f"{name}:sum" for name in names],
+            query,
+            Interval(start=start - day, end=end + 2 * day),
+            series_column=source.series_column,
+            zero_fill=set(zero_fill) & set(names),
+        )
+        return {name: table for name, table in tables.items() if name in by_name}
+    folders = _list_folders(source)
+    tables_or_none = {
+        name: read_pane_tables(folders[name], query, series, zero_fill=zero_fill) for name, series in by_name.items()
+    }
+    return {name: table for name, table in tables_or_none.items() if table is not None}
+
+
+def _note_clock(series: Series, aligned: AlignedPanes | None) -> Series:
+    """Return a series with panes with the difference of clocks in its report, and its digest over the panes too."""
+    if aligned is None or not series.panes:
+        return series
+    digest = hashlib.sha256(series.digest.encode() + np.where(np.isnan(series.rows), np.nan, series.rows).astype("<f8").tobytes())
+    return replace(series, digest=digest.hexdigest(), report=replace(series.report, panes_behind=aligned.slides))
+
+
+def _list_folders(source: SourceConfig) -> dict[str, Path]:
+    """Return the folder of each series of a datapool."""
+    root = Path(source.datapool)
+    return {unquote(folder.name): folder for folder in _series_folders(root)} if source.series_folders else {"": root}
 
 
 def _series_folders(root: Path) -> list[Path]:

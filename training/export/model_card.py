@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mods_grpc.artifact import Manifest, Metric
 from mods_grpc.detection import BudgetReach
+from training.data.panes.recovery import describe_panes
 from training.data.series import DataReport
 from training.data.windows import PARTS
 from training.evaluation.metrics import find_metric
@@ -121,8 +122,26 @@ def _data(run: TrainingRun) -> str:
                 f"calibration and test parts were not used in fitting. Digest of the data: `{run.data_digest}`."
             ),
             _report(run.report),
+            *_panes(run),
         ]
     )
+
+
+def _panes(run: TrainingRun) -> list[str]:
+    """Return a paragraph on the features that come as panes; none if none do."""
+    chosen = [feature.name for feature in run.features if feature.pane]
+    if not chosen:
+        return []
+    others = [feature.name for feature in run.features if not feature.is_additive]
+    text = (
+        f"**Rows hold the last {run.slide_seconds} s alone of {', '.join(chosen)}** (the newest pane of the window of "
+        f"{run.window_seconds} s), and must be sent so. Windows overlap, and these are plain counts or sums, which add up from "
+        "panes: the graph makes the windows, knows exactly what of them will still be in the next ones, and forecasts what is "
+        f"fresh. Forecasts are of whole windows. Rows by origin of their panes: {describe_panes(run.report)}."
+    )
+    if others:
+        text += f" Distinct counts, means and the like don't add up, so rows hold the whole window of {', '.join(others)}."
+    return [text]
 
 
 def _report(report: DataReport) -> str:

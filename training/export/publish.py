@@ -166,6 +166,8 @@ def _list_hyper_parameters(run: TrainingRun) -> dict[str, Scalar]:
     """List every option that the result depends on, without the location of the data."""
     parameters: dict[str, Scalar] = {}
     for options in (run.model, run.fit, run.source):
-        parameters |= {key: value for key, value in asdict(options).items() if key not in ("datapool", "csv", "seed")}
+        parameters |= {
+            key: value for key, value in asdict(options).items() if key not in ("datapool", "csv", "panes_csv", "seed")
+        }
     parameters |= {"best_epoch": run.best_epoch, "interrupted": run.interrupted}
     return parameters

@@ -193,7 +193,10 @@ def test_the_window_and_slide_of_all_files_need_no_name(tmp_path: Path) -> None:
     series = read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
     assert (series.window_seconds, series.slide_seconds) == (600, 600)
     write_day(tmp_path, "ssh", "2019-06-01", format_datapool(times))
-    with pytest.raises(DataError, match="holds files of w01h-s10m, w10m-s10m; choose one with --window-slide"):
+    series = read_datapool(tmp_path, parse_query("ssh|in"), JUNE)  # the others are the panes of these
+    assert (series.window_seconds, series.slide_seconds) == (3600, 600)
+    write_day(tmp_path, "ssh", "2019-06-01", format_datapool(times), "w30m-s10m")
+    with pytest.raises(DataError, match="holds files of w01h-s10m, w10m-s10m, w30m-s10m; choose one with --window-slide"):
         read_datapool(tmp_path, parse_query("ssh|in"), JUNE)
 
 

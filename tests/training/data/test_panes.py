@@ -5,7 +5,7 @@ import pytest
 
 from mods_grpc.errors import DataError
 from training.data.feature import describe_column
-from training.data.panes import add_panes, add_up, recover_panes
+from training.data.panes.recovery import add_panes, add_up, recover_panes
 from training.data.series import DataReport, Series, make_series
 from training.data.time_range import parse_interval
 from training.data.windows import SplitRanges, make_samples, split_series
@@ -57,7 +57,7 @@ def test_sums_of_decimals_are_exact_but_for_rounding_and_never_below_nothing():
     panes = make_panes(500, 2) * 0.1
     recovered = recover_panes(windows_of(panes), M, SLIDE, ALL)
     np.testing.assert_allclose(recovered.panes, panes[M - 1 :], atol=1e-9)
-    assert (recovered.exact, recovered.negative, recovered.breaks) == (500, 0, 0)
+    assert (recovered.exact, recovered.impossible, recovered.breaks) == (500, 0, 0)
 
 
 def test_large_counts_are_estimated_to_a_fraction_of_what_they_change_and_their_sums_are_exact():

@@ -3,7 +3,8 @@
 A window is the sum of its m = window / slide panes (Li et al. 2005), so x(t) - x(t-1) = u(t) - u(t-m): the panes follow from the
 windows, up to the m panes of the first window. These offsets are exact where the data leaves no choice: no pane is below 0, so
 each has a lower bound, and where the bounds add up to the window, every pane is at its bound; a window of 0 is the simplest case.
-Elsewhere they are estimated: neighbouring panes are alike, so that their differences, by phase, have a median near 0.
+Elsewhere they are estimated: neighbouring panes are alike, so that their differences, by phase, have a median near 0. What comes
+at the same minute of each window, such as an hourly job, is spread over all phases then; only a table of panes tells.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import numpy as np
 from mods_grpc.array_types import Bools, Floats
 from mods_grpc.data.units import DAY_SECONDS
 from mods_grpc.errors import DataError
-from training.data.series import Series
+from training.data.series import DataReport, Series
 
 ESTIMATION_DAYS = 3
 """Days of windows from which offsets are estimated at least. Their error is then a tenth of what panes change, after a week half
@@ -38,14 +39,14 @@ class RecoveredPanes:
     Attributes:
         panes: `(rows,)`, NaN where unknown.
         exact: Rows whose panes are exact. estimated: Rows whose panes are estimated.
-        negative: Rows left out because an estimate was below 0.
+        impossible: Rows left out because an estimate was below 0, or because panes of a table do not add up to the window.
         breaks: Rows at which no panes could make the windows, so that they begin anew.
     """
 
     panes: Floats
     exact: int
     estimated: int
-    negative: int
+    impossible: int
     breaks: int
 
 
@@ -99,7 +100,7 @@ def recover_panes(windows: Floats, panes_per_window: int, slide_seconds: int, kn
     if breaks:  # no window may hold panes from before and after one
         sums = add_up(panes, panes_per_window)
         panes[np.abs(sums - windows) > SUM_TOLERANCE * np.maximum(np.abs(windows), 1.0)] = np.nan
-    return RecoveredPanes(panes=panes, exact=exact, estimated=estimated, negative=negative, breaks=breaks)
+    return RecoveredPanes(panes=panes, exact=exact, estimated=estimated, impossible=negative, breaks=breaks)
 
 
 def add_up(panes: Floats, panes_per_window: int) -> Floats:
@@ -114,7 +115,11 @@ def add_up(panes: Floats, panes_per_window: int) -> Floats:
 
 
 def add_panes(
-    named: Mapping[str, Series], recoverable: Mapping[str, Series], choice: str, known_rows: Mapping[str, int]
+    named: Mapping[str, Series],
+    recoverable: Mapping[str, Series],
+    choice: str,
+    known_rows: Mapping[str, int],
+    read: Mapping[str, Mapping[int, RecoveredPanes]] | None = None,
 ) -> dict[str, Series]:
     """Let the rows of series hold panes of the features that are chosen; the same ones of all series.
 
@@ -123,6 +128,7 @@ def add_panes(
         recoverable: The same before missing values were filled, without the rows that are excluded.
         choice: AUTO for the features whose windows are sums and of which nearly all panes are known, or comma-separated names.
         known_rows: As of `recover_panes`, by series.
+        read: Panes that need not be recovered, by series and index of the feature.
 
     Raises:
         DataError: A named feature is not there, or has no panes.
@@ -138,7 +144,10 @@ def add_panes(
         return dict(named)
     chosen = [index for index, feature in enumerate(first.features) if (feature.name in names if names else feature.is_additive)]
     recovered_by_series = {
-        name: {i: recover_panes(series.values[:, i], m, series.slide_seconds, known_rows[name]) for i in chosen}
+        name: {
+            i: (read or {}).get(name, {}).get(i) or recover_panes(series.values[:, i], m, series.slide_seconds, known_rows[name])
+            for i in chosen
+        }
         for name, series in recoverable.items()
     }
     for index in list(chosen):
@@ -161,14 +170,14 @@ def _with_panes(series: Series, panes: Mapping[int, RecoveredPanes]) -> Series:
         return series
     rows = series.values.copy()
     for index, recovered in panes.items():
-        rows[:, index] = recovered.panes
+        rows[:, index] = np.where(np.isfinite(series.values[:, index]), recovered.panes, np.nan)
     features = tuple(replace(feature, pane=index in panes) for index, feature in enumerate(series.features))
     by_name = {series.names[index]: recovered for index, recovered in panes.items()}
     report = replace(
         series.report,
         exact_panes={name: p.exact for name, p in by_name.items()},
         estimated_panes={name: p.estimated for name, p in by_name.items()},
-        impossible_panes={name: p.negative for name, p in by_name.items()},
+        impossible_panes={name: p.impossible for name, p in by_name.items()},
     )
     return replace(series, rows=rows, features=features, report=report)
 
@@ -217,3 +226,19 @@ def _estimate_offsets(relative: Floats, total: float, m: int, *, whole: bool) ->
     rounded = np.floor(offsets)
     rounded[np.argsort(rounded - offsets, kind="stable")[: round(total - rounded.sum())]] += 1.0
     return np.asarray(rounded)
+
+
+def describe_panes(report: DataReport) -> str:
+    """Return which features have panes and how these came about; empty if none have."""
+    parts = []
+    for name, exact in report.exact_panes.items():
+        counts = {
+            "exact": exact,
+            "from estimated offsets": report.estimated_panes[name],
+            "left out as impossible": report.impossible_panes[name],
+        }
+        parts.append(f"{name} {', '.join(f'{count} {what}' for what, count in counts.items() if count)}")
+    if report.panes_behind:
+        where = "behind" if report.panes_behind > 0 else "ahead of"
+        parts.append(f"the clock of the table of panes is {abs(report.panes_behind)} slides {where} that of the windows")
+    return "; ".join(parts)
