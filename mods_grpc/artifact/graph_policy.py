@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from mods_grpc.artifact.tree_policy import MAX_TREE_NODES, TREE_DOMAIN, TREE_DOMAIN_VERSION, TREE_OPERATOR, check_trees
 from mods_grpc.errors import ArtifactError
 from mods_grpc.protobuf.wire import read_varint
 
 OPSET = 18
 
-# The operators of the exported architectures. None can loop, branch, run code or read outside the model.
+# The operators of the exported architectures. None can loop, branch, run code or read outside the model. Of other domains there is
+# one more, for trees; see `tree_policy`.
 ALLOWED_OPERATORS = frozenset(
     """Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv CumSum Div Einsum Elu
     Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
@@ -52,13 +54,15 @@ def check_graph(model: bytes, file: str = "model.onnx") -> GraphSummary:
 def _summarize(model: bytes) -> GraphSummary:
     operators: Counter[str] = Counter()
     opsets: set[int] = set()
-    graphs = 0
+    graphs = nodes = 0
     for field, value in _fields(model):
         if field == 7 and isinstance(value, bytes):
             graphs += 1
-            _check_graph_proto(value, operators)
+            nodes += _check_graph_proto(value, operators)
+            if nodes > MAX_TREE_NODES:
+                raise ArtifactError(f"holds trees of more than {MAX_TREE_NODES} nodes")
         elif field == 8 and isinstance(value, bytes):
-            opsets.add(_check_opset(value))
+            opsets |= _check_opset(value)
         elif field in (20, 25):
             raise ArtifactError("holds training information or functions")
     if graphs != 1 or not operators:
@@ -69,32 +73,41 @@ def _summarize(model: bytes) -> GraphSummary:
     return GraphSummary(operators=dict(sorted(operators.items())), opset=OPSET)
 
 
-def _check_opset(entry: bytes) -> int:
+def _check_opset(entry: bytes) -> set[int]:
+    """Return the version of the standard operators that an import names; none for the domain of trees."""
     domain, version = "", 0
     for field, value in _fields(entry):
         if field == 1 and isinstance(value, bytes):
             domain = value.decode()
         elif field == 2 and isinstance(value, int):
             version = value
+    if domain == TREE_DOMAIN and version == TREE_DOMAIN_VERSION:
+        return set()
     if domain not in ("", "ai.onnx"):
         raise ArtifactError("imports an operator domain that is not allowed")
-    return version
+    return {version}
 
 
-def _check_graph_proto(graph: bytes, operators: Counter[str]) -> None:
+def _check_graph_proto(graph: bytes, operators: Counter[str]) -> int:
+    """Check a graph, count its operators, and return the number of nodes of its trees."""
+    nodes = 0
     for field, value in _fields(graph):
         if not isinstance(value, bytes):
             continue
         if field == 1:
-            operators[_check_node(value)] += 1
+            operator, of_trees = _check_node(value)
+            operators[operator] += 1
+            nodes += of_trees
         elif field == 5:
             _check_tensor(value)
         elif field == 15:
             raise ArtifactError("holds sparse data")
+    return nodes
 
 
-def _check_node(node: bytes) -> str:
-    operator, domain = "", ""
+def _check_node(node: bytes) -> tuple[str, int]:
+    """Check an operator, and return its name and the number of nodes of its trees."""
+    operator, domain, attributes = "", "", []
     for field, value in _fields(node):
         if not isinstance(value, bytes):
             continue
@@ -103,11 +116,15 @@ def _check_node(node: bytes) -> str:
         elif field == 7:
             domain = value.decode()
         elif field == 5:
-            _check_attribute(value)
+            attributes.append(value)
+    if (domain, operator) == (TREE_DOMAIN, TREE_OPERATOR):
+        return operator, check_trees(_fields(attribute) for attribute in attributes)
+    for attribute in attributes:
+        _check_attribute(attribute)
     if domain not in ("", "ai.onnx") or operator not in ALLOWED_OPERATORS:
         shown = operator if operator.isidentifier() and len(operator) <= 40 else "with an odd name"
         raise ArtifactError(f"operator {shown} is not allowed")
-    return operator
+    return operator, 0
 
 
 def _check_attribute(attribute: bytes) -> None:
