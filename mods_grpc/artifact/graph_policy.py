@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mods_grpc.artifact.tree_policy import MAX_TREE_NODES, TREE_DOMAIN, TREE_DOMAIN_VERSION, TREE_OPERATOR, check_trees
+from mods_grpc.artifact.tree_policy import MAX_TREE_VALUES, TREE_DOMAIN, TREE_DOMAIN_VERSION, TREE_OPERATOR, check_trees
 from mods_grpc.errors import ArtifactError
 from mods_grpc.protobuf.wire import read_varint
 
 OPSET = 18
 
-# The operators of the exported architectures. None can loop, branch, run code or read outside the model. Of other domains there is
-# one more, for trees; see `tree_policy`.
+# The operators of the exported architectures. None can loop, branch, run code or read outside the model. Of other domains there
+# is one more, for trees; see `tree_policy`.
 ALLOWED_OPERATORS = frozenset(
     """Abs Add AveragePool BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv CumSum Div Einsum Elu
     Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool Greater
@@ -59,8 +59,8 @@ def _summarize(model: bytes) -> GraphSummary:
         if field == 7 and isinstance(value, bytes):
             graphs += 1
             nodes += _check_graph_proto(value, operators)
-            if nodes > MAX_TREE_NODES:
-                raise ArtifactError(f"holds trees of more than {MAX_TREE_NODES} nodes")
+            if nodes > MAX_TREE_VALUES:
+                raise ArtifactError(f"holds trees of more than {MAX_TREE_VALUES} nodes and weights")
         elif field == 8 and isinstance(value, bytes):
             opsets |= _check_opset(value)
         elif field in (20, 25):
@@ -89,7 +89,7 @@ def _check_opset(entry: bytes) -> set[int]:
 
 
 def _check_graph_proto(graph: bytes, operators: Counter[str]) -> int:
-    """Check a graph, count its operators, and return the number of nodes of its trees."""
+    """Check a graph, count its operators, and return the number of values of its trees."""
     nodes = 0
     for field, value in _fields(graph):
         if not isinstance(value, bytes):
@@ -106,7 +106,7 @@ def _check_graph_proto(graph: bytes, operators: Counter[str]) -> int:
 
 
 def _check_node(node: bytes) -> tuple[str, int]:
-    """Check an operator, and return its name and the number of nodes of its trees."""
+    """Check an operator, and return its name and the number of values of its trees."""
     operator, domain, attributes = "", "", []
     for field, value in _fields(node):
         if not isinstance(value, bytes):

@@ -17,8 +17,8 @@ TREE_OPERATOR = "TreeEnsembleRegressor"
 TREE_DOMAIN = "ai.onnx.ml"
 TREE_DOMAIN_VERSION = 3
 
-MAX_TREE_NODES = 2**17
-"""Bound of the nodes of all trees of a graph: about 4 MiB of attributes, and as much in memory."""
+MAX_TREE_VALUES = 2**19
+"""Bound of the nodes of all trees of a graph together with the weights at their leaves: some 12 MiB of attributes."""
 MAX_TREE_DEPTH = 256
 MAX_TREE_TARGETS = 4096
 MAX_TREE_INPUTS = 2**20  # the runtime refuses a number of an input that there is none of
@@ -50,11 +50,11 @@ class _Attribute:
 
 
 def check_trees(attributes: Iterable[Iterable[tuple[int, int | bytes]]]) -> int:
-    """Check the attributes of a TreeEnsembleRegressor, each as the fields of its message, and return its number of nodes.
+    """Check the attributes of a TreeEnsembleRegressor, each as the fields of its message, and return the number of its nodes and weights.
 
     Raises:
         ArtifactError: An attribute that is not allowed, is absent or of another type or length, numbers that don't form trees,
-            more nodes than MAX_TREE_NODES, or values that are not finite.
+            more values than MAX_TREE_VALUES, or values that are not finite.
         ValueError: An attribute is not what the protobuf message says.
         IndexError: An attribute ends too early.
     """
@@ -80,7 +80,7 @@ def check_trees(attributes: Iterable[Iterable[tuple[int, int | bytes]]]) -> int:
     leaves = np.array([mode == _LEAF for mode in modes])
     _check_structure(numbers, leaves)
     _check_targets(numbers, leaves, values["target_weights"])
-    return nodes
+    return nodes + len(values["target_weights"])
 
 
 def _read_attribute(fields: Iterable[tuple[int, int | bytes]]) -> _Attribute:
@@ -96,8 +96,8 @@ def _read_attribute(fields: Iterable[tuple[int, int | bytes]]) -> _Attribute:
             values = _unpack(field, value)
             by_field.setdefault(field, []).extend(values)
             size += len(values)
-            if size > MAX_TREE_NODES:
-                raise ArtifactError(f"{TREE_OPERATOR} has more than {MAX_TREE_NODES} nodes")
+            if size > MAX_TREE_VALUES:
+                raise ArtifactError(f"{TREE_OPERATOR} has more than {MAX_TREE_VALUES} nodes or weights")
         elif field != 13:  # a comment
             raise ArtifactError(f"{TREE_OPERATOR} has an attribute with other data")
     expected = _VALUE_FIELDS.get(attribute.kind)

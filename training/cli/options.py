@@ -14,6 +14,7 @@ from mods_grpc.data.datapool_layout import parse_window_slide
 from mods_grpc.errors import DataError
 from mods_grpc.features.presets import PRESETS, find_preset
 from training.cli.console import console
+from training.cli.member_options import add_member_options, add_refit_options
 from training.data.datapool import list_columns
 from training.data.default_ranges import choose_ranges
 from training.data.preset_columns import DEFAULT_PRESET, select_columns
@@ -281,6 +282,8 @@ def fit_config(arguments: argparse.Namespace) -> FitConfig:
             patience=arguments.epochs_patience,
             batch_size=arguments.batch_size,
             learning_rate=arguments.learning_rate,
+            tree_rate=arguments.tree_rate,
+            refit=arguments.refit,
             loss=arguments.loss,
             averaging=arguments.averaging,
             seed=arguments.seed,
@@ -353,6 +356,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         metavar="M,M",
         help=f"model types of an ensemble (default: {DEFAULT_MEMBERS})",
     )
+    add_member_options(group)
     group.add_argument(
         "--blocks",
         type=whole_number(1, 4096),
@@ -418,8 +422,9 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, MAX_SEED),
         default=fit.seed,
         metavar="N",
-        help="seed of weights, batches and dropout (default: %(default)s)",
+        help="seed of weights, batches, dropout and trees (default: %(default)s)",
     )
+    add_refit_options(group)
 
 
 def _add_ranges(group: "argparse._ArgumentGroup") -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 from mods_grpc.artifact.graph_policy import OPSET
+from mods_grpc.artifact.tree_policy import TREE_DOMAIN, TREE_DOMAIN_VERSION
 from mods_grpc.errors import ArtifactError
 
 IR_VERSION = 8  # of opset 18
@@ -67,8 +68,10 @@ def canonicalize(model: Any, *, inputs: Mapping[str, ValueType], outputs: Mappin
         _value_infos(outputs),
         initializers,
     )
-    opset = helper.make_opsetid("", OPSET)
-    return helper.make_model(graph_proto, opset_imports=[opset], ir_version=IR_VERSION, producer_name=PRODUCER)
+    opsets = [helper.make_opsetid("", OPSET)]
+    if any(node.domain == TREE_DOMAIN for node in ordered):
+        opsets.append(helper.make_opsetid(TREE_DOMAIN, TREE_DOMAIN_VERSION))
+    return helper.make_model(graph_proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name=PRODUCER)
 
 
 def _value_infos(values: Mapping[str, ValueType]) -> list[Any]:

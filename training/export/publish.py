@@ -24,6 +24,7 @@ from training.fitting.fit_run import rebuild_network
 from training.fitting.prepare import TrainingData
 from training.fitting.run import SCALER_VECTORS, TrainingRun
 from training.network.scaler import Scaler
+from training.network.tree_layers import count_parameters
 
 # CUDA and TensorRT may multiply matrices in TF32, of ten bits of mantissa: weights rounded to it are off by up to 2e-3 units.
 TOLERANCE = {"CPUExecutionProvider": MAX_PARITY_ERROR, "CUDAExecutionProvider": 5e-3, "TensorrtExecutionProvider": 5e-3}
@@ -77,14 +78,17 @@ def export_run(
     if batch_graph:
         second = make_batch_graph(network, run.model, run.scaler, features, model=model, parity=parity)
     levels, series, parts, test = run.model.levels, data.series, data.parts, data.samples.get("test")
-    forecast = open_graph(model, intervals=bool(levels))
+    forecast = unseen = open_graph(model, intervals=bool(levels))
+    if run.fit.refit == "all" and not run.interrupted:
+        earlier = export_graph(rebuild_network(run, weights, calibrated=True), run.model, run.scaler, features)
+        unseen = open_graph(earlier, intervals=bool(levels))
     manifest = _make_manifest(
         run,
         name=name,
         version=version,
-        parameters=int(network.count_params()),
+        parameters=count_parameters(network),
         metrics=() if test is None else score_model(forecast, test, series, run.naive_error),
-        calibration=calibrate_parts(forecast, series, parts["train"], parts["calibration"], rows=run.model.rows, levels=levels),
+        calibration=calibrate_parts(unseen, series, parts["train"], parts["calibration"], rows=run.model.rows, levels=levels),
         false_alarms_per_day=false_alarms_per_day,
     )
     replayed = None if test is None else replay_detector(manifest, forecast, series, parts["test"], false_alarms_per_day)

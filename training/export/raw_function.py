@@ -9,7 +9,7 @@ from mods_grpc.array_types import Floats, Times
 from mods_grpc.detection import Forecaster
 from mods_grpc.errors import DataError
 from training.network.backend import tf
-from training.network.calendar import CALENDAR_TABLE, MINUTE_NANOS, WEEK_MINUTES
+from training.network.calendar import MINUTE_NANOS, WEEK_MINUTES, calendar_table
 from training.network.config import MEDIAN, ModelConfig
 from training.network.scaler import MIN_RELATIVE_SIZE, Overlap, Scaler
 
@@ -78,7 +78,7 @@ def build_raw_function(network: Any, config: ModelConfig, scaler: Scaler, featur
         flat = tf.reshape(d, (-1, config.sequence_len * features)) * input_scale + input_shift
         scaled = tf.cast(tf.clip_by_value(flat, -MAX_INPUT, MAX_INPUT), tf.float32)
         steps = tf.reshape(scaled, (-1, config.sequence_len, features))
-        scaled_path = network(_append_calendar(steps, time) if config.calendar else steps, training=False)
+        scaled_path = network(_append_calendar(steps, time, config.channels) if config.calendar else steps, training=False)
         change = tf.cast(tf.reshape(scaled_path, (-1, len(output_scale))), tf.float64)
         z_hat = tf.reshape(change * output_scale + output_shift, path)
         if size is not None:
@@ -153,11 +153,11 @@ def _window_sizes(z: Any, d: Any) -> Any:
     return tf.sqrt(tf.reduce_mean(d * d, axis=1, keepdims=True)) + MIN_RELATIVE_SIZE * (tf.abs(z[:, -1:]) + 1.0)
 
 
-def _append_calendar(steps: Any, times: Any) -> Any:
+def _append_calendar(steps: Any, times: Any, count: int) -> Any:
     """Do the same as `calendar.append_calendar`, with operators that every ONNX runtime has."""
     # The remainder is below 2**53, so float64 holds it exactly, and the minute is exact.
     minutes = tf.floor(tf.cast(tf.math.floormod(times, WEEK_MINUTES * MINUTE_NANOS), tf.float64) / MINUTE_NANOS)
-    channels = tf.gather(CALENDAR_TABLE, tf.cast(minutes, tf.int32))
+    channels = tf.gather(calendar_table(count), tf.cast(minutes, tf.int32))
     return tf.concat([steps, tf.tile(channels[:, tf.newaxis], [1, steps.shape[1], 1])], axis=2)
 
 

@@ -11,6 +11,7 @@ from mods_grpc.errors import ArtifactError
 from training.export.canonical_graph import ValueType, canonicalize
 from training.export.exportable_layers import to_exportable
 from training.export.raw_function import build_raw_function
+from training.export.tree_operator import PYTHON_FUNCTIONS, convert_forest
 from training.network.backend import tf2onnx
 from training.network.config import ModelConfig
 from training.network.scaler import Scaler
@@ -33,10 +34,11 @@ def export_graph(network: Any, config: ModelConfig, scaler: Scaler, features: in
         DataError: The scaler does not fit the configuration.
         ArtifactError: The graph breaks the artifact's contract.
     """
-    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it warns of the shape of a forest, which the layer knows
     function = build_raw_function(to_exportable(network, unroll=unroll), config, scaler, features)
+    handlers: dict[str, Any] = {"Log": (_keep_operator, []), **{name: (convert_forest, []) for name in PYTHON_FUNCTIONS}}
     converted, _ = tf2onnx.convert.from_function(
-        function, input_signature=function.input_signature, opset=OPSET, custom_op_handlers={"Log": (_keep_operator, [])}
+        function, input_signature=function.input_signature, opset=OPSET, custom_op_handlers=handlers
     )
     model = canonicalize(converted, inputs=_input_types(config, features), outputs=_output_types(config, features))
     data: bytes = model.SerializeToString(deterministic=True)

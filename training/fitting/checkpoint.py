@@ -54,6 +54,15 @@ class FitProgress:
         """Number of finished epochs."""
         return len(self.history["loss"])
 
+    def record(self, losses: Mapping[str, float]) -> bool:
+        """Record the losses of an epoch, and return whether they are the best so far."""
+        for name, value in losses.items():
+            self.history[name].append(value)
+        if not losses["val_loss"] < self.lowest:
+            return False
+        self.lowest, self.best_epoch = losses["val_loss"], self.epochs
+        return True
+
 
 def fingerprint_fit(model: ModelConfig, options: FitConfig, parts: Sequence[Samples]) -> str:
     """Return a digest of options and data. A checkpoint can be resumed only by a fit with the same digest."""

@@ -43,7 +43,8 @@ def fit_run(
     Raises:
         DataError: The data does not allow a fit.
     """
-    result = fit(model, options, data.samples["train"], data.samples["validation"], listener, checkpoints)
+    train, validation, calibration = (data.samples[part] for part in ("train", "validation", "calibration"))
+    result = fit(model, options, train, validation, listener, checkpoints, calibration)
     series = data.series
     values = data.training_values()
     steps = np.concatenate([np.abs(np.diff(series.values[cut], axis=0)) for cut in data.parts["train"]])
@@ -69,17 +70,17 @@ def fit_run(
         interrupted=result.interrupted,
         libraries=read_library_versions(),
     )
-    return run, save_weights(result.network)
+    return run, save_weights(result.network, result.calibrated)
 
 
-def rebuild_network(run: TrainingRun, weights: bytes) -> Network:
-    """Rebuild the network of a run.
+def rebuild_network(run: TrainingRun, weights: bytes, *, calibrated: bool = False) -> Network:
+    """Rebuild the network of a run, or with `calibrated` the one that has not seen the calibration range.
 
     Raises:
         DataError: The weights are not of this network.
     """
     network = build(run.model, len(run.features))
-    load_weights(network, weights)
+    load_weights(network, weights, calibrated=calibrated and run.fit.refit == "all" and not run.interrupted)
     return network
 
 

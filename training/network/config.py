@@ -21,14 +21,26 @@ ModelType = Literal[
     "NLinear",
     "TSMixer",
     "GRU-FCN",
+    "branches",
+    "ridge",
+    "trees",
     "ensemble",
 ]
 MODEL_TYPES: tuple[ModelType, ...] = get_args(ModelType)
+DIRECT_TYPES: tuple[ModelType, ...] = ("ridge", "trees")
+"""Models that are not fitted by gradient descent. With a calendar they see the clock as numbers."""
+Blend = Literal["mean", "validation"]
 Transform = Literal["none", "log1p"]
+Refit = Literal["none", "validation", "all"]
 Loss = Literal["mse", "mae", "huber", "pinball"]
 MEDIAN = 0.5
 CALENDAR_CHANNELS = 4
 """Sine and cosine of the time of day, sine and cosine of the time of week."""
+CLOCK_CHANNELS = 4
+"""Slot and minute of the day, day of the week, minute of the hour: after the others, for models that see the clock as numbers."""
+MAX_SEEDS = 16
+MAX_LEAVES = 255
+MAX_TREES = 4000
 DEFAULT_MEMBERS = "TSMixer,Conv1D"
 
 
@@ -58,6 +70,12 @@ class ModelConfig:
             them and is the forecast. Empty for none.
         members: Comma-separated architectures that an ensemble averages; one may occur more than once. Empty for
             `DEFAULT_MEMBERS`, and for any other architecture.
+        blend: How an ensemble weighs its members: equally, or by step and feature as fits the validation range best.
+        seeds: Networks of each architecture that start from other weights and whose forecasts are averaged in one graph. There is
+            one ridge and one forest of trees whatever it says.
+        leaves: Leaves of a tree.
+        trees: Maximum number of trees of all features together, which decides how long a forecast takes; there are as many as the
+            validation range asks for.
     """
 
     model_type: ModelType = "LSTM"
@@ -75,6 +93,10 @@ class ModelConfig:
     calendar: bool = False
     quantiles: str = ""
     members: str = ""
+    blend: Blend = "mean"
+    seeds: int = 1
+    leaves: int = 31
+    trees: int = 600
 
     def __post_init__(self) -> None:
         if self.model_type not in MODEL_TYPES:
@@ -84,6 +106,9 @@ class ModelConfig:
             ("steps_ahead", 1, 1024),
             ("blocks", 1, 4096),
             ("stacked_blocks", 1, 32),
+            ("seeds", 1, MAX_SEEDS),
+            ("leaves", 2, MAX_LEAVES),
+            ("trees", 1, MAX_TREES),
         ):
             if not minimum <= getattr(self, name) <= maximum:
                 raise DataError(f"{name} is {getattr(self, name)}, expected {minimum} to {maximum}")
@@ -97,6 +122,8 @@ class ModelConfig:
             raise DataError(f"quantiles are {self.quantiles!r}, expected levels between 0 and 1 in ascending order")
         if self.levels and (MEDIAN not in self.levels or len(self.levels) < 2):
             raise DataError(f"quantiles are {self.quantiles!r}, expected 0.5, which is the forecast, and at least one more")
+        if self.blend not in get_args(Blend):
+            raise DataError(f"blend is {self.blend!r}, expected one of {', '.join(get_args(Blend))}")
         for member in self.member_types:
             if member not in MODEL_TYPES or member == "ensemble":
                 raise DataError(f"members has {member!r}, expected architectures other than ensemble")
@@ -116,6 +143,11 @@ class ModelConfig:
             raise DataError(f"quantiles are {self.quantiles!r}, expected comma-separated numbers") from None
 
     @property
+    def median(self) -> int:
+        """Number of the median among the levels."""
+        return self.levels.index(MEDIAN)
+
+    @property
     def heads(self) -> int:
         """Numbers that the network emits per value: one per quantile, or the forecast alone."""
         return len(self.levels) or 1
@@ -129,7 +161,10 @@ class ModelConfig:
     @property
     def channels(self) -> int:
         """Input channels of every step besides the features."""
-        return CALENDAR_CHANNELS if self.calendar else 0
+        if not self.calendar:
+            return 0
+        has_clock = any(model_type in DIRECT_TYPES for model_type in (self.model_type, *self.member_types))
+        return CALENDAR_CHANNELS + (CLOCK_CHANNELS if has_clock else 0)
 
     @property
     def rows(self) -> int:
@@ -146,26 +181,35 @@ class FitConfig:
         patience: Epochs without a lower validation loss after which the fit stops.
         batch_size: Windows per step.
         learning_rate: Learning rate of Adam.
+        tree_rate: Learning rate of trees: what share of its leaves a tree adds.
         loss: Loss on scaled targets. Quantiles need "pinball"; for the median alone it equals "mae".
         averaging: Momentum of the moving average of the weights, 0 to below 1, which is validated and restored instead of the
             weights themselves (Polyak and Juditsky 1992); 0 for no averaging.
-        seed: Seed of weights, order of batches and dropout.
+        seed: Seed of weights, order of batches, dropout and trees.
+        refit: What the model is fitted on again, with as many epochs and trees as the validation range has chosen: nothing, the
+            validation range as well, or all up to the test range. In the last case the detector is calibrated on the forecasts of
+            a model that was fitted on training and validation range alone.
     """
 
     epochs: int = 50
     patience: int = 8
     batch_size: int = 64
     learning_rate: float = 1e-3
+    tree_rate: float = 0.1
     loss: Loss = "mae"
     averaging: float = 0.0
     seed: int = 1
+    refit: Refit = "none"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_size"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}, expected 1 or more")
-        if not self.learning_rate > 0:
-            raise DataError(f"learning_rate is {self.learning_rate}, expected above 0")
+        for name in ("learning_rate", "tree_rate"):
+            if not getattr(self, name) > 0:
+                raise DataError(f"{name} is {getattr(self, name)}, expected above 0")
+        if self.refit not in get_args(Refit):
+            raise DataError(f"refit is {self.refit!r}, expected one of {', '.join(get_args(Refit))}")
         if not 0 <= self.averaging < 1:
             raise DataError(f"averaging is {self.averaging}, expected 0 to below 1")
         if not 0 <= self.seed < 2**32:

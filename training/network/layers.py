@@ -5,7 +5,7 @@ They consist of Keras' own layers only, so a network can be rebuilt from its con
 
 from typing import Any
 
-from training.network.backend import keras
+from training.network.backend import keras, tf
 from training.network.config import ModelConfig
 
 Tensor = Any
@@ -31,6 +31,45 @@ def activation_block(x: Tensor, config: ModelConfig, *, activation: str | None =
 def dense_block(x: Tensor, width: int, config: ModelConfig) -> Tensor:
     """Apply a hidden dense layer of `width` units with ReLU."""
     return activation_block(keras.layers.Dense(width)(x), config, activation="relu")
+
+
+@keras.saving.register_keras_serializable("training")
+class GroupedDense(keras.layers.Layer):  # type: ignore[misc]
+    """Dense layers side by side: of `(batch, groups * width)`, each group of inputs is mapped by itself to `units` outputs."""
+
+    def __init__(self, groups: int, units: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.groups = groups
+        self.units = units
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make the same layer."""
+        return {**super().get_config(), "groups": self.groups, "units": self.units}
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Make the weights: a matrix for each group, drawn as for a dense layer of its own, and the biases."""
+        self.width = shape[1] // self.groups
+        limit = (6.0 / (self.width + self.units)) ** 0.5  # Glorot & Bengio (2010)
+        initializer = keras.initializers.RandomUniform(-limit, limit)
+        self.kernel = self.add_weight(name="kernel", shape=(self.groups, self.width, self.units), initializer=initializer)
+        self.bias = self.add_weight(name="bias", shape=(self.groups * self.units,), initializer="zeros")
+
+    def call(self, inputs: Any) -> Any:
+        """Map every group."""
+        x = tf.transpose(tf.reshape(inputs, (-1, self.groups, self.width)), (1, 0, 2))
+        x = tf.transpose(tf.matmul(x, self.kernel), (1, 0, 2))
+        return tf.reshape(x, (-1, self.groups * self.units)) + self.bias
+
+    def compute_output_shape(self, shape: tuple[int | None, int]) -> tuple[int | None, int]:
+        """Return the shape of the outputs."""
+        return shape[0], self.groups * self.units
+
+
+def grouped_dense(x: Tensor, groups: int, units: int, name: str | None = None) -> Tensor:
+    """Map `(batch, groups * width)` to `(batch, groups * units)`, each group by itself."""
+    if groups == 1:
+        return keras.layers.Dense(units, name=name)(x)
+    return GroupedDense(groups, units, name=name)(x)
 
 
 def lstm_layer(units: int, *, sequences: bool = False, state: bool = False) -> Tensor:

@@ -8,6 +8,7 @@ from training.network.architectures import (
     attention_lstm,
     autoencoder_mlp,
     bidirect_lstm,
+    branches,
     conv1d,
     dlinear,
     ensemble,
@@ -16,13 +17,15 @@ from training.network.architectures import (
     lstm,
     mlp,
     nlinear,
+    ridge,
     seq2seq_lstm,
     stacked_lstm,
     stacked_tcn,
     tcn,
+    trees,
     tsmixer,
 )
-from training.network.config import ModelConfig, ModelType
+from training.network.config import DIRECT_TYPES, ModelConfig, ModelType
 from training.network.heads import add_head
 
 Network = Any
@@ -44,6 +47,9 @@ ARCHITECTURES: Mapping[ModelType, Callable[[ModelConfig, int], Network]] = {
     "NLinear": nlinear.build,
     "TSMixer": tsmixer.build,
     "GRU-FCN": gru_fcn.build,
+    "branches": branches.build,
+    "ridge": ridge.build,
+    "trees": trees.build,
 }
 """Builders by architecture. Each maps a scaled window `(batch, sequence_len, features + channels)` to the scaled forecast.
 
@@ -66,6 +72,12 @@ def build(config: ModelConfig, features: int) -> Network:
     if config.model_type == "ensemble":
         members = [build(replace(config, model_type=member, members=""), features) for member in config.member_types]
         return ensemble.average(members, config, features)
+    branches_of_seeds = config.model_type == "branches" and not config.levels
+    if config.seeds > 1 and config.model_type not in DIRECT_TYPES and not branches_of_seeds:
+        members = [build(replace(config, seeds=1), features) for _ in range(config.seeds)]
+        return ensemble.average(members, replace(config, blend="mean"), features)
+    if config.model_type == "ridge" or branches_of_seeds:  # which have the linear map inside
+        return add_head(ARCHITECTURES[config.model_type](config, features), replace(config, linear=False), features)
     return add_head(ARCHITECTURES[config.model_type](config, features), config, features)
 
 
