@@ -50,7 +50,10 @@ class _Attribute:
 
 
 def check_trees(attributes: Iterable[Iterable[tuple[int, int | bytes]]]) -> int:
-    """Check the attributes of a TreeEnsembleRegressor, each as the fields of its message, and return the number of its nodes and weights.
+    """Check the attributes of a TreeEnsembleRegressor, each as the fields of its message.
+
+    Returns:
+        The number of its nodes and weights.
 
     Raises:
         ArtifactError: An attribute that is not allowed, is absent or of another type or length, numbers that don't form trees,

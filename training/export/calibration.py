@@ -85,6 +85,8 @@ def recalibrate(artifact: Artifact, source: SourceConfig, *, version: int, calib
         DataError: The data is not that of the training run, can't be split, or the range is not after those that were fitted on.
     """
     manifest, forecast = artifact.manifest, open_model(artifact)
+    if manifest.hyper_parameters.get("refit") == "all" and not calibration_time_range:
+        raise DataError("the model was refitted on its calibration range; give --calibration-time-range with a later one")
     ranges, later = source.ranges(), None
     if calibration_time_range:
         later, ranges = parse_interval(calibration_time_range), replace(ranges, test=None)

@@ -6,6 +6,7 @@ They are used for the export only; fitting uses Keras' own layers.
 from typing import Any
 
 from training.network.backend import keras, tf
+from training.network.layers import GroupedDense
 
 
 class ExportableGRUCell(keras.layers.GRUCell):  # type: ignore[misc]
@@ -83,6 +84,15 @@ class ExportableDense(keras.layers.Dense):  # type: ignore[misc]
         return self.activation(tf.reshape(x, (-1, *inputs.shape[1:-1], self.units)))
 
 
+class ExportableGroupedDense(GroupedDense):
+    """Grouped dense layers as one product of each row by itself, whose bits do not depend on the batch."""
+
+    def call(self, inputs: Any) -> Any:
+        """Map every group."""
+        x = tf.matmul(tf.reshape(inputs, (-1, self.groups, 1, self.width)), self.kernel)
+        return tf.reshape(x, (-1, self.groups * self.units)) + self.bias
+
+
 def to_exportable(network: Any, *, unroll: bool = False) -> Any:
     """Clone a network with its weights, replacing layers that have an exportable form. `unroll` also unrolls LSTMs."""
     make = _unrolled_layer if unroll else _exportable_layer
@@ -97,6 +107,8 @@ def _exportable_layer(layer: Any) -> Any:
         return ExportableGRU(cell, return_sequences=layer.return_sequences, return_state=layer.return_state, name=layer.name)
     if type(layer) is keras.layers.Conv1D and layer.use_bias and layer.strides == (1,) and layer.padding != "valid":
         return ExportableConv1D.from_config(layer.get_config())
+    if type(layer) is GroupedDense:
+        return ExportableGroupedDense.from_config(layer.get_config())
     if type(layer) is keras.layers.Dense:
         return ExportableDense.from_config(layer.get_config())
     return layer.__class__.from_config(layer.get_config())

@@ -105,6 +105,21 @@ def _architecture(run: TrainingRun) -> str:
     return name + (f", which also emits the quantiles {model.quantiles}," if model.quantiles else "")
 
 
+def _unseen(run: TrainingRun) -> str:
+    if run.fit.refit == "none" or run.interrupted:
+        return "calibration and test parts were not used in fitting."
+    if run.fit.refit == "validation":
+        return (
+            "model was then fitted again on training and validation part with as many epochs and trees; calibration and test "
+            "parts were not used in fitting."
+        )
+    return (
+        "model was then fitted on all three parts with as many epochs and trees. The detector "
+        "was calibrated on the forecasts of a model fitted on training and validation part alone, which is not published; the test "
+        "part was not used in fitting."
+    )
+
+
 def _data(run: TrainingRun) -> str:
     rows = [
         [name, run.ranges[name].start, run.ranges[name].end, str(run.ranges[name].rows), str(run.samples[name])]
@@ -119,7 +134,7 @@ def _data(run: TrainingRun) -> str:
             (
                 f"Between neighbouring parts there is a gap of {gap} rows (one window plus one horizon) at the end of the "
                 "earlier one. The scaler was fitted on the training part only; early stopping used the validation part; the "
-                f"calibration and test parts were not used in fitting. Digest of the data: `{run.data_digest}`."
+                f"{_unseen(run)} Digest of the data: `{run.data_digest}`."
             ),
             _report(run.report),
             *_panes(run),

@@ -31,6 +31,11 @@ SUMMED_ROWS = (2, 3, 6, 9, 12, 18, 24, 36, 48, 72, 144)
 OLDEST_LAGS = 18
 """Of the feature itself the oldest rows are inputs too: in a window of a day they hold what followed at this time yesterday."""
 MIN_SLOT_SAMPLES = 8
+PILOT_TREES = 40
+"""Trees of each feature that decide whether it gains from the profile of the day."""
+EXCESS = 2
+"""A feature gets at most as many times the trees of an equal share."""
+ALLOCATED = 10
 SUBSAMPLE = 0.8
 MIN_LEAF_SAMPLES = 40
 
@@ -42,6 +47,14 @@ class _Task:
     columns: Singles
     targets: Floats
     weights: Floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Course:
+    """The trees of a feature, and the validation error after each of them."""
+
+    trees: list[Forest]
+    errors: list[float]
 
 
 def fit_trees(
@@ -75,25 +88,31 @@ def fit_trees(
     if config.calendar:
         network.get_layer(architecture.PROFILE).set_weights([_profile(train, targets[0])])
     columns = [_columns(network, samples) for samples in (train, validation)]
-    limit = max(1, config.trees // features)
-    forests, chosen = [], []
+    courses: list[_Course] = []
+    profiles: list[bool] = []
     for feature in range(features):
         parts = zip(columns, targets, (train, validation), strict=True)
         tasks = [_Task(columns=x, targets=y[:, :, feature], weights=s.weights[:, feature]) for x, y, s in parts]
-        best: tuple[float, int, Forest] | None = None
-        for profile in (False, True) if config.calendar else (False,):
-            if counts and (counts[feature] > 0) != profile:
-                continue
-            inputs = _candidates(config, features, feature, profile=profile)
-            fixed = abs(counts[feature]) if counts else None
-            error, forest = _boost(
-                tasks, inputs, config, options, seed=options.seed + feature, limit=fixed or limit, fixed=bool(fixed)
-            )
-            if best is None or error < best[0]:
-                best = error, len(forest.root) * (1 if profile else -1), forest
-        assert best is not None
-        chosen.append(best[1])
-        forests.append(replace(best[2], target=np.full(len(best[2].root), feature)))
+
+        def boost(
+            profile: bool, limit: int, *, fixed: bool = False, number: int = feature, tasks: list[_Task] = tasks
+        ) -> _Course:
+            inputs = _candidates(config, features, number, profile=profile)
+            return _boost(tasks, inputs, config, options, seed=options.seed + number, limit=limit, fixed=fixed)
+
+        if counts:
+            profiles.append(counts[feature] > 0)
+            courses.append(boost(profiles[-1], abs(counts[feature]), fixed=True))
+            continue
+        pilots = [boost(profile, PILOT_TREES) for profile in ((False, True) if config.calendar else ())]
+        profiles.append(bool(pilots) and min(pilots[1].errors) < min(pilots[0].errors))
+        courses.append(boost(profiles[-1], max(1, min(config.trees, EXCESS * config.trees // features))))
+    lengths = [len(course.trees) for course in courses] if counts else allocate_trees([c.errors for c in courses], config.trees)
+    forests = [
+        replace(join_forests(course.trees[:length]), target=np.full(length, feature))
+        for feature, (course, length) in enumerate(zip(courses, lengths, strict=True))
+    ]
+    chosen = [length if profile else -length for length, profile in zip(lengths, profiles, strict=True)]
     joined = join_forests(forests)
     forest = replace(joined, value=round_leaves(joined.value, joined.root, joined.target))
     network.get_layer(architecture.FOREST).forest = forest
@@ -105,7 +124,7 @@ def fit_trees(
 
 def _boost(
     tasks: Sequence[_Task], inputs: Integers, config: ModelConfig, options: FitConfig, *, seed: int, limit: int, fixed: bool
-) -> tuple[float, Forest]:
+) -> _Course:
     """Fit the trees of one feature.
 
     Args:
@@ -117,8 +136,6 @@ def _boost(
         limit: Maximum number of trees.
         fixed: Whether there are to be as many, whatever the validation error.
 
-    Returns:
-        The lowest validation error, and the trees up to it.
     """
     train, validation = tasks
     random = np.random.default_rng(seed)
@@ -150,7 +167,7 @@ def _boost(
     )
     unit = np.average(np.abs(validation.targets - start), axis=0, weights=validation.weights) + 1e-12
     trees: list[Forest] = []
-    lowest, count = np.inf, 0
+    course: list[float] = []
     for number in range(limit):
         step = 0 if number % 2 == 0 or steps == 1 else int(random.integers(1, steps))
         used = random.random(rows) < SUBSAMPLE
@@ -171,14 +188,32 @@ def _boost(
             tree.value[tree.is_leaf] += start
         trees.append(tree)
         errors = np.average(np.abs(validation.targets - checked), axis=0, weights=validation.weights) / unit
-        error = float(np.exp(np.log(errors + 1e-12).mean()))
-        if error < lowest or fixed:
-            lowest, count = error, len(trees)
-        elif len(trees) - count >= PATIENCE_TREES:
+        course.append(float(np.exp(np.log(errors + 1e-12).mean())))
+        if not fixed and len(course) - 1 - int(np.argmin(course)) >= PATIENCE_TREES:
             break
-    if not trees:
-        return 1.0, _single_leaf(start)
-    return lowest, join_forests(trees[: max(count, 1)])
+    return _Course(trees=trees, errors=course) if trees else _Course(trees=[_single_leaf(start)], errors=[1.0])
+
+
+def allocate_trees(errors: Sequence[Sequence[float]], total: int) -> list[int]:
+    """Choose how many of its trees each feature gets, at most `total` together, and of each no more than do good.
+
+    Args:
+        errors: For each feature the validation error after each tree.
+        total: Maximum number of trees.
+    """
+    lowest = [np.minimum.accumulate(np.log(course)) for course in errors]
+    lengths = [int(np.argmin(course)) + 1 for course in errors]
+    while sum(lengths) > total:
+        if max(lengths) == 1:
+            break
+        # what the last trees bring together, so that one of no use does not hide those before it
+        spans = [min(ALLOCATED, length - 1) for length in lengths]
+        rates = [
+            (course[length - 1 - span] - course[length - 1]) / span if span else np.inf
+            for course, length, span in zip(lowest, lengths, spans, strict=True)
+        ]
+        lengths[int(np.argmin(rates))] -= 1
+    return lengths
 
 
 def _read_tree(booster: Any, number: int, inputs: Integers, steps: int) -> Forest:
